@@ -1,0 +1,117 @@
+# Everything a developer types. `make` alone lists the targets.
+#
+# Each target sets up what it needs in .venv from the lock files, the first time and whenever they
+# change. pip's own settings (index, proxy, certificates) are yours: nothing here names an index.
+#
+#   make test ARGS="-k phone"       extra arguments go to the program that the target runs
+#   make demo PYTHON=python3.13     the interpreter that .venv is made with (3.11 or newer)
+
+PYTHON ?= python3
+ARGS ?=
+# The tests wait for servers more than they compute, so more of them than cores run at once.
+PYTEST_WORKERS ?= 4
+
+BIN := .venv/bin
+DEMO := .venv/.installed-demo
+DEV := .venv/.installed-dev
+UV_COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock"
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test check format lint types imports containers faults bench lock upgrade setup clean
+
+help: ## list the targets (this)
+	@echo "sendcode: sends verification codes; nothing lost, nothing twice, never above the limit"
+	@echo
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo 'Extra arguments: make test ARGS="-k phone". Set-up happens by itself, in .venv.'
+
+demo: $(DEMO) ## the whole system on this machine: queue, workers, a stand-in of the API, Flower
+	@$(BIN)/sendcode demo $(ARGS)
+
+test: $(DEV) ## all tests
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal $(ARGS)
+
+check: lint types imports containers ## all that CI checks: format, lint, types, imports, containers, tests
+	@$(MAKE) --no-print-directory test
+
+format: $(DEV) ## put the code into its format and repair what ruff can
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+lint: $(DEV) ## format and lint, changing nothing
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(DEV) ## mypy, strict
+	$(BIN)/mypy
+
+imports: $(DEV) ## who may import whom
+	$(BIN)/lint-imports
+
+containers: $(DEV) ## Dockerfile and docker-compose.yml
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+
+faults: $(DEV) ## kill and break the real thing, thousands of times, and count what is lost or doubled
+	$(BIN)/python -m tests.faults $(ARGS)
+
+bench: $(DEV) ## the benchmarks behind the figures in the documentation
+	$(BIN)/python -m benchmarks $(ARGS)
+
+# The smaller locks follow the big one, so a package has one version everywhere.
+lock: $(DEV) ## write the lock files anew from pyproject.toml, keeping versions where it can
+	$(UV_COMPILE) pyproject.toml --extra dev -o requirements/dev.lock $(ARGS)
+	$(UV_COMPILE) pyproject.toml --extra demo --extra excel \
+		-c requirements/dev.lock -o requirements/demo.lock --upgrade
+	$(UV_COMPILE) pyproject.toml --extra excel \
+		-c requirements/dev.lock -o requirements/runtime.lock --upgrade
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
+		| $(UV_COMPILE) - -c requirements/dev.lock -o requirements/build.lock --upgrade
+
+upgrade: ## the same with the newest versions of everything
+	@$(MAKE) --no-print-directory lock ARGS=--upgrade
+
+setup: $(DEV) ## only the set-up, with all tools
+
+clean: ## remove .venv and all that the targets made
+	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- set-up ----------------------------------------------------------------------------------
+
+# Where python3 is too old or comes without venv, say so and what to do.
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { \
+		echo "There is no '$(PYTHON)' here. Install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "sendcode needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1). Name another: make PYTHON=python3.11" >&2; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "$(PYTHON) has no venv module. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 2; }
+	@echo "Setting up .venv with $$($(PYTHON) -V 2>&1)"
+	@$(PYTHON) -m venv --clear .venv
+
+$(DEMO): requirements/build.lock requirements/demo.lock pyproject.toml | $(BIN)/python
+	@$(call install,requirements/demo.lock)
+	@touch $@
+
+# All of the demo's packages are among these, at the same versions.
+$(DEV): requirements/build.lock requirements/dev.lock pyproject.toml | $(BIN)/python
+	@$(call install,requirements/dev.lock)
+	@touch $(DEMO) $@
+
+# $(1) is a lock. Its packages come with their hashes; the project itself is linked, not copied, and
+# is built with the locked build backend, so that nothing unlocked is ever fetched.
+define install
+	echo "Installing $$(grep -c == $(1)) pinned packages of $(1); the first time takes a minute"; \
+	{ $(BIN)/python -m pip install --disable-pip-version-check --no-input --progress-bar off \
+		--require-hashes -r requirements/build.lock -r $(1) && echo installed; } \
+		| awk '/^ *Downloading / && !/metadata/ { sub(/^ */, "  "); print; fflush() } \
+			/^Installing collected/ { print "  Unpacking"; fflush() } \
+			/^installed$$/ { ok = 1 } END { exit !ok }' && \
+	$(BIN)/python -m pip install --disable-pip-version-check --no-input --quiet \
+		--no-deps --no-build-isolation --editable . && \
+	echo "Set-up is done"
+endef
