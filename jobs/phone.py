@@ -1,0 +1,279 @@
+"""A phone number as the API takes it: country code and number, both digits, masked when shown.
+
+What is refused: what the vendor's rules exclude (`PhoneNum` is 1 to 32 digits without the country
+code; codes 7, 380 and 86 are refused, by the reference of the official SDK) and calling codes that
+do not exist. A length that the country's numbering plan does not know is only a doubt: the metadata
+ages, and the vendor's answer is the truth. Nothing here but the fields themselves, `e164` and
+deliberate calls such as `dataclasses.asdict` gives a full number away.
+"""
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from typing import Final
+
+from jobs.numbering import plan_of, split_international
+
+BARRED_COUNTRY_CODES: Final = {
+    "7": "Russia and Kazakhstan",
+    "380": "Ukraine",
+    "86": "mainland China",
+}
+MAX_COUNTRY_CODE_DIGITS: Final = 4
+MAX_PHONE_NUM_DIGITS: Final = 32
+
+_SHOWN_DIGITS = 2
+_SHORTEST_SHOWN = 5  # two digits of a shorter number would be most of it
+
+# Left out of a number without a second thought: blanks of all kinds, invisible marks that come
+# along when a number is copied from a page, hyphens and dashes, brackets. Not a line break, "/",
+# "," or ";", which stand between two numbers.
+_FORMATTING = re.compile(
+    "[ \\t\u00a0\u00ad\u1680\u2000-\u200f\u202a-\u202f\u205f-\u2069\u3000\ufeff"
+    "\\-\u2010-\u2015\u2212\u30fc()\\[\\]]+"
+)
+_FULL_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}  # to ASCII
+_SHORTEST_LAST_GROUP = 3
+
+
+@dataclass(frozen=True, slots=True)
+class PhoneFault:
+    """What is wrong, or doubtful, with a phone number, in words that never hold the full number.
+
+    Attributes:
+        code: Its name for programs, as "unknown_country_code".
+        message: One sentence for people, without a full stop: "country code 999 does not exist".
+        remedy: What to do, without a full stop.
+    """
+
+    code: str
+    message: str
+    remedy: str
+
+
+class PhoneError(ValueError):
+    """Refused as a phone number; `fault` says why. It never holds the number."""
+
+    def __init__(self, fault: PhoneFault) -> None:
+        super().__init__(fault)
+        self.fault = fault
+
+    @property
+    def code(self) -> str:
+        return self.fault.code
+
+    def __str__(self) -> str:
+        return f"{self.fault.message}: {self.fault.remedy}"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class PhoneNumber:
+    """A number that the API may be asked to text; `repr` and `str` show it masked.
+
+    Built by `parse` or `from_international`, which refuse what cannot be sent. The constructor
+    checks the shape alone and is for numbers that were accepted before, as in the ledger: they must
+    stay readable when a calling code is abolished.
+
+    Attributes:
+        country_code: 1 to 4 digits.
+        phone_num: 1 to 32 digits, without the country code.
+    """
+
+    country_code: str
+    phone_num: str
+
+    def __post_init__(self) -> None:
+        """Refuse anything but digits of the right number.
+
+        Raises:
+            PhoneError: `not_digits`, `country_code_length` or `phone_num_length`.
+        """
+        country_code, phone_num = self.country_code, self.phone_num
+        if not (country_code.isascii() and country_code.isdigit()):
+            raise PhoneError(_COUNTRY_CODE_NOT_DIGITS)
+        if not (phone_num.isascii() and phone_num.isdigit()):
+            raise PhoneError(_PHONE_NUM_NOT_DIGITS)
+        if len(country_code) > MAX_COUNTRY_CODE_DIGITS:
+            raise PhoneError(_COUNTRY_CODE_LENGTH)
+        if len(phone_num) > MAX_PHONE_NUM_DIGITS:
+            raise PhoneError(_PHONE_NUM_LENGTH)
+
+    @classmethod
+    def parse(cls, country_code: str, phone_num: str) -> "PhoneNumber":
+        """Read a number given in two parts, as people write them: blanks, dashes, brackets.
+
+        Both parts may be in full-width digits; the code may come as "+852" or "00852". No digit of
+        the number is ever changed, added or left out.
+
+        Raises:
+            PhoneError: With the reason; nothing can be sent to it.
+        """
+        if not (country_code.isascii() and country_code.isdigit() and country_code[0] != "0"):
+            country_code = _without_international_prefix(without_formatting(country_code))
+        if not (phone_num.isascii() and phone_num.isdigit()):
+            phone_num = without_formatting(phone_num)
+        if not country_code:
+            raise PhoneError(_NO_COUNTRY_CODE)
+        if not phone_num:
+            raise PhoneError(_NO_PHONE_NUM)
+        if phone_num[0] == "+":
+            raise PhoneError(_TWO_COUNTRY_CODES)
+        number = cls(country_code, phone_num)
+        if country_code in BARRED_COUNTRY_CODES:
+            raise PhoneError(_barred(country_code))
+        if plan_of(country_code) is None:
+            raise PhoneError(_unknown_country_code(country_code))
+        return number
+
+    @classmethod
+    def from_international(cls, text: str) -> "PhoneNumber":
+        """Read a number that begins with "+" or "00" and its country code: "+852 1888 8888 88".
+
+        Raises:
+            PhoneError: With the reason; `no_country_code` if the text begins with neither.
+        """
+        text = without_formatting(text)
+        if not text:
+            raise PhoneError(_NO_PHONE_NUM)
+        if not text.startswith(("+", "00")):
+            raise PhoneError(_NO_COUNTRY_CODE)
+        digits = _without_international_prefix(text)
+        if not (digits.isascii() and digits.isdigit()):
+            raise PhoneError(_PHONE_NUM_NOT_DIGITS)
+        found = split_international(digits)
+        if found is None:
+            raise PhoneError(_unknown_country_code(digits[:3]))
+        plan, phone_num = found
+        return cls.parse(plan.calling_code, phone_num)
+
+    @property
+    def masked(self) -> str:
+        """For people, logs and pages: the country code and the last two digits, "+852 ******88"."""
+        shown = self.phone_num[-_SHOWN_DIGITS:] if len(self.phone_num) >= _SHORTEST_SHOWN else ""
+        return f"+{self.country_code} ******{shown}"
+
+    @property
+    def e164(self) -> str:
+        """The full number, "+85251234567": for keys and comparison, never for a log or a page."""
+        return f"+{self.country_code}{self.phone_num}"
+
+    @property
+    def doubt(self) -> PhoneFault | None:
+        """Why the number may not exist, or None: a length unknown to its country.
+
+        No reason to refuse it: the vendor's own example has more digits than most of its country's.
+        """
+        plan = plan_of(self.country_code)
+        if plan is None or len(self.phone_num) in plan.lengths:
+            return None
+        return _implausible_length(self.country_code, len(self.phone_num), plan.lengths)
+
+    def __repr__(self) -> str:
+        return self.masked
+
+    __str__ = __repr__
+
+
+def without_formatting(text: str) -> str:
+    """A number's text without what only helps the eye; foreign and full-width digits become plain.
+
+    What is left may still hold anything else, and a leading "+": the caller judges it.
+    """
+    plain = text.strip().translate(_FULL_WIDTH)
+    if not plain.isascii():
+        plain = "".join(str(unicodedata.decimal(c, c)) for c in plain)
+    plain = _FORMATTING.sub("", plain)
+    return _without_grouping_dots(plain) if "." in plain else plain
+
+
+def _without_grouping_dots(text: str) -> str:
+    """Without the dots of "6.12.34.56.78"; with that of "85251234567.0".
+
+    The second is a spreadsheet's decimal point: leaving it out would make the number ten times as
+    long. So dots go only if they cannot be one.
+    """
+    first, *groups = text.split(".")
+    several = len(groups) > 1 and all(len(group) > 1 for group in groups)
+    one = len(groups) == 1 and len(groups[0]) >= _SHORTEST_LAST_GROUP and groups[0].strip("0") != ""
+    return first + "".join(groups) if several or one else text
+
+
+def _without_international_prefix(text: str) -> str:
+    """Without the "+" or the zeros ("00852") before a country code, which never begins with 0."""
+    return text.removeprefix("+").lstrip("0")
+
+
+_NO_COUNTRY_CODE = PhoneFault(
+    "no_country_code",
+    "the country code is missing",
+    "give it in the column country_code, or write the number as +852… with its country code",
+)
+_NO_PHONE_NUM = PhoneFault("no_phone_num", "the phone number is missing", "fill it in")
+_COUNTRY_CODE_NOT_DIGITS = PhoneFault(
+    "not_digits",
+    "the country code holds something other than digits",
+    "write it as digits, such as 852",
+)
+_PHONE_NUM_NOT_DIGITS = PhoneFault(
+    "not_digits",
+    "the phone number holds something other than digits",
+    "write one number, digits only",
+)
+_COUNTRY_CODE_LENGTH = PhoneFault(
+    "country_code_length",
+    f"the country code has more than {MAX_COUNTRY_CODE_DIGITS} digits",
+    "write the country code alone, such as 852, and the number in its own column",
+)
+_PHONE_NUM_LENGTH = PhoneFault(
+    "phone_num_length",
+    f"the phone number has more than {MAX_PHONE_NUM_DIGITS} digits",
+    "write one number only",
+)
+_TWO_COUNTRY_CODES = PhoneFault(
+    "two_country_codes",
+    "the phone number brings a country code of its own",
+    "write it without +, as the country code is given beside it",
+)
+
+
+def _barred(country_code: str) -> PhoneFault:
+    where = BARRED_COUNTRY_CODES[country_code]
+    return PhoneFault(
+        "barred_country_code",
+        f"the API sends no codes to country code {country_code} ({where})",
+        "use a number of another country",
+    )
+
+
+def _unknown_country_code(country_code: str) -> PhoneFault:
+    return PhoneFault(
+        "unknown_country_code",
+        f"no country has the calling code {country_code}",
+        "correct the country code, such as 852 for Hong Kong",
+    )
+
+
+def _implausible_length(country_code: str, digits: int, lengths: frozenset[int]) -> PhoneFault:
+    if digits < min(lengths):
+        code, what = "too_short", "too short"
+    elif digits > max(lengths):
+        code, what = "too_long", "too long"
+    else:
+        code, what = "unusual_length", "of an unusual length"
+    return PhoneFault(
+        code,
+        f"a number of {digits} digits is {what} for country code {country_code}, "
+        f"whose numbers have {_spans(sorted(lengths))}",
+        "check it with the customer",
+    )
+
+
+def _spans(lengths: list[int]) -> str:
+    """[5, 6, 7, 9] as "5 to 7 or 9"."""
+    spans: list[list[int]] = []
+    for length in lengths:
+        if spans and length == spans[-1][1] + 1:
+            spans[-1][1] = length
+        else:
+            spans.append([length, length])
+    return " or ".join(str(a) if a == b else f"{a} to {b}" for a, b in spans)

@@ -1,0 +1,254 @@
+"""Phone numbers: what is accepted, what is refused and why, and that none is ever shown in full."""
+
+import copy
+import pickle
+from dataclasses import FrozenInstanceError
+
+import phonenumbers
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from phonenumbers import PhoneNumberType
+
+from jobs.numbering import calling_code_of_region, plan_of, split_international
+from jobs.phone import BARRED_COUNTRY_CODES, PhoneError, PhoneNumber, without_formatting
+
+ALL_REGIONS = sorted(phonenumbers.SUPPORTED_REGIONS)
+MOBILE_EXAMPLES = [
+    example
+    for region in ALL_REGIONS
+    if (example := phonenumbers.example_number_for_type(region, PhoneNumberType.MOBILE))
+]
+
+
+def fault_of(country_code: str, phone_num: str) -> str:
+    with pytest.raises(PhoneError) as caught:
+        PhoneNumber.parse(country_code, phone_num)
+    return caught.value.code
+
+
+def test_the_vendors_own_example_is_accepted_without_a_doubt() -> None:
+    number = PhoneNumber.parse("852", "18888888888")
+
+    assert (number.country_code, number.phone_num) == ("852", "18888888888")
+    assert number.doubt is None
+
+
+def test_the_same_digits_written_in_any_way_are_the_same_number() -> None:
+    plain = PhoneNumber.parse("852", "51234567")
+
+    ways = [
+        PhoneNumber.parse("+852", "5123 4567"),
+        PhoneNumber.parse("00852", "5123-4567"),
+        PhoneNumber.parse(" 852 ", "(5123) 4567\n"),
+        PhoneNumber.parse("852", "51.23.45.67"),
+        PhoneNumber.parse("852", "5123.4567"),
+        PhoneNumber.parse("852", "\u202a5123\u00a04567\u202c"),
+        PhoneNumber.parse("\uff0b\uff18\uff15\uff12", "\uff15\uff11\uff12\uff13\uff14567"),
+        PhoneNumber.parse("852", "\u0665\u0661\u0662\u0663\u0664\u0665\u0666\u0667"),
+        PhoneNumber.from_international("+852 5123 4567"),
+        PhoneNumber.from_international("(+852) 5123-4567"),
+        PhoneNumber.from_international("0085251234567"),
+    ]
+
+    assert set(ways) == {plain}
+    assert plain.e164 == "+85251234567"
+
+
+def test_an_international_number_is_split_at_its_calling_code() -> None:
+    number = PhoneNumber.from_international("+852 1888 8888 88")
+
+    assert (number.country_code, number.phone_num) == ("852", "1888888888")
+
+
+def test_leading_zeros_of_a_number_are_kept() -> None:
+    assert PhoneNumber.parse("225", "0701234567").phone_num == "0701234567"
+
+
+@pytest.mark.parametrize(
+    ("country_code", "phone_num", "fault"),
+    [
+        ("", "51234567", "no_country_code"),
+        ("0", "51234567", "no_country_code"),
+        ("852", "", "no_phone_num"),
+        ("852", " - ", "no_phone_num"),
+        ("852", "5" * 33, "phone_num_length"),
+        ("85251", "51234567", "country_code_length"),
+        ("HK", "51234567", "not_digits"),
+        ("852", "call me", "not_digits"),
+        ("852", "51234567.0", "not_digits"),
+        ("852", "8.52E+10", "not_digits"),
+        ("852", "51234567/61234567", "not_digits"),
+        ("852", "51234567\n61234567", "not_digits"),
+        ("852", "51234567,61234567", "not_digits"),
+        ("852", "5123\x004567", "not_digits"),
+        ("852", "5123456\u00b2", "not_digits"),
+        ("852", "+85251234567", "two_country_codes"),
+        ("999", "51234567", "unknown_country_code"),
+        ("1242", "1234567", "unknown_country_code"),
+        ("7", "9123456789", "barred_country_code"),
+        ("380", "501234567", "barred_country_code"),
+        ("+86", "13800000000", "barred_country_code"),
+        ("0086", "13800000000", "barred_country_code"),
+    ],
+)
+def test_what_cannot_be_sent_is_refused_by_name(
+    country_code: str, phone_num: str, fault: str
+) -> None:
+    assert fault_of(country_code, phone_num) == fault
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("", "no_phone_num"),
+        ("51234567", "no_country_code"),
+        ("+", "not_digits"),
+        ("+852", "no_phone_num"),
+        ("+999 1234", "unknown_country_code"),
+        ("+86 138 0000 0000", "barred_country_code"),
+        ("+852 5123 4567 ext 1", "not_digits"),
+        ("+852+51234567", "not_digits"),
+    ],
+)
+def test_international_text_that_is_no_number_is_refused_by_name(text: str, fault: str) -> None:
+    with pytest.raises(PhoneError) as caught:
+        PhoneNumber.from_international(text)
+
+    assert caught.value.code == fault
+
+
+@pytest.mark.parametrize("country_code", sorted(BARRED_COUNTRY_CODES))
+def test_a_barred_country_is_named_with_a_remedy(country_code: str) -> None:
+    with pytest.raises(PhoneError) as caught:
+        PhoneNumber.parse(country_code, "501234567")
+
+    assert f"country code {country_code} (" in str(caught.value)
+    assert caught.value.fault.remedy
+
+
+@pytest.mark.parametrize(
+    ("country_code", "phone_num", "doubt"),
+    [
+        ("852", "5123", "too_short"),
+        ("852", "512345678901", "too_long"),
+        ("852", "5123456789", "unusual_length"),
+        ("49", "0" * 16, "too_long"),
+    ],
+)
+def test_an_implausible_length_is_a_doubt_and_no_refusal(
+    country_code: str, phone_num: str, doubt: str
+) -> None:
+    number = PhoneNumber.parse(country_code, phone_num)
+
+    assert number.doubt is not None
+    assert number.doubt.code == doubt
+
+
+def test_a_doubt_says_which_lengths_the_country_has() -> None:
+    doubt = PhoneNumber.parse("852", "5123456789").doubt
+
+    assert doubt is not None
+    assert doubt.message == (
+        "a number of 10 digits is of an unusual length for country code 852, "
+        "whose numbers have 5 to 9 or 11"
+    )
+
+
+def test_a_number_shows_its_country_code_and_last_two_digits_only() -> None:
+    number = PhoneNumber.parse("852", "51234588")
+
+    assert number.masked == "+852 ******88"
+    assert repr(number) == str(number) == f"{number}" == number.masked
+
+
+@pytest.mark.parametrize("phone_num", ["1", "12", "1234"])
+def test_a_very_short_number_shows_no_digit_at_all(phone_num: str) -> None:
+    assert PhoneNumber("852", phone_num).masked == "+852 ******"
+
+
+def test_a_number_accepted_before_stays_readable_when_its_code_is_abolished() -> None:
+    assert PhoneNumber("999", "51234567").masked == "+999 ******67"
+
+
+@pytest.mark.parametrize(
+    ("country_code", "phone_num"),
+    [("", "1"), ("852", ""), ("85252", "1"), ("852", "5" * 33), ("8x2", "1"), ("852", "\u0665")],
+)
+def test_the_constructor_refuses_anything_but_digits_of_the_right_number(
+    country_code: str, phone_num: str
+) -> None:
+    with pytest.raises(PhoneError):
+        PhoneNumber(country_code, phone_num)
+
+
+def test_a_number_never_changes_and_survives_copy_and_pickle() -> None:
+    number = PhoneNumber.parse("852", "51234567")
+
+    with pytest.raises(FrozenInstanceError):
+        number.phone_num = "1"  # type: ignore[misc]
+    assert copy.deepcopy(number) == number
+    assert pickle.loads(pickle.dumps(number)) == number  # noqa: S301 - made one line above
+
+
+def test_an_error_survives_pickle() -> None:
+    with pytest.raises(PhoneError) as caught:
+        PhoneNumber.parse("86", "13800000000")
+
+    again = pickle.loads(pickle.dumps(caught.value))  # noqa: S301 - made one line above
+    assert (str(again), again.code) == (str(caught.value), caught.value.code)
+
+
+@given(st.text(max_size=6), st.text(alphabet="0123456789 +-().eE/x\u0665", max_size=40))
+def test_any_text_gives_a_number_or_a_phone_error_without_the_number(
+    country_code: str, phone_num: str
+) -> None:
+    digits = "".join(c for c in phone_num if c.isdigit())
+    try:
+        number = PhoneNumber.parse(country_code, phone_num)
+    except PhoneError as error:
+        shown = f"{error!r} {error}"
+    else:
+        assert number.phone_num.isdigit()
+        assert number.phone_num == without_formatting(phone_num)
+        shown = f"{number!r} {number}"
+    assert len(digits) < 5 or digits not in shown
+
+
+@given(st.text(max_size=40))
+def test_any_international_text_gives_a_number_or_a_phone_error(text: str) -> None:
+    try:
+        number = PhoneNumber.from_international(text)
+    except PhoneError:
+        return
+    assert PhoneNumber.from_international(number.e164) == number
+
+
+@given(st.sampled_from(ALL_REGIONS), st.integers(0, 10**12))
+def test_international_form_comes_back_as_the_same_number(region: str, national: int) -> None:
+    code = calling_code_of_region(region)
+    assert code is not None
+    if code in BARRED_COUNTRY_CODES:
+        return
+
+    number = PhoneNumber.parse(code, str(national))
+
+    assert PhoneNumber.from_international(number.e164) == number
+
+
+@pytest.mark.parametrize("example", MOBILE_EXAMPLES, ids=str)
+def test_every_regions_example_number_fits_the_plan_of_its_calling_code(
+    example: phonenumbers.PhoneNumber,
+) -> None:
+    national = phonenumbers.national_significant_number(example)
+    plan = plan_of(str(example.country_code))
+
+    assert plan is not None
+    assert plan.matches(national)
+    assert split_international(f"{example.country_code}{national}") == (plan, national)
+
+
+def test_no_calling_code_begins_with_another_one() -> None:
+    codes = [str(code) for code in phonenumbers.COUNTRY_CODE_TO_REGION_CODE]
+
+    assert not [(a, b) for a in codes for b in codes if a != b and b.startswith(a)]
