@@ -19,7 +19,8 @@ UV_COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check format lint types imports containers faults bench lock upgrade setup clean
+.PHONY: help demo test check format lint types imports containers faults bench oldest \
+	lock upgrade secrets setup clean
 
 help: ## list the targets (this)
 	@echo "sendcode: sends verification codes; nothing lost, nothing twice, never above the limit"
@@ -61,6 +62,15 @@ faults: $(DEV) ## kill and break the real thing, thousands of times, and count w
 bench: $(DEV) ## the benchmarks behind the figures in the documentation
 	$(BIN)/python -m benchmarks $(ARGS)
 
+# Lower bounds are claims, too. The tests run in an environment of their own, made anew.
+oldest: $(DEV) ## all tests with the oldest versions that pyproject.toml allows
+	@mkdir -p build
+	$(BIN)/uv pip compile --quiet --resolution lowest-direct pyproject.toml --extra test \
+		--no-header -o build/oldest.txt
+	$(PYTHON) -m venv --clear build/oldest
+	build/oldest/bin/python -m pip install --disable-pip-version-check --quiet -r build/oldest.txt
+	build/oldest/bin/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal $(ARGS)
+
 # The smaller locks follow the big one, so a package has one version everywhere.
 lock: $(DEV) ## write the lock files anew from pyproject.toml, keeping versions where it can
 	$(UV_COMPILE) pyproject.toml --extra dev -o requirements/dev.lock $(ARGS)
@@ -73,6 +83,17 @@ lock: $(DEV) ## write the lock files anew from pyproject.toml, keeping versions 
 
 upgrade: ## the same with the newest versions of everything
 	@$(MAKE) --no-print-directory lock ARGS=--upgrade
+
+# Readable for all, because a container's user has another number; the folder keeps others out.
+secrets: ## passwords and places for your credentials, for docker compose; keeps what is there
+	@umask 022; mkdir -p secrets && chmod 700 secrets; \
+	random() { $(PYTHON) -c 'import secrets; print(secrets.token_hex(24))'; }; \
+	[ -e secrets/redis_url ] || echo "redis://:$$(random)@redis:6379/0" > secrets/redis_url; \
+	[ -e secrets/flower_password ] || random > secrets/flower_password; \
+	touch secrets/tencentcloud_secret_id secrets/tencentcloud_secret_key; \
+	echo "secrets/ is ready. Flower's password is in secrets/flower_password."; \
+	[ -s secrets/tencentcloud_secret_key ] || \
+		echo "Write your credentials into secrets/tencentcloud_secret_id and secrets/tencentcloud_secret_key."
 
 setup: $(DEV) ## only the set-up, with all tools
 
