@@ -1,0 +1,142 @@
+"""`python -m sandbox`: the stand-in of the API as a server of its own."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+from sandbox.numbers import BEHAVIOURS, MAGIC_NUMBERS, behaviour_named
+from sandbox.server import Server
+from sandbox.settings import Settings, SettingsError
+from sandbox.signature import Credentials
+
+DEFAULT_PORT: Final = 8020
+EXIT_FAILED: Final = 1
+SECRET_ID: Final = "TENCENTCLOUD_SECRET_ID"  # noqa: S105 - names of variables
+SECRET_KEY: Final = "TENCENTCLOUD_SECRET_KEY"  # noqa: S105
+_EXAMPLE: Final = Credentials()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run until SIGTERM or SIGINT; returns the exit code (2, by argparse, for wrong options)."""
+    parser = _parser()
+    options = parser.parse_args(arguments, _environment())
+    if options.list_numbers:
+        _list_numbers(as_json=options.json)
+        return 0
+    try:
+        settings = Settings(
+            rate_limit=options.rate_limit,
+            phone_interval=options.phone_interval,
+            latency_ms=options.latency_ms,
+            jitter_ms=options.jitter_ms,
+            answer_ms=options.answer_ms,
+            clock_skew_s=options.clock_skew,
+            faults=dict(options.fault),
+        )
+    except SettingsError as exc:
+        parser.error(str(exc))
+    credentials = Credentials(options.secret_id, options.secret_key)
+    server = Server(credentials, settings, seed=options.seed)
+    try:
+        asyncio.run(_serve(server, options.host, options.port, options.ready_file))
+    except OSError as exc:
+        print(f"sandbox: cannot listen on {options.host}:{options.port}: {exc}", file=sys.stderr)
+        return EXIT_FAILED
+    return 0
+
+
+async def _serve(server: Server, host: str, port: int, ready_file: Path | None) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    ready = json.dumps({"url": await server.listen(host, port), "pid": os.getpid()})
+    if ready_file is not None:
+        unfinished = ready_file.with_name(f"{ready_file.name}.{os.getpid()}")
+        unfinished.write_text(ready + "\n")
+        unfinished.replace(ready_file)
+    print(ready, flush=True)
+    gc.freeze()  # what is loaded by now stays: collections look at requests only, and are short
+    await stop.wait()
+    await server.close()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sandbox",
+        description="A stand-in of the SendVerifyCode API, as strict as the real one. Prints one "
+        'line, {"url": ...}, once it listens. Counts and settings: URL/_sandbox/stats.',
+        epilog="Behaviours for --fault: any code of the API, or "
+        + ", ".join(BEHAVIOURS)
+        + ". Sum of all at most 1; at most one befalls a request.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--host", default="127.0.0.1", help="address to listen on")
+    add("--port", type=int, default=DEFAULT_PORT, help="0 takes any free one")
+    add("--rate-limit", type=float, default=20.0, help="requests per second, 0 for no limit")
+    add("--phone-interval", type=float, default=60.0, help="seconds between codes for a number")
+    add("--secret-id", default=argparse.SUPPRESS, help=_or_from(SECRET_ID, _EXAMPLE.secret_id))
+    add("--secret-key", default=argparse.SUPPRESS, help=_or_from(SECRET_KEY, _EXAMPLE.secret_key))
+    add("--latency-ms", type=float, default=0.0, help="way of a request to the API")
+    add("--jitter-ms", type=float, default=0.0, help="mean of a random addition to it")
+    add("--answer-ms", type=float, default=0.0, help="from the decision to the answer")
+    add("--clock-skew", type=float, default=0.0, help="seconds by which its clock is ahead")
+    add(
+        "--fault",
+        type=_fault,
+        action="append",
+        default=[],
+        metavar="NAME=PROBABILITY",
+        help="treat ordinary numbers so, at random; may be repeated",
+    )
+    add("--seed", type=int, default=0, help="of faults and jitter")
+    add("--ready-file", type=Path, help="also write the line with the URL to this file")
+    add("--list-numbers", action="store_true", help="print the magic numbers and stop")
+    add("--json", action="store_true", help="print them as JSON")
+    return parser
+
+
+def _environment() -> argparse.Namespace:
+    """The credentials unless the options name others; never shown by --help."""
+    return argparse.Namespace(
+        secret_id=os.environ.get(SECRET_ID) or _EXAMPLE.secret_id,
+        secret_key=os.environ.get(SECRET_KEY) or _EXAMPLE.secret_key,
+    )
+
+
+def _or_from(variable: str, example: str) -> str:
+    return f"of the account (or from {variable}, or else {example})"
+
+
+def _fault(text: str) -> tuple[str, float]:
+    name, equals, probability = text.partition("=")
+    try:
+        behaviour_named(name)
+        return name, float(probability)
+    except ValueError as exc:
+        reason = exc if equals else "it is not NAME=PROBABILITY"
+        raise argparse.ArgumentTypeError(str(reason)) from None
+
+
+def _list_numbers(*, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps([asdict(row) for row in MAGIC_NUMBERS], indent=1))
+        return
+    print("PhoneNum  requests  behaviour                                what it is")
+    for row in MAGIC_NUMBERS:
+        tries = "all" if row.tries is None else f"first {row.tries}"
+        print(f"{row.prefix}xxxx  {tries:8}  {row.behaviour:39}  {row.note}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,185 @@
+"""The API itself: one request in, one decision out. No I/O; time is passed in.
+
+Order of the checks, each a place where a request can end: protocol, action and version,
+signature, rate, parameters, state of the account, the number. Where the vendor's pages leave the
+order open, it is ours.
+"""
+
+from __future__ import annotations
+
+import random
+import uuid
+from dataclasses import dataclass, replace
+from typing import Final
+
+from sandbox import codes
+from sandbox.codes import Refused
+from sandbox.journal import Journal, NumberRecord
+from sandbox.numbers import ORDINARY, Behaviour, Delivery, behaviour_named, magic_for
+from sandbox.parameters import Parameters, read_parameters
+from sandbox.settings import AccountState, Settings
+from sandbox.signature import Credentials, verify
+from sandbox.window import SECOND_NS, SlidingWindow
+from sandbox.wire import JSON, Request
+
+ACTION: Final = "SendVerifyCode"
+VERSION: Final = "2022-09-28"
+MAX_CLIENT_NAME: Final = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the API answers, and how the answer is to leave.
+
+    Attributes:
+        request_id: a UUID, new for each request.
+        code: the API's error code; None for success.
+        message: beside the code.
+        delivery: how the answer leaves.
+    """
+
+    request_id: str
+    code: str | None = None
+    message: str = ""
+    delivery: Delivery = Delivery.PLAIN
+
+
+class Api:
+    """One account of the vendor and all that it remembers."""
+
+    def __init__(
+        self, credentials: Credentials, settings: Settings, *, seed: int, started_ns: int
+    ) -> None:
+        self._credentials = credentials
+        self._seed = seed
+        self._window = SlidingWindow(settings.rate_limit)
+        self.change(settings)
+        self.reset(started_ns)
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in force."""
+        return self._settings
+
+    def change(self, settings: Settings) -> None:
+        """Go on with other settings; nothing is forgotten."""
+        self._settings = settings
+        self._window.rate = settings.rate_limit
+        self._interval_ns = round(settings.phone_interval * SECOND_NS)
+        self._faults = [(behaviour_named(name), p) for name, p in settings.faults.items()]
+
+    def reset(self, now_ns: int) -> None:
+        """Forget all requests, numbers and counts; settings stay, chance starts again."""
+        self.journal = Journal(now_ns)
+        self._window.clear()
+        self._chance = random.Random(self._seed)  # noqa: S311 - faults must be repeatable
+
+    def decide(self, request: Request, at_ns: int, now: float) -> Decision:
+        """Answer a request to the API.
+
+        Args:
+            request: as received.
+            at_ns: its arrival on the monotonic clock; never earlier than the one before.
+            now: the same moment in Unix seconds on the API's clock.
+        """
+        self.journal.arrived(at_ns, self._window.places)
+        request_id = str(uuid.uuid4())
+        number = None
+        try:
+            # Read first, so that a request refused for another reason is counted by number, too.
+            parameters = _readable(request.body)
+            if isinstance(parameters, Parameters):
+                number = parameters.number
+                self.journal.number(number).requests += 1
+            self._let_in(request, at_ns, now)
+            if isinstance(parameters, Refused):
+                raise parameters
+        except Refused as refused:
+            self.journal.answered(at_ns, number, refused.code)
+            return Decision(request_id, refused.code, refused.message)
+        record = self.journal.number(parameters.number)
+        behaviour = self._account_behaviour() or self._number_behaviour(parameters, record)
+        code = self._apply(behaviour, record, at_ns)
+        self.journal.answered(at_ns, number, code, behaviour.name)
+        message = codes.message_for(code) if code else ""
+        return Decision(request_id, code, message, behaviour.delivery)
+
+    def _let_in(self, request: Request, at_ns: int, now: float) -> None:
+        """All that the API checks before it looks at the parameters."""
+        _check_protocol(request)
+        verify(request, self._credentials, now)
+        if not self._window.admit(at_ns):
+            self.journal.rejected_rate_limit += 1
+            raise Refused(codes.RATE_EXCEEDED)
+
+    def _account_behaviour(self) -> Behaviour | None:
+        state = self._settings.account_state
+        if state is None:
+            return None
+        if state.requests is not None:
+            left = state.requests - 1
+            rest = AccountState(state.behaviour, left) if left else None
+            self._settings = replace(self._settings, account_state=rest)
+        return behaviour_named(state.behaviour)
+
+    def _number_behaviour(self, parameters: Parameters, record: NumberRecord) -> Behaviour:
+        record.tries += 1
+        magic = magic_for(parameters.phone_num)
+        if magic is None:
+            return self._chance_behaviour()
+        over = magic.tries is not None and record.tries > magic.tries
+        return ORDINARY if over else behaviour_named(magic.behaviour)
+
+    def _chance_behaviour(self) -> Behaviour:
+        if not self._faults:
+            return ORDINARY
+        draw = self._chance.random()
+        for behaviour, probability in self._faults:
+            if draw < probability:
+                return behaviour
+            draw -= probability
+        return ORDINARY
+
+    def _apply(self, behaviour: Behaviour, record: NumberRecord, at_ns: int) -> str | None:
+        """Send the code, or not; returns the error code of the answer."""
+        if behaviour.elsewhere:
+            record.interval_from_ns = at_ns
+        if not behaviour.accepts:
+            return behaviour.code
+        if self._in_interval(record, at_ns):
+            self.journal.refused_interval += 1
+            return behaviour.code or codes.SEND_LIMIT_60
+        self.journal.accepted(record, at_ns)
+        return behaviour.code
+
+    def _in_interval(self, record: NumberRecord, at_ns: int) -> bool:
+        if not self._interval_ns or record.interval_from_ns is None:
+            return False
+        # "should be greater than 60 seconds", says the reference page: 60 exactly is too early.
+        return at_ns - record.interval_from_ns <= self._interval_ns
+
+
+def _check_protocol(request: Request) -> None:
+    headers = request.headers
+    if request.method != "POST":
+        raise Refused(codes.UNSUPPORTED_PROTOCOL)
+    if request.too_large:
+        raise Refused(codes.SIZE_EXCEEDED)
+    for name in ("X-TC-Action", "X-TC-Version"):
+        if name.lower() not in headers:
+            raise Refused(codes.MISSING_PARAMETER, f"The header {name} is missing.")
+    if headers["x-tc-action"] != ACTION:
+        raise Refused(codes.INVALID_ACTION)
+    if headers["x-tc-version"] != VERSION:
+        raise Refused(codes.NO_SUCH_VERSION)
+    if len(headers.get("x-tc-requestclient", "")) > MAX_CLIENT_NAME:
+        raise Refused(codes.INVALID_PARAMETER, "X-TC-RequestClient has more than 128 characters.")
+    if headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
+        raise Refused(codes.INVALID_REQUEST, "The Content-Type is not application/json.")
+
+
+def _readable(body: bytes) -> Parameters | Refused:
+    try:
+        return read_parameters(body)
+    except Refused as refused:
+        return refused

@@ -1,0 +1,57 @@
+"""Talks to a running sandbox's control plane (`sandbox.control`)."""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+from http.client import HTTPConnection
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+TIMEOUT_S: Final = 30
+
+
+class SandboxClient:
+    """Reads counts and changes settings of the sandbox at `url`, a new connection each time.
+
+    Every method raises OSError when nobody answers, and ValueError with the sandbox's reason when
+    it refuses.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def stats(self, *, numbers: bool = True, arrivals: bool = False) -> dict[str, Any]:
+        """Counts since the start or the last reset; the two long parts on demand."""
+        return self._call("GET", f"stats?numbers={numbers:d}&arrivals={arrivals:d}")
+
+    def number(self, digits: str) -> dict[str, Any]:
+        """One number (country code and number, digits): requests, accepted, accepted_at."""
+        return self._call("GET", f"numbers/{digits}")
+
+    def settings(self) -> dict[str, Any]:
+        """The settings in force."""
+        return self._call("GET", "settings")
+
+    def change(self, **settings: object) -> dict[str, Any]:
+        """Change these settings, keep the others; returns all."""
+        return self._call("POST", "settings", settings)
+
+    def reset(self) -> None:
+        """Forget requests, numbers and counts; settings stay."""
+        self._call("POST", "reset")
+
+    def _call(
+        self, method: str, place: str, document: dict[str, object] | None = None
+    ) -> dict[str, Any]:
+        address = urlsplit(self.url)
+        connection = HTTPConnection(address.hostname or "", address.port, timeout=TIMEOUT_S)
+        try:
+            connection.request(method, f"/_sandbox/{place}", body=json.dumps(document or {}))
+            answer = connection.getresponse()
+            found: dict[str, Any] = json.loads(answer.read())
+        finally:
+            connection.close()
+        if answer.status != HTTPStatus.OK:
+            raise ValueError(f"sandbox: {found['error']}")
+        return found

@@ -1,0 +1,135 @@
+"""What the sandbox has seen and done, for tests and the demo to read.
+
+"An accepted send" is what must never double: one entry in `NumberRecord.accepted_ns` is one code
+sent to a telephone. Times are nanoseconds of the machine's monotonic clock, which every process
+on it shares. Arrivals are kept up to `MAX_ARRIVALS` (about 150 MB when full), counts for ever.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from typing import Final
+
+from sandbox.window import SECOND_NS, BusiestSecond
+
+MAX_ARRIVALS: Final = 1_000_000
+OK: Final = "OK"
+
+
+@dataclass(slots=True)
+class NumberRecord:
+    """One telephone, by the digits of its international form.
+
+    Attributes:
+        requests: that reached the API for this number, whatever became of them.
+        tries: that passed signature, rate and parameters (magic numbers count these).
+        accepted_ns: when a code was sent, in order.
+        interval_from_ns: when its interval began last, by us or by somebody else.
+    """
+
+    requests: int = 0
+    tries: int = 0
+    accepted_ns: list[int] = field(default_factory=list)
+    interval_from_ns: int | None = None
+
+
+class Journal:
+    """Counts and arrivals since the start or the last reset."""
+
+    def __init__(self, started_ns: int) -> None:
+        self.started_ns = started_ns
+        self.numbers: dict[str, NumberRecord] = {}
+        self.rejected_rate_limit = 0
+        self.refused_interval = 0
+        self.redirects_followed = 0
+        self.worst_lag_ns = 0
+        self._requests = 0
+        self._accepted = 0
+        self._over_limit = 0
+        self._over_limit_seconds: set[int] = set()
+        self._busiest = BusiestSecond()
+        self._arrivals: deque[tuple[int, str | None, str]] = deque(maxlen=MAX_ARRIVALS)
+        self._codes: Counter[str] = Counter()
+        self._behaviours: Counter[str] = Counter()
+
+    def number(self, number: str) -> NumberRecord:
+        """The record of `number`, made where there is none."""
+        record = self.numbers.get(number)
+        if record is None:
+            record = self.numbers[number] = NumberRecord()
+        return record
+
+    def arrived(self, at_ns: int, places: int) -> None:
+        """Count a request on arrival; `places` is what the limit allows in a second, 0 is all."""
+        self._requests += 1
+        in_this_second = self._busiest.add(at_ns)
+        if places and in_this_second > places:
+            self._over_limit += 1
+            self._over_limit_seconds.add((at_ns - self.started_ns) // SECOND_NS)
+
+    def accepted(self, record: NumberRecord, at_ns: int) -> None:
+        """A code was sent."""
+        self._accepted += 1
+        record.accepted_ns.append(at_ns)
+        record.interval_from_ns = at_ns
+
+    def answered(
+        self, at_ns: int, number: str | None, code: str | None, behaviour: str | None = None
+    ) -> None:
+        """Note what became of the request that arrived at `at_ns`."""
+        self._arrivals.append((at_ns, number, code or OK))
+        self._codes[code or OK] += 1
+        if behaviour is not None:
+            self._behaviours[behaviour] += 1
+
+    def lagged(self, lag_ns: int) -> None:
+        """The event loop ran `lag_ns` late: stamps may be late by as much."""
+        self.worst_lag_ns = max(self.worst_lag_ns, lag_ns)
+
+    def snapshot(self, *, now_ns: int, numbers: bool, arrivals: bool) -> dict[str, object]:
+        """All of it as a JSON object; `numbers` and `arrivals` are the long parts."""
+        accepted = {
+            number: len(record.accepted_ns)
+            for number, record in self.numbers.items()
+            if record.accepted_ns
+        }
+        doubled = {number: count for number, count in accepted.items() if count > 1}
+        document: dict[str, object] = {
+            "requests": self._requests,
+            "accepted": self._accepted,
+            "accepted_numbers": len(accepted),
+            "doubled": len(doubled),
+            "doubled_numbers": doubled,
+            "rejected_rate_limit": self.rejected_rate_limit,
+            "refused_interval": self.refused_interval,
+            "most_in_any_second": self._busiest.most,
+            "over_limit": self._over_limit,
+            "over_limit_seconds": len(self._over_limit_seconds),
+            "redirects_followed": self.redirects_followed,
+            "codes": dict(self._codes),
+            "behaviours": dict(self._behaviours),
+            "since": _seconds(self.started_ns),
+            "now": _seconds(now_ns),
+            "worst_lag_ms": self.worst_lag_ns / 1e6,
+        }
+        if numbers:
+            document["accepted_per_number"] = accepted
+        if arrivals:
+            document["arrivals_forgotten"] = self._requests - len(self._arrivals)
+            document["arrivals"] = [[_seconds(at), *rest] for at, *rest in self._arrivals]
+        return document
+
+    def number_snapshot(self, number: str) -> dict[str, object]:
+        """What is known of one number as a JSON object; zeros for one never seen."""
+        record = self.numbers.get(number, NumberRecord())
+        return {
+            "number": number,
+            "requests": record.requests,
+            "accepted": len(record.accepted_ns),
+            "accepted_at": [_seconds(at) for at in record.accepted_ns],
+        }
+
+
+def _seconds(ns: int) -> float:
+    return ns / SECOND_NS

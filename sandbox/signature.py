@@ -1,0 +1,95 @@
+"""Verifies TC3-HMAC-SHA256 over the request as received.
+
+Source: the vendor's page "Signature v3" and the official SDK. Written from these alone, so that a
+mistake of the client under test is not repeated here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Final
+
+from sandbox import codes
+from sandbox.codes import Refused
+from sandbox.wire import Request
+
+SERVICE: Final = "intlpartnersmgt"
+ALGORITHM: Final = "TC3-HMAC-SHA256"
+TERMINATION: Final = "tc3_request"
+MAX_CLOCK_DIFFERENCE_S: Final = 300
+_AUTHORIZATION: Final = re.compile(
+    rf"{ALGORITHM} Credential=(?P<id>[^/,\s]+)/(?P<date>[^/,\s]+)/(?P<service>[^/,\s]+)"
+    r"/(?P<end>[^/,\s]+), ?SignedHeaders=(?P<headers>[^,\s]+), ?Signature=(?P<signature>\S+)"
+)
+_TIMESTAMP: Final = re.compile(r"[0-9]{1,11}")
+_ALWAYS_SIGNED: Final = frozenset(("content-type", "host"))
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """The key pair that this account has; the secret half stays out of every `repr`."""
+
+    secret_id: str = "AKIDEXAMPLE"  # noqa: S105 - the vendor's example
+    secret_key: str = field(default="SECRETEXAMPLE", repr=False)
+
+
+def verify(request: Request, credentials: Credentials, now: float) -> None:
+    """Check that `request` was signed with `credentials` less than five minutes from `now`.
+
+    Raises:
+        Refused: with MissingParameter or the AuthFailure code that the API answers.
+    """
+    stamp = request.headers.get("x-tc-timestamp")
+    if stamp is None:
+        raise Refused(codes.MISSING_PARAMETER, "The header X-TC-Timestamp is missing.")
+    if not _TIMESTAMP.fullmatch(stamp):
+        raise Refused(codes.INVALID_PARAMETER, "X-TC-Timestamp is not in Unix seconds.")
+    parts = _AUTHORIZATION.fullmatch(request.headers.get("authorization", ""))
+    if parts is None:
+        raise _invalid("it is missing or not of the form of TC3-HMAC-SHA256")
+    if parts["service"] != SERVICE or parts["end"] != TERMINATION:
+        raise _invalid("the service in its credential scope is not the one called")
+    signed = parts["headers"].split(";")
+    if not _ALWAYS_SIGNED.issubset(signed) or signed != sorted(set(signed)):
+        raise _invalid("SignedHeaders must be sorted and contain content-type and host")
+    if not set(signed) <= request.headers.keys():
+        raise _invalid("a header in SignedHeaders is not in the request")
+    if abs(int(stamp) - now) > MAX_CLOCK_DIFFERENCE_S:
+        raise Refused(codes.SIGNATURE_EXPIRED)
+    if parts["date"] != datetime.fromtimestamp(int(stamp), UTC).strftime("%Y-%m-%d"):
+        raise _invalid("the date in its credential scope is not the UTC date of X-TC-Timestamp")
+    if parts["id"] != credentials.secret_id:
+        raise Refused(codes.SECRET_ID_NOT_FOUND)
+    expected = _sign(request, credentials.secret_key, signed, stamp, parts["date"])
+    if not hmac.compare_digest(expected, parts["signature"].encode()):
+        raise Refused(codes.SIGNATURE_FAILURE)
+
+
+def _sign(request: Request, secret_key: str, signed: list[str], stamp: str, date: str) -> bytes:
+    # The vendor's page has header values trimmed and in lower case, names too. The query string
+    # of a POST is empty: the target of a request that gets here is "/".
+    lines = "".join(f"{name}:{request.headers[name].lower()}\n" for name in signed)
+    canonical = "\n".join(
+        (request.method, "/", "", lines, ";".join(signed), hashlib.sha256(request.body).hexdigest())
+    )
+    scope = f"{date}/{SERVICE}/{TERMINATION}"
+    digest = hashlib.sha256(canonical.encode("latin-1")).hexdigest()
+    text = f"{ALGORITHM}\n{stamp}\n{scope}\n{digest}"
+    return hmac.new(_signing_key(secret_key, date), text.encode(), "sha256").hexdigest().encode()
+
+
+@lru_cache(maxsize=8)
+def _signing_key(secret_key: str, date: str) -> bytes:
+    key = f"TC3{secret_key}".encode()
+    for part in (date, SERVICE, TERMINATION):
+        key = hmac.digest(key, part.encode(), "sha256")
+    return key
+
+
+def _invalid(reason: str) -> Refused:
+    return Refused(codes.INVALID_AUTHORIZATION, f"The Authorization header is not valid: {reason}.")
