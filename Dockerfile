@@ -24,8 +24,8 @@ RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /dist . 
 FROM ${IMAGE}
 LABEL org.opencontainers.image.title="sendcode" \
       org.opencontainers.image.licenses="Apache-2.0"
-RUN groupadd --system --gid 10001 sendcode \
-    && useradd --system --uid 10001 --gid sendcode --home-dir /data --create-home sendcode
+RUN groupadd --gid 10001 sendcode \
+    && useradd --uid 10001 --gid sendcode --home-dir /data --create-home sendcode
 COPY --from=build /opt/sendcode /opt/sendcode
 ENV PATH="/opt/sendcode/bin:$PATH" \
     PYTHONUNBUFFERED=1 \
