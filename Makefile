@@ -4,9 +4,12 @@
 # change. pip's own settings (index, proxy, certificates) are yours: nothing here names an index.
 #
 #   make test ARGS="-k phone"       extra arguments go to the program that the target runs
-#   make demo PYTHON=python3.13     the interpreter that .venv is made with (3.11 or newer)
+#   make demo PYTHON=python3.13     the interpreter that .venv is made with
 
-PYTHON ?= python3
+# The first that is new enough.
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& echo $$python && exit; done; echo python3)
 ARGS ?=
 # The tests wait for servers more than they compute, so more of them than cores run at once.
 PYTEST_WORKERS ?= 4
@@ -108,7 +111,7 @@ $(BIN)/python:
 	@command -v $(PYTHON) >/dev/null || { \
 		echo "There is no '$(PYTHON)' here. Install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3.11" >&2; exit 2; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-		echo "sendcode needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1). Name another: make PYTHON=python3.11" >&2; exit 2; }
+		echo "sendcode needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1). Install one, or name it: make PYTHON=/path/to/python3.11" >&2; exit 2; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 		echo "$(PYTHON) has no venv module. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 2; }
 	@echo "Setting up .venv with $$($(PYTHON) -V 2>&1)"
