@@ -5,6 +5,7 @@
 #
 #   make test ARGS="-k phone"       extra arguments go to the program that the target runs
 #   make demo PYTHON=python3.13     the interpreter that .venv is made with
+#   make secrets SANDBOX=1          the credentials that the sandbox accepts, where there are none
 
 # The first that is new enough.
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -94,6 +95,9 @@ secrets: ## passwords and places for your credentials, for docker compose; keeps
 	[ -e secrets/redis_url ] || echo "redis://:$$(random)@redis:6379/0" > secrets/redis_url; \
 	[ -e secrets/flower_password ] || random > secrets/flower_password; \
 	touch secrets/tencentcloud_secret_id secrets/tencentcloud_secret_key; \
+	if [ -n "$(SANDBOX)" ] && ! [ -s secrets/tencentcloud_secret_key ]; then \
+		echo AKIDEXAMPLE > secrets/tencentcloud_secret_id; \
+		echo SECRETEXAMPLE > secrets/tencentcloud_secret_key; fi; \
 	echo "secrets/ is ready. Flower's password is in secrets/flower_password."; \
 	[ -s secrets/tencentcloud_secret_key ] || \
 		echo "Write your credentials into secrets/tencentcloud_secret_id and secrets/tencentcloud_secret_key."

@@ -1,0 +1,95 @@
+"""What stands in more than one file must agree: settings, example, containers, locks."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from config.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+SECRETS = {
+    "TENCENTCLOUD_SECRET_ID",
+    "TENCENTCLOUD_SECRET_KEY",
+    "TENCENTCLOUD_TOKEN",
+    "SENDCODE_REDIS_URL",
+    "SENDCODE_API_TOKENS",
+    "SENDCODE_FLOWER_PASSWORD",
+}
+SETTINGS = {name.upper() for name in Settings.model_fields}
+LOCKS = sorted((ROOT / "requirements").glob("*.lock"))
+LOCKED = re.compile(r"^([a-z0-9-]+)==(\S+)", re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def services() -> Any:
+    return YAML(typ="safe").load(ROOT / "docker-compose.yml")["services"]
+
+
+def test_the_example_of_env_names_every_setting_and_its_default() -> None:
+    text = (ROOT / ".env.example").read_text()
+    lines = dict(re.findall(r"^#?([A-Z][A-Z_]+)=(.*)$", text, re.MULTILINE))
+
+    assert set(lines) == SETTINGS, "name every field of config.settings in .env.example"
+    for name, value in lines.items():
+        if name not in SECRETS:
+            assert value == str(Settings.model_fields[name.lower()].default).removesuffix(".0")
+
+
+def test_containers_take_every_setting_that_is_no_secret(services: Any) -> None:
+    passed_on = {name for name in services["worker"]["environment"] if not name.endswith("_FILE")}
+
+    assert passed_on == SETTINGS - SECRETS - {"SENDCODE_FLOWER_USER"}, (
+        "name every field of config.settings in docker-compose.yml"
+    )
+
+
+def test_no_secret_is_in_the_environment_of_a_container(services: Any) -> None:
+    for service in services.values():
+        for name, value in service.get("environment", {}).items():
+            assert name not in SECRETS
+            if name.endswith("_FILE"):
+                assert name.removesuffix("_FILE") in SECRETS
+                assert value.removeprefix("/run/secrets/") in service["secrets"]
+
+
+def test_nothing_is_published_beyond_this_machine(services: Any) -> None:
+    published = [port for service in services.values() for port in service.get("ports", [])]
+
+    assert published
+    assert all(port.startswith("127.0.0.1:") for port in published)
+
+
+def test_a_worker_has_time_to_finish_before_it_is_killed(services: Any) -> None:
+    grace_s = int(services["worker"]["stop_grace_period"].removesuffix("s"))
+
+    assert grace_s >= Settings.model_fields["sendcode_http_timeout"].default + 15
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.stem)
+def test_a_lock_pins_by_hash_and_names_no_index(lock: Path) -> None:
+    text = lock.read_text()
+    packages = re.split(r"\n(?=\S)", re.sub(r"^\s*#.*\n", "", text, flags=re.MULTILINE).strip())
+
+    assert packages
+    assert all(LOCKED.match(package) and "--hash=sha256:" in package for package in packages)
+    assert "://" not in text
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.stem)
+def test_a_package_has_the_same_version_in_every_lock(lock: Path) -> None:
+    everything = dict(LOCKED.findall((ROOT / "requirements/dev.lock").read_text()))
+
+    assert dict(LOCKED.findall(lock.read_text())).items() <= everything.items()
+
+
+def test_every_direct_dependency_is_locked() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    direct = {re.split(r"[\[<>=]", requirement)[0] for requirement in project["dependencies"]}
+
+    assert direct <= dict(LOCKED.findall((ROOT / "requirements/runtime.lock").read_text())).keys()
