@@ -1,0 +1,1 @@
+"""Settings, names and connections that every part of sendcode shares."""

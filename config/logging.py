@@ -1,0 +1,67 @@
+"""Logging: one line per record on stderr; the message is constant, the data is in fields.
+
+Write `log.info("job finished", extra=fields(job_id=..., state=...))`. No phone number, secret or
+message body is ever passed to a logger; that is kept by the callers, not by a filter.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+_CHATTY = ("celery.app.trace", "celery.worker.strategy", "kombu", "urllib3", "tornado.access")
+"""Libraries whose INFO lines repeat what ours say better, or show what they were given."""
+
+
+def fields(**values: Any) -> dict[str, Any]:
+    """Wrap `values` for the `extra` of a logging call."""
+    return {"fields": values}
+
+
+def set_up_logging(form: Literal["text", "json"] = "text", level: int = logging.INFO) -> None:
+    """Send every record of the process to stderr, one line each. Call it once, at the start."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Json() if form == "json" else _Text())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _when(record: logging.LogRecord) -> str:
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+
+
+class _Text(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        data = "".join(
+            f" {name}={_plain(value)}" for name, value in getattr(record, "fields", {}).items()
+        )
+        line = f"{_when(record)} {record.levelname:<7} {record.name}: {record.getMessage()}{data}"
+        line = line.replace("\r", "\\r").replace("\n", "\\n")
+        if record.exc_info:
+            line += "\n" + self.formatException(record.exc_info)
+        return line
+
+
+class _Json(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        data: dict[str, Any] = {
+            "time": _when(record),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            data["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(data, ensure_ascii=False, default=str)
+
+
+def _plain(value: Any) -> str:
+    text = str(value)
+    return json.dumps(text, ensure_ascii=False) if " " in text or not text else text

@@ -1,0 +1,46 @@
+"""How to reach Redis: `redis://`, `rediss://` and `sentinel://` URLs, for everything but Celery."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qsl, urlsplit
+
+import redis
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
+from redis.sentinel import Sentinel
+
+from config.settings import Settings
+
+_SOCKET_TIMEOUT_S = 5.0
+
+
+def connect(settings: Settings, *, retries: int = 2) -> redis.Redis:
+    """Make a client (thread-safe, connects on first use) that answers with `str`.
+
+    A command is tried again up to `retries` times: every script of ours may be applied twice.
+    """
+    options = {
+        "decode_responses": True,
+        "socket_timeout": _SOCKET_TIMEOUT_S,
+        "socket_connect_timeout": _SOCKET_TIMEOUT_S,
+        "socket_keepalive": True,
+        "health_check_interval": 30,
+        "retry": Retry(ExponentialBackoff(cap=0.5, base=0.05), retries),
+    }
+    url = urlsplit(settings.redis_url)
+    if url.scheme != "sentinel":
+        return redis.Redis.from_url(settings.redis_url, **options)
+    service, _, database = url.path.strip("/").partition("/")
+    hosts = [_host_and_port(part) for part in url.netloc.rpartition("@")[2].split(",")]
+    credentials = {"username": url.username or None, "password": url.password}
+    sentinel_options = {**dict(parse_qsl(url.query)), "socket_timeout": _SOCKET_TIMEOUT_S}
+    sentinel = Sentinel(hosts, sentinel_kwargs=sentinel_options)
+    master: redis.Redis = sentinel.master_for(
+        service, db=int(database or 0), **credentials, **options
+    )
+    return master
+
+
+def _host_and_port(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    return (host, int(port)) if host else (port, 26379)

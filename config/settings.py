@@ -1,0 +1,221 @@
+"""Settings: environment variables, `.env`, or for secrets a file named by `<VARIABLE>_FILE`.
+
+`load_settings()` reports every wrong setting at once, by name and never by value.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from dotenv import dotenv_values
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+_REDIS_SCHEMES = ("redis", "rediss", "sentinel")
+_API_TOKEN = re.compile(r"^[A-Za-z0-9._-]{1,64}:[0-9a-f]{64}$")
+
+PROBE_SLACK_S = 1.0
+"""Seconds added wherever two clocks or a process switch stand between a plan and the wire."""
+
+
+class SettingsError(Exception):
+    """Some settings are missing or wrong; the message has one line for each, without values."""
+
+
+def _endpoint(value: str) -> str:
+    url = urlsplit(value)
+    if url.scheme not in {"https", "http"} or not url.hostname:
+        raise ValueError("must be a base URL such as https://intlpartnersmgt.tencentcloudapi.com")
+    if url.scheme == "http" and url.hostname not in _LOOPBACK:
+        raise ValueError("plain http is accepted for loopback only; use https")
+    if url.path not in {"", "/"} or url.query or url.username:
+        raise ValueError("must have no path, query or user; the API is called at /")
+    return f"{url.scheme}://{url.netloc}"
+
+
+def _redis_url(value: object) -> object:
+    text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+    url = urlsplit(text)
+    if url.scheme not in _REDIS_SCHEMES or not url.hostname:
+        raise ValueError("must be a redis://, rediss:// or sentinel:// URL")
+    if url.scheme == "sentinel" and not url.path.strip("/"):
+        raise ValueError("a sentinel URL must name its service: sentinel://host:26379/service/0")
+    return value
+
+
+def _api_tokens(value: object) -> object:
+    text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+    if any(not _API_TOKEN.match(token.strip()) for token in text.split(",")):
+        raise ValueError("must be name:sha256hex pairs, separated by commas")
+    return value
+
+
+def _no_blank(value: object) -> object:
+    text = value.get_secret_value() if isinstance(value, SecretStr) else value
+    if isinstance(text, str) and (not text or text != text.strip()):
+        raise ValueError("must not be empty or have blanks around it")
+    return value
+
+
+Secret = Annotated[SecretStr, BeforeValidator(_no_blank)]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. Field names are the variables' names in lower case.
+
+    Build it through `load_settings`, which words the errors for a person.
+    """
+
+    model_config = SettingsConfigDict(
+        case_sensitive=False, extra="ignore", frozen=True, hide_input_in_errors=True
+    )
+
+    tencentcloud_secret_id: Secret | None = None
+    tencentcloud_secret_key: Secret | None = None
+    tencentcloud_token: Secret | None = None
+    sendcode_endpoint: Annotated[str, BeforeValidator(_endpoint)] = (
+        "https://intlpartnersmgt.tencentcloudapi.com"
+    )
+    sendcode_redis_url: Annotated[SecretStr, BeforeValidator(_redis_url)] = SecretStr(
+        "redis://127.0.0.1:6379/0"
+    )
+    sendcode_rate_limit: float = Field(20, gt=0, le=10_000)
+    """Requests per second for the account."""
+    sendcode_phone_interval: Seconds = 60
+    """Seconds between two codes for a number: the API's guard against doubles."""
+    sendcode_http_timeout: Seconds = 5
+    """Total seconds for one API call, answer read in full."""
+    sendcode_max_attempts: int = Field(5, ge=1, le=100)
+    sendcode_key_prefix: str = Field("sendcode", pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    sendcode_api_tokens: Annotated[SecretStr, BeforeValidator(_api_tokens)] | None = None
+    sendcode_ambiguous: Literal["resend-once", "hold"] = "resend-once"
+    """What to do with an attempt whose fate can no longer be proved."""
+    sendcode_concurrency: int = Field(48, ge=1, le=1_000)
+    """Threads of one worker process. Above twice the rate, an event always finds one free."""
+    sendcode_lease: Seconds = 10
+    """Seconds after which a job whose worker died is due again."""
+    sendcode_sweep_interval: float = Field(1, gt=0, le=10)
+    sendcode_backoff: float = Field(1, ge=0, le=60)
+    """Seconds before the second attempt at what failed for a passing reason; grows from there."""
+    sendcode_frequency_wait: Seconds = 300
+    """Seconds before a number refused as "too often" is tried again; three times that the next."""
+    sendcode_canary_interval: Seconds = 30
+    """Seconds between the single tries of a halted account."""
+    sendcode_retention_days: float = Field(30, gt=0, le=3_650)
+    """Days that a finished job or batch can be looked at, and that its id protects from doubles."""
+    sendcode_log_format: Literal["text", "json"] = "text"
+    sendcode_flower_user: Annotated[str, BeforeValidator(_no_blank)] = "sendcode"
+    sendcode_flower_password: Secret | None = None
+
+    @classmethod
+    def settings_customise_sources(  # type: ignore[override]  # the library passes these by name
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 (the library passes it)
+        init_settings: PydanticBaseSettingsSource,
+        **_: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read only what `load_settings` gathered: one place knows the order of the sources."""
+        return (init_settings,)
+
+    @model_validator(mode="after")
+    def _recovery_fits_inside_the_guard(self) -> Self:
+        probe_s = self.recovery_s + 2 * self.sendcode_http_timeout + PROBE_SLACK_S
+        if probe_s >= self.sendcode_phone_interval:
+            raise ValueError(
+                "SENDCODE_LEASE, SENDCODE_SWEEP_INTERVAL, SENDCODE_HTTP_TIMEOUT: a job must be "
+                "recovered and probed well inside SENDCODE_PHONE_INTERVAL; shorten them"
+            )
+        return self
+
+    @property
+    def recovery_s(self) -> float:
+        """Seconds from a worker's death to the job's next attempt, slot wait included."""
+        return self.sendcode_lease + 2 * self.sendcode_sweep_interval + PROBE_SLACK_S / 2
+
+    @cached_property
+    def redis_url(self) -> str:
+        """The Redis URL with its password: for connecting, never for showing."""
+        return self.sendcode_redis_url.get_secret_value()
+
+    @property
+    def redis_place(self) -> str:
+        """Host, port and database of Redis, fit for messages."""
+        url = urlsplit(self.redis_url)
+        return f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path}"
+
+    def credentials(self) -> tuple[str, str, str | None]:
+        """Give secret id, secret key and token.
+
+        Raises:
+            SettingsError: one is missing.
+        """
+        secret_id, secret_key = self.tencentcloud_secret_id, self.tencentcloud_secret_key
+        if secret_id is None or secret_key is None:
+            absent = [
+                f"{name}: missing; set it, or {name}_FILE to a file that holds it"
+                for name, value in (
+                    ("TENCENTCLOUD_SECRET_ID", secret_id),
+                    ("TENCENTCLOUD_SECRET_KEY", secret_key),
+                )
+                if value is None
+            ]
+            raise SettingsError("\n".join(absent))
+        token = self.tencentcloud_token
+        return (
+            secret_id.get_secret_value(),
+            secret_key.get_secret_value(),
+            token.get_secret_value() if token else None,
+        )
+
+
+def load_settings(env_file: str | os.PathLike[str] | None = ".env", **overrides: Any) -> Settings:
+    """Read the settings: `overrides`, then the environment, then `env_file`, then the defaults.
+
+    Raises:
+        SettingsError: some are wrong; all of them are named, none of their values is shown.
+    """
+    environment: dict[str, str] = {}
+    if env_file is not None:
+        environment.update(
+            {name.upper(): value for name, value in dotenv_values(env_file).items() if value}
+        )
+    environment.update({name.upper(): value for name, value in os.environ.items() if value})
+    values: dict[str, Any] = {}
+    faults: list[str] = []
+    for field in Settings.model_fields:
+        name = field.upper()
+        if name in environment:
+            values[field] = environment[name]
+        elif path := environment.get(f"{name}_FILE"):
+            try:
+                values[field] = Path(path).read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as exc:
+                faults.append(f"{name}_FILE: cannot be read ({type(exc).__name__})")
+    values.update(overrides)
+    try:
+        settings = Settings(**values)
+    except ValidationError as exc:
+        raise SettingsError("\n".join(faults + [_fault(error) for error in exc.errors()])) from None
+    if faults:
+        raise SettingsError("\n".join(faults))
+    return settings
+
+
+def _fault(error: Any) -> str:
+    text = str(error["msg"]).removeprefix("Value error, ")
+    name = ".".join(str(part) for part in error["loc"]).upper()
+    return f"{name}: {text}" if name else text
+
+
+__all__ = ["PROBE_SLACK_S", "Settings", "SettingsError", "load_settings"]
