@@ -1,0 +1,1 @@
+"""What producers and workers agree on: jobs, numbers, states, and the ledger that holds them."""

@@ -1,0 +1,65 @@
+"""Whether the account's sending goes on, and who halted it: the API's answers, or a person."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import redis
+
+from config.settings import Settings
+from jobs.job import iso
+from jobs.keys import Keys
+from jobs.scripts import load_script
+
+
+@dataclass(frozen=True, slots=True)
+class AccountState:
+    """`by` is `api` (a canary job tries from time to time) or `person`; the rest says why."""
+
+    state: Literal["running", "halted"] = "running"
+    by: str = ""
+    code: str = ""
+    message: str = ""
+    since_ms: int | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "state": self.state,
+            "by": self.by or None,
+            "code": self.code or None,
+            "message": self.message or None,
+            "since": iso(self.since_ms) if self.since_ms else None,
+        }
+
+
+class Account:
+    """Halts and resumes all sending. Jobs are kept meanwhile; none loses an attempt by it."""
+
+    def __init__(self, client: redis.Redis, settings: Settings) -> None:
+        self._client = client
+        self._keys = Keys(settings.sendcode_key_prefix)
+        self._halt = load_script(client, self._keys, "halt")
+        self._canary_ms = round(settings.sendcode_canary_interval * 1000)
+
+    def look(self) -> AccountState:
+        values: Any = self._client.hgetall(self._keys.account)
+        if values.get("state") != "halted":
+            return AccountState()
+        return AccountState(
+            "halted",
+            values.get("by", ""),
+            values.get("code", ""),
+            values.get("message", ""),
+            int(values.get("since", 0)) or None,
+        )
+
+    def halt(self, by: Literal["api", "person"], code: str, message: str) -> bool:
+        """Halt. True if this call did it, False if it was halted so already."""
+        before, _ = self._halt(args=["halt", by, code, message, self._canary_ms])
+        return bool(before == "running")
+
+    def resume(self, by: Literal["api", "person"]) -> bool:
+        """Go on. True if it was halted; the API's success does not undo a person's halt."""
+        before, after = self._halt(args=["resume", by])
+        return bool(before == "halted" and after == "running")

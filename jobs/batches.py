@@ -1,0 +1,259 @@
+"""Batches in the ledger: rows waiting in their file's order, steering, counts and results.
+
+A row is one string, as the scripts read it: `cc TAB num TAB line TAB cells as JSON`, or, rejected,
+`TAB code TAB line TAB [reason, cells] as JSON`. It becomes a job when the sweeper feeds it; until
+then it costs its own length and little more.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import redis
+
+from config.settings import Settings
+from jobs.job import JobRecord, Lane, batch_job_id
+from jobs.keys import Keys
+from jobs.outcome import State
+from jobs.phone import PhoneNumber
+from jobs.scripts import load_script
+
+CHUNK_ROWS = 500
+
+Order = Literal["pause", "resume", "cancel"]
+
+
+class BatchGoneError(Exception):
+    """The batch was removed, or its import was changed, while rows were appended."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRow:
+    """One data record of the file: accepted with its number, or rejected with a reason."""
+
+    line: int
+    """Physical line in the file where the record begins."""
+    cells: Sequence[str]
+    phone: PhoneNumber | None = None
+    code: str = ""
+    """Why it was rejected, as a name, and in words:"""
+    reason: str = ""
+
+    def encode(self) -> str:
+        if self.phone is not None:
+            cells = json.dumps(self.cells, ensure_ascii=False, separators=(",", ":"))
+            return f"{self.phone.country_code}\t{self.phone.phone_num}\t{self.line}\t{cells}"
+        told = json.dumps([self.reason, self.cells], ensure_ascii=False, separators=(",", ":"))
+        return f"\t{self.code}\t{self.line}\t{told}"
+
+    @classmethod
+    def decode(cls, text: str) -> BatchRow:
+        country_code, second, line, told = text.split("\t", 3)
+        if country_code:
+            return cls(int(line), json.loads(told), PhoneNumber(country_code, second))
+        reason, cells = json.loads(told)
+        return cls(int(line), cells, None, second, reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch as the ledger has it. Times are Unix milliseconds."""
+
+    batch_id: str
+    state: str
+    """`running`, `paused`, `cancelled` or `done`."""
+    name: str
+    digest: str
+    """SHA-256 of the file's content."""
+    header: tuple[str, ...]
+    total: int
+    accepted: int
+    rejected: int
+    fed: int
+    imported: bool
+    created_ms: int
+    finished_ms: int | None = None
+    max_rate: float | None = None
+    expires_ms: int | None = None
+    counts: dict[str, int] = field(default_factory=dict)
+    by_code: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def finished(self) -> int:
+        """Accepted rows that have a final state."""
+        return sum(n for state, n in self.counts.items() if State(state).is_final) - self.rejected
+
+    @property
+    def is_over(self) -> bool:
+        return self.state in {"done", "cancelled"} and self.finished >= self.accepted
+
+
+class Batches:
+    """All batches under one key prefix."""
+
+    def __init__(self, client: redis.Redis, settings: Settings) -> None:
+        self.client = client
+        self._keys = Keys(settings.sendcode_key_prefix)
+        self._retention_ms = round(settings.sendcode_retention_days * 86_400_000)
+        self._open = load_script(client, self._keys, "open_batch")
+        self._append = load_script(client, self._keys, "append_rows")
+        self._steer = load_script(client, self._keys, "steer_batch")
+
+    def open(
+        self,
+        batch_id: str,
+        digest: str,
+        header: Sequence[str],
+        *,
+        name: str = "",
+        max_rate: float | None = None,
+        expires_ms: int | None = None,
+    ) -> tuple[Batch, bool]:
+        """Create a batch, or find it again; True if it is new. Rows are appended next."""
+        values: dict[str, str | float] = {
+            "digest": digest,
+            "header": json.dumps(list(header), ensure_ascii=False),
+            "name": name,
+        }
+        if max_rate is not None:
+            values["max_rate"] = max_rate
+        if expires_ms is not None:
+            values["expires_at"] = expires_ms
+        flat: list[str | float] = [part for pair in values.items() for part in pair]
+        verdict, pairs = self._open(args=[batch_id, *flat])
+        found = dict(zip(pairs[::2], pairs[1::2], strict=True))
+        return self._decode(batch_id, found, {}), verdict == "new"
+
+    def append(
+        self, batch_id: str, first: int, rows: Sequence[BatchRow], *, last: bool = False
+    ) -> int:
+        """Append rows, the first of them having index `first` (0, 1 …) in the file.
+
+        Rows that the batch has already are passed over. Gives the number of rows it has now.
+
+        Raises:
+            BatchGoneError: the batch is gone, or rows before `first` are missing.
+        """
+        encoded = [row.encode() for row in rows]
+        have = self._append(args=[batch_id, first, int(last), *encoded])
+        if have < 0:
+            raise BatchGoneError(f"batch {batch_id}: rows are missing or it is gone; submit again")
+        return int(have)
+
+    def get(self, batch_id: str) -> Batch | None:
+        """Look at a batch and its counts; None if there is none of that id."""
+        pipe = self.client.pipeline(transaction=True)
+        pipe.hgetall(self._keys.batch(batch_id))
+        pipe.hgetall(self._keys.counts(batch_id))
+        values, counts = pipe.execute()
+        return self._decode(batch_id, values, counts) if "state" in values else None
+
+    def list(self) -> list[Batch]:
+        """Give all batches, the newest first; those whose time of keeping is over are forgotten."""
+        ids: Any = self.client.zrevrange(self._keys.batches, 0, -1)
+        found = []
+        for batch_id in ids:
+            batch = self.get(batch_id)
+            if batch is None:
+                self.client.zrem(self._keys.batches, batch_id)
+            else:
+                found.append(batch)
+        return found
+
+    def steer(self, batch_id: str, order: Order, *, by: str = "cli") -> tuple[str, str] | None:
+        """Pause, resume or cancel; give the states before and after, None if there is no batch."""
+        action = json.dumps(
+            {"at_ms": round(time.time() * 1000), "what": order, "batch": batch_id, "by": by}
+        )
+        reply = self._steer(args=[batch_id, order, self._retention_ms, action])
+        return None if reply[0] == "absent" else (reply[0], reply[1])
+
+    def rows(self, batch_id: str) -> Iterator[tuple[int, BatchRow, JobRecord | None]]:
+        """Give the batch's rows in order: 1-based number, row, and its job if it has one.
+
+        Reads chunk by chunk; a batch of any size takes little memory.
+        """
+        first = 0
+        while True:
+            chunk: Any = self.client.lrange(
+                self._keys.rows(batch_id), first, first + CHUNK_ROWS - 1
+            )
+            if not chunk:
+                return
+            pipe = self.client.pipeline(transaction=False)
+            for offset in range(len(chunk)):
+                pipe.hgetall(self._keys.job(batch_job_id(batch_id, first + offset + 1)))
+            for offset, (text, values) in enumerate(zip(chunk, pipe.execute(), strict=True)):
+                number = first + offset + 1
+                job_id = batch_job_id(batch_id, number)
+                record = JobRecord.decode(job_id, values) if "state" in values else None
+                yield number, BatchRow.decode(text), record
+            first += len(chunk)
+
+    def waiting_job(self, job_id: str) -> JobRecord | None:
+        """Look up a batch job that is only a row yet (or was cancelled as one)."""
+        batch_id, _, number = job_id.rpartition("-")
+        if not batch_id or not number.isdigit() or number.startswith("0"):
+            return None
+        batch = self.get(batch_id)
+        text: Any = self.client.lindex(self._keys.rows(batch_id), int(number) - 1)
+        if batch is None or text is None:
+            return None
+        return unfed_record(batch, int(number), BatchRow.decode(text))
+
+    def _decode(self, batch_id: str, values: dict[str, str], counts: dict[str, str]) -> Batch:
+        accepted, fed = int(values["accepted"]), int(values["fed"])
+        rejected = int(values["rejected"])
+        states = {
+            name: int(n) for name, n in counts.items() if not name.startswith("code:") and int(n)
+        }
+        by_code = {
+            name.removeprefix("code:"): int(n)
+            for name, n in counts.items()
+            if name.startswith("code:") and int(n)
+        }
+        waiting = State.CANCELLED if values["state"] == "cancelled" else State.QUEUED
+        if accepted > fed:
+            states[waiting] = states.get(waiting, 0) + accepted - fed
+        if rejected:
+            states[State.REJECTED] = rejected
+        finished, max_rate = values.get("finished"), values.get("max_rate")
+        expires = values.get("expires_at")
+        return Batch(
+            batch_id=batch_id,
+            state=values["state"],
+            name=values.get("name", ""),
+            digest=values["digest"],
+            header=tuple(json.loads(values["header"])),
+            total=int(values["total"]),
+            accepted=accepted,
+            rejected=rejected,
+            fed=fed,
+            imported=values.get("imported") == "1",
+            created_ms=int(values["created"]),
+            finished_ms=int(finished) if finished else None,
+            max_rate=float(max_rate) if max_rate else None,
+            expires_ms=int(expires) if expires else None,
+            counts=states,
+            by_code=by_code,
+        )
+
+
+def unfed_record(batch: Batch, number: int, row: BatchRow) -> JobRecord | None:
+    """Give the record of a row that never became a job's hash; None for a rejected row."""
+    if row.phone is None:
+        return None
+    cancelled = batch.state == "cancelled"
+    return JobRecord(
+        job_id=batch_job_id(batch.batch_id, number),
+        state=State.CANCELLED if cancelled else State.QUEUED,
+        phone=row.phone,
+        lane=Lane.BATCH,
+        batch_id=batch.batch_id,
+        created_ms=batch.created_ms,
+        finished_ms=batch.finished_ms if cancelled else None,
+    )

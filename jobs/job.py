@@ -1,0 +1,171 @@
+"""What is asked for (`SendCodeJob`) and what became of it (`JobRecord`). No I/O."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from jobs.outcome import State
+from jobs.phone import PhoneNumber
+
+MAX_KEY_LENGTH = 200
+
+
+class Lane(StrEnum):
+    """Which way a job goes: events overtake every waiting batch job."""
+
+    EVENT = "event"
+    BATCH = "batch"
+
+
+@dataclass(frozen=True, slots=True)
+class SendCodeJob:
+    """One code for one number. Its id is its identity: the same id is never sent twice."""
+
+    job_id: str
+    phone: PhoneNumber
+    not_after_ms: int | None = None
+    """Unix milliseconds after which the code is of no use and is not sent; None for never."""
+
+    @classmethod
+    def for_event(
+        cls, phone: PhoneNumber, key: str | None = None, not_after_ms: int | None = None
+    ) -> SendCodeJob:
+        """Make an event's job: the same `key` gives the same id, no key a new one each time.
+
+        Raises:
+            ValueError: the key is empty or longer than 200 characters.
+        """
+        if key is None:
+            return cls(f"ev-{secrets.token_hex(10)}", phone, not_after_ms)
+        if not key.strip() or len(key) > MAX_KEY_LENGTH:
+            raise ValueError(f"idempotency key: must have 1 to {MAX_KEY_LENGTH} characters")
+        digest = hashlib.sha256(b"sendcode event\0" + key.encode()).hexdigest()
+        return cls(f"ev-{digest[:20]}", phone, not_after_ms)
+
+
+def batch_job_id(batch_id: str, row: int) -> str:
+    """Give the id of the job of a batch's row (1-based, in the file's order)."""
+    return f"{batch_id}-{row}"
+
+
+@dataclass(frozen=True, slots=True)
+class StoryEntry:
+    """One thing that happened to a job: an attempt's answer, or what a person did."""
+
+    at_ms: int
+    what: str
+    """`attempt`, `probe`, `resend`, or a person's `requeue`, `drop`."""
+    code: str = ""
+    request_id: str = ""
+    took_ms: int | None = None
+    note: str = ""
+
+    def encode(self) -> str:
+        return json.dumps(
+            [self.at_ms, self.what, self.code, self.request_id, self.took_ms, self.note],
+            separators=(",", ":"),
+            ensure_ascii=False,
+        )
+
+    @classmethod
+    def decode(cls, text: str) -> StoryEntry:
+        return cls(*json.loads(text))
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "at": iso(self.at_ms),
+            "what": self.what,
+            "code": self.code,
+            "request_id": self.request_id,
+            "took_ms": self.took_ms,
+            "note": self.note,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """A job as the ledger has it. Times are Unix milliseconds on Redis' clock."""
+
+    job_id: str
+    state: State
+    phone: PhoneNumber
+    lane: Lane
+    batch_id: str | None = None
+    created_ms: int = 0
+    attempts: int = 0
+    tries: int = 0
+    """HTTP calls made; `attempts` are those of them that count."""
+    waits: int = 0
+    """Long waits taken because the number was refused as too often."""
+    in_doubt: bool = False
+    possible_duplicate: bool = False
+    code: str = ""
+    message: str = ""
+    request_id: str = ""
+    finished_ms: int | None = None
+    due_ms: int | None = None
+    not_after_ms: int | None = None
+    story: tuple[StoryEntry, ...] = field(default=())
+
+    @classmethod
+    def decode(cls, job_id: str, values: Mapping[str, str]) -> JobRecord:
+        """Read a job's hash."""
+        told = sorted(
+            (int(name.partition(":")[2]), text)
+            for name, text in values.items()
+            if name.startswith("story:")
+        )
+        return cls(
+            job_id=job_id,
+            state=State(values["state"]),
+            phone=PhoneNumber(values["cc"], values["num"]),
+            lane=Lane(values["lane"]),
+            batch_id=values.get("batch"),
+            created_ms=int(values.get("created", 0)),
+            attempts=int(values.get("attempts", 0)),
+            tries=int(values.get("tries", 0)),
+            waits=int(values.get("waits", 0)),
+            in_doubt="doubt" in values,
+            possible_duplicate=values.get("dup") == "1",
+            code=values.get("code", ""),
+            message=values.get("message", ""),
+            request_id=values.get("request_id", ""),
+            finished_ms=_maybe_int(values.get("finished")),
+            due_ms=_maybe_int(values.get("due")),
+            not_after_ms=_maybe_int(values.get("not_after")),
+            story=tuple(StoryEntry.decode(text) for _, text in told),
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give what a person or program may see: the number masked, times in ISO 8601, UTC."""
+        return {
+            "job_id": self.job_id,
+            "state": str(self.state),
+            "code": self.code or None,
+            "message": self.message or None,
+            "request_id": self.request_id or None,
+            "attempts": self.attempts,
+            "possible_duplicate": self.possible_duplicate,
+            "phone": self.phone.masked,
+            "batch_id": self.batch_id,
+            "created_at": iso(self.created_ms) if self.created_ms else None,
+            "finished_at": iso(self.finished_ms) if self.finished_ms else None,
+            "due_at": iso(self.due_ms) if self.due_ms else None,
+        }
+
+
+def iso(ms: int) -> str:
+    """Write Unix milliseconds as ISO 8601 in UTC."""
+    moment = datetime.fromtimestamp(ms / 1000, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _maybe_int(text: str | None) -> int | None:
+    return int(text) if text else None

@@ -1,0 +1,83 @@
+"""Every Redis key, named once, for Python and for the Lua scripts alike.
+
+The scripts build the keys of single jobs and numbers themselves, so the ledger lives on one Redis
+primary (with replicas and Sentinel where wanted), not on a sharded Redis Cluster.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from config.names import BATCH_QUEUE, DEAD_LETTER_QUEUE, EVENT_QUEUE
+
+_PLAIN = {
+    "held": "held",  # set: batch jobs that are published or leased; bounds the feed
+    "watermark": "watermark",  # hash: lane -> publish time of the youngest claimed message, ms
+    "batches": "batches",  # sorted set: batch id by creation time, ms
+    "running": "running",  # list: batches with rows to feed, the next in turn at its head
+    "dead_codes": "dead:codes",  # hash: code -> dead letters with it
+    "totals": "totals",  # hash: state -> jobs that ended so; `possible_duplicate`
+    "account": "account",  # hash: whether the account's sending is halted, and why
+    "pace": "pace",  # hash: the limiter's clock
+    "ring": "pace:ring",  # hash: slot number modulo the rate -> "slot:latest arrival, µs"
+    "workers": "workers",  # hash: worker -> its last sign of life, ms
+    "quarantine": "quarantine",  # list: messages that were no job, newest first, capped
+    "actions": "actions",  # list: what people did (requeue, drop, halt …), newest first, capped
+}
+_BY_ID = {
+    "job": "job",  # hash: one job
+    "number": "number",  # hash by sha1 of the number: who uses it, until when it is closed
+    "due": "due",  # sorted set by lane: job id by the ms at which the sweeper must look at it
+    "batch": "batch",  # hash: one batch
+    "rows": "rows",  # list: a batch's rows, in the file's order
+    "counts": "counts",  # hash: state or `code:<code>` -> jobs of a batch
+    "open": "open",  # set: a batch's jobs that were fed and are not final
+}
+_FIXED = {
+    "dead": DEAD_LETTER_QUEUE,
+    "event_queue": EVENT_QUEUE,
+    "batch_queue": BATCH_QUEUE,
+}
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The keys under one prefix, and the same names as a Lua table `K`."""
+
+    prefix: str
+
+    def __getattr__(self, name: str) -> str:
+        if name in _PLAIN:
+            return f"{self.prefix}:{_PLAIN[name]}"
+        if name in _FIXED:
+            return _FIXED[name]
+        raise AttributeError(name)
+
+    def job(self, job_id: str) -> str:
+        return f"{self.prefix}:{_BY_ID['job']}:{job_id}"
+
+    def due(self, lane: str) -> str:
+        return f"{self.prefix}:{_BY_ID['due']}:{lane}"
+
+    def batch(self, batch_id: str) -> str:
+        return f"{self.prefix}:{_BY_ID['batch']}:{batch_id}"
+
+    def rows(self, batch_id: str) -> str:
+        return f"{self.prefix}:{_BY_ID['rows']}:{batch_id}"
+
+    def counts(self, batch_id: str) -> str:
+        return f"{self.prefix}:{_BY_ID['counts']}:{batch_id}"
+
+    def open(self, batch_id: str) -> str:
+        return f"{self.prefix}:{_BY_ID['open']}:{batch_id}"
+
+    def lua(self) -> str:
+        """Give the head of every script: `K.pace` is a key, `K.job(id)` makes one."""
+        lines = ["local K = {}"]
+        lines += [f'K.{name} = "{self.prefix}:{key}"' for name, key in _PLAIN.items()]
+        lines += [f'K.{name} = "{key}"' for name, key in _FIXED.items()]
+        lines += [
+            f'function K.{name}(id) return "{self.prefix}:{key}:" .. id end'
+            for name, key in _BY_ID.items()
+        ]
+        return "\n".join(lines) + "\n"

@@ -1,0 +1,222 @@
+"""The ledger: what became of every job, in Redis, changed only by small scripts.
+
+`DESIGN` in one line: the ledger is the truth, Celery is the engine. Every method here is one round
+trip, and may be applied twice without harm. Redis' own errors (`redis.RedisError`) pass through:
+a caller that cannot reach the ledger must not send.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import redis
+
+from config.settings import Settings
+from jobs.job import JobRecord, Lane, SendCodeJob
+from jobs.keys import Keys
+from jobs.outcome import State
+from jobs.scripts import load_script
+
+FEED_SECONDS = 2
+"""Batch work that is published or in workers' hands: enough to never wait for the next sweep."""
+SWEEP_LIMIT = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """A job that the ledger holds; `is_new` is False if it held it already."""
+
+    record: JobRecord
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Whether a worker may work on a job.
+
+    `granted`: it may, and holds the lease. `final`: it has ended, see `record`. Otherwise it must
+    not, and need not: the sweeper publishes the job again when it is due.
+    """
+
+    verdict: Literal["granted", "final", "absent", "busy", "parked", "paused", "halted"]
+    record: JobRecord | None = None
+    due_in_ms: int | None = None
+    is_canary: bool = False
+    """The account is halted, and this job tries whether it still has to be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """What an attempt may be; `wait` means not yet, `unknown` and `lost` mean no more."""
+
+    kind: Literal["first", "probe", "resend", "wait", "unknown", "lost"]
+    wait_ms: int = 0
+
+
+Last = Literal["", "keep", "clear", "keep-unspend", "clear-unspend"]
+"""What a try leaves: an open doubt or none, and whether it counts as an attempt ("": no try)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What is to be recorded about an HTTP call, with whatever is recorded next about its job."""
+
+    last: Last = ""
+    story: str = ""
+    """A `StoryEntry`, encoded."""
+    arrived: str = ""
+    """A `Slot.arrival`: when it reached the API at the latest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a job ended. `code`, `message` and `request_id` are the API's, or ours."""
+
+    state: State
+    code: str = ""
+    message: str = ""
+    request_id: str = ""
+    number: Literal["closed", "open", "keep"] = "open"
+    """The phone number: closed for its interval from now on, open at once, or as it was."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Why and how long a job is laid aside."""
+
+    wait_ms: int
+    code: str = ""
+    message: str = ""
+    reason: Literal["", "interval", "too often"] = ""
+    """`interval`: its number is closed to every job; `too often`: one of the long waits."""
+
+
+class Ledger:
+    """The scripts of one key prefix on one Redis."""
+
+    def __init__(self, client: redis.Redis, settings: Settings) -> None:
+        self.client = client
+        self.keys = Keys(settings.sendcode_key_prefix)
+        self._lease_ms = round(settings.sendcode_lease * 1000)
+        self._interval_ms = round(settings.sendcode_phone_interval * 1000)
+        self._retention_ms = round(settings.sendcode_retention_days * 86_400_000)
+        self._canary_ms = round(settings.sendcode_canary_interval * 1000)
+        self._policy = settings.sendcode_ambiguous
+        self._depth = max(4, round(settings.sendcode_rate_limit * FEED_SECONDS))
+        load = self._load
+        self._submit, self._claim, self._begin = load("submit"), load("claim"), load("begin")
+        self._finish, self._park = load("finish"), load("park")
+        self._renew, self._sweep = load("renew"), load("sweep")
+
+    def _load(self, name: str) -> Any:
+        return load_script(self.client, self.keys, name)
+
+    def submit(self, job: SendCodeJob) -> Submitted:
+        """Accept an event job, or find the one that has its id. Publishing is the caller's."""
+        reply = self._submit(
+            args=[
+                job.job_id,
+                job.phone.country_code,
+                job.phone.phone_num,
+                job.not_after_ms or 0,
+                self._grace_ms,
+            ]
+        )
+        return Submitted(JobRecord.decode(job.job_id, _pairs(reply[1])), reply[0] == "new")
+
+    def job(self, job_id: str) -> JobRecord | None:
+        """Look a job up; None if there is none, or it is a batch row that was not fed yet."""
+        values: Any = self.client.hgetall(self.keys.job(job_id))
+        return JobRecord.decode(job_id, values) if "state" in values else None
+
+    def claim(self, job_id: str, token: str) -> Claim:
+        """Take the lease of a job, if it is due."""
+        reply = self._claim(args=[job_id, token, self._lease_ms, self._retention_ms])
+        verdict = reply[0]
+        if verdict in {"granted", "final"}:
+            record = JobRecord.decode(job_id, _pairs(reply[1]))
+            return Claim(verdict, record, is_canary=reply[-1] == "canary")
+        return Claim(verdict, due_in_ms=reply[1] if verdict == "parked" else None)
+
+    def begin(self, job_id: str, token: str, number: int, margin_ms: int, tried: Tried) -> Begun:
+        """Journal the job's HTTP call `number` (1, 2 …) before it is made.
+
+        `margin_ms` is the longest time from now until its request has arrived at the API; `tried`
+        is what the call before left.
+        """
+        reply = self._begin(
+            args=[
+                job_id,
+                token,
+                number,
+                margin_ms,
+                self._interval_ms,
+                self._policy,
+                self._lease_ms,
+                self._retention_ms,
+                tried.last,
+                tried.story,
+                tried.arrived,
+            ]
+        )
+        return Begun(reply[0], reply[1] if reply[0] == "wait" else 0)
+
+    def finish(self, job_id: str, token: str, ending: Ending, tried: Tried) -> bool:
+        """Record a job's end. False: the lease was lost, somebody else decides about the job."""
+        reply = self._finish(
+            args=[
+                job_id,
+                token,
+                str(ending.state),
+                ending.code,
+                ending.message,
+                ending.request_id,
+                ending.number,
+                self._interval_ms,
+                self._retention_ms,
+                tried.story,
+                tried.arrived,
+            ]
+        )
+        return bool(reply[0] == "ok")
+
+    def park(self, job_id: str, token: str, pause: Pause, tried: Tried) -> bool:
+        """Lay a job aside for a while. False: the lease was lost."""
+        reply = self._park(
+            args=[
+                job_id,
+                token,
+                pause.wait_ms,
+                tried.last,
+                pause.code,
+                pause.message,
+                "closed" if pause.reason == "interval" else "open",
+                tried.story,
+                tried.arrived,
+                int(pause.reason == "too often"),
+            ]
+        )
+        return bool(reply[0] == "ok")
+
+    def renew(self, leases: Sequence[tuple[str, str]]) -> list[str]:
+        """Keep the leases (job id, token); give the ids that are no longer the caller's."""
+        flat = [part for lease in leases for part in lease]
+        lost: list[str] = self._renew(args=[self._lease_ms, *flat])
+        return lost
+
+    def sweep(self) -> list[tuple[Lane, str]]:
+        """Give the jobs that must be published now; they are marked as published."""
+        flat = self._sweep(
+            args=[SWEEP_LIMIT, self._depth, self._grace_ms, self._retention_ms, self._canary_ms]
+        )
+        return [(Lane(lane), job_id) for lane, job_id in zip(flat[::2], flat[1::2], strict=True)]
+
+    @property
+    def _grace_ms(self) -> int:
+        return self._lease_ms // 2
+
+
+def _pairs(flat: Sequence[str]) -> dict[str, str]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))

@@ -1,0 +1,1 @@
+"""The ledger's Lua scripts. Each opens with what it does, its arguments and its reply."""

@@ -1,0 +1,22 @@
+-- Append rows to a batch, from an index on. Rows that are there already are passed over, so an
+-- import that was cut off, or a chunk sent twice, completes the batch and doubles nothing.
+-- ARGV: batch id, index of the first row (0, 1 …), last ("1": the file ends with this chunk), rows …
+--   a row: "cc TAB num TAB line TAB cells as JSON", or rejected "TAB code TAB line TAB JSON"
+-- Reply: rows that the batch now has, or -1 if the chunk leaves a gap or the batch is gone
+local batch, first = ARGV[1], tonumber(ARGV[2])
+if redis.call('EXISTS', K.batch(batch)) == 0 then return -1 end
+local have = redis.call('LLEN', K.rows(batch))
+if first > have then return -1 end
+local rejected, fresh = 0, {}
+for i = 4 + have - first, #ARGV do
+  fresh[#fresh + 1] = ARGV[i]
+  if string.byte(ARGV[i]) == 9 then rejected = rejected + 1 end
+end
+if #fresh > 0 then
+  redis.call('RPUSH', K.rows(batch), unpack(fresh))
+  redis.call('HINCRBY', K.batch(batch), 'total', #fresh)
+  redis.call('HINCRBY', K.batch(batch), 'accepted', #fresh - rejected)
+  redis.call('HINCRBY', K.batch(batch), 'rejected', rejected)
+end
+if ARGV[3] == '1' then redis.call('HSET', K.batch(batch), 'imported', 1) end
+return have + #fresh

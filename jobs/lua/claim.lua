@@ -1,0 +1,68 @@
+-- Take a job to work on it, if it is due: one round trip decides about duplicate messages, paused
+-- or cancelled batches, a halted account, an expired job and a number in its interval.
+-- ARGV: id, token (unique per claim), lease_ms, retention_ms
+-- Reply: {"granted", hash of the job} ({…, "canary"} if the account is halted) | {"final", hash} | {"absent"} | {"busy"}
+--      | {"parked", ms until it is due} | {"paused"} | {"halted"}
+-- Twice with one token: granted again.
+local id, token = ARGV[1], ARGV[2]
+local lease_ms, retention_ms = tonumber(ARGV[3]), tonumber(ARGV[4])
+local now = now_ms()
+local j = redis.call('HMGET', K.job(id), 'state', 'cc', 'num', 'lane', 'batch', 'lease', 'doubt',
+  'not_after', 'published')
+local state, cc, num, lane, batch = j[1], j[2], j[3], j[4], j[5]
+local doubt, not_after, published = j[7], tonumber(j[8]), j[9]
+if not state then return {'absent'} end
+if FINAL[state] then return {'final', record(id)} end
+if state ~= 'queued' then
+  if j[6] and j[6] == token then return {'granted', record(id)} end
+  local due = tonumber(redis.call('ZSCORE', K.due(lane), id) or 0)
+  if due > now then
+    if state == 'parked' then return {'parked', due - now} end
+    return {'busy'}
+  end
+end
+
+-- This message was the youngest claimed so far: an older one still unclaimed was lost.
+if state == 'queued' and published then
+  local mark = tonumber(redis.call('HGET', K.watermark, lane) or 0)
+  if tonumber(published) > mark then redis.call('HSET', K.watermark, lane, published) end
+end
+
+-- A job in doubt is past steering: its probe is what finds out whether the code went out.
+if not doubt then
+  local steering = batch and redis.call('HGET', K.batch(batch), 'state')
+  if steering == 'cancelled' then
+    finalize(id, batch, lane, state, 'cancelled', retention_ms, now)
+    return {'final', record(id)}
+  end
+  if not_after and not_after <= now then
+    finalize(id, batch, lane, state, 'expired', retention_ms, now)
+    return {'final', record(id)}
+  end
+  if steering == 'paused' then
+    park(id, batch, lane, state, now)
+    redis.call('ZREM', K.due(lane), id)
+    return {'paused'}
+  end
+end
+
+local account = redis.call('HMGET', K.account, 'state', 'canary')
+if account[1] == 'halted' and account[2] ~= id then
+  park(id, batch, lane, state, now)
+  return {'halted'}
+end
+
+local closed = redis.call('HMGET', number_key(cc, num), 'job', 'until')
+if closed[1] and closed[1] ~= id and tonumber(closed[2]) > now then
+  park(id, batch, lane, state, tonumber(closed[2]))
+  return {'parked', tonumber(closed[2]) - now}
+end
+if not doubt then close_number(cc, num, id, now, now + lease_ms) end
+
+put_down(id, lane)
+if lane == 'batch' then redis.call('SADD', K.held, id) end
+redis.call('HSET', K.job(id), 'lease', token)
+move(id, batch, state, 'leased')
+look_again(id, lane, now + lease_ms)
+if account[1] == 'halted' then return {'granted', record(id), 'canary'} end
+return {'granted', record(id)}

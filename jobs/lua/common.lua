@@ -1,0 +1,129 @@
+-- What the scripts share. Times are whole milliseconds on this server's clock (µs where named so).
+-- A lane is "event" or "batch". A job's hash:
+--   state, cc, num, lane, batch?, created, published, lease?, attempts, tries, doubt?, dup?,
+--   not_after?, code, message, request_id, finished, waits, by, kind, story:<n>
+--   doubt: when the first attempt began whose fate is open; absent when there is none
+--   tries: calls made; attempts: those of them that count; by: the lease that ended the job
+
+local FINAL = {sent = 1, sent_inferred = 1, dead = 1, unknown = 1, cancelled = 1, expired = 1}
+
+local function now_us()
+  local t = redis.call('TIME')
+  return t[1] * 1000000 + t[2]
+end
+
+local function now_ms()
+  return math.floor(now_us() / 1000)
+end
+
+-- Redis turns numbers above 2^53 / 100 or so into exponents; this keeps every digit.
+local function int(n)
+  return string.format('%.0f', n)
+end
+
+local function number_key(cc, num)
+  return K.number(redis.sha1hex(cc .. '-' .. num))
+end
+
+local function move(id, batch, from, to)
+  redis.call('HSET', K.job(id), 'state', to)
+  if batch and from ~= to then
+    if from then redis.call('HINCRBY', K.counts(batch), from, -1) end
+    redis.call('HINCRBY', K.counts(batch), to, 1)
+  end
+end
+
+-- Take a job out of every index that says somebody still has to do something about it.
+local function put_down(id, lane)
+  redis.call('ZREM', K.due(lane), id)
+  if lane == 'batch' then redis.call('SREM', K.held, id) end
+end
+
+local function look_again(id, lane, at)
+  redis.call('ZADD', K.due(lane), int(at), id)
+end
+
+local function park(id, batch, lane, from, at)
+  put_down(id, lane)
+  redis.call('HDEL', K.job(id), 'lease')
+  redis.call('HSET', K.job(id), 'due', int(at))
+  move(id, batch, from, 'parked')
+  look_again(id, lane, at)
+end
+
+-- A batch is done when all of it was read, all rows were fed, and no fed job is open.
+local function end_batch_if_done(batch, retention_ms, now)
+  local b = redis.call('HMGET', K.batch(batch), 'imported', 'cursor', 'state', 'total')
+  if not b[3] or redis.call('SCARD', K.open(batch)) > 0 then return end
+  if b[3] ~= 'cancelled' and not (b[1] == '1' and b[2] == b[4]) then return end
+  if b[3] ~= 'cancelled' then redis.call('HSET', K.batch(batch), 'state', 'done') end
+  redis.call('HSETNX', K.batch(batch), 'finished', int(now))
+  if b[1] ~= '1' then return end
+  for _, key in ipairs({K.batch(batch), K.rows(batch), K.counts(batch)}) do
+    redis.call('PEXPIRE', key, int(retention_ms))
+  end
+end
+
+-- Give a job its final state, once: indexes, counters, dead-letter list and expiry in one step.
+local function finalize(id, batch, lane, from, state, retention_ms, now, code)
+  put_down(id, lane)
+  redis.call('HSET', K.job(id), 'finished', int(now))
+  redis.call('HDEL', K.job(id), 'lease', 'due')
+  move(id, batch, from, state)
+  redis.call('HINCRBY', K.totals, state, 1)
+  code = code or ''
+  if state == 'dead' or state == 'unknown' then
+    redis.call('RPUSH', K.dead, id)
+    redis.call('HINCRBY', K.dead_codes, code, 1)
+    -- a dead letter stays until a person has dealt with it
+    redis.call('PERSIST', K.job(id))
+  else
+    redis.call('PEXPIRE', K.job(id), int(retention_ms))
+  end
+  if batch then
+    if code ~= '' then redis.call('HINCRBY', K.counts(batch), 'code:' .. code, 1) end
+    redis.call('SREM', K.open(batch), id)
+    end_batch_if_done(batch, retention_ms, now)
+  end
+end
+
+-- A number is closed to other jobs until a time.
+local function close_number(cc, num, id, now, until_ms)
+  local key = number_key(cc, num)
+  redis.call('HSET', key, 'job', id, 'until', int(until_ms))
+  redis.call('PEXPIRE', key, int(math.max(1, until_ms - now)))
+end
+
+local function open_number(cc, num, id)
+  local key = number_key(cc, num)
+  if redis.call('HGET', key, 'job') == id then redis.call('DEL', key) end
+end
+
+local function record(id)
+  return redis.call('HGETALL', K.job(id))
+end
+
+-- Tell the limiter when a slot's request reached the API at the latest: `arrived` is
+-- "slot number:slots per window:sent, µs on this clock:answer time, µs", or "" if it never left.
+-- How much of an answer time was the way in is unknown; all of it above the shortest is assumed.
+local function note_arrival(arrived)
+  if arrived == '' then return end
+  local slot, per_window, sent_us, rtt = string.match(arrived, '^(%d+):(%d+):(%d+):(%d+)$')
+  local index = tonumber(slot) % tonumber(per_window)
+  local entry = redis.call('HGET', K.ring, index)
+  if not entry or string.match(entry, '^%d+') ~= slot then return end
+  rtt = tonumber(rtt)
+  local p = redis.call('HMGET', K.pace, 'rtt_min_us', 'caution_us')
+  local shortest = tonumber(p[1]) or rtt
+  -- the shortest answer time creeps up, so that a longer route is believed after some minutes
+  shortest = math.min(rtt, shortest + (rtt - shortest) / 2000)
+  local excess = math.min(rtt - shortest, tonumber(p[2]) or 60000)
+  redis.call('HSET', K.pace, 'rtt_min_us', int(shortest))
+  redis.call('HSET', K.ring, index, slot .. ':' .. int(tonumber(sent_us) + excess))
+end
+
+local function tell_story(id, story)
+  if story == '' then return end
+  local n = redis.call('HINCRBY', K.job(id), 'told', 1)
+  redis.call('HSET', K.job(id), 'story:' .. n, story)
+end

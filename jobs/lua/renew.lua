@@ -1,0 +1,15 @@
+-- Keep the leases of jobs in work.
+-- ARGV: lease_ms, then id, token for each job
+-- Reply: the ids whose lease is no longer the caller's
+local lease_ms, now, lost = tonumber(ARGV[1]), now_ms(), {}
+for i = 2, #ARGV, 2 do
+  local id, token = ARGV[i], ARGV[i + 1]
+  local j = redis.call('HMGET', K.job(id), 'lease', 'lane', 'cc', 'num', 'doubt')
+  if j[1] == token then
+    look_again(id, j[2], now + lease_ms)
+    if not j[5] then close_number(j[3], j[4], id, now, now + lease_ms) end
+  else
+    lost[#lost + 1] = id
+  end
+end
+return lost

@@ -1,0 +1,12 @@
+-- Accept an event job, if its id is new. The caller publishes its message; if it dies before that,
+-- the sweeper does.
+-- ARGV: id, cc, num, not_after_ms (0: none), grace_ms
+-- Reply: {"new" | "known", hash of the job}
+local id, cc, num, not_after = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+if redis.call('EXISTS', K.job(id)) == 1 then return {'known', record(id)} end
+local now = now_ms()
+redis.call('HSET', K.job(id), 'state', 'queued', 'cc', cc, 'num', num, 'lane', 'event',
+  'created', int(now), 'published', int(now), 'attempts', 0, 'tries', 0)
+if not_after > 0 then redis.call('HSET', K.job(id), 'not_after', int(not_after)) end
+look_again(id, 'event', now + tonumber(ARGV[5]))
+return {'new', record(id)}

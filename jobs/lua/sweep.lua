@@ -1,0 +1,149 @@
+-- Find what must be published now: parked jobs that are due, jobs whose lease ran out, published
+-- jobs whose message is gone, and the next rows of the running batches. Any number of workers may
+-- sweep at any time: what one took is not due for the next.
+-- ARGV: limit (jobs looked at per lane), depth (batch jobs published or leased at most), grace_ms
+--   (a message younger than that is not missed), retention_ms, canary_ms
+-- Reply: lane, id, lane, id …
+-- Twice: the second finds nothing new; what the first took is missed after grace_ms at the latest.
+local limit, depth, grace = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local retention_ms, canary_ms = tonumber(ARGV[4]), tonumber(ARGV[5])
+local now = now_ms()
+local found = {}
+
+-- A halted account lets one job try from time to time; a person's halt lets none.
+local account = redis.call('HMGET', K.account, 'state', 'by', 'canary_due')
+local halted = account[1] == 'halted'
+local budget = math.huge
+if halted then
+  if account[2] == 'person' or now < tonumber(account[3] or 0) then return found end
+  budget = 1
+end
+
+local function publish(id, batch, lane, from)
+  put_down(id, lane)
+  redis.call('HDEL', K.job(id), 'lease')
+  redis.call('HSET', K.job(id), 'published', int(now))
+  move(id, batch, from, 'queued')
+  if lane == 'batch' then redis.call('SADD', K.held, id) end
+  look_again(id, lane, now + grace)
+  found[#found + 1] = lane
+  found[#found + 1] = id
+  budget = budget - 1
+  if halted then
+    redis.call('HSET', K.account, 'canary', id, 'canary_due', int(now + canary_ms))
+  end
+end
+
+-- A message is gone if its queue is empty, or if a younger one was claimed some time ago.
+local function message_is_gone(lane, published)
+  if redis.call('LLEN', lane == 'event' and K.event_queue or K.batch_queue) == 0 then
+    return true
+  end
+  local mark = tonumber(redis.call('HGET', K.watermark, lane) or 0)
+  return published + grace < mark
+end
+
+local function room(lane)
+  if lane == 'event' then return math.huge end
+  return depth - redis.call('SCARD', K.held)
+end
+
+local function look_after(lane)
+  local space = room(lane)
+  local due = redis.call('ZRANGEBYSCORE', K.due(lane), '-inf', int(now), 'LIMIT', 0, limit)
+  for _, id in ipairs(due) do
+    if budget <= 0 then return end
+    local j = redis.call('HMGET', K.job(id), 'state', 'batch', 'doubt', 'published', 'not_after')
+    local state, batch, doubt = j[1], j[2], j[3]
+    local steering = batch and not doubt and redis.call('HGET', K.batch(batch), 'state')
+    if not state or FINAL[state] then
+      put_down(id, lane)
+    elseif steering == 'cancelled' then
+      finalize(id, batch, lane, state, 'cancelled', retention_ms, now)
+    elseif not doubt and j[5] and tonumber(j[5]) <= now then
+      finalize(id, batch, lane, state, 'expired', retention_ms, now)
+    elseif steering == 'paused' then
+      park(id, batch, lane, state, now)
+      redis.call('ZREM', K.due(lane), id)
+    elseif state == 'queued' and not halted and not message_is_gone(lane, tonumber(j[4])) then
+      look_again(id, lane, now + grace)
+    elseif state ~= 'parked' then
+      publish(id, batch, lane, state)
+    elseif space > 0 then
+      space = space - 1
+      publish(id, batch, lane, state)
+    end
+  end
+end
+
+-- The next row of a batch as a job; nil if it has none now. Rejected rows are passed over.
+local function next_row(batch)
+  local cursor = tonumber(redis.call('HGET', K.batch(batch), 'cursor') or 0)
+  local rows = redis.call('LRANGE', K.rows(batch), cursor, cursor)
+  if #rows == 0 then return nil end
+  while #rows > 0 do
+    for _, row in ipairs(rows) do
+      cursor = cursor + 1
+      local cc, num = string.match(row, '^(%d+)\t(%d+)\t')
+      if cc then
+        redis.call('HSET', K.batch(batch), 'cursor', cursor)
+        return cursor, cc, num
+      end
+    end
+    redis.call('HSET', K.batch(batch), 'cursor', cursor)
+    rows = redis.call('LRANGE', K.rows(batch), cursor, cursor + 99)
+  end
+  return nil
+end
+
+local function feed_one(batch)
+  local b = redis.call('HMGET', K.batch(batch), 'state', 'max_rate', 'next_at', 'expires_at',
+    'imported')
+  local state, max_rate = b[1], tonumber(b[2])
+  if state ~= 'running' then return 'leave' end
+  if max_rate and tonumber(b[3] or 0) > now then return 'wait' end
+  local row, cc, num = next_row(batch)
+  if not row then
+    if b[5] ~= '1' then return 'wait' end
+    end_batch_if_done(batch, retention_ms, now)
+    return 'leave'
+  end
+  if max_rate then
+    -- at most a second of unused pace is made up for
+    redis.call('HSET', K.batch(batch), 'next_at',
+      int(math.max(tonumber(b[3] or 0), now - 1000) + 1000 / max_rate))
+  end
+  local id = batch .. '-' .. row
+  redis.call('HINCRBY', K.batch(batch), 'fed', 1)
+  redis.call('HSET', K.job(id), 'cc', cc, 'num', num, 'lane', 'batch', 'batch', batch,
+    'created', int(now), 'attempts', 0, 'tries', 0)
+  if b[4] then redis.call('HSET', K.job(id), 'not_after', b[4]) end
+  redis.call('SADD', K.open(batch), id)
+  publish(id, batch, 'batch', nil)
+  return 'fed'
+end
+
+-- Batches take turns row by row; the list remembers whose turn it is.
+local function feed()
+  local space = math.min(room('batch'), budget)
+  local idle = 0
+  while space > 0 and idle < redis.call('LLEN', K.running) do
+    local batch = redis.call('LINDEX', K.running, 0)
+    local did = feed_one(batch)
+    if did == 'leave' then
+      redis.call('LPOP', K.running)
+    else
+      redis.call('LMOVE', K.running, K.running, 'LEFT', 'RIGHT')
+      if did == 'fed' then
+        space, idle = space - 1, 0
+      else
+        idle = idle + 1
+      end
+    end
+  end
+end
+
+look_after('event')
+if budget > 0 then look_after('batch') end
+if budget > 0 then feed() end
+return found

@@ -1,0 +1,50 @@
+"""The states of a job, and how an attempt at it can end. No I/O."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """Where a job stands. The final ones never change, except by a person's requeue."""
+
+    QUEUED = "queued"
+    """Waiting in its batch, or published to Celery."""
+    LEASED = "leased"
+    """A worker has it and is not calling the API: it waits for a slot, or between two tries."""
+    SENDING = "sending"
+    """An attempt is journaled; its request may have left."""
+    PARKED = "parked"
+    """Not now; due again at a time."""
+
+    SENT = "sent"
+    SENT_INFERRED = "sent_inferred"
+    """A probe was refused for the number's interval: the attempt before it had been accepted."""
+    DEAD = "dead"
+    UNKNOWN = "unknown"
+    """Perhaps sent, and it can no longer be proved."""
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    REJECTED = "rejected"
+    """A row that never became a job: invalid input."""
+
+    @property
+    def is_final(self) -> bool:
+        return self in FINAL
+
+    @property
+    def is_sent(self) -> bool:
+        return self in {State.SENT, State.SENT_INFERRED}
+
+
+FINAL = frozenset(
+    {
+        State.SENT,
+        State.SENT_INFERRED,
+        State.DEAD,
+        State.UNKNOWN,
+        State.CANCELLED,
+        State.EXPIRED,
+        State.REJECTED,
+    }
+)

@@ -1,0 +1,30 @@
+"""Loads the Lua scripts: each is the key table, the functions they share, and its own text."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+from typing import Any, Protocol
+
+import redis
+
+from jobs.keys import Keys
+
+
+class Script(Protocol):
+    """A script bound to one Redis client and one key prefix."""
+
+    def __call__(self, *, args: list[str | int | float]) -> Any:
+        """Run it. It may be applied twice by a client that tries again: each is made for that."""
+
+
+def load_script(client: redis.Redis, keys: Keys, name: str, package: str = "jobs.lua") -> Script:
+    """Bind `name`.lua of `package` to `client`; nothing is sent before its first call."""
+    text = keys.lua() + _text("jobs.lua", "common") + _text(package, name)
+    script: Script = client.register_script(text)
+    return script
+
+
+@cache
+def _text(package: str, name: str) -> str:
+    return files(package).joinpath(f"{name}.lua").read_text(encoding="utf-8")
