@@ -1,0 +1,189 @@
+"""What follows from a verdict: one reaction for each kind, in a table.
+
+Every reaction ends the job, parks it, or asks for another attempt. A try that certainly sent
+nothing leaves no doubt, unless it was a probe: then the doubt that it was to settle stays.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from config.logging import fields
+from jobs.account import Account
+from jobs.ledger import Ending, Last, Pause
+from jobs.outcome import State
+from worker.limiter import Limiter
+from worker.recorder import Ended, NotNow, Recorder, Work
+from worker.retry import LONGEST_NAP_S, TOO_OFTEN_TRIES, Again, RetryPolicy
+from worker.verdict import Kind, Verdict
+
+log = logging.getLogger("sendcode.sender")
+
+AttemptKind = Literal["first", "probe", "resend"]
+
+MOST_THROTTLED = 20
+"""Refusals by the account's limit in a row, after which a job steps aside for a while."""
+STEP_ASIDE_S = 5.0
+UNKNOWN_TRIES = 2
+NO_SIGN_OF_LIFE = {Kind.ACCOUNT, Kind.CLOCK, Kind.TRANSIENT, Kind.STALE}
+"""Answers to its canary after which a halted account stays halted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A try's verdict, with what the try was."""
+
+    work: Work
+    kind: AttemptKind
+    verdict: Verdict
+
+    def pause(self, wait_s: float, reason: Literal["", "interval", "too often"] = "") -> Pause:
+        """Make a pause of what the API answered."""
+        return Pause(round(wait_s * 1000), self.verdict.code, self.verdict.message, reason)
+
+    def unsent(self, *, spent: bool = True) -> Last:
+        return unsent(self.kind, spent=spent)
+
+
+def unsent(kind: AttemptKind, *, spent: bool) -> Last:
+    """Say what a try leaves that certainly sent nothing, and whether it counts as an attempt."""
+    if kind == "probe":
+        return "keep" if spent else "keep-unspend"
+    return "clear" if spent else "clear-unspend"
+
+
+class Reactions:
+    """Reacts to verdicts. Thread-safe; one per process."""
+
+    def __init__(
+        self, recorder: Recorder, account: Account, limiter: Limiter, policy: RetryPolicy
+    ) -> None:
+        self._recorder = recorder
+        self._account = account
+        self._limiter = limiter
+        self._policy = policy
+        self._table: dict[Kind, Callable[[Answered], Ended | NotNow | Again]] = {
+            Kind.SENT: self._sent,
+            Kind.TRANSIENT: self._failed,
+            Kind.AMBIGUOUS: self._failed,
+            Kind.THROTTLED: self._throttled,
+            Kind.TOO_EARLY: self._too_early,
+            Kind.TOO_OFTEN: self._too_often,
+            Kind.PERMANENT: self._permanent,
+            Kind.CLOCK: self._clock,
+            Kind.ACCOUNT: self._halt,
+            Kind.UNKNOWN: self._unknown,
+            Kind.STALE: self._stale,
+        }
+
+    def to(self, answered: Answered) -> Ended | NotNow | Again:
+        """Do what the verdict asks for."""
+        work = answered.work
+        if work.is_canary and answered.verdict.kind not in NO_SIGN_OF_LIFE:
+            work.is_canary = False
+            if self._account.resume("api"):
+                log.warning("account resumed by its canary", extra=fields(job_id=work.job_id))
+        return self._table[answered.verdict.kind](answered)
+
+    def _sent(self, a: Answered) -> Ended | NotNow:
+        return self._end(a, State.SENT, "closed")
+
+    def _too_early(self, a: Answered) -> Ended | NotNow:
+        if a.kind == "probe":
+            # the proof: the attempt in doubt had been accepted
+            return self._end(a, State.SENT_INFERRED, "closed")
+        if a.work.attempts >= self._policy.max_attempts:
+            return self._end(a, State.DEAD, "closed")
+        pause = a.pause(self._policy.interval_s, "interval")
+        return self._recorder.park(a.work, pause, a.unsent())
+
+    def _too_often(self, a: Answered) -> Ended | NotNow:
+        waits = a.work.record.waits
+        if waits >= TOO_OFTEN_TRIES:
+            return self._end_unsent(a)
+        pause = a.pause(self._policy.too_often_pause_s(waits), "too often")
+        return self._recorder.park(a.work, pause, a.unsent())
+
+    def _permanent(self, a: Answered) -> Ended | NotNow:
+        return self._end(a, State.DEAD)
+
+    def _failed(self, a: Answered) -> Ended | NotNow | Again:
+        """Go on after a passing failure, until the attempts are spent."""
+        work, verdict = a.work, a.verdict
+        last: Last = "keep" if verdict.kind is Kind.AMBIGUOUS else a.unsent()
+        if work.attempts >= self._policy.max_attempts:
+            return self._end(a, State.UNKNOWN, "keep") if last == "keep" else self._end_unsent(a)
+        pause_s = self._policy.pause_s(verdict.kind, work.attempts)
+        log.warning(
+            "attempt failed, trying again",
+            extra=fields(
+                job_id=work.job_id,
+                code=verdict.code,
+                attempts=work.attempts,
+                again_in_ms=round(pause_s * 1000),
+            ),
+        )
+        if pause_s > LONGEST_NAP_S:
+            return self._recorder.park(work, a.pause(pause_s), last)
+        return self._again(work, last, pause_s)
+
+    def _unknown(self, a: Answered) -> Ended | NotNow | Again:
+        return self._end_unsent(a) if a.work.attempts >= UNKNOWN_TRIES else self._failed(a)
+
+    def _throttled(self, a: Answered) -> NotNow | Again:
+        work = a.work
+        factor = self._limiter.slow_down()
+        if factor is not None:
+            log.warning(
+                "refused by the account's limit, which we kept: somebody else spends its quota, "
+                "or requests bunch on their way; all workers go slower for a while",
+                extra=fields(job_id=work.job_id, rate_factor=round(factor, 3)),
+            )
+        work.throttled += 1
+        if work.throttled >= MOST_THROTTLED:
+            pause = a.pause(STEP_ASIDE_S)
+            return self._recorder.park(work, pause, a.unsent(spent=False))
+        return self._again(work, a.unsent(spent=False))
+
+    def _clock(self, a: Answered) -> NotNow | Again:
+        """Sign once more with the time that the server told; if that is no better, halt."""
+        if a.work.clock_corrected:
+            return self._halt(a)
+        a.work.clock_corrected = True
+        return self._again(a.work, a.unsent(spent=False))
+
+    def _halt(self, a: Answered) -> NotNow:
+        verdict = a.verdict
+        if self._account.halt("api", verdict.code, verdict.message):
+            log.error(
+                "account halted: no job is at fault, all are kept",
+                extra=fields(
+                    job_id=a.work.job_id, code=verdict.code, request_id=verdict.request_id or "-"
+                ),
+            )
+        return self._recorder.park(a.work, a.pause(0), a.unsent(spent=False))
+
+    def _stale(self, a: Answered) -> NotNow:
+        return self._recorder.park(a.work, a.pause(0), a.unsent(spent=False))
+
+    def _again(self, work: Work, last: Last, pause_s: float = 0) -> Again:
+        if last.endswith("unspend"):
+            work.attempts -= 1
+        work.tried = replace(work.tried, last=last)
+        return Again(pause_s)
+
+    def _end(
+        self, a: Answered, state: State, number: Literal["closed", "open", "keep"] = "open"
+    ) -> Ended | NotNow:
+        verdict = a.verdict
+        ending = Ending(state, verdict.code, verdict.message, verdict.request_id or "", number)
+        return self._recorder.finish(a.work, ending)
+
+    def _end_unsent(self, a: Answered) -> Ended | NotNow:
+        """End a job whose last try sent nothing; an earlier one may still be in doubt."""
+        if a.kind == "probe":
+            return self._end(a, State.UNKNOWN, "keep")
+        return self._end(a, State.DEAD)

@@ -1,0 +1,122 @@
+"""Writes to the ledger what becomes of a job in work, and says it in the log."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import redis
+import tenacity
+
+from config.logging import fields
+from jobs.job import JobRecord
+from jobs.ledger import Ending, Last, Ledger, Pause, Tried
+from jobs.outcome import State
+from worker.shutdown import Shutdown
+
+log = logging.getLogger("sendcode.sender")
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The job has its final state."""
+
+    record: JobRecord
+
+
+@dataclass(frozen=True, slots=True)
+class NotNow:
+    """The job is not this worker's to end now; `due_in_s` where that is known."""
+
+    reason: str
+    due_in_s: float | None = None
+
+
+@dataclass(slots=True)
+class Work:
+    """A leased job in a worker's hands, and what its last try left to be recorded."""
+
+    record: JobRecord
+    token: str
+    is_canary: bool
+    tries: int
+    attempts: int
+    started: float
+    throttled: int = 0
+    clock_corrected: bool = False
+    tried: Tried = field(default_factory=Tried)
+
+    @property
+    def job_id(self) -> str:
+        return self.record.job_id
+
+
+class Recorder:
+    """Ends and parks jobs in the ledger, surely."""
+
+    def __init__(self, ledger: Ledger, shutdown: Shutdown) -> None:
+        self._ledger = ledger
+        self._shutdown = shutdown
+
+    def finish(self, work: Work, ending: Ending) -> Ended | NotNow:
+        """Give the job its final state."""
+        if not self._surely(
+            lambda: self._ledger.finish(work.job_id, work.token, ending, work.tried)
+        ):
+            log.warning(
+                "outcome known but the lease was lost; the job's next worker finds it out",
+                extra=fields(
+                    job_id=work.job_id, state=ending.state, request_id=ending.request_id or "-"
+                ),
+            )
+            return NotNow("lease lost")
+        record = replace(
+            work.record,
+            state=ending.state,
+            code=ending.code,
+            message=ending.message,
+            request_id=ending.request_id,
+            attempts=work.attempts,
+            finished_ms=round(time.time() * 1000),
+        )
+        return self.report(work, record)
+
+    def park(self, work: Work, pause: Pause, last: Last) -> NotNow:
+        """Lay the job aside; the sweeper publishes it when it is due."""
+        tried = replace(work.tried, last=last)
+        self._surely(lambda: self._ledger.park(work.job_id, work.token, pause, tried))
+        return NotNow(pause.code or "not yet", pause.wait_ms / 1000)
+
+    def report(self, work: Work, record: JobRecord) -> Ended:
+        """Write the one log line of a finished job."""
+        failed = record.state in {State.DEAD, State.UNKNOWN}
+        log.log(
+            logging.ERROR if failed else logging.INFO,
+            "job finished",
+            extra=fields(
+                job_id=record.job_id,
+                state=record.state,
+                code=record.code or "-",
+                attempts=record.attempts,
+                duration_ms=round((time.monotonic() - work.started) * 1000),
+            ),
+        )
+        return Ended(record)
+
+    def _surely(self, write: Callable[[], bool]) -> bool:
+        """Write, waiting for a Redis that is down, restarting or full.
+
+        What the API answered is known to this thread alone: it gives up only when the worker is
+        being stopped, and then the job's next worker probes.
+        """
+        for try_ in tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(redis.RedisError),
+            wait=tenacity.wait_exponential(multiplier=0.1, max=1),
+            stop=self._shutdown.out_of_patience,
+            reraise=True,
+        ):
+            with try_:
+                return write()
+        raise AssertionError("tenacity ends with a result or an exception")

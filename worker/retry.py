@@ -1,0 +1,76 @@
+"""When to try again: the whole policy, as numbers and one `tenacity` loop.
+
+Short waits are slept in the worker's thread; a longer one parks the job in the ledger, so that no
+thread and no slot is held for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import random
+
+import tenacity
+
+from config.settings import Settings
+from worker.verdict import Kind
+
+LONGEST_NAP_S = 4.0
+"""Waits up to this are slept; longer ones are parked."""
+TOO_OFTEN_TRIES = 2
+"""Long waits granted to a number that is refused as too often, before it is a dead letter."""
+_GROWTH = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """An attempt that is to be followed by another, `wait_s` seconds later."""
+
+    wait_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How long to wait before the next attempt, in seconds."""
+
+    backoff_s: float
+    interval_s: float
+    frequency_wait_s: float
+    max_attempts: int
+
+    @classmethod
+    def of(cls, settings: Settings) -> RetryPolicy:
+        return cls(
+            settings.sendcode_backoff,
+            settings.sendcode_phone_interval,
+            settings.sendcode_frequency_wait,
+            settings.sendcode_max_attempts,
+        )
+
+    def pause_s(self, kind: Kind, attempts: int) -> float:
+        """Wait after the `attempts`-th attempt ended as `kind`: 1, 3, 9, 27 … s, with jitter.
+
+        After an ambiguous attempt never more than a tenth of the number's interval: its probes must
+        all fall inside it.
+        """
+        pause = self.backoff_s * _GROWTH ** (attempts - 1) * (1 + random() / 2)  # noqa: S311 (jitter)
+        return min(pause, self.interval_s / 10) if kind is Kind.AMBIGUOUS else pause
+
+    def too_often_pause_s(self, waits: int) -> float:
+        """Wait before a number refused as too often is tried again; `waits` were taken already."""
+        return self.frequency_wait_s * _GROWTH**waits
+
+
+def retrying(sleep: Callable[[float], None]) -> tenacity.Retrying:
+    """Make the loop around attempts: it goes on while an attempt returns `Again`."""
+    return tenacity.Retrying(
+        retry=tenacity.retry_if_result(lambda result: isinstance(result, Again)),
+        wait=_as_asked,
+        stop=tenacity.stop_never,
+        sleep=sleep,
+    )
+
+
+def _as_asked(state: tenacity.RetryCallState) -> float:
+    result = state.outcome.result() if state.outcome else None
+    return result.wait_s if isinstance(result, Again) else 0.0

@@ -1,0 +1,54 @@
+"""What the threads of one worker process share, put together in one place."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from celery import Celery
+
+from config.redis import connect
+from config.settings import Settings
+from jobs.account import Account
+from jobs.ledger import Ledger
+from jobs.publish import Publisher
+from worker.api import SendVerifyCodeClient
+from worker.leases import Leases
+from worker.limiter import Limiter
+from worker.reactions import Reactions
+from worker.recorder import Recorder
+from worker.retry import RetryPolicy
+from worker.sender import Sender
+from worker.shutdown import Shutdown
+from worker.signing import Credentials
+
+
+class Runtime:
+    """Made on first use: nothing connects before a worker works."""
+
+    def __init__(self, settings: Settings, app: Celery) -> None:
+        self.settings = settings
+        self._app = app
+        self.leases = Leases()
+        self.shutdown = Shutdown()
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        return Ledger(connect(self.settings), self.settings)
+
+    @cached_property
+    def publisher(self) -> Publisher:
+        return Publisher(self._app)
+
+    @cached_property
+    def sender(self) -> Sender:
+        settings, redis = self.settings, self.ledger.client
+        secret_id, secret_key, token = settings.credentials()
+        limiter = Limiter(redis, settings, self.shutdown.nap)
+        recorder = Recorder(self.ledger, self.shutdown)
+        client = SendVerifyCodeClient(
+            settings.sendcode_endpoint,
+            Credentials(secret_id, secret_key, token),
+            settings.sendcode_http_timeout,
+        )
+        reactions = Reactions(recorder, Account(redis, settings), limiter, RetryPolicy.of(settings))
+        return Sender(self.ledger, limiter, client, recorder, reactions, self.leases, self.shutdown)

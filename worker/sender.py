@@ -1,0 +1,135 @@
+"""Sends one job's code: claim, slot, journal, call, verdict, and again or done.
+
+The ledger decides what may be done, the verdict table what an answer means, the reactions what
+follows from it; this module is the order in which they are asked.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+
+import redis
+
+from config.logging import fields
+from config.settings import PROBE_SLACK_S
+from jobs.job import StoryEntry
+from jobs.ledger import Ledger, Pause, Tried
+from worker.api import Answer, SendVerifyCodeClient
+from worker.deadline import now_s
+from worker.leases import Leases
+from worker.limiter import Limiter, Slot
+from worker.reactions import Answered, AttemptKind, Reactions, unsent
+from worker.recorder import Ended, NotNow, Recorder, Work
+from worker.retry import Again, retrying
+from worker.shutdown import Shutdown, Stopping
+
+log = logging.getLogger("sendcode.sender")
+
+
+class Sender:
+    """Sends jobs. Thread-safe; one per process."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        limiter: Limiter,
+        client: SendVerifyCodeClient,
+        recorder: Recorder,
+        reactions: Reactions,
+        leases: Leases,
+        shutdown: Shutdown,
+    ) -> None:
+        self._ledger = ledger
+        self._limiter = limiter
+        self._client = client
+        self._recorder = recorder
+        self._reactions = reactions
+        self._leases = leases
+        self._shutdown = shutdown
+
+    def send(self, job_id: str) -> Ended | NotNow:
+        """Work on a job as far as it goes now. Expected troubles are results, not exceptions."""
+        token = secrets.token_hex(8)
+        try:
+            claim = self._ledger.claim(job_id, token)
+            record = claim.record
+            if claim.verdict == "final" and record:
+                return Ended(record)
+            if claim.verdict != "granted" or record is None:
+                due = claim.due_in_ms / 1000 if claim.due_in_ms is not None else None
+                return NotNow(claim.verdict, due)
+            work = Work(
+                record, token, claim.is_canary, record.tries, record.attempts, time.monotonic()
+            )
+            with self._leases.hold(job_id, token):
+                return self._work_on(work)
+        except redis.RedisError as exc:
+            # whatever was begun is journaled; the job is due again when its lease runs out
+            log.warning(
+                "ledger out of reach", extra=fields(job_id=job_id, error=type(exc).__name__)
+            )
+            return NotNow("redis")
+
+    def _work_on(self, work: Work) -> Ended | NotNow:
+        try:
+            result = retrying(self._shutdown.nap)(self._attempt, work)
+        except Stopping:
+            return self._recorder.park(work, Pause(0), work.tried.last)
+        if isinstance(result, Again):
+            raise TypeError("the retry loop ended without a result")
+        return result
+
+    def _attempt(self, work: Work) -> Ended | NotNow | Again:
+        slot = self._limiter.take(work.record.lane)
+        # a worker that is frozen from here on must not send when it wakes up late
+        not_after = now_s() + slot.opens - time.monotonic() + self._client.timeout_s
+        kind = self._begin(work, slot)
+        if isinstance(kind, NotNow | Ended):
+            return kind
+        try:
+            self._shutdown.nap(slot.opens - time.monotonic())
+        except Stopping:
+            # nothing has left: the journaled try is taken back
+            return self._recorder.park(work, Pause(0), unsent(kind, spent=False))
+        phone = work.record.phone
+        answer = self._client.send(phone.country_code, phone.phone_num, not_after=not_after)
+        work.tried = _told(kind, slot, answer)
+        return self._reactions.to(Answered(work, kind, answer.verdict))
+
+    def _begin(self, work: Work, slot: Slot) -> AttemptKind | NotNow | Ended:
+        # until the request has arrived, at most: slot, writing, travelling (see docs/decisions)
+        margin_s = slot.opens - time.monotonic() + 2 * self._client.timeout_s + PROBE_SLACK_S
+        begun = self._ledger.begin(
+            work.job_id, work.token, work.tries + 1, round(margin_s * 1000), work.tried
+        )
+        work.tried = Tried()
+        match begun.kind:
+            case "lost":
+                return NotNow("lease lost")
+            case "unknown":
+                record = self._ledger.job(work.job_id)
+                return self._recorder.report(work, record) if record else NotNow("absent")
+            case "wait":
+                return self._recorder.park(work, Pause(begun.wait_ms), "")
+            case kind:
+                work.tries += 1
+                work.attempts += 1
+                return kind
+
+
+def _told(kind: AttemptKind, slot: Slot, answer: Answer) -> Tried:
+    """Put down what is to be recorded about a call, whatever follows from it."""
+    verdict = answer.verdict
+    entry = StoryEntry(
+        round(time.time() * 1000),
+        "attempt" if kind == "first" else kind,
+        verdict.code,
+        verdict.request_id or "",
+        answer.took_ms,
+    )
+    arrived = ""
+    if answer.sent_at is not None and answer.answered_at is not None:
+        arrived = slot.arrival(answer.sent_at, answer.answered_at)
+    return Tried(story=entry.encode(), arrived=arrived)

@@ -1,0 +1,118 @@
+"""What a worker does beside its jobs, as Celery bootsteps: sweep the ledger, keep its leases.
+
+Every worker sweeps and none leads: the ledger's script gives each due job to one of them. The
+leases have a thread of their own, so that a slow broker cannot let them run out.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import redis
+from celery import bootsteps
+from kombu.exceptions import OperationalError
+
+from config.logging import fields
+from jobs.ledger import Ledger
+from jobs.publish import Publisher
+from worker.leases import Leases
+
+log = logging.getLogger("sendcode.sweeper")
+
+
+def sweep(ledger: Ledger, publisher: Publisher) -> int:
+    """Publish what is due; give how many that were.
+
+    A message that fails to be published is missed, and published again, by a later sweep.
+    """
+    due = ledger.sweep()
+    if due:
+        publisher.publish(due)
+    return len(due)
+
+
+def beat(ledger: Ledger, leases: Leases, worker: str) -> None:
+    """Keep the leases and show that the worker lives."""
+    leases.renew(ledger)
+    ledger.client.hset(ledger.keys.workers, worker, str(round(time.time() * 1000)))
+
+
+class Periodic:
+    """Runs `work` every `interval_s` seconds in a thread of its own, whatever happens in it."""
+
+    def __init__(self, name: str, interval_s: float, work: Callable[[], object]) -> None:
+        self._interval_s = interval_s
+        self._work = work
+        self._stop = threading.Event()
+        self._failing = False
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End it; waits for what it is just doing, a few seconds at most."""
+        self._stop.set()
+        self._thread.join(timeout=5)
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self._work()
+                self._failing = False
+            except (redis.RedisError, OperationalError, OSError) as exc:
+                if not self._failing:
+                    log.warning(
+                        "Redis out of reach, trying on",
+                        extra=fields(thread=self._thread.name, error=type(exc).__name__),
+                    )
+                self._failing = True
+            except Exception:
+                log.exception("background work failed", extra=fields(thread=self._thread.name))
+            # workers that started together drift apart
+            if self._stop.wait(self._interval_s * random.uniform(0.8, 1.0)):  # noqa: S311
+                return
+
+
+class BackgroundStep(bootsteps.StartStopStep):
+    """Starts and stops the threads with the worker; `app.sendcode` has what they need."""
+
+    requires = frozenset({"celery.worker.components:Pool"})
+
+    def __init__(self, parent: Any, **options: Any) -> None:
+        super().__init__(parent, **options)
+        self._threads: list[Periodic] = []
+
+    def start(self, parent: Any) -> None:
+        runtime = parent.app.sendcode
+        settings = runtime.settings
+        _ = runtime.sender  # made here, before any thread can ask for it
+        self._threads = [
+            Periodic(
+                "sweeper",
+                settings.sendcode_sweep_interval,
+                lambda: sweep(runtime.ledger, runtime.publisher),
+            ),
+            Periodic(
+                "leases",
+                min(settings.sendcode_lease / 4, 1.0),
+                lambda: beat(runtime.ledger, runtime.leases, parent.hostname),
+            ),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self, parent: Any) -> None:
+        for thread in self._threads:
+            thread.stop()
+        self._threads = []
+        ledger = parent.app.sendcode.ledger
+        try:
+            ledger.client.hdel(ledger.keys.workers, parent.hostname)
+        except redis.RedisError:
+            log.debug("worker not signed off")

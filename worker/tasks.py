@@ -1,0 +1,65 @@
+"""The one Celery task. It decodes, calls and encodes; what it shows is made for Flower."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from celery import Celery, Task
+from celery.exceptions import Ignore
+
+from config.names import SEND_CODE_TASK
+from jobs.job import JobRecord
+from jobs.outcome import State
+from worker.recorder import Ended
+
+
+class NotSent(Exception):  # noqa: N818 (Flower shows its subclasses by the API's names)
+    """A job that ended without its code being sent, or with nobody knowing.
+
+    It is raised as a subclass that bears the API's code as its name, which Flower shows and filters
+    by. One string is all it takes: only such exceptions survive Celery's JSON result backend.
+    """
+
+
+@cache
+def failure(code: str) -> type[NotSent]:
+    """Give the exception class of that name."""
+    return type(code, (NotSent,), {"__module__": "sendcode"})
+
+
+def result_of(record: JobRecord) -> dict[str, Any]:
+    """Give the result of a job that ended well, as Flower shows it.
+
+    Raises:
+        NotSent: it is dead, or perhaps sent; named by its code.
+    """
+    if record.state in {State.DEAD, State.UNKNOWN}:
+        parts = [record.message or str(record.state), f"job {record.job_id}"]
+        if record.request_id:
+            parts.append(f"RequestId {record.request_id}")
+        raise failure(record.code or str(record.state))(", ".join(parts))
+    return {
+        "job_id": record.job_id,
+        "state": str(record.state),
+        "phone": record.phone.masked,
+        "request_id": record.request_id or None,
+        "attempts": record.attempts,
+        "possible_duplicate": record.possible_duplicate,
+    }
+
+
+def register(app: Celery) -> Task:
+    """Add the task to `app`, whose `sendcode` has the sender."""
+
+    @app.task(name=SEND_CODE_TASK, bind=True, throws=(NotSent,), shared=False)
+    def send_code(self: Task, job_id: str) -> dict[str, Any]:
+        outcome = app.sendcode.sender.send(job_id)
+        if isinstance(outcome, Ended):
+            return result_of(outcome.record)
+        if outcome.due_in_s is not None:
+            # the job goes on with another message of the same id: Flower shows RETRY until then
+            self.send_event("task-retried", exception=f"NotNow({outcome.reason!r})", traceback="")
+        raise Ignore
+
+    return send_code

@@ -1,0 +1,56 @@
+"""Kombu's Redis transport, made to outlive what others put into a queue or fill Redis with.
+
+A raw entry that is no JSON would end the worker, and Celery logs the body of a message that it
+cannot use; both go into quarantine here, before Celery sees them. A Redis that is full is waited
+for like one that is down.
+"""
+
+from __future__ import annotations
+
+import json
+from queue import Empty
+from typing import Any
+
+from kombu.transport import redis as kombu_redis
+from redis.exceptions import OutOfMemoryError
+
+from config.names import QUEUES
+from worker.quarantine import fault_of, put_aside
+
+QUARANTINE_OPTION = "quarantine_key"
+"""The transport option that names the Redis list."""
+
+
+class Channel(kombu_redis.Channel):
+    """A channel that reads garbage without dying of it."""
+
+    def _brpop_read(self, **options: Any) -> Any:
+        try:
+            return super()._brpop_read(**options)  # type: ignore[no-untyped-call]
+        except (json.JSONDecodeError, UnicodeDecodeError) as exc:
+            content = exc.doc if isinstance(exc, json.JSONDecodeError) else repr(exc.object)
+            self.put_aside("?", "not JSON", content)
+        except RecursionError:
+            self.put_aside("?", "nested too deeply", "")
+        raise Empty
+
+    def put_aside(self, queue: str, reason: str, content: str) -> None:
+        key = self.connection.client.transport_options[QUARANTINE_OPTION]
+        with self.conn_or_acquire() as client:
+            put_aside(client, key, queue, reason, content)
+
+
+class Transport(kombu_redis.Transport):
+    """The transport of a worker (`broker_transport`)."""
+
+    Channel = Channel
+    connection_errors = (*kombu_redis.Transport.connection_errors, OutOfMemoryError)
+
+    def _deliver(self, message: Any, queue: str) -> None:
+        reason = fault_of(message) if queue in QUEUES else None
+        if reason is None:
+            super()._deliver(message, queue)  # type: ignore[no-untyped-call]
+            return
+        for channel in self.channels:
+            channel.put_aside(queue, reason, json.dumps(message, default=repr))
+            return
