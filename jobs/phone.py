@@ -199,8 +199,8 @@ def _without_grouping_dots(text: str) -> str:
 
 
 def _without_international_prefix(text: str) -> str:
-    """Without the "+" or the zeros ("00852") before a country code, which never begins with 0."""
-    return text.removeprefix("+").lstrip("0")
+    """Without "+" or "00". A single zero stays: "020" is an area code, and Egypt has 20."""
+    return text.removeprefix("+") if text.startswith("+") else text.removeprefix("00")
 
 
 _NO_COUNTRY_CODE = PhoneFault(

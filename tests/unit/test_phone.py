@@ -10,7 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from phonenumbers import PhoneNumberType
 
-from jobs.numbering import calling_code_of_region, plan_of, split_international
+from jobs.numbering import (
+    area_within_code_1,
+    calling_code_of_region,
+    plan_of,
+    split_international,
+)
 from jobs.phone import BARRED_COUNTRY_CODES, PhoneError, PhoneNumber, without_formatting
 
 ALL_REGIONS = sorted(phonenumbers.SUPPORTED_REGIONS)
@@ -69,7 +74,8 @@ def test_leading_zeros_of_a_number_are_kept() -> None:
     ("country_code", "phone_num", "fault"),
     [
         ("", "51234567", "no_country_code"),
-        ("0", "51234567", "no_country_code"),
+        ("00", "51234567", "no_country_code"),
+        ("020", "51234567", "unknown_country_code"),
         ("852", "", "no_phone_num"),
         ("852", " - ", "no_phone_num"),
         ("852", "5" * 33, "phone_num_length"),
@@ -199,7 +205,10 @@ def test_an_error_survives_pickle() -> None:
     assert (str(again), again.code) == (str(caught.value), caught.value.code)
 
 
-@given(st.text(max_size=6), st.text(alphabet="0123456789 +-().eE/x\u0665", max_size=40))
+@given(
+    st.text(max_size=6) | st.just("852"),
+    st.text(alphabet="0123456789 +-().eE/x\u0665", max_size=40),
+)
 def test_any_text_gives_a_number_or_a_phone_error_without_the_number(
     country_code: str, phone_num: str
 ) -> None:
@@ -252,3 +261,13 @@ def test_no_calling_code_begins_with_another_one() -> None:
     codes = [str(code) for code in phonenumbers.COUNTRY_CODE_TO_REGION_CODE]
 
     assert not [(a, b) for a in codes for b in codes if a != b and b.startswith(a)]
+
+
+@pytest.mark.parametrize(("code", "area"), [("1242", "242"), ("1809", "809"), ("1876", "876")])
+def test_an_area_joined_to_code_1_is_told_apart(code: str, area: str) -> None:
+    assert area_within_code_1(code) == area
+
+
+@pytest.mark.parametrize("code", ["", "1", "242", "1415", "1999", "8521"])
+def test_other_codes_hold_no_area(code: str) -> None:
+    assert area_within_code_1(code) is None
