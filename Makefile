@@ -111,7 +111,7 @@ clean: ## remove .venv and all that the targets made
 # --- set-up ----------------------------------------------------------------------------------
 
 # Where python3 is too old or comes without venv, say so and what to do.
-$(BIN)/python:
+$(BIN)/pip:
 	@command -v $(PYTHON) >/dev/null || { \
 		echo "There is no '$(PYTHON)' here. Install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3.11" >&2; exit 2; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -121,12 +121,12 @@ $(BIN)/python:
 	@echo "Setting up .venv with $$($(PYTHON) -V 2>&1)"
 	@$(PYTHON) -m venv --clear .venv
 
-$(DEMO): requirements/build.lock requirements/demo.lock pyproject.toml | $(BIN)/python
+$(DEMO): requirements/build.lock requirements/demo.lock pyproject.toml | $(BIN)/pip
 	@$(call install,requirements/demo.lock)
 	@touch $@
 
 # All of the demo's packages are among these, at the same versions.
-$(DEV): requirements/build.lock requirements/dev.lock pyproject.toml | $(BIN)/python
+$(DEV): requirements/build.lock requirements/dev.lock pyproject.toml | $(BIN)/pip
 	@$(call install,requirements/dev.lock)
 	@touch $(DEMO) $@
 
