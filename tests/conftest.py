@@ -1,0 +1,173 @@
+"""What tests share: a real Valkey, settings of a quick world, the ledger, a sandbox, workers.
+
+Each test has a database of its own on its process' server, so queue names may stay as they are.
+A test changes settings by `@pytest.mark.settings(sendcode_rate_limit=5)`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery import Celery
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+from redis import Redis
+
+from config.celery import make_celery
+from config.redis import connect
+from config.settings import Settings
+from jobs.account import Account
+from jobs.batches import Batches
+from jobs.keys import Keys
+from jobs.ledger import Ledger
+from jobs.publish import Publisher
+from producer.valkey import EmbeddedValkey
+from sandbox.server import Sandbox
+from tests.lasting_keys import keys_that_last_without_reason
+from tests.worker_process import WorkerProcess
+
+DATABASES = 4096
+NOBODY = "http://127.0.0.1:9"
+"""An endpoint at which nobody listens (the port of the discard protocol)."""
+
+QUICK_WORLD: dict[str, Any] = {
+    "tencentcloud_secret_id": "AKIDEXAMPLE",
+    "tencentcloud_secret_key": "SECRETEXAMPLE",
+    "sendcode_rate_limit": 200,
+    "sendcode_phone_interval": 8,
+    "sendcode_http_timeout": 1,
+    "sendcode_lease": 2,
+    "sendcode_sweep_interval": 0.5,
+    "sendcode_backoff": 0.05,
+    "sendcode_frequency_wait": 3,
+    "sendcode_canary_interval": 1,
+}
+
+_databases = itertools.count()
+
+hypothesis_settings.register_profile(
+    "sendcode",
+    deadline=None,  # a busy machine is no finding
+    derandomize=not os.environ.get("HYPOTHESIS_SEARCH"),  # the same cases for everybody
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+hypothesis_settings.load_profile("sendcode")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "settings(**changes): other settings for this test")
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]:
+    """The server of this test process. It forgets when it is killed: it is here to be quick."""
+    directory = tmp_path_factory.mktemp("valkey")
+    with EmbeddedValkey(directory, databases=DATABASES, fsync="no") as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(valkey: EmbeddedValkey) -> Iterator[str]:
+    """An empty database; when the test is over, none of its keys may last without a reason."""
+    url = valkey.url(next(_databases) % DATABASES)
+    client: Redis = Redis.from_url(url, decode_responses=True)
+    client.flushdb()
+    try:
+        yield url
+        lasting = keys_that_last_without_reason(client)
+        assert not lasting, f"keys without expiry and without a reason (lasting_keys.py): {lasting}"
+    finally:
+        client.flushdb()
+        client.close()
+
+
+@pytest.fixture
+def settings(request: pytest.FixtureRequest, redis_url: str) -> Settings:
+    """The settings of a quick world: its sandbox if the test has one, else nobody."""
+    has_sandbox = "sandbox" in request.fixturenames
+    endpoint = request.getfixturevalue("sandbox").url if has_sandbox else NOBODY
+    values = {**QUICK_WORLD, "sendcode_redis_url": redis_url, "sendcode_endpoint": endpoint}
+    return Settings(**{**values, **_marked(request)})
+
+
+@pytest.fixture
+def sandbox(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
+    """The API's stand-in, in a thread, with the interval and rate of the test's settings."""
+    world = {**QUICK_WORLD, **_marked(request)}
+    with Sandbox(
+        rate_limit=world["sendcode_rate_limit"], phone_interval=world["sendcode_phone_interval"]
+    ) as server:
+        yield server
+
+
+@pytest.fixture
+def redis(settings: Settings) -> Iterator[Redis]:
+    client = connect(settings)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def keys(settings: Settings) -> Keys:
+    return Keys(settings.sendcode_key_prefix)
+
+
+@pytest.fixture
+def ledger(redis: Redis, settings: Settings) -> Ledger:
+    return Ledger(redis, settings)
+
+
+@pytest.fixture
+def batches(redis: Redis, settings: Settings) -> Batches:
+    return Batches(redis, settings)
+
+
+@pytest.fixture
+def account(redis: Redis, settings: Settings) -> Account:
+    return Account(redis, settings)
+
+
+@pytest.fixture
+def celery_app(settings: Settings) -> Iterator[Celery]:
+    """A producer's Celery app: it publishes, and has no task."""
+    app = make_celery(settings)
+    yield app
+    app.pool.force_close_all()
+    app.close()
+
+
+@pytest.fixture
+def publisher(celery_app: Celery) -> Publisher:
+    return Publisher(celery_app)
+
+
+@pytest.fixture
+def start_worker(settings: Settings, tmp_path: Path) -> Iterator[Callable[..., WorkerProcess]]:
+    """Start real workers: `start_worker("--concurrency", "4", NAME="value of the environment")`.
+
+    Each is ready when the call returns, and ended when the test is over.
+    """
+    with ExitStack() as stack:
+        numbers = itertools.count(1)
+
+        def start(*options: str, ready: bool = True, **environment: str) -> WorkerProcess:
+            worker = WorkerProcess(
+                settings, tmp_path, f"w{next(numbers)}", *options, environment=environment
+            )
+            stack.callback(worker.kill)
+            return worker.wait_ready() if ready else worker
+
+        yield start
+
+
+def _marked(request: pytest.FixtureRequest) -> dict[str, Any]:
+    changes: dict[str, Any] = {}
+    for mark in reversed(list(request.node.iter_markers("settings"))):
+        changes.update(mark.kwargs)
+    return changes

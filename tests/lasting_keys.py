@@ -1,0 +1,80 @@
+"""Which Redis keys may stay without an expiry, and why. Every other key must have one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fnmatch import fnmatchcase
+from typing import Any
+
+from redis import Redis
+
+from jobs.outcome import State
+
+Excuse = Callable[[Redis, str], bool]
+
+_KEPT_FOR_A_PERSON = {State.DEAD, State.UNKNOWN}
+
+
+def _always(_redis: Redis, _key: str) -> bool:
+    return True
+
+
+def _job_has_not_ended_or_is_dead(redis: Redis, key: str) -> bool:
+    state: Any = redis.hget(key, "state")
+    return state is not None and (State(state) in _KEPT_FOR_A_PERSON or not State(state).is_final)
+
+
+def _batch_goes_on(redis: Redis, key: str) -> bool:
+    prefix, _, batch_id = key.split(":", 2)
+    values: Any = redis.hgetall(f"{prefix}:batch:{batch_id}")
+    if "state" not in values:
+        return False
+    ended = (
+        values["state"] in {"done", "cancelled"} and redis.scard(f"{prefix}:open:{batch_id}") == 0
+    )
+    return not ended
+
+
+LASTING: tuple[tuple[str, str, Excuse], ...] = (
+    # (key, reason, whether the reason holds for this key)
+    ("*:job:*", "work to be done, or a dead letter for a person", _job_has_not_ended_or_is_dead),
+    ("*:batch:*", "the batch goes on", _batch_goes_on),
+    ("*:rows:*", "the batch goes on", _batch_goes_on),
+    ("*:counts:*", "the batch goes on", _batch_goes_on),
+    ("*:open:*", "holds jobs that have not ended; empty ones vanish", _always),
+    ("*:due:event", "holds jobs that have not ended; empty ones vanish", _always),
+    ("*:due:batch", "holds jobs that have not ended; empty ones vanish", _always),
+    ("*:held", "holds jobs that have not ended; empty ones vanish", _always),
+    ("*:batches", "an index, cleaned when it is read", _always),
+    ("*:running", "batches with rows to feed, a list that empties itself", _always),
+    ("*:watermark", "one hash of two fields", _always),
+    ("*:totals", "one hash of few fields", _always),
+    ("*:dead:codes", "one hash, one field for each code", _always),
+    ("*:account", "one hash of few fields", _always),
+    ("*:pace", "one hash of few fields", _always),
+    ("*:pace:ring", "one hash, one field for each slot of a second", _always),
+    ("*:workers", "one hash, one field for each worker; workers sign off", _always),
+    ("*:quarantine", "capped", _always),
+    ("*:actions", "capped", _always),
+    ("send-code.dead-letter", "dead letters for a person", _always),
+    ("send-code.event", "messages on their way", _always),
+    ("send-code.batch", "messages on their way", _always),
+    ("unacked*", "messages on their way (kombu)", _always),
+    ("_kombu.binding*", "which queues there are (kombu)", _always),
+    ("*.pidbox", "remote control's messages on their way (kombu)", _always),
+    ("celeryev.*", "events on their way (kombu)", _always),
+    ("test:*", "made by a test of its own", _always),
+)
+
+
+def keys_that_last_without_reason(redis: Redis) -> list[str]:
+    """Give the keys of this database that have no expiry and no excuse."""
+    found: Any = redis.scan_iter(count=1000)
+    return sorted(key for key in found if redis.ttl(key) == -1 and not _is_excused(redis, key))
+
+
+def _is_excused(redis: Redis, key: str) -> bool:
+    for pattern, _, holds in LASTING:
+        if fnmatchcase(key, pattern):
+            return holds(redis, key)
+    return False
