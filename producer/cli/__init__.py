@@ -1,0 +1,64 @@
+"""The command line `sendcode`: one module for each command or group, loaded cheaply.
+
+A module here imports at its top nothing but typer and the console; what a command needs it imports
+when it runs, so that `sendcode --help` is quick.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from producer.cli import console
+
+app = typer.Typer(
+    name="sendcode",
+    help="Sends verification codes: nothing lost, nothing twice, never above the limit.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+SEND = "Send"
+LOOK = "Look and steer"
+RUN = "Run"
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        console.show(f"sendcode {version('sendcode')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def _add_groups() -> None:
+    import importlib
+
+    for name, panel in (("batch", SEND), ("job", LOOK), ("dead", LOOK)):
+        try:
+            module = importlib.import_module(f"producer.cli.{name}")
+        except ModuleNotFoundError as exc:
+            if exc.name != f"producer.cli.{name}":
+                raise
+            continue
+        app.add_typer(module.app, name=name, rich_help_panel=panel)
+
+
+_add_groups()
+
+
+def main() -> None:
+    """Run `sendcode` with the process' arguments."""
+    console.run(app)

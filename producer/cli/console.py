@@ -1,0 +1,165 @@
+"""What all commands share: where results and talk go, JSON, and errors as one clear line.
+
+Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 misused (options,
+settings, input), 130 interrupted. A command lets exceptions out; `exit_code_for` words them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+if TYPE_CHECKING:
+    import redis
+    from rich.console import Console
+
+    from config.settings import Settings
+
+DONE: Final = 0
+FAILED: Final = 1
+MISUSED: Final = 2
+INTERRUPTED: Final = 130
+
+TRACEBACK: Final = "SENDCODE_TRACEBACK"
+"""Set to anything, an unexpected error shows where it comes from: for developers."""
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+_WRONG_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
+
+
+class CommandFailedError(Exception):
+    """The command could not do what was asked: one line says what and what to do. Exit 1."""
+
+
+class MisusedError(Exception):
+    """The command was asked for something that makes no sense. One line; exit 2."""
+
+
+@cache
+def results() -> Console:
+    """Stdout, for what the command was asked for."""
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+@cache
+def talk() -> Console:
+    """Stderr, for all that is said on the way: progress, hints, warnings."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
+
+
+def say(text: str) -> None:
+    """Write a line of talk as it is: no markup, no wrapping, no control characters."""
+    talk().print(printable(text), markup=False, soft_wrap=True)
+
+
+def show(text: str) -> None:
+    """Write a line of results as it is: no markup, no wrapping, no control characters."""
+    results().print(printable(text), markup=False, soft_wrap=True)
+
+
+def show_json(document: Any) -> None:
+    """Write the one JSON document of a command with `--json`."""
+    sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2) + "\n")
+
+
+def printable(text: str) -> str:
+    """Replace what could steer a terminal: such text may come from a file or a server."""
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+@contextmanager
+def ledger_connection() -> Iterator[tuple[Settings, redis.Redis]]:
+    """Load the settings and connect to Redis, lazily: the first command is the first contact."""
+    from config.redis import connect
+    from config.settings import load_settings
+
+    settings = load_settings()
+    client = connect(settings)
+    try:
+        yield settings, client
+    finally:
+        client.close()
+
+
+def run(command: Callable[[], None]) -> None:
+    """Run the command line and end the process with its exit code, never with a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:  # a terminal that lacks a character is no reason to fail
+            reconfigure(errors="backslashreplace")
+    try:
+        command()
+    except SystemExit as exc:
+        if exc.code == INTERRUPTED:
+            _complain("interrupted")
+        raise
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        sys.exit(INTERRUPTED)
+    except Exception as exc:  # noqa: BLE001 (the seam: every error becomes a line and a code)
+        sys.exit(exit_code_for(exc))
+
+
+def exit_code_for(exc: Exception) -> int:
+    """Say what went wrong in one line (settings: one line each) and give the exit code."""
+    if os.environ.get(TRACEBACK):
+        talk().print_exception()
+    lines, code = _in_words(exc)
+    for line in lines:
+        _complain(line)
+    return code
+
+
+def _complain(line: str) -> None:
+    say(f"sendcode: {line}")
+
+
+def _in_words(exc: Exception) -> tuple[list[str], int]:
+    import redis
+
+    from config.settings import SettingsError
+    from jobs.phone import PhoneError
+    from producer.unavailable import RedisUnavailableError
+
+    lines, code = [str(exc)], FAILED
+    match exc:
+        case MisusedError() | PhoneError():
+            code = MISUSED
+        case SettingsError():
+            lines, code = [f"wrong setting: {line}" for line in str(exc).splitlines()], MISUSED
+        case CommandFailedError() | RedisUnavailableError():
+            pass
+        case redis.RedisError():
+            lines = [str(RedisUnavailableError.from_redis(exc, _redis_place()))]
+        case OSError():
+            what = exc.filename if exc.filename is not None else type(exc).__name__
+            lines = [f"{what}: {(exc.strerror or 'failed').lower()}"]
+            code = MISUSED if isinstance(exc, _WRONG_FILE) else FAILED
+        case _:
+            lines = [
+                f"unexpected {type(exc).__name__}; this is a defect, please report it "
+                f"({TRACEBACK}=1 shows where it comes from)"
+            ]
+    return lines, code
+
+
+def _redis_place() -> str:
+    from config.settings import SettingsError, load_settings
+
+    try:
+        return load_settings().redis_place
+    except SettingsError:
+        return "SENDCODE_REDIS_URL"
