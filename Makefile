@@ -78,9 +78,9 @@ oldest: $(DEV) ## all tests with the oldest versions that pyproject.toml allows
 # The smaller locks follow the big one, so a package has one version everywhere.
 lock: $(DEV) ## write the lock files anew from pyproject.toml, keeping versions where it can
 	$(UV_COMPILE) pyproject.toml --extra dev -o requirements/dev.lock $(ARGS)
-	$(UV_COMPILE) pyproject.toml --extra demo --extra excel \
+	$(UV_COMPILE) pyproject.toml --extra demo \
 		-c requirements/dev.lock -o requirements/demo.lock --upgrade
-	$(UV_COMPILE) pyproject.toml --extra excel \
+	$(UV_COMPILE) pyproject.toml \
 		-c requirements/dev.lock -o requirements/runtime.lock --upgrade
 	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
 		| $(UV_COMPILE) - -c requirements/dev.lock -o requirements/build.lock --upgrade
