@@ -7,12 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import redis
 from celery import Celery
+from kombu.exceptions import OperationalError
 
 from config.names import BATCH_QUEUE, EVENT_QUEUE, SEND_CODE_TASK
 from jobs.job import Lane
 
 _QUEUE = {Lane.EVENT: EVENT_QUEUE, Lane.BATCH: BATCH_QUEUE}
+
+
+class NotPublishedError(OperationalError):
+    """The broker is out of reach or full. The ledger has the jobs: a sweeper publishes them."""
 
 
 class Publisher:
@@ -25,17 +31,28 @@ class Publisher:
         """Send a message for each job, in one connection.
 
         Raises:
-            kombu.exceptions.OperationalError: the broker is out of reach. Nothing is lost: a
+            NotPublishedError: some or all messages were perhaps not sent. Nothing is lost: a
                 message that is missed in the ledger is published again by a sweeper.
         """
-        with self._app.producer_or_acquire() as producer:
-            for lane, job_id in jobs:
-                self._app.send_task(
-                    SEND_CODE_TASK,
-                    args=(job_id,),
-                    task_id=job_id,
-                    queue=_QUEUE[lane],
-                    producer=producer,
-                    retry=False,
-                    ignore_result=False,
-                )
+        try:
+            with self._app.producer_or_acquire() as producer:
+                for lane, job_id in jobs:
+                    self._send(producer, _QUEUE[lane], job_id)
+        except (OperationalError, redis.RedisError, OSError) as exc:
+            raise NotPublishedError(type(exc).__name__) from exc
+
+    def _send(self, producer: object, queue: str, job_id: str) -> None:
+        """Do what `Celery.send_task` does, but subscribe to no result.
+
+        On the Redis result backend `send_task` subscribes the publishing process to the result of
+        every task, for ever: producers and sweepers would grow with each job they publish.
+        """
+        amqp = self._app.amqp
+        message = amqp.create_task_message(
+            job_id,
+            SEND_CODE_TASK,
+            args=(job_id,),
+            kwargs={},
+            create_sent_event=self._app.conf.task_send_sent_event,
+        )
+        amqp.send_task_message(producer, SEND_CODE_TASK, message, queue=queue, retry=False)
