@@ -1,0 +1,244 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.codes import OwnCode
+from worker.verdict import VERDICTS, Kind, classify, judge_body, judge_status
+
+# Row by row, what the facts about the API say of each answer. A star stands for any ending.
+TABLE = [
+    ("ServiceUnavailable*", Kind.TRANSIENT),
+    ("OperationDenied.ServiceBusy", Kind.TRANSIENT),
+    ("ResourceUnavailable*", Kind.TRANSIENT),
+    ("ResourceInsufficient*", Kind.TRANSIENT),
+    ("InternalError*", Kind.AMBIGUOUS),
+    ("RequestLimitExceeded*", Kind.THROTTLED),
+    ("FailedOperation.SendVerifyCodeLimit60", Kind.TOO_EARLY),
+    ("FailedOperation.SendVerifyCodeLimit", Kind.TOO_OFTEN),
+    ("FailedOperation.PhoneBindUpper", Kind.PERMANENT),
+    ("InvalidParameter*", Kind.PERMANENT),
+    ("InvalidParameterValue*", Kind.PERMANENT),
+    ("InvalidParameterValue.UnSupportArea", Kind.PERMANENT),
+    ("MissingParameter*", Kind.PERMANENT),
+    ("UnknownParameter*", Kind.PERMANENT),
+    ("AuthFailure.SignatureExpire", Kind.CLOCK),
+    ("AuthFailure*", Kind.ACCOUNT),
+    ("UnauthorizedOperation*", Kind.ACCOUNT),
+    ("IpInBlacklist", Kind.ACCOUNT),
+    ("IpNotInWhitelist", Kind.ACCOUNT),
+    ("ActionOffline", Kind.ACCOUNT),
+    ("InvalidAction", Kind.ACCOUNT),
+    ("NoSuchProduct", Kind.ACCOUNT),
+    ("NoSuchVersion", Kind.ACCOUNT),
+    ("Unsupported*", Kind.ACCOUNT),
+    ("InvalidRequest", Kind.ACCOUNT),
+    ("RequestSizeLimitExceeded", Kind.ACCOUNT),
+    ("LimitExceeded*", Kind.ACCOUNT),
+    (str(OwnCode.DNS), Kind.TRANSIENT),
+    (str(OwnCode.CONNECT), Kind.TRANSIENT),
+    (str(OwnCode.CONNECT_TIMEOUT), Kind.TRANSIENT),
+    (str(OwnCode.TLS), Kind.TRANSIENT),
+    (str(OwnCode.STALE), Kind.STALE),
+    (str(OwnCode.READ_TIMEOUT), Kind.AMBIGUOUS),
+    (str(OwnCode.LOST), Kind.AMBIGUOUS),
+    (str(OwnCode.HTTP_STATUS), Kind.AMBIGUOUS),
+    (str(OwnCode.REDIRECT), Kind.AMBIGUOUS),
+    (str(OwnCode.TOO_LARGE), Kind.AMBIGUOUS),
+    (str(OwnCode.NOT_JSON), Kind.AMBIGUOUS),
+    (str(OwnCode.WRONG_SHAPE), Kind.AMBIGUOUS),
+]
+
+
+def spellings(row: str) -> list[str]:
+    return [row[:-1], f"{row[:-1]}.Anything", f"{row[:-1]}Anything"] if row[-1] == "*" else [row]
+
+
+def answer(**response: object) -> bytes:
+    return json.dumps({"Response": response}).encode()
+
+
+def refusal(code: object, message: object = "no", request_id: object = "abc") -> bytes:
+    return answer(Error={"Code": code, "Message": message}, RequestId=request_id)
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"), [(code, kind) for row, kind in TABLE for code in spellings(row)]
+)
+def test_code_is_classified_as_the_table_says(code: str, kind: Kind) -> None:
+    assert classify(code) is kind
+
+
+def test_every_entry_of_the_verdict_table_stands_in_this_one() -> None:
+    exact = {row for row, _ in TABLE if row[-1] != "*"}
+    prefixes = {row[:-1] for row, _ in TABLE if row[-1] == "*"}
+
+    assert VERDICTS.exact.keys() <= exact
+    assert VERDICTS.prefix.keys() <= prefixes
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "",
+        "FailedOperation",
+        "FailedOperation.Unheard",
+        "FailedOperation.SendVerifyCodeLimit600",
+        "OperationDenied",
+        "InvalidRequest.Longer",
+        "IpInBlacklistToo",
+        "internalerror",
+        "Xerviceunavailable",
+    ],
+)
+def test_undocumented_code_is_unknown(code: str) -> None:
+    assert classify(code) is Kind.UNKNOWN
+
+
+def test_request_id_without_error_means_sent() -> None:
+    verdict = judge_body(answer(RequestId="8f5c2c1e-0d4c-4f5e-8a2e-7d1f33b0a1c9"))
+
+    assert verdict.kind is Kind.SENT
+    assert (verdict.code, verdict.message) == ("", "")
+    assert verdict.request_id == "8f5c2c1e-0d4c-4f5e-8a2e-7d1f33b0a1c9"
+
+
+def test_error_is_judged_by_its_code_and_not_by_its_message() -> None:
+    verdict = judge_body(refusal("FailedOperation.PhoneBindUpper", "InternalError, try again"))
+
+    assert verdict.kind is Kind.PERMANENT
+    assert verdict.code == "FailedOperation.PhoneBindUpper"
+    assert verdict.message == "InternalError, try again"
+    assert verdict.request_id == "abc"
+
+
+def test_error_without_request_id_is_judged_all_the_same() -> None:
+    verdict = judge_body(answer(Error={"Code": "ServiceUnavailable"}))
+
+    assert (verdict.kind, verdict.request_id) == (Kind.TRANSIENT, None)
+
+
+@pytest.mark.parametrize("request_id", [None, "", 7, ["abc"]])
+def test_neither_error_nor_readable_request_id_is_ambiguous(request_id: object) -> None:
+    verdict = judge_body(answer(RequestId=request_id))
+
+    assert (verdict.kind, verdict.code) == (Kind.AMBIGUOUS, OwnCode.WRONG_SHAPE)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        None,
+        "InternalError",
+        [],
+        {},
+        {"Message": "no code"},
+        {"Code": None},
+        {"Code": 17},
+        {"Code": ""},
+        {"Code": "two words"},
+        {"Code": "Line\nBreak"},
+        {"Code": "=cmd()"},
+        {"Code": "FailedOperation.85218888888888"},
+        {"Code": "A" * 200},
+        {"Code": "ÄÖÜ"},
+    ],
+)
+def test_error_without_a_readable_code_is_ambiguous(error: object) -> None:
+    verdict = judge_body(answer(Error=error, RequestId="abc"))
+
+    assert (verdict.kind, verdict.code) == (Kind.AMBIGUOUS, OwnCode.WRONG_SHAPE)
+    assert verdict.request_id == "abc"
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"", OwnCode.NOT_JSON),
+        (b"<html><body>502</body></html>", OwnCode.NOT_JSON),
+        (b'{"Response": {"RequestId": "a', OwnCode.NOT_JSON),
+        (b"\xff\xfe\x00\xd8", OwnCode.NOT_JSON),
+        (b"[" * 60_000, OwnCode.NOT_JSON),
+        (b"9" * 10_000, OwnCode.NOT_JSON),
+        (b"[]", OwnCode.WRONG_SHAPE),
+        (b"null", OwnCode.WRONG_SHAPE),
+        (b'"Response"', OwnCode.WRONG_SHAPE),
+        (b"{}", OwnCode.WRONG_SHAPE),
+        (b'{"Response": null}', OwnCode.WRONG_SHAPE),
+        (b'{"Response": []}', OwnCode.WRONG_SHAPE),
+        (b'{"RequestId": "abc"}', OwnCode.WRONG_SHAPE),
+    ],
+)
+def test_body_that_is_no_answer_is_ambiguous(body: bytes, code: OwnCode) -> None:
+    verdict = judge_body(body)
+
+    assert (verdict.kind, verdict.code) == (Kind.AMBIGUOUS, code)
+
+
+@given(st.binary() | st.recursive(st.none() | st.text(), st.lists).map(json.dumps).map(str.encode))
+def test_no_body_raises_or_counts_as_sent_without_a_request_id(body: bytes) -> None:
+    verdict = judge_body(body)
+
+    assert verdict.kind is Kind.AMBIGUOUS or b"Response" in body
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (204, OwnCode.HTTP_STATUS),
+        (301, OwnCode.REDIRECT),
+        (307, OwnCode.REDIRECT),
+        (404, OwnCode.HTTP_STATUS),
+        (429, OwnCode.HTTP_STATUS),
+        (500, OwnCode.HTTP_STATUS),
+        (503, OwnCode.HTTP_STATUS),
+    ],
+)
+def test_http_status_other_than_200_is_ambiguous(status: int, code: OwnCode) -> None:
+    verdict = judge_status(status)
+
+    assert verdict is not None
+    assert (verdict.kind, verdict.code) == (Kind.AMBIGUOUS, code)
+
+
+def test_status_200_decides_nothing() -> None:
+    assert judge_status(200) is None
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        "18888888888",
+        "+85218888888888",
+        "+852 1888 888 8888",
+        "(852) 18-888-888-888",
+        "188.8888.8888",
+        "188/8888/8888",
+        "１８８８８８８８８８８",  # noqa: RUF001 - full-width digits
+    ],
+)
+def test_number_repeated_by_the_server_is_not_passed_on(number: str) -> None:
+    verdict = judge_body(refusal("InvalidParameterValue", f"PhoneNum {number} is not valid"))
+
+    assert "[number] is not valid" in verdict.message
+    assert not any(char.isdigit() for char in verdict.message)
+
+
+def test_message_cannot_steer_a_terminal_or_break_a_log_line() -> None:
+    verdict = judge_body(refusal("InternalError", "a\x1b[2Jb\r\nc\u202ed\u2028e\ud800f  "))
+
+    assert verdict.message == "a [2Jb  c d e f"
+
+
+@pytest.mark.parametrize(("message", "shown"), [(None, ""), ({"a": 1}, ""), ("x" * 900, "x" * 300)])
+def test_odd_message_is_shown_as_far_as_it_is_text(message: object, shown: str) -> None:
+    assert judge_body(refusal("InternalError", message)).message == shown
+
+
+def test_odd_request_id_is_made_safe_to_show() -> None:
+    verdict = judge_body(answer(RequestId="=a\n\x1b" + "b" * 200))
+
+    assert verdict.request_id == "?a??" + "b" * 124
