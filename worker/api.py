@@ -1,0 +1,241 @@
+"""The client of SendVerifyCode: one HTTP call in, one verdict out.
+
+Whatever network and server do becomes a verdict here, at one seam, by one rule: before the request
+was written the code was not sent; after that, only an answer tells.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import ssl
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from http.cookiejar import DefaultCookiePolicy
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import requests
+import urllib3
+
+from jobs.codes import OwnCode
+from worker.auth import TC3Auth
+from worker.deadline import DeadlineAdapter, Exchange, StaleError, now_s
+from worker.verdict import Kind, Verdict, judge_body, judge_status, own_verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from worker.signing import Credentials
+
+_HEADERS = {
+    "Accept": "application/json",
+    "Accept-Encoding": "identity",
+    "User-Agent": "sendcode/0.1",
+    "X-TC-Action": "SendVerifyCode",
+    "X-TC-Version": "2022-09-28",
+    "X-TC-Language": "en-US",
+    "X-TC-RequestClient": "sendcode/0.1",
+}
+_LARGEST_ANSWER = 64 * 1024  # bytes, decompressed; a real answer has fewer than 300
+_MAX_IDLE_S = 4.0  # common servers close idle connections after 5 s or more
+_PORTS = {"https": 443, "http": 80}
+_NETWORK_ERRORS = (
+    OSError,
+    http.client.HTTPException,
+    urllib3.exceptions.HTTPError,
+    UnicodeError,  # a host name that cannot be looked up
+    StaleError,
+)
+_BEFORE_WRITING: tuple[tuple[type[Exception], OwnCode], ...] = (
+    (socket.gaierror, OwnCode.DNS),
+    (UnicodeError, OwnCode.DNS),
+    (ssl.SSLError, OwnCode.TLS),
+    (TimeoutError, OwnCode.CONNECT_TIMEOUT),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of one call.
+
+    Attributes:
+        verdict: What it means.
+        sent_at: When the request was written, in seconds of the client's `monotonic`; None: it
+            was not, and the server has counted nothing.
+        answered_at: When the answer's first byte was there, on the same clock; None: none came.
+            The server counted the request between the two.
+        took_ms: The whole call, connecting included.
+    """
+
+    verdict: Verdict
+    sent_at: float | None
+    answered_at: float | None
+    took_ms: int
+
+
+class _Session(requests.Session):
+    """Follows no redirect: they would post a customer's number to another host."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002
+        return None
+
+
+class SendVerifyCodeClient:
+    """Calls the API. Any number of threads may share one; build it after any fork."""
+
+    def __init__(
+        self,
+        endpoint: str,
+        credentials: Credentials,
+        timeout_s: float,
+        *,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = now_s,
+        max_idle_s: float = _MAX_IDLE_S,
+        ca_bundle: str | None = None,
+    ) -> None:
+        """Make it.
+
+        Args:
+            endpoint: Base URL without a path.
+            credentials: The account's.
+            timeout_s: Total for one call, answer read in full.
+            clock: Unix seconds, for signatures.
+            monotonic: Seconds, for the stamps of an answer.
+            now: Seconds, for limits; counts time in suspension.
+            max_idle_s: Idle time after which a connection is not used again.
+            ca_bundle: File of trusted certificates; by default that of `requests`.
+
+        Raises:
+            ValueError: The endpoint is no such URL.
+        """
+        url = urlsplit(endpoint)
+        if url.scheme not in _PORTS or not url.hostname or url.path not in {"", "/"}:
+            raise ValueError("the endpoint must be a base URL such as https://host")
+        port = url.port or _PORTS[url.scheme]
+        name = f"[{url.hostname}]" if ":" in url.hostname else url.hostname
+        host = name if port == _PORTS[url.scheme] else f"{name}:{port}"
+
+        self._url = f"{url.scheme}://{host}/"
+        self._timeout_s = timeout_s
+        self._monotonic = monotonic
+        self._exchange = Exchange(now, monotonic)
+        self._auth = TC3Auth(credentials, host, clock)
+        self._adapter = DeadlineAdapter(
+            url.hostname,
+            port,
+            tls=url.scheme == "https",
+            exchange=self._exchange,
+            max_idle_s=max_idle_s,
+            ca_bundle=ca_bundle,
+        )
+        self._thread = threading.local()
+
+    def __repr__(self) -> str:
+        return f"SendVerifyCodeClient({self._url!r})"
+
+    @property
+    def timeout_s(self) -> float:
+        """Total seconds for one call."""
+        return self._timeout_s
+
+    @property
+    def clock_offset_s(self) -> float:
+        """Seconds by which the server's clock is ahead of ours; 0 until it has refused ours."""
+        return self._auth.offset_s
+
+    def send(self, country_code: str, phone_num: str, *, not_after: float | None = None) -> Answer:
+        """Ask for one code to be sent: one HTTP call at most, whatever comes of it.
+
+        `not_after` is a time on the client's clock `now` after which nothing is written any more:
+        for a worker that was frozen while another took over its job.
+        Raises nothing for what network and server do.
+        """
+        body = json.dumps({"CountryCode": country_code, "PhoneNum": phone_num}).encode()
+        exchange = self._exchange
+        exchange.start(self._timeout_s, not_after)
+        started = self._monotonic()
+        outer = sys.exception()  # what the caller may just be handling is no part of a failure here
+        try:
+            verdict = self._call(body)
+        except Exception as exc:
+            if exchange.sent_at is None and not isinstance(exc, _NETWORK_ERRORS):
+                raise  # a defect of ours, with nothing sent
+            verdict = _verdict_on_failure(exc, outer, exchange)
+        took_ms = round((self._monotonic() - started) * 1000)
+        return Answer(verdict, exchange.sent_at, exchange.answered_at, took_ms)
+
+    def close(self) -> None:
+        """Close all connections; the client cannot be used afterwards."""
+        self._adapter.close()
+
+    def _call(self, body: bytes) -> Verdict:
+        session, request = self._own_session()
+        request.body = body
+        request.headers["Content-Length"] = str(len(body))
+        response = session.send(
+            self._auth(request),
+            stream=True,
+            timeout=self._timeout_s,
+            allow_redirects=False,
+            proxies={},
+        )
+        try:
+            verdict = judge_status(response.status_code)
+            if verdict is None:
+                verdict = self._read(response)
+        finally:
+            response.close()  # and the connection, unless the answer was read to its end
+        if verdict.kind is Kind.CLOCK:
+            self._auth.correct_clock(response.headers.get("Date"))
+        return verdict
+
+    def _read(self, response: requests.Response) -> Verdict:
+        answer = response.raw.read(_LARGEST_ANSWER + 1, decode_content=True)
+        if len(answer) > _LARGEST_ANSWER:
+            return own_verdict(OwnCode.TOO_LARGE, f"more than {_LARGEST_ANSWER} bytes")
+        return judge_body(answer)
+
+    def _own_session(self) -> tuple[requests.Session, requests.PreparedRequest]:
+        """This thread's session, and the request that it sends with ever new bodies."""
+        try:
+            own: tuple[requests.Session, requests.PreparedRequest] = self._thread.own
+        except AttributeError:
+            own = self._thread.own = self._open_session()
+        return own
+
+    def _open_session(self) -> tuple[requests.Session, requests.PreparedRequest]:
+        session = _Session()
+        session.trust_env = False  # no .netrc, which would replace our Authorization; no proxies
+        session.headers.clear()
+        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))  # keeps none
+        session.adapters.clear()
+        session.mount(self._url, self._adapter)
+        request = session.prepare_request(requests.Request("POST", self._url, headers=_HEADERS))
+        return session, request
+
+
+def _verdict_on_failure(
+    exc: BaseException, outer: BaseException | None, exchange: Exchange
+) -> Verdict:
+    """The one seam for foreign exceptions.
+
+    Only the type of the first one is told, which urllib3 and requests have wrapped: their texts may
+    hold addresses, or what a server sent.
+    """
+    while exc.__context__ is not None and exc.__context__ is not outer:
+        exc = exc.__context__
+    if exchange.sent_at is not None:
+        code = OwnCode.READ_TIMEOUT if exchange.is_over() else OwnCode.LOST
+    elif exchange.is_stale():
+        code = OwnCode.STALE
+    else:
+        code = next(
+            (own for kind, own in _BEFORE_WRITING if isinstance(exc, kind)), OwnCode.CONNECT
+        )
+    return own_verdict(code, type(exc).__name__)

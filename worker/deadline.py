@@ -1,0 +1,283 @@
+"""One total deadline over an HTTP call made with `requests`, whose own time-outs are per read.
+
+It spans name look-up, connecting, TLS, writing, and reading headers and body: each blocking step
+is given what is left. Limits:
+
+- A name look-up cannot be interrupted. It may outlast the deadline; nothing is written then.
+- The request goes to the kernel in one write, right after the last look at the time. A process
+  frozen in the microseconds between the two writes late when it is thawed.
+- On Linux the kernel gives up a request that it could not deliver by the deadline, even if the
+  process is dead by then (TCP_USER_TIMEOUT). Elsewhere it may go on trying.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import socket
+import ssl
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from requests.adapters import HTTPAdapter
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from _typeshed import WriteableBuffer
+
+# Both count while the machine is suspended, as time.monotonic() does on neither.
+_CLOCK = time.CLOCK_BOOTTIME if sys.platform == "linux" else time.CLOCK_MONOTONIC
+
+_MOST_KEPT_OPEN = 1000  # as many as a worker may have threads, so that none is closed in a burst
+
+
+def now_s() -> float:
+    """Seconds since some point in the past, time in suspension included: the clock of limits."""
+    return time.clock_gettime(_CLOCK)
+
+
+class StaleError(Exception):
+    """The caller's time was over before the request was written; nothing was sent."""
+
+
+class Exchange(threading.local):
+    """The call that a thread has under way: its limits, and when it was written and answered.
+
+    One object serves all threads; each sees its own call. Limits are seconds of `now`, stamps
+    are seconds of `monotonic`.
+    """
+
+    sent_at: float | None
+    """Just before the request was written; None: nothing was."""
+    answered_at: float | None
+    """When the answer's first byte had come; None: none came."""
+
+    def __init__(self, now: Callable[[], float], monotonic: Callable[[], float]) -> None:
+        self.now = now
+        self._monotonic = monotonic
+        self.start(0, None)
+
+    def start(self, timeout_s: float, not_after: float | None) -> None:
+        """Begin a call. Its request may not be written after `not_after`."""
+        self._deadline = self.now() + timeout_s
+        self._not_after = not_after
+        self.sent_at = self.answered_at = None
+
+    def remaining_s(self) -> float:
+        """Seconds left, more than 0. Raises TimeoutError when none are."""
+        remaining = self._deadline - self.now()
+        if remaining <= 0:
+            raise TimeoutError("the call's deadline has passed")
+        return remaining
+
+    def is_over(self) -> bool:
+        return self.now() >= self._deadline
+
+    def is_stale(self) -> bool:
+        return self._not_after is not None and self.now() > self._not_after
+
+    def allow_write(self) -> None:
+        """Look at the time once more before the request leaves.
+
+        Raises:
+            StaleError: `not_after` has passed.
+            TimeoutError: The deadline has.
+        """
+        if self.is_stale():
+            raise StaleError
+        self.remaining_s()
+        self.sent_at = self._monotonic()
+
+    def note_answer(self) -> None:
+        if self.answered_at is None:
+            self.answered_at = self._monotonic()
+
+
+class _Reader(io.RawIOBase):
+    """An answer's bytes from a socket, as long as the deadline allows."""
+
+    def __init__(self, sock: socket.socket, exchange: Exchange) -> None:
+        self._sock = sock
+        self._raw = sock.makefile("rb", buffering=0)  # holds the socket open until it is read
+        self._exchange = exchange
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        """All that `http.client.HTTPResponse` asks of a socket."""
+        return io.BufferedReader(self)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int | None:
+        self._sock.settimeout(self._exchange.remaining_s())
+        count = self._raw.readinto(buffer)
+        if count:
+            self._exchange.note_answer()
+        return count
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Response(http.client.HTTPResponse):
+    """Refuses headers that cannot be read; urllib3 would log them, and go on without them."""
+
+    def begin(self) -> None:
+        super().begin()
+        if self.msg.defects:
+            raise http.client.HTTPException("unreadable headers")
+
+
+class _Connection(HTTPConnection):
+    """Connects, writes and reads under the deadline of its thread's call.
+
+    A connection idle for longer than `max_idle_s` is not used again: servers close idle ones, and
+    a request written into one that is just being closed is lost, which looks like a lost answer.
+    """
+
+    def __init__(self, *args: Any, exchange: Exchange, max_idle_s: float, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._exchange = exchange
+        self._max_idle_s = max_idle_s
+        self._used_at = 0.0
+        self._held: list[bytes] | None = None
+
+    @property
+    def is_connected(self) -> bool:
+        idle_s = self._exchange.now() - self._used_at
+        return idle_s <= self._max_idle_s and super().is_connected
+
+    def connect(self) -> None:
+        super().connect()
+        self._used_at = self._exchange.now()
+
+    def _new_conn(self) -> socket.socket:
+        addresses = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+        error = OSError("the host has no address")
+        for untried, (family, kind, protocol, _, address) in zip(
+            range(len(addresses), 0, -1), addresses, strict=True
+        ):
+            sock = socket.socket(family, kind, protocol)
+            try:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                sock.settimeout(self._exchange.remaining_s() / untried)
+                sock.connect(address)
+                sock.settimeout(self._exchange.remaining_s())  # of the TLS handshake as a whole
+            except OSError as exc:
+                sock.close()
+                error = exc
+            else:
+                return sock
+        raise error
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        """Write headers and body at once, so that no freeze comes between them."""
+        self._held = []
+        try:
+            super().request(*args, **kwargs)
+            message = b"".join(self._held)
+        finally:
+            self._held = None
+        if self.sock is None:
+            self.connect()
+        self._write(self.sock, message)
+
+    def send(self, data: Any) -> None:
+        if self._held is None:
+            super().send(data)
+        else:
+            self._held.append(data)
+
+    def _write(self, sock: socket.socket, message: bytes) -> None:
+        remaining_s = self._exchange.remaining_s()
+        sock.settimeout(remaining_s)
+        if sys.platform == "linux":
+            milliseconds = max(1, int(remaining_s * 1000))  # 0 would mean the system's minutes
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+        self._used_at = self._exchange.now()
+        self._exchange.allow_write()
+        sock.sendall(message)
+
+    def response_class(self, sock: socket.socket, **kwargs: Any) -> http.client.HTTPResponse:  # type: ignore[override]
+        return _Response(_Reader(sock, self._exchange), **kwargs)  # type: ignore[arg-type]
+
+
+class _TlsConnection(_Connection, HTTPSConnection):
+    pass
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _TlsPool(HTTPSConnectionPool):
+    ConnectionCls = _TlsConnection
+
+
+class _TlsContext(ssl.SSLContext):
+    """One that threads may share.
+
+    urllib3 sets the ALPN list again for each connection, which frees the list that another thread
+    may just be connecting with. Ours is set once.
+    """
+
+    def set_alpn_protocols(self, alpn_protocols: Any) -> None:
+        pass
+
+
+def _tls_context(ca_bundle: str | None) -> ssl.SSLContext:
+    context = _TlsContext(ssl.PROTOCOL_TLS_CLIENT)  # checks certificate and host name
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_verify_locations(ca_bundle or DEFAULT_CA_BUNDLE_PATH)
+    ssl.SSLContext.set_alpn_protocols(context, ["http/1.1"])
+    return context
+
+
+class DeadlineAdapter(HTTPAdapter):
+    """Carries requests to one host, each under the deadline that its thread has set.
+
+    Sessions of many threads may share one: the connection used last is used first, so few are
+    open and they stay warm. It re-sends nothing and knows no proxies.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        tls: bool,
+        exchange: Exchange,
+        max_idle_s: float,
+        ca_bundle: str | None = None,
+    ) -> None:
+        super().__init__(max_retries=0)
+        options: dict[str, Any] = {
+            "maxsize": _MOST_KEPT_OPEN,
+            "exchange": exchange,
+            "max_idle_s": max_idle_s,
+        }
+        self._pool: HTTPConnectionPool = (
+            _TlsPool(host, port, ssl_context=_tls_context(ca_bundle), **options)
+            if tls
+            else _Pool(host, port, **options)
+        )
+
+    def get_connection_with_tls_context(self, *_args: Any, **_kwargs: Any) -> HTTPConnectionPool:
+        return self._pool
+
+    def cert_verify(self, *args: Any, **kwargs: Any) -> None:
+        """Do nothing: the pool's TLS context verifies.
+
+        The original would have the CA file read again for each connection.
+        """
+
+    def close(self) -> None:
+        self._pool.close()
+        super().close()
