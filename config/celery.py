@@ -63,7 +63,6 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "worker_prefetch_multiplier": 1,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         # What Flower shows.
-        "task_track_started": True,
         "task_send_sent_event": True,
         "worker_send_task_events": True,
         "event_queue_expires": 60,

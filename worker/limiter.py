@@ -22,7 +22,11 @@ from jobs.keys import Keys
 from jobs.scripts import load_script
 
 HORIZON_S = 0.02
-"""How far ahead a batch caller may reserve: what an event can find taken in front of it."""
+HORIZON_SLOTS = 0.8
+"""How far ahead a batch caller may reserve, whichever is longer: what an event can find taken in
+front of it. Less than one slot at the account's 20/s."""
+OLD_TURN_S = 1.0
+"""A turn that nobody took for so long is given up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,14 @@ class Slot:
         return f"{self.number}:{self.per_window}:{sent_us}:{rtt_us}"
 
 
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """A place in the batch line, and the `monotonic` at which to ask with it."""
+
+    place: int
+    comes: float
+
+
 class Limiter:
     """Hands out slots. Thread-safe; one per process."""
 
@@ -62,11 +74,13 @@ class Limiter:
         self._slow_down = load_script(client, keys, "slow_down", "worker")
         self.per_window = max(1, math.floor(settings.sendcode_rate_limit))
         self._window_us = round(self.per_window / settings.sendcode_rate_limit * 1e6)
+        horizon_s = max(HORIZON_S, HORIZON_SLOTS / settings.sendcode_rate_limit)
+        self._horizon_us = round(horizon_s * 1e6)
         self._sleep = sleep
         self._gate = threading.Lock()
         self._count = threading.Lock()
         self._waiting = 0
-        self._next_turn: float | None = None
+        self._next_turn: _Turn | None = None
 
     def take(self, lane: Lane) -> Slot:
         """Reserve a slot; the caller sends when it `opens`.
@@ -76,10 +90,10 @@ class Limiter:
             redis.RedisError: no Redis, no sending.
         """
         if lane is Lane.EVENT:
-            slot, _ = self._ask(lane, turn=False, more=False)
-            if isinstance(slot, Slot):
-                return slot
-            raise AssertionError("an event was sent into the batch line")
+            reply = self._ask(lane, place=0, more=False)
+            if isinstance(reply, _Turn):
+                raise TypeError("an event was sent into the batch line")
+            return reply[0]
         with self._count:
             self._waiting += 1
         try:
@@ -98,42 +112,28 @@ class Limiter:
         return factor / 1000 if factor >= 0 else None
 
     def _take_in_turn(self, lane: Lane) -> Slot:
-        turn = False
-        if self._next_turn is not None:
-            # the caller before took this turn along; an old one is nobody's any more
-            pause, self._next_turn = self._next_turn - monotonic(), None
-            if pause > -1:
-                turn = True
-                self._wait(pause)
+        # the caller before took this turn along; an old one is nobody's any more
+        turn, self._next_turn = self._next_turn, None
+        if turn is not None and turn.comes < monotonic() - OLD_TURN_S:
+            turn = None
         while True:
-            slot, next_turn = self._ask(lane, turn=turn, more=self._waiting > 1)
-            if isinstance(slot, Slot):
-                self._next_turn = next_turn
+            if turn is not None:
+                self._sleep(max(0.0, turn.comes - monotonic()))
+            reply = self._ask(lane, place=turn.place if turn else 0, more=self._waiting > 1)
+            if not isinstance(reply, _Turn):
+                slot, self._next_turn = reply
                 return slot
-            turn = True
-            self._wait(slot)
+            turn = reply
 
-    def _ask(self, lane: Lane, *, turn: bool, more: bool) -> tuple[Slot | float, float | None]:
+    def _ask(self, lane: Lane, *, place: int, more: bool) -> _Turn | tuple[Slot, _Turn | None]:
         asked = monotonic()
         reply: Any = self._reserve(
-            args=[
-                str(lane),
-                int(turn),
-                int(more),
-                self.per_window,
-                self._window_us,
-                round(HORIZON_S * 1e6),
-            ]
+            args=[str(lane), place, int(more), self.per_window, self._window_us, self._horizon_us]
         )
         answered = monotonic()
         if reply[0] == "turn":
-            return int(reply[1]) / 1e6, None
-        _, wait_us, number, at_us, next_us = reply
-        wait_s = int(wait_us) / 1e6
-        next_turn = answered + int(next_us) / 1e6 if int(next_us) >= 0 else None
-        slot = Slot(int(number), self.per_window, int(at_us), asked, answered + wait_s, wait_s)
-        return slot, next_turn
-
-    def _wait(self, seconds: float) -> None:
-        if seconds > 0:
-            self._sleep(seconds)
+            return _Turn(int(reply[1]), answered + int(reply[2]) / 1e6)
+        wait_us, number, at_us, next_place, next_us = (int(part) for part in reply[1:])
+        wait_s = wait_us / 1e6
+        slot = Slot(number, self.per_window, at_us, asked, answered + wait_s, wait_s)
+        return slot, _Turn(next_place, answered + next_us / 1e6) if next_place else None

@@ -9,12 +9,15 @@
 -- A batch caller may not reserve further ahead than the horizon. It is told when to come back, in
 -- a line of such turns, so that nobody polls and an event never stands behind sleeping callers.
 --
--- ARGV: lane, turn ("1": the caller was told to come back now), more ("1": another caller of this
---   process waits and takes the next turn), per_window (slots), window_us, horizon_us
--- Reply: {"slot", wait_us, slot number, slot µs, µs until the next turn or -1}
---      | {"turn", µs until the caller's turn}
+-- A place in that line is a time as the line was planned; `lag` is how much later (or earlier) than
+-- planned the slots really come, so that all who wait in it are corrected at once.
+--
+-- ARGV: lane, place ("0", or the caller's place in the line), more ("1": another caller of this
+--   process waits, and takes the next place), per_window (slots), window_us, horizon_us
+-- Reply: {"slot", wait_us, slot number, slot µs, next place or 0, µs until its turn}
+--      | {"turn", place, µs until its turn}
 -- Twice: a slot is lost, no more.
-local lane, turn, more = ARGV[1], ARGV[2] == '1', ARGV[3] == '1'
+local lane, place, more = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1'
 local per_window, window, horizon = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local SPACING = 0.95       -- of window / rate: how quickly lateness is made up for
 local PRESUMED = 20000     -- a request not yet reported arrived this much after its slot at most
@@ -24,15 +27,17 @@ local FAR = 120e6          -- a reservation further ahead than this means that t
 
 local now = now_us()
 local p = redis.call('HMGET', K.pace, 'next_us', 'line_us', 'slot', 'per_window', 'factor',
-  'factor_at_us')
-local next_us, line, number = tonumber(p[1]), tonumber(p[2]), tonumber(p[3]) or 0
+  'factor_at_us', 'lag_us')
+local next_us, line, number = tonumber(p[1]), tonumber(p[2]) or 0, tonumber(p[3]) or 0
+local lag = tonumber(p[7]) or 0
 
 -- Unknown history (first use, a failover that lost it, a clock that jumped back, another rate):
 -- stay silent for one window, so that whatever was granted before cannot add to what comes.
 if not next_us or next_us > now + FAR or tonumber(p[4]) ~= per_window then
-  next_us, line = now + window, 0
+  next_us, line, lag = now + window, 0, 0
   redis.call('DEL', K.ring)
-  redis.call('HSET', K.pace, 'per_window', per_window, 'since_us', int(now))
+  redis.call('HSET', K.pace, 'per_window', per_window, 'since_us', int(now),
+    'next_us', int(next_us), 'line_us', 0, 'lag_us', 0)
 end
 
 -- After refusals the whole fleet is slower for a while.
@@ -43,27 +48,35 @@ if factor < 1 then
 end
 local spacing = window / per_window
 
-local slot = math.max(now, next_us)
+local free = next_us -- the earliest time that both rules allow
 local oldest = redis.call('HGET', K.ring, number % per_window)
 if oldest then
-  slot = math.max(slot, tonumber(string.match(oldest, ':(%d+)$')) + window)
+  free = math.max(free, tonumber(string.match(oldest, ':(%d+)$')) + window)
 end
+local slot = math.max(now, free)
 
+local next_place, next_turn = 0, 0
 if lane == 'batch' then
-  local mine = turn and slot or math.max(slot, line or 0)
+  local turned = place > 0
+  if turned then
+    lag = lag + (free - place - lag) / 8
+  else
+    place = math.max(line, free - lag)
+    line = place + spacing
+  end
+  local mine = turned and slot or math.max(slot, place + lag)
   if mine - now > horizon then
-    if not turn then redis.call('HSET', K.pace, 'line_us', int(mine + spacing)) end
-    return {'turn', int(mine - horizon - now)}
+    redis.call('HSET', K.pace, 'line_us', int(line), 'lag_us', int(lag))
+    return {'turn', int(place), int(mine - horizon / 2 - now)}
+  end
+  if more then
+    next_place = math.max(line, slot + spacing - lag)
+    line = next_place + spacing
+    next_turn = math.max(0, next_place + lag - horizon * 0.75 - now)
   end
 end
 
 redis.call('HSET', K.ring, number % per_window, int(number) .. ':' .. int(slot + PRESUMED))
-next_us = slot + spacing * SPACING
-line = math.max(line or 0, slot + spacing)
-local next_turn = -1
-if lane == 'batch' and more then
-  next_turn = math.max(0, line - horizon - now)
-  line = line + spacing
-end
-redis.call('HSET', K.pace, 'next_us', int(next_us), 'line_us', int(line), 'slot', int(number + 1))
-return {'slot', int(slot - now), int(number), int(slot), int(next_turn)}
+redis.call('HSET', K.pace, 'next_us', int(slot + spacing * SPACING), 'line_us', int(line),
+  'lag_us', int(lag), 'slot', int(number + 1))
+return {'slot', int(slot - now), int(number), int(slot), int(next_place), int(next_turn)}

@@ -113,12 +113,18 @@ local function note_arrival(arrived)
   local entry = redis.call('HGET', K.ring, index)
   if not entry or string.match(entry, '^%d+') ~= slot then return end
   rtt = tonumber(rtt)
-  local p = redis.call('HMGET', K.pace, 'rtt_min_us', 'caution_us')
-  local shortest = tonumber(p[1]) or rtt
+  local p = redis.call('HMGET', K.pace, 'rtt_min_us', 'caution_us', 'heard')
+  local shortest, caution = tonumber(p[1]) or rtt, tonumber(p[2]) or 60000
+  local heard = tonumber(p[3]) or 0
   -- the shortest answer time creeps up, so that a longer route is believed after some minutes
   shortest = math.min(rtt, shortest + (rtt - shortest) / 2000)
-  local excess = math.min(rtt - shortest, tonumber(p[2]) or 60000)
-  redis.call('HSET', K.pace, 'rtt_min_us', int(shortest))
+  local excess = math.min(rtt - shortest, caution)
+  -- the first few answers do not tell yet what the shortest is
+  if heard < 40 then excess = caution end
+  -- without refusals less and less of the excess is believed to be the way in, down to 12 ms
+  caution = caution - (caution - 12000) / 6000
+  redis.call('HSET', K.pace, 'rtt_min_us', int(shortest), 'caution_us', int(caution),
+    'heard', int(heard + 1))
   redis.call('HSET', K.ring, index, slot .. ':' .. int(tonumber(sent_us) + excess))
 end
 
