@@ -42,10 +42,11 @@ class Publisher:
             raise NotPublishedError(type(exc).__name__) from exc
 
     def _send(self, producer: object, queue: str, job_id: str) -> None:
-        """Do what `Celery.send_task` does, but subscribe to no result.
+        """Do what `Celery.send_task` does, but without listening for the result.
 
-        On the Redis result backend `send_task` subscribes the publishing process to the result of
-        every task, for ever: producers and sweepers would grow with each job they publish.
+        On the Redis result backend `send_task` subscribes to each task's result and unsubscribes
+        when its `AsyncResult`, which nobody wants here, is collected: two commands more for each
+        job, on a connection more, with a failure of its own (RuntimeError) when Redis is gone.
         """
         amqp = self._app.amqp
         message = amqp.create_task_message(
