@@ -55,13 +55,21 @@ def batch_job_id(batch_id: str, row: int) -> str:
     return f"{batch_id}-{row}"
 
 
+def corrected_job_id(job_id: str) -> str:
+    """Give the id of the job that stands in a job's place: "b-12", "b-12.r1", "b-12.r2"."""
+    root, found, number = job_id.rpartition(".r")
+    if found and number.isdigit():
+        return f"{root}.r{int(number) + 1}"
+    return f"{job_id}.r1"
+
+
 @dataclass(frozen=True, slots=True)
 class StoryEntry:
     """One thing that happened to a job: an attempt's answer, or what a person did."""
 
     at_ms: int
     what: str
-    """`attempt`, `probe`, `resend`, or a person's `requeue`, `drop`."""
+    """`attempt`, `probe`, `resend`, or a person's `requeue`, `replaced`, `replaces`, `drop`."""
     code: str = ""
     request_id: str = ""
     took_ms: int | None = None
@@ -112,6 +120,11 @@ class JobRecord:
     finished_ms: int | None = None
     due_ms: int | None = None
     not_after_ms: int | None = None
+    dropped_ms: int | None = None
+    """When a person took it off the dead-letter list without trying again."""
+    replaces: str | None = None
+    """The dead job in whose place a person put this one, with a corrected number."""
+    replaced_by: str | None = None
     story: tuple[StoryEntry, ...] = field(default=())
 
     @classmethod
@@ -140,6 +153,9 @@ class JobRecord:
             finished_ms=_maybe_int(values.get("finished")),
             due_ms=_maybe_int(values.get("due")),
             not_after_ms=_maybe_int(values.get("not_after")),
+            dropped_ms=_maybe_int(values.get("dropped")),
+            replaces=values.get("replaces"),
+            replaced_by=values.get("replaced_by"),
             story=tuple(StoryEntry.decode(text) for _, text in told),
         )
 
@@ -158,6 +174,8 @@ class JobRecord:
             "created_at": iso(self.created_ms) if self.created_ms else None,
             "finished_at": iso(self.finished_ms) if self.finished_ms else None,
             "due_at": iso(self.due_ms) if self.due_ms else None,
+            "replaces": self.replaces,
+            "replaced_by": self.replaced_by,
         }
 
 

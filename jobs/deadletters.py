@@ -1,0 +1,202 @@
+"""The dead letters in the ledger: what waits for a person, and what the person decides about it.
+
+The list `send-code.dead-letter` holds job ids, the oldest first; the jobs themselves know the rest.
+Every change is one script that may be applied twice, for any number of jobs at a time, so a bulk
+decision that is cut off is completed by making it again.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import redis
+
+from config.settings import Settings
+from jobs.codes import CodeTable
+from jobs.job import JobRecord, StoryEntry, corrected_job_id
+from jobs.keys import Keys
+from jobs.outcome import State
+from jobs.phone import PhoneNumber
+from jobs.scripts import load_script
+
+WINDOW = 500
+"""Dead letters read, or decided about, in one round trip."""
+
+Verb = Literal["requeue", "replace", "drop"]
+Verdict = Literal["done", "absent", "not dead", "cancelled"]
+"""`absent`: the job is gone; `not dead`: somebody dealt with it; `cancelled`: its batch was."""
+
+_PERMANENT = CodeTable(
+    exact={"FailedOperation.PhoneBindUpper": True},
+    prefix={"InvalidParameter": True, "MissingParameter": True, "UnknownParameter": True},
+)
+
+
+def is_permanent(code: str) -> bool:
+    """Whether the same request would only be refused again (as `worker/verdict.py` has it)."""
+    return _PERMANENT.find(code) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """An entry of the list; `record` is None if its job is gone."""
+
+    job_id: str
+    place: int
+    """From 0, the oldest first; -1 where it was not looked up."""
+    record: JobRecord | None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a person decided, once for any number of jobs; its token makes it safe to repeat."""
+
+    verb: Verb
+    chosen: str
+    """Which dead letters, in words: "code InternalError of batch b1"."""
+    reason: str = ""
+    by: str = "cli"
+    token: str = field(default_factory=lambda: secrets.token_hex(8))
+
+    def action(self, jobs: int) -> str:
+        """Give the entry for the list of actions; the token comes first, as the script wants it."""
+        return json.dumps(
+            {
+                "token": self.token,
+                "at_ms": _now_ms(),
+                "what": f"dead {self.verb}",
+                "chosen": self.chosen,
+                "jobs": jobs,
+                "reason": self.reason,
+                "by": self.by,
+            },
+            separators=(",", ":"),
+            ensure_ascii=False,
+        )
+
+
+class DeadLetters:
+    """The dead letters under one key prefix."""
+
+    def __init__(self, client: redis.Redis, settings: Settings) -> None:
+        self.client = client
+        self._keys = Keys(settings.sendcode_key_prefix)
+        self._retention_ms = round(settings.sendcode_retention_days * 86_400_000)
+        self._settle = load_script(client, self._keys, "settle_dead")
+
+    def count(self) -> int:
+        return int(self.client.llen(self._keys.dead))
+
+    def by_code(self) -> dict[str, int]:
+        """Give how many there are of each code, the most first."""
+        counts: Any = self.client.hgetall(self._keys.dead_codes)
+        ranked = sorted(((code, int(n)) for code, n in counts.items()), key=lambda pair: -pair[1])
+        return dict(ranked)
+
+    def window(self, start: int, size: int = WINDOW) -> list[DeadLetter]:
+        """Read the entries from `start` (0: the oldest) on; an empty list is the end."""
+        ids: Any = self.client.lrange(self._keys.dead, start, start + size - 1)
+        pipe = self.client.pipeline(transaction=False)
+        for job_id in ids:
+            pipe.hgetall(self._keys.job(job_id))
+        return [
+            DeadLetter(job_id, start + offset, _record(job_id, values))
+            for offset, (job_id, values) in enumerate(zip(ids, pipe.execute(), strict=True))
+        ]
+
+    def find(self, job_id: str) -> DeadLetter | None:
+        """Look up one by its id, also when it was dropped; None if it is no dead letter."""
+        values: Any = self.client.hgetall(self._keys.job(job_id))
+        record = _record(job_id, values)
+        if record is None or record.replaced_by:
+            return None
+        if record.state not in {State.DEAD, State.UNKNOWN}:
+            return None
+        return DeadLetter(job_id, -1, record)
+
+    def requeue(
+        self,
+        decision: Decision,
+        letters: Sequence[DeadLetter],
+        *,
+        done_before: int = 0,
+        wait_ms: int = 0,
+        step_us: int = 0,
+    ) -> list[Verdict]:
+        """Make the jobs due again: the first in `wait_ms`, each other `step_us` after the last."""
+        triples = [
+            (letter.job_id, letter.place, _entry("requeue", _was(letter), decision.reason))
+            for letter in letters
+        ]
+        return self._run(decision, triples, done_before, wait_ms, step_us)
+
+    def drop(
+        self, decision: Decision, letters: Sequence[DeadLetter], *, done_before: int = 0
+    ) -> list[Verdict]:
+        """Take the jobs off the list; they stay as they are, and are forgotten after a while."""
+        triples = [
+            (letter.job_id, letter.place, _entry("drop", _was(letter), decision.reason))
+            for letter in letters
+        ]
+        return self._run(decision, triples, done_before)
+
+    def replace(
+        self, decision: Decision, letter: DeadLetter, phone: PhoneNumber
+    ) -> tuple[Verdict, str]:
+        """Put a new job with another number in a job's place; give the new job's id."""
+        old_id, new_id = letter.job_id, corrected_job_id(letter.job_id)
+        parts = (
+            old_id,
+            letter.place,
+            _entry("replaced", _was(letter), decision.reason, f"by {new_id}, {phone.masked}"),
+            new_id,
+            phone.country_code,
+            phone.phone_num,
+            _entry("replaces", f"stands for {old_id}", decision.reason),
+        )
+        return self._run(decision, [parts])[0], new_id
+
+    def _run(
+        self,
+        decision: Decision,
+        jobs: Sequence[tuple[str | int, ...]],
+        done_before: int = 0,
+        wait_ms: int = 0,
+        step_us: int = 0,
+    ) -> list[Verdict]:
+        flat = [part for job in jobs for part in job]
+        action = decision.action(done_before + len(jobs))
+        reply: list[Verdict] = self._settle(
+            args=[
+                decision.verb,
+                decision.token,
+                action,
+                wait_ms,
+                step_us,
+                self._retention_ms,
+                *flat,
+            ]
+        )
+        return reply
+
+
+def _record(job_id: str, values: dict[str, str]) -> JobRecord | None:
+    return JobRecord.decode(job_id, values) if "state" in values else None
+
+
+def _was(letter: DeadLetter) -> str:
+    record = letter.record
+    return f"was {record.state} {record.code}".rstrip() if record else ""
+
+
+def _entry(what: str, *notes: str) -> str:
+    return StoryEntry(_now_ms(), what, note="; ".join(filter(None, notes))).encode()
+
+
+def _now_ms() -> int:
+    return round(time.time() * 1000)

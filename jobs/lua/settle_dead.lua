@@ -1,0 +1,140 @@
+-- Do what a person decided about some dead letters: try them again, put jobs with corrected numbers
+-- in their place, or drop them. What is tried again is made due, no more: it goes the way of every
+-- job, through claim, interval and limiter.
+-- ARGV: verb ("requeue" | "replace" | "drop"), token (one for each decision), action (JSON that
+--   begins with the token, for the list of actions; a later one of the same token takes its place),
+--   wait_ms (until the first is due), step_us (by which each next is due later), retention_ms,
+--   then for each job: id, place (where in the dead-letter list it was seen, from 0: a hint), story,
+--   and to replace it: id of the new job, cc, num, story of the new job
+-- Reply: for each job "done" | "absent" | "not dead" | "cancelled" (its batch was)
+-- Twice with one token: "done" again, nothing is done twice.
+local verb, token, action = ARGV[1], ARGV[2], ARGV[3]
+local wait_ms, step_us, retention_ms = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local now = now_ms()
+local reply, done, gaps = {}, 0, false
+
+-- An entry is blanked in its place, and all blanks are removed at the end: one walk through the
+-- list for many jobs. The hint saves looking for the place.
+local function leave_list(id, place)
+  if redis.call('LINDEX', K.dead, place) ~= id then
+    place = redis.call('LPOS', K.dead, id)
+    if not place then return false end
+  end
+  redis.call('LSET', K.dead, place, '')
+  gaps = true
+  return true
+end
+
+local function uncount(code)
+  if redis.call('HINCRBY', K.dead_codes, code, -1) <= 0 then
+    redis.call('HDEL', K.dead_codes, code)
+  end
+end
+
+local function next_due()
+  return now + wait_ms + math.floor(done * step_us / 1000)
+end
+
+-- The batch goes on, until this job has ended too.
+local function reopen(batch, id)
+  redis.call('SADD', K.open(batch), id)
+  if redis.call('HGET', K.batch(batch), 'state') == 'done' then
+    redis.call('HSET', K.batch(batch), 'state', 'running')
+    redis.call('HDEL', K.batch(batch), 'finished')
+    for _, key in ipairs({K.batch(batch), K.rows(batch), K.counts(batch)}) do
+      redis.call('PERSIST', key)
+    end
+  end
+end
+
+local function requeue(id, j)
+  redis.call('HSET', K.job(id), 'by', token, 'attempts', 0)
+  redis.call('HDEL', K.job(id), 'finished', 'dropped', 'code', 'message', 'request_id', 'waits',
+    'doubt')
+  -- asked for after its time all the same
+  if j.not_after and j.not_after <= now then redis.call('HDEL', K.job(id), 'not_after') end
+  if j.state == 'unknown' and not j.dup then
+    redis.call('HSET', K.job(id), 'dup', 1)
+    redis.call('HINCRBY', K.totals, 'possible_duplicate', 1)
+  end
+  redis.call('HINCRBY', K.totals, j.state, -1)
+  redis.call('PERSIST', K.job(id))
+  if j.batch then reopen(j.batch, id) end
+  park(id, j.batch, j.lane, j.state, next_due())
+end
+
+-- In its batch's counts the new job stands for the row from now on.
+local function replace(id, j, new, cc, num, story)
+  redis.call('HSET', K.job(id), 'by', token, 'replaced_by', new)
+  redis.call('PEXPIRE', K.job(id), int(retention_ms))
+  redis.call('HSET', K.job(new), 'state', j.state, 'cc', cc, 'num', num, 'lane', j.lane,
+    'created', int(now), 'attempts', 0, 'tries', 0, 'replaces', id)
+  if j.batch then
+    redis.call('HSET', K.job(new), 'batch', j.batch)
+    reopen(j.batch, new)
+  end
+  tell_story(new, story)
+  park(new, j.batch, j.lane, j.state, next_due())
+end
+
+local function drop(id)
+  redis.call('HSET', K.job(id), 'by', token, 'dropped', int(now))
+  redis.call('PEXPIRE', K.job(id), int(retention_ms))
+end
+
+local function settle(id, place, story, new, cc, num, new_story)
+  local v = redis.call('HMGET', K.job(id), 'state', 'lane', 'batch', 'code', 'dup', 'by',
+    'replaced_by', 'not_after')
+  local j = {state = v[1], lane = v[2], batch = v[3], code = v[4] or '', dup = v[5],
+    not_after = tonumber(v[8])}
+  if not j.state then
+    leave_list(id, place)
+    return 'absent'
+  end
+  if v[6] == token then return 'done' end
+  if (j.state ~= 'dead' and j.state ~= 'unknown') or v[7] then
+    leave_list(id, place)
+    return 'not dead'
+  end
+  if verb ~= 'drop' and j.batch then
+    local steering = redis.call('HGET', K.batch(j.batch), 'state')
+    if steering == 'cancelled' then return 'cancelled' end
+    if not steering then
+      -- the batch's time of keeping is over: the job goes on without it
+      redis.call('HDEL', K.job(id), 'batch')
+      j.batch = nil
+    end
+  end
+  if leave_list(id, place) then uncount(j.code) end
+  tell_story(id, story)
+  if verb ~= 'drop' and j.batch and j.code ~= '' then
+    redis.call('HINCRBY', K.counts(j.batch), 'code:' .. j.code, -1)
+  end
+  if verb == 'requeue' then
+    requeue(id, j)
+  elseif verb == 'replace' then
+    replace(id, j, new, cc, num, new_story)
+  else
+    drop(id)
+  end
+  return 'done'
+end
+
+local width = verb == 'replace' and 7 or 3
+for i = 7, #ARGV, width do
+  local verdict = settle(unpack(ARGV, i, i + width - 1))
+  reply[#reply + 1] = verdict
+  if verdict == 'done' then done = done + 1 end
+end
+if gaps then redis.call('LREM', K.dead, 0, '') end
+if done > 0 then
+  local head = redis.call('LINDEX', K.actions, 0)
+  local mark = '{"token":"' .. token .. '"'
+  if head and string.sub(head, 1, #mark) == mark then
+    redis.call('LSET', K.actions, 0, action)
+  else
+    redis.call('LPUSH', K.actions, action)
+    redis.call('LTRIM', K.actions, 0, 9999)
+  end
+end
+return reply

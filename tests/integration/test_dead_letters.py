@@ -1,0 +1,319 @@
+"""What a person's decisions do to dead letters in the ledger."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from config.settings import Settings
+from jobs.batches import Batches
+from jobs.deadletters import DeadLetter, DeadLetters, Decision, Verb
+from jobs.job import JobRecord
+from jobs.keys import Keys
+from jobs.ledger import Ending, Ledger
+from jobs.outcome import State
+from tests.ended_jobs import (
+    BIND_UPPER,
+    BUSY,
+    DEAD,
+    SENT,
+    customers,
+    end,
+    end_event,
+    number,
+    run_batch,
+)
+
+UNKNOWN = Ending(State.UNKNOWN, "InternalError", "inside", "req-3", "keep")
+
+
+@pytest.fixture
+def dead(redis: Redis, settings: Settings) -> DeadLetters:
+    return DeadLetters(redis, settings)
+
+
+def decided(verb: Verb, reason: str = "") -> Decision:
+    return Decision(verb, "a test's choice", reason)
+
+
+def letter(dead: DeadLetters, job_id: str) -> DeadLetter:
+    found = dead.find(job_id)
+    assert found is not None
+    return found
+
+
+def job(ledger: Ledger, job_id: str) -> JobRecord:
+    found = ledger.job(job_id)
+    assert found is not None
+    return found
+
+
+def everything_counted(redis: Redis, keys: Keys) -> Any:
+    """All that adds up over jobs; two ways to the same end must leave the same."""
+    return redis.hgetall(keys.totals), redis.hgetall(keys.dead_codes), redis.llen(keys.dead)
+
+
+def test_a_requeued_job_is_due_at_once_with_its_attempts_given_back(
+    ledger: Ledger, dead: DeadLetters
+) -> None:
+    record = end_event(ledger)
+
+    verdicts = dead.requeue(decided("requeue"), [letter(dead, record.job_id)])
+
+    assert verdicts == ["done"]
+    again = job(ledger, record.job_id)
+    assert (again.state, again.attempts, again.code) == (State.PARKED, 0, "")
+    assert [job_id for _, job_id in ledger.sweep()] == [record.job_id]
+
+
+def test_a_requeued_job_can_be_sent(ledger: Ledger, dead: DeadLetters) -> None:
+    record = end_event(ledger)
+    dead.requeue(decided("requeue"), [letter(dead, record.job_id)])
+    ledger.sweep()
+
+    assert end(ledger, record.job_id, SENT).state is State.SENT
+    assert dead.count() == 0
+    assert dead.by_code() == {}
+
+
+def test_requeue_takes_the_job_off_the_list_and_out_of_the_counts(
+    ledger: Ledger, dead: DeadLetters, redis: Redis, keys: Keys
+) -> None:
+    first, second = end_event(ledger, 1), end_event(ledger, 2)
+
+    dead.requeue(decided("requeue"), [letter(dead, first.job_id)])
+
+    assert [left.job_id for left in dead.window(0)] == [second.job_id]
+    assert dead.by_code() == {BUSY: 1}
+    assert redis.hget(keys.totals, "dead") == "1"
+
+
+def test_requeue_applied_twice_is_as_requeue_applied_once(
+    ledger: Ledger, dead: DeadLetters, redis: Redis, keys: Keys
+) -> None:
+    first, second = end_event(ledger, 1), end_event(ledger, 2)
+    decision, letters = decided("requeue"), dead.window(0)
+    dead.requeue(decision, letters)
+    once = everything_counted(redis, keys), job(ledger, first.job_id), job(ledger, second.job_id)
+
+    verdicts = dead.requeue(decision, letters)
+
+    assert verdicts == ["done", "done"]
+    twice = everything_counted(redis, keys), job(ledger, first.job_id), job(ledger, second.job_id)
+    assert twice == once
+    assert redis.llen(keys.actions) == 1
+
+
+def test_a_wrong_place_hint_removes_the_right_entry(ledger: Ledger, dead: DeadLetters) -> None:
+    records = [end_event(ledger, n) for n in range(1, 6)]
+    wrong = DeadLetter(records[3].job_id, 0, records[3])
+
+    dead.requeue(decided("requeue"), [wrong])
+
+    left = [entry.job_id for entry in dead.window(0)]
+    assert left == [record.job_id for n, record in enumerate(records) if n != 3]
+
+
+def test_requeued_jobs_become_due_one_after_another(ledger: Ledger, dead: DeadLetters) -> None:
+    for n in range(1, 5):
+        end_event(ledger, n)
+
+    dead.requeue(decided("requeue"), dead.window(0), wait_ms=10_000, step_us=250_000)
+
+    records = [job(ledger, f"{entry}") for entry in ids_of_events(ledger)]
+    due = sorted(record.due_ms or 0 for record in records)
+    assert [at - due[0] for at in due] == [0, 250, 500, 750]
+    assert ledger.sweep() == []
+
+
+def ids_of_events(ledger: Ledger) -> list[str]:
+    found: Any = ledger.client.zrange(ledger.keys.due("event"), 0, -1)
+    return [str(job_id) for job_id in found]
+
+
+def test_what_was_perhaps_sent_is_flagged_when_a_person_sends_it_again(
+    ledger: Ledger, dead: DeadLetters, redis: Redis, keys: Keys
+) -> None:
+    record = end_event(ledger, ending=UNKNOWN)
+
+    dead.requeue(decided("requeue"), [letter(dead, record.job_id)])
+
+    again = job(ledger, record.job_id)
+    assert again.possible_duplicate
+    assert not again.in_doubt
+    assert redis.hget(keys.totals, "possible_duplicate") == "1"
+
+
+def test_the_story_tells_of_the_requeue_and_its_reason(ledger: Ledger, dead: DeadLetters) -> None:
+    record = end_event(ledger)
+
+    dead.requeue(decided("requeue", "the service is back"), [letter(dead, record.job_id)])
+
+    entry = job(ledger, record.job_id).story[-1]
+    assert entry.what == "requeue"
+    assert entry.note == f"was dead {BUSY}; the service is back"
+
+
+def test_a_decision_about_many_jobs_is_one_entry_in_the_list_of_actions(
+    ledger: Ledger, dead: DeadLetters, redis: Redis, keys: Keys
+) -> None:
+    for n in range(1, 4):
+        end_event(ledger, n)
+    decision = decided("requeue")
+
+    dead.requeue(decision, dead.window(0, 2))
+    dead.requeue(decision, dead.window(0, 2), done_before=2)
+
+    actions: Any = redis.lrange(keys.actions, 0, -1)
+    told = [json.loads(action) for action in actions]
+    assert [(action["what"], action["jobs"]) for action in told] == [("dead requeue", 3)]
+
+
+def test_a_batch_that_was_done_goes_on_until_its_requeued_job_has_ended(
+    ledger: Ledger, batches: Batches, dead: DeadLetters, redis: Redis, keys: Keys
+) -> None:
+    run_batch(ledger, batches, "b1", customers(3), lambda row: DEAD if row == 2 else SENT)
+
+    dead.requeue(decided("requeue"), [letter(dead, "b1-2")])
+
+    batch = batches.get("b1")
+    assert batch is not None
+    assert (batch.state, batch.finished_ms, batch.is_over) == ("running", None, False)
+    assert batch.counts == {"sent": 2, "parked": 1}
+    assert batch.by_code == {}
+    assert redis.ttl(keys.rows("b1")) == -1
+
+    ledger.sweep()
+    end(ledger, "b1-2", SENT)
+    batch = batches.get("b1")
+    assert batch is not None
+    assert (batch.state, batch.counts) == ("done", {"sent": 3})
+    assert redis.ttl(keys.rows("b1")) > 0
+
+
+def test_a_job_of_a_cancelled_batch_is_not_requeued(
+    ledger: Ledger, batches: Batches, dead: DeadLetters
+) -> None:
+    batches.open("b1", "digest", ["name", "country_code", "phone_num"])
+    batches.append("b1", 0, customers(2), last=True)
+    ledger.sweep()
+    end(ledger, "b1-1", DEAD)
+    batches.steer("b1", "cancel")
+
+    verdicts = dead.requeue(decided("requeue"), [letter(dead, "b1-1")])
+
+    assert verdicts == ["cancelled"]
+    assert job(ledger, "b1-1").state is State.DEAD
+    assert dead.count() == 1
+
+
+def test_a_dead_letter_outlives_its_batch_and_goes_on_without_it(
+    ledger: Ledger, batches: Batches, dead: DeadLetters, redis: Redis, keys: Keys
+) -> None:
+    run_batch(ledger, batches, "b1", customers(1))
+    redis.delete(keys.batch("b1"), keys.rows("b1"), keys.counts("b1"))
+
+    dead.requeue(decided("requeue"), [letter(dead, "b1-1")])
+    ledger.sweep()
+    end(ledger, "b1-1", SENT)
+
+    assert job(ledger, "b1-1").state is State.SENT
+    assert batches.get("b1") is None
+    assert not redis.exists(keys.counts("b1"), keys.open("b1"))
+
+
+def test_a_corrected_number_is_a_new_job_and_both_know_each_other(
+    ledger: Ledger, dead: DeadLetters
+) -> None:
+    record = end_event(ledger, ending=Ending(State.DEAD, BIND_UPPER, "too many", "req-9"))
+
+    verdict, new_id = dead.replace(decided("replace"), letter(dead, record.job_id), number(77))
+
+    assert (verdict, new_id) == ("done", f"{record.job_id}.r1")
+    old, new = job(ledger, record.job_id), job(ledger, new_id)
+    assert (old.state, old.replaced_by) == (State.DEAD, new_id)
+    assert (new.state, new.replaces, new.phone) == (State.PARKED, record.job_id, number(77))
+    assert [entry.what for entry in old.story] == ["attempt", "replaced"]
+    assert [entry.what for entry in new.story] == ["replaces"]
+    assert dead.count() == 0
+    assert [job_id for _, job_id in ledger.sweep()] == [new_id]
+
+
+def test_replacing_twice_makes_one_job(ledger: Ledger, dead: DeadLetters) -> None:
+    record = end_event(ledger)
+    decision, found = decided("replace"), letter(dead, record.job_id)
+    dead.replace(decision, found, number(77))
+
+    verdict, new_id = dead.replace(decision, found, number(77))
+
+    assert verdict == "done"
+    assert len(job(ledger, new_id).story) == 1
+    verdict, _ = dead.replace(decided("replace"), found, number(78))
+    assert verdict == "not dead"
+    assert job(ledger, new_id).phone == number(77)
+
+
+def test_a_row_shows_what_became_of_the_job_in_its_job_s_place(
+    ledger: Ledger, batches: Batches, dead: DeadLetters
+) -> None:
+    run_batch(ledger, batches, "b1", customers(2), lambda row: DEAD if row == 2 else SENT)
+    _, first = dead.replace(decided("replace"), letter(dead, "b1-2"), number(77))
+    ledger.sweep()
+    end(ledger, first, DEAD)
+    _, second = dead.replace(decided("replace"), letter(dead, first), number(78))
+    ledger.sweep()
+    end(ledger, second, SENT)
+
+    records = [record for _, _, record in batches.rows("b1")]
+
+    assert second == "b1-2.r2"
+    assert [record.job_id for record in records if record] == ["b1-1", "b1-2.r2"]
+    batch = batches.get("b1")
+    assert batch is not None
+    assert (batch.state, batch.counts, batch.by_code) == ("done", {"sent": 2}, {})
+
+
+def test_a_dropped_job_leaves_the_list_keeps_its_state_and_is_forgotten_in_time(
+    ledger: Ledger, batches: Batches, dead: DeadLetters, redis: Redis, keys: Keys
+) -> None:
+    run_batch(ledger, batches, "b1", customers(1))
+
+    verdicts = dead.drop(decided("drop", "the customer has left"), dead.window(0))
+
+    assert verdicts == ["done"]
+    record = job(ledger, "b1-1")
+    assert record.state is State.DEAD
+    assert record.dropped_ms is not None
+    assert record.story[-1].note == f"was dead {BUSY}; the customer has left"
+    assert (dead.count(), dead.by_code()) == (0, {})
+    assert redis.ttl(keys.job("b1-1")) > 0
+    batch = batches.get("b1")
+    assert batch is not None
+    assert batch.counts == {"dead": 1}
+
+
+def test_a_dropped_job_can_be_requeued_after_all(ledger: Ledger, dead: DeadLetters) -> None:
+    record = end_event(ledger)
+    dead.drop(decided("drop"), dead.window(0))
+
+    verdicts = dead.requeue(decided("requeue"), [letter(dead, record.job_id)])
+
+    assert verdicts == ["done"]
+    assert job(ledger, record.job_id).dropped_ms is None
+    assert dead.by_code() == {}
+
+
+def test_an_entry_whose_job_is_gone_is_cleared_away(
+    ledger: Ledger, dead: DeadLetters, redis: Redis, keys: Keys
+) -> None:
+    record = end_event(ledger)
+    redis.delete(keys.job(record.job_id))
+    redis.delete(keys.dead_codes)
+
+    verdicts = dead.requeue(decided("requeue"), dead.window(0))
+
+    assert verdicts == ["absent"]
+    assert dead.count() == 0
