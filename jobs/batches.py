@@ -8,6 +8,7 @@ then it costs its own length and little more.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -27,8 +28,16 @@ CHUNK_ROWS = 500
 Order = Literal["pause", "resume", "cancel"]
 
 
+RATE_FADES_S = 15.0
+"""How quickly a batch's measured rate forgets (`note_pace` in common.lua has it in ms)."""
+
+
 class BatchGoneError(Exception):
     """The batch was removed, or its import was changed, while rows were appended."""
+
+
+class BatchCancelledError(Exception):
+    """The batch was cancelled: it takes no more rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +83,15 @@ class Batch:
     accepted: int
     rejected: int
     fed: int
+    cursor: int
+    """Rows that the feed has passed: accepted ones became jobs, rejected ones were left out."""
     imported: bool
     created_ms: int
     finished_ms: int | None = None
     max_rate: float | None = None
     expires_ms: int | None = None
+    rate: float = 0.0
+    """Jobs of it that ended per second, lately."""
     counts: dict[str, int] = field(default_factory=dict)
     by_code: dict[str, int] = field(default_factory=dict)
 
@@ -86,6 +99,15 @@ class Batch:
     def finished(self) -> int:
         """Accepted rows that have a final state."""
         return sum(n for state, n in self.counts.items() if State(state).is_final) - self.rejected
+
+    @property
+    def phase(self) -> str:
+        """The state as people see it: a running batch that lacks rows is `importing`."""
+        return "importing" if self.state == "running" and not self.imported else self.state
+
+    @property
+    def unfinished(self) -> int:
+        return max(0, self.accepted - self.finished)
 
     @property
     def is_over(self) -> bool:
@@ -126,7 +148,7 @@ class Batches:
         flat: list[str | float] = [part for pair in values.items() for part in pair]
         verdict, pairs = self._open(args=[batch_id, *flat])
         found = dict(zip(pairs[::2], pairs[1::2], strict=True))
-        return self._decode(batch_id, found, {}), verdict == "new"
+        return self._decode(batch_id, found, {}, 0), verdict == "new"
 
     def append(
         self, batch_id: str, first: int, rows: Sequence[BatchRow], *, last: bool = False
@@ -137,20 +159,31 @@ class Batches:
 
         Raises:
             BatchGoneError: the batch is gone, or rows before `first` are missing.
+            BatchCancelledError: it was cancelled, and nothing was appended.
         """
-        encoded = [row.encode() for row in rows]
-        have = self._append(args=[batch_id, first, int(last), *encoded])
+        return self.append_encoded(batch_id, first, [row.encode() for row in rows], last=last)
+
+    def append_encoded(
+        self, batch_id: str, first: int, rows: Sequence[str], *, last: bool = False
+    ) -> int:
+        """Append rows as `BatchRow.encode` gives them; see `append`."""
+        have = int(self._append(args=[batch_id, first, int(last), *rows]))
+        if have == _CANCELLED:
+            raise BatchCancelledError(f"batch {batch_id} was cancelled: it takes no more rows")
         if have < 0:
             raise BatchGoneError(f"batch {batch_id}: rows are missing or it is gone; submit again")
-        return int(have)
+        return have
 
     def get(self, batch_id: str) -> Batch | None:
         """Look at a batch and its counts; None if there is none of that id."""
         pipe = self.client.pipeline(transaction=True)
         pipe.hgetall(self._keys.batch(batch_id))
         pipe.hgetall(self._keys.counts(batch_id))
-        values, counts = pipe.execute()
-        return self._decode(batch_id, values, counts) if "state" in values else None
+        pipe.time()
+        values, counts, (seconds, micros) = pipe.execute()
+        if "state" not in values:
+            return None
+        return self._decode(batch_id, values, counts, seconds * 1000 + micros // 1000)
 
     def list(self) -> list[Batch]:
         """Give all batches, the newest first; those whose time of keeping is over are forgotten."""
@@ -173,26 +206,45 @@ class Batches:
         return None if reply[0] == "absent" else (reply[0], reply[1])
 
     def rows(self, batch_id: str) -> Iterator[tuple[int, BatchRow, JobRecord | None]]:
-        """Give the batch's rows in order: 1-based number, row, and its job if it has one.
+        """Give the batch's rows in order: 1-based number, row, and what became of it.
 
-        Reads chunk by chunk; a batch of any size takes little memory.
+        The record is that of the row's job, or of the job that a person put in its place. There is
+        none for a rejected row, nor for one whose job ended so long ago that it was forgotten.
+        Reads chunk by chunk: a batch of any size takes little memory.
         """
         first = 0
-        while True:
-            chunk: Any = self.client.lrange(
+        while (batch := self.get(batch_id)) is not None:
+            texts: Any = self.client.lrange(
                 self._keys.rows(batch_id), first, first + CHUNK_ROWS - 1
             )
-            if not chunk:
+            if not texts:
                 return
+            rows = [(n, BatchRow.decode(text)) for n, text in enumerate(texts, first + 1)]
+            records = self._records([batch_job_id(batch_id, n) for n, row in rows if row.phone])
+            for number, row in rows:
+                record = records.get(batch_job_id(batch_id, number))
+                # a row that the feed had not passed before the jobs were read is waiting still
+                if record is None and row.phone is not None and number > batch.cursor:
+                    record = unfed_record(batch, number, row)
+                yield number, row, record
+            first += len(texts)
+
+    def _records(self, job_ids: Sequence[str]) -> dict[str, JobRecord]:
+        """Look jobs up, each under the id asked for, though another may stand in its place."""
+        found: dict[str, JobRecord] = {}
+        wanted = {job_id: job_id for job_id in job_ids}
+        while wanted:
             pipe = self.client.pipeline(transaction=False)
-            for offset in range(len(chunk)):
-                pipe.hgetall(self._keys.job(batch_job_id(batch_id, first + offset + 1)))
-            for offset, (text, values) in enumerate(zip(chunk, pipe.execute(), strict=True)):
-                number = first + offset + 1
-                job_id = batch_job_id(batch_id, number)
-                record = JobRecord.decode(job_id, values) if "state" in values else None
-                yield number, BatchRow.decode(text), record
-            first += len(chunk)
+            for current in wanted.values():
+                pipe.hgetall(self._keys.job(current))
+            records = {
+                asked: JobRecord.decode(current, values)
+                for (asked, current), values in zip(wanted.items(), pipe.execute(), strict=True)
+                if "state" in values
+            }
+            found.update(records)
+            wanted = {asked: r.replaced_by for asked, r in records.items() if r.replaced_by}
+        return found
 
     def waiting_job(self, job_id: str) -> JobRecord | None:
         """Look up a batch job that is only a row yet (or was cancelled as one)."""
@@ -205,7 +257,9 @@ class Batches:
             return None
         return unfed_record(batch, int(number), BatchRow.decode(text))
 
-    def _decode(self, batch_id: str, values: dict[str, str], counts: dict[str, str]) -> Batch:
+    def _decode(
+        self, batch_id: str, values: dict[str, str], counts: dict[str, str], now_ms: int
+    ) -> Batch:
         accepted, fed = int(values["accepted"]), int(values["fed"])
         rejected = int(values["rejected"])
         states = {
@@ -233,14 +287,31 @@ class Batches:
             accepted=accepted,
             rejected=rejected,
             fed=fed,
+            cursor=int(values["cursor"]),
             imported=values.get("imported") == "1",
             created_ms=int(values["created"]),
             finished_ms=int(finished) if finished else None,
             max_rate=float(max_rate) if max_rate else None,
             expires_ms=int(expires) if expires else None,
+            rate=_rate(values, now_ms),
             counts=states,
             by_code=by_code,
         )
+
+
+_CANCELLED = -2
+"""The reply of append_rows.lua for a batch that takes no more rows."""
+
+
+def _rate(values: dict[str, str], now_ms: int) -> float:
+    """Read the fading count of ended jobs that `note_pace` in common.lua keeps."""
+    if "pace" not in values:
+        return 0.0
+    fades_ms = RATE_FADES_S * 1000
+    count = float(values["pace"]) * math.exp((int(values["pace_at"]) - now_ms) / fades_ms)
+    # a count that has only begun is as yet too small, by a known share
+    begun = 1 - math.exp((int(values["pace_from"]) - now_ms) / fades_ms)
+    return count / RATE_FADES_S / begun if begun > 0 else 0.0
 
 
 def unfed_record(batch: Batch, number: int, row: BatchRow) -> JobRecord | None:

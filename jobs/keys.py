@@ -6,6 +6,7 @@ primary (with replicas and Sentinel where wanted), not on a sharded Redis Cluste
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 from config.names import BATCH_QUEUE, DEAD_LETTER_QUEUE, EVENT_QUEUE
@@ -26,7 +27,8 @@ _PLAIN = {
 }
 _BY_ID = {
     "job": "job",  # hash: one job
-    "number": "number",  # hash by sha1 of the number: who uses it, until when it is closed
+    # hash by sha1 of the number: who uses it, until when it is closed; codes sent, when the last
+    "number": "number",
     "due": "due",  # sorted set by lane: job id by the ms at which the sweeper must look at it
     "batch": "batch",  # hash: one batch
     "rows": "rows",  # list: a batch's rows, in the file's order
@@ -55,6 +57,10 @@ class Keys:
 
     def job(self, job_id: str) -> str:
         return f"{self.prefix}:{_BY_ID['job']}:{job_id}"
+
+    def number(self, country_code: str, phone_num: str) -> str:
+        digest = hashlib.sha1(f"{country_code}-{phone_num}".encode(), usedforsecurity=False)
+        return f"{self.prefix}:{_BY_ID['number']}:{digest.hexdigest()}"
 
     def due(self, lane: str) -> str:
         return f"{self.prefix}:{_BY_ID['due']}:{lane}"

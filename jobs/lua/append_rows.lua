@@ -2,9 +2,12 @@
 -- import that was cut off, or a chunk sent twice, completes the batch and doubles nothing.
 -- ARGV: batch id, index of the first row (0, 1 …), last ("1": the file ends with this chunk), rows …
 --   a row: "cc TAB num TAB line TAB cells as JSON", or rejected "TAB code TAB line TAB JSON"
--- Reply: rows that the batch now has, or -1 if the chunk leaves a gap or the batch is gone
+-- Reply: rows that the batch now has, -1 if the chunk leaves a gap or the batch is gone, or -2 if it
+--   was cancelled
 local batch, first = ARGV[1], tonumber(ARGV[2])
-if redis.call('EXISTS', K.batch(batch)) == 0 then return -1 end
+local state = redis.call('HGET', K.batch(batch), 'state')
+if not state then return -1 end
+if state == 'cancelled' then return -2 end
 local have = redis.call('LLEN', K.rows(batch))
 if first > have then return -1 end
 local rejected, fresh = 0, {}

@@ -64,6 +64,21 @@ local function end_batch_if_done(batch, retention_ms, now)
   end
 end
 
+-- Count a job that ended into its batch's rate: a count that fades (`Batch.rate` reads it). The first
+-- after a long silence only starts the clock.
+local function note_pace(batch, now)
+  local FADES_MS = 15000
+  local p = redis.call('HMGET', K.batch(batch), 'pace', 'pace_at', 'state')
+  if not p[3] then return end
+  local at = tonumber(p[2])
+  if not at or now - at > 5 * FADES_MS then
+    redis.call('HSET', K.batch(batch), 'pace', 0, 'pace_at', int(now), 'pace_from', int(now))
+  else
+    redis.call('HSET', K.batch(batch), 'pace_at', int(now),
+      'pace', string.format('%.6f', tonumber(p[1]) * math.exp((at - now) / FADES_MS) + 1))
+  end
+end
+
 -- Give a job its final state, once: indexes, counters, dead-letter list and expiry in one step.
 local function finalize(id, batch, lane, from, state, retention_ms, now, code)
   put_down(id, lane)
@@ -83,20 +98,30 @@ local function finalize(id, batch, lane, from, state, retention_ms, now, code)
   if batch then
     if code ~= '' then redis.call('HINCRBY', K.counts(batch), 'code:' .. code, 1) end
     redis.call('SREM', K.open(batch), id)
+    if state ~= 'cancelled' then note_pace(batch, now) end
     end_batch_if_done(batch, retention_ms, now)
   end
 end
 
--- A number is closed to other jobs until a time.
+-- A number is closed to other jobs until a time. Its record may live longer: it also remembers the
+-- codes sent (`codes`, `sent`).
 local function close_number(cc, num, id, now, until_ms)
   local key = number_key(cc, num)
   redis.call('HSET', key, 'job', id, 'until', int(until_ms))
-  redis.call('PEXPIRE', key, int(math.max(1, until_ms - now)))
+  local ttl = math.max(1, until_ms - now)
+  if redis.call('PTTL', key) < ttl then redis.call('PEXPIRE', key, int(ttl)) end
 end
 
 local function open_number(cc, num, id)
   local key = number_key(cc, num)
-  if redis.call('HGET', key, 'job') == id then redis.call('DEL', key) end
+  if redis.call('HGET', key, 'job') == id then redis.call('HDEL', key, 'job', 'until') end
+end
+
+local function note_code_sent(cc, num, now, retention_ms)
+  local key = number_key(cc, num)
+  redis.call('HINCRBY', key, 'codes', 1)
+  redis.call('HSET', key, 'sent', int(now))
+  redis.call('PEXPIRE', key, int(retention_ms))
 end
 
 local function record(id)

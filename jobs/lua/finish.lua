@@ -21,5 +21,8 @@ if ARGV[7] == 'closed' then
 elseif ARGV[7] == 'open' then
   open_number(j[3], j[4], id)
 end
+if state == 'sent' or state == 'sent_inferred' then
+  note_code_sent(j[3], j[4], now, tonumber(ARGV[9]))
+end
 finalize(id, j[6], j[5], j[2], state, tonumber(ARGV[9]), now, ARGV[4])
 return {'ok'}
