@@ -10,7 +10,7 @@ import re
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from dotenv import dotenv_values
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
@@ -33,9 +33,10 @@ class SettingsError(Exception):
 
 
 def _endpoint(value: str) -> str:
-    url = urlsplit(value)
+    url = _split_url(value)
     if url.scheme not in {"https", "http"} or not url.hostname:
         raise ValueError("must be a base URL such as https://intlpartnersmgt.tencentcloudapi.com")
+    _check_port(url.netloc)
     if url.scheme == "http" and url.hostname not in _LOOPBACK:
         raise ValueError("plain http is accepted for loopback only; use https")
     if url.path not in {"", "/"} or url.query or url.username:
@@ -45,12 +46,36 @@ def _endpoint(value: str) -> str:
 
 def _redis_url(value: object) -> object:
     text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
-    url = urlsplit(text)
+    url = _split_url(text)
     if url.scheme not in _REDIS_SCHEMES or not url.hostname:
         raise ValueError("must be a redis://, rediss:// or sentinel:// URL")
-    if url.scheme == "sentinel" and not url.path.strip("/"):
-        raise ValueError("a sentinel URL must name its service: sentinel://host:26379/service/0")
+    for host in url.netloc.rpartition("@")[2].split(","):
+        _check_port(host)
+    database = url.path.strip("/")
+    if url.scheme == "sentinel":
+        service, _, database = database.partition("/")
+        if not service:
+            raise ValueError(
+                "a sentinel URL must name its service: sentinel://host:26379/service/0"
+            )
+    if database and not database.isdecimal():
+        raise ValueError("must end in the number of a database, as /0")
     return value
+
+
+def _split_url(text: str) -> SplitResult:
+    """Split a URL; the library's own errors show what they refuse, passwords too."""
+    try:
+        return urlsplit(text)
+    except ValueError:
+        raise ValueError("is no URL") from None
+
+
+def _check_port(netloc: str) -> None:
+    try:
+        _ = urlsplit(f"//{netloc}").port
+    except ValueError:
+        raise ValueError("has a port that is no number up to 65535") from None
 
 
 def _api_tokens(value: object) -> object:
@@ -185,21 +210,21 @@ def load_settings(env_file: str | os.PathLike[str] | None = ".env", **overrides:
     Raises:
         SettingsError: some are wrong; all of them are named, none of their values is shown.
     """
-    environment: dict[str, str] = {}
+    sources = [{name.upper(): value for name, value in os.environ.items() if value}]
     if env_file is not None:
-        environment.update(
+        sources.append(
             {name.upper(): value for name, value in dotenv_values(env_file).items() if value}
         )
-    environment.update({name.upper(): value for name, value in os.environ.items() if value})
     values: dict[str, Any] = {}
     faults: list[str] = []
     for field in Settings.model_fields:
         name = field.upper()
-        if name in environment:
-            values[field] = environment[name]
-        elif path := environment.get(f"{name}_FILE"):
+        source = next((each for each in sources if name in each or f"{name}_FILE" in each), {})
+        if name in source:
+            values[field] = source[name]
+        elif f"{name}_FILE" in source:
             try:
-                values[field] = Path(path).read_text(encoding="utf-8").strip()
+                values[field] = Path(source[f"{name}_FILE"]).read_text(encoding="utf-8").strip()
             except (OSError, UnicodeDecodeError) as exc:
                 faults.append(f"{name}_FILE: cannot be read ({type(exc).__name__})")
     values.update(overrides)

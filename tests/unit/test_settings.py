@@ -1,0 +1,258 @@
+"""Settings: where they come from, and how wrong ones are told without showing them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from config.settings import Settings, SettingsError, load_settings
+
+KEY = "a-secret-key-that-must-not-be-seen"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+        monkeypatch.delenv(f"{name.upper()}_FILE", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def faults_of(**overrides: Any) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(**overrides)
+    return str(caught.value).splitlines()
+
+
+def test_nothing_has_to_be_set_to_have_the_contract_s_defaults() -> None:
+    settings = load_settings()
+
+    assert settings.sendcode_endpoint == "https://intlpartnersmgt.tencentcloudapi.com"
+    assert settings.redis_url == "redis://127.0.0.1:6379/0"
+    assert (settings.sendcode_rate_limit, settings.sendcode_phone_interval) == (20, 60)
+    assert (settings.sendcode_http_timeout, settings.sendcode_max_attempts) == (5, 5)
+    assert settings.sendcode_key_prefix == "sendcode"
+    assert settings.sendcode_api_tokens is None
+
+
+def test_every_fault_is_told_at_once_by_name_and_never_by_value(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wrong = {
+        "TENCENTCLOUD_SECRET_ID": " AKIDWITHBLANK",
+        "SENDCODE_ENDPOINT": "http://user-facing.example",
+        "SENDCODE_REDIS_URL": "http://:redispassword@nowhere",
+        "SENDCODE_RATE_LIMIT": "twenty",
+        "SENDCODE_PHONE_INTERVAL": "-61",
+        "SENDCODE_HTTP_TIMEOUT": "nan",
+        "SENDCODE_MAX_ATTEMPTS": "-17",
+        "SENDCODE_KEY_PREFIX": "no:colon",
+        "SENDCODE_API_TOKENS": "crm:deadbeef",
+        "SENDCODE_AMBIGUOUS": "guess",
+        "SENDCODE_CONCURRENCY": "1.5",
+        "SENDCODE_LOG_FORMAT": "xml",
+        "TENCENTCLOUD_SECRET_KEY_FILE": "/nonexistent/of-mine",
+    }
+    for name, value in wrong.items():
+        monkeypatch.setenv(name, value)
+
+    faults = faults_of()
+
+    assert sorted(fault.partition(":")[0] for fault in faults) == sorted(wrong)
+    text = "\n".join(faults)
+    shown = [value for value in (*wrong.values(), "redispassword") if f" {value}" in text]
+    assert shown == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "intlpartnersmgt.tencentcloudapi.com",
+        "ftp://intlpartnersmgt.tencentcloudapi.com",
+        "http://intlpartnersmgt.tencentcloudapi.com",
+        "https://intlpartnersmgt.tencentcloudapi.com/v3",
+        "https://intlpartnersmgt.tencentcloudapi.com?a=b",
+        "https://someone@intlpartnersmgt.tencentcloudapi.com",
+        "https://intlpartnersmgt.tencentcloudapi.com:port",
+        "https://intlpartnersmgt.tencentcloudapi.com:99999",
+        "https://[::1",
+        "https://\u2100.example",
+        "https://",
+    ],
+)
+def test_an_endpoint_that_is_no_base_url_is_refused(url: str) -> None:
+    assert [fault[:18] for fault in faults_of(sendcode_endpoint=url)] == ["SENDCODE_ENDPOINT:"]
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("https://api.example/", "https://api.example"),
+        ("https://api.example:8443", "https://api.example:8443"),
+        ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+        ("http://localhost:8080/", "http://localhost:8080"),
+        ("http://[::1]:8080", "http://[::1]:8080"),
+    ],
+)
+def test_an_endpoint_is_kept_without_its_slash(given: str, kept: str) -> None:
+    assert load_settings(sendcode_endpoint=given).sendcode_endpoint == kept
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "127.0.0.1:6379",
+        "unix:///tmp/redis.sock",
+        "redis://",
+        "redis://localhost:port/0",
+        "redis://localhost:99999/0",
+        "redis://localhost/first",
+        "redis://[::1/0",
+        "redis://:password@\u2100/0",
+        "sentinel://localhost:26379",
+        "sentinel://localhost:26379/service/first",
+    ],
+)
+def test_a_redis_url_that_cannot_work_is_refused(url: str) -> None:
+    assert [fault[:19] for fault in faults_of(sendcode_redis_url=url)] == ["SENDCODE_REDIS_URL:"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://127.0.0.1",
+        "redis://127.0.0.1:6379/15",
+        "rediss://user:password@redis.example:6380/1",
+        "redis://:pass%2Fword@[::1]:6379/0",
+        "sentinel://:password@one:26379,two:26379,three/service/2",
+        "sentinel://one/service",
+    ],
+)
+def test_redis_urls_of_every_scheme_are_accepted(url: str) -> None:
+    assert load_settings(sendcode_redis_url=url).redis_url == url
+
+
+def test_a_person_sees_where_redis_is_but_not_its_password() -> None:
+    settings = load_settings(sendcode_redis_url="rediss://user:password@redis.example:6380/1")
+
+    assert settings.redis_place == "rediss://redis.example:6380/1"
+
+
+def test_secrets_are_in_no_representation_of_the_settings() -> None:
+    settings = load_settings(
+        tencentcloud_secret_id="AKIDUNSEEN",
+        tencentcloud_secret_key=KEY,
+        tencentcloud_token="token-unseen",
+        sendcode_redis_url="redis://:unseen@127.0.0.1/0",
+        sendcode_api_tokens="crm:" + "ab" * 32,
+        sendcode_flower_password="flower-unseen",
+    )
+    assert settings.redis_url  # what it is made of may not make it visible
+
+    shown = f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
+
+    for secret in ("AKIDUNSEEN", KEY, "unseen", "ab" * 32):
+        assert secret not in shown
+
+
+def test_missing_credentials_are_both_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings().credentials()
+    monkeypatch.setenv("TENCENTCLOUD_SECRET_ID", "AKIDEXAMPLE")
+    with pytest.raises(SettingsError) as caught_half:
+        load_settings().credentials()
+
+    assert [line.partition(":")[0] for line in str(caught.value).splitlines()] == [
+        "TENCENTCLOUD_SECRET_ID",
+        "TENCENTCLOUD_SECRET_KEY",
+    ]
+    assert str(caught_half.value).startswith("TENCENTCLOUD_SECRET_KEY: missing")
+
+
+def test_a_secret_is_read_from_the_file_that_its_variable_names(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "key").write_text(f"{KEY}\n", encoding="utf-8")
+    monkeypatch.setenv("TENCENTCLOUD_SECRET_ID", "AKIDEXAMPLE")
+    monkeypatch.setenv("TENCENTCLOUD_SECRET_KEY_FILE", str(tmp_path / "key"))
+
+    assert load_settings().credentials() == ("AKIDEXAMPLE", KEY, None)
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"\xff\xfe"])
+def test_a_secret_file_without_a_secret_is_a_fault(
+    content: bytes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "key").write_bytes(content)
+    monkeypatch.setenv("TENCENTCLOUD_SECRET_KEY_FILE", str(tmp_path / "key"))
+
+    (fault,) = faults_of()
+
+    assert fault.startswith("TENCENTCLOUD_SECRET_KEY")
+
+
+def test_the_environment_comes_before_the_env_file_and_overrides_before_both(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text(
+        "SENDCODE_RATE_LIMIT=1\nSENDCODE_MAX_ATTEMPTS=2\nsendcode_concurrency=3\n",
+        encoding="utf-8",
+    )
+    monkeypatch.setenv("SENDCODE_MAX_ATTEMPTS", "4")
+    monkeypatch.setenv("SENDCODE_CONCURRENCY", "5")
+
+    settings = load_settings(sendcode_concurrency=6)
+
+    assert settings.sendcode_rate_limit == 1
+    assert settings.sendcode_max_attempts == 4
+    assert settings.sendcode_concurrency == 6
+
+
+def test_a_file_that_the_environment_names_comes_before_a_value_in_the_env_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text("TENCENTCLOUD_SECRET_KEY=of-a-developer\n", encoding="utf-8")
+    (tmp_path / "key").write_text(KEY, encoding="utf-8")
+    monkeypatch.setenv("TENCENTCLOUD_SECRET_ID", "AKIDEXAMPLE")
+    monkeypatch.setenv("TENCENTCLOUD_SECRET_KEY_FILE", str(tmp_path / "key"))
+
+    assert load_settings().credentials()[1] == KEY
+
+
+def test_a_value_in_the_environment_comes_before_a_file_that_the_env_file_names(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text("TENCENTCLOUD_SECRET_KEY_FILE=/nonexistent\n", encoding="utf-8")
+    monkeypatch.setenv("TENCENTCLOUD_SECRET_ID", "AKIDEXAMPLE")
+    monkeypatch.setenv("TENCENTCLOUD_SECRET_KEY", KEY)
+
+    assert load_settings().credentials()[1] == KEY
+
+
+def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SENDCODE_RATE_LIMIT", "")
+    monkeypatch.setenv("TENCENTCLOUD_TOKEN", "")
+
+    settings = load_settings()
+
+    assert settings.sendcode_rate_limit == 20
+    assert settings.tencentcloud_token is None
+
+
+def test_settings_of_others_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SENDCODE_SOMETHING_ELSE", "x")
+
+    assert load_settings() == load_settings(None)
+
+
+def test_a_recovery_too_slow_for_the_guard_names_the_settings_to_change() -> None:
+    (fault,) = faults_of(sendcode_phone_interval=20)
+
+    for name in ("SENDCODE_LEASE", "SENDCODE_SWEEP_INTERVAL", "SENDCODE_HTTP_TIMEOUT"):
+        assert name in fault
+
+
+def test_a_killed_worker_s_job_is_tried_again_within_20_seconds_by_default() -> None:
+    assert load_settings().recovery_s < 20
