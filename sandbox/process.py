@@ -69,10 +69,18 @@ class SandboxProcess(SandboxClient):
         """End it with SIGTERM, with SIGKILL if that takes too long; returns its exit code."""
         self._process.terminate()
         try:
-            code = self._process.wait(STOP_TIMEOUT_S)
+            return self.wait()
         except subprocess.TimeoutExpired:
             self._process.kill()
-            code = self._process.wait()
+            return self.wait()
+
+    def wait(self) -> int:
+        """Its exit code, once it has ended by itself.
+
+        Raises:
+            subprocess.TimeoutExpired: it has not within `STOP_TIMEOUT_S`.
+        """
+        code = self._process.wait(STOP_TIMEOUT_S)
         assert self._process.stdout is not None  # noqa: S101 - asked for above
         self._process.stdout.close()
         return code

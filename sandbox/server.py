@@ -27,6 +27,7 @@ from sandbox.wire import Request
 BACKLOG: Final = 1024
 HEARTBEAT_S: Final = 0.05
 START_TIMEOUT_S: Final = 10
+ACCEPT_TURNS: Final = 100
 _MS_NS: Final = 1_000_000
 
 
@@ -57,6 +58,12 @@ class Server:
     async def close(self) -> None:
         """Stop listening and drop every connection."""
         self._heartbeat.cancel()
+        # A connection that is being accepted when asyncio's listener closes is left open for ever.
+        for _ in range(ACCEPT_TURNS):
+            accepting = asyncio.all_tasks() - {asyncio.current_task()}
+            if not accepting:
+                break
+            await asyncio.wait(accepting)
         self._listener.close()
         for connection in list(self.connections):
             connection.abort()
@@ -141,8 +148,13 @@ class Sandbox(SandboxClient):
         exc: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join()
+        self.stop()
+
+    def stop(self) -> None:
+        """Stop listening, drop every connection, end the thread; a second time does nothing."""
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stop.set)
+            self._thread.join()
 
     def _run(self) -> None:
         asyncio.run(self._serve())

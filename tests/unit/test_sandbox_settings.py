@@ -1,0 +1,70 @@
+"""Settings of the sandbox, as a control request changes them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from sandbox.settings import AccountState, Settings, SettingsError
+
+
+def test_what_is_shown_can_be_sent_back() -> None:
+    settings = Settings(
+        rate_limit=2.5, faults={"InternalError": 0.25}, account_state=AccountState("ok", 3)
+    )
+
+    assert Settings().changed(settings.as_json()) == settings
+
+
+def test_a_change_keeps_what_it_does_not_name() -> None:
+    changed = Settings(phone_interval=6).changed({"rate_limit": 200})
+
+    assert (changed.rate_limit, changed.phone_interval) == (200, 6)
+
+
+@pytest.mark.parametrize(
+    ("document", "state"),
+    [
+        (None, None),
+        ("UnauthorizedOperation", AccountState("UnauthorizedOperation")),
+        ({"behaviour": "hang-up-after", "requests": 2}, AccountState("hang-up-after", 2)),
+        ({"behaviour": "LimitExceeded"}, AccountState("LimitExceeded")),
+    ],
+)
+def test_the_account_state_is_a_name_or_a_name_and_a_count_or_nothing(
+    document: object, state: AccountState | None
+) -> None:
+    assert Settings().changed({"account_state": document}).account_state == state
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"rate": 20},
+        {"rate_limit": "20"},
+        {"rate_limit": True},
+        {"rate_limit": -1},
+        {"rate_limit": math.nan},
+        {"phone_interval": math.inf},
+        {"latency_ms": 10**400},
+        {"faults": []},
+        {"faults": {"no-such-behaviour": 0.1}},
+        {"faults": {"InternalError": 1.1}},
+        {"faults": {"InternalError": -0.1}},
+        {"faults": {"InternalError": "often"}},
+        {"faults": {"InternalError": 0.6, "reset-after": 0.6}},
+        {"account_state": 5},
+        {"account_state": "no-such-behaviour"},
+        {"account_state": {}},
+        {"account_state": {"behaviour": "ok", "requests": 0}},
+        {"account_state": {"behaviour": "ok", "requests": True}},
+        {"account_state": {"behaviour": "ok", "until": 3}},
+    ],
+)
+def test_a_wrong_setting_is_refused_by_name(document: dict[str, Any]) -> None:
+    name = next(iter(document)).removesuffix("s")
+
+    with pytest.raises(SettingsError, match=rf"{name}|behaviour"):
+        Settings().changed(document)
