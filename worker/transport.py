@@ -24,6 +24,11 @@ QUARANTINE_OPTION = "quarantine_key"
 class Channel(kombu_redis.Channel):
     """A channel that reads garbage without dying of it."""
 
+    # Kombu puts unacknowledged messages back when a connection closes: each job in work would run
+    # twice after a mere reset, and without a server the attempt ends the worker (kombu 5.7). The
+    # ledger's sweeper publishes again what was really lost.
+    do_restore = False
+
     def _brpop_read(self, **options: Any) -> Any:
         try:
             return super()._brpop_read(**options)  # type: ignore[no-untyped-call]
@@ -33,6 +38,16 @@ class Channel(kombu_redis.Channel):
         except RecursionError:
             self.put_aside("?", "nested too deeply", "")
         raise Empty
+
+    def basic_ack(self, delivery_tag: str, multiple: bool = False) -> None:
+        # A job that outlived its connection is acknowledged on a channel that has none any more,
+        # which would end the worker (kombu 5.7). Its message comes once more, and is refused.
+        if not self.closed:
+            super().basic_ack(delivery_tag, multiple)  # type: ignore[no-untyped-call]
+
+    def basic_reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        if not self.closed:
+            super().basic_reject(delivery_tag, requeue)  # type: ignore[no-untyped-call]
 
     def put_aside(self, queue: str, reason: str, content: str) -> None:
         key = self.connection.client.transport_options[QUARANTINE_OPTION]
