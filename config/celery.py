@@ -81,8 +81,9 @@ def _broker(settings: Settings) -> tuple[str, dict[str, Any]]:
         "socket_keepalive": True,
         "socket_timeout": 10,
         "socket_connect_timeout": 4,
-        # Producers fail at once with a clear error; the ledger's sweeper publishes what was kept.
-        "retry_policy": {"max_retries": 1},
+        # Publishing fails at once with a clear error; a sweeper publishes what the ledger kept.
+        "max_retries": 1,
+        "interval_start": 0.1,
     }
     url = settings.redis_url
     if not url.startswith("sentinel://"):
