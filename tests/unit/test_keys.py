@@ -1,0 +1,87 @@
+"""Redis keys: the same in Python and in Lua, and none has two meanings."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from importlib.resources import files
+
+import pytest
+
+from config.names import QUEUES
+from jobs.keys import _BY_ID, _FIXED, _PLAIN, Keys
+
+KEYS = Keys("test")
+SCRIPTS = {
+    path.name: path.read_text(encoding="utf-8")
+    for package in ("jobs.lua", "worker")
+    for path in files(package).iterdir()
+    if path.name.endswith(".lua")
+}
+
+
+def in_lua(name: str) -> str:
+    """The key that `K.name` is in the scripts, or that `K.name("id")` makes."""
+    head = KEYS.lua()
+    plain = re.search(rf'^K\.{name} = "(.*)"$', head, re.MULTILINE)
+    if plain:
+        return plain.group(1)
+    made = re.search(rf'^function K\.{name}\(id\) return "(.*):" \.\. id end$', head, re.MULTILINE)
+    assert made, f"K.{name} is not in the scripts' head"
+    return f"{made.group(1)}:id"
+
+
+@pytest.mark.parametrize("name", [*_PLAIN, *_FIXED])
+def test_a_plain_key_is_the_same_in_lua(name: str) -> None:
+    assert getattr(KEYS, name) == in_lua(name)
+
+
+@pytest.mark.parametrize("name", sorted(set(_BY_ID) - {"number"}))
+def test_a_key_with_an_id_is_the_same_in_lua(name: str) -> None:
+    assert getattr(KEYS, name)("id") == in_lua(name)
+
+
+def test_a_number_s_key_shows_no_number() -> None:
+    digest = hashlib.sha1(b"852-18888888888", usedforsecurity=False).hexdigest()
+
+    assert KEYS.number("852", "18888888888") == in_lua("number").removesuffix("id") + digest
+
+
+def test_no_two_names_mean_the_same_key() -> None:
+    names = [*_PLAIN, *_FIXED, *_BY_ID]
+    keys = [in_lua(name) for name in names]
+
+    assert len(set(names)) == len(names)
+    assert len(set(keys)) == len(keys)
+
+
+def test_no_key_of_an_id_can_be_another_key() -> None:
+    prefixes = [f"test:{key}:" for key in _BY_ID.values()]
+
+    for key in (in_lua(name) for name in [*_PLAIN, *_FIXED]):
+        assert not any(key.startswith(prefix) for prefix in prefixes)
+
+
+@pytest.mark.parametrize("name", sorted(SCRIPTS))
+def test_a_script_uses_only_keys_that_exist_and_writes_none_of_its_own(name: str) -> None:
+    code = re.sub(r"--.*", "", SCRIPTS[name])
+
+    assert set(re.findall(r"\bK\.(\w+)", code)) <= {*_PLAIN, *_FIXED, *_BY_ID}
+    assert not re.findall(r"redis\.call\('\w+', '", code), "name the key in jobs/keys.py"
+
+
+def test_only_what_celery_and_people_see_is_without_the_prefix() -> None:
+    assert set(_FIXED.values()) == {*QUEUES, "send-code.dead-letter"}
+
+
+def test_another_prefix_is_another_world() -> None:
+    ours = {in_lua(name) for name in _PLAIN}
+    theirs = {key.replace("test:", "other:") for key in ours}
+
+    assert ours.isdisjoint(theirs)
+    assert {getattr(Keys("other"), name) for name in _PLAIN} == theirs
+
+
+def test_a_name_that_nobody_gave_is_an_error() -> None:
+    with pytest.raises(AttributeError):
+        _ = KEYS.nothing

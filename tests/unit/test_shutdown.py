@@ -1,0 +1,68 @@
+"""The order to stop: it ends every nap, and patience with what must be recorded."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import tenacity
+
+from worker.shutdown import PATIENCE_S, Shutdown, Stopping
+
+ANY_STATE = tenacity.RetryCallState(tenacity.Retrying(), None, (), {})
+
+
+def test_a_nap_goes_by_while_nobody_orders_a_stop() -> None:
+    Shutdown().nap(0.001)
+
+
+@pytest.mark.parametrize("seconds", [-5.0, 0.0])
+def test_no_time_left_is_no_nap(seconds: float) -> None:
+    Shutdown().nap(seconds)
+
+
+def test_the_order_ends_a_nap_that_has_begun() -> None:
+    stop = Shutdown()
+    asleep, ended = threading.Event(), threading.Event()
+
+    def sleeper() -> None:
+        asleep.set()
+        with pytest.raises(Stopping):
+            stop.nap(3600)
+        ended.set()
+
+    thread = threading.Thread(target=sleeper)
+    thread.start()
+    asleep.wait(10)
+
+    stop.order()
+
+    assert ended.wait(10)
+    thread.join()
+
+
+def test_after_the_order_no_nap_begins_not_even_one_of_no_length() -> None:
+    stop = Shutdown()
+    stop.order()
+
+    with pytest.raises(Stopping):
+        stop.nap(0)
+
+
+def test_patience_has_no_end_without_an_order() -> None:
+    assert not Shutdown().out_of_patience(ANY_STATE)
+
+
+def test_patience_ends_some_seconds_after_the_first_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr("worker.shutdown.time.monotonic", lambda: now)
+    stop = Shutdown()
+
+    stop.order()
+    now += PATIENCE_S - 0.1
+    stop.order()
+    patient = not stop.out_of_patience(ANY_STATE)
+    now += 0.2
+
+    assert patient
+    assert stop.out_of_patience(ANY_STATE)
