@@ -10,8 +10,8 @@ from config.celery import make_celery
 from config.logging import set_up_logging
 from config.settings import Settings, SettingsError, load_settings
 from jobs.keys import Keys
+from worker.bootsteps import BackgroundStep
 from worker.runtime import Runtime
-from worker.sweeper import BackgroundStep
 from worker.tasks import register
 from worker.transport import QUARANTINE_OPTION
 

@@ -1,4 +1,4 @@
-"""What a worker does beside its jobs, as Celery bootsteps: sweep the ledger, keep its leases.
+"""What a worker does beside its jobs: sweep the ledger, keep its leases.
 
 Every worker sweeps and none leads: the ledger's script gives each due job to one of them. The
 leases have a thread of their own, so that a slow broker cannot let them run out.
@@ -11,10 +11,8 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
 import redis
-from celery import bootsteps
 from kombu.exceptions import OperationalError
 
 from config.logging import fields
@@ -77,42 +75,3 @@ class Periodic:
             # workers that started together drift apart
             if self._stop.wait(self._interval_s * random.uniform(0.8, 1.0)):  # noqa: S311
                 return
-
-
-class BackgroundStep(bootsteps.StartStopStep):
-    """Starts and stops the threads with the worker; `app.sendcode` has what they need."""
-
-    requires = frozenset({"celery.worker.components:Pool"})
-
-    def __init__(self, parent: Any, **options: Any) -> None:
-        super().__init__(parent, **options)
-        self._threads: list[Periodic] = []
-
-    def start(self, parent: Any) -> None:
-        runtime = parent.app.sendcode
-        settings = runtime.settings
-        _ = runtime.sender  # made here, before any thread can ask for it
-        self._threads = [
-            Periodic(
-                "sweeper",
-                settings.sendcode_sweep_interval,
-                lambda: sweep(runtime.ledger, runtime.publisher),
-            ),
-            Periodic(
-                "leases",
-                min(settings.sendcode_lease / 4, 1.0),
-                lambda: beat(runtime.ledger, runtime.leases, parent.hostname),
-            ),
-        ]
-        for thread in self._threads:
-            thread.start()
-
-    def stop(self, parent: Any) -> None:
-        for thread in self._threads:
-            thread.stop()
-        self._threads = []
-        ledger = parent.app.sendcode.ledger
-        try:
-            ledger.client.hdel(ledger.keys.workers, parent.hostname)
-        except redis.RedisError:
-            log.debug("worker not signed off")

@@ -1,0 +1,55 @@
+"""What Celery starts and stops with a worker, beside its consumer and pool."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import redis
+from celery import bootsteps
+
+from worker.sweeper import Periodic, beat, sweep
+
+log = logging.getLogger("sendcode.worker")
+
+
+class BackgroundStep(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Starts and stops the threads with the worker; `app.sendcode` has what they need."""
+
+    requires = frozenset({"celery.worker.components:Pool"})
+
+    def __init__(self, parent: Any, **options: Any) -> None:
+        super().__init__(parent, **options)
+        self._threads: list[Periodic] = []
+        # Workers need nothing of each other: the ledger is all that they share. Without these two a
+        # start is a second quicker, and a lost broker has less to trip over.
+        parent.options.update(without_mingle=True, without_gossip=True)
+
+    def start(self, parent: Any) -> None:
+        runtime = parent.app.sendcode
+        settings = runtime.settings
+        _ = runtime.sender  # made here, before any thread can ask for it
+        self._threads = [
+            Periodic(
+                "sweeper",
+                settings.sendcode_sweep_interval,
+                lambda: sweep(runtime.ledger, runtime.publisher),
+            ),
+            Periodic(
+                "leases",
+                min(settings.sendcode_lease / 4, 1.0),
+                lambda: beat(runtime.ledger, runtime.leases, parent.hostname),
+            ),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self, parent: Any) -> None:
+        for thread in self._threads:
+            thread.stop()
+        self._threads = []
+        ledger = parent.app.sendcode.ledger
+        try:
+            ledger.client.hdel(ledger.keys.workers, parent.hostname)
+        except redis.RedisError:
+            log.debug("worker not signed off")
