@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 
+import redis
 from celery import Celery, signals
 
 from config.celery import make_celery
-from config.logging import set_up_logging
+from config.logging import fields, set_up_logging
 from config.settings import Settings, SettingsError, load_settings
+from jobs.durability import Level, judge, look
 from jobs.keys import Keys
 from worker.bootsteps import BackgroundStep
+from worker.panel import set_up_panel
 from worker.runtime import Runtime
 from worker.tasks import register
 from worker.transport import QUARANTINE_OPTION
+
+log = logging.getLogger("sendcode.worker")
 
 
 def make_app() -> Celery:
@@ -40,10 +46,12 @@ def build_app(settings: Settings) -> Celery:
     app.sendcode = runtime
     app.steps["worker"].add(BackgroundStep)
     register(app)
+    set_up_panel()
     signals.setup_logging.connect(
         lambda **_: set_up_logging(settings.sendcode_log_format), weak=False
     )
     signals.celeryd_init.connect(lambda **_: _check_credentials(settings), weak=False)
+    signals.worker_ready.connect(lambda **_: _warn_about(runtime.ledger.client), weak=False)
     signals.worker_shutting_down.connect(lambda **_: runtime.shutdown.order(), weak=False)
     return app
 
@@ -53,6 +61,21 @@ def _check_credentials(settings: Settings) -> None:
         settings.credentials()
     except SettingsError as exc:
         raise SystemExit(_misused(exc)) from None
+
+
+def _warn_about(server: redis.Redis) -> None:
+    """Say what the doctor would say about a server that can forget, evict, or is too old."""
+    try:
+        findings = judge(look(server))
+    except redis.RedisError as exc:
+        log.warning("Redis not looked at", extra=fields(error=type(exc).__name__))
+        return
+    for finding in findings:
+        if finding.level is not Level.OK:
+            log.warning(
+                "Redis is not as it must be",
+                extra=fields(check=finding.name, finding=finding.text, remedy=finding.remedy),
+            )
 
 
 def _misused(exc: SettingsError) -> int:

@@ -13,7 +13,7 @@ from worker.sweeper import Periodic, beat, sweep
 log = logging.getLogger("sendcode.worker")
 
 
-class BackgroundStep(bootsteps.StartStopStep):  # type: ignore[misc]
+class BackgroundStep(bootsteps.StartStopStep):
     """Starts and stops the threads with the worker; `app.sendcode` has what they need."""
 
     requires = frozenset({"celery.worker.components:Pool"})
