@@ -77,6 +77,26 @@ def calling_code_of_region(region: str) -> str | None:
     return str(code) if code else None
 
 
+def is_mobile(calling_code: str, phone_num: str) -> bool:
+    """Whether a number is one of the mobile numbers of any region with that calling code.
+
+    Where mobile and fixed numbers look alike, as in North America, both are.
+    """
+    return any(pattern.fullmatch(phone_num) for pattern in _mobile_patterns(calling_code))
+
+
+@lru_cache(maxsize=256)
+def _mobile_patterns(calling_code: str) -> tuple[re.Pattern[str], ...]:
+    code = int(calling_code)
+    found = []
+    for region in COUNTRY_CODE_TO_REGION_CODE.get(code, ()):
+        metadata = PhoneMetadata.metadata_for_region_or_calling_code(code, region)
+        mobile = metadata.mobile if metadata is not None else None
+        if mobile is not None and mobile.national_number_pattern:
+            found.append(re.compile(mobile.national_number_pattern))
+    return tuple(found)
+
+
 @lru_cache(maxsize=1024)
 def area_within_code_1(code: str) -> str | None:
     """The area code that tables of dialling codes join to the 1 before it: "1242" -> "242".

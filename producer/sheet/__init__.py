@@ -1,0 +1,7 @@
+"""Reading any real input file as rows, and writing results that a spreadsheet opens rightly."""
+
+from producer.sheet.problem import Problem, SheetError
+from producer.sheet.row import Row
+from producer.sheet.sheet import Sheet, open_sheet
+
+__all__ = ["Problem", "Row", "Sheet", "SheetError", "open_sheet"]

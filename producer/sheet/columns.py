@@ -1,0 +1,159 @@
+"""Which columns hold the number: by the contract's names, or by what people call them."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from producer.sheet.problem import SheetError
+from producer.sheet.spellings import (
+    CODE_SPELLINGS,
+    COUNTRY_SPELLINGS,
+    INTERNATIONAL_SPELLINGS,
+    NUMBER_SPELLINGS,
+)
+
+COUNTRY_CODE = "country_code"
+PHONE_NUM = "phone_num"
+PHONE = "phone"
+
+_EXPECTED = "name the columns country_code and phone_num, or one column phone with +852… numbers"
+
+_NUMBERS = NUMBER_SPELLINGS | INTERNATIONAL_SPELLINGS
+_BRACKETS = re.compile(r"\(.*?\)|\[.*?\]")
+_SEPARATORS = re.compile("[\\s_\\-./\\\\()\\[\\]:*#'\"\u200b\ufeff]+")
+_DIGIT = re.compile(r"\d")
+_MOST_DIGITS_IN_A_NAME = 4
+_SHOWN_COLUMNS = 20
+_SHOWN_CHARS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Where in a record the number stands; indexes from 0."""
+
+    number: int
+    country: int | None
+    """The country's calling code; None if each number brings its own."""
+    country_may_be_residence: bool = False
+    """The country's column is named so that it may say where a customer lives, not whose number it
+    is: a number with "+" does not care for it."""
+    plus_optional: bool = False
+    """By the column's name all numbers are international, whether they show a "+" or not."""
+    notes: tuple[str, ...] = ()
+    """What was taken for what, where a name was not the contract's."""
+
+
+def rate_header(header: Sequence[str]) -> int:
+    """How many of the two roles are found in a header: 0, 1 or 2."""
+    names = [_plain(name) for name in header]
+    numbers = any(name in _NUMBERS for name in names)
+    codes = any(name in CODE_SPELLINGS or name in COUNTRY_SPELLINGS for name in names)
+    return int(numbers) + int(codes)
+
+
+def find_columns(header: Sequence[str], file: str, line: int, unit: str = "line") -> Columns:
+    """Find the columns of number and country code.
+
+    Raises:
+        SheetError: `no_header`, `no_phone_column` or `ambiguous_columns`, with the columns found
+            and what is expected.
+    """
+    names = [_plain(name) for name in header]
+    number = _pick(
+        [i for i, n in enumerate(names) if n in _NUMBERS],
+        header,
+        (PHONE_NUM, PHONE),
+        ("the phone number", file, line, unit),
+    )
+    if number is None:
+        raise _no_number(header, file, line, unit)
+    country = _pick(
+        [i for i, n in enumerate(names) if n in CODE_SPELLINGS],
+        header,
+        (COUNTRY_CODE,),
+        ("the country code", file, line, unit),
+    )
+    residence = False
+    if country is None:
+        country = _pick(
+            [i for i, n in enumerate(names) if n in COUNTRY_SPELLINGS],
+            header,
+            (),
+            ("the country code", file, line, unit),
+        )
+        residence = country is not None
+    plus_optional = names[number] in INTERNATIONAL_SPELLINGS
+    notes = [*_note(header[number], (PHONE_NUM, PHONE), "the phone number")]
+    if country is not None:
+        notes += _note(header[country], (COUNTRY_CODE,), "the country code")
+    elif not plus_optional:
+        notes.append("there is no column country_code: each number must begin with + and its code")
+    return Columns(number, country, residence, plus_optional, tuple(notes))
+
+
+def _pick(
+    found: Sequence[int],
+    header: Sequence[str],
+    preferred: Sequence[str],
+    told: tuple[str, str, int, str],
+) -> int | None:
+    """The one column of a role: by the contract's name, or because there is only one."""
+    for name in preferred:
+        exact = [index for index in found if _plain(header[index]) == _plain(name)]
+        if exact:
+            found = exact
+            break
+    if len(found) > 1:
+        what, file, line, unit = told
+        raise SheetError(
+            "ambiguous_columns",
+            file,
+            f"more than one column may be {what}: {_shown([header[i] for i in found])}",
+            f"{_EXPECTED}; rename the others",
+            line,
+            unit,
+        )
+    return found[0] if found else None
+
+
+def _no_number(header: Sequence[str], file: str, line: int, unit: str) -> SheetError:
+    if any(len(_DIGIT.findall(name)) > _MOST_DIGITS_IN_A_NAME for name in header):
+        return SheetError(
+            "no_header",
+            file,
+            "the first row holds data, not the names of the columns",
+            f"put a row with names above it: {_EXPECTED}",
+            line,
+            unit,
+        )
+    return SheetError(
+        "no_phone_column",
+        file,
+        f"no column is named as a phone number; found: {_shown(header)}",
+        _EXPECTED,
+        line,
+        unit,
+    )
+
+
+def _note(name: str, expected: Sequence[str], what: str) -> list[str]:
+    return [] if name.strip() in expected else [f'column "{_short(name)}" is read as {what}']
+
+
+def _shown(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN_COLUMNS} more" if len(names) > _SHOWN_COLUMNS else ""
+    return ", ".join(f'"{_short(name)}"' for name in names[:_SHOWN_COLUMNS]) + more
+
+
+def _short(name: str) -> str:
+    """A column's name on one line, of bounded length, with nothing that moves a cursor."""
+    plain = "".join(c if c.isprintable() else " " for c in name).strip()
+    return plain if len(plain) <= _SHOWN_CHARS else plain[: _SHOWN_CHARS - 1] + "…"
+
+
+def _plain(name: str) -> str:
+    name = unicodedata.normalize("NFKC", name).casefold()
+    return _SEPARATORS.sub("", _BRACKETS.sub("", name)) or _SEPARATORS.sub("", name)

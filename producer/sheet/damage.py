@@ -1,0 +1,200 @@
+"""What spreadsheets and people do to a number's text, and how it is named.
+
+`undo` takes away what surrounds the digits; it never changes a digit. What it cannot undo for
+certain it refuses, by a fault that says what happened and how to get the number back.
+"""
+
+from __future__ import annotations
+
+import re
+
+from jobs.numbering import plan_of
+from jobs.phone import PhoneError, without_formatting
+from producer.sheet.problem import Fault
+
+_AS_TEXT = "format the column as text, enter the number again in full, and save the file again"
+_CHECK = "nothing to do; look at it once"
+
+NO_NUMBER = Fault("no_phone_num", "the phone number is missing", "fill it in")
+NOT_DIGITS = Fault(
+    "not_digits",
+    "the phone number holds something other than digits",
+    "write one number, digits only",
+)
+SCIENTIFIC = Fault(
+    "scientific",
+    "a spreadsheet has shortened the number to a form like 8.52E+10, and its last digits are lost",
+    _AS_TEXT,
+)
+DIGITS_LOST = Fault(
+    "digits_lost",
+    "the number has more than 15 digits in a number cell, and a spreadsheet keeps only 15",
+    _AS_TEXT,
+)
+EXCEL_ERROR = Fault(
+    "spreadsheet_error",
+    "the cell holds an error of the spreadsheet, such as #N/A or #####",
+    "correct the formula or widen the column, and save the file again",
+)
+DATE = Fault("date", "a spreadsheet has turned the number into a date", _AS_TEXT)
+SEVERAL_NUMBERS = Fault(
+    "several_numbers", "the cell holds more than one number", "leave one, or give each its own row"
+)
+EXTENSION = Fault(
+    "extension", "the number has an extension", "leave the extension out, if it is a mobile number"
+)
+CODES_DIFFER = Fault(
+    "country_codes_differ",
+    "the number begins with another country code than the one beside it",
+    "correct one of the two",
+)
+NO_COUNTRY_CODE = Fault(
+    "no_country_code",
+    "the number has neither + nor a country code, so its country is not certain",
+    "add a column country_code, or write it as +852… in a column formatted as text; or, if every "
+    "number begins with its country code, name the column e164",
+)
+COUNTRY_NOT_A_CODE = Fault(
+    "country_not_a_code",
+    "the country is not given as a calling code",
+    "write the calling code, such as 852 for Hong Kong",
+)
+NUMBER_AS_CODE = Fault(
+    "country_code_length",
+    "the country code has more than 4 digits; it may be the number itself",
+    "write the country code alone, such as 852, and the number in its own column",
+)
+LEADING_ZERO_LOST = Fault(
+    "leading_zero_lost",
+    "the number is one digit too short and would be right with a 0 in front, which spreadsheets "
+    "take away",
+    "put the 0 in front, in a column formatted as text",
+)
+CODE_PERHAPS_REPEATED = Fault(
+    "country_code_perhaps_repeated",
+    "the number begins with the digits of its country code, and may have it twice",
+    "leave the country code out of the number if it is there twice",
+)
+
+FORMATTING = Fault("formatting", "blanks, dashes, brackets or dots were left out", _CHECK)
+APOSTROPHE = Fault("apostrophe", "the apostrophe in front was left out", _CHECK)
+PREFIX = Fault("prefix", 'the "tel:" in front was left out', _CHECK)
+DECIMAL = Fault("decimal", 'the ".0" at the end was left out', _CHECK)
+THOUSANDS = Fault("thousands", "the commas between groups of three digits were left out", _CHECK)
+EXPONENT = Fault("exponent", "the number was written as 8.5E+10 with all its digits", _CHECK)
+COUNTRY_CODE_REPEATED = Fault(
+    "country_code_repeated", "the country code stood in the number as well", _CHECK
+)
+TRUNK_PREFIX = Fault(
+    "trunk_prefix", "the prefix for calls within the country was left out of the number", _CHECK
+)
+LEADING_ZERO_RESTORED = Fault(
+    "leading_zero_restored", "the 0 in front, lost in a number cell, was put back", _CHECK
+)
+AREA_IN_CODE = Fault(
+    "area_in_code", "the country code is 1; the area code was moved to the number", _CHECK
+)
+REGION = Fault("region", "the country's two letters were read as its calling code", _CHECK)
+CODE_WITHIN_TEXT = Fault(
+    "code_within_text", "the country code was taken out of the text around it", _CHECK
+)
+
+_NOTHING = frozenset(
+    {"n/a", "na", "nan", "null", "none", "nil", "nul", "tbd", "unknown", "-", "--", "/", "?", "無"}
+    | {"无", "空", "暂无", "没有", "\\n", "x", "xx", "xxx"}
+)
+_APOSTROPHES = "'`\u00b4\u2018\u2019\uff07"
+_ERROR = re.compile(r"#(?:N/A|REF!|VALUE!|NAME\?|DIV/0!|NULL!|NUM!|SPILL!|CALC!|[A-Z]+!|#*)", re.I)
+_EXPONENT = re.compile(r"\+?(\d)(?:[.,](\d+))?[eE]\+?(\d{1,3})")
+_DECIMAL = re.compile(r"(\+?\d[\d \u00a0]*)[.,]0{1,2}")
+_THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+")
+_DATE = re.compile(
+    r"(?:19|20)\d\d([-/.])(?:0?[1-9]|1[0-2])\1(?:0?[1-9]|[12]\d|3[01])(?:[ T]\d\d?:\d\d.*)?"
+    r"|(?:0?[1-9]|[12]\d|3[01])([-/.])(?:0?[1-9]|[12]\d|3[01])\2(?:19|20)\d\d"
+    r"|\d{1,2}[-/ ](?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*(?:[-/ ]\d{2,4})?",
+    re.I,
+)
+_BETWEEN_NUMBERS = re.compile(
+    r"[/;,|&\r\n\t\v\f\x85\u2028\u2029\u3001\uff0c\uff1b\uff0f]|\b(?:or|and|und|et)\b|或|和"
+)
+_EXTENSION = re.compile(
+    r"\d\s*[,;]?\s*(?:ext\.?|extension|x|#|分机|分機|内线|內線|转|轉)\s*[:.]?\s*\d+", re.I
+)
+_DIGITS_OF_A_NUMBER = 5
+
+
+def undo(text: str) -> tuple[str, list[Fault]]:
+    """The digits of a cell, perhaps with "+" in front, and what was taken away to get them.
+
+    Raises:
+        PhoneError: With what happened to the number, if its digits are lost or not certain.
+    """
+    repaired: list[Fault] = []
+    plain = text.strip()
+    if plain[:1] in _APOSTROPHES and plain.strip(_APOSTROPHES):
+        plain = plain.strip(_APOSTROPHES + " ")
+        repaired.append(APOSTROPHE)
+    if plain[:4].casefold() == "tel:":
+        plain = plain[4:].lstrip()
+        repaired.append(PREFIX)
+    if is_nothing(plain):
+        raise PhoneError(NO_NUMBER)
+    plain = _whole_number(plain, repaired)
+    digits = without_formatting(plain)
+    if not digits.removeprefix("+").isdigit() or not digits.isascii():
+        raise PhoneError(_what_else(plain))
+    if _DATE.fullmatch(plain):
+        raise PhoneError(DATE)
+    if digits != plain:
+        repaired.append(FORMATTING)
+    return digits, repaired
+
+
+def is_nothing(text: str) -> bool:
+    """Whether a cell is empty, also in the ways people and programs write it."""
+    plain = text.strip()
+    return not without_formatting(plain) or plain.casefold() in _NOTHING
+
+
+def is_several(text: str, country_code: str) -> bool:
+    """Whether blanks part a cell into two or more numbers that the country has."""
+    plan = plan_of(country_code)
+    parts = [without_formatting(part) for part in text.split()]
+    return (
+        plan is not None
+        and sum(plan.matches(part.removeprefix("+").removeprefix(country_code)) for part in parts)
+        > 1
+    )
+
+
+def _whole_number(plain: str, repaired: list[Fault]) -> str:
+    """A spreadsheet's ways to write a whole number, as plain digits."""
+    exponent = _EXPONENT.fullmatch(plain)
+    if exponent is not None:
+        digits = exponent[1] + (exponent[2] or "").rstrip("0")
+        if len(exponent[1] + (exponent[2] or "")) != int(exponent[3]) + 1 or digits == exponent[1]:
+            raise PhoneError(SCIENTIFIC)
+        repaired.append(EXPONENT)
+        return exponent[1] + (exponent[2] or "")
+    decimal = _DECIMAL.fullmatch(plain)
+    if decimal is not None:
+        repaired.append(DECIMAL)
+        return decimal[1]
+    if _THOUSANDS.fullmatch(plain):
+        repaired.append(THOUSANDS)
+        return plain.replace(",", "")
+    return plain
+
+
+def _what_else(plain: str) -> Fault:
+    """What a text that is no number looks like."""
+    if _ERROR.fullmatch(plain):
+        return EXCEL_ERROR
+    if _DATE.fullmatch(plain):
+        return DATE
+    if _EXTENSION.search(plain):
+        return EXTENSION
+    parts = _BETWEEN_NUMBERS.split(plain)
+    if sum(sum(c.isdigit() for c in part) >= _DIGITS_OF_A_NUMBER for part in parts) > 1:
+        return SEVERAL_NUMBERS
+    return NOT_DIGITS

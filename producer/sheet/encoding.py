@@ -1,0 +1,219 @@
+"""Which encoding a file's text has: proved where bytes can prove it, and never guessed in silence.
+
+A byte order mark and valid UTF-8 over the whole file are proofs. What is left is the old code pages
+of spreadsheet programs: GB18030 (Chinese) and Windows-1252 (Western European, Latin-1 included),
+told apart by how the high bytes stand. A file that fits neither clearly is refused with a remedy,
+because names would come out as nonsense in the results. Whatever is chosen is then checked over the
+whole file, so that a byte that does not fit is found, with its offset, before a row is read.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from producer.sheet.problem import SheetError
+from producer.sheet.source import Source
+
+_MARKS = (  # UTF-32 first: its mark begins with that of UTF-16
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_SAVE_AGAIN = 'save it as "CSV UTF-8" or .xlsx, or name its encoding'
+
+_HIGH_RUN = re.compile(rb"[\x80-\xff]+")
+_RUNS_LOOKED_AT = 50_000
+_CLEAR_MAJORITY = 0.9
+_LETTERS = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+
+# GB 2312: rows 01 to 09 hold signs, 16 to 55 the 3755 usual characters, 56 to 87 the rare ones.
+_CHINESE_PAIRS = re.compile(rb"(?:[\xa1-\xa9\xb0-\xf7][\xa1-\xfe])+")
+_USUAL_LEADS = frozenset([*range(0xA1, 0xAA), *range(0xB0, 0xD8)])
+_USUAL_SHARE = 0.6  # of names in Chinese; of Russian text in its old code page it is far less
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """An encoding that the whole file has been checked against."""
+
+    codec: str
+    """Python's name of it, without any byte order mark."""
+    mark_bytes: int
+    """Length of the byte order mark to pass over."""
+    note: str | None
+    """What the person should know about the choice; None if it was proved."""
+
+
+def find_encoding(source: Source, asked: str | None = None) -> Encoding:
+    """Decide, and check the whole file against the decision.
+
+    Raises:
+        SheetError: `unknown_encoding` if `asked` is none; `encoding_unclear`; `bad_bytes` with the
+            offset and the line of the first byte that does not fit.
+    """
+    if asked is not None:
+        return _asked_encoding(source, asked)
+    head = source.survey.head
+    for mark, codec in _MARKS:
+        if head.startswith(mark):
+            _check_all(source, codec, len(mark))
+            return Encoding(codec, len(mark), None)
+    wide = _wide_without_mark(head)
+    if wide is not None:
+        _check_all(source, wide, 0)
+        return Encoding(wide, 0, f"read as {wide.upper()}, by its zero bytes")
+    if source.survey.utf8_error is None:
+        return Encoding("utf-8", 0, None)
+    codec = _code_page(source)
+    _check_all(source, codec, 0)
+    name = {"gb18030": "GB18030 (Chinese)", "cp1252": "Windows-1252 (Western European)"}[codec]
+    return Encoding(
+        codec, 0, f"it is not UTF-8; read as {name}: if names look wrong, {_SAVE_AGAIN}"
+    )
+
+
+def _asked_encoding(source: Source, asked: str) -> Encoding:
+    try:
+        codec = codecs.lookup(asked).name
+        "".encode(codec)  # a codec such as "hex" is none for text
+    except (LookupError, ValueError):
+        raise SheetError(
+            "unknown_encoding",
+            source.name,
+            f"there is no encoding named {asked[:20]!r}",
+            "name one such as utf-8, gb18030, big5, shift_jis or cp1252",
+        ) from None
+    for mark, marked in _MARKS:
+        if source.survey.head.startswith(mark) and marked.startswith(codec.removesuffix("-sig")):
+            _check_all(source, marked, len(mark))
+            return Encoding(marked, len(mark), None)
+    _check_all(source, codec, 0)
+    return Encoding(codec, 0, None)
+
+
+def _wide_without_mark(head: bytes) -> str | None:
+    """UTF-16 shows without a mark: each digit, comma and line break has a zero byte beside it."""
+    pairs = len(head) // 2
+    if not pairs:
+        return None
+    even, odd = head[0::2].count(0) / pairs, head[1::2].count(0) / pairs
+    often, hardly_ever = 0.3, 0.02
+    if odd > often and even < hardly_ever:
+        return "utf-16-le"
+    if even > often and odd < hardly_ever:
+        return "utf-16-be"
+    return None
+
+
+def _code_page(source: Source) -> str:
+    """GB18030 or Windows-1252, by how high bytes stand: in pairs, or alone within words."""
+    total = utf8 = chinese = western = pairs = usual = 0
+    for run, before, after in _high_runs(source):
+        beside = (before in _LETTERS) + (after in _LETTERS)
+        if len(run) == 1 and not beside:
+            continue  # a sign such as "€" tells nothing
+        total += 1
+        utf8 += _is_utf8(run)
+        if len(run) <= 2 and beside:  # noqa: PLR2004 - two accents in a row, as in Portuguese
+            western += 1
+        elif _CHINESE_PAIRS.fullmatch(run):
+            chinese += 1
+            pairs += len(run) // 2
+            usual += sum(lead in _USUAL_LEADS for lead in run[::2])
+    offset = source.survey.utf8_error or 0
+    if utf8 > total / 2:
+        raise _bad_byte(source, "utf-8", 0, offset)
+    if utf8 <= total / 4:
+        if western >= total * _CLEAR_MAJORITY:
+            return "cp1252"
+        if chinese >= total * _CLEAR_MAJORITY and usual >= pairs * _USUAL_SHARE:
+            return "gb18030"
+    raise SheetError(
+        "encoding_unclear",
+        source.name,
+        f"the text is not UTF-8 (first at byte {offset}), nor clearly of one other encoding",
+        _SAVE_AGAIN,
+        _line_of(source, "latin-1", 0, offset),
+    )
+
+
+def _high_runs(source: Source) -> Iterator[tuple[bytes, int, int]]:
+    """Runs of high bytes, each with the byte before and after it; a bounded number of them."""
+    seen = 0
+    for chunk in source.chunks():
+        for found in _HIGH_RUN.finditer(chunk):
+            start, end = found.span()
+            if end == len(chunk) < source.survey.size and start:
+                continue  # cut by the chunk's end: not whole, so no witness
+            before = chunk[start - 1] if start else 0
+            yield found.group(), before, chunk[end] if end < len(chunk) else 0
+            seen += 1
+            if seen == _RUNS_LOOKED_AT:
+                return
+
+
+def _is_utf8(run: bytes) -> bool:
+    try:
+        run.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _check_all(source: Source, codec: str, mark_bytes: int) -> None:
+    """Decode everything once, in constant memory.
+
+    Raises:
+        SheetError: `bad_bytes`, or `encoding_unclear` if the codec gives up in another way.
+    """
+    if codec == "utf-8":
+        if source.survey.utf8_error is not None:
+            raise _bad_byte(source, codec, mark_bytes, source.survey.utf8_error)
+        return
+    decoder = codecs.getincrementaldecoder(codec)("strict")
+    offset = 0
+    for chunk in _after_mark(source, mark_bytes):
+        pending = len(decoder.getstate()[0])
+        try:
+            decoder.decode(chunk, not chunk)
+        except UnicodeDecodeError as exc:
+            at = mark_bytes + offset - pending + exc.start
+            raise _bad_byte(source, codec, mark_bytes, at) from None
+        offset += len(chunk)
+
+
+def _after_mark(source: Source, mark_bytes: int) -> Iterator[bytes]:
+    """All chunks without the mark, then an empty one."""
+    for index, chunk in enumerate(source.chunks()):
+        yield chunk if index else chunk[mark_bytes:] or b""
+    yield b""
+
+
+def _bad_byte(source: Source, codec: str, mark_bytes: int, offset: int) -> SheetError:
+    return SheetError(
+        "bad_bytes",
+        source.name,
+        f"the byte at offset {offset} is no {codec.upper()}, as the text before it is",
+        f"the file is damaged or of mixed origin: {_SAVE_AGAIN}",
+        _line_of(source, codec, mark_bytes, offset),
+    )
+
+
+def _line_of(source: Source, codec: str, mark_bytes: int, offset: int) -> int:
+    """The physical line (1-based) of a byte; only for messages, so it may take a whole pass."""
+    decoder = codecs.getincrementaldecoder(codec)("ignore")
+    breaks, left, after_return = 0, offset - mark_bytes, False
+    for chunk in _after_mark(source, mark_bytes):
+        text = decoder.decode(chunk[: max(0, left)])
+        left -= len(chunk)
+        breaks += text.count("\n") + text.count("\r") - text.count("\r\n")
+        breaks -= after_return and text.startswith("\n")
+        after_return = text.endswith("\r") if text else after_return
+        if left <= 0:
+            break
+    return breaks + 1

@@ -1,0 +1,305 @@
+"""Any real input file as a stream of rows: what a person calls "the spreadsheet"."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Literal
+
+from producer.sheet.columns import Columns, find_columns, rate_header
+from producer.sheet.delimited import DelimitedText, choose_delimiter
+from producer.sheet.encoding import Encoding, find_encoding
+from producer.sheet.jsonlines import JsonLines
+from producer.sheet.number import NumberReader
+from producer.sheet.problem import Fault, Problem, SheetError
+from producer.sheet.row import Record, Row
+from producer.sheet.source import Source, open_source
+from producer.sheet.worksheet import Worksheet
+
+Kind = Literal["csv", "xlsx", "jsonl"]
+
+CHUNK_ROWS = 500
+_HEADER_SOUGHT_IN = 20
+_DELIMITER_NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+_ZIP = b"PK\x03\x04"
+
+# Files of programs that people mistake for a sheet, by their first bytes.
+_OTHER_KINDS = (
+    (b"\xd0\xcf\x11\xe0", "an old .xls workbook, or one with a password"),
+    (b"%PDF", "a PDF"),
+    (b"PK\x05\x06", "an empty .zip archive"),
+    (b"Rar!", "a .rar archive"),
+    (b"7z\xbc\xaf", "a .7z archive"),
+    (b"BZh", "a .bz2 archive"),
+    (b"\xfd7zXZ", "an .xz archive"),
+    (b"\x28\xb5\x2f\xfd", "a .zst archive"),
+    (b"SQLite format 3", "a database"),
+    (b"{\\rtf", "an .rtf document"),
+    (b"\x89PNG", "a picture"),
+    (b"\xff\xd8\xff", "a picture"),
+)
+_MARKUP = re.compile(r"\s*<(?:!doctype|!--|\?xml|html|head|body|table)", re.I)
+_JSON_DOCUMENT = re.compile(r"\s*\[\s*[{\[]|\s*\{\s*\n")
+_JSON_LINE = re.compile(r'\s*\{[ \t]*["}]')
+
+_TOO_MANY_CELLS = Fault(
+    "too_many_cells",
+    "the row has more cells than there are columns, so its number may be in the wrong one",
+    "put text that holds the separator into quotation marks, or name the column that has no name",
+)
+_SHORT_ROW = Fault(
+    "short_row",
+    "the row has fewer cells than there are columns",
+    "check that no line break cuts it in two",
+)
+_HIDDEN_ROW = Fault(
+    "hidden_row",
+    "the row is hidden or filtered away in the workbook, but would be sent to",
+    "delete it if it is not meant",
+)
+
+
+class Sheet:
+    """An opened input file. Iterate as often as needed: each time gives the same rows.
+
+    Attributes:
+        name: The file's name without its folder, or "standard input".
+        kind: What it is.
+        digest: SHA-256 in hex of the content (unpacked, if it was packed); of a workbook also of
+            the sheet's name. The same content is the same batch.
+        encoding: Of text, Python's name of it; None for a workbook.
+        delimiter: Of delimited text; "," otherwise, as results are CSV.
+        header: The names of the customer's columns, as in the file.
+        columns: Which of them hold the number.
+        notes: What a person should know about how the file was read, a sentence each.
+        unit: What `Row.line` counts: "line", or "row" of a workbook.
+    """
+
+    def __init__(self, source: Source, encoding: str | None, sheet: str | None) -> None:
+        self._source = source
+        self.name = source.name
+        self.digest = source.survey.digest
+        self.encoding: str | None = None
+        self.delimiter = ","
+        self.unit = "line"
+        self.kind: Kind
+        notes: list[str] = []
+        self._reader: DelimitedText | JsonLines | Worksheet
+        if source.survey.head.startswith(_ZIP):
+            self.kind, self.unit = "xlsx", "row"
+            self._reader = self._open_workbook(sheet, notes)
+        else:
+            self._reader = self._open_text(encoding, notes)
+        try:
+            self.header, self._header_line = self._read_header()
+            self.columns: Columns = self._find_columns()
+        except BaseException:
+            self._close_reader()
+            raise
+        self.notes = (*notes, *self.columns.notes)
+
+    def __enter__(self) -> Sheet:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._close_reader()
+        self._source.close()
+
+    @property
+    def fraction_read(self) -> float:
+        """How far the latest iteration is, 0 to 1, for a progress bar."""
+        return self._reader.fraction
+
+    def __iter__(self) -> Iterator[Row]:
+        """Give every data record as a row, in order; blank records are passed over.
+
+        Raises:
+            SheetError: `file_changed`, `damaged_workbook` or `broken_quotes`, with the line.
+        """
+        numbers = NumberReader(self.columns)
+        width = len(self.header)
+        if isinstance(self._reader, DelimitedText):
+            self._reader.reads_as_row = lambda cells: (
+                len(cells) == width and numbers.read(cells).fault is None
+            )
+        records = iter(self._reader)
+        try:
+            next(records, None)
+            for number, record in enumerate(records, 1):
+                yield self._row(number, record, width, numbers)
+        except UnicodeDecodeError as exc:  # it was checked as a whole: so it has changed
+            self._source.check_unchanged()
+            raise SheetError(
+                "bad_bytes", self.name, "the text cannot be read", "save the file again"
+            ) from exc
+        self._source.check_unchanged()
+
+    def chunks(self, size: int = CHUNK_ROWS) -> Iterator[list[Row]]:
+        """Give the rows in lists of up to `size`."""
+        rows = iter(self)
+        while chunk := list(islice(rows, size)):
+            yield chunk
+
+    def _row(self, number: int, record: Record, width: int, numbers: NumberReader) -> Row:
+        line, cells, numeric, fault, hidden = record
+        doubt = None
+        if len(cells) != width and fault is None:
+            fault, doubt = self._fit(cells, width)
+        if fault is not None:
+            return Row(number, line, cells, None, self._problem(fault, line))
+        reading = numbers.read(cells, numeric)
+        if reading.fault is not None:
+            return Row(number, line, cells, None, self._problem(reading.fault, line))
+        if not (reading.warnings or reading.repaired or doubt or hidden):
+            return Row(number, line, cells, reading.phone)
+        warnings = [self._problem(warning, line) for warning in reading.warnings]
+        if doubt is not None:
+            warnings.append(self._problem(doubt, line))
+        if hidden:
+            warnings.append(self._problem(_HIDDEN_ROW, line))
+        repaired = tuple(self._problem(repair, line) for repair in reading.repaired)
+        return Row(number, line, cells, reading.phone, None, tuple(warnings), repaired)
+
+    def _fit(self, cells: list[str], width: int) -> tuple[Fault | None, Fault | None]:
+        """Give a record as many cells as there are columns; a fault, or else a doubt, about it."""
+        missing = width - len(cells)
+        if missing > 0:
+            cells.extend([""] * missing)
+            return None, _SHORT_ROW if self.kind == "csv" else None
+        if any(cells[width:]):
+            return (_TOO_MANY_CELLS, None) if self.kind == "csv" else (None, None)
+        del cells[width:]
+        return None, None
+
+    def _problem(self, fault: Fault, line: int) -> Problem:
+        return Problem.of(fault, self.name, line, self.unit)
+
+    def _open_workbook(self, sheet: str | None, notes: list[str]) -> Worksheet:
+        reader = Worksheet(self._source, sheet)
+        name = reader.entry.name
+        self.digest = hashlib.sha256(f"{self.digest} {name}".encode()).hexdigest()
+        if reader.others:
+            others = ", ".join(f'"{other}"' for other in reader.others)
+            notes.append(f'sheet "{name}" is read; not {others}')
+        return reader
+
+    def _open_text(self, asked: str | None, notes: list[str]) -> DelimitedText | JsonLines:
+        source = self._source
+        for first_bytes, kind in _OTHER_KINDS:
+            if source.survey.head.startswith(first_bytes):
+                raise self._other_kind(kind)
+        encoding = find_encoding(source, asked)
+        self.encoding = encoding.codec
+        if encoding.note is not None:
+            notes.append(encoding.note)
+        if source.survey.nul_count and encoding.codec.startswith(("utf-8", "gb", "cp")):
+            notes.append(
+                f"the file holds {source.survey.nul_count} NUL bytes; those around text "
+                "were left out"
+            )
+        opening = _opening_text(source, encoding)
+        if _MARKUP.match(opening):
+            raise self._other_kind("a web page or XML")
+        if _JSON_DOCUMENT.match(opening):
+            raise SheetError(
+                "not_a_sheet",
+                self.name,
+                "this is one JSON document",
+                "write one object a line (JSON Lines), without brackets around them",
+            )
+        if _JSON_LINE.match(opening):
+            self.kind = "jsonl"
+            return JsonLines(source, encoding)
+        self.kind = "csv"
+        self.delimiter = choose_delimiter(source, encoding, rate_header)
+        if self.delimiter != ",":
+            name = _DELIMITER_NAMES.get(self.delimiter, f'"{self.delimiter}"')
+            notes.append(f"the cells are separated by {name}")
+        return DelimitedText(source, encoding, self.delimiter)
+
+    def _other_kind(self, kind: str) -> SheetError:
+        return SheetError(
+            "not_a_sheet", self.name, f"this is {kind}", "save it as .xlsx or as CSV UTF-8"
+        )
+
+    def _read_header(self) -> tuple[tuple[str, ...], int]:
+        record = next(iter(self._reader), None)
+        if record is None:
+            raise SheetError("empty", self.name, "the file has no rows", "save it with its rows")
+        if record.fault is not None:
+            raise SheetError(
+                record.fault.code,
+                self.name,
+                f"in the row with the columns' names, {record.fault.message}",
+                record.fault.remedy,
+                record.line,
+                self.unit,
+            )
+        return tuple(record.cells), record.line
+
+    def _find_columns(self) -> Columns:
+        try:
+            return find_columns(self.header, self.name, self._header_line, self.unit)
+        except SheetError as error:
+            for record in islice(self._reader, 1, _HEADER_SOUGHT_IN):
+                if error.code != "ambiguous_columns" and rate_header(record.cells):
+                    raise SheetError(
+                        "header_below",
+                        self.name,
+                        f"the names of the columns seem to be in {self.unit} {record.line}",
+                        "delete what is above them",
+                        self._header_line,
+                        self.unit,
+                    ) from None
+            raise
+
+    def _close_reader(self) -> None:
+        if isinstance(self._reader, Worksheet):
+            self._reader.close()
+
+
+def open_sheet(
+    path: str | Path,
+    *,
+    stdin: BinaryIO | None = None,
+    encoding: str | None = None,
+    sheet: str | None = None,
+) -> Sheet:
+    """Open an input file: CSV and its relatives, .xlsx or JSON Lines, also packed as .gz.
+
+    Reads all of it once, for its digest and encoding, before it returns.
+
+    Args:
+        path: The file, or "-" for standard input.
+        stdin: The bytes to read for "-".
+        encoding: Of text, if a person knows better than what is found.
+        sheet: Name of the worksheet; else the first visible one with rows.
+
+    Raises:
+        SheetError: It cannot be read as a sheet; no other error comes out of a file's content.
+    """
+    source = open_source(path, stdin)
+    try:
+        return Sheet(source, encoding, sheet)
+    except BaseException:
+        source.close()
+        raise
+
+
+def _opening_text(source: Source, encoding: Encoding) -> str:
+    reader = source.open()
+    reader.seek(encoding.mark_bytes)
+    return io.TextIOWrapper(reader, encoding.codec, "replace").read(1 << 12)

@@ -1,0 +1,231 @@
+"""A file's bytes, wherever they come from: read once for digest and encoding, then as asked.
+
+Standard input, pipes and .gz files are spooled to a temporary file first, as everything is read at
+least twice. Memory does not depend on the size of the file.
+"""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import hashlib
+import io
+import os
+import stat
+import tempfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, BinaryIO
+
+from producer.sheet.problem import SheetError
+
+CHUNK_BYTES = 1 << 20
+HEAD_BYTES = 1 << 16
+MAX_SPOOLED_BYTES = 4 << 30
+"""Standard input and unpacked .gz files: no end of a pipe may fill the disk."""
+
+_GZIP = b"\x1f\x8b"
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What one pass over all bytes told."""
+
+    digest: str
+    """SHA-256 in hex; of the unpacked bytes of a .gz file."""
+    size: int
+    nul_count: int
+    head: bytes
+    """The first 64 KiB."""
+    is_ascii: bool
+    utf8_error: int | None
+    """Offset of the first byte that is no UTF-8; None if all are."""
+
+
+class Source:
+    """An opened input; `open` gives independent readers of it from the start."""
+
+    def __init__(self, name: str, file: IO[bytes]) -> None:
+        self.name = name
+        """What people know the file by."""
+        self._file = file
+        self._stamp = self._stamp_now()
+        self.survey = _survey(self.open())
+
+    def open(self) -> io.BufferedReader:
+        return io.BufferedReader(_Window(self._file.fileno()), HEAD_BYTES)
+
+    def chunks(self) -> Iterator[bytes]:
+        reader = self.open()
+        while chunk := reader.read(CHUNK_BYTES):
+            yield chunk
+
+    def check_unchanged(self) -> None:
+        """Refuse to go on with a file that was written to since it was surveyed.
+
+        Raises:
+            SheetError: `file_changed`.
+        """
+        if self._stamp_now() != self._stamp:
+            raise SheetError(
+                "file_changed",
+                self.name,
+                "the file was changed while it was read",
+                "wait until it is complete, then start again; nothing is sent twice",
+            )
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _stamp_now(self) -> tuple[int, int]:
+        found = os.fstat(self._file.fileno())
+        return found.st_size, found.st_mtime_ns
+
+
+class _Window(io.RawIOBase):
+    """Reads a file at a position of its own, whoever else reads the same one."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        found = os.pread(self._fd, len(buffer), self._position)
+        buffer[: len(found)] = found
+        self._position += len(found)
+        return len(found)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        start = {
+            os.SEEK_SET: 0,
+            os.SEEK_CUR: self._position,
+            os.SEEK_END: os.fstat(self._fd).st_size,
+        }[whence]
+        self._position = max(0, start + offset)
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+
+def open_source(path: str | Path, stdin: BinaryIO | None = None) -> Source:
+    """Open a path, or standard input for "-".
+
+    Raises:
+        SheetError: `not_found`, `not_readable`, `not_a_file`, `no_input`, `bad_gzip`, `too_big`
+            or `empty`.
+    """
+    if str(path) == "-":
+        if stdin is None:
+            raise SheetError("no_input", "-", "there is no standard input", "name a file")
+        source = _source_of("standard input", _spool("standard input", stdin))
+    else:
+        source = _source_of(Path(path).name, _open_path(Path(path)))
+    if source.survey.size == 0:
+        source.close()
+        raise SheetError("empty", source.name, "the file is empty", "save it again with its rows")
+    return source
+
+
+def _source_of(name: str, file: IO[bytes]) -> Source:
+    try:
+        if os.pread(file.fileno(), len(_GZIP), 0) == _GZIP:
+            packed, file = file, _unpack(name, file)
+            packed.close()
+        return Source(name, file)
+    except BaseException:
+        file.close()
+        raise
+
+
+def _open_path(path: Path) -> IO[bytes]:
+    name = path.name or str(path)
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        raise SheetError("not_found", name, "there is no such file", "check the path") from None
+    except IsADirectoryError:
+        raise SheetError("not_a_file", name, "this is a folder", "name the file in it") from None
+    except (OSError, ValueError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else "not a path"
+        raise SheetError(
+            "not_readable", name, f"the file cannot be opened ({reason})", "check its permissions"
+        ) from exc
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        return file
+    with file:
+        return _spool(name, file)
+
+
+def _unpack(name: str, packed: IO[bytes]) -> IO[bytes]:
+    packed.seek(0)
+    try:
+        with gzip.GzipFile(fileobj=packed) as unpacked:
+            return _spool(name, unpacked)
+    except (OSError, EOFError, zlib.error) as exc:
+        raise SheetError(
+            "bad_gzip", name, "the .gz file is damaged or incomplete", "pack or copy it again"
+        ) from exc
+
+
+def _spool(name: str, stream: IO[bytes] | gzip.GzipFile) -> IO[bytes]:
+    """Copy a stream to a temporary file that nobody else can see."""
+    spool = tempfile.TemporaryFile(prefix="sendcode-")  # noqa: SIM115 - the caller closes it
+    try:
+        size = 0
+        while chunk := stream.read(CHUNK_BYTES):
+            size += len(chunk)
+            _check_size(name, size)
+            spool.write(chunk)
+        spool.flush()
+    except BaseException:
+        spool.close()
+        raise
+    return spool
+
+
+def _check_size(name: str, size: int) -> None:
+    if size > MAX_SPOOLED_BYTES:
+        raise SheetError(
+            "too_big",
+            name,
+            f"the input is larger than {MAX_SPOOLED_BYTES >> 30} GiB",
+            "split it into several files",
+        )
+
+
+def _survey(reader: io.BufferedReader) -> Survey:
+    digest = hashlib.sha256()
+    decoder = codecs.getincrementaldecoder("utf-8")("strict")
+    head, size, nul_count, is_ascii = b"", 0, 0, True
+    utf8_error: int | None = None
+    while chunk := reader.read(CHUNK_BYTES):
+        digest.update(chunk)
+        head = head or chunk[:HEAD_BYTES]
+        nul_count += chunk.count(0)
+        if utf8_error is None and not (is_ascii and chunk.isascii()):
+            is_ascii = False
+            utf8_error = _first_error(decoder, chunk, size)
+        size += len(chunk)
+    if utf8_error is None and not is_ascii:
+        utf8_error = _first_error(decoder, b"", size, final=True)
+    return Survey(digest.hexdigest(), size, nul_count, head, is_ascii, utf8_error)
+
+
+def _first_error(
+    decoder: codecs.IncrementalDecoder, chunk: bytes, offset: int, *, final: bool = False
+) -> int | None:
+    kept = len(decoder.getstate()[0])
+    try:
+        decoder.decode(chunk, final)
+    except UnicodeDecodeError as exc:
+        return offset - kept + exc.start
+    return None

@@ -1,0 +1,218 @@
+"""One worksheet's rows as records, streamed; numbers, dates and texts as a person sees them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+
+from producer.sheet.problem import SheetError
+from producer.sheet.row import Record
+from producer.sheet.source import Source
+from producer.sheet.workbook import DAMAGE, SheetEntry, Workbook, plain_text
+from producer.sheet.xml_stream import LocalNames, feed_xml
+
+_MOST_COLUMNS = 1000  # a value further right would make each row as wide in memory
+_MOST_ROWS = 1_048_576  # of Excel
+_REFERENCE = re.compile(r"([A-Z]{1,3})([0-9]{1,7})")
+_LETTERS_BEFORE_A = ord("A") - 1
+
+_TRUE = {"1": "TRUE", "0": "FALSE"}
+
+
+class Worksheet:
+    """The rows of one worksheet that are not blank, from the start at each iteration."""
+
+    def __init__(self, source: Source, asked: str | None = None) -> None:
+        """Open the workbook and choose the sheet: the one asked for, or the first that has rows.
+
+        Raises:
+            SheetError: `damaged_workbook`, `not_a_sheet`, `no_such_sheet` or `empty`.
+        """
+        self._book = Workbook(source)
+        self._done = 0
+        try:
+            self.entry = self._choose(asked)
+        except BaseException:
+            self._book.close()
+            raise
+        self._size = self._book.part_size(self.entry.part)
+
+    @property
+    def others(self) -> list[str]:
+        """Names of the sheets that are not read."""
+        return [sheet.name for sheet in self._book.sheets if sheet != self.entry]
+
+    @property
+    def fraction(self) -> float:
+        return min(1.0, self._done / self._size) if self._size else 1.0
+
+    def close(self) -> None:
+        self._book.close()
+
+    def __iter__(self) -> Iterator[Record]:
+        """Give all rows that are not blank.
+
+        Raises:
+            SheetError: `damaged_workbook`, with the row that was read last.
+        """
+        return self._rows(self.entry)
+
+    def _rows(self, entry: SheetEntry) -> Iterator[Record]:
+        parser = _RowParser(self._book)
+        with self._book.open_part(entry.part) as part:
+            try:
+                for self._done in feed_xml(part, parser.start, parser.end, parser.pieces):
+                    yield from parser.rows
+                    parser.rows.clear()
+            except (*DAMAGE, LookupError) as exc:
+                raise self._book.damaged("in or after this row", parser.row or 1) from exc
+
+    def _choose(self, asked: str | None) -> SheetEntry:
+        sheets = self._book.sheets
+        if asked is not None:
+            for sheet in sheets:
+                if sheet.name.casefold() == asked.casefold():
+                    return sheet
+            names = ", ".join(f'"{sheet.name}"' for sheet in sheets)
+            raise SheetError(
+                "no_such_sheet",
+                self._book.name,
+                "the workbook has no sheet of that name",
+                f"name one of {names}",
+            )
+        for sheet in sheets:
+            if sheet.visible and next(self._rows(sheet), None) is not None:
+                return sheet
+        raise SheetError(
+            "empty", self._book.name, "the workbook has no visible sheet with rows", "fill one in"
+        )
+
+
+class _RowParser:
+    """Takes the XML of a sheet and gathers its rows."""
+
+    def __init__(self, book: Workbook) -> None:
+        self._book = book
+        self._texts = book.load_texts().get
+        self._styles = book.styles
+        self._epoch = datetime(1904, 1, 1) if book.counts_from_1904 else datetime(1899, 12, 30)
+        self._names = LocalNames()
+        self._columns: dict[str, int] = {}
+        self.rows: list[Record] = []
+        self.pieces: list[str] = []
+        self._kept = 0
+        self._phonetic = False
+        self.row = 0
+        self._hidden = False
+        self._cells: list[str] = []
+        self._numeric = 0
+        self._column = -1
+        self._type: str | None = None
+        self._style: str | None = None
+
+    def start(self, name: str, attributes: Mapping[str, str]) -> None:
+        local = self._names[name]
+        if local == "c":
+            self.pieces.clear()
+            self._kept = 0
+            self._type = attributes.get("t")
+            self._style = attributes.get("s")
+            reference = attributes.get("r")
+            self._column = self._column + 1 if reference is None else self._column_of(reference)
+        elif local in {"v", "t"}:
+            del self.pieces[self._kept :]
+        elif local == "row":
+            self._begin_row(attributes)
+        elif local == "rPh":
+            self._phonetic = True
+
+    def end(self, name: str) -> None:
+        local = self._names[name]
+        if local == "v":
+            self._kept = len(self.pieces)
+        elif local == "c":
+            if self._kept:
+                pieces = self.pieces
+                self._end_cell(pieces[0] if self._kept == 1 else "".join(pieces[: self._kept]))
+        elif local == "row":
+            cells = self._cells
+            if cells and "".join(cells).strip():
+                self.rows.append(Record(self.row, cells, self._numeric, None, self._hidden))
+        elif local == "t":
+            self._kept = self._kept if self._phonetic else len(self.pieces)
+        elif local == "rPh":
+            self._phonetic = False
+
+    def _begin_row(self, attributes: Mapping[str, str]) -> None:
+        row = int(attributes.get("r", self.row + 1))
+        if not 0 < row <= _MOST_ROWS:
+            raise ValueError("a row that no sheet has")
+        self.row = row
+        self._hidden = attributes.get("hidden") in {"1", "true"}
+        self._cells = []
+        self._numeric = 0
+        self._column = -1
+
+    def _column_of(self, reference: str) -> int:
+        letters = reference.rstrip("0123456789")
+        column = self._columns.get(letters)
+        if column is None:
+            if _REFERENCE.fullmatch(reference) is None:
+                raise ValueError("a cell without a place")
+            column = 0
+            for letter in letters:
+                column = column * 26 + ord(letter) - _LETTERS_BEFORE_A
+            column -= 1
+            self._columns[letters] = column
+        return column
+
+    def _end_cell(self, value: str) -> None:
+        kind = self._type
+        if kind == "s":
+            text = self._texts(int(value))
+        elif kind is None or kind == "n":
+            text = self._number(value)
+        elif kind == "b":
+            text = _TRUE.get(value, value)
+        elif kind == "d":
+            text = value.replace("T00:00:00", "").replace("T", " ")
+        else:  # "str" of a formula, "inlineStr", and "e" such as #N/A
+            text = plain_text(value)
+        cells = self._cells
+        if self._column >= _MOST_COLUMNS:
+            raise self._book.too_wide(self.row, _MOST_COLUMNS)
+        if self._column < len(cells):
+            raise ValueError("cells out of order")
+        while len(cells) < self._column:
+            cells.append("")
+        cells.append(text)
+
+    def _number(self, value: str) -> str:
+        """A number as the cell shows it, but never shortened: without ".0" or an exponent."""
+        style = self._style
+        if style is not None and style in self._styles.dates:
+            return self._date(value)
+        self._numeric |= 1 << self._column
+        if not (value.isdigit() and value.isascii()):
+            number = float(value)
+            value = str(int(number)) if number.is_integer() else f"{number:.15g}"
+        elif len(value) > 1 and value[0] == "0":
+            value = value.lstrip("0") or "0"
+        if style is not None and style in self._styles.zeros:
+            zeros = self._styles.zeros[style]
+            if len(value) <= zeros:
+                self._numeric &= ~(1 << self._column)
+                return value.zfill(zeros)
+        return value
+
+    def _date(self, value: str) -> str:
+        days = float(value)
+        try:
+            seconds = round((days % 1) * 86_400)
+            moment = self._epoch + timedelta(days=int(days), seconds=seconds)
+        except OverflowError:
+            return value
+        if days < 1:
+            return f"{moment:%H:%M:%S}"
+        return f"{moment:%Y-%m-%d}" if seconds == 0 else f"{moment:%Y-%m-%d %H:%M:%S}"

@@ -1,0 +1,70 @@
+"""XML read piece by piece, in constant memory, from a file that nobody vouches for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import IO
+from xml.parsers import expat
+
+_CHUNK_BYTES = 1 << 16
+_MAX_NAMES = 4096
+_MAX_TAG_BYTES = 1 << 20
+_MAX_PIECES = 4096
+
+Start = Callable[[str, Mapping[str, str]], None]
+End = Callable[[str], None]
+
+
+class XmlError(Exception):
+    """Not well-formed, or with a document type, which no spreadsheet program writes."""
+
+
+class LocalNames(dict[str, str]):
+    """Names without their prefix, as "x:row" -> "row"; programs choose any prefix, or none."""
+
+    def __missing__(self, name: str) -> str:
+        local = name.rpartition(":")[2]
+        if len(self) < _MAX_NAMES:
+            self[name] = local
+        return local
+
+
+def feed_xml(
+    stream: IO[bytes], start: Start, end: End, pieces: list[str] | None = None
+) -> Iterator[int]:
+    """Parse a stream, giving the number of bytes read so far after each 64 KiB.
+
+    What the handlers gathered meanwhile can be taken out between two steps.
+
+    Args:
+        stream: The XML, unpacked as it is read.
+        start: Called with name and attributes of an element that begins.
+        end: Called with the name of an element that ends.
+        pieces: Gets all text, in pieces; the handlers empty it.
+
+    Raises:
+        XmlError: It is damaged here, or one text or tag is larger than in any workbook.
+    """
+    parser = expat.ParserCreate()
+    parser.buffer_text = True
+    parser.StartElementHandler = start
+    parser.EndElementHandler = end
+    parser.StartDoctypeDeclHandler = _refuse_document_type
+    if pieces is not None:
+        parser.CharacterDataHandler = pieces.append
+    done = 0
+    try:
+        while chunk := stream.read(_CHUNK_BYTES):
+            parser.Parse(chunk)
+            done += len(chunk)
+            if done - parser.CurrentByteIndex > _MAX_TAG_BYTES or len(pieces or ()) > _MAX_PIECES:
+                raise XmlError("a tag or text without an end")
+            yield done
+        parser.Parse(b"", True)
+    except expat.ExpatError as exc:
+        raise XmlError(str(exc)) from exc
+    yield done
+
+
+def _refuse_document_type(*_: object) -> None:
+    raise XmlError("a document type declaration")

@@ -1,0 +1,126 @@
+"""Hostile and odd files: read as they are meant, or refused in one clear line."""
+
+import io
+import re
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from producer.sheet import Problem, Row, SheetError, open_sheet
+from tests.unit.odd_file import OddFile
+from tests.unit.odd_files import odd_files, write_odd_files
+
+ODD_FILES = list(odd_files())
+SMALL_ONES = [content for odd in ODD_FILES if len(content := odd.make()) < 20_000]
+
+MANY_DIGITS = re.compile(r"\d{7,}")
+
+
+def read(content: bytes) -> list[Row]:
+    with open_sheet("-", stdin=io.BytesIO(content)) as sheet:
+        return list(sheet)
+
+
+def read_all_or_refused(content: bytes) -> tuple[list[Row], SheetError | None]:
+    try:
+        return read(content), None
+    except SheetError as error:
+        return [], error
+
+
+def assert_told_well(told: Problem | SheetError, file: str) -> None:
+    text = str(told)
+    assert file in text
+    assert told.remedy
+    assert told.remedy in text
+    assert text.isprintable(), "one line, and nothing that moves a cursor"
+    assert not MANY_DIGITS.search(text), "no number is told in full"
+
+
+def test_there_are_at_least_sixty_files_of_different_names() -> None:
+    names = [odd.name for odd in ODD_FILES]
+
+    assert len(set(names)) == len(names) >= 60
+
+
+@pytest.mark.parametrize("odd", [odd for odd in ODD_FILES if not odd.error], ids=lambda o: o.name)
+def test_a_readable_odd_file_gives_its_numbers_problems_repairs_and_doubts(odd: OddFile) -> None:
+    rows = read(odd.make())
+
+    assert tuple(row.phone.e164 for row in rows if row.phone is not None) == odd.phones
+    assert tuple((row.line, row.problem.code) for row in rows if row.problem) == odd.problems
+    assert {repair.code for row in rows for repair in row.repaired} == odd.repaired
+    assert {warning.code for row in rows for warning in row.warnings} == odd.warnings
+    assert [row.number for row in rows] == list(range(1, len(rows) + 1))
+
+
+@pytest.mark.parametrize("odd", [odd for odd in ODD_FILES if odd.error], ids=lambda o: o.name)
+def test_an_unreadable_odd_file_is_refused_by_name(odd: OddFile) -> None:
+    with pytest.raises(SheetError) as caught:
+        read(odd.make())
+
+    assert caught.value.code == odd.error
+
+
+@pytest.mark.parametrize("odd", ODD_FILES, ids=lambda o: o.name)
+def test_every_problem_names_file_line_and_remedy_and_no_number(odd: OddFile) -> None:
+    rows, refused = read_all_or_refused(odd.make())
+
+    if refused is not None:
+        assert_told_well(refused, "standard input")
+    for row in rows:
+        for told in (row.problem, *row.warnings, *row.repaired):
+            if told is not None:
+                assert_told_well(told, "standard input")
+                assert f", {told.unit} {row.line}: " in str(told)
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@given(st.binary(max_size=2000))
+def test_any_bytes_give_rows_or_a_sheet_error(content: bytes) -> None:
+    rows, refused = read_all_or_refused(content)
+
+    assert str(refused).isprintable()
+    assert all((row.phone is None) != (row.problem is None) for row in rows)
+
+
+@settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.sampled_from(SMALL_ONES),
+    st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=8),
+    st.floats(0.3, 1),
+)
+def test_a_damaged_copy_of_any_file_gives_rows_or_a_sheet_error(
+    content: bytes, hits: list[tuple[float, int]], kept: float
+) -> None:
+    damaged = bytearray(content[: int(len(content) * kept) + 1])
+    for place, byte in hits:
+        if damaged:
+            damaged[int(place * (len(damaged) - 1))] = byte
+
+    rows, refused = read_all_or_refused(bytes(damaged))
+
+    assert str(refused).isprintable()
+    for row in rows:
+        assert (row.phone is None) != (row.problem is None)
+        assert "\0" not in "".join(row.cells)
+        "".join(row.cells).encode()
+
+
+@given(st.lists(st.sampled_from(['"', "\n", "\r", ",", ";", "852", "51234567", "'", "=", "\0"])))
+def test_any_arrangement_of_quotes_breaks_and_separators_gives_rows(pieces: list[str]) -> None:
+    content = "country_code,phone_num\n852,51234567\n" + "".join(pieces)
+
+    rows = read(content.encode())
+
+    assert all((row.phone is None) != (row.problem is None) for row in rows)
+    assert [row.line for row in rows] == sorted({row.line for row in rows})
+
+
+def test_all_of_them_are_written_to_a_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("odd")
+
+    written = write_odd_files(folder)
+
+    assert len(written) == len(list(folder.iterdir())) == len(ODD_FILES)
