@@ -29,7 +29,7 @@ _BY_ID = {
     "job": "job",  # hash: one job
     # hash by sha1 of the number: who uses it, until when it is closed; codes sent, when the last
     "number": "number",
-    "due": "due",  # sorted set by lane: job id by the ms at which the sweeper must look at it
+    "due": "due",  # sorted set by lane (and `aside`: parked batch jobs): job id by when to look, ms
     "batch": "batch",  # hash: one batch
     "rows": "rows",  # list: a batch's rows, in the file's order
     "counts": "counts",  # hash: state or `code:<code>` -> jobs of a batch

@@ -116,7 +116,8 @@ class Reactions:
         last: Last = "keep" if verdict.kind is Kind.AMBIGUOUS else a.unsent()
         if work.attempts >= self._policy.max_attempts:
             return self._end(a, State.UNKNOWN, "keep") if last == "keep" else self._end_unsent(a)
-        pause_s = self._policy.pause_s(verdict.kind, work.attempts)
+        in_doubt = last == "keep"
+        pause_s = self._policy.pause_s(work.attempts, in_doubt=in_doubt)
         log.warning(
             "attempt failed, trying again",
             extra=fields(
@@ -126,7 +127,7 @@ class Reactions:
                 again_in_ms=round(pause_s * 1000),
             ),
         )
-        if pause_s > LONGEST_NAP_S:
+        if pause_s > LONGEST_NAP_S and not in_doubt:
             return self._recorder.park(work, a.pause(pause_s), last)
         return self._again(work, last, pause_s)
 

@@ -13,10 +13,9 @@ from random import random
 import tenacity
 
 from config.settings import Settings
-from worker.verdict import Kind
 
 LONGEST_NAP_S = 4.0
-"""Waits up to this are slept; longer ones are parked."""
+"""Waits up to this are slept; longer ones are parked, but for those of a job in doubt."""
 TOO_OFTEN_TRIES = 2
 """Long waits granted to a number that is refused as too often, before it is a dead letter."""
 _GROWTH = 3.0
@@ -47,14 +46,14 @@ class RetryPolicy:
             settings.sendcode_max_attempts,
         )
 
-    def pause_s(self, kind: Kind, attempts: int) -> float:
-        """Wait after the `attempts`-th attempt ended as `kind`: 1, 3, 9, 27 … s, with jitter.
+    def pause_s(self, attempts: int, *, in_doubt: bool) -> float:
+        """Wait after the `attempts`-th attempt failed: 1, 3, 9, 27 … s, with jitter.
 
-        After an ambiguous attempt never more than a tenth of the number's interval: its probes must
-        all fall inside it.
+        A job in doubt never waits more than a tenth of the number's interval: its probes must all
+        fall inside it.
         """
         pause = self.backoff_s * _GROWTH ** (attempts - 1) * (1 + random() / 2)  # noqa: S311 (jitter)
-        return min(pause, self.interval_s / 10) if kind is Kind.AMBIGUOUS else pause
+        return min(pause, self.interval_s / 10) if in_doubt else pause
 
     def too_often_pause_s(self, waits: int) -> float:
         """Wait before a number refused as too often is tried again; `waits` were taken already."""

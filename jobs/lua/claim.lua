@@ -15,7 +15,8 @@ if not state then return {'absent'} end
 if FINAL[state] then return {'final', record(id)} end
 if state ~= 'queued' then
   if j[6] and j[6] == token then return {'granted', record(id)} end
-  local due = tonumber(redis.call('ZSCORE', K.due(lane), id) or 0)
+  local due = tonumber(redis.call('ZSCORE', K.due(lane), id)
+    or redis.call('ZSCORE', K.due('aside'), id) or 0)
   if due > now then
     if state == 'parked' then return {'parked', due - now} end
     return {'busy'}
@@ -41,20 +42,20 @@ if not doubt then
   end
   if steering == 'paused' then
     park(id, batch, lane, state, now)
-    redis.call('ZREM', K.due(lane), id)
+    redis.call('ZREM', K.due('aside'), id)
     return {'paused'}
   end
 end
 
 local account = redis.call('HMGET', K.account, 'state', 'canary')
 if account[1] == 'halted' and account[2] ~= id then
-  park(id, batch, lane, state, now)
+  park(id, batch, lane, state, now, doubt)
   return {'halted'}
 end
 
 local closed = redis.call('HMGET', number_key(cc, num), 'job', 'until')
 if closed[1] and closed[1] ~= id and tonumber(closed[2]) > now then
-  park(id, batch, lane, state, tonumber(closed[2]))
+  park(id, batch, lane, state, tonumber(closed[2]), doubt)
   return {'parked', tonumber(closed[2]) - now}
 end
 if not doubt then close_number(cc, num, id, now, now + lease_ms) end

@@ -36,19 +36,24 @@ end
 -- Take a job out of every index that says somebody still has to do something about it.
 local function put_down(id, lane)
   redis.call('ZREM', K.due(lane), id)
-  if lane == 'batch' then redis.call('SREM', K.held, id) end
+  if lane == 'batch' then
+    redis.call('ZREM', K.due('aside'), id)
+    redis.call('SREM', K.held, id)
+  end
 end
 
 local function look_again(id, lane, at)
   redis.call('ZADD', K.due(lane), int(at), id)
 end
 
-local function park(id, batch, lane, from, at)
+-- Batch jobs that wait without a doubt wait apart: there may be many, they are published only as
+-- there is room, and no job that has to be recovered may stand behind them.
+local function park(id, batch, lane, from, at, doubt)
   put_down(id, lane)
   redis.call('HDEL', K.job(id), 'lease')
   redis.call('HSET', K.job(id), 'due', int(at))
   move(id, batch, from, 'parked')
-  look_again(id, lane, at)
+  look_again(id, (lane == 'event' or doubt) and lane or 'aside', at)
 end
 
 -- A batch is done when all of it was read, all rows were fed, and no fed job is open.

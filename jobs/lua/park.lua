@@ -27,5 +27,5 @@ if ARGV[7] == 'closed' then
 elseif not doubt then
   open_number(j[3], j[4], id)
 end
-park(id, j[6], j[5], j[2], now + wait_ms)
+park(id, j[6], j[5], j[2], now + wait_ms, doubt)
 return {'ok'}

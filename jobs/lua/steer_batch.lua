@@ -14,7 +14,10 @@ if not after then return {before, before} end
 redis.call('HSET', K.batch(batch), 'state', after)
 redis.call('LPUSH', K.actions, ARGV[4])
 redis.call('LTRIM', K.actions, 0, 9999)
-if order == 'resume' then redis.call('RPUSH', K.running, batch) end
+if order == 'resume' then
+  redis.call('LREM', K.running, 0, batch)
+  redis.call('RPUSH', K.running, batch)
+end
 if order == 'cancel' then
   redis.call('HSET', K.batch(batch), 'imported', 1)
   local waiting = tonumber(redis.call('HGET', K.batch(batch), 'accepted'))
@@ -24,13 +27,15 @@ end
 for _, id in ipairs(redis.call('SMEMBERS', K.open(batch))) do
   local j = redis.call('HMGET', K.job(id), 'state', 'doubt')
   if j[1] == 'parked' and order == 'resume' then
-    if not redis.call('ZSCORE', K.due('batch'), id) then look_again(id, 'batch', now) end
+    if not j[2] and not redis.call('ZSCORE', K.due('aside'), id) then
+      look_again(id, 'aside', now)
+    end
   elseif not j[2] and (j[1] == 'queued' or j[1] == 'parked') then
     if order == 'cancel' then
       finalize(id, batch, 'batch', j[1], 'cancelled', retention_ms, now)
     elseif order == 'pause' and j[1] == 'queued' then
       park(id, batch, 'batch', 'queued', now)
-      redis.call('ZREM', K.due('batch'), id)
+      redis.call('ZREM', K.due('aside'), id)
     end
   end
 end

@@ -43,16 +43,11 @@ local function message_is_gone(lane, published)
   return published + grace < mark
 end
 
-local function room(lane)
-  if lane == 'event' then return math.huge end
-  return depth - redis.call('SCARD', K.held)
-end
-
-local function look_after(lane)
-  local space = room(lane)
-  local due = redis.call('ZRANGEBYSCORE', K.due(lane), '-inf', int(now), 'LIMIT', 0, limit)
+-- Jobs of a lane whose time has come; at most `space` of them are published.
+local function look_after(key, lane, space)
+  local due = redis.call('ZRANGEBYSCORE', key, '-inf', int(now), 'LIMIT', 0, limit)
   for _, id in ipairs(due) do
-    if budget <= 0 then return end
+    if space <= 0 or budget <= 0 then return end
     local j = redis.call('HMGET', K.job(id), 'state', 'batch', 'doubt', 'published', 'not_after')
     local state, batch, doubt = j[1], j[2], j[3]
     local steering = batch and not doubt and redis.call('HGET', K.batch(batch), 'state')
@@ -64,12 +59,10 @@ local function look_after(lane)
       finalize(id, batch, lane, state, 'expired', retention_ms, now)
     elseif steering == 'paused' then
       park(id, batch, lane, state, now)
-      redis.call('ZREM', K.due(lane), id)
+      redis.call('ZREM', K.due('aside'), id)
     elseif state == 'queued' and not halted and not message_is_gone(lane, tonumber(j[4])) then
       look_again(id, lane, now + grace)
-    elseif state ~= 'parked' then
-      publish(id, batch, lane, state)
-    elseif space > 0 then
+    else
       space = space - 1
       publish(id, batch, lane, state)
     end
@@ -123,9 +116,14 @@ local function feed_one(batch)
   return 'fed'
 end
 
+-- Batch jobs that may be published before there are too many in flight.
+local function room()
+  return depth - redis.call('SCARD', K.held)
+end
+
 -- Batches take turns row by row; the list remembers whose turn it is.
 local function feed()
-  local space = math.min(room('batch'), budget)
+  local space = math.min(room(), budget)
   local idle = 0
   while space > 0 and idle < redis.call('LLEN', K.running) do
     local batch = redis.call('LINDEX', K.running, 0)
@@ -143,7 +141,8 @@ local function feed()
   end
 end
 
-look_after('event')
-if budget > 0 then look_after('batch') end
-if budget > 0 then feed() end
+look_after(K.due('event'), 'event', math.huge)
+look_after(K.due('batch'), 'batch', math.huge)
+look_after(K.due('aside'), 'batch', room())
+feed()
 return found

@@ -6,14 +6,13 @@ import pytest
 
 from config.settings import Settings
 from worker.retry import LONGEST_NAP_S, TOO_OFTEN_TRIES, Again, RetryPolicy, retrying
-from worker.verdict import Kind
 
 POLICY = RetryPolicy.of(Settings())
 
 
 @pytest.mark.parametrize(("attempts", "least", "most"), [(1, 1, 1.5), (2, 3, 4.5), (3, 9, 13.5)])
 def test_waits_grow_threefold_with_half_of_jitter(attempts: int, least: float, most: float) -> None:
-    waits = [POLICY.pause_s(Kind.TRANSIENT, attempts) for _ in range(200)]
+    waits = [POLICY.pause_s(attempts, in_doubt=False) for _ in range(200)]
 
     assert least <= min(waits) <= max(waits) <= most
     assert max(waits) - min(waits) > (most - least) / 2
@@ -21,7 +20,7 @@ def test_waits_grow_threefold_with_half_of_jitter(attempts: int, least: float, m
 
 def test_after_ambiguous_attempts_all_probes_fall_inside_the_interval() -> None:
     settings = Settings()
-    waits = [POLICY.pause_s(Kind.AMBIGUOUS, n) for n in range(1, settings.sendcode_max_attempts)]
+    waits = [POLICY.pause_s(n, in_doubt=True) for n in range(1, settings.sendcode_max_attempts)]
 
     assert max(waits) <= settings.sendcode_phone_interval / 10
     calls = settings.sendcode_max_attempts * settings.sendcode_http_timeout
@@ -33,11 +32,11 @@ def test_a_number_refused_as_too_often_gets_few_long_growing_waits() -> None:
 
 
 def test_no_backoff_is_allowed() -> None:
-    assert RetryPolicy.of(Settings(sendcode_backoff=0)).pause_s(Kind.TRANSIENT, 5) == 0
+    assert RetryPolicy.of(Settings(sendcode_backoff=0)).pause_s(5, in_doubt=False) == 0
 
 
 def test_the_first_retries_are_slept_and_the_later_ones_parked() -> None:
-    assert POLICY.pause_s(Kind.TRANSIENT, 1) < LONGEST_NAP_S < POLICY.pause_s(Kind.TRANSIENT, 3)
+    assert POLICY.pause_s(1, in_doubt=False) < LONGEST_NAP_S < POLICY.pause_s(3, in_doubt=False)
 
 
 def test_the_loop_goes_on_while_it_is_told_to_and_sleeps_as_told() -> None:
