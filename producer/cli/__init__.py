@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from producer.cli import console
+from producer.cli import console, processes, send, steer
 
 app = typer.Typer(
     name="sendcode",
@@ -43,9 +43,10 @@ def _root(
     pass
 
 
-def _add_groups() -> None:
+def _add_commands() -> None:
     import importlib
 
+    app.command(rich_help_panel=SEND)(send.send)
     for name, panel in (("batch", SEND), ("job", LOOK), ("dead", LOOK)):
         try:
             module = importlib.import_module(f"producer.cli.{name}")
@@ -54,9 +55,21 @@ def _add_groups() -> None:
                 raise
             continue
         app.add_typer(module.app, name=name, rich_help_panel=panel)
+    app.command(rich_help_panel=LOOK)(steer.halt)
+    app.command(rich_help_panel=LOOK)(steer.resume)
+    app.command(rich_help_panel=RUN)(processes.worker)
+    app.command(rich_help_panel=RUN)(processes.flower)
+    app.command(
+        rich_help_panel=RUN,
+        context_settings={
+            "allow_extra_args": True,
+            "ignore_unknown_options": True,
+            "help_option_names": [],  # --help is the sandbox's, too
+        },
+    )(processes.sandbox)
 
 
-_add_groups()
+_add_commands()
 
 
 def main() -> None:

@@ -1,0 +1,107 @@
+"""`sendcode send`: one event job."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from producer.cli.console import (
+    CommandFailedError,
+    JsonOption,
+    MisusedError,
+    ledger_connection,
+    say,
+    show,
+    show_json,
+)
+
+if TYPE_CHECKING:
+    from jobs.job import JobRecord
+
+
+def send(
+    country_code: Annotated[str, typer.Option(help="Such as 852.")],
+    phone: Annotated[str, typer.Option(help="The number without its country code.")],
+    key: Annotated[
+        str | None,
+        typer.Option(help="Your name for the occasion: the same key again sends nothing again."),
+    ] = None,
+    wait: Annotated[
+        float | None, typer.Option(min=0, help="Seconds to wait for the end of the job.")
+    ] = None,
+    expires_in: Annotated[
+        float | None, typer.Option(help="Seconds after which the code is not sent any more.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Send one verification code, ahead of all batches.
+
+    Without --wait: exit 0 once the job is accepted. With it: exit 0 if the code was sent in that
+    time, 1 if not.
+    """
+    from config.settings import load_settings
+    from producer.events import send_code
+
+    try:
+        record = send_code(
+            country_code,
+            phone,
+            key=key,
+            wait=wait,
+            expires_in=expires_in,
+            settings=load_settings(),
+        )
+    except ValueError as exc:
+        raise MisusedError(str(exc)) from exc
+    if as_json:
+        show_json(record.as_dict())
+    else:
+        show(_in_a_line(record))
+    if wait is None:
+        if not as_json:
+            say(f"accepted; what becomes of it: sendcode job show {record.job_id}")
+        return
+    if not record.state.is_sent:
+        raise CommandFailedError(_why_not(record, wait))
+
+
+def _in_a_line(record: JobRecord) -> str:
+    parts = [record.job_id, str(record.state), record.phone.masked]
+    if record.code:
+        parts.append(record.code)
+    if record.request_id:
+        parts.append(f"RequestId {record.request_id}")
+    return "  ".join(parts)
+
+
+def _why_not(record: JobRecord, wait: float) -> str:
+    from jobs.codes import explain
+    from jobs.outcome import State
+
+    if not record.state.is_final:
+        return _why_not_yet(record, wait)
+    if record.state in {State.DEAD, State.UNKNOWN} and record.code:
+        known = explain(record.code)
+        return f"not sent: {record.code}: {known.meaning}. {known.remedy}."
+    return f"not sent: the job is {record.state}"
+
+
+def _why_not_yet(record: JobRecord, wait: float) -> str:
+    """Say what holds the job up, if the ledger knows."""
+    from jobs.account import Account
+    from jobs.codes import explain
+
+    again = f"look again: sendcode job show {record.job_id}"
+    with ledger_connection() as (settings, client):
+        account = Account(client, settings).look()
+    if account.state == "halted":
+        if account.by == "person":
+            return f"not sent yet: all sending was halted by a person ({account.message}); {again}"
+        known = explain(account.code)
+        return (
+            f"not sent yet: the account is halted: {account.code}: {known.meaning}. "
+            f"{known.remedy}; the job is kept and sent when it goes on"
+        )
+    because = f" ({record.code})" if record.code else ""
+    return f"not sent within {wait:g} s: the job is {record.state}{because} and goes on; {again}"
