@@ -79,6 +79,8 @@ class Batch:
     digest: str
     """SHA-256 of the file's content."""
     header: tuple[str, ...]
+    delimiter: str
+    """Between the cells of its results, as in its file."""
     total: int
     accepted: int
     rejected: int
@@ -132,6 +134,7 @@ class Batches:
         header: Sequence[str],
         *,
         name: str = "",
+        delimiter: str = ",",
         max_rate: float | None = None,
         expires_ms: int | None = None,
     ) -> tuple[Batch, bool]:
@@ -140,6 +143,7 @@ class Batches:
             "digest": digest,
             "header": json.dumps(list(header), ensure_ascii=False),
             "name": name,
+            "delimiter": delimiter,
         }
         if max_rate is not None:
             values["max_rate"] = max_rate
@@ -164,7 +168,7 @@ class Batches:
         return self.append_encoded(batch_id, first, [row.encode() for row in rows], last=last)
 
     def append_encoded(
-        self, batch_id: str, first: int, rows: Sequence[str], *, last: bool = False
+        self, batch_id: str, first: int, rows: Sequence[str | bytes], *, last: bool = False
     ) -> int:
         """Append rows as `BatchRow.encode` gives them; see `append`."""
         have = int(self._append(args=[batch_id, first, int(last), *rows]))
@@ -283,6 +287,7 @@ class Batches:
             name=values.get("name", ""),
             digest=values["digest"],
             header=tuple(json.loads(values["header"])),
+            delimiter=values.get("delimiter", ","),
             total=int(values["total"]),
             accepted=accepted,
             rejected=rejected,

@@ -14,7 +14,7 @@ from jobs.keys import Keys
 class Script(Protocol):
     """A script bound to one Redis client and one key prefix."""
 
-    def __call__(self, *, args: list[str | int | float]) -> Any:
+    def __call__(self, *, args: list[str | bytes | int | float]) -> Any:
         """Run it. It may be applied twice by a client that tries again: each is made for that."""
 
 
