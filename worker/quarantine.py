@@ -7,6 +7,7 @@ import binascii
 import json
 import logging
 import time
+import uuid
 from typing import Any
 
 import redis
@@ -23,34 +24,75 @@ MAX_BODY_CHARACTERS = 8_192
 _LONGEST_JOB_ID = 200
 
 
-def fault_of(message: Any) -> str | None:
-    """Say why a message is no job of ours, or None if it is one: a `send_code` with one id."""
+class NotAJobError(Exception):
+    """A message is none of ours; says why, in words that show nothing of it."""
+
+
+def job_id_of(message: Any) -> str:
+    """Read the job's id out of a message: a `send_code` with one id.
+
+    Raises:
+        NotAJobError: it is no such message.
+    """
     if not isinstance(message, dict):
-        return "not a message"
+        raise NotAJobError("not a message")
     headers, properties = message.get("headers"), message.get("properties")
     if not isinstance(headers, dict) or not isinstance(properties, dict):
-        return "not a Celery message"
+        raise NotAJobError("not a Celery message")
     if headers.get("task") != SEND_CODE_TASK:
-        return "unknown task"
+        raise NotAJobError("unknown task")
     if message.get("content-type") != "application/json":
-        return "not JSON"
-    if not isinstance(properties.get("delivery_tag"), str):
-        return "no delivery tag"
-    return _body_fault(message.get("body"), properties.get("body_encoding"))
-
-
-def _body_fault(body: Any, encoding: Any) -> str | None:
+        raise NotAJobError("not JSON")
+    body = message.get("body")
     if not isinstance(body, str) or len(body) > MAX_BODY_CHARACTERS:
-        return "body too large or missing"
+        raise NotAJobError("body too large or missing")
+    return _job_id_in(body, properties.get("body_encoding"))
+
+
+def _job_id_in(body: str, encoding: Any) -> str:
     try:
         text = base64.b64decode(body, validate=True) if encoding == "base64" else body
         args, kwargs, _ = json.loads(text)
         (job_id,) = args
     except (binascii.Error, ValueError, TypeError, RecursionError):
-        return "body unreadable"
+        raise NotAJobError("body unreadable") from None
     if not isinstance(job_id, str) or not 0 < len(job_id) <= _LONGEST_JOB_ID or kwargs:
-        return "not one job id"
-    return None
+        raise NotAJobError("not one job id")
+    return job_id
+
+
+def message_of(job_id: str, queue: str) -> dict[str, Any]:
+    """Make a message anew from all that counts in one, as Celery's protocol 2 has it.
+
+    Celery and kombu believe every field of a message, and a wrong one ends the worker (a time
+    limit that is no pair, a list for an id): nothing that came from outside is passed on to them.
+    """
+    body = json.dumps([[job_id], {}, {"callbacks": None, "errbacks": None, "chain": None}])
+    return {
+        "body": base64.b64encode(body.encode()).decode(),
+        "content-type": "application/json",
+        "content-encoding": "utf-8",
+        "headers": {
+            "lang": "py",
+            "task": SEND_CODE_TASK,
+            "id": job_id,
+            "root_id": job_id,
+            "argsrepr": repr((job_id,)),
+            "kwargsrepr": "{}",
+            "retries": 0,
+            "timelimit": [None, None],
+            "ignore_result": False,
+        },
+        "properties": {
+            "correlation_id": job_id,
+            "reply_to": "",
+            "delivery_mode": 2,
+            "delivery_info": {"exchange": "", "routing_key": queue},
+            "priority": 0,
+            "body_encoding": "base64",
+            "delivery_tag": str(uuid.uuid4()),
+        },
+    }
 
 
 def put_aside(client: redis.Redis, key: str, queue: str, reason: str, content: str) -> None:

@@ -1,7 +1,8 @@
 """Kombu's Redis transport, made to outlive what others put into a queue or fill Redis with.
 
-A raw entry that is no JSON would end the worker, and Celery logs the body of a message that it
-cannot use; both go into quarantine here, before Celery sees them. A Redis that is full is waited
+A raw entry that is no JSON, or a message with a field that Celery did not expect, would end the
+worker, and Celery logs the body of a message that it cannot use. They go into quarantine here, and
+what Celery sees of the others is their job's id alone. A Redis that is full is waited
 for like one that is down.
 """
 
@@ -15,8 +16,16 @@ from kombu.transport import redis as kombu_redis
 from redis.exceptions import OutOfMemoryError
 
 from config.names import QUEUES
-from worker.quarantine import fault_of, put_aside
+from worker.quarantine import NotAJobError, job_id_of, message_of, put_aside
 
+_UNREADABLE = (
+    ValueError,  # no JSON, no UTF-8, a number of thousands of digits
+    RecursionError,
+    # kombu makes objects of {"__type__": …, "__value__": …}
+    AttributeError,
+    TypeError,
+    ArithmeticError,
+)
 QUARANTINE_OPTION = "quarantine_key"
 """The transport option that names the Redis list."""
 
@@ -32,11 +41,9 @@ class Channel(kombu_redis.Channel):
     def _brpop_read(self, **options: Any) -> Any:
         try:
             return super()._brpop_read(**options)  # type: ignore[no-untyped-call]
-        except (json.JSONDecodeError, UnicodeDecodeError) as exc:
-            content = exc.doc if isinstance(exc, json.JSONDecodeError) else repr(exc.object)
-            self.put_aside("?", "not JSON", content)
-        except RecursionError:
-            self.put_aside("?", "nested too deeply", "")
+        except _UNREADABLE as exc:
+            content = exc.doc if isinstance(exc, json.JSONDecodeError) else ""
+            self.put_aside("?", f"unreadable ({type(exc).__name__})", content)
         raise Empty
 
     def basic_ack(self, delivery_tag: str, multiple: bool = False) -> None:
@@ -62,10 +69,15 @@ class Transport(kombu_redis.Transport):
     connection_errors = (*kombu_redis.Transport.connection_errors, OutOfMemoryError)
 
     def _deliver(self, message: Any, queue: str) -> None:
-        reason = fault_of(message) if queue in QUEUES else None
-        if reason is None:
-            super()._deliver(message, queue)  # type: ignore[no-untyped-call]
-            return
+        if queue in QUEUES:
+            try:
+                message = message_of(job_id_of(message), queue)
+            except NotAJobError as exc:
+                self._put_aside(message, queue, str(exc))
+                return
+        super()._deliver(message, queue)  # type: ignore[no-untyped-call]
+
+    def _put_aside(self, message: Any, queue: str, reason: str) -> None:
         for channel in self.channels:
             channel.put_aside(queue, reason, json.dumps(message, default=repr))
             return
