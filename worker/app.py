@@ -7,6 +7,7 @@ import sys
 
 import redis
 from celery import Celery, signals
+from kombu.transport import TRANSPORT_ALIASES
 
 from config.celery import make_celery
 from config.logging import fields, set_up_logging
@@ -21,6 +22,12 @@ from worker.transport import QUARANTINE_OPTION
 
 log = logging.getLogger("sendcode.worker")
 
+_TRANSPORTS = {
+    "redis": "worker.transport:Transport",
+    "rediss": "worker.transport:Transport",
+    "sentinel": "worker.transport:SentinelTransport",
+}
+
 
 def make_app() -> Celery:
     """Make the app from the settings; ends the process with status 2 if they are wrong."""
@@ -28,14 +35,17 @@ def make_app() -> Celery:
         settings = load_settings()
     except SettingsError as exc:
         raise SystemExit(_misused(exc)) from None
-    return build_app(settings)
+    app = build_app(settings)
+    app.set_default()  # Flower asks the current app for a task's result
+    return app
 
 
 def build_app(settings: Settings) -> Celery:
     """Make the app for given settings."""
+    # By the name of the URL's scheme, not as `broker_transport`: Flower knows brokers by it.
+    TRANSPORT_ALIASES.update(_TRANSPORTS)
     app = make_celery(
         settings,
-        broker_transport="worker.transport:Transport",
         # Threads wait for slots and answers; they cost little, and never fork under a lock.
         worker_pool="worker.pool:ThreadPool",
     )

@@ -21,11 +21,19 @@ class NotSent(Exception):  # noqa: N818 (Flower shows its subclasses by the API'
     by. One string is all it takes: only such exceptions survive Celery's JSON result backend.
     """
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Celery shows the nearest ancestor of an exception that cannot be pickled
+        return _revived, (type(self).__name__, str(self))
+
 
 @cache
 def failure(code: str) -> type[NotSent]:
     """Give the exception class of that name."""
     return type(code, (NotSent,), {"__module__": "sendcode"})
+
+
+def _revived(code: str, text: str) -> NotSent:
+    return failure(code)(text)
 
 
 def result_of(record: JobRecord) -> dict[str, Any]:

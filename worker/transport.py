@@ -63,7 +63,7 @@ class Channel(kombu_redis.Channel):
 
 
 class Transport(kombu_redis.Transport):
-    """The transport of a worker (`broker_transport`)."""
+    """The transport of a worker."""
 
     Channel = Channel
     connection_errors = (*kombu_redis.Transport.connection_errors, OutOfMemoryError)
@@ -81,3 +81,13 @@ class Transport(kombu_redis.Transport):
         for channel in self.channels:
             channel.put_aside(queue, reason, json.dumps(message, default=repr))
             return
+
+
+class SentinelChannel(Channel, kombu_redis.SentinelChannel):
+    """The same for a primary that Sentinels know."""
+
+
+class SentinelTransport(Transport, kombu_redis.SentinelTransport):
+    """The transport of a worker whose URL names Sentinels."""
+
+    Channel = SentinelChannel
