@@ -21,6 +21,10 @@ class NotSent(Exception):  # noqa: N818 (Flower shows its subclasses by the API'
     by. One string is all it takes: only such exceptions survive Celery's JSON result backend.
     """
 
+    def __repr__(self) -> str:
+        # Python's own shows what follows the last dot of a class' name
+        return f"{type(self).__name__}({str(self)!r})"
+
     def __reduce__(self) -> tuple[Any, ...]:
         # Celery shows the nearest ancestor of an exception that cannot be pickled
         return _revived, (type(self).__name__, str(self))
