@@ -12,6 +12,10 @@ from jobs.job import iso
 from jobs.keys import Keys
 from jobs.scripts import load_script
 
+OUTAGE_MISSES = 40
+OUTAGE_SECONDS = 2.0
+"""An outage is this many calls in a row without an answer: so many, or so long at the full rate."""
+
 
 @dataclass(frozen=True, slots=True)
 class AccountState:
@@ -40,6 +44,8 @@ class Account:
         self._client = client
         self._keys = Keys(settings.sendcode_key_prefix)
         self._halt = load_script(client, self._keys, "halt")
+        self._miss = load_script(client, self._keys, "miss")
+        self._outage = max(OUTAGE_MISSES, round(OUTAGE_SECONDS * settings.sendcode_rate_limit))
         self._canary_ms = round(settings.sendcode_canary_interval * 1000)
 
     def look(self) -> AccountState:
@@ -58,6 +64,13 @@ class Account:
         """Halt. True if this call did it, False if it was halted so already."""
         before, _ = self._halt(args=["halt", by, code, message, self._canary_ms])
         return bool(before == "running")
+
+    def miss(self, code: str, message: str) -> bool:
+        """Count a call that got no usable answer; enough of them in a row halt the sending.
+
+        True if it is halted now.
+        """
+        return bool(self._miss(args=[code, message, self._outage, self._canary_ms]))
 
     def resume(self, by: Literal["api", "person"]) -> bool:
         """Go on. True if it was halted; the API's success does not undo a person's halt."""

@@ -19,6 +19,7 @@ _PLAIN = {
     "dead_codes": "dead:codes",  # hash: code -> dead letters with it
     "totals": "totals",  # hash: state -> jobs that ended so; `possible_duplicate`
     "account": "account",  # hash: whether the account's sending is halted, and why
+    "misses": "misses",  # hash: calls in a row that got no usable answer
     "pace": "pace",  # hash: the limiter's clock
     "ring": "pace:ring",  # hash: slot number modulo the rate -> "slot:latest arrival, µs"
     "workers": "workers",  # hash: worker -> its last sign of life, ms

@@ -44,6 +44,7 @@ LASTING: tuple[tuple[str, str, Excuse], ...] = (
     ("*:open:*", "holds jobs that have not ended; empty ones vanish", _always),
     ("*:due:event", "holds jobs that have not ended; empty ones vanish", _always),
     ("*:due:batch", "holds jobs that have not ended; empty ones vanish", _always),
+    ("*:due:aside", "holds jobs that have not ended; empty ones vanish", _always),
     ("*:held", "holds jobs that have not ended; empty ones vanish", _always),
     ("*:batches", "an index, cleaned when it is read", _always),
     ("*:running", "batches with rows to feed, a list that empties itself", _always),

@@ -114,6 +114,9 @@ class Reactions:
         """Go on after a passing failure, until the attempts are spent."""
         work, verdict = a.work, a.verdict
         last: Last = "keep" if verdict.kind is Kind.AMBIGUOUS else a.unsent()
+        if self._account.miss(verdict.code, verdict.message) and last != "keep":
+            # the API is out: no attempt is spent on that; a job in doubt has no time to wait
+            return self._recorder.park(work, a.pause(0), a.unsent(spent=False))
         if work.attempts >= self._policy.max_attempts:
             return self._end(a, State.UNKNOWN, "keep") if last == "keep" else self._end_unsent(a)
         in_doubt = last == "keep"

@@ -1,0 +1,44 @@
+"""An API that is out for a while costs time, and no job."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from jobs.account import Account
+from jobs.batches import Batches, BatchRow
+from jobs.phone import PhoneNumber
+from sandbox.server import Sandbox
+from tests.waiting import wait_until
+from tests.worker_process import WorkerProcess
+
+ROWS = 60
+
+
+@pytest.mark.settings(sendcode_rate_limit=20, sendcode_canary_interval=0.5)
+@pytest.mark.parametrize("answer", ["ServiceUnavailable", "AuthFailure.SecretIdNotFound"])
+def test_an_outage_halts_the_sending_and_its_end_lets_every_job_be_sent(
+    answer: str,
+    sandbox: Sandbox,
+    batches: Batches,
+    account: Account,
+    start_worker: Callable[..., WorkerProcess],
+) -> None:
+    sandbox.change(account_state=answer)
+    numbers = [PhoneNumber("852", f"9900{row:04}") for row in range(ROWS)]
+    batches.open("b", "digest", ["phone"])
+    rows = [BatchRow(line, [""], phone) for line, phone in enumerate(numbers, start=2)]
+    batches.append("b", 0, rows, last=True)
+    start_worker()
+
+    wait_until(lambda: account.look().state == "halted", "the halt")
+    assert account.look().by == "api"
+    assert account.look().code == answer
+    sandbox.change(account_state=None)
+
+    wait_until(lambda: (batch := batches.get("b")) and batch.is_over, "the batch's end")
+    assert (batch := batches.get("b"))
+    assert batch.counts == {"sent": ROWS}
+    assert account.look().state == "running"
+    assert sandbox.stats()["doubled"] == 0
