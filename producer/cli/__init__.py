@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from producer.cli import console, processes, send, steer
+from producer.cli import console, doctor, processes, send, status, steer
 
 app = typer.Typer(
     name="sendcode",
@@ -50,11 +50,11 @@ def _add_commands() -> None:
     for name, panel in (("batch", SEND), ("job", LOOK), ("dead", LOOK)):
         try:
             module = importlib.import_module(f"producer.cli.{name}")
-        except ModuleNotFoundError as exc:
-            if exc.name != f"producer.cli.{name}":
-                raise
+        except ImportError:
             continue
         app.add_typer(module.app, name=name, rich_help_panel=panel)
+    app.command(rich_help_panel=LOOK)(status.status)
+    app.command(rich_help_panel=LOOK)(doctor.doctor)
     app.command(rich_help_panel=LOOK)(steer.halt)
     app.command(rich_help_panel=LOOK)(steer.resume)
     app.command(rich_help_panel=RUN)(processes.worker)

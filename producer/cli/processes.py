@@ -59,8 +59,9 @@ def flower(
 ) -> None:
     """Run Flower, the view on workers, tasks and queues.
 
-    Its login is SENDCODE_FLOWER_USER and SENDCODE_FLOWER_PASSWORD. It shows and changes nothing (FLOWER_READ_ONLY=false lets it). Its /metrics and /healthcheck
-    are open to everybody who can reach the port, login or not; they name workers and count tasks.
+    Its login is SENDCODE_FLOWER_USER and SENDCODE_FLOWER_PASSWORD. It shows, and changes nothing
+    (FLOWER_READ_ONLY=false lets it). Its /metrics and /healthcheck are open to everybody who can
+    reach the port, login or not: they name workers and count tasks.
     """
     from config.settings import load_settings
 

@@ -1,0 +1,98 @@
+"""What the doctor looks at: the server, the clock, credentials, workers and the account."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import redis
+
+from config.settings import Settings, SettingsError
+from jobs.durability import Finding, Level, judge
+from jobs.durability import look as look_at_server
+from producer.overview import Overview
+from producer.overview import look as look_at_all
+from producer.unavailable import RedisUnavailableError
+
+CLOCK_OFF_S = 5.0
+"""More than a slow round trip could feign."""
+SIGNATURES_REFUSED_S = 300.0
+"""The API refuses a signature whose time is off by more (vendor docs 1085/51426)."""
+
+
+def examine(client: redis.Redis, settings: Settings) -> Iterator[Finding]:
+    """Look at one thing after the other; what cannot be looked at without Redis is left out."""
+    try:
+        words = look_at_server(client)
+        offset_s = clock_offset_s(client)
+        seen = look_at_all(client, settings)
+    except redis.RedisError as exc:
+        told = RedisUnavailableError.from_redis(exc, settings.redis_place)
+        text, _, remedy = str(told).rpartition(": ")
+        yield Finding("redis", Level.FAIL, text, remedy)
+        yield from credentials(settings)
+        return
+    yield Finding("redis", Level.OK, f"Redis at {settings.redis_place} answers")
+    yield from judge(words)
+    yield clock(offset_s)
+    yield from credentials(settings)
+    yield from system(seen)
+
+
+def clock_offset_s(client: redis.Redis) -> float:
+    """Give by how many seconds Redis' clock is ahead of this machine's."""
+    before = time.time()
+    seconds, micros = client.time()
+    after = time.time()
+    return int(seconds) + int(micros) / 1e6 - (before + after) / 2
+
+
+def clock(offset_s: float) -> Finding:
+    """Judge the difference between two clocks of which one must be wrong."""
+    off_s = abs(offset_s)
+    if off_s <= CLOCK_OFF_S:
+        return Finding("clock", Level.OK, f"this clock and Redis' differ by {off_s:.1f} s")
+    text = f"this clock is {off_s:.0f} s {'behind' if offset_s > 0 else 'ahead of'} Redis'"
+    remedy = "set both right (NTP)"
+    if off_s > SIGNATURES_REFUSED_S:
+        remedy += "; the API refuses signatures more than 5 minutes off"
+    return Finding("clock", Level.WARN, text, remedy)
+
+
+def credentials(settings: Settings) -> Iterator[Finding]:
+    """See whether they are there; only a call of the API could tell whether they are right."""
+    try:
+        _, _, token = settings.credentials()
+    except SettingsError as exc:
+        for line in str(exc).splitlines():
+            name, _, remedy = line.partition(": missing; ")
+            text = f"{name} is missing here; a worker does not start without, a producer can"
+            yield Finding("credentials", Level.WARN, text, remedy)
+        return
+    kind = "temporary credentials" if token else "credentials"
+    yield Finding("credentials", Level.OK, f"{kind} are set, for {settings.sendcode_endpoint}")
+
+
+def system(seen: Overview) -> Iterator[Finding]:
+    """Judge workers, account and quarantine."""
+    if seen.alive:
+        many = "worker is" if seen.alive == 1 else "workers are"
+        yield Finding("workers", Level.OK, f"{seen.alive} {many} alive")
+    else:
+        text = "no worker is alive: jobs are accepted, and wait"
+        yield Finding("workers", Level.FAIL, text, "start one: sendcode worker")
+    silent = [each.name for each in seen.workers if not each.alive]
+    if silent:
+        text = f"silent without signing off: {', '.join(silent)}"
+        yield Finding("workers", Level.WARN, text, "look at their logs")
+    account = seen.account
+    if account.state == "halted":
+        remedy = "sendcode resume" if account.by == "person" else "sendcode status says what to do"
+        text = f"all sending is halted ({account.code}: {account.message})"
+        yield Finding("account", Level.FAIL, text, remedy)
+    else:
+        yield Finding("account", Level.OK, "sending is not halted")
+    if seen.quarantined:
+        text = f"{seen.quarantined} messages were put aside, because they were no jobs"
+        remedy = "find out who else writes into this Redis"
+        yield Finding("quarantine", Level.WARN, text, remedy)

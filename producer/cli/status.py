@@ -1,0 +1,118 @@
+"""`sendcode status`: the whole system at a glance."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from producer.cli.console import (
+    JsonOption,
+    MisusedError,
+    ledger_connection,
+    printable,
+    results,
+    show_json,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from rich.table import Table
+
+    from producer.overview import Overview
+
+WATCH_S = 1.0
+
+
+def status(
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show it anew every second, until Ctrl-C.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show queues, rate, account, workers and batches."""
+    from producer.overview import look
+
+    if watch and as_json:
+        raise MisusedError("--watch and --json: choose one; --json prints one document")
+    with ledger_connection() as (settings, client):
+        if as_json:
+            show_json(look(client, settings).as_dict())
+        elif not watch:
+            results().print(_table(look(client, settings)))
+        else:
+            _watch(lambda: look(client, settings))
+
+
+def _watch(look: Callable[[], Overview]) -> None:
+    import time
+
+    from rich.live import Live
+
+    with Live(_table(look()), console=results(), auto_refresh=False, screen=False) as live:
+        while True:
+            time.sleep(WATCH_S)
+            live.update(_table(look()), refresh=True)
+            if not results().is_terminal:
+                results().print(live.renderable)
+
+
+def _table(seen: Overview) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value, style in _lines(seen):
+        table.add_row(name, Text(printable(value), style))
+    return table
+
+
+def _lines(seen: Overview) -> Iterator[tuple[str, str, str]]:
+    """Give what to say: a name, a value, and a style where it asks for attention."""
+    yield _account_line(seen)
+    alive = [each.name for each in seen.workers if each.alive]
+    told = f"{len(alive)} alive: {', '.join(alive)}" if alive else "none alive: sendcode worker"
+    yield "workers", told, "" if alive else "yellow"
+    for each in seen.workers:
+        if not each.alive:
+            yield "", f"{each.name} silent for {each.silent_s:.0f} s", "yellow"
+    pace = seen.pace
+    told = f"{pace.last_second} requests in the last second, limit {pace.limit:g}"
+    yield "rate", told, ""
+    if pace.factor < 1:
+        told = f"slowed to {pace.factor:.0%} of it: the API refused a request as too many"
+        yield "", told, "yellow"
+    if pace.refused:
+        yield "", f"{pace.refused} refused as too many so far", ""
+    for queue, depth in seen.queues.items():
+        yield ("queues" if queue == next(iter(seen.queues)) else ""), f"{queue}  {depth}", ""
+    yield "in work", f"{seen.in_work} jobs published, with workers or parked", ""
+    yield "ended", _counts(seen.totals) or "none yet", ""
+    if seen.dead_by_code:
+        yield "dead", _counts(seen.dead_by_code), ""
+    if seen.quarantined:
+        told = f"{seen.quarantined} messages put aside: they were no jobs"
+        yield "quarantine", told, "yellow"
+    for number, batch in enumerate(seen.batches):
+        told = f"{batch.batch_id}  {batch.phase}  {batch.finished} of {batch.accepted} finished"
+        yield ("" if number else "batches"), told, ""
+
+
+def _account_line(seen: Overview) -> tuple[str, str, str]:
+    account = seen.account
+    if account.state != "halted":
+        return "account", "running", "green"
+    if account.by == "person":
+        told = f"halted by a person ({account.message}): sendcode resume"
+        return "account", told, "bold red"
+    from jobs.codes import explain
+
+    known = explain(account.code)
+    return "account", f"halted: {account.code}: {known.meaning}. {known.remedy}.", "bold red"
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {n}" for name, n in counts.items())

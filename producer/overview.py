@@ -1,0 +1,171 @@
+"""The whole system at a glance: queues, rate, account, workers, batches, what became of jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+
+from config.settings import Settings
+from jobs.account import Account, AccountState
+from jobs.batches import Batch, Batches
+from jobs.job import Lane, iso
+from jobs.keys import Keys
+
+ALIVE_S = 10.0
+"""A worker gives a sign of life every second."""
+_FORGOTTEN_S = 3_600.0
+_RECOVERY_US = 60e6
+"""From no rate to the full one, as in worker/pace.lua."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSeen:
+    """A worker that gave a sign of life within the last hour and did not sign off."""
+
+    name: str
+    silent_s: float
+
+    @property
+    def alive(self) -> bool:
+        return self.silent_s < ALIVE_S
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """The account's rate, as the limiter has it."""
+
+    limit: float
+    """Requests per second that are allowed."""
+    last_second: int
+    """Requests in the last second."""
+    factor: float
+    """The share of the limit that is used; below 1 for some time after the API refused one."""
+    caution_ms: float | None
+    """How long requests are assumed to be under way at most, after a refusal; None before any."""
+    refused: int
+    """Requests that the API refused as too many, ever."""
+    refused_ms: int | None
+    """When it did so last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """What `sendcode status` shows. `at_ms` is Redis' clock."""
+
+    at_ms: int
+    account: AccountState
+    queues: Mapping[str, int]
+    """Depths by queue; the dead-letter list is one of them."""
+    in_work: int
+    """Jobs that are published, in workers' hands or parked."""
+    totals: Mapping[str, int]
+    """Jobs by final state, ever; and `possible_duplicate`."""
+    dead_by_code: Mapping[str, int]
+    pace: Pace
+    workers: tuple[WorkerSeen, ...]
+    quarantined: int
+    batches: tuple[Batch, ...]
+    """Those that are not over, the newest first."""
+
+    @property
+    def alive(self) -> int:
+        return sum(worker.alive for worker in self.workers)
+
+    def as_dict(self) -> dict[str, Any]:
+        pace = self.pace
+        return {
+            "at": iso(self.at_ms),
+            "account": self.account.as_dict(),
+            "queues": dict(self.queues),
+            "in_work": self.in_work,
+            "totals": dict(self.totals),
+            "dead_by_code": dict(self.dead_by_code),
+            "rate": {
+                "limit": pace.limit,
+                "last_second": pace.last_second,
+                "factor": round(pace.factor, 3),
+                "caution_ms": pace.caution_ms,
+                "refused": pace.refused,
+                "refused_at": iso(pace.refused_ms) if pace.refused_ms else None,
+            },
+            "workers": [
+                {"name": each.name, "alive": each.alive, "silent_s": round(each.silent_s, 1)}
+                for each in self.workers
+            ],
+            "quarantined": self.quarantined,
+            "batches": [
+                {
+                    "batch_id": each.batch_id,
+                    "state": each.phase,
+                    "total": each.total,
+                    "accepted": each.accepted,
+                    "finished": each.finished,
+                    "rate": each.rate,
+                }
+                for each in self.batches
+            ],
+        }
+
+
+def look(client: redis.Redis, settings: Settings) -> Overview:
+    """Read it all, in a few round trips.
+
+    Raises:
+        redis.RedisError: the ledger is out of reach.
+    """
+    keys = Keys(settings.sendcode_key_prefix)
+    queues = {"event": keys.event_queue, "batch": keys.batch_queue, "dead": keys.dead}
+    pipe = client.pipeline(transaction=False)
+    pipe.time()
+    for queue in queues.values():
+        pipe.llen(queue)
+    for lane in (*Lane, "aside"):
+        pipe.zcard(keys.due(lane))
+    for name in (keys.totals, keys.dead_codes, keys.pace, keys.ring, keys.workers):
+        pipe.hgetall(name)
+    pipe.llen(keys.quarantine)
+    (seconds, micros), *rest = pipe.execute()
+    depths, due, hashes, quarantined = rest[:3], rest[3:6], rest[6:11], rest[11]
+    now_us = int(seconds) * 1_000_000 + int(micros)
+    totals, dead_codes, pace, ring, workers = hashes
+    return Overview(
+        at_ms=now_us // 1000,
+        account=Account(client, settings).look(),
+        queues=dict(zip(queues.values(), depths, strict=True)),
+        in_work=sum(due),
+        totals=_counts(totals),
+        dead_by_code=_counts(dead_codes),
+        pace=_pace(settings, pace, ring, now_us),
+        workers=_seen(workers, now_us // 1000),
+        quarantined=quarantined,
+        batches=tuple(each for each in Batches(client, settings).list() if not each.is_over),
+    )
+
+
+def _counts(values: Mapping[str, str]) -> dict[str, int]:
+    return {name: int(n) for name, n in sorted(values.items()) if int(n)}
+
+
+def _pace(
+    settings: Settings, values: Mapping[str, str], ring: Mapping[str, str], now_us: int
+) -> Pace:
+    arrivals = [int(entry.rpartition(":")[2]) for entry in ring.values()]
+    since_us = now_us - int(values.get("factor_at_us", now_us))
+    factor = float(values.get("factor", 1)) + since_us / _RECOVERY_US
+    caution, refused_us = values.get("caution_us"), values.get("refused_at_us")
+    return Pace(
+        limit=settings.sendcode_rate_limit,
+        last_second=sum(now_us - 1_000_000 < at <= now_us for at in arrivals),
+        factor=min(1.0, factor),
+        caution_ms=int(caution) / 1000 if caution else None,
+        refused=int(values.get("refused", 0)),
+        refused_ms=int(refused_us) // 1000 if refused_us else None,
+    )
+
+
+def _seen(workers: Mapping[str, str], now_ms: int) -> tuple[WorkerSeen, ...]:
+    seen = (WorkerSeen(name, (now_ms - int(at)) / 1000) for name, at in sorted(workers.items()))
+    return tuple(each for each in seen if each.silent_s < _FORGOTTEN_S)
