@@ -3,5 +3,6 @@
 from producer.sheet.problem import Problem, SheetError
 from producer.sheet.row import Row
 from producer.sheet.sheet import Sheet, open_sheet
+from producer.sheet.writing import SheetWriter, written_file
 
-__all__ = ["Problem", "Row", "Sheet", "SheetError", "open_sheet"]
+__all__ = ["Problem", "Row", "Sheet", "SheetError", "SheetWriter", "open_sheet", "written_file"]

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from producer.sheet.problem import SheetError
+from producer.sheet.problem import SheetError, shown
 from producer.sheet.spellings import (
     CODE_SPELLINGS,
     COUNTRY_SPELLINGS,
@@ -111,7 +111,7 @@ def _pick(
         raise SheetError(
             "ambiguous_columns",
             file,
-            f"more than one column may be {what}: {_shown([header[i] for i in found])}",
+            f"more than one column may be {what}: {_listed([header[i] for i in found])}",
             f"{_EXPECTED}; rename the others",
             line,
             unit,
@@ -132,7 +132,7 @@ def _no_number(header: Sequence[str], file: str, line: int, unit: str) -> SheetE
     return SheetError(
         "no_phone_column",
         file,
-        f"no column is named as a phone number; found: {_shown(header)}",
+        f"no column is named as a phone number; found: {_listed(header)}",
         _EXPECTED,
         line,
         unit,
@@ -140,18 +140,16 @@ def _no_number(header: Sequence[str], file: str, line: int, unit: str) -> SheetE
 
 
 def _note(name: str, expected: Sequence[str], what: str) -> list[str]:
-    return [] if name.strip() in expected else [f'column "{_short(name)}" is read as {what}']
+    return (
+        []
+        if name.strip() in expected
+        else [f'column "{shown(name, _SHOWN_CHARS)}" is read as {what}']
+    )
 
 
-def _shown(names: Sequence[str]) -> str:
+def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - _SHOWN_COLUMNS} more" if len(names) > _SHOWN_COLUMNS else ""
-    return ", ".join(f'"{_short(name)}"' for name in names[:_SHOWN_COLUMNS]) + more
-
-
-def _short(name: str) -> str:
-    """A column's name on one line, of bounded length, with nothing that moves a cursor."""
-    plain = "".join(c if c.isprintable() else " " for c in name).strip()
-    return plain if len(plain) <= _SHOWN_CHARS else plain[: _SHOWN_CHARS - 1] + "…"
+    return ", ".join(f'"{shown(name, _SHOWN_CHARS)}"' for name in names[:_SHOWN_COLUMNS]) + more
 
 
 def _plain(name: str) -> str:

@@ -29,7 +29,8 @@ _SAVE_AGAIN = 'save it as "CSV UTF-8" or .xlsx, or name its encoding'
 _HIGH_RUN = re.compile(rb"[\x80-\xff]+")
 _RUNS_LOOKED_AT = 50_000
 _CLEAR_MAJORITY = 0.9
-_LETTERS = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+_SMALL = frozenset(range(ord("a"), ord("z") + 1))
+_LETTERS = _SMALL | frozenset(range(ord("A"), ord("Z") + 1))
 
 # GB 2312: rows 01 to 09 hold signs, 16 to 55 the 3755 usual characters, 56 to 87 the rare ones.
 _CHINESE_PAIRS = re.compile(rb"(?:[\xa1-\xa9\xb0-\xf7][\xa1-\xfe])+")
@@ -117,9 +118,10 @@ def _code_page(source: Source) -> str:
         beside = (before in _LETTERS) + (after in _LETTERS)
         if len(run) == 1 and not beside:
             continue  # a sign such as "€" tells nothing
+        within_a_word = beside == 2 or before in _SMALL or after in _SMALL  # noqa: PLR2004
         total += 1
         utf8 += _is_utf8(run)
-        if len(run) <= 2 and beside:  # noqa: PLR2004 - two accents in a row, as in Portuguese
+        if len(run) == 1 or (len(run) == 2 and within_a_word):  # noqa: PLR2004 - as in "ação"
             western += 1
         elif _CHINESE_PAIRS.fullmatch(run):
             chinese += 1

@@ -206,10 +206,10 @@ def _code_digits(text: str) -> tuple[str, list[Fault]]:
         if found is None:
             raise PhoneError(damage.COUNTRY_NOT_A_CODE)
         return found, [damage.REGION]
-    named = _CODE_IN_TEXT.findall(text)
-    if len(named) == 1 and any(c.isalpha() for c in text):
-        return without_formatting(named[0]), [damage.CODE_WITHIN_TEXT]
-    if any(c.isalpha() for c in plain):
+    if sum(c.isalpha() for c in plain) > 1:  # a single one may be the E of 8.52E+02
+        named = _CODE_IN_TEXT.findall(text)
+        if len(named) == 1:
+            return without_formatting(named[0]), [damage.CODE_WITHIN_TEXT]
         raise PhoneError(damage.COUNTRY_NOT_A_CODE)
     try:
         digits, repaired = damage.undo(text)

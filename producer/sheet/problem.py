@@ -10,6 +10,15 @@ Fault = PhoneFault
 """Code, message and remedy: one shape for what is wrong with a number and with a row."""
 
 
+_SHOWN_CHARS = 60
+
+
+def shown(name: str, most: int = _SHOWN_CHARS) -> str:
+    """A name out of a file or folder, on one line, bounded, with nothing that moves a cursor."""
+    plain = "".join(c if c.isprintable() else " " for c in name).strip()
+    return plain if len(plain) <= most else plain[: most - 1] + "…"
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """Something about one row: why it is refused, what is doubtful, or what was repaired."""

@@ -16,7 +16,7 @@ from producer.sheet.delimited import DelimitedText, choose_delimiter
 from producer.sheet.encoding import Encoding, find_encoding
 from producer.sheet.jsonlines import JsonLines
 from producer.sheet.number import NumberReader
-from producer.sheet.problem import Fault, Problem, SheetError
+from producer.sheet.problem import Fault, Problem, SheetError, shown
 from producer.sheet.row import Record, Row
 from producer.sheet.source import Source, open_source
 from producer.sheet.worksheet import Worksheet
@@ -192,8 +192,8 @@ class Sheet:
         name = reader.entry.name
         self.digest = hashlib.sha256(f"{self.digest} {name}".encode()).hexdigest()
         if reader.others:
-            others = ", ".join(f'"{other}"' for other in reader.others)
-            notes.append(f'sheet "{name}" is read; not {others}')
+            others = ", ".join(f'"{shown(other)}"' for other in reader.others)
+            notes.append(f'sheet "{shown(name)}" is read; not {others}')
         return reader
 
     def _open_text(self, asked: str | None, notes: list[str]) -> DelimitedText | JsonLines:

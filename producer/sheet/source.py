@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from producer.sheet.problem import SheetError
+from producer.sheet.problem import SheetError, shown
 
 CHUNK_BYTES = 1 << 20
 HEAD_BYTES = 1 << 16
@@ -128,7 +128,7 @@ def open_source(path: str | Path, stdin: BinaryIO | None = None) -> Source:
             raise SheetError("no_input", "-", "there is no standard input", "name a file")
         source = _source_of("standard input", _spool("standard input", stdin))
     else:
-        source = _source_of(Path(path).name, _open_path(Path(path)))
+        source = _source_of(shown(Path(path).name), _open_path(Path(path)))
     if source.survey.size == 0:
         source.close()
         raise SheetError("empty", source.name, "the file is empty", "save it again with its rows")
@@ -147,7 +147,7 @@ def _source_of(name: str, file: IO[bytes]) -> Source:
 
 
 def _open_path(path: Path) -> IO[bytes]:
-    name = path.name or str(path)
+    name = shown(path.name or str(path))
     try:
         file = path.open("rb")
     except FileNotFoundError:

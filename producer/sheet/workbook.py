@@ -28,7 +28,8 @@ from producer.sheet.xml_stream import LocalNames, Start, XmlError, feed_xml
 _MAX_TEXTS = 1 << 24
 _MAX_PART_BYTES = 1 << 24  # a workbook's list of sheets, its relations, its styles
 _MAX_SHEETS = 1000
-_TEXTS_KEPT = 8192
+_TEXTS_KEPT = 4096
+_WINDOW_BYTES = 1 << 15
 DAMAGE = (XmlError, zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, OverflowError)
 """What reading a damaged part raises."""
 
@@ -54,6 +55,8 @@ class Styles(NamedTuple):
 
     dates: frozenset[str]
     """Styles that show a number as a date or time."""
+    spans: frozenset[str]
+    """Those of them that show a span of time, such as [h]:mm."""
     zeros: Mapping[str, int]
     """Styles such as "00000000", which show leading zeros up to that many digits."""
 
@@ -200,18 +203,21 @@ class Workbook:
 
         if part:
             self._parse(part, start)
-        dates, zeros = set(), {}
+        dates, spans, zeros = set(), set(), {}
         for style, number_format in enumerate(of_style):
             code = codes.get(number_format)
             if code is None:
                 is_date = number_format.isdigit() and int(number_format) in _BUILT_IN_DATES
             else:
-                is_date = re.search("[dmyhs]", _LITERAL.sub("", code), re.I) is not None
+                code = _LITERAL.sub("", code)
+                is_date = re.search("[dmyhs]", code, re.I) is not None
+                if re.search(r"\[(?:h+|m+|s+)\]", code, re.I):
+                    spans.add(str(style))
                 if len(code) > 1 and not code.strip("0"):
                     zeros[str(style)] = len(code)
             if is_date:
                 dates.add(str(style))
-        return Styles(frozenset(dates), zeros)
+        return Styles(frozenset(dates), frozenset(spans), zeros)
 
     def _parse(self, part: str, start: Start) -> None:
         if part not in self._parts or self.part_size(part) > _MAX_PART_BYTES:
@@ -227,6 +233,7 @@ class Texts:
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile(prefix="sendcode-")  # noqa: SIM115 - see close
         self._ends = array("I", [0])
+        self._window, self._window_start = b"", 0
         self.get = lru_cache(_TEXTS_KEPT)(self._read)
         """The text of an index.
 
@@ -283,7 +290,12 @@ class Texts:
         if index < 0:
             raise IndexError(index)
         start, end = self._ends[index], self._ends[index + 1]
-        return os.pread(self._file.fileno(), end - start, start).decode()
+        first = start - self._window_start
+        if first < 0 or end > self._window_start + len(self._window):
+            # Texts are mostly asked for in the order in which the sheet first used them.
+            self._window = os.pread(self._file.fileno(), max(end - start, _WINDOW_BYTES), start)
+            self._window_start, first = start, 0
+        return self._window[first : first + end - start].decode()
 
 
 def plain_text(text: str) -> str:

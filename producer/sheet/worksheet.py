@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 
-from producer.sheet.problem import SheetError
+from producer.sheet.problem import SheetError, shown
 from producer.sheet.row import Record
 from producer.sheet.source import Source
 from producer.sheet.workbook import DAMAGE, SheetEntry, Workbook, plain_text
@@ -74,7 +74,7 @@ class Worksheet:
             for sheet in sheets:
                 if sheet.name.casefold() == asked.casefold():
                     return sheet
-            names = ", ".join(f'"{sheet.name}"' for sheet in sheets)
+            names = ", ".join(f'"{shown(sheet.name)}"' for sheet in sheets)
             raise SheetError(
                 "no_such_sheet",
                 self._book.name,
@@ -210,6 +210,9 @@ class _RowParser:
         days = float(value)
         try:
             seconds = round((days % 1) * 86_400)
+            if self._style in self._styles.spans:
+                minutes, second = divmod(int(days) * 86_400 + seconds, 60)
+                return f"{minutes // 60}:{minutes % 60:02}:{second:02}"
             moment = self._epoch + timedelta(days=int(days), seconds=seconds)
         except OverflowError:
             return value

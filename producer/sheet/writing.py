@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
-from producer.sheet.problem import SheetError
+from producer.sheet.problem import SheetError, shown
 from producer.sheet.shield import shielded
 
 ENCODING = "utf-8-sig"
@@ -86,7 +86,7 @@ def written_file(path: str | Path, stdout: BinaryIO | None = None) -> Iterator[T
             text.detach()
         return
     target = Path(path)
-    if target.exists() and not target.is_file():  # a device or a pipe: nothing to replace
+    if os.path.exists(target) and not target.is_file():  # a device or a pipe: it stays
         try:
             with target.open("w", encoding=ENCODING, newline="") as text_file:
                 yield text_file
@@ -115,7 +115,7 @@ def _not_writable(target: Path, error: Exception) -> SheetError:
     reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a path"
     return SheetError(
         "not_writable",
-        target.name,
+        shown(target.name),
         f"the file cannot be written ({reason})",
         "check folder, permissions and free space",
     )

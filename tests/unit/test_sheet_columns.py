@@ -1,0 +1,84 @@
+"""Which columns hold the number: many names, one meaning, or a clear refusal."""
+
+import pytest
+
+from producer.sheet import SheetError
+from producer.sheet.columns import Columns, find_columns
+
+
+def find(*header: str) -> Columns:
+    return find_columns(header, "customers.csv", 1)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["phone_num", "PhoneNum", "PHONE NUMBER", "Phone No.", "phone", "Mobile", "mobile_number",
+     "Mobile-Phone", "Tel.", "telephone", "Cell phone", "Handynummer", "Tel\u00e9fono",
+     "\u624b\u673a\u53f7", "\u624b\u673a\u53f7\u7801\uff08\u5fc5\u586b\uff09", "\u7535\u8bdd",
+     "\u8054\u7cfb\u7535\u8bdd", "\u96fb\u8a71\u865f\u78bc", "\u96fb\u8a71\u756a\u53f7",
+     "\ufeffPhone Number (required)*", "\uff30\uff48\uff4f\uff4e\uff45"],
+)  # fmt: skip
+def test_a_number_is_found_by_many_names(name: str) -> None:
+    assert find("id", "country_code", name).number == 2
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["country_code", "CountryCode", "COUNTRY CODE", "Dial code", "calling-code", "Country",
+     "\u56fd\u5bb6\u7801", "\u533a\u53f7", "\u570b\u5bb6/\u5730\u5340\u4ee3\u78bc",
+     "\u56fd\u5bb6\u4ee3\u7801", "L\u00e4ndervorwahl"],
+)  # fmt: skip
+def test_a_country_code_is_found_by_many_names(name: str) -> None:
+    assert find("phone_num", "x", name).country == 2
+
+
+def test_the_contracts_names_need_no_note_and_others_get_one() -> None:
+    assert find("country_code", "phone_num").notes == ()
+    assert find("Country Code", "Mobile").notes == (
+        'column "Mobile" is read as the phone number',
+        'column "Country Code" is read as the country code',
+    )
+
+
+def test_a_contracts_name_wins_over_others() -> None:
+    assert find("mobile", "phone_num", "tel", "dial code", "country_code") == Columns(1, 4)
+    assert find("tel", "phone", "country_code").number == 1
+
+
+@pytest.mark.parametrize("name", ["msisdn", "E.164", "Phone (international)", "e164"])
+def test_some_names_say_that_every_number_is_international(name: str) -> None:
+    assert find(name).plus_optional == (name != "Phone (international)")
+
+
+@pytest.mark.parametrize(
+    ("header", "code", "told"),
+    [
+        (["id", "name"], "no_phone_column", '"id", "name"'),
+        ([""], "no_phone_column", '""'),
+        (["area code", "number"], "no_phone_column", '"area code", "number"'),
+        (["Mobile", "Tel"], "ambiguous_columns", '"Mobile", "Tel"'),
+        (["phone", "Phone"], "ambiguous_columns", '"phone", "Phone"'),
+        (["phone", "dial code", "cc"], "ambiguous_columns", '"dial code", "cc"'),
+        (["852", "51234567"], "no_header", "holds data"),
+    ],
+)
+def test_a_header_that_is_none_or_unclear_is_refused_with_what_was_found(
+    header: list[str], code: str, told: str
+) -> None:
+    with pytest.raises(SheetError) as caught:
+        find(*header)
+
+    assert caught.value.code == code
+    assert told in str(caught.value)
+    assert "country_code and phone_num" in str(caught.value)
+
+
+def test_a_refusal_tells_few_and_short_names_and_no_number() -> None:
+    with pytest.raises(SheetError) as many:
+        find(*(f"column {'x' * 99}\n" for _ in range(500)))
+    with pytest.raises(SheetError) as data:
+        find("Ada", "+85251234567")
+
+    assert len(str(many.value)) < 1000
+    assert str(many.value).isprintable()
+    assert "51234567" not in str(data.value)

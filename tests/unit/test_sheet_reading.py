@@ -1,0 +1,283 @@
+"""What a sheet gives besides its rows, and where it may come from."""
+
+import gzip
+import io
+import os
+import threading
+import tracemalloc
+from pathlib import Path
+
+import openpyxl
+import pytest
+
+from producer.sheet import SheetError, open_sheet
+from tests.unit.odd_file import GOOD
+
+CONTENT = "customer,country_code,phone_num,note\n A-1 ,852,51234567,\nA-2,+852,5123 4568,x\n"
+
+
+@pytest.fixture
+def customers(tmp_path: Path) -> Path:
+    path = tmp_path / "customers.csv"
+    path.write_text(CONTENT)
+    return path
+
+
+def workbook(path: Path, *sheets: str) -> Path:
+    book = openpyxl.Workbook()
+    book.remove(book.active)
+    for number, name in enumerate(sheets):
+        page = book.create_sheet(name)
+        page.append(["country_code", "phone_num"])
+        page.append([852, 51234567 + number])
+    book.save(path)
+    return path
+
+
+def test_cells_are_the_customers_own_values_as_they_stand_in_the_file(customers: Path) -> None:
+    with open_sheet(customers) as sheet:
+        rows = list(sheet)
+
+    assert sheet.header == ("customer", "country_code", "phone_num", "note")
+    assert rows[0].cells == [" A-1 ", "852", "51234567", ""]
+    assert rows[1].cells == ["A-2", "+852", "5123 4568", "x"]
+    assert [(row.number, row.line) for row in rows] == [(1, 2), (2, 3)]
+
+
+def test_a_row_shows_no_number(customers: Path) -> None:
+    with open_sheet(customers) as sheet:
+        assert [repr(row) for row in sheet] == [
+            "<Row 1 at 2: +852 ******67>",
+            "<Row 2 at 3: +852 ******68>",
+        ]
+
+
+def test_the_same_content_has_the_same_digest_wherever_it_comes_from(customers: Path) -> None:
+    packed = customers.with_suffix(".gz")
+    packed.write_bytes(gzip.compress(CONTENT.encode()))
+    renamed = customers.with_name("other name.txt")
+    renamed.write_text(CONTENT)
+
+    with (
+        open_sheet(customers) as one,
+        open_sheet(packed) as two,
+        open_sheet(renamed) as three,
+        open_sheet("-", stdin=io.BytesIO(CONTENT.encode())) as four,
+    ):
+        assert len({one.digest, two.digest, three.digest, four.digest}) == 1
+        told = [[(row.phone, row.cells) for row in sheet] for sheet in (one, two, three, four)]
+        assert told[1:] == told[:1] * 3
+
+
+def test_other_content_has_another_digest(customers: Path) -> None:
+    with open_sheet(customers) as sheet:
+        before = sheet.digest
+    customers.write_text(CONTENT + " ")
+
+    with open_sheet(customers) as sheet:
+        assert sheet.digest != before
+
+
+def test_standard_input_is_named_and_needs_no_seeking() -> None:
+    reading, writing = os.pipe()
+    os.write(writing, CONTENT.encode())
+    os.close(writing)
+
+    with os.fdopen(reading, "rb") as pipe, open_sheet("-", stdin=pipe) as sheet:
+        assert sheet.name == "standard input"
+        assert len(list(sheet)) == 2
+
+
+def test_a_named_pipe_is_read_like_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    writer = threading.Thread(target=path.write_text, args=(CONTENT,))
+    writer.start()
+
+    with open_sheet(path) as sheet:
+        writer.join()
+        assert len(list(sheet)) == 2
+
+
+def test_a_sheet_can_be_read_again_and_by_two_readers_at_once(customers: Path) -> None:
+    with open_sheet(customers) as sheet:
+        one, two = iter(sheet), iter(sheet)
+        pairs = list(zip(one, two, strict=True))
+
+    assert all(first == second for first, second in pairs)
+    assert len(pairs) == 2
+
+
+def test_rows_come_in_chunks(tmp_path: Path) -> None:
+    path = tmp_path / "c.csv"
+    path.write_text("phone\n" + f"{GOOD}\n" * 7)
+
+    with open_sheet(path) as sheet:
+        chunks = list(sheet.chunks(3))
+
+    assert [[row.number for row in chunk] for chunk in chunks] == [[1, 2, 3], [4, 5, 6], [7]]
+
+
+@pytest.mark.parametrize("name", ["c.csv", "c.jsonl"])
+def test_progress_goes_from_nothing_to_all(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    row = f"{GOOD}\n" if name == "c.csv" else f'{{"phone": "{GOOD}"}}\n'
+    path.write_text(("phone\n" if name == "c.csv" else "") + row * 20_000)
+
+    with open_sheet(path) as sheet:
+        seen = [sheet.fraction_read for _ in sheet]
+
+    assert seen == sorted(seen)
+    assert seen[0] < 0.5
+    assert seen[-1] == 1.0
+
+
+def test_a_workbooks_progress_goes_to_all(tmp_path: Path) -> None:
+    with open_sheet(workbook(tmp_path / "c.xlsx", "One")) as sheet:
+        list(sheet)
+
+        assert sheet.fraction_read == 1.0
+
+
+def test_notes_say_what_was_found_and_taken_for_what(tmp_path: Path) -> None:
+    path = tmp_path / "c.csv"
+    path.write_bytes("Dial Code;Mobile;\u59d3\u540d\n852;51234567;\u5f20\u4f1f\n".encode("gb18030"))
+
+    with open_sheet(path) as sheet:
+        notes = "\n".join(sheet.notes)
+
+    assert "GB18030" in notes
+    assert "semicolons" in notes
+    assert 'column "Mobile" is read as the phone number' in notes
+    assert 'column "Dial Code" is read as the country code' in notes
+    assert sheet.delimiter == ";"
+
+
+def test_a_plain_file_needs_no_notes(customers: Path) -> None:
+    with open_sheet(customers) as sheet:
+        assert sheet.notes == ()
+
+
+def test_a_file_that_is_written_to_while_it_is_read_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "c.csv"
+    path.write_text("phone\n" + f"{GOOD}\n" * 50_000)
+
+    with open_sheet(path) as sheet:
+        rows = iter(sheet)
+        next(rows)
+        with path.open("a") as file:
+            file.write(f"{GOOD}\n")
+
+        with pytest.raises(SheetError) as caught:
+            list(rows)
+
+    assert caught.value.code == "file_changed"
+
+
+def test_a_workbook_reads_its_first_sheet_with_rows_and_names_the_others(tmp_path: Path) -> None:
+    path = workbook(tmp_path / "c.xlsx", "Asia", "Europe")
+
+    with open_sheet(path) as first, open_sheet(path, sheet="europe") as second:
+        assert 'sheet "Asia" is read; not "Europe"' in first.notes
+        assert [row.phone.phone_num for row in second if row.phone] == ["51234568"]
+        assert first.digest != second.digest, "another sheet is another batch"
+        assert first.unit == "row"
+
+
+def test_a_sheet_that_is_not_there_is_answered_with_those_that_are(tmp_path: Path) -> None:
+    with pytest.raises(SheetError) as caught:
+        open_sheet(workbook(tmp_path / "c.xlsx", "Asia", "Europe"), sheet="Africa")
+
+    assert 'name one of "Asia", "Europe"' in str(caught.value)
+
+
+def test_an_encoding_may_be_given_by_who_knows_better(tmp_path: Path) -> None:
+    path = tmp_path / "c.csv"
+    path.write_bytes("phone,name\n+85251234567,\u9673\u5c0f\u660e\n".encode("big5"))
+
+    with open_sheet(path, encoding="big5") as sheet:
+        assert [row.cells[1] for row in sheet] == ["\u9673\u5c0f\u660e"]
+
+
+@pytest.mark.parametrize("encoding", ["no-such", "hex", "undefined", ""])
+def test_an_encoding_that_is_none_is_refused(customers: Path, encoding: str) -> None:
+    with pytest.raises(SheetError) as caught:
+        open_sheet(customers, encoding=encoding)
+
+    assert caught.value.code == "unknown_encoding"
+
+
+def test_an_encoding_that_does_not_fit_is_refused_with_its_first_bad_byte(tmp_path: Path) -> None:
+    path = tmp_path / "c.csv"
+    path.write_bytes(b"phone,name\n+85251234567,Ada\n+85251234568,\xe9\n")
+
+    with pytest.raises(SheetError) as caught:
+        open_sheet(path, encoding="utf-8")
+
+    assert (caught.value.code, caught.value.line) == ("bad_bytes", 3)
+    assert "offset 41" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("absent.csv", "not_found"),
+        ("", "not_a_file"),
+        ("a\0b", "not_readable"),
+        ("x" * 300, "not_readable"),
+        ("customers.csv/x", "not_readable"),
+    ],
+)
+def test_a_path_that_cannot_be_read_is_refused_by_name(
+    customers: Path, name: str, code: str
+) -> None:
+    with pytest.raises(SheetError) as caught:
+        open_sheet(customers.parent / name)
+
+    assert caught.value.code == code
+    assert str(caught.value).isprintable()
+
+
+def test_no_standard_input_is_refused() -> None:
+    with pytest.raises(SheetError) as caught:
+        open_sheet("-")
+
+    assert caught.value.code == "no_input"
+
+
+def test_a_name_that_moves_the_cursor_is_shown_plainly(tmp_path: Path) -> None:
+    with pytest.raises(SheetError) as caught:
+        open_sheet(tmp_path / "a\x1b[2Jb\n.csv")
+
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "xlsx"])
+def test_memory_does_not_grow_with_the_number_of_rows(tmp_path: Path, kind: str) -> None:
+    peaks = [peak_of_reading(tmp_path / f"{rows}.{kind}", rows) for rows in (2_000, 40_000)]
+
+    assert peaks[1] < peaks[0] + 3_000_000, "a row takes at least 400 bytes: 40,000 take 16 MB"
+
+
+def peak_of_reading(path: Path, rows: int) -> int:
+    if path.suffix == ".xlsx":
+        book = openpyxl.Workbook(write_only=True)
+        page = book.create_sheet()
+        page.append(["phone", "name"])
+        for number in range(rows):
+            page.append([f"+8525{number:07d}", f"customer number {number}"])
+        book.save(path)
+    elif path.suffix == ".jsonl":
+        with path.open("w") as file:
+            file.writelines(f'{{"phone": "+8525{number:07d}"}}\n' for number in range(rows))
+    else:
+        with path.open("w") as file:
+            file.write("phone\n")
+            file.writelines(f"+8525{number:07d}\n" for number in range(rows))
+    tracemalloc.start()
+    try:
+        with open_sheet(path) as sheet:
+            assert sum(row.problem is None for row in sheet) == rows
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()

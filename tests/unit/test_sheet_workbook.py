@@ -1,0 +1,126 @@
+"""Workbooks: our reader sees what openpyxl, written by others, sees in the same file."""
+
+import io
+from datetime import date, datetime, time
+from typing import Any
+
+import openpyxl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from producer.sheet import Row, open_sheet
+
+CLEAN_TEXT = st.text(
+    st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\ufffe\uffff"), max_size=12
+).filter(lambda text: not text.startswith("=") and "_x" not in text)
+VALUES = st.one_of(
+    st.none(),
+    CLEAN_TEXT,
+    st.integers(-(10**14), 10**14),
+    st.floats(allow_nan=False, allow_infinity=False, width=32),
+    st.booleans(),
+    st.dates(date(1900, 3, 1), date(2100, 1, 1)),
+    st.datetimes(datetime(1900, 3, 1), datetime(2100, 1, 1)).map(
+        lambda d: d.replace(microsecond=0)
+    ),
+)
+
+
+def rows_of(content: bytes) -> list[Row]:
+    with open_sheet("-", stdin=io.BytesIO(content)) as sheet:
+        return list(sheet)
+
+
+def saved(book: Any) -> bytes:
+    file = io.BytesIO()
+    book.save(file)
+    return file.getvalue()
+
+
+def as_shown(value: Any) -> str:
+    """What openpyxl read, as the text that a person sees."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).upper()
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d}" if value.time() == time(0) else f"{value:%Y-%m-%d %H:%M:%S}"
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() else f"{value:.15g}"
+    return str(value)
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(st.lists(VALUES, min_size=3, max_size=3), min_size=1, max_size=8))
+def test_cells_are_what_openpyxl_reads(values: list[list[Any]]) -> None:
+    book = openpyxl.Workbook()
+    book.active.append(["phone", "a", "b", "c"])
+    for row in values:
+        book.active.append(["+85251234567", *row])
+    content = saved(book)
+
+    oracle = openpyxl.load_workbook(io.BytesIO(content), read_only=True).active
+
+    expected = [
+        [as_shown(cell) for cell in row] for row in oracle.iter_rows(min_row=2, values_only=True)
+    ]
+    found = [row.cells for row in rows_of(content)]
+    assert found == [[*row, *[""] * (4 - len(row))] for row in expected]
+
+
+@pytest.mark.parametrize(
+    ("value", "number_format", "shown"),
+    [
+        (852, "General", "852"),
+        (852.0, "0.00", "852"),
+        (701234567, "0000000000", "0701234567"),
+        (12345678901, "0000", "12345678901"),
+        (0.1 + 0.2, "General", "0.3"),
+        (45600, "yyyy-mm-dd", "2024-11-04"),
+        (45600.5, 'dd"day" mm', "2024-11-04 12:00:00"),
+        (45600, '"day"0', "45600"),
+        (45600, "[Red]0", "45600"),
+        (0.5, "h:mm", "12:00:00"),
+        (1.5, "[h]:mm", "36:00:00"),
+        (1e9, "yyyy-mm-dd", "1000000000"),
+        (-5, "General", "-5"),
+        (0.25, "0%", "0.25"),
+        (18888888888, "0.00E+00", "18888888888"),
+    ],
+)
+def test_a_number_is_shown_in_full_whatever_its_format(
+    value: float, number_format: str, shown: str
+) -> None:
+    book = openpyxl.Workbook()
+    book.active.append(["phone", "value"])
+    book.active.append(["+85251234567", value])
+    book.active["B2"].number_format = number_format
+
+    assert rows_of(saved(book))[0].cells[1] == shown
+
+
+def test_dates_of_a_workbook_from_1904_are_right() -> None:
+    book = openpyxl.Workbook()
+    book.epoch = openpyxl.utils.datetime.CALENDAR_MAC_1904
+    book.active.append(["phone", "since"])
+    book.active.append(["+85251234567", date(2024, 11, 4)])
+
+    assert rows_of(saved(book))[0].cells[1] == "2024-11-04"
+
+
+def test_escapes_of_a_text_are_undone() -> None:
+    book = openpyxl.Workbook()
+    book.active.append(["phone", "note"])
+    book.active.append(["+85251234567", "a_x000D_b _x005F_x000D_ _x0000_ _xD800_"])
+
+    assert rows_of(saved(book))[0].cells[1] == "a\rb _x000D_ \ufffd \ufffd"
+
+
+def test_a_million_columns_of_styles_without_values_cost_nothing() -> None:
+    book = openpyxl.Workbook()
+    book.active.append(["phone"])
+    book.active.append(["+85251234567"])
+    book.active.cell(2, 16_384).number_format = "0.00"
+
+    assert rows_of(saved(book))[0].cells == ["+85251234567"]

@@ -1,0 +1,203 @@
+"""Results as CSV: what a spreadsheet shows is what was there, nothing runs, nothing gets lost."""
+
+import csv
+import io
+import stat
+from pathlib import Path
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from producer.sheet import SheetError, SheetWriter, open_sheet, written_file
+from producer.sheet.shield import shielded, unshielded
+
+OURS = ("status", "code", "message")
+CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
+RISKY = st.builds(
+    str.__add__,
+    st.sampled_from(["=", "+", "-", "@", "'", "\t", "\r", "\n", " =", '="', "0"]),
+    CELLS,
+)
+
+
+def written(header: list[str], rows: list[list[str]], delimiter: str = ",") -> bytes:
+    stream = io.StringIO(newline="")
+    writer = SheetWriter(stream, header, OURS, delimiter)
+    for cells in rows:
+        writer.write(cells, ("sent", "", "done"))
+    return stream.getvalue().encode("utf-8-sig")
+
+
+def cells_of(content: bytes) -> list[list[str]]:
+    return list(csv.reader(io.StringIO(content.decode("utf-8-sig"), newline="")))
+
+
+@given(
+    st.lists(st.tuples(CELLS | RISKY, CELLS | RISKY), min_size=1, max_size=8),
+    st.sampled_from([",", ";", "\t", "|"]),
+)
+def test_a_results_file_read_again_gives_every_cell_as_it_was(
+    notes: list[tuple[str, str]], delimiter: str
+) -> None:
+    header = ["phone", "note", "more"]
+    rows = [[f"+8525123{number:04d}", *note] for number, note in enumerate(notes)]
+
+    content = written(header, rows, delimiter)
+
+    with open_sheet("-", stdin=io.BytesIO(content)) as sheet:
+        assert sheet.header == (*header, *OURS)
+        read = list(sheet)
+    assert [row.cells for row in read] == [[*row, "sent", "", "done"] for row in rows]
+    assert [row.phone.e164 for row in read if row.phone is not None] == [row[0] for row in rows]
+
+
+@given(st.lists(CELLS | RISKY, min_size=1, max_size=6))
+def test_any_header_comes_back_as_it_was(names: list[str]) -> None:
+    assume(not any(name.strip().casefold() in {"phone", "sep="} for name in names))
+    header = ["phone_num", *names]
+
+    content = written(header, [["+85251234567", *names]])
+
+    with open_sheet("-", stdin=io.BytesIO(content)) as sheet:
+        assert sheet.header == (*header, *OURS)
+
+
+@given(CELLS | RISKY)
+def test_no_cell_can_be_taken_for_a_formula(cell: str) -> None:
+    shown = shielded(cell)
+
+    if shown.lstrip().startswith(("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")):
+        text_only = shown.startswith('="') and set(shown[2:-1]) <= set("0123456789+-(). eE")
+        number_only = (
+            shown[0] == "-" and shown[1:].replace(".", "", 1).replace(",", "", 1).isdigit()
+        )
+        assert text_only or number_only
+    assert not shown.startswith(("\t", "\r", "\n"))
+    assert unshielded(shown) == cell
+
+
+@pytest.mark.parametrize(
+    ("cell", "shown"),
+    [
+        ("=1+1", "'=1+1"),
+        ('=HYPERLINK("http://evil")', '\'=HYPERLINK("http://evil")'),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("-2+3", "'-2+3"),
+        ("+cmd|' /C calc'!A0", "'+cmd|' /C calc'!A0"),
+        ("\t=1", "'\t=1"),
+        (" =1", "' =1"),
+        ("'=1", "''=1"),
+        ("\uff1d1", "'\uff1d1"),
+        ("+85251234567", '="+85251234567"'),
+        ("+852 5123 4567", '="+852 5123 4567"'),
+        ("0701234567", '="0701234567"'),
+        ("18888888888", '="18888888888"'),
+        ("1E5", '="1E5"'),
+        ('="0701"', '\'="0701"'),
+        ("51234567", "51234567"),
+        ("-12.5", "-12.5"),
+        ("0.5", "0.5"),
+        ("0", "0"),
+        ("'Ada", "'Ada"),
+        ("2024-11-04", "2024-11-04"),
+        ("", ""),
+    ],
+)
+def test_cells_are_shown_so(cell: str, shown: str) -> None:
+    assert shielded(cell) == shown
+    assert unshielded(shown) == cell
+
+
+def test_columns_stay_in_order_and_ours_follow() -> None:
+    content = written(["name", "phone"], [["Ada", "+85251234567"]])
+
+    assert content.startswith(b"\xef\xbb\xbf")
+    assert b"\r\n" in content
+    assert cells_of(content) == [
+        ["name", "phone", *OURS],
+        ["Ada", '="+85251234567"', "sent", "", "done"],
+    ]
+
+
+def test_short_rows_are_filled_and_what_is_too_much_follows_ours() -> None:
+    content = written(["phone", "name"], [["1"], ["1", "Ada", "Ltd"]])
+
+    assert cells_of(content)[1:] == [
+        ["1", "", "sent", "", "done"],
+        ["1", "Ada", "sent", "", "done", "Ltd"],
+    ]
+
+
+def test_results_of_a_results_file_replace_the_old_ones() -> None:
+    content = written(["phone", *OURS], [["1", "dead", "X", "old"], ["2", "dead", "X", "old", "y"]])
+
+    assert cells_of(content) == [
+        ["phone", *OURS],
+        ["1", "sent", "", "done"],
+        ["2", "sent", "", "done", "y"],
+    ]
+
+
+def test_a_customers_own_column_of_the_same_name_stays() -> None:
+    content = written(["status", "phone"], [["gold", "1"]])
+
+    assert cells_of(content) == [["status", "phone", *OURS], ["gold", "1", "sent", "", "done"]]
+
+
+def test_cells_that_do_not_fit_our_columns_are_a_mistake() -> None:
+    writer = SheetWriter(io.StringIO(), ["phone"], OURS)
+
+    with pytest.raises(ValueError, match="2 cells for 3 columns"):
+        writer.write(["1"], ("sent", ""))
+
+
+def test_a_file_appears_whole_and_for_its_owner_only(tmp_path: Path) -> None:
+    path = tmp_path / "results.csv"
+
+    with written_file(path) as stream:
+        SheetWriter(stream, ["phone"], ()).write(["51234567"], ())
+        assert not path.exists()
+
+    assert path.read_bytes() == b"\xef\xbb\xbfphone\r\n51234567\r\n"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_fails_half_way_leaves_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "results.csv"
+    path.write_text("old")
+
+    with pytest.raises(KeyError), written_file(path) as stream:  # noqa: PT012
+        stream.write("half")
+        raise KeyError
+
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["absent/results.csv", ".", "x" * 300])
+def test_a_file_that_cannot_be_written_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    with pytest.raises(SheetError) as caught, written_file(tmp_path / name) as stream:
+        stream.write("x")
+
+    assert caught.value.code == "not_writable"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_device_is_written_to_and_not_replaced() -> None:
+    with written_file("/dev/null") as stream:
+        stream.write("x")
+
+    assert Path("/dev/null").is_char_device()
+
+
+def test_standard_output_gets_the_same_bytes_and_stays_open() -> None:
+    stdout = io.BytesIO()
+
+    with written_file("-", stdout=stdout) as stream:
+        SheetWriter(stream, ["phone"], ()).write(["1"], ())
+
+    assert stdout.getvalue() == b"\xef\xbb\xbfphone\r\n1\r\n"
+    with pytest.raises(SheetError), written_file("-"):
+        pass
