@@ -1,18 +1,16 @@
-"""`sendcode worker`, `flower` and `sandbox`: this process becomes that program.
-
-They are started, not imported: a producer knows neither the worker nor the sandbox from inside.
-"""
+"""`sendcode worker`, `flower` and `sandbox`: this process becomes that program."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from ipaddress import ip_address
 from typing import Annotated, NoReturn
 
 import typer
 
+from producer import programs
 from producer.cli.console import MisusedError, say
 
 LOOPBACK = "127.0.0.1"
@@ -42,12 +40,8 @@ def worker(
     from config.settings import load_settings
 
     load_settings().credentials()
-    options = ["--hostname", f"{_plain_name(name)}@%h"]
-    if concurrency is not None:
-        options += ["--concurrency", str(concurrency)]
-    if queues is not None:
-        options += ["--queues", _known_queues(queues)]
-    become("celery", ["-A", "worker", "worker", *options], os.environ)
+    consumed = _known_queues(queues) if queues is not None else ()
+    become(programs.worker(_plain_name(name), concurrency, consumed), os.environ)
 
 
 def flower(
@@ -68,7 +62,6 @@ def flower(
     settings = load_settings()
     secret = settings.sendcode_flower_password
     password = None if secret is None or no_auth else secret.get_secret_value()
-    environment = flower_environment(os.environ, settings.sendcode_flower_user, password)
     if no_auth and not _is_loopback(address):
         raise MisusedError(
             f"--no-auth is for a loopback address, not for {address}: set a password"
@@ -78,10 +71,13 @@ def flower(
             "SENDCODE_FLOWER_PASSWORD is not set: set it, or SENDCODE_FLOWER_PASSWORD_FILE; "
             "on a loopback address --no-auth does without"
         )
-    login = f"login {settings.sendcode_flower_user}" if password else "no login"
-    say(f"Flower on http://{address}:{port} ({login})")
-    options = [f"--address={address}", f"--port={port}"]
-    become("celery", ["-A", "worker", "flower", *options], environment)
+    user = settings.sendcode_flower_user
+    try:
+        environment = programs.flower_environment(os.environ, user, password)
+    except programs.UnfitLoginError as exc:
+        raise MisusedError(str(exc)) from exc
+    say(f"Flower on http://{address}:{port} ({f'login {user}' if password else 'no login'})")
+    become(programs.flower(address, port), environment)
 
 
 def sandbox(context: typer.Context) -> None:
@@ -89,52 +85,17 @@ def sandbox(context: typer.Context) -> None:
 
     All options are its own: sendcode sandbox --help.
     """
-    become("sandbox", context.args, os.environ)
+    become(programs.sandbox(*context.args), os.environ)
 
 
-def flower_environment(
-    environment: Mapping[str, str], user: str, password: str | None
-) -> dict[str, str]:
-    """Give Flower's environment: its login in it, which no process list shows; no credentials.
-
-    Raises:
-        MisusedError: Flower cannot take this user or password.
-    """
-    changed = {
-        name: value for name, value in environment.items() if not name.startswith("TENCENTCLOUD_")
-    }
-    changed.setdefault("FLOWER_READ_ONLY", "true")
-    changed.setdefault(
-        "FLOWER_TASKS_COLUMNS", "uuid,state,result,exception,received,started,runtime,worker"
-    )
-    changed.pop("FLOWER_BASIC_AUTH", None)
-    if password is None:
-        return changed
-    for variable, value, unfit in (
-        ("SENDCODE_FLOWER_USER", user, ",:"),
-        ("SENDCODE_FLOWER_PASSWORD", password, ","),
-    ):
-        if not (value.isascii() and value.isprintable()) or set(value) & set(unfit):
-            signs = " and ".join(unfit)
-            raise MisusedError(
-                f"{variable}: Flower takes ASCII letters, digits and signs, but not {signs}"
-            )
-    changed["FLOWER_BASIC_AUTH"] = f"{user}:{password}"
-    return changed
-
-
-def become(module: str, arguments: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
-    """Replace this process by `python -m module`: its signals and exit code are its own.
-
-    `-P`: a file that happens to be called config.py in the current folder is not ours.
-    """
+def become(command: list[str], environment: Mapping[str, str]) -> NoReturn:
+    """Replace this process by the command: its signals and its exit code are its own."""
     sys.stdout.flush()
     sys.stderr.flush()
-    command = [sys.executable, "-P", "-m", module, *arguments]
-    os.execve(sys.executable, command, dict(environment))  # noqa: S606 (no shell is wanted)
+    os.execve(command[0], command, dict(environment))  # noqa: S606 (no shell is wanted)
 
 
-def _known_queues(text: str) -> str:
+def _known_queues(text: str) -> list[str]:
     from config.names import QUEUES
 
     names = [name.strip() for name in text.split(",") if name.strip()]
@@ -142,7 +103,7 @@ def _known_queues(text: str) -> str:
     if strange or not names:
         known = ",".join(QUEUES)
         raise MisusedError(f"--queues: {', '.join(strange) or 'none'}: must be among {known}")
-    return ",".join(dict.fromkeys(names))
+    return list(dict.fromkeys(names))
 
 
 def _plain_name(name: str) -> str:
