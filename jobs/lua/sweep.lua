@@ -3,44 +3,61 @@
 -- sweep at any time: what one took is not due for the next.
 -- ARGV: limit (jobs looked at per lane), depth (batch jobs published or leased at most), grace_ms
 --   (a message younger than that is not missed), retention_ms, canary_ms
--- Reply: lane, id, lane, id …
+-- Reply: {lane whose queue to use, id, lane, id, …}, {ids that go in front of their queue}
 -- Twice: the second finds nothing new; what the first took is missed after grace_ms at the latest.
 local limit, depth, grace = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local retention_ms, canary_ms = tonumber(ARGV[4]), tonumber(ARGV[5])
 local now = now_ms()
-local found = {}
+local found, urgent = {}, {}
+
+-- When nobody swept for a while, Redis was away or no worker was up. Whoever still has a job in work
+-- gets a moment to renew its lease, or to record an outcome that it could not record.
+local sweeps = redis.call('HMGET', K.sweeps, 'at', 'patient_until')
+local patient_until = tonumber(sweeps[2]) or 0
+if sweeps[1] and now - tonumber(sweeps[1]) > grace then patient_until = now + grace end
+redis.call('HSET', K.sweeps, 'at', int(now), 'patient_until', int(patient_until))
 
 -- A halted account lets one job try from time to time; a person's halt lets none.
 local account = redis.call('HMGET', K.account, 'state', 'by', 'canary_due')
 local halted = account[1] == 'halted'
 local budget = math.huge
 if halted then
-  if account[2] == 'person' or now < tonumber(account[3] or 0) then return found end
+  if account[2] == 'person' or now < tonumber(account[3] or 0) then return {found, urgent} end
   budget = 1
 end
 
-local function publish(id, batch, lane, from)
+-- A job that was in work already goes in front of all others: if it is in doubt, its proof has a time
+-- limit, which a long queue would outlast.
+local function publish(id, batch, lane, from, is_urgent)
   put_down(id, lane)
   redis.call('HDEL', K.job(id), 'lease')
   redis.call('HSET', K.job(id), 'published', int(now))
   move(id, batch, from, 'queued')
   if lane == 'batch' then redis.call('SADD', K.held, id) end
   look_again(id, lane, now + grace)
-  found[#found + 1] = lane
+  found[#found + 1] = is_urgent and 'event' or lane
   found[#found + 1] = id
+  if is_urgent then
+    redis.call('HSET', K.job(id), 'urgent', 1)
+    urgent[#urgent + 1] = id
+  else
+    redis.call('HDEL', K.job(id), 'urgent')
+  end
   budget = budget - 1
   if halted then
     redis.call('HSET', K.account, 'canary', id, 'canary_due', int(now + canary_ms))
   end
 end
 
--- A message is gone if its queue is empty, or if a younger one was claimed some time ago.
-local function message_is_gone(lane, published)
+-- A message is gone if its queue is empty, or if a younger one was claimed some time ago; one that
+-- was put in front, if any that stood behind it was.
+local function message_is_gone(lane, published, is_urgent)
+  if is_urgent then lane = 'event' end
   if redis.call('LLEN', lane == 'event' and K.event_queue or K.batch_queue) == 0 then
     return true
   end
-  local mark = tonumber(redis.call('HGET', K.watermark, lane) or 0)
-  return published + grace < mark
+  local mark = redis.call('HGET', K.watermark, is_urgent and 'event claimed' or lane)
+  return published + grace < tonumber(mark or 0)
 end
 
 -- Jobs of a lane whose time has come; at most `space` of them are published.
@@ -48,7 +65,8 @@ local function look_after(key, lane, space)
   local due = redis.call('ZRANGEBYSCORE', key, '-inf', int(now), 'LIMIT', 0, limit)
   for _, id in ipairs(due) do
     if space <= 0 or budget <= 0 then return end
-    local j = redis.call('HMGET', K.job(id), 'state', 'batch', 'doubt', 'published', 'not_after')
+    local j = redis.call('HMGET', K.job(id), 'state', 'batch', 'doubt', 'published', 'not_after',
+      'urgent')
     local state, batch, doubt = j[1], j[2], j[3]
     local steering = batch and not doubt and redis.call('HGET', K.batch(batch), 'state')
     if not state or FINAL[state] then
@@ -60,21 +78,29 @@ local function look_after(key, lane, space)
     elseif steering == 'paused' then
       park(id, batch, lane, state, now)
       redis.call('ZREM', K.due('aside'), id)
-    elseif state == 'queued' and not halted and not message_is_gone(lane, tonumber(j[4])) then
+    elseif state == 'queued' and not halted
+        and not message_is_gone(lane, tonumber(j[4]), j[6]) then
       look_again(id, lane, now + grace)
+    elseif (state == 'leased' or state == 'sending') and now < patient_until then
+      look_again(id, lane, patient_until)
     else
       space = space - 1
-      publish(id, batch, lane, state)
+      publish(id, batch, lane, state,
+        doubt or state ~= 'parked' and (state ~= 'queued' or lane == 'event'))
     end
   end
 end
 
--- The next row of a batch as a job; nil if it has none now. Rejected rows are passed over.
+-- Rows that cost no request are bounded apart: rejected ones to pass over, expired ones to end.
+local PASSED, ENDED = 10000, 200 -- 6 ms, 20 ms
+
+-- The next row of a batch as a job; nil if it has none now, or enough rejected ones were passed over.
 local function next_row(batch)
   local cursor = tonumber(redis.call('HGET', K.batch(batch), 'cursor') or 0)
-  local rows = redis.call('LRANGE', K.rows(batch), cursor, cursor)
-  if #rows == 0 then return nil end
-  while #rows > 0 do
+  local ahead = 0
+  while PASSED > 0 do
+    local rows = redis.call('LRANGE', K.rows(batch), cursor, cursor + ahead)
+    if #rows == 0 then return nil end
     for _, row in ipairs(rows) do
       cursor = cursor + 1
       local cc, num = string.match(row, '^(%d+)\t(%d+)\t')
@@ -84,33 +110,38 @@ local function next_row(batch)
       end
     end
     redis.call('HSET', K.batch(batch), 'cursor', cursor)
-    rows = redis.call('LRANGE', K.rows(batch), cursor, cursor + 99)
+    PASSED, ahead = PASSED - #rows, 999
   end
-  return nil
+  return nil, nil, nil, true
 end
 
 local function feed_one(batch)
   local b = redis.call('HMGET', K.batch(batch), 'state', 'max_rate', 'next_at', 'expires_at',
     'imported')
   local state, max_rate = b[1], tonumber(b[2])
+  local expired = b[4] and tonumber(b[4]) <= now
   if state ~= 'running' then return 'leave' end
-  if max_rate and tonumber(b[3] or 0) > now then return 'wait' end
-  local row, cc, num = next_row(batch)
+  if max_rate and not expired and tonumber(b[3] or 0) > now then return 'wait' end
+  local row, cc, num, more = next_row(batch)
   if not row then
-    if b[5] ~= '1' then return 'wait' end
+    if more or b[5] ~= '1' then return 'wait' end
     end_batch_if_done(batch, retention_ms, now)
     return 'leave'
-  end
-  if max_rate then
-    -- at most a second of unused pace is made up for
-    redis.call('HSET', K.batch(batch), 'next_at',
-      int(math.max(tonumber(b[3] or 0), now - 1000) + 1000 / max_rate))
   end
   local id = batch .. '-' .. row
   redis.call('HINCRBY', K.batch(batch), 'fed', 1)
   redis.call('HSET', K.job(id), 'cc', cc, 'num', num, 'lane', 'batch', 'batch', batch,
     'created', int(now), 'attempts', 0, 'tries', 0)
   if b[4] then redis.call('HSET', K.job(id), 'not_after', b[4]) end
+  if expired then
+    finalize(id, batch, 'batch', nil, 'expired', retention_ms, now)
+    return 'ended'
+  end
+  if max_rate then
+    -- at most a second of unused pace is made up for
+    redis.call('HSET', K.batch(batch), 'next_at',
+      int(math.max(tonumber(b[3] or 0), now - 1000) + 1000 / max_rate))
+  end
   redis.call('SADD', K.open(batch), id)
   publish(id, batch, 'batch', nil)
   return 'fed'
@@ -125,7 +156,7 @@ end
 local function feed()
   local space = math.min(room(), budget)
   local idle = 0
-  while space > 0 and idle < redis.call('LLEN', K.running) do
+  while space > 0 and ENDED > 0 and idle < redis.call('LLEN', K.running) do
     local batch = redis.call('LINDEX', K.running, 0)
     local did = feed_one(batch)
     if did == 'leave' then
@@ -134,6 +165,8 @@ local function feed()
       redis.call('LMOVE', K.running, K.running, 'LEFT', 'RIGHT')
       if did == 'fed' then
         space, idle = space - 1, 0
+      elseif did == 'ended' then
+        ENDED, idle = ENDED - 1, 0
       else
         idle = idle + 1
       end
@@ -145,4 +178,4 @@ look_after(K.due('event'), 'event', math.huge)
 look_after(K.due('batch'), 'batch', math.huge)
 look_after(K.due('aside'), 'batch', room())
 feed()
-return found
+return {found, urgent}
