@@ -13,7 +13,9 @@ from config.names import BATCH_QUEUE, DEAD_LETTER_QUEUE, EVENT_QUEUE
 
 _PLAIN = {
     "held": "held",  # set: batch jobs that are published or leased; bounds the feed
-    "watermark": "watermark",  # hash: lane -> publish time of the youngest claimed message, ms
+    # hash: lane -> publish time of the youngest claimed message, ms; `event claimed`: when that was
+    "watermark": "watermark",
+    "sweeps": "sweeps",  # hash: when the last one was, and until when expired leases are left alone
     "batches": "batches",  # sorted set: batch id by creation time, ms
     "running": "running",  # list: batches with rows to feed, the next in turn at its head
     "dead_codes": "dead:codes",  # hash: code -> dead letters with it

@@ -7,7 +7,7 @@ a caller that cannot reach the ledger must not send.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -49,9 +49,14 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """What an attempt may be; `wait` means not yet, `unknown` and `lost` mean no more."""
+    """What an attempt may be, if any; `unknown` and `lost` mean that it must not be made.
 
-    kind: Literal["first", "probe", "resend", "wait", "unknown", "lost"]
+    `wait`: not yet, another job has the number. `probe`: both success and a refusal for the
+    number's interval prove something. `late`: only such a refusal does. `resend`: nothing does,
+    it is sent all the same, once.
+    """
+
+    kind: Literal["first", "probe", "late", "resend", "wait", "unknown", "lost"]
     wait_ms: int = 0
 
 
@@ -91,6 +96,17 @@ class Pause:
     message: str = ""
     reason: Literal["", "interval", "too often"] = ""
     """`interval`: its number is closed to every job; `too often`: one of the long waits."""
+
+
+class Due(list[tuple[Lane, str]]):
+    """Jobs to be published now, each with the lane whose queue to use.
+
+    `urgent`: those of them that were in work already and go in front.
+    """
+
+    def __init__(self, jobs: Iterable[tuple[Lane, str]], urgent: Iterable[str] = ()) -> None:
+        super().__init__(jobs)
+        self.urgent = frozenset(urgent)
 
 
 class Ledger:
@@ -140,11 +156,19 @@ class Ledger:
             return Claim(verdict, record, is_canary=reply[-1] == "canary")
         return Claim(verdict, due_in_ms=reply[1] if verdict == "parked" else None)
 
-    def begin(self, job_id: str, token: str, number: int, margin_ms: int, tried: Tried) -> Begun:
+    def begin(
+        self,
+        job_id: str,
+        token: str,
+        number: int,
+        margin_ms: int,
+        tried: Tried,
+        slot_ms: int = 0,
+    ) -> Begun:
         """Journal the job's HTTP call `number` (1, 2 …) before it is made.
 
         `margin_ms` is the longest time from now until its request has arrived at the API; `tried`
-        is what the call before left.
+        is what the call before left; before `slot_ms` (Redis' clock) the request does not leave.
         """
         reply = self._begin(
             args=[
@@ -159,6 +183,7 @@ class Ledger:
                 tried.last,
                 tried.story,
                 tried.arrived,
+                slot_ms,
             ]
         )
         return Begun(reply[0], reply[1] if reply[0] == "wait" else 0)
@@ -206,12 +231,13 @@ class Ledger:
         lost: list[str] = self._renew(args=[self._lease_ms, *flat])
         return lost
 
-    def sweep(self) -> list[tuple[Lane, str]]:
+    def sweep(self) -> Due:
         """Give the jobs that must be published now; they are marked as published."""
-        flat = self._sweep(
+        flat, urgent = self._sweep(
             args=[SWEEP_LIMIT, self._depth, self._grace_ms, self._retention_ms, self._canary_ms]
         )
-        return [(Lane(lane), job_id) for lane, job_id in zip(flat[::2], flat[1::2], strict=True)]
+        lanes = (Lane(lane) for lane in flat[::2])
+        return Due(zip(lanes, flat[1::2], strict=True), urgent)
 
     @property
     def _grace_ms(self) -> int:

@@ -5,7 +5,7 @@ A message carries the job's id and nothing else, as its argument and as its task
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 import redis
 from celery import Celery
@@ -14,6 +14,8 @@ from kombu.exceptions import OperationalError
 from config.names import BATCH_QUEUE, EVENT_QUEUE, SEND_CODE_TASK
 from jobs.job import Lane
 
+URGENT = "urgent"
+"""A header of a message that a worker's transport puts in front of its queue."""
 _QUEUE = {Lane.EVENT: EVENT_QUEUE, Lane.BATCH: BATCH_QUEUE}
 
 
@@ -27,8 +29,10 @@ class Publisher:
     def __init__(self, app: Celery) -> None:
         self._app = app
 
-    def publish(self, jobs: Iterable[tuple[Lane, str]]) -> None:
+    def publish(self, jobs: Iterable[tuple[Lane, str]], urgent: Container[str] = ()) -> None:
         """Send a message for each job, in one connection.
+
+        Those of `urgent` go in front of their queue, if this is a worker's app.
 
         Raises:
             NotPublishedError: some or all messages were perhaps not sent. Nothing is lost: a
@@ -37,11 +41,11 @@ class Publisher:
         try:
             with self._app.producer_or_acquire() as producer:
                 for lane, job_id in jobs:
-                    self._send(producer, _QUEUE[lane], job_id)
+                    self._send(producer, _QUEUE[lane], job_id, is_urgent=job_id in urgent)
         except (OperationalError, redis.RedisError, OSError) as exc:
             raise NotPublishedError(type(exc).__name__) from exc
 
-    def _send(self, producer: object, queue: str, job_id: str) -> None:
+    def _send(self, producer: object, queue: str, job_id: str, *, is_urgent: bool) -> None:
         """Do what `Celery.send_task` does, but without listening for the result.
 
         On the Redis result backend `send_task` subscribes to each task's result and unsubscribes
@@ -56,4 +60,6 @@ class Publisher:
             kwargs={},
             create_sent_event=self._app.conf.task_send_sent_event,
         )
+        if is_urgent:
+            message.headers[URGENT] = True
         amqp.send_task_message(producer, SEND_CODE_TASK, message, queue=queue, retry=False)

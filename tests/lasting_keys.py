@@ -49,6 +49,7 @@ LASTING: tuple[tuple[str, str, Excuse], ...] = (
     ("*:batches", "an index, cleaned when it is read", _always),
     ("*:running", "batches with rows to feed, a list that empties itself", _always),
     ("*:watermark", "one hash of two fields", _always),
+    ("*:sweeps", "one hash of two fields", _always),
     ("*:totals", "one hash of few fields", _always),
     ("*:dead:codes", "one hash, one field for each code", _always),
     ("*:account", "one hash of few fields", _always),

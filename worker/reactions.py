@@ -22,7 +22,7 @@ from worker.verdict import Kind, Verdict
 
 log = logging.getLogger("sendcode.sender")
 
-AttemptKind = Literal["first", "probe", "resend"]
+AttemptKind = Literal["first", "probe", "late", "resend"]
 
 MOST_THROTTLED = 20
 """Refusals by the account's limit in a row, after which a job steps aside for a while."""
@@ -92,11 +92,11 @@ class Reactions:
         return self._end(a, State.SENT, "closed")
 
     def _too_early(self, a: Answered) -> Ended | NotNow:
-        if a.kind == "probe":
-            # the proof: the attempt in doubt had been accepted
+        if a.kind in {"probe", "late"}:
+            # the proof: an attempt in doubt had been accepted
             return self._end(a, State.SENT_INFERRED, "closed")
         if a.work.attempts >= self._policy.max_attempts:
-            return self._end(a, State.DEAD, "closed")
+            return self._end(a, State.DEAD if a.kind == "first" else State.UNKNOWN, "closed")
         pause = a.pause(self._policy.interval_s, "interval")
         return self._recorder.park(a.work, pause, a.unsent())
 
@@ -188,6 +188,6 @@ class Reactions:
 
     def _end_unsent(self, a: Answered) -> Ended | NotNow:
         """End a job whose last try sent nothing; an earlier one may still be in doubt."""
-        if a.kind == "probe":
-            return self._end(a, State.UNKNOWN, "keep")
-        return self._end(a, State.DEAD)
+        if a.kind == "first":
+            return self._end(a, State.DEAD)
+        return self._end(a, State.UNKNOWN, "keep")

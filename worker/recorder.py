@@ -52,6 +52,11 @@ class Work:
     def job_id(self) -> str:
         return self.record.job_id
 
+    @property
+    def is_in_doubt(self) -> bool:
+        """An earlier try was perhaps accepted. Only a proof ends that, or the job."""
+        return self.record.in_doubt or self.tried.last.startswith("keep")
+
 
 class Recorder:
     """Ends and parks jobs in the ledger, surely."""

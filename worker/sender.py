@@ -14,7 +14,7 @@ import redis
 
 from config.logging import fields
 from config.settings import PROBE_SLACK_S
-from jobs.job import StoryEntry
+from jobs.job import Lane, StoryEntry
 from jobs.ledger import Ledger, Pause, Tried
 from worker.api import Answer, SendVerifyCodeClient
 from worker.deadline import now_s
@@ -82,7 +82,8 @@ class Sender:
         return result
 
     def _attempt(self, work: Work) -> Ended | NotNow | Again:
-        slot = self._limiter.take(work.record.lane)
+        # a proof has a time limit, and a batch job may stand behind any number of events
+        slot = self._limiter.take(Lane.EVENT if work.is_in_doubt else work.record.lane)
         # a worker that is frozen from here on must not send when it wakes up late
         not_after = now_s() + slot.opens - time.monotonic() + self._client.timeout_s
         kind = self._begin(work, slot)
@@ -102,17 +103,22 @@ class Sender:
         # until the request has arrived, at most: slot, writing, travelling (see docs/decisions)
         margin_s = slot.opens - time.monotonic() + 2 * self._client.timeout_s + PROBE_SLACK_S
         begun = self._ledger.begin(
-            work.job_id, work.token, work.tries + 1, round(margin_s * 1000), work.tried
+            work.job_id,
+            work.token,
+            work.tries + 1,
+            round(margin_s * 1000),
+            work.tried,
+            slot.at_us // 1000,
         )
         work.tried = Tried()
         match begun.kind:
             case "lost":
                 return NotNow("lease lost")
+            case "wait":
+                return self._recorder.park(work, Pause(begun.wait_ms), "")
             case "unknown":
                 record = self._ledger.job(work.job_id)
                 return self._recorder.report(work, record) if record else NotNow("absent")
-            case "wait":
-                return self._recorder.park(work, Pause(begun.wait_ms), "")
             case kind:
                 work.tries += 1
                 work.attempts += 1

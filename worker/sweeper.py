@@ -30,7 +30,7 @@ def sweep(ledger: Ledger, publisher: Publisher) -> int:
     """
     due = ledger.sweep()
     if due:
-        publisher.publish(due)
+        publisher.publish(due, due.urgent)
     return len(due)
 
 

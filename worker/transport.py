@@ -16,6 +16,7 @@ from kombu.transport import redis as kombu_redis
 from redis.exceptions import OutOfMemoryError
 
 from config.names import QUEUES
+from jobs.publish import URGENT
 from worker.quarantine import NotAJobError, job_id_of, message_of, put_aside
 
 _UNREADABLE = (
@@ -55,6 +56,13 @@ class Channel(kombu_redis.Channel):
     def basic_reject(self, delivery_tag: str, requeue: bool = False) -> None:
         if not self.closed:
             super().basic_reject(delivery_tag, requeue)  # type: ignore[no-untyped-call]
+
+    def _put(self, queue: str, message: Any, **options: Any) -> None:
+        if not message["headers"].get(URGENT):
+            super()._put(queue, message, **options)  # type: ignore[no-untyped-call]
+            return
+        with self.conn_or_acquire() as client:
+            client.rpush(queue, json.dumps(message))
 
     def put_aside(self, queue: str, reason: str, content: str) -> None:
         key = self.connection.client.transport_options[QUARANTINE_OPTION]

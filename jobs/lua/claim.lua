@@ -8,7 +8,7 @@ local id, token = ARGV[1], ARGV[2]
 local lease_ms, retention_ms = tonumber(ARGV[3]), tonumber(ARGV[4])
 local now = now_ms()
 local j = redis.call('HMGET', K.job(id), 'state', 'cc', 'num', 'lane', 'batch', 'lease', 'doubt',
-  'not_after', 'published')
+  'not_after', 'published', 'urgent')
 local state, cc, num, lane, batch = j[1], j[2], j[3], j[4], j[5]
 local doubt, not_after, published = j[7], tonumber(j[8]), j[9]
 if not state then return {'absent'} end
@@ -23,10 +23,12 @@ if state ~= 'queued' then
   end
 end
 
--- This message was the youngest claimed so far: an older one still unclaimed was lost.
-if state == 'queued' and published then
+-- This message was the youngest claimed so far: an older one still unclaimed was lost. One that was
+-- put in front of its queue says nothing about the others.
+if state == 'queued' and published and not j[10] then
   local mark = tonumber(redis.call('HGET', K.watermark, lane) or 0)
   if tonumber(published) > mark then redis.call('HSET', K.watermark, lane, published) end
+  if lane == 'event' then redis.call('HSET', K.watermark, 'event claimed', int(now)) end
 end
 
 -- A job in doubt is past steering: its probe is what finds out whether the code went out.

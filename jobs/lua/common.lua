@@ -2,7 +2,9 @@
 -- A lane is "event" or "batch". A job's hash:
 --   state, cc, num, lane, batch?, created, published, lease?, attempts, tries, doubt?, dup?,
 --   not_after?, code, message, request_id, finished, waits, by, kind, story:<n>
---   doubt: when the first attempt began whose fate is open; absent when there is none
+--   doubt: when the first attempt whose fate is open left at the earliest; absent if there is none
+--   asked: when the last of them arrived at the latest; doubt_before, asked_before: both as they
+--     were before the resend
 --   tries: calls made; attempts: those of them that count; by: the lease that ended the job
 
 local FINAL = {sent = 1, sent_inferred = 1, dead = 1, unknown = 1, cancelled = 1, expired = 1}
@@ -156,6 +158,30 @@ local function note_arrival(arrived)
   redis.call('HSET', K.pace, 'rtt_min_us', int(shortest), 'caution_us', int(caution),
     'heard', int(heard + 1))
   redis.call('HSET', K.ring, index, slot .. ':' .. int(tonumber(sent_us) + excess))
+end
+
+-- Another try may send twice, if an earlier one was accepted and its interval is over.
+local function flag_duplicate(id)
+  redis.call('HSET', K.job(id), 'dup', 1)
+  redis.call('HINCRBY', K.totals, 'possible_duplicate', 1)
+end
+
+local function unflag_duplicate(id)
+  if redis.call('HDEL', K.job(id), 'dup') == 1 then
+    redis.call('HINCRBY', K.totals, 'possible_duplicate', -1)
+  end
+end
+
+-- The last try certainly sent nothing: all is as it was before it. Gives doubt, asked and dup.
+local function clear_doubt(id)
+  local j = redis.call('HMGET', K.job(id), 'kind', 'doubt_before', 'asked_before')
+  if j[1] ~= 'late' and j[1] ~= 'resend' then
+    redis.call('HDEL', K.job(id), 'doubt', 'asked')
+    return nil
+  end
+  redis.call('HSET', K.job(id), 'doubt', j[2], 'asked', j[3], 'kind', '')
+  unflag_duplicate(id)
+  return tonumber(j[2]), tonumber(j[3]), nil
 end
 
 local function tell_story(id, story)

@@ -16,10 +16,7 @@ tell_story(id, ARGV[8])
 note_arrival(ARGV[9])
 if string.find(last, 'unspend') then redis.call('HINCRBY', K.job(id), 'attempts', -1) end
 local doubt = j[7]
-if string.find(last, 'clear') then
-  redis.call('HDEL', K.job(id), 'doubt')
-  doubt = nil
-end
+if string.find(last, 'clear') then doubt = clear_doubt(id) end
 redis.call('HSET', K.job(id), 'by', token, 'code', ARGV[5], 'message', ARGV[6])
 if ARGV[10] == '1' then redis.call('HINCRBY', K.job(id), 'waits', 1) end
 if ARGV[7] == 'closed' then

@@ -7,7 +7,10 @@ for i = 2, #ARGV, 2 do
   local j = redis.call('HMGET', K.job(id), 'lease', 'lane', 'cc', 'num', 'doubt')
   if j[1] == token then
     look_again(id, j[2], now + lease_ms)
-    if not j[5] then close_number(j[3], j[4], id, now, now + lease_ms) end
+    local holder = redis.call('HGET', number_key(j[3], j[4]), 'job')
+    if not j[5] and (not holder or holder == id) then
+      close_number(j[3], j[4], id, now, now + lease_ms)
+    end
   else
     lost[#lost + 1] = id
   end
