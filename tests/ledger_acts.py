@@ -81,6 +81,11 @@ class Acts:
             self.redis.lpush(_QUEUE[lane], job_id)
         return [job_id for _, job_id in found]
 
+    def published(self) -> list[str]:
+        """The messages that no worker has taken yet, as jobs' ids."""
+        found: Any = [self.redis.lrange(queue, 0, -1) for queue in _QUEUE.values()]
+        return [job_id for ids in found for job_id in ids]
+
     def lose_messages(self) -> None:
         """Empty the broker's queues."""
         self.redis.delete(EVENT_QUEUE, BATCH_QUEUE)

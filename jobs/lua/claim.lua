@@ -27,7 +27,9 @@ end
 -- put in front of its queue says nothing about the others.
 if state == 'queued' and published and not j[10] then
   local mark = tonumber(redis.call('HGET', K.watermark, lane) or 0)
-  if tonumber(published) > mark then redis.call('HSET', K.watermark, lane, published) end
+  if tonumber(published) > mark or mark > now then
+    redis.call('HSET', K.watermark, lane, published) -- or the clock was set back
+  end
   if lane == 'event' then redis.call('HSET', K.watermark, 'event claimed', int(now)) end
 end
 

@@ -184,8 +184,11 @@ local function clear_doubt(id)
   return tonumber(j[2]), tonumber(j[3]), nil
 end
 
+-- A job's story keeps its beginning and its end: one that is throttled for days must not grow.
 local function tell_story(id, story)
   if story == '' then return end
+  local FIRST, LAST = 20, 80
   local n = redis.call('HINCRBY', K.job(id), 'told', 1)
   redis.call('HSET', K.job(id), 'story:' .. n, story)
+  if n - LAST > FIRST then redis.call('HDEL', K.job(id), 'story:' .. n - LAST) end
 end

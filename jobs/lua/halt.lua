@@ -2,19 +2,21 @@
 -- one job tries again from time to time (see sweep); a person's halt lets none.
 -- ARGV: "halt", by ("api" | "person"), code, message, canary_ms | "resume", by
 --   an API's success resumes only what the API halted
--- Reply: {state before, state now}
+-- Reply: 1 if this call did something, 0 if it was so already or may not be
 local before = redis.call('HMGET', K.account, 'state', 'by')
 local state = before[1] or 'running'
 local now = now_ms()
 if ARGV[1] == 'halt' then
   if state == 'halted' and (ARGV[2] == 'api' or before[2] == 'person') then
-    return {state, state}
+    return 0
   end
   redis.call('DEL', K.account)
   redis.call('HSET', K.account, 'state', 'halted', 'by', ARGV[2], 'code', ARGV[3],
     'message', ARGV[4], 'since', int(now), 'canary_due', int(now + tonumber(ARGV[5])))
-  return {state, 'halted'}
+  return 1
 end
-if state == 'halted' and ARGV[2] == 'api' and before[2] == 'person' then return {state, state} end
+if state == 'halted' and ARGV[2] == 'api' and before[2] == 'person' then
+  return 0
+end
 redis.call('DEL', K.account)
-return {state, 'running'}
+return state == 'halted' and 1 or 0

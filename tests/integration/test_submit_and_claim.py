@@ -106,7 +106,7 @@ def test_a_job_whose_lease_ran_out_is_granted_to_the_next(phase: str, acts: Acts
 
     new = acts.claimed(job_id)
 
-    assert not acts.finish(job_id, old)
+    assert not acts.finish(job_id, old, State.DEAD, "Some.Code")
     assert not acts.park(job_id, old)
     assert acts.begin(job_id, old).kind == "lost"
     assert acts.state(job_id) is State.LEASED

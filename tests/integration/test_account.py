@@ -1,0 +1,197 @@
+"""The account's halt: by the API with a canary, or by a person without; no job loses by it."""
+
+from __future__ import annotations
+
+import pytest
+from redis import Redis
+
+from jobs.account import Account
+from jobs.keys import Keys
+from jobs.outcome import State
+from tests.ledger_acts import DEFAULTS, Acts
+
+pytestmark = pytest.mark.settings(**DEFAULTS)
+
+
+def canary_is_due(redis: Redis, keys: Keys) -> None:
+    redis.hset(keys.account, "canary_due", "1")
+
+
+def test_an_account_runs_unless_it_was_halted(account: Account) -> None:
+    assert account.look().state == "running"
+    assert not account.resume("person")
+    assert not account.resume("api")
+
+
+def test_the_first_halt_by_the_api_counts_and_says_why(account: Account) -> None:
+    assert account.halt("api", "AuthFailure.TokenFailure", "expired")
+    assert not account.halt("api", "LimitExceeded", "another reason")
+
+    state = account.look()
+    assert (state.state, state.by) == ("halted", "api")
+    assert (state.code, state.message) == ("AuthFailure.TokenFailure", "expired")
+    assert state.since_ms is not None
+
+
+def test_a_person_s_halt_takes_the_place_of_the_api_s(account: Account) -> None:
+    account.halt("api", "LimitExceeded", "used up")
+
+    assert account.halt("person", "Halted", "by hand")
+    assert not account.halt("person", "Halted", "again")
+    assert not account.halt("api", "LimitExceeded", "used up")
+
+    assert account.look().by == "person"
+
+
+def test_the_api_s_success_undoes_no_person_s_halt(account: Account) -> None:
+    account.halt("person", "Halted", "by hand")
+
+    assert not account.resume("api")
+    assert account.look().state == "halted"
+    assert account.resume("person")
+    assert account.look().state == "running"
+
+
+def test_a_person_ends_the_api_s_halt(account: Account) -> None:
+    account.halt("api", "LimitExceeded", "used up")
+
+    assert account.resume("person")
+    assert account.look().state == "running"
+
+
+def test_a_halt_keeps_jobs_of_every_kind_and_a_resume_brings_all_back(
+    acts: Acts, account: Account
+) -> None:
+    event, in_work = acts.event(1), acts.event(2)
+    ids = acts.batch(3, first=10)
+    acts.sweep()
+    token = acts.claimed(in_work)
+    account.halt("person", "Halted", "by hand")
+    for job_id in (event, *ids):
+        assert acts.claim(job_id)[0].verdict == "halted"
+    acts.park(in_work, token, 0)
+    assert acts.sweep() == []
+
+    account.resume("person")
+
+    assert sorted(acts.sweep()) == sorted([event, in_work, *ids])
+    assert {acts.job(job_id).attempts for job_id in (event, in_work, *ids)} == {0}
+
+
+def test_a_job_in_doubt_stays_in_doubt_through_a_halt(acts: Acts, account: Account) -> None:
+    job_id = acts.event()
+    acts.park(job_id, acts.begun(job_id), 0, "keep")
+    acts.run_out(job_id)
+    acts.sweep()
+    account.halt("api", "LimitExceeded", "used up")
+
+    assert acts.claim(job_id)[0].verdict == "halted"
+
+    assert acts.job(job_id).in_doubt
+    account.resume("person")
+    acts.sweep()
+    assert acts.begin(job_id, acts.claimed(job_id)).kind == "probe"
+
+
+# the canary
+
+
+def test_halted_by_the_api_one_job_tries_from_time_to_time(
+    acts: Acts, account: Account, redis: Redis, keys: Keys
+) -> None:
+    ids = [acts.event(n) for n in range(3)]
+    for job_id in ids:
+        acts.run_out(job_id)
+    account.halt("api", "LimitExceeded", "used up")
+    assert acts.sweep() == []
+
+    canary_is_due(redis, keys)
+
+    (canary,) = acts.sweep()
+    assert acts.sweep() == []
+    claim, _ = acts.claim(canary)
+    assert (claim.verdict, claim.is_canary) == ("granted", True)
+    others = [job_id for job_id in ids if job_id != canary]
+    assert {acts.claim(job_id)[0].verdict for job_id in others} == {"halted"}
+
+
+def test_halted_by_a_person_not_even_one_job_tries(
+    acts: Acts, account: Account, redis: Redis, keys: Keys
+) -> None:
+    acts.run_out(acts.event())
+    acts.batch(1, first=10)
+    account.halt("person", "Halted", "by hand")
+
+    canary_is_due(redis, keys)
+
+    assert acts.sweep() == []
+
+
+@pytest.mark.parametrize("kind", ["an event", "a parked batch job", "a batch's row"])
+def test_any_job_can_be_the_canary(
+    kind: str, acts: Acts, account: Account, redis: Redis, keys: Keys
+) -> None:
+    expected = acts.event() if kind == "an event" else acts.batch(2, first=10)[0]
+    if kind == "a parked batch job":
+        first, second = acts.sweep()
+        for job_id in (first, second):
+            acts.park(job_id, acts.claimed(job_id))
+        acts.run_out(expected)
+    if kind == "an event":
+        acts.run_out(expected)
+    account.halt("api", "LimitExceeded", "used up")
+
+    canary_is_due(redis, keys)
+
+    assert acts.sweep() == [expected]
+    assert acts.claim(expected)[0].is_canary
+
+
+def test_the_next_canary_may_be_another_job(
+    acts: Acts, account: Account, redis: Redis, keys: Keys
+) -> None:
+    ids = [acts.event(n) for n in range(2)]
+    for job_id in ids:
+        acts.run_out(job_id)
+    account.halt("api", "LimitExceeded", "used up")
+    canary_is_due(redis, keys)
+    (first,) = acts.sweep()
+    token = acts.claimed(first)
+    acts.finish(first, token, State.DEAD, "Some.Code")
+
+    canary_is_due(redis, keys)
+
+    assert acts.sweep() == [job_id for job_id in ids if job_id != first]
+
+
+def test_a_canary_whose_message_was_lost_is_followed_by_another(
+    acts: Acts, account: Account, redis: Redis, keys: Keys
+) -> None:
+    job_id = acts.event()
+    acts.run_out(job_id)
+    account.halt("api", "LimitExceeded", "used up")
+    canary_is_due(redis, keys)
+    assert acts.sweep() == [job_id]
+    acts.lose_messages()
+    acts.run_out(job_id)
+
+    canary_is_due(redis, keys)
+
+    assert acts.sweep() == [job_id]
+
+
+def test_after_a_resume_the_last_canary_is_a_job_like_others(
+    acts: Acts, account: Account, redis: Redis, keys: Keys
+) -> None:
+    job_id = acts.event()
+    acts.run_out(job_id)
+    account.halt("api", "LimitExceeded", "used up")
+    canary_is_due(redis, keys)
+    acts.sweep()
+
+    account.resume("api")
+    assert not acts.claim(job_id)[0].is_canary
+    account.halt("api", "LimitExceeded", "again")
+
+    other = acts.event(1)
+    assert acts.claim(other)[0].verdict == "halted"
