@@ -17,7 +17,7 @@ from typing import Any, Literal
 import redis
 
 from config.settings import Settings
-from jobs.job import JobRecord, Lane, batch_job_id
+from jobs.job import JobRecord, Lane, batch_job_id, iso, split_job_id
 from jobs.keys import Keys
 from jobs.outcome import State
 from jobs.phone import PhoneNumber
@@ -30,6 +30,8 @@ Order = Literal["pause", "resume", "cancel"]
 
 RATE_FADES_S = 15.0
 """How quickly a batch's measured rate forgets (`note_pace` in common.lua has it in ms)."""
+SLOWEST_RATE = 0.01
+"""Jobs per second below which a batch is taken to stand still."""
 
 
 class BatchGoneError(Exception):
@@ -81,6 +83,8 @@ class Batch:
     header: tuple[str, ...]
     delimiter: str
     """Between the cells of its results, as in its file."""
+    encoding: str
+    """As which its file was read; an import is completed in the same one."""
     total: int
     accepted: int
     rejected: int
@@ -112,8 +116,38 @@ class Batch:
         return max(0, self.accepted - self.finished)
 
     @property
+    def eta_s(self) -> float | None:
+        """Seconds until it has ended at the measured rate; None where nothing moves or is known."""
+        if self.is_over:
+            return 0.0
+        if self.state != "running" or not self.imported or self.rate < SLOWEST_RATE:
+            return None
+        return self.unfinished / self.rate
+
+    @property
     def is_over(self) -> bool:
         return self.state in {"done", "cancelled"} and self.finished >= self.accepted
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give what a person or program may see; times in ISO 8601, UTC."""
+        eta_s = self.eta_s
+        return {
+            "batch_id": self.batch_id,
+            "name": self.name,
+            "state": self.phase,
+            "total": self.total,
+            "accepted": self.accepted,
+            "rejected": self.rejected,
+            "finished": self.finished,
+            "counts": self.counts,
+            "by_code": self.by_code,
+            "rate": round(self.rate, 2),
+            "eta_seconds": round(eta_s, 1) if eta_s is not None else None,
+            "max_rate": self.max_rate,
+            "created_at": iso(self.created_ms),
+            "expires_at": iso(self.expires_ms) if self.expires_ms else None,
+            "finished_at": iso(self.finished_ms) if self.finished_ms else None,
+        }
 
 
 class Batches:
@@ -135,6 +169,7 @@ class Batches:
         *,
         name: str = "",
         delimiter: str = ",",
+        encoding: str = "",
         max_rate: float | None = None,
         expires_ms: int | None = None,
     ) -> tuple[Batch, bool]:
@@ -144,6 +179,7 @@ class Batches:
             "header": json.dumps(list(header), ensure_ascii=False),
             "name": name,
             "delimiter": delimiter,
+            "encoding": encoding,
         }
         if max_rate is not None:
             values["max_rate"] = max_rate
@@ -250,16 +286,21 @@ class Batches:
             wanted = {asked: r.replaced_by for asked, r in records.items() if r.replaced_by}
         return found
 
+    def row(self, job_id: str) -> BatchRow | None:
+        """Look up the row that a batch job was made from, or will be; None for other jobs."""
+        batch_id, number = split_job_id(job_id)
+        if not number:
+            return None
+        text: Any = self.client.lindex(self._keys.rows(batch_id), number - 1)
+        return BatchRow.decode(text) if text is not None else None
+
     def waiting_job(self, job_id: str) -> JobRecord | None:
         """Look up a batch job that is only a row yet (or was cancelled as one)."""
-        batch_id, _, number = job_id.rpartition("-")
-        if not batch_id or not number.isdigit() or number.startswith("0"):
+        batch_id, number = split_job_id(job_id)
+        batch, row = self.get(batch_id), self.row(job_id)
+        if batch is None or row is None or number <= batch.cursor:
             return None
-        batch = self.get(batch_id)
-        text: Any = self.client.lindex(self._keys.rows(batch_id), int(number) - 1)
-        if batch is None or text is None:
-            return None
-        return unfed_record(batch, int(number), BatchRow.decode(text))
+        return unfed_record(batch, number, row)
 
     def _decode(
         self, batch_id: str, values: dict[str, str], counts: dict[str, str], now_ms: int
@@ -288,6 +329,7 @@ class Batches:
             digest=values["digest"],
             header=tuple(json.loads(values["header"])),
             delimiter=values.get("delimiter", ","),
+            encoding=values.get("encoding", ""),
             total=int(values["total"]),
             accepted=accepted,
             rejected=rejected,

@@ -55,10 +55,20 @@ def batch_job_id(batch_id: str, row: int) -> str:
     return f"{batch_id}-{row}"
 
 
+def split_job_id(job_id: str) -> tuple[str, int]:
+    """Give batch id and row of a batch job's id, also of one in its place; row 0 for other ids."""
+    root, found, correction = job_id.rpartition(".r")
+    if found and correction.isascii() and correction.isdigit():
+        job_id = root
+    batch_id, _, number = job_id.rpartition("-")
+    is_row = number.isascii() and number.isdigit() and not number.startswith("0")
+    return (batch_id, int(number)) if batch_id and is_row else ("", 0)
+
+
 def corrected_job_id(job_id: str) -> str:
     """Give the id of the job that stands in a job's place: "b-12", "b-12.r1", "b-12.r2"."""
     root, found, number = job_id.rpartition(".r")
-    if found and number.isdigit():
+    if found and number.isascii() and number.isdigit():
         return f"{root}.r{int(number) + 1}"
     return f"{job_id}.r1"
 

@@ -50,7 +50,7 @@ end
 local function requeue(id, j)
   redis.call('HSET', K.job(id), 'by', token, 'attempts', 0)
   redis.call('HDEL', K.job(id), 'finished', 'dropped', 'code', 'message', 'request_id', 'waits',
-    'doubt')
+    'doubt', 'doubt_before', 'asked', 'asked_before', 'kind')
   -- asked for after its time all the same
   if j.not_after and j.not_after <= now then redis.call('HDEL', K.job(id), 'not_after') end
   if j.state == 'unknown' and not j.dup then
