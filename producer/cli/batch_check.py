@@ -1,0 +1,183 @@
+"""`sendcode batch check`: what would happen if a file were submitted."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from producer.cli.batch_submit import (
+    EncodingOption,
+    FileArgument,
+    IdOption,
+    RateOption,
+    SheetOption,
+)
+from producer.cli.console import JsonOption, MisusedError, ledger_connection, say, show, show_json
+from producer.cli.progress import progress_of
+from producer.cli.tables import per_second, show_table, span
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    import redis
+
+    from config.settings import Settings
+    from producer.preflight import Lines, Preflight, Question
+    from producer.sheet import Row, Sheet
+    from producer.tally import Finding
+
+REASON_COLUMN = "reason"
+_LINES_SHOWN = 8
+
+
+def check(
+    file: FileArgument,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Write the invalid rows there, with a reason each."),
+    ] = None,
+    batch_id: IdOption = None,
+    max_rate: RateOption = None,
+    most_per_number: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Codes after which a number counts as used too often (default: 5)."
+        ),
+    ] = None,
+    encoding: EncodingOption = None,
+    sheet_name: SheetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Look at a file as `submit` would, sending and changing nothing."""
+    from producer.importing import ImportRefusedError, check_batch_id
+    from producer.preflight import MOST_CODES_PER_NUMBER, Question
+    from producer.sheet import SheetError, open_sheet
+
+    if max_rate is not None and not max_rate > 0:
+        raise MisusedError("--max-rate: must be more than 0 jobs per second")
+    try:
+        if batch_id is not None:
+            check_batch_id(batch_id)
+        question = Question(batch_id, max_rate, most_per_number or MOST_CODES_PER_NUMBER)
+        stdin = sys.stdin.buffer
+        with open_sheet(file, stdin=stdin, encoding=encoding, sheet=sheet_name) as sheet:
+            found = _look(sheet, question, output)
+    except (SheetError, ImportRefusedError) as exc:
+        raise MisusedError(str(exc)) from exc
+    if as_json:
+        show_json({**found.as_dict(), "output": str(output) if output else None})
+    else:
+        _show(found)
+        _say_next(found, file, output)
+
+
+def _look(sheet: Sheet, question: Question, output: Path | None) -> Preflight:
+    from producer.preflight import preflight
+
+    with ExitStack() as stack:
+        settings, client = stack.enter_context(ledger_connection())
+        reachable = client if _answers(client, settings) else None
+        on_invalid = _writer(sheet, output, stack)
+        done = stack.enter_context(progress_of(f"reading {sheet.name}"))
+        return preflight(sheet, reachable, settings, question, on_invalid=on_invalid, progress=done)
+
+
+def _answers(client: redis.Redis, settings: Settings) -> bool:
+    """Whether the ledger can be asked; without it the file alone is looked at."""
+    import redis
+
+    from producer.unavailable import RedisUnavailableError
+
+    try:
+        client.ping()
+    except redis.RedisError as exc:
+        say(str(RedisUnavailableError.from_redis(exc, settings.redis_place)))
+        say("so only the file is looked at, not what was sent before nor what waits")
+        return False
+    return True
+
+
+def _writer(sheet: Sheet, output: Path | None, stack: ExitStack) -> Callable[[Row], None]:
+    if output is None:
+        return lambda _: None
+    from producer.sheet.writing import SheetWriter, written_file
+
+    stream = stack.enter_context(written_file(output, sys.stdout.buffer))
+    writer = SheetWriter(stream, sheet.header, (REASON_COLUMN,), sheet.delimiter)
+
+    def write(row: Row) -> None:
+        problem = row.problem
+        reason = f"{problem.message}; {problem.remedy}" if problem is not None else ""
+        writer.write(row.cells, [reason])
+
+    return write
+
+
+def _show(found: Preflight) -> None:
+    tally, outlook = found.tally, found.outlook
+    rows = [
+        ("rows", f"{tally.rows:,}", ""),
+        ("can be sent", f"{tally.valid:,}", ""),
+        ("cannot be sent", f"{tally.invalid:,}", ""),
+        *_by_kind(tally.rejected.values(), ""),
+        *_by_kind(tally.doubts.values(), "doubtful: "),
+        *_by_kind(tally.repairs.values(), "repaired: "),
+    ]
+    doubles = found.doubles
+    where = "; ".join(_lines(found.unit, same.lines, same.count) for same in doubles.examples[:3])
+    rows.append(("same number as a row before", f"{doubles.rows:,}", where))
+    if outlook is not None:
+        rows.append(_counted("number got a code before", found.sent_before, found.unit))
+        rows.append(_counted("number in its interval just now", found.in_interval, found.unit))
+    often = f"number used more than {found.most_per_number} times"
+    rows.append(_counted(often, found.used_too_often, found.unit))
+    show(f"{found.file}: would be batch {found.batch_id}")
+    show_table(("", "rows", "where, and what to do"), rows, "rows")
+    if outlook is not None and found.eta_s is not None:
+        before = f", {outlook.waiting_before:,} jobs wait already" if outlook.waiting_before else ""
+        show(f"it would take {span(found.eta_s)} at {per_second(outlook.rate)}{before}")
+
+
+def _by_kind(findings: Iterable[Finding], prefix: str) -> list[tuple[str, str, str]]:
+    ranked = sorted(findings, key=lambda finding: -finding.count)
+    return [
+        (f"  {prefix}{each.message}", f"{each.count:,}", f"{each.where}: {each.remedy}")
+        for each in ranked
+    ]
+
+
+def _counted(what: str, lines: Lines, unit: str) -> tuple[str, str, str]:
+    where = _lines(unit, lines.lines, lines.count) if lines.count else ""
+    return what, f"{lines.count:,}", where
+
+
+def _lines(unit: str, lines: Iterable[int], count: int) -> str:
+    shown = list(lines)[:_LINES_SHOWN]
+    more = f" and {count - len(shown):,} more" if count > len(shown) else ""
+    return f"{unit}{'s' if count > 1 else ''} {', '.join(map(str, shown))}{more}"
+
+
+def _say_next(found: Preflight, file: Path, output: Path | None) -> None:
+    for note in found.notes:
+        say(f"{found.file}: {note}")
+    if found.refused:
+        say(f"submit would refuse it: {found.refused}")
+    if found.existing is not None:
+        say(
+            f"it was submitted before: batch {found.batch_id} is {found.existing.phase}; again, it "
+            "would add nothing that is there"
+        )
+    if found.outlook is not None and found.outlook.halted:
+        say("all sending is halted just now: sendcode status says why")
+    if found.outlook is not None and not found.outlook.workers:
+        say("no worker is running: nothing is sent until one is started (sendcode worker)")
+    if output is not None and found.tally.invalid:
+        say(f"{found.tally.invalid:,} rows written to {output}: correct them there and submit it")
+    elif found.tally.invalid:
+        say(f"to correct them: sendcode batch check {file} --output invalid.csv")
+    if found.tally.valid and not found.refused:
+        say(f"send the others: sendcode batch submit {file}")

@@ -1,0 +1,90 @@
+"""Writes a batch's results: as CSV to a file or standard output, or as one JSON document."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from producer.cli.console import MisusedError, say, show_json
+from producer.cli.progress import progress_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from jobs.batches import Batch, Batches
+    from producer.results import ResultRow
+
+_REPORT_ROWS = 500
+
+
+def write(batches: Batches, batch: Batch, output: Path, only: str | None, *, as_json: bool) -> None:
+    """Write them; with `as_json` a file gets CSV all the same, and stdout the counts."""
+    from producer.results import results
+
+    counts: Counter[str] = Counter()
+    to_stdout = str(output) == "-"
+    with progress_of("results", batch.total) as done:
+        rows = _counted(results(batches, batch.batch_id, only), counts, done)
+        if to_stdout and as_json:
+            _stream_json(batch, rows)
+            return
+        _write_csv(batch, rows, output)
+    if as_json:
+        show_json(
+            {
+                "batch_id": batch.batch_id,
+                "state": batch.phase,
+                "file": str(output),
+                "rows": counts.total(),
+                "counts": dict(counts),
+            }
+        )
+    elif not to_stdout:
+        _say_what_was_written(batch, output, only, counts)
+
+
+def _write_csv(batch: Batch, rows: Iterator[ResultRow], output: Path) -> None:
+    from producer.results import RESULT_COLUMNS
+    from producer.sheet import SheetError
+    from producer.sheet.writing import SheetWriter, written_file
+
+    try:
+        with written_file(output, sys.stdout.buffer) as stream:
+            writer = SheetWriter(stream, batch.header, RESULT_COLUMNS, batch.delimiter)
+            for row in rows:
+                writer.write(row.cells, row.ours())
+    except SheetError as exc:
+        raise MisusedError(str(exc)) from exc
+
+
+def _counted(rows: Iterator[ResultRow], counts: Counter[str], done: Any) -> Iterator[ResultRow]:
+    for row in rows:
+        counts[row.status] += 1
+        if row.number % _REPORT_ROWS == 0:
+            done(row.number)
+        yield row
+
+
+def _stream_json(batch: Batch, rows: Iterator[ResultRow]) -> None:
+    """Write one document, row by row: a million of them are not held at once."""
+    head = json.dumps({"batch_id": batch.batch_id, "header": batch.header}, ensure_ascii=False)
+    sys.stdout.write(head[:-1] + ', "rows": [')
+    separator = "\n"
+    for row in rows:
+        sys.stdout.write(separator + json.dumps(row.as_dict(), ensure_ascii=False))
+        separator = ",\n"
+    sys.stdout.write("\n]}\n")
+
+
+def _say_what_was_written(
+    batch: Batch, output: Path, only: str | None, counts: Counter[str]
+) -> None:
+    told = ", ".join(f"{count:,} {status}" for status, count in counts.most_common())
+    say(f"{counts.total():,} rows written to {output}" + (f": {told}" if told else ""))
+    if only is None and not batch.is_over:
+        say("the batch has not ended: take the results again later")
+    if only == "failed" and counts:
+        say(f"correct the rows in that file, then: sendcode batch submit {output}")

@@ -1,0 +1,231 @@
+"""`sendcode batch submit`: a file into the ledger, exactly one job per row."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from producer.cli.console import (
+    CommandFailedError,
+    JsonOption,
+    MisusedError,
+    ledger_connection,
+    say,
+    show,
+    show_json,
+)
+from producer.cli.progress import progress_of
+from producer.cli.tables import span
+
+if TYPE_CHECKING:
+    from jobs.batches import Batch, Batches
+    from producer.importing import Spool, Terms
+    from producer.sheet import Sheet
+
+FileArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="FILE",
+        help="CSV, Excel .xlsx or JSON Lines, also packed as .gz; - is standard input.",
+    ),
+]
+IdOption = Annotated[
+    str | None,
+    typer.Option("--id", help="The batch's id (default: from the file's content)."),
+]
+EncodingOption = Annotated[
+    str | None,
+    typer.Option(help="The text's encoding, such as gb18030, where it is not found rightly."),
+]
+SheetOption = Annotated[
+    str | None, typer.Option("--sheet", help="The workbook's sheet (default: the first).")
+]
+RateOption = Annotated[
+    float | None, typer.Option(help="Jobs per second at most, below the account's limit.")
+]
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d)?")
+_UNIT_S = {None: 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
+_KINDS_SHOWN = 10
+
+
+def submit(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
+    file: FileArgument,
+    batch_id: IdOption = None,
+    name: Annotated[str, typer.Option(help="What people call it (default: the file).")] = "",
+    max_rate: RateOption = None,
+    expires_in: Annotated[
+        str | None,
+        typer.Option(help="Do not send what is not sent by then: 90s, 30min, 8h, 2d."),
+    ] = None,
+    encoding: EncodingOption = None,
+    sheet_name: SheetOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only read the file and say what would be done.")
+    ] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Stay until all is sent.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Have a code sent to each customer of a file.
+
+    The same file, or the same --id, again sends nothing twice: it completes an import that was cut
+    off. Rows that cannot be sent are left out, with the reason, and do not stop the others.
+    """
+    from producer.importing import ImportRefusedError, Terms, check_batch_id
+    from producer.sheet import SheetError, open_sheet
+
+    if max_rate is not None and not max_rate > 0:
+        raise MisusedError("--max-rate: must be more than 0 jobs per second")
+    life_s = seconds_of(expires_in) if expires_in is not None else None
+    expires_ms = round((time.time() + life_s) * 1000) if life_s is not None else None
+    try:
+        if batch_id is not None:
+            check_batch_id(batch_id)
+        stdin = sys.stdin.buffer
+        with open_sheet(file, stdin=stdin, encoding=encoding, sheet=sheet_name) as sheet:
+            terms = Terms(name or sheet.name, max_rate, expires_ms)
+            _submit(_Submission(sheet, batch_id, terms), dry_run, watch, as_json)
+    except (SheetError, ImportRefusedError) as exc:
+        raise MisusedError(str(exc)) from exc
+
+
+def seconds_of(text: str) -> float:
+    """Read "90", "90s", "30min", "8h" or "2d".
+
+    Raises:
+        MisusedError: it is none of these, or zero.
+    """
+    found = _DURATION.fullmatch(text.strip().lower())
+    if found is None or float(found[1]) == 0:
+        raise MisusedError("--expires-in: must be a time such as 90s, 30min, 8h or 2d")
+    return float(found[1]) * _UNIT_S[found[2]]
+
+
+class _Submission:
+    """A file on its way to a batch."""
+
+    def __init__(self, sheet: Sheet, batch_id: str | None, terms: Terms) -> None:
+        from producer.importing import default_batch_id
+
+        self.sheet = sheet
+        self.terms = terms
+        self.batch_id = batch_id or default_batch_id(sheet.digest)
+        self.has_own_id = batch_id is not None
+
+
+def _submit(submission: _Submission, dry_run: bool, watch: bool, as_json: bool) -> None:
+    from jobs.batches import Batches
+    from producer.cli import batch_watch
+    from producer.importing import Spool, find_batch
+
+    for note in submission.sheet.notes:
+        say(f"{submission.sheet.name}: {note}")
+    with ledger_connection() as (settings, client), Spool() as spool:
+        batches = Batches(client, settings)
+        batch = find_batch(batches, submission.batch_id, submission.sheet)
+        complete = batch is not None and batch.imported
+        if batch is None or not complete:
+            with progress_of(f"reading {submission.sheet.name}") as done:
+                spool.read(submission.sheet, done)
+            _say_what_was_read(submission.sheet, spool)
+            if not spool.tally.valid:
+                raise CommandFailedError(
+                    f"{submission.sheet.name}: no row can be sent; nothing was submitted"
+                )
+        if not dry_run and not complete:
+            batch = _import(batches, submission, spool)
+        if watch and batch is not None and not dry_run:
+            batch = batch_watch.watch(client, settings, batch)
+    if as_json:
+        show_json(_as_dict(submission, spool, batch, dry_run=dry_run, was_complete=complete))
+    else:
+        _show(submission, spool, batch, dry_run=dry_run, was_complete=complete)
+
+
+def _import(batches: Batches, submission: _Submission, spool: Spool) -> Batch:
+    """Write the rows; cut off by Ctrl-C or by a Redis that is gone, say how to go on."""
+    import redis
+
+    from jobs.batches import BatchCancelledError, BatchGoneError
+    from producer.importing import append_all, open_batch
+
+    try:
+        batch, is_new = open_batch(batches, submission.sheet, submission.batch_id, submission.terms)
+        if not is_new and batch.total:
+            say(f"going on where the import was cut off, after {batch.total:,} rows")
+        with progress_of("submitting", spool.tally.rows) as done:
+            append_all(batches, batch, spool, done)
+    except (KeyboardInterrupt, redis.RedisError):
+        say(f"the import was cut off; go on with the same command: {_again(submission)}")
+        raise
+    except (BatchCancelledError, BatchGoneError) as exc:
+        raise CommandFailedError(str(exc)) from exc
+    found = batches.get(submission.batch_id)
+    if found is None:
+        raise CommandFailedError(f"batch {submission.batch_id} is gone")
+    return found
+
+
+def _again(submission: _Submission) -> str:
+    own = f" --id {submission.batch_id}" if submission.has_own_id else ""
+    return f"sendcode batch submit {submission.sheet.name}{own} (nothing is sent twice)"
+
+
+def _say_what_was_read(sheet: Sheet, spool: Spool) -> None:
+    tally = spool.tally
+    told = f"{sheet.name}: {tally.rows:,} rows, {tally.valid:,} can be sent"
+    say(told + (f", {tally.invalid:,} cannot:" if tally.invalid else ""))
+    ranked = sorted(tally.rejected.values(), key=lambda finding: -finding.count)
+    for finding in ranked[:_KINDS_SHOWN]:
+        say(f"  {finding.count:,} x {finding.message} ({finding.where}): {finding.remedy}")
+    if len(ranked) > _KINDS_SHOWN:
+        say(f"  and {len(ranked) - _KINDS_SHOWN} other reasons: sendcode batch check shows all")
+
+
+def _as_dict(
+    submission: _Submission,
+    spool: Spool,
+    batch: Batch | None,
+    *,
+    dry_run: bool,
+    was_complete: bool,
+) -> dict[str, Any]:
+    told: dict[str, Any] = {"batch_id": submission.batch_id, "dry_run": dry_run}
+    if batch is not None:
+        told |= batch.as_dict()
+    told["already_submitted"] = was_complete
+    told["file"] = None if was_complete else spool.tally.as_dict()
+    return told
+
+
+def _show(
+    submission: _Submission,
+    spool: Spool,
+    batch: Batch | None,
+    *,
+    dry_run: bool,
+    was_complete: bool,
+) -> None:
+    batch_id = submission.batch_id
+    if was_complete and batch is not None:
+        show(
+            f"batch {batch_id} has this content already and is {batch.phase}: "
+            f"{batch.finished:,} of {batch.accepted:,} ended; nothing was added"
+        )
+    elif dry_run:
+        show(f"batch {batch_id} would get {spool.tally.valid:,} jobs; nothing was submitted")
+    elif batch is not None:
+        late = f", not sent after {span(_left_s(batch))} from now" if batch.expires_ms else ""
+        show(f"batch {batch_id}: {batch.accepted:,} jobs accepted{late}")
+    if batch is not None:
+        say(f"look at it:   sendcode batch status {batch_id} --watch")
+        say(f"its results:  sendcode batch results {batch_id} --output {batch_id}.csv")
+
+
+def _left_s(batch: Batch) -> float:
+    return max(0.0, (batch.expires_ms or 0) / 1000 - time.time())

@@ -1,0 +1,101 @@
+"""How a batch is shown: its figures, what holds it up, and what to do next."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from producer.cli.console import say, show
+from producer.cli.tables import moment, per_second, show_table, span
+
+if TYPE_CHECKING:
+    import redis
+
+    from config.settings import Settings
+    from jobs.batches import Batch
+
+
+def show_status(client: redis.Redis, settings: Settings, batch: Batch) -> None:
+    """Write a batch's figures to stdout, and to stderr what a person may want to do next."""
+    name = f" ({batch.name})" if batch.name else ""
+    show(f"batch {batch.batch_id}{name}: {batch.phase}")
+    show(f"submitted  {moment(batch.created_ms)}")
+    if batch.finished_ms:
+        show(f"ended      {moment(batch.finished_ms)}")
+    if batch.expires_ms and not batch.is_over:
+        show(f"not sent after  {moment(batch.expires_ms)}")
+    limit = f", at most {per_second(batch.max_rate)}" if batch.max_rate else ""
+    show(f"rows       {batch.total:,}: {batch.accepted:,} jobs, {batch.rejected:,} rejected{limit}")
+    show(f"progress   {progress_in_words(batch)}")
+    if batch.counts:
+        show_table(("state", "rows"), [(s, f"{n:,}") for s, n in batch.counts.items()], "rows")
+    if batch.by_code:
+        _show_codes(batch)
+    for line in (*obstacles(client, settings, batch), *next_steps(batch)):
+        say(line)
+
+
+def obstacles(client: redis.Redis, settings: Settings, batch: Batch) -> list[str]:
+    """Say what keeps a batch from going on just now."""
+    from jobs.codes import explain
+    from producer.overview import look
+
+    if batch.is_over:
+        return []
+    if batch.state == "paused":
+        return [f"it is paused; let it go on: sendcode batch resume {batch.batch_id}"]
+    seen = look(client, settings)
+    account = seen.account
+    if account.state == "halted" and account.by == "person":
+        return [f"all sending was halted by a person ({account.message}): sendcode resume"]
+    if account.state == "halted":
+        known = explain(account.code)
+        return [f"all sending is halted: {known.meaning} ({account.code}). {known.remedy}"]
+    if batch.state == "running" and not seen.alive:
+        return ["no worker is running: nothing is sent until one is started (sendcode worker)"]
+    return []
+
+
+def next_steps(batch: Batch) -> list[str]:
+    """Say what a person may want to type next."""
+    told = []
+    batch_id = batch.batch_id
+    if batch.phase == "importing":
+        told.append(
+            f"its import is not complete ({batch.total:,} rows so far); if it was cut off, "
+            f"complete it: {completing(batch)}"
+        )
+    if batch.counts.get("dead") or batch.counts.get("unknown"):
+        told.append(f"what failed, and what to do: sendcode dead list --batch {batch_id}")
+    if batch.is_over:
+        told.append(f"its results: sendcode batch results {batch_id} --output {batch_id}.csv")
+    return told
+
+
+def completing(batch: Batch) -> str:
+    """Give the command that completes an import which was cut off."""
+    from producer.importing import default_batch_id
+
+    is_default = batch.batch_id == default_batch_id(batch.digest)
+    option = "" if is_default else f" --id {batch.batch_id}"
+    return f"sendcode batch submit {batch.name or 'FILE'}{option}"
+
+
+def progress_in_words(batch: Batch) -> str:
+    """How far it is: "1,200 of 5,000 (24%), 19.8/s, 3 min 12 s left"."""
+    share = batch.finished / batch.accepted if batch.accepted else 1
+    told = f"{batch.finished:,} of {batch.accepted:,} ({share:.0%})"
+    if not batch.is_over and batch.rate:
+        told += f", {per_second(batch.rate)}"
+    if not batch.is_over and batch.eta_s is not None:
+        told += f", {span(batch.eta_s)} left"
+    return told
+
+
+def _show_codes(batch: Batch) -> None:
+    from jobs.codes import explain
+
+    rows = [
+        (code, f"{count:,}", explain(code).meaning, explain(code).remedy)
+        for code, count in sorted(batch.by_code.items(), key=lambda pair: -pair[1])
+    ]
+    show_table(("code", "jobs", "meaning", "what to do"), rows, "jobs")

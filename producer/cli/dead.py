@@ -1,0 +1,284 @@
+"""`sendcode dead`: what failed for good, why, and what a person does about it."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from producer.cli.console import (
+    CommandFailedError,
+    JsonOption,
+    MisusedError,
+    ledger_connection,
+    say,
+    show,
+    show_json,
+)
+from producer.cli.progress import progress_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from config.settings import Settings
+    from jobs.deadletters import DeadLetters
+    from jobs.phone import PhoneNumber
+    from producer.deadletters import Choice, Progress, Report
+
+app = typer.Typer(help="Dead letters: what failed, why, and what to do about it.")
+
+JobsArgument = Annotated[
+    list[str] | None, typer.Argument(metavar="[JOB]...", help="Ids of single jobs.")
+]
+CodeOption = Annotated[str | None, typer.Option(help="All with this code.")]
+BatchOption = Annotated[str | None, typer.Option(help="All of this batch.")]
+AllOption = Annotated[bool, typer.Option("--all", help="All there are.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
+LimitOption = Annotated[int | None, typer.Option(min=1, help="At most so many jobs.")]
+
+_JOBS_SHOWN = 20
+
+
+@app.command("list")
+def list_dead(
+    code: CodeOption = None,
+    batch: BatchOption = None,
+    limit: Annotated[int, typer.Option(min=0, help="Single jobs to show.")] = _JOBS_SHOWN,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the dead letters by code, with meaning and remedy.
+
+    With --code or --batch single jobs too, the oldest first.
+    """
+    from itertools import islice
+
+    from jobs.deadletters import DeadLetters
+    from producer.deadletters import Choice, groups, letters
+
+    choice = Choice(code=code, batch_id=batch)
+    with ledger_connection() as (settings, client):
+        dead = DeadLetters(client, settings)
+        found = groups(dead, choice)
+        chosen = letters(dead, choice) if choice != Choice() else iter(())
+        records = [letter.record for letter in islice(chosen, limit) if letter.record]
+    total = sum(group.count for group in found)
+    if as_json:
+        show_json(
+            {
+                "total": total,
+                "codes": [group.as_dict() for group in found],
+                "jobs": [record.as_dict() for record in records],
+            }
+        )
+        return
+    if not total:
+        show("no dead letters" if choice == Choice() else f"no dead letters: {choice}")
+        return
+    from producer.cli.dead_view import show_groups, show_records
+
+    show_groups(found)
+    if records:
+        show_records(records, total)
+    else:
+        say("single ones: sendcode dead list --code CODE; one's story: sendcode dead show JOB")
+
+
+@app.command("show")
+def show_dead(
+    job_id: Annotated[str, typer.Argument(metavar="JOB")], as_json: JsonOption = False
+) -> None:
+    """Show one dead letter's story, and what can be done."""
+    from jobs.batches import Batches
+    from jobs.deadletters import DeadLetters
+    from jobs.ledger import Ledger
+    from producer.cli.dead_view import say_remedies
+    from producer.cli.job import show_story
+    from producer.stories import story_of
+
+    with ledger_connection() as (settings, client):
+        letter = DeadLetters(client, settings).find(job_id)
+        if letter is None or letter.record is None:
+            raise CommandFailedError(f"{job_id} is no dead letter; see: sendcode job show {job_id}")
+        story = story_of(Ledger(client, settings), Batches(client, settings), job_id)
+    if as_json:
+        show_json(story.as_dict())
+        return
+    show_story(story)
+    say_remedies(story.record)
+
+
+@app.command()
+def requeue(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
+    jobs: JobsArgument = None,
+    code: CodeOption = None,
+    batch: BatchOption = None,
+    everything: AllOption = False,
+    phone: Annotated[
+        str | None,
+        typer.Option(help="For one job: its corrected number, as +852… or with --country-code."),
+    ] = None,
+    country_code: Annotated[str | None, typer.Option(help="Such as 852, with --phone.")] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also what would only be refused again.")
+    ] = False,
+    may_send_twice: Annotated[
+        bool, typer.Option("--may-send-twice", help="Also what was perhaps sent.")
+    ] = False,
+    reason: Annotated[str, typer.Option(help="Why; kept in the jobs' stories.")] = "",
+    limit: LimitOption = None,
+    pace: Annotated[
+        float | None,
+        typer.Option(
+            help="Jobs per second at most (default: half of the limit, so that batches go on)."
+        ),
+    ] = None,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Try dead letters again: single jobs, or all of a code or batch.
+
+    Each goes through the limiter and its number's interval like every job. What would only be
+    refused again needs a corrected number (--phone), which makes a new job in its place, or
+    --force.
+    """
+    from jobs.deadletters import DeadLetters
+    from producer.deadletters import Requeuing, replace_number
+    from producer.deadletters import requeue as requeue_chosen
+
+    choice = _choice(jobs, code, batch, everything)
+    if pace is not None and not pace > 0:
+        raise MisusedError("--pace: must be more than 0 jobs per second")
+    number = _number(phone, country_code, choice)
+    with ledger_connection() as (settings, client):
+        per_second = pace or (None if choice.job_ids else _gently(settings))
+        how = Requeuing(force, may_send_twice, limit, per_second, dry_run, reason)
+        dead = DeadLetters(client, settings)
+        if number is not None:
+            report = replace_number(dead, choice.job_ids[0], number, how)
+        else:
+            with _walking("requeuing", dead) as progress:
+                report = requeue_chosen(dead, choice, how, progress)
+    _tell(report, "requeued", as_json)
+
+
+@app.command()
+def drop(
+    reason: Annotated[str, typer.Option(help="Why; kept in the jobs' stories.")],
+    jobs: JobsArgument = None,
+    code: CodeOption = None,
+    batch: BatchOption = None,
+    everything: AllOption = False,
+    limit: LimitOption = None,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Take dead letters off the list for good; they stay in their batch's results."""
+    from jobs.deadletters import DeadLetters
+    from producer.deadletters import drop as drop_chosen
+
+    choice = _choice(jobs, code, batch, everything)
+    if not reason.strip():
+        raise MisusedError("--reason: say why, for whoever looks later")
+    with ledger_connection() as (settings, client):
+        dead = DeadLetters(client, settings)
+        with _walking("dropping", dead) as progress:
+            report = drop_chosen(
+                dead, choice, reason, limit=limit, dry_run=dry_run, progress=progress
+            )
+    _tell(report, "dropped", as_json)
+
+
+@app.command()
+def export(
+    code: CodeOption = None,
+    batch: BatchOption = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The file to write; - is standard output.")
+    ] = Path("-"),
+) -> None:
+    """Write dead letters as CSV: full numbers, what happened, what to do.
+
+    Corrected, the file can be submitted as a batch; drop the letters then.
+    """
+    from jobs.deadletters import DeadLetters
+    from producer.deadletters import EXPORT_COLUMNS, Choice, export_rows
+    from producer.sheet import SheetError
+    from producer.sheet.writing import SheetWriter, written_file
+
+    count = 0
+    with ledger_connection() as (settings, client):
+        rows = export_rows(DeadLetters(client, settings), Choice(code=code, batch_id=batch))
+        try:
+            with written_file(output, sys.stdout.buffer) as stream:
+                writer = SheetWriter(stream, EXPORT_COLUMNS, ())
+                for cells in rows:
+                    writer.write(cells, ())
+                    count += 1
+        except SheetError as exc:
+            raise MisusedError(str(exc)) from exc
+    if str(output) != "-":
+        say(f"{count:,} dead letters written to {output}; it holds full numbers")
+
+
+def _choice(
+    jobs: list[str] | None, code: str | None, batch: str | None, everything: bool
+) -> Choice:
+    from producer.deadletters import Choice
+
+    ways = (bool(jobs), code is not None or batch is not None, everything)
+    if sum(ways) != 1:
+        raise MisusedError("name single jobs, or --code and/or --batch, or --all")
+    return Choice(tuple(dict.fromkeys(jobs or ())), code, batch)
+
+
+def _number(phone: str | None, country_code: str | None, choice: Choice) -> PhoneNumber | None:
+    from jobs.phone import PhoneNumber
+
+    if phone is None:
+        if country_code is not None:
+            raise MisusedError("--country-code: needs --phone")
+        return None
+    if len(choice.job_ids) != 1:
+        raise MisusedError("--phone: name the one job that it corrects")
+    if country_code is not None:
+        return PhoneNumber.parse(country_code, phone)
+    return PhoneNumber.from_international(phone)
+
+
+def _gently(settings: Settings) -> float:
+    """What is tried again overtakes batches' rows: this leaves them half of the rate."""
+    return settings.sendcode_rate_limit / 2
+
+
+@contextmanager
+def _walking(what: str, dead: DeadLetters) -> Iterator[Progress]:
+    """Show how far the walk through the list is; cut off, say how to go on."""
+    with progress_of(what, dead.count(), "dead letters") as done:
+        try:
+            yield lambda looked, _: done(looked)
+        except KeyboardInterrupt:
+            say(f"{what} was cut off; the same command goes on where it was")
+            raise
+
+
+def _tell(report: Report, done: str, as_json: bool) -> None:
+    from producer.cli.tables import span
+
+    if as_json:
+        show_json(report.as_dict())
+    else:
+        would = "would be " if report.dry_run else ""
+        show(f"{report.done:,} {would}{done}")
+        for code, count in report.by_code.items():
+            show(f"  {count:,} x {code or '(no code)'}")
+        if report.new_job_id:
+            show(f"  as {report.new_job_id}")
+        for refused in report.refused.values():
+            say(f"{refused.count:,} left alone: {refused.reason} ({', '.join(refused.examples)})")
+        if report.last_due_in_s:
+            say(f"they become due one after another, the last in {span(report.last_due_in_s)}")
+    if not report.done and report.refused:
+        raise CommandFailedError(f"nothing was {done}")

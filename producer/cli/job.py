@@ -1,0 +1,106 @@
+"""`sendcode job`: one job's whole story."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from producer.cli.console import (
+    CommandFailedError,
+    JsonOption,
+    ledger_connection,
+    say,
+    show,
+    show_json,
+)
+
+if TYPE_CHECKING:
+    from jobs.job import StoryEntry
+    from producer.stories import Story
+
+app = typer.Typer(help="One job's whole story.")
+
+JobArgument = Annotated[str, typer.Argument(metavar="ID", help="The job's id, such as b1-12.")]
+
+
+@app.callback()
+def _group() -> None:
+    pass
+
+
+@app.command("show")
+def show_job(job_id: JobArgument, as_json: JsonOption = False) -> None:
+    """Show what happened to a job, attempt by attempt, with RequestIds for the vendor.
+
+    The number is masked: the text may go into a ticket.
+    """
+    from jobs.batches import Batches
+    from jobs.ledger import Ledger
+    from producer.stories import NoSuchJobError, story_of
+
+    with ledger_connection() as (settings, client):
+        try:
+            story = story_of(Ledger(client, settings), Batches(client, settings), job_id)
+        except NoSuchJobError as exc:
+            raise CommandFailedError(str(exc)) from None
+    if as_json:
+        show_json(story.as_dict())
+    else:
+        show_story(story)
+
+
+def show_story(story: Story) -> None:
+    """Write a job's story to stdout."""
+    record = story.record
+    show(f"job {record.job_id}: {record.state}")
+    show(f"  {story.words}")
+    for name, value in _facts(story):
+        show(f"{name:<14}{value}")
+    for entry in record.story:
+        show(_happened(entry))
+    if record.replaced_by:
+        say(f"another job stands in its place: sendcode job show {record.replaced_by}")
+    if record.replaces:
+        say(f"it stands in the place of: sendcode job show {record.replaces}")
+
+
+def _happened(entry: StoryEntry) -> str:
+    """Say one thing that happened, in lines that can be copied into a ticket."""
+    from producer.cli.tables import moment
+
+    told = f"{moment(entry.at_ms)}  {entry.what}"
+    if entry.took_ms is not None:
+        told += f": {entry.code or 'accepted'} ({entry.took_ms:,} ms)"
+    if entry.note:
+        told += f": {entry.note}"
+    return told + (f"\n{'':21}RequestId {entry.request_id}" if entry.request_id else "")
+
+
+def _facts(story: Story) -> list[tuple[str, str]]:
+    from producer.cli.tables import moment
+
+    record = story.record
+    facts = [("number", record.phone.masked)]
+    if record.batch_id:
+        line = f", line {story.row.line} of its file" if story.row else ""
+        facts.append(("batch", f"{record.batch_id}{line}"))
+    else:
+        facts.append(("lane", str(record.lane)))
+    facts.append(("attempts", f"{record.attempts} (HTTP calls: {record.tries})"))
+    if record.code:
+        facts.append(("code", record.code))
+    if record.message:
+        facts.append(("API's message", record.message))
+    if record.request_id:
+        facts.append(("RequestId", record.request_id))
+    facts.append(("created", moment(record.created_ms)))
+    if record.due_ms:
+        facts.append(("due", moment(record.due_ms)))
+    if record.finished_ms:
+        facts.append(("ended", moment(record.finished_ms)))
+    if record.dropped_ms:
+        facts.append(("dropped", moment(record.dropped_ms)))
+    if record.possible_duplicate:
+        facts.append(("duplicate", "possible: it may have been sent twice"))
+    return facts

@@ -1,0 +1,97 @@
+"""Numbers that stand in a file more than once, found among any number of rows in little memory.
+
+The rows go to a temporary database on disk, as hashes that mean nothing outside this process; it
+vanishes when it is closed. 64 bits tell a million numbers apart but for one chance in 30 million.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from jobs.phone import PhoneNumber
+
+GROUPS_SHOWN = 20
+_CACHE_KIB = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class SameNumber:
+    """Rows with one number: the line of each, the first few of them."""
+
+    count: int
+    lines: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Doubles:
+    """What stands in a file more than once."""
+
+    numbers: int
+    """Numbers that more than one row has."""
+    rows: int
+    """Rows beyond the first of each such number."""
+    examples: tuple[SameNumber, ...]
+    """The first ones in the file."""
+
+
+class NumberUse:
+    """Collects which line has which number, and how many codes that number got before."""
+
+    def __init__(self) -> None:
+        self._db = sqlite3.connect("")  # on disk, deleted by SQLite itself
+        self._db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        self._db.execute("PRAGMA journal_mode = OFF")
+        self._db.execute("CREATE TABLE used (number INTEGER, line INTEGER, before INTEGER)")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._db.close()
+
+    def add(self, uses: Iterable[tuple[PhoneNumber, int, int]]) -> None:
+        """Note (number, line, codes sent to it before)."""
+        self._db.executemany(
+            "INSERT INTO used VALUES (?, ?, ?)",
+            ((hash(phone.e164), line, before) for phone, line, before in uses),
+        )
+
+    def doubles(self) -> Doubles:
+        groups = (
+            "SELECT number, count(*) AS n, min(line) AS first FROM used GROUP BY 1 HAVING n > 1"
+        )
+        numbers, rows = self._db.execute(
+            f"SELECT count(*), coalesce(sum(n - 1), 0) FROM ({groups})"  # noqa: S608 (constant)
+        ).fetchone()
+        shown = self._db.execute(f"{groups} ORDER BY first LIMIT ?", (GROUPS_SHOWN,)).fetchall()
+        return Doubles(
+            numbers, rows, tuple(SameNumber(n, self._lines(number)) for number, n, _ in shown)
+        )
+
+    def used_more_than(self, most: int) -> tuple[int, tuple[int, ...]]:
+        """Count numbers with more than `most` codes, this file's included; lines of the first."""
+        groups = (
+            "SELECT min(line) AS first FROM used GROUP BY number HAVING count(*) + max(before) > ?"
+        )
+        counting = f"SELECT count(*) FROM ({groups})"  # noqa: S608 (constant)
+        (count,) = self._db.execute(counting, (most,)).fetchone()
+        shown = self._db.execute(f"{groups} ORDER BY first LIMIT ?", (most, GROUPS_SHOWN))
+        return count, tuple(line for (line,) in shown)
+
+    def _lines(self, number: int) -> tuple[int, ...]:
+        found = self._db.execute(
+            "SELECT line FROM used WHERE number = ? ORDER BY line LIMIT ?", (number, GROUPS_SHOWN)
+        )
+        return tuple(line for (line,) in found)

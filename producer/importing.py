@@ -1,0 +1,204 @@
+"""Takes a file into the ledger as a batch: exactly one job per row, whatever interrupts it.
+
+First the whole file is read: whatever is wrong with it comes to light before anything is written.
+Its rows go to a temporary file in the form that the ledger takes. Then they are appended in chunks
+that say where in the batch they belong, so any chunk may be sent again, by this process or by
+another one that reads the same content later.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from jobs.batches import CHUNK_ROWS, Batch, Batches, BatchRow
+from producer.roundtrip import rows_to_send
+from producer.sheet import Row, Sheet
+from producer.tally import Tally
+
+DEFAULT_ID_LENGTH = 12
+CHUNK_BYTES = 1 << 20
+REPORT_ROWS = 2_000
+"""Rows between two reports of progress while the file is read."""
+
+_BATCH_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_EVENT_IDS = "ev"
+
+Progress = Callable[[int], None]
+"""Told how many rows are done."""
+
+
+class ImportRefusedError(Exception):
+    """The file cannot become this batch; nothing was written. One line: what, why, what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a batch is submitted with. They are those of its first submission for ever."""
+
+    name: str = ""
+    max_rate: float | None = None
+    """Jobs per second at most; None for the account's limit."""
+    expires_ms: int | None = None
+    """Unix milliseconds after which its codes are of no use and are not sent."""
+
+
+def check_batch_id(batch_id: str) -> str:
+    """Give the id back if a person may choose it.
+
+    A job's id is its batch's id, "-" and the row's number, so it is read from its end: "a-1-2" is
+    row 2 of batch "a-1" and nothing else. Events' ids begin with "ev-", hence "ev" is taken.
+
+    Raises:
+        ImportRefusedError: it may not be chosen.
+    """
+    if not _BATCH_ID.fullmatch(batch_id):
+        raise ImportRefusedError(
+            "a batch's id has 1 to 64 letters, digits, dots, underscores and dashes; choose another"
+        )
+    if batch_id == _EVENT_IDS:
+        raise ImportRefusedError('the id "ev" belongs to events; choose another')
+    return batch_id
+
+
+def default_batch_id(digest: str) -> str:
+    """Give the id of a batch that nobody named: the same content is the same batch."""
+    return digest[:DEFAULT_ID_LENGTH]
+
+
+class Spool:
+    """The rows of one file, read once, in the form that the ledger takes; deleted when closed."""
+
+    def __init__(self) -> None:
+        self.tally = Tally()
+        self._file = tempfile.TemporaryFile(prefix="sendcode-rows-")  # noqa: SIM115 (see close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._file.close()
+
+    def read(self, sheet: Sheet, progress: Progress = lambda _: None) -> None:
+        """Read all of `sheet`.
+
+        Raises:
+            SheetError: the file is damaged further down, or was changed meanwhile.
+        """
+        for row in rows_to_send(sheet):
+            self.tally.count(row)
+            self._file.write(_encode(row))
+            self._file.write(b"\n")  # an encoded row has no line break of its own
+            if self.tally.rows % REPORT_ROWS == 0:
+                progress(self.tally.rows)
+        progress(self.tally.rows)
+
+    def chunks(self, start: int) -> Iterator[list[bytes]]:
+        """Give the rows from index `start` on, in portions fit for one script call."""
+        self._file.seek(0)
+        chunk: list[bytes] = []
+        size = 0
+        for index, line in enumerate(self._file):
+            if index < start:
+                continue
+            chunk.append(line[:-1])
+            size += len(line)
+            if len(chunk) == CHUNK_ROWS or size >= CHUNK_BYTES:
+                yield chunk
+                chunk, size = [], 0
+        if chunk:
+            yield chunk
+
+
+def find_batch(batches: Batches, batch_id: str, sheet: Sheet) -> Batch | None:
+    """Look for a batch that this content continues; None if there is none of that id.
+
+    Raises:
+        ImportRefusedError: the id belongs to another content, its batch was cancelled, or its
+            import must go on in another encoding.
+    """
+    batch = batches.get(batch_id)
+    return _same_content(batch, sheet) if batch is not None else None
+
+
+def open_batch(batches: Batches, sheet: Sheet, batch_id: str, terms: Terms) -> tuple[Batch, bool]:
+    """Create the batch, or find it again with the same content; True if it is new.
+
+    Raises:
+        ImportRefusedError: as `find_batch`.
+    """
+    batch, is_new = batches.open(
+        batch_id,
+        sheet.digest,
+        sheet.header,
+        name=terms.name,
+        delimiter=sheet.delimiter,
+        encoding=sheet.encoding or "",
+        max_rate=terms.max_rate,
+        expires_ms=terms.expires_ms,
+    )
+    return _same_content(batch, sheet), is_new
+
+
+def _same_content(batch: Batch, sheet: Sheet) -> Batch:
+    batch_id = batch.batch_id
+    if batch.digest != sheet.digest:
+        raise ImportRefusedError(
+            f'batch "{batch_id}" was made from another content; give this one another --id, or none'
+        )
+    if batch.state == "cancelled":
+        raise ImportRefusedError(
+            f'batch "{batch_id}" was cancelled; to send its rows after all, give another --id'
+        )
+    if not batch.imported and batch.encoding != (sheet.encoding or ""):
+        # other rows might come out: the batch is to hold those of one reading
+        raise ImportRefusedError(
+            f'the import of batch "{batch_id}" was begun as {batch.encoding}; '
+            f"complete it with --encoding {batch.encoding}"
+        )
+    return batch
+
+
+def append_all(
+    batches: Batches, batch: Batch, spool: Spool, progress: Progress = lambda _: None
+) -> None:
+    """Append the rows that the batch lacks. Cut off anywhere, the next call completes it.
+
+    Raises:
+        BatchCancelledError: somebody cancelled the batch meanwhile.
+        BatchGoneError: somebody removed it.
+    """
+    have = batch.total
+    progress(have)
+    # One chunk travels while the next one is read.
+    with ThreadPoolExecutor(1, "append") as line:
+        on_its_way: Future[int] | None = None
+        for chunk in spool.chunks(have):
+            if on_its_way is not None:
+                progress(on_its_way.result())
+            on_its_way = line.submit(batches.append_encoded, batch.batch_id, have, chunk)
+            have += len(chunk)
+        if on_its_way is not None:
+            progress(on_its_way.result())
+    batches.append_encoded(batch.batch_id, have, [], last=True)
+
+
+def _encode(row: Row) -> bytes:
+    problem = row.problem
+    if problem is None:
+        return BatchRow(row.line, row.cells, row.phone).encode().encode()
+    reason = f"{problem.message}; {problem.remedy}"
+    return BatchRow(row.line, row.cells, None, problem.code, reason).encode().encode()

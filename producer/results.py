@@ -1,0 +1,129 @@
+"""A batch's results: the customer's own columns, and what became of each row.
+
+Read from the ledger chunk by chunk, at any time, while the batch runs or after: a batch of any size
+takes little memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from jobs.batches import Batches, BatchRow
+from jobs.job import JobRecord, iso
+from jobs.outcome import State
+from producer.roundtrip import KEPT_BACK
+from producer.wording import FORGOTTEN, FORGOTTEN_WORDS, outcome_in_words
+
+RESULT_COLUMNS = ("status", "code", "message", "request_id", "attempts", "finished_at")
+
+GROUPS: dict[str, frozenset[str]] = {
+    "sent": frozenset({State.SENT, State.SENT_INFERRED}),
+    "failed": frozenset({State.DEAD, State.REJECTED, State.EXPIRED}),
+    "waiting": frozenset({State.QUEUED, State.LEASED, State.SENDING, State.PARKED}),
+}
+"""What `--only` takes besides the states themselves."""
+
+
+def result_cells(record: JobRecord) -> list[str]:
+    """Give the cells of `RESULT_COLUMNS` for a job."""
+    return [
+        record.state,
+        record.code,
+        outcome_in_words(record),
+        record.request_id,
+        str(record.attempts) if record.attempts else "",
+        iso(record.finished_ms) if record.finished_ms else "",
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class ResultRow:
+    """One row of the file; `status` is a state's name, or `forgotten`."""
+
+    number: int
+    line: int
+    cells: list[str]
+    status: str
+    code: str = ""
+    message: str = ""
+    request_id: str = ""
+    attempts: int = 0
+    finished_at: str = ""
+
+    def ours(self) -> list[str]:
+        """Give the cells of `RESULT_COLUMNS`."""
+        attempts = str(self.attempts) if self.attempts else ""
+        return [
+            self.status,
+            self.code,
+            self.message,
+            self.request_id,
+            attempts,
+            self.finished_at,
+        ]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "row": self.number,
+            "line": self.line,
+            "cells": self.cells,
+            "status": self.status,
+            "code": self.code or None,
+            "message": self.message or None,
+            "request_id": self.request_id or None,
+            "attempts": self.attempts,
+            "finished_at": self.finished_at or None,
+        }
+
+
+def statuses_of(only: str) -> frozenset[str]:
+    """Give the statuses that a group or a single state stands for.
+
+    Raises:
+        ValueError: there is no such group or state; the message lists what there is.
+    """
+    if only in GROUPS:
+        return GROUPS[only]
+    if only in {*State, FORGOTTEN}:
+        return frozenset({only})
+    names = ", ".join(sorted({*GROUPS, *State, FORGOTTEN}))
+    raise ValueError(f'there is no status "{only}"; there are {names}')
+
+
+def results(batches: Batches, batch_id: str, only: str | None = None) -> Iterator[ResultRow]:
+    """Give the rows in the file's order; `only` those of a group or state.
+
+    `failed` leaves out what was only kept back, because it is done or under way elsewhere.
+
+    Raises:
+        ValueError: `only` is no group or state (raised by the first row).
+    """
+    wanted = statuses_of(only) if only is not None else None
+    for number, row, record in batches.rows(batch_id):
+        result = _result(number, row, record)
+        if wanted is not None and result.status not in wanted:
+            continue
+        if only == "failed" and result.code in KEPT_BACK:
+            continue
+        yield result
+
+
+def _result(number: int, row: BatchRow, record: JobRecord | None) -> ResultRow:
+    cells = list(row.cells)
+    if row.phone is None:
+        return ResultRow(number, row.line, cells, State.REJECTED, row.code, row.reason)
+    if record is None:
+        return ResultRow(number, row.line, cells, FORGOTTEN, message=FORGOTTEN_WORDS)
+    return ResultRow(
+        number,
+        row.line,
+        cells,
+        record.state,
+        record.code,
+        outcome_in_words(record),
+        record.request_id,
+        record.attempts,
+        iso(record.finished_ms) if record.finished_ms else "",
+    )

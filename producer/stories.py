@@ -1,0 +1,70 @@
+"""A job's whole story, for a person and for a ticket with the vendor: every attempt, every hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from jobs.batches import Batches, BatchRow
+from jobs.codes import explain
+from jobs.job import JobRecord, batch_job_id, split_job_id
+from jobs.ledger import Ledger
+from jobs.outcome import State
+from producer.wording import outcome_in_words
+
+
+class NoSuchJobError(Exception):
+    """There is no such job; the message says what there is instead, or what became of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """A job with what is known around it. Its number is masked wherever it is shown."""
+
+    record: JobRecord
+    row: BatchRow | None
+    """The row of the file that it came from."""
+
+    @property
+    def words(self) -> str:
+        return outcome_in_words(self.record)
+
+    def as_dict(self) -> dict[str, Any]:
+        record = self.record
+        known = explain(record.code) if record.code else None
+        return {
+            **record.as_dict(),
+            "lane": str(record.lane),
+            "line": self.row.line if self.row else None,
+            "in_words": self.words,
+            "meaning": known.meaning if known else None,
+            "remedy": known.remedy if known else None,
+            "story": [entry.as_dict() for entry in record.story],
+        }
+
+
+def story_of(ledger: Ledger, batches: Batches, job_id: str) -> Story:
+    """Look a job up, also one that is only a row of a batch yet.
+
+    Raises:
+        NoSuchJobError: there is none.
+    """
+    record = ledger.job(job_id) or batches.waiting_job(job_id)
+    row = batches.row(job_id)
+    if record is not None:
+        return Story(record, row)
+    batch_id, number = split_job_id(job_id)
+    if job_id != batch_job_id(batch_id, number):
+        row = None  # a job in another's place, or none at all
+    if row is not None and row.phone is None:
+        raise NoSuchJobError(
+            f"row {number} of batch {batch_id} never became a job; it was {State.REJECTED} "
+            f"(line {row.line}): {row.reason}"
+        )
+    if row is not None:
+        raise NoSuchJobError(f"job {job_id} ended so long ago that it is no longer kept")
+    if batches.get(job_id) is not None:
+        raise NoSuchJobError(f"{job_id} is a batch: sendcode batch status {job_id}")
+    raise NoSuchJobError(
+        f'there is no job "{job_id}"; a batch\'s jobs are named after it and the row, as b1-12'
+    )

@@ -1,0 +1,58 @@
+"""What became of a job, in words for a person who is no programmer, and what that person can do."""
+
+from __future__ import annotations
+
+from jobs.codes import explain
+from jobs.job import JobRecord, iso
+from jobs.outcome import State
+
+_PLAIN = {
+    State.QUEUED: "Waiting to be sent",
+    State.LEASED: "Being sent now",
+    State.SENDING: "Being sent now",
+    State.SENT: "The code was sent",
+    State.SENT_INFERRED: (
+        "The code was sent (its answer was lost; the service's refusal of a second one proved it)"
+    ),
+    State.CANCELLED: "Not sent: its batch was cancelled",
+    State.EXPIRED: "Not sent: it would have come too late",
+}
+_TWICE = "; perhaps twice, as an earlier attempt had no clear answer"
+
+FORGOTTEN = "forgotten"
+"""The status of a row whose job ended so long ago that the ledger no longer has it."""
+FORGOTTEN_WORDS = "It ended so long ago that its result is no longer kept"
+
+
+def explained(code: str) -> str:
+    """Meaning and remedy of a code, as one sentence without a full stop."""
+    found = explain(code)
+    return f"{found.meaning}: {lower_first(found.remedy)}"
+
+
+def outcome_in_words(record: JobRecord) -> str:
+    """Say what became of a job, without a full stop; never with its number."""
+    state = record.state
+    if state is State.DEAD:
+        told = explained(record.code)
+        return f"{told} (dropped from the dead letters)" if record.dropped_ms else told
+    if state is State.UNKNOWN:
+        return f"Perhaps sent, nobody can prove it. {explained(record.code)}"
+    if state is State.PARKED:
+        return _parked(record)
+    told = _PLAIN[state]
+    if state.is_sent and record.replaces:
+        told += f", to the corrected number {record.phone.masked}"
+    return told + (_TWICE if state.is_sent and record.possible_duplicate else "")
+
+
+def _parked(record: JobRecord) -> str:
+    when = f" at {iso(record.due_ms)}" if record.due_ms else ""
+    if not record.code:
+        return f"Waiting; it goes on by itself{when}"
+    return f"{explain(record.code).meaning}; it is tried again by itself{when}"
+
+
+def lower_first(text: str) -> str:
+    """For the middle of a sentence: "Ask …" becomes "ask …"; names such as SENDCODE_… stay."""
+    return text[:1].lower() + text[1:] if text[1:2].islower() else text

@@ -1,0 +1,81 @@
+"""The command line as a person types it, run in this process or as one of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from config.settings import Settings
+from producer.cli import app, console
+from tests.worker_process import environment_of
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command left: its exit code, its results and its talk."""
+
+    exit_code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Command = Callable[..., Ran]
+
+
+class InThisProcess:
+    """Runs commands here, with the environment of a test's settings: quick."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        self._capsys = capsys
+        for name, value in environment_of(settings).items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("COLUMNS", "160")
+
+    def __call__(self, *words: str | Path) -> Ran:
+        arguments = [str(word) for word in words]
+        self._capsys.readouterr()
+        code: Any = 0
+        try:
+            console.run(lambda: app(arguments, prog_name="sendcode"))
+        except SystemExit as exc:
+            code = exc.code
+        captured = self._capsys.readouterr()
+        assert "Traceback" not in captured.err
+        return Ran(code or 0, captured.out, captured.err)
+
+
+def start(settings: Settings, *words: str | Path, cwd: Path) -> subprocess.Popen[str]:
+    """Start a command as a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-P", "-c", "from producer.cli import main; main()", *map(str, words)],
+        cwd=cwd,
+        env=environment_of(settings, COLUMNS="160"),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(settings: Settings, *words: str | Path, cwd: Path, patience_s: float = 60) -> Ran:
+    """Run a command as a process of its own."""
+    process = start(settings, *words, cwd=cwd)
+    out, err = process.communicate(timeout=patience_s)
+    assert "Traceback" not in err
+    return Ran(process.returncode, out, err)

@@ -1,0 +1,31 @@
+"""Input files of tests."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from producer.sheet.shield import unshielded
+
+HEADER = ("name", "country_code", "phone_num", "city")
+MAGIC_OK, MAGIC_BIND_UPPER = "9900", "9901"
+
+
+def customer(n: int, prefix: str = MAGIC_OK) -> list[str]:
+    """A customer whose number has the sandbox do what belongs to `prefix`."""
+    return [f"Customer {n}", "852", f"{prefix}{n:04d}", "Hong Kong"]
+
+
+def write_csv(path: Path, rows: Sequence[Sequence[str]], header: Sequence[str] = HEADER) -> Path:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+    return path
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """Read a file as Excel would show it: without the shields around what it would damage."""
+    text = path.read_bytes().decode("utf-8-sig")
+    records = csv.DictReader(io.StringIO(text, newline=""))
+    return [{name: unshielded(cell) for name, cell in record.items()} for record in records]

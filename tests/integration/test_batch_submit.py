@@ -1,0 +1,343 @@
+"""`sendcode batch submit`: one job per row, whatever happens on the way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from redis import Redis
+
+from config.settings import Settings
+from jobs.batches import Batch, Batches, BatchRow
+from jobs.keys import Keys
+from producer.importing import (
+    ImportRefusedError,
+    Spool,
+    Terms,
+    append_all,
+    check_batch_id,
+    open_batch,
+)
+from producer.sheet import open_sheet
+from tests.commands import Command, InThisProcess
+from tests.files import customer, write_csv
+
+
+@pytest.fixture
+def sendcode(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
+    return InThisProcess(settings, monkeypatch, capsys)
+
+
+@pytest.fixture
+def sheet_file(tmp_path: Path) -> Path:
+    """Ten customers, of whom the third and seventh cannot be sent to."""
+    rows = [customer(n) for n in range(1, 11)]
+    rows[2][1] = "86"
+    rows[6][2] = "x"
+    return write_csv(tmp_path / "customers.csv", rows)
+
+
+def cells_of(batches: Batches, batch_id: str) -> list[list[str]]:
+    return [list(row.cells) for _, row, _ in batches.rows(batch_id)]
+
+
+def test_every_row_of_the_file_becomes_a_row_of_the_batch_in_order(
+    sendcode: Command, sheet_file: Path, batches: Batches
+) -> None:
+    ran = sendcode("batch", "submit", sheet_file, "--id", "b1", "--json")
+
+    assert ran.exit_code == 0
+    assert (ran.json["total"], ran.json["accepted"], ran.json["rejected"]) == (10, 8, 2)
+    names = [cells[0] for cells in cells_of(batches, "b1")]
+    assert names == [f"Customer {n}" for n in range(1, 11)]
+
+
+def test_rejected_rows_are_told_with_line_reason_and_remedy(
+    sendcode: Command, sheet_file: Path
+) -> None:
+    ran = sendcode("batch", "submit", sheet_file)
+
+    assert "2 cannot" in ran.err
+    assert "line 4" in ran.err
+    assert "use a number of another country" in ran.err
+    assert "line 8" in ran.err
+
+
+def test_no_full_number_is_ever_said(sendcode: Command, sheet_file: Path) -> None:
+    ran = sendcode("batch", "submit", sheet_file, "--json")
+
+    assert customer(1)[2] not in ran.out + ran.err
+
+
+def test_a_batch_is_named_by_its_content(sendcode: Command, sheet_file: Path) -> None:
+    first = sendcode("batch", "submit", sheet_file, "--json").json
+    copy = sheet_file.with_name("copy.csv")
+    copy.write_bytes(sheet_file.read_bytes())
+
+    second = sendcode("batch", "submit", copy, "--json").json
+
+    assert first["batch_id"] == second["batch_id"]
+    assert len(first["batch_id"]) == 12
+    assert second["already_submitted"]
+    assert second["total"] == 10
+
+
+def test_another_encoding_makes_no_other_batch_of_the_same_content(
+    sendcode: Command, sheet_file: Path
+) -> None:
+    first = sendcode("batch", "submit", sheet_file, "--json").json
+
+    second = sendcode("batch", "submit", sheet_file, "--encoding", "cp1252", "--json").json
+
+    assert second["batch_id"] == first["batch_id"]
+    assert second["already_submitted"]
+
+
+def test_an_import_that_was_cut_off_is_completed_in_the_encoding_it_was_begun_in(
+    sendcode: Command, sheet_file: Path, batches: Batches
+) -> None:
+    with open_sheet(sheet_file, encoding="cp1252") as sheet:
+        open_batch(batches, sheet, "b1", Terms())
+
+    refused = sendcode("batch", "submit", sheet_file, "--id", "b1")
+    taken = sendcode("batch", "submit", sheet_file, "--id", "b1", "--encoding", "cp1252")
+
+    assert refused.exit_code == 2
+    assert "complete it with --encoding cp1252" in refused.err
+    assert taken.exit_code == 0
+
+
+def test_an_id_that_belongs_to_another_content_is_refused_before_anything_is_written(
+    sendcode: Command, sheet_file: Path, tmp_path: Path, batches: Batches
+) -> None:
+    sendcode("batch", "submit", sheet_file, "--id", "b1")
+    other = write_csv(tmp_path / "other.csv", [customer(99)])
+
+    ran = sendcode("batch", "submit", other, "--id", "b1")
+
+    assert ran.exit_code == 2
+    assert 'batch "b1" was made from another content' in ran.err
+    assert len(cells_of(batches, "b1")) == 10
+
+
+@pytest.mark.parametrize("batch_id", ["", "a b", "a/b", "ä", "x" * 65, "ev", "a\n"])
+def test_an_id_that_would_not_do_is_refused(batch_id: str) -> None:
+    with pytest.raises(ImportRefusedError):
+        check_batch_id(batch_id)
+
+
+@pytest.mark.parametrize("batch_id", ["2026-11-23", "a", "A.b_c-1", "x" * 64])
+def test_an_id_such_as_people_choose_is_taken(batch_id: str) -> None:
+    assert check_batch_id(batch_id) == batch_id
+
+
+def test_a_dry_run_writes_nothing(sendcode: Command, sheet_file: Path, redis: Redis) -> None:
+    ran = sendcode("batch", "submit", sheet_file, "--dry-run", "--json")
+
+    assert ran.exit_code == 0
+    assert ran.json["file"]["valid"] == 8
+    assert redis.dbsize() == 0
+
+
+def test_a_file_without_any_row_to_send_is_no_batch(
+    sendcode: Command, tmp_path: Path, redis: Redis
+) -> None:
+    file = write_csv(tmp_path / "bad.csv", [["a", "86", "1", ""], ["b", "7", "2", ""]])
+
+    ran = sendcode("batch", "submit", file)
+
+    assert ran.exit_code == 1
+    assert "no row can be sent" in ran.err
+    assert redis.dbsize() == 0
+
+
+def test_name_pace_and_expiry_are_kept(
+    sendcode: Command, sheet_file: Path, batches: Batches
+) -> None:
+    sendcode(
+        *("batch", "submit", sheet_file, "--id", "b1", "--name", "May", "--max-rate", "5"),
+        *("--expires-in", "2h"),
+    )
+
+    batch = batches.get("b1")
+    assert batch is not None
+    assert (batch.name, batch.max_rate) == ("May", 5)
+    assert batch.expires_ms is not None
+    assert batch.expires_ms - batch.created_ms == pytest.approx(7_200_000, abs=60_000)
+
+
+@pytest.mark.parametrize("wrong", ["0", "-1", "soon", "5 weeks", ""])
+def test_an_expiry_that_is_no_time_is_refused(
+    sendcode: Command, sheet_file: Path, wrong: str
+) -> None:
+    ran = sendcode("batch", "submit", sheet_file, f"--expires-in={wrong}")
+
+    assert ran.exit_code == 2
+    assert "--expires-in" in ran.err
+
+
+def test_a_cancelled_batch_is_not_begun_again(
+    sendcode: Command, sheet_file: Path, batches: Batches
+) -> None:
+    sendcode("batch", "submit", sheet_file, "--id", "b1")
+    batches.steer("b1", "cancel")
+
+    ran = sendcode("batch", "submit", sheet_file, "--id", "b1")
+
+    assert ran.exit_code == 2
+    assert "was cancelled" in ran.err
+    assert "another --id" in ran.err
+
+
+def test_a_batch_whose_import_was_cut_off_says_how_to_complete_it(
+    sendcode: Command, sheet_file: Path, batches: Batches
+) -> None:
+    with open_sheet(sheet_file) as sheet:
+        open_batch(batches, sheet, "b1", Terms("customers.csv"))
+    batches.append("b1", 0, [BatchRow(2, customer(1), None, "x", "y")])
+
+    ran = sendcode("batch", "status", "b1")
+
+    assert "b1 (customers.csv): importing" in ran.out
+    assert "sendcode batch submit customers.csv --id b1" in ran.err
+    assert sendcode("batch", "status", "b1", "--json").json["state"] == "importing"
+
+
+class CutOffError(Exception):
+    pass
+
+
+class Brittle:
+    """A ledger that is lost at a given call, before it or after it was done."""
+
+    def __init__(self, batches: Batches, call: int, *, done: bool) -> None:
+        self._batches = batches
+        self._calls_left = call
+        self._done = done
+
+    def append_encoded(self, *args: Any, **kwargs: Any) -> int:
+        self._calls_left -= 1
+        if self._calls_left == 0 and not self._done:
+            raise CutOffError
+        have = self._batches.append_encoded(*args, **kwargs)
+        if self._calls_left == 0:
+            raise CutOffError
+        return have
+
+
+@pytest.mark.parametrize("done", [False, True])
+@pytest.mark.parametrize("call", range(1, 6))
+def test_an_import_cut_off_at_any_chunk_is_completed_by_the_next_run(
+    call: int, done: bool, tmp_path: Path, batches: Batches
+) -> None:
+    rows = [customer(n) for n in range(1, 1_801)]  # four chunks, and the call that ends it
+    file = write_csv(tmp_path / "customers.csv", rows)
+    brittle: Any = Brittle(batches, call, done=done)
+    with open_sheet(file) as sheet, Spool() as spool:
+        spool.read(sheet)
+        batch, _ = open_batch(batches, sheet, "b1", Terms())
+        with pytest.raises(CutOffError):
+            append_all(brittle, batch, spool)
+
+    batch = submit_again(batches, file)
+
+    assert (batch.total, batch.accepted, batch.imported) == (1_800, 1_800, True)
+    assert cells_of(batches, "b1") == rows
+
+
+def submit_again(batches: Batches, file: Path) -> Batch:
+    with open_sheet(file) as sheet, Spool() as spool:
+        spool.read(sheet)
+        batch, is_new = open_batch(batches, sheet, "b1", Terms())
+        assert not is_new
+        append_all(batches, batch, spool)
+    found = batches.get("b1")
+    assert found is not None
+    return found
+
+
+@given(steps=st.lists(st.sampled_from("ab"), min_size=1, max_size=14))
+def test_two_producers_of_the_same_file_make_one_batch(
+    steps: list[str], batches: Batches, redis: Redis
+) -> None:
+    """Their chunks arrive in any order; one of them may never end."""
+    redis.flushdb()
+    rows = [BatchRow(n + 1, [str(n)], None, "x", "y").encode() for n in range(1, 61)]
+    batches.open("b1", "digest", ["n"])
+    at = {"a": 0, "b": 0}
+    size = {"a": 7, "b": 10}
+    for who in steps:
+        first = at[who]
+        if first >= len(rows):
+            continue
+        batches.append_encoded("b1", first, rows[first : first + size[who]])
+        at[who] = first + size[who]
+
+    batches.append_encoded("b1", have := look(batches).total, rows[have:], last=True)
+
+    assert [row.cells for _, row, _ in batches.rows("b1")] == [[str(n)] for n in range(1, 61)]
+
+
+def look(batches: Batches) -> Batch:
+    batch = batches.get("b1")
+    assert batch is not None
+    return batch
+
+
+def test_a_redis_that_takes_no_more_is_told_with_how_to_go_on(
+    sendcode: Command, sheet_file: Path, redis: Redis, batches: Batches
+) -> None:
+    redis.config_set("maxmemory", 1)
+    try:
+        cut_off = sendcode("batch", "submit", sheet_file, "--id", "b1")
+    finally:
+        redis.config_set("maxmemory", 0)
+
+    again = sendcode("batch", "submit", sheet_file, "--id", "b1")
+
+    assert cut_off.exit_code == 1
+    assert "is full" in cut_off.err
+    assert "go on with the same command: sendcode batch submit customers.csv --id b1" in cut_off.err
+    assert again.exit_code == 0
+    assert look(batches).total == 10
+
+
+def test_cells_of_any_kind_come_back_as_they_were(
+    sendcode: Command, tmp_path: Path, batches: Batches
+) -> None:
+    odd = ['say "hi"', "852", "99000001", "two\nlines, a\ttab, \u2028, 香港 \U0001f4de \\n"]
+    file = write_csv(tmp_path / "odd.csv", [odd, customer(2)])
+
+    sendcode("batch", "submit", file, "--id", "b1")
+
+    assert cells_of(batches, "b1") == [odd, customer(2)]
+
+
+def test_standard_input_is_a_file_too(
+    sendcode: Command, sheet_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with sheet_file.open() as stdin:
+        monkeypatch.setattr("sys.stdin", stdin)
+        ran = sendcode("batch", "submit", "-", "--json")
+
+    assert ran.exit_code == 0
+    assert (ran.json["total"], ran.json["name"]) == (10, "standard input")
+
+
+def test_a_waiting_row_takes_little_more_than_its_own_length(
+    batches: Batches, redis: Redis, keys: Keys
+) -> None:
+    rows = [BatchRow(n, customer(n % 9999), None, "", "").encode() for n in range(2_000)]
+    batches.open("b1", "digest", ["n"])
+    for first in range(0, len(rows), 500):
+        batches.append_encoded("b1", first, rows[first : first + 500])
+
+    used: Any = redis.memory_usage(keys.rows("b1"), samples=0)
+
+    length = sum(len(row) for row in rows) / len(rows)
+    assert used / len(rows) < length + 20
