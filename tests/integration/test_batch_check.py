@@ -1,0 +1,217 @@
+"""`sendcode batch check`: what would happen, with nothing sent or changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from config.settings import Settings
+from jobs.account import Account
+from jobs.batches import Batches
+from jobs.keys import Keys
+from jobs.ledger import Ledger
+from tests.commands import Command, InThisProcess
+from tests.ended_jobs import SENT, customers, end_event, number
+from tests.files import customer, read_csv, write_csv
+
+
+@pytest.fixture
+def sendcode(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
+    return InThisProcess(settings, monkeypatch, capsys)
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Path:
+    """Lines 2 to 9: good, barred, good, no digits, double of line 2, barred, good, double too."""
+    rows = [customer(n) for n in range(1, 9)]
+    rows[1][1] = "86"
+    rows[3][2] = "call me"
+    rows[4][2] = rows[0][2]
+    rows[5][1] = "+7"
+    rows[7][2] = rows[0][2]
+    return write_csv(tmp_path / "mixed.csv", rows)
+
+
+def test_invalid_rows_are_counted_by_reason_with_their_lines(
+    sendcode: Command, mixed: Path
+) -> None:
+    told = sendcode("batch", "check", mixed, "--json").json
+
+    assert (told["rows"], told["valid"], told["invalid"]) == (8, 5, 3)
+    by_reason = {each["code"]: each for each in told["invalid_by_reason"]}
+    assert by_reason["barred_country_code"]["count"] == 2
+    assert by_reason["barred_country_code"]["lines"] == [3, 7]
+    assert by_reason["barred_country_code"]["remedy"] == "use a number of another country"
+    assert by_reason["not_digits"]["lines"] == [5]
+
+
+def test_numbers_that_stand_in_the_file_twice_are_named(sendcode: Command, mixed: Path) -> None:
+    told = sendcode("batch", "check", mixed, "--json").json
+
+    assert told["doubles"] == {
+        "numbers": 1,
+        "rows": 2,
+        "examples": [{"count": 3, "lines": [2, 6, 9]}],
+    }
+
+
+def test_the_same_number_written_in_two_ways_is_a_double(sendcode: Command, tmp_path: Path) -> None:
+    file = write_csv(
+        tmp_path / "two.csv", [["a", "852", "9900 0001", ""], ["b", "+852", "9900-0001", ""]]
+    )
+
+    assert sendcode("batch", "check", file, "--json").json["doubles"]["rows"] == 1
+
+
+def test_nothing_is_written_anywhere(sendcode: Command, mixed: Path, redis: Redis) -> None:
+    sendcode("batch", "check", mixed)
+
+    assert redis.dbsize() == 0
+
+
+def test_numbers_that_got_a_code_before_and_those_in_their_interval_are_told(
+    sendcode: Command, ledger: Ledger, redis: Redis, keys: Keys, tmp_path: Path
+) -> None:
+    end_event(ledger, 1, SENT)
+    end_event(ledger, 2, SENT)
+    redis.hset(keys.number("852", number(2).phone_num), "until", 1)  # its interval is over
+    rows = [["", "852", number(n).phone_num, ""] for n in (1, 2, 3)]
+    file = write_csv(tmp_path / "again.csv", rows)
+
+    told = sendcode("batch", "check", file, "--json").json
+
+    assert told["sent_before"] == {"count": 2, "lines": [2, 3]}
+    assert told["in_interval"] == {"count": 1, "lines": [2]}
+
+
+def test_codes_sent_before_count_into_a_number_s_use(
+    sendcode: Command, ledger: Ledger, redis: Redis, keys: Keys, tmp_path: Path
+) -> None:
+    end_event(ledger, 1, SENT)
+    redis.hset(keys.number("852", number(1).phone_num), "codes", 4)
+    rows = [["", "852", number(n).phone_num, ""] for n in (2, 1, 1)]
+    file = write_csv(tmp_path / "often.csv", rows)
+
+    usual = sendcode("batch", "check", file, "--json").json
+    generous = sendcode("batch", "check", file, "--most-per-number", "6", "--json").json
+
+    assert usual["used_too_often"] == {"limit": 5, "count": 1, "lines": [3]}
+    assert generous["used_too_often"] == {"limit": 6, "count": 0, "lines": []}
+
+
+@pytest.mark.settings(
+    sendcode_rate_limit=20,
+    sendcode_phone_interval=60,
+)
+def test_the_time_is_that_of_the_rate_and_of_the_work_that_waits(
+    sendcode: Command, batches: Batches, tmp_path: Path
+) -> None:
+    file = write_csv(tmp_path / "sixty.csv", [customer(n) for n in range(60)])
+    assert sendcode("batch", "check", file, "--json").json["eta_seconds"] == 3
+    # a big batch takes turns with the new one, a small one ends before; a paused one does not count
+    for batch_id, rows, first in (("big", 500, 1), ("small", 40, 600), ("paused", 300, 700)):
+        batches.open(batch_id, "digest", ["n"])
+        batches.append(batch_id, 0, customers(rows, first), last=True)
+    batches.steer("paused", "pause")
+
+    told = sendcode("batch", "check", file, "--json").json
+
+    assert told["waiting_before"] == 540
+    assert told["eta_seconds"] == (60 + 60 + 40) / 20
+
+
+@pytest.mark.settings(
+    sendcode_rate_limit=20,
+    sendcode_phone_interval=60,
+)
+def test_a_gentler_pace_takes_longer(sendcode: Command, tmp_path: Path) -> None:
+    file = write_csv(tmp_path / "sixty.csv", [customer(n) for n in range(60)])
+
+    told = sendcode("batch", "check", file, "--max-rate", "2", "--json").json
+
+    assert told["eta_seconds"] == 30
+
+
+def test_invalid_rows_go_to_a_file_with_a_reason_each(
+    sendcode: Command, mixed: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "invalid.csv"
+
+    ran = sendcode("batch", "check", mixed, "--output", output)
+
+    assert ran.exit_code == 0
+    found = read_csv(output)
+    assert [record["name"] for record in found] == ["Customer 2", "Customer 4", "Customer 6"]
+    assert list(found[0]) == ["name", "country_code", "phone_num", "city", "reason"]
+    assert "use a number of another country" in found[0]["reason"]
+    assert output.read_bytes().startswith(b"\xef\xbb\xbf")
+
+
+def test_the_file_of_invalid_rows_can_be_corrected_and_submitted(
+    sendcode: Command, mixed: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "invalid.csv"
+    sendcode("batch", "check", mixed, "--output", output)
+    text = output.read_text("utf-8-sig").replace("+7", "852").replace("86,", "852,")
+    output.write_text(text.replace("call me", "99000044"), "utf-8")
+
+    told = sendcode("batch", "submit", output, "--json").json
+
+    assert (told["accepted"], told["rejected"]) == (3, 0)
+
+
+def test_a_file_that_was_submitted_before_is_recognised(sendcode: Command, mixed: Path) -> None:
+    batch_id = sendcode("batch", "submit", mixed, "--json").json["batch_id"]
+
+    ran = sendcode("batch", "check", mixed)
+
+    assert f"it was submitted before: batch {batch_id} is running" in ran.err
+
+
+def test_what_submit_would_refuse_is_told(sendcode: Command, mixed: Path, batches: Batches) -> None:
+    batches.open("b1", "another digest", ["n"])
+
+    told = sendcode("batch", "check", mixed, "--id", "b1", "--json").json
+
+    assert "another content" in told["refused"]
+
+
+def test_a_halted_account_and_missing_workers_are_told(
+    sendcode: Command, mixed: Path, account: Account
+) -> None:
+    account.halt("person", "Halted", "night")
+
+    ran = sendcode("batch", "check", mixed)
+
+    assert "all sending is halted" in ran.err
+    assert "no worker is running" in ran.err
+
+
+def test_without_redis_the_file_alone_is_looked_at(
+    sendcode: Command, mixed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SENDCODE_REDIS_URL", "redis://127.0.0.1:9/0")
+
+    ran = sendcode("batch", "check", mixed, "--json")
+
+    assert ran.exit_code == 0
+    assert ran.json["valid"] == 5
+    assert ran.json["sent_before"] is None
+    assert ran.json["eta_seconds"] is None
+    assert "cannot be reached" in ran.err
+
+
+def test_no_full_number_is_ever_said(sendcode: Command, mixed: Path) -> None:
+    ran = sendcode("batch", "check", mixed)
+    told = sendcode("batch", "check", mixed, "--json")
+
+    assert customer(1)[2] not in ran.out + ran.err + told.out + told.err
+
+
+@pytest.mark.parametrize("wrong", ["--max-rate=0", "--most-per-number=0", "--id=a b"])
+def test_options_that_make_no_sense_are_refused(sendcode: Command, mixed: Path, wrong: str) -> None:
+    assert sendcode("batch", "check", mixed, wrong).exit_code == 2

@@ -1,0 +1,264 @@
+"""`sendcode batch status, list, pause, resume, cancel` and `sendcode job show`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from config.settings import Settings
+from jobs.account import Account
+from jobs.batches import Batches
+from jobs.keys import Keys
+from jobs.ledger import Ending, Ledger
+from jobs.outcome import State
+from tests.commands import Command, InThisProcess
+from tests.ended_jobs import BIND_UPPER, SENT, customers, end, end_event, number, run_batch
+from tests.files import customer, write_csv
+
+DEAD = Ending(State.DEAD, BIND_UPPER, "too many accounts", "req-dead")
+
+
+@pytest.fixture
+def sendcode(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
+    return InThisProcess(settings, monkeypatch, capsys)
+
+
+@pytest.fixture
+def batch(ledger: Ledger, batches: Batches) -> str:
+    """A finished batch of three jobs: sent, dead, sent."""
+    run_batch(ledger, batches, "b1", customers(3), lambda row: DEAD if row == 2 else SENT)
+    return "b1"
+
+
+@pytest.fixture
+def waiting(batches: Batches) -> str:
+    batches.open("w1", "digest", ["name", "country_code", "phone_num"])
+    batches.append("w1", 0, customers(50), last=True)
+    return "w1"
+
+
+def test_status_has_the_fields_of_the_contract(sendcode: Command, batch: str) -> None:
+    told = sendcode("batch", "status", batch, "--json").json
+
+    assert told["batch_id"] == "b1"
+    assert told["state"] == "done"
+    assert (told["total"], told["accepted"], told["rejected"]) == (3, 3, 0)
+    assert told["counts"] == {"sent": 2, "dead": 1}
+    assert told["by_code"] == {BIND_UPPER: 1}
+    assert told["rate"] >= 0
+    assert told["eta_seconds"] == 0
+
+
+def test_status_says_in_words_what_failed_and_what_comes_next(
+    sendcode: Command, batch: str
+) -> None:
+    ran = sendcode("batch", "status", batch)
+
+    assert "3 of 3 (100%)" in ran.out
+    assert "Ask the customer for another number" in ran.out
+    assert "sendcode dead list --batch b1" in ran.err
+    assert "sendcode batch results b1" in ran.err
+
+
+def test_status_says_what_holds_a_batch_up(
+    sendcode: Command, waiting: str, account: Account
+) -> None:
+    assert "no worker is running" in sendcode("batch", "status", waiting).err
+    account.halt("api", "AuthFailure.SecretIdNotFound", "no such id")
+    assert "The secret id does not exist" in sendcode("batch", "status", waiting).err
+    account.halt("person", "Halted", "for the night")
+    assert "for the night" in sendcode("batch", "status", waiting).err
+
+
+def test_watching_a_batch_that_is_over_ends_at_once(sendcode: Command, batch: str) -> None:
+    ran = sendcode("batch", "status", batch, "--watch", "--json")
+
+    assert ran.exit_code == 0
+    assert ran.json["state"] == "done"
+    assert "batch b1: 3 of 3 (100%), 1 failed, done" in ran.err
+
+
+@pytest.mark.parametrize(
+    "words", [("status",), ("pause",), ("resume",), ("cancel", "--yes"), ("results",)]
+)
+def test_a_batch_that_does_not_exist_is_one_clear_line(
+    sendcode: Command, words: tuple[str, ...]
+) -> None:
+    ran = sendcode("batch", *words, "nix")
+
+    assert ran.exit_code == 1
+    assert ran.err == ('sendcode: there is no batch "nix"; sendcode batch list shows them all\n')
+
+
+@pytest.mark.usefixtures("batch")
+def test_a_job_s_id_in_a_batch_s_place_is_recognised(sendcode: Command) -> None:
+    assert "sendcode job show b1-2" in sendcode("batch", "status", "b1-2").err
+    assert "sendcode batch status b1" in sendcode("job", "show", "b1").err
+
+
+@pytest.mark.usefixtures("batch", "waiting")
+def test_the_list_shows_the_newest_batch_first(sendcode: Command) -> None:
+    told = sendcode("batch", "list", "--json").json
+
+    assert [each["batch_id"] for each in told["batches"]] == ["w1", "b1"]
+    assert "w1" in sendcode("batch", "list").out
+
+
+def test_without_a_batch_the_list_says_how_to_make_one(sendcode: Command) -> None:
+    ran = sendcode("batch", "list")
+
+    assert ran.exit_code == 0
+    assert "sendcode batch submit FILE" in ran.err
+
+
+def test_a_paused_batch_feeds_nothing_until_it_is_resumed(
+    sendcode: Command, waiting: str, ledger: Ledger
+) -> None:
+    paused = sendcode("batch", "pause", waiting)
+    assert "batch w1 is paused, 50 jobs wait" in paused.out
+    assert ledger.sweep() == []
+
+    resumed = sendcode("batch", "resume", waiting)
+
+    assert "batch w1 is running" in resumed.out
+    assert ledger.sweep()
+
+
+def test_pausing_twice_is_no_fault(sendcode: Command, waiting: str) -> None:
+    sendcode("batch", "pause", waiting)
+
+    ran = sendcode("batch", "pause", waiting, "--json")
+
+    assert ran.exit_code == 0
+    assert (ran.json["changed"], ran.json["state"]) == (False, "paused")
+
+
+def test_a_cancelled_batch_sends_nothing_more_and_says_how_much(
+    sendcode: Command, waiting: str, ledger: Ledger
+) -> None:
+    ledger.sweep()
+
+    ran = sendcode("batch", "cancel", waiting)
+
+    assert "batch w1 is cancelled: 50 jobs are not sent any more" in ran.out
+    assert ledger.sweep() == []
+    assert sendcode("batch", "status", waiting, "--json").json["counts"] == {"cancelled": 50}
+
+
+@pytest.mark.parametrize("order", ["pause", "resume", "cancel"])
+def test_a_batch_that_is_over_cannot_be_steered(sendcode: Command, batch: str, order: str) -> None:
+    ran = sendcode("batch", order, batch)
+
+    assert ran.exit_code == 1
+    assert f"batch b1 is done: nothing to {order}" in ran.err
+
+
+def test_steering_is_recorded(sendcode: Command, waiting: str, redis: Redis, keys: Keys) -> None:
+    sendcode("batch", "pause", waiting)
+    sendcode("batch", "resume", waiting)
+
+    assert redis.llen(keys.actions) == 2
+
+
+# one job's story
+
+
+@pytest.mark.usefixtures("batch")
+def test_a_job_s_story_has_each_attempt_with_its_request_id(sendcode: Command) -> None:
+    ran = sendcode("job", "show", "b1-2")
+
+    assert "job b1-2: dead" in ran.out
+    assert "attempt: FailedOperation.PhoneBindUpper (5 ms)" in ran.out
+    assert "RequestId req-dead" in ran.out
+    assert "b1, line 3 of its file" in ran.out
+    assert "ask the customer for another number" in ran.out
+
+
+@pytest.mark.usefixtures("batch")
+def test_a_story_shows_no_full_number(sendcode: Command) -> None:
+    told = sendcode("job", "show", "b1-2").out + sendcode("job", "show", "b1-2", "--json").out
+
+    assert number(2).phone_num not in told
+    assert number(2).masked in told
+
+
+@pytest.mark.usefixtures("batch")
+def test_a_story_as_json_has_what_a_job_has_and_its_entries(sendcode: Command) -> None:
+    told = sendcode("job", "show", "b1-2", "--json").json
+
+    assert (told["job_id"], told["state"], told["code"]) == ("b1-2", "dead", BIND_UPPER)
+    assert told["line"] == 3
+    assert told["story"][0]["what"] == "attempt"
+    assert told["story"][0]["request_id"] == "req-dead"
+    assert told["meaning"] == "This number already has the most accounts allowed"
+
+
+def test_an_event_s_story_is_shown_too(sendcode: Command, ledger: Ledger) -> None:
+    record = end_event(ledger, 1, SENT)
+
+    ran = sendcode("job", "show", record.job_id)
+
+    assert "The code was sent" in ran.out
+    assert "event" in ran.out
+
+
+@pytest.mark.usefixtures("waiting")
+def test_a_row_that_was_not_fed_yet_has_a_story(sendcode: Command) -> None:
+    told = sendcode("job", "show", "w1-49", "--json").json
+
+    assert (told["state"], told["line"], told["story"]) == ("queued", 50, [])
+
+
+def test_a_row_of_a_cancelled_batch_says_so(
+    sendcode: Command, waiting: str, batches: Batches
+) -> None:
+    batches.steer(waiting, "cancel")
+
+    assert "its batch was cancelled" in sendcode("job", "show", "w1-49").out
+
+
+def test_a_rejected_row_says_why_it_never_became_a_job(sendcode: Command, tmp_path: Path) -> None:
+    rows = [customer(1), customer(2)]
+    rows[1][1] = "86"
+    sendcode("batch", "submit", write_csv(tmp_path / "two.csv", rows), "--id", "b1")
+
+    ran = sendcode("job", "show", "b1-2")
+
+    assert ran.exit_code == 1
+    assert "never became a job" in ran.err
+    assert "use a number of another country" in ran.err
+
+
+@pytest.mark.usefixtures("batch")
+def test_a_forgotten_job_says_so(sendcode: Command, redis: Redis, keys: Keys) -> None:
+    redis.delete(keys.job("b1-1"))
+
+    ran = sendcode("job", "show", "b1-1")
+
+    assert ran.exit_code == 1
+    assert "no longer kept" in ran.err
+
+
+@pytest.mark.parametrize("job_id", ["b1-99", "b1-2.r1", "b1-0", "nix", "ev-00", "b1-²", "-", ".r1"])
+@pytest.mark.usefixtures("batch")
+def test_a_job_that_does_not_exist_is_one_clear_line(sendcode: Command, job_id: str) -> None:
+    ran = sendcode("job", "show", "--", job_id)
+
+    assert ran.exit_code == 1
+    assert "there is no job" in ran.err
+
+
+def test_jobs_of_a_batch_that_goes_on_can_be_ended(
+    sendcode: Command, waiting: str, ledger: Ledger
+) -> None:
+    for _, job_id in ledger.sweep():
+        end(ledger, job_id, SENT)
+
+    told = sendcode("batch", "status", waiting, "--json").json
+
+    assert told["finished"] == 50
+    assert told["state"] == "done"

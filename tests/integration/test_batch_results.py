@@ -1,0 +1,335 @@
+"""`sendcode batch results`, and results that come back corrected."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from config.settings import Settings
+from jobs.batches import Batches, BatchRow
+from jobs.deadletters import DeadLetters, Decision
+from jobs.keys import Keys
+from jobs.ledger import Ending, Ledger
+from jobs.outcome import State
+from producer.results import RESULT_COLUMNS, statuses_of
+from tests.commands import Command, InThisProcess
+from tests.ended_jobs import BIND_UPPER, SENT, customers, end, number
+from tests.files import customer, read_csv, write_csv
+
+DEAD = Ending(State.DEAD, BIND_UPPER, "too many accounts", "req-dead")
+UNKNOWN = Ending(State.UNKNOWN, "InternalError", "inside", "req-open", "keep")
+PROVED = Ending(State.SENT_INFERRED, "FailedOperation.SendVerifyCodeLimit60", "", "req-4")
+
+
+@pytest.fixture
+def sendcode(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
+    return InThisProcess(settings, monkeypatch, capsys)
+
+
+@pytest.fixture
+def ended(sendcode: Command, ledger: Ledger, tmp_path: Path) -> Path:
+    """A batch b1 of which row 1 was sent, 2 is dead, 3 was rejected, 4 is unknown, 5 was proved."""
+    rows = [customer(n) for n in range(1, 6)]
+    rows[2][1] = "86"
+    file = write_csv(tmp_path / "customers.csv", rows)
+    sendcode("batch", "submit", file, "--id", "b1")
+    endings = {"b1-1": SENT, "b1-2": DEAD, "b1-4": UNKNOWN, "b1-5": PROVED}
+    for _, job_id in ledger.sweep():
+        end(ledger, job_id, endings[job_id])
+    return file
+
+
+def results(sendcode: Command, folder: Path, *options: str) -> list[dict[str, str]]:
+    output = folder / "results.csv"
+    ran = sendcode("batch", "results", "b1", "--output", output, *options)
+    assert ran.exit_code == 0
+    return read_csv(output)
+
+
+@pytest.mark.usefixtures("ended")
+def test_the_customer_s_columns_stand_in_their_order_before_ours(
+    sendcode: Command, tmp_path: Path
+) -> None:
+    found = results(sendcode, tmp_path)
+
+    assert list(found[0]) == ["name", "country_code", "phone_num", "city", *RESULT_COLUMNS]
+    assert [record["name"] for record in found] == [f"Customer {n}" for n in range(1, 6)]
+    assert [record["phone_num"] for record in found] == [customer(n)[2] for n in range(1, 6)]
+
+
+@pytest.mark.usefixtures("ended")
+def test_each_row_says_what_became_of_it_and_what_to_do(sendcode: Command, tmp_path: Path) -> None:
+    sent, dead, rejected, unknown, proved = results(sendcode, tmp_path)
+
+    assert [each["status"] for each in (sent, dead, rejected, unknown, proved)] == [
+        "sent",
+        "dead",
+        "rejected",
+        "unknown",
+        "sent_inferred",
+    ]
+    assert sent["message"] == "The code was sent"
+    assert dead["message"] == (
+        "This number already has the most accounts allowed: ask the customer for another number"
+    )
+    assert (dead["code"], dead["request_id"], dead["attempts"]) == (BIND_UPPER, "req-dead", "1")
+    assert dead["finished_at"].endswith("Z")
+    assert "use a number of another country" in rejected["message"]
+    assert "check with the customer whether a code has come" in unknown["message"]
+
+
+@pytest.mark.usefixtures("batches")
+def test_rows_that_wait_are_in_the_results_too(sendcode: Command, tmp_path: Path) -> None:
+    file = write_csv(tmp_path / "customers.csv", [customer(1), customer(2)])
+    sendcode("batch", "submit", file, "--id", "b1")
+
+    found = results(sendcode, tmp_path)
+
+    assert [(each["status"], each["attempts"]) for each in found] == [("queued", "")] * 2
+    assert found[0]["message"] == "Waiting to be sent"
+
+
+@pytest.mark.usefixtures("ended")
+def test_only_the_failed_ones_can_be_had(sendcode: Command, tmp_path: Path) -> None:
+    assert [each["name"] for each in results(sendcode, tmp_path, "--only", "failed")] == [
+        "Customer 2",
+        "Customer 3",
+    ]
+    assert [each["name"] for each in results(sendcode, tmp_path, "--only", "sent")] == [
+        "Customer 1",
+        "Customer 5",
+    ]
+    assert [each["name"] for each in results(sendcode, tmp_path, "--only", "unknown")] == [
+        "Customer 4"
+    ]
+
+
+@pytest.mark.usefixtures("ended")
+def test_an_unknown_group_is_refused_with_those_there_are(sendcode: Command) -> None:
+    ran = sendcode("batch", "results", "b1", "--only", "bad")
+
+    assert ran.exit_code == 2
+    assert "failed" in ran.err
+    assert "sent_inferred" in ran.err
+
+
+def test_every_state_can_be_asked_for() -> None:
+    assert all(state in statuses_of(state) for state in State)
+
+
+def test_zeros_in_front_and_long_numbers_are_safe_from_excel(
+    sendcode: Command, tmp_path: Path
+) -> None:
+    row = ["0042", "852", "99000001", "12345678901234567890"]
+    file = write_csv(tmp_path / "ids.csv", [row])
+    sendcode("batch", "submit", file, "--id", "b1")
+
+    ran = sendcode("batch", "results", "b1")
+
+    cells = next(csv.reader([ran.out.splitlines()[1]]))
+    assert cells[0] == '="0042"'
+    assert cells[3] == '="12345678901234567890"'
+
+
+@pytest.mark.parametrize("attack", ["=1+1", "+cmd", "-2+3", "@SUM(A1)", "\t=1", "\uff1d1"])
+def test_no_cell_is_a_formula(sendcode: Command, tmp_path: Path, attack: str) -> None:
+    file = write_csv(tmp_path / "evil.csv", [[attack, "852", "99000001", ""]])
+    sendcode("batch", "submit", file, "--id", "b1")
+
+    ran = sendcode("batch", "results", "b1", "-o", tmp_path / "out.csv")
+
+    assert ran.exit_code == 0
+    with (tmp_path / "out.csv").open(encoding="utf-8-sig", newline="") as stream:
+        cells = list(csv.reader(stream))[1]
+    assert cells[0].startswith("'")
+
+
+@pytest.mark.usefixtures("ended")
+def test_json_holds_the_same_rows(sendcode: Command) -> None:
+    told = sendcode("batch", "results", "b1", "--json").json
+
+    assert told["batch_id"] == "b1"
+    assert [row["status"] for row in told["rows"]] == [
+        "sent",
+        "dead",
+        "rejected",
+        "unknown",
+        "sent_inferred",
+    ]
+    assert told["rows"][1]["cells"] == customer(2)
+
+
+@pytest.mark.usefixtures("ended")
+def test_with_a_file_json_tells_what_was_written(sendcode: Command, tmp_path: Path) -> None:
+    ran = sendcode("batch", "results", "b1", "-o", tmp_path / "out.csv", "--json")
+
+    assert ran.json["rows"] == 5
+    assert ran.json["counts"]["dead"] == 1
+
+
+@pytest.mark.usefixtures("ended")
+def test_a_place_that_cannot_be_written_is_one_clear_line(
+    sendcode: Command, tmp_path: Path
+) -> None:
+    ran = sendcode("batch", "results", "b1", "-o", tmp_path / "nowhere" / "out.csv")
+
+    assert ran.exit_code == 2
+    assert "cannot be written" in ran.err
+
+
+@pytest.mark.usefixtures("ended")
+def test_a_forgotten_job_is_not_shown_as_waiting(
+    sendcode: Command, redis: Redis, keys: Keys, tmp_path: Path
+) -> None:
+    redis.delete(keys.job("b1-1"))
+
+    assert results(sendcode, tmp_path)[0]["status"] == "forgotten"
+
+
+@pytest.mark.usefixtures("ended")
+def test_a_row_sent_to_a_corrected_number_says_so(
+    sendcode: Command, ledger: Ledger, redis: Redis, settings: Settings, tmp_path: Path
+) -> None:
+    dead = DeadLetters(redis, settings)
+    letter = dead.find("b1-2")
+    assert letter is not None
+    _, new_id = dead.replace(Decision("replace", "one"), letter, number(88))
+    ledger.sweep()
+    end(ledger, new_id, SENT)
+
+    found = results(sendcode, tmp_path)[1]
+
+    assert found["status"] == "sent"
+    assert found["message"] == "The code was sent, to the corrected number +852 ******88"
+
+
+# results that come back
+
+
+def correct(file: Path, changes: dict[str, dict[str, str]]) -> None:
+    """Do to a results file what a person does in a spreadsheet program."""
+    records = read_csv(file)
+    for record in records:
+        record.update(changes.get(record["name"], {}))
+    write_csv(file, [list(record.values()) for record in records], list(records[0]))
+
+
+CORRECTIONS = {"Customer 2": {"phone_num": "99000022"}, "Customer 3": {"country_code": "852"}}
+
+
+@pytest.mark.parametrize("options", [(), ("--only", "failed")])
+@pytest.mark.usefixtures("ended")
+def test_failed_rows_corrected_and_submitted_are_the_only_ones_sent(
+    sendcode: Command, tmp_path: Path, ledger: Ledger, options: tuple[str, ...]
+) -> None:
+    results(sendcode, tmp_path, *options)
+    correct(tmp_path / "results.csv", CORRECTIONS)
+
+    told = sendcode("batch", "submit", tmp_path / "results.csv", "--id", "b2", "--json").json
+
+    assert told["accepted"] == 2
+    published = {job_id for _, job_id in ledger.sweep()}
+    rows = ("b2-2", "b2-3") if not options else ("b2-1", "b2-2")
+    assert published == set(rows)
+    kept_back = told["file"]["invalid_by_reason"]
+    assert {each["code"] for each in kept_back} == (
+        {"already_sent", "perhaps_sent"} if not options else set()
+    )
+
+
+@pytest.mark.usefixtures("ledger")
+def test_rows_under_way_in_another_batch_are_kept_back(sendcode: Command, tmp_path: Path) -> None:
+    file = write_csv(tmp_path / "customers.csv", [customer(1), customer(2)])
+    sendcode("batch", "submit", file, "--id", "b1")
+    results(sendcode, tmp_path)
+
+    ran = sendcode("batch", "submit", tmp_path / "results.csv", "--id", "b2")
+
+    assert ran.exit_code == 1
+    assert "on its way in another batch" in ran.err
+
+
+@pytest.mark.usefixtures("ended")
+def test_a_cleared_status_sends_a_row_again(sendcode: Command, tmp_path: Path) -> None:
+    results(sendcode, tmp_path, "--only", "sent")
+    correct(tmp_path / "results.csv", {"Customer 1": {"status": ""}})
+
+    told = sendcode("batch", "submit", tmp_path / "results.csv", "--id", "b2", "--json").json
+
+    assert told["accepted"] == 1
+
+
+@pytest.mark.usefixtures("ended")
+def test_what_was_sent_stays_kept_back_through_any_number_of_results_files(
+    sendcode: Command, tmp_path: Path
+) -> None:
+    results(sendcode, tmp_path)
+    correct(tmp_path / "results.csv", CORRECTIONS)
+    sendcode("batch", "submit", tmp_path / "results.csv", "--id", "b2")
+    sendcode("batch", "results", "b2", "-o", tmp_path / "second.csv")
+
+    told = sendcode("batch", "submit", tmp_path / "second.csv", "--id", "b3", "--json")
+
+    assert told.exit_code == 1
+    assert "no row can be sent" in told.err
+
+
+@pytest.mark.usefixtures("ended")
+def test_results_of_a_corrected_results_file_have_our_columns_once(
+    sendcode: Command, tmp_path: Path
+) -> None:
+    results(sendcode, tmp_path)
+    correct(tmp_path / "results.csv", CORRECTIONS)
+    sendcode("batch", "submit", tmp_path / "results.csv", "--id", "b2")
+
+    sendcode("batch", "results", "b2", "-o", tmp_path / "second.csv")
+
+    found = read_csv(tmp_path / "second.csv")
+    assert list(found[0]) == ["name", "country_code", "phone_num", "city", *RESULT_COLUMNS]
+    assert [each["status"] for each in found] == [
+        "rejected",
+        "queued",
+        "queued",
+        "rejected",
+        "rejected",
+    ]
+
+
+@pytest.mark.usefixtures("ended")
+def test_what_was_only_kept_back_is_no_failed_row(sendcode: Command, tmp_path: Path) -> None:
+    results(sendcode, tmp_path)
+    correct(tmp_path / "results.csv", CORRECTIONS)
+    sendcode("batch", "submit", tmp_path / "results.csv", "--id", "b2")
+
+    sendcode("batch", "results", "b2", "--only", "failed", "-o", tmp_path / "failed.csv")
+
+    assert read_csv(tmp_path / "failed.csv") == []
+
+
+def test_a_customer_s_own_column_status_is_theirs(sendcode: Command, tmp_path: Path) -> None:
+    header = ("name", "country_code", "phone_num", "status")
+    file = write_csv(tmp_path / "own.csv", [["a", "852", "99000001", "sent"]], header)
+
+    told = sendcode("batch", "submit", file, "--json").json
+
+    assert told["accepted"] == 1
+
+
+def test_a_million_cells_are_never_held_at_once(batches: Batches) -> None:
+    """Rows are read chunk by chunk: the first is there before the last was looked at."""
+    batches.open("b1", "digest", ["n"])
+    batches.append("b1", 0, customers(500))
+    rows: Any = batches.rows("b1")
+    first = next(rows)
+    batches.append("b1", 500, [BatchRow(502, ["late"], None, "x", "y")], last=True)
+
+    *_, last = rows
+
+    assert first[0] == 1
+    assert list(last[1].cells) == ["late"]
