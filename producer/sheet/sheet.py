@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import re
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -13,8 +11,9 @@ from typing import BinaryIO, Literal
 
 from producer.sheet.columns import Columns, find_columns, rate_header
 from producer.sheet.delimited import DelimitedText, choose_delimiter
-from producer.sheet.encoding import Encoding, find_encoding
+from producer.sheet.encoding import find_encoding
 from producer.sheet.jsonlines import JsonLines
+from producer.sheet.kind import ZIP_MARK, is_json_lines, refuse_other_files
 from producer.sheet.number import NumberReader
 from producer.sheet.problem import Fault, Problem, SheetError, shown
 from producer.sheet.row import Record, Row
@@ -26,27 +25,6 @@ Kind = Literal["csv", "xlsx", "jsonl"]
 CHUNK_ROWS = 500
 _HEADER_SOUGHT_IN = 20
 _DELIMITER_NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
-_ZIP = b"PK\x03\x04"
-
-# Files of programs that people mistake for a sheet, by their first bytes.
-_OTHER_KINDS = (
-    (b"\xd0\xcf\x11\xe0", "an old .xls workbook, or one with a password"),
-    (b"%PDF", "a PDF"),
-    (b"PK\x05\x06", "an empty .zip archive"),
-    (b"Rar!", "a .rar archive"),
-    (b"7z\xbc\xaf", "a .7z archive"),
-    (b"BZh", "a .bz2 archive"),
-    (b"\xfd7zXZ", "an .xz archive"),
-    (b"\x28\xb5\x2f\xfd", "a .zst archive"),
-    (b"SQLite format 3", "a database"),
-    (b"{\\rtf", "an .rtf document"),
-    (b"\x89PNG", "a picture"),
-    (b"\xff\xd8\xff", "a picture"),
-)
-_MARKUP = re.compile(r"\s*<(?:!doctype|!--|\?xml|html|head|body|table)", re.I)
-_JSON_DOCUMENT = re.compile(r"\s*\[\s*[{\[]|\s*\{\s*\n")
-_JSON_LINE = re.compile(r'\s*\{[ \t]*["}]')
-
 _TOO_MANY_CELLS = Fault(
     "too_many_cells",
     "the row has more cells than there are columns, so its number may be in the wrong one",
@@ -90,7 +68,7 @@ class Sheet:
         self.kind: Kind
         notes: list[str] = []
         self._reader: DelimitedText | JsonLines | Worksheet
-        if source.survey.head.startswith(_ZIP):
+        if source.survey.head.startswith(ZIP_MARK):
             self.kind, self.unit = "xlsx", "row"
             self._reader = self._open_workbook(sheet, notes)
         else:
@@ -198,9 +176,7 @@ class Sheet:
 
     def _open_text(self, asked: str | None, notes: list[str]) -> DelimitedText | JsonLines:
         source = self._source
-        for first_bytes, kind in _OTHER_KINDS:
-            if source.survey.head.startswith(first_bytes):
-                raise self._other_kind(kind)
+        refuse_other_files(source)
         encoding = find_encoding(source, asked)
         self.encoding = encoding.codec
         if encoding.note is not None:
@@ -210,17 +186,7 @@ class Sheet:
                 f"the file holds {source.survey.nul_count} NUL bytes; those around text "
                 "were left out"
             )
-        opening = _opening_text(source, encoding)
-        if _MARKUP.match(opening):
-            raise self._other_kind("a web page or XML")
-        if _JSON_DOCUMENT.match(opening):
-            raise SheetError(
-                "not_a_sheet",
-                self.name,
-                "this is one JSON document",
-                "write one object a line (JSON Lines), without brackets around them",
-            )
-        if _JSON_LINE.match(opening):
+        if is_json_lines(source, encoding):
             self.kind = "jsonl"
             return JsonLines(source, encoding)
         self.kind = "csv"
@@ -229,11 +195,6 @@ class Sheet:
             name = _DELIMITER_NAMES.get(self.delimiter, f'"{self.delimiter}"')
             notes.append(f"the cells are separated by {name}")
         return DelimitedText(source, encoding, self.delimiter)
-
-    def _other_kind(self, kind: str) -> SheetError:
-        return SheetError(
-            "not_a_sheet", self.name, f"this is {kind}", "save it as .xlsx or as CSV UTF-8"
-        )
 
     def _read_header(self) -> tuple[tuple[str, ...], int]:
         record = next(iter(self._reader), None)
@@ -297,9 +258,3 @@ def open_sheet(
     except BaseException:
         source.close()
         raise
-
-
-def _opening_text(source: Source, encoding: Encoding) -> str:
-    reader = source.open()
-    reader.seek(encoding.mark_bytes)
-    return io.TextIOWrapper(reader, encoding.codec, "replace").read(1 << 12)

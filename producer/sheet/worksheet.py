@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 from producer.sheet.problem import SheetError, shown
 from producer.sheet.row import Record
 from producer.sheet.source import Source
-from producer.sheet.workbook import DAMAGE, SheetEntry, Workbook, plain_text
+from producer.sheet.texts import plain_text
+from producer.sheet.workbook import DAMAGE, SheetEntry, Workbook
 from producer.sheet.xml_stream import LocalNames, feed_xml
 
 _MOST_COLUMNS = 1000  # a value further right would make each row as wide in memory

@@ -171,6 +171,30 @@ def _quotes() -> Iterator[OddFile]:
         problems=((2, "unclosed_quote"), (4, "unclosed_quote")),
     )
     yield text_file(
+        "unclosed-quote-in-the-last-line.csv",
+        _csv(ROW, '852,51234568,"Ben').rstrip("\n"),
+        phones=(GOOD,),
+        problems=((3, "unclosed_quote"),),
+    )
+    yield text_file(
+        "quote-closed-after-inches.csv",
+        'name,country_code,phone_num\n"5 in,852,51234567\n6",852,51234568\n',
+        phones=(GOOD_2,),
+        problems=((2, "unclosed_quote"),),
+    )
+    yield text_file(
+        "unclosed-quotes-without-numbers.csv",
+        _csv('852,,"Cy', '852,,"Di" x', ROW),
+        phones=(GOOD,),
+        problems=((2, "unclosed_quote"), (3, "no_phone_num")),
+    )
+    yield text_file(
+        "unclosed-quote-before-a-long-line.csv",
+        _csv('852,51234567,"Ada', f"852,51234569,{'x' * 200_000}", ROW_2),
+        phones=(GOOD_2,),
+        problems=((2, "unclosed_quote"), (3, "record_too_long")),
+    )
+    yield text_file(
         "broken-quotes.csv", _csv(*['852,51234567,"a""b'] * 3000), error="broken_quotes"
     )
     yield text_file(

@@ -103,3 +103,13 @@ def test_a_letter_cut_by_the_end_of_a_chunk_is_whole() -> None:
         content = head + row * ((1 << 21) // len(row))
 
         assert set(names_of(content)) == {name}
+
+
+def test_a_line_break_cut_by_the_end_of_a_chunk_counts_once() -> None:
+    head = b"phone,name\r\n+85251234567,"
+    cell = b"x" * ((1 << 20) - 1 - len(head))
+
+    with pytest.raises(SheetError) as caught:
+        names_of(head + cell + "\r\n+85251234567,\u5f20\u5f20\r\n".encode() + b"\xff\r\n")
+
+    assert (caught.value.code, caught.value.line) == ("bad_bytes", 4)
