@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class OwnCode(StrEnum):
-    """Our codes for calls that brought no answer of the API."""
+    """Our codes, for calls that brought no answer of the API and for jobs that end without one."""
 
     DNS = "Network.Dns"
     CONNECT = "Network.Connect"
@@ -28,6 +28,9 @@ class OwnCode(StrEnum):
     """The caller's time was over before anything was written."""
     READ_TIMEOUT = "Network.ReadTimeout"
     LOST = "Network.Lost"
+
+    UNPROVED = "Unproved"
+    """`begin.lua`: the number's interval is over, and no probe can tell any more."""
 
     HTTP_STATUS = "Answer.HttpStatus"
     REDIRECT = "Answer.Redirect"
@@ -148,6 +151,10 @@ EXPLANATIONS = CodeTable(
         ),
         OwnCode.LOST: Explanation(
             "The connection broke after the request went out: the code may have been sent",
+            _ASK_CUSTOMER,
+        ),
+        OwnCode.UNPROVED: Explanation(
+            "An attempt had no clear answer, and nobody can prove any more whether the code was sent",
             _ASK_CUSTOMER,
         ),
         OwnCode.HTTP_STATUS: Explanation(

@@ -1,0 +1,196 @@
+"""The pure parts behind `sendcode batch`: words, counts, estimates, ids, rows that come back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.job import JobRecord, Lane, batch_job_id, corrected_job_id, split_job_id
+from jobs.outcome import State
+from jobs.phone import PhoneNumber
+from producer.doubles import NumberUse, SameNumber
+from producer.importing import ImportRefusedError, check_batch_id
+from producer.outlook import Outlook
+from producer.roundtrip import rows_to_send
+from producer.sheet import open_sheet
+from producer.tally import LINES_KEPT, Tally
+from producer.wording import lower_first, outcome_in_words
+from tests.files import write_csv
+
+BATCH_IDS = st.text("abcXYZ019._-", min_size=1, max_size=20).filter(lambda text: text != "ev")
+ROWS = st.integers(min_value=1, max_value=10**7)
+PHONE = PhoneNumber("852", "51000001")
+
+
+@given(batch_id=BATCH_IDS, row=ROWS)
+def test_a_batch_job_s_id_is_read_in_one_way_only(batch_id: str, row: int) -> None:
+    assert check_batch_id(batch_id) == batch_id
+    assert split_job_id(batch_job_id(batch_id, row)) == (batch_id, row)
+
+
+@given(batch_id=BATCH_IDS, row=ROWS, times=st.integers(1, 3))
+def test_jobs_in_another_s_place_lead_back_to_the_row(batch_id: str, row: int, times: int) -> None:
+    job_id = batch_job_id(batch_id, row)
+    ids = {job_id}
+    for _ in range(times):
+        job_id = corrected_job_id(job_id)
+        ids.add(job_id)
+
+    assert split_job_id(job_id) == (batch_id, row)
+    assert len(ids) == times + 1
+
+
+@given(first=st.tuples(BATCH_IDS, ROWS), second=st.tuples(BATCH_IDS, ROWS))
+def test_no_two_batches_share_a_job_id(first: tuple[str, int], second: tuple[str, int]) -> None:
+    assert (batch_job_id(*first) == batch_job_id(*second)) == (first == second)
+
+
+def test_an_event_s_id_belongs_to_no_batch() -> None:
+    with pytest.raises(ImportRefusedError):
+        check_batch_id("ev")
+    assert split_job_id("ev-0123456789abcdef0123") == ("", 0)
+
+
+def record(state: State, **more: object) -> JobRecord:
+    values: dict[str, object] = {"job_id": "b1-1", "phone": PHONE, "lane": Lane.BATCH, **more}
+    return JobRecord(state=state, **values)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("state", [each for each in State if each is not State.REJECTED])
+def test_every_state_has_words_without_the_number(state: State) -> None:
+    told = outcome_in_words(record(state, code="InternalError", due_ms=1_000))
+
+    assert told
+    assert PHONE.phone_num not in told
+
+
+def test_a_code_that_may_have_been_sent_twice_says_so() -> None:
+    told = outcome_in_words(record(State.SENT, possible_duplicate=True))
+
+    assert "perhaps twice" in told
+
+
+def test_a_parked_job_says_why_and_until_when() -> None:
+    told = outcome_in_words(
+        record(State.PARKED, code="FailedOperation.SendVerifyCodeLimit", due_ms=1_700_000_000_000)
+    )
+
+    assert told.startswith("Codes were sent to this number too often; it is tried again by itself")
+    assert "2023-11-14T22:13:20" in told
+
+
+@pytest.mark.parametrize(
+    ("text", "lowered"),
+    [("Ask them", "ask them"), ("SENDCODE_X is", "SENDCODE_X is"), ("", ""), ("A", "A")],
+)
+def test_names_keep_their_capitals_in_a_sentence(text: str, lowered: str) -> None:
+    assert lower_first(text) == lowered
+
+
+def outlook(*waiting: int, rate: float = 20, events: int = 0) -> Outlook:
+    return Outlook(rate, waiting, events, 1, halted=False)
+
+
+def test_alone_a_batch_takes_its_rows_at_the_rate() -> None:
+    assert outlook().seconds_for(200) == 10
+
+
+def test_a_small_batch_does_not_wait_for_a_big_one() -> None:
+    assert outlook(100_000).seconds_for(200) == 20
+
+
+def test_a_big_batch_waits_for_all_of_a_small_one() -> None:
+    assert outlook(200).seconds_for(100_000) == (100_000 + 200) / 20
+
+
+def test_events_go_before_everything() -> None:
+    assert outlook(events=100).seconds_for(100) == 10
+
+
+@given(
+    rows=st.integers(0, 10**6),
+    waiting=st.lists(st.integers(0, 10**6), max_size=4),
+    max_rate=st.none() | st.floats(0.1, 100),
+)
+def test_an_estimate_is_never_below_the_rows_at_the_rate(
+    rows: int, waiting: list[int], max_rate: float | None
+) -> None:
+    seconds = outlook(*waiting).seconds_for(rows, max_rate)
+
+    assert rows / 20 <= seconds
+    if max_rate is None:
+        assert seconds <= (rows + sum(waiting)) / 20
+
+
+@given(st.lists(st.integers(0, 6), max_size=40))
+def test_doubles_are_what_a_count_in_memory_finds(numbers: list[int]) -> None:
+    phones = [PhoneNumber("852", f"5100000{n}") for n in numbers]
+    lines: dict[int, list[int]] = {}
+    for line, n in enumerate(numbers, 2):
+        lines.setdefault(n, []).append(line)
+    expected = sorted(each for each in lines.values() if len(each) > 1)
+
+    with NumberUse() as use:
+        use.add((phone, line, 0) for line, phone in enumerate(phones, 2))
+        found = use.doubles()
+        often, _ = use.used_more_than(3)
+
+    assert found.numbers == len(expected)
+    assert found.rows == sum(len(each) - 1 for each in expected)
+    assert found.examples == tuple(SameNumber(len(each), tuple(each[:20])) for each in expected)
+    assert often == sum(len(each) > 3 for each in lines.values())
+
+
+def test_a_tally_keeps_the_first_lines_and_counts_all(tmp_path: Path) -> None:
+    rows = [["a", "86", "13800000000", ""] for _ in range(50)]
+    tally = Tally()
+    with open_sheet(write_csv(tmp_path / "barred.csv", rows)) as sheet:
+        for row in sheet:
+            tally.count(row)
+
+    finding = tally.rejected["barred_country_code"]
+    assert (finding.count, len(finding.lines)) == (50, LINES_KEPT)
+    assert finding.where == "lines 2, 3, 4, 5, 6 and 45 more"
+    assert (tally.rows, tally.valid, tally.invalid) == (50, 0, 50)
+
+
+RESULTS_HEADER = (
+    *("country_code", "phone_num", "status", "code"),
+    *("message", "request_id", "attempts", "finished_at"),
+)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kept_back"),
+    [
+        ("sent", "", "already_sent"),
+        ("SENT", "", "already_sent"),
+        (" sent_inferred ", "", "already_sent"),
+        ("queued", "", "under_way"),
+        ("parked", "", "under_way"),
+        ("unknown", "InternalError", "perhaps_sent"),
+        ("forgotten", "", "perhaps_sent"),
+        ("rejected", "already_sent", "already_sent"),
+        ("rejected", "perhaps_sent", "perhaps_sent"),
+        ("rejected", "not_digits", None),
+        ("dead", "FailedOperation.PhoneBindUpper", None),
+        ("cancelled", "", None),
+        ("expired", "", None),
+        ("", "", None),
+        ("to do", "", None),
+    ],
+)
+def test_a_row_that_comes_back_is_sent_unless_it_was_or_will_be(
+    tmp_path: Path, status: str, code: str, kept_back: str | None
+) -> None:
+    row = ["852", "51000001", status, code, "", "", "", ""]
+    file = write_csv(tmp_path / "results.csv", [row], RESULTS_HEADER)
+
+    with open_sheet(file) as sheet:
+        (found,) = rows_to_send(sheet)
+
+    assert (found.problem.code if found.problem else None) == kept_back
+    assert (found.phone is None) == (kept_back is not None)
