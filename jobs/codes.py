@@ -154,7 +154,7 @@ EXPLANATIONS = CodeTable(
             _ASK_CUSTOMER,
         ),
         OwnCode.UNPROVED: Explanation(
-            "An attempt had no clear answer, and nobody can prove any more whether the code was sent",
+            "An attempt had no clear answer, and nobody can prove any more what became of it",
             _ASK_CUSTOMER,
         ),
         OwnCode.HTTP_STATUS: Explanation(
