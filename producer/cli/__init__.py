@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from producer.cli import console, doctor, processes, send, status, steer
+from producer.cli import console, demo, doctor, processes, send, status, steer
 
 app = typer.Typer(
     name="sendcode",
@@ -46,6 +46,7 @@ def _root(
 def _add_commands() -> None:
     import importlib
 
+    app.command(rich_help_panel=RUN)(demo.demo)
     app.command(rich_help_panel=SEND)(send.send)
     for name, panel in (("batch", SEND), ("job", LOOK), ("dead", LOOK)):
         try:

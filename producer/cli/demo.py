@@ -1,0 +1,193 @@
+"""`sendcode demo`: the whole system on this machine, nothing else needed."""
+
+from __future__ import annotations
+
+import signal
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from producer.cli.console import (
+    INTERRUPTED,
+    CommandFailedError,
+    JsonOption,
+    MisusedError,
+    say,
+    show_json,
+    talk,
+)
+from producer.cli.tables import show_table
+
+if TYPE_CHECKING:
+    from producer.demo.accounting import Accounts
+    from producer.demo.interrupts import Interrupts
+    from producer.demo.story import Demo, Seen
+    from producer.demo.world import World
+
+SAY_EVERY_S = 2.0
+"""Between two lines where there is no terminal."""
+LOOK_EVERY_S = 0.5
+_MEANING = {
+    "sent_inferred": "proved sent by a probe",
+    "dead": "not sent, for good",
+    "unknown": "perhaps sent; a person decides",
+    "rejected": "cannot be sent; never accepted",
+    "expired": "too late to be of use",
+}
+_TOLD = ("sent", "sent_inferred", "dead", "unknown", "parked")
+
+
+def demo(
+    rows: Annotated[int, typer.Option(min=1, max=100_000, help="Rows of the sample file.")] = 200,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave everything running, until Ctrl-C.")
+    ] = False,
+    directory: Annotated[
+        Path | None,
+        typer.Option(help="Where file, results and logs go [default: a new temporary folder]."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the whole system on this machine; nothing else is needed.
+
+    Valkey, a stand-in of the API, two workers and Flower come up on free ports. A sample file with
+    every kind of ending is submitted, events are sent meanwhile, and at the end an account is drawn
+    up. Exit 1 if a promise was broken. No real account, number or Redis is touched.
+    """
+    from producer.demo.interrupts import Interrupted, Interrupts
+
+    interrupts = Interrupts()
+    try:
+        with interrupts.raised():
+            kept = _run(rows, _folder(directory), interrupts, keep=keep, as_json=as_json)
+    except Interrupted as exc:
+        if exc.number != signal.SIGINT:
+            say("sendcode: ended by a signal; nothing was left behind")
+            raise typer.Exit(128 + exc.number) from None
+        raise typer.Exit(INTERRUPTED) from None
+    if not kept:
+        raise CommandFailedError("a promise was broken; the logs tell more")
+
+
+def _run(rows: int, directory: Path, interrupts: Interrupts, *, keep: bool, as_json: bool) -> bool:
+    """Run it; whether every promise was kept."""
+    from producer.demo.children import ChildEndedError
+    from producer.demo.story import NotFinishedError
+    from producer.demo.world import NotStartedError, World
+    from producer.valkey import ValkeyError
+
+    with ExitStack() as stack:
+        try:
+            world = stack.enter_context(World(directory, interrupts))
+            accounts = _tell(world, rows, stack)
+            if as_json:
+                show_json({**accounts.as_dict(), "directory": str(directory)})
+            else:
+                _show(accounts)
+            _say_what_is_where(directory)
+            if keep:
+                _stay(world)
+        except (ChildEndedError, NotStartedError, NotFinishedError, ValkeyError) as exc:
+            raise CommandFailedError(str(exc)) from exc
+        finally:
+            interrupts.hold_for_good()  # the end must not be cut short
+            say("ending all processes")
+    return accounts.all_kept
+
+
+def _tell(world: World, rows: int, stack: ExitStack) -> Accounts:
+    from producer.demo.story import Demo
+
+    say("starting Valkey, a stand-in of the API, two workers and Flower")
+    world.start()
+    say(f"Flower: {world.flower_url}  user {world.flower_user}  password {world.flower_password}")
+    story = Demo(world, rows)
+    stack.callback(story.close)
+    batch = story.submit()
+    say(f"{story.customers_file}: {batch.total} rows, {batch.accepted} accepted")
+    _follow(story)
+    return story.draw_up()
+
+
+def _follow(story: Demo) -> None:
+    """Show how far it is: a bar on a terminal, a line now and then otherwise."""
+    if talk().is_terminal:
+        _follow_live(story)
+        return
+    said = -SAY_EVERY_S
+    for seen in story.follow():
+        if seen.batch.is_over or time.monotonic() - said >= SAY_EVERY_S:
+            said = time.monotonic()
+            say(f"{seen.batch.finished} of {seen.batch.accepted} ended: {_in_words(seen)}")
+
+
+def _follow_live(story: Demo) -> None:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    told = TextColumn("{task.fields[told]}")
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), told)
+    with Progress(*columns, console=talk()) as bar:
+        task = bar.add_task("", told="")
+        for seen in story.follow():
+            batch = seen.batch
+            bar.update(
+                task, total=max(1, batch.accepted), completed=batch.finished, told=_in_words(seen)
+            )
+
+
+def _in_words(seen: Seen) -> str:
+    counts = seen.batch.counts
+    parts = [f"{counts[state]} {state}" for state in _TOLD if counts.get(state)]
+    return ", ".join([*parts, f"{seen.requests} requests", f"{seen.events_sent} events"])
+
+
+def _show(accounts: Accounts) -> None:
+    rows = []
+    for state, count in accounts.states.items():
+        rows.append((f"{state}: {_MEANING[state]}" if state in _MEANING else state, str(count)))
+        if state == "dead":
+            rows += [(f"  {code}", str(n)) for code, n in accounts.dead_by_code.items()]
+    rows += [
+        ("tried more than once", str(accounts.retried)),
+        ("events sent meanwhile", str(accounts.events)),
+        ("requests seen by the API's stand-in", str(accounts.requests)),
+        ("most of them in any second", str(accounts.most_in_a_second)),
+        ("numbers that got two codes", str(accounts.doubles)),
+    ]
+    show_table((f"what became of {accounts.rows} rows", "count"), rows, right="count")
+    show_table(
+        ("promise", "", "seen"),
+        [(each.text, "kept" if each.kept else "BROKEN", each.shown) for each in accounts.promises],
+    )
+
+
+def _say_what_is_where(directory: Path) -> None:
+    say(f"file, results and logs: {directory}")
+    for name in ("customers.csv", "results.csv", "worker-1.log", "worker-2.log", "flower.log"):
+        say(f"  {name}")
+
+
+def _stay(world: World) -> None:
+    """Leave all running until the person has seen enough."""
+    from producer.demo.interrupts import Interrupted
+
+    say(f"everything goes on; look around in Flower: {world.flower_url}; Ctrl-C ends it")
+    try:
+        while True:
+            world.children.check()
+            time.sleep(LOOK_EVERY_S)
+    except Interrupted:
+        return
+
+
+def _folder(directory: Path | None) -> Path:
+    if directory is None:
+        return Path(tempfile.mkdtemp(prefix="sendcode-demo-"))
+    directory.mkdir(parents=True, exist_ok=True)
+    if any(directory.iterdir()):
+        raise MisusedError(f"--directory: {directory} is not empty")
+    return directory.resolve()

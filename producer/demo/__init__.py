@@ -1,0 +1,1 @@
+"""`sendcode demo`: the whole system on this machine; `story.py` tells it in order."""
