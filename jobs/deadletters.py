@@ -24,8 +24,8 @@ from jobs.outcome import State
 from jobs.phone import PhoneNumber
 from jobs.scripts import load_script
 
-WINDOW = 500
-"""Dead letters read, or decided about, in one round trip."""
+WINDOW = 200
+"""Dead letters read, or decided about, in one round trip: few enough to hold up no event."""
 
 Verb = Literal["requeue", "replace", "drop"]
 Verdict = Literal["done", "absent", "not dead", "cancelled"]
