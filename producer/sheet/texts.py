@@ -59,7 +59,7 @@ class Texts:
             nonlocal kept, phonetic
             local = names[name]
             if local == "t":
-                kept = len(pieces)
+                kept = kept if phonetic else len(pieces)
             elif local == "si":
                 data = plain_text("".join(pieces[:kept])).encode()
                 ready.append(data)

@@ -208,7 +208,7 @@ def hostile_workbooks() -> Iterator[OddFile]:
     yield _hand(
         "shared-rich-text.xlsx",
         '<row><c t="s"><v>0</v></c></row><row><c t="s"><v>1</v></c></row>',
-        texts=f"<si>\n <r><t>pho</t></r>\n<r><t>ne</t></r></si><si><t>{GOOD}</t></si>",
+        texts=f"<si>\n <r><t>pho</t></r>\n<r><t>ne</t></r><rPh><t>fon</t></rPh></si><si><t>{GOOD}</t></si>",
         phones=(GOOD,),
     )
     yield _hand("entities.xlsx", head=laughs, error=damaged)
@@ -241,10 +241,12 @@ def hostile_workbooks() -> Iterator[OddFile]:
     )
     yield _hand(
         "endless-text.xlsx",
-        _CELLS + f'<row r="2"><c r="A2" t="str"><v>{"x" * 40_000_000}',
+        _CELLS + f'<row r="2"><c r="A2" t="str"><v>{"x" * 40_000_000}</v></c></row>',
         error=damaged,
     )
-    yield _hand("endless-tag.xlsx", _CELLS + f'<row r="2" a="{"x" * 3_000_000}">', error=damaged)
+    yield _hand(
+        "endless-tag.xlsx", _CELLS + f'<row r="2" a="{"x" * 3_000_000}"></row>', error=damaged
+    )
     yield _hand("no-sheets.xlsx", error="empty", parts={"xl/workbook.xml": b"<workbook/>"})
     yield _hand("no-workbook.xlsx", error="not_a_sheet", parts={"_rels/.rels": b"<Relationships/>"})
     yield _hand(

@@ -53,6 +53,8 @@ def test_a_readable_odd_file_gives_its_numbers_problems_repairs_and_doubts(odd: 
     assert {repair.code for row in rows for repair in row.repaired} == odd.repaired
     assert {warning.code for row in rows for warning in row.warnings} == odd.warnings
     assert [row.number for row in rows] == list(range(1, len(rows) + 1))
+    for row in rows:
+        assert "\0" not in "".join(row.cells).encode().decode(), "fit for any file and database"
 
 
 @pytest.mark.parametrize("odd", [odd for odd in ODD_FILES if odd.error], ids=lambda o: o.name)

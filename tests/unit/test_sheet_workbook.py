@@ -124,3 +124,16 @@ def test_a_million_columns_of_styles_without_values_cost_nothing() -> None:
     book.active.cell(2, 16_384).number_format = "0.00"
 
     assert rows_of(saved(book))[0].cells == ["+85251234567"]
+
+
+def test_many_texts_are_found_in_whatever_order_the_rows_ask_for_them() -> None:
+    texts = [f"customer {number} {'x' * (number % 50)}" for number in range(3000)]
+    book = openpyxl.Workbook()
+    book.active.append(["phone", "a", "b"])
+    for forwards, backwards in zip(texts, reversed(texts), strict=True):
+        book.active.append(["+85251234567", forwards, backwards])
+
+    rows = rows_of(saved(book))
+
+    assert [row.cells[1] for row in rows] == texts
+    assert [row.cells[2] for row in rows] == texts[::-1]
