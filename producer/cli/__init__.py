@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from producer.cli import console, demo, doctor, processes, send, status, steer
+from producer.cli import batch, console, dead, demo, doctor, job, processes, send, status, steer
 
 app = typer.Typer(
     name="sendcode",
@@ -44,16 +44,11 @@ def _root(
 
 
 def _add_commands() -> None:
-    import importlib
-
     app.command(rich_help_panel=RUN)(demo.demo)
     app.command(rich_help_panel=SEND)(send.send)
-    for name, panel in (("batch", SEND), ("job", LOOK), ("dead", LOOK)):
-        try:
-            module = importlib.import_module(f"producer.cli.{name}")
-        except ImportError:
-            continue
-        app.add_typer(module.app, name=name, rich_help_panel=panel)
+    app.add_typer(batch.app, name="batch", rich_help_panel=SEND)
+    app.add_typer(job.app, name="job", rich_help_panel=LOOK)
+    app.add_typer(dead.app, name="dead", rich_help_panel=LOOK)
     app.command(rich_help_panel=LOOK)(status.status)
     app.command(rich_help_panel=LOOK)(doctor.doctor)
     app.command(rich_help_panel=LOOK)(steer.halt)

@@ -34,6 +34,9 @@ QUICK: dict[str, Any] = {
     "sendcode_backoff": 0.3,
     "sendcode_frequency_wait": 3,
     "sendcode_canary_interval": 2,
+    # In so short an interval a busy machine may come too late for a proof; the default would then
+    # send once more, and say so. A demo is to show no double at all.
+    "sendcode_ambiguous": "hold",
 }
 LATENCY_MS = 20
 """Each way: the API is not on this machine."""
