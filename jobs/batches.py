@@ -355,9 +355,10 @@ def _rate(values: dict[str, str], now_ms: int) -> float:
     if "pace" not in values:
         return 0.0
     fades_ms = RATE_FADES_S * 1000
-    count = float(values["pace"]) * math.exp((int(values["pace_at"]) - now_ms) / fades_ms)
+    # where the time is not known (0), nor is the rate
+    count = float(values["pace"]) * math.exp(min(0, int(values["pace_at"]) - now_ms) / fades_ms)
     # a count that has only begun is as yet too small, by a known share
-    begun = 1 - math.exp((int(values["pace_from"]) - now_ms) / fades_ms)
+    begun = 1 - math.exp(min(0, int(values["pace_from"]) - now_ms) / fades_ms)
     return count / RATE_FADES_S / begun if begun > 0 else 0.0
 
 

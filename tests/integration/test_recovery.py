@@ -10,12 +10,13 @@ from redis import Redis
 from config.celery import make_celery
 from config.names import EVENT_QUEUE
 from config.settings import Settings
+from jobs.batches import Batches
 from jobs.job import Lane
 from jobs.keys import Keys
 from jobs.ledger import Ledger
 from jobs.outcome import State
 from jobs.publish import Publisher
-from tests.ledger_acts import DEFAULTS, MARGIN_MS, NOTHING, Acts
+from tests.ledger_acts import DEFAULTS, MARGIN_MS, NOTHING, Acts, row
 
 pytestmark = pytest.mark.settings(**DEFAULTS)
 
@@ -227,3 +228,20 @@ def test_the_interval_counts_from_the_slot_in_which_the_request_leaves(
     assert redis.hget(keys.job(job_id), "doubt") == str(slot_ms)
     acts.age_doubt(job_id, INTERVAL_MS)
     assert acts.begin(job_id, token, "keep").kind == "probe"
+
+
+def test_an_import_that_was_cut_off_is_completed_though_some_of_its_jobs_have_ended(
+    acts: Acts, batches: Batches
+) -> None:
+    rows = [row(serial) for serial in range(3)]
+    batches.open("b1", "digest", ["cc", "num"])
+    batches.append("b1", 0, rows[:2])
+    for job_id in acts.sweep():
+        acts.finish(job_id, acts.begun(job_id))
+
+    _, is_new = batches.open("b1", "digest", ["cc", "num"])
+    have = batches.append("b1", 0, rows, last=True)
+
+    assert not is_new
+    assert have == 3
+    assert acts.sweep() == ["b1-3"]
