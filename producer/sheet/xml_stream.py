@@ -9,7 +9,7 @@ from xml.parsers import expat
 _CHUNK_BYTES = 1 << 16
 _MAX_NAMES = 4096
 _MAX_TAG_BYTES = 1 << 20
-_MAX_PIECES = 4096
+_MAX_TEXT_CHARS = 1 << 20
 
 Start = Callable[[str, Mapping[str, str]], None]
 End = Callable[[str], None]
@@ -57,8 +57,10 @@ def feed_xml(
         while chunk := stream.read(_CHUNK_BYTES):
             parser.Parse(chunk)
             done += len(chunk)
-            if done - parser.CurrentByteIndex > _MAX_TAG_BYTES or len(pieces or ()) > _MAX_PIECES:
-                raise XmlError("a tag or text without an end")
+            if done - parser.CurrentByteIndex > _MAX_TAG_BYTES:
+                raise XmlError("a tag without an end")
+            if sum(map(len, pieces or ())) > _MAX_TEXT_CHARS:
+                raise XmlError("a text without an end")
             yield done
         parser.Parse(b"", True)
     except expat.ExpatError as exc:

@@ -208,7 +208,8 @@ def hostile_workbooks() -> Iterator[OddFile]:
     yield _hand(
         "shared-rich-text.xlsx",
         '<row><c t="s"><v>0</v></c></row><row><c t="s"><v>1</v></c></row>',
-        texts=f"<si>\n <r><t>pho</t></r>\n<r><t>ne</t></r><rPh><t>fon</t></rPh></si><si><t>{GOOD}</t></si>",
+        texts="<si>\n <r><t>pho</t></r>\n<r><t>ne</t></r><rPh><t>fon</t></rPh></si>"
+        f"<si><t>{GOOD}</t></si>",
         phones=(GOOD,),
     )
     yield _hand("entities.xlsx", head=laughs, error=damaged)
