@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -116,7 +117,7 @@ def run(command: Callable[[], None]) -> None:
 def exit_code_for(exc: Exception) -> int:
     """Say what went wrong in one line (settings: one line each) and give the exit code."""
     if os.environ.get(TRACEBACK):
-        talk().print_exception()
+        traceback.print_exception(exc)
     lines, code = _in_words(exc)
     for line in lines:
         _complain(line)
