@@ -154,9 +154,14 @@ class Demo:
             log.name: log.read_text(encoding="utf-8", errors="replace")
             for log in self._world.directory.glob("*.log")
         }
-        numbers = [each.phone_num for each in self._customers if each.phone_num.isdigit()]
-        numbers += [phone_num for _, phone_num in event_numbers(EVENTS)]
-        patterns = [whole_number(number) for number in numbers]
+        numbers = [(each.country_code, each.phone_num) for each in self._customers]
+        numbers += event_numbers(EVENTS)
+        patterns = [
+            whole_number(digits)
+            for country_code, phone_num in numbers
+            if phone_num.isdigit()
+            for digits in (phone_num, country_code + phone_num)
+        ]
         for place, text in places.items():
             if any(pattern.search(text) for pattern in patterns):
                 yield place

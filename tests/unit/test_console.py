@@ -94,11 +94,8 @@ def test_a_character_that_the_terminal_lacks_is_no_error(
     def greet() -> None:
         console.show("手机号 ok")
 
-    with (
-        (tmp_path / "out").open("w", encoding="latin-1") as narrow,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        patch.setattr("sys.stdout", narrow)
+    with (tmp_path / "out").open("w", encoding="latin-1") as narrow:
+        monkeypatch.setattr("sys.stdout", narrow)
         with pytest.raises(SystemExit) as caught:
             console.run(lambda: app([]))
 

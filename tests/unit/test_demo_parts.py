@@ -1,0 +1,164 @@
+"""The demo's file of customers, and its accounts."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs.job import JobRecord, Lane
+from jobs.outcome import State
+from jobs.phone import PhoneError, PhoneNumber
+from producer.demo.accounting import Accounts, draw_up, whole_number
+from producer.demo.customers import HEADER, event_numbers, make_customers, write_csv
+from producer.sheet import open_sheet
+from sandbox.numbers import MAGIC_NUMBERS, magic_for
+
+NOTES = {row.prefix: row.note for row in MAGIC_NUMBERS}
+HALTING = {str(prefix) for prefix in range(9971, 9990)}
+
+
+@pytest.mark.parametrize("rows", [1, 5, 40, 200, 1000])
+def test_the_file_has_as_many_rows_as_asked_for(rows: int) -> None:
+    assert len(make_customers(rows, NOTES)) == rows
+
+
+def test_every_kind_of_ending_is_in_the_file_but_those_that_halt_the_account() -> None:
+    customers = make_customers(200, NOTES)
+
+    seen = {magic.prefix for each in customers if (magic := magic_for(each.phone_num))}
+    assert seen == {row.prefix for row in MAGIC_NUMBERS} - HALTING
+
+
+def test_no_number_is_in_the_file_twice_and_none_is_an_events() -> None:
+    customers = make_customers(1000, NOTES)
+
+    numbers = [each.digits for each in customers if each.phone_num.startswith("99")]
+    assert len(set(numbers)) == len(numbers)
+    assert not {cc + number for cc, number in event_numbers(5)} & set(numbers)
+
+
+def test_some_rows_cannot_be_sent_and_the_reader_finds_just_those(tmp_path: Path) -> None:
+    customers = make_customers(200, NOTES)
+    write_csv(tmp_path / "customers.csv", customers)
+
+    with open_sheet(tmp_path / "customers.csv") as sheet:
+        refused = [row.cells[0] for row in sheet if row.problem is not None]
+
+    assert refused == [each.name for each in customers if "is not asked" in each.behaviour]
+    assert len(refused) == 8
+
+
+def test_the_same_file_is_made_again() -> None:
+    assert make_customers(200, NOTES) == make_customers(200, NOTES)
+
+
+def test_the_columns_are_named(tmp_path: Path) -> None:
+    write_csv(tmp_path / "customers.csv", make_customers(3, NOTES))
+
+    with (tmp_path / "customers.csv").open(encoding="utf-8-sig", newline="") as file:
+        assert tuple(next(csv.reader(file))) == HEADER
+
+
+def job(number: str, state: State, row: int, code: str = "") -> JobRecord:
+    phone = PhoneNumber("852", number)
+    return JobRecord(
+        f"b-{row}", state, phone, Lane.BATCH, code=code, tries=1, created_ms=1, finished_ms=201
+    )
+
+
+SENT = job("99000001", State.SENT, 1)
+DEAD = job("99010001", State.DEAD, 2, "FailedOperation.PhoneBindUpper")
+UNKNOWN = job("99320001", State.UNKNOWN, 3)
+EVENT = job("99009000", State.SENT, 4)
+API: dict[str, Any] = {
+    "requests": 30,
+    "accepted": 2,
+    "accepted_numbers": 2,
+    "accepted_per_number": {"85299000001": 1, "85299009000": 1},
+    "doubled": 0,
+    "most_in_any_second": 20,
+}
+
+
+def accounts(
+    jobs: list[JobRecord] | None = None,
+    api: dict[str, Any] | None = None,
+    events: list[JobRecord] | None = None,
+    leaks: tuple[str, ...] = (),
+) -> Accounts:
+    return draw_up(
+        4,
+        [SENT, DEAD, UNKNOWN] if jobs is None else jobs,
+        [EVENT] if events is None else events,
+        1,
+        {**API, **(api or {})},
+        rate_limit=20,
+        leaks=leaks,
+    )
+
+
+def broken(drawn: Accounts) -> list[str]:
+    return [promise.text for promise in drawn.promises if not promise.kept]
+
+
+def test_accounts_in_order_have_every_promise_kept() -> None:
+    drawn = accounts()
+
+    assert drawn.all_kept
+    assert drawn.states == {"sent": 1, "dead": 1, "unknown": 1, "rejected": 1}
+    assert drawn.dead_by_code == {"FailedOperation.PhoneBindUpper": 1}
+    assert drawn.event_ms == (200,)
+
+
+@pytest.mark.parametrize(
+    ("drawn", "promise"),
+    [
+        (accounts(jobs=[SENT, DEAD]), "Every row has exactly one final state"),
+        (accounts(jobs=[SENT, DEAD, DEAD]), "Every row has exactly one final state"),
+        (
+            accounts(jobs=[SENT, DEAD, job("99000003", State.PARKED, 3)]),
+            "Every row has exactly one final state",
+        ),
+        (accounts(api={"doubled": 1}), "No number got two codes"),
+        (
+            accounts(api={"accepted_per_number": {"85299009000": 1}}),
+            "What is called sent was sent, and nothing else",
+        ),
+        (
+            accounts(api={"accepted_per_number": {**API["accepted_per_number"], "85299010001": 1}}),
+            "What is called sent was sent, and nothing else",
+        ),
+        (accounts(api={"most_in_any_second": 21}), "Never more than 20 requests in any second"),
+        (accounts(events=[job("99009000", State.PARKED, 4)]), "Events overtook the batch"),
+        (accounts(leaks=("worker-1.log",)), "No full number in a log or in Flower"),
+    ],
+)
+def test_a_broken_promise_is_named(drawn: Accounts, promise: str) -> None:
+    assert promise in broken(drawn)
+    assert not drawn.all_kept
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("sent to 85299000001", False),
+        ("sent to 99000001.", True),
+        ('{"phone": "99000001"}', True),
+        ("id 199000001f", False),
+        ("id f99000001", False),
+    ],
+)
+def test_a_number_is_found_where_it_stands_for_itself(text: str, found: bool) -> None:
+    assert bool(whole_number("99000001").search(text)) is found
+
+
+def test_the_demos_numbers_are_fit_to_be_sent_to() -> None:
+    for each in make_customers(200, NOTES):
+        if "is not asked" in each.behaviour:
+            with pytest.raises(PhoneError):
+                PhoneNumber.parse(each.country_code, each.phone_num)
+        else:
+            PhoneNumber.parse(each.country_code, each.phone_num)
