@@ -66,7 +66,7 @@ local function look_after(key, lane, space)
   for _, id in ipairs(due) do
     if space <= 0 or budget <= 0 then return end
     local j = redis.call('HMGET', K.job(id), 'state', 'batch', 'doubt', 'published', 'not_after',
-      'urgent')
+      'urgent', 'lease', 'spared')
     local state, batch, doubt = j[1], j[2], j[3]
     local steering = batch and not doubt and redis.call('HGET', K.batch(batch), 'state')
     if not state or FINAL[state] then
@@ -81,7 +81,9 @@ local function look_after(key, lane, space)
     elseif state == 'queued' and not halted
         and not message_is_gone(lane, tonumber(j[4]), j[6]) then
       look_again(id, lane, now + grace)
-    elseif (state == 'leased' or state == 'sending') and now < patient_until then
+    elseif (state == 'leased' or state == 'sending') and now < patient_until and j[7] ~= j[8] then
+      -- once for each lease: where sweeps are always far apart, every one follows a silence
+      redis.call('HSET', K.job(id), 'spared', j[7])
       look_again(id, lane, patient_until)
     else
       space = space - 1

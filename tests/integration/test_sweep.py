@@ -193,3 +193,46 @@ def test_a_clock_that_was_set_back_makes_no_storm(acts: Acts, redis: Redis, keys
         acts.run_out(job_id)
 
     assert acts.sweep() == []
+
+
+# after a silence: Redis was away, or no worker was up
+
+
+def test_after_a_silence_expired_leases_are_left_alone_for_a_moment(acts: Acts) -> None:
+    job_id = acts.event()
+    acts.sweep()
+    token = acts.begun(job_id)
+    acts.let_pass(30_000)
+
+    assert acts.sweep() == []
+
+    acts.ledger.renew([(job_id, token)])
+    acts.let_pass(6_000)
+    assert acts.sweep() == []
+    assert acts.finish(job_id, token)
+
+
+def test_a_lease_that_nobody_renews_in_that_moment_is_lost(acts: Acts) -> None:
+    job_id = acts.event()
+    acts.sweep()
+    acts.begun(job_id)
+    acts.let_pass(30_000)
+    assert acts.sweep() == []
+    acts.let_pass(3_000)
+    assert acts.sweep() == []
+
+    acts.let_pass(3_000)
+
+    assert acts.sweep() == [job_id]
+
+
+def test_where_sweeps_are_always_far_apart_a_lease_is_spared_once_only(acts: Acts) -> None:
+    job_id = acts.event()
+    acts.sweep()
+    acts.begun(job_id)
+    acts.let_pass(11_000)
+    assert acts.sweep() == []
+
+    acts.let_pass(11_000)
+
+    assert acts.sweep() == [job_id]
