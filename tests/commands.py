@@ -60,13 +60,15 @@ class InThisProcess:
         return Ran(code or 0, captured.out, captured.err)
 
 
-def start(settings: Settings, *words: str | Path, cwd: Path) -> subprocess.Popen[str]:
+def start(
+    settings: Settings, *words: str | Path, cwd: Path, stdin: int = subprocess.DEVNULL
+) -> subprocess.Popen[str]:
     """Start a command as a process of its own."""
     return subprocess.Popen(
         [sys.executable, "-P", "-c", "from producer.cli import main; main()", *map(str, words)],
         cwd=cwd,
         env=environment_of(settings, COLUMNS="160"),
-        stdin=subprocess.DEVNULL,
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -1,0 +1,113 @@
+"""`sendcode batch submit` killed (SIGKILL) at random rows, and run again: one row each."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from config.settings import Settings
+from jobs.batches import Batches
+from jobs.keys import Keys
+from tests.commands import run, start
+from tests.files import customer, write_csv
+from tests.waiting import wait_until
+
+ROWS = 20_000
+WORDS = ("batch", "submit", "customers.csv", "--id", "b1")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_csv(tmp_path / "customers.csv", [customer(n) for n in range(1, ROWS + 1)])
+    return tmp_path
+
+
+def rows_there(redis: Redis, keys: Keys) -> int:
+    total: Any = redis.hget(keys.batch("b1"), "total")
+    return int(total or 0)
+
+
+def kill_at(process: subprocess.Popen[str], rows: int, redis: Redis, keys: Keys) -> None:
+    """Kill the importing process as soon as so many rows are in the ledger, or when it ends."""
+    wait_until(
+        lambda: process.poll() is not None or rows_there(redis, keys) >= rows, f"{rows} rows", 60
+    )
+    process.kill()
+    process.communicate()
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_an_import_killed_again_and_again_is_one_batch_with_each_row_once(
+    seed: int, settings: Settings, redis: Redis, keys: Keys, batches: Batches, folder: Path
+) -> None:
+    chance = random.Random(seed)
+    there, cut_off = 0, 0
+    for _ in range(4):
+        process = start(settings, *WORDS, cwd=folder)
+        kill_at(process, there + chance.randrange(1, ROWS // 5), redis, keys)
+        assert rows_there(redis, keys) >= there, "rows were lost"
+        there = rows_there(redis, keys)
+        cut_off += 0 < there < ROWS
+    assert cut_off, "no kill came in time"
+
+    ran = run(settings, *WORDS, "--json", cwd=folder)
+
+    assert ran.exit_code == 0
+    assert (ran.json["total"], ran.json["accepted"], ran.json["state"]) == (ROWS, ROWS, "running")
+    names = [row.cells[0] for _, row, _ in batches.rows("b1")]
+    assert names == [f"Customer {n}" for n in range(1, ROWS + 1)]
+
+
+def test_killed_while_the_file_is_read_nothing_was_written(
+    settings: Settings, redis: Redis, folder: Path
+) -> None:
+    process = start(settings, "batch", "submit", "-", cwd=folder, stdin=subprocess.PIPE)
+    assert process.stdin is not None
+    process.stdin.write((folder / "customers.csv").read_text("utf-8"))
+    process.stdin.flush()  # and no end: it waits for more
+
+    process.kill()
+    process.communicate()
+
+    assert redis.dbsize() == 0
+
+
+def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(
+    settings: Settings, redis: Redis, keys: Keys, folder: Path
+) -> None:
+    process = start(settings, *WORDS, cwd=folder)
+    wait_until(lambda: process.poll() is not None or rows_there(redis, keys) > 0, "a row", 60)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+
+    again = run(settings, *WORDS, "--json", cwd=folder)
+
+    if process.returncode != 0:  # it had not been through before the signal came
+        assert process.returncode == 130
+        assert "go on with the same command: sendcode batch submit customers.csv --id b1" in err
+    assert "Traceback" not in err
+    assert again.json["total"] == ROWS
+
+
+def test_ctrl_c_while_watching_leaves_the_batch_running(
+    settings: Settings, batches: Batches, folder: Path
+) -> None:
+    run(settings, *WORDS, cwd=folder)
+    process = start(settings, "batch", "status", "b1", "--watch", cwd=folder)
+    assert process.stderr is not None
+    assert "batch b1: 0 of 20,000" in process.stderr.readline()
+
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+
+    assert process.returncode == 130
+    assert "look again: sendcode batch status b1 --watch" in err
+    batch = batches.get("b1")
+    assert batch is not None
+    assert batch.state == "running"
