@@ -1,0 +1,260 @@
+"""`sendcode send`, `status`, `doctor`, `halt` and `resume` on a real ledger."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from pydantic import SecretStr
+from redis import Redis
+
+from config.names import BATCH_QUEUE, DEAD_LETTER_QUEUE, EVENT_QUEUE
+from config.settings import Settings
+from jobs.account import Account
+from jobs.batches import Batches
+from jobs.keys import Keys
+from jobs.ledger import Ledger
+from producer.valkey import EmbeddedValkey
+from tests.commands import Command, InThisProcess
+from tests.ended_jobs import DEAD, customers, end, end_event
+
+SEND = ("send", "--country-code", "852", "--phone", "51234567")
+NUMBER = "51234567"
+
+
+@pytest.fixture
+def sendcode(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
+    return InThisProcess(settings, monkeypatch, capsys)
+
+
+@pytest.fixture
+def alive(redis: Redis, keys: Keys) -> None:
+    """A worker gave a sign of life."""
+    redis.hset(keys.workers, "w1@here", str(round(time.time() * 1000)))
+
+
+def test_an_accepted_job_is_shown_with_its_number_masked(sendcode: Command) -> None:
+    ran = sendcode(*SEND)
+
+    assert ran.exit_code == 0
+    job_id, state, phone = ran.out.strip().split("  ")
+    assert state == "queued"
+    assert phone == "+852 ******67"
+    assert f"sendcode job show {job_id}" in ran.err
+    assert NUMBER not in ran.out + ran.err
+
+
+def test_json_is_one_document_and_nothing_else_is_said(sendcode: Command) -> None:
+    ran = sendcode(*SEND, "--json")
+
+    assert ran.exit_code == 0
+    assert ran.err == ""
+    assert ran.json["state"] == "queued"
+    assert {"job_id", "code", "message", "request_id", "attempts", "possible_duplicate"} <= set(
+        ran.json
+    )
+    assert ran.json["phone"] == "+852 ******67"
+
+
+def test_the_same_key_shows_what_became_of_its_job(sendcode: Command, ledger: Ledger) -> None:
+    job_id = sendcode(*SEND, "--key", "k", "--json").json["job_id"]
+    end(ledger, job_id, DEAD)
+
+    ran = sendcode(*SEND, "--key", "k", "--wait", "1", "--json")
+
+    assert ran.exit_code == 1
+    assert ran.json["job_id"] == job_id
+    assert ran.json["state"] == "dead"
+    assert ran.err.startswith("sendcode: not sent: OperationDenied.ServiceBusy")
+
+
+def test_the_key_of_another_number_is_refused(sendcode: Command) -> None:
+    sendcode(*SEND, "--key", "k")
+
+    ran = sendcode("send", "--country-code", "852", "--phone", "51234568", "--key", "k")
+
+    assert ran.exit_code == 2
+    assert "this key was used before, for +852 ******67" in ran.err
+
+
+def test_waiting_in_vain_says_that_the_job_goes_on(sendcode: Command) -> None:
+    ran = sendcode(*SEND, "--wait", "0.1")
+
+    assert ran.exit_code == 1
+    assert "not sent within 0.1 s: the job is queued and goes on" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("by", "words"),
+    [
+        ("api", "the account is halted: AuthFailure.SignatureFailure: The secret key does not fit"),
+        ("person", "all sending was halted by a person (key rotation)"),
+    ],
+)
+def test_waiting_on_a_halted_account_says_why(
+    by: str, words: str, sendcode: Command, account: Account
+) -> None:
+    if by == "api":
+        account.halt("api", "AuthFailure.SignatureFailure", "The signature does not match.")
+    else:
+        sendcode("halt", "--reason", "key rotation")
+
+    ran = sendcode(*SEND, "--wait", "0")
+
+    assert ran.exit_code == 1
+    assert words in ran.err
+
+
+def test_halt_and_resume_say_what_they_did(sendcode: Command, account: Account) -> None:
+    halted = sendcode("halt", "--reason", "key rotation", "--json")
+    assert halted.json["changed"] is True
+    assert halted.json["account"]["by"] == "person"
+    assert account.look().message == "key rotation"
+
+    assert sendcode("halt", "--json").json["changed"] is False
+
+    resumed = sendcode("resume", "--json")
+    assert resumed.json["changed"] is True
+    assert resumed.json["account"]["state"] == "running"
+    assert "was not halted" in sendcode("resume").err
+
+
+def test_a_person_may_end_the_apis_halt(sendcode: Command, account: Account) -> None:
+    account.halt("api", "AuthFailure.SecretIdNotFound", "")
+
+    ran = sendcode("resume")
+
+    assert "the API had halted it: AuthFailure.SecretIdNotFound" in ran.err
+    assert account.look().state == "running"
+
+
+def test_status_of_an_empty_system(sendcode: Command) -> None:
+    ran = sendcode("status", "--json")
+
+    assert ran.exit_code == 0
+    assert ran.json["queues"] == {EVENT_QUEUE: 0, BATCH_QUEUE: 0, DEAD_LETTER_QUEUE: 0}
+    assert ran.json["totals"] == {}
+    assert ran.json["workers"] == []
+    assert ran.json["account"]["state"] == "running"
+    assert ran.json["rate"]["last_second"] == 0
+    assert "none alive: sendcode worker" in sendcode("status").out
+
+
+@pytest.mark.usefixtures("alive")
+def test_status_counts_what_is_there(
+    sendcode: Command, ledger: Ledger, batches: Batches, redis: Redis, keys: Keys
+) -> None:
+    end_event(ledger, 1, DEAD)
+    batches.open("b1", "digest", ["name"])
+    batches.append("b1", 0, customers(3, first=2), last=True)
+    redis.lpush(keys.quarantine, "{}")
+    redis.hset(keys.workers, "w0@here", str(round((time.time() - 60) * 1000)))
+    sendcode(*SEND)
+
+    ran = sendcode("status", "--json")
+
+    assert ran.json["queues"][EVENT_QUEUE] == 1
+    assert ran.json["queues"][DEAD_LETTER_QUEUE] == 1
+    assert ran.json["in_work"] == 1
+    assert ran.json["totals"] == {"dead": 1}
+    assert ran.json["dead_by_code"] == {"OperationDenied.ServiceBusy": 1}
+    assert ran.json["quarantined"] == 1
+    assert [batch["batch_id"] for batch in ran.json["batches"]] == ["b1"]
+    assert {each["name"]: each["alive"] for each in ran.json["workers"]} == {
+        "w0@here": False,
+        "w1@here": True,
+    }
+    shown = sendcode("status").out
+    assert "1 alive: w1@here" in shown
+    assert "w0@here silent for" in shown
+    assert "b1  running  0 of 3 finished" in shown
+    assert "1 messages put aside" in shown
+
+
+def test_status_shows_a_slowed_rate(sendcode: Command, redis: Redis, keys: Keys) -> None:
+    seconds, micros = redis.time()
+    now_us = int(seconds) * 1_000_000 + int(micros)
+    redis.hset(
+        keys.pace,
+        mapping={
+            "factor": "0.5",
+            "factor_at_us": now_us,
+            "refused": 3,
+            "refused_at_us": now_us,
+            "caution_us": 60_000,
+        },
+    )
+    redis.hset(keys.ring, mapping={"0": f"100:{now_us - 10}", "1": f"81:{now_us - 2_000_000}"})
+
+    rate = sendcode("status", "--json").json["rate"]
+
+    assert 0.5 <= rate["factor"] < 0.7
+    assert rate["refused"] == 3
+    assert rate["caution_ms"] == 60
+    assert rate["last_second"] == 1
+    assert "slowed to 5" in sendcode("status").out
+
+
+def test_doctor_finds_what_the_tests_world_lacks(sendcode: Command) -> None:
+    ran = sendcode("doctor", "--json")
+
+    assert ran.exit_code == 1
+    levels = {finding["name"]: finding["level"] for finding in ran.json["findings"]}
+    assert ran.json["ok"] is False
+    assert levels.pop("workers") == "fail"
+    assert levels.pop("appendfsync") == "fail"  # the tests' server runs with fsync="no"
+    assert set(levels.values()) == {"ok"}
+    assert all(
+        bool(finding["remedy"]) is (finding["level"] != "ok") for finding in ran.json["findings"]
+    )
+
+
+@pytest.mark.usefixtures("alive")
+def test_doctor_shows_a_line_for_each_finding(sendcode: Command) -> None:
+    ran = sendcode("doctor")
+
+    assert "OK    1 worker is alive" in ran.out
+    assert "FAIL  appendfsync no: a crash of the machine forgets" in ran.out
+    assert ": set appendfsync always" in ran.out
+    assert ran.err == "sendcode: 1 of 10 checks failed\n"
+
+
+@pytest.fixture
+def careful_valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]:
+    """A server as the README asks for."""
+    with EmbeddedValkey(tmp_path_factory.mktemp("careful")) as server:
+        yield server
+
+
+def test_doctor_is_content_where_all_is_as_asked(
+    sendcode: Command, careful_valkey: EmbeddedValkey, monkeypatch: pytest.MonkeyPatch, keys: Keys
+) -> None:
+    monkeypatch.setenv("SENDCODE_REDIS_URL", careful_valkey.url())
+    with Redis.from_url(careful_valkey.url()) as client:
+        client.hset(keys.workers, "w1@here", str(round(time.time() * 1000)))
+
+        ran = sendcode("doctor")
+
+    assert ran.exit_code == 0
+    assert {line.split()[0] for line in ran.out.splitlines()} == {"OK"}
+    assert ran.err == ""
+
+
+def test_doctor_without_redis_still_looks_at_the_rest(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nowhere = {
+        **settings.model_dump(),
+        "sendcode_redis_url": SecretStr("redis://127.0.0.1:9/0"),
+        "tencentcloud_secret_key": None,
+    }
+    sendcode = InThisProcess(Settings(**nowhere), monkeypatch, capsys)
+
+    ran = sendcode("doctor")
+
+    assert ran.exit_code == 1
+    assert "FAIL  Redis at redis://127.0.0.1:9/0 cannot be reached: start it" in ran.out
+    assert "WARN  TENCENTCLOUD_SECRET_KEY is missing here" in ran.out

@@ -1,0 +1,215 @@
+"""`from producer import send_code`: what a backend gets from it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+
+import pytest
+from pydantic import SecretStr
+from redis import Redis
+
+import producer
+from config.names import EVENT_QUEUE
+from config.settings import Settings
+from jobs.ledger import Ending, Ledger
+from jobs.outcome import State
+from jobs.phone import PhoneError
+from producer import KeyReusedError, RedisUnavailableError, send_code
+from producer.valkey import EmbeddedValkey
+from tests.ended_jobs import SENT, end
+from tests.waiting import wait_until
+
+NUMBER = ("852", "51234567")
+
+
+def test_a_job_is_recorded_and_published(settings: Settings, ledger: Ledger, redis: Redis) -> None:
+    record = send_code(*NUMBER, settings=settings)
+
+    assert record.state is State.QUEUED
+    assert ledger.job(record.job_id) == record
+    assert redis.llen(EVENT_QUEUE) == 1
+
+
+def test_the_same_key_gives_the_same_job_and_publishes_nothing(
+    settings: Settings, redis: Redis
+) -> None:
+    first = send_code(*NUMBER, key="signup-1", settings=settings)
+    again = send_code("+852", "5123 4567", key="signup-1", settings=settings)
+
+    assert again.job_id == first.job_id
+    assert redis.llen(EVENT_QUEUE) == 1
+
+
+def test_without_a_key_every_call_is_a_new_job(settings: Settings) -> None:
+    jobs = {send_code(*NUMBER, settings=settings).job_id for _ in range(3)}
+
+    assert len(jobs) == 3
+
+
+def test_a_key_for_another_number_is_refused_without_showing_either(
+    settings: Settings, redis: Redis
+) -> None:
+    send_code(*NUMBER, key="signup-1", settings=settings)
+
+    with pytest.raises(KeyReusedError) as caught:
+        send_code("852", "51234568", key="signup-1", settings=settings)
+
+    assert "5123456" not in str(caught.value)
+    assert "******67" in str(caught.value)
+    assert redis.llen(EVENT_QUEUE) == 1
+
+
+@pytest.mark.parametrize(
+    ("country_code", "phone_num"), [("86", "13000000000"), ("852", "abc"), ("", "51234567")]
+)
+def test_a_number_that_cannot_be_sent_to_is_refused_before_anything_is_written(
+    country_code: str, phone_num: str, settings: Settings, redis: Redis
+) -> None:
+    with pytest.raises(PhoneError):
+        send_code(country_code, phone_num, settings=settings)
+
+    assert redis.dbsize() == 0
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"key": ""}, {"key": "x" * 201}, {"expires_in": 0.0}, {"wait": -1.0}]
+)
+def test_arguments_that_make_no_sense_are_refused(
+    wrong: dict[str, object], settings: Settings
+) -> None:
+    with pytest.raises(ValueError, match=r"key|expires_in|wait"):
+        send_code(*NUMBER, settings=settings, **wrong)  # type: ignore[arg-type] # wrong on purpose
+
+
+def test_waiting_ends_with_the_job(settings: Settings, ledger: Ledger, redis: Redis) -> None:
+    def work() -> None:
+        wait_until(lambda: redis.llen(EVENT_QUEUE), "the message")
+        job_id = next(iter(redis.scan_iter("sendcode:job:*"))).removeprefix("sendcode:job:")
+        end(ledger, job_id, SENT)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    record = send_code(*NUMBER, wait=20, settings=settings)
+    worker.join()
+
+    assert record.state is State.SENT
+    assert record.request_id
+
+
+def test_waiting_is_over_when_the_time_is(settings: Settings) -> None:
+    record = send_code(*NUMBER, wait=0.05, settings=settings)
+
+    assert record.state is State.QUEUED
+
+
+def test_a_life_is_counted_on_the_clock_of_redis(settings: Settings, redis: Redis) -> None:
+    seconds, micros = redis.time()
+
+    record = send_code(*NUMBER, expires_in=30, settings=settings)
+
+    assert record.not_after_ms is not None
+    assert record.not_after_ms >= int(seconds) * 1000 + int(micros) // 1000 + 30_000
+
+
+@pytest.fixture
+def own_valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]:
+    """A server that may be killed."""
+    with EmbeddedValkey(tmp_path_factory.mktemp("own"), fsync="no") as server:
+        yield server
+
+
+def at(settings: Settings, url: str) -> Settings:
+    return Settings(**{**settings.model_dump(), "sendcode_redis_url": SecretStr(url)})
+
+
+def test_without_redis_there_is_one_clear_error(settings: Settings) -> None:
+    nowhere = at(settings, "redis://:secret@127.0.0.1:9/0")
+
+    with pytest.raises(RedisUnavailableError, match="cannot be reached") as caught:
+        send_code(*NUMBER, settings=nowhere)
+
+    assert "127.0.0.1:9" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_caller_goes_on_by_itself_when_redis_is_back(
+    settings: Settings, own_valkey: EmbeddedValkey
+) -> None:
+    its = at(settings, own_valkey.url())
+    send_code(*NUMBER, settings=its)
+
+    own_valkey.kill()
+    with pytest.raises(RedisUnavailableError):
+        send_code(*NUMBER, settings=its)
+    own_valkey.start()
+
+    assert send_code(*NUMBER, settings=its).state is State.QUEUED
+
+
+def test_a_full_redis_is_one_clear_error(settings: Settings, own_valkey: EmbeddedValkey) -> None:
+    with Redis.from_url(own_valkey.url()) as client:
+        client.config_set("maxmemory", "1mb")
+
+        with pytest.raises(RedisUnavailableError, match="is full"):
+            send_code(*NUMBER, settings=at(settings, own_valkey.url()))
+
+
+def test_a_job_that_cannot_be_published_is_accepted_all_the_same(
+    settings: Settings, ledger: Ledger, redis: Redis
+) -> None:
+    redis.set(EVENT_QUEUE, "not a list, so nothing can be pushed", px=60_000)
+
+    record = send_code(*NUMBER, settings=settings)
+
+    assert ledger.job(record.job_id) == record
+
+
+def test_many_threads_share_the_connections(settings: Settings, redis: Redis) -> None:
+    send_code(*NUMBER, settings=settings)
+    before = int(redis.info("clients")["connected_clients"])
+
+    def call(number: int) -> None:
+        for serial in range(20):
+            send_code("852", f"5123{number:02}{serial:02}", settings=settings)
+
+    threads = [threading.Thread(target=call, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert redis.llen(EVENT_QUEUE) == 161
+    assert int(redis.info("clients")["connected_clients"]) <= before + 5 * 8
+
+
+def test_a_forked_child_has_connections_of_its_own(settings: Settings, redis: Redis) -> None:
+    send_code(*NUMBER, settings=settings)
+
+    child = os.fork()
+    if child == 0:
+        try:
+            send_code(*NUMBER, settings=settings)
+        except BaseException:  # noqa: BLE001 (a child must not go on with the tests)
+            os._exit(1)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    send_code(*NUMBER, settings=settings)
+
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert redis.llen(EVENT_QUEUE) == 3
+
+
+def test_a_name_that_producer_has_not_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'send_codes'"):
+        _ = producer.send_codes
+
+
+def test_an_ended_job_is_given_at_once(settings: Settings, ledger: Ledger) -> None:
+    record = send_code(*NUMBER, key="k", settings=settings)
+    end(ledger, record.job_id, Ending(State.DEAD, "FailedOperation.PhoneBindUpper"))
+
+    again = send_code(*NUMBER, key="k", wait=20, settings=settings)
+
+    assert again.state is State.DEAD
