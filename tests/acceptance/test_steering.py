@@ -1,0 +1,142 @@
+"""Batches steered while real workers send them: acts at once at any size, events go on.
+
+`SENDCODE_HEAVY=1` runs them with 100,000 waiting jobs.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from config.settings import Settings
+from jobs.batches import CHUNK_ROWS, Batch, Batches, BatchRow
+from jobs.phone import PhoneNumber
+from producer import send_code
+from sandbox.server import Sandbox
+from tests.commands import run
+from tests.waiting import wait_until
+from tests.worker_process import WorkerProcess
+
+WAITING = 100_000 if os.environ.get("SENDCODE_HEAVY") else 3_000
+FEED_DEPTH = 400
+"""Two seconds of work at the quick world's 200/s: what may be on its way at any time."""
+
+StartWorker = Callable[..., WorkerProcess]
+
+
+def submit(batches: Batches, batch_id: str, rows: int, prefix: str) -> None:
+    batches.open(batch_id, f"digest of {batch_id}", ["country_code", "phone_num"])
+    for first in range(0, rows, CHUNK_ROWS):
+        chunk = []
+        for n in range(first, min(rows, first + CHUNK_ROWS)):
+            phone = PhoneNumber("852", f"{prefix}{n:06d}")
+            chunk.append(BatchRow(n + 2, ["852", phone.phone_num], phone))
+        batches.append(batch_id, first, chunk)
+    batches.append(batch_id, rows, [], last=True)
+
+
+def look(batches: Batches, batch_id: str) -> Batch:
+    batch = batches.get(batch_id)
+    assert batch is not None
+    return batch
+
+
+def in_work(batch: Batch) -> int:
+    return sum(batch.counts.get(state, 0) for state in ("leased", "sending"))
+
+
+def test_a_pause_acts_at_once_and_an_event_goes_out_meanwhile(
+    sandbox: Sandbox,
+    settings: Settings,
+    batches: Batches,
+    start_worker: StartWorker,
+    tmp_path: Path,
+) -> None:
+    start_worker()
+    submit(batches, "b1", WAITING, "50")
+    wait_until(lambda: look(batches, "b1").finished >= 100, "100 jobs")
+
+    run(settings, "batch", "pause", "b1", cwd=tmp_path)
+    sent_at_pause = look(batches, "b1").finished
+    event = send_code("852", "99000001", wait=20, settings=settings)
+
+    assert event.state.is_sent
+    wait_until(lambda: not in_work(look(batches, "b1")), "nothing in work")
+    batch = look(batches, "b1")
+    assert batch.state == "paused"
+    assert batch.finished <= sent_at_pause + FEED_DEPTH
+    requests = sandbox.stats(numbers=False)["requests"]
+    # the sweeper has been round while another event was sent, and fed nothing
+    send_code("852", "99000002", wait=20, settings=settings)
+    send_code("852", "99000003", wait=20, settings=settings)
+    assert sandbox.stats(numbers=False)["requests"] == requests + 2
+
+    run(settings, "batch", "resume", "b1", cwd=tmp_path)
+    wait_until(lambda: look(batches, "b1").finished >= batch.finished + 100, "100 jobs more")
+
+
+def test_a_cancel_acts_at_once_and_every_job_has_its_end(
+    sandbox: Sandbox,
+    settings: Settings,
+    batches: Batches,
+    start_worker: StartWorker,
+    tmp_path: Path,
+) -> None:
+    start_worker()
+    submit(batches, "b1", WAITING, "50")
+    wait_until(lambda: look(batches, "b1").finished >= 100, "100 jobs")
+    sent_before = look(batches, "b1").counts.get("sent", 0)
+
+    run(settings, "batch", "cancel", "b1", "--yes", cwd=tmp_path)
+
+    wait_until(lambda: look(batches, "b1").is_over, "all ended")
+    batch = look(batches, "b1")
+    assert sum(batch.counts.values()) == WAITING
+    assert set(batch.counts) == {"sent", "cancelled"}
+    assert batch.counts["sent"] <= sent_before + FEED_DEPTH
+    stats = sandbox.stats()
+    assert sum(stats["accepted_per_number"].values()) == batch.counts["sent"]
+    event = send_code("852", "99000001", wait=20, settings=settings)
+    assert event.state.is_sent
+
+
+@pytest.mark.usefixtures("sandbox")
+def test_a_small_batch_takes_turns_with_a_big_one(
+    batches: Batches, start_worker: StartWorker
+) -> None:
+    start_worker()
+    submit(batches, "big", WAITING, "50")
+    wait_until(lambda: look(batches, "big").finished >= 200, "200 jobs of the big one")
+    before = look(batches, "big").finished
+
+    submit(batches, "small", 300, "51")
+    wait_until(lambda: look(batches, "small").is_over, "the small one")
+
+    meanwhile = look(batches, "big").finished - before
+    # 300 turns each, and what was on its way already
+    assert 150 <= meanwhile <= 300 + 2 * FEED_DEPTH
+
+
+@pytest.mark.usefixtures("sandbox")
+def test_a_batch_with_a_pace_of_its_own_leaves_the_rest_to_the_others(
+    batches: Batches, start_worker: StartWorker
+) -> None:
+    start_worker()
+    batches.open("gentle", "digest", ["country_code", "phone_num"], max_rate=10)
+    rows = [PhoneNumber("852", f"52{n:06d}") for n in range(100)]
+    batches.append(
+        "gentle", 0, [BatchRow(n, ["852"], phone) for n, phone in enumerate(rows, 2)], last=True
+    )
+    submit(batches, "quick", 1_000, "53")
+
+    wait_until(lambda: look(batches, "quick").is_over, "the quick one")
+
+    gentle, quick = look(batches, "gentle"), look(batches, "quick")
+    assert quick.finished_ms is not None
+    passed_s = (quick.finished_ms - gentle.created_ms) / 1000
+    # a second's worth may be made up for; what was fed last has not ended yet
+    assert 0 < gentle.finished <= 10 * (passed_s + 2)
+    assert gentle.finished < 100 or passed_s > 8
