@@ -48,6 +48,7 @@ def build_app(settings: Settings) -> Celery:
         settings,
         # Threads wait for slots and answers; they cost little, and never fork under a lock.
         worker_pool="worker.pool:ThreadPool",
+        worker_consumer="worker.consumer:Consumer",
     )
     app.conf.broker_transport_options[QUARANTINE_OPTION] = Keys(
         settings.sendcode_key_prefix
