@@ -52,7 +52,10 @@ def job_id_of(message: Any) -> str:
 def _job_id_in(body: str, encoding: Any) -> str:
     try:
         text = base64.b64decode(body, validate=True) if encoding == "base64" else body
-        args, kwargs, _ = json.loads(text)
+        parts = json.loads(text)
+        if not isinstance(parts, list):
+            raise NotAJobError("body unreadable")  # an object would be unpacked by its names
+        args, kwargs, _ = parts
         (job_id,) = args
     except (binascii.Error, ValueError, TypeError, RecursionError):
         raise NotAJobError("body unreadable") from None

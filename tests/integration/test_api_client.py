@@ -309,7 +309,7 @@ def test_call_without_a_proper_answer_is_ambiguous(script: Script, code: OwnCode
     ("answer", "kind"),
     [
         (http_answer(ACCEPTED + b" " * (65_536 - len(ACCEPTED))), Kind.SENT),
-        (http_answer(gzip.compress(ACCEPTED), headers=GZIP), Kind.SENT),
+        (http_answer(gzip.compress(ACCEPTED, mtime=0), headers=GZIP), Kind.SENT),
         (http_answer(ACCEPTED, headers="Content-Type: text/html\r\n"), Kind.SENT),
         (CHUNKED + b"%x\r\n%b\r\n0\r\n\r\n" % (len(ACCEPTED), ACCEPTED), Kind.SENT),
         (b"HTTP/1.1 100 Continue\r\n\r\n" + OK, Kind.SENT),

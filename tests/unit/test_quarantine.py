@@ -72,6 +72,7 @@ def test_what_a_producer_publishes_is_a_message_of_ours() -> None:
         (changed("body", to="%%%"), "body unreadable"),
         (changed("body", to="\u00e9"), "body unreadable"),
         (changed("body", to=body_of("no list")), "body unreadable"),
+        (changed("body", to=body_of({"1": None, "": None, "0": None})), "body unreadable"),
         (changed("body", to=body_of([[], {}, {}])), "body unreadable"),
         (changed("body", to=body_of([["b1-1", "b1-2"], {}, {}])), "body unreadable"),
         (changed("body", to=body_of([[7], {}, {}])), "not one job id"),
