@@ -7,6 +7,7 @@ from typing import Any
 
 from celery import Celery, Task
 from celery.exceptions import Ignore
+from celery.worker.request import Request
 
 from config.names import SEND_CODE_TASK
 from jobs.job import JobRecord
@@ -61,10 +62,25 @@ def result_of(record: JobRecord) -> dict[str, Any]:
     }
 
 
+class ShownRequest(Request):
+    """Tells of a failure in the field `result` as well: Flower's search skips exceptions."""
+
+    def send_event(self, kind: str, **fields: Any) -> None:
+        if kind == "task-failed":
+            fields["result"] = fields.get("exception")
+        super().send_event(kind, **fields)
+
+
 def register(app: Celery) -> Task:
     """Add the task to `app`, whose `sendcode` has the sender."""
 
-    @app.task(name=SEND_CODE_TASK, bind=True, throws=(NotSent,), shared=False)
+    @app.task(
+        name=SEND_CODE_TASK,
+        bind=True,
+        throws=(NotSent,),
+        shared=False,
+        Request="worker.tasks:ShownRequest",
+    )
     def send_code(self: Task, job_id: str) -> dict[str, Any]:
         outcome = app.sendcode.sender.send(job_id)
         if isinstance(outcome, Ended):
