@@ -1,0 +1,321 @@
+"""Flower as the engineer on call sees it: a real Flower, a real worker, a real browser."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from pydantic import SecretStr
+from redis import Redis
+
+from config.names import BATCH_QUEUE, DEAD_LETTER_QUEUE, EVENT_QUEUE
+from config.redis import connect
+from config.settings import Settings
+from jobs.job import JobRecord
+from producer import send_code
+from producer.valkey import EmbeddedValkey, free_port
+from sandbox.server import Sandbox
+from tests.browser import rendered
+from tests.conftest import DATABASES, QUICK_WORLD
+from tests.waiting import wait_until
+from tests.worker_process import WorkerProcess, environment_of
+
+PASSWORD = "a-password-for-flower"
+USER = "oncall"
+NUMBERS = {"sent": "99007341", "dead": "99017342", "sent_inferred": "99317343"}
+PAGES = ("/", "/workers", "/tasks", "/broker")
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Flower:
+    """A Flower that has seen three jobs end."""
+
+    url: str
+    settings: Settings
+    jobs: Mapping[str, JobRecord]
+    worker: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def get(self, path: str, method: str = "GET", *, login: str = f"{USER}:{PASSWORD}") -> Answer:
+        headers = {"Content-Length": "0"}
+        if login:
+            headers["Authorization"] = f"Basic {base64.b64encode(login.encode()).decode()}"
+        connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=20)
+        try:
+            connection.request(method, path, headers=headers)
+            answer = connection.getresponse()
+            return Answer(answer.status, answer.read().decode())
+        finally:
+            connection.close()
+
+    def tasks(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.get("/api/tasks").text)
+        return found
+
+    def pages_of_all(self) -> list[str]:
+        ids = [job.job_id for job in self.jobs.values()]
+        worker_page = f"/worker/{self.worker}"
+        return [*PAGES, worker_page, *(f"/task/{job_id}" for job_id in ids)]
+
+
+def start_flower(settings: Settings, folder: Path, *options: str) -> tuple[Any, str, Path]:
+    port, log = free_port(), folder / "flower.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                "-P",
+                "-c",
+                "from producer.cli import main; main()",
+                "flower",
+                "--port",
+                str(port),
+                *options,
+            ],
+            cwd=folder,
+            env=environment_of(settings),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    return process, f"http://127.0.0.1:{port}", log
+
+
+def is_up(url: str) -> bool:
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=5)
+    try:
+        connection.request("GET", "/healthcheck")
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        connection.close()
+
+
+@pytest.fixture(scope="module")
+def flower(valkey: EmbeddedValkey, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flower]:
+    folder = tmp_path_factory.mktemp("flower")
+    with Sandbox(rate_limit=200, phone_interval=8) as sandbox:
+        settings = Settings(
+            **{
+                **QUICK_WORLD,
+                "sendcode_redis_url": SecretStr(valkey.url(DATABASES - 1)),
+                "sendcode_endpoint": sandbox.url,
+                "sendcode_flower_user": USER,
+                "sendcode_flower_password": SecretStr(PASSWORD),
+            }
+        )
+        worker = WorkerProcess(settings, folder, "shown")
+        process, url, log = start_flower(settings, folder)
+        try:
+            worker.wait_ready()
+            wait_until(lambda: is_up(url), "Flower", 30)
+            name = str(next(iter(connect(settings).hgetall("sendcode:workers"))))
+            seen = Flower(url, settings, {}, name, process, log)
+            wait_until(lambda: "worker-heartbeat" in seen.get("/workers?json=1").text, "its ears")
+            jobs = {
+                state: send_code("852", number, wait=30, settings=settings)
+                for state, number in NUMBERS.items()
+            }
+            seen = replace(seen, jobs=jobs)
+            wait_until(lambda: all_ended(seen), "Flower's knowledge")
+            yield seen
+        finally:
+            process.terminate()
+            process.wait(30)
+            worker.stop()
+            connect(settings).flushdb()
+
+
+def all_ended(flower: Flower) -> bool:
+    ended = [task for task in flower.tasks().values() if task["state"] in {"SUCCESS", "FAILURE"}]
+    return len(ended) == len(flower.jobs)
+
+
+@pytest.mark.parametrize("state", ["sent", "sent_inferred"])
+def test_a_sent_job_is_a_success_with_masked_number_and_request_id(
+    state: str, flower: Flower
+) -> None:
+    job = flower.jobs[state]
+
+    task = flower.tasks()[job.job_id]
+
+    assert task["state"] == "SUCCESS"
+    assert task["args"] == f"('{job.job_id}',)"
+    assert job.request_id in task["result"]
+    assert job.phone.masked in task["result"]
+    assert state in task["result"]
+
+
+def test_a_dead_letter_is_a_failure_named_by_the_apis_code(flower: Flower) -> None:
+    job = flower.jobs["dead"]
+
+    task = flower.tasks()[job.job_id]
+
+    assert task["state"] == "FAILURE"
+    assert task["exception"].startswith("FailedOperation.PhoneBindUpper(")
+    assert job.request_id in task["exception"]
+
+
+def test_the_results_of_both_kinds_can_be_asked_for(flower: Flower) -> None:
+    sent, dead = flower.jobs["sent"], flower.jobs["dead"]
+
+    success = json.loads(flower.get(f"/api/task/result/{sent.job_id}").text)
+    failure = json.loads(flower.get(f"/api/task/result/{dead.job_id}").text)
+
+    assert success["state"] == "SUCCESS"
+    assert success["result"]["request_id"] == sent.request_id
+    assert failure["state"] == "FAILURE"
+    # Flower rebuilds the exception, and Python shows what follows the last dot of its name
+    assert failure["result"].startswith("PhoneBindUpper(")
+
+
+def test_failed_tasks_can_be_searched_by_the_apis_code(flower: Flower) -> None:
+    found = json.loads(flower.get("/api/tasks?search=result:PhoneBindUpper").text)
+
+    assert list(found) == [flower.jobs["dead"].job_id]
+
+
+def test_the_browser_shows_states_codes_and_request_ids(flower: Flower, tmp_path: Path) -> None:
+    page = rendered(with_login(flower.url, "/tasks"), tmp_path)
+
+    for job in flower.jobs.values():
+        row = re.search(rf'<tr id="{job.job_id}".*?</tr>', page, re.DOTALL)
+        assert row is not None
+        assert ("FAILURE" if job.state == "dead" else "SUCCESS") in row[0]
+        assert job.request_id in row[0]
+    assert "FailedOperation.PhoneBindUpper" in page
+    assert not numbers_in(page)
+
+
+def test_the_browser_shows_all_three_queues_with_their_depths(
+    flower: Flower, tmp_path: Path
+) -> None:
+    page = rendered(with_login(flower.url, "/broker"), tmp_path)
+
+    depths = {
+        name: int(depth)
+        for name, depth in re.findall(r"<td>(send-code\.[a-z-]+)</td>\s*<td[^>]*>(\d+)</td>", page)
+    }
+    assert depths == {EVENT_QUEUE: 0, BATCH_QUEUE: 0, DEAD_LETTER_QUEUE: 1}
+
+
+def test_the_dead_letter_list_is_shown_and_never_consumed(flower: Flower) -> None:
+    client: Redis = connect(flower.settings)
+
+    send_code("852", NUMBERS["sent"], key="another", settings=flower.settings)
+    wait_until(lambda: client.llen(EVENT_QUEUE) == 0, "an empty queue")
+
+    assert client.lrange(DEAD_LETTER_QUEUE, 0, -1) == [flower.jobs["dead"].job_id]
+    assert client.llen("sendcode:quarantine") == 0
+
+
+def test_no_page_shows_a_full_number_or_a_secret(flower: Flower) -> None:
+    secrets = [PASSWORD, flower.settings.redis_url.split(":")[2].split("@")[0], "SECRETEXAMPLE"]
+    api = ["/api/tasks", "/api/workers", "/api/queues/length", "/workers?json=1"]
+    results = [f"/api/task/result/{job.job_id}" for job in flower.jobs.values()]
+
+    for path in [*flower.pages_of_all(), *api, *results, "/metrics", "/healthcheck"]:
+        answer = flower.get(path)
+
+        assert answer.status == 200, path
+        assert not numbers_in(answer.text), path
+        assert not [secret for secret in secrets if secret in answer.text], path
+    assert not numbers_in(flower.log.read_text())
+
+
+@pytest.mark.parametrize("login", ["", f"{USER}:wrong", f"other:{PASSWORD}", PASSWORD])
+def test_without_its_login_no_page_is_shown(login: str, flower: Flower) -> None:
+    for path in [*flower.pages_of_all(), "/api/tasks", "/api/workers", "/api/queues/length"]:
+        assert flower.get(path, login=login).status == 401, path
+
+
+def test_what_is_open_to_everybody_names_workers_and_counts_and_nothing_else(
+    flower: Flower,
+) -> None:
+    metrics, health = flower.get("/metrics", login=""), flower.get("/healthcheck", login="")
+
+    assert health == Answer(200, "OK")
+    assert metrics.status == 200
+    labels = set(re.findall(r"^flower_\w+\{(.*?)\}", metrics.text, re.MULTILINE))
+    names = {name for label in labels for name, _ in re.findall(r'(\w+)="([^"]*)"', label)}
+    assert names <= {"worker", "type", "task", "le"}
+    assert not [job.job_id for job in flower.jobs.values() if job.job_id in metrics.text]
+
+
+def test_nothing_can_be_changed(flower: Flower) -> None:
+    job_id = flower.jobs["sent"].job_id
+
+    for path in (
+        f"/api/worker/shutdown/{flower.worker}",
+        f"/api/worker/queue/add-consumer/{flower.worker}?queue={DEAD_LETTER_QUEUE}",
+        f"/api/task/revoke/{job_id}",
+        "/api/task/send-task/send_code",
+        "/api/task/async-apply/send_code",
+    ):
+        assert flower.get(path, "POST").status == 403, path
+
+
+def test_a_worker_refuses_orders_that_go_past_the_ledger(flower: Flower, tmp_path: Path) -> None:
+    for order in (["revoke", "b1-1"], ["add_consumer", DEAD_LETTER_QUEUE]):
+        ran = subprocess.run(
+            [sys.executable, "-m", "celery", "-A", "worker", "control", *order],
+            cwd=tmp_path,
+            env=environment_of(flower.settings),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+        assert "refused: " in ran.stdout
+
+
+def test_its_login_is_in_no_process_list_and_it_has_no_credentials(flower: Flower) -> None:
+    process = Path(f"/proc/{flower.process.pid}")
+    if not process.exists():
+        pytest.skip("no /proc here")
+
+    assert PASSWORD not in (process / "cmdline").read_text()
+    assert "flower" in (process / "cmdline").read_text()
+    assert "TENCENTCLOUD_SECRET_KEY" not in (process / "environ").read_text()
+
+
+def test_without_a_login_it_shows_its_pages_on_loopback_only_and_no_api(
+    settings: Settings, tmp_path: Path
+) -> None:
+    process, url, _ = start_flower(settings, tmp_path, "--no-auth")
+    try:
+        wait_until(lambda: is_up(url), "Flower", 30)
+        nobody = Flower(url, settings, {}, "", process, tmp_path)
+
+        assert nobody.get("/tasks", login="").status == 200
+        assert nobody.get("/api/tasks", login="").status == 401
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def numbers_in(text: str) -> list[str]:
+    return [number for number in NUMBERS.values() if number in text]
+
+
+def with_login(url: str, path: str) -> str:
+    return url.replace("http://", f"http://{USER}:{PASSWORD}@") + path

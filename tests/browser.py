@@ -1,0 +1,39 @@
+"""A headless browser, where there is one: what a page is after its scripts have run."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+SCRIPTS_MS = 5_000
+"""Virtual time that a page's scripts and requests get."""
+
+
+def rendered(url: str, profile: Path) -> str:
+    """Give the page's document as the browser has it; skip the test where there is no browser."""
+    browser = next(filter(None, map(shutil.which, NAMES)), None)
+    if browser is None:
+        pytest.skip(f"no browser is installed ({', '.join(NAMES)})")
+    shown = subprocess.run(
+        [
+            browser,
+            "--headless",
+            "--no-sandbox",  # needs a kernel that lets it; the pages are our own
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--disable-background-networking",
+            f"--user-data-dir={profile}",
+            f"--virtual-time-budget={SCRIPTS_MS}",
+            "--dump-dom",
+            url,
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return shown.stdout
