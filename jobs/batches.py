@@ -242,8 +242,14 @@ class Batches:
         action = json.dumps(
             {"at_ms": round(time.time() * 1000), "what": order, "batch": batch_id, "by": by}
         )
-        reply = self._steer(args=[batch_id, order, self._retention_ms, action])
-        return None if reply[0] == "absent" else (reply[0], reply[1])
+        args: list[str | bytes | int | float] = [batch_id, order, self._retention_ms, action]
+        reply = self._steer(args=args)
+        if reply[0] == "absent":
+            return None
+        before, after, ended = reply
+        while ended:
+            ended = self._steer(args=args)[2]
+        return before, after
 
     def rows(self, batch_id: str) -> Iterator[tuple[int, BatchRow, JobRecord | None]]:
         """Give the batch's rows in order: 1-based number, row, and what became of it.

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from redis import Redis
 
+from config.settings import Settings
 from jobs.batches import Batch, BatchCancelledError, Batches, BatchGoneError
+from jobs.deadletters import DeadLetters, Decision
 from jobs.keys import Keys
 from jobs.ledger import Ledger
 from jobs.outcome import State
@@ -155,3 +157,21 @@ def test_a_later_attempt_does_not_make_a_number_forget_the_codes_sent_to_it(
     assert redis.hget(key, "codes") == "1"
     assert redis.hget(key, "until") is None
     assert redis.ttl(key) > 86_400
+
+
+def test_a_cancel_ends_any_number_of_fed_jobs_a_few_hundred_at_a_time(
+    ledger: Ledger, batches: Batches, redis: Redis, settings: Settings
+) -> None:
+    run_batch(ledger, batches, "b1", customers(1_200))
+    dead = DeadLetters(redis, settings)
+    while letters := dead.window(0):
+        dead.requeue(Decision("requeue", "all"), letters, wait_ms=60_000)
+    redis.config_resetstat()
+
+    assert batches.steer("b1", "cancel") == ("running", "cancelled")
+
+    batch = look(batches)
+    assert batch.counts == {"cancelled": 1_200}
+    assert batch.is_over
+    calls = redis.info("commandstats")["cmdstat_srandmember"]["calls"]
+    assert calls == 4, "500, 500, 200, and one that found none"
