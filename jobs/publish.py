@@ -9,7 +9,7 @@ from collections.abc import Container, Iterable
 
 import redis
 from celery import Celery
-from kombu.exceptions import OperationalError
+from kombu.exceptions import BatchPublishError, OperationalError
 
 from config.names import BATCH_QUEUE, EVENT_QUEUE, SEND_CODE_TASK
 from jobs.job import Lane
@@ -30,7 +30,7 @@ class Publisher:
         self._app = app
 
     def publish(self, jobs: Iterable[tuple[Lane, str]], urgent: Container[str] = ()) -> None:
-        """Send a message for each job, in one connection.
+        """Send a message for each job, in one pipeline.
 
         Those of `urgent` go in front of their queue, if this is a worker's app.
 
@@ -39,10 +39,10 @@ class Publisher:
                 message that is missed in the ledger is published again by a sweeper.
         """
         try:
-            with self._app.producer_or_acquire() as producer:
+            with self._app.producer_or_acquire() as producer, producer.batch():
                 for lane, job_id in jobs:
                     self._send(producer, _QUEUE[lane], job_id, is_urgent=job_id in urgent)
-        except (OperationalError, redis.RedisError, OSError) as exc:
+        except (OperationalError, BatchPublishError, redis.RedisError, OSError) as exc:
             raise NotPublishedError(type(exc).__name__) from exc
 
     def _send(self, producer: object, queue: str, job_id: str, *, is_urgent: bool) -> None:
