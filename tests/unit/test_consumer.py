@@ -1,4 +1,4 @@
-"""How long a worker waits between its tries to reach Redis."""
+"""How long a worker waits between its tries to reach Redis, and with what it tells Flower."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from celery import Celery
 from kombu import Connection
 
-from worker.consumer import Consumer
+from worker.consumer import EVENTS_WAIT_S, Consumer
 
 
 def test_a_worker_never_waits_longer_than_two_seconds_to_try_redis_again(
@@ -39,3 +39,26 @@ def test_a_worker_never_waits_longer_than_two_seconds_to_try_redis_again(
 
     assert next(tries, None) is None
     assert sum(waits) <= 2 * 20
+
+
+def test_events_that_come_together_are_sent_together() -> None:
+    asked: list[tuple[Any, ...]] = []
+    consumer = Consumer.__new__(Consumer)
+    consumer.hub = SimpleNamespace(call_soon=lambda *call: asked.append(call), call_later="later")
+
+    for _ in range(3):
+        consumer.on_send_event_buffered()
+
+    assert asked == [("later", EVENTS_WAIT_S, consumer._flush_events)]
+
+
+def test_an_event_after_the_others_were_sent_is_sent_too() -> None:
+    asked: list[tuple[Any, ...]] = []
+    consumer = Consumer.__new__(Consumer)
+    consumer.hub = SimpleNamespace(call_soon=lambda *call: asked.append(call), call_later="later")
+    consumer.on_send_event_buffered()
+    consumer._flush_at -= EVENTS_WAIT_S
+
+    consumer.on_send_event_buffered()
+
+    assert len(asked) == 2
