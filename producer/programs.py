@@ -8,7 +8,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 
-FLOWER_COLUMNS = "uuid,state,result,exception,received,started,runtime,worker"
+FLOWER_COLUMNS = "uuid,state,result,received,started,runtime,worker"
+"""Failures are told in the result, too."""
 
 
 class UnfitLoginError(ValueError):

@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 import sys
 
+import click
 import redis
 from celery import Celery, signals
+from kombu import Queue
 from kombu.transport import TRANSPORT_ALIASES
 
 from config.celery import make_celery
 from config.logging import fields, set_up_logging
+from config.names import DEAD_LETTER_QUEUE
 from config.settings import Settings, SettingsError, load_settings
 from jobs.durability import Level, judge, look
 from jobs.keys import Keys
@@ -37,7 +40,16 @@ def make_app() -> Celery:
         raise SystemExit(_misused(exc)) from None
     app = build_app(settings)
     app.set_default()  # Flower asks the current app for a task's result
+    if _is_for_flower():
+        # what its Broker page lists until it has looked at a worker
+        app.conf.task_queues = [*app.conf.task_queues, Queue(DEAD_LETTER_QUEUE)]
     return app
+
+
+def _is_for_flower() -> bool:
+    """Whether this is `celery -A worker flower`; a worker must never consume the dead letters."""
+    context = click.get_current_context(silent=True)
+    return context is not None and context.invoked_subcommand == "flower"
 
 
 def build_app(settings: Settings) -> Celery:

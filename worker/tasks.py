@@ -52,13 +52,13 @@ def result_of(record: JobRecord) -> dict[str, Any]:
         if record.request_id:
             parts.append(f"RequestId {record.request_id}")
         raise failure(record.code or str(record.state))(", ".join(parts))
-    return {
-        "job_id": record.job_id,
-        "state": str(record.state),
+    return {  # Flower's list has room for the first two
         "phone": record.phone.masked,
         "request_id": record.request_id or None,
+        "state": str(record.state),
         "attempts": record.attempts,
         "possible_duplicate": record.possible_duplicate,
+        "job_id": record.job_id,
     }
 
 

@@ -307,6 +307,7 @@ def test_without_a_login_it_shows_its_pages_on_loopback_only_and_no_api(
         nobody = Flower(url, settings, {}, "", process, tmp_path)
 
         assert nobody.get("/tasks", login="").status == 200
+        assert DEAD_LETTER_QUEUE in nobody.get("/broker", login="").text  # with no worker about
         assert nobody.get("/api/tasks", login="").status == 401
     finally:
         process.terminate()
