@@ -19,6 +19,21 @@ _PLAIN = {
 }
 _TWICE = "; perhaps twice, as an earlier attempt had no clear answer"
 
+STATES = {
+    State.QUEUED: "waiting for their turn",
+    State.LEASED: "with a worker",
+    State.SENDING: "being sent",
+    State.PARKED: "waiting for another try",
+    State.SENT: "sent",
+    State.SENT_INFERRED: "sent; proved, as their answer was lost",
+    State.DEAD: "failed for good",
+    State.UNKNOWN: "perhaps sent, nobody can prove it",
+    State.CANCELLED: "not sent, as the batch was cancelled",
+    State.EXPIRED: "not sent, as it would have been too late",
+    State.REJECTED: "cannot be sent, never became jobs",
+}
+"""What each state means for the rows in it."""
+
 FORGOTTEN = "forgotten"
 """The status of a row whose job ended so long ago that the ledger no longer has it."""
 FORGOTTEN_WORDS = "It ended so long ago that its result is no longer kept"

@@ -211,6 +211,8 @@ def _show(
     dry_run: bool,
     was_complete: bool,
 ) -> None:
+    from producer.cli.batch_view import next_steps
+
     batch_id = submission.batch_id
     if was_complete and batch is not None:
         show(
@@ -222,9 +224,16 @@ def _show(
     elif batch is not None:
         late = f", not sent after {span(_left_s(batch))} from now" if batch.expires_ms else ""
         show(f"batch {batch_id}: {batch.accepted:,} jobs accepted{late}")
-    if batch is not None:
+    if batch is None:
+        return
+    if batch.is_over:
+        told = ", ".join(f"{count:,} {state}" for state, count in batch.counts.items())
+        show(f"batch {batch_id} is {batch.phase}: {told}")
+        for line in next_steps(batch):
+            say(line)
+    else:
         say(f"look at it:   sendcode batch status {batch_id} --watch")
-        say(f"its results:  sendcode batch results {batch_id} --output {batch_id}.csv")
+        say(f"its results:  sendcode batch results {batch_id} --output {batch_id}-results.csv")
 
 
 def _left_s(batch: Batch) -> float:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 def show_status(client: redis.Redis, settings: Settings, batch: Batch) -> None:
     """Write a batch's figures to stdout, and to stderr what a person may want to do next."""
+    from producer.wording import STATES
+
     name = f" ({batch.name})" if batch.name else ""
     show(f"batch {batch.batch_id}{name}: {batch.phase}")
     show(f"submitted  {moment(batch.created_ms)}")
@@ -27,7 +29,12 @@ def show_status(client: redis.Redis, settings: Settings, batch: Batch) -> None:
     show(f"rows       {batch.total:,}: {batch.accepted:,} jobs, {batch.rejected:,} rejected{limit}")
     show(f"progress   {progress_in_words(batch)}")
     if batch.counts:
-        show_table(("state", "rows"), [(s, f"{n:,}") for s, n in batch.counts.items()], "rows")
+        rows = [
+            (state, f"{batch.counts[state]:,}", words)
+            for state, words in STATES.items()
+            if state in batch.counts
+        ]
+        show_table(("state", "rows", "meaning"), rows, "rows")
     if batch.by_code:
         _show_codes(batch)
     for line in (*obstacles(client, settings, batch), *next_steps(batch)):
@@ -67,7 +74,9 @@ def next_steps(batch: Batch) -> list[str]:
     if batch.counts.get("dead") or batch.counts.get("unknown"):
         told.append(f"what failed, and what to do: sendcode dead list --batch {batch_id}")
     if batch.is_over:
-        told.append(f"its results: sendcode batch results {batch_id} --output {batch_id}.csv")
+        told.append(
+            f"its results: sendcode batch results {batch_id} --output {batch_id}-results.csv"
+        )
     return told
 
 

@@ -122,4 +122,6 @@ def _line(batch: Batch) -> str:
     failed = batch.counts.get("dead", 0) + batch.counts.get("unknown", 0)
     if failed:
         told += f", {failed:,} failed"
+    if parked := batch.counts.get("parked"):
+        told += f", {parked:,} wait for another try"
     return told + ("" if batch.phase == "running" else f", {batch.phase}")
