@@ -10,7 +10,7 @@ import csv
 import json
 import random
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,11 +52,10 @@ class Customer:
         return f"{self.country_code}{self.phone_num}"
 
 
-def behaviours() -> dict[str, str]:
+def behaviours(environment: Mapping[str, str]) -> dict[str, str]:
     """Ask the stand-in what its numbers do: four leading digits and a note."""
-    told = subprocess.run(
-        programs.sandbox("--list-numbers", "--json"), capture_output=True, check=True, text=True
-    )
+    command = programs.sandbox("--list-numbers", "--json")
+    told = subprocess.run(command, env=environment, capture_output=True, check=True, text=True)
     return {row["prefix"]: row["note"] for row in json.loads(told.stdout)}
 
 

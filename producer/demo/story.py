@@ -61,7 +61,7 @@ class Demo:
         self._rows = rows
         self.customers_file = world.directory / "customers.csv"
         self.results_file = world.directory / "results.csv"
-        self._customers = make_customers(rows, behaviours())
+        self._customers = make_customers(rows, behaviours(world.environment))
         self._client: redis.Redis = connect(world.settings)
         self._batches = Batches(self._client, world.settings)
         self._ledger = Ledger(self._client, world.settings)

@@ -56,6 +56,7 @@ class World:
 
     def __init__(self, directory: Path, interrupts: Interrupts) -> None:
         self.directory = directory
+        self.environment = _inherited()
         self._interrupts = interrupts
         self._stack = ExitStack()
         self._valkey = EmbeddedValkey(directory / "valkey")
@@ -79,10 +80,9 @@ class World:
             ChildEndedError: something ended at once.
             ValkeyError: the embedded server cannot be had.
         """
-        environment = _inherited()
-        keeper = self._stack.enter_context(Keeper(environment, self._interrupts))
+        keeper = self._stack.enter_context(Keeper(self.environment, self._interrupts))
         self._start_valkey(keeper)
-        children = Children(self.directory, environment, keeper, self._interrupts)
+        children = Children(self.directory, self.environment, keeper, self._interrupts)
         self.children = self._stack.enter_context(children)
         self.sandbox_url = self._start_sandbox()
         self.settings = self._settle()

@@ -1,0 +1,208 @@
+"""`sendcode demo`: it keeps its promises, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.files import read_csv
+from tests.waiting import wait_until
+from tests.worker_process import TOP
+
+ROWS = 90
+"""Enough for one row of each kind, and some ordinary ones."""
+
+
+@dataclass
+class Running:
+    """A demo that was started; what it says is in files."""
+
+    process: subprocess.Popen[bytes]
+    folder: Path
+    out: Path
+    err: Path
+
+    def has_said(self, words: str) -> bool:
+        assert self.process.poll() is None or words in self.err.read_text(), self.err.read_text()
+        return words in self.err.read_text()
+
+    def left(self) -> list[str]:
+        """Processes that work in its folder or were told of it."""
+        place = str(self.folder)
+        return [
+            " ".join(each.info["cmdline"] or [])
+            for each in psutil.process_iter(["pid", "cmdline", "cwd"])
+            if each.info["pid"] != self.process.pid
+            and each.status() != psutil.STATUS_ZOMBIE
+            and (
+                (each.info["cwd"] or "").startswith(place)
+                or any(place in part for part in each.info["cmdline"] or [])
+            )
+        ]
+
+
+Start = Callable[..., Running]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start a demo; whatever becomes of the test, it ends."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start_demo(*options: str, **environment: str) -> Running:
+        folder, out, err = tmp_path / "demo", tmp_path / "out", tmp_path / "err"
+        with out.open("wb") as results, err.open("wb") as talk:
+            process = subprocess.Popen(
+                [
+                    *(sys.executable, "-P", "-c", "from producer.cli import main; main()"),
+                    *("demo", "--directory", str(folder), *options),
+                ],
+                cwd=tmp_path,
+                env={**os.environ, "PYTHONPATH": str(TOP), **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=results,
+                stderr=talk,
+                start_new_session=True,
+            )
+        started.append(process)
+        return Running(process, folder, out, err)
+
+    yield start_demo
+    for process in started:
+        if process.poll() is None:
+            process.terminate()
+            process.wait(40)
+
+
+def test_it_keeps_every_promise_and_says_so(start: Start) -> None:
+    # what is set for a real account must not come into it
+    demo = start("--rows", str(ROWS), "--json", TENCENTCLOUD_TOKEN="real", SENDCODE_RATE_LIMIT="1")
+
+    assert demo.process.wait(110) == 0, demo.err.read_text()
+
+    told = json.loads(demo.out.read_text())
+    assert told["all_kept"] is True
+    assert told["rows"] == sum(told["states"].values()) == ROWS
+    assert {"sent", "sent_inferred", "dead", "unknown", "rejected"} <= set(told["states"])
+    assert {
+        "InvalidParameterValue.UnSupportArea",
+        "FailedOperation.PhoneBindUpper",
+        "FailedOperation.SendVerifyCodeLimit",
+    } <= set(told["dead_by_code"])
+    assert told["doubles"] == 0
+    assert 0 < told["most_in_a_second"] <= 20
+    assert told["events"] == 5
+    check_results(demo.folder)
+    check_what_is_said(demo)
+    assert demo.left() == []
+
+
+def check_results(folder: Path) -> None:
+    rows = read_csv(folder / "results.csv")
+    assert len(rows) == len(read_csv(folder / "customers.csv")) == ROWS
+    by_prefix = {row["phone_num"][:4]: row for row in rows if row["phone_num"].startswith("99")}
+    assert all(row["status"] for row in rows)
+    for prefix, status in {
+        "9930": "sent",  # InternalError, not sent at first
+        "9931": "sent_inferred",  # InternalError, though it was sent
+        "9933": "sent",  # a dropped connection
+        "9905": "sent",  # its interval was waited out
+        "9908": "dead",
+    }.items():
+        assert by_prefix[prefix]["status"] == status, by_prefix[prefix]
+    assert by_prefix["9908"]["request_id"]
+
+
+def check_what_is_said(demo: Running) -> None:
+    said = demo.err.read_text()
+    assert re.search(r"Flower: http://127\.0\.0\.1:\d+  user demo  password \w+", said)
+    assert f"file, results and logs: {demo.folder}" in said
+    assert f"{ROWS} rows" in said
+    for log in demo.folder.glob("*.log"):
+        assert "Traceback" not in log.read_text(), log
+
+
+@pytest.mark.parametrize("moment", ["starting Valkey", "Flower: http", "accepted", "1 sent"])
+def test_ctrl_c_at_any_moment_leaves_no_process_behind(moment: str, start: Start) -> None:
+    demo = start()
+    wait_until(lambda: demo.has_said(moment), moment, 60)
+
+    demo.process.send_signal(signal.SIGINT)
+
+    assert demo.process.wait(40) == 130
+    assert demo.left() == []
+    assert demo.err.read_text().endswith("sendcode: interrupted\n")
+
+
+def test_a_second_ctrl_c_does_not_cut_the_end_short(start: Start) -> None:
+    demo = start()
+    wait_until(lambda: demo.has_said("accepted"), "the batch", 60)
+
+    demo.process.send_signal(signal.SIGINT)
+    wait_until(lambda: demo.has_said("ending all"), "the end", 20)
+    for _ in range(3):
+        demo.process.send_signal(signal.SIGINT)
+
+    assert demo.process.wait(40) == 130
+    assert demo.left() == []
+
+
+def test_sigterm_ends_it_in_order(start: Start) -> None:
+    demo = start()
+    wait_until(lambda: demo.has_said("accepted"), "the batch", 60)
+
+    demo.process.terminate()
+
+    assert demo.process.wait(40) == 128 + signal.SIGTERM
+    assert demo.left() == []
+
+
+def test_killed_it_leaves_nothing_for_long(start: Start) -> None:
+    demo = start()
+    wait_until(lambda: demo.has_said("accepted"), "the batch", 60)
+
+    demo.process.kill()
+    demo.process.wait()
+
+    wait_until(lambda: not demo.left(), "its processes' end", 40)
+
+
+def test_kept_it_runs_until_ctrl_c(start: Start) -> None:
+    demo = start("--rows", "1", "--keep")
+    # its only row takes four intervals
+    wait_until(lambda: demo.has_said("Ctrl-C ends it"), "the accounts", 90)
+    assert len(demo.left()) >= 5
+
+    demo.process.send_signal(signal.SIGINT)
+
+    assert demo.process.wait(40) == 0
+    assert demo.left() == []
+    assert "promise" in demo.out.read_text()
+
+
+def test_a_process_that_dies_is_told_with_the_end_of_its_log(start: Start) -> None:
+    demo = start()
+    wait_until(lambda: demo.has_said("accepted"), "the batch", 60)
+    workers = [
+        each
+        for each in psutil.process_iter(["cmdline", "cwd"])
+        if (each.info["cwd"] or "") == str(demo.folder) and "demo-1@%h" in each.info["cmdline"]
+    ]
+
+    for worker in workers:
+        worker.kill()
+
+    assert demo.process.wait(60) == 1
+    assert "sendcode: worker-1 ended with code -9" in demo.err.read_text()
+    assert demo.left() == []
+    assert "Traceback" not in demo.err.read_text()
