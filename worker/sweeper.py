@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import random
 import threading
-import time
 from collections.abc import Callable
 
 import redis
@@ -37,7 +36,8 @@ def sweep(ledger: Ledger, publisher: Publisher) -> int:
 def beat(ledger: Ledger, leases: Leases, worker: str) -> None:
     """Keep the leases and show that the worker lives."""
     leases.renew(ledger)
-    ledger.client.hset(ledger.keys.workers, worker, str(round(time.time() * 1000)))
+    seconds, micros = ledger.client.time()  # a worker whose clock is wrong is alive all the same
+    ledger.client.hset(ledger.keys.workers, worker, str(seconds * 1000 + micros // 1000))
 
 
 class Periodic:

@@ -18,6 +18,8 @@ from jobs.ledger import Ledger
 from producer.valkey import EmbeddedValkey
 from tests.commands import Command, InThisProcess
 from tests.ended_jobs import DEAD, customers, end, end_event
+from worker.leases import Leases
+from worker.sweeper import beat
 
 SEND = ("send", "--country-code", "852", "--phone", "51234567")
 NUMBER = "51234567"
@@ -172,6 +174,16 @@ def test_status_counts_what_is_there(
     assert "w0@here silent for" in shown
     assert "b1  running  0 of 3 finished" in shown
     assert "1 messages put aside" in shown
+
+
+def test_a_worker_whose_clock_is_wrong_is_alive_all_the_same(
+    sendcode: Command, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as wrong:
+        wrong.setattr(time, "time", lambda: 1_000_000.0)
+        beat(ledger, Leases(), "w1@there")
+
+    assert sendcode("status", "--json").json["workers"][0]["alive"] is True
 
 
 def test_status_shows_a_slowed_rate(sendcode: Command, redis: Redis, keys: Keys) -> None:
