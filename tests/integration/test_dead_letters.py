@@ -10,11 +10,12 @@ from redis import Redis
 
 from config.settings import Settings
 from jobs.batches import Batches
-from jobs.deadletters import DeadLetter, DeadLetters, Decision, Verb
+from jobs.deadletters import WINDOW, DeadLetter, DeadLetters, Decision, Verb
 from jobs.job import JobRecord
 from jobs.keys import Keys
 from jobs.ledger import Ending, Ledger
 from jobs.outcome import State
+from producer.deadletters import Choice, Report, Requeuing, letters, requeue
 from tests.ended_jobs import (
     BIND_UPPER,
     BUSY,
@@ -317,3 +318,86 @@ def test_an_entry_whose_job_is_gone_is_cleared_away(
 
     assert verdicts == ["absent"]
     assert dead.count() == 0
+
+
+def test_a_batch_is_done_again_only_when_the_last_requeued_job_has_ended(
+    ledger: Ledger, batches: Batches, dead: DeadLetters
+) -> None:
+    run_batch(ledger, batches, "b1", customers(2))
+    dead.requeue(decided("requeue"), dead.window(0))
+    ledger.sweep()
+
+    end(ledger, "b1-1", SENT)
+
+    batch = batches.get("b1")
+    assert batch is not None
+    assert batch.state == "running"
+    end(ledger, "b1-2", SENT)
+    batch = batches.get("b1")
+    assert batch is not None
+    assert batch.state == "done"
+
+
+@pytest.fixture
+def many(ledger: Ledger, batches: Batches) -> int:
+    """Dead letters of more than two windows, every third of them with another code."""
+    count = 2 * WINDOW + 50
+    run_batch(
+        ledger,
+        batches,
+        "b1",
+        customers(count),
+        lambda row: Ending(State.DEAD, BIND_UPPER if row % 3 == 0 else BUSY, "", f"req-{row}"),
+    )
+    return count
+
+
+def test_a_walk_over_many_windows_misses_none_while_the_list_shrinks(
+    many: int, dead: DeadLetters
+) -> None:
+    report = requeue(dead, Choice(code=BUSY), Requeuing())
+
+    assert report.done == many - many // 3
+    assert dead.by_code() == {BIND_UPPER: many // 3}
+    left = [each.job_id for each in letters(dead, Choice())]
+    assert left == [f"b1-{row}" for row in range(3, many + 1, 3)]
+
+
+class CutOffError(Exception):
+    pass
+
+
+def test_a_walk_that_is_cut_off_is_completed_by_the_same_choice_again(
+    many: int, dead: DeadLetters, redis: Redis, keys: Keys
+) -> None:
+    def cut_off(looked: int, _total: int) -> None:
+        if looked > WINDOW:
+            raise CutOffError
+
+    with pytest.raises(CutOffError):
+        requeue(dead, Choice(code=BUSY), Requeuing(), cut_off)
+    assert 0 < dead.by_code()[BUSY] < many
+
+    requeue(dead, Choice(code=BUSY), Requeuing())
+
+    assert dead.by_code() == {BIND_UPPER: many // 3}
+    assert redis.zcard(keys.due("aside")) == many - many // 3
+
+
+def test_two_people_at_once_requeue_each_job_once(
+    many: int, dead: DeadLetters, redis: Redis, keys: Keys
+) -> None:
+    theirs: list[Report] = []
+
+    def another_person(looked: int, _total: int) -> None:
+        if looked == WINDOW:
+            theirs.append(requeue(dead, Choice(code=BUSY), Requeuing(limit=100)))
+
+    mine = requeue(dead, Choice(code=BUSY), Requeuing(), another_person)
+
+    assert theirs[0].done == 100
+    assert mine.done + 100 <= many - many // 3
+    # what moved away under the walk is had by walking again
+    requeue(dead, Choice(code=BUSY), Requeuing())
+    assert redis.zcard(keys.due("aside")) == many - many // 3
+    assert dead.by_code() == {BIND_UPPER: many // 3}
