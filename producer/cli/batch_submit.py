@@ -129,6 +129,8 @@ def _submit(submission: _Submission, dry_run: bool, watch: bool, as_json: bool) 
         batches = Batches(client, settings)
         batch = find_batch(batches, submission.batch_id, submission.sheet)
         complete = batch is not None and batch.imported
+        if batch is not None:
+            _say_terms_that_stay(batch, submission.terms)
         if batch is None or not complete:
             with progress_of(f"reading {submission.sheet.name}") as done:
                 spool.read(submission.sheet, done)
@@ -169,6 +171,20 @@ def _import(batches: Batches, submission: _Submission, spool: Spool) -> Batch:
     if found is None:
         raise CommandFailedError(f"batch {submission.batch_id} is gone")
     return found
+
+
+def _say_terms_that_stay(batch: Batch, asked: Terms) -> None:
+    """A batch keeps what it was first submitted with; whoever asks for something else is told."""
+    others = [
+        option
+        for option, wanted, kept in (
+            ("--max-rate", asked.max_rate, batch.max_rate),
+            ("--expires-in", asked.expires_ms, None),
+        )
+        if wanted is not None and wanted != kept
+    ]
+    if others:
+        say(f"{' and '.join(others)} left aside: the batch keeps what it was first submitted with")
 
 
 def _again(submission: _Submission) -> str:

@@ -66,7 +66,7 @@ def next_steps(batch: Batch) -> list[str]:
     """Say what a person may want to type next."""
     told = []
     batch_id = batch.batch_id
-    if batch.phase == "importing":
+    if not batch.imported:
         told.append(
             f"its import is not complete ({batch.total:,} rows so far); if it was cut off, "
             f"complete it: {completing(batch)}"

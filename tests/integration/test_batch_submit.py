@@ -171,6 +171,21 @@ def test_name_pace_and_expiry_are_kept(
     assert batch.expires_ms - batch.created_ms == pytest.approx(7_200_000, abs=60_000)
 
 
+def test_a_batch_keeps_the_terms_of_its_first_submission_and_says_so(
+    sendcode: Command, sheet_file: Path, batches: Batches
+) -> None:
+    sendcode("batch", "submit", sheet_file, "--id", "b1", "--max-rate", "5")
+
+    same = sendcode("batch", "submit", sheet_file, "--id", "b1", "--max-rate", "5")
+    other = sendcode("batch", "submit", sheet_file, "--id", "b1", "--max-rate", "7")
+
+    assert "left aside" not in same.err
+    assert "--max-rate left aside" in other.err
+    batch = batches.get("b1")
+    assert batch is not None
+    assert batch.max_rate == 5
+
+
 @pytest.mark.parametrize("wrong", ["0", "-1", "soon", "5 weeks", ""])
 def test_an_expiry_that_is_no_time_is_refused(
     sendcode: Command, sheet_file: Path, wrong: str
