@@ -15,7 +15,8 @@ from jobs.deadletters import DeadLetters
 from jobs.keys import Keys
 from jobs.ledger import Ending, Ledger
 from jobs.outcome import State
-from producer.deadletters import Choice, Requeuing, requeue
+from producer.deadletters import Choice
+from producer.requeuing import Requeuing, requeue
 from tests.commands import Command, InThisProcess
 from tests.ended_jobs import BIND_UPPER, BUSY, DEAD, SENT, customers, end_event, number, run_batch
 from tests.files import read_csv

@@ -1,0 +1,252 @@
+"""Dead letters as a person deals with them, one or a hundred thousand at a time.
+
+What is cut off half-way is completed by the same choice again. Whatever is tried again is only made
+due: it goes through the limiter and its number's interval like every job.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from jobs.deadletters import WINDOW, DeadLetter, DeadLetters, Decision, Verdict, is_permanent
+from jobs.job import JobRecord
+from jobs.outcome import State
+from jobs.phone import PhoneNumber
+from producer.deadletters import Choice
+
+EXAMPLES = 5
+
+Progress = Callable[[int, int], None]
+"""Told how many entries were looked at, and how many there are."""
+
+
+@dataclass(slots=True)
+class Refused:
+    """Jobs that were left alone for one reason."""
+
+    reason: str
+    count: int = 0
+    examples: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"reason": self.reason, "count": self.count, "examples": self.examples}
+
+
+@dataclass(slots=True)
+class Report:
+    """What a decision did, or with `dry_run` would do."""
+
+    dry_run: bool = False
+    done: int = 0
+    by_code: dict[str, int] = field(default_factory=dict)
+    refused: dict[str, Refused] = field(default_factory=dict)
+    last_due_in_s: float = 0.0
+    new_job_id: str | None = None
+
+    def count(self, record: JobRecord) -> None:
+        self.done += 1
+        self.by_code[record.code] = self.by_code.get(record.code, 0) + 1
+
+    def refuse(self, job_id: str, reason: str) -> None:
+        found = self.refused.setdefault(reason, Refused(reason))
+        found.count += 1
+        if len(found.examples) < EXAMPLES:
+            found.examples.append(job_id)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "dry_run": self.dry_run,
+            "done": self.done,
+            "by_code": self.by_code,
+            "refused": [refused.as_dict() for refused in self.refused.values()],
+            "last_due_in_seconds": round(self.last_due_in_s, 1),
+            "new_job_id": self.new_job_id,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Requeuing:
+    """How to try again."""
+
+    force: bool = False
+    """Also what would only be refused again, or would come too late."""
+    may_send_twice: bool = False
+    """Also what was perhaps sent."""
+    limit: int | None = None
+    per_second: float | None = None
+    """How quickly the jobs become due, one after another; None: all at once."""
+    dry_run: bool = False
+    reason: str = ""
+
+
+_VERDICTS: dict[Verdict, str] = {
+    "absent": "the job is gone",
+    "not dead": "somebody has dealt with it meanwhile",
+    "cancelled": "its batch was cancelled: nothing of it is sent any more",
+}
+
+
+def requeue(
+    dead: DeadLetters, choice: Choice, how: Requeuing, progress: Progress = lambda *_: None
+) -> Report:
+    """Try the chosen ones again, unless it makes no sense or may send twice."""
+    decision = Decision("requeue", str(choice), how.reason)
+    step_us = round(1e6 / how.per_second) if how.per_second else 0
+    started = time.monotonic()
+    report = Report(how.dry_run)
+
+    def settle(chosen: Sequence[DeadLetter]) -> list[Verdict]:
+        # those of the windows before have become due meanwhile
+        wait_ms = report.done * step_us / 1000 - (time.monotonic() - started) * 1000
+        return dead.requeue(
+            decision,
+            chosen,
+            done_before=report.done,
+            wait_ms=max(0, round(wait_ms)),
+            step_us=step_us,
+        )
+
+    def why_not(record: JobRecord) -> str:
+        return _why_not_again(record, how)
+
+    _walk(dead, choice, report, _Step(why_not, settle, how.limit), progress)
+    report.last_due_in_s = max(0, report.done - 1) * step_us / 1e6
+    return report
+
+
+def drop(
+    dead: DeadLetters,
+    choice: Choice,
+    reason: str,
+    *,
+    limit: int | None = None,
+    dry_run: bool = False,
+    progress: Progress = lambda *_: None,
+) -> Report:
+    """Take the chosen ones off the list for good."""
+    decision = Decision("drop", str(choice), reason)
+    report = Report(dry_run)
+
+    def settle(chosen: Sequence[DeadLetter]) -> list[Verdict]:
+        return dead.drop(decision, chosen, done_before=report.done)
+
+    def why_not(record: JobRecord) -> str:
+        return "it was dropped before" if record.dropped_ms else ""
+
+    _walk(dead, choice, report, _Step(why_not, settle, limit), progress)
+    return report
+
+
+def replace_number(dead: DeadLetters, job_id: str, phone: PhoneNumber, how: Requeuing) -> Report:
+    """Put a new job with a corrected number in a dead job's place; each knows of the other."""
+    report = Report(how.dry_run)
+    letter = dead.find(job_id)
+    if letter is None or letter.record is None:
+        report.refuse(job_id, _NOT_A_DEAD_LETTER)
+        return report
+    record = letter.record
+    if record.phone == phone:
+        report.refuse(job_id, "this is the number it has already; leave out the number to requeue")
+        return report
+    if record.state is State.UNKNOWN and not how.may_send_twice:
+        report.refuse(job_id, _PERHAPS_SENT)
+        return report
+    if how.dry_run:
+        report.count(record)
+        return report
+    decision = Decision("replace", f"job {job_id}", how.reason)
+    verdict, new_id = dead.replace(decision, letter, phone)
+    if verdict == "done":
+        report.count(record)
+        report.new_job_id = new_id
+    else:
+        report.refuse(job_id, _VERDICTS[verdict])
+    return report
+
+
+_NOT_A_DEAD_LETTER = "it is no dead letter (see: sendcode job show)"
+_PERHAPS_SENT = (
+    "perhaps sent: ask the customer whether a code has come; --may-send-twice sends all the same"
+)
+
+
+def _why_not_again(record: JobRecord, how: Requeuing) -> str:
+    """Say why a job is not tried again; "" if it is."""
+    if record.state is State.UNKNOWN and not how.may_send_twice:
+        return _PERHAPS_SENT
+    if is_permanent(record.code) and not how.force:
+        return (
+            f"{record.code} is permanent, unchanged it would only be refused again: "
+            "give a corrected number (--phone), or --force"
+        )
+    if record.not_after_ms and record.not_after_ms <= time.time() * 1000 and not how.force:
+        return "it would come too late (--expires-in): --force sends all the same"
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    why_not: Callable[[JobRecord], str]
+    settle: Callable[[Sequence[DeadLetter]], list[Verdict]]
+    limit: int | None
+
+
+def _walk(
+    dead: DeadLetters, choice: Choice, report: Report, step: _Step, progress: Progress
+) -> None:
+    """Go through the chosen ones, window by window."""
+    if choice.job_ids:
+        for job_id in choice.job_ids:
+            letter = dead.find(job_id)
+            if letter is None:
+                report.refuse(job_id, _NOT_A_DEAD_LETTER)
+            else:
+                _settle([letter], report, step)
+        return
+    start, looked, total = 0, 0, dead.count()
+    # what dies meanwhile is not part of what was chosen
+    while looked < total and not _is_enough(report, step):
+        window = dead.window(start, min(WINDOW, total - looked))
+        if not window:
+            return
+        looked += len(window)
+        fitting = [each for each in window if each.record is None or choice.fits(each.record)]
+        start += len(window) - _settle(fitting, report, step)
+        progress(looked, total)
+
+
+def _is_enough(report: Report, step: _Step) -> bool:
+    return step.limit is not None and report.done >= step.limit
+
+
+def _settle(found: Sequence[DeadLetter], report: Report, step: _Step) -> int:
+    """Deal with these; give how many of them have left the list."""
+    room = len(found) if step.limit is None else step.limit - report.done
+    chosen: list[DeadLetter] = []
+    wanted = 0
+    for letter in found:
+        if letter.record is None:
+            chosen.append(letter)  # its entry is cleared away
+        elif reason := step.why_not(letter.record):
+            report.refuse(letter.job_id, reason)
+        elif wanted < room:
+            chosen.append(letter)
+            wanted += 1
+    if report.dry_run:
+        for letter in chosen:
+            if letter.record is not None:
+                report.count(letter.record)
+        return 0
+    if not chosen:
+        return 0
+    left = 0
+    for letter, verdict in zip(chosen, step.settle(chosen), strict=True):
+        left += verdict != "cancelled"
+        if verdict == "done" and letter.record is not None:
+            report.count(letter.record)
+        elif letter.record is not None:
+            report.refuse(letter.job_id, _VERDICTS[verdict])
+    return left
