@@ -1,0 +1,166 @@
+"""A TCP proxy whose network fails on demand: resets, half-open connections, latency.
+
+It is a process of its own (`python -m tests.faults.proxy PORT`), which takes orders as lines on
+its standard input: `reset`, `halve`, `deafen`, `delay SECONDS`, `refuse`, `heal`.
+
+Bytes that a half-open connection has swallowed are never delivered later: a network that gave
+them up does not find them again. That is why the swallowing connections are reset when healed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+_CHUNK = 64 * 1024
+
+
+class _Line:
+    """One connection through the proxy."""
+
+    def __init__(self, inner: asyncio.StreamWriter, outer: asyncio.StreamWriter) -> None:
+        self.writers = (inner, outer)
+        self.deaf_to_client = False
+        self.deaf_to_server = False
+
+    def reset(self) -> None:
+        for writer in self.writers:
+            sock = writer.get_extra_info("socket")
+            if sock is not None and not writer.is_closing():
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+                writer.transport.abort()
+
+
+class _Proxy:
+    def __init__(self, target: int) -> None:
+        self._target = target
+        self._lines: set[_Line] = set()
+        self._delay_s = 0.0
+        self._swallow_new = False
+        self._refuse = False
+
+    async def serve(self) -> None:
+        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        print(server.sockets[0].getsockname()[1], flush=True)
+        loop = asyncio.get_running_loop()
+        orders = asyncio.StreamReader()
+        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
+        while order := (await orders.readline()).decode().split():
+            self._obey(order)
+        for line in list(self._lines):
+            line.reset()
+
+    def _obey(self, order: list[str]) -> None:
+        match order:
+            case ["reset"]:
+                self._reset_all()
+            case ["halve"]:  # nothing comes through any more, in old and new connections
+                self._swallow_new = True
+                for line in self._lines:
+                    line.deaf_to_client = line.deaf_to_server = True
+            case ["deafen"]:  # what the client says arrives, no answer comes back
+                for line in self._lines:
+                    line.deaf_to_server = True
+            case ["delay", seconds]:
+                self._delay_s = float(seconds)
+            case ["refuse"]:
+                self._refuse = True
+                self._reset_all()
+            case ["heal"]:
+                self._swallow_new = self._refuse = False
+                self._delay_s = 0.0
+                for line in list(self._lines):
+                    if line.deaf_to_client or line.deaf_to_server:
+                        line.reset()
+
+    def _reset_all(self) -> None:
+        for line in list(self._lines):
+            line.reset()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._refuse:
+            writer.transport.abort()
+            return
+        try:
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        except OSError:
+            writer.transport.abort()
+            return
+        line = _Line(writer, far_writer)
+        line.deaf_to_client = line.deaf_to_server = self._swallow_new
+        self._lines.add(line)
+        try:
+            await asyncio.gather(
+                self._carry(reader, far_writer, line, "deaf_to_client"),
+                self._carry(far_reader, writer, line, "deaf_to_server"),
+            )
+        finally:
+            self._lines.discard(line)
+
+    async def _carry(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, line: _Line, deaf: str
+    ) -> None:
+        try:
+            while data := await reader.read(_CHUNK):
+                if self._delay_s:
+                    await asyncio.sleep(self._delay_s)
+                if not getattr(line, deaf):
+                    writer.write(data)
+                    await writer.drain()
+        except OSError:
+            line.reset()
+        finally:
+            if not getattr(line, deaf):
+                writer.close()
+
+
+class ProxyProcess:
+    """`with ProxyProcess(6379) as proxy: ...` listens at `proxy.port`; its network is healthy."""
+
+    def __init__(self, target: int) -> None:
+        self._target = target
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.faults.proxy", str(self._target)],
+            cwd=Path(__file__).parents[2],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # Ctrl-C is for us; it ends when its standard input does
+        )
+        assert self._process.stdout is not None
+        self.port = int(self._process.stdout.readline())
+        return self
+
+    def order(self, order: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(order + "\n")
+        self._process.stdin.flush()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(_Proxy(int(sys.argv[1])).serve())

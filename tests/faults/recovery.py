@@ -1,0 +1,95 @@
+"""How long a job lay idle after the worker that had it was killed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Recoveries:
+    """Fed with what workers tell (`workers.Listener`); times are monotonic seconds.
+
+    A job is in a worker's hand from the moment at which its message was popped, and in its
+    sweeper's until its message is published. It has recovered when its next attempt is journaled
+    or its end is recorded, by whichever worker.
+    """
+
+    longest_s: float = 0.0
+    longest_of: str = ""
+    recovered: int = 0
+    ended: set[str] = field(default_factory=set)
+    absences: list[tuple[float, float]] = field(default_factory=list)
+    """When Redis was away, from and until: nobody can recover then, so it does not count."""
+    _hands: dict[str, set[str]] = field(default_factory=dict)
+    _holders: dict[str, set[str]] = field(default_factory=dict)
+    _waiting: dict[str, tuple[float, str]] = field(default_factory=dict)
+
+    def listen(self, worker: str, at: float, event: str, job_id: str, _note: str) -> None:
+        match event:
+            case "received" | "claimed":
+                self._take(worker, job_id)
+            case "left":
+                self._let_go(worker, job_id)
+            case "swept":
+                self._take(_sweeper(worker), job_id)
+            case "published":
+                self._let_go(_sweeper(worker), job_id)
+            case "begun" | "ended" if job_id:
+                if event == "ended":
+                    self.ended.add(job_id)
+                self._is_back(job_id, at)
+            case "killed":
+                self._killed(worker, at)
+                self._killed(_sweeper(worker), at)
+            case _:
+                pass
+
+    def settle(self, finished: dict[str, float]) -> None:
+        """Close what is still open by the ledger's word: when each job ended.
+
+        Needed where a worker recorded a job's end and was killed before it could tell.
+        """
+        for job_id in list(self._waiting):
+            if job_id in finished:
+                self._is_back(job_id, finished[job_id])
+
+    @property
+    def open(self) -> list[str]:
+        """Jobs that have not come back."""
+        return sorted(self._waiting)
+
+    def _take(self, worker: str, job_id: str) -> None:
+        self._hands.setdefault(worker, set()).add(job_id)
+        self._holders.setdefault(job_id, set()).add(worker)
+
+    def _killed(self, worker: str, at: float) -> None:
+        for job_id in self._hands.pop(worker, set()):
+            holders = self._holders.get(job_id, set())
+            holders.discard(worker)
+            if job_id not in self.ended and not holders and job_id not in self._waiting:
+                self._waiting[job_id] = (at, worker)
+
+    def _let_go(self, worker: str, job_id: str) -> None:
+        self._hands.get(worker, set()).discard(job_id)
+        holders = self._holders.get(job_id)
+        if holders is not None:
+            holders.discard(worker)
+            if not holders:
+                del self._holders[job_id]
+
+    def _is_back(self, job_id: str, at: float) -> None:
+        since = self._waiting.pop(job_id, None)
+        if since is None:
+            return
+        idle_s = max(0.0, at - since[0] - self._absent_s(since[0], at))
+        self.recovered += 1
+        if idle_s > self.longest_s:
+            self.longest_s, self.longest_of = idle_s, job_id
+
+    def _absent_s(self, start: float, end: float) -> float:
+        return sum(max(0.0, min(end, until) - max(start, since)) for since, until in self.absences)
+
+
+def _sweeper(worker: str) -> str:
+    """Name the hand of a worker's sweeper."""
+    return f"{worker}'s sweeper"
