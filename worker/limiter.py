@@ -7,6 +7,7 @@ them asking at a time; whoever asks takes the next one's turn along. Events ask 
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 from collections.abc import Callable
@@ -16,10 +17,13 @@ from typing import Any
 
 import redis
 
+from config.logging import fields
 from config.settings import Settings
 from jobs.job import Lane
 from jobs.keys import Keys
 from jobs.scripts import load_script
+
+log = logging.getLogger("sendcode.limiter")
 
 HORIZON_S = 0.02
 HORIZON_SLOTS = 0.8
@@ -81,6 +85,7 @@ class Limiter:
         self._count = threading.Lock()
         self._waiting = 0
         self._next_turn: _Turn | None = None
+        self._told_of_rate = False
 
     def take(self, lane: Lane) -> Slot:
         """Reserve a slot; the caller sends when it `opens`.
@@ -133,7 +138,13 @@ class Limiter:
         answered = monotonic()
         if reply[0] == "turn":
             return _Turn(int(reply[1]), answered + int(reply[2]) / 1e6)
-        wait_us, number, at_us, next_place, next_us = (int(part) for part in reply[1:])
+        wait_us, number, at_us, next_place, next_us, per_window = map(int, reply[1:])
+        if per_window != self.per_window and not self._told_of_rate:
+            self._told_of_rate = True
+            log.warning(
+                "another worker is told a lower rate, which holds: set SENDCODE_RATE_LIMIT alike",
+                extra=fields(mine=self.per_window, lowest=per_window),
+            )
         wait_s = wait_us / 1e6
-        slot = Slot(number, self.per_window, at_us, asked, answered + wait_s, wait_s)
+        slot = Slot(number, per_window, at_us, asked, answered + wait_s, wait_s)
         return slot, _Turn(next_place, answered + next_us / 1e6) if next_place else None

@@ -14,7 +14,7 @@
 --
 -- ARGV: lane, place ("0", or the caller's place in the line), more ("1": another caller of this
 --   process waits, and takes the next place), per_window (slots), window_us, horizon_us
--- Reply: {"slot", wait_us, slot number, slot µs, next place or 0, µs until its turn}
+-- Reply: {"slot", wait_us, slot number, slot µs, next place or 0, µs until its turn, per_window}
 --      | {"turn", place, µs until its turn}
 -- Twice: a slot is lost, no more.
 local lane, place, more = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1'
@@ -23,27 +23,40 @@ local SPACING = 0.95       -- of window / rate: how quickly lateness is made up 
 local PRESUMED = 20000     -- a request not yet reported arrived this much after its slot at most
 local SLOWEST = 0.25       -- of the rate, after repeated refusals
 local RECOVERY_US = 60e6   -- from the slowest back to the full rate
-local FAR = 120e6          -- a reservation further ahead than this means that the clock jumped
+local BACK = 1e6           -- a clock that is further back than at the last call jumped
+local RATE_HOLDS_US = 10e6 -- how long a lower rate holds after the last caller that was told it
 
 local now = now_us()
 local p = redis.call('HMGET', K.pace, 'next_us', 'line_us', 'slot', 'per_window', 'factor',
-  'factor_at_us', 'lag_us')
+  'factor_at_us', 'lag_us', 'window_us', 'rate_seen_us', 'asked_us')
 local next_us, line, number = tonumber(p[1]), tonumber(p[2]) or 0, tonumber(p[3]) or 0
 local lag = tonumber(p[7]) or 0
 
+-- Callers may have been told different rates (a roll-out, a forgotten machine): the lowest holds.
+local known, known_window, seen = tonumber(p[4]), tonumber(p[8]), tonumber(p[9]) or 0
+local jumped = now < (tonumber(p[10]) or 0) - BACK
+if known and known_window and known / known_window < per_window / window
+    and not jumped and now - seen < RATE_HOLDS_US then
+  per_window, window = known, known_window
+else
+  seen = now
+end
+
 -- Unknown history (first use, a failover that lost it, a clock that jumped back, another rate):
 -- stay silent for one window, so that whatever was granted before cannot add to what comes.
-if not next_us or next_us > now + FAR or tonumber(p[4]) ~= per_window then
-  next_us, line, lag = now + window, 0, 0
+if not next_us or jumped or known ~= per_window or known_window ~= window then
+  next_us = jumped and now + window or math.max(next_us or 0, now + window)
+  line, lag = 0, 0
   redis.call('DEL', K.ring)
-  redis.call('HSET', K.pace, 'per_window', per_window, 'since_us', int(now),
-    'next_us', int(next_us), 'line_us', 0, 'lag_us', 0)
+  redis.call('HSET', K.pace, 'per_window', per_window, 'window_us', int(window),
+    'since_us', int(now), 'next_us', int(next_us), 'line_us', 0, 'lag_us', 0)
 end
+redis.call('HSET', K.pace, 'asked_us', int(now), 'rate_seen_us', int(seen))
 
 -- After refusals the whole fleet is slower for a while.
 local factor = tonumber(p[5]) or 1
 if factor < 1 then
-  factor = math.min(1, factor + (now - tonumber(p[6])) / RECOVERY_US)
+  factor = math.min(1, factor + math.max(0, now - tonumber(p[6])) / RECOVERY_US)
   window = window / factor
 end
 local spacing = window / per_window
@@ -79,4 +92,4 @@ end
 redis.call('HSET', K.ring, number % per_window, int(number) .. ':' .. int(slot + PRESUMED))
 redis.call('HSET', K.pace, 'next_us', int(slot + spacing * SPACING), 'line_us', int(line),
   'lag_us', int(lag), 'slot', int(number + 1))
-return {'slot', int(slot - now), int(number), int(slot), int(next_place), int(next_turn)}
+return {'slot', int(slot - now), int(number), int(slot), int(next_place), int(next_turn), per_window}

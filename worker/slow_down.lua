@@ -6,8 +6,8 @@ local window, now = tonumber(ARGV[1]), now_us()
 local p = redis.call('HMGET', K.pace, 'factor', 'factor_at_us', 'next_us')
 redis.call('HINCRBY', K.pace, 'refused', 1)
 local at = tonumber(p[2]) or 0
-if now - at < window then return -1 end
-local factor = math.min(1, (tonumber(p[1]) or 1) + (now - at) / 60e6)
+if now >= at and now - at < window then return -1 end
+local factor = math.min(1, (tonumber(p[1]) or 1) + math.max(0, now - at) / 60e6)
 factor = math.max(0.25, factor * 0.8)
 redis.call('HSET', K.pace, 'factor', tostring(factor), 'factor_at_us', int(now),
   'refused_at_us', int(now), 'caution_us', 60000,
