@@ -40,6 +40,10 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
             # A result is a copy of the ledger for Flower: no thread waits long to write one.
             "retry_policy": {"max_retries": 1, "interval_start": 0, "interval_step": 0.2},
         },
+        "redis_socket_timeout": 5,
+        "redis_socket_connect_timeout": 4,
+        "redis_socket_keepalive": True,
+        "redis_backend_health_check_interval": 10,
         "result_expires": 86_400,
         "result_extended": True,
         # JSON alone: a pickled message would be code.
@@ -86,6 +90,9 @@ def _broker(settings: Settings) -> tuple[str, dict[str, Any]]:
         "interval_start": 0.1,
     }
     url = settings.redis_url
+    if url.startswith("rediss://") and "ssl_cert_reqs=" not in url:
+        # kombu would verify nothing, and Celery's result backend refuses to guess
+        url += ("&" if "?" in url else "?") + "ssl_cert_reqs=required"
     if not url.startswith("sentinel://"):
         return url, options
     scheme_and_hosts, _, path = url.removeprefix("sentinel://").partition("/")

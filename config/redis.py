@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import unquote, urlsplit
 
 import redis
 from redis.backoff import ExponentialBackoff
@@ -25,6 +25,7 @@ def connect(settings: Settings, *, retries: int = 2) -> redis.Redis:
         "socket_connect_timeout": _SOCKET_TIMEOUT_S,
         "socket_keepalive": True,
         "health_check_interval": 30,
+        "max_connections": 2_000,  # a worker's threads, and more
         "retry": Retry(ExponentialBackoff(cap=0.5, base=0.05), retries),
     }
     url = urlsplit(settings.redis_url)
@@ -32,9 +33,11 @@ def connect(settings: Settings, *, retries: int = 2) -> redis.Redis:
         return redis.Redis.from_url(settings.redis_url, **options)
     service, _, database = url.path.strip("/").partition("/")
     hosts = [_host_and_port(part) for part in url.netloc.rpartition("@")[2].split(",")]
-    credentials = {"username": url.username or None, "password": url.password}
-    sentinel_options = {**dict(parse_qsl(url.query)), "socket_timeout": _SOCKET_TIMEOUT_S}
-    sentinel = Sentinel(hosts, sentinel_kwargs=sentinel_options)
+    credentials = {
+        "username": unquote(url.username) if url.username else None,
+        "password": unquote(url.password) if url.password else None,
+    }
+    sentinel = Sentinel(hosts, sentinel_kwargs={"socket_timeout": _SOCKET_TIMEOUT_S})
     master: redis.Redis = sentinel.master_for(
         service, db=int(database or 0), **credentials, **options
     )

@@ -51,8 +51,12 @@ def _redis_url(value: object) -> object:
         raise ValueError("must be a redis://, rediss:// or sentinel:// URL")
     for host in url.netloc.rpartition("@")[2].split(","):
         _check_port(host)
+    if "ssl_cert_reqs=" in url.query and "ssl_cert_reqs=required" not in url.query:
+        raise ValueError("must not weaken TLS: leave out ssl_cert_reqs, or set it to required")
     database = url.path.strip("/")
     if url.scheme == "sentinel":
+        if url.query:
+            raise ValueError("a sentinel URL takes no query")
         service, _, database = database.partition("/")
         if not service:
             raise ValueError(
@@ -117,8 +121,11 @@ class Settings(BaseSettings):
     )
     sendcode_rate_limit: float = Field(20, gt=0, le=10_000)
     """Requests per second for the account."""
-    sendcode_phone_interval: Seconds = 60
-    """Seconds between two codes for a number: the API's guard against doubles."""
+    sendcode_phone_interval: float = Field(60, gt=0, le=60)
+    """Seconds between two codes for a number: the API's guard against doubles.
+
+    Less is for a sandbox: what is proved by it would not be true of the API. So would be more.
+    """
     sendcode_http_timeout: Seconds = 5
     """Total seconds for one API call, answer read in full."""
     sendcode_max_attempts: int = Field(5, ge=1, le=100)
@@ -128,9 +135,10 @@ class Settings(BaseSettings):
     """What to do with an attempt whose fate can no longer be proved."""
     sendcode_concurrency: int = Field(48, ge=1, le=1_000)
     """Threads of one worker process. Above twice the rate, an event always finds one free."""
-    sendcode_lease: Seconds = 10
+    sendcode_lease: float = Field(10, ge=0.5, le=3_600)
     """Seconds after which a job whose worker died is due again."""
-    sendcode_sweep_interval: float = Field(1, gt=0, le=10)
+    sendcode_sweep_interval: float = Field(1, gt=0, le=1)
+    """Seconds between a worker's looks for what is due; the feed holds two seconds of work."""
     sendcode_backoff: float = Field(1, ge=0, le=60)
     """Seconds before the second attempt at what failed for a passing reason; grows from there."""
     sendcode_frequency_wait: Seconds = 300

@@ -54,7 +54,11 @@ def test_a_worker_waits_for_redis_as_long_as_it_takes() -> None:
     ("url", "broker", "service"),
     [
         ("redis://:p%2Fw@127.0.0.1:6379/3", "redis://:p%2Fw@127.0.0.1:6379/3", None),
-        ("rediss://redis.example:6380/1", "rediss://redis.example:6380/1", None),
+        (
+            "rediss://redis.example:6380/1",
+            "rediss://redis.example:6380/1?ssl_cert_reqs=required",
+            None,
+        ),
         ("sentinel://one:26379/main/2", "sentinel://one:26379/2", "main"),
         ("sentinel://one,two:26380/main", "sentinel://one/0;sentinel://two:26380/0", "main"),
         (
