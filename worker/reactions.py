@@ -9,7 +9,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeVar
+
+import redis
 
 from config.logging import fields
 from jobs.account import Account
@@ -22,13 +24,14 @@ from worker.verdict import Kind, Verdict
 
 log = logging.getLogger("sendcode.sender")
 
+T = TypeVar("T")
 AttemptKind = Literal["first", "probe", "late", "resend"]
 
 MOST_THROTTLED = 20
 """Refusals by the account's limit in a row, after which a job steps aside for a while."""
 STEP_ASIDE_S = 5.0
 UNKNOWN_TRIES = 2
-NO_SIGN_OF_LIFE = {Kind.ACCOUNT, Kind.CLOCK, Kind.TRANSIENT, Kind.STALE}
+NO_SIGN_OF_LIFE = {Kind.ACCOUNT, Kind.CLOCK, Kind.TRANSIENT, Kind.AMBIGUOUS, Kind.STALE}
 """Answers to its canary after which a halted account stays halted."""
 
 
@@ -83,8 +86,9 @@ class Reactions:
         """Do what the verdict asks for."""
         work = answered.work
         if work.is_canary and answered.verdict.kind not in NO_SIGN_OF_LIFE:
-            work.is_canary = False
-            if self._account.resume("api"):
+            resumed = self._tell(lambda: self._account.resume("api"))
+            work.is_canary = resumed is None
+            if resumed:
                 log.warning("account resumed by its canary", extra=fields(job_id=work.job_id))
         return self._table[answered.verdict.kind](answered)
 
@@ -114,7 +118,8 @@ class Reactions:
         """Go on after a passing failure, until the attempts are spent."""
         work, verdict = a.work, a.verdict
         last: Last = "keep" if verdict.kind is Kind.AMBIGUOUS else a.unsent()
-        if self._account.miss(verdict.code, verdict.message) and last != "keep":
+        halted = self._tell(lambda: self._account.miss(verdict.code, verdict.message))
+        if halted and last != "keep":
             # the API is out: no attempt is spent on that; a job in doubt has no time to wait
             return self._recorder.park(work, a.pause(0), a.unsent(spent=False))
         if work.attempts >= self._policy.max_attempts:
@@ -139,7 +144,7 @@ class Reactions:
 
     def _throttled(self, a: Answered) -> NotNow | Again:
         work = a.work
-        factor = self._limiter.slow_down()
+        factor = self._tell(self._limiter.slow_down)
         if factor is not None:
             log.warning(
                 "refused by the account's limit, which we kept: somebody else spends its quota, "
@@ -161,7 +166,7 @@ class Reactions:
 
     def _halt(self, a: Answered) -> NotNow:
         verdict = a.verdict
-        if self._account.halt("api", verdict.code, verdict.message):
+        if self._tell(lambda: self._account.halt("api", verdict.code, verdict.message)):
             log.error(
                 "account halted: no job is at fault, all are kept",
                 extra=fields(
@@ -172,6 +177,14 @@ class Reactions:
 
     def _stale(self, a: Answered) -> NotNow:
         return self._recorder.park(a.work, a.pause(0), a.unsent(spent=False))
+
+    def _tell(self, tell: Callable[[], T]) -> T | None:
+        """Tell all workers something, if Redis is there; the answer counts without it."""
+        try:
+            return tell()
+        except redis.RedisError as exc:
+            log.warning("other workers not told", extra=fields(error=type(exc).__name__))
+            return None
 
     def _again(self, work: Work, last: Last, pause_s: float = 0) -> Again:
         if last.endswith("unspend"):

@@ -27,6 +27,9 @@ from worker.shutdown import Shutdown, Stopping
 
 log = logging.getLogger("sendcode.sender")
 
+LATEST_S = 0.5
+"""A slot missed by more is given up for another: the limiter may not have heard of it in time."""
+
 
 class Sender:
     """Sends jobs. Thread-safe; one per process."""
@@ -94,6 +97,11 @@ class Sender:
         except Stopping:
             # nothing has left: the journaled try is taken back
             return self._recorder.park(work, Pause(0), unsent(kind, spent=False))
+        if time.monotonic() - slot.opens > LATEST_S:
+            # a stalled process must not send in a burst what it had reserved slots for
+            work.tried = Tried(last=unsent(kind, spent=False))
+            work.attempts -= 1
+            return Again(0)
         phone = work.record.phone
         answer = self._client.send(phone.country_code, phone.phone_num, not_after=not_after)
         work.tried = _told(kind, slot, answer)
