@@ -8,9 +8,23 @@ from typing import Any
 import redis
 from celery import bootsteps
 
+from config.logging import fields
+from config.names import EVENT_QUEUE, QUEUES
+from worker.pool import ThreadPool
 from worker.sweeper import Periodic, beat, sweep
 
 log = logging.getLogger("sendcode.worker")
+
+
+def _in_order(app: Any) -> None:
+    """Consume events first, in whatever order `--queues` names them."""
+    chosen = app.amqp.queues.consume_from
+    app.amqp.queues.select([name for name in QUEUES if name in chosen])
+    if EVENT_QUEUE not in chosen:
+        log.warning(
+            "this worker takes no events; recovered jobs come as events, so another worker must",
+            extra=fields(queues=",".join(chosen)),
+        )
 
 
 class BackgroundStep(bootsteps.StartStopStep):
@@ -24,6 +38,10 @@ class BackgroundStep(bootsteps.StartStopStep):
         # Workers need nothing of each other: the ledger is all that they share. Without these two a
         # start is a second quicker, and a lost broker has less to trip over.
         parent.options.update(without_mingle=True, without_gossip=True)
+        _in_order(parent.app)
+        if not issubclass(parent.pool_cls, ThreadPool):
+            log.error("only the pool of sendcode's own works rightly; leave out --pool")
+            raise SystemExit(2)
 
     def start(self, parent: Any) -> None:
         runtime = parent.app.sendcode
@@ -45,6 +63,8 @@ class BackgroundStep(bootsteps.StartStopStep):
             thread.start()
 
     def stop(self, parent: Any) -> None:
+        # also where no signal came: remote control's shutdown, or an error that ends the worker
+        parent.app.sendcode.shutdown.order()
         for thread in self._threads:
             thread.stop()
         self._threads = []

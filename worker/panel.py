@@ -18,6 +18,7 @@ from config.names import DEAD_LETTER_QUEUE
 
 REFUSED = {
     "add_consumer": "a worker's queues are set where it is started (sendcode worker --queues)",
+    "cancel_consumer": "a worker's queues are set where it is started (sendcode worker --queues)",
     "rate_limit": "the rate is shared by all workers: set SENDCODE_RATE_LIMIT",
     "revoke": "use sendcode batch cancel, or sendcode halt",
     "revoke_by_stamped_headers": "use sendcode batch cancel, or sendcode halt",
