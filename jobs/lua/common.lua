@@ -44,6 +44,13 @@ local function put_down(id, lane)
   end
 end
 
+-- A message in a long queue is looked for later: its turn cannot have come yet, and thousands that
+-- merely wait must not stand before the few jobs that have to be recovered.
+local function patience_ms(lane, grace_ms)
+  local waiting = redis.call('LLEN', lane == 'event' and K.event_queue or K.batch_queue)
+  return math.floor(grace_ms * (1 + waiting / 200))
+end
+
 local function look_again(id, lane, at)
   redis.call('ZADD', K.due(lane), int(at), id)
 end

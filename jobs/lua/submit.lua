@@ -8,5 +8,5 @@ local now = now_ms()
 redis.call('HSET', K.job(id), 'state', 'queued', 'cc', cc, 'num', num, 'lane', 'event',
   'created', int(now), 'published', int(now), 'attempts', 0, 'tries', 0)
 if not_after > 0 then redis.call('HSET', K.job(id), 'not_after', int(not_after)) end
-look_again(id, 'event', now + tonumber(ARGV[5]))
+look_again(id, 'event', now + patience_ms('event', tonumber(ARGV[5])))
 return {'new', record(id)}

@@ -80,7 +80,7 @@ local function look_after(key, lane, space)
       redis.call('ZREM', K.due('aside'), id)
     elseif state == 'queued' and not halted
         and not message_is_gone(lane, tonumber(j[4]), j[6]) then
-      look_again(id, lane, now + grace)
+      look_again(id, lane, now + (j[6] and grace or patience_ms(lane, grace)))
     elseif (state == 'leased' or state == 'sending') and now < patient_until and j[7] ~= j[8] then
       -- once for each lease: where sweeps are always far apart, every one follows a silence
       redis.call('HSET', K.job(id), 'spared', j[7])
