@@ -1,0 +1,59 @@
+"""`python -m benchmarks NAME`: one measurement, one table. Nothing but loopback is used.
+
+rate       how much of 20/s is used, and is it ever passed; beside five other limiters
+events     how long an event waits while a batch saturates the limit; beside one queue
+overhead   what a job costs; beside bare Celery, dramatiq, rq, huey, taskiq
+submit     what importing rows costs; beside a loop of apply_async
+recover    from a worker's SIGKILL to its job's next attempt; beside Celery's own recovery
+scale      1 to 8 workers at 20, 100 and 400/s
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+
+from benchmarks.processes import BenchmarkError
+from benchmarks.report import Report
+
+NAMES = ("rate", "events", "submit", "recover")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what the command line, or `arguments`, ask for."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    output = argparse.ArgumentParser(add_help=False)
+    output.add_argument("--json", action="store_true", help="print one JSON document")
+    output.add_argument("--save", action="store_true", help="put the result into docs/, too")
+    names = parser.add_subparsers(dest="name", required=True, metavar="NAME")
+    # the one that is asked for; all of them for the help
+    for name in [name for name in NAMES if name in given[:1]] or NAMES:
+        module = importlib.import_module(f"benchmarks.{name}")
+        about = (module.__doc__ or "").splitlines()[0]
+        module.add_options(names.add_parser(name, help=about, description=about, parents=[output]))
+    options = parser.parse_args(given)
+    module = importlib.import_module(f"benchmarks.{options.name}")
+    try:
+        report: Report = module.measure(options, shlex.join(["python", "-m", "benchmarks", *given]))
+    except BenchmarkError as exc:
+        sys.stderr.write(f"benchmarks: {exc}\n")
+        return 1
+    sys.stdout.write(
+        json.dumps(report.as_dict(), indent=1) + "\n" if options.json else report.text()
+    )
+    if options.save:
+        report.save()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

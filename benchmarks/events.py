@@ -1,0 +1,226 @@
+"""How soon an event's code is at the API: alone, and while a batch takes all of the limit.
+
+From the return of `send_code()` until the request has arrived, as the sandbox stamps it, on the
+clock that all processes of a machine share. 80 ms of each wait are the way to the API.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from celery import Celery
+
+from benchmarks.__main__ import main
+from benchmarks.chart import Bar, bar_chart
+from benchmarks.processes import wait_until
+from benchmarks.report import Cell, Report, Table, Target
+from benchmarks.traffic import look_at, percentile
+from benchmarks.world import COUNTRY, World, number, tell
+from producer import send_code
+
+RATE = 20
+PROCESSES = 4
+LATENCY_MS = 80
+PEER_THREADS = 8
+OURS, ALONE, BESIDE = "sendcode", "alone", "beside a batch"
+EVENTS_QUEUE, JOBS_QUEUE = "fifo.events", "fifo.jobs"
+SETTLE_S = 4.0
+WARM_UP = 8
+EVENT_S = 0.6
+"""Mean time between two events beside a batch: at most a tenth of the limit is theirs."""
+FIRST_EVENT = 5_000_000
+TARGET_P99_MS, TARGET_GOODPUT = 150, 98
+
+Send = Callable[[str], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """What the events of one contender waited in one situation."""
+
+    contender: str
+    situation: str
+    events: int
+    p50_ms: float
+    p99_ms: float
+    max_ms: float
+    goodput_percent: float | None
+    """Of the limit, events and batch together; None where there was no batch."""
+    most_in_any_second: int
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """How much is measured."""
+
+    alone: int
+    beside: int
+    queued: int
+    """Events of the peer with one queue: each waits for the whole batch, so a few tell it all."""
+
+
+FULL = Amount(alone=100, beside=150, queued=20)
+QUICK = Amount(alone=10, beside=15, queued=5)
+
+
+def ours(amount: Amount) -> list[Waits]:
+    """Measure sendcode with its settings as they come."""
+    with World("--latency-ms", str(LATENCY_MS)) as world, ExitStack() as stack:
+        workers = [stack.enter_context(world.worker(f"w{n}")) for n in range(PROCESSES)]
+        for worker in workers:
+            worker.wait_for("ready.")
+
+        def send(phone: str) -> object:
+            return send_code(COUNTRY, phone, settings=world.settings)
+
+        for n in range(1, WARM_UP + 1):  # connections are open, the limiter knows its past
+            send(number(FIRST_EVENT - n))
+            wait_until(lambda n=n: world.requests() == n, "warm-up")  # type: ignore[misc]
+        alone = _measure(world, OURS, ALONE, send, amount.alone, 0.2)
+        world.submit_batch("bench", _rows_beside(amount.beside))
+        return [alone, _beside(world, OURS, send, amount.beside)]
+
+
+def fifo(contender: str, queue: str, events: int) -> Waits:
+    """Measure the peer, its events put into `queue`."""
+    with World("--latency-ms", str(LATENCY_MS)) as world, ExitStack() as stack:
+        app = Celery("fifo", broker=world.settings.redis_url)
+        stack.callback(app.close)
+
+        def put(phone: str, into: str) -> object:
+            return app.send_task("fifo.send", args=(COUNTRY, phone), queue=into)
+
+        for n in range(_rows_beside(events)):
+            put(number(n), JOBS_QUEUE)
+        command = ("celery", "-A", "benchmarks.peers.fifo", "worker", "-P", "threads")
+        options = ("-c", str(PEER_THREADS), "-Q", f"{EVENTS_QUEUE},{JOBS_QUEUE}", "-l", "INFO")
+        workers = [
+            stack.enter_context(world.run(f"f{n}", *command, *options, "-n", f"f{n}@%h"))
+            for n in range(PROCESSES)
+        ]
+        for worker in workers:
+            worker.wait_for("ready.")
+        return _beside(world, contender, lambda phone: put(phone, queue), events)
+
+
+def _rows_beside(events: int) -> int:
+    """Give the rows of a batch that outlasts so many events."""
+    return round(RATE * (events * EVENT_S + 3 * SETTLE_S))
+
+
+def _beside(world: World, contender: str, send: Send, events: int) -> Waits:
+    wait_until(lambda: world.requests() > RATE, f"{contender} at work")
+    time.sleep(SETTLE_S)
+    return _measure(world, contender, BESIDE, send, events, EVENT_S)
+
+
+def _measure(
+    world: World, contender: str, situation: str, send: Send, events: int, mean_s: float
+) -> Waits:
+    tell(f"{contender}, {situation}: {events} events in {events * mean_s:.0f} s")
+    chance = random.Random(1)
+    first = FIRST_EVENT + (0 if situation == ALONE else 100_000)
+    returned: dict[str, float] = {}
+    began = time.monotonic()
+    for n in range(events):
+        time.sleep(chance.uniform(0.5, 1.5) * mean_s)
+        phone = number(first + n)
+        send(phone)
+        returned[COUNTRY + phone] = time.monotonic()
+    ended = time.monotonic()
+
+    def arrived() -> dict[str, float]:
+        found: dict[str, float] = {}
+        for at, digits, _ in world.sandbox.stats(numbers=False, arrivals=True)["arrivals"]:
+            if digits in returned:
+                found.setdefault(digits, at)
+        return found
+
+    patience_s = 30 + _rows_beside(events) / RATE
+    wait_until(lambda: len(arrived()) == events, f"{contender}: all events", patience_s)
+    at = arrived()
+    waits_ms = [1000 * (at[digits] - since) for digits, since in returned.items()]
+    stats = world.sandbox.stats(numbers=False, arrivals=True)
+    traffic = look_at(stats, began, ended, RATE)
+    return Waits(
+        contender,
+        situation,
+        events,
+        percentile(waits_ms, 0.5),
+        percentile(waits_ms, 0.99),
+        max(waits_ms),
+        None if situation == ALONE else 100 * traffic.goodput,
+        int(stats["most_in_any_second"]),
+    )
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--quick", action="store_true", help="fewer events, to try it out")
+
+
+def measure(options: argparse.Namespace, command: str) -> Report:
+    """Measure sendcode, then its peers."""
+    amount = QUICK if options.quick else FULL
+    found = [
+        *ours(amount),
+        fifo("two queues, FIFO limiter", EVENTS_QUEUE, amount.beside // 3),
+        fifo("one FIFO queue", JOBS_QUEUE, amount.queued),
+    ]
+    table = Table(
+        f"From the return of send_code() to the API: {PROCESSES} worker processes, {RATE}/s",
+        ("", "situation", "events", "p50 ms", "p99 ms", "max ms", "goodput %", "most in 1 s"),
+        [_row(each) for each in found],
+        (
+            f"{LATENCY_MS} ms of each wait are the way from the worker to the API",
+            f"FIFO limiter: first come, first served, by {PROCESSES} x {PEER_THREADS} threads",
+            "one FIFO queue: an event waits for all of the batch that is left, here some 10 s; "
+            "of 10,000 rows it would be 8 minutes",
+        ),
+    )
+    chart = bar_chart(
+        "An event's wait beside a batch, ms, p99",
+        [
+            Bar(each.contender, each.p99_ms, f"{each.p99_ms:,.0f} ms", each.contender == OURS)
+            for each in found
+            if each.situation == BESIDE
+        ],
+    )
+    return Report("events", command, [table], _targets(found[1]), {"events.svg": chart})
+
+
+def _row(each: Waits) -> list[Cell]:
+    waits: list[Cell] = [round(each.p50_ms), round(each.p99_ms), round(each.max_ms)]
+    goodput = None if each.goodput_percent is None else f"{each.goodput_percent:.1f}"
+    begun: list[Cell] = [each.contender, each.situation, each.events]
+    return [*begun, *waits, goodput, each.most_in_any_second]
+
+
+def _targets(beside: Waits) -> list[Target]:
+    goodput = beside.goodput_percent or 0
+    return [
+        Target(
+            f"p99 beside a batch within {TARGET_P99_MS} ms",
+            f"{beside.p99_ms:.0f} ms",
+            beside.p99_ms <= TARGET_P99_MS,
+        ),
+        Target(
+            f"goodput meanwhile at least {TARGET_GOODPUT} %",
+            f"{goodput:.1f} %",
+            goodput >= TARGET_GOODPUT,
+        ),
+        Target(
+            f"never above {RATE} in a second",
+            f"most {beside.most_in_any_second}",
+            beside.most_in_any_second <= RATE,
+        ),
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main(["events", *sys.argv[1:]]))
