@@ -98,10 +98,14 @@ class Batch:
 
     @property
     def eta_s(self) -> float | None:
-        """Seconds until it has ended at the measured rate; None where nothing moves or is known."""
+        """Seconds until it has ended at the measured rate.
+
+        None where nothing moves, or where all that is left waits for another try.
+        """
         if self.is_over:
             return 0.0
-        if self.state != "running" or not self.imported or self.rate < SLOWEST_RATE:
+        moving = self.unfinished - self.counts.get(State.PARKED, 0)
+        if self.state != "running" or not self.imported or self.rate < SLOWEST_RATE or moving <= 0:
             return None
         return self.unfinished / self.rate
 

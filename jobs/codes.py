@@ -62,6 +62,7 @@ class Explanation:
 
 
 _WAIT = "Nothing: it is tried again by itself"
+_REQUEUE = "All its attempts are spent: requeue it once the service is well again"
 _OUR_BUG = "Report it to the developers: the request is built by this program"
 _TICKET = "Open a ticket with the vendor and give the request id"
 _FIX_CREDENTIALS = "Check secret id, key and token in the settings"
@@ -211,3 +212,9 @@ _UNDOCUMENTED = Explanation("The service gave a code that its documentation does
 def explain(code: str) -> Explanation:
     """The texts for a code; for one that nobody documented, what to do with such a one."""
     return EXPLANATIONS.find(code) or _UNDOCUMENTED
+
+
+def explain_end(code: str) -> Explanation:
+    """The texts for the code of a job that has failed for good: nothing is tried by itself now."""
+    known = explain(code)
+    return Explanation(known.meaning, _REQUEUE) if known.remedy == _WAIT else known

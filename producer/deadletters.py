@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.codes import explain
+from jobs.codes import explain_end
 from jobs.deadletters import DeadLetter, DeadLetters, is_permanent
 from jobs.job import JobRecord
 from jobs.outcome import State
@@ -54,7 +54,7 @@ class Group:
     """Those of them that were perhaps sent; -1 where they were not looked at one by one."""
 
     def as_dict(self) -> dict[str, Any]:
-        known = explain(self.code)
+        known = explain_end(self.code)
         return {
             "code": self.code,
             "count": self.count,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobs.batches import Batches, BatchRow
-from jobs.codes import explain
+from jobs.codes import explain, explain_end
 from jobs.job import JobRecord, batch_job_id, split_job_id
 from jobs.ledger import Ledger
 from jobs.outcome import State
@@ -31,7 +31,8 @@ class Story:
 
     def as_dict(self) -> dict[str, Any]:
         record = self.record
-        known = explain(record.code) if record.code else None
+        telling = explain_end if record.state in {State.DEAD, State.UNKNOWN} else explain
+        known = telling(record.code) if record.code else None
         return {
             **record.as_dict(),
             "lane": str(record.lane),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobs.codes import explain
+from jobs.codes import explain, explain_end
 from jobs.job import JobRecord, iso
 from jobs.outcome import State
 
@@ -40,8 +40,8 @@ FORGOTTEN_WORDS = "It ended so long ago that its result is no longer kept"
 
 
 def explained(code: str) -> str:
-    """Meaning and remedy of a code, as one sentence without a full stop."""
-    found = explain(code)
+    """Meaning and remedy of the code of a job that failed, as one sentence without a full stop."""
+    found = explain_end(code)
     return f"{found.meaning}: {lower_first(found.remedy)}"
 
 

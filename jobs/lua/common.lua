@@ -104,13 +104,13 @@ local function finalize(id, batch, lane, from, state, retention_ms, now, code)
   if state == 'dead' or state == 'unknown' then
     redis.call('RPUSH', K.dead, id)
     redis.call('HINCRBY', K.dead_codes, code, 1)
+    if batch and code ~= '' then redis.call('HINCRBY', K.counts(batch), 'code:' .. code, 1) end
     -- a dead letter stays until a person has dealt with it
     redis.call('PERSIST', K.job(id))
   else
     redis.call('PEXPIRE', K.job(id), int(retention_ms))
   end
   if batch then
-    if code ~= '' then redis.call('HINCRBY', K.counts(batch), 'code:' .. code, 1) end
     redis.call('SREM', K.open(batch), id)
     if state ~= 'cancelled' then note_pace(batch, now) end
     end_batch_if_done(batch, retention_ms, now)

@@ -93,18 +93,16 @@ def progress_in_words(batch: Batch) -> str:
     """How far it is: "1,200 of 5,000 (24%), 19.8/s, 3 min 12 s left"."""
     share = batch.finished / batch.accepted if batch.accepted else 1
     told = f"{batch.finished:,} of {batch.accepted:,} ({share:.0%})"
-    if not batch.is_over and batch.rate:
-        told += f", {per_second(batch.rate)}"
     if not batch.is_over and batch.eta_s is not None:
-        told += f", {span(batch.eta_s)} left"
+        told += f", {per_second(batch.rate)}, {span(batch.eta_s)} left"
     return told
 
 
 def _show_codes(batch: Batch) -> None:
-    from jobs.codes import explain
+    from jobs.codes import explain_end
 
     rows = [
-        (code, f"{count:,}", explain(code).meaning, explain(code).remedy)
+        (code, f"{count:,}", explain_end(code).meaning, explain_end(code).remedy)
         for code, count in sorted(batch.by_code.items(), key=lambda pair: -pair[1])
     ]
     show_table(("code", "jobs", "meaning", "what to do"), rows, "jobs")

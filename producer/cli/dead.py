@@ -279,7 +279,7 @@ def _tell(report: Report, done: str, as_json: bool) -> None:
             show(f"  as {report.new_job_id}")
         for refused in report.refused.values():
             say(f"{refused.count:,} left alone: {refused.reason} ({', '.join(refused.examples)})")
-        if report.last_due_in_s:
+        if report.last_due_in_s >= 1:
             say(f"they become due one after another, the last in {span(report.last_due_in_s)}")
     if not report.done and report.refused:
         raise CommandFailedError(f"nothing was {done}")

@@ -16,14 +16,18 @@ if TYPE_CHECKING:
 
 def show_groups(groups: Sequence[Group]) -> None:
     """Write the dead letters by code to stdout."""
-    from jobs.codes import explain
+    from jobs.codes import explain_end
+    from jobs.deadletters import is_permanent
 
     rows = []
     for group in groups:
-        known = explain(group.code)
+        known = explain_end(group.code)
         perhaps = f" ({group.unknown:,} perhaps sent)" if group.unknown > 0 else ""
         rows.append((group.code or "-", f"{group.count:,}{perhaps}", known.meaning, known.remedy))
     show_table(("code", "jobs", "meaning", "what to do"), rows, "jobs")
+    for group in groups:
+        if group.code and not is_permanent(group.code) and group.unknown != group.count:
+            say(f"try them again: sendcode dead requeue --code {group.code}")
 
 
 def show_records(records: Sequence[JobRecord], total: int) -> None:

@@ -17,6 +17,8 @@ _HOUR = 3600
 _DAY = 86_400
 _LONG_MINUTES = 10
 _LONG_HOURS = 24
+_WHOLE = {"code", "job", "batch"}
+"""Columns whose cells are copied into commands: never folded."""
 _FILE_WIDTH = 140
 """Of tables that go to a file or another program, which have no width of their own."""
 
@@ -57,7 +59,12 @@ def make_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: str
     figures = set(right.split(","))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        table.add_column(column, justify="right" if column in figures else "left", overflow="fold")
+        table.add_column(
+            column,
+            justify="right" if column in figures else "left",
+            overflow="fold",
+            no_wrap=column in _WHOLE,
+        )
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
     return table

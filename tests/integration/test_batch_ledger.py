@@ -11,9 +11,9 @@ from config.settings import Settings
 from jobs.batches import Batch, BatchCancelledError, Batches, BatchGoneError
 from jobs.deadletters import DeadLetters, Decision
 from jobs.keys import Keys
-from jobs.ledger import Ledger
+from jobs.ledger import Ending, Ledger
 from jobs.outcome import State
-from tests.ended_jobs import DEAD, SENT, customers, end, end_event, number, run_batch
+from tests.ended_jobs import BUSY, DEAD, SENT, customers, end, end_event, number, run_batch
 
 HEADER = ["name", "country_code", "phone_num"]
 
@@ -89,6 +89,16 @@ def test_the_rate_counts_what_ended_lately(
 
     # some milliseconds have passed since, no more than 15 s
     assert 2.0 < rate < 6.7
+
+
+def test_codes_are_counted_of_what_failed_only(ledger: Ledger, batches: Batches) -> None:
+    proved = Ending(
+        State.SENT_INFERRED, "FailedOperation.SendVerifyCodeLimit60", "", "req", "closed"
+    )
+
+    run_batch(ledger, batches, "b1", customers(3), lambda row: DEAD if row == 2 else proved)
+
+    assert look(batches).by_code == {BUSY: 1}
 
 
 def test_a_batch_of_which_nothing_has_ended_has_no_rate(batches: Batches) -> None:

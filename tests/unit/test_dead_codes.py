@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.codes import EXPLANATIONS, explain
+from jobs.codes import EXPLANATIONS, explain, explain_end
 from jobs.deadletters import is_permanent
 from worker.verdict import VERDICTS, Kind, classify
 
@@ -17,6 +17,12 @@ CODES = sorted(
 @pytest.mark.parametrize("code", CODES)
 def test_what_is_permanent_is_the_same_on_both_sides(code: str) -> None:
     assert is_permanent(code) == (classify(code) is Kind.PERMANENT)
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_a_job_that_failed_for_good_is_not_said_to_be_tried_by_itself(code: str) -> None:
+    assert "by itself" not in explain_end(code).remedy
+    assert explain_end(code).meaning == explain(code).meaning
 
 
 def test_a_job_that_nobody_can_prove_any_more_is_explained_as_such() -> None:
