@@ -37,7 +37,8 @@ def send_code(
     """Have one verification code sent, overtaking every waiting batch job.
 
     Once this returns, the job is in the ledger and ends in a final state, whatever fails from then
-    on. Thread-safe, and safe after a fork; threads and calls share one connection pool.
+    on. Threads share the connections; a forked child makes its own. Fork before threads send, as
+    pre-forking servers do: a fork in the middle of a call copies locks that nobody releases.
 
     Args:
         country_code: Such as "852"; "+852" and "00852" are understood.

@@ -208,6 +208,8 @@ def test_the_browser_shows_states_codes_and_request_ids(flower: Flower, tmp_path
 def test_the_browser_shows_all_three_queues_with_their_depths(
     flower: Flower, tmp_path: Path
 ) -> None:
+    flower.get(f"/worker/{flower.worker}")  # from now on it lists what the worker told it
+
     page = rendered(with_login(flower.url, "/broker"), tmp_path)
 
     depths = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections.abc import Iterator
 
@@ -156,14 +157,24 @@ def test_a_full_redis_is_one_clear_error(settings: Settings, own_valkey: Embedde
             send_code(*NUMBER, settings=at(settings, own_valkey.url()))
 
 
-def test_a_job_that_cannot_be_published_is_accepted_all_the_same(
-    settings: Settings, ledger: Ledger, redis: Redis
-) -> None:
-    redis.set(EVENT_QUEUE, "not a list, so nothing can be pushed", px=60_000)
+@pytest.fixture
+def may_not_push(settings: Settings, redis: Redis) -> Iterator[Settings]:
+    """A user of Redis who may do all but what publishing takes."""
+    redis.acl_setuser(
+        "mute", enabled=True, passwords=["+pw"], keys=["*"], commands=["+@all", "-lpush"]
+    )
+    url = settings.redis_url.split("@")[1]
+    yield at(settings, f"redis://mute:pw@{url}")
+    redis.acl_deluser("mute")
 
-    record = send_code(*NUMBER, settings=settings)
+
+def test_a_job_that_cannot_be_published_is_accepted_all_the_same(
+    may_not_push: Settings, ledger: Ledger, redis: Redis
+) -> None:
+    record = send_code(*NUMBER, settings=may_not_push)
 
     assert ledger.job(record.job_id) == record
+    assert redis.llen(EVENT_QUEUE) == 0
 
 
 def test_many_threads_share_the_connections(settings: Settings, redis: Redis) -> None:
@@ -184,21 +195,29 @@ def test_many_threads_share_the_connections(settings: Settings, redis: Redis) ->
     assert int(redis.info("clients")["connected_clients"]) <= before + 5 * 8
 
 
-def test_a_forked_child_has_connections_of_its_own(settings: Settings, redis: Redis) -> None:
+def test_forked_children_have_connections_of_their_own(settings: Settings, redis: Redis) -> None:
     send_code(*NUMBER, settings=settings)
 
+    children = [_fork_and_send(40, settings) for _ in range(3)]
+    for _ in range(40):
+        send_code(*NUMBER, settings=settings)
+    exit_codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+
+    assert exit_codes == [0, 0, 0]
+    assert redis.llen(EVENT_QUEUE) == 1 + 4 * 40
+
+
+def _fork_and_send(count: int, settings: Settings) -> int:
     child = os.fork()
-    if child == 0:
-        try:
+    if child:
+        return child
+    signal.alarm(20)
+    try:
+        for _ in range(count):
             send_code(*NUMBER, settings=settings)
-        except BaseException:  # noqa: BLE001 (a child must not go on with the tests)
-            os._exit(1)
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    send_code(*NUMBER, settings=settings)
-
-    assert os.waitstatus_to_exitcode(status) == 0
-    assert redis.llen(EVENT_QUEUE) == 3
+    except BaseException:  # noqa: BLE001 (a child must not go on with the tests)
+        os._exit(1)
+    os._exit(0)
 
 
 def test_a_name_that_producer_has_not_is_an_attribute_error() -> None:
