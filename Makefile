@@ -18,6 +18,7 @@ PYTEST_WORKERS ?= 4
 BIN := .venv/bin
 DEMO := .venv/.installed-demo
 DEV := .venv/.installed-dev
+BENCH := .venv/.installed-bench
 UV_COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make lock"
 
@@ -63,7 +64,7 @@ containers: $(DEV) ## Dockerfile and docker-compose.yml
 faults: $(DEV) ## kill and break the real thing, thousands of times, and count what is lost or doubled
 	$(BIN)/python -m tests.faults $(ARGS)
 
-bench: $(DEV) ## the benchmarks behind the figures in the documentation
+bench: $(BENCH) ## the benchmarks behind the figures in the documentation
 	$(BIN)/python -m benchmarks $(ARGS)
 
 # Lower bounds are claims, too. The tests run in an environment of their own, made anew.
@@ -78,6 +79,8 @@ oldest: $(DEV) ## all tests with the oldest versions that pyproject.toml allows
 # The smaller locks follow the big one, so a package has one version everywhere.
 lock: $(DEV) ## write the lock files anew from pyproject.toml, keeping versions where it can
 	$(UV_COMPILE) pyproject.toml --extra dev -o requirements/dev.lock $(ARGS)
+	$(UV_COMPILE) pyproject.toml --extra bench \
+		-c requirements/dev.lock -o requirements/bench.lock --upgrade
 	$(UV_COMPILE) pyproject.toml --extra demo \
 		-c requirements/dev.lock -o requirements/demo.lock --upgrade
 	$(UV_COMPILE) pyproject.toml \
@@ -129,6 +132,11 @@ $(DEMO): requirements/build.lock requirements/demo.lock pyproject.toml | $(BIN)/
 $(DEV): requirements/build.lock requirements/dev.lock pyproject.toml | $(BIN)/pip
 	@$(call install,requirements/dev.lock)
 	@touch $(DEMO) $@
+
+# What the benchmarks compare with, beside the tools.
+$(BENCH): requirements/bench.lock | $(DEV)
+	@$(call install,requirements/bench.lock)
+	@touch $@
 
 # $(1) is a lock. Its packages come with their hashes; the project itself is linked, not copied, and
 # is built with the locked build backend, so that nothing unlocked is ever fetched.

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from benchmarks.processes import BenchmarkError
 from benchmarks.report import Report
 
-NAMES = ("rate", "events", "submit", "recover")
+NAMES = ("rate", "events", "overhead", "submit", "recover", "scale")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -37,7 +37,7 @@ app.conf.update(
 )
 
 
-@app.task(name="fifo.send")  # type: ignore[untyped-decorator]  # Celery has no types
+@app.task(name="fifo.send")
 def send(country_code: str, phone_num: str) -> str:
     reply = _reserve(keys=["fifo:next"], args=[EMISSION_US])
     time.sleep(int(str(reply)) / 1e6)

@@ -85,7 +85,10 @@ def test_a_lock_pins_by_hash_and_names_no_index(lock: Path) -> None:
 def test_a_package_has_the_same_version_in_every_lock(lock: Path) -> None:
     everything = dict(LOCKED.findall((ROOT / "requirements/dev.lock").read_text()))
 
-    assert dict(LOCKED.findall(lock.read_text())).items() <= everything.items()
+    own = dict(LOCKED.findall(lock.read_text()))
+    if lock.stem == "bench":  # has what sendcode is measured against, too
+        own = {name: version for name, version in own.items() if name in everything}
+    assert own.items() <= everything.items()
 
 
 def test_every_direct_dependency_is_locked() -> None:

@@ -1,0 +1,1 @@
+"""The measurements behind the figures in the documentation: `make bench ARGS=rate`."""

@@ -1,0 +1,1 @@
+"""What sendcode is measured against, each as people commonly write it."""

@@ -1,0 +1,108 @@
+"""Watches workers that send at a steady rate: what the API saw, and what it cost."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.processes import Running, wait_until
+from benchmarks.tap import Tap
+from benchmarks.traffic import Traffic, jain, look_at
+from benchmarks.world import World
+from jobs.keys import Keys
+from jobs.scripts import load_script
+
+NEAR = ("--latency-ms", "40", "--answer-ms", "40")
+"""A sandbox that is 80 ms away, there and back."""
+FINISHED = "job finished"
+"""What a sendcode worker logs once for each job."""
+WARM_UP_S = 5.0
+TAP_S = 5.0
+SPARE = 1.3
+
+
+@dataclass(frozen=True, slots=True)
+class Steady:
+    """What was seen; costs are for each request."""
+
+    traffic: Traffic
+    cpu_ms: float
+    """Of all worker processes."""
+    server_ms: float
+    """Of Redis."""
+    trips: float
+    """Redis round trips of the workers."""
+    scripts: Counter[str]
+    """How often each script was called for a request, by SHA-1."""
+    fairness: float
+    """Jain's index between the processes."""
+
+
+def jobs_for(rate: float, seconds: float) -> int:
+    """Give more jobs than can be done while they are watched."""
+    return round(rate * (seconds + TAP_S + 2 * WARM_UP_S) * SPARE)
+
+
+def watch(
+    world: World, workers: Sequence[Running], mark: str, rate: float, seconds: float
+) -> Steady:
+    """Watch for `seconds`; each worker logs `mark` once for each request."""
+    wait_until(lambda: world.requests() > rate, f"{workers[0].name} at work")
+    time.sleep(WARM_UP_S)
+    counts = [worker.log.count(mark) for worker in workers]
+    cpu_s, server_s = _cpu(workers), _server_cpu(world)
+    start = time.monotonic()
+    time.sleep(seconds)
+    end = time.monotonic()
+    cpu_s, server_s = _cpu(workers) - cpu_s, _server_cpu(world) - server_s
+    shares = [worker.log.count(mark) - count for worker, count in zip(workers, counts, strict=True)]
+    tapped, trips, scripts = _tap(world)
+    traffic = look_at(world.sandbox.stats(numbers=False, arrivals=True), start, end, rate)
+    requests = max(1, traffic.requests)
+    return Steady(
+        traffic,
+        cpu_ms=1000 * cpu_s / requests,
+        server_ms=1000 * server_s / requests,
+        trips=trips / tapped,
+        scripts=Counter({sha: calls / tapped for sha, calls in scripts.items()}),
+        fairness=jain(shares),
+    )
+
+
+@contextmanager
+def sendcode(world: World, processes: int, jobs: int) -> Iterator[Sequence[Running]]:
+    """Run workers with a batch to send."""
+    with ExitStack() as stack:
+        workers = [stack.enter_context(world.worker(f"w{n}")) for n in range(processes)]
+        for worker in workers:
+            worker.wait_for(" ready.")
+        world.submit_batch("b1", jobs)
+        yield workers
+
+
+def slot_trips(world: World, seen: Steady) -> float:
+    """Give the limiter's round trips for each request of sendcode."""
+    script: Any = load_script(
+        world.redis, Keys(world.settings.sendcode_key_prefix), "pace", "worker"
+    )
+    return seen.scripts[script.sha]
+
+
+def _tap(world: World) -> tuple[int, int, Counter[str]]:
+    requests = world.requests()
+    with Tap(world.settings.redis_url) as tap:
+        time.sleep(TAP_S)
+    return max(1, world.requests() - requests), tap.round_trips, tap.scripts
+
+
+def _cpu(workers: Sequence[Running]) -> float:
+    return sum(worker.usage().cpu_s for worker in workers)
+
+
+def _server_cpu(world: World) -> float:
+    cpu = world.redis.info("cpu")
+    return float(cpu["used_cpu_user"]) + float(cpu["used_cpu_sys"])
