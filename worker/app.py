@@ -75,7 +75,7 @@ def build_app(settings: Settings) -> Celery:
     )
     signals.celeryd_init.connect(lambda **_: _check_credentials(settings), weak=False)
     signals.worker_ready.connect(lambda **_: _warn_about(runtime.ledger.client), weak=False)
-    signals.worker_shutting_down.connect(lambda **_: runtime.shutdown.order(), weak=False)
+    signals.worker_shutting_down.connect(lambda **_: runtime.stop(), weak=False)
     return app
 
 

@@ -64,7 +64,7 @@ class BackgroundStep(bootsteps.StartStopStep):
 
     def stop(self, parent: Any) -> None:
         # also where no signal came: remote control's shutdown, or an error that ends the worker
-        parent.app.sendcode.shutdown.order()
+        parent.app.sendcode.stop()
         for thread in self._threads:
             thread.stop()
         self._threads = []

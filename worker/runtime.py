@@ -18,7 +18,7 @@ from worker.reactions import Reactions
 from worker.recorder import Recorder
 from worker.retry import RetryPolicy
 from worker.sender import Sender
-from worker.shutdown import Shutdown
+from worker.shutdown import LAST_RESORT_S, Shutdown, end_by_force
 from worker.signing import Credentials
 
 
@@ -30,6 +30,11 @@ class Runtime:
         self._app = app
         self.leases = Leases()
         self.shutdown = Shutdown()
+
+    def stop(self) -> None:
+        """Have every thread stop, and the process end in time."""
+        if self.shutdown.order():
+            end_by_force(self.settings.sendcode_http_timeout + LAST_RESORT_S)
 
     @cached_property
     def ledger(self) -> Ledger:

@@ -1,14 +1,20 @@
-"""The end of a worker: every nap in it can be cut short, and says so."""
+"""The end of a worker: every nap in it can be cut short, and it comes in time."""
 
 from __future__ import annotations
 
+import logging
+import os
 import threading
 import time
 
 import tenacity
 
+log = logging.getLogger("sendcode.worker")
+
 PATIENCE_S = 5.0
 """Seconds that a known outcome is still tried to be recorded after the order to stop."""
+LAST_RESORT_S = 9.0
+"""Seconds beyond the deadline of an HTTP call after which a worker that was told to stop ends."""
 
 
 class Stopping(Exception):  # noqa: N818 (no error: an order)
@@ -22,10 +28,12 @@ class Shutdown:
         self._ordered = threading.Event()
         self._at = float("inf")
 
-    def order(self) -> None:
-        """Stop: every nap ends now."""
+    def order(self) -> bool:
+        """Stop: every nap ends now. True the first time."""
+        is_first = not self._ordered.is_set()
         self._at = min(self._at, time.monotonic())
         self._ordered.set()
+        return is_first
 
     def nap(self, seconds: float) -> None:
         """Sleep.
@@ -39,3 +47,19 @@ class Shutdown:
     def out_of_patience(self, _: tenacity.RetryCallState) -> bool:
         """Tell a `tenacity` loop when even what must be recorded can be waited for no longer."""
         return time.monotonic() > self._at + PATIENCE_S
+
+
+def end_by_force(after_s: float) -> None:
+    """Have the process end after so long, whatever hangs in it then.
+
+    Celery's and kombu's own ways out wait for a Redis that is silent for a minute and more. Nothing
+    is lost by it: the leases run out, and other workers probe what was in work.
+    """
+
+    def end() -> None:
+        log.error("stopped by force: Redis does not answer; other workers take over what was left")
+        os._exit(1)
+
+    timer = threading.Timer(after_s, end)
+    timer.daemon = True
+    timer.start()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -66,3 +68,27 @@ def test_patience_ends_some_seconds_after_the_first_order(monkeypatch: pytest.Mo
 
     assert patient
     assert stop.out_of_patience(ANY_STATE)
+
+
+def test_the_first_order_says_that_it_is_the_first() -> None:
+    stop = Shutdown()
+
+    assert [stop.order(), stop.order()] == [True, False]
+
+
+def test_a_process_that_hangs_ends_by_force() -> None:
+    hanging = (
+        "import worker.shutdown as s, threading; s.end_by_force(0.1); threading.Event().wait()"
+    )
+
+    ended = subprocess.run([sys.executable, "-c", hanging], timeout=60, check=False)
+
+    assert ended.returncode == 1
+
+
+def test_a_process_that_ends_by_itself_is_not_held_up() -> None:
+    ending = "import worker.shutdown as s; s.end_by_force(3600)"
+
+    ended = subprocess.run([sys.executable, "-c", ending], timeout=60, check=False)
+
+    assert ended.returncode == 0
