@@ -146,8 +146,8 @@ def _in_words(exc: Exception) -> tuple[list[str], int]:
         case redis.RedisError():
             lines = [str(RedisUnavailableError.from_redis(exc, _redis_place()))]
         case OSError():
-            what = exc.filename if exc.filename is not None else type(exc).__name__
-            lines = [f"{what}: {(exc.strerror or 'failed').lower()}"]
+            if exc.filename is not None:
+                lines = [f"{exc.filename}: {(exc.strerror or 'failed').lower()}"]
             code = MISUSED if isinstance(exc, _WRONG_FILE) else FAILED
         case _:
             lines = [

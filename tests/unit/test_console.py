@@ -34,6 +34,7 @@ def phone_error() -> PhoneError:
         (FileNotFoundError(errno.ENOENT, "No such file", "a.csv"), 2, "a.csv: no such file"),
         (PermissionError(errno.EACCES, "Permission denied", "a.csv"), 2, "a.csv: permission"),
         (OSError(errno.ENOSPC, "No space left", "out.csv"), 1, "out.csv: no space left"),
+        (OSError("the stand-in answered 503"), 1, "sendcode: the stand-in answered 503\n"),
         (KeyError("x"), 1, "unexpected KeyError; this is a defect"),
     ],
 )
