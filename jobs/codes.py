@@ -62,7 +62,7 @@ class Explanation:
 
 
 _WAIT = "Nothing: it is tried again by itself"
-_REQUEUE = "All its attempts are spent: requeue it once the service is well again"
+_REQUEUE = "Its attempts are spent; requeue it once the service is well again"
 _OUR_BUG = "Report it to the developers: the request is built by this program"
 _TICKET = "Open a ticket with the vendor and give the request id"
 _FIX_CREDENTIALS = "Check secret id, key and token in the settings"

@@ -20,6 +20,7 @@ from config.settings import Settings
 from jobs.codes import CodeTable
 from jobs.job import JobRecord, StoryEntry, corrected_job_id
 from jobs.keys import Keys
+from jobs.numbers import histories
 from jobs.outcome import State
 from jobs.phone import PhoneNumber
 from jobs.scripts import load_script
@@ -50,6 +51,14 @@ class DeadLetter:
     place: int
     """From 0, the oldest first; -1 where it was not looked up."""
     record: JobRecord | None
+    sent_ms: int | None = None
+    """When a code was sent to its number last, by whatever job."""
+
+    @property
+    def was_sent_since(self) -> bool:
+        """Whether another job sent a code to the number after this one had failed."""
+        ended_ms = self.record.finished_ms if self.record is not None else None
+        return self.sent_ms is not None and self.sent_ms > (ended_ms or 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +113,13 @@ class DeadLetters:
         pipe = self.client.pipeline(transaction=False)
         for job_id in ids:
             pipe.hgetall(self._keys.job(job_id))
+        records = [
+            _record(job_id, values) for job_id, values in zip(ids, pipe.execute(), strict=True)
+        ]
+        sent = self._sent_to([record for record in records if record is not None])
         return [
-            DeadLetter(job_id, start + offset, _record(job_id, values))
-            for offset, (job_id, values) in enumerate(zip(ids, pipe.execute(), strict=True))
+            DeadLetter(job_id, place, record, sent.get(job_id))
+            for place, (job_id, record) in enumerate(zip(ids, records, strict=True), start)
         ]
 
     def find(self, job_id: str) -> DeadLetter | None:
@@ -117,7 +130,7 @@ class DeadLetters:
             return None
         if record.state not in {State.DEAD, State.UNKNOWN}:
             return None
-        return DeadLetter(job_id, -1, record)
+        return DeadLetter(job_id, -1, record, self._sent_to([record]).get(job_id))
 
     def requeue(
         self,
@@ -160,6 +173,12 @@ class DeadLetters:
             _entry("replaces", f"stands for {old_id}", decision.reason),
         )
         return self._run(decision, [parts])[0], new_id
+
+    def _sent_to(self, records: Sequence[JobRecord]) -> dict[str, int | None]:
+        found = histories(self.client, self._keys, [record.phone for record in records])
+        return {
+            record.job_id: history.sent_ms for record, history in zip(records, found, strict=True)
+        }
 
     def _run(
         self,

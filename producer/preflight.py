@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -12,6 +13,8 @@ import redis
 from config.settings import Settings
 from jobs.batches import Batch, Batches
 from jobs.keys import Keys
+from jobs.numbers import NumberHistory, histories, last_sent
+from jobs.phone import PhoneNumber
 from producer.doubles import Doubles, NumberUse
 from producer.importing import (
     REPORT_ROWS,
@@ -124,7 +127,8 @@ def preflight(
     tally, sent_before, in_interval = Tally(), Lines(), Lines()
     keys = Keys(settings.sendcode_key_prefix)
     with NumberUse() as use:
-        for chunk in _chunks(rows_to_send(sheet)):
+        sent = partial(last_sent, client, keys) if client else None
+        for chunk in _chunks(rows_to_send(sheet, sent)):
             valid = []
             for row in chunk:
                 tally.count(row)
@@ -133,13 +137,14 @@ def preflight(
                 else:
                     valid.append((row.phone, row.line))
             known = _look_up(client, keys, [phone for phone, _ in valid])
-            for (_, line), (codes, is_closed) in zip(valid, known, strict=True):
-                if codes:
+            for (_, line), history in zip(valid, known, strict=True):
+                if history.codes:
                     sent_before.add(line)
-                if is_closed:
+                if history.is_closed:
                     in_interval.add(line)
             use.add(
-                (phone, line, codes) for (phone, line), (codes, _) in zip(valid, known, strict=True)
+                (phone, line, history.codes)
+                for (phone, line), history in zip(valid, known, strict=True)
             )
             if tally.rows % REPORT_ROWS < CHUNK_ROWS:
                 progress(tally.rows)
@@ -177,15 +182,6 @@ def _chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:
 
 
 def _look_up(
-    client: redis.Redis | None, keys: Keys, phones: Sequence[Any]
-) -> list[tuple[int, bool]]:
-    """Give for each number the codes sent to it before, and whether it is closed just now."""
-    if client is None or not phones:
-        return [(0, False)] * len(phones)
-    pipe = client.pipeline(transaction=False)
-    pipe.time()
-    for phone in phones:
-        pipe.hmget(keys.number(phone.country_code, phone.phone_num), ["codes", "until"])
-    (seconds, micros), *found = pipe.execute()
-    now_ms = seconds * 1000 + micros // 1000
-    return [(int(codes or 0), int(until or 0) > now_ms) for codes, until in found]
+    client: redis.Redis | None, keys: Keys, phones: Sequence[PhoneNumber]
+) -> list[NumberHistory]:
+    return histories(client, keys, phones) if client else [NumberHistory()] * len(phones)

@@ -109,8 +109,8 @@ def requeue(
             step_us=step_us,
         )
 
-    def why_not(record: JobRecord) -> str:
-        return _why_not_again(record, how)
+    def why_not(letter: DeadLetter, record: JobRecord) -> str:
+        return _why_not_again(letter, record, how)
 
     _walk(dead, choice, report, _Step(why_not, settle, how.limit), progress)
     report.last_due_in_s = max(0, report.done - 1) * step_us / 1e6
@@ -133,7 +133,7 @@ def drop(
     def settle(chosen: Sequence[DeadLetter]) -> list[Verdict]:
         return dead.drop(decision, chosen, done_before=report.done)
 
-    def why_not(record: JobRecord) -> str:
+    def why_not(_: DeadLetter, record: JobRecord) -> str:
         return "it was dropped before" if record.dropped_ms else ""
 
     _walk(dead, choice, report, _Step(why_not, settle, limit), progress)
@@ -173,8 +173,15 @@ _PERHAPS_SENT = (
 )
 
 
-def _why_not_again(record: JobRecord, how: Requeuing) -> str:
+_SENT_SINCE = (
+    "another job has sent a code to its number since: drop it; --may-send-twice sends all the same"
+)
+
+
+def _why_not_again(letter: DeadLetter, record: JobRecord, how: Requeuing) -> str:
     """Say why a job is not tried again; "" if it is."""
+    if letter.was_sent_since and not how.may_send_twice:
+        return _SENT_SINCE
     if record.state is State.UNKNOWN and not how.may_send_twice:
         return _PERHAPS_SENT
     if is_permanent(record.code) and not how.force:
@@ -189,7 +196,7 @@ def _why_not_again(record: JobRecord, how: Requeuing) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    why_not: Callable[[JobRecord], str]
+    why_not: Callable[[DeadLetter, JobRecord], str]
     settle: Callable[[Sequence[DeadLetter]], list[Verdict]]
     limit: int | None
 
@@ -230,7 +237,7 @@ def _settle(found: Sequence[DeadLetter], report: Report, step: _Step) -> int:
     for letter in found:
         if letter.record is None:
             chosen.append(letter)  # its entry is cleared away
-        elif reason := step.why_not(letter.record):
+        elif reason := step.why_not(letter, letter.record):
             report.refuse(letter.job_id, reason)
         elif wanted < room:
             chosen.append(letter)

@@ -2,15 +2,20 @@
 
 A person takes the results, corrects what failed and submits the file. Whether it holds only the
 failed rows or all of them, a row that was sent, or is on its way in another batch, must not be sent
-again. Its column `status` says which those are; a person who clears that cell wants it sent.
+again. Its column `status` says which those are; a person who clears that cell wants it sent. What
+failed may have been requeued since: if a code went to the number after the row's `finished_at`, the
+ledger knows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from datetime import datetime
+from itertools import islice
 
 from jobs.outcome import State
+from jobs.phone import PhoneNumber
 from producer.sheet import Row, Sheet
 from producer.sheet.problem import Fault, Problem
 from producer.wording import FORGOTTEN
@@ -28,6 +33,11 @@ _PERHAPS = Fault(
     "by its column status this row was perhaps sent",
     f"check with the customer whether a code has come; {_CLEAR}",
 )
+_SINCE = Fault(
+    "sent_since",
+    "a code went to this number after the time in its column finished_at",
+    _CLEAR,
+)
 _BY_STATUS: dict[str, Fault] = {
     State.SENT: _SENT,
     State.SENT_INFERRED: _SENT,
@@ -38,10 +48,15 @@ _BY_STATUS: dict[str, Fault] = {
     State.UNKNOWN: _PERHAPS,
     FORGOTTEN: _PERHAPS,
 }
-_BY_CODE = {fault.code: fault for fault in (_SENT, _UNDER_WAY, _PERHAPS)}
+_BY_CODE = {fault.code: fault for fault in (_SENT, _UNDER_WAY, _PERHAPS, _SINCE)}
 
 KEPT_BACK = frozenset(_BY_CODE)
 """Codes of rejected rows that need no correction: they are done, or under way, elsewhere."""
+
+
+LastSent = Callable[[Sequence[PhoneNumber]], list[int | None]]
+"""Tells when a code went to each number last, in Unix milliseconds."""
+_CHUNK_ROWS = 500
 
 
 def is_results_file(header: Sequence[str]) -> bool:
@@ -49,8 +64,10 @@ def is_results_file(header: Sequence[str]) -> bool:
     return all(mark in header for mark in _OUR_MARKS)
 
 
-def rows_to_send(sheet: Sheet) -> Iterator[Row]:
+def rows_to_send(sheet: Sheet, last_sent: LastSent | None = None) -> Iterator[Row]:
     """Give the rows; those that must not be sent again with a problem instead of a number.
+
+    Without `last_sent` only the file itself is asked.
 
     Raises:
         SheetError: as iterating over the sheet does.
@@ -58,20 +75,50 @@ def rows_to_send(sheet: Sheet) -> Iterator[Row]:
     if not is_results_file(sheet.header):
         yield from sheet
         return
-    # ours are the last of these names: a customer may have a column "status" too
-    status, code = _last(sheet.header, "status"), _last(sheet.header, "code")
-    for row in sheet:
-        fault = _fault(_cell(row, status), _cell(row, code)) if row.phone is not None else None
-        if fault is None or row.phone is None:
-            yield row
-        else:
-            problem = Problem.of(fault, sheet.name, row.line, sheet.unit)
-            yield replace(row, phone=None, problem=problem, warnings=(), repaired=())
+    rows, judge = iter(sheet), _Judge(sheet)
+    while chunk := list(islice(rows, _CHUNK_ROWS)):
+        phones = [row.phone for row in chunk if row.phone is not None]
+        sent = iter(last_sent(phones) if last_sent else [None] * len(phones))
+        for row in chunk:
+            yield row if row.phone is None else judge.judged(row, next(sent))
 
 
-def _fault(status: str, code: str) -> Fault | None:
-    # kept back once, a row stays kept back through any number of results files
-    return _BY_CODE.get(code) if status == State.REJECTED else _BY_STATUS.get(status.lower())
+class _Judge:
+    """Keeps back what must not be sent again."""
+
+    def __init__(self, sheet: Sheet) -> None:
+        self._name, self._unit = sheet.name, sheet.unit
+        # ours are the last of these names: a customer may have a column "status" too
+        self._status = _last(sheet.header, "status")
+        self._code = _last(sheet.header, "code")
+        self._finished_at = _last(sheet.header, "finished_at")
+
+    def judged(self, row: Row, sent_ms: int | None) -> Row:
+        fault = self._fault(row, sent_ms)
+        if fault is None:
+            return row
+        problem = Problem.of(fault, self._name, row.line, self._unit)
+        return replace(row, phone=None, problem=problem, warnings=(), repaired=())
+
+    def _fault(self, row: Row, sent_ms: int | None) -> Fault | None:
+        status = _cell(row, self._status).lower()
+        if status == State.REJECTED:
+            # kept back once, a row stays kept back through any number of results files
+            return _BY_CODE.get(_cell(row, self._code))
+        if status in _BY_STATUS:
+            return _BY_STATUS[status]
+        finished_ms = _milliseconds(_cell(row, self._finished_at)) if status else None
+        is_since = sent_ms is not None and finished_ms is not None and sent_ms > finished_ms
+        return _SINCE if is_since else None
+
+
+def _milliseconds(text: str) -> int | None:
+    """Read what `iso` wrote; None for anything else."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return round(moment.timestamp() * 1000) if moment.tzinfo else None
 
 
 def _last(header: Sequence[str], name: str) -> int | None:

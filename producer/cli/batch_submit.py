@@ -119,7 +119,11 @@ class _Submission:
 
 
 def _submit(submission: _Submission, dry_run: bool, watch: bool, as_json: bool) -> None:
+    from functools import partial
+
     from jobs.batches import Batches
+    from jobs.keys import Keys
+    from jobs.numbers import last_sent
     from producer.cli import batch_watch
     from producer.importing import Spool, find_batch
 
@@ -133,7 +137,8 @@ def _submit(submission: _Submission, dry_run: bool, watch: bool, as_json: bool) 
             _say_terms_that_stay(batch, submission.terms)
         if batch is None or not complete:
             with progress_of(f"reading {submission.sheet.name}") as done:
-                spool.read(submission.sheet, done)
+                keys = Keys(settings.sendcode_key_prefix)
+                spool.read(submission.sheet, done, partial(last_sent, client, keys))
             _say_what_was_read(submission.sheet, spool)
             if not spool.tally.valid:
                 raise CommandFailedError(

@@ -266,6 +266,42 @@ def test_a_cleared_status_sends_a_row_again(sendcode: Command, tmp_path: Path) -
 
 
 @pytest.mark.usefixtures("ended")
+def test_a_failed_row_that_was_requeued_and_sent_since_is_kept_back(
+    sendcode: Command, ledger: Ledger, tmp_path: Path
+) -> None:
+    results(sendcode, tmp_path, "--only", "failed")
+    sendcode("dead", "requeue", "b1-2", "--force")
+    ledger.sweep()
+    end(ledger, "b1-2", SENT)
+
+    ran = sendcode("batch", "submit", tmp_path / "results.csv", "--id", "b2")
+    checked = sendcode("batch", "check", tmp_path / "results.csv", "--json").json
+
+    assert ran.exit_code == 1
+    assert "a code went to this number after" in ran.err
+    assert {"sent_since", "barred_country_code"} == {
+        each["code"] for each in checked["invalid_by_reason"]
+    }
+
+
+@pytest.mark.usefixtures("ended")
+def test_a_dead_letter_whose_number_got_its_code_since_is_not_requeued(
+    sendcode: Command, ledger: Ledger, tmp_path: Path
+) -> None:
+    results(sendcode, tmp_path, "--only", "failed")
+    sendcode("batch", "submit", tmp_path / "results.csv", "--id", "b2")
+    for _, job_id in ledger.sweep():
+        end(ledger, job_id, SENT)
+
+    refused = sendcode("dead", "requeue", "b1-2", "--force")
+    wished = sendcode("dead", "requeue", "b1-2", "--force", "--may-send-twice")
+
+    assert refused.exit_code == 1
+    assert "another job has sent a code to its number since" in refused.err
+    assert wished.exit_code == 0
+
+
+@pytest.mark.usefixtures("ended")
 def test_what_was_sent_stays_kept_back_through_any_number_of_results_files(
     sendcode: Command, tmp_path: Path
 ) -> None:

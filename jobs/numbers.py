@@ -1,0 +1,46 @@
+"""What the ledger remembers of phone numbers: codes sent to them, and whether they are closed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import redis
+
+from jobs.keys import Keys
+from jobs.phone import PhoneNumber
+
+
+@dataclass(frozen=True, slots=True)
+class NumberHistory:
+    """One number, as far back as jobs are kept. Times are Unix milliseconds on Redis' clock."""
+
+    codes: int = 0
+    """Codes sent to it."""
+    sent_ms: int | None = None
+    """When the last of them was."""
+    is_closed: bool = False
+    """A job has it just now, or it is in its interval."""
+
+
+def last_sent(client: redis.Redis, keys: Keys, phones: Sequence[PhoneNumber]) -> list[int | None]:
+    """Give when a code went to each number last."""
+    return [history.sent_ms for history in histories(client, keys, phones)]
+
+
+def histories(
+    client: redis.Redis, keys: Keys, phones: Sequence[PhoneNumber]
+) -> list[NumberHistory]:
+    """Look numbers up, all in one round trip."""
+    if not phones:
+        return []
+    pipe = client.pipeline(transaction=False)
+    pipe.time()
+    for phone in phones:
+        pipe.hmget(keys.number(phone.country_code, phone.phone_num), ["codes", "sent", "until"])
+    (seconds, micros), *found = pipe.execute()
+    now_ms = seconds * 1000 + micros // 1000
+    return [
+        NumberHistory(int(codes or 0), int(sent) if sent else None, int(until or 0) > now_ms)
+        for codes, sent, until in found
+    ]
