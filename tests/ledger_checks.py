@@ -3,117 +3,148 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from typing import Any
 
 from redis import Redis
 
-from config.names import DEAD_LETTER_QUEUE
 from jobs.job import Lane
 from jobs.keys import Keys
 from jobs.outcome import State
 
 IN_WORK = {State.LEASED, State.SENDING}
+FOR_A_PERSON = {State.DEAD, State.UNKNOWN}
 
 
-def check_ledger(redis: Redis, keys: Keys) -> None:
+@dataclass(frozen=True)
+class Snapshot:
+    """A whole ledger, read at once."""
+
+    jobs: dict[str, dict[str, str]]
+    expire: dict[str, bool]
+    due: dict[str, set[str]]
+    held: set[str]
+    open: dict[str, set[str]]
+    dead: list[str]
+    dead_codes: Counter[str]
+    totals: Counter[str]
+    batches: dict[str, dict[str, str]]
+    counts: dict[str, Counter[str]]
+    rows: dict[str, int]
+    running: list[str]
+
+
+def look(redis: Redis, keys: Keys) -> Snapshot:
+    """Read a ledger that nobody changes meanwhile."""
+    prefix = keys.job("")
+    found: Any = redis.scan_iter(f"{prefix}*", count=1000)
+    ids = [key.removeprefix(prefix) for key in found]
+    batch_ids: Any = redis.zrange(keys.batches, 0, -1)
+    indexes = (*map(str, Lane), "aside")
+    pipe: Any = redis.pipeline(transaction=False)
+    for job_id in ids:
+        pipe.hgetall(keys.job(job_id)).pttl(keys.job(job_id))
+    for batch_id in batch_ids:
+        pipe.hgetall(keys.batch(batch_id)).hgetall(keys.counts(batch_id))
+        pipe.llen(keys.rows(batch_id)).smembers(keys.open(batch_id))
+    for index in indexes:
+        pipe.zrange(keys.due(index), 0, -1)
+    pipe.smembers(keys.held).lrange(keys.dead, 0, -1).hgetall(keys.dead_codes)
+    pipe.hgetall(keys.totals).lrange(keys.running, 0, -1)
+    replies = pipe.execute()
+    answers = iter(replies)
+    jobs = [(job_id, next(answers), next(answers)) for job_id in ids]
+    batches = [(b, next(answers), next(answers), next(answers), next(answers)) for b in batch_ids]
+    return Snapshot(
+        jobs={job_id: values for job_id, values, _ in jobs},
+        expire={job_id: pttl > 0 for job_id, _, pttl in jobs},
+        batches={batch_id: values for batch_id, values, *_ in batches},
+        counts={batch_id: _counter(counts) for batch_id, _, counts, *_ in batches},
+        rows={batch_id: rows for batch_id, _, _, rows, _ in batches},
+        open={batch_id: set(members) for batch_id, *_, members in batches},
+        due={index: set(next(answers)) for index in indexes},
+        held=set(next(answers)),
+        dead=list(next(answers)),
+        dead_codes=_counter(next(answers)),
+        totals=_counter(next(answers)),
+        running=list(next(answers)),
+    )
+
+
+def check_ledger(redis: Redis, keys: Keys) -> Snapshot:
     """Fail if a job is lost, counted wrongly, or in an index that it should not be in."""
-    jobs = _jobs(redis, keys)
-    for job_id, job in jobs.items():
-        _check_job(redis, keys, job_id, job)
-    _check_indexes_name_jobs(redis, keys, jobs)
-    _check_dead_letters(redis, keys, jobs)
-    _check_totals(redis, keys, jobs)
-    for batch_id in _strings(redis.zrange(keys.batches, 0, -1)):
-        _check_batch(redis, keys, batch_id, jobs)
+    seen = look(redis, keys)
+    for job_id, job in seen.jobs.items():
+        _check_job(seen, job_id, job)
+    for index, named in seen.due.items():
+        assert named <= seen.jobs.keys(), f"due:{index} names jobs that do not exist"
+    assert seen.held <= seen.jobs.keys()
+    _check_dead_letters(seen)
+    _check_totals(seen)
+    for batch_id, batch in seen.batches.items():
+        _check_batch(seen, batch_id, batch)
+    return seen
 
 
-def _check_job(redis: Redis, keys: Keys, job_id: str, job: dict[str, str]) -> None:
+def _check_job(seen: Snapshot, job_id: str, job: dict[str, str]) -> None:
     state, lane, batch = State(job["state"]), job["lane"], job.get("batch")
-    looked_after = [
-        name for name in (lane, "aside") if redis.zscore(keys.due(name), job_id) is not None
-    ]
-    steering = redis.hget(keys.batch(batch), "state") if batch else None
+    looked_after = [index for index, named in seen.due.items() if job_id in named]
+    steering = seen.batches[batch]["state"] if batch else None
 
     is_stopped = state is State.PARKED and steering == "paused" and "doubt" not in job
     if state.is_final:
         assert looked_after == [], f"{job_id} is {state} and still looked after"
     elif not is_stopped:
         assert len(looked_after) == 1, f"{job_id} is {state} and lost: in {looked_after}"
+    assert set(looked_after) <= {lane, "aside"}
     if state is not State.PARKED or "doubt" in job or lane == Lane.EVENT:
         assert "aside" not in looked_after, f"{job_id} is {state} and laid aside"
     assert ("lease" in job) == (state in IN_WORK), f"{job_id} is {state}, lease {'lease' in job}"
     assert ("finished" in job) == state.is_final
     if batch:
-        is_held = bool(redis.sismember(keys.held, job_id))
+        is_held = job_id in seen.held
         assert is_held == (state in {State.QUEUED, *IN_WORK}), (
             f"{job_id} is {state}, held {is_held}"
         )
-        is_open = bool(redis.sismember(keys.open(batch), job_id))
+        is_open = job_id in seen.open[batch]
         assert is_open != state.is_final, f"{job_id} is {state}, open {is_open}"
-    assert 0 <= int(job["attempts"]) <= int(job["tries"]) or "requeued" in job
-    has_expiry = redis.pttl(keys.job(job_id)) > 0
-    stays = not state.is_final or state in {State.DEAD, State.UNKNOWN}
-    assert has_expiry != stays, f"{job_id} is {state}, expires {has_expiry}"
+    assert 0 <= int(job["attempts"]) <= int(job["tries"])
+    stays = not state.is_final or state in FOR_A_PERSON
+    assert seen.expire[job_id] != stays, f"{job_id} is {state}, expires {seen.expire[job_id]}"
 
 
-def _check_indexes_name_jobs(redis: Redis, keys: Keys, jobs: dict[str, Any]) -> None:
-    for index in (*Lane, "aside"):
-        named = set(_strings(redis.zrange(keys.due(str(index)), 0, -1)))
-        assert named <= jobs.keys(), f"due:{index} names jobs that do not exist"
-    assert set(_strings(redis.smembers(keys.held))) <= jobs.keys()
+def _check_dead_letters(seen: Snapshot) -> None:
+    dead = {job_id: job for job_id, job in seen.jobs.items() if job["state"] in FOR_A_PERSON}
+    assert sorted(seen.dead) == sorted(dead), "the dead-letter list and the dead differ"
+    assert seen.dead_codes == Counter(job.get("code", "") for job in dead.values())
 
 
-def _check_dead_letters(redis: Redis, keys: Keys, jobs: dict[str, dict[str, str]]) -> None:
-    listed = _strings(redis.lrange(DEAD_LETTER_QUEUE, 0, -1))
-    dead = {
-        job_id: job for job_id, job in jobs.items() if job["state"] in {State.DEAD, State.UNKNOWN}
-    }
-    assert sorted(listed) == sorted(dead), "the dead-letter list and the dead differ"
-    codes = Counter(job.get("code", "") for job in dead.values())
-    assert _counts(redis, keys.dead_codes) == codes
-
-
-def _check_totals(redis: Redis, keys: Keys, jobs: dict[str, dict[str, str]]) -> None:
-    ended = Counter(job["state"] for job in jobs.values() if State(job["state"]).is_final)
-    ended["possible_duplicate"] = sum(job.get("dup") == "1" for job in jobs.values())
-    for batch_id in _strings(redis.zrange(keys.batches, 0, -1)):
-        batch: Any = redis.hgetall(keys.batch(batch_id))
+def _check_totals(seen: Snapshot) -> None:
+    ended = Counter(job["state"] for job in seen.jobs.values() if State(job["state"]).is_final)
+    ended["possible_duplicate"] = sum(job.get("dup") == "1" for job in seen.jobs.values())
+    for batch in seen.batches.values():
         if batch["state"] == "cancelled":
             ended[State.CANCELLED] += int(batch["accepted"]) - int(batch["fed"])
-    assert _counts(redis, keys.totals) == +ended
+    assert seen.totals == +ended
 
 
-def _check_batch(redis: Redis, keys: Keys, batch_id: str, jobs: dict[str, dict[str, str]]) -> None:
-    batch: Any = redis.hgetall(keys.batch(batch_id))
-    states = Counter(job["state"] for job in jobs.values() if job.get("batch") == batch_id)
-    counts = _counts(redis, keys.counts(batch_id))
+def _check_batch(seen: Snapshot, batch_id: str, batch: dict[str, str]) -> None:
+    states = Counter(job["state"] for job in seen.jobs.values() if job.get("batch") == batch_id)
+    counts = seen.counts[batch_id]
     counted = Counter({name: n for name, n in counts.items() if not name.startswith("code:")})
     assert counted == states, f"{batch_id} counts {counted}, its jobs are {states}"
     assert sum(states.values()) == int(batch["fed"]) <= int(batch["accepted"])
     assert int(batch["accepted"]) + int(batch["rejected"]) == int(batch["total"])
-    assert int(batch["cursor"]) <= int(batch["total"]) == redis.llen(keys.rows(batch_id))
-    open_jobs = redis.scard(keys.open(batch_id))
+    assert int(batch["cursor"]) <= int(batch["total"]) == seen.rows[batch_id]
     if batch["state"] == "done":
-        assert open_jobs == 0
+        assert seen.open[batch_id] == set()
         assert batch["cursor"] == batch["total"]
     if batch["state"] == "running":
-        turns = redis.lrange(keys.running, 0, -1).count(batch_id)
-        waiting = batch["cursor"] != batch["total"] or batch.get("imported") != "1"
+        turns = seen.running.count(batch_id)
+        waits = batch["cursor"] != batch["total"] or batch.get("imported") != "1"
         assert turns <= 1, f"{batch_id} has {turns} turns"
-        assert turns == 1 or not waiting, f"{batch_id} has rows and is never fed"
+        assert turns == 1 or not waits, f"{batch_id} has rows and is never fed"
 
 
-def _jobs(redis: Redis, keys: Keys) -> dict[str, dict[str, str]]:
-    prefix = keys.job("")
-    found: Any = redis.scan_iter(f"{prefix}*", count=1000)
-    jobs: dict[str, Any] = {key.removeprefix(prefix): redis.hgetall(key) for key in found}
-    return jobs
-
-
-def _counts(redis: Redis, key: str) -> Counter[str]:
-    values: Any = redis.hgetall(key)
+def _counter(values: dict[str, str]) -> Counter[str]:
     return Counter({name: int(n) for name, n in values.items() if int(n)})
-
-
-def _strings(found: Any) -> list[str]:
-    return list(found)
