@@ -8,7 +8,6 @@ an answer that leaves a doubt is not tried again, and nothing but SIGKILL of wor
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from collections import Counter
@@ -19,7 +18,7 @@ from celery import Celery
 from kombu import Queue
 
 from config.names import BATCH_QUEUE, SEND_CODE_TASK
-from config.settings import load_settings
+from config.settings import Settings, load_settings
 from jobs.phone import PhoneNumber
 from tests.faults import doomed
 from tests.faults.audit import Asked, Findings
@@ -62,8 +61,7 @@ def send_one(job_id: str) -> str:
     return answer.verdict.request_id or ""
 
 
-def make_app() -> Celery:
-    settings = load_settings(None)
+def make_app(settings: Settings) -> Celery:
     app = Celery("plain", broker=settings.redis_url, backend=settings.redis_url)
     app.conf.update(
         task_queues=[Queue(BATCH_QUEUE)],
@@ -101,7 +99,7 @@ _made: dict[str, Any] = {}
 
 def __getattr__(name: str) -> Any:
     if name in {"app", "celery"}:
-        return _made.setdefault("app", make_app())
+        return _made.setdefault("app", make_app(load_settings(None)))
     raise AttributeError(name)
 
 
@@ -148,8 +146,7 @@ def _drive(world: World, inject: Injector, jobs: int) -> list[Asked]:
     """Publish jobs as they are worked off, and go on until nothing has come back for long."""
     asked = [Asked(f"p-{n}", PhoneNumber("852", f"5{n:07d}")) for n in range(jobs)]
     world.redis.hset(_PHONES, mapping={job.job_id: job.phone.phone_num for job in asked})
-    os.environ["SENDCODE_REDIS_URL"] = world.settings.redis_url
-    app = make_app()
+    app = make_app(world.settings)
     published, ended, moved_at = 0, 0, time.monotonic()
     patience_s = VISIBILITY_S + 5 * RESTORE_S
     while ended < jobs and time.monotonic() - moved_at < patience_s:

@@ -19,6 +19,8 @@ from typing import Any
 
 EVENTS_FD = "FAULTS_EVENTS_FD"
 ORDERS_FD = "FAULTS_ORDERS_FD"
+NO_RESULTS = "FAULTS_NO_RESULTS"
+"""Set for a worker whose result backend fails, always."""
 PLAIN = "FAULTS_PLAIN"
 """Set for a worker of the baseline, which has no ledger to wrap."""
 
@@ -225,6 +227,17 @@ def watch_plain(watch: Watch) -> None:
     watch_transport(watch, Transport)
 
 
+def break_results() -> None:
+    """Have every write to the result backend fail, as it does when that is down."""
+    from celery.backends.redis import RedisBackend  # noqa: PLC0415
+    from redis import ConnectionError as RedisGoneError  # noqa: PLC0415
+
+    def fail(*_: Any) -> None:
+        raise RedisGoneError("the result backend is down")
+
+    _wrap(RedisBackend, "_set", fail)
+
+
 def main() -> None:
     """Run Celery's own command line, watched."""
     watch = Watch(int(os.environ[EVENTS_FD]), int(os.environ[ORDERS_FD]))
@@ -232,6 +245,8 @@ def main() -> None:
         watch_plain(watch)
     else:
         watch_sendcode(watch)
+    if os.environ.get(NO_RESULTS):
+        break_results()
     watch.start()
     from celery.__main__ import main as celery_main  # noqa: PLC0415
     from celery.signals import worker_ready  # noqa: PLC0415

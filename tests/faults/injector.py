@@ -34,6 +34,9 @@ GARBAGE = "garbage messages"
 QUEUES_DELETED = "queues deleted by hand"
 IMPORTER = "importing producer SIGKILLed"
 
+DETOUR = "detour"
+"""The worker whose network fails."""
+
 PER_100_KILLS = {
     FREEZE_SHORT: 3,
     FREEZE_LONG: 4,
@@ -140,7 +143,7 @@ class Injector:
             case _ if kind == ANYWHERE:
                 done = self._with_worker(lambda worker: worker.signal(signal.SIGKILL))
             case _ if kind == DEPLOY:
-                done = self._with_worker(lambda worker: worker.signal(signal.SIGTERM))
+                done = self._with_worker(_deploy)
             case _ if kind == FREEZE_SHORT:
                 done = self._freeze(chance.uniform(0.1, 0.7) * lease_s)
             case _ if kind == FREEZE_LONG:
@@ -193,6 +196,7 @@ class Injector:
         def freeze(worker: Worker) -> None:
             worker.signal(signal.SIGSTOP)
             self._busy.add(worker.name)
+            self._recoveries.hit(worker.name)
 
             def thaw() -> None:
                 worker.signal(signal.SIGCONT)
@@ -226,11 +230,13 @@ class Injector:
         if order == "delay":
             order = f"delay {self._chance.uniform(0.05, 0.3)}"
         proxy.order(order)
+        self._recoveries.hit(DETOUR)
         if longest_s:
             self._busy.add(name)
 
             def heal() -> None:
                 proxy.order("heal")
+                self._recoveries.hit(DETOUR)
                 self._busy.discard(name)
 
             self._later(self._chance.uniform(shortest_s, longest_s), heal)
@@ -249,6 +255,11 @@ class Injector:
         except redis.RedisError:
             return False
         return True
+
+
+def _deploy(worker: Worker) -> None:
+    worker.is_ready = False
+    worker.signal(signal.SIGTERM)
 
 
 _NETWORK = {

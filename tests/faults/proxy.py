@@ -10,6 +10,7 @@ them up does not find them again. That is why the swallowing connections are res
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import struct
 import subprocess
@@ -96,13 +97,12 @@ class _Proxy:
         line = _Line(writer, far_writer)
         line.deaf_to_client = line.deaf_to_server = self._swallow_new
         self._lines.add(line)
-        try:
+        with contextlib.suppress(asyncio.CancelledError):  # the proxy ends
             await asyncio.gather(
                 self._carry(reader, far_writer, line, "deaf_to_client"),
                 self._carry(far_reader, writer, line, "deaf_to_server"),
             )
-        finally:
-            self._lines.discard(line)
+        self._lines.discard(line)
 
     async def _carry(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, line: _Line, deaf: str

@@ -1,7 +1,8 @@
-"""How long a job lay idle after the worker that had it was killed."""
+"""What befell each job, and how long it lay idle after the worker that had it was killed."""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 
@@ -18,13 +19,17 @@ class Recoveries:
     longest_of: str = ""
     recovered: int = 0
     ended: set[str] = field(default_factory=set)
+    begun: dict[str, list[tuple[float, str]]] = field(default_factory=dict)
+    """Each job's attempts: when they were journaled, and of what kind."""
+    hits: Counter[str] = field(default_factory=Counter)
+    """How often a fault befell a worker that had the job in hand."""
     absences: list[tuple[float, float]] = field(default_factory=list)
     """When Redis was away, from and until: nobody can recover then, so it does not count."""
     _hands: dict[str, set[str]] = field(default_factory=dict)
     _holders: dict[str, set[str]] = field(default_factory=dict)
-    _waiting: dict[str, tuple[float, str]] = field(default_factory=dict)
+    _waiting: dict[str, float] = field(default_factory=dict)
 
-    def listen(self, worker: str, at: float, event: str, job_id: str, _note: str) -> None:
+    def listen(self, worker: str, at: float, event: str, job_id: str, note: str) -> None:
         match event:
             case "received" | "claimed":
                 self._take(worker, job_id)
@@ -34,15 +39,22 @@ class Recoveries:
                 self._take(_sweeper(worker), job_id)
             case "published":
                 self._let_go(_sweeper(worker), job_id)
-            case "begun" | "ended" if job_id:
-                if event == "ended":
-                    self.ended.add(job_id)
+            case "begun":
+                self.begun.setdefault(job_id, []).append((at, note))
+                self._is_back(job_id, at)
+            case "ended" if job_id:
+                self.ended.add(job_id)
                 self._is_back(job_id, at)
             case "killed":
+                self.hit(worker)
                 self._killed(worker, at)
                 self._killed(_sweeper(worker), at)
             case _:
                 pass
+
+    def hit(self, worker: str) -> None:
+        """Note that a fault befell this worker, and with it the jobs in its hand."""
+        self.hits.update(self._hands.get(worker, set()))
 
     def settle(self, finished: dict[str, float]) -> None:
         """Close what is still open by the ledger's word: when each job ended.
@@ -58,6 +70,10 @@ class Recoveries:
         """Jobs that have not come back."""
         return sorted(self._waiting)
 
+    def absent_s(self, start: float, end: float) -> float:
+        """Give for how long Redis was away in between."""
+        return sum(max(0.0, min(end, until) - max(start, since)) for since, until in self.absences)
+
     def _take(self, worker: str, job_id: str) -> None:
         self._hands.setdefault(worker, set()).add(job_id)
         self._holders.setdefault(job_id, set()).add(worker)
@@ -67,7 +83,7 @@ class Recoveries:
             holders = self._holders.get(job_id, set())
             holders.discard(worker)
             if job_id not in self.ended and not holders and job_id not in self._waiting:
-                self._waiting[job_id] = (at, worker)
+                self._waiting[job_id] = at
 
     def _let_go(self, worker: str, job_id: str) -> None:
         self._hands.get(worker, set()).discard(job_id)
@@ -81,13 +97,10 @@ class Recoveries:
         since = self._waiting.pop(job_id, None)
         if since is None:
             return
-        idle_s = max(0.0, at - since[0] - self._absent_s(since[0], at))
+        idle_s = max(0.0, at - since - self.absent_s(since, at))
         self.recovered += 1
         if idle_s > self.longest_s:
             self.longest_s, self.longest_of = idle_s, job_id
-
-    def _absent_s(self, start: float, end: float) -> float:
-        return sum(max(0.0, min(end, until) - max(start, since)) for since, until in self.absences)
 
 
 def _sweeper(worker: str) -> str:

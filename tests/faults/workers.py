@@ -31,8 +31,16 @@ Listener = Callable[[str, float, str, str, str], None]
 class Worker:
     """One place in the crew: a process, and after its death the next one."""
 
-    def __init__(self, name: str, settings: Settings, folder: Path, plain: str = "") -> None:
+    def __init__(
+        self,
+        name: str,
+        settings: Settings,
+        folder: Path,
+        plain: str,
+        environment: Mapping[str, str],
+    ) -> None:
         self.name = name
+        self._environment = environment
         self.settings = settings
         self.is_ready = False
         self.starts = 0
@@ -49,6 +57,7 @@ class Worker:
             doomed.EVENTS_FD: str(events_in),
             doomed.ORDERS_FD: str(orders_out),
             **({doomed.PLAIN: "1"} if self._plain else {}),
+            **self._environment,
         }
         command = [sys.executable, "-W", "ignore", "-m", "tests.faults.doomed", "-A", app, "worker"]
         with (self._folder / f"{self.name}.log").open("ab") as log:
@@ -178,7 +187,15 @@ class Crew:
             self._start(worker)
 
 
-def crew(names: Mapping[str, Settings], folder: Path, listener: Listener, plain: str = "") -> Crew:
+def crew(
+    names: Mapping[str, Settings],
+    folder: Path,
+    listener: Listener,
+    plain: str = "",
+    environment: Mapping[str, str] | None = None,
+) -> Crew:
     """Make a crew; nothing runs before it is entered."""
-    workers = [Worker(name, settings, folder, plain) for name, settings in names.items()]
+    workers = [
+        Worker(name, settings, folder, plain, environment or {}) for name, settings in names.items()
+    ]
     return Crew(workers, listener)

@@ -1,0 +1,148 @@
+"""`make faults`: kill and break the real thing, and count what is lost or doubled.
+
+Prints one table, what had to be flagged and why, and one line for each dedicated scenario. The
+exit code is 1 if a promise was broken, 2 for wrong options.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Generic, TypeVar
+
+from tests.faults import baseline, run
+from tests.faults.normal import PROMISED_S, NormalRecovery, measure
+from tests.faults.result import Result
+from tests.faults.scenarios import SCENARIOS
+from tests.faults.table import table
+
+QUICK = {"kills": 20, "jobs": 400, "baseline_kills": 10}
+BASELINE_JOBS_PER_KILL = 15
+
+T = TypeVar("T")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run it all; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    if options.quick:
+        vars(options).update(QUICK)
+    # as Ctrl-C: everything that was started is ended on the way out
+    signal.signal(signal.SIGTERM, _interrupt)
+    broken: list[str] = []
+    lines: list[str] = []
+    try:
+        if options.scenarios:
+            lines += _run_scenarios(broken)
+        if options.kills:
+            lines = [*_run_random(options, broken), *lines]
+    except KeyboardInterrupt:
+        print("interrupted; nothing was left running", file=sys.stderr)
+        return 130
+    print("\n".join(lines))
+    for each in broken:
+        print(f"BROKEN: {each}")
+    print(f"\n{'broken' if broken else 'all promises kept'} (seed {options.seed})")
+    return 1 if broken else 0
+
+
+def _run_random(options: argparse.Namespace, broken: list[str]) -> list[str]:
+    normal = Aside(measure) if options.normal else None
+    with _told(f"{options.kills} kills under {options.jobs} jobs"):
+        ours = run.run(jobs=options.jobs, kills=options.kills, seed=options.seed)
+    plain: Result | None = None
+    if options.baseline_kills:
+        kills = options.baseline_kills
+        with _told(f"{kills} kills of a plain Celery task's workers"):
+            plain = baseline.run(
+                jobs=kills * BASELINE_JOBS_PER_KILL, kills=kills, seed=options.seed
+            )
+    at_normal: NormalRecovery | None = normal.result() if normal else None
+    broken.extend(ours.broken())
+    if ours.kills < options.kills:
+        broken.append(f"only {ours.kills} workers were killed")
+    if at_normal and not at_normal.kept:
+        broken.append(f"recovery at normal settings: {at_normal} (promised: {PROMISED_S} s)")
+    lines = [table(ours, plain, at_normal), ""]
+    if ours.unproved:
+        lines += ["Not proved, and said so:", *(f"- {job}" for job in ours.unproved), ""]
+    return lines
+
+
+def _run_scenarios(broken: list[str]) -> list[str]:
+    lines = ["Dedicated scenarios:"]
+    for name, scenario in SCENARIOS.items():
+        with _told(name):
+            try:
+                lines.append(f"- {name}: {scenario()}")
+            except AssertionError as exc:
+                lines.append(f"- {name}: BROKEN")
+                broken.append(f"{name}: {exc}")
+    return [*lines, ""]
+
+
+@dataclass
+class Aside(Generic[T]):
+    """Something that is done in a thread of its own meanwhile."""
+
+    work: Callable[[], T]
+    _results: list[T] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="aside", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        self._results.append(self.work())
+
+    def result(self) -> T:
+        """Wait for it.
+
+        Raises:
+            RuntimeError: it failed; the thread has said why.
+        """
+        self._thread.join()
+        if not self._results:
+            raise RuntimeError("what was done meanwhile has failed; see above")
+        return self._results[0]
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Say on stderr what takes a while."""
+    started = time.monotonic()
+    print(f"{what} ...", file=sys.stderr, flush=True)
+    yield
+    print(f"{what}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.faults",
+        description="Kill and break the real thing, and count what is lost or doubled.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--kills", type=int, default=500, help="SIGKILLs of workers")
+    add("--jobs", type=int, default=10_000, help="jobs that are sent meanwhile")
+    add("--seed", type=int, default=1, help="what is drawn by chance")
+    add("--baseline-kills", type=int, default=60, help="of a plain Celery task's; 0 for none")
+    add("--no-normal", dest="normal", action="store_false", help="skip the real-time recovery")
+    add("--no-scenarios", dest="scenarios", action="store_false", help="skip the single faults")
+    add("--quick", action="store_true", help=f"{QUICK['kills']} kills under {QUICK['jobs']} jobs")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
