@@ -80,7 +80,7 @@ def list_dead(
         return
     from producer.cli.dead_view import show_groups, show_records
 
-    show_groups(found)
+    show_groups(found, batch)
     if records:
         show_records(records, total)
     else:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from producer.deadletters import Group
 
 
-def show_groups(groups: Sequence[Group]) -> None:
+def show_groups(groups: Sequence[Group], batch_id: str | None = None) -> None:
     """Write the dead letters by code to stdout."""
     from jobs.codes import explain_end
     from jobs.deadletters import is_permanent
@@ -27,7 +27,8 @@ def show_groups(groups: Sequence[Group]) -> None:
     show_table(("code", "jobs", "meaning", "what to do"), rows, "jobs")
     for group in groups:
         if group.code and not is_permanent(group.code) and group.unknown != group.count:
-            say(f"try them again: sendcode dead requeue --code {group.code}")
+            option = f" --batch {batch_id}" if batch_id else ""
+            say(f"try them again: sendcode dead requeue --code {group.code}{option}")
 
 
 def show_records(records: Sequence[JobRecord], total: int) -> None:
