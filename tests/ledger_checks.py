@@ -89,7 +89,7 @@ def check_ledger(redis: Redis, keys: Keys) -> Snapshot:
 def _check_job(seen: Snapshot, job_id: str, job: dict[str, str]) -> None:
     state, lane, batch = State(job["state"]), job["lane"], job.get("batch")
     looked_after = [index for index, named in seen.due.items() if job_id in named]
-    steering = seen.batches[batch]["state"] if batch else None
+    steering = seen.batches[batch]["state"] if batch else None  # a job without one left it
 
     is_stopped = state is State.PARKED and steering == "paused" and "doubt" not in job
     if state.is_final:
@@ -109,12 +109,21 @@ def _check_job(seen: Snapshot, job_id: str, job: dict[str, str]) -> None:
         is_open = job_id in seen.open[batch]
         assert is_open != state.is_final, f"{job_id} is {state}, open {is_open}"
     assert 0 <= int(job["attempts"]) <= int(job["tries"])
-    stays = not state.is_final or state in FOR_A_PERSON
+    stays = not state.is_final or (state in FOR_A_PERSON and not _is_settled(job))
     assert seen.expire[job_id] != stays, f"{job_id} is {state}, expires {seen.expire[job_id]}"
 
 
+def _is_settled(job: dict[str, str]) -> bool:
+    """Whether a person dropped this dead letter, or put another job in its place."""
+    return "dropped" in job or "replaced_by" in job
+
+
 def _check_dead_letters(seen: Snapshot) -> None:
-    dead = {job_id: job for job_id, job in seen.jobs.items() if job["state"] in FOR_A_PERSON}
+    dead = {
+        job_id: job
+        for job_id, job in seen.jobs.items()
+        if job["state"] in FOR_A_PERSON and not _is_settled(job)
+    }
     assert sorted(seen.dead) == sorted(dead), "the dead-letter list and the dead differ"
     assert seen.dead_codes == Counter(job.get("code", "") for job in dead.values())
 
@@ -129,7 +138,12 @@ def _check_totals(seen: Snapshot) -> None:
 
 
 def _check_batch(seen: Snapshot, batch_id: str, batch: dict[str, str]) -> None:
-    states = Counter(job["state"] for job in seen.jobs.values() if job.get("batch") == batch_id)
+    states = Counter(
+        job["state"]
+        for job in seen.jobs.values()
+        # the job in another's place stands for its row
+        if job.get("batch") == batch_id and "replaced_by" not in job
+    )
     counts = seen.counts[batch_id]
     counted = Counter({name: n for name, n in counts.items() if not name.startswith("code:")})
     assert counted == states, f"{batch_id} counts {counted}, its jobs are {states}"
