@@ -163,7 +163,9 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _recovery_fits_inside_the_guard(self) -> Self:
-        probe_s = self.recovery_s + 2 * self.sendcode_http_timeout + PROBE_SLACK_S
+        # a call killed at its end, its recovery, and the probe's way until it has surely arrived:
+        # docs/decisions/0003-the-probe-window.md
+        probe_s = self.recovery_s + 3 * self.sendcode_http_timeout + PROBE_SLACK_S
         if probe_s >= self.sendcode_phone_interval:
             raise ValueError(
                 "SENDCODE_LEASE, SENDCODE_SWEEP_INTERVAL, SENDCODE_HTTP_TIMEOUT: a job must be "

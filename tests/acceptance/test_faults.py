@@ -111,7 +111,7 @@ def test_a_worker_killed_at_any_point_neither_loses_nor_doubles_a_job(
     assert leftovers(ledger) == {}
 
 
-@pytest.mark.settings(sendcode_phone_interval=4.5)
+@pytest.mark.settings(sendcode_phone_interval=4.5, sendcode_http_timeout=0.5)
 def test_a_worker_frozen_for_longer_than_the_interval_sends_nothing_when_it_thaws(
     start_crew: Callable[..., Crew],
     witness: Witness,
