@@ -25,6 +25,7 @@ from producer.cli.tables import span
 if TYPE_CHECKING:
     from jobs.batches import Batch, Batches
     from producer.importing import Spool, Terms
+    from producer.roundtrip import LastSent
     from producer.sheet import Sheet
 
 FileArgument = Annotated[
@@ -135,15 +136,12 @@ def _submit(submission: _Submission, dry_run: bool, watch: bool, as_json: bool) 
         complete = batch is not None and batch.imported
         if batch is not None:
             _say_terms_that_stay(batch, submission.terms)
-        if batch is None or not complete:
-            with progress_of(f"reading {submission.sheet.name}") as done:
-                keys = Keys(settings.sendcode_key_prefix)
-                spool.read(submission.sheet, done, partial(last_sent, client, keys))
-            _say_what_was_read(submission.sheet, spool)
-            if not spool.tally.valid:
-                raise CommandFailedError(
-                    f"{submission.sheet.name}: no row can be sent; nothing was submitted"
-                )
+        if not complete:
+            _read(
+                submission.sheet,
+                spool,
+                partial(last_sent, client, Keys(settings.sendcode_key_prefix)),
+            )
         if not dry_run and not complete:
             batch = _import(batches, submission, spool)
         if watch and batch is not None and not dry_run:
@@ -152,6 +150,19 @@ def _submit(submission: _Submission, dry_run: bool, watch: bool, as_json: bool) 
         show_json(_as_dict(submission, spool, batch, dry_run=dry_run, was_complete=complete))
     else:
         _show(submission, spool, batch, dry_run=dry_run, was_complete=complete)
+
+
+def _read(sheet: Sheet, spool: Spool, last_sent: LastSent) -> None:
+    """Read the whole file; nothing is written to the ledger yet."""
+    try:
+        with progress_of(f"reading {sheet.name}") as done:
+            spool.read(sheet, done, last_sent)
+    except KeyboardInterrupt:
+        say("nothing was submitted yet; start again with the same command")
+        raise
+    _say_what_was_read(sheet, spool)
+    if not spool.tally.valid:
+        raise CommandFailedError(f"{sheet.name}: no row can be sent; nothing was submitted")
 
 
 def _import(batches: Batches, submission: _Submission, spool: Spool) -> Batch:

@@ -23,6 +23,8 @@ from producer.cli.progress import progress_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import redis
+
     from config.settings import Settings
     from jobs.deadletters import DeadLetters
     from jobs.phone import PhoneNumber
@@ -154,7 +156,7 @@ def requeue(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
         raise MisusedError("--pace: must be more than 0 jobs per second")
     number = _number(phone, country_code, choice)
     with ledger_connection() as (settings, client):
-        per_second = pace or (None if choice.job_ids else _gently(settings))
+        per_second = pace or (None if choice.job_ids else _gently(client, settings, batch))
         how = Requeuing(force, may_send_twice, limit, per_second, dry_run, reason)
         dead = DeadLetters(client, settings)
         if number is not None:
@@ -249,9 +251,13 @@ def _number(phone: str | None, country_code: str | None, choice: Choice) -> Phon
     return PhoneNumber.from_international(phone)
 
 
-def _gently(settings: Settings) -> float:
+def _gently(client: redis.Redis, settings: Settings, batch_id: str | None) -> float:
     """What is tried again overtakes batches' rows: this leaves them half of the rate."""
-    return settings.sendcode_rate_limit / 2
+    from jobs.batches import Batches
+
+    batch = Batches(client, settings).get(batch_id) if batch_id is not None else None
+    half = settings.sendcode_rate_limit / 2
+    return min(half, batch.max_rate) if batch is not None and batch.max_rate else half
 
 
 @contextmanager

@@ -192,6 +192,17 @@ def test_many_become_due_one_after_another_at_half_of_the_rate(
     assert dues(ledger) == [0, 100, 200, 300]
 
 
+@pytest.mark.settings(sendcode_rate_limit=20)
+def test_a_batch_s_own_pace_is_kept_when_its_jobs_are_requeued(
+    sendcode: Command, ledger: Ledger, redis: Redis, keys: Keys
+) -> None:
+    redis.hset(keys.batch("b1"), "max_rate", 2)
+
+    sendcode("dead", "requeue", "--batch", "b1")
+
+    assert dues(ledger)[:3] == [0, 500, 1_000]
+
+
 def test_a_pace_is_kept(sendcode: Command, ledger: Ledger) -> None:
     sendcode("dead", "requeue", "--code", BUSY, "--pace", "0.5")
 
