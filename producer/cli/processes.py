@@ -20,7 +20,7 @@ FLOWER_PORT = 5555
 def worker(
     concurrency: Annotated[
         int | None,
-        typer.Option(min=1, max=1000, help="Threads [default: SENDCODE_CONCURRENCY, 48]."),
+        typer.Option(min=1, max=1000, help="Threads (default: SENDCODE_CONCURRENCY, 48)."),
     ] = None,
     queues: Annotated[
         str | None,
