@@ -48,7 +48,7 @@ def demo(
     ] = False,
     directory: Annotated[
         Path | None,
-        typer.Option(help="Where file, results and logs go [default: a new temporary folder]."),
+        typer.Option(help="Where file, results and logs go (default: a new temporary folder)."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
