@@ -67,20 +67,21 @@ def measure(options: argparse.Namespace, command: str) -> Report:
         files = {rows: _write_file(world.folder, rows) for rows in sizes}
         loop_file = files[min(LOOP_ROWS, sizes[0])]
         _spend(world, OURS, "always", min(sizes), (*SUBMIT, str(files[min(sizes)])))  # warm up
-        found = []
-        for fsync in FSYNC:
-            world.redis.config_set("appendfsync", fsync)
-            runs: dict[tuple[str, int], list[Spent]] = {}
-            for n in range(rounds):
-                tell(f"appendfsync {fsync}, round {n + 1} of {rounds}")
-                loops = {LEAN: (*LOOP, str(loop_file), "--lean"), USUAL: (*LOOP, str(loop_file))}
-                for name, line in loops.items():
-                    one = _spend(world, name, fsync, sizes[0], line)
-                    runs.setdefault((name, sizes[0]), []).append(one)
-                for rows in sizes if n == 0 else sizes[:1]:
-                    one = _spend(world, OURS, fsync, rows, (*SUBMIT, str(files[rows])))
-                    runs.setdefault((OURS, rows), []).append(one)
-            found += [_median(each) for each in runs.values()]
+        runs: dict[tuple[str, str, int], list[Spent]] = {}
+        for n in range(rounds):
+            for fsync in FSYNC:
+                tell(f"round {n + 1} of {rounds}, appendfsync {fsync}")
+                world.redis.config_set("appendfsync", fsync)
+                plan = [
+                    (LEAN, sizes[0], (*LOOP, str(loop_file), "--lean")),
+                    (USUAL, sizes[0], (*LOOP, str(loop_file))),
+                    *((OURS, rows, (*SUBMIT, str(files[rows]))) for rows in sizes),
+                ]
+                for name, rows, line in plan:
+                    if n == 0 or rows == sizes[0]:
+                        one = _spend(world, name, fsync, rows, line)
+                        runs.setdefault((fsync, name, rows), []).append(one)
+    found = sorted((_median(each) for each in runs.values()), key=lambda each: each.fsync)
     return _report(found, command)
 
 
