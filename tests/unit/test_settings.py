@@ -257,7 +257,7 @@ def test_a_recovery_too_slow_for_the_guard_names_the_settings_to_change() -> Non
 def test_a_call_killed_at_its_end_can_still_be_probed_inside_the_interval() -> None:
     """5 s of the call, 12.5 s until its next attempt, 10 s until that has arrived, 1 s of slack."""
     assert faults_of(sendcode_phone_interval=28.5)
-    assert load_settings(sendcode_phone_interval=28.6)
+    assert load_settings(sendcode_phone_interval=28.6).sendcode_phone_interval == 28.6
 
 
 def test_a_killed_worker_s_job_is_tried_again_within_20_seconds_by_default() -> None:
