@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -34,41 +35,56 @@ class Snapshot:
     running: list[str]
 
 
+_READ = """
+local read = {
+  hash = function(key) return redis.call('HGETALL', key) end,
+  list = function(key) return redis.call('LRANGE', key, 0, -1) end,
+  set = function(key) return redis.call('SMEMBERS', key) end,
+  zset = function(key) return redis.call('ZRANGE', key, 0, -1) end,
+  string = function(key) return {} end,
+}
+local all = {}
+for _, key in ipairs(redis.call('KEYS', '*')) do
+  local rows = string.find(key, ARGV[1], 1, true) == 1
+  local value = rows and {redis.call('LLEN', key)} or read[redis.call('TYPE', key).ok](key)
+  all[#all + 1] = {key, redis.call('PTTL', key), value}
+end
+return cjson.encode(all)
+"""
+
+
 def look(redis: Redis, keys: Keys) -> Snapshot:
-    """Read a ledger that nobody changes meanwhile."""
-    prefix = keys.job("")
-    found: Any = redis.scan_iter(f"{prefix}*", count=1000)
-    ids = [key.removeprefix(prefix) for key in found]
-    batch_ids: Any = redis.zrange(keys.batches, 0, -1)
-    indexes = (*map(str, Lane), "aside")
-    pipe: Any = redis.pipeline(transaction=False)
-    for job_id in ids:
-        pipe.hgetall(keys.job(job_id)).pttl(keys.job(job_id))
-    for batch_id in batch_ids:
-        pipe.hgetall(keys.batch(batch_id)).hgetall(keys.counts(batch_id))
-        pipe.llen(keys.rows(batch_id)).smembers(keys.open(batch_id))
-    for index in indexes:
-        pipe.zrange(keys.due(index), 0, -1)
-    pipe.smembers(keys.held).lrange(keys.dead, 0, -1).hgetall(keys.dead_codes)
-    pipe.hgetall(keys.totals).lrange(keys.running, 0, -1)
-    replies = pipe.execute()
-    answers = iter(replies)
-    jobs = [(job_id, next(answers), next(answers)) for job_id in ids]
-    batches = [(b, next(answers), next(answers), next(answers), next(answers)) for b in batch_ids]
+    """Read a ledger in one round trip, so that looking often costs little."""
+    reply: Any = redis.eval(_READ, 0, keys.rows(""))
+    found = {key: value or [] for key, _, value in json.loads(reply)}
+    expire = {key: ttl > 0 for key, ttl, _ in json.loads(reply)}
+
+    def hashes(prefix: str) -> dict[str, dict[str, str]]:
+        return {
+            key.removeprefix(prefix): _pairs(value)
+            for key, value in found.items()
+            if key.startswith(prefix)
+        }
+
+    jobs, batches = hashes(keys.job("")), hashes(keys.batch(""))
     return Snapshot(
-        jobs={job_id: values for job_id, values, _ in jobs},
-        expire={job_id: pttl > 0 for job_id, _, pttl in jobs},
-        batches={batch_id: values for batch_id, values, *_ in batches},
-        counts={batch_id: _counter(counts) for batch_id, _, counts, *_ in batches},
-        rows={batch_id: rows for batch_id, _, _, rows, _ in batches},
-        open={batch_id: set(members) for batch_id, *_, members in batches},
-        due={index: set(next(answers)) for index in indexes},
-        held=set(next(answers)),
-        dead=list(next(answers)),
-        dead_codes=_counter(next(answers)),
-        totals=_counter(next(answers)),
-        running=list(next(answers)),
+        jobs=jobs,
+        expire={job_id: expire[keys.job(job_id)] for job_id in jobs},
+        batches=batches,
+        counts={b: _counter(_pairs(found.get(keys.counts(b), []))) for b in batches},
+        rows={b: int(found.get(keys.rows(b), [0])[0]) for b in batches},
+        open={b: set(found.get(keys.open(b), [])) for b in batches},
+        due={index: set(found.get(keys.due(index), [])) for index in (*map(str, Lane), "aside")},
+        held=set(found.get(keys.held, [])),
+        dead=found.get(keys.dead, []),
+        dead_codes=_counter(_pairs(found.get(keys.dead_codes, []))),
+        totals=_counter(_pairs(found.get(keys.totals, []))),
+        running=found.get(keys.running, []),
     )
+
+
+def _pairs(flat: list[str]) -> dict[str, str]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 def check_ledger(redis: Redis, keys: Keys) -> Snapshot:
