@@ -56,7 +56,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run_random(options: argparse.Namespace, broken: list[str]) -> list[str]:
     normal = Aside(measure) if options.normal else None
     with _told(f"{options.kills} kills under {options.jobs} jobs"):
-        ours = run.run(jobs=options.jobs, kills=options.kills, seed=options.seed)
+        ours = run.run(
+            jobs=options.jobs,
+            kills=options.kills,
+            seed=options.seed,
+            sendcode_ambiguous=options.ambiguous,
+        )
     plain: Result | None = None
     if options.baseline_kills:
         kills = options.baseline_kills
@@ -66,6 +71,8 @@ def _run_random(options: argparse.Namespace, broken: list[str]) -> list[str]:
             )
     at_normal: NormalRecovery | None = normal.result() if normal else None
     broken.extend(ours.broken())
+    if options.ambiguous == "hold" and ours.findings.possible_duplicate:
+        broken.append(f"sent again though told to hold: {ours.findings.possible_duplicate}")
     if ours.kills < options.kills:
         broken.append(f"only {ours.kills} workers were killed")
     if at_normal and not at_normal.kept:
@@ -137,6 +144,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--kills", type=int, default=500, help="SIGKILLs of workers")
     add("--jobs", type=int, default=10_000, help="jobs that are sent meanwhile")
     add("--seed", type=int, default=1, help="what is drawn by chance")
+    add(
+        "--ambiguous",
+        choices=("resend-once", "hold"),
+        default="resend-once",
+        help="SENDCODE_AMBIGUOUS: what to do where nothing can be proved any more",
+    )
     add("--baseline-kills", type=int, default=60, help="of a plain Celery task's; 0 for none")
     add("--no-normal", dest="normal", action="store_false", help="skip the real-time recovery")
     add("--no-scenarios", dest="scenarios", action="store_false", help="skip the single faults")

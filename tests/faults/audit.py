@@ -40,8 +40,6 @@ class Findings:
     possible_duplicate: list[str] = field(default_factory=list)
     wrongly_inferred: list[str] = field(default_factory=list)
     """Said to be sent, by an answer or by inference, with fewer accepted sends than that."""
-    finished: dict[str, float] = field(default_factory=dict)
-    """Unix seconds at which each job ended."""
 
     def add(
         self, asked: Iterable[tuple[Asked, JobRecord | None]], accepted: Mapping[str, int]
@@ -65,8 +63,6 @@ class Findings:
             if record is None or not record.state.is_final:
                 self.lost.append(job_id)
                 continue
-            if record.finished_ms is not None:
-                self.finished[job_id] = record.finished_ms / 1000
             if record.state.is_sent:
                 said_sent += 1
             elif record.state is State.UNKNOWN:

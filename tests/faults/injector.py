@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import os
 import random
 import signal
 import time
@@ -24,6 +25,8 @@ FREEZE_OUT = "SIGSTOP, longer than the interval"
 DEPLOY = "SIGTERM, started again"
 REDIS_KILL = "Redis SIGKILLed, started again on its AOF"
 REDIS_GONE = "Redis gone for longer than the interval"
+REDIS_FROZEN = "Redis SIGSTOPped for a while"
+REDIS_STUCK = "Redis SIGSTOPped for longer than its clients wait"
 RESET_REDIS = "connections to Redis reset"
 RESET_API = "connections to the API reset"
 HALF_OPEN_REDIS = "connections to Redis half-open"
@@ -43,6 +46,7 @@ PER_100_KILLS = {
     FREEZE_OUT: 1,
     DEPLOY: 3,
     REDIS_KILL: 4,
+    REDIS_FROZEN: 3,
     RESET_REDIS: 6,
     RESET_API: 6,
     HALF_OPEN_REDIS: 2,
@@ -52,10 +56,12 @@ PER_100_KILLS = {
     GARBAGE: 6,
     QUEUES_DELETED: 4,
 }
-"""Other faults for every hundred SIGKILLs of workers. A Redis gone for too long comes once."""
+"""Other faults for every hundred SIGKILLs of workers. A Redis away for too long comes twice."""
 
 MIN_UP = 3
 """Workers that must be up and well before one is harmed: a fleet of corpses proves little."""
+STUCK_S = 5.5
+"""Clients wait for an answer for 5 s: what they gave up is applied all the same, late."""
 ARMED_S = 3.0
 """How long a worker may take to pass the point at which it is to die, before it is just killed."""
 _GARBAGE = (
@@ -82,6 +88,7 @@ def plan(kills: int, points: Sequence[str], chance: random.Random, *, plain: boo
     chance.shuffle(faults)
     if not plain:
         faults.insert(len(faults) // 2, REDIS_GONE)
+        faults.insert(len(faults) // 4, REDIS_STUCK)
     return faults
 
 
@@ -136,35 +143,33 @@ class Injector:
 
     def _inject(self, kind: str) -> bool:
         """Give False if it cannot be done just now."""
-        settings = self._world.settings
-        lease_s, interval_s = settings.sendcode_lease, settings.sendcode_phone_interval
-        chance = self._chance
-        match kind:
-            case _ if kind == ANYWHERE:
-                done = self._with_worker(lambda worker: worker.signal(signal.SIGKILL))
-            case _ if kind == DEPLOY:
-                done = self._with_worker(_deploy)
-            case _ if kind == FREEZE_SHORT:
-                done = self._freeze(chance.uniform(0.1, 0.7) * lease_s)
-            case _ if kind == FREEZE_LONG:
-                done = self._freeze(chance.uniform(1.1 * lease_s, 0.8 * interval_s))
-            case _ if kind == FREEZE_OUT:
-                done = self._freeze(chance.uniform(1.1, 1.4) * interval_s)
-            case _ if kind == REDIS_KILL:
-                done = self._redis_away(chance.uniform(0, 0.5))
-            case _ if kind == REDIS_GONE:
-                done = self._redis_away(1.3 * interval_s)
-            case _ if kind == GARBAGE:
-                done = self._push_garbage()
-            case _ if kind == QUEUES_DELETED:
-                done = self._delete_queues()
-            case _ if kind in _NETWORK:
-                done = self._break_network(kind)
-            case point:
-                done = self._with_worker(lambda worker: self._arm(worker, point))
+        act = self._acts().get(kind)
+        if act is not None:
+            done = act()
+        elif kind in _NETWORK:
+            done = self._break_network(kind)
+        else:
+            done = self._with_worker(lambda worker: self._arm(worker, kind))
         if done:
             self.done[kind] += 1
         return done
+
+    def _acts(self) -> dict[str, Callable[[], bool]]:
+        settings, between = self._world.settings, self._chance.uniform
+        lease_s, interval_s = settings.sendcode_lease, settings.sendcode_phone_interval
+        return {
+            ANYWHERE: lambda: self._with_worker(lambda worker: _end(worker, signal.SIGKILL)),
+            DEPLOY: lambda: self._with_worker(lambda worker: _end(worker, signal.SIGTERM)),
+            FREEZE_SHORT: lambda: self._freeze(between(0.1, 0.7) * lease_s),
+            FREEZE_LONG: lambda: self._freeze(between(1.1 * lease_s, 0.8 * interval_s)),
+            FREEZE_OUT: lambda: self._freeze(between(1.1, 1.4) * interval_s),
+            REDIS_KILL: lambda: self._redis_away(between(0, 0.5)),
+            REDIS_GONE: lambda: self._redis_away(1.3 * interval_s),
+            REDIS_FROZEN: lambda: self._freeze_redis(between(0.2, 1.5)),
+            REDIS_STUCK: lambda: self._freeze_redis(STUCK_S),
+            GARBAGE: self._push_garbage,
+            QUEUES_DELETED: self._delete_queues,
+        }
 
     def _with_worker(self, act: Callable[[Worker], object]) -> bool:
         free = [
@@ -221,6 +226,22 @@ class Injector:
         self._later(seconds, start)
         return True
 
+    def _freeze_redis(self, seconds: float) -> bool:
+        pid = self._world.valkey.pid
+        if "redis" in self._busy or pid is None:
+            return False
+        self._busy.add("redis")
+        since = time.monotonic()
+        os.kill(pid, signal.SIGSTOP)
+
+        def thaw() -> None:
+            os.kill(pid, signal.SIGCONT)
+            self._recoveries.absences.append((since, time.monotonic()))
+            self._busy.discard("redis")
+
+        self._later(seconds, thaw)
+        return True
+
     def _break_network(self, kind: str) -> bool:
         to_redis, order, shortest_s, longest_s = _NETWORK[kind]
         proxy = self._world.redis_proxy if to_redis else self._world.api_proxy
@@ -257,9 +278,9 @@ class Injector:
         return True
 
 
-def _deploy(worker: Worker) -> None:
-    worker.is_ready = False
-    worker.signal(signal.SIGTERM)
+def _end(worker: Worker, number: int) -> None:
+    worker.is_ready = False  # from now on, though it may take a moment to be gone
+    worker.signal(number)
 
 
 _NETWORK = {

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 
 from jobs.batches import Batches, BatchRow
+from jobs.ledger import Ledger
 from jobs.phone import PhoneNumber
 from tests.faults import doomed
 from tests.faults.recovery import Recoveries
@@ -14,7 +15,8 @@ from tests.faults.world import NORMAL, World
 
 WORKERS = 3
 JOBS_PER_S = 10
-KILL_EVERY_S = 5.0
+KILL_EVERY_S = 7.0
+"""Not a divisor of the lease: a job that recovers is not killed again at that very moment."""
 PROMISED_S = 20.0
 
 
@@ -53,6 +55,7 @@ def measure() -> NormalRecovery:
                 workers.deaths.total() < len(doomed.POINTS) or recoveries.open
             ):
                 time.sleep(0.2)
+            recoveries.settle_by(Ledger(world.redis, world.settings))
             return NormalRecovery(
                 workers.deaths[-9],
                 recoveries.recovered,

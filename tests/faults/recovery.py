@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from dataclasses import dataclass, field
+
+from jobs.ledger import Ledger
 
 
 @dataclass(slots=True)
@@ -56,14 +59,16 @@ class Recoveries:
         """Note that a fault befell this worker, and with it the jobs in its hand."""
         self.hits.update(self._hands.get(worker, set()))
 
-    def settle(self, finished: dict[str, float]) -> None:
+    def settle_by(self, ledger: Ledger) -> None:
         """Close what is still open by the ledger's word: when each job ended.
 
         Needed where a worker recorded a job's end and was killed before it could tell.
         """
+        unix_minus_monotonic = time.time() - time.monotonic()
         for job_id in list(self._waiting):
-            if job_id in finished:
-                self._is_back(job_id, finished[job_id])
+            record = ledger.job(job_id)
+            if record and record.finished_ms:
+                self._is_back(job_id, record.finished_ms / 1000 - unix_minus_monotonic)
 
     @property
     def open(self) -> list[str]:

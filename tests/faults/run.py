@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
+from typing import Any
 
 from jobs.batches import Batches
 from jobs.ledger import Ledger
@@ -19,7 +20,7 @@ from tests.faults.world import World
 
 WORKERS = 5
 """One of them reaches Redis and the API through the proxies, where networks fail."""
-KILLS_PER_S = 1.15
+KILLS_PER_S = 1.6
 """Jobs are fed at the pace at which so many kills a second would keep up with them."""
 LEAD = 0.05
 """How far the faults are ahead of the jobs."""
@@ -37,11 +38,11 @@ API_FAULTS = {
 """What the API does to every number now and then, on top of everything else."""
 
 
-def run(*, jobs: int, kills: int, seed: int) -> Result:
+def run(*, jobs: int, kills: int, seed: int, **changes: Any) -> Result:
     """Send `jobs` jobs while `kills` workers are killed, and everything else goes wrong too."""
     chance = random.Random(seed)
     options = [f"--fault={name}={share}" for name, share in API_FAULTS.items()]
-    with World(sandbox_options=("--seed", str(seed), *options)) as world:
+    with World(sandbox_options=("--seed", str(seed), *options), **changes) as world:
         recoveries = Recoveries()
         names = {f"w{number}": world.settings for number in range(1, WORKERS)}
         names[DETOUR] = world.detour
@@ -88,10 +89,7 @@ def reckon(world: World, work: Work, recoveries: Recoveries) -> Result:
     stats = world.sandbox.stats()
     found = records(work.asked, work.batch_ids, batches, ledger)
     findings.add(found, stats["accepted_per_number"])
-    unix_minus_monotonic = time.time() - time.monotonic()
-    recoveries.settle(
-        {job_id: at - unix_minus_monotonic for job_id, at in findings.finished.items()}
-    )
+    recoveries.settle_by(ledger)
     return Result(
         Counter(),
         findings,

@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from jobs.batches import Batches, BatchRow
 from jobs.ledger import Ledger
 from jobs.outcome import State
+from jobs.phone import PhoneNumber
 from producer import RedisUnavailableError, send_code
 from tests.faults import doomed
 from tests.faults.audit import leftovers
@@ -224,6 +226,29 @@ def late_request_of_a_killed_worker() -> str:
         return f"both requests arrived, the probe first: {_say(ended)}"
 
 
+def killed_under_a_long_queue() -> str:
+    """A batch job in doubt is probed in time, though far more events wait than there is time."""
+    with stage("w1", "w2", sendcode_rate_limit=30, sendcode_concurrency=8) as here:
+        batches = Batches(here.world.redis, here.world.settings)
+        phone = PhoneNumber("852", "51000000")
+        batches.open("b1", "digest", ["country_code", "phone_num"])
+        for worker in here.workers.workers.values():
+            worker.arm(doomed.IN_CALL)
+        batches.append("b1", 0, [BatchRow(2, ["852", phone.phone_num], phone)], last=True)
+        wait_until(lambda: here.workers.deaths[-signal.SIGKILL] == 1)
+        for worker in here.workers.workers.values():
+            worker.arm("")
+        here.send(300)
+        here.asked["b1-1"] = phone.phone_num
+        ended = here.wait_ended()
+        here.check_each_sent_once()
+        record = Ledger(here.world.redis, here.world.settings).job("b1-1")
+        assert record is not None
+        assert record.state is State.SENT_INFERRED, record.state
+        assert not record.possible_duplicate
+        return f"proved before the {len(here.asked) - 1} events behind it were sent: {_say(ended)}"
+
+
 def stopping_in_time() -> str:
     """SIGTERM ends a worker within the HTTP deadline + 10 s, whatever Redis does; none is lost."""
     took: dict[str, float] = {}
@@ -267,5 +292,6 @@ SCENARIOS: dict[str, Scenario] = {
     "broker connection reset": broker_connection_reset,
     "worker frozen past lease and interval": frozen_workers,
     "request in flight of a killed worker": late_request_of_a_killed_worker,
+    "worker killed under a long queue": killed_under_a_long_queue,
     "SIGTERM": stopping_in_time,
 }
