@@ -131,6 +131,7 @@ class Limiter:
             turn = reply
 
     def _ask(self, lane: Lane, *, place: int, more: bool) -> _Turn | tuple[Slot, _Turn | None]:
+        self._sleep(0)  # a worker that is being stopped takes no slot from the others
         asked = monotonic()
         reply: Any = self._reserve(
             args=[str(lane), place, int(more), self.per_window, self._window_us, self._horizon_us]

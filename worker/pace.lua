@@ -45,7 +45,9 @@ end
 -- Unknown history (first use, a failover that lost it, a clock that jumped back, another rate):
 -- stay silent for one window, so that whatever was granted before cannot add to what comes.
 if not next_us or jumped or known ~= per_window or known_window ~= window then
-  next_us = jumped and now + window or math.max(next_us or 0, now + window)
+  -- after a jump, what was granted ahead of the last call's time still comes
+  if jumped then next_us = now + math.max(0, (next_us or 0) - tonumber(p[10])) end
+  next_us = math.max(next_us or 0, now) + window
   line, lag = 0, 0
   redis.call('DEL', K.ring)
   redis.call('HSET', K.pace, 'per_window', per_window, 'window_us', int(window),

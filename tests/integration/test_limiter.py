@@ -1,0 +1,417 @@
+"""The limiter: when a caller may send, whatever callers, networks and clocks do.
+
+Slots are looked at by the times that Redis gives them, not by a clock on the wall. Idle time is
+made by moving the limiter's own times back.
+"""
+
+from __future__ import annotations
+
+import threading
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from redis import Redis
+
+from config.settings import Settings
+from jobs.job import Lane
+from jobs.keys import Keys
+from jobs.scripts import _text, load_script
+from worker.limiter import HORIZON_S, Limiter, Slot
+from worker.shutdown import Shutdown, Stopping
+
+RATE = 20
+SECOND = 1_000_000
+SPACING = SECOND // RATE
+HORIZON = 40_000
+BASE_RTT = 80_000
+
+
+class Pace:
+    """The limiter's scripts, called as processes do that keep a rate."""
+
+    def __init__(self, redis: Redis, keys: Keys, rate: int = RATE) -> None:
+        self.redis, self.keys, self.rate = redis, keys, rate
+        self._reserve = load_script(redis, keys, "pace", "worker")
+        self._slow_down = load_script(redis, keys, "slow_down", "worker")
+        common = keys.lua() + _text("jobs.lua", "common")
+        self._note = redis.register_script(common + "note_arrival(ARGV[1])")
+
+    def event(self) -> tuple[int, int]:
+        """Reserve an event's slot; give its number and time, µs."""
+        reply: Any = self._reserve(args=["event", 0, 0, self.rate, SECOND, HORIZON])
+        assert reply[0] == "slot"
+        return int(reply[2]), int(reply[3])
+
+    def events(self, count: int) -> list[int]:
+        return [self.event()[1] for _ in range(count)]
+
+    def batch(self, place: int = 0) -> list[Any]:
+        """Ask as a batch caller; give the reply."""
+        reply: Any = self._reserve(args=["batch", place, 0, self.rate, SECOND, HORIZON])
+        return [reply[0], *map(int, reply[1:])]
+
+    def arrived(self, slot: int, sent: int, rtt: int) -> None:
+        """Report when a slot's request was sent, and how long its answer took."""
+        self._note(args=[f"{slot}:{self.rate}:{sent}:{rtt}"])
+
+    def slow_down(self) -> int:
+        return int(self._slow_down(args=[SECOND]))
+
+    def now(self) -> int:
+        seconds, micros = self.redis.time()
+        return int(seconds * SECOND + micros)
+
+    def let_pass(self, micros: int) -> None:
+        """Let so much time go by without a call."""
+        for name, value in self._times(self.keys.pace):
+            if name.endswith("_us") and not name.startswith(("rtt", "caution", "lag", "window")):
+                self.redis.hset(self.keys.pace, name, str(int(value) - micros))
+        for index, entry in self._times(self.keys.ring):
+            slot, at = entry.split(":")
+            self.redis.hset(self.keys.ring, index, f"{slot}:{int(at) - micros}")
+
+    def _times(self, key: str) -> list[tuple[str, str]]:
+        values: Any = self.redis.hgetall(key)
+        return list(values.items())
+
+
+@pytest.fixture
+def pace(redis: Redis, keys: Keys) -> Pace:
+    return Pace(redis, keys)
+
+
+def most_in_a_window(arrivals: list[int], window: int = SECOND) -> int:
+    arrivals = sorted(arrivals)
+    return max(sum(at <= other < at + window for other in arrivals) for at in arrivals)
+
+
+# the window
+
+
+def test_slots_of_callers_that_come_at_once_keep_the_rate(pace: Pace) -> None:
+    slots = pace.events(100)
+
+    assert most_in_a_window(slots) <= RATE
+    assert slots[-1] - slots[0] < 99 * SPACING * 1.05
+
+
+@given(late_ms=st.lists(st.integers(0, 3_000) | st.just(0), min_size=70, max_size=70))
+@hypothesis_settings(max_examples=25)
+def test_no_window_is_overrun_however_late_requests_leave(pace: Pace, late_ms: list[int]) -> None:
+    """A caller that was held up sends late, and reports it before the slot a window on is had."""
+    arrivals = []
+    pace.redis.delete(pace.keys.pace, pace.keys.ring)
+    for late in late_ms:
+        slot, at = pace.event()
+        pace.arrived(slot, at + late * 1_000, BASE_RTT)
+        arrivals.append(at + late * 1_000)
+
+    assert most_in_a_window(arrivals) <= RATE
+
+
+@given(slow_ms=st.lists(st.integers(0, 50) | st.just(0), min_size=90, max_size=90))
+@hypothesis_settings(max_examples=25)
+def test_no_window_is_overrun_by_requests_that_are_slow_on_their_way(
+    pace: Pace, slow_ms: list[int]
+) -> None:
+    """How much of an answer's time was the way in is unknown: here all of it was."""
+    arrivals = []
+    pace.redis.delete(pace.keys.pace, pace.keys.ring)
+    for n, slow in enumerate(slow_ms):
+        slot, at = pace.event()
+        slow_us = slow * 1_000 if n else 0  # the first tells what is usual
+        pace.arrived(slot, at, BASE_RTT + slow_us)
+        arrivals.append(at + slow_us)
+
+    # what is usual is learned slowly anew: some ms are the price
+    assert most_in_a_window(arrivals, SECOND - 5_000) <= RATE
+
+
+def test_requests_that_are_never_reported_are_presumed_a_little_late(pace: Pace) -> None:
+    arrivals = [at + late for at, late in zip(pace.events(60), [0, 20_000] * 30, strict=True)]
+
+    assert most_in_a_window(arrivals) <= RATE
+
+
+def test_a_report_that_comes_too_late_changes_nothing(pace: Pace) -> None:
+    slot, at = pace.event()
+    pace.events(RATE)
+    before = pace.redis.hgetall(pace.keys.ring)
+
+    pace.arrived(slot, at + 30 * SECOND, BASE_RTT)
+
+    assert pace.redis.hgetall(pace.keys.ring) == before
+
+
+@pytest.mark.parametrize("arrived", ["0:20:1:1", "7:20:1:1"])
+def test_a_report_about_no_slot_changes_nothing(arrived: str, pace: Pace) -> None:
+    pace._note(args=[arrived])
+
+    assert pace.redis.exists(pace.keys.pace, pace.keys.ring) == 0
+
+
+# history that is unknown
+
+
+def test_the_first_slot_of_all_comes_after_a_window_of_silence(pace: Pace) -> None:
+    before = pace.now()
+
+    assert pace.events(1)[0] >= before + SECOND
+
+
+def test_a_redis_that_has_forgotten_is_silent_for_a_window(pace: Pace) -> None:
+    pace.events(5)
+    pace.redis.delete(pace.keys.pace, pace.keys.ring)
+    before = pace.now()
+
+    assert pace.events(1)[0] >= before + SECOND
+
+
+def test_after_a_clock_that_jumped_back_nothing_adds_to_what_was_granted_ahead(pace: Pace) -> None:
+    granted = pace.events(100)  # five seconds ahead
+    ahead = granted[-1] - pace.now()
+    pace.let_pass(-3_600 * SECOND)  # this server's clock is now an hour behind those times
+
+    later = pace.events(1)[0]
+
+    assert ahead < later - pace.now() < ahead + 2 * SECOND
+
+
+# spacing
+
+
+def test_there_is_no_burst_after_a_silence(pace: Pace) -> None:
+    pace.events(3)
+    pace.let_pass(3_600 * SECOND)
+
+    slots = pace.events(10)
+
+    assert pace.now() - slots[0] < SECOND
+    assert min(b - a for a, b in pairwise(slots)) >= SPACING * 0.95 - 1
+
+
+def test_a_caller_that_dies_with_its_slot_costs_that_slot_alone(pace: Pace) -> None:
+    first, _dead, after = pace.events(3)
+
+    assert after - first <= 2 * SPACING
+
+
+# events and batches
+
+
+def test_a_batch_caller_reserves_no_further_ahead_than_the_horizon(pace: Pace) -> None:
+    pace.events(1)
+    pace.let_pass(10 * SECOND)
+
+    replies = [pace.batch() for _ in range(10)]
+
+    assert [reply[0] for reply in replies] == ["slot", *["turn"] * 9]
+    assert replies[0][1] <= HORIZON
+    places = [reply[1] for reply in replies[1:]]
+    assert places == sorted(set(places))
+    assert min(b - a for a, b in pairwise(places)) >= SPACING * 0.95 - 1
+
+
+def test_an_event_stands_behind_one_slot_at_most_whoever_waits(pace: Pace) -> None:
+    pace.events(1)
+    pace.let_pass(10 * SECOND)
+    _, wait, _, slot_at, *_ = pace.batch()
+    for _ in range(50):
+        assert pace.batch()[0] == "turn"
+
+    event_at = pace.events(1)[0]
+
+    assert wait <= HORIZON
+    assert event_at <= max(slot_at + SPACING, pace.now())
+
+
+def test_events_do_not_lose_batch_callers_their_turns(pace: Pace) -> None:
+    pace.events(1)
+    pace.let_pass(10 * SECOND)
+    pace.batch()
+    kind, place, wait = pace.batch()
+    pace.events(10)
+    pace.let_pass(wait)
+
+    again = pace.batch(place - wait)
+    pace.let_pass(again[2])
+    third = pace.batch(again[1] - again[2])
+
+    assert kind == "turn"
+    assert again[0] == "turn"  # ten events went first
+    assert again[2] > 9 * SPACING * 0.9
+    assert third[0] == "slot"
+
+
+def test_a_batch_caller_that_dies_in_line_costs_one_slot_at_most(pace: Pace) -> None:
+    pace.events(1)
+    pace.let_pass(10 * SECOND)
+    pace.batch()
+    _, _dead_place, _ = pace.batch()
+    _, place, wait = pace.batch()
+    pace.let_pass(wait)
+
+    reply = pace.batch(place - wait)
+
+    assert reply[0] == "slot"
+    assert reply[1] <= HORIZON
+
+
+# refusals
+
+
+def spacing_of(pace: Pace) -> int:
+    first, second = pace.events(2)
+    return second - first
+
+
+def test_a_refusal_slows_the_fleet_and_silences_it_for_a_window(pace: Pace) -> None:
+    pace.events(1)
+    pace.let_pass(10 * SECOND)
+    before = pace.now()
+
+    factor = pace.slow_down()
+
+    slots = pace.events(21)
+    assert factor == 800
+    assert slots[0] >= before + SECOND
+    assert slots[20] - slots[0] >= SECOND / 0.81
+
+
+def test_refusals_that_come_together_count_once(pace: Pace) -> None:
+    assert [pace.slow_down() for _ in range(5)] == [800, -1, -1, -1, -1]
+
+
+def test_refusals_that_go_on_slow_it_down_to_a_quarter_and_no_further(pace: Pace) -> None:
+    pace.events(1)
+    factors = []
+    for _ in range(12):
+        factors.append(pace.slow_down())
+        pace.let_pass(SECOND)
+
+    assert factors == sorted(factors, reverse=True)
+    assert 250 <= factors[-1] <= 270
+
+
+def test_the_fleet_finds_its_way_back_to_the_full_rate(pace: Pace) -> None:
+    pace.events(1)
+    pace.slow_down()
+    pace.let_pass(6 * SECOND)
+    halfway = spacing_of(pace)
+    pace.let_pass(60 * SECOND)
+
+    recovered = spacing_of(pace)
+
+    assert SPACING * 0.95 <= recovered <= SPACING
+    assert recovered < halfway < recovered * 1.25
+
+
+def test_a_clock_that_jumps_back_while_the_fleet_is_slowed_lifts_no_limit(pace: Pace) -> None:
+    pace.events(1)
+    pace.slow_down()
+    pace.let_pass(-3_600 * SECOND)
+
+    slots = pace.events(60)
+
+    assert most_in_a_window(slots) <= RATE
+    pace.let_pass(10 * SECOND)
+    assert pace.slow_down() > 0
+
+
+# the object that workers use
+
+
+def make_limiter(redis: Redis, rate: float, sleep: Any = lambda _: None) -> Limiter:
+    return Limiter(redis, Settings(sendcode_rate_limit=rate), sleep)
+
+
+@pytest.mark.parametrize(("rate", "in_seconds", "most"), [(0.5, 2, 1), (2.5, 0.8, 2), (7.7, 1, 8)])
+def test_rates_that_are_no_whole_numbers_are_kept(
+    rate: float, in_seconds: float, most: int, redis: Redis
+) -> None:
+    limiter = make_limiter(redis, rate)
+
+    slots = [limiter.take(Lane.EVENT).at_us for _ in range(30)]
+
+    assert most_in_a_window(slots, round(in_seconds * SECOND)) <= most
+    assert slots[-1] - slots[0] <= 29 / rate * 1.1 * SECOND + 20_000 * 30
+
+
+def test_a_slot_opens_when_redis_says_on_the_caller_s_own_clock(redis: Redis) -> None:
+    limiter = make_limiter(redis, 20)
+
+    slot = limiter.take(Lane.EVENT)
+
+    assert slot.wait_s == pytest.approx(1, abs=0.2)
+    assert slot.opens >= slot.asked + slot.wait_s
+
+
+def test_an_arrival_is_told_on_redis_clock_and_never_before_the_slot() -> None:
+    slot = Slot(number=7, per_window=20, at_us=5_000_000, asked=100.0, opens=101.1, wait_s=1.0)
+
+    assert slot.arrival(101.25, 101.33) == "7:20:5250000:80000"
+    assert slot.arrival(100.5, 100.6) == "7:20:5000000:100000"
+    assert slot.arrival(101.0, 100.9) == "7:20:5000000:0"
+
+
+def test_a_worker_that_is_stopped_gives_its_place_up_and_takes_no_more(
+    redis: Redis, keys: Keys
+) -> None:
+    shutdown = Shutdown()
+    limiter = make_limiter(redis, 0.01, shutdown.nap)
+    limiter.take(Lane.EVENT)
+    taken: list[object] = []
+
+    def take() -> None:
+        try:
+            taken.append(limiter.take(Lane.BATCH))
+        except Stopping as exc:
+            taken.append(exc)
+
+    threads = [threading.Thread(target=take) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    number = redis.hget(keys.pace, "slot")
+
+    shutdown.order()
+    for thread in threads:
+        thread.join(10)
+
+    assert [type(each) for each in taken] == [Stopping] * 8
+    assert redis.hget(keys.pace, "slot") == number
+    with pytest.raises(Stopping):
+        limiter.take(Lane.EVENT)
+    assert redis.hget(keys.pace, "slot") == number
+
+
+def test_threads_of_two_processes_share_one_rate_in_turns(redis: Redis) -> None:
+    shutdown = Shutdown()
+    slots: list[tuple[int, int]] = []
+
+    def work(process: int, limiter: Limiter) -> None:
+        for _ in range(10):
+            slots.append((limiter.take(Lane.BATCH).at_us, process))
+
+    threads = [
+        threading.Thread(target=work, args=(process, limiter))
+        for process, limiter in enumerate([make_limiter(redis, 200, shutdown.nap) for _ in "ab"])
+        for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+
+    times = sorted(at for at, _ in slots)
+    first_half = [process for _, process in sorted(slots)[:80]]
+    assert len(set(times)) == 160
+    assert min(b - a for a, b in pairwise(times)) >= 0.95 * SECOND / 200 - 1
+    assert 16 <= sum(first_half) <= 64  # neither starves
+
+
+def test_the_horizon_is_shorter_than_a_slot_at_the_account_s_rate() -> None:
+    assert HORIZON_S < 1 / RATE
