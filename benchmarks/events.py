@@ -181,8 +181,8 @@ def measure(options: argparse.Namespace, command: str) -> Report:
         (
             f"{LATENCY_MS} ms of each wait are the way from the worker to the API",
             f"FIFO limiter: first come, first served, by {PROCESSES} x {PEER_THREADS} threads",
-            "one FIFO queue: an event waits for all of the batch that is left, here some 10 s; "
-            "of 10,000 rows it would be 8 minutes",
+            f"one FIFO queue: an event waits for all of the batch that is left, here of "
+            f"{_rows_beside(amount.queued)} rows; of 10,000 rows it would be 8 minutes",
         ),
     )
     chart = bar_chart(

@@ -140,6 +140,7 @@ def _report(found: Sequence[Spent], command: str) -> Report:
         [_row(each, loops[each.fsync]) for each in found],
         (
             "x loop: rows/s, beside the quicker of the two loops with the same appendfsync",
+            "the start of the process is counted: about 0.3 s of each sendcode run",
             "peak MiB: of the importing process; B/row: used_memory of the server, per row",
             f"median of {ROUNDS} for the smallest size and the loops, one run for the others",
         ),
@@ -157,7 +158,7 @@ def _report(found: Sequence[Spent], command: str) -> Report:
             if each.fsync == "always"
         ],
     )
-    return Report("submit", command, [table], _targets(found, loops), {"submit.svg": chart})
+    return Report("submit", command, [table], _targets(found), {"submit.svg": chart})
 
 
 def _short(contender: str) -> str:
@@ -178,18 +179,13 @@ def _row(each: Spent, loop: Spent) -> list[Cell]:
     ]
 
 
-def _targets(found: Sequence[Spent], loops: dict[str, Spent]) -> list[Target]:
+def _targets(found: Sequence[Spent]) -> list[Target]:
     ours = [each for each in found if each.contender == OURS]
-    ratios = [(each.rows_per_s / loops[each.fsync].rows_per_s, each) for each in ours]
-    slowest, which = min(ratios, key=lambda pair: pair[0])
     growth = max(each.peak_bytes for each in ours) / min(each.peak_bytes for each in ours)
     heaviest = max(each.bytes_per_row for each in ours)
     return [
-        Target(
-            f"at least {TARGET_RATIO} times the quicker loop, at every size",
-            f"{slowest:.1f} times at {which.rows:,} rows, appendfsync {which.fsync}",
-            slowest >= TARGET_RATIO,
-        ),
+        _ratio_target(found, ours, USUAL),
+        _ratio_target(found, ours, LEAN),
         Target(
             f"peak memory independent of the rows (within {TARGET_GROWTH - 1:.0%})",
             f"largest {growth:.2f} times the smallest",
@@ -201,6 +197,18 @@ def _targets(found: Sequence[Spent], loops: dict[str, Spent]) -> list[Target]:
             heaviest <= TARGET_BYTES,
         ),
     ]
+
+
+def _ratio_target(found: Sequence[Spent], ours: Sequence[Spent], contender: str) -> Target:
+    loops = {each.fsync: each.rows_per_s for each in found if each.contender == contender}
+    slowest, which = min(
+        ((each.rows_per_s / loops[each.fsync], each) for each in ours), key=lambda pair: pair[0]
+    )
+    return Target(
+        f"at least {TARGET_RATIO} times the {contender}",
+        f"{slowest:.1f} times at worst ({which.rows:,} rows, appendfsync {which.fsync})",
+        slowest >= TARGET_RATIO,
+    )
 
 
 if __name__ == "__main__":
