@@ -30,7 +30,7 @@ AttemptKind = Literal["first", "probe", "late", "resend"]
 MOST_THROTTLED = 20
 """Refusals by the account's limit in a row, after which a job steps aside for a while."""
 STEP_ASIDE_S = 5.0
-UNKNOWN_TRIES = 2
+UNHEARD_OF_TRIES = 2
 NO_SIGN_OF_LIFE = {Kind.ACCOUNT, Kind.CLOCK, Kind.TRANSIENT, Kind.AMBIGUOUS, Kind.STALE}
 """Answers to its canary after which a halted account stays halted."""
 
@@ -97,7 +97,8 @@ class Reactions:
 
     def _too_early(self, a: Answered) -> Ended | NotNow:
         if a.kind in {"probe", "late"}:
-            # the proof: an attempt in doubt had been accepted
+            # the proof: an attempt in doubt had been accepted, and the late one was not
+            a.work.possible_duplicate &= a.kind != "late"
             return self._end(a, State.SENT_INFERRED, "closed")
         if a.work.attempts >= self._policy.max_attempts:
             return self._end(a, State.DEAD if a.kind == "first" else State.UNKNOWN, "closed")
@@ -140,7 +141,8 @@ class Reactions:
         return self._again(work, last, pause_s)
 
     def _unknown(self, a: Answered) -> Ended | NotNow | Again:
-        return self._end_unsent(a) if a.work.attempts >= UNKNOWN_TRIES else self._failed(a)
+        a.work.unheard_of += 1
+        return self._end_unsent(a) if a.work.unheard_of >= UNHEARD_OF_TRIES else self._failed(a)
 
     def _throttled(self, a: Answered) -> NotNow | Again:
         work = a.work

@@ -12,7 +12,7 @@ import tenacity
 
 from config.logging import fields
 from jobs.job import JobRecord
-from jobs.ledger import Ending, Last, Ledger, Pause, Tried
+from jobs.ledger import Claim, Ending, Last, Ledger, Pause, Tried
 from jobs.outcome import State
 from worker.shutdown import Shutdown
 
@@ -44,9 +44,25 @@ class Work:
     tries: int
     attempts: int
     started: float
+    possible_duplicate: bool
     throttled: int = 0
+    unheard_of: int = 0
+    """Answers with a code that nobody documented."""
     clock_corrected: bool = False
     tried: Tried = field(default_factory=Tried)
+
+    @classmethod
+    def on(cls, claim: Claim, record: JobRecord, token: str) -> Work:
+        """Begin to work on a job that was granted."""
+        return cls(
+            record=record,
+            token=token,
+            is_canary=claim.is_canary,
+            tries=record.tries,
+            attempts=record.attempts,
+            started=time.monotonic(),
+            possible_duplicate=record.possible_duplicate,
+        )
 
     @property
     def job_id(self) -> str:
@@ -84,6 +100,7 @@ class Recorder:
             message=ending.message,
             request_id=ending.request_id,
             attempts=work.attempts,
+            possible_duplicate=work.possible_duplicate,
             finished_ms=round(time.time() * 1000),
         )
         return self.report(work, record)

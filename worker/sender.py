@@ -63,9 +63,7 @@ class Sender:
             if claim.verdict != "granted" or record is None:
                 due = claim.due_in_ms / 1000 if claim.due_in_ms is not None else None
                 return NotNow(claim.verdict, due)
-            work = Work(
-                record, token, claim.is_canary, record.tries, record.attempts, time.monotonic()
-            )
+            work = Work.on(claim, record, token)
             with self._leases.hold(job_id, token):
                 return self._work_on(work)
         except redis.RedisError as exc:
@@ -130,6 +128,8 @@ class Sender:
             case kind:
                 work.tries += 1
                 work.attempts += 1
+                if kind in {"late", "resend"}:
+                    work.possible_duplicate = True
                 return kind
 
 

@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from celery import Celery
 from redis import Redis
 
+from config.settings import Settings
 from jobs.batches import Batches
+from jobs.job import Lane
 from jobs.keys import Keys
 from jobs.ledger import Ledger
 from tests.ledger_acts import Acts
 from tests.ledger_checks import check_ledger
+from worker.limiter import Limiter
+from worker.runtime import Runtime
+from worker.sender import Sender
 
 
 @pytest.fixture
@@ -19,3 +25,22 @@ def acts(ledger: Ledger, batches: Batches, redis: Redis, keys: Keys) -> Iterator
     """All that can be done to the ledger; whatever the test did, it must be consistent then."""
     yield Acts(ledger, batches, redis, keys)
     check_ledger(redis, keys)
+
+
+@pytest.fixture
+def runtime(settings: Settings, celery_app: Celery, redis: Redis, keys: Keys) -> Iterator[Runtime]:
+    """What a worker process has, in this one; its limiter has been running for a while."""
+    seconds, micros = redis.time()
+    warm = Limiter(redis, settings, lambda _: None)
+    warm.take(Lane.EVENT)
+    redis.hset(keys.pace, "next_us", seconds * 1_000_000 + micros)
+    redis.delete(keys.ring)
+    runtime = Runtime(settings, celery_app)
+    yield runtime
+    runtime.sender._client.close()
+    runtime.ledger.client.close()
+
+
+@pytest.fixture
+def sender(runtime: Runtime) -> Sender:
+    return runtime.sender

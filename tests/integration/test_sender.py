@@ -1,0 +1,318 @@
+"""A job's way through the sender, against the sandbox: every kind of answer and its end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+from redis import Redis
+
+from config.names import DEAD_LETTER_QUEUE
+from jobs.job import JobRecord, SendCodeJob
+from jobs.keys import Keys
+from jobs.ledger import Ledger
+from jobs.outcome import State
+from jobs.phone import PhoneNumber
+from sandbox.numbers import MAGIC_NUMBERS
+from sandbox.server import Sandbox
+from tests.ledger_acts import Acts
+from worker.recorder import Ended, NotNow
+from worker.sender import Sender
+
+pytestmark = pytest.mark.settings(sendcode_backoff=0.01, sendcode_http_timeout=0.4)
+
+SENT, INFERRED, DEAD, UNKNOWN = State.SENT, State.SENT_INFERRED, State.DEAD, State.UNKNOWN
+
+
+@dataclass(frozen=True)
+class End:
+    """How a magic number's job ends."""
+
+    state: State
+    attempts: int = 1
+    code: str = ""
+    sent: int = 0
+    """Codes that went out."""
+    story: str = "attempt"
+    """What each call was, one after the other."""
+
+
+def sent(attempts: int = 1, story: str = "attempt") -> End:
+    return End(SENT, attempts, sent=1, story=story)
+
+
+def dead(code: str, attempts: int = 1) -> End:
+    return End(DEAD, attempts, code, story="attempt " * attempts)
+
+
+PROBED = sent(2, "attempt probe")
+PROVED = End(INFERRED, 2, "FailedOperation.SendVerifyCodeLimit60", sent=1, story="attempt probe")
+TOO_EARLY = sent(2, "attempt attempt")
+FIVE = "attempt probe probe probe probe"
+
+ENDS: dict[str, End] = {
+    "9900": sent(),
+    "9901": dead("FailedOperation.PhoneBindUpper"),
+    "9902": dead("FailedOperation.SendVerifyCodeLimit", 3),
+    "9903": sent(2, "attempt attempt"),
+    "9904": dead("FailedOperation.SendVerifyCodeLimit60", 5),
+    "9905": TOO_EARLY,
+    "9906": TOO_EARLY,
+    "9907": dead("InvalidParameterValue"),
+    "9908": dead("InvalidParameterValue.UnSupportArea"),
+    "9909": dead("InvalidParameter"),
+    "9910": dead("MissingParameter"),
+    "9911": dead("UnknownParameter"),
+    "9920": sent(3, "attempt " * 3),
+    "9921": sent(5, "attempt " * 5),
+    "9922": dead("ServiceUnavailable", 5),
+    "9923": sent(2, "attempt attempt"),
+    "9924": sent(2, "attempt attempt"),
+    "9925": sent(2, "attempt attempt"),
+    "9926": sent(1, "attempt attempt"),
+    "9927": sent(1, "attempt attempt"),
+    "9930": PROBED,
+    "9931": PROVED,
+    "9932": End(UNKNOWN, 5, "InternalError", story=FIVE),
+    "9933": PROBED,
+    "9934": PROVED,
+    "9935": PROBED,
+    "9936": PROVED,
+    "9937": PROBED,
+    "9938": PROVED,
+    "9939": End(UNKNOWN, 5, "Network.Lost", story=FIVE),
+    "9940": End(UNKNOWN, 5, "Network.Lost", sent=1, story=FIVE),
+    "9941": PROBED,
+    "9942": PROVED,
+    "9943": End(UNKNOWN, 5, "Answer.HttpStatus", story=FIVE),
+    "9944": PROBED,
+    "9945": PROVED,
+    "9946": PROBED,
+    "9947": PROVED,
+    "9948": PROBED,
+    "9949": PROVED,
+    "9950": PROVED,
+    "9951": PROVED,
+    "9952": PROVED,
+    "9953": PROBED,
+    "9954": End(UNKNOWN, 5, "Answer.Redirect", story=FIVE),
+    "9955": PROVED,
+    "9956": PROVED,
+    "9957": PROBED,
+    "9960": sent(),
+    "9961": sent(),
+    "9962": dead("FailedOperation.PhoneBindUpper"),
+    "9970": sent(1, "attempt attempt"),
+    "9979": sent(1, "attempt attempt"),
+    "9990": sent(2, "attempt attempt"),
+    "9991": dead("FailedOperation.NeverHeardOf", 2),
+}
+ACCOUNT_WIDE = {"9971", *(f"99{n}" for n in range(72, 90) if n != 79)}
+
+
+def submit(ledger: Ledger, phone_num: str) -> str:
+    return ledger.submit(SendCodeJob.for_event(PhoneNumber("852", phone_num))).record.job_id
+
+
+def send_to_the_end(acts: Acts, sender: Sender, sandbox: Sandbox, job_id: str) -> JobRecord:
+    """Send a job, again whenever it is due, without waiting until then."""
+    for _ in range(10):
+        result = sender.send(job_id)
+        if isinstance(result, Ended):
+            record = acts.job(job_id)
+            assert (result.record.state, result.record.code) == (record.state, record.code)
+            assert result.record.attempts == record.attempts
+            assert result.record.possible_duplicate == record.possible_duplicate
+            return record
+        assert acts.state(job_id) is State.PARKED
+        sandbox.change(phone_interval=0)
+        acts.redis.delete(acts.keys.account)
+        acts.run_out(job_id)
+        acts.sweep()
+    raise AssertionError("the job does not end")
+
+
+def test_every_magic_number_has_an_expected_end() -> None:
+    assert ENDS.keys() | ACCOUNT_WIDE == {magic.prefix for magic in MAGIC_NUMBERS}
+
+
+@pytest.mark.parametrize("prefix", sorted(ENDS))
+def test_each_kind_of_answer_has_its_end(
+    prefix: str, acts: Acts, ledger: Ledger, sender: Sender, sandbox: Sandbox, redis: Redis
+) -> None:
+    end = ENDS[prefix]
+    sandbox.change(slow_ms=50)
+    job_id = submit(ledger, f"{prefix}0001")
+
+    record = send_to_the_end(acts, sender, sandbox, job_id)
+
+    seen = sandbox.number(f"852{prefix}0001")
+    assert (record.state, record.code) == (end.state, end.code)
+    assert record.attempts == end.attempts
+    assert [entry.what for entry in record.story] == end.story.split()
+    assert record.tries == len(record.story) == seen["requests"]
+    assert seen["accepted"] == end.sent
+    assert not record.possible_duplicate
+    is_dead = end.state in {DEAD, UNKNOWN}
+    assert redis.lrange(DEAD_LETTER_QUEUE, 0, -1) == ([job_id] if is_dead else [])
+    assert bool(record.request_id) != record.code.startswith(("Network", "Answer"))
+
+
+@pytest.mark.parametrize("prefix", sorted(ACCOUNT_WIDE))
+def test_an_account_wide_answer_keeps_the_job_and_halts_the_sending(
+    prefix: str, acts: Acts, ledger: Ledger, sender: Sender, sandbox: Sandbox, redis: Redis
+) -> None:
+    job_id = submit(ledger, f"{prefix}0001")
+
+    result = sender.send(job_id)
+
+    record = acts.job(job_id)
+    assert isinstance(result, NotNow)
+    assert (record.state, record.attempts) == (State.PARKED, 0)
+    assert not record.in_doubt
+    assert redis.hget(acts.keys.account, "state") == "halted"
+    assert redis.hget(acts.keys.account, "code") == record.code == result.reason
+    calls = 2 if prefix == "9971" else 1
+    assert sandbox.stats()["requests"] == record.tries == calls
+
+
+def test_a_number_in_its_interval_waits_without_a_slot_and_without_a_thread(
+    ledger: Ledger, sender: Sender, sandbox: Sandbox, redis: Redis, keys: Keys
+) -> None:
+    job_id = submit(ledger, "99050001")
+
+    result = sender.send(job_id)
+    slots = redis.hget(keys.pace, "slot")
+    again = sender.send(job_id)
+
+    assert isinstance(result, NotNow)
+    assert result.due_in_s == pytest.approx(8, abs=0.1)
+    assert isinstance(again, NotNow)
+    assert again.reason == "parked"
+    assert redis.hget(keys.pace, "slot") == slots
+    assert sandbox.stats()["requests"] == 1
+
+
+def test_two_jobs_for_one_number_are_two_codes_an_interval_apart(
+    acts: Acts, ledger: Ledger, sender: Sender, sandbox: Sandbox
+) -> None:
+    first, second = submit(ledger, "99000001"), submit(ledger, "99000001")
+
+    results = [sender.send(first), sender.send(second)]
+    acts.free_number(PhoneNumber("852", "99000001"))
+    sandbox.change(phone_interval=0)
+    acts.run_out(second)
+    sender.send(second)
+
+    assert isinstance(results[0], Ended)
+    assert isinstance(results[1], NotNow)
+    assert acts.state(second) is State.SENT
+    assert sandbox.number("85299000001")["accepted"] == 2
+
+
+def test_a_job_that_has_ended_is_not_sent_again(
+    ledger: Ledger, sender: Sender, sandbox: Sandbox
+) -> None:
+    job_id = submit(ledger, "99000001")
+    sender.send(job_id)
+
+    again = sender.send(job_id)
+
+    assert isinstance(again, Ended)
+    assert again.record.state is State.SENT
+    assert sandbox.stats()["requests"] == 1
+
+
+def test_a_message_for_no_job_is_no_harm(sender: Sender, sandbox: Sandbox) -> None:
+    assert sender.send("nobody") == NotNow("absent")
+    assert sandbox.stats()["requests"] == 0
+
+
+# what another worker left
+
+
+def left_in_doubt(acts: Acts, ledger: Ledger, aged_ms: int) -> str:
+    """A job whose worker died in mid-call, so long ago."""
+    job_id = submit(ledger, "99000001")
+    acts.begun(job_id)
+    acts.run_out(job_id)
+    acts.age_doubt(job_id, aged_ms)
+    acts.sweep()
+    return job_id
+
+
+@pytest.mark.parametrize("was_accepted", [True, False])
+def test_a_job_left_in_mid_call_is_probed(
+    was_accepted: bool, acts: Acts, ledger: Ledger, sender: Sender, sandbox: Sandbox
+) -> None:
+    if was_accepted:
+        other = submit(ledger, "99000001")
+        sender.send(other)
+        acts.free_number(PhoneNumber("852", "99000001"))
+    job_id = left_in_doubt(acts, ledger, 2_000)
+
+    sender.send(job_id)
+
+    assert acts.state(job_id) is (INFERRED if was_accepted else SENT)
+    assert not acts.job(job_id).possible_duplicate
+    assert sandbox.number("85299000001")["accepted"] == 1
+
+
+@pytest.mark.usefixtures("sandbox")
+def test_after_the_interval_it_is_sent_once_more_and_said_so_everywhere(
+    acts: Acts, ledger: Ledger, sender: Sender
+) -> None:
+    job_id = left_in_doubt(acts, ledger, 60_000)
+
+    result = sender.send(job_id)
+
+    assert isinstance(result, Ended)
+    assert result.record.possible_duplicate
+    assert acts.job(job_id).possible_duplicate
+    assert [entry.what for entry in acts.job(job_id).story] == ["resend"]
+
+
+@pytest.mark.usefixtures("sandbox")
+def test_a_late_refusal_is_a_proof_and_no_duplicate(
+    acts: Acts, ledger: Ledger, sender: Sender
+) -> None:
+    sender.send(submit(ledger, "99000001"))
+    acts.free_number(PhoneNumber("852", "99000001"))
+    job_id = left_in_doubt(acts, ledger, 8_000)
+
+    result = sender.send(job_id)
+
+    assert isinstance(result, Ended)
+    assert result.record.state is INFERRED
+    assert not result.record.possible_duplicate
+    assert not acts.job(job_id).possible_duplicate
+    assert [entry.what for entry in acts.job(job_id).story] == ["late"]
+
+
+@pytest.mark.settings(sendcode_ambiguous="hold")
+def test_with_policy_hold_it_is_not_sent_and_a_person_decides(
+    acts: Acts, ledger: Ledger, sender: Sender, sandbox: Sandbox
+) -> None:
+    job_id = left_in_doubt(acts, ledger, 60_000)
+
+    result = sender.send(job_id)
+
+    assert isinstance(result, Ended)
+    assert (result.record.state, result.record.code) == (UNKNOWN, "Unproved")
+    assert sandbox.stats()["requests"] == 0
+
+
+def test_an_unheard_of_code_gets_one_more_try_also_late_in_a_job_s_life(
+    acts: Acts, ledger: Ledger, sender: Sender, sandbox: Sandbox
+) -> None:
+    job_id = submit(ledger, "99900001")
+    token = acts.claimed(job_id)
+    acts.begin(job_id, token)
+    acts.begin(job_id, token, "clear")
+    acts.park(job_id, token, 0, "clear")
+    acts.run_out(job_id)
+
+    sender.send(job_id)
+
+    assert acts.state(job_id) is SENT
+    assert sandbox.number("85299900001")["requests"] == 2
