@@ -139,7 +139,8 @@ def run(*, jobs: int, kills: int, seed: int) -> Result:
             inject.stop()
             workers.stop()
         findings = _reckon(world, asked)
-        return Result(inject.done, findings, recoveries, seconds, workers.deaths)
+        deaths, stopped = workers.deaths, workers.stopped
+        return Result(inject.done, findings, recoveries, seconds, deaths, stopped)
 
 
 def _drive(world: World, inject: Injector, jobs: int) -> list[Asked]:

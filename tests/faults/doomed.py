@@ -139,8 +139,6 @@ def watch_transport(watch: Watch, transport: Any) -> None:
 
 def watch_sendcode(watch: Watch) -> None:
     """Watch the steps of a job's life."""
-    from jobs.ledger import Ledger  # noqa: PLC0415
-    from jobs.publish import Publisher  # noqa: PLC0415
     from worker.api import SendVerifyCodeClient  # noqa: PLC0415
     from worker.sender import Sender  # noqa: PLC0415
     from worker.transport import Transport  # noqa: PLC0415
@@ -152,6 +150,22 @@ def watch_sendcode(watch: Watch) -> None:
             return original(self, job_id)
         finally:
             watch.tell("left", job_id)
+
+    def call(original: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
+        answer = original(self, *args, **kwargs)
+        watch.pass_by(AFTER_ANSWER, watch.job_id)
+        return answer
+
+    _wrap(Sender, "send", send)
+    _wrap(SendVerifyCodeClient, "send", call)
+    watch_ledger(watch)
+    watch_sweeper(watch)
+    watch_transport(watch, Transport)
+
+
+def watch_ledger(watch: Watch) -> None:
+    """Watch what is recorded about a job in work."""
+    from jobs.ledger import Ledger  # noqa: PLC0415
 
     def claim(original: Any, self: Any, job_id: str, token: str) -> Any:
         found = original(self, job_id, token)
@@ -167,12 +181,9 @@ def watch_sendcode(watch: Watch) -> None:
         if begun.kind in {"first", "probe", "late", "resend"}:
             watch.tell("begun", job_id, begun.kind)
             watch.pass_by(AFTER_BEGIN, job_id)
+        elif begun.kind == "unknown":
+            watch.tell("ended", job_id)
         return begun
-
-    def call(original: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
-        answer = original(self, *args, **kwargs)
-        watch.pass_by(AFTER_ANSWER, watch.job_id)
-        return answer
 
     def finish(original: Any, self: Any, job_id: str, *args: Any) -> Any:
         recorded = original(self, job_id, *args)
@@ -180,6 +191,16 @@ def watch_sendcode(watch: Watch) -> None:
             watch.tell("ended", job_id)
             watch.pass_by(AFTER_RECORD, job_id)
         return recorded
+
+    _wrap(Ledger, "claim", claim)
+    _wrap(Ledger, "begin", begin)
+    _wrap(Ledger, "finish", finish)
+
+
+def watch_sweeper(watch: Watch) -> None:
+    """Watch what is found to be published, and published."""
+    from jobs.ledger import Ledger  # noqa: PLC0415
+    from jobs.publish import Publisher  # noqa: PLC0415
 
     def sweep(original: Any, self: Any) -> Any:
         due = original(self)
@@ -195,14 +216,8 @@ def watch_sendcode(watch: Watch) -> None:
             watch.tell("published", job_id)
         return published
 
-    _wrap(Sender, "send", send)
-    _wrap(Ledger, "claim", claim)
-    _wrap(Ledger, "begin", begin)
-    _wrap(SendVerifyCodeClient, "send", call)
-    _wrap(Ledger, "finish", finish)
     _wrap(Ledger, "sweep", sweep)
     _wrap(Publisher, "publish", publish)
-    watch_transport(watch, Transport)
 
 
 def watch_plain(watch: Watch) -> None:

@@ -21,7 +21,8 @@ class Recoveries:
     longest_s: float = 0.0
     longest_of: str = ""
     recovered: int = 0
-    ended: set[str] = field(default_factory=set)
+    ended: dict[str, float] = field(default_factory=dict)
+    """When each job's end was first told."""
     begun: dict[str, list[tuple[float, str]]] = field(default_factory=dict)
     """Each job's attempts: when they were journaled, and of what kind."""
     hits: Counter[str] = field(default_factory=Counter)
@@ -46,7 +47,7 @@ class Recoveries:
                 self.begun.setdefault(job_id, []).append((at, note))
                 self._is_back(job_id, at)
             case "ended" if job_id:
-                self.ended.add(job_id)
+                self.ended.setdefault(job_id, at)
                 self._is_back(job_id, at)
             case "killed":
                 self.hit(worker)

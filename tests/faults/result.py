@@ -10,8 +10,6 @@ from tests.faults.audit import Findings
 from tests.faults.recovery import Recoveries
 
 SIGKILLED = -9
-ENDED_WELL = {0, -15}
-"""A worker's end by SIGTERM: -15 before it has set up to do better, with no job in hand."""
 
 
 @dataclass(slots=True)
@@ -24,7 +22,8 @@ class Result:
     seconds: float
     deaths: Counter[int]
     """Workers' ends by exit code; -9 is SIGKILL."""
-    exit_codes: list[int] = field(default_factory=list)
+    stopped: int = 0
+    """Workers that were told to stop, and did."""
     leftovers: dict[str, int] = field(default_factory=dict)
     above_limit: int = 0
 
@@ -35,7 +34,7 @@ class Result:
     @property
     def died_by_themselves(self) -> int:
         """Workers that ended though nobody killed or stopped them."""
-        return sum(n for code, n in self.deaths.items() if code not in {SIGKILLED, *ENDED_WELL})
+        return sum(self.deaths.values()) - self.kills - self.stopped
 
     @property
     def unproved(self) -> list[Unproved]:
@@ -73,7 +72,7 @@ class Unproved:
     job_id: str
     state: str
     idle_s: float
-    """From its first attempt to the last one before it could not be proved any more."""
+    """From its first attempt to the one that proved nothing, or to its end without another."""
     redis_away_s: float
     hits: int
 
@@ -81,8 +80,8 @@ class Unproved:
     def of(cls, job_id: str, recoveries: Recoveries, *, is_unknown: bool) -> Unproved:
         begun = recoveries.begun.get(job_id, [])
         resends = [at for at, kind in begun if kind in {"late", "resend"}]
-        first = begun[0][0] if begun else 0.0
-        last = resends[0] if resends else begun[-1][0] if begun else 0.0
+        last = resends[0] if resends else recoveries.ended.get(job_id, 0.0)
+        first = begun[0][0] if begun else last
         return cls(
             job_id,
             "unknown" if is_unknown else "possible_duplicate",
@@ -99,7 +98,7 @@ class Unproved:
     def __str__(self) -> str:
         away = f", Redis away for {self.redis_away_s:.1f} s of them" if self.redis_away_s else ""
         return (
-            f"{self.job_id} {self.state}: {self.idle_s:.1f} s between its attempts{away}, "
+            f"{self.job_id} {self.state}: {self.idle_s:.1f} s after its first attempt{away}, "
             f"{self.hits} workers killed or frozen with it in hand"
         )
 

@@ -56,30 +56,27 @@ def run(*, jobs: int, kills: int, seed: int, **changes: Any) -> Result:
             seconds = time.monotonic() - started
             inject.stop()
             workers.wait_ready()
-            exit_codes = workers.stop()
+            workers.stop()
         result = reckon(world, work, recoveries)
         result.faults = inject.done
         result.faults[IMPORTER] = work.importers_killed
-        result.deaths = workers.deaths
-        result.seconds, result.exit_codes = seconds, exit_codes
+        result.deaths, result.stopped = workers.deaths, workers.stopped
+        result.seconds = seconds
         return result
 
 
 def drive(work: Work, inject: Injector) -> None:
     """Let work and faults go on, each pacing the other, until both are over."""
     last, last_at = 0, time.monotonic()
-    try:
+    with work:
         while time.monotonic() - last_at < STUCK_S:
-            ended = work.count_ended()
-            if ended != last or not inject.is_over:
-                last, last_at = ended, time.monotonic()
-            inject.turn(ended / work.total + LEAD)
-            work.go_on(ended, inject.progress)
-            if work.is_submitted and inject.is_over and ended >= work.total:
+            if work.ended != last or not inject.is_over:
+                last, last_at = work.ended, time.monotonic()
+            inject.turn(work.ended / work.total + LEAD)
+            work.faults_done = inject.progress
+            if work.is_submitted and inject.is_over and work.ended >= work.total:
                 return
             time.sleep(0.02)
-    finally:
-        work.close()
 
 
 def reckon(world: World, work: Work, recoveries: Recoveries) -> Result:

@@ -8,7 +8,8 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import redis
 
@@ -34,7 +35,12 @@ _SUBMIT = "from producer.cli import main; main()"
 
 
 class Work:
-    """All jobs of a run, submitted as they are worked off."""
+    """All jobs of a run, submitted as they are worked off, by threads of their own.
+
+    Attributes:
+        ended: how many have ended, as of the last time that Redis said so.
+        faults_done: the share of the faults that was injected; submitting keeps pace with it.
+    """
 
     def __init__(self, world: World, total: int, pace: float, chance: random.Random) -> None:
         """Make it, for `total` jobs, `pace` of them in a second."""
@@ -50,7 +56,23 @@ class Work:
         self._rows_left = total - self._events
         self._import: threading.Thread | None = None
         self._over = False
-        self._ended, self._look_at = 0, 0.0
+        self.ended, self.faults_done = 0, 0.0
+        self._thread = threading.Thread(target=self._run, name="work", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._over = True
+        self._thread.join()
+        if self._import is not None:
+            self._import.join()
 
     @property
     def is_submitted(self) -> bool:
@@ -60,34 +82,30 @@ class Work:
     def _importing(self) -> bool:
         return self._import is not None and self._import.is_alive()
 
-    def count_ended(self) -> int:
-        """Give how many jobs have ended, as of the last time that Redis said so."""
-        if time.monotonic() >= self._look_at:
-            self._look_at = time.monotonic() + 0.1
-            with suppress(redis.RedisError):
-                totals: Any = self._world.redis.hgetall(self._keys.totals)
-                self._ended = sum(int(totals.get(str(state), 0)) for state in FINAL)
-        return self._ended
+    def _run(self) -> None:
+        while not self._over:
+            self._count_ended()
+            self._go_on()
+            time.sleep(0.05)
 
-    def go_on(self, ended: int, faults_done: float) -> None:
+    def _count_ended(self) -> None:
+        with suppress(redis.RedisError):
+            totals: Any = self._world.redis.hgetall(self._keys.totals)
+            self.ended = sum(int(totals.get(str(state), 0)) for state in FINAL)
+
+    def _go_on(self) -> None:
         """Submit what is due by now."""
-        share = ended / self.total
+        share = self.ended / self.total
         if (
             self._rows_left
             and not self._importing
-            and len(self.asked) - ended < BACKLOG
-            and faults_done >= share
+            and len(self.asked) - self.ended < BACKLOG
+            and self.faults_done >= share
         ):
             self._import_next()
         if self._events_left and 1 - self._events_left / self._events <= share:
             for _ in range(min(BURST, self._events_left)):
                 self._send_event()
-
-    def close(self) -> None:
-        """End what is under way."""
-        self._over = True
-        if self._import is not None:
-            self._import.join()
 
     def _send_event(self) -> None:
         number = self._events - self._events_left

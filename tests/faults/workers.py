@@ -43,6 +43,7 @@ class Worker:
         self._environment = environment
         self.settings = settings
         self.is_ready = False
+        self.is_told_to_stop = False
         self.starts = 0
         self._folder = folder
         self._plain = plain
@@ -73,7 +74,7 @@ class Worker:
             )
         os.close(events_in)
         os.close(orders_out)
-        self.is_ready = False
+        self.is_ready = self.is_told_to_stop = False
 
     @property
     def is_alive(self) -> bool:
@@ -86,6 +87,7 @@ class Worker:
 
     def signal(self, number: int) -> None:
         if self.is_alive:
+            self.is_told_to_stop |= number == signal.SIGTERM
             self.process.send_signal(number)
 
     def close(self) -> None:
@@ -104,6 +106,8 @@ class Crew:
         self.keep_running = True
         self.deaths: Counter[int] = Counter()
         """By signal or exit code, as `subprocess` gives them."""
+        self.stopped = 0
+        """Deaths after SIGTERM: by themselves, or by their own force when Redis was silent."""
         self._listener = listener
         self._selector = selectors.DefaultSelector()
         self._rest: dict[str, bytes] = {}
@@ -130,16 +134,20 @@ class Crew:
             worker.close()
         self._selector.close()
 
-    def stop(self, patience_s: float = 30) -> list[int]:
-        """End all as an operator does (SIGTERM); give the exit codes.
+    def stop(self, patience_s: float = 30) -> None:
+        """End all as an operator does (SIGTERM), and wait until they have.
 
         Raises:
-            subprocess.TimeoutExpired: one does not end in time.
+            TimeoutError: one does not end in time.
         """
         self.keep_running = False
         for worker in self.workers.values():
             worker.signal(signal.SIGTERM)
-        return [worker.process.wait(patience_s) for worker in self.workers.values()]
+        deadline = time.monotonic() + patience_s
+        while any(worker.events >= 0 for worker in self.workers.values()):
+            if time.monotonic() > deadline:
+                raise TimeoutError("a worker did not stop; see its log")
+            time.sleep(0.02)
 
     def wait_ready(self, patience_s: float = 30) -> None:
         """Wait until every worker takes messages.
@@ -182,6 +190,7 @@ class Crew:
         worker.is_ready = False
         worker.close()
         self.deaths[code] += 1
+        self.stopped += code != -signal.SIGKILL and worker.is_told_to_stop
         self._listener(worker.name, at, "killed" if code == -signal.SIGKILL else "ended", "", "")
         if self.keep_running:
             self._start(worker)

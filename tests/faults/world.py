@@ -13,7 +13,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from config.redis import connect
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
 from config.settings import Settings
 from producer.valkey import EmbeddedValkey
 from sandbox.process import SandboxProcess
@@ -92,7 +95,14 @@ class World:
                     "sendcode_endpoint": f"http://127.0.0.1:{self.api_proxy.port}",
                 }
             )
-            self.redis = connect(self.settings)
+            # gives up at once: who injects faults must not be held up by them
+            self.redis: redis.Redis = redis.Redis.from_url(
+                self.valkey.url(),
+                decode_responses=True,
+                socket_timeout=0.5,
+                socket_connect_timeout=0.5,
+                retry=Retry(NoBackoff(), 0),
+            )
             stack.callback(self.redis.close)
             self._stack = stack.pop_all()
         return self
