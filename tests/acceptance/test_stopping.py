@@ -1,0 +1,75 @@
+"""A worker that is told to stop finishes what is under way, hands the rest back, and ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+from redis import Redis
+
+from config.settings import Settings
+from jobs.batches import Batches, BatchRow
+from jobs.keys import Keys
+from jobs.outcome import State
+from jobs.phone import PhoneNumber
+from sandbox.server import Sandbox
+from tests.ledger_checks import check_ledger
+from tests.waiting import wait_until
+from tests.worker_process import WorkerProcess
+
+ROWS = 60
+IN_WORK = {State.LEASED, State.SENDING}
+# one kind that waits between tries, one that waits for its interval, and ordinary ones
+PREFIXES = ("9920", "9905", "9900", "9900", "9900")
+
+
+@pytest.mark.settings(sendcode_rate_limit=20, sendcode_backoff=1)
+def test_sigterm_hands_back_all_that_was_not_sent(
+    settings: Settings,
+    sandbox: Sandbox,
+    redis: Redis,
+    keys: Keys,
+    batches: Batches,
+    start_worker: Callable[..., WorkerProcess],
+) -> None:
+    sandbox.change(answer_ms=300)
+    rows = [
+        BatchRow(n, ["x"], PhoneNumber("852", f"{PREFIXES[n % 5]}{n:04d}")) for n in range(ROWS)
+    ]
+    batches.open("b1", "digest", ["phone"])
+    batches.append("b1", 0, rows, last=True)
+    first = start_worker()
+    wait_until(lambda: sandbox.stats()["requests"] >= 20)
+
+    began = time.monotonic()
+    code = first.stop()
+    took_s = time.monotonic() - began
+
+    seen = check_ledger(redis, keys)
+    assert code == 0
+    assert took_s < settings.sendcode_http_timeout + 10
+    assert {job["state"] for job in seen.jobs.values()}.isdisjoint(IN_WORK)
+    assert any(job["state"] == State.PARKED for job in seen.jobs.values())
+    assert "Traceback" not in first.log
+
+    start_worker()
+    wait_until(lambda: (batch := batches.get("b1")) and batch.is_over, "the batch's end", 40)
+
+    batch = batches.get("b1")
+    assert batch is not None
+    assert batch.counts == {State.SENT: ROWS}
+    stats = sandbox.stats()
+    assert (stats["accepted"], stats["doubled"]) == (ROWS, 0)
+
+
+def test_an_idle_worker_ends_at_once_and_signs_off(
+    sandbox: Sandbox, redis: Redis, keys: Keys, start_worker: Callable[..., WorkerProcess]
+) -> None:
+    worker = start_worker()
+    wait_until(lambda: redis.hlen(keys.workers) == 1)
+
+    assert worker.stop() == 0
+
+    assert redis.hlen(keys.workers) == 0
+    assert sandbox.stats()["requests"] == 0
