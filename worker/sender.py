@@ -27,7 +27,7 @@ from worker.shutdown import Shutdown, Stopping
 
 log = logging.getLogger("sendcode.sender")
 
-LATEST_S = 0.5
+LATEST_S = 0.1
 """A slot missed by more is given up for another: the limiter may not have heard of it in time."""
 
 
