@@ -64,12 +64,15 @@ class Account:
         """Halt. True if this call did it, False if it was halted so already."""
         return bool(self._halt(args=["halt", by, code, message, self._canary_ms]))
 
-    def miss(self, code: str, message: str) -> bool:
+    def miss(self, code: str, message: str) -> Literal["going on", "halted", "halted now"]:
         """Count a call that got no usable answer; enough of them in a row halt the sending.
 
-        True if it is halted now.
+        Gives "halted now" to the one call that halted it.
         """
-        return bool(self._miss(args=[code, message, self._outage, self._canary_ms]))
+        sending: Literal["going on", "halted", "halted now"] = self._miss(
+            args=[code, message, self._outage, self._canary_ms]
+        )
+        return sending
 
     def resume(self, by: Literal["api", "person"]) -> bool:
         """Go on. True if it was halted; the API's success does not undo a person's halt."""

@@ -119,8 +119,13 @@ class Reactions:
         """Go on after a passing failure, until the attempts are spent."""
         work, verdict = a.work, a.verdict
         last: Last = "keep" if verdict.kind is Kind.AMBIGUOUS else a.unsent()
-        halted = self._tell(lambda: self._account.miss(verdict.code, verdict.message))
-        if halted and last != "keep":
+        sending = self._tell(lambda: self._account.miss(verdict.code, verdict.message))
+        if sending == "halted now":
+            log.error(
+                "account halted: the API is out, all jobs are kept",
+                extra=fields(job_id=work.job_id, code=verdict.code),
+            )
+        if sending in {"halted", "halted now"} and last != "keep":
             # the API is out: no attempt is spent on that; a job in doubt has no time to wait
             return self._recorder.park(work, a.pause(0), a.unsent(spent=False))
         if work.attempts >= self._policy.max_attempts:

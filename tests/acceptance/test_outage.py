@@ -30,9 +30,10 @@ def test_an_outage_halts_the_sending_and_its_end_lets_every_job_be_sent(
     batches.open("b", "digest", ["phone"])
     rows = [BatchRow(line, [""], phone) for line, phone in enumerate(numbers, start=2)]
     batches.append("b", 0, rows, last=True)
-    start_worker()
+    worker = start_worker()
 
     wait_until(lambda: account.look().state == "halted", "the halt")
+    wait_until(lambda: "account halted" in worker.log, "the line that an alert looks for")
     assert account.look().by == "api"
     assert account.look().code == answer
     sandbox.change(account_state=None)
@@ -42,3 +43,4 @@ def test_an_outage_halts_the_sending_and_its_end_lets_every_job_be_sent(
     assert batch.counts == {"sent": ROWS}
     assert account.look().state == "running"
     assert sandbox.stats()["doubled"] == 0
+    assert worker.log.count("account halted") == 1
