@@ -61,7 +61,7 @@ containers: $(DEV) ## Dockerfile and docker-compose.yml
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 
-faults: $(DEV) ## kill and break the real thing, thousands of times, and count what is lost or doubled
+faults: $(DEV) ## kill and break the real thing, hundreds of times, and count what is lost or doubled
 	$(BIN)/python -m tests.faults $(ARGS)
 
 bench: $(BENCH) ## the benchmarks behind the figures in the documentation
@@ -97,7 +97,7 @@ secrets: ## passwords and places for your credentials, for docker compose; keeps
 	random() { $(PYTHON) -c 'import secrets; print(secrets.token_hex(24))'; }; \
 	[ -e secrets/redis_url ] || echo "redis://:$$(random)@redis:6379/0" > secrets/redis_url; \
 	[ -e secrets/flower_password ] || random > secrets/flower_password; \
-	touch secrets/tencentcloud_secret_id secrets/tencentcloud_secret_key; \
+	touch secrets/tencentcloud_secret_id secrets/tencentcloud_secret_key secrets/tencentcloud_token; \
 	if [ -n "$(SANDBOX)" ] && ! [ -s secrets/tencentcloud_secret_key ]; then \
 		echo AKIDEXAMPLE > secrets/tencentcloud_secret_id; \
 		echo SECRETEXAMPLE > secrets/tencentcloud_secret_key; fi; \

@@ -96,6 +96,10 @@ def _no_blank(value: object) -> object:
     return value
 
 
+def _none_if_empty(value: object) -> object:
+    return None if value == "" else _no_blank(value)
+
+
 Secret = Annotated[SecretStr, BeforeValidator(_no_blank)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
@@ -112,7 +116,8 @@ class Settings(BaseSettings):
 
     tencentcloud_secret_id: Secret | None = None
     tencentcloud_secret_key: Secret | None = None
-    tencentcloud_token: Secret | None = None
+    tencentcloud_token: Annotated[SecretStr | None, BeforeValidator(_none_if_empty)] = None
+    """For temporary credentials; lasting ones have none, so its file may be empty."""
     sendcode_endpoint: Annotated[str, BeforeValidator(_endpoint)] = (
         "https://intlpartnersmgt.tencentcloudapi.com"
     )

@@ -241,6 +241,15 @@ def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> N
     assert settings.tencentcloud_token is None
 
 
+def test_an_empty_token_file_is_that_of_lasting_credentials(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "token").touch()
+    monkeypatch.setenv("TENCENTCLOUD_TOKEN_FILE", str(tmp_path / "token"))
+
+    assert load_settings().tencentcloud_token is None
+
+
 def test_settings_of_others_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SENDCODE_SOMETHING_ELSE", "x")
 
