@@ -102,5 +102,6 @@ def leftovers(ledger: Ledger) -> dict[str, int]:
         "held": int(redis.scard(keys.held)),
         "due events": int(redis.zcard(keys.due("event"))),
         "due batch jobs": int(redis.zcard(keys.due("batch"))),
+        "parked batch jobs": int(redis.zcard(keys.due("aside"))),
     }
     return {name: size for name, size in sizes.items() if size}

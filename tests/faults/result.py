@@ -57,6 +57,8 @@ class Result:
         inside = [job.job_id for job in self.unproved if job.is_inside]
         if inside:
             yield f"{len(inside)} jobs unproved after a single short fault: {_some(inside)}"
+        if self.above_limit:
+            yield f"{self.above_limit} requests above the account's limit"
         if self.leftovers:
             yield f"the ledger is not at rest: {self.leftovers}"
         if self.died_by_themselves:
