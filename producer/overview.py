@@ -38,13 +38,13 @@ class Pace:
     """The account's rate, as the limiter has it."""
 
     limit: float
-    """Requests per second that are allowed."""
+    """Requests per second that are allowed: the lowest that any worker was told."""
     last_second: int
     """Requests in the last second."""
     factor: float
     """The share of the limit that is used; below 1 for some time after the API refused one."""
     caution_ms: float | None
-    """How long requests are assumed to be under way at most, after a refusal; None before any."""
+    """How much of a slow answer is taken for its way in, at most; None before any answer."""
     refused: int
     """Requests that the API refused as too many, ever."""
     refused_ms: int | None
@@ -156,8 +156,11 @@ def _pace(
     since_us = now_us - int(values.get("factor_at_us", now_us))
     factor = float(values.get("factor", 1)) + since_us / _RECOVERY_US
     caution, refused_us = values.get("caution_us"), values.get("refused_at_us")
+    limit = settings.sendcode_rate_limit
+    if "per_window" in values:
+        limit = int(values["per_window"]) * 1e6 / int(values["window_us"])
     return Pace(
-        limit=settings.sendcode_rate_limit,
+        limit=limit,
         last_second=sum(now_us - 1_000_000 < at <= now_us for at in arrivals),
         factor=min(1.0, factor),
         caution_ms=int(caution) / 1000 if caution else None,

@@ -21,8 +21,7 @@ local lane, place, more = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1'
 local per_window, window, horizon = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local SPACING = 0.95       -- of window / rate: how quickly lateness is made up for
 local PRESUMED = 50000     -- a request not yet reported arrived this much after its slot at most
-local SLOWEST = 0.25       -- of the rate, after repeated refusals
-local RECOVERY_US = 60e6   -- from the slowest back to the full rate
+local RECOVERY_US = 60e6   -- from no rate to the full one; from the slowest it takes 45 s
 local BACK = 1e6           -- a clock that is further back than at the last call jumped
 local RATE_HOLDS_US = 10e6 -- how long a lower rate holds after the last caller that was told it
 

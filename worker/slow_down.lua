@@ -2,13 +2,16 @@
 -- Refusals that come together count once.
 -- ARGV: window_us
 -- Reply: the rate's factor now (times 1000), or -1 if this refusal came with an earlier one
+local LESS = 0.8           -- of the rate that was, after a refusal
+local SLOWEST = 0.25       -- of the limit, after repeated refusals
+local RECOVERY_US = 60e6   -- as in pace.lua
 local window, now = tonumber(ARGV[1]), now_us()
 local p = redis.call('HMGET', K.pace, 'factor', 'factor_at_us', 'next_us')
 redis.call('HINCRBY', K.pace, 'refused', 1)
 local at = tonumber(p[2]) or 0
 if now >= at and now - at < window then return -1 end
-local factor = math.min(1, (tonumber(p[1]) or 1) + math.max(0, now - at) / 60e6)
-factor = math.max(0.25, factor * 0.8)
+local factor = math.min(1, (tonumber(p[1]) or 1) + math.max(0, now - at) / RECOVERY_US)
+factor = math.max(SLOWEST, factor * LESS)
 redis.call('HSET', K.pace, 'factor', tostring(factor), 'factor_at_us', int(now),
   'refused_at_us', int(now), 'caution_us', 60000,
   'next_us', int(math.max(tonumber(p[3]) or 0, now + window)))
