@@ -1,11 +1,12 @@
 """`python -m benchmarks NAME`: one measurement, one table. Nothing but loopback is used.
 
-rate       how much of 20/s is used, and is it ever passed; beside five other limiters
-events     how long an event waits while a batch saturates the limit; beside one queue
-overhead   what a job costs; beside bare Celery, dramatiq, rq, huey, taskiq
-submit     what importing rows costs; beside a loop of apply_async
-recover    from a worker's SIGKILL to its job's next attempt; beside Celery's own recovery
-scale      1 to 8 workers at 20, 100 and 400/s
+rate        how much of 20/s is used, and is it ever passed; beside five other limiters
+events      how long an event waits while a batch saturates the limit; beside one queue
+overhead    what a job costs; beside bare Celery, dramatiq, rq, huey, taskiq
+submit      what importing rows costs; beside a loop of apply_async
+recover     from a worker's SIGKILL to its job's next attempt; beside Celery's own recovery
+scale       1 to 8 workers at 20, 100 and 400/s
+durability  what it costs at 20/s that each write is on disk before it counts
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from collections.abc import Sequence
 from benchmarks.processes import BenchmarkError
 from benchmarks.report import Report
 
-NAMES = ("rate", "events", "overhead", "submit", "recover", "scale")
+NAMES = ("rate", "events", "overhead", "submit", "recover", "scale", "durability")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import random
-import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -16,7 +15,6 @@ from dataclasses import dataclass
 
 from celery import Celery
 
-from benchmarks.__main__ import main
 from benchmarks.chart import Bar, bar_chart
 from benchmarks.processes import wait_until
 from benchmarks.report import Cell, Report, Table, Target
@@ -222,7 +220,3 @@ def _targets(beside: Waits) -> list[Target]:
             beside.most_in_any_second <= RATE,
         ),
     ]
-
-
-if __name__ == "__main__":
-    sys.exit(main(["events", *sys.argv[1:]]))

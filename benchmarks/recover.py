@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import random
 import statistics
-import sys
 import time
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +17,6 @@ from dataclasses import dataclass, field
 
 from celery import Celery
 
-from benchmarks.__main__ import main
 from benchmarks.chart import Bar, bar_chart
 from benchmarks.processes import BenchmarkError, Running, wait_until
 from benchmarks.report import Cell, Report, Table, Target
@@ -242,7 +240,3 @@ def _targets(found: Sequence[Recovered]) -> list[Target]:
         Target(f"within {TARGET_S} s", f"{longest:.1f} s at most", longest <= TARGET_S),
         Target("nobody gets two codes", f"{twice} did", twice == 0),
     ]
-
-
-if __name__ == "__main__":
-    sys.exit(main(["recover", *sys.argv[1:]]))

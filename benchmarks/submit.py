@@ -10,12 +10,10 @@ import argparse
 import csv
 import json
 import statistics
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.__main__ import main
 from benchmarks.chart import Bar, bar_chart
 from benchmarks.processes import BenchmarkError, wait_until
 from benchmarks.report import Cell, Report, Table, Target
@@ -209,7 +207,3 @@ def _ratio_target(found: Sequence[Spent], ours: Sequence[Spent], contender: str)
         f"{slowest:.1f} times at worst ({which.rows:,} rows, appendfsync {which.fsync})",
         slowest >= TARGET_RATIO,
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main(["submit", *sys.argv[1:]]))

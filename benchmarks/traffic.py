@@ -6,7 +6,6 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 REFUSED = "RequestLimitExceeded"
@@ -24,7 +23,6 @@ class Traffic:
     """Arrived when the second that ended with them had seen the whole limit already."""
     most: int
     """In any one second."""
-    longest_gap_s: float
     seconds: float
     rate: float
 
@@ -39,14 +37,12 @@ def look_at(stats: dict[str, Any], start: float, end: float, rate: float) -> Tra
     arrivals = [(at, code) for at, _, code in stats["arrivals"] if start <= at < end]
     times = [at for at, _ in arrivals]
     above, most = _busiest(times, math.ceil(rate))
-    gaps = [after - before for before, after in pairwise(times)]
     return Traffic(
         requests=len(arrivals),
         accepted=sum(code == "OK" for _, code in arrivals),
         refused=sum(code.startswith(REFUSED) for _, code in arrivals),
         above=above,
         most=most,
-        longest_gap_s=max(gaps, default=end - start),
         seconds=end - start,
         rate=rate,
     )

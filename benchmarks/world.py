@@ -6,7 +6,6 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -119,9 +118,6 @@ class World:
 def number(n: int) -> str:
     """Give the n-th number, fictional and as long as a real one."""
     return f"{50_000_000 + n:08d}"
-
-
-Progress = Callable[[str], None]
 
 
 def tell(text: str) -> None:
