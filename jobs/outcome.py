@@ -11,7 +11,7 @@ class State(StrEnum):
     QUEUED = "queued"
     """Waiting in its batch, or published to Celery."""
     LEASED = "leased"
-    """A worker has it and is not calling the API: it waits for a slot, or between two tries."""
+    """A worker has it and has not journaled an attempt since: it waits for its slot."""
     SENDING = "sending"
     """An attempt is journaled; its request may have left."""
     PARKED = "parked"

@@ -25,8 +25,8 @@ def worker(
     queues: Annotated[
         str | None,
         typer.Option(
-            help="Only these queues, by commas, the first before the others: send-code.event,"
-            "send-code.batch."
+            help="Only these queues, by commas: send-code.event,send-code.batch. Events come "
+            "first in any order. Recovered jobs come as events: some worker must take those."
         ),
     ] = None,
     name: Annotated[
