@@ -232,7 +232,7 @@ def _verdict_on_failure(
         exc = exc.__context__
     if exchange.sent_at is not None:
         code = OwnCode.READ_TIMEOUT if exchange.is_over() else OwnCode.LOST
-    elif exchange.is_stale():
+    elif isinstance(exc, StaleError):
         code = OwnCode.STALE
     else:
         code = next(

@@ -473,6 +473,17 @@ def test_tls_handshake_that_never_ends_is_not_sent() -> None:
     assert answer.sent_at is None
 
 
+def test_handshake_that_takes_all_the_time_is_a_failure_of_the_network_and_not_of_the_caller() -> (
+    None
+):
+    with FaultServer(lambda peer: peer.drip(b"\x16\x03\x03\x40\x00" + b"x" * 9_000)) as server:
+        client = make_client(server.url.replace("http:", "https:"), HASTE_S)
+        answer = client.send(COUNTRY, PHONE, not_after=now_s() + HASTE_S)
+        client.close()
+
+    assert (answer.verdict.kind, answer.verdict.code) == (Kind.TRANSIENT, OwnCode.CONNECT_TIMEOUT)
+
+
 # Too late
 
 
@@ -489,9 +500,11 @@ def test_call_that_is_stale_from_the_start_writes_nothing() -> None:
     assert len(server.requests) == 1
 
 
-@pytest.mark.parametrize("timeout_s", [PATIENCE_S, 10 * PATIENCE_S])
+@pytest.mark.parametrize(
+    ("timeout_s", "kind"), [(PATIENCE_S, Kind.TRANSIENT), (10 * PATIENCE_S, Kind.STALE)]
+)
 def test_worker_frozen_while_it_connects_does_not_send_late(
-    authority: trustme.CA, ca_file: str, timeout_s: float
+    authority: trustme.CA, ca_file: str, timeout_s: float, kind: Kind
 ) -> None:
     now = JumpingClock()
     with FaultServer(answering(OK), tls=server_tls(authority), accepted=now.jump) as server:
@@ -499,7 +512,7 @@ def test_worker_frozen_while_it_connects_does_not_send_late(
         answer = client.send(COUNTRY, PHONE, not_after=now() + 10)
         client.close()
 
-    assert answer.verdict.kind is Kind.STALE
+    assert answer.verdict.kind is kind
     assert answer.sent_at is None
     assert server.requests == []
 
