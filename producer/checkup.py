@@ -14,6 +14,8 @@ from producer.overview import Overview
 from producer.overview import look as look_at_all
 from producer.unavailable import RedisUnavailableError
 
+UNFINISHED_MS = 86_400_000
+"""Longer than any import takes; until it is completed or cancelled its rows are kept."""
 CLOCK_OFF_S = 5.0
 """More than a slow round trip could feign."""
 SIGNATURES_REFUSED_S = 300.0
@@ -74,7 +76,7 @@ def credentials(settings: Settings) -> Iterator[Finding]:
 
 
 def system(seen: Overview) -> Iterator[Finding]:
-    """Judge workers, account and quarantine."""
+    """Judge workers, account, unfinished imports and quarantine."""
     if seen.alive:
         many = "worker is" if seen.alive == 1 else "workers are"
         yield Finding("workers", Level.OK, f"{seen.alive} {many} alive")
@@ -92,6 +94,11 @@ def system(seen: Overview) -> Iterator[Finding]:
         yield Finding("account", Level.FAIL, text, remedy)
     else:
         yield Finding("account", Level.OK, "sending is not halted")
+    for batch in seen.batches:
+        if batch.phase == "importing" and seen.at_ms - batch.created_ms > UNFINISHED_MS:
+            text = f"batch {batch.batch_id} has waited for the rest of its file for more than a day"
+            remedy = f"submit the file again, or sendcode batch cancel {batch.batch_id}"
+            yield Finding("batches", Level.WARN, text, remedy)
     if seen.quarantined:
         text = f"{seen.quarantined} messages were put aside, because they were no jobs"
         remedy = "find out who else writes into this Redis"

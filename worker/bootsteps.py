@@ -11,7 +11,7 @@ from celery import bootsteps
 from config.logging import fields
 from config.names import EVENT_QUEUE, QUEUES
 from worker.pool import ThreadPool
-from worker.sweeper import Periodic, beat, sweep
+from worker.sweeper import Periodic, beat, forget_the_gone, sweep
 
 log = logging.getLogger("sendcode.worker")
 
@@ -61,6 +61,10 @@ class BackgroundStep(bootsteps.StartStopStep):
         ]
         for thread in self._threads:
             thread.start()
+        try:
+            forget_the_gone(runtime.ledger)
+        except redis.RedisError:
+            log.debug("old workers not forgotten")
 
     def stop(self, parent: Any) -> None:
         # also where no signal came: remote control's shutdown, or an error that ends the worker

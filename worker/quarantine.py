@@ -19,6 +19,8 @@ log = logging.getLogger("sendcode.quarantine")
 
 MAX_ENTRIES = 100
 MAX_KEPT_CHARACTERS = 2_000
+KEPT_S = 30 * 86_400
+"""From the youngest entry on."""
 MAX_BODY_CHARACTERS = 8_192
 """A body of ours has about 250."""
 _LONGEST_JOB_ID = 200
@@ -115,6 +117,7 @@ def put_aside(client: redis.Redis, key: str, queue: str, reason: str, content: s
         with client.pipeline() as pipe:
             pipe.lpush(key, json.dumps(entry))
             pipe.ltrim(key, 0, MAX_ENTRIES - 1)
+            pipe.expire(key, KEPT_S)  # it may hold numbers
             pipe.execute()
     except redis.RedisError as exc:
         log.warning("message not kept", extra=fields(error=type(exc).__name__))

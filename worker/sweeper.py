@@ -10,6 +10,7 @@ import logging
 import random
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import redis
 from kombu.exceptions import OperationalError
@@ -20,6 +21,9 @@ from jobs.publish import Publisher
 from worker.leases import Leases
 
 log = logging.getLogger("sendcode.sweeper")
+
+GONE_S = 86_400
+"""A worker that was silent for so long does not come back."""
 
 
 def sweep(ledger: Ledger, publisher: Publisher) -> int:
@@ -38,6 +42,15 @@ def beat(ledger: Ledger, leases: Leases, worker: str) -> None:
     leases.renew(ledger)
     seconds, micros = ledger.client.time()  # a worker whose clock is wrong is alive all the same
     ledger.client.hset(ledger.keys.workers, worker, str(seconds * 1000 + micros // 1000))
+
+
+def forget_the_gone(ledger: Ledger) -> None:
+    """Remove workers that ended long ago without signing off."""
+    seen: Any = ledger.client.hgetall(ledger.keys.workers)
+    oldest_ms = int(ledger.client.time()[0] - GONE_S) * 1000
+    gone = [worker for worker, at_ms in seen.items() if int(at_ms) < oldest_ms]
+    if gone:
+        ledger.client.hdel(ledger.keys.workers, *gone)
 
 
 class Periodic:

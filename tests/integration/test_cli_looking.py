@@ -18,8 +18,9 @@ from jobs.ledger import Ledger
 from producer.valkey import EmbeddedValkey
 from tests.commands import Command, InThisProcess
 from tests.ended_jobs import DEAD, customers, end, end_event
+from tests.ledger_acts import Acts, row
 from worker.leases import Leases
-from worker.sweeper import beat
+from worker.sweeper import beat, forget_the_gone
 
 SEND = ("send", "--country-code", "852", "--phone", "51234567")
 NUMBER = "51234567"
@@ -232,6 +233,29 @@ def test_doctor_shows_a_line_for_each_finding(sendcode: Command) -> None:
     assert "FAIL  appendfsync no: a crash of the machine forgets" in ran.out
     assert ": set appendfsync always" in ran.out
     assert ran.err == "sendcode: 1 of 10 checks failed\n"
+
+
+def test_a_worker_that_went_long_ago_is_forgotten(redis: Redis, keys: Keys, ledger: Ledger) -> None:
+    beat(ledger, Leases(), "w1@here")
+    redis.hset(keys.workers, "w2@there", "1")
+
+    forget_the_gone(ledger)
+
+    assert list(redis.hgetall(keys.workers)) == ["w1@here"]
+
+
+def test_doctor_finds_an_import_that_nobody_completes(
+    sendcode: Command, acts: Acts, batches: Batches
+) -> None:
+    batches.open("half", "digest", ["cc", "num"])
+    batches.append("half", 0, [row()])
+    batches.open("young", "digest", ["cc", "num"])
+    acts.redis.hset(acts.keys.batch("half"), "created", "1")
+
+    ran = sendcode("doctor")
+
+    assert "WARN  batch half has waited for the rest of its file" in ran.out
+    assert "batch young" not in ran.out
 
 
 @pytest.fixture
