@@ -60,15 +60,23 @@ local function message_is_gone(lane, published, is_urgent)
   return published + grace < tonumber(mark or 0)
 end
 
+-- Until when another job has the number; nil if none has.
+local function closed_until(cc, num, id)
+  local closed = redis.call('HMGET', number_key(cc, num), 'job', 'until')
+  local until_ms = tonumber(closed[2])
+  return closed[1] and closed[1] ~= id and until_ms > now and until_ms or nil
+end
+
 -- Jobs of a lane whose time has come; at most `space` of them are published.
 local function look_after(key, lane, space)
   local due = redis.call('ZRANGEBYSCORE', key, '-inf', int(now), 'LIMIT', 0, limit)
   for _, id in ipairs(due) do
     if space <= 0 or budget <= 0 then return end
     local j = redis.call('HMGET', K.job(id), 'state', 'batch', 'doubt', 'published', 'not_after',
-      'urgent', 'lease', 'spared')
+      'urgent', 'lease', 'spared', 'cc', 'num')
     local state, batch, doubt = j[1], j[2], j[3]
     local steering = batch and not doubt and redis.call('HGET', K.batch(batch), 'state')
+    local taken_until = state == 'parked' and not doubt and closed_until(j[9], j[10], id)
     if not state or FINAL[state] then
       put_down(id, lane)
     elseif steering == 'cancelled' then
@@ -85,6 +93,10 @@ local function look_after(key, lane, space)
       -- once for each lease: where sweeps are always far apart, every one follows a silence
       redis.call('HSET', K.job(id), 'spared', j[7])
       look_again(id, lane, patient_until)
+    elseif taken_until then
+      -- a file may name one number a thousand times: those rows must not take the others' room
+      redis.call('HSET', K.job(id), 'due', int(taken_until))
+      redis.call('ZADD', key, int(taken_until), id)
     else
       space = space - 1
       publish(id, batch, lane, state,

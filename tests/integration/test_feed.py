@@ -91,6 +91,24 @@ def test_parked_jobs_wait_for_room_as_well(acts: Acts) -> None:
     assert len(acts.sweep()) == 2
 
 
+def test_rows_that_wait_for_one_number_take_no_room_from_others(acts: Acts) -> None:
+    same = acts.batch([row(0, line) for line in range(2, 102)], "same")
+    first = acts.sweep()
+    acts.claimed(first[0])
+    while waiting := acts.published():
+        for job_id in waiting:
+            acts.claim(job_id)
+        acts.sweep()
+    acts.batch(100, "others", first=1)
+    acts.redis.zadd(acts.keys.due("aside"), dict.fromkeys(same, 1), xx=True)
+
+    fed = acts.sweep()
+
+    assert len(fed) > DEPTH / 2
+    assert all(job_id.startswith("others-") for job_id in fed)
+    assert acts.due_in_ms(same[-1]) == pytest.approx(DEFAULTS["sendcode_lease"] * 1000, abs=5_000)
+
+
 def test_a_job_in_doubt_waits_for_no_room(acts: Acts) -> None:
     ids = acts.batch(2 * DEPTH)
     acts.sweep()
