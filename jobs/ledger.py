@@ -203,6 +203,7 @@ class Ledger:
                 self._retention_ms,
                 tried.story,
                 tried.arrived,
+                tried.last,
             ]
         )
         return bool(reply[0] == "ok")

@@ -6,7 +6,10 @@ from enum import StrEnum
 
 
 class State(StrEnum):
-    """Where a job stands. The final ones never change, except by a person's requeue."""
+    """Where a job stands. The final ones change by a person's requeue alone.
+
+    But `dead` and `unknown` become `sent` when a worker that was cut off comes back and knows better.
+    """
 
     QUEUED = "queued"
     """Waiting in its batch, or published to Celery."""

@@ -144,8 +144,10 @@ class Acts:
         state: State = State.SENT,
         code: str = "",
         number: Literal["closed", "open", "keep"] = "closed",
+        last: Last = "",
     ) -> bool:
-        return self.ledger.finish(job_id, token, Ending(state, code, "", "", number), NOTHING)
+        ending = Ending(state, code, "", "", number)
+        return self.ledger.finish(job_id, token, ending, Tried(last=last))
 
     def park(self, job_id: str, token: str, wait_ms: int = 60_000, last: Last = "") -> bool:
         return self.ledger.park(job_id, token, Pause(wait_ms), Tried(last=last))

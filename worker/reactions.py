@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 import redis
@@ -18,19 +18,20 @@ from jobs.account import Account
 from jobs.ledger import Ending, Last, Pause
 from jobs.outcome import State
 from worker.limiter import Limiter
-from worker.recorder import Ended, NotNow, Recorder, Work
+from worker.recorder import AttemptKind, Ended, NotNow, Recorder, Work, unsent
 from worker.retry import LONGEST_NAP_S, TOO_OFTEN_TRIES, Again, RetryPolicy
 from worker.verdict import Kind, Verdict
 
 log = logging.getLogger("sendcode.sender")
 
 T = TypeVar("T")
-AttemptKind = Literal["first", "probe", "late", "resend"]
-
 MOST_THROTTLED = 20
-"""Refusals by the account's limit in a row, after which a job steps aside for a while."""
+"""Refusals by the account's limit in a row, after which a job steps aside."""
 STEP_ASIDE_S = 5.0
 UNHEARD_OF_TRIES = 2
+PERHAPS_OUR_DOING = {"FailedOperation.PhoneBindUpper"}
+"""Refusals that the very code in doubt may have caused: the customer may have used it by now. All
+other refusals for good would have met every attempt before, too."""
 NO_SIGN_OF_LIFE = {Kind.ACCOUNT, Kind.CLOCK, Kind.TRANSIENT, Kind.AMBIGUOUS, Kind.STALE}
 """Answers to its canary after which a halted account stays halted."""
 
@@ -49,13 +50,6 @@ class Answered:
 
     def unsent(self, *, spent: bool = True) -> Last:
         return unsent(self.kind, spent=spent)
-
-
-def unsent(kind: AttemptKind, *, spent: bool) -> Last:
-    """Say what a try leaves that certainly sent nothing, and whether it counts as an attempt."""
-    if kind == "probe":
-        return "keep" if spent else "keep-unspend"
-    return "clear" if spent else "clear-unspend"
 
 
 class Reactions:
@@ -97,11 +91,11 @@ class Reactions:
 
     def _too_early(self, a: Answered) -> Ended | NotNow:
         if a.kind in {"probe", "late"}:
-            # the proof: an attempt in doubt had been accepted, and the late one was not
-            a.work.possible_duplicate &= a.kind != "late"
-            return self._end(a, State.SENT_INFERRED, "closed")
+            # the proof: an attempt in doubt had been accepted, and this one was not
+            return self._end(a, State.SENT_INFERRED, "closed", a.unsent())
         if a.work.attempts >= self._policy.max_attempts:
-            return self._end(a, State.DEAD if a.kind == "first" else State.UNKNOWN, "closed")
+            state = State.DEAD if a.kind == "first" else State.UNKNOWN
+            return self._end(a, state, "closed", a.unsent())
         pause = a.pause(self._policy.interval_s, "interval")
         return self._recorder.park(a.work, pause, a.unsent())
 
@@ -113,7 +107,9 @@ class Reactions:
         return self._recorder.park(a.work, pause, a.unsent())
 
     def _permanent(self, a: Answered) -> Ended | NotNow:
-        return self._end(a, State.DEAD)
+        if a.verdict.code in PERHAPS_OUR_DOING:
+            return self._end_unsent(a)
+        return self._end(a, State.DEAD, "open", a.unsent())
 
     def _failed(self, a: Answered) -> Ended | NotNow | Again:
         """Go on after a passing failure, until the attempts are spent."""
@@ -128,9 +124,11 @@ class Reactions:
         if sending in {"halted", "halted now"} and last != "keep":
             # the API is out: no attempt is spent on that; a job in doubt has no time to wait
             return self._recorder.park(work, a.pause(0), a.unsent(spent=False))
-        if work.attempts >= self._policy.max_attempts:
-            return self._end(a, State.UNKNOWN, "keep") if last == "keep" else self._end_unsent(a)
         in_doubt = last == "keep"
+        # the last attempt, too, has the right to a probe
+        may_be_proved = in_doubt and a.kind != "probe"
+        if work.attempts >= self._policy.max_attempts and not may_be_proved:
+            return self._end(a, State.UNKNOWN, "keep", last) if in_doubt else self._end_unsent(a)
         pause_s = self._policy.pause_s(work.attempts, in_doubt=in_doubt)
         log.warning(
             "attempt failed, trying again",
@@ -143,7 +141,7 @@ class Reactions:
         )
         if pause_s > LONGEST_NAP_S and not in_doubt:
             return self._recorder.park(work, a.pause(pause_s), last)
-        return self._again(work, last, pause_s)
+        return self._again(a, last, pause_s)
 
     def _unknown(self, a: Answered) -> Ended | NotNow | Again:
         a.work.unheard_of += 1
@@ -162,14 +160,14 @@ class Reactions:
         if work.throttled >= MOST_THROTTLED:
             pause = a.pause(STEP_ASIDE_S)
             return self._recorder.park(work, pause, a.unsent(spent=False))
-        return self._again(work, a.unsent(spent=False))
+        return self._again(a, a.unsent(spent=False))
 
     def _clock(self, a: Answered) -> NotNow | Again:
         """Sign once more with the time that the server told; if that is no better, halt."""
         if a.work.clock_corrected:
             return self._halt(a)
         a.work.clock_corrected = True
-        return self._again(a.work, a.unsent(spent=False))
+        return self._again(a, a.unsent(spent=False))
 
     def _halt(self, a: Answered) -> NotNow:
         verdict = a.verdict
@@ -193,15 +191,18 @@ class Reactions:
             log.warning("other workers not told", extra=fields(error=type(exc).__name__))
             return None
 
-    def _again(self, work: Work, last: Last, pause_s: float = 0) -> Again:
-        if last.endswith("unspend"):
-            work.attempts -= 1
-        work.tried = replace(work.tried, last=last)
+    def _again(self, a: Answered, last: Last, pause_s: float = 0) -> Again:
+        a.work.leave(a.kind, last)
         return Again(pause_s)
 
     def _end(
-        self, a: Answered, state: State, number: Literal["closed", "open", "keep"] = "open"
+        self,
+        a: Answered,
+        state: State,
+        number: Literal["closed", "open", "keep"],
+        last: Last = "",
     ) -> Ended | NotNow:
+        a.work.leave(a.kind, last)
         verdict = a.verdict
         ending = Ending(state, verdict.code, verdict.message, verdict.request_id or "", number)
         return self._recorder.finish(a.work, ending)
@@ -209,5 +210,5 @@ class Reactions:
     def _end_unsent(self, a: Answered) -> Ended | NotNow:
         """End a job whose last try sent nothing; an earlier one may still be in doubt."""
         if a.kind == "first":
-            return self._end(a, State.DEAD)
-        return self._end(a, State.UNKNOWN, "keep")
+            return self._end(a, State.DEAD, "open", a.unsent())
+        return self._end(a, State.UNKNOWN, "keep", a.unsent())

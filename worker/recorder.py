@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import redis
 import tenacity
@@ -17,6 +18,8 @@ from jobs.outcome import State
 from worker.shutdown import Shutdown
 
 log = logging.getLogger("sendcode.sender")
+
+AttemptKind = Literal["first", "probe", "late", "resend"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,8 @@ class Work:
     started: float
     possible_duplicate: bool
     throttled: int = 0
+    missed: int = 0
+    """Slots in a row that were over before the attempt was journaled."""
     unheard_of: int = 0
     """Answers with a code that nobody documented."""
     clock_corrected: bool = False
@@ -72,6 +77,21 @@ class Work:
     def is_in_doubt(self) -> bool:
         """An earlier try was perhaps accepted. Only a proof ends that, or the job."""
         return self.record.in_doubt or self.tried.last.startswith("keep")
+
+    def leave(self, kind: AttemptKind, last: Last) -> None:
+        """Note what a try leaves, to be recorded with whatever is recorded next."""
+        self.tried = replace(self.tried, last=last)
+        if last.endswith("unspend"):
+            self.attempts -= 1
+        if last.startswith("clear") and kind in {"late", "resend"}:
+            self.possible_duplicate = False
+
+
+def unsent(kind: AttemptKind, *, spent: bool) -> Last:
+    """Say what a try leaves that certainly sent nothing, and whether it counts as an attempt."""
+    if kind == "probe":
+        return "keep" if spent else "keep-unspend"
+    return "clear" if spent else "clear-unspend"
 
 
 class Recorder:

@@ -20,15 +20,18 @@ from worker.api import Answer, SendVerifyCodeClient
 from worker.deadline import now_s
 from worker.leases import Leases
 from worker.limiter import Limiter, Slot
-from worker.reactions import Answered, AttemptKind, Reactions, unsent
-from worker.recorder import Ended, NotNow, Recorder, Work
+from worker.reactions import STEP_ASIDE_S, Answered, Reactions
+from worker.recorder import AttemptKind, Ended, NotNow, Recorder, Work, unsent
 from worker.retry import Again, retrying
 from worker.shutdown import Shutdown, Stopping
 
 log = logging.getLogger("sendcode.sender")
 
 LATEST_S = 0.1
-"""A slot missed by more is given up for another: the limiter may not have heard of it in time."""
+"""A slot missed by more is given up for another: the limiter may not have heard of it in time. For
+the same job's next slot the double is allowed: where Redis is slow, all of them are missed."""
+MOST_MISSED = 3
+"""Slots missed in a row, after which a job steps aside for a while."""
 
 
 class Sender:
@@ -95,15 +98,27 @@ class Sender:
         except Stopping:
             # nothing has left: the journaled try is taken back
             return self._recorder.park(work, Pause(0), unsent(kind, spent=False))
-        if time.monotonic() - slot.opens > LATEST_S:
-            # a stalled process must not send in a burst what it had reserved slots for
-            work.tried = Tried(last=unsent(kind, spent=False))
-            work.attempts -= 1
-            return Again(0)
+        late_s = time.monotonic() - slot.opens
+        if late_s > LATEST_S * 2**work.missed:
+            return self._give_up(work, kind, late_s)
+        work.missed = 0
         phone = work.record.phone
         answer = self._client.send(phone.country_code, phone.phone_num, not_after=not_after)
         work.tried = _told(kind, slot, answer)
         return self._reactions.to(Answered(work, kind, answer.verdict))
+
+    def _give_up(self, work: Work, kind: AttemptKind, late_s: float) -> NotNow | Again:
+        """Leave a slot unused: a stalled process must not send in a burst what it had reserved."""
+        nothing = unsent(kind, spent=False)
+        work.missed += 1
+        if work.missed < MOST_MISSED:
+            work.leave(kind, nothing)
+            return Again(0)
+        log.warning(
+            "too slow for its slots, trying later: Redis is far away or busy, or this machine is",
+            extra=fields(job_id=work.job_id, late_ms=round(late_s * 1000)),
+        )
+        return self._recorder.park(work, Pause(round(STEP_ASIDE_S * 1000)), nothing)
 
     def _begin(self, work: Work, slot: Slot) -> AttemptKind | NotNow | Ended:
         # until the request has arrived, at most: slot, writing, travelling (see docs/decisions)

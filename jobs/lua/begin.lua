@@ -8,15 +8,16 @@
 --     with "-unspend" behind it the try does not count as an attempt,
 --   story of the try before, arrived (see note_arrival) of the try before,
 --   slot_ms (the request does not leave before that; 0: not known)
--- Reply: {"first" | "probe" | "late" | "resend"} | {"wait", ms} (another job has the number)
---   | {"unknown", hash} | {"lost"}
+-- Reply: {"first" | "probe" | "late" | "resend"} | {"unknown", hash} | {"lost"}
+--   | {"wait", ms} (another job has the number; or 0: a person, its time or a halt is against it,
+--     and the sweep does what follows from that)
 -- Twice with the same try: the same reply, nothing counted twice.
 local id, token, try = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local margin, interval, policy = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
 local lease_ms, retention_ms, last = tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9]
 local slot_ms = tonumber(ARGV[12])
 local j = redis.call('HMGET', K.job(id), 'lease', 'state', 'cc', 'num', 'lane', 'batch', 'tries',
-  'doubt', 'dup', 'kind', 'settled', 'asked')
+  'doubt', 'dup', 'kind', 'settled', 'asked', 'not_after')
 local state, cc, num, lane, batch = j[2], j[3], j[4], j[5], j[6]
 if j[1] ~= token then return {'lost'} end
 if tonumber(j[7]) >= try then return {j[10]} end
@@ -38,16 +39,25 @@ if closed[1] and closed[1] ~= id and tonumber(closed[2]) > now then
   return {'wait', tonumber(closed[2]) - now}
 end
 
+-- Much may have been said while the job waited for its slot. A probe is past all that: it only finds
+-- out. Another try in doubt may send a second code, and is not made for a job that is over.
+local steering = batch and redis.call('HGET', K.batch(batch), 'state')
+local is_over = steering == 'cancelled' or j[13] and tonumber(j[13]) <= now
+local account = redis.call('HMGET', K.account, 'state', 'canary')
+local is_halted = account[1] == 'halted' and account[2] ~= id
+
 -- between these two the request arrives
 local leaves, arrived = math.max(now, slot_ms), now + margin
 local kind = 'first'
 if doubt then
   if arrived <= doubt + interval then
     kind = 'probe'
-  elseif policy == 'hold' or dup == '1' then
+  elseif policy == 'hold' or dup == '1' or is_over then
     redis.call('HSET', K.job(id), 'by', token, 'code', 'Unproved')
     finalize(id, batch, lane, state, 'unknown', retention_ms, now, 'Unproved')
     return {'unknown', record(id)}
+  elseif is_halted then
+    return {'wait', 0}
   else
     -- until then the number was closed to all other jobs, so a refusal is for one of this job's
     kind = leaves <= asked + interval and 'late' or 'resend'
@@ -55,6 +65,8 @@ if doubt then
     flag_duplicate(id)
     doubt, asked = leaves, 0
   end
+elseif is_over or is_halted or steering == 'paused' then
+  return {'wait', 0}
 else
   doubt, asked = leaves, 0
 end

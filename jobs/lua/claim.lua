@@ -13,8 +13,13 @@ local state, cc, num, lane, batch = j[1], j[2], j[3], j[4], j[5]
 local doubt, not_after, published = j[7], tonumber(j[8]), j[9]
 if not state then return {'absent'} end
 if FINAL[state] then return {'final', record(id)} end
+local account = redis.call('HMGET', K.account, 'state', 'canary')
+local function granted()
+  if account[1] == 'halted' then return {'granted', record(id), 'canary'} end
+  return {'granted', record(id)}
+end
 if state ~= 'queued' then
-  if j[6] and j[6] == token then return {'granted', record(id)} end
+  if j[6] and j[6] == token then return granted() end
   local due = tonumber(redis.call('ZSCORE', K.due(lane), id)
     or redis.call('ZSCORE', K.due('aside'), id) or 0)
   if due > now then
@@ -51,7 +56,6 @@ if not doubt then
   end
 end
 
-local account = redis.call('HMGET', K.account, 'state', 'canary')
 if account[1] == 'halted' and account[2] ~= id then
   park(id, batch, lane, state, now, doubt)
   return {'halted'}
@@ -69,5 +73,4 @@ if lane == 'batch' then redis.call('SADD', K.held, id) end
 redis.call('HSET', K.job(id), 'lease', token)
 move(id, batch, state, 'leased')
 look_again(id, lane, now + lease_ms)
-if account[1] == 'halted' then return {'granted', record(id), 'canary'} end
-return {'granted', record(id)}
+return granted()

@@ -1,7 +1,8 @@
 -- What the scripts share. Times are whole milliseconds on this server's clock (µs where named so).
 -- A lane is "event" or "batch". A job's hash:
 --   state, cc, num, lane, batch?, created, published, lease?, attempts, tries, doubt?, dup?,
---   not_after?, code, message, request_id, finished, waits, by, kind, story:<n>
+--   not_after?, code, message, request_id, finished, waits, by, kind, settled, spared, urgent?,
+--   told, story:<n>; and by a person's hand: dropped, replaces, replaced_by
 --   doubt: when the first attempt whose fate is open left at the earliest; absent if there is none
 --   asked: when the last of them arrived at the latest; doubt_before, asked_before: both as they
 --     were before the resend
@@ -114,6 +115,12 @@ local function finalize(id, batch, lane, from, state, retention_ms, now, code)
     redis.call('SREM', K.open(batch), id)
     if state ~= 'cancelled' then note_pace(batch, now) end
     end_batch_if_done(batch, retention_ms, now)
+  end
+end
+
+local function uncount_dead(code)
+  if redis.call('HINCRBY', K.dead_codes, code, -1) <= 0 then
+    redis.call('HDEL', K.dead_codes, code)
   end
 end
 

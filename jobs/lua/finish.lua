@@ -1,26 +1,35 @@
 -- Record how a job ended: state, counters, result and dead letter in one step. Only for the holder
 -- of its lease, also after the lease ran out, as long as nobody else took the job. But that a code
--- was sent is a fact, whoever learned it and when: it ends the job for every holder.
+-- was sent is a fact, whoever learned it and when: it ends the job for every holder, and corrects an
+-- end that was recorded in ignorance of it, unless a person has put another job in its place.
 -- ARGV: id, token, state, code, message, request_id, number ("closed" | "open" | "keep"),
---   interval_ms, retention_ms, story, arrived (see note_arrival)
+--   interval_ms, retention_ms, story, arrived (see note_arrival), last (see begin)
 -- Reply: {"ok"} | {"lost"}
 -- Twice with one token: ok again.
 local id, token, state = ARGV[1], ARGV[2], ARGV[3]
 local is_sent = state == 'sent' or state == 'sent_inferred'
 local j = redis.call('HMGET', K.job(id), 'lease', 'state', 'cc', 'num', 'lane', 'batch', 'by',
-  'kind')
+  'code', 'replaced_by')
+local from, batch = j[2], j[6]
 if j[1] ~= token then
   if j[7] == token then return {'ok'} end
-  if not j[2] or FINAL[j[2]] or not is_sent then return {'lost'} end
+  if not from or not is_sent or from == 'sent' or from == 'sent_inferred' or j[9] then
+    return {'lost'}
+  end
+  if FINAL[from] then redis.call('HINCRBY', K.totals, from, -1) end
+  if from == 'dead' or from == 'unknown' then
+    local code = j[8] or ''
+    if redis.call('LREM', K.dead, 1, id) == 1 then uncount_dead(code) end
+    if batch and code ~= '' then redis.call('HINCRBY', K.counts(batch), 'code:' .. code, -1) end
+  end
 end
 local now = now_ms()
 tell_story(id, ARGV[10])
 note_arrival(ARGV[11])
+if j[1] == token and ARGV[12] == 'clear' then clear_doubt(id) end
 redis.call('HSET', K.job(id), 'code', ARGV[4], 'message', ARGV[5], 'request_id', ARGV[6],
   'by', token)
 if state ~= 'unknown' then redis.call('HDEL', K.job(id), 'doubt', 'asked') end
--- the late try was refused, so it doubled nothing: one of those before it was accepted
-if state == 'sent_inferred' and j[1] == token and j[8] == 'late' then unflag_duplicate(id) end
 if ARGV[7] == 'closed' then
   close_number(j[3], j[4], id, now, now + tonumber(ARGV[8]))
 elseif ARGV[7] == 'open' then
@@ -29,5 +38,5 @@ end
 if is_sent then
   note_code_sent(j[3], j[4], now, tonumber(ARGV[9]))
 end
-finalize(id, j[6], j[5], j[2], state, tonumber(ARGV[9]), now, ARGV[4])
+finalize(id, batch, j[5], from, state, tonumber(ARGV[9]), now, ARGV[4])
 return {'ok'}

@@ -25,12 +25,6 @@ local function leave_list(id, place)
   return true
 end
 
-local function uncount(code)
-  if redis.call('HINCRBY', K.dead_codes, code, -1) <= 0 then
-    redis.call('HDEL', K.dead_codes, code)
-  end
-end
-
 local function next_due()
   return now + wait_ms + math.floor(done * step_us / 1000)
 end
@@ -105,7 +99,7 @@ local function settle(id, place, story, new, cc, num, new_story)
       j.batch = nil
     end
   end
-  if leave_list(id, place) then uncount(j.code) end
+  if leave_list(id, place) then uncount_dead(j.code) end
   tell_story(id, story)
   if verb ~= 'drop' and j.batch and j.code ~= '' then
     redis.call('HINCRBY', K.counts(j.batch), 'code:' .. j.code, -1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from redis import Redis
 
+from jobs.account import Account
 from jobs.job import StoryEntry
 from jobs.keys import Keys
 from jobs.ledger import Ending, Ledger, Pause, Tried
@@ -111,7 +112,7 @@ def test_a_late_try_that_is_refused_proves_that_there_was_one_code(
     job_id, token = in_doubt(acts, INTERVAL_MS - MARGIN_MS + 1)
     assert acts.begin(job_id, token).kind == "late"
 
-    acts.finish(job_id, token, State.SENT_INFERRED)
+    acts.finish(job_id, token, State.SENT_INFERRED, last="clear")
 
     assert not acts.job(job_id).possible_duplicate
     assert redis.hget(keys.totals, "possible_duplicate") == "0"
@@ -241,6 +242,74 @@ def test_a_number_that_another_job_has_meanwhile_is_not_called(acts: Acts, ledge
     assert acts.closed_by(number(7)) == second
 
 
+STOPS = ["cancelled", "expired", "paused", "halted"]
+
+
+def stop(acts: Acts, account: Account, how: str, job_id: str) -> None:
+    """Have something come between a job and its next attempt."""
+    if how == "halted":
+        account.halt("person", "", "")
+    elif how == "expired":
+        acts.redis.hset(acts.keys.job(job_id), "not_after", "1")
+    else:
+        acts.batches.steer("b1", "cancel" if how == "cancelled" else "pause")
+
+
+@pytest.mark.parametrize("how", STOPS)
+def test_what_was_said_while_it_waited_for_its_slot_holds_for_a_job(
+    how: str, acts: Acts, account: Account
+) -> None:
+    (job_id,) = acts.batch(1)
+    acts.sweep()
+    token = acts.claimed(job_id)
+    stop(acts, account, how, job_id)
+
+    begun = acts.begin(job_id, token)
+    acts.park(job_id, token, begun.wait_ms)
+    found = acts.sweep()
+
+    record = acts.job(job_id)
+    assert (begun.kind, begun.wait_ms, found) == ("wait", 0, [])
+    assert str(record.state) == (how if how in {"cancelled", "expired"} else "parked")
+    assert (record.attempts, record.tries) == (0, 0)
+
+
+@pytest.mark.parametrize("how", STOPS)
+def test_a_probe_is_past_all_that(how: str, acts: Acts, account: Account) -> None:
+    (job_id,) = acts.batch(1)
+    acts.sweep()
+    token = acts.begun(job_id)
+    stop(acts, account, how, job_id)
+
+    assert acts.begin(job_id, token, "keep").kind == "probe"
+
+
+@pytest.mark.parametrize("how", ["cancelled", "expired"])
+@pytest.mark.parametrize("aged_ms", [INTERVAL_MS, INTERVAL_MS + MARGIN_MS + 1])
+def test_no_second_code_is_risked_for_a_job_that_is_over(
+    aged_ms: int, how: str, acts: Acts, account: Account
+) -> None:
+    (job_id,) = acts.batch(1)
+    acts.sweep()
+    token = acts.begun(job_id)
+    acts.age_doubt(job_id, aged_ms)
+    stop(acts, account, how, job_id)
+
+    begun = acts.begin(job_id, token, "keep")
+
+    assert begun.kind == "unknown"
+    assert not acts.job(job_id).possible_duplicate
+
+
+def test_no_second_code_is_risked_while_the_account_is_halted(acts: Acts, account: Account) -> None:
+    job_id, token = in_doubt(acts, INTERVAL_MS)
+    account.halt("api", "LimitExceeded", "used up")
+
+    assert acts.begin(job_id, token).kind == "wait"
+    account.resume("api")
+    assert acts.begin(job_id, token).kind == "late"
+
+
 # finish
 
 
@@ -333,6 +402,28 @@ def test_that_a_code_was_sent_is_a_fact_whoever_has_the_job_by_now(phase: str, a
     if phase in {"leased", "sending"}:
         assert acts.begin(job_id, other).kind == "lost"
         assert not acts.finish(job_id, other, State.DEAD, "Some.Code")
+
+
+@pytest.mark.parametrize("end", [State.DEAD, State.UNKNOWN])
+def test_that_a_code_was_sent_corrects_an_end_that_was_recorded_without_knowing_it(
+    end: State, acts: Acts, redis: Redis, keys: Keys
+) -> None:
+    (job_id,) = acts.batch(1)
+    acts.sweep()
+    token = acts.begun(job_id)
+    acts.run_out(job_id)
+    acts.sweep()
+    acts.finish(job_id, acts.begun(job_id), end, "Some.Code")
+
+    told = [acts.finish(job_id, token) for _ in range(2)]
+
+    assert told == [True, True]
+    assert acts.state(job_id) is State.SENT
+    assert acts.dead() == []
+    assert redis.hgetall(keys.dead_codes) == {}
+    assert (batch := acts.batches.get("b1"))
+    assert batch.counts == {"sent": 1}
+    assert redis.hget(keys.totals, str(end)) == "0"
 
 
 # park

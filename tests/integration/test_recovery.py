@@ -191,7 +191,7 @@ def test_a_late_try_that_is_refused_proves_the_one_before_and_doubles_nothing(
     job_id, _, token = taken_over(acts, LATE_MS)
     assert acts.begin(job_id, token).kind == "late"
 
-    acts.finish(job_id, token, State.SENT_INFERRED)
+    acts.finish(job_id, token, State.SENT_INFERRED, last="clear")
 
     assert not acts.job(job_id).possible_duplicate
     assert redis.hget(keys.totals, "possible_duplicate") == "0"

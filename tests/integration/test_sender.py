@@ -142,9 +142,9 @@ def test_a_message_for_no_job_is_no_harm(sender: Sender, sandbox: Sandbox) -> No
 # what another worker left
 
 
-def left_in_doubt(acts: Acts, ledger: Ledger, aged_ms: int) -> str:
+def left_in_doubt(acts: Acts, ledger: Ledger, aged_ms: int, prefix: str = "9900") -> str:
     """A job whose worker died in mid-call, so long ago."""
-    job_id = submit(ledger, "99000001")
+    job_id = submit(ledger, f"{prefix}0001")
     acts.begun(job_id)
     acts.run_out(job_id)
     acts.age_doubt(job_id, aged_ms)
@@ -198,6 +198,51 @@ def test_a_late_refusal_is_a_proof_and_no_duplicate(
     assert not result.record.possible_duplicate
     assert not acts.job(job_id).possible_duplicate
     assert [entry.what for entry in acts.job(job_id).story] == ["late"]
+
+
+@pytest.mark.parametrize(
+    ("prefix", "state", "closed"), [("9901", UNKNOWN, True), ("9908", DEAD, False)]
+)
+@pytest.mark.usefixtures("sandbox")
+def test_a_refused_probe_proves_only_what_it_can(
+    prefix: str, state: State, closed: bool, acts: Acts, ledger: Ledger, sender: Sender
+) -> None:
+    """A number that has all its accounts may have the last by the very code that is in doubt."""
+    job_id = left_in_doubt(acts, ledger, 2_000, prefix)
+
+    sender.send(job_id)
+
+    assert acts.state(job_id) is state
+    assert (acts.closed_by(acts.job(job_id).phone) == job_id) is closed
+
+
+@pytest.mark.parametrize("prefix", ["9901", "9908"])
+@pytest.mark.usefixtures("sandbox")
+def test_a_resend_that_is_refused_doubled_nothing(
+    prefix: str, acts: Acts, ledger: Ledger, sender: Sender, redis: Redis, keys: Keys
+) -> None:
+    job_id = left_in_doubt(acts, ledger, 60_000, prefix)
+
+    result = sender.send(job_id)
+
+    assert isinstance(result, Ended)
+    assert not result.record.possible_duplicate
+    assert not acts.job(job_id).possible_duplicate
+    assert redis.hget(keys.totals, "possible_duplicate") == "0"
+
+
+@pytest.mark.settings(sendcode_max_attempts=1)
+@pytest.mark.parametrize(("prefix", "state"), [("9930", SENT), ("9931", INFERRED)])
+@pytest.mark.usefixtures("sandbox")
+def test_the_last_attempt_too_is_probed(
+    prefix: str, state: State, acts: Acts, ledger: Ledger, sender: Sender
+) -> None:
+    job_id = submit(ledger, f"{prefix}0001")
+
+    sender.send(job_id)
+
+    assert acts.state(job_id) is state
+    assert [entry.what for entry in acts.job(job_id).story] == ["attempt", "probe"]
 
 
 @pytest.mark.settings(sendcode_ambiguous="hold")

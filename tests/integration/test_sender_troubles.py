@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import pytest
 from redis import Redis
@@ -13,7 +16,7 @@ from redis import Redis
 from config.settings import Settings
 from jobs.account import Account
 from jobs.job import Lane, SendCodeJob
-from jobs.ledger import Claim, Ledger
+from jobs.ledger import Begun, Claim, Ledger
 from jobs.outcome import State
 from jobs.phone import PhoneNumber
 from sandbox.server import Sandbox
@@ -24,7 +27,7 @@ from worker.reactions import MOST_THROTTLED, Answered, Reactions
 from worker.recorder import Ended, NotNow, Recorder, Work
 from worker.retry import Again, RetryPolicy
 from worker.runtime import Runtime
-from worker.sender import Sender
+from worker.sender import LATEST_S, Sender
 from worker.verdict import Kind, Verdict
 
 pytestmark = pytest.mark.settings(sendcode_backoff=0.01, sendcode_http_timeout=0.4)
@@ -217,6 +220,52 @@ def test_what_the_api_answered_is_recorded_when_redis_has_room_again(
     assert [type(each) for each in results] == [Ended]
     assert (acts.state(job_id), acts.job(job_id).attempts) == (State.SENT, 1)
     assert sandbox.stats()["requests"] == 1
+
+
+def slow_to_begin(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, wait_s: Callable[[int], float]
+) -> None:
+    """Let Redis answer so much later when an attempt is journaled, the n-th time."""
+    begin, times = ledger.begin, itertools.count()
+
+    def slowly(*arguments: Any) -> Begun:
+        time.sleep(wait_s(next(times)))
+        return begin(*arguments)
+
+    monkeypatch.setattr(ledger, "begin", slowly)
+
+
+@pytest.mark.parametrize("slow_s", [1.1 * LATEST_S, 2.2 * LATEST_S])
+@pytest.mark.usefixtures("sandbox")
+def test_where_redis_is_always_slow_codes_are_sent_all_the_same(
+    slow_s: float, acts: Acts, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = submit(runtime.ledger, "99000001")
+    slow_to_begin(runtime.ledger, monkeypatch, lambda _: slow_s)
+
+    runtime.sender.send(job_id)
+
+    record = acts.job(job_id)
+    assert (record.state, record.attempts) == (State.SENT, 1)
+
+
+def test_a_worker_too_slow_for_its_slots_says_so_and_leaves_the_job_to_others(
+    acts: Acts,
+    runtime: Runtime,
+    sandbox: Sandbox,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    job_id = submit(runtime.ledger, "99000001")
+    slow_to_begin(runtime.ledger, monkeypatch, lambda _: 5 * LATEST_S)
+
+    result = runtime.sender.send(job_id)
+
+    record = acts.job(job_id)
+    assert isinstance(result, NotNow)
+    assert (record.state, record.attempts, record.in_doubt) == (State.PARKED, 0, False)
+    assert sandbox.stats()["requests"] == 0
+    assert "too slow for its slots" in caplog.text
 
 
 # the order to stop

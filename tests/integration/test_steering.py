@@ -114,12 +114,11 @@ def test_a_pause_stops_the_feed_and_takes_back_what_nobody_works_on(
     assert look(batches).state == "paused"
 
 
-def test_a_pause_lets_jobs_in_work_and_in_doubt_go_on(
+def test_a_pause_lets_calls_under_way_and_jobs_in_doubt_go_on(
     mixed: Mixed, acts: Acts, batches: Batches
 ) -> None:
     batches.steer("b1", "pause")
 
-    assert acts.begin(mixed.leased, mixed.leased_token).kind == "first"
     assert acts.finish(mixed.sending, mixed.sending_token)
     assert acts.begin(mixed.queued_in_doubt, acts.claimed(mixed.queued_in_doubt)).kind == "probe"
     acts.run_out(mixed.parked_in_doubt)
@@ -127,10 +126,11 @@ def test_a_pause_lets_jobs_in_work_and_in_doubt_go_on(
     assert acts.begin(mixed.parked_in_doubt, acts.claimed(mixed.parked_in_doubt)).kind == "probe"
 
 
-def test_a_job_that_is_parked_during_a_pause_stays_until_the_resume(
+def test_a_job_that_waits_for_its_slot_during_a_pause_stays_until_the_resume(
     mixed: Mixed, acts: Acts, batches: Batches
 ) -> None:
     batches.steer("b1", "pause")
+    assert acts.begin(mixed.leased, mixed.leased_token).kind == "wait"
     acts.park(mixed.leased, mixed.leased_token, 1)
     acts.run_out(mixed.leased)
 
@@ -202,13 +202,14 @@ def test_a_cancel_ends_all_that_is_not_in_work_or_in_doubt(
     assert not batch.is_over
 
 
-def test_a_cancel_lets_jobs_in_work_and_in_doubt_come_to_their_end(
+def test_a_cancel_lets_calls_under_way_and_jobs_in_doubt_come_to_their_end(
     mixed: Mixed, acts: Acts, batches: Batches
 ) -> None:
     batches.steer("b1", "cancel")
 
-    assert acts.begin(mixed.leased, mixed.leased_token).kind == "first"
-    acts.finish(mixed.leased, mixed.leased_token)
+    begun = acts.begin(mixed.leased, mixed.leased_token)
+    acts.park(mixed.leased, mixed.leased_token, begun.wait_ms)
+    acts.sweep()
     acts.finish(mixed.sending, mixed.sending_token)
     for job_id in (mixed.queued_in_doubt, mixed.parked_in_doubt):
         acts.run_out(job_id)
@@ -220,10 +221,10 @@ def test_a_cancel_lets_jobs_in_work_and_in_doubt_come_to_their_end(
     batch = look(batches)
     assert batch.is_over
     assert Counter(batch.counts) == {
-        "sent": 3,
+        "sent": 2,
         "sent_inferred": 2,
         "dead": 1,
-        "cancelled": mixed.accepted - 6,
+        "cancelled": mixed.accepted - 5,
     }
 
 

@@ -98,6 +98,18 @@ def test_a_claim_repeated_with_its_token_is_granted_again(acts: Acts, ledger: Le
     assert acts.finish(job_id, token)
 
 
+def test_a_canary_s_claim_repeated_with_its_token_is_a_canary_s_again(
+    acts: Acts, ledger: Ledger, account: Account
+) -> None:
+    account.halt("api", "LimitExceeded", "used up")
+    job_id = acts.event()
+    acts.redis.hset(acts.keys.account, "canary", job_id)
+
+    claims = [ledger.claim(job_id, "t") for _ in range(2)]
+
+    assert [(each.verdict, each.is_canary) for each in claims] == [("granted", True)] * 2
+
+
 @pytest.mark.parametrize("phase", ["leased", "sending"])
 def test_a_job_whose_lease_ran_out_is_granted_to_the_next(phase: str, acts: Acts) -> None:
     job_id = acts.event()
