@@ -8,7 +8,7 @@ from enum import StrEnum
 class State(StrEnum):
     """Where a job stands. The final ones change by a person's requeue alone.
 
-    But `dead` and `unknown` become `sent` when a worker that was cut off comes back and knows better.
+    But `dead` and `unknown` become `sent` when a worker that was cut off comes back and knows it.
     """
 
     QUEUED = "queued"
