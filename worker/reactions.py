@@ -121,10 +121,12 @@ class Reactions:
                 "account halted: the API is out, all jobs are kept",
                 extra=fields(job_id=work.job_id, code=verdict.code),
             )
-        if sending in {"halted", "halted now"} and last != "keep":
-            # the API is out: no attempt is spent on that; a job in doubt has no time to wait
-            return self._recorder.park(work, a.pause(0), a.unsent(spent=False))
         in_doubt = last == "keep"
+        if sending in {"halted", "halted now"}:
+            # the API is out: no attempt is spent on that, and probes go on while they can prove
+            if in_doubt:
+                return self._again(a, "keep-unspend", self._policy.longest_probe_pause_s)
+            return self._recorder.park(work, a.pause(0), a.unsent(spent=False))
         # the last attempt, too, has the right to a probe
         may_be_proved = in_doubt and a.kind != "probe"
         if work.attempts >= self._policy.max_attempts and not may_be_proved:

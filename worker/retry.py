@@ -49,11 +49,15 @@ class RetryPolicy:
     def pause_s(self, attempts: int, *, in_doubt: bool) -> float:
         """Wait after the `attempts`-th attempt failed: 1, 3, 9, 27 … s, with jitter.
 
-        A job in doubt never waits more than a tenth of the number's interval: its probes must all
-        fall inside it.
+        A job in doubt never waits longer than `longest_probe_pause_s`.
         """
         pause = self.backoff_s * _GROWTH ** (attempts - 1) * (1 + random() / 2)  # noqa: S311 (jitter)
-        return min(pause, self.interval_s / 10) if in_doubt else pause
+        return min(pause, self.longest_probe_pause_s) if in_doubt else pause
+
+    @property
+    def longest_probe_pause_s(self) -> float:
+        """A tenth of the number's interval: all probes must fall inside it."""
+        return self.interval_s / 10
 
     def too_often_pause_s(self, waits: int) -> float:
         """Wait before a number refused as too often is tried again; `waits` were taken already."""

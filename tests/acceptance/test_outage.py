@@ -16,6 +16,13 @@ from tests.worker_process import WorkerProcess
 ROWS = 60
 
 
+def add_batch(batches: Batches) -> None:
+    numbers = [PhoneNumber("852", f"9900{row:04}") for row in range(ROWS)]
+    batches.open("b", "digest", ["phone"])
+    rows = [BatchRow(line, [""], phone) for line, phone in enumerate(numbers, start=2)]
+    batches.append("b", 0, rows, last=True)
+
+
 @pytest.mark.settings(sendcode_rate_limit=20, sendcode_canary_interval=0.5)
 @pytest.mark.parametrize("answer", ["ServiceUnavailable", "AuthFailure.SecretIdNotFound"])
 def test_an_outage_halts_the_sending_and_its_end_lets_every_job_be_sent(
@@ -26,10 +33,7 @@ def test_an_outage_halts_the_sending_and_its_end_lets_every_job_be_sent(
     start_worker: Callable[..., WorkerProcess],
 ) -> None:
     sandbox.change(account_state=answer)
-    numbers = [PhoneNumber("852", f"9900{row:04}") for row in range(ROWS)]
-    batches.open("b", "digest", ["phone"])
-    rows = [BatchRow(line, [""], phone) for line, phone in enumerate(numbers, start=2)]
-    batches.append("b", 0, rows, last=True)
+    add_batch(batches)
     worker = start_worker()
 
     wait_until(lambda: account.look().state == "halted", "the halt")
@@ -44,3 +48,28 @@ def test_an_outage_halts_the_sending_and_its_end_lets_every_job_be_sent(
     assert account.look().state == "running"
     assert sandbox.stats()["doubled"] == 0
     assert worker.log.count("account halted") == 1
+
+
+@pytest.mark.settings(
+    sendcode_rate_limit=100, sendcode_canary_interval=0.5, sendcode_phone_interval=15
+)
+def test_an_outage_that_leaves_every_job_in_doubt_ends_with_every_doubt_resolved(
+    sandbox: Sandbox,
+    batches: Batches,
+    account: Account,
+    start_worker: Callable[..., WorkerProcess],
+) -> None:
+    sandbox.change(account_state="InternalError")
+    add_batch(batches)
+    start_worker("--concurrency", "100")
+
+    wait_until(lambda: account.look().state == "halted", "the halt")
+    wait_until(
+        lambda: sandbox.stats()["requests"] > 5 * ROWS + 20, "more tries than attempts allowed"
+    )
+    sandbox.change(account_state=None)
+
+    wait_until(lambda: (batch := batches.get("b")) and batch.is_over, "the batch's end")
+    assert (batch := batches.get("b"))
+    assert batch.counts == {"sent": ROWS}
+    assert sandbox.stats()["accepted"] == ROWS
