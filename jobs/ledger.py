@@ -49,14 +49,14 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """What an attempt may be, if any; `unknown` and `lost` mean that it must not be made.
+    """What an attempt may be, if any; `unknown`, `over` and `lost` mean that it must not be made.
 
-    `wait`: not yet, another job has the number. `probe`: both success and a refusal for the
-    number's interval prove something. `late`: only such a refusal does. `resend`: nothing does,
-    it is sent all the same, once.
+    `wait`: not yet. `over`: the job was cancelled or has expired meanwhile. `probe`: both success
+    and a refusal for the number's interval prove something. `late`: only such a refusal does.
+    `resend`: nothing does, it is sent all the same, once.
     """
 
-    kind: Literal["first", "probe", "late", "resend", "wait", "unknown", "lost"]
+    kind: Literal["first", "probe", "late", "resend", "wait", "unknown", "over", "lost"]
     wait_ms: int = 0
 
 
@@ -120,6 +120,7 @@ class Ledger:
         self._retention_ms = round(settings.sendcode_retention_days * 86_400_000)
         self._canary_ms = round(settings.sendcode_canary_interval * 1000)
         self._policy = settings.sendcode_ambiguous
+        self._max_attempts = settings.sendcode_max_attempts
         self._depth = max(4, round(settings.sendcode_rate_limit * FEED_SECONDS))
         load = self._load
         self._submit, self._claim, self._begin = load("submit"), load("claim"), load("begin")
@@ -184,6 +185,7 @@ class Ledger:
                 tried.story,
                 tried.arrived,
                 slot_ms,
+                self._max_attempts,
             ]
         )
         return Begun(reply[0], reply[1] if reply[0] == "wait" else 0)

@@ -95,7 +95,7 @@ def system(seen: Overview) -> Iterator[Finding]:
     else:
         yield Finding("account", Level.OK, "sending is not halted")
     for batch in seen.batches:
-        if batch.phase == "importing" and seen.at_ms - batch.created_ms > UNFINISHED_MS:
+        if not batch.imported and seen.at_ms - batch.created_ms > UNFINISHED_MS:
             text = f"batch {batch.batch_id} has waited for the rest of its file for more than a day"
             remedy = f"submit the file again, or sendcode batch cancel {batch.batch_id}"
             yield Finding("batches", Level.WARN, text, remedy)

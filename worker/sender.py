@@ -137,7 +137,7 @@ class Sender:
                 return NotNow("lease lost")
             case "wait":
                 return self._recorder.park(work, Pause(begun.wait_ms), "")
-            case "unknown":
+            case "unknown" | "over":
                 record = self._ledger.job(work.job_id)
                 return self._recorder.report(work, record) if record else NotNow("absent")
             case kind:

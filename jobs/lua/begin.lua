@@ -7,15 +7,15 @@
 --   last: what the try before leaves: "" (there was none) | "keep" or "clear" the doubt, and
 --     with "-unspend" behind it the try does not count as an attempt,
 --   story of the try before, arrived (see note_arrival) of the try before,
---   slot_ms (the request does not leave before that; 0: not known)
--- Reply: {"first" | "probe" | "late" | "resend"} | {"unknown", hash} | {"lost"}
---   | {"wait", ms} (another job has the number; or 0: a person, its time or a halt is against it,
---     and the sweep does what follows from that)
+--   slot_ms (the request does not leave before that; 0: not known), max_attempts
+-- Reply: {"first" | "probe" | "late" | "resend"} | {"lost"}
+--   | {"unknown", hash} | {"over", hash} (cancelled, or its time is over)
+--   | {"wait", ms} (another job has the number; or 0: its batch is paused or the account halted)
 -- Twice with the same try: the same reply, nothing counted twice.
 local id, token, try = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local margin, interval, policy = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
 local lease_ms, retention_ms, last = tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9]
-local slot_ms = tonumber(ARGV[12])
+local slot_ms, max_attempts = tonumber(ARGV[12]), tonumber(ARGV[13])
 local j = redis.call('HMGET', K.job(id), 'lease', 'state', 'cc', 'num', 'lane', 'batch', 'tries',
   'doubt', 'dup', 'kind', 'settled', 'asked', 'not_after')
 local state, cc, num, lane, batch = j[2], j[3], j[4], j[5], j[6]
@@ -40,9 +40,12 @@ if closed[1] and closed[1] ~= id and tonumber(closed[2]) > now then
 end
 
 -- Much may have been said while the job waited for its slot. A probe is past all that: it only finds
--- out. Another try in doubt may send a second code, and is not made for a job that is over.
+-- out. Another try in doubt may send a second code, and is not made for a job that is over, nor beyond
+-- its attempts.
 local steering = batch and redis.call('HGET', K.batch(batch), 'state')
-local is_over = steering == 'cancelled' or j[13] and tonumber(j[13]) <= now
+local over = steering == 'cancelled' and 'cancelled'
+  or j[13] and tonumber(j[13]) <= now and 'expired'
+local is_spent = tonumber(redis.call('HGET', K.job(id), 'attempts')) >= max_attempts
 local account = redis.call('HMGET', K.account, 'state', 'canary')
 local is_halted = account[1] == 'halted' and account[2] ~= id
 
@@ -52,7 +55,7 @@ local kind = 'first'
 if doubt then
   if arrived <= doubt + interval then
     kind = 'probe'
-  elseif policy == 'hold' or dup == '1' or is_over then
+  elseif policy == 'hold' or dup == '1' or over or is_spent then
     redis.call('HSET', K.job(id), 'by', token, 'code', 'Unproved')
     finalize(id, batch, lane, state, 'unknown', retention_ms, now, 'Unproved')
     return {'unknown', record(id)}
@@ -65,7 +68,11 @@ if doubt then
     flag_duplicate(id)
     doubt, asked = leaves, 0
   end
-elseif is_over or is_halted or steering == 'paused' then
+elseif over then
+  open_number(cc, num, id)
+  finalize(id, batch, lane, state, over, retention_ms, now)
+  return {'over', record(id)}
+elseif is_halted or steering == 'paused' then
   return {'wait', 0}
 else
   doubt, asked = leaves, 0

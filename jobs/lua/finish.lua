@@ -30,7 +30,11 @@ if j[1] == token and ARGV[12] == 'clear' then clear_doubt(id) end
 redis.call('HSET', K.job(id), 'code', ARGV[4], 'message', ARGV[5], 'request_id', ARGV[6],
   'by', token)
 if state ~= 'unknown' then redis.call('HDEL', K.job(id), 'doubt', 'asked') end
-if ARGV[7] == 'closed' then
+local number = redis.call('HMGET', number_key(j[3], j[4]), 'job', 'until')
+local is_anothers = number[1] and number[1] ~= id and tonumber(number[2]) > now
+if is_anothers then
+  -- it could begin, so the interval that this code began is over
+elseif ARGV[7] == 'closed' then
   close_number(j[3], j[4], id, now, now + tonumber(ARGV[8]))
 elseif ARGV[7] == 'open' then
   open_number(j[3], j[4], id)

@@ -269,9 +269,11 @@ def test_what_was_said_while_it_waited_for_its_slot_holds_for_a_job(
     found = acts.sweep()
 
     record = acts.job(job_id)
-    assert (begun.kind, begun.wait_ms, found) == ("wait", 0, [])
-    assert str(record.state) == (how if how in {"cancelled", "expired"} else "parked")
+    is_over = how in {"cancelled", "expired"}
+    assert (begun.kind, begun.wait_ms, found) == ("over" if is_over else "wait", 0, [])
+    assert str(record.state) == (how if is_over else "parked")
     assert (record.attempts, record.tries) == (0, 0)
+    assert acts.closed_by(record.phone) is None
 
 
 @pytest.mark.parametrize("how", STOPS)
@@ -298,6 +300,17 @@ def test_no_second_code_is_risked_for_a_job_that_is_over(
     begun = acts.begin(job_id, token, "keep")
 
     assert begun.kind == "unknown"
+    assert not acts.job(job_id).possible_duplicate
+
+
+@pytest.mark.settings(sendcode_max_attempts=2)
+def test_no_second_code_is_risked_beyond_the_attempts(acts: Acts) -> None:
+    job_id, token = in_doubt(acts)
+    assert acts.begin(job_id, token).kind == "probe"
+    assert acts.begin(job_id, token, "keep").kind == "probe"
+    acts.age_doubt(job_id, INTERVAL_MS)
+
+    assert acts.begin(job_id, token, "keep").kind == "unknown"
     assert not acts.job(job_id).possible_duplicate
 
 
@@ -424,6 +437,23 @@ def test_that_a_code_was_sent_corrects_an_end_that_was_recorded_without_knowing_
     assert (batch := acts.batches.get("b1"))
     assert batch.counts == {"sent": 1}
     assert redis.hget(keys.totals, str(end)) == "0"
+
+
+def test_a_late_news_of_a_code_does_not_take_the_number_from_the_job_that_has_it(
+    acts: Acts,
+) -> None:
+    first, second = acts.event(7), acts.event(7)
+    late = acts.begun(first)
+    acts.run_out(first)
+    acts.sweep()
+    acts.finish(first, acts.begun(first), State.UNKNOWN, "Some.Code", "keep")
+    acts.free_number(number(7))
+    token = acts.begun(second)
+
+    acts.finish(first, late)
+
+    assert acts.closed_by(number(7)) == second
+    assert acts.begin(second, token, "keep").kind == "probe"
 
 
 # park
