@@ -72,7 +72,7 @@ class Tried:
     story: str = ""
     """A `StoryEntry`, encoded."""
     arrived: str = ""
-    """A `Slot.arrival`: when it reached the API at the latest."""
+    """A `Slot.arrival`, unless the limiter was told already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +183,6 @@ class Ledger:
                 self._retention_ms,
                 tried.last,
                 tried.story,
-                tried.arrived,
                 slot_ms,
                 self._max_attempts,
             ]

@@ -47,14 +47,14 @@ class Slot:
     """`monotonic` from which on the request may be written."""
     wait_s: float
 
-    def arrival(self, sent: float, answered: float) -> str:
-        """Tell the ledger when this slot's request reached the API at the latest.
+    def arrival(self, sent: float, answered: float | None) -> str:
+        """Say when this slot's request reached the API at the latest, for the limiter.
 
-        `sent` and `answered` are `monotonic`: when the request was written and when the first byte
-        of the answer came. See `note_arrival` in common.lua.
+        `sent` and `answered` are `monotonic`: when the request was written, and when the first byte
+        of the answer came, if one did. See `note_arrival` in common.lua.
         """
         sent_us = self.at_us + max(0, round((sent - self.asked - self.wait_s) * 1e6))
-        rtt_us = max(0, round((answered - sent) * 1e6))
+        rtt_us = "" if answered is None else max(0, round((answered - sent) * 1e6))
         return f"{self.number}:{self.per_window}:{sent_us}:{rtt_us}"
 
 
@@ -76,6 +76,7 @@ class Limiter:
         keys = Keys(settings.sendcode_key_prefix)
         self._reserve = load_script(client, keys, "pace", "worker")
         self._slow_down = load_script(client, keys, "slow_down", "worker")
+        self._arrived = load_script(client, keys, "arrived", "worker")
         self.per_window = max(1, math.floor(settings.sendcode_rate_limit))
         self._window_us = round(self.per_window / settings.sendcode_rate_limit * 1e6)
         horizon_s = max(HORIZON_S, HORIZON_SLOTS / settings.sendcode_rate_limit)
@@ -87,15 +88,15 @@ class Limiter:
         self._next_turn: _Turn | None = None
         self._told_of_rate = False
 
-    def take(self, lane: Lane) -> Slot:
-        """Reserve a slot; the caller sends when it `opens`.
+    def take(self, lane: Lane, lead_s: float = 0) -> Slot:
+        """Reserve a slot; the caller sends when it `opens`, `lead_s` from now at the earliest.
 
         Raises:
             Stopping: the worker is being stopped (raised by `sleep`).
             redis.RedisError: no Redis, no sending.
         """
         if lane is Lane.EVENT:
-            reply = self._ask(lane, place=0, more=False)
+            reply = self._ask(lane, lead_s, place=0, more=False)
             if isinstance(reply, _Turn):
                 raise TypeError("an event was sent into the batch line")
             return reply[0]
@@ -103,7 +104,7 @@ class Limiter:
             self._waiting += 1
         try:
             with self._gate:
-                return self._take_in_turn(lane)
+                return self._take_in_turn(lane, lead_s)
         finally:
             with self._count:
                 self._waiting -= 1
@@ -116,7 +117,15 @@ class Limiter:
         factor = self._slow_down(args=[self._window_us])
         return factor / 1000 if factor >= 0 else None
 
-    def _take_in_turn(self, lane: Lane) -> Slot:
+    def tell(self, arrived: str) -> None:
+        """Tell all workers of a `Slot.arrival` that no outcome carries along.
+
+        Raises:
+            redis.RedisError: they are not told; some other slot may come too early for it.
+        """
+        self._arrived(args=[arrived])
+
+    def _take_in_turn(self, lane: Lane, lead_s: float) -> Slot:
         # the caller before took this turn along; an old one is nobody's any more
         turn, self._next_turn = self._next_turn, None
         if turn is not None and turn.comes < monotonic() - OLD_TURN_S:
@@ -124,17 +133,28 @@ class Limiter:
         while True:
             if turn is not None:
                 self._sleep(max(0.0, turn.comes - monotonic()))
-            reply = self._ask(lane, place=turn.place if turn else 0, more=self._waiting > 1)
+            place = turn.place if turn else 0
+            reply = self._ask(lane, lead_s, place=place, more=self._waiting > 1)
             if not isinstance(reply, _Turn):
                 slot, self._next_turn = reply
                 return slot
             turn = reply
 
-    def _ask(self, lane: Lane, *, place: int, more: bool) -> _Turn | tuple[Slot, _Turn | None]:
+    def _ask(
+        self, lane: Lane, lead_s: float, *, place: int, more: bool
+    ) -> _Turn | tuple[Slot, _Turn | None]:
         self._sleep(0)  # a worker that is being stopped takes no slot from the others
         asked = monotonic()
         reply: Any = self._reserve(
-            args=[str(lane), place, int(more), self.per_window, self._window_us, self._horizon_us]
+            args=[
+                str(lane),
+                place,
+                int(more),
+                self.per_window,
+                self._window_us,
+                self._horizon_us,
+                round(lead_s * 1e6),
+            ]
         )
         answered = monotonic()
         if reply[0] == "turn":

@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import secrets
 import time
+from contextlib import suppress
+from dataclasses import replace
 
 import redis
 
@@ -28,8 +30,9 @@ from worker.shutdown import Shutdown, Stopping
 log = logging.getLogger("sendcode.sender")
 
 LATEST_S = 0.1
-"""A slot missed by more is given up for another: the limiter may not have heard of it in time. For
-the same job's next slot the double is allowed: where Redis is slow, all of them are missed."""
+"""A slot missed by more is given up for another: the limiter may not have heard of it in time."""
+MOST_LEAD_S = 2.0
+"""How far ahead the slots may be that a job asks for which has missed one."""
 MOST_MISSED = 3
 """Slots missed in a row, after which a job steps aside for a while."""
 
@@ -87,7 +90,8 @@ class Sender:
 
     def _attempt(self, work: Work) -> Ended | NotNow | Again:
         # a proof has a time limit, and a batch job may stand behind any number of events
-        slot = self._limiter.take(Lane.EVENT if work.is_in_doubt else work.record.lane)
+        lane = Lane.EVENT if work.is_in_doubt else work.record.lane
+        slot = self._limiter.take(lane, work.lead_s)
         # a worker that is frozen from here on must not send when it wakes up late
         not_after = now_s() + slot.opens - time.monotonic() + self._client.timeout_s
         kind = self._begin(work, slot)
@@ -99,18 +103,29 @@ class Sender:
             # nothing has left: the journaled try is taken back
             return self._recorder.park(work, Pause(0), unsent(kind, spent=False))
         late_s = time.monotonic() - slot.opens
-        if late_s > LATEST_S * 2**work.missed:
+        if late_s > LATEST_S:
             return self._give_up(work, kind, late_s)
         work.missed = 0
         phone = work.record.phone
         answer = self._client.send(phone.country_code, phone.phone_num, not_after=not_after)
         work.tried = _told(kind, slot, answer)
-        return self._reactions.to(Answered(work, kind, answer.verdict))
+        result = self._reactions.to(Answered(work, kind, answer.verdict))
+        if isinstance(result, Again):
+            self._tell_limiter(work)
+        return result
+
+    def _tell_limiter(self, work: Work) -> None:
+        """Say at once when a request arrived, where a pause comes before the job's next word."""
+        if work.tried.arrived:
+            with suppress(redis.RedisError):  # without Redis nobody sends, too late or not
+                self._limiter.tell(work.tried.arrived)
+            work.tried = replace(work.tried, arrived="")
 
     def _give_up(self, work: Work, kind: AttemptKind, late_s: float) -> NotNow | Again:
         """Leave a slot unused: a stalled process must not send in a burst what it had reserved."""
         nothing = unsent(kind, spent=False)
         work.missed += 1
+        work.lead_s = min(2 * (work.lead_s + late_s), MOST_LEAD_S)
         if work.missed < MOST_MISSED:
             work.leave(kind, nothing)
             return Again(0)
@@ -159,6 +174,6 @@ def _told(kind: AttemptKind, slot: Slot, answer: Answer) -> Tried:
         answer.took_ms,
     )
     arrived = ""
-    if answer.sent_at is not None and answer.answered_at is not None:
+    if answer.sent_at is not None:
         arrived = slot.arrival(answer.sent_at, answer.answered_at)
     return Tried(story=entry.encode(), arrived=arrived)

@@ -6,7 +6,7 @@
 --   interval_ms, policy ("resend-once" | "hold"), lease_ms, retention_ms,
 --   last: what the try before leaves: "" (there was none) | "keep" or "clear" the doubt, and
 --     with "-unspend" behind it the try does not count as an attempt,
---   story of the try before, arrived (see note_arrival) of the try before,
+--   story of the try before,
 --   slot_ms (the request does not leave before that; 0: not known), max_attempts
 -- Reply: {"first" | "probe" | "late" | "resend"} | {"lost"}
 --   | {"unknown", hash} | {"over", hash} (cancelled, or its time is over)
@@ -15,7 +15,7 @@
 local id, token, try = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local margin, interval, policy = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
 local lease_ms, retention_ms, last = tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9]
-local slot_ms, max_attempts = tonumber(ARGV[12]), tonumber(ARGV[13])
+local slot_ms, max_attempts = tonumber(ARGV[11]), tonumber(ARGV[12])
 local j = redis.call('HMGET', K.job(id), 'lease', 'state', 'cc', 'num', 'lane', 'batch', 'tries',
   'doubt', 'dup', 'kind', 'settled', 'asked', 'not_after')
 local state, cc, num, lane, batch = j[2], j[3], j[4], j[5], j[6]
@@ -28,7 +28,6 @@ local doubt, asked, dup = tonumber(j[8]), tonumber(j[12]), j[9]
 if last ~= '' and j[11] ~= tostring(try) then
   redis.call('HSET', K.job(id), 'settled', try)
   tell_story(id, ARGV[10])
-  note_arrival(ARGV[11])
   if string.find(last, 'unspend') then redis.call('HINCRBY', K.job(id), 'attempts', -1) end
   if string.find(last, 'clear') then doubt, asked, dup = clear_doubt(id) end
 end

@@ -42,21 +42,21 @@ class Pace:
 
     def event(self) -> tuple[int, int]:
         """Reserve an event's slot; give its number and time, µs."""
-        reply: Any = self._reserve(args=["event", 0, 0, self.rate, SECOND, HORIZON])
+        reply: Any = self._reserve(args=["event", 0, 0, self.rate, SECOND, HORIZON, 0])
         assert reply[0] == "slot"
         return int(reply[2]), int(reply[3])
 
     def events(self, count: int) -> list[int]:
         return [self.event()[1] for _ in range(count)]
 
-    def batch(self, place: int = 0) -> list[Any]:
+    def batch(self, place: int = 0, lead: int = 0) -> list[Any]:
         """Ask as a batch caller; give the reply."""
-        reply: Any = self._reserve(args=["batch", place, 0, self.rate, SECOND, HORIZON])
+        reply: Any = self._reserve(args=["batch", place, 0, self.rate, SECOND, HORIZON, lead])
         return [reply[0], *map(int, reply[1:])]
 
-    def arrived(self, slot: int, sent: int, rtt: int) -> None:
-        """Report when a slot's request was sent, and how long its answer took."""
-        self._note(args=[f"{slot}:{self.rate}:{sent}:{rtt}"])
+    def arrived(self, slot: int, sent: int, rtt: int | None) -> None:
+        """Report when a slot's request was sent, and how long its answer took, if one came."""
+        self._note(args=[f"{slot}:{self.rate}:{sent}:{'' if rtt is None else rtt}"])
 
     def slow_down(self) -> int:
         return int(self._slow_down(args=[SECOND]))
@@ -129,6 +129,21 @@ def test_no_window_is_overrun_by_requests_that_are_slow_on_their_way(
 
     # what is usual is learned slowly anew: some ms are the price
     assert most_in_a_window(arrivals, SECOND - 5_000) <= RATE
+
+
+def test_a_request_without_an_answer_is_presumed_to_have_been_slow_and_teaches_nothing(
+    pace: Pace,
+) -> None:
+    slot, at = pace.event()
+    pace.arrived(slot, at, BASE_RTT)
+    before = pace.redis.hget(pace.keys.pace, "rtt_min_us")
+    slot, at = pace.event()
+    pace.arrived(slot, at + 100_000, None)
+
+    slots = pace.events(RATE)
+
+    assert slots[-1] >= at + 100_000 + SECOND
+    assert pace.redis.hget(pace.keys.pace, "rtt_min_us") == before
 
 
 def test_requests_that_are_never_reported_are_presumed_a_little_late(pace: Pace) -> None:
@@ -259,6 +274,19 @@ def test_a_batch_caller_that_dies_in_line_costs_one_slot_at_most(pace: Pace) -> 
 
     assert reply[0] == "slot"
     assert reply[1] <= HORIZON
+
+
+def test_who_is_too_slow_for_the_next_slots_gets_a_later_one(pace: Pace) -> None:
+    pace.events(1)
+    pace.let_pass(10 * SECOND)
+
+    before = pace.now()
+    reply = pace.batch(lead=300_000)
+    slots = pace.events(RATE)
+
+    assert reply[0] == "slot"
+    assert before + 300_000 <= reply[3] <= pace.now() + 300_000
+    assert min(b - a for a, b in pairwise([reply[3], *slots])) >= SPACING * 0.95 - 1
 
 
 # refusals

@@ -222,6 +222,22 @@ def test_what_the_api_answered_is_recorded_when_redis_has_room_again(
     assert sandbox.stats()["requests"] == 1
 
 
+@pytest.mark.settings(sendcode_backoff=2)
+def test_the_limiter_hears_of_a_request_before_the_pause_that_follows_it(
+    acts: Acts, ledger: Ledger, runtime: Runtime, sandbox: Sandbox, redis: Redis
+) -> None:
+    job_id = submit(ledger, "99200001")
+
+    thread, results = in_a_thread(lambda: runtime.sender.send(job_id))
+    wait_until(lambda: redis.hget(acts.keys.pace, "heard") == "1")
+
+    assert sandbox.stats()["requests"] == 1
+    runtime.shutdown.order()
+    thread.join(20)
+    assert [type(each) for each in results] == [NotNow]
+    assert redis.hget(acts.keys.pace, "heard") == "1"  # and not a second time
+
+
 def slow_to_begin(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch, wait_s: Callable[[int], float]
 ) -> None:
@@ -235,7 +251,7 @@ def slow_to_begin(
     monkeypatch.setattr(ledger, "begin", slowly)
 
 
-@pytest.mark.parametrize("slow_s", [1.1 * LATEST_S, 2.2 * LATEST_S])
+@pytest.mark.parametrize("slow_s", [1.1 * LATEST_S, 5 * LATEST_S])
 @pytest.mark.usefixtures("sandbox")
 def test_where_redis_is_always_slow_codes_are_sent_all_the_same(
     slow_s: float, acts: Acts, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
@@ -257,7 +273,7 @@ def test_a_worker_too_slow_for_its_slots_says_so_and_leaves_the_job_to_others(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     job_id = submit(runtime.ledger, "99000001")
-    slow_to_begin(runtime.ledger, monkeypatch, lambda _: 5 * LATEST_S)
+    slow_to_begin(runtime.ledger, monkeypatch, (0.15, 0.6, 1.6).__getitem__)  # ever slower
 
     result = runtime.sender.send(job_id)
 
