@@ -24,15 +24,13 @@ from worker.leases import Leases
 from worker.limiter import Limiter, Slot
 from worker.reactions import STEP_ASIDE_S, Answered, Reactions
 from worker.recorder import AttemptKind, Ended, NotNow, Recorder, Work, unsent
-from worker.retry import Again, retrying
+from worker.retry import Again, RetryPolicy, retrying
 from worker.shutdown import Shutdown, Stopping
 
 log = logging.getLogger("sendcode.sender")
 
 LATEST_S = 0.1
 """A slot missed by more is given up for another: the limiter may not have heard of it in time."""
-MOST_LEAD_S = 2.0
-"""How far ahead the slots may be that a job asks for which has missed one."""
 MOST_MISSED = 3
 """Slots missed in a row, after which a job steps aside for a while."""
 
@@ -47,6 +45,7 @@ class Sender:
         client: SendVerifyCodeClient,
         recorder: Recorder,
         reactions: Reactions,
+        policy: RetryPolicy,
         leases: Leases,
         shutdown: Shutdown,
     ) -> None:
@@ -55,6 +54,7 @@ class Sender:
         self._client = client
         self._recorder = recorder
         self._reactions = reactions
+        self._policy = policy
         self._leases = leases
         self._shutdown = shutdown
 
@@ -125,7 +125,7 @@ class Sender:
         """Leave a slot unused: a stalled process must not send in a burst what it had reserved."""
         nothing = unsent(kind, spent=False)
         work.missed += 1
-        work.lead_s = min(2 * (work.lead_s + late_s), MOST_LEAD_S)
+        work.lead_s = self._policy.lead_s(work.lead_s, late_s)
         if work.missed < MOST_MISSED:
             work.leave(kind, nothing)
             return Again(0)

@@ -251,6 +251,7 @@ def slow_to_begin(
     monkeypatch.setattr(ledger, "begin", slowly)
 
 
+@pytest.mark.settings(sendcode_phone_interval=60)
 @pytest.mark.parametrize("slow_s", [1.1 * LATEST_S, 5 * LATEST_S])
 @pytest.mark.usefixtures("sandbox")
 def test_where_redis_is_always_slow_codes_are_sent_all_the_same(
