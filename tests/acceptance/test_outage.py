@@ -51,7 +51,10 @@ def test_an_outage_halts_the_sending_and_its_end_lets_every_job_be_sent(
 
 
 @pytest.mark.settings(
-    sendcode_rate_limit=100, sendcode_canary_interval=0.5, sendcode_phone_interval=15
+    sendcode_rate_limit=50,
+    sendcode_canary_interval=0.5,
+    sendcode_phone_interval=20,
+    sendcode_backoff=1,
 )
 def test_an_outage_that_leaves_every_job_in_doubt_ends_with_every_doubt_resolved(
     sandbox: Sandbox,
