@@ -50,10 +50,8 @@ def test_sigterm_hands_back_all_that_was_not_sent(
     assert code == 0
     assert took_s < settings.sendcode_http_timeout + 10
     assert {job["state"] for job in seen.jobs.values()}.isdisjoint(IN_WORK)
-    handed_back = [
-        job for job in seen.jobs.values() if (job["state"], job["tries"]) == (State.PARKED, "0")
-    ]
-    assert handed_back  # those that stood in line for a slot
+    # those that stood in line for a slot; its last sweep may have published them again
+    assert [job for job in seen.jobs.values() if job["tries"] == "0" and "by" in job]
     assert "Traceback" not in first.log
 
     start_worker()
