@@ -64,8 +64,8 @@ class Answer:
 
     Attributes:
         verdict: What it means.
-        sent_at: When the request had been written, in seconds of the client's `monotonic`; None:
-            it was not, and the server has counted nothing.
+        sent_at: When the request was written, in seconds of the client's `monotonic`; None: it
+            was not, and the server has counted nothing.
         answered_at: When the answer's first byte was there, on the same clock; None: none came.
             The server counted the request between the two.
         took_ms: The whole call, connecting included.

@@ -54,7 +54,7 @@ class Exchange(threading.local):
     """
 
     sent_at: float | None
-    """When the request had been written, or just before a write that failed; None: nothing was."""
+    """Just before the request was written; None: nothing was."""
     answered_at: float | None
     """When the answer's first byte had come; None: none came."""
 
@@ -92,10 +92,6 @@ class Exchange(threading.local):
         if self.is_stale():
             raise StaleError
         self.remaining_s()
-        self.sent_at = self._monotonic()
-
-    def note_sent(self) -> None:
-        """Note that all is written: whatever held the write up is past."""
         self.sent_at = self._monotonic()
 
     def note_answer(self) -> None:
@@ -208,7 +204,6 @@ class _Connection(HTTPConnection):
         self._used_at = self._exchange.now()
         self._exchange.allow_write()
         sock.sendall(message)
-        self._exchange.note_sent()
 
     def response_class(self, sock: socket.socket, **kwargs: Any) -> http.client.HTTPResponse:  # type: ignore[override]
         return _Response(_Reader(sock, self._exchange), **kwargs)  # type: ignore[arg-type]

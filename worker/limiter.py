@@ -88,15 +88,15 @@ class Limiter:
         self._next_turn: _Turn | None = None
         self._told_of_rate = False
 
-    def take(self, lane: Lane, lead_s: float = 0) -> Slot:
-        """Reserve a slot; the caller sends when it `opens`, `lead_s` from now at the earliest.
+    def take(self, lane: Lane) -> Slot:
+        """Reserve a slot; the caller sends when it `opens`.
 
         Raises:
             Stopping: the worker is being stopped (raised by `sleep`).
             redis.RedisError: no Redis, no sending.
         """
         if lane is Lane.EVENT:
-            reply = self._ask(lane, lead_s, place=0, more=False)
+            reply = self._ask(lane, place=0, more=False)
             if isinstance(reply, _Turn):
                 raise TypeError("an event was sent into the batch line")
             return reply[0]
@@ -104,7 +104,7 @@ class Limiter:
             self._waiting += 1
         try:
             with self._gate:
-                return self._take_in_turn(lane, lead_s)
+                return self._take_in_turn(lane)
         finally:
             with self._count:
                 self._waiting -= 1
@@ -118,14 +118,14 @@ class Limiter:
         return factor / 1000 if factor >= 0 else None
 
     def tell(self, arrived: str) -> None:
-        """Tell all workers of a `Slot.arrival` that no outcome carries along.
+        """Tell all workers of a `Slot.arrival` that no outcome carries along just yet.
 
         Raises:
             redis.RedisError: they are not told; some other slot may come too early for it.
         """
         self._arrived(args=[arrived])
 
-    def _take_in_turn(self, lane: Lane, lead_s: float) -> Slot:
+    def _take_in_turn(self, lane: Lane) -> Slot:
         # the caller before took this turn along; an old one is nobody's any more
         turn, self._next_turn = self._next_turn, None
         if turn is not None and turn.comes < monotonic() - OLD_TURN_S:
@@ -133,28 +133,17 @@ class Limiter:
         while True:
             if turn is not None:
                 self._sleep(max(0.0, turn.comes - monotonic()))
-            place = turn.place if turn else 0
-            reply = self._ask(lane, lead_s, place=place, more=self._waiting > 1)
+            reply = self._ask(lane, place=turn.place if turn else 0, more=self._waiting > 1)
             if not isinstance(reply, _Turn):
                 slot, self._next_turn = reply
                 return slot
             turn = reply
 
-    def _ask(
-        self, lane: Lane, lead_s: float, *, place: int, more: bool
-    ) -> _Turn | tuple[Slot, _Turn | None]:
+    def _ask(self, lane: Lane, *, place: int, more: bool) -> _Turn | tuple[Slot, _Turn | None]:
         self._sleep(0)  # a worker that is being stopped takes no slot from the others
         asked = monotonic()
         reply: Any = self._reserve(
-            args=[
-                str(lane),
-                place,
-                int(more),
-                self.per_window,
-                self._window_us,
-                self._horizon_us,
-                round(lead_s * 1e6),
-            ]
+            args=[str(lane), place, int(more), self.per_window, self._window_us, self._horizon_us]
         )
         answered = monotonic()
         if reply[0] == "turn":

@@ -13,16 +13,14 @@
 -- planned the slots really come, so that all who wait in it are corrected at once.
 --
 -- ARGV: lane, place ("0", or the caller's place in the line), more ("1": another caller of this
---   process waits, and takes the next place), per_window (slots), window_us, horizon_us,
---   lead_us (the caller is too slow for any slot before that)
+--   process waits, and takes the next place), per_window (slots), window_us, horizon_us
 -- Reply: {"slot", wait_us, slot number, slot µs, next place or 0, µs until its turn, per_window}
 --      | {"turn", place, µs until its turn}
 -- Twice: a slot is lost, no more.
 local lane, place, more = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1'
 local per_window, window, horizon = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
-local lead = tonumber(ARGV[7])
 local SPACING = 0.95       -- of window / rate: how quickly lateness is made up for
-local PRESUMED = 50000     -- a request not yet reported arrived this much after its slot at most
+local PRESUMED = 75000     -- a request not yet reported arrived this much after its slot at most
 local RECOVERY_US = 60e6   -- from no rate to the full one; from the slowest it takes 45 s
 local BACK = 1e6           -- a clock that is further back than at the last call jumped
 local RATE_HOLDS_US = 10e6 -- how long a lower rate holds after the last caller that was told it
@@ -69,7 +67,7 @@ local oldest = redis.call('HGET', K.ring, number % per_window)
 if oldest then
   free = math.max(free, tonumber(string.match(oldest, ':(%d+)$')) + window)
 end
-local slot = math.max(now + lead, free)
+local slot = math.max(now, free)
 
 local next_place, next_turn = 0, 0
 if lane == 'batch' then
@@ -81,9 +79,9 @@ if lane == 'batch' then
     line = place + spacing
   end
   local mine = turned and slot or math.max(slot, place + lag)
-  if mine - now > horizon + lead then
+  if mine - now > horizon then
     redis.call('HSET', K.pace, 'line_us', int(line), 'lag_us', int(lag))
-    return {'turn', int(place), int(mine - lead - horizon / 2 - now)}
+    return {'turn', int(place), int(mine - horizon / 2 - now)}
   end
   if more then
     next_place = math.max(line, slot + spacing - lag)

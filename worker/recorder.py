@@ -51,8 +51,6 @@ class Work:
     throttled: int = 0
     missed: int = 0
     """Slots in a row that were over before the attempt was journaled."""
-    lead_s: float = 0
-    """How far ahead the next slot must be, after some that were missed."""
     unheard_of: int = 0
     """Answers with a code that nobody documented."""
     clock_corrected: bool = False

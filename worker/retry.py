@@ -59,13 +59,6 @@ class RetryPolicy:
         """A tenth of the number's interval: all probes must fall inside it."""
         return self.interval_s / 10
 
-    def lead_s(self, lead_s: float, late_s: float) -> float:
-        """Say how far ahead the next slot must be, when one that was `lead_s` ahead was missed.
-
-        At most a thirtieth of the number's interval: a longer wait would cost a probe its proof.
-        """
-        return min(lead_s + 1.5 * late_s, self.interval_s / 30)
-
     def too_often_pause_s(self, waits: int) -> float:
         """Wait before a number refused as too often is tried again; `waits` were taken already."""
         return self.frequency_wait_s * _GROWTH**waits

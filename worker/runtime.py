@@ -55,8 +55,5 @@ class Runtime:
             Credentials(secret_id, secret_key, token),
             settings.sendcode_http_timeout,
         )
-        policy = RetryPolicy.of(settings)
-        reactions = Reactions(recorder, Account(redis, settings), limiter, policy)
-        return Sender(
-            self.ledger, limiter, client, recorder, reactions, policy, self.leases, self.shutdown
-        )
+        reactions = Reactions(recorder, Account(redis, settings), limiter, RetryPolicy.of(settings))
+        return Sender(self.ledger, limiter, client, recorder, reactions, self.leases, self.shutdown)

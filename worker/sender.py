@@ -24,13 +24,14 @@ from worker.leases import Leases
 from worker.limiter import Limiter, Slot
 from worker.reactions import STEP_ASIDE_S, Answered, Reactions
 from worker.recorder import AttemptKind, Ended, NotNow, Recorder, Work, unsent
-from worker.retry import Again, RetryPolicy, retrying
+from worker.retry import Again, retrying
 from worker.shutdown import Shutdown, Stopping
 
 log = logging.getLogger("sendcode.sender")
 
-LATEST_S = 0.1
-"""A slot missed by more is given up for another: the limiter may not have heard of it in time."""
+LATEST_S = 0.06
+"""A slot missed by more is given up for another: the limiter may not have heard of it in time, and
+presumes (pace.lua) that its request arrived by then."""
 MOST_MISSED = 3
 """Slots missed in a row, after which a job steps aside for a while."""
 
@@ -45,7 +46,6 @@ class Sender:
         client: SendVerifyCodeClient,
         recorder: Recorder,
         reactions: Reactions,
-        policy: RetryPolicy,
         leases: Leases,
         shutdown: Shutdown,
     ) -> None:
@@ -54,9 +54,11 @@ class Sender:
         self._client = client
         self._recorder = recorder
         self._reactions = reactions
-        self._policy = policy
         self._leases = leases
         self._shutdown = shutdown
+        self._journal_s = 0.0
+        """What journaling takes at least, creeping up: where Redis is far away, all slots are used
+        so much late, which keeps the distance between them."""
 
     def send(self, job_id: str) -> Ended | NotNow:
         """Work on a job as far as it goes now. Expected troubles are results, not exceptions."""
@@ -91,7 +93,7 @@ class Sender:
     def _attempt(self, work: Work) -> Ended | NotNow | Again:
         # a proof has a time limit, and a batch job may stand behind any number of events
         lane = Lane.EVENT if work.is_in_doubt else work.record.lane
-        slot = self._limiter.take(lane, work.lead_s)
+        slot = self._limiter.take(lane)
         # a worker that is frozen from here on must not send when it wakes up late
         not_after = now_s() + slot.opens - time.monotonic() + self._client.timeout_s
         kind = self._begin(work, slot)
@@ -103,7 +105,7 @@ class Sender:
             # nothing has left: the journaled try is taken back
             return self._recorder.park(work, Pause(0), unsent(kind, spent=False))
         late_s = time.monotonic() - slot.opens
-        if late_s > LATEST_S:
+        if late_s > LATEST_S + self._journal_s:
             return self._give_up(work, kind, late_s)
         work.missed = 0
         phone = work.record.phone
@@ -117,15 +119,14 @@ class Sender:
     def _tell_limiter(self, work: Work) -> None:
         """Say at once when a request arrived, where a pause comes before the job's next word."""
         if work.tried.arrived:
-            with suppress(redis.RedisError):  # without Redis nobody sends, too late or not
+            with suppress(redis.RedisError):
                 self._limiter.tell(work.tried.arrived)
-            work.tried = replace(work.tried, arrived="")
+                work.tried = replace(work.tried, arrived="")
 
     def _give_up(self, work: Work, kind: AttemptKind, late_s: float) -> NotNow | Again:
         """Leave a slot unused: a stalled process must not send in a burst what it had reserved."""
         nothing = unsent(kind, spent=False)
         work.missed += 1
-        work.lead_s = self._policy.lead_s(work.lead_s, late_s)
         if work.missed < MOST_MISSED:
             work.leave(kind, nothing)
             return Again(0)
@@ -138,6 +139,7 @@ class Sender:
     def _begin(self, work: Work, slot: Slot) -> AttemptKind | NotNow | Ended:
         # until the request has arrived, at most: slot, writing, travelling (see docs/decisions)
         margin_s = slot.opens - time.monotonic() + 2 * self._client.timeout_s + PROBE_SLACK_S
+        asked = time.monotonic()
         begun = self._ledger.begin(
             work.job_id,
             work.token,
@@ -146,6 +148,8 @@ class Sender:
             work.tried,
             slot.at_us // 1000,
         )
+        took_s = time.monotonic() - asked
+        self._journal_s = min(took_s, self._journal_s + (took_s - self._journal_s) / 20)
         work.tried = Tried()
         match begun.kind:
             case "lost":

@@ -163,7 +163,8 @@ local function note_arrival(arrived)
   local p = redis.call('HMGET', K.pace, 'rtt_min_us', 'caution_us', 'heard')
   local shortest, caution = tonumber(p[1]) or rtt, tonumber(p[2]) or 60000
   if not rtt then
-    redis.call('HSET', K.ring, index, slot .. ':' .. int(tonumber(sent_us) + caution))
+    local known = tonumber(string.match(entry, ':(%d+)$'))
+    redis.call('HSET', K.ring, index, slot .. ':' .. int(math.max(known, sent_us + caution)))
     return
   end
   local heard = tonumber(p[3]) or 0

@@ -7,6 +7,7 @@
 -- Reply: {"ok"} | {"lost"}
 -- Twice with one token: ok again.
 local id, token, state = ARGV[1], ARGV[2], ARGV[3]
+note_arrival(ARGV[11]) -- whoever has the job by now
 local is_sent = state == 'sent' or state == 'sent_inferred'
 local j = redis.call('HMGET', K.job(id), 'lease', 'state', 'cc', 'num', 'lane', 'batch', 'by',
   'code', 'replaced_by')
@@ -25,7 +26,6 @@ if j[1] ~= token then
 end
 local now = now_ms()
 tell_story(id, ARGV[10])
-note_arrival(ARGV[11])
 if j[1] == token and ARGV[12] == 'clear' then clear_doubt(id) end
 redis.call('HSET', K.job(id), 'code', ARGV[4], 'message', ARGV[5], 'request_id', ARGV[6],
   'by', token)

@@ -5,6 +5,7 @@
 -- Reply: {"ok"} | {"lost"}
 -- Twice with one token: ok again.
 local id, token, wait_ms, last = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
+note_arrival(ARGV[9]) -- whoever has the job by now
 local j = redis.call('HMGET', K.job(id), 'lease', 'state', 'cc', 'num', 'lane', 'batch', 'doubt',
   'by')
 if j[1] ~= token then
@@ -13,7 +14,6 @@ if j[1] ~= token then
 end
 local now = now_ms()
 tell_story(id, ARGV[8])
-note_arrival(ARGV[9])
 if string.find(last, 'unspend') then redis.call('HINCRBY', K.job(id), 'attempts', -1) end
 local doubt = j[7]
 if string.find(last, 'clear') then doubt = clear_doubt(id) end

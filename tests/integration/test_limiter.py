@@ -42,16 +42,16 @@ class Pace:
 
     def event(self) -> tuple[int, int]:
         """Reserve an event's slot; give its number and time, µs."""
-        reply: Any = self._reserve(args=["event", 0, 0, self.rate, SECOND, HORIZON, 0])
+        reply: Any = self._reserve(args=["event", 0, 0, self.rate, SECOND, HORIZON])
         assert reply[0] == "slot"
         return int(reply[2]), int(reply[3])
 
     def events(self, count: int) -> list[int]:
         return [self.event()[1] for _ in range(count)]
 
-    def batch(self, place: int = 0, lead: int = 0) -> list[Any]:
+    def batch(self, place: int = 0) -> list[Any]:
         """Ask as a batch caller; give the reply."""
-        reply: Any = self._reserve(args=["batch", place, 0, self.rate, SECOND, HORIZON, lead])
+        reply: Any = self._reserve(args=["batch", place, 0, self.rate, SECOND, HORIZON])
         return [reply[0], *map(int, reply[1:])]
 
     def arrived(self, slot: int, sent: int, rtt: int | None) -> None:
@@ -96,7 +96,7 @@ def test_slots_of_callers_that_come_at_once_keep_the_rate(pace: Pace) -> None:
     slots = pace.events(100)
 
     assert most_in_a_window(slots) <= RATE
-    assert slots[-1] - slots[0] < 99 * SPACING * 1.05
+    assert slots[-1] - slots[0] < 99 * SPACING * 1.08
 
 
 @given(late_ms=st.lists(st.integers(0, 3_000) | st.just(0), min_size=70, max_size=70))
@@ -274,19 +274,6 @@ def test_a_batch_caller_that_dies_in_line_costs_one_slot_at_most(pace: Pace) -> 
 
     assert reply[0] == "slot"
     assert reply[1] <= HORIZON
-
-
-def test_who_is_too_slow_for_the_next_slots_gets_a_later_one(pace: Pace) -> None:
-    pace.events(1)
-    pace.let_pass(10 * SECOND)
-
-    before = pace.now()
-    reply = pace.batch(lead=300_000)
-    slots = pace.events(RATE)
-
-    assert reply[0] == "slot"
-    assert before + 300_000 <= reply[3] <= pace.now() + 300_000
-    assert min(b - a for a, b in pairwise([reply[3], *slots])) >= SPACING * 0.95 - 1
 
 
 # refusals

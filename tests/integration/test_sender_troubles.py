@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import threading
 import time
@@ -238,32 +237,15 @@ def test_the_limiter_hears_of_a_request_before_the_pause_that_follows_it(
     assert redis.hget(acts.keys.pace, "heard") == "1"  # and not a second time
 
 
-def slow_to_begin(
-    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, wait_s: Callable[[int], float]
-) -> None:
-    """Let Redis answer so much later when an attempt is journaled, the n-th time."""
-    begin, times = ledger.begin, itertools.count()
+def slow_to_begin(ledger: Ledger, monkeypatch: pytest.MonkeyPatch, slow_s: float) -> None:
+    """Let Redis answer so much later whenever an attempt is journaled."""
+    begin = ledger.begin
 
     def slowly(*arguments: Any) -> Begun:
-        time.sleep(wait_s(next(times)))
+        time.sleep(slow_s)
         return begin(*arguments)
 
     monkeypatch.setattr(ledger, "begin", slowly)
-
-
-@pytest.mark.settings(sendcode_phone_interval=60)
-@pytest.mark.parametrize("slow_s", [1.1 * LATEST_S, 5 * LATEST_S])
-@pytest.mark.usefixtures("sandbox")
-def test_where_redis_is_always_slow_codes_are_sent_all_the_same(
-    slow_s: float, acts: Acts, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    job_id = submit(runtime.ledger, "99000001")
-    slow_to_begin(runtime.ledger, monkeypatch, lambda _: slow_s)
-
-    runtime.sender.send(job_id)
-
-    record = acts.job(job_id)
-    assert (record.state, record.attempts) == (State.SENT, 1)
 
 
 def test_a_worker_too_slow_for_its_slots_says_so_and_leaves_the_job_to_others(
@@ -274,7 +256,7 @@ def test_a_worker_too_slow_for_its_slots_says_so_and_leaves_the_job_to_others(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     job_id = submit(runtime.ledger, "99000001")
-    slow_to_begin(runtime.ledger, monkeypatch, (0.15, 0.6, 1.6).__getitem__)  # ever slower
+    slow_to_begin(runtime.ledger, monkeypatch, 3 * LATEST_S)
 
     result = runtime.sender.send(job_id)
 
@@ -283,6 +265,20 @@ def test_a_worker_too_slow_for_its_slots_says_so_and_leaves_the_job_to_others(
     assert (record.state, record.attempts, record.in_doubt) == (State.PARKED, 0, False)
     assert sandbox.stats()["requests"] == 0
     assert "too slow for its slots" in caplog.text
+
+
+@pytest.mark.usefixtures("sandbox")
+def test_where_redis_is_always_slow_a_worker_gets_used_to_it(
+    acts: Acts, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow_to_begin(runtime.ledger, monkeypatch, 1.5 * LATEST_S)
+
+    for serial in range(10):
+        job_id = submit(runtime.ledger, f"9900{serial:04}")
+        runtime.sender.send(job_id)
+
+    record = acts.job(job_id)
+    assert (record.state, record.attempts) == (State.SENT, 1)
 
 
 # the order to stop
