@@ -51,7 +51,7 @@ Draw = Callable[..., Any]
 QUICK = hypothesis_settings(
     max_examples=50,
     stateful_step_count=60,
-    # making what failed smaller takes minutes: `HYPOTHESIS_SEARCH=1 pytest …` does it
+    # making what failed smaller takes minutes: `HYPOTHESIS_SEARCH=1 pytest --timeout 0 …` does it
     phases=[Phase.explicit, Phase.generate],
 )
 SEARCH = hypothesis_settings(max_examples=2_000, stateful_step_count=60)
@@ -280,9 +280,9 @@ class Machine(RuleBasedStateMachine):
         begun = self.acts.ledger.begin(job_id, worker.token, number_of_try, MARGIN_MS, tried)
         if twice:
             again = self.acts.ledger.begin(job_id, worker.token, number_of_try, MARGIN_MS, tried)
-            assert again.kind == ("lost" if begun.kind == "unknown" else begun.kind)
+            assert again.kind == ("lost" if begun.kind in {"unknown", "over"} else begun.kind)
         worker.last = ""
-        if begun.kind in {"lost", "unknown"}:
+        if begun.kind in {"lost", "unknown", "over"}:
             self.workers.remove(worker)
         elif begun.kind == "wait":
             self._park(worker, begun.wait_ms, "")
@@ -316,7 +316,7 @@ class Machine(RuleBasedStateMachine):
         elif got == "throttled":
             worker.attempts -= 1
             worker.last = f"{unsent}-unspend"  # type: ignore[assignment]
-        elif worker.attempts < MAX_ATTEMPTS:
+        elif worker.attempts < MAX_ATTEMPTS or (got == "lost" and kind != "probe"):
             worker.last = "keep" if got == "lost" else unsent
         elif got == "lost" or kind != "first":
             self._finish(worker, State.UNKNOWN, "keep")
