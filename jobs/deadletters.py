@@ -103,7 +103,14 @@ class DeadLetters:
 
     def by_code(self) -> dict[str, int]:
         """Give how many there are of each code, the most first."""
-        counts: Any = self.client.hgetall(self._keys.dead_codes)
+        return self._counts(self._keys.dead_codes)
+
+    def unknown_by_code(self) -> dict[str, int]:
+        """Give how many of them were perhaps sent, for each code that has such."""
+        return self._counts(self._keys.dead_unknown)
+
+    def _counts(self, key: str) -> dict[str, int]:
+        counts: Any = self.client.hgetall(key)
         ranked = sorted(((code, int(n)) for code, n in counts.items()), key=lambda pair: -pair[1])
         return dict(ranked)
 

@@ -19,6 +19,7 @@ _PLAIN = {
     "batches": "batches",  # sorted set: batch id by creation time, ms
     "running": "running",  # list: batches with rows to feed, the next in turn at its head
     "dead_codes": "dead:codes",  # hash: code -> dead letters with it
+    "dead_unknown": "dead:unknown",  # hash: code -> those of them that were perhaps sent
     "totals": "totals",  # hash: state -> jobs that ended so; `possible_duplicate`
     "account": "account",  # hash: whether the account's sending is halted, and why
     "misses": "misses",  # hash: calls in a row that got no usable answer

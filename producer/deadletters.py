@@ -51,14 +51,14 @@ class Group:
     code: str
     count: int = 0
     unknown: int = 0
-    """Those of them that were perhaps sent; -1 where they were not looked at one by one."""
+    """Those of them that were perhaps sent."""
 
     def as_dict(self) -> dict[str, Any]:
         known = explain_end(self.code)
         return {
             "code": self.code,
             "count": self.count,
-            "perhaps_sent": self.unknown if self.unknown >= 0 else None,
+            "perhaps_sent": self.unknown,
             "permanent": is_permanent(self.code),
             "meaning": known.meaning,
             "remedy": known.remedy,
@@ -86,7 +86,8 @@ def export_rows(dead: DeadLetters, choice: Choice) -> Iterator[list[str]]:
 def groups(dead: DeadLetters, choice: Choice) -> list[Group]:
     """Give the dead letters by code, the most first."""
     if choice == Choice():
-        return [Group(code, count, -1) for code, count in dead.by_code().items()]
+        unknown = dead.unknown_by_code()
+        return [Group(code, n, unknown.get(code, 0)) for code, n in dead.by_code().items()]
     found: dict[str, Group] = {}
     for letter in letters(dead, choice):
         if letter.record is not None:

@@ -64,6 +64,8 @@ class Overview:
     totals: Mapping[str, int]
     """Jobs by final state, ever; and `possible_duplicate`."""
     dead_by_code: Mapping[str, int]
+    unknown_by_code: Mapping[str, int]
+    """Those of the dead letters that were perhaps sent."""
     pace: Pace
     workers: tuple[WorkerSeen, ...]
     quarantined: int
@@ -83,6 +85,7 @@ class Overview:
             "in_work": self.in_work,
             "totals": dict(self.totals),
             "dead_by_code": dict(self.dead_by_code),
+            "perhaps_sent_by_code": dict(self.unknown_by_code),
             "rate": {
                 "limit": pace.limit,
                 "last_second": pace.last_second,
@@ -124,13 +127,20 @@ def look(client: redis.Redis, settings: Settings) -> Overview:
         pipe.llen(queue)
     for lane in (*Lane, "aside"):
         pipe.zcard(keys.due(lane))
-    for name in (keys.totals, keys.dead_codes, keys.pace, keys.ring, keys.workers):
+    for name in (
+        keys.totals,
+        keys.dead_codes,
+        keys.dead_unknown,
+        keys.pace,
+        keys.ring,
+        keys.workers,
+    ):
         pipe.hgetall(name)
     pipe.llen(keys.quarantine)
     (seconds, micros), *rest = pipe.execute()
-    depths, due, hashes, quarantined = rest[:3], rest[3:6], rest[6:11], rest[11]
+    depths, due, hashes, quarantined = rest[:3], rest[3:6], rest[6:-1], rest[-1]
     now_us = int(seconds) * 1_000_000 + int(micros)
-    totals, dead_codes, pace, ring, workers = hashes
+    totals, dead_codes, dead_unknown, pace, ring, workers = hashes
     return Overview(
         at_ms=now_us // 1000,
         account=Account(client, settings).look(),
@@ -138,6 +148,7 @@ def look(client: redis.Redis, settings: Settings) -> Overview:
         in_work=sum(due),
         totals=_counts(totals),
         dead_by_code=_counts(dead_codes),
+        unknown_by_code=_counts(dead_unknown),
         pace=_pace(settings, pace, ring, now_us),
         workers=_seen(workers, now_us // 1000),
         quarantined=quarantined,

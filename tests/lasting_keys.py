@@ -52,6 +52,7 @@ LASTING: tuple[tuple[str, str, Excuse], ...] = (
     ("*:sweeps", "one hash of two fields", _always),
     ("*:totals", "one hash of few fields", _always),
     ("*:dead:codes", "one hash, one field for each code", _always),
+    ("*:dead:unknown", "one hash, one field for each code", _always),
     ("*:account", "one hash of few fields", _always),
     ("*:pace", "one hash of few fields", _always),
     ("*:pace:ring", "one hash, one field for each slot of a second", _always),

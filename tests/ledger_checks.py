@@ -28,6 +28,7 @@ class Snapshot:
     open: dict[str, set[str]]
     dead: list[str]
     dead_codes: Counter[str]
+    dead_unknown: Counter[str]
     totals: Counter[str]
     batches: dict[str, dict[str, str]]
     counts: dict[str, Counter[str]]
@@ -78,6 +79,7 @@ def look(redis: Redis, keys: Keys) -> Snapshot:
         held=set(found.get(keys.held, [])),
         dead=found.get(keys.dead, []),
         dead_codes=_counter(_pairs(found.get(keys.dead_codes, []))),
+        dead_unknown=_counter(_pairs(found.get(keys.dead_unknown, []))),
         totals=_counter(_pairs(found.get(keys.totals, []))),
         running=found.get(keys.running, []),
     )
@@ -142,6 +144,9 @@ def _check_dead_letters(seen: Snapshot) -> None:
     }
     assert sorted(seen.dead) == sorted(dead), "the dead-letter list and the dead differ"
     assert seen.dead_codes == Counter(job.get("code", "") for job in dead.values())
+    assert seen.dead_unknown == Counter(
+        job.get("code", "") for job in dead.values() if job["state"] == State.UNKNOWN
+    )
 
 
 def _check_totals(seen: Snapshot) -> None:

@@ -94,6 +94,12 @@ local function note_pace(batch, now)
   end
 end
 
+local function count_dead(code, state, by)
+  for _, key in ipairs({K.dead_codes, state == 'unknown' and K.dead_unknown or nil}) do
+    if redis.call('HINCRBY', key, code, by) <= 0 then redis.call('HDEL', key, code) end
+  end
+end
+
 -- Give a job its final state, once: indexes, counters, dead-letter list and expiry in one step.
 local function finalize(id, batch, lane, from, state, retention_ms, now, code)
   put_down(id, lane)
@@ -104,7 +110,7 @@ local function finalize(id, batch, lane, from, state, retention_ms, now, code)
   code = code or ''
   if state == 'dead' or state == 'unknown' then
     redis.call('RPUSH', K.dead, id)
-    redis.call('HINCRBY', K.dead_codes, code, 1)
+    count_dead(code, state, 1)
     if batch and code ~= '' then redis.call('HINCRBY', K.counts(batch), 'code:' .. code, 1) end
     -- a dead letter stays until a person has dealt with it
     redis.call('PERSIST', K.job(id))
@@ -115,12 +121,6 @@ local function finalize(id, batch, lane, from, state, retention_ms, now, code)
     redis.call('SREM', K.open(batch), id)
     if state ~= 'cancelled' then note_pace(batch, now) end
     end_batch_if_done(batch, retention_ms, now)
-  end
-end
-
-local function uncount_dead(code)
-  if redis.call('HINCRBY', K.dead_codes, code, -1) <= 0 then
-    redis.call('HDEL', K.dead_codes, code)
   end
 end
 

@@ -99,7 +99,7 @@ local function settle(id, place, story, new, cc, num, new_story)
       j.batch = nil
     end
   end
-  if leave_list(id, place) then uncount_dead(j.code) end
+  if leave_list(id, place) then count_dead(j.code, j.state, -1) end
   tell_story(id, story)
   if verb ~= 'drop' and j.batch and j.code ~= '' then
     redis.call('HINCRBY', K.counts(j.batch), 'code:' .. j.code, -1)

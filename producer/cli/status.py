@@ -92,7 +92,7 @@ def _lines(seen: Overview) -> Iterator[tuple[str, str, str]]:
     yield "in work", f"{seen.in_work} jobs published, with workers or parked", ""
     yield "ended", _counts(seen.totals) or "none yet", ""
     if seen.dead_by_code:
-        yield "dead", _counts(seen.dead_by_code), ""
+        yield "dead", _dead(seen), ""
     if seen.quarantined:
         told = f"{seen.quarantined} messages put aside: they were no jobs"
         yield "quarantine", told, "yellow"
@@ -112,6 +112,14 @@ def _account_line(seen: Overview) -> tuple[str, str, str]:
 
     known = explain(account.code)
     return "account", f"halted: {account.code}: {known.meaning}. {known.remedy}.", "bold red"
+
+
+def _dead(seen: Overview) -> str:
+    unknown = seen.unknown_by_code
+    return ", ".join(
+        f"{code} {n}" + (f" ({unknown[code]} perhaps sent)" if code in unknown else "")
+        for code, n in seen.dead_by_code.items()
+    )
 
 
 def _counts(counts: Mapping[str, int]) -> str:

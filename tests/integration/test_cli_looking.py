@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from pydantic import SecretStr
@@ -15,6 +16,7 @@ from jobs.account import Account
 from jobs.batches import Batches
 from jobs.keys import Keys
 from jobs.ledger import Ledger
+from jobs.outcome import State
 from producer.valkey import EmbeddedValkey
 from tests.commands import Command, InThisProcess
 from tests.ended_jobs import DEAD, customers, end, end_event
@@ -175,6 +177,17 @@ def test_status_counts_what_is_there(
     assert "w0@here silent for" in shown
     assert "b1  running  0 of 3 finished" in shown
     assert "1 messages put aside" in shown
+
+
+def test_status_says_which_dead_letters_were_perhaps_sent(
+    sendcode: Command, ledger: Ledger
+) -> None:
+    end_event(ledger, 1, DEAD)
+    end_event(ledger, 2, replace(DEAD, state=State.UNKNOWN))
+
+    assert "OperationDenied.ServiceBusy 2 (1 perhaps sent)" in sendcode("status").out
+    told = sendcode("status", "--json").json
+    assert told["perhaps_sent_by_code"] == {"OperationDenied.ServiceBusy": 1}
 
 
 def test_a_worker_whose_clock_is_wrong_is_alive_all_the_same(

@@ -63,8 +63,13 @@ def test_the_list_groups_by_code_with_count_meaning_and_remedy(sendcode: Command
         ("InternalError", 1),
     ]
     assert told["codes"][1]["permanent"]
+    assert [each["perhaps_sent"] for each in told["codes"]] == [0, 0, 1]
     assert told["codes"][1]["remedy"] == "Ask the customer for another number"
-    assert "Ask the customer for another number" in sendcode("dead", "list").out
+    shown = sendcode("dead", "list")
+    assert "Ask the customer for another number" in shown.out
+    assert "1 (1 perhaps sent)" in shown.out
+    assert f"requeue --code {BUSY}" in shown.err
+    assert "requeue --code InternalError" not in shown.err
 
 
 def test_one_batch_s_dead_letters_are_listed_one_by_one(sendcode: Command) -> None:
