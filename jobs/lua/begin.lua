@@ -17,7 +17,7 @@ local margin, interval, policy = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
 local lease_ms, retention_ms, last = tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9]
 local slot_ms, max_attempts = tonumber(ARGV[11]), tonumber(ARGV[12])
 local j = redis.call('HMGET', K.job(id), 'lease', 'state', 'cc', 'num', 'lane', 'batch', 'tries',
-  'doubt', 'dup', 'kind', 'settled', 'asked', 'not_after')
+  'doubt', 'dup', 'kind', 'settled', 'asked', 'not_after', 'open')
 local state, cc, num, lane, batch = j[2], j[3], j[4], j[5], j[6]
 if j[1] ~= token then return {'lost'} end
 if tonumber(j[7]) >= try then return {j[10]} end
@@ -27,9 +27,12 @@ local doubt, asked, dup = tonumber(j[8]), tonumber(j[12]), j[9]
 -- settle the try before, once
 if last ~= '' and j[11] ~= tostring(try) then
   redis.call('HSET', K.job(id), 'settled', try)
+  redis.call('HDEL', K.job(id), 'open')
   tell_story(id, ARGV[10])
   if string.find(last, 'unspend') then redis.call('HINCRBY', K.job(id), 'attempts', -1) end
   if string.find(last, 'clear') then doubt, asked, dup = clear_doubt(id) end
+elseif last == '' and j[14] then
+  tell_of_lost_outcome(id, j[14])
 end
 
 -- Redis was away for longer than a lease, and another job took the number meanwhile.
@@ -78,7 +81,7 @@ else
 end
 redis.call('HINCRBY', K.job(id), 'attempts', 1)
 redis.call('HSET', K.job(id), 'tries', try, 'doubt', int(doubt), 'kind', kind,
-  'asked', int(math.max(asked or 0, arrived)))
+  'asked', int(math.max(asked or 0, arrived)), 'open', int(leaves) .. ':' .. kind)
 move(id, batch, state, 'sending')
 look_again(id, lane, now + lease_ms)
 -- the other jobs of this number wait until this attempt can no longer be refused for it

@@ -2,10 +2,11 @@
 -- A lane is "event" or "batch". A job's hash:
 --   state, cc, num, lane, batch?, created, published, lease?, attempts, tries, doubt?, dup?,
 --   not_after?, code, message, request_id, finished, waits, by, kind, settled, spared, urgent?,
---   told, story:<n>; and by a person's hand: dropped, replaces, replaced_by
+--   open?, told, story:<n>; and by a person's hand: dropped, replaces, replaced_by
 --   doubt: when the first attempt whose fate is open left at the earliest; absent if there is none
 --   asked: when the last of them arrived at the latest; doubt_before, asked_before: both as they
 --     were before the resend
+--   open: "when it left:what it was" of a try whose outcome nobody has told
 --   tries: calls made; attempts: those of them that count; by: the lease that ended the job
 
 local FINAL = {sent = 1, sent_inferred = 1, dead = 1, unknown = 1, cancelled = 1, expired = 1}
@@ -211,4 +212,12 @@ local function tell_story(id, story)
   local n = redis.call('HINCRBY', K.job(id), 'told', 1)
   redis.call('HSET', K.job(id), 'story:' .. n, story)
   if n - LAST > FIRST then redis.call('HDEL', K.job(id), 'story:' .. n - LAST) end
+end
+
+-- The last try's worker died, or could not say in time what was answered.
+local function tell_of_lost_outcome(id, open)
+  local left, kind = string.match(open, '^(%d+):(.*)$')
+  tell_story(id, '[' .. left .. ',"' .. (kind == 'first' and 'attempt' or kind) .. '","","",null,'
+    .. '"outcome not known: its worker was lost, or could not tell it in time"]')
+  redis.call('HDEL', K.job(id), 'open')
 end

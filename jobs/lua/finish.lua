@@ -26,7 +26,10 @@ if j[1] ~= token then
 end
 local now = now_ms()
 tell_story(id, ARGV[10])
-if j[1] == token and ARGV[12] == 'clear' then clear_doubt(id) end
+if j[1] == token then
+  redis.call('HDEL', K.job(id), 'open')
+  if ARGV[12] == 'clear' then clear_doubt(id) end
+end
 redis.call('HSET', K.job(id), 'code', ARGV[4], 'message', ARGV[5], 'request_id', ARGV[6],
   'by', token)
 if state ~= 'unknown' then redis.call('HDEL', K.job(id), 'doubt', 'asked') end

@@ -14,6 +14,7 @@ if j[1] ~= token then
 end
 local now = now_ms()
 tell_story(id, ARGV[8])
+if last ~= '' then redis.call('HDEL', K.job(id), 'open') end
 if string.find(last, 'unspend') then redis.call('HINCRBY', K.job(id), 'attempts', -1) end
 local doubt = j[7]
 if string.find(last, 'clear') then doubt = clear_doubt(id) end

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from redis import Redis
 
@@ -560,3 +562,35 @@ def test_the_story_of_a_job_that_is_refused_for_ever_stays_short(
     assert len(story) <= 120
     assert story[-1].at_ms == 299
     assert redis.hlen(keys.job(job_id)) < 150
+
+
+def test_an_attempt_whose_worker_died_is_in_the_story_all_the_same(acts: Acts) -> None:
+    job_id = acts.event()
+    acts.begun(job_id)
+    acts.run_out(job_id)
+    acts.sweep()
+    token = acts.claimed(job_id)
+
+    kinds = [acts.ledger.begin(job_id, token, 2, MARGIN_MS, NOTHING).kind for _ in range(2)]
+    probe = StoryEntry(1, "probe", "Some.Code", "r-1", 12).encode()
+    acts.ledger.begin(job_id, token, 3, MARGIN_MS, Tried("keep", probe))
+
+    story = acts.job(job_id).story
+    assert kinds == ["probe", "probe"]
+    assert [(entry.what, entry.code) for entry in story] == [
+        ("attempt", ""),
+        ("probe", "Some.Code"),
+    ]
+    assert "outcome not known" in story[0].note
+    assert abs(story[0].at_ms - time.time() * 1000) < 60_000
+
+
+def test_a_try_that_was_taken_back_is_not_called_lost(acts: Acts) -> None:
+    job_id = acts.event()
+    token = acts.begun(job_id)
+    acts.park(job_id, token, 0, "clear-unspend")
+    acts.sweep()
+
+    acts.begun(job_id)
+
+    assert acts.job(job_id).story == ()

@@ -180,7 +180,7 @@ def test_after_the_interval_it_is_sent_once_more_and_said_so_everywhere(
     assert isinstance(result, Ended)
     assert result.record.possible_duplicate
     assert acts.job(job_id).possible_duplicate
-    assert [entry.what for entry in acts.job(job_id).story] == ["resend"]
+    assert [entry.what for entry in acts.job(job_id).story] == ["attempt", "resend"]
 
 
 @pytest.mark.usefixtures("sandbox")
@@ -197,7 +197,7 @@ def test_a_late_refusal_is_a_proof_and_no_duplicate(
     assert result.record.state is INFERRED
     assert not result.record.possible_duplicate
     assert not acts.job(job_id).possible_duplicate
-    assert [entry.what for entry in acts.job(job_id).story] == ["late"]
+    assert [entry.what for entry in acts.job(job_id).story] == ["attempt", "late"]
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,8 @@ def test_a_job_in_doubt_keeps_its_doubt_through_an_account_wide_answer(
     account.resume("person")
     acts.sweep()
     sender.send(job_id)
-    assert [entry.what for entry in acts.job(job_id).story] == ["probe", "probe"]
+    whats = [entry.what for entry in acts.job(job_id).story]
+    assert whats == ["attempt", "probe", "probe"]
     assert acts.state(job_id) is State.SENT
 
 
