@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Collection
 from functools import cached_property
+from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
@@ -22,7 +25,17 @@ from pydantic_settings import (
 
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _REDIS_SCHEMES = ("redis", "rediss", "sentinel")
+_REDIS_TLS_FILES = {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"}
 _API_TOKEN = re.compile(r"^[A-Za-z0-9._-]{1,64}:[0-9a-f]{64}$")
+
+_SEVERAL = ""
+_OF_THE_GUARD = {
+    "sendcode_lease",
+    "sendcode_sweep_interval",
+    "sendcode_http_timeout",
+    "sendcode_phone_interval",
+}
+CREDENTIALS = ("tencentcloud_secret_id", "tencentcloud_secret_key")
 
 PROBE_SLACK_S = 1.0
 """Seconds added wherever two clocks or a process switch stand between a plan and the wire."""
@@ -45,18 +58,21 @@ def _endpoint(value: str) -> str:
 
 
 def _redis_url(value: object) -> object:
+    _no_blank(value)
     text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
     url = _split_url(text)
+    if "@" in url.path + url.query + url.fragment:
+        raise ValueError(
+            "has a password that must be percent-encoded: %2F for a slash, %3F for a question "
+            "mark, %23 for a hash"
+        )
     if url.scheme not in _REDIS_SCHEMES or not url.hostname:
         raise ValueError("must be a redis://, rediss:// or sentinel:// URL")
     for host in url.netloc.rpartition("@")[2].split(","):
         _check_port(host)
-    if "ssl_cert_reqs=" in url.query and "ssl_cert_reqs=required" not in url.query:
-        raise ValueError("must not weaken TLS: leave out ssl_cert_reqs, or set it to required")
+    _check_redis_options(url)
     database = url.path.strip("/")
     if url.scheme == "sentinel":
-        if url.query:
-            raise ValueError("a sentinel URL takes no query")
         service, _, database = database.partition("/")
         if not service:
             raise ValueError(
@@ -65,6 +81,23 @@ def _redis_url(value: object) -> object:
     if database and not database.isdecimal():
         raise ValueError("must end in the number of a database, as /0")
     return value
+
+
+def _check_redis_options(url: SplitResult) -> None:
+    """Accept what redis-py, kombu and Celery all understand, and no weakened TLS."""
+    options = parse_qsl(url.query, keep_blank_values=True)
+    if (options or url.fragment) and url.scheme != "rediss":
+        raise ValueError("takes no options; those of TLS need rediss://")
+    for name, value in options:
+        if name == "ssl_cert_reqs":
+            if value != "required":
+                raise ValueError(
+                    "must not weaken TLS: leave out ssl_cert_reqs, or set it to required"
+                )
+        elif name not in _REDIS_TLS_FILES:
+            raise ValueError(f"takes no options but {', '.join(sorted(_REDIS_TLS_FILES))}")
+        elif not Path(value).is_file():
+            raise ValueError(f"{name} names a file that is not there")
 
 
 def _split_url(text: str) -> SplitResult:
@@ -202,15 +235,9 @@ class Settings(BaseSettings):
         """
         secret_id, secret_key = self.tencentcloud_secret_id, self.tencentcloud_secret_key
         if secret_id is None or secret_key is None:
-            absent = [
-                f"{name}: missing; set it, or {name}_FILE to a file that holds it"
-                for name, value in (
-                    ("TENCENTCLOUD_SECRET_ID", secret_id),
-                    ("TENCENTCLOUD_SECRET_KEY", secret_key),
-                )
-                if value is None
-            ]
-            raise SettingsError("\n".join(absent))
+            raise SettingsError(
+                "\n".join(_missing(field) for field in CREDENTIALS if getattr(self, field) is None)
+            )
         token = self.tencentcloud_token
         return (
             secret_id.get_secret_value(),
@@ -219,19 +246,22 @@ class Settings(BaseSettings):
         )
 
 
-def load_settings(env_file: str | os.PathLike[str] | None = ".env", **overrides: Any) -> Settings:
+def load_settings(
+    env_file: str | os.PathLike[str] | None = ".env",
+    *,
+    required: Collection[str] = (),
+    **overrides: Any,
+) -> Settings:
     """Read the settings: `overrides`, then the environment, then `env_file`, then the defaults.
 
     Raises:
-        SettingsError: some are wrong; all of them are named, none of their values is shown.
+        SettingsError: some are wrong, or of the `required` fields missing; all of them are named,
+            none of their values is shown.
     """
-    sources = [{name.upper(): value for name, value in os.environ.items() if value}]
-    if env_file is not None:
-        sources.append(
-            {name.upper(): value for name, value in dotenv_values(env_file).items() if value}
-        )
+    from_file, faults = _env_file(env_file) if env_file is not None else ({}, [])
+    sources = [{name.upper(): value for name, value in os.environ.items() if value}, from_file]
     values: dict[str, Any] = {}
-    faults: list[str] = []
+    bad: set[str] = set()
     for field in Settings.model_fields:
         name = field.upper()
         source = next((each for each in sources if name in each or f"{name}_FILE" in each), {})
@@ -242,14 +272,48 @@ def load_settings(env_file: str | os.PathLike[str] | None = ".env", **overrides:
                 values[field] = Path(source[f"{name}_FILE"]).read_text(encoding="utf-8").strip()
             except (OSError, UnicodeDecodeError) as exc:
                 faults.append(f"{name}_FILE: cannot be read ({type(exc).__name__})")
+                bad.add(field)
     values.update(overrides)
-    try:
-        settings = Settings(**values)
-    except ValidationError as exc:
-        raise SettingsError("\n".join(faults + [_fault(error) for error in exc.errors()])) from None
+    faults += [_missing(field) for field in required if field not in values.keys() | bad]
+    wrong = _wrong(values)
+    if wrong and _SEVERAL not in wrong and not wrong.keys() & _OF_THE_GUARD:
+        # what concerns several settings is looked at although others are wrong
+        wrong |= _wrong({field: value for field, value in values.items() if field not in wrong})
+    faults += wrong.values()
     if faults:
         raise SettingsError("\n".join(faults))
-    return settings
+    return Settings(**values)
+
+
+def _env_file(path: str | os.PathLike[str]) -> tuple[dict[str, str], list[str]]:
+    """Read an env file, if there is one: its values, and what is wrong with it."""
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        return {}, []
+    except UnicodeDecodeError:
+        return {}, [f"{path}: is no UTF-8 text; save it as that"]
+    except OSError as exc:
+        return {}, [f"{path}: cannot be read ({(exc.strerror or 'failed').lower()})"]
+    lines = [each.original.line for each in parse_stream(StringIO(text)) if each.error]
+    if lines:
+        return {}, [f"{path}, line {line}: is not NAME=value" for line in lines]
+    values = dotenv_values(stream=StringIO(text))
+    return {name.upper(): value for name, value in values.items() if value}, []
+
+
+def _wrong(values: dict[str, Any]) -> dict[str, str]:
+    """Give the faults by field; of what concerns several fields by `_SEVERAL`."""
+    try:
+        Settings(**values)
+    except ValidationError as exc:
+        return {str(next(iter(error["loc"]), _SEVERAL)): _fault(error) for error in exc.errors()}
+    return {}
+
+
+def _missing(field: str) -> str:
+    name = field.upper()
+    return f"{name}: missing; set it, or {name}_FILE to a file that holds it"
 
 
 def _fault(error: Any) -> str:
@@ -258,4 +322,4 @@ def _fault(error: Any) -> str:
     return f"{name}: {text}" if name else text
 
 
-__all__ = ["PROBE_SLACK_S", "Settings", "SettingsError", "load_settings"]
+__all__ = ["CREDENTIALS", "PROBE_SLACK_S", "Settings", "SettingsError", "load_settings"]

@@ -40,6 +40,7 @@ _BY_ERROR_CODE = {
     "READONLY": ("is a read-only replica", "set SENDCODE_REDIS_URL to the primary"),
     "BUSY": ("is held up by a script of somebody else", "look at its log"),
     "CLUSTERDOWN": ("is a Redis Cluster that is down", "use a single primary"),
+    "DB": ("has no database of that number", "set a lower one in SENDCODE_REDIS_URL"),
     "MOVED": ("is a Redis Cluster", "use a single primary, with replicas where wanted"),
     "CROSSSLOT": ("is a Redis Cluster", "use a single primary, with replicas where wanted"),
 }

@@ -14,7 +14,8 @@ from kombu.transport import TRANSPORT_ALIASES
 from config.celery import make_celery
 from config.logging import fields, set_up_logging
 from config.names import DEAD_LETTER_QUEUE
-from config.settings import Settings, SettingsError, load_settings
+from config.redis import connect
+from config.settings import CREDENTIALS, Settings, SettingsError, load_settings
 from jobs.durability import Level, judge, look
 from jobs.keys import Keys
 from worker.bootsteps import BackgroundStep
@@ -35,21 +36,22 @@ _TRANSPORTS = {
 def make_app() -> Celery:
     """Make the app from the settings; ends the process with status 2 if they are wrong."""
     try:
-        settings = load_settings()
+        settings = load_settings(required=CREDENTIALS if _subcommand() == "worker" else ())
     except SettingsError as exc:
-        raise SystemExit(_misused(exc)) from None
+        raise SystemExit(_misused(str(exc))) from None
     app = build_app(settings)
     app.set_default()  # Flower asks the current app for a task's result
-    if _is_for_flower():
-        # what its Broker page lists until it has looked at a worker
+    if _subcommand() == "flower":
+        # what its Broker page lists until it has looked at a worker; a worker itself must never
+        # consume the dead letters
         app.conf.task_queues = [*app.conf.task_queues, Queue(DEAD_LETTER_QUEUE)]
     return app
 
 
-def _is_for_flower() -> bool:
-    """Whether this is `celery -A worker flower`; a worker must never consume the dead letters."""
+def _subcommand() -> str | None:
+    """Give the `worker` of `celery -A worker worker`."""
     context = click.get_current_context(silent=True)
-    return context is not None and context.invoked_subcommand == "flower"
+    return context.invoked_subcommand if context is not None else None
 
 
 def build_app(settings: Settings) -> Celery:
@@ -73,17 +75,25 @@ def build_app(settings: Settings) -> Celery:
     signals.setup_logging.connect(
         lambda **_: set_up_logging(settings.sendcode_log_format), weak=False
     )
-    signals.celeryd_init.connect(lambda **_: _check_credentials(settings), weak=False)
+    signals.celeryd_init.connect(lambda **_: _log_in(settings), weak=False)
     signals.worker_ready.connect(lambda **_: _warn_about(runtime.ledger.client), weak=False)
     signals.worker_shutting_down.connect(lambda **_: runtime.stop(), weak=False)
     return app
 
 
-def _check_credentials(settings: Settings) -> None:
+def _log_in(settings: Settings) -> None:
+    """End at once if Redis refuses the login; a Redis that is away is waited for."""
+    client = connect(settings, retries=0)
     try:
-        settings.credentials()
-    except SettingsError as exc:
-        raise SystemExit(_misused(exc)) from None
+        client.ping()
+    except redis.AuthenticationError:
+        place = settings.redis_place
+        fault = f"SENDCODE_REDIS_URL: Redis at {place} refuses the login; check user and password"
+        raise SystemExit(_misused(fault)) from None
+    except redis.RedisError:
+        pass
+    finally:
+        client.close()
 
 
 def _warn_about(server: redis.Redis) -> None:
@@ -101,6 +111,6 @@ def _warn_about(server: redis.Redis) -> None:
             )
 
 
-def _misused(exc: SettingsError) -> int:
-    sys.stderr.write(f"sendcode: wrong settings\n{exc}\n")
+def _misused(faults: str) -> int:
+    sys.stderr.writelines(f"sendcode: wrong setting: {line}\n" for line in faults.splitlines())
     return 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections.abc import Mapping
 from ipaddress import ip_address
@@ -11,7 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from producer import programs
-from producer.cli.console import MisusedError, say
+from producer.cli.console import CommandFailedError, MisusedError, say
 
 LOOPBACK = "127.0.0.1"
 FLOWER_PORT = 5555
@@ -25,7 +26,7 @@ def worker(
     queues: Annotated[
         str | None,
         typer.Option(
-            help="Only these queues, by commas: send-code.event,send-code.batch. Events come "
+            help="Only these, by commas, of send-code.event and send-code.batch. Events come "
             "first in any order. Recovered jobs come as events: some worker must take those."
         ),
     ] = None,
@@ -37,9 +38,9 @@ def worker(
 
     The same as `celery -A worker worker`. What is in work is finished or handed back first.
     """
-    from config.settings import load_settings
+    from config.settings import CREDENTIALS, load_settings
 
-    load_settings().credentials()
+    load_settings(required=CREDENTIALS)
     consumed = _known_queues(queues) if queues is not None else ()
     become(programs.worker(_plain_name(name), concurrency, consumed), os.environ)
 
@@ -76,6 +77,7 @@ def flower(
         environment = programs.flower_environment(os.environ, user, password)
     except programs.UnfitLoginError as exc:
         raise MisusedError(str(exc)) from exc
+    _check_free(address, port)
     say(f"Flower on http://{address}:{port} ({f'login {user}' if password else 'no login'})")
     become(programs.flower(address, port), environment)
 
@@ -110,6 +112,24 @@ def _plain_name(name: str) -> str:
     if not name or not all(char.isalnum() or char in "._-" for char in name):
         raise MisusedError("--name: letters, digits, dots, dashes and underscores only")
     return name
+
+
+def _check_free(address: str, port: int) -> None:
+    """Find out now what Flower would answer with a traceback."""
+    try:
+        (family, *_, place), *_ = socket.getaddrinfo(
+            address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(place)
+    except socket.gaierror:
+        raise MisusedError(f"--address: {address} is no address of this machine") from None
+    except OSError as exc:
+        raise CommandFailedError(
+            f"Flower cannot listen on {address}:{port} ({(exc.strerror or 'failed').lower()}): "
+            "choose another place with --port or --address"
+        ) from None
 
 
 def _is_loopback(address: str) -> bool:

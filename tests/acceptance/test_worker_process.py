@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
+from pydantic import SecretStr
+
+from config.settings import Settings
 from jobs.job import Lane, SendCodeJob
 from jobs.ledger import Ledger
 from jobs.outcome import State
@@ -28,3 +32,33 @@ def test_an_event_is_sent_and_the_worker_stops_when_told_to(
     wait_until(lambda: (job := ledger.job(job_id)) and job.state is State.SENT)
     assert sandbox.stats()["accepted_per_number"] == {"85299000001": 1}
     assert worker.stop() == 0
+
+
+def test_a_login_that_redis_refuses_ends_the_worker_with_one_line(
+    settings: Settings, tmp_path: Path
+) -> None:
+    password = settings.redis_url.split(":")[2].split("@")[0]
+    url = SecretStr(settings.redis_url.replace(password, "guess"))
+    worker = WorkerProcess(settings.model_copy(update={"sendcode_redis_url": url}), tmp_path, "w1")
+
+    assert worker.wait() == 2
+
+    (line,) = worker.log.splitlines()
+    assert line.startswith(
+        "sendcode: wrong setting: SENDCODE_REDIS_URL: Redis at redis://127.0.0.1"
+    )
+    assert line.endswith("refuses the login; check user and password")
+
+
+def test_all_that_is_wrong_with_a_worker_s_settings_is_said_at_once(
+    settings: Settings, tmp_path: Path
+) -> None:
+    wrong = {"SENDCODE_RATE_LIMIT": "abc", "TENCENTCLOUD_SECRET_KEY": ""}
+    worker = WorkerProcess(settings, tmp_path, "w1", environment=wrong)
+
+    assert worker.wait() == 2
+
+    assert [line.split(": ")[1:3] for line in worker.log.splitlines()] == [
+        ["wrong setting", "TENCENTCLOUD_SECRET_KEY"],
+        ["wrong setting", "SENDCODE_RATE_LIMIT"],
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -165,6 +166,15 @@ def test_a_mistyped_command_is_exit_code_2_and_says_where_help_is(
     assert ran.exit_code == 2
     assert ran.out == ""
     assert "for help" in ran.err
+
+
+def test_flower_s_port_that_is_taken_is_a_line(sendcode: Command) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        ran = sendcode("flower", "--no-auth", "--port", str(taken.getsockname()[1]))
+
+    assert ran.exit_code == 1
+    assert "address already in use): choose another place with --port or --address" in ran.err
+    assert len(ran.err.splitlines()) == 1
 
 
 def test_a_login_that_redis_refuses_is_a_line(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from config.settings import Settings, SettingsError, load_settings
+from config.settings import CREDENTIALS, Settings, SettingsError, load_settings
 
 KEY = "a-secret-key-that-must-not-be-seen"
 
@@ -113,6 +113,14 @@ def test_an_endpoint_is_kept_without_its_slash(given: str, kept: str) -> None:
         "redis://:password@\u2100/0",
         "sentinel://localhost:26379",
         "sentinel://localhost:26379/service/first",
+        "sentinel://localhost:26379/service/0?ssl_cert_reqs=required",
+        " redis://localhost/0",
+        "redis://localhost/0?password=secret",
+        "redis://localhost/0?socket_timeout=abc",
+        "rediss://localhost/0?db=1",
+        "rediss://localhost/0?ssl_ca_certs=/nonexistent/ca.pem",
+        "rediss://localhost/0?ssl_cert_reqs=none",
+        "rediss://localhost/0?ssl_cert_reqs=none&ssl_cert_reqs=required",
     ],
 )
 def test_a_redis_url_that_cannot_work_is_refused(url: str) -> None:
@@ -132,6 +140,20 @@ def test_a_redis_url_that_cannot_work_is_refused(url: str) -> None:
 )
 def test_redis_urls_of_every_scheme_are_accepted(url: str) -> None:
     assert load_settings(sendcode_redis_url=url).redis_url == url
+
+
+def test_the_files_of_tls_may_be_named_in_the_redis_url(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").touch()
+    url = f"rediss://localhost/0?ssl_ca_certs={tmp_path}/ca.pem&ssl_cert_reqs=required"
+
+    assert load_settings(sendcode_redis_url=url).redis_url == url
+
+
+@pytest.mark.parametrize("password", ["pa/ss", "pa?ss", "pa#ss", "/", "?x=1"])
+def test_a_redis_password_that_breaks_the_url_is_told_as_that(password: str) -> None:
+    (fault,) = faults_of(sendcode_redis_url=f"redis://:{password}@localhost:6379/0")
+
+    assert "percent-encoded" in fault
 
 
 def test_a_person_sees_where_redis_is_but_not_its_password() -> None:
@@ -171,6 +193,29 @@ def test_missing_credentials_are_both_told(monkeypatch: pytest.MonkeyPatch) -> N
     assert str(caught_half.value).startswith("TENCENTCLOUD_SECRET_KEY: missing")
 
 
+def test_what_is_missing_and_what_is_wrong_is_told_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SENDCODE_RATE_LIMIT", "abc")
+    monkeypatch.setenv("SENDCODE_LEASE", "100")
+    monkeypatch.setenv("TENCENTCLOUD_SECRET_KEY_FILE", "/nonexistent")
+
+    faults = faults_of(required=CREDENTIALS)
+
+    assert sorted(fault.partition(":")[0].partition(",")[0] for fault in faults) == [
+        "SENDCODE_LEASE",
+        "SENDCODE_RATE_LIMIT",
+        "TENCENTCLOUD_SECRET_ID",
+        "TENCENTCLOUD_SECRET_KEY_FILE",
+    ]
+
+
+def test_a_guard_that_cannot_be_judged_yet_is_not_complained_about() -> None:
+    (fault,) = faults_of(sendcode_lease="2 s", sendcode_phone_interval=8, sendcode_http_timeout=1)
+
+    assert fault.startswith("SENDCODE_LEASE:")
+
+
 def test_a_secret_is_read_from_the_file_that_its_variable_names(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -208,6 +253,36 @@ def test_the_environment_comes_before_the_env_file_and_overrides_before_both(
     assert settings.sendcode_rate_limit == 1
     assert settings.sendcode_max_attempts == 4
     assert settings.sendcode_concurrency == 6
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"SENDCODE_RATE_LIMIT=\xe9\n", ".env: is no UTF-8 text"),
+        (b"SENDCODE_RATE_LIMIT=1\n= 5\n", ".env, line 2: is not NAME=value"),
+        (b"SENDCODE_RATE_LIMIT='1\n", ".env, line 1: is not NAME=value"),
+    ],
+)
+def test_a_broken_env_file_is_told_with_its_line(content: bytes, told: str, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(content)
+
+    (fault,) = faults_of()
+
+    assert fault.startswith(told)
+
+
+def test_an_env_file_that_is_a_folder_is_told(tmp_path: Path) -> None:
+    (tmp_path / ".env").mkdir()
+
+    (fault,) = faults_of()
+
+    assert fault == ".env: cannot be read (is a directory)"
+
+
+def test_an_env_file_of_a_windows_editor_is_read(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"\xef\xbb\xbfSENDCODE_RATE_LIMIT=7\r\nX=\r\n")
+
+    assert load_settings().sendcode_rate_limit == 7
 
 
 def test_a_file_that_the_environment_names_comes_before_a_value_in_the_env_file(
