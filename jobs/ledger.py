@@ -58,6 +58,8 @@ class Begun:
 
     kind: Literal["first", "probe", "late", "resend", "wait", "unknown", "over", "lost"]
     wait_ms: int = 0
+    record: JobRecord | None = None
+    """The job, where it ended by this (`unknown`, `over`)."""
 
 
 Last = Literal["", "keep", "clear", "keep-unspend", "clear-unspend"]
@@ -150,7 +152,9 @@ class Ledger:
 
     def claim(self, job_id: str, token: str) -> Claim:
         """Take the lease of a job, if it is due."""
-        reply = self._claim(args=[job_id, token, self._lease_ms, self._retention_ms])
+        reply = self._claim(
+            args=[job_id, token, self._lease_ms, self._retention_ms, self._interval_ms]
+        )
         verdict = reply[0]
         if verdict in {"granted", "final"}:
             record = JobRecord.decode(job_id, _pairs(reply[1]))
@@ -187,7 +191,10 @@ class Ledger:
                 self._max_attempts,
             ]
         )
-        return Begun(reply[0], reply[1] if reply[0] == "wait" else 0)
+        kind = reply[0]
+        if kind in {"unknown", "over"}:
+            return Begun(kind, record=JobRecord.decode(job_id, _pairs(reply[1])))
+        return Begun(kind, reply[1] if kind == "wait" else 0)
 
     def finish(self, job_id: str, token: str, ending: Ending, tried: Tried) -> bool:
         """Record a job's end. False: the lease was lost, somebody else decides about the job."""
@@ -236,7 +243,14 @@ class Ledger:
     def sweep(self) -> Due:
         """Give the jobs that must be published now; they are marked as published."""
         flat, urgent = self._sweep(
-            args=[SWEEP_LIMIT, self._depth, self._grace_ms, self._retention_ms, self._canary_ms]
+            args=[
+                SWEEP_LIMIT,
+                self._depth,
+                self._grace_ms,
+                self._retention_ms,
+                self._canary_ms,
+                self._interval_ms,
+            ]
         )
         lanes = (Lane(lane) for lane in flat[::2])
         return Due(zip(lanes, flat[1::2], strict=True), urgent)

@@ -156,8 +156,10 @@ class Acts:
 
     def run_out(self, job_id: str) -> None:
         """Let what the job waits for (lease, pause, grace) be over."""
+        seconds, micros = self.redis.time()
+        now_ms = seconds * 1000 + micros // 1000
         for lane in (*Lane, "aside"):
-            self.redis.zadd(self.keys.due(str(lane)), {job_id: 1}, xx=True)
+            self.redis.zadd(self.keys.due(str(lane)), {job_id: now_ms}, xx=True)
         job = self.job(job_id)
         key = self._number_key(job.phone)
         if not job.in_doubt and self.redis.hget(key, "job") == job_id:

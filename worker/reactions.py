@@ -180,7 +180,10 @@ class Reactions:
                     job_id=a.work.job_id, code=verdict.code, request_id=verdict.request_id or "-"
                 ),
             )
-        return self._recorder.park(a.work, a.pause(0), a.unsent(spent=False))
+        last = a.unsent(spent=False)
+        # a job in doubt is tried on, while that can prove something
+        pause_s = self._policy.longest_probe_pause_s if last == "keep-unspend" else 0
+        return self._recorder.park(a.work, a.pause(pause_s), last)
 
     def _stale(self, a: Answered) -> NotNow:
         return self._recorder.park(a.work, a.pause(0), a.unsent(spent=False))

@@ -152,13 +152,12 @@ class Sender:
         self._journal_s = min(took_s, self._journal_s + (took_s - self._journal_s) / 20)
         work.tried = Tried()
         match begun.kind:
-            case "lost":
+            case "unknown" | "over" | "lost":
+                if begun.record is not None:
+                    return self._recorder.report(work, begun.record)
                 return NotNow("lease lost")
             case "wait":
                 return self._recorder.park(work, Pause(begun.wait_ms), "")
-            case "unknown" | "over":
-                record = self._ledger.job(work.job_id)
-                return self._recorder.report(work, record) if record else NotNow("absent")
             case kind:
                 work.tries += 1
                 work.attempts += 1

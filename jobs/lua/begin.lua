@@ -17,9 +17,13 @@ local margin, interval, policy = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
 local lease_ms, retention_ms, last = tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9]
 local slot_ms, max_attempts = tonumber(ARGV[11]), tonumber(ARGV[12])
 local j = redis.call('HMGET', K.job(id), 'lease', 'state', 'cc', 'num', 'lane', 'batch', 'tries',
-  'doubt', 'dup', 'kind', 'settled', 'asked', 'not_after', 'open')
+  'doubt', 'dup', 'kind', 'settled', 'asked', 'not_after', 'open',
+  'by')
 local state, cc, num, lane, batch = j[2], j[3], j[4], j[5], j[6]
-if j[1] ~= token then return {'lost'} end
+if j[1] ~= token then
+  if j[15] ~= token or not FINAL[state] then return {'lost'} end
+  return {state == 'unknown' and 'unknown' or 'over', record(id)}
+end
 if tonumber(j[7]) >= try then return {j[10]} end
 local now = now_ms()
 local doubt, asked, dup = tonumber(j[8]), tonumber(j[12]), j[9]
@@ -72,6 +76,7 @@ if doubt then
   end
 elseif over then
   open_number(cc, num, id)
+  redis.call('HSET', K.job(id), 'by', token)
   finalize(id, batch, lane, state, over, retention_ms, now)
   return {'over', record(id)}
 elseif is_halted or steering == 'paused' then

@@ -1,11 +1,11 @@
 -- Take a job to work on it, if it is due: one round trip decides about duplicate messages, paused
 -- or cancelled batches, a halted account, an expired job and a number in its interval.
--- ARGV: id, token (unique per claim), lease_ms, retention_ms
--- Reply: {"granted", hash of the job} ({…, "canary"} if the account is halted) | {"final", hash} | {"absent"} | {"busy"}
+-- ARGV: id, token (unique per claim), lease_ms, retention_ms, interval_ms
+-- Reply: {"granted", hash of the job} ({…, "canary"} if it finds out whether the halt is over) | {"final", hash} | {"absent"} | {"busy"}
 --      | {"parked", ms until it is due} | {"paused"} | {"halted"}
 -- Twice with one token: granted again.
 local id, token = ARGV[1], ARGV[2]
-local lease_ms, retention_ms = tonumber(ARGV[3]), tonumber(ARGV[4])
+local lease_ms, retention_ms, interval = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local now = now_ms()
 local j = redis.call('HMGET', K.job(id), 'state', 'cc', 'num', 'lane', 'batch', 'lease', 'doubt',
   'not_after', 'published', 'urgent')
@@ -13,9 +13,9 @@ local state, cc, num, lane, batch = j[1], j[2], j[3], j[4], j[5]
 local doubt, not_after, published = j[7], tonumber(j[8]), j[9]
 if not state then return {'absent'} end
 if FINAL[state] then return {'final', record(id)} end
-local account = redis.call('HMGET', K.account, 'state', 'canary')
+local account = redis.call('HMGET', K.account, 'state', 'canary', 'by')
 local function granted()
-  if account[1] == 'halted' then return {'granted', record(id), 'canary'} end
+  if account[1] == 'halted' and account[2] == id then return {'granted', record(id), 'canary'} end
   return {'granted', record(id)}
 end
 if state ~= 'queued' then
@@ -56,7 +56,9 @@ if not doubt then
   end
 end
 
-if account[1] == 'halted' and account[2] ~= id then
+-- Whatever halted the API: the proof of a job in doubt has a time limit. A person's halt lets none.
+if account[1] == 'halted' and account[2] ~= id
+    and not (account[3] == 'api' and may_be_proved(doubt, interval, now)) then
   park(id, batch, lane, state, now, doubt)
   return {'halted'}
 end

@@ -57,6 +57,11 @@ local function look_again(id, lane, at)
   redis.call('ZADD', K.due(lane), int(at), id)
 end
 
+-- Whether a probe could still find out what became of an attempt in doubt.
+local function may_be_proved(doubt, interval, now)
+  return doubt and tonumber(doubt) + interval > now
+end
+
 -- Batch jobs that wait without a doubt wait apart: there may be many, they are published only as
 -- there is room, and no job that has to be recovered may stand behind them.
 local function park(id, batch, lane, from, at, doubt)

@@ -2,11 +2,11 @@
 -- jobs whose message is gone, and the next rows of the running batches. Any number of workers may
 -- sweep at any time: what one took is not due for the next.
 -- ARGV: limit (jobs looked at per lane), depth (batch jobs published or leased at most), grace_ms
---   (a message younger than that is not missed), retention_ms, canary_ms
+--   (a message younger than that is not missed), retention_ms, canary_ms, interval_ms
 -- Reply: {lane whose queue to use, id, lane, id, …}, {ids that go in front of their queue}
 -- Twice: the second finds nothing new; what the first took is missed after grace_ms at the latest.
 local limit, depth, grace = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local retention_ms, canary_ms = tonumber(ARGV[4]), tonumber(ARGV[5])
+local retention_ms, canary_ms, interval = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local now = now_ms()
 local found, urgent = {}, {}
 
@@ -17,14 +17,7 @@ local patient_until = tonumber(sweeps[2]) or 0
 if sweeps[1] and now - tonumber(sweeps[1]) > grace then patient_until = now + grace end
 redis.call('HSET', K.sweeps, 'at', int(now), 'patient_until', int(patient_until))
 
--- A halted account lets one job try from time to time; a person's halt lets none.
-local account = redis.call('HMGET', K.account, 'state', 'by', 'canary_due')
-local halted = account[1] == 'halted'
-local budget = math.huge
-if halted then
-  if account[2] == 'person' or now < tonumber(account[3] or 0) then return {found, urgent} end
-  budget = 1
-end
+local budget, chooses_canary = math.huge, false
 
 -- A job that was in work already goes in front of all others: if it is in doubt, its proof has a time
 -- limit, which a long queue would outlast.
@@ -44,7 +37,7 @@ local function publish(id, batch, lane, from, is_urgent)
     redis.call('HDEL', K.job(id), 'urgent')
   end
   budget = budget - 1
-  if halted then
+  if chooses_canary then
     redis.call('HSET', K.account, 'canary', id, 'canary_due', int(now + canary_ms))
   end
 end
@@ -86,7 +79,7 @@ local function look_after(key, lane, space)
     elseif steering == 'paused' then
       park(id, batch, lane, state, now)
       redis.call('ZREM', K.due('aside'), id)
-    elseif state == 'queued' and not halted
+    elseif state == 'queued' and not chooses_canary
         and not message_is_gone(lane, tonumber(j[4]), j[6]) then
       look_again(id, lane, now + (j[6] and grace or patience_ms(lane, grace)))
     elseif (state == 'leased' or state == 'sending') and now < patient_until and j[7] ~= j[8] then
@@ -186,6 +179,34 @@ local function feed()
       end
     end
   end
+end
+
+-- While the API is out or refuses the account, the jobs in doubt are probed on: their proof has a time
+-- limit. None of them came due before its attempt.
+local function look_after_doubts(lane)
+  local due = redis.call('ZRANGEBYSCORE', K.due(lane), int(now - interval), int(now), 'LIMIT', 0,
+    limit)
+  for _, id in ipairs(due) do
+    local j = redis.call('HMGET', K.job(id), 'state', 'batch', 'doubt', 'published', 'urgent')
+    local state, batch = j[1], j[2]
+    if not may_be_proved(j[3], interval, now) or FINAL[state] then
+      -- it waits for the end of the halt
+    elseif state == 'queued' and not message_is_gone(lane, tonumber(j[4]), j[5]) then
+      look_again(id, lane, now + grace)
+    elseif state == 'queued' or state == 'parked' or now >= patient_until then
+      publish(id, batch, lane, state, true)
+    end
+  end
+end
+
+-- A halted account lets one other job try from time to time; a person's halt lets none at all.
+local account = redis.call('HMGET', K.account, 'state', 'by', 'canary_due')
+if account[1] == 'halted' then
+  if account[2] == 'person' then return {found, urgent} end
+  look_after_doubts('event')
+  look_after_doubts('batch')
+  if now < tonumber(account[3] or 0) then return {found, urgent} end
+  chooses_canary, budget = true, 1
 end
 
 look_after(K.due('event'), 'event', math.huge)

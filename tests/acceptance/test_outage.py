@@ -64,9 +64,11 @@ def test_an_outage_that_leaves_every_job_in_doubt_ends_with_every_doubt_resolved
 ) -> None:
     sandbox.change(account_state="InternalError")
     add_batch(batches)
-    start_worker("--concurrency", "100")
+    worker = start_worker("--concurrency", "100")
 
     wait_until(lambda: account.look().state == "halted", "the halt")
+    worker.kill()
+    start_worker("--concurrency", "100")
     wait_until(
         lambda: sandbox.stats()["requests"] > 5 * ROWS + 20, "more tries than attempts allowed"
     )
@@ -76,3 +78,4 @@ def test_an_outage_that_leaves_every_job_in_doubt_ends_with_every_doubt_resolved
     assert (batch := batches.get("b"))
     assert batch.counts == {"sent": ROWS}
     assert sandbox.stats()["accepted"] == ROWS
+    assert not any(record and record.possible_duplicate for _, _, record in batches.rows("b"))

@@ -78,19 +78,62 @@ def test_a_halt_keeps_jobs_of_every_kind_and_a_resume_brings_all_back(
     assert {acts.job(job_id).attempts for job_id in (event, in_work, *ids)} == {0}
 
 
-def test_a_job_in_doubt_stays_in_doubt_through_a_halt(acts: Acts, account: Account) -> None:
+def test_a_job_in_doubt_stays_in_doubt_through_a_person_s_halt(
+    acts: Acts, account: Account
+) -> None:
     job_id = acts.event()
     acts.park(job_id, acts.begun(job_id), 0, "keep")
     acts.run_out(job_id)
     acts.sweep()
-    account.halt("api", "LimitExceeded", "used up")
+    account.halt("person", "Halted", "by hand")
 
     assert acts.claim(job_id)[0].verdict == "halted"
 
+    assert acts.sweep() == []
     assert acts.job(job_id).in_doubt
     account.resume("person")
     acts.sweep()
     assert acts.begin(job_id, acts.claimed(job_id)).kind == "probe"
+
+
+@pytest.mark.parametrize("way", ["its worker died", "it was handed back", "its message was lost"])
+@pytest.mark.parametrize("lane", ["event", "batch"])
+def test_a_job_in_doubt_is_probed_on_while_the_api_halts_the_account(
+    lane: str, way: str, acts: Acts, account: Account
+) -> None:
+    job_id = acts.event() if lane == "event" else acts.batch(1)[0]
+    acts.sweep()
+    token = acts.begun(job_id)
+    account.halt("api", "InternalError", "out")
+    if way == "it was handed back":
+        acts.park(job_id, token, 0, "keep")
+    else:
+        acts.run_out(job_id)
+        if way == "its message was lost":
+            acts.sweep()
+            acts.lose_messages()
+            acts.run_out(job_id)
+
+    assert acts.sweep() == [job_id]
+    assert acts.sweep() == []
+
+    claim, token = acts.claim(job_id)
+    assert (claim.verdict, claim.is_canary) == ("granted", False)
+    assert acts.begin(job_id, token).kind == "probe"
+
+
+def test_a_doubt_that_no_probe_can_resolve_any_more_waits_for_the_end_of_the_halt(
+    acts: Acts, account: Account
+) -> None:
+    job_id = acts.event()
+    acts.park(job_id, acts.begun(job_id), 0, "keep")
+    acts.age_doubt(job_id, 61_000)
+    account.halt("api", "InternalError", "out")
+
+    assert acts.sweep() == []
+    assert acts.claim(job_id)[0].verdict == "halted"
+    account.resume("api")
+    assert acts.sweep() == [job_id]
 
 
 # the canary

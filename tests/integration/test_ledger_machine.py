@@ -280,7 +280,7 @@ class Machine(RuleBasedStateMachine):
         begun = self.acts.ledger.begin(job_id, worker.token, number_of_try, MARGIN_MS, tried)
         if twice:
             again = self.acts.ledger.begin(job_id, worker.token, number_of_try, MARGIN_MS, tried)
-            assert again.kind == ("lost" if begun.kind in {"unknown", "over"} else begun.kind)
+            assert again.kind == begun.kind
         worker.last = ""
         if begun.kind in {"lost", "unknown", "over"}:
             self.workers.remove(worker)

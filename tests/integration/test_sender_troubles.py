@@ -116,6 +116,7 @@ def test_a_job_in_doubt_keeps_its_doubt_through_an_account_wide_answer(
     assert acts.job(job_id).in_doubt
     assert acts.job(job_id).attempts == 1
     account.resume("person")
+    acts.run_out(job_id)
     acts.sweep()
     sender.send(job_id)
     whats = [entry.what for entry in acts.job(job_id).story]
