@@ -122,6 +122,20 @@ local function next_row(batch)
   return nil, nil, nil, true
 end
 
+-- A batch of this id may have been forgotten before its dead letters were: submitting it again
+-- decides about them. A job of it that was requeued meanwhile must come to its end first.
+local function make_room_for(id)
+  local old = redis.call('HMGET', K.job(id), 'state', 'code')
+  if not old[1] then return true end
+  if not FINAL[old[1]] then return false end
+  if redis.call('LREM', K.dead, 1, id) == 1 then
+    count_dead(old[2] or '', old[1], -1)
+    redis.call('HINCRBY', K.totals, old[1], -1)
+  end
+  redis.call('DEL', K.job(id))
+  return true
+end
+
 local function feed_one(batch)
   local b = redis.call('HMGET', K.batch(batch), 'state', 'max_rate', 'next_at', 'expires_at',
     'imported')
@@ -136,6 +150,10 @@ local function feed_one(batch)
     return 'leave'
   end
   local id = batch .. '-' .. row
+  if not make_room_for(id) then
+    redis.call('HSET', K.batch(batch), 'cursor', row - 1)
+    return 'wait'
+  end
   redis.call('HINCRBY', K.batch(batch), 'fed', 1)
   redis.call('HSET', K.job(id), 'cc', cc, 'num', num, 'lane', 'batch', 'batch', batch,
     'created', int(now), 'attempts', 0, 'tries', 0)

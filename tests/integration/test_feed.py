@@ -8,8 +8,10 @@ import pytest
 from redis import Redis
 
 from config.names import BATCH_QUEUE
+from config.settings import Settings
 from jobs.account import Account
 from jobs.batches import Batches
+from jobs.deadletters import DeadLetters, Decision
 from jobs.keys import Keys
 from jobs.ledger import FEED_SECONDS
 from jobs.outcome import State
@@ -18,6 +20,11 @@ from tests.ledger_acts import DEFAULTS, REJECTED, Acts, row
 pytestmark = pytest.mark.settings(**DEFAULTS)
 
 DEPTH = 20 * FEED_SECONDS
+
+
+@pytest.fixture
+def dead(redis: Redis, settings: Settings) -> DeadLetters:
+    return DeadLetters(redis, settings)
 
 
 def batch_of(job_id: str) -> str:
@@ -328,3 +335,48 @@ def test_while_the_account_is_halted_nothing_is_fed(acts: Acts, account: Account
     assert acts.sweep() == []
     account.resume("person")
     assert len(acts.sweep()) == DEPTH
+
+
+def forget_batch(redis: Redis, keys: Keys, batch_id: str) -> None:
+    """Do what the end of its time of keeping does."""
+    redis.delete(keys.batch(batch_id), keys.rows(batch_id), keys.counts(batch_id))
+    redis.zrem(keys.batches, batch_id)
+
+
+@pytest.mark.parametrize("end", [State.DEAD, State.UNKNOWN])
+def test_a_batch_submitted_again_after_it_was_forgotten_takes_its_dead_letters_place(
+    end: State, acts: Acts, dead: DeadLetters, redis: Redis, keys: Keys
+) -> None:
+    (job_id,) = acts.batch(1)
+    acts.sweep()
+    acts.finish(job_id, acts.begun(job_id), end, "Some.Code", "open", "keep")
+    forget_batch(redis, keys, "b1")
+
+    acts.batch(1)
+
+    assert acts.sweep() == [job_id]
+    assert (dead.count(), dead.by_code(), dead.unknown_by_code()) == (0, {}, {})
+    assert acts.begin(job_id, acts.claimed(job_id)).kind == "first"
+    assert not acts.job(job_id).possible_duplicate
+
+
+def test_a_row_waits_for_the_end_of_a_requeued_job_of_a_forgotten_batch(
+    acts: Acts, dead: DeadLetters, redis: Redis, keys: Keys
+) -> None:
+    ids = acts.batch(2)
+    acts.sweep()
+    for job_id in ids:
+        acts.finish(job_id, acts.begun(job_id), State.DEAD, "Some.Code", "open")
+    forget_batch(redis, keys, "b1")
+    dead.requeue(Decision("requeue", "all"), dead.window(0)[:1])
+    acts.batch(2)
+
+    assert acts.sweep() == ids[:1]  # the old one
+    token = acts.begun(ids[0])
+    assert acts.sweep() == []
+    acts.finish(ids[0], token, State.DEAD, "Some.Code", "open")
+
+    assert acts.sweep() == ids
+    send_all(acts, ids)
+    assert (batch := acts.batches.get("b1"))
+    assert batch.counts == {"sent": 2}
