@@ -74,6 +74,10 @@ class Account:
         )
         return sending
 
+    def heard(self) -> None:
+        """Note that the API answers, if only by a refusal; what it sends is counted anyway."""
+        self._client.delete(self._keys.misses)
+
     def resume(self, by: Literal["api", "person"]) -> bool:
         """Go on. True if it was halted; the API's success does not undo a person's halt."""
         return bool(self._halt(args=["resume", by]))

@@ -33,7 +33,7 @@ PERHAPS_OUR_DOING = {"FailedOperation.PhoneBindUpper"}
 """Refusals that the very code in doubt may have caused: the customer may have used it by now. All
 other refusals for good would have met every attempt before, too."""
 NO_SIGN_OF_LIFE = {Kind.ACCOUNT, Kind.CLOCK, Kind.TRANSIENT, Kind.AMBIGUOUS, Kind.STALE}
-"""Answers to its canary after which a halted account stays halted."""
+"""Answers that do not tell that the API takes orders: a halted account stays halted after them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +78,15 @@ class Reactions:
 
     def to(self, answered: Answered) -> Ended | NotNow | Again:
         """Do what the verdict asks for."""
-        work = answered.work
-        if work.is_canary and answered.verdict.kind not in NO_SIGN_OF_LIFE:
+        work, kind = answered.work, answered.verdict.kind
+        if kind not in NO_SIGN_OF_LIFE and kind is not Kind.SENT:
+            self._tell(self._account.heard)
+        if work.is_canary and kind not in NO_SIGN_OF_LIFE:
             resumed = self._tell(lambda: self._account.resume("api"))
             work.is_canary = resumed is None
             if resumed:
                 log.warning("account resumed by its canary", extra=fields(job_id=work.job_id))
-        return self._table[answered.verdict.kind](answered)
+        return self._table[kind](answered)
 
     def _sent(self, a: Answered) -> Ended | NotNow:
         return self._end(a, State.SENT, "closed")
@@ -115,7 +117,9 @@ class Reactions:
         """Go on after a passing failure, until the attempts are spent."""
         work, verdict = a.work, a.verdict
         last: Last = "keep" if verdict.kind is Kind.AMBIGUOUS else a.unsent()
-        sending = self._tell(lambda: self._account.miss(verdict.code, verdict.message))
+        sending = None
+        if verdict.kind in NO_SIGN_OF_LIFE:
+            sending = self._tell(lambda: self._account.miss(verdict.code, verdict.message))
         if sending == "halted now":
             log.error(
                 "account halted: the API is out, all jobs are kept",

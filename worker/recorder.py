@@ -129,6 +129,11 @@ class Recorder:
         """Lay the job aside; the sweeper publishes it when it is due."""
         tried = replace(work.tried, last=last)
         self._surely(lambda: self._ledger.park(work.job_id, work.token, pause, tried))
+        if pause.reason:
+            log.info(
+                "number refused for now",
+                extra=fields(job_id=work.job_id, code=pause.code, again_in_ms=pause.wait_ms),
+            )
         return NotNow(pause.code or "not yet", pause.wait_ms / 1000)
 
     def report(self, work: Work, record: JobRecord) -> Ended:

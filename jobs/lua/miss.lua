@@ -1,5 +1,5 @@
--- Count a call that got no usable answer. When many come in a row with no code sent between them, the
--- API is out: halt the account's sending, so that no job spends its attempts on an outage.
+-- Count a call that got no usable answer. When many come in a row with no code sent and no refusal
+-- (`Account.heard`) between them, the API is out: halt the account's sending, so that no job spends its attempts on an outage.
 -- ARGV: code, message, misses that make an outage, canary_ms
 -- Reply: "halted now" if this call halted the sending, "halted" if it was before, else "going on"
 -- Twice: one miss is counted twice, no more.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from redis import Redis
 
-from jobs.account import Account
+from jobs.account import OUTAGE_MISSES, Account
 from jobs.keys import Keys
 from jobs.outcome import State
 from tests.ledger_acts import DEFAULTS, Acts
@@ -238,3 +238,19 @@ def test_after_a_resume_the_last_canary_is_a_job_like_others(
 
     other = acts.event(1)
     assert acts.claim(other)[0].verdict == "halted"
+
+
+# an outage
+
+
+def test_misses_in_a_row_halt_the_account_and_an_answer_between_them_does_not(
+    account: Account,
+) -> None:
+    def miss(times: int) -> list[str]:
+        return [account.miss("InternalError", "out") for _ in range(times)]
+
+    assert set(miss(OUTAGE_MISSES - 1)) == {"going on"}
+    account.heard()
+    assert set(miss(OUTAGE_MISSES - 1)) == {"going on"}
+
+    assert miss(2) == ["halted now", "halted"]

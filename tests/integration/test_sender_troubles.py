@@ -13,7 +13,7 @@ import pytest
 from redis import Redis
 
 from config.settings import Settings
-from jobs.account import Account
+from jobs.account import OUTAGE_MISSES, Account
 from jobs.job import Lane, SendCodeJob
 from jobs.ledger import Begun, Claim, Ledger
 from jobs.outcome import State
@@ -30,6 +30,10 @@ from worker.sender import LATEST_S, Sender
 from worker.verdict import Kind, Verdict
 
 pytestmark = pytest.mark.settings(sendcode_backoff=0.01, sendcode_http_timeout=0.4)
+
+
+REFUSED = ("9901", "9902", "9904", "9908")
+"""Prefixes of numbers that the API refuses, each in another way."""
 
 
 def submit(ledger: Ledger, phone_num: str) -> str:
@@ -100,6 +104,20 @@ def test_a_canary_s_refusal_for_its_number_s_sake_is_a_sign_of_life(
 
     assert sandbox.stats()["requests"] == 1
     assert account.look().state == "running"
+
+
+@pytest.mark.settings(sendcode_rate_limit=20)
+@pytest.mark.parametrize("prefix", REFUSED)
+def test_a_refusal_is_a_sign_of_life(
+    prefix: str, ledger: Ledger, sender: Sender, sandbox: Sandbox, account: Account
+) -> None:
+    for _ in range(OUTAGE_MISSES - 1):
+        account.miss("InternalError", "out")
+
+    sender.send(submit(ledger, f"{prefix}0001"))
+
+    assert sandbox.stats()["requests"] == 1
+    assert account.miss("InternalError", "out") == "going on"
 
 
 def test_a_job_in_doubt_keeps_its_doubt_through_an_account_wide_answer(
@@ -409,3 +427,19 @@ def test_each_end_is_one_line_of_the_right_loudness_without_the_number(
     assert [record.levelname for record in caplog.records if "again" in record.getMessage()] == [
         "WARNING"
     ]
+
+
+def test_a_refusal_for_now_is_a_line_without_the_number(
+    ledger: Ledger, sender: Sender, sandbox: Sandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "sendcode")
+    job_id = submit(ledger, "99030001")
+
+    sender.send(job_id)
+
+    (line,) = [each for each in caplog.records if each.getMessage() == "number refused for now"]
+    told = line.__dict__["fields"]
+    assert line.levelname == "INFO"
+    assert (told["job_id"], told["again_in_ms"]) == (job_id, 3_000)
+    assert {told["code"]: 1} == sandbox.stats()["codes"]
+    assert "99030001" not in str(line.__dict__)
