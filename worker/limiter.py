@@ -88,15 +88,15 @@ class Limiter:
         self._next_turn: _Turn | None = None
         self._told_of_rate = False
 
-    def take(self, lane: Lane) -> Slot:
-        """Reserve a slot; the caller sends when it `opens`.
+    def take(self, lane: Lane, late_s: float = 0) -> Slot:
+        """Reserve a slot; the caller sends when it `opens`, or as much later as `late_s` says.
 
         Raises:
             Stopping: the worker is being stopped (raised by `sleep`).
             redis.RedisError: no Redis, no sending.
         """
         if lane is Lane.EVENT:
-            reply = self._ask(lane, place=0, more=False)
+            reply = self._ask(lane, late_s, place=0, more=False)
             if isinstance(reply, _Turn):
                 raise TypeError("an event was sent into the batch line")
             return reply[0]
@@ -104,7 +104,7 @@ class Limiter:
             self._waiting += 1
         try:
             with self._gate:
-                return self._take_in_turn(lane)
+                return self._take_in_turn(lane, late_s)
         finally:
             with self._count:
                 self._waiting -= 1
@@ -125,7 +125,7 @@ class Limiter:
         """
         self._arrived(args=[arrived])
 
-    def _take_in_turn(self, lane: Lane) -> Slot:
+    def _take_in_turn(self, lane: Lane, late_s: float) -> Slot:
         # the caller before took this turn along; an old one is nobody's any more
         turn, self._next_turn = self._next_turn, None
         if turn is not None and turn.comes < monotonic() - OLD_TURN_S:
@@ -133,17 +133,28 @@ class Limiter:
         while True:
             if turn is not None:
                 self._sleep(max(0.0, turn.comes - monotonic()))
-            reply = self._ask(lane, place=turn.place if turn else 0, more=self._waiting > 1)
+            place = turn.place if turn else 0
+            reply = self._ask(lane, late_s, place=place, more=self._waiting > 1)
             if not isinstance(reply, _Turn):
                 slot, self._next_turn = reply
                 return slot
             turn = reply
 
-    def _ask(self, lane: Lane, *, place: int, more: bool) -> _Turn | tuple[Slot, _Turn | None]:
+    def _ask(
+        self, lane: Lane, late_s: float, *, place: int, more: bool
+    ) -> _Turn | tuple[Slot, _Turn | None]:
         self._sleep(0)  # a worker that is being stopped takes no slot from the others
         asked = monotonic()
         reply: Any = self._reserve(
-            args=[str(lane), place, int(more), self.per_window, self._window_us, self._horizon_us]
+            args=[
+                str(lane),
+                place,
+                int(more),
+                self.per_window,
+                self._window_us,
+                self._horizon_us,
+                round(late_s * 1e6),
+            ]
         )
         answered = monotonic()
         if reply[0] == "turn":

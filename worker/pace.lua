@@ -13,14 +13,16 @@
 -- planned the slots really come, so that all who wait in it are corrected at once.
 --
 -- ARGV: lane, place ("0", or the caller's place in the line), more ("1": another caller of this
---   process waits, and takes the next place), per_window (slots), window_us, horizon_us
+--   process waits, and takes the next place), per_window (slots), window_us, horizon_us, late_us (how
+--   much later than others this caller uses its slots, as far as it knows)
 -- Reply: {"slot", wait_us, slot number, slot µs, next place or 0, µs until its turn, per_window}
 --      | {"turn", place, µs until its turn}
 -- Twice: a slot is lost, no more.
 local lane, place, more = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1'
 local per_window, window, horizon = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local late = tonumber(ARGV[7])
 local SPACING = 0.95       -- of window / rate: how quickly lateness is made up for
-local PRESUMED = 75000     -- a request not yet reported arrived this much after its slot at most
+local PRESUMED = 75000     -- a request not yet reported arrived so much after its slot, and `late`, at most
 local RECOVERY_US = 60e6   -- from no rate to the full one; from the slowest it takes 45 s
 local BACK = 1e6           -- a clock that is further back than at the last call jumped
 local RATE_HOLDS_US = 10e6 -- how long a lower rate holds after the last caller that was told it
@@ -90,7 +92,7 @@ if lane == 'batch' then
   end
 end
 
-redis.call('HSET', K.ring, number % per_window, int(number) .. ':' .. int(slot + PRESUMED))
+redis.call('HSET', K.ring, number % per_window, int(number) .. ':' .. int(slot + late + PRESUMED))
 redis.call('HSET', K.pace, 'next_us', int(slot + spacing * SPACING), 'line_us', int(line),
   'lag_us', int(lag), 'slot', int(number + 1))
 return {'slot', int(slot - now), int(number), int(slot), int(next_place), int(next_turn), per_window}

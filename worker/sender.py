@@ -93,7 +93,8 @@ class Sender:
     def _attempt(self, work: Work) -> Ended | NotNow | Again:
         # a proof has a time limit, and a batch job may stand behind any number of events
         lane = Lane.EVENT if work.is_in_doubt else work.record.lane
-        slot = self._limiter.take(lane)
+        usually_late_s = self._journal_s
+        slot = self._limiter.take(lane, usually_late_s)
         # a worker that is frozen from here on must not send when it wakes up late
         not_after = now_s() + slot.opens - time.monotonic() + self._client.timeout_s
         kind = self._begin(work, slot)
@@ -105,7 +106,7 @@ class Sender:
             # nothing has left: the journaled try is taken back
             return self._recorder.park(work, Pause(0), unsent(kind, spent=False))
         late_s = time.monotonic() - slot.opens
-        if late_s > LATEST_S + self._journal_s:
+        if late_s > LATEST_S + usually_late_s:
             return self._give_up(work, kind, late_s)
         work.missed = 0
         phone = work.record.phone

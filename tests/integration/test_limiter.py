@@ -21,6 +21,7 @@ from jobs.job import Lane
 from jobs.keys import Keys
 from jobs.scripts import _text, load_script
 from worker.limiter import HORIZON_S, Limiter, Slot
+from worker.sender import LATEST_S
 from worker.shutdown import Shutdown, Stopping
 
 RATE = 20
@@ -40,9 +41,9 @@ class Pace:
         common = keys.lua() + _text("jobs.lua", "common")
         self._note = redis.register_script(common + "note_arrival(ARGV[1])")
 
-    def event(self) -> tuple[int, int]:
+    def event(self, late: int = 0) -> tuple[int, int]:
         """Reserve an event's slot; give its number and time, µs."""
-        reply: Any = self._reserve(args=["event", 0, 0, self.rate, SECOND, HORIZON])
+        reply: Any = self._reserve(args=["event", 0, 0, self.rate, SECOND, HORIZON, late])
         assert reply[0] == "slot"
         return int(reply[2]), int(reply[3])
 
@@ -51,7 +52,7 @@ class Pace:
 
     def batch(self, place: int = 0) -> list[Any]:
         """Ask as a batch caller; give the reply."""
-        reply: Any = self._reserve(args=["batch", place, 0, self.rate, SECOND, HORIZON])
+        reply: Any = self._reserve(args=["batch", place, 0, self.rate, SECOND, HORIZON, 0])
         return [reply[0], *map(int, reply[1:])]
 
     def arrived(self, slot: int, sent: int, rtt: int | None) -> None:
@@ -97,6 +98,18 @@ def test_slots_of_callers_that_come_at_once_keep_the_rate(pace: Pace) -> None:
 
     assert most_in_a_window(slots) <= RATE
     assert slots[-1] - slots[0] < 99 * SPACING * 1.08
+
+
+def test_a_worker_that_is_usually_late_holds_the_others_back_until_it_has_told(
+    pace: Pace,
+) -> None:
+    usually_late = 200_000
+    slow = [pace.event(usually_late)[1] for _ in range(RATE)]
+
+    quick = pace.events(15)
+
+    latest = round(LATEST_S * SECOND) + usually_late
+    assert most_in_a_window([*(at + latest for at in slow), *quick]) <= RATE
 
 
 @given(late_ms=st.lists(st.integers(0, 3_000) | st.just(0), min_size=70, max_size=70))
