@@ -20,7 +20,7 @@ def worker(
     name: str = "celery", concurrency: int | None = None, queues: Sequence[str] = ()
 ) -> list[str]:
     """Give the command of a worker, whose full name will be `name` "@" this host."""
-    command = [*_python("celery"), "-A", "worker", "worker", "--hostname", f"{name}@%h"]
+    command = [*_python("worker"), "worker", "--hostname", f"{name}@%h"]
     if concurrency is not None:
         command += ["--concurrency", str(concurrency)]
     if queues:
@@ -31,7 +31,7 @@ def worker(
 def flower(address: str, port: int) -> list[str]:
     """Give the command of Flower; its login goes into its environment."""
     options = [f"--address={address}", f"--port={port}"]
-    return [*_python("celery"), "-A", "worker", "flower", *options]
+    return [*_python("worker"), "flower", *options]
 
 
 def sandbox(*options: str) -> list[str]:
@@ -71,5 +71,5 @@ def _check(variable: str, value: str, unfit: str) -> None:
 
 
 def _python(module: str) -> list[str]:
-    """`-P`: a config.py that happens to lie in the current folder is not ours."""
+    """`-P`: a worker.py or config.py that happens to lie in the current folder is not ours."""
     return [sys.executable, "-P", "-m", module]

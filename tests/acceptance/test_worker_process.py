@@ -14,6 +14,7 @@ from jobs.outcome import State
 from jobs.phone import PhoneNumber
 from jobs.publish import Publisher
 from sandbox.server import Sandbox
+from tests.commands import start
 from tests.waiting import wait_until
 from tests.worker_process import WorkerProcess
 
@@ -62,3 +63,19 @@ def test_all_that_is_wrong_with_a_worker_s_settings_is_said_at_once(
         ["wrong setting", "TENCENTCLOUD_SECRET_KEY"],
         ["wrong setting", "SENDCODE_RATE_LIMIT"],
     ]
+
+
+def test_a_worker_starts_in_a_folder_with_modules_of_the_same_names(
+    settings: Settings, tmp_path: Path
+) -> None:
+    for name in ("worker", "config", "jobs", "celery"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('not ours')\n", encoding="utf-8")
+
+    process = start(settings, "worker", cwd=tmp_path)
+
+    assert process.stderr is not None
+    started = next((line for line in process.stderr if " ready." in line), "it ended")
+    process.terminate()
+    process.communicate(timeout=30)
+    assert " ready." in started
+    assert process.returncode == 0
