@@ -97,26 +97,30 @@ class Batches:
 
     def get(self, batch_id: str) -> Batch | None:
         """Look at a batch and its counts; None if there is none of that id."""
-        pipe = self.client.pipeline(transaction=True)
-        pipe.hgetall(self._keys.batch(batch_id))
-        pipe.hgetall(self._keys.counts(batch_id))
-        pipe.time()
-        values, counts, (seconds, micros) = pipe.execute()
-        if "state" not in values:
-            return None
-        return decode_batch(batch_id, values, counts, seconds * 1000 + micros // 1000)
+        return self._read([batch_id]).get(batch_id)
 
     def list(self) -> list[Batch]:
         """Give all batches, the newest first; those whose time of keeping is over are forgotten."""
         ids: Any = self.client.zrevrange(self._keys.batches, 0, -1)
-        found = []
+        found = self._read(ids)
+        if forgotten := [batch_id for batch_id in ids if batch_id not in found]:
+            self.client.zrem(self._keys.batches, *forgotten)
+        return [found[batch_id] for batch_id in ids if batch_id in found]
+
+    def _read(self, ids: Sequence[str]) -> dict[str, Batch]:
+        """Read the batches that are there, all in one round trip."""
+        pipe = self.client.pipeline(transaction=True)
+        pipe.time()
         for batch_id in ids:
-            batch = self.get(batch_id)
-            if batch is None:
-                self.client.zrem(self._keys.batches, batch_id)
-            else:
-                found.append(batch)
-        return found
+            pipe.hgetall(self._keys.batch(batch_id))
+            pipe.hgetall(self._keys.counts(batch_id))
+        (seconds, micros), *hashes = pipe.execute()
+        now_ms = seconds * 1000 + micros // 1000
+        return {
+            batch_id: decode_batch(batch_id, values, counts, now_ms)
+            for batch_id, values, counts in zip(ids, hashes[::2], hashes[1::2], strict=True)
+            if "state" in values
+        }
 
     def steer(self, batch_id: str, order: Order, *, by: str = "cli") -> tuple[str, str] | None:
         """Pause, resume or cancel; give the states before and after, None if there is no batch."""
