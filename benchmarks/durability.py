@@ -62,7 +62,7 @@ def measure(options: argparse.Namespace, command: str) -> Report:
         [_row(each) for each in findings],
         (
             "write: round trip of one SET, beside the workers' own; the rest is for each request",
-            "a power cut loses nothing with always, the last second with everysec",
+            "a power cut loses nothing with always, up to two seconds with everysec",
         ),
     )
     goodput = {each.fsync: each.seen.traffic.goodput for each in findings}

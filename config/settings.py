@@ -1,4 +1,4 @@
-"""Settings: environment variables, `.env`, or for secrets a file named by `<VARIABLE>_FILE`.
+"""Settings: environment variables, `.env`, or for any of them a file named by `<VARIABLE>_FILE`.
 
 `load_settings()` reports every wrong setting at once, by name and never by value.
 """

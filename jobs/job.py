@@ -79,7 +79,8 @@ class StoryEntry:
 
     at_ms: int
     what: str
-    """`attempt`, `probe`, `resend`, or a person's `requeue`, `replaced`, `replaces`, `drop`."""
+    """`attempt`, `probe`, `late` or `resend`; or a person's `requeue`, `replaced`, `replaces` or
+    `drop`."""
     code: str = ""
     request_id: str = ""
     took_ms: int | None = None

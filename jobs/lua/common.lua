@@ -7,7 +7,8 @@
 --   asked: when the last of them arrived at the latest; doubt_before, asked_before: both as they
 --     were before the resend
 --   open: "when it left:what it was" of a try whose outcome nobody has told
---   tries: calls made; attempts: those of them that count; by: the lease that ended the job
+--   tries: calls made; attempts: those of them that count; by: the lease that ended the job or laid
+--     it aside, or the person's decision about it
 
 local FINAL = {sent = 1, sent_inferred = 1, dead = 1, unknown = 1, cancelled = 1, expired = 1}
 

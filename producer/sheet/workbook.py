@@ -1,9 +1,9 @@
 """An .xlsx file's parts: which sheets it has, how its cells are formatted, and its texts.
 
-Why not a library: at 1,000,000 rows openpyxl's read-only mode took 34 s and 470 MB, python-calamine
-3.4 s and 500 MB, because both hold all texts of the workbook, and the second all cells, in memory.
-A person's file must be readable beside other work, so texts are kept in a temporary file here and
-rows are streamed (worksheet.py): 12 s and 50 MB. openpyxl is the oracle of the tests.
+Why not a library: openpyxl and python-calamine hold all texts of a workbook, and the second all
+cells, in memory (docs/decisions/0007 has the figures). A person's file must be readable beside
+other work, so texts are kept in a temporary file here and rows are streamed (worksheet.py).
+openpyxl is the oracle of the tests.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,10 @@ def test_accounts_in_order_have_every_promise_kept() -> None:
         ),
         (accounts(api={"most_in_any_second": 21}), "Never more than 20 requests in any second"),
         (accounts(events=[job("99009000", State.PARKED, 4)]), "Events overtook the batch"),
+        (
+            accounts(jobs=[SENT] * 20, events=[replace(EVENT, finished_ms=1_500)]),
+            "Events overtook the batch",
+        ),
         (accounts(leaks=("worker-1.log",)), "No full number in a log or in Flower"),
     ],
 )
