@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Callable
 
 import tenacity
 
@@ -24,14 +25,15 @@ class Stopping(Exception):  # noqa: N818 (no error: an order)
 class Shutdown:
     """Set once by the order to stop. Thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._ordered = threading.Event()
         self._at = float("inf")
 
     def order(self) -> bool:
         """Stop: every nap ends now. True the first time."""
         is_first = not self._ordered.is_set()
-        self._at = min(self._at, time.monotonic())
+        self._at = min(self._at, self._clock())
         self._ordered.set()
         return is_first
 
@@ -46,7 +48,7 @@ class Shutdown:
 
     def out_of_patience(self, _: tenacity.RetryCallState) -> bool:
         """Tell a `tenacity` loop when even what must be recorded can be waited for no longer."""
-        return time.monotonic() > self._at + PATIENCE_S
+        return self._clock() > self._at + PATIENCE_S
 
 
 def end_by_force(after_s: float) -> None:

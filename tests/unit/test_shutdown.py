@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 import tenacity
@@ -15,12 +16,11 @@ ANY_STATE = tenacity.RetryCallState(tenacity.Retrying(), None, (), {})
 
 
 def test_a_nap_goes_by_while_nobody_orders_a_stop() -> None:
-    Shutdown().nap(0.001)
+    began = time.monotonic()
 
+    Shutdown().nap(0.01)
 
-@pytest.mark.parametrize("seconds", [-5.0, 0.0])
-def test_no_time_left_is_no_nap(seconds: float) -> None:
-    Shutdown().nap(seconds)
+    assert time.monotonic() - began >= 0.01
 
 
 def test_the_order_ends_a_nap_that_has_begun() -> None:
@@ -55,10 +55,9 @@ def test_patience_has_no_end_without_an_order() -> None:
     assert not Shutdown().out_of_patience(ANY_STATE)
 
 
-def test_patience_ends_some_seconds_after_the_first_order(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_patience_ends_some_seconds_after_the_first_order() -> None:
     now = 1000.0
-    monkeypatch.setattr("worker.shutdown.time.monotonic", lambda: now)
-    stop = Shutdown()
+    stop = Shutdown(lambda: now)
 
     stop.order()
     now += PATIENCE_S - 0.1
