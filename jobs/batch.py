@@ -18,7 +18,7 @@ from jobs.outcome import State
 from jobs.phone import PhoneNumber
 
 RATE_FADES_S = 15.0
-"""How quickly a batch's measured rate forgets (`note_pace` in common.lua has it in ms)."""
+"""How quickly a batch's measured rate forgets (`note_pace` in endings.lua has it in ms)."""
 SLOWEST_RATE = 0.01
 """Jobs per second below which a batch is taken to stand still."""
 
@@ -195,7 +195,7 @@ def unfed_record(batch: Batch, number: int, row: BatchRow) -> JobRecord | None:
 
 
 def _rate(values: Mapping[str, str], now_ms: int) -> float:
-    """Read the fading count of ended jobs that `note_pace` in common.lua keeps."""
+    """Read the fading count of ended jobs that `note_pace` in endings.lua keeps."""
     if "pace" not in values:
         return 0.0
     fades_ms = RATE_FADES_S * 1000

@@ -10,6 +10,9 @@ import redis
 
 from jobs.keys import Keys
 
+_SHARED = ("clock", "jobs", "numbers", "doubts", "story", "arrivals", "endings")
+"""In the order in which they build upon each other."""
+
 
 class Script(Protocol):
     """A script bound to one Redis client and one key prefix."""
@@ -20,9 +23,13 @@ class Script(Protocol):
 
 def load_script(client: redis.Redis, keys: Keys, name: str, package: str = "jobs.lua") -> Script:
     """Bind `name`.lua of `package` to `client`; nothing is sent before its first call."""
-    text = keys.lua() + _text("jobs.lua", "common") + _text(package, name)
-    script: Script = client.register_script(text)
+    script: Script = client.register_script(prelude(keys) + _text(package, name))
     return script
+
+
+def prelude(keys: Keys) -> str:
+    """Give what stands in front of every script."""
+    return keys.lua() + "".join(_text("jobs.lua", f"shared/{name}") for name in _SHARED)
 
 
 @cache

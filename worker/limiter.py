@@ -51,7 +51,7 @@ class Slot:
         """Say when this slot's request reached the API at the latest, for the limiter.
 
         `sent` and `answered` are `monotonic`: when the request was written, and when the first byte
-        of the answer came, if one did. See `note_arrival` in common.lua.
+        of the answer came, if one did. See `note_arrival` in arrivals.lua.
         """
         sent_us = self.at_us + max(0, round((sent - self.asked - self.wait_s) * 1e6))
         rtt_us = "" if answered is None else max(0, round((answered - sent) * 1e6))

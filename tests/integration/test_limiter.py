@@ -19,7 +19,7 @@ from redis import Redis
 from config.settings import Settings
 from jobs.job import Lane
 from jobs.keys import Keys
-from jobs.scripts import _text, load_script
+from jobs.scripts import load_script, prelude
 from worker.limiter import HORIZON_S, Limiter, Slot
 from worker.sender import LATEST_S
 from worker.shutdown import Shutdown, Stopping
@@ -38,8 +38,7 @@ class Pace:
         self.redis, self.keys, self.rate = redis, keys, rate
         self._reserve = load_script(redis, keys, "pace", "worker")
         self._slow_down = load_script(redis, keys, "slow_down", "worker")
-        common = keys.lua() + _text("jobs.lua", "common")
-        self._note = redis.register_script(common + "note_arrival(ARGV[1])")
+        self._note = redis.register_script(prelude(keys) + "note_arrival(ARGV[1])")
 
     def event(self, late: int = 0) -> tuple[int, int]:
         """Reserve an event's slot; give its number and time, µs."""

@@ -1,0 +1,30 @@
+-- What is not known about a job: whether it was sent, and whether it was sent twice.
+
+-- Whether a probe could still find out what became of an attempt in doubt.
+local function may_be_proved(doubt, interval, now)
+  return doubt and tonumber(doubt) + interval > now
+end
+
+-- Another try may send twice, if an earlier one was accepted and its interval is over.
+local function flag_duplicate(id)
+  redis.call('HSET', K.job(id), 'dup', 1)
+  redis.call('HINCRBY', K.totals, 'possible_duplicate', 1)
+end
+
+local function unflag_duplicate(id)
+  if redis.call('HDEL', K.job(id), 'dup') == 1 then
+    redis.call('HINCRBY', K.totals, 'possible_duplicate', -1)
+  end
+end
+
+-- The last try certainly sent nothing: all is as it was before it. Gives doubt, asked and dup.
+local function clear_doubt(id)
+  local j = redis.call('HMGET', K.job(id), 'kind', 'doubt_before', 'asked_before')
+  if j[1] ~= 'late' and j[1] ~= 'resend' then
+    redis.call('HDEL', K.job(id), 'doubt', 'asked')
+    return nil
+  end
+  redis.call('HSET', K.job(id), 'doubt', j[2], 'asked', j[3], 'kind', '')
+  unflag_duplicate(id)
+  return tonumber(j[2]), tonumber(j[3]), nil
+end

@@ -1,0 +1,59 @@
+-- How jobs and batches end.
+
+-- A batch is done when all of it was read, all rows were fed, and no fed job is open.
+local function end_batch_if_done(batch, retention_ms, now)
+  local b = redis.call('HMGET', K.batch(batch), 'imported', 'cursor', 'state', 'total')
+  if not b[3] or redis.call('SCARD', K.open(batch)) > 0 then return end
+  if b[3] ~= 'cancelled' and not (b[1] == '1' and b[2] == b[4]) then return end
+  if b[3] ~= 'cancelled' then redis.call('HSET', K.batch(batch), 'state', 'done') end
+  redis.call('HSETNX', K.batch(batch), 'finished', int(now))
+  if b[1] ~= '1' then return end
+  for _, key in ipairs({K.batch(batch), K.rows(batch), K.counts(batch)}) do
+    redis.call('PEXPIRE', key, int(retention_ms))
+  end
+end
+
+-- Count a job that ended into its batch's rate: a count that fades (`Batch.rate` reads it). The first
+-- after a long silence only starts the clock.
+local function note_pace(batch, now)
+  local FADES_MS = 15000
+  local p = redis.call('HMGET', K.batch(batch), 'pace', 'pace_at', 'state')
+  if not p[3] then return end
+  local at = tonumber(p[2])
+  if not at or now - at > 5 * FADES_MS then
+    redis.call('HSET', K.batch(batch), 'pace', 0, 'pace_at', int(now), 'pace_from', int(now))
+  else
+    redis.call('HSET', K.batch(batch), 'pace_at', int(now),
+      'pace', string.format('%.6f', tonumber(p[1]) * math.exp((at - now) / FADES_MS) + 1))
+  end
+end
+
+local function count_dead(code, state, by)
+  for _, key in ipairs({K.dead_codes, state == 'unknown' and K.dead_unknown or nil}) do
+    if redis.call('HINCRBY', key, code, by) <= 0 then redis.call('HDEL', key, code) end
+  end
+end
+
+-- Give a job its final state, once: indexes, counters, dead-letter list and expiry in one step.
+local function finalize(id, batch, lane, from, state, retention_ms, now, code)
+  put_down(id, lane)
+  redis.call('HSET', K.job(id), 'finished', int(now))
+  redis.call('HDEL', K.job(id), 'lease', 'due')
+  move(id, batch, from, state)
+  redis.call('HINCRBY', K.totals, state, 1)
+  code = code or ''
+  if state == 'dead' or state == 'unknown' then
+    redis.call('RPUSH', K.dead, id)
+    count_dead(code, state, 1)
+    if batch and code ~= '' then redis.call('HINCRBY', K.counts(batch), 'code:' .. code, 1) end
+    -- a dead letter stays until a person has dealt with it
+    redis.call('PERSIST', K.job(id))
+  else
+    redis.call('PEXPIRE', K.job(id), int(retention_ms))
+  end
+  if batch then
+    redis.call('SREM', K.open(batch), id)
+    if state ~= 'cancelled' then note_pace(batch, now) end
+    end_batch_if_done(batch, retention_ms, now)
+  end
+end

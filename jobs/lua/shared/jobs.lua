@@ -1,0 +1,54 @@
+-- A job and the indexes that say who looks after it. A lane is "event" or "batch". A job's hash:
+--   state, cc, num, lane, batch?, created, published, lease?, attempts, tries, doubt?, dup?,
+--   not_after?, code, message, request_id, finished, waits, by, kind, settled, spared, urgent?,
+--   open?, told, story:<n>; and by a person's hand: dropped, replaces, replaced_by
+--   doubt: when the first attempt whose fate is open left at the earliest; absent if there is none
+--   asked: when the last of them arrived at the latest; doubt_before, asked_before: both as they
+--     were before the resend
+--   open: "when it left:what it was" of a try whose outcome nobody has told
+--   tries: calls made; attempts: those of them that count; by: the lease that ended the job or laid
+--     it aside, or the person's decision about it
+
+local FINAL = {sent = 1, sent_inferred = 1, dead = 1, unknown = 1, cancelled = 1, expired = 1}
+
+local function record(id)
+  return redis.call('HGETALL', K.job(id))
+end
+
+local function move(id, batch, from, to)
+  redis.call('HSET', K.job(id), 'state', to)
+  if batch and from ~= to then
+    if from then redis.call('HINCRBY', K.counts(batch), from, -1) end
+    redis.call('HINCRBY', K.counts(batch), to, 1)
+  end
+end
+
+-- Take a job out of every index that says somebody still has to do something about it.
+local function put_down(id, lane)
+  redis.call('ZREM', K.due(lane), id)
+  if lane == 'batch' then
+    redis.call('ZREM', K.due('aside'), id)
+    redis.call('SREM', K.held, id)
+  end
+end
+
+-- A message in a long queue is looked for later: its turn cannot have come yet, and thousands that
+-- merely wait must not stand before the few jobs that have to be recovered.
+local function patience_ms(lane, grace_ms)
+  local waiting = redis.call('LLEN', lane == 'event' and K.event_queue or K.batch_queue)
+  return math.floor(grace_ms * (1 + waiting / 200))
+end
+
+local function look_again(id, lane, at)
+  redis.call('ZADD', K.due(lane), int(at), id)
+end
+
+-- Batch jobs that wait without a doubt wait apart: there may be many, they are published only as
+-- there is room, and no job that has to be recovered may stand behind them.
+local function park(id, batch, lane, from, at, doubt)
+  put_down(id, lane)
+  redis.call('HDEL', K.job(id), 'lease')
+  redis.call('HSET', K.job(id), 'due', int(at))
+  move(id, batch, from, 'parked')
+  look_again(id, (lane == 'event' or doubt) and lane or 'aside', at)
+end

@@ -1,0 +1,26 @@
+-- A phone number's record: which job uses it, until when it is closed to others, and its codes.
+
+local function number_key(cc, num)
+  return K.number(redis.sha1hex(cc .. '-' .. num))
+end
+
+-- A number is closed to other jobs until a time. Its record may live longer: it also remembers the
+-- codes sent (`codes`, `sent`).
+local function close_number(cc, num, id, now, until_ms)
+  local key = number_key(cc, num)
+  redis.call('HSET', key, 'job', id, 'until', int(until_ms))
+  local ttl = math.max(1, until_ms - now)
+  if redis.call('PTTL', key) < ttl then redis.call('PEXPIRE', key, int(ttl)) end
+end
+
+local function open_number(cc, num, id)
+  local key = number_key(cc, num)
+  if redis.call('HGET', key, 'job') == id then redis.call('HDEL', key, 'job', 'until') end
+end
+
+local function note_code_sent(cc, num, now, retention_ms)
+  local key = number_key(cc, num)
+  redis.call('HINCRBY', key, 'codes', 1)
+  redis.call('HSET', key, 'sent', int(now))
+  redis.call('PEXPIRE', key, int(retention_ms))
+end
