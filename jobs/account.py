@@ -8,6 +8,7 @@ from typing import Any, Literal
 import redis
 
 from config.settings import Settings
+from jobs.actions import Action
 from jobs.job import iso
 from jobs.keys import Keys
 from jobs.scripts import load_script
@@ -62,7 +63,8 @@ class Account:
 
     def halt(self, by: Literal["api", "person"], code: str, message: str) -> bool:
         """Halt. True if this call did it, False if it was halted so already."""
-        return bool(self._halt(args=["halt", by, code, message, self._canary_ms]))
+        action = Action(what="halt", reason=message).encode() if by == "person" else ""
+        return bool(self._halt(args=["halt", by, action, code, message, self._canary_ms]))
 
     def miss(self, code: str, message: str) -> Literal["going on", "halted", "halted now"]:
         """Count a call that got no usable answer; enough of them in a row halt the sending.
@@ -80,4 +82,5 @@ class Account:
 
     def resume(self, by: Literal["api", "person"]) -> bool:
         """Go on. True if it was halted; the API's success does not undo a person's halt."""
-        return bool(self._halt(args=["resume", by]))
+        action = Action(what="resume").encode() if by == "person" else ""
+        return bool(self._halt(args=["resume", by, action]))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import redis
 
 from config.settings import Settings
+from jobs.actions import Action
 from jobs.batch import Batch, BatchRow, decode_batch, unfed_record
 from jobs.job import JobRecord, batch_job_id, split_job_id
 from jobs.keys import Keys
@@ -124,9 +124,7 @@ class Batches:
 
     def steer(self, batch_id: str, order: Order, *, by: str = "cli") -> tuple[str, str] | None:
         """Pause, resume or cancel; give the states before and after, None if there is no batch."""
-        action = json.dumps(
-            {"at_ms": round(time.time() * 1000), "what": order, "batch": batch_id, "by": by}
-        )
+        action = Action(what=f"batch {order}", about=batch_id, by=by).encode()
         args: list[str | bytes | int | float] = [batch_id, order, self._retention_ms, action]
         reply = self._steer(args=args)
         if reply[0] == "absent":

@@ -7,7 +7,6 @@ decision that is cut off is completed by making it again.
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from typing import Any, Literal
 import redis
 
 from config.settings import Settings
+from jobs.actions import Action
 from jobs.codes import CodeTable
 from jobs.job import JobRecord, StoryEntry, corrected_job_id
 from jobs.keys import Keys
@@ -73,20 +73,15 @@ class Decision:
     token: str = field(default_factory=lambda: secrets.token_hex(8))
 
     def action(self, jobs: int) -> str:
-        """Give the entry for the list of actions; the token comes first, as the script wants it."""
-        return json.dumps(
-            {
-                "token": self.token,
-                "at_ms": _now_ms(),
-                "what": f"dead {self.verb}",
-                "chosen": self.chosen,
-                "jobs": jobs,
-                "reason": self.reason,
-                "by": self.by,
-            },
-            separators=(",", ":"),
-            ensure_ascii=False,
-        )
+        """Give the entry for the list of actions."""
+        return Action(
+            token=self.token,
+            what=f"dead {self.verb}",
+            about=self.chosen,
+            jobs=jobs,
+            reason=self.reason,
+            by=self.by,
+        ).encode()
 
 
 class DeadLetters:

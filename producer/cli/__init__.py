@@ -10,7 +10,19 @@ from typing import Annotated
 
 import typer
 
-from producer.cli import batch, console, dead, demo, doctor, job, processes, send, status, steer
+from producer.cli import (
+    actions,
+    batch,
+    console,
+    dead,
+    demo,
+    doctor,
+    job,
+    processes,
+    send,
+    status,
+    steer,
+)
 
 app = typer.Typer(
     name="sendcode",
@@ -53,6 +65,7 @@ def _add_commands() -> None:
     app.command(rich_help_panel=LOOK)(doctor.doctor)
     app.command(rich_help_panel=LOOK)(steer.halt)
     app.command(rich_help_panel=LOOK)(steer.resume)
+    app.command(rich_help_panel=LOOK)(actions.actions)
     app.command(rich_help_panel=RUN)(processes.worker)
     app.command(rich_help_panel=RUN)(processes.flower)
     app.command(

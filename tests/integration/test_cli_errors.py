@@ -20,6 +20,7 @@ LEDGER_COMMANDS = [
     ("status", "--json"),
     ("halt",),
     ("resume",),
+    ("actions",),
     ("batch", "list"),
     ("batch", "status", "b1"),
     ("batch", "pause", "b1"),

@@ -307,3 +307,36 @@ def test_doctor_without_redis_still_looks_at_the_rest(
     assert ran.exit_code == 1
     assert "FAIL  Redis at redis://127.0.0.1:9/0 cannot be reached: start it" in ran.out
     assert "WARN  TENCENTCLOUD_SECRET_KEY is missing here" in ran.out
+
+
+# what people did
+
+
+def test_what_people_did_is_listed_the_newest_first(sendcode: Command, batches: Batches) -> None:
+    assert sendcode("actions").out == "nobody did anything yet\n"
+    batches.open("b1", "digest", ["name"])
+    batches.append("b1", 0, customers(3), last=True)
+    sendcode("halt", "--reason", "wrong file")
+    sendcode("halt", "--reason", "again")
+    sendcode("resume")
+    sendcode("resume")
+    sendcode("batch", "pause", "b1")
+
+    told = sendcode("actions", "--json").json
+
+    assert [(each["what"], each["about"], each["reason"]) for each in told] == [
+        ("batch pause", "b1", ""),
+        ("resume", "", ""),
+        ("halt", "", "wrong file"),
+    ]
+    assert sendcode("actions", "--limit", "1", "--json").json == told[:1]
+    shown = sendcode("actions").out
+    assert "halt" in shown
+    assert "wrong file" in shown
+
+
+def test_the_api_s_halt_is_no_person_s_action(sendcode: Command, account: Account) -> None:
+    account.halt("api", "LimitExceeded", "used up")
+    account.resume("api")
+
+    assert sendcode("actions", "--json").json == []

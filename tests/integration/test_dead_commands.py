@@ -312,7 +312,7 @@ def test_every_decision_is_recorded_with_time_choice_and_reason(
 
     recorded: Any = redis.lrange(keys.actions, 0, -1)
     actions = [json.loads(action) for action in recorded]
-    told = [(each["what"], each["chosen"], each["jobs"], each["reason"]) for each in actions]
+    told = [(each["what"], each["about"], each["jobs"], each["reason"]) for each in actions]
     assert told == [
         ("dead replace", "job b1-5", 1, ""),
         ("dead drop", "job b1-4", 1, "left"),

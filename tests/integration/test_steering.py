@@ -95,8 +95,8 @@ def test_each_order_that_did_something_is_recorded(
 
     actions = [json.loads(text) for text in redis.lrange(keys.actions, 0, -1)]
 
-    assert [action["what"] for action in actions] == ["cancel", "resume", "pause"]
-    assert {(action["batch"], action["by"]) for action in actions} == {("b1", "somebody")}
+    assert [action["what"] for action in actions] == ["batch cancel", "batch resume", "batch pause"]
+    assert {(action["about"], action["by"]) for action in actions} == {("b1", "somebody")}
 
 
 # pause

@@ -1,0 +1,52 @@
+"""What people did (halt, pause, requeue, drop …): a list in the ledger, the newest first.
+
+Each entry is written by the script that does the thing, in the same step.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import redis
+
+from config.settings import Settings
+from jobs.job import iso
+from jobs.keys import Keys
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One thing that a person did."""
+
+    token: str = ""
+    """Of a decision that is carried out in several calls; the script looks for it at the front."""
+    at_ms: int = field(default_factory=lambda: round(time.time() * 1000))
+    what: str = ""
+    """`halt`, `resume`, `batch pause`, `dead requeue` …"""
+    about: str = ""
+    """A batch's id, or which dead letters: "code InternalError of batch b1"."""
+    jobs: int | None = None
+    reason: str = ""
+    by: str = "cli"
+
+    def encode(self) -> str:
+        return json.dumps(asdict(self), separators=(",", ":"), ensure_ascii=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "at": iso(self.at_ms),
+            "what": self.what,
+            "about": self.about,
+            "jobs": self.jobs,
+            "reason": self.reason,
+            "by": self.by,
+        }
+
+
+def recent_actions(client: redis.Redis, settings: Settings, count: int) -> list[Action]:
+    """Give the last so many, the newest first; the list keeps 10,000."""
+    texts: Any = client.lrange(Keys(settings.sendcode_key_prefix).actions, 0, count - 1)
+    return [Action(**json.loads(text)) for text in texts]
