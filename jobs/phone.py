@@ -2,7 +2,7 @@
 
 What is refused: what the vendor's rules exclude (`PhoneNum` is 1 to 32 digits without the country
 code; codes 7, 380 and 86 are refused, by the reference of the official SDK) and calling codes that
-do not exist. A length that the country's numbering plan does not know is only a doubt: the metadata
+do not exist. That the country's numbering plan has no such number is only a doubt: the metadata
 ages, and the vendor's answer is the truth. Nothing here but the fields themselves, `e164` and
 deliberate calls such as `dataclasses.asdict` gives a full number away.
 """
@@ -159,13 +159,15 @@ class PhoneNumber:
 
     @property
     def doubt(self) -> PhoneFault | None:
-        """Why the number may not exist, or None: a length unknown to its country.
+        """Why the number may not exist, or None: its country's numbering plan has none like it.
 
-        No reason to refuse it: the vendor's own example has more digits than most of its country's.
+        No reason to refuse it: the plan does not have the vendor's own example either.
         """
         plan = plan_of(self.country_code)
-        if plan is None or len(self.phone_num) in plan.lengths:
+        if plan is None or plan.matches(self.phone_num):
             return None
+        if len(self.phone_num) in plan.lengths:
+            return _not_in_plan(self.country_code, len(self.phone_num))
         return _implausible_length(self.country_code, len(self.phone_num), plan.lengths)
 
     def __repr__(self) -> str:
@@ -265,6 +267,14 @@ def _implausible_length(country_code: str, digits: int, lengths: frozenset[int])
         f"a number of {digits} digits is {what} for country code {country_code}, "
         f"whose numbers have {_spans(sorted(lengths))}",
         "check it with the customer",
+    )
+
+
+def _not_in_plan(country_code: str, digits: int) -> PhoneFault:
+    return PhoneFault(
+        "not_in_plan",
+        f"country code {country_code} has no numbers of {digits} digits that begin like this one",
+        "check it with the customer, digit by digit",
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from jobs.numbering import plan_of
-from jobs.phone import PhoneError, without_formatting
+from jobs.phone import PhoneError, PhoneNumber, without_formatting
 from producer.sheet.problem import Fault
 
 _AS_TEXT = "format the column as text, enter the number again in full, and save the file again"
@@ -36,12 +36,29 @@ EXCEL_ERROR = Fault(
     "the cell holds an error of the spreadsheet, such as #N/A or #####",
     "correct the formula or widen the column, and save the file again",
 )
+COMPUTED = Fault(
+    "computed",
+    "the number begins with a minus: a spreadsheet has computed it, as it does with +852-5123",
+    _AS_TEXT,
+)
+FRACTION = Fault(
+    "fraction",
+    "the number has digits after a decimal point, so a spreadsheet has computed or cut it",
+    _AS_TEXT,
+)
+ZERO = Fault(
+    "zero",
+    "the cell holds 0, as a spreadsheet's look-up gives it where it finds nothing",
+    "correct the formula, or fill the number in",
+)
 DATE = Fault("date", "a spreadsheet has turned the number into a date", _AS_TEXT)
 SEVERAL_NUMBERS = Fault(
     "several_numbers", "the cell holds more than one number", "leave one, or give each its own row"
 )
 EXTENSION = Fault(
-    "extension", "the number has an extension", "leave the extension out, if it is a mobile number"
+    "extension",
+    "the number has an extension, or a counter of doubles such as (2), behind it",
+    "leave out what stands behind the number, if it is a mobile number",
 )
 CODES_DIFFER = Fault(
     "country_codes_differ",
@@ -120,11 +137,20 @@ _BETWEEN_NUMBERS = re.compile(
 _EXTENSION = re.compile(
     r"\d\s*[,;]?\s*(?:ext\.?|extension|x|#|分机|分機|内线|內線|转|轉)\s*[:.]?\s*\d+", re.I
 )
+_BEHIND = re.compile(r"(.*\d)\s*(?:\(\d{1,3}\)|[\-\u2010-\u2015\u2212]\s*\d{1,3})")
+_GROUPED = re.compile(r"[()\-\u2010-\u2015\u2212]")
+_MINUS = re.compile(r"[\-\u2010-\u2015\u2212\uff0d]\s*[\d(+\uff10-\uff19]")
+_BELOW_ONE = re.compile(r"0[.,]\d*[1-9]\d*(?:[eE]-?\d+)?")
+_DECIMAL_POINT = re.compile(r"[^.]*\.[^.]*")
 _DIGITS_OF_A_NUMBER = 5
 
 
-def undo(text: str) -> tuple[str, list[Fault]]:
+def undo(text: str, *, numeric: bool = False) -> tuple[str, list[Fault]]:
     """The digits of a cell, perhaps with "+" in front, and what was taken away to get them.
+
+    Args:
+        text: The cell.
+        numeric: It is a number in the file, so a dot in it is a decimal point.
 
     Raises:
         PhoneError: With what happened to the number, if its digits are lost or not certain.
@@ -139,12 +165,18 @@ def undo(text: str) -> tuple[str, list[Fault]]:
         repaired.append(PREFIX)
     if is_nothing(plain):
         raise PhoneError(NO_NUMBER)
+    if _MINUS.match(plain):
+        raise PhoneError(COMPUTED)
     plain = _whole_number(plain, repaired)
+    if (numeric and ("." in plain or "e-" in plain.lower())) or _BELOW_ONE.fullmatch(plain):
+        raise PhoneError(FRACTION)
     digits = without_formatting(plain)
     if not digits.removeprefix("+").isdigit() or not digits.isascii():
         raise PhoneError(_what_else(plain))
     if _DATE.fullmatch(plain):
         raise PhoneError(DATE)
+    if not digits.strip("0"):
+        raise PhoneError(ZERO)
     if digits != plain:
         repaired.append(FORMATTING)
     return digits, repaired
@@ -165,6 +197,30 @@ def is_several(text: str, country_code: str) -> bool:
         and sum(plan.matches(part.removeprefix("+").removeprefix(country_code)) for part in parts)
         > 1
     )
+
+
+def is_fraction(text: str) -> bool:
+    """Whether the one dot in a text may be a decimal point, though it may be there for the eye."""
+    return _DECIMAL_POINT.fullmatch(text.strip()) is not None
+
+
+def has_more_behind(text: str, phone: PhoneNumber) -> bool:
+    """Whether "(2)" or "-1" at a number's end is not part of it: its country has it without."""
+    found = _BEHIND.fullmatch(text.strip())
+    plan = plan_of(phone.country_code)
+    if found is None or plan is None:
+        return False
+    rest = without_formatting(found[1])
+    rest = (rest[1:] if rest[:1] == "+" else rest).removeprefix("00")
+    without_code = rest.removeprefix(phone.country_code)
+    ways = {
+        rest,
+        without_code,
+        *(way.removeprefix(plan.trunk_prefix) for way in (rest, without_code)),
+    }
+    if not any(map(plan.matches, ways)):
+        return False
+    return not plan.matches(phone.phone_num) or _GROUPED.search(found[1]) is None
 
 
 def _whole_number(plain: str, repaired: list[Fault]) -> str:

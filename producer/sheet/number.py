@@ -77,7 +77,7 @@ class NumberReader:
                 plan is not None
                 and number.isascii()
                 and number.isdigit()
-                and len(number) in plan.lengths
+                and plan.matches(number)
                 and not number.startswith(code.lookouts)
             ):
                 return Reading(PhoneNumber(plan.calling_code, number), repaired=code.repaired)
@@ -93,7 +93,7 @@ class NumberReader:
         return code
 
     def _look_closer(self, code: _Code, text: str, numeric: bool) -> Reading:
-        digits, repaired = damage.undo(text)
+        digits, repaired = damage.undo(text, numeric=numeric)
         if numeric and len(digits) > _MOST_DIGITS_OF_A_SPREADSHEET:
             raise PhoneError(damage.DIGITS_LOST)
         repairs = [*code.repaired, *repaired]
@@ -117,11 +117,15 @@ class NumberReader:
         else:
             raise PhoneError(damage.NO_COUNTRY_CODE)
         phone, more = _mend(phone, numeric)
+        if damage.has_more_behind(text, phone):
+            raise PhoneError(damage.EXTENSION)
         doubt = phone.doubt
         if doubt is None:
             doubt = _perhaps_repeated(phone)
         elif damage.is_several(text, phone.country_code):
             raise PhoneError(damage.SEVERAL_NUMBERS)
+        elif damage.is_fraction(text) and damage.DECIMAL not in repaired:
+            raise PhoneError(damage.FRACTION)
         doubts = () if doubt is None else (doubt,)
         return Reading(phone, None, doubts, tuple(dict.fromkeys([*repairs, *more])))
 

@@ -202,7 +202,7 @@ class _RowParser:
             value = value.lstrip("0") or "0"
         if style is not None and style in self._styles.zeros:
             zeros = self._styles.zeros[style]
-            if len(value) <= zeros:
+            if value.isdigit() and len(value) <= zeros:
                 self._numeric &= ~(1 << self._column)
                 return value.zfill(zeros)
         return value

@@ -64,7 +64,12 @@ def _plain_text() -> Iterator[OddFile]:
         phones=(GOOD,),
     )
     yield text_file("header-only.csv", HEADER + "\n")
-    yield text_file("one-column.csv", f"phone\n{GOOD}\n{EXAMPLE}\n", phones=(GOOD, EXAMPLE))
+    yield text_file(
+        "one-column.csv",
+        f"phone\n{GOOD}\n{EXAMPLE}\n",
+        phones=(GOOD, EXAMPLE),
+        warnings=frozenset({"not_in_plan"}),
+    )
     yield text_file(
         "ragged.csv",
         _csv("852,51234567", "852,51234568,Ben,,,", "852,51234569,Cy,Ltd", "852"),
@@ -273,6 +278,11 @@ def _numbers() -> Iterator[OddFile]:
             "85251234567,51234567,n",
             "852,+6581234567,o",
             f"852,{'5' * 33},p",
+            "852,-51233715,q",
+            "852,0,r",
+            "852,51234567 (2),s",
+            "852,51234567-1,t",
+            "852,0.51234573,u",
         ),
         problems=(
             (2, "scientific"),
@@ -291,6 +301,11 @@ def _numbers() -> Iterator[OddFile]:
             (15, "country_code_length"),
             (16, "country_codes_differ"),
             (17, "phone_num_length"),
+            (18, "computed"),
+            (19, "zero"),
+            (20, "extension"),
+            (21, "extension"),
+            (22, "fraction"),
         ),
     )
     yield text_file(
@@ -342,9 +357,9 @@ def _numbers() -> Iterator[OddFile]:
     )
     yield text_file(
         "doubtful.csv",
-        _csv("852,1888888888,a", "49,4915112345678,b"),
-        phones=("+8521888888888", "+494915112345678"),
-        warnings=frozenset({"unusual_length", "country_code_perhaps_repeated"}),
+        _csv("852,1888888888,a", "49,4915112345678,b", "852,512345678,c"),
+        phones=("+8521888888888", "+494915112345678", "+852512345678"),
+        warnings=frozenset({"unusual_length", "country_code_perhaps_repeated", "not_in_plan"}),
     )
     yield text_file(
         "lost-plus.csv",
@@ -357,7 +372,12 @@ def _numbers() -> Iterator[OddFile]:
         phones=(GOOD,),
         problems=((2, "not_digits"), (3, "not_digits")),
     )
-    yield text_file("example.csv", _csv("852,18888888888,vendor"), phones=(EXAMPLE,))
+    yield text_file(
+        "example.csv",
+        _csv("852,18888888888,vendor"),
+        phones=(EXAMPLE,),
+        warnings=frozenset({"not_in_plan"}),
+    )
 
 
 def _json_lines() -> Iterator[OddFile]:

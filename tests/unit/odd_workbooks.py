@@ -70,6 +70,35 @@ def odd_workbooks() -> Iterator[OddFile]:
         problems=((2, "digits_lost"), (3, "digits_lost")),
     )
     yield _xlsx(
+        "computed.xlsx",
+        names[:2],
+        (852, 852 - 51234567),
+        (852, 5123.456),
+        (852, 0.51234573),
+        (852, 852 / 51234567),
+        (852, 0),
+        problems=(
+            (2, "computed"),
+            (3, "fraction"),
+            (4, "fraction"),
+            (5, "fraction"),
+            (6, "zero"),
+        ),
+    )
+
+    def eight_zeros(book: Any) -> None:
+        for row in (2, 3):
+            book.active[f"B{row}"].number_format = "00000000"
+
+    yield _xlsx(
+        "computed-in-a-format.xlsx",
+        names[:2],
+        (852, 5123.456),
+        (852, 0),
+        change=eight_zeros,
+        problems=((2, "fraction"), (3, "zero")),
+    )
+    yield _xlsx(
         "errors.xlsx",
         names[:2],
         (852, "#N/A"),

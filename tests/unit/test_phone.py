@@ -32,11 +32,12 @@ def fault_of(country_code: str, phone_num: str) -> str:
     return caught.value.code
 
 
-def test_the_vendors_own_example_is_accepted_without_a_doubt() -> None:
+def test_the_vendors_own_example_is_accepted_with_a_doubt() -> None:
     number = PhoneNumber.parse("852", "18888888888")
 
     assert (number.country_code, number.phone_num) == ("852", "18888888888")
-    assert number.doubt is None
+    assert number.doubt is not None
+    assert number.doubt.code == "not_in_plan"
 
 
 def test_the_same_digits_written_in_any_way_are_the_same_number() -> None:
@@ -139,16 +140,25 @@ def test_a_barred_country_is_named_with_a_remedy(country_code: str) -> None:
         ("852", "5123", "too_short"),
         ("852", "512345678901", "too_long"),
         ("852", "5123456789", "unusual_length"),
+        ("852", "512345678", "not_in_plan"),
+        ("852", "5123456", "not_in_plan"),
+        ("65", "12345678", "not_in_plan"),
         ("49", "0" * 16, "too_long"),
     ],
 )
-def test_an_implausible_length_is_a_doubt_and_no_refusal(
+def test_a_number_that_its_country_does_not_have_is_a_doubt_and_no_refusal(
     country_code: str, phone_num: str, doubt: str
 ) -> None:
     number = PhoneNumber.parse(country_code, phone_num)
 
     assert number.doubt is not None
     assert number.doubt.code == doubt
+
+
+@pytest.mark.parametrize("country_code", ["852", "65"])
+@pytest.mark.parametrize("phone_num", ["99000000", "99010001", "99999999"])
+def test_the_sandboxs_numbers_leave_no_doubt(country_code: str, phone_num: str) -> None:
+    assert PhoneNumber.parse(country_code, phone_num).doubt is None
 
 
 def test_a_doubt_says_which_lengths_the_country_has() -> None:

@@ -119,6 +119,25 @@ def test_zeros_and_codes_go_only_where_the_country_has_no_such_number(
         ("852", "51234567 or 51234568", "several_numbers"),
         ("852", "51234567 ext. 12", "extension"),
         ("852", "51234567\u8f6c12", "extension"),
+        ("852", "51234567 (2)", "extension"),
+        ("852", "5123 4567(12)", "extension"),
+        ("852", "51234567-1", "extension"),
+        ("852", "5123-4567-1", "extension"),
+        ("852", "+852 51234567\u20131", "extension"),
+        ("44", "07400 123456-2", "extension"),
+        ("852", "-51233715", "computed"),
+        ("852", "\u221251233715", "computed"),
+        ("852", "- 5123 3715", "computed"),
+        ("852", "\uff0d\uff15\uff11\uff12\uff13\uff13\uff17\uff11\uff15", "computed"),
+        ("852", "5123.456", "fraction"),
+        ("852", "0.51234573", "fraction"),
+        ("49", "0.15123456789", "fraction"),
+        ("852", "0,51234573", "fraction"),
+        ("852", "0", "zero"),
+        ("852", "0.00", "zero"),
+        ("852", "00000000", "zero"),
+        ("0", "51234567", "country_not_a_code"),
+        ("-852", "51234567", "country_not_a_code"),
         ("852", "ask Ada", "not_digits"),
         ("852", "5123,4567", "not_digits"),
         ("852", "5123\N{REPLACEMENT CHARACTER}4567", "not_digits"),
@@ -147,6 +166,28 @@ def test_what_is_not_certain_is_refused_by_name(code: str, number: str, fault: s
     assert (reading.phone is None) == bool(fault)
 
 
+@pytest.mark.parametrize(
+    ("code", "number", "phone_num"),
+    [
+        ("852", "5123-456-7", "51234567"),
+        ("852", "(51) 234-567", "51234567"),
+        ("852", "5123456-7", "51234567"),
+        ("45", "20-12-34-56", "20123456"),
+        ("358", "040-123-456", "40123456"),
+        ("852", "5123.4567", "51234567"),
+    ],
+)
+def test_dashes_and_dots_that_only_group_the_digits_are_left_out(
+    code: str, number: str, phone_num: str
+) -> None:
+    assert read(code, number).phone == PhoneNumber(code, phone_num)
+
+
+@pytest.mark.parametrize("number", ["5123.4567", "5123456.7", "1.66e-05", "-51233715", "0"])
+def test_a_number_cell_holds_no_dots_for_the_eye(number: str) -> None:
+    assert read("852", number, numeric=True).phone is None
+
+
 def test_a_zero_lost_in_a_number_cell_is_put_back() -> None:
     reading = read("225", "701234567", numeric=True)
 
@@ -167,6 +208,8 @@ def test_digits_lost_in_a_number_cell_are_refused() -> None:
     [
         ("852", "5123", "too_short"),
         ("852", "1888888888", "unusual_length"),
+        ("852", "512345678", "not_in_plan"),
+        ("852", "5123456", "not_in_plan"),
         ("852", "512345678901", "too_long"),
         ("49", "4915112345678", "country_code_perhaps_repeated"),
     ],
