@@ -10,6 +10,7 @@ _CHUNK_BYTES = 1 << 16
 _MAX_NAMES = 4096
 _MAX_TAG_BYTES = 1 << 20
 _MAX_TEXT_CHARS = 1 << 20
+_MAX_DEPTH = 100  # a worksheet's elements are some ten deep
 
 Start = Callable[[str, Mapping[str, str]], None]
 End = Callable[[str], None]
@@ -43,12 +44,27 @@ def feed_xml(
         pieces: Gets all text, in pieces; the handlers empty it.
 
     Raises:
-        XmlError: It is damaged here, or one text or tag is larger than in any workbook.
+        XmlError: It is damaged here, or one text or tag is larger, the elements are deeper or their
+            names more than in any workbook: the parser remembers each name and each open element.
     """
+    depth = 0
+
+    def begin(name: str, attributes: Mapping[str, str]) -> None:
+        nonlocal depth
+        depth += 1
+        if depth > _MAX_DEPTH:
+            raise XmlError("elements within elements without an end")
+        start(name, attributes)
+
+    def finish(name: str) -> None:
+        nonlocal depth
+        depth -= 1
+        end(name)
+
     parser = expat.ParserCreate()
     parser.buffer_text = True
-    parser.StartElementHandler = start
-    parser.EndElementHandler = end
+    parser.StartElementHandler = begin
+    parser.EndElementHandler = finish
     parser.StartDoctypeDeclHandler = _refuse_document_type
     if pieces is not None:
         parser.CharacterDataHandler = pieces.append
@@ -61,6 +77,8 @@ def feed_xml(
                 raise XmlError("a tag without an end")
             if sum(map(len, pieces or ())) > _MAX_TEXT_CHARS:
                 raise XmlError("a text without an end")
+            if len(parser.intern) > _MAX_NAMES:
+                raise XmlError("names without an end")
             yield done
         parser.Parse(b"", True)
     except expat.ExpatError as exc:

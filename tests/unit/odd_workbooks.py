@@ -277,6 +277,17 @@ def hostile_workbooks() -> Iterator[OddFile]:
     yield _hand(
         "endless-tag.xlsx", _CELLS + f'<row r="2" a="{"x" * 3_000_000}"></row>', error=damaged
     )
+    yield _hand("deep.xlsx", _CELLS + _PHONE + "<a>" * 200_000, error=damaged)
+    yield _hand("deep-texts.xlsx", texts="<si>" + "<r>" * 200_000, error=damaged)
+    yield _hand(
+        "deep-list-of-sheets.xlsx", error=damaged, parts={"xl/workbook.xml": b"<a>" * 200_000}
+    )
+    many = "".join(f"<n{n}/>" for n in range(10_000))
+    yield _hand("many-names.xlsx", _CELLS + many + _PHONE, error=damaged)
+    attributes = "".join(f'<c n{n}=""/>' for n in range(10_000))
+    yield _hand(
+        "many-names-of-attributes.xlsx", f"{_CELLS}<row>{attributes}</row>{_PHONE}", error=damaged
+    )
     yield _hand("no-sheets.xlsx", error="empty", parts={"xl/workbook.xml": b"<workbook/>"})
     yield _hand("no-workbook.xlsx", error="not_a_sheet", parts={"_rels/.rels": b"<Relationships/>"})
     yield _hand(
