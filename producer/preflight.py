@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -27,27 +27,11 @@ from producer.outlook import Outlook
 from producer.overview import look
 from producer.roundtrip import rows_to_send
 from producer.sheet import Row, Sheet
-from producer.tally import LINES_KEPT, Tally
+from producer.tally import Lines, Tally
 
 CHUNK_ROWS = 500
 MOST_CODES_PER_NUMBER = 5
 """The vendor lets a number have only so many accounts and does not say how many: our assumption."""
-
-
-@dataclass(slots=True)
-class Lines:
-    """How many rows something is true of, and the first lines of them."""
-
-    count: int = 0
-    lines: list[int] = field(default_factory=list)
-
-    def add(self, line: int) -> None:
-        self.count += 1
-        if len(self.lines) < LINES_KEPT:
-            self.lines.append(line)
-
-    def as_dict(self) -> dict[str, Any]:
-        return {"count": self.count, "lines": self.lines}
 
 
 @dataclass(frozen=True, slots=True)

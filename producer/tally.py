@@ -9,15 +9,21 @@ from producer.sheet import Problem, Row
 
 LINES_KEPT = 20
 """Lines named for each finding; the file of invalid rows has all of them."""
+MOST_KINDS = 50
+"""Kinds told apart, whatever a file has; the others are counted as one."""
+
+_OTHERS = ("others", "of other kinds")
 
 
 @dataclass(slots=True)
 class Finding:
-    """One kind of fault, doubt or repair: how often, where, and what to do."""
+    """One kind of fault, doubt or repair: how often, where, and what to do.
+
+    A code alone is no kind: what is said of country code 86 would be false of 7.
+    """
 
     code: str
     message: str
-    """Of the first such row."""
     remedy: str
     unit: str
     count: int = 0
@@ -43,15 +49,35 @@ class Finding:
         return f"{self.unit}{'s' if self.count > 1 else ''} {told}"
 
 
+@dataclass(slots=True)
+class Lines:
+    """How many rows something is true of, and the first lines of them."""
+
+    count: int = 0
+    lines: list[int] = field(default_factory=list)
+
+    def add(self, line: int) -> None:
+        self.count += 1
+        if len(self.lines) < LINES_KEPT:
+            self.lines.append(line)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"count": self.count, "lines": self.lines}
+
+
+Findings = dict[tuple[str, str], Finding]
+"""By code and message."""
+
+
 class Tally:
-    """Counts rows; `rejected`, `doubts` and `repairs` are by code."""
+    """Counts rows, and what is wrong, doubtful or repaired in them."""
 
     def __init__(self) -> None:
         self.rows = 0
         self.valid = 0
-        self.rejected: dict[str, Finding] = {}
-        self.doubts: dict[str, Finding] = {}
-        self.repairs: dict[str, Finding] = {}
+        self.rejected: Findings = {}
+        self.doubts: Findings = {}
+        self.repairs: Findings = {}
 
     @property
     def invalid(self) -> int:
@@ -79,16 +105,27 @@ class Tally:
         }
 
 
-def _note(findings: dict[str, Finding], problem: Problem) -> None:
-    found = findings.get(problem.code)
+def _note(findings: Findings, problem: Problem) -> None:
+    kind = problem.code, problem.message
+    found = findings.get(kind)
     if found is None:
-        found = Finding(problem.code, problem.message, problem.remedy, problem.unit)
-        findings[problem.code] = found
+        found = _new_kind(findings, problem)
     found.count += 1
     if len(found.lines) < LINES_KEPT:
         found.lines.append(problem.line)
 
 
-def _dicts(findings: dict[str, Finding]) -> list[dict[str, Any]]:
+def _new_kind(findings: Findings, problem: Problem) -> Finding:
+    if len(findings) < MOST_KINDS:
+        found = Finding(problem.code, problem.message, problem.remedy, problem.unit)
+    elif _OTHERS in findings:
+        return findings[_OTHERS]
+    else:
+        found = Finding(*_OTHERS, "correct what is named, then check the file again", problem.unit)
+    findings[found.code, found.message] = found
+    return found
+
+
+def _dicts(findings: Findings) -> list[dict[str, Any]]:
     ranked = sorted(findings.values(), key=lambda finding: -finding.count)
     return [finding.as_dict() for finding in ranked]

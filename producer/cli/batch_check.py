@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     import redis
 
     from config.settings import Settings
-    from producer.preflight import Lines, Preflight, Question
+    from producer.preflight import Preflight, Question
     from producer.sheet import Row, Sheet
-    from producer.tally import Finding
+    from producer.tally import Finding, Lines
 
 REASON_COLUMN = "reason"
 _LINES_SHOWN = 8

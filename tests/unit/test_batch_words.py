@@ -16,7 +16,7 @@ from producer.importing import ImportRefusedError, check_batch_id
 from producer.outlook import Outlook
 from producer.roundtrip import rows_to_send
 from producer.sheet import open_sheet
-from producer.tally import LINES_KEPT, Tally
+from producer.tally import LINES_KEPT, MOST_KINDS, Tally
 from producer.wording import lower_first, outcome_in_words
 from tests.files import write_csv
 
@@ -144,17 +144,46 @@ def test_doubles_are_what_a_count_in_memory_finds(numbers: list[int]) -> None:
     assert often == sum(len(each) > 3 for each in lines.values())
 
 
-def test_a_tally_keeps_the_first_lines_and_counts_all(tmp_path: Path) -> None:
-    rows = [["a", "86", "13800000000", ""] for _ in range(50)]
+def tally_of(file: Path) -> Tally:
     tally = Tally()
-    with open_sheet(write_csv(tmp_path / "barred.csv", rows)) as sheet:
+    with open_sheet(file) as sheet:
         for row in sheet:
             tally.count(row)
+    return tally
 
-    finding = tally.rejected["barred_country_code"]
+
+def test_a_tally_keeps_the_first_lines_and_counts_all(tmp_path: Path) -> None:
+    rows = [["a", "86", "13800000000", ""] for _ in range(50)]
+
+    tally = tally_of(write_csv(tmp_path / "barred.csv", rows))
+
+    (finding,) = tally.rejected.values()
     assert (finding.count, len(finding.lines)) == (50, LINES_KEPT)
     assert finding.where == "lines 2, 3, 4, 5, 6 and 45 more"
     assert (tally.rows, tally.valid, tally.invalid) == (50, 0, 50)
+
+
+def test_each_reason_is_told_of_its_own_lines_only(tmp_path: Path) -> None:
+    rows = [["a", code, "501234567", ""] for code in ("86", "380", "7", "380")]
+
+    tally = tally_of(write_csv(tmp_path / "barred.csv", rows))
+
+    told = [(each.message.partition(" to ")[2], each.lines) for each in tally.rejected.values()]
+    assert told == [
+        ("country code 86 (mainland China)", [2]),
+        ("country code 380 (Ukraine)", [3, 5]),
+        ("country code 7 (Russia and Kazakhstan)", [4]),
+    ]
+
+
+def test_a_file_with_a_thousand_reasons_is_counted_in_little_memory(tmp_path: Path) -> None:
+    rows = [["a", str(code), "501234567", ""] for code in range(1000, 9999)]
+
+    tally = tally_of(write_csv(tmp_path / "codes.csv", rows))
+
+    assert len(tally.rejected) == MOST_KINDS + 1
+    assert sum(each.count for each in tally.rejected.values()) == tally.invalid > 8_000
+    assert list(tally.rejected.values())[-1].message == "of other kinds"
 
 
 RESULTS_HEADER = (
