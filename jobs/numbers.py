@@ -23,21 +23,23 @@ class NumberHistory:
     """A job has it just now, or it is in its interval."""
 
 
-def last_sent(client: redis.Redis, keys: Keys, phones: Sequence[PhoneNumber]) -> list[int | None]:
-    """Give when a code went to each number last."""
-    return [history.sent_ms for history in histories(client, keys, phones)]
-
-
 def histories(
     client: redis.Redis, keys: Keys, phones: Sequence[PhoneNumber]
 ) -> list[NumberHistory]:
-    """Look numbers up, all in one round trip."""
+    """Look numbers up, all in two round trips.
+
+    Where none is known, which is the rule in a file of new customers, one round trip tells so, at a
+    tenth of the cost.
+    """
     if not phones:
         return []
+    names = [keys.number(phone.country_code, phone.phone_num) for phone in phones]
+    if not client.exists(*names):
+        return [NumberHistory()] * len(phones)
     pipe = client.pipeline(transaction=False)
     pipe.time()
-    for phone in phones:
-        pipe.hmget(keys.number(phone.country_code, phone.phone_num), ["codes", "sent", "until"])
+    for name in names:
+        pipe.hmget(name, ["codes", "sent", "until"])
     (seconds, micros), *found = pipe.execute()
     now_ms = seconds * 1000 + micros // 1000
     return [

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from jobs.batches import CHUNK_ROWS, Batch, Batches, BatchRow
-from producer.roundtrip import LastSent, rows_to_send
+from producer.roundtrip import Memory, rows_to_send
 from producer.sheet import Row, Sheet
 from producer.tally import Tally
 
@@ -96,14 +96,14 @@ class Spool:
         self,
         sheet: Sheet,
         progress: Progress = lambda _: None,
-        last_sent: LastSent | None = None,
+        memory: Memory | None = None,
     ) -> None:
-        """Read all of `sheet`; `last_sent` as for `rows_to_send`.
+        """Read all of `sheet`; `memory` as for `rows_to_send`.
 
         Raises:
             SheetError: the file is damaged further down, or was changed meanwhile.
         """
-        for row in rows_to_send(sheet, last_sent):
+        for row in rows_to_send(sheet, memory):
             self.tally.count(row)
             self._file.write(_encode(row))
             self._file.write(b"\n")  # an encoded row has no line break of its own

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -12,8 +11,7 @@ import redis
 
 from config.settings import Settings
 from jobs.batches import Batch, Batches
-from jobs.keys import Keys
-from jobs.numbers import NumberHistory, histories, last_sent
+from jobs.numbers import NumberHistory
 from jobs.phone import PhoneNumber
 from producer.doubles import Doubles, NumberUse
 from producer.importing import (
@@ -25,7 +23,7 @@ from producer.importing import (
 )
 from producer.outlook import Outlook
 from producer.overview import look
-from producer.roundtrip import rows_to_send
+from producer.roundtrip import Memory, rows_to_send
 from producer.sheet import Row, Sheet
 from producer.tally import Lines, Tally
 
@@ -109,10 +107,9 @@ def preflight(
         redis.RedisError: the ledger was lost on the way.
     """
     tally, sent_before, in_interval = Tally(), Lines(), Lines()
-    keys = Keys(settings.sendcode_key_prefix)
+    memory = Memory(client, settings) if client is not None else None
     with NumberUse() as use:
-        sent = partial(last_sent, client, keys) if client else None
-        for chunk in _chunks(rows_to_send(sheet, sent)):
+        for chunk in _chunks(rows_to_send(sheet, memory)):
             valid = []
             for row in chunk:
                 tally.count(row)
@@ -120,7 +117,7 @@ def preflight(
                     on_invalid(row)
                 else:
                     valid.append((row.phone, row.line))
-            known = _look_up(client, keys, [phone for phone, _ in valid])
+            known = _look_up(memory, [phone for phone, _ in valid])
             for (_, line), history in zip(valid, known, strict=True):
                 if history.codes:
                     sent_before.add(line)
@@ -165,7 +162,5 @@ def _chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:
         yield chunk
 
 
-def _look_up(
-    client: redis.Redis | None, keys: Keys, phones: Sequence[PhoneNumber]
-) -> list[NumberHistory]:
-    return histories(client, keys, phones) if client else [NumberHistory()] * len(phones)
+def _look_up(memory: Memory | None, phones: Sequence[PhoneNumber]) -> list[NumberHistory]:
+    return memory.histories(phones) if memory else [NumberHistory()] * len(phones)

@@ -4,24 +4,32 @@ A person takes the results, corrects what failed and submits the file. Whether i
 failed rows or all of them, a row that was sent, or is on its way in another batch, must not be sent
 again. Its column `status` says which those are; a person who clears that cell wants it sent. What
 failed may have been requeued since: if a code went to the number after the row's `finished_at`, the
-ledger knows.
+ledger knows. It knows, too, whether a number that was refused for good still is the row's number:
+then it has a dead letter.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from itertools import islice
 
+import redis
+
+from config.settings import Settings
+from jobs.deadletters import WINDOW, DeadLetters, is_permanent
+from jobs.keys import Keys
+from jobs.numbers import NumberHistory, histories
 from jobs.outcome import State
 from jobs.phone import PhoneNumber
-from producer.sheet import Row, Sheet
+from producer.sheet import Row, Sheet, SheetError
 from producer.sheet.problem import Fault, Problem
 from producer.wording import FORGOTTEN
 
-_OUR_MARKS = ("status", "request_id", "finished_at")
-"""Columns by which a file is known to be one of results, wherever a person has moved them."""
+_STATUS = "status"
+_OUR_MARKS = frozenset({"request_id", "finished_at"})
+"""Columns that, like `status`, a file of results has and hardly another one."""
 
 _CLEAR = "to send it all the same, clear its cell in the column status"
 _SENT = Fault("already_sent", "by its column status this row was sent already", _CLEAR)
@@ -38,6 +46,11 @@ _SINCE = Fault(
     "a code went to this number after the time in its column finished_at",
     _CLEAR,
 )
+_REFUSED = Fault(
+    "refused_for_good",
+    "by its column status this row was refused for good, and its number is the same",
+    f"correct the number; {_CLEAR}",
+)
 _BY_STATUS: dict[str, Fault] = {
     State.SENT: _SENT,
     State.SENT_INFERRED: _SENT,
@@ -48,48 +61,111 @@ _BY_STATUS: dict[str, Fault] = {
     State.UNKNOWN: _PERHAPS,
     FORGOTTEN: _PERHAPS,
 }
+_STATES = frozenset({*State, FORGOTTEN})
 _BY_CODE = {fault.code: fault for fault in (_SENT, _UNDER_WAY, _PERHAPS, _SINCE)}
 
 KEPT_BACK = frozenset(_BY_CODE)
 """Codes of rejected rows that need no correction: they are done, or under way, elsewhere."""
 
 
-LastSent = Callable[[Sequence[PhoneNumber]], list[int | None]]
-"""Tells when a code went to each number last, in Unix milliseconds."""
 _CHUNK_ROWS = 500
+_LETTERS_READ = 100_000
+"""Of the dead letters the newest are looked at: more would take long, and memory."""
 
 
-def is_results_file(header: Sequence[str]) -> bool:
-    """Tell whether these columns are those of results that this package wrote."""
-    return all(mark in header for mark in _OUR_MARKS)
+class Memory:
+    """What the ledger remembers of numbers, for rows that may have been sent before."""
+
+    def __init__(self, client: redis.Redis, settings: Settings) -> None:
+        self._client = client
+        self._keys = Keys(settings.sendcode_key_prefix)
+        self._letters = DeadLetters(client, settings)
+        self._refused: frozenset[int] | None = None
+
+    def histories(self, phones: Sequence[PhoneNumber]) -> list[NumberHistory]:
+        return histories(self._client, self._keys, phones)
+
+    def has_refused_for_good(self, phone: PhoneNumber) -> bool:
+        """Whether the number has a dead letter that would only be refused again."""
+        if self._refused is None:
+            self._refused = frozenset(self._refused_for_good())
+        return hash(phone.e164) in self._refused
+
+    def _refused_for_good(self) -> Iterator[int]:
+        if not any(is_permanent(code) for code in self._letters.by_code()):
+            return
+        place = max(0, self._letters.count() - _LETTERS_READ)
+        while letters := self._letters.window(place):
+            for letter in letters:
+                if letter.record is not None and is_permanent(letter.record.code):
+                    yield hash(letter.record.phone.e164)
+            place += WINDOW
 
 
-def rows_to_send(sheet: Sheet, last_sent: LastSent | None = None) -> Iterator[Row]:
+def rows_to_send(sheet: Sheet, memory: Memory | None = None) -> Iterator[Row]:
     """Give the rows; those that must not be sent again with a problem instead of a number.
 
-    Without `last_sent` only the file itself is asked.
+    Without `memory` only the file itself is asked.
 
     Raises:
-        SheetError: as iterating over the sheet does.
+        SheetError: `no_status_column`, or as iterating over the sheet does.
     """
-    if not is_results_file(sheet.header):
+    if not _is_results_file(sheet):
         yield from sheet
         return
-    rows, judge = iter(sheet), _Judge(sheet)
+    rows, judge = iter(sheet), _Judge(sheet, memory)
     while chunk := list(islice(rows, _CHUNK_ROWS)):
         phones = [row.phone for row in chunk if row.phone is not None]
-        sent = iter(last_sent(phones) if last_sent else [None] * len(phones))
+        known = iter(memory.histories(phones) if memory else [NumberHistory()] * len(phones))
         for row in chunk:
-            yield row if row.phone is None else judge.judged(row, next(sent))
+            yield row if row.phone is None else judge.judged(row, next(known).sent_ms)
+
+
+def _is_results_file(sheet: Sheet) -> bool:
+    """Tell whether a file holds results that this package wrote, whatever a person did to them.
+
+    It does if it has a column `status` and another of ours, or a column `status` that mostly holds
+    names of our states: a person may have deleted the others, or written into some of its cells.
+
+    Raises:
+        SheetError: `no_status_column`: it does, but what was sent is not to be told any more.
+    """
+    names = {name.strip().casefold() for name in sheet.header}
+    if _STATUS not in names:
+        if names >= _OUR_MARKS:
+            raise SheetError(
+                "no_status_column",
+                sheet.name,
+                "this is a file of results without its column status, so it does not say which "
+                "rows were sent already",
+                "put the column back; or delete request_id and finished_at too, if every row is "
+                "to be sent",
+            )
+        return False
+    return bool(names & _OUR_MARKS) or _holds_our_states(sheet)
+
+
+def _holds_our_states(sheet: Sheet) -> bool:
+    """Whether most filled cells of the column `status` are ours; takes one pass over the file."""
+    status = _last(sheet.header, _STATUS)
+    ours = others = 0
+    for row in sheet:
+        value = _cell(row, status).casefold()
+        if value in _STATES:
+            ours += 1
+        elif value:
+            others += 1
+    return ours > others
 
 
 class _Judge:
     """Keeps back what must not be sent again."""
 
-    def __init__(self, sheet: Sheet) -> None:
+    def __init__(self, sheet: Sheet, memory: Memory | None) -> None:
         self._name, self._unit = sheet.name, sheet.unit
+        self._memory = memory
         # ours are the last of these names: a customer may have a column "status" too
-        self._status = _last(sheet.header, "status")
+        self._status = _last(sheet.header, _STATUS)
         self._code = _last(sheet.header, "code")
         self._finished_at = _last(sheet.header, "finished_at")
 
@@ -101,15 +177,22 @@ class _Judge:
         return replace(row, phone=None, problem=problem, warnings=(), repaired=())
 
     def _fault(self, row: Row, sent_ms: int | None) -> Fault | None:
-        status = _cell(row, self._status).lower()
-        if status == State.REJECTED:
+        status, code = _cell(row, self._status).casefold(), _cell(row, self._code)
+        if status == State.REJECTED and code != _REFUSED.code:
             # kept back once, a row stays kept back through any number of results files
-            return _BY_CODE.get(_cell(row, self._code))
+            return _BY_CODE.get(code)
         if status in _BY_STATUS:
             return _BY_STATUS[status]
         finished_ms = _milliseconds(_cell(row, self._finished_at)) if status else None
-        is_since = sent_ms is not None and finished_ms is not None and sent_ms > finished_ms
-        return _SINCE if is_since else None
+        if sent_ms is not None and finished_ms is not None and sent_ms > finished_ms:
+            return _SINCE
+        return _REFUSED if self._is_refused_again(row, status, code) else None
+
+    def _is_refused_again(self, row: Row, status: str, code: str) -> bool:
+        if self._memory is None or row.phone is None or status not in {State.DEAD, State.REJECTED}:
+            return False
+        may_be = status == State.REJECTED or not code or is_permanent(code)
+        return may_be and self._memory.has_refused_for_good(row.phone)
 
 
 def _milliseconds(text: str) -> int | None:
@@ -122,7 +205,9 @@ def _milliseconds(text: str) -> int | None:
 
 
 def _last(header: Sequence[str], name: str) -> int | None:
-    found = [index for index, each in enumerate(header) if each == name]
+    """The last column that is named just so, else the last but for case and blanks around it."""
+    exact = [index for index, each in enumerate(header) if each == name]
+    found = exact or [i for i, each in enumerate(header) if each.strip().casefold() == name]
     return found[-1] if found else None
 
 

@@ -25,7 +25,7 @@ from producer.cli.tables import span
 if TYPE_CHECKING:
     from jobs.batches import Batch, Batches
     from producer.importing import Spool, Terms
-    from producer.roundtrip import LastSent
+    from producer.roundtrip import Memory
     from producer.sheet import Sheet
 
 FileArgument = Annotated[
@@ -120,13 +120,10 @@ class _Submission:
 
 
 def _submit(submission: _Submission, dry_run: bool, watch: bool, as_json: bool) -> None:
-    from functools import partial
-
     from jobs.batches import Batches
-    from jobs.keys import Keys
-    from jobs.numbers import last_sent
     from producer.cli import batch_watch
     from producer.importing import Spool, find_batch
+    from producer.roundtrip import Memory
 
     for note in submission.sheet.notes:
         say(f"{submission.sheet.name}: {note}")
@@ -137,11 +134,7 @@ def _submit(submission: _Submission, dry_run: bool, watch: bool, as_json: bool) 
         if batch is not None:
             _say_terms_that_stay(batch, submission.terms)
         if not complete:
-            _read(
-                submission.sheet,
-                spool,
-                partial(last_sent, client, Keys(settings.sendcode_key_prefix)),
-            )
+            _read(submission.sheet, spool, Memory(client, settings))
         if not dry_run and not complete:
             batch = _import(batches, submission, spool)
         if watch and batch is not None and not dry_run:
@@ -152,11 +145,11 @@ def _submit(submission: _Submission, dry_run: bool, watch: bool, as_json: bool) 
         _show(submission, spool, batch, dry_run=dry_run, was_complete=complete)
 
 
-def _read(sheet: Sheet, spool: Spool, last_sent: LastSent) -> None:
+def _read(sheet: Sheet, spool: Spool, memory: Memory) -> None:
     """Read the whole file; nothing is written to the ledger yet."""
     try:
         with progress_of(f"reading {sheet.name}") as done:
-            spool.read(sheet, done, last_sent)
+            spool.read(sheet, done, memory)
     except KeyboardInterrupt:
         say("nothing was submitted yet; start again with the same command")
         raise

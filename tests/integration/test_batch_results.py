@@ -284,11 +284,78 @@ def test_a_failed_row_that_was_requeued_and_sent_since_is_kept_back(
     }
 
 
+@pytest.mark.parametrize("gone", ["request_id", "code"])
+@pytest.mark.usefixtures("ended")
+def test_results_with_a_column_deleted_keep_back_as_much(
+    sendcode: Command, tmp_path: Path, gone: str
+) -> None:
+    records = results(sendcode, tmp_path)
+    header = [name for name in records[0] if name != gone]
+    file = write_csv(
+        tmp_path / "less.csv", [[each[name] for name in header] for each in records], header
+    )
+
+    ran = sendcode("batch", "submit", file, "--dry-run")
+
+    assert ran.exit_code == 1
+    assert "no row can be sent" in ran.err
+
+
+@pytest.mark.usefixtures("ended")
+def test_a_number_that_was_refused_for_good_is_kept_back_until_it_is_corrected(
+    sendcode: Command, tmp_path: Path
+) -> None:
+    results(sendcode, tmp_path, "--only", "failed")
+
+    ran = sendcode("batch", "submit", tmp_path / "results.csv", "--id", "b2")
+    checked = sendcode("batch", "check", tmp_path / "results.csv", "--json").json
+    correct(tmp_path / "results.csv", {"Customer 2": {"phone_num": "99000022"}})
+    corrected = sendcode("batch", "submit", tmp_path / "results.csv", "--id", "b2", "--json").json
+
+    assert ran.exit_code == 1
+    assert "was refused for good, and its number is the same (line 2): correct" in ran.err
+    assert "refused_for_good" in {each["code"] for each in checked["invalid_by_reason"]}
+    assert corrected["accepted"] == 1
+
+
+@pytest.mark.usefixtures("ended")
+def test_a_number_that_was_kept_back_as_refused_needs_its_correction_in_the_next_results_too(
+    sendcode: Command, ledger: Ledger, tmp_path: Path
+) -> None:
+    results(sendcode, tmp_path, "--only", "failed")
+    correct(tmp_path / "results.csv", {"Customer 3": {"country_code": "852"}})
+    sendcode("batch", "submit", tmp_path / "results.csv", "--id", "b2")
+    for _, job_id in ledger.sweep():
+        end(ledger, job_id, SENT)
+    sendcode("batch", "results", "b2", "--only", "failed", "--output", tmp_path / "results.csv")
+
+    again = sendcode("batch", "submit", tmp_path / "results.csv", "--id", "b3")
+    correct(tmp_path / "results.csv", CORRECTIONS)
+    corrected = sendcode("batch", "submit", tmp_path / "results.csv", "--id", "b3", "--json").json
+
+    assert [each["name"] for each in read_csv(tmp_path / "results.csv")] == ["Customer 2"]
+    assert again.exit_code == 1
+    assert corrected["accepted"] == 1
+
+
+@pytest.mark.usefixtures("ended")
+def test_a_number_refused_for_good_is_sent_to_again_where_a_person_clears_its_status(
+    sendcode: Command, tmp_path: Path
+) -> None:
+    results(sendcode, tmp_path, "--only", "dead")
+    correct(tmp_path / "results.csv", {"Customer 2": {"status": ""}})
+
+    told = sendcode("batch", "submit", tmp_path / "results.csv", "--id", "b2", "--json").json
+
+    assert told["accepted"] == 1
+
+
 @pytest.mark.usefixtures("ended")
 def test_a_dead_letter_whose_number_got_its_code_since_is_not_requeued(
     sendcode: Command, ledger: Ledger, tmp_path: Path
 ) -> None:
     results(sendcode, tmp_path, "--only", "failed")
+    correct(tmp_path / "results.csv", {"Customer 2": {"status": ""}})
     sendcode("batch", "submit", tmp_path / "results.csv", "--id", "b2")
     for _, job_id in ledger.sweep():
         end(ledger, job_id, SENT)
@@ -350,7 +417,7 @@ def test_what_was_only_kept_back_is_no_failed_row(sendcode: Command, tmp_path: P
 
 def test_a_customer_s_own_column_status_is_theirs(sendcode: Command, tmp_path: Path) -> None:
     header = ("name", "country_code", "phone_num", "status")
-    file = write_csv(tmp_path / "own.csv", [["a", "852", "99000001", "sent"]], header)
+    file = write_csv(tmp_path / "own.csv", [["a", "852", "99000001", "VIP"]], header)
 
     told = sendcode("batch", "submit", file, "--json").json
 

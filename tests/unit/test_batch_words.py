@@ -14,8 +14,9 @@ from jobs.phone import PhoneNumber
 from producer.doubles import NumberUse, SameNumber
 from producer.importing import ImportRefusedError, check_batch_id
 from producer.outlook import Outlook
+from producer.results import RESULT_COLUMNS
 from producer.roundtrip import rows_to_send
-from producer.sheet import open_sheet
+from producer.sheet import SheetError, open_sheet
 from producer.tally import LINES_KEPT, MOST_KINDS, Tally
 from producer.wording import lower_first, outcome_in_words
 from tests.files import write_csv
@@ -223,3 +224,50 @@ def test_a_row_that_comes_back_is_sent_unless_it_was_or_will_be(
 
     assert (found.problem.code if found.problem else None) == kept_back
     assert (found.phone is None) == (kept_back is not None)
+
+
+def kept_back(file: Path) -> list[str | None]:
+    with open_sheet(file) as sheet:
+        return [row.problem.code if row.problem else None for row in rows_to_send(sheet)]
+
+
+@pytest.mark.parametrize("gone", RESULT_COLUMNS[1:])
+def test_results_are_known_as_such_without_any_one_of_our_columns(
+    tmp_path: Path, gone: str
+) -> None:
+    header = [name for name in RESULTS_HEADER if name != gone]
+    row = ["852", "51000001", "sent", *[""] * (len(header) - 3)]
+
+    assert kept_back(write_csv(tmp_path / "results.csv", [row], header)) == ["already_sent"]
+
+
+@pytest.mark.parametrize("name", ["Status", " STATUS ", "status"])
+@pytest.mark.parametrize("others", [(), ("Request_ID",), ("code", "message")])
+def test_results_are_known_by_their_column_status_however_it_is_written(
+    tmp_path: Path, name: str, others: tuple[str, ...]
+) -> None:
+    rows = [
+        ["852", "51000001", "sent"],
+        ["852", "51000002", "dead"],
+        ["852", "51000003", ""],
+        ["852", "51000004", "corrected"],
+    ]
+    header = ["country_code", "phone_num", name, *others]
+    file = write_csv(tmp_path / "r.csv", [[*row, *[""] * len(others)] for row in rows], header)
+
+    assert kept_back(file) == ["already_sent", None, None, None]
+
+
+def test_a_customer_s_own_column_status_keeps_nothing_back(tmp_path: Path) -> None:
+    rows = [["852", f"5100000{n}", value] for n, value in enumerate(["VIP", "new", "unknown", ""])]
+    file = write_csv(tmp_path / "own.csv", rows, ["country_code", "phone_num", "status"])
+
+    assert kept_back(file) == [None] * 4
+
+
+def test_results_without_their_column_status_are_refused(tmp_path: Path) -> None:
+    header = [name for name in RESULTS_HEADER if name != "status"]
+    file = write_csv(tmp_path / "results.csv", [["852", "51000001", *[""] * 5]], header)
+
+    with pytest.raises(SheetError, match="without its column status"):
+        kept_back(file)
