@@ -48,8 +48,6 @@ class Sheet:
     Attributes:
         name: The file's name without its folder, or "standard input".
         kind: What it is.
-        digest: SHA-256 in hex of the content (unpacked, if it was packed); of a workbook also of
-            the sheet's name. The same content is the same batch.
         encoding: Of text, Python's name of it; None for a workbook.
         delimiter: Of delimited text; "," otherwise, as results are CSV.
         header: The names of the customer's columns, as in the file.
@@ -61,7 +59,7 @@ class Sheet:
     def __init__(self, source: Source, encoding: str | None, sheet: str | None) -> None:
         self._source = source
         self.name = source.name
-        self.digest = source.survey.digest
+        self._digest: str | None = None
         self.encoding: str | None = None
         self.delimiter = ","
         self.unit = "line"
@@ -97,6 +95,24 @@ class Sheet:
         self._source.close()
 
     @property
+    def digest(self) -> str:
+        """SHA-256 in hex of the content. The same content is the same batch.
+
+        Of text it is that of the bytes (unpacked, if they were packed). A workbook's bytes change
+        whenever it is saved, so there it is that of the sheet's name and cells; it is found by the
+        first complete iteration, or by a pass of its own where it is asked for before.
+
+        Raises:
+            SheetError: `file_changed` or `damaged_workbook`.
+        """
+        if not isinstance(self._reader, Worksheet):
+            return self._source.survey.digest
+        if self._digest is None:
+            for _ in self._records(self._reader):
+                pass
+        return self._digest or ""
+
+    @property
     def fraction_read(self) -> float:
         """How far the latest iteration is, 0 to 1, for a progress bar."""
         return self._reader.fraction
@@ -113,7 +129,7 @@ class Sheet:
             self._reader.reads_as_row = lambda cells: (
                 len(cells) == width and numbers.read(cells).fault is None
             )
-        records = iter(self._reader)
+        records = self._records(self._reader)
         try:
             next(records, None)
             for number, record in enumerate(records, 1):
@@ -123,7 +139,19 @@ class Sheet:
             raise SheetError(
                 "bad_bytes", self.name, "the text cannot be read", "save the file again"
             ) from exc
-        self._source.check_unchanged()
+
+    def _records(self, reader: DelimitedText | JsonLines | Worksheet) -> Iterator[Record]:
+        """The records, the header first, of a file that nobody changes meanwhile."""
+        if isinstance(reader, Worksheet) and self._digest is None:
+            digest = hashlib.sha256(reader.entry.name.encode() + b"\0")
+            for record in reader:
+                digest.update(_as_bytes(record, self.columns.number))
+                yield record
+            self._source.check_unchanged()
+            self._digest = digest.hexdigest()
+        else:
+            yield from reader
+            self._source.check_unchanged()
 
     def chunks(self, size: int = CHUNK_ROWS) -> Iterator[list[Row]]:
         """Give the rows in lists of up to `size`."""
@@ -168,7 +196,6 @@ class Sheet:
     def _open_workbook(self, sheet: str | None, notes: list[str]) -> Worksheet:
         reader = Worksheet(self._source, sheet)
         name = reader.entry.name
-        self.digest = hashlib.sha256(f"{self.digest} {name}".encode()).hexdigest()
         if reader.others:
             others = ", ".join(f'"{shown(other)}"' for other in reader.others)
             notes.append(f'sheet "{shown(name)}" is read; not {others}')
@@ -230,6 +257,18 @@ class Sheet:
     def _close_reader(self) -> None:
         if isinstance(self._reader, Worksheet):
             self._reader.close()
+
+
+def _as_bytes(record: Record, number: int) -> bytes:
+    """A workbook's record, so that no two that may be read differently are the same bytes.
+
+    Empty cells at its end come and go when a workbook is saved. No cell holds a NUL.
+    """
+    cells = record.cells
+    if not cells[-1]:
+        cells = cells[: max((n for n, cell in enumerate(cells, 1) if cell), default=0)]
+    is_numeric = record.numeric >> number & 1
+    return "\0".join((f"{len(cells)} {is_numeric}", *cells, "")).encode()
 
 
 def open_sheet(

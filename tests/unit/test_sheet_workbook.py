@@ -137,3 +137,64 @@ def test_many_texts_are_found_in_whatever_order_the_rows_ask_for_them() -> None:
 
     assert [row.cells[1] for row in rows] == texts
     assert [row.cells[2] for row in rows] == texts[::-1]
+
+
+def digest_of(content: bytes) -> str:
+    with open_sheet("-", stdin=io.BytesIO(content)) as sheet:
+        return sheet.digest
+
+
+def book_of(*rows: list[Any]) -> Any:
+    book = openpyxl.Workbook()
+    for row in rows:
+        book.active.append(row)
+    return book
+
+
+CUSTOMERS = (["country_code", "phone_num", "since"], [225, 701234567, date(2024, 11, 4)])
+
+
+def test_a_workbook_that_is_saved_again_unchanged_has_the_same_digest() -> None:
+    content = saved(book_of(*CUSTOMERS))
+    again = openpyxl.load_workbook(io.BytesIO(content))
+    again.properties.title = "seen by Ada"
+    again.active.column_dimensions["A"].width = 40
+    again.active["D2"].number_format = "0.00"
+    again.active["D1"] = ""
+
+    assert saved(again) != content
+    assert digest_of(saved(again)) == digest_of(content)
+
+
+@pytest.mark.parametrize(
+    ("cell", "value"),
+    [("A2", 226), ("B2", "701234567"), ("C2", None), ("C2", "x"), ("D1", "x"), ("A3", "x")],
+)
+def test_a_workbook_with_another_cell_has_another_digest(cell: str, value: object) -> None:
+    book = book_of(*CUSTOMERS)
+    before = digest_of(saved(book))
+    book.active[cell] = value
+
+    assert digest_of(saved(book)) != before
+
+
+def test_a_cell_moved_to_the_next_row_or_column_makes_another_digest() -> None:
+    books = (
+        book_of(["phone", "a", "b"], ["+85251234567", "x"], ["y"]),
+        book_of(["phone", "a", "b"], ["+85251234567"], ["x", "y"]),
+        book_of(["phone", "a", "b"], ["+85251234567", None, "x"], ["y"]),
+        book_of(["phone", "a", "b"], ["+85251234567", "x", "y"]),
+    )
+
+    assert len({digest_of(saved(book)) for book in books}) == len(books)
+
+
+def test_a_workbook_s_digest_is_the_same_before_and_after_its_rows_were_read() -> None:
+    content = saved(book_of(*CUSTOMERS, *[[852, 51234567 + n] for n in range(500)]))
+
+    with open_sheet("-", stdin=io.BytesIO(content)) as sheet:
+        rows = list(sheet)
+        after = sheet.digest
+
+    assert len(rows) == 501
+    assert after == digest_of(content)
