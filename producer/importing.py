@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from jobs.batches import CHUNK_ROWS, Batch, Batches, BatchRow
 from producer.roundtrip import Memory, rows_to_send
 from producer.sheet import Row, Sheet
-from producer.tally import Tally
+from producer.tally import Lines, Tally
 
 DEFAULT_ID_LENGTH = 12
 CHUNK_BYTES = 1 << 20
@@ -76,6 +77,8 @@ class Spool:
 
     def __init__(self) -> None:
         self.tally = Tally()
+        self.sent_before = Lines()
+        """Rows whose number got a code before."""
         self._file = tempfile.TemporaryFile(prefix="sendcode-rows-")  # noqa: SIM115 (see close)
 
     def __enter__(self) -> Self:
@@ -103,13 +106,27 @@ class Spool:
         Raises:
             SheetError: the file is damaged further down, or was changed meanwhile.
         """
-        for row in rows_to_send(sheet, memory):
-            self.tally.count(row)
-            self._file.write(_encode(row))
-            self._file.write(b"\n")  # an encoded row has no line break of its own
+        rows = rows_to_send(sheet, memory)
+        while chunk := list(islice(rows, CHUNK_ROWS)):
+            for row in chunk:
+                self.tally.count(row)
+                self._file.write(_encode(row))
+                self._file.write(b"\n")  # an encoded row has no line break of its own
+            if memory is not None:
+                self._look_up(chunk, memory)
             if self.tally.rows % REPORT_ROWS == 0:
                 progress(self.tally.rows)
         progress(self.tally.rows)
+
+    def _look_up(self, rows: Sequence[Row], memory: Memory) -> None:
+        phones = [row.phone for row in rows if row.phone is not None]
+        known = iter(memory.histories(phones))
+        for row in rows:
+            if row.phone is not None and next(known).codes:
+                self.sent_before.add(row.line)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**self.tally.as_dict(), "sent_before": self.sent_before.as_dict()}
 
     def chunks(self, start: int) -> Iterator[list[bytes]]:
         """Give the rows from index `start` on, in portions fit for one script call."""

@@ -12,6 +12,7 @@ LINES_KEPT = 20
 MOST_KINDS = 50
 """Kinds told apart, whatever a file has; the others are counted as one."""
 
+_LINES_SHOWN_OF_MANY = 5
 _OTHERS = ("others", "of other kinds")
 
 
@@ -41,12 +42,7 @@ class Finding:
 
     @property
     def where(self) -> str:
-        """The lines in words: "lines 3, 7 and 9", "lines 3, 7, 9 … and 40 more"."""
-        shown = self.lines if self.count <= LINES_KEPT else self.lines[:5]
-        told = ", ".join(str(line) for line in shown)
-        if self.count > len(shown):
-            return f"{self.unit}s {told} and {self.count - len(shown):,} more"
-        return f"{self.unit}{'s' if self.count > 1 else ''} {told}"
+        return _where(self.unit, self.lines, self.count)
 
 
 @dataclass(slots=True)
@@ -63,6 +59,9 @@ class Lines:
 
     def as_dict(self) -> dict[str, Any]:
         return {"count": self.count, "lines": self.lines}
+
+    def where(self, unit: str) -> str:
+        return _where(unit, self.lines, self.count)
 
 
 Findings = dict[tuple[str, str], Finding]
@@ -103,6 +102,15 @@ class Tally:
             "doubts": _dicts(self.doubts),
             "repairs": _dicts(self.repairs),
         }
+
+
+def _where(unit: str, lines: list[int], count: int) -> str:
+    """The lines in words: "lines 3, 7, 9", "lines 3, 7, 9, 12, 15 and 40 more"."""
+    shown = lines if count <= LINES_KEPT else lines[:_LINES_SHOWN_OF_MANY]
+    told = ", ".join(str(line) for line in shown)
+    if count > len(shown):
+        return f"{unit}s {told} and {count - len(shown):,} more"
+    return f"{unit}{'s' if count > 1 else ''} {told}"
 
 
 def _note(findings: Findings, problem: Problem) -> None:

@@ -23,10 +23,13 @@ from producer.cli.progress import progress_of
 from producer.cli.tables import span
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from jobs.batches import Batch, Batches
     from producer.importing import Spool, Terms
     from producer.roundtrip import Memory
     from producer.sheet import Sheet
+    from producer.tally import Finding
 
 FileArgument = Annotated[
     Path,
@@ -205,11 +208,23 @@ def _say_what_was_read(sheet: Sheet, spool: Spool) -> None:
     tally = spool.tally
     told = f"{sheet.name}: {tally.rows:,} rows, {tally.valid:,} can be sent"
     say(told + (f", {tally.invalid:,} cannot:" if tally.invalid else ""))
-    ranked = sorted(tally.rejected.values(), key=lambda finding: -finding.count)
-    for finding in ranked[:_KINDS_SHOWN]:
-        say(f"  {finding.count:,} x {finding.message} ({finding.where}): {finding.remedy}")
+    _say_findings(tally.rejected.values(), "")
+    _say_findings(tally.doubts.values(), "doubtful, sent all the same: ")
+    _say_findings(tally.repairs.values(), "repaired: ")
+    before = spool.sent_before
+    if before.count:
+        say(f"  {before.count:,} x the number got a code before ({before.where(sheet.unit)})")
+
+
+def _say_findings(findings: Iterable[Finding], prefix: str) -> None:
+    ranked = sorted(findings, key=lambda finding: -finding.count)
+    for each in ranked[:_KINDS_SHOWN]:
+        say(f"  {each.count:,} x {prefix}{each.message} ({each.where}): {each.remedy}")
     if len(ranked) > _KINDS_SHOWN:
-        say(f"  and {len(ranked) - _KINDS_SHOWN} other reasons: sendcode batch check shows all")
+        say(
+            f"  and {len(ranked) - _KINDS_SHOWN} other kinds {prefix}".rstrip(": ")
+            + ": sendcode batch check shows all"
+        )
 
 
 def _as_dict(
@@ -224,7 +239,7 @@ def _as_dict(
     if batch is not None:
         told |= batch.as_dict()
     told["already_submitted"] = was_complete
-    told["file"] = None if was_complete else spool.tally.as_dict()
+    told["file"] = None if was_complete else spool.as_dict()
     return told
 
 

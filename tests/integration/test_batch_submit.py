@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import openpyxl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ from redis import Redis
 from config.settings import Settings
 from jobs.batches import Batch, Batches, BatchRow
 from jobs.keys import Keys
+from jobs.ledger import Ledger
 from producer.importing import (
     ImportRefusedError,
     Spool,
@@ -23,7 +25,8 @@ from producer.importing import (
 )
 from producer.sheet import open_sheet
 from tests.commands import Command, InThisProcess
-from tests.files import customer, write_csv
+from tests.ended_jobs import SENT, end
+from tests.files import HEADER, customer, write_csv
 
 
 @pytest.fixture
@@ -66,6 +69,58 @@ def test_rejected_rows_are_told_with_line_reason_and_remedy(
     assert "line 4" in ran.err
     assert "use a number of another country" in ran.err
     assert "line 8" in ran.err
+
+
+def test_doubts_repairs_and_codes_sent_before_are_told_with_their_lines(
+    sendcode: Command, ledger: Ledger, tmp_path: Path
+) -> None:
+    sendcode("batch", "submit", write_csv(tmp_path / "first.csv", [customer(1)]), "--id", "b1")
+    for _, job_id in ledger.sweep():
+        end(ledger, job_id, SENT)
+    rows = [customer(n) for n in range(1, 5)]
+    rows[1][2] = "512345678"
+    rows[2][2] = "9900 0003"
+
+    ran = sendcode("batch", "submit", write_csv(tmp_path / "second.csv", rows), "--id", "b2")
+
+    told = [line.strip() for line in ran.err.splitlines()]
+    assert "second.csv: 4 rows, 4 can be sent" in told
+    assert any(
+        line.startswith("1 x doubtful, sent all the same: country code 852 has no numbers of 9 ")
+        and "(line 3)" in line
+        for line in told
+    )
+    assert any(line.startswith("1 x repaired: blanks") and "(line 4)" in line for line in told)
+    assert "1 x the number got a code before (line 2)" in told
+
+
+def test_rows_that_are_hidden_in_a_workbook_are_told(sendcode: Command, tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    for row in (HEADER, customer(1), customer(2)):
+        book.active.append(row)
+    book.active.row_dimensions[3].hidden = True
+    book.save(tmp_path / "customers.xlsx")
+
+    ran = sendcode("batch", "submit", tmp_path / "customers.xlsx", "--dry-run")
+
+    assert "1 x doubtful, sent all the same: the row is hidden" in ran.err
+    assert "(row 3)" in ran.err
+
+
+def test_a_workbook_saved_again_is_the_same_batch(sendcode: Command, tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    for row in (HEADER, customer(1), customer(2)):
+        book.active.append(row)
+    book.save(tmp_path / "customers.xlsx")
+    first = sendcode("batch", "submit", tmp_path / "customers.xlsx", "--json").json
+    again = openpyxl.load_workbook(tmp_path / "customers.xlsx")
+    again.properties.title = "seen by Ada"
+    again.save(tmp_path / "customers.xlsx")
+
+    second = sendcode("batch", "submit", tmp_path / "customers.xlsx", "--json").json
+
+    assert second["batch_id"] == first["batch_id"]
+    assert second["already_submitted"]
 
 
 def test_no_full_number_is_ever_said(sendcode: Command, sheet_file: Path) -> None:
