@@ -62,16 +62,18 @@ def find_columns(header: Sequence[str], file: str, line: int, unit: str = "line"
             and what is expected.
     """
     names = [_plain(name) for name in header]
+    numbers = [i for i, n in enumerate(names) if n in _NUMBERS]
     number = _pick(
-        [i for i, n in enumerate(names) if n in _NUMBERS],
+        numbers,
         header,
         (PHONE_NUM, PHONE),
         ("the phone number", file, line, unit),
     )
     if number is None:
         raise _no_number(header, file, line, unit)
+    codes = [i for i, n in enumerate(names) if n in CODE_SPELLINGS]
     country = _pick(
-        [i for i, n in enumerate(names) if n in CODE_SPELLINGS],
+        codes,
         header,
         (COUNTRY_CODE,),
         ("the country code", file, line, unit),
@@ -91,6 +93,8 @@ def find_columns(header: Sequence[str], file: str, line: int, unit: str = "line"
         notes += _note(header[country], (COUNTRY_CODE,), "the country code")
     elif not plus_optional:
         notes.append("there is no column country_code: each number must begin with + and its code")
+    notes += _aside(numbers, number, header, "the phone number")
+    notes += _aside(codes, country, header, "the country code")
     return Columns(number, country, residence, plus_optional, tuple(notes))
 
 
@@ -147,7 +151,16 @@ def _note(name: str, expected: Sequence[str], what: str) -> list[str]:
     )
 
 
+def _aside(found: Sequence[int], taken: int | None, header: Sequence[str], what: str) -> list[str]:
+    others = [header[index] for index in found if index != taken]
+    if taken is None or not others:
+        return []
+    return [f'{what} is taken from "{shown(header[taken], _SHOWN_CHARS)}", not {_listed(others)}']
+
+
 def _listed(names: Sequence[str]) -> str:
+    if not names:
+        return "none"
     more = f" and {len(names) - _SHOWN_COLUMNS} more" if len(names) > _SHOWN_COLUMNS else ""
     return ", ".join(f'"{shown(name, _SHOWN_CHARS)}"' for name in names[:_SHOWN_COLUMNS]) + more
 

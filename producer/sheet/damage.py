@@ -51,6 +51,11 @@ ZERO = Fault(
     "the cell holds 0, as a spreadsheet's look-up gives it where it finds nothing",
     "correct the formula, or fill the number in",
 )
+NOT_CALCULATED = Fault(
+    "not_calculated",
+    "the cell holds a formula, and the file does not hold its value",
+    "open the workbook in the spreadsheet program, which calculates it, and save it",
+)
 DATE = Fault("date", "a spreadsheet has turned the number into a date", _AS_TEXT)
 SEVERAL_NUMBERS = Fault(
     "several_numbers", "the cell holds more than one number", "leave one, or give each its own row"

@@ -18,6 +18,9 @@ _MAX_COLUMNS = 1000
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 _NOT_JSON = Fault("not_json", "the line is not JSON", "correct it, or leave it out")
+_NAME_TWICE = Fault(
+    "name_twice", "the line has two values of one name", "leave the right one, or rename one"
+)
 _NOT_AN_OBJECT = Fault(
     "not_an_object",
     "the line is not a JSON object",
@@ -32,6 +35,10 @@ class _Number(str):
     """A JSON number as it is written: an integer of 400 digits costs nothing, 1.0 keeps its dot."""
 
     __slots__ = ()
+
+
+class _NameTwiceError(Exception):
+    """An object has two values of one name."""
 
 
 class JsonLines:
@@ -62,7 +69,12 @@ class JsonLines:
 
     def _objects(self) -> Iterator[tuple[int, Mapping[str, Any] | Fault]]:
         lines = self._lines = Lines(self._source, self._encoding)
-        decoder = json.JSONDecoder(parse_int=_Number, parse_float=_Number, parse_constant=_Number)
+        decoder = json.JSONDecoder(
+            parse_int=_Number,
+            parse_float=_Number,
+            parse_constant=_Number,
+            object_pairs_hook=_object,
+        )
         while True:
             lines.begin_record()
             try:
@@ -79,16 +91,22 @@ class JsonLines:
             except (ValueError, RecursionError):
                 yield lines.number, _NOT_JSON
                 continue
+            except _NameTwiceError:
+                yield lines.number, _NAME_TWICE
+                continue
             yield lines.number, value if isinstance(value, dict) else _NOT_AN_OBJECT
 
     def _find_columns(self) -> tuple[str, ...]:
         """All names in the order of their first occurrence; takes one pass over the file.
 
         Raises:
-            SheetError: `too_many_columns`.
+            SheetError: `too_many_columns`, or the first line's fault if no line has any name.
         """
         columns: dict[str, None] = {}
+        first_fault: tuple[int, Fault] | None = None
         for line, found in self._objects():
+            if isinstance(found, Fault):
+                first_fault = first_fault or (line, found)
             if not isinstance(found, Fault) and found.keys() - columns.keys():
                 columns.update(dict.fromkeys(found))
                 if len(columns) > _MAX_COLUMNS:
@@ -99,7 +117,17 @@ class JsonLines:
                         "use the same names in each line",
                         line,
                     )
+        if not columns and first_fault is not None:
+            line, fault = first_fault
+            raise SheetError(fault.code, self._source.name, fault.message, fault.remedy, line)
         return tuple(columns)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise _NameTwiceError
+    return found
 
 
 def _text(value: Any) -> str:

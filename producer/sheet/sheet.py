@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from itertools import islice
+from itertools import filterfalse, islice
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Literal
 
+from producer.sheet import damage
 from producer.sheet.columns import Columns, find_columns, rate_header
 from producer.sheet.delimited import DelimitedText, choose_delimiter
 from producer.sheet.encoding import find_encoding
@@ -70,6 +71,13 @@ class Sheet:
             self.kind, self.unit = "xlsx", "row"
             self._reader = self._open_workbook(sheet, notes)
         else:
+            if sheet is not None:
+                raise SheetError(
+                    "no_such_sheet",
+                    self.name,
+                    f'this is no workbook, so it has no sheet "{shown(sheet)}"',
+                    "leave --sheet out",
+                )
             self._reader = self._open_text(encoding, notes)
         try:
             self.header, self._header_line = self._read_header()
@@ -129,9 +137,11 @@ class Sheet:
             self._reader.reads_as_row = lambda cells: (
                 len(cells) == width and numbers.read(cells).fault is None
             )
-        records = self._records(self._reader)
+        records: Iterator[Record] = self._records(self._reader)
         try:
             next(records, None)
+            if self.kind == "xlsx":
+                records = filterfalse(self._is_blank, records)
             for number, record in enumerate(records, 1):
                 yield self._row(number, record, width, numbers)
         except UnicodeDecodeError as exc:  # it was checked as a whole: so it has changed
@@ -145,7 +155,7 @@ class Sheet:
         if isinstance(reader, Worksheet) and self._digest is None:
             digest = hashlib.sha256(reader.entry.name.encode() + b"\0")
             for record in reader:
-                digest.update(_as_bytes(record, self.columns.number))
+                digest.update(record.as_bytes(self.columns.number))
                 yield record
             self._source.check_unchanged()
             self._digest = digest.hexdigest()
@@ -160,7 +170,7 @@ class Sheet:
             yield chunk
 
     def _row(self, number: int, record: Record, width: int, numbers: NumberReader) -> Row:
-        line, cells, numeric, fault, hidden = record
+        line, cells, numeric, fault, hidden, uncalculated = record
         doubt = None
         if len(cells) != width and fault is None:
             fault, doubt = self._fit(cells, width)
@@ -168,7 +178,10 @@ class Sheet:
             return Row(number, line, cells, None, self._problem(fault, line))
         reading = numbers.read(cells, numeric)
         if reading.fault is not None:
-            return Row(number, line, cells, None, self._problem(reading.fault, line))
+            fault = reading.fault
+            if uncalculated and self._is_missing(fault, uncalculated):
+                fault = damage.NOT_CALCULATED
+            return Row(number, line, cells, None, self._problem(fault, line))
         if not (reading.warnings or reading.repaired or doubt or hidden):
             return Row(number, line, cells, reading.phone)
         warnings = [self._problem(warning, line) for warning in reading.warnings]
@@ -190,6 +203,22 @@ class Sheet:
         del cells[width:]
         return None, None
 
+    def _is_blank(self, record: Record) -> bool:
+        """Whether a row holds nothing but formulas beside the number, as prepared rows do."""
+        return (
+            record.uncalculated != 0
+            and not record.uncalculated >> self.columns.number & 1
+            and not "".join(record.cells).strip()
+        )
+
+    def _is_missing(self, fault: Fault, uncalculated: int) -> bool:
+        """Whether a fault is that nothing stands in a cell whose formula was not calculated."""
+        column = {
+            damage.NO_NUMBER.code: self.columns.number,
+            damage.NO_COUNTRY_CODE.code: self.columns.country,
+        }.get(fault.code)
+        return column is not None and bool(uncalculated >> column & 1)
+
     def _problem(self, fault: Fault, line: int) -> Problem:
         return Problem.of(fault, self.name, line, self.unit)
 
@@ -197,8 +226,7 @@ class Sheet:
         reader = Worksheet(self._source, sheet)
         name = reader.entry.name
         if reader.others:
-            others = ", ".join(f'"{shown(other)}"' for other in reader.others)
-            notes.append(f'sheet "{shown(name)}" is read; not {others}')
+            notes.append(f'sheet "{shown(name)}" is read; not {reader.others_named}')
         return reader
 
     def _open_text(self, asked: str | None, notes: list[str]) -> DelimitedText | JsonLines:
@@ -252,23 +280,13 @@ class Sheet:
                         self._header_line,
                         self.unit,
                     ) from None
+            if isinstance(self._reader, Worksheet) and self._reader.others:
+                raise self._reader.perhaps_wrong(error) from None
             raise
 
     def _close_reader(self) -> None:
         if isinstance(self._reader, Worksheet):
             self._reader.close()
-
-
-def _as_bytes(record: Record, number: int) -> bytes:
-    """A workbook's record, so that no two that may be read differently are the same bytes.
-
-    Empty cells at its end come and go when a workbook is saved. No cell holds a NUL.
-    """
-    cells = record.cells
-    if not cells[-1]:
-        cells = cells[: max((n for n, cell in enumerate(cells, 1) if cell), default=0)]
-    is_numeric = record.numeric >> number & 1
-    return "\0".join((f"{len(cells)} {is_numeric}", *cells, "")).encode()
 
 
 def open_sheet(

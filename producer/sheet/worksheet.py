@@ -14,6 +14,7 @@ from producer.sheet.workbook import DAMAGE, SheetEntry, Workbook
 from producer.sheet.xml_stream import LocalNames, feed_xml
 
 _MOST_COLUMNS = 1000  # a value further right would make each row as wide in memory
+_SHEETS_SHOWN = 10
 _MOST_ROWS = 1_048_576  # of Excel
 _REFERENCE = re.compile(r"([A-Z]{1,3})([0-9]{1,7})")
 _LETTERS_BEFORE_A = ord("A") - 1
@@ -43,6 +44,23 @@ class Worksheet:
     def others(self) -> list[str]:
         """Names of the sheets that are not read."""
         return [sheet.name for sheet in self._book.sheets if sheet != self.entry]
+
+    @property
+    def others_named(self) -> str:
+        others = self.others
+        more = f" and {len(others) - _SHEETS_SHOWN} more" if len(others) > _SHEETS_SHOWN else ""
+        return ", ".join(f'"{shown(other)}"' for other in others[:_SHEETS_SHOWN]) + more
+
+    def perhaps_wrong(self, error: SheetError) -> SheetError:
+        """The error of a sheet that may be the wrong one of its workbook."""
+        return SheetError(
+            error.code,
+            error.file,
+            f'in sheet "{shown(self.entry.name)}", {error.message}',
+            f"{error.remedy}; or name another sheet with --sheet: {self.others_named}",
+            error.line,
+            error.unit,
+        )
 
     @property
     def fraction(self) -> float:
@@ -111,12 +129,15 @@ class _RowParser:
         self._column = -1
         self._type: str | None = None
         self._style: str | None = None
+        self._is_formula = False
+        self._uncalculated = 0
 
     def start(self, name: str, attributes: Mapping[str, str]) -> None:
         local = self._names[name]
         if local == "c":
             self.pieces.clear()
             self._kept = 0
+            self._is_formula = False
             self._type = attributes.get("t")
             self._style = attributes.get("s")
             reference = attributes.get("r")
@@ -125,6 +146,8 @@ class _RowParser:
             del self.pieces[self._kept :]
         elif local == "row":
             self._begin_row(attributes)
+        elif local == "f":
+            self._is_formula = True
         elif local == "rPh":
             self._phonetic = True
 
@@ -136,10 +159,15 @@ class _RowParser:
             if self._kept:
                 pieces = self.pieces
                 self._end_cell(pieces[0] if self._kept == 1 else "".join(pieces[: self._kept]))
+            elif self._is_formula and self._type != "str":  # that one's value may be an empty text
+                self._put("")
+                self._uncalculated |= 1 << self._column
         elif local == "row":
             cells = self._cells
-            if cells and "".join(cells).strip():
-                self.rows.append(Record(self.row, cells, self._numeric, None, self._hidden))
+            if cells and ("".join(cells).strip() or self._uncalculated):
+                self.rows.append(
+                    Record(self.row, cells, self._numeric, None, self._hidden, self._uncalculated)
+                )
         elif local == "t":
             self._kept = self._kept if self._phonetic else len(self.pieces)
         elif local == "rPh":
@@ -153,6 +181,7 @@ class _RowParser:
         self._hidden = attributes.get("hidden") in {"1", "true"}
         self._cells = []
         self._numeric = 0
+        self._uncalculated = 0
         self._column = -1
 
     def _column_of(self, reference: str) -> int:
@@ -180,6 +209,9 @@ class _RowParser:
             text = value.replace("T00:00:00", "").replace("T", " ")
         else:  # "str" of a formula, "inlineStr", and "e" such as #N/A
             text = plain_text(value)
+        self._put(text)
+
+    def _put(self, text: str) -> None:
         cells = self._cells
         if self._column >= _MOST_COLUMNS:
             raise self._book.too_wide(self.row, _MOST_COLUMNS)

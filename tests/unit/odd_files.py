@@ -402,6 +402,14 @@ def _json_lines() -> Iterator[OddFile]:
             (7, "scientific"),
         ),
     )
+    yield text_file(
+        "name-twice.jsonl",
+        f'{row}\n{row[:-1]}, "phone_num": "51234568"}}\n{row[:-1]}, "more": {{"a": 1, "a": 2}}}}\n',
+        phones=(GOOD,),
+        problems=((2, "name_twice"), (3, "name_twice")),
+    )
+    yield text_file("all-broken.jsonl", '{"country_code": 852, "phone\n', error="not_json")
+    yield text_file("without-names.jsonl", "{}\n{}\n", error="no_phone_column")
     yield text_file("surrogates.jsonl", row[:-1] + ', "name": "\\ud800 \\u0000"}\n', phones=(GOOD,))
     yield text_file(
         "endless-number.jsonl",

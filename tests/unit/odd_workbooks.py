@@ -110,7 +110,18 @@ def odd_workbooks() -> Iterator[OddFile]:
         "formula-without-value.xlsx",
         names[:2],
         (852, "=1+51234566"),
-        problems=((2, "no_phone_num"),),
+        (None, "=1+51234566"),
+        ("=850+2", 51234567),
+        (852, None, "=1+1"),
+        (None, None, "=1+1"),
+        (852, "=1+51234566"),
+        problems=(
+            (2, "not_calculated"),
+            (3, "not_calculated"),
+            (4, "not_calculated"),
+            (5, "no_phone_num"),
+            (7, "not_calculated"),
+        ),
     )
     yield _xlsx(
         "gaps.xlsx",
@@ -240,6 +251,13 @@ def hostile_workbooks() -> Iterator[OddFile]:
         texts="<si>\n <r><t>pho</t></r>\n<r><t>ne</t></r><rPh><t>fon</t></rPh></si>"
         f"<si><t>{GOOD}</t></si>",
         phones=(GOOD,),
+    )
+    yield _hand(
+        "empty-text-of-a-formula.xlsx",
+        _CELLS
+        + '<row r="2"><c r="A2" t="str"><f>A1&amp;""</f><v></v></c><c r="B2"><v>1</v></c></row>'
+        + '<row r="3"><c r="A3" t="str"><f>A1&amp;""</f><v></v></c></row>',
+        problems=((2, "no_phone_num"),),
     )
     yield _hand("entities.xlsx", head=laughs, error=damaged)
     yield _hand("cut-xml.xlsx", cut=40, error=damaged)

@@ -41,7 +41,13 @@ def test_the_contracts_names_need_no_note_and_others_get_one() -> None:
 
 
 def test_a_contracts_name_wins_over_others() -> None:
-    assert find("mobile", "phone_num", "tel", "dial code", "country_code") == Columns(1, 4)
+    found = find("mobile", "phone_num", "tel", "dial code", "country_code")
+
+    assert (found.number, found.country) == (1, 4)
+    assert found.notes == (
+        'the phone number is taken from "phone_num", not "mobile", "tel"',
+        'the country code is taken from "country_code", not "dial code"',
+    )
     assert find("tel", "phone", "country_code").number == 1
 
 

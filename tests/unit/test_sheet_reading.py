@@ -281,3 +281,37 @@ def peak_of_reading(path: Path, rows: int) -> int:
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
+
+
+def test_a_sheet_for_a_file_that_has_none_is_refused(customers: Path) -> None:
+    with pytest.raises(SheetError, match='no workbook, so it has no sheet "Asia"') as caught:
+        open_sheet(customers, sheet="Asia")
+
+    assert caught.value.remedy == "leave --sheet out"
+
+
+def test_a_first_sheet_without_numbers_is_named_with_the_others(tmp_path: Path) -> None:
+    book = openpyxl.load_workbook(workbook(tmp_path / "c.xlsx", "Customers", "Old ones"))
+    book.create_sheet("Readme", 0).append(["How to fill this in"])
+    book.save(tmp_path / "c.xlsx")
+
+    with pytest.raises(SheetError) as caught:
+        open_sheet(tmp_path / "c.xlsx")
+
+    assert caught.value.code == "no_phone_column"
+    assert 'in sheet "Readme", no column is named as a phone number' in caught.value.message
+    assert caught.value.remedy.endswith(
+        'or name another sheet with --sheet: "Customers", "Old ones"'
+    )
+
+
+def test_a_file_of_broken_json_lines_names_the_first(tmp_path: Path) -> None:
+    file = tmp_path / "customers.jsonl"
+    file.write_text('\n{"country_code": 852, "phone\n')
+
+    with pytest.raises(SheetError) as caught:
+        open_sheet(file)
+
+    assert str(caught.value) == (
+        "customers.jsonl, line 2: the line is not JSON; correct it, or leave it out"
+    )
