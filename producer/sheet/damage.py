@@ -144,7 +144,7 @@ _EXTENSION = re.compile(
 )
 _BEHIND = re.compile(r"(.*\d)\s*(?:\(\d{1,3}\)|[\-\u2010-\u2015\u2212]\s*\d{1,3})")
 _GROUPED = re.compile(r"[()\-\u2010-\u2015\u2212]")
-_MINUS = re.compile(r"[\-\u2010-\u2015\u2212\uff0d]\s*[\d(+\uff10-\uff19]")
+_MINUS = re.compile(r"(?:[\-\u2010-\u2015\u2212\uff0d]\s*)+[\d(+\uff10-\uff19]")
 _BELOW_ONE = re.compile(r"0[.,]\d*[1-9]\d*(?:[eE]-?\d+)?")
 _DECIMAL_POINT = re.compile(r"[^.]*\.[^.]*")
 _DIGITS_OF_A_NUMBER = 5

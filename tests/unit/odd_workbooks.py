@@ -295,10 +295,18 @@ def hostile_workbooks() -> Iterator[OddFile]:
     yield _hand(
         "endless-tag.xlsx", _CELLS + f'<row r="2" a="{"x" * 3_000_000}"></row>', error=damaged
     )
-    yield _hand("deep.xlsx", _CELLS + _PHONE + "<a>" * 200_000, error=damaged)
-    yield _hand("deep-texts.xlsx", texts="<si>" + "<r>" * 200_000, error=damaged)
+    deep = "<a>" * 1000 + "</a>" * 1000
+    yield _hand("deep.xlsx", _CELLS + _PHONE + deep, error=damaged)
+    yield _hand("deep-texts.xlsx", texts=f"<si>{deep}</si>", error=damaged)
+    book = (
+        f'<workbook xmlns:r="{_OFFICE}"><sheets><sheet name="One" r:id="rId1"/></sheets>'
+        "{}</workbook>"
+    )
+    yield _hand("few.xlsx", phones=(GOOD,), parts={"xl/workbook.xml": book.format("").encode()})
     yield _hand(
-        "deep-list-of-sheets.xlsx", error=damaged, parts={"xl/workbook.xml": b"<a>" * 200_000}
+        "deep-list-of-sheets.xlsx",
+        error=damaged,
+        parts={"xl/workbook.xml": book.format(deep).encode()},
     )
     many = "".join(f"<n{n}/>" for n in range(10_000))
     yield _hand("many-names.xlsx", _CELLS + many + _PHONE, error=damaged)

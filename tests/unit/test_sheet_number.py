@@ -128,6 +128,7 @@ def test_zeros_and_codes_go_only_where_the_country_has_no_such_number(
         ("852", "-51233715", "computed"),
         ("852", "\u221251233715", "computed"),
         ("852", "- 5123 3715", "computed"),
+        ("852", "--51233715", "computed"),
         ("852", "\uff0d\uff15\uff11\uff12\uff13\uff13\uff17\uff11\uff15", "computed"),
         ("852", "5123.456", "fraction"),
         ("852", "0.51234573", "fraction"),
