@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -62,6 +64,7 @@ def check(
     try:
         if batch_id is not None:
             check_batch_id(batch_id)
+        _refuse_to_overwrite(file, output)
         question = Question(batch_id, max_rate, most_per_number or MOST_CODES_PER_NUMBER)
         stdin = sys.stdin.buffer
         with open_sheet(file, stdin=stdin, encoding=encoding, sheet=sheet_name) as sheet:
@@ -73,6 +76,22 @@ def check(
     else:
         _show(found)
         _say_next(found, file, output)
+
+
+def _refuse_to_overwrite(file: Path, output: Path | None) -> None:
+    """The customer's own file is not to be replaced by what is wrong with it.
+
+    Raises:
+        MisusedError: both are one file, by whatever name.
+    """
+    if output is None:
+        return
+    try:
+        read, written = os.stat(0 if str(file) == "-" else file), output.stat()
+    except (OSError, ValueError):  # one of them is not there
+        return
+    if stat.S_ISREG(read.st_mode) and os.path.samestat(read, written):
+        raise MisusedError(f"--output: {output} is the file that is checked; name another one")
 
 
 def _look(sheet: Sheet, question: Question, output: Path | None) -> Preflight:
@@ -177,6 +196,8 @@ def _say_next(found: Preflight, file: Path, output: Path | None) -> None:
         say("no worker is running: nothing is sent until one is started (sendcode worker)")
     if output is not None and found.tally.invalid:
         say(f"{found.tally.invalid:,} rows written to {output}: correct them there and submit it")
+    elif output is not None:
+        say(f"no row is invalid: {output} has the names of the columns only")
     elif found.tally.invalid:
         say(f"to correct them: sendcode batch check {file} --output invalid.csv")
     if found.tally.valid and not found.refused:

@@ -168,6 +168,33 @@ def test_the_file_of_invalid_rows_can_be_corrected_and_submitted(
     assert (told["accepted"], told["rejected"]) == (3, 0)
 
 
+@pytest.mark.parametrize("spelling", ["mixed.csv", "../{folder}/mixed.csv", "link.csv"])
+def test_the_file_itself_is_never_overwritten(
+    sendcode: Command, mixed: Path, monkeypatch: pytest.MonkeyPatch, spelling: str
+) -> None:
+    monkeypatch.chdir(mixed.parent)
+    Path("link.csv").symlink_to(mixed)
+    before = mixed.read_bytes()
+
+    ran = sendcode("batch", "check", mixed, "-o", spelling.format(folder=mixed.parent.name))
+
+    assert ran.exit_code == 2
+    assert "--output" in ran.err
+    assert "is the file that is checked" in ran.err
+    assert mixed.read_bytes() == before
+
+
+def test_a_file_of_no_invalid_rows_is_not_passed_over_in_silence(
+    sendcode: Command, tmp_path: Path
+) -> None:
+    file = write_csv(tmp_path / "good.csv", [customer(1)])
+
+    ran = sendcode("batch", "check", file, "--output", tmp_path / "invalid.csv")
+
+    assert "no row is invalid" in ran.err
+    assert read_csv(tmp_path / "invalid.csv") == []
+
+
 def test_a_file_that_was_submitted_before_is_recognised(sendcode: Command, mixed: Path) -> None:
     batch_id = sendcode("batch", "submit", mixed, "--json").json["batch_id"]
 
