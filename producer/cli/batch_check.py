@@ -18,7 +18,15 @@ from producer.cli.batch_submit import (
     RateOption,
     SheetOption,
 )
-from producer.cli.console import JsonOption, MisusedError, ledger_connection, say, show, show_json
+from producer.cli.console import (
+    JsonOption,
+    MisusedError,
+    command_line,
+    ledger_connection,
+    say,
+    show,
+    show_json,
+)
 from producer.cli.progress import progress_of
 from producer.cli.tables import per_second, show_table, span
 
@@ -75,7 +83,15 @@ def check(
         show_json({**found.as_dict(), "output": str(output) if output else None})
     else:
         _show(found)
-        _say_next(found, file, output)
+        same_reading = {
+            "--id": batch_id,
+            "--max-rate": max_rate,
+            "--encoding": encoding,
+            "--sheet": sheet_name,
+        }
+        _say_next(
+            found, output, lambda verb: command_line("batch", verb, file, options=same_reading)
+        )
 
 
 def _refuse_to_overwrite(file: Path, output: Path | None) -> None:
@@ -180,7 +196,8 @@ def _lines(unit: str, lines: Iterable[int], count: int) -> str:
     return f"{unit}{'s' if count > 1 else ''} {', '.join(map(str, shown))}{more}"
 
 
-def _say_next(found: Preflight, file: Path, output: Path | None) -> None:
+def _say_next(found: Preflight, output: Path | None, to: Callable[[str], str]) -> None:
+    """Say what a person may want to do; `to` words the command of that name for this file."""
     for note in found.notes:
         say(f"{found.file}: {note}")
     if found.refused:
@@ -199,6 +216,6 @@ def _say_next(found: Preflight, file: Path, output: Path | None) -> None:
     elif output is not None:
         say(f"no row is invalid: {output} has the names of the columns only")
     elif found.tally.invalid:
-        say(f"to correct them: sendcode batch check {file} --output invalid.csv")
+        say(f"to correct them: {to('check')} --output invalid.csv")
     if found.tally.valid and not found.refused:
-        say(f"send the others: sendcode batch submit {file}")
+        say(f"send the others: {to('submit')}")

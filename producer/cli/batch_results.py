@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from producer.cli.console import MisusedError, say, show_json
+from producer.cli.console import MisusedError, command_line, say, show_json
 from producer.cli.progress import progress_of
 
 if TYPE_CHECKING:
@@ -87,4 +87,5 @@ def _say_what_was_written(
     if only is None and not batch.is_over:
         say("the batch has not ended: take the results again later")
     if only == "failed" and counts:
-        say(f"correct the rows in that file, then: sendcode batch submit {output}")
+        again = command_line("batch", "submit", output)
+        say(f"correct the rows in that file, then: {again}")

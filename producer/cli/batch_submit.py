@@ -14,6 +14,7 @@ from producer.cli.console import (
     CommandFailedError,
     JsonOption,
     MisusedError,
+    command_line,
     ledger_connection,
     say,
     show,
@@ -87,13 +88,26 @@ def submit(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
         raise MisusedError("--max-rate: must be more than 0 jobs per second")
     life_s = seconds_of(expires_in) if expires_in is not None else None
     expires_ms = round((time.time() + life_s) * 1000) if life_s is not None else None
+    again = command_line(
+        *("batch", "submit", file),
+        options={
+            "--id": batch_id,
+            "--name": name,
+            "--max-rate": max_rate,
+            "--expires-in": expires_in,
+            "--encoding": encoding,
+            "--sheet": sheet_name,
+            "--watch": watch,
+            "--json": as_json,
+        },
+    )
     try:
         if batch_id is not None:
             check_batch_id(batch_id)
         stdin = sys.stdin.buffer
         with open_sheet(file, stdin=stdin, encoding=encoding, sheet=sheet_name) as sheet:
             terms = Terms(name or sheet.name, max_rate, expires_ms)
-            _submit(_Submission(sheet, batch_id, terms), dry_run, watch, as_json)
+            _submit(_Submission(sheet, batch_id, terms, again), dry_run, watch, as_json)
     except (SheetError, ImportRefusedError) as exc:
         raise MisusedError(str(exc)) from exc
 
@@ -113,13 +127,14 @@ def seconds_of(text: str) -> float:
 class _Submission:
     """A file on its way to a batch."""
 
-    def __init__(self, sheet: Sheet, batch_id: str | None, terms: Terms) -> None:
+    def __init__(self, sheet: Sheet, batch_id: str | None, terms: Terms, again: str) -> None:
         from producer.importing import default_batch_id
 
         self.sheet = sheet
         self.terms = terms
         self.batch_id = batch_id or default_batch_id(sheet.digest)
-        self.has_own_id = batch_id is not None
+        self.again = again
+        """The same command, for a shell."""
 
 
 def _submit(submission: _Submission, dry_run: bool, watch: bool, as_json: bool) -> None:
@@ -175,7 +190,10 @@ def _import(batches: Batches, submission: _Submission, spool: Spool) -> Batch:
         with progress_of("submitting", spool.tally.rows) as done:
             append_all(batches, batch, spool, done)
     except (KeyboardInterrupt, redis.RedisError):
-        say(f"the import was cut off; go on with the same command: {_again(submission)}")
+        say(
+            "the import was cut off; go on with the same command (nothing is sent twice): "
+            f"{submission.again}"
+        )
         raise
     except (BatchCancelledError, BatchGoneError) as exc:
         raise CommandFailedError(str(exc)) from exc
@@ -197,11 +215,6 @@ def _say_terms_that_stay(batch: Batch, asked: Terms) -> None:
     ]
     if others:
         say(f"{' and '.join(others)} left aside: the batch keeps what it was first submitted with")
-
-
-def _again(submission: _Submission) -> str:
-    own = f" --id {submission.batch_id}" if submission.has_own_id else ""
-    return f"sendcode batch submit {submission.sheet.name}{own} (nothing is sent twice)"
 
 
 def _say_what_was_read(sheet: Sheet, spool: Spool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from producer.cli.console import say, show
+from producer.cli.console import command_line, say, show
 from producer.cli.tables import moment, per_second, show_table, span
 
 if TYPE_CHECKING:
@@ -81,12 +81,15 @@ def next_steps(batch: Batch) -> list[str]:
 
 
 def completing(batch: Batch) -> str:
-    """Give the command that completes an import which was cut off."""
+    """Give the command that completes an import which was cut off.
+
+    The ledger knows the file by its name only: not its folder, nor the workbook's sheet.
+    """
     from producer.importing import default_batch_id
 
     is_default = batch.batch_id == default_batch_id(batch.digest)
-    option = "" if is_default else f" --id {batch.batch_id}"
-    return f"sendcode batch submit {batch.name or 'FILE'}{option}"
+    own_id = None if is_default else batch.batch_id
+    return command_line("batch", "submit", batch.name or "FILE", options={"--id": own_id})
 
 
 def progress_in_words(batch: Batch) -> str:

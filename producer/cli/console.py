@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -18,6 +19,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import redis
     from rich.console import Console
 
@@ -74,6 +77,23 @@ def show(text: str) -> None:
 def show_json(document: Any) -> None:
     """Write the one JSON document of a command with `--json`."""
     sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2) + "\n")
+
+
+def command_line(
+    *words: str | Path, options: Mapping[str, str | float | bool | None] | None = None
+) -> str:
+    """Word a command that can be pasted into a shell, whatever is in its words.
+
+    Options without a value are left out; True stands for one that takes none.
+    """
+    parts = ["sendcode", *map(str, words)]
+    for name, value in (options or {}).items():
+        if value is None or value is False or value == "":
+            continue
+        parts.append(name)
+        if value is not True:
+            parts.append(value if isinstance(value, str) else f"{value:.12g}")
+    return shlex.join(parts)
 
 
 def printable(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -182,6 +183,23 @@ def test_the_file_itself_is_never_overwritten(
     assert "--output" in ran.err
     assert "is the file that is checked" in ran.err
     assert mixed.read_bytes() == before
+
+
+def test_the_next_commands_read_the_file_in_the_same_way(
+    sendcode: Command, mixed: Path, tmp_path: Path
+) -> None:
+    file = mixed.rename(tmp_path / "May & June.csv")
+    options = ["--id", "may", "--max-rate", "1", "--encoding", "cp1252"]
+
+    said = sendcode("batch", "check", file, *options).err
+
+    _, _, check = said.partition("to correct them: ")
+    _, _, submit = said.partition("send the others: ")
+    same = [str(file), *options]
+    assert shlex.split(check.splitlines()[0]) == [
+        *("sendcode", "batch", "check", *same, "--output", "invalid.csv")
+    ]
+    assert shlex.split(submit.splitlines()[0]) == ["sendcode", "batch", "submit", *same]
 
 
 def test_a_file_of_no_invalid_rows_is_not_passed_over_in_silence(

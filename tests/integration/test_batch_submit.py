@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -372,9 +373,29 @@ def test_a_redis_that_takes_no_more_is_told_with_how_to_go_on(
 
     assert cut_off.exit_code == 1
     assert "is full" in cut_off.err
-    assert "go on with the same command: sendcode batch submit customers.csv --id b1" in cut_off.err
+    assert "go on with the same command (nothing is sent twice): sendcode batch" in cut_off.err
     assert again.exit_code == 0
     assert look(batches).total == 10
+
+
+def test_the_command_that_goes_on_has_all_options_and_suits_a_shell(
+    sendcode: Command, sheet_file: Path, redis: Redis
+) -> None:
+    folder = sheet_file.parent / "May's & others"
+    folder.mkdir()
+    file = sheet_file.rename(folder / sheet_file.name)
+    words = (
+        *("batch", "submit", str(file), "--id", "b1", "--name", "May $(customers)"),
+        *("--max-rate", "0.1", "--expires-in", "2h", "--encoding", "utf-8", "--watch"),
+    )
+    redis.config_set("maxmemory", 1)
+    try:
+        cut_off = sendcode(*words)
+    finally:
+        redis.config_set("maxmemory", 0)
+
+    _, _, told = cut_off.err.partition("(nothing is sent twice): ")
+    assert shlex.split(told.splitlines()[0]) == ["sendcode", *words]
 
 
 def test_cells_of_any_kind_come_back_as_they_were(
