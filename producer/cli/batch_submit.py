@@ -191,7 +191,7 @@ def _import(batches: Batches, submission: _Submission, spool: Spool) -> Batch:
             append_all(batches, batch, spool, done)
     except (KeyboardInterrupt, redis.RedisError):
         say(
-            "the import was cut off; go on with the same command (nothing is sent twice): "
+            "the import was cut off, and nothing is sent twice; go on with the same command: "
             f"{submission.again}"
         )
         raise

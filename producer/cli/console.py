@@ -96,6 +96,16 @@ def command_line(
     return shlex.join(parts)
 
 
+def reason_to_keep(reason: str) -> str:
+    """Mask phone numbers in what is kept for others to read, and say so."""
+    from producer.reasons import without_numbers
+
+    kept = without_numbers(reason)
+    if kept != reason:
+        say(f'--reason: kept as "{kept}": others read it, so it is to have no full number')
+    return kept
+
+
 def printable(text: str) -> str:
     """Replace what could steer a terminal: such text may come from a file or a server."""
     return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -14,6 +14,7 @@ from producer.cli.console import (
     JsonOption,
     MisusedError,
     ledger_connection,
+    reason_to_keep,
     say,
     show,
     show_json,
@@ -155,9 +156,10 @@ def requeue(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
     if pace is not None and not pace > 0:
         raise MisusedError("--pace: must be more than 0 jobs per second")
     number = _number(phone, country_code, choice)
+    kept = reason_to_keep(reason)
     with ledger_connection() as (settings, client):
         per_second = pace or (None if choice.job_ids else _gently(client, settings, batch))
-        how = Requeuing(force, may_send_twice, limit, per_second, dry_run, reason)
+        how = Requeuing(force, may_send_twice, limit, per_second, dry_run, kept)
         dead = DeadLetters(client, settings)
         if number is not None:
             report = replace_number(dead, choice.job_ids[0], number, how)
@@ -185,11 +187,12 @@ def drop(
     choice = _choice(jobs, code, batch, everything)
     if not reason.strip():
         raise MisusedError("--reason: say why, for whoever looks later")
+    kept = reason_to_keep(reason)
     with ledger_connection() as (settings, client):
         dead = DeadLetters(client, settings)
         with _walking("dropping", dead) as progress:
             report = drop_chosen(
-                dead, choice, reason, limit=limit, dry_run=dry_run, progress=progress
+                dead, choice, kept, limit=limit, dry_run=dry_run, progress=progress
             )
     _tell(report, "dropped", as_json)
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from producer.cli.console import JsonOption, ledger_connection, say, show_json
+from producer.cli.console import JsonOption, ledger_connection, reason_to_keep, say, show_json
 
 
 def halt(
@@ -19,9 +19,10 @@ def halt(
     """
     from jobs.account import Account
 
+    kept = reason_to_keep(reason)
     with ledger_connection() as (settings, client):
         account = Account(client, settings)
-        changed = account.halt("person", "Halted", reason or "no reason given")
+        changed = account.halt("person", "Halted", kept or "no reason given")
         state = account.look()
     if as_json:
         show_json({"changed": changed, "account": state.as_dict()})

@@ -373,7 +373,7 @@ def test_a_redis_that_takes_no_more_is_told_with_how_to_go_on(
 
     assert cut_off.exit_code == 1
     assert "is full" in cut_off.err
-    assert "go on with the same command (nothing is sent twice): sendcode batch" in cut_off.err
+    assert "go on with the same command: sendcode batch submit" in cut_off.err
     assert again.exit_code == 0
     assert look(batches).total == 10
 
@@ -394,7 +394,7 @@ def test_the_command_that_goes_on_has_all_options_and_suits_a_shell(
     finally:
         redis.config_set("maxmemory", 0)
 
-    _, _, told = cut_off.err.partition("(nothing is sent twice): ")
+    _, _, told = cut_off.err.partition("with the same command: ")
     assert shlex.split(told.splitlines()[0]) == ["sendcode", *words]
 
 

@@ -127,6 +127,13 @@ def test_halt_and_resume_say_what_they_did(sendcode: Command, account: Account) 
     assert "was not halted" in sendcode("resume").err
 
 
+def test_a_halt_s_reason_is_kept_without_numbers(sendcode: Command) -> None:
+    told = sendcode("halt", "--reason", "+85299007002 complains", "--json")
+
+    assert told.json["account"]["message"] == "******02 complains"
+    assert "--reason: kept as" in told.err
+
+
 def test_a_person_may_end_the_apis_halt(sendcode: Command, account: Account) -> None:
     account.halt("api", "AuthFailure.SecretIdNotFound", "")
 

@@ -303,6 +303,22 @@ def test_what_is_dropped_leaves_the_list_and_keeps_its_reason(
     assert "dropped" in sendcode("job", "show", "b1-4").out
 
 
+@pytest.mark.parametrize(
+    "words",
+    [("requeue", "b1-1"), ("drop", "b1-1"), ("requeue", "b1-1", "--phone", "+85251007777")],
+    ids=" ".join,
+)
+def test_a_number_in_a_reason_is_kept_masked(
+    sendcode: Command, redis: Redis, keys: Keys, words: tuple[str, ...]
+) -> None:
+    ran = sendcode("dead", *words, "--reason", "tell +852 9900-7002 first")
+
+    assert '"tell ******02 first"' in ran.err
+    assert "tell ******02 first" in sendcode("job", "show", "b1-1").out
+    actions: Any = redis.lrange(keys.actions, 0, -1)
+    assert json.loads(actions[0])["reason"] == "tell ******02 first"
+
+
 def test_every_decision_is_recorded_with_time_choice_and_reason(
     sendcode: Command, redis: Redis, keys: Keys
 ) -> None:
