@@ -15,6 +15,7 @@ from jobs.job import JobRecord, Lane, SendCodeJob
 from jobs.ledger import Ledger, Submitted
 from jobs.phone import PhoneNumber
 from jobs.publish import NotPublishedError, Publisher
+from producer import bounds
 from producer.unavailable import RedisUnavailableError
 
 _FIRST_LOOK_S = 0.01
@@ -48,7 +49,7 @@ def send_code(
             `SENDCODE_RETENTION_DAYS`. Without a key every call is a new job: a call that raised
             `RedisUnavailableError` may have been accepted, and must not simply be repeated.
         wait: Seconds to wait for the end; by default the call returns once the job is accepted.
-        expires_in: Seconds after which the code is of no use any more and is not sent.
+        expires_in: Seconds after which the code is of no use and is not sent; 365 days at most.
         settings: Those to use; by default the environment's, read at the first call.
 
     Returns:
@@ -62,8 +63,11 @@ def send_code(
         ValueError: `key` is empty or too long, or `wait` or `expires_in` make no sense.
     """
     phone = PhoneNumber.parse(country_code, phone_num)
-    if expires_in is not None and not expires_in > 0:
-        raise ValueError("expires_in: must be more than 0 seconds")
+    if expires_in is not None:
+        try:
+            bounds.life_s(expires_in)
+        except ValueError as exc:
+            raise ValueError(f"expires_in: {exc}") from None
     if wait is not None and not wait >= 0:
         raise ValueError("wait: must not be negative")
     line = _line_to(settings)

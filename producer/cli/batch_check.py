@@ -23,6 +23,7 @@ from producer.cli.console import (
     MisusedError,
     command_line,
     ledger_connection,
+    rate_of,
     say,
     show,
     show_json,
@@ -55,7 +56,9 @@ def check(
     most_per_number: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Codes after which a number counts as used too often (default: 5)."
+            min=1,
+            max=1_000_000,
+            help="Codes after which a number counts as used too often (default: 5).",
         ),
     ] = None,
     encoding: EncodingOption = None,
@@ -67,8 +70,7 @@ def check(
     from producer.preflight import MOST_CODES_PER_NUMBER, Question
     from producer.sheet import SheetError, open_sheet
 
-    if max_rate is not None and not max_rate > 0:
-        raise MisusedError("--max-rate: must be more than 0 jobs per second")
+    rate_of("--max-rate", max_rate)
     try:
         if batch_id is not None:
             check_batch_id(batch_id)

@@ -16,6 +16,7 @@ from producer.cli.console import (
     MisusedError,
     command_line,
     ledger_connection,
+    rate_of,
     say,
     show,
     show_json,
@@ -84,8 +85,7 @@ def submit(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
     from producer.importing import ImportRefusedError, Terms, check_batch_id
     from producer.sheet import SheetError, open_sheet
 
-    if max_rate is not None and not max_rate > 0:
-        raise MisusedError("--max-rate: must be more than 0 jobs per second")
+    rate_of("--max-rate", max_rate)
     life_s = seconds_of(expires_in) if expires_in is not None else None
     expires_ms = round((time.time() + life_s) * 1000) if life_s is not None else None
     again = command_line(
@@ -116,12 +116,17 @@ def seconds_of(text: str) -> float:
     """Read "90", "90s", "30min", "8h" or "2d".
 
     Raises:
-        MisusedError: it is none of these, or zero.
+        MisusedError: it is none of these, or makes no sense.
     """
+    from producer import bounds
+
     found = _DURATION.fullmatch(text.strip().lower())
-    if found is None or float(found[1]) == 0:
+    if found is None:
         raise MisusedError("--expires-in: must be a time such as 90s, 30min, 8h or 2d")
-    return float(found[1]) * _UNIT_S[found[2]]
+    try:
+        return bounds.life_s(float(found[1]) * _UNIT_S[found[2]])
+    except ValueError as exc:
+        raise MisusedError(f"--expires-in: {exc}") from None
 
 
 class _Submission:

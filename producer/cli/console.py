@@ -96,6 +96,20 @@ def command_line(
     return shlex.join(parts)
 
 
+def rate_of(option: str, per_second: float | None) -> float | None:
+    """Give back a rate that was asked for, if any.
+
+    Raises:
+        MisusedError: it makes no sense.
+    """
+    from producer import bounds
+
+    try:
+        return None if per_second is None else bounds.rate(per_second)
+    except ValueError as exc:
+        raise MisusedError(f"{option}: {exc}") from None
+
+
 def reason_to_keep(reason: str) -> str:
     """Mask phone numbers in what is kept for others to read, and say so."""
     from producer.reasons import without_numbers

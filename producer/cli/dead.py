@@ -14,6 +14,7 @@ from producer.cli.console import (
     JsonOption,
     MisusedError,
     ledger_connection,
+    rate_of,
     reason_to_keep,
     say,
     show,
@@ -50,7 +51,9 @@ _JOBS_SHOWN = 20
 def list_dead(
     code: CodeOption = None,
     batch: BatchOption = None,
-    limit: Annotated[int, typer.Option(min=0, help="Single jobs to show.")] = _JOBS_SHOWN,
+    limit: Annotated[
+        int, typer.Option(min=0, max=1_000_000, help="Single jobs to show.")
+    ] = _JOBS_SHOWN,
     as_json: JsonOption = False,
 ) -> None:
     """Show the dead letters by code, with meaning and remedy.
@@ -153,8 +156,7 @@ def requeue(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
     from producer.requeuing import requeue as requeue_chosen
 
     choice = _choice(jobs, code, batch, everything)
-    if pace is not None and not pace > 0:
-        raise MisusedError("--pace: must be more than 0 jobs per second")
+    rate_of("--pace", pace)
     number = _number(phone, country_code, choice)
     kept = reason_to_keep(reason)
     with ledger_connection() as (settings, client):

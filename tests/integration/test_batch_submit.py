@@ -242,7 +242,7 @@ def test_a_batch_keeps_the_terms_of_its_first_submission_and_says_so(
     assert batch.max_rate == 5
 
 
-@pytest.mark.parametrize("wrong", ["0", "-1", "soon", "5 weeks", ""])
+@pytest.mark.parametrize("wrong", ["0", "-1", "soon", "5 weeks", "", "366d", "9" * 400])
 def test_an_expiry_that_is_no_time_is_refused(
     sendcode: Command, sheet_file: Path, wrong: str
 ) -> None:
@@ -250,6 +250,18 @@ def test_an_expiry_that_is_no_time_is_refused(
 
     assert ran.exit_code == 2
     assert "--expires-in" in ran.err
+
+
+@pytest.mark.parametrize("wrong", ["0", "-1", "inf", "nan", "1e-300", "10001"])
+@pytest.mark.parametrize("verb", ["submit", "check"])
+def test_a_pace_that_makes_no_sense_is_refused(
+    sendcode: Command, sheet_file: Path, redis: Redis, verb: str, wrong: str
+) -> None:
+    ran = sendcode("batch", verb, sheet_file, f"--max-rate={wrong}")
+
+    assert ran.exit_code == 2
+    assert "--max-rate: must be 0.001 to 10,000 jobs per second" in ran.err
+    assert redis.dbsize() == 0
 
 
 def test_a_cancelled_batch_is_not_begun_again(

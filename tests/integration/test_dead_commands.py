@@ -255,7 +255,8 @@ def test_a_corrected_number_may_come_in_two_parts(sendcode: Command, ledger: Led
         (("--country-code", "852"), "needs --phone"),
         (("b1-5", "--phone", "+85251007777"), "name the one job"),
         (("--code", BUSY), "name single jobs, or"),
-        (("--pace", "0"), "--pace"),
+        (("--pace", "0"), "--pace: must be"),
+        (("--pace", "inf"), "--pace: must be"),
     ],
 )
 def test_words_that_make_no_sense_are_refused(

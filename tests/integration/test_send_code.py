@@ -75,7 +75,17 @@ def test_a_number_that_cannot_be_sent_to_is_refused_before_anything_is_written(
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"key": ""}, {"key": "x" * 201}, {"expires_in": 0.0}, {"wait": -1.0}]
+    "wrong",
+    [
+        {"key": ""},
+        {"key": "x" * 201},
+        {"expires_in": 0.0},
+        {"expires_in": 1e300},
+        {"expires_in": float("inf")},
+        {"expires_in": float("nan")},
+        {"wait": -1.0},
+        {"wait": float("nan")},
+    ],
 )
 def test_arguments_that_make_no_sense_are_refused(
     wrong: dict[str, object], settings: Settings
