@@ -100,7 +100,8 @@ def cancel(
     as_json: JsonOption = False,
 ) -> None:
     """End a batch for good: what waits is not sent any more. Asks first on a terminal."""
-    if not yes and sys.stdin.isatty() and sys.stderr.isatty():
+    asked = sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
+    if asked and not yes:
         typer.confirm(f"Cancel batch {batch_id} for good?", abort=True, err=True)
     _steer(batch_id, "cancel", as_json)
 

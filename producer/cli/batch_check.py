@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,8 +21,10 @@ from producer.cli.console import (
     JsonOption,
     MisusedError,
     command_line,
+    input_in_bytes,
     ledger_connection,
     rate_of,
+    results_in_bytes,
     say,
     show,
     show_json,
@@ -76,7 +77,7 @@ def check(
             check_batch_id(batch_id)
         _refuse_to_overwrite(file, output)
         question = Question(batch_id, max_rate, most_per_number or MOST_CODES_PER_NUMBER)
-        stdin = sys.stdin.buffer
+        stdin = input_in_bytes()
         with open_sheet(file, stdin=stdin, encoding=encoding, sheet=sheet_name) as sheet:
             found = _look(sheet, question, output)
     except (SheetError, ImportRefusedError) as exc:
@@ -143,7 +144,7 @@ def _writer(sheet: Sheet, output: Path | None, stack: ExitStack) -> Callable[[Ro
         return lambda _: None
     from producer.sheet.writing import SheetWriter, written_file
 
-    stream = stack.enter_context(written_file(output, sys.stdout.buffer))
+    stream = stack.enter_context(written_file(output, results_in_bytes()))
     writer = SheetWriter(stream, sheet.header, (REASON_COLUMN,), sheet.delimiter)
 
     def write(row: Row) -> None:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from producer.cli.console import MisusedError, command_line, say, show_json
+from producer.cli import console
+from producer.cli.console import (
+    MisusedError,
+    command_line,
+    results_in_bytes,
+    say,
+    show_json,
+)
 from producer.cli.progress import progress_of
 
 if TYPE_CHECKING:
@@ -52,7 +58,7 @@ def _write_csv(batch: Batch, rows: Iterator[ResultRow], output: Path) -> None:
     from producer.sheet.writing import SheetWriter, written_file
 
     try:
-        with written_file(output, sys.stdout.buffer) as stream:
+        with written_file(output, results_in_bytes()) as stream:
             writer = SheetWriter(stream, batch.header, RESULT_COLUMNS, batch.delimiter)
             for row in rows:
                 writer.write(row.cells, row.ours())
@@ -71,12 +77,13 @@ def _counted(rows: Iterator[ResultRow], counts: Counter[str], done: Any) -> Iter
 def _stream_json(batch: Batch, rows: Iterator[ResultRow]) -> None:
     """Write one document, row by row: a million of them are not held at once."""
     head = json.dumps({"batch_id": batch.batch_id, "header": batch.header}, ensure_ascii=False)
-    sys.stdout.write(head[:-1] + ', "rows": [')
+    out = console.results().file
+    out.write(head[:-1] + ', "rows": [')
     separator = "\n"
     for row in rows:
-        sys.stdout.write(separator + json.dumps(row.as_dict(), ensure_ascii=False))
+        out.write(separator + json.dumps(row.as_dict(), ensure_ascii=False))
         separator = ",\n"
-    sys.stdout.write("\n]}\n")
+    out.write("\n]}\n")
 
 
 def _say_what_was_written(

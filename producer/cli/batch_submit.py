@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +14,7 @@ from producer.cli.console import (
     JsonOption,
     MisusedError,
     command_line,
+    input_in_bytes,
     ledger_connection,
     rate_of,
     say,
@@ -104,7 +104,7 @@ def submit(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
     try:
         if batch_id is not None:
             check_batch_id(batch_id)
-        stdin = sys.stdin.buffer
+        stdin = input_in_bytes()
         with open_sheet(file, stdin=stdin, encoding=encoding, sheet=sheet_name) as sheet:
             terms = Terms(name or sheet.name, max_rate, expires_ms)
             _submit(_Submission(sheet, batch_id, terms, again), dry_run, watch, as_json)

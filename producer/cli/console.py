@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import IO, TYPE_CHECKING, Annotated, Any, BinaryIO, Final, cast
 
 import typer
 
@@ -53,7 +53,7 @@ def results() -> Console:
     """Stdout, for what the command was asked for."""
     from rich.console import Console
 
-    return Console(highlight=False)
+    return Console(file=cast("IO[str]", _Named(lambda: sys.stdout)), highlight=False)
 
 
 @cache
@@ -76,7 +76,41 @@ def show(text: str) -> None:
 
 def show_json(document: Any) -> None:
     """Write the one JSON document of a command with `--json`."""
-    sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2) + "\n")
+    results().file.write(json.dumps(document, ensure_ascii=False, indent=2) + "\n")
+
+
+def results_in_bytes() -> BinaryIO:
+    """Stdout, for a file's content."""
+    return cast("BinaryIO", _Named(lambda: sys.stdout.buffer))
+
+
+def input_in_bytes() -> BinaryIO | None:
+    """Stdin, for a file's content; None if it is closed."""
+    return getattr(sys.stdin, "buffer", None)
+
+
+class _Named:
+    """Stdout, as it is at each call; an error of it says whose it is."""
+
+    def __init__(self, stream: Callable[[], Any]) -> None:
+        self._stream = stream
+
+    def write(self, data: str | bytes) -> Any:
+        return self._named(self._stream().write, data)
+
+    def flush(self) -> None:
+        self._named(self._stream().flush)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream(), name)
+
+    @staticmethod
+    def _named(act: Callable[..., Any], *args: object) -> Any:
+        try:
+            return act(*args)
+        except OSError as exc:
+            exc.filename = "standard output"
+            raise
 
 
 def command_line(
@@ -141,21 +175,46 @@ def ledger_connection() -> Iterator[tuple[Settings, redis.Redis]]:
 
 def run(command: Callable[[], None]) -> None:
     """Run the command line and end the process with its exit code, never with a traceback."""
-    for stream in (sys.stdout, sys.stderr):
-        reconfigure = getattr(stream, "reconfigure", None)
+    _prepare_streams()
+    sys.exit(_code_of(command))
+
+
+def _prepare_streams() -> None:
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed (`>&-`): the same as thrown away
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        reconfigure = getattr(getattr(sys, name), "reconfigure", None)
         if reconfigure is not None:  # a terminal that lacks a character is no reason to fail
             reconfigure(errors="backslashreplace")
+
+
+def _code_of(command: Callable[[], None]) -> int | str | None:
+    code: int | str | None = DONE
     try:
-        command()
-    except SystemExit as exc:
-        if exc.code == INTERRUPTED:
-            _complain("interrupted")
-        raise
-    except KeyboardInterrupt:
-        _complain("interrupted")
-        sys.exit(INTERRUPTED)
+        try:
+            command()
+        except SystemExit as exc:
+            code = exc.code
+        except KeyboardInterrupt:
+            code = INTERRUPTED
+        results().file.flush()
+    except BrokenPipeError:  # whoever reads has had enough
+        code = FAILED
+        _forget_results()
     except Exception as exc:  # noqa: BLE001 (the seam: every error becomes a line and a code)
-        sys.exit(exit_code_for(exc))
+        code = exit_code_for(exc)
+        _forget_results()
+    if code == INTERRUPTED:
+        _complain("interrupted")
+    return code
+
+
+def _forget_results() -> None:
+    """Leave nothing in stdout's buffer that cannot be written when the process ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def exit_code_for(exc: Exception) -> int:
@@ -192,6 +251,8 @@ def _in_words(exc: Exception) -> tuple[list[str], int]:
         case OSError():
             if exc.filename is not None:
                 lines = [f"{exc.filename}: {(exc.strerror or 'failed').lower()}"]
+            elif exc.strerror:
+                lines = [exc.strerror.lower()]
             code = MISUSED if isinstance(exc, _WRONG_FILE) else FAILED
         case _:
             lines = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +15,7 @@ from producer.cli.console import (
     ledger_connection,
     rate_of,
     reason_to_keep,
+    results_in_bytes,
     say,
     show,
     show_json,
@@ -220,7 +220,7 @@ def export(
     with ledger_connection() as (settings, client):
         rows = export_rows(DeadLetters(client, settings), Choice(code=code, batch_id=batch))
         try:
-            with written_file(output, sys.stdout.buffer) as stream:
+            with written_file(output, results_in_bytes()) as stream:
                 writer = SheetWriter(stream, EXPORT_COLUMNS, ())
                 for cells in rows:
                     writer.write(cells, ())

@@ -76,5 +76,5 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: str
 
     console = results()
     if not console.is_terminal and "COLUMNS" not in os.environ:
-        console = Console(width=_FILE_WIDTH, highlight=False)
+        console = Console(file=console.file, width=_FILE_WIDTH, highlight=False)
     console.print(make_table(columns, rows, right))
