@@ -41,7 +41,7 @@ def status(
 
     with ledger_connection() as (settings, client):
         batches = Batches(client, settings)
-        batch = _known(batches, batch_id)
+        batch = known(batches, batch_id)
         if watch:
             batch = batch_watch.watch(client, settings, batch)
         if as_json:
@@ -134,11 +134,16 @@ def results(
             raise MisusedError(f"--only: {exc}") from None
     with ledger_connection() as (settings, client):
         batches = Batches(client, settings)
-        batch = _known(batches, batch_id)
+        batch = known(batches, batch_id)
         batch_results.write(batches, batch, output, only, as_json=as_json)
 
 
-def _known(batches: Batches, batch_id: str) -> Batch:
+def known(batches: Batches, batch_id: str) -> Batch:
+    """Look a batch up.
+
+    Raises:
+        CommandFailedError: there is none of that id.
+    """
     batch = batches.get(batch_id)
     if batch is not None:
         return batch
@@ -158,7 +163,7 @@ def _steer(batch_id: str, order: Order, as_json: bool) -> None:
 
     with ledger_connection() as (settings, client):
         batches = Batches(client, settings)
-        _known(batches, batch_id)
+        known(batches, batch_id)
         states = batches.steer(batch_id, order)
         batch = batches.get(batch_id)
     if states is None or batch is None:

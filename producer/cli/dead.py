@@ -68,6 +68,7 @@ def list_dead(
     choice = Choice(code=code, batch_id=batch)
     with ledger_connection() as (settings, client):
         dead = DeadLetters(client, settings)
+        _check(dead, choice, client, settings)
         found = groups(dead, choice)
         chosen = letters(dead, choice) if choice != Choice() else iter(())
         records = [letter.record for letter in islice(chosen, limit) if letter.record]
@@ -95,7 +96,8 @@ def list_dead(
 
 @app.command("show")
 def show_dead(
-    job_id: Annotated[str, typer.Argument(metavar="JOB")], as_json: JsonOption = False
+    job_id: Annotated[str, typer.Argument(metavar="JOB", help="The job's id, such as b1-12.")],
+    as_json: JsonOption = False,
 ) -> None:
     """Show one dead letter's story, and what can be done."""
     from jobs.batches import Batches
@@ -103,13 +105,15 @@ def show_dead(
     from jobs.ledger import Ledger
     from producer.cli.dead_view import say_remedies
     from producer.cli.job import show_story
-    from producer.stories import story_of
+    from producer.stories import NoSuchJobError, story_of
 
     with ledger_connection() as (settings, client):
-        letter = DeadLetters(client, settings).find(job_id)
-        if letter is None or letter.record is None:
+        try:
+            story = story_of(Ledger(client, settings), Batches(client, settings), job_id)
+        except NoSuchJobError as exc:
+            raise CommandFailedError(str(exc)) from None
+        if DeadLetters(client, settings).find(job_id) is None:
             raise CommandFailedError(f"{job_id} is no dead letter; see: sendcode job show {job_id}")
-        story = story_of(Ledger(client, settings), Batches(client, settings), job_id)
     if as_json:
         show_json(story.as_dict())
         return
@@ -163,6 +167,7 @@ def requeue(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
         per_second = pace or (None if choice.job_ids else _gently(client, settings, batch))
         how = Requeuing(force, may_send_twice, limit, per_second, dry_run, kept)
         dead = DeadLetters(client, settings)
+        _check(dead, choice, client, settings)
         if number is not None:
             report = replace_number(dead, choice.job_ids[0], number, how)
         else:
@@ -192,6 +197,7 @@ def drop(
     kept = reason_to_keep(reason)
     with ledger_connection() as (settings, client):
         dead = DeadLetters(client, settings)
+        _check(dead, choice, client, settings)
         with _walking("dropping", dead) as progress:
             report = drop_chosen(
                 dead, choice, kept, limit=limit, dry_run=dry_run, progress=progress
@@ -218,7 +224,9 @@ def export(
 
     count = 0
     with ledger_connection() as (settings, client):
-        rows = export_rows(DeadLetters(client, settings), Choice(code=code, batch_id=batch))
+        dead, choice = DeadLetters(client, settings), Choice(code=code, batch_id=batch)
+        _check(dead, choice, client, settings)
+        rows = export_rows(dead, choice)
         try:
             with written_file(output, results_in_bytes()) as stream:
                 writer = SheetWriter(stream, EXPORT_COLUMNS, ())
@@ -240,6 +248,31 @@ def _choice(
     if sum(ways) != 1:
         raise MisusedError("name single jobs, or --code and/or --batch, or --all")
     return Choice(tuple(dict.fromkeys(jobs or ())), code, batch)
+
+
+def _check(dead: DeadLetters, choice: Choice, client: redis.Redis, settings: Settings) -> None:
+    """Say so where a batch or a code is mistyped, rather than find nothing of it.
+
+    A batch is forgotten some time after it has ended, its dead letters are not.
+
+    Raises:
+        CommandFailedError: there is no such batch.
+    """
+    from jobs.batches import Batches
+    from producer.cli.batch import known
+    from producer.deadletters import Choice, letters
+
+    batches, batch_id = Batches(client, settings), choice.batch_id
+    if (
+        batch_id is not None
+        and batches.get(batch_id) is None
+        and next(letters(dead, Choice(batch_id=batch_id)), None) is None
+    ):
+        known(batches, batch_id)
+    codes = [code for code, count in dead.by_code().items() if count]
+    if choice.code is not None and choice.code not in codes:
+        there_are = f"; there are: {', '.join(codes)}" if codes else ""
+        say(f'no dead letter has the code "{choice.code}"{there_are}')
 
 
 def _number(phone: str | None, country_code: str | None, choice: Choice) -> PhoneNumber | None:

@@ -354,6 +354,48 @@ def test_an_export_has_full_numbers_and_can_be_submitted(sendcode: Command, tmp_
     assert (told["accepted"], told["rejected"]) == (3, 3)
 
 
+CHOOSING = [("list",), ("export",), ("requeue",), ("drop", "--reason", "x")]
+
+
+@pytest.mark.parametrize("verb", CHOOSING, ids=lambda words: words[0])
+def test_a_batch_that_does_not_exist_is_told_as_such(
+    sendcode: Command, verb: tuple[str, ...]
+) -> None:
+    ran = sendcode("dead", *verb, "--batch", "b11")
+
+    assert ran.exit_code == 1
+    assert ran.out == ""
+    assert 'there is no batch "b11"' in ran.err
+
+
+@pytest.mark.parametrize("verb", CHOOSING, ids=lambda words: words[0])
+def test_a_code_that_no_dead_letter_has_is_told_with_those_there_are(
+    sendcode: Command, verb: tuple[str, ...], dead: DeadLetters
+) -> None:
+    ran = sendcode("dead", *verb, "--code", "BindUpper")
+
+    assert ran.exit_code == 0
+    assert 'no dead letter has the code "BindUpper"; there are: ' in ran.err
+    assert BIND_UPPER in ran.err
+    assert dead.count() == 7
+
+
+def test_a_batch_that_was_forgotten_still_has_its_dead_letters(
+    sendcode: Command, redis: Redis, keys: Keys
+) -> None:
+    redis.delete(keys.batch("b2"))
+
+    assert sendcode("dead", "list", "--batch", "b2", "--json").json["total"] == 1
+
+
+def test_show_of_a_job_that_does_not_exist_points_nowhere(sendcode: Command) -> None:
+    ran = sendcode("dead", "show", "b11-1")
+
+    assert ran.exit_code == 1
+    assert 'there is no job "b11-1"' in ran.err
+    assert "job show" not in ran.err
+
+
 def test_without_dead_letters_the_list_says_so(sendcode: Command) -> None:
     sendcode("dead", "drop", "--all", "--reason", "x")
 
