@@ -179,13 +179,23 @@ def _steer(batch_id: str, order: Order, as_json: bool) -> None:
 
 
 def _steered(batch: Batch, order: Order, *, changed: bool) -> str:
+    from producer.cli.tables import count_of
+
     was = "" if changed else "already "
     if order == "pause":
         return (
-            f"batch {batch.batch_id} is {was}paused, {batch.unfinished:,} jobs wait; "
+            f"batch {batch.batch_id} is {was}paused, "
+            f"{count_of(batch.unfinished, 'job waits', 'jobs wait')}; "
             f"let it go on: sendcode batch resume {batch.batch_id}"
         )
     if order == "resume":
-        return f"batch {batch.batch_id} is {was}running, {batch.unfinished:,} jobs to go"
+        return f"batch {batch.batch_id} is {was}running, {count_of(batch.unfinished, 'job')} to go"
     cancelled = batch.counts.get("cancelled", 0)
-    return f"batch {batch.batch_id} is {was}cancelled: {cancelled:,} jobs are not sent any more"
+    told = (
+        f"batch {batch.batch_id} is {was}cancelled: "
+        f"{count_of(cancelled, 'job is', 'jobs are')} not sent any more"
+    )
+    if batch.unfinished:
+        in_work = count_of(batch.unfinished, "more is", "more are")
+        told += f"; {in_work} in work, and not sent either where the call has not begun"
+    return told

@@ -30,7 +30,7 @@ from producer.cli.console import (
     show_json,
 )
 from producer.cli.progress import progress_of
-from producer.cli.tables import per_second, show_table, span
+from producer.cli.tables import count_of, per_second, show_table, span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -176,7 +176,8 @@ def _show(found: Preflight) -> None:
     show(f"{found.file}: would be batch {found.batch_id}")
     show_table(("", "rows", "where, and what to do"), rows, "rows")
     if outlook is not None and found.eta_s is not None:
-        before = f", {outlook.waiting_before:,} jobs wait already" if outlook.waiting_before else ""
+        before = count_of(outlook.waiting_before, "job waits already", "jobs wait already")
+        before = f", {before}" if outlook.waiting_before else ""
         show(f"it would take {span(found.eta_s)} at {per_second(outlook.rate)}{before}")
 
 
@@ -203,22 +204,27 @@ def _say_next(found: Preflight, output: Path | None, to: Callable[[str], str]) -
     """Say what a person may want to do; `to` words the command of that name for this file."""
     for note in found.notes:
         say(f"{found.file}: {note}")
+    is_there = found.existing is not None and found.existing.imported
     if found.refused:
         say(f"submit would refuse it: {found.refused}")
     if found.existing is not None:
+        again = "nothing" if found.existing.imported else "what is not there yet"
         say(
             f"it was submitted before: batch {found.batch_id} is {found.existing.phase}; again, it "
-            "would add nothing that is there"
+            f"would add {again}"
         )
     if found.outlook is not None and found.outlook.halted:
         say("all sending is halted just now: sendcode status says why")
     if found.outlook is not None and not found.outlook.workers:
         say("no worker is running: nothing is sent until one is started (sendcode worker)")
     if output is not None and found.tally.invalid:
-        say(f"{found.tally.invalid:,} rows written to {output}: correct them there and submit it")
+        them = "it" if found.tally.invalid == 1 else "them"
+        written = f"{count_of(found.tally.invalid, 'row')} written to {output}"
+        say(f"{written}: correct {them} there and submit it")
     elif output is not None:
         say(f"no row is invalid: {output} has the names of the columns only")
     elif found.tally.invalid:
         say(f"to correct them: {to('check')} --output invalid.csv")
-    if found.tally.valid and not found.refused:
-        say(f"send the others: {to('submit')}")
+    if found.tally.valid and not found.refused and not is_there:
+        what = "the others" if found.tally.invalid else "it"
+        say(f"send {what}: {to('submit')}")

@@ -16,6 +16,7 @@ from producer.cli.console import (
     show_json,
 )
 from producer.cli.progress import progress_of
+from producer.cli.tables import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,7 +91,7 @@ def _say_what_was_written(
     batch: Batch, output: Path, only: str | None, counts: Counter[str]
 ) -> None:
     told = ", ".join(f"{count:,} {status}" for status, count in counts.most_common())
-    say(f"{counts.total():,} rows written to {output}" + (f": {told}" if told else ""))
+    say(f"{count_of(counts.total(), 'row')} written to {output}" + (f": {told}" if told else ""))
     if only is None and not batch.is_over:
         say("the batch has not ended: take the results again later")
     if only == "failed" and counts:

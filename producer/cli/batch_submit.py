@@ -22,7 +22,7 @@ from producer.cli.console import (
     show_json,
 )
 from producer.cli.progress import progress_of
-from producer.cli.tables import span
+from producer.cli.tables import count_of, span
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -191,7 +191,7 @@ def _import(batches: Batches, submission: _Submission, spool: Spool) -> Batch:
     try:
         batch, is_new = open_batch(batches, submission.sheet, submission.batch_id, submission.terms)
         if not is_new and batch.total:
-            say(f"going on where the import was cut off, after {batch.total:,} rows")
+            say(f"going on where the import was cut off, after {count_of(batch.total, 'row')}")
         with progress_of("submitting", spool.tally.rows) as done:
             append_all(batches, batch, spool, done)
     except (KeyboardInterrupt, redis.RedisError):
@@ -278,10 +278,11 @@ def _show(
             f"{batch.finished:,} of {batch.accepted:,} ended; nothing was added"
         )
     elif dry_run:
-        show(f"batch {batch_id} would get {spool.tally.valid:,} jobs; nothing was submitted")
+        jobs = count_of(spool.tally.valid, "job")
+        show(f"batch {batch_id} would get {jobs}; nothing was submitted")
     elif batch is not None:
         late = f", not sent after {span(_left_s(batch))} from now" if batch.expires_ms else ""
-        show(f"batch {batch_id}: {batch.accepted:,} jobs accepted{late}")
+        show(f"batch {batch_id}: {count_of(batch.accepted, 'job')} accepted{late}")
     if batch is None:
         return
     if batch.is_over:

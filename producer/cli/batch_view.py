@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from producer.cli.console import command_line, say, show
-from producer.cli.tables import moment, per_second, show_table, span
+from producer.cli.tables import count_of, moment, per_second, show_table, span
 
 if TYPE_CHECKING:
     import redis
@@ -26,7 +26,8 @@ def show_status(client: redis.Redis, settings: Settings, batch: Batch) -> None:
     if batch.expires_ms and not batch.is_over:
         show(f"not sent after  {moment(batch.expires_ms)}")
     limit = f", at most {per_second(batch.max_rate)}" if batch.max_rate else ""
-    show(f"rows       {batch.total:,}: {batch.accepted:,} jobs, {batch.rejected:,} rejected{limit}")
+    jobs = count_of(batch.accepted, "job")
+    show(f"rows       {batch.total:,}: {jobs}, {batch.rejected:,} rejected{limit}")
     show(f"progress   {progress_in_words(batch)}")
     if batch.counts:
         rows = [
@@ -68,8 +69,8 @@ def next_steps(batch: Batch) -> list[str]:
     batch_id = batch.batch_id
     if not batch.imported:
         told.append(
-            f"its import is not complete ({batch.total:,} rows so far); if it was cut off, "
-            f"complete it: {completing(batch)}"
+            f"its import is not complete ({count_of(batch.total, 'row')} so far); if it was cut "
+            f"off, complete it: {completing(batch)}"
         )
     if batch.counts.get("dead") or batch.counts.get("unknown"):
         told.append(f"what failed, and what to do: sendcode dead list --batch {batch_id}")

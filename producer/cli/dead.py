@@ -236,7 +236,9 @@ def export(
         except SheetError as exc:
             raise MisusedError(str(exc)) from exc
     if str(output) != "-":
-        say(f"{count:,} dead letters written to {output}; it holds full numbers")
+        from producer.cli.tables import count_of
+
+        say(f"{count_of(count, 'dead letter')} written to {output}; it holds full numbers")
 
 
 def _choice(

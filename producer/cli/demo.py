@@ -20,7 +20,7 @@ from producer.cli.console import (
     show_json,
     talk,
 )
-from producer.cli.tables import show_table
+from producer.cli.tables import count_of, show_table
 
 if TYPE_CHECKING:
     from producer.demo.accounting import Accounts
@@ -108,7 +108,7 @@ def _tell(world: World, rows: int, stack: ExitStack) -> Accounts:
     story = Demo(world, rows)
     stack.callback(story.close)
     batch = story.submit()
-    say(f"{story.customers_file}: {batch.total} rows, {batch.accepted} accepted")
+    say(f"{story.customers_file}: {count_of(batch.total, 'row')}, {batch.accepted} accepted")
     _follow(story)
     return story.draw_up()
 
@@ -158,7 +158,7 @@ def _show(accounts: Accounts) -> None:
         ("most of them in any second", str(accounts.most_in_a_second)),
         ("numbers that got two codes", str(accounts.doubles)),
     ]
-    show_table((f"what became of {accounts.rows} rows", "count"), rows, right="count")
+    show_table((f"what became of {count_of(accounts.rows, 'row')}", "count"), rows, right="count")
     show_table(
         ("promise", "", "seen"),
         [(each.text, "kept" if each.kept else "BROKEN", each.shown) for each in accounts.promises],

@@ -19,6 +19,9 @@ from producer.cli.console import (
 if TYPE_CHECKING:
     from jobs.job import JobRecord
 
+_OPTIONS = {"idempotency key": "--key", "expires_in": "--expires-in"}
+"""How a person calls what the Python call names in its complaints."""
+
 
 def send(
     country_code: Annotated[str, typer.Option(help="Such as 852.")],
@@ -53,17 +56,26 @@ def send(
             settings=load_settings(),
         )
     except ValueError as exc:
-        raise MisusedError(str(exc)) from exc
+        name, _, fault = str(exc).partition(": ")
+        told = f"{_OPTIONS[name]}: {fault}" if name in _OPTIONS else str(exc)
+        raise MisusedError(told) from exc
     if as_json:
         show_json(record.as_dict())
     else:
         show(_in_a_line(record))
     if wait is None:
         if not as_json:
-            say(f"accepted; what becomes of it: sendcode job show {record.job_id}")
+            say(f"{_taken(record)}: sendcode job show {record.job_id}")
         return
     if not record.state.is_sent:
         raise CommandFailedError(_why_not(record, wait))
+
+
+def _taken(record: JobRecord) -> str:
+    """Say what was done; a key that was given before has done nothing now."""
+    if record.state.is_final:
+        return f"nothing was done: the job of this key is {record.state} already; its story"
+    return "accepted; what becomes of it"
 
 
 def _in_a_line(record: JobRecord) -> str:

@@ -45,6 +45,11 @@ def span(seconds: float | None) -> str:
     return f"{days} d {rest // _HOUR} h"
 
 
+def count_of(count: int, one: str, many: str | None = None) -> str:
+    """A count with its noun, "1 row", "2,000 rows"; `many` where an s does not do."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
 def per_second(rate: float) -> str:
     """A rate to three digits, "19.8/s"."""
     return f"{rate:,.0f}/s" if rate >= 100 else f"{rate:.3g}/s"  # noqa: PLR2004 (three digits)

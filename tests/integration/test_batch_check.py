@@ -221,6 +221,19 @@ def test_a_file_that_was_submitted_before_is_recognised(sendcode: Command, mixed
     assert f"it was submitted before: batch {batch_id} is running" in ran.err
 
 
+def test_what_comes_next_is_said_as_it_is(sendcode: Command, tmp_path: Path) -> None:
+    file = write_csv(tmp_path / "one.csv", [customer(1)])
+
+    before = sendcode("batch", "check", file)
+    submitted = sendcode("batch", "submit", file)
+    after = sendcode("batch", "check", file)
+
+    assert f"send it: sendcode batch submit {file}" in before.err
+    assert ": 1 job accepted" in submitted.out
+    assert "again, it would add nothing\n" in after.err
+    assert "sendcode batch submit" not in after.err
+
+
 def test_what_submit_would_refuse_is_told(sendcode: Command, mixed: Path, batches: Batches) -> None:
     batches.open("b1", "another digest", ["n"])
 

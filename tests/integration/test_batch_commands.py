@@ -149,6 +149,19 @@ def test_a_cancelled_batch_sends_nothing_more_and_says_how_much(
     assert sendcode("batch", "status", waiting, "--json").json["counts"] == {"cancelled": 50}
 
 
+def test_a_cancel_counts_what_is_in_work_by_itself(
+    sendcode: Command, waiting: str, ledger: Ledger
+) -> None:
+    job_id = ledger.sweep()[0][1]
+    ledger.claim(job_id, "token")
+
+    ran = sendcode("batch", "cancel", waiting)
+
+    assert (
+        "cancelled: 49 jobs are not sent any more; 1 more is in work, and not sent eit" in ran.out
+    )
+
+
 @pytest.mark.parametrize("order", ["pause", "resume", "cancel"])
 def test_a_batch_that_is_over_cannot_be_steered(sendcode: Command, batch: str, order: str) -> None:
     ran = sendcode("batch", order, batch)

@@ -19,7 +19,7 @@ from jobs.ledger import Ledger
 from jobs.outcome import State
 from producer.valkey import EmbeddedValkey
 from tests.commands import Command, InThisProcess
-from tests.ended_jobs import DEAD, customers, end, end_event
+from tests.ended_jobs import DEAD, SENT, customers, end, end_event
 from tests.ledger_acts import Acts, row
 from worker.leases import Leases
 from worker.sweeper import beat, forget_the_gone
@@ -74,6 +74,19 @@ def test_the_same_key_shows_what_became_of_its_job(sendcode: Command, ledger: Le
     assert ran.json["job_id"] == job_id
     assert ran.json["state"] == "dead"
     assert ran.err.startswith("sendcode: not sent: OperationDenied.ServiceBusy")
+
+
+def test_the_same_key_after_its_job_has_ended_does_nothing_and_says_so(
+    sendcode: Command, ledger: Ledger
+) -> None:
+    first = sendcode(*SEND, "--key", "k")
+    end(ledger, first.out.split()[0], SENT)
+
+    ran = sendcode(*SEND, "--key", "k")
+
+    assert first.err.startswith("accepted; what becomes of it: ")
+    assert ran.exit_code == 0
+    assert ran.err.startswith("nothing was done: the job of this key is sent already; its story: ")
 
 
 def test_the_key_of_another_number_is_refused(sendcode: Command) -> None:
