@@ -23,6 +23,7 @@ from producer.cli import (
     status,
     steer,
 )
+from producer.cli.helptext import make_plain
 
 app = typer.Typer(
     name="sendcode",
@@ -79,6 +80,7 @@ def _add_commands() -> None:
 
 
 _add_commands()
+make_plain(app)
 
 
 def main() -> None:

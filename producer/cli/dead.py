@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Dead letters: what failed, why, and what to do about it.")
 
 JobsArgument = Annotated[
-    list[str] | None, typer.Argument(metavar="[JOB]...", help="Ids of single jobs.")
+    list[str] | None, typer.Argument(metavar="JOB", help="Ids of single jobs.")
 ]
 CodeOption = Annotated[str | None, typer.Option(help="All with this code.")]
 BatchOption = Annotated[str | None, typer.Option(help="All of this batch.")]

@@ -236,4 +236,16 @@ def test_help_needs_neither_settings_nor_redis(
 
     assert ran.exit_code == 0
     assert "Usage: sendcode" in ran.out
+    assert "<bool>" not in ran.out  # a flag takes no value
     assert ran.err == ""
+
+
+def test_help_flows_whatever_the_width_and_names_arguments_once(
+    sendcode: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+
+    told = sendcode("dead", "requeue", "--help").out
+
+    assert " would only be refused again needs a corrected number (--phone), which makes a" in told
+    assert "dead requeue [OPTIONS] [JOB]...  " in told
