@@ -53,6 +53,7 @@ def status(
 @app.command("list")
 def list_batches(as_json: JsonOption = False) -> None:
     """Show all batches, the newest first."""
+    from jobs.batch import SLOWEST_RATE
     from jobs.batches import Batches
     from producer.cli.tables import moment, per_second, show_table
 
@@ -72,7 +73,7 @@ def list_batches(as_json: JsonOption = False) -> None:
             f"{batch.accepted:,}",
             f"{batch.finished:,}",
             f"{batch.rejected:,}",
-            per_second(batch.rate) if batch.rate and not batch.is_over else "",
+            per_second(batch.rate) if batch.rate >= SLOWEST_RATE and not batch.is_over else "",
             moment(batch.created_ms),
         )
         for batch in found

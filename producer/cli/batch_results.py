@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,10 @@ def write(batches: Batches, batch: Batch, output: Path, only: str | None, *, as_
 
     counts: Counter[str] = Counter()
     to_stdout = str(output) == "-"
-    with progress_of("results", batch.total) as done:
+    # on a terminal the rows themselves show how far it is, and a bar would stand among them
+    quiet = to_stdout and console.results().is_terminal
+    progress = nullcontext(lambda _: None) if quiet else progress_of("results", batch.total)
+    with progress as done:
         rows = _counted(results(batches, batch.batch_id, only), counts, done)
         if to_stdout and as_json:
             _stream_json(batch, rows)

@@ -108,6 +108,18 @@ def test_the_list_shows_the_newest_batch_first(sendcode: Command) -> None:
     assert "w1" in sendcode("batch", "list").out
 
 
+def test_the_list_shows_no_rate_of_what_stands_still(
+    sendcode: Command, waiting: str, ledger: Ledger, redis: Redis, keys: Keys
+) -> None:
+    for _, job_id in ledger.sweep()[:2]:
+        end(ledger, job_id, SENT)
+    seconds, _ = redis.time()
+    ago = (int(seconds) - 300) * 1000
+    redis.hset(keys.batch(waiting), mapping={"pace": 9, "pace_at": ago, "pace_from": ago - 60_000})
+
+    assert "/s" not in sendcode("batch", "list").out
+
+
 def test_without_a_batch_the_list_says_how_to_make_one(sendcode: Command) -> None:
     ran = sendcode("batch", "list")
 

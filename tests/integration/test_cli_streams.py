@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +18,7 @@ from tests.ended_jobs import customers, run_batch
 from tests.files import customer, write_csv
 from tests.worker_process import environment_of
 
+PROGRAM = [sys.executable, "-P", "-c", "from producer.cli import main; main()"]
 RESULTS = [
     ("batch", "check", "customers.csv", "--json"),
     ("batch", "list"),
@@ -37,9 +40,8 @@ def run_with(
     redirection: str, words: tuple[str, ...], settings: Settings, folder: Path, **more: str
 ) -> Ran:
     """Run a command as `sendcode WORDS REDIRECTION` in a shell."""
-    program = [sys.executable, "-P", "-c", "from producer.cli import main; main()", *words]
     ran = subprocess.run(
-        ["/bin/sh", "-c", f'"$@" {redirection}', "sh", *program],
+        ["/bin/sh", "-c", f'"$@" {redirection}', "sh", *PROGRAM, *words],
         cwd=folder,
         env={**environment_of(settings), **more},
         stdin=subprocess.DEVNULL,
@@ -96,6 +98,27 @@ def test_results_that_find_no_room_are_told_as_such(
     complaints = [line for line in ran.err.splitlines() if not line.startswith("no worker")]
     assert complaints[-1:] == ["sendcode: standard output: no space left on device"]
     assert "Exception ignored" not in ran.err
+
+
+def test_results_on_a_terminal_have_no_progress_bar_among_them(
+    settings: Settings, folder: Path
+) -> None:
+    terminal, its_end = pty.openpty()
+    subprocess.run(
+        [*PROGRAM, "batch", "results", "b1"],
+        cwd=folder,
+        env={**environment_of(settings), "TERM": "xterm"},
+        stdin=subprocess.DEVNULL,
+        stdout=its_end,
+        stderr=its_end,
+        check=True,
+    )
+    os.close(its_end)
+    told = os.read(terminal, 1 << 16).decode("utf-8-sig")
+    os.close(terminal)
+
+    assert "\x1b" not in told
+    assert told.count("\n") == 3
 
 
 def test_a_reader_that_has_had_enough_is_no_fault_to_speak_of(
