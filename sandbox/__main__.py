@@ -1,4 +1,4 @@
-"""`python -m sandbox`: the stand-in of the API as a server of its own."""
+"""`sendcode sandbox`, or `python -m sandbox`: the stand-in of the API as a server of its own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final
@@ -21,18 +22,32 @@ from sandbox.signature import Credentials
 
 DEFAULT_PORT: Final = 8020
 EXIT_FAILED: Final = 1
+MOST_PORT: Final = 65_535
 SECRET_ID: Final = "TENCENTCLOUD_SECRET_ID"  # noqa: S105 - names of variables
 SECRET_KEY: Final = "TENCENTCLOUD_SECRET_KEY"  # noqa: S105
 _EXAMPLE: Final = Credentials()
 
 
+class FailedError(Exception):
+    """It cannot do what was asked: one line names the thing and the reason."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run until SIGTERM or SIGINT; returns the exit code (2, by argparse, for wrong options)."""
     parser = _parser()
-    options = parser.parse_args(arguments, _environment())
-    if options.list_numbers:
-        _list_numbers(as_json=options.json)
-        return 0
+    options = parser.parse_args(arguments, _without_shown_default())
+    try:
+        if options.list_numbers:
+            _list_numbers(as_json=options.json)
+        else:
+            _run(parser, options)
+    except FailedError as exc:
+        print(f"{parser.prog}: {exc}", file=sys.stderr)
+        return EXIT_FAILED
+    return 0
+
+
+def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     try:
         settings = Settings(
             rate_limit=options.rate_limit,
@@ -47,24 +62,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(str(exc))
     credentials = Credentials(options.secret_id, options.secret_key)
     server = Server(credentials, settings, seed=options.seed)
+    asyncio.run(_serve(server, options.host, options.port, options.ready_file))
+
+
+@contextmanager
+def _named(thing: str) -> Iterator[None]:
+    """Say of an error what it befell."""
     try:
-        asyncio.run(_serve(server, options.host, options.port, options.ready_file))
+        yield
     except OSError as exc:
-        print(f"sandbox: cannot listen on {options.host}:{options.port}: {exc}", file=sys.stderr)
-        return EXIT_FAILED
-    return 0
+        raise FailedError(f"{thing}: {(exc.strerror or str(exc)).lower()}") from exc
+
+
+@contextmanager
+def _output() -> Iterator[None]:
+    """Write to standard output within the block."""
+    try:
+        with _named("standard output"):
+            yield
+            print(end="", flush=True)
+    except FailedError:  # nor can what is left be written when the process ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        raise
 
 
 async def _serve(server: Server, host: str, port: int, ready_file: Path | None) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    ready = json.dumps({"url": await server.listen(host, port), "pid": os.getpid()})
+    with _named(f"cannot listen on {host}:{port}"):
+        url = await server.listen(host, port)
+    ready = json.dumps({"url": url, "pid": os.getpid()})
     if ready_file is not None:
-        unfinished = ready_file.with_name(f"{ready_file.name}.{os.getpid()}")
-        unfinished.write_text(ready + "\n")
-        unfinished.replace(ready_file)
-    print(ready, flush=True)
+        with _named(f"--ready-file {ready_file}"):
+            unfinished = ready_file.with_name(f"{ready_file.name}.{os.getpid()}")
+            unfinished.write_text(ready + "\n")
+            unfinished.replace(ready_file)
+    with _output():
+        print(ready)
     gc.freeze()  # what is loaded by now stays: collections look at requests only, and are short
     await stop.wait()
     await server.close()
@@ -72,21 +107,22 @@ async def _serve(server: Server, host: str, port: int, ready_file: Path | None) 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="sandbox",
+        prog="sendcode sandbox",
         description="A stand-in of the SendVerifyCode API, as strict as the real one. Prints one "
         'line, {"url": ...}, once it listens. Counts and settings: URL/_sandbox/stats.',
         epilog="Behaviours for --fault: any code of the API, or "
         + ", ".join(BEHAVIOURS)
         + ". Sum of all at most 1; at most one befalls a request.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        argument_default=argparse.SUPPRESS,
     )
     add = parser.add_argument
     add("--host", default="127.0.0.1", help="address to listen on")
-    add("--port", type=int, default=DEFAULT_PORT, help="0 takes any free one")
+    add("--port", type=_port, default=DEFAULT_PORT, help="0 takes any free one")
     add("--rate-limit", type=float, default=20.0, help="requests per second, 0 for no limit")
     add("--phone-interval", type=float, default=60.0, help="seconds between codes for a number")
-    add("--secret-id", default=argparse.SUPPRESS, help=_or_from(SECRET_ID, _EXAMPLE.secret_id))
-    add("--secret-key", default=argparse.SUPPRESS, help=_or_from(SECRET_KEY, _EXAMPLE.secret_key))
+    add("--secret-id", help=_or_from(SECRET_ID, _EXAMPLE.secret_id))
+    add("--secret-key", help=_or_from(SECRET_KEY, _EXAMPLE.secret_key))
     add("--latency-ms", type=float, default=0.0, help="way of a request to the API")
     add("--jitter-ms", type=float, default=0.0, help="mean of a random addition to it")
     add("--answer-ms", type=float, default=0.0, help="from the decision to the answer")
@@ -95,7 +131,6 @@ def _parser() -> argparse.ArgumentParser:
         "--fault",
         type=_fault,
         action="append",
-        default=[],
         metavar="NAME=PROBABILITY",
         help="treat ordinary numbers so, at random; may be repeated",
     )
@@ -106,9 +141,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _environment() -> argparse.Namespace:
-    """The credentials unless the options name others; never shown by --help."""
+def _without_shown_default() -> argparse.Namespace:
+    """What --help gives no default of: credentials, which are not to be shown, and "none"."""
     return argparse.Namespace(
+        fault=[],
+        ready_file=None,
+        list_numbers=False,
+        json=False,
         secret_id=os.environ.get(SECRET_ID) or _EXAMPLE.secret_id,
         secret_key=os.environ.get(SECRET_KEY) or _EXAMPLE.secret_key,
     )
@@ -116,6 +155,12 @@ def _environment() -> argparse.Namespace:
 
 def _or_from(variable: str, example: str) -> str:
     return f"of the account (or from {variable}, or else {example})"
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) <= MOST_PORT):
+        raise argparse.ArgumentTypeError(f"must be 0 to {MOST_PORT}")
+    return int(text)
 
 
 def _fault(text: str) -> tuple[str, float]:
@@ -129,6 +174,11 @@ def _fault(text: str) -> tuple[str, float]:
 
 
 def _list_numbers(*, as_json: bool) -> None:
+    with _output():
+        _print_numbers(as_json=as_json)
+
+
+def _print_numbers(*, as_json: bool) -> None:
     if as_json:
         print(json.dumps([asdict(row) for row in MAGIC_NUMBERS], indent=1))
         return

@@ -1,0 +1,70 @@
+"""The sandbox as a program: what it says when it is started wrongly."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.worker_process import TOP
+
+
+def run(*words: str, redirection: str = "", **environment: str) -> tuple[int, str, str]:
+    ran = subprocess.run(
+        ["/bin/sh", "-c", f'"$@" {redirection}', "sh", sys.executable, "-m", "sandbox", *words],
+        cwd=TOP,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert "Traceback" not in ran.stderr
+    return ran.returncode, ran.stdout, ran.stderr
+
+
+@pytest.mark.parametrize("port", ["99999", "-1", "http"])
+def test_a_port_that_is_none_is_refused(port: str) -> None:
+    code, _, told = run(f"--port={port}")
+
+    assert code == 2
+    assert "argument --port: must be 0 to 65535" in told
+
+
+def test_a_ready_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "absent" / "ready"
+
+    code, out, told = run("--port", "0", "--ready-file", str(file))
+
+    assert code == 1
+    assert out == ""
+    assert told == f"sendcode sandbox: --ready-file {file}: no such file or directory\n"
+
+
+def test_an_address_that_it_cannot_have_is_named() -> None:
+    code, _, told = run("--host", "192.0.2.1")
+
+    assert code == 1
+    assert told.startswith("sendcode sandbox: cannot listen on 192.0.2.1:8020: ")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a Linux device")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("words", [("--list-numbers",), ("--port", "0")], ids=" ".join)
+def test_output_that_finds_no_room_is_told_as_such(words: tuple[str, ...], unbuffered: str) -> None:
+    code, _, told = run(*words, redirection=">/dev/full", PYTHONUNBUFFERED=unbuffered)
+
+    assert code == 1
+    assert told == "sendcode sandbox: standard output: no space left on device\n"
+
+
+def test_help_names_the_command_and_shows_no_default_that_is_none() -> None:
+    _, told, _ = run("--help", COLUMNS="200")
+
+    assert told.startswith("usage: sendcode sandbox ")
+    for nothing in ("None", "[]", "False"):
+        assert f"(default: {nothing})" not in told
+    assert "(default: 8020)" in told
