@@ -61,12 +61,16 @@ def demo(
     from producer.demo.interrupts import Interrupted, Interrupts
 
     interrupts = Interrupts()
+    folder: Path | None = None
     try:
         with interrupts.raised():
-            kept = _run(rows, _folder(directory), interrupts, keep=keep, as_json=as_json)
+            folder = _folder(directory)
+            kept = _run(rows, folder, interrupts, keep=keep, as_json=as_json)
     except Interrupted as exc:
+        files = f"; files are in {folder}" if folder is not None else ""
+        say(f"no process was left behind{files}")
         if exc.number != signal.SIGINT:
-            say("sendcode: ended by a signal; nothing was left behind")
+            say("sendcode: ended by a signal")
             raise typer.Exit(128 + exc.number) from None
         raise typer.Exit(INTERRUPTED) from None
     if not kept:
@@ -187,7 +191,10 @@ def _stay(world: World) -> None:
 def _folder(directory: Path | None) -> Path:
     if directory is None:
         return Path(tempfile.mkdtemp(prefix="sendcode-demo-"))
-    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as exc:
+        raise MisusedError(f"--directory: {exc.filename} is a file; name a new folder") from None
     if any(directory.iterdir()):
-        raise MisusedError(f"--directory: {directory} is not empty")
+        raise MisusedError(f"--directory: {directory} is not empty; name a new folder")
     return directory.resolve()

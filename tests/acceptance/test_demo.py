@@ -165,6 +165,8 @@ def test_sigterm_ends_it_in_order(start: Start) -> None:
 
     assert demo.process.wait(40) == 128 + signal.SIGTERM
     assert demo.left() == []
+    said = f"no process was left behind; files are in {demo.folder}\nsendcode: ended by a signal\n"
+    assert demo.err.read_text().endswith(said)
     for worker in ("worker-1", "worker-2"):
         assert "Warm shutdown" in (demo.folder / f"{worker}.log").read_text()
 
