@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from config.settings import Settings
-from producer.cli import app, console
+from producer.cli import console
+from producer.cli.commands import app
 from tests.worker_process import environment_of
 
 

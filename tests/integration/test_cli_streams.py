@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -119,6 +120,36 @@ def test_results_on_a_terminal_have_no_progress_bar_among_them(
 
     assert "\x1b" not in told
     assert told.count("\n") == 3
+
+
+CTRL_C_WHILE_LOADING = """
+import os, signal, sys
+
+class Presser:
+    def find_spec(self, name, path=None, target=None):
+        if name == "typer":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Presser())
+from producer.cli import main
+main()
+"""
+
+
+def test_ctrl_c_before_anything_is_loaded_leaves_no_traceback(
+    settings: Settings, tmp_path: Path
+) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-P", "-c", CTRL_C_WHILE_LOADING, "status"],
+        cwd=tmp_path,
+        env=environment_of(settings),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (ran.returncode, ran.stderr) == (-signal.SIGINT, "")
 
 
 def test_a_reader_that_has_had_enough_is_no_fault_to_speak_of(
