@@ -120,7 +120,9 @@ def _look(sheet: Sheet, question: Question, output: Path | None) -> Preflight:
         settings, client = stack.enter_context(ledger_connection())
         reachable = client if _answers(client, settings) else None
         on_invalid = _writer(sheet, output, stack)
-        done = stack.enter_context(progress_of(f"reading {sheet.name}"))
+        done = stack.enter_context(
+            progress_of(f"reading {sheet.name}", share=lambda: sheet.fraction_read)
+        )
         return preflight(sheet, reachable, settings, question, on_invalid=on_invalid, progress=done)
 
 

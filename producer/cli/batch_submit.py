@@ -171,7 +171,7 @@ def _submit(submission: _Submission, dry_run: bool, watch: bool, as_json: bool) 
 def _read(sheet: Sheet, spool: Spool, memory: Memory) -> None:
     """Read the whole file; nothing is written to the ledger yet."""
     try:
-        with progress_of(f"reading {sheet.name}") as done:
+        with progress_of(f"reading {sheet.name}", share=lambda: sheet.fraction_read) as done:
             spool.read(sheet, done, memory)
     except KeyboardInterrupt:
         say("nothing was submitted yet; start again with the same command")
@@ -224,7 +224,7 @@ def _say_terms_that_stay(batch: Batch, asked: Terms) -> None:
 
 def _say_what_was_read(sheet: Sheet, spool: Spool) -> None:
     tally = spool.tally
-    told = f"{sheet.name}: {tally.rows:,} rows, {tally.valid:,} can be sent"
+    told = f"{sheet.name}: {count_of(tally.rows, 'row')}, {tally.valid:,} can be sent"
     say(told + (f", {tally.invalid:,} cannot:" if tally.invalid else ""))
     _say_findings(tally.rejected.values(), "")
     _say_findings(tally.doubts.values(), "doubtful, sent all the same: ")

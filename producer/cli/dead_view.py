@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from producer.cli.console import say
+from producer.cli.console import command_line, say
 from producer.cli.tables import moment, show_table
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ def show_groups(groups: Sequence[Group], batch_id: str | None = None) -> None:
     show_table(("code", "jobs", "meaning", "what to do"), rows, "jobs")
     for group in groups:
         if group.code and not is_permanent(group.code) and group.unknown != group.count:
-            option = f" --batch {batch_id}" if batch_id else ""
-            say(f"try them again: sendcode dead requeue --code {group.code}{option}")
+            options = {"--code": group.code, "--batch": batch_id}
+            say(f"try them again: {command_line('dead', 'requeue', options=options)}")
 
 
 def show_records(records: Sequence[JobRecord], total: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from producer.cli.console import say, talk
 from producer.cli.tables import per_second, span
@@ -15,38 +16,60 @@ LINE_EVERY_S = 5.0
 
 @contextmanager
 def progress_of(
-    what: str, total: int | None = None, unit: str = "rows"
+    what: str,
+    total: int | None = None,
+    unit: str = "rows",
+    share: Callable[[], float] | None = None,
 ) -> Iterator[Callable[[int], None]]:
     """Show how far something is; the block calls what it gets with the count so far.
 
-    The time left is shown where `total` is known.
+    The time left is shown where `total` is known, or `share`: how much is done, 0 to 1.
     """
+    end = _End(total, share)
     if talk().is_terminal:
-        with _bar(what, total, unit) as done:
+        with _bar(what, end, unit) as done:
             yield done
     else:
-        yield _Lines(what, total, unit)
+        yield _Lines(what, end, unit)
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """What is known of the end."""
+
+    total: int | None
+    share: Callable[[], float] | None
+
+    def at(self, count: int) -> float | None:
+        """The count at the end, as far as can be told now."""
+        if self.total is not None or self.share is None:
+            return self.total
+        share = self.share()
+        return count / share if share > 0 else None
 
 
 @contextmanager
-def _bar(what: str, total: int | None, unit: str) -> Iterator[Callable[[int], None]]:
+def _bar(what: str, end: _End, unit: str) -> Iterator[Callable[[int], None]]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = [
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.completed:,.0f} " + unit),
+        TextColumn("{task.fields[count]:,} " + unit),
         TextColumn("{task.fields[pace]}"),
     ]
+    total = end.total if end.share is None else 1.0
     if total is not None:
         columns.append(TimeRemainingColumn())
     pace = _Pace()
     with Progress(*columns, console=talk(), transient=True) as bar:
-        task = bar.add_task(what, total=total, pace="")
+        task = bar.add_task(what, total=total, count=0, pace="")
 
         def done(count: int) -> None:
             rate = pace.of(count)
-            bar.update(task, completed=count, pace=per_second(rate) if rate else "")
+            told = per_second(rate) if rate else ""
+            completed = count if end.share is None else end.share()
+            bar.update(task, completed=completed, count=count, pace=told)
 
         yield done
 
@@ -68,8 +91,8 @@ class _Pace:
 class _Lines:
     """Says a line every few seconds."""
 
-    def __init__(self, what: str, total: int | None, unit: str) -> None:
-        self._what, self._total, self._unit = what, total, unit
+    def __init__(self, what: str, end: _End, unit: str) -> None:
+        self._what, self._end, self._unit = what, end, unit
         self._said = time.monotonic()
         self._pace = _Pace()
 
@@ -79,8 +102,8 @@ class _Lines:
         if now - self._said < LINE_EVERY_S:
             return
         self._said = now
-        of = f" of {self._total:,}" if self._total is not None else ""
-        left = ""
-        if self._total is not None and rate > 0:
-            left = f", {span((self._total - count) / rate)} left"
+        of = f" of {self._end.total:,}" if self._end.total is not None else ""
+        total, left = self._end.at(count), ""
+        if total is not None and rate > 0:
+            left = f", {span((total - count) / rate)} left"
         say(f"{self._what}: {count:,}{of} {self._unit}, {per_second(rate)}{left}")

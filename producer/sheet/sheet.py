@@ -23,7 +23,6 @@ from producer.sheet.worksheet import Worksheet
 
 Kind = Literal["csv", "xlsx", "jsonl"]
 
-CHUNK_ROWS = 500
 _HEADER_SOUGHT_IN = 20
 _DELIMITER_NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 _TOO_MANY_CELLS = Fault(
@@ -162,12 +161,6 @@ class Sheet:
         else:
             yield from reader
             self._source.check_unchanged()
-
-    def chunks(self, size: int = CHUNK_ROWS) -> Iterator[list[Row]]:
-        """Give the rows in lists of up to `size`."""
-        rows = iter(self)
-        while chunk := list(islice(rows, size)):
-            yield chunk
 
     def _row(self, number: int, record: Record, width: int, numbers: NumberReader) -> Row:
         line, cells, numeric, fault, hidden, uncalculated = record

@@ -108,16 +108,6 @@ def test_a_sheet_can_be_read_again_and_by_two_readers_at_once(customers: Path) -
     assert len(pairs) == 2
 
 
-def test_rows_come_in_chunks(tmp_path: Path) -> None:
-    path = tmp_path / "c.csv"
-    path.write_text("phone\n" + f"{GOOD}\n" * 7)
-
-    with open_sheet(path) as sheet:
-        chunks = list(sheet.chunks(3))
-
-    assert [[row.number for row in chunk] for chunk in chunks] == [[1, 2, 3], [4, 5, 6], [7]]
-
-
 @pytest.mark.parametrize("name", ["c.csv", "c.jsonl"])
 def test_progress_goes_from_nothing_to_all(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
