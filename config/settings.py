@@ -66,7 +66,7 @@ def _redis_url(value: object) -> object:
             "has a password that must be percent-encoded: %2F for a slash, %3F for a question "
             "mark, %23 for a hash"
         )
-    if url.scheme not in _REDIS_SCHEMES or not url.hostname:
+    if text.partition("://")[0] not in _REDIS_SCHEMES or not url.hostname:
         raise ValueError("must be a redis://, rediss:// or sentinel:// URL")
     for host in url.netloc.rpartition("@")[2].split(","):
         _check_port(host)
@@ -96,8 +96,15 @@ def _check_redis_options(url: SplitResult) -> None:
                 )
         elif name not in _REDIS_TLS_FILES:
             raise ValueError(f"takes no options but {', '.join(sorted(_REDIS_TLS_FILES))}")
-        elif not Path(value).is_file():
-            raise ValueError(f"{name} names a file that is not there")
+        elif not _is_file(value):
+            raise ValueError(f"{name} names a file that is not there or must not be read")
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return Path(path).is_file()
+    except OSError:
+        return False
 
 
 def _split_url(text: str) -> SplitResult:
@@ -259,6 +266,7 @@ def load_settings(
             none of their values is shown.
     """
     from_file, faults = _env_file(env_file) if env_file is not None else ({}, [])
+    is_whole = not faults  # what seems to be missing may be in a file that cannot be read
     sources = [{name.upper(): value for name, value in os.environ.items() if value}, from_file]
     values: dict[str, Any] = {}
     bad: set[str] = set()
@@ -274,7 +282,8 @@ def load_settings(
                 faults.append(f"{name}_FILE: cannot be read ({type(exc).__name__})")
                 bad.add(field)
     values.update(overrides)
-    faults += [_missing(field) for field in required if field not in values.keys() | bad]
+    if is_whole:
+        faults += [_missing(field) for field in required if field not in values.keys() | bad]
     wrong = _wrong(values)
     if wrong and _SEVERAL not in wrong and not wrong.keys() & _OF_THE_GUARD:
         # what concerns several settings is looked at although others are wrong
@@ -289,17 +298,22 @@ def _env_file(path: str | os.PathLike[str]) -> tuple[dict[str, str], list[str]]:
     """Read an env file, if there is one: its values, and what is wrong with it."""
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):  # people name a folder of packages so, too
         return {}, []
     except UnicodeDecodeError:
         return {}, [f"{path}: is no UTF-8 text; save it as that"]
     except OSError as exc:
         return {}, [f"{path}: cannot be read ({(exc.strerror or 'failed').lower()})"]
-    lines = [each.original.line for each in parse_stream(StringIO(text)) if each.error]
-    if lines:
+    if wrong := [each.original for each in parse_stream(StringIO(text)) if each.error]:
+        lines = [each.line + _blank_lines(each.string) for each in wrong]
         return {}, [f"{path}, line {line}: is not NAME=value" for line in lines]
     values = dotenv_values(stream=StringIO(text))
     return {name.upper(): value for name, value in values.items() if value}, []
+
+
+def _blank_lines(text: str) -> int:
+    """Count the line breaks in front of a text."""
+    return text[: len(text) - len(text.lstrip())].count("\n")
 
 
 def _wrong(values: dict[str, Any]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import redis
 
-from config.settings import Settings
+from config.settings import PROBE_SLACK_S, Settings
 from jobs.job import JobRecord, Lane, SendCodeJob
 from jobs.keys import Keys
 from jobs.outcome import State
@@ -119,6 +119,8 @@ class Ledger:
         self.keys = Keys(settings.sendcode_key_prefix)
         self._lease_ms = round(settings.sendcode_lease * 1000)
         self._interval_ms = round(settings.sendcode_phone_interval * 1000)
+        probe_s = 2 * settings.sendcode_http_timeout + PROBE_SLACK_S
+        self._provable_ms = self._interval_ms - round(probe_s * 1000)
         self._retention_ms = round(settings.sendcode_retention_days * 86_400_000)
         self._canary_ms = round(settings.sendcode_canary_interval * 1000)
         self._policy = settings.sendcode_ambiguous
@@ -153,7 +155,7 @@ class Ledger:
     def claim(self, job_id: str, token: str) -> Claim:
         """Take the lease of a job, if it is due."""
         reply = self._claim(
-            args=[job_id, token, self._lease_ms, self._retention_ms, self._interval_ms]
+            args=[job_id, token, self._lease_ms, self._retention_ms, self._provable_ms]
         )
         verdict = reply[0]
         if verdict in {"granted", "final"}:
@@ -249,7 +251,7 @@ class Ledger:
                 self._grace_ms,
                 self._retention_ms,
                 self._canary_ms,
-                self._interval_ms,
+                self._provable_ms,
             ]
         )
         lanes = (Lane(lane) for lane in flat[::2])

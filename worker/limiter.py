@@ -87,6 +87,8 @@ class Limiter:
         self._waiting = 0
         self._next_turn: _Turn | None = None
         self._told_of_rate = False
+        self._answer_s = 0.0
+        """What Redis' answer takes at least, way there and back, creeping up."""
 
     def take(self, lane: Lane, late_s: float = 0) -> Slot:
         """Reserve a slot; the caller sends when it `opens`, or as much later as `late_s` says.
@@ -153,10 +155,13 @@ class Limiter:
                 self.per_window,
                 self._window_us,
                 self._horizon_us,
-                round(late_s * 1e6),
+                # its slot is told by Redis' clock, and used when that was heard of
+                round((late_s + self._answer_s) * 1e6),
             ]
         )
         answered = monotonic()
+        took_s = answered - asked
+        self._answer_s = min(took_s, self._answer_s + (took_s - self._answer_s) / 20)
         if reply[0] == "turn":
             return _Turn(int(reply[1]), answered + int(reply[2]) / 1e6)
         wait_us, number, at_us, next_place, next_us, per_window = map(int, reply[1:])

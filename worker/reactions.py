@@ -32,7 +32,14 @@ UNHEARD_OF_TRIES = 2
 PERHAPS_OUR_DOING = {"FailedOperation.PhoneBindUpper"}
 """Refusals that the very code in doubt may have caused: the customer may have used it by now. All
 other refusals for good would have met every attempt before, too."""
-NO_SIGN_OF_LIFE = {Kind.ACCOUNT, Kind.CLOCK, Kind.TRANSIENT, Kind.AMBIGUOUS, Kind.STALE}
+NO_SIGN_OF_LIFE = {
+    Kind.ACCOUNT,
+    Kind.CLOCK,
+    Kind.TRANSIENT,
+    Kind.AMBIGUOUS,
+    Kind.STALE,
+    Kind.UNKNOWN,
+}
 """Answers that do not tell that the API takes orders: a halted account stays halted after them."""
 
 
@@ -117,9 +124,7 @@ class Reactions:
         """Go on after a passing failure, until the attempts are spent."""
         work, verdict = a.work, a.verdict
         last: Last = "keep" if verdict.kind is Kind.AMBIGUOUS else a.unsent()
-        sending = None
-        if verdict.kind in NO_SIGN_OF_LIFE:
-            sending = self._tell(lambda: self._account.miss(verdict.code, verdict.message))
+        sending = self._tell(lambda: self._account.miss(verdict.code, verdict.message))
         if sending == "halted now":
             log.error(
                 "account halted: the API is out, all jobs are kept",

@@ -1,11 +1,11 @@
 -- Take a job to work on it, if it is due: one round trip decides about duplicate messages, paused
 -- or cancelled batches, a halted account, an expired job and a number in its interval.
--- ARGV: id, token (unique per claim), lease_ms, retention_ms, interval_ms
+-- ARGV: id, token (unique per claim), lease_ms, retention_ms, provable_ms (see may_be_proved)
 -- Reply: {"granted", hash of the job} ({…, "canary"} if it finds out whether the halt is over) | {"final", hash} | {"absent"} | {"busy"}
 --      | {"parked", ms until it is due} | {"paused"} | {"halted"}
 -- Twice with one token: granted again.
 local id, token = ARGV[1], ARGV[2]
-local lease_ms, retention_ms, interval = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local lease_ms, retention_ms, provable = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local now = now_ms()
 local j = redis.call('HMGET', K.job(id), 'state', 'cc', 'num', 'lane', 'batch', 'lease', 'doubt',
   'not_after', 'published', 'urgent')
@@ -58,7 +58,7 @@ end
 
 -- Whatever halted the API: the proof of a job in doubt has a time limit. A person's halt lets none.
 if account[1] == 'halted' and account[2] ~= id
-    and not (account[3] == 'api' and may_be_proved(doubt, interval, now)) then
+    and not (account[3] == 'api' and may_be_proved(doubt, provable, now)) then
   park(id, batch, lane, state, now, doubt)
   return {'halted'}
 end

@@ -17,6 +17,8 @@ if j[1] ~= token then
   if not from or not is_sent or from == 'sent' or from == 'sent_inferred' or j[9] then
     return {'lost'}
   end
+  local open = redis.call('HGET', K.job(id), 'open')
+  if open then tell_of_lost_outcome(id, open) end
   if FINAL[from] then redis.call('HINCRBY', K.totals, from, -1) end
   if from == 'dead' or from == 'unknown' then
     local code = j[8] or ''

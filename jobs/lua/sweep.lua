@@ -2,11 +2,12 @@
 -- jobs whose message is gone, and the next rows of the running batches. Any number of workers may
 -- sweep at any time: what one took is not due for the next.
 -- ARGV: limit (jobs looked at per lane), depth (batch jobs published or leased at most), grace_ms
---   (a message younger than that is not missed), retention_ms, canary_ms, interval_ms
+--   (a message younger than that is not missed), retention_ms, canary_ms, provable_ms
+--   (see may_be_proved)
 -- Reply: {lane whose queue to use, id, lane, id, …}, {ids that go in front of their queue}
 -- Twice: the second finds nothing new; what the first took is missed after grace_ms at the latest.
 local limit, depth, grace = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local retention_ms, canary_ms, interval = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local retention_ms, canary_ms, provable = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local now = now_ms()
 local found, urgent = {}, {}
 
@@ -60,6 +61,16 @@ local function closed_until(cc, num, id)
   return closed[1] and closed[1] ~= id and until_ms > now and until_ms or nil
 end
 
+-- Leave a job in work to its worker for a moment, once for each lease: where sweeps are always far
+-- apart, every one follows a silence.
+local function is_spared(id, lane, state, lease, spared)
+  local is_in_work = state == 'leased' or state == 'sending'
+  if not is_in_work or now >= patient_until or lease == spared then return false end
+  redis.call('HSET', K.job(id), 'spared', lease)
+  look_again(id, lane, patient_until)
+  return true
+end
+
 -- Jobs of a lane whose time has come; at most `space` of them are published.
 local function look_after(key, lane, space)
   local due = redis.call('ZRANGEBYSCORE', key, '-inf', int(now), 'LIMIT', 0, limit)
@@ -82,10 +93,8 @@ local function look_after(key, lane, space)
     elseif state == 'queued' and not chooses_canary
         and not message_is_gone(lane, tonumber(j[4]), j[6]) then
       look_again(id, lane, now + (j[6] and grace or patience_ms(lane, grace)))
-    elseif (state == 'leased' or state == 'sending') and now < patient_until and j[7] ~= j[8] then
-      -- once for each lease: where sweeps are always far apart, every one follows a silence
-      redis.call('HSET', K.job(id), 'spared', j[7])
-      look_again(id, lane, patient_until)
+    elseif is_spared(id, lane, state, j[7], j[8]) then
+      -- so it is
     elseif taken_until then
       -- a file may name one number a thousand times: those rows must not take the others' room
       redis.call('HSET', K.job(id), 'due', int(taken_until))
@@ -98,8 +107,9 @@ local function look_after(key, lane, space)
   end
 end
 
--- Rows that cost no request are bounded apart: rejected ones to pass over, expired ones to end.
-local PASSED, ENDED = 10000, 200 -- 6 ms, 20 ms
+-- What costs no request is bounded apart: rejected rows to pass over, expired ones to end, jobs to
+-- look at for a doubt while all sending is halted.
+local PASSED, ENDED, HALTED = 10000, 200, 10000 -- 6 ms, 20 ms, 20 ms
 
 -- The next row of a batch as a job; nil if it has none now, or enough rejected ones were passed over.
 local function next_row(batch)
@@ -122,18 +132,24 @@ local function next_row(batch)
   return nil, nil, nil, true
 end
 
--- A batch of this id may have been forgotten before its dead letters were: submitting it again
--- decides about them. A job of it that was requeued meanwhile must come to its end first.
-local function make_room_for(id)
+-- A batch of this id may have been forgotten before all of its jobs were. Gives the state of the one
+-- that stood for a row then, and its id.
+local function earlier(id)
+  local replaced_by = redis.call('HGET', K.job(id), 'replaced_by')
+  if replaced_by then return earlier(replaced_by) end
+  return redis.call('HGET', K.job(id), 'state'), id
+end
+
+-- Submitting the batch again decides about its dead letters.
+local function forget(id)
+  local replaced_by = redis.call('HGET', K.job(id), 'replaced_by')
+  if replaced_by then forget(replaced_by) end
   local old = redis.call('HMGET', K.job(id), 'state', 'code')
-  if not old[1] then return true end
-  if not FINAL[old[1]] then return false end
   if redis.call('LREM', K.dead, 1, id) == 1 then
     count_dead(old[2] or '', old[1], -1)
     redis.call('HINCRBY', K.totals, old[1], -1)
   end
   redis.call('DEL', K.job(id))
-  return true
 end
 
 local function feed_one(batch)
@@ -150,14 +166,23 @@ local function feed_one(batch)
     return 'leave'
   end
   local id = batch .. '-' .. row
-  if not make_room_for(id) then
+  local was, stood = earlier(id)
+  if was and not FINAL[was] then
+    -- it was requeued, and must come to its end first
     redis.call('HSET', K.batch(batch), 'cursor', row - 1)
     return 'wait'
   end
   redis.call('HINCRBY', K.batch(batch), 'fed', 1)
+  if was == 'sent' or was == 'sent_inferred' then
+    redis.call('HSET', K.job(stood), 'batch', batch)
+    redis.call('HINCRBY', K.counts(batch), was, 1)
+    return 'ended'
+  end
+  if was then forget(id) end
   redis.call('HSET', K.job(id), 'cc', cc, 'num', num, 'lane', 'batch', 'batch', batch,
     'created', int(now), 'attempts', 0, 'tries', 0)
   if b[4] then redis.call('HSET', K.job(id), 'not_after', b[4]) end
+  if was == 'unknown' then flag_duplicate(id) end
   if expired then
     finalize(id, batch, 'batch', nil, 'expired', retention_ms, now)
     return 'ended'
@@ -200,20 +225,27 @@ local function feed()
 end
 
 -- While the API is out or refuses the account, the jobs in doubt are probed on: their proof has a time
--- limit. None of them came due before its attempt.
+-- limit. None of them came due before its attempt. All others wait for the end of the halt, and may be
+-- many.
 local function look_after_doubts(lane)
-  local due = redis.call('ZRANGEBYSCORE', K.due(lane), int(now - interval), int(now), 'LIMIT', 0,
-    limit)
-  for _, id in ipairs(due) do
-    local j = redis.call('HMGET', K.job(id), 'state', 'batch', 'doubt', 'published', 'urgent')
-    local state, batch = j[1], j[2]
-    if not may_be_proved(j[3], interval, now) or FINAL[state] then
-      -- it waits for the end of the halt
-    elseif state == 'queued' and not message_is_gone(lane, tonumber(j[4]), j[5]) then
-      look_again(id, lane, now + grace)
-    elseif state == 'queued' or state == 'parked' or now >= patient_until then
-      publish(id, batch, lane, state, true)
+  for first = 0, HALTED - 1, limit do
+    local due = redis.call('ZRANGEBYSCORE', K.due(lane), int(now - provable), int(now), 'LIMIT',
+      first, limit)
+    for _, id in ipairs(due) do
+      local j = redis.call('HMGET', K.job(id), 'doubt', 'state', 'batch', 'published', 'urgent',
+        'lease', 'spared')
+      local state = j[2]
+      if not may_be_proved(j[1], provable, now) or FINAL[state] then
+        -- another time
+      elseif state == 'queued' and not message_is_gone(lane, tonumber(j[4]), j[5]) then
+        look_again(id, lane, now + grace)
+      elseif is_spared(id, lane, state, j[6], j[7]) then
+        -- so it is
+      else
+        publish(id, j[3], lane, state, true)
+      end
     end
+    if #due < limit then return end
   end
 end
 

@@ -7,6 +7,7 @@ from redis import Redis
 
 from jobs.account import OUTAGE_MISSES, Account
 from jobs.keys import Keys
+from jobs.ledger import SWEEP_LIMIT
 from jobs.outcome import State
 from tests.ledger_acts import DEFAULTS, Acts
 
@@ -122,12 +123,42 @@ def test_a_job_in_doubt_is_probed_on_while_the_api_halts_the_account(
     assert acts.begin(job_id, token).kind == "probe"
 
 
+def test_a_job_in_doubt_is_found_behind_any_number_of_halted_events(
+    acts: Acts, account: Account
+) -> None:
+    events = [acts.event(n, f"event {n}") for n in range(1, SWEEP_LIMIT + 101)]
+    job_id = acts.event()
+    acts.begun(job_id)
+    account.halt("api", "InternalError", "out")
+    for event in events:
+        assert acts.claim(event)[0].verdict == "halted"
+    acts.run_out(job_id)
+
+    assert acts.sweep() == [job_id]
+
+
+def test_where_sweeps_are_far_apart_a_job_in_doubt_is_spared_once(
+    acts: Acts, account: Account, redis: Redis, keys: Keys
+) -> None:
+    job_id = acts.event()
+    acts.begun(job_id)
+    account.halt("api", "InternalError", "out")
+    acts.sweep()
+    swept = []
+    for _ in range(2):
+        acts.run_out(job_id)
+        redis.hincrby(keys.sweeps, "at", -60_000)
+        swept.append(acts.sweep())
+
+    assert swept == [[], [job_id]]
+
+
 def test_a_doubt_that_no_probe_can_resolve_any_more_waits_for_the_end_of_the_halt(
     acts: Acts, account: Account
 ) -> None:
     job_id = acts.event()
     acts.park(job_id, acts.begun(job_id), 0, "keep")
-    acts.age_doubt(job_id, 61_000)
+    acts.age_doubt(job_id, 60_000 - 2 * 5_000)  # a probe may take two time-outs to arrive
     account.halt("api", "InternalError", "out")
 
     assert acts.sweep() == []

@@ -15,7 +15,7 @@ from jobs.deadletters import DeadLetters, Decision
 from jobs.keys import Keys
 from jobs.ledger import FEED_SECONDS
 from jobs.outcome import State
-from tests.ledger_acts import DEFAULTS, REJECTED, Acts, row
+from tests.ledger_acts import DEFAULTS, REJECTED, Acts, number, row
 
 pytestmark = pytest.mark.settings(**DEFAULTS)
 
@@ -357,7 +357,30 @@ def test_a_batch_submitted_again_after_it_was_forgotten_takes_its_dead_letters_p
     assert acts.sweep() == [job_id]
     assert (dead.count(), dead.by_code(), dead.unknown_by_code()) == (0, {}, {})
     assert acts.begin(job_id, acts.claimed(job_id)).kind == "first"
-    assert not acts.job(job_id).possible_duplicate
+    assert acts.job(job_id).possible_duplicate == (end is State.UNKNOWN)
+
+
+@pytest.mark.parametrize("way", ["requeued", "replaced"])
+def test_a_row_of_a_forgotten_batch_that_was_sent_since_is_not_sent_again(
+    way: str, acts: Acts, dead: DeadLetters, redis: Redis, keys: Keys
+) -> None:
+    (job_id,) = acts.batch(1)
+    acts.sweep()
+    acts.finish(job_id, acts.begun(job_id), State.DEAD, "Some.Code", "open")
+    forget_batch(redis, keys, "b1")
+    (letter,) = dead.window(0)
+    if way == "requeued":
+        dead.requeue(Decision("requeue", "all"), [letter])
+    else:
+        dead.replace(Decision("replace", "it"), letter, number(7))
+    send_all(acts, acts.sweep())
+
+    acts.batch(1)
+
+    assert acts.sweep() == []
+    assert (batch := acts.batches.get("b1"))
+    assert (batch.counts, batch.state) == ({"sent": 1}, "done")
+    assert [record and record.state for _, _, record in acts.batches.rows("b1")] == ["sent"]
 
 
 def test_a_row_waits_for_the_end_of_a_requeued_job_of_a_forgotten_batch(

@@ -115,6 +115,7 @@ def test_an_endpoint_is_kept_without_its_slash(given: str, kept: str) -> None:
         "sentinel://localhost:26379/service/first",
         "sentinel://localhost:26379/service/0?ssl_cert_reqs=required",
         " redis://localhost/0",
+        "REDIS://localhost/0",
         "redis://localhost/0?password=secret",
         "redis://localhost/0?socket_timeout=abc",
         "rediss://localhost/0?db=1",
@@ -271,12 +272,16 @@ def test_a_broken_env_file_is_told_with_its_line(content: bytes, told: str, tmp_
     assert fault.startswith(told)
 
 
-def test_an_env_file_that_is_a_folder_is_told(tmp_path: Path) -> None:
+def test_a_folder_named_as_the_env_file_is_somebody_else_s(tmp_path: Path) -> None:
     (tmp_path / ".env").mkdir()
 
-    (fault,) = faults_of()
+    assert load_settings() == load_settings(None)
 
-    assert fault == ".env: cannot be read (is a directory)"
+
+def test_what_a_broken_env_file_may_hold_is_not_called_missing(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("TENCENTCLOUD_SECRET_ID=AKIDEXAMPLE\n\n= 5\n", "utf-8")
+
+    assert faults_of(required=CREDENTIALS) == [".env, line 3: is not NAME=value"]
 
 
 def test_an_env_file_of_a_windows_editor_is_read(tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
 -- What is not known about a job: whether it was sent, and whether it was sent twice.
 
--- Whether a probe could still find out what became of an attempt in doubt.
-local function may_be_proved(doubt, interval, now)
-  return doubt and tonumber(doubt) + interval > now
+-- Whether a probe that is asked for now could still find out what became of an attempt in doubt;
+-- `provable` is the number's interval less the longest way of the probe.
+local function may_be_proved(doubt, provable, now)
+  return doubt and tonumber(doubt) + provable > now
 end
 
 -- Another try may send twice, if an earlier one was accepted and its interval is over.
