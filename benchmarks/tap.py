@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from types import TracebackType
 from typing import Self
 
 import redis
@@ -35,12 +34,7 @@ class Tap:
         self._ready.wait(5)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._is_over = True
         self._client.ping()  # one more line, so that the listener looks up
         self._thread.join(5)

@@ -11,7 +11,6 @@ import asyncio
 import random
 import threading
 import time
-from types import TracebackType
 from typing import Final, Self
 
 from sandbox.api import Api, Decision
@@ -142,12 +141,7 @@ class Sandbox(SandboxClient):
             raise self._failure
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def stop(self) -> None:

@@ -11,7 +11,6 @@ import binascii
 import re
 import threading
 from collections.abc import Collection
-from types import TracebackType
 from typing import Self
 
 from redis import Redis
@@ -57,12 +56,7 @@ class Eavesdropper:
         assert self._is_listening.wait(20)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._redis.ping()  # it hears this, and looks whether to stop
         self._thread.join(20)

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Iterator
 from itertools import filterfalse, islice
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO, Literal
 
 from producer.sheet import damage
@@ -89,12 +88,7 @@ class Sheet:
     def __enter__(self) -> Sheet:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

@@ -16,7 +16,6 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
@@ -145,12 +144,7 @@ class ProxyProcess:
         self._process.stdin.write(order + "\n")
         self._process.stdin.flush()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()

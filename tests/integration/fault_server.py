@@ -8,7 +8,6 @@ import ssl
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from types import TracebackType
 from typing import Self
 
 Script = Callable[["Peer"], None]
@@ -103,12 +102,7 @@ class FaultServer:
         self._threads[0].start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        exc: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stopped.set()
         self._listener.shutdown(socket.SHUT_RDWR)
         self._threads[0].join()
