@@ -5,7 +5,10 @@ Each entry is written by the script that does the thing, in the same step.
 
 from __future__ import annotations
 
+import getpass
 import json
+import os
+import socket
 import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -15,6 +18,15 @@ import redis
 from config.settings import Settings
 from jobs.job import iso
 from jobs.keys import Keys
+
+
+def _somebody() -> str:
+    """Say whose process this is, as well as a machine knows: `user@host`."""
+    try:
+        user = getpass.getuser()
+    except (ImportError, KeyError, OSError):  # a container's user needs no name
+        user = f"uid {os.getuid()}"
+    return f"{user}@{socket.gethostname()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +42,7 @@ class Action:
     """A batch's id, or which dead letters: "code InternalError of batch b1"."""
     jobs: int | None = None
     reason: str = ""
-    by: str = "cli"
+    by: str = field(default_factory=_somebody)
 
     def encode(self) -> str:
         return json.dumps(asdict(self), separators=(",", ":"), ensure_ascii=False)

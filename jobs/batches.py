@@ -122,9 +122,9 @@ class Batches:
             if "state" in values
         }
 
-    def steer(self, batch_id: str, order: Order, *, by: str = "cli") -> tuple[str, str] | None:
+    def steer(self, batch_id: str, order: Order) -> tuple[str, str] | None:
         """Pause, resume or cancel; give the states before and after, None if there is no batch."""
-        action = Action(what=f"batch {order}", about=batch_id, by=by).encode()
+        action = Action(what=f"batch {order}", about=batch_id).encode()
         args: list[str | bytes | int | float] = [batch_id, order, self._retention_ms, action]
         reply = self._steer(args=args)
         if reply[0] == "absent":

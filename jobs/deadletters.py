@@ -69,7 +69,6 @@ class Decision:
     chosen: str
     """Which dead letters, in words: "code InternalError of batch b1"."""
     reason: str = ""
-    by: str = "cli"
     token: str = field(default_factory=lambda: secrets.token_hex(8))
 
     def action(self, jobs: int) -> str:
@@ -80,7 +79,6 @@ class Decision:
             about=self.chosen,
             jobs=jobs,
             reason=self.reason,
-            by=self.by,
         ).encode()
 
 

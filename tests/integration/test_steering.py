@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
@@ -86,17 +87,19 @@ def test_orders_that_mean_nothing_change_nothing(batches: Batches, acts: Acts) -
     assert batches.steer("b1", "pause") == ("cancelled", "cancelled")
 
 
-def test_each_order_that_did_something_is_recorded(
-    batches: Batches, acts: Acts, redis: Redis, keys: Keys
+def test_each_order_that_did_something_is_recorded_with_who_gave_it(
+    batches: Batches, acts: Acts, redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("LOGNAME", "somebody")
     acts.batch(1)
     for order in ("pause", "pause", "resume", "cancel", "cancel"):
-        batches.steer("b1", order, by="somebody")
+        batches.steer("b1", order)
 
     actions = [json.loads(text) for text in redis.lrange(keys.actions, 0, -1)]
 
     assert [action["what"] for action in actions] == ["batch cancel", "batch resume", "batch pause"]
-    assert {(action["about"], action["by"]) for action in actions} == {("b1", "somebody")}
+    assert {action["about"] for action in actions} == {"b1"}
+    assert {action["by"] for action in actions} == {f"somebody@{socket.gethostname()}"}
 
 
 # pause
