@@ -33,7 +33,6 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         # A worker that starts before Redis, or outlives it for a while, waits and goes on.
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
-        "broker_connection_timeout": 4,
         "result_backend": broker_url,
         "result_backend_transport_options": {
             **broker_options,
@@ -44,36 +43,31 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "redis_socket_connect_timeout": 4,
         "redis_socket_keepalive": True,
         "redis_backend_health_check_interval": 10,
-        "result_expires": 86_400,
-        "result_extended": True,
         # JSON alone: a pickled message would be code.
         "task_serializer": "json",
         "result_serializer": "json",
         "event_serializer": "json",
         "accept_content": ["json"],
         "result_accept_content": ["json"],
-        "enable_utc": True,
-        "timezone": "UTC",
         # Two direct queues, emptied in strict order (the transport's `priority` cycle follows it).
         "task_queues": [Queue(name, _EXCHANGE, routing_key=name) for name in QUEUES],
         "task_default_queue": EVENT_QUEUE,
         "task_default_exchange": _EXCHANGE.name,
         "task_default_routing_key": EVENT_QUEUE,
-        "task_create_missing_queues": False,
+        "task_create_missing_queues": False,  # a mistyped --queues is an error, no third queue
         "task_routes": {SEND_CODE_TASK: {"queue": BATCH_QUEUE}},
         # A message leaves the broker when its job's work is recorded, not before.
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
+        # What a worker holds back, no other worker can take.
         "worker_prefetch_multiplier": 1,
+        # A call under way is finished whatever becomes of the broker: it may have been sent.
         "worker_cancel_long_running_tasks_on_connection_loss": False,
-        # What Flower shows.
+        # What Flower shows: a task's arguments, worker and steps.
+        "result_extended": True,
         "task_send_sent_event": True,
         "worker_send_task_events": True,
-        "event_queue_expires": 60,
         "worker_concurrency": settings.sendcode_concurrency,
-        "worker_hijack_root_logger": False,
-        "worker_redirect_stdouts": False,
-        "worker_enable_remote_control": True,
     }
 
 
