@@ -32,15 +32,15 @@ def _batch_goes_on(redis: Redis, key: str) -> bool:
     ended = (
         values["state"] in {"done", "cancelled"} and redis.scard(f"{prefix}:open:{batch_id}") == 0
     )
-    return not ended
+    return not ended or int(values.get("letters", 0)) > 0
 
 
 LASTING: tuple[tuple[str, str, Excuse], ...] = (
     # (key, reason, whether the reason holds for this key)
     ("*:job:*", "work to be done, or a dead letter for a person", _job_has_not_ended_or_is_dead),
-    ("*:batch:*", "the batch goes on", _batch_goes_on),
-    ("*:rows:*", "the batch goes on", _batch_goes_on),
-    ("*:counts:*", "the batch goes on", _batch_goes_on),
+    ("*:batch:*", "the batch goes on, or has dead letters", _batch_goes_on),
+    ("*:rows:*", "the batch goes on, or has dead letters", _batch_goes_on),
+    ("*:counts:*", "the batch goes on, or has dead letters", _batch_goes_on),
     ("*:open:*", "holds jobs that have not ended; empty ones vanish", _always),
     ("*:due:event", "holds jobs that have not ended; empty ones vanish", _always),
     ("*:due:batch", "holds jobs that have not ended; empty ones vanish", _always),

@@ -31,6 +31,7 @@ class Snapshot:
     dead_unknown: Counter[str]
     totals: Counter[str]
     batches: dict[str, dict[str, str]]
+    batch_expires: dict[str, bool]
     counts: dict[str, Counter[str]]
     rows: dict[str, int]
     running: list[str]
@@ -72,6 +73,7 @@ def look(redis: Redis, keys: Keys) -> Snapshot:
         jobs=jobs,
         expire={job_id: expire[keys.job(job_id)] for job_id in jobs},
         batches=batches,
+        batch_expires={b: expire[keys.batch(b)] for b in batches},
         counts={b: _counter(_pairs(found.get(keys.counts(b), []))) for b in batches},
         rows={b: int(found.get(keys.rows(b), [0])[0]) for b in batches},
         open={b: set(found.get(keys.open(b), [])) for b in batches},
@@ -171,6 +173,12 @@ def _check_batch(seen: Snapshot, batch_id: str, batch: dict[str, str]) -> None:
     assert sum(states.values()) == int(batch["fed"]) <= int(batch["accepted"])
     assert int(batch["accepted"]) + int(batch["rejected"]) == int(batch["total"])
     assert int(batch["cursor"]) <= int(batch["total"]) == seen.rows[batch_id]
+    letters = sum(seen.jobs[job_id].get("batch") == batch_id for job_id in seen.dead)
+    assert letters == int(batch.get("letters", 0)), f"{batch_id} has {letters} dead letters"
+    is_over = batch["state"] in {"done", "cancelled"} and batch.get("imported") == "1"
+    assert seen.batch_expires[batch_id] == (is_over and not seen.open[batch_id] and not letters), (
+        f"{batch_id} expires {seen.batch_expires[batch_id]}"
+    )
     if batch["state"] == "done":
         assert seen.open[batch_id] == set()
         assert batch["cursor"] == batch["total"]

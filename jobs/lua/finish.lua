@@ -22,7 +22,7 @@ if j[1] ~= token then
   if FINAL[from] then redis.call('HINCRBY', K.totals, from, -1) end
   if from == 'dead' or from == 'unknown' then
     local code = j[8] or ''
-    if redis.call('LREM', K.dead, 1, id) == 1 then count_dead(code, from, -1) end
+    if redis.call('LREM', K.dead, 1, id) == 1 then count_letter(batch, code, from, -1) end
     if batch and code ~= '' then redis.call('HINCRBY', K.counts(batch), 'code:' .. code, -1) end
   end
 end

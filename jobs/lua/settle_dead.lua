@@ -71,9 +71,10 @@ local function replace(id, j, new, cc, num, story)
   park(new, j.batch, j.lane, j.state, next_due())
 end
 
-local function drop(id)
+local function drop(id, j)
   redis.call('HSET', K.job(id), 'by', token, 'dropped', int(now))
   redis.call('PEXPIRE', K.job(id), int(retention_ms))
+  if j.batch then end_batch_if_done(j.batch, retention_ms, now) end
 end
 
 local function settle(id, place, story, new, cc, num, new_story)
@@ -90,16 +91,11 @@ local function settle(id, place, story, new, cc, num, new_story)
     leave_list(id, place)
     return 'not dead'
   end
-  if verb ~= 'drop' and j.batch then
-    local steering = redis.call('HGET', K.batch(j.batch), 'state')
-    if steering == 'cancelled' then return 'cancelled' end
-    if not steering then
-      -- the batch's time of keeping is over: the job goes on without it
-      redis.call('HDEL', K.job(id), 'batch')
-      j.batch = nil
-    end
+  if verb ~= 'drop' and j.batch
+      and redis.call('HGET', K.batch(j.batch), 'state') == 'cancelled' then
+    return 'cancelled'
   end
-  if leave_list(id, place) then count_dead(j.code, j.state, -1) end
+  if leave_list(id, place) then count_letter(j.batch, j.code, j.state, -1) end
   tell_story(id, story)
   if verb ~= 'drop' and j.batch and j.code ~= '' then
     redis.call('HINCRBY', K.counts(j.batch), 'code:' .. j.code, -1)
@@ -109,7 +105,7 @@ local function settle(id, place, story, new, cc, num, new_story)
   elseif verb == 'replace' then
     replace(id, j, new, cc, num, new_story)
   else
-    drop(id)
+    drop(id, j)
   end
   return 'done'
 end

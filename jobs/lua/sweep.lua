@@ -132,26 +132,6 @@ local function next_row(batch)
   return nil, nil, nil, true
 end
 
--- A batch of this id may have been forgotten before all of its jobs were. Gives the state of the one
--- that stood for a row then, and its id.
-local function earlier(id)
-  local replaced_by = redis.call('HGET', K.job(id), 'replaced_by')
-  if replaced_by then return earlier(replaced_by) end
-  return redis.call('HGET', K.job(id), 'state'), id
-end
-
--- Submitting the batch again decides about its dead letters.
-local function forget(id)
-  local replaced_by = redis.call('HGET', K.job(id), 'replaced_by')
-  if replaced_by then forget(replaced_by) end
-  local old = redis.call('HMGET', K.job(id), 'state', 'code')
-  if redis.call('LREM', K.dead, 1, id) == 1 then
-    count_dead(old[2] or '', old[1], -1)
-    redis.call('HINCRBY', K.totals, old[1], -1)
-  end
-  redis.call('DEL', K.job(id))
-end
-
 local function feed_one(batch)
   local b = redis.call('HMGET', K.batch(batch), 'state', 'max_rate', 'next_at', 'expires_at',
     'imported')
@@ -166,23 +146,10 @@ local function feed_one(batch)
     return 'leave'
   end
   local id = batch .. '-' .. row
-  local was, stood = earlier(id)
-  if was and not FINAL[was] then
-    -- it was requeued, and must come to its end first
-    redis.call('HSET', K.batch(batch), 'cursor', row - 1)
-    return 'wait'
-  end
   redis.call('HINCRBY', K.batch(batch), 'fed', 1)
-  if was == 'sent' or was == 'sent_inferred' then
-    redis.call('HSET', K.job(stood), 'batch', batch)
-    redis.call('HINCRBY', K.counts(batch), was, 1)
-    return 'ended'
-  end
-  if was then forget(id) end
   redis.call('HSET', K.job(id), 'cc', cc, 'num', num, 'lane', 'batch', 'batch', batch,
     'created', int(now), 'attempts', 0, 'tries', 0)
   if b[4] then redis.call('HSET', K.job(id), 'not_after', b[4]) end
-  if was == 'unknown' then flag_duplicate(id) end
   if expired then
     finalize(id, batch, 'batch', nil, 'expired', retention_ms, now)
     return 'ended'

@@ -255,22 +255,14 @@ def _choice(
 def _check(dead: DeadLetters, choice: Choice, client: redis.Redis, settings: Settings) -> None:
     """Say so where a batch or a code is mistyped, rather than find nothing of it.
 
-    A batch is forgotten some time after it has ended, its dead letters are not.
-
     Raises:
         CommandFailedError: there is no such batch.
     """
     from jobs.batches import Batches
     from producer.cli.batch import known
-    from producer.deadletters import Choice, letters
 
-    batches, batch_id = Batches(client, settings), choice.batch_id
-    if (
-        batch_id is not None
-        and batches.get(batch_id) is None
-        and next(letters(dead, Choice(batch_id=batch_id)), None) is None
-    ):
-        known(batches, batch_id)
+    if choice.batch_id is not None:
+        known(Batches(client, settings), choice.batch_id)
     codes = [code for code, count in dead.by_code().items() if count]
     if choice.code is not None and choice.code not in codes:
         there_are = f"; there are: {', '.join(codes)}" if codes else ""

@@ -380,14 +380,6 @@ def test_a_code_that_no_dead_letter_has_is_told_with_those_there_are(
     assert dead.count() == 7
 
 
-def test_a_batch_that_was_forgotten_still_has_its_dead_letters(
-    sendcode: Command, redis: Redis, keys: Keys
-) -> None:
-    redis.delete(keys.batch("b2"))
-
-    assert sendcode("dead", "list", "--batch", "b2", "--json").json["total"] == 1
-
-
 def test_show_of_a_job_that_does_not_exist_points_nowhere(sendcode: Command) -> None:
     ran = sendcode("dead", "show", "b11-1")
 

@@ -212,21 +212,6 @@ def test_a_job_of_a_cancelled_batch_is_not_requeued(
     assert dead.count() == 1
 
 
-def test_a_dead_letter_outlives_its_batch_and_goes_on_without_it(
-    ledger: Ledger, batches: Batches, dead: DeadLetters, redis: Redis, keys: Keys
-) -> None:
-    run_batch(ledger, batches, "b1", customers(1))
-    redis.delete(keys.batch("b1"), keys.rows("b1"), keys.counts("b1"))
-
-    dead.requeue(decided("requeue"), [letter(dead, "b1-1")])
-    ledger.sweep()
-    end(ledger, "b1-1", SENT)
-
-    assert job(ledger, "b1-1").state is State.SENT
-    assert batches.get("b1") is None
-    assert not redis.exists(keys.counts("b1"), keys.open("b1"))
-
-
 def test_a_corrected_number_is_a_new_job_and_both_know_each_other(
     ledger: Ledger, dead: DeadLetters
 ) -> None:

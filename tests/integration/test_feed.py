@@ -337,69 +337,46 @@ def test_while_the_account_is_halted_nothing_is_fed(acts: Acts, account: Account
     assert len(acts.sweep()) == DEPTH
 
 
-def forget_batch(redis: Redis, keys: Keys, batch_id: str) -> None:
-    """Do what the end of its time of keeping does."""
-    redis.delete(keys.batch(batch_id), keys.rows(batch_id), keys.counts(batch_id))
-    redis.zrem(keys.batches, batch_id)
-
-
 @pytest.mark.parametrize("end", [State.DEAD, State.UNKNOWN])
-def test_a_batch_submitted_again_after_it_was_forgotten_takes_its_dead_letters_place(
-    end: State, acts: Acts, dead: DeadLetters, redis: Redis, keys: Keys
+@pytest.mark.parametrize("way", ["dropped", "requeued", "replaced"])
+def test_a_batch_is_kept_as_long_as_its_dead_letters(
+    end: State, way: str, acts: Acts, dead: DeadLetters, redis: Redis, keys: Keys
 ) -> None:
-    (job_id,) = acts.batch(1)
-    acts.sweep()
-    acts.finish(job_id, acts.begun(job_id), end, "Some.Code", "open", "keep")
-    forget_batch(redis, keys, "b1")
-
-    acts.batch(1)
-
-    assert acts.sweep() == [job_id]
-    assert (dead.count(), dead.by_code(), dead.unknown_by_code()) == (0, {}, {})
-    assert acts.begin(job_id, acts.claimed(job_id)).kind == "first"
-    assert acts.job(job_id).possible_duplicate == (end is State.UNKNOWN)
-
-
-@pytest.mark.parametrize("way", ["requeued", "replaced"])
-def test_a_row_of_a_forgotten_batch_that_was_sent_since_is_not_sent_again(
-    way: str, acts: Acts, dead: DeadLetters, redis: Redis, keys: Keys
-) -> None:
-    (job_id,) = acts.batch(1)
-    acts.sweep()
-    acts.finish(job_id, acts.begun(job_id), State.DEAD, "Some.Code", "open")
-    forget_batch(redis, keys, "b1")
-    (letter,) = dead.window(0)
-    if way == "requeued":
-        dead.requeue(Decision("requeue", "all"), [letter])
-    else:
-        dead.replace(Decision("replace", "it"), letter, number(7))
-    send_all(acts, acts.sweep())
-
-    acts.batch(1)
-
-    assert acts.sweep() == []
-    assert (batch := acts.batches.get("b1"))
-    assert (batch.counts, batch.state) == ({"sent": 1}, "done")
-    assert [record and record.state for _, _, record in acts.batches.rows("b1")] == ["sent"]
-
-
-def test_a_row_waits_for_the_end_of_a_requeued_job_of_a_forgotten_batch(
-    acts: Acts, dead: DeadLetters, redis: Redis, keys: Keys
-) -> None:
+    """Its rows would be sent again if it was forgotten before they are decided."""
     ids = acts.batch(2)
     acts.sweep()
     for job_id in ids:
-        acts.finish(job_id, acts.begun(job_id), State.DEAD, "Some.Code", "open")
-    forget_batch(redis, keys, "b1")
-    dead.requeue(Decision("requeue", "all"), dead.window(0)[:1])
-    acts.batch(2)
+        acts.finish(job_id, acts.begun(job_id), end, "Some.Code", "open", "keep")
+    of_batch = [keys.batch("b1"), keys.rows("b1"), keys.counts("b1")]
+    dead.drop(Decision("drop", "one"), dead.window(0)[:1])
 
-    assert acts.sweep() == ids[:1]  # the old one
-    token = acts.begun(ids[0])
-    assert acts.sweep() == []
-    acts.finish(ids[0], token, State.DEAD, "Some.Code", "open")
+    assert [redis.ttl(key) for key in of_batch] == [-1, -1, -1]
 
-    assert acts.sweep() == ids
-    send_all(acts, ids)
-    assert (batch := acts.batches.get("b1"))
-    assert batch.counts == {"sent": 2}
+    if way == "dropped":
+        dead.drop(Decision("drop", "the other"), dead.window(0))
+    else:
+        if way == "requeued":
+            dead.requeue(Decision("requeue", "the other"), dead.window(0))
+        else:
+            (letter,) = dead.window(0)
+            dead.replace(Decision("replace", "it"), letter, number(7))
+        assert [redis.ttl(key) for key in of_batch] == [-1, -1, -1]
+        send_all(acts, acts.sweep())
+
+    assert all(redis.ttl(key) > 0 for key in of_batch)
+
+
+def test_a_code_that_turns_out_to_be_sent_takes_its_dead_letter_from_the_batch(
+    acts: Acts, redis: Redis, keys: Keys
+) -> None:
+    (job_id,) = acts.batch(1)
+    acts.sweep()
+    token = acts.begun(job_id)
+    acts.run_out(job_id)
+    acts.sweep()
+    acts.finish(job_id, acts.begun(job_id), State.UNKNOWN, "Some.Code", "keep", "keep")
+    assert redis.ttl(keys.batch("b1")) == -1
+
+    acts.finish(job_id, token, State.SENT, "", "closed")
+
+    assert redis.ttl(keys.batch("b1")) > 0

@@ -1,13 +1,14 @@
 -- How jobs and batches end.
 
--- A batch is done when all of it was read, all rows were fed, and no fed job is open.
+-- A batch is done when all of it was read, all rows were fed, and no fed job is open. It is kept for
+-- as long as any of its jobs, dead letters included, so that none of its rows is ever fed again.
 local function end_batch_if_done(batch, retention_ms, now)
-  local b = redis.call('HMGET', K.batch(batch), 'imported', 'cursor', 'state', 'total')
+  local b = redis.call('HMGET', K.batch(batch), 'imported', 'cursor', 'state', 'total', 'letters')
   if not b[3] or redis.call('SCARD', K.open(batch)) > 0 then return end
   if b[3] ~= 'cancelled' and not (b[1] == '1' and b[2] == b[4]) then return end
   if b[3] ~= 'cancelled' then redis.call('HSET', K.batch(batch), 'state', 'done') end
   redis.call('HSETNX', K.batch(batch), 'finished', int(now))
-  if b[1] ~= '1' then return end
+  if b[1] ~= '1' or (tonumber(b[5]) or 0) > 0 then return end
   for _, key in ipairs({K.batch(batch), K.rows(batch), K.counts(batch)}) do
     redis.call('PEXPIRE', key, int(retention_ms))
   end
@@ -28,10 +29,12 @@ local function note_pace(batch, now)
   end
 end
 
-local function count_dead(code, state, by)
+-- Count what joins or leaves the dead-letter list.
+local function count_letter(batch, code, state, by)
   for _, key in ipairs({K.dead_codes, state == 'unknown' and K.dead_unknown or nil}) do
     if redis.call('HINCRBY', key, code, by) <= 0 then redis.call('HDEL', key, code) end
   end
+  if batch then redis.call('HINCRBY', K.batch(batch), 'letters', by) end
 end
 
 -- Give a job its final state, once: indexes, counters, dead-letter list and expiry in one step.
@@ -44,7 +47,7 @@ local function finalize(id, batch, lane, from, state, retention_ms, now, code)
   code = code or ''
   if state == 'dead' or state == 'unknown' then
     redis.call('RPUSH', K.dead, id)
-    count_dead(code, state, 1)
+    count_letter(batch, code, state, 1)
     if batch and code ~= '' then redis.call('HINCRBY', K.counts(batch), 'code:' .. code, 1) end
     -- a dead letter stays until a person has dealt with it
     redis.call('PERSIST', K.job(id))
