@@ -129,8 +129,16 @@ def _check_job(seen: Snapshot, job_id: str, job: dict[str, str]) -> None:
         is_open = job_id in seen.open[batch]
         assert is_open != state.is_final, f"{job_id} is {state}, open {is_open}"
     assert 0 <= int(job["attempts"]) <= int(job["tries"])
-    stays = not state.is_final or (state in FOR_A_PERSON and not _is_settled(job))
+    stays = _stays(seen, job)
     assert seen.expire[job_id] != stays, f"{job_id} is {state}, expires {seen.expire[job_id]}"
+
+
+def _stays(seen: Snapshot, job: dict[str, str]) -> bool:
+    """Whether the job is kept without a date: something is to be done about its end, or heir's."""
+    while "replaced_by" in job:
+        job = seen.jobs[job["replaced_by"]]
+    state = State(job["state"])
+    return not state.is_final or (state in FOR_A_PERSON and "dropped" not in job)
 
 
 def _is_settled(job: dict[str, str]) -> bool:

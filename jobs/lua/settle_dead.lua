@@ -52,7 +52,7 @@ local function requeue(id, j)
     redis.call('HINCRBY', K.totals, 'possible_duplicate', 1)
   end
   redis.call('HINCRBY', K.totals, j.state, -1)
-  redis.call('PERSIST', K.job(id))
+  keep(id)
   if j.batch then reopen(j.batch, id) end
   park(id, j.batch, j.lane, j.state, next_due())
 end
@@ -60,9 +60,9 @@ end
 -- In its batch's counts the new job stands for the row from now on.
 local function replace(id, j, new, cc, num, story)
   redis.call('HSET', K.job(id), 'by', token, 'replaced_by', new)
-  redis.call('PEXPIRE', K.job(id), int(retention_ms))
   redis.call('HSET', K.job(new), 'state', j.state, 'cc', cc, 'num', num, 'lane', j.lane,
     'created', int(now), 'attempts', 0, 'tries', 0, 'replaces', id)
+  keep(new)
   if j.batch then
     redis.call('HSET', K.job(new), 'batch', j.batch)
     reopen(j.batch, new)
@@ -73,7 +73,7 @@ end
 
 local function drop(id, j)
   redis.call('HSET', K.job(id), 'by', token, 'dropped', int(now))
-  redis.call('PEXPIRE', K.job(id), int(retention_ms))
+  keep(id, retention_ms)
   if j.batch then end_batch_if_done(j.batch, retention_ms, now) end
 end
 

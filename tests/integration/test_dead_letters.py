@@ -263,6 +263,25 @@ def test_a_row_shows_what_became_of_the_job_in_its_job_s_place(
     assert (batch.state, batch.counts, batch.by_code) == ("done", {"sent": 2}, {})
 
 
+def test_a_job_is_kept_as_long_as_the_one_in_its_place(
+    ledger: Ledger, dead: DeadLetters, redis: Redis, keys: Keys
+) -> None:
+    """Its id refuses doubles, and the id of the new job is made of it."""
+    old = end_event(ledger).job_id
+    _, new = dead.replace(decided("replace"), letter(dead, old), number(77))
+    ledger.sweep()
+    end(ledger, new, DEAD)
+
+    assert [redis.ttl(keys.job(job_id)) for job_id in (old, new)] == [-1, -1]
+
+    dead.requeue(decided("requeue"), [letter(dead, new)])
+    assert redis.ttl(keys.job(old)) == -1
+    ledger.sweep()
+    end(ledger, new, SENT)
+
+    assert redis.ttl(keys.job(old)) == redis.ttl(keys.job(new)) > 0
+
+
 def test_a_dropped_job_leaves_the_list_keeps_its_state_and_is_forgotten_in_time(
     ledger: Ledger, batches: Batches, dead: DeadLetters, redis: Redis, keys: Keys
 ) -> None:

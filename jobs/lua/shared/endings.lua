@@ -37,6 +37,18 @@ local function count_letter(batch, code, state, by)
   if batch then redis.call('HINCRBY', K.batch(batch), 'letters', by) end
 end
 
+-- Keep a job for so long, or until further notice; the jobs in whose place it stands for as long as it.
+local function keep(id, ms)
+  while id do
+    if ms then
+      redis.call('PEXPIRE', K.job(id), int(ms))
+    else
+      redis.call('PERSIST', K.job(id))
+    end
+    id = redis.call('HGET', K.job(id), 'replaces')
+  end
+end
+
 -- Give a job its final state, once: indexes, counters, dead-letter list and expiry in one step.
 local function finalize(id, batch, lane, from, state, retention_ms, now, code)
   put_down(id, lane)
@@ -50,9 +62,9 @@ local function finalize(id, batch, lane, from, state, retention_ms, now, code)
     count_letter(batch, code, state, 1)
     if batch and code ~= '' then redis.call('HINCRBY', K.counts(batch), 'code:' .. code, 1) end
     -- a dead letter stays until a person has dealt with it
-    redis.call('PERSIST', K.job(id))
+    keep(id)
   else
-    redis.call('PEXPIRE', K.job(id), int(retention_ms))
+    keep(id, retention_ms)
   end
   if batch then
     redis.call('SREM', K.open(batch), id)
