@@ -38,6 +38,7 @@ _BY_ID = {
     "rows": "rows",  # list: a batch's rows, in the file's order
     "counts": "counts",  # hash: state or `code:<code>` -> jobs of a batch
     "open": "open",  # set: a batch's jobs that were fed and are not final
+    "stopped": "stopped",  # set: those of them that came due while the batch was paused
 }
 _FIXED = {
     "dead": DEAD_LETTER_QUEUE,
@@ -80,6 +81,9 @@ class Keys:
 
     def open(self, batch_id: str) -> str:
         return f"{self.prefix}:{_BY_ID['open']}:{batch_id}"
+
+    def stopped(self, batch_id: str) -> str:
+        return f"{self.prefix}:{_BY_ID['stopped']}:{batch_id}"
 
     def lua(self) -> str:
         """Give the head of every script: `K.pace` is a key, `K.job(id)` makes one."""

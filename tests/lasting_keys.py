@@ -42,6 +42,7 @@ LASTING: tuple[tuple[str, str, Excuse], ...] = (
     ("*:rows:*", "the batch goes on, or has dead letters", _batch_goes_on),
     ("*:counts:*", "the batch goes on, or has dead letters", _batch_goes_on),
     ("*:open:*", "holds jobs that have not ended; empty ones vanish", _always),
+    ("*:stopped:*", "holds jobs that have not ended; empty ones vanish", _always),
     ("*:due:event", "holds jobs that have not ended; empty ones vanish", _always),
     ("*:due:batch", "holds jobs that have not ended; empty ones vanish", _always),
     ("*:due:aside", "holds jobs that have not ended; empty ones vanish", _always),

@@ -26,6 +26,7 @@ class Snapshot:
     due: dict[str, set[str]]
     held: set[str]
     open: dict[str, set[str]]
+    stopped: dict[str, set[str]]
     dead: list[str]
     dead_codes: Counter[str]
     dead_unknown: Counter[str]
@@ -77,6 +78,7 @@ def look(redis: Redis, keys: Keys) -> Snapshot:
         counts={b: _counter(_pairs(found.get(keys.counts(b), []))) for b in batches},
         rows={b: int(found.get(keys.rows(b), [0])[0]) for b in batches},
         open={b: set(found.get(keys.open(b), [])) for b in batches},
+        stopped={b: set(found.get(keys.stopped(b), [])) for b in batches},
         due={index: set(found.get(keys.due(index), [])) for index in (*map(str, Lane), "aside")},
         held=set(found.get(keys.held, [])),
         dead=found.get(keys.dead, []),
@@ -109,14 +111,15 @@ def check_ledger(redis: Redis, keys: Keys) -> Snapshot:
 def _check_job(seen: Snapshot, job_id: str, job: dict[str, str]) -> None:
     state, lane, batch = State(job["state"]), job["lane"], job.get("batch")
     looked_after = [index for index, named in seen.due.items() if job_id in named]
-    steering = seen.batches[batch]["state"] if batch else None  # a job without one left it
-
-    is_stopped = state is State.PARKED and steering == "paused" and "doubt" not in job
+    if batch and job_id in seen.stopped[batch]:
+        looked_after.append("stopped")
+        assert state is State.PARKED
+        assert "doubt" not in job, f"{job_id} is in doubt and stopped"
     if state.is_final:
         assert looked_after == [], f"{job_id} is {state} and still looked after"
-    elif not is_stopped:
+    else:
         assert len(looked_after) == 1, f"{job_id} is {state} and lost: in {looked_after}"
-    assert set(looked_after) <= {lane, "aside"}
+    assert set(looked_after) <= {lane, "aside", "stopped"}
     if state is not State.PARKED or "doubt" in job or lane == Lane.EVENT:
         assert "aside" not in looked_after, f"{job_id} is {state} and laid aside"
     assert ("lease" in job) == (state in IN_WORK), f"{job_id} is {state}, lease {'lease' in job}"

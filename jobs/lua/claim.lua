@@ -50,8 +50,7 @@ if not doubt then
     return {'final', record(id)}
   end
   if steering == 'paused' then
-    park(id, batch, lane, state, now)
-    redis.call('ZREM', K.due('aside'), id)
+    stop(id, batch, lane, state, now)
     return {'paused'}
   end
 end
@@ -70,7 +69,7 @@ if closed[1] and closed[1] ~= id and tonumber(closed[2]) > now then
 end
 if not doubt then close_number(cc, num, id, now, now + lease_ms) end
 
-put_down(id, lane)
+put_down(id, batch, lane)
 if lane == 'batch' then redis.call('SADD', K.held, id) end
 redis.call('HSET', K.job(id), 'lease', token)
 move(id, batch, state, 'leased')

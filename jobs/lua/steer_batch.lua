@@ -1,8 +1,8 @@
 -- Pause, resume or cancel a batch. Waiting rows are stopped by the batch's state alone, so this is
--- as quick for a million of them as for one; the few that were fed are visited one by one. A cancel
--- visits no more than so many in one call, as jobs of a batch may have been parked or requeued by
--- the ten thousand: its caller calls again until none was ended. Whoever does not is no harm: the
--- sweep and the claim end the others when they are due.
+-- as quick for a million of them as for one. A pause visits the few that are published. A cancel
+-- visits no more of those that were fed than so many in one call, as they may have been parked or
+-- requeued by the ten thousand: its caller calls again until none was ended. Whoever does not is no
+-- harm: the sweep and the claim end the others when they are due.
 -- ARGV: batch id, "pause" | "resume" | "cancel", retention_ms, who and why (JSON)
 -- Reply: {"absent"} | {the batch's state before, state now, jobs ended by this call}
 -- Twice: the second changes nothing. Jobs in doubt, and in work, are left to end by themselves.
@@ -28,26 +28,19 @@ if order == 'cancel' and after ~= before then
   redis.call('HINCRBY', K.totals, 'cancelled', waiting)
 end
 
--- Published jobs of a paused batch wait without a date.
 local function pause()
   for _, id in ipairs(redis.call('SMEMBERS', K.held)) do
     local j = redis.call('HMGET', K.job(id), 'state', 'doubt', 'batch')
     if j[3] == batch and j[1] == 'queued' and not j[2] then
-      park(id, batch, 'batch', 'queued', now)
-      redis.call('ZREM', K.due('aside'), id)
+      stop(id, batch, 'batch', 'queued', now)
     end
   end
 end
 
+-- What was stopped is fed first, then the rows.
 local function resume()
   redis.call('LREM', K.running, 0, batch)
   redis.call('RPUSH', K.running, batch)
-  for _, id in ipairs(redis.call('SMEMBERS', K.open(batch))) do
-    local j = redis.call('HMGET', K.job(id), 'state', 'doubt')
-    if j[1] == 'parked' and not j[2] and not redis.call('ZSCORE', K.due('aside'), id) then
-      look_again(id, 'aside', now)
-    end
-  end
 end
 
 local function cancel()

@@ -23,7 +23,7 @@ local budget, chooses_canary = math.huge, false
 -- A job that was in work already goes in front of all others: if it is in doubt, its proof has a time
 -- limit, which a long queue would outlast.
 local function publish(id, batch, lane, from, is_urgent)
-  put_down(id, lane)
+  put_down(id, batch, lane)
   redis.call('HDEL', K.job(id), 'lease')
   redis.call('HSET', K.job(id), 'published', int(now))
   move(id, batch, from, 'queued')
@@ -82,14 +82,13 @@ local function look_after(key, lane, space)
     local steering = batch and not doubt and redis.call('HGET', K.batch(batch), 'state')
     local taken_until = state == 'parked' and not doubt and closed_until(j[9], j[10], id)
     if not state or FINAL[state] then
-      put_down(id, lane)
+      put_down(id, batch, lane)
     elseif steering == 'cancelled' then
       finalize(id, batch, lane, state, 'cancelled', retention_ms, now)
     elseif not doubt and j[5] and tonumber(j[5]) <= now then
       finalize(id, batch, lane, state, 'expired', retention_ms, now)
     elseif steering == 'paused' then
-      park(id, batch, lane, state, now)
-      redis.call('ZREM', K.due('aside'), id)
+      stop(id, batch, lane, state, now)
     elseif state == 'queued' and not chooses_canary
         and not message_is_gone(lane, tonumber(j[4]), j[6]) then
       look_again(id, lane, now + (j[6] and grace or patience_ms(lane, grace)))
@@ -139,6 +138,17 @@ local function feed_one(batch)
   local expired = b[4] and tonumber(b[4]) <= now
   if state ~= 'running' then return 'leave' end
   if max_rate and not expired and tonumber(b[3] or 0) > now then return 'wait' end
+  local function feed(id, from)
+    if max_rate then
+      -- at most a second of unused pace is made up for
+      redis.call('HSET', K.batch(batch), 'next_at',
+        int(math.max(tonumber(b[3] or 0), now - 1000) + 1000 / max_rate))
+    end
+    publish(id, batch, 'batch', from)
+    return 'fed'
+  end
+  local stopped = redis.call('SPOP', K.stopped(batch))
+  if stopped then return feed(stopped, 'parked') end
   local row, cc, num, more = next_row(batch)
   if not row then
     if more or b[5] ~= '1' then return 'wait' end
@@ -154,14 +164,8 @@ local function feed_one(batch)
     finalize(id, batch, 'batch', nil, 'expired', retention_ms, now)
     return 'ended'
   end
-  if max_rate then
-    -- at most a second of unused pace is made up for
-    redis.call('HSET', K.batch(batch), 'next_at',
-      int(math.max(tonumber(b[3] or 0), now - 1000) + 1000 / max_rate))
-  end
   redis.call('SADD', K.open(batch), id)
-  publish(id, batch, 'batch', nil)
-  return 'fed'
+  return feed(id, nil)
 end
 
 -- Batch jobs that may be published before there are too many in flight.

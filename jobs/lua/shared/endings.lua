@@ -51,7 +51,7 @@ end
 
 -- Give a job its final state, once: indexes, counters, dead-letter list and expiry in one step.
 local function finalize(id, batch, lane, from, state, retention_ms, now, code)
-  put_down(id, lane)
+  put_down(id, batch, lane)
   redis.call('HSET', K.job(id), 'finished', int(now))
   redis.call('HDEL', K.job(id), 'lease', 'due')
   move(id, batch, from, state)

@@ -24,12 +24,13 @@ local function move(id, batch, from, to)
 end
 
 -- Take a job out of every index that says somebody still has to do something about it.
-local function put_down(id, lane)
+local function put_down(id, batch, lane)
   redis.call('ZREM', K.due(lane), id)
   if lane == 'batch' then
     redis.call('ZREM', K.due('aside'), id)
     redis.call('SREM', K.held, id)
   end
+  if batch then redis.call('SREM', K.stopped(batch), id) end
 end
 
 -- A message in a long queue is looked for later: its turn cannot have come yet, and thousands that
@@ -43,12 +44,22 @@ local function look_again(id, lane, at)
   redis.call('ZADD', K.due(lane), int(at), id)
 end
 
--- Batch jobs that wait without a doubt wait apart: there may be many, they are published only as
--- there is room, and no job that has to be recovered may stand behind them.
-local function park(id, batch, lane, from, at, doubt)
-  put_down(id, lane)
+local function lay_down(id, batch, lane, from, at)
+  put_down(id, batch, lane)
   redis.call('HDEL', K.job(id), 'lease')
   redis.call('HSET', K.job(id), 'due', int(at))
   move(id, batch, from, 'parked')
+end
+
+-- Batch jobs that wait without a doubt wait apart: there may be many, they are published only as
+-- there is room, and no job that has to be recovered may stand behind them.
+local function park(id, batch, lane, from, at, doubt)
+  lay_down(id, batch, lane, from, at)
   look_again(id, (lane == 'event' or doubt) and lane or 'aside', at)
+end
+
+-- A job that is due while its batch is paused waits without a date, until the batch is fed again.
+local function stop(id, batch, lane, from, now)
+  lay_down(id, batch, lane, from, now)
+  redis.call('SADD', K.stopped(batch), id)
 end
