@@ -10,7 +10,10 @@ import redis
 
 from jobs.keys import Keys
 
-_SHARED = ("clock", "jobs", "numbers", "doubts", "story", "arrivals", "endings")
+_SHARED = (
+    *("fields", "clock", "actions", "account", "numbers"),
+    *("jobs", "doubts", "story", "arrivals", "endings"),
+)
 """In the order in which they build upon each other."""
 
 

@@ -16,56 +16,53 @@ local id, token, try = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local margin, interval, policy = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
 local lease_ms, retention_ms, last = tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9]
 local slot_ms, max_attempts = tonumber(ARGV[11]), tonumber(ARGV[12])
-local j = redis.call('HMGET', K.job(id), 'lease', 'state', 'cc', 'num', 'lane', 'batch', 'tries',
-  'doubt', 'dup', 'kind', 'settled', 'asked', 'not_after', 'open',
-  'by')
-local state, cc, num, lane, batch = j[2], j[3], j[4], j[5], j[6]
-if j[1] ~= token then
-  if j[15] ~= token or not FINAL[state] then return {'lost'} end
+local job = fields(K.job(id), 'lease', 'state', 'cc', 'num', 'lane', 'batch', 'tries', 'doubt', 'dup',
+  'kind', 'settled', 'asked', 'not_after', 'open', 'by')
+local state, cc, num, lane, batch = job.state, job.cc, job.num, job.lane, job.batch
+if job.lease ~= token then
+  if job.by ~= token or not FINAL[state] then return {'lost'} end
   return {state == 'unknown' and 'unknown' or 'over', record(id)}
 end
-if tonumber(j[7]) >= try then return {j[10]} end
+if tonumber(job.tries) >= try then return {job.kind} end
 local now = now_ms()
-local doubt, asked, dup = tonumber(j[8]), tonumber(j[12]), j[9]
+local doubt, asked, dup = tonumber(job.doubt), tonumber(job.asked), job.dup
 
 -- settle the try before, once
-if last ~= '' and j[11] ~= tostring(try) then
+if last ~= '' and job.settled ~= tostring(try) then
   redis.call('HSET', K.job(id), 'settled', try)
   redis.call('HDEL', K.job(id), 'open')
   tell_story(id, ARGV[10])
   if string.find(last, 'unspend') then redis.call('HINCRBY', K.job(id), 'attempts', -1) end
   if string.find(last, 'clear') then doubt, asked, dup = clear_doubt(id) end
-elseif last == '' and j[14] then
-  tell_of_lost_outcome(id, j[14])
+elseif last == '' and job.open then
+  tell_of_lost_outcome(id, job.open)
 end
 
 -- Redis was away for longer than a lease, and another job took the number meanwhile.
-local closed = redis.call('HMGET', number_key(cc, num), 'job', 'until')
-if closed[1] and closed[1] ~= id and tonumber(closed[2]) > now then
-  return {'wait', tonumber(closed[2]) - now}
-end
+local taken_until = closed_until(cc, num, id, now)
+if taken_until then return {'wait', taken_until - now} end
 
--- Much may have been said while the job waited for its slot. A probe is past all that: it only finds
--- out. Another try in doubt may send a second code, and is not made for a job that is over, nor beyond
--- its attempts.
+-- Much may have been said while the job waited for its slot. A probe is past all but a person's halt:
+-- it only finds out. Another try in doubt may send a second code, and is not made for a job that is
+-- over, nor beyond its attempts.
 local steering = batch and redis.call('HGET', K.batch(batch), 'state')
 local over = steering == 'cancelled' and 'cancelled'
-  or j[13] and tonumber(j[13]) <= now and 'expired'
+  or job.not_after and tonumber(job.not_after) <= now and 'expired'
 local is_spent = tonumber(redis.call('HGET', K.job(id), 'attempts')) >= max_attempts
-local account = redis.call('HMGET', K.account, 'state', 'canary')
-local is_halted = account[1] == 'halted' and account[2] ~= id
+local halted = halted_by(id)
 
 -- between these two the request arrives
 local leaves, arrived = math.max(now, slot_ms), now + margin
 local kind = 'first'
 if doubt then
   if arrived <= doubt + interval then
+    if halted == 'person' then return {'wait', 0} end
     kind = 'probe'
   elseif policy == 'hold' or dup == '1' or over or is_spent then
     redis.call('HSET', K.job(id), 'by', token, 'code', 'Unproved')
     finalize(id, batch, lane, state, 'unknown', retention_ms, now, 'Unproved')
     return {'unknown', record(id)}
-  elseif is_halted then
+  elseif halted then
     return {'wait', 0}
   else
     -- until then the number was closed to all other jobs, so a refusal is for one of this job's
@@ -79,7 +76,7 @@ elseif over then
   redis.call('HSET', K.job(id), 'by', token)
   finalize(id, batch, lane, state, over, retention_ms, now)
   return {'over', record(id)}
-elseif is_halted or steering == 'paused' then
+elseif halted or steering == 'paused' then
   return {'wait', 0}
 else
   doubt, asked = leaves, 0

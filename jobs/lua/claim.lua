@@ -1,25 +1,23 @@
 -- Take a job to work on it, if it is due: one round trip decides about duplicate messages, paused
 -- or cancelled batches, a halted account, an expired job and a number in its interval.
 -- ARGV: id, token (unique per claim), lease_ms, retention_ms, provable_ms (see may_be_proved)
--- Reply: {"granted", hash of the job} ({…, "canary"} if it finds out whether the halt is over) | {"final", hash} | {"absent"} | {"busy"}
---      | {"parked", ms until it is due} | {"paused"} | {"halted"}
+-- Reply: {"granted", hash of the job} ({…, "canary"} if it finds out whether the halt is over)
+--   | {"final", hash} | {"absent"} | {"busy"} | {"parked", ms until it is due} | {"paused"}
+--   | {"halted"}
 -- Twice with one token: granted again.
 local id, token = ARGV[1], ARGV[2]
 local lease_ms, retention_ms, provable = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local now = now_ms()
-local j = redis.call('HMGET', K.job(id), 'state', 'cc', 'num', 'lane', 'batch', 'lease', 'doubt',
-  'not_after', 'published', 'urgent')
-local state, cc, num, lane, batch = j[1], j[2], j[3], j[4], j[5]
-local doubt, not_after, published = j[7], tonumber(j[8]), j[9]
+local job = fields(K.job(id), 'state', 'cc', 'num', 'lane', 'batch', 'lease', 'doubt', 'not_after',
+  'published', 'urgent')
+local state, cc, num, lane, batch = job.state, job.cc, job.num, job.lane, job.batch
 if not state then return {'absent'} end
 if FINAL[state] then return {'final', record(id)} end
-local account = redis.call('HMGET', K.account, 'state', 'canary', 'by')
 local function granted()
-  if account[1] == 'halted' and account[2] == id then return {'granted', record(id), 'canary'} end
-  return {'granted', record(id)}
+  return {'granted', record(id), is_canary(id) and 'canary' or nil}
 end
 if state ~= 'queued' then
-  if j[6] and j[6] == token then return granted() end
+  if job.lease == token then return granted() end
   local due = tonumber(redis.call('ZSCORE', K.due(lane), id)
     or redis.call('ZSCORE', K.due('aside'), id) or 0)
   if due > now then
@@ -30,22 +28,22 @@ end
 
 -- This message was the youngest claimed so far: an older one still unclaimed was lost. One that was
 -- put in front of its queue says nothing about the others.
-if state == 'queued' and published and not j[10] then
+if state == 'queued' and job.published and not job.urgent then
   local mark = tonumber(redis.call('HGET', K.watermark, lane) or 0)
-  if tonumber(published) > mark or mark > now then
-    redis.call('HSET', K.watermark, lane, published) -- or the clock was set back
+  if tonumber(job.published) > mark or mark > now then
+    redis.call('HSET', K.watermark, lane, job.published) -- or the clock was set back
   end
   if lane == 'event' then redis.call('HSET', K.watermark, 'event claimed', int(now)) end
 end
 
 -- A job in doubt is past steering: its probe is what finds out whether the code went out.
-if not doubt then
+if not job.doubt then
   local steering = batch and redis.call('HGET', K.batch(batch), 'state')
   if steering == 'cancelled' then
     finalize(id, batch, lane, state, 'cancelled', retention_ms, now)
     return {'final', record(id)}
   end
-  if not_after and not_after <= now then
+  if job.not_after and tonumber(job.not_after) <= now then
     finalize(id, batch, lane, state, 'expired', retention_ms, now)
     return {'final', record(id)}
   end
@@ -56,18 +54,18 @@ if not doubt then
 end
 
 -- Whatever halted the API: the proof of a job in doubt has a time limit. A person's halt lets none.
-if account[1] == 'halted' and account[2] ~= id
-    and not (account[3] == 'api' and may_be_proved(doubt, provable, now)) then
-  park(id, batch, lane, state, now, doubt)
+local halted = halted_by(id)
+if halted and not (halted == 'api' and may_be_proved(job.doubt, provable, now)) then
+  park(id, batch, lane, state, now, job.doubt)
   return {'halted'}
 end
 
-local closed = redis.call('HMGET', number_key(cc, num), 'job', 'until')
-if closed[1] and closed[1] ~= id and tonumber(closed[2]) > now then
-  park(id, batch, lane, state, tonumber(closed[2]), doubt)
-  return {'parked', tonumber(closed[2]) - now}
+local taken_until = closed_until(cc, num, id, now)
+if taken_until then
+  park(id, batch, lane, state, taken_until, job.doubt)
+  return {'parked', taken_until - now}
 end
-if not doubt then close_number(cc, num, id, now, now + lease_ms) end
+if not job.doubt then close_number(cc, num, id, now, now + lease_ms) end
 
 put_down(id, batch, lane)
 if lane == 'batch' then redis.call('SADD', K.held, id) end

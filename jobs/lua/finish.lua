@@ -9,43 +9,41 @@
 local id, token, state = ARGV[1], ARGV[2], ARGV[3]
 note_arrival(ARGV[11]) -- whoever has the job by now
 local is_sent = state == 'sent' or state == 'sent_inferred'
-local j = redis.call('HMGET', K.job(id), 'lease', 'state', 'cc', 'num', 'lane', 'batch', 'by',
-  'code', 'replaced_by')
-local from, batch = j[2], j[6]
-if j[1] ~= token then
-  if j[7] == token then return {'ok'} end
-  if not from or not is_sent or from == 'sent' or from == 'sent_inferred' or j[9] then
+local job = fields(K.job(id), 'lease', 'state', 'cc', 'num', 'lane', 'batch', 'by', 'code',
+  'replaced_by', 'open')
+local from, cc, num, batch = job.state, job.cc, job.num, job.batch
+local is_held = job.lease == token
+if not is_held then
+  if job.by == token then return {'ok'} end
+  if not from or not is_sent or from == 'sent' or from == 'sent_inferred' or job.replaced_by then
     return {'lost'}
   end
-  local open = redis.call('HGET', K.job(id), 'open')
-  if open then tell_of_lost_outcome(id, open) end
+  if job.open then tell_of_lost_outcome(id, job.open) end
   if FINAL[from] then redis.call('HINCRBY', K.totals, from, -1) end
   if from == 'dead' or from == 'unknown' then
-    local code = j[8] or ''
+    local code = job.code or ''
     if redis.call('LREM', K.dead, 1, id) == 1 then count_letter(batch, code, from, -1) end
     if batch and code ~= '' then redis.call('HINCRBY', K.counts(batch), 'code:' .. code, -1) end
   end
 end
 local now = now_ms()
 tell_story(id, ARGV[10])
-if j[1] == token then
+if is_held then
   redis.call('HDEL', K.job(id), 'open')
   if ARGV[12] == 'clear' then clear_doubt(id) end
 end
 redis.call('HSET', K.job(id), 'code', ARGV[4], 'message', ARGV[5], 'request_id', ARGV[6],
   'by', token)
 if state ~= 'unknown' then redis.call('HDEL', K.job(id), 'doubt', 'asked') end
-local number = redis.call('HMGET', number_key(j[3], j[4]), 'job', 'until')
-local is_anothers = number[1] and number[1] ~= id and tonumber(number[2]) > now
-if is_anothers then
+if closed_until(cc, num, id, now) then
   -- it could begin, so the interval that this code began is over
 elseif ARGV[7] == 'closed' then
-  close_number(j[3], j[4], id, now, now + tonumber(ARGV[8]))
+  close_number(cc, num, id, now, now + tonumber(ARGV[8]))
 elseif ARGV[7] == 'open' then
-  open_number(j[3], j[4], id)
+  open_number(cc, num, id)
 end
 if is_sent then
-  note_code_sent(j[3], j[4], now, tonumber(ARGV[9]))
+  note_code_sent(cc, num, now, tonumber(ARGV[9]))
 end
-finalize(id, batch, j[5], from, state, tonumber(ARGV[9]), now, ARGV[4])
+finalize(id, batch, job.lane, from, state, tonumber(ARGV[9]), now, ARGV[4])
 return {'ok'}

@@ -4,28 +4,16 @@
 --   action: a person's, for the list of actions, else ""
 --   an API's success resumes only what the API halted
 -- Reply: 1 if this call did something, 0 if it was so already or may not be
-local before = redis.call('HMGET', K.account, 'state', 'by')
-local state = before[1] or 'running'
-local now = now_ms()
-local function note_action()
-  if ARGV[3] == '' then return end
-  redis.call('LPUSH', K.actions, ARGV[3])
-  redis.call('LTRIM', K.actions, 0, 9999)
-end
-if ARGV[1] == 'halt' then
-  if state == 'halted' and (ARGV[2] == 'api' or before[2] == 'person') then
-    return 0
-  end
+local verb, by, action = ARGV[1], ARGV[2], ARGV[3]
+local before = fields(K.account, 'state', 'by')
+local is_halted = before.state == 'halted'
+if verb == 'halt' then
+  if is_halted and (by == 'api' or before.by == 'person') then return 0 end
+  halt_account(by, ARGV[4], ARGV[5], tonumber(ARGV[6]), now_ms())
+else
+  if is_halted and by == 'api' and before.by == 'person' then return 0 end
   redis.call('DEL', K.account)
-  redis.call('HSET', K.account, 'state', 'halted', 'by', ARGV[2], 'code', ARGV[4],
-    'message', ARGV[5], 'since', int(now), 'canary_due', int(now + tonumber(ARGV[6])))
-  note_action()
-  return 1
+  if not is_halted then return 0 end
 end
-if state == 'halted' and ARGV[2] == 'api' and before[2] == 'person' then
-  return 0
-end
-redis.call('DEL', K.account)
-if state ~= 'halted' then return 0 end
-note_action()
+if action ~= '' then note_action(action) end
 return 1

@@ -4,12 +4,12 @@
 local lease_ms, now, lost = tonumber(ARGV[1]), now_ms(), {}
 for i = 2, #ARGV, 2 do
   local id, token = ARGV[i], ARGV[i + 1]
-  local j = redis.call('HMGET', K.job(id), 'lease', 'lane', 'cc', 'num', 'doubt')
-  if j[1] == token then
-    look_again(id, j[2], now + lease_ms)
-    local holder = redis.call('HGET', number_key(j[3], j[4]), 'job')
-    if not j[5] and (not holder or holder == id) then
-      close_number(j[3], j[4], id, now, now + lease_ms)
+  local job = fields(K.job(id), 'lease', 'lane', 'cc', 'num', 'doubt')
+  if job.lease == token then
+    look_again(id, job.lane, now + lease_ms)
+    local holder = redis.call('HGET', number_key(job.cc, job.num), 'job')
+    if not job.doubt and (not holder or holder == id) then
+      close_number(job.cc, job.num, id, now, now + lease_ms)
     end
   else
     lost[#lost + 1] = id

@@ -41,71 +41,67 @@ local function reopen(batch, id)
   end
 end
 
-local function requeue(id, j)
+local function requeue(id, job)
   redis.call('HSET', K.job(id), 'by', token, 'attempts', 0)
   redis.call('HDEL', K.job(id), 'finished', 'dropped', 'code', 'message', 'request_id', 'waits',
     'doubt', 'doubt_before', 'asked', 'asked_before', 'kind')
   -- asked for after its time all the same
-  if j.not_after and j.not_after <= now then redis.call('HDEL', K.job(id), 'not_after') end
-  if j.state == 'unknown' and not j.dup then
-    redis.call('HSET', K.job(id), 'dup', 1)
-    redis.call('HINCRBY', K.totals, 'possible_duplicate', 1)
-  end
-  redis.call('HINCRBY', K.totals, j.state, -1)
+  if job.not_after and tonumber(job.not_after) <= now then redis.call('HDEL', K.job(id), 'not_after') end
+  if job.state == 'unknown' and not job.dup then flag_duplicate(id) end
+  redis.call('HINCRBY', K.totals, job.state, -1)
   keep(id)
-  if j.batch then reopen(j.batch, id) end
-  park(id, j.batch, j.lane, j.state, next_due())
+  if job.batch then reopen(job.batch, id) end
+  park(id, job.batch, job.lane, job.state, next_due())
 end
 
 -- In its batch's counts the new job stands for the row from now on.
-local function replace(id, j, new, cc, num, story)
+local function replace(id, job, new, cc, num, story)
   redis.call('HSET', K.job(id), 'by', token, 'replaced_by', new)
-  redis.call('HSET', K.job(new), 'state', j.state, 'cc', cc, 'num', num, 'lane', j.lane,
+  redis.call('HSET', K.job(new), 'state', job.state, 'cc', cc, 'num', num, 'lane', job.lane,
     'created', int(now), 'attempts', 0, 'tries', 0, 'replaces', id)
   keep(new)
-  if j.batch then
-    redis.call('HSET', K.job(new), 'batch', j.batch)
-    reopen(j.batch, new)
+  if job.batch then
+    redis.call('HSET', K.job(new), 'batch', job.batch)
+    reopen(job.batch, new)
   end
   tell_story(new, story)
-  park(new, j.batch, j.lane, j.state, next_due())
+  park(new, job.batch, job.lane, job.state, next_due())
 end
 
-local function drop(id, j)
+local function drop(id, job)
   redis.call('HSET', K.job(id), 'by', token, 'dropped', int(now))
   keep(id, retention_ms)
-  if j.batch then end_batch_if_done(j.batch, retention_ms, now) end
+  if job.batch then end_batch_if_done(job.batch, retention_ms, now) end
 end
 
 local function settle(id, place, story, new, cc, num, new_story)
-  local v = redis.call('HMGET', K.job(id), 'state', 'lane', 'batch', 'code', 'dup', 'by',
-    'replaced_by', 'not_after')
-  local j = {state = v[1], lane = v[2], batch = v[3], code = v[4] or '', dup = v[5],
-    not_after = tonumber(v[8])}
-  if not j.state then
+  local job = fields(K.job(id), 'state', 'lane', 'batch', 'code', 'dup', 'by', 'replaced_by',
+    'not_after')
+  if not job.state then
     leave_list(id, place)
     return 'absent'
   end
-  if v[6] == token then return 'done' end
-  if (j.state ~= 'dead' and j.state ~= 'unknown') or v[7] then
+  if job.by == token then return 'done' end
+  if (job.state ~= 'dead' and job.state ~= 'unknown') or job.replaced_by then
     leave_list(id, place)
     return 'not dead'
   end
-  if verb ~= 'drop' and j.batch
-      and redis.call('HGET', K.batch(j.batch), 'state') == 'cancelled' then
+  if verb ~= 'drop' and job.batch
+      and redis.call('HGET', K.batch(job.batch), 'state') == 'cancelled' then
     return 'cancelled'
   end
-  if leave_list(id, place) then count_letter(j.batch, j.code, j.state, -1) end
+  local code = job.code or ''
+  if leave_list(id, place) then count_letter(job.batch, code, job.state, -1) end
   tell_story(id, story)
-  if verb ~= 'drop' and j.batch and j.code ~= '' then
-    redis.call('HINCRBY', K.counts(j.batch), 'code:' .. j.code, -1)
+  if verb ~= 'drop' and job.batch and code ~= '' then
+    redis.call('HINCRBY', K.counts(job.batch), 'code:' .. code, -1)
   end
   if verb == 'requeue' then
-    requeue(id, j)
+    requeue(id, job)
   elseif verb == 'replace' then
-    replace(id, j, new, cc, num, new_story)
+    replace(id, job, new, cc, num, new_story)
   else
-    drop(id, j)
+    drop(id, job)
   end
   return 'done'
 end
@@ -123,8 +119,7 @@ if done > 0 then
   if head and string.sub(head, 1, #mark) == mark then
     redis.call('LSET', K.actions, 0, action)
   else
-    redis.call('LPUSH', K.actions, action)
-    redis.call('LTRIM', K.actions, 0, 9999)
+    note_action(action)
   end
 end
 return reply

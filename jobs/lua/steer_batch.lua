@@ -18,8 +18,7 @@ if not after then return {before, before, 0} end
 
 if after ~= before then
   redis.call('HSET', K.batch(batch), 'state', after)
-  redis.call('LPUSH', K.actions, ARGV[4])
-  redis.call('LTRIM', K.actions, 0, 9999)
+  note_action(ARGV[4])
 end
 if order == 'cancel' and after ~= before then
   redis.call('HSET', K.batch(batch), 'imported', 1)
@@ -30,8 +29,8 @@ end
 
 local function pause()
   for _, id in ipairs(redis.call('SMEMBERS', K.held)) do
-    local j = redis.call('HMGET', K.job(id), 'state', 'doubt', 'batch')
-    if j[3] == batch and j[1] == 'queued' and not j[2] then
+    local job = fields(K.job(id), 'state', 'doubt', 'batch')
+    if job.batch == batch and job.state == 'queued' and not job.doubt then
       stop(id, batch, 'batch', 'queued', now)
     end
   end
@@ -46,9 +45,9 @@ end
 local function cancel()
   local ended = 0
   for _, id in ipairs(redis.call('SRANDMEMBER', K.open(batch), VISITS)) do
-    local j = redis.call('HMGET', K.job(id), 'state', 'doubt')
-    if not j[2] and (j[1] == 'queued' or j[1] == 'parked') then
-      finalize(id, batch, 'batch', j[1], 'cancelled', retention_ms, now)
+    local job = fields(K.job(id), 'state', 'doubt')
+    if not job.doubt and (job.state == 'queued' or job.state == 'parked') then
+      finalize(id, batch, 'batch', job.state, 'cancelled', retention_ms, now)
       ended = ended + 1
     end
   end

@@ -13,9 +13,9 @@ local found, urgent = {}, {}
 
 -- When nobody swept for a while, Redis was away or no worker was up. Whoever still has a job in work
 -- gets a moment to renew its lease, or to record an outcome that it could not record.
-local sweeps = redis.call('HMGET', K.sweeps, 'at', 'patient_until')
-local patient_until = tonumber(sweeps[2]) or 0
-if sweeps[1] and now - tonumber(sweeps[1]) > grace then patient_until = now + grace end
+local sweeps = fields(K.sweeps, 'at', 'patient_until')
+local patient_until = tonumber(sweeps.patient_until) or 0
+if sweeps.at and now - tonumber(sweeps.at) > grace then patient_until = now + grace end
 redis.call('HSET', K.sweeps, 'at', int(now), 'patient_until', int(patient_until))
 
 local budget, chooses_canary = math.huge, false
@@ -54,19 +54,12 @@ local function message_is_gone(lane, published, is_urgent)
   return published + grace < tonumber(mark or 0)
 end
 
--- Until when another job has the number; nil if none has.
-local function closed_until(cc, num, id)
-  local closed = redis.call('HMGET', number_key(cc, num), 'job', 'until')
-  local until_ms = tonumber(closed[2])
-  return closed[1] and closed[1] ~= id and until_ms > now and until_ms or nil
-end
-
 -- Leave a job in work to its worker for a moment, once for each lease: where sweeps are always far
 -- apart, every one follows a silence.
-local function is_spared(id, lane, state, lease, spared)
-  local is_in_work = state == 'leased' or state == 'sending'
-  if not is_in_work or now >= patient_until or lease == spared then return false end
-  redis.call('HSET', K.job(id), 'spared', lease)
+local function is_spared(id, lane, job)
+  local is_in_work = job.state == 'leased' or job.state == 'sending'
+  if not is_in_work or now >= patient_until or job.lease == job.spared then return false end
+  redis.call('HSET', K.job(id), 'spared', job.lease)
   look_again(id, lane, patient_until)
   return true
 end
@@ -76,23 +69,23 @@ local function look_after(key, lane, space)
   local due = redis.call('ZRANGEBYSCORE', key, '-inf', int(now), 'LIMIT', 0, limit)
   for _, id in ipairs(due) do
     if space <= 0 or budget <= 0 then return end
-    local j = redis.call('HMGET', K.job(id), 'state', 'batch', 'doubt', 'published', 'not_after',
-      'urgent', 'lease', 'spared', 'cc', 'num')
-    local state, batch, doubt = j[1], j[2], j[3]
+    local job = fields(K.job(id), 'state', 'batch', 'doubt', 'published', 'not_after', 'urgent',
+      'lease', 'spared', 'cc', 'num')
+    local state, batch, doubt = job.state, job.batch, job.doubt
     local steering = batch and not doubt and redis.call('HGET', K.batch(batch), 'state')
-    local taken_until = state == 'parked' and not doubt and closed_until(j[9], j[10], id)
+    local taken_until = state == 'parked' and not doubt and closed_until(job.cc, job.num, id, now)
     if not state or FINAL[state] then
       put_down(id, batch, lane)
     elseif steering == 'cancelled' then
       finalize(id, batch, lane, state, 'cancelled', retention_ms, now)
-    elseif not doubt and j[5] and tonumber(j[5]) <= now then
+    elseif not doubt and job.not_after and tonumber(job.not_after) <= now then
       finalize(id, batch, lane, state, 'expired', retention_ms, now)
     elseif steering == 'paused' then
       stop(id, batch, lane, state, now)
     elseif state == 'queued' and not chooses_canary
-        and not message_is_gone(lane, tonumber(j[4]), j[6]) then
-      look_again(id, lane, now + (j[6] and grace or patience_ms(lane, grace)))
-    elseif is_spared(id, lane, state, j[7], j[8]) then
+        and not message_is_gone(lane, tonumber(job.published), job.urgent) then
+      look_again(id, lane, now + (job.urgent and grace or patience_ms(lane, grace)))
+    elseif is_spared(id, lane, job) then
       -- so it is
     elseif taken_until then
       -- a file may name one number a thousand times: those rows must not take the others' room
@@ -106,15 +99,14 @@ local function look_after(key, lane, space)
   end
 end
 
--- What costs no request is bounded apart: rejected rows to pass over, expired ones to end, jobs to
--- look at for a doubt while all sending is halted.
-local PASSED, ENDED, HALTED = 10000, 200, 10000 -- 6 ms, 20 ms, 20 ms
+-- What costs no request is bounded apart: rejected rows to pass over, expired ones to end.
+local may_pass, may_end = 10000, 200 -- 6 ms, 20 ms
 
 -- The next row of a batch as a job; nil if it has none now, or enough rejected ones were passed over.
 local function next_row(batch)
   local cursor = tonumber(redis.call('HGET', K.batch(batch), 'cursor') or 0)
   local ahead = 0
-  while PASSED > 0 do
+  while may_pass > 0 do
     local rows = redis.call('LRANGE', K.rows(batch), cursor, cursor + ahead)
     if #rows == 0 then return nil end
     for _, row in ipairs(rows) do
@@ -126,23 +118,22 @@ local function next_row(batch)
       end
     end
     redis.call('HSET', K.batch(batch), 'cursor', cursor)
-    PASSED, ahead = PASSED - #rows, 999
+    may_pass, ahead = may_pass - #rows, 999
   end
   return nil, nil, nil, true
 end
 
 local function feed_one(batch)
-  local b = redis.call('HMGET', K.batch(batch), 'state', 'max_rate', 'next_at', 'expires_at',
-    'imported')
-  local state, max_rate = b[1], tonumber(b[2])
-  local expired = b[4] and tonumber(b[4]) <= now
-  if state ~= 'running' then return 'leave' end
-  if max_rate and not expired and tonumber(b[3] or 0) > now then return 'wait' end
+  local b = fields(K.batch(batch), 'state', 'max_rate', 'next_at', 'expires_at', 'imported')
+  if b.state ~= 'running' then return 'leave' end
+  local max_rate, next_at = tonumber(b.max_rate), tonumber(b.next_at or 0)
+  local is_expired = b.expires_at and tonumber(b.expires_at) <= now
+  if max_rate and not is_expired and next_at > now then return 'wait' end
   local function feed(id, from)
     if max_rate then
       -- at most a second of unused pace is made up for
       redis.call('HSET', K.batch(batch), 'next_at',
-        int(math.max(tonumber(b[3] or 0), now - 1000) + 1000 / max_rate))
+        int(math.max(next_at, now - 1000) + 1000 / max_rate))
     end
     publish(id, batch, 'batch', from)
     return 'fed'
@@ -151,7 +142,7 @@ local function feed_one(batch)
   if stopped then return feed(stopped, 'parked') end
   local row, cc, num, more = next_row(batch)
   if not row then
-    if more or b[5] ~= '1' then return 'wait' end
+    if more or b.imported ~= '1' then return 'wait' end
     end_batch_if_done(batch, retention_ms, now)
     return 'leave'
   end
@@ -159,8 +150,8 @@ local function feed_one(batch)
   redis.call('HINCRBY', K.batch(batch), 'fed', 1)
   redis.call('HSET', K.job(id), 'cc', cc, 'num', num, 'lane', 'batch', 'batch', batch,
     'created', int(now), 'attempts', 0, 'tries', 0)
-  if b[4] then redis.call('HSET', K.job(id), 'not_after', b[4]) end
-  if expired then
+  if b.expires_at then redis.call('HSET', K.job(id), 'not_after', b.expires_at) end
+  if is_expired then
     finalize(id, batch, 'batch', nil, 'expired', retention_ms, now)
     return 'ended'
   end
@@ -177,7 +168,7 @@ end
 local function feed()
   local space = math.min(room(), budget)
   local idle = 0
-  while space > 0 and ENDED > 0 and idle < redis.call('LLEN', K.running) do
+  while space > 0 and may_end > 0 and idle < redis.call('LLEN', K.running) do
     local batch = redis.call('LINDEX', K.running, 0)
     local did = feed_one(batch)
     if did == 'leave' then
@@ -187,7 +178,7 @@ local function feed()
       if did == 'fed' then
         space, idle = space - 1, 0
       elseif did == 'ended' then
-        ENDED, idle = ENDED - 1, 0
+        may_end, idle = may_end - 1, 0
       else
         idle = idle + 1
       end
@@ -195,38 +186,38 @@ local function feed()
   end
 end
 
--- While the API is out or refuses the account, the jobs in doubt are probed on: their proof has a time
--- limit. None of them came due before its attempt. All others wait for the end of the halt, and may be
--- many.
+-- Jobs in doubt before all others: their proof has a time limit, and thousands may be due before them.
+-- None of them came due before its attempt, so where nothing else is due this finds next to nothing.
+local DOUBTS = 10000 -- looked at in one sweep, 20 ms
 local function look_after_doubts(lane)
-  for first = 0, HALTED - 1, limit do
+  local passed, looked = 0, 0
+  repeat
     local due = redis.call('ZRANGEBYSCORE', K.due(lane), int(now - provable), int(now), 'LIMIT',
-      first, limit)
+      passed, limit)
     for _, id in ipairs(due) do
-      local j = redis.call('HMGET', K.job(id), 'doubt', 'state', 'batch', 'published', 'urgent',
-        'lease', 'spared')
-      local state = j[2]
-      if not may_be_proved(j[1], provable, now) or FINAL[state] then
-        -- another time
-      elseif state == 'queued' and not message_is_gone(lane, tonumber(j[4]), j[5]) then
+      local job = fields(K.job(id), 'doubt', 'state', 'batch', 'published', 'urgent', 'lease', 'spared')
+      if not may_be_proved(job.doubt, provable, now) or FINAL[job.state] then
+        passed = passed + 1
+      elseif job.state == 'queued'
+          and not message_is_gone(lane, tonumber(job.published), job.urgent) then
         look_again(id, lane, now + grace)
-      elseif is_spared(id, lane, state, j[6], j[7]) then
-        -- so it is
-      else
-        publish(id, j[3], lane, state, true)
+      elseif not is_spared(id, lane, job) then
+        publish(id, job.batch, lane, job.state, true)
       end
     end
-    if #due < limit then return end
-  end
+    looked = looked + #due
+  until #due < limit or looked >= DOUBTS
 end
 
--- A halted account lets one other job try from time to time; a person's halt lets none at all.
-local account = redis.call('HMGET', K.account, 'state', 'by', 'canary_due')
-if account[1] == 'halted' then
-  if account[2] == 'person' then return {found, urgent} end
-  look_after_doubts('event')
-  look_after_doubts('batch')
-  if now < tonumber(account[3] or 0) then return {found, urgent} end
+local account = fields(K.account, 'state', 'by', 'canary_due')
+local is_halted = account.state == 'halted'
+-- a person's halt lets none
+if is_halted and account.by == 'person' then return {found, urgent} end
+look_after_doubts('event')
+look_after_doubts('batch')
+if is_halted then
+  -- one other job may try, from time to time
+  if now < tonumber(account.canary_due or 0) then return {found, urgent} end
   chooses_canary, budget = true, 1
 end
 

@@ -137,6 +137,21 @@ def test_a_job_in_doubt_is_found_behind_any_number_of_halted_events(
     assert acts.sweep() == [job_id]
 
 
+def test_a_job_in_doubt_goes_before_any_number_of_events_that_are_due(
+    acts: Acts, account: Account
+) -> None:
+    events = [acts.event(n, f"event {n}") for n in range(1, SWEEP_LIMIT + 101)]
+    job_id = acts.event()
+    acts.begun(job_id)
+    account.halt("person", "Halted", "for a moment")
+    for event in events:
+        acts.claim(event)
+    acts.run_out(job_id)
+    account.resume("person")
+
+    assert acts.sweep()[0] == job_id
+
+
 def test_where_sweeps_are_far_apart_a_job_in_doubt_is_spared_once(
     acts: Acts, account: Account, redis: Redis, keys: Keys
 ) -> None:

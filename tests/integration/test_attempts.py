@@ -279,12 +279,18 @@ def test_what_was_said_while_it_waited_for_its_slot_holds_for_a_job(
 
 
 @pytest.mark.parametrize("how", STOPS)
-def test_a_probe_is_past_all_that(how: str, acts: Acts, account: Account) -> None:
+def test_a_probe_is_past_all_that_but_a_person_s_halt(
+    how: str, acts: Acts, account: Account
+) -> None:
     (job_id,) = acts.batch(1)
     acts.sweep()
     token = acts.begun(job_id)
     stop(acts, account, how, job_id)
 
+    begun = acts.begin(job_id, token, "keep")
+
+    assert begun.kind == ("wait" if how == "halted" else "probe")
+    account.resume("person")
     assert acts.begin(job_id, token, "keep").kind == "probe"
 
 

@@ -20,12 +20,12 @@ end
 
 -- The last try certainly sent nothing: all is as it was before it. Gives doubt, asked and dup.
 local function clear_doubt(id)
-  local j = redis.call('HMGET', K.job(id), 'kind', 'doubt_before', 'asked_before')
-  if j[1] ~= 'late' and j[1] ~= 'resend' then
+  local job = fields(K.job(id), 'kind', 'doubt_before', 'asked_before')
+  if job.kind ~= 'late' and job.kind ~= 'resend' then
     redis.call('HDEL', K.job(id), 'doubt', 'asked')
     return nil
   end
-  redis.call('HSET', K.job(id), 'doubt', j[2], 'asked', j[3], 'kind', '')
+  redis.call('HSET', K.job(id), 'doubt', job.doubt_before, 'asked', job.asked_before, 'kind', '')
   unflag_duplicate(id)
-  return tonumber(j[2]), tonumber(j[3]), nil
+  return tonumber(job.doubt_before), tonumber(job.asked_before), nil
 end

@@ -3,12 +3,12 @@
 -- A batch is done when all of it was read, all rows were fed, and no fed job is open. It is kept for
 -- as long as any of its jobs, dead letters included, so that none of its rows is ever fed again.
 local function end_batch_if_done(batch, retention_ms, now)
-  local b = redis.call('HMGET', K.batch(batch), 'imported', 'cursor', 'state', 'total', 'letters')
-  if not b[3] or redis.call('SCARD', K.open(batch)) > 0 then return end
-  if b[3] ~= 'cancelled' and not (b[1] == '1' and b[2] == b[4]) then return end
-  if b[3] ~= 'cancelled' then redis.call('HSET', K.batch(batch), 'state', 'done') end
+  local b = fields(K.batch(batch), 'imported', 'cursor', 'state', 'total', 'letters')
+  if not b.state or redis.call('SCARD', K.open(batch)) > 0 then return end
+  if b.state ~= 'cancelled' and not (b.imported == '1' and b.cursor == b.total) then return end
+  if b.state ~= 'cancelled' then redis.call('HSET', K.batch(batch), 'state', 'done') end
   redis.call('HSETNX', K.batch(batch), 'finished', int(now))
-  if b[1] ~= '1' or (tonumber(b[5]) or 0) > 0 then return end
+  if b.imported ~= '1' or (tonumber(b.letters) or 0) > 0 then return end
   for _, key in ipairs({K.batch(batch), K.rows(batch), K.counts(batch)}) do
     redis.call('PEXPIRE', key, int(retention_ms))
   end
@@ -18,14 +18,13 @@ end
 -- after a long silence only starts the clock.
 local function note_pace(batch, now)
   local FADES_MS = 15000
-  local p = redis.call('HMGET', K.batch(batch), 'pace', 'pace_at', 'state')
-  if not p[3] then return end
-  local at = tonumber(p[2])
+  local b = fields(K.batch(batch), 'pace', 'pace_at')
+  local at = tonumber(b.pace_at)
   if not at or now - at > 5 * FADES_MS then
     redis.call('HSET', K.batch(batch), 'pace', 0, 'pace_at', int(now), 'pace_from', int(now))
   else
     redis.call('HSET', K.batch(batch), 'pace_at', int(now),
-      'pace', string.format('%.6f', tonumber(p[1]) * math.exp((at - now) / FADES_MS) + 1))
+      'pace', string.format('%.6f', tonumber(b.pace) * math.exp((at - now) / FADES_MS) + 1))
   end
 end
 

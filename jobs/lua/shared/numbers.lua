@@ -13,6 +13,13 @@ local function close_number(cc, num, id, now, until_ms)
   if redis.call('PTTL', key) < ttl then redis.call('PEXPIRE', key, int(ttl)) end
 end
 
+-- Until when another job has the number; nil if none has.
+local function closed_until(cc, num, id, now)
+  local closed = fields(number_key(cc, num), 'job', 'until')
+  local until_ms = tonumber(closed['until'])
+  return closed.job and closed.job ~= id and until_ms > now and until_ms or nil
+end
+
 local function open_number(cc, num, id)
   local key = number_key(cc, num)
   if redis.call('HGET', key, 'job') == id then redis.call('HDEL', key, 'job', 'until') end
