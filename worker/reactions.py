@@ -124,7 +124,9 @@ class Reactions:
         """Go on after a passing failure, until the attempts are spent."""
         work, verdict = a.work, a.verdict
         last: Last = "keep" if verdict.kind is Kind.AMBIGUOUS else a.unsent()
-        sending = self._tell(lambda: self._account.miss(verdict.code, verdict.message))
+        sending = None
+        if verdict.kind is not Kind.UNKNOWN:  # that has one more try, whatever else is the matter
+            sending = self._tell(lambda: self._account.miss(verdict.code, verdict.message))
         if sending == "halted now":
             log.error(
                 "account halted: the API is out, all jobs are kept",

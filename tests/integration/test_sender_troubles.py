@@ -120,6 +120,35 @@ def test_a_refusal_is_a_sign_of_life(
     assert account.miss("InternalError", "out") == "going on"
 
 
+@pytest.mark.settings(sendcode_rate_limit=20)
+def test_a_code_that_nobody_has_heard_of_never_loops_nor_halts_the_account(
+    acts: Acts, ledger: Ledger, sender: Sender, sandbox: Sandbox, account: Account
+) -> None:
+    for _ in range(OUTAGE_MISSES - 1):
+        account.miss("InternalError", "out")
+    job_id = submit(ledger, "99910001")
+
+    sender.send(job_id)
+
+    assert sandbox.number("85299910001")["requests"] == 2
+    assert acts.state(job_id) is State.DEAD
+    assert account.look().state == "running"
+
+
+@pytest.mark.usefixtures("sandbox")
+def test_a_canary_with_a_code_that_nobody_has_heard_of_ends_and_the_halt_goes_on(
+    acts: Acts, ledger: Ledger, sender: Sender, account: Account
+) -> None:
+    account.halt("api", "LimitExceeded", "used up")
+    job_id = submit(ledger, "99910001")
+    acts.run_out(job_id)
+
+    sender.send(canary(acts))
+
+    assert acts.state(job_id) is State.DEAD
+    assert account.look().state == "halted"
+
+
 def test_a_job_in_doubt_keeps_its_doubt_through_an_account_wide_answer(
     acts: Acts, ledger: Ledger, sender: Sender, sandbox: Sandbox, account: Account
 ) -> None:
