@@ -163,7 +163,7 @@ def _judge_response(response: dict[str, Any]) -> Verdict:
 # them gets through, and no telephone number that it may repeat to us, however grouped.
 _CODE = re.compile(r"(?!.*\d{5})[A-Za-z][A-Za-z0-9_]{0,63}(?:\.[A-Za-z0-9_]{1,64}){0,3}", re.ASCII)
 _NOT_IN_REQUEST_ID = re.compile(r"[^A-Za-z0-9._-]")
-_NUMBER = re.compile(r"\+?\d(?:[\s()./-]{0,3}\d){4,}")
+_NUMBER = re.compile(r"\+?\d(?:[^0-9A-Za-z]{0,3}\d){4,}")
 _LONGEST_REQUEST_ID = 128
 _LONGEST_MESSAGE = 300
 
@@ -177,6 +177,5 @@ def _clean_request_id(value: object) -> str | None:
 def _clean_message(value: object) -> str:
     if not isinstance(value, str):
         return ""
-    text = _NUMBER.sub("[number]", value)
-    printable = "".join(char if char.isprintable() else " " for char in text)
-    return printable.strip()[:_LONGEST_MESSAGE]
+    printable = "".join(char if char.isprintable() else " " for char in value)
+    return _NUMBER.sub("[number]", printable).strip()[:_LONGEST_MESSAGE]

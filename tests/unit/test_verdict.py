@@ -217,6 +217,13 @@ def test_status_200_decides_nothing() -> None:
         "(852) 18-888-888-888",
         "188.8888.8888",
         "188/8888/8888",
+        "188_8888_8888",
+        "188,888,888,88",
+        "188:8888:8888",
+        "188*8888*8888",
+        "188\u20118888\u20138888",  # hyphens of other lengths
+        "1\u200b8\u200b8\u200b88888888",  # blanks of no width
+        "188\u202c8888\u202d8888",  # changes of the writing direction
         "１８８８８８８８８８８",  # noqa: RUF001 - full-width digits
     ],
 )
