@@ -26,6 +26,8 @@ class AccountState:
     by: str = ""
     code: str = ""
     message: str = ""
+    worker: str = ""
+    """Which worker the API answered so: it may be the only one that is set up wrongly."""
     since_ms: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
@@ -34,6 +36,7 @@ class AccountState:
             "by": self.by or None,
             "code": self.code or None,
             "message": self.message or None,
+            "worker": self.worker or None,
             "since": iso(self.since_ms) if self.since_ms else None,
         }
 
@@ -41,7 +44,9 @@ class AccountState:
 class Account:
     """Halts and resumes all sending. Jobs are kept meanwhile; none loses an attempt by it."""
 
-    def __init__(self, client: redis.Redis, settings: Settings) -> None:
+    def __init__(self, client: redis.Redis, settings: Settings, worker: str = "") -> None:
+        """Look after it; `worker` is the name of the one that this is."""
+        self._worker = worker
         self._client = client
         self._keys = Keys(settings.sendcode_key_prefix)
         self._halt = load_script(client, self._keys, "halt")
@@ -58,13 +63,16 @@ class Account:
             values.get("by", ""),
             values.get("code", ""),
             values.get("message", ""),
+            values.get("worker", ""),
             int(values.get("since", 0)) or None,
         )
 
     def halt(self, by: Literal["api", "person"], code: str, message: str) -> bool:
         """Halt. True if this call did it, False if it was halted so already."""
         action = Action(what="halt", reason=message).encode() if by == "person" else ""
-        return bool(self._halt(args=["halt", by, action, code, message, self._canary_ms]))
+        return bool(
+            self._halt(args=["halt", by, action, code, message, self._worker, self._canary_ms])
+        )
 
     def miss(self, code: str, message: str) -> Literal["going on", "halted", "halted now"]:
         """Count a call that got no usable answer; enough of them in a row halt the sending.
@@ -72,7 +80,7 @@ class Account:
         Gives "halted now" to the one call that halted it.
         """
         sending: Literal["going on", "halted", "halted now"] = self._miss(
-            args=[code, message, self._outage, self._canary_ms]
+            args=[code, message, self._outage, self._worker, self._canary_ms]
         )
         return sending
 

@@ -46,6 +46,7 @@ class BackgroundStep(bootsteps.StartStopStep):
     def start(self, parent: Any) -> None:
         runtime = parent.app.sendcode
         settings = runtime.settings
+        runtime.worker = parent.hostname
         _ = runtime.sender  # made here, before any thread can ask for it
         self._threads = [
             Periodic(

@@ -28,6 +28,8 @@ class Runtime:
     def __init__(self, settings: Settings, app: Celery) -> None:
         self.settings = settings
         self._app = app
+        self.worker = ""
+        """The worker's name, once it has one."""
         self.leases = Leases()
         self.shutdown = Shutdown()
 
@@ -55,5 +57,6 @@ class Runtime:
             Credentials(secret_id, secret_key, token),
             settings.sendcode_http_timeout,
         )
-        reactions = Reactions(recorder, Account(redis, settings), limiter, RetryPolicy.of(settings))
+        account = Account(redis, settings, self.worker)
+        reactions = Reactions(recorder, account, limiter, RetryPolicy.of(settings))
         return Sender(self.ledger, limiter, client, recorder, reactions, self.leases, self.shutdown)

@@ -1,6 +1,6 @@
 -- Halt the account's sending, or let it go on. While an account is halted by what the API answered,
 -- one job tries again from time to time (see sweep); a person's halt lets none.
--- ARGV: "halt", by ("api" | "person"), action, code, message, canary_ms | "resume", by, action
+-- ARGV: "halt", by ("api" | "person"), action, code, message, worker, canary_ms | "resume", by, action
 --   action: a person's, for the list of actions, else ""
 --   an API's success resumes only what the API halted
 -- Reply: 1 if this call did something, 0 if it was so already or may not be
@@ -9,7 +9,7 @@ local before = fields(K.account, 'state', 'by')
 local is_halted = before.state == 'halted'
 if verb == 'halt' then
   if is_halted and (by == 'api' or before.by == 'person') then return 0 end
-  halt_account(by, ARGV[4], ARGV[5], tonumber(ARGV[6]), now_ms())
+  halt_account(by, ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[7]), now_ms())
 else
   if is_halted and by == 'api' and before.by == 'person' then return 0 end
   redis.call('DEL', K.account)

@@ -1,7 +1,7 @@
 -- Count a call that got no usable answer. When many come in a row with no code sent and no refusal
 -- (`Account.heard`) between them, the API is out: halt the account's sending, so that no job spends its
 -- attempts on an outage.
--- ARGV: code, message, misses that make an outage, canary_ms
+-- ARGV: code, message, misses that make an outage, worker, canary_ms
 -- Reply: "halted now" if this call halted the sending, "halted" if it was before, else "going on"
 -- Twice: one miss is counted twice, no more.
 if redis.call('HGET', K.account, 'state') == 'halted' then return 'halted' end
@@ -13,5 +13,5 @@ redis.call('HSET', K.misses, 'sent', sent, 'misses', misses)
 redis.call('PEXPIRE', K.misses, 600000)
 if misses < tonumber(ARGV[3]) then return 'going on' end
 redis.call('DEL', K.misses)
-halt_account('api', ARGV[1], ARGV[2], tonumber(ARGV[4]), now_ms())
+halt_account('api', ARGV[1], ARGV[2], ARGV[4], tonumber(ARGV[5]), now_ms())
 return 'halted now'

@@ -40,6 +40,7 @@ def test_an_outage_halts_the_sending_and_its_end_lets_every_job_be_sent(
     wait_until(lambda: "account halted" in worker.log, "the line that an alert looks for")
     assert account.look().by == "api"
     assert account.look().code == answer
+    assert "@" in account.look().worker, "the name of the worker that was answered so"
     sandbox.change(account_state=None)
 
     wait_until(lambda: (batch := batches.get("b")) and batch.is_over, "the batch's end")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from redis import Redis
 
+from config.settings import Settings
 from jobs.account import OUTAGE_MISSES, Account
 from jobs.keys import Keys
 from jobs.ledger import SWEEP_LIMIT
@@ -32,6 +33,20 @@ def test_the_first_halt_by_the_api_counts_and_says_why(account: Account) -> None
     assert (state.state, state.by) == ("halted", "api")
     assert (state.code, state.message) == ("AuthFailure.TokenFailure", "expired")
     assert state.since_ms is not None
+
+
+def test_a_halt_names_the_worker_that_was_answered_so(
+    redis: Redis, settings: Settings, account: Account
+) -> None:
+    worker = Account(redis, settings, "w1@here")
+
+    worker.halt("api", "AuthFailure.SignatureFailure", "wrong key")
+    assert account.look().worker == "w1@here"
+    account.resume("person")
+    for _ in range(OUTAGE_MISSES):
+        worker.miss("InternalError", "out")
+
+    assert account.look().worker == "w1@here"
 
 
 def test_a_person_s_halt_takes_the_place_of_the_api_s(account: Account) -> None:

@@ -1,10 +1,10 @@
 -- Whether the account's sending is halted: by what the API answered (then one job, the canary, tries
 -- again from time to time, and jobs in doubt are probed on), or by a person (then nothing is sent).
 
-local function halt_account(by, code, message, canary_ms, now)
+local function halt_account(by, code, message, worker, canary_ms, now)
   redis.call('DEL', K.account)
   redis.call('HSET', K.account, 'state', 'halted', 'by', by, 'code', code, 'message', message,
-    'since', int(now), 'canary_due', int(now + canary_ms))
+    'worker', worker, 'since', int(now), 'canary_due', int(now + canary_ms))
 end
 
 -- Who halted it for this job, "api" or "person"; nil if nobody did, or if the job is the canary.
