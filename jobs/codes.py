@@ -1,20 +1,45 @@
-"""What each code means, in plain words, and what a person can do about it. Pure data.
+"""What each code means for its job, in plain words, and what a person can do about it. Pure data.
 
-Codes come from the API, or are our own for calls that brought no answer of the API.
-Producers show these texts; the worker's verdict on a code is in `worker/verdict.py`.
+Codes come from the API, or are our own for calls that brought no answer of the API. The worker acts
+by a code's kind (`worker/verdict.py` reads the answers, `worker/reactions.py` reacts), producers
+show its texts.
 Sources: the vendor's reference page and its list of common error codes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Generic, TypeVar
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
-T = TypeVar("T")
+class Kind(StrEnum):
+    """What happened, and with it what to do next."""
+
+    SENT = "sent"
+    TRANSIENT = "transient"
+    """Not sent, for a passing reason: try again after a wait."""
+    AMBIGUOUS = "ambiguous"
+    """Perhaps sent: only a probe inside the number's interval can tell."""
+    THROTTLED = "throttled"
+    """Not sent: the whole fleet is too fast. Spends no attempt."""
+    TOO_EARLY = "too_early"
+    """Not sent: a code went to this number within the interval. To a probe it is the proof that
+    the attempt before it was accepted."""
+    TOO_OFTEN = "too_often"
+    """Not sent: too many codes to this number lately. Long waits, few tries."""
+    PERMANENT = "permanent"
+    """Not sent, and never will be: the number is at fault."""
+    CLOCK = "clock"
+    """Not sent: the timestamp was more than 5 minutes off. The client has noted the server's
+    time: take a slot and call again, once; if it stays, it is as ACCOUNT."""
+    ACCOUNT = "account"
+    """Not sent, and no job is at fault: halt the sending."""
+    UNKNOWN = "unknown"
+    """A code that nobody documented: one more try."""
+    STALE = "stale"
+    """Not sent: the caller's time was over before anything was written. It may have lost its
+    lease meanwhile, so it must not go on with the job."""
 
 
 class OwnCode(StrEnum):
@@ -39,24 +64,18 @@ class OwnCode(StrEnum):
     WRONG_SHAPE = "Answer.WrongShape"
 
 
-class CodeTable(Generic[T]):
-    """Values by code: the exact code first, then the longest prefix that fits."""
-
-    def __init__(self, exact: Mapping[str, T], prefix: Mapping[str, T]) -> None:
-        self.exact = exact
-        self.prefix = dict(sorted(prefix.items(), key=lambda item: -len(item[0])))
-
-    def find(self, code: str) -> T | None:
-        """The value for a code, or None when the table does not know it."""
-        if code in self.exact:
-            return self.exact[code]
-        return next((value for start, value in self.prefix.items() if code.startswith(start)), None)
-
-
 @dataclass(frozen=True, slots=True)
-class Explanation:
-    """Two short texts without final stops, fit for a table cell or joined by a colon."""
+class Code:
+    """What a code means.
 
+    Attributes:
+        kind: What to do next.
+        meaning: What happened, in words.
+        remedy: What a person can do. Both texts are short and without a final stop, fit for a table
+            cell or joined by a colon.
+    """
+
+    kind: Kind
     meaning: str
     remedy: str
 
@@ -71,150 +90,187 @@ _ASK_CUSTOMER = "Check with the customer whether a code has come before you requ
 _CHECK_NETWORK = "Check network, firewall and SENDCODE_ENDPOINT, then requeue it"
 _OTHER_SERVER = "Check SENDCODE_ENDPOINT and any proxy on the way"
 
-EXPLANATIONS = CodeTable(
-    exact={
-        "FailedOperation.PhoneBindUpper": Explanation(
-            "This number already has the most accounts allowed",
-            "Ask the customer for another number",
-        ),
-        "FailedOperation.SendVerifyCodeLimit": Explanation(
-            "Codes were sent to this number too often", "Wait some hours, then requeue it"
-        ),
-        "FailedOperation.SendVerifyCodeLimit60": Explanation(
-            "This number was sent a code within the last 60 seconds",
-            "Wait a minute; if it stays, find out what else sends codes with this account",
-        ),
-        "InvalidParameterValue.UnSupportArea": Explanation(
-            "Accounts cannot be created with numbers of this country or region",
-            "Ask the customer for a number of another country or region",
-        ),
-        "OperationDenied.ServiceBusy": Explanation("The service is busy", _WAIT),
-        "AuthFailure.SignatureExpire": Explanation(
-            "This machine's clock is more than 5 minutes off",
-            "Set the clock right (NTP) on every worker",
-        ),
-        "AuthFailure.SignatureFailure": Explanation(
-            "The secret key does not fit the secret id", _FIX_CREDENTIALS
-        ),
-        "AuthFailure.SecretIdNotFound": Explanation(
-            "The secret id does not exist or was deleted", _FIX_CREDENTIALS
-        ),
-        "AuthFailure.InvalidSecretId": Explanation(
-            "The secret id is not one for this API", _FIX_CREDENTIALS
-        ),
-        "AuthFailure.TokenFailure": Explanation(
-            "The temporary credentials are wrong or have expired",
-            "Renew secret id, key and token together",
-        ),
-        "AuthFailure.MFAFailure": Explanation(
-            "The account asks for a second factor, which a program cannot give",
-            "Use credentials that need none",
-        ),
-        "AuthFailure.UnauthorizedOperation": Explanation(
-            "These credentials may not send codes",
-            "Have the account's owner allow SendVerifyCode for them",
-        ),
-        "IpInBlacklist": Explanation(
-            "The workers' IP address is barred from this account",
-            "Have the account's owner take it off the list",
-        ),
-        "IpNotInWhitelist": Explanation(
-            "The workers' IP address is not on this account's list",
-            "Have the account's owner add it",
-        ),
-        "ActionOffline": Explanation("The vendor has taken SendVerifyCode offline", _TICKET),
-        "InvalidAction": Explanation(
-            "The endpoint does not know SendVerifyCode", "Check SENDCODE_ENDPOINT"
-        ),
-        "NoSuchProduct": Explanation(
-            "The endpoint does not know this product", "Check SENDCODE_ENDPOINT"
-        ),
-        "NoSuchVersion": Explanation(
-            "The endpoint does not know this version of the API", "Check SENDCODE_ENDPOINT"
-        ),
-        "InvalidRequest": Explanation("The service could not read our request", _OUR_BUG),
-        "RequestSizeLimitExceeded": Explanation("Our request was too large", _OUR_BUG),
-        OwnCode.DNS: Explanation("The service's host name was not found", _CHECK_NETWORK),
-        OwnCode.CONNECT: Explanation("The service could not be reached", _CHECK_NETWORK),
-        OwnCode.CONNECT_TIMEOUT: Explanation(
-            "The service could not be reached in time", _CHECK_NETWORK
-        ),
-        OwnCode.TLS: Explanation(
-            "No secure connection: the server's certificate could not be verified, or TLS failed",
-            "Check the machine's clock and any proxy on the way; never turn verification off",
-        ),
-        OwnCode.STALE: Explanation(
-            "The worker was held up so long that it did not send any more", _WAIT
-        ),
-        OwnCode.READ_TIMEOUT: Explanation(
-            "The request went out and no answer came in time: the code may have been sent",
-            _ASK_CUSTOMER,
-        ),
-        OwnCode.LOST: Explanation(
-            "The connection broke after the request went out: the code may have been sent",
-            _ASK_CUSTOMER,
-        ),
-        OwnCode.UNPROVED: Explanation(
-            "An attempt had no clear answer, and nobody can prove any more what became of it",
-            _ASK_CUSTOMER,
-        ),
-        OwnCode.HTTP_STATUS: Explanation(
-            "The answer had another HTTP status than 200: the code may have been sent",
-            _ASK_CUSTOMER,
-        ),
-        OwnCode.REDIRECT: Explanation(
-            "The answer pointed to another address, which is never followed", _OTHER_SERVER
-        ),
-        OwnCode.TOO_LARGE: Explanation(
-            "The answer was far too large to be one of this API", _OTHER_SERVER
-        ),
-        OwnCode.NOT_JSON: Explanation(
-            "The answer was cut short or not one of this API", _OTHER_SERVER
-        ),
-        OwnCode.WRONG_SHAPE: Explanation("The answer was not one of this API", _OTHER_SERVER),
-    },
-    prefix={
-        "ServiceUnavailable": Explanation("The service is unavailable for the moment", _WAIT),
-        "ResourceUnavailable": Explanation("The service lacks a resource for the moment", _WAIT),
-        "ResourceInsufficient": Explanation("The service lacks capacity for the moment", _WAIT),
-        "InternalError": Explanation(
-            "The service failed inside: the code may have been sent", _ASK_CUSTOMER
-        ),
-        "RequestLimitExceeded": Explanation(
-            "The account has sent more requests than the service allows per second",
-            "Find out what else uses the account, or lower SENDCODE_RATE_LIMIT",
-        ),
-        "InvalidParameterValue": Explanation(
-            "The service does not accept this country code or number", _FIX_NUMBER
-        ),
-        "InvalidParameter": Explanation(
-            "The service does not accept this country code or number", _FIX_NUMBER
-        ),
-        "MissingParameter": Explanation("Our request lacked a field", _OUR_BUG),
-        "UnknownParameter": Explanation("Our request had a field too many", _OUR_BUG),
-        "AuthFailure": Explanation("The service does not accept our credentials", _FIX_CREDENTIALS),
-        "UnauthorizedOperation": Explanation(
-            "These credentials may not send codes",
-            "Have the account's owner allow SendVerifyCode for them",
-        ),
-        "Unsupported": Explanation(
-            "The service does not support this call for the account", _TICKET
-        ),
-        "LimitExceeded": Explanation(
-            "The account's quota is used up", "Have the account's owner raise the quota"
-        ),
-    },
+# A star stands for any ending.
+CODES: Mapping[str, Code] = {
+    "OperationDenied.ServiceBusy": Code(Kind.TRANSIENT, "The service is busy", _WAIT),
+    "ServiceUnavailable*": Code(Kind.TRANSIENT, "The service is unavailable for the moment", _WAIT),
+    "ResourceUnavailable*": Code(
+        Kind.TRANSIENT, "The service lacks a resource for the moment", _WAIT
+    ),
+    "ResourceInsufficient*": Code(
+        Kind.TRANSIENT, "The service lacks capacity for the moment", _WAIT
+    ),
+    OwnCode.DNS: Code(Kind.TRANSIENT, "The service's host name was not found", _CHECK_NETWORK),
+    OwnCode.CONNECT: Code(Kind.TRANSIENT, "The service could not be reached", _CHECK_NETWORK),
+    OwnCode.CONNECT_TIMEOUT: Code(
+        Kind.TRANSIENT, "The service could not be reached in time", _CHECK_NETWORK
+    ),
+    OwnCode.TLS: Code(
+        Kind.TRANSIENT,
+        "No secure connection: the server's certificate could not be verified, or TLS failed",
+        "Check the machine's clock and any proxy on the way; never turn verification off",
+    ),
+    OwnCode.STALE: Code(
+        Kind.STALE, "The worker was held up so long that it did not send any more", _WAIT
+    ),
+    "InternalError*": Code(
+        Kind.AMBIGUOUS, "The service failed inside: the code may have been sent", _ASK_CUSTOMER
+    ),
+    OwnCode.READ_TIMEOUT: Code(
+        Kind.AMBIGUOUS,
+        "The request went out and no answer came in time: the code may have been sent",
+        _ASK_CUSTOMER,
+    ),
+    OwnCode.LOST: Code(
+        Kind.AMBIGUOUS,
+        "The connection broke after the request went out: the code may have been sent",
+        _ASK_CUSTOMER,
+    ),
+    OwnCode.HTTP_STATUS: Code(
+        Kind.AMBIGUOUS,
+        "The answer had another HTTP status than 200: the code may have been sent",
+        _ASK_CUSTOMER,
+    ),
+    OwnCode.REDIRECT: Code(
+        Kind.AMBIGUOUS,
+        "The answer pointed to another address, which is never followed",
+        _OTHER_SERVER,
+    ),
+    OwnCode.TOO_LARGE: Code(
+        Kind.AMBIGUOUS, "The answer was far too large to be one of this API", _OTHER_SERVER
+    ),
+    OwnCode.NOT_JSON: Code(
+        Kind.AMBIGUOUS, "The answer was cut short or not one of this API", _OTHER_SERVER
+    ),
+    OwnCode.WRONG_SHAPE: Code(Kind.AMBIGUOUS, "The answer was not one of this API", _OTHER_SERVER),
+    OwnCode.UNPROVED: Code(
+        Kind.UNKNOWN,  # of a job; no call is answered so
+        "An attempt had no clear answer, and nobody can prove any more what became of it",
+        _ASK_CUSTOMER,
+    ),
+    "RequestLimitExceeded*": Code(
+        Kind.THROTTLED,
+        "The account has sent more requests than the service allows per second",
+        "Find out what else uses the account, or lower SENDCODE_RATE_LIMIT",
+    ),
+    "FailedOperation.SendVerifyCodeLimit60": Code(
+        Kind.TOO_EARLY,
+        "This number was sent a code within the last 60 seconds",
+        "Wait a minute; if it stays, find out what else sends codes with this account",
+    ),
+    "FailedOperation.SendVerifyCodeLimit": Code(
+        Kind.TOO_OFTEN,
+        "Codes were sent to this number too often",
+        "Wait some hours, then requeue it",
+    ),
+    "FailedOperation.PhoneBindUpper": Code(
+        Kind.PERMANENT,
+        "This number already has the most accounts allowed",
+        "Ask the customer for another number",
+    ),
+    "InvalidParameterValue.UnSupportArea": Code(
+        Kind.PERMANENT,
+        "Accounts cannot be created with numbers of this country or region",
+        "Ask the customer for a number of another country or region",
+    ),
+    "InvalidParameter*": Code(  # and InvalidParameterValue
+        Kind.PERMANENT, "The service does not accept this country code or number", _FIX_NUMBER
+    ),
+    "MissingParameter*": Code(Kind.PERMANENT, "Our request lacked a field", _OUR_BUG),
+    "UnknownParameter*": Code(Kind.PERMANENT, "Our request had a field too many", _OUR_BUG),
+    "AuthFailure.SignatureExpire": Code(
+        Kind.CLOCK,
+        "This machine's clock is more than 5 minutes off",
+        "Set the clock right (NTP) on every worker",
+    ),
+    "AuthFailure.SignatureFailure": Code(
+        Kind.ACCOUNT, "The secret key does not fit the secret id", _FIX_CREDENTIALS
+    ),
+    "AuthFailure.SecretIdNotFound": Code(
+        Kind.ACCOUNT, "The secret id does not exist or was deleted", _FIX_CREDENTIALS
+    ),
+    "AuthFailure.InvalidSecretId": Code(
+        Kind.ACCOUNT, "The secret id is not one for this API", _FIX_CREDENTIALS
+    ),
+    "AuthFailure.TokenFailure": Code(
+        Kind.ACCOUNT,
+        "The temporary credentials are wrong or have expired",
+        "Renew secret id, key and token together",
+    ),
+    "AuthFailure.MFAFailure": Code(
+        Kind.ACCOUNT,
+        "The account asks for a second factor, which a program cannot give",
+        "Use credentials that need none",
+    ),
+    "AuthFailure.UnauthorizedOperation": Code(
+        Kind.ACCOUNT,
+        "These credentials may not send codes",
+        "Have the account's owner allow SendVerifyCode for them",
+    ),
+    "AuthFailure*": Code(
+        Kind.ACCOUNT, "The service does not accept our credentials", _FIX_CREDENTIALS
+    ),
+    "UnauthorizedOperation*": Code(
+        Kind.ACCOUNT,
+        "These credentials may not send codes",
+        "Have the account's owner allow SendVerifyCode for them",
+    ),
+    "IpInBlacklist": Code(
+        Kind.ACCOUNT,
+        "The workers' IP address is barred from this account",
+        "Have the account's owner take it off the list",
+    ),
+    "IpNotInWhitelist": Code(
+        Kind.ACCOUNT,
+        "The workers' IP address is not on this account's list",
+        "Have the account's owner add it",
+    ),
+    "ActionOffline": Code(Kind.ACCOUNT, "The vendor has taken SendVerifyCode offline", _TICKET),
+    "InvalidAction": Code(
+        Kind.ACCOUNT, "The endpoint does not know SendVerifyCode", "Check SENDCODE_ENDPOINT"
+    ),
+    "NoSuchProduct": Code(
+        Kind.ACCOUNT, "The endpoint does not know this product", "Check SENDCODE_ENDPOINT"
+    ),
+    "NoSuchVersion": Code(
+        Kind.ACCOUNT,
+        "The endpoint does not know this version of the API",
+        "Check SENDCODE_ENDPOINT",
+    ),
+    "InvalidRequest": Code(Kind.ACCOUNT, "The service could not read our request", _OUR_BUG),
+    "RequestSizeLimitExceeded": Code(Kind.ACCOUNT, "Our request was too large", _OUR_BUG),
+    "Unsupported*": Code(
+        Kind.ACCOUNT, "The service does not support this call for the account", _TICKET
+    ),
+    "LimitExceeded*": Code(
+        Kind.ACCOUNT, "The account's quota is used up", "Have the account's owner raise the quota"
+    ),
+}
+_UNDOCUMENTED = Code(
+    Kind.UNKNOWN, "The service gave a code that its documentation does not list", _TICKET
 )
 
-_UNDOCUMENTED = Explanation("The service gave a code that its documentation does not list", _TICKET)
+
+def explain(code: str) -> Code:
+    """The entry for a code; for one that nobody documented, what to do with such a one."""
+    return find(code, CODES) or _UNDOCUMENTED
 
 
-def explain(code: str) -> Explanation:
-    """The texts for a code; for one that nobody documented, what to do with such a one."""
-    return EXPLANATIONS.find(code) or _UNDOCUMENTED
+def find(code: str, table: Mapping[str, Code]) -> Code | None:
+    """The table's entry for a code: the exact one, else that with the longest beginning of it."""
+    if code in table:
+        return table[code]
+    fitting = (key for key in table if key.endswith("*") and code.startswith(key[:-1]))
+    longest = max(fitting, key=len, default=None)
+    return table[longest] if longest is not None else None
 
 
-def explain_end(code: str) -> Explanation:
-    """The texts for the code of a job that has failed for good: nothing is tried by itself now."""
+def explain_end(code: str) -> Code:
+    """The entry for the code of a job that has failed for good: nothing is tried by itself now."""
     known = explain(code)
-    return Explanation(known.meaning, _REQUEUE) if known.remedy == _WAIT else known
+    return replace(known, remedy=_REQUEUE) if known.remedy == _WAIT else known
+
+
+def is_permanent(code: str) -> bool:
+    """Whether the same request would only be refused again."""
+    return explain(code).kind is Kind.PERMANENT

@@ -17,7 +17,6 @@ import redis
 
 from config.settings import Settings
 from jobs.actions import Action
-from jobs.codes import CodeTable
 from jobs.job import JobRecord, StoryEntry, corrected_job_id
 from jobs.keys import Keys
 from jobs.numbers import histories
@@ -31,16 +30,6 @@ WINDOW = 200
 Verb = Literal["requeue", "replace", "drop"]
 Verdict = Literal["done", "absent", "not dead", "cancelled"]
 """`absent`: the job is gone; `not dead`: somebody dealt with it; `cancelled`: its batch was."""
-
-_PERMANENT = CodeTable(
-    exact={"FailedOperation.PhoneBindUpper": True},
-    prefix={"InvalidParameter": True, "MissingParameter": True, "UnknownParameter": True},
-)
-
-
-def is_permanent(code: str) -> bool:
-    """Whether the same request would only be refused again (as `worker/verdict.py` has it)."""
-    return _PERMANENT.find(code) is not None
 
 
 @dataclass(frozen=True, slots=True)

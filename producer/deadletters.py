@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.codes import explain_end
-from jobs.deadletters import DeadLetter, DeadLetters, is_permanent
+from jobs.codes import explain_end, is_permanent
+from jobs.deadletters import DeadLetter, DeadLetters
 from jobs.job import JobRecord
 from jobs.outcome import State
 from producer.results import RESULT_COLUMNS, result_cells

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from jobs.deadletters import WINDOW, DeadLetter, DeadLetters, Decision, Verdict, is_permanent
+from jobs.codes import is_permanent
+from jobs.deadletters import WINDOW, DeadLetter, DeadLetters, Decision, Verdict
 from jobs.job import JobRecord
 from jobs.outcome import State
 from jobs.phone import PhoneNumber

@@ -18,7 +18,8 @@ from itertools import islice
 import redis
 
 from config.settings import Settings
-from jobs.deadletters import WINDOW, DeadLetters, is_permanent
+from jobs.codes import is_permanent
+from jobs.deadletters import WINDOW, DeadLetters
 from jobs.keys import Keys
 from jobs.numbers import NumberHistory, histories
 from jobs.outcome import State

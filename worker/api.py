@@ -21,10 +21,10 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 
-from jobs.codes import OwnCode
+from jobs.codes import Kind, OwnCode
 from worker.auth import TC3Auth
 from worker.deadline import DeadlineAdapter, Exchange, StaleError, now_s
-from worker.verdict import Kind, Verdict, judge_body, judge_status, own_verdict
+from worker.verdict import Verdict, judge_body, judge_status, own_verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable

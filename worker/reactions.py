@@ -15,12 +15,13 @@ import redis
 
 from config.logging import fields
 from jobs.account import Account
+from jobs.codes import Kind
 from jobs.ledger import Ending, Last, Pause
 from jobs.outcome import State
 from worker.limiter import Limiter
 from worker.recorder import AttemptKind, Ended, NotNow, Recorder, Work, unsent
 from worker.retry import LONGEST_NAP_S, TOO_OFTEN_TRIES, Again, RetryPolicy
-from worker.verdict import Kind, Verdict
+from worker.verdict import Verdict
 
 log = logging.getLogger("sendcode.sender")
 

@@ -1,7 +1,7 @@
-"""What an answer of the API means for a job: the table, and the reading of an answer. Pure.
+"""What an answer of the API means for a job. Pure.
 
-An answer is judged by its code, never by its message. What is no answer of this API leaves
-open whether a code went out, and is ambiguous.
+An answer is judged by its code (`jobs/codes.py` has the table), never by its message. What is no
+answer of this API leaves open whether a code went out, and is ambiguous.
 """
 
 from __future__ import annotations
@@ -9,42 +9,12 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
-from jobs.codes import CodeTable, OwnCode
+from jobs.codes import Kind, OwnCode, explain
 
 HTTP_OK = 200
 _REDIRECTS = range(300, 400)
-
-
-class Kind(StrEnum):
-    """What happened, and with it what to do next."""
-
-    SENT = "sent"
-    TRANSIENT = "transient"
-    """Not sent, for a passing reason: try again after a wait."""
-    AMBIGUOUS = "ambiguous"
-    """Perhaps sent: only a probe inside the number's interval can tell."""
-    THROTTLED = "throttled"
-    """Not sent: the whole fleet is too fast. Spends no attempt."""
-    TOO_EARLY = "too_early"
-    """Not sent: a code went to this number within the interval. To a probe it is the proof that
-    the attempt before it was accepted."""
-    TOO_OFTEN = "too_often"
-    """Not sent: too many codes to this number lately. Long waits, few tries."""
-    PERMANENT = "permanent"
-    """Not sent, and never will be: the number is at fault."""
-    CLOCK = "clock"
-    """Not sent: the timestamp was more than 5 minutes off. The client has noted the server's
-    time: take a slot and call again, once; if it stays, it is as ACCOUNT."""
-    ACCOUNT = "account"
-    """Not sent, and no job is at fault: halt the sending."""
-    UNKNOWN = "unknown"
-    """A code that nobody documented: one more try."""
-    STALE = "stale"
-    """Not sent: the caller's time was over before anything was written. It may have lost its
-    lease meanwhile, so it must not go on with the job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,59 +34,9 @@ class Verdict:
     request_id: str | None = None
 
 
-VERDICTS = CodeTable(
-    exact={
-        "OperationDenied.ServiceBusy": Kind.TRANSIENT,
-        "FailedOperation.SendVerifyCodeLimit60": Kind.TOO_EARLY,
-        "FailedOperation.SendVerifyCodeLimit": Kind.TOO_OFTEN,
-        "FailedOperation.PhoneBindUpper": Kind.PERMANENT,
-        "AuthFailure.SignatureExpire": Kind.CLOCK,
-        "IpInBlacklist": Kind.ACCOUNT,
-        "IpNotInWhitelist": Kind.ACCOUNT,
-        "ActionOffline": Kind.ACCOUNT,
-        "InvalidAction": Kind.ACCOUNT,
-        "NoSuchProduct": Kind.ACCOUNT,
-        "NoSuchVersion": Kind.ACCOUNT,
-        "InvalidRequest": Kind.ACCOUNT,
-        "RequestSizeLimitExceeded": Kind.ACCOUNT,
-        OwnCode.DNS: Kind.TRANSIENT,
-        OwnCode.CONNECT: Kind.TRANSIENT,
-        OwnCode.CONNECT_TIMEOUT: Kind.TRANSIENT,
-        OwnCode.TLS: Kind.TRANSIENT,
-        OwnCode.STALE: Kind.STALE,
-        OwnCode.READ_TIMEOUT: Kind.AMBIGUOUS,
-        OwnCode.LOST: Kind.AMBIGUOUS,
-        OwnCode.HTTP_STATUS: Kind.AMBIGUOUS,
-        OwnCode.REDIRECT: Kind.AMBIGUOUS,
-        OwnCode.TOO_LARGE: Kind.AMBIGUOUS,
-        OwnCode.NOT_JSON: Kind.AMBIGUOUS,
-        OwnCode.WRONG_SHAPE: Kind.AMBIGUOUS,
-    },
-    prefix={
-        "ServiceUnavailable": Kind.TRANSIENT,
-        "ResourceUnavailable": Kind.TRANSIENT,
-        "ResourceInsufficient": Kind.TRANSIENT,
-        "InternalError": Kind.AMBIGUOUS,
-        "RequestLimitExceeded": Kind.THROTTLED,
-        "InvalidParameter": Kind.PERMANENT,  # and InvalidParameterValue, with .UnSupportArea
-        "MissingParameter": Kind.PERMANENT,
-        "UnknownParameter": Kind.PERMANENT,
-        "AuthFailure": Kind.ACCOUNT,
-        "UnauthorizedOperation": Kind.ACCOUNT,
-        "Unsupported": Kind.ACCOUNT,
-        "LimitExceeded": Kind.ACCOUNT,
-    },
-)
-
-
-def classify(code: str) -> Kind:
-    """The kind for a code: exact, then by prefix, else UNKNOWN."""
-    return VERDICTS.find(code) or Kind.UNKNOWN
-
-
 def own_verdict(code: OwnCode, message: str) -> Verdict:
     """The verdict on a call that brought no answer of the API."""
-    return Verdict(classify(code), str(code), message)
+    return Verdict(explain(code).kind, str(code), message)
 
 
 def judge_status(status: int) -> Verdict | None:
@@ -156,7 +76,7 @@ def _judge_response(response: dict[str, Any]) -> Verdict:
         return Verdict(
             Kind.AMBIGUOUS, str(OwnCode.WRONG_SHAPE), "an Error without a readable Code", request_id
         )
-    return Verdict(classify(code), code, _clean_message(error.get("Message")), request_id)
+    return Verdict(explain(code).kind, code, _clean_message(error.get("Message")), request_id)
 
 
 # What the server says ends in logs, terminals, spreadsheets and Flower: nothing that could steer

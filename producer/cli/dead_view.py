@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 
 def show_groups(groups: Sequence[Group], batch_id: str | None = None) -> None:
     """Write the dead letters by code to stdout."""
-    from jobs.codes import explain_end
-    from jobs.deadletters import is_permanent
+    from jobs.codes import explain_end, is_permanent
 
     rows = []
     for group in groups:
@@ -51,7 +50,7 @@ def show_records(records: Sequence[JobRecord], total: int) -> None:
 
 def say_remedies(record: JobRecord) -> None:
     """Say what to type about one dead letter."""
-    from jobs.deadletters import is_permanent
+    from jobs.codes import is_permanent
     from jobs.outcome import State
 
     job_id = record.job_id

@@ -19,6 +19,7 @@ from kombu import Queue
 
 from config.names import BATCH_QUEUE, SEND_CODE_TASK
 from config.settings import Settings, load_settings
+from jobs.codes import Kind
 from jobs.phone import PhoneNumber
 from tests.faults import doomed
 from tests.faults.audit import Asked, Findings
@@ -29,7 +30,6 @@ from tests.faults.workers import crew
 from tests.faults.world import World
 from worker.api import SendVerifyCodeClient
 from worker.signing import Credentials
-from worker.verdict import Kind
 
 WORKERS = 4
 VISIBILITY_S = 8

@@ -16,7 +16,7 @@ import pytest
 import requests
 import trustme
 
-from jobs.codes import OwnCode
+from jobs.codes import Kind, OwnCode
 from sandbox.numbers import number_for
 from sandbox.server import Sandbox
 from tests.integration.fault_server import (
@@ -35,7 +35,6 @@ from tests.integration.fault_server import (
 from worker.api import Answer, SendVerifyCodeClient
 from worker.deadline import DeadlineAdapter, Exchange, now_s
 from worker.signing import Credentials, Signer
-from worker.verdict import Kind
 
 # A call that outlives its deadline is a failure, even if it ends in the right way after all.
 pytestmark = pytest.mark.timeout(20)

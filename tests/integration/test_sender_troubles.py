@@ -14,6 +14,7 @@ from redis import Redis
 
 from config.settings import Settings
 from jobs.account import OUTAGE_MISSES, Account
+from jobs.codes import Kind
 from jobs.job import Lane, SendCodeJob
 from jobs.ledger import Begun, Claim, Ledger
 from jobs.outcome import State
@@ -27,7 +28,7 @@ from worker.recorder import Ended, NotNow, Recorder, Work
 from worker.retry import Again, RetryPolicy
 from worker.runtime import Runtime
 from worker.sender import LATEST_S, Sender
-from worker.verdict import Kind, Verdict
+from worker.verdict import Verdict
 
 pytestmark = pytest.mark.settings(sendcode_backoff=0.01, sendcode_http_timeout=0.4)
 
