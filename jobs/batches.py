@@ -11,6 +11,7 @@ import redis
 from config.settings import Settings
 from jobs.actions import Action
 from jobs.batch import Batch, BatchRow, decode_batch, unfed_record
+from jobs.clock import time_ms
 from jobs.job import JobRecord, batch_job_id, split_job_id
 from jobs.keys import Keys
 from jobs.scripts import load_script
@@ -114,8 +115,8 @@ class Batches:
         for batch_id in ids:
             pipe.hgetall(self._keys.batch(batch_id))
             pipe.hgetall(self._keys.counts(batch_id))
-        (seconds, micros), *hashes = pipe.execute()
-        now_ms = seconds * 1000 + micros // 1000
+        now, *hashes = pipe.execute()
+        now_ms = time_ms(now)
         return {
             batch_id: decode_batch(batch_id, values, counts, now_ms)
             for batch_id, values, counts in zip(ids, hashes[::2], hashes[1::2], strict=True)

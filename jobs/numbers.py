@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import redis
 
+from jobs.clock import time_ms
 from jobs.keys import Keys
 from jobs.phone import PhoneNumber
 
@@ -40,8 +41,8 @@ def histories(
     pipe.time()
     for name in names:
         pipe.hmget(name, ["codes", "sent", "until"])
-    (seconds, micros), *found = pipe.execute()
-    now_ms = seconds * 1000 + micros // 1000
+    now, *found = pipe.execute()
+    now_ms = time_ms(now)
     return [
         NumberHistory(int(codes or 0), int(sent) if sent else None, int(until or 0) > now_ms)
         for codes, sent, until in found

@@ -11,6 +11,7 @@ import redis
 from config.celery import make_celery
 from config.redis import connect
 from config.settings import Settings, load_settings
+from jobs.clock import time_ms
 from jobs.job import JobRecord, Lane, SendCodeJob
 from jobs.ledger import Ledger, Submitted
 from jobs.phone import PhoneNumber
@@ -123,8 +124,7 @@ class _Line:
             return
 
     def _now_ms(self) -> int:
-        seconds, microseconds = self._ledger.client.time()
-        return int(seconds) * 1000 + int(microseconds) // 1000
+        return time_ms(self._ledger.client.time())
 
 
 _lines: dict[Settings | None, _Line] = {}

@@ -11,6 +11,7 @@ import redis
 from config.settings import Settings
 from jobs.account import Account, AccountState
 from jobs.batches import Batch, Batches
+from jobs.clock import time_us
 from jobs.job import Lane, iso
 from jobs.keys import Keys
 
@@ -137,9 +138,9 @@ def look(client: redis.Redis, settings: Settings) -> Overview:
     ):
         pipe.hgetall(name)
     pipe.llen(keys.quarantine)
-    (seconds, micros), *rest = pipe.execute()
+    now, *rest = pipe.execute()
     depths, due, hashes, quarantined = rest[:3], rest[3:6], rest[6:-1], rest[-1]
-    now_us = int(seconds) * 1_000_000 + int(micros)
+    now_us = time_us(now)
     totals, dead_codes, dead_unknown, pace, ring, workers = hashes
     return Overview(
         at_ms=now_us // 1000,

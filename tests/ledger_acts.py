@@ -15,6 +15,7 @@ from redis import Redis
 
 from config.names import BATCH_QUEUE, EVENT_QUEUE
 from jobs.batches import Batches, BatchRow
+from jobs.clock import time_ms
 from jobs.job import JobRecord, Lane, SendCodeJob, batch_job_id
 from jobs.keys import Keys
 from jobs.ledger import Begun, Claim, Ending, Last, Ledger, Pause, Tried
@@ -156,8 +157,7 @@ class Acts:
 
     def run_out(self, job_id: str) -> None:
         """Let what the job waits for (lease, pause, grace) be over."""
-        seconds, micros = self.redis.time()
-        now_ms = seconds * 1000 + micros // 1000
+        now_ms = time_ms(self.redis.time())
         for lane in (*Lane, "aside"):
             self.redis.zadd(self.keys.due(str(lane)), {job_id: now_ms}, xx=True)
         job = self.job(job_id)
@@ -196,18 +196,18 @@ class Acts:
 
     def due_in_ms(self, job_id: str) -> float | None:
         """When somebody looks at the job again; None: nobody does."""
-        seconds, micros = self.redis.time()
+        now_ms = time_ms(self.redis.time())
         for lane in (*Lane, "aside"):
             score = self.redis.zscore(self.keys.due(str(lane)), job_id)
             if score is not None:
-                return float(score) - (seconds * 1000 + micros / 1000)
+                return float(score) - now_ms
         return None
 
     def closed_by(self, phone: PhoneNumber) -> str | None:
         """The job that has a number for itself just now."""
         values: Any = self.redis.hgetall(self._number_key(phone))
-        seconds, _ = self.redis.time()
-        return values["job"] if int(values.get("until", 0)) > seconds * 1000 else None
+        now_ms = time_ms(self.redis.time())
+        return values["job"] if int(values.get("until", 0)) > now_ms else None
 
     def dead(self) -> list[str]:
         found: Any = self.redis.lrange(self.keys.dead, 0, -1)

@@ -16,6 +16,7 @@ import redis
 from kombu.exceptions import OperationalError
 
 from config.logging import fields
+from jobs.clock import time_ms
 from jobs.ledger import Ledger
 from jobs.publish import Publisher
 from worker.leases import Leases
@@ -40,14 +41,14 @@ def sweep(ledger: Ledger, publisher: Publisher) -> int:
 def beat(ledger: Ledger, leases: Leases, worker: str) -> None:
     """Keep the leases and show that the worker lives."""
     leases.renew(ledger)
-    seconds, micros = ledger.client.time()  # a worker whose clock is wrong is alive all the same
-    ledger.client.hset(ledger.keys.workers, worker, str(seconds * 1000 + micros // 1000))
+    now_ms = time_ms(ledger.client.time())  # a worker whose clock is wrong is alive all the same
+    ledger.client.hset(ledger.keys.workers, worker, str(now_ms))
 
 
 def forget_the_gone(ledger: Ledger) -> None:
     """Remove workers that ended long ago without signing off."""
     seen: Any = ledger.client.hgetall(ledger.keys.workers)
-    oldest_ms = int(ledger.client.time()[0] - GONE_S) * 1000
+    oldest_ms = time_ms(ledger.client.time()) - GONE_S * 1000
     gone = [worker for worker, at_ms in seen.items() if int(at_ms) < oldest_ms]
     if gone:
         ledger.client.hdel(ledger.keys.workers, *gone)

@@ -10,6 +10,7 @@ from redis import Redis
 
 from config.settings import Settings
 from jobs.batches import Batches
+from jobs.clock import time_us
 from jobs.job import Lane
 from jobs.keys import Keys
 from jobs.ledger import Ledger
@@ -30,10 +31,10 @@ def acts(ledger: Ledger, batches: Batches, redis: Redis, keys: Keys) -> Iterator
 @pytest.fixture
 def runtime(settings: Settings, celery_app: Celery, redis: Redis, keys: Keys) -> Iterator[Runtime]:
     """What a worker process has, in this one; its limiter has been running for a while."""
-    seconds, micros = redis.time()
+    now_us = time_us(redis.time())
     warm = Limiter(redis, settings, lambda _: None)
     warm.take(Lane.EVENT)
-    redis.hset(keys.pace, "next_us", seconds * 1_000_000 + micros)
+    redis.hset(keys.pace, "next_us", now_us)
     redis.delete(keys.ring)
     runtime = Runtime(settings, celery_app)
     yield runtime

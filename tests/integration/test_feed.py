@@ -11,6 +11,7 @@ from config.names import BATCH_QUEUE
 from config.settings import Settings
 from jobs.account import Account
 from jobs.batches import Batches
+from jobs.clock import time_ms
 from jobs.deadletters import DeadLetters, Decision
 from jobs.keys import Keys
 from jobs.ledger import FEED_SECONDS
@@ -204,10 +205,8 @@ def test_a_gentle_batch_is_fed_at_its_own_pace(acts: Acts, redis: Redis, keys: K
 
     assert fed["gentle"] <= 6  # a second's worth at the start, and the first
     assert fed.total() == DEPTH
-    seconds, micros = redis.time()
-    ahead_ms = float(redis.hget(keys.batch("gentle"), "next_at") or 0) - (
-        seconds * 1000 + micros / 1000
-    )
+    now_ms = time_ms(redis.time())
+    ahead_ms = float(redis.hget(keys.batch("gentle"), "next_at") or 0) - now_ms
     assert 0 < ahead_ms <= 200
 
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from redis import Redis
 
 from config.settings import Settings
+from jobs.clock import time_us
 from jobs.job import Lane
 from jobs.keys import Keys
 from jobs.scripts import load_script, prelude
@@ -62,8 +63,7 @@ class Pace:
         return int(self._slow_down(args=[SECOND]))
 
     def now(self) -> int:
-        seconds, micros = self.redis.time()
-        return int(seconds * SECOND + micros)
+        return time_us(self.redis.time())
 
     def let_pass(self, micros: int) -> None:
         """Let so much time go by without a call."""
