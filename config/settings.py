@@ -223,6 +223,11 @@ class Settings(BaseSettings):
         """Seconds from a worker's death to the job's next attempt, slot wait included."""
         return self.sendcode_lease + 2 * self.sendcode_sweep_interval + PROBE_SLACK_S / 2
 
+    @property
+    def retention_ms(self) -> int:
+        """Milliseconds that a finished job or batch is kept for (`sendcode_retention_days`)."""
+        return round(self.sendcode_retention_days * 86_400_000)
+
     @cached_property
     def redis_url(self) -> str:
         """The Redis URL with its password: for connecting, never for showing."""

@@ -38,7 +38,7 @@ class Batches:
     def __init__(self, client: redis.Redis, settings: Settings) -> None:
         self.client = client
         self._keys = Keys(settings.sendcode_key_prefix)
-        self._retention_ms = round(settings.sendcode_retention_days * 86_400_000)
+        self._retention_ms = settings.retention_ms
         self._open = load_script(client, self._keys, "open_batch")
         self._append = load_script(client, self._keys, "append_rows")
         self._steer = load_script(client, self._keys, "steer_batch")

@@ -77,7 +77,7 @@ class DeadLetters:
     def __init__(self, client: redis.Redis, settings: Settings) -> None:
         self.client = client
         self._keys = Keys(settings.sendcode_key_prefix)
-        self._retention_ms = round(settings.sendcode_retention_days * 86_400_000)
+        self._retention_ms = settings.retention_ms
         self._settle = load_script(client, self._keys, "settle_dead")
 
     def count(self) -> int:

@@ -121,7 +121,7 @@ class Ledger:
         self._interval_ms = round(settings.sendcode_phone_interval * 1000)
         probe_s = 2 * settings.sendcode_http_timeout + PROBE_SLACK_S
         self._provable_ms = self._interval_ms - round(probe_s * 1000)
-        self._retention_ms = round(settings.sendcode_retention_days * 86_400_000)
+        self._retention_ms = settings.retention_ms
         self._canary_ms = round(settings.sendcode_canary_interval * 1000)
         self._policy = settings.sendcode_ambiguous
         self._max_attempts = settings.sendcode_max_attempts
