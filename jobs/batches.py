@@ -168,9 +168,9 @@ class Batches:
             for current in wanted.values():
                 pipe.hgetall(self._keys.job(current))
             records = {
-                asked: JobRecord.decode(current, values)
+                asked: record
                 for (asked, current), values in zip(wanted.items(), pipe.execute(), strict=True)
-                if "state" in values
+                if (record := JobRecord.decode_if_there(current, values)) is not None
             }
             found.update(records)
             wanted = {asked: r.replaced_by for asked, r in records.items() if r.replaced_by}

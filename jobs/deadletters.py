@@ -103,7 +103,8 @@ class DeadLetters:
         for job_id in ids:
             pipe.hgetall(self._keys.job(job_id))
         records = [
-            _record(job_id, values) for job_id, values in zip(ids, pipe.execute(), strict=True)
+            JobRecord.decode_if_there(job_id, values)
+            for job_id, values in zip(ids, pipe.execute(), strict=True)
         ]
         sent = self._sent_to([record for record in records if record is not None])
         return [
@@ -114,7 +115,7 @@ class DeadLetters:
     def find(self, job_id: str) -> DeadLetter | None:
         """Look up one by its id, also when it was dropped; None if it is no dead letter."""
         values: Any = self.client.hgetall(self._keys.job(job_id))
-        record = _record(job_id, values)
+        record = JobRecord.decode_if_there(job_id, values)
         if record is None or record.replaced_by:
             return None
         if record.state not in {State.DEAD, State.UNKNOWN}:
@@ -191,10 +192,6 @@ class DeadLetters:
             ]
         )
         return reply
-
-
-def _record(job_id: str, values: dict[str, str]) -> JobRecord | None:
-    return JobRecord.decode(job_id, values) if "state" in values else None
 
 
 def _was(letter: DeadLetter) -> str:

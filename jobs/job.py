@@ -140,7 +140,7 @@ class JobRecord:
 
     @classmethod
     def decode(cls, job_id: str, values: Mapping[str, str]) -> JobRecord:
-        """Read a job's hash."""
+        """Read the hash of a job that is there."""
         told = sorted(
             (int(name.partition(":")[2]), text)
             for name, text in values.items()
@@ -169,6 +169,11 @@ class JobRecord:
             replaced_by=values.get("replaced_by"),
             story=tuple(StoryEntry.decode(text) for _, text in told),
         )
+
+    @classmethod
+    def decode_if_there(cls, job_id: str, values: Mapping[str, str]) -> JobRecord | None:
+        """Read a job's hash; None if there is no such job."""
+        return cls.decode(job_id, values) if "state" in values else None
 
     def as_dict(self) -> dict[str, Any]:
         """Give what a person or program may see: the number masked, times in ISO 8601, UTC."""

@@ -150,7 +150,7 @@ class Ledger:
     def job(self, job_id: str) -> JobRecord | None:
         """Look a job up; None if there is none, or it is a batch row that was not fed yet."""
         values: Any = self.client.hgetall(self.keys.job(job_id))
-        return JobRecord.decode(job_id, values) if "state" in values else None
+        return JobRecord.decode_if_there(job_id, values)
 
     def claim(self, job_id: str, token: str) -> Claim:
         """Take the lease of a job, if it is due."""
