@@ -29,17 +29,17 @@ _PLAIN = {
     "quarantine": "quarantine",  # list: messages that were no job, newest first, capped
     "actions": "actions",  # list: what people did (requeue, drop, halt …), newest first, capped
 }
-_BY_ID = {
-    "job": "job",  # hash: one job
+_BY_ID = (
+    "job",  # hash: one job
     # hash by sha1 of the number: who uses it, until when it is closed; codes sent, when the last
-    "number": "number",
-    "due": "due",  # sorted set by lane (and `aside`: parked batch jobs): job id by when to look, ms
-    "batch": "batch",  # hash: one batch
-    "rows": "rows",  # list: a batch's rows, in the file's order
-    "counts": "counts",  # hash: state or `code:<code>` -> jobs of a batch
-    "open": "open",  # set: a batch's jobs that were fed and are not final
-    "stopped": "stopped",  # set: those of them that came due while the batch was paused
-}
+    "number",
+    "due",  # sorted set by lane (and `aside`: parked batch jobs): job id by when to look, ms
+    "batch",  # hash: one batch
+    "rows",  # list: a batch's rows, in the file's order
+    "counts",  # hash: state or `code:<code>` -> jobs of a batch
+    "open",  # set: a batch's jobs that were fed and are not final
+    "stopped",  # set: those of them that came due while the batch was paused
+)
 _FIXED = {
     "dead": DEAD_LETTER_QUEUE,
     "event_queue": EVENT_QUEUE,
@@ -61,29 +61,29 @@ class Keys:
         raise AttributeError(name)
 
     def job(self, job_id: str) -> str:
-        return f"{self.prefix}:{_BY_ID['job']}:{job_id}"
+        return self._by_id("job", job_id)
 
     def number(self, country_code: str, phone_num: str) -> str:
         digest = hashlib.sha1(f"{country_code}-{phone_num}".encode(), usedforsecurity=False)
-        return f"{self.prefix}:{_BY_ID['number']}:{digest.hexdigest()}"
+        return self._by_id("number", digest.hexdigest())
 
     def due(self, lane: str) -> str:
-        return f"{self.prefix}:{_BY_ID['due']}:{lane}"
+        return self._by_id("due", lane)
 
     def batch(self, batch_id: str) -> str:
-        return f"{self.prefix}:{_BY_ID['batch']}:{batch_id}"
+        return self._by_id("batch", batch_id)
 
     def rows(self, batch_id: str) -> str:
-        return f"{self.prefix}:{_BY_ID['rows']}:{batch_id}"
+        return self._by_id("rows", batch_id)
 
     def counts(self, batch_id: str) -> str:
-        return f"{self.prefix}:{_BY_ID['counts']}:{batch_id}"
+        return self._by_id("counts", batch_id)
 
     def open(self, batch_id: str) -> str:
-        return f"{self.prefix}:{_BY_ID['open']}:{batch_id}"
+        return self._by_id("open", batch_id)
 
     def stopped(self, batch_id: str) -> str:
-        return f"{self.prefix}:{_BY_ID['stopped']}:{batch_id}"
+        return self._by_id("stopped", batch_id)
 
     def lua(self) -> str:
         """Give the head of every script: `K.pace` is a key, `K.job(id)` makes one."""
@@ -91,7 +91,9 @@ class Keys:
         lines += [f'K.{name} = "{self.prefix}:{key}"' for name, key in _PLAIN.items()]
         lines += [f'K.{name} = "{key}"' for name, key in _FIXED.items()]
         lines += [
-            f'function K.{name}(id) return "{self.prefix}:{key}:" .. id end'
-            for name, key in _BY_ID.items()
+            f'function K.{name}(id) return "{self._by_id(name, "")}" .. id end' for name in _BY_ID
         ]
         return "\n".join(lines) + "\n"
+
+    def _by_id(self, name: str, each: str) -> str:
+        return f"{self.prefix}:{name}:{each}"

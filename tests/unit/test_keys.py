@@ -56,7 +56,7 @@ def test_no_two_names_mean_the_same_key() -> None:
 
 
 def test_no_key_of_an_id_can_be_another_key() -> None:
-    prefixes = [f"test:{key}:" for key in _BY_ID.values()]
+    prefixes = [f"test:{key}:" for key in _BY_ID]
 
     for key in (in_lua(name) for name in [*_PLAIN, *_FIXED]):
         assert not any(key.startswith(prefix) for prefix in prefixes)
