@@ -28,7 +28,7 @@ WINDOW = 200
 """Dead letters read, or decided about, in one round trip: few enough to hold up no event."""
 
 Verb = Literal["requeue", "replace", "drop"]
-Verdict = Literal["done", "absent", "not dead", "cancelled"]
+Settled = Literal["done", "absent", "not dead", "cancelled"]
 """`absent`: the job is gone; `not dead`: somebody dealt with it; `cancelled`: its batch was."""
 
 
@@ -130,7 +130,7 @@ class DeadLetters:
         done_before: int = 0,
         wait_ms: int = 0,
         step_us: int = 0,
-    ) -> list[Verdict]:
+    ) -> list[Settled]:
         """Make the jobs due again: the first in `wait_ms`, each other `step_us` after the last."""
         triples = [
             (letter.job_id, letter.place, _entry("requeue", _was(letter), decision.reason))
@@ -140,7 +140,7 @@ class DeadLetters:
 
     def drop(
         self, decision: Decision, letters: Sequence[DeadLetter], *, done_before: int = 0
-    ) -> list[Verdict]:
+    ) -> list[Settled]:
         """Take the jobs off the list; they stay as they are, and are forgotten after a while."""
         triples = [
             (letter.job_id, letter.place, _entry("drop", _was(letter), decision.reason))
@@ -150,7 +150,7 @@ class DeadLetters:
 
     def replace(
         self, decision: Decision, letter: DeadLetter, phone: PhoneNumber
-    ) -> tuple[Verdict, str]:
+    ) -> tuple[Settled, str]:
         """Put a new job with another number in a job's place; give the new job's id."""
         old_id, new_id = letter.job_id, corrected_job_id(letter.job_id)
         parts = (
@@ -177,10 +177,10 @@ class DeadLetters:
         done_before: int = 0,
         wait_ms: int = 0,
         step_us: int = 0,
-    ) -> list[Verdict]:
+    ) -> list[Settled]:
         flat = [part for job in jobs for part in job]
         action = decision.action(done_before + len(jobs))
-        reply: list[Verdict] = self._settle(
+        reply: list[Settled] = self._settle(
             args=[
                 decision.verb,
                 decision.token,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jobs.codes import is_permanent
-from jobs.deadletters import WINDOW, DeadLetter, DeadLetters, Decision, Verdict
+from jobs.deadletters import WINDOW, DeadLetter, DeadLetters, Decision, Settled
 from jobs.job import JobRecord
 from jobs.outcome import State
 from jobs.phone import PhoneNumber
@@ -83,7 +83,7 @@ class Requeuing:
     reason: str = ""
 
 
-_VERDICTS: dict[Verdict, str] = {
+_NOT_DONE: dict[Settled, str] = {
     "absent": "the job is gone",
     "not dead": "somebody has dealt with it meanwhile",
     "cancelled": "its batch was cancelled: nothing of it is sent any more",
@@ -99,7 +99,7 @@ def requeue(
     started = time.monotonic()
     report = Report(how.dry_run)
 
-    def settle(chosen: Sequence[DeadLetter]) -> list[Verdict]:
+    def settle(chosen: Sequence[DeadLetter]) -> list[Settled]:
         # those of the windows before have become due meanwhile
         wait_ms = report.done * step_us / 1000 - (time.monotonic() - started) * 1000
         return dead.requeue(
@@ -131,7 +131,7 @@ def drop(
     decision = Decision("drop", str(choice), reason)
     report = Report(dry_run)
 
-    def settle(chosen: Sequence[DeadLetter]) -> list[Verdict]:
+    def settle(chosen: Sequence[DeadLetter]) -> list[Settled]:
         return dead.drop(decision, chosen, done_before=report.done)
 
     def why_not(_: DeadLetter, record: JobRecord) -> str:
@@ -159,12 +159,12 @@ def replace_number(dead: DeadLetters, job_id: str, phone: PhoneNumber, how: Requ
         report.count(record)
         return report
     decision = Decision("replace", f"job {job_id}", how.reason)
-    verdict, new_id = dead.replace(decision, letter, phone)
-    if verdict == "done":
+    settled, new_id = dead.replace(decision, letter, phone)
+    if settled == "done":
         report.count(record)
         report.new_job_id = new_id
     else:
-        report.refuse(job_id, _VERDICTS[verdict])
+        report.refuse(job_id, _NOT_DONE[settled])
     return report
 
 
@@ -198,7 +198,7 @@ def _why_not_again(letter: DeadLetter, record: JobRecord, how: Requeuing) -> str
 @dataclass(frozen=True, slots=True)
 class _Step:
     why_not: Callable[[DeadLetter, JobRecord], str]
-    settle: Callable[[Sequence[DeadLetter]], list[Verdict]]
+    settle: Callable[[Sequence[DeadLetter]], list[Settled]]
     limit: int | None
 
 
@@ -251,10 +251,10 @@ def _settle(found: Sequence[DeadLetter], report: Report, step: _Step) -> int:
     if not chosen:
         return 0
     left = 0
-    for letter, verdict in zip(chosen, step.settle(chosen), strict=True):
-        left += verdict != "cancelled"
-        if verdict == "done" and letter.record is not None:
+    for letter, settled in zip(chosen, step.settle(chosen), strict=True):
+        left += settled != "cancelled"
+        if settled == "done" and letter.record is not None:
             report.count(letter.record)
         elif letter.record is not None:
-            report.refuse(letter.job_id, _VERDICTS[verdict])
+            report.refuse(letter.job_id, _NOT_DONE[settled])
     return left

@@ -63,9 +63,9 @@ def test_a_requeued_job_is_due_at_once_with_its_attempts_given_back(
 ) -> None:
     record = end_event(ledger)
 
-    verdicts = dead.requeue(decided("requeue"), [letter(dead, record.job_id)])
+    settled = dead.requeue(decided("requeue"), [letter(dead, record.job_id)])
 
-    assert verdicts == ["done"]
+    assert settled == ["done"]
     again = job(ledger, record.job_id)
     assert (again.state, again.attempts, again.code) == (State.PARKED, 0, "")
     assert [job_id for _, job_id in ledger.sweep()] == [record.job_id]
@@ -101,9 +101,9 @@ def test_requeue_applied_twice_is_as_requeue_applied_once(
     dead.requeue(decision, letters)
     once = everything_counted(redis, keys), job(ledger, first.job_id), job(ledger, second.job_id)
 
-    verdicts = dead.requeue(decision, letters)
+    settled = dead.requeue(decision, letters)
 
-    assert verdicts == ["done", "done"]
+    assert settled == ["done", "done"]
     twice = everything_counted(redis, keys), job(ledger, first.job_id), job(ledger, second.job_id)
     assert twice == once
     assert redis.llen(keys.actions) == 1
@@ -205,9 +205,9 @@ def test_a_job_of_a_cancelled_batch_is_not_requeued(
     end(ledger, "b1-1", DEAD)
     batches.steer("b1", "cancel")
 
-    verdicts = dead.requeue(decided("requeue"), [letter(dead, "b1-1")])
+    settled = dead.requeue(decided("requeue"), [letter(dead, "b1-1")])
 
-    assert verdicts == ["cancelled"]
+    assert settled == ["cancelled"]
     assert job(ledger, "b1-1").state is State.DEAD
     assert dead.count() == 1
 
@@ -217,9 +217,9 @@ def test_a_corrected_number_is_a_new_job_and_both_know_each_other(
 ) -> None:
     record = end_event(ledger, ending=Ending(State.DEAD, BIND_UPPER, "too many", "req-9"))
 
-    verdict, new_id = dead.replace(decided("replace"), letter(dead, record.job_id), number(77))
+    settled, new_id = dead.replace(decided("replace"), letter(dead, record.job_id), number(77))
 
-    assert (verdict, new_id) == ("done", f"{record.job_id}.r1")
+    assert (settled, new_id) == ("done", f"{record.job_id}.r1")
     old, new = job(ledger, record.job_id), job(ledger, new_id)
     assert (old.state, old.replaced_by) == (State.DEAD, new_id)
     assert (new.state, new.replaces, new.phone) == (State.PARKED, record.job_id, number(77))
@@ -234,12 +234,12 @@ def test_replacing_twice_makes_one_job(ledger: Ledger, dead: DeadLetters) -> Non
     decision, found = decided("replace"), letter(dead, record.job_id)
     dead.replace(decision, found, number(77))
 
-    verdict, new_id = dead.replace(decision, found, number(77))
+    settled, new_id = dead.replace(decision, found, number(77))
 
-    assert verdict == "done"
+    assert settled == "done"
     assert len(job(ledger, new_id).story) == 1
-    verdict, _ = dead.replace(decided("replace"), found, number(78))
-    assert verdict == "not dead"
+    settled, _ = dead.replace(decided("replace"), found, number(78))
+    assert settled == "not dead"
     assert job(ledger, new_id).phone == number(77)
 
 
@@ -287,9 +287,9 @@ def test_a_dropped_job_leaves_the_list_keeps_its_state_and_is_forgotten_in_time(
 ) -> None:
     run_batch(ledger, batches, "b1", customers(1))
 
-    verdicts = dead.drop(decided("drop", "the customer has left"), dead.window(0))
+    settled = dead.drop(decided("drop", "the customer has left"), dead.window(0))
 
-    assert verdicts == ["done"]
+    assert settled == ["done"]
     record = job(ledger, "b1-1")
     assert record.state is State.DEAD
     assert record.dropped_ms is not None
@@ -305,9 +305,9 @@ def test_a_dropped_job_can_be_requeued_after_all(ledger: Ledger, dead: DeadLette
     record = end_event(ledger)
     dead.drop(decided("drop"), dead.window(0))
 
-    verdicts = dead.requeue(decided("requeue"), [letter(dead, record.job_id)])
+    settled = dead.requeue(decided("requeue"), [letter(dead, record.job_id)])
 
-    assert verdicts == ["done"]
+    assert settled == ["done"]
     assert job(ledger, record.job_id).dropped_ms is None
     assert dead.by_code() == {}
 
@@ -319,9 +319,9 @@ def test_an_entry_whose_job_is_gone_is_cleared_away(
     redis.delete(keys.job(record.job_id))
     redis.delete(keys.dead_codes)
 
-    verdicts = dead.requeue(decided("requeue"), dead.window(0))
+    settled = dead.requeue(decided("requeue"), dead.window(0))
 
-    assert verdicts == ["absent"]
+    assert settled == ["absent"]
     assert dead.count() == 0
 
 
