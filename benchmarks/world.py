@@ -16,7 +16,8 @@ from pydantic import SecretStr
 from benchmarks.processes import BenchmarkError, Running
 from config.redis import connect
 from config.settings import Settings, load_settings
-from jobs.batches import CHUNK_ROWS, Batches, BatchRow
+from jobs.batch import BatchRow
+from jobs.batches import CHUNK_ROWS, Batches
 from jobs.phone import PhoneNumber
 from producer.valkey import EmbeddedValkey
 from sandbox.process import SandboxProcess

@@ -191,14 +191,3 @@ class Batches:
         if batch is None or row is None or number <= batch.cursor:
             return None
         return unfed_record(batch, number, row)
-
-
-__all__ = [
-    "CHUNK_ROWS",
-    "Batch",
-    "BatchCancelledError",
-    "BatchGoneError",
-    "BatchRow",
-    "Batches",
-    "Order",
-]

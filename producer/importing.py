@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Self
 
-from jobs.batches import CHUNK_ROWS, Batch, Batches, BatchRow
+from jobs.batch import Batch, BatchRow
+from jobs.batches import CHUNK_ROWS, Batches
 from producer.roundtrip import Memory, rows_to_send
 from producer.sheet import Row, Sheet
 from producer.tally import Lines, Tally

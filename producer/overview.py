@@ -10,7 +10,8 @@ import redis
 
 from config.settings import Settings
 from jobs.account import Account, AccountState
-from jobs.batches import Batch, Batches
+from jobs.batch import Batch
+from jobs.batches import Batches
 from jobs.clock import time_us
 from jobs.job import Lane, iso
 from jobs.keys import Keys

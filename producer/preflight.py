@@ -10,7 +10,8 @@ from typing import Any
 import redis
 
 from config.settings import Settings
-from jobs.batches import Batch, Batches
+from jobs.batch import Batch
+from jobs.batches import Batches
 from jobs.numbers import NumberHistory
 from jobs.phone import PhoneNumber
 from producer.doubles import Doubles, NumberUse

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.batches import Batches, BatchRow
+from jobs.batch import BatchRow
+from jobs.batches import Batches
 from jobs.job import JobRecord, iso
 from jobs.outcome import State
 from producer.roundtrip import KEPT_BACK

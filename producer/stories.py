@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.batches import Batches, BatchRow
+from jobs.batch import BatchRow
+from jobs.batches import Batches
 from jobs.codes import explain, explain_end
 from jobs.job import JobRecord, batch_job_id, split_job_id
 from jobs.ledger import Ledger

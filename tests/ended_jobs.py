@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from jobs.batches import Batches, BatchRow
+from jobs.batch import BatchRow
+from jobs.batches import Batches
 from jobs.job import JobRecord, SendCodeJob, StoryEntry
 from jobs.ledger import Ending, Last, Ledger, Tried
 from jobs.outcome import State

@@ -14,7 +14,8 @@ from typing import Any, Literal
 from redis import Redis
 
 from config.names import BATCH_QUEUE, EVENT_QUEUE
-from jobs.batches import Batches, BatchRow
+from jobs.batch import BatchRow
+from jobs.batches import Batches
 from jobs.clock import time_ms
 from jobs.job import JobRecord, Lane, SendCodeJob, batch_job_id
 from jobs.keys import Keys

@@ -20,7 +20,8 @@ from producer.cli.console import (
 )
 
 if TYPE_CHECKING:
-    from jobs.batches import Batch, Batches, Order
+    from jobs.batch import Batch
+    from jobs.batches import Batches, Order
 
 app = typer.Typer(help="A file of customers: check, submit, watch, steer, take the results.")
 app.command("check")(batch_check.check)

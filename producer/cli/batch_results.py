@@ -22,7 +22,8 @@ from producer.cli.tables import count_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from jobs.batches import Batch, Batches
+    from jobs.batch import Batch
+    from jobs.batches import Batches
     from producer.results import ResultRow
 
 _REPORT_ROWS = 500

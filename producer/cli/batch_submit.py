@@ -27,7 +27,8 @@ from producer.cli.tables import count_of, span
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from jobs.batches import Batch, Batches
+    from jobs.batch import Batch
+    from jobs.batches import Batches
     from producer.importing import Spool, Terms
     from producer.roundtrip import Memory
     from producer.sheet import Sheet

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import redis
 
     from config.settings import Settings
-    from jobs.batches import Batch
+    from jobs.batch import Batch
 
 
 def show_status(client: redis.Redis, settings: Settings, batch: Batch) -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import redis
 
     from config.settings import Settings
-    from jobs.batches import Batch
+    from jobs.batch import Batch
 
 LOOK_EVERY_S = 1.0
 SAY_EVERY_S = 10.0

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import redis
 
 from config.redis import connect
-from jobs.batches import Batch, Batches
+from jobs.batch import Batch
+from jobs.batches import Batches
 from jobs.job import JobRecord
 from jobs.ledger import Ledger
 from producer.demo import standin

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from config.settings import Settings
-from jobs.batches import Batches, BatchRow
+from jobs.batch import BatchRow
+from jobs.batches import Batches
 from jobs.job import JobRecord, Lane, SendCodeJob, batch_job_id
 from jobs.ledger import Ledger
 from jobs.outcome import State

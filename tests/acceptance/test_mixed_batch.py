@@ -11,7 +11,8 @@ import pytest
 from redis import Redis
 
 from config.settings import Settings
-from jobs.batches import Batch, Batches, BatchRow
+from jobs.batch import Batch, BatchRow
+from jobs.batches import Batches
 from jobs.job import JobRecord
 from jobs.outcome import State
 from jobs.phone import PhoneNumber

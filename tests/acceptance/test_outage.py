@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from jobs.account import Account
-from jobs.batches import Batches, BatchRow
+from jobs.batch import BatchRow
+from jobs.batches import Batches
 from jobs.phone import PhoneNumber
 from sandbox.server import Sandbox
 from tests.waiting import wait_until

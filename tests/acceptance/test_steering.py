@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from config.settings import Settings
-from jobs.batches import CHUNK_ROWS, Batch, Batches, BatchRow
+from jobs.batch import Batch, BatchRow
+from jobs.batches import CHUNK_ROWS, Batches
 from jobs.phone import PhoneNumber
 from producer import send_code
 from sandbox.server import Sandbox

@@ -9,7 +9,8 @@ import pytest
 from redis import Redis
 
 from config.settings import Settings
-from jobs.batches import Batches, BatchRow
+from jobs.batch import BatchRow
+from jobs.batches import Batches
 from jobs.keys import Keys
 from jobs.outcome import State
 from jobs.phone import PhoneNumber

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from jobs.batches import Batches, BatchRow
+from jobs.batch import BatchRow
+from jobs.batches import Batches
 from jobs.ledger import Ledger
 from jobs.outcome import State
 from jobs.phone import PhoneNumber

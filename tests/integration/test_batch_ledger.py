@@ -8,7 +8,8 @@ import pytest
 from redis import Redis
 
 from config.settings import Settings
-from jobs.batches import Batch, BatchCancelledError, Batches, BatchGoneError
+from jobs.batch import Batch
+from jobs.batches import BatchCancelledError, Batches, BatchGoneError
 from jobs.deadletters import DeadLetters, Decision
 from jobs.keys import Keys
 from jobs.ledger import Ending, Ledger

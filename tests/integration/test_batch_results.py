@@ -10,7 +10,8 @@ import pytest
 from redis import Redis
 
 from config.settings import Settings
-from jobs.batches import Batches, BatchRow
+from jobs.batch import BatchRow
+from jobs.batches import Batches
 from jobs.deadletters import DeadLetters, Decision
 from jobs.keys import Keys
 from jobs.ledger import Ending, Ledger

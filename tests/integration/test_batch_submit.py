@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from redis import Redis
 
 from config.settings import Settings
-from jobs.batches import Batch, Batches, BatchRow
+from jobs.batch import Batch, BatchRow
+from jobs.batches import Batches
 from jobs.keys import Keys
 from jobs.ledger import Ledger
 from producer.importing import (

@@ -28,7 +28,8 @@ from redis import Redis
 
 from config.settings import Settings
 from jobs.account import Account
-from jobs.batches import Batches, BatchRow
+from jobs.batch import BatchRow
+from jobs.batches import Batches
 from jobs.job import JobRecord
 from jobs.keys import Keys
 from jobs.ledger import Ending, Last, Ledger, Pause, Tried

@@ -11,7 +11,8 @@ from typing import Literal
 import pytest
 from redis import Redis
 
-from jobs.batches import Batch, Batches
+from jobs.batch import Batch
+from jobs.batches import Batches
 from jobs.keys import Keys
 from jobs.outcome import State
 from tests.ledger_acts import DEFAULTS, Acts, row
