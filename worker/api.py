@@ -13,9 +13,9 @@ import ssl
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import requests
@@ -24,12 +24,8 @@ import urllib3
 from jobs.codes import Kind, OwnCode
 from worker.auth import TC3Auth
 from worker.deadline import DeadlineAdapter, Exchange, StaleError, now_s
+from worker.signing import Credentials
 from worker.verdict import Verdict, judge_body, judge_status, own_verdict
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from worker.signing import Credentials
 
 _HEADERS = {
     "Accept": "application/json",

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING
 
+from requests import PreparedRequest
 from requests.auth import AuthBase
 
 from worker.signing import CONTENT_TYPE, Credentials, Signer
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from requests import PreparedRequest
 
 _HALF_DATE_S = 0.5  # a Date header is cut to whole seconds: on average it is half a second behind
 _NO_DATE_BEFORE = 1_577_836_800  # 2020: a server that says less has no clock to go by
