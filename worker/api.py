@@ -76,7 +76,7 @@ class Answer:
 class _Session(requests.Session):
     """Follows no redirect: they would post a customer's number to another host."""
 
-    def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002
+    def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002 (requests passes it)
         return None
 
 

@@ -204,8 +204,11 @@ class _Connection(HTTPConnection):
         self._exchange.allow_write()
         sock.sendall(message)
 
-    def response_class(self, sock: socket.socket, **kwargs: Any) -> http.client.HTTPResponse:  # type: ignore[override]
-        return _Response(_Reader(sock, self._exchange), **kwargs)  # type: ignore[arg-type]
+    def response_class(  # type: ignore[override]  # a class in http.client; it is only called
+        self, sock: socket.socket, **kwargs: Any
+    ) -> http.client.HTTPResponse:
+        reader = _Reader(sock, self._exchange)
+        return _Response(reader, **kwargs)  # type: ignore[arg-type]  # as good as a socket to it
 
 
 class _TlsConnection(_Connection, HTTPSConnection):

@@ -87,5 +87,5 @@ class Periodic:
             except Exception:
                 log.exception("background work failed", extra=fields(thread=self._thread.name))
             # workers that started together drift apart
-            if self._stop.wait(self._interval_s * random.uniform(0.8, 1.0)):  # noqa: S311
+            if self._stop.wait(self._interval_s * random.uniform(0.8, 1.0)):  # noqa: S311 (jitter)
                 return

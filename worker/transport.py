@@ -46,7 +46,7 @@ class QoS(virtual.QoS):
     restore_at_shutdown = False
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:  # noqa: ARG002 (as above)
-        super().reject(delivery_tag)  # type: ignore[no-untyped-call]
+        super().reject(delivery_tag)
 
 
 class Channel(kombu_redis.Channel):
@@ -56,7 +56,7 @@ class Channel(kombu_redis.Channel):
 
     @cached_property
     def _lasting_client(self) -> Any:
-        return self._create_client()  # type: ignore[no-untyped-call]
+        return self._create_client()
 
     @contextmanager
     def conn_or_acquire(self, client: Any = None) -> Iterator[Any]:
@@ -65,7 +65,7 @@ class Channel(kombu_redis.Channel):
 
     def _brpop_read(self, **options: Any) -> Any:
         try:
-            return super()._brpop_read(**options)  # type: ignore[no-untyped-call]
+            return super()._brpop_read(**options)
         except _UNREADABLE as exc:
             content = exc.doc if isinstance(exc, json.JSONDecodeError) else ""
             self.put_aside("?", f"unreadable ({type(exc).__name__})", content)
@@ -73,7 +73,7 @@ class Channel(kombu_redis.Channel):
 
     def _put(self, queue: str, message: Any, **options: Any) -> None:
         if not message["headers"].get(URGENT):
-            super()._put(queue, message, **options)  # type: ignore[no-untyped-call]
+            super()._put(queue, message, **options)
             return
         with self.conn_or_acquire() as client:
             client.rpush(queue, json.dumps(message))
@@ -97,7 +97,7 @@ class Transport(kombu_redis.Transport):
             except NotAJobError as exc:
                 self._put_aside(message, queue, str(exc))
                 return
-        super()._deliver(message, queue)  # type: ignore[no-untyped-call]
+        super()._deliver(message, queue)
 
     def _put_aside(self, message: Any, queue: str, reason: str) -> None:
         for channel in self.channels:
