@@ -1,6 +1,6 @@
 """The ledger: what became of every job, in Redis, changed only by small scripts.
 
-`DESIGN` in one line: the ledger is the truth, Celery is the engine. Every method here is one round
+The ledger is the truth, Celery is the engine (docs/decisions/0001). Every method here is one round
 trip, and may be applied twice without harm. Redis' own errors (`redis.RedisError`) pass through:
 a caller that cannot reach the ledger must not send.
 """

@@ -1,4 +1,4 @@
-"""The states of a job, and how an attempt at it can end. No I/O."""
+"""The states of a job. No I/O."""
 
 from __future__ import annotations
 

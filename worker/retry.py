@@ -47,9 +47,9 @@ class RetryPolicy:
         )
 
     def pause_s(self, attempts: int, *, in_doubt: bool) -> float:
-        """Wait after the `attempts`-th attempt failed: 1, 3, 9, 27 … s, with jitter.
+        """Wait after the `attempts`-th attempt failed: `backoff_s`, and three times that each time.
 
-        A job in doubt never waits longer than `longest_probe_pause_s`.
+        Jitter adds up to a half. A job in doubt never waits longer than `longest_probe_pause_s`.
         """
         pause = self.backoff_s * _GROWTH ** (attempts - 1) * (1 + random() / 2)  # noqa: S311 (jitter)
         return min(pause, self.longest_probe_pause_s) if in_doubt else pause
