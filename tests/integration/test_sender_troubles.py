@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
+from config.redis import connect
 from config.settings import Settings
 from jobs.account import OUTAGE_MISSES, Account
 from jobs.codes import Kind
@@ -287,26 +288,23 @@ def test_the_limiter_hears_of_a_request_before_the_pause_that_follows_it(
     assert redis.hget(acts.keys.pace, "heard") == "1"  # and not a second time
 
 
-def slow_to_begin(ledger: Ledger, monkeypatch: pytest.MonkeyPatch, slow_s: float) -> None:
-    """Let Redis answer so much later whenever an attempt is journaled."""
-    begin = ledger.begin
+class SlowToBegin(Ledger):
+    """On a Redis that answers so much later whenever an attempt is journaled."""
 
-    def slowly(*arguments: Any) -> Begun:
-        time.sleep(slow_s)
-        return begin(*arguments)
+    def __init__(self, settings: Settings, slow_s: float) -> None:
+        super().__init__(connect(settings), settings)
+        self._slow_s = slow_s
 
-    monkeypatch.setattr(ledger, "begin", slowly)
+    def begin(self, *arguments: Any) -> Begun:
+        time.sleep(self._slow_s)
+        return super().begin(*arguments)
 
 
 def test_a_worker_too_slow_for_its_slots_says_so_and_leaves_the_job_to_others(
-    acts: Acts,
-    runtime: Runtime,
-    sandbox: Sandbox,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    acts: Acts, runtime: Runtime, sandbox: Sandbox, caplog: pytest.LogCaptureFixture
 ) -> None:
+    runtime.ledger = SlowToBegin(runtime.settings, 3 * LATEST_S)
     job_id = submit(runtime.ledger, "99000001")
-    slow_to_begin(runtime.ledger, monkeypatch, 3 * LATEST_S)
 
     result = runtime.sender.send(job_id)
 
@@ -318,10 +316,8 @@ def test_a_worker_too_slow_for_its_slots_says_so_and_leaves_the_job_to_others(
 
 
 @pytest.mark.usefixtures("sandbox")
-def test_where_redis_is_always_slow_a_worker_gets_used_to_it(
-    acts: Acts, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    slow_to_begin(runtime.ledger, monkeypatch, 1.5 * LATEST_S)
+def test_where_redis_is_always_slow_a_worker_gets_used_to_it(acts: Acts, runtime: Runtime) -> None:
+    runtime.ledger = SlowToBegin(runtime.settings, 1.5 * LATEST_S)
 
     for serial in range(10):
         job_id = submit(runtime.ledger, f"9900{serial:04}")
