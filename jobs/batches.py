@@ -14,7 +14,7 @@ from jobs.batch import Batch, BatchRow, decode_batch, unfed_record
 from jobs.clock import time_ms
 from jobs.job import JobRecord, batch_job_id, split_job_id
 from jobs.keys import Keys
-from jobs.scripts import load_script
+from jobs.scripts import load_script, pairs
 
 CHUNK_ROWS = 500
 
@@ -68,9 +68,8 @@ class Batches:
         if expires_ms is not None:
             values["expires_at"] = expires_ms
         flat: list[str | float] = [part for pair in values.items() for part in pair]
-        verdict, pairs = self._open(args=[batch_id, *flat])
-        found = dict(zip(pairs[::2], pairs[1::2], strict=True))
-        return decode_batch(batch_id, found, {}, 0), verdict == "new"
+        reply = self._open(args=[batch_id, *flat])
+        return decode_batch(batch_id, pairs(reply[1]), {}, 0), reply[0] == "new"
 
     def append(
         self, batch_id: str, first: int, rows: Sequence[BatchRow], *, last: bool = False

@@ -132,21 +132,13 @@ class DeadLetters:
         step_us: int = 0,
     ) -> list[Settled]:
         """Make the jobs due again: the first in `wait_ms`, each other `step_us` after the last."""
-        triples = [
-            (letter.job_id, letter.place, _entry("requeue", _was(letter), decision.reason))
-            for letter in letters
-        ]
-        return self._run(decision, triples, done_before, wait_ms, step_us)
+        return self._run(decision, _triples(decision, letters), done_before, wait_ms, step_us)
 
     def drop(
         self, decision: Decision, letters: Sequence[DeadLetter], *, done_before: int = 0
     ) -> list[Settled]:
         """Take the jobs off the list; they stay as they are, and are forgotten after a while."""
-        triples = [
-            (letter.job_id, letter.place, _entry("drop", _was(letter), decision.reason))
-            for letter in letters
-        ]
-        return self._run(decision, triples, done_before)
+        return self._run(decision, _triples(decision, letters), done_before)
 
     def replace(
         self, decision: Decision, letter: DeadLetter, phone: PhoneNumber
@@ -192,6 +184,13 @@ class DeadLetters:
             ]
         )
         return reply
+
+
+def _triples(decision: Decision, letters: Sequence[DeadLetter]) -> list[tuple[str | int, ...]]:
+    return [
+        (letter.job_id, letter.place, _entry(decision.verb, _was(letter), decision.reason))
+        for letter in letters
+    ]
 
 
 def _was(letter: DeadLetter) -> str:

@@ -8,7 +8,7 @@ every worker's start tell what it finds.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -109,7 +109,7 @@ def _kind(info: Mapping[str, Any]) -> list[Finding]:
 
 
 def _append_only_file(info: Mapping[str, Any], config: Mapping[str, str]) -> list[Finding]:
-    name, fsync_name = "append_only_file", "appendfsync"
+    name = "append_only_file"
     enabled = info.get("aof_enabled", {"yes": 1, "no": 0}.get(config.get("appendonly", "")))
     if enabled is None:
         remedy = "make sure that every write is on disk when it is answered"
@@ -117,12 +117,13 @@ def _append_only_file(info: Mapping[str, Any], config: Mapping[str, str]) -> lis
     if not int(enabled):
         text = "no append-only file: after a crash jobs are lost, or sent twice"
         return [Finding(name, Level.FAIL, text, "set appendonly yes, appendfsync always")]
-    return [Finding(name, Level.OK, "append-only file on"), _fsync(fsync_name, config)]
+    return [Finding(name, Level.OK, "append-only file on"), _fsync(config)]
 
 
-def _fsync(name: str, config: Mapping[str, str]) -> Finding:
+def _fsync(config: Mapping[str, str]) -> Finding:
+    name = "appendfsync"
     remedy = "set appendfsync always"
-    match config.get("appendfsync"):
+    match config.get(name):
         case "always":
             return Finding(name, Level.OK, "every write is on disk before it is answered")
         case "everysec":
@@ -160,7 +161,7 @@ def _troubles(info: Mapping[str, Any]) -> list[Finding]:
     return found
 
 
-def _unless_refused(ask: Any) -> Any:
+def _unless_refused(ask: Callable[[], Any]) -> Any:
     try:
         return ask()
     except redis.ResponseError:

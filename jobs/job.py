@@ -6,7 +6,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -136,7 +136,7 @@ class JobRecord:
     replaces: str | None = None
     """The dead job in whose place a person put this one, with a corrected number."""
     replaced_by: str | None = None
-    story: tuple[StoryEntry, ...] = field(default=())
+    story: tuple[StoryEntry, ...] = ()
 
     @classmethod
     def decode(cls, job_id: str, values: Mapping[str, str]) -> JobRecord:

@@ -17,7 +17,7 @@ from config.settings import PROBE_SLACK_S, Settings
 from jobs.job import JobRecord, Lane, SendCodeJob
 from jobs.keys import Keys
 from jobs.outcome import State
-from jobs.scripts import load_script
+from jobs.scripts import load_script, pairs
 
 FEED_SECONDS = 2
 """Batch work that is published or in workers' hands: enough to never wait for the next sweep."""
@@ -145,7 +145,7 @@ class Ledger:
                 self._grace_ms,
             ]
         )
-        return Submitted(JobRecord.decode(job.job_id, _pairs(reply[1])), reply[0] == "new")
+        return Submitted(JobRecord.decode(job.job_id, pairs(reply[1])), reply[0] == "new")
 
     def job(self, job_id: str) -> JobRecord | None:
         """Look a job up; None if there is none, or it is a batch row that was not fed yet."""
@@ -159,7 +159,7 @@ class Ledger:
         )
         verdict = reply[0]
         if verdict in {"granted", "final"}:
-            record = JobRecord.decode(job_id, _pairs(reply[1]))
+            record = JobRecord.decode(job_id, pairs(reply[1]))
             return Claim(verdict, record, is_canary=reply[-1] == "canary")
         return Claim(verdict, due_in_ms=reply[1] if verdict == "parked" else None)
 
@@ -195,7 +195,7 @@ class Ledger:
         )
         kind = reply[0]
         if kind in {"unknown", "over"}:
-            return Begun(kind, record=JobRecord.decode(job_id, _pairs(reply[1])))
+            return Begun(kind, record=JobRecord.decode(job_id, pairs(reply[1])))
         return Begun(kind, reply[1] if kind == "wait" else 0)
 
     def finish(self, job_id: str, token: str, ending: Ending, tried: Tried) -> bool:
@@ -260,7 +260,3 @@ class Ledger:
     @property
     def _grace_ms(self) -> int:
         return self._lease_ms // 2
-
-
-def _pairs(flat: Sequence[str]) -> dict[str, str]:
-    return dict(zip(flat[::2], flat[1::2], strict=True))

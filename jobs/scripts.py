@@ -1,7 +1,11 @@
-"""Loads the Lua scripts: each is the key table, the functions they share, and its own text."""
+"""Loads the Lua scripts: each is the key table, the functions they share, and its own text.
+
+`pairs` reads the hashes in their replies.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any, Protocol
@@ -28,6 +32,11 @@ def load_script(client: redis.Redis, keys: Keys, name: str, package: str = "jobs
     """Bind `name`.lua of `package` to `client`; nothing is sent before its first call."""
     script: Script = client.register_script(prelude(keys) + _text(package, name))
     return script
+
+
+def pairs(flat: Sequence[str]) -> dict[str, str]:
+    """Read a hash in a script's reply, where names and values take turns."""
+    return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 def prelude(keys: Keys) -> str:
