@@ -30,6 +30,7 @@ DEFAULTS: dict[str, Any] = {
     "sendcode_phone_interval": 60,
     "sendcode_http_timeout": 5,
     "sendcode_lease": 10,
+    "sendcode_canary_interval": 30,
 }
 """Settings under which nothing runs out while a test runs."""
 _LET_PASS = """
