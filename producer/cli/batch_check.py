@@ -67,21 +67,18 @@ def check(
     as_json: JsonOption = False,
 ) -> None:
     """Look at a file as `submit` would, sending and changing nothing."""
-    from producer.importing import ImportRefusedError, check_batch_id
+    from producer.importing import check_batch_id
     from producer.preflight import MOST_CODES_PER_NUMBER, Question
-    from producer.sheet import SheetError, open_sheet
+    from producer.sheet import open_sheet
 
     rate_of("--max-rate", max_rate)
-    try:
-        if batch_id is not None:
-            check_batch_id(batch_id)
-        _refuse_to_overwrite(file, output)
-        question = Question(batch_id, max_rate, most_per_number or MOST_CODES_PER_NUMBER)
-        stdin = input_in_bytes()
-        with open_sheet(file, stdin=stdin, encoding=encoding, sheet=sheet_name) as sheet:
-            found = _look(sheet, question, output)
-    except (SheetError, ImportRefusedError) as exc:
-        raise MisusedError(str(exc)) from exc
+    if batch_id is not None:
+        check_batch_id(batch_id)
+    _refuse_to_overwrite(file, output)
+    question = Question(batch_id, max_rate, most_per_number or MOST_CODES_PER_NUMBER)
+    stdin = input_in_bytes()
+    with open_sheet(file, stdin=stdin, encoding=encoding, sheet=sheet_name) as sheet:
+        found = _look(sheet, question, output)
     if as_json:
         show_json({**found.as_dict(), "output": str(output) if output else None})
     else:

@@ -9,13 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from producer.cli import console
-from producer.cli.console import (
-    MisusedError,
-    command_line,
-    results_in_bytes,
-    say,
-    show_json,
-)
+from producer.cli.console import command_line, results_in_bytes, say, show_json
 from producer.cli.progress import progress_of
 from producer.cli.tables import count_of
 
@@ -60,16 +54,12 @@ def write(batches: Batches, batch: Batch, output: Path, only: str | None, *, as_
 
 def _write_csv(batch: Batch, rows: Iterator[ResultRow], output: Path) -> None:
     from producer.results import RESULT_COLUMNS
-    from producer.sheet import SheetError
     from producer.sheet.writing import SheetWriter, written_file
 
-    try:
-        with written_file(output, results_in_bytes()) as stream:
-            writer = SheetWriter(stream, batch.header, RESULT_COLUMNS, batch.delimiter)
-            for row in rows:
-                writer.write(row.cells, row.ours())
-    except SheetError as exc:
-        raise MisusedError(str(exc)) from exc
+    with written_file(output, results_in_bytes()) as stream:
+        writer = SheetWriter(stream, batch.header, RESULT_COLUMNS, batch.delimiter)
+        for row in rows:
+            writer.write(row.cells, row.ours())
 
 
 def _counted(rows: Iterator[ResultRow], counts: Counter[str], done: Any) -> Iterator[ResultRow]:

@@ -83,8 +83,8 @@ def submit(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
     The same file, or the same --id, again sends nothing twice: it completes an import that was cut
     off. Rows that cannot be sent are left out, with the reason, and do not stop the others.
     """
-    from producer.importing import ImportRefusedError, Terms, check_batch_id
-    from producer.sheet import SheetError, open_sheet
+    from producer.importing import Terms, check_batch_id
+    from producer.sheet import open_sheet
 
     rate_of("--max-rate", max_rate)
     life_s = seconds_of(expires_in) if expires_in is not None else None
@@ -102,15 +102,12 @@ def submit(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
             "--json": as_json,
         },
     )
-    try:
-        if batch_id is not None:
-            check_batch_id(batch_id)
-        stdin = input_in_bytes()
-        with open_sheet(file, stdin=stdin, encoding=encoding, sheet=sheet_name) as sheet:
-            terms = Terms(name or sheet.name, max_rate, expires_ms)
-            _submit(_Submission(sheet, batch_id, terms, again), dry_run, watch, as_json)
-    except (SheetError, ImportRefusedError) as exc:
-        raise MisusedError(str(exc)) from exc
+    if batch_id is not None:
+        check_batch_id(batch_id)
+    stdin = input_in_bytes()
+    with open_sheet(file, stdin=stdin, encoding=encoding, sheet=sheet_name) as sheet:
+        terms = Terms(name or sheet.name, max_rate, expires_ms)
+        _submit(_Submission(sheet, batch_id, terms, again), dry_run, watch, as_json)
 
 
 def seconds_of(text: str) -> float:

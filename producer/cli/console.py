@@ -236,15 +236,18 @@ def _in_words(exc: Exception) -> tuple[list[str], int]:
 
     from config.settings import SettingsError
     from jobs.phone import PhoneError
+    from producer.importing import ImportRefusedError
+    from producer.sheet import SheetError
+    from producer.stories import NoSuchJobError
     from producer.unavailable import RedisUnavailableError
 
     lines, code = [str(exc)], FAILED
     match exc:
-        case MisusedError() | PhoneError():
+        case MisusedError() | PhoneError() | SheetError() | ImportRefusedError():
             code = MISUSED
         case SettingsError():
             lines, code = [f"wrong setting: {line}" for line in str(exc).splitlines()], MISUSED
-        case CommandFailedError() | RedisUnavailableError():
+        case CommandFailedError() | NoSuchJobError() | RedisUnavailableError():
             pass
         case redis.RedisError():
             lines = [str(RedisUnavailableError.from_redis(exc, _redis_place()))]

@@ -105,13 +105,10 @@ def show_dead(
     from jobs.ledger import Ledger
     from producer.cli.dead_view import say_remedies
     from producer.cli.job import show_story
-    from producer.stories import NoSuchJobError, story_of
+    from producer.stories import story_of
 
     with ledger_connection() as (settings, client):
-        try:
-            story = story_of(Ledger(client, settings), Batches(client, settings), job_id)
-        except NoSuchJobError as exc:
-            raise CommandFailedError(str(exc)) from None
+        story = story_of(Ledger(client, settings), Batches(client, settings), job_id)
         if DeadLetters(client, settings).find(job_id) is None:
             raise CommandFailedError(f"{job_id} is no dead letter; see: sendcode job show {job_id}")
     if as_json:
@@ -219,22 +216,17 @@ def export(
     """
     from jobs.deadletters import DeadLetters
     from producer.deadletters import EXPORT_COLUMNS, Choice, export_rows
-    from producer.sheet import SheetError
     from producer.sheet.writing import SheetWriter, written_file
 
     count = 0
     with ledger_connection() as (settings, client):
         dead, choice = DeadLetters(client, settings), Choice(code=code, batch_id=batch)
         _check(dead, choice, client, settings)
-        rows = export_rows(dead, choice)
-        try:
-            with written_file(output, results_in_bytes()) as stream:
-                writer = SheetWriter(stream, EXPORT_COLUMNS, ())
-                for cells in rows:
-                    writer.write(cells, ())
-                    count += 1
-        except SheetError as exc:
-            raise MisusedError(str(exc)) from exc
+        with written_file(output, results_in_bytes()) as stream:
+            writer = SheetWriter(stream, EXPORT_COLUMNS, ())
+            for cells in export_rows(dead, choice):
+                writer.write(cells, ())
+                count += 1
     if str(output) != "-":
         from producer.cli.tables import count_of
 

@@ -6,14 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from producer.cli.console import (
-    CommandFailedError,
-    JsonOption,
-    ledger_connection,
-    say,
-    show,
-    show_json,
-)
+from producer.cli.console import JsonOption, ledger_connection, say, show, show_json
 
 if TYPE_CHECKING:
     from jobs.job import StoryEntry
@@ -37,13 +30,10 @@ def show_job(job_id: JobArgument, as_json: JsonOption = False) -> None:
     """
     from jobs.batches import Batches
     from jobs.ledger import Ledger
-    from producer.stories import NoSuchJobError, story_of
+    from producer.stories import story_of
 
     with ledger_connection() as (settings, client):
-        try:
-            story = story_of(Ledger(client, settings), Batches(client, settings), job_id)
-        except NoSuchJobError as exc:
-            raise CommandFailedError(str(exc)) from None
+        story = story_of(Ledger(client, settings), Batches(client, settings), job_id)
     if as_json:
         show_json(story.as_dict())
     else:
