@@ -12,17 +12,10 @@ from dataclasses import dataclass
 from typing import Self
 
 from jobs.phone import PhoneNumber
+from producer.tally import LINES_KEPT, Lines
 
-GROUPS_SHOWN = 20
+EXAMPLES_KEPT = 20
 _CACHE_KIB = 16_384
-
-
-@dataclass(frozen=True, slots=True)
-class SameNumber:
-    """Rows with one number: the line of each, the first few of them."""
-
-    count: int
-    lines: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +26,8 @@ class Doubles:
     """Numbers that more than one row has."""
     rows: int
     """Rows beyond the first of each such number."""
-    examples: tuple[SameNumber, ...]
-    """The first ones in the file."""
+    examples: tuple[Lines, ...]
+    """The rows of each such number, for the first ones in the file."""
 
 
 class NumberUse:
@@ -69,23 +62,23 @@ class NumberUse:
         numbers, rows = self._db.execute(
             f"SELECT count(*), coalesce(sum(n - 1), 0) FROM ({groups})"  # noqa: S608 (constant)
         ).fetchone()
-        shown = self._db.execute(f"{groups} ORDER BY first LIMIT ?", (GROUPS_SHOWN,)).fetchall()
+        shown = self._db.execute(f"{groups} ORDER BY first LIMIT ?", (EXAMPLES_KEPT,)).fetchall()
         return Doubles(
-            numbers, rows, tuple(SameNumber(n, self._lines(number)) for number, n, _ in shown)
+            numbers, rows, tuple(Lines(n, self._lines(number)) for number, n, _ in shown)
         )
 
-    def used_more_than(self, most: int) -> tuple[int, tuple[int, ...]]:
-        """Count numbers with more than `most` codes, this file's included; lines of the first."""
+    def used_more_than(self, most: int) -> Lines:
+        """Find numbers with more than `most` codes, this file's included: one line of each."""
         groups = (
             "SELECT min(line) AS first FROM used GROUP BY number HAVING count(*) + max(before) > ?"
         )
         counting = f"SELECT count(*) FROM ({groups})"  # noqa: S608 (constant)
         (count,) = self._db.execute(counting, (most,)).fetchone()
-        shown = self._db.execute(f"{groups} ORDER BY first LIMIT ?", (most, GROUPS_SHOWN))
-        return count, tuple(line for (line,) in shown)
+        shown = self._db.execute(f"{groups} ORDER BY first LIMIT ?", (most, LINES_KEPT))
+        return Lines(count, [line for (line,) in shown])
 
-    def _lines(self, number: int) -> tuple[int, ...]:
+    def _lines(self, number: int) -> list[int]:
         found = self._db.execute(
-            "SELECT line FROM used WHERE number = ? ORDER BY line LIMIT ?", (number, GROUPS_SHOWN)
+            "SELECT line FROM used WHERE number = ? ORDER BY line LIMIT ?", (number, LINES_KEPT)
         )
-        return tuple(line for (line,) in found)
+        return [line for (line,) in found]

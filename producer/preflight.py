@@ -75,9 +75,7 @@ class Preflight:
             "doubles": {
                 "numbers": doubles.numbers,
                 "rows": doubles.rows,
-                "examples": [
-                    {"count": same.count, "lines": list(same.lines)} for same in doubles.examples
-                ],
+                "examples": [same.as_dict() for same in doubles.examples],
             },
             "used_too_often": {"limit": self.most_per_number, **self.used_too_often.as_dict()},
             "sent_before": self.sent_before.as_dict() if known else None,
@@ -131,7 +129,7 @@ def preflight(
             if tally.rows % REPORT_ROWS < CHUNK_ROWS:
                 progress(tally.rows)
         doubles = use.doubles()
-        count, lines = use.used_more_than(question.most_per_number)
+        used_too_often = use.used_more_than(question.most_per_number)
     batch_id = question.batch_id or default_batch_id(sheet.digest)
     outlook, existing, refused = None, None, ""
     if client is not None:
@@ -148,7 +146,7 @@ def preflight(
         tally=tally,
         doubles=doubles,
         most_per_number=question.most_per_number,
-        used_too_often=Lines(count, list(lines)),
+        used_too_often=used_too_often,
         sent_before=sent_before,
         in_interval=in_interval,
         outlook=outlook,

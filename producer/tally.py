@@ -17,40 +17,12 @@ _OTHERS = ("others", "of other kinds")
 
 
 @dataclass(slots=True)
-class Finding:
-    """One kind of fault, doubt or repair: how often, where, and what to do.
-
-    A code alone is no kind: what is said of country code 86 would be false of 7.
-    """
-
-    code: str
-    message: str
-    remedy: str
-    unit: str
-    count: int = 0
-    lines: list[int] = field(default_factory=list)
-    """The first `LINES_KEPT` of them."""
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "code": self.code,
-            "count": self.count,
-            "message": self.message,
-            "remedy": self.remedy,
-            "lines": self.lines,
-        }
-
-    @property
-    def where(self) -> str:
-        return _where(self.unit, self.lines, self.count)
-
-
-@dataclass(slots=True)
 class Lines:
     """How many rows something is true of, and the first lines of them."""
 
     count: int = 0
     lines: list[int] = field(default_factory=list)
+    """The first `LINES_KEPT` of them."""
 
     def add(self, line: int) -> None:
         self.count += 1
@@ -61,11 +33,48 @@ class Lines:
         return {"count": self.count, "lines": self.lines}
 
     def where(self, unit: str) -> str:
-        return _where(unit, self.lines, self.count)
+        """Give the lines in words: "lines 3, 7, 9", "lines 3, 7, 9, 12, 15 and 40 more"."""
+        shown = self.lines if self.count <= LINES_KEPT else self.lines[:_LINES_SHOWN_OF_MANY]
+        told = ", ".join(str(line) for line in shown)
+        if self.count > len(shown):
+            return f"{unit}s {told} and {self.count - len(shown):,} more"
+        return f"{unit}{'s' if self.count > 1 else ''} {told}"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One kind of fault, doubt or repair: how often, where, and what to do.
+
+    A code alone is no kind: what is said of country code 86 would be false of 7.
+    """
+
+    code: str
+    message: str
+    remedy: str
+    unit: str
+    rows: Lines = field(default_factory=Lines)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "code": self.code,
+            "count": self.rows.count,
+            "message": self.message,
+            "remedy": self.remedy,
+            "lines": self.rows.lines,
+        }
+
+    @property
+    def where(self) -> str:
+        return self.rows.where(self.unit)
 
 
 Findings = dict[tuple[str, str], Finding]
 """By code and message."""
+
+
+def ranked(findings: Findings) -> list[Finding]:
+    """Give them as people want to see them: the most frequent first."""
+    return sorted(findings.values(), key=lambda finding: -finding.rows.count)
 
 
 class Tally:
@@ -104,23 +113,12 @@ class Tally:
         }
 
 
-def _where(unit: str, lines: list[int], count: int) -> str:
-    """The lines in words: "lines 3, 7, 9", "lines 3, 7, 9, 12, 15 and 40 more"."""
-    shown = lines if count <= LINES_KEPT else lines[:_LINES_SHOWN_OF_MANY]
-    told = ", ".join(str(line) for line in shown)
-    if count > len(shown):
-        return f"{unit}s {told} and {count - len(shown):,} more"
-    return f"{unit}{'s' if count > 1 else ''} {told}"
-
-
 def _note(findings: Findings, problem: Problem) -> None:
     kind = problem.code, problem.message
     found = findings.get(kind)
     if found is None:
         found = _new_kind(findings, problem)
-    found.count += 1
-    if len(found.lines) < LINES_KEPT:
-        found.lines.append(problem.line)
+    found.rows.add(problem.line)
 
 
 def _new_kind(findings: Findings, problem: Problem) -> Finding:
@@ -135,5 +133,4 @@ def _new_kind(findings: Findings, problem: Problem) -> Finding:
 
 
 def _dicts(findings: Findings) -> list[dict[str, Any]]:
-    ranked = sorted(findings.values(), key=lambda finding: -finding.count)
-    return [finding.as_dict() for finding in ranked]
+    return [finding.as_dict() for finding in ranked(findings)]

@@ -33,17 +33,17 @@ from producer.cli.progress import progress_of
 from producer.cli.tables import count_of, per_second, show_table, span
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     import redis
 
     from config.settings import Settings
     from producer.preflight import Preflight, Question
     from producer.sheet import Row, Sheet
-    from producer.tally import Finding, Lines
+    from producer.tally import Findings, Lines
 
 REASON_COLUMN = "reason"
-_LINES_SHOWN = 8
+_DOUBLES_SHOWN = 3
 
 
 def check(
@@ -160,12 +160,12 @@ def _show(found: Preflight) -> None:
         ("rows", f"{tally.rows:,}", ""),
         ("can be sent", f"{tally.valid:,}", ""),
         ("cannot be sent", f"{tally.invalid:,}", ""),
-        *_by_kind(tally.rejected.values(), ""),
-        *_by_kind(tally.doubts.values(), "doubtful: "),
-        *_by_kind(tally.repairs.values(), "repaired: "),
+        *_by_kind(tally.rejected, ""),
+        *_by_kind(tally.doubts, "doubtful: "),
+        *_by_kind(tally.repairs, "repaired: "),
     ]
     doubles = found.doubles
-    where = "; ".join(_lines(found.unit, same.lines, same.count) for same in doubles.examples[:3])
+    where = "; ".join(same.where(found.unit) for same in doubles.examples[:_DOUBLES_SHOWN])
     rows.append(("same number as a row before", f"{doubles.rows:,}", where))
     if outlook is not None:
         rows.append(_counted("number got a code before", found.sent_before, found.unit))
@@ -180,23 +180,17 @@ def _show(found: Preflight) -> None:
         show(f"it would take {span(found.eta_s)} at {per_second(outlook.rate)}{before}")
 
 
-def _by_kind(findings: Iterable[Finding], prefix: str) -> list[tuple[str, str, str]]:
-    ranked = sorted(findings, key=lambda finding: -finding.count)
+def _by_kind(findings: Findings, prefix: str) -> list[tuple[str, str, str]]:
+    from producer.tally import ranked
+
     return [
-        (f"  {prefix}{each.message}", f"{each.count:,}", f"{each.where}: {each.remedy}")
-        for each in ranked
+        (f"  {prefix}{each.message}", f"{each.rows.count:,}", f"{each.where}: {each.remedy}")
+        for each in ranked(findings)
     ]
 
 
 def _counted(what: str, lines: Lines, unit: str) -> tuple[str, str, str]:
-    where = _lines(unit, lines.lines, lines.count) if lines.count else ""
-    return what, f"{lines.count:,}", where
-
-
-def _lines(unit: str, lines: Iterable[int], count: int) -> str:
-    shown = list(lines)[:_LINES_SHOWN]
-    more = f" and {count - len(shown):,} more" if count > len(shown) else ""
-    return f"{unit}{'s' if count > 1 else ''} {', '.join(map(str, shown))}{more}"
+    return what, f"{lines.count:,}", lines.where(unit) if lines.count else ""
 
 
 def _say_next(found: Preflight, output: Path | None, to: Callable[[str], str]) -> None:

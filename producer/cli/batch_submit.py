@@ -25,14 +25,12 @@ from producer.cli.progress import progress_of
 from producer.cli.tables import count_of, span
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from jobs.batch import Batch
     from jobs.batches import Batches
     from producer.importing import Spool, Terms
     from producer.roundtrip import Memory
     from producer.sheet import Sheet
-    from producer.tally import Finding
+    from producer.tally import Findings
 
 FileArgument = Annotated[
     Path,
@@ -224,21 +222,22 @@ def _say_what_was_read(sheet: Sheet, spool: Spool) -> None:
     tally = spool.tally
     told = f"{sheet.name}: {count_of(tally.rows, 'row')}, {tally.valid:,} can be sent"
     say(told + (f", {tally.invalid:,} cannot:" if tally.invalid else ""))
-    _say_findings(tally.rejected.values(), "")
-    _say_findings(tally.doubts.values(), "doubtful, sent all the same: ")
-    _say_findings(tally.repairs.values(), "repaired: ")
+    _say_findings(tally.rejected, "")
+    _say_findings(tally.doubts, "doubtful, sent all the same: ")
+    _say_findings(tally.repairs, "repaired: ")
     before = spool.sent_before
     if before.count:
         say(f"  {before.count:,} x the number got a code before ({before.where(sheet.unit)})")
 
 
-def _say_findings(findings: Iterable[Finding], prefix: str) -> None:
-    ranked = sorted(findings, key=lambda finding: -finding.count)
-    for each in ranked[:_KINDS_SHOWN]:
-        say(f"  {each.count:,} x {prefix}{each.message} ({each.where}): {each.remedy}")
-    if len(ranked) > _KINDS_SHOWN:
+def _say_findings(findings: Findings, prefix: str) -> None:
+    from producer.tally import ranked
+
+    for each in ranked(findings)[:_KINDS_SHOWN]:
+        say(f"  {each.rows.count:,} x {prefix}{each.message} ({each.where}): {each.remedy}")
+    if len(findings) > _KINDS_SHOWN:
         say(
-            f"  and {len(ranked) - _KINDS_SHOWN} other kinds {prefix}".rstrip(": ")
+            f"  and {len(findings) - _KINDS_SHOWN} other kinds {prefix}".rstrip(": ")
             + ": sendcode batch check shows all"
         )
 

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from jobs.job import JobRecord, Lane, batch_job_id, corrected_job_id, split_job_id
 from jobs.outcome import State
 from jobs.phone import PhoneNumber
-from producer.doubles import NumberUse, SameNumber
+from producer.doubles import NumberUse
 from producer.importing import ImportRefusedError, check_batch_id
 from producer.outlook import Outlook
 from producer.results import RESULT_COLUMNS
 from producer.roundtrip import rows_to_send
 from producer.sheet import SheetError, open_sheet
-from producer.tally import LINES_KEPT, MOST_KINDS, Tally
+from producer.tally import LINES_KEPT, MOST_KINDS, Lines, Tally
 from producer.wording import lower_first, outcome_in_words
 from tests.files import write_csv
 
@@ -137,12 +137,13 @@ def test_doubles_are_what_a_count_in_memory_finds(numbers: list[int]) -> None:
     with NumberUse() as use:
         use.add((phone, line, 0) for line, phone in enumerate(phones, 2))
         found = use.doubles()
-        often, _ = use.used_more_than(3)
+        often = use.used_more_than(3)
 
     assert found.numbers == len(expected)
     assert found.rows == sum(len(each) - 1 for each in expected)
-    assert found.examples == tuple(SameNumber(len(each), tuple(each[:20])) for each in expected)
-    assert often == sum(len(each) > 3 for each in lines.values())
+    assert found.examples == tuple(Lines(len(each), each[:20]) for each in expected)
+    first_lines = sorted(each[0] for each in lines.values() if len(each) > 3)
+    assert often == Lines(len(first_lines), first_lines)
 
 
 def tally_of(file: Path) -> Tally:
@@ -159,7 +160,7 @@ def test_a_tally_keeps_the_first_lines_and_counts_all(tmp_path: Path) -> None:
     tally = tally_of(write_csv(tmp_path / "barred.csv", rows))
 
     (finding,) = tally.rejected.values()
-    assert (finding.count, len(finding.lines)) == (50, LINES_KEPT)
+    assert (finding.rows.count, len(finding.rows.lines)) == (50, LINES_KEPT)
     assert finding.where == "lines 2, 3, 4, 5, 6 and 45 more"
     assert (tally.rows, tally.valid, tally.invalid) == (50, 0, 50)
 
@@ -169,7 +170,9 @@ def test_each_reason_is_told_of_its_own_lines_only(tmp_path: Path) -> None:
 
     tally = tally_of(write_csv(tmp_path / "barred.csv", rows))
 
-    told = [(each.message.partition(" to ")[2], each.lines) for each in tally.rejected.values()]
+    told = [
+        (each.message.partition(" to ")[2], each.rows.lines) for each in tally.rejected.values()
+    ]
     assert told == [
         ("country code 86 (mainland China)", [2]),
         ("country code 380 (Ukraine)", [3, 5]),
@@ -183,7 +186,7 @@ def test_a_file_with_a_thousand_reasons_is_counted_in_little_memory(tmp_path: Pa
     tally = tally_of(write_csv(tmp_path / "codes.csv", rows))
 
     assert len(tally.rejected) == MOST_KINDS + 1
-    assert sum(each.count for each in tally.rejected.values()) == tally.invalid > 8_000
+    assert sum(each.rows.count for each in tally.rejected.values()) == tally.invalid > 8_000
     assert list(tally.rejected.values())[-1].message == "of other kinds"
 
 
