@@ -43,7 +43,7 @@ def show_records(records: Sequence[JobRecord], total: int) -> None:
         )
         for record in records
     ]
-    show_table(("job", "state", "number", "code", "tries", "ended"), rows, "tries")
+    show_table(("job", "state", "number", "code", "attempts", "ended"), rows, "attempts")
     if total > len(records):
         say(f"{total - len(records):,} more: --limit shows them, sendcode dead export writes them")
 
