@@ -13,6 +13,7 @@ from jobs.durability import look as look_at_server
 from producer.overview import Overview
 from producer.overview import look as look_at_all
 from producer.unavailable import RedisUnavailableError
+from producer.wording import halt_explained
 
 UNFINISHED_MS = 86_400_000
 """Longer than any import takes; until it is completed or cancelled its rows are kept."""
@@ -89,9 +90,8 @@ def system(seen: Overview) -> Iterator[Finding]:
         yield Finding("workers", Level.WARN, text, "look at their logs")
     account = seen.account
     if account.state == "halted":
-        remedy = "sendcode resume" if account.by == "person" else "sendcode status says what to do"
-        text = f"all sending is halted ({account.code}: {account.message})"
-        yield Finding("account", Level.FAIL, text, remedy)
+        halt = halt_explained(account)
+        yield Finding("account", Level.FAIL, halt.why, halt.remedy)
     else:
         yield Finding("account", Level.OK, "sending is not halted")
     for batch in seen.batches:

@@ -1,7 +1,13 @@
-"""What became of a job, in words for a person who is no programmer, and what that person can do."""
+"""What became of a job, in words for a person who is no programmer, and what that person can do.
+
+Also why nothing is sent at all.
+"""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+from jobs.account import AccountState
 from jobs.codes import explain, explain_end
 from jobs.job import JobRecord, iso
 from jobs.outcome import State
@@ -66,6 +72,28 @@ def _parked(record: JobRecord) -> str:
     if not record.code:
         return f"Waiting; it goes on by itself{when}"
     return f"{explain(record.code).meaning}; it is tried again by itself{when}"
+
+
+class Halt(NamedTuple):
+    """Why nothing is sent, and what lets it go on: two texts to be joined by a colon."""
+
+    why: str
+    remedy: str
+
+
+def halt_explained(account: AccountState) -> Halt:
+    """Say it of a halted account."""
+    if account.by == "person":
+        why = f"all sending was halted by a person ({account.message})"
+        return Halt(why, "sendcode resume")
+    known = explain(account.code)
+    why = f"all sending is halted: {account.code} ({lower_first(known.meaning)})"
+    return Halt(why, lower_first(known.remedy))
+
+
+def halt_in_words(account: AccountState) -> str:
+    """Say it as one sentence without a full stop."""
+    return ": ".join(halt_explained(account))
 
 
 def lower_first(text: str) -> str:

@@ -44,20 +44,16 @@ def show_status(client: redis.Redis, settings: Settings, batch: Batch) -> None:
 
 def obstacles(client: redis.Redis, settings: Settings, batch: Batch) -> list[str]:
     """Say what keeps a batch from going on just now."""
-    from jobs.codes import explain
     from producer.overview import look
+    from producer.wording import halt_in_words
 
     if batch.is_over:
         return []
     if batch.state == "paused":
         return [f"it is paused; let it go on: sendcode batch resume {batch.batch_id}"]
     seen = look(client, settings)
-    account = seen.account
-    if account.state == "halted" and account.by == "person":
-        return [f"all sending was halted by a person ({account.message}): sendcode resume"]
-    if account.state == "halted":
-        known = explain(account.code)
-        return [f"all sending is halted: {known.meaning} ({account.code}). {known.remedy}"]
+    if seen.account.state == "halted":
+        return [halt_in_words(seen.account)]
     if batch.state == "running" and not seen.alive:
         return ["no worker is running: nothing is sent until one is started (sendcode worker)"]
     return []

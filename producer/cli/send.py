@@ -102,18 +102,12 @@ def _why_not(record: JobRecord, wait: float) -> str:
 def _why_not_yet(record: JobRecord, wait: float) -> str:
     """Say what holds the job up, if the ledger knows."""
     from jobs.account import Account
-    from jobs.codes import explain
+    from producer.wording import halt_in_words
 
     again = f"look again: sendcode job show {record.job_id}"
     with ledger_connection() as (settings, client):
         account = Account(client, settings).look()
     if account.state == "halted":
-        if account.by == "person":
-            return f"not sent yet: all sending was halted by a person ({account.message}); {again}"
-        known = explain(account.code)
-        return (
-            f"not sent yet: the account is halted: {account.code}: {known.meaning}. "
-            f"{known.remedy}; the job is kept and sent when it goes on"
-        )
+        return f"not sent yet: {halt_in_words(account)}; the job is kept meanwhile; {again}"
     because = f" ({record.code})" if record.code else ""
     return f"not sent within {wait:g} s: the job is {record.state}{because} and goes on; {again}"

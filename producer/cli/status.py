@@ -105,13 +105,9 @@ def _account_line(seen: Overview) -> tuple[str, str, str]:
     account = seen.account
     if account.state != "halted":
         return "account", "running", "green"
-    if account.by == "person":
-        told = f"halted by a person ({account.message}): sendcode resume"
-        return "account", told, "bold red"
-    from jobs.codes import explain
+    from producer.wording import halt_in_words
 
-    known = explain(account.code)
-    return "account", f"halted: {account.code}: {known.meaning}. {known.remedy}.", "bold red"
+    return "account", halt_in_words(account), "bold red"
 
 
 def _dead(seen: Overview) -> str:

@@ -69,7 +69,7 @@ def test_status_says_what_holds_a_batch_up(
 ) -> None:
     assert "no worker is running" in sendcode("batch", "status", waiting).err
     account.halt("api", "AuthFailure.SecretIdNotFound", "no such id")
-    assert "The secret id does not exist" in sendcode("batch", "status", waiting).err
+    assert "the secret id does not exist" in sendcode("batch", "status", waiting).err
     account.halt("person", "Halted", "for the night")
     assert "for the night" in sendcode("batch", "status", waiting).err
 

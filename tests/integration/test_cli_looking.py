@@ -108,22 +108,39 @@ def test_waiting_in_vain_says_that_the_job_goes_on(sendcode: Command) -> None:
 @pytest.mark.parametrize(
     ("by", "words"),
     [
-        ("api", "the account is halted: AuthFailure.SignatureFailure: The secret key does not fit"),
-        ("person", "all sending was halted by a person (key rotation)"),
+        (
+            "api",
+            "all sending is halted: AuthFailure.SignatureFailure (the secret key does not fit the "
+            "secret id): check secret id, key and token in the settings",
+        ),
+        ("person", "all sending was halted by a person (key rotation): sendcode resume"),
     ],
 )
-def test_waiting_on_a_halted_account_says_why(
-    by: str, words: str, sendcode: Command, account: Account
+@pytest.mark.parametrize(
+    "command", [[*SEND, "--wait", "0"], ["status"], ["batch", "status", "b1"], ["doctor"]]
+)
+def test_why_sending_is_halted_is_said_alike_everywhere(
+    by: str, words: str, command: list[str], sendcode: Command, account: Account, batches: Batches
 ) -> None:
+    batches.open("b1", "digest", ["name"])
+    batches.append("b1", 0, customers(3), last=True)
     if by == "api":
         account.halt("api", "AuthFailure.SignatureFailure", "The signature does not match.")
     else:
         sendcode("halt", "--reason", "key rotation")
 
+    ran = sendcode(*command)
+
+    assert words in " ".join((ran.out + ran.err).split())
+
+
+def test_waiting_on_a_halted_account_is_in_vain(sendcode: Command, account: Account) -> None:
+    account.halt("person", "Halted", "key rotation")
+
     ran = sendcode(*SEND, "--wait", "0")
 
     assert ran.exit_code == 1
-    assert words in ran.err
+    assert "not sent yet" in ran.err
 
 
 def test_halt_and_resume_say_what_they_did(sendcode: Command, account: Account) -> None:
