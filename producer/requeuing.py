@@ -20,8 +20,8 @@ from producer.deadletters import Choice
 
 EXAMPLES = 5
 
-Progress = Callable[[int, int], None]
-"""Told how many entries were looked at, and how many there are."""
+Progress = Callable[[int], None]
+"""Told how many entries were looked at."""
 
 
 @dataclass(slots=True)
@@ -91,7 +91,7 @@ _NOT_DONE: dict[Settled, str] = {
 
 
 def requeue(
-    dead: DeadLetters, choice: Choice, how: Requeuing, progress: Progress = lambda *_: None
+    dead: DeadLetters, choice: Choice, how: Requeuing, progress: Progress = lambda _: None
 ) -> Report:
     """Try the chosen ones again, unless it makes no sense or may send twice."""
     decision = Decision("requeue", str(choice), how.reason)
@@ -125,7 +125,7 @@ def drop(
     *,
     limit: int | None = None,
     dry_run: bool = False,
-    progress: Progress = lambda *_: None,
+    progress: Progress = lambda _: None,
 ) -> Report:
     """Take the chosen ones off the list for good."""
     decision = Decision("drop", str(choice), reason)
@@ -223,7 +223,7 @@ def _walk(
         looked += len(window)
         fitting = [each for each in window if each.record is None or choice.fits(each.record)]
         start += len(window) - _settle(fitting, report, step)
-        progress(looked, total)
+        progress(looked)
 
 
 def _is_enough(report: Report, step: _Step) -> bool:

@@ -289,7 +289,7 @@ def _walking(what: str, dead: DeadLetters) -> Iterator[Progress]:
     """Show how far the walk through the list is; cut off, say how to go on."""
     with progress_of(what, dead.count(), "dead letters") as done:
         try:
-            yield lambda looked, _: done(looked)
+            yield done
         except KeyboardInterrupt:
             say(f"{what} was cut off; the same command goes on where it was")
             raise

@@ -375,7 +375,7 @@ class CutOffError(Exception):
 def test_a_walk_that_is_cut_off_is_completed_by_the_same_choice_again(
     many: int, dead: DeadLetters, redis: Redis, keys: Keys
 ) -> None:
-    def cut_off(looked: int, _total: int) -> None:
+    def cut_off(looked: int) -> None:
         if looked > WINDOW:
             raise CutOffError
 
@@ -394,7 +394,7 @@ def test_two_people_at_once_requeue_each_job_once(
 ) -> None:
     theirs: list[Report] = []
 
-    def another_person(looked: int, _total: int) -> None:
+    def another_person(looked: int) -> None:
         if looked == WINDOW:
             theirs.append(requeue(dead, Choice(code=BUSY), Requeuing(limit=100)))
 
