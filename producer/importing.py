@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, Self
 
 from jobs.batch import Batch, BatchRow
 from jobs.batches import CHUNK_ROWS, Batches
-from producer.roundtrip import Memory, rows_to_send
+from producer.memory import Memory, with_histories
+from producer.roundtrip import rows_to_send
 from producer.sheet import Row, Sheet
 from producer.tally import Lines, Tally
 
@@ -101,24 +101,15 @@ class Spool:
         Raises:
             SheetError: the file is damaged further down, or was changed meanwhile.
         """
-        rows = rows_to_send(sheet, memory)
-        while chunk := list(islice(rows, CHUNK_ROWS)):
-            for row in chunk:
-                self.tally.count(row)
-                self._file.write(_encode(row))
-                self._file.write(b"\n")  # an encoded row has no line break of its own
-            if memory is not None:
-                self._look_up(chunk, memory)
+        for row, history in with_histories(rows_to_send(sheet, memory), memory):
+            self.tally.count(row)
+            self._file.write(_encode(row))
+            self._file.write(b"\n")  # an encoded row has no line break of its own
+            if history.codes:
+                self.sent_before.add(row.line)
             if self.tally.rows % REPORT_ROWS == 0:
                 progress(self.tally.rows)
         progress(self.tally.rows)
-
-    def _look_up(self, rows: Sequence[Row], memory: Memory) -> None:
-        phones = [row.phone for row in rows if row.phone is not None]
-        known = iter(memory.histories(phones))
-        for row in rows:
-            if row.phone is not None and next(known).codes:
-                self.sent_before.add(row.line)
 
     def as_dict(self) -> dict[str, Any]:
         return {**self.tally.as_dict(), "sent_before": self.sent_before.as_dict()}

@@ -22,9 +22,10 @@ from producer.importing import (
     default_batch_id,
     find_batch,
 )
+from producer.memory import Memory
 from producer.outlook import Outlook
 from producer.overview import look
-from producer.roundtrip import Memory, rows_to_send
+from producer.roundtrip import rows_to_send
 from producer.sheet import Row, Sheet
 from producer.tally import Lines, Tally
 

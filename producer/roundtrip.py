@@ -13,17 +13,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
-from itertools import islice
 
-import redis
-
-from config.settings import Settings
 from jobs.codes import is_permanent
-from jobs.deadletters import WINDOW, DeadLetters
-from jobs.keys import Keys
-from jobs.numbers import NumberHistory, histories
 from jobs.outcome import State
-from jobs.phone import PhoneNumber
+from producer.memory import Memory, with_histories
 from producer.sheet import Row, Sheet, SheetError
 from producer.sheet.problem import Fault, Problem
 from producer.wording import FORGOTTEN
@@ -69,40 +62,6 @@ KEPT_BACK = frozenset(_BY_CODE)
 """Codes of rejected rows that need no correction: they are done, or under way, elsewhere."""
 
 
-_CHUNK_ROWS = 500
-_LETTERS_READ = 100_000
-"""Of the dead letters the newest are looked at: more would take long, and memory."""
-
-
-class Memory:
-    """What the ledger remembers of numbers, for rows that may have been sent before."""
-
-    def __init__(self, client: redis.Redis, settings: Settings) -> None:
-        self._client = client
-        self._keys = Keys(settings.sendcode_key_prefix)
-        self._letters = DeadLetters(client, settings)
-        self._refused: frozenset[int] | None = None
-
-    def histories(self, phones: Sequence[PhoneNumber]) -> list[NumberHistory]:
-        return histories(self._client, self._keys, phones)
-
-    def has_refused_for_good(self, phone: PhoneNumber) -> bool:
-        """Whether the number has a dead letter that would only be refused again."""
-        if self._refused is None:
-            self._refused = frozenset(self._refused_for_good())
-        return hash(phone.e164) in self._refused
-
-    def _refused_for_good(self) -> Iterator[int]:
-        if not any(is_permanent(code) for code in self._letters.by_code()):
-            return
-        place = max(0, self._letters.count() - _LETTERS_READ)
-        while letters := self._letters.window(place):
-            for letter in letters:
-                if letter.record is not None and is_permanent(letter.record.code):
-                    yield hash(letter.record.phone.e164)
-            place += WINDOW
-
-
 def rows_to_send(sheet: Sheet, memory: Memory | None = None) -> Iterator[Row]:
     """Give the rows; those that must not be sent again with a problem instead of a number.
 
@@ -114,12 +73,9 @@ def rows_to_send(sheet: Sheet, memory: Memory | None = None) -> Iterator[Row]:
     if not _is_results_file(sheet):
         yield from sheet
         return
-    rows, judge = iter(sheet), _Judge(sheet, memory)
-    while chunk := list(islice(rows, _CHUNK_ROWS)):
-        phones = [row.phone for row in chunk if row.phone is not None]
-        known = iter(memory.histories(phones) if memory else [NumberHistory()] * len(phones))
-        for row in chunk:
-            yield row if row.phone is None else judge.judged(row, next(known).sent_ms)
+    judge = _Judge(sheet, memory)
+    for row, history in with_histories(iter(sheet), memory):
+        yield row if row.phone is None else judge.judged(row, history.sent_ms)
 
 
 def _is_results_file(sheet: Sheet) -> bool:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from jobs.batch import Batch
     from jobs.batches import Batches
     from producer.importing import Spool, Terms
-    from producer.roundtrip import Memory
+    from producer.memory import Memory
     from producer.sheet import Sheet
     from producer.tally import Findings
 
@@ -142,7 +142,7 @@ def _submit(submission: _Submission, dry_run: bool, watch: bool, as_json: bool) 
     from jobs.batches import Batches
     from producer.cli import batch_watch
     from producer.importing import Spool, find_batch
-    from producer.roundtrip import Memory
+    from producer.memory import Memory
 
     for note in submission.sheet.notes:
         say(f"{submission.sheet.name}: {note}")

@@ -1,0 +1,64 @@
+"""What the ledger remembers of the numbers in a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice, repeat
+
+import redis
+
+from config.settings import Settings
+from jobs.batches import CHUNK_ROWS
+from jobs.codes import is_permanent
+from jobs.deadletters import WINDOW, DeadLetters
+from jobs.keys import Keys
+from jobs.numbers import NumberHistory, histories
+from jobs.phone import PhoneNumber
+from producer.sheet import Row
+
+_LETTERS_READ = 100_000
+"""Of the dead letters the newest are looked at: more would take long, and memory."""
+_NOTHING = NumberHistory()
+
+
+class Memory:
+    """Codes that were sent to numbers, and numbers that were refused."""
+
+    def __init__(self, client: redis.Redis, settings: Settings) -> None:
+        self._client = client
+        self._keys = Keys(settings.sendcode_key_prefix)
+        self._letters = DeadLetters(client, settings)
+        self._refused: frozenset[int] | None = None
+
+    def histories(self, phones: Sequence[PhoneNumber]) -> list[NumberHistory]:
+        return histories(self._client, self._keys, phones)
+
+    def has_refused_for_good(self, phone: PhoneNumber) -> bool:
+        """Whether the number has a dead letter that would only be refused again."""
+        if self._refused is None:
+            self._refused = frozenset(self._refused_for_good())
+        return hash(phone.e164) in self._refused
+
+    def _refused_for_good(self) -> Iterator[int]:
+        if not any(is_permanent(code) for code in self._letters.by_code()):
+            return
+        place = max(0, self._letters.count() - _LETTERS_READ)
+        while letters := self._letters.window(place):
+            for letter in letters:
+                if letter.record is not None and is_permanent(letter.record.code):
+                    yield hash(letter.record.phone.e164)
+            place += WINDOW
+
+
+def with_histories(
+    rows: Iterator[Row], memory: Memory | None
+) -> Iterator[tuple[Row, NumberHistory]]:
+    """Give each row with its number's history, which is empty for a row without a number.
+
+    They are looked up `CHUNK_ROWS` at once; without `memory` all are empty.
+    """
+    while chunk := list(islice(rows, CHUNK_ROWS)):
+        phones = [row.phone for row in chunk if row.phone is not None]
+        known = iter(memory.histories(phones)) if memory is not None else repeat(_NOTHING)
+        for row in chunk:
+            yield row, next(known) if row.phone is not None else _NOTHING
