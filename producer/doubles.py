@@ -7,9 +7,8 @@ vanishes when it is closed. 64 bits tell a million numbers apart but for one cha
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from jobs.phone import PhoneNumber
 from producer.tally import LINES_KEPT, Lines
@@ -28,6 +27,13 @@ class Doubles:
     """Rows beyond the first of each such number."""
     examples: tuple[Lines, ...]
     """The rows of each such number, for the first ones in the file."""
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "numbers": self.numbers,
+            "rows": self.rows,
+            "examples": [same.as_dict() for same in self.examples],
+        }
 
 
 class NumberUse:
@@ -48,12 +54,9 @@ class NumberUse:
     def close(self) -> None:
         self._db.close()
 
-    def add(self, uses: Iterable[tuple[PhoneNumber, int, int]]) -> None:
-        """Note (number, line, codes sent to it before)."""
-        self._db.executemany(
-            "INSERT INTO used VALUES (?, ?, ?)",
-            ((hash(phone.e164), line, before) for phone, line, before in uses),
-        )
+    def add(self, phone: PhoneNumber, line: int, before: int) -> None:
+        """Note a row; `before` is how many codes its number got before."""
+        self._db.execute("INSERT INTO used VALUES (?, ?, ?)", (hash(phone.e164), line, before))
 
     def doubles(self) -> Doubles:
         groups = (

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import redis
@@ -12,8 +11,6 @@ import redis
 from config.settings import Settings
 from jobs.batch import Batch
 from jobs.batches import Batches
-from jobs.numbers import NumberHistory
-from jobs.phone import PhoneNumber
 from producer.doubles import Doubles, NumberUse
 from producer.importing import (
     REPORT_ROWS,
@@ -22,14 +19,13 @@ from producer.importing import (
     default_batch_id,
     find_batch,
 )
-from producer.memory import Memory
+from producer.memory import Memory, with_histories
 from producer.outlook import Outlook
 from producer.overview import look
 from producer.roundtrip import rows_to_send
 from producer.sheet import Row, Sheet
 from producer.tally import Lines, Tally
 
-CHUNK_ROWS = 500
 MOST_CODES_PER_NUMBER = 5
 """The vendor lets a number have only so many accounts and does not say how many: our assumption."""
 
@@ -44,48 +40,66 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
+class Contents:
+    """What the rows of the file are. Without the ledger no number seems to have had a code."""
+
+    tally: Tally
+    doubles: Doubles
+    used_too_often: Lines
+    sent_before: Lines
+    in_interval: Lines
+
+
+@dataclass(frozen=True, slots=True)
+class Prospect:
+    """What awaits the file, as the ledger knows it."""
+
+    outlook: Outlook
+    eta_s: float
+    existing: Batch | None
+    """The batch that has this content already."""
+    refused: str
+    """Why `submit` would refuse the whole file; empty if it would not."""
+
+    @property
+    def adds_rows(self) -> bool:
+        """Whether `submit` would add anything."""
+        return not self.refused and (self.existing is None or not self.existing.imported)
+
+
+@dataclass(frozen=True, slots=True)
 class Preflight:
-    """What was found. What needs the ledger is None where Redis was out of reach."""
+    """What was found."""
 
     file: str
     unit: str
     notes: tuple[str, ...]
     batch_id: str
-    tally: Tally
-    doubles: Doubles
     most_per_number: int
-    used_too_often: Lines
-    sent_before: Lines
-    in_interval: Lines
-    outlook: Outlook | None
-    eta_s: float | None
-    existing: Batch | None
-    refused: str
-    """Why `submit` would refuse the whole file; empty if it would not."""
+    contents: Contents
+    prospect: Prospect | None
+    """None where Redis was out of reach."""
 
     def as_dict(self) -> dict[str, Any]:
-        outlook, existing, doubles = self.outlook, self.existing, self.doubles
-        known = outlook is not None
+        contents, prospect = self.contents, self.prospect
+        outlook = prospect.outlook if prospect else None
+        existing = prospect.existing if prospect else None
         return {
             "file": self.file,
             "notes": list(self.notes),
             "batch_id": self.batch_id,
-            "refused": self.refused or None,
+            "refused": prospect.refused or None if prospect else None,
             "already_submitted": existing.phase if existing else None,
-            **self.tally.as_dict(),
-            "doubles": {
-                "numbers": doubles.numbers,
-                "rows": doubles.rows,
-                "examples": [same.as_dict() for same in doubles.examples],
-            },
-            "used_too_often": {"limit": self.most_per_number, **self.used_too_often.as_dict()},
-            "sent_before": self.sent_before.as_dict() if known else None,
-            "in_interval": self.in_interval.as_dict() if known else None,
+            **contents.tally.as_dict(),
+            "doubles": contents.doubles.as_dict(),
+            "used_too_often": {"limit": self.most_per_number, **contents.used_too_often.as_dict()},
+            "sent_before": contents.sent_before.as_dict() if prospect else None,
+            "in_interval": contents.in_interval.as_dict() if prospect else None,
             "rate": outlook.rate if outlook else None,
             "waiting_before": outlook.waiting_before if outlook else None,
             "workers": outlook.workers if outlook else None,
             "halted": outlook.halted if outlook else None,
-            "eta_seconds": round(self.eta_s, 1) if self.eta_s is not None else None,
+            "eta_seconds": round(prospect.eta_s, 1) if prospect else None,
         }
 
 
@@ -106,61 +120,54 @@ def preflight(
         SheetError: the file cannot be read to its end.
         redis.RedisError: the ledger was lost on the way.
     """
-    tally, sent_before, in_interval = Tally(), Lines(), Lines()
     memory = Memory(client, settings) if client is not None else None
-    with NumberUse() as use:
-        for chunk in _chunks(rows_to_send(sheet, memory)):
-            valid = []
-            for row in chunk:
-                tally.count(row)
-                if row.phone is None:
-                    on_invalid(row)
-                else:
-                    valid.append((row.phone, row.line))
-            known = _look_up(memory, [phone for phone, _ in valid])
-            for (_, line), history in zip(valid, known, strict=True):
-                if history.codes:
-                    sent_before.add(line)
-                if history.is_closed:
-                    in_interval.add(line)
-            use.add(
-                (phone, line, history.codes)
-                for (phone, line), history in zip(valid, known, strict=True)
-            )
-            if tally.rows % REPORT_ROWS < CHUNK_ROWS:
-                progress(tally.rows)
-        doubles = use.doubles()
-        used_too_often = use.used_more_than(question.most_per_number)
+    contents = _read(sheet, memory, question.most_per_number, on_invalid, progress)
     batch_id = question.batch_id or default_batch_id(sheet.digest)
-    outlook, existing, refused = None, None, ""
+    prospect = None
     if client is not None:
         outlook = Outlook.of(look(client, settings))
-        try:
-            existing = find_batch(Batches(client, settings), batch_id, sheet)
-        except ImportRefusedError as exc:
-            refused = str(exc)
+        eta_s = outlook.seconds_for(contents.tally.valid, question.max_rate)
+        prospect = Prospect(outlook, eta_s, *_find(Batches(client, settings), batch_id, sheet))
     return Preflight(
         file=sheet.name,
         unit=sheet.unit,
         notes=tuple(sheet.notes),
         batch_id=batch_id,
-        tally=tally,
-        doubles=doubles,
         most_per_number=question.most_per_number,
-        used_too_often=used_too_often,
-        sent_before=sent_before,
-        in_interval=in_interval,
-        outlook=outlook,
-        eta_s=outlook.seconds_for(tally.valid, question.max_rate) if outlook else None,
-        existing=existing,
-        refused=refused,
+        contents=contents,
+        prospect=prospect,
     )
 
 
-def _chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:
-    while chunk := list(islice(rows, CHUNK_ROWS)):
-        yield chunk
+def _read(
+    sheet: Sheet,
+    memory: Memory | None,
+    most_per_number: int,
+    on_invalid: Callable[[Row], None],
+    progress: Progress,
+) -> Contents:
+    tally, sent_before, in_interval = Tally(), Lines(), Lines()
+    with NumberUse() as use:
+        for row, history in with_histories(rows_to_send(sheet, memory), memory):
+            tally.count(row)
+            if row.phone is None:
+                on_invalid(row)
+            else:
+                use.add(row.phone, row.line, history.codes)
+            if history.codes:
+                sent_before.add(row.line)
+            if history.is_closed:
+                in_interval.add(row.line)
+            if tally.rows % REPORT_ROWS == 0:
+                progress(tally.rows)
+        progress(tally.rows)
+        used_too_often = use.used_more_than(most_per_number)
+        return Contents(tally, use.doubles(), used_too_often, sent_before, in_interval)
 
 
-def _look_up(memory: Memory | None, phones: Sequence[PhoneNumber]) -> list[NumberHistory]:
-    return memory.histories(phones) if memory else [NumberHistory()] * len(phones)
+def _find(batches: Batches, batch_id: str, sheet: Sheet) -> tuple[Batch | None, str]:
+    """Find the batch that has this content already, or say why `submit` would refuse the file."""
+    try:
+        return find_batch(batches, batch_id, sheet), ""
+    except ImportRefusedError as exc:
+        return None, str(exc)

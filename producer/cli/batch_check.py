@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     import redis
 
     from config.settings import Settings
-    from producer.preflight import Preflight, Question
+    from producer.preflight import Preflight, Prospect, Question
     from producer.sheet import Row, Sheet
     from producer.tally import Findings, Lines
 
@@ -155,7 +155,8 @@ def _writer(sheet: Sheet, output: Path | None, stack: ExitStack) -> Callable[[Ro
 
 
 def _show(found: Preflight) -> None:
-    tally, outlook = found.tally, found.outlook
+    contents, prospect = found.contents, found.prospect
+    tally, doubles = contents.tally, contents.doubles
     rows = [
         ("rows", f"{tally.rows:,}", ""),
         ("can be sent", f"{tally.valid:,}", ""),
@@ -164,20 +165,20 @@ def _show(found: Preflight) -> None:
         *_by_kind(tally.doubts, "doubtful: "),
         *_by_kind(tally.repairs, "repaired: "),
     ]
-    doubles = found.doubles
     where = "; ".join(same.where(found.unit) for same in doubles.examples[:_DOUBLES_SHOWN])
     rows.append(("same number as a row before", f"{doubles.rows:,}", where))
-    if outlook is not None:
-        rows.append(_counted("number got a code before", found.sent_before, found.unit))
-        rows.append(_counted("number in its interval just now", found.in_interval, found.unit))
+    if prospect is not None:
+        rows.append(_counted("number got a code before", contents.sent_before, found.unit))
+        rows.append(_counted("number in its interval just now", contents.in_interval, found.unit))
     often = f"number used more than {found.most_per_number} times"
-    rows.append(_counted(often, found.used_too_often, found.unit))
+    rows.append(_counted(often, contents.used_too_often, found.unit))
     show(f"{found.file}: would be batch {found.batch_id}")
     show_table(("", "rows", "where, and what to do"), rows, "rows")
-    if outlook is not None and found.eta_s is not None:
+    if prospect is not None:
+        outlook = prospect.outlook
         before = count_of(outlook.waiting_before, "job waits already", "jobs wait already")
         before = f", {before}" if outlook.waiting_before else ""
-        show(f"it would take {span(found.eta_s)} at {per_second(outlook.rate)}{before}")
+        show(f"it would take {span(prospect.eta_s)} at {per_second(outlook.rate)}{before}")
 
 
 def _by_kind(findings: Findings, prefix: str) -> list[tuple[str, str, str]]:
@@ -197,27 +198,33 @@ def _say_next(found: Preflight, output: Path | None, to: Callable[[str], str]) -
     """Say what a person may want to do; `to` words the command of that name for this file."""
     for note in found.notes:
         say(f"{found.file}: {note}")
-    is_there = found.existing is not None and found.existing.imported
-    if found.refused:
-        say(f"submit would refuse it: {found.refused}")
-    if found.existing is not None:
-        again = "nothing" if found.existing.imported else "what is not there yet"
-        say(
-            f"it was submitted before: batch {found.batch_id} is {found.existing.phase}; again, it "
-            f"would add {again}"
-        )
-    if found.outlook is not None and found.outlook.halted:
-        say("all sending is halted just now: sendcode status says why")
-    if found.outlook is not None and not found.outlook.workers:
-        say("no worker is running: nothing is sent until one is started (sendcode worker)")
-    if output is not None and found.tally.invalid:
-        them = "it" if found.tally.invalid == 1 else "them"
-        written = f"{count_of(found.tally.invalid, 'row')} written to {output}"
+    if found.prospect is not None:
+        _say_what_awaits(found.batch_id, found.prospect)
+    tally = found.contents.tally
+    if output is not None and tally.invalid:
+        them = "it" if tally.invalid == 1 else "them"
+        written = f"{count_of(tally.invalid, 'row')} written to {output}"
         say(f"{written}: correct {them} there and submit it")
     elif output is not None:
         say(f"no row is invalid: {output} has the names of the columns only")
-    elif found.tally.invalid:
+    elif tally.invalid:
         say(f"to correct them: {to('check')} --output invalid.csv")
-    if found.tally.valid and not found.refused and not is_there:
-        what = "the others" if found.tally.invalid else "it"
+    if tally.valid and (found.prospect is None or found.prospect.adds_rows):
+        what = "the others" if tally.invalid else "it"
         say(f"send {what}: {to('submit')}")
+
+
+def _say_what_awaits(batch_id: str, prospect: Prospect) -> None:
+    existing = prospect.existing
+    if prospect.refused:
+        say(f"submit would refuse it: {prospect.refused}")
+    if existing is not None:
+        again = "nothing" if existing.imported else "what is not there yet"
+        say(
+            f"it was submitted before: batch {batch_id} is {existing.phase}; again, it would add "
+            f"{again}"
+        )
+    if prospect.outlook.halted:
+        say("all sending is halted just now: sendcode status says why")
+    if not prospect.outlook.workers:
+        say("no worker is running: nothing is sent until one is started (sendcode worker)")

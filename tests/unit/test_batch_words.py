@@ -135,7 +135,8 @@ def test_doubles_are_what_a_count_in_memory_finds(numbers: list[int]) -> None:
     expected = sorted(each for each in lines.values() if len(each) > 1)
 
     with NumberUse() as use:
-        use.add((phone, line, 0) for line, phone in enumerate(phones, 2))
+        for line, phone in enumerate(phones, 2):
+            use.add(phone, line, 0)
         found = use.doubles()
         often = use.used_more_than(3)
 
