@@ -6,6 +6,8 @@ release of the metadata grows old, so a plan is evidence for a warning or a repa
 a reason to refuse a number; that a calling code exists at all is taken from it.
 """
 
+from __future__ import annotations
+
 import re
 from dataclasses import dataclass
 from functools import lru_cache

@@ -7,6 +7,8 @@ ages, and the vendor's answer is the truth. Nothing here but the fields themselv
 deliberate calls such as `dataclasses.asdict` gives a full number away.
 """
 
+from __future__ import annotations
+
 import re
 import unicodedata
 from dataclasses import dataclass
@@ -99,7 +101,7 @@ class PhoneNumber:
             raise PhoneError(_PHONE_NUM_LENGTH)
 
     @classmethod
-    def parse(cls, country_code: str, phone_num: str) -> "PhoneNumber":
+    def parse(cls, country_code: str, phone_num: str) -> PhoneNumber:
         """Read a number given in two parts, as people write them: blanks, dashes, brackets.
 
         Both parts may be in full-width digits; the code may come as "+852" or "00852". No digit of
@@ -126,7 +128,7 @@ class PhoneNumber:
         return number
 
     @classmethod
-    def from_international(cls, text: str) -> "PhoneNumber":
+    def from_international(cls, text: str) -> PhoneNumber:
         """Read a number that begins with "+" or "00" and its country code: "+852 1888 8888 88".
 
         Raises:
