@@ -39,8 +39,10 @@ _SHORTEST_LAST_GROUP = 3
 
 
 @dataclass(frozen=True, slots=True)
-class PhoneFault:
-    """What is wrong, or doubtful, with a phone number, in words that never hold the full number.
+class Fault:
+    """What is wrong, or doubtful, with a phone number or with the row of a file that it stands in.
+
+    Its words never hold the full number.
 
     Attributes:
         code: Its name for programs, as "unknown_country_code".
@@ -56,7 +58,7 @@ class PhoneFault:
 class PhoneError(ValueError):
     """Refused as a phone number; `fault` says why. It never holds the number."""
 
-    def __init__(self, fault: PhoneFault) -> None:
+    def __init__(self, fault: Fault) -> None:
         super().__init__(fault)
         self.fault = fault
 
@@ -94,7 +96,7 @@ class PhoneNumber:
         if not (country_code.isascii() and country_code.isdigit()):
             raise PhoneError(_COUNTRY_CODE_NOT_DIGITS)
         if not (phone_num.isascii() and phone_num.isdigit()):
-            raise PhoneError(_PHONE_NUM_NOT_DIGITS)
+            raise PhoneError(PHONE_NUM_NOT_DIGITS)
         if len(country_code) > MAX_COUNTRY_CODE_DIGITS:
             raise PhoneError(_COUNTRY_CODE_LENGTH)
         if len(phone_num) > MAX_PHONE_NUM_DIGITS:
@@ -111,13 +113,13 @@ class PhoneNumber:
             PhoneError: With the reason; nothing can be sent to it.
         """
         if not (country_code.isascii() and country_code.isdigit() and country_code[0] != "0"):
-            country_code = _without_international_prefix(without_formatting(country_code))
+            country_code = without_international_prefix(without_formatting(country_code))
         if not (phone_num.isascii() and phone_num.isdigit()):
             phone_num = without_formatting(phone_num)
         if not country_code:
             raise PhoneError(_NO_COUNTRY_CODE)
         if not phone_num:
-            raise PhoneError(_NO_PHONE_NUM)
+            raise PhoneError(NO_PHONE_NUM)
         if phone_num[0] == "+":
             raise PhoneError(_TWO_COUNTRY_CODES)
         number = cls(country_code, phone_num)
@@ -136,12 +138,12 @@ class PhoneNumber:
         """
         text = without_formatting(text)
         if not text:
-            raise PhoneError(_NO_PHONE_NUM)
+            raise PhoneError(NO_PHONE_NUM)
         if not text.startswith(("+", "00")):
             raise PhoneError(_NO_COUNTRY_CODE)
-        digits = _without_international_prefix(text)
+        digits = without_international_prefix(text)
         if not (digits.isascii() and digits.isdigit()):
-            raise PhoneError(_PHONE_NUM_NOT_DIGITS)
+            raise PhoneError(PHONE_NUM_NOT_DIGITS)
         found = split_international(digits)
         if found is None:
             raise PhoneError(_unknown_country_code(digits[:3]))
@@ -160,7 +162,7 @@ class PhoneNumber:
         return f"+{self.country_code}{self.phone_num}"
 
     @property
-    def doubt(self) -> PhoneFault | None:
+    def doubt(self) -> Fault | None:
         """Why the number may not exist, or None: its country's numbering plan has none like it.
 
         No reason to refuse it: the plan does not have the vendor's own example either.
@@ -202,69 +204,69 @@ def _without_grouping_dots(text: str) -> str:
     return first + "".join(groups) if several or one else text
 
 
-def _without_international_prefix(text: str) -> str:
+def without_international_prefix(text: str) -> str:
     """Without "+" or "00". A single zero stays: "020" is an area code, and Egypt has 20."""
     return text.removeprefix("+") if text.startswith("+") else text.removeprefix("00")
 
 
-_NO_COUNTRY_CODE = PhoneFault(
+_NO_COUNTRY_CODE = Fault(
     "no_country_code",
     "the country code is missing",
     "give it in the column country_code, or write the number as +852… with its country code",
 )
-_NO_PHONE_NUM = PhoneFault("no_phone_num", "the phone number is missing", "fill it in")
-_COUNTRY_CODE_NOT_DIGITS = PhoneFault(
+NO_PHONE_NUM = Fault("no_phone_num", "the phone number is missing", "fill it in")
+_COUNTRY_CODE_NOT_DIGITS = Fault(
     "not_digits",
     "the country code holds something other than digits",
     "write it as digits, such as 852",
 )
-_PHONE_NUM_NOT_DIGITS = PhoneFault(
+PHONE_NUM_NOT_DIGITS = Fault(
     "not_digits",
     "the phone number holds something other than digits",
     "write one number, digits only",
 )
-_COUNTRY_CODE_LENGTH = PhoneFault(
+_COUNTRY_CODE_LENGTH = Fault(
     "country_code_length",
     f"the country code has more than {MAX_COUNTRY_CODE_DIGITS} digits",
     "write the country code alone, such as 852, and the number in its own column",
 )
-_PHONE_NUM_LENGTH = PhoneFault(
+_PHONE_NUM_LENGTH = Fault(
     "phone_num_length",
     f"the phone number has more than {MAX_PHONE_NUM_DIGITS} digits",
     "write one number only",
 )
-_TWO_COUNTRY_CODES = PhoneFault(
+_TWO_COUNTRY_CODES = Fault(
     "two_country_codes",
     "the phone number brings a country code of its own",
     "write it without +, as the country code is given beside it",
 )
 
 
-def _barred(country_code: str) -> PhoneFault:
+def _barred(country_code: str) -> Fault:
     where = BARRED_COUNTRY_CODES[country_code]
-    return PhoneFault(
+    return Fault(
         "barred_country_code",
         f"the API sends no codes to country code {country_code} ({where})",
         "use a number of another country",
     )
 
 
-def _unknown_country_code(country_code: str) -> PhoneFault:
-    return PhoneFault(
+def _unknown_country_code(country_code: str) -> Fault:
+    return Fault(
         "unknown_country_code",
         f"no country has the calling code {country_code}",
         "correct the country code, such as 852 for Hong Kong",
     )
 
 
-def _implausible_length(country_code: str, digits: int, lengths: frozenset[int]) -> PhoneFault:
+def _implausible_length(country_code: str, digits: int, lengths: frozenset[int]) -> Fault:
     if digits < min(lengths):
         code, what = "too_short", "too short"
     elif digits > max(lengths):
         code, what = "too_long", "too long"
     else:
         code, what = "unusual_length", "of an unusual length"
-    return PhoneFault(
+    return Fault(
         code,
         f"a number of {digits} digits is {what} for country code {country_code}, "
         f"whose numbers have {_spans(sorted(lengths))}",
@@ -272,8 +274,8 @@ def _implausible_length(country_code: str, digits: int, lengths: frozenset[int])
     )
 
 
-def _not_in_plan(country_code: str, digits: int) -> PhoneFault:
-    return PhoneFault(
+def _not_in_plan(country_code: str, digits: int) -> Fault:
+    return Fault(
         "not_in_plan",
         f"country code {country_code} has no numbers of {digits} digits that begin like this one",
         "check it with the customer, digit by digit",

@@ -16,9 +16,10 @@ from datetime import datetime
 
 from jobs.codes import is_permanent
 from jobs.outcome import State
+from jobs.phone import Fault
 from producer.memory import Memory, with_histories
 from producer.sheet import Row, Sheet, SheetError
-from producer.sheet.problem import Fault, Problem
+from producer.sheet.problem import Problem
 from producer.wording import FORGOTTEN
 
 _STATUS = "status"

@@ -9,18 +9,19 @@ from __future__ import annotations
 import re
 
 from jobs.numbering import plan_of
-from jobs.phone import PhoneError, PhoneNumber, without_formatting
-from producer.sheet.problem import Fault
+from jobs.phone import (
+    NO_PHONE_NUM,
+    PHONE_NUM_NOT_DIGITS,
+    Fault,
+    PhoneError,
+    PhoneNumber,
+    without_formatting,
+    without_international_prefix,
+)
 
 _AS_TEXT = "format the column as text, enter the number again in full, and save the file again"
 _CHECK = "nothing to do; look at it once"
 
-NO_NUMBER = Fault("no_phone_num", "the phone number is missing", "fill it in")
-NOT_DIGITS = Fault(
-    "not_digits",
-    "the phone number holds something other than digits",
-    "write one number, digits only",
-)
 SCIENTIFIC = Fault(
     "scientific",
     "a spreadsheet has shortened the number to a form like 8.52E+10, and its last digits are lost",
@@ -169,7 +170,7 @@ def undo(text: str, *, numeric: bool = False) -> tuple[str, list[Fault]]:
         plain = plain[4:].lstrip()
         repaired.append(PREFIX)
     if is_nothing(plain):
-        raise PhoneError(NO_NUMBER)
+        raise PhoneError(NO_PHONE_NUM)
     if _MINUS.match(plain):
         raise PhoneError(COMPUTED)
     plain = _whole_number(plain, repaired)
@@ -215,8 +216,7 @@ def has_more_behind(text: str, phone: PhoneNumber) -> bool:
     plan = plan_of(phone.country_code)
     if found is None or plan is None:
         return False
-    rest = without_formatting(found[1])
-    rest = (rest[1:] if rest[:1] == "+" else rest).removeprefix("00")
+    rest = without_international_prefix(without_formatting(found[1]))
     without_code = rest.removeprefix(phone.country_code)
     ways = {
         rest,
@@ -258,4 +258,4 @@ def _what_else(plain: str) -> Fault:
     parts = _BETWEEN_NUMBERS.split(plain)
     if sum(sum(c.isdigit() for c in part) >= _DIGITS_OF_A_NUMBER for part in parts) > 1:
         return SEVERAL_NUMBERS
-    return NOT_DIGITS
+    return PHONE_NUM_NOT_DIGITS

@@ -11,9 +11,10 @@ import csv
 import re
 from collections.abc import Callable, Iterator, Sequence
 
+from jobs.phone import Fault
 from producer.sheet.encoding import Encoding
 from producer.sheet.lines import MAX_LINE_CHARS, Lines, RecordTooLongError
-from producer.sheet.problem import Fault, SheetError
+from producer.sheet.problem import SheetError
 from producer.sheet.row import Record
 from producer.sheet.shield import unshielded
 from producer.sheet.source import Source

@@ -7,10 +7,11 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from jobs.phone import Fault
 from producer.sheet.delimited import without_nul
 from producer.sheet.encoding import Encoding
 from producer.sheet.lines import MAX_LINE_CHARS, Lines, RecordTooLongError
-from producer.sheet.problem import Fault, SheetError
+from producer.sheet.problem import SheetError
 from producer.sheet.row import Record
 from producer.sheet.source import Source
 

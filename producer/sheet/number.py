@@ -17,10 +17,16 @@ from jobs.numbering import (
     is_mobile,
     plan_of,
 )
-from jobs.phone import BARRED_COUNTRY_CODES, PhoneError, PhoneNumber, without_formatting
+from jobs.phone import (
+    BARRED_COUNTRY_CODES,
+    Fault,
+    PhoneError,
+    PhoneNumber,
+    without_formatting,
+    without_international_prefix,
+)
 from producer.sheet import damage
 from producer.sheet.columns import Columns
-from producer.sheet.problem import Fault
 
 _CODES_KEPT = 4096
 _MOST_DIGITS_OF_A_SPREADSHEET = 15
@@ -219,7 +225,7 @@ def _code_digits(text: str) -> tuple[str, list[Fault]]:
         digits, repaired = damage.undo(text)
     except PhoneError as error:
         raise PhoneError(damage.COUNTRY_NOT_A_CODE) from error
-    digits = digits.removeprefix("+") if digits[0] == "+" else digits.removeprefix("00")
+    digits = without_international_prefix(digits)
     if len(digits) > len("1242"):
         raise PhoneError(damage.NUMBER_AS_CODE)
     return digits, [fault for fault in repaired if fault is not damage.FORMATTING]

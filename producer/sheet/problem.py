@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jobs.phone import PhoneFault
-
-Fault = PhoneFault
-"""Code, message and remedy: one shape for what is wrong with a number and with a row."""
-
+from jobs.phone import Fault
 
 _SHOWN_CHARS = 60
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from jobs.phone import PhoneNumber
-from producer.sheet.problem import Fault, Problem
+from jobs.phone import Fault, PhoneNumber
+from producer.sheet.problem import Problem
 
 
 class Record(NamedTuple):

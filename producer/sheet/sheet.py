@@ -8,6 +8,7 @@ from itertools import filterfalse, islice
 from pathlib import Path
 from typing import BinaryIO, Literal
 
+from jobs.phone import NO_PHONE_NUM, Fault
 from producer.sheet import damage
 from producer.sheet.columns import Columns, find_columns, rate_header
 from producer.sheet.delimited import DelimitedText, choose_delimiter
@@ -15,7 +16,7 @@ from producer.sheet.encoding import find_encoding
 from producer.sheet.jsonlines import JsonLines
 from producer.sheet.kind import ZIP_MARK, is_json_lines, refuse_other_files
 from producer.sheet.number import NumberReader
-from producer.sheet.problem import Fault, Problem, SheetError, shown
+from producer.sheet.problem import Problem, SheetError, shown
 from producer.sheet.row import Record, Row
 from producer.sheet.source import Source, open_source
 from producer.sheet.worksheet import Worksheet
@@ -201,7 +202,7 @@ class Sheet:
     def _is_missing(self, fault: Fault, uncalculated: int) -> bool:
         """Whether a fault is that nothing stands in a cell whose formula was not calculated."""
         column = {
-            damage.NO_NUMBER.code: self.columns.number,
+            NO_PHONE_NUM.code: self.columns.number,
             damage.NO_COUNTRY_CODE.code: self.columns.country,
         }.get(fault.code)
         return column is not None and bool(uncalculated >> column & 1)
