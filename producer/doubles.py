@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from jobs.phone import PhoneNumber
-from producer.tally import LINES_KEPT, Lines
+from producer.tally import LINES_KEPT, Places
 
 EXAMPLES_KEPT = 20
 _CACHE_KIB = 16_384
@@ -25,7 +25,7 @@ class Doubles:
     """Numbers that more than one row has."""
     rows: int
     """Rows beyond the first of each such number."""
-    examples: tuple[Lines, ...]
+    examples: tuple[Places, ...]
     """The rows of each such number, for the first ones in the file."""
 
     def as_dict(self) -> dict[str, Any]:
@@ -67,10 +67,10 @@ class NumberUse:
         ).fetchone()
         shown = self._db.execute(f"{groups} ORDER BY first LIMIT ?", (EXAMPLES_KEPT,)).fetchall()
         return Doubles(
-            numbers, rows, tuple(Lines(n, self._lines(number)) for number, n, _ in shown)
+            numbers, rows, tuple(Places(n, self._lines(number)) for number, n, _ in shown)
         )
 
-    def used_more_than(self, most: int) -> Lines:
+    def used_more_than(self, most: int) -> Places:
         """Find numbers with more than `most` codes, this file's included: one line of each."""
         groups = (
             "SELECT min(line) AS first FROM used GROUP BY number HAVING count(*) + max(before) > ?"
@@ -78,7 +78,7 @@ class NumberUse:
         counting = f"SELECT count(*) FROM ({groups})"  # noqa: S608 (constant)
         (count,) = self._db.execute(counting, (most,)).fetchone()
         shown = self._db.execute(f"{groups} ORDER BY first LIMIT ?", (most, LINES_KEPT))
-        return Lines(count, [line for (line,) in shown])
+        return Places(count, [line for (line,) in shown])
 
     def _lines(self, number: int) -> list[int]:
         found = self._db.execute(

@@ -20,7 +20,7 @@ from jobs.batches import CHUNK_ROWS, Batches
 from producer.memory import Memory, with_histories
 from producer.roundtrip import rows_to_send
 from producer.sheet import Row, Sheet
-from producer.tally import Lines, Tally
+from producer.tally import Places, Tally
 
 DEFAULT_ID_LENGTH = 12
 CHUNK_BYTES = 1 << 20
@@ -77,7 +77,7 @@ class Spool:
 
     def __init__(self) -> None:
         self.tally = Tally()
-        self.sent_before = Lines()
+        self.sent_before = Places()
         """Rows whose number got a code before."""
         self._file = tempfile.TemporaryFile(prefix="sendcode-rows-")  # noqa: SIM115 (see close)
 

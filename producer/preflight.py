@@ -24,7 +24,7 @@ from producer.outlook import Outlook
 from producer.overview import look
 from producer.roundtrip import rows_to_send
 from producer.sheet import Row, Sheet
-from producer.tally import Lines, Tally
+from producer.tally import Places, Tally
 
 MOST_CODES_PER_NUMBER = 5
 """The vendor lets a number have only so many accounts and does not say how many: our assumption."""
@@ -45,9 +45,9 @@ class Contents:
 
     tally: Tally
     doubles: Doubles
-    used_too_often: Lines
-    sent_before: Lines
-    in_interval: Lines
+    used_too_often: Places
+    sent_before: Places
+    in_interval: Places
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,7 @@ def _read(
     on_invalid: Callable[[Row], None],
     progress: Progress,
 ) -> Contents:
-    tally, sent_before, in_interval = Tally(), Lines(), Lines()
+    tally, sent_before, in_interval = Tally(), Places(), Places()
     with NumberUse() as use:
         for row, history in with_histories(rows_to_send(sheet, memory), memory):
             tally.count(row)

@@ -8,7 +8,7 @@ from typing import Any
 from producer.sheet import Problem, Row
 
 LINES_KEPT = 20
-"""Lines named for each finding; the file of invalid rows has all of them."""
+"""Lines named for each kind; the file of invalid rows has all of them."""
 MOST_KINDS = 50
 """Kinds told apart, whatever a file has; the others are counted as one."""
 
@@ -17,7 +17,7 @@ _OTHERS = ("others", "of other kinds")
 
 
 @dataclass(slots=True)
-class Lines:
+class Places:
     """How many rows something is true of, and the first lines of them."""
 
     count: int = 0
@@ -42,7 +42,7 @@ class Lines:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class ProblemKind:
     """One kind of fault, doubt or repair: how often, where, and what to do.
 
     A code alone is no kind: what is said of country code 86 would be false of 7.
@@ -52,7 +52,7 @@ class Finding:
     message: str
     remedy: str
     unit: str
-    rows: Lines = field(default_factory=Lines)
+    rows: Places = field(default_factory=Places)
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -68,13 +68,13 @@ class Finding:
         return self.rows.where(self.unit)
 
 
-Findings = dict[tuple[str, str], Finding]
+ProblemKinds = dict[tuple[str, str], ProblemKind]
 """By code and message."""
 
 
-def ranked(findings: Findings) -> list[Finding]:
+def ranked(kinds: ProblemKinds) -> list[ProblemKind]:
     """Give them as people want to see them: the most frequent first."""
-    return sorted(findings.values(), key=lambda finding: -finding.rows.count)
+    return sorted(kinds.values(), key=lambda kind: -kind.rows.count)
 
 
 class Tally:
@@ -83,9 +83,9 @@ class Tally:
     def __init__(self) -> None:
         self.rows = 0
         self.valid = 0
-        self.rejected: Findings = {}
-        self.doubts: Findings = {}
-        self.repairs: Findings = {}
+        self.rejected: ProblemKinds = {}
+        self.doubts: ProblemKinds = {}
+        self.repairs: ProblemKinds = {}
 
     @property
     def invalid(self) -> int:
@@ -113,24 +113,25 @@ class Tally:
         }
 
 
-def _note(findings: Findings, problem: Problem) -> None:
-    kind = problem.code, problem.message
-    found = findings.get(kind)
+def _note(kinds: ProblemKinds, problem: Problem) -> None:
+    found = kinds.get((problem.code, problem.message))
     if found is None:
-        found = _new_kind(findings, problem)
+        found = _new_kind(kinds, problem)
     found.rows.add(problem.line)
 
 
-def _new_kind(findings: Findings, problem: Problem) -> Finding:
-    if len(findings) < MOST_KINDS:
-        found = Finding(problem.code, problem.message, problem.remedy, problem.unit)
-    elif _OTHERS in findings:
-        return findings[_OTHERS]
+def _new_kind(kinds: ProblemKinds, problem: Problem) -> ProblemKind:
+    if len(kinds) < MOST_KINDS:
+        found = ProblemKind(problem.code, problem.message, problem.remedy, problem.unit)
+    elif _OTHERS in kinds:
+        return kinds[_OTHERS]
     else:
-        found = Finding(*_OTHERS, "correct what is named, then check the file again", problem.unit)
-    findings[found.code, found.message] = found
+        found = ProblemKind(
+            *_OTHERS, "correct what is named, then check the file again", problem.unit
+        )
+    kinds[found.code, found.message] = found
     return found
 
 
-def _dicts(findings: Findings) -> list[dict[str, Any]]:
-    return [finding.as_dict() for finding in ranked(findings)]
+def _dicts(kinds: ProblemKinds) -> list[dict[str, Any]]:
+    return [kind.as_dict() for kind in ranked(kinds)]

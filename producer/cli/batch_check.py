@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from config.settings import Settings
     from producer.preflight import Preflight, Prospect, Question
     from producer.sheet import Row, Sheet
-    from producer.tally import Findings, Lines
+    from producer.tally import Places, ProblemKinds
 
 REASON_COLUMN = "reason"
 _DOUBLES_SHOWN = 3
@@ -181,17 +181,17 @@ def _show(found: Preflight) -> None:
         show(f"it would take {span(prospect.eta_s)} at {per_second(outlook.rate)}{before}")
 
 
-def _by_kind(findings: Findings, prefix: str) -> list[tuple[str, str, str]]:
+def _by_kind(kinds: ProblemKinds, prefix: str) -> list[tuple[str, str, str]]:
     from producer.tally import ranked
 
     return [
         (f"  {prefix}{each.message}", f"{each.rows.count:,}", f"{each.where}: {each.remedy}")
-        for each in ranked(findings)
+        for each in ranked(kinds)
     ]
 
 
-def _counted(what: str, lines: Lines, unit: str) -> tuple[str, str, str]:
-    return what, f"{lines.count:,}", lines.where(unit) if lines.count else ""
+def _counted(what: str, places: Places, unit: str) -> tuple[str, str, str]:
+    return what, f"{places.count:,}", places.where(unit) if places.count else ""
 
 
 def _say_next(found: Preflight, output: Path | None, to: Callable[[str], str]) -> None:

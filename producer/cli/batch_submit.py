@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from producer.importing import Spool, Terms
     from producer.memory import Memory
     from producer.sheet import Sheet
-    from producer.tally import Findings
+    from producer.tally import ProblemKinds
 
 FileArgument = Annotated[
     Path,
@@ -222,22 +222,22 @@ def _say_what_was_read(sheet: Sheet, spool: Spool) -> None:
     tally = spool.tally
     told = f"{sheet.name}: {count_of(tally.rows, 'row')}, {tally.valid:,} can be sent"
     say(told + (f", {tally.invalid:,} cannot:" if tally.invalid else ""))
-    _say_findings(tally.rejected, "")
-    _say_findings(tally.doubts, "doubtful, sent all the same: ")
-    _say_findings(tally.repairs, "repaired: ")
+    _say_kinds(tally.rejected, "")
+    _say_kinds(tally.doubts, "doubtful, sent all the same: ")
+    _say_kinds(tally.repairs, "repaired: ")
     before = spool.sent_before
     if before.count:
         say(f"  {before.count:,} x the number got a code before ({before.where(sheet.unit)})")
 
 
-def _say_findings(findings: Findings, prefix: str) -> None:
+def _say_kinds(kinds: ProblemKinds, prefix: str) -> None:
     from producer.tally import ranked
 
-    for each in ranked(findings)[:_KINDS_SHOWN]:
+    for each in ranked(kinds)[:_KINDS_SHOWN]:
         say(f"  {each.rows.count:,} x {prefix}{each.message} ({each.where}): {each.remedy}")
-    if len(findings) > _KINDS_SHOWN:
+    if len(kinds) > _KINDS_SHOWN:
         say(
-            f"  and {len(findings) - _KINDS_SHOWN} other kinds {prefix}".rstrip(": ")
+            f"  and {len(kinds) - _KINDS_SHOWN} other kinds {prefix}".rstrip(": ")
             + ": sendcode batch check shows all"
         )
 

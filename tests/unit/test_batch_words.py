@@ -17,7 +17,7 @@ from producer.outlook import Outlook
 from producer.results import RESULT_COLUMNS
 from producer.roundtrip import rows_to_send
 from producer.sheet import SheetError, open_sheet
-from producer.tally import LINES_KEPT, MOST_KINDS, Lines, Tally
+from producer.tally import LINES_KEPT, MOST_KINDS, Places, Tally
 from producer.wording import lower_first, outcome_in_words
 from tests.files import write_csv
 
@@ -142,9 +142,9 @@ def test_doubles_are_what_a_count_in_memory_finds(numbers: list[int]) -> None:
 
     assert found.numbers == len(expected)
     assert found.rows == sum(len(each) - 1 for each in expected)
-    assert found.examples == tuple(Lines(len(each), each[:20]) for each in expected)
+    assert found.examples == tuple(Places(len(each), each[:20]) for each in expected)
     first_lines = sorted(each[0] for each in lines.values() if len(each) > 3)
-    assert often == Lines(len(first_lines), first_lines)
+    assert often == Places(len(first_lines), first_lines)
 
 
 def tally_of(file: Path) -> Tally:
@@ -160,9 +160,9 @@ def test_a_tally_keeps_the_first_lines_and_counts_all(tmp_path: Path) -> None:
 
     tally = tally_of(write_csv(tmp_path / "barred.csv", rows))
 
-    (finding,) = tally.rejected.values()
-    assert (finding.rows.count, len(finding.rows.lines)) == (50, LINES_KEPT)
-    assert finding.where == "lines 2, 3, 4, 5, 6 and 45 more"
+    (kind,) = tally.rejected.values()
+    assert (kind.rows.count, len(kind.rows.lines)) == (50, LINES_KEPT)
+    assert kind.where == "lines 2, 3, 4, 5, 6 and 45 more"
     assert (tally.rows, tally.valid, tally.invalid) == (50, 0, 50)
 
 
