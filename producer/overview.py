@@ -122,10 +122,10 @@ def look(client: redis.Redis, settings: Settings) -> Overview:
         redis.RedisError: the ledger is out of reach.
     """
     keys = Keys(settings.sendcode_key_prefix)
-    queues = {"event": keys.event_queue, "batch": keys.batch_queue, "dead": keys.dead}
+    queues = (keys.event_queue, keys.batch_queue, keys.dead)
     pipe = client.pipeline(transaction=False)
     pipe.time()
-    for queue in queues.values():
+    for queue in queues:
         pipe.llen(queue)
     for lane in (*Lane, "aside"):
         pipe.zcard(keys.due(lane))
@@ -146,7 +146,7 @@ def look(client: redis.Redis, settings: Settings) -> Overview:
     return Overview(
         at_ms=now_us // 1000,
         account=Account(client, settings).look(),
-        queues=dict(zip(queues.values(), depths, strict=True)),
+        queues=dict(zip(queues, depths, strict=True)),
         in_work=sum(due),
         totals=_counts(totals),
         dead_by_code=_counts(dead_codes),
