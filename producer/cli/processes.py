@@ -11,6 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from config.names import QUEUES
 from producer import programs
 from producer.cli.console import CommandFailedError, MisusedError, say
 
@@ -26,7 +27,7 @@ def worker(
     queues: Annotated[
         str | None,
         typer.Option(
-            help="Only these, by commas, of send-code.event and send-code.batch. Events come "
+            help=f"Only these, by commas, of {' and '.join(QUEUES)}. Events come "
             "first in any order. Recovered jobs come as events: some worker must take those."
         ),
     ] = None,
@@ -98,8 +99,6 @@ def become(command: list[str], environment: Mapping[str, str]) -> NoReturn:
 
 
 def _known_queues(text: str) -> list[str]:
-    from config.names import QUEUES
-
     names = [name.strip() for name in text.split(",") if name.strip()]
     strange = [name for name in names if name not in QUEUES]
     if strange or not names:
