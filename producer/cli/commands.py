@@ -1,7 +1,7 @@
 """All commands of `sendcode`: one module for each command or group, loaded cheaply.
 
-A module imports at its top nothing but typer and the console; what a command needs it imports
-when it runs, so that `sendcode --help` is quick.
+A module imports at its top only what is loaded quickly: typer, its neighbours here and mere names;
+what a command works with it imports when it runs, so that `sendcode --help` is quick.
 """
 
 from __future__ import annotations
