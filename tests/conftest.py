@@ -1,4 +1,4 @@
-"""What tests share: a real Valkey, settings of a quick world, the ledger, a sandbox, workers.
+"""What tests share: a real Valkey, settings of a quick world, ledger, commands, sandbox, workers.
 
 Each test has a database of its own on its process' server, so queue names may stay as they are.
 A test changes settings by `@pytest.mark.settings(sendcode_rate_limit=5)`.
@@ -30,6 +30,7 @@ from jobs.ledger import Ledger
 from jobs.publish import Publisher
 from producer.valkey import EmbeddedValkey
 from sandbox.server import Sandbox
+from tests.commands import Command, InThisProcess
 from tests.lasting_keys import keys_that_last_without_reason
 from tests.worker_process import WorkerProcess
 
@@ -150,6 +151,14 @@ def celery_app(settings: Settings) -> Iterator[Celery]:
 @pytest.fixture
 def publisher(celery_app: Celery) -> Publisher:
     return Publisher(celery_app)
+
+
+@pytest.fixture
+def sendcode(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
+    """The command line, in this process, as a person types it: `sendcode("batch", "list")`."""
+    return InThisProcess(settings, monkeypatch, capsys)
 
 
 @pytest.fixture

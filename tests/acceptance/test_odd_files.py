@@ -16,20 +16,13 @@ from redis import Redis
 
 from config.settings import Settings
 from jobs.batches import Batches
-from tests.commands import Command, InThisProcess, Ran, run
+from tests.commands import Command, Ran, run
 from tests.unit.odd_file import OddFile
 from tests.unit.odd_files import odd_files
 
 ODD_FILES = list(odd_files())
 MANY_DIGITS = re.compile(r"\d{7,}")
 REAL_PROCESSES = ("plain.csv", "packed.csv.gz", "header-only.csv", "one-column.csv")
-
-
-@pytest.fixture
-def sendcode(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Command:
-    return InThisProcess(settings, monkeypatch, capsys)
 
 
 def written(folder: Path, odd: OddFile) -> Path:

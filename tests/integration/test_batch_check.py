@@ -8,21 +8,13 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from config.settings import Settings
 from jobs.account import Account
 from jobs.batches import Batches
 from jobs.keys import Keys
 from jobs.ledger import Ledger
-from tests.commands import Command, InThisProcess
+from tests.commands import Command
 from tests.ended_jobs import SENT, customers, end_event, number
 from tests.files import customer, read_csv, write_csv
-
-
-@pytest.fixture
-def sendcode(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Command:
-    return InThisProcess(settings, monkeypatch, capsys)
 
 
 @pytest.fixture

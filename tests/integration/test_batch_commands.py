@@ -7,24 +7,16 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from config.settings import Settings
 from jobs.account import Account
 from jobs.batches import Batches
 from jobs.keys import Keys
 from jobs.ledger import Ending, Ledger
 from jobs.outcome import State
-from tests.commands import Command, InThisProcess
+from tests.commands import Command
 from tests.ended_jobs import BIND_UPPER, SENT, customers, end, end_event, number, run_batch
 from tests.files import customer, write_csv
 
 DEAD = Ending(State.DEAD, BIND_UPPER, "too many accounts", "req-dead")
-
-
-@pytest.fixture
-def sendcode(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Command:
-    return InThisProcess(settings, monkeypatch, capsys)
 
 
 @pytest.fixture

@@ -17,20 +17,13 @@ from jobs.keys import Keys
 from jobs.ledger import Ending, Ledger
 from jobs.outcome import State
 from producer.results import RESULT_COLUMNS, statuses_of
-from tests.commands import Command, InThisProcess
+from tests.commands import Command
 from tests.ended_jobs import BIND_UPPER, SENT, customers, end, number
 from tests.files import customer, read_csv, write_csv
 
 DEAD = Ending(State.DEAD, BIND_UPPER, "too many accounts", "req-dead")
 UNKNOWN = Ending(State.UNKNOWN, "InternalError", "inside", "req-open", "keep")
 PROVED = Ending(State.SENT_INFERRED, "FailedOperation.SendVerifyCodeLimit60", "", "req-4")
-
-
-@pytest.fixture
-def sendcode(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Command:
-    return InThisProcess(settings, monkeypatch, capsys)
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis import Redis
 
-from config.settings import Settings
 from jobs.batch import Batch, BatchRow
 from jobs.batches import Batches
 from jobs.keys import Keys
@@ -26,16 +25,9 @@ from producer.importing import (
     open_batch,
 )
 from producer.sheet import open_sheet
-from tests.commands import Command, InThisProcess
+from tests.commands import Command
 from tests.ended_jobs import SENT, end
 from tests.files import HEADER, customer, write_csv
-
-
-@pytest.fixture
-def sendcode(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Command:
-    return InThisProcess(settings, monkeypatch, capsys)
 
 
 @pytest.fixture

@@ -7,10 +7,9 @@ import socket
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
 
 from config.settings import Settings
-from tests.commands import Command, InThisProcess
+from tests.commands import Command
 from tests.files import customer, write_csv
 
 SEND = ("send", "--country-code", "852", "--phone", "51234567")
@@ -42,30 +41,16 @@ def _tests_do_not_become_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "execve", refuse)
 
 
-@pytest.fixture
-def sendcode(
-    settings: Settings,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-) -> Command:
+@pytest.fixture(autouse=True)
+def _a_file_is_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     write_csv(tmp_path / "customers.csv", [customer(1)])
-    return InThisProcess(settings, monkeypatch, capsys)
 
 
 @pytest.fixture
-def without_redis(
-    settings: Settings,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-) -> Command:
-    monkeypatch.chdir(tmp_path)
-    write_csv(tmp_path / "customers.csv", [customer(1)])
-    url = SecretStr("redis://:secret@127.0.0.1:9/0")
-    nowhere = Settings(**{**settings.model_dump(), "sendcode_redis_url": url})
-    return InThisProcess(nowhere, monkeypatch, capsys)
+def without_redis(sendcode: Command, monkeypatch: pytest.MonkeyPatch) -> Command:
+    monkeypatch.setenv("SENDCODE_REDIS_URL", "redis://:secret@127.0.0.1:9/0")
+    return sendcode
 
 
 @pytest.mark.parametrize("words", LEDGER_COMMANDS, ids=" ".join)

@@ -7,18 +7,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from pydantic import SecretStr
 from redis import Redis
 
 from config.names import BATCH_QUEUE, DEAD_LETTER_QUEUE, EVENT_QUEUE
-from config.settings import Settings
 from jobs.account import Account
 from jobs.batches import Batches
 from jobs.keys import Keys
 from jobs.ledger import Ledger
 from jobs.outcome import State
 from producer.valkey import EmbeddedValkey
-from tests.commands import Command, InThisProcess
+from tests.commands import Command
 from tests.ended_jobs import DEAD, SENT, customers, end, end_event
 from tests.ledger_acts import Acts, row
 from worker.leases import Leases
@@ -26,13 +24,6 @@ from worker.sweeper import beat, forget_the_gone
 
 SEND = ("send", "--country-code", "852", "--phone", "51234567")
 NUMBER = "51234567"
-
-
-@pytest.fixture
-def sendcode(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Command:
-    return InThisProcess(settings, monkeypatch, capsys)
 
 
 @pytest.fixture
@@ -330,14 +321,10 @@ def test_doctor_is_content_where_all_is_as_asked(
 
 
 def test_doctor_without_redis_still_looks_at_the_rest(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    sendcode: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    nowhere = {
-        **settings.model_dump(),
-        "sendcode_redis_url": SecretStr("redis://127.0.0.1:9/0"),
-        "tencentcloud_secret_key": None,
-    }
-    sendcode = InThisProcess(Settings(**nowhere), monkeypatch, capsys)
+    monkeypatch.setenv("SENDCODE_REDIS_URL", "redis://127.0.0.1:9/0")
+    monkeypatch.delenv("TENCENTCLOUD_SECRET_KEY")
 
     ran = sendcode("doctor")
 

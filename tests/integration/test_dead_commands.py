@@ -17,19 +17,12 @@ from jobs.ledger import Ending, Ledger
 from jobs.outcome import State
 from producer.deadletters import Choice
 from producer.requeuing import Requeuing, requeue
-from tests.commands import Command, InThisProcess
+from tests.commands import Command
 from tests.ended_jobs import BIND_UPPER, BUSY, DEAD, SENT, customers, end_event, number, run_batch
 from tests.files import read_csv
 
 PERMANENT = Ending(State.DEAD, BIND_UPPER, "too many accounts", "req-p")
 UNKNOWN = Ending(State.UNKNOWN, "InternalError", "inside", "req-u", "keep")
-
-
-@pytest.fixture
-def sendcode(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Command:
-    return InThisProcess(settings, monkeypatch, capsys)
 
 
 @pytest.fixture
