@@ -11,7 +11,7 @@ import hmac
 import json
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -20,8 +20,9 @@ from http.client import HTTPConnection, HTTPResponse
 from typing import Any
 from urllib.parse import urlsplit
 
+from tests.waiting import PATIENCE_S
+
 SERVICE = "intlpartnersmgt"
-PATIENCE_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -140,14 +141,6 @@ def read_reply(sock: socket.socket) -> Reply:
     response = HTTPResponse(sock)
     response.begin()
     return _read(response)
-
-
-def wait_until(predicate: Callable[[], object], patience_s: float = PATIENCE_S) -> None:
-    """Return once `predicate` holds; fail if it does not within `patience_s`."""
-    deadline = time.monotonic() + patience_s
-    while not predicate():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.005)
 
 
 def _read(response: HTTPResponse) -> Reply:

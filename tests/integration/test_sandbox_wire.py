@@ -20,8 +20,8 @@ from tests.sandbox_calls import (
     plain_socket,
     post,
     read_reply,
-    wait_until,
 )
+from tests.waiting import wait_until
 
 MINUTE_MS = 60_000
 LIMIT_60 = "FailedOperation.SendVerifyCodeLimit60"
