@@ -16,6 +16,8 @@ BUSY = "OperationDenied.ServiceBusy"
 
 DEAD = Ending(State.DEAD, BUSY, "busy", "req-1")
 SENT = Ending(State.SENT, "", "", "req-2", "closed")
+PERMANENT = Ending(State.DEAD, BIND_UPPER, "too many accounts", "req-3")
+UNKNOWN = Ending(State.UNKNOWN, "InternalError", "inside", "req-4", "keep")
 
 Verdicts = Callable[[int], Ending]
 

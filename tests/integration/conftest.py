@@ -11,6 +11,7 @@ from redis import Redis
 from config.settings import Settings
 from jobs.batches import Batches
 from jobs.clock import time_us
+from jobs.deadletters import DeadLetters
 from jobs.job import Lane
 from jobs.keys import Keys
 from jobs.ledger import Ledger
@@ -26,6 +27,11 @@ def acts(ledger: Ledger, batches: Batches, redis: Redis, keys: Keys) -> Iterator
     """All that can be done to the ledger; whatever the test did, it must be consistent then."""
     yield Acts(ledger, batches, redis, keys)
     check_ledger(redis, keys)
+
+
+@pytest.fixture
+def dead(redis: Redis, settings: Settings) -> DeadLetters:
+    return DeadLetters(redis, settings)
 
 
 @pytest.fixture

@@ -10,19 +10,25 @@ from redis import Redis
 from jobs.account import Account
 from jobs.batches import Batches
 from jobs.keys import Keys
-from jobs.ledger import Ending, Ledger
-from jobs.outcome import State
+from jobs.ledger import Ledger
 from tests.commands import Command
-from tests.ended_jobs import BIND_UPPER, SENT, customers, end, end_event, number, run_batch
+from tests.ended_jobs import (
+    BIND_UPPER,
+    PERMANENT,
+    SENT,
+    customers,
+    end,
+    end_event,
+    number,
+    run_batch,
+)
 from tests.files import customer, write_csv
-
-DEAD = Ending(State.DEAD, BIND_UPPER, "too many accounts", "req-dead")
 
 
 @pytest.fixture
 def batch(ledger: Ledger, batches: Batches) -> str:
     """A finished batch of three jobs: sent, dead, sent."""
-    run_batch(ledger, batches, "b1", customers(3), lambda row: DEAD if row == 2 else SENT)
+    run_batch(ledger, batches, "b1", customers(3), lambda row: PERMANENT if row == 2 else SENT)
     return "b1"
 
 
@@ -190,7 +196,7 @@ def test_a_job_s_story_has_each_attempt_with_its_request_id(sendcode: Command) -
 
     assert "job b1-2: dead" in ran.out
     assert "attempt: FailedOperation.PhoneBindUpper (5 ms)" in ran.out
-    assert "RequestId req-dead" in ran.out
+    assert f"RequestId {PERMANENT.request_id}" in ran.out
     assert "b1, line 3 of its file" in ran.out
     assert "ask the customer for another number" in ran.out
 
@@ -210,7 +216,7 @@ def test_a_story_as_json_has_what_a_job_has_and_its_entries(sendcode: Command) -
     assert (told["job_id"], told["state"], told["code"]) == ("b1-2", "dead", BIND_UPPER)
     assert told["line"] == 3
     assert told["story"][0]["what"] == "attempt"
-    assert told["story"][0]["request_id"] == "req-dead"
+    assert told["story"][0]["request_id"] == PERMANENT.request_id
     assert told["meaning"] == "This number already has the most accounts allowed"
 
 

@@ -18,12 +18,10 @@ from jobs.ledger import Ending, Ledger
 from jobs.outcome import State
 from producer.results import RESULT_COLUMNS, statuses_of
 from tests.commands import Command
-from tests.ended_jobs import BIND_UPPER, SENT, customers, end, number
+from tests.ended_jobs import BIND_UPPER, PERMANENT, SENT, UNKNOWN, customers, end, number
 from tests.files import customer, read_csv, write_csv
 
-DEAD = Ending(State.DEAD, BIND_UPPER, "too many accounts", "req-dead")
-UNKNOWN = Ending(State.UNKNOWN, "InternalError", "inside", "req-open", "keep")
-PROVED = Ending(State.SENT_INFERRED, "FailedOperation.SendVerifyCodeLimit60", "", "req-4")
+PROVED = Ending(State.SENT_INFERRED, "FailedOperation.SendVerifyCodeLimit60", "", "req-5")
 
 
 @pytest.fixture
@@ -33,7 +31,7 @@ def ended(sendcode: Command, ledger: Ledger, tmp_path: Path) -> Path:
     rows[2][1] = "86"
     file = write_csv(tmp_path / "customers.csv", rows)
     sendcode("batch", "submit", file, "--id", "b1")
-    endings = {"b1-1": SENT, "b1-2": DEAD, "b1-4": UNKNOWN, "b1-5": PROVED}
+    endings = {"b1-1": SENT, "b1-2": PERMANENT, "b1-4": UNKNOWN, "b1-5": PROVED}
     for _, job_id in ledger.sweep():
         end(ledger, job_id, endings[job_id])
     return file
@@ -72,7 +70,8 @@ def test_each_row_says_what_became_of_it_and_what_to_do(sendcode: Command, tmp_p
     assert dead["message"] == (
         "This number already has the most accounts allowed: ask the customer for another number"
     )
-    assert (dead["code"], dead["request_id"], dead["attempts"]) == (BIND_UPPER, "req-dead", "1")
+    assert (dead["code"], dead["attempts"]) == (BIND_UPPER, "1")
+    assert dead["request_id"] == PERMANENT.request_id
     assert dead["finished_at"].endswith("Z")
     assert "use a number of another country" in rejected["message"]
     assert "check with the customer whether a code has come" in unknown["message"]

@@ -9,25 +9,26 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from config.settings import Settings
 from jobs.batches import Batches
 from jobs.deadletters import DeadLetters
 from jobs.keys import Keys
-from jobs.ledger import Ending, Ledger
-from jobs.outcome import State
+from jobs.ledger import Ledger
 from producer.deadletters import Choice
 from producer.requeuing import Requeuing, requeue
 from tests.commands import Command
-from tests.ended_jobs import BIND_UPPER, BUSY, DEAD, SENT, customers, end_event, number, run_batch
+from tests.ended_jobs import (
+    BIND_UPPER,
+    BUSY,
+    DEAD,
+    PERMANENT,
+    SENT,
+    UNKNOWN,
+    customers,
+    end_event,
+    number,
+    run_batch,
+)
 from tests.files import read_csv
-
-PERMANENT = Ending(State.DEAD, BIND_UPPER, "too many accounts", "req-p")
-UNKNOWN = Ending(State.UNKNOWN, "InternalError", "inside", "req-u", "keep")
-
-
-@pytest.fixture
-def dead(redis: Redis, settings: Settings) -> DeadLetters:
-    return DeadLetters(redis, settings)
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from config.settings import Settings
 from jobs.batches import Batches
 from jobs.deadletters import WINDOW, DeadLetter, DeadLetters, Decision, Verb
 from jobs.job import JobRecord
@@ -22,19 +21,13 @@ from tests.ended_jobs import (
     BUSY,
     DEAD,
     SENT,
+    UNKNOWN,
     customers,
     end,
     end_event,
     number,
     run_batch,
 )
-
-UNKNOWN = Ending(State.UNKNOWN, "InternalError", "inside", "req-3", "keep")
-
-
-@pytest.fixture
-def dead(redis: Redis, settings: Settings) -> DeadLetters:
-    return DeadLetters(redis, settings)
 
 
 def decided(verb: Verb, reason: str = "") -> Decision:
