@@ -17,6 +17,10 @@ from producer.cli import console
 from producer.cli.commands import app
 from tests.worker_process import environment_of
 
+SENDCODE = (sys.executable, "-P", "-c", "from producer.cli import main; main()")
+"""The command line as a process of its own; its words follow."""
+SEND = ("send", "--country-code", "852", "--phone", "51234567")
+
 
 @dataclass(frozen=True)
 class Ran:
@@ -69,7 +73,7 @@ def start(
 ) -> subprocess.Popen[str]:
     """Start a command as a process of its own."""
     return subprocess.Popen(
-        [sys.executable, "-P", "-c", "from producer.cli import main; main()", *map(str, words)],
+        [*SENDCODE, *map(str, words)],
         cwd=cwd,
         env=environment_of(settings, COLUMNS="160"),
         stdin=stdin,

@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.commands import SENDCODE
 from tests.files import read_csv
 from tests.waiting import wait_until
 from tests.worker_process import TOP
@@ -63,10 +63,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         folder, out, err = tmp_path / "demo", tmp_path / "out", tmp_path / "err"
         with out.open("wb") as results, err.open("wb") as talk:
             process = subprocess.Popen(
-                [
-                    *(sys.executable, "-P", "-c", "from producer.cli import main; main()"),
-                    *("demo", "--directory", str(folder), *options),
-                ],
+                [*SENDCODE, "demo", "--directory", str(folder), *options],
                 cwd=tmp_path,
                 env={**os.environ, "PYTHONPATH": str(TOP), **environment},
                 stdin=subprocess.DEVNULL,

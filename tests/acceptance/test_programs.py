@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,10 +16,9 @@ from config.settings import Settings
 from jobs.keys import Keys
 from producer import send_code
 from sandbox.server import Sandbox
+from tests.commands import SENDCODE
 from tests.waiting import wait_until
 from tests.worker_process import environment_of
-
-SENDCODE = (sys.executable, "-P", "-c", "from producer.cli import main; main()")
 
 
 @contextmanager

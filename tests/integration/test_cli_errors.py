@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from config.settings import Settings
-from tests.commands import Command
+from tests.commands import SEND, Command
 from tests.files import customer, write_csv
 
-SEND = ("send", "--country-code", "852", "--phone", "51234567")
 LEDGER_COMMANDS = [
     SEND,
     ("status",),

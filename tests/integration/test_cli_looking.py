@@ -16,13 +16,12 @@ from jobs.keys import Keys
 from jobs.ledger import Ledger
 from jobs.outcome import State
 from producer.valkey import EmbeddedValkey
-from tests.commands import Command
+from tests.commands import SEND, Command
 from tests.ended_jobs import DEAD, SENT, customers, end, end_event
 from tests.ledger_acts import Acts, row
 from worker.leases import Leases
 from worker.sweeper import beat, forget_the_gone
 
-SEND = ("send", "--country-code", "852", "--phone", "51234567")
 NUMBER = "51234567"
 
 

@@ -14,12 +14,11 @@ import pytest
 from config.settings import Settings
 from jobs.batches import Batches
 from jobs.ledger import Ledger
-from tests.commands import Ran
+from tests.commands import SENDCODE, Ran
 from tests.ended_jobs import customers, run_batch
 from tests.files import customer, write_csv
 from tests.worker_process import environment_of
 
-PROGRAM = [sys.executable, "-P", "-c", "from producer.cli import main; main()"]
 RESULTS = [
     ("batch", "check", "customers.csv", "--json"),
     ("batch", "list"),
@@ -42,7 +41,7 @@ def run_with(
 ) -> Ran:
     """Run a command as `sendcode WORDS REDIRECTION` in a shell."""
     ran = subprocess.run(
-        ["/bin/sh", "-c", f'"$@" {redirection}', "sh", *PROGRAM, *words],
+        ["/bin/sh", "-c", f'"$@" {redirection}', "sh", *SENDCODE, *words],
         cwd=folder,
         env={**environment_of(settings), **more},
         stdin=subprocess.DEVNULL,
@@ -106,7 +105,7 @@ def test_results_on_a_terminal_have_no_progress_bar_among_them(
 ) -> None:
     terminal, its_end = pty.openpty()
     subprocess.run(
-        [*PROGRAM, "batch", "results", "b1"],
+        [*SENDCODE, "batch", "results", "b1"],
         cwd=folder,
         env={**environment_of(settings), "TERM": "xterm"},
         stdin=subprocess.DEVNULL,
