@@ -1,7 +1,11 @@
-"""How to reach Redis: `redis://`, `rediss://` and `sentinel://` URLs, for everything but Celery."""
+"""How to reach Redis: `redis://`, `rediss://` and `sentinel://` URLs, for everything but Celery.
+
+And what to tell of its errors: their texts may repeat a command's arguments, their codes do not.
+"""
 
 from __future__ import annotations
 
+import re
 from urllib.parse import unquote, urlsplit
 
 import redis
@@ -12,6 +16,8 @@ from redis.sentinel import Sentinel
 from config.settings import Settings
 
 _SOCKET_TIMEOUT_S = 5.0
+_ERROR_CODE = re.compile(r"(?:^|caused error: )[^A-Za-z]*([A-Z]{2,})\b")
+"""In an error's text; redis-py puts the command of a pipeline in front."""
 
 
 def connect(settings: Settings, *, retries: int = 2) -> redis.Redis:
@@ -42,6 +48,14 @@ def connect(settings: Settings, *, retries: int = 2) -> redis.Redis:
         service, db=int(database or 0), **credentials, **options
     )
     return master
+
+
+def error_code(error: Exception) -> str:
+    """Give the server's own code for a refusal (MISCONF, READONLY …), else the class' name."""
+    if not isinstance(error, redis.RedisError):
+        return type(error).__name__
+    told = _ERROR_CODE.search(str(error))
+    return told[1] if told else error.status_code or type(error).__name__
 
 
 def _host_and_port(text: str) -> tuple[str, int]:

@@ -5,8 +5,6 @@ Texts of Redis' own errors are not passed on: they may repeat a command's argume
 
 from __future__ import annotations
 
-import re
-
 import redis
 from redis.exceptions import (
     AuthenticationError,
@@ -17,6 +15,8 @@ from redis.exceptions import (
     OutOfMemoryError,
     ReadOnlyError,
 )
+
+from config.redis import error_code
 
 _CHECK_URL = "check user and password in SENDCODE_REDIS_URL"
 _START = "start it, or set SENDCODE_REDIS_URL"
@@ -44,7 +44,6 @@ _BY_ERROR_CODE = {
     "MOVED": ("is a Redis Cluster", "use a single primary, with replicas where wanted"),
     "CROSSSLOT": ("is a Redis Cluster", "use a single primary, with replicas where wanted"),
 }
-_ERROR_CODE = re.compile(r"^(?:[^A-Z]*\b)?([A-Z]{2,})\b")
 
 
 class RedisUnavailableError(Exception):
@@ -61,11 +60,11 @@ class RedisUnavailableError(Exception):
 
 
 def _reason(error: redis.RedisError) -> tuple[str, str]:
-    code = _ERROR_CODE.match(str(error))
-    if code and code[1] in _BY_ERROR_CODE:
-        return _BY_ERROR_CODE[code[1]]
+    code = error_code(error)
+    if code in _BY_ERROR_CODE:
+        return _BY_ERROR_CODE[code]
     for kind, reason, remedy in _REASONS:
         if isinstance(error, kind):
             return reason, remedy
     name = type(error).__name__
-    return f"failed ({name}{f' {code[1]}' if code else ''})", "look at its log"
+    return f"failed ({name}{f' {code}' if code != name else ''})", "look at its log"

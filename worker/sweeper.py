@@ -16,6 +16,7 @@ import redis
 from kombu.exceptions import OperationalError
 
 from config.logging import fields
+from config.redis import error_code
 from jobs.clock import time_ms
 from jobs.ledger import Ledger
 from jobs.publish import Publisher
@@ -81,7 +82,7 @@ class Periodic:
                 if not self._failing:
                     log.warning(
                         "Redis out of reach, trying on",
-                        extra=fields(thread=self._thread.name, error=type(exc).__name__),
+                        extra=fields(thread=self._thread.name, error=error_code(exc)),
                     )
                 self._failing = True
             except Exception:
