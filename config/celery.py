@@ -63,6 +63,8 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "worker_prefetch_multiplier": 1,
         # A call under way is finished whatever becomes of the broker: it may have been sent.
         "worker_cancel_long_running_tasks_on_connection_loss": False,
+        # Redis cannot do it, and Celery says so at every reconnect.
+        "worker_enable_prefetch_count_reduction": False,
         # What Flower shows: a task's arguments, worker and steps.
         "result_extended": True,
         "task_send_sent_event": True,

@@ -12,8 +12,22 @@ import sys
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-_CHATTY = ("celery.app.trace", "celery.worker.strategy", "kombu", "urllib3", "tornado.access")
+_CHATTY = (
+    "celery.app.trace",
+    "celery.worker.consumer.connection",
+    "celery.worker.strategy",
+    "kombu",
+    "urllib3",
+    "tornado.access",
+)
 """Libraries whose INFO lines repeat what ours say better, or show what they were given."""
+_NO_NEWS = (
+    # at every reconnect, six lines about the next default of a setting, even where it is set
+    "worker_cancel_long_running_tasks_on_connection_loss",
+    # a traceback of what `worker.pool` says in a line of its own
+    "Exception raised outside body",
+)
+"""Warnings of Celery's that are left out, by a part of their text."""
 
 
 def fields(**values: Any) -> dict[str, Any]:
@@ -30,6 +44,13 @@ def set_up_logging(form: Literal["text", "json"] = "text", level: int = logging.
     root.setLevel(level)
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
+    # a filter of `warnings` would not do: Celery puts one of its own in front of it
+    logging.getLogger("py.warnings").addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    message = record.getMessage()
+    return not any(text in message for text in _NO_NEWS)
 
 
 def _when(record: logging.LogRecord) -> str:

@@ -10,9 +10,11 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+import redis
 from celery.concurrency.thread import ApplyResult, TaskPool
 
 from config.logging import fields
+from config.redis import error_code
 
 log = logging.getLogger("sendcode.pool")
 
@@ -37,11 +39,13 @@ class ThreadPool(TaskPool):
         def guarded(*args: Any, **kwargs: Any) -> Any:
             try:
                 return target(*args, **kwargs)
-            except Exception as exc:  # noqa: BLE001 (any of them would leak the slot)
+            except (redis.RedisError, OSError) as exc:
                 log.warning(
-                    "result not stored; the ledger has it",
-                    extra=fields(error=type(exc).__name__),
+                    "result not stored; the ledger has it", extra=fields(error=error_code(exc))
                 )
+                return _RESULT_LOST
+            except Exception:  # any of them would leak the slot
+                log.exception("result not stored; the ledger has it")
                 return _RESULT_LOST
 
         return super().on_apply(guarded, args, kwargs, callback, accept_callback, **options)

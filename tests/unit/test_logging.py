@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Iterator
 
 import pytest
+from celery.worker.consumer.consumer import CANCEL_TASKS_BY_DEFAULT
 
 from config.logging import fields, set_up_logging
 
@@ -97,6 +98,16 @@ def test_libraries_that_show_what_they_were_given_are_quiet(stderr: Callable[[],
     logging.getLogger("celery.app.trace").info("Task succeeded: {...}")
 
     assert stderr() == ""
+
+
+def test_what_celery_warns_of_at_every_reconnect_is_left_out(stderr: Callable[[], str]) -> None:
+    set_up_logging()
+    warnings = logging.getLogger("py.warnings")
+
+    warnings.warning("CPendingDeprecationWarning: %s", CANCEL_TASKS_BY_DEFAULT)
+    warnings.warning("another")
+
+    assert stderr().count("\n") == 1
 
 
 def test_setting_up_twice_writes_once(stderr: Callable[[], str]) -> None:
