@@ -1,7 +1,8 @@
 """Celery's consumer, made to come back soon after Redis does, and to report at less cost.
 
 Celery waits 2, 4, 6 … up to 30 s between its tries to connect: after ten minutes without Redis,
-events would stand still for half a minute more, and jobs in doubt outlive their proof.
+events would stand still for half a minute more, and jobs in doubt outlive their proof. Where Redis
+answers, but refuses what a worker asks, Celery would not wait at all.
 
 What Flower shows it publishes event by event, as they come: at full speed that is a third of all
 that a worker does. Ten times a second is as good.
@@ -9,14 +10,27 @@ that a worker does. Ten times a second is as good.
 
 from __future__ import annotations
 
+import logging
 from functools import partial
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
+import redis
 from celery.worker.consumer import Consumer as CeleryConsumer
 from kombu.common import ignore_errors
 
+from config.logging import fields
+from config.redis import error_code
+
+log = logging.getLogger("sendcode.worker")
+
 EVENTS_WAIT_S = 0.1
+RECONNECT_S = 1.0
+"""Between two tries to reach Redis, or to be served by it."""
+
+
+class RefusedError(Exception):
+    """Redis answers, but refuses what a worker asks; says its error code. Only seen in the log."""
 
 
 class Consumer(CeleryConsumer):
@@ -25,11 +39,27 @@ class Consumer(CeleryConsumer):
     _flush_at = 0.0
 
     def ensure_connected(self, conn: Any) -> Any:
-        """Connect, trying after 1 s and then every 2 s, for as long as it takes."""
+        """Connect, trying every second for as long as it takes."""
         conn.ensure_connection = partial(
-            conn.ensure_connection, interval_start=1, interval_step=1, interval_max=1
+            conn.ensure_connection,
+            interval_start=RECONNECT_S,
+            interval_step=RECONNECT_S,
+            interval_max=RECONNECT_S,
         )
         return super().ensure_connected(conn)
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        """Say what happened, without what Redis repeats of a command; wait if it will again."""
+        if not isinstance(exc, redis.ResponseError):
+            super().on_connection_error_after_connected(exc)
+            return
+        super().on_connection_error_after_connected(RefusedError(error_code(exc)))
+        sleep(RECONNECT_S)
+
+    def on_ready(self) -> None:
+        """Say from which broker messages are taken from now on; again after a reconnect."""
+        log.info("taking messages", extra=fields(broker=self.connection.as_uri()))
+        super().on_ready()
 
     def on_send_event_buffered(self) -> None:
         """Have what is buffered for Flower sent soon. Any thread may call it."""

@@ -24,6 +24,15 @@ KEPT_S = 30 * 86_400
 MAX_BODY_CHARACTERS = 8_192
 """A body of ours has about 250."""
 _LONGEST_JOB_ID = 200
+_MOVE_ASIDE = """
+-- KEYS: where a queue should be, where to move what is there. ARGV: seconds to keep it.
+-- Reply: the type of what was moved. Twice: there is nothing left to move.
+local kind = redis.call('TYPE', KEYS[1]).ok
+if kind == 'list' or kind == 'none' then return false end
+redis.call('RENAME', KEYS[1], KEYS[2])
+redis.call('EXPIRE', KEYS[2], ARGV[1])
+return kind
+"""
 
 
 class NotAJobError(Exception):
@@ -98,6 +107,19 @@ def message_of(job_id: str, queue: str) -> dict[str, Any]:
             "delivery_tag": str(uuid.uuid4()),
         },
     }
+
+
+def move_aside(client: redis.Redis, quarantine: str, key: str) -> None:
+    """Rename a key that is no list where a queue should be; a queue in its place is left alone.
+
+    Raises:
+        redis.RedisError: it is perhaps still there.
+    """
+    kept = f"{quarantine}:{key}"
+    kind: Any = client.eval(_MOVE_ASIDE, 2, key, kept, KEPT_S)
+    if kind is not None:
+        told = kind.decode() if isinstance(kind, bytes) else kind
+        put_aside(client, quarantine, key, f"the queue itself is a {told}, kept as {kept}", "")
 
 
 def put_aside(client: redis.Redis, key: str, queue: str, reason: str, content: str) -> None:

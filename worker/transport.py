@@ -2,8 +2,9 @@
 
 A raw entry that is no JSON, or a message with a field that Celery did not expect, would end the
 worker, and Celery logs the body of a message that it cannot use. They go into quarantine here, and
-what Celery sees of the others is their job's id alone. A Redis that is full is waited
-for like one that is down.
+what Celery sees of the others is their job's id alone. What lies in a queue's place and is no list
+goes there, too. A Redis that refuses a command (it is full, cannot write to its disk, has become a
+replica) is waited for like one that is down.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from typing import Any
 
 from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
-from redis.exceptions import OutOfMemoryError
+from redis.exceptions import ResponseError
 
 from config.names import QUEUES
+from config.redis import error_code
 from jobs.publish import URGENT
-from worker.quarantine import NotAJobError, job_id_of, message_of, put_aside
+from worker.quarantine import NotAJobError, job_id_of, message_of, move_aside, put_aside
 
 _UNREADABLE = (
     ValueError,  # no JSON, no UTF-8, a number of thousands of digits
@@ -69,6 +71,10 @@ class Channel(kombu_redis.Channel):
         except _UNREADABLE as exc:
             content = exc.doc if isinstance(exc, json.JSONDecodeError) else ""
             self.put_aside("?", f"unreadable ({type(exc).__name__})", content)
+        except ResponseError as exc:
+            if error_code(exc) != "WRONGTYPE":
+                raise
+            self._clear_the_queues_places()
         raise Empty
 
     def _put(self, queue: str, message: Any, **options: Any) -> None:
@@ -79,16 +85,26 @@ class Channel(kombu_redis.Channel):
             client.rpush(queue, json.dumps(message))
 
     def put_aside(self, queue: str, reason: str, content: str) -> None:
-        key = self.connection.client.transport_options[QUARANTINE_OPTION]
         with self.conn_or_acquire() as client:
-            put_aside(client, key, queue, reason, content)
+            put_aside(client, self._quarantine, queue, reason, content)
+
+    def _clear_the_queues_places(self) -> None:
+        with self.conn_or_acquire() as client:
+            for queue in self.active_queues:
+                for priority in self.priority_steps:
+                    key = self._q_for_pri(queue, priority)  # type: ignore[no-untyped-call]
+                    move_aside(client, self._quarantine, key)
+
+    @property
+    def _quarantine(self) -> str:
+        return str(self.connection.client.transport_options[QUARANTINE_OPTION])
 
 
 class Transport(kombu_redis.Transport):
     """The transport of a worker."""
 
     Channel = Channel
-    connection_errors = (*kombu_redis.Transport.connection_errors, OutOfMemoryError)
+    connection_errors = (*kombu_redis.Transport.connection_errors, ResponseError)
 
     def _deliver(self, message: Any, queue: str) -> None:
         if queue in QUEUES:

@@ -22,6 +22,7 @@ from tests.faults import doomed
 from tests.faults.audit import leftovers
 from tests.faults.workers import Crew, crew
 from tests.faults.world import QUICK, World
+from tests.refusals import REFUSALS
 from tests.waiting import wait_until
 
 Scenario = Callable[[], str]
@@ -165,6 +166,23 @@ def redis_full() -> str:
         return f"all sent once; a producer was told {refused!r}"
 
 
+def redis_refuses() -> str:
+    """Workers wait while a Redis that runs refuses their commands, and go on by themselves."""
+    with stage("w1", "w2", sandbox_options=("--answer-ms", "300")) as here:
+        for refusal in REFUSALS.values():
+            begun = here.count("begun")
+            here.send(2 * here.world.settings.sendcode_concurrency)
+            wait_until(lambda begun=begun: here.count("begun") > begun)  # type: ignore[misc]
+            with refusal(here.world.redis, here.world.valkey.directory):
+                # as long as it takes for leases to run out, and for several sweeps
+                time.sleep(3 * here.world.settings.sendcode_lease)
+            ended = here.wait_ended()
+            assert all(state.is_sent for state in ended), ended
+        here.check_each_sent_once()
+        assert not here.workers.deaths, "a worker did not outlive it"
+        return f"all {len(here.asked)} sent once, through {', '.join(REFUSALS)}"
+
+
 def result_backend_down() -> str:
     """No slot and no job is lost when results cannot be stored."""
     with stage("w1", results=False) as here:
@@ -289,6 +307,7 @@ def _say(states: Counter[State]) -> str:
 SCENARIOS: dict[str, Scenario] = {
     "Redis gone for as long as the interval": redis_gone_for_a_minute,
     "Redis full": redis_full,
+    "Redis refuses commands": redis_refuses,
     "result backend down": result_backend_down,
     "broker connection reset": broker_connection_reset,
     "worker frozen past lease and interval": frozen_workers,
