@@ -65,6 +65,17 @@ def test_nothing_is_published_beyond_this_machine(services: Any) -> None:
     assert all(port.startswith("127.0.0.1:") for port in published)
 
 
+def test_redis_keeps_what_it_is_told_and_goes_on_without_snapshots(services: Any) -> None:
+    (script,) = services["redis"]["command"]
+
+    assert {
+        "appendonly yes",
+        "appendfsync always",
+        "maxmemory-policy noeviction",
+        'save ""',
+    } <= {line.strip() for line in script.splitlines()}
+
+
 def test_a_worker_has_time_to_finish_before_it_is_killed(services: Any) -> None:
     grace_s = int(services["worker"]["stop_grace_period"].removesuffix("s"))
 
