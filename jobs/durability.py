@@ -8,7 +8,7 @@ every worker's start tell what it finds.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -64,7 +64,9 @@ def look(client: redis.Redis) -> ServerWords:
     """
     info: Any = _unless_refused(client.info)
     config: Any = _unless_refused(
-        lambda: client.config_get("appendonly", "appendfsync", "maxmemory-policy")
+        lambda: client.config_get(
+            "appendonly", "appendfsync", "maxmemory-policy", "save", "stop-writes-on-bgsave-error"
+        )
     )
     return ServerWords(info, config or None)
 
@@ -77,6 +79,7 @@ def judge(words: ServerWords) -> list[Finding]:
         *_kind(info),
         *_append_only_file(info, config),
         _eviction(info, config),
+        *_snapshots(info, config),
         *_troubles(info),
     ]
 
@@ -149,15 +152,34 @@ def _eviction(info: Mapping[str, Any], config: Mapping[str, str]) -> Finding:
     return Finding(name, Level.OK, "nothing is ever evicted")
 
 
+def _snapshots(info: Mapping[str, Any], config: Mapping[str, str]) -> Iterator[Finding]:
+    """Look at what the append-only file makes needless, and what stops all writing by default."""
+    stops = bool(config.get("save")) and config.get("stop-writes-on-bgsave-error") != "no"
+    remedy = 'set save "": the append-only file is what keeps the jobs'
+    if stops:
+        text = f"snapshots are on (save {config['save']}), and a failed one ends all writing"
+        yield Finding("snapshots", Level.WARN, text, remedy)
+    elif "save" in config:
+        yield Finding("snapshots", Level.OK, "no failed snapshot ends the writing")
+    if info.get("rdb_last_bgsave_status", "ok") != "ok":
+        level, then = (Level.FAIL, ", so no write is accepted") if stops else (Level.WARN, "")
+        remedy = f"look at the server's log and its disk{f', and {remedy}' if stops else ''}"
+        yield Finding("disk", level, f"the last snapshot failed{then}", remedy)
+
+
 def _troubles(info: Mapping[str, Any]) -> list[Finding]:
     found = []
     if info.get("aof_last_write_status", "ok") != "ok":
         text = "the last write of the append-only file failed"
         found.append(Finding("disk", Level.FAIL, text, "look at the server's log and its disk"))
     limit, used = int(info.get("maxmemory", 0)), int(info.get("used_memory", 0))
-    if limit and used > 0.9 * limit:
+    remedy = "raise maxmemory, or make room"
+    if limit and used >= limit and info.get("maxmemory_policy") == "noeviction":
+        text = f"{used / limit:.0%} of its memory limit is used, so it accepts no jobs"
+        found.append(Finding("memory", Level.FAIL, text, remedy))
+    elif limit and used > 0.9 * limit:
         text = f"{used / limit:.0%} of its memory limit is used; full, it accepts no jobs"
-        found.append(Finding("memory", Level.WARN, text, "raise maxmemory, or make room"))
+        found.append(Finding("memory", Level.WARN, text, remedy))
     return found
 
 

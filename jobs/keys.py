@@ -27,6 +27,7 @@ _PLAIN = {
     "ring": "pace:ring",  # hash: slot number modulo the rate -> "slot:latest arrival, µs"
     "workers": "workers",  # hash: worker -> its last sign of life, ms
     "quarantine": "quarantine",  # list: messages that were no job, newest first, capped
+    "doctor": "doctor",  # string: written by `sendcode doctor` to see that it can be, for a second
     "actions": "actions",  # list: what people did (requeue, drop, halt …), newest first, capped
 }
 _BY_ID = (

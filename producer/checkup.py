@@ -10,6 +10,7 @@ import redis
 from config.settings import Settings, SettingsError
 from jobs.durability import Finding, Level, judge
 from jobs.durability import look as look_at_server
+from jobs.keys import Keys
 from producer.overview import Overview
 from producer.overview import look as look_at_all
 from producer.unavailable import RedisUnavailableError
@@ -29,17 +30,36 @@ def examine(client: redis.Redis, settings: Settings) -> Iterator[Finding]:
         words = look_at_server(client)
         offset_s = clock_offset_s(client)
         seen = look_at_all(client, settings)
+        written = write(client, settings)
     except redis.RedisError as exc:
-        told = RedisUnavailableError.from_redis(exc, settings.redis_place)
-        text, _, remedy = str(told).rpartition(": ")
-        yield Finding("redis", Level.FAIL, text, remedy)
+        yield _unusable("redis", exc, settings)
         yield from credentials(settings)
         return
     yield Finding("redis", Level.OK, f"Redis at {settings.redis_place} answers")
+    yield written
     yield from judge(words)
     yield clock(offset_s)
     yield from credentials(settings)
     yield from system(seen)
+
+
+def write(client: redis.Redis, settings: Settings) -> Finding:
+    """Try whether a write is accepted: a server that refuses all of them still answers.
+
+    Raises:
+        redis.RedisError: it is out of reach; a refusal is no error.
+    """
+    try:
+        client.set(Keys(settings.sendcode_key_prefix).doctor, "", px=1_000)
+    except redis.ResponseError as exc:
+        return _unusable("writes", exc, settings)
+    return Finding("writes", Level.OK, "it accepts writes")
+
+
+def _unusable(name: str, error: redis.RedisError, settings: Settings) -> Finding:
+    told = RedisUnavailableError.from_redis(error, settings.redis_place)
+    text, _, remedy = str(told).rpartition(": ")
+    return Finding(name, Level.FAIL, text, remedy)
 
 
 def clock_offset_s(client: redis.Redis) -> float:

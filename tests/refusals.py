@@ -47,8 +47,17 @@ def queue_of_another_type(client: redis.Redis, _directory: Path) -> Iterator[Non
     client.delete(BATCH_QUEUE)
 
 
+@contextmanager
+def full(client: redis.Redis, _directory: Path) -> Iterator[None]:
+    """OOM: more than it may have is in it."""
+    client.config_set("maxmemory", "1")
+    yield
+    client.config_set("maxmemory", "0")
+
+
 REFUSALS: dict[str, Callable[[redis.Redis, Path], AbstractContextManager[None]]] = {
     "MISCONF": failed_snapshot,
     "READONLY": replica,
+    "OOM": full,
     "WRONGTYPE": queue_of_another_type,
 }

@@ -19,6 +19,7 @@ from producer.valkey import EmbeddedValkey
 from tests.commands import SEND, Command
 from tests.ended_jobs import DEAD, SENT, customers, end, end_event
 from tests.ledger_acts import Acts, row
+from tests.refusals import REFUSALS
 from worker.leases import Leases
 from worker.sweeper import beat, forget_the_gone
 
@@ -272,7 +273,7 @@ def test_doctor_shows_a_line_for_each_finding(sendcode: Command) -> None:
     assert "OK    1 worker is alive" in ran.out
     assert "FAIL  appendfsync no: a crash of the machine forgets" in ran.out
     assert ": set appendfsync always" in ran.out
-    assert ran.err == "sendcode: 1 of 10 checks failed\n"
+    assert ran.err == "sendcode: 1 of 12 checks failed\n"
 
 
 def test_a_worker_that_went_long_ago_is_forgotten(redis: Redis, keys: Keys, ledger: Ledger) -> None:
@@ -317,6 +318,39 @@ def test_doctor_is_content_where_all_is_as_asked(
     assert ran.exit_code == 0
     assert {line.split()[0] for line in ran.out.splitlines()} == {"OK"}
     assert ran.err == ""
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("MISCONF", "cannot write to its disk and refuses changes: look at its log and its disk"),
+        ("READONLY", "is a read-only replica: set SENDCODE_REDIS_URL to the primary"),
+        ("OOM", "is full: make room or raise its maxmemory"),
+    ],
+)
+def test_doctor_fails_where_redis_answers_and_refuses_every_write(
+    code: str,
+    found: str,
+    sendcode: Command,
+    careful_valkey: EmbeddedValkey,
+    monkeypatch: pytest.MonkeyPatch,
+    keys: Keys,
+) -> None:
+    url = careful_valkey.url()
+    monkeypatch.setenv("SENDCODE_REDIS_URL", url)
+    with Redis.from_url(url, decode_responses=True) as client:
+        client.hset(keys.workers, "w1@here", str(round(time.time() * 1000)))
+        with REFUSALS[code](client, careful_valkey.directory):
+            ran = sendcode("doctor")
+
+        assert ran.exit_code == 1
+        assert found in ran.out
+        if code == "MISCONF":
+            assert "the last snapshot failed, so no write is accepted" in ran.out
+        if code == "OOM":
+            assert "of its memory limit is used, so it accepts no jobs" in ran.out
+        assert sendcode("doctor").exit_code == 0
+        assert client.exists(keys.doctor) == 0 or client.pttl(keys.doctor) > 0
 
 
 def test_doctor_without_redis_still_looks_at_the_rest(

@@ -15,11 +15,20 @@ GOOD_INFO: dict[str, Any] = {
     "cluster_enabled": 0,
     "aof_enabled": 1,
     "aof_last_write_status": "ok",
+    "rdb_last_bgsave_status": "ok",
     "maxmemory": 0,
     "maxmemory_policy": "noeviction",
     "used_memory": 1_000_000,
 }
-GOOD_CONFIG = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
+GOOD_CONFIG = {
+    "appendonly": "yes",
+    "appendfsync": "always",
+    "maxmemory-policy": "noeviction",
+    "save": "",
+    "stop-writes-on-bgsave-error": "yes",
+}
+BAD_SNAPSHOT = {"rdb_last_bgsave_status": "err"}
+SAVES = {"save": "3600 1 300 100 60 10000"}
 
 
 def levels(words: ServerWords) -> dict[str, Level]:
@@ -49,7 +58,18 @@ def test_a_server_set_up_as_asked_is_all_well() -> None:
         ({"maxmemory_policy": "allkeys-lru", "maxmemory": 1}, {}, "maxmemory_policy", Level.FAIL),
         ({"maxmemory_policy": "allkeys-lru", "maxmemory": 0}, {}, "maxmemory_policy", Level.WARN),
         ({"aof_last_write_status": "err"}, {}, "disk", Level.FAIL),
+        ({}, SAVES, "snapshots", Level.WARN),
+        ({}, {**SAVES, "stop-writes-on-bgsave-error": "no"}, "snapshots", Level.OK),
+        (BAD_SNAPSHOT, SAVES, "disk", Level.FAIL),
+        (BAD_SNAPSHOT, {}, "disk", Level.WARN),
         ({"maxmemory": 1_000_001}, {}, "memory", Level.WARN),
+        ({"maxmemory": 1_000_000}, {}, "memory", Level.FAIL),
+        (
+            {"maxmemory": 1_000_000, "maxmemory_policy": "allkeys-lru"},
+            {},
+            "memory",
+            Level.WARN,
+        ),
     ],
 )
 def test_each_thing_that_is_not_as_asked_is_found(
