@@ -48,6 +48,12 @@ def set_up_logging(form: Literal["text", "json"] = "text", level: int = logging.
     logging.getLogger("py.warnings").addFilter(_is_news)
 
 
+def json_line(logger: str, text: str) -> str:
+    """Make the line that `logger` would write of `text` at INFO, where it must not be asked to."""
+    record = {"name": logger, "levelno": logging.INFO, "levelname": "INFO", "msg": text}
+    return _Json().format(logging.makeLogRecord(record))
+
+
 def _is_news(record: logging.LogRecord) -> bool:
     message = record.getMessage()
     return not any(text in message for text in _NO_NEWS)

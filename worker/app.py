@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
+from typing import Any
 
 import click
 import redis
 from celery import Celery, signals
+from celery.apps import worker as celery_program
 from kombu import Queue
 from kombu.transport import TRANSPORT_ALIASES
 
 from config.celery import make_celery
-from config.logging import fields, set_up_logging
+from config.logging import fields, json_line, set_up_logging
 from config.names import DEAD_LETTER_QUEUE
 from config.redis import connect
 from config.settings import CREDENTIALS, Settings, SettingsError, load_settings
@@ -26,6 +29,7 @@ from worker.transport import QUARANTINE_OPTION
 
 log = logging.getLogger("sendcode.worker")
 
+_STDERR = 2
 _TRANSPORTS = {
     "redis": "worker.transport:Transport",
     "rediss": "worker.transport:Transport",
@@ -75,10 +79,25 @@ def build_app(settings: Settings) -> Celery:
     signals.setup_logging.connect(
         lambda **_: set_up_logging(settings.sendcode_log_format), weak=False
     )
-    signals.celeryd_init.connect(lambda **_: _log_in(settings), weak=False)
+    signals.celeryd_init.connect(lambda instance, **_: _begin(instance, settings), weak=False)
     signals.worker_ready.connect(lambda **_: _warn_about(runtime.ledger.client), weak=False)
     signals.worker_shutting_down.connect(lambda **_: runtime.stop(), weak=False)
     return app
+
+
+def _begin(worker: Any, settings: Settings) -> None:
+    """Log in, and have all that is said from now on be JSON, where that is asked for."""
+    _log_in(settings)
+    if settings.sendcode_log_format == "json":
+        worker.quiet = True  # no banner
+        set_up_logging("json")  # now, as Celery warns root of itself before it sets up logging
+        logging.captureWarnings(capture=True)
+        celery_program.safe_say = _say_in_json
+
+
+def _say_in_json(text: str, _stream: Any = None) -> None:
+    """Say what Celery's signal handlers do; in one of them a logger might wait for itself."""
+    os.write(_STDERR, f"{json_line('celery.worker', text)}\n".encode())
 
 
 def _log_in(settings: Settings) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from pydantic import SecretStr
 
 from config.settings import Settings
@@ -49,6 +51,27 @@ def test_a_login_that_redis_refuses_ends_the_worker_with_one_line(
         "sendcode: wrong setting: SENDCODE_REDIS_URL: Redis at redis://127.0.0.1"
     )
     assert line.endswith("refuses the login; check user and password")
+
+
+@pytest.mark.settings(sendcode_log_format="json")
+def test_all_that_a_worker_says_is_json_where_that_is_asked_for(
+    sandbox: Sandbox,
+    ledger: Ledger,
+    publisher: Publisher,
+    start_worker: Callable[..., WorkerProcess],
+) -> None:
+    assert sandbox.url
+    worker = start_worker()
+    job_id = ledger.submit(SendCodeJob.for_event(PhoneNumber("852", "99000001"))).record.job_id
+    publisher.publish([(Lane.EVENT, job_id)])
+    wait_until(lambda: "job finished" in worker.log, "a job's end")
+
+    assert worker.stop() == 0
+
+    records = [json.loads(line) for line in worker.log.splitlines()]
+    messages = [record["message"] for record in records]
+    assert "worker: Warm shutdown (MainProcess)" in messages
+    assert all(record["time"] and record["level"] and record["logger"] for record in records)
 
 
 def test_all_that_is_wrong_with_a_worker_s_settings_is_said_at_once(
