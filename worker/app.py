@@ -38,11 +38,16 @@ _TRANSPORTS = {
 
 
 def make_app() -> Celery:
-    """Make the app from the settings; ends the process with status 2 if they are wrong."""
+    """Make the app from the settings; ends the process with status 2 if they are wrong.
+
+    Flower has no signal like a worker's, and would try a wrong password for ever.
+    """
     try:
         settings = load_settings(required=CREDENTIALS if _subcommand() == "worker" else ())
     except SettingsError as exc:
         raise SystemExit(_misused(str(exc))) from None
+    if _subcommand() == "flower":
+        _log_in(settings)
     app = build_app(settings)
     app.set_default()  # Flower asks the current app for a task's result
     if _subcommand() == "flower":

@@ -316,6 +316,23 @@ def test_without_a_login_it_shows_its_pages_on_loopback_only_and_no_api(
         process.wait(30)
 
 
+def test_a_login_that_redis_refuses_ends_it_with_one_clear_line(
+    settings: Settings, tmp_path: Path
+) -> None:
+    password = settings.redis_url.split(":")[2].split("@")[0]
+    url = SecretStr(settings.redis_url.replace(password, "guess"))
+    wrong = settings.model_copy(update={"sendcode_redis_url": url})
+
+    process, _, log = start_flower(wrong, tmp_path, "--no-auth")
+
+    assert process.wait(30) == 2
+    last = log.read_text().splitlines()[-1]
+    assert last.startswith("sendcode: wrong setting: SENDCODE_REDIS_URL: Redis at redis://127.0.0")
+    assert last.endswith("refuses the login; check user and password")
+    assert "Traceback" not in log.read_text()
+    assert "guess" not in log.read_text()
+
+
 def numbers_in(text: str) -> list[str]:
     return [number for number in NUMBERS.values() if number in text]
 
