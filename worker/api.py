@@ -60,7 +60,7 @@ class Answer:
 
     Attributes:
         verdict: What it means.
-        sent_at: When the request was written, in seconds of the client's `monotonic`; None: it
+        sent_at: When the request was written, in seconds of the client's `now`; None: it
             was not, and the server has counted nothing.
         answered_at: When the answer's first byte was there, on the same clock; None: none came.
             The server counted the request between the two.
@@ -90,7 +90,6 @@ class SendVerifyCodeClient:
         timeout_s: float,
         *,
         clock: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = now_s,
         max_idle_s: float = _MAX_IDLE_S,
         ca_bundle: str | None = None,
@@ -102,8 +101,7 @@ class SendVerifyCodeClient:
             credentials: The account's.
             timeout_s: Total for one call, answer read in full.
             clock: Unix seconds, for signatures.
-            monotonic: Seconds, for the stamps of an answer.
-            now: Seconds, for limits; counts time in suspension.
+            now: Seconds, for limits and the stamps of an answer; counts time in suspension.
             max_idle_s: Idle time after which a connection is not used again.
             ca_bundle: File of trusted certificates; by default that of `requests`.
 
@@ -119,8 +117,7 @@ class SendVerifyCodeClient:
 
         self._url = f"{url.scheme}://{host}/"
         self._timeout_s = timeout_s
-        self._monotonic = monotonic
-        self._exchange = Exchange(now, monotonic)
+        self._exchange = Exchange(now)
         self._auth = TC3Auth(credentials, host, clock)
         self._adapter = DeadlineAdapter(
             url.hostname,
@@ -155,7 +152,7 @@ class SendVerifyCodeClient:
         body = json.dumps({"CountryCode": country_code, "PhoneNum": phone_num}).encode()
         exchange = self._exchange
         exchange.start(self._timeout_s, not_after)
-        started = self._monotonic()
+        started = exchange.now()
         outer = sys.exception()  # what the caller may just be handling is no part of a failure here
         try:
             verdict = self._call(body)
@@ -163,7 +160,7 @@ class SendVerifyCodeClient:
             if exchange.sent_at is None and not isinstance(exc, _NETWORK_ERRORS):
                 raise  # a defect of ours, with nothing sent
             verdict = _verdict_on_failure(exc, outer, exchange)
-        took_ms = round((self._monotonic() - started) * 1000)
+        took_ms = round((exchange.now() - started) * 1000)
         return Answer(verdict, exchange.sent_at, exchange.answered_at, took_ms)
 
     def close(self) -> None:

@@ -37,7 +37,10 @@ _MOST_KEPT_OPEN = 1000  # as many as a worker may have threads, so that none is 
 
 
 def now_s() -> float:
-    """Seconds since some point in the past, time in suspension included: the clock of limits."""
+    """Seconds since some point in the past, time in suspension included.
+
+    The one clock of slots, limits, and of when a request was written and answered.
+    """
     return time.clock_gettime(_CLOCK)
 
 
@@ -48,8 +51,7 @@ class StaleError(Exception):
 class Exchange(threading.local):
     """The call that a thread has under way: its limits, and when it was written and answered.
 
-    One object serves all threads; each sees its own call. Limits are seconds of `now`, stamps
-    are seconds of `monotonic`.
+    One object serves all threads; each sees its own call. Limits and stamps are seconds of `now`.
     """
 
     sent_at: float | None
@@ -57,9 +59,8 @@ class Exchange(threading.local):
     answered_at: float | None
     """When the answer's first byte had come; None: none came."""
 
-    def __init__(self, now: Callable[[], float], monotonic: Callable[[], float]) -> None:
+    def __init__(self, now: Callable[[], float]) -> None:
         self.now = now
-        self._monotonic = monotonic
         self.start(0, None)
 
     def start(self, timeout_s: float, not_after: float | None) -> None:
@@ -91,11 +92,11 @@ class Exchange(threading.local):
         if self.is_stale():
             raise StaleError
         self.remaining_s()
-        self.sent_at = self._monotonic()
+        self.sent_at = self.now()
 
     def note_answer(self) -> None:
         if self.answered_at is None:
-            self.answered_at = self._monotonic()
+            self.answered_at = self.now()
 
 
 class _Reader(io.RawIOBase):

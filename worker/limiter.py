@@ -12,7 +12,6 @@ import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from time import monotonic
 from typing import Any
 
 import redis
@@ -22,6 +21,7 @@ from config.settings import Settings
 from jobs.job import Lane
 from jobs.keys import Keys
 from jobs.scripts import load_script
+from worker.deadline import now_s
 
 log = logging.getLogger("sendcode.limiter")
 
@@ -42,15 +42,15 @@ class Slot:
     at_us: int
     """On Redis' clock."""
     asked: float
-    """`monotonic` when the reservation was asked for: at most that early is Redis' "now"."""
+    """`now_s` when the reservation was asked for: at most that early is Redis' "now"."""
     opens: float
-    """`monotonic` from which on the request may be written."""
+    """`now_s` from which on the request may be written."""
     wait_s: float
 
     def arrival(self, sent: float, answered: float | None) -> str:
         """Say when this slot's request reached the API at the latest, for the limiter.
 
-        `sent` and `answered` are `monotonic`: when the request was written, and when the first byte
+        `sent` and `answered` are `now_s`: when the request was written, and when the first byte
         of the answer came, if one did. See `note_arrival` in arrivals.lua.
         """
         sent_us = self.at_us + max(0, round((sent - self.asked - self.wait_s) * 1e6))
@@ -60,7 +60,7 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class _Turn:
-    """A place in the batch line, and the `monotonic` at which to ask with it."""
+    """A place in the batch line, and the `now_s` at which to ask with it."""
 
     place: int
     comes: float
@@ -130,11 +130,11 @@ class Limiter:
     def _take_in_turn(self, lane: Lane, late_s: float) -> Slot:
         # the caller before took this turn along; an old one is nobody's any more
         turn, self._next_turn = self._next_turn, None
-        if turn is not None and turn.comes < monotonic() - OLD_TURN_S:
+        if turn is not None and turn.comes < now_s() - OLD_TURN_S:
             turn = None
         while True:
             if turn is not None:
-                self._sleep(max(0.0, turn.comes - monotonic()))
+                self._sleep(max(0.0, turn.comes - now_s()))
             place = turn.place if turn else 0
             reply = self._ask(lane, late_s, place=place, more=self._waiting > 1)
             if not isinstance(reply, _Turn):
@@ -146,7 +146,7 @@ class Limiter:
         self, lane: Lane, late_s: float, *, place: int, more: bool
     ) -> _Turn | tuple[Slot, _Turn | None]:
         self._sleep(0)  # a worker that is being stopped takes no slot from the others
-        asked = monotonic()
+        asked = now_s()
         reply: Any = self._reserve(
             args=[
                 str(lane),
@@ -159,7 +159,7 @@ class Limiter:
                 round((late_s + self._answer_s) * 1e6),
             ]
         )
-        answered = monotonic()
+        answered = now_s()
         took_s = answered - asked
         self._answer_s = min(took_s, self._answer_s + (took_s - self._answer_s) / 20)
         if reply[0] == "turn":

@@ -96,16 +96,16 @@ class Sender:
         usually_late_s = self._journal_s
         slot = self._limiter.take(lane, usually_late_s)
         # a worker that is frozen from here on must not send when it wakes up late
-        not_after = now_s() + slot.opens - time.monotonic() + self._client.timeout_s
+        not_after = slot.opens + self._client.timeout_s
         kind = self._begin(work, slot)
         if isinstance(kind, NotNow | Ended):
             return kind
         try:
-            self._shutdown.nap(slot.opens - time.monotonic())
+            self._shutdown.nap(slot.opens - now_s())
         except Stopping:
             # nothing has left: the journaled try is taken back
             return self._recorder.park(work, Pause(0), unsent(kind, spent=False))
-        late_s = time.monotonic() - slot.opens
+        late_s = now_s() - slot.opens
         if late_s > LATEST_S + usually_late_s:
             return self._give_up(work, kind, late_s)
         work.missed = 0
@@ -139,8 +139,8 @@ class Sender:
 
     def _begin(self, work: Work, slot: Slot) -> AttemptKind | NotNow | Ended:
         # until the request has arrived, at most: slot, writing, travelling (see docs/decisions)
-        margin_s = slot.opens - time.monotonic() + 2 * self._client.timeout_s + PROBE_SLACK_S
-        asked = time.monotonic()
+        margin_s = slot.opens - now_s() + 2 * self._client.timeout_s + PROBE_SLACK_S
+        asked = now_s()
         begun = self._ledger.begin(
             work.job_id,
             work.token,
@@ -149,7 +149,7 @@ class Sender:
             work.tried,
             slot.at_us // 1000,
         )
-        took_s = time.monotonic() - asked
+        took_s = now_s() - asked
         self._journal_s = min(took_s, self._journal_s + (took_s - self._journal_s) / 20)
         work.tried = Tried()
         match begun.kind:

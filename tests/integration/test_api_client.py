@@ -540,7 +540,7 @@ def test_call_within_its_time_is_sent() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="TCP_USER_TIMEOUT is Linux' own")
 def test_kernel_gives_the_request_up_when_the_deadline_does() -> None:
-    exchange = Exchange(now_s, now_s)
+    exchange = Exchange(now_s)
     with FaultServer(answering(OK)) as server:
         adapter = DeadlineAdapter(
             "127.0.0.1", server.port, tls=False, exchange=exchange, max_idle_s=4

@@ -23,7 +23,7 @@ def now() -> Clock:
 
 @pytest.fixture
 def exchange(now: Clock) -> Exchange:
-    return Exchange(now, lambda: 7.0)
+    return Exchange(now)
 
 
 def test_each_step_gets_what_the_steps_before_have_left(now: Clock, exchange: Exchange) -> None:
@@ -45,12 +45,16 @@ def test_no_time_left_is_a_time_out(now: Clock, exchange: Exchange) -> None:
         exchange.remaining_s()
 
 
-def test_write_is_stamped_on_the_clock_of_stamps(exchange: Exchange) -> None:
+def test_write_and_answer_are_stamped_on_the_clock_of_limits(
+    now: Clock, exchange: Exchange
+) -> None:
     exchange.start(5, 1004)
 
     exchange.allow_write()
+    now.seconds += 2
+    exchange.note_answer()
 
-    assert exchange.sent_at == 7.0
+    assert (exchange.sent_at, exchange.answered_at) == (1000, 1002)
 
 
 def test_nothing_may_be_written_after_the_deadline(now: Clock, exchange: Exchange) -> None:
