@@ -23,7 +23,7 @@ import urllib3
 
 from jobs.codes import Kind, OwnCode
 from worker.auth import TC3Auth
-from worker.deadline import DeadlineAdapter, Exchange, StaleError, now_s
+from worker.deadline import DeadlineAdapter, Exchange, now_s
 from worker.signing import Credentials
 from worker.verdict import Verdict, judge_body, judge_status, own_verdict
 
@@ -44,7 +44,6 @@ _NETWORK_ERRORS = (
     http.client.HTTPException,
     urllib3.exceptions.HTTPError,
     UnicodeError,  # a host name that cannot be looked up
-    StaleError,
 )
 _BEFORE_WRITING: tuple[tuple[type[Exception], OwnCode], ...] = (
     (socket.gaierror, OwnCode.DNS),
@@ -145,8 +144,9 @@ class SendVerifyCodeClient:
     def send(self, country_code: str, phone_num: str, *, not_after: float | None = None) -> Answer:
         """Ask for one code to be sent: one HTTP call at most, whatever comes of it.
 
-        `not_after` is a time on the client's clock `now` after which nothing is written any more:
-        for a worker that was frozen while another took over its job.
+        `not_after` is a time on the client's clock `now` after which nothing is written any more,
+        looked at when all else is done, connecting included. A call that was too late leaves its
+        connection open for the next.
         Raises nothing for what network and server do.
         """
         body = json.dumps({"CountryCode": country_code, "PhoneNum": phone_num}).encode()
@@ -179,6 +179,9 @@ class SendVerifyCodeClient:
             proxies={},
         )
         try:
+            if self._exchange.sent_at is None:
+                response.raw.drain_conn()
+                return own_verdict(OwnCode.STALE, f"by {self._exchange.late_s() * 1000:.0f} ms")
             verdict = judge_status(response.status_code)
             if verdict is None:
                 verdict = self._read(response)
@@ -225,8 +228,6 @@ def _verdict_on_failure(
         exc = exc.__context__
     if exchange.sent_at is not None:
         code = OwnCode.READ_TIMEOUT if exchange.is_over() else OwnCode.LOST
-    elif isinstance(exc, StaleError):
-        code = OwnCode.STALE
     else:
         code = next(
             (own for kind, own in _BEFORE_WRITING if isinstance(exc, kind)), OwnCode.CONNECT

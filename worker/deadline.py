@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import math
 import socket
 import ssl
 import sys
@@ -42,10 +43,6 @@ def now_s() -> float:
     The one clock of slots, limits, and of when a request was written and answered.
     """
     return time.clock_gettime(_CLOCK)
-
-
-class StaleError(Exception):
-    """The caller's time was over before the request was written; nothing was sent."""
 
 
 class Exchange(threading.local):
@@ -79,20 +76,21 @@ class Exchange(threading.local):
     def is_over(self) -> bool:
         return self.now() >= self._deadline
 
-    def is_stale(self) -> bool:
-        return self._not_after is not None and self.now() > self._not_after
+    def late_s(self) -> float:
+        """Seconds since `not_after`; below 0 before it."""
+        return -math.inf if self._not_after is None else self.now() - self._not_after
 
-    def allow_write(self) -> None:
-        """Look at the time once more before the request leaves.
+    def may_write(self) -> bool:
+        """Look at the time once more before the request leaves: False after `not_after`.
 
         Raises:
-            StaleError: `not_after` has passed.
-            TimeoutError: The deadline has.
+            TimeoutError: The deadline has passed.
         """
-        if self.is_stale():
-            raise StaleError
+        if self.late_s() > 0:
+            return False
         self.remaining_s()
         self.sent_at = self.now()
+        return True
 
     def note_answer(self) -> None:
         if self.answered_at is None:
@@ -126,6 +124,18 @@ class _Reader(io.RawIOBase):
         super().close()
 
 
+class _NotSent:
+    """Stands for the socket of a call whose request came too late to be written.
+
+    With an answer of our own the exchange ends as any other does, and the pool keeps the
+    connection: the next try finds it open. After an exception urllib3 would close it, and where
+    connecting takes long each try would be too late.
+    """
+
+    def makefile(self, _mode: str) -> io.BytesIO:
+        return io.BytesIO(b"HTTP/1.1 204 Not Sent\r\n\r\n")
+
+
 class _Response(http.client.HTTPResponse):
     """Refuses headers that cannot be read; urllib3 would log them, and go on without them."""
 
@@ -152,7 +162,24 @@ class _Connection(HTTPConnection):
     @property
     def is_connected(self) -> bool:
         idle_s = self._exchange.now() - self._used_at
-        return idle_s <= self._max_idle_s and super().is_connected
+        return idle_s <= self._max_idle_s and self._is_silent()
+
+    def _is_silent(self) -> bool:
+        """Whether the server has neither closed the connection nor said anything out of turn.
+
+        Tells also where no request was written yet: reading takes in the tickets that TLS 1.3
+        sends by itself, which urllib3 would take for the sign of a close.
+        """
+        if self.sock is None:
+            return False
+        self.sock.settimeout(0)
+        try:
+            self.sock.recv(1)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return True
+        except OSError:
+            pass
+        return False
 
     def connect(self) -> None:
         super().connect()
@@ -202,14 +229,15 @@ class _Connection(HTTPConnection):
             milliseconds = max(1, int(remaining_s * 1000))  # 0 would mean the system's minutes
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
         self._used_at = self._exchange.now()
-        self._exchange.allow_write()
-        sock.sendall(message)
+        if self._exchange.may_write():
+            sock.sendall(message)
 
     def response_class(  # type: ignore[override]  # a class in http.client; it is only called
         self, sock: socket.socket, **kwargs: Any
     ) -> http.client.HTTPResponse:
-        reader = _Reader(sock, self._exchange)
-        return _Response(reader, **kwargs)  # type: ignore[arg-type]  # as good as a socket to it
+        is_sent = self._exchange.sent_at is not None
+        source = _Reader(sock, self._exchange) if is_sent else _NotSent()
+        return _Response(source, **kwargs)  # type: ignore[arg-type]  # as good as a socket to it
 
 
 class _TlsConnection(_Connection, HTTPSConnection):

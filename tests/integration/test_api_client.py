@@ -516,6 +516,21 @@ def test_worker_frozen_while_it_connects_does_not_send_late(
     assert server.requests == []
 
 
+def test_call_that_took_too_long_to_connect_leaves_its_connection_to_the_next(
+    authority: trustme.CA, ca_file: str
+) -> None:
+    now = JumpingClock()
+    with FaultServer(answering(OK), tls=server_tls(authority), accepted=now.jump) as server:
+        client = make_client(server.url, 10 * PATIENCE_S, now=now, ca_bundle=ca_file)
+        late = client.send(COUNTRY, PHONE, not_after=now() + 10)
+        answer = client.send(COUNTRY, PHONE, not_after=now() + 10)
+        client.close()
+
+    assert late.verdict.kind is Kind.STALE
+    assert answer.verdict.kind is Kind.SENT
+    assert (len(server.requests), server.connections) == (1, 1)
+
+
 def test_deadline_that_passes_while_connecting_is_not_sent(
     authority: trustme.CA, ca_file: str
 ) -> None:
