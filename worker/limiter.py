@@ -31,6 +31,9 @@ HORIZON_SLOTS = 0.8
 front of it. Less than one slot at the account's 20/s."""
 OLD_TURN_S = 1.0
 """A turn that nobody took for so long is given up."""
+LATEST_S = 0.06
+"""A slot not used within that is over: the limiter may not have heard of it in time, and presumes
+(pace.lua) that its request arrived by then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,9 @@ class Slot:
     """`now_s` when the reservation was asked for: at most that early is Redis' "now"."""
     opens: float
     """`now_s` from which on the request may be written."""
+    closes: float
+    """`now_s` after which it must not be written any more. Redis may have meant the slot to be as
+    early as `asked` + `wait_s`: its answer may have been on its way for any time."""
     wait_s: float
 
     def arrival(self, sent: float, answered: float | None) -> str:
@@ -70,7 +76,11 @@ class Limiter:
     """Hands out slots. Thread-safe; one per process."""
 
     def __init__(
-        self, client: redis.Redis, settings: Settings, sleep: Callable[[float], object]
+        self,
+        client: redis.Redis,
+        settings: Settings,
+        sleep: Callable[[float], object],
+        now: Callable[[], float] = now_s,
     ) -> None:
         """Make it. `sleep` waits that many seconds; what it raises ends the wait for a slot."""
         keys = Keys(settings.sendcode_key_prefix)
@@ -82,6 +92,7 @@ class Limiter:
         horizon_s = max(HORIZON_S, HORIZON_SLOTS / settings.sendcode_rate_limit)
         self._horizon_us = round(horizon_s * 1e6)
         self._sleep = sleep
+        self._now = now
         self._gate = threading.Lock()
         self._count = threading.Lock()
         self._waiting = 0
@@ -130,11 +141,11 @@ class Limiter:
     def _take_in_turn(self, lane: Lane, late_s: float) -> Slot:
         # the caller before took this turn along; an old one is nobody's any more
         turn, self._next_turn = self._next_turn, None
-        if turn is not None and turn.comes < now_s() - OLD_TURN_S:
+        if turn is not None and turn.comes < self._now() - OLD_TURN_S:
             turn = None
         while True:
             if turn is not None:
-                self._sleep(max(0.0, turn.comes - now_s()))
+                self._sleep(max(0.0, turn.comes - self._now()))
             place = turn.place if turn else 0
             reply = self._ask(lane, late_s, place=place, more=self._waiting > 1)
             if not isinstance(reply, _Turn):
@@ -146,7 +157,9 @@ class Limiter:
         self, lane: Lane, late_s: float, *, place: int, more: bool
     ) -> _Turn | tuple[Slot, _Turn | None]:
         self._sleep(0)  # a worker that is being stopped takes no slot from the others
-        asked = now_s()
+        # its slot is told by Redis' clock, and used when that was heard of
+        late_s += self._answer_s
+        asked = self._now()
         reply: Any = self._reserve(
             args=[
                 str(lane),
@@ -155,11 +168,10 @@ class Limiter:
                 self.per_window,
                 self._window_us,
                 self._horizon_us,
-                # its slot is told by Redis' clock, and used when that was heard of
-                round((late_s + self._answer_s) * 1e6),
+                round(late_s * 1e6),
             ]
         )
-        answered = now_s()
+        answered = self._now()
         took_s = answered - asked
         self._answer_s = min(took_s, self._answer_s + (took_s - self._answer_s) / 20)
         if reply[0] == "turn":
@@ -172,5 +184,6 @@ class Limiter:
                 extra=fields(mine=self.per_window, lowest=per_window),
             )
         wait_s = wait_us / 1e6
-        slot = Slot(number, per_window, at_us, asked, answered + wait_s, wait_s)
+        closes = asked + wait_s + late_s + LATEST_S
+        slot = Slot(number, per_window, at_us, asked, answered + wait_s, closes, wait_s)
         return slot, _Turn(next_place, answered + next_us / 1e6) if next_place else None

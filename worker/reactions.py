@@ -28,6 +28,8 @@ log = logging.getLogger("sendcode.sender")
 T = TypeVar("T")
 MOST_THROTTLED = 20
 """Refusals by the account's limit in a row, after which a job steps aside."""
+MOST_MISSED = 3
+"""Slots missed in a row, likewise."""
 STEP_ASIDE_S = 5.0
 UNHEARD_OF_TRIES = 2
 PERHAPS_OUR_DOING = {"FailedOperation.PhoneBindUpper"}
@@ -87,6 +89,8 @@ class Reactions:
     def to(self, answered: Answered) -> Ended | NotNow | Again:
         """Do what the verdict asks for."""
         work, kind = answered.work, answered.verdict.kind
+        if kind is not Kind.STALE:
+            work.missed = 0
         if kind not in NO_SIGN_OF_LIFE and kind is not Kind.SENT:
             self._tell(self._account.heard)
         if work.is_canary and kind not in NO_SIGN_OF_LIFE:
@@ -197,8 +201,21 @@ class Reactions:
         pause_s = self._policy.longest_probe_pause_s if last == "keep-unspend" else 0
         return self._recorder.park(a.work, a.pause(pause_s), last)
 
-    def _stale(self, a: Answered) -> NotNow:
-        return self._recorder.park(a.work, a.pause(0), a.unsent(spent=False))
+    def _stale(self, a: Answered) -> NotNow | Again:
+        """Leave a slot unused: a stalled process must not send in a burst what it had reserved.
+
+        Should the job's lease be lost meanwhile, the ledger tells when it is journaled again.
+        """
+        work, last = a.work, a.unsent(spent=False)
+        work.missed += 1
+        if work.missed < MOST_MISSED:
+            return self._again(a, last)
+        log.warning(
+            "too slow for its slots, trying later: Redis or the API is far away or busy, or this "
+            "machine is",
+            extra=fields(job_id=work.job_id, late=a.verdict.message),
+        )
+        return self._recorder.park(work, Pause(round(STEP_ASIDE_S * 1000)), last)
 
     def _tell(self, tell: Callable[[], T]) -> T | None:
         """Tell all workers something, if Redis is there; the answer counts without it."""

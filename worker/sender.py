@@ -22,18 +22,13 @@ from worker.api import Answer, SendVerifyCodeClient
 from worker.deadline import now_s
 from worker.leases import Leases
 from worker.limiter import Limiter, Slot
-from worker.reactions import STEP_ASIDE_S, Answered, Reactions
+from worker.reactions import Answered, Reactions
 from worker.recorder import AttemptKind, Ended, NotNow, Recorder, Work, unsent
 from worker.retry import Again, retrying
 from worker.shutdown import Shutdown, Stopping
+from worker.verdict import Kind
 
 log = logging.getLogger("sendcode.sender")
-
-LATEST_S = 0.06
-"""A slot missed by more is given up for another: the limiter may not have heard of it in time, and
-presumes (pace.lua) that its request arrived by then."""
-MOST_MISSED = 3
-"""Slots missed in a row, after which a job steps aside for a while."""
 
 
 class Sender:
@@ -93,10 +88,7 @@ class Sender:
     def _attempt(self, work: Work) -> Ended | NotNow | Again:
         # a proof has a time limit, and a batch job may stand behind any number of events
         lane = Lane.EVENT if work.is_in_doubt else work.record.lane
-        usually_late_s = self._journal_s
-        slot = self._limiter.take(lane, usually_late_s)
-        # a worker that is frozen from here on must not send when it wakes up late
-        not_after = slot.opens + self._client.timeout_s
+        slot = self._limiter.take(lane, self._journal_s)
         kind = self._begin(work, slot)
         if isinstance(kind, NotNow | Ended):
             return kind
@@ -105,13 +97,12 @@ class Sender:
         except Stopping:
             # nothing has left: the journaled try is taken back
             return self._recorder.park(work, Pause(0), unsent(kind, spent=False))
-        late_s = now_s() - slot.opens
-        if late_s > LATEST_S + usually_late_s:
-            return self._give_up(work, kind, late_s)
-        work.missed = 0
+        # looked at last of all, when connected; a slot missed is no attempt, and nothing to tell of
+        not_after = min(slot.closes, slot.opens + self._client.timeout_s)
         phone = work.record.phone
         answer = self._client.send(phone.country_code, phone.phone_num, not_after=not_after)
-        work.tried = _told(kind, slot, answer)
+        if answer.verdict.kind is not Kind.STALE:
+            work.tried = _told(kind, slot, answer)
         result = self._reactions.to(Answered(work, kind, answer.verdict))
         if isinstance(result, Again):
             self._tell_limiter(work)
@@ -123,19 +114,6 @@ class Sender:
             with suppress(redis.RedisError):
                 self._limiter.tell(work.tried.arrived)
                 work.tried = replace(work.tried, arrived="")
-
-    def _give_up(self, work: Work, kind: AttemptKind, late_s: float) -> NotNow | Again:
-        """Leave a slot unused: a stalled process must not send in a burst what it had reserved."""
-        nothing = unsent(kind, spent=False)
-        work.missed += 1
-        if work.missed < MOST_MISSED:
-            work.leave(kind, nothing)
-            return Again(0)
-        log.warning(
-            "too slow for its slots, trying later: Redis is far away or busy, or this machine is",
-            extra=fields(job_id=work.job_id, late_ms=round(late_s * 1000)),
-        )
-        return self._recorder.park(work, Pause(round(STEP_ASIDE_S * 1000)), nothing)
 
     def _begin(self, work: Work, slot: Slot) -> AttemptKind | NotNow | Ended:
         # until the request has arrived, at most: slot, writing, travelling (see docs/decisions)

@@ -7,6 +7,7 @@ made by moving the limiter's own times back.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -21,8 +22,8 @@ from jobs.clock import time_us
 from jobs.job import Lane
 from jobs.keys import Keys
 from jobs.scripts import load_script, prelude
-from worker.limiter import HORIZON_S, Limiter, Slot
-from worker.sender import LATEST_S
+from worker.deadline import now_s
+from worker.limiter import HORIZON_S, LATEST_S, Limiter, Slot
 from worker.shutdown import Shutdown, Stopping
 
 RATE = 20
@@ -352,8 +353,21 @@ def test_a_clock_that_jumps_back_while_the_fleet_is_slowed_lifts_no_limit(pace: 
 # the object that workers use
 
 
-def make_limiter(redis: Redis, rate: float, sleep: Any = lambda _: None) -> Limiter:
-    return Limiter(redis, Settings(sendcode_rate_limit=rate), sleep)
+def make_limiter(
+    redis: Redis, rate: float, sleep: Any = lambda _: None, now: Callable[[], float] = now_s
+) -> Limiter:
+    return Limiter(redis, Settings(sendcode_rate_limit=rate), sleep, now)
+
+
+class SlowClock:
+    """A process' clock that goes on by `step_s` whenever it is looked at."""
+
+    def __init__(self, step_s: float = 0) -> None:
+        self.seconds, self.step_s = 1000.0, step_s
+
+    def __call__(self) -> float:
+        self.seconds += self.step_s
+        return self.seconds
 
 
 @pytest.mark.parametrize(("rate", "in_seconds", "most"), [(0.5, 2, 1), (2.5, 0.8, 2), (7.7, 1, 8)])
@@ -377,8 +391,30 @@ def test_a_slot_opens_when_redis_says_on_the_caller_s_own_clock(redis: Redis) ->
     assert slot.opens >= slot.asked + slot.wait_s
 
 
+def test_a_slot_is_over_by_the_earliest_time_that_redis_can_have_meant(redis: Redis) -> None:
+    clock = SlowClock()
+    limiter = make_limiter(redis, 20, now=clock)
+    limiter.take(Lane.EVENT)
+    clock.step_s = 1.5  # between question and answer
+
+    slot = limiter.take(Lane.EVENT, late_s=0.01)
+
+    assert slot.opens == pytest.approx(slot.asked + 1.5 + slot.wait_s)
+    assert slot.closes == pytest.approx(slot.asked + slot.wait_s + 0.01 + LATEST_S)
+
+
+def test_where_redis_is_far_away_its_slots_are_over_as_much_later(redis: Redis) -> None:
+    clock = SlowClock(0.2)
+    limiter = make_limiter(redis, 20, now=clock)
+
+    slots = [limiter.take(Lane.EVENT) for _ in range(50)]
+
+    assert slots[0].closes < slots[0].opens
+    assert slots[-1].closes > slots[-1].opens
+
+
 def test_an_arrival_is_told_on_redis_clock_and_never_before_the_slot() -> None:
-    slot = Slot(number=7, per_window=20, at_us=5_000_000, asked=100.0, opens=101.1, wait_s=1.0)
+    slot = Slot(7, 20, at_us=5_000_000, asked=100.0, opens=101.1, closes=101.2, wait_s=1.0)
 
     assert slot.arrival(101.25, 101.33) == "7:20:5250000:80000"
     assert slot.arrival(100.5, 100.6) == "7:20:5000000:100000"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from redis import Redis
@@ -23,12 +25,12 @@ from jobs.phone import PhoneNumber
 from sandbox.server import Sandbox
 from tests.ledger_acts import Acts
 from tests.waiting import wait_until
-from worker.limiter import Limiter
+from worker.limiter import LATEST_S, Limiter
 from worker.reactions import MOST_THROTTLED, Answered, Reactions
 from worker.recorder import Ended, NotNow, Recorder, Work
 from worker.retry import Again, RetryPolicy
 from worker.runtime import Runtime
-from worker.sender import LATEST_S, Sender
+from worker.sender import Sender
 from worker.verdict import Verdict
 
 pytestmark = pytest.mark.settings(sendcode_backoff=0.01, sendcode_http_timeout=0.4)
@@ -325,6 +327,28 @@ def test_where_redis_is_always_slow_a_worker_gets_used_to_it(acts: Acts, runtime
 
     record = acts.job(job_id)
     assert (record.state, record.attempts) == (State.SENT, 1)
+
+
+def test_a_slot_missed_by_connecting_is_left_and_the_open_connection_used_in_the_next(
+    acts: Acts, runtime: Runtime, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look_up, looked_up = socket.getaddrinfo, []
+
+    def slowly(host: Any, port: Any, *arguments: Any, **options: Any) -> Any:
+        if port == urlsplit(sandbox.url).port:
+            looked_up.append(port)
+            time.sleep(3 * LATEST_S)
+        return look_up(host, port, *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slowly)
+    job_id = submit(runtime.ledger, "99000001")
+
+    runtime.sender.send(job_id)
+
+    assert len(looked_up) == 1
+    record = acts.job(job_id)
+    assert (record.state, record.tries, record.attempts) == (State.SENT, 2, 1)
+    assert len(record.story) == sandbox.stats()["requests"] == 1
 
 
 # the order to stop
