@@ -98,6 +98,7 @@ class Limiter:
         self._waiting = 0
         self._next_turn: _Turn | None = None
         self._told_of_rate = False
+        self._last: Slot | None = None
         self._answer_s = 0.0
         """What Redis' answer takes at least, way there and back, creeping up."""
 
@@ -153,6 +154,14 @@ class Limiter:
                 return slot
             turn = reply
 
+    def _known_at(self, moment: float) -> list[int]:
+        """Tell the script of the last slot, and what its clock should say by that at `moment`."""
+        last = self._last
+        if last is None:
+            return []
+        asked_us = last.at_us - round(last.wait_s * 1e6)
+        return [last.number, last.at_us, asked_us + round((moment - last.asked) * 1e6)]
+
     def _ask(
         self, lane: Lane, late_s: float, *, place: int, more: bool
     ) -> _Turn | tuple[Slot, _Turn | None]:
@@ -169,6 +178,7 @@ class Limiter:
                 self._window_us,
                 self._horizon_us,
                 round(late_s * 1e6),
+                *self._known_at(asked),
             ]
         )
         answered = self._now()
@@ -186,4 +196,6 @@ class Limiter:
         wait_s = wait_us / 1e6
         closes = asked + wait_s + late_s + LATEST_S
         slot = Slot(number, per_window, at_us, asked, answered + wait_s, closes, wait_s)
+        if self._last is None or number > self._last.number:
+            self._last = slot
         return slot, _Turn(next_place, answered + next_us / 1e6) if next_place else None

@@ -12,47 +12,59 @@
 -- A place in that line is a time as the line was planned; `lag` is how much later (or earlier) than
 -- planned the slots really come, so that all who wait in it are corrected at once.
 --
+-- Each caller tells what it knows of the past. That shows a server that has forgotten slots (a
+-- failover to a replica that lagged) or whose clock went forward while slots were granted ahead.
+--
 -- ARGV: lane, place ("0", or the caller's place in the line), more ("1": another caller of this
 --   process waits, and takes the next place), per_window (slots), window_us, horizon_us, late_us (how
---   much later than others this caller uses its slots, as far as it knows)
+--   much later than others this caller uses its slots, as far as it knows), and, if it has had a
+--   slot: the last one's number, that slot's µs, what this clock should say now at least
 -- Reply: {"slot", wait_us, slot number, slot µs, next place or 0, µs until its turn, per_window}
 --      | {"turn", place, µs until its turn}
 -- Twice: a slot is lost, no more.
 local lane, place, more = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1'
 local per_window, window, horizon = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local late = tonumber(ARGV[7])
+local last, last_us, expected = tonumber(ARGV[8]) or -1, tonumber(ARGV[9]), tonumber(ARGV[10])
 local SPACING = 0.95       -- of window / rate: how quickly lateness is made up for
 local PRESUMED = 75000     -- a request not yet reported arrived so much after its slot, and `late`, at most
 local RECOVERY_US = 60e6   -- from no rate to the full one; from the slowest it takes 45 s
-local BACK = 1e6           -- a clock that is further back than at the last call jumped
+local STEP = 1e6           -- a clock that is off by more than that has stepped
 local RATE_HOLDS_US = 10e6 -- how long a lower rate holds after the last caller that was told it
 
 local now = now_us()
 local p = redis.call('HMGET', K.pace, 'next_us', 'line_us', 'slot', 'per_window', 'factor',
-  'factor_at_us', 'lag_us', 'window_us', 'rate_seen_us', 'asked_us')
+  'factor_at_us', 'lag_us', 'window_us', 'rate_seen_us', 'asked_us', 'since')
 local next_us, line, number = tonumber(p[1]), tonumber(p[2]) or 0, tonumber(p[3]) or 0
 local lag = tonumber(p[7]) or 0
+local asked_us, since = tonumber(p[10]) or 0, tonumber(p[11]) or 0
 
 -- Callers may have been told different rates (a roll-out, a forgotten machine): the lowest holds.
 local known, known_window, seen = tonumber(p[4]), tonumber(p[8]), tonumber(p[9]) or 0
-local jumped = now < (tonumber(p[10]) or 0) - BACK
+local stepped = now < asked_us - STEP or (last >= since and now > (expected or now) + STEP)
 if known and known_window and known / known_window < per_window / window
-    and not jumped and now - seen < RATE_HOLDS_US then
+    and not stepped and now - seen < RATE_HOLDS_US then
   per_window, window = known, known_window
 else
   seen = now
 end
 
--- Unknown history (first use, a failover that lost it, a clock that jumped back, another rate):
--- stay silent for one window, so that whatever was granted before cannot add to what comes.
-if not next_us or jumped or known ~= per_window or known_window ~= window then
-  -- after a jump, what was granted ahead of the last call's time still comes
-  if jumped then next_us = now + math.max(0, (next_us or 0) - tonumber(p[10])) end
-  next_us = math.max(next_us or 0, now) + window
+-- Unknown history (first use, a failover that lost it or a part, a clock that stepped, another
+-- rate): stay silent for one window, so that whatever was granted before cannot add to what comes.
+if not next_us or stepped or last >= number or known ~= per_window or known_window ~= window then
+  -- what was granted ahead still comes: as far as the caller knows and, by the clock as it was, we
+  local ahead = last_us and math.max(0, last_us - expected) or 0
+  if stepped then
+    ahead = math.max(ahead, (next_us or 0) - asked_us)
+    next_us = now
+  end
+  next_us = math.max(next_us or 0, now + ahead) + window
+  number = math.max(number, last + 1)
   line, lag = 0, 0
   redis.call('DEL', K.ring)
+  -- what callers know from before the slot `since` has told all that it can
   redis.call('HSET', K.pace, 'per_window', per_window, 'window_us', int(window),
-    'since_us', int(now), 'next_us', int(next_us), 'line_us', 0, 'lag_us', 0)
+    'since', int(number), 'next_us', int(next_us), 'line_us', 0, 'lag_us', 0)
 end
 redis.call('HSET', K.pace, 'asked_us', int(now), 'rate_seen_us', int(seen))
 

@@ -6,7 +6,7 @@ local LESS = 0.8           -- of the rate that was, after a refusal
 local SLOWEST = 0.25       -- of the limit, after repeated refusals
 local RECOVERY_US = 60e6   -- as in pace.lua
 local window, now = tonumber(ARGV[1]), now_us()
-local p = redis.call('HMGET', K.pace, 'factor', 'factor_at_us', 'next_us')
+local p = redis.call('HMGET', K.pace, 'factor', 'factor_at_us', 'next_us', 'asked_us')
 redis.call('HINCRBY', K.pace, 'refused', 1)
 local at = tonumber(p[2]) or 0
 if now >= at and now - at < window then return -1 end
@@ -14,5 +14,6 @@ local factor = math.min(1, (tonumber(p[1]) or 1) + math.max(0, now - at) / RECOV
 factor = math.max(SLOWEST, factor * LESS)
 redis.call('HSET', K.pace, 'factor', tostring(factor), 'factor_at_us', int(now),
   'refused_at_us', int(now), 'caution_us', 60000,
-  'next_us', int(math.max(tonumber(p[3]) or 0, now + window)))
+  'next_us', int(math.max(tonumber(p[3]) or 0, now + window)),
+  'asked_us', int(math.max(tonumber(p[4]) or 0, now))) -- the clock that next_us is told by
 return math.floor(factor * 1000)

@@ -42,9 +42,9 @@ class Pace:
         self._slow_down = load_script(redis, keys, "slow_down", "worker")
         self._note = redis.register_script(prelude(keys) + "note_arrival(ARGV[1])")
 
-    def event(self, late: int = 0) -> tuple[int, int]:
+    def event(self, late: int = 0, known: tuple[int, ...] = ()) -> tuple[int, int]:
         """Reserve an event's slot; give its number and time, µs."""
-        reply: Any = self._reserve(args=["event", 0, 0, self.rate, SECOND, HORIZON, late])
+        reply: Any = self._reserve(args=["event", 0, 0, self.rate, SECOND, HORIZON, late, *known])
         assert reply[0] == "slot"
         return int(reply[2]), int(reply[3])
 
@@ -78,6 +78,30 @@ class Pace:
     def _times(self, key: str) -> list[tuple[str, str]]:
         values: Any = self.redis.hgetall(key)
         return list(values.items())
+
+
+class Process:
+    """A caller for events that knows its last slot, on a clock that does not leap."""
+
+    def __init__(self, pace: Pace) -> None:
+        self._pace = pace
+        self._last: tuple[int, int] | None = None
+        self._leapt = 0
+
+    def event(self) -> int:
+        known: tuple[int, ...] = ()
+        if self._last is not None:
+            number, at = self._last
+            known = (number, at - self._leapt, self._pace.now() - self._leapt)
+        self._last, self._leapt = self._pace.event(known=known), 0
+        return self._last[1]
+
+    def events(self, count: int) -> list[int]:
+        return [self.event() for _ in range(count)]
+
+    def see_leap(self, micros: int) -> None:
+        """Go on by the old clock where Redis' has leapt ahead."""
+        self._leapt += micros
 
 
 @pytest.fixture
@@ -207,6 +231,64 @@ def test_after_a_clock_that_jumped_back_nothing_adds_to_what_was_granted_ahead(p
     later = pace.events(1)[0]
 
     assert ahead < later - pace.now() < ahead + 2 * SECOND
+
+
+def test_after_a_clock_that_leapt_forward_nothing_adds_to_what_was_granted_ahead(
+    pace: Pace,
+) -> None:
+    one, other = Process(pace), Process(pace)
+    granted = [at for _ in range(30) for at in (one.event(), other.event())]
+    coming = [at - pace.now() for at in granted]
+    pace.let_pass(3_600 * SECOND)
+    one.see_leap(3_600 * SECOND)
+    other.see_leap(3_600 * SECOND)
+    leapt = pace.now()
+
+    later = [at - leapt for _ in range(30) for at in (one.event(), other.event())]
+
+    assert most_in_a_window([*coming, *later]) <= RATE
+    assert later[0] < coming[-1] + 1.5 * SECOND
+    assert later[-1] - later[0] < 59 * SPACING * 1.08  # all processes together are silent once
+
+
+def test_a_refusal_right_after_a_clock_leapt_forward_silences_nobody_for_long(pace: Pace) -> None:
+    process = Process(pace)
+    process.events(10)
+    pace.let_pass(3_600 * SECOND)
+    process.see_leap(3_600 * SECOND)
+    pace.slow_down()
+
+    assert process.event() < pace.now() + 4 * SECOND
+
+
+def test_a_redis_that_has_forgotten_is_told_what_it_had_granted_ahead(
+    redis: Redis, keys: Keys
+) -> None:
+    limiters = [make_limiter(redis, RATE) for _ in range(3)]
+    granted = [take_us(limiter) for _ in range(16) for limiter in limiters]
+    redis.delete(keys.pace, keys.ring)
+
+    later = [take_us(limiter) for _ in range(16) for limiter in limiters]
+
+    assert most_in_a_window([*granted, *later]) <= RATE
+
+
+@pytest.mark.parametrize("lost", [1, 5, 30])
+def test_a_replica_that_lagged_is_told_what_it_has_not_heard_of(
+    lost: int, redis: Redis, keys: Keys
+) -> None:
+    limiter = make_limiter(redis, RATE)
+    granted = [take_us(limiter) for _ in range(30)]
+    heard: Any = redis.hgetall(keys.pace), redis.hgetall(keys.ring)
+    granted += [take_us(limiter) for _ in range(lost)]
+    redis.delete(keys.pace, keys.ring)
+    redis.hset(keys.pace, mapping=heard[0])
+    redis.hset(keys.ring, mapping=heard[1])
+
+    later = [take_us(limiter) for _ in range(30)]
+
+    assert most_in_a_window([*granted, *later]) <= RATE
+    assert later[0] < granted[-1] + 1.5 * SECOND
 
 
 # spacing
@@ -357,6 +439,11 @@ def make_limiter(
     redis: Redis, rate: float, sleep: Any = lambda _: None, now: Callable[[], float] = now_s
 ) -> Limiter:
     return Limiter(redis, Settings(sendcode_rate_limit=rate), sleep, now)
+
+
+def take_us(limiter: Limiter) -> int:
+    """Take an event's slot; give the µs at which it opens, on the process' clock."""
+    return round(limiter.take(Lane.EVENT).opens * SECOND)
 
 
 class SlowClock:
