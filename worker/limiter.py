@@ -68,7 +68,7 @@ class Slot:
 class _Turn:
     """A place in the batch line, and the `now_s` at which to ask with it."""
 
-    place: int
+    place: str
     comes: float
 
 
@@ -110,7 +110,7 @@ class Limiter:
             redis.RedisError: no Redis, no sending.
         """
         if lane is Lane.EVENT:
-            reply = self._ask(lane, late_s, place=0, more=False)
+            reply = self._ask(lane, late_s, place="", more=False)
             if isinstance(reply, _Turn):
                 raise TypeError("an event was sent into the batch line")
             return reply[0]
@@ -147,7 +147,7 @@ class Limiter:
         while True:
             if turn is not None:
                 self._sleep(max(0.0, turn.comes - self._now()))
-            place = turn.place if turn else 0
+            place = turn.place if turn else ""
             reply = self._ask(lane, late_s, place=place, more=self._waiting > 1)
             if not isinstance(reply, _Turn):
                 slot, self._next_turn = reply
@@ -163,7 +163,7 @@ class Limiter:
         return [last.number, last.at_us, asked_us + round((moment - last.asked) * 1e6)]
 
     def _ask(
-        self, lane: Lane, late_s: float, *, place: int, more: bool
+        self, lane: Lane, late_s: float, *, place: str, more: bool
     ) -> _Turn | tuple[Slot, _Turn | None]:
         self._sleep(0)  # a worker that is being stopped takes no slot from the others
         # its slot is told by Redis' clock, and used when that was heard of
@@ -185,8 +185,9 @@ class Limiter:
         took_s = answered - asked
         self._answer_s = min(took_s, self._answer_s + (took_s - self._answer_s) / 20)
         if reply[0] == "turn":
-            return _Turn(int(reply[1]), answered + int(reply[2]) / 1e6)
-        wait_us, number, at_us, next_place, next_us, per_window = map(int, reply[1:])
+            return _Turn(reply[1], answered + int(reply[2]) / 1e6)
+        wait_us, number, at_us = map(int, reply[1:4])
+        next_place, next_us, per_window = reply[4], int(reply[5]), int(reply[6])
         if per_window != self.per_window and not self._told_of_rate:
             self._told_of_rate = True
             log.warning(

@@ -10,19 +10,20 @@
 -- a line of such turns, so that nobody polls and an event never stands behind sleeping callers.
 --
 -- A place in that line is a time as the line was planned; `lag` is how much later (or earlier) than
--- planned the slots really come, so that all who wait in it are corrected at once.
+-- planned the slots really come, so that all who wait in it are corrected at once. A place from
+-- before the history was last in doubt is none: the clock that it was planned by may be another.
 --
 -- Each caller tells what it knows of the past. That shows a server that has forgotten slots (a
 -- failover to a replica that lagged) or whose clock went forward while slots were granted ahead.
 --
--- ARGV: lane, place ("0", or the caller's place in the line), more ("1": another caller of this
+-- ARGV: lane, place ("", or the caller's place in the line, as it was told), more ("1": another caller of this
 --   process waits, and takes the next place), per_window (slots), window_us, horizon_us, late_us (how
 --   much later than others this caller uses its slots, as far as it knows), and, if it has had a
 --   slot: the last one's number, that slot's µs, what this clock should say now at least
--- Reply: {"slot", wait_us, slot number, slot µs, next place or 0, µs until its turn, per_window}
+-- Reply: {"slot", wait_us, slot number, slot µs, next place or "", µs until its turn, per_window}
 --      | {"turn", place, µs until its turn}
 -- Twice: a slot is lost, no more.
-local lane, place, more = ARGV[1], tonumber(ARGV[2]), ARGV[3] == '1'
+local lane, more = ARGV[1], ARGV[3] == '1'
 local per_window, window, horizon = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local late = tonumber(ARGV[7])
 local last, last_us, expected = tonumber(ARGV[8]) or -1, tonumber(ARGV[9]), tonumber(ARGV[10])
@@ -60,11 +61,11 @@ if not next_us or stepped or last >= number or known ~= per_window or known_wind
   end
   next_us = math.max(next_us or 0, now + ahead) + window
   number = math.max(number, last + 1)
-  line, lag = 0, 0
+  line, lag, since = 0, 0, number
   redis.call('DEL', K.ring)
   -- what callers know from before the slot `since` has told all that it can
   redis.call('HSET', K.pace, 'per_window', per_window, 'window_us', int(window),
-    'since', int(number), 'next_us', int(next_us), 'line_us', 0, 'lag_us', 0)
+    'since', int(since), 'next_us', int(next_us), 'line_us', 0, 'lag_us', 0)
 end
 redis.call('HSET', K.pace, 'asked_us', int(now), 'rate_seen_us', int(seen))
 
@@ -83,9 +84,12 @@ if oldest then
 end
 local slot = math.max(now, free)
 
-local next_place, next_turn = 0, 0
+local function told(place) return int(since) .. ':' .. int(place) end
+
+local next_place, next_turn = '', 0
 if lane == 'batch' then
-  local turned = place > 0
+  local place = tonumber(string.match(ARGV[2], '^' .. int(since) .. ':(%d+)$'))
+  local turned = place ~= nil
   if turned then
     lag = lag + (free - place - lag) / 8
   else
@@ -95,16 +99,16 @@ if lane == 'batch' then
   local mine = turned and slot or math.max(slot, place + lag)
   if mine - now > horizon then
     redis.call('HSET', K.pace, 'line_us', int(line), 'lag_us', int(lag))
-    return {'turn', int(place), int(mine - horizon / 2 - now)}
+    return {'turn', told(place), int(mine - horizon / 2 - now)}
   end
   if more then
-    next_place = math.max(line, slot + spacing - lag)
-    line = next_place + spacing
-    next_turn = math.max(0, next_place + lag - horizon * 0.75 - now)
+    local its = math.max(line, slot + spacing - lag)
+    line = its + spacing
+    next_place, next_turn = told(its), math.max(0, its + lag - horizon * 0.75 - now)
   end
 end
 
 redis.call('HSET', K.ring, number % per_window, int(number) .. ':' .. int(slot + late + PRESUMED))
 redis.call('HSET', K.pace, 'next_us', int(slot + spacing * SPACING), 'line_us', int(line),
   'lag_us', int(lag), 'slot', int(number + 1))
-return {'slot', int(slot - now), int(number), int(slot), int(next_place), int(next_turn), per_window}
+return {'slot', int(slot - now), int(number), int(slot), next_place, int(next_turn), per_window}

@@ -24,7 +24,7 @@ class Pace:
 
     def event(self, rate: int = RATE) -> int:
         """Reserve an event's slot; its time in µs."""
-        reply: Any = self._reserve(args=["event", 0, 0, rate, WINDOW_US, 40_000, 0])
+        reply: Any = self._reserve(args=["event", "", 0, rate, WINDOW_US, 40_000, 0])
         return int(reply[3])
 
     def slow_down(self) -> int:
