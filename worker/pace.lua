@@ -39,6 +39,7 @@ local p = redis.call('HMGET', K.pace, 'next_us', 'line_us', 'slot', 'per_window'
 local next_us, line, number = tonumber(p[1]), tonumber(p[2]) or 0, tonumber(p[3]) or 0
 local lag = tonumber(p[7]) or 0
 local asked_us, since = tonumber(p[10]) or 0, tonumber(p[11]) or 0
+local slowed_us = tonumber(p[6]) or 0
 
 -- Callers may have been told different rates (a roll-out, a forgotten machine): the lowest holds.
 local known, known_window, seen = tonumber(p[4]), tonumber(p[8]), tonumber(p[9]) or 0
@@ -62,17 +63,19 @@ if not next_us or stepped or last >= number or known ~= per_window or known_wind
   next_us = math.max(next_us or 0, now + ahead) + window
   number = math.max(number, last + 1)
   line, lag, since = 0, 0, number
+  if slowed_us > now then slowed_us = now - window end -- or a slow fleet would stay so until then
   redis.call('DEL', K.ring)
   -- what callers know from before the slot `since` has told all that it can
   redis.call('HSET', K.pace, 'per_window', per_window, 'window_us', int(window),
-    'since', int(since), 'next_us', int(next_us), 'line_us', 0, 'lag_us', 0)
+    'since', int(since), 'next_us', int(next_us), 'line_us', 0, 'lag_us', 0,
+    'factor_at_us', int(slowed_us))
 end
 redis.call('HSET', K.pace, 'asked_us', int(now), 'rate_seen_us', int(seen))
 
 -- After refusals the whole fleet is slower for a while.
 local factor = tonumber(p[5]) or 1
 if factor < 1 then
-  factor = math.min(1, factor + math.max(0, now - tonumber(p[6])) / RECOVERY_US)
+  factor = math.min(1, factor + math.max(0, now - slowed_us) / RECOVERY_US)
   window = window / factor
 end
 local spacing = window / per_window

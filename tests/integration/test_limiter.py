@@ -459,6 +459,16 @@ def test_a_clock_that_jumps_back_while_the_fleet_is_slowed_lifts_no_limit(pace: 
     assert pace.slow_down() > 0
 
 
+def test_a_slow_fleet_finds_its_way_back_also_after_its_clock_went_back(pace: Pace) -> None:
+    pace.events(1)
+    pace.slow_down()
+    pace.let_pass(-3_600 * SECOND)
+    pace.events(1)
+    pace.let_pass(60 * SECOND)
+
+    assert SPACING * 0.95 <= spacing_of(pace) <= SPACING
+
+
 # the object that workers use
 
 
