@@ -53,12 +53,14 @@ class Slot:
     early as `asked` + `wait_s`: its answer may have been on its way for any time."""
     wait_s: float
 
-    def arrival(self, sent: float, answered: float | None) -> str:
+    def arrival(self, sent: float | None, answered: float | None) -> str:
         """Say when this slot's request reached the API at the latest, for the limiter.
 
-        `sent` and `answered` are `now_s`: when the request was written, and when the first byte
-        of the answer came, if one did. See `note_arrival` in arrivals.lua.
+        `sent` and `answered` are `now_s`: when the request was written, if it was, and when the
+        first byte of the answer came, if one did. See `note_arrival` in arrivals.lua.
         """
+        if sent is None:
+            return f"{self.number}:{self.per_window}::"
         sent_us = self.at_us + max(0, round((sent - self.asked - self.wait_s) * 1e6))
         rtt_us = "" if answered is None else max(0, round((answered - sent) * 1e6))
         return f"{self.number}:{self.per_window}:{sent_us}:{rtt_us}"

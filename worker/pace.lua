@@ -16,10 +16,11 @@
 -- Each caller tells what it knows of the past. That shows a server that has forgotten slots (a
 -- failover to a replica that lagged) or whose clock went forward while slots were granted ahead.
 --
--- ARGV: lane, place ("", or the caller's place in the line, as it was told), more ("1": another caller of this
---   process waits, and takes the next place), per_window (slots), window_us, horizon_us, late_us (how
---   much later than others this caller uses its slots, as far as it knows), and, if it has had a
---   slot: the last one's number, that slot's µs, what this clock should say now at least
+-- ARGV: lane, place ("", or the caller's place in the line, as it was told), more ("1": another
+--   caller of this process waits, and takes the next place), per_window (slots), window_us,
+--   horizon_us, late_us (how much later than others this caller uses its slots, as far as it knows),
+--   and, if it has had a slot: the last one's number, that slot's µs, what this clock should say now
+--   at least
 -- Reply: {"slot", wait_us, slot number, slot µs, next place or "", µs until its turn, per_window}
 --      | {"turn", place, µs until its turn}
 -- Twice: a slot is lost, no more.

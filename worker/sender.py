@@ -97,12 +97,11 @@ class Sender:
         except Stopping:
             # nothing has left: the journaled try is taken back
             return self._recorder.park(work, Pause(0), unsent(kind, spent=False))
-        # looked at last of all, when connected; a slot missed is no attempt, and nothing to tell of
+        # looked at last of all, when connected
         not_after = min(slot.closes, slot.opens + self._client.timeout_s)
         phone = work.record.phone
         answer = self._client.send(phone.country_code, phone.phone_num, not_after=not_after)
-        if answer.verdict.kind is not Kind.STALE:
-            work.tried = _told(kind, slot, answer)
+        work.tried = _told(kind, slot, answer)
         result = self._reactions.to(Answered(work, kind, answer.verdict))
         if isinstance(result, Again):
             self._tell_limiter(work)
@@ -148,6 +147,9 @@ class Sender:
 def _told(kind: AttemptKind, slot: Slot, answer: Answer) -> Tried:
     """Put down what is to be recorded about a call, whatever follows from it."""
     verdict = answer.verdict
+    arrived = slot.arrival(answer.sent_at, answer.answered_at)
+    if verdict.kind is Kind.STALE:  # a slot missed, and no attempt
+        return Tried(arrived=arrived)
     entry = StoryEntry(
         round(time.time() * 1000),
         "attempt" if kind == "first" else kind,
@@ -155,7 +157,4 @@ def _told(kind: AttemptKind, slot: Slot, answer: Answer) -> Tried:
         verdict.request_id or "",
         answer.took_ms,
     )
-    arrived = ""
-    if answer.sent_at is not None:
-        arrived = slot.arrival(answer.sent_at, answer.answered_at)
     return Tried(story=entry.encode(), arrived=arrived)

@@ -58,9 +58,10 @@ class Pace:
             return [reply[0], *map(int, reply[1:4])]
         return [reply[0], reply[1], int(reply[2])]
 
-    def arrived(self, slot: int, sent: int, rtt: int | None) -> None:
-        """Report when a slot's request was sent, and how long its answer took, if one came."""
-        self._note(args=[f"{slot}:{self.rate}:{sent}:{'' if rtt is None else rtt}"])
+    def arrived(self, slot: int, sent: int | None, rtt: int | None) -> None:
+        """Report when a slot's request was sent, and how long its answer took, as far as it was."""
+        told = ["" if each is None else str(each) for each in (sent, rtt)]
+        self._note(args=[f"{slot}:{self.rate}:{told[0]}:{told[1]}"])
 
     def slow_down(self) -> int:
         return int(self._slow_down(args=[SECOND]))
@@ -199,6 +200,16 @@ def test_requests_that_are_never_reported_are_presumed_a_little_late(pace: Pace)
     arrivals = [at + late for at, late in zip(pace.events(60), [0, 20_000] * 30, strict=True)]
 
     assert most_in_a_window(arrivals) <= RATE
+
+
+def test_a_slot_that_was_not_used_holds_none_back(pace: Pace) -> None:
+    first, _ = pace.event()
+    slots = pace.events(RATE - 1)
+    pace.arrived(first, None, None)
+
+    (freed,) = pace.events(1)
+
+    assert freed - slots[-1] < SPACING
 
 
 def test_a_report_that_comes_too_late_changes_nothing(pace: Pace) -> None:
@@ -543,6 +554,8 @@ def test_an_arrival_is_told_on_redis_clock_and_never_before_the_slot() -> None:
     assert slot.arrival(101.25, 101.33) == "7:20:5250000:80000"
     assert slot.arrival(100.5, 100.6) == "7:20:5000000:100000"
     assert slot.arrival(101.0, 100.9) == "7:20:5000000:0"
+    assert slot.arrival(101.25, None) == "7:20:5250000:"
+    assert slot.arrival(None, None) == "7:20::"
 
 
 def test_a_worker_that_is_stopped_gives_its_place_up_and_takes_no_more(

@@ -1,15 +1,19 @@
 -- When requests reached the API, as the limiter must know.
 
 -- Tell the limiter when a slot's request reached the API at the latest: `arrived` is
--- "slot number:slots per window:sent, µs on this clock:answer time, µs (empty: no answer came)", or ""
--- if it never left. How much of an answer time was the way in is unknown; all of it above the shortest
--- is assumed.
+-- "slot number:slots per window:sent, µs on this clock (empty: it never left):answer time, µs (empty:
+-- no answer came)", or "" if there is nothing to tell. How much of an answer time was the way in is
+-- unknown; all of it above the shortest is assumed.
 local function note_arrival(arrived)
   if arrived == '' then return end
-  local slot, per_window, sent_us, rtt = string.match(arrived, '^(%d+):(%d+):(%d+):(%d*)$')
+  local slot, per_window, sent_us, rtt = string.match(arrived, '^(%d+):(%d+):(%d*):(%d*)$')
   local index = tonumber(slot) % tonumber(per_window)
   local entry = redis.call('HGET', K.ring, index)
   if not entry or string.match(entry, '^%d+') ~= slot then return end
+  if sent_us == '' then
+    redis.call('HDEL', K.ring, index)
+    return
+  end
   rtt = tonumber(rtt)
   local p = redis.call('HMGET', K.pace, 'rtt_min_us', 'caution_us', 'heard')
   local shortest, caution = tonumber(p[1]) or rtt, tonumber(p[2]) or 60000
