@@ -65,7 +65,7 @@ class Batch:
     delimiter: str
     """Between the cells of its results, as in its file."""
     encoding: str
-    """As which its file was read; an import is completed in the same one."""
+    """As which a person had its file read, if not as found; an import is completed in the same."""
     total: int
     accepted: int
     rejected: int

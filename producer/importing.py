@@ -154,7 +154,7 @@ def open_batch(batches: Batches, sheet: Sheet, batch_id: str, terms: Terms) -> t
         sheet.header,
         name=terms.name,
         delimiter=sheet.delimiter,
-        encoding=sheet.encoding or "",
+        encoding=sheet.named_encoding or "",
         max_rate=terms.max_rate,
         expires_ms=terms.expires_ms,
     )
@@ -171,11 +171,11 @@ def _same_content(batch: Batch, sheet: Sheet) -> Batch:
         raise ImportRefusedError(
             f'batch "{batch_id}" was cancelled; to send its rows after all, give another --id'
         )
-    if not batch.imported and batch.encoding != (sheet.encoding or ""):
+    if not batch.imported and batch.encoding != (sheet.named_encoding or ""):
         # other rows might come out: the batch is to hold those of one reading
+        as_begun = f"with --encoding {batch.encoding}" if batch.encoding else "without --encoding"
         raise ImportRefusedError(
-            f'the import of batch "{batch_id}" was begun as {batch.encoding}; '
-            f"complete it with --encoding {batch.encoding}"
+            f'the import of batch "{batch_id}" was begun {as_begun}; complete it so'
         )
     return batch
 

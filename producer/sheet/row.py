@@ -24,20 +24,6 @@ class Record(NamedTuple):
     uncalculated: int = 0
     """Bit n is set if cell n is a formula of which the file does not hold the value."""
 
-    def as_bytes(self, number: int) -> bytes:
-        """A workbook's record, so that no two that may be read differently are the same bytes.
-
-        Empty cells at its end come and go when a workbook is saved. No cell holds a NUL.
-
-        Args:
-            number: Which cell is the phone number: of that one it matters whether it is numeric.
-        """
-        cells = self.cells
-        if not cells[-1]:
-            cells = cells[: max((n for n, cell in enumerate(cells, 1) if cell), default=0)]
-        is_numeric = self.numeric >> number & 1
-        return "\0".join((f"{len(cells)} {is_numeric}", *cells, "")).encode()
-
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Row:

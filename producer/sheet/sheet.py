@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
-from itertools import filterfalse, islice
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Literal
 
 from jobs.phone import NO_PHONE_NUM, Fault
 from producer.sheet import damage
 from producer.sheet.columns import Columns, find_columns, rate_header
+from producer.sheet.content import ContentDigest
 from producer.sheet.delimited import DelimitedText, choose_delimiter
 from producer.sheet.encoding import find_encoding
 from producer.sheet.jsonlines import JsonLines
@@ -49,6 +49,8 @@ class Sheet:
         name: The file's name without its folder, or "standard input".
         kind: What it is.
         encoding: Of text, Python's name of it; None for a workbook.
+        named_encoding: The same if a person named it and another one would have been found, so
+            that the digest does not tell which cells were read; else None.
         delimiter: Of delimited text; "," otherwise, as results are CSV.
         header: The names of the customer's columns, as in the file.
         columns: Which of them hold the number.
@@ -56,18 +58,20 @@ class Sheet:
         unit: What `Row.line` counts: "line", or "row" of a workbook.
     """
 
-    def __init__(self, source: Source, encoding: str | None, sheet: str | None) -> None:
+    def __init__(
+        self, source: Source, encoding: str | None = None, sheet: str | None = None
+    ) -> None:
         self._source = source
         self.name = source.name
         self._digest: str | None = None
-        self.encoding: str | None = None
+        self.encoding: str | None
         self.delimiter = ","
         self.unit = "line"
         self.kind: Kind
         notes: list[str] = []
         self._reader: DelimitedText | JsonLines | Worksheet
         if source.survey.head.startswith(ZIP_MARK):
-            self.kind, self.unit = "xlsx", "row"
+            self.kind, self.unit, self.encoding = "xlsx", "row", None
             self._reader = self._open_workbook(sheet, notes)
         else:
             if sheet is not None:
@@ -85,6 +89,11 @@ class Sheet:
             self._close_reader()
             raise
         self.notes = (*notes, *self.columns.notes)
+        self._numbers = NumberReader(self.columns)
+        if isinstance(self._reader, DelimitedText):
+            self._reader.reads_as_row = self._reads_as_row
+        named = encoding is not None and not self._is_found_anyway()
+        self.named_encoding = self.encoding if named else None
 
     def __enter__(self) -> Sheet:
         return self
@@ -98,19 +107,20 @@ class Sheet:
 
     @property
     def digest(self) -> str:
-        """SHA-256 in hex of the content. The same content is the same batch.
+        """SHA-256 in hex of the content, as content.py says. The same content is the same batch.
 
-        Of text it is that of the bytes (unpacked, if they were packed). A workbook's bytes change
-        whenever it is saved, so there it is that of the sheet's name and cells; it is found by the
-        first complete iteration, or by a pass of its own where it is asked for before.
+        It is found by the first complete iteration, or by a pass of its own where it is asked for
+        before. Naming an encoding does not change it, or a person to whom names look wrong would
+        send all again under another one: it is that of what is read where none is named; of the
+        bytes if nothing can be.
 
         Raises:
-            SheetError: `file_changed` or `damaged_workbook`.
+            SheetError: `file_changed`, `damaged_workbook` or `broken_quotes`.
         """
-        if not isinstance(self._reader, Worksheet):
-            return self._source.survey.digest
-        if self._digest is None:
-            for _ in self._records(self._reader):
+        if self.named_encoding is not None:
+            self._digest = self._digest or self._digest_as_found()
+        elif self._digest is None:
+            for _ in self._records():
                 pass
         return self._digest or ""
 
@@ -125,46 +135,84 @@ class Sheet:
         Raises:
             SheetError: `file_changed`, `damaged_workbook` or `broken_quotes`, with the line.
         """
-        numbers = NumberReader(self.columns)
         width = len(self.header)
-        if isinstance(self._reader, DelimitedText):
-            self._reader.reads_as_row = lambda cells: (
-                len(cells) == width and numbers.read(cells).fault is None
-            )
-        records: Iterator[Record] = self._records(self._reader)
+        for number, record in enumerate(self._records(), 1):
+            yield self._row(number, record, width)
+
+    def _records(self) -> Iterator[Record]:
+        """The records below the header, of a file that nobody changes meanwhile."""
+        records = iter(self._reader)
+        is_new = self._digest is None and self.named_encoding is None
+        content = ContentDigest(self.header, named=self.kind == "jsonl") if is_new else None
+        width = len(self.header)
         try:
             next(records, None)
-            if self.kind == "xlsx":
-                records = filterfalse(self._is_blank, records)
-            for number, record in enumerate(records, 1):
-                yield self._row(number, record, width, numbers)
+            for record in records:
+                _, cells, numeric, fault, _, uncalculated = record
+                if uncalculated and self._is_blank(record):
+                    continue
+                if content is not None:
+                    if numeric or fault is not None or len(cells) > width:
+                        content.add(cells, self._told_beside_cells(record))
+                    else:
+                        content.add(cells)
+                yield record
         except UnicodeDecodeError as exc:  # it was checked as a whole: so it has changed
             self._source.check_unchanged()
             raise SheetError(
                 "bad_bytes", self.name, "the text cannot be read", "save the file again"
             ) from exc
+        self._source.check_unchanged()
+        if content is not None:
+            self._digest = content.hexdigest()
 
-    def _records(self, reader: DelimitedText | JsonLines | Worksheet) -> Iterator[Record]:
-        """The records, the header first, of a file that nobody changes meanwhile."""
-        if isinstance(reader, Worksheet) and self._digest is None:
-            digest = hashlib.sha256(reader.entry.name.encode() + b"\0")
-            for record in reader:
-                digest.update(record.as_bytes(self.columns.number))
-                yield record
-            self._source.check_unchanged()
-            self._digest = digest.hexdigest()
-        else:
-            yield from reader
-            self._source.check_unchanged()
+    def _told_beside_cells(self, record: Record) -> str:
+        """What makes another row of a record than of one that has nothing but its cells."""
+        cells = record.cells
+        width = len(self.header)
+        if record.fault is not None:
+            return record.fault.code
+        if len(cells) > width and self.kind == "csv" and any(cells[width:]):
+            return _TOO_MANY_CELLS.code
+        if record.numeric >> self.columns.number & 1 and not self._reads_alike(record):
+            return "numeric"
+        return ""
 
-    def _row(self, number: int, record: Record, width: int, numbers: NumberReader) -> Row:
+    def _reads_alike(self, record: Record) -> bool:
+        """Whether the number is the same if its cell were a text."""
+        cells = record.cells
+        missing = len(self.header) - len(cells)
+        if missing > 0:
+            cells = [*cells, *[""] * missing]
+        as_text = self._numbers.read(cells).phone
+        if as_text is not None and as_text.phone_num == cells[self.columns.number]:
+            return True  # nothing was lost that a number cell would get back
+        return as_text == self._numbers.read(cells, record.numeric).phone
+
+    def _reads_as_row(self, cells: list[str]) -> bool:
+        return len(cells) == len(self.header) and self._numbers.read(cells).fault is None
+
+    def _is_found_anyway(self) -> bool:
+        """Whether the encoding that a person named is the one that is found anyway."""
+        try:
+            return find_encoding(self._source).codec == self.encoding
+        except SheetError:
+            return False
+
+    def _digest_as_found(self) -> str:
+        try:
+            return Sheet(self._source).digest
+        except SheetError:
+            return self._source.digest_of_bytes()
+
+    def _row(self, number: int, record: Record, width: int) -> Row:
         line, cells, numeric, fault, hidden, uncalculated = record
         doubt = None
         if len(cells) != width and fault is None:
             fault, doubt = self._fit(cells, width)
         if fault is not None:
             return Row(number, line, cells, None, self._problem(fault, line))
-        reading = numbers.read(cells, numeric)
+        reading = self._numbers.read(cells, numeric)
         if reading.fault is not None:
             fault = reading.fault
             if uncalculated and self._is_missing(fault, uncalculated):
@@ -194,9 +242,7 @@ class Sheet:
     def _is_blank(self, record: Record) -> bool:
         """Whether a row holds nothing but formulas beside the number, as prepared rows do."""
         return (
-            record.uncalculated != 0
-            and not record.uncalculated >> self.columns.number & 1
-            and not "".join(record.cells).strip()
+            not record.uncalculated >> self.columns.number & 1 and not "".join(record.cells).strip()
         )
 
     def _is_missing(self, fault: Fault, uncalculated: int) -> bool:
@@ -286,7 +332,7 @@ def open_sheet(
 ) -> Sheet:
     """Open an input file: CSV and its relatives, .xlsx or JSON Lines, also packed as .gz.
 
-    Reads all of it once, for its digest and encoding, before it returns.
+    Reads all of it once, for its encoding, before it returns.
 
     Args:
         path: The file, or "-" for standard input.

@@ -1,4 +1,4 @@
-"""A file's bytes, wherever they come from: read once for digest and encoding, then as asked.
+"""A file's bytes, wherever they come from: read once for the encoding, then as asked.
 
 Standard input, pipes and .gz files are spooled to a temporary file first, as everything is read at
 least twice. Memory does not depend on the size of the file.
@@ -33,8 +33,6 @@ _GZIP = b"\x1f\x8b"
 class Survey:
     """What one pass over all bytes told."""
 
-    digest: str
-    """SHA-256 in hex; of the unpacked bytes of a .gz file."""
     size: int
     nul_count: int
     head: bytes
@@ -61,6 +59,13 @@ class Source:
         reader = self.open()
         while chunk := reader.read(CHUNK_BYTES):
             yield chunk
+
+    def digest_of_bytes(self) -> str:
+        """SHA-256 in hex; of a .gz file's unpacked bytes."""
+        digest = hashlib.sha256()
+        for chunk in self.chunks():
+            digest.update(chunk)
+        return digest.hexdigest()
 
     def check_unchanged(self) -> None:
         """Refuse to go on with a file that was written to since it was surveyed.
@@ -203,12 +208,10 @@ def _check_size(name: str, size: int) -> None:
 
 
 def _survey(reader: io.BufferedReader) -> Survey:
-    digest = hashlib.sha256()
     decoder = codecs.getincrementaldecoder("utf-8")("strict")
     head, size, nul_count, is_ascii = b"", 0, 0, True
     utf8_error: int | None = None
     while chunk := reader.read(CHUNK_BYTES):
-        digest.update(chunk)
         head = head or chunk[:HEAD_BYTES]
         nul_count += chunk.count(0)
         if utf8_error is None and not (is_ascii and chunk.isascii()):
@@ -217,7 +220,7 @@ def _survey(reader: io.BufferedReader) -> Survey:
         size += len(chunk)
     if utf8_error is None and not is_ascii:
         utf8_error = _first_error(decoder, b"", size, final=True)
-    return Survey(digest.hexdigest(), size, nul_count, head, is_ascii, utf8_error)
+    return Survey(size, nul_count, head, is_ascii, utf8_error)
 
 
 def _first_error(

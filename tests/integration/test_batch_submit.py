@@ -16,6 +16,7 @@ from jobs.batch import Batch, BatchRow
 from jobs.batches import Batches
 from jobs.keys import Keys
 from jobs.ledger import Ledger
+from jobs.phone import PhoneNumber
 from producer.importing import (
     ImportRefusedError,
     Spool,
@@ -157,8 +158,39 @@ def test_an_import_that_was_cut_off_is_completed_in_the_encoding_it_was_begun_in
     taken = sendcode("batch", "submit", sheet_file, "--id", "b1", "--encoding", "cp1252")
 
     assert refused.exit_code == 2
-    assert "complete it with --encoding cp1252" in refused.err
+    assert "was begun with --encoding cp1252; complete it so" in refused.err
     assert taken.exit_code == 0
+
+
+def test_an_import_that_was_cut_off_is_not_completed_in_an_encoding_named_later(
+    sendcode: Command, sheet_file: Path, batches: Batches
+) -> None:
+    with open_sheet(sheet_file) as sheet:
+        open_batch(batches, sheet, "b1", Terms())
+
+    refused = sendcode("batch", "submit", sheet_file, "--id", "b1", "--encoding", "cp1252")
+
+    assert "was begun without --encoding; complete it so" in refused.err
+    assert sendcode("batch", "submit", sheet_file, "--id", "b1").exit_code == 0
+
+
+def test_an_import_that_was_cut_off_is_completed_by_the_file_as_excel_saved_it(
+    sendcode: Command, tmp_path: Path, batches: Batches
+) -> None:
+    file = tmp_path / "customers.csv"
+    text = "name,country_code,phone_num\n\u5f20\u4f1f,852,51234567\nBen,852,51234568\n"
+    file.write_bytes(text.encode("gb18030"))
+    with open_sheet(file) as sheet:
+        batch, _ = open_batch(batches, sheet, sheet.digest[:12], Terms())
+    row = BatchRow(2, ["\u5f20\u4f1f", "852", "51234567"], PhoneNumber("852", "51234567"))
+    batches.append(batch.batch_id, 0, [row])
+    file.write_bytes(text.replace(",", ";").replace("\n", "\r\n").encode("utf-8-sig"))
+
+    told = sendcode("batch", "submit", file, "--json").json
+
+    assert told["batch_id"] == batch.batch_id
+    assert told["total"] == 2
+    assert [cells[0] for cells in cells_of(batches, batch.batch_id)] == ["\u5f20\u4f1f", "Ben"]
 
 
 def test_an_id_that_belongs_to_another_content_is_refused_before_anything_is_written(

@@ -69,15 +69,6 @@ def test_the_same_content_has_the_same_digest_wherever_it_comes_from(customers: 
         assert told[1:] == told[:1] * 3
 
 
-def test_other_content_has_another_digest(customers: Path) -> None:
-    with open_sheet(customers) as sheet:
-        before = sheet.digest
-    customers.write_text(CONTENT + " ")
-
-    with open_sheet(customers) as sheet:
-        assert sheet.digest != before
-
-
 def test_standard_input_is_named_and_needs_no_seeking() -> None:
     reading, writing = os.pipe()
     os.write(writing, CONTENT.encode())
