@@ -81,15 +81,27 @@ class DelimitedText:
                 lines.keep_first_line_only()
                 reader = csv.reader(lines, delimiter=self.delimiter)
                 cells = record[0].rstrip("\r\n").split(self.delimiter)
+            elif ' "' in record[0]:
+                cells = self._without_blanks_before_quotes(cells, record)
             if self._may_be_shielded(record):
                 cells = [unshielded(cell) for cell in cells]
             if self._has_nul:
                 cells = [without_nul(cell) for cell in cells]
-            if fault is None and not "".join(cells).strip():
-                continue
-            if lines.number == 1 and _announced_delimiter(record[0]):
+            is_blank = fault is None and not "".join(cells).strip()
+            if is_blank or (lines.number == 1 and _announced_delimiter(record[0])):
                 continue
             yield Record(lines.number - len(record) + 1, cells, fault=fault)
+
+    def _without_blanks_before_quotes(self, cells: list[str], record: Sequence[str]) -> list[str]:
+        """The cells of `"a", "b"`: a blank takes the meaning from the quotation mark behind it."""
+        if not any(cell[:1] == " " and cell.lstrip(" ")[:1] == '"' for cell in cells):
+            return cells
+        try:
+            return next(
+                csv.reader(record, delimiter=self.delimiter, skipinitialspace=True, strict=True)
+            )
+        except csv.Error:
+            return cells
 
     def _may_be_shielded(self, record: Sequence[str]) -> bool:
         return len(record) > 1 or "'" in record[0] or '="' in record[0]

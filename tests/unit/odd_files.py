@@ -148,6 +148,14 @@ def _quotes() -> Iterator[OddFile]:
     yield text_file(
         "doubled-quotes.csv", _csv('852,51234567,"5"" screen, ""big"""'), phones=(GOOD,)
     )
+    yield text_file(
+        "blanks-before-quotes.csv",
+        'country_code, "phone_num", name\n'
+        '"852", "51234567", "Ada, ""the"" first"\n'
+        '852,  "51234568", x\n852, "51234568" x, y\n',
+        phones=(GOOD, GOOD_2),
+        problems=((4, "not_digits"),),
+    )
     yield text_file("sloppy-quotes.csv", _csv('852,51234567,"Ada" Lovelace'), phones=(GOOD,))
     yield text_file("inches.csv", _csv('852,51234567,5" screen', ROW_2), phones=(GOOD, GOOD_2))
     yield text_file(

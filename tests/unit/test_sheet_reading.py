@@ -44,6 +44,25 @@ def test_cells_are_the_customers_own_values_as_they_stand_in_the_file(customers:
     assert [(row.number, row.line) for row in rows] == [(1, 2), (2, 3)]
 
 
+def test_blanks_are_left_out_only_beside_quotation_marks_that_they_would_spoil(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "c.csv"
+    path.write_text(
+        "phone,a,b\n"
+        '+85251234567, "x, y", "z ""1"""\n'
+        '"+85251234567", x,"He said, ""hi"""\n'
+        '+85251234567, "x,"y"\n'
+    )
+
+    with open_sheet(path) as sheet:
+        assert [row.cells[1:] for row in sheet] == [
+            ["x, y", 'z "1"'],
+            [" x", 'He said, "hi"'],
+            [' "x', "y"],
+        ]
+
+
 def test_a_row_shows_no_number(customers: Path) -> None:
     with open_sheet(customers) as sheet:
         assert [repr(row) for row in sheet] == [
