@@ -15,7 +15,7 @@ import stat
 import tempfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, BinaryIO
 
@@ -27,6 +27,10 @@ MAX_SPOOLED_BYTES = 4 << 30
 """Standard input and unpacked .gz files: no end of a pipe may fill the disk."""
 
 _GZIP = b"\x1f\x8b"
+_ZIP = b"PK\x03\x04"
+_END_MARK = b"\x1a"
+"""Ctrl-Z, with which some programs still end a text, as under DOS."""
+_LAST_BYTES = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +54,13 @@ class Source:
         """What people know the file by."""
         self._file = file
         self._stamp = self._stamp_now()
-        self.survey = _survey(self.open())
+        self._end = self._stamp[0]
+        survey = _survey(self.open())
+        self._end -= self._end_marks(survey)
+        self.survey = replace(survey, size=self._end)
 
     def open(self) -> io.BufferedReader:
-        return io.BufferedReader(_Window(self._file.fileno()), HEAD_BYTES)
+        return io.BufferedReader(_Window(self._file.fileno(), self._end), HEAD_BYTES)
 
     def chunks(self) -> Iterator[bytes]:
         reader = self.open()
@@ -84,16 +91,25 @@ class Source:
     def close(self) -> None:
         self._file.close()
 
+    def _end_marks(self, survey: Survey) -> int:
+        """How many bytes at the end only mark it. In UTF-16, which has zeros, they may be text."""
+        if survey.nul_count or survey.head.startswith(_ZIP):
+            return 0
+        start = max(0, self._end - _LAST_BYTES)
+        last = os.pread(self._file.fileno(), self._end - start, start)
+        return len(last) - len(last.rstrip(_END_MARK))
+
     def _stamp_now(self) -> tuple[int, int]:
         found = os.fstat(self._file.fileno())
         return found.st_size, found.st_mtime_ns
 
 
 class _Window(io.RawIOBase):
-    """Reads a file at a position of its own, whoever else reads the same one."""
+    """Reads a file at a position of its own up to an end, whoever else reads the same one."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, end: int) -> None:
         self._fd = fd
+        self._end = end
         self._position = 0
 
     def readable(self) -> bool:
@@ -103,7 +119,8 @@ class _Window(io.RawIOBase):
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        found = os.pread(self._fd, len(buffer), self._position)
+        most = max(0, min(len(buffer), self._end - self._position))
+        found = os.pread(self._fd, most, self._position)
         buffer[: len(found)] = found
         self._position += len(found)
         return len(found)
@@ -112,7 +129,7 @@ class _Window(io.RawIOBase):
         start = {
             os.SEEK_SET: 0,
             os.SEEK_CUR: self._position,
-            os.SEEK_END: os.fstat(self._fd).st_size,
+            os.SEEK_END: self._end,
         }[whence]
         self._position = max(0, start + offset)
         return self._position

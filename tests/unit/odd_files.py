@@ -77,6 +77,16 @@ def _plain_text() -> Iterator[OddFile]:
         problems=((4, "too_many_cells"), (5, "no_phone_num")),
         warnings=frozenset({"short_row"}),
     )
+    yield text_file("end-mark.csv", _csv(ROW, ROW_2) + "\x1a", phones=both)
+    yield text_file(
+        "end-marks-in-the-last-line.csv", f"phone\n{GOOD}" + "\x1a" * 99, phones=(GOOD,)
+    )
+    yield text_file(
+        "end-mark-within.csv",
+        _csv(ROW, "\x1a", ROW_2),
+        problems=((3, "no_phone_num"),),
+        phones=both,
+    )
     yield text_file(
         "wide.csv",
         ",".join(["phone", *(f"c{i}" for i in range(5000))]) + f"\n{GOOD}" + "," * 5000 + "\n",
@@ -97,6 +107,12 @@ def _encodings() -> Iterator[OddFile]:
     yield byte_file("utf16-be.csv", b"\xfe\xff" + chinese.encode("utf-16-be"), phones=both)
     yield text_file("utf16-le-no-bom.csv", chinese, "utf-16-le", phones=both)
     yield text_file("utf16-be-no-bom.csv", chinese, "utf-16-be", phones=both)
+    yield text_file(
+        "utf16-ends-in-a-letter.csv",
+        _csv(ROW).rstrip() + "\u671a",
+        "utf-16-be",
+        phones=(GOOD,),
+    )
     yield text_file("utf32.csv", chinese, "utf-32", phones=both)
     yield text_file("gb18030.csv", chinese, "gb18030", phones=both)
     yield text_file("latin-1.csv", western, "latin-1", phones=both)
@@ -455,6 +471,7 @@ def _zip(**parts: bytes) -> bytes:
 def _no_sheets() -> Iterator[OddFile]:
     other = "not_a_sheet"
     yield byte_file("empty.csv", b"", error="empty")
+    yield byte_file("only-end-mark.csv", b"\x1a", error="empty")
     yield byte_file("only-bom.csv", b"\xef\xbb\xbf", error="empty")
     yield byte_file("only-newlines.csv", b"\r\n\n\r" * 10, error="empty")
     yield byte_file("old.xls", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600, error=other)
