@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from producer.sheet.problem import SheetError
-from producer.sheet.source import Source
+from producer.sheet.source import Source, Survey
 
 _MARKS = (  # UTF-32 first: its mark begins with that of UTF-16
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -24,7 +25,11 @@ _MARKS = (  # UTF-32 first: its mark begins with that of UTF-16
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-_SAVE_AGAIN = 'save it as "CSV UTF-8" or .xlsx, or name its encoding'
+_SAVE_AGAIN = 'save it as "CSV UTF-8" or .xlsx, or name its encoding, such as --encoding {}'
+_CHINESE, _TAIWANESE = "gb18030", "big5"
+
+_SIGNS = "0123456789,;\t\r\n"
+_SIGNS_SHARE = 0.25
 
 _HIGH_RUN = re.compile(rb"[\x80-\xff]+")
 _RUNS_LOOKED_AT = 50_000
@@ -35,6 +40,7 @@ _LETTERS = _SMALL | frozenset(range(ord("A"), ord("Z") + 1))
 # GB 2312: rows 01 to 09 hold signs, 16 to 55 the 3755 usual characters, 56 to 87 the rare ones.
 _CHINESE_PAIRS = re.compile(rb"(?:[\xa1-\xa9\xb0-\xf7][\xa1-\xfe])+")
 _USUAL_LEADS = frozenset([*range(0xA1, 0xAA), *range(0xB0, 0xD8)])
+_USUAL_LETTERS = (("gb2312", 0xB0, 0xD7), ("big5", 0xA4, 0xC6))  # codec, first and last lead byte
 _USUAL_SHARE = 0.6  # of names in Chinese; of Russian text in its old code page it is far less
 
 
@@ -64,7 +70,7 @@ def find_encoding(source: Source, asked: str | None = None) -> Encoding:
         if head.startswith(mark):
             _check_all(source, codec, len(mark))
             return Encoding(codec, len(mark), None)
-    wide = _wide_without_mark(head)
+    wide = _wide_without_mark(source.survey)
     if wide is not None:
         _check_all(source, wide, 0)
         return Encoding(wide, 0, f"read as {wide.upper()}, by its zero bytes")
@@ -72,10 +78,12 @@ def find_encoding(source: Source, asked: str | None = None) -> Encoding:
         return Encoding("utf-8", 0, None)
     codec = _code_page(source)
     _check_all(source, codec, 0)
-    name = {"gb18030": "GB18030 (Chinese)", "cp1252": "Windows-1252 (Western European)"}[codec]
-    return Encoding(
-        codec, 0, f"it is not UTF-8; read as {name}: if names look wrong, {_SAVE_AGAIN}"
-    )
+    name, other = {
+        "gb18030": ("GB18030 (Chinese)", _TAIWANESE),
+        "cp1252": ("Windows-1252 (Western European)", _CHINESE),
+    }[codec]
+    remedy = _SAVE_AGAIN.format(other)
+    return Encoding(codec, 0, f"it is not UTF-8; read as {name}: if names look wrong, {remedy}")
 
 
 def _asked_encoding(source: Source, asked: str) -> Encoding:
@@ -97,10 +105,11 @@ def _asked_encoding(source: Source, asked: str) -> Encoding:
     return Encoding(codec, 0, None)
 
 
-def _wide_without_mark(head: bytes) -> str | None:
+def _wide_without_mark(survey: Survey) -> str | None:
     """UTF-16 shows without a mark: each digit, comma and line break has a zero byte beside it."""
+    head = survey.head
     pairs = len(head) // 2
-    if not pairs:
+    if not pairs or not survey.nul_count:
         return None
     even, odd = head[0::2].count(0) / pairs, head[1::2].count(0) / pairs
     often, hardly_ever = 0.3, 0.02
@@ -108,7 +117,25 @@ def _wide_without_mark(head: bytes) -> str | None:
         return "utf-16-le"
     if even > often and odd < hardly_ever:
         return "utf-16-be"
+    if survey.utf8_error is not None:  # there is more than ASCII, and it may be most of the text
+        signs = {codec: _signs_as(codec, head) for codec in ("utf-16-le", "utf-16-be")}
+        return max(signs, key=signs.__getitem__) if any(signs.values()) else None
     return None
+
+
+def _signs_as(codec: str, head: bytes) -> int:
+    """How many digits, separators and line breaks a text has if read so; 0 if it is no text.
+
+    A byte of one of them may be half of a Chinese letter, but not most such bytes.
+    """
+    try:
+        text = codecs.getincrementaldecoder(codec)("strict").decode(head)
+    except UnicodeDecodeError:
+        return 0
+    if "\0" in text or not ("\n" in text or "\r" in text):
+        return 0
+    count = sum(map(text.count, _SIGNS))
+    return count if count >= sum(map(head.count, _SIGNS.encode())) * _SIGNS_SHARE else 0
 
 
 def _code_page(source: Source) -> str:
@@ -135,13 +162,47 @@ def _code_page(source: Source) -> str:
             return "cp1252"
         if chinese >= total * _CLEAR_MAJORITY and usual >= pairs * _USUAL_SHARE:
             return "gb18030"
+        if _is_usual_chinese(source, "gb18030") and not _is_usual_chinese(source, "big5hkscs"):
+            return "gb18030"
     raise SheetError(
         "encoding_unclear",
         source.name,
         f"the text is not UTF-8 (first at byte {offset}), nor clearly of one other encoding",
-        _SAVE_AGAIN,
+        _SAVE_AGAIN.format(_CHINESE),
         _line_of(source, "latin-1", 0, offset),
     )
+
+
+def _is_usual_chinese(source: Source, codec: str) -> bool:
+    """Whether a text read so is Chinese as it is written, simplified or traditional.
+
+    In GB18030 a traditional letter may end in an ASCII byte, as any may in Big5, so that runs of
+    high bytes do not tell them apart; what comes out of the wrong one is rare letters, if any.
+    """
+    letters: Counter[str] = Counter()
+    decoder = codecs.getincrementaldecoder(codec)("strict")
+    try:
+        for chunk in _after_mark(source, 0):
+            found = decoder.decode(chunk, not chunk)
+            letters.update(letter for letter in found if letter > "\x7f" and letter.isalpha())
+            if letters.total() > _RUNS_LOOKED_AT:
+                break
+    except UnicodeDecodeError:
+        return False
+    usual = sum(count for letter, count in letters.items() if _is_usual(letter))
+    return usual > letters.total() * _CLEAR_MAJORITY
+
+
+def _is_usual(letter: str) -> bool:
+    """Whether it is among the usual letters of GB 2312 (simplified) or Big5 (traditional)."""
+    for codec, first, last in _USUAL_LETTERS:
+        try:
+            lead = letter.encode(codec)[0]
+        except UnicodeEncodeError:
+            continue
+        if first <= lead <= last:
+            return True
+    return False
 
 
 def _high_runs(source: Source) -> Iterator[tuple[bytes, int, int]]:
@@ -201,7 +262,7 @@ def _bad_byte(source: Source, codec: str, mark_bytes: int, offset: int) -> Sheet
         "bad_bytes",
         source.name,
         f"the byte at offset {offset} is no {codec.upper()}, as the text before it is",
-        f"the file is damaged or of mixed origin: {_SAVE_AGAIN}",
+        f"the file is damaged or of mixed origin: {_SAVE_AGAIN.format(_CHINESE)}",
         _line_of(source, codec, mark_bytes, offset),
     )
 
