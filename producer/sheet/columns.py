@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,6 +12,8 @@ from producer.sheet.spellings import (
     COUNTRY_SPELLINGS,
     INTERNATIONAL_SPELLINGS,
     NUMBER_SPELLINGS,
+    plain_name,
+    without_counter,
 )
 
 COUNTRY_CODE = "country_code"
@@ -22,8 +23,6 @@ PHONE = "phone"
 _EXPECTED = "name the columns country_code and phone_num, or one column phone with +852… numbers"
 
 _NUMBERS = NUMBER_SPELLINGS | INTERNATIONAL_SPELLINGS
-_BRACKETS = re.compile(r"\(.*?\)|\[.*?\]")
-_SEPARATORS = re.compile("[\\s_\\-./\\\\()\\[\\]:*#'\"\u200b\ufeff]+")
 _DIGIT = re.compile(r"\d")
 _MOST_DIGITS_IN_A_NAME = 4
 _SHOWN_COLUMNS = 20
@@ -48,8 +47,8 @@ class Columns:
 
 def rate_header(header: Sequence[str]) -> int:
     """How many of the two roles are found in a header: 0, 1 or 2."""
-    names = [_plain(name) for name in header]
-    numbers = any(name in _NUMBERS for name in names)
+    names = [plain_name(name) for name in header]
+    numbers = bool(_number_columns(names))
     codes = any(name in CODE_SPELLINGS or name in COUNTRY_SPELLINGS for name in names)
     return int(numbers) + int(codes)
 
@@ -61,8 +60,8 @@ def find_columns(header: Sequence[str], file: str, line: int, unit: str = "line"
         SheetError: `no_header`, `no_phone_column` or `ambiguous_columns`, with the columns found
             and what is expected.
     """
-    names = [_plain(name) for name in header]
-    numbers = [i for i, n in enumerate(names) if n in _NUMBERS]
+    names = [plain_name(name) for name in header]
+    numbers = _number_columns(names)
     number = _pick(
         numbers,
         header,
@@ -98,6 +97,13 @@ def find_columns(header: Sequence[str], file: str, line: int, unit: str = "line"
     return Columns(number, country, residence, plus_optional, tuple(notes))
 
 
+def _number_columns(names: Sequence[str]) -> list[int]:
+    """Which names are a number's; those with a counter, as "phone1", only if there is no other."""
+    return [index for index, name in enumerate(names) if name in _NUMBERS] or [
+        index for index, name in enumerate(names) if without_counter(name) in _NUMBERS
+    ]
+
+
 def _pick(
     found: Sequence[int],
     header: Sequence[str],
@@ -106,7 +112,7 @@ def _pick(
 ) -> int | None:
     """The one column of a role: by the contract's name, or because there is only one."""
     for name in preferred:
-        exact = [index for index in found if _plain(header[index]) == _plain(name)]
+        exact = [index for index in found if plain_name(header[index]) == plain_name(name)]
         if exact:
             found = exact
             break
@@ -163,8 +169,3 @@ def _listed(names: Sequence[str]) -> str:
         return "none"
     more = f" and {len(names) - _SHOWN_COLUMNS} more" if len(names) > _SHOWN_COLUMNS else ""
     return ", ".join(f'"{shown(name, _SHOWN_CHARS)}"' for name in names[:_SHOWN_COLUMNS]) + more
-
-
-def _plain(name: str) -> str:
-    name = unicodedata.normalize("NFKC", name).casefold()
-    return _SEPARATORS.sub("", _BRACKETS.sub("", name)) or _SEPARATORS.sub("", name)

@@ -16,7 +16,15 @@ def find(*header: str) -> Columns:
      "Mobile-Phone", "Tel.", "telephone", "Cell phone", "Handynummer", "Tel\u00e9fono",
      "\u624b\u673a\u53f7", "\u624b\u673a\u53f7\u7801\uff08\u5fc5\u586b\uff09", "\u7535\u8bdd",
      "\u8054\u7cfb\u7535\u8bdd", "\u96fb\u8a71\u865f\u78bc", "\u96fb\u8a71\u756a\u53f7",
-     "\ufeffPhone Number (required)*", "\uff30\uff48\uff4f\uff4e\uff45"],
+     "\ufeffPhone Number (required)*", "\uff30\uff48\uff4f\uff4e\uff45",
+     "T\u00e9l.", "Te\u0301le\u0301phone", "Tel.-Nr.", "Handy-Nr.",
+     "N\u00b0 de t\u00e9l\u00e9phone", "N\u00ba tel", "Num\u00e9ro de mobile",
+     "Tel\u00e9fono m\u00f3vil", "Registered Mobile", "GSM",
+     "Customer Phone Number", "Customer\u2019s phone", "Contact Mobile No", "Phone 1", "Ph No",
+     "\u7528\u6237\u624b\u673a\u53f7", "\u4f1a\u5458\u624b\u673a", "\u7535\u8bdd1",
+     "\u6703\u54e1\u624b\u6a5f", "\u0422\u0435\u043b\u0435\u0444\u043e\u043d",
+     "\uc804\ud654\ubc88\ud638", "\u643a\u5e2f\u96fb\u8a71", "S\u1ed1 \u0111i\u1ec7n tho\u1ea1i",
+     "\u0e40\u0e1a\u0e2d\u0e23\u0e4c\u0e42\u0e17\u0e23"],
 )  # fmt: skip
 def test_a_number_is_found_by_many_names(name: str) -> None:
     assert find("id", "country_code", name).number == 2
@@ -26,7 +34,9 @@ def test_a_number_is_found_by_many_names(name: str) -> None:
     "name",
     ["country_code", "CountryCode", "COUNTRY CODE", "Dial code", "calling-code", "Country",
      "\u56fd\u5bb6\u7801", "\u533a\u53f7", "\u570b\u5bb6/\u5730\u5340\u4ee3\u78bc",
-     "\u56fd\u5bb6\u4ee3\u7801", "L\u00e4ndervorwahl"],
+     "\u56fd\u5bb6\u4ee3\u7801", "L\u00e4ndervorwahl", "C\u00f3digo de Pa\u00eds",
+     "Indicatif pays", "Ctry Code",
+     "\u56fd\u9645\u7535\u8bdd\u533a\u53f7", "\u624b\u673a\u533a\u53f7"],
 )  # fmt: skip
 def test_a_country_code_is_found_by_many_names(name: str) -> None:
     assert find("phone_num", "x", name).country == 2
@@ -51,6 +61,11 @@ def test_a_contracts_name_wins_over_others() -> None:
     assert find("tel", "phone", "country_code").number == 1
 
 
+def test_a_name_without_a_counter_wins_over_those_with_one() -> None:
+    assert find("Mobile 2", "Mobile", "country_code").number == 1
+    assert find("phone", "phone 2", "phone 3", "country_code").number == 0
+
+
 @pytest.mark.parametrize("name", ["msisdn", "E.164", "Phone (international)", "e164"])
 def test_some_names_say_that_every_number_is_international(name: str) -> None:
     assert find(name).plus_optional == (name != "Phone (international)")
@@ -62,7 +77,10 @@ def test_some_names_say_that_every_number_is_international(name: str) -> None:
         (["id", "name"], "no_phone_column", '"id", "name"'),
         ([""], "no_phone_column", '""'),
         (["area code", "number"], "no_phone_column", '"area code", "number"'),
+        (["prefix", "Vorwahl", "Phone 2020", "ph"], "no_phone_column", '"prefix", "Vorwahl"'),
         (["Mobile", "Tel"], "ambiguous_columns", '"Mobile", "Tel"'),
+        (["Phone 1", "Phone 2"], "ambiguous_columns", '"Phone 1", "Phone 2"'),
+        (["GSM", "T\u00e9l."], "ambiguous_columns", '"GSM", "T\u00e9l."'),
         (["phone", "Phone"], "ambiguous_columns", '"phone", "Phone"'),
         (["phone", "dial code", "cc"], "ambiguous_columns", '"dial code", "cc"'),
         (["852", "51234567"], "no_header", "holds data"),
