@@ -20,6 +20,9 @@ COUNTRY_CODE = "country_code"
 PHONE_NUM = "phone_num"
 PHONE = "phone"
 
+HEADER_SOUGHT_IN = 20
+"""Records at a file's beginning among which the names of the columns may stand."""
+
 _EXPECTED = "name the columns country_code and phone_num, or one column phone with +852… numbers"
 
 _NUMBERS = NUMBER_SPELLINGS | INTERNATIONAL_SPELLINGS
@@ -51,6 +54,11 @@ def rate_header(header: Sequence[str]) -> int:
     numbers = bool(_number_columns(names))
     codes = any(name in CODE_SPELLINGS or name in COUNTRY_SPELLINGS for name in names)
     return int(numbers) + int(codes)
+
+
+def holds_data(cells: Sequence[str]) -> bool:
+    """Whether a record has a cell with more digits than a column's name has."""
+    return any(len(_DIGIT.findall(cell)) > _MOST_DIGITS_IN_A_NAME for cell in cells)
 
 
 def find_columns(header: Sequence[str], file: str, line: int, unit: str = "line") -> Columns:
@@ -130,7 +138,7 @@ def _pick(
 
 
 def _no_number(header: Sequence[str], file: str, line: int, unit: str) -> SheetError:
-    if any(len(_DIGIT.findall(name)) > _MOST_DIGITS_IN_A_NAME for name in header):
+    if holds_data(header):
         return SheetError(
             "no_header",
             file,

@@ -10,8 +10,10 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 
 from jobs.phone import Fault
+from producer.sheet.columns import HEADER_SOUGHT_IN
 from producer.sheet.encoding import Encoding
 from producer.sheet.lines import MAX_LINE_CHARS, Lines, RecordTooLongError
 from producer.sheet.problem import SheetError
@@ -128,7 +130,7 @@ class DelimitedText:
 def choose_delimiter(
     source: Source, encoding: Encoding, rate: Callable[[Sequence[str]], int]
 ) -> str:
-    """The delimiter with which the header is understood best.
+    """The delimiter with which the header is understood best, also if it stands below a title.
 
     Args:
         source: The file.
@@ -139,10 +141,10 @@ def choose_delimiter(
     if announced:
         return announced
 
-    def merit(delimiter: str) -> tuple[int, int]:
-        header = next(iter(DelimitedText(source, encoding, delimiter)), None)
-        cells = header.cells if header is not None else []
-        return rate(cells), len(cells)
+    def merit(delimiter: str) -> tuple[int, int, int]:
+        text = DelimitedText(source, encoding, delimiter)
+        first, *others = [record.cells for record in islice(text, HEADER_SOUGHT_IN)] or [[]]
+        return rate(first), max(map(rate, others), default=0), len(first)
 
     return max(DELIMITERS, key=merit)
 

@@ -9,7 +9,13 @@ from typing import BinaryIO, Literal
 
 from jobs.phone import NO_PHONE_NUM, Fault
 from producer.sheet import damage
-from producer.sheet.columns import Columns, find_columns, rate_header
+from producer.sheet.columns import (
+    HEADER_SOUGHT_IN,
+    Columns,
+    find_columns,
+    holds_data,
+    rate_header,
+)
 from producer.sheet.content import ContentDigest
 from producer.sheet.delimited import DelimitedText, choose_delimiter
 from producer.sheet.encoding import find_encoding
@@ -23,7 +29,6 @@ from producer.sheet.worksheet import Worksheet
 
 Kind = Literal["csv", "xlsx", "jsonl"]
 
-_HEADER_SOUGHT_IN = 20
 _DELIMITER_NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 _TOO_MANY_CELLS = Fault(
     "too_many_cells",
@@ -83,8 +88,9 @@ class Sheet:
                 )
             self._reader = self._open_text(encoding, notes)
         try:
+            self._above = 0
             self.header, self._header_line = self._read_header()
-            self.columns: Columns = self._find_columns()
+            self.columns: Columns = self._find_columns(notes)
         except BaseException:
             self._close_reader()
             raise
@@ -141,12 +147,11 @@ class Sheet:
 
     def _records(self) -> Iterator[Record]:
         """The records below the header, of a file that nobody changes meanwhile."""
-        records = iter(self._reader)
+        records = islice(self._reader, self._above + 1, None)
         is_new = self._digest is None and self.named_encoding is None
         content = ContentDigest(self.header, named=self.kind == "jsonl") if is_new else None
         width = len(self.header)
         try:
-            next(records, None)
             for record in records:
                 _, cells, numeric, fault, _, uncalculated = record
                 if uncalculated and self._is_blank(record):
@@ -300,27 +305,56 @@ class Sheet:
             )
         return tuple(record.cells), record.line
 
-    def _find_columns(self) -> Columns:
+    def _find_columns(self, notes: list[str]) -> Columns:
         try:
             return find_columns(self.header, self.name, self._header_line, self.unit)
         except SheetError as error:
-            for record in islice(self._reader, 1, _HEADER_SOUGHT_IN):
-                if error.code != "ambiguous_columns" and rate_header(record.cells):
-                    raise SheetError(
-                        "header_below",
-                        self.name,
-                        f"the names of the columns seem to be in {self.unit} {record.line}",
-                        "delete what is above them",
-                        self._header_line,
-                        self.unit,
-                    ) from None
+            if error.code != "ambiguous_columns":
+                below = self._find_columns_below(notes)
+                if below is not None:
+                    return below
             if isinstance(self._reader, Worksheet) and self._reader.others:
                 raise self._reader.perhaps_wrong(error) from None
             raise
 
+    def _find_columns_below(self, notes: list[str]) -> Columns | None:
+        """Look for the names of the columns below a title; None if they are nowhere.
+
+        Raises:
+            SheetError: `header_below`: they seem to be there, but what is above may be a customer,
+                or another record may hold them; or as `find_columns`.
+        """
+        first = list(islice(self._reader, HEADER_SOUGHT_IN))
+        places = [place for place, record in enumerate(first) if rate_header(record.cells)]
+        if not places or places == [0]:
+            return None
+        place = next(place for place in places if place)
+        header = first[place]
+        is_certain = places == [place] and header.fault is None and not holds_data(header.cells)
+        widest_above = max(_filled(record) for record in first[:place])
+        if not is_certain or widest_above >= _filled(header):
+            raise SheetError(
+                "header_below",
+                self.name,
+                f"the names of the columns seem to be in {self.unit} {header.line}",
+                "delete what is above them",
+                self._header_line,
+                self.unit,
+            )
+        columns = find_columns(header.cells, self.name, header.line, self.unit)
+        self.header, self._header_line, self._above = tuple(header.cells), header.line, place
+        notes.append(
+            f"the names of the columns are in {self.unit} {header.line}; what is above is left out"
+        )
+        return columns
+
     def _close_reader(self) -> None:
         if isinstance(self._reader, Worksheet):
             self._reader.close()
+
+
+def _filled(record: Record) -> int:
+    return sum(bool(cell.strip()) for cell in record.cells)
 
 
 def open_sheet(

@@ -274,8 +274,29 @@ def _headers() -> Iterator[OddFile]:
         "dial code,calling code,phone_num\n852,852,51234567\n",
         error="ambiguous_columns",
     )
+    title = "Customers of 2024-11-04"
     yield text_file(
-        "title-above.csv", f"Customers of 2024,,\n,,\n{HEADER}\n{ROW}\n", error="header_below"
+        "title-above.csv",
+        f"{title},,\n,,\n{HEADER}\n{ROW}\n852,bad,Cy\n",
+        phones=(GOOD,),
+        problems=((5, "not_digits"),),
+    )
+    yield text_file(
+        "title-without-separators.csv",
+        f'{title}\n"two\nlines"\n\n' + _csv(ROW).replace(",", ";"),
+        phones=(GOOD,),
+    )
+    yield text_file("title-as-wide.csv", f"{title},of,Ada\n{HEADER}\n{ROW}\n", error="header_below")
+    yield text_file(
+        "customer-above.csv",
+        "Ben,852,51234568,\nAda,852,51234567,Mobile\n",
+        error="header_below",
+    )
+    yield text_file("two-headers-below.csv", f"{title},\n" + _csv(ROW) * 2, error="header_below")
+    yield text_file(
+        "two-phones-below.csv",
+        f"{title},,\ncountry_code,Mobile,Tel\n852,51234567,\n",
+        error="ambiguous_columns",
     )
     yield text_file(
         "header-of-controls.csv", "\x1b[31mred\x1b[0m,\u202eabc\n1,2\n", error="no_phone_column"

@@ -135,7 +135,14 @@ def odd_workbooks() -> Iterator[OddFile]:
         phones=(GOOD, GOOD_2),
     )
     yield _xlsx(
-        "title-above.xlsx", ("Customers",), (), names[:2], (852, 51234567), error="header_below"
+        "title-above.xlsx",
+        ("Customers",),
+        (),
+        names[:2],
+        (852, 51234567),
+        (852, "bad"),
+        phones=(GOOD,),
+        problems=((5, "not_digits"),),
     )
     yield _xlsx("empty.xlsx", error="empty")
 

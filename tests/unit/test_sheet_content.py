@@ -72,6 +72,7 @@ AS_SAVED = {
     "blank lines between": text().replace("51234568,", "51234568,\n").encode(),
     "empty columns": text([[*row, "", ""] for row in ROWS], [*HEADER, "", ""]).encode(),
     "no empty cell at the end": text().replace("51234568,", "51234568").encode(),
+    "title above": ("Customers of May\n\n" + text()).encode(),
     "packed": gzip.compress(PLAIN),
     "workbook": saved(HEADER, *ROWS),
     "sheet of another name": saved(HEADER, *ROWS, sheet="Customers"),

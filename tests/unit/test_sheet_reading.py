@@ -153,6 +153,19 @@ def test_notes_say_what_was_found_and_taken_for_what(tmp_path: Path) -> None:
     assert sheet.delimiter == ";"
 
 
+def test_a_title_above_the_header_is_left_out_and_that_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "c.csv"
+    path.write_text(f"Customers of May;\n\nphone;name\n{GOOD};Ada\n")
+
+    with open_sheet(path) as sheet:
+        assert sheet.header == ("phone", "name")
+        assert [(row.number, row.line, row.cells) for row in sheet] == [(1, 4, [GOOD, "Ada"])]
+        assert sheet.notes[:2] == (
+            "the cells are separated by semicolons",
+            "the names of the columns are in line 3; what is above is left out",
+        )
+
+
 def test_a_plain_file_needs_no_notes(customers: Path) -> None:
     with open_sheet(customers) as sheet:
         assert sheet.notes == ()
