@@ -31,6 +31,7 @@ DAMAGE = (XmlError, zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueErro
 # ECMA-376 part 1, 18.8.30: formats that need no definition. 27 to 36 and 50 to 58 are dates in
 # East Asian versions.
 _BUILT_IN_DATES = frozenset([*range(14, 23), *range(27, 37), 45, 46, 47, *range(50, 59)])
+_PLUS = re.compile(r'(?:"(\+[\d ]*)"|\\?(\+))(?=[0# ])')
 _LITERAL = re.compile(r'"[^"]*"|\\.|_.|\*.|\[(?!h+\]|m+\]|s+\])[^\]]*\]', re.I)
 
 
@@ -51,6 +52,8 @@ class Styles(NamedTuple):
     """Those of them that show a span of time, such as [h]:mm."""
     zeros: Mapping[str, int]
     """Styles such as "00000000", which show leading zeros up to that many digits."""
+    pluses: Mapping[str, str]
+    """What styles such as "+"0 and "+852 "0 show before a number."""
 
 
 class Workbook:
@@ -195,12 +198,16 @@ class Workbook:
 
         if part:
             self._parse(part, start)
-        dates, spans, zeros = set(), set(), {}
+        dates, spans, zeros, pluses = set(), set(), {}, {}
         for style, number_format in enumerate(of_style):
             code = codes.get(number_format)
             if code is None:
                 is_date = number_format.isdigit() and int(number_format) in _BUILT_IN_DATES
             else:
+                plus = _PLUS.match(code)
+                if plus is not None:
+                    pluses[str(style)] = plus[1] or plus[2]
+                    code = code[plus.end() :]
                 code = _LITERAL.sub("", code)
                 is_date = re.search("[dmyhs]", code, re.I) is not None
                 if re.search(r"\[(?:h+|m+|s+)\]", code, re.I):
@@ -209,7 +216,7 @@ class Workbook:
                     zeros[str(style)] = len(code)
             if is_date:
                 dates.add(str(style))
-        return Styles(frozenset(dates), frozenset(spans), zeros)
+        return Styles(frozenset(dates), frozenset(spans), zeros, pluses)
 
     def _parse(self, part: str, start: Start) -> None:
         if part not in self._parts or self.part_size(part) > _MAX_PART_BYTES:

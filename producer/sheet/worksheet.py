@@ -236,7 +236,9 @@ class _RowParser:
             zeros = self._styles.zeros[style]
             if value.isdigit() and len(value) <= zeros:
                 self._numeric &= ~(1 << self._column)
-                return value.zfill(zeros)
+                value = value.zfill(zeros)
+        if style is not None and style in self._styles.pluses and value.isdigit():
+            return self._styles.pluses[style] + value
         return value
 
     def _date(self, value: str) -> str:

@@ -62,6 +62,22 @@ def odd_workbooks() -> Iterator[OddFile]:
     yield _xlsx(
         "zero-in-format.xlsx", names[:2], (225, 701234567), change=zeros, phones=("+2250701234567",)
     )
+
+    def pluses(book: Any) -> None:
+        book.active["A2"].number_format = '"+"0'
+        book.active["A3"].number_format = '"+852 "0'
+
+    yield _xlsx(
+        "plus-in-format.xlsx",
+        ("phone",),
+        (85251234567,),
+        (51234568,),
+        (85251234569,),
+        change=pluses,
+        phones=(GOOD, GOOD_2),
+        problems=((4, "no_country_code"),),
+        repaired=frozenset({"formatting"}),
+    )
     yield _xlsx(
         "digits-lost.xlsx",
         names[:2],
