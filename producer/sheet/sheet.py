@@ -9,16 +9,11 @@ from typing import BinaryIO, Literal
 
 from jobs.phone import NO_PHONE_NUM, Fault
 from producer.sheet import damage
-from producer.sheet.columns import (
-    HEADER_SOUGHT_IN,
-    Columns,
-    find_columns,
-    holds_data,
-    rate_header,
-)
+from producer.sheet.columns import Columns, rate_header
 from producer.sheet.content import ContentDigest
 from producer.sheet.delimited import DelimitedText, choose_delimiter
 from producer.sheet.encoding import find_encoding
+from producer.sheet.header import Header, find_header
 from producer.sheet.jsonlines import JsonLines
 from producer.sheet.kind import ZIP_MARK, is_json_lines, refuse_other_files
 from producer.sheet.number import NumberReader
@@ -88,13 +83,14 @@ class Sheet:
                 )
             self._reader = self._open_text(encoding, notes)
         try:
-            self._above = 0
-            self.header, self._header_line = self._read_header()
-            self.columns: Columns = self._find_columns(notes)
+            header = self._find_header()
         except BaseException:
             self._close_reader()
             raise
-        self.notes = (*notes, *self.columns.notes)
+        self.header: tuple[str, ...] = header.names
+        self.columns: Columns = header.columns
+        self._records_above = header.records_above
+        self.notes = (*notes, *header.notes)
         self._numbers = NumberReader(self.columns)
         if isinstance(self._reader, DelimitedText):
             self._reader.reads_as_row = self._reads_as_row
@@ -147,7 +143,7 @@ class Sheet:
 
     def _records(self) -> Iterator[Record]:
         """The records below the header, of a file that nobody changes meanwhile."""
-        records = islice(self._reader, self._above + 1, None)
+        records = islice(self._reader, self._records_above + 1, None)
         is_new = self._digest is None and self.named_encoding is None
         content = ContentDigest(self.header, named=self.kind == "jsonl") if is_new else None
         width = len(self.header)
@@ -290,71 +286,18 @@ class Sheet:
             notes.append(f"the cells are separated by {name}")
         return DelimitedText(source, encoding, self.delimiter)
 
-    def _read_header(self) -> tuple[tuple[str, ...], int]:
-        record = next(iter(self._reader), None)
-        if record is None:
-            raise SheetError("empty", self.name, "the file has no rows", "save it with its rows")
-        if record.fault is not None:
-            raise SheetError(
-                record.fault.code,
-                self.name,
-                f"in the row with the columns' names, {record.fault.message}",
-                record.fault.remedy,
-                record.line,
-                self.unit,
-            )
-        return tuple(record.cells), record.line
-
-    def _find_columns(self, notes: list[str]) -> Columns:
+    def _find_header(self) -> Header:
         try:
-            return find_columns(self.header, self.name, self._header_line, self.unit)
+            return find_header(self._reader, self.name, self.unit)
         except SheetError as error:
-            if error.code != "ambiguous_columns":
-                below = self._find_columns_below(notes)
-                if below is not None:
-                    return below
-            if isinstance(self._reader, Worksheet) and self._reader.others:
+            is_unclear = error.code in {"no_header", "no_phone_column", "ambiguous_columns"}
+            if is_unclear and isinstance(self._reader, Worksheet) and self._reader.others:
                 raise self._reader.perhaps_wrong(error) from None
             raise
-
-    def _find_columns_below(self, notes: list[str]) -> Columns | None:
-        """Look for the names of the columns below a title; None if they are nowhere.
-
-        Raises:
-            SheetError: `header_below`: they seem to be there, but what is above may be a customer,
-                or another record may hold them; or as `find_columns`.
-        """
-        first = list(islice(self._reader, HEADER_SOUGHT_IN))
-        places = [place for place, record in enumerate(first) if rate_header(record.cells)]
-        if not places or places == [0]:
-            return None
-        place = next(place for place in places if place)
-        header = first[place]
-        is_certain = places == [place] and header.fault is None and not holds_data(header.cells)
-        widest_above = max(_filled(record) for record in first[:place])
-        if not is_certain or widest_above >= _filled(header):
-            raise SheetError(
-                "header_below",
-                self.name,
-                f"the names of the columns seem to be in {self.unit} {header.line}",
-                "delete what is above them",
-                self._header_line,
-                self.unit,
-            )
-        columns = find_columns(header.cells, self.name, header.line, self.unit)
-        self.header, self._header_line, self._above = tuple(header.cells), header.line, place
-        notes.append(
-            f"the names of the columns are in {self.unit} {header.line}; what is above is left out"
-        )
-        return columns
 
     def _close_reader(self) -> None:
         if isinstance(self._reader, Worksheet):
             self._reader.close()
-
-
-def _filled(record: Record) -> int:
-    return sum(bool(cell.strip()) for cell in record.cells)
 
 
 def open_sheet(
