@@ -16,6 +16,7 @@ import redis
 
 from config.logging import fields
 from config.settings import PROBE_SLACK_S
+from jobs.codes import Kind
 from jobs.job import Lane, StoryEntry
 from jobs.ledger import Ledger, Pause, Tried
 from worker.api import Answer, SendVerifyCodeClient
@@ -26,7 +27,6 @@ from worker.reactions import Answered, Reactions
 from worker.recorder import AttemptKind, Ended, NotNow, Recorder, Work, unsent
 from worker.retry import Again, retrying
 from worker.shutdown import Shutdown, Stopping
-from worker.verdict import Kind
 
 log = logging.getLogger("sendcode.sender")
 

@@ -92,7 +92,7 @@ class Channel(kombu_redis.Channel):
         with self.conn_or_acquire() as client:
             for queue in self.active_queues:
                 for priority in self.priority_steps:
-                    key = self._q_for_pri(queue, priority)  # type: ignore[no-untyped-call]
+                    key = self._q_for_pri(queue, priority)
                     move_aside(client, self._quarantine, key)
 
     @property
