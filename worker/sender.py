@@ -97,7 +97,7 @@ class Sender:
         except Stopping:
             # nothing has left: the journaled try is taken back
             return self._recorder.park(work, Pause(0), unsent(kind, spent=False))
-        # looked at last of all, when connected
+        # looked at last of all, when connected; what a probe proves counts on the second bound
         not_after = min(slot.closes, slot.opens + self._client.timeout_s)
         phone = work.record.phone
         answer = self._client.send(phone.country_code, phone.phone_num, not_after=not_after)
