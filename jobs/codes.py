@@ -38,8 +38,8 @@ class Kind(StrEnum):
     UNKNOWN = "unknown"
     """A code that nobody documented: one more try."""
     STALE = "stale"
-    """Not sent: the caller's time was over before anything was written. It may have lost its
-    lease meanwhile, so it must not go on with the job."""
+    """Not sent: the slot was over before anything was written. Take another one; should the lease
+    be lost meanwhile, the ledger says so when the next try is journaled."""
 
 
 class OwnCode(StrEnum):

@@ -35,15 +35,15 @@ local STEP = 1e6           -- a clock that is off by more than that has stepped
 local RATE_HOLDS_US = 10e6 -- how long a lower rate holds after the last caller that was told it
 
 local now = now_us()
-local p = redis.call('HMGET', K.pace, 'next_us', 'line_us', 'slot', 'per_window', 'factor',
-  'factor_at_us', 'lag_us', 'window_us', 'rate_seen_us', 'asked_us', 'since')
-local next_us, line, number = tonumber(p[1]), tonumber(p[2]) or 0, tonumber(p[3]) or 0
-local lag = tonumber(p[7]) or 0
-local asked_us, since = tonumber(p[10]) or 0, tonumber(p[11]) or 0
-local slowed_us = tonumber(p[6]) or 0
+local pace = fields(K.pace, 'next_us', 'line_us', 'slot', 'per_window', 'factor', 'factor_at_us',
+  'lag_us', 'window_us', 'rate_seen_us', 'asked_us', 'since')
+for name, value in pairs(pace) do pace[name] = tonumber(value) end
+local next_us, line, lag = pace.next_us, pace.line_us or 0, pace.lag_us or 0
+local number, since = pace.slot or 0, pace.since or 0
+local asked_us, slowed_us = pace.asked_us or 0, pace.factor_at_us or 0
 
 -- Callers may have been told different rates (a roll-out, a forgotten machine): the lowest holds.
-local known, known_window, seen = tonumber(p[4]), tonumber(p[8]), tonumber(p[9]) or 0
+local known, known_window, seen = pace.per_window, pace.window_us, pace.rate_seen_us or 0
 local stepped = now < asked_us - STEP or (last >= since and now > (expected or now) + STEP)
 if known and known_window and known / known_window < per_window / window
     and not stepped and now - seen < RATE_HOLDS_US then
@@ -74,7 +74,7 @@ end
 redis.call('HSET', K.pace, 'asked_us', int(now), 'rate_seen_us', int(seen))
 
 -- After refusals the whole fleet is slower for a while.
-local factor = tonumber(p[5]) or 1
+local factor = pace.factor or 1
 if factor < 1 then
   factor = math.min(1, factor + math.max(0, now - slowed_us) / RECOVERY_US)
   window = window / factor

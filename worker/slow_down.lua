@@ -6,14 +6,14 @@ local LESS = 0.8           -- of the rate that was, after a refusal
 local SLOWEST = 0.25       -- of the limit, after repeated refusals
 local RECOVERY_US = 60e6   -- as in pace.lua
 local window, now = tonumber(ARGV[1]), now_us()
-local p = redis.call('HMGET', K.pace, 'factor', 'factor_at_us', 'next_us', 'asked_us')
+local pace = fields(K.pace, 'factor', 'factor_at_us', 'next_us', 'asked_us')
 redis.call('HINCRBY', K.pace, 'refused', 1)
-local at = tonumber(p[2]) or 0
+local at = tonumber(pace.factor_at_us) or 0
 if now >= at and now - at < window then return -1 end
-local factor = math.min(1, (tonumber(p[1]) or 1) + math.max(0, now - at) / RECOVERY_US)
+local factor = math.min(1, (tonumber(pace.factor) or 1) + math.max(0, now - at) / RECOVERY_US)
 factor = math.max(SLOWEST, factor * LESS)
 redis.call('HSET', K.pace, 'factor', tostring(factor), 'factor_at_us', int(now),
   'refused_at_us', int(now), 'caution_us', 60000,
-  'next_us', int(math.max(tonumber(p[3]) or 0, now + window)),
-  'asked_us', int(math.max(tonumber(p[4]) or 0, now))) -- the clock that next_us is told by
+  'next_us', int(math.max(tonumber(pace.next_us) or 0, now + window)),
+  'asked_us', int(math.max(tonumber(pace.asked_us) or 0, now))) -- the clock that next_us is told by
 return math.floor(factor * 1000)

@@ -15,14 +15,14 @@ local function note_arrival(arrived)
     return
   end
   rtt = tonumber(rtt)
-  local p = redis.call('HMGET', K.pace, 'rtt_min_us', 'caution_us', 'heard')
-  local shortest, caution = tonumber(p[1]) or rtt, tonumber(p[2]) or 60000
+  local pace = fields(K.pace, 'rtt_min_us', 'caution_us', 'heard')
+  local shortest, caution = tonumber(pace.rtt_min_us) or rtt, tonumber(pace.caution_us) or 60000
   if not rtt then
     local known = tonumber(string.match(entry, ':(%d+)$'))
     redis.call('HSET', K.ring, index, slot .. ':' .. int(math.max(known, sent_us + caution)))
     return
   end
-  local heard = tonumber(p[3]) or 0
+  local heard = tonumber(pace.heard) or 0
   -- the shortest answer time creeps up, so that a longer route is believed after some minutes
   shortest = math.min(rtt, shortest + (rtt - shortest) / 2000)
   local excess = math.min(rtt - shortest, caution)
