@@ -29,6 +29,8 @@ class AccountState:
     worker: str = ""
     """Which worker the API answered so: it may be the only one that is set up wrongly."""
     since_ms: int | None = None
+    canary_s: float = 0.0
+    """How often the canary tries, as far as this machine's settings tell."""
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -65,6 +67,7 @@ class Account:
             values.get("message", ""),
             values.get("worker", ""),
             int(values.get("since", 0)) or None,
+            self._canary_ms / 1000,
         )
 
     def halt(self, by: Literal["api", "person"], code: str, message: str) -> bool:

@@ -42,6 +42,10 @@ class Kind(StrEnum):
     be lost meanwhile, the ledger says so when the next try is journaled."""
 
 
+OUTAGE = frozenset({Kind.TRANSIENT, Kind.AMBIGUOUS})
+"""Enough of such answers in a row mean that the API is out."""
+
+
 class OwnCode(StrEnum):
     """Our codes, for calls that brought no answer of the API and for jobs that end without one."""
 
@@ -246,6 +250,7 @@ CODES: Mapping[str, Code] = {
         Kind.ACCOUNT, "The account's quota is used up", "Have the account's owner raise the quota"
     ),
 }
+_OWN: frozenset[str] = frozenset(OwnCode)
 _UNDOCUMENTED = Code(
     Kind.UNKNOWN, "The service gave a code that its documentation does not list", _TICKET
 )
@@ -269,6 +274,11 @@ def explain_end(code: str) -> Code:
     """The entry for the code of a job that has failed for good: nothing is tried by itself now."""
     known = explain(code)
     return replace(known, remedy=_REQUEUE) if known.remedy == _WAIT else known
+
+
+def is_own(code: str) -> bool:
+    """Whether the code is ours: the API said nothing, or nothing that could be read."""
+    return code in _OWN
 
 
 def is_permanent(code: str) -> bool:

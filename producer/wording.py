@@ -5,10 +5,11 @@ Also why nothing is sent at all.
 
 from __future__ import annotations
 
+import time
 from typing import NamedTuple
 
 from jobs.account import AccountState
-from jobs.codes import explain, explain_end
+from jobs.codes import OUTAGE, explain, explain_end, is_own
 from jobs.job import JobRecord, iso
 from jobs.outcome import State
 
@@ -81,14 +82,51 @@ class Halt(NamedTuple):
     remedy: str
 
 
+_PERHAPS_ONE_WORKER = (
+    "AuthFailure",
+    "UnauthorizedOperation",
+    "IpInBlacklist",
+    "IpNotInWhitelist",
+    "InvalidAction",
+    "NoSuch",
+)
+"""How codes begin that one worker alone may get, for what it was set up with or where it runs."""
+
+
 def halt_explained(account: AccountState) -> Halt:
     """Say it of a halted account."""
+    halted = "all sending is halted"
+    if account.since_ms:
+        halted += f" since {_clock(account.since_ms)}"
     if account.by == "person":
-        why = f"all sending was halted by a person ({account.message})"
-        return Halt(why, "sendcode resume")
+        return Halt(f"{halted} by a person ({account.message})", "sendcode resume")
     known = explain(account.code)
-    why = f"all sending is halted: {account.code} ({lower_first(known.meaning)})"
-    return Halt(why, lower_first(known.remedy))
+    goes_on = f"one job tries every {account.canary_s:g} s, and all go on when it succeeds"
+    if known.kind in OUTAGE:
+        heard = f"{account.code}: {account.message or lower_first(known.meaning)}"
+        last = f"; {account.worker} was the last to see it" if account.worker else ""
+        return Halt(f"{halted}, as the API is out ({heard}{last})", _wait(account.code, goes_on))
+    whom = f"to {account.worker}" if account.worker else "of the API"
+    why = f"{halted} by an answer {whom}: {account.code} ({lower_first(known.meaning)})"
+    remedy = lower_first(known.remedy)
+    if account.worker and account.code.startswith(_PERHAPS_ONE_WORKER):
+        remedy = f"look at {account.worker} first, it may be the only one: {remedy}"
+    return Halt(why, f"{remedy}; {goes_on}")
+
+
+def _wait(code: str, goes_on: str) -> str:
+    """Say what to do while the API is out: where we got no answer, our side may be to blame."""
+    told = f"wait; {goes_on}"
+    if is_own(code):
+        told += "; if it stays, check network, firewall, any proxy and SENDCODE_ENDPOINT"
+    return told
+
+
+def _clock(ms: int) -> str:
+    """Give a time as this machine's clock shows it, with the day unless that is today."""
+    then = time.localtime(ms / 1000)
+    is_today = then[:3] == time.localtime()[:3]
+    return time.strftime("%H:%M:%S" if is_today else "%Y-%m-%d %H:%M:%S", then)
 
 
 def halt_in_words(account: AccountState) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
 from redis import Redis
 
 from config.names import BATCH_QUEUE, DEAD_LETTER_QUEUE, EVENT_QUEUE
+from config.settings import Settings
 from jobs.account import Account
 from jobs.batches import Batches
 from jobs.keys import Keys
@@ -96,33 +98,58 @@ def test_waiting_in_vain_says_that_the_job_goes_on(sendcode: Command) -> None:
     assert "not sent within 0.1 s: the job is queued and goes on" in ran.err
 
 
+def halt_for_a_person(account: Account) -> None:
+    account.halt("person", "Halted", "key rotation")
+
+
+def halt_for_a_key(account: Account) -> None:
+    account.halt("api", "AuthFailure.SignatureFailure", "The signature does not match.")
+
+
+def halt_for_an_outage(account: Account) -> None:
+    while account.miss("Answer.HttpStatus", "HTTP status 503") == "going on":
+        pass
+
+
+@pytest.mark.settings(sendcode_canary_interval=12.5)
 @pytest.mark.parametrize(
-    ("by", "words"),
+    ("halt", "words"),
     [
         (
-            "api",
-            "all sending is halted: AuthFailure.SignatureFailure (the secret key does not fit the "
-            "secret id): check secret id, key and token in the settings",
+            halt_for_a_key,
+            " by an answer to w1@vm: AuthFailure.SignatureFailure (the secret key does not fit the "
+            "secret id): look at w1@vm first, it may be the only one: check secret id, key and "
+            "token in the settings; one job tries every 12.5 s, and all go on when it succeeds",
         ),
-        ("person", "all sending was halted by a person (key rotation): sendcode resume"),
+        (halt_for_a_person, " by a person (key rotation): sendcode resume"),
+        (
+            halt_for_an_outage,
+            ", as the API is out (Answer.HttpStatus: HTTP status 503; w1@vm was the last to see "
+            "it): wait; one job tries every 12.5 s, and all go on when it succeeds; if it stays, "
+            "check network, firewall, any proxy and SENDCODE_ENDPOINT",
+        ),
     ],
 )
 @pytest.mark.parametrize(
     "command", [[*SEND, "--wait", "0"], ["status"], ["batch", "status", "b1"], ["doctor"]]
 )
 def test_why_sending_is_halted_is_said_alike_everywhere(
-    by: str, words: str, command: list[str], sendcode: Command, account: Account, batches: Batches
+    halt: Callable[[Account], None],
+    words: str,
+    command: list[str],
+    sendcode: Command,
+    redis: Redis,
+    settings: Settings,
+    batches: Batches,
 ) -> None:
     batches.open("b1", "digest", ["name"])
     batches.append("b1", 0, customers(3), last=True)
-    if by == "api":
-        account.halt("api", "AuthFailure.SignatureFailure", "The signature does not match.")
-    else:
-        sendcode("halt", "--reason", "key rotation")
+    halt(Account(redis, settings, worker="w1@vm"))
 
     ran = sendcode(*command)
 
-    assert words in " ".join((ran.out + ran.err).split())
+    told = " ".join((ran.out + ran.err).split())
+    assert re.search(r"all sending is halted since [-\d :]*\d\d:\d\d:\d\d" + re.escape(words), told)
 
 
 def test_waiting_on_a_halted_account_is_in_vain(sendcode: Command, account: Account) -> None:

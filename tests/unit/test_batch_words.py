@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobs.account import AccountState
+from jobs.codes import CODES
 from jobs.job import JobRecord, Lane, batch_job_id, corrected_job_id, split_job_id
 from jobs.outcome import State
 from jobs.phone import PhoneNumber
@@ -18,7 +21,7 @@ from producer.results import RESULT_COLUMNS
 from producer.roundtrip import rows_to_send
 from producer.sheet import SheetError, open_sheet
 from producer.tally import LINES_KEPT, MOST_KINDS, Places, Tally
-from producer.wording import lower_first, outcome_in_words
+from producer.wording import halt_in_words, lower_first, outcome_in_words
 from tests.files import write_csv
 
 BATCH_IDS = st.text("abcXYZ019._-", min_size=1, max_size=20).filter(lambda text: text != "ev")
@@ -275,3 +278,58 @@ def test_results_without_their_column_status_are_refused(tmp_path: Path) -> None
 
     with pytest.raises(SheetError, match="without its column status"):
         kept_back(file)
+
+
+# why nothing is sent
+
+
+def halted(code: str, message: str = "", worker: str = "w1@vm") -> str:
+    since_ms = round(time.time() * 1000)
+    return halt_in_words(AccountState("halted", "api", code, message, worker, since_ms, 30.0))
+
+
+@pytest.mark.parametrize(
+    "code", [code for code, known in CODES.items() if known.kind in {"transient", "ambiguous"}]
+)
+def test_an_outage_tells_nobody_to_ask_customers_or_to_requeue(code: str) -> None:
+    told = halted(code.removesuffix("*"), "out")
+
+    assert "the API is out" in told
+    assert "wait; one job tries every 30 s" in told
+    assert "customer" not in told
+    assert "requeue" not in told
+
+
+def test_an_outage_without_a_message_says_what_its_code_means() -> None:
+    assert "(ServiceUnavailable: the service is unavailable for the moment" in halted(
+        "ServiceUnavailable"
+    )
+
+
+def test_network_is_looked_at_only_where_the_api_said_nothing() -> None:
+    assert "check network" in halted("Network.Dns", "gaierror")
+    assert "check network" not in halted("InternalError", "An internal error.")
+
+
+@pytest.mark.parametrize(
+    ("code", "is_said"),
+    [
+        ("AuthFailure.SecretIdNotFound", True),
+        ("IpNotInWhitelist", True),
+        ("NoSuchProduct", True),
+        ("LimitExceeded", False),
+        ("ActionOffline", False),
+    ],
+)
+def test_what_one_worker_alone_may_be_told_points_to_that_worker(code: str, is_said: bool) -> None:
+    told = halted(code)
+
+    assert ("look at w1@vm first" in told) == is_said
+    assert "by an answer to w1@vm" in told
+    assert "by an answer of the API" in halted(code, worker="")
+
+
+def test_a_halt_of_another_day_is_told_with_its_day() -> None:
+    account = AccountState("halted", "person", "Halted", "moving house", since_ms=1_700_000_000_000)
+
+    assert "halted since 2023-11-1" in halt_in_words(account)
