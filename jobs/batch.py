@@ -81,6 +81,8 @@ class Batch:
     """Jobs of it that ended per second, lately."""
     counts: dict[str, int] = field(default_factory=dict)
     by_code: dict[str, int] = field(default_factory=dict)
+    possible_duplicates: int = 0
+    """Jobs that were perhaps sent twice, whatever became of them; they are in `counts` too."""
 
     @property
     def finished(self) -> int:
@@ -126,6 +128,7 @@ class Batch:
             "finished": self.finished,
             "counts": self.counts,
             "by_code": self.by_code,
+            "possible_duplicate": self.possible_duplicates,
             "rate": round(self.rate, 2),
             "eta_seconds": round(eta_s, 1) if eta_s is not None else None,
             "max_rate": self.max_rate,
@@ -141,11 +144,11 @@ def decode_batch(
     """Read a batch's hash and its counts; `now_ms` is Redis' clock."""
     accepted, fed = int(values["accepted"]), int(values["fed"])
     rejected = int(values["rejected"])
-    states = {name: int(n) for name, n in counts.items() if not name.startswith("code:") and int(n)}
+    found = {name: int(n) for name, n in counts.items() if int(n)}
+    duplicates = found.pop("possible_duplicate", 0)
+    states = {name: n for name, n in found.items() if not name.startswith("code:")}
     by_code = {
-        name.removeprefix("code:"): int(n)
-        for name, n in counts.items()
-        if name.startswith("code:") and int(n)
+        name.removeprefix("code:"): n for name, n in found.items() if name.startswith("code:")
     }
     waiting = State.CANCELLED if values["state"] == "cancelled" else State.QUEUED
     if accepted > fed:
@@ -175,6 +178,7 @@ def decode_batch(
         rate=_rate(values, now_ms),
         counts=states,
         by_code=by_code,
+        possible_duplicates=duplicates,
     )
 
 

@@ -37,7 +37,7 @@ _BY_ID = (
     "due",  # sorted set by lane (and `aside`: parked batch jobs): job id by when to look, ms
     "batch",  # hash: one batch
     "rows",  # list: a batch's rows, in the file's order
-    "counts",  # hash: state or `code:<code>` -> jobs of a batch
+    "counts",  # hash: state, `code:<code>` or `possible_duplicate` -> jobs of a batch
     "open",  # set: a batch's jobs that were fed and are not final
     "stopped",  # set: those of them that came due while the batch was paused
 )

@@ -24,7 +24,7 @@ _PLAIN = {
     State.CANCELLED: "Not sent: its batch was cancelled",
     State.EXPIRED: "Not sent: it would have come too late",
 }
-_TWICE = "; perhaps twice, as an earlier attempt had no clear answer"
+PERHAPS_TWICE = "perhaps twice, as an earlier attempt had no clear answer"
 
 STATES = {
     State.QUEUED: "waiting for their turn",
@@ -59,13 +59,14 @@ def outcome_in_words(record: JobRecord) -> str:
         told = explained(record.code)
         return f"{told} (dropped from the dead letters)" if record.dropped_ms else told
     if state is State.UNKNOWN:
-        return f"Perhaps sent, nobody can prove it. {explained(record.code)}"
+        twice = f", {PERHAPS_TWICE}" if record.possible_duplicate else ""
+        return f"Perhaps sent{twice}; nobody can prove it. {explained(record.code)}"
     if state is State.PARKED:
         return _parked(record)
     told = _PLAIN[state]
     if state.is_sent and record.replaces:
         told += f", to the corrected number {record.phone.masked}"
-    return told + (_TWICE if state.is_sent and record.possible_duplicate else "")
+    return told + (f"; {PERHAPS_TWICE}" if state.is_sent and record.possible_duplicate else "")
 
 
 def _parked(record: JobRecord) -> str:

@@ -178,7 +178,11 @@ def _check_batch(seen: Snapshot, batch_id: str, batch: dict[str, str]) -> None:
         # the job in another's place stands for its row
         if job.get("batch") == batch_id and "replaced_by" not in job
     )
-    counts = seen.counts[batch_id]
+    counts = seen.counts[batch_id].copy()
+    flagged = sum(
+        job.get("batch") == batch_id and job.get("dup") == "1" for job in seen.jobs.values()
+    )
+    assert counts.pop("possible_duplicate", 0) == flagged, f"{batch_id} has {flagged} flagged jobs"
     counted = Counter({name: n for name, n in counts.items() if not name.startswith("code:")})
     assert counted == states, f"{batch_id} counts {counted}, its jobs are {states}"
     assert sum(states.values()) == int(batch["fed"]) <= int(batch["accepted"])

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def show_status(client: redis.Redis, settings: Settings, batch: Batch) -> None:
     """Write a batch's figures to stdout, and to stderr what a person may want to do next."""
-    from producer.wording import STATES
+    from producer.wording import PERHAPS_TWICE, STATES
 
     name = f" ({batch.name})" if batch.name else ""
     show(f"batch {batch.batch_id}{name}: {batch.phase}")
@@ -31,10 +31,14 @@ def show_status(client: redis.Redis, settings: Settings, batch: Batch) -> None:
     show(f"progress   {progress_in_words(batch)}")
     if batch.counts:
         rows = [
-            (state, f"{batch.counts[state]:,}", words)
+            (str(state), f"{batch.counts[state]:,}", words)
             for state, words in STATES.items()
             if state in batch.counts
         ]
+        if batch.possible_duplicates:
+            rows.append(
+                ("", f"{batch.possible_duplicates:,}", f"of all these, sent {PERHAPS_TWICE}")
+            )
         show_table(("state", "rows", "meaning"), rows, "rows")
     if batch.by_code:
         _show_codes(batch)
@@ -70,9 +74,12 @@ def next_steps(batch: Batch) -> list[str]:
         )
     if batch.counts.get("dead") or batch.counts.get("unknown"):
         told.append(f"what failed, and what to do: sendcode dead list --batch {batch_id}")
-    if batch.is_over:
+    which = ""
+    if batch.possible_duplicates:
+        which = ' ("perhaps twice" in the column message marks those that may have been)'
+    if batch.is_over or which:
         told.append(
-            f"its results: sendcode batch results {batch_id} --output {batch_id}-results.csv"
+            f"its results{which}: sendcode batch results {batch_id} --output {batch_id}-results.csv"
         )
     return told
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from producer.overview import Overview
 
 WATCH_S = 1.0
+_FLAGGED = "possible_duplicate"
+"""Counted with the final states, and none."""
 
 
 def status(
@@ -90,7 +92,9 @@ def _lines(seen: Overview) -> Iterator[tuple[str, str, str]]:
     for queue, depth in seen.queues.items():
         yield ("queues" if queue == next(iter(seen.queues)) else ""), f"{queue}  {depth}", ""
     yield "in work", f"{seen.in_work} jobs published, with workers or parked", ""
-    yield "ended", _counts(seen.totals) or "none yet", ""
+    yield "ended", _ended(seen.totals) or "none yet", ""
+    if flagged := seen.totals.get(_FLAGGED):
+        yield "", f"{flagged:,} of all jobs perhaps sent twice", "yellow"
     if seen.dead_by_code:
         yield "dead", _dead(seen), ""
     if seen.quarantined:
@@ -118,5 +122,5 @@ def _dead(seen: Overview) -> str:
     )
 
 
-def _counts(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {n}" for name, n in counts.items())
+def _ended(totals: Mapping[str, int]) -> str:
+    return ", ".join(f"{state} {n:,}" for state, n in totals.items() if state != _FLAGGED)

@@ -8,11 +8,13 @@ import pytest
 from redis import Redis
 
 from jobs.account import Account
+from jobs.batches import Batches
 from jobs.job import StoryEntry
 from jobs.keys import Keys
 from jobs.ledger import Ending, Ledger, Pause, Tried
 from jobs.outcome import State
 from tests.ledger_acts import DEFAULTS, MARGIN_MS, NOTHING, Acts, number
+from tests.ledger_checks import check_ledger
 
 pytestmark = pytest.mark.settings(**DEFAULTS)
 
@@ -167,6 +169,22 @@ def test_after_the_interval_a_code_is_sent_once_more_and_said_to_be_a_possible_d
     assert begun.kind == "resend"
     assert acts.job(job_id).possible_duplicate
     assert redis.hget(keys.totals, "possible_duplicate") == "1"
+
+
+def test_a_batch_counts_its_jobs_that_were_perhaps_sent_twice(acts: Acts, batches: Batches) -> None:
+    (job_id,) = acts.batch(1)
+    acts.sweep()
+    token = acts.begun(job_id)
+    acts.age_doubt(job_id, INTERVAL_MS + MARGIN_MS + 1)
+    assert acts.begin(job_id, token, "keep").kind == "resend"
+    flagged = check_ledger(acts.redis, acts.keys).counts["b1"]["possible_duplicate"]
+    acts.park(job_id, token, 1_000, "clear-unspend")
+    assert (batch := batches.get("b1"))
+
+    assert flagged == 1
+    assert batch.possible_duplicates == 0
+    assert (batch.counts, batch.unfinished) == ({"parked": 1}, 1)
+    check_ledger(acts.redis, acts.keys)
 
 
 def test_after_a_blind_resend_probes_are_measured_from_it(acts: Acts) -> None:

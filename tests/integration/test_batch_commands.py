@@ -9,6 +9,7 @@ from redis import Redis
 
 from jobs.account import Account
 from jobs.batches import Batches
+from jobs.deadletters import DeadLetters, Decision
 from jobs.keys import Keys
 from jobs.ledger import Ledger
 from tests.commands import Command
@@ -16,13 +17,14 @@ from tests.ended_jobs import (
     BIND_UPPER,
     PERMANENT,
     SENT,
+    UNKNOWN,
     customers,
     end,
     end_event,
     number,
     run_batch,
 )
-from tests.files import customer, write_csv
+from tests.files import customer, read_csv, write_csv
 
 
 @pytest.fixture
@@ -70,6 +72,29 @@ def test_status_says_what_holds_a_batch_up(
     assert "the secret id does not exist" in sendcode("batch", "status", waiting).err
     account.halt("person", "Halted", "for the night")
     assert "for the night" in sendcode("batch", "status", waiting).err
+
+
+@pytest.fixture
+def sent_twice(ledger: Ledger, batches: Batches, dead: DeadLetters) -> str:
+    """A finished batch of two jobs, both sent; the first was perhaps sent before."""
+    run_batch(ledger, batches, "b1", customers(2), lambda row: UNKNOWN if row == 1 else SENT)
+    dead.requeue(Decision("requeue", "b1-1"), dead.window(0))
+    end(ledger, ledger.sweep()[0][1], SENT)
+    return "b1"
+
+
+def test_status_says_how_many_were_perhaps_sent_twice_and_how_to_find_them(
+    sendcode: Command, sent_twice: str, tmp_path: Path
+) -> None:
+    told = sendcode("batch", "status", sent_twice, "--json").json
+    shown = sendcode("batch", "status", sent_twice)
+    sendcode("batch", "results", sent_twice, "--output", tmp_path / "results.csv")
+
+    assert (told["counts"], told["possible_duplicate"]) == ({"sent": 2}, 1)
+    assert "1   of all these, sent perhaps twice" in shown.out
+    assert '"perhaps twice" in the column message' in shown.err
+    rows = read_csv(tmp_path / "results.csv")
+    assert ["perhaps twice" in row["message"] for row in rows] == [True, False]
 
 
 def test_watching_a_batch_that_is_over_ends_at_once(sendcode: Command, batch: str) -> None:

@@ -245,6 +245,18 @@ def test_status_says_which_dead_letters_were_perhaps_sent(
     assert told["perhaps_sent_by_code"] == {"OperationDenied.ServiceBusy": 1}
 
 
+def test_status_tells_how_many_jobs_were_perhaps_sent_twice_apart_from_how_they_ended(
+    sendcode: Command, ledger: Ledger, redis: Redis, keys: Keys
+) -> None:
+    end_event(ledger, 1, SENT)
+    redis.hset(keys.totals, mapping={"sent": 4051, "possible_duplicate": 28})
+
+    shown = sendcode("status").out
+
+    assert "sent 4,051\n" in re.sub(" +\n", "\n", shown)
+    assert "28 of all jobs perhaps sent twice" in shown
+
+
 def test_a_worker_whose_clock_is_wrong_is_alive_all_the_same(
     sendcode: Command, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:

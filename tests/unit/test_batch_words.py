@@ -77,6 +77,12 @@ def test_a_code_that_may_have_been_sent_twice_says_so() -> None:
     assert "perhaps twice" in told
 
 
+def test_a_second_code_that_nobody_can_prove_is_told_as_well() -> None:
+    told = outcome_in_words(record(State.UNKNOWN, code="Unproved", possible_duplicate=True))
+
+    assert told.startswith("Perhaps sent, perhaps twice")
+
+
 def test_a_parked_job_says_why_and_until_when() -> None:
     told = outcome_in_words(
         record(State.PARKED, code="FailedOperation.SendVerifyCodeLimit", due_ms=1_700_000_000_000)

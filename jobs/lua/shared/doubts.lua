@@ -6,16 +6,20 @@ local function may_be_proved(doubt, provable, now)
   return doubt and tonumber(doubt) + provable > now
 end
 
+local function count_duplicate(id, by)
+  redis.call('HINCRBY', K.totals, 'possible_duplicate', by)
+  local batch = redis.call('HGET', K.job(id), 'batch')
+  if batch then redis.call('HINCRBY', K.counts(batch), 'possible_duplicate', by) end
+end
+
 -- Another try may send twice, if an earlier one was accepted and its interval is over.
 local function flag_duplicate(id)
   redis.call('HSET', K.job(id), 'dup', 1)
-  redis.call('HINCRBY', K.totals, 'possible_duplicate', 1)
+  count_duplicate(id, 1)
 end
 
 local function unflag_duplicate(id)
-  if redis.call('HDEL', K.job(id), 'dup') == 1 then
-    redis.call('HINCRBY', K.totals, 'possible_duplicate', -1)
-  end
+  if redis.call('HDEL', K.job(id), 'dup') == 1 then count_duplicate(id, -1) end
 end
 
 -- The last try certainly sent nothing: all is as it was before it. Gives doubt, asked and dup.
