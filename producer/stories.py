@@ -5,13 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import redis
+
+from config.settings import Settings
+from jobs.account import Account
 from jobs.batch import BatchRow
 from jobs.batches import Batches
+from jobs.clock import time_ms
 from jobs.codes import explain, explain_end
 from jobs.job import JobRecord, batch_job_id, split_job_id
 from jobs.ledger import Ledger
 from jobs.outcome import State
-from producer.wording import outcome_in_words
+from producer.wording import WaitsFor, outcome_in_words
 
 
 class NoSuchJobError(Exception):
@@ -25,10 +30,11 @@ class Story:
     record: JobRecord
     row: BatchRow | None
     """The row of the file that it came from."""
+    waits_for: WaitsFor = "its time"
 
     @property
     def words(self) -> str:
-        return outcome_in_words(self.record)
+        return outcome_in_words(self.record, self.waits_for)
 
     def as_dict(self) -> dict[str, Any]:
         record = self.record
@@ -45,16 +51,17 @@ class Story:
         }
 
 
-def story_of(ledger: Ledger, batches: Batches, job_id: str) -> Story:
+def story_of(client: redis.Redis, settings: Settings, job_id: str) -> Story:
     """Look a job up, also one that is only a row of a batch yet.
 
     Raises:
         NoSuchJobError: there is none.
     """
-    record = ledger.job(job_id) or batches.waiting_job(job_id)
+    batches = Batches(client, settings)
+    record = Ledger(client, settings).job(job_id) or batches.waiting_job(job_id)
     row = batches.row(job_id)
     if record is not None:
-        return Story(record, row)
+        return Story(record, row, _waits_for(client, settings, record))
     batch_id, number = split_job_id(job_id)
     if job_id != batch_job_id(batch_id, number):
         row = None  # a job in another's place, or none at all
@@ -70,3 +77,13 @@ def story_of(ledger: Ledger, batches: Batches, job_id: str) -> Story:
     raise NoSuchJobError(
         f'there is no job "{job_id}"; a batch\'s jobs are named after it and the row, as b1-12'
     )
+
+
+def _waits_for(client: redis.Redis, settings: Settings, record: JobRecord) -> WaitsFor:
+    if record.state is not State.PARKED:
+        return "its time"
+    account = Account(client, settings).look()
+    # a job in doubt is tried on all the same, unless a person halted it
+    if account.state == "halted" and not (record.in_doubt and account.by == "api"):
+        return "sending"
+    return "its turn" if (record.due_ms or 0) < time_ms(client.time()) else "its time"

@@ -6,7 +6,7 @@ Also why nothing is sent at all.
 from __future__ import annotations
 
 import time
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from jobs.account import AccountState
 from jobs.codes import OUTAGE, explain, explain_end, is_own
@@ -41,6 +41,13 @@ STATES = {
 }
 """What each state means for the rows in it."""
 
+WaitsFor = Literal["its time", "its turn", "sending"]
+"""What a parked job waits for: also when its time has come, and while sending is halted."""
+_WAITS = {
+    "its turn": "it waits for its turn",
+    "sending": "it waits until sending goes on",
+}
+
 FORGOTTEN = "forgotten"
 """The status of a row whose job ended so long ago that the ledger no longer has it."""
 FORGOTTEN_WORDS = "It ended so long ago that its result is no longer kept"
@@ -52,8 +59,11 @@ def explained(code: str) -> str:
     return f"{found.meaning}: {lower_first(found.remedy)}"
 
 
-def outcome_in_words(record: JobRecord) -> str:
-    """Say what became of a job, without a full stop; never with its number."""
+def outcome_in_words(record: JobRecord, waits_for: WaitsFor = "its time") -> str:
+    """Say what became of a job, without a full stop; never with its number.
+
+    `waits_for` is looked at if it is parked.
+    """
     state = record.state
     if state is State.DEAD:
         told = explained(record.code)
@@ -62,18 +72,19 @@ def outcome_in_words(record: JobRecord) -> str:
         twice = f", {PERHAPS_TWICE}" if record.possible_duplicate else ""
         return f"Perhaps sent{twice}; nobody can prove it. {explained(record.code)}"
     if state is State.PARKED:
-        return _parked(record)
+        return _parked(record, waits_for)
     told = _PLAIN[state]
     if state.is_sent and record.replaces:
         told += f", to the corrected number {record.phone.masked}"
     return told + (f"; {PERHAPS_TWICE}" if state.is_sent and record.possible_duplicate else "")
 
 
-def _parked(record: JobRecord) -> str:
+def _parked(record: JobRecord, waits_for: WaitsFor) -> str:
+    why = explain(record.code).meaning if record.code else "Waiting"
+    if waits_for != "its time":
+        return f"{why}; {_WAITS[waits_for]} (sendcode status)"
     when = f" at {iso(record.due_ms)}" if record.due_ms else ""
-    if not record.code:
-        return f"Waiting; it goes on by itself{when}"
-    return f"{explain(record.code).meaning}; it is tried again by itself{when}"
+    return f"{why}; it {'is tried again' if record.code else 'goes on'} by itself{when}"
 
 
 class Halt(NamedTuple):

@@ -100,15 +100,13 @@ def show_dead(
     as_json: JsonOption = False,
 ) -> None:
     """Show one dead letter's story, and what can be done."""
-    from jobs.batches import Batches
     from jobs.deadletters import DeadLetters
-    from jobs.ledger import Ledger
     from producer.cli.dead_view import say_remedies
     from producer.cli.job import show_story
     from producer.stories import story_of
 
     with ledger_connection() as (settings, client):
-        story = story_of(Ledger(client, settings), Batches(client, settings), job_id)
+        story = story_of(client, settings, job_id)
         if DeadLetters(client, settings).find(job_id) is None:
             raise CommandFailedError(f"{job_id} is no dead letter; see: sendcode job show {job_id}")
     if as_json:

@@ -28,12 +28,10 @@ def show_job(job_id: JobArgument, as_json: JsonOption = False) -> None:
 
     The number is masked: the text may go into a ticket.
     """
-    from jobs.batches import Batches
-    from jobs.ledger import Ledger
     from producer.stories import story_of
 
     with ledger_connection() as (settings, client):
-        story = story_of(Ledger(client, settings), Batches(client, settings), job_id)
+        story = story_of(client, settings, job_id)
     if as_json:
         show_json(story.as_dict())
     else:
@@ -68,6 +66,7 @@ def _happened(entry: StoryEntry) -> str:
 
 
 def _facts(story: Story) -> list[tuple[str, str]]:
+    from jobs.codes import is_own
     from producer.cli.tables import moment
 
     record = story.record
@@ -81,7 +80,8 @@ def _facts(story: Story) -> list[tuple[str, str]]:
     if record.code:
         facts.append(("code", record.code))
     if record.message:
-        facts.append(("API's message", record.message))
+        # of our own codes it is ours: the API said nothing, or nothing that could be read
+        facts.append(("detail" if is_own(record.code) else "API's message", record.message))
     if record.request_id:
         facts.append(("RequestId", record.request_id))
     facts.append(("created", moment(record.created_ms)))

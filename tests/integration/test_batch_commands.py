@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from redis import Redis
@@ -10,8 +11,10 @@ from redis import Redis
 from jobs.account import Account
 from jobs.batches import Batches
 from jobs.deadletters import DeadLetters, Decision
+from jobs.job import SendCodeJob
 from jobs.keys import Keys
-from jobs.ledger import Ledger
+from jobs.ledger import Ending, Ledger, Pause, Tried
+from jobs.outcome import State
 from tests.commands import Command
 from tests.ended_jobs import (
     BIND_UPPER,
@@ -243,6 +246,68 @@ def test_a_story_as_json_has_what_a_job_has_and_its_entries(sendcode: Command) -
     assert told["story"][0]["what"] == "attempt"
     assert told["story"][0]["request_id"] == PERMANENT.request_id
     assert told["meaning"] == "This number already has the most accounts allowed"
+
+
+def park(ledger: Ledger, wait_ms: int) -> str:
+    """An event that was not answered once, and is laid aside."""
+    job_id = ledger.submit(SendCodeJob.for_event(number(1))).record.job_id
+    assert ledger.claim(job_id, "t").verdict == "granted"
+    assert ledger.begin(job_id, "t", 1, 3000, Tried()).kind == "first"
+    ledger.park(job_id, "t", Pause(wait_ms, "Network.Connect", "OSError"), Tried("clear"))
+    return job_id
+
+
+@pytest.mark.parametrize(
+    ("wait_ms", "is_halted", "told"),
+    [
+        (60_000, False, "it is tried again by itself at 20"),
+        (60_000, True, "it waits until sending goes on (sendcode status)"),
+        (-1_000, False, "it waits for its turn (sendcode status)"),
+    ],
+)
+def test_a_parked_job_names_no_time_at_which_it_will_not_be_tried(
+    wait_ms: int,
+    is_halted: bool,
+    told: str,
+    sendcode: Command,
+    ledger: Ledger,
+    account: Account,
+) -> None:
+    job_id = park(ledger, wait_ms)
+    if is_halted:
+        account.halt("api", "AuthFailure.SecretIdNotFound", "no such id")
+
+    assert told in sendcode("job", "show", job_id).out
+    assert told in sendcode("job", "show", job_id, "--json").json["in_words"]
+
+
+@pytest.mark.parametrize(("by", "is_tried_on"), [("api", True), ("person", False)])
+def test_a_parked_job_in_doubt_is_tried_on_unless_a_person_halted_all(
+    by: Literal["api", "person"],
+    is_tried_on: bool,
+    sendcode: Command,
+    ledger: Ledger,
+    account: Account,
+) -> None:
+    job_id = ledger.submit(SendCodeJob.for_event(number(1))).record.job_id
+    ledger.claim(job_id, "t")
+    ledger.begin(job_id, "t", 1, 3000, Tried())
+    ledger.park(job_id, "t", Pause(60_000, "Network.Lost", "RemoteDisconnected"), Tried("keep"))
+    account.halt(by, "AuthFailure.SecretIdNotFound", "no such id")
+
+    assert ("tried again by itself" in sendcode("job", "show", job_id).out) == is_tried_on
+
+
+@pytest.mark.parametrize(
+    ("code", "label"), [("Network.Lost", "detail        "), (BIND_UPPER, "API's message ")]
+)
+def test_what_the_api_did_not_say_is_not_called_its_message(
+    code: str, label: str, sendcode: Command, ledger: Ledger
+) -> None:
+    record = end_event(ledger, 1, Ending(State.DEAD, code, "some words"))
+
+    assert f"{label}some words" in sendcode("job", "show", record.job_id).out
+    assert f"{label}some words" in sendcode("dead", "show", record.job_id).out
 
 
 def test_an_event_s_story_is_shown_too(sendcode: Command, ledger: Ledger) -> None:
