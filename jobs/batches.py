@@ -183,6 +183,20 @@ class Batches:
         text: Any = self.client.lindex(self._keys.rows(batch_id), number - 1)
         return BatchRow.decode(text) if text is not None else None
 
+    def lines_of(self, job_ids: Sequence[str]) -> dict[str, int]:
+        """Give the lines of their files on which the rows of batch jobs begin; no others' jobs."""
+        found: dict[str, int] = {}
+        for start in range(0, len(job_ids), CHUNK_ROWS):
+            chunk = job_ids[start : start + CHUNK_ROWS]
+            pipe = self.client.pipeline(transaction=False)
+            for job_id in chunk:
+                batch_id, number = split_job_id(job_id)
+                pipe.lindex(self._keys.rows(batch_id), number - 1)
+            for job_id, text in zip(chunk, pipe.execute(), strict=True):
+                if text is not None:
+                    found[job_id] = BatchRow.decode(text).line
+        return found
+
     def waiting_job(self, job_id: str) -> JobRecord | None:
         """Look up a batch job that is only a row yet (or was cancelled as one)."""
         batch_id, number = split_job_id(job_id)

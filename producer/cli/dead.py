@@ -62,6 +62,7 @@ def list_dead(
     """
     from itertools import islice
 
+    from jobs.batches import Batches
     from jobs.deadletters import DeadLetters
     from producer.deadletters import Choice, groups, letters
 
@@ -72,13 +73,14 @@ def list_dead(
         found = groups(dead, choice)
         chosen = letters(dead, choice) if choice != Choice() else iter(())
         records = [letter.record for letter in islice(chosen, limit) if letter.record]
+        lines = Batches(client, settings).lines_of([job.job_id for job in records if job.batch_id])
     total = sum(group.count for group in found)
     if as_json:
         show_json(
             {
                 "total": total,
                 "codes": [group.as_dict() for group in found],
-                "jobs": [record.as_dict() for record in records],
+                "jobs": [{**job.as_dict(), "line": lines.get(job.job_id)} for job in records],
             }
         )
         return
@@ -89,7 +91,7 @@ def list_dead(
 
     show_groups(found, batch)
     if records:
-        show_records(records, total)
+        show_records(records, lines, total)
     else:
         say("single ones: sendcode dead list --code CODE; one's story: sendcode dead show JOB")
 

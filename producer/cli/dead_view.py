@@ -8,7 +8,7 @@ from producer.cli.console import command_line, say
 from producer.cli.tables import moment, show_table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from jobs.job import JobRecord
     from producer.deadletters import Group
@@ -30,11 +30,15 @@ def show_groups(groups: Sequence[Group], batch_id: str | None = None) -> None:
             say(f"try them again: {command_line('dead', 'requeue', options=options)}")
 
 
-def show_records(records: Sequence[JobRecord], total: int) -> None:
-    """Write single dead letters to stdout, numbers masked."""
+def show_records(records: Sequence[JobRecord], lines: Mapping[str, int], total: int) -> None:
+    """Write single dead letters to stdout, numbers masked.
+
+    `lines`: where in their files those stand that come from one.
+    """
     rows = [
         (
             record.job_id,
+            str(lines.get(record.job_id, "")),
             record.state,
             record.phone.masked,
             record.code,
@@ -43,7 +47,8 @@ def show_records(records: Sequence[JobRecord], total: int) -> None:
         )
         for record in records
     ]
-    show_table(("job", "state", "number", "code", "attempts", "ended"), rows, "attempts")
+    columns = ("job", "line", "state", "number", "code", "attempts", "ended")
+    show_table(columns, rows, "line,attempts")
     if total > len(records):
         say(f"{total - len(records):,} more: --limit shows them, sendcode dead export writes them")
 

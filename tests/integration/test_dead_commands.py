@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from tests.ended_jobs import (
     SENT,
     UNKNOWN,
     customers,
+    end,
     end_event,
     number,
     run_batch,
@@ -72,6 +75,24 @@ def test_one_batch_s_dead_letters_are_listed_one_by_one(sendcode: Command) -> No
     assert told["total"] == 6
     assert [job["job_id"] for job in told["jobs"]] == [f"b1-{row}" for row in range(1, 7)]
     assert told["codes"][-1]["perhaps_sent"] == 1
+
+
+def test_the_list_says_on_which_line_of_its_file_a_row_stands(
+    sendcode: Command, ledger: Ledger, batches: Batches
+) -> None:
+    rows = [replace(row, line=line) for row, line in zip(customers(2), (2, 17), strict=True)]
+    run_batch(ledger, batches, "b3", rows)
+    sendcode("dead", "requeue", "b3-1", "--phone", f"+852{number(8).phone_num}")
+    heir = end(ledger, ledger.sweep()[0][1], DEAD)
+    event = end_event(ledger, 9)
+
+    told = sendcode("dead", "list", "--code", BUSY, "--json").json["jobs"]
+    shown = sendcode("dead", "list", "--batch", "b3").out
+
+    lines = {job["job_id"]: job["line"] for job in told}
+    assert heir.job_id == "b3-1.r1"
+    assert (lines["b3-1.r1"], lines["b3-2"], lines[event.job_id]) == (2, 17, None)
+    assert re.search(r"b3-2 +17 +dead", shown)
 
 
 def test_filters_are_joined(sendcode: Command) -> None:
