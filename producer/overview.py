@@ -19,6 +19,7 @@ from jobs.keys import Keys
 ALIVE_S = 10.0
 """A worker gives a sign of life every second."""
 _FORGOTTEN_S = 3_600.0
+_ROUNDING = 0.999
 _RECOVERY_US = 60e6
 """From no rate to the full one, as in worker/pace.lua."""
 
@@ -41,6 +42,8 @@ class Pace:
 
     limit: float
     """Requests per second that are allowed: the lowest that any worker was told."""
+    setting: float
+    """This machine's own `SENDCODE_RATE_LIMIT`."""
     last_second: int
     """Requests in the last second."""
     factor: float
@@ -51,6 +54,11 @@ class Pace:
     """Requests that the API refused as too many, ever."""
     refused_ms: int | None
     """When it did so last."""
+
+    @property
+    def is_lowered(self) -> bool:
+        """Whether a worker was told less than this machine is; the limiter rounds."""
+        return self.limit < self.setting * _ROUNDING
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +98,7 @@ class Overview:
             "perhaps_sent_by_code": dict(self.unknown_by_code),
             "rate": {
                 "limit": pace.limit,
+                "setting": pace.setting,
                 "last_second": pace.last_second,
                 "factor": round(pace.factor, 3),
                 "caution_ms": pace.caution_ms,
@@ -174,6 +183,7 @@ def _pace(
         limit = int(values["per_window"]) * 1e6 / int(values["window_us"])
     return Pace(
         limit=limit,
+        setting=settings.sendcode_rate_limit,
         last_second=sum(now_us - 1_000_000 < at <= now_us for at in arrivals),
         factor=min(1.0, factor),
         caution_ms=int(caution) / 1000 if caution else None,

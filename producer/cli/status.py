@@ -84,6 +84,9 @@ def _lines(seen: Overview) -> Iterator[tuple[str, str, str]]:
     pace = seen.pace
     told = f"{pace.last_second} requests in the last second, limit {pace.limit:g}"
     yield "rate", told, ""
+    if pace.is_lowered:
+        told = f"lower than SENDCODE_RATE_LIMIT here, {pace.setting:g}"
+        yield "", f"{told}: the lowest of all workers holds", "yellow"
     if pace.factor < 1:
         told = f"slowed to {pace.factor:.0%} of it: the API refused a request as too many"
         yield "", told, "yellow"

@@ -14,6 +14,7 @@ from config.names import BATCH_QUEUE, DEAD_LETTER_QUEUE, EVENT_QUEUE
 from config.settings import Settings
 from jobs.account import Account
 from jobs.batches import Batches
+from jobs.job import Lane
 from jobs.keys import Keys
 from jobs.ledger import Ledger
 from jobs.outcome import State
@@ -23,6 +24,7 @@ from tests.ended_jobs import DEAD, SENT, customers, end, end_event
 from tests.ledger_acts import Acts, row
 from tests.refusals import REFUSALS
 from worker.leases import Leases
+from worker.limiter import Limiter
 from worker.sweeper import beat, forget_the_gone
 
 NUMBER = "51234567"
@@ -289,6 +291,28 @@ def test_status_shows_a_slowed_rate(sendcode: Command, redis: Redis, keys: Keys)
     assert rate["caution_ms"] == 60
     assert rate["last_second"] == 1
     assert "slowed to 5" in sendcode("status").out
+
+
+@pytest.mark.settings(sendcode_rate_limit=20)
+@pytest.mark.parametrize(
+    ("told_s", "is_lower"), [([20.0], False), ([20.0, 12.5], True), ([19.5], True), ([20.3], False)]
+)
+def test_status_says_when_another_worker_holds_the_limit_down(
+    told_s: list[float],
+    is_lower: bool,
+    sendcode: Command,
+    redis: Redis,
+    settings: Settings,
+) -> None:
+    for told in told_s:
+        theirs = settings.model_copy(update={"sendcode_rate_limit": told})
+        Limiter(redis, theirs, time.sleep).take(Lane.EVENT)
+
+    shown = sendcode("status").out
+
+    assert f"limit {told_s[-1]:g}" in shown
+    assert ("lower than SENDCODE_RATE_LIMIT here, 20" in shown) == is_lower
+    assert sendcode("status", "--json").json["rate"]["setting"] == 20
 
 
 def test_doctor_finds_what_the_tests_world_lacks(sendcode: Command) -> None:
