@@ -261,7 +261,9 @@ class Sheet:
         reader = Worksheet(self._source, sheet)
         name = reader.entry.name
         if reader.others:
-            notes.append(f'sheet "{shown(name)}" is read; not {reader.others_named}')
+            notes.append(
+                f'sheet "{shown(name)}" is read; not {reader.others_named}: {reader.how_to_choose}'
+            )
         return reader
 
     def _open_text(self, asked: str | None, notes: list[str]) -> DelimitedText | JsonLines:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 
@@ -50,6 +51,14 @@ class Worksheet:
         others = self.others
         more = f" and {len(others) - _SHEETS_SHOWN} more" if len(others) > _SHEETS_SHOWN else ""
         return ", ".join(f'"{shown(other)}"' for other in others[:_SHEETS_SHOWN]) + more
+
+    @property
+    def how_to_choose(self) -> str:
+        """Say what to type for another sheet; with its name where there is but one."""
+        others = self.others
+        if len(others) == 1 and shown(others[0]) == others[0]:
+            return f"--sheet {shlex.quote(others[0])} for that one"
+        return "--sheet NAME for one of those"
 
     def perhaps_wrong(self, error: SheetError) -> SheetError:
         """The error of a sheet that may be the wrong one of its workbook."""

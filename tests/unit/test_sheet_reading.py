@@ -191,10 +191,23 @@ def test_a_workbook_reads_its_first_sheet_with_rows_and_names_the_others(tmp_pat
     path = workbook(tmp_path / "c.xlsx", "Asia", "Europe")
 
     with open_sheet(path) as first, open_sheet(path, sheet="europe") as second:
-        assert 'sheet "Asia" is read; not "Europe"' in first.notes
+        assert 'sheet "Asia" is read; not "Europe": --sheet Europe for that one' in first.notes
         assert [row.phone.phone_num for row in second if row.phone] == ["51234568"]
         assert first.digest != second.digest, "another sheet is another batch"
         assert first.unit == "row"
+
+
+@pytest.mark.parametrize(
+    ("others", "told"),
+    [
+        (["New York"], "not \"New York\": --sheet 'New York' for that one"),
+        (["Asia", "Africa"], 'not "Asia", "Africa": --sheet NAME for one of those'),
+        (["Asia "], "--sheet NAME for one of those"),
+    ],
+)
+def test_it_is_said_how_to_read_another_sheet(others: list[str], told: str, tmp_path: Path) -> None:
+    with open_sheet(workbook(tmp_path / "c.xlsx", "Europe", *others)) as sheet:
+        assert sheet.notes[0].endswith(told)
 
 
 def test_a_sheet_that_is_not_there_is_answered_with_those_that_are(tmp_path: Path) -> None:
