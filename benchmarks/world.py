@@ -96,7 +96,7 @@ class World:
     def submit_batch(self, batch_id: str, rows: int, *, first: int = 0) -> None:
         """Put a batch into the ledger."""
         batches = Batches(self.redis, self.settings)
-        batches.open(batch_id, "0" * 64, ["country_code", "phone_num"])
+        batches.open(batch_id, f"digest of {batch_id}", ["country_code", "phone_num"])
         for start in range(0, rows, CHUNK_ROWS):
             numbers = [number(first + n) for n in range(start, min(rows, start + CHUNK_ROWS))]
             chunk = [

@@ -28,6 +28,14 @@ class BatchGoneError(Exception):
     """The batch was removed, or its import was changed, while rows were appended."""
 
 
+class ContentHeldError(Exception):
+    """Another batch, which is kept still, was made from the same content."""
+
+    def __init__(self, batch_id: str) -> None:
+        super().__init__(f"batch {batch_id} has this content already")
+        self.batch_id = batch_id
+
+
 class BatchCancelledError(Exception):
     """The batch was cancelled: it takes no more rows."""
 
@@ -43,7 +51,7 @@ class Batches:
         self._append = load_script(client, self._keys, "append_rows")
         self._steer = load_script(client, self._keys, "steer_batch")
 
-    def open(
+    def open(  # noqa: PLR0913 (what a batch is made with, each by its name)
         self,
         batch_id: str,
         digest: str,
@@ -54,10 +62,17 @@ class Batches:
         encoding: str = "",
         max_rate: float | None = None,
         expires_ms: int | None = None,
+        again: bool = False,
     ) -> tuple[Batch, bool]:
-        """Create a batch, or find it again; True if it is new. Rows are appended next."""
+        """Create a batch, or find it again; True if it is new. Rows are appended next.
+
+        Of two that are opened at once with one content, one is refused, unless it is to be another
+        batch of that content (`again`).
+
+        Raises:
+            ContentHeldError: another batch was made from the same content.
+        """
         values: dict[str, str | float] = {
-            "digest": digest,
             "header": json.dumps(list(header), ensure_ascii=False),
             "name": name,
             "delimiter": delimiter,
@@ -68,7 +83,9 @@ class Batches:
         if expires_ms is not None:
             values["expires_at"] = expires_ms
         flat: list[str | float] = [part for pair in values.items() for part in pair]
-        reply = self._open(args=[batch_id, *flat])
+        reply = self._open(args=[batch_id, digest, int(again), *flat])
+        if reply[0] == "held":
+            raise ContentHeldError(reply[1])
         return decode_batch(batch_id, pairs(reply[1]), {}, 0), reply[0] == "new"
 
     def append(
@@ -98,6 +115,11 @@ class Batches:
     def get(self, batch_id: str) -> Batch | None:
         """Look at a batch and its counts; None if there is none of that id."""
         return self._read([batch_id]).get(batch_id)
+
+    def of_content(self, digest: str) -> Batch | None:
+        """Give the youngest batch that was made from a content, if it is kept still."""
+        batch_id: Any = self.client.get(self._keys.content(digest))
+        return self.get(batch_id) if batch_id is not None else None
 
     def list(self) -> list[Batch]:
         """Give all batches, the newest first; those whose time of keeping is over are forgotten."""

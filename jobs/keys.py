@@ -36,6 +36,7 @@ _BY_ID = (
     "number",
     "due",  # sorted set by lane (and `aside`: parked batch jobs): job id by when to look, ms
     "batch",  # hash: one batch
+    "content",  # string by SHA-256 of a file: the youngest batch made from it
     "rows",  # list: a batch's rows, in the file's order
     "counts",  # hash: state, `code:<code>` or `possible_duplicate` -> jobs of a batch
     "open",  # set: a batch's jobs that were fed and are not final
@@ -73,6 +74,9 @@ class Keys:
 
     def batch(self, batch_id: str) -> str:
         return self._by_id("batch", batch_id)
+
+    def content(self, digest: str) -> str:
+        return self._by_id("content", digest)
 
     def rows(self, batch_id: str) -> str:
         return self._by_id("rows", batch_id)

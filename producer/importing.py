@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from jobs.batch import Batch, BatchRow
-from jobs.batches import CHUNK_ROWS, Batches
+from jobs.batches import CHUNK_ROWS, Batches, ContentHeldError
 from producer.memory import Memory, with_histories
 from producer.roundtrip import rows_to_send
 from producer.sheet import Row, Sheet
@@ -47,6 +47,8 @@ class Terms:
     """Jobs per second at most; None for the account's limit."""
     expires_ms: int | None = None
     """Unix milliseconds after which its codes are of no use and are not sent."""
+    again: bool = False
+    """Its content was sent by another batch, and is to be sent once more."""
 
 
 def check_batch_id(batch_id: str) -> str:
@@ -131,15 +133,23 @@ class Spool:
             yield chunk
 
 
-def find_batch(batches: Batches, batch_id: str, sheet: Sheet) -> Batch | None:
+def find_batch(
+    batches: Batches, batch_id: str, sheet: Sheet, *, again: bool = False
+) -> Batch | None:
     """Look for a batch that this content continues; None if there is none of that id.
 
     Raises:
-        ImportRefusedError: the id belongs to another content, its batch was cancelled, or its
-            import must go on in another encoding.
+        ImportRefusedError: the id belongs to another content, its batch was cancelled, its import
+            must go on in another encoding, or another batch has the content, which is not to be
+            sent `again`.
     """
     batch = batches.get(batch_id)
-    return _same_content(batch, sheet) if batch is not None else None
+    if batch is not None:
+        return _same_content(batch, sheet)
+    holder = batches.of_content(sheet.digest) if not again else None
+    if holder is not None:
+        raise _held(holder)
+    return None
 
 
 def open_batch(batches: Batches, sheet: Sheet, batch_id: str, terms: Terms) -> tuple[Batch, bool]:
@@ -148,29 +158,63 @@ def open_batch(batches: Batches, sheet: Sheet, batch_id: str, terms: Terms) -> t
     Raises:
         ImportRefusedError: as `find_batch`.
     """
-    batch, is_new = batches.open(
-        batch_id,
-        sheet.digest,
-        sheet.header,
-        name=terms.name,
-        delimiter=sheet.delimiter,
-        encoding=sheet.named_encoding or "",
-        max_rate=terms.max_rate,
-        expires_ms=terms.expires_ms,
-    )
+    try:
+        batch, is_new = batches.open(
+            batch_id,
+            sheet.digest,
+            sheet.header,
+            name=terms.name,
+            delimiter=sheet.delimiter,
+            encoding=sheet.named_encoding or "",
+            max_rate=terms.max_rate,
+            expires_ms=terms.expires_ms,
+            again=terms.again,
+        )
+    except ContentHeldError as exc:
+        holder = batches.get(exc.batch_id)
+        raise (_held(holder) if holder is not None else ImportRefusedError(str(exc))) from exc
     return _same_content(batch, sheet), is_new
+
+
+def _held(holder: Batch) -> ImportRefusedError:
+    """Another batch has the content: all its customers would get a second code."""
+    if holder.state == "cancelled":
+        return _cancelled(holder)
+    batch_id = holder.batch_id
+    then = (
+        f"look at it: sendcode batch status {batch_id}"
+        if holder.imported
+        else f"complete it with --id {batch_id}"
+    )
+    return ImportRefusedError(
+        f'this content is batch "{batch_id}" already, which is {holder.phase}: {then}; '
+        "only if every row is to be sent once more, submit it with --again and another --id"
+    )
+
+
+def _cancelled(batch: Batch) -> ImportRefusedError:
+    return ImportRefusedError(
+        f'this content is batch "{batch.batch_id}", which was cancelled; to send what it did not '
+        f"send: {_taking(batch, 'cancelled')}, and submit that file"
+    )
+
+
+def _taking(batch: Batch, only: str) -> str:
+    """Word the command that takes some of a batch's rows."""
+    batch_id = batch.batch_id
+    return f"sendcode batch results {batch_id} --only {only} --output {batch_id}-{only}.csv"
 
 
 def _same_content(batch: Batch, sheet: Sheet) -> Batch:
     batch_id = batch.batch_id
     if batch.digest != sheet.digest:
         raise ImportRefusedError(
-            f'batch "{batch_id}" was made from another content; give this one another --id, or none'
+            f'batch "{batch_id}" was made from another content; if this is its file corrected, '
+            "it would send all of it again: correct only what failed, in the file of "
+            f"{_taking(batch, 'failed')}, and submit that; other customers take another --id"
         )
     if batch.state == "cancelled":
-        raise ImportRefusedError(
-            f'batch "{batch_id}" was cancelled; to send its rows after all, give another --id'
-        )
+        raise _cancelled(batch)
     if not batch.imported and batch.encoding != (sheet.named_encoding or ""):
         # other rows might come out: the batch is to hold those of one reading
         as_begun = f"with --encoding {batch.encoding}" if batch.encoding else "without --encoding"

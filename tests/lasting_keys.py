@@ -24,6 +24,12 @@ def _job_has_not_ended_or_is_dead(redis: Redis, key: str) -> bool:
     return state is not None and (State(state) in _KEPT_FOR_A_PERSON or not State(state).is_final)
 
 
+def _its_batch_goes_on(redis: Redis, key: str) -> bool:
+    prefix, _, _ = key.split(":", 2)
+    batch_id: Any = redis.get(key)
+    return _batch_goes_on(redis, f"{prefix}:batch:{batch_id}")
+
+
 def _batch_goes_on(redis: Redis, key: str) -> bool:
     prefix, _, batch_id = key.split(":", 2)
     values: Any = redis.hgetall(f"{prefix}:batch:{batch_id}")
@@ -39,6 +45,7 @@ LASTING: tuple[tuple[str, str, Excuse], ...] = (
     # (key, reason, whether the reason holds for this key)
     ("*:job:*", "work to be done, or a dead letter for a person", _job_has_not_ended_or_is_dead),
     ("*:batch:*", "the batch goes on, or has dead letters", _batch_goes_on),
+    ("*:content:*", "its batch goes on, or has dead letters", _its_batch_goes_on),
     ("*:rows:*", "the batch goes on, or has dead letters", _batch_goes_on),
     ("*:counts:*", "the batch goes on, or has dead letters", _batch_goes_on),
     ("*:open:*", "holds jobs that have not ended; empty ones vanish", _always),

@@ -91,7 +91,7 @@ class Acts:
         """Open and fill a batch; give its jobs' ids. Rows have numbers from `first` on."""
         if isinstance(rows, int):
             rows = [row(first + n) for n in range(rows)]
-        self.batches.open(batch_id, "digest", ["cc", "num"], **more)
+        self.batches.open(batch_id, f"digest of {batch_id}", ["cc", "num"], **more)
         self.batches.append(batch_id, 0, rows, last=True)
         return [batch_job_id(batch_id, n) for n, each in enumerate(rows, 1) if each.phone]
 

@@ -35,9 +35,7 @@ local function reopen(batch, id)
   if redis.call('HGET', K.batch(batch), 'state') == 'done' then
     redis.call('HSET', K.batch(batch), 'state', 'running')
     redis.call('HDEL', K.batch(batch), 'finished')
-    for _, key in ipairs({K.batch(batch), K.rows(batch), K.counts(batch)}) do
-      redis.call('PERSIST', key)
-    end
+    keep_batch(batch)
   end
 end
 

@@ -70,6 +70,10 @@ def submit(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
     ] = None,
     encoding: EncodingOption = None,
     sheet_name: SheetOption = None,
+    once_more: Annotated[
+        bool,
+        typer.Option("--again", help="Make another batch of a content that was submitted before."),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only read the file and say what would be done.")
     ] = False,
@@ -78,8 +82,9 @@ def submit(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
 ) -> None:
     """Have a code sent to each customer of a file.
 
-    The same file, or the same --id, again sends nothing twice: it completes an import that was cut
-    off. Rows that cannot be sent are left out, with the reason, and do not stop the others.
+    The same file again sends nothing twice: it completes an import that was cut off, and is refused
+    under another --id. Rows that cannot be sent are left out, with the reason, and do not stop the
+    others.
     """
     from producer.importing import Terms, check_batch_id
     from producer.sheet import open_sheet
@@ -96,6 +101,7 @@ def submit(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
             "--expires-in": expires_in,
             "--encoding": encoding,
             "--sheet": sheet_name,
+            "--again": once_more,
             "--watch": watch,
             "--json": as_json,
         },
@@ -104,7 +110,7 @@ def submit(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
         check_batch_id(batch_id)
     stdin = input_in_bytes()
     with open_sheet(file, stdin=stdin, encoding=encoding, sheet=sheet_name) as sheet:
-        terms = Terms(name or sheet.name, max_rate, expires_ms)
+        terms = Terms(name or sheet.name, max_rate, expires_ms, once_more)
         _submit(_Submission(sheet, batch_id, terms, again), dry_run, watch, as_json)
 
 
@@ -148,7 +154,9 @@ def _submit(submission: _Submission, dry_run: bool, watch: bool, as_json: bool) 
         say(f"{submission.sheet.name}: {note}")
     with ledger_connection() as (settings, client), Spool() as spool:
         batches = Batches(client, settings)
-        batch = find_batch(batches, submission.batch_id, submission.sheet)
+        batch = find_batch(
+            batches, submission.batch_id, submission.sheet, again=submission.terms.again
+        )
         complete = batch is not None and batch.imported
         if batch is not None:
             _say_terms_that_stay(batch, submission.terms)
@@ -274,6 +282,8 @@ def _show(
             f"batch {batch_id} has this content already and is {batch.phase}: "
             f"{batch.finished:,} of {batch.accepted:,} ended; nothing was added"
         )
+        if submission.terms.again:
+            say("to send it all once more, give --again with an --id that no batch has yet")
     elif dry_run:
         jobs = count_of(spool.tally.valid, "job")
         show(f"batch {batch_id} would get {jobs}; nothing was submitted")

@@ -111,7 +111,7 @@ def test_the_time_is_that_of_the_rate_and_of_the_work_that_waits(
     assert sendcode("batch", "check", file, "--json").json["eta_seconds"] == 3
     # a big batch takes turns with the new one, a small one ends before; a paused one does not count
     for batch_id, rows, first in (("big", 500, 1), ("small", 40, 600), ("paused", 300, 700)):
-        batches.open(batch_id, "digest", ["n"])
+        batches.open(batch_id, f"digest of {batch_id}", ["n"])
         batches.append(batch_id, 0, customers(rows, first), last=True)
     batches.steer("paused", "pause")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +204,7 @@ def test_an_id_that_belongs_to_another_content_is_refused_before_anything_is_wri
 
     assert ran.exit_code == 2
     assert 'batch "b1" was made from another content' in ran.err
+    assert "sendcode batch results b1 --only failed --output b1-failed.csv" in ran.err
     assert len(cells_of(batches, "b1")) == 10
 
 
@@ -299,7 +301,88 @@ def test_a_cancelled_batch_is_not_begun_again(
 
     assert ran.exit_code == 2
     assert "was cancelled" in ran.err
-    assert "another --id" in ran.err
+    assert "batch results b1 --only cancelled --output b1-cancelled.csv" in ran.err
+    assert "another --id" not in ran.err
+
+
+def test_a_cancelled_batch_s_file_is_not_sent_anew_under_another_id(
+    sendcode: Command, sheet_file: Path, batches: Batches, tmp_path: Path, ledger: Ledger
+) -> None:
+    sendcode("batch", "submit", sheet_file, "--id", "b1")
+    end(ledger, ledger.sweep()[0][1], SENT)
+    batches.steer("b1", "cancel")
+    rest = tmp_path / "rest.csv"
+    sendcode("batch", "results", "b1", "--only", "cancelled", "--output", rest)
+
+    refused = sendcode("batch", "submit", sheet_file, "--id", "b2")
+    taken = sendcode("batch", "submit", rest, "--id", "b2", "--json")
+
+    assert refused.exit_code == 2
+    assert "batch results b1 --only cancelled" in refused.err
+    assert taken.json["accepted"] == 7
+
+
+@pytest.mark.parametrize("options", [(), ("--id", "b2"), ("--dry-run",)])
+def test_content_that_another_batch_has_is_refused_and_the_batch_named(
+    sendcode: Command, sheet_file: Path, batches: Batches, options: tuple[str, ...]
+) -> None:
+    sendcode("batch", "submit", sheet_file, "--id", "b1")
+
+    ran = sendcode("batch", "submit", sheet_file, *options)
+    checked = sendcode("batch", "check", sheet_file)
+
+    assert ran.exit_code == 2
+    assert 'this content is batch "b1" already, which is running' in ran.err
+    assert "sendcode batch status b1" in ran.err
+    assert "--again" in ran.err
+    assert 'submit would refuse it: this content is batch "b1" already' in checked.err
+    assert [batch.batch_id for batch in batches.list()] == ["b1"]
+
+
+def test_content_is_sent_once_more_where_a_person_says_so(
+    sendcode: Command, sheet_file: Path
+) -> None:
+    sendcode("batch", "submit", sheet_file, "--id", "b1")
+
+    again = [sendcode("batch", "submit", sheet_file, "--id", "b2", "--again") for _ in "12"]
+    third = sendcode("batch", "submit", sheet_file, "--id", "b3")
+
+    assert "8 jobs accepted" in again[0].out
+    assert "nothing was added" in again[1].out
+    assert third.exit_code == 2
+    assert 'batch "b2" already' in third.err
+
+
+def test_an_import_that_was_cut_off_is_not_begun_under_another_id(
+    sendcode: Command, sheet_file: Path, batches: Batches
+) -> None:
+    with open_sheet(sheet_file) as sheet:
+        open_batch(batches, sheet, "b1", Terms())
+
+    ran = sendcode("batch", "submit", sheet_file)
+
+    assert ran.exit_code == 2
+    assert "complete it with --id b1" in ran.err
+
+
+def test_of_two_batches_opened_at_once_with_one_content_one_is_refused(
+    sheet_file: Path, batches: Batches
+) -> None:
+    """Both found no batch with it before."""
+
+    def opened(batch_id: str) -> bool:
+        with open_sheet(sheet_file) as sheet:
+            try:
+                open_batch(batches, sheet, batch_id, Terms())
+            except ImportRefusedError:
+                return False
+            return True
+
+    with ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(opened, [f"b{n}" for n in range(8)]))
+
+    assert won.count(True) == 1
+    assert len(batches.list()) == 1
 
 
 def test_a_batch_whose_import_was_cut_off_says_how_to_complete_it(

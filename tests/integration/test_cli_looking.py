@@ -351,9 +351,9 @@ def test_a_worker_that_went_long_ago_is_forgotten(redis: Redis, keys: Keys, ledg
 def test_doctor_finds_an_import_that_nobody_completes(
     sendcode: Command, acts: Acts, batches: Batches
 ) -> None:
-    batches.open("half", "digest", ["cc", "num"])
+    batches.open("half", "digest 1", ["cc", "num"])
     batches.append("half", 0, [row()])
-    batches.open("young", "digest", ["cc", "num"])
+    batches.open("young", "digest 2", ["cc", "num"])
     acts.redis.hset(acts.keys.batch("half"), "created", "1")
 
     ran = sendcode("doctor")

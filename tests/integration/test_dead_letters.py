@@ -180,6 +180,7 @@ def test_a_batch_that_was_done_goes_on_until_its_requeued_job_has_ended(
     assert batch.counts == {"sent": 2, "parked": 1}
     assert batch.by_code == {}
     assert redis.ttl(keys.rows("b1")) == -1
+    assert redis.ttl(keys.content("digest of b1")) == -1
 
     ledger.sweep()
     end(ledger, "b1-2", SENT)
@@ -187,6 +188,7 @@ def test_a_batch_that_was_done_goes_on_until_its_requeued_job_has_ended(
     assert batch is not None
     assert (batch.state, batch.counts) == ("done", {"sent": 3})
     assert redis.ttl(keys.rows("b1")) > 0
+    assert redis.ttl(keys.content("digest of b1")) > 0
 
 
 def test_a_job_of_a_cancelled_batch_is_not_requeued(

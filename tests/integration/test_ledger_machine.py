@@ -148,7 +148,7 @@ class Machine(RuleBasedStateMachine):
             self.serial += 1
             serials = [draw(*NUMBERS, -1) for _ in range(draw(0, 1, 2, 3))]
             rows: list[BatchRow] = [REJECTED if n < 0 else row(n) for n in serials]
-            self.acts.batches.open(f"b{self.serial}", "digest", ["cc", "num"])
+            self.acts.batches.open(f"b{self.serial}", f"digest {self.serial}", ["cc", "num"])
             is_complete = draw(True, False)
             for _ in range(2):
                 self.acts.batches.append(f"b{self.serial}", 0, rows, last=is_complete)

@@ -1,5 +1,15 @@
 -- How jobs and batches end.
 
+-- Keep a batch for so long, or until further notice; that it has its content for as long as it.
+local function keep_batch(batch, ms)
+  local kept = {K.batch(batch), K.rows(batch), K.counts(batch)}
+  local content = K.content(redis.call('HGET', K.batch(batch), 'digest') or '')
+  if redis.call('GET', content) == batch then kept[#kept + 1] = content end
+  for _, key in ipairs(kept) do
+    if ms then redis.call('PEXPIRE', key, int(ms)) else redis.call('PERSIST', key) end
+  end
+end
+
 -- A batch is done when all of it was read, all rows were fed, and no fed job is open. It is kept for
 -- as long as any of its jobs, dead letters included, so that none of its rows is ever fed again.
 local function end_batch_if_done(batch, retention_ms, now)
@@ -9,9 +19,7 @@ local function end_batch_if_done(batch, retention_ms, now)
   if b.state ~= 'cancelled' then redis.call('HSET', K.batch(batch), 'state', 'done') end
   redis.call('HSETNX', K.batch(batch), 'finished', int(now))
   if b.imported ~= '1' or (tonumber(b.letters) or 0) > 0 then return end
-  for _, key in ipairs({K.batch(batch), K.rows(batch), K.counts(batch)}) do
-    redis.call('PEXPIRE', key, int(retention_ms))
-  end
+  keep_batch(batch, retention_ms)
 end
 
 -- Count a job that ended into its batch's rate: a count that fades (`Batch.rate` reads it). The first
