@@ -7,7 +7,7 @@ takes little memory.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jobs.batch import BatchRow
@@ -102,8 +102,10 @@ def results(batches: Batches, batch_id: str, only: str | None = None) -> Iterato
         ValueError: `only` is no group or state (raised by the first row).
     """
     wanted = statuses_of(only) if only is not None else None
+    batch = batches.get(batch_id)
+    created_at = iso(batch.created_ms) if batch is not None else ""
     for number, row, record in batches.rows(batch_id):
-        result = _result(number, row, record)
+        result = _result(number, row, record, created_at)
         if wanted is not None and result.status not in wanted:
             continue
         if only == "failed" and result.code in KEPT_BACK:
@@ -111,10 +113,16 @@ def results(batches: Batches, batch_id: str, only: str | None = None) -> Iterato
         yield result
 
 
-def _result(number: int, row: BatchRow, record: JobRecord | None) -> ResultRow:
+def _result(number: int, row: BatchRow, record: JobRecord | None, created_at: str) -> ResultRow:
+    """Give a row's result.
+
+    What never was a job ended when its batch was made: a code that goes to its number after that
+    is known as such when these results come back (see roundtrip.py).
+    """
     cells = list(row.cells)
     if row.phone is None:
-        return ResultRow(number, row.line, cells, State.REJECTED, row.code, row.reason)
+        rejected = ResultRow(number, row.line, cells, State.REJECTED, row.code, row.reason)
+        return replace(rejected, finished_at=created_at)
     if record is None:
         return ResultRow(number, row.line, cells, FORGOTTEN, message=FORGOTTEN_WORDS)
     return ResultRow(
@@ -126,5 +134,12 @@ def _result(number: int, row: BatchRow, record: JobRecord | None) -> ResultRow:
         outcome_in_words(record),
         record.request_id,
         record.attempts,
-        iso(record.finished_ms) if record.finished_ms else "",
+        _finished_at(record, created_at),
     )
+
+
+def _finished_at(record: JobRecord, created_at: str) -> str:
+    if record.finished_ms:
+        return iso(record.finished_ms)
+    # cancelled before its turn, in a batch of which others are in work still
+    return created_at if record.state is State.CANCELLED else ""

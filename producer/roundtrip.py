@@ -3,9 +3,9 @@
 A person takes the results, corrects what failed and submits the file. Whether it holds only the
 failed rows or all of them, a row that was sent, or is on its way in another batch, must not be sent
 again. Its column `status` says which those are; a person who clears that cell wants it sent. What
-failed may have been requeued since: if a code went to the number after the row's `finished_at`, the
-ledger knows. It knows, too, whether a number that was refused for good still is the row's number:
-then it has a dead letter.
+failed may have been requeued since, or corrected in this file and submitted before: if a code went
+to the number after the row's `finished_at`, the ledger knows. It knows, too, whether a number that
+was refused for good still is the row's number: then it has a dead letter.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def rows_to_send(sheet: Sheet, memory: Memory | None = None) -> Iterator[Row]:
     Raises:
         SheetError: `no_status_column`, or as iterating over the sheet does.
     """
-    if not _is_results_file(sheet):
+    if not is_results_file(sheet):
         yield from sheet
         return
     judge = _Judge(sheet, memory)
@@ -79,7 +79,7 @@ def rows_to_send(sheet: Sheet, memory: Memory | None = None) -> Iterator[Row]:
         yield row if row.phone is None else judge.judged(row, history.sent_ms)
 
 
-def _is_results_file(sheet: Sheet) -> bool:
+def is_results_file(sheet: Sheet) -> bool:
     """Tell whether a file holds results that this package wrote, whatever a person did to them.
 
     It does if it has a column `status` and another of ours, or a column `status` that mostly holds
@@ -136,9 +136,9 @@ class _Judge:
 
     def _fault(self, row: Row, sent_ms: int | None) -> Fault | None:
         status, code = _cell(row, self._status).casefold(), _cell(row, self._code)
-        if status == State.REJECTED and code != _REFUSED.code:
+        if status == State.REJECTED and code in _BY_CODE:
             # kept back once, a row stays kept back through any number of results files
-            return _BY_CODE.get(code)
+            return _BY_CODE[code]
         if status in _BY_STATUS:
             return _BY_STATUS[status]
         finished_ms = _milliseconds(_cell(row, self._finished_at)) if status else None
@@ -147,10 +147,12 @@ class _Judge:
         return _REFUSED if self._is_refused_again(row, status, code) else None
 
     def _is_refused_again(self, row: Row, status: str, code: str) -> bool:
-        if self._memory is None or row.phone is None or status not in {State.DEAD, State.REJECTED}:
+        if self._memory is None or row.phone is None:
             return False
-        may_be = status == State.REJECTED or not code or is_permanent(code)
-        return may_be and self._memory.has_refused_for_good(row.phone)
+        was_refused = (status == State.DEAD and (not code or is_permanent(code))) or (
+            status == State.REJECTED and code == _REFUSED.code
+        )
+        return was_refused and self._memory.has_refused_for_good(row.phone)
 
 
 def _milliseconds(text: str) -> int | None:

@@ -29,3 +29,11 @@ def read_csv(path: Path) -> list[dict[str, str]]:
     text = path.read_bytes().decode("utf-8-sig")
     records = csv.DictReader(io.StringIO(text, newline=""))
     return [{name: unshielded(cell) for name, cell in record.items()} for record in records]
+
+
+def correct(file: Path, changes: dict[str, dict[str, str]]) -> None:
+    """Do to a file of results what a person does in a spreadsheet program, by the column `name`."""
+    records = read_csv(file)
+    for record in records:
+        record.update(changes.get(record["name"], {}))
+    write_csv(file, [list(record.values()) for record in records], list(records[0]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
     from producer.tally import Places, ProblemKinds
 
 REASON_COLUMN = "reason"
+INVALID_COLUMNS = ("status", "code", "finished_at", REASON_COLUMN)
+"""Of the file of invalid rows. The first three are read when it comes back corrected: in two goes,
+the second knows what the first has sent."""
 _DOUBLES_SHOWN = 3
 
 
@@ -111,12 +115,15 @@ def _refuse_to_overwrite(file: Path, output: Path | None) -> None:
 
 
 def _look(sheet: Sheet, question: Question, output: Path | None) -> Preflight:
+    from jobs.clock import time_ms
+    from jobs.job import iso
     from producer.preflight import preflight
 
     with ExitStack() as stack:
         settings, client = stack.enter_context(ledger_connection())
         reachable = client if _answers(client, settings) else None
-        on_invalid = _writer(sheet, output, stack)
+        started_ms = time_ms(client.time()) if reachable else round(time.time() * 1000)
+        on_invalid = _writer(sheet, output, iso(started_ms), stack)
         done = stack.enter_context(
             progress_of(f"reading {sheet.name}", share=lambda: sheet.fraction_read)
         )
@@ -138,18 +145,26 @@ def _answers(client: redis.Redis, settings: Settings) -> bool:
     return True
 
 
-def _writer(sheet: Sheet, output: Path | None, stack: ExitStack) -> Callable[[Row], None]:
+def _writer(
+    sheet: Sheet, output: Path | None, looked_at: str, stack: ExitStack
+) -> Callable[[Row], None]:
     if output is None:
         return lambda _: None
+    from jobs.outcome import State
+    from producer.roundtrip import is_results_file
     from producer.sheet.writing import SheetWriter, written_file
 
+    # a file of results says itself what became of its rows, and when
+    columns = (REASON_COLUMN,) if is_results_file(sheet) else INVALID_COLUMNS
     stream = stack.enter_context(written_file(output, results_in_bytes()))
-    writer = SheetWriter(stream, sheet.header, (REASON_COLUMN,), sheet.delimiter)
+    writer = SheetWriter(stream, sheet.header, columns, sheet.delimiter)
 
     def write(row: Row) -> None:
         problem = row.problem
-        reason = f"{problem.message}; {problem.remedy}" if problem is not None else ""
-        writer.write(row.cells, [reason])
+        if problem is not None:
+            reason = f"{problem.message}; {problem.remedy}"
+            ours = (State.REJECTED, problem.code, looked_at, reason)
+            writer.write(row.cells, ours[-len(columns) :])
 
     return write
 

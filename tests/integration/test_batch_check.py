@@ -13,8 +13,8 @@ from jobs.batches import Batches
 from jobs.keys import Keys
 from jobs.ledger import Ledger
 from tests.commands import Command
-from tests.ended_jobs import SENT, customers, end_event, number
-from tests.files import customer, read_csv, write_csv
+from tests.ended_jobs import SENT, customers, end, end_event, number
+from tests.files import correct, customer, read_csv, write_csv
 
 
 @pytest.fixture
@@ -143,7 +143,8 @@ def test_invalid_rows_go_to_a_file_with_a_reason_each(
     assert ran.exit_code == 0
     found = read_csv(output)
     assert [record["name"] for record in found] == ["Customer 2", "Customer 4", "Customer 6"]
-    assert list(found[0]) == ["name", "country_code", "phone_num", "city", "reason"]
+    ours = ["status", "code", "finished_at", "reason"]
+    assert list(found[0]) == ["name", "country_code", "phone_num", "city", *ours]
     assert "use a number of another country" in found[0]["reason"]
     assert output.read_bytes().startswith(b"\xef\xbb\xbf")
 
@@ -159,6 +160,40 @@ def test_the_file_of_invalid_rows_can_be_corrected_and_submitted(
     told = sendcode("batch", "submit", output, "--json").json
 
     assert (told["accepted"], told["rejected"]) == (3, 0)
+
+
+def test_the_file_of_invalid_rows_corrected_in_two_goes_sends_each_row_once(
+    sendcode: Command, mixed: Path, tmp_path: Path, ledger: Ledger
+) -> None:
+    output = tmp_path / "invalid.csv"
+    sendcode("batch", "check", mixed, "--output", output)
+    correct(output, {"Customer 2": {"country_code": "852"}})
+    sendcode("batch", "submit", output)
+    for _, job_id in ledger.sweep():
+        end(ledger, job_id, SENT)
+    correct(
+        output, {"Customer 4": {"phone_num": "99000044"}, "Customer 6": {"country_code": "852"}}
+    )
+
+    told = sendcode("batch", "submit", output, "--json").json
+
+    assert told["accepted"] == 2
+    assert [each["code"] for each in told["file"]["invalid_by_reason"]] == ["sent_since"]
+
+
+def test_the_invalid_rows_of_a_results_file_keep_their_status(
+    sendcode: Command, mixed: Path, tmp_path: Path
+) -> None:
+    sendcode("batch", "submit", mixed, "--id", "b1")
+    sendcode("batch", "results", "b1", "--output", tmp_path / "results.csv")
+
+    sendcode("batch", "check", tmp_path / "results.csv", "--output", tmp_path / "invalid.csv")
+    again = sendcode("batch", "submit", tmp_path / "invalid.csv")
+
+    found = read_csv(tmp_path / "invalid.csv")
+    assert list(found[0])[-2:] == ["finished_at", "reason"]
+    assert {each["status"] for each in found} == {"queued", "rejected"}
+    assert again.exit_code == 1
 
 
 @pytest.mark.parametrize("spelling", ["mixed.csv", "../{folder}/mixed.csv", "link.csv"])

@@ -19,7 +19,7 @@ from jobs.outcome import State
 from producer.results import RESULT_COLUMNS, statuses_of
 from tests.commands import Command
 from tests.ended_jobs import BIND_UPPER, PERMANENT, SENT, UNKNOWN, customers, end, number
-from tests.files import customer, read_csv, write_csv
+from tests.files import correct, customer, read_csv, write_csv
 
 PROVED = Ending(State.SENT_INFERRED, "FailedOperation.SendVerifyCodeLimit60", "", "req-5")
 
@@ -205,14 +205,6 @@ def test_a_row_sent_to_a_corrected_number_says_so(
 # results that come back
 
 
-def correct(file: Path, changes: dict[str, dict[str, str]]) -> None:
-    """Do to a results file what a person does in a spreadsheet program."""
-    records = read_csv(file)
-    for record in records:
-        record.update(changes.get(record["name"], {}))
-    write_csv(file, [list(record.values()) for record in records], list(records[0]))
-
-
 CORRECTIONS = {"Customer 2": {"phone_num": "99000022"}, "Customer 3": {"country_code": "852"}}
 
 
@@ -234,6 +226,24 @@ def test_failed_rows_corrected_and_submitted_are_the_only_ones_sent(
     assert {each["code"] for each in kept_back} == (
         {"already_sent", "perhaps_sent"} if not options else set()
     )
+
+
+@pytest.mark.usefixtures("ended")
+def test_failed_rows_corrected_in_two_goes_are_sent_once_each(
+    sendcode: Command, tmp_path: Path, ledger: Ledger
+) -> None:
+    file = tmp_path / "results.csv"
+    results(sendcode, tmp_path, "--only", "failed")
+    correct(file, {"Customer 3": {"country_code": "852"}})
+    first = sendcode("batch", "submit", file, "--json").json
+    for _, job_id in ledger.sweep():
+        end(ledger, job_id, SENT)
+    correct(file, {"Customer 2": {"phone_num": "99000022"}})
+
+    second = sendcode("batch", "submit", file, "--json").json
+
+    assert (first["accepted"], second["accepted"]) == (1, 1)
+    assert [each["code"] for each in second["file"]["invalid_by_reason"]] == ["sent_since"]
 
 
 @pytest.mark.usefixtures("ledger")
