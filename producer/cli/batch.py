@@ -13,6 +13,7 @@ from producer.cli.console import (
     CommandFailedError,
     JsonOption,
     MisusedError,
+    OverwriteOption,
     ledger_connection,
     say,
     show,
@@ -118,6 +119,7 @@ def results(
         str | None,
         typer.Option(help="Only these rows: failed, sent, waiting, or a state such as unknown."),
     ] = None,
+    overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write the customer's own columns with what became of each row, as CSV for Excel.
@@ -137,7 +139,7 @@ def results(
     with ledger_connection() as (settings, client):
         batches = Batches(client, settings)
         batch = known(batches, batch_id)
-        batch_results.write(batches, batch, output, only, as_json=as_json)
+        batch_results.write(batches, batch, output, only, overwrite=overwrite, as_json=as_json)
 
 
 def known(batches: Batches, batch_id: str) -> Batch:

@@ -21,6 +21,7 @@ from producer.cli.batch_submit import (
 from producer.cli.console import (
     JsonOption,
     MisusedError,
+    OverwriteOption,
     command_line,
     input_in_bytes,
     ledger_connection,
@@ -50,12 +51,13 @@ the second knows what the first has sent."""
 _DOUBLES_SHOWN = 3
 
 
-def check(
+def check(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
     file: FileArgument,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Write the invalid rows there, with a reason each."),
     ] = None,
+    overwrite: OverwriteOption = False,
     batch_id: IdOption = None,
     max_rate: RateOption = None,
     most_per_number: Annotated[
@@ -82,7 +84,7 @@ def check(
     question = Question(batch_id, max_rate, most_per_number or MOST_CODES_PER_NUMBER)
     stdin = input_in_bytes()
     with open_sheet(file, stdin=stdin, encoding=encoding, sheet=sheet_name) as sheet:
-        found = _look(sheet, question, output)
+        found = _look(sheet, question, output, overwrite)
     if as_json:
         show_json({**found.as_dict(), "output": str(output) if output else None})
     else:
@@ -114,7 +116,7 @@ def _refuse_to_overwrite(file: Path, output: Path | None) -> None:
         raise MisusedError(f"--output: {output} is the file that is checked; name another one")
 
 
-def _look(sheet: Sheet, question: Question, output: Path | None) -> Preflight:
+def _look(sheet: Sheet, question: Question, output: Path | None, overwrite: bool) -> Preflight:
     from jobs.clock import time_ms
     from jobs.job import iso
     from producer.preflight import preflight
@@ -123,7 +125,7 @@ def _look(sheet: Sheet, question: Question, output: Path | None) -> Preflight:
         settings, client = stack.enter_context(ledger_connection())
         reachable = client if _answers(client, settings) else None
         started_ms = time_ms(client.time()) if reachable else round(time.time() * 1000)
-        on_invalid = _writer(sheet, output, iso(started_ms), stack)
+        on_invalid = _writer(sheet, output, overwrite, iso(started_ms), stack)
         done = stack.enter_context(
             progress_of(f"reading {sheet.name}", share=lambda: sheet.fraction_read)
         )
@@ -146,7 +148,7 @@ def _answers(client: redis.Redis, settings: Settings) -> bool:
 
 
 def _writer(
-    sheet: Sheet, output: Path | None, looked_at: str, stack: ExitStack
+    sheet: Sheet, output: Path | None, overwrite: bool, looked_at: str, stack: ExitStack
 ) -> Callable[[Row], None]:
     if output is None:
         return lambda _: None
@@ -156,7 +158,7 @@ def _writer(
 
     # a file of results says itself what became of its rows, and when
     columns = (REASON_COLUMN,) if is_results_file(sheet) else INVALID_COLUMNS
-    stream = stack.enter_context(written_file(output, results_in_bytes()))
+    stream = stack.enter_context(written_file(output, results_in_bytes(), overwrite=overwrite))
     writer = SheetWriter(stream, sheet.header, columns, sheet.delimiter)
 
     def write(row: Row) -> None:

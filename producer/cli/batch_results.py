@@ -23,7 +23,15 @@ if TYPE_CHECKING:
 _REPORT_ROWS = 500
 
 
-def write(batches: Batches, batch: Batch, output: Path, only: str | None, *, as_json: bool) -> None:
+def write(
+    batches: Batches,
+    batch: Batch,
+    output: Path,
+    only: str | None,
+    *,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
     """Write them; with `as_json` a file gets CSV all the same, and stdout the counts."""
     from producer.results import results
 
@@ -37,7 +45,7 @@ def write(batches: Batches, batch: Batch, output: Path, only: str | None, *, as_
         if to_stdout and as_json:
             _stream_json(batch, rows)
             return
-        _write_csv(batch, rows, output)
+        _write_csv(batch, rows, output, overwrite=overwrite)
     if as_json:
         show_json(
             {
@@ -52,11 +60,11 @@ def write(batches: Batches, batch: Batch, output: Path, only: str | None, *, as_
         _say_what_was_written(batch, output, only, counts)
 
 
-def _write_csv(batch: Batch, rows: Iterator[ResultRow], output: Path) -> None:
+def _write_csv(batch: Batch, rows: Iterator[ResultRow], output: Path, *, overwrite: bool) -> None:
     from producer.results import RESULT_COLUMNS
     from producer.sheet.writing import SheetWriter, written_file
 
-    with written_file(output, results_in_bytes()) as stream:
+    with written_file(output, results_in_bytes(), overwrite=overwrite) as stream:
         writer = SheetWriter(stream, batch.header, RESULT_COLUMNS, batch.delimiter)
         for row in rows:
             writer.write(row.cells, row.ours())
@@ -88,7 +96,7 @@ def _say_what_was_written(
     told = ", ".join(f"{count:,} {status}" for status, count in counts.most_common())
     say(f"{count_of(counts.total(), 'row')} written to {output}" + (f": {told}" if told else ""))
     if only is None and not batch.is_over:
-        say("the batch has not ended: take the results again later")
+        say("the batch has not ended: take the results again later, with --overwrite")
     if only == "failed" and counts:
         again = command_line("batch", "submit", output)
         say(f"correct the rows in that file, then: {again}")

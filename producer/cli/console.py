@@ -35,7 +35,9 @@ TRACEBACK: Final = "SENDCODE_TRACEBACK"
 """Set to anything, an unexpected error shows where it comes from: for developers."""
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace the file of --output if it exists.")
+]
 
 _WRONG_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 

@@ -12,6 +12,7 @@ from producer.cli.console import (
     CommandFailedError,
     JsonOption,
     MisusedError,
+    OverwriteOption,
     ledger_connection,
     rate_of,
     reason_to_keep,
@@ -209,6 +210,7 @@ def export(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The file to write; - is standard output.")
     ] = Path("-"),
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Write dead letters as CSV: full numbers, what happened, what to do.
 
@@ -222,7 +224,7 @@ def export(
     with ledger_connection() as (settings, client):
         dead, choice = DeadLetters(client, settings), Choice(code=code, batch_id=batch)
         _check(dead, choice, client, settings)
-        with written_file(output, results_in_bytes()) as stream:
+        with written_file(output, results_in_bytes(), overwrite=overwrite) as stream:
             writer = SheetWriter(stream, EXPORT_COLUMNS, ())
             for cells in export_rows(dead, choice):
                 writer.write(cells, ())

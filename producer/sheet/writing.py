@@ -67,13 +67,16 @@ class SheetWriter:
 
 
 @contextmanager
-def written_file(path: str | Path, stdout: BinaryIO | None = None) -> Iterator[TextIO]:
+def written_file(
+    path: str | Path, stdout: BinaryIO | None = None, *, overwrite: bool = False
+) -> Iterator[TextIO]:
     """Open a file for a `SheetWriter`; it appears, whole, when the block ends without an error.
 
-    Only its owner can read it, as it holds full numbers. "-" is standard output.
+    Only its owner can read it, as it holds full numbers. "-" is standard output. A file that is
+    there may be the customer's own, or hold hours of corrections.
 
     Raises:
-        SheetError: `not_writable`.
+        SheetError: `not_writable`; `exists`, unless it is to be overwritten.
     """
     if str(path) == "-":
         if stdout is None:
@@ -93,6 +96,13 @@ def written_file(path: str | Path, stdout: BinaryIO | None = None) -> Iterator[T
         except OSError as exc:
             raise _not_writable(target, exc) from exc
         return
+    if not overwrite and os.path.lexists(target):
+        raise SheetError(
+            "exists",
+            shown(target.name),
+            "the file exists already",
+            "name another one, or add --overwrite",
+        )
     try:
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     except (OSError, ValueError) as exc:

@@ -39,7 +39,7 @@ def ended(sendcode: Command, ledger: Ledger, tmp_path: Path) -> Path:
 
 def results(sendcode: Command, folder: Path, *options: str) -> list[dict[str, str]]:
     output = folder / "results.csv"
-    ran = sendcode("batch", "results", "b1", "--output", output, *options)
+    ran = sendcode("batch", "results", "b1", "--output", output, "--overwrite", *options)
     assert ran.exit_code == 0
     return read_csv(output)
 
@@ -164,6 +164,33 @@ def test_with_a_file_json_tells_what_was_written(sendcode: Command, tmp_path: Pa
 
     assert ran.json["rows"] == 5
     assert ran.json["counts"]["dead"] == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("batch", "results", "b1"),
+        ("batch", "check", "customers.csv"),
+        ("dead", "export"),
+    ],
+)
+@pytest.mark.usefixtures("ended")
+def test_a_file_that_is_there_is_not_overwritten_unasked(
+    sendcode: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_csv(Path("mine.csv"), [customer(1)])
+    mine = Path("mine.csv").read_bytes()
+
+    refused = sendcode(*words, "--output", "mine.csv")
+    kept = Path("mine.csv").read_bytes()
+    wished = sendcode(*words, "--output", "mine.csv", "--overwrite")
+
+    assert refused.exit_code == 2
+    assert "mine.csv: the file exists already; name another one, or add --overwrite" in refused.err
+    assert kept == mine
+    assert wished.exit_code == 0
+    assert Path("mine.csv").read_bytes() != mine
 
 
 @pytest.mark.usefixtures("ended")
@@ -330,6 +357,7 @@ def test_a_number_that_was_kept_back_as_refused_needs_its_correction_in_the_next
     sendcode("batch", "submit", tmp_path / "results.csv", "--id", "b2")
     for _, job_id in ledger.sweep():
         end(ledger, job_id, SENT)
+    (tmp_path / "results.csv").unlink()
     sendcode("batch", "results", "b2", "--only", "failed", "--output", tmp_path / "results.csv")
 
     again = sendcode("batch", "submit", tmp_path / "results.csv", "--id", "b3")

@@ -168,12 +168,27 @@ def test_a_file_that_fails_half_way_leaves_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "results.csv"
     path.write_text("old")
 
-    with pytest.raises(KeyError), written_file(path) as stream:  # noqa: PT012
+    with pytest.raises(KeyError), written_file(path, overwrite=True) as stream:  # noqa: PT012
         stream.write("half")
         raise KeyError
 
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_is_there_is_replaced_only_where_a_person_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "results.csv"
+    path.write_text("hours of corrections")
+
+    with pytest.raises(SheetError, match="add --overwrite") as caught, written_file(path):
+        pass
+    kept = path.read_text()
+    with written_file(path, overwrite=True) as stream:
+        stream.write("new")
+
+    assert caught.value.code == "exists"
+    assert kept == "hours of corrections"
+    assert path.read_text("utf-8-sig") == "new"
 
 
 @pytest.mark.parametrize("name", ["absent/results.csv", ".", "x" * 300])
