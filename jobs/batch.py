@@ -77,6 +77,8 @@ class Batch:
     finished_ms: int | None = None
     max_rate: float | None = None
     expires_ms: int | None = None
+    skip_sent: bool = False
+    """Rows whose number got a code before are left out, also where its import is completed."""
     rate: float = 0.0
     """Jobs of it that ended per second, lately."""
     counts: dict[str, int] = field(default_factory=dict)
@@ -175,6 +177,7 @@ def decode_batch(
         finished_ms=int(finished) if finished else None,
         max_rate=float(max_rate) if max_rate else None,
         expires_ms=int(expires) if expires else None,
+        skip_sent=values.get("skip_sent") == "1",
         rate=_rate(values, now_ms),
         counts=states,
         by_code=by_code,

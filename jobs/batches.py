@@ -62,6 +62,7 @@ class Batches:
         encoding: str = "",
         max_rate: float | None = None,
         expires_ms: int | None = None,
+        skip_sent: bool = False,
         again: bool = False,
     ) -> tuple[Batch, bool]:
         """Create a batch, or find it again; True if it is new. Rows are appended next.
@@ -78,6 +79,8 @@ class Batches:
             "delimiter": delimiter,
             "encoding": encoding,
         }
+        if skip_sent:
+            values["skip_sent"] = 1
         if max_rate is not None:
             values["max_rate"] = max_rate
         if expires_ms is not None:

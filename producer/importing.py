@@ -49,6 +49,8 @@ class Terms:
     """Unix milliseconds after which its codes are of no use and are not sent."""
     again: bool = False
     """Its content was sent by another batch, and is to be sent once more."""
+    skip_sent: bool = False
+    """Rows whose number got a code before are left out."""
 
 
 def check_batch_id(batch_id: str) -> str:
@@ -80,7 +82,7 @@ class Spool:
     def __init__(self) -> None:
         self.tally = Tally()
         self.sent_before = Places()
-        """Rows whose number got a code before."""
+        """Rows that are to be sent though their number got a code before."""
         self._file = tempfile.TemporaryFile(prefix="sendcode-rows-")  # noqa: SIM115 (see close)
 
     def __enter__(self) -> Self:
@@ -97,17 +99,24 @@ class Spool:
         sheet: Sheet,
         progress: Progress = lambda _: None,
         memory: Memory | None = None,
+        *,
+        have: int = 0,
+        skip_sent: bool = False,
     ) -> None:
         """Read all of `sheet`; `memory` as for `rows_to_send`.
+
+        The batch may `have` its first rows already: codes sent to these are perhaps its own, so
+        they count neither as sent before nor as to be skipped.
 
         Raises:
             SheetError: the file is damaged further down, or was changed meanwhile.
         """
-        for row, history in with_histories(rows_to_send(sheet, memory), memory):
+        rows = rows_to_send(sheet, memory, skip_sent_after=have if skip_sent else None)
+        for row, history in with_histories(rows, memory):
             self.tally.count(row)
             self._file.write(_encode(row))
             self._file.write(b"\n")  # an encoded row has no line break of its own
-            if history.codes:
+            if history.codes and row.number > have:
                 self.sent_before.add(row.line)
             if self.tally.rows % REPORT_ROWS == 0:
                 progress(self.tally.rows)
@@ -168,6 +177,7 @@ def open_batch(batches: Batches, sheet: Sheet, batch_id: str, terms: Terms) -> t
             encoding=sheet.named_encoding or "",
             max_rate=terms.max_rate,
             expires_ms=terms.expires_ms,
+            skip_sent=terms.skip_sent,
             again=terms.again,
         )
     except ContentHeldError as exc:

@@ -37,6 +37,7 @@ class Question:
     batch_id: str | None = None
     max_rate: float | None = None
     most_per_number: int = MOST_CODES_PER_NUMBER
+    skip_sent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,7 @@ def preflight(
         redis.RedisError: the ledger was lost on the way.
     """
     memory = Memory(client, settings) if client is not None else None
-    contents = _read(sheet, memory, question.most_per_number, on_invalid, progress)
+    contents = _read(sheet, memory, question, on_invalid, progress)
     batch_id = question.batch_id or default_batch_id(sheet.digest)
     prospect = None
     if client is not None:
@@ -142,13 +143,14 @@ def preflight(
 def _read(
     sheet: Sheet,
     memory: Memory | None,
-    most_per_number: int,
+    question: Question,
     on_invalid: Callable[[Row], None],
     progress: Progress,
 ) -> Contents:
     tally, sent_before, in_interval = Tally(), Places(), Places()
     with NumberUse() as use:
-        for row, history in with_histories(rows_to_send(sheet, memory), memory):
+        rows = rows_to_send(sheet, memory, skip_sent_after=0 if question.skip_sent else None)
+        for row, history in with_histories(rows, memory):
             tally.count(row)
             if row.phone is None:
                 on_invalid(row)
@@ -161,7 +163,7 @@ def _read(
             if tally.rows % REPORT_ROWS == 0:
                 progress(tally.rows)
         progress(tally.rows)
-        used_too_often = use.used_more_than(most_per_number)
+        used_too_often = use.used_more_than(question.most_per_number)
         return Contents(tally, use.doubles(), used_too_often, sent_before, in_interval)
 
 

@@ -41,6 +41,12 @@ _SINCE = Fault(
     "a code went to this number after the time in its column finished_at",
     _CLEAR,
 )
+_BEFORE = Fault(
+    "sent_before",
+    "its number got a code before",
+    "to send it another one, leave out --skip-sent; in a file of results, clear its cell in the "
+    "column status",
+)
 _REFUSED = Fault(
     "refused_for_good",
     "by its column status this row was refused for good, and its number is the same",
@@ -57,26 +63,45 @@ _BY_STATUS: dict[str, Fault] = {
     FORGOTTEN: _PERHAPS,
 }
 _STATES = frozenset({*State, FORGOTTEN})
-_BY_CODE = {fault.code: fault for fault in (_SENT, _UNDER_WAY, _PERHAPS, _SINCE)}
+_BY_CODE = {fault.code: fault for fault in (_SENT, _UNDER_WAY, _PERHAPS, _SINCE, _BEFORE)}
 
 KEPT_BACK = frozenset(_BY_CODE)
 """Codes of rejected rows that need no correction: they are done, or under way, elsewhere."""
 
 
-def rows_to_send(sheet: Sheet, memory: Memory | None = None) -> Iterator[Row]:
+def rows_to_send(
+    sheet: Sheet, memory: Memory | None = None, *, skip_sent_after: int | None = None
+) -> Iterator[Row]:
     """Give the rows; those that must not be sent again with a problem instead of a number.
 
-    Without `memory` only the file itself is asked.
+    Without `memory` only the file itself is asked. With `skip_sent_after` the same is done to those
+    of the rows after this one (0: all) whose number got a code before, by whatever.
 
     Raises:
         SheetError: `no_status_column`, or as iterating over the sheet does.
     """
+    rows = _not_done_elsewhere(sheet, memory)
+    if skip_sent_after is None:
+        yield from rows
+        return
+    for row, history in with_histories(rows, memory):
+        is_again = history.codes > 0 and row.number > skip_sent_after
+        yield _kept_back(row, _BEFORE, sheet) if is_again else row
+
+
+def _not_done_elsewhere(sheet: Sheet, memory: Memory | None) -> Iterator[Row]:
+    """Give the rows; those of a results file that need no sending with a problem each."""
     if not is_results_file(sheet):
         yield from sheet
         return
     judge = _Judge(sheet, memory)
     for row, history in with_histories(iter(sheet), memory):
         yield row if row.phone is None else judge.judged(row, history.sent_ms)
+
+
+def _kept_back(row: Row, fault: Fault, sheet: Sheet) -> Row:
+    problem = Problem.of(fault, sheet.name, row.line, sheet.unit)
+    return replace(row, phone=None, problem=problem, warnings=(), repaired=())
 
 
 def is_results_file(sheet: Sheet) -> bool:
@@ -120,7 +145,7 @@ class _Judge:
     """Keeps back what must not be sent again."""
 
     def __init__(self, sheet: Sheet, memory: Memory | None) -> None:
-        self._name, self._unit = sheet.name, sheet.unit
+        self._sheet = sheet
         self._memory = memory
         # ours are the last of these names: a customer may have a column "status" too
         self._status = _last(sheet.header, _STATUS)
@@ -129,10 +154,7 @@ class _Judge:
 
     def judged(self, row: Row, sent_ms: int | None) -> Row:
         fault = self._fault(row, sent_ms)
-        if fault is None:
-            return row
-        problem = Problem.of(fault, self._name, row.line, self._unit)
-        return replace(row, phone=None, problem=problem, warnings=(), repaired=())
+        return row if fault is None else _kept_back(row, fault, self._sheet)
 
     def _fault(self, row: Row, sent_ms: int | None) -> Fault | None:
         status, code = _cell(row, self._status).casefold(), _cell(row, self._code)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +13,7 @@ from producer.cli.console import (
     JsonOption,
     MisusedError,
     OverwriteOption,
+    is_terminal,
     ledger_connection,
     say,
     show,
@@ -103,8 +103,7 @@ def cancel(
     as_json: JsonOption = False,
 ) -> None:
     """End a batch for good: what waits is not sent any more. Asks first on a terminal."""
-    asked = sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
-    if asked and not yes:
+    if is_terminal() and not yes:
         typer.confirm(f"Cancel batch {batch_id} for good?", abort=True, err=True)
     _steer(batch_id, "cancel", as_json)
 

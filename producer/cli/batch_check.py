@@ -17,6 +17,7 @@ from producer.cli.batch_submit import (
     IdOption,
     RateOption,
     SheetOption,
+    SkipSentOption,
 )
 from producer.cli.console import (
     JsonOption,
@@ -68,6 +69,7 @@ def check(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
             help="Codes after which a number counts as used too often (default: 5).",
         ),
     ] = None,
+    skip_sent: SkipSentOption = False,
     encoding: EncodingOption = None,
     sheet_name: SheetOption = None,
     as_json: JsonOption = False,
@@ -81,7 +83,8 @@ def check(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
     if batch_id is not None:
         check_batch_id(batch_id)
     _refuse_to_overwrite(file, output)
-    question = Question(batch_id, max_rate, most_per_number or MOST_CODES_PER_NUMBER)
+    most = most_per_number or MOST_CODES_PER_NUMBER
+    question = Question(batch_id, max_rate, most, skip_sent)
     stdin = input_in_bytes()
     with open_sheet(file, stdin=stdin, encoding=encoding, sheet=sheet_name) as sheet:
         found = _look(sheet, question, output, overwrite)
@@ -92,6 +95,7 @@ def check(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
         same_reading = {
             "--id": batch_id,
             "--max-rate": max_rate,
+            "--skip-sent": skip_sent,
             "--encoding": encoding,
             "--sheet": sheet_name,
         }
@@ -185,7 +189,9 @@ def _show(found: Preflight) -> None:
     where = "; ".join(same.where(found.unit) for same in doubles.examples[:_DOUBLES_SHOWN])
     rows.append(("same number as a row before", f"{doubles.rows:,}", where))
     if prospect is not None:
-        rows.append(_counted("number got a code before", contents.sent_before, found.unit))
+        sent = _counted("number got a code before", contents.sent_before, found.unit)
+        remedy = ": --skip-sent leaves them out" if contents.sent_before.count else ""
+        rows.append((*sent[:2], sent[2] + remedy))
         rows.append(_counted("number in its interval just now", contents.in_interval, found.unit))
     often = f"number used more than {found.most_per_number} times"
     rows.append(_counted(often, contents.used_too_often, found.unit))

@@ -15,6 +15,7 @@ from producer.cli.console import (
     MisusedError,
     command_line,
     input_in_bytes,
+    is_terminal,
     ledger_connection,
     rate_of,
     say,
@@ -53,6 +54,9 @@ SheetOption = Annotated[
 RateOption = Annotated[
     float | None, typer.Option(help="Jobs per second at most, below the account's limit.")
 ]
+SkipSentOption = Annotated[
+    bool, typer.Option("--skip-sent", help="Leave out rows whose number got a code before.")
+]
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d)?")
 _UNIT_S = {None: 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
@@ -70,12 +74,16 @@ def submit(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
     ] = None,
     encoding: EncodingOption = None,
     sheet_name: SheetOption = None,
+    skip_sent: SkipSentOption = False,
     once_more: Annotated[
         bool,
         typer.Option("--again", help="Make another batch of a content that was submitted before."),
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only read the file and say what would be done.")
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Do not ask about numbers that got a code before.")
     ] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Stay until all is sent.")] = False,
     as_json: JsonOption = False,
@@ -101,7 +109,9 @@ def submit(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
             "--expires-in": expires_in,
             "--encoding": encoding,
             "--sheet": sheet_name,
+            "--skip-sent": skip_sent,
             "--again": once_more,
+            "--yes": yes,
             "--watch": watch,
             "--json": as_json,
         },
@@ -110,8 +120,10 @@ def submit(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
         check_batch_id(batch_id)
     stdin = input_in_bytes()
     with open_sheet(file, stdin=stdin, encoding=encoding, sheet=sheet_name) as sheet:
-        terms = Terms(name or sheet.name, max_rate, expires_ms, once_more)
-        _submit(_Submission(sheet, batch_id, terms, again), dry_run, watch, as_json)
+        terms = Terms(name or sheet.name, max_rate, expires_ms, once_more, skip_sent)
+        ask = not (yes or dry_run) and is_terminal()
+        submission = _Submission(sheet, batch_id, terms, again, ask)
+        _submit(submission, dry_run, watch, as_json)
 
 
 def seconds_of(text: str) -> float:
@@ -134,7 +146,9 @@ def seconds_of(text: str) -> float:
 class _Submission:
     """A file on its way to a batch."""
 
-    def __init__(self, sheet: Sheet, batch_id: str | None, terms: Terms, again: str) -> None:
+    def __init__(
+        self, sheet: Sheet, batch_id: str | None, terms: Terms, again: str, ask: bool
+    ) -> None:
         from producer.importing import default_batch_id
 
         self.sheet = sheet
@@ -142,6 +156,8 @@ class _Submission:
         self.batch_id = batch_id or default_batch_id(sheet.digest)
         self.again = again
         """The same command, for a shell."""
+        self.ask = ask
+        """Somebody is there to be asked whether numbers are to get another code."""
 
 
 def _submit(submission: _Submission, dry_run: bool, watch: bool, as_json: bool) -> None:
@@ -161,7 +177,7 @@ def _submit(submission: _Submission, dry_run: bool, watch: bool, as_json: bool) 
         if batch is not None:
             _say_terms_that_stay(batch, submission.terms)
         if not complete:
-            _read(submission.sheet, spool, Memory(client, settings))
+            _read(submission, spool, Memory(client, settings), batch)
         if not dry_run and not complete:
             batch = _import(batches, submission, spool)
         if watch and batch is not None and not dry_run:
@@ -172,17 +188,38 @@ def _submit(submission: _Submission, dry_run: bool, watch: bool, as_json: bool) 
         _show(submission, spool, batch, dry_run=dry_run, was_complete=complete)
 
 
-def _read(sheet: Sheet, spool: Spool, memory: Memory) -> None:
-    """Read the whole file; nothing is written to the ledger yet."""
+def _read(submission: _Submission, spool: Spool, memory: Memory, begun: Batch | None) -> None:
+    """Read the whole file; nothing is written to the ledger yet.
+
+    `begun` is the batch whose import was cut off, if it was.
+    """
+    sheet = submission.sheet
+    have = begun.total if begun is not None else 0
+    skip_sent = (begun or submission.terms).skip_sent
     try:
         with progress_of(f"reading {sheet.name}", share=lambda: sheet.fraction_read) as done:
-            spool.read(sheet, done, memory)
+            spool.read(sheet, done, memory, have=have, skip_sent=skip_sent)
     except KeyboardInterrupt:
         say("nothing was submitted yet; start again with the same command")
         raise
     _say_what_was_read(sheet, spool)
+    if begun is not None:
+        return
     if not spool.tally.valid:
         raise CommandFailedError(f"{sheet.name}: no row can be sent; nothing was submitted")
+    if submission.ask and spool.sent_before.count:
+        _ask_whether_again(spool.sent_before.count)
+
+
+def _ask_whether_again(count: int) -> None:
+    """Ask before a code is paid for, and customers are bothered, once more.
+
+    Raises:
+        CommandFailedError: the answer is no.
+    """
+    numbers = count_of(count, "row's number", "rows' numbers")
+    if not typer.confirm(f"{numbers} got a code before: send another one?", err=True):
+        raise CommandFailedError("nothing was submitted; --skip-sent leaves these rows out")
 
 
 def _import(batches: Batches, submission: _Submission, spool: Spool) -> Batch:
@@ -219,6 +256,7 @@ def _say_terms_that_stay(batch: Batch, asked: Terms) -> None:
         for option, wanted, kept in (
             ("--max-rate", asked.max_rate, batch.max_rate),
             ("--expires-in", asked.expires_ms, None),
+            ("--skip-sent", asked.skip_sent or None, batch.skip_sent),
         )
         if wanted is not None and wanted != kept
     ]
@@ -235,7 +273,10 @@ def _say_what_was_read(sheet: Sheet, spool: Spool) -> None:
     _say_kinds(tally.repairs, "repaired: ")
     before = spool.sent_before
     if before.count:
-        say(f"  {before.count:,} x the number got a code before ({before.where(sheet.unit)})")
+        say(
+            f"  {before.count:,} x the number got a code before ({before.where(sheet.unit)}): "
+            "it gets another one; --skip-sent leaves such rows out"
+        )
 
 
 def _say_kinds(kinds: ProblemKinds, prefix: str) -> None:
@@ -300,6 +341,8 @@ def _show(
     else:
         say(f"look at it:   sendcode batch status {batch_id} --watch")
         say(f"its results:  sendcode batch results {batch_id} --output {batch_id}-results.csv")
+        if spool.sent_before.count and not dry_run:
+            say(f"second codes are not meant? sendcode batch cancel {batch_id} stops it at once")
 
 
 def _left_s(batch: Batch) -> float:

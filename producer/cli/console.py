@@ -91,6 +91,11 @@ def input_in_bytes() -> BinaryIO | None:
     return getattr(sys.stdin, "buffer", None)
 
 
+def is_terminal() -> bool:
+    """Whether somebody is there to be asked."""
+    return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
+
+
 class _Named:
     """Stdout, as it is at each call; an error of it says whose it is."""
 

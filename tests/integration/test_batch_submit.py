@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import shlex
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis import Redis
 
+from config.settings import Settings
 from jobs.batch import Batch, BatchRow
 from jobs.batches import Batches
 from jobs.keys import Keys
@@ -27,9 +31,10 @@ from producer.importing import (
     open_batch,
 )
 from producer.sheet import open_sheet
-from tests.commands import Command
+from tests.commands import SENDCODE, Command
 from tests.ended_jobs import SENT, end
 from tests.files import HEADER, customer, write_csv
+from tests.worker_process import environment_of
 
 
 @pytest.fixture
@@ -87,7 +92,103 @@ def test_doubts_repairs_and_codes_sent_before_are_told_with_their_lines(
         for line in told
     )
     assert any(line.startswith("1 x repaired: blanks") and "(line 4)" in line for line in told)
-    assert "1 x the number got a code before (line 2)" in told
+    assert (
+        "1 x the number got a code before (line 2): it gets another one; "
+        "--skip-sent leaves such rows out"
+    ) in told
+    assert any("sendcode batch cancel b2 stops it" in line for line in told)
+
+
+@pytest.fixture
+def sent_before(sendcode: Command, ledger: Ledger, tmp_path: Path) -> Path:
+    """A file of three customers, of whom the first got a code by another batch."""
+    sendcode("batch", "submit", write_csv(tmp_path / "first.csv", [customer(1)]), "--id", "b1")
+    for _, job_id in ledger.sweep():
+        end(ledger, job_id, SENT)
+    return write_csv(tmp_path / "second.csv", [customer(n) for n in (1, 2, 3)])
+
+
+def test_rows_whose_number_got_a_code_before_are_left_out_on_wish(
+    sendcode: Command, sent_before: Path, tmp_path: Path
+) -> None:
+    checked = sendcode("batch", "check", sent_before, "--skip-sent", "--json").json
+    told = sendcode("batch", "submit", sent_before, "--id", "b2", "--skip-sent", "--json").json
+    rows = sendcode("batch", "results", "b2", "--json").json["rows"]
+    sendcode("batch", "results", "b2", "-o", tmp_path / "results.csv")
+    again = sendcode("batch", "submit", tmp_path / "results.csv", "--id", "b3", "--json")
+
+    assert (checked["valid"], checked["sent_before"]["count"]) == (2, 0)
+    assert [each["code"] for each in checked["invalid_by_reason"]] == ["sent_before"]
+    assert told["accepted"] == 2
+    assert (rows[0]["status"], rows[0]["code"]) == ("rejected", "sent_before")
+    assert rows[0]["message"].startswith("its number got a code before; to send it another one")
+    assert again.exit_code == 1
+
+
+def test_check_names_the_option_that_leaves_them_out(sendcode: Command, sent_before: Path) -> None:
+    ran = sendcode("batch", "check", sent_before)
+    chosen = sendcode("batch", "check", sent_before, "--skip-sent")
+
+    assert "--skip-sent leaves them out" in ran.out
+    assert f"sendcode batch submit {sent_before} --skip-sent" in chosen.err
+
+
+def test_an_import_that_skips_is_completed_as_it_was_begun_and_skips_none_of_its_own(
+    sendcode: Command, sent_before: Path, batches: Batches, ledger: Ledger
+) -> None:
+    with open_sheet(sent_before) as sheet:
+        open_batch(batches, sheet, "b2", Terms(skip_sent=True))
+    batches.append(
+        "b2",
+        0,
+        [
+            BatchRow(2, customer(1), None, "x", "y"),
+            BatchRow(3, customer(2), PhoneNumber("852", customer(2)[2])),
+        ],
+    )
+    for _, job_id in ledger.sweep():
+        end(ledger, job_id, SENT)
+
+    told = sendcode("batch", "submit", sent_before, "--id", "b2", "--json").json
+
+    assert (told["total"], told["accepted"]) == (3, 2)
+    assert (told["file"]["valid"], told["file"]["sent_before"]["count"]) == (3, 0)
+
+
+@pytest.mark.parametrize(
+    ("answer", "options", "accepted"),
+    [("n", [], 0), ("", [], 0), ("y", [], 3), (None, ["--yes"], 3), (None, ["--skip-sent"], 2)],
+)
+def test_on_a_terminal_it_is_asked_whether_numbers_get_another_code(
+    settings: Settings,
+    batches: Batches,
+    sent_before: Path,
+    answer: str | None,
+    options: list[str],
+    accepted: int,
+) -> None:
+    terminal, its_end = pty.openpty()
+    if answer is not None:
+        os.write(terminal, f"{answer}\n".encode())
+    ran = subprocess.run(
+        [*SENDCODE, "batch", "submit", "second.csv", "--id", "b2", *options],
+        cwd=sent_before.parent,
+        env={**environment_of(settings), "TERM": "xterm"},
+        stdin=its_end,
+        stdout=subprocess.PIPE,
+        stderr=its_end,
+        check=False,
+    )
+    os.close(its_end)
+    said = os.read(terminal, 1 << 16).decode()
+    os.close(terminal)
+
+    assert ("1 row's number got a code before: send another one? [y/N]" in said) == (
+        answer is not None
+    )
+    batch = batches.get("b2")
+    assert (batch.accepted if batch else 0) == accepted
+    assert ran.returncode == (0 if accepted else 1)
 
 
 def test_rows_that_are_hidden_in_a_workbook_are_told(sendcode: Command, tmp_path: Path) -> None:
