@@ -26,7 +26,10 @@ _STATUS = "status"
 _OUR_MARKS = frozenset({"request_id", "finished_at"})
 """Columns that, like `status`, a file of results has and hardly another one."""
 
-_CLEAR = "to send it all the same, clear its cell in the column status"
+_CLEAR = (
+    "to send it all the same, clear its cell in the column status, or, if that column is your own, "
+    "rename it"
+)
 _SENT = Fault("already_sent", "by its column status this row was sent already", _CLEAR)
 _UNDER_WAY = Fault(
     "under_way", "by its column status this row is on its way in another batch", _CLEAR

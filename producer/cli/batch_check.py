@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from producer.cli.batch_submit import (
+    NO_ROWS,
     EncodingOption,
     FileArgument,
     IdOption,
@@ -20,6 +21,7 @@ from producer.cli.batch_submit import (
     SkipSentOption,
 )
 from producer.cli.console import (
+    CommandFailedError,
     JsonOption,
     MisusedError,
     OverwriteOption,
@@ -102,6 +104,8 @@ def check(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
         _say_next(
             found, output, lambda verb: command_line("batch", verb, file, options=same_reading)
         )
+    if not found.contents.tally.rows:
+        raise CommandFailedError(f"{found.file}: {NO_ROWS}")
 
 
 def _refuse_to_overwrite(file: Path, output: Path | None) -> None:

@@ -93,6 +93,8 @@ def _stream_json(batch: Batch, rows: Iterator[ResultRow]) -> None:
 def _say_what_was_written(
     batch: Batch, output: Path, only: str | None, counts: Counter[str]
 ) -> None:
+    from jobs.outcome import State
+
     told = ", ".join(f"{count:,} {status}" for status, count in counts.most_common())
     say(f"{count_of(counts.total(), 'row')} written to {output}" + (f": {told}" if told else ""))
     if only is None and not batch.is_over:
@@ -100,3 +102,9 @@ def _say_what_was_written(
     if only == "failed" and counts:
         again = command_line("batch", "submit", output)
         say(f"correct the rows in that file, then: {again}")
+    cancelled = batch.counts.get(State.CANCELLED, 0)
+    if only == "failed" and cancelled:
+        options = {"--only": "cancelled", "--output": f"{batch.batch_id}-cancelled.csv"}
+        take = command_line("batch", "results", batch.batch_id, options=options)
+        rows = count_of(cancelled, "row was", "rows were")
+        say(f"{rows} cancelled, not failed; take them: {take}")

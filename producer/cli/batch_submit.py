@@ -58,6 +58,9 @@ SkipSentOption = Annotated[
     bool, typer.Option("--skip-sent", help="Leave out rows whose number got a code before.")
 ]
 
+NO_ROWS = (
+    "no row can be sent: there is none below the names of the columns; save the file with its rows"
+)
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d)?")
 _UNIT_S = {None: 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
 _KINDS_SHOWN = 10
@@ -205,6 +208,8 @@ def _read(submission: _Submission, spool: Spool, memory: Memory, begun: Batch | 
     _say_what_was_read(sheet, spool)
     if begun is not None:
         return
+    if not spool.tally.rows:
+        raise CommandFailedError(f"{sheet.name}: {NO_ROWS}")
     if not spool.tally.valid:
         raise CommandFailedError(f"{sheet.name}: no row can be sent; nothing was submitted")
     if submission.ask and spool.sent_before.count:

@@ -240,6 +240,16 @@ def test_a_file_of_no_invalid_rows_is_not_passed_over_in_silence(
     assert read_csv(tmp_path / "invalid.csv") == []
 
 
+@pytest.mark.parametrize("verb", ["check", "submit"])
+def test_a_file_of_nothing_but_the_columns_names_fails_with_a_remedy(
+    sendcode: Command, tmp_path: Path, verb: str
+) -> None:
+    ran = sendcode("batch", verb, write_csv(tmp_path / "none.csv", []))
+
+    assert ran.exit_code == 1
+    assert "none.csv: no row can be sent: there is none below the names of the columns" in ran.err
+
+
 def test_a_file_that_was_submitted_before_is_recognised(sendcode: Command, mixed: Path) -> None:
     batch_id = sendcode("batch", "submit", mixed, "--json").json["batch_id"]
 

@@ -193,6 +193,20 @@ def test_a_file_that_is_there_is_not_overwritten_unasked(
     assert Path("mine.csv").read_bytes() != mine
 
 
+@pytest.mark.usefixtures("ledger")
+def test_whoever_asks_for_the_failed_rows_of_a_cancelled_batch_is_told_how_to_take_them(
+    sendcode: Command, tmp_path: Path
+) -> None:
+    file = write_csv(tmp_path / "customers.csv", [customer(1), customer(2)])
+    sendcode("batch", "submit", file, "--id", "b1")
+    sendcode("batch", "cancel", "b1", "--yes")
+
+    ran = sendcode("batch", "results", "b1", "--only", "failed", "-o", tmp_path / "failed.csv")
+
+    assert "2 rows were cancelled, not failed; take them: " in ran.err
+    assert "results b1 --only cancelled --output b1-cancelled.csv" in ran.err
+
+
 @pytest.mark.usefixtures("ended")
 def test_a_place_that_cannot_be_written_is_one_clear_line(
     sendcode: Command, tmp_path: Path
@@ -283,6 +297,7 @@ def test_rows_under_way_in_another_batch_are_kept_back(sendcode: Command, tmp_pa
 
     assert ran.exit_code == 1
     assert "on its way in another batch" in ran.err
+    assert "if that column is your own, rename it" in ran.err
 
 
 @pytest.mark.usefixtures("ended")
