@@ -63,7 +63,7 @@ class Batch:
     """SHA-256 of the file's content."""
     header: tuple[str, ...]
     delimiter: str
-    """Between the cells of its results, as in its file."""
+    """Between the cells of its file."""
     encoding: str
     """As which a person had its file read, if not as found; an import is completed in the same."""
     total: int

@@ -13,9 +13,12 @@ from producer.cli.console import (
     JsonOption,
     MisusedError,
     OverwriteOption,
+    SeparatorOption,
+    Target,
     is_terminal,
     ledger_connection,
     say,
+    separator_of,
     show,
     show_json,
 )
@@ -119,6 +122,7 @@ def results(
         typer.Option(help="Only these rows: failed, sent, waiting, or a state such as unknown."),
     ] = None,
     overwrite: OverwriteOption = False,
+    separator: SeparatorOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write the customer's own columns with what became of each row, as CSV for Excel.
@@ -138,7 +142,8 @@ def results(
     with ledger_connection() as (settings, client):
         batches = Batches(client, settings)
         batch = known(batches, batch_id)
-        batch_results.write(batches, batch, output, only, overwrite=overwrite, as_json=as_json)
+        target = Target(output, overwrite, separator_of(separator, batch.delimiter))
+        batch_results.write(batches, batch, target, only, as_json=as_json)
 
 
 def known(batches: Batches, batch_id: str) -> Batch:

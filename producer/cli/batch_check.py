@@ -25,12 +25,15 @@ from producer.cli.console import (
     JsonOption,
     MisusedError,
     OverwriteOption,
+    SeparatorOption,
+    Target,
     command_line,
     input_in_bytes,
     ledger_connection,
     rate_of,
     results_in_bytes,
     say,
+    separator_of,
     show,
     show_json,
 )
@@ -61,6 +64,7 @@ def check(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
         typer.Option("--output", "-o", help="Write the invalid rows there, with a reason each."),
     ] = None,
     overwrite: OverwriteOption = False,
+    separator: SeparatorOption = None,
     batch_id: IdOption = None,
     max_rate: RateOption = None,
     most_per_number: Annotated[
@@ -89,7 +93,9 @@ def check(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
     question = Question(batch_id, max_rate, most, skip_sent)
     stdin = input_in_bytes()
     with open_sheet(file, stdin=stdin, encoding=encoding, sheet=sheet_name) as sheet:
-        found = _look(sheet, question, output, overwrite)
+        delimiter = separator_of(separator, sheet.delimiter)
+        target = Target(output, overwrite, delimiter) if output is not None else None
+        found = _look(sheet, question, target)
     if as_json:
         show_json({**found.as_dict(), "output": str(output) if output else None})
     else:
@@ -124,7 +130,7 @@ def _refuse_to_overwrite(file: Path, output: Path | None) -> None:
         raise MisusedError(f"--output: {output} is the file that is checked; name another one")
 
 
-def _look(sheet: Sheet, question: Question, output: Path | None, overwrite: bool) -> Preflight:
+def _look(sheet: Sheet, question: Question, target: Target | None) -> Preflight:
     from jobs.clock import time_ms
     from jobs.job import iso
     from producer.preflight import preflight
@@ -133,7 +139,7 @@ def _look(sheet: Sheet, question: Question, output: Path | None, overwrite: bool
         settings, client = stack.enter_context(ledger_connection())
         reachable = client if _answers(client, settings) else None
         started_ms = time_ms(client.time()) if reachable else round(time.time() * 1000)
-        on_invalid = _writer(sheet, output, overwrite, iso(started_ms), stack)
+        on_invalid = _writer(sheet, target, iso(started_ms), stack)
         done = stack.enter_context(
             progress_of(f"reading {sheet.name}", share=lambda: sheet.fraction_read)
         )
@@ -156,9 +162,9 @@ def _answers(client: redis.Redis, settings: Settings) -> bool:
 
 
 def _writer(
-    sheet: Sheet, output: Path | None, overwrite: bool, looked_at: str, stack: ExitStack
+    sheet: Sheet, target: Target | None, looked_at: str, stack: ExitStack
 ) -> Callable[[Row], None]:
-    if output is None:
+    if target is None:
         return lambda _: None
     from jobs.outcome import State
     from producer.roundtrip import is_results_file
@@ -166,8 +172,10 @@ def _writer(
 
     # a file of results says itself what became of its rows, and when
     columns = (REASON_COLUMN,) if is_results_file(sheet) else INVALID_COLUMNS
-    stream = stack.enter_context(written_file(output, results_in_bytes(), overwrite=overwrite))
-    writer = SheetWriter(stream, sheet.header, columns, sheet.delimiter)
+    stream = stack.enter_context(
+        written_file(target.path, results_in_bytes(), overwrite=target.overwrite)
+    )
+    writer = SheetWriter(stream, sheet.header, columns, target.delimiter)
 
     def write(row: Row) -> None:
         problem = row.problem

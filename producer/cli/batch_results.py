@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from jobs.batch import Batch
     from jobs.batches import Batches
+    from producer.cli.console import Target
     from producer.results import ResultRow
 
 _REPORT_ROWS = 500
@@ -26,16 +27,16 @@ _REPORT_ROWS = 500
 def write(
     batches: Batches,
     batch: Batch,
-    output: Path,
+    target: Target,
     only: str | None,
     *,
-    overwrite: bool,
     as_json: bool,
 ) -> None:
     """Write them; with `as_json` a file gets CSV all the same, and stdout the counts."""
     from producer.results import results
 
     counts: Counter[str] = Counter()
+    output = target.path
     to_stdout = str(output) == "-"
     # on a terminal the rows themselves show how far it is, and a bar would stand among them
     quiet = to_stdout and console.results().is_terminal
@@ -45,7 +46,7 @@ def write(
         if to_stdout and as_json:
             _stream_json(batch, rows)
             return
-        _write_csv(batch, rows, output, overwrite=overwrite)
+        _write_csv(batch, rows, target)
     if as_json:
         show_json(
             {
@@ -60,12 +61,12 @@ def write(
         _say_what_was_written(batch, output, only, counts)
 
 
-def _write_csv(batch: Batch, rows: Iterator[ResultRow], output: Path, *, overwrite: bool) -> None:
+def _write_csv(batch: Batch, rows: Iterator[ResultRow], target: Target) -> None:
     from producer.results import RESULT_COLUMNS
     from producer.sheet.writing import SheetWriter, written_file
 
-    with written_file(output, results_in_bytes(), overwrite=overwrite) as stream:
-        writer = SheetWriter(stream, batch.header, RESULT_COLUMNS, batch.delimiter)
+    with written_file(target.path, results_in_bytes(), overwrite=target.overwrite) as stream:
+        writer = SheetWriter(stream, batch.header, RESULT_COLUMNS, target.delimiter)
         for row in rows:
             writer.write(row.cells, row.ours())
 

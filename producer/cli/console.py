@@ -13,6 +13,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from typing import IO, TYPE_CHECKING, Annotated, Any, BinaryIO, Final, cast
 
@@ -38,8 +39,24 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace the file of --output if it exists.")
 ]
+SeparatorOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Between the cells of the file written: comma, semicolon (an Excel in German, French "
+        "…) or tab (default: semicolon where your file has them, else comma)."
+    ),
+]
 
 _WRONG_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A file to write, as a person asked for it; "-" is standard output."""
+
+    path: Path
+    overwrite: bool
+    delimiter: str
 
 
 class CommandFailedError(Exception):
@@ -149,6 +166,20 @@ def rate_of(option: str, per_second: float | None) -> float | None:
         return None if per_second is None else bounds.rate(per_second)
     except ValueError as exc:
         raise MisusedError(f"{option}: {exc}") from None
+
+
+def separator_of(asked: str | None, own: str = ",") -> str:
+    """Give the separator for a file that is written; `own` is that of the customer's file.
+
+    Raises:
+        MisusedError: there is none of the name that was asked for.
+    """
+    from producer.sheet.writing import separator_for
+
+    try:
+        return separator_for(own, asked)
+    except ValueError as exc:
+        raise MisusedError(f"--separator: {exc}") from None
 
 
 def reason_to_keep(reason: str) -> str:

@@ -13,11 +13,13 @@ from producer.cli.console import (
     JsonOption,
     MisusedError,
     OverwriteOption,
+    SeparatorOption,
     ledger_connection,
     rate_of,
     reason_to_keep,
     results_in_bytes,
     say,
+    separator_of,
     show,
     show_json,
 )
@@ -211,6 +213,7 @@ def export(
         Path, typer.Option("--output", "-o", help="The file to write; - is standard output.")
     ] = Path("-"),
     overwrite: OverwriteOption = False,
+    separator: SeparatorOption = None,
 ) -> None:
     """Write dead letters as CSV: full numbers, what happened, what to do.
 
@@ -220,12 +223,12 @@ def export(
     from producer.deadletters import EXPORT_COLUMNS, Choice, export_rows
     from producer.sheet.writing import SheetWriter, written_file
 
-    count = 0
+    count, delimiter = 0, separator_of(separator)
     with ledger_connection() as (settings, client):
         dead, choice = DeadLetters(client, settings), Choice(code=code, batch_id=batch)
         _check(dead, choice, client, settings)
         with written_file(output, results_in_bytes(), overwrite=overwrite) as stream:
-            writer = SheetWriter(stream, EXPORT_COLUMNS, ())
+            writer = SheetWriter(stream, EXPORT_COLUMNS, (), delimiter)
             for cells in export_rows(dead, choice):
                 writer.write(cells, ())
                 count += 1

@@ -142,7 +142,7 @@ class Demo:
     def _write_results(self) -> None:
         batch = self._look()
         with written_file(self.results_file, sys.stdout.buffer) as stream:
-            writer = SheetWriter(stream, batch.header, RESULT_COLUMNS, batch.delimiter)
+            writer = SheetWriter(stream, batch.header, RESULT_COLUMNS)
             for row in results(self._batches, self._batch_id):
                 writer.write(row.cells, row.ours())
 

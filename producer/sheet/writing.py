@@ -1,8 +1,9 @@
 """Writing CSV that Excel opens rightly by a double click, and that this package reads again.
 
-UTF-8 with a byte order mark (without it Excel takes the text for an old code page), CR LF, and the
-customer's own separator: where Excel exported semicolons, it expects them again. Cells are shielded
-as shield.py says.
+UTF-8 with a byte order mark (without it Excel takes the text for an old code page), CR LF, and
+commas, or semicolons where the customer's file has them: where Excel exported them, it expects them
+again. Tabs and vertical bars it does not part into columns in a .csv. Cells are shielded as
+shield.py says.
 """
 
 from __future__ import annotations
@@ -21,6 +22,22 @@ from producer.sheet.shield import shielded
 
 ENCODING = "utf-8-sig"
 
+SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t"}
+"""What a person may choose, by name."""
+
+
+def separator_for(own: str, asked: str | None = None) -> str:
+    """Give the separator that was asked for by name, or the one that fits the customer's own.
+
+    Raises:
+        ValueError: there is none of that name; the message lists what there is.
+    """
+    if asked is None:
+        return own if own == ";" else ","
+    if asked not in SEPARATORS:
+        raise ValueError(f"must be one of {', '.join(SEPARATORS)}")
+    return SEPARATORS[asked]
+
 
 class SheetWriter:
     """Writes the customer's columns in their order, then columns of ours.
@@ -38,7 +55,7 @@ class SheetWriter:
             stream: Opened with newline="", as by `written_file`.
             header: The customer's columns.
             ours: The columns to add.
-            delimiter: The customer's, from `Sheet.delimiter`.
+            delimiter: Between cells, from `separator_for`.
         """
         self._writer = csv.writer(stream, delimiter=delimiter, lineterminator="\r\n")
         self._read = len(header)

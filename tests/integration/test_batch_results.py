@@ -19,7 +19,7 @@ from jobs.outcome import State
 from producer.results import RESULT_COLUMNS, statuses_of
 from tests.commands import Command
 from tests.ended_jobs import BIND_UPPER, PERMANENT, SENT, UNKNOWN, customers, end, number
-from tests.files import correct, customer, read_csv, write_csv
+from tests.files import HEADER, correct, customer, read_csv, write_csv
 
 PROVED = Ending(State.SENT_INFERRED, "FailedOperation.SendVerifyCodeLimit60", "", "req-5")
 
@@ -205,6 +205,50 @@ def test_whoever_asks_for_the_failed_rows_of_a_cancelled_batch_is_told_how_to_ta
 
     assert "2 rows were cancelled, not failed; take them: " in ran.err
     assert "results b1 --only cancelled --output b1-cancelled.csv" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("own", "options", "written"),
+    [
+        (",", (), ","),
+        (";", (), ";"),
+        ("\t", (), ","),
+        ("|", (), ","),
+        (",", ("--separator", "semicolon"), ";"),
+        (";", ("--separator", "comma"), ","),
+        (",", ("--separator", "tab"), "\t"),
+    ],
+)
+@pytest.mark.usefixtures("ledger")
+def test_results_have_a_separator_that_excel_parts_into_columns_or_the_one_wished_for(
+    sendcode: Command, tmp_path: Path, own: str, options: tuple[str, ...], written: str
+) -> None:
+    file, out, invalid = (tmp_path / name for name in ("own.csv", "out.csv", "invalid.csv"))
+    barred = ["b", "86", "99000002", ""]
+    file.write_text("\n".join(own.join(each) for each in (HEADER, customer(1), barred)))
+    sendcode("batch", "submit", file, "--id", "b1")
+
+    sendcode("batch", "results", "b1", "-o", out, *options)
+    sendcode("batch", "check", file, "-o", invalid, *options)
+
+    for each in (out, invalid):
+        head = each.read_text("utf-8-sig").splitlines()[0]
+        assert head.split(written)[: len(HEADER)] == list(HEADER)
+
+
+@pytest.mark.usefixtures("ended")
+def test_dead_letters_are_exported_with_the_separator_wished_for(sendcode: Command) -> None:
+    ran = sendcode("dead", "export", "--separator", "semicolon")
+
+    assert ran.out.splitlines()[0].count(";") > 3
+
+
+@pytest.mark.usefixtures("ended")
+def test_a_separator_that_there_is_not_is_refused(sendcode: Command) -> None:
+    ran = sendcode("batch", "results", "b1", "--separator", ";")
+
+    assert ran.exit_code == 2
+    assert "--separator: must be one of comma, semicolon, tab" in ran.err
 
 
 @pytest.mark.usefixtures("ended")
