@@ -17,7 +17,7 @@ from kombu.transport import TRANSPORT_ALIASES
 from config.celery import make_celery
 from config.logging import fields, json_line, set_up_logging
 from config.names import DEAD_LETTER_QUEUE
-from config.redis import connect
+from config.redis import connect, error_code
 from config.settings import CREDENTIALS, Settings, SettingsError, load_settings
 from jobs.durability import Level, judge, look
 from jobs.keys import Keys
@@ -125,7 +125,7 @@ def _warn_about(server: redis.Redis) -> None:
     try:
         findings = judge(look(server))
     except redis.RedisError as exc:
-        log.warning("Redis not looked at", extra=fields(error=type(exc).__name__))
+        log.warning("Redis not looked at", extra=fields(error=error_code(exc)))
         return
     for finding in findings:
         if finding.level is not Level.OK:

@@ -14,6 +14,7 @@ import redis
 
 from config.logging import fields
 from config.names import SEND_CODE_TASK
+from config.redis import error_code
 
 log = logging.getLogger("sendcode.quarantine")
 
@@ -142,4 +143,4 @@ def put_aside(client: redis.Redis, key: str, queue: str, reason: str, content: s
             pipe.expire(key, KEPT_S)  # it may hold numbers
             pipe.execute()
     except redis.RedisError as exc:
-        log.warning("message not kept", extra=fields(error=type(exc).__name__))
+        log.warning("message not kept", extra=fields(error=error_code(exc)))

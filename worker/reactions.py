@@ -14,6 +14,7 @@ from typing import Literal, TypeVar
 import redis
 
 from config.logging import fields
+from config.redis import error_code
 from jobs.account import Account
 from jobs.codes import Kind
 from jobs.ledger import Ending, Last, Pause
@@ -222,7 +223,7 @@ class Reactions:
         try:
             return tell()
         except redis.RedisError as exc:
-            log.warning("other workers not told", extra=fields(error=type(exc).__name__))
+            log.warning("other workers not told", extra=fields(error=error_code(exc)))
             return None
 
     def _again(self, a: Answered, last: Last, pause_s: float = 0) -> Again:

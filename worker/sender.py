@@ -15,6 +15,7 @@ from dataclasses import replace
 import redis
 
 from config.logging import fields
+from config.redis import error_code
 from config.settings import PROBE_SLACK_S
 from jobs.codes import Kind
 from jobs.job import Lane, StoryEntry
@@ -71,9 +72,7 @@ class Sender:
                 return self._work_on(work)
         except redis.RedisError as exc:
             # whatever was begun is journaled; the job is due again when its lease runs out
-            log.warning(
-                "ledger out of reach", extra=fields(job_id=job_id, error=type(exc).__name__)
-            )
+            log.warning("ledger out of reach", extra=fields(job_id=job_id, error=error_code(exc)))
             return NotNow("redis")
 
     def _work_on(self, work: Work) -> Ended | NotNow:
