@@ -61,7 +61,8 @@ def test_each_kind_of_answer_has_its_end(
     assert (record.state, record.code) == (end.state, end.code)
     assert record.attempts == end.attempts
     assert [entry.what for entry in record.story] == end.story.split()
-    assert record.tries == len(record.story) == seen["requests"]
+    # a busy machine may miss a slot: a try that made no call
+    assert record.tries >= len(record.story) == seen["requests"]
     assert seen["accepted"] == end.sent
     assert not record.possible_duplicate
     is_dead = end.state in {DEAD, UNKNOWN}
