@@ -16,15 +16,20 @@ from jobs.deadletters import DeadLetters, Decision, Verb
 from jobs.keys import Keys
 from jobs.ledger import Ending, Ledger
 from jobs.outcome import State
-from tests.ended_jobs import BIND_UPPER, DEAD, SENT, customers, end, end_event, number, run_batch
+from tests.ended_jobs import (
+    DEAD,
+    PERMANENT,
+    SENT,
+    UNKNOWN,
+    customers,
+    end,
+    end_event,
+    number,
+    run_batch,
+)
 from tests.ledger_checks import check_ledger
 
-ENDINGS = (
-    DEAD,
-    SENT,
-    Ending(State.DEAD, BIND_UPPER, "too many accounts", "req-p"),
-    Ending(State.UNKNOWN, "InternalError", "inside", "req-u", "keep"),
-)
+ENDINGS = (DEAD, SENT, PERMANENT, UNKNOWN)
 ROWS = 4
 VERBS: tuple[Verb, ...] = ("requeue", "drop", "replace")
 

@@ -8,7 +8,6 @@ import pytest
 from redis import Redis
 
 from config.names import BATCH_QUEUE
-from config.settings import Settings
 from jobs.account import Account
 from jobs.batches import Batches
 from jobs.clock import time_ms
@@ -21,11 +20,6 @@ from tests.ledger_acts import DEFAULTS, REJECTED, Acts, number, row
 pytestmark = pytest.mark.settings(**DEFAULTS)
 
 DEPTH = 20 * FEED_SECONDS
-
-
-@pytest.fixture
-def dead(redis: Redis, settings: Settings) -> DeadLetters:
-    return DeadLetters(redis, settings)
 
 
 def batch_of(job_id: str) -> str:
