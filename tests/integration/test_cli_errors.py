@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from pathlib import Path
 
@@ -234,4 +235,5 @@ def test_help_flows_whatever_the_width_and_names_arguments_once(
     told = sendcode("dead", "requeue", "--help").out
 
     assert " would only be refused again needs a corrected number (--phone), which makes a" in told
-    assert "dead requeue [OPTIONS] [JOB]...  " in told
+    # older versions of typer leave the dots out
+    assert re.search(r"dead requeue \[OPTIONS\] \[JOB\](\.\.\.)?  ", told)
