@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from jobs.batch import Batch, BatchRow
 from jobs.batches import CHUNK_ROWS, Batches, ContentHeldError
-from producer.memory import Memory, with_histories
+from producer.memory import Memory
 from producer.roundtrip import rows_to_send
 from producer.sheet import Row, Sheet
 from producer.tally import Places, Tally
@@ -111,8 +111,8 @@ class Spool:
         Raises:
             SheetError: the file is damaged further down, or was changed meanwhile.
         """
-        rows = rows_to_send(sheet, memory, skip_sent_after=have if skip_sent else None)
-        for row, history in with_histories(rows, memory):
+        after = have if skip_sent else None
+        for row, history in rows_to_send(sheet, memory, skip_sent_after=after):
             self.tally.count(row)
             self._file.write(_encode(row))
             self._file.write(b"\n")  # an encoded row has no line break of its own

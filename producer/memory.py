@@ -18,7 +18,7 @@ from producer.sheet import Row
 
 _LETTERS_READ = 100_000
 """Of the dead letters the newest are looked at: more would take long, and memory."""
-_NOTHING = NumberHistory()
+NO_HISTORY = NumberHistory()
 
 
 class Memory:
@@ -59,6 +59,6 @@ def with_histories(
     """
     while chunk := list(islice(rows, CHUNK_ROWS)):
         phones = [row.phone for row in chunk if row.phone is not None]
-        known = iter(memory.histories(phones)) if memory is not None else repeat(_NOTHING)
+        known = iter(memory.histories(phones)) if memory is not None else repeat(NO_HISTORY)
         for row in chunk:
-            yield row, next(known) if row.phone is not None else _NOTHING
+            yield row, next(known) if row.phone is not None else NO_HISTORY

@@ -19,7 +19,7 @@ from producer.importing import (
     default_batch_id,
     find_batch,
 )
-from producer.memory import Memory, with_histories
+from producer.memory import Memory
 from producer.outlook import Outlook
 from producer.overview import look
 from producer.roundtrip import rows_to_send
@@ -149,8 +149,8 @@ def _read(
 ) -> Contents:
     tally, sent_before, in_interval = Tally(), Places(), Places()
     with NumberUse() as use:
-        rows = rows_to_send(sheet, memory, skip_sent_after=0 if question.skip_sent else None)
-        for row, history in with_histories(rows, memory):
+        after = 0 if question.skip_sent else None
+        for row, history in rows_to_send(sheet, memory, skip_sent_after=after):
             tally.count(row)
             if row.phone is None:
                 on_invalid(row)

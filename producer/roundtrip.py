@@ -15,9 +15,10 @@ from dataclasses import replace
 from datetime import datetime
 
 from jobs.codes import is_permanent
+from jobs.numbers import NumberHistory
 from jobs.outcome import State
 from jobs.phone import Fault
-from producer.memory import Memory, with_histories
+from producer.memory import NO_HISTORY, Memory, with_histories
 from producer.sheet import Row, Sheet, SheetError
 from producer.sheet.problem import Problem
 from producer.wording import FORGOTTEN
@@ -74,32 +75,25 @@ KEPT_BACK = frozenset(_BY_CODE)
 
 def rows_to_send(
     sheet: Sheet, memory: Memory | None = None, *, skip_sent_after: int | None = None
-) -> Iterator[Row]:
-    """Give the rows; those that must not be sent again with a problem instead of a number.
+) -> Iterator[tuple[Row, NumberHistory]]:
+    """Give the rows, each with its number's history.
 
-    Without `memory` only the file itself is asked. With `skip_sent_after` the same is done to those
-    of the rows after this one (0: all) whose number got a code before, by whatever.
+    Those that must not be sent again have a problem instead of a number, and no history. With
+    `skip_sent_after` these are also all rows after that one (0: all) whose number got a code
+    before, by whatever. Without `memory` only the file itself is asked, and all histories are
+    empty.
 
     Raises:
         SheetError: `no_status_column`, or as iterating over the sheet does.
     """
-    rows = _not_done_elsewhere(sheet, memory)
-    if skip_sent_after is None:
-        yield from rows
-        return
-    for row, history in with_histories(rows, memory):
-        is_again = history.codes > 0 and row.number > skip_sent_after
-        yield _kept_back(row, _BEFORE, sheet) if is_again else row
-
-
-def _not_done_elsewhere(sheet: Sheet, memory: Memory | None) -> Iterator[Row]:
-    """Give the rows; those of a results file that need no sending with a problem each."""
-    if not is_results_file(sheet):
-        yield from sheet
-        return
-    judge = _Judge(sheet, memory)
+    judge = _Judge(sheet, memory) if is_results_file(sheet) else None
     for row, history in with_histories(iter(sheet), memory):
-        yield row if row.phone is None else judge.judged(row, history.sent_ms)
+        fault = None
+        if row.phone is not None:
+            fault = judge.fault(row, history.sent_ms) if judge is not None else None
+            if skip_sent_after is not None and history.codes and row.number > skip_sent_after:
+                fault = fault or _BEFORE
+        yield (row, history) if fault is None else (_kept_back(row, fault, sheet), NO_HISTORY)
 
 
 def _kept_back(row: Row, fault: Fault, sheet: Sheet) -> Row:
@@ -145,21 +139,16 @@ def _holds_our_states(sheet: Sheet) -> bool:
 
 
 class _Judge:
-    """Keeps back what must not be sent again."""
+    """Tells why a row of a results file must not be sent again, if it must not."""
 
     def __init__(self, sheet: Sheet, memory: Memory | None) -> None:
-        self._sheet = sheet
         self._memory = memory
         # ours are the last of these names: a customer may have a column "status" too
         self._status = _last(sheet.header, _STATUS)
         self._code = _last(sheet.header, "code")
         self._finished_at = _last(sheet.header, "finished_at")
 
-    def judged(self, row: Row, sent_ms: int | None) -> Row:
-        fault = self._fault(row, sent_ms)
-        return row if fault is None else _kept_back(row, fault, self._sheet)
-
-    def _fault(self, row: Row, sent_ms: int | None) -> Fault | None:
+    def fault(self, row: Row, sent_ms: int | None) -> Fault | None:
         status, code = _cell(row, self._status).casefold(), _cell(row, self._code)
         if status == State.REJECTED and code in _BY_CODE:
             # kept back once, a row stays kept back through any number of results files

@@ -13,7 +13,6 @@ from pydantic import SecretStr
 from redis import Redis
 
 from config.names import BATCH_QUEUE
-from config.redis import connect
 from config.settings import Settings
 from producer import send_code
 from producer.valkey import EmbeddedValkey
@@ -43,13 +42,6 @@ def server(tmp_path: Path) -> Iterator[EmbeddedValkey]:
 def settings(server: EmbeddedValkey, sandbox: Sandbox) -> Settings:
     url = SecretStr(server.url())
     return Settings(**{**QUICK_WORLD, "sendcode_redis_url": url, "sendcode_endpoint": sandbox.url})
-
-
-@pytest.fixture
-def redis(settings: Settings) -> Iterator[Redis]:
-    client = connect(settings)
-    yield client
-    client.close()
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 from redis import Redis
 
@@ -138,16 +140,22 @@ def test_a_job_in_doubt_is_probed_on_while_the_api_halts_the_account(
     assert acts.begin(job_id, token).kind == "probe"
 
 
-def test_a_job_in_doubt_is_found_behind_any_number_of_halted_events(
-    acts: Acts, account: Account
-) -> None:
+def doubt_behind_events(acts: Acts, account: Account, by: Literal["api", "person"]) -> str:
+    """Halt, so that more events are due than a sweep looks at, and a job in doubt after them."""
     events = [acts.event(n, f"event {n}") for n in range(1, SWEEP_LIMIT + 101)]
     job_id = acts.event()
     acts.begun(job_id)
-    account.halt("api", "InternalError", "out")
+    account.halt(by, "Some.Code", "words")
     for event in events:
         assert acts.claim(event)[0].verdict == "halted"
     acts.run_out(job_id)
+    return job_id
+
+
+def test_a_job_in_doubt_is_found_behind_any_number_of_halted_events(
+    acts: Acts, account: Account
+) -> None:
+    job_id = doubt_behind_events(acts, account, "api")
 
     assert acts.sweep() == [job_id]
 
@@ -155,13 +163,7 @@ def test_a_job_in_doubt_is_found_behind_any_number_of_halted_events(
 def test_a_job_in_doubt_goes_before_any_number_of_events_that_are_due(
     acts: Acts, account: Account
 ) -> None:
-    events = [acts.event(n, f"event {n}") for n in range(1, SWEEP_LIMIT + 101)]
-    job_id = acts.event()
-    acts.begun(job_id)
-    account.halt("person", "Halted", "for a moment")
-    for event in events:
-        acts.claim(event)
-    acts.run_out(job_id)
+    job_id = doubt_behind_events(acts, account, "person")
     account.resume("person")
 
     assert acts.sweep()[0] == job_id

@@ -233,7 +233,7 @@ def test_a_row_that_comes_back_is_sent_unless_it_was_or_will_be(
     file = write_csv(tmp_path / "results.csv", [row], RESULTS_HEADER)
 
     with open_sheet(file) as sheet:
-        (found,) = rows_to_send(sheet)
+        ((found, _),) = rows_to_send(sheet)
 
     assert (found.problem.code if found.problem else None) == kept_back
     assert (found.phone is None) == (kept_back is not None)
@@ -241,7 +241,7 @@ def test_a_row_that_comes_back_is_sent_unless_it_was_or_will_be(
 
 def kept_back(file: Path) -> list[str | None]:
     with open_sheet(file) as sheet:
-        return [row.problem.code if row.problem else None for row in rows_to_send(sheet)]
+        return [row.problem.code if row.problem else None for row, _ in rows_to_send(sheet)]
 
 
 @pytest.mark.parametrize("gone", RESULT_COLUMNS[1:])
