@@ -20,7 +20,6 @@ from jobs.actions import Action
 from jobs.job import JobRecord, StoryEntry, corrected_job_id
 from jobs.keys import Keys
 from jobs.numbers import histories
-from jobs.outcome import State
 from jobs.phone import PhoneNumber
 from jobs.scripts import load_script
 
@@ -118,7 +117,7 @@ class DeadLetters:
         record = JobRecord.decode_if_there(job_id, values)
         if record is None or record.replaced_by:
             return None
-        if record.state not in {State.DEAD, State.UNKNOWN}:
+        if not record.state.is_for_a_person:
             return None
         return DeadLetter(job_id, -1, record, self._sent_to([record]).get(job_id))
 

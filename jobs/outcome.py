@@ -39,6 +39,11 @@ class State(StrEnum):
     def is_sent(self) -> bool:
         return self in {State.SENT, State.SENT_INFERRED}
 
+    @property
+    def is_for_a_person(self) -> bool:
+        """Whether the job is a dead letter, until a person has dealt with it."""
+        return self in {State.DEAD, State.UNKNOWN}
+
 
 FINAL = frozenset(
     {

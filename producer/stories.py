@@ -38,7 +38,7 @@ class Story:
 
     def as_dict(self) -> dict[str, Any]:
         record = self.record
-        telling = explain_end if record.state in {State.DEAD, State.UNKNOWN} else explain
+        telling = explain_end if record.state.is_for_a_person else explain
         known = telling(record.code) if record.code else None
         return {
             **record.as_dict(),

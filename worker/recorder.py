@@ -14,7 +14,6 @@ import tenacity
 from config.logging import fields
 from jobs.job import JobRecord
 from jobs.ledger import Claim, Ending, Last, Ledger, Pause, Tried
-from jobs.outcome import State
 from worker.shutdown import Shutdown
 
 log = logging.getLogger("sendcode.sender")
@@ -138,7 +137,7 @@ class Recorder:
 
     def report(self, work: Work, record: JobRecord) -> Ended:
         """Write the one log line of a finished job."""
-        failed = record.state in {State.DEAD, State.UNKNOWN}
+        failed = record.state.is_for_a_person
         log.log(
             logging.ERROR if failed else logging.INFO,
             "job finished",

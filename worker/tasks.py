@@ -11,7 +11,6 @@ from celery.worker.request import Request
 
 from config.names import SEND_CODE_TASK
 from jobs.job import JobRecord
-from jobs.outcome import State
 from worker.recorder import Ended
 
 
@@ -47,7 +46,7 @@ def result_of(record: JobRecord) -> dict[str, Any]:
     Raises:
         NotSent: it is dead, or perhaps sent; named by its code.
     """
-    if record.state in {State.DEAD, State.UNKNOWN}:
+    if record.state.is_for_a_person:
         parts = [record.message or str(record.state), f"job {record.job_id}"]
         if record.request_id:
             parts.append(f"RequestId {record.request_id}")

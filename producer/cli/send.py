@@ -89,11 +89,10 @@ def _in_a_line(record: JobRecord) -> str:
 
 def _why_not(record: JobRecord, wait: float) -> str:
     from jobs.codes import explain_end
-    from jobs.outcome import State
 
     if not record.state.is_final:
         return _why_not_yet(record, wait)
-    if record.state in {State.DEAD, State.UNKNOWN} and record.code:
+    if record.state.is_for_a_person and record.code:
         known = explain_end(record.code)
         return f"not sent: {record.code}: {known.meaning}. {known.remedy}."
     return f"not sent: the job is {record.state}"
