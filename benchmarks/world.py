@@ -20,7 +20,7 @@ from jobs.batch import BatchRow
 from jobs.batches import CHUNK_ROWS, Batches
 from jobs.phone import PhoneNumber
 from producer.valkey import EmbeddedValkey
-from sandbox.process import SandboxProcess
+from sandbox.client import SandboxProcess
 
 TOP = Path(__file__).resolve().parent.parent
 COUNTRY = "852"

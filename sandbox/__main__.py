@@ -49,14 +49,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     try:
-        settings = Settings(
-            rate_limit=options.rate_limit,
-            phone_interval=options.phone_interval,
-            latency_ms=options.latency_ms,
-            jitter_ms=options.jitter_ms,
-            answer_ms=options.answer_ms,
-            clock_skew_s=options.clock_skew,
-            faults=dict(options.fault),
+        settings = Settings().changed(
+            {
+                "rate_limit": options.rate_limit,
+                "phone_interval": options.phone_interval,
+                "latency_ms": options.latency_ms,
+                "jitter_ms": options.jitter_ms,
+                "answer_ms": options.answer_ms,
+                "clock_skew_s": options.clock_skew,
+                "faults": dict(options.fault),
+            }
         )
     except SettingsError as exc:
         parser.error(str(exc))

@@ -1,14 +1,31 @@
-"""Talks to a running sandbox's control plane (`sandbox.control`)."""
+"""A sandbox to be used from Python: one that runs, one in a thread, one in a process of its own.
+
+A test that measures nothing takes the thread, which starts faster; benchmarks, fault tests and the
+demo take the process, which shares no interpreter lock with the caller.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import subprocess
+import sys
+import threading
 from http import HTTPStatus
 from http.client import HTTPConnection
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
+from sandbox.server import Server
+from sandbox.settings import Settings
+from sandbox.signature import Credentials
+
 TIMEOUT_S: Final = 30
+START_TIMEOUT_S: Final = 10
+STOP_TIMEOUT_S: Final = 10
+_TOP: Final = str(Path(__file__).resolve().parent.parent)
 
 
 class SandboxClient:
@@ -55,3 +72,125 @@ class SandboxClient:
         if answer.status != HTTPStatus.OK:
             raise ValueError(f"sandbox: {found['error']}")
         return found
+
+
+class Sandbox(SandboxClient):
+    """A sandbox in a thread of this process: `with Sandbox(rate_limit=200) as sandbox: ...`.
+
+    Args:
+        port: 0 takes any free one.
+        credentials: the key pair that signatures are checked against.
+        seed: of faults and jitter.
+        settings: as in `sandbox.settings.Settings`.
+    """
+
+    def __init__(
+        self,
+        *,
+        port: int = 0,
+        credentials: Credentials | None = None,
+        seed: int = 0,
+        **settings: object,
+    ) -> None:
+        super().__init__(url="")
+        self.credentials = credentials or Credentials()
+        self._port = port
+        self._seed = seed
+        self._settings = Settings().changed(settings)
+        self._listening = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="sandbox", daemon=True)
+        self._failure: OSError | None = None
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        if not self._listening.wait(START_TIMEOUT_S):
+            raise TimeoutError(f"the sandbox did not listen within {START_TIMEOUT_S} s")
+        if self._failure is not None:
+            raise self._failure
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Stop listening, drop every connection, end the thread; a second time does nothing."""
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stop.set)
+            self._thread.join()
+
+    def _run(self) -> None:
+        asyncio.run(self._serve())
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        server = Server(self.credentials, self._settings, seed=self._seed)
+        try:
+            self.url = await server.listen("127.0.0.1", self._port)
+        except OSError as exc:
+            self._failure = exc
+            return
+        finally:
+            self._listening.set()
+        await self._stop.wait()
+        await server.close()
+
+
+class SandboxProcess(SandboxClient):
+    """`with SandboxProcess("--rate-limit", "200") as sandbox: ...`; any free port unless given.
+
+    Args:
+        options: as on the command line (`python -m sandbox --help`).
+        credentials: the key pair that signatures are checked against; handed over in the
+            environment, where no process list shows it.
+    """
+
+    def __init__(self, *options: str, credentials: Credentials | None = None) -> None:
+        super().__init__(url="")
+        self.credentials = credentials or Credentials()
+        self._command = [sys.executable, "-m", "sandbox", "--port", "0", *options]
+
+    @property
+    def pid(self) -> int:
+        """The process' id, while it runs."""
+        return self._process.pid
+
+    def __enter__(self) -> Self:
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, (_TOP, os.environ.get("PYTHONPATH")))),
+            "TENCENTCLOUD_SECRET_ID": self.credentials.secret_id,
+            "TENCENTCLOUD_SECRET_KEY": self.credentials.secret_key,
+        }
+        self._process = subprocess.Popen(  # stopped in __exit__
+            self._command, env=environment, stdout=subprocess.PIPE, text=True
+        )
+        assert self._process.stdout is not None  # noqa: S101 - asked for above
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the sandbox ended at once, exit code {self._process.wait()}")
+        self.url = json.loads(line)["url"]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> int:
+        """End it with SIGTERM, with SIGKILL if that takes too long; returns its exit code."""
+        self._process.terminate()
+        try:
+            return self.wait()
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self.wait()
+
+    def wait(self) -> int:
+        """Its exit code, once it has ended by itself.
+
+        Raises:
+            subprocess.TimeoutExpired: it has not within `STOP_TIMEOUT_S`.
+        """
+        code = self._process.wait(STOP_TIMEOUT_S)
+        assert self._process.stdout is not None  # noqa: S101 - asked for above
+        self._process.stdout.close()
+        return code

@@ -29,7 +29,7 @@ from jobs.keys import Keys
 from jobs.ledger import Ledger
 from jobs.publish import Publisher
 from producer.valkey import EmbeddedValkey
-from sandbox.server import Sandbox
+from sandbox.client import Sandbox
 from tests.commands import Command, InThisProcess
 from tests.lasting_keys import keys_that_last_without_reason
 from tests.worker_process import WorkerProcess

@@ -9,7 +9,7 @@ import pytest
 
 from config.settings import Settings
 from jobs.batches import Batches
-from sandbox.server import Sandbox
+from sandbox.client import Sandbox
 from tests.commands import Ran, run
 from tests.files import customer, read_csv, write_csv
 from tests.waiting import wait_until

@@ -17,7 +17,7 @@ from jobs.ledger import Ledger
 from jobs.outcome import State
 from jobs.phone import PhoneNumber
 from jobs.publish import Publisher
-from sandbox.server import Sandbox
+from sandbox.client import Sandbox
 from tests.faults import doomed
 from tests.faults.audit import leftovers
 from tests.faults.workers import Crew, crew

@@ -24,7 +24,7 @@ from config.settings import Settings
 from jobs.job import JobRecord
 from producer import send_code
 from producer.valkey import EmbeddedValkey, free_port
-from sandbox.server import Sandbox
+from sandbox.client import Sandbox
 from tests.browser import rendered
 from tests.conftest import DATABASES, QUICK_WORLD
 from tests.waiting import wait_until

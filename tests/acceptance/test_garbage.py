@@ -15,7 +15,7 @@ from jobs.ledger import Ledger
 from jobs.outcome import State
 from jobs.phone import PhoneNumber
 from jobs.publish import Publisher
-from sandbox.server import Sandbox
+from sandbox.client import Sandbox
 from tests.waiting import wait_until
 from tests.worker_process import WorkerProcess
 from worker.quarantine import MAX_BODY_CHARACTERS, message_of

@@ -16,8 +16,7 @@ from jobs.batches import Batches
 from jobs.job import JobRecord
 from jobs.outcome import State
 from jobs.phone import PhoneNumber
-from sandbox.client import SandboxClient
-from sandbox.process import SandboxProcess
+from sandbox.client import SandboxClient, SandboxProcess
 from tests.eavesdropper import Eavesdropper, numbers_in, unwrapped
 from tests.expected_ends import ENDS
 from tests.waiting import wait_until

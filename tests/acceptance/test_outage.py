@@ -10,7 +10,7 @@ from jobs.account import Account
 from jobs.batch import BatchRow
 from jobs.batches import Batches
 from jobs.phone import PhoneNumber
-from sandbox.server import Sandbox
+from sandbox.client import Sandbox
 from tests.waiting import wait_until
 from tests.worker_process import WorkerProcess
 

@@ -15,7 +15,7 @@ from config.names import EVENT_QUEUE
 from config.settings import Settings
 from jobs.keys import Keys
 from producer import send_code
-from sandbox.server import Sandbox
+from sandbox.client import Sandbox
 from tests.commands import SENDCODE
 from tests.waiting import wait_until
 from tests.worker_process import environment_of

@@ -16,7 +16,7 @@ from config.names import BATCH_QUEUE
 from config.settings import Settings
 from producer import send_code
 from producer.valkey import EmbeddedValkey
-from sandbox.server import Sandbox
+from sandbox.client import Sandbox
 from tests.conftest import QUICK_WORLD
 from tests.refusals import REFUSALS, queue_of_another_type
 from tests.waiting import wait_until

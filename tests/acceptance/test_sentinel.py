@@ -18,7 +18,7 @@ from jobs.outcome import State
 from producer import send_code
 from producer.overview import look
 from producer.valkey import EmbeddedValkey, free_port
-from sandbox.server import Sandbox
+from sandbox.client import Sandbox
 from tests.conftest import QUICK_WORLD
 from tests.waiting import wait_until
 from tests.worker_process import WorkerProcess

@@ -16,7 +16,7 @@ from jobs.batch import Batch, BatchRow
 from jobs.batches import CHUNK_ROWS, Batches
 from jobs.phone import PhoneNumber
 from producer import send_code
-from sandbox.server import Sandbox
+from sandbox.client import Sandbox
 from tests.commands import run
 from tests.waiting import wait_until
 from tests.worker_process import WorkerProcess

@@ -14,7 +14,7 @@ from jobs.batches import Batches
 from jobs.keys import Keys
 from jobs.outcome import State
 from jobs.phone import PhoneNumber
-from sandbox.server import Sandbox
+from sandbox.client import Sandbox
 from tests.ledger_checks import check_ledger
 from tests.waiting import wait_until
 from tests.worker_process import WorkerProcess

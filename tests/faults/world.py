@@ -18,7 +18,7 @@ from redis.retry import Retry
 
 from config.settings import Settings
 from producer.valkey import EmbeddedValkey
-from sandbox.process import SandboxProcess
+from sandbox.client import SandboxProcess
 from tests.faults.proxy import ProxyProcess
 
 QUICK: Mapping[str, Any] = {

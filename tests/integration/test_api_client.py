@@ -17,8 +17,8 @@ import requests
 import trustme
 
 from jobs.codes import Kind, OwnCode
+from sandbox.client import Sandbox
 from sandbox.numbers import number_for
-from sandbox.server import Sandbox
 from tests.integration.fault_server import (
     ACCEPTED,
     FaultServer,

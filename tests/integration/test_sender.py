@@ -11,8 +11,8 @@ from jobs.keys import Keys
 from jobs.ledger import Ledger
 from jobs.outcome import State
 from jobs.phone import PhoneNumber
+from sandbox.client import Sandbox
 from sandbox.numbers import MAGIC_NUMBERS
-from sandbox.server import Sandbox
 from tests.expected_ends import ACCOUNT_WIDE, DEAD, ENDS, INFERRED, SENT, UNKNOWN
 from tests.ledger_acts import Acts
 from worker.recorder import Ended, NotNow

@@ -22,7 +22,7 @@ from jobs.job import Lane, SendCodeJob
 from jobs.ledger import Begun, Claim, Ledger
 from jobs.outcome import State
 from jobs.phone import PhoneNumber
-from sandbox.server import Sandbox
+from sandbox.client import Sandbox
 from tests.ledger_acts import Acts
 from tests.waiting import wait_until
 from worker.limiter import LATEST_S, Limiter

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox.api import Api
+from sandbox.journal import SECOND_NS
 from sandbox.numbers import MAGIC_NUMBERS, MagicNumber, behaviour_named
 from sandbox.settings import Settings
 from sandbox.signature import Credentials
-from sandbox.window import SECOND_NS
-from sandbox.wire import Request, take_request
+from sandbox.wire import Exchange, Request
 from tests.sandbox_calls import call_to
 
 NOW = 1_551_113_065
@@ -26,7 +26,9 @@ FIRST_TRY_ONLY = [row for row in MAGIC_NUMBERS if row.tries == 1]
 
 def request_for(phone_num: str, **changes: Any) -> Request:
     changes = {"timestamp": NOW, **changes}
-    request = take_request(bytearray(call_to(URL, phone_num, **changes).wire()))
+    exchange = Exchange()
+    exchange.receive(call_to(URL, phone_num, **changes).wire())
+    request = exchange.next_request()
     assert request is not None
     return request
 
@@ -87,7 +89,7 @@ def test_a_wrong_request_is_refused_and_sends_nothing(changes: dict[str, Any], c
 def test_a_missing_header_is_a_missing_parameter(missing: str) -> None:
     request = request_for("51230000")
     headers = {name: value for name, value in request.headers.items() if name != missing}
-    request = Request("POST", "/", headers, request.body, keep_alive=True)
+    request = Request("POST", "/", headers, request.body)
 
     assert Caller().api.decide(request, 0, NOW).code == "MissingParameter"
 
@@ -105,7 +107,7 @@ def test_optional_headers_are_tolerated(extra: dict[str, str]) -> None:
 
 def test_anything_but_a_post_is_refused() -> None:
     request = request_for("51230000")
-    got = Request("GET", "/", request.headers, b"", keep_alive=True)
+    got = Request("GET", "/", request.headers)
 
     assert Caller().api.decide(got, 0, NOW).code == "UnsupportedProtocol"
 

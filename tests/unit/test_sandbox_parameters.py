@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sandbox.api import Parameters, read_parameters
 from sandbox.codes import Refused
-from sandbox.parameters import Parameters, read_parameters
 from tests.sandbox_calls import body_for
 
 

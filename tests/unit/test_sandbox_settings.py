@@ -10,9 +10,15 @@ import pytest
 from sandbox.settings import AccountState, Settings, SettingsError
 
 
+def state(behaviour: str, requests: int | None = None) -> AccountState:
+    return AccountState(behaviour=behaviour, requests=requests)
+
+
 def test_what_is_shown_can_be_sent_back() -> None:
     settings = Settings(
-        rate_limit=2.5, faults={"InternalError": 0.25}, account_state=AccountState("ok", 3)
+        rate_limit=2.5,
+        faults={"InternalError": 0.25},
+        account_state=state("ok", 3),
     )
 
     assert Settings().changed(settings.as_json()) == settings
@@ -25,18 +31,21 @@ def test_a_change_keeps_what_it_does_not_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("document", "state"),
+    ("document", "expected"),
     [
         (None, None),
-        ("UnauthorizedOperation", AccountState("UnauthorizedOperation")),
-        ({"behaviour": "hang-up-after", "requests": 2}, AccountState("hang-up-after", 2)),
-        ({"behaviour": "LimitExceeded"}, AccountState("LimitExceeded")),
+        ("UnauthorizedOperation", state("UnauthorizedOperation")),
+        (
+            {"behaviour": "hang-up-after", "requests": 2},
+            state("hang-up-after", 2),
+        ),
+        ({"behaviour": "LimitExceeded"}, state("LimitExceeded")),
     ],
 )
 def test_the_account_state_is_a_name_or_a_name_and_a_count_or_nothing(
-    document: object, state: AccountState | None
+    document: object, expected: AccountState | None
 ) -> None:
-    assert Settings().changed({"account_state": document}).account_state == state
+    assert Settings().changed({"account_state": document}).account_state == expected
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def received(call: Call, **headers: str | None) -> Request:
         **{name.replace("_", "-"): value for name, value in headers.items()},
     }
     kept = {name: value for name, value in sent.items() if value is not None}
-    return Request("POST", "/", kept, call.body, keep_alive=True)
+    return Request("POST", "/", kept, call.body)
 
 
 def refusal(request: Request, now: float = NOW) -> str:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox.window import SECOND_NS, BusiestSecond, SlidingWindow
+from sandbox.journal import SECOND_NS, BusiestSecond, SlidingWindow
 
 # Gaps of whole quarters of a second meet the window's edges; odd ones fall everywhere else.
 gaps = st.lists(
