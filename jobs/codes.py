@@ -88,11 +88,13 @@ _WAIT = "Nothing: it is tried again by itself"
 _REQUEUE = "Its attempts are spent; requeue it once the service is well again"
 _OUR_BUG = "Report it to the developers: the request is built by this program"
 _TICKET = "Open a ticket with the vendor and give the request id"
-_FIX_CREDENTIALS = "Check secret id, key and token in the settings"
+RESTART = "restart the workers"
+_FIX_CREDENTIALS = f"Correct secret id, key and token in the settings, then {RESTART}"
+_FIX_ENDPOINT = f"Correct SENDCODE_ENDPOINT, then {RESTART}"
 _FIX_NUMBER = "Correct the country code or number and submit it again"
 _ASK_CUSTOMER = "Check with the customer whether a code has come before you requeue it"
 _CHECK_NETWORK = "Check network, firewall and SENDCODE_ENDPOINT, then requeue it"
-_OTHER_SERVER = "Check SENDCODE_ENDPOINT and any proxy on the way"
+_OTHER_SERVER = f"Check SENDCODE_ENDPOINT and any proxy on the way, then {RESTART}"
 
 # A star stands for any ending.
 CODES: Mapping[str, Code] = {
@@ -199,12 +201,12 @@ CODES: Mapping[str, Code] = {
     "AuthFailure.TokenFailure": Code(
         Kind.ACCOUNT,
         "The temporary credentials are wrong or have expired",
-        "Renew secret id, key and token together",
+        f"Renew secret id, key and token together, then {RESTART}",
     ),
     "AuthFailure.MFAFailure": Code(
         Kind.ACCOUNT,
         "The account asks for a second factor, which a program cannot give",
-        "Use credentials that need none",
+        f"Use credentials that need none, then {RESTART}",
     ),
     "AuthFailure.UnauthorizedOperation": Code(
         Kind.ACCOUNT,
@@ -230,16 +232,12 @@ CODES: Mapping[str, Code] = {
         "Have the account's owner add it",
     ),
     "ActionOffline": Code(Kind.ACCOUNT, "The vendor has taken SendVerifyCode offline", _TICKET),
-    "InvalidAction": Code(
-        Kind.ACCOUNT, "The endpoint does not know SendVerifyCode", "Check SENDCODE_ENDPOINT"
-    ),
-    "NoSuchProduct": Code(
-        Kind.ACCOUNT, "The endpoint does not know this product", "Check SENDCODE_ENDPOINT"
-    ),
+    "InvalidAction": Code(Kind.ACCOUNT, "The endpoint does not know SendVerifyCode", _FIX_ENDPOINT),
+    "NoSuchProduct": Code(Kind.ACCOUNT, "The endpoint does not know this product", _FIX_ENDPOINT),
     "NoSuchVersion": Code(
         Kind.ACCOUNT,
         "The endpoint does not know this version of the API",
-        "Check SENDCODE_ENDPOINT",
+        _FIX_ENDPOINT,
     ),
     "InvalidRequest": Code(Kind.ACCOUNT, "The service could not read our request", _OUR_BUG),
     "RequestSizeLimitExceeded": Code(Kind.ACCOUNT, "Our request was too large", _OUR_BUG),

@@ -15,6 +15,9 @@ from jobs.outcome import State
 from jobs.phone import PhoneNumber
 
 MAX_KEY_LENGTH = 200
+EVENT = "ev"
+"""How an event's id begins; no batch may be called so."""
+_MAX_ROW_DIGITS = 15
 
 
 class Lane(StrEnum):
@@ -43,11 +46,11 @@ class SendCodeJob:
             ValueError: the key is empty or longer than 200 characters.
         """
         if key is None:
-            return cls(f"ev-{secrets.token_hex(10)}", phone, not_after_ms)
+            return cls(f"{EVENT}-{secrets.token_hex(10)}", phone, not_after_ms)
         if not key.strip() or len(key) > MAX_KEY_LENGTH:
             raise ValueError(f"idempotency key: must have 1 to {MAX_KEY_LENGTH} characters")
         digest = hashlib.sha256(b"sendcode event\0" + key.encode()).hexdigest()
-        return cls(f"ev-{digest[:20]}", phone, not_after_ms)
+        return cls(f"{EVENT}-{digest[:20]}", phone, not_after_ms)
 
 
 def batch_job_id(batch_id: str, row: int) -> str:
@@ -62,7 +65,9 @@ def split_job_id(job_id: str) -> tuple[str, int]:
         job_id = root
     batch_id, _, number = job_id.rpartition("-")
     is_row = number.isascii() and number.isdigit() and not number.startswith("0")
-    return (batch_id, int(number)) if batch_id and is_row else ("", 0)
+    if batch_id in {"", EVENT} or not is_row or len(number) > _MAX_ROW_DIGITS:
+        return "", 0
+    return batch_id, int(number)
 
 
 def corrected_job_id(job_id: str) -> str:

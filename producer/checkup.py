@@ -93,7 +93,10 @@ def credentials(settings: Settings) -> Iterator[Finding]:
             yield Finding("credentials", Level.WARN, text, remedy)
         return
     kind = "temporary credentials" if token else "credentials"
-    yield Finding("credentials", Level.OK, f"{kind} are set, for {settings.sendcode_endpoint}")
+    text = (
+        f"{kind} are set here, for {settings.sendcode_endpoint}; a worker uses those of its start"
+    )
+    yield Finding("credentials", Level.OK, text)
 
 
 def system(seen: Overview) -> Iterator[Finding]:

@@ -17,6 +17,7 @@ from typing import Any, Self
 
 from jobs.batch import Batch, BatchRow
 from jobs.batches import CHUNK_ROWS, Batches, ContentHeldError
+from jobs.job import EVENT
 from producer.memory import Memory
 from producer.roundtrip import rows_to_send
 from producer.sheet import Row, Sheet
@@ -28,7 +29,6 @@ REPORT_ROWS = 2_000
 """Rows between two reports of progress while the file is read."""
 
 _BATCH_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_EVENT_IDS = "ev"
 
 Progress = Callable[[int], None]
 """Told how many rows are done."""
@@ -66,7 +66,7 @@ def check_batch_id(batch_id: str) -> str:
         raise ImportRefusedError(
             "a batch's id has 1 to 64 letters, digits, dots, underscores and dashes; choose another"
         )
-    if batch_id == _EVENT_IDS:
+    if batch_id == EVENT:
         raise ImportRefusedError('the id "ev" belongs to events; choose another')
     return batch_id
 

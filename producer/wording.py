@@ -9,7 +9,7 @@ import time
 from typing import Literal, NamedTuple
 
 from jobs.account import AccountState
-from jobs.codes import OUTAGE, explain, explain_end, is_own
+from jobs.codes import OUTAGE, RESTART, explain, explain_end, is_own
 from jobs.job import JobRecord, iso
 from jobs.outcome import State
 
@@ -131,6 +131,7 @@ def _wait(code: str, goes_on: str) -> str:
     told = f"wait; {goes_on}"
     if is_own(code):
         told += "; if it stays, check network, firewall, any proxy and SENDCODE_ENDPOINT"
+        told += f"; after a change of settings {RESTART}"
     return told
 
 

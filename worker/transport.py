@@ -10,6 +10,7 @@ replica) is waited for like one that is down.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -18,12 +19,14 @@ from typing import Any
 
 from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from config.names import QUEUES
 from config.redis import error_code
 from jobs.publish import URGENT
 from worker.quarantine import NotAJobError, job_id_of, message_of, move_aside, put_aside
+
+log = logging.getLogger("sendcode.worker")
 
 _UNREADABLE = (
     ValueError,  # no JSON, no UTF-8, a number of thousands of digits
@@ -113,7 +116,16 @@ class Transport(kombu_redis.Transport):
             except NotAJobError as exc:
                 self._put_aside(message, queue, str(exc))
                 return
-        super()._deliver(message, queue)
+        try:
+            super()._deliver(message, queue)
+        except (RedisError, OSError):
+            raise
+        except Exception:
+            # kombu hands messages over while it reads them: this is a defect, and no garbage
+            log.exception("message not handed over; a job's is published again")
+            if queue in QUEUES:
+                for channel in self.channels:  # its place among the prefetched ones
+                    channel.qos.reject(message["properties"]["delivery_tag"])
 
     def _put_aside(self, message: Any, queue: str, reason: str) -> None:
         for channel in self.channels:

@@ -120,15 +120,17 @@ def halt_for_an_outage(account: Account) -> None:
         (
             halt_for_a_key,
             " by an answer to w1@vm: AuthFailure.SignatureFailure (the secret key does not fit the "
-            "secret id): look at w1@vm first, it may be the only one: check secret id, key and "
-            "token in the settings; one job tries every 12.5 s, and all go on when it succeeds",
+            "secret id): look at w1@vm first, it may be the only one: correct secret id, key and "
+            "token in the settings, then restart the workers; one job "
+            "tries every 12.5 s, and all go on when it succeeds",
         ),
         (halt_for_a_person, " by a person (key rotation): sendcode resume"),
         (
             halt_for_an_outage,
             ", as the API is out (Answer.HttpStatus: HTTP status 503; w1@vm was the last to see "
             "it): wait; one job tries every 12.5 s, and all go on when it succeeds; if it stays, "
-            "check network, firewall, any proxy and SENDCODE_ENDPOINT",
+            "check network, firewall, any proxy and SENDCODE_ENDPOINT; after a change of settings "
+            "restart the workers",
         ),
     ],
 )

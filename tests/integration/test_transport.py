@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from kombu import Connection, Consumer, Message, Queue
 from redis import Redis
 
@@ -48,4 +49,30 @@ def test_a_message_that_outlived_its_connection_is_let_go_in_peace(
     first.ack()
     second.requeue()
 
+    assert keys_of_messages(redis) == []
+
+
+@pytest.mark.parametrize("defect", [TypeError, ValueError, AttributeError, KeyError])
+def test_a_defect_while_a_message_is_handed_over_is_logged_and_costs_no_place(
+    defect: type[Exception],
+    redis_url: str,
+    publisher: Publisher,
+    redis: Redis,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    publisher.publish([(Lane.BATCH, f"b1-{n}") for n in (1, 2, 3)])
+    got: list[str] = []
+
+    def broken(message: Message) -> None:
+        got.append(message.headers["id"])
+        raise defect
+
+    connection = Connection(redis_url, transport=Transport)
+    queue = Queue(BATCH_QUEUE, routing_key=BATCH_QUEUE)
+    with connection, Consumer(connection, [queue], on_message=broken, prefetch_count=1):
+        for _ in range(3):
+            connection.drain_events(timeout=5)
+
+    assert got == ["b1-1", "b1-2", "b1-3"]
+    assert caplog.text.count(f"raise defect\n{defect.__name__}\n") == 3
     assert keys_of_messages(redis) == []

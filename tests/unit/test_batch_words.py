@@ -55,7 +55,13 @@ def test_no_two_batches_share_a_job_id(first: tuple[str, int], second: tuple[str
 def test_an_event_s_id_belongs_to_no_batch() -> None:
     with pytest.raises(ImportRefusedError):
         check_batch_id("ev")
-    assert split_job_id("ev-0123456789abcdef0123") == ("", 0)
+    for digits in ("0123456789abcdef0123", "12345678901234567890", "1"):
+        assert split_job_id(f"ev-{digits}") == ("", 0)
+        assert split_job_id(f"ev-{digits}.r1") == ("", 0)
+
+
+def test_a_number_that_no_row_can_have_is_no_row() -> None:
+    assert split_job_id("b1-12345678901234567890") == ("", 0)
 
 
 def record(state: State, **more: object) -> JobRecord:
