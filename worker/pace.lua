@@ -15,6 +15,7 @@
 --
 -- Each caller tells what it knows of the past. That shows a server that has forgotten slots (a
 -- failover to a replica that lagged) or whose clock went forward while slots were granted ahead.
+-- So does the ring, where it and the clock do not fit together (one of them was lost or set back).
 --
 -- ARGV: lane, place ("", or the caller's place in the line, as it was told), more ("1": another
 --   caller of this process waits, and takes the next place), per_window (slots), window_us,
@@ -36,7 +37,7 @@ local RATE_HOLDS_US = 10e6 -- how long a lower rate holds after the last caller 
 
 local now = now_us()
 local pace = fields(K.pace, 'next_us', 'line_us', 'slot', 'per_window', 'factor', 'factor_at_us',
-  'lag_us', 'window_us', 'rate_seen_us', 'asked_us', 'since')
+  'lag_us', 'window_us', 'rate_seen_us', 'asked_us', 'since', 'slot_us')
 for name, value in pairs(pace) do pace[name] = tonumber(value) end
 local next_us, line, lag = pace.next_us, pace.line_us or 0, pace.lag_us or 0
 local number, since = pace.slot or 0, pace.since or 0
@@ -52,24 +53,39 @@ else
   seen = now
 end
 
--- Unknown history (first use, a failover that lost it or a part, a clock that stepped, another
--- rate): stay silent for one window, so that whatever was granted before cannot add to what comes.
-if not next_us or stepped or last >= number or known ~= per_window or known_window ~= window then
-  -- what was granted ahead still comes: as far as the caller knows and, by the clock as it was, we
-  local ahead = last_us and math.max(0, last_us - expected) or 0
+-- The ring's entry of the slot that must be a window ago: nil if it is not there.
+local function ring_at(slot)
+  local entry = redis.call('HGET', K.ring, slot % per_window) or ''
+  local of, arrived = string.match(entry, '^(%d+):(%d+)$')
+  return tonumber(of) == slot and tonumber(arrived) or nil
+end
+
+-- Unknown history (first use, a failover or a deletion that lost it or a part, a clock that stepped,
+-- another rate): stay silent for one window after all that was granted, as far as the caller, the
+-- ring and we know, so that it cannot add to what comes. Whoever finds out more makes it no longer.
+if not next_us or stepped or last >= number or known ~= per_window or known_window ~= window
+    or (number - per_window >= since and not ring_at(number - per_window)) then
+  local granted = now + (last_us and math.max(0, last_us - expected) or 0)
   if stepped then
-    ahead = math.max(ahead, (next_us or 0) - asked_us)
-    next_us = now
+    -- what was granted ahead still comes, as it was by the clock before
+    granted = math.max(granted, now + (next_us or 0) - asked_us)
+  else
+    granted = math.max(granted, pace.slot_us or next_us or 0)
   end
-  next_us = math.max(next_us or 0, now + ahead) + window
+  for _, entry in ipairs(redis.call('HVALS', K.ring)) do
+    local slot, arrived = string.match(entry, '^(%d+):(%d+)$')
+    number = math.max(number, (tonumber(slot) or -1) + 1)
+    if not stepped then granted = math.max(granted, tonumber(arrived) or 0) end
+  end
+  next_us = math.max(not stepped and next_us or 0, granted + window)
   number = math.max(number, last + 1)
   line, lag, since = 0, 0, number
   if slowed_us > now then slowed_us = now - window end -- or a slow fleet would stay so until then
   redis.call('DEL', K.ring)
   -- what callers know from before the slot `since` has told all that it can
   redis.call('HSET', K.pace, 'per_window', per_window, 'window_us', int(window),
-    'since', int(since), 'next_us', int(next_us), 'line_us', 0, 'lag_us', 0,
-    'factor_at_us', int(slowed_us))
+    'since', int(since), 'slot', int(number), 'next_us', int(next_us), 'slot_us', int(granted),
+    'line_us', 0, 'lag_us', 0, 'factor_at_us', int(slowed_us))
 end
 redis.call('HSET', K.pace, 'asked_us', int(now), 'rate_seen_us', int(seen))
 
@@ -82,10 +98,8 @@ end
 local spacing = window / per_window
 
 local free = next_us -- the earliest time that both rules allow
-local oldest = redis.call('HGET', K.ring, number % per_window)
-if oldest then
-  free = math.max(free, tonumber(string.match(oldest, ':(%d+)$')) + window)
-end
+local oldest = ring_at(number - per_window)
+if oldest then free = math.max(free, oldest + window) end
 local slot = math.max(now, free)
 
 local function told(place) return int(since) .. ':' .. int(place) end
@@ -114,5 +128,5 @@ end
 
 redis.call('HSET', K.ring, number % per_window, int(number) .. ':' .. int(slot + late + PRESUMED))
 redis.call('HSET', K.pace, 'next_us', int(slot + spacing * SPACING), 'line_us', int(line),
-  'lag_us', int(lag), 'slot', int(number + 1))
+  'lag_us', int(lag), 'slot', int(number + 1), 'slot_us', int(slot))
 return {'slot', int(slot - now), int(number), int(slot), next_place, int(next_turn), per_window}

@@ -39,9 +39,9 @@ def runtime(settings: Settings, celery_app: Celery, redis: Redis, keys: Keys) ->
     """What a worker process has, in this one; its limiter has been running for a while."""
     now_us = time_us(redis.time())
     warm = Limiter(redis, settings, lambda _: None)
-    warm.take(Lane.EVENT)
+    slot = warm.take(Lane.EVENT)
     redis.hset(keys.pace, "next_us", now_us)
-    redis.delete(keys.ring)
+    redis.hset(keys.ring, str(slot.number % slot.per_window), f"{slot.number}:0")
     runtime = Runtime(settings, celery_app)
     yield runtime
     runtime.sender._client.close()

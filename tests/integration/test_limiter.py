@@ -51,9 +51,9 @@ class Pace:
     def events(self, count: int) -> list[int]:
         return [self.event()[1] for _ in range(count)]
 
-    def batch(self, place: str = "") -> list[Any]:
+    def batch(self, place: str = "", known: tuple[int, ...] = ()) -> list[Any]:
         """Ask as a batch caller; give "slot", wait, number and time, or "turn", place and wait."""
-        reply: Any = self._reserve(args=["batch", place, 0, self.rate, SECOND, HORIZON, 0])
+        reply: Any = self._reserve(args=["batch", place, 0, self.rate, SECOND, HORIZON, 0, *known])
         if reply[0] == "slot":
             return [reply[0], *map(int, reply[1:4])]
         return [reply[0], reply[1], int(reply[2])]
@@ -312,6 +312,41 @@ def test_a_replica_that_lagged_is_told_what_it_has_not_heard_of(
 
     assert most_in_a_window([*granted, *later]) <= RATE
     assert later[0] < granted[-1] + 1.5 * SECOND
+
+
+@pytest.mark.parametrize("damaged", [("pace",), ("ring",), ("pace", "ring")])
+@pytest.mark.parametrize("damage", ["deleted", "set back"])
+def test_a_damaged_limiter_is_silent_for_one_window_and_goes_on_whoever_asks(
+    damage: str, damaged: tuple[str, ...], pace: Pace
+) -> None:
+    pace.events(30)
+    for name in damaged:
+        pace.redis.copy(getattr(pace.keys, name), f"older {name}")
+    granted = [pace.event() for _ in range(31)]
+    for name in damaged:
+        pace.redis.delete(getattr(pace.keys, name))
+        if damage == "set back":
+            pace.redis.rename(f"older {name}", getattr(pace.keys, name))
+        else:
+            pace.redis.delete(f"older {name}")
+    number, at = granted[-1]
+    later: list[int] = []
+    passed, place = 0, ""
+
+    for _ in range(60):  # some know the last slot, some know one from before, some none
+        known = [(number, at - passed, pace.now()), (7, at - passed - SECOND, pace.now()), ()]
+        while (reply := pace.batch(place, known[len(later) % 3]))[0] == "turn":
+            pace.let_pass(reply[2])
+            passed += reply[2]
+            place = earlier(reply[1], reply[2])
+            assert passed < 12 * SECOND
+        place = ""
+        later.append(reply[3] + passed)
+
+    arrivals = [at for _, at in granted] + later
+    assert most_in_a_window(arrivals) <= RATE
+    assert later[0] - at < 2.2 * SECOND
+    assert later[-1] - later[0] < 59 * SPACING * 1.08
 
 
 # spacing

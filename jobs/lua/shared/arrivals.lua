@@ -11,7 +11,7 @@ local function note_arrival(arrived)
   local entry = redis.call('HGET', K.ring, index)
   if not entry or string.match(entry, '^%d+') ~= slot then return end
   if sent_us == '' then
-    redis.call('HDEL', K.ring, index)
+    redis.call('HSET', K.ring, index, slot .. ':0') -- it holds none back
     return
   end
   rtt = tonumber(rtt)
