@@ -60,6 +60,8 @@ class Begun:
     wait_ms: int = 0
     record: JobRecord | None = None
     """The job, where it ended by this (`unknown`, `over`)."""
+    possible_duplicate: bool = False
+    """The attempt may send a second code."""
 
 
 Last = Literal["", "keep", "clear", "keep-unspend", "clear-unspend"]
@@ -196,7 +198,9 @@ class Ledger:
         kind = reply[0]
         if kind in {"unknown", "over"}:
             return Begun(kind, record=JobRecord.decode(job_id, pairs(reply[1])))
-        return Begun(kind, reply[1] if kind == "wait" else 0)
+        if kind == "wait":
+            return Begun(kind, reply[1])
+        return Begun(kind, possible_duplicate=reply[-1] == "1")
 
     def finish(self, job_id: str, token: str, ending: Ending, tried: Tried) -> bool:
         """Record a job's end. False: the lease was lost, somebody else decides about the job."""

@@ -24,7 +24,7 @@ _PLAIN = {
     State.CANCELLED: "Not sent: its batch was cancelled",
     State.EXPIRED: "Not sent: it would have come too late",
 }
-PERHAPS_TWICE = "perhaps twice, as an earlier attempt had no clear answer"
+PERHAPS_TWICE = "perhaps twice, as nobody can prove that no earlier code went out"
 
 STATES = {
     State.QUEUED: "waiting for their turn",

@@ -20,6 +20,7 @@ class End:
     """Codes that went out."""
     story: str = "attempt"
     """What each call was, one after the other."""
+    perhaps_twice: bool = False
 
 
 def sent(attempts: int = 1, story: str = "attempt") -> End:
@@ -32,7 +33,7 @@ def dead(code: str, attempts: int = 1) -> End:
 
 PROBED = sent(2, "attempt probe")
 PROVED = End(INFERRED, 2, "FailedOperation.SendVerifyCodeLimit60", sent=1, story="attempt probe")
-TOO_EARLY = sent(2, "attempt attempt")
+TOO_EARLY = End(SENT, 2, sent=1, story="attempt attempt", perhaps_twice=True)
 FIVE = "attempt probe probe probe probe"
 
 ENDS: dict[str, End] = {

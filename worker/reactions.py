@@ -227,7 +227,7 @@ class Reactions:
             return None
 
     def _again(self, a: Answered, last: Last, pause_s: float = 0) -> Again:
-        a.work.leave(a.kind, last)
+        a.work.leave(last)
         return Again(pause_s)
 
     def _end(
@@ -237,7 +237,7 @@ class Reactions:
         number: Literal["closed", "open", "keep"],
         last: Last = "",
     ) -> Ended | NotNow:
-        a.work.leave(a.kind, last)
+        a.work.leave(last)
         verdict = a.verdict
         ending = Ending(state, verdict.code, verdict.message, verdict.request_id or "", number)
         return self._recorder.finish(a.work, ending)

@@ -47,6 +47,8 @@ class Work:
     attempts: int
     started: float
     possible_duplicate: bool
+    flagged_before: bool = False
+    """Whether it was a possible duplicate before the last try."""
     throttled: int = 0
     missed: int = 0
     """Slots in a row that were over before the attempt was journaled."""
@@ -77,13 +79,13 @@ class Work:
         """An earlier try was perhaps accepted. Only a proof ends that, or the job."""
         return self.record.in_doubt or self.tried.last.startswith("keep")
 
-    def leave(self, kind: AttemptKind, last: Last) -> None:
+    def leave(self, last: Last) -> None:
         """Note what a try leaves, to be recorded with whatever is recorded next."""
         self.tried = replace(self.tried, last=last)
         if last.endswith("unspend"):
             self.attempts -= 1
-        if last.startswith("clear") and kind in {"late", "resend"}:
-            self.possible_duplicate = False
+        if last.startswith("clear"):
+            self.possible_duplicate = self.flagged_before
 
 
 def unsent(kind: AttemptKind, *, spent: bool) -> Last:

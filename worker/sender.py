@@ -138,8 +138,8 @@ class Sender:
             case kind:
                 work.tries += 1
                 work.attempts += 1
-                if kind in {"late", "resend"}:
-                    work.possible_duplicate = True
+                work.flagged_before = work.possible_duplicate
+                work.possible_duplicate = begun.possible_duplicate
                 return kind
 
 

@@ -8,7 +8,7 @@
 --     with "-unspend" behind it the try does not count as an attempt,
 --   story of the try before,
 --   slot_ms (the request does not leave before that; 0: not known), max_attempts
--- Reply: {"first" | "probe" | "late" | "resend"} | {"lost"}
+-- Reply: {"first" | "probe" | "late" | "resend", "1" if it may be sent twice} | {"lost"}
 --   | {"unknown", hash} | {"over", hash} (cancelled, or its time is over)
 --   | {"wait", ms} (another job has the number; or 0: its batch is paused or the account halted)
 -- Twice with the same try: the same reply, nothing counted twice.
@@ -17,15 +17,15 @@ local margin, interval, policy = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
 local lease_ms, retention_ms, last = tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9]
 local slot_ms, max_attempts = tonumber(ARGV[11]), tonumber(ARGV[12])
 local job = fields(K.job(id), 'lease', 'state', 'cc', 'num', 'lane', 'batch', 'tries', 'doubt', 'dup',
-  'kind', 'settled', 'asked', 'not_after', 'open', 'by')
+  'kind', 'settled', 'asked', 'not_after', 'open', 'by', 'resent', 'early')
 local state, cc, num, lane, batch = job.state, job.cc, job.num, job.lane, job.batch
 if job.lease ~= token then
   if job.by ~= token or not FINAL[state] then return {'lost'} end
   return {state == 'unknown' and 'unknown' or 'over', record(id)}
 end
-if tonumber(job.tries) >= try then return {job.kind} end
+if tonumber(job.tries) >= try then return {job.kind, job.dup or ''} end
 local now = now_ms()
-local doubt, asked, dup = tonumber(job.doubt), tonumber(job.asked), job.dup
+local doubt, asked, resent = tonumber(job.doubt), tonumber(job.asked), job.resent
 
 -- settle the try before, once
 if last ~= '' and job.settled ~= tostring(try) then
@@ -33,7 +33,7 @@ if last ~= '' and job.settled ~= tostring(try) then
   redis.call('HDEL', K.job(id), 'open')
   tell_story(id, ARGV[10])
   if string.find(last, 'unspend') then redis.call('HINCRBY', K.job(id), 'attempts', -1) end
-  if string.find(last, 'clear') then doubt, asked, dup = clear_doubt(id) end
+  if string.find(last, 'clear') then doubt, asked, resent = clear_doubt(id) end
 elseif last == '' and job.open then
   tell_of_lost_outcome(id, job.open)
 end
@@ -58,7 +58,7 @@ if doubt then
   if arrived <= doubt + interval then
     if halted == 'person' then return {'wait', 0} end
     kind = 'probe'
-  elseif policy == 'hold' or dup == '1' or over or is_spent then
+  elseif policy == 'hold' or resent or over or is_spent then
     redis.call('HSET', K.job(id), 'by', token, 'code', 'Unproved')
     finalize(id, batch, lane, state, 'unknown', retention_ms, now, 'Unproved')
     return {'unknown', record(id)}
@@ -67,8 +67,8 @@ if doubt then
   else
     -- until then the number was closed to all other jobs, so a refusal is for one of this job's
     kind = leaves <= asked + interval and 'late' or 'resend'
-    redis.call('HSET', K.job(id), 'doubt_before', int(doubt), 'asked_before', int(asked))
-    flag_duplicate(id)
+    redis.call('HSET', K.job(id), 'doubt_before', int(doubt), 'asked_before', int(asked), 'resent', 1)
+    flag_duplicate(id, try)
     doubt, asked = leaves, 0
   end
 elseif over then
@@ -80,6 +80,9 @@ elseif halted or steering == 'paused' then
   return {'wait', 0}
 else
   doubt, asked = leaves, 0
+  -- It was refused once because a code had just gone to its number. This job was not known to have
+  -- sent one; after lost writes it may have been this job's all the same.
+  if job.early then flag_duplicate(id, try) end
 end
 redis.call('HINCRBY', K.job(id), 'attempts', 1)
 redis.call('HSET', K.job(id), 'tries', try, 'doubt', int(doubt), 'kind', kind,
@@ -88,4 +91,4 @@ move(id, batch, state, 'sending')
 look_again(id, lane, now + lease_ms)
 -- the other jobs of this number wait until this attempt can no longer be refused for it
 close_number(cc, num, id, now, arrived + interval)
-return {kind}
+return {kind, redis.call('HGET', K.job(id), 'dup') or ''}

@@ -21,6 +21,7 @@ redis.call('HSET', K.job(id), 'by', token, 'code', ARGV[5], 'message', ARGV[6])
 if ARGV[10] == '1' then redis.call('HINCRBY', K.job(id), 'waits', 1) end
 if ARGV[7] == 'closed' then
   close_number(job.cc, job.num, id, now, now + wait_ms)
+  redis.call('HSET', K.job(id), 'early', 1) -- begin.lua says why
 elseif not doubt then
   open_number(job.cc, job.num, id)
 end

@@ -42,10 +42,10 @@ end
 local function requeue(id, job)
   redis.call('HSET', K.job(id), 'by', token, 'attempts', 0)
   redis.call('HDEL', K.job(id), 'finished', 'dropped', 'code', 'message', 'request_id', 'waits',
-    'doubt', 'doubt_before', 'asked', 'asked_before', 'kind')
+    'doubt', 'doubt_before', 'asked', 'asked_before', 'kind', 'resent')
   -- asked for after its time all the same
   if job.not_after and tonumber(job.not_after) <= now then redis.call('HDEL', K.job(id), 'not_after') end
-  if job.state == 'unknown' and not job.dup then flag_duplicate(id) end
+  if job.state == 'unknown' then flag_duplicate(id) end
   redis.call('HINCRBY', K.totals, job.state, -1)
   keep(id)
   if job.batch then reopen(job.batch, id) end
@@ -73,7 +73,7 @@ local function drop(id, job)
 end
 
 local function settle(id, place, story, new, cc, num, new_story)
-  local job = fields(K.job(id), 'state', 'lane', 'batch', 'code', 'dup', 'by', 'replaced_by',
+  local job = fields(K.job(id), 'state', 'lane', 'batch', 'code', 'by', 'replaced_by',
     'not_after')
   if not job.state then
     leave_list(id, place)

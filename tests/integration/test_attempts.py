@@ -171,6 +171,48 @@ def test_after_the_interval_a_code_is_sent_once_more_and_said_to_be_a_possible_d
     assert redis.hget(keys.totals, "possible_duplicate") == "1"
 
 
+def refused_early(acts: Acts) -> str:
+    """A job whose first attempt was refused: a code had just gone to its number."""
+    job_id = acts.event()
+    pause = Pause(60_000, "FailedOperation.SendVerifyCodeLimit60", "", "interval")
+    acts.ledger.park(job_id, acts.begun(job_id), pause, Tried("clear"))
+    acts.run_out(job_id)
+    return job_id
+
+
+def test_what_is_sent_after_a_refusal_for_a_code_of_somebody_s_is_a_possible_duplicate(
+    acts: Acts, redis: Redis, keys: Keys
+) -> None:
+    job_id = refused_early(acts)
+    before = acts.job(job_id).possible_duplicate
+    token = acts.claimed(job_id)
+
+    begun = acts.begin(job_id, token)
+
+    assert (before, begun.kind, begun.possible_duplicate) == (False, "first", True)
+    acts.finish(job_id, token)
+    assert acts.job(job_id).possible_duplicate
+    assert redis.hget(keys.totals, "possible_duplicate") == "1"
+
+
+def test_it_is_none_as_long_as_nothing_was_sent(acts: Acts, redis: Redis, keys: Keys) -> None:
+    job_id = refused_early(acts)
+    token = acts.begun(job_id)
+
+    acts.finish(job_id, token, State.DEAD, "Some.Code", "open", "clear")
+
+    assert not acts.job(job_id).possible_duplicate
+    assert redis.hget(keys.totals, "possible_duplicate") == "0"
+
+
+def test_it_has_its_one_resend_all_the_same(acts: Acts) -> None:
+    job_id = refused_early(acts)
+    token = acts.begun(job_id)
+    acts.age_doubt(job_id, INTERVAL_MS + MARGIN_MS + 1)
+
+    assert acts.begin(job_id, token, "keep").kind == "resend"
+
+
 def test_a_batch_counts_its_jobs_that_were_perhaps_sent_twice(acts: Acts, batches: Batches) -> None:
     (job_id,) = acts.batch(1)
     acts.sweep()

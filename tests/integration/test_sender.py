@@ -64,7 +64,7 @@ def test_each_kind_of_answer_has_its_end(
     # a busy machine may miss a slot: a try that made no call
     assert record.tries >= len(record.story) == seen["requests"]
     assert seen["accepted"] == end.sent
-    assert not record.possible_duplicate
+    assert record.possible_duplicate is end.perhaps_twice
     is_dead = end.state in {DEAD, UNKNOWN}
     assert redis.lrange(DEAD_LETTER_QUEUE, 0, -1) == ([job_id] if is_dead else [])
     assert bool(record.request_id) != record.code.startswith(("Network", "Answer"))

@@ -12,24 +12,25 @@ local function count_duplicate(id, by)
   if batch then redis.call('HINCRBY', K.counts(batch), 'possible_duplicate', by) end
 end
 
--- Another try may send twice, if an earlier one was accepted and its interval is over.
-local function flag_duplicate(id)
-  redis.call('HSET', K.job(id), 'dup', 1)
+-- Another code may be the second one. `try`: the call that may send it; nil for a person's requeue.
+local function flag_duplicate(id, try)
+  if redis.call('HSETNX', K.job(id), 'dup', 1) == 0 then return end
+  if try then redis.call('HSET', K.job(id), 'dup_by', try) end
   count_duplicate(id, 1)
 end
 
-local function unflag_duplicate(id)
-  if redis.call('HDEL', K.job(id), 'dup') == 1 then count_duplicate(id, -1) end
-end
-
--- The last try certainly sent nothing: all is as it was before it. Gives doubt, asked and dup.
+-- The last try certainly sent nothing: all is as it was before it. Returns doubt, asked and resent.
 local function clear_doubt(id)
-  local job = fields(K.job(id), 'kind', 'doubt_before', 'asked_before')
+  local job = fields(K.job(id), 'kind', 'doubt_before', 'asked_before', 'dup_by', 'tries')
+  if job.dup_by == job.tries then
+    redis.call('HDEL', K.job(id), 'dup', 'dup_by')
+    count_duplicate(id, -1)
+  end
   if job.kind ~= 'late' and job.kind ~= 'resend' then
     redis.call('HDEL', K.job(id), 'doubt', 'asked')
     return nil
   end
   redis.call('HSET', K.job(id), 'doubt', job.doubt_before, 'asked', job.asked_before, 'kind', '')
-  unflag_duplicate(id)
+  redis.call('HDEL', K.job(id), 'resent')
   return tonumber(job.doubt_before), tonumber(job.asked_before), nil
 end

@@ -1,10 +1,12 @@
 -- A job and the indexes that say who looks after it. A lane is "event" or "batch". A job's hash:
 --   state, cc, num, lane, batch?, created, published, lease?, attempts, tries, doubt?, dup?,
---   not_after?, code, message, request_id, finished, waits, by, kind, settled, spared, urgent?,
+--   dup_by?, resent?, early?, not_after?, code, message, request_id, finished, waits, by, kind, settled, spared, urgent?,
 --   open?, told, story:<n>; and by a person's hand: dropped, replaces, replaced_by
 --   doubt: when the first attempt whose fate is open left at the earliest; absent if there is none
 --   asked: when the last of them arrived at the latest; doubt_before, asked_before: both as they
 --     were before the resend
+--   dup, dup_by: it may have been sent twice, by which try; resent: the one resend was made; early:
+--     it was refused as too early, though no code of it was known
 --   open: "when it left:what it was" of a try whose outcome nobody has told
 --   tries: calls made; attempts: those of them that count; by: the lease that ended the job or laid
 --     it aside, or the person's decision about it
