@@ -18,8 +18,8 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from benchmarks.processes import BenchmarkError
 from benchmarks.report import Report
+from demo.process import WorldError
 
 NAMES = ("rate", "events", "overhead", "submit", "recover", "scale", "durability")
 
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     module = importlib.import_module(f"benchmarks.{options.name}")
     try:
         report: Report = module.measure(options, shlex.join(["python", "-m", "benchmarks", *given]))
-    except BenchmarkError as exc:
+    except WorldError as exc:
         sys.stderr.write(f"benchmarks: {exc}\n")
         return 1
     sys.stdout.write(

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import redis
 
 from benchmarks.chart import Bar, bar_chart
-from benchmarks.processes import Running, wait_until
 from benchmarks.report import Cell, Report, Table, Target
-from benchmarks.world import World, tell
+from benchmarks.world import World, tell, usage_of
+from demo.process import Process, wait_until
 
 THREADS = 16
 BEGIN, END = 0.2, 0.95
@@ -191,10 +191,10 @@ class _Look:
     commands: int
 
 
-def _look(world: World, worker: Running) -> _Look:
+def _look(world: World, worker: Process) -> _Look:
     server: redis.Redis = world.redis
     requests, at = world.requests(), time.monotonic()
-    usage = worker.usage()
+    usage = usage_of(worker)
     cpu = server.info("cpu")
     calls = sum(each["calls"] for each in server.info("commandstats").values())
     server_s = cpu["used_cpu_user"] + cpu["used_cpu_sys"]

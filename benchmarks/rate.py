@@ -12,10 +12,10 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 
 from benchmarks.chart import Bar, bar_chart
-from benchmarks.processes import Running
 from benchmarks.report import Cell, Report, Table, Target
 from benchmarks.steady import FINISHED, NEAR, Steady, jobs_for, sendcode, slot_trips, watch
 from benchmarks.world import World, tell
+from demo.process import Process
 
 RATE = 20
 PROCESSES = 4
@@ -30,7 +30,7 @@ LEAST_FAIRNESS = 0.99
 class Contender:
     """How a limiter is put to work; `mark` is logged once for each request."""
 
-    run: Callable[[World, int], AbstractContextManager[Sequence[Running]]]
+    run: Callable[[World, int], AbstractContextManager[Sequence[Process]]]
     mark: str
     trips: Callable[[World, Steady], float | None]
     """The limiter's own round trips for a request; None where it makes none."""
@@ -154,7 +154,7 @@ def _chart(findings: Sequence[Finding]) -> str:
 
 
 @contextmanager
-def _celery(world: World, jobs: int) -> Iterator[Sequence[Running]]:
+def _celery(world: World, jobs: int) -> Iterator[Sequence[Process]]:
     """Celery's `rate_limit` counts in each worker: each gets its share."""
     app = "benchmarks.peers.rate_limited_celery"
     options = ("-P", "threads", "-c", "8", "-E", "-l", "INFO")
@@ -176,7 +176,7 @@ def _celery(world: World, jobs: int) -> Iterator[Sequence[Running]]:
 
 
 @contextmanager
-def _paced(world: World, name: str) -> Iterator[Sequence[Running]]:
+def _paced(world: World, name: str) -> Iterator[Sequence[Process]]:
     command = ("benchmarks.peers.paced", name, str(RATE))
     with ExitStack() as stack:
         workers = [stack.enter_context(world.run(f"p{n}", *command)) for n in range(PROCESSES)]

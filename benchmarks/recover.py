@@ -18,10 +18,10 @@ from dataclasses import dataclass, field
 from celery import Celery
 
 from benchmarks.chart import Bar, bar_chart
-from benchmarks.processes import BenchmarkError, Running, wait_until
 from benchmarks.report import Cell, Report, Table, Target
 from benchmarks.world import COUNTRY, World, number, tell
 from config.celery import make_celery
+from demo.process import Process, WorldError, wait_until
 from jobs.batches import Batches
 from jobs.job import batch_job_id
 from jobs.ledger import Ledger
@@ -129,7 +129,7 @@ class Pair:
         for worker in self._workers:
             worker.wait_for("ready.")
 
-    def _start(self, n: int) -> Running:
+    def _start(self, n: int) -> Process:
         options = ("-n", f"w{n}@%h", "-l", "INFO")
         return self._world.run(f"w{n}", *self._command, *options)
 
@@ -153,7 +153,7 @@ class Pair:
         if found.killed == WAITING:
             phones -= arrivals(world, phones, before=dead).keys()
         if not phones:
-            raise BenchmarkError("the killed worker held no job")
+            raise WorldError("the killed worker held no job")
         after = dead + ON_ITS_WAY_S
         wait_until(
             lambda: arrivals(world, phones, after).keys() == phones,

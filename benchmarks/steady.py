@@ -9,10 +9,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.processes import Running, wait_until
 from benchmarks.tap import Tap
 from benchmarks.traffic import Traffic, jain, look_at
-from benchmarks.world import World
+from benchmarks.world import World, usage_of
+from demo.process import Process, wait_until
 from jobs.keys import Keys
 from jobs.scripts import load_script
 
@@ -48,7 +48,7 @@ def jobs_for(rate: float, seconds: float) -> int:
 
 
 def watch(
-    world: World, workers: Sequence[Running], mark: str, rate: float, seconds: float
+    world: World, workers: Sequence[Process], mark: str, rate: float, seconds: float
 ) -> Steady:
     """Watch for `seconds`; each worker logs `mark` once for each request."""
     wait_until(lambda: world.requests() > rate, f"{workers[0].name} at work")
@@ -74,7 +74,7 @@ def watch(
 
 
 @contextmanager
-def sendcode(world: World, processes: int, jobs: int) -> Iterator[Sequence[Running]]:
+def sendcode(world: World, processes: int, jobs: int) -> Iterator[Sequence[Process]]:
     """Run workers with a batch to send."""
     with ExitStack() as stack:
         workers = [stack.enter_context(world.worker(f"w{n}")) for n in range(processes)]
@@ -99,8 +99,8 @@ def _tap(world: World) -> tuple[int, int, Counter[str]]:
     return max(1, world.requests() - requests), tap.round_trips, tap.scripts
 
 
-def _cpu(workers: Sequence[Running]) -> float:
-    return sum(worker.usage().cpu_s for worker in workers)
+def _cpu(workers: Sequence[Process]) -> float:
+    return sum(usage_of(worker).cpu_s for worker in workers)
 
 
 def _server_cpu(world: World) -> float:

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.chart import Bar, bar_chart
-from benchmarks.processes import BenchmarkError, wait_until
 from benchmarks.report import Cell, Report, Table, Target
 from benchmarks.world import COUNTRY, World, tell
+from demo.process import WorldError, wait_until
 
 FSYNC = ("always", "everysec")
 LOOP_ROWS = 10_000
@@ -101,7 +101,7 @@ def _spend(world: World, contender: str, fsync: str, rows: int, command: Sequenc
         log = running.log
     took = json.loads(log.splitlines()[-1])
     if took["exit_code"]:
-        raise BenchmarkError(f"{contender} ended with {took['exit_code']}:\n{log[-2000:]}")
+        raise WorldError(f"{contender} ended with {took['exit_code']}:\n{log[-2000:]}")
     return Spent(
         contender,
         fsync,

@@ -39,6 +39,11 @@ def sandbox(*options: str) -> list[str]:
     return [*_python("sandbox"), *options]
 
 
+def demo(*options: str) -> list[str]:
+    """Return the command of the demo."""
+    return [*_python("demo"), *options]
+
+
 def flower_environment(
     environment: Mapping[str, str], user: str, password: str | None
 ) -> dict[str, str]:

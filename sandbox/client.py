@@ -143,12 +143,19 @@ class SandboxProcess(SandboxClient):
         options: as on the command line (`python -m sandbox --help`).
         credentials: the key pair that signatures are checked against; handed over in the
             environment, where no process list shows it.
+        folder: where it runs.
     """
 
-    def __init__(self, *options: str, credentials: Credentials | None = None) -> None:
+    def __init__(
+        self,
+        *options: str,
+        credentials: Credentials | None = None,
+        folder: Path | None = None,
+    ) -> None:
         super().__init__(url="")
+        self._folder = folder
         self.credentials = credentials or Credentials()
-        self._command = [sys.executable, "-m", "sandbox", "--port", "0", *options]
+        self._command = [sys.executable, "-P", "-m", "sandbox", "--port", "0", *options]
 
     @property
     def pid(self) -> int:
@@ -163,7 +170,12 @@ class SandboxProcess(SandboxClient):
             "TENCENTCLOUD_SECRET_KEY": self.credentials.secret_key,
         }
         self._process = subprocess.Popen(  # stopped in __exit__
-            self._command, env=environment, stdout=subprocess.PIPE, text=True
+            self._command,
+            cwd=self._folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # Ctrl-C is for us; we end it when nobody needs it any more
         )
         assert self._process.stdout is not None  # noqa: S101 - asked for above
         line = self._process.stdout.readline()

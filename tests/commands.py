@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from config.settings import Settings
+from demo.process import environment_of
 from producer.cli import console
 from producer.cli.commands import app
-from tests.worker_process import environment_of
 
 SENDCODE = (sys.executable, "-P", "-c", "from producer.cli import main; main()")
 """The command line as a process of its own; its words follow."""

@@ -23,12 +23,12 @@ from redis import Redis
 from config.celery import make_celery
 from config.redis import connect
 from config.settings import Settings
+from demo.valkey import EmbeddedValkey
 from jobs.account import Account
 from jobs.batches import Batches
 from jobs.keys import Keys
 from jobs.ledger import Ledger
 from jobs.publish import Publisher
-from producer.valkey import EmbeddedValkey
 from sandbox.client import Sandbox
 from tests.commands import Command, InThisProcess
 from tests.lasting_keys import keys_that_last_without_reason

@@ -15,7 +15,6 @@ from producer.cli import (
     batch,
     console,
     dead,
-    demo,
     doctor,
     job,
     processes,
@@ -57,7 +56,6 @@ def _root(
 
 
 def _add_commands() -> None:
-    app.command(rich_help_panel=RUN)(demo.demo)
     app.command(rich_help_panel=SEND)(send.send)
     app.add_typer(batch.app, name="batch", rich_help_panel=SEND)
     app.add_typer(job.app, name="job", rich_help_panel=LOOK)
@@ -69,14 +67,11 @@ def _add_commands() -> None:
     app.command(rich_help_panel=LOOK)(actions.actions)
     app.command(rich_help_panel=RUN)(processes.worker)
     app.command(rich_help_panel=RUN)(processes.flower)
-    app.command(
-        rich_help_panel=RUN,
-        context_settings={
-            "allow_extra_args": True,
-            "ignore_unknown_options": True,
-            "help_option_names": [],  # --help is the sandbox's, too
-        },
-    )(processes.sandbox)
+    for program in (processes.demo, processes.sandbox):
+        # all options, --help too, are the program's own
+        passed_on = {"allow_extra_args": True, "ignore_unknown_options": True}
+        settings = {**passed_on, "help_option_names": []}
+        app.command(rich_help_panel=RUN, context_settings=settings)(program)
 
 
 _add_commands()

@@ -1,4 +1,4 @@
-"""`sendcode worker`, `flower` and `sandbox`: this process becomes that program."""
+"""`sendcode worker`, `flower`, `demo` and `sandbox`: this process becomes that program."""
 
 from __future__ import annotations
 
@@ -81,6 +81,14 @@ def flower(
     _check_free(address, port)
     say(f"Flower on http://{address}:{port} ({f'login {user}' if password else 'no login'})")
     become(programs.flower(address, port), environment)
+
+
+def demo(context: typer.Context) -> None:
+    """Show the whole system on this machine; nothing else is needed.
+
+    Its options: sendcode demo --help.
+    """
+    become(programs.demo(*context.args), os.environ)
 
 
 def sandbox(context: typer.Context) -> None:

@@ -21,14 +21,15 @@ from redis import Redis
 from config.names import BATCH_QUEUE, DEAD_LETTER_QUEUE, EVENT_QUEUE
 from config.redis import connect
 from config.settings import Settings
+from demo.process import environment_of
+from demo.valkey import EmbeddedValkey, free_port
 from jobs.job import JobRecord
 from producer import send_code
-from producer.valkey import EmbeddedValkey, free_port
 from sandbox.client import Sandbox
 from tests.browser import rendered
 from tests.conftest import DATABASES, QUICK_WORLD
 from tests.waiting import wait_until
-from tests.worker_process import WorkerProcess, environment_of
+from tests.worker_process import WorkerProcess
 
 PASSWORD = "a-password-for-flower"
 USER = "oncall"

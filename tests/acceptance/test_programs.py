@@ -13,12 +13,12 @@ from redis import Redis
 
 from config.names import EVENT_QUEUE
 from config.settings import Settings
+from demo.process import environment_of
 from jobs.keys import Keys
 from producer import send_code
 from sandbox.client import Sandbox
 from tests.commands import SENDCODE
 from tests.waiting import wait_until
-from tests.worker_process import environment_of
 
 
 @contextmanager

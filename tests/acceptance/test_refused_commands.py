@@ -14,8 +14,8 @@ from redis import Redis
 
 from config.names import BATCH_QUEUE
 from config.settings import Settings
+from demo.valkey import EmbeddedValkey
 from producer import send_code
-from producer.valkey import EmbeddedValkey
 from sandbox.client import Sandbox
 from tests.conftest import QUICK_WORLD
 from tests.refusals import REFUSALS, queue_of_another_type

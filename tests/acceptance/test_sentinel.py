@@ -14,10 +14,10 @@ from redis import Redis, RedisError
 from config.names import DEAD_LETTER_QUEUE
 from config.redis import connect
 from config.settings import Settings
+from demo.valkey import EmbeddedValkey, free_port
 from jobs.outcome import State
 from producer import send_code
 from producer.overview import look
-from producer.valkey import EmbeddedValkey, free_port
 from sandbox.client import Sandbox
 from tests.conftest import QUICK_WORLD
 from tests.waiting import wait_until

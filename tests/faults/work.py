@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import redis
 
+from demo.process import environment_of
 from jobs.job import batch_job_id
 from jobs.keys import Keys
 from jobs.outcome import FINAL
@@ -19,7 +20,6 @@ from jobs.phone import PhoneNumber
 from producer import RedisUnavailableError, send_code
 from tests.faults.audit import Asked
 from tests.faults.world import World
-from tests.worker_process import environment_of
 
 ROWS = 2_000
 """Rows of one file: some chunks of an import, between which it can be killed."""

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Self
 
 from config.settings import Settings
+from demo.process import environment_of
 from tests.faults import doomed
-from tests.worker_process import environment_of
 
 QUIET = ("--without-mingle", "--without-gossip")
 """Workers that greet each other first take a second to start, and prove nothing more."""

@@ -6,19 +6,15 @@ a quarter of a minute takes a second or two here. `NORMAL` is the real clock.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from config.settings import Settings
-from producer.valkey import EmbeddedValkey
-from sandbox.client import SandboxProcess
+from demo.world import World as DemoWorld
 from tests.faults.proxy import ProxyProcess
 
 QUICK: Mapping[str, Any] = {
@@ -39,8 +35,8 @@ ANSWER_MS = 80
 """What the API takes for an answer: a time in which a worker can die, with some jobs in hand."""
 
 
-class World:
-    """Servers on loopback, in a folder of their own; nothing of them is left at the end.
+class World(DemoWorld):
+    """The demo's world with a proxy before each server.
 
     Attributes:
         settings: those of a worker that reaches Redis and the API directly.
@@ -54,60 +50,31 @@ class World:
         sandbox_options: Sequence[str] = (),
         **changes: Any,
     ) -> None:
-        self._pace = {**pace, **changes}
-        self._sandbox_options = sandbox_options
-        self._stack = ExitStack()
+        options = ("--answer-ms", str(ANSWER_MS), *sandbox_options)
+        super().__init__({**pace, **changes}, sandbox_options=options)
 
-    def __enter__(self) -> Self:
-        with ExitStack() as stack:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="sendcode-faults-"))
-            self.folder = Path(folder)
-            self.valkey = EmbeddedValkey(self.folder / "valkey").start()
-            stack.callback(self.valkey.kill)
-            values = {
-                "tencentcloud_secret_id": "AKIDEXAMPLE",
-                "tencentcloud_secret_key": "SECRETEXAMPLE",
-                "sendcode_redis_url": self.valkey.url(),
-                **self._pace,
-            }
-            rough = Settings(**values)
-            self.sandbox = stack.enter_context(
-                SandboxProcess(
-                    "--rate-limit",
-                    str(rough.sendcode_rate_limit),
-                    "--phone-interval",
-                    str(rough.sendcode_phone_interval),
-                    "--answer-ms",
-                    str(ANSWER_MS),
-                    *self._sandbox_options,
-                )
+    def _start(self) -> None:
+        super()._start()
+        enter = self._stack.enter_context
+        self.redis_proxy = enter(ProxyProcess(self.valkey.port))
+        self.api_proxy = enter(ProxyProcess(int(self.sandbox.url.rpartition(":")[2])))
+        password = self.valkey.password
+        self.detour = Settings(
+            **self.values(
+                sendcode_redis_url=f"redis://:{password}@127.0.0.1:{self.redis_proxy.port}/0",
+                sendcode_endpoint=f"http://127.0.0.1:{self.api_proxy.port}",
             )
-            self.settings = Settings(**values, sendcode_endpoint=self.sandbox.url)
-            self.redis_proxy = stack.enter_context(ProxyProcess(self.valkey.port))
-            api_port = int(self.sandbox.url.rpartition(":")[2])
-            self.api_proxy = stack.enter_context(ProxyProcess(api_port))
-            password = self.valkey.password
-            self.detour = Settings(
-                **{
-                    **values,
-                    "sendcode_redis_url": f"redis://:{password}@127.0.0.1:{self.redis_proxy.port}/0",
-                    "sendcode_endpoint": f"http://127.0.0.1:{self.api_proxy.port}",
-                }
-            )
-            # gives up at once: who injects faults must not be held up by them
-            self.redis: redis.Redis = redis.Redis.from_url(
+        )
+        # gives up at once: who injects faults must not be held up by them
+        self.redis = enter(
+            redis.Redis.from_url(
                 self.valkey.url(),
                 decode_responses=True,
                 socket_timeout=0.5,
                 socket_connect_timeout=0.5,
                 retry=Retry(NoBackoff(), 0),
             )
-            stack.callback(self.redis.close)
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
+        )
 
     @property
     def interval_s(self) -> float:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from redis import Redis
 
 from config.settings import Settings
+from demo.process import environment_of
 from jobs.batch import Batch, BatchRow
 from jobs.batches import Batches
 from jobs.keys import Keys
@@ -34,7 +35,6 @@ from producer.sheet import open_sheet
 from tests.commands import SENDCODE, Command
 from tests.ended_jobs import SENT, end
 from tests.files import HEADER, customer, write_csv
-from tests.worker_process import environment_of
 
 
 @pytest.fixture

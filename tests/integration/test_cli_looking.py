@@ -12,13 +12,13 @@ from redis import Redis
 
 from config.names import BATCH_QUEUE, DEAD_LETTER_QUEUE, EVENT_QUEUE
 from config.settings import Settings
+from demo.valkey import EmbeddedValkey
 from jobs.account import Account
 from jobs.batches import Batches
 from jobs.job import Lane
 from jobs.keys import Keys
 from jobs.ledger import Ledger
 from jobs.outcome import State
-from producer.valkey import EmbeddedValkey
 from tests.commands import SEND, Command
 from tests.ended_jobs import DEAD, SENT, customers, end, end_event
 from tests.ledger_acts import Acts, row

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from config.settings import Settings
+from demo.process import environment_of
 from jobs.batches import Batches
 from jobs.ledger import Ledger
 from tests.commands import SENDCODE, Ran
 from tests.ended_jobs import customers, run_batch
 from tests.files import customer, write_csv
-from tests.worker_process import environment_of
 
 RESULTS = [
     ("batch", "check", "customers.csv", "--json"),

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 from redis import Redis
 
+from demo.valkey import EmbeddedValkey
 from jobs.durability import Level, judge, look
-from producer.valkey import EmbeddedValkey
 
 
 def test_the_embedded_server_is_set_up_as_asked_but_for_the_tests_haste(redis: Redis) -> None:

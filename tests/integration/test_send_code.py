@@ -14,11 +14,11 @@ from redis import Redis
 import producer
 from config.names import EVENT_QUEUE
 from config.settings import Settings
+from demo.valkey import EmbeddedValkey
 from jobs.ledger import Ending, Ledger
 from jobs.outcome import State
 from jobs.phone import PhoneError
 from producer import KeyReusedError, RedisUnavailableError, send_code
-from producer.valkey import EmbeddedValkey
 from tests.ended_jobs import SENT, end
 from tests.waiting import wait_until
 

@@ -9,32 +9,31 @@ from typing import Any
 
 import pytest
 
+from demo.accounting import Accounts, draw_up, whole_number
+from demo.customers import HEADER, event_numbers, make_customers, write_csv
 from jobs.job import JobRecord, Lane
 from jobs.outcome import State
 from jobs.phone import PhoneError, PhoneNumber
-from producer.demo.accounting import Accounts, draw_up, whole_number
-from producer.demo.customers import HEADER, event_numbers, make_customers, write_csv
 from producer.sheet import open_sheet
 from sandbox.numbers import MAGIC_NUMBERS, magic_for
 
-NOTES = {row.prefix: row.note for row in MAGIC_NUMBERS}
 HALTING = {str(prefix) for prefix in range(9971, 9990)}
 
 
 @pytest.mark.parametrize("rows", [1, 5, 40, 200, 1000])
 def test_the_file_has_as_many_rows_as_asked_for(rows: int) -> None:
-    assert len(make_customers(rows, NOTES)) == rows
+    assert len(make_customers(rows)) == rows
 
 
 def test_every_kind_of_ending_is_in_the_file_but_those_that_halt_the_account() -> None:
-    customers = make_customers(200, NOTES)
+    customers = make_customers(200)
 
     seen = {magic.prefix for each in customers if (magic := magic_for(each.phone_num))}
     assert seen == {row.prefix for row in MAGIC_NUMBERS} - HALTING
 
 
 def test_no_number_is_in_the_file_twice_and_none_is_an_events() -> None:
-    customers = make_customers(1000, NOTES)
+    customers = make_customers(1000)
 
     numbers = [each.digits for each in customers if each.phone_num.startswith("99")]
     assert len(set(numbers)) == len(numbers)
@@ -42,7 +41,7 @@ def test_no_number_is_in_the_file_twice_and_none_is_an_events() -> None:
 
 
 def test_some_rows_cannot_be_sent_and_the_reader_finds_just_those(tmp_path: Path) -> None:
-    customers = make_customers(200, NOTES)
+    customers = make_customers(200)
     write_csv(tmp_path / "customers.csv", customers)
 
     with open_sheet(tmp_path / "customers.csv") as sheet:
@@ -53,11 +52,11 @@ def test_some_rows_cannot_be_sent_and_the_reader_finds_just_those(tmp_path: Path
 
 
 def test_the_same_file_is_made_again() -> None:
-    assert make_customers(200, NOTES) == make_customers(200, NOTES)
+    assert make_customers(200) == make_customers(200)
 
 
 def test_the_columns_are_named(tmp_path: Path) -> None:
-    write_csv(tmp_path / "customers.csv", make_customers(3, NOTES))
+    write_csv(tmp_path / "customers.csv", make_customers(3))
 
     with (tmp_path / "customers.csv").open(encoding="utf-8-sig", newline="") as file:
         assert tuple(next(csv.reader(file))) == HEADER
@@ -161,7 +160,7 @@ def test_a_number_is_found_where_it_stands_for_itself(text: str, found: bool) ->
 
 
 def test_the_demos_numbers_are_fit_to_be_sent_to() -> None:
-    for each in make_customers(200, NOTES):
+    for each in make_customers(200):
         if "is not asked" in each.behaviour:
             with pytest.raises(PhoneError):
                 PhoneNumber.parse(each.country_code, each.phone_num)

@@ -1,20 +1,18 @@
 """The demo's customers: a CSV file with every kind of ending that the stand-in of the API knows.
 
-What a number does is the stand-in's own table (`python -m sandbox --list-numbers --json`); here is
-only which of its numbers take part, and the rows that nobody could send.
+What a number does is the stand-in's own table (`sandbox.numbers`); here is only which of its
+numbers take part, and the rows that nobody could send.
 """
 
 from __future__ import annotations
 
 import csv
-import json
 import random
-import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from producer import programs
+from sandbox.numbers import MAGIC_NUMBERS
 
 HEADER = ("customer", "country_code", "phone_num", "what the stand-in does")
 ORDINARY = "9900"
@@ -24,6 +22,7 @@ _ACCOUNT_WIDE = range(9971, 9990)
 """Answers that halt the whole account: one such number would try it again and again."""
 _SLOWEST = ("9906", "9905", "9903", "9921", "9922", "9902", "9904")
 """These wait for their number's interval, or long: they come first, so that all end early."""
+_NOTES = {row.prefix: row.note for row in MAGIC_NUMBERS}
 _COUNTRY_CODES = ("852", "65")
 _INVALID = (
     ("86", "13000000000", "is not asked: the country is barred"),
@@ -52,24 +51,17 @@ class Customer:
         return f"{self.country_code}{self.phone_num}"
 
 
-def behaviours(environment: Mapping[str, str]) -> dict[str, str]:
-    """Ask the stand-in what its numbers do: four leading digits and a note."""
-    command = programs.sandbox("--list-numbers", "--json")
-    told = subprocess.run(command, env=environment, capture_output=True, check=True, text=True)
-    return {row["prefix"]: row["note"] for row in json.loads(told.stdout)}
-
-
-def make_customers(rows: int, notes: dict[str, str], seed: int = 1) -> list[Customer]:
+def make_customers(rows: int, seed: int = 1) -> list[Customer]:
     """Make so many rows: first those that take long, then one of each kind among ordinary ones."""
-    slow = [_number_with(prefix, notes) for prefix in _SLOWEST][:rows]
+    slow = [_number_with(prefix) for prefix in _SLOWEST][:rows]
     others = [
-        _number_with(prefix, notes)
-        for prefix in notes
+        _number_with(prefix)
+        for prefix in _NOTES
         if prefix not in {ORDINARY, *_SLOWEST} and int(prefix) not in _ACCOUNT_WIDE
     ]
     mixed = [*others, *_INVALID][: rows - len(slow)]
     mixed += [
-        (_COUNTRY_CODES[n % 2], f"{ORDINARY}{n:04d}", notes[ORDINARY])
+        (_COUNTRY_CODES[n % 2], f"{ORDINARY}{n:04d}", _NOTES[ORDINARY])
         for n in range(rows - len(slow) - len(mixed))
     ]
     random.Random(seed).shuffle(mixed)  # noqa: S311 (the same file for everybody)
@@ -79,7 +71,7 @@ def make_customers(rows: int, notes: dict[str, str], seed: int = 1) -> list[Cust
 
 
 def event_numbers(count: int) -> Iterator[tuple[str, str]]:
-    """Give ordinary numbers that no customer has."""
+    """Yield ordinary numbers that no customer has."""
     for n in range(count):
         yield "852", f"{ORDINARY}{EVENTS_FROM + n}"
 
@@ -94,5 +86,5 @@ def write_csv(path: Path, customers: list[Customer]) -> None:
         )
 
 
-def _number_with(prefix: str, notes: dict[str, str]) -> tuple[str, str, str]:
-    return _COUNTRY_CODES[0], f"{prefix}0001", notes[prefix]
+def _number_with(prefix: str) -> tuple[str, str, str]:
+    return _COUNTRY_CODES[0], f"{prefix}0001", _NOTES[prefix]

@@ -44,8 +44,9 @@ class EmbeddedValkey:
         return f"redis://:{self.password}@127.0.0.1:{self.port}/{database}"
 
     @property
-    def pid(self) -> int | None:
-        return self._process.pid if self._process else None
+    def pid(self) -> int:
+        """The server's process id; 0 while it does not run."""
+        return self._process.pid if self._process else 0
 
     def start(self) -> Self:
         """Start it and wait until it has loaded its data.

@@ -5,28 +5,31 @@ from __future__ import annotations
 import signal
 import tempfile
 import time
-from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as ProgressBar
 
+from demo.accounting import Accounts
+from demo.interrupts import Interrupted, Interrupts
+from demo.keeper import Keeper
+from demo.process import WorldError, environment_of
+from demo.story import Demo, Progress
+from demo.valkey import ValkeyError
 from producer.cli.console import (
     INTERRUPTED,
     CommandFailedError,
     JsonOption,
     MisusedError,
+    run,
     say,
     show_json,
     talk,
 )
+from producer.cli.helptext import make_plain
 from producer.cli.tables import count_of, show_table
-
-if TYPE_CHECKING:
-    from producer.demo.accounting import Accounts
-    from producer.demo.interrupts import Interrupts
-    from producer.demo.story import Demo, Seen
-    from producer.demo.world import World
 
 SAY_EVERY_S = 2.0
 """Between two lines where there is no terminal."""
@@ -41,7 +44,15 @@ _MEANING = {
 _TOLD = ("sent", "sent_inferred", "dead", "unknown", "parked")
 
 
-def demo(
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.command()
+def main(
     rows: Annotated[int, typer.Option(min=1, max=100_000, help="Rows of the sample file.")] = 200,
     keep: Annotated[
         bool, typer.Option("--keep", help="Leave everything running, until Ctrl-C.")
@@ -58,8 +69,6 @@ def demo(
     every kind of ending is submitted, events are sent meanwhile, and at the end an account is drawn
     up. Exit 1 if a promise was broken. No real account, number or Redis is touched.
     """
-    from producer.demo.interrupts import Interrupted, Interrupts
-
     interrupts = Interrupts()
     folder: Path | None = None
     try:
@@ -79,71 +88,60 @@ def demo(
 
 def _run(rows: int, directory: Path, interrupts: Interrupts, *, keep: bool, as_json: bool) -> bool:
     """Run it; whether every promise was kept."""
-    from producer.demo.children import ChildEndedError
-    from producer.demo.story import NotFinishedError
-    from producer.demo.world import NotStartedError, World
-    from producer.valkey import ValkeyError
-
-    with ExitStack() as stack:
-        try:
-            world = stack.enter_context(World(directory, interrupts))
-            accounts = _tell(world, rows, stack)
-            if as_json:
-                show_json({**accounts.as_dict(), "directory": str(directory)})
-            else:
-                _show(accounts)
-            _say_what_is_where(directory)
-            if keep:
-                _stay(world)
-        except (ChildEndedError, NotStartedError, NotFinishedError, ValkeyError) as exc:
-            raise CommandFailedError(str(exc)) from exc
-        finally:
-            interrupts.hold_for_good()  # the end must not be cut short
-            say("ending all processes")
+    try:
+        with Keeper(environment_of(), interrupts) as keeper:
+            say("starting Valkey, a stand-in of the API, two workers and Flower")
+            with Demo(directory, rows, keeper) as demo:
+                try:
+                    accounts = _run_through(demo)
+                    if as_json:
+                        show_json({**accounts.as_dict(), "directory": str(directory)})
+                    else:
+                        _show(accounts)
+                    _say_what_is_where(directory)
+                    if keep:
+                        _stay(demo)
+                finally:
+                    interrupts.hold_for_good()  # the end must not be cut short
+                    say("ending all processes")
+    except (WorldError, ValkeyError) as exc:
+        raise CommandFailedError(str(exc)) from exc
     return accounts.all_kept
 
 
-def _tell(world: World, rows: int, stack: ExitStack) -> Accounts:
-    from producer.demo.story import Demo
-
-    say("starting Valkey, a stand-in of the API, two workers and Flower")
-    world.start()
-    say(f"Flower: {world.flower_url}  user {world.flower_user}  password {world.flower_password}")
-    story = Demo(world, rows)
-    stack.callback(story.close)
-    batch = story.submit()
-    say(f"{story.customers_file}: {count_of(batch.total, 'row')}, {batch.accepted} accepted")
-    _follow(story)
-    return story.draw_up()
+def _run_through(demo: Demo) -> Accounts:
+    say(f"Flower: {demo.flower_url}  user {demo.flower_user}  password {demo.flower_password}")
+    batch = demo.submit()
+    say(f"{demo.customers_file}: {count_of(batch.total, 'row')}, {batch.accepted} accepted")
+    _follow(demo)
+    return demo.draw_up()
 
 
-def _follow(story: Demo) -> None:
+def _follow(demo: Demo) -> None:
     """Show how far it is: a bar on a terminal, a line now and then otherwise."""
     if talk().is_terminal:
-        _follow_live(story)
+        _follow_live(demo)
         return
     said = -SAY_EVERY_S
-    for seen in story.follow():
+    for seen in demo.follow():
         if seen.batch.is_over or time.monotonic() - said >= SAY_EVERY_S:
             said = time.monotonic()
             say(f"{seen.batch.finished} of {seen.batch.accepted} ended: {_in_words(seen)}")
 
 
-def _follow_live(story: Demo) -> None:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
+def _follow_live(demo: Demo) -> None:
     told = TextColumn("{task.fields[told]}")
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), told)
-    with Progress(*columns, console=talk()) as bar:
+    with ProgressBar(*columns, console=talk()) as bar:
         task = bar.add_task("", told="")
-        for seen in story.follow():
+        for seen in demo.follow():
             batch = seen.batch
             bar.update(
                 task, total=max(1, batch.accepted), completed=batch.finished, told=_in_words(seen)
             )
 
 
-def _in_words(seen: Seen) -> str:
+def _in_words(seen: Progress) -> str:
     counts = seen.batch.counts
     parts = [f"{counts[state]} {state}" for state in _TOLD if counts.get(state)]
     return ", ".join([*parts, f"{seen.requests} requests", f"{seen.events_sent} events"])
@@ -175,14 +173,12 @@ def _say_what_is_where(directory: Path) -> None:
         say(f"  {name}")
 
 
-def _stay(world: World) -> None:
+def _stay(demo: Demo) -> None:
     """Leave all running until the person has seen enough."""
-    from producer.demo.interrupts import Interrupted
-
-    say(f"everything goes on; look around in Flower: {world.flower_url}; Ctrl-C ends it")
+    say(f"everything goes on; look around in Flower: {demo.flower_url}; Ctrl-C ends it")
     try:
         while True:
-            world.children.check()
+            demo.world.check()
             time.sleep(LOOK_EVERY_S)
     except Interrupted:
         return
@@ -198,3 +194,8 @@ def _folder(directory: Path | None) -> Path:
     if any(directory.iterdir()):
         raise MisusedError(f"--directory: {directory} is not empty; name a new folder")
     return directory.resolve()
+
+
+if __name__ == "__main__":
+    make_plain(app)
+    run(lambda: app(prog_name="sendcode demo"))

@@ -18,7 +18,10 @@ class Interrupted(BaseException):
 
 
 class Interrupts:
-    """While entered, SIGINT, SIGTERM and SIGHUP raise `Interrupted` in the main thread."""
+    """SIGINT, SIGTERM and SIGHUP raise `Interrupted` in the main thread, the first of them alone.
+
+    What follows the first is the end, which is bounded in time: nothing cuts it short.
+    """
 
     _NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -47,14 +50,16 @@ class Interrupts:
         finally:
             self._held -= 1
         if not self._held and self._asked is not None:
-            asked, self._asked = self._asked, None
-            raise Interrupted(asked)
+            self._held += 1
+            raise Interrupted(self._asked)
 
     def hold_for_good(self) -> None:
         """Let nothing interrupt any more: what follows is the end, and bounded in time."""
         self._held += 1
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
-        if not self._held:
-            raise Interrupted(number)
-        self._asked = number
+        if self._held:
+            self._asked = number
+            return
+        self._held += 1
+        raise Interrupted(number)

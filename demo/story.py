@@ -1,0 +1,229 @@
+"""The demo from a file of customers to its accounts, in the order in which it happens.
+
+Nothing of it touches a real account, Redis or number: its world is made anew each time.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import requests
+
+from demo.accounting import Accounts, draw_up, whole_number
+from demo.customers import event_numbers, make_customers, write_csv
+from demo.keeper import Keeper
+from demo.process import WorldError, wait_until
+from demo.valkey import free_port
+from demo.world import World
+from jobs.batch import Batch
+from jobs.batches import Batches
+from jobs.job import JobRecord
+from jobs.ledger import Ledger
+from producer import overview, programs
+from producer.events import send_code
+from producer.importing import (
+    Spool,
+    Terms,
+    append_all,
+    default_batch_id,
+    open_batch,
+)
+from producer.results import RESULT_COLUMNS, results
+from producer.sheet import SheetWriter, open_sheet, written_file
+from sandbox.signature import Credentials
+
+RATE_LIMIT = 20
+"""The API's own: it is what the demo shows."""
+QUICK: Mapping[str, Any] = {
+    "sendcode_rate_limit": RATE_LIMIT,
+    # The API has 60: nobody wants to wait so long for a demo. A probe must fit well inside.
+    "sendcode_phone_interval": 9,
+    "sendcode_http_timeout": 1,
+    "sendcode_lease": 2,
+    "sendcode_sweep_interval": 0.5,
+    "sendcode_backoff": 0.3,
+    "sendcode_frequency_wait": 3,
+    "sendcode_canary_interval": 2,
+    # In so short an interval a busy machine may come too late for a proof; the default would then
+    # send once more, and say so. A demo is to show no double at all.
+    "sendcode_ambiguous": "hold",
+}
+FAR = ("--latency-ms", "20", "--answer-ms", "20")
+"""Each way: the API is not on this machine."""
+WORKERS = 2
+START_S = 40.0
+EVENTS = 5
+LOOK_EVERY_S = 0.25
+PATIENCE_S = 90.0
+"""Beyond the time that the rows take at the full rate."""
+EVENT_PATIENCE_S = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the batch is."""
+
+    batch: Batch
+    requests: int
+    """HTTP requests that reached the stand-in of the API."""
+    events_sent: int
+
+
+class Demo:
+    """One run, in a world of its own; its methods are to be called in their order."""
+
+    def __init__(self, folder: Path, rows: int, keeper: Keeper) -> None:
+        self.world = World(
+            QUICK,
+            sandbox_options=FAR,
+            credentials=Credentials("AKIDEXAMPLE", secrets.token_hex(16)),
+            folder=folder,
+            keeper=keeper,
+        )
+        self._flower_port = free_port()
+        self.flower_url = f"http://127.0.0.1:{self._flower_port}"
+        self.flower_user = "demo"
+        self.flower_password = secrets.token_hex(6)
+        self._rows = rows
+        self.customers_file = folder / "customers.csv"
+        self.results_file = folder / "results.csv"
+        self._customers = make_customers(rows)
+        self._events: list[str] = []
+
+    def __enter__(self) -> Self:
+        """Start the servers, the workers and Flower.
+
+        Raises:
+            WorldError: a part did not come up in time.
+        """
+        with ExitStack() as stack:
+            world = stack.enter_context(self.world)
+            for number in range(1, WORKERS + 1):
+                world.start(f"worker-{number}", programs.worker(f"demo-{number}"))
+            login = programs.flower_environment({}, self.flower_user, self.flower_password)
+            world.start("flower", programs.flower("127.0.0.1", self._flower_port), **login)
+            self._batches = Batches(world.redis, world.settings)
+            self._ledger = Ledger(world.redis, world.settings)
+            self._wait_for(
+                lambda: overview.look(world.redis, world.settings).alive == WORKERS, "the workers"
+            )
+            self._wait_for(self._flower_answers, "Flower")
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _wait_for(self, is_there: Callable[[], bool], what: str) -> None:
+        def is_ready() -> bool:
+            self.world.check()
+            return is_there()
+
+        wait_until(is_ready, f"{what}; see the logs in {self.world.folder}", START_S)
+
+    def _flower_answers(self) -> bool:
+        try:
+            return requests.get(f"{self.flower_url}/healthcheck", timeout=5).ok
+        except requests.RequestException:
+            return False
+
+    def submit(self) -> Batch:
+        """Write the file, and submit it as `sendcode batch submit` does."""
+        write_csv(self.customers_file, self._customers)
+        with open_sheet(self.customers_file) as sheet, Spool() as spool:
+            spool.read(sheet)
+            batch_id = default_batch_id(sheet.digest)
+            batch, _ = open_batch(self._batches, sheet, batch_id, Terms(sheet.name))
+            append_all(self._batches, batch, spool)
+        self._batch_id = batch.batch_id
+        return self._look()
+
+    def follow(self) -> Iterator[Progress]:
+        """Look at the batch until all of it has ended, and send events meanwhile.
+
+        Raises:
+            WorldError: it takes far longer than it should, or a process of the world has ended.
+        """
+        deadline = time.monotonic() + PATIENCE_S + 2 * self._rows / RATE_LIMIT
+        numbers = iter(event_numbers(EVENTS))
+        while True:
+            batch = self._look()
+            yield Progress(batch, self.world.requests(), len(self._events))
+            if batch.is_over:
+                return
+            if time.monotonic() > deadline:
+                raise WorldError(f"{batch.unfinished} rows have not ended; see the logs")
+            self.world.check()
+            if batch.finished * (EVENTS + 1) >= batch.accepted * (len(self._events) + 1):
+                self._send_event(next(numbers, None))
+            time.sleep(LOOK_EVERY_S)
+
+    def draw_up(self) -> Accounts:
+        """Write the results, and compare what is believed with what was seen outside."""
+        self._write_results()
+        rows = list(self._batches.rows(self._batch_id))
+        return draw_up(
+            len(self._customers),
+            [record for _, _, record in rows if record is not None],
+            [self._ended(job_id) for job_id in self._events],
+            sum(row.phone is None for _, row, _ in rows),
+            self.world.sandbox.stats(),
+            rate_limit=RATE_LIMIT,
+            leaks=sorted(self._leaks()),
+        )
+
+    def _look(self) -> Batch:
+        batch = self._batches.get(self._batch_id)
+        if batch is None:
+            raise WorldError("the batch is gone")
+        return batch
+
+    def _send_event(self, number: tuple[str, str] | None) -> None:
+        if number is not None:
+            self._events.append(send_code(*number, settings=self.world.settings).job_id)
+
+    def _ended(self, job_id: str) -> JobRecord:
+        """Return an event's record once it has ended, or as it is when patience does."""
+        deadline = time.monotonic() + EVENT_PATIENCE_S
+        while True:
+            record = self._ledger.job(job_id)
+            if record is None:
+                raise WorldError(f"event {job_id} is gone")
+            if record.state.is_final or time.monotonic() > deadline:
+                return record
+            time.sleep(LOOK_EVERY_S)
+
+    def _write_results(self) -> None:
+        batch = self._look()
+        with written_file(self.results_file, sys.stdout.buffer) as stream:
+            writer = SheetWriter(stream, batch.header, RESULT_COLUMNS)
+            for row in results(self._batches, self._batch_id):
+                writer.write(row.cells, row.ours())
+
+    def _leaks(self) -> Iterator[str]:
+        """Search logs and Flower for the customers' numbers; yield the places that have one."""
+        login = (self.flower_user, self.flower_password)
+        tasks = requests.get(f"{self.flower_url}/api/tasks", auth=login, timeout=5)
+        tasks.raise_for_status()
+        places = {"Flower": tasks.text} | {
+            log.name: log.read_text(encoding="utf-8", errors="replace")
+            for log in self.world.folder.glob("*.log")
+        }
+        numbers = [(each.country_code, each.phone_num) for each in self._customers]
+        numbers += event_numbers(EVENTS)
+        patterns = [
+            whole_number(digits)
+            for country_code, phone_num in numbers
+            if phone_num.isdigit()
+            for digits in (phone_num, country_code + phone_num)
+        ]
+        for place, text in places.items():
+            if any(pattern.search(text) for pattern in patterns):
+                yield place

@@ -1,1 +1,0 @@
-"""`sendcode demo`: the whole system on this machine; `story.py` tells it in order."""
