@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 import re
+import ssl
 from collections.abc import Collection
+from difflib import get_close_matches
 from functools import cached_property
 from io import StringIO
 from pathlib import Path
@@ -26,6 +28,8 @@ from pydantic_settings import (
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _REDIS_SCHEMES = ("redis", "rediss", "sentinel")
 _REDIS_TLS_FILES = {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"}
+_CREDENTIAL = re.compile(r"[!#-&(-_a-~]+")
+"""ASCII without blanks and quotes."""
 _API_TOKEN = re.compile(r"^[A-Za-z0-9._-]{1,64}:[0-9a-f]{64}$")
 
 _SEVERAL = ""
@@ -34,6 +38,17 @@ _OF_THE_GUARD = {
     "sendcode_sweep_interval",
     "sendcode_http_timeout",
     "sendcode_phone_interval",
+}
+_LIKE_OURS = re.compile("SEND_?CO|TENCENT")
+_NEAR = 0.87
+"""Of `difflib`: a letter or two of a name are wrong, missing or too many."""
+_OF_OTHERS = frozenset({"SENDCODE_TRACEBACK", "SENDCODE_REDIS_IMAGE", "SENDCODE_REDIS_PORT"})
+"""Not read here, but by the command line and docker-compose.yml."""
+_OF_KUBERNETES = re.compile(r"_SERVICE_(HOST|PORT)|_PORT(_\d|$)")
+"""What Kubernetes puts into each container about a service whose name begins with sendcode."""
+_OURS_FOR = {
+    "SENDCODE_PROXY": ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"),
+    "SENDCODE_CA_BUNDLE": ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"),
 }
 CREDENTIALS = ("tencentcloud_secret_id", "tencentcloud_secret_key")
 
@@ -47,6 +62,8 @@ class SettingsError(Exception):
 
 def _endpoint(value: str) -> str:
     url = _split_url(value)
+    if not value.isascii():
+        raise ValueError("must be plain ASCII: an invisible sign may have been copied along")
     if url.scheme not in {"https", "http"} or not url.hostname:
         raise ValueError("must be a base URL such as https://intlpartnersmgt.tencentcloudapi.com")
     _check_port(url.netloc)
@@ -55,6 +72,29 @@ def _endpoint(value: str) -> str:
     if url.path not in {"", "/"} or url.query or url.username:
         raise ValueError("must have no path, query or user; the API is called at /")
     return f"{url.scheme}://{url.netloc}"
+
+
+def _proxy(value: object) -> object:
+    url = _split_url(value.get_secret_value() if isinstance(value, SecretStr) else str(value))
+    if url.scheme != "http" or not url.hostname:
+        raise ValueError("must be an HTTP proxy that tunnels (CONNECT): http://host:3128")
+    if url.path not in {"", "/"} or url.query or url.fragment:
+        raise ValueError(
+            "must end after the port; in a password write %2F for a slash, %3F for a question "
+            "mark, %23 for a hash"
+        )
+    _check_port(url.netloc.rpartition("@")[2])
+    return value
+
+
+def _ca_bundle(value: object) -> object:
+    if not _is_file(str(value)):
+        raise ValueError("names a file that is not there or must not be read")
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(str(value))
+    except (OSError, UnicodeError):
+        raise ValueError("names a file without certificates (PEM)") from None
+    return value
 
 
 def _redis_url(value: object) -> object:
@@ -136,11 +176,27 @@ def _no_blank(value: object) -> object:
     return value
 
 
+def _credential(value: object) -> object:
+    """Refuse what an editor or a copy puts into a credential: the API would take it for an outage.
+
+    A byte-order mark at the start of a file is taken off before.
+    """
+    _no_blank(value)
+    text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+    if not _CREDENTIAL.fullmatch(text):
+        raise ValueError(
+            "has a sign that no credential has (a quote, a blank, a line break or other than "
+            "ASCII): copy it again, without quotes"
+        )
+    return value
+
+
 def _none_if_empty(value: object) -> object:
-    return None if value == "" else _no_blank(value)
+    return None if value == "" else _credential(value)
 
 
 Secret = Annotated[SecretStr, BeforeValidator(_no_blank)]
+Credential = Annotated[SecretStr, BeforeValidator(_credential)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
@@ -154,8 +210,8 @@ class Settings(BaseSettings):
         case_sensitive=False, extra="ignore", frozen=True, hide_input_in_errors=True
     )
 
-    tencentcloud_secret_id: Secret | None = None
-    tencentcloud_secret_key: Secret | None = None
+    tencentcloud_secret_id: Credential | None = None
+    tencentcloud_secret_key: Credential | None = None
     tencentcloud_token: Annotated[SecretStr | None, BeforeValidator(_none_if_empty)] = None
     """For temporary credentials; lasting ones have none, so its file may be empty."""
     sendcode_endpoint: Annotated[str, BeforeValidator(_endpoint)] = (
@@ -164,6 +220,10 @@ class Settings(BaseSettings):
     sendcode_redis_url: Annotated[SecretStr, BeforeValidator(_redis_url)] = SecretStr(
         "redis://127.0.0.1:6379/0"
     )
+    sendcode_proxy: Annotated[SecretStr, BeforeValidator(_proxy)] | None = None
+    """An HTTP proxy on the way to the API; tunnelled through (CONNECT), also with a login."""
+    sendcode_ca_bundle: Annotated[str, BeforeValidator(_ca_bundle)] | None = None
+    """File of the certificates that the API's is checked against, in place of the usual ones."""
     sendcode_rate_limit: float = Field(20, gt=0, le=10_000)
     """Requests per second for the account."""
     sendcode_phone_interval: float = Field(60, gt=0, le=60)
@@ -234,6 +294,11 @@ class Settings(BaseSettings):
         return self.sendcode_redis_url.get_secret_value()
 
     @property
+    def proxy_url(self) -> str | None:
+        """The URL of `SENDCODE_PROXY` with its password: for connecting, never for showing."""
+        return self.sendcode_proxy.get_secret_value() if self.sendcode_proxy else None
+
+    @property
     def redis_place(self) -> str:
         """Host, port and database of Redis, fit for messages."""
         url = urlsplit(self.redis_url)
@@ -282,8 +347,11 @@ def load_settings(
             values[field] = source[name]
         elif f"{name}_FILE" in source:
             try:
-                values[field] = Path(source[f"{name}_FILE"]).read_text(encoding="utf-8").strip()
-            except (OSError, UnicodeDecodeError) as exc:
+                values[field] = Path(source[f"{name}_FILE"]).read_text("utf-8-sig").strip()
+            except UnicodeDecodeError:
+                faults.append(f"{name}_FILE: names a file that is no UTF-8 text; save it as that")
+                bad.add(field)
+            except OSError as exc:
                 faults.append(f"{name}_FILE: cannot be read ({type(exc).__name__})")
                 bad.add(field)
     values.update(overrides)
@@ -299,6 +367,39 @@ def load_settings(
     return Settings(**values)
 
 
+def misspelt(env_file: str | os.PathLike[str] | None = ".env") -> dict[str, str]:
+    """Return the variables that look like settings and are none, each with what to do about it."""
+    from_file = _env_file(env_file)[0] if env_file is not None else {}
+    known = [
+        name for field in Settings.model_fields for name in (field.upper(), f"{field.upper()}_FILE")
+    ]
+    found: dict[str, str] = {}
+    for name in [*(name.upper() for name, value in os.environ.items() if value), *from_file]:
+        if not _LIKE_OURS.match(name) or name in known or name in _OF_OTHERS:
+            continue
+        near = get_close_matches(name, known, 1, _NEAR)
+        if near:
+            found[name] = f"did you mean {near[0]}?"
+        elif name.startswith("SENDCODE_") and not _OF_KUBERNETES.search(name):
+            found[name] = "the README lists what there is"
+    return found
+
+
+def unheeded(settings: Settings) -> dict[str, str]:
+    """Return the environment's variables for proxies and certificates that are not followed.
+
+    Many programs look there, and this one does not; with what to set instead.
+    """
+    if settings.sendcode_endpoint.startswith("http:"):
+        return {}  # loopback: nothing of them concerns it
+    found: dict[str, str] = {}
+    for ours, others in _OURS_FOR.items():
+        names = ", ".join(name for name in others if os.environ.get(name))
+        if names and getattr(settings, ours.lower()) is None:
+            found[names] = f"if the way to the API needs it, set {ours}"
+    return found
+
+
 def _env_file(path: str | os.PathLike[str]) -> tuple[dict[str, str], list[str]]:
     """Read an env file, if there is one: its values, and what is wrong with it."""
     try:
@@ -312,7 +413,7 @@ def _env_file(path: str | os.PathLike[str]) -> tuple[dict[str, str], list[str]]:
     if wrong := [each.original for each in parse_stream(StringIO(text)) if each.error]:
         lines = [each.line + _blank_lines(each.string) for each in wrong]
         return {}, [f"{path}, line {line}: is not NAME=value" for line in lines]
-    values = dotenv_values(stream=StringIO(text))
+    values = dotenv_values(stream=StringIO(text), interpolate=False)  # a key may hold ${x}
     return {name.upper(): value for name, value in values.items() if value}, []
 
 

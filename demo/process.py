@@ -20,6 +20,7 @@ STOP_S = 30.0
 """More than a worker takes, which hands back what it has in work."""
 _TOP = str(Path(__file__).resolve().parent.parent)
 _OURS = ("SENDCODE_", "TENCENTCLOUD_", "FLOWER_", "CELERY")
+_THE_WAY_OUT = ("_PROXY", "_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
 class WorldError(Exception):
@@ -32,7 +33,9 @@ def environment_of(settings: Settings | None = None, **more: str) -> dict[str, s
     Start the process in a folder without a `.env`: then no real account can get into it.
     """
     inherited = {
-        name: value for name, value in os.environ.items() if not name.upper().startswith(_OURS)
+        name: value
+        for name, value in os.environ.items()
+        if not name.upper().startswith(_OURS) and not name.upper().endswith(_THE_WAY_OUT)
     }
     ours = {
         field.upper(): value.get_secret_value() if isinstance(value, SecretStr) else str(value)

@@ -53,6 +53,7 @@ class OwnCode(StrEnum):
     CONNECT = "Network.Connect"
     CONNECT_TIMEOUT = "Network.ConnectTimeout"
     TLS = "Network.Tls"
+    PROXY = "Network.Proxy"
     STALE = "Network.Stale"
     """The caller's time was over before anything was written."""
     READ_TIMEOUT = "Network.ReadTimeout"
@@ -114,7 +115,12 @@ CODES: Mapping[str, Code] = {
     OwnCode.TLS: Code(
         Kind.TRANSIENT,
         "No secure connection: the server's certificate could not be verified, or TLS failed",
-        "Check the machine's clock and any proxy on the way; never turn verification off",
+        "Check the machine's clock, any proxy on the way and SENDCODE_CA_BUNDLE",
+    ),
+    OwnCode.PROXY: Code(
+        Kind.TRANSIENT,
+        "The proxy could not be reached, or refused the way to the service",
+        "Check SENDCODE_PROXY, its login, and that it lets SENDCODE_ENDPOINT through",
     ),
     OwnCode.STALE: Code(
         Kind.STALE, "The worker was held up so long that it did not send any more", _WAIT

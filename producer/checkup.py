@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import redis
 
-from config.settings import Settings, SettingsError
+from config.settings import Settings, SettingsError, misspelt, unheeded
 from jobs.durability import Finding, Level, judge
 from jobs.durability import look as look_at_server
 from jobs.keys import Keys
@@ -34,12 +34,14 @@ def examine(client: redis.Redis, settings: Settings) -> Iterator[Finding]:
     except redis.RedisError as exc:
         yield _unusable("redis", exc, settings)
         yield from credentials(settings)
+        yield from environment(settings)
         return
     yield Finding("redis", Level.OK, f"Redis at {settings.redis_place} answers")
     yield written
     yield from judge(words)
     yield clock(offset_s)
     yield from credentials(settings)
+    yield from environment(settings)
     yield from system(seen)
 
 
@@ -97,6 +99,16 @@ def credentials(settings: Settings) -> Iterator[Finding]:
         f"{kind} are set here, for {settings.sendcode_endpoint}; a worker uses those of its start"
     )
     yield Finding("credentials", Level.OK, text)
+
+
+def environment(settings: Settings) -> Iterator[Finding]:
+    """Name the variables that somebody set and that change nothing."""
+    for name, remedy in misspelt().items():
+        text = f"{name} is no setting and changes nothing"
+        yield Finding("settings", Level.WARN, text, remedy)
+    for names, remedy in unheeded(settings).items():
+        text = f"the environment sets {names}, which sendcode does not follow"
+        yield Finding("settings", Level.WARN, text, remedy)
 
 
 def system(seen: Overview) -> Iterator[Finding]:

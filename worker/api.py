@@ -23,7 +23,7 @@ import urllib3
 
 from jobs.codes import Kind, OwnCode
 from worker.auth import TC3Auth
-from worker.deadline import DeadlineAdapter, Exchange, now_s
+from worker.deadline import DeadlineAdapter, Exchange, Proxy, ProxyError, now_s
 from worker.signing import Credentials
 from worker.verdict import Verdict, judge_body, judge_status, own_verdict
 
@@ -48,6 +48,7 @@ _NETWORK_ERRORS = (
 _BEFORE_WRITING: tuple[tuple[type[Exception], OwnCode], ...] = (
     (socket.gaierror, OwnCode.DNS),
     (UnicodeError, OwnCode.DNS),
+    (ProxyError, OwnCode.PROXY),
     (ssl.SSLError, OwnCode.TLS),
     (TimeoutError, OwnCode.CONNECT_TIMEOUT),
 )
@@ -92,6 +93,7 @@ class SendVerifyCodeClient:
         now: Callable[[], float] = now_s,
         max_idle_s: float = _MAX_IDLE_S,
         ca_bundle: str | None = None,
+        proxy: str | None = None,
     ) -> None:
         """Make it.
 
@@ -103,6 +105,7 @@ class SendVerifyCodeClient:
             now: Seconds, for limits and the stamps of an answer; counts time in suspension.
             max_idle_s: Idle time after which a connection is not used again.
             ca_bundle: File of trusted certificates; by default that of `requests`.
+            proxy: URL of an HTTP proxy to tunnel through (CONNECT); not for plain http.
 
         Raises:
             ValueError: The endpoint is no such URL.
@@ -125,6 +128,7 @@ class SendVerifyCodeClient:
             exchange=self._exchange,
             max_idle_s=max_idle_s,
             ca_bundle=ca_bundle,
+            proxy=Proxy.from_url(proxy) if proxy else None,
         )
         self._thread = threading.local()
 
@@ -222,7 +226,7 @@ def _verdict_on_failure(
     """The one seam for foreign exceptions.
 
     Only the type of the first one is told, which urllib3 and requests have wrapped: their texts may
-    hold addresses, or what a server sent.
+    hold addresses, or what a server sent. A `ProxyError` has a text of our own.
     """
     while exc.__context__ is not None and exc.__context__ is not outer:
         exc = exc.__context__
@@ -232,4 +236,4 @@ def _verdict_on_failure(
         code = next(
             (own for kind, own in _BEFORE_WRITING if isinstance(exc, kind)), OwnCode.CONNECT
         )
-    return own_verdict(code, type(exc).__name__)
+    return own_verdict(code, str(exc) if isinstance(exc, ProxyError) else type(exc).__name__)

@@ -18,7 +18,14 @@ from config.celery import make_celery
 from config.logging import fields, json_line, set_up_logging
 from config.names import DEAD_LETTER_QUEUE
 from config.redis import connect, error_code
-from config.settings import CREDENTIALS, Settings, SettingsError, load_settings
+from config.settings import (
+    CREDENTIALS,
+    Settings,
+    SettingsError,
+    load_settings,
+    misspelt,
+    unheeded,
+)
 from jobs.durability import Level, judge, look
 from jobs.keys import Keys
 from worker.bootsteps import BackgroundStep
@@ -85,6 +92,7 @@ def build_app(settings: Settings) -> Celery:
         lambda **_: set_up_logging(settings.sendcode_log_format), weak=False
     )
     signals.celeryd_init.connect(lambda instance, **_: _begin(instance, settings), weak=False)
+    signals.worker_ready.connect(lambda **_: _warn_about_settings(settings), weak=False)
     signals.worker_ready.connect(lambda **_: _warn_about(runtime.ledger.client), weak=False)
     signals.worker_shutting_down.connect(lambda **_: runtime.stop(), weak=False)
     return app
@@ -118,6 +126,14 @@ def _log_in(settings: Settings) -> None:
         pass
     finally:
         client.close()
+
+
+def _warn_about_settings(settings: Settings) -> None:
+    """Name the variables that somebody set and that change nothing."""
+    for name, remedy in misspelt().items():
+        log.warning("no setting, so it changes nothing", extra=fields(name=name, remedy=remedy))
+    for names, remedy in unheeded(settings).items():
+        log.warning("set, but not followed", extra=fields(names=names, remedy=remedy))
 
 
 def _warn_about(server: redis.Redis) -> None:

@@ -8,20 +8,25 @@ is given what is left. Limits:
   frozen in the microseconds between the two writes late when it is thawed.
 - On Linux the kernel gives up a request that it could not deliver by the deadline, even if the
   process is dead by then (TCP_USER_TIMEOUT). Elsewhere it may go on trying.
+- Through a proxy that bounds the way to the proxy only (docs/decisions/0003-the-probe-window.md).
 """
 
 from __future__ import annotations
 
+import base64
 import http.client
 import io
 import math
 import socket
 import ssl
+import struct
 import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import unquote, urlsplit
 
 from requests.adapters import HTTPAdapter
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
@@ -35,6 +40,8 @@ if TYPE_CHECKING:
 _CLOCK = time.CLOCK_BOOTTIME if sys.platform == "linux" else time.CLOCK_MONOTONIC
 
 _MOST_KEPT_OPEN = 1000  # as many as a worker may have threads, so that none is closed in a burst
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+_LARGEST_HEAD = 16 * 1024  # bytes of a proxy's answer to CONNECT
 
 
 def now_s() -> float:
@@ -43,6 +50,36 @@ def now_s() -> float:
     The one clock of slots, limits, and of when a request was written and answered.
     """
     return time.clock_gettime(_CLOCK)
+
+
+class ProxyError(OSError):
+    """The proxy was not reached, or refused the way to the API: nothing was sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """An HTTP proxy that tunnels (CONNECT): it learns the API's name and port, and no more."""
+
+    host: str
+    port: int
+    authorization: str = field(default="", repr=False)
+    """The value of `Proxy-Authorization`, where its URL has a user."""
+
+    @classmethod
+    def from_url(cls, url: str) -> Self:
+        """Read `SENDCODE_PROXY`, which the settings have checked."""
+        parts = urlsplit(url)
+        login = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
+        basic = base64.b64encode(login.encode()).decode()
+        authorization = "" if parts.username is None else f"Basic {basic}"
+        return cls(parts.hostname or "", parts.port or 80, authorization)
+
+    def request_for(self, host: str, port: int) -> bytes:
+        place = b"%s:%d" % (f"[{host}]".encode() if ":" in host else host.encode("idna"), port)
+        head = b"CONNECT %s HTTP/1.1\r\nHost: %s\r\n" % (place, place)
+        if self.authorization:
+            head += b"Proxy-Authorization: %s\r\n" % self.authorization.encode()
+        return head + b"\r\n"
 
 
 class Exchange(threading.local):
@@ -152,9 +189,17 @@ class _Connection(HTTPConnection):
     a request written into one that is just being closed is lost, which looks like a lost answer.
     """
 
-    def __init__(self, *args: Any, exchange: Exchange, max_idle_s: float, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        exchange: Exchange,
+        max_idle_s: float,
+        way: Proxy | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         self._exchange = exchange
+        self._proxy = way
         self._max_idle_s = max_idle_s
         self._used_at = 0.0
         self._held: list[bytes] | None = None
@@ -186,7 +231,47 @@ class _Connection(HTTPConnection):
         self._used_at = self._exchange.now()
 
     def _new_conn(self) -> socket.socket:
-        addresses = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+        if self._proxy is None:
+            return self._reach(self.host, self.port)
+        request = self._proxy.request_for(self.host, self.port)
+        try:
+            sock = self._reach(self._proxy.host, self._proxy.port)
+            try:
+                self._open_tunnel(sock, request)
+            except BaseException:
+                sock.close()
+                raise
+        except (TimeoutError, ProxyError):
+            raise
+        except (OSError, UnicodeError) as exc:
+            failure = type(exc).__name__
+        else:
+            return sock
+        raise ProxyError(f"the proxy was not reached: {failure}")
+
+    def _open_tunnel(self, sock: socket.socket, request: bytes) -> None:
+        # A proxy that loses its client by a reset has no reason to go on delivering what it has
+        # not delivered yet. The kernel resets it also when the process is killed.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        sock.sendall(request)
+        head = b""
+        while b"\r\n\r\n" not in head:
+            sock.settimeout(self._exchange.remaining_s())
+            # byte by byte: what follows belongs to TLS
+            got = sock.recv(1)
+            head += got
+            if not got or len(head) > _LARGEST_HEAD:
+                raise ProxyError("the proxy gave no answer to CONNECT")
+        version, _, rest = head.partition(b" ")
+        status = rest[:3].decode("ascii", "replace")
+        if not version.startswith(b"HTTP/") or not status.isdecimal():
+            raise ProxyError("the proxy gave no answer to CONNECT")
+        if not status.startswith("2"):
+            raise ProxyError(f"the proxy answered HTTP status {status}")
+        sock.settimeout(self._exchange.remaining_s())  # of the TLS handshake as a whole
+
+    def _reach(self, host: str, port: int) -> socket.socket:
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         error = OSError("the host has no address")
         for untried, (family, kind, protocol, _, address) in zip(
             range(len(addresses), 0, -1), addresses, strict=True
@@ -275,7 +360,8 @@ class DeadlineAdapter(HTTPAdapter):
     """Carries requests to one host, each under the deadline that its thread has set.
 
     Sessions of many threads may share one: the connection used last is used first, so few are
-    open and they stay warm. It re-sends nothing and knows no proxies.
+    open and they stay warm. It re-sends nothing. A `proxy` is for TLS alone: what it carries is
+    between this process and the API.
     """
 
     def __init__(
@@ -287,6 +373,7 @@ class DeadlineAdapter(HTTPAdapter):
         exchange: Exchange,
         max_idle_s: float,
         ca_bundle: str | None = None,
+        proxy: Proxy | None = None,
     ) -> None:
         super().__init__(max_retries=0)
         options: dict[str, Any] = {
@@ -295,7 +382,7 @@ class DeadlineAdapter(HTTPAdapter):
             "max_idle_s": max_idle_s,
         }
         self._pool: HTTPConnectionPool = (
-            _TlsPool(host, port, ssl_context=_tls_context(ca_bundle), **options)
+            _TlsPool(host, port, ssl_context=_tls_context(ca_bundle), way=proxy, **options)
             if tls
             else _Pool(host, port, **options)
         )

@@ -56,6 +56,8 @@ class Runtime:
             settings.sendcode_endpoint,
             Credentials(secret_id, secret_key, token),
             settings.sendcode_http_timeout,
+            ca_bundle=settings.sendcode_ca_bundle,
+            proxy=settings.proxy_url,
         )
         account = Account(redis, settings, self.worker)
         reactions = Reactions(recorder, account, limiter, RetryPolicy.of(settings))

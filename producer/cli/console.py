@@ -197,13 +197,27 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
+def settings_here() -> Settings:
+    """Load the settings of this folder; name what looks like one and is none."""
+    from config.settings import load_settings, misspelt
+
+    settings = load_settings()
+    for name, remedy in misspelt().items():
+        _say_once(f"{name} is no setting and changes nothing: {remedy}")
+    return settings
+
+
+@cache
+def _say_once(text: str) -> None:
+    say(text)
+
+
 @contextmanager
 def ledger_connection() -> Iterator[tuple[Settings, redis.Redis]]:
     """Load the settings and connect to Redis, lazily: the first command is the first contact."""
     from config.redis import connect
-    from config.settings import load_settings
 
-    settings = load_settings()
+    settings = settings_here()
     client = connect(settings)
     try:
         yield settings, client

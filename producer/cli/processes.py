@@ -13,7 +13,7 @@ import typer
 
 from config.names import QUEUES
 from producer import programs
-from producer.cli.console import CommandFailedError, MisusedError, say
+from producer.cli.console import CommandFailedError, MisusedError, say, settings_here
 
 LOOPBACK = "127.0.0.1"
 FLOWER_PORT = 5555
@@ -59,9 +59,7 @@ def flower(
     (FLOWER_READ_ONLY=false lets it). Its /metrics and /healthcheck are open to everybody who can
     reach the port, login or not: they name workers and count tasks.
     """
-    from config.settings import load_settings
-
-    settings = load_settings()
+    settings = settings_here()
     secret = settings.sendcode_flower_password
     password = None if secret is None or no_auth else secret.get_secret_value()
     if no_auth and not _is_loopback(address):

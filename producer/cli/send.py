@@ -12,6 +12,7 @@ from producer.cli.console import (
     MisusedError,
     ledger_connection,
     say,
+    settings_here,
     show,
     show_json,
 )
@@ -43,7 +44,6 @@ def send(
     Without --wait: exit 0 once the job is accepted. With it: exit 0 if the code was sent in that
     time, 1 if not.
     """
-    from config.settings import load_settings
     from producer.events import send_code
 
     try:
@@ -53,7 +53,7 @@ def send(
             key=key,
             wait=wait,
             expires_in=expires_in,
-            settings=load_settings(),
+            settings=settings_here(),
         )
     except ValueError as exc:
         name, _, fault = str(exc).partition(": ")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import trustme
 from pydantic import SecretStr
 
 from config.settings import Settings
@@ -15,8 +17,16 @@ from jobs.ledger import Ledger
 from jobs.outcome import State
 from jobs.phone import PhoneNumber
 from jobs.publish import Publisher
+from producer import send_code
 from sandbox.client import Sandbox
 from tests.commands import start
+from tests.integration.fault_server import (
+    ACCEPTED,
+    FaultServer,
+    answering,
+    http_answer,
+    tunnelling,
+)
 from tests.waiting import wait_until
 from tests.worker_process import WorkerProcess
 
@@ -102,3 +112,39 @@ def test_a_worker_starts_in_a_folder_with_modules_of_the_same_names(
     process.communicate(timeout=30)
     assert " ready." in started
     assert process.returncode == 0
+
+
+@pytest.mark.settings(sendcode_endpoint="https://127.0.0.1:9")
+def test_a_worker_names_what_is_set_for_other_programs_and_what_is_misspelt(
+    start_worker: Callable[..., WorkerProcess],
+) -> None:
+    worker = start_worker(
+        HTTPS_PROXY="http://proxy.example:3128", SSL_CERT_FILE="/ca.pem", SENDCODE_AMBIGOUS="hold"
+    )
+
+    wait_until(lambda: "name=SENDCODE_AMBIGOUS" in worker.log, "the misspelt name")
+    for theirs, ours in {"HTTPS_PROXY": "PROXY", "SSL_CERT_FILE": "CA_BUNDLE"}.items():
+        remedy = f"if the way to the API needs it, set SENDCODE_{ours}"
+        assert f'names={theirs} remedy="{remedy}"' in worker.log
+    assert "proxy.example" not in worker.log
+
+
+def test_a_worker_sends_through_the_proxy_with_the_bundle_of_the_settings(
+    settings: Settings, start_worker: Callable[..., WorkerProcess], tmp_path: Path
+) -> None:
+    authority, tls = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    answer = http_answer(ACCEPTED)
+    with FaultServer(answering(answer), tls=tls) as api, FaultServer(tunnelling) as proxy:
+        start_worker(
+            SENDCODE_ENDPOINT=api.url,
+            SENDCODE_PROXY=proxy.url,
+            SENDCODE_CA_BUNDLE=str(tmp_path / "ca.pem"),
+        )
+        sent = send_code("852", "99000001", wait=15, settings=settings)
+
+    assert sent.state == "sent"
+    assert [request.line for request in proxy.requests] == [
+        f"CONNECT 127.0.0.1:{api.port} HTTP/1.1"
+    ]

@@ -29,7 +29,7 @@ class Peer:
                 return None
         head, _, rest = self._buffer.partition(b"\r\n\r\n")
         request = Request(head)
-        length = int(request.headers["content-length"])
+        length = int(request.headers.get("content-length", 0))  # none with CONNECT
         while len(rest) < length:
             if not self._receive():
                 return None
@@ -195,3 +195,26 @@ def silent(peer: Peer) -> None:
     """Takes everything and says nothing."""
     while peer.read_request():
         pass
+
+
+def tunnelling(peer: Peer) -> None:
+    """Do as a proxy does that knows CONNECT: carry bytes to the named place and back."""
+    request = peer.read_request()
+    if request is None:
+        return
+    host, _, port = request.line.split()[1].rpartition(":")
+    with socket.create_connection((host.strip("[]"), int(port))) as far:
+        peer.write(b"HTTP/1.1 200 Connection established\r\nVia: 1.1 a proxy\r\n\r\n")
+        back = threading.Thread(target=_carry, args=(far, peer.sock))
+        back.start()
+        _carry(peer.sock, far)
+        back.join()
+
+
+def _carry(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):  # either side has gone
+        while data := source.recv(65_536):
+            target.sendall(data)
+    for sock in (source, target):
+        with suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)

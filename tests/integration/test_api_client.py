@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 import logging
@@ -31,7 +32,9 @@ from tests.integration.fault_server import (
     once,
     refused,
     silent,
+    tunnelling,
 )
+from tests.waiting import wait_until
 from worker.api import Answer, SendVerifyCodeClient
 from worker.deadline import DeadlineAdapter, Exchange, now_s
 from worker.signing import Credentials, Signer
@@ -54,14 +57,20 @@ def make_client(
     clock: Callable[[], float] = lambda: 1551113065,
     now: Callable[[], float] = now_s,
     ca_bundle: str | None = None,
+    proxy: str | None = None,
 ) -> SendVerifyCodeClient:
     return SendVerifyCodeClient(
-        url, CREDENTIALS, timeout_s, clock=clock, now=now, ca_bundle=ca_bundle
+        url, CREDENTIALS, timeout_s, clock=clock, now=now, ca_bundle=ca_bundle, proxy=proxy
     )
 
 
-def send_once(url: str, timeout_s: float = PATIENCE_S, ca_bundle: str | None = None) -> Answer:
-    client = make_client(url, timeout_s, ca_bundle=ca_bundle)
+def send_once(
+    url: str,
+    timeout_s: float = PATIENCE_S,
+    ca_bundle: str | None = None,
+    proxy: str | None = None,
+) -> Answer:
+    client = make_client(url, timeout_s, ca_bundle=ca_bundle, proxy=proxy)
     try:
         return client.send(COUNTRY, PHONE)
     finally:
@@ -569,6 +578,186 @@ def test_kernel_gives_the_request_up_when_the_deadline_does() -> None:
         adapter.close()
 
     assert 0 < user_timeout_ms <= PATIENCE_S * 1000
+
+
+# Through a proxy
+
+
+@pytest.fixture
+def api(authority: trustme.CA) -> Iterator[FaultServer]:
+    with FaultServer(answering(OK), tls=server_tls(authority)) as server:
+        yield server
+
+
+def test_the_call_goes_through_the_proxy_over_one_tunnel(api: FaultServer, ca_file: str) -> None:
+    with FaultServer(tunnelling) as proxy:
+        client = make_client(api.url, ca_bundle=ca_file, proxy=proxy.url)
+        kinds = [client.send(COUNTRY, PHONE).verdict.kind for _ in range(3)]
+        client.close()
+
+    assert kinds == [Kind.SENT] * 3
+    assert (len(api.requests), api.connections, proxy.connections) == (3, 1, 1)
+
+
+def test_the_proxy_learns_the_api_s_place_and_its_own_login_and_no_more(
+    api: FaultServer, ca_file: str
+) -> None:
+    with FaultServer(tunnelling) as proxy:
+        address = proxy.url.replace("//", "//u%40ser:pass%2Fword@")
+        assert send_once(api.url, ca_bundle=ca_file, proxy=address).verdict.kind is Kind.SENT
+
+    (request,) = proxy.requests
+    place = f"127.0.0.1:{api.port}"
+    assert request.line == f"CONNECT {place} HTTP/1.1"
+    login = base64.b64encode(b"u@ser:pass/word").decode()
+    assert request.headers == {"host": place, "proxy-authorization": f"Basic {login}"}
+    assert "proxy-authorization" not in api.requests[0].headers
+
+
+def closed_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port: int = closed.getsockname()[1]
+        return port
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        (once(b"HTTP/1.1 407 Login\r\nContent-Length: 0\r\n\r\n"), "HTTP status 407"),
+        (once(b"HTTP/1.1 403 No\r\n\r\n" + HTML), "HTTP status 403"),
+        (once(b"HTTP/1.0 503 Gone\r\n\r\n"), "HTTP status 503"),
+        (once(b"HTTP/1.1 301 There\r\nLocation: https://x/\r\n\r\n"), "HTTP status 301"),
+        (once(b"220 mail.example.com ESMTP\r\n\r\n"), "no answer to CONNECT"),
+        (once(b"\x15\x03\x01\x00\x02\x02\x50"), "no answer to CONNECT"),
+        (endless(b"HTTP/1.1 200 OK\r\n", b"X-More: 1\r\n"), "no answer to CONNECT"),
+        (hang_up, "no answer to CONNECT"),
+        (reset, "ConnectionResetError"),
+    ],
+)
+def test_a_proxy_that_refuses_has_sent_nothing(
+    script: Script, message: str, api: FaultServer, ca_file: str
+) -> None:
+    with FaultServer(script) as proxy:
+        answer = send_once(api.url, ca_bundle=ca_file, proxy=proxy.url)
+
+    assert (answer.verdict.kind, answer.verdict.code) == (Kind.TRANSIENT, OwnCode.PROXY)
+    assert message in answer.verdict.message
+    assert answer.sent_at is None
+    assert api.connections == 0
+
+
+@pytest.mark.parametrize(
+    ("address", "failure"),
+    [("127.0.0.1", "ConnectionRefusedError"), (f"{'a' * 64}.example.com", "UnicodeError")],
+)
+def test_a_proxy_that_is_not_reached_is_named_and_the_api_is_not(
+    address: str, failure: str, api: FaultServer, ca_file: str
+) -> None:
+    answer = send_once(api.url, ca_bundle=ca_file, proxy=f"http://{address}:{closed_port()}")
+
+    assert (answer.verdict.kind, answer.verdict.code) == (Kind.TRANSIENT, OwnCode.PROXY)
+    assert failure in answer.verdict.message
+    assert api.connections == 0
+
+
+@pytest.mark.parametrize(
+    "script", [silent, dripping(b"", b"HTTP/1.1 200 OK\r\nX-Filler: " + b"x" * 9_000)]
+)
+def test_waiting_for_the_proxy_ends_at_the_deadline_with_nothing_sent(
+    script: Script, api: FaultServer, ca_file: str
+) -> None:
+    with FaultServer(script) as proxy:
+        answer = send_once(api.url, HASTE_S, ca_file, proxy.url)
+
+    assert (answer.verdict.kind, answer.verdict.code) == (Kind.TRANSIENT, OwnCode.CONNECT_TIMEOUT)
+    assert answer.sent_at is None
+
+
+def test_worker_frozen_while_the_proxy_connects_does_not_send_late(
+    api: FaultServer, ca_file: str
+) -> None:
+    now = JumpingClock()
+    with FaultServer(tunnelling, accepted=now.jump) as proxy:
+        client = make_client(api.url, now=now, ca_bundle=ca_file, proxy=proxy.url)
+        answer = client.send(COUNTRY, PHONE, not_after=now() + 10)
+        client.close()
+
+    assert (answer.verdict.kind, answer.sent_at) == (Kind.TRANSIENT, None)
+    assert api.requests == []
+
+
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [
+        (silent, OwnCode.READ_TIMEOUT),
+        (hang_up, OwnCode.LOST),
+        (reset, OwnCode.LOST),
+        (dripping(PADDED[:-9_000], PADDED[-9_000:]), OwnCode.READ_TIMEOUT),
+        (once(http_answer(HTML, status="502 Bad Gateway")), OwnCode.HTTP_STATUS),
+    ],
+)
+def test_what_happens_behind_the_tunnel_is_as_ambiguous_as_without(
+    script: Script, code: OwnCode, authority: trustme.CA, ca_file: str
+) -> None:
+    timeout_s = HASTE_S if code is OwnCode.READ_TIMEOUT else PATIENCE_S
+    with (
+        FaultServer(script, tls=server_tls(authority)) as server,
+        FaultServer(tunnelling) as proxy,
+    ):
+        answer = send_once(server.url, timeout_s, ca_file, proxy.url)
+
+    assert (answer.verdict.kind, answer.verdict.code) == (Kind.AMBIGUOUS, code)
+    assert answer.sent_at is not None
+
+
+def test_a_proxy_that_looks_inside_is_trusted_only_by_a_bundle_that_says_so(
+    ca_file: str, api: FaultServer, authority: trustme.CA
+) -> None:
+    """It answers for the API with a certificate of the company's own."""
+    inside = server_tls(authority)
+
+    def looking_inside(peer: Peer) -> None:
+        peer.read_request()
+        peer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        with inside.wrap_socket(peer.sock, server_side=True) as tls_sock:
+            answering(OK)(Peer(tls_sock, peer.server))
+
+    with FaultServer(looking_inside) as proxy:
+        without = send_once(api.url, proxy=proxy.url)
+        trusted = send_once(api.url, ca_bundle=ca_file, proxy=proxy.url)
+
+    assert (without.verdict.kind, without.verdict.code) == (Kind.TRANSIENT, OwnCode.TLS)
+    assert without.sent_at is None
+    assert trusted.verdict.kind is Kind.SENT
+
+
+def test_the_proxy_sees_a_reset_when_a_call_is_given_up(api: FaultServer) -> None:
+    """Else it might go on delivering what it has not delivered yet."""
+    ends: list[str] = []
+
+    def swallowing(peer: Peer) -> None:
+        peer.read_request()
+        peer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        try:
+            while peer.sock.recv(65_536):
+                pass
+            ends.append("closed")
+        except ConnectionResetError:
+            ends.append("reset")
+
+    with FaultServer(swallowing) as proxy:
+        send_once(api.url, HASTE_S, proxy=proxy.url)
+        wait_until(lambda: ends, "the end of the tunnel")
+
+    assert ends == ["reset"]
+
+
+def test_plain_http_goes_to_loopback_and_so_past_the_proxy() -> None:
+    with FaultServer(answering(OK)) as server, FaultServer(tunnelling) as proxy:
+        answer = send_once(server.url, proxy=proxy.url)
+
+    assert answer.verdict.kind is Kind.SENT
+    assert proxy.connections == 0
 
 
 # What the environment and the server must not do

@@ -91,6 +91,18 @@ def test_wrong_settings_are_a_line_each_without_their_values(
     assert "secret" not in ran.err
 
 
+@pytest.mark.parametrize("words", [("status",), (*SEND, "--wait", "0"), ("batch", "list")])
+def test_a_misspelt_setting_is_named_once_whatever_is_asked_for(
+    words: tuple[str, ...], sendcode: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SENDCODE_AMBIGOUS", "hold")
+
+    ran = sendcode(*words)
+
+    told = "SENDCODE_AMBIGOUS is no setting and changes nothing: did you mean SENDCODE_AMBIGUOUS?"
+    assert ran.err.count(told) == 1
+
+
 def test_a_worker_without_credentials_says_which_are_missing(
     sendcode: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -45,6 +45,7 @@ TABLE = [
     (str(OwnCode.CONNECT), Kind.TRANSIENT),
     (str(OwnCode.CONNECT_TIMEOUT), Kind.TRANSIENT),
     (str(OwnCode.TLS), Kind.TRANSIENT),
+    (str(OwnCode.PROXY), Kind.TRANSIENT),
     (str(OwnCode.STALE), Kind.STALE),
     (str(OwnCode.READ_TIMEOUT), Kind.AMBIGUOUS),
     (str(OwnCode.LOST), Kind.AMBIGUOUS),

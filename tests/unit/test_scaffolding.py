@@ -38,7 +38,8 @@ def test_the_example_of_env_names_every_setting_and_its_default() -> None:
     assert set(lines) == SETTINGS, "name every field of config.settings in .env.example"
     for name, value in lines.items():
         if name not in SECRETS:
-            assert value == str(Settings.model_fields[name.lower()].default).removesuffix(".0")
+            default = Settings.model_fields[name.lower()].default
+            assert value == ("" if default is None else str(default).removesuffix(".0"))
 
 
 def test_containers_take_every_setting_that_is_no_secret(services: Any) -> None:

@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
-from config.settings import CREDENTIALS, Settings, SettingsError, load_settings
+from config.settings import (
+    CREDENTIALS,
+    Settings,
+    SettingsError,
+    load_settings,
+    misspelt,
+    unheeded,
+)
 
 KEY = "a-secret-key-that-must-not-be-seen"
 
@@ -17,6 +24,11 @@ def _nothing_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     for name in Settings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
         monkeypatch.delenv(f"{name.upper()}_FILE", raising=False)
+    for name in ("HTTPS_PROXY", "ALL_PROXY", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
 
 
@@ -79,6 +91,7 @@ def test_every_fault_is_told_at_once_by_name_and_never_by_value(
         "https://intlpartnersmgt.tencentcloudapi.com:99999",
         "https://[::1",
         "https://\u2100.example",
+        "https://intlpartnersmgt.tencentcloudapi.com\u200b",
         "https://",
     ],
 )
@@ -227,6 +240,53 @@ def test_a_secret_is_read_from_the_file_that_its_variable_names(
     assert load_settings().credentials() == ("AKIDEXAMPLE", KEY, None)
 
 
+def test_a_byte_order_mark_in_a_secret_s_file_is_no_part_of_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "key").write_bytes(b"\xef\xbb\xbf" + KEY.encode() + b"\r\n")
+    monkeypatch.setenv("TENCENTCLOUD_SECRET_ID", "AKIDEXAMPLE")
+    monkeypatch.setenv("TENCENTCLOUD_SECRET_KEY_FILE", str(tmp_path / "key"))
+
+    assert load_settings().credentials()[1] == KEY
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *(f'"{KEY}"', f"'{KEY}'", f"\u201c{KEY}\u201d", f"\ufeff{KEY}", f"{KEY}\u200b"),
+        *(f"{KEY} x", f"AKID\n{KEY}", f"{KEY}\u00e9", f"{KEY}\u0430"),
+    ],
+)
+@pytest.mark.parametrize(
+    "name", ["TENCENTCLOUD_SECRET_ID", "TENCENTCLOUD_SECRET_KEY", "TENCENTCLOUD_TOKEN"]
+)
+@pytest.mark.parametrize("in_a_file", [False, True])
+def test_a_credential_that_cannot_be_right_is_refused_before_the_api_does(
+    wrong: str, name: str, in_a_file: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "secret").write_bytes(b"\xef\xbb\xbf" * in_a_file + wrong.encode())
+    if in_a_file:
+        monkeypatch.setenv(f"{name}_FILE", str(tmp_path / "secret"))
+    else:
+        monkeypatch.setenv(name, wrong)
+
+    (fault,) = faults_of()
+
+    assert fault.startswith(f"{name}: has a sign that no credential has")
+    assert KEY not in fault
+
+
+def test_a_value_in_the_env_file_is_read_as_it_stands(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("x", "of-the-environment")
+    (tmp_path / ".env").write_text(
+        "TENCENTCLOUD_SECRET_ID=a${x}b\nTENCENTCLOUD_SECRET_KEY='$x-${x:-y}'\n", "utf-8"
+    )
+
+    assert load_settings().credentials()[:2] == ("a${x}b", "$x-${x:-y}")
+
+
 @pytest.mark.parametrize("content", [b"", b"\n", b"\xff\xfe"])
 def test_a_secret_file_without_a_secret_is_a_fault(
     content: bytes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -334,6 +394,107 @@ def test_settings_of_others_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("SENDCODE_SOMETHING_ELSE", "x")
 
     assert load_settings() == load_settings(None)
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("SENDCODE_RATE_LIMT", "SENDCODE_RATE_LIMIT"),
+        ("SENDCODE_AMBIGOUS", "SENDCODE_AMBIGUOUS"),
+        ("SENDCODE_RATELIMIT", "SENDCODE_RATE_LIMIT"),
+        ("SENDCODE_REDIS_URL_FIEL", "SENDCODE_REDIS_URL_FILE"),
+        ("SEND_CODE_REDIS_URL", "SENDCODE_REDIS_URL"),
+        ("TENCENTCLOUD_SECRETID", "TENCENTCLOUD_SECRET_ID"),
+        ("TENCENT_CLOUD_SECRET_KEY", "TENCENTCLOUD_SECRET_KEY"),
+    ],
+)
+@pytest.mark.parametrize("in_the_file", [False, True])
+def test_a_misspelt_variable_is_named_with_the_nearest_that_exists(
+    name: str, near: str, in_the_file: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if in_the_file:
+        (tmp_path / ".env").write_text(f"{name}=x\n", "utf-8")
+    else:
+        monkeypatch.setenv(name, "x")
+
+    assert misspelt() == {name: f"did you mean {near}?"}
+
+
+def test_a_variable_of_ours_that_resembles_none_is_named_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SENDCODE_SOMETHING_ELSE", "x")
+
+    assert list(misspelt()) == ["SENDCODE_SOMETHING_ELSE"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("SENDCODE_TRACEBACK", "SENDCODE_REDIS_IMAGE", "SENDCODE_REDIS_PORT"),
+        *("SENDCODE_RATE_LIMIT_FILE", "sendcode_rate_limit", "TENCENTCLOUD_REGION", "PATH"),
+        *("SENDCODE_SERVICE_HOST", "SENDCODE_SERVICE_PORT", "SENDCODE_PORT"),
+        *("SENDCODE_REDIS_PORT_6379_TCP_ADDR", "SENDCODE_REDIS_SERVICE_PORT_REDIS"),
+    ],
+)
+def test_what_is_right_or_somebody_else_s_is_not_called_misspelt(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "x")
+
+    assert misspelt() == {}
+
+
+@pytest.mark.parametrize(
+    ("names", "ours"),
+    [
+        *(([name], "SENDCODE_PROXY") for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY")),
+        *(([name], "SENDCODE_CA_BUNDLE") for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")),
+        (["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_DIR"], "SENDCODE_CA_BUNDLE"),
+    ],
+)
+def test_a_proxy_or_bundle_for_other_programs_is_named_where_ours_is_not_set(
+    names: list[str], ours: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in names:
+        monkeypatch.setenv(name, "http://proxy.example:3128")
+
+    told = {", ".join(names): f"if the way to the API needs it, set {ours}"}
+    assert unheeded(load_settings()) == told
+    assert unheeded(load_settings(sendcode_endpoint="http://127.0.0.1:8020")) == {}
+    if ours == "SENDCODE_PROXY":
+        assert unheeded(load_settings(sendcode_proxy="http://proxy.example:3128")) == {}
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("https://proxy.example:3128", "socks5://proxy.example:1080", "proxy.example:3128"),
+        *("http://proxy.example:99999", "http://:pass/word@proxy.example", "http://", "http://a/b"),
+    ],
+)
+def test_a_proxy_that_cannot_tunnel_is_refused_without_its_password(url: str) -> None:
+    (fault,) = faults_of(sendcode_proxy=url)
+
+    assert fault.startswith("SENDCODE_PROXY: ")
+    assert "word" not in fault.replace("password", "")
+
+
+def test_a_proxy_s_password_is_not_seen() -> None:
+    settings = load_settings(sendcode_proxy="http://user:unseen%40@proxy.example:3128")
+
+    assert settings.proxy_url == "http://user:unseen%40@proxy.example:3128"
+    assert "unseen" not in f"{settings!r} {settings.model_dump()}"
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no certificate"])
+def test_a_bundle_without_certificates_is_refused(content: bytes | None, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "ca.pem").write_bytes(content)
+
+    (fault,) = faults_of(sendcode_ca_bundle=str(tmp_path / "ca.pem"))
+
+    assert fault.startswith("SENDCODE_CA_BUNDLE: names a file ")
 
 
 def test_a_recovery_too_slow_for_the_guard_names_the_settings_to_change() -> None:
