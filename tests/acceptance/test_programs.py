@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
-from redis import Redis
+from redis import Redis, RedisError
+from ruamel.yaml import YAML
 
 from config.names import EVENT_QUEUE
 from config.settings import Settings
 from demo.process import environment_of
+from demo.valkey import _binary, free_port
 from jobs.keys import Keys
 from producer import send_code
 from sandbox.client import Sandbox
 from tests.commands import SENDCODE
 from tests.waiting import wait_until
+from tests.worker_process import TOP
 
 
 @contextmanager
@@ -109,3 +115,42 @@ def test_the_sandbox_is_the_sandbox_with_all_its_options(
         assert process.wait(10) == 0
     assert told["url"].startswith("http://127.0.0.1:")
     assert told["pid"] == process.pid
+
+
+@pytest.mark.parametrize("password", ["a b", 'q"\\x', "%41#?/@:;'$HOME`x`", "\u00e9"])
+def test_redis_in_a_container_has_the_password_of_the_url(password: str, tmp_path: Path) -> None:
+    redis = YAML(typ="safe").load(TOP / "docker-compose.yml")["services"]["redis"]
+    port = free_port()
+    (tmp_path / "redis_url").write_text(f"redis://:{quote(password, safe='')}@redis:6379/0\n")
+    talk = (
+        f"import socket, sys; s = socket.create_connection(('127.0.0.1', {port})); s.settimeout(9);"
+        "s.sendall(sys.stdin.buffer.read()); s.shutdown(1); print(s.makefile().read())"
+    )
+    programs = {
+        "docker-entrypoint.sh": f'shift; exec {_binary()} "$@" --port {port} --bind 127.0.0.1',
+        "valkey-cli": f'exec {sys.executable} -c "{talk}"',
+    }
+    for name, line in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+
+    def begin(script: str) -> subprocess.Popen[bytes]:
+        for container, here in (("$$", "$"), ("/run/secrets", tmp_path), ("/data", tmp_path)):
+            script = script.replace(container, str(here))
+        path = f"{tmp_path}:{os.environ['PATH']}"
+        return subprocess.Popen(["sh", "-euc", script], env={"PATH": path}, stdout=subprocess.DEVNULL)
+
+    def is_up() -> bool:
+        with Redis(port=port, password=password) as client:
+            try:
+                return bool(client.ping())
+            except RedisError:
+                return False
+
+    server = begin(redis["command"][0])
+    try:
+        wait_until(is_up, "a login with the password")
+        assert begin(redis["healthcheck"]["test"][1]).wait(20) == 0
+    finally:
+        server.terminate()
+        server.wait(20)
