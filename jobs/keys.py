@@ -25,7 +25,7 @@ _PLAIN = {
     "misses": "misses",  # hash: calls in a row that got no usable answer
     "pace": "pace",  # hash: the limiter's clock
     "ring": "pace:ring",  # hash: slot number modulo the rate -> "slot:latest arrival, µs"
-    "workers": "workers",  # hash: worker -> its last sign of life, ms
+    "workers": "workers",  # hash: worker/process -> its last sign of life, ms
     "quarantine": "quarantine",  # list: messages that were no job, newest first, capped
     "doctor": "doctor",  # string: written by `sendcode doctor` to see that it can be, for a second
     "actions": "actions",  # list: what people did (requeue, drop, halt …), newest first, capped

@@ -123,6 +123,9 @@ def system(seen: Overview) -> Iterator[Finding]:
     if silent:
         text = f"silent without signing off: {', '.join(silent)}"
         yield Finding("workers", Level.WARN, text, "look at their logs")
+    for name in seen.namesakes:
+        text = f"several workers are called {name}"
+        yield Finding("workers", Level.WARN, text, "give each its own name: sendcode worker --name")
     account = seen.account
     if account.state == "halted":
         halt = halt_explained(account)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -85,6 +86,12 @@ class Overview:
     @property
     def alive(self) -> int:
         return sum(worker.alive for worker in self.workers)
+
+    @property
+    def namesakes(self) -> list[str]:
+        """Names that several workers have which are alive."""
+        names = Counter(worker.name for worker in self.workers if worker.alive)
+        return [name for name, count in names.items() if count > 1]
 
     def as_dict(self) -> dict[str, Any]:
         pace = self.pace
@@ -193,5 +200,8 @@ def _pace(
 
 
 def _seen(workers: Mapping[str, str], now_ms: int) -> tuple[WorkerSeen, ...]:
-    seen = (WorkerSeen(name, (now_ms - int(at)) / 1000) for name, at in sorted(workers.items()))
+    seen = (
+        WorkerSeen(entry.partition("/")[0], (now_ms - int(at)) / 1000)
+        for entry, at in sorted(workers.items())
+    )
     return tuple(each for each in seen if each.silent_s < _FORGOTTEN_S)

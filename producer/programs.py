@@ -17,10 +17,12 @@ class UnfitLoginError(ValueError):
 
 
 def worker(
-    name: str = "celery", concurrency: int | None = None, queues: Sequence[str] = ()
+    name: str | None = None, concurrency: int | None = None, queues: Sequence[str] = ()
 ) -> list[str]:
-    """Give the command of a worker, whose full name will be `name` "@" this host."""
-    command = [*_python("worker"), "worker", "--hostname", f"{name}@%h"]
+    """Return the command of a worker, whose full name will be `name` "@" this host."""
+    command = [*_python("worker"), "worker"]
+    if name is not None:
+        command += ["--hostname", f"{name}@%h"]
     if concurrency is not None:
         command += ["--concurrency", str(concurrency)]
     if queues:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import sys
 from typing import Any
 
@@ -11,6 +12,8 @@ import click
 import redis
 from celery import Celery, signals
 from celery.apps import worker as celery_program
+from celery.utils.nodenames import nodesplit
+from click.core import ParameterSource
 from kombu import Queue
 from kombu.transport import TRANSPORT_ALIASES
 
@@ -70,6 +73,15 @@ def _subcommand() -> str | None:
     return context.invoked_subcommand if context is not None else None
 
 
+def _given() -> set[str]:
+    """Return the names of the options that stand on the command line."""
+    context = click.get_current_context(silent=True)
+    if context is None:
+        return set()
+    source = context.get_parameter_source
+    return {name for name in context.params if source(name) is ParameterSource.COMMANDLINE}
+
+
 def build_app(settings: Settings) -> Celery:
     """Make the app for given settings."""
     # By the name of the URL's scheme, not as `broker_transport`: Flower knows brokers by it.
@@ -99,7 +111,10 @@ def build_app(settings: Settings) -> Celery:
 
 
 def _begin(worker: Any, settings: Settings) -> None:
-    """Log in, and have all that is said from now on be JSON, where that is asked for."""
+    """Name it, log in, and have all that is said from now on be JSON, where that is asked for."""
+    if "hostname" not in _given():
+        host = nodesplit(worker.hostname)[1]
+        worker.hostname = f"worker-{secrets.token_hex(2)}@{host}"
     _log_in(settings)
     if settings.sendcode_log_format == "json":
         worker.quiet = True  # no banner

@@ -11,7 +11,8 @@ from celery import bootsteps
 from config.logging import fields
 from config.names import EVENT_QUEUE, QUEUES
 from worker.pool import ThreadPool
-from worker.sweeper import Periodic, beat, forget_the_gone, sweep
+from worker.presence import forget_the_gone
+from worker.sweeper import Periodic, sweep
 
 log = logging.getLogger("sendcode.worker")
 
@@ -46,19 +47,17 @@ class BackgroundStep(bootsteps.StartStopStep):
     def start(self, parent: Any) -> None:
         runtime = parent.app.sendcode
         settings = runtime.settings
-        runtime.worker = parent.hostname
+        presence = runtime.presence
+        presence.name = parent.hostname
         _ = runtime.sender  # made here, before any thread can ask for it
+
+        def sweeps() -> None:
+            sweep(runtime.ledger, runtime.publisher)
+            presence.moves("sweeper")
+
         self._threads = [
-            Periodic(
-                "sweeper",
-                settings.sendcode_sweep_interval,
-                lambda: sweep(runtime.ledger, runtime.publisher),
-            ),
-            Periodic(
-                "leases",
-                min(settings.sendcode_lease / 4, 1.0),
-                lambda: beat(runtime.ledger, runtime.leases, parent.hostname),
-            ),
+            Periodic("sweeper", settings.sendcode_sweep_interval, sweeps),
+            Periodic("leases", min(settings.sendcode_lease / 4, 1.0), presence.beat),
         ]
         for thread in self._threads:
             thread.start()
@@ -73,8 +72,7 @@ class BackgroundStep(bootsteps.StartStopStep):
         for thread in self._threads:
             thread.stop()
         self._threads = []
-        ledger = parent.app.sendcode.ledger
         try:
-            ledger.client.hdel(ledger.keys.workers, parent.hostname)
+            parent.app.sendcode.presence.sign_off()
         except redis.RedisError:
             log.debug("worker not signed off")

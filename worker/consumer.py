@@ -25,6 +25,7 @@ from config.redis import error_code
 log = logging.getLogger("sendcode.worker")
 
 EVENTS_WAIT_S = 0.1
+MOVES_S = 1.0
 RECONNECT_S = 1.0
 """Between two tries to reach Redis, or to be served by it."""
 
@@ -37,6 +38,7 @@ class Consumer(CeleryConsumer):
     """The consumer of a worker (`worker_consumer`)."""
 
     _flush_at = 0.0
+    _moving: Any = None
 
     def ensure_connected(self, conn: Any) -> Any:
         """Connect, trying every second for as long as it takes."""
@@ -59,6 +61,12 @@ class Consumer(CeleryConsumer):
     def on_ready(self) -> None:
         """Say from which broker messages are taken from now on; again after a reconnect."""
         log.info("taking messages", extra=fields(broker=self.connection.as_uri()))
+        if self.hub:
+            # shows that messages are taken: it runs between them, in the thread that takes them
+            if self._moving:
+                self._moving.cancel()
+            presence = self.app.sendcode.presence
+            self._moving = self.hub.call_repeatedly(MOVES_S, presence.moves, "consumer")
         super().on_ready()
 
     def on_send_event_buffered(self) -> None:

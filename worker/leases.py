@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,6 +15,7 @@ class Leases:
 
     def __init__(self) -> None:
         self._held: dict[str, str] = {}
+        self._moved_at = 0.0
         self._lock = threading.Lock()
 
     @contextmanager
@@ -21,12 +23,20 @@ class Leases:
         """Have the lease renewed until the block ends."""
         with self._lock:
             self._held[job_id] = token
+            self._moved_at = time.monotonic()
         try:
             yield
         finally:
             with self._lock:
+                self._moved_at = time.monotonic()
                 if self._held.get(job_id) == token:
                     del self._held[job_id]
+
+    @property
+    def moved_at(self) -> float | None:
+        """`time.monotonic` when the work on any job began or ended; None if there is no work."""
+        with self._lock:
+            return self._moved_at if self._held else None
 
     def renew(self, ledger: Ledger) -> None:
         """Renew all. A lease that was lost is not renewed again: its thread will learn of it."""

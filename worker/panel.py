@@ -30,6 +30,7 @@ REFUSED = {
 def set_up_panel() -> None:
     """Replace Celery's answers in this process by ours; a second time changes nothing."""
     Panel.data["active_queues"] = _active_queues
+    Panel.data["ping"] = _ping
     for order, instead in REFUSED.items():
         Panel.data[order] = _refusal(instead)
 
@@ -40,6 +41,14 @@ def _active_queues(state: Any) -> list[dict[str, Any]]:
         return []
     queues = [*consumer.queues, Queue(DEAD_LETTER_QUEUE)]
     return [dict(queue.as_dict(recurse=True)) for queue in queues]
+
+
+def _ping(state: Any, **_: Any) -> dict[str, str]:
+    stuck = state.app.sendcode.presence.stuck()
+    if stuck is None:
+        return {"ok": "pong"}
+    part, seconds = stuck
+    return {"error": f"{part} stuck for {seconds:.0f} s"}
 
 
 def _refusal(instead: str) -> Callable[..., dict[str, str]]:

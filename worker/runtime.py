@@ -14,12 +14,15 @@ from jobs.publish import Publisher
 from worker.api import SendVerifyCodeClient
 from worker.leases import Leases
 from worker.limiter import Limiter
+from worker.presence import Presence
 from worker.reactions import Reactions
 from worker.recorder import Recorder
 from worker.retry import RetryPolicy
 from worker.sender import Sender
 from worker.shutdown import LAST_RESORT_S, Shutdown, end_by_force
 from worker.signing import Credentials
+
+_PATIENCE_S = 10.0
 
 
 class Runtime:
@@ -28,8 +31,6 @@ class Runtime:
     def __init__(self, settings: Settings, app: Celery) -> None:
         self.settings = settings
         self._app = app
-        self.worker = ""
-        """The worker's name, once it has one."""
         self.leases = Leases()
         self.shutdown = Shutdown()
 
@@ -41,6 +42,12 @@ class Runtime:
     @cached_property
     def ledger(self) -> Ledger:
         return Ledger(connect(self.settings), self.settings)
+
+    @cached_property
+    def presence(self) -> Presence:
+        # no part is silent for longer than a call of the API, or Redis' own time-outs
+        patience_s = _PATIENCE_S + 2 * self.settings.sendcode_http_timeout
+        return Presence(self.ledger, self.leases, self.shutdown, patience_s)
 
     @cached_property
     def publisher(self) -> Publisher:
@@ -59,6 +66,6 @@ class Runtime:
             ca_bundle=settings.sendcode_ca_bundle,
             proxy=settings.proxy_url,
         )
-        account = Account(redis, settings, self.worker)
+        account = Account(redis, settings, self.presence.name)
         reactions = Reactions(recorder, account, limiter, RetryPolicy.of(settings))
         return Sender(self.ledger, limiter, client, recorder, reactions, self.leases, self.shutdown)

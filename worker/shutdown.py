@@ -29,6 +29,8 @@ class Shutdown:
         self._clock = clock
         self._ordered = threading.Event()
         self._at = float("inf")
+        self.asleep_until = 0.0
+        """When the last of the naps is over that were begun, by `time.monotonic`."""
 
     def order(self) -> bool:
         """Stop: every nap ends now. True the first time."""
@@ -43,7 +45,9 @@ class Shutdown:
         Raises:
             Stopping: the worker is being stopped, or was when it was called.
         """
-        if self._ordered.wait(max(0.0, seconds)):
+        seconds = max(0.0, seconds)
+        self.asleep_until = max(self.asleep_until, self._clock() + seconds)
+        if self._ordered.wait(seconds):
             raise Stopping
 
     def out_of_patience(self, _: tenacity.RetryCallState) -> bool:

@@ -1,4 +1,4 @@
-"""What a worker does beside its jobs: sweep the ledger, keep its leases.
+"""What a worker does beside its jobs: sweep the ledger. And how such things are done over and over.
 
 Every worker sweeps and none leads: the ledger's script gives each due job to one of them. The
 leases have a thread of their own, so that a slow broker cannot let them run out.
@@ -10,22 +10,16 @@ import logging
 import random
 import threading
 from collections.abc import Callable
-from typing import Any
 
 import redis
 from kombu.exceptions import OperationalError
 
 from config.logging import fields
 from config.redis import error_code
-from jobs.clock import time_ms
 from jobs.ledger import Ledger
 from jobs.publish import Publisher
-from worker.leases import Leases
 
 log = logging.getLogger("sendcode.sweeper")
-
-GONE_S = 86_400
-"""A worker that was silent for so long does not come back."""
 
 
 def sweep(ledger: Ledger, publisher: Publisher) -> int:
@@ -37,22 +31,6 @@ def sweep(ledger: Ledger, publisher: Publisher) -> int:
     if due:
         publisher.publish(due, due.urgent)
     return len(due)
-
-
-def beat(ledger: Ledger, leases: Leases, worker: str) -> None:
-    """Keep the leases and show that the worker lives."""
-    leases.renew(ledger)
-    now_ms = time_ms(ledger.client.time())  # a worker whose clock is wrong is alive all the same
-    ledger.client.hset(ledger.keys.workers, worker, str(now_ms))
-
-
-def forget_the_gone(ledger: Ledger) -> None:
-    """Remove workers that ended long ago without signing off."""
-    seen: Any = ledger.client.hgetall(ledger.keys.workers)
-    oldest_ms = time_ms(ledger.client.time()) - GONE_S * 1000
-    gone = [worker for worker, at_ms in seen.items() if int(at_ms) < oldest_ms]
-    if gone:
-        ledger.client.hdel(ledger.keys.workers, *gone)
 
 
 class Periodic:

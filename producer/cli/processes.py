@@ -32,8 +32,9 @@ def worker(
         ),
     ] = None,
     name: Annotated[
-        str, typer.Option(help="Tells several workers of one machine apart.")
-    ] = "celery",
+        str | None,
+        typer.Option(help="What it is called on this machine (default: a name of its own)."),
+    ] = None,
 ) -> None:
     """Run a worker, until Ctrl-C or SIGTERM.
 
@@ -113,8 +114,8 @@ def _known_queues(text: str) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _plain_name(name: str) -> str:
-    if not name or not all(char.isalnum() or char in "._-" for char in name):
+def _plain_name(name: str | None) -> str | None:
+    if name is not None and not (name and all(char.isalnum() or char in "._-" for char in name)):
         raise MisusedError("--name: letters, digits, dots, dashes and underscores only")
     return name
 

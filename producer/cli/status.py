@@ -81,6 +81,8 @@ def _lines(seen: Overview) -> Iterator[tuple[str, str, str]]:
     for each in seen.workers:
         if not each.alive:
             yield "", f"{each.name} silent for {each.silent_s:.0f} s", "yellow"
+    for name in seen.namesakes:
+        yield "", f"several are called {name}: give each its own name (--name)", "yellow"
     pace = seen.pace
     told = f"{pace.last_second} requests in the last second, limit {pace.limit:g}"
     yield "rate", told, ""

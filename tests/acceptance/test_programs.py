@@ -75,6 +75,26 @@ def test_a_worker_has_the_name_threads_and_queues_that_were_asked_for(
 
 
 @pytest.mark.usefixtures("sandbox")
+def test_workers_of_one_machine_have_names_of_their_own(
+    settings: Settings, redis: Redis, keys: Keys, tmp_path: Path
+) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+    with (
+        running(settings, tmp_path / "a", "worker"),
+        running(settings, tmp_path / "b", "worker") as (second, said),
+    ):
+        wait_until(lambda: redis.hlen(keys.workers) == 2, "both", 30)
+        wait_until(lambda: ready(said), "the second", 30)
+        second.terminate()
+        second.wait(30)
+
+        (left,) = redis.hkeys(keys.workers)
+    assert str(left).split("/")[0] not in said.read_text()
+    assert "same name" not in said.read_text()
+
+
+@pytest.mark.usefixtures("sandbox")
 def test_a_workers_start_warns_by_name_of_a_redis_that_can_forget(
     settings: Settings, tmp_path: Path
 ) -> None:
@@ -138,7 +158,9 @@ def test_redis_in_a_container_has_the_password_of_the_url(password: str, tmp_pat
         for container, here in (("$$", "$"), ("/run/secrets", tmp_path), ("/data", tmp_path)):
             script = script.replace(container, str(here))
         path = f"{tmp_path}:{os.environ['PATH']}"
-        return subprocess.Popen(["sh", "-euc", script], env={"PATH": path}, stdout=subprocess.DEVNULL)
+        return subprocess.Popen(
+            ["/bin/sh", "-euc", script], env={"PATH": path}, stdout=subprocess.DEVNULL
+        )
 
     def is_up() -> bool:
         with Redis(port=port, password=password) as client:

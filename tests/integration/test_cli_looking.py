@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
@@ -25,9 +26,16 @@ from tests.ledger_acts import Acts, row
 from tests.refusals import REFUSALS
 from worker.leases import Leases
 from worker.limiter import Limiter
-from worker.sweeper import beat, forget_the_gone
+from worker.presence import Presence, forget_the_gone
+from worker.shutdown import Shutdown
 
 NUMBER = "51234567"
+
+
+def presence(ledger: Ledger, name: str, clock: Callable[[], float] = time.monotonic) -> Presence:
+    present = Presence(ledger, Leases(), Shutdown(), 20, clock)
+    present.name = name
+    return present
 
 
 @pytest.fixture
@@ -238,6 +246,52 @@ def test_status_counts_what_is_there(
     assert "1 messages put aside" in shown
 
 
+def test_two_workers_of_one_name_are_counted_and_warned_of(
+    sendcode: Command, ledger: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = presence(ledger, "w1@here"), presence(ledger, "w1@here")
+    for present in (first, second, first, second, first):
+        present.beat()
+
+    assert caplog.messages.count(
+        "another worker has the same name: give each its own (sendcode worker --name)"
+    ) == len((first, second))
+    assert "2 alive: w1@here, w1@here" in sendcode("status").out
+    assert "several are called w1@here: give each its own name" in sendcode("status").out
+    assert "several workers are called w1@here: give each" in sendcode("doctor").out
+
+    second.sign_off()
+
+    assert "1 alive: w1@here" in sendcode("status").out
+    assert "several" not in sendcode("status").out
+
+
+@pytest.mark.parametrize("part", ["consumer", "sweeper", "jobs"])
+def test_a_worker_of_which_a_part_stands_still_is_silent_and_gives_up_its_jobs(
+    part: str, sendcode: Command, ledger: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
+    passed_s = 0.0
+    leases = Leases()
+    present = Presence(ledger, leases, Shutdown(), 20, lambda: time.monotonic() + passed_s)
+    present.name = "w1@here"
+    for each in ("consumer", "sweeper"):
+        present.moves(each)
+    present.beat()
+    assert "1 alive: w1@here" in sendcode("status").out
+
+    passed_s = 60
+    for each in {"consumer", "sweeper"} - {part}:
+        present.moves(each)
+    with ExitStack() as work:
+        if part == "jobs":
+            work.enter_context(leases.hold("ev-1", "token"))
+        present.beat()
+        present.beat()
+
+    assert "w1@here silent for 60 s" in sendcode("status").out
+    assert caplog.text.count("a part of this worker stands still") == 1
+
+
 def test_status_says_which_dead_letters_were_perhaps_sent(
     sendcode: Command, ledger: Ledger
 ) -> None:
@@ -266,7 +320,7 @@ def test_a_worker_whose_clock_is_wrong_is_alive_all_the_same(
 ) -> None:
     with monkeypatch.context() as wrong:
         wrong.setattr(time, "time", lambda: 1_000_000.0)
-        beat(ledger, Leases(), "w1@there")
+        presence(ledger, "w1@there").beat()
 
     assert sendcode("status", "--json").json["workers"][0]["alive"] is True
 
@@ -342,12 +396,13 @@ def test_doctor_shows_a_line_for_each_finding(sendcode: Command) -> None:
 
 
 def test_a_worker_that_went_long_ago_is_forgotten(redis: Redis, keys: Keys, ledger: Ledger) -> None:
-    beat(ledger, Leases(), "w1@here")
+    present = presence(ledger, "w1@here")
+    present.beat()
     redis.hset(keys.workers, "w2@there", "1")
 
     forget_the_gone(ledger)
 
-    assert list(redis.hgetall(keys.workers)) == ["w1@here"]
+    assert list(redis.hgetall(keys.workers)) == [present.entry]
 
 
 def test_doctor_finds_an_import_that_nobody_completes(
