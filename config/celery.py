@@ -6,13 +6,24 @@ certain; these settings make the engine under it quick and harmless.
 
 from __future__ import annotations
 
+import logging
+from functools import partial
 from typing import Any
 
+import redis
 from celery import Celery
+from celery.backends.redis import RedisBackend
 from kombu import Exchange, Queue
+from kombu.exceptions import OperationalError
+from kombu.transport import redis as kombu_redis
 
+from config.address import RedisAddress
+from config.logging import fields
 from config.names import BATCH_QUEUE, EVENT_QUEUE, QUEUES, SEND_CODE_TASK
+from config.redis import connection_class, error_code, make_pool
 from config.settings import Settings
+
+log = logging.getLogger("sendcode.results")
 
 _EXCHANGE = Exchange("send-code", type="direct")
 
@@ -21,21 +32,96 @@ def make_celery(settings: Settings, **overrides: Any) -> Celery:
     """Make the Celery app. Nothing connects before its first use."""
     app = Celery("sendcode", set_as_current=False)
     app.conf.update(celery_settings(settings), **overrides)
+    app.backend_cls = partial(Results, address=settings.redis)
     return app
+
+
+class Channel(kombu_redis.Channel):
+    """A channel to the Redis of our settings, whatever kombu reads in a URL; speaks RESP2."""
+
+    @property
+    def address(self) -> RedisAddress:
+        address: RedisAddress = self.connection.client.transport_options["address"]
+        return address
+
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
+        # kombu derives a class from it that tells its poller of each disconnect
+        self.connection_class = connection_class(self.address)
+        options: dict[str, Any] = super()._connparams(asynchronous)
+        return options
+
+    def _get_pool(self, asynchronous: bool = False) -> redis.ConnectionPool:
+        options = self._connparams(asynchronous)
+        for of_its_url in ("host", "port"):
+            del options[of_its_url]
+        self.keyprefix_fanout = self.keyprefix_fanout.format(db=self.address.database)
+        return make_pool(self.address, **options)
+
+
+class Transport(kombu_redis.Transport):
+    """The transport of producers and Flower (`broker_transport`); `worker.transport` has more."""
+
+    Channel = Channel
+
+    def __init__(self, client: Any, **options: Any) -> None:
+        super().__init__(client, **options)
+        self.can_parse_url = True  # kombu asks `as_uri` for what it shows
+        self._place: str = client.transport_options["address"].place
+
+    def as_uri(self, *_: Any, **__: Any) -> str:
+        """Show where the broker is, without a login."""
+        return self._place
+
+
+class Results(RedisBackend):
+    """Celery's results, in the Redis of our settings. Each is a copy of the ledger, for Flower."""
+
+    def __init__(self, app: Celery, address: RedisAddress, **_: Any) -> None:
+        super().__init__(app=app)
+        self.url = address.place
+        self._address = address
+        for replaced in ("host", "port"):
+            del self.connparams[replaced]
+
+    def _get_pool(self, **options: Any) -> redis.ConnectionPool:
+        return make_pool(self._address, **options)
+
+    def store_result(self, task_id: str, result: Any, state: str, *args: Any, **more: Any) -> Any:
+        """Store a result, if Redis takes it.
+
+        Celery would take a result that cannot be stored for the task's failure, and store that
+        as soon as it can.
+        """
+        try:
+            return super().store_result(task_id, result, state, *args, **more)
+        except (redis.RedisError, OSError, OperationalError) as exc:
+            log.warning("result not stored; the ledger has it", extra=fields(error=error_code(exc)))
+            return result
 
 
 def celery_settings(settings: Settings) -> dict[str, Any]:
     """Give the settings that producers, workers and Flower have in common."""
-    broker_url, broker_options = _broker(settings)
+    (host, port), *_ = settings.redis.hosts
     return {
-        "broker_url": broker_url,
-        "broker_transport_options": broker_options,
+        # Only to be seen: the transport takes the address from its options, no URL is read twice.
+        "broker_url": f"redis://{f'[{host}]' if ':' in host else host}:{port}",
+        "broker_transport": "config.celery:Transport",
+        "broker_transport_options": {
+            "address": settings.redis,
+            "queue_order_strategy": "priority",
+            # Half-open connections are noticed within this many seconds, plus the poll's one.
+            "health_check_interval": 10,
+            "socket_keepalive": True,
+            "socket_timeout": 10,
+            "socket_connect_timeout": 4,
+            # Publishing fails at once with a clear error; a sweeper publishes what the ledger kept.
+            "max_retries": 1,
+            "interval_start": 0.1,
+        },
         # A worker that starts before Redis, or outlives it for a while, waits and goes on.
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
-        "result_backend": broker_url,
         "result_backend_transport_options": {
-            **broker_options,
             # A result is a copy of the ledger for Flower: no thread waits long to write one.
             "retry_policy": {"max_retries": 1, "interval_start": 0, "interval_step": 0.2},
         },
@@ -71,29 +157,3 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "worker_send_task_events": True,
         "worker_concurrency": settings.sendcode_concurrency,
     }
-
-
-def _broker(settings: Settings) -> tuple[str, dict[str, Any]]:
-    options: dict[str, Any] = {
-        "queue_order_strategy": "priority",
-        # Half-open connections are noticed within this many seconds, plus the poll of one second.
-        "health_check_interval": 10,
-        "socket_keepalive": True,
-        "socket_timeout": 10,
-        "socket_connect_timeout": 4,
-        # Publishing fails at once with a clear error; a sweeper publishes what the ledger kept.
-        "max_retries": 1,
-        "interval_start": 0.1,
-    }
-    url = settings.redis_url
-    if url.startswith("rediss://") and "ssl_cert_reqs=" not in url:
-        # kombu would verify nothing, and Celery's result backend refuses to guess
-        url += ("&" if "?" in url else "?") + "ssl_cert_reqs=required"
-    if not url.startswith("sentinel://"):
-        return url, options
-    scheme_and_hosts, _, path = url.removeprefix("sentinel://").partition("/")
-    service, _, database = path.partition("/")
-    user, _, hosts = scheme_and_hosts.rpartition("@")
-    prefix = f"{user}@" if user else ""
-    broker_url = ";".join(f"sentinel://{prefix}{host}/{database or 0}" for host in hosts.split(","))
-    return broker_url, {**options, "master_name": service}

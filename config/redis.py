@@ -1,53 +1,182 @@
-"""How to reach Redis: `redis://`, `rediss://` and `sentinel://` URLs, for everything but Celery.
+"""How to reach Redis, for every part: the ledger, Celery's broker and its results.
 
-And what to tell of its errors: their texts may repeat a command's arguments, their codes do not.
+All speak RESP2: Redis' own newer protocol is refused by some servers and proxies, and nothing here
+needs it. Behind Sentinels no answer is believed of a server that is no longer the primary.
+
+And what to tell of Redis' errors: their texts may repeat a command's arguments, their codes do not.
 """
 
 from __future__ import annotations
 
 import re
-from urllib.parse import unquote, urlsplit
+from threading import Lock
+from time import monotonic
+from typing import Any
 
 import redis
-from redis.backoff import ExponentialBackoff
+from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.retry import Retry
-from redis.sentinel import Sentinel
+from redis.sentinel import (
+    MasterNotFoundError,
+    Sentinel,
+    SentinelConnectionPool,
+    SentinelManagedConnection,
+)
 
+from config.address import RedisAddress
 from config.settings import Settings
 
 _SOCKET_TIMEOUT_S = 5.0
+_SENTINEL_TIMEOUT_S = 2.0
+CONFIRMED_FOR_S = 1.0
+"""How long an answer of Sentinel holds; each pool of connections asks as often at most."""
 _ERROR_CODE = re.compile(r"(?:^|caused error: )[^A-Za-z]*([A-Z]{2,})\b")
 """In an error's text; redis-py puts the command of a pipeline in front."""
 
 
-def connect(settings: Settings, *, retries: int = 2) -> redis.Redis:
+def connect(
+    settings: Settings, *, retries: int = 2, timeout_s: float = _SOCKET_TIMEOUT_S
+) -> redis.Redis:
     """Make a client (thread-safe, connects on first use) that answers with `str`.
 
     A command is tried again up to `retries` times: every script of ours may be applied twice.
+    `timeout_s` bounds each try.
     """
-    options = {
-        "decode_responses": True,
-        "socket_timeout": _SOCKET_TIMEOUT_S,
-        "socket_connect_timeout": _SOCKET_TIMEOUT_S,
-        "socket_keepalive": True,
-        "health_check_interval": 30,
-        "max_connections": 2_000,  # a worker's threads, and more
-        "retry": Retry(ExponentialBackoff(cap=0.5, base=0.05), retries),
-    }
-    url = urlsplit(settings.redis_url)
-    if url.scheme != "sentinel":
-        return redis.Redis.from_url(settings.redis_url, **options)
-    service, _, database = url.path.strip("/").partition("/")
-    hosts = [_host_and_port(part) for part in url.netloc.rpartition("@")[2].split(",")]
-    credentials = {
-        "username": unquote(url.username) if url.username else None,
-        "password": unquote(url.password) if url.password else None,
-    }
-    sentinel = Sentinel(hosts, sentinel_kwargs={"socket_timeout": _SOCKET_TIMEOUT_S})
-    master: redis.Redis = sentinel.master_for(
-        service, db=int(database or 0), **credentials, **options
+    return redis.Redis.from_pool(
+        make_pool(
+            settings.redis,
+            decode_responses=True,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            socket_keepalive=True,
+            health_check_interval=30,
+            max_connections=2_000,  # a worker's threads, and more
+            retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), retries),
+        )
     )
-    return master
+
+
+def make_pool(address: RedisAddress, **options: Any) -> redis.ConnectionPool:
+    """Make a pool of connections to `address`; `options` are redis-py's, beside the address.
+
+    A `connection_class` among them is derived from that of `connection_class()`.
+    """
+    options |= {
+        "db": address.database,
+        "username": address.username,
+        "password": address.password,
+        "protocol": 2,
+        **(address.tls or {}),
+    }
+    options.setdefault("connection_class", connection_class(address))
+    if address.service is None:
+        ((host, port),) = address.hosts
+        return redis.ConnectionPool(**options, host=host, port=port)
+    return SentinelConnectionPool(address.service, Sentinels(address), **options)
+
+
+def connection_class(address: RedisAddress) -> type[redis.Connection]:
+    """Give the class of connections to `address`."""
+    if address.service is None:
+        return redis.Connection if address.tls is None else redis.SSLConnection
+    return PrimaryConnection if address.tls is None else PrimarySSLConnection
+
+
+class Sentinels(Sentinel):
+    """The Sentinels of an address: which server is the primary, and whether it is so still."""
+
+    def __init__(self, address: RedisAddress) -> None:
+        options = {
+            "username": address.sentinel_username,
+            "password": address.sentinel_password,
+            "protocol": 2,
+            "socket_timeout": _SENTINEL_TIMEOUT_S,
+            "socket_connect_timeout": _SENTINEL_TIMEOUT_S,
+            "retry": Retry(NoBackoff(), 0),  # the next one is asked
+        }
+        if address.tls is not None:
+            options |= {"ssl": True, **address.tls}
+        super().__init__(address.hosts, sentinel_kwargs=options)
+        self._lock = Lock()
+        self._primary: tuple[str, int] | None = None
+        self._asked_at = 0.0
+
+    def discover_master(self, service_name: str) -> tuple[str, int]:
+        """Give the address of the primary.
+
+        Raises:
+            MasterNotFoundError: none is known, or it is down or being replaced. Its cause is the
+                last Sentinel's error if none of them could be asked.
+        """
+        failed: redis.RedisError | None = None
+        heard = False
+        for sentinel in self.sentinels:
+            try:
+                state: Any = sentinel.sentinel_master(service_name)
+            except redis.RedisError as exc:
+                failed = exc
+                continue
+            heard = True
+            flags = state["flags"].split(",")
+            if self.check_master_state(state, service_name) and "failover_in_progress" not in flags:
+                others = [each for each in self.sentinels if each is not sentinel]
+                self.sentinels = [sentinel, *others]  # who answers is asked first from now on
+                self._primary, self._asked_at = (state["ip"], state["port"]), monotonic()
+                return self._primary
+        if heard:
+            raise MasterNotFoundError("the Sentinels know of no healthy primary")
+        raise MasterNotFoundError("no Sentinel could be asked") from failed
+
+    def confirm(self, service_name: str, address: tuple[str, int]) -> None:
+        """Make sure that `address` is the primary's.
+
+        A server that hung, or was cut off, while another took its place goes on as a primary for
+        seconds when it is back; what it accepts is lost. Where no Sentinel can be asked, it is
+        believed.
+
+        Raises:
+            redis.ConnectionError: it is not.
+        """
+        with self._lock:
+            if monotonic() - self._asked_at > CONFIRMED_FOR_S:
+                try:
+                    self.discover_master(service_name)
+                except MasterNotFoundError as exc:
+                    if exc.__cause__ is None:
+                        self._primary = None
+                    self._asked_at = monotonic()
+            if self._primary != address:
+                raise redis.ConnectionError("another server is the primary now")
+
+
+class PrimaryConnection(SentinelManagedConnection):
+    """A connection to the primary that the Sentinels name, whenever it connects or is answered.
+
+    redis-py asks them when it takes a connection from its pool, but not when a command that failed
+    is tried again.
+    """
+
+    def connect_check_health(
+        self,
+        check_health: bool = True,
+        retry_socket_connect: bool = False,  # noqa: ARG002 (the Sentinels are asked for each try)
+    ) -> None:
+        if self._sock is None:
+            self.host, self.port = self.connection_pool.get_master_address()
+            super().connect_check_health(check_health, retry_socket_connect=False)
+
+    def _connect_retry(self) -> None:
+        self.connect_check_health()
+
+    def read_response(self, *args: Any, **options: Any) -> Any:
+        response = super().read_response(*args, **options)
+        pool = self.connection_pool
+        pool.sentinel_manager.confirm(pool.service_name, (self.host, self.port))
+        return response
+
+
+class PrimarySSLConnection(PrimaryConnection, redis.SSLConnection):
+    """The same over TLS."""
 
 
 def error_code(error: Exception) -> str:
@@ -56,8 +185,3 @@ def error_code(error: Exception) -> str:
         return type(error).__name__
     told = _ERROR_CODE.search(str(error))
     return told[1] if told else error.status_code or type(error).__name__
-
-
-def _host_and_port(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    return (host, int(port)) if host else (port, 26379)

@@ -14,7 +14,7 @@ from functools import cached_property
 from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import SplitResult, parse_qsl, urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
@@ -25,9 +25,9 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from config.address import RedisAddress, is_file
+
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
-_REDIS_SCHEMES = ("redis", "rediss", "sentinel")
-_REDIS_TLS_FILES = {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"}
 _CREDENTIAL = re.compile(r"[!#-&(-_a-~]+")
 """ASCII without blanks and quotes."""
 _API_TOKEN = re.compile(r"^[A-Za-z0-9._-]{1,64}:[0-9a-f]{64}$")
@@ -88,7 +88,7 @@ def _proxy(value: object) -> object:
 
 
 def _ca_bundle(value: object) -> object:
-    if not _is_file(str(value)):
+    if not is_file(str(value)):
         raise ValueError("names a file that is not there or must not be read")
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(str(value))
@@ -99,52 +99,8 @@ def _ca_bundle(value: object) -> object:
 
 def _redis_url(value: object) -> object:
     _no_blank(value)
-    text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
-    url = _split_url(text)
-    if "@" in url.path + url.query + url.fragment:
-        raise ValueError(
-            "has a password that must be percent-encoded: %2F for a slash, %3F for a question "
-            "mark, %23 for a hash"
-        )
-    if text.partition("://")[0] not in _REDIS_SCHEMES or not url.hostname:
-        raise ValueError("must be a redis://, rediss:// or sentinel:// URL")
-    for host in url.netloc.rpartition("@")[2].split(","):
-        _check_port(host)
-    _check_redis_options(url)
-    database = url.path.strip("/")
-    if url.scheme == "sentinel":
-        service, _, database = database.partition("/")
-        if not service:
-            raise ValueError(
-                "a sentinel URL must name its service: sentinel://host:26379/service/0"
-            )
-    if database and not database.isdecimal():
-        raise ValueError("must end in the number of a database, as /0")
+    RedisAddress.parse(value.get_secret_value() if isinstance(value, SecretStr) else str(value))
     return value
-
-
-def _check_redis_options(url: SplitResult) -> None:
-    """Accept what redis-py, kombu and Celery all understand, and no weakened TLS."""
-    options = parse_qsl(url.query, keep_blank_values=True)
-    if (options or url.fragment) and url.scheme != "rediss":
-        raise ValueError("takes no options; those of TLS need rediss://")
-    for name, value in options:
-        if name == "ssl_cert_reqs":
-            if value != "required":
-                raise ValueError(
-                    "must not weaken TLS: leave out ssl_cert_reqs, or set it to required"
-                )
-        elif name not in _REDIS_TLS_FILES:
-            raise ValueError(f"takes no options but {', '.join(sorted(_REDIS_TLS_FILES))}")
-        elif not _is_file(value):
-            raise ValueError(f"{name} names a file that is not there or must not be read")
-
-
-def _is_file(path: str) -> bool:
-    try:
-        return Path(path).is_file()
-    except OSError:
-        return False
 
 
 def _split_url(text: str) -> SplitResult:
@@ -289,8 +245,13 @@ class Settings(BaseSettings):
         return round(self.sendcode_retention_days * 86_400_000)
 
     @cached_property
+    def redis(self) -> RedisAddress:
+        """Where Redis is and how to log in, read from its URL."""
+        return RedisAddress.parse(self.redis_url)
+
+    @property
     def redis_url(self) -> str:
-        """The Redis URL with its password: for connecting, never for showing."""
+        """The Redis URL with its password: for whom its parts do not suit; never for showing."""
         return self.sendcode_redis_url.get_secret_value()
 
     @property
@@ -301,8 +262,7 @@ class Settings(BaseSettings):
     @property
     def redis_place(self) -> str:
         """Host, port and database of Redis, fit for messages."""
-        url = urlsplit(self.redis_url)
-        return f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path}"
+        return self.redis.place
 
     def credentials(self) -> tuple[str, str, str | None]:
         """Give secret id, secret key and token.

@@ -15,7 +15,6 @@ from celery.apps import worker as celery_program
 from celery.utils.nodenames import nodesplit
 from click.core import ParameterSource
 from kombu import Queue
-from kombu.transport import TRANSPORT_ALIASES
 
 from config.celery import make_celery
 from config.logging import fields, json_line, set_up_logging
@@ -32,7 +31,7 @@ from config.settings import (
 from jobs.durability import Level, judge, look
 from jobs.keys import Keys
 from worker.bootsteps import BackgroundStep
-from worker.panel import set_up_panel
+from worker.panel import QueueDepths, set_up_panel
 from worker.runtime import Runtime
 from worker.tasks import register
 from worker.transport import QUARANTINE_OPTION
@@ -40,11 +39,6 @@ from worker.transport import QUARANTINE_OPTION
 log = logging.getLogger("sendcode.worker")
 
 _STDERR = 2
-_TRANSPORTS = {
-    "redis": "worker.transport:Transport",
-    "rediss": "worker.transport:Transport",
-    "sentinel": "worker.transport:SentinelTransport",
-}
 
 
 def make_app() -> Celery:
@@ -61,6 +55,10 @@ def make_app() -> Celery:
     app = build_app(settings)
     app.set_default()  # Flower asks the current app for a task's result
     if _subcommand() == "flower":
+        from flower.views import BaseHandler  # noqa: PLC0415 (of Flower's process alone)
+
+        depths = QueueDepths(settings)
+        BaseHandler.get_broker = lambda _: depths
         # what its Broker page lists until it has looked at a worker; a worker itself must never
         # consume the dead letters
         app.conf.task_queues = [*app.conf.task_queues, Queue(DEAD_LETTER_QUEUE)]
@@ -84,10 +82,9 @@ def _given() -> set[str]:
 
 def build_app(settings: Settings) -> Celery:
     """Make the app for given settings."""
-    # By the name of the URL's scheme, not as `broker_transport`: Flower knows brokers by it.
-    TRANSPORT_ALIASES.update(_TRANSPORTS)
     app = make_celery(
         settings,
+        broker_transport="worker.transport:Transport",
         # Threads wait for slots and answers; they cost little, and never fork under a lock.
         worker_pool="worker.pool:ThreadPool",
         worker_consumer="worker.consumer:Consumer",

@@ -17,10 +17,10 @@ from functools import cached_property
 from queue import Empty
 from typing import Any
 
-from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
 from redis.exceptions import RedisError, ResponseError
 
+from config import celery as ours
 from config.names import QUEUES
 from config.redis import error_code
 from jobs.publish import URGENT
@@ -54,7 +54,7 @@ class QoS(virtual.QoS):
         super().reject(delivery_tag)
 
 
-class Channel(kombu_redis.Channel):
+class Channel(ours.Channel):
     """A channel that reads garbage without dying of it."""
 
     QoS = QoS  # type: ignore[assignment]  # kombu's own is not asked for by type
@@ -103,11 +103,11 @@ class Channel(kombu_redis.Channel):
         return str(self.connection.client.transport_options[QUARANTINE_OPTION])
 
 
-class Transport(kombu_redis.Transport):
+class Transport(ours.Transport):
     """The transport of a worker."""
 
     Channel = Channel
-    connection_errors = (*kombu_redis.Transport.connection_errors, ResponseError)
+    connection_errors = (*ours.Transport.connection_errors, ResponseError)
 
     def _deliver(self, message: Any, queue: str) -> None:
         if queue in QUEUES:
@@ -131,13 +131,3 @@ class Transport(kombu_redis.Transport):
         for channel in self.channels:
             channel.put_aside(queue, reason, json.dumps(message, default=repr))
             return
-
-
-class SentinelChannel(Channel, kombu_redis.SentinelChannel):
-    """The same for a primary that Sentinels know."""
-
-
-class SentinelTransport(Transport, kombu_redis.SentinelTransport):
-    """The transport of a worker whose URL names Sentinels."""
-
-    Channel = SentinelChannel

@@ -1,7 +1,8 @@
-"""A TCP proxy whose network fails on demand: resets, half-open connections, latency.
+"""A TCP proxy whose network fails on demand: resets, half-open connections, latency, lost answers.
 
 It is a process of its own (`python -m tests.faults.proxy PORT`), which takes orders as lines on
-its standard input: `reset`, `halve`, `deafen`, `delay SECONDS`, `refuse`, `heal`.
+its standard input: `reset`, `halve`, `deafen`, `delay SECONDS`, `refuse`, `forbid COMMAND…`,
+`lose COMMAND`, `heal`.
 
 Bytes that a half-open connection has swallowed are never delivered later: a network that gave
 them up does not find them again. That is why the swallowing connections are reset when healed.
@@ -29,6 +30,7 @@ class _Line:
         self.writers = (inner, outer)
         self.deaf_to_client = False
         self.deaf_to_server = False
+        self.is_losing = False
 
     def reset(self) -> None:
         for writer in self.writers:
@@ -45,6 +47,8 @@ class _Proxy:
         self._delay_s = 0.0
         self._swallow_new = False
         self._refuse = False
+        self._forbidden: set[bytes] = set()
+        self._losing = b""
 
     async def serve(self) -> None:
         server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
@@ -73,8 +77,14 @@ class _Proxy:
             case ["refuse"]:
                 self._refuse = True
                 self._reset_all()
+            case ["forbid", *commands]:  # an older Redis, or another product, does not know them
+                self._forbidden = {command.encode() for command in commands}
+            case ["lose", command]:  # the next one is done, its answer is lost
+                self._losing = command.encode()
             case ["heal"]:
                 self._swallow_new = self._refuse = False
+                self._forbidden = set()
+                self._losing = b""
                 self._delay_s = 0.0
                 for line in list(self._lines):
                     if line.deaf_to_client or line.deaf_to_server:
@@ -110,6 +120,16 @@ class _Proxy:
             while data := await reader.read(_CHUNK):
                 if self._delay_s:
                     await asyncio.sleep(self._delay_s)
+                if deaf == "deaf_to_client":
+                    command = _command(data)
+                    if command in self._forbidden:
+                        line.writers[0].write(b"-ERR unknown command '%s'\r\n" % command)
+                        continue
+                    if self._losing and command == self._losing:
+                        self._losing, line.is_losing = b"", True
+                elif line.is_losing:
+                    line.reset()
+                    return
                 if not getattr(line, deaf):
                     writer.write(data)
                     await writer.drain()
@@ -118,6 +138,11 @@ class _Proxy:
         finally:
             if not getattr(line, deaf):
                 writer.close()
+
+
+def _command(data: bytes) -> bytes:
+    """Give the first command of what a client sent in one piece: `*2`, `$5`, `HELLO`, `$1`, `3`."""
+    return (data.split(b"\r\n", 3) + [b""] * 3)[2].upper() if data.startswith(b"*") else b""
 
 
 class ProxyProcess:

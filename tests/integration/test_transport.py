@@ -8,16 +8,23 @@ import pytest
 from kombu import Connection, Consumer, Message, Queue
 from redis import Redis
 
+from config.celery import make_celery
 from config.names import BATCH_QUEUE
+from config.settings import Settings
 from jobs.job import Lane
 from jobs.publish import Publisher
 from worker.transport import Transport
 
 
-def receive(url: str) -> Message:
+def connection_of_a_worker(settings: Settings) -> Connection:
+    connection: Connection = make_celery(settings, broker_transport=Transport).connection()
+    return connection
+
+
+def receive(settings: Settings) -> Message:
     """Take one message from the batch queue, and close the connection without acknowledging it."""
     got: list[Message] = []
-    connection = Connection(url, transport=Transport)
+    connection = connection_of_a_worker(settings)
     queue = Queue(BATCH_QUEUE, routing_key=BATCH_QUEUE)
     with connection, Consumer(connection, [queue], on_message=got.append, accept=["json"]):
         connection.drain_events(timeout=5)
@@ -30,21 +37,21 @@ def keys_of_messages(redis: Redis) -> list[Any]:
 
 
 def test_a_message_in_work_is_nowhere_in_redis(
-    redis_url: str, publisher: Publisher, redis: Redis
+    settings: Settings, publisher: Publisher, redis: Redis
 ) -> None:
     publisher.publish([(Lane.BATCH, "b1-1")])
 
-    message = receive(redis_url)
+    message = receive(settings)
 
     assert message.headers["id"] == "b1-1"
     assert keys_of_messages(redis) == []
 
 
 def test_a_message_that_outlived_its_connection_is_let_go_in_peace(
-    redis_url: str, publisher: Publisher, redis: Redis
+    settings: Settings, publisher: Publisher, redis: Redis
 ) -> None:
     publisher.publish([(Lane.BATCH, "b1-1"), (Lane.BATCH, "b1-2")])
-    first, second = receive(redis_url), receive(redis_url)
+    first, second = receive(settings), receive(settings)
 
     first.ack()
     second.requeue()
@@ -55,7 +62,7 @@ def test_a_message_that_outlived_its_connection_is_let_go_in_peace(
 @pytest.mark.parametrize("defect", [TypeError, ValueError, AttributeError, KeyError])
 def test_a_defect_while_a_message_is_handed_over_is_logged_and_costs_no_place(
     defect: type[Exception],
-    redis_url: str,
+    settings: Settings,
     publisher: Publisher,
     redis: Redis,
     caplog: pytest.LogCaptureFixture,
@@ -67,7 +74,7 @@ def test_a_defect_while_a_message_is_handed_over_is_logged_and_costs_no_place(
         got.append(message.headers["id"])
         raise defect
 
-    connection = Connection(redis_url, transport=Transport)
+    connection = connection_of_a_worker(settings)
     queue = Queue(BATCH_QUEUE, routing_key=BATCH_QUEUE)
     with connection, Consumer(connection, [queue], on_message=broken, prefetch_count=1):
         for _ in range(3):

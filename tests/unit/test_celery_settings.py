@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from config.celery import celery_settings, make_celery
 from config.names import BATCH_QUEUE, EVENT_QUEUE, SEND_CODE_TASK
 from config.settings import Settings
@@ -48,34 +46,6 @@ def test_a_worker_waits_for_redis_as_long_as_it_takes() -> None:
 
     assert settings["broker_connection_retry_on_startup"] is True
     assert settings["broker_connection_max_retries"] is None
-
-
-@pytest.mark.parametrize(
-    ("url", "broker", "service"),
-    [
-        ("redis://:p%2Fw@127.0.0.1:6379/3", "redis://:p%2Fw@127.0.0.1:6379/3", None),
-        (
-            "rediss://redis.example:6380/1",
-            "rediss://redis.example:6380/1?ssl_cert_reqs=required",
-            None,
-        ),
-        ("sentinel://one:26379/main/2", "sentinel://one:26379/2", "main"),
-        ("sentinel://one,two:26380/main", "sentinel://one/0;sentinel://two:26380/0", "main"),
-        (
-            "sentinel://user:p%40w@one:26379,two:26379/main/2",
-            "sentinel://user:p%40w@one:26379/2;sentinel://user:p%40w@two:26379/2",
-            "main",
-        ),
-    ],
-)
-def test_the_broker_s_url_is_the_redis_url_in_celery_s_words(
-    url: str, broker: str, service: str | None
-) -> None:
-    settings = celery_of(url)
-
-    assert settings["broker_url"] == settings["result_backend"] == broker
-    assert settings["broker_transport_options"].get("master_name") == service
-    assert settings["result_backend_transport_options"].get("master_name") == service
 
 
 def test_a_worker_has_the_threads_that_are_set() -> None:

@@ -135,10 +135,77 @@ def test_an_endpoint_is_kept_without_its_slash(given: str, kept: str) -> None:
         "rediss://localhost/0?ssl_ca_certs=/nonexistent/ca.pem",
         "rediss://localhost/0?ssl_cert_reqs=none",
         "rediss://localhost/0?ssl_cert_reqs=none&ssl_cert_reqs=required",
+        "redis://localhost/0?protocol=2",
+        "redis://localhost/0?",
+        "redis://localhost/0/",
+        "redis://localhost//0",
+        "redis://localhost/\u0663",
+        "redis://localhost:/0",
+        "redis://localhost:0/0",
+        "redis://[localhost]/0",
+        "redis://:%ff@localhost/0",
+        "sentinel://one,,two/service/0",
+        "sentinel://one/service/0?sentinel_username=user",
+        "sentinel://one/service/0?sentinel_password=a&sentinel_password=b",
+        "redis://one/0?sentinel_password=a",
     ],
 )
 def test_a_redis_url_that_cannot_work_is_refused(url: str) -> None:
     assert [fault[:19] for fault in faults_of(sendcode_redis_url=url)] == ["SENDCODE_REDIS_URL:"]
+
+
+@pytest.mark.parametrize(
+    ("url", "remedy"),
+    [
+        ("redis://:pa;ss@localhost:6379/0", "%3B"),
+        ("redis://:pa ss@localhost:6379/0", "%20"),
+        ("redis://:pa#ss@localhost:6379/0", "%23"),
+        ("redis://:pa\tss@localhost:6379/0", "unprintable"),
+        ("redis://password@localhost:6379/0", "redis://:password@host"),
+        ("redis://user:@localhost:6379/0", "empty password"),
+        ("redis://one:6379,two:6379/0", "sentinel://one:26379,two:26379/service/0"),
+        ("redis://localhost/0/", "no slash after it"),
+        ("sentinel://one:26379/0", "sentinel://one:26379,two:26379/service/0"),
+        ("sentinel://one:26379/0;sentinel://two:26379/0", "sentinel://one:26379,two:26379/"),
+        ("sentinel://one:26379, two:26379/service/0", "commas alone"),
+        ("sentinel://one/service?ssl_ca_certs=/ca.pem", "sentinels://"),
+    ],
+)
+def test_a_redis_url_that_could_be_read_in_two_ways_is_refused_with_the_remedy(
+    url: str, remedy: str
+) -> None:
+    (fault,) = faults_of(sendcode_redis_url=url)
+
+    assert remedy in fault
+
+
+def test_the_parts_of_a_redis_url_are_what_is_written_there() -> None:
+    url = "redis://us%65r:a%3Bb%2Fc+d:e%40f@[::1]:6380/3"
+
+    address = load_settings(sendcode_redis_url=url).redis
+
+    assert address.hosts == (("::1", 6380),)
+    assert (address.username, address.password) == ("user", "a;b/c+d:e@f")
+    assert address.database == 3
+    assert address.place == "redis://[::1]:6380/3"
+
+
+def test_sentinels_have_a_login_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").touch()
+    url = (
+        "sentinels://user:p,w@[::1]:26380,two,three:1/ma%20in/2"
+        f"?sentinel_username=watch&sentinel_password=a%26b&ssl_ca_certs={tmp_path}/ca.pem"
+    )
+
+    address = load_settings(sendcode_redis_url=url).redis
+
+    assert address.hosts == (("::1", 26380), ("two", 26379), ("three", 1))
+    assert (address.service, address.database) == ("ma in", 2)
+    assert (address.username, address.password) == ("user", "p,w")
+    assert (address.sentinel_username, address.sentinel_password) == ("watch", "a&b")
+    assert address.tls == {"ssl_cert_reqs": "required", "ssl_ca_certs": f"{tmp_path}/ca.pem"}
+    assert "p,w" not in repr(address)
+    assert "a&b" not in f"{address!r} {address.place}"
 
 
 @pytest.mark.parametrize(
@@ -150,6 +217,7 @@ def test_a_redis_url_that_cannot_work_is_refused(url: str) -> None:
         "redis://:pass%2Fword@[::1]:6379/0",
         "sentinel://:password@one:26379,two:26379,three/service/2",
         "sentinel://one/service",
+        "sentinels://[::1]:26379,[::2]:26379/service/0",
     ],
 )
 def test_redis_urls_of_every_scheme_are_accepted(url: str) -> None:
