@@ -78,7 +78,7 @@ class Batch:
     max_rate: float | None = None
     expires_ms: int | None = None
     skip_sent: bool = False
-    """Rows whose number got a code before are left out, also where its import is completed."""
+    """Rows whose number got a code are left out: on import, and when they would be sent."""
     rate: float = 0.0
     """Jobs of it that ended per second, lately."""
     counts: dict[str, int] = field(default_factory=dict)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any, Literal
 
 import redis
@@ -12,11 +13,13 @@ from config.settings import Settings
 from jobs.actions import Action
 from jobs.batch import Batch, BatchRow, decode_batch, unfed_record
 from jobs.clock import time_ms
-from jobs.job import JobRecord, batch_job_id, split_job_id
+from jobs.job import EVENT, JobRecord, Lane, batch_job_id, split_job_id
 from jobs.keys import Keys
+from jobs.outcome import State
 from jobs.scripts import load_script, pairs
 
 CHUNK_ROWS = 500
+_ROWS_SCANNED = 2_000
 
 _CANCELLED = -2
 """The reply of append_rows.lua for a batch that takes no more rows."""
@@ -182,6 +185,50 @@ class Batches:
                     record = unfed_record(batch, number, row)
                 yield number, row, record
             first += len(texts)
+
+    def waiting(self, besides: str) -> Iterator[tuple[str, str]]:
+        """Give the numbers to which a code waits or is in work, the oldest batch's first.
+
+        Each comes as the id of its batch, or `EVENT`, and "cc TAB num"; the batch `besides` is
+        left out. They are read from the batches themselves: an index of numbers would cost Redis
+        memory for every row that waits, and be one more thing that can be lost.
+        """
+        for batch in reversed(self.list()):
+            if batch.is_over or batch.batch_id == besides:
+                continue
+            # rows first: what the feed takes away meanwhile is among the jobs then
+            if batch.state != "cancelled":
+                yield from ((batch.batch_id, n) for n in self._unfed(batch))
+            jobs: Any = self.client.sscan_iter(self._keys.open(batch.batch_id), count=CHUNK_ROWS)
+            is_cancelled = batch.state == "cancelled"
+            yield from (
+                (batch.batch_id, n) for n in self._numbers(jobs, in_doubt_only=is_cancelled)
+            )
+        events: Any = self.client.zrange(self._keys.due(Lane.EVENT), 0, -1)
+        yield from ((EVENT, number) for number in self._numbers(iter(events)))
+
+    def _unfed(self, batch: Batch) -> Iterator[str]:
+        first = batch.cursor
+        while True:
+            last = first + _ROWS_SCANNED - 1
+            texts: Any = self.client.lrange(self._keys.rows(batch.batch_id), first, last)
+            for text in texts:
+                # of a rejected row the first part is empty
+                if (end := text.find("\t")) > 0:
+                    yield text[: text.find("\t", end + 1)]
+            if len(texts) < _ROWS_SCANNED:
+                return
+            first += len(texts)
+
+    def _numbers(self, job_ids: Iterator[str], *, in_doubt_only: bool = False) -> Iterator[str]:
+        """Give the numbers of jobs that have not ended; in a cancelled batch, of those in doubt."""
+        while chunk := list(islice(job_ids, CHUNK_ROWS)):
+            pipe = self.client.pipeline(transaction=False)
+            for job_id in chunk:
+                pipe.hmget(self._keys.job(job_id), ["state", "cc", "num", "doubt"])
+            for state, cc, num, doubt in pipe.execute():
+                if state and not State(state).is_final and (doubt or not in_doubt_only):
+                    yield f"{cc}\t{num}"
 
     def _records(self, job_ids: Sequence[str]) -> dict[str, JobRecord]:
         """Look jobs up, each under the id asked for, though another may stand in its place."""

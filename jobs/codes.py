@@ -61,6 +61,8 @@ class OwnCode(StrEnum):
 
     UNPROVED = "Unproved"
     """`begin.lua`: the number's interval is over, and no probe can tell any more."""
+    SENT_MEANWHILE = "SentMeanwhile"
+    """`was_sent_meanwhile` in numbers.lua: the row was submitted with `--skip-sent`."""
 
     HTTP_STATUS = "Answer.HttpStatus"
     REDIRECT = "Answer.Redirect"
@@ -159,6 +161,11 @@ CODES: Mapping[str, Code] = {
         Kind.UNKNOWN,  # of a job; no call is answered so
         "An attempt had no clear answer, and nobody can prove any more what became of it",
         _ASK_CUSTOMER,
+    ),
+    OwnCode.SENT_MEANWHILE: Code(
+        Kind.UNKNOWN,  # of a job; no call is answered so
+        "Not sent, as --skip-sent asked for: its number got a code by another job meanwhile",
+        "Nothing: the customer has a code",
     ),
     "RequestLimitExceeded*": Code(
         Kind.THROTTLED,

@@ -1,4 +1,4 @@
-"""What the ledger remembers of phone numbers: codes sent to them, and whether they are closed."""
+"""What the ledger knows of phone numbers: codes sent to them, or waiting, and what is closed."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ class NumberHistory:
     """When the last of them was."""
     is_closed: bool = False
     """A job has it just now, or it is in its interval."""
+    waits_in: str = ""
+    """Another batch in which a code to it waits or is in work, or `EVENT`; looked up apart."""
 
 
 def histories(

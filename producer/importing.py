@@ -21,7 +21,7 @@ from jobs.job import EVENT
 from producer.memory import Memory
 from producer.roundtrip import rows_to_send
 from producer.sheet import Row, Sheet
-from producer.tally import Places, Tally
+from producer.tally import Places, Tally, Waiting
 
 DEFAULT_ID_LENGTH = 12
 CHUNK_BYTES = 1 << 20
@@ -50,7 +50,7 @@ class Terms:
     again: bool = False
     """Its content was sent by another batch, and is to be sent once more."""
     skip_sent: bool = False
-    """Rows whose number got a code before are left out."""
+    """Rows whose number got a code before, or waits for one, are left out, until they are sent."""
 
 
 def check_batch_id(batch_id: str) -> str:
@@ -83,6 +83,8 @@ class Spool:
         self.tally = Tally()
         self.sent_before = Places()
         """Rows that are to be sent though their number got a code before."""
+        self.waiting = Waiting()
+        """Rows that are to be sent though a code to their number waits elsewhere."""
         self._file = tempfile.TemporaryFile(prefix="sendcode-rows-")  # noqa: SIM115 (see close)
 
     def __enter__(self) -> Self:
@@ -106,7 +108,7 @@ class Spool:
         """Read all of `sheet`; `memory` as for `rows_to_send`.
 
         The batch may `have` its first rows already: codes sent to these are perhaps its own, so
-        they count neither as sent before nor as to be skipped.
+        they count neither as sent before or waiting nor as to be skipped.
 
         Raises:
             SheetError: the file is damaged further down, or was changed meanwhile.
@@ -118,12 +120,18 @@ class Spool:
             self._file.write(b"\n")  # an encoded row has no line break of its own
             if history.codes and row.number > have:
                 self.sent_before.add(row.line)
+            if history.waits_in and row.number > have:
+                self.waiting.add_in(history.waits_in, row.line)
             if self.tally.rows % REPORT_ROWS == 0:
                 progress(self.tally.rows)
         progress(self.tally.rows)
 
     def as_dict(self) -> dict[str, Any]:
-        return {**self.tally.as_dict(), "sent_before": self.sent_before.as_dict()}
+        return {
+            **self.tally.as_dict(),
+            "sent_before": self.sent_before.as_dict(),
+            "waiting_elsewhere": self.waiting.as_dict(),
+        }
 
     def chunks(self, start: int) -> Iterator[list[bytes]]:
         """Give the rows from index `start` on, in portions fit for one script call."""

@@ -24,7 +24,7 @@ from producer.outlook import Outlook
 from producer.overview import look
 from producer.roundtrip import rows_to_send
 from producer.sheet import Row, Sheet
-from producer.tally import Places, Tally
+from producer.tally import Places, Tally, Waiting
 
 MOST_CODES_PER_NUMBER = 5
 """The vendor lets a number have only so many accounts and does not say how many: our assumption."""
@@ -48,6 +48,7 @@ class Contents:
     doubles: Doubles
     used_too_often: Places
     sent_before: Places
+    waiting: Waiting
     in_interval: Places
 
 
@@ -95,6 +96,7 @@ class Preflight:
             "doubles": contents.doubles.as_dict(),
             "used_too_often": {"limit": self.most_per_number, **contents.used_too_often.as_dict()},
             "sent_before": contents.sent_before.as_dict() if prospect else None,
+            "waiting_elsewhere": contents.waiting.as_dict() if prospect else None,
             "in_interval": contents.in_interval.as_dict() if prospect else None,
             "rate": outlook.rate if outlook else None,
             "waiting_before": outlook.waiting_before if outlook else None,
@@ -121,9 +123,9 @@ def preflight(
         SheetError: the file cannot be read to its end.
         redis.RedisError: the ledger was lost on the way.
     """
-    memory = Memory(client, settings) if client is not None else None
-    contents = _read(sheet, memory, question, on_invalid, progress)
     batch_id = question.batch_id or default_batch_id(sheet.digest)
+    memory = Memory(client, settings, batch_id) if client is not None else None
+    contents = _read(sheet, memory, question, on_invalid, progress)
     prospect = None
     if client is not None:
         outlook = Outlook.of(look(client, settings))
@@ -147,7 +149,7 @@ def _read(
     on_invalid: Callable[[Row], None],
     progress: Progress,
 ) -> Contents:
-    tally, sent_before, in_interval = Tally(), Places(), Places()
+    tally, sent_before, waiting, in_interval = Tally(), Places(), Waiting(), Places()
     with NumberUse() as use:
         after = 0 if question.skip_sent else None
         for row, history in rows_to_send(sheet, memory, skip_sent_after=after):
@@ -155,16 +157,19 @@ def _read(
             if row.phone is None:
                 on_invalid(row)
             else:
-                use.add(row.phone, row.line, history.codes)
+                use.add(row.phone, row.line, history.codes + bool(history.waits_in))
             if history.codes:
                 sent_before.add(row.line)
+            if history.waits_in:
+                waiting.add_in(history.waits_in, row.line)
             if history.is_closed:
                 in_interval.add(row.line)
             if tally.rows % REPORT_ROWS == 0:
                 progress(tally.rows)
         progress(tally.rows)
         used_too_often = use.used_more_than(question.most_per_number)
-        return Contents(tally, use.doubles(), used_too_often, sent_before, in_interval)
+        doubles = use.doubles()
+        return Contents(tally, doubles, used_too_often, sent_before, waiting, in_interval)
 
 
 def _find(batches: Batches, batch_id: str, sheet: Sheet) -> tuple[Batch | None, str]:

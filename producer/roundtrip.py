@@ -4,8 +4,8 @@ A person takes the results, corrects what failed and submits the file. Whether i
 failed rows or all of them, a row that was sent, or is on its way in another batch, must not be sent
 again. Its column `status` says which those are; a person who clears that cell wants it sent. What
 failed may have been requeued since, or corrected in this file and submitted before: if a code went
-to the number after the row's `finished_at`, the ledger knows. It knows, too, whether a number that
-was refused for good still is the row's number: then it has a dead letter.
+to the number after the row's `finished_at`, or waits elsewhere, the ledger knows. It knows, too,
+whether a number that was refused for good still is the row's number: then it has a dead letter.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from jobs.codes import is_permanent
+from jobs.codes import OwnCode, is_permanent
+from jobs.job import EVENT
 from jobs.numbers import NumberHistory
 from jobs.outcome import State
 from jobs.phone import Fault
@@ -68,8 +69,10 @@ _BY_STATUS: dict[str, Fault] = {
 }
 _STATES = frozenset({*State, FORGOTTEN})
 _BY_CODE = {fault.code: fault for fault in (_SENT, _UNDER_WAY, _PERHAPS, _SINCE, _BEFORE)}
+_BY_CODE[OwnCode.SENT_MEANWHILE] = _SINCE
+_WAITS = "waits_elsewhere"
 
-KEPT_BACK = frozenset(_BY_CODE)
+KEPT_BACK = frozenset({*_BY_CODE, _WAITS})
 """Codes of rejected rows that need no correction: they are done, or under way, elsewhere."""
 
 
@@ -80,8 +83,8 @@ def rows_to_send(
 
     Those that must not be sent again have a problem instead of a number, and no history. With
     `skip_sent_after` these are also all rows after that one (0: all) whose number got a code
-    before, by whatever. Without `memory` only the file itself is asked, and all histories are
-    empty.
+    before, or waits for one, by whatever. Without `memory` only the file itself is asked, and all
+    histories are empty.
 
     Raises:
         SheetError: `no_status_column`, or as iterating over the sheet does.
@@ -90,10 +93,24 @@ def rows_to_send(
     for row, history in with_histories(iter(sheet), memory):
         fault = None
         if row.phone is not None:
-            fault = judge.fault(row, history.sent_ms) if judge is not None else None
-            if skip_sent_after is not None and history.codes and row.number > skip_sent_after:
-                fault = fault or _BEFORE
+            fault = judge.fault(row, history) if judge is not None else None
+            if skip_sent_after is not None and row.number > skip_sent_after:
+                fault = fault or _left_out(history)
         yield (row, history) if fault is None else (_kept_back(row, fault, sheet), NO_HISTORY)
+
+
+def _left_out(history: NumberHistory) -> Fault | None:
+    """Why `--skip-sent` leaves a row out, if it does."""
+    if history.codes:
+        return _BEFORE
+    if not history.waits_in:
+        return None
+    return _waits(history.waits_in, "to send it another one, leave out --skip-sent")
+
+
+def _waits(batch_id: str, remedy: str) -> Fault:
+    where = "by an event" if batch_id == EVENT else f"in batch {batch_id}"
+    return Fault(_WAITS, f"its number waits for a code {where} already", remedy)
 
 
 def _kept_back(row: Row, fault: Fault, sheet: Sheet) -> Row:
@@ -148,16 +165,19 @@ class _Judge:
         self._code = _last(sheet.header, "code")
         self._finished_at = _last(sheet.header, "finished_at")
 
-    def fault(self, row: Row, sent_ms: int | None) -> Fault | None:
+    def fault(self, row: Row, history: NumberHistory) -> Fault | None:
         status, code = _cell(row, self._status).casefold(), _cell(row, self._code)
-        if status == State.REJECTED and code in _BY_CODE:
+        if status in {State.REJECTED, State.CANCELLED} and code in _BY_CODE:
             # kept back once, a row stays kept back through any number of results files
             return _BY_CODE[code]
         if status in _BY_STATUS:
             return _BY_STATUS[status]
         finished_ms = _milliseconds(_cell(row, self._finished_at)) if status else None
+        sent_ms = history.sent_ms
         if sent_ms is not None and finished_ms is not None and sent_ms > finished_ms:
             return _SINCE
+        if status and history.waits_in:
+            return _waits(history.waits_in, _CLEAR)
         return _REFUSED if self._is_refused_again(row, status, code) else None
 
     def _is_refused_again(self, row: Row, status: str, code: str) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from jobs.job import EVENT
 from producer.sheet import Problem, Row
 
 LINES_KEPT = 20
@@ -39,6 +41,33 @@ class Places:
         if self.count > len(shown):
             return f"{unit}s {told} and {self.count - len(shown):,} more"
         return f"{unit}{'s' if self.count > 1 else ''} {told}"
+
+
+@dataclass(slots=True)
+class Waiting(Places):
+    """The rows to whose number a code waits elsewhere."""
+
+    batches: Counter[str] = field(default_factory=Counter)
+    """How many wait in which batch, or as `EVENT`."""
+
+    def add_in(self, batch_id: str, line: int) -> None:
+        self.add(line)
+        self.batches[batch_id] += 1
+
+    def as_dict(self) -> dict[str, Any]:
+        batches = {each: n for each, n in self.batches.items() if each != EVENT}
+        told = {"count": self.count, "lines": self.lines, "batches": batches}
+        return {**told, "events": self.batches[EVENT]}
+
+    def where(self, unit: str) -> str:
+        """Give the lines, and where their numbers wait: "lines 3, 7; 2 in batch may"."""
+        shown = self.batches.most_common(_LINES_SHOWN_OF_MANY)
+        told = [
+            f"{n:,} {'by events' if each == EVENT else f'in batch {each}'}" for each, n in shown
+        ]
+        if len(self.batches) > len(shown):
+            told.append("others elsewhere")
+        return "; ".join((Places.where(self, unit), ", ".join(told)))
 
 
 @dataclass(frozen=True, slots=True)

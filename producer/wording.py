@@ -9,7 +9,7 @@ import time
 from typing import Literal, NamedTuple
 
 from jobs.account import AccountState
-from jobs.codes import OUTAGE, RESTART, explain, explain_end, is_own
+from jobs.codes import OUTAGE, RESTART, OwnCode, explain, explain_end, is_own
 from jobs.job import JobRecord, iso
 from jobs.outcome import State
 
@@ -35,7 +35,7 @@ STATES = {
     State.SENT_INFERRED: "sent; proved, as their answer was lost",
     State.DEAD: "failed for good",
     State.UNKNOWN: "perhaps sent, nobody can prove it",
-    State.CANCELLED: "not sent, as the batch was cancelled",
+    State.CANCELLED: "not sent, as the batch was cancelled, or their number got a code meanwhile",
     State.EXPIRED: "not sent, as it would have been too late",
     State.REJECTED: "cannot be sent, never became jobs",
 }
@@ -73,6 +73,8 @@ def outcome_in_words(record: JobRecord, waits_for: WaitsFor = "its time") -> str
         return f"Perhaps sent{twice}; nobody can prove it. {explained(record.code)}"
     if state is State.PARKED:
         return _parked(record, waits_for)
+    if state is State.CANCELLED and record.code == OwnCode.SENT_MEANWHILE:
+        return explained(record.code)
     told = _PLAIN[state]
     if state.is_sent and record.replaces:
         told += f", to the corrected number {record.phone.masked}"

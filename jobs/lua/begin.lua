@@ -9,7 +9,7 @@
 --   story of the try before,
 --   slot_ms (the request does not leave before that; 0: not known), max_attempts
 -- Reply: {"first" | "probe" | "late" | "resend", "1" if it may be sent twice} | {"lost"}
---   | {"unknown", hash} | {"over", hash} (cancelled, or its time is over)
+--   | {"unknown", hash} | {"over", hash} (cancelled, left out as its number got a code, or too late)
 --   | {"wait", ms} (another job has the number; or 0: its batch is paused or the account halted)
 -- Twice with the same try: the same reply, nothing counted twice.
 local id, token, try = ARGV[1], ARGV[2], tonumber(ARGV[3])
@@ -17,7 +17,7 @@ local margin, interval, policy = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
 local lease_ms, retention_ms, last = tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9]
 local slot_ms, max_attempts = tonumber(ARGV[11]), tonumber(ARGV[12])
 local job = fields(K.job(id), 'lease', 'state', 'cc', 'num', 'lane', 'batch', 'tries', 'doubt', 'dup',
-  'kind', 'settled', 'asked', 'not_after', 'open', 'by', 'resent', 'early')
+  'kind', 'settled', 'asked', 'not_after', 'open', 'by', 'resent', 'early', 'replaces', 'created')
 local state, cc, num, lane, batch = job.state, job.cc, job.num, job.lane, job.batch
 if job.lease ~= token then
   if job.by ~= token or not FINAL[state] then return {'lost'} end
@@ -45,8 +45,9 @@ if taken_until then return {'wait', taken_until - now} end
 -- Much may have been said while the job waited for its slot. A probe is past all but a person's halt:
 -- it only finds out. Another try in doubt may send a second code, and is not made for a job that is
 -- over, nor beyond its attempts.
-local steering = batch and redis.call('HGET', K.batch(batch), 'state')
-local over = steering == 'cancelled' and 'cancelled'
+local b = batch and fields(K.batch(batch), 'state', 'skip_sent') or {}
+local was_sent = was_sent_meanwhile(job, b.skip_sent)
+local over = (b.state == 'cancelled' or was_sent) and 'cancelled'
   or job.not_after and tonumber(job.not_after) <= now and 'expired'
 local is_spent = tonumber(redis.call('HGET', K.job(id), 'attempts')) >= max_attempts
 local halted = halted_by(id)
@@ -74,9 +75,9 @@ if doubt then
 elseif over then
   open_number(cc, num, id)
   redis.call('HSET', K.job(id), 'by', token)
-  finalize(id, batch, lane, state, over, retention_ms, now)
+  finalize(id, batch, lane, state, over, retention_ms, now, was_sent and 'SentMeanwhile')
   return {'over', record(id)}
-elseif halted or steering == 'paused' then
+elseif halted or b.state == 'paused' then
   return {'wait', 0}
 else
   doubt, asked = leaves, 0

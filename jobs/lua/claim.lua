@@ -9,7 +9,7 @@ local id, token = ARGV[1], ARGV[2]
 local lease_ms, retention_ms, provable = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local now = now_ms()
 local job = fields(K.job(id), 'state', 'cc', 'num', 'lane', 'batch', 'lease', 'doubt', 'not_after',
-  'published', 'urgent')
+  'published', 'urgent', 'replaces', 'created')
 local state, cc, num, lane, batch = job.state, job.cc, job.num, job.lane, job.batch
 if not state then return {'absent'} end
 if FINAL[state] then return {'final', record(id)} end
@@ -38,7 +38,8 @@ end
 
 -- A job in doubt is past steering: its probe is what finds out whether the code went out.
 if not job.doubt then
-  local steering = batch and redis.call('HGET', K.batch(batch), 'state')
+  local b = batch and fields(K.batch(batch), 'state', 'skip_sent') or {}
+  local steering = b.state
   if steering == 'cancelled' then
     finalize(id, batch, lane, state, 'cancelled', retention_ms, now)
     return {'final', record(id)}
@@ -50,6 +51,10 @@ if not job.doubt then
   if steering == 'paused' then
     stop(id, batch, lane, state, now)
     return {'paused'}
+  end
+  if was_sent_meanwhile(job, b.skip_sent) then
+    finalize(id, batch, lane, state, 'cancelled', retention_ms, now, 'SentMeanwhile')
+    return {'final', record(id)}
   end
 end
 

@@ -21,10 +21,11 @@ if not is_held then
   if job.open then tell_of_lost_outcome(id, job.open) end
   if FINAL[from] then redis.call('HINCRBY', K.totals, from, -1) end
   if from == 'dead' or from == 'unknown' then
-    local code = job.code or ''
-    if redis.call('LREM', K.dead, 1, id) == 1 then count_letter(batch, code, from, -1) end
-    if batch and code ~= '' then redis.call('HINCRBY', K.counts(batch), 'code:' .. code, -1) end
+    if redis.call('LREM', K.dead, 1, id) == 1 then count_letter(batch, job.code or '', from, -1) end
   end
+  local code = job.code or ''
+  local is_counted = HAS_CODE[from] and code ~= '' and (from ~= 'cancelled' or code == 'SentMeanwhile')
+  if batch and is_counted then redis.call('HINCRBY', K.counts(batch), 'code:' .. code, -1) end
 end
 local now = now_ms()
 tell_story(id, ARGV[10])

@@ -201,9 +201,13 @@ def _show(found: Preflight) -> None:
     where = "; ".join(same.where(found.unit) for same in doubles.examples[:_DOUBLES_SHOWN])
     rows.append(("same number as a row before", f"{doubles.rows:,}", where))
     if prospect is not None:
-        sent = _counted("number got a code before", contents.sent_before, found.unit)
-        remedy = ": --skip-sent leaves them out" if contents.sent_before.count else ""
-        rows.append((*sent[:2], sent[2] + remedy))
+        for what, places in (
+            ("number got a code before", contents.sent_before),
+            ("number waits for a code already", contents.waiting),
+        ):
+            told = _counted(what, places, found.unit)
+            remedy = ": --skip-sent leaves them out" if places.count else ""
+            rows.append((*told[:2], told[2] + remedy))
         rows.append(_counted("number in its interval just now", contents.in_interval, found.unit))
     often = f"number used more than {found.most_per_number} times"
     rows.append(_counted(often, contents.used_too_often, found.unit))

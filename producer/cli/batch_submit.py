@@ -55,7 +55,8 @@ RateOption = Annotated[
     float | None, typer.Option(help="Jobs per second at most, below the account's limit.")
 ]
 SkipSentOption = Annotated[
-    bool, typer.Option("--skip-sent", help="Leave out rows whose number got a code before.")
+    bool,
+    typer.Option("--skip-sent", help="Leave out rows whose number got a code, or waits for one."),
 ]
 
 NO_ROWS = (
@@ -180,7 +181,7 @@ def _submit(submission: _Submission, dry_run: bool, watch: bool, as_json: bool) 
         if batch is not None:
             _say_terms_that_stay(batch, submission.terms)
         if not complete:
-            _read(submission, spool, Memory(client, settings), batch)
+            _read(submission, spool, Memory(client, settings, submission.batch_id), batch)
         if not dry_run and not complete:
             batch = _import(batches, submission, spool)
         if watch and batch is not None and not dry_run:
@@ -212,18 +213,25 @@ def _read(submission: _Submission, spool: Spool, memory: Memory, begun: Batch | 
         raise CommandFailedError(f"{sheet.name}: {NO_ROWS}")
     if not spool.tally.valid:
         raise CommandFailedError(f"{sheet.name}: no row can be sent; nothing was submitted")
-    if submission.ask and spool.sent_before.count:
-        _ask_whether_again(spool.sent_before.count)
+    if submission.ask and (spool.sent_before.count or spool.waiting.count):
+        _ask_whether_again(spool)
 
 
-def _ask_whether_again(count: int) -> None:
+def _ask_whether_again(spool: Spool) -> None:
     """Ask before a code is paid for, and customers are bothered, once more.
 
     Raises:
         CommandFailedError: the answer is no.
     """
-    numbers = count_of(count, "row's number", "rows' numbers")
-    if not typer.confirm(f"{numbers} got a code before: send another one?", err=True):
+    told = [
+        count_of(places.count, f"row's number {one}", f"rows' numbers {many}")
+        for places, one, many in (
+            (spool.sent_before, "got a code before", "got a code before"),
+            (spool.waiting, "waits for a code already", "wait for a code already"),
+        )
+        if places.count
+    ]
+    if not typer.confirm(f"{', '.join(told)}: send another one?", err=True):
         raise CommandFailedError("nothing was submitted; --skip-sent leaves these rows out")
 
 
@@ -276,12 +284,15 @@ def _say_what_was_read(sheet: Sheet, spool: Spool) -> None:
     _say_kinds(tally.rejected, "")
     _say_kinds(tally.doubts, "doubtful, sent all the same: ")
     _say_kinds(tally.repairs, "repaired: ")
-    before = spool.sent_before
-    if before.count:
-        say(
-            f"  {before.count:,} x the number got a code before ({before.where(sheet.unit)}): "
-            "it gets another one; --skip-sent leaves such rows out"
-        )
+    for places, what in (
+        (spool.sent_before, "got a code before"),
+        (spool.waiting, "waits for a code already"),
+    ):
+        if places.count:
+            say(
+                f"  {places.count:,} x the number {what} ({places.where(sheet.unit)}): "
+                "it gets another one; --skip-sent leaves such rows out"
+            )
 
 
 def _say_kinds(kinds: ProblemKinds, prefix: str) -> None:
@@ -346,7 +357,7 @@ def _show(
     else:
         say(f"look at it:   sendcode batch status {batch_id} --watch")
         say(f"its results:  sendcode batch results {batch_id} --output {batch_id}-results.csv")
-        if spool.sent_before.count and not dry_run:
+        if (spool.sent_before.count or spool.waiting.count) and not dry_run:
             say(f"second codes are not meant? sendcode batch cancel {batch_id} stops it at once")
 
 

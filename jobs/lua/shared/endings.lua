@@ -56,6 +56,9 @@ local function keep(id, ms)
   end
 end
 
+-- The states whose code is counted.
+local HAS_CODE = {dead = 1, unknown = 1, cancelled = 1}
+
 -- Give a job its final state, once: indexes, counters, dead-letter list and expiry in one step.
 local function finalize(id, batch, lane, from, state, retention_ms, now, code)
   put_down(id, batch, lane)
@@ -64,16 +67,19 @@ local function finalize(id, batch, lane, from, state, retention_ms, now, code)
   move(id, batch, from, state)
   redis.call('HINCRBY', K.totals, state, 1)
   code = code or ''
+  if state == 'cancelled' and code ~= '' then redis.call('HSET', K.job(id), 'code', code, 'message', '') end
   if state == 'dead' or state == 'unknown' then
     redis.call('RPUSH', K.dead, id)
     count_letter(batch, code, state, 1)
-    if batch and code ~= '' then redis.call('HINCRBY', K.counts(batch), 'code:' .. code, 1) end
     -- a dead letter stays until a person has dealt with it
     keep(id)
   else
     keep(id, retention_ms)
   end
   if batch then
+    if HAS_CODE[state] and code ~= '' then
+      redis.call('HINCRBY', K.counts(batch), 'code:' .. code, 1)
+    end
     redis.call('SREM', K.open(batch), id)
     if state ~= 'cancelled' then note_pace(batch, now) end
     end_batch_if_done(batch, retention_ms, now)

@@ -25,6 +25,14 @@ local function open_number(cc, num, id)
   if redis.call('HGET', key, 'job') == id then redis.call('HDEL', key, 'job', 'until') end
 end
 
+-- Whether a job is left out now, by its batch's `skip_sent`: a code went to its number since. Numbers
+-- that had one before were left out when the file was read, so any code counts; where a person has
+-- put another number in a job's place, one that came after that.
+local function was_sent_meanwhile(job, skip_sent)
+  local sent = skip_sent == '1' and tonumber(redis.call('HGET', number_key(job.cc, job.num), 'sent'))
+  return sent and (not job.replaces or sent >= tonumber(job.created))
+end
+
 local function note_code_sent(cc, num, now, retention_ms)
   local key = number_key(cc, num)
   redis.call('HINCRBY', key, 'codes', 1)
