@@ -19,6 +19,7 @@ import sys
 from collections.abc import Sequence
 
 from benchmarks.report import Report
+from demo.interrupts import Interrupted, Interrupts
 from demo.process import WorldError
 
 NAMES = ("rate", "events", "overhead", "submit", "recover", "scale", "durability")
@@ -44,10 +45,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(given)
     module = importlib.import_module(f"benchmarks.{options.name}")
     try:
-        report: Report = module.measure(options, shlex.join(["python", "-m", "benchmarks", *given]))
+        with Interrupts().raised():  # whatever was started ends with us, by SIGTERM too
+            command = shlex.join(["python", "-m", "benchmarks", *given])
+            report: Report = module.measure(options, command)
     except WorldError as exc:
         sys.stderr.write(f"benchmarks: {exc}\n")
         return 1
+    except Interrupted as exc:
+        sys.stderr.write("benchmarks: interrupted; nothing was left running\n")
+        return 128 + exc.number
     sys.stdout.write(
         json.dumps(report.as_dict(), indent=1) + "\n" if options.json else report.text()
     )
