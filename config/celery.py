@@ -78,10 +78,12 @@ class Results(RedisBackend):
 
     def __init__(self, app: Celery, address: RedisAddress, **_: Any) -> None:
         super().__init__(app=app)
-        self.url = address.place
         self._address = address
         for replaced in ("host", "port"):
             del self.connparams[replaced]
+
+    def as_uri(self, include_password: bool = False) -> str:  # noqa: ARG002 (there is none in it)
+        return self._address.place
 
     def _get_pool(self, **options: Any) -> redis.ConnectionPool:
         return make_pool(self._address, **options)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import psutil
 import pytest
+import trustme
 from pydantic import SecretStr
 from redis import Redis, RedisError
 
@@ -15,56 +21,122 @@ from config.names import DEAD_LETTER_QUEUE
 from config.redis import connect
 from config.settings import Settings
 from demo.valkey import EmbeddedValkey, free_port
+from jobs.job import SendCodeJob
+from jobs.ledger import Ledger
 from jobs.outcome import State
+from jobs.phone import PhoneNumber
 from producer import send_code
 from producer.overview import look
 from sandbox.client import Sandbox
 from tests.conftest import QUICK_WORLD
+from tests.tls_front import TlsFront
 from tests.waiting import wait_until
 from tests.worker_process import WorkerProcess
 
+SENTINEL_PASSWORD = "the Sentinels' own"
+QUICK_FAILOVER = (
+    "sentinel down-after-milliseconds main 500",
+    "sentinel failover-timeout main 5000",
+)
+
+
+@dataclass(frozen=True)
+class Sentinel:
+    """A Sentinel that watches a primary; `url` names it."""
+
+    port: int
+    url: str
+
+    def client(self) -> Redis:
+        return Redis(port=self.port, decode_responses=True)
+
 
 @pytest.fixture
-def sentinel_url(tmp_path: Path) -> Iterator[str]:
-    """A primary of its own, and one Sentinel."""
+def primary(tmp_path: Path) -> Iterator[EmbeddedValkey]:
     with EmbeddedValkey(tmp_path / "primary", fsync="no") as primary:
-        port, configuration = free_port(), tmp_path / "sentinel.conf"
-        configuration.write_text(
-            f"port {port}\nbind 127.0.0.1\ndir {tmp_path}\n"
-            f"sentinel monitor main 127.0.0.1 {primary.port} 1\n"
-            f"sentinel auth-pass main {primary.password}\n"
-        )
-        server = psutil.Process(primary.pid).exe()
-        sentinel = subprocess.Popen(
-            [server, str(configuration), "--sentinel"], stdout=subprocess.DEVNULL
-        )
-        try:
-            wait_until(lambda: knows_its_primary(port), "the Sentinel")
-            yield f"sentinel://:{primary.password}@127.0.0.1:{port}/main/0"
-        finally:
-            sentinel.terminate()
-            sentinel.wait(10)
+        yield primary
+        resume(primary)
 
 
-def knows_its_primary(port: int) -> bool:
-    with Redis(port=port) as client:
+@pytest.fixture
+def start_sentinel(tmp_path: Path, primary: EmbeddedValkey) -> Iterator[Callable[..., Sentinel]]:
+    """Start a Sentinel for the primary, which it finds at `port` if not at its own."""
+    with ExitStack() as stack:
+
+        def start(*lines: str, port: int | None = None, password: str = "") -> Sentinel:
+            own, configuration = free_port(), tmp_path / "sentinel.conf"
+            configuration.write_text(
+                f"port {own}\nbind 127.0.0.1\ndir {tmp_path}\n"
+                f"sentinel monitor main 127.0.0.1 {port or primary.port} 1\n"
+                f"sentinel auth-pass main {primary.password}\n"
+                + "".join(f"{line}\n" for line in lines)
+            )
+            process = subprocess.Popen(
+                [psutil.Process(primary.pid).exe(), str(configuration), "--sentinel"],
+                stdout=subprocess.DEVNULL,
+            )
+            stack.callback(process.wait, 10)
+            stack.callback(process.terminate)
+            wait_until(lambda: knows_its_primary(own, password), "the Sentinel")
+            return Sentinel(own, f"sentinel://:{primary.password}@127.0.0.1:{own}/main/2")
+
+        yield start
+
+
+def knows_its_primary(port: int, password: str) -> bool:
+    with Redis(port=port, password=password or None) as client:
         try:
             return bool(client.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "main"))
         except RedisError:
             return False
 
 
-def test_jobs_are_accepted_sent_and_dead_lettered_behind_sentinels(
-    sentinel_url: str, tmp_path: Path
-) -> None:
+@pytest.fixture
+def replica(tmp_path: Path, primary: EmbeddedValkey) -> Iterator[EmbeddedValkey]:
+    """A server that can take the primary's place."""
+    server = EmbeddedValkey(tmp_path / "replica", fsync="no")
+    server.password = primary.password
+    with server, Redis.from_url(server.url()) as client, Redis.from_url(primary.url()) as first:
+        first.config_set("repl-diskless-sync-delay", 0)
+        for each in (client, first):
+            each.config_set("masterauth", primary.password)
+        client.replicaof("127.0.0.1", primary.port)
+        wait_until(lambda: client.info("replication")["master_link_status"] == "up", "the copy")
+        yield server
+
+
+@pytest.fixture
+def sentinel(replica: EmbeddedValkey, start_sentinel: Callable[..., Sentinel]) -> Sentinel:  # noqa: ARG001 (it must know the replica)
+    """A Sentinel that soon puts the replica in the primary's place."""
+    sentinel = start_sentinel(*QUICK_FAILOVER)
+    with sentinel.client() as client:
+        wait_until(lambda: client.sentinel_slaves("main"), "its knowledge of the replica")
+    return sentinel
+
+
+def hang(primary: EmbeddedValkey) -> None:
+    assert primary.pid is not None
+    os.kill(primary.pid, signal.SIGSTOP)
+
+
+def resume(primary: EmbeddedValkey) -> None:
+    assert primary.pid is not None
+    os.kill(primary.pid, signal.SIGCONT)
+
+
+def wait_replaced(sentinel: Sentinel, replica: EmbeddedValkey) -> None:
+    with sentinel.client() as client:
+        wait_until(lambda: client.sentinel_master("main")["port"] == replica.port, "the failover")
+
+
+def settings_for(url: str, sandbox: Sandbox | None = None) -> Settings:
+    endpoint = {"sendcode_endpoint": sandbox.url} if sandbox else {}
+    return Settings(**{**QUICK_WORLD, "sendcode_redis_url": SecretStr(url), **endpoint})
+
+
+def jobs_are_sent_and_dead_lettered(url: str, tmp_path: Path) -> None:
     with Sandbox(rate_limit=200, phone_interval=8) as sandbox:
-        settings = Settings(
-            **{
-                **QUICK_WORLD,
-                "sendcode_redis_url": SecretStr(sentinel_url),
-                "sendcode_endpoint": sandbox.url,
-            }
-        )
+        settings = settings_for(url, sandbox)
         worker = WorkerProcess(settings, tmp_path, "w1").wait_ready()
         try:
             sent = send_code("852", "99000001", wait=20, settings=settings)
@@ -78,3 +150,85 @@ def test_jobs_are_accepted_sent_and_dead_lettered_behind_sentinels(
     assert dead.state is State.DEAD
     assert seen.queues[DEAD_LETTER_QUEUE] == 1
     assert exit_code == 0
+    assert SENTINEL_PASSWORD not in worker.log
+
+
+def test_jobs_are_accepted_sent_and_dead_lettered_behind_sentinels(
+    start_sentinel: Callable[..., Sentinel], tmp_path: Path
+) -> None:
+    sentinel = start_sentinel()
+
+    jobs_are_sent_and_dead_lettered(sentinel.url, tmp_path)
+
+
+def test_sentinels_with_a_password_and_tls_are_asked_and_the_first_that_answers_is_believed(
+    start_sentinel: Callable[..., Sentinel], primary: EmbeddedValkey, tmp_path: Path
+) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    with ExitStack() as stack:
+        front = stack.enter_context(TlsFront(primary.port, authority))
+        sentinel = start_sentinel(
+            f'requirepass "{SENTINEL_PASSWORD}"', port=front.port, password=SENTINEL_PASSWORD
+        )
+        its_front = stack.enter_context(TlsFront(sentinel.port, authority))
+        url = (
+            f"sentinels://:{primary.password}@127.0.0.1:9,127.0.0.1:{its_front.port}/main/2"
+            f"?sentinel_password={quote(SENTINEL_PASSWORD)}&ssl_ca_certs={tmp_path}/ca.pem"
+        )
+
+        jobs_are_sent_and_dead_lettered(url, tmp_path)
+
+
+def test_a_command_that_hangs_is_tried_on_the_server_that_took_the_primary_s_place(
+    sentinel: Sentinel, primary: EmbeddedValkey, replica: EmbeddedValkey
+) -> None:
+    settings = settings_for(sentinel.url)
+    job = SendCodeJob.for_event(PhoneNumber("852", "99000001"))
+    with connect(settings, timeout_s=1) as client:
+        ledger = Ledger(client, settings)
+        client.ping()
+
+        hang(primary)
+        wait_replaced(sentinel, replica)
+        submitted = ledger.submit(job)
+
+    with Redis.from_url(replica.url(2)) as there:
+        assert submitted.is_new
+        assert there.exists(ledger.keys.job(job.job_id))
+
+
+def test_what_a_primary_accepts_that_wakes_up_replaced_is_not_taken_for_accepted(
+    sentinel: Sentinel, primary: EmbeddedValkey, replica: EmbeddedValkey
+) -> None:
+    settings = settings_for(sentinel.url)
+    job = SendCodeJob.for_event(PhoneNumber("852", "99000001"))
+    with connect(settings) as client:
+        ledger = Ledger(client, settings)
+        client.ping()
+
+        hang(primary)
+        wait_replaced(sentinel, replica)
+        resume(primary)
+        submitted = ledger.submit(job)
+
+    with Redis.from_url(replica.url(2)) as there:
+        assert submitted.is_new
+        assert there.exists(ledger.keys.job(job.job_id))
+
+
+def test_a_worker_follows_to_the_new_primary_while_the_old_one_is_back(
+    sentinel: Sentinel, primary: EmbeddedValkey, replica: EmbeddedValkey, tmp_path: Path
+) -> None:
+    with Sandbox(rate_limit=200, phone_interval=8) as sandbox:
+        settings = settings_for(sentinel.url, sandbox)
+        worker = WorkerProcess(settings, tmp_path, "w1").wait_ready()
+        try:
+            hang(primary)
+            wait_replaced(sentinel, replica)
+            resume(primary)
+            sent = send_code("852", "99000001", wait=20, settings=settings)
+        finally:
+            worker.stop()
+
+    assert sent.state is State.SENT
