@@ -93,7 +93,7 @@ def _write_file(folder: Path, rows: int) -> Path:
 
 
 def _spend(world: World, contender: str, fsync: str, rows: int, command: Sequence[str]) -> Spent:
-    world.redis.execute_command("FLUSHALL", "SYNC")  # freed before it is looked at
+    world.forget()
     before = _memory(world)
     name = f"{contender.split(maxsplit=1)[0]}-{rows}"
     with world.run(name, "benchmarks.spent", *command) as running:

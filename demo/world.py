@@ -31,6 +31,7 @@ class World:
         folder: where files and logs go.
         settings: lead to both servers; `environment` says the same to a process.
         redis: a client of the ledger.
+        state_home: where processes keep what they have seen of the ledger.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class World:
         )
         self._serve(self.sandbox.__enter__, self.sandbox)
         self.settings = Settings(**self.values())
+        self.state_home = str(self.folder / "state")
         self.redis: redis.Redis = enter(connect(self.settings))
 
     def values(self, **changes: Any) -> dict[str, Any]:
@@ -101,7 +103,9 @@ class World:
     def start(self, name: str, command: Sequence[str], **environment: str) -> Process:
         """Start a program that knows this world from its environment."""
         with self._adopting() as adopt:
-            said = environment_of(self.settings, **environment)
+            said = environment_of(
+                self.settings, **{"XDG_STATE_HOME": self.state_home, **environment}
+            )
             process = Process(name, command, self.folder, said)
             self._processes.append(process)
             adopt(process.pid)

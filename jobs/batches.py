@@ -13,6 +13,7 @@ from config.settings import Settings
 from jobs.actions import Action
 from jobs.batch import Batch, BatchRow, decode_batch, unfed_record
 from jobs.clock import time_ms
+from jobs.identity import Identity
 from jobs.job import EVENT, JobRecord, Lane, batch_job_id, split_job_id
 from jobs.keys import Keys
 from jobs.outcome import State
@@ -46,8 +47,12 @@ class BatchCancelledError(Exception):
 class Batches:
     """All batches under one key prefix."""
 
-    def __init__(self, client: redis.Redis, settings: Settings) -> None:
+    def __init__(
+        self, client: redis.Redis, settings: Settings, identity: Identity | None = None
+    ) -> None:
+        """Make it; `identity` is what is known of the ledger, where batches are opened."""
         self.client = client
+        self._identity = identity or Identity(client, settings)
         self._keys = Keys(settings.sendcode_key_prefix)
         self._retention_ms = settings.retention_ms
         self._open = load_script(client, self._keys, "open_batch")
@@ -75,6 +80,7 @@ class Batches:
 
         Raises:
             ContentHeldError: another batch was made from the same content.
+            LedgerRefusedError: this is not the ledger that was known.
         """
         values: dict[str, str | float] = {
             "header": json.dumps(list(header), ensure_ascii=False),
@@ -89,7 +95,9 @@ class Batches:
         if expires_ms is not None:
             values["expires_at"] = expires_ms
         flat: list[str | float] = [part for pair in values.items() for part in pair]
-        reply = self._open(args=[batch_id, digest, int(again), *flat])
+        reply = self._open(args=[batch_id, digest, int(again), self._identity.known, *flat])
+        if reply[0] == "refused":
+            raise self._identity.refuse()
         if reply[0] == "held":
             raise ContentHeldError(reply[1])
         return decode_batch(batch_id, pairs(reply[1]), {}, 0), reply[0] == "new"

@@ -28,11 +28,14 @@ _PLAIN = {
     "workers": "workers",  # hash: worker/process -> its last sign of life, ms
     "quarantine": "quarantine",  # list: messages that were no job, newest first, capped
     "doctor": "doctor",  # string: written by `sendcode doctor` to see that it can be, for a second
+    # hash: which ledger this is (jobs/identity.py)
+    "ledger": "ledger",
     "actions": "actions",  # list: what people did (requeue, drop, halt …), newest first, capped
 }
 _BY_ID = (
     "job",  # hash: one job
-    # hash by sha1 of the number: who uses it, until when it is closed; codes sent, when the last
+    # hash by sha1 of the number: who uses it, until when it is closed; codes sent, when the last;
+    # until when jobs for it count as perhaps sent before
     "number",
     "due",  # sorted set by lane (and `aside`: parked batch jobs): job id by when to look, ms
     "batch",  # hash: one batch
@@ -40,6 +43,7 @@ _BY_ID = (
     "rows",  # list: a batch's rows, in the file's order
     "counts",  # hash: state, `code:<code>` or `possible_duplicate` -> jobs of a batch
     "open",  # set: a batch's jobs that were fed and are not final
+    "attempts",  # string by process: attempts that it counted here
     "stopped",  # set: those of them that came due while the batch was paused
 )
 _FIXED = {
@@ -86,6 +90,9 @@ class Keys:
 
     def open(self, batch_id: str) -> str:
         return self._by_id("open", batch_id)
+
+    def attempts(self, process: str) -> str:
+        return self._by_id("attempts", process)
 
     def stopped(self, batch_id: str) -> str:
         return self._by_id("stopped", batch_id)

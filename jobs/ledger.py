@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import redis
 
 from config.settings import PROBE_SLACK_S, Settings
+from jobs.identity import Identity
 from jobs.job import JobRecord, Lane, SendCodeJob
 from jobs.keys import Keys
 from jobs.outcome import State
@@ -40,7 +42,7 @@ class Claim:
     not, and need not: the sweeper publishes the job again when it is due.
     """
 
-    verdict: Literal["granted", "final", "absent", "busy", "parked", "paused", "halted"]
+    verdict: Literal["granted", "final", "absent", "busy", "parked", "paused", "halted", "refused"]
     record: JobRecord | None = None
     due_in_ms: int | None = None
     is_canary: bool = False
@@ -62,6 +64,8 @@ class Begun:
     """The job, where it ended by this (`unknown`, `over`)."""
     possible_duplicate: bool = False
     """The attempt may send a second code."""
+    count: int = 0
+    """Which attempt of this process it is."""
 
 
 Last = Literal["", "keep", "clear", "keep-unspend", "clear-unspend"]
@@ -108,6 +112,9 @@ class Due(list[tuple[Lane, str]]):
     `urgent`: those of them that were in work already and go in front.
     """
 
+    forgotten = 0
+    """Attempts of this process that the ledger had forgotten, and flagged now."""
+
     def __init__(self, jobs: Iterable[tuple[Lane, str]], urgent: Iterable[str] = ()) -> None:
         super().__init__(jobs)
         self.urgent = frozenset(urgent)
@@ -116,8 +123,12 @@ class Due(list[tuple[Lane, str]]):
 class Ledger:
     """The scripts of one key prefix on one Redis."""
 
-    def __init__(self, client: redis.Redis, settings: Settings) -> None:
+    def __init__(
+        self, client: redis.Redis, settings: Settings, state_file: Path | None = None
+    ) -> None:
+        """Make it; `state_file` is what remembers the ledger for the next process."""
         self.client = client
+        self.identity = Identity(client, settings, state_file)
         self.keys = Keys(settings.sendcode_key_prefix)
         self._lease_ms = round(settings.sendcode_lease * 1000)
         self._interval_ms = round(settings.sendcode_phone_interval * 1000)
@@ -137,7 +148,11 @@ class Ledger:
         return load_script(self.client, self.keys, name)
 
     def submit(self, job: SendCodeJob) -> Submitted:
-        """Accept an event job, or find the one that has its id. Publishing is the caller's."""
+        """Accept an event job, or find the one that has its id. Publishing is the caller's.
+
+        Raises:
+            LedgerRefusedError: this is not the ledger that was known.
+        """
         reply = self._submit(
             args=[
                 job.job_id,
@@ -145,8 +160,12 @@ class Ledger:
                 job.phone.phone_num,
                 job.not_after_ms or 0,
                 self._grace_ms,
+                self.identity.known,
             ]
         )
+        if reply[0] == "refused":
+            raise self.identity.refuse()
+        self.identity.saw(reply[2])
         return Submitted(JobRecord.decode(job.job_id, pairs(reply[1])), reply[0] == "new")
 
     def job(self, job_id: str) -> JobRecord | None:
@@ -157,7 +176,14 @@ class Ledger:
     def claim(self, job_id: str, token: str) -> Claim:
         """Take the lease of a job, if it is due."""
         reply = self._claim(
-            args=[job_id, token, self._lease_ms, self._retention_ms, self._provable_ms]
+            args=[
+                job_id,
+                token,
+                self._lease_ms,
+                self._retention_ms,
+                self._provable_ms,
+                self.identity.known,
+            ]
         )
         verdict = reply[0]
         if verdict in {"granted", "final"}:
@@ -193,14 +219,15 @@ class Ledger:
                 tried.story,
                 slot_ms,
                 self._max_attempts,
+                self.identity.process,
             ]
         )
         kind = reply[0]
         if kind in {"unknown", "over"}:
             return Begun(kind, record=JobRecord.decode(job_id, pairs(reply[1])))
-        if kind == "wait":
-            return Begun(kind, reply[1])
-        return Begun(kind, possible_duplicate=reply[-1] == "1")
+        if kind in {"wait", "lost"}:
+            return Begun(kind, reply[1] if kind == "wait" else 0)
+        return Begun(kind, possible_duplicate=reply[1] == "1", count=reply[2])
 
     def finish(self, job_id: str, token: str, ending: Ending, tried: Tried) -> bool:
         """Record a job's end. False: the lease was lost, somebody else decides about the job."""
@@ -247,8 +274,12 @@ class Ledger:
         return lost
 
     def sweep(self) -> Due:
-        """Give the jobs that must be published now; they are marked as published."""
-        flat, urgent = self._sweep(
+        """Give the jobs that must be published now; they are marked as published.
+
+        Raises:
+            LedgerRefusedError: this is not the ledger that was known.
+        """
+        reply = self._sweep(
             args=[
                 SWEEP_LIMIT,
                 self._depth,
@@ -256,10 +287,17 @@ class Ledger:
                 self._retention_ms,
                 self._canary_ms,
                 self._provable_ms,
+                self.identity.known,
             ]
         )
-        lanes = (Lane(lane) for lane in flat[::2])
-        return Due(zip(lanes, flat[1::2], strict=True), urgent)
+        if reply[0] == "refused":
+            raise self.identity.refuse()
+        flat, urgent, seen, known = reply
+        self.identity.saw(seen)
+        due = Due(zip(map(Lane, flat[::2]), flat[1::2], strict=True), urgent)
+        if known >= 0:
+            due.forgotten = self.identity.flag_forgotten(known)
+        return due
 
     @property
     def _grace_ms(self) -> int:

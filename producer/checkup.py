@@ -10,11 +10,12 @@ import redis
 from config.settings import Settings, SettingsError, misspelt, unheeded
 from jobs.durability import Finding, Level, judge
 from jobs.durability import look as look_at_server
+from jobs.identity import REMEDY, Identity, LedgerState, state_file
 from jobs.keys import Keys
 from producer.overview import Overview
 from producer.overview import look as look_at_all
 from producer.unavailable import RedisUnavailableError
-from producer.wording import halt_explained
+from producer.wording import LEDGER_DISPUTED, halt_explained, ledger_in_words
 
 UNFINISHED_MS = 86_400_000
 """Longer than any import takes; until it is completed or cancelled its rows are kept."""
@@ -29,7 +30,8 @@ def examine(client: redis.Redis, settings: Settings) -> Iterator[Finding]:
     try:
         words = look_at_server(client)
         offset_s = clock_offset_s(client)
-        seen = look_at_all(client, settings)
+        identity = Identity(client, settings, state_file(settings))
+        seen = look_at_all(client, settings, identity)
         written = write(client, settings)
     except redis.RedisError as exc:
         yield _unusable("redis", exc, settings)
@@ -42,6 +44,7 @@ def examine(client: redis.Redis, settings: Settings) -> Iterator[Finding]:
     yield clock(offset_s)
     yield from credentials(settings)
     yield from environment(settings)
+    yield from _ledger(seen.ledger, identity.unkept)
     yield from system(seen)
 
 
@@ -109,6 +112,19 @@ def environment(settings: Settings) -> Iterator[Finding]:
     for names, remedy in unheeded(settings).items():
         text = f"the environment sets {names}, which sendcode does not follow"
         yield Finding("settings", Level.WARN, text, remedy)
+
+
+def _ledger(ledger: LedgerState, unkept: str) -> Iterator[Finding]:
+    if ledger.refused:
+        yield Finding("ledger", Level.FAIL, ledger.why, ledger.remedy)
+    elif ledger.is_disputed:
+        yield Finding("ledger", Level.FAIL, LEDGER_DISPUTED, REMEDY)
+    else:
+        yield Finding("ledger", Level.OK, f"the ledger is {ledger_in_words(ledger)}")
+    if unkept:
+        text = f"what this machine has seen of the ledger is not kept: {unkept}"
+        remedy = "set XDG_STATE_HOME to a folder that can be written, such as a volume"
+        yield Finding("state_file", Level.WARN, text, remedy)
 
 
 def system(seen: Overview) -> Iterator[Finding]:

@@ -12,6 +12,7 @@ from config.celery import make_celery
 from config.redis import connect
 from config.settings import Settings, load_settings
 from jobs.clock import time_ms
+from jobs.identity import LedgerRefusedError, state_file
 from jobs.job import JobRecord, Lane, SendCodeJob
 from jobs.ledger import Ledger, Submitted
 from jobs.phone import PhoneNumber
@@ -81,7 +82,7 @@ class _Line:
 
     def __init__(self, settings: Settings) -> None:
         self._place = settings.redis_place
-        self._ledger = Ledger(connect(settings), settings)
+        self._ledger = Ledger(connect(settings), settings, state_file(settings))
         self._publisher = Publisher(make_celery(settings))
 
     def accept(self, phone: PhoneNumber, key: str | None, expires_in: float | None) -> JobRecord:
@@ -90,6 +91,8 @@ class _Line:
             submitted = self._ledger.submit(SendCodeJob.for_event(phone, key, not_after_ms))
         except redis.RedisError as exc:
             raise RedisUnavailableError.from_redis(exc, self._place) from exc
+        except LedgerRefusedError as exc:
+            raise RedisUnavailableError(f"Redis at {self._place}: {exc}") from exc
         if submitted.record.phone != phone:
             raise KeyReusedError(
                 f"this key was used before, for {submitted.record.phone.masked} "

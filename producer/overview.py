@@ -14,6 +14,7 @@ from jobs.account import Account, AccountState
 from jobs.batch import Batch
 from jobs.batches import Batches
 from jobs.clock import time_us
+from jobs.identity import Identity, LedgerState
 from jobs.job import Lane, iso
 from jobs.keys import Keys
 
@@ -67,6 +68,7 @@ class Overview:
     """What `sendcode status` shows. `at_ms` is Redis' clock."""
 
     at_ms: int
+    ledger: LedgerState
     account: AccountState
     queues: Mapping[str, int]
     """Depths by queue; the dead-letter list is one of them."""
@@ -97,6 +99,7 @@ class Overview:
         pace = self.pace
         return {
             "at": iso(self.at_ms),
+            "ledger": self.ledger.as_dict(),
             "account": self.account.as_dict(),
             "queues": dict(self.queues),
             "in_work": self.in_work,
@@ -131,8 +134,8 @@ class Overview:
         }
 
 
-def look(client: redis.Redis, settings: Settings) -> Overview:
-    """Read it all, in a few round trips.
+def look(client: redis.Redis, settings: Settings, identity: Identity | None = None) -> Overview:
+    """Read it all, in a few round trips; `identity` is what is remembered of the ledger.
 
     Raises:
         redis.RedisError: the ledger is out of reach.
@@ -161,6 +164,7 @@ def look(client: redis.Redis, settings: Settings) -> Overview:
     totals, dead_codes, dead_unknown, pace, ring, workers = hashes
     return Overview(
         at_ms=now_us // 1000,
+        ledger=(identity or Identity(client, settings)).look(),
         account=Account(client, settings).look(),
         queues=dict(zip(queues, depths, strict=True)),
         in_work=sum(due),

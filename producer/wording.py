@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 
 from jobs.account import AccountState
 from jobs.codes import OUTAGE, RESTART, OwnCode, explain, explain_end, is_own
+from jobs.identity import LedgerState
 from jobs.job import JobRecord, iso
 from jobs.outcome import State
 
@@ -142,6 +143,23 @@ def _clock(ms: int) -> str:
     then = time.localtime(ms / 1000)
     is_today = then[:3] == time.localtime()[:3]
     return time.strftime("%H:%M:%S" if is_today else "%Y-%m-%d %H:%M:%S", then)
+
+
+LEDGER_DISPUTED = "a worker remembers another ledger in this place, and sends nothing"
+
+
+def ledger_in_words(ledger: LedgerState) -> str:
+    """Say how old a ledger is and when it was last alive, without a full stop."""
+    if ledger.born_ms is None or ledger.alive_ms is None:
+        return "new: nothing was submitted or sent here yet"
+    age_s = max(0, ledger.now_ms - ledger.born_ms) // 1000
+    days, hours, minutes = age_s // 86_400, age_s // 3_600, age_s // 60
+    age = f"{days} days" if days > 1 else f"{hours} hours" if hours > 1 else f"{minutes} minutes"
+    silent_s = max(0, ledger.now_ms - ledger.alive_ms) / 1000
+    told = f"{age} old (since {_clock(ledger.born_ms)}), last alive {silent_s:,.0f} s ago"
+    if ledger.accepted_ms:
+        told += f"; accepted as it was at {_clock(ledger.accepted_ms)}"
+    return told
 
 
 def halt_in_words(account: AccountState) -> str:

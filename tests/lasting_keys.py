@@ -66,6 +66,7 @@ LASTING: tuple[tuple[str, str, Excuse], ...] = (
     ("*:pace:ring", "one hash, one field for each slot of a second", _always),
     ("*:workers", "one hash, one field for each worker; workers sign off", _always),
     ("*:quarantine", "capped", _always),
+    ("*:ledger", "which ledger this is, one hash of few fields", _always),
     ("*:actions", "capped", _always),
     ("send-code.dead-letter", "dead letters for a person", _always),
     ("send-code.event", "messages on their way", _always),

@@ -9,6 +9,7 @@ from celery import Celery
 from config.redis import connect
 from config.settings import Settings
 from jobs.account import Account
+from jobs.identity import state_file
 from jobs.ledger import Ledger
 from jobs.publish import Publisher
 from worker.api import SendVerifyCodeClient
@@ -41,7 +42,9 @@ class Runtime:
 
     @cached_property
     def ledger(self) -> Ledger:
-        return Ledger(connect(self.settings), self.settings)
+        ledger = Ledger(connect(self.settings), self.settings, state_file(self.settings))
+        ledger.identity.work()
+        return ledger
 
     @cached_property
     def presence(self) -> Presence:

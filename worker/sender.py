@@ -136,6 +136,7 @@ class Sender:
             case "wait":
                 return self._recorder.park(work, Pause(begun.wait_ms), "")
             case kind:
+                self._ledger.identity.attempted(begun.count, work.record.phone)
                 work.tries += 1
                 work.attempts += 1
                 work.flagged_before = work.possible_duplicate

@@ -16,6 +16,7 @@ from kombu.exceptions import OperationalError
 
 from config.logging import fields
 from config.redis import error_code
+from jobs.identity import Identity, LedgerRefusedError, LedgerState
 from jobs.ledger import Ledger
 from jobs.publish import Publisher
 
@@ -27,10 +28,34 @@ def sweep(ledger: Ledger, publisher: Publisher) -> int:
 
     A message that fails to be published is missed, and published again, by a later sweep.
     """
-    due = ledger.sweep()
+    identity = ledger.identity
+    was_refused, was_unkept = identity.refusal, identity.unkept
+    try:
+        due = ledger.sweep()
+    except LedgerRefusedError:
+        _tell_of_refusal(identity, was_refused)
+        return 0
+    if was_refused:
+        log.warning("the ledger is no longer refused: sending goes on")
+    if due.forgotten:
+        log.warning(
+            "Redis has forgotten the last attempts (a failover?): their numbers are flagged",
+            extra=fields(attempts=due.forgotten),
+        )
+    if identity.unkept and not was_unkept:
+        log.warning(
+            "state file not written: a restarted worker would not notice an emptied or older Redis",
+            extra=fields(reason=identity.unkept),
+        )
     if due:
         publisher.publish(due, due.urgent)
     return len(due)
+
+
+def _tell_of_refusal(identity: Identity, before: LedgerState | None) -> None:
+    now = identity.refusal
+    if now and now.refused and (before is None or before.refused != now.refused):
+        log.error("nothing is sent", extra=fields(reason=now.why, remedy=now.remedy))
 
 
 class Periodic:

@@ -7,8 +7,10 @@
 --   last: what the try before leaves: "" (there was none) | "keep" or "clear" the doubt, and
 --     with "-unspend" behind it the try does not count as an attempt,
 --   story of the try before,
---   slot_ms (the request does not leave before that; 0: not known), max_attempts
--- Reply: {"first" | "probe" | "late" | "resend", "1" if it may be sent twice} | {"lost"}
+--   slot_ms (the request does not leave before that; 0: not known), max_attempts,
+--   process (that counts its attempts, see identity.lua, or "")
+-- Reply: {"first" | "probe" | "late" | "resend", "1" if it may be sent twice, its number among the
+--   process'} | {"lost"}
 --   | {"unknown", hash} | {"over", hash} (cancelled, left out as its number got a code, or too late)
 --   | {"wait", ms} (another job has the number; or 0: its batch is paused or the account halted)
 -- Twice with the same try: the same reply, nothing counted twice.
@@ -23,7 +25,7 @@ if job.lease ~= token then
   if job.by ~= token or not FINAL[state] then return {'lost'} end
   return {state == 'unknown' and 'unknown' or 'over', record(id)}
 end
-if tonumber(job.tries) >= try then return {job.kind, job.dup or ''} end
+if tonumber(job.tries) >= try then return {job.kind, job.dup or '', 0} end
 local now = now_ms()
 local doubt, asked, resent = tonumber(job.doubt), tonumber(job.asked), job.resent
 
@@ -85,6 +87,7 @@ else
   -- sent one; after lost writes it may have been this job's all the same.
   if job.early then flag_duplicate(id, try) end
 end
+if may_be_forgotten(cc, num, batch, job.created) then flag_duplicate(id, try) end
 redis.call('HINCRBY', K.job(id), 'attempts', 1)
 redis.call('HSET', K.job(id), 'tries', try, 'doubt', int(doubt), 'kind', kind,
   'asked', int(math.max(asked or 0, arrived)), 'open', int(leaves) .. ':' .. kind)
@@ -92,4 +95,4 @@ move(id, batch, state, 'sending')
 look_again(id, lane, now + lease_ms)
 -- the other jobs of this number wait until this attempt can no longer be refused for it
 close_number(cc, num, id, now, arrived + interval)
-return {kind, redis.call('HGET', K.job(id), 'dup') or ''}
+return {kind, redis.call('HGET', K.job(id), 'dup') or '', count_attempt(ARGV[13])}

@@ -1,12 +1,15 @@
 -- Accept an event job, if its id is new. The caller publishes its message; if it dies before that,
 -- the sweeper does.
--- ARGV: id, cc, num, not_after_ms (0: none), grace_ms
--- Reply: {"new" | "known", hash of the job}
+-- ARGV: id, cc, num, not_after_ms (0: none), grace_ms, what the caller remembers of the ledger (see
+--   identity.lua)
+-- Reply: {"new" | "known", hash of the job, what to remember from now on} | {"refused"}
 local id, cc, num, not_after = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
-if redis.call('EXISTS', K.job(id)) == 1 then return {'known', record(id)} end
+if refused(ARGV[6]) then return {'refused'} end
 local now = now_ms()
+local seen = grow(now)
+if redis.call('EXISTS', K.job(id)) == 1 then return {'known', record(id), seen} end
 redis.call('HSET', K.job(id), 'state', 'queued', 'cc', cc, 'num', num, 'lane', 'event',
   'created', int(now), 'published', int(now), 'attempts', 0, 'tries', 0)
 if not_after > 0 then redis.call('HSET', K.job(id), 'not_after', int(not_after)) end
 look_again(id, 'event', now + patience_ms('event', tonumber(ARGV[5])))
-return {'new', record(id)}
+return {'new', record(id), seen}

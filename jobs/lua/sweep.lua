@@ -3,13 +3,16 @@
 -- sweep at any time: what one took is not due for the next.
 -- ARGV: limit (jobs looked at per lane), depth (batch jobs published or leased at most), grace_ms
 --   (a message younger than that is not missed), retention_ms, canary_ms, provable_ms
---   (see may_be_proved)
--- Reply: {lane whose queue to use, id, lane, id, …}, {ids that go in front of their queue}
+--   (see may_be_proved), what the caller remembers of the ledger (see identity.lua)
+-- Reply: {lane whose queue to use, id, lane, id, …}, {ids that go in front of their queue}, what to
+--   remember from now on, attempts of the caller that the ledger knows (-1: all); or {"refused"}
 -- Twice: the second finds nothing new; what the first took is missed after grace_ms at the latest.
 local limit, depth, grace = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local retention_ms, canary_ms, provable = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
-local now = now_ms()
+local known, now = ARGV[7], now_ms()
+if refused(known) then return {'refused'} end
 local found, urgent = {}, {}
+local reply = {found, urgent, grow(now), attempts_known(known) or -1}
 
 -- When nobody swept for a while, Redis was away or no worker was up. Whoever still has a job in work
 -- gets a moment to renew its lease, or to record an outcome that it could not record.
@@ -212,12 +215,12 @@ end
 local account = fields(K.account, 'state', 'by', 'canary_due')
 local is_halted = account.state == 'halted'
 -- a person's halt lets none
-if is_halted and account.by == 'person' then return {found, urgent} end
+if is_halted and account.by == 'person' then return reply end
 look_after_doubts('event')
 look_after_doubts('batch')
 if is_halted then
   -- one other job may try, from time to time
-  if now < tonumber(account.canary_due or 0) then return {found, urgent} end
+  if now < tonumber(account.canary_due or 0) then return reply end
   chooses_canary, budget = true, 1
 end
 
@@ -225,4 +228,4 @@ look_after(K.due('event'), 'event', math.huge)
 look_after(K.due('batch'), 'batch', math.huge)
 look_after(K.due('aside'), 'batch', room())
 feed()
-return {found, urgent}
+return reply

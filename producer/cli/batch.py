@@ -15,7 +15,7 @@ from producer.cli.console import (
     OverwriteOption,
     SeparatorOption,
     Target,
-    is_terminal,
+    ask_first,
     ledger_connection,
     say,
     separator_of,
@@ -105,9 +105,13 @@ def cancel(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """End a batch for good: what waits is not sent any more. Asks first on a terminal."""
-    if is_terminal() and not yes:
-        typer.confirm(f"Cancel batch {batch_id} for good?", abort=True, err=True)
+    """End a batch for good: what waits is not sent any more. Asks first, or wants --yes."""
+    from jobs.batches import Batches
+
+    with ledger_connection() as (settings, client):
+        batch = known(Batches(client, settings), batch_id)
+    if batch.state in {"running", "paused"}:
+        ask_first(f"Cancel batch {batch_id} for good?", yes=yes)
     _steer(batch_id, "cancel", as_json)
 
 

@@ -166,6 +166,7 @@ class _Submission:
 
 def _submit(submission: _Submission, dry_run: bool, watch: bool, as_json: bool) -> None:
     from jobs.batches import Batches
+    from jobs.identity import Identity, state_file
     from producer.cli import batch_watch
     from producer.importing import Spool, find_batch
     from producer.memory import Memory
@@ -173,7 +174,9 @@ def _submit(submission: _Submission, dry_run: bool, watch: bool, as_json: bool) 
     for note in submission.sheet.notes:
         say(f"{submission.sheet.name}: {note}")
     with ledger_connection() as (settings, client), Spool() as spool:
-        batches = Batches(client, settings)
+        identity = Identity(client, settings, state_file(settings))
+        identity.check()
+        batches = Batches(client, settings, identity)
         batch = find_batch(
             batches, submission.batch_id, submission.sheet, again=submission.terms.again
         )

@@ -64,6 +64,7 @@ def _add_commands() -> None:
     app.command(rich_help_panel=LOOK)(doctor.doctor)
     app.command(rich_help_panel=LOOK)(steer.halt)
     app.command(rich_help_panel=LOOK)(steer.resume)
+    app.add_typer(steer.ledger_app, name="ledger", rich_help_panel=LOOK)
     app.command(rich_help_panel=LOOK)(actions.actions)
     app.command(rich_help_panel=RUN)(processes.worker)
     app.command(rich_help_panel=RUN)(processes.flower)

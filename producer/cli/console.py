@@ -113,6 +113,20 @@ def is_terminal() -> bool:
     return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
 
 
+def ask_first(question: str, *, yes: bool) -> None:
+    """Ask before what cannot be taken back; where nobody can be asked, `--yes` must say it.
+
+    Raises:
+        MisusedError: nobody is there, and `yes` is not given.
+        typer.Abort: the answer is no.
+    """
+    if yes:
+        return
+    if not is_terminal():
+        raise MisusedError(f"{question} Nobody is here to be asked: --yes says yes")
+    typer.confirm(question, abort=True, err=True)
+
+
 class _Named:
     """Stdout, as it is at each call; an error of it says whose it is."""
 
@@ -287,6 +301,7 @@ def _in_words(exc: Exception) -> tuple[list[str], int]:
     import redis
 
     from config.settings import SettingsError
+    from jobs.identity import LedgerRefusedError
     from jobs.phone import PhoneError
     from producer.importing import ImportRefusedError
     from producer.sheet import SheetError
@@ -299,7 +314,9 @@ def _in_words(exc: Exception) -> tuple[list[str], int]:
             code = MISUSED
         case SettingsError():
             lines, code = [f"wrong setting: {line}" for line in str(exc).splitlines()], MISUSED
-        case CommandFailedError() | NoSuchJobError() | RedisUnavailableError():
+        case (
+            CommandFailedError() | NoSuchJobError() | RedisUnavailableError() | LedgerRefusedError()
+        ):
             pass
         case redis.RedisError():
             lines = [str(RedisUnavailableError.from_redis(exc, _redis_place()))]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
+    from jobs.identity import LedgerState
     from producer.overview import Overview
 
 WATCH_S = 1.0
@@ -34,17 +35,19 @@ def status(
     as_json: JsonOption = False,
 ) -> None:
     """Show queues, rate, account, workers and batches."""
+    from jobs.identity import Identity, state_file
     from producer.overview import look
 
     if watch and as_json:
         raise MisusedError("--watch and --json: choose one; --json prints one document")
     with ledger_connection() as (settings, client):
+        identity = Identity(client, settings, state_file(settings))
         if as_json:
-            show_json(look(client, settings).as_dict())
+            show_json(look(client, settings, identity).as_dict())
         elif not watch:
-            results().print(_table(look(client, settings)))
+            results().print(_table(look(client, settings, identity)))
         else:
-            _watch(lambda: look(client, settings))
+            _watch(lambda: look(client, settings, identity))
 
 
 def _watch(look: Callable[[], Overview]) -> None:
@@ -74,6 +77,7 @@ def _table(seen: Overview) -> Table:
 
 def _lines(seen: Overview) -> Iterator[tuple[str, str, str]]:
     """Give what to say: a name, a value, and a style where it asks for attention."""
+    yield from _ledger_lines(seen.ledger)
     yield _account_line(seen)
     alive = [each.name for each in seen.workers if each.alive]
     told = f"{len(alive)} alive: {', '.join(alive)}" if alive else "none alive: sendcode worker"
@@ -108,6 +112,20 @@ def _lines(seen: Overview) -> Iterator[tuple[str, str, str]]:
     for number, batch in enumerate(seen.batches):
         told = f"{batch.batch_id}  {batch.phase}  {batch.finished} of {batch.accepted} finished"
         yield ("" if number else "batches"), told, ""
+
+
+def _ledger_lines(ledger: LedgerState) -> Iterator[tuple[str, str, str]]:
+    from jobs.identity import REMEDY
+    from producer.wording import LEDGER_DISPUTED, ledger_in_words
+
+    if ledger.refused:
+        yield "ledger", ledger.why, "bold red"
+        yield "", ledger.remedy, ""
+    elif ledger.is_disputed:
+        yield "ledger", LEDGER_DISPUTED, "bold red"
+        yield "", REMEDY, ""
+    else:
+        yield "ledger", ledger_in_words(ledger), ""
 
 
 def _account_line(seen: Overview) -> tuple[str, str, str]:

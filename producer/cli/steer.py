@@ -1,4 +1,4 @@
-"""`sendcode halt` and `resume`: all sending stops, and goes on, by a person's word."""
+"""`sendcode halt`, `resume`, `ledger accept`: sending stops and goes on by a person's word."""
 
 from __future__ import annotations
 
@@ -6,7 +6,16 @@ from typing import Annotated
 
 import typer
 
-from producer.cli.console import JsonOption, ledger_connection, reason_to_keep, say, show_json
+from producer.cli.console import (
+    JsonOption,
+    ask_first,
+    ledger_connection,
+    reason_to_keep,
+    say,
+    show_json,
+)
+
+ledger_app = typer.Typer(help="The ledger itself: which one is accepted.")
 
 
 def halt(
@@ -46,3 +55,52 @@ def resume(as_json: JsonOption = False) -> None:
         say(f"sending goes on; the API had halted it: {before.code}")
     else:
         say("sending goes on")
+
+
+@ledger_app.callback()
+def _ledger() -> None:
+    pass
+
+
+@ledger_app.command()
+def accept(
+    reason: Annotated[str, typer.Option(help="Why; shown in the list of actions.")] = "",
+    flag_hours: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=8_760,
+            help="Flag what is submitted within so many hours as perhaps sent before.",
+        ),
+    ] = 24,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Take an emptied, exchanged or older ledger as it is, and let sending go on.
+
+    What it holds, and what is submitted in the hours after, may have been sent before: when it is
+    sent, it is flagged as perhaps sent twice. Cancel first what is not to be sent again.
+    """
+    from jobs.identity import Identity, state_file
+    from producer.wording import LEDGER_DISPUTED
+
+    kept = reason_to_keep(reason)
+    with ledger_connection() as (settings, client):
+        identity = Identity(client, settings, state_file(settings))
+        before = identity.look()
+        if before.refused or before.is_disputed:
+            ask_first(
+                f"{before.why if before.refused else LEDGER_DISPUTED}. Take it as it is, and send "
+                "what it holds, flagged as perhaps sent before?",
+                yes=yes,
+            )
+            before = identity.accept(flag_hours, kept)
+        state = identity.look()
+    if as_json:
+        show_json({"changed": bool(before.refused), "ledger": state.as_dict()})
+    if not before.refused:
+        say("the ledger is not refused: there is nothing to accept")
+    else:
+        say(
+            f"the ledger is accepted; what was submitted until {flag_hours:g} h from now is flagged"
+        )

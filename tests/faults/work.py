@@ -146,7 +146,7 @@ class Work:
             importer = subprocess.Popen(
                 [sys.executable, "-c", _SUBMIT, "batch", "submit", file, *options],
                 cwd=self._world.folder,
-                env=environment_of(self._world.settings),
+                env=environment_of(self._world.settings, XDG_STATE_HOME=self._world.state_home),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=(self._world.folder / "submit.log").open("ab"),

@@ -64,7 +64,9 @@ class Worker:
             self.process = subprocess.Popen(
                 [*command, "-n", f"{self.name}@%h", *QUIET],
                 cwd=self._folder,
-                env=environment_of(self.settings, **more),
+                env=environment_of(
+                    self.settings, XDG_STATE_HOME=str(self._folder / "state"), **more
+                ),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -180,7 +180,7 @@ def test_a_cancelled_batch_sends_nothing_more_and_says_how_much(
 ) -> None:
     ledger.sweep()
 
-    ran = sendcode("batch", "cancel", waiting)
+    ran = sendcode("batch", "cancel", waiting, "--yes")
 
     assert "batch w1 is cancelled: 50 jobs are not sent any more" in ran.out
     assert ledger.sweep() == []
@@ -193,11 +193,22 @@ def test_a_cancel_counts_what_is_in_work_by_itself(
     job_id = ledger.sweep()[0][1]
     ledger.claim(job_id, "token")
 
-    ran = sendcode("batch", "cancel", waiting)
+    ran = sendcode("batch", "cancel", waiting, "--yes")
 
     assert (
         "cancelled: 49 jobs are not sent any more; 1 more is in work, and not sent eit" in ran.out
     )
+
+
+def test_off_a_terminal_a_cancel_wants_to_be_told_yes(
+    sendcode: Command, waiting: str, batches: Batches
+) -> None:
+    ran = sendcode("batch", "cancel", waiting)
+
+    assert ran.exit_code == 2
+    assert "Nobody is here to be asked: --yes says yes" in ran.err
+    assert (batch := batches.get(waiting))
+    assert batch.state == "running"
 
 
 @pytest.mark.parametrize("order", ["pause", "resume", "cancel"])

@@ -1,0 +1,256 @@
+"""Which ledger this is, and what this process and this machine remember of it.
+
+An emptied, exchanged or older ledger looks healthy to whoever has not seen it before; what it has
+forgotten would be sent twice. So each process remembers the ledger's id and its counter, a small
+file remembers them for the next process, and the scripts refuse what contradicts that
+(jobs/lua/shared/identity.lua, docs/decisions/0010), until a person accepts it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from config.settings import Settings
+from jobs.actions import Action
+from jobs.job import iso
+from jobs.keys import Keys
+from jobs.phone import PhoneNumber
+from jobs.scripts import load_script, pairs
+
+LAPSE_S = 10.0
+"""What a failover may forget (`LAPSE_MS` in identity.lua): more makes it an older copy."""
+FLAG_HOURS = 24.0
+"""How long after an acceptance what is submitted counts as perhaps sent before."""
+_KEEP_EVERY_S = 1.0
+_RECENT = 2_000
+"""Attempts remembered: those of `LAPSE_S` at ten times the account's rate."""
+_REASONS = {
+    "empty": "it is empty, as if it was flushed or its server lost its data",
+    "older": "it is an older copy",
+    "foreign": "it is not the ledger that was here before",
+    "damaged": "its key does not hold what it should",
+}
+REMEDY = "put the right data back, or take what is there: sendcode ledger accept"
+
+
+class LedgerRefusedError(Exception):
+    """This is not the ledger that was known: nothing was done. One line: what, why, remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerState:
+    """What a ledger says of itself. Times are Unix milliseconds on Redis' clock."""
+
+    now_ms: int
+    refused: str = ""
+    """Why nothing may be sent: `empty`, `foreign`, `older` or `damaged`."""
+    refused_ms: int | None = None
+    known_ms: int | None = None
+    """When the one that is remembered was alive last."""
+    born_ms: int | None = None
+    alive_ms: int | None = None
+    accepted_ms: int | None = None
+    is_disputed: bool = False
+    """A worker remembers another ledger in this place, and sends nothing."""
+    file: str = ""
+    """This machine's state file, where that is what the ledger contradicts."""
+
+    @property
+    def why(self) -> str:
+        """Say why it is refused, without a full stop."""
+        lost = f"; the one known here was alive until {iso(self.known_ms)}" if self.known_ms else ""
+        there = f", this one until {iso(self.alive_ms)}" if lost and self.alive_ms else ""
+        return f"the ledger is refused, and nothing is sent: {_REASONS[self.refused]}{lost}{there}"
+
+    @property
+    def remedy(self) -> str:
+        other = (
+            f"; if this Redis is another one on purpose, remove {self.file}" if self.file else ""
+        )
+        return REMEDY + other
+
+    def as_dict(self) -> dict[str, Any]:
+        def when(ms: int | None) -> str | None:
+            return iso(ms) if ms else None
+
+        return {
+            "state": "refused" if self.refused else "known",
+            "reason": self.refused or None,
+            "refused_at": when(self.refused_ms),
+            "known_alive_at": when(self.known_ms),
+            "born_at": when(self.born_ms),
+            "alive_at": when(self.alive_ms),
+            "accepted_at": when(self.accepted_ms),
+            "disputed": self.is_disputed,
+        }
+
+
+def state_file(settings: Settings) -> Path | None:
+    """Name the file for a Redis and prefix in the user's state folder; None without one."""
+    try:
+        folder = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    except RuntimeError:  # a user without a home
+        return None
+    place = f"{settings.redis_place} {settings.sendcode_key_prefix}"
+    name = hashlib.sha256(place.encode()).hexdigest()[:16]
+    return folder / "sendcode" / f"ledger-{name}.json"
+
+
+class Identity:
+    """What one process knows of its ledger, and by `file` the next one. Thread-safe."""
+
+    def __init__(self, client: redis.Redis, settings: Settings, file: Path | None = None) -> None:
+        self._settings = settings
+        self._file = file
+        self._identify = load_script(client, Keys(settings.sendcode_key_prefix), "identify")
+        self._lock = threading.Lock()
+        self._seen = _read(file)
+        self._since = "file"
+        self._kept_at = 0.0
+        self.process = ""
+        """The name under which a worker counts its attempts."""
+        self._attempts = 0
+        self._recent: deque[tuple[int, PhoneNumber]] = deque(maxlen=_RECENT)
+        self.refusal: LedgerState | None = None
+        """Why this process sends nothing, as far as it has noticed."""
+        self.unkept = ""
+        """Why the state file could not be written, if it could not."""
+
+    @property
+    def known(self) -> str:
+        """What the scripts compare the ledger with; "" if nothing was seen of it yet."""
+        if not self._seen:
+            return ""
+        return f"{self._seen} {self.process or '-'} {self._attempts} {self._since}"
+
+    def work(self) -> None:
+        """Count attempts from now on: this process is a worker."""
+        self.process = secrets.token_hex(6)
+
+    def saw(self, seen: str) -> None:
+        """Remember what a script told of the ledger, here and every second on disk."""
+        now = time.monotonic()
+        with self._lock:
+            self.refusal = None
+            self._seen, self._since = seen, "here"
+            if self._file is None or now < self._kept_at + _KEEP_EVERY_S:
+                return
+            self._kept_at = now
+        self._keep(self._file, seen)
+
+    def attempted(self, number: int, phone: PhoneNumber) -> None:
+        """Remember an attempt, the process' `number`-th."""
+        with self._lock:
+            self._attempts = max(self._attempts, number)
+            self._recent.append((number, phone))
+
+    def flag_forgotten(self, known: int) -> int:
+        """Have the attempts flagged of which the ledger knows only so many; give how many they are.
+
+        It is another primary than before, which had not heard of them yet.
+        """
+        with self._lock:
+            lost = [phone for number, phone in self._recent if number > known]
+        numbers = [part for phone in lost for part in (phone.country_code, phone.phone_num)]
+        retention_ms = self._settings.retention_ms
+        self._identify(
+            args=[self.known, "lost", retention_ms, self.process, self._attempts, *numbers]
+        )
+        return len(lost)
+
+    def look(self) -> LedgerState:
+        """Ask the ledger who it is; one that is not refused is remembered."""
+        reply = self._identify(args=[self.known, "look"])
+        values = pairs(reply[1])
+        if not reply[0] and "id" in values:
+            self.saw(f"{values['id']} {values['counter']} {values['at']}")
+        return self._state(reply)
+
+    def check(self) -> None:
+        """Look, before something is done that the next commands rely on.
+
+        Raises:
+            LedgerRefusedError: nothing may be sent.
+        """
+        state = self.look()
+        if state.refused:
+            raise self.refuse(state)
+
+    def refuse(self, state: LedgerState | None = None) -> LedgerRefusedError:
+        """Note that the ledger is refused, and make the error that says why."""
+        self.refusal = state or self.look()
+        if not self.refusal.refused:  # accepted just now
+            return LedgerRefusedError("the ledger was refused until just now: try again")
+        return LedgerRefusedError(f"{self.refusal.why}: {self.refusal.remedy}")
+
+    def accept(self, flag_hours: float, reason: str = "") -> LedgerState:
+        """Take the ledger as it is; give what it was until then."""
+        action = Action(
+            token=secrets.token_hex(8),
+            what="ledger accept",
+            about=f"flagged for {flag_hours:g} h",
+            reason=reason,
+        )
+        flag_ms = round(flag_hours * 3_600_000)
+        reply = self._identify(args=[self.known, "accept", action.encode(), flag_ms])
+        return self._state(reply)
+
+    def _state(self, reply: Any) -> LedgerState:
+        refused, values, now_ms = reply[0], pairs(reply[1]), int(reply[2])
+
+        def number(name: str) -> int | None:
+            return int(values[name]) if name in values else None
+
+        from_file = refused == "foreign" and "refused" not in values and self._since == "file"
+        own = self._seen.split() if from_file else []
+        return LedgerState(
+            now_ms=now_ms,
+            refused=refused,
+            refused_ms=number("refused_at"),
+            known_ms=int(own[2]) if own else number("known_at"),
+            born_ms=number("born"),
+            alive_ms=number("at"),
+            accepted_ms=number("accepted"),
+            is_disputed="claimed" in values,
+            file=str(self._file) if from_file else "",
+        )
+
+    def _keep(self, file: Path, seen: str) -> None:
+        told: Mapping[str, str] = {
+            "redis": self._settings.redis_place,
+            "prefix": self._settings.sendcode_key_prefix,
+            "seen": seen,
+        }
+        draft = file.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
+        try:
+            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            draft.write_text(json.dumps(told), encoding="utf-8")
+            draft.replace(file)
+            self.unkept = ""
+        except OSError as exc:
+            self.unkept = f"{file} cannot be written ({(exc.strerror or 'failed').lower()})"
+            with suppress(OSError):
+                draft.unlink(missing_ok=True)
+
+
+def _read(file: Path | None) -> str:
+    """Give what was kept, "" if nothing was that can be read."""
+    try:
+        seen = json.loads(file.read_text(encoding="utf-8"))["seen"] if file else ""
+        _, counter, at = seen.split() if seen else ("", "0", "0")
+        return str(seen) if counter.isdecimal() and at.isdecimal() else ""
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return ""

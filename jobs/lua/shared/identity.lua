@@ -1,0 +1,79 @@
+-- Whether this is the ledger that a process knows (docs/decisions/0010): a hash of its id, when it was
+-- `born`, when it was last alive (`at`) and a `counter` that only grows; and while it is refused, why.
+
+local LAPSE_MS = 10000 -- what a failover may forget; more is an older copy
+local DAY_MS = 86400000
+
+-- Compare with what a process remembers: "" (nothing) or "id counter at process attempts since", where
+-- `process` is "-" for one that sends nothing, and `since` "here" if it saw the ledger itself, "file" if
+-- it read of it in its state file.
+-- Reply: nil, or why nothing may be sent: "empty" | "foreign" | "older" | "damaged". The ledger is marked,
+-- so that a process without a memory refuses it, too; but not for what a mere file says of another id:
+-- two servers may be reached under one address, one after the other.
+local function refused(known)
+  local own = redis.pcall('HMGET', K.ledger, 'id', 'counter', 'at', 'refused', 'former', 'claimed',
+    'known_at', 'born')
+  if own.err then return 'damaged' end
+  local own_id, own_counter, own_at, why = unpack(own)
+  local id, counter, at, process, since = string.match(known, '^(%S+) (%d+) (%d+) (%S+) %d+ (%S+)$')
+  if not id then return why or nil end
+  local found, marks = nil, true
+  if not own_id then
+    found = 'empty'
+  elseif own_id ~= id then
+    if string.find(own[5] or '', id, 1, true) then return why or nil end
+    found, marks = 'foreign', since == 'here' and tonumber(own[8] or 0) >= tonumber(at)
+  elseif tonumber(own_counter) >= tonumber(counter) then
+    return why or nil
+  elseif tonumber(at) - tonumber(own_at) > LAPSE_MS then
+    found = 'older'
+  else
+    redis.call('HSET', K.ledger, 'counter', counter)
+    return why or nil
+  end
+  if marks and not why then
+    redis.call('HSET', K.ledger, 'refused', found, 'refused_at', int(now_ms()))
+  end
+  local claimed = own[6] or ''
+  if (marks or process ~= '-') and not string.find(claimed, id, 1, true) then
+    redis.call('HSET', K.ledger, 'claimed', claimed .. id .. ' ')
+  end
+  if marks and tonumber(at) > tonumber(own[7] or 0) then redis.call('HSET', K.ledger, 'known_at', at) end
+  return why or found
+end
+
+-- Let the ledger be alive now, and be born if it is new. Gives what the caller remembers from now on.
+local function grow(now)
+  if redis.call('HSETNX', K.ledger, 'id', string.sub(redis.sha1hex(int(now_us())), 1, 16)) == 1 then
+    redis.call('HSETNX', K.ledger, 'born', int(now))
+  end
+  local own = fields(K.ledger, 'id', 'at')
+  local at = int(math.max(now, tonumber(own.at or 0))) -- or the clock was set back
+  redis.call('HSET', K.ledger, 'at', at)
+  return own.id .. ' ' .. redis.call('HINCRBY', K.ledger, 'counter', 1) .. ' ' .. at
+end
+
+-- Each process counts its attempts in the ledger, where nobody else counts them: if there are fewer
+-- than it made, this ledger has forgotten some. Gives how many it knows; nil if that is all.
+local function attempts_known(known)
+  local process, made = string.match(known, ' (%S+) (%d+) %S+$')
+  if not process or made == '0' then return nil end
+  local has = tonumber(redis.call('GET', K.attempts(process)) or 0)
+  return has < tonumber(made) and has or nil
+end
+
+local function count_attempt(process)
+  if process == '' then return 0 end
+  local made = redis.call('INCR', K.attempts(process))
+  redis.call('PEXPIRE', K.attempts(process), DAY_MS)
+  return made
+end
+
+-- Whether an attempt that this ledger has forgotten may have sent a code to the job's number.
+local function may_be_forgotten(cc, num, batch, created)
+  local accepted = tonumber(redis.call('HGET', K.ledger, 'suspect_until') or 0)
+  local lost = tonumber(redis.call('HGET', number_key(cc, num), 'lost_until') or 0)
+  if accepted == 0 and lost == 0 then return false end
+  if batch then created = redis.call('HGET', K.batch(batch), 'created') end
+  return tonumber(created or 0) < math.max(accepted, lost)
+end
