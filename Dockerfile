@@ -29,7 +29,8 @@ RUN groupadd --gid 10001 sendcode \
 COPY --from=build /opt/sendcode /opt/sendcode
 ENV PATH="/opt/sendcode/bin:$PATH" \
     PYTHONUNBUFFERED=1 \
-    PYTHONDONTWRITEBYTECODE=1
+    PYTHONDONTWRITEBYTECODE=1 \
+    XDG_STATE_HOME=/data
 USER 10001:10001
 WORKDIR /data
 STOPSIGNAL SIGTERM

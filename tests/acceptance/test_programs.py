@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 import pytest
 from redis import Redis, RedisError
+from redis.exceptions import NoPermissionError
 from ruamel.yaml import YAML
 
 from config.names import EVENT_QUEUE
@@ -173,6 +174,10 @@ def test_redis_in_a_container_has_the_password_of_the_url(password: str, tmp_pat
     try:
         wait_until(is_up, "a login with the password")
         assert begin(redis["healthcheck"]["test"][1]).wait(20) == 0
+        with Redis(port=port, password=password) as client:
+            for forbidden in (client.flushall, client.flushdb):
+                with pytest.raises(NoPermissionError):
+                    forbidden()
     finally:
         server.terminate()
         server.wait(20)
