@@ -8,6 +8,7 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import secrets
 import socket
 import time
 from dataclasses import asdict, dataclass, field
@@ -33,8 +34,8 @@ def _somebody() -> str:
 class Action:
     """One thing that a person did."""
 
-    token: str = ""
-    """Of a decision that is carried out in several calls; the script looks for it at the front."""
+    token: str = field(default_factory=lambda: secrets.token_hex(8))
+    """Of one decision: a script knows by it what it has done already, in whatever call."""
     at_ms: int = field(default_factory=lambda: round(time.time() * 1000))
     what: str = ""
     """`halt`, `resume`, `batch pause`, `dead requeue` …"""

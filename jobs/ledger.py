@@ -7,6 +7,7 @@ a caller that cannot reach the ledger must not send.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,6 +162,7 @@ class Ledger:
                 job.not_after_ms or 0,
                 self._grace_ms,
                 self.identity.known,
+                secrets.token_hex(8),
             ]
         )
         if reply[0] == "refused":

@@ -4,7 +4,9 @@
 --   action: a person's, for the list of actions, else ""
 --   an API's success resumes only what the API halted
 -- Reply: 1 if this call did something, 0 if it was so already or may not be
+-- Twice with one action: 1 again.
 local verb, by, action = ARGV[1], ARGV[2], ARGV[3]
+if action ~= '' and is_noted(action) then return 1 end
 local before = fields(K.account, 'state', 'by')
 local is_halted = before.state == 'halted'
 if verb == 'halt' then

@@ -5,8 +5,9 @@
 -- harm: the sweep and the claim end the others when they are due.
 -- ARGV: batch id, "pause" | "resume" | "cancel", retention_ms, who and why (JSON)
 -- Reply: {"absent"} | {the batch's state before, state now, jobs ended by this call}
--- Twice: the second changes nothing. Jobs in doubt, and in work, are left to end by themselves.
-local batch, order, retention_ms = ARGV[1], ARGV[2], tonumber(ARGV[3])
+-- Twice: the second changes nothing, and tells the same states if the action is the same. Jobs in
+-- doubt, and in work, are left to end by themselves.
+local batch, order, retention_ms, action = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local VISITS = 500
 local before = redis.call('HGET', K.batch(batch), 'state')
 if not before then return {'absent'} end
@@ -14,11 +15,13 @@ local now = now_ms()
 local allowed = {pause = {running = 'paused'}, resume = {paused = 'running'},
   cancel = {running = 'cancelled', paused = 'cancelled', cancelled = 'cancelled'}}
 local after = allowed[order][before]
-if not after then return {before, before, 0} end
+if not after then
+  return {is_noted(action) and redis.call('HGET', K.batch(batch), 'before') or before, before, 0}
+end
 
 if after ~= before then
-  redis.call('HSET', K.batch(batch), 'state', after)
-  note_action(ARGV[4])
+  redis.call('HSET', K.batch(batch), 'state', after, 'before', before)
+  note_action(action)
 end
 if order == 'cancel' and after ~= before then
   redis.call('HSET', K.batch(batch), 'imported', 1)
@@ -63,4 +66,5 @@ elseif order == 'resume' then
 else
   pause()
 end
+if after == before and is_noted(action) then before = redis.call('HGET', K.batch(batch), 'before') end
 return {before, after, ended}

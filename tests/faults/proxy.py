@@ -58,6 +58,7 @@ class _Proxy:
         await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
         while order := (await orders.readline()).decode().split():
             self._obey(order)
+            print(flush=True)  # from now on it is so
         for line in list(self._lines):
             line.reset()
 
@@ -166,8 +167,10 @@ class ProxyProcess:
 
     def order(self, order: str) -> None:
         assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.write(order + "\n")
         self._process.stdin.flush()
+        self._process.stdout.readline()
 
     def __exit__(self, *_: object) -> None:
         assert self._process.stdin is not None

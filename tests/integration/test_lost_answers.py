@@ -1,0 +1,92 @@
+"""An answer of Redis that is lost makes the client ask again: what was done is told as done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from redis import Redis
+
+from config.names import EVENT_QUEUE
+from config.settings import Settings
+from demo.valkey import EmbeddedValkey
+from jobs.account import Account
+from jobs.actions import recent_actions
+from jobs.batches import Batches
+from producer import send_code
+from tests.faults.proxy import ProxyProcess
+from tests.ledger_acts import row
+
+
+@pytest.fixture
+def proxy(valkey: EmbeddedValkey) -> Iterator[ProxyProcess]:
+    with ProxyProcess(valkey.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def redis_url(redis_url: str, valkey: EmbeddedValkey, proxy: ProxyProcess) -> str:
+    """The way through the proxy."""
+    return redis_url.replace(str(valkey.port), str(proxy.port))
+
+
+def test_an_accepted_event_is_published_at_once(
+    settings: Settings, redis: Redis, proxy: ProxyProcess
+) -> None:
+    send_code("852", "99000001", settings=settings)
+
+    proxy.order("lose EVALSHA")
+    send_code("852", "99000002", settings=settings)
+
+    assert redis.llen(EVENT_QUEUE) == 2
+
+
+def test_the_same_key_again_is_published_once(
+    settings: Settings, redis: Redis, proxy: ProxyProcess
+) -> None:
+    send_code("852", "99000001", key="k", settings=settings)
+
+    proxy.order("lose EVALSHA")
+    send_code("852", "99000001", key="k", settings=settings)
+
+    assert redis.llen(EVENT_QUEUE) == 1
+
+
+def test_halt_and_resume_report_what_they_did(account: Account, proxy: ProxyProcess) -> None:
+    account.resume("person")  # its script is loaded
+
+    proxy.order("lose EVALSHA")
+    halted = account.halt("person", "Halted", "maintenance")
+    again = account.halt("person", "Halted", "maintenance")
+    proxy.order("lose EVALSHA")
+    resumed = account.resume("person")
+    once_more = account.resume("person")
+
+    assert (halted, again) == (True, False)
+    assert (resumed, once_more) == (True, False)
+
+
+def test_what_a_person_does_to_a_batch_is_reported_and_listed_once(
+    batches: Batches, redis: Redis, settings: Settings, proxy: ProxyProcess
+) -> None:
+    batches.open("b1", "digest", ["phone"])
+    batches.append("b1", 0, [row(n) for n in range(3)], last=True)
+    batches.steer("b1", "resume")
+
+    reports = []
+    for order in ("pause", "resume", "pause", "cancel"):
+        proxy.order("lose EVALSHA")
+        reports.append(batches.steer("b1", order))
+
+    assert reports == [
+        ("running", "paused"),
+        ("paused", "running"),
+        ("running", "paused"),
+        ("paused", "cancelled"),
+    ]
+    assert [action.what for action in recent_actions(redis, settings, 9)] == [
+        "batch cancel",
+        "batch pause",
+        "batch resume",
+        "batch pause",
+    ]
