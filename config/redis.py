@@ -46,6 +46,7 @@ def connect(
         make_pool(
             settings.redis,
             decode_responses=True,
+            encoding_errors="replace",  # one bad byte must not hide all that comes with it
             socket_timeout=timeout_s,
             socket_connect_timeout=timeout_s,
             socket_keepalive=True,

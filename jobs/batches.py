@@ -16,6 +16,7 @@ from jobs.clock import time_ms
 from jobs.identity import Identity
 from jobs.job import EVENT, JobRecord, Lane, batch_job_id, split_job_id
 from jobs.keys import Keys
+from jobs.ledger import read_records
 from jobs.outcome import State
 from jobs.scripts import load_script, pairs
 
@@ -243,14 +244,8 @@ class Batches:
         found: dict[str, JobRecord] = {}
         wanted = {job_id: job_id for job_id in job_ids}
         while wanted:
-            pipe = self.client.pipeline(transaction=False)
-            for current in wanted.values():
-                pipe.hgetall(self._keys.job(current))
-            records = {
-                asked: record
-                for (asked, current), values in zip(wanted.items(), pipe.execute(), strict=True)
-                if (record := JobRecord.decode_if_there(current, values)) is not None
-            }
+            read = read_records(self.client, self._keys, list(wanted.values()))
+            records = {asked: record for asked, record in zip(wanted, read, strict=True) if record}
             found.update(records)
             wanted = {asked: r.replaced_by for asked, r in records.items() if r.replaced_by}
         return found

@@ -64,6 +64,9 @@ class OwnCode(StrEnum):
     SENT_MEANWHILE = "SentMeanwhile"
     """`was_sent_meanwhile` in numbers.lua: the row was submitted with `--skip-sent`."""
 
+    UNREADABLE = "Ledger.Unreadable"
+    """The job's record in Redis is broken."""
+
     HTTP_STATUS = "Answer.HttpStatus"
     REDIRECT = "Answer.Redirect"
     TOO_LARGE = "Answer.TooLarge"
@@ -166,6 +169,11 @@ CODES: Mapping[str, Code] = {
         Kind.UNKNOWN,  # of a job; no call is answered so
         "Not sent, as --skip-sent asked for: its number got a code by another job meanwhile",
         "Nothing: the customer has a code",
+    ),
+    OwnCode.UNREADABLE: Code(
+        Kind.UNKNOWN,  # likewise
+        "Its record in Redis was damaged: nobody can tell any more whether a code was sent",
+        "Ask the customer whether a code has come; requeue it with its number (--phone) if not",
     ),
     "RequestLimitExceeded*": Code(
         Kind.THROTTLED,

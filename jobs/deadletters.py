@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import redis
@@ -19,6 +19,7 @@ from config.settings import Settings
 from jobs.actions import Action
 from jobs.job import JobRecord, StoryEntry, corrected_job_id
 from jobs.keys import Keys
+from jobs.ledger import Ledger, read_records
 from jobs.numbers import histories
 from jobs.phone import PhoneNumber
 from jobs.scripts import load_script
@@ -76,6 +77,7 @@ class DeadLetters:
     def __init__(self, client: redis.Redis, settings: Settings) -> None:
         self.client = client
         self._keys = Keys(settings.sendcode_key_prefix)
+        self._ledger = Ledger(client, settings)
         self._retention_ms = settings.retention_ms
         self._settle = load_script(client, self._keys, "settle_dead")
 
@@ -98,13 +100,7 @@ class DeadLetters:
     def window(self, start: int, size: int = WINDOW) -> list[DeadLetter]:
         """Read the entries from `start` (0: the oldest) on; an empty list is the end."""
         ids: Any = self.client.lrange(self._keys.dead, start, start + size - 1)
-        pipe = self.client.pipeline(transaction=False)
-        for job_id in ids:
-            pipe.hgetall(self._keys.job(job_id))
-        records = [
-            JobRecord.decode_if_there(job_id, values)
-            for job_id, values in zip(ids, pipe.execute(), strict=True)
-        ]
+        records = read_records(self.client, self._keys, ids)
         sent = self._sent_to([record for record in records if record is not None])
         return [
             DeadLetter(job_id, place, record, sent.get(job_id))
@@ -113,13 +109,18 @@ class DeadLetters:
 
     def find(self, job_id: str) -> DeadLetter | None:
         """Look up one by its id, also when it was dropped; None if it is no dead letter."""
-        values: Any = self.client.hgetall(self._keys.job(job_id))
-        record = JobRecord.decode_if_there(job_id, values)
+        record = read_records(self.client, self._keys, [job_id])[0]
         if record is None or record.replaced_by:
             return None
         if not record.state.is_for_a_person:
             return None
         return DeadLetter(job_id, -1, record, self._sent_to([record]).get(job_id))
+
+    def mended(self, letter: DeadLetter) -> DeadLetter:
+        """Return one that can be dealt with in the place of one whose record cannot be read."""
+        if letter.record is None or not letter.record.flaw:
+            return letter
+        return replace(letter, record=self._ledger.set_aside(letter.job_id) or letter.record)
 
     def requeue(
         self,

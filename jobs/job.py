@@ -11,10 +11,19 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
+from jobs.codes import OwnCode
 from jobs.outcome import State
 from jobs.phone import PhoneNumber
 
 MAX_KEY_LENGTH = 200
+NO_NUMBER = PhoneNumber("0", "0")
+"""Stands where a record that cannot be read held a number."""
+_TIMES_AND_COUNTS = (
+    *("created", "published", "due", "not_after", "finished", "dropped"),
+    *("doubt", "asked", "doubt_before", "asked_before", "attempts", "tries", "waits"),
+)
+_LARGEST = 10**14
+"""Milliseconds of the year 5138."""
 EVENT = "ev"
 """How an event's id begins; no batch may be called so."""
 _MAX_ROW_DIGITS = 15
@@ -100,7 +109,14 @@ class StoryEntry:
 
     @classmethod
     def decode(cls, text: str) -> StoryEntry:
-        return cls(*json.loads(text))
+        """Read an entry; a stand-in where it cannot be read."""
+        try:
+            at_ms, what, code, request_id, took_ms, note = json.loads(text)
+            if 0 <= at_ms < _LARGEST and 0 <= (took_ms or 0) < _LARGEST:
+                return cls(at_ms, str(what), str(code), str(request_id), took_ms, str(note))
+        except (ValueError, TypeError, RecursionError):
+            pass
+        return cls(0, "an entry that cannot be read")
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -142,14 +158,18 @@ class JobRecord:
     """The dead job in whose place a person put this one, with a corrected number."""
     replaced_by: str | None = None
     story: tuple[StoryEntry, ...] = ()
+    flaw: str = ""
+    """Why the record cannot be read; the rest then stands in for it."""
 
     @classmethod
     def decode(cls, job_id: str, values: Mapping[str, str]) -> JobRecord:
-        """Read the hash of a job that is there."""
+        """Read the hash of a job that is there; return a stand-in with a `flaw` if that fails."""
+        if flaw := _flaw(values):
+            return cls.unreadable(job_id, flaw)
         told = sorted(
-            (int(name.partition(":")[2]), text)
+            (int(number), text)
             for name, text in values.items()
-            if name.startswith("story:")
+            if name.startswith("story:") and (number := name.removeprefix("story:")).isdecimal()
         )
         return cls(
             job_id=job_id,
@@ -178,7 +198,21 @@ class JobRecord:
     @classmethod
     def decode_if_there(cls, job_id: str, values: Mapping[str, str]) -> JobRecord | None:
         """Read a job's hash; None if there is no such job."""
-        return cls.decode(job_id, values) if "state" in values else None
+        return cls.decode(job_id, values) if values else None
+
+    @classmethod
+    def unreadable(cls, job_id: str, flaw: str) -> JobRecord:
+        """Make what is shown of a job whose record cannot be read."""
+        return cls(
+            job_id,
+            State.UNKNOWN,
+            NO_NUMBER,
+            Lane.EVENT,
+            split_job_id(job_id)[0] or None,
+            code=str(OwnCode.UNREADABLE),
+            message=flaw,
+            flaw=flaw,
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Give what a person or program may see: the number masked, times in ISO 8601, UTC."""
@@ -204,6 +238,22 @@ def iso(ms: int) -> str:
     """Write Unix milliseconds as ISO 8601 in UTC."""
     moment = datetime.fromtimestamp(ms / 1000, UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _flaw(values: Mapping[str, str]) -> str:
+    """Return what of a job's hash cannot be read; "" if all can."""
+    for name, kind in (("state", State), ("lane", Lane)):
+        if values.get(name) not in {str(each) for each in kind}:
+            return f"its {name} cannot be read"
+    try:
+        PhoneNumber(values.get("cc", ""), values.get("num", ""))
+    except ValueError:
+        return "its number cannot be read"
+    for name in _TIMES_AND_COUNTS:
+        text = values.get(name) or "0"
+        if not (text.isascii() and text.isdigit() and int(text) < _LARGEST):
+            return f"its {name} cannot be read"
+    return ""
 
 
 def _maybe_int(text: str | None) -> int | None:

@@ -34,6 +34,7 @@ _PLAIN = {
 }
 _BY_ID = (
     "job",  # hash: one job
+    "unreadable",  # whatever stood in the place of a job's hash and could not be read
     # hash by sha1 of the number: who uses it, until when it is closed; codes sent, when the last;
     # until when jobs for it count as perhaps sent before
     "number",
@@ -68,6 +69,9 @@ class Keys:
 
     def job(self, job_id: str) -> str:
         return self._by_id("job", job_id)
+
+    def unreadable(self, job_id: str) -> str:
+        return self._by_id("unreadable", job_id)
 
     def number(self, country_code: str, phone_num: str) -> str:
         digest = hashlib.sha1(f"{country_code}-{phone_num}".encode(), usedforsecurity=False)

@@ -15,11 +15,13 @@ from typing import Any, Literal
 
 import redis
 
+from config.redis import error_code
 from config.settings import PROBE_SLACK_S, Settings
 from jobs.identity import Identity
-from jobs.job import JobRecord, Lane, SendCodeJob
+from jobs.job import NO_NUMBER, JobRecord, Lane, SendCodeJob, batch_job_id, split_job_id
 from jobs.keys import Keys
 from jobs.outcome import State
+from jobs.phone import PhoneNumber
 from jobs.scripts import load_script, pairs
 
 FEED_SECONDS = 2
@@ -43,7 +45,17 @@ class Claim:
     not, and need not: the sweeper publishes the job again when it is due.
     """
 
-    verdict: Literal["granted", "final", "absent", "busy", "parked", "paused", "halted", "refused"]
+    verdict: Literal[
+        "granted",
+        "final",
+        "absent",
+        "unreadable",
+        "busy",
+        "parked",
+        "paused",
+        "halted",
+        "refused",
+    ]
     record: JobRecord | None = None
     due_in_ms: int | None = None
     is_canary: bool = False
@@ -110,15 +122,41 @@ class Pause:
 class Due(list[tuple[Lane, str]]):
     """Jobs to be published now, each with the lane whose queue to use.
 
-    `urgent`: those of them that were in work already and go in front.
+    `urgent`: those of them that were in work already and go in front. `broken`: jobs whose records
+    the script could do nothing with.
     """
 
     forgotten = 0
     """Attempts of this process that the ledger had forgotten, and flagged now."""
 
-    def __init__(self, jobs: Iterable[tuple[Lane, str]], urgent: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        jobs: Iterable[tuple[Lane, str]],
+        urgent: Iterable[str] = (),
+        broken: Iterable[str] = (),
+    ) -> None:
         super().__init__(jobs)
         self.urgent = frozenset(urgent)
+        self.broken = frozenset(broken)
+
+
+def read_records(client: redis.Redis, keys: Keys, job_ids: Sequence[str]) -> list[JobRecord | None]:
+    """Look jobs up in one round trip: None where there is none, and see `JobRecord.flaw`."""
+    pipe = client.pipeline(transaction=False)
+    for job_id in job_ids:
+        pipe.hgetall(keys.job(job_id))
+    return [
+        _read(job_id, values)
+        for job_id, values in zip(job_ids, pipe.execute(raise_on_error=False), strict=True)
+    ]
+
+
+def _read(job_id: str, reply: Any) -> JobRecord | None:
+    if not isinstance(reply, Exception):
+        return JobRecord.decode_if_there(job_id, reply)
+    if error_code(reply) != "WRONGTYPE":
+        raise reply
+    return JobRecord.unreadable(job_id, "in its place is something else")
 
 
 class Ledger:
@@ -144,6 +182,7 @@ class Ledger:
         self._submit, self._claim, self._begin = load("submit"), load("claim"), load("begin")
         self._finish, self._park = load("finish"), load("park")
         self._renew, self._sweep = load("renew"), load("sweep")
+        self._set_aside = load("set_aside")
 
     def _load(self, name: str) -> Any:
         return load_script(self.client, self.keys, name)
@@ -172,8 +211,46 @@ class Ledger:
 
     def job(self, job_id: str) -> JobRecord | None:
         """Look a job up; None if there is none, or it is a batch row that was not fed yet."""
-        values: Any = self.client.hgetall(self.keys.job(job_id))
-        return JobRecord.decode_if_there(job_id, values)
+        return read_records(self.client, self.keys, [job_id])[0]
+
+    def set_aside(self, job_id: str) -> JobRecord | None:
+        """Put a dead letter in the place of a job's record, if that cannot be read, and return it.
+
+        What can still be read of it, and its batch's row, tell where it belongs.
+        """
+        record = self.job(job_id)
+        if record is None or not record.flaw:
+            return None
+        try:
+            lane, cc, num, batch = self.client.hmget(
+                self.keys.job(job_id), ["lane", "cc", "num", "batch"]
+            )
+        except redis.ResponseError:  # it is no hash
+            lane = cc = num = batch = None
+        batch_id, row_number = split_job_id(job_id)
+        if job_id == batch_job_id(batch_id, row_number):
+            row: Any = self.client.lindex(self.keys.rows(batch_id), row_number - 1)
+            if row is not None:
+                cc, num = str(row).split("\t")[:2]
+        try:
+            phone = PhoneNumber(str(cc or ""), str(num or ""))
+        except ValueError:
+            phone = NO_NUMBER
+        if lane not in set(Lane):
+            lane = Lane.BATCH if batch_id or batch else Lane.EVENT
+        done = self._set_aside(
+            args=[
+                job_id,
+                record.code,
+                record.flaw,
+                self._retention_ms,
+                str(lane),
+                batch or batch_id,
+                phone.country_code,
+                phone.phone_num,
+            ]
+        )
+        return self.job(job_id) if done else None
 
     def claim(self, job_id: str, token: str) -> Claim:
         """Take the lease of a job, if it is due."""
@@ -294,9 +371,9 @@ class Ledger:
         )
         if reply[0] == "refused":
             raise self.identity.refuse()
-        flat, urgent, seen, known = reply
+        flat, urgent, seen, known, broken = reply
         self.identity.saw(seen)
-        due = Due(zip(map(Lane, flat[::2]), flat[1::2], strict=True), urgent)
+        due = Due(zip(map(Lane, flat[::2]), flat[1::2], strict=True), urgent, broken)
         if known >= 0:
             due.forgotten = self.identity.flag_forgotten(known)
         return due

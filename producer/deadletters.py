@@ -11,7 +11,7 @@ from typing import Any
 
 from jobs.codes import explain_end, is_permanent
 from jobs.deadletters import DeadLetter, DeadLetters
-from jobs.job import JobRecord
+from jobs.job import NO_NUMBER, JobRecord
 from jobs.outcome import State
 from producer.results import RESULT_COLUMNS, result_cells
 
@@ -75,8 +75,7 @@ def export_rows(dead: DeadLetters, choice: Choice) -> Iterator[list[str]]:
             record = letter.record
             phone = record.phone
             yield [
-                phone.country_code,
-                phone.phone_num,
+                *((phone.country_code, phone.phone_num) if phone != NO_NUMBER else ("", "")),
                 record.job_id,
                 record.batch_id or "",
                 *result_cells(record),
@@ -107,5 +106,6 @@ def letters(dead: DeadLetters, choice: Choice) -> Iterator[DeadLetter]:
     while window := dead.window(start):
         start += len(window)
         for letter in window:
-            if letter.record is not None and choice.fits(letter.record):
+            # which code one had that cannot be read is not known: it is shown with any
+            if letter.record is not None and (letter.record.flaw or choice.fits(letter.record)):
                 yield letter

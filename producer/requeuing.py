@@ -13,7 +13,7 @@ from typing import Any
 
 from jobs.codes import is_permanent
 from jobs.deadletters import WINDOW, DeadLetter, DeadLetters, Decision, Settled
-from jobs.job import JobRecord
+from jobs.job import NO_NUMBER, JobRecord
 from jobs.outcome import State
 from jobs.phone import PhoneNumber
 from producer.deadletters import Choice
@@ -148,7 +148,12 @@ def replace_number(dead: DeadLetters, job_id: str, phone: PhoneNumber, how: Requ
     if letter is None or letter.record is None:
         report.refuse(job_id, _NOT_A_DEAD_LETTER)
         return report
+    if not how.dry_run:
+        letter = dead.mended(letter)
     record = letter.record
+    if record is None:
+        report.refuse(job_id, _NOT_DONE["absent"])
+        return report
     if record.phone == phone:
         report.refuse(job_id, "this is the number it has already; leave out the number to requeue")
         return report
@@ -169,6 +174,7 @@ def replace_number(dead: DeadLetters, job_id: str, phone: PhoneNumber, how: Requ
 
 
 _NOT_A_DEAD_LETTER = "it is no dead letter (see: sendcode job show)"
+_CANNOT_BE_READ = "its record cannot be read: deal with it by its id"
 _PERHAPS_SENT = (
     "perhaps sent: ask the customer whether a code has come; --may-send-twice sends all the same"
 )
@@ -181,6 +187,8 @@ _SENT_SINCE = (
 
 def _why_not_again(letter: DeadLetter, record: JobRecord, how: Requeuing) -> str:
     """Say why a job is not tried again; "" if it is."""
+    if record.phone == NO_NUMBER:
+        return "its number is lost: give it again (--phone)"
     if letter.was_sent_since and not how.may_send_twice:
         return _SENT_SINCE
     if record.state is State.UNKNOWN and not how.may_send_twice:
@@ -212,7 +220,7 @@ def _walk(
             if letter is None:
                 report.refuse(job_id, _NOT_A_DEAD_LETTER)
             else:
-                _settle([letter], report, step)
+                _settle([letter if report.dry_run else dead.mended(letter)], report, step)
         return
     start, looked, total = 0, 0, dead.count()
     # what dies meanwhile is not part of what was chosen
@@ -222,6 +230,11 @@ def _walk(
             return
         looked += len(window)
         fitting = [each for each in window if each.record is None or choice.fits(each.record)]
+        for each in window:
+            if each.record is not None and each.record.flaw and each not in fitting:
+                report.refuse(each.job_id, _CANNOT_BE_READ)
+        if not report.dry_run:
+            fitting = [dead.mended(each) for each in fitting]
         start += len(window) - _settle(fitting, report, step)
         progress(looked)
 

@@ -88,6 +88,20 @@ class Work:
             self.possible_duplicate = self.flagged_before
 
 
+def set_aside(ledger: Ledger, job_id: str) -> JobRecord | None:
+    """Put a dead letter in the place of a record that cannot be read, and log it.
+
+    None if the record can be read, or somebody was quicker.
+    """
+    record = ledger.set_aside(job_id)
+    if record is not None:
+        log.error(
+            "a job's record cannot be read; a dead letter stands in its place",
+            extra=fields(job_id=job_id, why=record.message),
+        )
+    return record
+
+
 def unsent(kind: AttemptKind, *, spent: bool) -> Last:
     """Say what a try leaves that certainly sent nothing, and whether it counts as an attempt."""
     if kind == "probe":

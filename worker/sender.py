@@ -25,7 +25,7 @@ from worker.deadline import now_s
 from worker.leases import Leases
 from worker.limiter import Limiter, Slot
 from worker.reactions import Answered, Reactions
-from worker.recorder import AttemptKind, Ended, NotNow, Recorder, Work, unsent
+from worker.recorder import AttemptKind, Ended, NotNow, Recorder, Work, set_aside, unsent
 from worker.retry import Again, retrying
 from worker.shutdown import Shutdown, Stopping
 
@@ -62,6 +62,8 @@ class Sender:
         try:
             claim = self._ledger.claim(job_id, token)
             record = claim.record
+            if claim.verdict == "unreadable" or (record is not None and record.flaw):
+                return self._set_aside(job_id)
             if claim.verdict == "final" and record:
                 return Ended(record)
             if claim.verdict != "granted" or record is None:
@@ -71,9 +73,18 @@ class Sender:
             with self._leases.hold(job_id, token):
                 return self._work_on(work)
         except redis.RedisError as exc:
+            if isinstance(exc, redis.ResponseError):
+                # the scripts fail on a record that is broken
+                with suppress(redis.RedisError):
+                    if isinstance(ended := self._set_aside(job_id), Ended):
+                        return ended
             # whatever was begun is journaled; the job is due again when its lease runs out
             log.warning("ledger out of reach", extra=fields(job_id=job_id, error=error_code(exc)))
             return NotNow("redis")
+
+    def _set_aside(self, job_id: str) -> Ended | NotNow:
+        record = set_aside(self._ledger, job_id)
+        return Ended(record) if record is not None else NotNow("unreadable")
 
     def _work_on(self, work: Work) -> Ended | NotNow:
         try:

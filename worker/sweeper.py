@@ -19,6 +19,7 @@ from config.redis import error_code
 from jobs.identity import Identity, LedgerRefusedError, LedgerState
 from jobs.ledger import Ledger
 from jobs.publish import Publisher
+from worker.recorder import set_aside
 
 log = logging.getLogger("sendcode.sweeper")
 
@@ -47,6 +48,9 @@ def sweep(ledger: Ledger, publisher: Publisher) -> int:
             "state file not written: a restarted worker would not notice an emptied or older Redis",
             extra=fields(reason=identity.unkept),
         )
+    for job_id in due.broken:
+        if set_aside(ledger, job_id) is None:
+            log.error("the sweep passes over a job", extra=fields(job_id=job_id))
     if due:
         publisher.publish(due, due.urgent)
     return len(due)

@@ -25,7 +25,7 @@ if job.lease ~= token then
   if job.by ~= token or not FINAL[state] then return {'lost'} end
   return {state == 'unknown' and 'unknown' or 'over', record(id)}
 end
-if tonumber(job.tries) >= try then return {job.kind, job.dup or '', 0} end
+if tonumber(job.tries or 0) >= try then return {job.kind, job.dup or '', 0} end
 local now = now_ms()
 local doubt, asked, resent = tonumber(job.doubt), tonumber(job.asked), job.resent
 

@@ -3,8 +3,9 @@
 -- ARGV: id, token (unique per claim), lease_ms, retention_ms, provable_ms (see may_be_proved), what the
 --   caller remembers of the ledger (see identity.lua)
 -- Reply: {"granted", hash of the job} ({…, "canary"} if it finds out whether the halt is over)
---   | {"final", hash} | {"absent"} | {"busy"} | {"parked", ms until it is due} | {"paused"}
---   | {"halted"} | {"refused"} (it is another ledger, or has forgotten attempts of the caller)
+--   | {"final", hash} | {"absent"} | {"unreadable"} | {"busy"}
+--   | {"parked", ms until it is due} | {"paused"} | {"halted"}
+--   | {"refused"} (it is another ledger, or has forgotten attempts of the caller)
 -- Twice with one token: granted again.
 local id, token = ARGV[1], ARGV[2]
 local lease_ms, retention_ms, provable = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -13,8 +14,10 @@ local now = now_ms()
 local job = fields(K.job(id), 'state', 'cc', 'num', 'lane', 'batch', 'lease', 'doubt', 'not_after',
   'published', 'urgent', 'replaces', 'created')
 local state, cc, num, lane, batch = job.state, job.cc, job.num, job.lane, job.batch
-if not state then return {'absent'} end
 if FINAL[state] then return {'final', record(id)} end
+if not OPEN[state] or (lane ~= 'event' and lane ~= 'batch') then
+  return {(state or redis.call('EXISTS', K.job(id)) == 1) and 'unreadable' or 'absent'}
+end
 local function granted()
   return {'granted', record(id), is_canary(id) and 'canary' or nil}
 end

@@ -5,14 +5,15 @@
 --   (a message younger than that is not missed), retention_ms, canary_ms, provable_ms
 --   (see may_be_proved), what the caller remembers of the ledger (see identity.lua)
 -- Reply: {lane whose queue to use, id, lane, id, …}, {ids that go in front of their queue}, what to
---   remember from now on, attempts of the caller that the ledger knows (-1: all); or {"refused"}
+--   remember from now on, attempts of the caller that the ledger knows (-1: all), {ids whose records
+--   nothing can be done with}; or {"refused"}
 -- Twice: the second finds nothing new; what the first took is missed after grace_ms at the latest.
 local limit, depth, grace = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local retention_ms, canary_ms, provable = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local known, now = ARGV[7], now_ms()
 if refused(known) then return {'refused'} end
-local found, urgent = {}, {}
-local reply = {found, urgent, grow(now), attempts_known(known) or -1}
+local found, urgent, broken = {}, {}, {}
+local reply = {found, urgent, grow(now), attempts_known(known) or -1, broken}
 
 -- When nobody swept for a while, Redis was away or no worker was up. Whoever still has a job in work
 -- gets a moment to renew its lease, or to record an outcome that it could not record.
@@ -67,17 +68,34 @@ local function is_spared(id, lane, job)
   return true
 end
 
+-- Do something about one job of many: a record that is broken must not hold up the others. What has
+-- another cause (a full server, a replica) ends the sweep.
+local function each(ids, act)
+  for _, id in ipairs(ids) do
+    local ok, problem = pcall(act, id)
+    if not ok then
+      local told = type(problem) == 'table' and problem.err or problem
+      if not (string.find(told, 'WRONGTYPE') or string.find(told, 'attempt to')
+          or string.find(told, 'not an integer')) then
+        error(problem)
+      end
+      broken[#broken + 1] = id
+    end
+  end
+end
+
 -- Jobs of a lane whose time has come; at most `space` of them are published.
 local function look_after(key, lane, space)
-  local due = redis.call('ZRANGEBYSCORE', key, '-inf', int(now), 'LIMIT', 0, limit)
-  for _, id in ipairs(due) do
+  each(redis.call('ZRANGEBYSCORE', key, '-inf', int(now), 'LIMIT', 0, limit), function(id)
     if space <= 0 or budget <= 0 then return end
     local job = fields(K.job(id), 'state', 'batch', 'doubt', 'published', 'not_after', 'urgent',
       'lease', 'spared', 'cc', 'num')
     local state, batch, doubt = job.state, job.batch, job.doubt
     local steering = batch and not doubt and redis.call('HGET', K.batch(batch), 'state')
     local taken_until = state == 'parked' and not doubt and closed_until(job.cc, job.num, id, now)
-    if not state or FINAL[state] then
+    if not FINAL[state] and not OPEN[state] and redis.call('EXISTS', K.job(id)) == 1 then
+      broken[#broken + 1] = id
+    elseif not state or FINAL[state] then
       put_down(id, batch, lane)
     elseif steering == 'cancelled' then
       finalize(id, batch, lane, state, 'cancelled', retention_ms, now)
@@ -86,7 +104,7 @@ local function look_after(key, lane, space)
     elseif steering == 'paused' then
       stop(id, batch, lane, state, now)
     elseif state == 'queued' and not chooses_canary
-        and not message_is_gone(lane, tonumber(job.published), job.urgent) then
+        and not message_is_gone(lane, tonumber(job.published or 0), job.urgent) then
       look_again(id, lane, now + (job.urgent and grace or patience_ms(lane, grace)))
     elseif is_spared(id, lane, job) then
       -- so it is
@@ -99,7 +117,7 @@ local function look_after(key, lane, space)
       publish(id, batch, lane, state,
         doubt or state ~= 'parked' and (state ~= 'queued' or lane == 'event'))
     end
-  end
+  end)
 end
 
 -- What costs no request is bounded apart: rejected rows to pass over, expired ones to end.
@@ -197,17 +215,17 @@ local function look_after_doubts(lane)
   repeat
     local due = redis.call('ZRANGEBYSCORE', K.due(lane), int(now - provable), int(now), 'LIMIT',
       passed, limit)
-    for _, id in ipairs(due) do
+    each(due, function(id)
       local job = fields(K.job(id), 'doubt', 'state', 'batch', 'published', 'urgent', 'lease', 'spared')
-      if not may_be_proved(job.doubt, provable, now) or FINAL[job.state] then
-        passed = passed + 1
+      if not may_be_proved(job.doubt, provable, now) or not OPEN[job.state] then
+        passed = passed + 1 -- look_after sees to it
       elseif job.state == 'queued'
-          and not message_is_gone(lane, tonumber(job.published), job.urgent) then
+          and not message_is_gone(lane, tonumber(job.published or 0), job.urgent) then
         look_again(id, lane, now + grace)
       elseif not is_spared(id, lane, job) then
         publish(id, job.batch, lane, job.state, true)
       end
-    end
+    end)
     looked = looked + #due
   until #due < limit or looked >= DOUBTS
 end

@@ -1,0 +1,45 @@
+-- Put a dead letter in the place of a job's record that cannot be read, so that nobody takes it up again.
+-- What was found is kept beside it for as long as a finished job.
+-- ARGV: id, code, message, retention_ms, then what is known of it: lane, batch ("": none), cc, num
+-- Reply: 1, or 0 if there is no record, or the dead letter already
+local id, code, message, retention_ms = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local lane, batch, cc, num = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
+local kind = redis.call('TYPE', K.job(id)).ok
+if kind == 'none' then return 0 end
+local was = kind == 'hash' and fields(K.job(id), 'state', 'code', 'dup') or {}
+if was.code == code then return 0 end
+if redis.call('EXISTS', K.batch(batch)) == 0 then batch = nil end
+local now = now_ms()
+
+-- Which code it was counted under is lost.
+local function recount_letters()
+  redis.call('DEL', K.dead_codes, K.dead_unknown)
+  for _, each in ipairs(redis.call('LRANGE', K.dead, 0, -1)) do
+    if redis.call('TYPE', K.job(each)).ok == 'hash' then
+      local job = fields(K.job(each), 'state', 'code')
+      if job.state == 'dead' or job.state == 'unknown' then count_letter(nil, job.code or '', job.state, 1) end
+    end
+  end
+end
+
+for _, each in ipairs({'event', 'batch'}) do put_down(id, batch, each) end
+local place = redis.call('LPOS', K.dead, id)
+local state = (FINAL[was.state] or OPEN[was.state]) and was.state or place and 'dead' or 'queued'
+if FINAL[state] then redis.call('HINCRBY', K.totals, state, -1) end
+if place then
+  count_letter(batch, was.code or '', state, -1)
+  if batch and was.code then redis.call('HINCRBY', K.counts(batch), 'code:' .. was.code, -1) end
+end
+redis.call('RENAME', K.job(id), K.unreadable(id))
+redis.call('PEXPIRE', K.unreadable(id), int(retention_ms))
+
+redis.call('HSET', K.job(id), 'lane', lane, 'cc', cc, 'num', num, 'created', int(now), 'attempts', 0,
+  'tries', 0, 'code', code, 'message', message)
+if batch then redis.call('HSET', K.job(id), 'batch', batch) end
+if was.dup then redis.call('HSET', K.job(id), 'dup', was.dup) end
+finalize(id, batch, lane, state, 'unknown', retention_ms, now, code)
+if place then
+  redis.call('RPOP', K.dead) -- it keeps its place
+  if not was.code then recount_letters() end
+end
+return 1
