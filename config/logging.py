@@ -30,12 +30,15 @@ _NO_NEWS = (
 """Warnings of Celery's that are left out, by a part of their text."""
 
 
+Form = Literal["text", "json"]
+
+
 def fields(**values: Any) -> dict[str, Any]:
     """Wrap `values` for the `extra` of a logging call."""
     return {"fields": values}
 
 
-def set_up_logging(form: Literal["text", "json"] = "text", level: int = logging.INFO) -> None:
+def set_up_logging(form: Form = "text", level: int = logging.INFO) -> None:
     """Send every record of the process to stderr, one line each. Call it once, at the start."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Json() if form == "json" else _Text())
@@ -48,10 +51,11 @@ def set_up_logging(form: Literal["text", "json"] = "text", level: int = logging.
     logging.getLogger("py.warnings").addFilter(_is_news)
 
 
-def json_line(logger: str, text: str) -> str:
-    """Make the line that `logger` would write of `text` at INFO, where it must not be asked to."""
-    record = {"name": logger, "levelno": logging.INFO, "levelname": "INFO", "msg": text}
-    return _Json().format(logging.makeLogRecord(record))
+def log_line(form: Form, logger: str, level: int, text: str, **values: Any) -> str:
+    """Return the line that `logger` would write of `text`, where it must not be asked to."""
+    record = logging.LogRecord(logger, level, "", 0, text, None, None)
+    record.fields = values
+    return (_Json() if form == "json" else _Text()).format(record)
 
 
 def _is_news(record: logging.LogRecord) -> bool:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 import sys
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
 import redis
 from celery import Celery, signals
 from celery.apps import worker as celery_program
-from celery.utils.nodenames import nodesplit
-from click.core import ParameterSource
+from celery.utils.nodenames import node_format
 from kombu import Queue
 
 from config.celery import make_celery
-from config.logging import fields, json_line, set_up_logging
+from config.logging import fields, log_line, set_up_logging
 from config.names import DEAD_LETTER_QUEUE
 from config.redis import connect, error_code
 from config.settings import (
@@ -30,7 +29,9 @@ from config.settings import (
 )
 from jobs.durability import Level, judge, look
 from jobs.keys import Keys
+from worker import options
 from worker.bootsteps import BackgroundStep
+from worker.output import Output
 from worker.panel import QueueDepths, set_up_panel
 from worker.runtime import Runtime
 from worker.tasks import register
@@ -50,6 +51,8 @@ def make_app() -> Celery:
         settings = load_settings(required=CREDENTIALS if _subcommand() == "worker" else ())
     except SettingsError as exc:
         raise SystemExit(_misused(str(exc))) from None
+    if _subcommand() == "worker" and (fault := options.unseen()):
+        raise SystemExit(_refused(fault))
     if _subcommand() == "flower":
         _log_in(settings)
     app = build_app(settings)
@@ -71,15 +74,6 @@ def _subcommand() -> str | None:
     return context.invoked_subcommand if context is not None else None
 
 
-def _given() -> set[str]:
-    """Return the names of the options that stand on the command line."""
-    context = click.get_current_context(silent=True)
-    if context is None:
-        return set()
-    source = context.get_parameter_source
-    return {name for name in context.params if source(name) is ParameterSource.COMMANDLINE}
-
-
 def build_app(settings: Settings) -> Celery:
     """Make the app for given settings."""
     app = make_celery(
@@ -98,31 +92,70 @@ def build_app(settings: Settings) -> Celery:
     register(app)
     set_up_panel()
     signals.setup_logging.connect(
-        lambda **_: set_up_logging(settings.sendcode_log_format), weak=False
+        lambda loglevel, **_: set_up_logging(settings.sendcode_log_format, _level(loglevel)),
+        weak=False,
     )
-    signals.celeryd_init.connect(lambda instance, **_: _begin(instance, settings), weak=False)
+    signals.celeryd_init.connect(
+        lambda instance, options, **_: _begin(instance, options, runtime), weak=False
+    )
     signals.worker_ready.connect(lambda **_: _warn_about_settings(settings), weak=False)
     signals.worker_ready.connect(lambda **_: _warn_about(runtime.ledger.client), weak=False)
     signals.worker_shutting_down.connect(lambda **_: runtime.stop(), weak=False)
     return app
 
 
-def _begin(worker: Any, settings: Settings) -> None:
-    """Name it, log in, and have all that is said from now on be JSON, where that is asked for."""
-    if "hostname" not in _given():
-        host = nodesplit(worker.hostname)[1]
-        worker.hostname = f"worker-{secrets.token_hex(2)}@{host}"
+def _begin(worker: Any, told: Mapping[str, Any], runtime: Runtime) -> None:
+    """Name it, take over its output and log in; end with status 2 if something is wrong."""
+    settings = runtime.settings
+    if fault := options.complaint(told.get("concurrency")):
+        raise SystemExit(_refused(fault))
+    worker.hostname = options.name_for(worker)
+    is_tty = sys.stdout.isatty()
+    _take_over_output(runtime, node_format(told.get("logfile"), worker.hostname))
+    # Celery looks at what is a pipe by now, and would restart when the terminal is closed
+    signals.celeryd_after_setup.connect(
+        lambda instance, **_: setattr(instance, "_isatty", is_tty), weak=False
+    )
     _log_in(settings)
+    set_up_logging(settings.sendcode_log_format)  # Celery warns root of itself before it does
     if settings.sendcode_log_format == "json":
         worker.quiet = True  # no banner
-        set_up_logging("json")  # now, as Celery warns root of itself before it sets up logging
         logging.captureWarnings(capture=True)
         celery_program.safe_say = _say_in_json
 
 
+def _take_over_output(runtime: Runtime, path: str | None) -> None:
+    text = "lines of this log were dropped, as nobody was reading it"
+
+    def dropped(lines: int) -> str:
+        form = runtime.settings.sendcode_log_format
+        return log_line(form, log.name, logging.WARNING, text, lines=lines)
+
+    try:
+        runtime.output = Output(dropped, path)
+    except OSError as exc:
+        reason = (exc.strerror or "failed").lower()
+        fault = f"--logfile: {path} cannot be written to ({reason})"
+        raise SystemExit(_refused(fault)) from None
+    restart = celery_program._reload_current_worker
+    celery_program._reload_current_worker = lambda: _restart(runtime, restart)
+
+
+def _level(asked: int) -> int:
+    """Return the level to log at: Celery's own default would hide what became of jobs."""
+    return asked if "loglevel" in options.given() else logging.INFO
+
+
+def _restart(runtime: Runtime, restart: Callable[[], None]) -> None:
+    """Become a new worker (SIGHUP), which takes the output over by itself."""
+    if runtime.output:
+        runtime.output.close(for_another=True)
+    restart()
+
+
 def _say_in_json(text: str, _stream: Any = None) -> None:
     """Say what Celery's signal handlers do; in one of them a logger might wait for itself."""
-    os.write(_STDERR, f"{json_line('celery.worker', text)}\n".encode())
+    os.write(_STDERR, f"{log_line('json', 'celery.worker', logging.INFO, text)}\n".encode())
 
 
 def _log_in(settings: Settings) -> None:
@@ -161,6 +194,11 @@ def _warn_about(server: redis.Redis) -> None:
                 "Redis is not as it must be",
                 extra=fields(check=finding.name, finding=finding.text, remedy=finding.remedy),
             )
+
+
+def _refused(fault: str) -> int:
+    sys.stderr.write(f"sendcode: {fault}\n")
+    return 2
 
 
 def _misused(faults: str) -> int:

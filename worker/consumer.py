@@ -69,6 +69,10 @@ class Consumer(CeleryConsumer):
             self._moving = self.hub.call_repeatedly(MOVES_S, presence.moves, "consumer")
         super().on_ready()
 
+    def cancel_active_requests(self) -> None:
+        """Have all threads hand back what they have not sent: a thread cannot be cancelled."""
+        self.app.sendcode.stop()
+
     def on_send_event_buffered(self) -> None:
         """Have what is buffered for Flower sent soon. Any thread may call it."""
         now = monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import cached_property
 
 from celery import Celery
@@ -15,6 +16,7 @@ from jobs.publish import Publisher
 from worker.api import SendVerifyCodeClient
 from worker.leases import Leases
 from worker.limiter import Limiter
+from worker.output import Output
 from worker.presence import Presence
 from worker.reactions import Reactions
 from worker.recorder import Recorder
@@ -22,6 +24,8 @@ from worker.retry import RetryPolicy
 from worker.sender import Sender
 from worker.shutdown import LAST_RESORT_S, Shutdown, end_by_force
 from worker.signing import Credentials
+
+log = logging.getLogger("sendcode.worker")
 
 _PATIENCE_S = 10.0
 
@@ -34,11 +38,17 @@ class Runtime:
         self._app = app
         self.leases = Leases()
         self.shutdown = Shutdown()
+        self.output: Output | None = None
 
     def stop(self) -> None:
         """Have every thread stop, and the process end in time."""
         if self.shutdown.order():
-            end_by_force(self.settings.sendcode_http_timeout + LAST_RESORT_S)
+            end_by_force(self.settings.sendcode_http_timeout + LAST_RESORT_S, self._last_words)
+
+    def _last_words(self) -> None:
+        log.error("stopped by force: Redis does not answer; other workers take over what was left")
+        if self.output:
+            self.output.close()
 
     @cached_property
     def ledger(self) -> Ledger:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
@@ -10,12 +9,12 @@ from collections.abc import Callable
 
 import tenacity
 
-log = logging.getLogger("sendcode.worker")
-
 PATIENCE_S = 5.0
 """Seconds that a known outcome is still tried to be recorded after the order to stop."""
 LAST_RESORT_S = 9.0
 """Seconds beyond the deadline of an HTTP call after which a worker that was told to stop ends."""
+
+_LAST_WORDS_S = 3.0
 
 
 class Stopping(Exception):  # noqa: N818 (no error: an order)
@@ -55,15 +54,17 @@ class Shutdown:
         return self._clock() > self._at + PATIENCE_S
 
 
-def end_by_force(after_s: float) -> None:
-    """Have the process end after so long, whatever hangs in it then.
+def end_by_force(after_s: float, last_words: Callable[[], None] = lambda: None) -> None:
+    """Have the process end after so long, whatever hangs in it then; its last words, too.
 
     Celery's and kombu's own ways out wait for a Redis that is silent for a minute and more. Nothing
     is lost by it: the leases run out, and other workers probe what was in work.
     """
 
     def end() -> None:
-        log.error("stopped by force: Redis does not answer; other workers take over what was left")
+        speaker = threading.Thread(target=last_words, daemon=True)
+        speaker.start()
+        speaker.join(_LAST_WORDS_S)
         os._exit(1)
 
     timer = threading.Timer(after_s, end)

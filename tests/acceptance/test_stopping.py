@@ -25,6 +25,7 @@ IN_WORK = {State.LEASED, State.SENDING}
 PREFIXES = ("9920", "9905", "9900", "9900", "9900")
 
 
+@pytest.mark.parametrize("remapped", ["", "SIGQUIT"])
 @pytest.mark.settings(sendcode_rate_limit=20, sendcode_backoff=1)
 def test_sigterm_hands_back_all_that_was_not_sent(
     settings: Settings,
@@ -33,6 +34,7 @@ def test_sigterm_hands_back_all_that_was_not_sent(
     keys: Keys,
     batches: Batches,
     start_worker: Callable[..., WorkerProcess],
+    remapped: str,
 ) -> None:
     sandbox.change(answer_ms=300)
     rows = [
@@ -40,7 +42,7 @@ def test_sigterm_hands_back_all_that_was_not_sent(
     ]
     batches.open("b1", "digest", ["phone"])
     batches.append("b1", 0, rows, last=True)
-    first = start_worker()
+    first = start_worker(REMAP_SIGTERM=remapped)
     wait_until(lambda: sandbox.stats()["requests"] >= 20)
 
     began = time.monotonic()
