@@ -58,6 +58,11 @@ class Channel(ours.Channel):
     """A channel that reads garbage without dying of it."""
 
     QoS = QoS  # type: ignore[assignment]  # kombu's own is not asked for by type
+    ack_emulation = True
+    """Without it kombu puts a QoS in the place of ours."""
+    from_transport_options = tuple(  # type: ignore[assignment]  # its length is no type
+        name for name in ours.Channel.from_transport_options if name != "ack_emulation"
+    )
 
     @cached_property
     def _lasting_client(self) -> Any:

@@ -16,15 +16,17 @@ from jobs.publish import Publisher
 from worker.transport import Transport
 
 
-def connection_of_a_worker(settings: Settings) -> Connection:
-    connection: Connection = make_celery(settings, broker_transport=Transport).connection()
+def connection_of_a_worker(settings: Settings, **options: Any) -> Connection:
+    app = make_celery(settings, broker_transport=Transport)
+    app.conf.broker_transport_options |= options
+    connection: Connection = app.connection()
     return connection
 
 
-def receive(settings: Settings) -> Message:
+def receive(settings: Settings, **options: Any) -> Message:
     """Take one message from the batch queue, and close the connection without acknowledging it."""
     got: list[Message] = []
-    connection = connection_of_a_worker(settings)
+    connection = connection_of_a_worker(settings, **options)
     queue = Queue(BATCH_QUEUE, routing_key=BATCH_QUEUE)
     with connection, Consumer(connection, [queue], on_message=got.append, accept=["json"]):
         connection.drain_events(timeout=5)
@@ -55,6 +57,16 @@ def test_a_message_that_outlived_its_connection_is_let_go_in_peace(
 
     first.ack()
     second.requeue()
+
+    assert keys_of_messages(redis) == []
+
+
+def test_kombu_s_way_of_redelivering_cannot_be_had(
+    settings: Settings, publisher: Publisher, redis: Redis
+) -> None:
+    publisher.publish([(Lane.BATCH, "b1-1")])
+
+    receive(settings, ack_emulation=False).requeue()
 
     assert keys_of_messages(redis) == []
 

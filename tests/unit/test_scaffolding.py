@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
@@ -108,3 +111,26 @@ def test_every_direct_dependency_is_locked() -> None:
     direct = {re.split(r"[\[<>=]", requirement)[0] for requirement in project["dependencies"]}
 
     assert direct <= dict(LOCKED.findall((ROOT / "requirements/runtime.lock").read_text())).keys()
+
+
+def test_every_library_that_is_imported_is_declared() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extra = project["optional-dependencies"]["demo"]
+    declared = {re.split(r"[\[<>=]", each)[0] for each in [*project["dependencies"], *extra]}
+    distributions = packages_distributions()
+
+    imported = {
+        name.partition(".")[0]
+        for package in ("config", "demo", "jobs", "producer", "sandbox", "worker")
+        for file in (ROOT / package).rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in (
+            [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else [alias.name for alias in node.names]
+        )
+    }
+
+    libraries = imported & distributions.keys() - sys.stdlib_module_names
+    assert {name for name in libraries if not declared & set(distributions[name])} <= {"sendcode"}
