@@ -13,12 +13,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from jobs.codes import OwnCode
 from jobs.job import JobRecord, Lane, batch_job_id, iso
 from jobs.outcome import State
 from jobs.phone import PhoneNumber
 
 RATE_FADES_S = 15.0
 """How quickly a batch's measured rate forgets (`note_pace` in endings.lua has it in ms)."""
+_SILENCE_MS, _SILENT_JOBS = 5_000, 5
 SLOWEST_RATE = 0.01
 """Jobs per second below which a batch is taken to stand still."""
 
@@ -79,6 +81,20 @@ class Batch:
     expires_ms: int | None = None
     skip_sent: bool = False
     """Rows whose number got a code are left out: on import, and when they would be sent."""
+    starts_ms: int | None = None
+    """No row is sent before that."""
+    is_scheduled: bool = False
+    """That time has not come."""
+    is_halted: bool = False
+    """So is all sending just now."""
+    by: str = ""
+    """Who submitted it, as `user@host`."""
+    corrects: str = ""
+    """The batch of whose customers its file corrected some."""
+    added: int = 0
+    """Its rows, to be sent, which are no corrections."""
+    kept_back: int = 0
+    """Its rejected rows that are done, or under way, elsewhere."""
     rate: float = 0.0
     """Jobs of it that ended per second, lately."""
     counts: dict[str, int] = field(default_factory=dict)
@@ -92,9 +108,21 @@ class Batch:
         return sum(n for state, n in self.counts.items() if State(state).is_final) - self.rejected
 
     @property
+    def cancelled(self) -> int:
+        return self.counts.get(State.CANCELLED, 0)
+
+    @property
+    def sent(self) -> int:
+        return sum(n for state, n in self.counts.items() if State(state).is_sent)
+
+    @property
     def phase(self) -> str:
-        """The state as people see it: a running batch that lacks rows is `importing`."""
-        return "importing" if self.state == "running" and not self.imported else self.state
+        """The state as people see it: a running batch may be `importing` or `scheduled` yet."""
+        if self.state != "running":
+            return self.state
+        if not self.imported:
+            return "importing"
+        return "scheduled" if self.is_scheduled else "running"
 
     @property
     def unfinished(self) -> int:
@@ -109,7 +137,7 @@ class Batch:
         if self.is_over:
             return 0.0
         moving = self.unfinished - self.counts.get(State.PARKED, 0)
-        if self.state != "running" or not self.imported or self.rate < SLOWEST_RATE or moving <= 0:
+        if self.phase != "running" or self.is_halted or self.rate < SLOWEST_RATE or moving <= 0:
             return None
         return self.unfinished / self.rate
 
@@ -134,6 +162,9 @@ class Batch:
             "rate": round(self.rate, 2),
             "eta_seconds": round(eta_s, 1) if eta_s is not None else None,
             "max_rate": self.max_rate,
+            "by": self.by or None,
+            "corrects": self.corrects or None,
+            "starts_at": iso(self.starts_ms) if self.starts_ms else None,
             "created_at": iso(self.created_ms),
             "expires_at": iso(self.expires_ms) if self.expires_ms else None,
             "finished_at": iso(self.finished_ms) if self.finished_ms else None,
@@ -141,7 +172,12 @@ class Batch:
 
 
 def decode_batch(
-    batch_id: str, values: Mapping[str, str], counts: Mapping[str, str], now_ms: int
+    batch_id: str,
+    values: Mapping[str, str],
+    counts: Mapping[str, str],
+    now_ms: int,
+    *,
+    is_halted: bool = False,
 ) -> Batch:
     """Read a batch's hash and its counts; `now_ms` is Redis' clock."""
     accepted, fed = int(values["accepted"]), int(values["fed"])
@@ -158,7 +194,7 @@ def decode_batch(
     if rejected:
         states[State.REJECTED] = rejected
     finished, max_rate = values.get("finished"), values.get("max_rate")
-    expires = values.get("expires_at")
+    expires, starts = values.get("expires_at"), values.get("not_before")
     return Batch(
         batch_id=batch_id,
         state=values["state"],
@@ -178,11 +214,47 @@ def decode_batch(
         max_rate=float(max_rate) if max_rate else None,
         expires_ms=int(expires) if expires else None,
         skip_sent=values.get("skip_sent") == "1",
+        starts_ms=int(starts) if starts else None,
+        is_scheduled=int(starts or 0) > now_ms,
+        is_halted=is_halted,
+        by=values.get("by", ""),
+        corrects=values.get("corrects", ""),
+        added=int(values.get("added", 0)),
+        kept_back=int(values.get("kept_back", 0)),
         rate=_rate(values, now_ms),
         counts=states,
         by_code=by_code,
         possible_duplicates=duplicates,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A batch, and those made from files that corrected some of its rows."""
+
+    batch: Batch
+    corrections: tuple[Batch, ...] = ()
+
+    @property
+    def customers(self) -> int:
+        """Rows, but for those that were left out as their customer had a code."""
+        added = sum(each.added for each in self.corrections)
+        return self.batch.total - self.batch.kept_back + added
+
+    @property
+    def done(self) -> int:
+        """Customers who have a code."""
+        meanwhile = self.batch.by_code.get(OwnCode.SENT_MEANWHILE, 0)
+        sent = sum(each.sent for each in (self.batch, *self.corrections))
+        return min(self.customers, sent + meanwhile)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "total": self.customers,
+            "done": self.done,
+            "open": self.customers - self.done,
+            "corrections": [each.batch_id for each in self.corrections],
+        }
 
 
 def unfed_record(batch: Batch, number: int, row: BatchRow) -> JobRecord | None:
@@ -206,6 +278,10 @@ def _rate(values: Mapping[str, str], now_ms: int) -> float:
     if "pace" not in values:
         return 0.0
     fades_ms = RATE_FADES_S * 1000
+    # when no job has ended for as long as several usually take, nothing moves
+    usual_ms = fades_ms / max(1.0, float(values["pace"]))
+    if now_ms - int(values["pace_at"]) > max(_SILENCE_MS, _SILENT_JOBS * usual_ms):
+        return 0.0
     # where the time is not known (0), nor is the rate
     count = float(values["pace"]) * math.exp(min(0, int(values["pace_at"]) - now_ms) / fades_ms)
     # a count that has only begun is as yet too small, by a known share

@@ -11,7 +11,7 @@ import redis
 
 from config.settings import Settings
 from jobs.actions import Action
-from jobs.batch import Batch, BatchRow, decode_batch, unfed_record
+from jobs.batch import Batch, BatchRow, Family, decode_batch, unfed_record
 from jobs.clock import time_ms
 from jobs.identity import Identity
 from jobs.job import EVENT, JobRecord, Lane, batch_job_id, split_job_id
@@ -71,8 +71,12 @@ class Batches:
         encoding: str = "",
         max_rate: float | None = None,
         expires_ms: int | None = None,
+        starts_ms: int | None = None,
         skip_sent: bool = False,
         again: bool = False,
+        corrects: str = "",
+        added: int = 0,
+        kept_back: int = 0,
     ) -> tuple[Batch, bool]:
         """Create a batch, or find it again; True if it is new. Rows are appended next.
 
@@ -83,7 +87,9 @@ class Batches:
             ContentHeldError: another batch was made from the same content.
             LedgerRefusedError: this is not the ledger that was known.
         """
+        action = Action(what="batch submit", about=batch_id)
         values: dict[str, str | float] = {
+            "by": action.by,
             "header": json.dumps(list(header), ensure_ascii=False),
             "name": name,
             "delimiter": delimiter,
@@ -95,8 +101,15 @@ class Batches:
             values["max_rate"] = max_rate
         if expires_ms is not None:
             values["expires_at"] = expires_ms
+        if starts_ms is not None:
+            values["not_before"] = starts_ms
+        if corrects:
+            values |= {"corrects": corrects, "added": added}
+        if kept_back:
+            values["kept_back"] = kept_back
         flat: list[str | float] = [part for pair in values.items() for part in pair]
-        reply = self._open(args=[batch_id, digest, int(again), self._identity.known, *flat])
+        known = self._identity.known
+        reply = self._open(args=[batch_id, digest, int(again), known, action.encode(), *flat])
         if reply[0] == "refused":
             raise self._identity.refuse()
         if reply[0] == "held":
@@ -136,6 +149,11 @@ class Batches:
         batch_id: Any = self.client.get(self._keys.content(digest))
         return self.get(batch_id) if batch_id is not None else None
 
+    def family(self, batch: Batch) -> Family:
+        """Give a batch with those whose files corrected rows of it, the oldest first."""
+        found = (each for each in reversed(self.list()) if each.corrects == batch.batch_id)
+        return Family(batch, tuple(found))
+
     def list(self) -> list[Batch]:
         """Give all batches, the newest first; those whose time of keeping is over are forgotten."""
         ids: Any = self.client.zrevrange(self._keys.batches, 0, -1)
@@ -148,13 +166,14 @@ class Batches:
         """Read the batches that are there, all in one round trip."""
         pipe = self.client.pipeline(transaction=True)
         pipe.time()
+        pipe.hget(self._keys.account, "state")
         for batch_id in ids:
             pipe.hgetall(self._keys.batch(batch_id))
             pipe.hgetall(self._keys.counts(batch_id))
-        now, *hashes = pipe.execute()
-        now_ms = time_ms(now)
+        now, account, *hashes = pipe.execute()
+        now_ms, halted = time_ms(now), account == "halted"
         return {
-            batch_id: decode_batch(batch_id, values, counts, now_ms)
+            batch_id: decode_batch(batch_id, values, counts, now_ms, is_halted=halted)
             for batch_id, values, counts in zip(ids, hashes[::2], hashes[1::2], strict=True)
             if "state" in values
         }

@@ -65,7 +65,7 @@ class Group:
         }
 
 
-EXPORT_COLUMNS = ("country_code", "phone_num", "job_id", "batch_id", *RESULT_COLUMNS)
+EXPORT_COLUMNS = ("country_code", "phone_num", "job_id", "batch_id", *RESULT_COLUMNS[:-1])
 
 
 def export_rows(dead: DeadLetters, choice: Choice) -> Iterator[list[str]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,9 +18,9 @@ from typing import Any, Self
 
 from jobs.batch import Batch, BatchRow
 from jobs.batches import CHUNK_ROWS, Batches, ContentHeldError
-from jobs.job import EVENT
+from jobs.job import EVENT, split_job_id
 from producer.memory import Memory
-from producer.roundtrip import rows_to_send
+from producer.roundtrip import KEPT_BACK, cell_of, last_named, rows_to_send
 from producer.sheet import Row, Sheet
 from producer.tally import Places, Tally, Waiting
 
@@ -28,6 +29,8 @@ CHUNK_BYTES = 1 << 20
 REPORT_ROWS = 2_000
 """Rows between two reports of progress while the file is read."""
 
+_MOST_OWNERS = 20
+"""A column `job_id` that names more batches than that is the customer's own."""
 _BATCH_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 Progress = Callable[[int], None]
@@ -49,6 +52,8 @@ class Terms:
     """Unix milliseconds after which its codes are of no use and are not sent."""
     again: bool = False
     """Its content was sent by another batch, and is to be sent once more."""
+    starts_ms: int | None = None
+    """Unix milliseconds before which none of its codes is sent."""
     skip_sent: bool = False
     """Rows whose number got a code before, or waits for one, are left out, until they are sent."""
 
@@ -85,6 +90,8 @@ class Spool:
         """Rows that are to be sent though their number got a code before."""
         self.waiting = Waiting()
         """Rows that are to be sent though a code to their number waits elsewhere."""
+        self.owners: Counter[str] = Counter()
+        """How many rows to be sent correct a row of which batch, by their column `job_id`."""
         self._file = tempfile.TemporaryFile(prefix="sendcode-rows-")  # noqa: SIM115 (see close)
 
     def __enter__(self) -> Self:
@@ -114,8 +121,11 @@ class Spool:
             SheetError: the file is damaged further down, or was changed meanwhile.
         """
         after = have if skip_sent else None
+        origin = last_named(sheet.header, "job_id")
         for row, history in rows_to_send(sheet, memory, skip_sent_after=after):
             self.tally.count(row)
+            if row.phone is not None and len(self.owners) < _MOST_OWNERS:
+                self.owners[split_job_id(cell_of(row, origin))[0]] += 1
             self._file.write(_encode(row))
             self._file.write(b"\n")  # an encoded row has no line break of its own
             if history.codes and row.number > have:
@@ -132,6 +142,28 @@ class Spool:
             "sent_before": self.sent_before.as_dict(),
             "waiting_elsewhere": self.waiting.as_dict(),
         }
+
+    def corrects(self, batches: Batches) -> tuple[str, int]:
+        """Give the batch whose rows the file corrects, if it is one, and how many rows do not.
+
+        What corrects a correction belongs to the first batch of all.
+        """
+        found: Counter[str] = Counter()
+        for owner, count in self.owners.items():
+            batch = batches.get(owner) if owner else None
+            if batch is not None:
+                found[batch.corrects or batch.batch_id] += count
+        if len(found) != 1 or len(self.owners) == _MOST_OWNERS:
+            return "", 0
+        ((batch_id, count),) = found.items()
+        return batch_id, self.tally.valid - count
+
+    @property
+    def kept_back(self) -> int:
+        """Rows that are left out as they are done, or under way, elsewhere."""
+        return sum(
+            kind.rows.count for kind in self.tally.rejected.values() if kind.code in KEPT_BACK
+        )
 
     def chunks(self, start: int) -> Iterator[list[bytes]]:
         """Give the rows from index `start` on, in portions fit for one script call."""
@@ -169,12 +201,17 @@ def find_batch(
     return None
 
 
-def open_batch(batches: Batches, sheet: Sheet, batch_id: str, terms: Terms) -> tuple[Batch, bool]:
+def open_batch(
+    batches: Batches, sheet: Sheet, batch_id: str, terms: Terms, spool: Spool | None = None
+) -> tuple[Batch, bool]:
     """Create the batch, or find it again with the same content; True if it is new.
+
+    `spool` holds its rows, and knows which batch they correct.
 
     Raises:
         ImportRefusedError: as `find_batch`.
     """
+    corrects, added = spool.corrects(batches) if spool is not None else ("", 0)
     try:
         batch, is_new = batches.open(
             batch_id,
@@ -185,8 +222,12 @@ def open_batch(batches: Batches, sheet: Sheet, batch_id: str, terms: Terms) -> t
             encoding=sheet.named_encoding or "",
             max_rate=terms.max_rate,
             expires_ms=terms.expires_ms,
+            starts_ms=terms.starts_ms,
             skip_sent=terms.skip_sent,
             again=terms.again,
+            corrects=corrects,
+            added=added,
+            kept_back=spool.kept_back if spool is not None else 0,
         )
     except ContentHeldError as exc:
         holder = batches.get(exc.batch_id)

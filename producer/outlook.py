@@ -16,7 +16,7 @@ class Outlook:
     rate: float
     """Requests per second at present."""
     waiting: tuple[int, ...]
-    """Unfinished jobs of each running batch."""
+    """Unfinished jobs of each running batch that has started."""
     events: int
     workers: int
     halted: bool
@@ -25,7 +25,11 @@ class Outlook:
     def of(cls, seen: Overview) -> Self:
         return cls(
             rate=seen.pace.limit * seen.pace.factor,
-            waiting=tuple(each.unfinished for each in seen.batches if each.state == "running"),
+            waiting=tuple(
+                each.unfinished
+                for each in seen.batches
+                if each.state == "running" and not each.is_scheduled
+            ),
             events=seen.queues.get(EVENT_QUEUE, 0),
             workers=seen.alive,
             halted=seen.account.state == "halted",

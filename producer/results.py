@@ -12,12 +12,12 @@ from typing import Any
 
 from jobs.batch import BatchRow
 from jobs.batches import Batches
-from jobs.job import JobRecord, iso
+from jobs.job import JobRecord, batch_job_id, iso
 from jobs.outcome import State
 from producer.roundtrip import KEPT_BACK
 from producer.wording import FORGOTTEN, FORGOTTEN_WORDS, outcome_in_words
 
-RESULT_COLUMNS = ("status", "code", "message", "request_id", "attempts", "finished_at")
+RESULT_COLUMNS = ("status", "code", "message", "request_id", "attempts", "finished_at", "job_id")
 
 GROUPS: dict[str, frozenset[str]] = {
     "sent": frozenset({State.SENT, State.SENT_INFERRED}),
@@ -28,7 +28,7 @@ GROUPS: dict[str, frozenset[str]] = {
 
 
 def result_cells(record: JobRecord) -> list[str]:
-    """Give the cells of `RESULT_COLUMNS` for a job."""
+    """Give the cells of `RESULT_COLUMNS` for a job, but for the last."""
     return [
         record.state,
         record.code,
@@ -44,6 +44,8 @@ class ResultRow:
     """One row of the file; `status` is a state's name, or `forgotten`."""
 
     number: int
+    job_id: str
+    """Of the job that stands for the row, or would."""
     line: int
     cells: list[str]
     status: str
@@ -63,11 +65,13 @@ class ResultRow:
             self.request_id,
             attempts,
             self.finished_at,
+            self.job_id,
         ]
 
     def as_dict(self) -> dict[str, Any]:
         return {
             "row": self.number,
+            "job_id": self.job_id,
             "line": self.line,
             "cells": self.cells,
             "status": self.status,
@@ -105,7 +109,7 @@ def results(batches: Batches, batch_id: str, only: str | None = None) -> Iterato
     batch = batches.get(batch_id)
     created_at = iso(batch.created_ms) if batch is not None else ""
     for number, row, record in batches.rows(batch_id):
-        result = _result(number, row, record, created_at)
+        result = _result(number, batch_job_id(batch_id, number), row, record, created_at)
         if wanted is not None and result.status not in wanted:
             continue
         if only == "failed" and result.code in KEPT_BACK:
@@ -113,7 +117,9 @@ def results(batches: Batches, batch_id: str, only: str | None = None) -> Iterato
         yield result
 
 
-def _result(number: int, row: BatchRow, record: JobRecord | None, created_at: str) -> ResultRow:
+def _result(
+    number: int, job_id: str, row: BatchRow, record: JobRecord | None, created_at: str
+) -> ResultRow:
     """Give a row's result.
 
     What never was a job ended when its batch was made: a code that goes to its number after that
@@ -121,12 +127,13 @@ def _result(number: int, row: BatchRow, record: JobRecord | None, created_at: st
     """
     cells = list(row.cells)
     if row.phone is None:
-        rejected = ResultRow(number, row.line, cells, State.REJECTED, row.code, row.reason)
+        rejected = ResultRow(number, job_id, row.line, cells, State.REJECTED, row.code, row.reason)
         return replace(rejected, finished_at=created_at)
     if record is None:
-        return ResultRow(number, row.line, cells, FORGOTTEN, message=FORGOTTEN_WORDS)
+        return ResultRow(number, job_id, row.line, cells, FORGOTTEN, message=FORGOTTEN_WORDS)
     return ResultRow(
         number,
+        record.job_id,
         row.line,
         cells,
         record.state,

@@ -144,10 +144,10 @@ def is_results_file(sheet: Sheet) -> bool:
 
 def _holds_our_states(sheet: Sheet) -> bool:
     """Whether most filled cells of the column `status` are ours; takes one pass over the file."""
-    status = _last(sheet.header, _STATUS)
+    status = last_named(sheet.header, _STATUS)
     ours = others = 0
     for row in sheet:
-        value = _cell(row, status).casefold()
+        value = cell_of(row, status).casefold()
         if value in _STATES:
             ours += 1
         elif value:
@@ -161,18 +161,18 @@ class _Judge:
     def __init__(self, sheet: Sheet, memory: Memory | None) -> None:
         self._memory = memory
         # ours are the last of these names: a customer may have a column "status" too
-        self._status = _last(sheet.header, _STATUS)
-        self._code = _last(sheet.header, "code")
-        self._finished_at = _last(sheet.header, "finished_at")
+        self._status = last_named(sheet.header, _STATUS)
+        self._code = last_named(sheet.header, "code")
+        self._finished_at = last_named(sheet.header, "finished_at")
 
     def fault(self, row: Row, history: NumberHistory) -> Fault | None:
-        status, code = _cell(row, self._status).casefold(), _cell(row, self._code)
+        status, code = cell_of(row, self._status).casefold(), cell_of(row, self._code)
         if status in {State.REJECTED, State.CANCELLED} and code in _BY_CODE:
             # kept back once, a row stays kept back through any number of results files
             return _BY_CODE[code]
         if status in _BY_STATUS:
             return _BY_STATUS[status]
-        finished_ms = _milliseconds(_cell(row, self._finished_at)) if status else None
+        finished_ms = _milliseconds(cell_of(row, self._finished_at)) if status else None
         sent_ms = history.sent_ms
         if sent_ms is not None and finished_ms is not None and sent_ms > finished_ms:
             return _SINCE
@@ -198,12 +198,13 @@ def _milliseconds(text: str) -> int | None:
     return round(moment.timestamp() * 1000) if moment.tzinfo else None
 
 
-def _last(header: Sequence[str], name: str) -> int | None:
+def last_named(header: Sequence[str], name: str) -> int | None:
     """The last column that is named just so, else the last but for case and blanks around it."""
     exact = [index for index, each in enumerate(header) if each == name]
     found = exact or [i for i, each in enumerate(header) if each.strip().casefold() == name]
     return found[-1] if found else None
 
 
-def _cell(row: Row, index: int | None) -> str:
+def cell_of(row: Row, index: int | None) -> str:
+    """Give a cell without blanks around it; "" where the row is short, or no column was found."""
     return row.cells[index].strip() if index is not None and index < len(row.cells) else ""

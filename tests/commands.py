@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import subprocess
 import sys
 from collections.abc import Callable
@@ -82,6 +84,29 @@ def start(
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def on_terminal(
+    settings: Settings, *words: str | Path, cwd: Path, typed: str = ""
+) -> tuple[int, str]:
+    """Run a command as a person at a terminal does who types `typed`; give its code and talk."""
+    terminal, its_end = pty.openpty()
+    os.write(terminal, typed.encode())
+    try:
+        ran = subprocess.run(
+            [*SENDCODE, *map(str, words)],
+            cwd=cwd,
+            env={**environment_of(settings, COLUMNS="160"), "TERM": "xterm"},
+            stdin=its_end,
+            stdout=subprocess.DEVNULL,
+            stderr=its_end,
+            check=False,
+            timeout=60,
+        )
+        os.close(its_end)
+        return ran.returncode, os.read(terminal, 1 << 16).decode()
+    finally:
+        os.close(terminal)
 
 
 def run(settings: Settings, *words: str | Path, cwd: Path, patience_s: float = 60) -> Ran:

@@ -37,7 +37,8 @@ _LET_PASS = """
 local TIMES = {
   job = {'created', 'published', 'due', 'not_after', 'doubt', 'asked', 'doubt_before',
     'asked_before'},
-  number = {'until', 'sent'}, batch = {'next_at', 'expires_at'}, account = {'since', 'canary_due'},
+  number = {'until', 'sent'}, batch = {'next_at', 'expires_at', 'not_before'},
+  account = {'since', 'canary_due'},
   watermark = {'event', 'batch', 'event claimed'}, sweeps = {'at', 'patient_until'},
 }
 for _, key in ipairs(redis.call('KEYS', ARGV[1] .. ':*')) do

@@ -3,6 +3,7 @@
 -- visits no more of those that were fed than so many in one call, as they may have been parked or
 -- requeued by the ten thousand: its caller calls again until none was ended. Whoever does not is no
 -- harm: the sweep and the claim end the others when they are due.
+-- A resume lets a batch that is to start later start now; "scheduled" was its state before then.
 -- ARGV: batch id, "pause" | "resume" | "cancel", retention_ms, who and why (JSON)
 -- Reply: {"absent"} | {the batch's state before, state now, jobs ended by this call}
 -- Twice: the second changes nothing, and tells the same states if the action is the same. Jobs in
@@ -12,6 +13,12 @@ local VISITS = 500
 local before = redis.call('HGET', K.batch(batch), 'state')
 if not before then return {'absent'} end
 local now = now_ms()
+local starts = tonumber(redis.call('HGET', K.batch(batch), 'not_before'))
+if order == 'resume' and before == 'running' and starts and starts > now then
+  redis.call('HSET', K.batch(batch), 'not_before', int(now))
+  note_action(ARGV[4])
+  return {'scheduled', 'running', 0}
+end
 local allowed = {pause = {running = 'paused'}, resume = {paused = 'running'},
   cancel = {running = 'cancelled', paused = 'cancelled', cancelled = 'cancelled'}}
 local after = allowed[order][before]

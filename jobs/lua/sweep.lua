@@ -145,8 +145,10 @@ local function next_row(batch)
 end
 
 local function feed_one(batch)
-  local b = fields(K.batch(batch), 'state', 'max_rate', 'next_at', 'expires_at', 'imported')
+  local b = fields(K.batch(batch), 'state', 'max_rate', 'next_at', 'expires_at', 'imported',
+    'not_before')
   if b.state ~= 'running' then return 'leave' end
+  if tonumber(b.not_before or 0) > now then return 'wait' end
   local max_rate, next_at = tonumber(b.max_rate), tonumber(b.next_at or 0)
   local is_expired = b.expires_at and tonumber(b.expires_at) <= now
   if max_rate and not is_expired and next_at > now then return 'wait' end

@@ -15,7 +15,7 @@ def actions(
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = _SHOWN,
     as_json: JsonOption = False,
 ) -> None:
-    """Show who halted, paused, cancelled, requeued or dropped what, the newest first.
+    """Show who submitted, halted, paused, cancelled, requeued or dropped what, the newest first.
 
     What the API's answers halt is no person's doing: `sendcode status` names such a halt.
     """

@@ -36,23 +36,31 @@ BatchArgument = Annotated[str, typer.Argument(metavar="ID", help="The batch's id
 
 @app.command()
 def status(
-    batch_id: BatchArgument,
+    batch_id: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="The batch's id; none: all of them.")
+    ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Stay until it has ended.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show how far a batch is."""
+    """Show how far a batch is, with the files that corrected it; without an id, all batches."""
     from jobs.batches import Batches
     from producer.cli import batch_view, batch_watch
 
+    if batch_id is None:
+        if watch:
+            raise MisusedError("--watch: name the batch; sendcode batch list shows them all")
+        list_batches(as_json)
+        return
     with ledger_connection() as (settings, client):
         batches = Batches(client, settings)
         batch = known(batches, batch_id)
         if watch:
             batch = batch_watch.watch(client, settings, batch)
+        family = batches.family(batch)
         if as_json:
-            show_json(batch.as_dict())
+            show_json({**batch.as_dict(), "customers": family.as_dict()})
         else:
-            batch_view.show_status(client, settings, batch)
+            batch_view.show_status(client, settings, family)
 
 
 @app.command("list")
@@ -76,15 +84,20 @@ def list_batches(as_json: JsonOption = False) -> None:
             batch.name,
             batch.phase,
             f"{batch.accepted:,}",
+            f"{batch.sent:,}",
             f"{batch.finished:,}",
             f"{batch.rejected:,}",
             per_second(batch.rate) if batch.rate >= SLOWEST_RATE and not batch.is_over else "",
             moment(batch.created_ms),
+            batch.by,
         )
         for batch in found
     ]
-    columns = ("batch", "name", "state", "jobs", "ended", "rejected", "rate", "submitted")
-    show_table(columns, rows, right="jobs,ended,rejected,rate")
+    columns = (
+        *("batch", "name", "state", "jobs", "sent", "ended", "rejected", "rate"),
+        *("submitted", "by"),
+    )
+    show_table(columns, rows, right="jobs,sent,ended,rejected,rate")
 
 
 @app.command()
@@ -95,7 +108,7 @@ def pause(batch_id: BatchArgument, as_json: JsonOption = False) -> None:
 
 @app.command()
 def resume(batch_id: BatchArgument, as_json: JsonOption = False) -> None:
-    """Let a paused batch go on."""
+    """Let a paused batch go on, or one that is to start later start now."""
     _steer(batch_id, "resume", as_json)
 
 
@@ -191,7 +204,7 @@ def _steer(batch_id: str, order: Order, as_json: bool) -> None:
 
 
 def _steered(batch: Batch, order: Order, *, changed: bool) -> str:
-    from producer.cli.tables import count_of
+    from producer.cli.tables import clock, count_of
 
     was = "" if changed else "already "
     if order == "pause":
@@ -201,7 +214,9 @@ def _steered(batch: Batch, order: Order, *, changed: bool) -> str:
             f"let it go on: sendcode batch resume {batch.batch_id}"
         )
     if order == "resume":
-        return f"batch {batch.batch_id} is {was}running, {count_of(batch.unfinished, 'job')} to go"
+        to_go = count_of(batch.unfinished, "job")
+        phase = f"to start at {clock(batch.starts_ms or 0)}" if batch.is_scheduled else "running"
+        return f"batch {batch.batch_id} is {was}{phase}, {to_go} to go"
     cancelled = batch.counts.get("cancelled", 0)
     told = (
         f"batch {batch.batch_id} is {was}cancelled: "

@@ -51,9 +51,9 @@ if TYPE_CHECKING:
     from producer.tally import Places, ProblemKinds
 
 REASON_COLUMN = "reason"
-INVALID_COLUMNS = ("status", "code", "finished_at", REASON_COLUMN)
-"""Of the file of invalid rows. The first three are read when it comes back corrected: in two goes,
-the second knows what the first has sent."""
+INVALID_COLUMNS = ("status", "code", "finished_at", "job_id", REASON_COLUMN)
+"""Of the file of invalid rows. The first four are read when it comes back corrected: in two goes,
+the second knows what the first has sent, and the batch knows what corrects it."""
 _DOUBLES_SHOWN = 3
 
 
@@ -133,13 +133,15 @@ def _refuse_to_overwrite(file: Path, output: Path | None) -> None:
 def _look(sheet: Sheet, question: Question, target: Target | None) -> Preflight:
     from jobs.clock import time_ms
     from jobs.job import iso
+    from producer.importing import default_batch_id
     from producer.preflight import preflight
 
     with ExitStack() as stack:
         settings, client = stack.enter_context(ledger_connection())
         reachable = client if _answers(client, settings) else None
         started_ms = time_ms(client.time()) if reachable else round(time.time() * 1000)
-        on_invalid = _writer(sheet, target, iso(started_ms), stack)
+        batch_id = question.batch_id or default_batch_id(sheet.digest)
+        on_invalid = _writer(sheet, batch_id, target, iso(started_ms), stack)
         done = stack.enter_context(
             progress_of(f"reading {sheet.name}", share=lambda: sheet.fraction_read)
         )
@@ -162,10 +164,11 @@ def _answers(client: redis.Redis, settings: Settings) -> bool:
 
 
 def _writer(
-    sheet: Sheet, target: Target | None, looked_at: str, stack: ExitStack
+    sheet: Sheet, batch_id: str, target: Target | None, looked_at: str, stack: ExitStack
 ) -> Callable[[Row], None]:
     if target is None:
         return lambda _: None
+    from jobs.job import batch_job_id
     from jobs.outcome import State
     from producer.roundtrip import is_results_file
     from producer.sheet.writing import SheetWriter, written_file
@@ -181,7 +184,8 @@ def _writer(
         problem = row.problem
         if problem is not None:
             reason = f"{problem.message}; {problem.remedy}"
-            ours = (State.REJECTED, problem.code, looked_at, reason)
+            job_id = batch_job_id(batch_id, row.number)
+            ours = (State.REJECTED, problem.code, looked_at, job_id, reason)
             writer.write(row.cells, ours[-len(columns) :])
 
     return write

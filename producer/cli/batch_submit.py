@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,13 +23,14 @@ from producer.cli.console import (
     show_json,
 )
 from producer.cli.progress import progress_of
-from producer.cli.tables import count_of, span
+from producer.cli.tables import clock, count_of
 
 if TYPE_CHECKING:
     from jobs.batch import Batch
     from jobs.batches import Batches
     from producer.importing import Spool, Terms
     from producer.memory import Memory
+    from producer.overview import Overview
     from producer.sheet import Sheet
     from producer.tally import ProblemKinds
 
@@ -76,6 +77,10 @@ def submit(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
         str | None,
         typer.Option(help="Do not send what is not sent by then: 90s, 30min, 8h, 2d."),
     ] = None,
+    start_at: Annotated[
+        str | None,
+        typer.Option("--at", help="Send nothing before that: 10:00, or 2026-11-27 10:00."),
+    ] = None,
     encoding: EncodingOption = None,
     sheet_name: SheetOption = None,
     skip_sent: SkipSentOption = False,
@@ -86,24 +91,21 @@ def submit(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only read the file and say what would be done.")
     ] = False,
-    yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Do not ask about numbers that got a code before.")
-    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Stay until all is sent.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Have a code sent to each customer of a file.
+    """Have a code sent to each customer of a file. Asks first on a terminal.
 
     The same file again sends nothing twice: it completes an import that was cut off, and is refused
     under another --id. Rows that cannot be sent are left out, with the reason, and do not stop the
     others.
     """
-    from producer.importing import Terms, check_batch_id
+    from producer.importing import Terms, check_batch_id, default_batch_id
     from producer.sheet import open_sheet
 
     rate_of("--max-rate", max_rate)
     life_s = seconds_of(expires_in) if expires_in is not None else None
-    expires_ms = round((time.time() + life_s) * 1000) if life_s is not None else None
     again = command_line(
         *("batch", "submit", file),
         options={
@@ -111,6 +113,7 @@ def submit(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
             "--name": name,
             "--max-rate": max_rate,
             "--expires-in": expires_in,
+            "--at": start_at,
             "--encoding": encoding,
             "--sheet": sheet_name,
             "--skip-sent": skip_sent,
@@ -124,9 +127,11 @@ def submit(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
         check_batch_id(batch_id)
     stdin = input_in_bytes()
     with open_sheet(file, stdin=stdin, encoding=encoding, sheet=sheet_name) as sheet:
-        terms = Terms(name or sheet.name, max_rate, expires_ms, once_more, skip_sent)
+        terms = Terms(name or sheet.name, max_rate, again=once_more, skip_sent=skip_sent)
         ask = not (yes or dry_run) and is_terminal()
-        submission = _Submission(sheet, batch_id, terms, again, ask)
+        submission = _Submission(
+            sheet, batch_id or default_batch_id(sheet.digest), terms, life_s, start_at, again, ask
+        )
         _submit(submission, dry_run, watch, as_json)
 
 
@@ -147,35 +152,57 @@ def seconds_of(text: str) -> float:
         raise MisusedError(f"--expires-in: {exc}") from None
 
 
+@dataclass(slots=True)
 class _Submission:
     """A file on its way to a batch."""
 
-    def __init__(
-        self, sheet: Sheet, batch_id: str | None, terms: Terms, again: str, ask: bool
-    ) -> None:
-        from producer.importing import default_batch_id
+    sheet: Sheet
+    batch_id: str
+    terms: Terms
+    life_s: float | None
+    """`--expires-in`, which counts from the start."""
+    start_at: str | None
+    """`--at`."""
+    again: str
+    """The same command, for a shell."""
+    ask: bool
+    """Somebody is there to be asked whether all this is meant."""
 
-        self.sheet = sheet
-        self.terms = terms
-        self.batch_id = batch_id or default_batch_id(sheet.digest)
-        self.again = again
-        """The same command, for a shell."""
-        self.ask = ask
-        """Somebody is there to be asked whether numbers are to get another code."""
+    def set_times(self, now_ms: int) -> None:
+        """Turn what was asked for into times on Redis' clock, which shows `now_ms`.
+
+        Raises:
+            MisusedError: there is no such time to start at.
+        """
+        from producer import bounds
+
+        starts_ms = None
+        if self.start_at is not None:
+            try:
+                starts_ms = bounds.start_ms(self.start_at, now_ms)
+            except ValueError as exc:
+                raise MisusedError(f"--at: {exc}") from None
+        if self.life_s is not None:
+            expires_ms = (starts_ms or now_ms) + round(self.life_s * 1000)
+            self.terms = replace(self.terms, expires_ms=expires_ms)
+        self.terms = replace(self.terms, starts_ms=starts_ms)
 
 
 def _submit(submission: _Submission, dry_run: bool, watch: bool, as_json: bool) -> None:
     from jobs.batches import Batches
+    from jobs.clock import time_ms
     from jobs.identity import Identity, state_file
     from producer.cli import batch_watch
     from producer.importing import Spool, find_batch
     from producer.memory import Memory
+    from producer.overview import look
 
     for note in submission.sheet.notes:
         say(f"{submission.sheet.name}: {note}")
     with ledger_connection() as (settings, client), Spool() as spool:
         identity = Identity(client, settings, state_file(settings))
         identity.check()
+        submission.set_times(time_ms(client.time()))
         batches = Batches(client, settings, identity)
         batch = find_batch(
             batches, submission.batch_id, submission.sheet, again=submission.terms.again
@@ -185,6 +212,8 @@ def _submit(submission: _Submission, dry_run: bool, watch: bool, as_json: bool) 
             _say_terms_that_stay(batch, submission.terms)
         if not complete:
             _read(submission, spool, Memory(client, settings, submission.batch_id), batch)
+        if not complete and batch is None and submission.ask:
+            _ask(submission.terms, spool, look(client, settings))
         if not dry_run and not complete:
             batch = _import(batches, submission, spool)
         if watch and batch is not None and not dry_run:
@@ -216,16 +245,37 @@ def _read(submission: _Submission, spool: Spool, memory: Memory, begun: Batch | 
         raise CommandFailedError(f"{sheet.name}: {NO_ROWS}")
     if not spool.tally.valid:
         raise CommandFailedError(f"{sheet.name}: no row can be sent; nothing was submitted")
-    if submission.ask and (spool.sent_before.count or spool.waiting.count):
-        _ask_whether_again(spool)
 
 
-def _ask_whether_again(spool: Spool) -> None:
-    """Ask before a code is paid for, and customers are bothered, once more.
+def _ask(terms: Terms, spool: Spool, seen: Overview) -> None:
+    """Ask before anybody gets a code that cannot be taken back.
 
     Raises:
         CommandFailedError: the answer is no.
     """
+    from producer.outlook import Outlook
+
+    rows, outlook = spool.tally.valid, Outlook.of(seen)
+    start_ms = terms.starts_ms or seen.at_ms
+    done = clock(start_ms + 1000 * outlook.seconds_for(rows, terms.max_rate))
+    when = (
+        f"from {clock(start_ms)} on, done at {done}" if terms.starts_ms else f"now, done at {done}"
+    )
+    if outlook.halted:
+        when = "as soon as sending goes on (it is halted now: sendcode status)"
+    elif not outlook.workers:
+        when = "as soon as a worker runs (none does now)"
+    question = f"{count_of(rows, 'customer gets', 'customers get')} a code {when}"
+    again = _told_again(spool)
+    if not typer.confirm(f"{question}{again and f'; {again}'}", err=True):
+        left_out = (
+            "; --skip-sent leaves out whose number got a code or waits for one" if again else ""
+        )
+        raise CommandFailedError(f"nothing was submitted{left_out}")
+
+
+def _told_again(spool: Spool) -> str:
+    """Say how many would be bothered, and paid for, once more; nothing if nobody would."""
     told = [
         count_of(places.count, f"row's number {one}", f"rows' numbers {many}")
         for places, one, many in (
@@ -234,8 +284,7 @@ def _ask_whether_again(spool: Spool) -> None:
         )
         if places.count
     ]
-    if not typer.confirm(f"{', '.join(told)}: send another one?", err=True):
-        raise CommandFailedError("nothing was submitted; --skip-sent leaves these rows out")
+    return f"of these {', '.join(told)}" if told else ""
 
 
 def _import(batches: Batches, submission: _Submission, spool: Spool) -> Batch:
@@ -246,7 +295,9 @@ def _import(batches: Batches, submission: _Submission, spool: Spool) -> Batch:
     from producer.importing import append_all, open_batch
 
     try:
-        batch, is_new = open_batch(batches, submission.sheet, submission.batch_id, submission.terms)
+        batch, is_new = open_batch(
+            batches, submission.sheet, submission.batch_id, submission.terms, spool
+        )
         if not is_new and batch.total:
             say(f"going on where the import was cut off, after {count_of(batch.total, 'row')}")
         with progress_of("submitting", spool.tally.rows) as done:
@@ -272,6 +323,7 @@ def _say_terms_that_stay(batch: Batch, asked: Terms) -> None:
         for option, wanted, kept in (
             ("--max-rate", asked.max_rate, batch.max_rate),
             ("--expires-in", asked.expires_ms, None),
+            ("--at", asked.starts_ms, batch.starts_ms),
             ("--skip-sent", asked.skip_sent or None, batch.skip_sent),
         )
         if wanted is not None and wanted != kept
@@ -348,8 +400,11 @@ def _show(
         jobs = count_of(spool.tally.valid, "job")
         show(f"batch {batch_id} would get {jobs}; nothing was submitted")
     elif batch is not None:
-        late = f", not sent after {span(_left_s(batch))} from now" if batch.expires_ms else ""
-        show(f"batch {batch_id}: {count_of(batch.accepted, 'job')} accepted{late}")
+        late = f", not sent after {clock(batch.expires_ms)}" if batch.expires_ms else ""
+        start = f", to start at {clock(batch.starts_ms or 0)}" if batch.is_scheduled else ""
+        show(f"batch {batch_id}: {count_of(batch.accepted, 'job')} accepted{start}{late}")
+        if batch.corrects:
+            say(f"it corrects rows of batch {batch.corrects}, whose status shows both")
     if batch is None:
         return
     if batch.is_over:
@@ -362,7 +417,3 @@ def _show(
         say(f"its results:  sendcode batch results {batch_id} --output {batch_id}-results.csv")
         if (spool.sent_before.count or spool.waiting.count) and not dry_run:
             say(f"second codes are not meant? sendcode batch cancel {batch_id} stops it at once")
-
-
-def _left_s(batch: Batch) -> float:
-    return max(0.0, (batch.expires_ms or 0) / 1000 - time.time())

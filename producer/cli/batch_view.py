@@ -11,16 +11,22 @@ if TYPE_CHECKING:
     import redis
 
     from config.settings import Settings
-    from jobs.batch import Batch
+    from jobs.batch import Batch, Family
 
 
-def show_status(client: redis.Redis, settings: Settings, batch: Batch) -> None:
+def show_status(client: redis.Redis, settings: Settings, family: Family) -> None:
     """Write a batch's figures to stdout, and to stderr what a person may want to do next."""
     from producer.wording import PERHAPS_TWICE, STATES
 
+    batch = family.batch
     name = f" ({batch.name})" if batch.name else ""
     show(f"batch {batch.batch_id}{name}: {batch.phase}")
-    show(f"submitted  {moment(batch.created_ms)}")
+    by = f" by {batch.by}" if batch.by else ""
+    show(f"submitted  {moment(batch.created_ms)}{by}")
+    if batch.corrects:
+        show(f"corrects   batch {batch.corrects}, whose status shows both")
+    if batch.is_scheduled:
+        show(f"starts     {moment(batch.starts_ms)}")
     if batch.finished_ms:
         show(f"ended      {moment(batch.finished_ms)}")
     if batch.expires_ms and not batch.is_over:
@@ -29,6 +35,13 @@ def show_status(client: redis.Redis, settings: Settings, batch: Batch) -> None:
     jobs = count_of(batch.accepted, "job")
     show(f"rows       {batch.total:,}: {jobs}, {batch.rejected:,} rejected{limit}")
     show(f"progress   {progress_in_words(batch)}")
+    if family.corrections:
+        still_open = family.customers - family.done
+        names = ", ".join(each.batch_id for each in family.corrections)
+        show(
+            f"customers  {family.customers:,}: {family.done:,} done, {still_open:,} open; "
+            f"with its corrections: {names}"
+        )
     if batch.counts:
         rows = [
             (str(state), f"{batch.counts[state]:,}", words)
@@ -55,6 +68,8 @@ def obstacles(client: redis.Redis, settings: Settings, batch: Batch) -> list[str
         return []
     if batch.state == "paused":
         return [f"it is paused; let it go on: sendcode batch resume {batch.batch_id}"]
+    if batch.is_scheduled:
+        return [f"it starts later; to start it now: sendcode batch resume {batch.batch_id}"]
     seen = look(client, settings)
     if seen.account.state == "halted":
         return [halt_in_words(seen.account)]
@@ -98,6 +113,9 @@ def completing(batch: Batch) -> str:
 
 def progress_in_words(batch: Batch) -> str:
     """How far it is: "1,200 of 5,000 (24%), 19.8/s, 3 min 12 s left"."""
+    if batch.state == "cancelled":
+        told = f"{batch.sent:,} of {batch.accepted:,} sent, {batch.cancelled:,} cancelled"
+        return told + (f", {batch.unfinished:,} in work" if batch.unfinished else "")
     share = batch.finished / batch.accepted if batch.accepted else 1
     told = f"{batch.finished:,} of {batch.accepted:,} ({share:.0%})"
     if not batch.is_over and batch.eta_s is not None:

@@ -2,40 +2,64 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from producer.cli.console import (
+    CommandFailedError,
     JsonOption,
     ask_first,
+    is_terminal,
     ledger_connection,
     reason_to_keep,
     say,
     show_json,
 )
 
+if TYPE_CHECKING:
+    from producer.overview import Overview
+
 ledger_app = typer.Typer(help="The ledger itself: which one is accepted.")
 
 
 def halt(
     reason: Annotated[str, typer.Option(help="Why; shown to whoever looks.")] = "",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Stop all sending, until `sendcode resume`.
+    """Stop all sending, of everybody, until `sendcode resume`. Asks first on a terminal.
 
     Jobs are still accepted, and kept. What is just being sent is finished.
     """
     from jobs.account import Account
+    from producer.overview import look
 
     kept = reason_to_keep(reason)
     with ledger_connection() as (settings, client):
+        if is_terminal() and not yes:
+            _ask(look(client, settings))
         account = Account(client, settings)
         changed = account.halt("person", "Halted", kept or "no reason given")
         state = account.look()
     if as_json:
         show_json({"changed": changed, "account": state.as_dict()})
     say("all sending is halted; sendcode resume lets it go on")
+
+
+def _ask(seen: Overview) -> None:
+    """Ask before everybody is stopped.
+
+    Raises:
+        CommandFailedError: the answer is no.
+    """
+    from producer.cli.tables import count_of
+
+    batches = count_of(len(seen.batches), "batch", "batches")
+    codes = count_of(sum(each.unfinished for each in seen.batches), "code")
+    question = f"Stop all sending, of everybody: {batches} with {codes} to send, and all events?"
+    if not typer.confirm(question, err=True):
+        raise CommandFailedError("nothing was stopped; one batch: sendcode batch pause ID")
 
 
 def resume(as_json: JsonOption = False) -> None:

@@ -28,6 +28,13 @@ def moment(ms: int | None) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(ms / 1000)) if ms else "-"
 
 
+def clock(ms: float) -> str:
+    """A time for a sentence, "10:02", or "2026-11-27 10:02" where that is not today."""
+    then = time.localtime(ms / 1000)
+    is_today = then[:3] == time.localtime()[:3]
+    return time.strftime("%H:%M" if is_today else "%Y-%m-%d %H:%M", then)
+
+
 def span(seconds: float | None) -> str:
     """How long something takes: "48 s", "3 min 20 s", "2 h 5 min", "3 d 4 h"."""
     if seconds is None:

@@ -143,7 +143,7 @@ def test_invalid_rows_go_to_a_file_with_a_reason_each(
     assert ran.exit_code == 0
     found = read_csv(output)
     assert [record["name"] for record in found] == ["Customer 2", "Customer 4", "Customer 6"]
-    ours = ["status", "code", "finished_at", "reason"]
+    ours = ["status", "code", "finished_at", "job_id", "reason"]
     assert list(found[0]) == ["name", "country_code", "phone_num", "city", *ours]
     assert "use a number of another country" in found[0]["reason"]
     assert output.read_bytes().startswith(b"\xef\xbb\xbf")
@@ -191,7 +191,7 @@ def test_the_invalid_rows_of_a_results_file_keep_their_status(
     again = sendcode("batch", "submit", tmp_path / "invalid.csv")
 
     found = read_csv(tmp_path / "invalid.csv")
-    assert list(found[0])[-2:] == ["finished_at", "reason"]
+    assert list(found[0])[-2:] == ["job_id", "reason"]
     assert {each["status"] for each in found} == {"queued", "rejected"}
     assert again.exit_code == 1
 

@@ -77,6 +77,50 @@ def test_status_says_what_holds_a_batch_up(
     assert "for the night" in sendcode("batch", "status", waiting).err
 
 
+def test_status_without_an_id_lists_all_batches(sendcode: Command, waiting: str) -> None:
+    assert sendcode("batch", "status").out == sendcode("batch", "list").out
+    told = sendcode("batch", "status", "--json").json
+    assert [each["batch_id"] for each in told["batches"]] == [waiting]
+    assert sendcode("batch", "status", "--watch").exit_code == 2
+
+
+def test_nobody_can_tell_how_long_it_takes_while_nothing_moves(
+    sendcode: Command, waiting: str, ledger: Ledger, account: Account, redis: Redis, keys: Keys
+) -> None:
+    for _, job_id in ledger.sweep()[:5]:
+        end(ledger, job_id, SENT)
+    redis.hincrby(keys.batch(waiting), "pace_from", -1_000)
+
+    def eta() -> float | None:
+        seconds: float | None = sendcode("batch", "status", waiting, "--json").json["eta_seconds"]
+        return seconds
+
+    assert eta()
+    assert " left" in sendcode("batch", "status", waiting).out
+    account.halt("person", "Halted", "for the night")
+    assert eta() is None
+    assert " left" not in sendcode("batch", "status", waiting).out
+    account.resume("person")
+    assert eta()
+    for name in ("pace_at", "pace_from"):  # all workers ended 20 s ago
+        redis.hincrby(keys.batch(waiting), name, -20_000)
+    assert eta() is None
+
+
+def test_a_cancelled_batch_says_how_many_were_sent_not_that_all_is_done(
+    sendcode: Command, waiting: str, ledger: Ledger
+) -> None:
+    for _, job_id in list(ledger.sweep())[:3]:
+        end(ledger, job_id, SENT)
+    sendcode("batch", "cancel", waiting, "--yes")
+
+    shown = sendcode("batch", "status", waiting, "--watch")
+
+    assert "progress   3 of 50 sent, 47 cancelled" in shown.out
+    assert "100%" not in shown.out + shown.err
+    assert " 3 " in sendcode("batch", "list").out
+
+
 @pytest.fixture
 def sent_twice(ledger: Ledger, batches: Batches, dead: DeadLetters) -> str:
     """A finished batch of two jobs, both sent; the first was perhaps sent before."""
@@ -223,7 +267,7 @@ def test_steering_is_recorded(sendcode: Command, waiting: str, redis: Redis, key
     sendcode("batch", "pause", waiting)
     sendcode("batch", "resume", waiting)
 
-    assert redis.llen(keys.actions) == 2
+    assert redis.llen(keys.actions) == 3  # and its submission
 
 
 # one job's story

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import pty
 import shlex
-import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,7 +14,6 @@ from hypothesis import strategies as st
 from redis import Redis
 
 from config.settings import Settings
-from demo.process import environment_of
 from jobs.batch import Batch, BatchRow
 from jobs.batches import Batches
 from jobs.keys import Keys
@@ -32,7 +28,7 @@ from producer.importing import (
     open_batch,
 )
 from producer.sheet import open_sheet
-from tests.commands import SENDCODE, Command
+from tests.commands import Command, on_terminal
 from tests.ended_jobs import SENT, end
 from tests.files import HEADER, customer, write_csv
 
@@ -157,9 +153,9 @@ def test_an_import_that_skips_is_completed_as_it_was_begun_and_skips_none_of_its
 
 @pytest.mark.parametrize(
     ("answer", "options", "accepted"),
-    [("n", [], 0), ("", [], 0), ("y", [], 3), (None, ["--yes"], 3), (None, ["--skip-sent"], 2)],
+    [("n", [], 0), ("", [], 0), ("y", [], 3), (None, ["--yes"], 3), ("y", ["--skip-sent"], 2)],
 )
-def test_on_a_terminal_it_is_asked_whether_numbers_get_another_code(
+def test_on_a_terminal_it_is_asked_once_before_anything_is_sent(
     settings: Settings,
     batches: Batches,
     sent_before: Path,
@@ -167,28 +163,17 @@ def test_on_a_terminal_it_is_asked_whether_numbers_get_another_code(
     options: list[str],
     accepted: int,
 ) -> None:
-    terminal, its_end = pty.openpty()
-    if answer is not None:
-        os.write(terminal, f"{answer}\n".encode())
-    ran = subprocess.run(
-        [*SENDCODE, "batch", "submit", "second.csv", "--id", "b2", *options],
-        cwd=sent_before.parent,
-        env={**environment_of(settings), "TERM": "xterm"},
-        stdin=its_end,
-        stdout=subprocess.PIPE,
-        stderr=its_end,
-        check=False,
-    )
-    os.close(its_end)
-    said = os.read(terminal, 1 << 16).decode()
-    os.close(terminal)
+    typed = f"{answer}\n" if answer is not None else ""
+    words = ("batch", "submit", "second.csv", "--id", "b2", *options)
+    exit_code, said = on_terminal(settings, *words, cwd=sent_before.parent, typed=typed)
 
-    assert ("1 row's number got a code before: send another one? [y/N]" in said) == (
-        answer is not None
-    )
+    again = "; of these 1 row's number got a code before" if "--skip-sent" not in options else ""
+    question = f"get a code as soon as a worker runs (none does now){again} [y/N]"
+    assert (question in said) == (answer is not None)
+    assert said.count("[y/N]") == (answer is not None)
     batch = batches.get("b2")
     assert (batch.accepted if batch else 0) == accepted
-    assert ran.returncode == (0 if accepted else 1)
+    assert exit_code == (0 if accepted else 1)
 
 
 def test_rows_that_are_hidden_in_a_workbook_are_told(sendcode: Command, tmp_path: Path) -> None:

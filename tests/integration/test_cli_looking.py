@@ -505,6 +505,7 @@ def test_what_people_did_is_listed_the_newest_first(sendcode: Command, batches: 
         ("batch pause", "b1", ""),
         ("resume", "", ""),
         ("halt", "", "wrong file"),
+        ("batch submit", "b1", ""),
     ]
     assert sendcode("actions", "--limit", "1", "--json").json == told[:1]
     shown = sendcode("actions").out

@@ -349,6 +349,8 @@ def test_every_decision_is_recorded_with_time_choice_and_reason(
         ("dead replace", "job b1-5", 1, ""),
         ("dead drop", "job b1-4", 1, "left"),
         ("dead requeue", f"code {BUSY}", 4, "service is back"),
+        ("batch submit", "b2", None, ""),
+        ("batch submit", "b1", None, ""),
     ]
     assert all(each["at_ms"] > 1_600_000_000_000 for each in actions)
 

@@ -98,7 +98,8 @@ def test_each_order_that_did_something_is_recorded_with_who_gave_it(
 
     actions = [json.loads(text) for text in redis.lrange(keys.actions, 0, -1)]
 
-    assert [action["what"] for action in actions] == ["batch cancel", "batch resume", "batch pause"]
+    orders = ["cancel", "resume", "pause", "submit"]
+    assert [action["what"] for action in actions] == [f"batch {order}" for order in orders]
     assert {action["about"] for action in actions} == {"b1"}
     assert {action["by"] for action in actions} == {f"somebody@{socket.gethostname()}"}
 

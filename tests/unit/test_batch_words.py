@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from jobs.codes import CODES
 from jobs.job import JobRecord, Lane, batch_job_id, corrected_job_id, split_job_id
 from jobs.outcome import State
 from jobs.phone import PhoneNumber
+from producer.bounds import start_ms
 from producer.doubles import NumberUse
 from producer.importing import ImportRefusedError, check_batch_id
 from producer.outlook import Outlook
@@ -27,6 +29,35 @@ from tests.files import write_csv
 BATCH_IDS = st.text("abcXYZ019._-", min_size=1, max_size=20).filter(lambda text: text != "ev")
 ROWS = st.integers(min_value=1, max_value=10**7)
 PHONE = PhoneNumber("852", "51000001")
+
+
+@pytest.mark.parametrize(
+    ("asked", "starts"),
+    [
+        ("10:00", "2026-03-14 10:00"),
+        ("9:31", "2026-03-14 09:31"),
+        ("09:30", "2026-03-15 09:30"),  # past, today
+        ("2026-03-14 23:59", "2026-03-14 23:59"),
+        ("2026-12-01T08:00", "2026-12-01 08:00"),
+    ],
+)
+def test_a_time_to_start_at_is_the_next_of_this_machine_s_wall_clock(
+    asked: str, starts: str
+) -> None:
+    now = datetime(2026, 3, 14, 9, 30, 12).timestamp()
+
+    found = start_ms(asked, round(now * 1000))
+
+    assert datetime.fromtimestamp(found / 1000) == datetime.fromisoformat(starts)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["", "10", "24:00", "9:60", "soon", "2026-03-14 09:30", "2026-02-30 10:00", "2031-01-01 1:00"],
+)
+def test_what_is_no_time_to_come_is_refused(wrong: str) -> None:
+    with pytest.raises(ValueError, match=r"must be|no such|past"):
+        start_ms(wrong, round(datetime(2026, 3, 14, 9, 30, 12).timestamp() * 1000))
 
 
 @given(batch_id=BATCH_IDS, row=ROWS)
