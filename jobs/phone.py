@@ -12,9 +12,10 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
-from jobs.numbering import plan_of, split_international
+from jobs.numbering import plan_of, readings_of_dialled, split_international
 
 BARRED_COUNTRY_CODES: Final = {
     "7": "Russia and Kazakhstan",
@@ -134,7 +135,8 @@ class PhoneNumber:
         """Read a number that begins with "+" or "00" and its country code: "+852 1888 8888 88".
 
         Raises:
-            PhoneError: With the reason; `no_country_code` if the text begins with neither.
+            PhoneError: With the reason; `no_country_code` if the text begins with neither;
+                `dialled_abroad` if what is dialled before the country code may be 001 as well.
         """
         text = without_formatting(text)
         if not text:
@@ -144,10 +146,16 @@ class PhoneNumber:
         digits = without_international_prefix(text)
         if not (digits.isascii() and digits.isdigit()):
             raise PhoneError(PHONE_NUM_NOT_DIGITS)
-        found = split_international(digits)
-        if found is None:
+        if text.startswith("+"):
+            split = split_international(digits)
+            found = [split] if split is not None else []
+        else:
+            found = readings_of_dialled(text)
+        if not found:
             raise PhoneError(_unknown_country_code(digits[:3]))
-        plan, phone_num = found
+        if len(found) > 1:
+            raise PhoneError(DIALLED_ABROAD)
+        plan, phone_num = found[0]
         return cls.parse(plan.calling_code, phone_num)
 
     @property
@@ -163,13 +171,16 @@ class PhoneNumber:
 
     @property
     def doubt(self) -> Fault | None:
-        """Why the number may not exist, or None: its country's numbering plan has none like it.
+        """Why no SMS may arrive there, or None: by the numbering plan it is not a mobile number.
 
         No reason to refuse it: the plan does not have the vendor's own example either.
         """
         plan = plan_of(self.country_code)
-        if plan is None or plan.matches(self.phone_num):
+        if plan is None or plan.is_mobile(self.phone_num):
             return None
+        kind = plan.other_kind(self.phone_num)
+        if kind is not None:
+            return _not_mobile(self.country_code, kind)
         if len(self.phone_num) in plan.lengths:
             return _not_in_plan(self.country_code, len(self.phone_num))
         return _implausible_length(self.country_code, len(self.phone_num), plan.lengths)
@@ -215,6 +226,12 @@ _NO_COUNTRY_CODE = Fault(
     "give it in the column country_code, or write the number as +852… with its country code",
 )
 NO_PHONE_NUM = Fault("no_phone_num", "the phone number is missing", "fill it in")
+DIALLED_ABROAD = Fault(
+    "dialled_abroad",
+    "the number begins with what is dialled for a call abroad, such as 001 or 011, and may be read "
+    "in two ways",
+    "write it with + and its country code, such as +65…",
+)
 _COUNTRY_CODE_NOT_DIGITS = Fault(
     "not_digits",
     "the country code holds something other than digits",
@@ -274,6 +291,17 @@ def _implausible_length(country_code: str, digits: int, lengths: frozenset[int])
     )
 
 
+@lru_cache(maxsize=1024)
+def _not_mobile(country_code: str, kind: str) -> Fault:
+    return Fault(
+        "not_mobile",
+        f"by the numbering plan of country code {country_code} this is a {kind}, and a code comes "
+        "by SMS",
+        "ask the customer for a mobile number",
+    )
+
+
+@lru_cache(maxsize=1024)
 def _not_in_plan(country_code: str, digits: int) -> Fault:
     return Fault(
         "not_in_plan",

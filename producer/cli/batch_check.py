@@ -13,9 +13,11 @@ import typer
 
 from producer.cli.batch_submit import (
     NO_ROWS,
+    CountryColumnOption,
     EncodingOption,
     FileArgument,
     IdOption,
+    PhoneColumnOption,
     RateOption,
     SheetOption,
     SkipSentOption,
@@ -78,6 +80,8 @@ def check(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
     skip_sent: SkipSentOption = False,
     encoding: EncodingOption = None,
     sheet_name: SheetOption = None,
+    phone_column: PhoneColumnOption = None,
+    country_column: CountryColumnOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Look at a file as `submit` would, sending and changing nothing."""
@@ -92,7 +96,14 @@ def check(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
     most = most_per_number or MOST_CODES_PER_NUMBER
     question = Question(batch_id, max_rate, most, skip_sent)
     stdin = input_in_bytes()
-    with open_sheet(file, stdin=stdin, encoding=encoding, sheet=sheet_name) as sheet:
+    with open_sheet(
+        file,
+        stdin=stdin,
+        encoding=encoding,
+        sheet=sheet_name,
+        phone_column=phone_column,
+        country_column=country_column,
+    ) as sheet:
         delimiter = separator_of(separator, sheet.delimiter)
         target = Target(output, overwrite, delimiter) if output is not None else None
         found = _look(sheet, question, target)
@@ -106,6 +117,8 @@ def check(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
             "--skip-sent": skip_sent,
             "--encoding": encoding,
             "--sheet": sheet_name,
+            "--phone-column": phone_column,
+            "--country-column": country_column,
         }
         _say_next(
             found, output, lambda verb: command_line("batch", verb, file, options=same_reading)

@@ -52,6 +52,14 @@ EncodingOption = Annotated[
 SheetOption = Annotated[
     str | None, typer.Option("--sheet", help="The workbook's sheet (default: the first).")
 ]
+PhoneColumnOption = Annotated[
+    str | None,
+    typer.Option("--phone-column", help="The column of the numbers (default: by name and cells)."),
+]
+CountryColumnOption = Annotated[
+    str | None,
+    typer.Option("--country-column", help="The column of the countries or their calling codes."),
+]
 RateOption = Annotated[
     float | None, typer.Option(help="Jobs per second at most, below the account's limit.")
 ]
@@ -83,6 +91,8 @@ def submit(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
     ] = None,
     encoding: EncodingOption = None,
     sheet_name: SheetOption = None,
+    phone_column: PhoneColumnOption = None,
+    country_column: CountryColumnOption = None,
     skip_sent: SkipSentOption = False,
     once_more: Annotated[
         bool,
@@ -116,6 +126,8 @@ def submit(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
             "--at": start_at,
             "--encoding": encoding,
             "--sheet": sheet_name,
+            "--phone-column": phone_column,
+            "--country-column": country_column,
             "--skip-sent": skip_sent,
             "--again": once_more,
             "--yes": yes,
@@ -126,7 +138,14 @@ def submit(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
     if batch_id is not None:
         check_batch_id(batch_id)
     stdin = input_in_bytes()
-    with open_sheet(file, stdin=stdin, encoding=encoding, sheet=sheet_name) as sheet:
+    with open_sheet(
+        file,
+        stdin=stdin,
+        encoding=encoding,
+        sheet=sheet_name,
+        phone_column=phone_column,
+        country_column=country_column,
+    ) as sheet:
         terms = Terms(name or sheet.name, max_rate, again=once_more, skip_sent=skip_sent)
         ask = not (yes or dry_run) and is_terminal()
         submission = _Submission(

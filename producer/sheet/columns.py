@@ -1,9 +1,14 @@
-"""Which columns hold the number: by the contract's names, or by what people call them."""
+"""Which columns hold the number: by the contract's names, or by what people call them.
+
+A name alone may mislead: an address book has a column "Phone 1 - Type" and one "CC" of e-mail
+addresses. So the cells of the first rows are looked at as well. Mobile comes before other phones;
+a person may name the column instead.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from producer.sheet.problem import SheetError, shown
@@ -11,9 +16,11 @@ from producer.sheet.spellings import (
     CODE_SPELLINGS,
     COUNTRY_SPELLINGS,
     INTERNATIONAL_SPELLINGS,
-    NUMBER_SPELLINGS,
+    LANDLINE_RANK,
+    calling_code_of_country,
+    number_rank,
     plain_name,
-    without_counter,
+    words_of,
 )
 
 COUNTRY_CODE = "country_code"
@@ -23,13 +30,28 @@ PHONE = "phone"
 HEADER_SOUGHT_IN = 20
 """Records at a file's beginning among which the names of the columns may stand."""
 
-_EXPECTED = "name the columns country_code and phone_num, or one column phone with +852… numbers"
-
-_NUMBERS = NUMBER_SPELLINGS | INTERNATIONAL_SPELLINGS
+_EXPECTED = (
+    "name the columns country_code and phone_num, or one column phone with +852… numbers, or "
+    "choose with --phone-column NAME"
+)
 _DIGIT = re.compile(r"\d")
+_DATE = re.compile(
+    r"\D*(?:(?:19|20)\d\d)([-/. ])\d\d?\1\d\d?\D*|\D*\d\d?([-/. ])\d\d?\2(?:19|20)\d\d\D*"
+)
+_LETTER = re.compile(r"[^\W\d_]")
 _MOST_DIGITS_IN_A_NAME = 4
-_SHOWN_COLUMNS = 20
+_LEAST_DIGITS_OF_A_NUMBER, _MOST_DIGITS_OF_A_NUMBER = 7, 20
+_MOST_DIGITS_OF_A_CODE = 6  # with the zeros of "00852"
+_SHOWN_COLUMNS = 200
 _SHOWN_CHARS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The columns that a person named, if any."""
+
+    number: str | None = None
+    country: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +66,61 @@ class Columns:
     is: a number with "+" does not care for it."""
     plus_optional: bool = False
     """By the column's name all numbers are international, whether they show a "+" or not."""
+    others: tuple[int, ...] = ()
+    """Columns of other phones, which are asked where `number` holds nothing."""
     notes: tuple[str, ...] = ()
     """What was taken for what, where a name was not the contract's."""
+
+
+class Seen:
+    """The cells of the first rows below a header, column by column."""
+
+    def __init__(self, rows: Iterable[Sequence[str]] = ()) -> None:
+        self._rows = [list(row) for row in rows]
+
+    def column(self, index: int) -> list[str]:
+        """Its cells that are not empty."""
+        return [row[index] for row in self._rows if index < len(row) and row[index].strip()]
+
+    def is_text(self, index: int) -> bool:
+        """Whether a column has cells, and none of them a digit."""
+        cells = self.column(index)
+        return bool(cells) and not any(map(_DIGIT.search, cells))
+
+    def numbers_in(self, index: int) -> int:
+        return sum(map(is_like_a_number, self.column(index)))
+
+    def has_codes_in(self, index: int) -> bool:
+        """Whether a column may be the country's: it is empty so far, or a cell of it tells one."""
+        cells = self.column(index)
+        return not cells or any(map(_is_like_a_country, cells))
+
+    def with_numbers(self, width: int) -> list[int]:
+        """The columns of which most cells are like numbers."""
+        return [i for i in range(width) if self.numbers_in(i) * 2 > len(self.column(i))]
+
+
+def is_like_a_number(cell: str) -> bool:
+    """Whether a cell may be a phone number, to tell a number's column from others."""
+    digits = len(_DIGIT.findall(cell))
+    return (
+        _LEAST_DIGITS_OF_A_NUMBER <= digits <= _MOST_DIGITS_OF_A_NUMBER
+        and len(_LETTER.findall(cell)) <= digits
+        and not _DATE.fullmatch(cell)
+    )
+
+
+def _is_like_a_country(cell: str) -> bool:
+    digits = len(_DIGIT.findall(cell))
+    if digits:
+        return digits <= _MOST_DIGITS_OF_A_CODE and "@" not in cell
+    return len(cell.strip()) == 2 or calling_code_of_country(cell) is not None  # noqa: PLR2004
 
 
 def rate_header(header: Sequence[str]) -> int:
     """How many of the two roles are found in a header: 0, 1 or 2."""
     names = [plain_name(name) for name in header]
-    numbers = bool(_number_columns(names))
+    numbers = any(number_rank(name) is not None for name in header)
     codes = any(name in CODE_SPELLINGS or name in COUNTRY_SPELLINGS for name in names)
     return int(numbers) + int(codes)
 
@@ -61,119 +130,197 @@ def holds_data(cells: Sequence[str]) -> bool:
     return any(len(_DIGIT.findall(cell)) > _MOST_DIGITS_IN_A_NAME for cell in cells)
 
 
-def find_columns(header: Sequence[str], file: str, line: int, unit: str = "line") -> Columns:
+def find_columns(
+    header: Sequence[str],
+    file: str,
+    line: int,
+    unit: str = "line",
+    *,
+    asked: Asked = Asked(),
+    seen: Seen | None = None,
+) -> Columns:
     """Find the columns of number and country code.
 
+    Args:
+        header: The names of the columns.
+        file: What people know the file by.
+        line: Where the header stands.
+        unit: What `line` counts.
+        asked: What a person named.
+        seen: The cells of the first rows below.
+
     Raises:
-        SheetError: `no_header`, `no_phone_column` or `ambiguous_columns`, with the columns found
-            and what is expected.
+        SheetError: `no_header`, `no_phone_column`, `ambiguous_columns` or `no_such_column`, with
+            the columns found and what is expected.
     """
-    names = [plain_name(name) for name in header]
-    numbers = _number_columns(names)
-    number = _pick(
-        numbers,
-        header,
-        (PHONE_NUM, PHONE),
-        ("the phone number", file, line, unit),
-    )
-    if number is None:
-        raise _no_number(header, file, line, unit)
-    codes = [i for i, n in enumerate(names) if n in CODE_SPELLINGS]
-    country = _pick(
-        codes,
-        header,
-        (COUNTRY_CODE,),
-        ("the country code", file, line, unit),
-    )
-    residence = False
-    if country is None:
-        country = _pick(
-            [i for i, n in enumerate(names) if n in COUNTRY_SPELLINGS],
-            header,
-            (),
-            ("the country code", file, line, unit),
+    return _Search(header, file, line, unit, seen or Seen()).columns(asked)
+
+
+class _Search:
+    """The search for the columns in one header."""
+
+    def __init__(self, header: Sequence[str], file: str, line: int, unit: str, seen: Seen) -> None:
+        self._header = header
+        self._names = [plain_name(name) for name in header]
+        self._place = (line, unit)
+        self._file = file
+        self._seen = seen
+
+    def columns(self, asked: Asked) -> Columns:
+        number, numbers = self._number(asked.number)
+        country, codes = self._country(asked.country, number)
+        residence = country is not None and self._names[country] not in CODE_SPELLINGS
+        others: tuple[int, ...] = ()
+        if asked.number is None and self._names[number] != plain_name(PHONE_NUM):
+            rank = self._rank(number)
+            others = tuple(i for i in numbers if rank < self._rank(i) < LANDLINE_RANK)
+        plus_optional = self._names[number] in INTERNATIONAL_SPELLINGS
+        notes = self._note(number, (PHONE_NUM, PHONE), "the phone number")
+        if country is not None:
+            notes += self._note(country, (COUNTRY_CODE,), "the country code")
+        elif not plus_optional:
+            notes.append(
+                "there is no column country_code: each number must begin with + and its code"
+            )
+        if others:
+            listed = self._listed(others)
+            notes.append(f"where it is empty, the number is taken from {listed}, with a doubt")
+        notes += self._aside([i for i in numbers if i not in others], number, "the phone number")
+        notes += self._aside(codes, country, "the country code")
+        return Columns(number, country, residence, plus_optional, others, tuple(notes))
+
+    def _number(self, asked: str | None) -> tuple[int, list[int]]:
+        """The number's column, and all that might be it, the likeliest first."""
+        if asked is not None:
+            return self._named(asked, "--phone-column"), []
+        named = [i for i, name in enumerate(self._header) if number_rank(name) is not None]
+        # a column of labels or of yes and no is none, if there is another one
+        found = [i for i in named if not self._seen.is_text(i)] or named
+        contract = [i for i in found if self._names[i] == plain_name(PHONE_NUM)]
+        best = min(map(self._rank, found), default=0)
+        likeliest = contract or [i for i in found if self._rank(i) == best]
+        number = self._only(likeliest, "the phone number")
+        if number is None:
+            raise self._no_number()
+        return number, sorted(found, key=self._rank)
+
+    def _country(self, asked: str | None, number: int) -> tuple[int | None, list[int]]:
+        """The country's column if there is one, and all that are named as codes."""
+        if asked is not None:
+            return self._named(asked, "--country-column"), []
+        codes = [
+            i
+            for i, name in enumerate(self._names)
+            if name in CODE_SPELLINGS
+            and (name == plain_name(COUNTRY_CODE) or self._seen.has_codes_in(i))
+        ]
+        contract = [i for i in codes if self._names[i] == plain_name(COUNTRY_CODE)]
+        country = self._only(contract or codes, "the country code")
+        if country is None:
+            named = [i for i, name in enumerate(self._names) if name in COUNTRY_SPELLINGS]
+            country = self._only(named, "the country code")
+        if country is None:
+            ends_so = [
+                i for i, name in enumerate(self._header) if words_of(name)[-1:] == ["country"]
+            ]
+            found = [i for i in ends_so if i != number and self._seen.has_codes_in(i)]
+            country = found[0] if len(found) == 1 else None
+        return country, codes
+
+    def _rank(self, index: int) -> int:
+        return number_rank(self._header[index]) or 0
+
+    def _named(self, asked: str, option: str) -> int:
+        """The column that a person named.
+
+        Raises:
+            SheetError: `no_such_column`, or `ambiguous_columns` if there are two of that name.
+        """
+        exact = [i for i, name in enumerate(self._header) if name.strip() == asked.strip()]
+        alike = [i for i, name in enumerate(self._names) if name == plain_name(asked)]
+        index = self._only(exact or alike, f"the one of {option}")
+        if index is None:
+            listed = self._listed(range(len(self._header)))
+            raise self._error(
+                "no_such_column",
+                f"there is no column of the name in {option}",
+                f"there are {listed}",
+            )
+        return index
+
+    def _only(self, found: Sequence[int], what: str) -> int | None:
+        """The one column of a role; of several, the one that holds anything.
+
+        Raises:
+            SheetError: `ambiguous_columns`: there is more than one.
+        """
+        filled = [i for i in found if self._seen.column(i)] if len(found) > 1 else found
+        found = filled if len(filled) == 1 else found
+        if len(found) > 1:
+            raise self._error(
+                "ambiguous_columns",
+                f"more than one column may be {what}: {self._listed(found)}",
+                f"{_EXPECTED}; rename the others",
+            )
+        return found[0] if found else None
+
+    def _no_number(self) -> SheetError:
+        filled = self._seen.with_numbers(len(self._header))
+        if holds_data(self._header):
+            return no_header(self._file, filled, self._header, *self._place)
+        hint = f"; numbers seem to be in {self._listed(filled)}" if filled else ""
+        listed = self._listed(range(len(self._header)))
+        return self._error(
+            "no_phone_column",
+            f"no column is named as a phone number; found: {listed}{hint}",
+            _EXPECTED,
         )
-        residence = country is not None
-    plus_optional = names[number] in INTERNATIONAL_SPELLINGS
-    notes = [*_note(header[number], (PHONE_NUM, PHONE), "the phone number")]
-    if country is not None:
-        notes += _note(header[country], (COUNTRY_CODE,), "the country code")
-    elif not plus_optional:
-        notes.append("there is no column country_code: each number must begin with + and its code")
-    notes += _aside(numbers, number, header, "the phone number")
-    notes += _aside(codes, country, header, "the country code")
-    return Columns(number, country, residence, plus_optional, tuple(notes))
+
+    def _error(self, code: str, message: str, remedy: str) -> SheetError:
+        return SheetError(code, self._file, message, remedy, *self._place)
+
+    def _note(self, index: int, expected: Sequence[str], what: str) -> list[str]:
+        name = self._header[index]
+        if name.strip() in expected:
+            return []
+        return [f'column "{shown(name, _SHOWN_CHARS)}" is read as {what}']
+
+    def _aside(self, found: Iterable[int], taken: int | None, what: str) -> list[str]:
+        others = [index for index in found if index != taken]
+        if taken is None or not others:
+            return []
+        name = shown(self._header[taken], _SHOWN_CHARS)
+        return [f'{what} is taken from "{name}", not {self._listed(others)}']
+
+    def _listed(self, found: Sequence[int]) -> str:
+        if not found:
+            return "none"
+        more = f" and {len(found) - _SHOWN_COLUMNS} more" if len(found) > _SHOWN_COLUMNS else ""
+        names = [f'"{shown(self._header[i], _SHOWN_CHARS)}"' for i in found[:_SHOWN_COLUMNS]]
+        return ", ".join(names) + more
 
 
-def _number_columns(names: Sequence[str]) -> list[int]:
-    """Which names are a number's; those with a counter, as "phone1", only if there is no other."""
-    return [index for index, name in enumerate(names) if name in _NUMBERS] or [
-        index for index, name in enumerate(names) if without_counter(name) in _NUMBERS
-    ]
+def no_header(
+    file: str, filled: Sequence[int], first: Sequence[str], line: int, unit: str
+) -> SheetError:
+    """The error of a file whose first row is a customer already.
 
-
-def _pick(
-    found: Sequence[int],
-    header: Sequence[str],
-    preferred: Sequence[str],
-    told: tuple[str, str, int, str],
-) -> int | None:
-    """The one column of a role: by the contract's name, or because there is only one."""
-    for name in preferred:
-        exact = [index for index in found if plain_name(header[index]) == plain_name(name)]
-        if exact:
-            found = exact
-            break
-    if len(found) > 1:
-        what, file, line, unit = told
-        raise SheetError(
-            "ambiguous_columns",
-            file,
-            f"more than one column may be {what}: {_listed([header[i] for i in found])}",
-            f"{_EXPECTED}; rename the others",
-            line,
-            unit,
-        )
-    return found[0] if found else None
-
-
-def _no_number(header: Sequence[str], file: str, line: int, unit: str) -> SheetError:
-    if holds_data(header):
-        return SheetError(
-            "no_header",
-            file,
-            "the first row holds data, not the names of the columns",
-            f"put a row with names above it: {_EXPECTED}",
-            line,
-            unit,
-        )
+    Args:
+        file: What people know the file by.
+        filled: The columns that hold numbers in the rows below.
+        first: The first row.
+        line: Where it stands.
+        unit: What `line` counts.
+    """
+    columns = filled or [i for i, cell in enumerate(first) if is_like_a_number(cell)]
+    where = " and ".join(f"column {i + 1}" for i in columns[:3])
     return SheetError(
-        "no_phone_column",
+        "no_header",
         file,
-        f"no column is named as a phone number; found: {_listed(header)}",
-        _EXPECTED,
+        "the first row holds data, not the names of the columns"
+        + (f"; numbers seem to be in {where}" if where else ""),
+        "put a row above it that names the columns, such as country_code and phone_num, or phone "
+        "for numbers with +852…",
         line,
         unit,
     )
-
-
-def _note(name: str, expected: Sequence[str], what: str) -> list[str]:
-    return (
-        []
-        if name.strip() in expected
-        else [f'column "{shown(name, _SHOWN_CHARS)}" is read as {what}']
-    )
-
-
-def _aside(found: Sequence[int], taken: int | None, header: Sequence[str], what: str) -> list[str]:
-    others = [header[index] for index in found if index != taken]
-    if taken is None or not others:
-        return []
-    return [f'{what} is taken from "{shown(header[taken], _SHOWN_CHARS)}", not {_listed(others)}']
-
-
-def _listed(names: Sequence[str]) -> str:
-    if not names:
-        return "none"
-    more = f" and {len(names) - _SHOWN_COLUMNS} more" if len(names) > _SHOWN_COLUMNS else ""
-    return ", ".join(f'"{shown(name, _SHOWN_CHARS)}"' for name in names[:_SHOWN_COLUMNS]) + more

@@ -18,6 +18,7 @@ from jobs.phone import (
     without_formatting,
     without_international_prefix,
 )
+from producer.sheet.spellings import INTERNATIONAL_SPELLINGS, NUMBER_SPELLINGS, plain_name
 
 _AS_TEXT = "format the column as text, enter the number again in full, and save the file again"
 _CHECK = "nothing to do; look at it once"
@@ -98,10 +99,20 @@ CODE_PERHAPS_REPEATED = Fault(
     "the number begins with the digits of its country code, and may have it twice",
     "leave the country code out of the number if it is there twice",
 )
+OTHER_COLUMN = Fault(
+    "other_column",
+    "the mobile number is missing, so another of the row's numbers was taken",
+    "check that it is the customer's mobile number, and not a landline",
+)
 
 FORMATTING = Fault("formatting", "blanks, dashes, brackets or dots were left out", _CHECK)
 APOSTROPHE = Fault("apostrophe", "the apostrophe in front was left out", _CHECK)
-PREFIX = Fault("prefix", 'the "tel:" in front was left out', _CHECK)
+PREFIX = Fault("prefix", "the link or the word around the number was left out", _CHECK)
+WORDS = Fault(
+    "words_beside",
+    "words stand beside the number, which was taken without them",
+    "read them: they may say whose number it is, or that it is not to be used",
+)
 DECIMAL = Fault("decimal", 'the ".0" at the end was left out', _CHECK)
 THOUSANDS = Fault("thousands", "the commas between groups of three digits were left out", _CHECK)
 EXPONENT = Fault("exponent", "the number was written as 8.5E+10 with all its digits", _CHECK)
@@ -117,7 +128,7 @@ LEADING_ZERO_RESTORED = Fault(
 AREA_IN_CODE = Fault(
     "area_in_code", "the country code is 1; the area code was moved to the number", _CHECK
 )
-REGION = Fault("region", "the country's two letters were read as its calling code", _CHECK)
+REGION = Fault("region", "the country's name or letters were read as its calling code", _CHECK)
 CODE_WITHIN_TEXT = Fault(
     "code_within_text", "the country code was taken out of the text around it", _CHECK
 )
@@ -141,7 +152,7 @@ _BETWEEN_NUMBERS = re.compile(
     r"[/;,|&\r\n\t\v\f\x85\u2028\u2029\u3001\uff0c\uff1b\uff0f]|\b(?:or|and|und|et)\b|或|和"
 )
 _EXTENSION = re.compile(
-    r"\d\s*[,;]?\s*(?:ext\.?|extension|x|#|分机|分機|内线|內線|转|轉)\s*[:.]?\s*\d+", re.I
+    r"\d\s*[,;]?\s*(?:ext\.?|extension|x|#|分机|分機|内线|內線|转|轉)\s*[:.=]?\s*\d+", re.I
 )
 _BEHIND = re.compile(r"(.*\d)\s*(?:\(\d{1,3}\)|[\-\u2010-\u2015\u2212]\s*\d{1,3})")
 _GROUPED = re.compile(r"[()\-\u2010-\u2015\u2212]")
@@ -149,10 +160,31 @@ _MINUS = re.compile(r"(?:[\-\u2010-\u2015\u2212\uff0d]\s*)+[\d(+\uff10-\uff19]")
 _BELOW_ONE = re.compile(r"0[.,]\d*[1-9]\d*(?:[eE]-?\d+)?")
 _DECIMAL_POINT = re.compile(r"[^.]*\.[^.]*")
 _DIGITS_OF_A_NUMBER = 5
+_LABELS = NUMBER_SPELLINGS | INTERNATIONAL_SPELLINGS | {"sms", "smsto", "callto"}
+# What is an address of one mobile number, country code first, by its form.
+_ADDRESSES = (
+    re.compile(r"(\d{7,15})@(?:s\.whatsapp\.net|c\.us)", re.I),
+    re.compile(
+        r"(?:https?://)?(?:(?:www\.)?wa\.me/|(?:api|web)\.whatsapp\.com/send/?\?phone=)"
+        r"(?:\+|%2b)?(\d{7,15})(?:[/?&#].*)?",
+        re.I,
+    ),
+    re.compile(r"sips?:(\+\d{7,15})@[^@\s]+", re.I),
+)
+_SLASHED = re.compile(r"([+(]{0,2}\d[\d ()\-]{1,10})[/\uff0f] ?(\d[\d \-]{3,})")
+_DIGITS_BEFORE_A_SLASH = 5  # of an area code; three more with a country code
+_NO_NUMBER = r"([^\d+\uff0b]*)"
+_ONE_NUMBER = re.compile(
+    _NO_NUMBER
+    + r"([+\uff0b(]?\s?[+\uff0b(]?\d[\d \u00a0()\[\].\-\u2010-\u2015\u2212]{5,}\d)"
+    + _NO_NUMBER
+)
 
 
 def undo(text: str, *, numeric: bool = False) -> tuple[str, list[Fault]]:
     """The digits of a cell, perhaps with "+" in front, and what was taken away to get them.
+
+    What was taken away may be a doubt: `WORDS`.
 
     Args:
         text: The cell.
@@ -166,9 +198,6 @@ def undo(text: str, *, numeric: bool = False) -> tuple[str, list[Fault]]:
     if plain[:1] in _APOSTROPHES and plain.strip(_APOSTROPHES):
         plain = plain.strip(_APOSTROPHES + " ")
         repaired.append(APOSTROPHE)
-    if plain[:4].casefold() == "tel:":
-        plain = plain[4:].lstrip()
-        repaired.append(PREFIX)
     if is_nothing(plain):
         raise PhoneError(NO_PHONE_NUM)
     if _MINUS.match(plain):
@@ -177,8 +206,11 @@ def undo(text: str, *, numeric: bool = False) -> tuple[str, list[Fault]]:
     if (numeric and ("." in plain or "e-" in plain.lower())) or _BELOW_ONE.fullmatch(plain):
         raise PhoneError(FRACTION)
     digits = without_formatting(plain)
+    if digits.startswith(("++", "+00")):  # no country code begins with 0
+        digits = "+" + digits.lstrip("+0")
     if not digits.removeprefix("+").isdigit() or not digits.isascii():
-        raise PhoneError(_what_else(plain))
+        digits, left_out = _within(plain)
+        return digits, [*repaired, left_out]
     if _DATE.fullmatch(plain):
         raise PhoneError(DATE)
     if not digits.strip("0"):
@@ -194,7 +226,17 @@ def is_nothing(text: str) -> bool:
     return not without_formatting(plain) or plain.casefold() in _NOTHING
 
 
-def is_several(text: str, country_code: str) -> bool:
+def what_it_may_be(text: str, country_code: str, decimal_left_out: bool) -> Fault | None:
+    """Why a text is not the one number that it was read as, which its country does not have."""
+    if _is_several(text, country_code):
+        return SEVERAL_NUMBERS
+    if _SLASHED.fullmatch(text.strip()):
+        return _what_else(text)
+    is_fraction = _DECIMAL_POINT.fullmatch(text.strip()) is not None  # or a dot for the eye
+    return FRACTION if is_fraction and not decimal_left_out else None
+
+
+def _is_several(text: str, country_code: str) -> bool:
     """Whether blanks part a cell into two or more numbers that the country has."""
     plan = plan_of(country_code)
     parts = [without_formatting(part) for part in text.split()]
@@ -203,11 +245,6 @@ def is_several(text: str, country_code: str) -> bool:
         and sum(plan.matches(part.removeprefix("+").removeprefix(country_code)) for part in parts)
         > 1
     )
-
-
-def is_fraction(text: str) -> bool:
-    """Whether the one dot in a text may be a decimal point, though it may be there for the eye."""
-    return _DECIMAL_POINT.fullmatch(text.strip()) is not None
 
 
 def has_more_behind(text: str, phone: PhoneNumber) -> bool:
@@ -245,6 +282,35 @@ def _whole_number(plain: str, repaired: list[Fault]) -> str:
         repaired.append(THOUSANDS)
         return plain.replace(",", "")
     return plain
+
+
+def _within(plain: str) -> tuple[str, Fault]:
+    """The digits of the one number in a text that has more, and what was left out for it.
+
+    Raises:
+        PhoneError: With what the text is, if it does not hold one number for certain.
+    """
+    for like in _ADDRESSES:
+        found = like.fullmatch(plain)
+        if found is not None:
+            return "+" + found[1].removeprefix("+"), PREFIX
+    slashed = _SLASHED.fullmatch(plain)
+    if slashed is not None:
+        area = without_formatting(slashed[1])
+        if len(area) <= _DIGITS_BEFORE_A_SLASH + 4 * area.startswith("+"):
+            return area + without_formatting(slashed[2]), FORMATTING
+    fault = _what_else(plain)
+    found = _ONE_NUMBER.fullmatch(plain) if fault is PHONE_NUM_NOT_DIGITS else None
+    if found is None:
+        raise PhoneError(fault)
+    before, number, behind = found.groups()
+    digits = without_formatting(number)
+    word = plain_name(before + behind)
+    if word in _LABELS or not word:
+        return digits, PREFIX
+    if not digits.startswith("+"):
+        raise PhoneError(fault)
+    return digits, WORDS
 
 
 def _what_else(plain: str) -> Fault:

@@ -8,6 +8,7 @@ may be a stranger's phone.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import NamedTuple
 
 from jobs.numbering import (
@@ -16,9 +17,12 @@ from jobs.numbering import (
     calling_code_of_region,
     is_mobile,
     plan_of,
+    readings_of_dialled,
+    split_international,
 )
 from jobs.phone import (
     BARRED_COUNTRY_CODES,
+    DIALLED_ABROAD,
     Fault,
     PhoneError,
     PhoneNumber,
@@ -27,10 +31,11 @@ from jobs.phone import (
 )
 from producer.sheet import damage
 from producer.sheet.columns import Columns
+from producer.sheet.spellings import calling_code_of_country
 
 _CODES_KEPT = 4096
 _MOST_DIGITS_OF_A_SPREADSHEET = 15
-_REGION_ALIASES = {"UK": "GB"}
+_DIALLED_FROM_AMERICA_AND_JAPAN = ("011", "010")
 _CODE_IN_TEXT = re.compile(r"[+\uff0b]\s?(\d(?:[\d \-]{0,5}\d)?)(?!\d)")
 
 
@@ -74,6 +79,8 @@ class NumberReader:
         """
         columns = self._columns
         number = cells[columns.number]
+        if columns.others and not number.strip():
+            return self._read_other(cells, numeric)
         code = _NO_CODE
         if columns.country is not None:
             text = cells[columns.country]
@@ -83,14 +90,27 @@ class NumberReader:
                 plan is not None
                 and number.isascii()
                 and number.isdigit()
-                and plan.matches(number)
                 and not number.startswith(code.lookouts)
             ):
-                return Reading(PhoneNumber(plan.calling_code, number), repaired=code.repaired)
+                if plan.mobile.fullmatch(number):
+                    return Reading(PhoneNumber(plan.calling_code, number), repaired=code.repaired)
+                if plan.matches(number):
+                    phone = PhoneNumber(plan.calling_code, number)
+                    return Reading(phone, None, _filled(phone.doubt), code.repaired)
         try:
             return self._look_closer(code, number, bool(numeric >> columns.number & 1))
         except PhoneError as error:
             return Reading(None, error.fault)
+
+    def _read_other(self, cells: list[str], numeric: int) -> Reading:
+        """Read the number of another of the row's phones, if it has one."""
+        columns = self._columns
+        index = next((i for i in columns.others if cells[i].strip()), columns.number)
+        other = NumberReader(replace(columns, number=index, plus_optional=False, others=()))
+        reading = other.read(cells, numeric)
+        if reading.phone is None:
+            return reading
+        return reading._replace(warnings=(damage.OTHER_COLUMN, *reading.warnings))
 
     def _work_out(self, text: str) -> _Code:
         code = _code_of(text)
@@ -113,6 +133,7 @@ class NumberReader:
             or self._columns.country_may_be_residence
         ):
             phone = PhoneNumber.from_international(digits)
+            repairs = repaired
         elif code.fault is not None:
             raise PhoneError(code.fault)
         elif international:
@@ -121,23 +142,45 @@ class NumberReader:
         elif code.plan is not None:
             phone = _in_plan(code.plan, code.area, digits)
         else:
-            raise PhoneError(damage.NO_COUNTRY_CODE)
-        phone, more = _mend(phone, numeric)
+            raise PhoneError(_without_code(digits))
+        phone, more = _mend(phone, numeric, "(0)" in "".join(text.split()))
         if damage.has_more_behind(text, phone):
             raise PhoneError(damage.EXTENSION)
         doubt = phone.doubt
-        if doubt is None:
-            doubt = _perhaps_repeated(phone)
-        elif damage.is_several(text, phone.country_code):
-            raise PhoneError(damage.SEVERAL_NUMBERS)
-        elif damage.is_fraction(text) and damage.DECIMAL not in repaired:
-            raise PhoneError(damage.FRACTION)
-        doubts = () if doubt is None else (doubt,)
-        return Reading(phone, None, doubts, tuple(dict.fromkeys([*repairs, *more])))
+        plan = plan_of(phone.country_code)
+        if plan is None or plan.matches(phone.phone_num):
+            doubt = _perhaps_repeated(phone) or doubt
+        else:
+            fault = damage.what_it_may_be(text, phone.country_code, damage.DECIMAL in repaired)
+            if fault is not None:
+                raise PhoneError(fault)
+        words = damage.WORDS if damage.WORDS in repaired else None
+        doubts = _filled(words, doubt)
+        repairs = [each for each in [*repairs, *more] if each is not words]
+        return Reading(phone, None, doubts, tuple(dict.fromkeys(repairs)))
+
+
+def _filled(*doubts: Fault | None) -> tuple[Fault, ...]:
+    return tuple(doubt for doubt in doubts if doubt is not None)
+
+
+def _without_code(digits: str) -> Fault:
+    """Why a number that has no country code cannot be read."""
+    for prefix in _DIALLED_FROM_AMERICA_AND_JAPAN:
+        split = (
+            split_international(digits.removeprefix(prefix)) if digits.startswith(prefix) else None
+        )
+        if split is not None and split[0].is_mobile(split[1]):
+            return DIALLED_ABROAD
+    return damage.NO_COUNTRY_CODE
 
 
 def _same_code(code: _Code, digits: str) -> PhoneNumber:
     """A number in international form, beside a country code that must be the same."""
+    if digits.startswith("00"):
+        for plan, phone_num in readings_of_dialled(digits):
+            if plan is code.plan and phone_num.startswith(code.area):
+                return PhoneNumber.parse(plan.calling_code, phone_num)
     number = PhoneNumber.from_international(digits)
     if code.plan is None or number.country_code != code.plan.calling_code:
         raise PhoneError(damage.CODES_DIFFER)
@@ -155,19 +198,24 @@ def _in_plan(plan: NumberingPlan, area: str, digits: str) -> PhoneNumber:
     return PhoneNumber.parse(plan.calling_code, area + digits)
 
 
-def _mend(phone: PhoneNumber, numeric: bool) -> tuple[PhoneNumber, list[Fault]]:
+def _mend(
+    phone: PhoneNumber, numeric: bool, has_bracketed_zero: bool
+) -> tuple[PhoneNumber, list[Fault]]:
     """Undo what leaves a number that its country does not have, if that gives one that it has."""
     plan = plan_of(phone.country_code)
     digits = phone.phone_num
     if plan is None or plan.matches(digits):
         return phone, []
-    trunk, code = plan.trunk_prefix, plan.calling_code
+    trunk, code = plan.trunk_prefix or "0" * has_bracketed_zero, plan.calling_code
     if trunk and digits.startswith(trunk) and plan.matches(digits.removeprefix(trunk)):
         return PhoneNumber(code, digits.removeprefix(trunk)), [damage.TRUNK_PREFIX]
+    rest = digits
+    for dialled in ("", *_DIALLED_FROM_AMERICA_AND_JAPAN):
+        rest = digits.removeprefix(dialled + code)
+        if rest != digits and is_mobile(code, rest):
+            return PhoneNumber(code, rest), [damage.COUNTRY_CODE_REPEATED]
     if digits.startswith(code):
         rest = digits.removeprefix(code)
-        if is_mobile(code, rest):
-            return PhoneNumber(code, rest), [damage.COUNTRY_CODE_REPEATED]
         if trunk and rest.startswith(trunk) and is_mobile(code, rest.removeprefix(trunk)):
             repairs = [damage.COUNTRY_CODE_REPEATED, damage.TRUNK_PREFIX]
             return PhoneNumber(code, rest.removeprefix(trunk)), repairs
@@ -208,19 +256,19 @@ def _code_of(text: str) -> _Code:
 
 
 def _code_digits(text: str) -> tuple[str, list[Fault]]:
-    """The digits of a country code's cell: "+852", "852.0", "HK" or "Hong Kong (+852)"."""
+    """The digits of a country code's cell: "852.0", "HK", "Hong Kong" or "Hong Kong (+852)"."""
     plain = without_formatting(text).strip("'")
-    region = _REGION_ALIASES.get(plain.upper(), plain.upper())
-    if len(region) == 2 and region.isalpha() and region.isascii():  # noqa: PLR2004 - ISO 3166
-        found = calling_code_of_region(region)
-        if found is None:
-            raise PhoneError(damage.COUNTRY_NOT_A_CODE)
-        return found, [damage.REGION]
     if sum(c.isalpha() for c in plain) > 1:  # a single one may be the E of 8.52E+02
         named = _CODE_IN_TEXT.findall(text)
         if len(named) == 1:
             return without_formatting(named[0]), [damage.CODE_WITHIN_TEXT]
-        raise PhoneError(damage.COUNTRY_NOT_A_CODE)
+        is_region = len(plain) == 2 and plain.isascii()  # noqa: PLR2004 - ISO 3166
+        found = (calling_code_of_region(plain) if is_region else None) or calling_code_of_country(
+            text
+        )
+        if found is None:
+            raise PhoneError(damage.COUNTRY_NOT_A_CODE)
+        return found, [damage.REGION]
     try:
         digits, repaired = damage.undo(text)
     except PhoneError as error:

@@ -59,3 +59,10 @@ class SheetError(Exception):
     def __str__(self) -> str:
         where = f"{self.file}, {self.unit} {self.line}" if self.line else self.file
         return f"{where}: {self.message}; {self.remedy}"
+
+
+def not_a_sheet(
+    file: str, kind: str, remedy: str = "save it as .xlsx or as CSV UTF-8"
+) -> SheetError:
+    """The error of a file that is of another kind, named for what it is."""
+    return SheetError("not_a_sheet", file, f"this is {kind}", remedy)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Literal
 
 from jobs.phone import NO_PHONE_NUM, Fault
 from producer.sheet import damage
-from producer.sheet.columns import Columns, rate_header
+from producer.sheet.columns import Asked, Columns, rate_header
 from producer.sheet.content import ContentDigest
 from producer.sheet.delimited import DelimitedText, choose_delimiter
 from producer.sheet.encoding import find_encoding
@@ -25,6 +26,7 @@ from producer.sheet.worksheet import Worksheet
 Kind = Literal["csv", "xlsx", "jsonl"]
 
 _DELIMITER_NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+_UNCLEAR = frozenset({"no_header", "no_phone_column", "ambiguous_columns", "no_such_column"})
 _TOO_MANY_CELLS = Fault(
     "too_many_cells",
     "the row has more cells than there are columns, so its number may be in the wrong one",
@@ -59,10 +61,15 @@ class Sheet:
     """
 
     def __init__(
-        self, source: Source, encoding: str | None = None, sheet: str | None = None
+        self,
+        source: Source,
+        encoding: str | None = None,
+        sheet: str | None = None,
+        asked: Asked = Asked(),  # noqa: B008 (frozen)
     ) -> None:
         self._source = source
         self.name = source.name
+        self._asked = asked
         self._digest: str | None = None
         self.encoding: str | None
         self.delimiter = ","
@@ -83,7 +90,8 @@ class Sheet:
                 )
             self._reader = self._open_text(encoding, notes)
         try:
-            header = self._find_header()
+            header = self._find_header(asked)
+            self._told_of_columns = self._differs_from_found(header.columns)
         except BaseException:
             self._close_reader()
             raise
@@ -146,6 +154,8 @@ class Sheet:
         records = islice(self._reader, self._records_above + 1, None)
         is_new = self._digest is None and self.named_encoding is None
         content = ContentDigest(self.header, named=self.kind == "jsonl") if is_new else None
+        if content is not None and self._told_of_columns:
+            content.add((), self._told_of_columns)
         width = len(self.header)
         try:
             for record in records:
@@ -175,9 +185,22 @@ class Sheet:
             return record.fault.code
         if len(cells) > width and self.kind == "csv" and any(cells[width:]):
             return _TOO_MANY_CELLS.code
-        if record.numeric >> self.columns.number & 1 and not self._reads_alike(record):
+        may_be_read = (self.columns.number, *self.columns.others)
+        if any(record.numeric >> i & 1 for i in may_be_read) and not self._reads_alike(record):
             return "numeric"
         return ""
+
+    def _differs_from_found(self, columns: Columns) -> str:
+        """What a person's choice of columns makes another content of the same cells; else ""."""
+        if self._asked == Asked():
+            return ""
+        try:
+            found = self._find_header(Asked()).columns
+        except SheetError:
+            found = None
+        if found is not None and replace(found, notes=()) == replace(columns, notes=()):
+            return ""
+        return f"columns {columns.number} {columns.country}"
 
     def _reads_alike(self, record: Record) -> bool:
         """Whether the number is the same if its cell were a text."""
@@ -202,7 +225,7 @@ class Sheet:
 
     def _digest_as_found(self) -> str:
         try:
-            return Sheet(self._source).digest
+            return Sheet(self._source, asked=self._asked).digest
         except SheetError:
             return self._source.digest_of_bytes()
 
@@ -288,11 +311,11 @@ class Sheet:
             notes.append(f"the cells are separated by {name}")
         return DelimitedText(source, encoding, self.delimiter)
 
-    def _find_header(self) -> Header:
+    def _find_header(self, asked: Asked) -> Header:
         try:
-            return find_header(self._reader, self.name, self.unit)
+            return find_header(self._reader, self.name, self.unit, asked)
         except SheetError as error:
-            is_unclear = error.code in {"no_header", "no_phone_column", "ambiguous_columns"}
+            is_unclear = error.code in _UNCLEAR
             if is_unclear and isinstance(self._reader, Worksheet) and self._reader.others:
                 raise self._reader.perhaps_wrong(error) from None
             raise
@@ -308,6 +331,8 @@ def open_sheet(
     stdin: BinaryIO | None = None,
     encoding: str | None = None,
     sheet: str | None = None,
+    phone_column: str | None = None,
+    country_column: str | None = None,
 ) -> Sheet:
     """Open an input file: CSV and its relatives, .xlsx or JSON Lines, also packed as .gz.
 
@@ -318,13 +343,15 @@ def open_sheet(
         stdin: The bytes to read for "-".
         encoding: Of text, if a person knows better than what is found.
         sheet: Name of the worksheet; else the first visible one with rows.
+        phone_column: Name of the number's column; else it is found.
+        country_column: Name of the country's column; else it is found.
 
     Raises:
         SheetError: It cannot be read as a sheet; no other error comes out of a file's content.
     """
     source = open_source(path, stdin)
     try:
-        return Sheet(source, encoding, sheet)
+        return Sheet(source, encoding, sheet, Asked(phone_column, country_column))
     except BaseException:
         source.close()
         raise

@@ -1,4 +1,4 @@
-"""What people call the columns of a number, in the languages of the spreadsheets that come in.
+"""What people call the columns of a number, and countries, in the languages of their spreadsheets.
 
 Left out on purpose: "area code", "prefix" and "Vorwahl" (the code of a city or an operator as often
 as a country's, and one may look like the other), "number" and "code" (of anything).
@@ -6,9 +6,16 @@ as a country's, and one may look like the other), "number" and "code" (of anythi
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import unicodedata
+from functools import cache, lru_cache
 from itertools import product
+from pathlib import Path
+
+import phonenumbers
+
+from jobs.numbering import calling_code_of_region
 
 _BRACKETS = re.compile(r"\(.*?\)|\[.*?\]")
 _SEPARATORS = re.compile("[\\s_\\-./\\\\()\\[\\]:*#'\"\u2019\u200b\ufeff]+")
@@ -21,15 +28,14 @@ def plain_name(name: str) -> str:
 
     Without case, accents, blanks, punctuation and what stands in brackets.
     """
-    name = unicodedata.normalize("NFKC", name.replace("°", "o")).casefold()
-    letters = _ACCENTS.sub("", unicodedata.normalize("NFD", name))
-    name = unicodedata.normalize("NFC", letters)
+    name = _without_accents(name)
     return _SEPARATORS.sub("", _BRACKETS.sub("", name)) or _SEPARATORS.sub("", name)
 
 
-def without_counter(plain: str) -> str:
-    """A plain name without the counter of "phone1"."""
-    return _COUNTER.sub("", plain)
+def _without_accents(name: str) -> str:
+    name = unicodedata.normalize("NFKC", name.replace("°", "o")).casefold()
+    letters = _ACCENTS.sub("", unicodedata.normalize("NFD", name))
+    return unicodedata.normalize("NFC", letters)
 
 
 def _words(text: str) -> frozenset[str]:
@@ -94,3 +100,95 @@ INTERNATIONAL_SPELLINGS = _words(
     internationalphonenumber phoneinternational fullphonenumber 国际号码 國際號碼
     """
 )
+
+
+_WORD_BREAKS = re.compile(r"[\s_\-./\\()\[\]:*#'\"\u2019,|&+]+")
+_MOBILE = re.compile(
+    "mobil|cell|handy|handphone|gsm|movil|celular|telemovel|portable|msisdn|whatsapp|sms|nohp"
+    "|nomorhp|手机|手機|移动|移動|行動|流動|携帯|휴대"
+)
+# Words beside a phone's name that leave it one: "Phone 1 - Value", "Home Phone", "Primary mobile".
+_BESIDE = frozenset(
+    {"value", "primary", "main", "default", "own", "your", "or", "and", "the", "no"}
+)
+_LANDLINE = frozenset(
+    {"home", "work", "business", "office", "landline", "house", "company", "other"}
+)
+
+
+LANDLINE_RANK = 4
+
+
+@lru_cache(maxsize=4096)
+def number_rank(name: str) -> int | None:
+    """How likely a column holds the customer's mobile number, by its name; 0 is the likeliest.
+
+    0 and 1 are mobile, 2 and 3 any phone, `LANDLINE_RANK` is one at home or work; those with a
+    counter, as "Phone 2", come after those without. None is no phone number.
+    """
+    plain = plain_name(name)
+    names = NUMBER_SPELLINGS | INTERNATIONAL_SPELLINGS
+    is_mobile = _MOBILE.search(plain) is not None
+    if plain in names:
+        return 0 if is_mobile else 2
+    words = words_of(name)
+    left = [word for word in words if word not in _BESIDE | _LANDLINE and not word.isdigit()]
+    is_number = "".join(left) in names or (bool(left) and all(word in names for word in left))
+    if not is_number and _COUNTER.sub("", plain) not in names:
+        return None
+    if is_mobile:
+        return 1
+    return LANDLINE_RANK if _LANDLINE & set(words) else 3
+
+
+def words_of(name: str) -> list[str]:
+    """Return a name's words, without case and accents."""
+    return [word for word in _WORD_BREAKS.split(_without_accents(name)) if word]
+
+
+# Not among the names of the library below.
+_OTHER_NAMES = {
+    "uk": "GB", "greatbritain": "GB", "usa": "US", "unitedstatesofamerica": "US", "uae": "AE",
+    "macau": "MO", "czechia": "CZ",
+}  # fmt: skip
+_BEFORE_A_COUNTRY = re.compile(r"^(?:the|republicof|中国|中國)+")
+_BEHIND_A_COUNTRY = re.compile(r"(?:sar|prchina|china|republicof|the|特别行政区|特別行政區)+$")
+
+
+def calling_code_of_country(name: str) -> str | None:
+    """The calling code of a country by its name: "852" of "Hong Kong", "Hongkong SAR" or "香港".
+
+    None for what is no country's name as a whole, nor in any language the name of one only: a name
+    that is guessed at would text a stranger.
+    """
+    plain = _country(name)
+    begun = _BEFORE_A_COUNTRY.sub("", plain)
+    ways = (plain, begun, *(_BEHIND_A_COUNTRY.sub("", way) for way in (plain, begun)))
+    return next((code for way in ways if (code := _countries().get(way))), None)
+
+
+def _country(name: str) -> str:
+    """A name without all that is no letter; what is in brackets stays, as in "Congo (Kinshasa)"."""
+    return re.sub(r"[\W_]+", "", _without_accents(name.replace("&", "and")))
+
+
+@cache
+def _countries() -> dict[str, str]:
+    """The countries' names in 30 languages, as libphonenumber has them, and their calling codes.
+
+    `phonenumbers.geodata` is passed by: it loads its whole gazetteer, 100 MB, around these names.
+    """
+    path = Path(phonenumbers.__file__).with_name("geodata") / "locale.py"
+    spec = importlib.util.spec_from_file_location("phonenumbers.geodata.locale", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"no names of countries at {path}")
+    data = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(data)
+    found: dict[str, set[str | None]] = {}
+    for region, names in data.LOCALE_DATA.items():
+        for name in names.values():
+            if not name.startswith("*"):  # the same as in another language
+                found.setdefault(_country(name), set()).add(calling_code_of_region(region))
+    for name, region in _OTHER_NAMES.items():
+        found[name] = {calling_code_of_region(region)}
+    return {name: code for name, (code, *others) in found.items() if code and not others}

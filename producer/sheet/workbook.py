@@ -16,14 +16,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import IO, NamedTuple
 
-from producer.sheet.problem import SheetError
+from producer.sheet.problem import SheetError, not_a_sheet, shown
 from producer.sheet.source import Source
 from producer.sheet.texts import Texts
 from producer.sheet.xml_stream import LocalNames, Start, XmlError, feed_xml
 
 # Unpacked sizes: a small .zip can hold any number of bytes.
-_MAX_PART_BYTES = 1 << 24  # a workbook's list of sheets, its relations, its styles
+_MAX_PART_BYTES = 1 << 26  # a workbook's list of sheets, its relations, its styles
 _MAX_SHEETS = 1000
+_MAX_STYLES = 1 << 17  # Excel writes 65,490 at most
 DAMAGE = (XmlError, zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, OverflowError)
 """What reading a damaged part raises."""
 
@@ -31,7 +32,8 @@ DAMAGE = (XmlError, zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueErro
 # ECMA-376 part 1, 18.8.30: formats that need no definition. 27 to 36 and 50 to 58 are dates in
 # East Asian versions.
 _BUILT_IN_DATES = frozenset([*range(14, 23), *range(27, 37), 45, 46, 47, *range(50, 59)])
-_PLUS = re.compile(r'(?:"(\+[\d ]*)"|\\?(\+))(?=[0# ])')
+_PLUS = re.compile(r'(?:"(\+[\d ]*)"|\\?(\+))(?=[0# ]|General)', re.I)
+_SHEETS = (".csv", ".tsv", ".txt", ".xlsx", ".jsonl")
 _LITERAL = re.compile(r'"[^"]*"|\\.|_.|\*.|\[(?!h+\]|m+\]|s+\])[^\]]*\]', re.I)
 
 
@@ -56,6 +58,11 @@ class Styles(NamedTuple):
     """What styles such as "+"0 and "+852 "0 show before a number."""
 
 
+def _part_name(name: str) -> str:
+    """A part's name as names are compared: in any case (ECMA-376 part 2, 6.2.2.3)."""
+    return name.replace("\\", "/").lstrip("/").casefold()
+
+
 class Workbook:
     """An opened .xlsx file. `close` gives back its temporary file."""
 
@@ -65,7 +72,7 @@ class Workbook:
             self._zip = zipfile.ZipFile(source.open())
         except (zipfile.BadZipFile, OSError, ValueError) as exc:
             raise self.damaged() from exc
-        self._parts = {name.replace("\\", "/").lstrip("/"): name for name in self._zip.namelist()}
+        self._parts = {_part_name(name): name for name in self._zip.namelist()}
         self.texts: Texts | None = None
         book = self._find_workbook()
         self.counts_from_1904 = False
@@ -126,23 +133,31 @@ class Workbook:
         )
 
     def _find_workbook(self) -> str:
-        if "[Content_Types].xml" not in self._parts:
-            if "mimetype" in self._parts or "content.xml" in self._parts:
-                raise self._other("an OpenDocument file")
-            raise self._other("a .zip archive")
+        if "[content_types].xml" not in self._parts:
+            raise self._archive()
         for kind, part in self._relations("").values():
             if kind.endswith("/officeDocument"):
                 if part.endswith(".bin"):
                     raise self._other("an .xlsb workbook")
-                if part.startswith("xl/") or part not in self._parts:
-                    return part
-                break
+                return part
         raise self._other("another kind of office document")
 
-    def _other(self, kind: str) -> SheetError:
-        return SheetError(
-            "not_a_sheet", self.name, f"this is {kind}", "save it as .xlsx or as CSV UTF-8"
+    def _archive(self) -> SheetError:
+        """A .zip that is no office document of Microsoft's."""
+        if "mimetype" in self._parts or "content.xml" in self._parts:
+            return self._other("an OpenDocument file")
+        if any(part.endswith(".iwa") or part == "index.zip" for part in self._parts):
+            return not_a_sheet(
+                self.name, "a Numbers document", "in Numbers, export it as Excel or as CSV"
+            )
+        inside = [name for name in self._zip.namelist() if name.lower().endswith(_SHEETS)]
+        named = f" with {shown(posixpath.basename(inside[0]))} in it" if inside else ""
+        return not_a_sheet(
+            self.name, f"a .zip archive{named}", "unpack it and name the file that is in it"
         )
+
+    def _other(self, kind: str) -> SheetError:
+        return not_a_sheet(self.name, kind)
 
     def _relations(self, part: str) -> dict[str, tuple[str, str]]:
         """Type and target of each relation of a part, by its id."""
@@ -153,7 +168,7 @@ class Workbook:
             if "Target" in attributes:
                 target = posixpath.normpath(posixpath.join("/" + folder, attributes["Target"]))
                 kind = attributes.get("Type", "")
-                found[attributes.get("Id", "")] = (kind, target.lstrip("/"))
+                found[attributes.get("Id", "")] = (kind, _part_name(target))
 
         self._parse(posixpath.join(folder, "_rels", f"{file}.rels"), start)
         return found
@@ -165,9 +180,12 @@ class Workbook:
     def _find_sheets(self, book: str) -> list[SheetEntry]:
         relations = self._relations(book)
         sheets: list[SheetEntry] = []
-        names = LocalNames()
+        names, opened = LocalNames(), set[str]()
 
         def start(name: str, attributes: Mapping[str, str]) -> None:
+            opened.add(names[name])
+            if "extLst" in opened:  # what newer versions add, under names that are taken
+                return
             local = {names[key]: value for key, value in attributes.items()}
             if names[name] == "workbookPr":
                 self.counts_from_1904 = local.get("date1904") in {"1", "true"}
@@ -179,6 +197,8 @@ class Workbook:
                     sheets.append(SheetEntry(local.get("name", ""), part, visible))
 
         self._parse(book, start)
+        if "workbook" not in opened:
+            raise self._other("another kind of office document")
         return sheets
 
     def _find_styles(self, book: str) -> Styles:
@@ -189,11 +209,11 @@ class Workbook:
 
         def start(name: str, attributes: Mapping[str, str]) -> None:
             local = names[name]
-            if local == "numFmt":
-                codes[attributes.get("numFmtId", "")] = attributes.get("formatCode", "")
-            elif local in {"cellXfs", "cellStyleXfs", "dxfs"}:
+            if local in {"numFmts", "cellXfs", "cellStyleXfs", "dxfs", "extLst"}:
                 within[0] = local
-            elif local == "xf" and within[0] == "cellXfs":
+            elif local == "numFmt" and within[0] == "numFmts":  # not that of a conditional format
+                codes[attributes.get("numFmtId", "")] = attributes.get("formatCode", "")
+            elif local == "xf" and within[0] == "cellXfs" and len(of_style) < _MAX_STYLES:
                 of_style.append(attributes.get("numFmtId", "0"))
 
         if part:

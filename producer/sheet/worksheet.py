@@ -93,6 +93,8 @@ class Worksheet:
                 for self._done in feed_xml(part, parser.start, parser.end, parser.pieces):
                     yield from parser.rows
                     parser.rows.clear()
+                parser.end_row()
+                yield from parser.rows
             except (*DAMAGE, LookupError) as exc:
                 raise self._book.damaged("in or after this row", parser.row or 1) from exc
 
@@ -130,8 +132,10 @@ class _RowParser:
         self.rows: list[Record] = []
         self.pieces: list[str] = []
         self._kept = 0
-        self._phonetic = False
+        self._ignored = 0
+        """Elements open whose text is not the cell's: a phonetic reading, a second value."""
         self.row = 0
+        self._continues = False
         self._hidden = False
         self._cells: list[str] = []
         self._numeric = 0
@@ -150,20 +154,35 @@ class _RowParser:
             self._type = attributes.get("t")
             self._style = attributes.get("s")
             reference = attributes.get("r")
-            self._column = self._column + 1 if reference is None else self._column_of(reference)
-        elif local in {"v", "t"}:
+            column = self._column + 1 if reference is None else self._column_of(reference)
+            if self._continues:
+                self._continues = False
+                if column < len(self._cells):  # a second row of that number after all
+                    self.end_row()
+            self._column = column
+        elif local == "v":
+            if self._type != "inlineStr":  # such a cell's value is its <is>, wherever that stands
+                self._kept = 0
+            del self.pieces[self._kept :]
+        elif local == "t":
             del self.pieces[self._kept :]
         elif local == "row":
             self._begin_row(attributes)
         elif local == "f":
             self._is_formula = True
         elif local == "rPh":
-            self._phonetic = True
+            self._ignored += 1
+        elif local == "is":
+            if self._type == "inlineStr":
+                self._kept = 0
+            elif self._kept:
+                self._ignored += 1
 
     def end(self, name: str) -> None:
         local = self._names[name]
         if local == "v":
-            self._kept = len(self.pieces)
+            if not self._kept:
+                self._kept = len(self.pieces)
         elif local == "c":
             if self._kept:
                 pieces = self.pieces
@@ -171,23 +190,30 @@ class _RowParser:
             elif self._is_formula and self._type != "str":  # that one's value may be an empty text
                 self._put("")
                 self._uncalculated |= 1 << self._column
-        elif local == "row":
-            cells = self._cells
-            if cells and ("".join(cells).strip() or self._uncalculated):
-                self.rows.append(
-                    Record(self.row, cells, self._numeric, None, self._hidden, self._uncalculated)
-                )
         elif local == "t":
-            self._kept = self._kept if self._phonetic else len(self.pieces)
-        elif local == "rPh":
-            self._phonetic = False
+            self._kept = self._kept if self._ignored else len(self.pieces)
+        elif local == "rPh" or (local == "is" and self._ignored):
+            self._ignored -= 1
 
     def _begin_row(self, attributes: Mapping[str, str]) -> None:
+        """Begin a row, or go on with one that some programs write as an element for each cell."""
         row = int(attributes.get("r", self.row + 1))
         if not 0 < row <= _MOST_ROWS:
             raise ValueError("a row that no sheet has")
-        self.row = row
-        self._hidden = attributes.get("hidden") in {"1", "true"}
+        self._continues = row == self.row
+        if not self._continues:
+            self.end_row()
+            self.row = row
+            self._hidden = False
+        self._hidden = self._hidden or attributes.get("hidden") in {"1", "true"}
+
+    def end_row(self) -> None:
+        """Put the row at hand, if it is not blank, to those that are ready."""
+        cells = self._cells
+        if cells and ("".join(cells).strip() or self._uncalculated):
+            self.rows.append(
+                Record(self.row, cells, self._numeric, None, self._hidden, self._uncalculated)
+            )
         self._cells = []
         self._numeric = 0
         self._uncalculated = 0
@@ -197,10 +223,10 @@ class _RowParser:
         letters = reference.rstrip("0123456789")
         column = self._columns.get(letters)
         if column is None:
-            if _REFERENCE.fullmatch(reference) is None:
+            if _REFERENCE.fullmatch(reference.upper()) is None:
                 raise ValueError("a cell without a place")
             column = 0
-            for letter in letters:
+            for letter in letters.upper():
                 column = column * 26 + ord(letter) - _LETTERS_BEFORE_A
             column -= 1
             self._columns[letters] = column

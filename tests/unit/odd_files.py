@@ -27,6 +27,7 @@ def odd_files() -> Iterator[OddFile]:
     yield from _quotes()
     yield from _headers()
     yield from _numbers()
+    yield from _brought()
     yield from _json_lines()
     yield from odd_workbooks()
     yield from hostile_workbooks()
@@ -267,7 +268,9 @@ def _headers() -> Iterator[OddFile]:
     yield text_file("no-header.csv", f"{ROW}\n{ROW_2}\n", error="no_header")
     yield text_file("other-header.csv", "id,name\n1,Ada\n", error="no_phone_column")
     yield text_file(
-        "two-phones.csv", "country_code,Mobile,Tel\n852,51234567,\n", error="ambiguous_columns"
+        "two-phones.csv",
+        "country_code,Mobile,Cell\n852,51234567,51234568\n",
+        error="ambiguous_columns",
     )
     yield text_file(
         "two-codes.csv",
@@ -290,12 +293,12 @@ def _headers() -> Iterator[OddFile]:
     yield text_file(
         "customer-above.csv",
         "Ben,852,51234568,\nAda,852,51234567,Mobile\n",
-        error="header_below",
+        error="no_header",
     )
     yield text_file("two-headers-below.csv", f"{title},\n" + _csv(ROW) * 2, error="header_below")
     yield text_file(
         "two-phones-below.csv",
-        f"{title},,\ncountry_code,Mobile,Tel\n852,51234567,\n",
+        f"{title},,\ncountry_code,Mobile,Cell\n852,51234567,51234568\n",
         error="ambiguous_columns",
     )
     yield text_file(
@@ -318,7 +321,7 @@ def _numbers() -> Iterator[OddFile]:
             "852,2024-11-04,i",
             "852,51234567 ext 3,j",
             "852,call me,k",
-            "Hong Kong,51234567,l",
+            "Atlantis,51234567,l",
             ",51234567,m",
             "85251234567,51234567,n",
             "852,+6581234567,o",
@@ -386,8 +389,8 @@ def _numbers() -> Iterator[OddFile]:
     )
     yield text_file(
         "trunk-prefix.csv",
-        _csv("44,07700 900123,a", "1242,3591234,b"),
-        phones=("+447700900123", "+12423591234"),
+        _csv("44,07400 123456,a", "1242,3591234,b"),
+        phones=("+447400123456", "+12423591234"),
         repaired=frozenset({"trunk_prefix", "area_in_code", "formatting"}),
     )
     yield text_file(
@@ -422,6 +425,105 @@ def _numbers() -> Iterator[OddFile]:
         _csv("852,18888888888,vendor"),
         phones=(EXAMPLE,),
         warnings=frozenset({"not_in_plan"}),
+    )
+
+
+def _brought() -> Iterator[OddFile]:
+    """Give what people export from address books, shops and phones."""
+    yield text_file(
+        "google-contacts.csv",
+        "Name,Birthday,Notes,E-mail 1 - Value,Phone 1 - Type,Phone 1 - Value\r\n"
+        "Ada,,,,Mobile,+852 5123 4567\r\nBo,,,,Work,+852 5123 4568\r\n",
+        phones=(GOOD, GOOD_2),
+        repaired=frozenset({"formatting"}),
+    )
+    yield text_file(
+        "way-of-contact.csv",
+        f"Client,Cell / WhatsApp,Preferred contact\nAda,{GOOD},Mobile\nBo,{GOOD_2},Email\n",
+        phones=(GOOD, GOOD_2),
+    )
+    yield text_file(
+        "labels-without-a-header.csv",
+        f"Ada,Mobile,{GOOD}\nBo,Mobile,{GOOD_2}\n",
+        error="no_header",
+    )
+    yield text_file(
+        "labels-below-unknown-names.csv",
+        f"Who,Kind,Where\nAda,Mobile,{GOOD}\nBo,Mail,{GOOD_2}\n",
+        error="no_phone_column",
+    )
+    yield text_file(
+        "salesforce.csv",
+        '"First Name","Phone","Fax","Mobile","Mailing Country"\n'
+        '"Ada","+852 2123 4567","","5123 4567","Hong Kong"\n'
+        '"Bo","+852 2123 4568","","","Hong Kong"\n"Cy","","+85221234569","","Hong Kong"\n',
+        phones=(GOOD, "+85221234568"),
+        problems=((4, "no_phone_num"),),
+        repaired=frozenset({"formatting", "region"}),
+        warnings=frozenset({"other_column", "not_mobile"}),
+    )
+    yield text_file(
+        "odoo.csv",
+        '"id","Name","Phone","Mobile","Country"\n'
+        f'"__export__.res_partner_1","Ada","+852 2123 4567","{GOOD}","Hong Kong"\n',
+        phones=(GOOD,),
+    )
+    yield text_file(
+        "mail-copies.csv",
+        f"Name,Email,CC,Phone\nAda,a@x.y,boss@x.y,51234567\nBo,b@x.y,,{GOOD}\n",
+        phones=(GOOD,),
+        problems=((2, "no_country_code"),),
+    )
+    yield text_file(
+        "dialled-abroad.csv",
+        "phone,name\n001 65 8234 5678,a\n001-65-9234-5678,b\n0065 8234 5678,c\n"
+        "001 852 5123 4567,d\n01185251234567,e\n0011 65 8234 5678,f\n",
+        phones=("+6582345678", GOOD),
+        problems=tuple((line, "dialled_abroad") for line in (2, 3, 6, 7)),
+        repaired=frozenset({"formatting"}),
+    )
+    yield text_file(
+        "area-and-slash.csv",
+        "country_code;phone_num\n49;0151/23456789\n49;+49 151 / 23 45 67 89\n"
+        "43;0664/1234567\n41;079/123 45 67\n852;51234567/8\n852;5123/456789012\n",
+        phones=("+4915123456789", "+4915123456789", "+436641234567", "+41791234567"),
+        problems=((6, "not_digits"), (7, "not_digits")),
+        repaired=frozenset({"formatting", "country_code_repeated", "trunk_prefix"}),
+    )
+    yield text_file(
+        "links-and-labels.csv",
+        "phone\n85251234567@s.whatsapp.net\nhttps://wa.me/85251234567?text=hi\n"
+        "tel:+852-5123-4567\nsip:+85251234567@x\nwhatsapp:+85251234567\nsms:+85251234567\n"
+        "Mobile: +85251234567\n+85251234567 mobile\n++85251234567\n+00 852 51234567\n"
+        "+852(0)51234567\n+85251234567 (Ada)\ntel:+852-5123-4567;ext=12\n(852) 5123 4567\n"
+        "order 85251234567\nMobile: +85251234567 or +85251234568\n",
+        phones=(GOOD,) * 12,
+        problems=(
+            (14, "extension"),
+            (15, "no_country_code"),
+            (16, "not_digits"),
+            (17, "several_numbers"),
+        ),
+        repaired=frozenset({"prefix", "formatting", "trunk_prefix"}),
+        warnings=frozenset({"words_beside"}),
+    )
+    yield text_file(
+        "not-mobile.csv",
+        _csv(
+            "852,21234567,landline",
+            "852,800123456,toll-free",
+            "44,9012345678,premium",
+            "33,810123456,shared cost",
+            "881,612345678,satellite",
+            "27,8169386324,no such number",
+            "55,1161234567,no such number",
+            "84,1201234567,no such number",
+        ),
+        phones=(
+            *("+85221234567", "+852800123456", "+449012345678", "+33810123456"),
+            *("+881612345678", "+278169386324", "+551161234567", "+841201234567"),
+        ),
+        warnings=frozenset({"not_mobile", "not_in_plan"}),
     )
 
 
@@ -495,7 +597,30 @@ def _no_sheets() -> Iterator[OddFile]:
     yield byte_file("only-end-mark.csv", b"\x1a", error="empty")
     yield byte_file("only-bom.csv", b"\xef\xbb\xbf", error="empty")
     yield byte_file("only-newlines.csv", b"\r\n\n\r" * 10, error="empty")
-    yield byte_file("old.xls", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600, error=other)
+    ole = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600
+    yield byte_file("old.xls", ole, error=other)
+    yield byte_file(
+        "password.xlsx",
+        ole + b"\0" * 2_000_000 + "EncryptedPackage".encode("utf-16-le") + b"\0" * 99,
+        error=other,
+    )
+    yield byte_file(
+        "contacts.vcf",
+        f"BEGIN:VCARD\r\nVERSION:3.0\r\nFN:Ada\r\nTEL;type=CELL:{GOOD}\r\nEND:VCARD\r\n".encode(),
+        error=other,
+    )
+    name = "Ada Chan"
+    yield byte_file(
+        "~$customers.xlsx",
+        bytes([len(name)])
+        + name.encode().ljust(54)
+        + bytes([len(name), 0])
+        + name.ljust(54).encode("utf-16-le"),
+        error=other,
+    )
+    yield byte_file(
+        "numbers.numbers", _zip(**{"Index/Document.iwa": b"x", "preview.jpg": b""}), error=other
+    )
     yield byte_file("web-page.xls", b"<html><table><tr><td>852</td></tr></table>", error=other)
     yield byte_file("xml.xml", b'<?xml version="1.0"?><a/>', error=other)
     yield byte_file("paper.pdf", b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n", error=other)

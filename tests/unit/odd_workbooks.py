@@ -282,6 +282,7 @@ def hostile_workbooks() -> Iterator[OddFile]:
         + '<row r="3"><c r="A3" t="str"><f>A1&amp;""</f><v></v></c></row>',
         problems=((2, "no_phone_num"),),
     )
+    yield from _other_programs()
     yield _hand("entities.xlsx", head=laughs, error=damaged)
     yield _hand("cut-xml.xlsx", cut=40, error=damaged)
     yield _hand("no-such-text.xlsx", '<row><c t="s"><v>7</v></c></row>', error=damaged)
@@ -352,3 +353,66 @@ def hostile_workbooks() -> Iterator[OddFile]:
     spoilt = bytearray(workbook(("phone",), *[(GOOD,)] * 500))
     spoilt[spoilt.index(b"sheet1.xml") + 300] ^= 0xFF
     yield byte_file("flipped-byte.xlsx", bytes(spoilt), error=damaged)
+
+
+def _text(value: str, place: str = "") -> str:
+    where = f' r="{place}"' if place else ""
+    return f'<c{where} t="inlineStr"><is><t>{value}</t></is></c>'
+
+
+def _row(*cells: str) -> str:
+    return f"<row>{''.join(cells)}</row>"
+
+
+def _other_programs() -> Iterator[OddFile]:
+    """Give workbooks as other programs than Excel, and newer ones, write them."""
+    twice = f'<c t="inlineStr">{{}}<is><t>{GOOD}</t></is>{{}}</c>'
+    yield _hand(
+        "inline-text-and-a-value.xlsx",
+        _CELLS
+        + _row(twice.format(f"<v>{GOOD}</v>", ""))
+        + _row(twice.format("", f"<v>{GOOD}</v>"))
+        + _row(f'<c t="str"><v>{GOOD}</v><is><t>{GOOD}</t></is></c>')
+        + _row(f'<c t="str"><is><t>{GOOD}</t></is><v>{GOOD}</v></c>'),
+        phones=(GOOD,) * 4,
+    )
+    yield _hand(
+        "a-row-for-each-cell.xlsx",
+        "".join(
+            f'<row r="{row}">{_text(text, f"{column}{row}")}</row>'
+            for row, texts in enumerate(
+                [("country_code", "phone_num", "name"), ("852", "51234567", "Ada")], 1
+            )
+            for column, text in zip("ABC", texts, strict=True)
+        ),
+        phones=(GOOD,),
+    )
+    yield _hand(
+        "every-row-is-the-first.xlsx",
+        "".join(f'<row r="1">{_text(text, "A1")}</row>' for text in ("phone", GOOD, GOOD_2)),
+        phones=(GOOD, GOOD_2),
+    )
+    yield _hand(
+        "small-letters.xlsx",
+        f'<row r="1">{_text("phone", "a1")}</row><row r="2">{_text(GOOD, "a2")}</row>',
+        phones=(GOOD,),
+    )
+    whole = _parts_of(hand_made(texts="<si><t>phone</t></si>"))
+    yield _moved("workbook-at-the-root.xlsx", whole, lambda name: name.removeprefix("xl/"))
+    yield _moved("other-case.xlsx", whole, lambda name: name.replace("sheet1", "Sheet1"))
+    yield _moved("backslashes.xlsx", whole, lambda name: name.replace("/", "\\"))
+
+
+def _parts_of(workbook: bytes) -> dict[str, bytes]:
+    with zipfile.ZipFile(io.BytesIO(workbook)) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def _moved(name: str, parts: Mapping[str, bytes], move: Callable[[str], str]) -> OddFile:
+    """A workbook whose parts have other names; what refers to their folder goes along."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for part, content in parts.items():
+            is_moved = move("xl/workbook.xml") == "workbook.xml" and part.endswith(".rels")
+            archive.writestr(move(part), content.replace(b"xl/", b"") if is_moved else content)
+    return byte_file(name, file.getvalue(), phones=(GOOD,))

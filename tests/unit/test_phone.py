@@ -155,10 +155,60 @@ def test_a_number_that_its_country_does_not_have_is_a_doubt_and_no_refusal(
     assert number.doubt.code == doubt
 
 
-@pytest.mark.parametrize("country_code", ["852", "65"])
-@pytest.mark.parametrize("phone_num", ["99000000", "99010001", "99999999"])
-def test_the_sandboxs_numbers_leave_no_doubt(country_code: str, phone_num: str) -> None:
-    assert PhoneNumber.parse(country_code, phone_num).doubt is None
+@pytest.mark.parametrize(
+    ("country_code", "phone_num", "kind"),
+    [
+        ("852", "21234567", "landline"),
+        ("44", "2071234567", "landline"),
+        ("852", "800123456", "toll-free number"),
+        ("44", "9012345678", "premium-rate number"),
+        ("33", "810123456", "shared-cost number"),
+        ("881", "612345678", "satellite phone"),
+        ("870", "301234567", "satellite phone"),
+        ("800", "12345678", "toll-free number"),
+    ],
+)
+def test_a_number_that_takes_no_sms_is_a_doubt_that_names_its_kind(
+    country_code: str, phone_num: str, kind: str
+) -> None:
+    doubt = PhoneNumber.parse(country_code, phone_num).doubt
+
+    assert doubt is not None
+    assert doubt.code == "not_mobile"
+    assert kind in doubt.message
+
+
+@pytest.mark.parametrize(
+    ("country_code", "phone_num"),
+    [("27", "8169386324"), ("55", "1161234567"), ("84", "1201234567"), ("852", "99000000")],
+)
+def test_a_number_of_the_right_length_that_nobody_has_is_a_doubt(
+    country_code: str, phone_num: str
+) -> None:
+    doubt = PhoneNumber.parse(country_code, phone_num).doubt
+
+    assert doubt is not None
+    assert doubt.code == "not_in_plan"
+
+
+@pytest.mark.parametrize("example", MOBILE_EXAMPLES, ids=str)
+def test_no_mobile_number_is_doubtful(example: phonenumbers.PhoneNumber) -> None:
+    national = phonenumbers.national_significant_number(example)
+
+    assert PhoneNumber(str(example.country_code), national).doubt is None
+
+
+@pytest.mark.parametrize("text", ["001 65 8234 5678", "0011 65 8234 5678"])
+def test_what_may_be_dialled_to_two_countries_is_refused(text: str) -> None:
+    with pytest.raises(PhoneError) as caught:
+        PhoneNumber.from_international(text)
+
+    assert caught.value.code == "dialled_abroad"
+
+
+def test_what_is_dialled_with_001_to_one_country_only_is_read() -> None:
+    assert PhoneNumber.from_international("001 852 5123 4567").e164 == "+85251234567"
+    assert PhoneNumber.from_international("001 415 555 0123").e164 == "+14155550123"
 
 
 def test_a_doubt_says_which_lengths_the_country_has() -> None:

@@ -184,3 +184,24 @@ def test_only_an_encoding_that_would_not_be_found_is_kept_as_one_that_was_named(
     assert named(text().encode("cp1252"), "windows-1252") is None
     assert named(PLAIN, "cp437") == "cp437"
     assert named(saved(HEADER, *ROWS), None) is None
+
+
+def test_columns_that_a_person_named_make_another_batch_only_if_they_are_others() -> None:
+    content = b"Phone,Mobile\n+85221234567,+85251234567\n"
+
+    def digest(phone_column: str | None) -> str:
+        with open_sheet("-", stdin=io.BytesIO(content), phone_column=phone_column) as sheet:
+            return sheet.digest
+
+    assert digest("Phone") != digest(None)
+    assert digest("Phone") == digest("phone")
+
+
+def test_naming_the_column_that_is_found_anyway_makes_no_other_batch() -> None:
+    content = b"name,Mobile\nAda,+85251234567\n"
+
+    with (
+        open_sheet("-", stdin=io.BytesIO(content)) as found,
+        open_sheet("-", stdin=io.BytesIO(content), phone_column="mobile") as named,
+    ):
+        assert found.digest == named.digest

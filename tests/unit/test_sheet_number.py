@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from jobs.phone import PhoneNumber
 from producer.sheet.columns import Columns, find_columns
 from producer.sheet.number import NumberReader, Reading
+from producer.sheet.spellings import calling_code_of_country
 
 TWO = find_columns(["country_code", "phone_num"], "f", 1)
 ONE = find_columns(["phone"], "f", 1)
@@ -52,7 +53,15 @@ def codes(reading: Reading) -> tuple[str, ...]:
         ("\u4e2d\u56fd\u9999\u6e2f+852", "51234567", ("code_within_text",)),
         ("", "+85251234567", ()),
         ("n/a", "0085251234567", ()),
-        ("Hong Kong", "+85251234567", ()),
+        ("Atlantis", "+85251234567", ()),
+        ("Hong Kong", "51234567", ("region",)),
+        ("HONGKONG", "51234567", ("region",)),
+        ("Hong Kong SAR, China", "51234567", ("region",)),
+        ("\u4e2d\u56fd\u9999\u6e2f", "51234567", ("region",)),
+        ("Hong Kong", "+85251234567", ("region", "country_code_repeated")),
+        ("852", "01185251234567", ("country_code_repeated",)),
+        ("852", "00185251234567", ("country_code_repeated",)),
+        ("852", "Tel: 5123 4567", ("prefix",)),
     ],
 )
 def test_one_reading_is_repaired_and_named(
@@ -151,7 +160,14 @@ def test_zeros_and_codes_go_only_where_the_country_has_no_such_number(
         ("999", "51234567", "unknown_country_code"),
         ("020", "51234567", "unknown_country_code"),
         ("999", "+85251234567", "unknown_country_code"),
-        ("Hong Kong", "51234567", "country_not_a_code"),
+        ("Atlantis", "51234567", "country_not_a_code"),
+        ("Hong Kong / Macau", "51234567", "country_not_a_code"),
+        ("Korea (North)", "51234567", "country_not_a_code"),
+        ("Mainland", "51234567", "country_not_a_code"),
+        ("China", "51234567", "barred_country_code"),
+        ("852", "order 51234567", "not_digits"),
+        ("", "001 65 8234 5678", "dialled_abroad"),
+        ("65", "001 60 8234 5678", "dialled_abroad"),
         ("ZZ", "51234567", "country_not_a_code"),
         ("85251234567", "51234567", "country_code_length"),
         ("", "51234567", "no_country_code"),
@@ -213,6 +229,8 @@ def test_digits_lost_in_a_number_cell_are_refused() -> None:
         ("852", "5123456", "not_in_plan"),
         ("852", "512345678901", "too_long"),
         ("49", "4915112345678", "country_code_perhaps_repeated"),
+        ("852", "21234567", "not_mobile"),
+        ("27", "8169386324", "not_in_plan"),
     ],
 )
 def test_a_doubt_is_told_and_the_number_kept(code: str, number: str, doubt: str) -> None:
@@ -239,7 +257,23 @@ def test_where_a_customer_lives_does_not_matter_to_an_international_number() -> 
             "65", "81234567"
         )
     assert read("SG", "81234567", columns=RESIDENCE).phone == PhoneNumber("65", "81234567")
-    assert read("Singapore", "81234567", columns=RESIDENCE).phone is None
+    assert read("Singapore", "81234567", columns=RESIDENCE).phone == PhoneNumber("65", "81234567")
+    assert read("Atlantis", "81234567", columns=RESIDENCE).phone is None
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        *[("United States", "1"), ("U.S.A.", "1"), ("UK", "44"), ("Great Britain", "44")],
+        *[("UAE", "971"), ("Viet Nam", "84"), ("South Korea", "82"), ("Republic of Korea", "82")],
+        *[("Korea, Republic of", "82"), ("Macau", "853"), ("Macao SAR", "853"), ("Türkiye", "90")],
+        *[("Trinidad & Tobago", "1"), ("The Philippines", "63"), ("Deutschland", "49")],
+        *[("C\u00f4te d\u2019Ivoire", "225"), ("\u53f0\u6e7e", "886"), ("Congo (Kinshasa)", "243")],
+        *[("Virgin Islands", None), ("Asia", None), ("", None)],
+    ],
+)
+def test_a_country_is_known_by_its_names_and_never_guessed_at(name: str, code: str | None) -> None:
+    assert calling_code_of_country(name) == code
 
 
 def test_many_different_country_cells_are_not_kept_for_ever() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from producer.sheet import SheetError, open_sheet
 from tests.unit.odd_file import GOOD
+from tests.unit.odd_files import odd_files
 
 CONTENT = "customer,country_code,phone_num,note\n A-1 ,852,51234567,\nA-2,+852,5123 4568,x\n"
 
@@ -341,3 +342,54 @@ def test_a_file_of_broken_json_lines_names_the_first(tmp_path: Path) -> None:
     assert str(caught.value) == (
         "customers.jsonl, line 2: the line is not JSON; correct it, or leave it out"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "remedy"),
+    [
+        ("~$customers.xlsx", "mark that a program leaves", "name the workbook customers.xlsx"),
+        ("password.xlsx", "a workbook with a password", "take the password out"),
+        ("contacts.vcf", "an address book (vCard)", "export the contacts as CSV"),
+        ("numbers.numbers", "a Numbers document", "export it as Excel or as CSV"),
+        ("archive.zip", "a .zip archive with a.csv in it", "unpack it"),
+        ("old.xls", "an old .xls workbook", "save it as .xlsx"),
+    ],
+)
+def test_a_file_that_is_no_sheet_is_named_with_the_way_out(
+    tmp_path: Path, name: str, kind: str, remedy: str
+) -> None:
+    file = tmp_path / name
+    file.write_bytes(next(odd for odd in odd_files() if odd.name == name).make())
+
+    with pytest.raises(SheetError) as caught:
+        open_sheet(file)
+
+    assert kind in caught.value.message
+    assert remedy in caught.value.remedy
+
+
+def test_no_advice_destroys_a_customer(tmp_path: Path) -> None:
+    file = tmp_path / "customers.csv"
+    file.write_text("Ada,Mobile,+85251234567\nBo,Mobile,+85251234568\n")
+
+    with pytest.raises(SheetError) as caught:
+        open_sheet(file)
+
+    assert caught.value.code == "no_header"
+    assert "numbers seem to be in column 3" in caught.value.message
+    assert "delete" not in caught.value.remedy
+
+
+def test_a_landline_helps_out_where_there_is_no_mobile_number_with_a_doubt(tmp_path: Path) -> None:
+    file = tmp_path / "customers.csv"
+    file.write_text("Phone,Mobile\n+85221234567,+85251234567\n+85221234568,\n")
+
+    with open_sheet(file) as sheet, open_sheet(file, phone_column="Phone") as named:
+        rows, asked = list(sheet), list(named)
+
+    assert [row.phone.e164 for row in rows if row.phone] == ["+85251234567", "+85221234568"]
+    assert [[doubt.code for doubt in row.warnings] for row in rows] == [
+        [],
+        ["other_column", "not_mobile"],
+    ]
+    assert [row.phone.e164 for row in asked if row.phone] == ["+85221234567", "+85221234568"]

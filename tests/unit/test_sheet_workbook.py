@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from producer.sheet import Row, open_sheet
+from tests.unit.odd_workbooks import hand_made
 
 CLEAN_TEXT = st.text(
     st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\ufffe\uffff"), max_size=12
@@ -95,6 +96,7 @@ def test_cells_are_what_openpyxl_reads(values: list[list[Any]]) -> None:
         (-7, '"+"0', "-7"),
         (0.5, '"+"0', "0.5"),
         (7, '0"+"', "7"),
+        (85251234567, '"+"General', "+85251234567"),
     ],
 )
 def test_a_number_is_shown_in_full_whatever_its_format(
@@ -115,6 +117,65 @@ def test_dates_of_a_workbook_from_1904_are_right() -> None:
     book.active.append(["+85251234567", date(2024, 11, 4)])
 
     assert rows_of(saved(book))[0].cells[1] == "2024-11-04"
+
+
+MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+DATED = (
+    '<row><c t="inlineStr"><is><t>phone</t></is></c></row>'
+    '<row><c t="inlineStr"><is><t>+85251234567</t></is></c><c s="1"><v>40000</v></c></row>'
+)
+
+
+def with_styles(styles: str, book: str = "") -> dict[str, bytes]:
+    relations = (
+        f'<Relationships><Relationship Id="rId1" Type="{OFFICE}/worksheet" '
+        f'Target="worksheets/sheet1.xml"/><Relationship Id="rId3" Type="{OFFICE}/styles" '
+        'Target="styles.xml"/></Relationships>'
+    )
+    sheets = '<sheets><sheet name="One" sheetId="1" r:id="rId1"/></sheets>'
+    before, _, behind = book.partition("|")
+    return {
+        "xl/_rels/workbook.xml.rels": relations.encode(),
+        "xl/workbook.xml": f'<workbook xmlns="{MAIN}" xmlns:r="{OFFICE}">{before}{sheets}{behind}'
+        "</workbook>".encode(),
+        "xl/styles.xml": f'<styleSheet xmlns="{MAIN}">{styles}</styleSheet>'.encode(),
+    }
+
+
+TWO_STYLES = '<cellXfs><xf numFmtId="0"/><xf numFmtId="14"/></cellXfs>'
+
+
+@pytest.mark.parametrize(
+    ("parts", "shown"),
+    [
+        (with_styles(TWO_STYLES), "2009-07-06"),
+        (
+            with_styles(
+                f'{TWO_STYLES}<dxfs><dxf><numFmt numFmtId="14" formatCode="0.00%"/></dxf></dxfs>'
+            ),
+            "2009-07-06",
+        ),
+        (
+            with_styles(
+                TWO_STYLES,
+                '<workbookPr date1904="1"/>|<extLst><ext xmlns:x15="urn:x"><x15:workbookPr/></ext>'
+                "</extLst>",
+            ),
+            "2013-07-07",
+        ),
+        (
+            with_styles(
+                TWO_STYLES.replace("</cellXfs>", '<xf numFmtId="0" a="0123456789"/>' * 600_000)
+                + "</cellXfs>"
+            ),
+            "2009-07-06",
+        ),
+    ],
+    ids=["plain", "conditional format", "newer extension", "20 MB of styles"],
+)
+def test_a_date_is_what_excel_shows(parts: dict[str, bytes], shown: str) -> None:
+    assert rows_of(hand_made(DATED, parts=parts))[0].cells[1] == shown
 
 
 def test_escapes_of_a_text_are_undone() -> None:
