@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from functools import partial
+from threading import BoundedSemaphore
 from typing import Any
 
 import redis
@@ -24,6 +25,8 @@ from config.redis import connection_class, error_code, make_pool
 from config.settings import Settings
 
 log = logging.getLogger("sendcode.results")
+
+RESULT_CONNECTIONS = 4
 
 _EXCHANGE = Exchange("send-code", type="direct")
 
@@ -79,6 +82,8 @@ class Results(RedisBackend):
     def __init__(self, app: Celery, address: RedisAddress, **_: Any) -> None:
         super().__init__(app=app)
         self._address = address
+        # else each thread of a worker would have a connection for its results alone
+        self._few = BoundedSemaphore(RESULT_CONNECTIONS)
         for replaced in ("host", "port"):
             del self.connparams[replaced]
 
@@ -95,7 +100,8 @@ class Results(RedisBackend):
         as soon as it can.
         """
         try:
-            return super().store_result(task_id, result, state, *args, **more)
+            with self._few:
+                return super().store_result(task_id, result, state, *args, **more)
         except (redis.RedisError, OSError, OperationalError) as exc:
             log.warning("result not stored; the ledger has it", extra=fields(error=error_code(exc)))
             return result

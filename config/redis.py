@@ -27,6 +27,8 @@ from config.address import RedisAddress
 from config.settings import Settings
 
 _SOCKET_TIMEOUT_S = 5.0
+MOST_CONNECTIONS = 16
+"""Of one client, shared by all threads of its process: each is used for a millisecond or so."""
 _SENTINEL_TIMEOUT_S = 2.0
 CONFIRMED_FOR_S = 1.0
 """How long an answer of Sentinel holds; each pool of connections asks as often at most."""
@@ -51,7 +53,8 @@ def connect(
             socket_connect_timeout=timeout_s,
             socket_keepalive=True,
             health_check_interval=30,
-            max_connections=2_000,  # a worker's threads, and more
+            max_connections=MOST_CONNECTIONS,
+            timeout=timeout_s,  # to wait for one of them
             retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), retries),
         )
     )
@@ -60,8 +63,10 @@ def connect(
 def make_pool(address: RedisAddress, **options: Any) -> redis.ConnectionPool:
     """Make a pool of connections to `address`; `options` are redis-py's, beside the address.
 
-    A `connection_class` among them is derived from that of `connection_class()`.
+    A `connection_class` among them is derived from that of `connection_class()`. With a `timeout`
+    (seconds) its users wait so long for a free connection instead of opening one more.
     """
+    waits = "timeout" in options
     options |= {
         "db": address.database,
         "username": address.username,
@@ -72,8 +77,14 @@ def make_pool(address: RedisAddress, **options: Any) -> redis.ConnectionPool:
     options.setdefault("connection_class", connection_class(address))
     if address.service is None:
         ((host, port),) = address.hosts
-        return redis.ConnectionPool(**options, host=host, port=port)
-    return SentinelConnectionPool(address.service, Sentinels(address), **options)
+        kind = redis.BlockingConnectionPool if waits else redis.ConnectionPool
+        return kind(**options, host=host, port=port)
+    behind = _WaitingSentinelPool if waits else SentinelConnectionPool
+    return behind(address.service, Sentinels(address), **options)
+
+
+class _WaitingSentinelPool(SentinelConnectionPool, redis.BlockingConnectionPool):
+    """A pool whose users wait for a free connection, where redis-py would open one more."""
 
 
 def connection_class(address: RedisAddress) -> type[redis.Connection]:
@@ -180,7 +191,7 @@ class PrimarySSLConnection(PrimaryConnection, redis.SSLConnection):
     """The same over TLS."""
 
 
-def error_code(error: Exception) -> str:
+def error_code(error: BaseException) -> str:
     """Give the server's own code for a refusal (MISCONF, READONLY …), else the class' name."""
     if not isinstance(error, redis.RedisError):
         return type(error).__name__

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from config.unavailable import RedisUnavailableError
     from producer.events import KeyReusedError, send_code
-    from producer.unavailable import RedisUnavailableError
 
 __all__ = ["KeyReusedError", "RedisUnavailableError", "send_code"]
 

@@ -1,20 +1,20 @@
-"""What the doctor looks at: the server, the clock, credentials, workers and the account."""
+"""What the doctor looks at: a list of small checks (at the end), each by itself."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import redis
 
 from config.settings import Settings, SettingsError, misspelt, unheeded
+from config.unavailable import in_words, is_no_permission
 from jobs.durability import Finding, Level, judge
 from jobs.durability import look as look_at_server
 from jobs.identity import REMEDY, Identity, LedgerState, state_file
-from jobs.keys import Keys
+from jobs.trial import look_at_rights, work
 from producer.overview import Overview
 from producer.overview import look as look_at_all
-from producer.unavailable import RedisUnavailableError
 from producer.wording import LEDGER_DISPUTED, halt_explained, ledger_in_words
 
 UNFINISHED_MS = 86_400_000
@@ -27,44 +27,48 @@ SIGNATURES_REFUSED_S = 300.0
 
 def examine(client: redis.Redis, settings: Settings) -> Iterator[Finding]:
     """Look at one thing after the other; what cannot be looked at without Redis is left out."""
-    try:
-        words = look_at_server(client)
-        offset_s = clock_offset_s(client)
-        identity = Identity(client, settings, state_file(settings))
-        seen = look_at_all(client, settings, identity)
-        written = write(client, settings)
-    except redis.RedisError as exc:
-        yield _unusable("redis", exc, settings)
-        yield from credentials(settings)
-        yield from environment(settings)
-        return
+    told: set[str] = set()
+    for check in OF_REDIS:
+        try:
+            for finding in check(client, settings):
+                told.add(finding.text)
+                yield finding
+        except redis.RedisError as exc:
+            finding = Finding(check.__name__, Level.FAIL, *in_words(exc, settings))
+            if finding.text not in told:
+                told.add(finding.text)
+                yield finding
+            if not isinstance(exc, redis.ResponseError):
+                break  # it is out of reach
+    for look in OF_THIS_MACHINE:
+        yield from look(settings)
+
+
+def reach(client: redis.Redis, settings: Settings) -> Iterator[Finding]:
+    """See whether it answers."""
+    client.ping()
     yield Finding("redis", Level.OK, f"Redis at {settings.redis_place} answers")
-    yield written
-    yield from judge(words)
-    yield clock(offset_s)
-    yield from credentials(settings)
-    yield from environment(settings)
-    yield from _ledger(seen.ledger, identity.unkept)
-    yield from system(seen)
 
 
-def write(client: redis.Redis, settings: Settings) -> Finding:
-    """Try whether a write is accepted: a server that refuses all of them still answers.
+def rights(client: redis.Redis, settings: Settings) -> Iterator[Finding]:
+    """See what the server refuses to this user."""
+    yield from look_at_rights(client, settings)
 
-    Raises:
-        redis.RedisError: it is out of reach; a refusal is no error.
-    """
+
+def writes(client: redis.Redis, settings: Settings) -> Iterator[Finding]:
+    """Do for real what sending does: a server that refuses all of it still answers."""
     try:
-        client.set(Keys(settings.sendcode_key_prefix).doctor, "", px=1_000)
+        work(client, settings)
     except redis.ResponseError as exc:
-        return _unusable("writes", exc, settings)
-    return Finding("writes", Level.OK, "it accepts writes")
+        if is_no_permission(exc):
+            return  # `rights` names it
+        raise
+    yield Finding("writes", Level.OK, "scripts, queues and publishing work")
 
 
-def _unusable(name: str, error: redis.RedisError, settings: Settings) -> Finding:
-    told = RedisUnavailableError.from_redis(error, settings.redis_place)
-    text, _, remedy = str(told).rpartition(": ")
-    return Finding(name, Level.FAIL, text, remedy)
+def server(client: redis.Redis, _: Settings) -> Iterator[Finding]:
+    """See whether it keeps what it is told, and has room."""
+    yield from judge(look_at_server(client))
 
 
 def clock_offset_s(client: redis.Redis) -> float:
@@ -75,8 +79,13 @@ def clock_offset_s(client: redis.Redis) -> float:
     return int(seconds) + int(micros) / 1e6 - (before + after) / 2
 
 
-def clock(offset_s: float) -> Finding:
+def clock(client: redis.Redis, _: Settings) -> Iterator[Finding]:
     """Judge the difference between two clocks of which one must be wrong."""
+    yield judge_clock(clock_offset_s(client))
+
+
+def judge_clock(offset_s: float) -> Finding:
+    """Judge it by the seconds that Redis' clock is ahead."""
     off_s = abs(offset_s)
     if off_s <= CLOCK_OFF_S:
         return Finding("clock", Level.OK, f"this clock and Redis' differ by {off_s:.1f} s")
@@ -114,13 +123,22 @@ def environment(settings: Settings) -> Iterator[Finding]:
         yield Finding("settings", Level.WARN, text, remedy)
 
 
-def _ledger(ledger: LedgerState, unkept: str) -> Iterator[Finding]:
-    if ledger.refused:
-        yield Finding("ledger", Level.FAIL, ledger.why, ledger.remedy)
-    elif ledger.is_disputed:
+def ledger_and_work(client: redis.Redis, settings: Settings) -> Iterator[Finding]:
+    """Judge whether it is the ledger that this machine knows, and what goes on in it."""
+    identity = Identity(client, settings, state_file(settings))
+    seen = look_at_all(client, settings, identity)
+    yield from ledger(seen.ledger, identity.unkept)
+    yield from system(seen)
+
+
+def ledger(seen: LedgerState, unkept: str) -> Iterator[Finding]:
+    """Judge whether it is the one that this machine knows."""
+    if seen.refused:
+        yield Finding("ledger", Level.FAIL, seen.why, seen.remedy)
+    elif seen.is_disputed:
         yield Finding("ledger", Level.FAIL, LEDGER_DISPUTED, REMEDY)
     else:
-        yield Finding("ledger", Level.OK, f"the ledger is {ledger_in_words(ledger)}")
+        yield Finding("ledger", Level.OK, f"the ledger is {ledger_in_words(seen)}")
     if unkept:
         text = f"what this machine has seen of the ledger is not kept: {unkept}"
         remedy = "set XDG_STATE_HOME to a folder that can be written, such as a volume"
@@ -157,3 +175,15 @@ def system(seen: Overview) -> Iterator[Finding]:
         text = f"{seen.quarantined} messages were put aside, because they were no jobs"
         remedy = "find out who else writes into this Redis"
         yield Finding("quarantine", Level.WARN, text, remedy)
+
+
+OF_REDIS: tuple[Callable[[redis.Redis, Settings], Iterable[Finding]], ...] = (
+    reach,
+    rights,
+    writes,
+    server,
+    clock,
+    ledger_and_work,
+)
+OF_THIS_MACHINE: tuple[Callable[[Settings], Iterable[Finding]], ...] = (credentials, environment)
+"""Each check may yield any number of findings. A new one is written above and named here."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -11,6 +12,7 @@ import redis
 from config.celery import make_celery
 from config.redis import connect
 from config.settings import Settings, load_settings
+from config.unavailable import RedisUnavailableError
 from jobs.clock import time_ms
 from jobs.identity import LedgerRefusedError, state_file
 from jobs.job import JobRecord, Lane, SendCodeJob
@@ -18,7 +20,8 @@ from jobs.ledger import Ledger, Submitted
 from jobs.phone import PhoneNumber
 from jobs.publish import NotPublishedError, Publisher
 from producer import bounds
-from producer.unavailable import RedisUnavailableError
+
+log = logging.getLogger("sendcode.producer")
 
 _FIRST_LOOK_S = 0.01
 _LONGEST_PAUSE_S = 0.1
@@ -81,7 +84,7 @@ class _Line:
     """The connections that the calls with the same settings share."""
 
     def __init__(self, settings: Settings) -> None:
-        self._place = settings.redis_place
+        self._settings = settings
         self._ledger = Ledger(connect(settings), settings, state_file(settings))
         self._publisher = Publisher(make_celery(settings))
 
@@ -90,9 +93,10 @@ class _Line:
             not_after_ms = None if expires_in is None else self._now_ms() + round(expires_in * 1000)
             submitted = self._ledger.submit(SendCodeJob.for_event(phone, key, not_after_ms))
         except redis.RedisError as exc:
-            raise RedisUnavailableError.from_redis(exc, self._place) from exc
+            raise RedisUnavailableError.from_redis(exc, self._settings) from exc
         except LedgerRefusedError as exc:
-            raise RedisUnavailableError(f"Redis at {self._place}: {exc}") from exc
+            place = self._settings.redis_place
+            raise RedisUnavailableError(f"Redis at {place}: {exc}") from exc
         if submitted.record.phone != phone:
             raise KeyReusedError(
                 f"this key was used before, for {submitted.record.phone.masked} "
@@ -122,9 +126,10 @@ class _Line:
             return
         try:
             self._publisher.publish([(Lane.EVENT, submitted.record.job_id)])
-        except NotPublishedError:
+        except NotPublishedError as exc:
             # accepted all the same: the sweepers miss its message and publish it
-            return
+            reason = RedisUnavailableError.from_redis(exc, self._settings)
+            log.warning("accepted, but left to a worker to publish: %s", reason)
 
     def _now_ms(self) -> int:
         return time_ms(self._ledger.client.time())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import click
@@ -27,8 +27,10 @@ from config.settings import (
     misspelt,
     unheeded,
 )
+from config.unavailable import RedisUnavailableError, will_not_pass
 from jobs.durability import Level, judge, look
 from jobs.keys import Keys
+from jobs.trial import NEEDED, OF_FLOWER, look_at_rights
 from worker import options
 from worker.bootsteps import BackgroundStep
 from worker.output import Output
@@ -50,11 +52,12 @@ def make_app() -> Celery:
     try:
         settings = load_settings(required=CREDENTIALS if _subcommand() == "worker" else ())
     except SettingsError as exc:
-        raise SystemExit(_misused(str(exc))) from None
+        wrong = (f"wrong setting: {line}" for line in str(exc).splitlines())
+        raise SystemExit(_refused(*wrong)) from None
     if _subcommand() == "worker" and (fault := options.unseen()):
         raise SystemExit(_refused(fault))
     if _subcommand() == "flower":
-        _log_in(settings)
+        _log_in(settings, OF_FLOWER)
     app = build_app(settings)
     app.set_default()  # Flower asks the current app for a task's result
     if _subcommand() == "flower":
@@ -116,12 +119,12 @@ def _begin(worker: Any, told: Mapping[str, Any], runtime: Runtime) -> None:
     signals.celeryd_after_setup.connect(
         lambda instance, **_: setattr(instance, "_isatty", is_tty), weak=False
     )
-    _log_in(settings)
     set_up_logging(settings.sendcode_log_format)  # Celery warns root of itself before it does
     if settings.sendcode_log_format == "json":
         worker.quiet = True  # no banner
         logging.captureWarnings(capture=True)
         celery_program.safe_say = _say_in_json
+    _log_in(settings, NEEDED)
 
 
 def _take_over_output(runtime: Runtime, path: str | None) -> None:
@@ -158,19 +161,22 @@ def _say_in_json(text: str, _stream: Any = None) -> None:
     os.write(_STDERR, f"{log_line('json', 'celery.worker', logging.INFO, text)}\n".encode())
 
 
-def _log_in(settings: Settings) -> None:
-    """End at once if Redis refuses the login; a Redis that is away is waited for."""
+def _log_in(settings: Settings, areas: Collection[str]) -> None:
+    """End at once if Redis refuses the login or what is needed; one that is away is waited for."""
     client = connect(settings, retries=0)
+    faults = []
     try:
-        client.ping()
-    except redis.AuthenticationError:
-        place = settings.redis_place
-        fault = f"SENDCODE_REDIS_URL: Redis at {place} refuses the login; check user and password"
-        raise SystemExit(_misused(fault)) from None
-    except redis.RedisError:
-        pass
+        for finding in look_at_rights(client, settings, areas):
+            if finding.level is Level.FAIL:
+                faults.append(f"{finding.text}: {finding.remedy}")
+    except redis.RedisError as exc:
+        faults.append(str(RedisUnavailableError.from_redis(exc, settings)))
+        if not will_not_pass(exc):
+            log.warning("waiting: %s", faults.pop())  # whole: Flower shows no fields
     finally:
         client.close()
+    if faults:
+        raise SystemExit(_refused(*faults))
 
 
 def _warn_about_settings(settings: Settings) -> None:
@@ -196,11 +202,6 @@ def _warn_about(server: redis.Redis) -> None:
             )
 
 
-def _refused(fault: str) -> int:
-    sys.stderr.write(f"sendcode: {fault}\n")
-    return 2
-
-
-def _misused(faults: str) -> int:
-    sys.stderr.writelines(f"sendcode: wrong setting: {line}\n" for line in faults.splitlines())
+def _refused(*faults: str) -> int:
+    sys.stderr.writelines(f"sendcode: {each}\n" for each in faults)
     return 2

@@ -165,12 +165,12 @@ def _answers(client: redis.Redis, settings: Settings) -> bool:
     """Whether the ledger can be asked; without it the file alone is looked at."""
     import redis
 
-    from producer.unavailable import RedisUnavailableError
+    from config.unavailable import RedisUnavailableError
 
     try:
         client.ping()
     except redis.RedisError as exc:
-        say(str(RedisUnavailableError.from_redis(exc, settings.redis_place)))
+        say(str(RedisUnavailableError.from_redis(exc, settings)))
         say("so only the file is looked at, not what was sent before nor what waits")
         return False
     return True

@@ -301,12 +301,12 @@ def _in_words(exc: Exception) -> tuple[list[str], int]:
     import redis
 
     from config.settings import SettingsError
+    from config.unavailable import RedisUnavailableError
     from jobs.identity import LedgerRefusedError
     from jobs.phone import PhoneError
     from producer.importing import ImportRefusedError
     from producer.sheet import SheetError
     from producer.stories import NoSuchJobError
-    from producer.unavailable import RedisUnavailableError
 
     lines, code = [str(exc)], FAILED
     match exc:
@@ -319,7 +319,7 @@ def _in_words(exc: Exception) -> tuple[list[str], int]:
         ):
             pass
         case redis.RedisError():
-            lines = [str(RedisUnavailableError.from_redis(exc, _redis_place()))]
+            lines = [_no_redis(exc)]
         case OSError():
             if exc.filename is not None:
                 lines = [f"{exc.filename}: {(exc.strerror or 'failed').lower()}"]
@@ -334,10 +334,12 @@ def _in_words(exc: Exception) -> tuple[list[str], int]:
     return lines, code
 
 
-def _redis_place() -> str:
-    from config.settings import SettingsError, load_settings
+def _no_redis(exc: redis.RedisError) -> str:
+    from config.settings import Settings, SettingsError, load_settings
+    from config.unavailable import RedisUnavailableError
 
     try:
-        return load_settings().redis_place
-    except SettingsError:
-        return "SENDCODE_REDIS_URL"
+        settings = load_settings()
+    except SettingsError:  # the command was given others
+        settings = Settings()
+    return str(RedisUnavailableError.from_redis(exc, settings))

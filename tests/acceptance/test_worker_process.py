@@ -57,10 +57,8 @@ def test_a_login_that_redis_refuses_ends_the_worker_with_one_line(
     assert worker.wait() == 2
 
     (line,) = worker.log.splitlines()
-    assert line.startswith(
-        "sendcode: wrong setting: SENDCODE_REDIS_URL: Redis at redis://127.0.0.1"
-    )
-    assert line.endswith("refuses the login; check user and password")
+    assert line.startswith("sendcode: Redis at redis://127.0.0.1")
+    assert line.endswith("refuses the login: check user and password in SENDCODE_REDIS_URL")
 
 
 @pytest.mark.settings(sendcode_log_format="json")

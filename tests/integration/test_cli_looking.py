@@ -392,7 +392,7 @@ def test_doctor_shows_a_line_for_each_finding(sendcode: Command) -> None:
     assert "OK    1 worker is alive" in ran.out
     assert "FAIL  appendfsync no: a crash of the machine forgets" in ran.out
     assert ": set appendfsync always" in ran.out
-    assert ran.err == "sendcode: 1 of 13 checks failed\n"
+    assert ran.err == "sendcode: 1 of 14 checks failed\n"
 
 
 def test_a_worker_that_went_long_ago_is_forgotten(redis: Redis, keys: Keys, ledger: Ledger) -> None:

@@ -10,10 +10,10 @@ import redis
 import typer
 
 from config.settings import SettingsError
+from config.unavailable import RedisUnavailableError
 from jobs.phone import PhoneError, PhoneNumber
 from producer.cli import console
 from producer.cli.console import CommandFailedError, MisusedError, exit_code_for
-from producer.unavailable import RedisUnavailableError
 
 
 def phone_error() -> PhoneError:
@@ -29,7 +29,7 @@ def phone_error() -> PhoneError:
         (MisusedError("--queues: no"), 2, "sendcode: --queues: no\n"),
         (SettingsError("A: wrong"), 2, "sendcode: wrong setting: A: wrong\n"),
         (phone_error(), 2, "country code 86"),
-        (redis.ConnectionError("refused"), 1, "cannot be reached"),
+        (redis.ConnectionError("refused"), 1, "closed the connection"),
         (RedisUnavailableError("Redis at x is full"), 1, "sendcode: Redis at x is full\n"),
         (FileNotFoundError(errno.ENOENT, "No such file", "a.csv"), 2, "a.csv: no such file"),
         (PermissionError(errno.EACCES, "Permission denied", "a.csv"), 2, "a.csv: permission"),

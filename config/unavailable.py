@@ -1,0 +1,240 @@
+"""What it means when Redis cannot be used, in words: one line with place, reason and remedy.
+
+Every command, the worker's start and the doctor word it here. Texts of Redis' own errors are not
+passed on: they may repeat a command's arguments. Of a refusal for lack of rights the command's name
+is taken out of them.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import redis
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    BusyLoadingError,
+    InvalidResponse,
+    MaxConnectionsError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+)
+from redis.sentinel import MasterNotFoundError
+
+from config.redis import error_code
+from config.settings import Settings
+
+Words = tuple[str, str]
+"""A reason, which follows "Redis at …", and a remedy."""
+
+_CHECK_URL = "check user and password in SENDCODE_REDIS_URL"
+_MORE_RIGHTS = "sendcode doctor names the rights that it lacks"
+_MORE_ROOM = "make room or raise its maxmemory"
+_PRIMARY = "set SENDCODE_REDIS_URL to the primary"
+_NO_CLUSTER = ("is a Redis Cluster", "use a single primary, with replicas where wanted")
+_NO_CONNECTION = (
+    "has no connection left",
+    "raise its maxclients; docs/faults.md says how many each program takes",
+)
+_TOO_SLOW = (
+    "is too slow for all the threads that ask it here",
+    "try again; if it stays, look at its load and the way to it",
+)
+_BY_ERROR_CODE: dict[str, Words] = {
+    "NOAUTH": ("wants a login", _CHECK_URL),
+    "WRONGPASS": ("refuses the login", _CHECK_URL),
+    "MISCONF": ("cannot write to its disk and refuses changes", "look at its log and its disk"),
+    "OOM": ("is full", _MORE_ROOM),
+    "READONLY": ("is a read-only replica", _PRIMARY),
+    "BUSY": ("is held up by a script of somebody else", "look at its log"),
+    "CLUSTERDOWN": ("is a Redis Cluster that is down", "use a single primary"),
+    "DB": ("has no database of that number", "set a lower one in SENDCODE_REDIS_URL"),
+    "MOVED": _NO_CLUSTER,
+    "CROSSSLOT": _NO_CLUSTER,
+}
+_BY_TEXT: tuple[tuple[str, Words], ...] = (
+    ("max number of clients", _NO_CONNECTION),
+    ("no connection available", _TOO_SLOW),
+    ("without any password configured", ("wants no password", "leave it out of the URL")),
+    ("cluster mode", _NO_CLUSTER),
+    (
+        "unknown command 'sentinel",
+        ("is no Sentinel", "for Redis itself write redis:// or rediss://"),
+    ),
+    ("no such master", ("is no service that they watch", "check the name behind the hosts")),
+)
+"""What a server says in its own words only, in lower case."""
+_REASONS: tuple[tuple[type[redis.RedisError], Words], ...] = (
+    (AuthorizationError, ("refuses the login", _CHECK_URL)),
+    (AuthenticationError, ("refuses the login", _CHECK_URL)),
+    (BusyLoadingError, ("is still loading its data", "try again in a moment")),
+    (OutOfMemoryError, ("is full", _MORE_ROOM)),
+    (ReadOnlyError, ("is a read-only replica", _PRIMARY)),
+    (MaxConnectionsError, _TOO_SLOW),
+    (InvalidResponse, ("is no Redis but another program", "check host and port")),
+    (redis.TimeoutError, ("does not answer in time", "check the server and the way to it")),
+    (
+        redis.ConnectionError,
+        (
+            "closed the connection",
+            "look at its log; a port of TLS wants rediss://, another program another port",
+        ),
+    ),
+)
+_TRUST = "name the file of its authority: rediss://…?ssl_ca_certs=/path/to/ca.pem"
+_CERTIFICATES: dict[int, Words] = {
+    # OpenSSL's X509_V_ERR_…
+    9: ("shows a certificate that is not valid yet", "check this machine's clock"),
+    10: ("shows a certificate that has expired", "renew it, or check this machine's clock"),
+    18: ("shows a certificate that nobody vouches for", _TRUST),
+    19: ("shows a certificate of an authority that is not trusted here", _TRUST),
+    20: ("shows a certificate of an authority that is not trusted here", _TRUST),
+    62: ("shows a certificate for another name", "use its name in SENDCODE_REDIS_URL"),
+    64: ("shows a certificate for another address", "use its name in SENDCODE_REDIS_URL"),
+}
+_COMMAND = re.compile(r"to run the '([A-Za-z|]+)' command|unknown command '([A-Za-z|]+)'")
+_NO_PERMISSION = re.compile(
+    r"no permissions|acl failure|can't run this command|can't access|not allowed from script",
+    re.IGNORECASE,
+)
+
+
+class RedisUnavailableError(Exception):
+    """Redis cannot be used. The message names the place (no password), the reason and the remedy.
+
+    What was asked for may have been done nevertheless, if only the answer was lost.
+    """
+
+    @classmethod
+    def from_redis(cls, error: BaseException, settings: Settings) -> RedisUnavailableError:
+        """Word an error of the Redis client, or of a library that has wrapped one."""
+        return cls("{}: {}".format(*in_words(error, settings)))
+
+
+def in_words(error: BaseException, settings: Settings) -> Words:
+    """Return what is wrong with Redis, as "Redis at … is …", and the remedy."""
+    reason, remedy = _reason(error, settings)
+    return f"Redis at {settings.redis.place} {reason}", remedy
+
+
+def will_not_pass(error: BaseException) -> bool:
+    """Whether waiting is in vain: the settings or the server's have to be changed."""
+    told = _first_redis_error(error)
+    if isinstance(told, MasterNotFoundError) and isinstance(told.__cause__, redis.RedisError):
+        told = told.__cause__
+    return (
+        isinstance(told, (AuthenticationError, AuthorizationError, InvalidResponse))
+        or is_no_permission(told)
+        or error_code(told) == "DB"
+        or any(isinstance(each, ssl.SSLCertVerificationError) for each in _chain(error))
+    )
+
+
+def _reason(error: BaseException, settings: Settings) -> Words:
+    return next(_reasons(error, settings))
+
+
+def _reasons(error: BaseException, settings: Settings) -> Iterator[Words]:
+    """Word it; the first that fits says most."""
+    told = _first_redis_error(error)
+    if isinstance(told, MasterNotFoundError):
+        yield _no_primary(told, settings)
+    if not isinstance(told, redis.ResponseError):
+        yield from _of_the_way(error, settings)
+    if is_no_permission(told):
+        yield _no_permission(told)
+    code, text = error_code(told), str(told)
+    yield from (words for part, words in _BY_TEXT if part in text.lower())
+    if code in _BY_ERROR_CODE:
+        yield _BY_ERROR_CODE[code]
+    if (command := _COMMAND.search(text)) and command[2]:
+        yield (
+            f"does not know the command {command[2].upper()}",
+            "it may be older than 6.2, a proxy that hides it, or a Sentinel (write sentinel://)",
+        )
+    yield from (words for kind, words in _REASONS if isinstance(told, kind))
+    name = type(told).__name__
+    yield f"failed ({name}{f' {code}' if code != name else ''})", "look at its log"
+
+
+def _of_the_way(error: BaseException, settings: Settings) -> Iterator[Words]:
+    """Word what the way to the server did: name, network, TLS."""
+    no_tls = ("does not speak TLS at this port", "use its TLS port, or redis:// without TLS")
+    for each in _chain(error):
+        match each:
+            case ssl.SSLCertVerificationError():
+                unknown = ("shows a certificate that cannot be trusted", _TRUST)
+                yield _CERTIFICATES.get(each.verify_code, unknown)
+            case ssl.SSLError() if "CERTIFICATE_REQUIRED" in str(each):
+                yield "wants a certificate of ours", "name ssl_certfile and ssl_keyfile in its URL"
+            case ssl.SSLError():
+                yield no_tls
+            case TimeoutError() if "handshake" in str(each):
+                yield no_tls
+            case socket.gaierror():
+                yield "has a name that is not known here", "check the name, or DNS"
+            case ConnectionRefusedError():
+                yield "cannot be reached", _start(settings)
+            case ConnectionError() | TimeoutError():
+                pass
+            case OSError() if each.errno is not None:
+                yield "cannot be reached from here", "check the network and any firewall"
+
+
+def _start(settings: Settings) -> str:
+    if "sendcode_redis_url" in settings.model_fields_set or Path(".env").exists():
+        return "start it, or set SENDCODE_REDIS_URL"
+    return (
+        "this folder has no .env that names another one, so go to the folder in which sendcode was "
+        "set up, or ask whoever did it; to set it up, start from .env.example"
+    )
+
+
+def _no_primary(error: MasterNotFoundError, settings: Settings) -> Words:
+    cause = error.__cause__
+    if cause is None:
+        return "has no primary that its Sentinels call healthy", "wait, or look at the Sentinels"
+    if isinstance(cause, AuthenticationError):
+        does = "want a login" if error_code(cause) == "NOAUTH" else "refuse the login"
+        return (
+            f"is not found: its Sentinels {does}",
+            "check sentinel_username and sentinel_password in SENDCODE_REDIS_URL",
+        )
+    reason, remedy = _reason(cause, settings)
+    return f"is not found: asked for it, the last of its Sentinels {reason}", remedy
+
+
+def is_no_permission(error: BaseException) -> bool:
+    """Whether the server's ACL refused it."""
+    return isinstance(error, NoPermissionError) or bool(
+        isinstance(error, redis.ResponseError) and _NO_PERMISSION.search(str(error))
+    )
+
+
+def _no_permission(error: BaseException) -> Words:
+    text = str(error)
+    if command := _COMMAND.search(text):
+        what = f"the command {command[1].replace('|', ' ').upper()}"
+    elif "channel" in text:
+        what = "a channel that sendcode needs"
+    elif "key" in text:
+        what = "a key that sendcode needs"
+    else:
+        what = "a command that sendcode needs"
+    return f"refuses this user {what}", _MORE_RIGHTS
+
+
+def _first_redis_error(error: BaseException) -> BaseException:
+    """Look below what kombu and we have wrapped it in."""
+    return next((each for each in _chain(error) if isinstance(each, redis.RedisError)), error)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
