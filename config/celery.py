@@ -17,6 +17,8 @@ from celery.backends.redis import RedisBackend
 from kombu import Exchange, Queue
 from kombu.exceptions import OperationalError
 from kombu.transport import redis as kombu_redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from config.address import RedisAddress
 from config.logging import fields
@@ -91,7 +93,8 @@ class Results(RedisBackend):
         return self._address.place
 
     def _get_pool(self, **options: Any) -> redis.ConnectionPool:
-        return make_pool(self._address, **options)
+        # on the same connection: after a reset, Celery's own retry would find the next broken one
+        return make_pool(self._address, **options, retry=Retry(NoBackoff(), 1))
 
     def store_result(self, task_id: str, result: Any, state: str, *args: Any, **more: Any) -> Any:
         """Store a result, if Redis takes it.
@@ -131,7 +134,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "broker_connection_max_retries": None,
         "result_backend_transport_options": {
             # A result is a copy of the ledger for Flower: no thread waits long to write one.
-            "retry_policy": {"max_retries": 1, "interval_start": 0, "interval_step": 0.2},
+            "retry_policy": {"max_retries": 0},
         },
         "redis_socket_timeout": 5,
         "redis_socket_connect_timeout": 4,

@@ -2,7 +2,7 @@
 
 It is a process of its own (`python -m tests.faults.proxy PORT`), which takes orders as lines on
 its standard input: `reset`, `halve`, `deafen`, `delay SECONDS`, `refuse`, `forbid COMMAND…`,
-`lose COMMAND`, `heal`.
+`lose COMMAND TIMES`, `break COMMAND TIMES`, `heal`.
 
 Bytes that a half-open connection has swallowed are never delivered later: a network that gave
 them up does not find them again. That is why the swallowing connections are reset when healed.
@@ -48,7 +48,7 @@ class _Proxy:
         self._swallow_new = False
         self._refuse = False
         self._forbidden: set[bytes] = set()
-        self._losing = b""
+        self._resets: list[tuple[str, bytes]] = []
 
     async def serve(self) -> None:
         server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
@@ -80,12 +80,13 @@ class _Proxy:
                 self._reset_all()
             case ["forbid", *commands]:  # an older Redis, or another product, does not know them
                 self._forbidden = {command.encode() for command in commands}
-            case ["lose", command]:  # the next one is done, its answer is lost
-                self._losing = command.encode()
+            case ["lose" | "break" as how, command, times]:
+                # the next ones meet a reset: `lose` when they are done, `break` before they are
+                self._resets = [(how, command.encode())] * int(times)
             case ["heal"]:
                 self._swallow_new = self._refuse = False
                 self._forbidden = set()
-                self._losing = b""
+                self._resets = []
                 self._delay_s = 0.0
                 for line in list(self._lines):
                     if line.deaf_to_client or line.deaf_to_server:
@@ -126,8 +127,12 @@ class _Proxy:
                     if command in self._forbidden:
                         line.writers[0].write(b"-ERR unknown command '%s'\r\n" % command)
                         continue
-                    if self._losing and command == self._losing:
-                        self._losing, line.is_losing = b"", True
+                    if self._resets and self._resets[0][1] == command:
+                        how, _ = self._resets.pop()
+                        line.is_losing = how == "lose"
+                        if how == "break":
+                            line.reset()
+                            return
                 elif line.is_losing:
                     line.reset()
                     return
