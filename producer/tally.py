@@ -115,6 +115,8 @@ class Tally:
         self.rejected: ProblemKinds = {}
         self.doubts: ProblemKinds = {}
         self.repairs: ProblemKinds = {}
+        self.repaired = Places()
+        """Rows that had any repair."""
 
     @property
     def invalid(self) -> int:
@@ -128,6 +130,8 @@ class Tally:
         self.valid += 1
         for doubt in row.warnings:
             _note(self.doubts, doubt)
+        if row.repaired:
+            self.repaired.add(row.line)
         for repair in row.repaired:
             _note(self.repairs, repair)
 

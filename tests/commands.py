@@ -8,6 +8,7 @@ import pty
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,26 +88,26 @@ def start(
 
 
 def on_terminal(
-    settings: Settings, *words: str | Path, cwd: Path, typed: str = ""
+    settings: Settings, *words: str | Path, cwd: Path, typed: str = "", columns: int = 160
 ) -> tuple[int, str]:
-    """Run a command as a person at a terminal does who types `typed`; give its code and talk."""
+    """Run a command as a person at a terminal who types `typed`; give its code and the screen."""
     terminal, its_end = pty.openpty()
     os.write(terminal, typed.encode())
-    try:
-        ran = subprocess.run(
-            [*SENDCODE, *map(str, words)],
-            cwd=cwd,
-            env={**environment_of(settings, COLUMNS="160"), "TERM": "xterm"},
-            stdin=its_end,
-            stdout=subprocess.DEVNULL,
-            stderr=its_end,
-            check=False,
-            timeout=60,
-        )
-        os.close(its_end)
-        return ran.returncode, os.read(terminal, 1 << 16).decode()
-    finally:
-        os.close(terminal)
+    process = subprocess.Popen(
+        [*SENDCODE, *map(str, words)],
+        cwd=cwd,
+        env={**environment_of(settings, COLUMNS=str(columns)), "TERM": "xterm"},
+        stdin=its_end,
+        stdout=its_end,
+        stderr=its_end,
+    )
+    os.close(its_end)
+    screen = b""
+    with suppress(OSError):  # its end was closed
+        while part := os.read(terminal, 1 << 16):
+            screen += part
+    os.close(terminal)
+    return process.wait(timeout=60), screen.decode()
 
 
 def run(settings: Settings, *words: str | Path, cwd: Path, patience_s: float = 60) -> Ran:

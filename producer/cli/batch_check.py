@@ -57,6 +57,8 @@ INVALID_COLUMNS = ("status", "code", "finished_at", "job_id", REASON_COLUMN)
 """Of the file of invalid rows. The first four are read when it comes back corrected: in two goes,
 the second knows what the first has sent, and the batch knows what corrects it."""
 _DOUBLES_SHOWN = 3
+_NOTHING = "nothing to do"
+"""How the remedy of a repair begins that a person need not look at."""
 
 
 def check(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
@@ -213,8 +215,10 @@ def _show(found: Preflight) -> None:
         ("cannot be sent", f"{tally.invalid:,}", ""),
         *_by_kind(tally.rejected, ""),
         *_by_kind(tally.doubts, "doubtful: "),
-        *_by_kind(tally.repairs, "repaired: "),
+        *_by_kind(tally.repairs, "repaired: ", but=_NOTHING),
     ]
+    if any(each.remedy.startswith(_NOTHING) for each in tally.repairs.values()):
+        rows.append(_counted("  repaired, nothing to do", tally.repaired, found.unit))
     where = "; ".join(same.where(found.unit) for same in doubles.examples[:_DOUBLES_SHOWN])
     rows.append(("same number as a row before", f"{doubles.rows:,}", where))
     if prospect is not None:
@@ -230,19 +234,33 @@ def _show(found: Preflight) -> None:
     rows.append(_counted(often, contents.used_too_often, found.unit))
     show(f"{found.file}: would be batch {found.batch_id}")
     show_table(("", "rows", "where, and what to do"), rows, "rows")
-    if prospect is not None:
-        outlook = prospect.outlook
-        before = count_of(outlook.waiting_before, "job waits already", "jobs wait already")
-        before = f", {before}" if outlook.waiting_before else ""
-        show(f"it would take {span(prospect.eta_s)} at {per_second(outlook.rate)}{before}")
 
 
-def _by_kind(kinds: ProblemKinds, prefix: str) -> list[tuple[str, str, str]]:
+def _verdict(found: Preflight) -> str:
+    """Say in one line what the table comes to."""
+    tally, prospect = found.contents.tally, found.prospect
+    told = f"{tally.valid:,} of {count_of(tally.rows, 'row')} can be sent"
+    if tally.invalid:
+        told += f", {tally.invalid:,} cannot"
+    if prospect is None:
+        return told
+    outlook = prospect.outlook
+    told += f"; it would take {span(prospect.eta_s)} at {per_second(outlook.rate)}"
+    if outlook.waiting_before:
+        told += f", {count_of(outlook.waiting_before, 'job waits already', 'jobs wait already')}"
+    return told
+
+
+def _by_kind(
+    kinds: ProblemKinds, prefix: str, but: str | None = None
+) -> list[tuple[str, str, str]]:
+    """Give a line for each kind, except for those whose remedy begins with `but`."""
     from producer.tally import ranked
 
     return [
         (f"  {prefix}{each.message}", f"{each.rows.count:,}", f"{each.where}: {each.remedy}")
         for each in ranked(kinds)
+        if but is None or not each.remedy.startswith(but)
     ]
 
 
@@ -251,11 +269,14 @@ def _counted(what: str, places: Places, unit: str) -> tuple[str, str, str]:
 
 
 def _say_next(found: Preflight, output: Path | None, to: Callable[[str], str]) -> None:
-    """Say what a person may want to do; `to` words the command of that name for this file."""
+    """Say what a person may want to do, and the verdict last, where it stays in sight.
+
+    `to` words the command of that name for this file.
+    """
     for note in found.notes:
         say(f"{found.file}: {note}")
     if found.prospect is not None:
-        _say_what_awaits(found.batch_id, found.prospect)
+        _say_what_holds_it_up(found.prospect)
     tally = found.contents.tally
     if output is not None and tally.invalid:
         them = "it" if tally.invalid == 1 else "them"
@@ -265,12 +286,15 @@ def _say_next(found: Preflight, output: Path | None, to: Callable[[str], str]) -
         say(f"no row is invalid: {output} has the names of the columns only")
     elif tally.invalid:
         say(f"to correct them: {to('check')} --output invalid.csv")
+    show(_verdict(found))
+    if found.prospect is not None:
+        _say_what_is_there(found.batch_id, found.prospect)
     if tally.valid and (found.prospect is None or found.prospect.adds_rows):
         what = "the others" if tally.invalid else "it"
         say(f"send {what}: {to('submit')}")
 
 
-def _say_what_awaits(batch_id: str, prospect: Prospect) -> None:
+def _say_what_is_there(batch_id: str, prospect: Prospect) -> None:
     existing = prospect.existing
     if prospect.refused:
         say(f"submit would refuse it: {prospect.refused}")
@@ -280,6 +304,9 @@ def _say_what_awaits(batch_id: str, prospect: Prospect) -> None:
             f"it was submitted before: batch {batch_id} is {existing.phase}; again, it would add "
             f"{again}"
         )
+
+
+def _say_what_holds_it_up(prospect: Prospect) -> None:
     if prospect.outlook.halted:
         say("all sending is halted just now: sendcode status says why")
     if not prospect.outlook.workers:

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
+from config.settings import Settings
 from jobs.account import Account
 from jobs.batches import Batches
 from jobs.keys import Keys
 from jobs.ledger import Ledger
-from tests.commands import Command
+from tests.commands import Command, on_terminal
 from tests.ended_jobs import SENT, customers, end, end_event, number
 from tests.files import correct, customer, read_csv, write_csv
 
@@ -62,6 +63,24 @@ def test_the_same_number_written_in_two_ways_is_a_double(sendcode: Command, tmp_
     )
 
     assert sendcode("batch", "check", file, "--json").json["doubles"]["rows"] == 1
+
+
+def test_the_verdict_comes_last_and_in_sight_on_a_small_terminal(
+    settings: Settings, tmp_path: Path
+) -> None:
+    rows = [customer(n) for n in range(1, 40)]
+    for n in range(30):
+        rows[n][2] = ("9900 00{:02}", "(9900)00{:02}", "+852 9900 00{:02}")[n % 3].format(n)
+    rows[35][1], rows[36][1], rows[37][2] = "86", "7", "call me"
+    file = write_csv(tmp_path / "many.csv", rows)
+
+    screen = on_terminal(settings, "batch", "check", file, cwd=tmp_path, columns=80)[1]
+
+    lines = screen.splitlines()
+    assert len([line for line in lines if "repaired" in line]) == 1
+    (verdict,) = [n for n, line in enumerate(lines) if "36 of 39 rows can be sent, 3 can" in line]
+    assert lines[-1].startswith("send the others: ")
+    assert len(lines) - verdict <= 3
 
 
 def test_nothing_is_written_anywhere(sendcode: Command, mixed: Path, redis: Redis) -> None:
