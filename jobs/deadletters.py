@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -42,6 +42,19 @@ class DeadLetter:
     record: JobRecord | None
     sent_ms: int | None = None
     """When a code was sent to its number last, by whatever job."""
+
+    @property
+    def was_dealt_with(self) -> bool:
+        record = self.record
+        return (
+            record is not None
+            and not record.flaw
+            and (
+                not record.state.is_for_a_person
+                or record.dropped_ms is not None
+                or record.replaced_by is not None
+            )
+        )
 
     @property
     def was_sent_since(self) -> bool:
@@ -100,6 +113,20 @@ class DeadLetters:
     def window(self, start: int, size: int = WINDOW) -> list[DeadLetter]:
         """Read the entries from `start` (0: the oldest) on; an empty list is the end."""
         ids: Any = self.client.lrange(self._keys.dead, start, start + size - 1)
+        return self._read(ids, start)
+
+    def walk(self) -> Iterator[list[DeadLetter]]:
+        """Read what is there now, the oldest first, window by window.
+
+        Others may deal with letters meanwhile: those are left out, and no other is. So the ids are
+        read at once (100,000: 3 ms of Redis, 8 MB here).
+        """
+        ids: Any = self.client.lrange(self._keys.dead, 0, -1)
+        for start in range(0, len(ids), WINDOW):
+            letters = self._read(ids[start : start + WINDOW], start)
+            yield [letter for letter in letters if not letter.was_dealt_with]
+
+    def _read(self, ids: Sequence[str], start: int) -> list[DeadLetter]:
         records = read_records(self.client, self._keys, ids)
         sent = self._sent_to([record for record in records if record is not None])
         return [

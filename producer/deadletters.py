@@ -1,7 +1,4 @@
-"""Dead letters as a person looks at them: chosen, grouped by code, written to a file.
-
-The list is walked window by window from its oldest entry, so memory does not grow with it.
-"""
+"""Dead letters as a person looks at them: chosen, grouped by code, written to a file."""
 
 from __future__ import annotations
 
@@ -102,9 +99,7 @@ def letters(dead: DeadLetters, choice: Choice) -> Iterator[DeadLetter]:
         named = (dead.find(job_id) for job_id in choice.job_ids)
         yield from (letter for letter in named if letter is not None)
         return
-    start = 0
-    while window := dead.window(start):
-        start += len(window)
+    for window in dead.walk():
         for letter in window:
             # which code one had that cannot be read is not known: it is shown with any
             if letter.record is not None and (letter.record.flaw or choice.fits(letter.record)):

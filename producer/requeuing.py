@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jobs.codes import is_permanent
-from jobs.deadletters import WINDOW, DeadLetter, DeadLetters, Decision, Settled
+from jobs.deadletters import DeadLetter, DeadLetters, Decision, Settled
 from jobs.job import NO_NUMBER, JobRecord
 from jobs.outcome import State
 from jobs.phone import PhoneNumber
@@ -175,6 +175,7 @@ def replace_number(dead: DeadLetters, job_id: str, phone: PhoneNumber, how: Requ
 
 _NOT_A_DEAD_LETTER = "it is no dead letter (see: sendcode job show)"
 _CANNOT_BE_READ = "its record cannot be read: deal with it by its id"
+_BEYOND_LIMIT = "--limit was reached before its turn: name it again, or raise the limit"
 _PERHAPS_SENT = (
     "perhaps sent: ask the customer whether a code has come; --may-send-twice sends all the same"
 )
@@ -219,14 +220,14 @@ def _walk(
             letter = dead.find(job_id)
             if letter is None:
                 report.refuse(job_id, _NOT_A_DEAD_LETTER)
+            elif _is_enough(report, step):
+                report.refuse(job_id, _BEYOND_LIMIT)
             else:
                 _settle([letter if report.dry_run else dead.mended(letter)], report, step)
         return
-    start, looked, total = 0, 0, dead.count()
-    # what dies meanwhile is not part of what was chosen
-    while looked < total and not _is_enough(report, step):
-        window = dead.window(start, min(WINDOW, total - looked))
-        if not window:
+    looked = 0
+    for window in dead.walk():  # what dies meanwhile is not part of what was chosen
+        if _is_enough(report, step):
             return
         looked += len(window)
         fitting = [each for each in window if each.record is None or choice.fits(each.record)]
@@ -235,7 +236,7 @@ def _walk(
                 report.refuse(each.job_id, _CANNOT_BE_READ)
         if not report.dry_run:
             fitting = [dead.mended(each) for each in fitting]
-        start += len(window) - _settle(fitting, report, step)
+        _settle(fitting, report, step)
         progress(looked)
 
 
@@ -243,8 +244,7 @@ def _is_enough(report: Report, step: _Step) -> bool:
     return step.limit is not None and report.done >= step.limit
 
 
-def _settle(found: Sequence[DeadLetter], report: Report, step: _Step) -> int:
-    """Deal with these; give how many of them have left the list."""
+def _settle(found: Sequence[DeadLetter], report: Report, step: _Step) -> None:
     room = len(found) if step.limit is None else step.limit - report.done
     chosen: list[DeadLetter] = []
     wanted = 0
@@ -260,14 +260,11 @@ def _settle(found: Sequence[DeadLetter], report: Report, step: _Step) -> int:
         for letter in chosen:
             if letter.record is not None:
                 report.count(letter.record)
-        return 0
+        return
     if not chosen:
-        return 0
-    left = 0
+        return
     for letter, settled in zip(chosen, step.settle(chosen), strict=True):
-        left += settled != "cancelled"
         if settled == "done" and letter.record is not None:
             report.count(letter.record)
         elif letter.record is not None:
             report.refuse(letter.job_id, _NOT_DONE[settled])
-    return left

@@ -11,14 +11,17 @@
 local verb, token, action = ARGV[1], ARGV[2], ARGV[3]
 local wait_ms, step_us, retention_ms = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local now = now_ms()
-local reply, done, gaps = {}, 0, false
+local reply, done, gaps, shift, absent = {}, 0, false, 0, {}
 
 -- An entry is blanked in its place, and all blanks are removed at the end: one walk through the
--- list for many jobs. The hint saves looking for the place.
-local function leave_list(id, place)
-  if redis.call('LINDEX', K.dead, place) ~= id then
+-- list for many jobs. The hint saves looking for the place; where it is wrong, the next ones are wrong
+-- by as much, mostly.
+local function leave_list(id, hint)
+  local place = hint + shift
+  if place < 0 or redis.call('LINDEX', K.dead, place) ~= id then
     place = redis.call('LPOS', K.dead, id)
     if not place then return false end
+    shift = place - hint
   end
   redis.call('LSET', K.dead, place, '')
   gaps = true
@@ -76,12 +79,12 @@ local function settle(id, place, story, new, cc, num, new_story)
   local job = fields(K.job(id), 'state', 'lane', 'batch', 'code', 'by', 'replaced_by',
     'not_after')
   if not job.state then
-    leave_list(id, place)
+    if leave_list(id, place) then absent[#absent + 1] = id end
     return 'absent'
   end
   if job.by == token then return 'done' end
   if (job.state ~= 'dead' and job.state ~= 'unknown') or job.replaced_by then
-    leave_list(id, place)
+    if leave_list(id, place) then absent[#absent + 1] = id end
     return 'not dead'
   end
   if verb ~= 'drop' and job.batch
@@ -104,6 +107,33 @@ local function settle(id, place, story, new, cc, num, new_story)
   return 'done'
 end
 
+-- Under which codes jobs that are gone were counted is not known any more: count the others anew. Of
+-- long lists that would take too long for one step.
+local function count_anew()
+  if redis.call('LLEN', K.dead) > 10000 then return end
+  local dead, unknown = {}, {}
+  for _, id in ipairs(redis.call('LRANGE', K.dead, 0, -1)) do
+    local job = fields(K.job(id), 'state', 'code')
+    local counted = job.state == 'unknown' and unknown or dead
+    local code = job.code or ''
+    if job.state then counted[code] = (counted[code] or 0) + 1 end
+  end
+  local codes = redis.call('HGETALL', K.dead_codes)
+  for i = 1, #codes, 2 do
+    local code, perhaps = codes[i], tonumber(redis.call('HGET', K.dead_unknown, codes[i]) or 0)
+    local few, many = (unknown[code] or 0) - perhaps, (dead[code] or 0) - codes[i + 1] + perhaps
+    if few ~= 0 then count_letter(nil, code, 'unknown', few) end
+    if many ~= 0 then count_letter(nil, code, 'dead', many) end
+  end
+end
+
+local function forget(id)
+  local batch = string.match(string.gsub(id, '%.r%d+$', ''), '^(.+)-%d+$')
+  if not batch or (tonumber(redis.call('HGET', K.batch(batch), 'letters')) or 0) < 1 then return end
+  redis.call('HINCRBY', K.batch(batch), 'letters', -1)
+  end_batch_if_done(batch, retention_ms, now)
+end
+
 local width = verb == 'replace' and 7 or 3
 for i = 7, #ARGV, width do
   local verdict = settle(unpack(ARGV, i, i + width - 1))
@@ -111,6 +141,8 @@ for i = 7, #ARGV, width do
   if verdict == 'done' then done = done + 1 end
 end
 if gaps then redis.call('LREM', K.dead, 0, '') end
+for _, id in ipairs(absent) do forget(id) end
+if #absent > 0 then count_anew() end
 if done > 0 then
   local head = redis.call('LINDEX', K.actions, 0)
   local mark = '{"token":"' .. token .. '"'

@@ -12,10 +12,11 @@ import pytest
 from redis import Redis
 
 from jobs.batches import Batches
-from jobs.deadletters import DeadLetters
+from jobs.deadletters import DeadLetters, Decision
 from jobs.keys import Keys
 from jobs.ledger import Ledger
 from producer.deadletters import Choice
+from producer.deadletters import letters as letters_of
 from producer.requeuing import Requeuing, requeue
 from tests.commands import Command
 from tests.ended_jobs import (
@@ -200,6 +201,35 @@ def test_a_limit_is_kept_and_the_oldest_go_first(
 
     assert states(ledger, "b1", range(1, 4)) == ["parked", "parked", "dead"]
     assert dead.count() == 5
+
+
+def test_named_jobs_beyond_the_limit_are_told(sendcode: Command, ledger: Ledger) -> None:
+    ran = sendcode("dead", "requeue", "b1-1", "b1-2", "b1-3", "--limit", "2")
+
+    assert states(ledger, "b1", range(1, 4)) == ["parked", "parked", "dead"]
+    assert "1 left alone: --limit was reached before its turn" in ran.err
+    assert "(b1-3)" in ran.err
+
+
+@pytest.mark.parametrize("taken", [range(1, 4), range(1, 401), range(150, 350)])
+def test_no_letter_is_skipped_while_a_colleague_works_on_the_list(
+    taken: range, ledger: Ledger, batches: Batches, dead: DeadLetters
+) -> None:
+    dead.drop(Decision("drop", "all"), dead.window(0))
+    run_batch(ledger, batches, "many", customers(450, first=100))
+    others = [letter for letter in dead.window(0, 450) if int(letter.job_id[5:]) in taken]
+
+    found = []
+    for letter in letters_of(dead, Choice()):
+        found.append(letter.job_id)
+        if len(found) == 10:
+            dead.drop(Decision("drop", "a colleague's"), others)
+
+    left = [f"many-{row}" for row in range(1, 451) if row not in taken]
+    assert set(left) <= set(found)
+    assert len(found) == len(set(found))
+    report = requeue(dead, Choice(code=BUSY), Requeuing())
+    assert report.done == len(left)
 
 
 @pytest.mark.settings(sendcode_rate_limit=20)

@@ -20,6 +20,7 @@ from tests.ended_jobs import (
     BIND_UPPER,
     BUSY,
     DEAD,
+    PERMANENT,
     SENT,
     UNKNOWN,
     customers,
@@ -312,12 +313,34 @@ def test_an_entry_whose_job_is_gone_is_cleared_away(
 ) -> None:
     record = end_event(ledger)
     redis.delete(keys.job(record.job_id))
-    redis.delete(keys.dead_codes)
 
     settled = dead.requeue(decided("requeue"), dead.window(0))
 
     assert settled == ["absent"]
     assert dead.count() == 0
+    assert dead.by_code() == {}
+
+
+@pytest.mark.parametrize("verb", ["requeue", "drop"])
+def test_letters_whose_jobs_are_gone_are_counted_no_more(
+    verb: Verb,
+    ledger: Ledger,
+    batches: Batches,
+    dead: DeadLetters,
+    redis: Redis,
+    keys: Keys,
+) -> None:
+    endings = {2: PERMANENT, 3: UNKNOWN, 4: UNKNOWN}
+    run_batch(ledger, batches, "b1", customers(5), lambda row: endings.get(row, DEAD))
+    for row in (1, 2, 3):
+        redis.delete(keys.job(f"b1-{row}"))
+
+    choose = dead.requeue if verb == "requeue" else dead.drop
+    choose(decided(verb), dead.window(0)[:3])
+
+    assert dead.by_code() == {BUSY: 1, UNKNOWN.code: 1}
+    assert dead.unknown_by_code() == {UNKNOWN.code: 1}
+    assert redis.hget(keys.batch("b1"), "letters") == "2"
 
 
 def test_a_batch_is_done_again_only_when_the_last_requeued_job_has_ended(
