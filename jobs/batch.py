@@ -79,6 +79,8 @@ class Batch:
     finished_ms: int | None = None
     max_rate: float | None = None
     expires_ms: int | None = None
+    rows_lost: int = 0
+    """Rows that are no longer there: its file must be submitted again, for them to be sent."""
     skip_sent: bool = False
     """Rows whose number got a code are left out: on import, and when they would be sent."""
     starts_ms: int | None = None
@@ -155,6 +157,7 @@ class Batch:
             "total": self.total,
             "accepted": self.accepted,
             "rejected": self.rejected,
+            "rows_lost": self.rows_lost,
             "finished": self.finished,
             "counts": self.counts,
             "by_code": self.by_code,
@@ -213,6 +216,7 @@ def decode_batch(
         finished_ms=int(finished) if finished else None,
         max_rate=float(max_rate) if max_rate else None,
         expires_ms=int(expires) if expires else None,
+        rows_lost=int(values.get("rows_lost", 0)),
         skip_sent=values.get("skip_sent") == "1",
         starts_ms=int(starts) if starts else None,
         is_scheduled=int(starts or 0) > now_ms,

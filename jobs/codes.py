@@ -65,7 +65,7 @@ class OwnCode(StrEnum):
     """`was_sent_meanwhile` in numbers.lua: the row was submitted with `--skip-sent`."""
 
     UNREADABLE = "Ledger.Unreadable"
-    """The job's record in Redis is broken."""
+    """The job's record in Redis is broken (`set_aside.lua`) or lost (`end_lost_job`)."""
 
     HTTP_STATUS = "Answer.HttpStatus"
     REDIRECT = "Answer.Redirect"
@@ -172,7 +172,7 @@ CODES: Mapping[str, Code] = {
     ),
     OwnCode.UNREADABLE: Code(
         Kind.UNKNOWN,  # likewise
-        "Its record in Redis was damaged: nobody can tell any more whether a code was sent",
+        "Its record in Redis was lost or damaged: nobody knows any more whether a code was sent",
         "Ask the customer whether a code has come; requeue it with its number (--phone) if not",
     ),
     "RequestLimitExceeded*": Code(

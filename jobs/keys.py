@@ -15,7 +15,10 @@ _PLAIN = {
     "held": "held",  # set: batch jobs that are published or leased; bounds the feed
     # hash: lane -> publish time of the youngest claimed message, ms; `event claimed`: when that was
     "watermark": "watermark",
-    "sweeps": "sweeps",  # hash: when the last one was, and until when expired leases are left alone
+    # hash: when the last one was, until when expired leases are left alone; what `check` compares:
+    # events that have not ended, unknown dead letters, jobs that ended at least, the newest batch
+    "sweeps": "sweeps",
+    "damage": "damage",  # list: what was lost, moved aside or put right, newest first, capped
     "batches": "batches",  # sorted set: batch id by creation time, ms
     "running": "running",  # list: batches with rows to feed, the next in turn at its head
     "dead_codes": "dead:codes",  # hash: code -> dead letters with it

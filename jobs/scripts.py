@@ -15,7 +15,7 @@ import redis
 from jobs.keys import Keys
 
 _SHARED = (
-    *("fields", "clock", "actions", "account", "numbers", "identity"),
+    *("damage", "fields", "clock", "actions", "account", "numbers", "identity"),
     *("jobs", "doubts", "story", "arrivals", "endings"),
 )
 """In the order in which they build upon each other."""

@@ -19,11 +19,12 @@ from jobs.durability import Finding, Level
 from jobs.keys import Keys
 
 LEDGER = (
-    "DEL k|EXISTS k|EXPIRE k 1|GET k|HDEL k f|HGET k f|HGETALL k|HINCRBY k f 1|HMGET k f|"
+    "DEL k|EXISTS k|EXPIRE k 1|GET k|HDEL k f|HGET k f|HGETALL k|HINCRBY k f 1|HLEN k|HMGET k f|"
     "HSET k f v|HSETNX k f v|HVALS k|INCR k|LINDEX k 0|LLEN k|LMOVE k k LEFT RIGHT|LPOP k|LPOS k v|"
     "LPUSH k v|LRANGE k 0 1|LREM k 1 v|LSET k 0 v|LTRIM k 0 1|PERSIST k|PEXPIRE k 1|PTTL k|"
-    "RENAME k k|RPOP k|RPUSH k v|SADD k v|SCARD k|SET k v|SMEMBERS k|SPOP k|SRANDMEMBER k|SREM k v|"
-    "TYPE k|ZADD k 1 v|ZCARD k|ZRANGEBYSCORE k 0 1|ZREM k v|ZREVRANGE k 0 1|ZSCORE k v"
+    "RENAME k k|RPOP k|RPUSH k v|SADD k v|SCARD k|SET k v|SISMEMBER k v|SMEMBERS k|SPOP k|"
+    "SRANDMEMBER k|SREM k v|STRLEN k|TYPE k|ZADD k 1 v|ZCARD k|ZRANGE k 0 1|"
+    "ZRANGEBYSCORE k 0 1|ZREM k v|ZREVRANGE k 0 1|ZSCORE k v"
 )
 """What the ledger's scripts use, on a key `k`; a test compares it with their texts."""
 _STEPS = ("", "\x06\x163", "\x06\x166", "\x06\x169")

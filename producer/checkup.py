@@ -12,6 +12,7 @@ from config.unavailable import in_words, is_no_permission
 from jobs.durability import Finding, Level, judge
 from jobs.durability import look as look_at_server
 from jobs.identity import REMEDY, Identity, LedgerState, state_file
+from jobs.job import iso
 from jobs.trial import look_at_rights, work
 from producer.overview import Overview
 from producer.overview import look as look_at_all
@@ -19,6 +20,8 @@ from producer.wording import LEDGER_DISPUTED, halt_explained, ledger_in_words
 
 UNFINISHED_MS = 86_400_000
 """Longer than any import takes; until it is completed or cancelled its rows are kept."""
+SHOWN = 10
+"""Lines about what was damaged."""
 CLOCK_OFF_S = 5.0
 """More than a slow round trip could feign."""
 SIGNATURES_REFUSED_S = 300.0
@@ -128,6 +131,7 @@ def ledger_and_work(client: redis.Redis, settings: Settings) -> Iterator[Finding
     identity = Identity(client, settings, state_file(settings))
     seen = look_at_all(client, settings, identity)
     yield from ledger(seen.ledger, identity.unkept)
+    yield from damage(seen)
     yield from system(seen)
 
 
@@ -143,6 +147,26 @@ def ledger(seen: LedgerState, unkept: str) -> Iterator[Finding]:
         text = f"what this machine has seen of the ledger is not kept: {unkept}"
         remedy = "set XDG_STATE_HOME to a folder that can be written, such as a volume"
         yield Finding("state_file", Level.WARN, text, remedy)
+
+
+def damage(seen: Overview) -> Iterator[Finding]:
+    """Judge whether keys were lost or spoiled, and what became of that."""
+    if seen.misfits:
+        text = f"parts of the ledger do not fit together ({', '.join(seen.misfits)})"
+        remedy = "workers mend it within seconds; if it stays: sendcode doctor --repair"
+        yield Finding("damage", Level.FAIL, text, remedy)
+    for batch in seen.batches:
+        if batch.rows_lost:
+            text = f"{batch.rows_lost} rows of batch {batch.batch_id} are lost, it waits for them"
+            remedy = f"submit its file again, or sendcode batch cancel {batch.batch_id}"
+            yield Finding("damage", Level.FAIL, text, remedy)
+    for each in seen.damage[:SHOWN]:
+        text = f"{iso(each.at_ms)}: {each.what}"
+        remedy = "sendcode doctor --repair looks at all jobs once more, and forgets this"
+        yield Finding("damage", Level.WARN, text, remedy)
+    if len(seen.damage) > SHOWN:
+        text = f"{len(seen.damage) - SHOWN} older lines of this kind"
+        yield Finding("damage", Level.WARN, text, "sendcode status --json shows all")
 
 
 def system(seen: Overview) -> Iterator[Finding]:

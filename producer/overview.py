@@ -17,6 +17,7 @@ from jobs.clock import time_us
 from jobs.identity import Identity, LedgerState
 from jobs.job import Lane, iso
 from jobs.keys import Keys
+from jobs.mending import Damage, Mending
 
 ALIVE_S = 10.0
 """A worker gives a sign of life every second."""
@@ -84,6 +85,10 @@ class Overview:
     quarantined: int
     batches: tuple[Batch, ...]
     """Those that are not over, the newest first."""
+    misfits: tuple[str, ...] = ()
+    """Parts of the ledger that do not fit together; workers mend them within seconds."""
+    damage: tuple[Damage, ...] = ()
+    """What was lost, moved aside or put right, the newest first."""
 
     @property
     def alive(self) -> int:
@@ -120,6 +125,8 @@ class Overview:
                 for each in self.workers
             ],
             "quarantined": self.quarantined,
+            "misfits": list(self.misfits),
+            "damage": [{"at": iso(each.at_ms), "what": each.what} for each in self.damage],
             "batches": [
                 {
                     "batch_id": each.batch_id,
@@ -141,6 +148,8 @@ def look(client: redis.Redis, settings: Settings, identity: Identity | None = No
         redis.RedisError: the ledger is out of reach.
     """
     keys = Keys(settings.sendcode_key_prefix)
+    mending = Mending(client, settings)
+    misfits = mending.misfits()  # first: what is of a wrong type is moved aside
     queues = (keys.event_queue, keys.batch_queue, keys.dead)
     pipe = client.pipeline(transaction=False)
     pipe.time()
@@ -175,6 +184,8 @@ def look(client: redis.Redis, settings: Settings, identity: Identity | None = No
         workers=_seen(workers, now_us // 1000),
         quarantined=quarantined,
         batches=tuple(each for each in Batches(client, settings).list() if not each.is_over),
+        misfits=tuple(misfits),
+        damage=tuple(mending.damage()),
     )
 
 

@@ -101,6 +101,8 @@ class Acts:
     def sweep(self) -> list[str]:
         """Sweep and publish; give the jobs' ids."""
         found = self.ledger.sweep()
+        for job_id in found.broken:
+            self.ledger.set_aside(job_id)
         for lane, job_id in found:
             self.redis.lpush(_QUEUE[lane], job_id)
         return [job_id for _, job_id in found]

@@ -10,9 +10,10 @@ from celery import bootsteps
 
 from config.logging import fields
 from config.names import EVENT_QUEUE, QUEUES
+from jobs.mending import Mending
 from worker.pool import ThreadPool
 from worker.presence import forget_the_gone
-from worker.sweeper import Periodic, sweep
+from worker.sweeper import Periodic, mend, sweep
 
 log = logging.getLogger("sendcode.worker")
 
@@ -55,9 +56,11 @@ class BackgroundStep(bootsteps.StartStopStep):
             sweep(runtime.ledger, runtime.publisher)
             presence.moves("sweeper")
 
+        mending = Mending(runtime.ledger.client, settings)
         self._threads = [
             Periodic("sweeper", settings.sendcode_sweep_interval, sweeps),
             Periodic("leases", min(settings.sendcode_lease / 4, 1.0), presence.beat),
+            Periodic("mending", settings.sendcode_sweep_interval, lambda: mend(mending)),
         ]
         for thread in self._threads:
             thread.start()

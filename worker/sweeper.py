@@ -18,6 +18,7 @@ from config.logging import fields
 from config.redis import error_code
 from jobs.identity import Identity, LedgerRefusedError, LedgerState
 from jobs.ledger import Ledger
+from jobs.mending import Mending
 from jobs.publish import Publisher
 from worker.recorder import set_aside
 
@@ -60,6 +61,12 @@ def _tell_of_refusal(identity: Identity, before: LedgerState | None) -> None:
     now = identity.refusal
     if now and now.refused and (before is None or before.refused != now.refused):
         log.error("nothing is sent", extra=fields(reason=now.why, remedy=now.remedy))
+
+
+def mend(mending: Mending) -> None:
+    """Mend a ledger of which keys were lost, set back or replaced; log what was done."""
+    for done in mending.mend_what_does_not_fit():
+        log.error("ledger mended", extra=fields(done=done))
 
 
 class Periodic:

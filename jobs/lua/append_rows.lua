@@ -21,5 +21,8 @@ if #fresh > 0 then
   redis.call('HINCRBY', K.batch(batch), 'accepted', #fresh - rejected)
   redis.call('HINCRBY', K.batch(batch), 'rejected', rejected)
 end
-if ARGV[3] == '1' then redis.call('HSET', K.batch(batch), 'imported', 1) end
+if ARGV[3] == '1' then
+  redis.call('HSET', K.batch(batch), 'imported', 1)
+  redis.call('HDEL', K.batch(batch), 'rows_lost')
+end
 return have + #fresh

@@ -14,6 +14,7 @@ local now = now_ms()
 -- Which code it was counted under is lost.
 local function recount_letters()
   redis.call('DEL', K.dead_codes, K.dead_unknown)
+  redis.call('HDEL', K.sweeps, 'unknown')
   for _, each in ipairs(redis.call('LRANGE', K.dead, 0, -1)) do
     if redis.call('TYPE', K.job(each)).ok == 'hash' then
       local job = fields(K.job(each), 'state', 'code')

@@ -52,6 +52,7 @@ local function requeue(id, job)
   redis.call('HINCRBY', K.totals, job.state, -1)
   keep(id)
   if job.batch then reopen(job.batch, id) end
+  count_event(job.lane, 1)
   park(id, job.batch, job.lane, job.state, next_due())
 end
 
@@ -65,6 +66,7 @@ local function replace(id, job, new, cc, num, story)
     redis.call('HSET', K.job(new), 'batch', job.batch)
     reopen(job.batch, new)
   end
+  count_event(job.lane, 1)
   tell_story(new, story)
   park(new, job.batch, job.lane, job.state, next_due())
 end

@@ -14,5 +14,6 @@ end
 redis.call('HSET', K.job(id), 'state', 'queued', 'cc', cc, 'num', num, 'lane', 'event',
   'created', int(now), 'published', int(now), 'attempts', 0, 'tries', 0, 'call', call)
 if not_after > 0 then redis.call('HSET', K.job(id), 'not_after', int(not_after)) end
+count_event('event', 1)
 look_again(id, 'event', now + patience_ms('event', tonumber(ARGV[5])))
 return {'new', record(id), seen}

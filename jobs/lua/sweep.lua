@@ -95,7 +95,9 @@ local function look_after(key, lane, space)
     local taken_until = state == 'parked' and not doubt and closed_until(job.cc, job.num, id, now)
     if not FINAL[state] and not OPEN[state] and redis.call('EXISTS', K.job(id)) == 1 then
       broken[#broken + 1] = id
-    elseif not state or FINAL[state] then
+    elseif not state then
+      end_lost_job(id, lane, retention_ms, now)
+    elseif FINAL[state] then
       put_down(id, batch, lane)
     elseif steering == 'cancelled' then
       finalize(id, batch, lane, state, 'cancelled', retention_ms, now)
@@ -162,7 +164,11 @@ local function feed_one(batch)
     return 'fed'
   end
   local stopped = redis.call('SPOP', K.stopped(batch))
-  if stopped then return feed(stopped, 'parked') end
+  if stopped then
+    local state = redis.call('HGET', K.job(stopped), 'state')
+    if not state then end_lost_job(stopped, 'batch', retention_ms, now) end
+    return state == 'parked' and feed(stopped, 'parked') or 'ended'
+  end
   local row, cc, num, more = next_row(batch)
   if not row then
     if more or b.imported ~= '1' then return 'wait' end
@@ -170,6 +176,10 @@ local function feed_one(batch)
     return 'leave'
   end
   local id = batch .. '-' .. row
+  if redis.call('EXISTS', K.job(id)) == 1 then
+    may_pass = may_pass - 4 -- the batch was set back (`check` finds that): no row is fed twice
+    return 'passed'
+  end
   redis.call('HINCRBY', K.batch(batch), 'fed', 1)
   redis.call('HSET', K.job(id), 'cc', cc, 'num', num, 'lane', 'batch', 'batch', batch,
     'created', int(now), 'attempts', 0, 'tries', 0)
@@ -202,6 +212,8 @@ local function feed()
         space, idle = space - 1, 0
       elseif did == 'ended' then
         may_end, idle = may_end - 1, 0
+      elseif did == 'passed' then
+        idle = 0
       else
         idle = idle + 1
       end

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from producer.cli.console import (
     CommandFailedError,
@@ -10,6 +12,7 @@ from producer.cli.console import (
     ledger_connection,
     printable,
     results,
+    say,
     show_json,
 )
 
@@ -19,20 +22,38 @@ if TYPE_CHECKING:
 _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
-def doctor(as_json: JsonOption = False) -> None:
+def doctor(
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair",
+            help="First derive anew what keys lost or spoiled in Redis held, from all jobs and "
+            "batches; show what was damaged for the last time.",
+        ),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
     """Check settings, Redis, clock, credentials and workers.
 
     Exit 1 if anything fails. It sends nothing, and cannot try the credentials.
     """
     from jobs.durability import Level
+    from jobs.mending import Mending
     from producer.checkup import examine
 
     with ledger_connection() as (settings, client):
+        mending = Mending(client, settings)
+        repaired = mending.mend() if repair else []
         findings = list(examine(client, settings))
+        if repair:
+            mending.forget(len(mending.damage()))
     failed = [finding.name for finding in findings if finding.level is Level.FAIL]
     if as_json:
-        show_json({"ok": not failed, "findings": [each.as_dict() for each in findings]})
+        told = [each.as_dict() for each in findings]
+        show_json({"ok": not failed, "repaired": repaired, "findings": told})
     else:
+        if repair and not repaired:
+            say("nothing had to be repaired")
         for finding in findings:
             _show(finding)
     if failed:

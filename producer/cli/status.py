@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from producer.overview import Overview
 
 WATCH_S = 1.0
+SHOWN = 3
+"""Lines about what was lost in the ledger."""
 _FLAGGED = "possible_duplicate"
 """Counted with the final states, and none."""
 
@@ -106,12 +108,25 @@ def _lines(seen: Overview) -> Iterator[tuple[str, str, str]]:
         yield "", f"{flagged:,} of all jobs perhaps sent twice", "yellow"
     if seen.dead_by_code:
         yield "dead", _dead(seen), ""
+    yield from _damage(seen)
+    for number, batch in enumerate(seen.batches):
+        told = f"{batch.batch_id}  {batch.phase}  {batch.finished} of {batch.accepted} finished"
+        if batch.rows_lost:
+            told += f", {batch.rows_lost} rows are lost: submit its file again"
+        yield ("" if number else "batches"), told, ""
+
+
+def _damage(seen: Overview) -> Iterator[tuple[str, str, str]]:
+    if seen.misfits:
+        told = f"parts do not fit together: {', '.join(seen.misfits)}"
+        yield "ledger", f"{told}; workers mend it, or sendcode doctor --repair", "bold red"
+    for number, each in enumerate(seen.damage[:SHOWN]):
+        yield ("" if number else "damage"), each.what, "yellow"
+    if len(seen.damage) > SHOWN:
+        yield "", f"{len(seen.damage) - SHOWN} more: sendcode doctor", "yellow"
     if seen.quarantined:
         told = f"{seen.quarantined} messages put aside: they were no jobs"
         yield "quarantine", told, "yellow"
-    for number, batch in enumerate(seen.batches):
-        told = f"{batch.batch_id}  {batch.phase}  {batch.finished} of {batch.accepted} finished"
-        yield ("" if number else "batches"), told, ""
 
 
 def _ledger_lines(ledger: LedgerState) -> Iterator[tuple[str, str, str]]:

@@ -171,7 +171,7 @@ def test_an_index_that_names_a_job_which_is_gone_is_cleaned(
 
     assert acts.sweep() == []
 
-    assert set(redis.keys(f"{keys.prefix}:*")) == {keys.ledger, keys.sweeps}
+    assert set(redis.keys(f"{keys.prefix}:*")) == {keys.ledger, keys.sweeps, keys.damage}
 
 
 def test_a_duplicate_message_is_refused_whatever_became_of_the_job(acts: Acts) -> None:

@@ -41,6 +41,7 @@ local function count_letter(batch, code, state, by)
   for _, key in ipairs({K.dead_codes, state == 'unknown' and K.dead_unknown or nil}) do
     if redis.call('HINCRBY', key, code, by) <= 0 then redis.call('HDEL', key, code) end
   end
+  if state == 'unknown' then redis.call('HINCRBY', K.sweeps, 'unknown', by) end
   if batch then redis.call('HINCRBY', K.batch(batch), 'letters', by) end
 end
 
@@ -59,9 +60,12 @@ end
 -- The states whose code is counted.
 local HAS_CODE = {dead = 1, unknown = 1, cancelled = 1}
 
+local LOST = 'Ledger.Unreadable'
+
 -- Give a job its final state, once: indexes, counters, dead-letter list and expiry in one step.
 local function finalize(id, batch, lane, from, state, retention_ms, now, code)
   put_down(id, batch, lane)
+  if not FINAL[from] then count_event(lane, -1) end
   redis.call('HSET', K.job(id), 'finished', int(now))
   redis.call('HDEL', K.job(id), 'lease', 'due')
   move(id, batch, from, state)
@@ -84,4 +88,24 @@ local function finalize(id, batch, lane, from, state, retention_ms, now, code)
     if state ~= 'cancelled' then note_pace(batch, now) end
     end_batch_if_done(batch, retention_ms, now)
   end
+end
+
+-- End a job whose record is gone, or was set back to before its end: perhaps its code was sent, so a
+-- person decides. A batch's row still tells the number, of an event nothing but its id is left.
+local function end_lost_job(id, lane, retention_ms, now)
+  local job = fields(K.job(id), 'state', 'cc', 'batch')
+  if not job.cc then
+    local cc, num, row, correction
+    if lane == 'batch' then job.batch, row, correction = string.match(id, '^(.+)%-(%d+)(.*)$') end
+    if correction == '' then
+      local text = redis.call('LINDEX', K.rows(job.batch), row - 1) or ''
+      cc, num = string.match(text, '^(%d+)\t(%d+)\t')
+    end
+    redis.call('HSET', K.job(id), 'cc', cc or '0', 'num', num or '0', 'lane', lane,
+      'created', int(now), 'attempts', 0, 'tries', 0) -- 0: not known
+    if job.batch then redis.call('HSET', K.job(id), 'batch', job.batch) end
+  end
+  redis.call('HSET', K.job(id), 'code', LOST, 'message', '')
+  finalize(id, job.batch, lane, job.state, 'unknown', retention_ms, now, LOST)
+  note_damage('the record of job ' .. id .. ' was lost: perhaps its code was sent, it is unknown')
 end

@@ -28,6 +28,11 @@ local function move(id, batch, from, to)
   end
 end
 
+-- Count an event that is not final yet: as many are in due:event.
+local function count_event(lane, by)
+  if lane == 'event' then redis.call('HINCRBY', K.sweeps, 'events', by) end
+end
+
 -- Take a job out of every index that says somebody still has to do something about it.
 local function put_down(id, batch, lane)
   redis.call('ZREM', K.due(lane), id)

@@ -1,0 +1,298 @@
+-- Put a part of the ledger right by what is known of its jobs. Each verb is one step, atomic: what
+-- goes on meanwhile finds it as it was, or right.
+-- ARGV: verb, retention_ms, then for
+--   "batch": id, digest of its content as far as known ("")
+--   "events": ids of events that are not final
+--   "letters": ids of all dead letters, the oldest first
+--   "indexes": nothing
+--   "numbers": cc, num, codes that it got, when the last (ms), cc, …
+--   "totals": ids that were not final when the others were counted, "", then state, jobs, …
+--   "end": what does not fit even now
+-- Reply: what was done, in words
+-- Twice: the second finds nothing to do.
+local verb, retention_ms, now = ARGV[1], tonumber(ARGV[2]), now_ms()
+local MESSAGE_MS, LEASE_MS = 5000, 10000 -- a message is missed, and a lease runs out, after that
+local WORKED_ON = {queued = 1, leased = 1, sending = 1}
+
+-- When somebody is to look at a job again that no index names.
+local function again_at(job)
+  if job.state == 'parked' then return tonumber(job.due) or now end
+  return now + (job.state == 'queued' and MESSAGE_MS or LEASE_MS)
+end
+
+local function mend_batch(batch, digest)
+  local b = fields(K.batch(batch), 'state', 'total', 'cursor', 'fed', 'rows_lost', 'digest', 'accepted')
+  local rows = redis.call('LLEN', K.rows(batch))
+  if not b.state then
+    if rows == 0 then
+      redis.call('LREM', K.running, 0, batch)
+      note_damage('batch ' .. batch .. ' is lost, with its rows: submit its file again, and look '
+        .. 'first which numbers got a code (batch check)')
+      return
+    end
+    -- whether a person had paused it, how fast and until when it was to go, is not known any more
+    local _, _, told = string.find(redis.call('LINDEX', K.rows(batch), 0), '^[^\t]*\t[^\t]*\t[^\t]*\t(.*)$')
+    local cells, header = cjson.decode(told), {}
+    if type(cells[2]) == 'table' then cells = cells[2] end
+    for i = 1, #cells do header[i] = 'column ' .. i end
+    b = {state = 'paused', total = -1, cursor = 0, fed = -1, digest = digest, accepted = 0}
+    redis.call('HSET', K.batch(batch), 'state', b.state, 'digest', digest, 'name', batch,
+      'header', #cells > 0 and cjson.encode(header) or '[]', 'imported', 1,
+      'created', redis.call('ZSCORE', K.batches, batch) or int(now))
+    note_damage('the record of batch ' .. batch .. ' was lost: made anew from its rows and paused, '
+      .. 'without its names of columns, pace and time limit: sendcode batch resume ' .. batch)
+  end
+  local is_over = b.state == 'done' or b.state == 'cancelled'
+  local keeps_rows = rows == tonumber(b.total) or b.rows_lost
+  if rows < tonumber(b.total) and not b.rows_lost then
+    redis.call('HSET', K.batch(batch), 'rows_lost', b.total - rows)
+    note_damage(b.total - rows .. ' rows of batch ' .. batch .. ' are lost: '
+      .. (is_over and 'its results lack them' or 'submit its file again, so that the rest is sent'))
+    if is_over then keeps_rows = true else redis.call('HDEL', K.batch(batch), 'imported') end
+  end
+
+  local tally, old, missing = {possible_duplicate = 0}, {}, 0
+  local letters, put_back, known = 0, 0, {}
+  local function names(key)
+    local set = {}
+    for _, id in ipairs(redis.call('SMEMBERS', key)) do set[id] = true end
+    return set
+  end
+  local open, stopped = names(K.open(batch)), names(K.stopped(batch))
+  local function count(name) tally[name] = (tally[name] or 0) + 1 end
+  local function is_due(id)
+    return redis.call('ZSCORE', K.due('batch'), id) or redis.call('ZSCORE', K.due('aside'), id)
+  end
+
+  -- Count a row's job, and see to it that the indexes name it if it is to be looked after.
+  local function look(id)
+    known[id] = true
+    local job = fields(K.job(id), 'state', 'dup', 'code', 'replaced_by', 'dropped', 'doubt', 'due')
+    local is_named = open[id] or stopped[id]
+    if not FINAL[job.state] then is_named = is_named or is_due(id) end
+    if not job.state and not is_named then return false end
+    if not job.state
+        or not FINAL[job.state] and not is_named and redis.call('SISMEMBER', K.held, id) == 0 then
+      -- its record is gone, or was set back: it had ended, as no index names it any more
+      end_lost_job(id, 'batch', retention_ms, now)
+      job = fields(K.job(id), 'state', 'dup', 'code')
+      if not job.state then return false end
+    end
+    if job.dup == '1' then count('possible_duplicate') end
+    if job.replaced_by then return look(job.replaced_by) end
+    count(job.state)
+    if FINAL[job.state] then
+      local is_letter = job.state == 'dead' or job.state == 'unknown'
+      if is_letter and (job.code or '') ~= '' then count('code:' .. job.code) end
+      if is_letter and not job.dropped then letters = letters + 1 end
+      if is_named then put_down(id, batch, 'batch') end
+      redis.call('SREM', K.open(batch), id)
+      return true
+    end
+    redis.call('SADD', K.open(batch), id)
+    redis.call(WORKED_ON[job.state] and 'SADD' or 'SREM', K.held, id)
+    if stopped[id] and (job.state ~= 'parked' or is_due(id)) then
+      redis.call('SREM', K.stopped(batch), id)
+      stopped[id] = nil
+    end
+    if not stopped[id] and not is_due(id) then
+      put_back = put_back + 1
+      local is_aside = job.state == 'parked' and not job.doubt
+      if is_aside and b.state == 'paused' then
+        redis.call('SADD', K.stopped(batch), id)
+      else
+        look_again(id, is_aside and 'aside' or 'batch', again_at(job))
+      end
+    end
+    return true
+  end
+
+  local counts = redis.call('HGETALL', K.counts(batch))
+  for i = 1, #counts, 2 do old[counts[i]] = tonumber(counts[i + 1]) end
+  local cursor, accepted, first = tonumber(b.cursor), 0, 0
+  while first < math.max(rows, cursor) do
+    local texts = redis.call('LRANGE', K.rows(batch), first, first + 999)
+    for i = 1, math.min(1000, math.max(rows, cursor) - first) do
+      local number = first + i
+      local is_accepted = texts[i] and string.byte(texts[i]) ~= 9
+      if is_accepted then accepted = accepted + 1 end
+      local id = batch .. '-' .. number
+      if number > cursor and is_accepted and redis.call('EXISTS', K.job(id)) == 1 then
+        cursor = number -- it was set back: all rows before this one were fed
+      end
+      if number <= cursor and not look(id) and is_accepted then missing = missing + 1 end
+    end
+    first = first + 1000
+  end
+  for id in pairs(open) do
+    if not known[id] then look(id) end
+  end
+  -- of jobs that ended so long ago that they were forgotten only the counts know
+  for state in pairs(FINAL) do
+    local more = math.min(missing, math.max(0, (old[state] or 0) - (tally[state] or 0)))
+    if more > 0 then
+      tally[state], missing = (tally[state] or 0) + more, missing - more
+    end
+  end
+
+  local fed, flat, is_new = 0, {}, false
+  for name, n in pairs(tally) do
+    if n > 0 then flat[#flat + 1], flat[#flat + 2] = name, n end
+    if n ~= (old[name] or 0) then is_new = true end
+    if FINAL[name] or WORKED_ON[name] or name == 'parked' then fed = fed + n end
+  end
+  for name, n in pairs(old) do
+    if n ~= 0 and not tally[name] then is_new = true end
+  end
+  local kept_ms = redis.call('PTTL', K.batch(batch))
+  if is_new then
+    redis.call('DEL', K.counts(batch))
+    if #flat > 0 then redis.call('HSET', K.counts(batch), unpack(flat)) end
+    note_damage('the jobs of batch ' .. batch .. ' were counted anew')
+  end
+  if put_back > 0 then
+    note_damage(put_back .. ' waiting jobs of batch ' .. batch .. ' were forgotten: they go on')
+  end
+  redis.call('HSET', K.batch(batch), 'fed', fed, 'letters', letters, 'cursor', cursor)
+  if not keeps_rows then
+    redis.call('HSET', K.batch(batch), 'total', rows, 'accepted', accepted, 'rejected', rows - accepted)
+  end
+  redis.call('ZADD', K.batches, 'NX', redis.call('HGET', K.batch(batch), 'created'), batch)
+  if b.digest ~= '' then redis.call('SET', K.content(b.digest), batch, 'NX') end
+  if b.state == 'done' and redis.call('SCARD', K.open(batch)) > 0 then
+    redis.call('HSET', K.batch(batch), 'state', 'running')
+    redis.call('HDEL', K.batch(batch), 'finished')
+    b.state, kept_ms = 'running', -1
+    keep_batch(batch)
+  end
+  if kept_ms > 0 then
+    keep_batch(batch, kept_ms)
+  else
+    end_batch_if_done(batch, retention_ms, now)
+  end
+  redis.call('LREM', K.running, 0, batch)
+  if redis.call('HGET', K.batch(batch), 'state') == 'running' then
+    redis.call('RPUSH', K.running, batch)
+  end
+end
+
+-- Events that no index names: their index was lost, or a record was set back to before its end.
+local function mend_events()
+  local put_back = 0
+  for i = 3, #ARGV do
+    local id = ARGV[i]
+    local job = fields(K.job(id), 'state', 'lane', 'cc', 'num', 'created', 'due', 'dup')
+    if job.state and not FINAL[job.state] and not redis.call('ZSCORE', K.due('event'), id) then
+      local number = fields(number_key(job.cc, job.num), 'job', 'sent')
+      local is_sent = number.sent and tonumber(number.sent) >= tonumber(job.created)
+      if is_sent and number.job == id then
+        end_lost_job(id, 'event', retention_ms, now)
+      else
+        if is_sent and not job.dup then flag_duplicate(id) end
+        look_again(id, 'event', again_at(job))
+        put_back = put_back + 1
+      end
+    end
+  end
+  if put_back > 0 then note_damage(put_back .. ' waiting events were forgotten: they go on') end
+end
+
+local function mend_letters()
+  local function is_letter(id)
+    local job = fields(K.job(id), 'state', 'dropped', 'replaced_by')
+    return (job.state == 'dead' or job.state == 'unknown') and not job.dropped and not job.replaced_by
+  end
+  local old, is_in, list = redis.call('LRANGE', K.dead, 0, -1), {}, {}
+  local function take(id)
+    if is_in[id] or not is_letter(id) then return end
+    is_in[id], list[#list + 1] = true, id
+  end
+  for _, id in ipairs(old) do take(id) end
+  local kept = #list
+  for i = 3, #ARGV do take(ARGV[i]) end
+  if kept < #old or kept < #list then
+    note_damage('the list of dead letters was made anew: ' .. #list - kept .. ' had fallen out, '
+      .. #old - kept .. ' entries were no dead letters')
+  end
+  redis.call('DEL', K.dead, K.dead_codes, K.dead_unknown)
+  local unknown = 0
+  for _, id in ipairs(list) do
+    local job = fields(K.job(id), 'state', 'code')
+    redis.call('RPUSH', K.dead, id)
+    redis.call('HINCRBY', K.dead_codes, job.code or '', 1)
+    if job.state == 'unknown' then
+      redis.call('HINCRBY', K.dead_unknown, job.code or '', 1)
+      unknown = unknown + 1
+    end
+  end
+  redis.call('HSET', K.sweeps, 'unknown', unknown)
+end
+
+-- Names of jobs that have ended, or are worked on no more.
+local function mend_indexes()
+  for _, lane in ipairs({'event', 'batch', 'aside'}) do
+    for _, id in ipairs(redis.call('ZRANGE', K.due(lane), 0, -1)) do
+      if FINAL[redis.call('HGET', K.job(id), 'state')] then redis.call('ZREM', K.due(lane), id) end
+    end
+  end
+  for _, id in ipairs(redis.call('SMEMBERS', K.held)) do
+    if not WORKED_ON[redis.call('HGET', K.job(id), 'state')] then redis.call('SREM', K.held, id) end
+  end
+  local seen = {}
+  for _, batch in ipairs(redis.call('LRANGE', K.running, 0, -1)) do
+    if seen[batch] then redis.call('LREM', K.running, 1, batch) end
+    seen[batch] = true
+  end
+  redis.call('HSET', K.sweeps, 'events', redis.call('ZCARD', K.due('event')))
+end
+
+-- What numbers remember of the codes that they got, where they remember less than the jobs.
+local function mend_numbers()
+  for i = 3, #ARGV, 4 do
+    local key, codes, sent = number_key(ARGV[i], ARGV[i + 1]), tonumber(ARGV[i + 2]), ARGV[i + 3]
+    local keep_ms = sent + retention_ms - now
+    if codes > (tonumber(redis.call('HGET', key, 'codes')) or 0) and keep_ms > 0 then
+      redis.call('HSET', key, 'codes', codes, 'sent', sent)
+      if redis.call('PTTL', key) < keep_ms then redis.call('PEXPIRE', key, int(keep_ms)) end
+    end
+  end
+end
+
+local function mend_totals()
+  local counts, i = {}, 3
+  local ended = {}
+  while ARGV[i] ~= '' do
+    local state = redis.call('HGET', K.job(ARGV[i]), 'state')
+    if FINAL[state] then ended[state] = (ended[state] or 0) + 1 end
+    i = i + 1
+  end
+  for j = i + 1, #ARGV, 2 do counts[ARGV[j]] = tonumber(ARGV[j + 1]) end
+  for state, n in pairs(ended) do counts[state] = (counts[state] or 0) + n end
+  local is_new = false
+  for state, n in pairs(counts) do
+    if n > (tonumber(redis.call('HGET', K.totals, state)) or 0) then
+      redis.call('HSET', K.totals, state, n)
+      is_new = true
+    end
+  end
+  redis.call('HDEL', K.sweeps, 'ended')
+  if is_new then note_damage('the totals were lost: counted anew from the jobs that are kept') end
+end
+
+if verb == 'batch' then
+  mend_batch(ARGV[3], ARGV[4])
+elseif verb == 'events' then
+  mend_events()
+elseif verb == 'letters' then
+  mend_letters()
+elseif verb == 'indexes' then
+  mend_indexes()
+elseif verb == 'numbers' then
+  mend_numbers()
+elseif verb == 'totals' then
+  mend_totals()
+else
+  redis.call('HDEL', K.sweeps, 'mending', 'unmended')
+  if ARGV[3] ~= '' then redis.call('HSET', K.sweeps, 'unmended', ARGV[3]) end
+end
+return noted

@@ -1,0 +1,190 @@
+"""Mends a ledger of which keys were deleted, set back to older copies, or replaced.
+
+`check.lua` finds out at little cost that keys do not fit together; what follows from the jobs'
+records is then derived from them anew (`mend.lua`). docs/faults.md has what becomes of each key.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import redis
+
+from config.settings import Settings
+from jobs.job import Lane
+from jobs.keys import Keys
+from jobs.ledger import Ledger
+from jobs.outcome import State
+from jobs.scripts import load_script
+
+CHECK_EVERY_MS = 2_000
+"""How often all workers together look."""
+_CHUNK = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Something that was lost, moved aside or put right."""
+
+    at_ms: int
+    what: str
+
+
+@dataclass
+class _Seen:
+    """What the records of all jobs say."""
+
+    ids: set[str] = field(default_factory=set)
+    batches: set[str] = field(default_factory=set)
+    open: list[tuple[str, str]] = field(default_factory=list)
+    """Lane and id of those that are not final."""
+    letters: list[tuple[int, str]] = field(default_factory=list)
+    totals: Counter[str] = field(default_factory=Counter)
+    numbers: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
+    """How many codes a number got, and when the last."""
+    done: list[str] = field(default_factory=list)
+    """What was moved aside."""
+
+    def note(self, job_id: str, values: list[str | None]) -> None:
+        state, lane, batch, dup, dropped, replaced_by, finished, country_code, phone_num = values
+        if state is None or job_id in self.ids:
+            return
+        self.ids.add(job_id)
+        if batch is not None:
+            self.batches.add(batch)
+        if dup == "1":
+            self.totals["possible_duplicate"] += 1
+        if not State(state).is_final:
+            self.open.append((lane or "", job_id))
+            return
+        self.totals[state] += 1
+        if State(state).is_sent:
+            number = (country_code or "", phone_num or "")
+            codes, last_ms = self.numbers.get(number, (0, 0))
+            self.numbers[number] = (codes + 1, max(last_ms, int(finished or 0)))
+        if State(state).is_for_a_person and not dropped and not replaced_by:
+            self.letters.append((int(finished or 0), job_id))
+
+
+class Mending:
+    """Looks after the ledger of one key prefix."""
+
+    def __init__(self, client: redis.Redis, settings: Settings) -> None:
+        self._client = client
+        self._ledger = Ledger(client, settings)
+        self._keys = Keys(settings.sendcode_key_prefix)
+        self._retention_ms = settings.retention_ms
+        self._check = load_script(client, self._keys, "check")
+        self._mend = load_script(client, self._keys, "mend")
+
+    def misfits(self) -> list[str]:
+        """Return what does not fit together just now, in the words of `check.lua`."""
+        found: list[str] = self._check(args=[0])
+        return found
+
+    def damage(self) -> list[Damage]:
+        """Return what was lost, moved aside or put right lately, the newest first."""
+        texts: Any = self._client.lrange(self._keys.damage, 0, -1)
+        return [Damage(**json.loads(text)) for text in texts]
+
+    def forget(self, count: int) -> None:
+        """Forget the oldest of the damage, of which a person has seen so much."""
+        self._client.ltrim(self._keys.damage, 0, -1 - count)
+
+    def mend_what_does_not_fit(self) -> list[str]:
+        """Look, unless somebody just did; mend what must be. Return what was done, in words."""
+        found: list[str] = self._check(args=[CHECK_EVERY_MS])
+        return self.mend(found) if found else []
+
+    def mend(self, misfits: list[str] | None = None) -> list[str]:
+        """Derive anew what follows from the jobs; without `misfits` of all batches that are kept.
+
+        Reads every job's record once. Return what was done, in words.
+        """
+        seen = self._look_at_jobs()
+        digests = self._digests()
+        records = {key.removeprefix(self._keys.batch("")) for key in self._scan("batch")}
+        rows = {key.removeprefix(self._keys.rows("")) for key in self._scan("rows")}
+        batches = sorted(records | rows | seen.batches)
+        done = seen.done
+        for batch_id in batches:
+            if misfits is None or f"batch {batch_id}" in misfits or self._is_on(batch_id):
+                done += self._do("batch", batch_id, digests.get(batch_id, ""))
+        for chunk in _chunks([job_id for lane, job_id in seen.open if lane == Lane.EVENT]):
+            done += self._do("events", *chunk)
+        done += self._do("indexes")
+        done += self._do("letters", *(job_id for _, job_id in sorted(seen.letters)))
+        if misfits is None:
+            flat = [str(part) for number, got in seen.numbers.items() for part in (*number, *got)]
+            for chunk in _chunks(flat, 4 * _CHUNK):
+                done += self._do("numbers", *chunk)
+        if misfits is None or "totals" in misfits:
+            seen.totals[State.CANCELLED] += self._cancelled_unfed(batches)
+            flat = [str(part) for pair in seen.totals.items() for part in pair]
+            done += self._do("totals", *(job_id for _, job_id in seen.open), "", *flat)
+        self._do("end", " ".join(self.misfits()))
+        return done
+
+    def _do(self, verb: str, *args: str) -> list[str]:
+        done: list[str] = self._mend(args=[verb, self._retention_ms, *args])
+        return done
+
+    def _is_on(self, batch_id: str) -> bool:
+        """Whether a batch is not over, as far as its record tells."""
+        state: Any = self._client.hget(self._keys.batch(batch_id), "state")
+        return state not in {"done", "cancelled"} or bool(
+            self._client.exists(self._keys.open(batch_id))
+        )
+
+    def _cancelled_unfed(self, batches: list[str]) -> int:
+        """Count the rows of cancelled batches that never became jobs."""
+        unfed = 0
+        for batch_id in batches:
+            values: Any = self._client.hmget(
+                self._keys.batch(batch_id), ["state", "accepted", "fed"]
+            )
+            state, accepted, fed = values
+            if state == "cancelled":
+                unfed += int(accepted) - int(fed)
+        return unfed
+
+    def _look_at_jobs(self) -> _Seen:
+        seen = _Seen()
+        prefix = self._keys.job("")
+        names = ["state", "lane", "batch", "dup", "dropped", "replaced_by", "finished", "cc", "num"]
+        for keys in _chunks(self._scan("job")):
+            with self._client.pipeline(transaction=False) as pipe:
+                for key in keys:
+                    pipe.hmget(key, names)
+                replies = pipe.execute(raise_on_error=False)
+            for key, values in zip(keys, replies, strict=True):
+                job_id = key.removeprefix(prefix)
+                if isinstance(values, list) and (values[0] is None or values[0] in set(State)):
+                    seen.note(job_id, values)
+                elif (record := self._ledger.set_aside(job_id)) is not None:
+                    seen.done.append(f"the record of job {job_id} was set aside: {record.flaw}")
+        return seen
+
+    def _digests(self) -> dict[str, str]:
+        """Find which content a batch was made from, where its record does not tell."""
+        prefix = self._keys.content("")
+        found: dict[str, str] = {}
+        for key in self._scan("content"):
+            with suppress(redis.ResponseError):  # of a wrong type: `check.lua` moves it aside
+                batch_id: Any = self._client.get(key)
+                found[batch_id] = key.removeprefix(prefix)
+        return found
+
+    def _scan(self, kind: str) -> list[str]:
+        """Find all keys of a kind that has one for each job or batch."""
+        pattern = f"{getattr(self._keys, kind)('')}*"
+        return list(self._client.scan_iter(pattern, count=_CHUNK))
+
+
+def _chunks(items: Sequence[str], size: int = _CHUNK) -> Iterator[Sequence[str]]:
+    return (items[first : first + size] for first in range(0, len(items), size))
