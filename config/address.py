@@ -171,7 +171,7 @@ def _options(scheme: str, query: str | None) -> dict[str, str]:
 
 
 def is_file(path: str) -> bool:
-    """See whether a path names a file that can be looked at."""
+    """Return whether a path names a file that can be looked at."""
     try:
         return Path(path).is_file()
     except OSError:

@@ -111,7 +111,7 @@ class Results(RedisBackend):
 
 
 def celery_settings(settings: Settings) -> dict[str, Any]:
-    """Give the settings that producers, workers and Flower have in common."""
+    """Return the settings that producers, workers and Flower have in common."""
     (host, port), *_ = settings.redis.hosts
     return {
         # Only to be seen: the transport takes the address from its options, no URL is read twice.

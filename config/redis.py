@@ -88,7 +88,7 @@ class _WaitingSentinelPool(SentinelConnectionPool, redis.BlockingConnectionPool)
 
 
 def connection_class(address: RedisAddress) -> type[redis.Connection]:
-    """Give the class of connections to `address`."""
+    """Return the class of connections to `address`."""
     if address.service is None:
         return redis.Connection if address.tls is None else redis.SSLConnection
     return PrimaryConnection if address.tls is None else PrimarySSLConnection
@@ -114,7 +114,7 @@ class Sentinels(Sentinel):
         self._asked_at = 0.0
 
     def discover_master(self, service_name: str) -> tuple[str, int]:
-        """Give the address of the primary.
+        """Return the address of the primary.
 
         Raises:
             MasterNotFoundError: none is known, or it is down or being replaced. Its cause is the
@@ -192,7 +192,7 @@ class PrimarySSLConnection(PrimaryConnection, redis.SSLConnection):
 
 
 def error_code(error: BaseException) -> str:
-    """Give the server's own code for a refusal (MISCONF, READONLY …), else the class' name."""
+    """Return the server's own code for a refusal (MISCONF, READONLY …), else the class' name."""
     if not isinstance(error, redis.RedisError):
         return type(error).__name__
     told = _ERROR_CODE.search(str(error))

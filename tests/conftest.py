@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -184,6 +185,15 @@ def start_worker(settings: Settings, tmp_path: Path) -> Iterator[Callable[..., W
             return worker.wait_ready() if ready else worker
 
         yield start
+
+
+def ipv6_loopback() -> str:
+    """Return `[::1]`, for a URL; where the machine has no IPv6, what it has instead."""
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return "127.0.0.1"
+    return "[::1]"
 
 
 def _marked(request: pytest.FixtureRequest) -> dict[str, Any]:

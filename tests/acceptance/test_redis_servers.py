@@ -1,4 +1,4 @@
-"""Redis as companies have it: old, behind TLS, with a login of odd signs."""
+"""Redis as companies have it: old, behind TLS, at an IPv6 address, with a login of odd signs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from demo.valkey import EmbeddedValkey
 from sandbox.client import Sandbox
 from tests.acceptance.test_flower import PASSWORD, USER, Flower, is_up, start_flower
 from tests.commands import run
-from tests.conftest import QUICK_WORLD
+from tests.conftest import QUICK_WORLD, ipv6_loopback
 from tests.faults.proxy import ProxyProcess
 from tests.files import MAGIC_BIND_UPPER, customer, write_csv
 from tests.tls_front import TlsFront
@@ -56,8 +56,9 @@ def odd_login(server: EmbeddedValkey) -> str:
             "o;d@d", enabled=True, passwords=[f"+{ODD_PASSWORD}"], keys=["*"], channels=["*"],
             categories=["+@all"],
         )  # fmt: skip
+        client.config_set("bind", "127.0.0.1 -::1")
     login = f"{quote('o;d@d', safe='')}:{quote(ODD_PASSWORD, safe='')}"
-    return f"redis://{login}@127.0.0.1:{server.port}/3"
+    return f"redis://{login}@{ipv6_loopback()}:{server.port}/3"
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from jobs.phone import PhoneNumber
 from producer import send_code
 from producer.overview import look
 from sandbox.client import Sandbox
-from tests.conftest import QUICK_WORLD
+from tests.conftest import QUICK_WORLD, ipv6_loopback
 from tests.tls_front import TlsFront
 from tests.waiting import wait_until
 from tests.worker_process import WorkerProcess
@@ -66,7 +66,7 @@ def start_sentinel(tmp_path: Path, primary: EmbeddedValkey) -> Iterator[Callable
         def start(*lines: str, port: int | None = None, password: str = "") -> Sentinel:
             own, configuration = free_port(), tmp_path / "sentinel.conf"
             configuration.write_text(
-                f"port {own}\nbind 127.0.0.1\ndir {tmp_path}\n"
+                f"port {own}\nbind 127.0.0.1 -::1\ndir {tmp_path}\n"
                 f"sentinel monitor main 127.0.0.1 {port or primary.port} 1\n"
                 f"sentinel auth-pass main {primary.password}\n"
                 + "".join(f"{line}\n" for line in lines)
@@ -78,7 +78,8 @@ def start_sentinel(tmp_path: Path, primary: EmbeddedValkey) -> Iterator[Callable
             stack.callback(process.wait, 10)
             stack.callback(process.terminate)
             wait_until(lambda: knows_its_primary(own, password), "the Sentinel")
-            return Sentinel(own, f"sentinel://:{primary.password}@127.0.0.1:{own}/main/2")
+            place = f"{ipv6_loopback()}:{own}"
+            return Sentinel(own, f"sentinel://:{primary.password}@{place}/main/2")
 
         yield start
 

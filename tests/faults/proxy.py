@@ -147,7 +147,7 @@ class _Proxy:
 
 
 def _command(data: bytes) -> bytes:
-    """Give the first command of what a client sent in one piece: `*2`, `$5`, `HELLO`, `$1`, `3`."""
+    """Return the first command of what came in one piece: `*2`, `$5`, `HELLO`, `$1`, `3`."""
     return (data.split(b"\r\n", 3) + [b""] * 3)[2].upper() if data.startswith(b"*") else b""
 
 

@@ -87,7 +87,7 @@ def test_what_a_person_does_to_a_batch_is_reported_and_listed_once(
         ("running", "paused"),
         ("paused", "cancelled"),
     ]
-    assert [action.what for action in recent_actions(redis, settings, 9)] == [
+    assert [action.what for action in recent_actions(redis, settings, 4)] == [
         "batch cancel",
         "batch pause",
         "batch resume",
