@@ -84,7 +84,6 @@ class Results(RedisBackend):
     def __init__(self, app: Celery, address: RedisAddress, **_: Any) -> None:
         super().__init__(app=app)
         self._address = address
-        # else each thread of a worker would have a connection for its results alone
         self._few = BoundedSemaphore(RESULT_CONNECTIONS)
         for replaced in ("host", "port"):
             del self.connparams[replaced]
@@ -132,6 +131,8 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         # A worker that starts before Redis, or outlives it for a while, waits and goes on.
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
+        # else each thread has a backend, and with it a connection, of its own
+        "result_backend_thread_safe": True,
         "result_backend_transport_options": {
             # A result is a copy of the ledger for Flower: no thread waits long to write one.
             "retry_policy": {"max_retries": 0},

@@ -17,6 +17,9 @@ import redis
 
 OLDEST = (6, 2)
 """6.2 has LMOVE, by which the batches take turns."""
+WORKER_CONNECTIONS = 28
+"""At most; 9 when it has nothing to do. 16 are the ledger's client's, 4 are for results, the others
+Celery's. docs/faults.md has those of other programs."""
 _UNSEEN = "cannot be seen: the server does not tell this user"
 
 
@@ -65,7 +68,12 @@ def look(client: redis.Redis) -> ServerWords:
     info: Any = _unless_refused(client.info)
     config: Any = _unless_refused(
         lambda: client.config_get(
-            "appendonly", "appendfsync", "maxmemory-policy", "save", "stop-writes-on-bgsave-error"
+            "appendonly",
+            "appendfsync",
+            "maxmemory-policy",
+            "save",
+            "stop-writes-on-bgsave-error",
+            "maxclients",
         )
     )
     return ServerWords(info, config or None)
@@ -80,6 +88,7 @@ def judge(words: ServerWords) -> list[Finding]:
         *_append_only_file(info, config),
         _eviction(info, config),
         *_snapshots(info, config),
+        *_connections(info, config),
         *_troubles(info),
     ]
 
@@ -165,6 +174,20 @@ def _snapshots(info: Mapping[str, Any], config: Mapping[str, str]) -> Iterator[F
         level, then = (Level.FAIL, ", so no write is accepted") if stops else (Level.WARN, "")
         remedy = f"look at the server's log and its disk{f', and {remedy}' if stops else ''}"
         yield Finding("disk", level, f"the last snapshot failed{then}", remedy)
+
+
+def _connections(info: Mapping[str, Any], config: Mapping[str, str]) -> Iterator[Finding]:
+    """Compare what is free with what one worker more would take."""
+    limit = int(info.get("maxclients") or config.get("maxclients") or 0)
+    if not limit or "connected_clients" not in info:
+        return
+    free = limit - int(info["connected_clients"])
+    text = f"{free:,} of its {limit:,} connections are free"
+    if free >= WORKER_CONNECTIONS:
+        yield Finding("connections", Level.OK, text)
+    else:
+        text += f"; a worker takes up to {WORKER_CONNECTIONS}"
+        yield Finding("connections", Level.WARN, text, "raise maxclients")
 
 
 def _troubles(info: Mapping[str, Any]) -> list[Finding]:

@@ -9,14 +9,16 @@ import redis
 
 from config.settings import Settings, SettingsError, misspelt, unheeded
 from config.unavailable import in_words, is_no_permission
+from jobs.codes import explain
 from jobs.durability import Finding, Level, judge
 from jobs.durability import look as look_at_server
 from jobs.identity import REMEDY, Identity, LedgerState, state_file
 from jobs.job import iso
 from jobs.trial import look_at_rights, work
+from jobs.way import code_before_writing, in_short, shake_hands
 from producer.overview import Overview
 from producer.overview import look as look_at_all
-from producer.wording import LEDGER_DISPUTED, halt_explained, ledger_in_words
+from producer.wording import LEDGER_DISPUTED, halt_explained, ledger_in_words, lower_first
 
 UNFINISHED_MS = 86_400_000
 """Longer than any import takes; until it is completed or cancelled its rows are kept."""
@@ -116,6 +118,24 @@ def credentials(settings: Settings) -> Iterator[Finding]:
     yield Finding("credentials", Level.OK, text)
 
 
+def api(settings: Settings) -> Iterator[Finding]:
+    """Take a worker's way to the API, as far as it goes without sending anything."""
+    way = settings.sendcode_endpoint
+    if settings.sendcode_proxy and way.startswith("https:"):
+        way += " through SENDCODE_PROXY"
+    try:
+        shake_hands(settings)
+    except (OSError, UnicodeError) as exc:
+        known = explain(code_before_writing(exc))
+        # where nothing is sent from, it need not be in reach
+        level = Level.FAIL if settings.tencentcloud_secret_key else Level.WARN
+        text = f"{way}: {lower_first(known.meaning)} ({in_short(exc)})"
+        yield Finding("api", level, text, lower_first(known.remedy.partition(", then")[0]))
+    else:
+        told = "answers, its certificate is trusted" if way.startswith("https:") else "answers"
+        yield Finding("api", Level.OK, f"{way} {told}")
+
+
 def environment(settings: Settings) -> Iterator[Finding]:
     """Name the variables that somebody set and that change nothing."""
     for name, remedy in misspelt().items():
@@ -209,5 +229,9 @@ OF_REDIS: tuple[Callable[[redis.Redis, Settings], Iterable[Finding]], ...] = (
     clock,
     ledger_and_work,
 )
-OF_THIS_MACHINE: tuple[Callable[[Settings], Iterable[Finding]], ...] = (credentials, environment)
+OF_THIS_MACHINE: tuple[Callable[[Settings], Iterable[Finding]], ...] = (
+    credentials,
+    api,
+    environment,
+)
 """Each check may yield any number of findings. A new one is written above and named here."""

@@ -51,7 +51,10 @@ class InThisProcess:
         capsys: pytest.CaptureFixture[str],
     ) -> None:
         self._capsys = capsys
-        for name, value in environment_of(settings).items():
+        environment = environment_of(settings)
+        for name in os.environ.keys() - environment.keys():
+            monkeypatch.delenv(name)
+        for name, value in environment.items():
             monkeypatch.setenv(name, value)
         monkeypatch.setenv("COLUMNS", "160")
         # a console keeps the width that it was made with, perhaps by another test

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import socket
-import ssl
 import sys
 import threading
 import time
@@ -22,8 +20,9 @@ import requests
 import urllib3
 
 from jobs.codes import Kind, OwnCode
+from jobs.way import Proxy, code_before_writing, in_short
 from worker.auth import TC3Auth
-from worker.deadline import DeadlineAdapter, Exchange, Proxy, ProxyError, now_s
+from worker.deadline import DeadlineAdapter, Exchange, now_s
 from worker.signing import Credentials
 from worker.verdict import Verdict, judge_body, judge_status, own_verdict
 
@@ -44,13 +43,6 @@ _NETWORK_ERRORS = (
     http.client.HTTPException,
     urllib3.exceptions.HTTPError,
     UnicodeError,  # a host name that cannot be looked up
-)
-_BEFORE_WRITING: tuple[tuple[type[Exception], OwnCode], ...] = (
-    (socket.gaierror, OwnCode.DNS),
-    (UnicodeError, OwnCode.DNS),
-    (ProxyError, OwnCode.PROXY),
-    (ssl.SSLError, OwnCode.TLS),
-    (TimeoutError, OwnCode.CONNECT_TIMEOUT),
 )
 
 
@@ -233,7 +225,5 @@ def _verdict_on_failure(
     if exchange.sent_at is not None:
         code = OwnCode.READ_TIMEOUT if exchange.is_over() else OwnCode.LOST
     else:
-        code = next(
-            (own for kind, own in _BEFORE_WRITING if isinstance(exc, kind)), OwnCode.CONNECT
-        )
-    return own_verdict(code, str(exc) if isinstance(exc, ProxyError) else type(exc).__name__)
+        code = code_before_writing(exc)
+    return own_verdict(code, in_short(exc))

@@ -13,25 +13,22 @@ is given what is left. Limits:
 
 from __future__ import annotations
 
-import base64
 import http.client
 import io
 import math
 import socket
 import ssl
-import struct
 import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import unquote, urlsplit
+from typing import TYPE_CHECKING, Any
 
 from requests.adapters import HTTPAdapter
-from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from jobs.way import Proxy, tls_context
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer  # type checkers alone have it
@@ -40,8 +37,6 @@ if TYPE_CHECKING:
 _CLOCK = time.CLOCK_BOOTTIME if sys.platform == "linux" else time.CLOCK_MONOTONIC
 
 _MOST_KEPT_OPEN = 1000  # as many as a worker may have threads, so that none is closed in a burst
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
-_LARGEST_HEAD = 16 * 1024  # bytes of a proxy's answer to CONNECT
 
 
 def now_s() -> float:
@@ -50,36 +45,6 @@ def now_s() -> float:
     The one clock of slots, limits, and of when a request was written and answered.
     """
     return time.clock_gettime(_CLOCK)
-
-
-class ProxyError(OSError):
-    """The proxy was not reached, or refused the way to the API: nothing was sent."""
-
-
-@dataclass(frozen=True, slots=True)
-class Proxy:
-    """An HTTP proxy that tunnels (CONNECT): it learns the API's name and port, and no more."""
-
-    host: str
-    port: int
-    authorization: str = field(default="", repr=False)
-    """The value of `Proxy-Authorization`, where its URL has a user."""
-
-    @classmethod
-    def from_url(cls, url: str) -> Self:
-        """Read `SENDCODE_PROXY`, which the settings have checked."""
-        parts = urlsplit(url)
-        login = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
-        basic = base64.b64encode(login.encode()).decode()
-        authorization = "" if parts.username is None else f"Basic {basic}"
-        return cls(parts.hostname or "", parts.port or 80, authorization)
-
-    def request_for(self, host: str, port: int) -> bytes:
-        place = b"%s:%d" % (f"[{host}]".encode() if ":" in host else host.encode("idna"), port)
-        head = b"CONNECT %s HTTP/1.1\r\nHost: %s\r\n" % (place, place)
-        if self.authorization:
-            head += b"Proxy-Authorization: %s\r\n" % self.authorization.encode()
-        return head + b"\r\n"
 
 
 class Exchange(threading.local):
@@ -233,42 +198,9 @@ class _Connection(HTTPConnection):
     def _new_conn(self) -> socket.socket:
         if self._proxy is None:
             return self._reach(self.host, self.port)
-        request = self._proxy.request_for(self.host, self.port)
-        try:
-            sock = self._reach(self._proxy.host, self._proxy.port)
-            try:
-                self._open_tunnel(sock, request)
-            except BaseException:
-                sock.close()
-                raise
-        except (TimeoutError, ProxyError):
-            raise
-        except (OSError, UnicodeError) as exc:
-            failure = type(exc).__name__
-        else:
-            return sock
-        raise ProxyError(f"the proxy was not reached: {failure}")
-
-    def _open_tunnel(self, sock: socket.socket, request: bytes) -> None:
-        # A proxy that loses its client by a reset has no reason to go on delivering what it has
-        # not delivered yet. The kernel resets it also when the process is killed.
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-        sock.sendall(request)
-        head = b""
-        while b"\r\n\r\n" not in head:
-            sock.settimeout(self._exchange.remaining_s())
-            # byte by byte: what follows belongs to TLS
-            got = sock.recv(1)
-            head += got
-            if not got or len(head) > _LARGEST_HEAD:
-                raise ProxyError("the proxy gave no answer to CONNECT")
-        version, _, rest = head.partition(b" ")
-        status = rest[:3].decode("ascii", "replace")
-        if not version.startswith(b"HTTP/") or not status.isdecimal():
-            raise ProxyError("the proxy gave no answer to CONNECT")
-        if not status.startswith("2"):
-            raise ProxyError(f"the proxy answered HTTP status {status}")
+        sock = self._proxy.tunnel(self._reach, self.host, self.port, self._exchange.remaining_s)
         sock.settimeout(self._exchange.remaining_s())  # of the TLS handshake as a whole
+        return sock
 
     def _reach(self, host: str, port: int) -> socket.socket:
         addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -337,25 +269,6 @@ class _TlsPool(HTTPSConnectionPool):
     ConnectionCls = _TlsConnection
 
 
-class _TlsContext(ssl.SSLContext):
-    """One that threads may share.
-
-    urllib3 sets the ALPN list again for each connection, which frees the list that another thread
-    may just be connecting with. Ours is set once.
-    """
-
-    def set_alpn_protocols(self, alpn_protocols: Any) -> None:
-        pass
-
-
-def _tls_context(ca_bundle: str | None) -> ssl.SSLContext:
-    context = _TlsContext(ssl.PROTOCOL_TLS_CLIENT)  # checks certificate and host name
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_verify_locations(ca_bundle or DEFAULT_CA_BUNDLE_PATH)
-    ssl.SSLContext.set_alpn_protocols(context, ["http/1.1"])
-    return context
-
-
 class DeadlineAdapter(HTTPAdapter):
     """Carries requests to one host, each under the deadline that its thread has set.
 
@@ -382,7 +295,7 @@ class DeadlineAdapter(HTTPAdapter):
             "max_idle_s": max_idle_s,
         }
         self._pool: HTTPConnectionPool = (
-            _TlsPool(host, port, ssl_context=_tls_context(ca_bundle), way=proxy, **options)
+            _TlsPool(host, port, ssl_context=tls_context(ca_bundle), way=proxy, **options)
             if tls
             else _Pool(host, port, **options)
         )

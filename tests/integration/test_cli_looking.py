@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import trustme
 from redis import Redis
 
 from config.names import BATCH_QUEUE, DEAD_LETTER_QUEUE, EVENT_QUEUE
@@ -22,6 +25,7 @@ from jobs.ledger import Ledger
 from jobs.outcome import State
 from tests.commands import SEND, Command
 from tests.ended_jobs import DEAD, SENT, customers, end, end_event
+from tests.integration.fault_server import FaultServer, silent, tunnelling
 from tests.ledger_acts import Acts, row
 from tests.refusals import REFUSALS
 from worker.leases import Leases
@@ -371,6 +375,7 @@ def test_status_says_when_another_worker_holds_the_limit_down(
     assert sendcode("status", "--json").json["rate"]["setting"] == 20
 
 
+@pytest.mark.usefixtures("sandbox")
 def test_doctor_finds_what_the_tests_world_lacks(sendcode: Command) -> None:
     ran = sendcode("doctor", "--json")
 
@@ -385,14 +390,14 @@ def test_doctor_finds_what_the_tests_world_lacks(sendcode: Command) -> None:
     )
 
 
-@pytest.mark.usefixtures("alive")
+@pytest.mark.usefixtures("alive", "sandbox")
 def test_doctor_shows_a_line_for_each_finding(sendcode: Command) -> None:
     ran = sendcode("doctor")
 
     assert "OK    1 worker is alive" in ran.out
     assert "FAIL  appendfsync no: a crash of the machine forgets" in ran.out
     assert ": set appendfsync always" in ran.out
-    assert ran.err == "sendcode: 1 of 14 checks failed\n"
+    assert ran.err == "sendcode: 1 of 16 checks failed\n"
 
 
 def test_a_worker_that_went_long_ago_is_forgotten(redis: Redis, keys: Keys, ledger: Ledger) -> None:
@@ -426,6 +431,7 @@ def careful_valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedde
         yield server
 
 
+@pytest.mark.usefixtures("sandbox")
 def test_doctor_is_content_where_all_is_as_asked(
     sendcode: Command, careful_valkey: EmbeddedValkey, monkeypatch: pytest.MonkeyPatch, keys: Keys
 ) -> None:
@@ -440,6 +446,7 @@ def test_doctor_is_content_where_all_is_as_asked(
     assert ran.err == ""
 
 
+@pytest.mark.usefixtures("sandbox")
 @pytest.mark.parametrize(
     ("code", "found"),
     [
@@ -471,6 +478,46 @@ def test_doctor_fails_where_redis_answers_and_refuses_every_write(
             assert "of its memory limit is used, so it accepts no jobs" in ran.out
         assert sendcode("doctor").exit_code == 0
         assert client.exists(keys.doctor) == 0 or client.pttl(keys.doctor) > 0
+
+
+def test_doctor_takes_the_way_to_the_api_and_sends_nothing(
+    sendcode: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    authority, tls = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    with FaultServer(silent, tls=tls) as api, FaultServer(tunnelling) as proxy:
+        monkeypatch.setenv("SENDCODE_ENDPOINT", api.url)
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/ca.pem")
+        distrusted = sendcode("doctor").out
+        monkeypatch.setenv("SENDCODE_CA_BUNDLE", str(tmp_path / "ca.pem"))
+        monkeypatch.setenv("SENDCODE_PROXY", proxy.url)
+        trusted = sendcode("doctor").out
+        monkeypatch.setenv("SENDCODE_PROXY", "http://127.0.0.1:9")
+        without_proxy = sendcode("doctor").out
+
+    assert f"FAIL  {api.url}: no secure connection: the server's certificate" in distrusted
+    assert "any proxy on the way and SENDCODE_CA_BUNDLE" in distrusted
+    assert "the environment sets REQUESTS_CA_BUNDLE, which sendcode does not follow" in distrusted
+    assert f"OK    {api.url} through SENDCODE_PROXY answers, its certificate is trusted" in trusted
+    assert "REQUESTS_CA_BUNDLE" not in trusted
+    assert "the proxy was not reached: ConnectionRefusedError" in without_proxy
+    assert api.requests == []
+    (asked,) = proxy.requests
+    assert asked.line == f"CONNECT 127.0.0.1:{api.port} HTTP/1.1"
+
+
+@pytest.mark.parametrize(("has_key", "level"), [(True, "FAIL"), (False, "WARN")])
+def test_an_api_out_of_reach_fails_where_sending_is_meant_to_happen(
+    has_key: bool, level: str, sendcode: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SENDCODE_ENDPOINT", "https://no-such-host.invalid")
+    if not has_key:
+        monkeypatch.delenv("TENCENTCLOUD_SECRET_KEY")
+
+    told = sendcode("doctor").out
+
+    assert f"{level}  https://no-such-host.invalid: the service's host name was not found" in told
 
 
 def test_doctor_without_redis_still_looks_at_the_rest(

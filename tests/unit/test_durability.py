@@ -19,6 +19,8 @@ GOOD_INFO: dict[str, Any] = {
     "maxmemory": 0,
     "maxmemory_policy": "noeviction",
     "used_memory": 1_000_000,
+    "maxclients": 10_000,
+    "connected_clients": 40,
 }
 GOOD_CONFIG = {
     "appendonly": "yes",
@@ -45,6 +47,9 @@ def test_a_server_set_up_as_asked_is_all_well() -> None:
 @pytest.mark.parametrize(
     ("info", "config", "name", "level"),
     [
+        ({"maxclients": 50}, {}, "connections", Level.WARN),
+        ({"maxclients": 68}, {}, "connections", Level.OK),
+        ({"maxclients": 0}, {"maxclients": "50"}, "connections", Level.WARN),
         ({"redis_version": "6.0.16"}, {}, "redis_version", Level.FAIL),
         ({"redis_version": "5.0"}, {}, "redis_version", Level.FAIL),
         ({"redis_version": "6.2.0"}, {}, "redis_version", Level.OK),
