@@ -13,6 +13,7 @@ from config.settings import Settings
 from jobs.batches import CHUNK_ROWS, Batches
 from jobs.codes import is_permanent
 from jobs.deadletters import WINDOW, DeadLetters
+from jobs.job import EVENT
 from jobs.keys import Keys
 from jobs.numbers import NumberHistory, histories
 from jobs.phone import PhoneNumber
@@ -26,10 +27,10 @@ NO_HISTORY = NumberHistory()
 class Memory:
     """Codes that were sent to numbers or wait to be, and numbers that were refused.
 
-    What waits in the batch `batch_id` itself does not count.
+    What waits is read once; in the batch `batch_id` itself it does not count.
     """
 
-    def __init__(self, client: redis.Redis, settings: Settings, batch_id: str) -> None:
+    def __init__(self, client: redis.Redis, settings: Settings, batch_id: str = "") -> None:
         self._batches = Batches(client, settings)
         self._batch_id = batch_id
         self._client = client
@@ -41,13 +42,14 @@ class Memory:
         found = histories(self._client, self._keys, phones)
         if not self._waiting:
             return found
-        waits = (
-            self._waiting.get(hash(f"{each.country_code}\t{each.phone_num}"), "") for each in phones
-        )
         return [
-            replace(history, waits_in=batch_id) if batch_id else history
-            for history, batch_id in zip(found, waits, strict=True)
+            replace(history, waits_in=batch_id) if (batch_id := self.waits_in(phone)) else history
+            for history, phone in zip(found, phones, strict=True)
         ]
+
+    def waits_in(self, phone: PhoneNumber) -> str:
+        """Give the batch in which a code to the number waits, or `EVENT`; "" if none does."""
+        return self._waiting.get(hash(f"{phone.country_code}\t{phone.phone_num}"), "")
 
     @cached_property
     def _waiting(self) -> dict[int, str]:
@@ -76,6 +78,12 @@ class Memory:
                 if letter.record is not None and is_permanent(letter.record.code):
                     yield hash(letter.record.phone.e164)
             place += WINDOW
+
+
+def already_waits(batch_id: str) -> str:
+    """Say where a code waits, of a number's `waits_in`: "waits for a code in batch b1 already"."""
+    where = "by an event" if batch_id == EVENT else f"in batch {batch_id}"
+    return f"waits for a code {where} already"
 
 
 def with_histories(

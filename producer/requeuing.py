@@ -17,6 +17,7 @@ from jobs.job import NO_NUMBER, JobRecord
 from jobs.outcome import State
 from jobs.phone import PhoneNumber
 from producer.deadletters import Choice
+from producer.memory import Memory, already_waits
 
 EXAMPLES = 5
 
@@ -81,8 +82,24 @@ class Requeuing:
     """How quickly the jobs become due, one after another; None: all at once."""
     dry_run: bool = False
     reason: str = ""
+    memory: Memory | None = None
+    """Knows of the codes that wait; without it nobody looks."""
+
+    def why_a_second_code(self, phone: PhoneNumber, *, is_new: bool = False) -> str:
+        """Say why the number would get a second code, if it would and is not to; "" if not.
+
+        Of a number that `is_new` to a job any code counts that it got.
+        """
+        if self.memory is None or self.may_send_twice:
+            return ""
+        if batch_id := self.memory.waits_in(phone):
+            return f"its number {already_waits(batch_id)}: {_ALL_THE_SAME}"
+        if is_new and self.memory.histories([phone])[0].codes:
+            return f"this number got a code before: {_ALL_THE_SAME}"
+        return ""
 
 
+_ALL_THE_SAME = "--may-send-twice sends all the same"
 _NOT_DONE: dict[Settled, str] = {
     "absent": "the job is gone",
     "not dead": "somebody has dealt with it meanwhile",
@@ -157,8 +174,10 @@ def replace_number(dead: DeadLetters, job_id: str, phone: PhoneNumber, how: Requ
     if record.phone == phone:
         report.refuse(job_id, "this is the number it has already; leave out the number to requeue")
         return report
-    if record.state is State.UNKNOWN and not how.may_send_twice:
-        report.refuse(job_id, _PERHAPS_SENT)
+    is_perhaps_sent = record.state is State.UNKNOWN and not how.may_send_twice
+    reason = _PERHAPS_SENT if is_perhaps_sent else how.why_a_second_code(phone, is_new=True)
+    if reason:
+        report.refuse(job_id, reason)
         return report
     if how.dry_run:
         report.count(record)
@@ -176,14 +195,10 @@ def replace_number(dead: DeadLetters, job_id: str, phone: PhoneNumber, how: Requ
 _NOT_A_DEAD_LETTER = "it is no dead letter (see: sendcode job show)"
 _CANNOT_BE_READ = "its record cannot be read: deal with it by its id"
 _BEYOND_LIMIT = "--limit was reached before its turn: name it again, or raise the limit"
-_PERHAPS_SENT = (
-    "perhaps sent: ask the customer whether a code has come; --may-send-twice sends all the same"
-)
+_PERHAPS_SENT = f"perhaps sent: ask the customer whether a code has come; {_ALL_THE_SAME}"
 
 
-_SENT_SINCE = (
-    "another job has sent a code to its number since: drop it; --may-send-twice sends all the same"
-)
+_SENT_SINCE = f"another job has sent a code to its number since: drop it; {_ALL_THE_SAME}"
 
 
 def _why_not_again(letter: DeadLetter, record: JobRecord, how: Requeuing) -> str:
@@ -201,7 +216,7 @@ def _why_not_again(letter: DeadLetter, record: JobRecord, how: Requeuing) -> str
         )
     if record.not_after_ms and record.not_after_ms <= time.time() * 1000 and not how.force:
         return "it would come too late (--expires-in): --force sends all the same"
-    return ""
+    return how.why_a_second_code(record.phone)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,10 @@ from dataclasses import replace
 from datetime import datetime
 
 from jobs.codes import OwnCode, is_permanent
-from jobs.job import EVENT
 from jobs.numbers import NumberHistory
 from jobs.outcome import State
 from jobs.phone import Fault
-from producer.memory import NO_HISTORY, Memory, with_histories
+from producer.memory import NO_HISTORY, Memory, already_waits, with_histories
 from producer.sheet import Row, Sheet, SheetError
 from producer.sheet.problem import Problem
 from producer.wording import FORGOTTEN
@@ -109,8 +108,7 @@ def _left_out(history: NumberHistory) -> Fault | None:
 
 
 def _waits(batch_id: str, remedy: str) -> Fault:
-    where = "by an event" if batch_id == EVENT else f"in batch {batch_id}"
-    return Fault(_WAITS, f"its number waits for a code {where} already", remedy)
+    return Fault(_WAITS, f"its number {already_waits(batch_id)}", remedy)
 
 
 def _kept_back(row: Row, fault: Fault, sheet: Sheet) -> Row:

@@ -137,7 +137,8 @@ def requeue(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
         bool, typer.Option("--force", help="Also what would only be refused again.")
     ] = False,
     may_send_twice: Annotated[
-        bool, typer.Option("--may-send-twice", help="Also what was perhaps sent.")
+        bool,
+        typer.Option("--may-send-twice", help="Also what was perhaps sent, or would be twice."),
     ] = False,
     reason: Annotated[str, typer.Option(help="Why; kept in the jobs' stories.")] = "",
     limit: LimitOption = None,
@@ -157,6 +158,7 @@ def requeue(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
     --force.
     """
     from jobs.deadletters import DeadLetters
+    from producer.memory import Memory
     from producer.requeuing import Requeuing, replace_number
     from producer.requeuing import requeue as requeue_chosen
 
@@ -166,7 +168,8 @@ def requeue(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
     kept = reason_to_keep(reason)
     with ledger_connection() as (settings, client):
         per_second = pace or (None if choice.job_ids else _gently(client, settings, batch))
-        how = Requeuing(force, may_send_twice, limit, per_second, dry_run, kept)
+        memory = Memory(client, settings)
+        how = Requeuing(force, may_send_twice, limit, per_second, dry_run, kept, memory)
         dead = DeadLetters(client, settings)
         _check(dead, choice, client, settings)
         if number is not None:

@@ -204,7 +204,8 @@ def test_a_number_that_a_person_put_in_a_job_s_place_is_sent_to(
     end(ledger, ledger.sweep()[0][1], DEAD)
     acts.free_number(phone(2))
     acts.let_pass(1)
-    sendcode("dead", "requeue", "b-1", "--phone", f"+852 {phone(2).phone_num}")
+    number = f"+852 {phone(2).phone_num}"
+    sendcode("dead", "requeue", "b-1", "--phone", number, "--may-send-twice")
 
     assert people.work() == ["b-1.r1"]
 
@@ -225,6 +226,43 @@ def test_a_corrected_file_keeps_back_rows_whose_jobs_were_requeued(
     reasons = told["file"]["invalid_by_reason"]
     assert [(each["code"], each["lines"]) for each in reasons] == [("waits_elsewhere", [2])]
     assert "clear its cell in the column status" in reasons[0]["remedy"]
+
+
+def test_no_job_is_requeued_whose_row_was_submitted_again(
+    people: People, sendcode: Command, ledger: Ledger, tmp_path: Path
+) -> None:
+    people.submit("a", 1, 2)
+    for _, job_id in ledger.sweep():
+        end(ledger, job_id, DEAD)
+    failed = tmp_path / "failed.csv"
+    sendcode("batch", "results", "a", "--only", "failed", "--output", failed)
+    sendcode("batch", "submit", failed, "--id", "a2")
+
+    waits = sendcode("dead", "requeue", "--batch", "a")
+    assert people.work() == ["a2-1", "a2-2"]
+    sent = sendcode("dead", "requeue", "--batch", "a")
+    meant = sendcode("dead", "requeue", "a-1", "--may-send-twice")
+
+    assert "2 left alone: its number waits for a code in batch a2 already" in waits.err + waits.out
+    assert "has sent a code to its number since" in sent.err + sent.out
+    assert meant.exit_code == 0
+    assert people.work() == ["a-1"]
+
+
+def test_a_corrected_number_that_has_a_code_or_waits_for_one_is_refused(
+    people: People, sendcode: Command, ledger: Ledger
+) -> None:
+    people.submit("old", 2)
+    people.work()
+    people.submit("b", 1)
+    end(ledger, ledger.sweep()[0][1], DEAD)
+    people.submit("new", 3)
+
+    for n, reason in ((2, "got a code before"), (3, "waits for a code in batch new already")):
+        ran = sendcode("dead", "requeue", "b-1", "--phone", f"+852 {phone(n).phone_num}")
+        assert ran.exit_code == 1
+        assert reason in ran.err + ran.out
+    assert people.work() == ["new-1"]
 
 
 def test_rows_left_out_are_not_sent_when_the_results_come_back(
