@@ -10,7 +10,6 @@ import json
 import os
 import secrets
 import socket
-import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -36,7 +35,8 @@ class Action:
 
     token: str = field(default_factory=lambda: secrets.token_hex(8))
     """Of one decision: a script knows by it what it has done already, in whatever call."""
-    at_ms: int = field(default_factory=lambda: round(time.time() * 1000))
+    at_ms: int = 0
+    """On Redis' clock: the script that notes it says when."""
     what: str = ""
     """`halt`, `resume`, `batch pause`, `dead requeue` …"""
     about: str = ""

@@ -8,7 +8,6 @@ decision that is cut off is completed by making it again.
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -17,6 +16,7 @@ import redis
 
 from config.settings import Settings
 from jobs.actions import Action
+from jobs.clock import time_ms
 from jobs.job import JobRecord, StoryEntry, corrected_job_id
 from jobs.keys import Keys
 from jobs.ledger import Ledger, read_records
@@ -94,6 +94,10 @@ class DeadLetters:
         self._retention_ms = settings.retention_ms
         self._settle = load_script(client, self._keys, "settle_dead")
 
+    def now_ms(self) -> int:
+        """Read Redis' clock, by which all in the ledger goes."""
+        return time_ms(self.client.time())
+
     def count(self) -> int:
         return int(self.client.llen(self._keys.dead))
 
@@ -155,11 +159,14 @@ class DeadLetters:
         letters: Sequence[DeadLetter],
         *,
         done_before: int = 0,
-        wait_ms: int = 0,
+        first_ms: int = 0,
         step_us: int = 0,
     ) -> list[Settled]:
-        """Make the jobs due again: the first in `wait_ms`, each other `step_us` after the last."""
-        return self._run(decision, _triples(decision, letters), done_before, wait_ms, step_us)
+        """Make the jobs due again: the first at `first_ms`, each other `step_us` after the last.
+
+        None is due before now, on Redis' clock as all times.
+        """
+        return self._run(decision, _triples(decision, letters), done_before, first_ms, step_us)
 
     def drop(
         self, decision: Decision, letters: Sequence[DeadLetter], *, done_before: int = 0
@@ -194,7 +201,7 @@ class DeadLetters:
         decision: Decision,
         jobs: Sequence[tuple[str | int, ...]],
         done_before: int = 0,
-        wait_ms: int = 0,
+        first_ms: int = 0,
         step_us: int = 0,
     ) -> list[Settled]:
         flat = [part for job in jobs for part in job]
@@ -204,7 +211,7 @@ class DeadLetters:
                 decision.verb,
                 decision.token,
                 action,
-                wait_ms,
+                first_ms,
                 step_us,
                 self._retention_ms,
                 *flat,
@@ -226,8 +233,4 @@ def _was(letter: DeadLetter) -> str:
 
 
 def _entry(what: str, *notes: str) -> str:
-    return StoryEntry(_now_ms(), what, note="; ".join(filter(None, notes))).encode()
-
-
-def _now_ms() -> int:
-    return round(time.time() * 1000)
+    return StoryEntry(0, what, note="; ".join(filter(None, notes))).encode()

@@ -92,6 +92,7 @@ class StoryEntry:
     """One thing that happened to a job: an attempt's answer, or what a person did."""
 
     at_ms: int
+    """On Redis' clock; 0 for when it is recorded."""
     what: str
     """`attempt`, `probe`, `late` or `resend`; or a person's `requeue`, `replaced`, `replaces` or
     `drop`."""

@@ -6,7 +6,6 @@ due: it goes through the limiter and its number's interval like every job.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -113,22 +112,20 @@ def requeue(
     """Try the chosen ones again, unless it makes no sense or may send twice."""
     decision = Decision("requeue", str(choice), how.reason)
     step_us = round(1e6 / how.per_second) if how.per_second else 0
-    started = time.monotonic()
+    started_ms = dead.now_ms()
     report = Report(how.dry_run)
 
     def settle(chosen: Sequence[DeadLetter]) -> list[Settled]:
-        # those of the windows before have become due meanwhile
-        wait_ms = report.done * step_us / 1000 - (time.monotonic() - started) * 1000
         return dead.requeue(
             decision,
             chosen,
             done_before=report.done,
-            wait_ms=max(0, round(wait_ms)),
+            first_ms=started_ms + report.done * step_us // 1000,
             step_us=step_us,
         )
 
     def why_not(letter: DeadLetter, record: JobRecord) -> str:
-        return _why_not_again(letter, record, how)
+        return _why_not_again(letter, record, how, started_ms)
 
     _walk(dead, choice, report, _Step(why_not, settle, how.limit), progress)
     report.last_due_in_s = max(0, report.done - 1) * step_us / 1e6
@@ -201,7 +198,7 @@ _PERHAPS_SENT = f"perhaps sent: ask the customer whether a code has come; {_ALL_
 _SENT_SINCE = f"another job has sent a code to its number since: drop it; {_ALL_THE_SAME}"
 
 
-def _why_not_again(letter: DeadLetter, record: JobRecord, how: Requeuing) -> str:
+def _why_not_again(letter: DeadLetter, record: JobRecord, how: Requeuing, now_ms: int) -> str:
     """Say why a job is not tried again; "" if it is."""
     if record.phone == NO_NUMBER:
         return "its number is lost: give it again (--phone)"
@@ -214,7 +211,7 @@ def _why_not_again(letter: DeadLetter, record: JobRecord, how: Requeuing) -> str
             f"{record.code} is permanent, unchanged it would only be refused again: "
             "give a corrected number (--phone), or --force"
         )
-    if record.not_after_ms and record.not_after_ms <= time.time() * 1000 and not how.force:
+    if record.not_after_ms and record.not_after_ms <= now_ms and not how.force:
         return "it would come too late (--expires-in): --force sends all the same"
     return how.why_a_second_code(record.phone)
 

@@ -53,6 +53,10 @@ class Slot:
     early as `asked` + `wait_s`: its answer may have been on its way for any time."""
     wait_s: float
 
+    def on_redis_clock_us(self, moment: float) -> int:
+        """Tell what Redis' clock shows at a `now_s`, at most."""
+        return self.at_us + max(0, round((moment - self.asked - self.wait_s) * 1e6))
+
     def arrival(self, sent: float | None, answered: float | None) -> str:
         """Say when this slot's request reached the API at the latest, for the limiter.
 
@@ -61,7 +65,7 @@ class Slot:
         """
         if sent is None:
             return f"{self.number}:{self.per_window}::"
-        sent_us = self.at_us + max(0, round((sent - self.asked - self.wait_s) * 1e6))
+        sent_us = self.on_redis_clock_us(sent)
         rtt_us = "" if answered is None else max(0, round((answered - sent) * 1e6))
         return f"{self.number}:{self.per_window}:{sent_us}:{rtt_us}"
 

@@ -6,7 +6,6 @@ import base64
 import binascii
 import json
 import logging
-import time
 import uuid
 from typing import Any
 
@@ -15,6 +14,7 @@ import redis
 from config.logging import fields
 from config.names import SEND_CODE_TASK
 from config.redis import error_code
+from jobs.clock import time_ms
 
 log = logging.getLogger("sendcode.quarantine")
 
@@ -130,13 +130,14 @@ def put_aside(client: redis.Redis, key: str, queue: str, reason: str, content: s
         extra=fields(queue=queue, reason=reason, size=len(content)),
     )
     entry = {
-        "at_ms": round(time.time() * 1000),
+        "at_ms": 0,
         "queue": queue,
         "reason": reason,
         "size": len(content),
         "content": content[:MAX_KEPT_CHARACTERS],
     }
     try:
+        entry["at_ms"] = time_ms(client.time())
         with client.pipeline() as pipe:
             pipe.lpush(key, json.dumps(entry))
             pipe.ltrim(key, 0, MAX_ENTRIES - 1)

@@ -136,7 +136,6 @@ class Recorder:
             request_id=ending.request_id,
             attempts=work.attempts,
             possible_duplicate=work.possible_duplicate,
-            finished_ms=round(time.time() * 1000),
         )
         return self.report(work, record)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import secrets
-import time
 from contextlib import suppress
 from dataclasses import replace
 
@@ -162,7 +161,7 @@ def _told(kind: AttemptKind, slot: Slot, answer: Answer) -> Tried:
     if verdict.kind is Kind.STALE:  # a slot missed, and no attempt
         return Tried(arrived=arrived)
     entry = StoryEntry(
-        round(time.time() * 1000),
+        slot.on_redis_clock_us(now_s()) // 1000,
         "attempt" if kind == "first" else kind,
         verdict.code,
         verdict.request_id or "",

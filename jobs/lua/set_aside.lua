@@ -11,18 +11,6 @@ if was.code == code then return 0 end
 if redis.call('EXISTS', K.batch(batch)) == 0 then batch = nil end
 local now = now_ms()
 
--- Which code it was counted under is lost.
-local function recount_letters()
-  redis.call('DEL', K.dead_codes, K.dead_unknown)
-  redis.call('HDEL', K.sweeps, 'unknown')
-  for _, each in ipairs(redis.call('LRANGE', K.dead, 0, -1)) do
-    if redis.call('TYPE', K.job(each)).ok == 'hash' then
-      local job = fields(K.job(each), 'state', 'code')
-      if job.state == 'dead' or job.state == 'unknown' then count_letter(nil, job.code or '', job.state, 1) end
-    end
-  end
-end
-
 for _, each in ipairs({'event', 'batch'}) do put_down(id, batch, each) end
 local place = redis.call('LPOS', K.dead, id)
 local state = (FINAL[was.state] or OPEN[was.state]) and was.state or place and 'dead' or 'queued'

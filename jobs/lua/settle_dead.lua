@@ -3,13 +3,13 @@
 -- job, through claim, interval and limiter.
 -- ARGV: verb ("requeue" | "replace" | "drop"), token (one for each decision), action (JSON that
 --   begins with the token, for the list of actions; a later one of the same token takes its place),
---   wait_ms (until the first is due), step_us (by which each next is due later), retention_ms,
+--   first_ms (when the first is due), step_us (by which each next is due later), retention_ms,
 --   then for each job: id, place (where in the dead-letter list it was seen, from 0: a hint), story,
 --   and to replace it: id of the new job, cc, num, story of the new job
 -- Reply: for each job "done" | "absent" | "not dead" | "cancelled" (its batch was)
 -- Twice with one token: "done" again, nothing is done twice.
 local verb, token, action = ARGV[1], ARGV[2], ARGV[3]
-local wait_ms, step_us, retention_ms = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local first_ms, step_us, retention_ms = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local now = now_ms()
 local reply, done, gaps, shift, absent = {}, 0, false, 0, {}
 
@@ -29,7 +29,7 @@ local function leave_list(id, hint)
 end
 
 local function next_due()
-  return now + wait_ms + math.floor(done * step_us / 1000)
+  return math.max(now, first_ms) + math.floor(done * step_us / 1000)
 end
 
 -- The batch goes on, until this job has ended too.
@@ -109,26 +109,6 @@ local function settle(id, place, story, new, cc, num, new_story)
   return 'done'
 end
 
--- Under which codes jobs that are gone were counted is not known any more: count the others anew. Of
--- long lists that would take too long for one step.
-local function count_anew()
-  if redis.call('LLEN', K.dead) > 10000 then return end
-  local dead, unknown = {}, {}
-  for _, id in ipairs(redis.call('LRANGE', K.dead, 0, -1)) do
-    local job = fields(K.job(id), 'state', 'code')
-    local counted = job.state == 'unknown' and unknown or dead
-    local code = job.code or ''
-    if job.state then counted[code] = (counted[code] or 0) + 1 end
-  end
-  local codes = redis.call('HGETALL', K.dead_codes)
-  for i = 1, #codes, 2 do
-    local code, perhaps = codes[i], tonumber(redis.call('HGET', K.dead_unknown, codes[i]) or 0)
-    local few, many = (unknown[code] or 0) - perhaps, (dead[code] or 0) - codes[i + 1] + perhaps
-    if few ~= 0 then count_letter(nil, code, 'unknown', few) end
-    if many ~= 0 then count_letter(nil, code, 'dead', many) end
-  end
-end
-
 local function forget(id)
   local batch = string.match(string.gsub(id, '%.r%d+$', ''), '^(.+)-%d+$')
   if not batch or (tonumber(redis.call('HGET', K.batch(batch), 'letters')) or 0) < 1 then return end
@@ -144,12 +124,11 @@ for i = 7, #ARGV, width do
 end
 if gaps then redis.call('LREM', K.dead, 0, '') end
 for _, id in ipairs(absent) do forget(id) end
-if #absent > 0 then count_anew() end
+if #absent > 0 then recount_letters() end
 if done > 0 then
   local head = redis.call('LINDEX', K.actions, 0)
-  local mark = '{"token":"' .. token .. '"'
-  if head and string.sub(head, 1, #mark) == mark then
-    redis.call('LSET', K.actions, 0, action)
+  if head and token_of(head) == token_of(action) then
+    redis.call('LSET', K.actions, 0, dated(action))
   else
     note_action(action)
   end

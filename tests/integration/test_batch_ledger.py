@@ -176,7 +176,7 @@ def test_a_cancel_ends_any_number_of_fed_jobs_a_few_hundred_at_a_time(
     run_batch(ledger, batches, "b1", customers(1_200))
     dead = DeadLetters(redis, settings)
     while letters := dead.window(0):
-        dead.requeue(Decision("requeue", "all"), letters, wait_ms=60_000)
+        dead.requeue(Decision("requeue", "all"), letters, first_ms=dead.now_ms() + 60_000)
     redis.config_resetstat()
 
     assert batches.steer("b1", "cancel") == ("running", "cancelled")

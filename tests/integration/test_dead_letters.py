@@ -117,7 +117,9 @@ def test_requeued_jobs_become_due_one_after_another(ledger: Ledger, dead: DeadLe
     for n in range(1, 5):
         end_event(ledger, n)
 
-    dead.requeue(decided("requeue"), dead.window(0), wait_ms=10_000, step_us=250_000)
+    dead.requeue(
+        decided("requeue"), dead.window(0), first_ms=dead.now_ms() + 10_000, step_us=250_000
+    )
 
     records = [job(ledger, f"{entry}") for entry in ids_of_events(ledger)]
     due = sorted(record.due_ms or 0 for record in records)

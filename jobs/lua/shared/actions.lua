@@ -1,7 +1,17 @@
 -- What people did, the newest first.
 
+-- An action as it is noted: done now.
+local function dated(action)
+  return (string.gsub(action, '"at_ms":0', '"at_ms":' .. int(now_ms()), 1))
+end
+
+-- How an action begins, by which it is known again.
+local function token_of(action)
+  return string.match(action, '^{"token":"[^"]*"') or action
+end
+
 local function note_action(action)
-  redis.call('LPUSH', K.actions, action)
+  redis.call('LPUSH', K.actions, dated(action))
   redis.call('LTRIM', K.actions, 0, 9999)
 end
 
@@ -9,7 +19,7 @@ end
 -- others may have come between.
 local function is_noted(action)
   for _, noted in ipairs(redis.call('LRANGE', K.actions, 0, 9)) do
-    if noted == action then return true end
+    if token_of(noted) == token_of(action) then return true end
   end
   return false
 end

@@ -45,6 +45,20 @@ local function count_letter(batch, code, state, by)
   if batch then redis.call('HINCRBY', K.batch(batch), 'letters', by) end
 end
 
+-- Under which code an entry was counted whose job is gone is lost: count the others anew. Of a long
+-- list that would take too long for one step; `mend` does it in its own time.
+local function recount_letters()
+  if redis.call('LLEN', K.dead) > 10000 then return end
+  redis.call('DEL', K.dead_codes, K.dead_unknown)
+  redis.call('HDEL', K.sweeps, 'unknown')
+  for _, id in ipairs(redis.call('LRANGE', K.dead, 0, -1)) do
+    if redis.call('TYPE', K.job(id)).ok == 'hash' then
+      local job = fields(K.job(id), 'state', 'code')
+      if job.state == 'dead' or job.state == 'unknown' then count_letter(nil, job.code or '', job.state, 1) end
+    end
+  end
+end
+
 -- Keep a job for so long, or until further notice; the jobs in whose place it stands for as long as it.
 local function keep(id, ms)
   while id do

@@ -1,0 +1,95 @@
+"""All that is kept goes by Redis' clock, whatever the clocks of laptops and workers show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from config.settings import Settings
+from jobs.actions import recent_actions
+from jobs.batches import Batches
+from jobs.clock import time_ms
+from jobs.ledger import Ledger
+from jobs.outcome import State
+from tests import commands
+from tests.files import customer, write_csv
+from tests.waiting import wait_until
+from tests.worker_process import WorkerProcess
+
+_OTHER_CLOCK = """
+import time
+_time, _time_ns = time.time, time.time_ns
+time.time = lambda: _time() + {offset_s}
+time.time_ns = lambda: _time_ns() + {offset_s} * 10**9
+"""
+NO_SUCH_COUNTRY = "99010001"
+"""A number that the stand-in refuses for good."""
+
+
+@pytest.fixture(params=[-600, 600], ids=["slow", "fast"])
+def clock_off(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A folder that makes the clock of a process ten minutes wrong that has it on its path."""
+    folder = tmp_path / "clock"
+    folder.mkdir()
+    text = _OTHER_CLOCK.format(offset_s=request.param)
+    (folder / "sitecustomize.py").write_text(text, encoding="utf-8")
+    return str(folder)
+
+
+def ms_of(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp() * 1000
+
+
+def story(ledger: Ledger) -> list[str]:
+    job = ledger.job("b1-2")
+    return [entry.what for entry in job.story] if job else []
+
+
+@pytest.mark.usefixtures("sandbox")
+def test_a_laptop_and_a_worker_ten_minutes_off_change_no_time_that_is_kept(
+    clock_off: str,
+    settings: Settings,
+    redis: Redis,
+    ledger: Ledger,
+    batches: Batches,
+    start_worker: Callable[..., WorkerProcess],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", clock_off)
+    rows = [customer(1), customer(2)]
+    rows[1][2] = NO_SUCH_COUNTRY
+    file = write_csv(tmp_path / "a.csv", rows)
+    before_ms = time_ms(redis.time())
+
+    def run(*words: str | Path) -> Any:
+        ran = commands.run(settings, *words, "--json", cwd=tmp_path)
+        assert ran.exit_code == 0, ran.err
+        return ran.json
+
+    def now(at: float) -> bool:
+        return before_ms - 1 <= at <= time_ms(redis.time()) + 1
+
+    batch = run("batch", "submit", file, "--id", "b1", "--yes", "--expires-in", "5min")
+    start_worker()
+    wait_until(lambda: (batch := batches.get("b1")) and batch.is_over, "the batch's end")
+    run("dead", "requeue", "b1-2", "--force")
+    wait_until(lambda: story(ledger)[-2:] == ["requeue", "attempt"], "the second answer")
+    run("halt", "--yes")
+    run("resume")
+
+    assert now(ms_of(batch["expires_at"]) - 300_000)
+    sent, dead = ledger.job("b1-1"), ledger.job("b1-2")
+    assert sent is not None
+    assert dead is not None
+    assert sent.state is State.SENT
+    assert all(now(entry.at_ms) for entry in (*sent.story, *dead.story))
+    actions = recent_actions(redis, settings, 10)
+    assert len(actions) >= 3
+    assert all(now(action.at_ms) for action in actions)
+    assert all(now(ms_of(action["at"])) for action in run("actions"))
