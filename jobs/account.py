@@ -29,8 +29,13 @@ class AccountState:
     worker: str = ""
     """Which worker the API answered so: it may be the only one that is set up wrongly."""
     since_ms: int | None = None
+    """When the trouble began; a halt that ended for a moment goes on."""
     canary_s: float = 0.0
     """How often the canary tries, as far as this machine's settings tell."""
+    job: str = ""
+    """The job that it was answered about; empty in an outage."""
+    canary: str = ""
+    """The job that tried last whether the halt is over."""
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -39,8 +44,15 @@ class AccountState:
             "code": self.code or None,
             "message": self.message or None,
             "worker": self.worker or None,
+            "job": self.job or None,
+            "canary": self.canary or None,
             "since": iso(self.since_ms) if self.since_ms else None,
         }
+
+
+Refused = Literal["halted now", "halted", "suspect", "alone"]
+"""Whom it concerns that the account may not send: all (then the sending is halted), or perhaps
+(`suspect`) or surely (`alone`) the one job that was answered so while others were sent."""
 
 
 class Account:
@@ -53,6 +65,7 @@ class Account:
         self._keys = Keys(settings.sendcode_key_prefix)
         self._halt = load_script(client, self._keys, "halt")
         self._miss = load_script(client, self._keys, "miss")
+        self._refuse = load_script(client, self._keys, "refuse")
         self._outage = max(OUTAGE_MISSES, round(OUTAGE_SECONDS * settings.sendcode_rate_limit))
         self._canary_ms = round(settings.sendcode_canary_interval * 1000)
 
@@ -68,6 +81,8 @@ class Account:
             values.get("worker", ""),
             int(values.get("since", 0)) or None,
             self._canary_ms / 1000,
+            values.get("job", ""),
+            values.get("canary", ""),
         )
 
     def halt(self, by: Literal["api", "person"], code: str, message: str) -> bool:
@@ -76,6 +91,13 @@ class Account:
         return bool(
             self._halt(args=["halt", by, action, code, message, self._worker, self._canary_ms])
         )
+
+    def refuse(self, job_id: str, tries: int, code: str, message: str) -> Refused:
+        """Note that the API answered a job's `tries`-th call that the account may not send."""
+        refused: Refused = self._refuse(
+            args=[job_id, tries, code, message, self._worker, self._canary_ms]
+        )
+        return refused
 
     def miss(self, code: str, message: str) -> Literal["going on", "halted", "halted now"]:
         """Count a call that got no usable answer; enough of them in a row halt the sending.
@@ -91,7 +113,11 @@ class Account:
         """Note that the API answers, if only by a refusal; what it sends is counted anyway."""
         self._client.delete(self._keys.misses)
 
-    def resume(self, by: Literal["api", "person"]) -> bool:
-        """Go on. True if it was halted; the API's success does not undo a person's halt."""
+    def resume(self, by: Literal["api", "person"], left_ms: int = 0) -> bool:
+        """Go on. True if it was halted; the API's success does not undo a person's halt.
+
+        `left_ms`: when the request left whose answer it is, on Redis' clock, if not the canary's.
+        It says nothing of a halt that began later.
+        """
         action = Action(what="resume").encode() if by == "person" else ""
-        return bool(self._halt(args=["resume", by, action]))
+        return bool(self._halt(args=["resume", by, action, left_ms]))

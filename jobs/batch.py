@@ -2,7 +2,8 @@
 
 A row is one string, as the scripts read it: `cc TAB num TAB line TAB cells as JSON`, or, rejected,
 `TAB code TAB line TAB [reason, cells] as JSON`. It becomes a job when the sweeper feeds it; until
-then it costs its own length and little more.
+then it costs its own length and little more. One that a person cancelled until then has a minus in
+front.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ class BatchRow:
     code: str = ""
     """Why it was rejected, as a name, and in words:"""
     reason: str = ""
+    is_cancelled: bool = False
+    """A person cancelled it before it became a job."""
 
     def encode(self) -> str:
         if self.phone is not None:
@@ -48,7 +51,9 @@ class BatchRow:
     def decode(cls, text: str) -> BatchRow:
         country_code, second, line, told = text.split("\t", 3)
         if country_code:
-            return cls(int(line), json.loads(told), PhoneNumber(country_code, second))
+            phone = PhoneNumber(country_code.removeprefix("-"), second)
+            is_cancelled = country_code.startswith("-")
+            return cls(int(line), json.loads(told), phone, is_cancelled=is_cancelled)
         reason, cells = json.loads(told)
         return cls(int(line), cells, None, second, reason)
 
@@ -265,7 +270,7 @@ def unfed_record(batch: Batch, number: int, row: BatchRow) -> JobRecord | None:
     """Give the record of a row that never became a job's hash; None for a rejected row."""
     if row.phone is None:
         return None
-    cancelled = batch.state == "cancelled"
+    cancelled = batch.state == "cancelled" or row.is_cancelled
     return JobRecord(
         job_id=batch_job_id(batch.batch_id, number),
         state=State.CANCELLED if cancelled else State.QUEUED,

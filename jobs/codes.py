@@ -64,6 +64,8 @@ class OwnCode(StrEnum):
     SENT_MEANWHILE = "SentMeanwhile"
     """`was_sent_meanwhile` in numbers.lua: the row was submitted with `--skip-sent`."""
 
+    ALONE = "RefusedAlone"
+    """`refuse.lua`: an account-wide answer for this job only, again and again."""
     UNREADABLE = "Ledger.Unreadable"
     """The job's record in Redis is broken (`set_aside.lua`) or lost (`end_lost_job`)."""
 
@@ -169,6 +171,11 @@ CODES: Mapping[str, Code] = {
         Kind.UNKNOWN,  # of a job; no call is answered so
         "Not sent, as --skip-sent asked for: its number got a code by another job meanwhile",
         "Nothing: the customer has a code",
+    ),
+    OwnCode.ALONE: Code(
+        Kind.UNKNOWN,  # likewise
+        "The service refused this number alone, with a reason that concerns the whole account",
+        "Check the number; if it is right, open a ticket with the vendor and give the request id",
     ),
     OwnCode.UNREADABLE: Code(
         Kind.UNKNOWN,  # likewise

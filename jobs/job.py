@@ -94,8 +94,8 @@ class StoryEntry:
     at_ms: int
     """On Redis' clock; 0 for when it is recorded."""
     what: str
-    """`attempt`, `probe`, `late` or `resend`; or a person's `requeue`, `replaced`, `replaces` or
-    `drop`."""
+    """`attempt`, `probe`, `late` or `resend`; or a person's `requeue`, `replaced`, `replaces`,
+    `drop` or `cancel`."""
     code: str = ""
     request_id: str = ""
     took_ms: int | None = None

@@ -17,8 +17,18 @@ import redis
 
 from config.redis import error_code
 from config.settings import PROBE_SLACK_S, Settings
+from jobs.actions import Action
+from jobs.clock import time_ms
 from jobs.identity import Identity
-from jobs.job import NO_NUMBER, JobRecord, Lane, SendCodeJob, batch_job_id, split_job_id
+from jobs.job import (
+    NO_NUMBER,
+    JobRecord,
+    Lane,
+    SendCodeJob,
+    StoryEntry,
+    batch_job_id,
+    split_job_id,
+)
 from jobs.keys import Keys
 from jobs.outcome import State
 from jobs.phone import PhoneNumber
@@ -182,7 +192,7 @@ class Ledger:
         self._submit, self._claim, self._begin = load("submit"), load("claim"), load("begin")
         self._finish, self._park = load("finish"), load("park")
         self._renew, self._sweep = load("renew"), load("sweep")
-        self._set_aside = load("set_aside")
+        self._set_aside, self._cancel = load("set_aside"), load("cancel_job")
 
     def _load(self, name: str) -> Any:
         return load_script(self.client, self.keys, name)
@@ -251,6 +261,22 @@ class Ledger:
             ]
         )
         return self.job(job_id) if done else None
+
+    def cancel(self, job_id: str, reason: str = "") -> str:
+        """Cancel one waiting job, or the row that it is yet.
+
+        Returns "cancelled", or why it was not: "absent", "in work", "in doubt" (an attempt may have
+        sent it), or its final state.
+        """
+        batch_id, row = split_job_id(job_id)
+        if job_id != batch_job_id(batch_id, row):
+            row = 0
+        action = Action(what="job cancel", about=job_id, reason=reason)
+        story = StoryEntry(time_ms(self.client.time()), "cancel", note=reason)
+        done: str = self._cancel(
+            args=[job_id, self._retention_ms, action.encode(), story.encode(), batch_id, row]
+        )
+        return done
 
     def claim(self, job_id: str, token: str) -> Claim:
         """Take the lease of a job, if it is due."""

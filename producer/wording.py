@@ -22,7 +22,7 @@ _PLAIN = {
     State.SENT_INFERRED: (
         "The code was sent (its answer was lost; the service's refusal of a second one proved it)"
     ),
-    State.CANCELLED: "Not sent: its batch was cancelled",
+    State.CANCELLED: "Not sent: it was cancelled, alone or with its batch",
     State.EXPIRED: "Not sent: it would have come too late",
 }
 PERHAPS_TWICE = "perhaps twice, as nobody can prove that no earlier code went out"
@@ -116,12 +116,15 @@ def halt_explained(account: AccountState) -> Halt:
     if account.by == "person":
         return Halt(f"{halted} by a person ({account.message})", "sendcode resume")
     known = explain(account.code)
-    goes_on = f"one job tries every {account.canary_s:g} s, and all go on when it succeeds"
+    tried = f" (last {account.canary})" if account.canary else ""
+    goes_on = f"one job{tried} tries every {account.canary_s:g} s, and all go on when it succeeds"
     if known.kind in OUTAGE:
         heard = f"{account.code}: {account.message or lower_first(known.meaning)}"
         last = f"; {account.worker} was the last to see it" if account.worker else ""
         return Halt(f"{halted}, as the API is out ({heard}{last})", _wait(account.code, goes_on))
     whom = f"to {account.worker}" if account.worker else "of the API"
+    if account.job:
+        whom += f" about job {account.job}"
     why = f"{halted} by an answer {whom}: {account.code} ({lower_first(known.meaning)})"
     remedy = lower_first(known.remedy)
     if account.worker and account.code.startswith(_PERHAPS_ONE_WORKER):

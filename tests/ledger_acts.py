@@ -36,9 +36,9 @@ DEFAULTS: dict[str, Any] = {
 _LET_PASS = """
 local TIMES = {
   job = {'created', 'published', 'due', 'not_after', 'doubt', 'asked', 'doubt_before',
-    'asked_before'},
+    'asked_before', 'canary_of'}, misses = {'from'},
   number = {'until', 'sent'}, batch = {'next_at', 'expires_at', 'not_before'},
-  account = {'since', 'canary_due'},
+  account = {'since', 'halted', 'ended', 'canary_due'},
   watermark = {'event', 'batch', 'event claimed'}, sweeps = {'at', 'patient_until'},
 }
 for _, key in ipairs(redis.call('KEYS', ARGV[1] .. ':*')) do

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 import redis
@@ -16,7 +16,7 @@ import redis
 from config.logging import fields
 from config.redis import error_code
 from jobs.account import Account
-from jobs.codes import Kind
+from jobs.codes import Kind, OwnCode
 from jobs.ledger import Ending, Last, Pause
 from jobs.outcome import State
 from worker.limiter import Limiter
@@ -54,6 +54,8 @@ class Answered:
     work: Work
     kind: AttemptKind
     verdict: Verdict
+    left_ms: int = 0
+    """When its request left at the earliest, on Redis' clock."""
 
     def pause(self, wait_s: float, reason: Literal["", "interval", "too often"] = "") -> Pause:
         """Make a pause of what the API answered."""
@@ -94,11 +96,13 @@ class Reactions:
             work.missed = 0
         if kind not in NO_SIGN_OF_LIFE and kind is not Kind.SENT:
             self._tell(self._account.heard)
-        if work.is_canary and kind not in NO_SIGN_OF_LIFE:
-            resumed = self._tell(lambda: self._account.resume("api"))
-            work.is_canary = resumed is None
+        if kind not in NO_SIGN_OF_LIFE and (work.is_canary or answered.kind != "first"):
+            left_ms = 0 if work.is_canary else answered.left_ms
+            resumed = self._tell(lambda: self._account.resume("api", left_ms))
+            by = "its canary" if work.is_canary else "a job in doubt"
+            work.is_canary = work.is_canary and resumed is None
             if resumed:
-                log.warning("account resumed by its canary", extra=fields(job_id=work.job_id))
+                log.warning(f"account resumed by {by}", extra=fields(job_id=work.job_id))
         return self._table[kind](answered)
 
     def _sent(self, a: Answered) -> Ended | NotNow:
@@ -181,26 +185,32 @@ class Reactions:
             return self._recorder.park(work, pause, a.unsent(spent=False))
         return self._again(a, a.unsent(spent=False))
 
-    def _clock(self, a: Answered) -> NotNow | Again:
+    def _clock(self, a: Answered) -> Ended | NotNow | Again:
         """Sign once more with the time that the server told; if that is no better, halt."""
         if a.work.clock_corrected:
             return self._halt(a)
         a.work.clock_corrected = True
         return self._again(a, a.unsent(spent=False))
 
-    def _halt(self, a: Answered) -> NotNow:
-        verdict = a.verdict
-        if self._tell(lambda: self._account.halt("api", verdict.code, verdict.message)):
-            log.error(
-                "account halted: no job is at fault, all are kept",
-                extra=fields(
-                    job_id=a.work.job_id, code=verdict.code, request_id=verdict.request_id or "-"
-                ),
-            )
+    def _halt(self, a: Answered) -> Ended | NotNow:
+        work, verdict = a.work, a.verdict
+        code, message = verdict.code, verdict.message
+        refused = self._tell(lambda: self._account.refuse(work.job_id, work.tries, code, message))
+        told = fields(job_id=work.job_id, code=code, request_id=verdict.request_id or "-")
         last = a.unsent(spent=False)
-        # a job in doubt is tried on, while that can prove something
-        pause_s = self._policy.longest_probe_pause_s if last == "keep-unspend" else 0
-        return self._recorder.park(a.work, a.pause(pause_s), last)
+        pause_s = 0.0
+        if refused == "halted now":
+            log.error("account halted: no job is at fault, all are kept", extra=told)
+        elif refused == "alone":
+            alone = replace(verdict, code=OwnCode.ALONE, message=f"{code}: {message}")
+            return self._end_unsent(replace(a, verdict=alone))
+        elif refused == "suspect":
+            log.warning("refused as if the account were, while other jobs are sent", extra=told)
+            pause_s = self._policy.canary_s
+        if last == "keep-unspend":
+            # a job in doubt is tried on, while that can prove something
+            pause_s = self._policy.longest_probe_pause_s
+        return self._recorder.park(work, a.pause(pause_s), last)
 
     def _stale(self, a: Answered) -> NotNow | Again:
         """Leave a slot unused: a stalled process must not send in a burst what it had reserved.

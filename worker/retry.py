@@ -36,6 +36,7 @@ class RetryPolicy:
     interval_s: float
     frequency_wait_s: float
     max_attempts: int
+    canary_s: float
 
     @classmethod
     def of(cls, settings: Settings) -> RetryPolicy:
@@ -44,6 +45,7 @@ class RetryPolicy:
             settings.sendcode_phone_interval,
             settings.sendcode_frequency_wait,
             settings.sendcode_max_attempts,
+            settings.sendcode_canary_interval,
         )
 
     def pause_s(self, attempts: int, *, in_doubt: bool) -> float:

@@ -111,7 +111,7 @@ class Sender:
         phone = work.record.phone
         answer = self._client.send(phone.country_code, phone.phone_num, not_after=not_after)
         work.tried = _told(kind, slot, answer)
-        result = self._reactions.to(Answered(work, kind, answer.verdict))
+        result = self._reactions.to(Answered(work, kind, answer.verdict, slot.at_us // 1000))
         if isinstance(result, Again):
             self._tell_limiter(work)
         return result

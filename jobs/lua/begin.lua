@@ -61,12 +61,14 @@ if doubt then
   if arrived <= doubt + interval then
     if halted == 'person' then return {'wait', 0} end
     kind = 'probe'
-  elseif policy == 'hold' or resent or over or is_spent then
+  elseif halted and policy ~= 'hold' and not over then
+    return {'wait', 0}
+  elseif policy == 'hold' or over or is_spent
+      or resent and not was_out(doubt, doubt + interval) then
+    if is_canary(id) then redis.call('HSET', K.account, 'canary_due', int(now)) end -- it tries nothing
     redis.call('HSET', K.job(id), 'by', token, 'code', 'Unproved')
     finalize(id, batch, lane, state, 'unknown', retention_ms, now, 'Unproved')
     return {'unknown', record(id)}
-  elseif halted then
-    return {'wait', 0}
   else
     -- until then the number was closed to all other jobs, so a refusal is for one of this job's
     kind = leaves <= asked + interval and 'late' or 'resend'

@@ -7,11 +7,16 @@
 if redis.call('HGET', K.account, 'state') == 'halted' then return 'halted' end
 local totals = fields(K.totals, 'sent', 'sent_inferred')
 local sent = (tonumber(totals.sent) or 0) + (tonumber(totals.sent_inferred) or 0)
-local seen = fields(K.misses, 'sent', 'misses')
-local misses = tonumber(seen.sent) == sent and tonumber(seen.misses) + 1 or 1
-redis.call('HSET', K.misses, 'sent', sent, 'misses', misses)
+local now = now_ms()
+local seen = fields(K.misses, 'sent', 'misses', 'from')
+local is_next = tonumber(seen.sent) == sent
+local misses = is_next and tonumber(seen.misses) + 1 or 1
+local from = is_next and tonumber(seen.from or now) or now
+redis.call('HSET', K.misses, 'sent', sent, 'misses', misses, 'from', int(from))
 redis.call('PEXPIRE', K.misses, 600000)
 if misses < tonumber(ARGV[3]) then return 'going on' end
 redis.call('DEL', K.misses)
-halt_account('api', ARGV[1], ARGV[2], ARGV[4], tonumber(ARGV[5]), now_ms())
+local canary_ms = tonumber(ARGV[5])
+halt_account('api', ARGV[1], ARGV[2], ARGV[4], canary_ms, canary_ms, now,
+  {since = from, outage = 1})
 return 'halted now'

@@ -22,7 +22,8 @@ local patient_until = tonumber(sweeps.patient_until) or 0
 if sweeps.at and now - tonumber(sweeps.at) > grace then patient_until = now + grace end
 redis.call('HSET', K.sweeps, 'at', int(now), 'patient_until', int(patient_until))
 
-local budget, chooses_canary = math.huge, false
+local budget, canaries = math.huge, nil -- which jobs may be canary, while one is chosen
+local account = fields(K.account, 'state', 'by', 'canary', 'canary_due', 'outage', 'since')
 
 -- A job that was in work already goes in front of all others: if it is in doubt, its proof has a time
 -- limit, which a long queue would outlast.
@@ -42,8 +43,9 @@ local function publish(id, batch, lane, from, is_urgent)
     redis.call('HDEL', K.job(id), 'urgent')
   end
   budget = budget - 1
-  if chooses_canary then
+  if canaries then
     redis.call('HSET', K.account, 'canary', id, 'canary_due', int(now + canary_ms))
+    redis.call('HSET', K.job(id), 'canary_of', account.since)
   end
 end
 
@@ -89,7 +91,7 @@ local function look_after(key, lane, space)
   each(redis.call('ZRANGEBYSCORE', key, '-inf', int(now), 'LIMIT', 0, limit), function(id)
     if space <= 0 or budget <= 0 then return end
     local job = fields(K.job(id), 'state', 'batch', 'doubt', 'published', 'not_after', 'urgent',
-      'lease', 'spared', 'cc', 'num')
+      'lease', 'spared', 'cc', 'num', 'canary_of', 'barred')
     local state, batch, doubt = job.state, job.batch, job.doubt
     local steering = batch and not doubt and redis.call('HGET', K.batch(batch), 'state')
     local taken_until = state == 'parked' and not doubt and closed_until(job.cc, job.num, id, now)
@@ -105,7 +107,7 @@ local function look_after(key, lane, space)
       finalize(id, batch, lane, state, 'expired', retention_ms, now)
     elseif steering == 'paused' then
       stop(id, batch, lane, state, now)
-    elseif state == 'queued' and not chooses_canary
+    elseif state == 'queued' and not canaries
         and not message_is_gone(lane, tonumber(job.published or 0), job.urgent) then
       look_again(id, lane, now + (job.urgent and grace or patience_ms(lane, grace)))
     elseif is_spared(id, lane, job) then
@@ -114,7 +116,7 @@ local function look_after(key, lane, space)
       -- a file may name one number a thousand times: those rows must not take the others' room
       redis.call('HSET', K.job(id), 'due', int(taken_until))
       redis.call('ZADD', key, int(taken_until), id)
-    else
+    elseif not canaries or canaries(job) then
       space = space - 1
       publish(id, batch, lane, state,
         doubt or state ~= 'parked' and (state ~= 'queued' or lane == 'event'))
@@ -244,7 +246,59 @@ local function look_after_doubts(lane)
   until #due < limit or looked >= DOUBTS
 end
 
-local account = fields(K.account, 'state', 'by', 'canary_due')
+-- Whether some job in doubt is probed on, or soon due: it finds out as well whether the API is back, and
+-- no other customer may get a second code by that.
+local function is_doubt_at_work()
+  for _, lane in ipairs({'event', 'batch'}) do
+    local due = redis.call('ZRANGEBYSCORE', K.due(lane), int(now - provable), '+inf', 'WITHSCORES',
+      'LIMIT', 0, limit)
+    for i = 1, #due, 2 do
+      local job, at = fields(K.job(due[i]), 'doubt', 'state'), tonumber(due[i + 1])
+      if OPEN[job.state] and job.doubt
+          and (may_be_proved(job.doubt, provable, now) or at > now and at <= now + 2 * grace) then
+        return true
+      end
+    end
+  end
+  return false
+end
+
+-- Another job each time, in case it is the last one's fault; in an outage one whose proof has expired: it
+-- is to be sent once more anyhow.
+local function is_untried(job)
+  return job.canary_of ~= account.since and not job.barred
+end
+
+local function is_doubtful(job)
+  return job.doubt
+end
+
+local function is_doubtful_and_untried(job)
+  return job.doubt and is_untried(job)
+end
+
+local function is_any()
+  return true
+end
+
+local function look_after_all()
+  look_after(K.due('event'), 'event', math.huge)
+  look_after(K.due('batch'), 'batch', math.huge)
+  look_after(K.due('aside'), 'batch', room())
+end
+
+local function choose_canary()
+  if account.outage and is_doubt_at_work() then return end
+  budget, limit = 1, DOUBTS
+  for _, may_be in ipairs(account.outage
+      and {is_doubtful_and_untried, is_doubtful, is_untried, is_any} or {is_untried, is_any}) do
+    canaries = may_be
+    look_after_all()
+    if may_be ~= is_doubtful and may_be ~= is_doubtful_and_untried then feed() end
+    if budget <= 0 then return end
+  end
+end
+
 local is_halted = account.state == 'halted'
 -- a person's halt lets none
 if is_halted and account.by == 'person' then return reply end
@@ -252,12 +306,9 @@ look_after_doubts('event')
 look_after_doubts('batch')
 if is_halted then
   -- one other job may try, from time to time
-  if now < tonumber(account.canary_due or 0) then return reply end
-  chooses_canary, budget = true, 1
+  if now >= tonumber(account.canary_due or 0) then choose_canary() end
+  return reply
 end
-
-look_after(K.due('event'), 'event', math.huge)
-look_after(K.due('batch'), 'batch', math.huge)
-look_after(K.due('aside'), 'batch', room())
+look_after_all()
 feed()
 return reply

@@ -24,21 +24,20 @@ from producer.cli.batch_submit import (
 )
 from producer.cli.console import (
     CommandFailedError,
-    FormatOption,
     JsonOption,
     MisusedError,
     OverwriteOption,
-    RevealOption,
     SeparatorOption,
     Target,
     command_line,
     input_in_bytes,
     ledger_connection,
     rate_of,
+    results_in_bytes,
     say,
+    separator_of,
     show,
     show_json,
-    target_of,
 )
 from producer.cli.progress import progress_of
 from producer.cli.tables import count_of, per_second, show_table, span
@@ -70,8 +69,6 @@ def check(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
     ] = None,
     overwrite: OverwriteOption = False,
     separator: SeparatorOption = None,
-    form: FormatOption = None,
-    reveal: RevealOption = False,
     batch_id: IdOption = None,
     max_rate: RateOption = None,
     most_per_number: Annotated[
@@ -109,16 +106,8 @@ def check(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
         phone_column=phone_column,
         country_column=country_column,
     ) as sheet:
-        target = None
-        if output is not None:
-            target = target_of(
-                output,
-                overwrite=overwrite,
-                reveal=reveal,
-                form=form,
-                separator=separator,
-                own=sheet.delimiter,
-            )
+        delimiter = separator_of(separator, sheet.delimiter)
+        target = Target(output, overwrite, delimiter) if output is not None else None
         found = _look(sheet, question, target)
     if as_json:
         show_json({**found.as_dict(), "output": str(output) if output else None})
@@ -197,10 +186,14 @@ def _writer(
     from jobs.job import batch_job_id
     from jobs.outcome import State
     from producer.roundtrip import is_results_file
+    from producer.sheet.writing import SheetWriter, written_file
 
     # a file of results says itself what became of its rows, and when
     columns = (REASON_COLUMN,) if is_results_file(sheet) else INVALID_COLUMNS
-    writer = stack.enter_context(target.writer(sheet.header, columns))
+    stream = stack.enter_context(
+        written_file(target.path, results_in_bytes(), overwrite=target.overwrite)
+    )
+    writer = SheetWriter(stream, sheet.header, columns, target.delimiter)
 
     def write(row: Row) -> None:
         problem = row.problem

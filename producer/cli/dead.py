@@ -10,19 +10,18 @@ import typer
 
 from producer.cli.console import (
     CommandFailedError,
-    FormatOption,
     JsonOption,
     MisusedError,
     OverwriteOption,
-    RevealOption,
     SeparatorOption,
     ledger_connection,
     rate_of,
     reason_to_keep,
+    results_in_bytes,
     say,
+    separator_of,
     show,
     show_json,
-    target_of,
 )
 from producer.cli.progress import progress_of
 
@@ -218,22 +217,21 @@ def export(
     ] = Path("-"),
     overwrite: OverwriteOption = False,
     separator: SeparatorOption = None,
-    form: FormatOption = None,
-    reveal: RevealOption = False,
 ) -> None:
-    """Write dead letters as a sheet: full numbers, what happened, what to do.
+    """Write dead letters as CSV: full numbers, what happened, what to do.
 
     Corrected, the file can be submitted as a batch; drop the letters then.
     """
     from jobs.deadletters import DeadLetters
     from producer.deadletters import EXPORT_COLUMNS, Choice, export_rows
+    from producer.sheet.writing import SheetWriter, written_file
 
-    count = 0
-    target = target_of(output, overwrite=overwrite, reveal=reveal, form=form, separator=separator)
+    count, delimiter = 0, separator_of(separator)
     with ledger_connection() as (settings, client):
         dead, choice = DeadLetters(client, settings), Choice(code=code, batch_id=batch)
         _check(dead, choice, client, settings)
-        with target.writer(EXPORT_COLUMNS, ()) as writer:
+        with written_file(output, results_in_bytes(), overwrite=overwrite) as stream:
+            writer = SheetWriter(stream, EXPORT_COLUMNS, (), delimiter)
             for cells in export_rows(dead, choice):
                 writer.write(cells, ())
                 count += 1

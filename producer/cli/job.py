@@ -6,13 +6,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from producer.cli.console import JsonOption, ledger_connection, say, show, show_json
+from producer.cli.console import (
+    CommandFailedError,
+    JsonOption,
+    ledger_connection,
+    reason_to_keep,
+    say,
+    show,
+    show_json,
+)
 
 if TYPE_CHECKING:
     from jobs.job import StoryEntry
     from producer.stories import Story
 
-app = typer.Typer(help="One job's whole story.")
+app = typer.Typer(help="One job: its whole story, and its end by a person's word.")
 
 JobArgument = Annotated[str, typer.Argument(metavar="ID", help="The job's id, such as b1-12.")]
 
@@ -36,6 +44,36 @@ def show_job(job_id: JobArgument, as_json: JsonOption = False) -> None:
         show_json(story.as_dict())
     else:
         show_story(story)
+
+
+_NOT_CANCELLED = {
+    "absent": "there is no such job, nor a row that waits to become it",
+    "in work": "it is with a worker just now: look again in some seconds",
+    "in doubt": "an attempt may have sent it, which is being found out: it cannot be cancelled",
+}
+
+
+@app.command()
+def cancel(
+    job_id: JobArgument,
+    reason: Annotated[str, typer.Option(help="Why; kept in the job's story.")] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Cancel one job that waits: it is never sent.
+
+    Also a row of a batch whose turn has not come. All of a batch: sendcode batch cancel.
+    """
+    from jobs.ledger import Ledger
+
+    kept = reason_to_keep(reason)
+    with ledger_connection() as (settings, client):
+        done = Ledger(client, settings).cancel(job_id, kept)
+    if done != "cancelled":
+        why = _NOT_CANCELLED.get(done, f"it has ended: {done}")
+        raise CommandFailedError(f"job {job_id} was not cancelled: {why} (sendcode job show)")
+    if as_json:
+        show_json({"job_id": job_id, "state": done})
+    say(f"job {job_id} is cancelled: it is never sent")
 
 
 def show_story(story: Story) -> None:

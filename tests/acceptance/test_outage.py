@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import pytest
@@ -9,6 +10,9 @@ import pytest
 from jobs.account import Account
 from jobs.batch import BatchRow
 from jobs.batches import Batches
+from jobs.job import SendCodeJob
+from jobs.ledger import Ledger
+from jobs.outcome import State
 from jobs.phone import PhoneNumber
 from sandbox.client import Sandbox
 from tests.waiting import wait_until
@@ -17,8 +21,8 @@ from tests.worker_process import WorkerProcess
 ROWS = 60
 
 
-def add_batch(batches: Batches) -> None:
-    numbers = [PhoneNumber("852", f"9900{row:04}") for row in range(ROWS)]
+def add_batch(batches: Batches, count: int = ROWS) -> None:
+    numbers = [PhoneNumber("852", f"9900{row:04}") for row in range(count)]
     batches.open("b", "digest", ["phone"])
     rows = [BatchRow(line, [""], phone) for line, phone in enumerate(numbers, start=2)]
     batches.append("b", 0, rows, last=True)
@@ -81,3 +85,63 @@ def test_an_outage_that_leaves_every_job_in_doubt_ends_with_every_doubt_resolved
     assert batch.counts == {"sent": ROWS}
     assert sandbox.stats()["accepted"] == ROWS
     assert not any(record and record.possible_duplicate for _, _, record in batches.rows("b"))
+
+
+@pytest.mark.settings(
+    sendcode_rate_limit=50,
+    sendcode_canary_interval=0.5,
+    sendcode_phone_interval=4,
+    sendcode_http_timeout=0.2,
+    sendcode_lease=0.5,
+    sendcode_sweep_interval=0.1,
+    sendcode_max_attempts=20,  # the seconds until an outage is noticed are not scaled down
+)
+@pytest.mark.parametrize("minutes", [2, 5])
+def test_after_an_outage_of_minutes_all_are_sent_and_only_those_under_way_flagged(
+    minutes: int,
+    sandbox: Sandbox,
+    batches: Batches,
+    account: Account,
+    start_worker: Callable[..., WorkerProcess],
+) -> None:
+    """A minute is as long as a number's interval, four seconds here."""
+    add_batch(batches, 400)
+    start_worker("--concurrency", "100")
+    wait_until(lambda: sandbox.stats()["accepted"] >= 50, "a batch in full swing")
+    sandbox.change(account_state="hang-up-before")
+    wait_until(lambda: account.look().state == "halted", "the halt")
+    tried = [job for _, _, job in batches.rows("b") if job and job.tries and not job.finished_ms]
+
+    time.sleep(4 * minutes)  # the outage itself
+    sandbox.change(account_state=None)
+
+    wait_until(lambda: (batch := batches.get("b")) and batch.is_over, "the batch's end")
+    assert (batch := batches.get("b"))
+    assert batch.counts.keys() <= {"sent", "sent_inferred"}
+    assert sandbox.stats()["accepted"] == batch.total
+    flagged = {job.job_id for _, _, job in batches.rows("b") if job and job.possible_duplicate}
+    assert flagged <= {job.job_id for job in tried}
+
+
+@pytest.mark.settings(sendcode_rate_limit=50, sendcode_canary_interval=0.5)
+@pytest.mark.usefixtures("sandbox")
+def test_a_poisoned_number_stops_nobody_and_is_set_aside(
+    ledger: Ledger,
+    batches: Batches,
+    account: Account,
+    start_worker: Callable[..., WorkerProcess],
+) -> None:
+    poisoned = SendCodeJob.for_event(PhoneNumber("852", "99800001"))
+    ledger.submit(poisoned)
+    add_batch(batches, 400)
+    start_worker()
+
+    wait_until(lambda: (batch := batches.get("b")) and batch.is_over, "the batch's end")
+    wait_until(lambda: (job := ledger.job(poisoned.job_id)) and job.state.is_final, "its end")
+
+    assert (job := ledger.job(poisoned.job_id))
+    assert (job.state, job.code, job.attempts) == (State.DEAD, "RefusedAlone", 1)
+    assert job.message.startswith("LimitExceeded")
+    assert (batch := batches.get("b"))
+    assert batch.counts == {"sent": 400}
+    assert account.look().state == "running"

@@ -9,6 +9,7 @@ from redis import Redis
 
 from config.settings import Settings
 from jobs.account import OUTAGE_MISSES, Account
+from jobs.clock import time_ms
 from jobs.keys import Keys
 from jobs.ledger import SWEEP_LIMIT
 from jobs.outcome import State
@@ -270,6 +271,137 @@ def test_the_next_canary_may_be_another_job(
     assert acts.sweep() == [job_id for job_id in ids if job_id != first]
 
 
+def refused_again(acts: Acts, job_id: str) -> None:
+    """Let a canary be answered like the job whose answer halted the account."""
+    token = acts.begun(job_id)
+    acts.park(job_id, token, 0, "clear-unspend")
+
+
+def test_a_canary_that_was_refused_lets_all_others_try_before_it_tries_again(
+    acts: Acts, account: Account, redis: Redis, keys: Keys
+) -> None:
+    event, *rows = acts.event(9), *acts.batch(2, first=10)
+    acts.run_out(event)
+    account.halt("api", "LimitExceeded", "used up")
+    tried = []
+
+    for _ in range(4):
+        canary_is_due(redis, keys)
+        (canary,) = acts.sweep()
+        refused_again(acts, canary)
+        tried.append(canary)
+
+    assert tried == [event, *rows, event]
+    assert account.look().canary == event
+
+
+def test_trouble_that_comes_back_at_once_began_when_it_began(acts: Acts, account: Account) -> None:
+    account.halt("api", "LimitExceeded", "used up")
+    since_ms = account.look().since_ms
+    for _ in range(3):
+        acts.let_pass(1_000)
+        account.resume("api")
+        account.halt("api", "LimitExceeded", "used up")
+
+    assert account.look().since_ms == (since_ms or 0) - 3_000
+
+
+@pytest.mark.parametrize("change", ["another code", "long after", "a person's word"])
+def test_other_trouble_begins_anew(change: str, acts: Acts, account: Account) -> None:
+    account.halt("api", "LimitExceeded", "used up")
+    since_ms = account.look().since_ms or 0
+    account.resume("person" if change == "a person's word" else "api")
+    acts.let_pass(600_000 if change == "long after" else 1_000)
+
+    account.halt("api", "Other" if change == "another code" else "LimitExceeded", "again")
+
+    assert (account.look().since_ms or 0) >= since_ms
+
+
+def test_an_outage_began_with_the_first_call_that_got_no_answer(
+    acts: Acts, account: Account
+) -> None:
+    account.miss("InternalError", "out")
+    acts.let_pass(60_000)
+    for _ in range(OUTAGE_MISSES):
+        account.miss("InternalError", "out")
+
+    state = account.look()
+    now_ms = time_ms(acts.redis.time())
+    assert state.since_ms is not None
+    assert now_ms - state.since_ms >= 60_000
+
+
+def test_an_answer_to_a_request_that_left_before_the_halt_ends_it_not(
+    acts: Acts, account: Account
+) -> None:
+    before_ms = time_ms(acts.redis.time())
+    account.halt("api", "InternalError", "out")
+
+    assert not account.resume("api", before_ms)
+    assert account.resume("api", before_ms + 60_000)
+
+
+# one job's fault
+
+
+def refuse(account: Account, job_id: str, tries: int, code: str = "LimitExceeded") -> str:
+    return account.refuse(job_id, tries, code, "used up")
+
+
+def send_another(acts: Acts, serial: int) -> None:
+    other = acts.event(serial, f"another {serial}")
+    acts.finish(other, acts.begun(other))
+
+
+def test_a_job_that_is_refused_while_others_are_sent_halts_once_and_is_alone_in_the_end(
+    acts: Acts, account: Account
+) -> None:
+    job_id, decided = acts.event(), []
+
+    for tries in range(1, 4):
+        decided.append(refuse(account, job_id, tries))
+        account.resume("api")
+        send_another(acts, tries)
+
+    assert decided == ["halted now", "suspect", "alone"]
+    assert refuse(account, job_id, 3) == "alone"
+
+
+def test_where_nothing_is_sent_no_job_is_at_fault(acts: Acts, account: Account) -> None:
+    job_id = acts.event()
+
+    decided = [refuse(account, job_id, tries) for tries in range(1, 6)]
+
+    assert decided == ["halted now", *["halted"] * 4]
+    assert account.look().job == job_id
+
+
+def test_of_many_poisoned_jobs_only_the_first_halts_the_sending(
+    acts: Acts, account: Account
+) -> None:
+    poisoned, decided = [acts.event(n) for n in range(4)], []
+
+    for serial, job_id in enumerate(poisoned, 10):
+        decided.append(refuse(account, job_id, 1))
+        account.resume("api")
+        send_another(acts, serial)
+
+    assert decided == ["halted now", *["suspect"] * 3]
+
+
+def test_suspects_in_a_row_with_none_sent_between_them_are_an_account_in_trouble(
+    acts: Acts, account: Account
+) -> None:
+    refuse(account, acts.event(1), 1)
+    account.resume("api")
+    send_another(acts, 9)
+
+    decided = [refuse(account, acts.event(n), 1) for n in range(2, 6)]
+
+    assert decided == ["suspect", "suspect", "halted now", "halted"]
+
+
 def test_a_canary_whose_message_was_lost_is_followed_by_another(
     acts: Acts, account: Account, redis: Redis, keys: Keys
 ) -> None:
@@ -317,3 +449,45 @@ def test_misses_in_a_row_halt_the_account_and_an_answer_between_them_does_not(
     assert set(miss(OUTAGE_MISSES - 1)) == {"going on"}
 
     assert miss(2) == ["halted now", "halted"]
+
+
+def work(acts: Acts, account: Account, *, is_out: bool) -> None:
+    """Let workers try what is published, and the API answer nothing, or take everything."""
+    for job_id in acts.published():
+        claim, token = acts.claim(job_id)
+        if claim.verdict != "granted":
+            continue
+        begun = acts.begin(job_id, token)
+        if begun.kind == "wait":
+            acts.park(job_id, token, begun.wait_ms)
+        elif is_out:
+            account.miss("Network.Lost", "out")
+            acts.park(job_id, token, 6_000, "keep-unspend")
+        elif begun.kind != "unknown":
+            if claim.is_canary or begun.kind != "first":
+                account.resume("api", 0 if claim.is_canary else time_ms(acts.redis.time()) + 1)
+            acts.finish(job_id, token)
+
+
+@pytest.mark.parametrize("minutes", [2, 5, 30])
+def test_after_an_outage_all_jobs_are_sent_and_only_those_under_way_flagged(
+    minutes: int, acts: Acts, account: Account
+) -> None:
+    ids = acts.batch(OUTAGE_MISSES + 20)
+    acts.sweep()
+    under_way = acts.published()[:OUTAGE_MISSES]
+    for job_id in under_way:
+        acts.begun(job_id)
+        account.miss("Network.Lost", "out")
+    assert account.look().state == "halted"
+
+    for step in range(minutes * 15 + 200):
+        acts.let_pass(4_000)
+        acts.sweep()
+        work(acts, account, is_out=step < minutes * 15)
+
+    records = [acts.job(job_id) for job_id in ids]
+    assert {record.state for record in records} == {State.SENT}
+    flagged = {record.job_id for record in records if record.possible_duplicate}
+    assert flagged <= set(under_way)
+    assert account.look().state == "running"

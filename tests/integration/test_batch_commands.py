@@ -386,7 +386,7 @@ def test_a_row_of_a_cancelled_batch_says_so(
 ) -> None:
     batches.steer(waiting, "cancel")
 
-    assert "its batch was cancelled" in sendcode("job", "show", "w1-49").out
+    assert "it was cancelled" in sendcode("job", "show", "w1-49").out
 
 
 def test_a_rejected_row_says_why_it_never_became_a_job(sendcode: Command, tmp_path: Path) -> None:

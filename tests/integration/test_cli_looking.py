@@ -565,3 +565,34 @@ def test_the_api_s_halt_is_no_person_s_action(sendcode: Command, account: Accoun
     account.resume("api")
 
     assert sendcode("actions", "--json").json == []
+
+
+def test_one_waiting_job_is_cancelled_and_one_that_has_ended_is_not(
+    sendcode: Command, acts: Acts
+) -> None:
+    waiting, over = acts.event(1), acts.event(2)
+    acts.finish(over, acts.begun(over))
+
+    done = sendcode("job", "cancel", waiting, "--reason", "asked for")
+    refused = sendcode("job", "cancel", over)
+
+    assert (done.exit_code, refused.exit_code) == (0, 1)
+    assert "has ended: sent" in refused.err
+    assert "asked for" in sendcode("job", "show", waiting).out
+    assert "job cancel" in sendcode("actions").out
+
+
+def test_status_names_the_job_that_was_refused_and_the_one_that_tried_last(
+    sendcode: Command, acts: Acts, account: Account
+) -> None:
+    refused, tried = acts.event(1), acts.event(2)
+    acts.run_out(tried)
+    account.refuse(refused, 1, "LimitExceeded", "used up")
+    acts.redis.hset(acts.keys.account, "canary_due", "1")
+    assert acts.sweep() == [tried]
+
+    shown, told = sendcode("status").out, sendcode("status", "--json").json["account"]
+
+    assert (told["job"], told["canary"]) == (refused, tried)
+    assert f"about job {refused}" in " ".join(shown.split())
+    assert tried in shown

@@ -76,7 +76,7 @@ HAPPENINGS = (
     *("time_passes",) * 5,
     *("die",) * 2,
     *("submit",) * 2,
-    "text_from_elsewhere",
+    *("text_from_elsewhere", "cancel_one"),
     *("open_batch", "steer", "halt_or_resume", "sweep", "lose_messages", "hand_back"),
 )
 
@@ -168,6 +168,15 @@ class Machine(RuleBasedStateMachine):
             order = draw("pause", "resume", "resume", "cancel")
             for _ in range(2):
                 self.acts.batches.steer(batch_id, order)
+
+    def cancel_one(self, draw: Draw) -> None:
+        rows = [
+            f"{batch_id}-{n}"
+            for batch_id, count in self.seen.rows.items()
+            for n in range(1, count + 1)
+        ]
+        if job_ids := sorted({*self.seen.jobs, *rows}):
+            self.acts.ledger.cancel(draw(*job_ids))
 
     def halt_or_resume(self, draw: Draw) -> None:
         by = draw("api", "person")

@@ -11,9 +11,12 @@ from typing import Literal
 import pytest
 from redis import Redis
 
+from config.settings import Settings
+from jobs.actions import recent_actions
 from jobs.batch import Batch
 from jobs.batches import Batches
 from jobs.keys import Keys
+from jobs.ledger import Ledger
 from jobs.outcome import State
 from tests.ledger_acts import DEFAULTS, Acts, row
 
@@ -319,3 +322,69 @@ def finish_all(acts: Acts, batches: Batches, mixed: Mixed) -> None:
             if claim.verdict == "granted":
                 acts.begin(job_id, token)
                 acts.finish(job_id, token)
+
+
+# one waiting job cancelled by a person
+
+
+@pytest.mark.parametrize("kind", ["an event", "a parked job", "a published row", "a row to come"])
+def test_a_person_can_cancel_any_single_job_that_waits(
+    kind: str, acts: Acts, ledger: Ledger, redis: Redis, settings: Settings
+) -> None:
+    if kind == "an event":
+        job_id = acts.event()
+    else:
+        job_id, *_ = acts.batch(3, first=10)
+        if kind != "a row to come":
+            acts.sweep()
+        if kind == "a parked job":
+            acts.park(job_id, acts.claimed(job_id))
+
+    assert ledger.cancel(job_id, "asked for") == "cancelled"
+
+    swept = [*acts.sweep(), *acts.published()]
+    assert acts.state(job_id) is State.CANCELLED
+    assert acts.claim(job_id)[0].verdict == "final"
+    assert kind == "a published row" or job_id not in swept
+    entry = acts.job(job_id).story[-1]
+    assert (entry.what, entry.note) == ("cancel", "asked for")
+    (action,) = recent_actions(redis, settings, 1)
+    assert (action.what, action.about, action.reason) == ("job cancel", job_id, "asked for")
+
+
+def test_a_batch_goes_on_without_the_row_that_was_cancelled(acts: Acts, batches: Batches) -> None:
+    first, second = acts.batch(2, first=10)
+    acts.ledger.cancel(second)
+    acts.sweep()
+    acts.finish(first, acts.begun(first))
+    acts.sweep()
+
+    assert (batch := batches.get("b1"))
+    assert (batch.state, batch.counts) == ("done", {"sent": 1, "cancelled": 1})
+    assert [record and record.state for _, _, record in batches.rows("b1")] == [
+        State.SENT,
+        State.CANCELLED,
+    ]
+
+
+def test_a_row_cancelled_first_and_with_its_batch_then_counts_once(
+    acts: Acts, batches: Batches
+) -> None:
+    _, second = acts.batch(2, first=10)
+    acts.ledger.cancel(second)
+
+    batches.steer("b1", "cancel")
+
+    assert (batch := batches.get("b1"))
+    assert batch.counts == {"cancelled": 2}
+
+
+def test_what_is_in_work_in_doubt_or_over_is_not_cancelled(acts: Acts, ledger: Ledger) -> None:
+    in_work, in_doubt, over = (acts.event(n) for n in range(3))
+    acts.claimed(in_work)
+    acts.park(in_doubt, acts.begun(in_doubt), 0, "keep")
+    acts.finish(over, acts.begun(over))
+
+    replies = [ledger.cancel(job_id) for job_id in (in_work, in_doubt, over, "nobody", "b9-1")]
+
+    assert replies == ["in work", "in doubt", "sent", "absent", "absent"]

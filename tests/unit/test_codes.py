@@ -55,6 +55,7 @@ TABLE = [
     (str(OwnCode.NOT_JSON), Kind.AMBIGUOUS),
     (str(OwnCode.WRONG_SHAPE), Kind.AMBIGUOUS),
     (str(OwnCode.UNPROVED), Kind.UNKNOWN),
+    (str(OwnCode.ALONE), Kind.UNKNOWN),
     (str(OwnCode.UNREADABLE), Kind.UNKNOWN),
     (str(OwnCode.SENT_MEANWHILE), Kind.UNKNOWN),
 ]

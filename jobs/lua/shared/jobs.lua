@@ -8,6 +8,7 @@
 --     were before the resend
 --   dup, dup_by: it may have been sent twice, by which try; resent: the one resend was made; early:
 --     it was refused as too early, though no code of it was known
+--   barred, barred_at, barred_try, barred_as: see refuse.lua; canary_of: of which trouble it was canary
 --   open: "when it left:what it was" of a try whose outcome nobody has told
 --   tries: calls made; attempts: those of them that count; by: the lease that ended the job or laid
 --     it aside, or the person's decision about it

@@ -1,0 +1,31 @@
+-- Cancel one job that waits, or the row that it is yet.
+-- ARGV: id, retention_ms, action (JSON, for the list of actions), story, batch and row ("" and 0: none)
+-- Reply: "cancelled" | "absent" | "in work" | "in doubt" (an attempt may have sent it) | its final state
+-- Twice with one action: "cancelled" again.
+local id, retention_ms, action, story = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
+local batch, row = ARGV[5], tonumber(ARGV[6])
+if is_noted(action) then return 'cancelled' end
+local now = now_ms()
+local job = fields(K.job(id), 'state', 'lane', 'batch', 'doubt')
+if not job.state then
+  local text = row > 0 and redis.call('LINDEX', K.rows(batch), row - 1) or ''
+  local cc, num = string.match(text, '^(%d+)\t(%d+)\t')
+  local b = fields(K.batch(batch), 'state', 'cursor')
+  if not cc or not b.state or row <= tonumber(b.cursor) then return 'absent' end
+  if b.state == 'cancelled' then return 'cancelled' end
+  redis.call('LSET', K.rows(batch), row - 1, '-' .. text) -- the feed passes it over
+  redis.call('HINCRBY', K.batch(batch), 'fed', 1)
+  redis.call('HSET', K.job(id), 'cc', cc, 'num', num, 'lane', 'batch', 'batch', batch,
+    'created', int(now), 'attempts', 0, 'tries', 0)
+  job = {lane = 'batch', batch = batch}
+elseif FINAL[job.state] then
+  return job.state
+elseif job.doubt then
+  return 'in doubt'
+elseif job.state ~= 'queued' and job.state ~= 'parked' then
+  return 'in work'
+end
+finalize(id, job.batch, job.lane, job.state, 'cancelled', retention_ms, now)
+tell_story(id, story)
+note_action(action)
+return 'cancelled'

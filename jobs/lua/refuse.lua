@@ -1,0 +1,38 @@
+-- The API answered a job that the account may not send. Decide whom that concerns: all, and the sending
+-- is halted; or, where others are sent all the time, this job alone.
+-- ARGV: id, try, code, message, worker, canary_ms
+-- Reply: "halted now" by this call | "halted" before | "suspect" (others were sent since it was refused,
+--   or such answers were single jobs' before) | "alone" (that happened again and again)
+-- Twice with the same try: the same reply, nothing is counted twice.
+local id, try, code, canary_ms = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[6])
+local SUSPECT, ALONE, IN_A_ROW = 2, 3, 3
+local totals = fields(K.totals, 'sent', 'sent_inferred')
+local sent = (tonumber(totals.sent) or 0) + (tonumber(totals.sent_inferred) or 0)
+local job = fields(K.job(id), 'barred', 'barred_at', 'barred_try', 'barred_as')
+if job.barred_try == try then return job.barred_as end
+local account = fields(K.account, 'state', 'code')
+
+-- how often it was refused with codes sent to others in between
+local barred = tonumber(job.barred) or 0
+if not job.barred_at or sent > tonumber(job.barred_at) then barred = barred + 1 end
+
+local function decide()
+  if account.state == 'halted' then return 'halted' end
+  -- how many such answers came with no code sent in between
+  local seen = fields(K.misses, 'refused_at', 'refusals')
+  local refusals = tonumber(seen.refused_at) == sent and tonumber(seen.refusals) + 1 or 1
+  redis.call('HSET', K.misses, 'refused_at', sent, 'refusals', refusals)
+  redis.call('PEXPIRE', K.misses, 600000)
+  local is_suspect = barred >= SUSPECT or account.code == code
+  if not is_suspect or refusals >= IN_A_ROW then
+    -- another job finds out soon whether it was this one
+    halt_account('api', code, ARGV[4], ARGV[5], canary_ms / 10, canary_ms, now_ms(), {job = id})
+    return 'halted now'
+  end
+  return barred >= ALONE and 'alone' or 'suspect'
+end
+
+local decided = decide()
+redis.call('HSET', K.job(id), 'barred', barred, 'barred_at', sent, 'barred_try', try,
+  'barred_as', decided)
+return decided
