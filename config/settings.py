@@ -25,6 +25,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from config import SendcodeError
 from config.address import RedisAddress, is_file
 
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
@@ -56,7 +57,7 @@ PROBE_SLACK_S = 1.0
 """Seconds added wherever two clocks or a process switch stand between a plan and the wire."""
 
 
-class SettingsError(Exception):
+class SettingsError(SendcodeError):
     """Some settings are missing or wrong; the message has one line for each, without values."""
 
 

@@ -26,6 +26,7 @@ from redis.exceptions import (
 )
 from redis.sentinel import MasterNotFoundError
 
+from config import SendcodeError
 from config.redis import error_code
 from config.settings import Settings
 
@@ -104,7 +105,7 @@ _NO_PERMISSION = re.compile(
 )
 
 
-class RedisUnavailableError(Exception):
+class RedisUnavailableError(SendcodeError):
     """Redis cannot be used. The message names the place (no password), the reason and the remedy.
 
     What was asked for may have been done nevertheless, if only the answer was lost.

@@ -226,6 +226,7 @@ class JobRecord:
             "attempts": self.attempts,
             "possible_duplicate": self.possible_duplicate,
             "phone": self.phone.masked,
+            "doubt": self.phone.doubt.message if self.phone.doubt else None,
             "batch_id": self.batch_id,
             "created_at": iso(self.created_ms) if self.created_ms else None,
             "finished_at": iso(self.finished_ms) if self.finished_ms else None,

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
+from config import SendcodeError
 from jobs.numbering import plan_of, readings_of_dialled, split_international
 
 BARRED_COUNTRY_CODES: Final = {
@@ -56,7 +57,7 @@ class Fault:
     remedy: str
 
 
-class PhoneError(ValueError):
+class PhoneError(SendcodeError, ValueError):
     """Refused as a phone number; `fault` says why. It never holds the number."""
 
     def __init__(self, fault: Fault) -> None:

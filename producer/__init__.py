@@ -1,23 +1,51 @@
 """The ways in: a Python call, the command line, batches; and the view from outside.
 
-For a backend: `from producer import send_code`.
+For a backend: `from producer import send_code`. All that it raises on purpose is a `SendcodeError`,
+but for the `TypeError` or `ValueError` of an argument that makes no sense.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from config import SendcodeError
 
 if TYPE_CHECKING:
+    from config.settings import SettingsError, load_settings
     from config.unavailable import RedisUnavailableError
+    from jobs.job import JobRecord
+    from jobs.outcome import State
+    from jobs.phone import PhoneError
     from producer.events import KeyReusedError, send_code
 
-__all__ = ["KeyReusedError", "RedisUnavailableError", "send_code"]
+__all__ = [
+    "JobRecord",
+    "KeyReusedError",
+    "PhoneError",
+    "RedisUnavailableError",
+    "SendcodeError",
+    "SettingsError",
+    "State",
+    "load_settings",
+    "send_code",
+]
 
+_HOMES = {
+    "JobRecord": "jobs.job",
+    "KeyReusedError": "producer.events",
+    "PhoneError": "jobs.phone",
+    "RedisUnavailableError": "config.unavailable",
+    "SettingsError": "config.settings",
+    "State": "jobs.outcome",
+    "load_settings": "config.settings",
+    "send_code": "producer.events",
+}
 
-def __getattr__(name: str) -> Any:
-    """Load a name when it is first asked for: the command line needs none of them for --help."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from producer import events  # noqa: PLC0415 (see above)
+if not TYPE_CHECKING:  # a type checker knows the names from above, and that there are no others
 
-    return getattr(events, name)
+    def __getattr__(name: str) -> object:
+        """Load a name when it is first asked for: the command line needs none for --help."""
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(_HOMES[name]), name)

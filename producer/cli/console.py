@@ -35,6 +35,7 @@ INTERRUPTED: Final = 130
 TRACEBACK: Final = "SENDCODE_TRACEBACK"
 """Set to anything, an unexpected error shows where it comes from: for developers."""
 
+_LONGEST_INPUT = 1_000
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace the file of --output if it exists.")
@@ -125,6 +126,29 @@ def ask_first(question: str, *, yes: bool) -> None:
     if not is_terminal():
         raise MisusedError(f"{question} Nobody is here to be asked: --yes says yes")
     typer.confirm(question, abort=True, err=True)
+
+
+def number_asked_for() -> str:
+    """Read a phone number, so that none is in a process list: hidden at a terminal, else on stdin.
+
+    Raises:
+        MisusedError: there is not one line of it.
+    """
+    if sys.stdin is not None and sys.stdin.isatty():
+        return str(
+            typer.prompt("Phone number (what you type stays hidden)", hide_input=True, err=True)
+        )
+    try:
+        text = sys.stdin.read(_LONGEST_INPUT) if sys.stdin is not None else ""
+    except UnicodeDecodeError:
+        text = ""
+    lines = [line for line in text.splitlines() if line.strip()]
+    if len(lines) != 1:
+        raise MisusedError(
+            f"standard input: must be one line with one phone number, not {len(lines)} lines; "
+            "or name it with --phone"
+        )
+    return lines[0]
 
 
 class _Named:

@@ -15,6 +15,7 @@ from producer.cli.console import (
     OverwriteOption,
     SeparatorOption,
     ledger_connection,
+    number_asked_for,
     rate_of,
     reason_to_keep,
     results_in_bytes,
@@ -129,7 +130,9 @@ def requeue(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
     everything: AllOption = False,
     phone: Annotated[
         str | None,
-        typer.Option(help="For one job: its corrected number, as +852… or with --country-code."),
+        typer.Option(
+            help="For one job: its corrected number, as +852… or with --country-code; - asks."
+        ),
     ] = None,
     country_code: Annotated[str | None, typer.Option(help="Such as 852, with --phone.")] = None,
     force: Annotated[
@@ -278,6 +281,8 @@ def _number(phone: str | None, country_code: str | None, choice: Choice) -> Phon
         return None
     if len(choice.job_ids) != 1:
         raise MisusedError("--phone: name the one job that it corrects")
+    if phone == "-":
+        phone = number_asked_for()
     if country_code is not None:
         return PhoneNumber.parse(country_code, phone)
     return PhoneNumber.from_international(phone)

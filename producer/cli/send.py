@@ -11,6 +11,7 @@ from producer.cli.console import (
     JsonOption,
     MisusedError,
     ledger_connection,
+    number_asked_for,
     say,
     settings_here,
     show,
@@ -25,8 +26,13 @@ _OPTIONS = {"idempotency key": "--key", "expires_in": "--expires-in"}
 
 
 def send(
-    country_code: Annotated[str, typer.Option(help="Such as 852.")],
-    phone: Annotated[str, typer.Option(help="The number without its country code.")],
+    country_code: Annotated[
+        str | None, typer.Option(help="Such as 852; not for a number that begins with +.")
+    ] = None,
+    phone: Annotated[
+        str | None,
+        typer.Option(help="The number, for all to see in the process list; better leave this out."),
+    ] = None,
     key: Annotated[
         str | None,
         typer.Option(help="Your name for the occasion: the same key again sends nothing again."),
@@ -41,15 +47,18 @@ def send(
 ) -> None:
     """Send one verification code, ahead of all batches.
 
+    The number is read from standard input, or asked for at a terminal: there it is hidden from
+    other users of this machine, and from the shell's history.
+
     Without --wait: exit 0 once the job is accepted. With it: exit 0 if the code was sent in that
     time, 1 if not.
     """
     from producer.events import send_code
 
+    number = phone if phone not in {None, "-"} else number_asked_for()
     try:
         record = send_code(
-            country_code,
-            phone,
+            *((country_code, number) if country_code is not None else (number,)),
             key=key,
             wait=wait,
             expires_in=expires_in,
@@ -59,6 +68,8 @@ def send(
         name, _, fault = str(exc).partition(": ")
         told = f"{_OPTIONS[name]}: {fault}" if name in _OPTIONS else str(exc)
         raise MisusedError(told) from exc
+    if doubt := record.phone.doubt:
+        say(f"doubtful: {doubt.message}: {doubt.remedy}")
     if as_json:
         show_json(record.as_dict())
     else:

@@ -151,7 +151,6 @@ def test_what_makes_no_sense_is_refused_with_exit_code_2(
     "words",
     [
         ("nonsense",),
-        ("send",),
         (*SEND, "--nonsense"),
         ("worker", "--concurrency", "0"),
         ("flower", "--port", "0"),

@@ -7,17 +7,21 @@ import pty
 import signal
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
+from redis import Redis
 
+from config.names import EVENT_QUEUE
 from config.settings import Settings
 from demo.process import environment_of
 from jobs.batches import Batches
 from jobs.ledger import Ledger
 from tests.commands import SENDCODE, Ran
-from tests.ended_jobs import customers, run_batch
+from tests.ended_jobs import DEAD, customers, end_event, run_batch
 from tests.files import customer, write_csv
+from tests.waiting import wait_until
 
 RESULTS = [
     ("batch", "check", "customers.csv", "--json"),
@@ -68,6 +72,86 @@ def test_without_standard_input_there_is_none_to_read(
 
     assert ran.exit_code == 2
     assert "there is no standard input" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("+852 5123 4567", ()),
+        ("51234567", ("--country-code", "852")),
+        ("51234567", ("--country-code", "852", "--phone", "-")),
+    ],
+)
+def test_send_reads_the_number_where_no_process_list_shows_it(
+    text: str, words: tuple[str, ...], settings: Settings, ledger: Ledger, tmp_path: Path
+) -> None:
+    redirection = f"<<END\n{text}\nEND\n"
+
+    ran = run_with(redirection, ("send", *words), settings, tmp_path)
+
+    assert ran.exit_code == 0
+    record = ledger.job(ran.out.split()[0])
+    assert record is not None
+    assert record.phone.e164 == "+85251234567"
+    assert "51234567" not in ran.out + ran.err
+
+
+@pytest.mark.parametrize(
+    ("redirection", "complaint"),
+    [
+        ("</dev/null", "must be one line with one phone number, not 0 lines"),
+        ("<&-", "must be one line with one phone number, not 0 lines"),
+        ("<<END\n+85251234567\n+85251234568\nEND\n", "one phone number, not 2 lines"),
+        ("<<END\n51234567\nEND\n", "the country code is missing"),
+    ],
+)
+def test_send_reads_one_number_and_no_more(
+    redirection: str, complaint: str, settings: Settings, tmp_path: Path
+) -> None:
+    ran = run_with(redirection, ("send",), settings, tmp_path)
+
+    assert ran.exit_code == 2
+    assert complaint in ran.err
+    assert "5123456" not in ran.err
+
+
+def test_a_dead_letter_s_corrected_number_is_read_there_too(
+    settings: Settings, ledger: Ledger, tmp_path: Path
+) -> None:
+    job_id = end_event(ledger, 1, DEAD).job_id
+    words = ("dead", "requeue", job_id, "--phone", "-")
+
+    ran = run_with("<<END\n+852 5123 4567\nEND\n", words, settings, tmp_path)
+
+    assert ran.exit_code == 0
+    corrected = ledger.job(f"{job_id}.r1")
+    assert corrected is not None
+    assert corrected.phone.e164 == "+85251234567"
+
+
+def test_a_number_typed_at_a_terminal_is_not_shown(
+    settings: Settings, redis: Redis, tmp_path: Path
+) -> None:
+    terminal, its_end = pty.openpty()
+    process = subprocess.Popen(
+        [*SENDCODE, "send"],
+        cwd=tmp_path,
+        env=environment_of(settings),
+        stdin=its_end,
+        stdout=subprocess.DEVNULL,
+        stderr=its_end,
+        start_new_session=True,
+    )
+    wait_until(lambda: not termios.tcgetattr(its_end)[3] & termios.ECHO, "a hidden prompt")
+    os.write(terminal, b"+852 5123 4567\n")
+
+    assert process.wait(60) == 0
+    os.close(its_end)
+    said = os.read(terminal, 4096)
+    os.close(terminal)
+    assert b"Phone number (what you type stays hidden):" in said
+    assert b"5123" not in said
+    assert redis.llen(EVENT_QUEUE) == 1
 
 
 def test_without_standard_input_nobody_is_asked(settings: Settings, folder: Path) -> None:

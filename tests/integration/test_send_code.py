@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -14,13 +19,23 @@ from redis import Redis
 import producer
 from config.names import EVENT_QUEUE
 from config.settings import Settings
+from demo.process import environment_of
 from demo.valkey import EmbeddedValkey
 from jobs.ledger import Ending, Ledger
 from jobs.outcome import State
-from jobs.phone import PhoneError
-from producer import KeyReusedError, RedisUnavailableError, send_code
+from producer import (
+    KeyReusedError,
+    PhoneError,
+    RedisUnavailableError,
+    SendcodeError,
+    SettingsError,
+    events,
+    load_settings,
+    send_code,
+)
 from tests.ended_jobs import SENT, end
 from tests.waiting import wait_until
+from tests.worker_process import TOP
 
 NUMBER = ("852", "51234567")
 
@@ -85,12 +100,16 @@ def test_a_number_that_cannot_be_sent_to_is_refused_before_anything_is_written(
         {"expires_in": float("nan")},
         {"wait": -1.0},
         {"wait": float("nan")},
+        {"wait": float("inf")},
+        {"timeout": 0.0},
+        {"timeout": float("nan")},
+        {"timeout": float("inf")},
     ],
 )
 def test_arguments_that_make_no_sense_are_refused(
     wrong: dict[str, object], settings: Settings
 ) -> None:
-    with pytest.raises(ValueError, match=r"key|expires_in|wait"):
+    with pytest.raises(ValueError, match=r"key|expires_in|wait|timeout"):
         send_code(*NUMBER, settings=settings, **wrong)  # type: ignore[arg-type] # wrong on purpose
 
 
@@ -230,9 +249,139 @@ def _fork_and_send(count: int, settings: Settings) -> int:
     os._exit(0)
 
 
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """A Redis that accepts connections and never answers."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen(64)
+        yield f"redis://127.0.0.1:{server.getsockname()[1]}/0"
+
+
+@pytest.mark.parametrize("wait", [None, 30])
+def test_a_silent_redis_holds_nobody_up_for_longer_than_the_timeout(
+    wait: float | None, silent: str, settings: Settings
+) -> None:
+    answered = threading.Event()
+
+    def watch() -> None:
+        assert answered.wait(5), "it blocks for longer than Redis' own time-outs"
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    with pytest.raises(RedisUnavailableError, match="does not answer in time"):
+        send_code(*NUMBER, wait=wait, timeout=0.2, settings=at(settings, silent))
+    answered.set()
+    watcher.join()
+
+
+def test_a_whole_number_may_be_given_in_international_form(
+    settings: Settings, ledger: Ledger
+) -> None:
+    record = send_code("+852 5123 4567", settings=settings)
+
+    assert record.phone.e164 == "+85251234567"
+    assert ledger.job(record.job_id) == record
+
+
+@pytest.mark.parametrize("number", [(852, "51234567"), ("852", 51234567), (85251234567,), (None,)])
+def test_a_number_that_is_no_text_is_refused_with_the_reason(
+    number: tuple[Any, ...], settings: Settings, redis: Redis
+) -> None:
+    with pytest.raises(TypeError, match=r"(country_code|phone_num): must be text, not") as caught:
+        send_code(*number, settings=settings)
+
+    assert "51234567," not in str(caught.value)
+    assert redis.dbsize() == 0
+
+
+def test_a_doubtful_number_is_sent_to_and_flagged(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    record = send_code("852", "12", settings=settings)
+
+    assert "2 digits is too short for country code 852" in record.as_dict()["doubt"]
+    assert "doubtful number +852 ******, sent to all the same: a number of 2" in caplog.text
+    assert send_code(*NUMBER, settings=settings).as_dict()["doubt"] is None
+
+
+def test_an_application_s_own_env_file_is_not_looked_at(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text("export SENDCODE_RATE_LIMIT='plenty\n!! theirs\n")
+    (tmp_path / "sendcode.env").write_text("SENDCODE_KEY_PREFIX=named\n")
+    for name, value in environment_of(settings).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    events._forget_lines()
+
+    assert send_code(*NUMBER).state is State.QUEUED
+
+    with pytest.raises(SettingsError, match="line 1: is not NAME=value"):
+        load_settings()
+    monkeypatch.delenv("SENDCODE_KEY_PREFIX")
+    named = load_settings("sendcode.env")
+    assert named.sendcode_key_prefix == "named"
+    assert send_code(*NUMBER, settings=named).state is State.QUEUED
+
+
+def test_whatever_it_raises_on_purpose_has_one_base() -> None:
+    refusals = (KeyReusedError, PhoneError, RedisUnavailableError, SettingsError)
+
+    assert all(issubclass(refusal, SendcodeError) for refusal in refusals)
+
+
+SAMPLE = """
+from producer import (
+    JobRecord, KeyReusedError, PhoneError, RedisUnavailableError, SendcodeError, SettingsError,
+    State, load_settings, send_code,
+)
+
+def sign_up(phone: str) -> bool:
+    try:
+        job: JobRecord = send_code(phone, key="signup-1", timeout=1)
+        job = send_code("852", "51234567", wait=3, settings=load_settings("sendcode.env"))
+    except PhoneError as exc:
+        print(exc.code)
+        return False
+    except SendcodeError:
+        return False
+    return job.state is State.SENT or job.state.is_sent
+"""
+"""A user's module, as a type checker sees it."""
+
+
+@pytest.mark.parametrize(
+    ("more", "complaint"),
+    [
+        ("", "Success"),
+        ("from producer import anything", 'Module "producer" has no attribute "anything"'),
+        ("send_code('852', 51234567)", 'incompatible type "int"; expected "str | None"'),
+        ("send_code('852', '5', retries=3)", 'Unexpected keyword argument "retries"'),
+    ],
+)
+def test_a_type_checker_sees_what_a_backend_does_wrong(
+    more: str, complaint: str, tmp_path: Path
+) -> None:
+    sample = tmp_path / "sample.py"
+    sample.write_text(f"{SAMPLE}\n{more}\n")
+
+    options = ("--strict", "--config-file", "pyproject.toml", "--follow-imports", "silent")
+    ran = subprocess.run(
+        [sys.executable, "-m", "mypy", *options, sample],
+        cwd=TOP,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert complaint in ran.stdout
+    assert ran.stdout.count(" error: ") == (1 if more else 0), ran.stdout
+
+
 def test_a_name_that_producer_has_not_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'send_codes'"):
-        _ = producer.send_codes
+        _ = producer.send_codes  # type: ignore[attr-defined] # not there on purpose
 
 
 def test_an_ended_job_is_given_at_once(settings: Settings, ledger: Ledger) -> None:
