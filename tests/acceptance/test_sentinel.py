@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import psutil
@@ -21,6 +22,8 @@ from config.names import DEAD_LETTER_QUEUE
 from config.redis import connect
 from config.settings import Settings
 from demo.valkey import EmbeddedValkey, free_port
+from jobs.batch import BatchRow
+from jobs.batches import Batches
 from jobs.job import SendCodeJob
 from jobs.ledger import Ledger
 from jobs.outcome import State
@@ -130,9 +133,9 @@ def wait_replaced(sentinel: Sentinel, replica: EmbeddedValkey) -> None:
         wait_until(lambda: client.sentinel_master("main")["port"] == replica.port, "the failover")
 
 
-def settings_for(url: str, sandbox: Sandbox | None = None) -> Settings:
+def settings_for(url: str, sandbox: Sandbox | None = None, **more: Any) -> Settings:
     endpoint = {"sendcode_endpoint": sandbox.url} if sandbox else {}
-    return Settings(**{**QUICK_WORLD, "sendcode_redis_url": SecretStr(url), **endpoint})
+    return Settings(**{**QUICK_WORLD, "sendcode_redis_url": SecretStr(url), **endpoint, **more})
 
 
 def jobs_are_sent_and_dead_lettered(url: str, tmp_path: Path) -> None:
@@ -218,18 +221,28 @@ def test_what_a_primary_accepts_that_wakes_up_replaced_is_not_taken_for_accepted
         assert there.exists(ledger.keys.job(job.job_id))
 
 
-def test_a_worker_follows_to_the_new_primary_while_the_old_one_is_back(
+def test_a_batch_under_way_reaches_each_number_once_over_a_failover(
     sentinel: Sentinel, primary: EmbeddedValkey, replica: EmbeddedValkey, tmp_path: Path
 ) -> None:
-    with Sandbox(rate_limit=200, phone_interval=8) as sandbox:
-        settings = settings_for(sentinel.url, sandbox)
+    rows = [BatchRow(n, ["x"], PhoneNumber("852", f"9900{n:04d}")) for n in range(200)]
+    with Sandbox(rate_limit=50, phone_interval=8) as sandbox:
+        settings = settings_for(sentinel.url, sandbox, sendcode_rate_limit=50)
         worker = WorkerProcess(settings, tmp_path, "w1").wait_ready()
-        try:
+        with connect(settings) as client:
+            batches = Batches(client, settings)
+            batches.open("b1", "digest", ["phone"])
+            batches.append("b1", 0, rows, last=True)
+
+            wait_until(lambda: sandbox.stats()["accepted"] > 20, "a batch under way")
             hang(primary)
             wait_replaced(sentinel, replica)
             resume(primary)
-            sent = send_code("852", "99000001", wait=20, settings=settings)
-        finally:
-            worker.stop()
 
-    assert sent.state is State.SENT
+            wait_until(lambda: (batch := batches.get("b1")) and batch.is_over, "its end", 60)
+            batch = batches.get("b1")
+        seen = sandbox.stats()
+        worker.stop()
+
+    assert batch is not None
+    assert batch.counts.keys() <= {State.SENT, State.SENT_INFERRED}
+    assert (seen["accepted_numbers"], seen["doubled"]) == (len(rows), 0)
