@@ -132,6 +132,7 @@ def will_not_pass(error: BaseException) -> bool:
         isinstance(told, (AuthenticationError, AuthorizationError, InvalidResponse))
         or is_no_permission(told)
         or error_code(told) == "DB"
+        or "unknown command" in str(told)
         or any(isinstance(each, ssl.SSLCertVerificationError) for each in _chain(error))
     )
 

@@ -32,12 +32,15 @@ class EmbeddedValkey:
         port: int | None = None,
         databases: int = 16,
         fsync: str = "always",
+        more: str = "",
     ) -> None:
+        """Prepare it; `more` are lines of its configuration."""
         self.directory = directory
         self.port = port or free_port()
         self.password = secrets.token_hex(16)
         self._databases = databases
         self._fsync = fsync
+        self._more = more
         self._process: subprocess.Popen[bytes] | None = None
 
     def url(self, database: int = 0) -> str:
@@ -62,7 +65,7 @@ class EmbeddedValkey:
             f"bind 127.0.0.1\nport {self.port}\nrequirepass {self.password}\n"
             f"dir {self.directory}\nlogfile {self.directory / 'valkey.log'}\n"
             f'appendonly yes\nappendfsync {self._fsync}\nsave ""\n'
-            f"maxmemory-policy noeviction\ndatabases {self._databases}\n",
+            f"maxmemory-policy noeviction\ndatabases {self._databases}\n{self._more}",
             encoding="utf-8",
         )
         self._process = subprocess.Popen(

@@ -175,7 +175,8 @@ class Identity:
         """Ask the ledger who it is; one that is not refused is remembered."""
         reply = self._identify(args=[self.known, "look"])
         values = pairs(reply[1])
-        if not reply[0] and "id" in values:
+        # a user who may do too little makes half a ledger
+        if not reply[0] and {"id", "counter", "at"} <= values.keys():
             self.saw(f"{values['id']} {values['counter']} {values['at']}")
         return self._state(reply)
 

@@ -23,7 +23,7 @@ from tests.faults.proxy import ProxyProcess
 from tests.files import MAGIC_BIND_UPPER, customer, write_csv
 from tests.tls_front import TlsFront
 from tests.waiting import wait_until
-from tests.worker_process import WorkerProcess
+from tests.worker_process import TOP, WorkerProcess
 
 ODD_PASSWORD = "a;b/c?d#e@f:g%41 h+i,ü=&"
 
@@ -70,7 +70,31 @@ def own_ca(server: EmbeddedValkey, tmp_path: Path) -> Iterator[str]:
         yield f"rediss://:{server.password}@127.0.0.1:{front.port}/3?ssl_ca_certs={file}"
 
 
-@pytest.mark.parametrize("url", ["without_hello", "odd_login", "own_ca"], indirect=True)
+@pytest.fixture
+def without_words(tmp_path: Path) -> Iterator[str]:
+    """A hosted one that tells nothing of itself."""
+    hidden = "".join(f'rename-command {name} ""\n' for name in ("CONFIG", "CLIENT", "INFO"))
+    with EmbeddedValkey(tmp_path / "hosted", more=hidden) as hosted:
+        yield hosted.url(3)
+
+
+@pytest.fixture
+def enough_rights(server: EmbeddedValkey) -> Iterator[str]:
+    """A user with the rights that docs/faults.md names, and no others."""
+    text = (TOP / "docs" / "faults.md").read_text(encoding="utf-8")
+    _, _, rest = text.partition("ACL SETUSER sendcode on >PASSWORD ")
+    rules = rest.partition("```")[0].replace("/0.", "/3.").split()
+    with Redis.from_url(server.url(), decode_responses=True) as client:
+        client.execute_command("ACL", "SETUSER", "sendcode", "on", ">password", *rules)
+        client.execute_command("ACL", "LOG", "RESET")
+        yield f"redis://sendcode:password@127.0.0.1:{server.port}/3"
+        refused = client.acl_log()
+    assert {each["object"] for each in refused} <= {"client|setinfo"}, refused
+
+
+@pytest.mark.parametrize(
+    "url", ["without_hello", "odd_login", "own_ca", "without_words", "enough_rights"], indirect=True
+)
 def test_worker_commands_and_flower_work_with_it(
     url: str, server: EmbeddedValkey, tmp_path: Path
 ) -> None:

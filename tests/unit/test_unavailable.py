@@ -173,6 +173,8 @@ def test_where_nobody_said_which_redis_a_person_is_sent_to_the_folder_that_says_
         (NoPermissionError("No permissions to access a key"), True),
         (caused_by(distrust(20)), True),
         (InvalidResponse("Protocol Error"), True),
+        (no_primary(NO_SENTINEL), True),
+        (no_primary(NO_MASTER), False),
         (no_primary(AuthenticationError("Authentication required.")), True),
         (no_primary(caused_by(ConnectionRefusedError(111, "no"))), False),
         (caused_by(ConnectionRefusedError(111, "no")), False),

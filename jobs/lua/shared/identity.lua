@@ -13,6 +13,7 @@ local DAY_MS = 86400000
 local function refused(known)
   local own = redis.pcall('HMGET', K.ledger, 'id', 'counter', 'at', 'refused', 'former', 'claimed',
     'known_at', 'born')
+  if own.err and not string.find(own.err, 'WRONGTYPE', 1, true) then error(own.err) end -- no rights
   if own.err then return 'damaged' end
   local own_id, own_counter, own_at, why = unpack(own)
   local id, counter, at, process, since = string.match(known, '^(%S+) (%d+) (%d+) (%S+) %d+ (%S+)$')
