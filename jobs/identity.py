@@ -30,13 +30,9 @@ from jobs.keys import Keys
 from jobs.phone import PhoneNumber
 from jobs.scripts import load_script, pairs
 
-LAPSE_S = 10.0
-"""What a failover may forget (`LAPSE_MS` in identity.lua): more makes it an older copy."""
-FLAG_HOURS = 24.0
-"""How long after an acceptance what is submitted counts as perhaps sent before."""
 _KEEP_EVERY_S = 1.0
 _RECENT = 2_000
-"""Attempts remembered: those of `LAPSE_S` at ten times the account's rate."""
+"""Attempts remembered: those of a lapse (identity.lua) at ten times the account's rate."""
 _REASONS = {
     "empty": "it is empty, as if it was flushed or its server lost its data",
     "older": "it is an older copy",

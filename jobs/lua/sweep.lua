@@ -12,6 +12,7 @@ local limit, depth, grace = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[
 local retention_ms, canary_ms, provable = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local known, now = ARGV[7], now_ms()
 if refused(known) then return {'refused'} end
+keep_attempts(known)
 local found, urgent, broken = {}, {}, {}
 local reply = {found, urgent, grow(now), attempts_known(known) or -1, broken}
 

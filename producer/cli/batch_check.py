@@ -164,15 +164,17 @@ def _look(sheet: Sheet, question: Question, target: Target | None) -> Preflight:
 
 
 def _answers(client: redis.Redis, settings: Settings) -> bool:
-    """Whether the ledger can be asked; without it the file alone is looked at."""
+    """Whether the ledger can be asked, and believed; else the file alone is looked at."""
     import redis
 
     from config.unavailable import RedisUnavailableError
+    from jobs.identity import Identity, LedgerRefusedError, state_file
 
     try:
-        client.ping()
-    except redis.RedisError as exc:
-        say(str(RedisUnavailableError.from_redis(exc, settings)))
+        Identity(client, settings, state_file(settings)).check()
+    except (redis.RedisError, LedgerRefusedError) as exc:
+        is_away = isinstance(exc, redis.RedisError)
+        say(str(RedisUnavailableError.from_redis(exc, settings) if is_away else exc))
         say("so only the file is looked at, not what was sent before nor what waits")
         return False
     return True

@@ -105,7 +105,9 @@ def accept(
     What it holds, and what is submitted in the hours after, may have been sent before: when it is
     sent, it is flagged as perhaps sent twice. Cancel first what is not to be sent again.
     """
+    from jobs.batches import Batches
     from jobs.identity import Identity, state_file
+    from producer.cli.tables import count_of
     from producer.wording import LEDGER_DISPUTED
 
     kept = reason_to_keep(reason)
@@ -113,6 +115,10 @@ def accept(
         identity = Identity(client, settings, state_file(settings))
         before = identity.look()
         if before.refused or before.is_disputed:
+            for batch in Batches(client, settings).list():
+                if batch.unfinished:
+                    jobs = count_of(batch.unfinished, "job")
+                    say(f"batch {batch.batch_id} ({batch.phase}) would send {jobs}")
             ask_first(
                 f"{before.why if before.refused else LEDGER_DISPUTED}. Take it as it is, and send "
                 "what it holds, flagged as perhaps sent before?",

@@ -229,6 +229,21 @@ def test_attempts_that_a_failover_forgot_are_flagged_when_they_are_made_again(
     assert not acts.job(ids[0]).possible_duplicate
 
 
+def test_a_worker_without_work_keeps_the_count_of_its_attempts(
+    acts: Acts, process: Process, redis: Redis, keys: Keys
+) -> None:
+    worker = process()
+    worker.sweep()
+    job_id = acts.event()
+    begun = worker.begin(job_id, acts.claimed(job_id), 1, 500, NOTHING)
+    worker.identity.attempted(begun.count, number())
+    redis.expire(keys.attempts(worker.identity.process), 60)
+
+    worker.sweep()
+
+    assert redis.ttl(keys.attempts(worker.identity.process)) > 3_600
+
+
 def test_two_deployments_on_one_redis_do_not_know_of_each_other(
     process: Process, redis: Redis, keys: Keys, settings: Settings
 ) -> None:
@@ -291,6 +306,7 @@ def test_submit_status_doctor_and_accept_say_what_happened_and_what_to_do(
     redis.flushdb()
 
     submitted = sendcode("batch", "submit", file)
+    checked = sendcode("batch", "check", file)
     status = sendcode("status")
     doctor = sendcode("doctor")
     unasked = sendcode("ledger", "accept")
@@ -302,6 +318,8 @@ def test_submit_status_doctor_and_accept_say_what_happened_and_what_to_do(
     assert "the ledger is refused, and nothing is sent: it is empty" in submitted.err
     assert "the one known here was alive until" in submitted.err
     assert "sendcode ledger accept" in submitted.err
+    assert "only the file is looked at" in checked.err
+    assert "the ledger is refused" in checked.err
     assert "the ledger is refused" in status.out
     assert "FAIL  the ledger is refused" in doctor.out
     assert unasked.exit_code == 2

@@ -63,6 +63,12 @@ local function attempts_known(known)
   return has < tonumber(made) and has or nil
 end
 
+-- A process that has nothing to send for long is not to look as if its attempts were forgotten.
+local function keep_attempts(known)
+  local process = string.match(known, ' (%S+) %d+ %S+$')
+  if process then redis.call('PEXPIRE', K.attempts(process), DAY_MS) end
+end
+
 local function count_attempt(process)
   if process == '' then return 0 end
   local made = redis.call('INCR', K.attempts(process))
