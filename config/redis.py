@@ -32,6 +32,8 @@ MOST_CONNECTIONS = 16
 _SENTINEL_TIMEOUT_S = 2.0
 CONFIRMED_FOR_S = 1.0
 """How long an answer of Sentinel holds; each pool of connections asks as often at most."""
+_UNANSWERED_FOR_S = 10.0
+"""How long none is asked when none answered: those that hang must not hold the work up."""
 _ERROR_CODE = re.compile(r"(?:^|caused error: )[^A-Za-z]*([A-Z]{2,})\b")
 """In an error's text; redis-py puts the command of a pipeline in front."""
 
@@ -111,7 +113,7 @@ class Sentinels(Sentinel):
         super().__init__(address.hosts, sentinel_kwargs=options)
         self._lock = Lock()
         self._primary: tuple[str, int] | None = None
-        self._asked_at = 0.0
+        self._ask_at = 0.0
 
     def discover_master(self, service_name: str) -> tuple[str, int]:
         """Return the address of the primary.
@@ -133,7 +135,8 @@ class Sentinels(Sentinel):
             if self.check_master_state(state, service_name) and "failover_in_progress" not in flags:
                 others = [each for each in self.sentinels if each is not sentinel]
                 self.sentinels = [sentinel, *others]  # who answers is asked first from now on
-                self._primary, self._asked_at = (state["ip"], state["port"]), monotonic()
+                self._primary = state["ip"], state["port"]
+                self._ask_at = monotonic() + CONFIRMED_FOR_S
                 return self._primary
         if heard:
             raise MasterNotFoundError("the Sentinels know of no healthy primary")
@@ -147,18 +150,25 @@ class Sentinels(Sentinel):
         believed.
 
         Raises:
-            redis.ConnectionError: it is not.
+            MasterNotFoundError: it is not.
         """
-        with self._lock:
-            if monotonic() - self._asked_at > CONFIRMED_FOR_S:
-                try:
-                    self.discover_master(service_name)
-                except MasterNotFoundError as exc:
-                    if exc.__cause__ is None:
-                        self._primary = None
-                    self._asked_at = monotonic()
-            if self._primary != address:
-                raise redis.ConnectionError("another server is the primary now")
+        if self._ask_at < monotonic() and self._lock.acquire(timeout=2 * _SENTINEL_TIMEOUT_S):
+            try:
+                if self._ask_at < monotonic():  # no other thread has asked meanwhile
+                    self._ask(service_name)
+            finally:
+                self._lock.release()
+        if self._primary != address:
+            raise MasterNotFoundError("another server is the primary now")
+
+    def _ask(self, service_name: str) -> None:
+        try:
+            self.discover_master(service_name)
+        except MasterNotFoundError as exc:
+            if exc.__cause__ is None:
+                self._primary, self._ask_at = None, monotonic() + CONFIRMED_FOR_S
+            else:
+                self._ask_at = monotonic() + _UNANSWERED_FOR_S
 
 
 class PrimaryConnection(SentinelManagedConnection):

@@ -69,7 +69,7 @@ class QueueDepths:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._client = connect(settings, retries=0, timeout_s=2)
+        self._client = connect(settings, retries=1, timeout_s=2)
 
     async def queues(self, names: Iterable[str]) -> list[dict[str, Any]]:
         """Look them up; Flower calls it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from pydantic import SecretStr
 from redis import Redis, RedisError
 
 from config.names import DEAD_LETTER_QUEUE
-from config.redis import connect
+from config.redis import CONFIRMED_FOR_S, connect
 from config.settings import Settings
 from demo.valkey import EmbeddedValkey, free_port
 from jobs.batch import BatchRow
@@ -49,6 +50,7 @@ class Sentinel:
 
     port: int
     url: str
+    process: subprocess.Popen[bytes]
 
     def client(self) -> Redis:
         return Redis(port=self.port, decode_responses=True)
@@ -82,7 +84,7 @@ def start_sentinel(tmp_path: Path, primary: EmbeddedValkey) -> Iterator[Callable
             stack.callback(process.terminate)
             wait_until(lambda: knows_its_primary(own, password), "the Sentinel")
             place = f"{ipv6_loopback()}:{own}"
-            return Sentinel(own, f"sentinel://:{primary.password}@{place}/main/2")
+            return Sentinel(own, f"sentinel://:{primary.password}@{place}/main/2", process)
 
         yield start
 
@@ -219,6 +221,19 @@ def test_what_a_primary_accepts_that_wakes_up_replaced_is_not_taken_for_accepted
     with Redis.from_url(replica.url(2)) as there:
         assert submitted.is_new
         assert there.exists(ledger.keys.job(job.job_id))
+
+
+def test_the_primary_is_believed_while_no_sentinel_can_be_asked(
+    start_sentinel: Callable[..., Sentinel],
+) -> None:
+    sentinel = start_sentinel()
+    with connect(settings_for(sentinel.url), retries=0) as client:
+        client.ping()
+
+        sentinel.process.kill()
+        asked_in_vain = time.monotonic() + 2 * CONFIRMED_FOR_S
+
+        wait_until(lambda: client.ping() and time.monotonic() > asked_in_vain, "an answer")
 
 
 def test_a_batch_under_way_reaches_each_number_once_over_a_failover(
