@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import click
 import redis
 from celery import Celery, signals
 from celery.apps import worker as celery_program
+from celery.platforms import close_open_fds
 from celery.utils.nodenames import node_format
 from kombu import Queue
 
@@ -65,6 +66,7 @@ def make_app() -> Celery:
 
         depths = QueueDepths(settings)
         BaseHandler.get_broker = lambda _: depths
+        _take_over_output(app.sendcode, None)
         # what its Broker page lists until it has looked at a worker; a worker itself must never
         # consume the dead letters
         app.conf.task_queues = [*app.conf.task_queues, Queue(DEAD_LETTER_QUEUE)]
@@ -140,8 +142,7 @@ def _take_over_output(runtime: Runtime, path: str | None) -> None:
         reason = (exc.strerror or "failed").lower()
         fault = f"--logfile: {path} cannot be written to ({reason})"
         raise SystemExit(_refused(fault)) from None
-    restart = celery_program._reload_current_worker
-    celery_program._reload_current_worker = lambda: _restart(runtime, restart)
+    celery_program._reload_current_worker = lambda: _restart(runtime)
 
 
 def _level(asked: int) -> int:
@@ -149,11 +150,12 @@ def _level(asked: int) -> int:
     return asked if "loglevel" in options.given() else logging.INFO
 
 
-def _restart(runtime: Runtime, restart: Callable[[], None]) -> None:
-    """Become a new worker (SIGHUP), which takes the output over by itself."""
+def _restart(runtime: Runtime) -> None:
+    """Become the same program anew (SIGHUP); Celery's own way loses Python's options, and `-m`."""
     if runtime.output:
         runtime.output.close(for_another=True)
-    restart()
+    close_open_fds([sys.__stdin__, sys.__stdout__, sys.__stderr__])
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 (no shell is wanted)
 
 
 def _say_in_json(text: str, _stream: Any = None) -> None:

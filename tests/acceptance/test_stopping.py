@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable
 
@@ -14,6 +15,7 @@ from jobs.batches import Batches
 from jobs.keys import Keys
 from jobs.outcome import State
 from jobs.phone import PhoneNumber
+from producer import send_code
 from sandbox.client import Sandbox
 from tests.ledger_checks import check_ledger
 from tests.waiting import wait_until
@@ -77,3 +79,17 @@ def test_an_idle_worker_ends_at_once_and_signs_off(
 
     assert redis.hlen(keys.workers) == 0
     assert sandbox.stats()["requests"] == 0
+
+
+def test_sighup_starts_a_worker_anew(
+    settings: Settings, sandbox: Sandbox, start_worker: Callable[..., WorkerProcess]
+) -> None:
+    assert sandbox.url
+    worker = start_worker()
+
+    worker.process.send_signal(signal.SIGHUP)
+
+    wait_until(lambda: worker.log.count(" ready.") == 2, "the new one", 40)
+    assert send_code("852", "99000001", wait=20, settings=settings).state is State.SENT
+    assert worker.stop() == 0
+    assert "Traceback" not in worker.log

@@ -13,10 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import requests
 from redis import Redis
 
 from config.settings import Settings
 from demo.process import environment_of
+from demo.valkey import free_port
 from jobs.batches import Batches
 from jobs.keys import Keys
 from jobs.outcome import State
@@ -99,6 +101,35 @@ def test_a_worker_whose_log_nobody_reads_sends_is_alive_and_ends(
     assert record.state is State.SENT
     assert "1 alive: w1@here" in shown
     assert code == 0
+
+
+def test_flower_answers_and_ends_although_nobody_reads_its_log(
+    settings: Settings, tmp_path: Path
+) -> None:
+    port = free_port()
+
+    def answers() -> bool:
+        try:
+            return bool(requests.get(f"http://127.0.0.1:{port}/healthcheck", timeout=1).ok)
+        except requests.RequestException:
+            return False
+
+    with unread() as (_, sink):
+        flower = subprocess.Popen(
+            [*CELERY, "-A", "worker", "flower", f"--port={port}", "--address=127.0.0.1"],
+            cwd=tmp_path,
+            env=environment_of(settings),
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=sink,
+        )
+        try:
+            wait_until(answers, "Flower")
+            flower.terminate()
+            flower.wait(20)
+        finally:
+            flower.kill()
+            flower.wait()
 
 
 def test_what_is_dropped_is_counted_in_its_place(tmp_path: Path) -> None:
