@@ -18,7 +18,7 @@ import redis
 from config import SendcodeError
 from config.celery import make_celery
 from config.redis import connect
-from config.settings import Settings, load_settings
+from config.settings import Settings, load_settings, misspelt
 from config.unavailable import RedisUnavailableError
 from jobs.clock import time_ms
 from jobs.identity import LedgerRefusedError, state_file
@@ -225,8 +225,14 @@ def _line_to(settings: Settings | None) -> _Line:
     with _lock:
         line = _lines.get(settings)
         if line is None:
-            line = _lines[settings] = _Line(settings or load_settings(env_file=None))
+            line = _lines[settings] = _Line(settings or _from_environment())
         return line
+
+
+def _from_environment() -> Settings:
+    for name, remedy in misspelt(env_file=None).items():
+        log.warning("%s is no setting and changes nothing: %s", name, remedy)
+    return load_settings(env_file=None)
 
 
 def _forget_lines() -> None:

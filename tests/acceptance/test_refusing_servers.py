@@ -148,6 +148,12 @@ def test_a_user_with_too_few_rights_is_told_which(
     monkeypatch.setenv("SENDCODE_REDIS_URL", url)
 
     programs.commands_work_or_say(f"refuses this user {said}")
+    if lacking in {
+        "the queues",
+        "kombu's bindings",
+        "channels",
+    }:  # the ledger takes it all the same
+        assert "accepted, but left to a worker to publish: Redis at" in programs.sendcode(*SEND).err
     programs.doctor_says(f"Redis refuses this user {named}")
     programs.worker_says(url, f"Redis refuses this user {named}", ends=True)
     if lacking in {"a command of queues", "channels", "results"}:  # the others are not Flower's

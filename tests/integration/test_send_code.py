@@ -325,6 +325,20 @@ def test_an_application_s_own_env_file_is_not_looked_at(
     assert send_code(*NUMBER, settings=named).state is State.QUEUED
 
 
+def test_a_misspelt_variable_is_named_in_the_application_s_log(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, value in environment_of(settings, SENDCODE_AMBIGOUS="hold").items():
+        monkeypatch.setenv(name, value)
+    events._forget_lines()
+
+    for _ in range(2):
+        assert send_code(*NUMBER).state is State.QUEUED
+
+    told = "SENDCODE_AMBIGOUS is no setting and changes nothing: did you mean SENDCODE_AMBIGUOUS?"
+    assert caplog.text.count(told) == 1
+
+
 def test_whatever_it_raises_on_purpose_has_one_base() -> None:
     refusals = (KeyReusedError, PhoneError, RedisUnavailableError, SettingsError)
 
