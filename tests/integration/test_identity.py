@@ -274,6 +274,19 @@ def test_a_state_file_that_cannot_be_written_or_read_stops_nothing(
     Ledger(redis, settings, broken).sweep()
 
 
+def test_doctor_warns_where_nothing_can_be_kept(
+    sendcode: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "taken").write_text("no folder")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "taken"))
+    sendcode("send", "--country-code", "852", "--phone", "51234567")
+
+    doctor = sendcode("doctor")
+
+    assert "WARN  what this machine has seen of the ledger is not kept" in doctor.out
+    assert "set XDG_STATE_HOME" in doctor.out
+
+
 def test_a_key_of_a_wrong_type_is_refused_and_can_be_accepted(
     process: Process, redis: Redis, keys: Keys
 ) -> None:
