@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -9,6 +10,7 @@ import redis
 
 from config.settings import Settings
 from jobs.actions import Action
+from jobs.codes import concerned_by
 from jobs.job import iso
 from jobs.keys import Keys
 from jobs.scripts import load_script
@@ -27,7 +29,7 @@ class AccountState:
     code: str = ""
     message: str = ""
     worker: str = ""
-    """Which worker the API answered so: it may be the only one that is set up wrongly."""
+    """Which worker the API answered so."""
     since_ms: int | None = None
     """When the trouble began; a halt that ended for a moment goes on."""
     canary_s: float = 0.0
@@ -50,22 +52,27 @@ class AccountState:
         }
 
 
-Refused = Literal["halted now", "halted", "suspect", "alone"]
-"""Whom it concerns that the account may not send: all (then the sending is halted), or perhaps
-(`suspect`) or surely (`alone`) the one job that was answered so while others were sent."""
+Refused = Literal["halted now", "halted", "stood down", "suspect", "alone"]
+"""Whom it concerns that the account may not send: all (then the sending is halted), this worker
+(`stood down`), or perhaps (`suspect`) or surely (`alone`) the one job that was answered so while
+others were sent."""
 
 
 class Account:
     """Halts and resumes all sending. Jobs are kept meanwhile; none loses an attempt by it."""
 
     def __init__(self, client: redis.Redis, settings: Settings, worker: str = "") -> None:
-        """Look after it; `worker` is the name of the one that this is."""
-        self._worker = worker
+        """Look after it; `worker` is the entry of the one that this is (`Presence.entry`)."""
+        self._entry = worker
+        self._worker = worker.partition("/")[0]
+        self.stood_down = ""
+        """What the API refuses of this worker alone, while it takes no work for that."""
         self._client = client
         self._keys = Keys(settings.sendcode_key_prefix)
         self._halt = load_script(client, self._keys, "halt")
         self._miss = load_script(client, self._keys, "miss")
         self._refuse = load_script(client, self._keys, "refuse")
+        self._stand = load_script(client, self._keys, "stand")
         self._outage = max(OUTAGE_MISSES, round(OUTAGE_SECONDS * settings.sendcode_rate_limit))
         self._canary_ms = round(settings.sendcode_canary_interval * 1000)
 
@@ -95,9 +102,23 @@ class Account:
     def refuse(self, job_id: str, tries: int, code: str, message: str) -> Refused:
         """Note that the API answered a job's `tries`-th call that the account may not send."""
         refused: Refused = self._refuse(
-            args=[job_id, tries, code, message, self._worker, self._canary_ms]
+            args=[
+                *(job_id, tries, code, message, self._worker, self._canary_ms),
+                *(concerned_by(code), self._entry),
+            ]
         )
+        if refused == "stood down":
+            self.stood_down = self.stood_down or code
         return refused
+
+    def stand(self) -> Literal["working", "stood down", "halted", "halted now"]:
+        """Look whether this worker may take work, and note it in `stood_down`.
+
+        Where no other is left to go on it may: all sending is halted then, and canaries try.
+        """
+        standing, *why = self._stand(args=[self._entry, self._canary_ms])
+        self.stood_down = json.loads(why[0])["code"] if standing == "stood down" else ""
+        return standing  # type: ignore[no-any-return]  # of the script
 
     def miss(self, code: str, message: str) -> Literal["going on", "halted", "halted now"]:
         """Count a call that got no usable answer; enough of them in a row halt the sending.

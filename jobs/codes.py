@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Literal
 
 
 class Kind(StrEnum):
@@ -276,6 +277,8 @@ CODES: Mapping[str, Code] = {
         Kind.ACCOUNT, "The account's quota is used up", "Have the account's owner raise the quota"
     ),
 }
+_OF_A_KEY = ("AuthFailure", "UnauthorizedOperation")
+_OF_A_WORKER = ("IpInBlacklist", "IpNotInWhitelist", "InvalidAction", "NoSuch")
 _OWN: frozenset[str] = frozenset(OwnCode)
 _UNDOCUMENTED = Code(
     Kind.UNKNOWN, "The service gave a code that its documentation does not list", _TICKET
@@ -294,6 +297,16 @@ def find(code: str, table: Mapping[str, Code]) -> Code | None:
     fitting = (key for key in table if key.endswith("*") and code.startswith(key[:-1]))
     longest = max(fitting, key=len, default=None)
     return table[longest] if longest is not None else None
+
+
+def concerned_by(code: str) -> Literal["", "key", "worker"]:
+    """Return whom an account-wide code concerns: all, those with the same key, or this worker.
+
+    The latter two are about what a worker was set up with or where it runs.
+    """
+    if code == "AuthFailure.SignatureExpire" or code.startswith(_OF_A_WORKER):
+        return "worker"
+    return "key" if code.startswith(_OF_A_KEY) else ""
 
 
 def explain_end(code: str) -> Code:

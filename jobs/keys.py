@@ -25,6 +25,8 @@ _PLAIN = {
     "dead_unknown": "dead:unknown",  # hash: code -> those of them that were perhaps sent
     "totals": "totals",  # hash: state -> jobs that ended so; `possible_duplicate`
     "account": "account",  # hash: whether the account's sending is halted, and why
+    # hash: "key:<fingerprint>" or "worker:<entry>" -> what the API refuses of it, JSON; for a day
+    "refused": "refused",
     "misses": "misses",  # hash: calls in a row that got no usable answer
     "pace": "pace",  # hash: the limiter's clock
     "ring": "pace:ring",  # hash: slot number modulo the rate -> "slot:latest arrival, µs"

@@ -18,7 +18,13 @@ from jobs.trial import look_at_rights, work
 from jobs.way import code_before_writing, in_short, shake_hands
 from producer.overview import Overview
 from producer.overview import look as look_at_all
-from producer.wording import LEDGER_DISPUTED, halt_explained, ledger_in_words, lower_first
+from producer.wording import (
+    LEDGER_DISPUTED,
+    halt_explained,
+    ledger_in_words,
+    lower_first,
+    refusal_explained,
+)
 
 UNFINISHED_MS = 86_400_000
 """Longer than any import takes; until it is completed or cancelled its rows are kept."""
@@ -201,6 +207,10 @@ def system(seen: Overview) -> Iterator[Finding]:
     if silent:
         text = f"silent without signing off: {', '.join(silent)}"
         yield Finding("workers", Level.WARN, text, "look at their logs")
+    for each in seen.workers:
+        if each.refused:
+            told = refusal_explained(each.name, each.refused, each.refused_ms)
+            yield Finding("workers", Level.FAIL, told.why, told.remedy)
     for name in seen.namesakes:
         text = f"several workers are called {name}"
         yield Finding("workers", Level.WARN, text, "give each its own name: sendcode worker --name")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,6 +34,10 @@ class WorkerSeen:
 
     name: str
     silent_s: float
+    refused: str = ""
+    """The code by which the API refuses what it was set up with: it takes no work."""
+    refused_ms: int | None = None
+    """Since when."""
 
     @property
     def alive(self) -> bool:
@@ -121,7 +126,13 @@ class Overview:
                 "refused_at": iso(pace.refused_ms) if pace.refused_ms else None,
             },
             "workers": [
-                {"name": each.name, "alive": each.alive, "silent_s": round(each.silent_s, 1)}
+                {
+                    "name": each.name,
+                    "alive": each.alive,
+                    "silent_s": round(each.silent_s, 1),
+                    "refused": each.refused or None,
+                    "refused_since": iso(each.refused_ms) if each.refused_ms else None,
+                }
                 for each in self.workers
             ],
             "quarantined": self.quarantined,
@@ -164,13 +175,14 @@ def look(client: redis.Redis, settings: Settings, identity: Identity | None = No
         keys.pace,
         keys.ring,
         keys.workers,
+        keys.refused,
     ):
         pipe.hgetall(name)
     pipe.llen(keys.quarantine)
     now, *rest = pipe.execute()
     depths, due, hashes, quarantined = rest[:3], rest[3:6], rest[6:-1], rest[-1]
     now_us = time_us(now)
-    totals, dead_codes, dead_unknown, pace, ring, workers = hashes
+    totals, dead_codes, dead_unknown, pace, ring, workers, refused = hashes
     return Overview(
         at_ms=now_us // 1000,
         ledger=(identity or Identity(client, settings)).look(),
@@ -181,7 +193,7 @@ def look(client: redis.Redis, settings: Settings, identity: Identity | None = No
         dead_by_code=_counts(dead_codes),
         unknown_by_code=_counts(dead_unknown),
         pace=_pace(settings, pace, ring, now_us),
-        workers=_seen(workers, now_us // 1000),
+        workers=_seen(workers, refused, now_us // 1000),
         quarantined=quarantined,
         batches=tuple(each for each in Batches(client, settings).list() if not each.is_over),
         misfits=tuple(misfits),
@@ -214,9 +226,13 @@ def _pace(
     )
 
 
-def _seen(workers: Mapping[str, str], now_ms: int) -> tuple[WorkerSeen, ...]:
-    seen = (
-        WorkerSeen(entry.partition("/")[0], (now_ms - int(at)) / 1000)
-        for entry, at in sorted(workers.items())
-    )
+def _seen(
+    workers: Mapping[str, str], refused: Mapping[str, str], now_ms: int
+) -> tuple[WorkerSeen, ...]:
+    seen = []
+    for entry, at in sorted(workers.items()):
+        found = refused.get(f"key:{entry.rpartition('.')[2]}") or refused.get(f"worker:{entry}")
+        why: dict[str, Any] = json.loads(found) if found else {"code": "", "since": None}
+        silent_s = (now_ms - int(at)) / 1000
+        seen.append(WorkerSeen(entry.partition("/")[0], silent_s, why["code"], why["since"]))
     return tuple(each for each in seen if each.silent_s < _FORGOTTEN_S)

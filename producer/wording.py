@@ -9,7 +9,7 @@ import time
 from typing import Literal, NamedTuple
 
 from jobs.account import AccountState
-from jobs.codes import OUTAGE, RESTART, OwnCode, explain, explain_end, is_own
+from jobs.codes import OUTAGE, RESTART, OwnCode, concerned_by, explain, explain_end, is_own
 from jobs.identity import LedgerState
 from jobs.job import JobRecord, iso
 from jobs.outcome import State
@@ -97,15 +97,13 @@ class Halt(NamedTuple):
     remedy: str
 
 
-_PERHAPS_ONE_WORKER = (
-    "AuthFailure",
-    "UnauthorizedOperation",
-    "IpInBlacklist",
-    "IpNotInWhitelist",
-    "InvalidAction",
-    "NoSuch",
-)
-"""How codes begin that one worker alone may get, for what it was set up with or where it runs."""
+def refusal_explained(worker: str, code: str, since_ms: int | None) -> Halt:
+    """Say why one worker takes no work while others go on."""
+    known = explain(code)
+    since = f" since {_clock(since_ms)}" if since_ms else ""
+    why = f"{worker} takes no work{since}, as the API refuses it: {code}"
+    remedy = f"{lower_first(known.remedy)}; sendcode resume lets it try again as it is"
+    return Halt(f"{why} ({lower_first(known.meaning)})", remedy)
 
 
 def halt_explained(account: AccountState) -> Halt:
@@ -126,9 +124,9 @@ def halt_explained(account: AccountState) -> Halt:
     if account.job:
         whom += f" about job {account.job}"
     why = f"{halted} by an answer {whom}: {account.code} ({lower_first(known.meaning)})"
+    if concerned_by(account.code):
+        why += "; no worker is left that it does not refuse"
     remedy = lower_first(known.remedy)
-    if account.worker and account.code.startswith(_PERHAPS_ONE_WORKER):
-        remedy = f"look at {account.worker} first, it may be the only one: {remedy}"
     return Halt(why, f"{remedy}; {goes_on}")
 
 

@@ -13,6 +13,8 @@ from config.names import EVENT_QUEUE, QUEUES
 from jobs.mending import Mending
 from worker.pool import ThreadPool
 from worker.presence import forget_the_gone
+from worker.reactions import STOOD_DOWN
+from worker.runtime import Runtime
 from worker.sweeper import Periodic, mend, sweep
 
 log = logging.getLogger("sendcode.worker")
@@ -27,6 +29,21 @@ def _in_order(app: Any) -> None:
             "this worker takes no events; recovered jobs come as events, so another worker must",
             extra=fields(queues=",".join(chosen)),
         )
+
+
+def beat(runtime: Runtime) -> None:
+    """Give a sign of life, and see whether this worker may take work."""
+    runtime.presence.beat()
+    account = runtime.account
+    before = account.stood_down
+    standing = account.stand()
+    told = fields(code=account.stood_down or before)
+    if standing == "halted now":
+        log.error("account halted: no worker is left that the API does not refuse", extra=told)
+    elif account.stood_down and not before:
+        log.error(STOOD_DOWN, extra=told)
+    elif before and not account.stood_down:
+        log.warning("this worker takes work again", extra=told)
 
 
 class BackgroundStep(bootsteps.StartStopStep):
@@ -49,7 +66,7 @@ class BackgroundStep(bootsteps.StartStopStep):
         runtime = parent.app.sendcode
         settings = runtime.settings
         presence = runtime.presence
-        presence.name = parent.hostname
+        presence.name, presence.fingerprint = parent.hostname, runtime.credentials.fingerprint
         _ = runtime.sender  # made here, before any thread can ask for it
 
         def sweeps() -> None:
@@ -59,7 +76,7 @@ class BackgroundStep(bootsteps.StartStopStep):
         mending = Mending(runtime.ledger.client, settings)
         self._threads = [
             Periodic("sweeper", settings.sendcode_sweep_interval, sweeps),
-            Periodic("leases", min(settings.sendcode_lease / 4, 1.0), presence.beat),
+            Periodic("leases", min(settings.sendcode_lease / 4, 1.0), lambda: beat(runtime)),
             Periodic("mending", settings.sendcode_sweep_interval, lambda: mend(mending)),
         ]
         for thread in self._threads:

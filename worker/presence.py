@@ -51,11 +51,14 @@ class Presence:
         self._reached_at: float | None = None
         self._told: set[str] = set()
         self.name = ""
+        self.fingerprint = ""
+        """Of the credentials that the worker holds."""
         self._process = secrets.token_hex(4)
 
     @property
     def entry(self) -> str:
-        return f"{self.name}/{self._process}"
+        process = f"{self.name}/{self._process}"
+        return f"{process}.{self.fingerprint}" if self.fingerprint else process
 
     def moves(self, part: str) -> None:
         """Note that a part of the worker does its work; from its first time on it has to."""

@@ -27,6 +27,7 @@ from worker.verdict import Verdict
 log = logging.getLogger("sendcode.sender")
 
 T = TypeVar("T")
+STOOD_DOWN = "this worker takes no more work: the API refuses what it was set up with; others go on"
 MOST_THROTTLED = 20
 """Refusals by the account's limit in a row, after which a job steps aside."""
 MOST_MISSED = 3
@@ -195,12 +196,15 @@ class Reactions:
     def _halt(self, a: Answered) -> Ended | NotNow:
         work, verdict = a.work, a.verdict
         code, message = verdict.code, verdict.message
+        has_stood_down = self._account.stood_down
         refused = self._tell(lambda: self._account.refuse(work.job_id, work.tries, code, message))
         told = fields(job_id=work.job_id, code=code, request_id=verdict.request_id or "-")
         last = a.unsent(spent=False)
         pause_s = 0.0
         if refused == "halted now":
             log.error("account halted: no job is at fault, all are kept", extra=told)
+        elif refused == "stood down" and not has_stood_down:
+            log.error(STOOD_DOWN, extra=told)
         elif refused == "alone":
             alone = replace(verdict, code=OwnCode.ALONE, message=f"{code}: {message}")
             return self._end_unsent(replace(a, verdict=alone))

@@ -63,22 +63,37 @@ class Runtime:
         return Presence(self.ledger, self.leases, self.shutdown, patience_s)
 
     @cached_property
+    def account(self) -> Account:
+        return Account(self.ledger.client, self.settings, self.presence.entry)
+
+    @cached_property
+    def credentials(self) -> Credentials:
+        return Credentials(*self.settings.credentials())
+
+    @cached_property
     def publisher(self) -> Publisher:
         return Publisher(self._app)
 
     @cached_property
     def sender(self) -> Sender:
         settings, redis = self.settings, self.ledger.client
-        secret_id, secret_key, token = settings.credentials()
         limiter = Limiter(redis, settings, self.shutdown.nap)
         recorder = Recorder(self.ledger, self.shutdown)
         client = SendVerifyCodeClient(
             settings.sendcode_endpoint,
-            Credentials(secret_id, secret_key, token),
+            self.credentials,
             settings.sendcode_http_timeout,
             ca_bundle=settings.sendcode_ca_bundle,
             proxy=settings.proxy_url,
         )
-        account = Account(redis, settings, self.presence.name)
-        reactions = Reactions(recorder, account, limiter, RetryPolicy.of(settings))
-        return Sender(self.ledger, limiter, client, recorder, reactions, self.leases, self.shutdown)
+        reactions = Reactions(recorder, self.account, limiter, RetryPolicy.of(settings))
+        return Sender(
+            self.ledger,
+            limiter,
+            client,
+            recorder,
+            reactions,
+            self.leases,
+            self.shutdown,
+            lambda: bool(self.account.stood_down),
+        )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 
@@ -43,6 +44,7 @@ class Sender:
         reactions: Reactions,
         leases: Leases,
         shutdown: Shutdown,
+        has_stood_down: Callable[[], bool] = lambda: False,
     ) -> None:
         self._ledger = ledger
         self._limiter = limiter
@@ -51,6 +53,7 @@ class Sender:
         self._reactions = reactions
         self._leases = leases
         self._shutdown = shutdown
+        self._has_stood_down = has_stood_down
         self._journal_s = 0.0
         """What journaling takes at least, creeping up: where Redis is far away, all slots are used
         so much late, which keeps the distance between them."""
@@ -97,7 +100,11 @@ class Sender:
     def _attempt(self, work: Work) -> Ended | NotNow | Again:
         # a proof has a time limit, and a batch job may stand behind any number of events
         lane = Lane.EVENT if work.is_in_doubt else work.record.lane
+        if self._has_stood_down():  # others take it
+            return self._recorder.park(work, Pause(0), work.tried.last)
         slot = self._limiter.take(lane, self._journal_s)
+        if self._has_stood_down():
+            return self._recorder.park(work, Pause(0), work.tried.last)
         kind = self._begin(work, slot)
         if isinstance(kind, NotNow | Ended):
             return kind

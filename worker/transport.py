@@ -38,6 +38,8 @@ _UNREADABLE = (
 )
 QUARANTINE_OPTION = "quarantine_key"
 """The transport option that names the Redis list."""
+STOOD_DOWN_OPTION = "stood_down"
+"""The one that is called to learn whether this worker takes no messages for now."""
 
 
 class QoS(virtual.QoS):
@@ -49,6 +51,13 @@ class QoS(virtual.QoS):
     """
 
     restore_at_shutdown = False
+
+    def can_consume(self) -> bool:
+        """Return whether to ask for another message; one that is asked for is read all the same."""
+        channel: Any = self.channel
+        options = channel.connection.client.transport_options
+        has_stood_down = options.get(STOOD_DOWN_OPTION, bool)()
+        return bool(super().can_consume()) and (not has_stood_down or bool(channel._in_poll))
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:  # noqa: ARG002 (as above)
         super().reject(delivery_tag)

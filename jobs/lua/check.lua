@@ -16,7 +16,7 @@ if every_ms > 0 then
 end
 
 for command, keys in pairs({
-  HLEN = {K.watermark, K.account, K.misses, K.pace, K.ring, K.workers},
+  HLEN = {K.watermark, K.account, K.misses, K.pace, K.ring, K.workers, K.refused},
   LLEN = {K.quarantine, K.actions},
   STRLEN = {K.doctor},
 }) do

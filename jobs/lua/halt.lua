@@ -20,8 +20,9 @@ else
       or left > 0 and left <= tonumber(before.halted or 0)) then
     return 0
   end
+  local stood_down = by == 'person' and redis.call('EXISTS', K.refused) == 1
   if is_halted or by == 'person' then resume_account(by, now_ms()) end
-  if not is_halted then return 0 end
+  if not is_halted and not stood_down then return 0 end
 end
 if action ~= '' then note_action(action) end
 return 1

@@ -87,6 +87,11 @@ def _lines(seen: Overview) -> Iterator[tuple[str, str, str]]:
     for each in seen.workers:
         if not each.alive:
             yield "", f"{each.name} silent for {each.silent_s:.0f} s", "yellow"
+        if each.refused:
+            from producer.wording import refusal_explained
+
+            told = ": ".join(refusal_explained(each.name, each.refused, each.refused_ms))
+            yield "", told, "bold red"
     for name in seen.namesakes:
         yield "", f"several are called {name}: give each its own name (--name)", "yellow"
     pace = seen.pace

@@ -15,6 +15,7 @@ from jobs.ledger import Ledger
 from jobs.outcome import State
 from jobs.phone import PhoneNumber
 from sandbox.client import Sandbox
+from tests.commands import Command
 from tests.waiting import wait_until
 from tests.worker_process import WorkerProcess
 
@@ -145,3 +146,56 @@ def test_a_poisoned_number_stops_nobody_and_is_set_aside(
     assert (batch := batches.get("b"))
     assert batch.counts == {"sent": 400}
     assert account.look().state == "running"
+
+
+OLD_KEY = {"TENCENTCLOUD_SECRET_ID": "AKIDOLD", "TENCENTCLOUD_SECRET_KEY": "SECRETOLD"}
+"""Of before a rotation: the API does not know it any more."""
+
+
+@pytest.mark.settings(sendcode_rate_limit=50, sendcode_canary_interval=0.5)
+@pytest.mark.usefixtures("sandbox")
+def test_a_worker_with_an_old_key_stands_down_and_the_others_go_on(
+    batches: Batches,
+    start_worker: Callable[..., WorkerProcess],
+    sendcode: Command,
+) -> None:
+    good, old = start_worker(), start_worker(**OLD_KEY)
+    add_batch(batches, 400)
+
+    wait_until(lambda: "takes no more work" in old.log, "the old worker's word")
+    wait_until(lambda: (batch := batches.get("b")) and batch.is_over, "the batch's end")
+
+    assert (batch := batches.get("b"))
+    assert batch.counts == {"sent": 400}
+    assert "account halted" not in good.log + old.log
+    assert old.log.count("takes no more work") == 1
+    (refused,) = [each for each in sendcode("status", "--json").json["workers"] if each["refused"]]
+    assert refused["name"].startswith("w2@")
+    assert refused["refused"] == "AuthFailure.SecretIdNotFound"
+    doctor = sendcode("doctor")
+    assert doctor.exit_code == 1
+    assert "takes no work" in " ".join(doctor.out.split())
+    assert "AKIDOLD" not in good.log + old.log + doctor.out
+
+
+@pytest.mark.settings(sendcode_rate_limit=50, sendcode_canary_interval=0.5)
+def test_the_account_halts_when_no_worker_is_left_and_goes_on_with_one_that_has_a_new_key(
+    batches: Batches,
+    account: Account,
+    sandbox: Sandbox,
+    start_worker: Callable[..., WorkerProcess],
+) -> None:
+    good, old = start_worker(), start_worker(**OLD_KEY)
+    add_batch(batches, 400)
+    wait_until(lambda: "takes no more work" in old.log, "the old worker's word")
+    wait_until(lambda: sandbox.stats()["accepted"] >= 20, "a batch in full swing")
+    good.kill()
+    wait_until(lambda: account.look().state == "halted", "the halt")
+    since_ms = account.look().since_ms
+
+    start_worker()
+
+    wait_until(lambda: (batch := batches.get("b")) and batch.is_over, "the batch's end")
+    assert since_ms is not None
+    assert account.look().state == "running"
+    assert sandbox.stats()["accepted"] == 400

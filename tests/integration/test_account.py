@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from typing import Literal
 
 import pytest
@@ -491,3 +493,117 @@ def test_after_an_outage_all_jobs_are_sent_and_only_those_under_way_flagged(
     flagged = {record.job_id for record in records if record.possible_duplicate}
     assert flagged <= set(under_way)
     assert account.look().state == "running"
+
+
+# one worker's fault
+
+KEY = "AuthFailure.SecretIdNotFound"
+
+
+@pytest.fixture
+def worker(redis: Redis, settings: Settings, keys: Keys) -> Callable[[str], Account]:
+    """Make a worker that is alive, by its entry: "name/process.fingerprint of its credentials"."""
+
+    def make(entry: str) -> Account:
+        redis.hset(keys.workers, entry, str(time_ms(redis.time())))
+        return Account(redis, settings, entry)
+
+    return make
+
+
+def test_a_key_that_is_refused_concerns_the_workers_that_hold_it(
+    acts: Acts, worker: Callable[[str], Account]
+) -> None:
+    old, same, new = worker("w1/a.0a"), worker("w2/b.0a"), worker("w3/c.0b")
+
+    decided = refuse(old, acts.event(), 1, KEY)
+
+    assert decided == "stood down"
+    assert [each.stand() for each in (old, same, new)] == ["stood down", "stood down", "working"]
+    assert [each.stood_down for each in (old, same, new)] == [KEY, KEY, ""]
+    assert new.look().state == "running"
+
+
+def test_an_address_that_is_refused_concerns_the_one_worker(
+    acts: Acts, worker: Callable[[str], Account]
+) -> None:
+    here, elsewhere = worker("w1/a.0a"), worker("w2/b.0a")
+
+    assert refuse(here, acts.event(), 1, "IpNotInWhitelist") == "stood down"
+
+    assert [here.stand(), elsewhere.stand()] == ["stood down", "working"]
+
+
+def test_what_concerns_all_halts_all(acts: Acts, worker: Callable[[str], Account]) -> None:
+    one, _other = worker("w1/a.0a"), worker("w2/b.0b")
+
+    assert refuse(one, acts.event(), 1, "LimitExceeded") == "halted now"
+
+
+@pytest.mark.parametrize("gone", ["refused, too", "silent"])
+def test_when_no_worker_is_left_all_sending_halts_since_the_first_was_refused(
+    gone: str, acts: Acts, worker: Callable[[str], Account], redis: Redis, keys: Keys
+) -> None:
+    old, other = worker("w1/a.0a"), worker("w2/b.0b")
+    refuse(old, acts.event(), 1, KEY)
+    (told,) = redis.hvals(keys.refused)
+
+    if gone == "silent":
+        redis.hset(keys.workers, "w2/b.0b", str(time_ms(redis.time()) - 60_000))
+        assert old.stand() == "halted now"
+    else:
+        assert refuse(other, acts.event(1), 1, KEY) == "halted now"
+
+    state = old.look()
+    assert (state.state, state.by, state.code) == ("halted", "api", KEY)
+    assert state.since_ms == json.loads(told)["since"]
+    assert old.stand() == "halted", "it takes the canary"
+
+
+def test_a_worker_with_a_new_key_ends_the_halt_and_the_old_ones_stay_where_they_are(
+    acts: Acts, worker: Callable[[str], Account]
+) -> None:
+    old = worker("w1/a.0a")
+    assert refuse(old, acts.event(), 1, KEY) == "halted now"
+
+    new = worker("w2/b.0b")
+
+    assert [new.stand(), old.stand()] == ["working", "stood down"]
+    assert new.look().state == "running"
+
+
+@pytest.mark.parametrize("by", ["api", "person"])
+def test_a_canary_s_success_or_a_person_s_word_lets_a_refused_worker_go_on(
+    by: Literal["api", "person"], acts: Acts, worker: Callable[[str], Account]
+) -> None:
+    old = worker("w1/a.0a")
+    refuse(old, acts.event(), 1, KEY)
+
+    assert old.resume(by)
+
+    assert old.stand() == "working"
+
+
+def test_a_person_s_word_also_lets_a_worker_go_on_that_stood_down_alone(
+    acts: Acts, worker: Callable[[str], Account]
+) -> None:
+    old, _new = worker("w1/a.0a"), worker("w2/b.0b")
+    refuse(old, acts.event(), 1, KEY)
+
+    assert old.resume("person")
+
+    assert old.stand() == "working"
+
+
+def test_a_number_that_is_always_answered_like_a_wrong_key_is_alone_in_the_end(
+    acts: Acts, worker: Callable[[str], Account]
+) -> None:
+    only, job_id, decided = worker("w1/a.0a"), acts.event(), []
+
+    for tries in range(1, 4):
+        decided.append(refuse(only, job_id, tries, KEY))
+        only.resume("api")
+        send_another(acts, tries)
+
+    assert decided == ["halted now", "suspect", "alone"]
+    assert only.stand() == "working"

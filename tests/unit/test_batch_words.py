@@ -364,10 +364,12 @@ def test_network_is_looked_at_only_where_the_api_said_nothing() -> None:
         ("ActionOffline", False),
     ],
 )
-def test_what_one_worker_alone_may_be_told_points_to_that_worker(code: str, is_said: bool) -> None:
+def test_what_one_worker_alone_may_be_told_halts_when_none_is_left(
+    code: str, is_said: bool
+) -> None:
     told = halted(code)
 
-    assert ("look at w1@vm first" in told) == is_said
+    assert ("no worker is left" in told) == is_said
     assert "by an answer to w1@vm" in told
     assert "by an answer of the API" in halted(code, worker="")
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -186,3 +187,21 @@ def test_date_without_a_zone_is_taken_for_utc() -> None:
     auth.correct_clock("Mon, 04 Nov 2024 08:08:30 -0000")
 
     assert timestamp_of(auth) == 1_730_707_710
+
+
+def test_a_fingerprint_tells_credentials_apart_and_nothing_about_them() -> None:
+    same, again = (
+        Credentials("AKIDEXAMPLE", "SECRETEXAMPLE"),
+        Credentials("AKIDEXAMPLE", "SECRETEXAMPLE"),
+    )
+    others = [
+        Credentials("AKIDOTHER", "SECRETEXAMPLE"),
+        Credentials("AKIDEXAMPLE", "SECRETOTHER"),
+        Credentials("AKIDEXAMPLE", "SECRETEXAMPLE", "TOKEN"),
+    ]
+
+    marks = {each.fingerprint for each in (same, again, *others)}
+
+    assert same.fingerprint == again.fingerprint
+    assert len(marks) == 4
+    assert all(re.fullmatch(r"[0-9a-f]{8}", mark) for mark in marks)

@@ -6,7 +6,8 @@
 
 local REMEMBERED_MS = 3600000
 
--- `more`: since (now, if it is not told), outage ("1"), job (whose answer it was).
+-- `more`: since (now, if it is not told), outage ("1"), job (whose answer it was), refused ("1": no worker
+-- is left whose credentials, address or clock the API does not refuse).
 local function halt_account(by, code, message, worker, first_ms, canary_ms, now, more)
   local before = fields(K.account, 'code', 'outage', 'since', 'ended')
   local since = more.since or now
@@ -17,16 +18,17 @@ local function halt_account(by, code, message, worker, first_ms, canary_ms, now,
   redis.call('DEL', K.account)
   redis.call('HSET', K.account, 'state', 'halted', 'by', by, 'code', code, 'message', message,
     'worker', worker, 'since', int(since), 'halted', int(now), 'canary_due', int(now + first_ms))
-  for _, name in ipairs({'job', 'outage'}) do
+  for _, name in ipairs({'job', 'outage', 'refused'}) do
     if more[name] then redis.call('HSET', K.account, name, more[name]) end
   end
 end
 
 local function resume_account(by, now)
   if by == 'person' then
-    redis.call('DEL', K.account)
+    redis.call('DEL', K.account, K.refused)
     return
   end
+  if redis.call('HGET', K.account, 'refused') then redis.call('DEL', K.refused) end
   redis.call('HSET', K.account, 'state', 'running', 'ended', int(now))
   redis.call('HDEL', K.account, 'canary', 'canary_due')
   redis.call('PEXPIRE', K.account, REMEMBERED_MS)
@@ -47,4 +49,38 @@ end
 local function is_canary(id)
   local account = fields(K.account, 'state', 'canary')
   return account.state == 'halted' and account.canary == id
+end
+
+-- What the API refuses of single workers: the credentials of all that hold the same (`key`), or where and
+-- how one of them runs (`worker`). An entry of K.workers is "name/process.fingerprint of its credentials".
+
+local ALIVE_MS, DAY_MS = 10000, 86400000
+
+-- What is refused of a worker, as JSON; nil if nothing is.
+local function refusal_of(entry)
+  local key = string.match(entry, '%.(%x+)$') or ''
+  local found = redis.call('HMGET', K.refused, 'key:' .. key, 'worker:' .. entry)
+  return found[1] or found[2] or nil
+end
+
+-- Have a worker stand down, of which something is refused, if others go on; else all sending is halted.
+-- Reply: "stood down" | "halted now" | "halted"
+local function stand_down(entry, canary_ms, now, job)
+  redis.call('PEXPIRE', K.refused, DAY_MS)
+  local account = fields(K.account, 'state', 'refused')
+  local workers = redis.call('HGETALL', K.workers)
+  for i = 1, #workers, 2 do
+    if (tonumber(workers[i + 1]) or 0) > now - ALIVE_MS and not refusal_of(workers[i]) then
+      return account.state == 'halted' and 'halted' or 'stood down'
+    end
+  end
+  if account.state == 'halted' then return 'halted' end
+  local since = now
+  for _, each in ipairs(redis.call('HVALS', K.refused)) do
+    since = math.min(since, cjson.decode(each).since)
+  end
+  local why = cjson.decode(refusal_of(entry))
+  halt_account('api', why.code, why.message, why.worker, canary_ms / 10, canary_ms, now,
+    {since = since, refused = 1, job = job})
+  return 'halted now'
 end
