@@ -24,7 +24,7 @@ UV_COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check format lint types imports containers faults bench oldest \
+.PHONY: help demo test check format lint types imports lua containers faults bench oldest \
 	lock upgrade secrets setup clean
 
 help: ## list the targets (this)
@@ -40,7 +40,7 @@ demo: $(DEMO) ## the whole system on this machine: queue, workers, a stand-in of
 test: $(DEV) ## all tests
 	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal $(ARGS)
 
-check: lint types imports containers ## all that CI checks: format, lint, types, imports, containers, tests
+check: lint types imports lua containers ## all that CI checks: format, lint, types, imports, Lua, containers, tests
 	@$(MAKE) --no-print-directory test
 
 format: $(DEV) ## put the code into its format and repair what ruff can
@@ -53,6 +53,10 @@ lint: $(DEV) ## format and lint, changing nothing
 
 types: $(DEV) ## mypy, strict
 	$(BIN)/mypy
+
+lua: ## the ledger's scripts, with luacheck
+	@if command -v luacheck >/dev/null; then luacheck --quiet jobs/lua worker/*.lua; \
+	else echo "NOT CHECKED: luacheck is missing (Debian: apt-get install lua-check)" >&2; fi
 
 imports: $(DEV) ## who may import whom
 	$(BIN)/lint-imports

@@ -14,7 +14,7 @@ from benchmarks.traffic import Traffic, jain, look_at
 from benchmarks.world import World, usage_of
 from demo.process import Process, wait_until
 from jobs.keys import Keys
-from jobs.scripts import load_script
+from jobs.scripts import Script
 
 NEAR = ("--latency-ms", "40", "--answer-ms", "40")
 """A sandbox that is 80 ms away, there and back."""
@@ -86,9 +86,7 @@ def sendcode(world: World, processes: int, jobs: int) -> Iterator[Sequence[Proce
 
 def slot_trips(world: World, seen: Steady) -> float:
     """Give the limiter's round trips for each request of sendcode."""
-    script: Any = load_script(
-        world.redis, Keys(world.settings.sendcode_key_prefix), "pace", "worker"
-    )
+    script: Any = Script(world.redis, Keys(world.settings.sendcode_key_prefix), "pace", "worker")
     return seen.scripts[script.sha]
 
 

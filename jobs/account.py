@@ -13,7 +13,7 @@ from jobs.actions import Action
 from jobs.codes import concerned_by
 from jobs.job import iso
 from jobs.keys import Keys
-from jobs.scripts import load_script
+from jobs.scripts import Script
 
 OUTAGE_MISSES = 40
 OUTAGE_SECONDS = 2.0
@@ -69,10 +69,10 @@ class Account:
         """What the API refuses of this worker alone, while it takes no work for that."""
         self._client = client
         self._keys = Keys(settings.sendcode_key_prefix)
-        self._halt = load_script(client, self._keys, "halt")
-        self._miss = load_script(client, self._keys, "miss")
-        self._refuse = load_script(client, self._keys, "refuse")
-        self._stand = load_script(client, self._keys, "stand")
+        self._halt = Script(client, self._keys, "halt")
+        self._miss = Script(client, self._keys, "miss")
+        self._refuse = Script(client, self._keys, "refuse")
+        self._stand = Script(client, self._keys, "stand")
         self._outage = max(OUTAGE_MISSES, round(OUTAGE_SECONDS * settings.sendcode_rate_limit))
         self._canary_ms = round(settings.sendcode_canary_interval * 1000)
 
@@ -96,16 +96,28 @@ class Account:
         """Halt. True if this call did it, False if it was halted so already."""
         action = Action(what="halt", reason=message).encode() if by == "person" else ""
         return bool(
-            self._halt(args=["halt", by, action, code, message, self._worker, self._canary_ms])
+            self._halt(
+                verb="halt",
+                by=by,
+                action=action,
+                code=code,
+                message=message,
+                worker=self._worker,
+                canary_ms=self._canary_ms,
+            )
         )
 
     def refuse(self, job_id: str, tries: int, code: str, message: str) -> Refused:
         """Note that the API answered a job's `tries`-th call that the account may not send."""
         refused: Refused = self._refuse(
-            args=[
-                *(job_id, tries, code, message, self._worker, self._canary_ms),
-                *(concerned_by(code), self._entry),
-            ]
+            id=job_id,
+            tries=tries,
+            code=code,
+            message=message,
+            worker=self._worker,
+            canary_ms=self._canary_ms,
+            concerns=concerned_by(code),
+            entry=self._entry,
         )
         if refused == "stood down":
             self.stood_down = self.stood_down or code
@@ -116,7 +128,7 @@ class Account:
 
         Where no other is left to go on it may: all sending is halted then, and canaries try.
         """
-        standing, *why = self._stand(args=[self._entry, self._canary_ms])
+        standing, *why = self._stand(entry=self._entry, canary_ms=self._canary_ms)
         self.stood_down = json.loads(why[0])["code"] if standing == "stood down" else ""
         return standing  # type: ignore[no-any-return]  # of the script
 
@@ -126,7 +138,11 @@ class Account:
         Gives "halted now" to the one call that halted it.
         """
         sending: Literal["going on", "halted", "halted now"] = self._miss(
-            args=[code, message, self._outage, self._worker, self._canary_ms]
+            code=code,
+            message=message,
+            outage=self._outage,
+            worker=self._worker,
+            canary_ms=self._canary_ms,
         )
         return sending
 
@@ -141,4 +157,4 @@ class Account:
         It says nothing of a halt that began later.
         """
         action = Action(what="resume").encode() if by == "person" else ""
-        return bool(self._halt(args=["resume", by, action, left_ms]))
+        return bool(self._halt(verb="resume", by=by, action=action, left_ms=left_ms))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any, Literal
 
@@ -18,7 +19,7 @@ from jobs.job import EVENT, JobRecord, Lane, batch_job_id, split_job_id
 from jobs.keys import Keys
 from jobs.ledger import read_records
 from jobs.outcome import State
-from jobs.scripts import load_script, pairs
+from jobs.scripts import Script, pairs
 
 CHUNK_ROWS = 500
 _ROWS_SCANNED = 2_000
@@ -56,9 +57,9 @@ class Batches:
         self._identity = identity or Identity(client, settings)
         self._keys = Keys(settings.sendcode_key_prefix)
         self._retention_ms = settings.retention_ms
-        self._open = load_script(client, self._keys, "open_batch")
-        self._append = load_script(client, self._keys, "append_rows")
-        self._steer = load_script(client, self._keys, "steer_batch")
+        self._open = Script(client, self._keys, "open_batch")
+        self._append = Script(client, self._keys, "append_rows")
+        self._steer = Script(client, self._keys, "steer_batch")
 
     def open(  # noqa: PLR0913 (what a batch is made with, each by its name)
         self,
@@ -107,9 +108,14 @@ class Batches:
             values |= {"corrects": corrects, "added": added}
         if kept_back:
             values["kept_back"] = kept_back
-        flat: list[str | float] = [part for pair in values.items() for part in pair]
-        known = self._identity.known
-        reply = self._open(args=[batch_id, digest, int(again), known, action.encode(), *flat])
+        reply = self._open(
+            [part for pair in values.items() for part in pair],
+            batch=batch_id,
+            digest=digest,
+            again=int(again),
+            known=self._identity.known,
+            action=action.encode(),
+        )
         if reply[0] == "refused":
             raise self._identity.refuse()
         if reply[0] == "held":
@@ -133,7 +139,7 @@ class Batches:
         self, batch_id: str, first: int, rows: Sequence[str | bytes], *, last: bool = False
     ) -> int:
         """Append rows as `BatchRow.encode` gives them; see `append`."""
-        have = int(self._append(args=[batch_id, first, int(last), *rows]))
+        have = int(self._append(rows, batch=batch_id, first=first, is_last=int(last)))
         if have == _CANCELLED:
             raise BatchCancelledError(f"batch {batch_id} was cancelled: it takes no more rows")
         if have < 0:
@@ -181,13 +187,19 @@ class Batches:
     def steer(self, batch_id: str, order: Order) -> tuple[str, str] | None:
         """Pause, resume or cancel; give the states before and after, None if there is no batch."""
         action = Action(what=f"batch {order}", about=batch_id).encode()
-        args: list[str | bytes | int | float] = [batch_id, order, self._retention_ms, action]
-        reply = self._steer(args=args)
+        steer = partial(
+            self._steer,
+            batch=batch_id,
+            order=order,
+            retention_ms=self._retention_ms,
+            action=action,
+        )
+        reply = steer()
         if reply[0] == "absent":
             return None
         before, after, ended = reply
         while ended:
-            ended = self._steer(args=args)[2]
+            ended = steer()[2]
         return before, after
 
     def rows(self, batch_id: str) -> Iterator[tuple[int, BatchRow, JobRecord | None]]:

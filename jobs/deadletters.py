@@ -22,7 +22,7 @@ from jobs.keys import Keys
 from jobs.ledger import Ledger, read_records
 from jobs.numbers import histories
 from jobs.phone import PhoneNumber
-from jobs.scripts import load_script
+from jobs.scripts import Script
 
 WINDOW = 200
 """Dead letters read, or decided about, in one round trip: few enough to hold up no event."""
@@ -92,7 +92,7 @@ class DeadLetters:
         self._keys = Keys(settings.sendcode_key_prefix)
         self._ledger = Ledger(client, settings)
         self._retention_ms = settings.retention_ms
-        self._settle = load_script(client, self._keys, "settle_dead")
+        self._settle = Script(client, self._keys, "settle_dead")
 
     def now_ms(self) -> int:
         """Read Redis' clock, by which all in the ledger goes."""
@@ -204,18 +204,14 @@ class DeadLetters:
         first_ms: int = 0,
         step_us: int = 0,
     ) -> list[Settled]:
-        flat = [part for job in jobs for part in job]
-        action = decision.action(done_before + len(jobs))
         reply: list[Settled] = self._settle(
-            args=[
-                decision.verb,
-                decision.token,
-                action,
-                first_ms,
-                step_us,
-                self._retention_ms,
-                *flat,
-            ]
+            [part for job in jobs for part in job],
+            verb=decision.verb,
+            token=decision.token,
+            action=decision.action(done_before + len(jobs)),
+            first_ms=first_ms,
+            step_us=step_us,
+            retention_ms=self._retention_ms,
         )
         return reply
 

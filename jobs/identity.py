@@ -28,7 +28,7 @@ from jobs.actions import Action
 from jobs.job import iso
 from jobs.keys import Keys
 from jobs.phone import PhoneNumber
-from jobs.scripts import load_script, pairs
+from jobs.scripts import Script, pairs
 
 _KEEP_EVERY_S = 1.0
 _RECENT = 2_000
@@ -111,7 +111,7 @@ class Identity:
     def __init__(self, client: redis.Redis, settings: Settings, file: Path | None = None) -> None:
         self._settings = settings
         self._file = file
-        self._identify = load_script(client, Keys(settings.sendcode_key_prefix), "identify")
+        self._identify = Script(client, Keys(settings.sendcode_key_prefix), "identify")
         self._lock = threading.Lock()
         self._seen = _read(file)
         self._since = "file"
@@ -163,13 +163,18 @@ class Identity:
         numbers = [part for phone in lost for part in (phone.country_code, phone.phone_num)]
         retention_ms = self._settings.retention_ms
         self._identify(
-            args=[self.known, "lost", retention_ms, self.process, self._attempts, *numbers]
+            numbers,
+            known=self.known,
+            verb="lost",
+            retention_ms=retention_ms,
+            process=self.process,
+            attempts=self._attempts,
         )
         return len(lost)
 
     def look(self) -> LedgerState:
         """Ask the ledger who it is; one that is not refused is remembered."""
-        reply = self._identify(args=[self.known, "look"])
+        reply = self._identify(known=self.known, verb="look")
         values = pairs(reply[1])
         # a user who may do too little makes half a ledger
         if not reply[0] and {"id", "counter", "at"} <= values.keys():
@@ -201,8 +206,12 @@ class Identity:
             about=f"flagged for {flag_hours:g} h",
             reason=reason,
         )
-        flag_ms = round(flag_hours * 3_600_000)
-        reply = self._identify(args=[self.known, "accept", action.encode(), flag_ms])
+        reply = self._identify(
+            known=self.known,
+            verb="accept",
+            action=action.encode(),
+            flag_ms=round(flag_hours * 3_600_000),
+        )
         return self._state(reply)
 
     def _state(self, reply: Any) -> LedgerState:

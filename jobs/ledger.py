@@ -32,7 +32,7 @@ from jobs.job import (
 from jobs.keys import Keys
 from jobs.outcome import State
 from jobs.phone import PhoneNumber
-from jobs.scripts import load_script, pairs
+from jobs.scripts import Script, pairs
 
 FEED_SECONDS = 2
 """Batch work that is published or in workers' hands: enough to never wait for the next sweep."""
@@ -194,8 +194,8 @@ class Ledger:
         self._renew, self._sweep = load("renew"), load("sweep")
         self._set_aside, self._cancel = load("set_aside"), load("cancel_job")
 
-    def _load(self, name: str) -> Any:
-        return load_script(self.client, self.keys, name)
+    def _load(self, name: str) -> Script:
+        return Script(self.client, self.keys, name)
 
     def submit(self, job: SendCodeJob) -> Submitted:
         """Accept an event job, or find the one that has its id. Publishing is the caller's.
@@ -204,15 +204,13 @@ class Ledger:
             LedgerRefusedError: this is not the ledger that was known.
         """
         reply = self._submit(
-            args=[
-                job.job_id,
-                job.phone.country_code,
-                job.phone.phone_num,
-                job.not_after_ms or 0,
-                self._grace_ms,
-                self.identity.known,
-                secrets.token_hex(8),
-            ]
+            id=job.job_id,
+            cc=job.phone.country_code,
+            num=job.phone.phone_num,
+            not_after_ms=job.not_after_ms or 0,
+            grace_ms=self._grace_ms,
+            known=self.identity.known,
+            call=secrets.token_hex(8),
         )
         if reply[0] == "refused":
             raise self.identity.refuse()
@@ -249,16 +247,14 @@ class Ledger:
         if lane not in set(Lane):
             lane = Lane.BATCH if batch_id or batch else Lane.EVENT
         done = self._set_aside(
-            args=[
-                job_id,
-                record.code,
-                record.flaw,
-                self._retention_ms,
-                str(lane),
-                batch or batch_id,
-                phone.country_code,
-                phone.phone_num,
-            ]
+            id=job_id,
+            code=record.code,
+            message=record.flaw,
+            retention_ms=self._retention_ms,
+            lane=str(lane),
+            batch=batch or batch_id,
+            cc=phone.country_code,
+            num=phone.phone_num,
         )
         return self.job(job_id) if done else None
 
@@ -274,21 +270,24 @@ class Ledger:
         action = Action(what="job cancel", about=job_id, reason=reason)
         story = StoryEntry(time_ms(self.client.time()), "cancel", note=reason)
         done: str = self._cancel(
-            args=[job_id, self._retention_ms, action.encode(), story.encode(), batch_id, row]
+            id=job_id,
+            retention_ms=self._retention_ms,
+            action=action.encode(),
+            story=story.encode(),
+            batch=batch_id,
+            row=row,
         )
         return done
 
     def claim(self, job_id: str, token: str) -> Claim:
         """Take the lease of a job, if it is due."""
         reply = self._claim(
-            args=[
-                job_id,
-                token,
-                self._lease_ms,
-                self._retention_ms,
-                self._provable_ms,
-                self.identity.known,
-            ]
+            id=job_id,
+            token=token,
+            lease_ms=self._lease_ms,
+            retention_ms=self._retention_ms,
+            provable_ms=self._provable_ms,
+            known=self.identity.known,
         )
         verdict = reply[0]
         if verdict in {"granted", "final"}:
@@ -311,21 +310,19 @@ class Ledger:
         is what the call before left; before `slot_ms` (Redis' clock) the request does not leave.
         """
         reply = self._begin(
-            args=[
-                job_id,
-                token,
-                number,
-                margin_ms,
-                self._interval_ms,
-                self._policy,
-                self._lease_ms,
-                self._retention_ms,
-                tried.last,
-                tried.story,
-                slot_ms,
-                self._max_attempts,
-                self.identity.process,
-            ]
+            id=job_id,
+            token=token,
+            tries=number,
+            margin_ms=margin_ms,
+            interval_ms=self._interval_ms,
+            policy=self._policy,
+            lease_ms=self._lease_ms,
+            retention_ms=self._retention_ms,
+            last=tried.last,
+            story=tried.story,
+            slot_ms=slot_ms,
+            max_attempts=self._max_attempts,
+            process=self.identity.process,
         )
         kind = reply[0]
         if kind in {"unknown", "over"}:
@@ -337,45 +334,41 @@ class Ledger:
     def finish(self, job_id: str, token: str, ending: Ending, tried: Tried) -> bool:
         """Record a job's end. False: the lease was lost, somebody else decides about the job."""
         reply = self._finish(
-            args=[
-                job_id,
-                token,
-                str(ending.state),
-                ending.code,
-                ending.message,
-                ending.request_id,
-                ending.number,
-                self._interval_ms,
-                self._retention_ms,
-                tried.story,
-                tried.arrived,
-                tried.last,
-            ]
+            id=job_id,
+            token=token,
+            state=str(ending.state),
+            code=ending.code,
+            message=ending.message,
+            request_id=ending.request_id,
+            number=ending.number,
+            interval_ms=self._interval_ms,
+            retention_ms=self._retention_ms,
+            story=tried.story,
+            arrived=tried.arrived,
+            last=tried.last,
         )
         return bool(reply[0] == "ok")
 
     def park(self, job_id: str, token: str, pause: Pause, tried: Tried) -> bool:
         """Lay a job aside for a while. False: the lease was lost."""
         reply = self._park(
-            args=[
-                job_id,
-                token,
-                pause.wait_ms,
-                tried.last,
-                pause.code,
-                pause.message,
-                "closed" if pause.reason == "interval" else "open",
-                tried.story,
-                tried.arrived,
-                int(pause.reason == "too often"),
-            ]
+            id=job_id,
+            token=token,
+            wait_ms=pause.wait_ms,
+            last=tried.last,
+            code=pause.code,
+            message=pause.message,
+            number="closed" if pause.reason == "interval" else "open",
+            story=tried.story,
+            arrived=tried.arrived,
+            is_long=int(pause.reason == "too often"),
         )
         return bool(reply[0] == "ok")
 
     def renew(self, leases: Sequence[tuple[str, str]]) -> list[str]:
         """Keep the leases (job id, token); give the ids that are no longer the caller's."""
         flat = [part for lease in leases for part in lease]
-        lost: list[str] = self._renew(args=[self._lease_ms, *flat])
+        lost: list[str] = self._renew(flat, lease_ms=self._lease_ms)
         return lost
 
     def sweep(self) -> Due:
@@ -385,15 +378,13 @@ class Ledger:
             LedgerRefusedError: this is not the ledger that was known.
         """
         reply = self._sweep(
-            args=[
-                SWEEP_LIMIT,
-                self._depth,
-                self._grace_ms,
-                self._retention_ms,
-                self._canary_ms,
-                self._provable_ms,
-                self.identity.known,
-            ]
+            limit=SWEEP_LIMIT,
+            depth=self._depth,
+            grace_ms=self._grace_ms,
+            retention_ms=self._retention_ms,
+            canary_ms=self._canary_ms,
+            provable_ms=self._provable_ms,
+            known=self.identity.known,
         )
         if reply[0] == "refused":
             raise self.identity.refuse()

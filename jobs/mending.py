@@ -20,7 +20,7 @@ from jobs.job import Lane
 from jobs.keys import Keys
 from jobs.ledger import Ledger
 from jobs.outcome import State
-from jobs.scripts import load_script
+from jobs.scripts import Script
 
 CHECK_EVERY_MS = 2_000
 """How often all workers together look."""
@@ -79,12 +79,12 @@ class Mending:
         self._ledger = Ledger(client, settings)
         self._keys = Keys(settings.sendcode_key_prefix)
         self._retention_ms = settings.retention_ms
-        self._check = load_script(client, self._keys, "check")
-        self._mend = load_script(client, self._keys, "mend")
+        self._check = Script(client, self._keys, "check")
+        self._mend = Script(client, self._keys, "mend")
 
     def misfits(self) -> list[str]:
         """Return what does not fit together just now, in the words of `check.lua`."""
-        found: list[str] = self._check(args=[0])
+        found: list[str] = self._check(every_ms=0)
         return found
 
     def damage(self) -> list[Damage]:
@@ -98,7 +98,7 @@ class Mending:
 
     def mend_what_does_not_fit(self) -> list[str]:
         """Look, unless somebody just did; mend what must be. Return what was done, in words."""
-        found: list[str] = self._check(args=[CHECK_EVERY_MS])
+        found: list[str] = self._check(every_ms=CHECK_EVERY_MS)
         return self.mend(found) if found else []
 
     def mend(self, misfits: list[str] | None = None) -> list[str]:
@@ -131,7 +131,7 @@ class Mending:
         return done
 
     def _do(self, verb: str, *args: str) -> list[str]:
-        done: list[str] = self._mend(args=[verb, self._retention_ms, *args])
+        done: list[str] = self._mend(args, verb=verb, retention_ms=self._retention_ms)
         return done
 
     def _is_on(self, batch_id: str) -> bool:

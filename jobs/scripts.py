@@ -1,37 +1,63 @@
 """Loads the Lua scripts: each is the key table, the functions they share, and its own text.
 
-`pairs` reads the hashes in their replies.
+A script declares its arguments once, `local A = arguments('id', 'lease_ms:number', 'rows:rest')`:
+Python packs by these names and Lua unpacks by them, and neither counts positions. The first key of
+every call is that of the ledger's identity, so that proxies, ACLs and a cluster can route by it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.resources import files
-from typing import Any, Protocol
+from typing import Any
 
 import redis
 
 from jobs.keys import Keys
 
 _SHARED = (
-    *("damage", "fields", "clock", "actions", "account", "numbers", "identity"),
+    *("arguments", "damage", "fields", "clock", "actions", "account", "numbers", "identity"),
     *("jobs", "doubts", "story", "arrivals", "endings"),
 )
 """In the order in which they build upon each other."""
+_DECLARED = re.compile(r"^local A = arguments\(([^)]*)\)", re.MULTILINE)
+_NAME = re.compile(r"'([a-z_]+)(\??):?([a-z]*)'")
+
+Argument = str | bytes | int | float
 
 
-class Script(Protocol):
+class Script:
     """A script bound to one Redis client and one key prefix."""
 
-    def __call__(self, *, args: list[str | bytes | int | float]) -> Any:
-        """Run it. It may be applied twice by a client that tries again: each is made for that."""
+    def __init__(
+        self, client: redis.Redis, keys: Keys, name: str, package: str = "jobs.lua"
+    ) -> None:
+        """Bind `name`.lua of `package`; nothing is sent before its first call."""
+        text = _text(package, name)
+        self._name = name
+        self._names, self._optional, self._rest = _declared(text)
+        self._anchor = [keys.ledger]
+        self._run = client.register_script(prelude(keys) + text)
 
+    @property
+    def sha(self) -> str:
+        """By which the server knows it."""
+        sha: str = self._run.sha
+        return sha
 
-def load_script(client: redis.Redis, keys: Keys, name: str, package: str = "jobs.lua") -> Script:
-    """Bind `name`.lua of `package` to `client`; nothing is sent before its first call."""
-    script: Script = client.register_script(prelude(keys) + _text(package, name))
-    return script
+    def __call__(self, rest: Iterable[Argument] = (), /, **arguments: Argument) -> Any:
+        """Run it, with `rest` for its list. A client may apply it twice: each is made for that.
+
+        Raises:
+            TypeError: these are not the arguments that it declares.
+        """
+        given = arguments.keys() | self._optional
+        if given != set(self._names) or (rest and not self._rest):
+            raise TypeError(f"{self._name}.lua takes {self._names}, not {list(arguments)}")
+        packed = [arguments.get(name, "") for name in self._names]
+        return self._run(keys=self._anchor, args=[*packed, *rest])
 
 
 def pairs(flat: Sequence[str]) -> dict[str, str]:
@@ -40,8 +66,18 @@ def pairs(flat: Sequence[str]) -> dict[str, str]:
 
 
 def prelude(keys: Keys) -> str:
-    """Give what stands in front of every script."""
+    """Return what stands in front of every script."""
     return keys.lua() + "".join(_text("jobs.lua", f"shared/{name}") for name in _SHARED)
+
+
+@cache
+def _declared(text: str) -> tuple[tuple[str, ...], frozenset[str], bool]:
+    """Return a script's names in order, those that may be left out, and whether a list follows."""
+    found = _DECLARED.search(text)
+    parts = _NAME.findall(found[1]) if found else []
+    names = tuple(name for name, _, kind in parts if kind != "rest")
+    optional = frozenset(name for name, mark, _ in parts if mark)
+    return names, optional, len(names) < len(parts)
 
 
 @cache

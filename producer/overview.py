@@ -173,7 +173,7 @@ def look(client: redis.Redis, settings: Settings, identity: Identity | None = No
         keys.dead_codes,
         keys.dead_unknown,
         keys.pace,
-        keys.ring,
+        keys.pace_ring,
         keys.workers,
         keys.refused,
     ):

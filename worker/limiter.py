@@ -20,7 +20,7 @@ from config.logging import fields
 from config.settings import Settings
 from jobs.job import Lane
 from jobs.keys import Keys
-from jobs.scripts import load_script
+from jobs.scripts import Script
 from worker.deadline import now_s
 
 log = logging.getLogger("sendcode.limiter")
@@ -90,9 +90,9 @@ class Limiter:
     ) -> None:
         """Make it. `sleep` waits that many seconds; what it raises ends the wait for a slot."""
         keys = Keys(settings.sendcode_key_prefix)
-        self._reserve = load_script(client, keys, "pace", "worker")
-        self._slow_down = load_script(client, keys, "slow_down", "worker")
-        self._arrived = load_script(client, keys, "arrived", "worker")
+        self._reserve = Script(client, keys, "pace", "worker")
+        self._slow_down = Script(client, keys, "slow_down", "worker")
+        self._arrived = Script(client, keys, "arrived", "worker")
         self.per_window = max(1, math.floor(settings.sendcode_rate_limit))
         self._window_us = round(self.per_window / settings.sendcode_rate_limit * 1e6)
         horizon_s = max(HORIZON_S, HORIZON_SLOTS / settings.sendcode_rate_limit)
@@ -134,7 +134,7 @@ class Limiter:
 
         Gives the rate's share from now on, or None if it was slowed for the same burst already.
         """
-        factor = self._slow_down(args=[self._window_us])
+        factor = self._slow_down(window_us=self._window_us)
         return factor / 1000 if factor >= 0 else None
 
     def tell(self, arrived: str) -> None:
@@ -143,7 +143,7 @@ class Limiter:
         Raises:
             redis.RedisError: they are not told; some other slot may come too early for it.
         """
-        self._arrived(args=[arrived])
+        self._arrived(arrived=arrived)
 
     def _take_in_turn(self, lane: Lane, late_s: float) -> Slot:
         # the caller before took this turn along; an old one is nobody's any more
@@ -160,13 +160,14 @@ class Limiter:
                 return slot
             turn = reply
 
-    def _known_at(self, moment: float) -> list[int]:
+    def _known_at(self, moment: float) -> dict[str, int]:
         """Tell the script of the last slot, and what its clock should say by that at `moment`."""
         last = self._last
         if last is None:
-            return []
+            return {}
         asked_us = last.at_us - round(last.wait_s * 1e6)
-        return [last.number, last.at_us, asked_us + round((moment - last.asked) * 1e6)]
+        expected_us = asked_us + round((moment - last.asked) * 1e6)
+        return {"last": last.number, "last_us": last.at_us, "expected_us": expected_us}
 
     def _ask(
         self, lane: Lane, late_s: float, *, place: str, more: bool
@@ -176,16 +177,14 @@ class Limiter:
         late_s += self._answer_s
         asked = self._now()
         reply: Any = self._reserve(
-            args=[
-                str(lane),
-                place,
-                int(more),
-                self.per_window,
-                self._window_us,
-                self._horizon_us,
-                round(late_s * 1e6),
-                *self._known_at(asked),
-            ]
+            lane=str(lane),
+            place=place,
+            more=int(more),
+            per_window=self.per_window,
+            window_us=self._window_us,
+            horizon_us=self._horizon_us,
+            late_us=round(late_s * 1e6),
+            **self._known_at(asked),
         )
         answered = self._now()
         took_s = answered - asked

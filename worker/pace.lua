@@ -17,18 +17,19 @@
 -- failover to a replica that lagged) or whose clock went forward while slots were granted ahead.
 -- So does the ring, where it and the clock do not fit together (one of them was lost or set back).
 --
--- ARGV: lane, place ("", or the caller's place in the line, as it was told), more ("1": another
---   caller of this process waits, and takes the next place), per_window (slots), window_us,
---   horizon_us, late_us (how much later than others this caller uses its slots, as far as it knows),
---   and, if it has had a slot: the last one's number, that slot's µs, what this clock should say now
---   at least
+-- place: "", or the caller's place in the line, as it was told; more: "1" if another caller of this
+--   process waits, and takes the next place
+-- per_window: slots; late_us: how much later than others this caller uses its slots, as far as it knows
+-- last, last_us, expected_us: if it has had a slot, the last one's number, that slot's time, and what
+--   this clock should say now at least
 -- Reply: {"slot", wait_us, slot number, slot µs, next place or "", µs until its turn, per_window}
 --      | {"turn", place, µs until its turn}
 -- Twice: a slot is lost, no more.
-local lane, more = ARGV[1], ARGV[3] == '1'
-local per_window, window, horizon = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
-local late = tonumber(ARGV[7])
-local last, last_us, expected = tonumber(ARGV[8]) or -1, tonumber(ARGV[9]), tonumber(ARGV[10])
+local A = arguments('lane', 'place', 'more', 'per_window:number', 'window_us:number', 'horizon_us:number',
+  'late_us:number', 'last?:number', 'last_us?:number', 'expected_us?:number')
+local lane, more, late = A.lane, A.more == '1', A.late_us
+local per_window, window, horizon = A.per_window, A.window_us, A.horizon_us
+local last, last_us, expected = A.last or -1, A.last_us, A.expected_us
 local SPACING = 0.95       -- of window / rate: how quickly lateness is made up for
 local PRESUMED = 75000     -- a request not yet reported arrived so much after its slot, and `late`, at most
 local RECOVERY_US = 60e6   -- from no rate to the full one; from the slowest it takes 45 s
@@ -55,7 +56,7 @@ end
 
 -- The ring's entry of the slot that must be a window ago: nil if it is not there.
 local function ring_at(slot)
-  local entry = redis.call('HGET', K.ring, slot % per_window) or ''
+  local entry = redis.call('HGET', K.pace_ring, slot % per_window) or ''
   local of, arrived = string.match(entry, '^(%d+):(%d+)$')
   return tonumber(of) == slot and tonumber(arrived) or nil
 end
@@ -72,7 +73,7 @@ if not next_us or stepped or last >= number or known ~= per_window or known_wind
   else
     granted = math.max(granted, pace.slot_us or next_us or 0)
   end
-  for _, entry in ipairs(redis.call('HVALS', K.ring)) do
+  for _, entry in ipairs(redis.call('HVALS', K.pace_ring)) do
     local slot, arrived = string.match(entry, '^(%d+):(%d+)$')
     number = math.max(number, (tonumber(slot) or -1) + 1)
     if not stepped then granted = math.max(granted, tonumber(arrived) or 0) end
@@ -81,7 +82,7 @@ if not next_us or stepped or last >= number or known ~= per_window or known_wind
   number = math.max(number, last + 1)
   line, lag, since = 0, 0, number
   if slowed_us > now then slowed_us = now - window end -- or a slow fleet would stay so until then
-  redis.call('DEL', K.ring)
+  redis.call('DEL', K.pace_ring)
   -- what callers know from before the slot `since` has told all that it can
   redis.call('HSET', K.pace, 'per_window', per_window, 'window_us', int(window),
     'since', int(since), 'slot', int(number), 'next_us', int(next_us), 'slot_us', int(granted),
@@ -106,7 +107,7 @@ local function told(place) return int(since) .. ':' .. int(place) end
 
 local next_place, next_turn = '', 0
 if lane == 'batch' then
-  local place = tonumber(string.match(ARGV[2], '^' .. int(since) .. ':(%d+)$'))
+  local place = tonumber(string.match(A.place, '^' .. int(since) .. ':(%d+)$'))
   local turned = place ~= nil
   if turned then
     lag = lag + (free - place - lag) / 8
@@ -126,7 +127,7 @@ if lane == 'batch' then
   end
 end
 
-redis.call('HSET', K.ring, number % per_window, int(number) .. ':' .. int(slot + late + PRESUMED))
+redis.call('HSET', K.pace_ring, number % per_window, int(number) .. ':' .. int(slot + late + PRESUMED))
 redis.call('HSET', K.pace, 'next_us', int(slot + spacing * SPACING), 'line_us', int(line),
   'lag_us', int(lag), 'slot', int(number + 1), 'slot_us', int(slot))
 return {'slot', int(slot - now), int(number), int(slot), next_place, int(next_turn), per_window}

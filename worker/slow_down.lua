@@ -1,11 +1,11 @@
 -- The API refused a request as one too many: slow the whole fleet, and be quiet for a window.
 -- Refusals that come together count once.
--- ARGV: window_us
 -- Reply: the rate's factor now (times 1000), or -1 if this refusal came with an earlier one
 local LESS = 0.8           -- of the rate that was, after a refusal
 local SLOWEST = 0.25       -- of the limit, after repeated refusals
 local RECOVERY_US = 60e6   -- as in pace.lua
-local window, now = tonumber(ARGV[1]), now_us()
+local A = arguments('window_us:number')
+local window, now = A.window_us, now_us()
 local pace = fields(K.pace, 'factor', 'factor_at_us', 'next_us', 'asked_us')
 redis.call('HINCRBY', K.pace, 'refused', 1)
 local at = tonumber(pace.factor_at_us) or 0

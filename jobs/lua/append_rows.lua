@@ -1,19 +1,20 @@
 -- Append rows to a batch, from an index on. Rows that are there already are passed over, so an
 -- import that was cut off, or a chunk sent twice, completes the batch and doubles nothing.
--- ARGV: batch id, index of the first row (0, 1 …), last ("1": the file ends with this chunk), rows …
---   a row: "cc TAB num TAB line TAB cells as JSON", or rejected "TAB code TAB line TAB JSON"
+-- first: index of the first row (0, 1 …); is_last: "1" if the file ends with this chunk
+-- rows: each "cc TAB num TAB line TAB cells as JSON", or rejected "TAB code TAB line TAB JSON"
 -- Reply: rows that the batch now has, -1 if the chunk leaves a gap or the batch is gone, or -2 if it
 --   was cancelled
-local batch, first = ARGV[1], tonumber(ARGV[2])
+local A = arguments('batch', 'first:number', 'is_last', 'rows:rest')
+local batch, first = A.batch, A.first
 local state = redis.call('HGET', K.batch(batch), 'state')
 if not state then return -1 end
 if state == 'cancelled' then return -2 end
 local have = redis.call('LLEN', K.rows(batch))
 if first > have then return -1 end
 local rejected, fresh = 0, {}
-for i = 4 + have - first, #ARGV do
-  fresh[#fresh + 1] = ARGV[i]
-  if string.byte(ARGV[i]) == 9 then rejected = rejected + 1 end
+for i = 1 + have - first, #A.rows do
+  fresh[#fresh + 1] = A.rows[i]
+  if string.byte(A.rows[i]) == 9 then rejected = rejected + 1 end
 end
 if #fresh > 0 then
   redis.call('RPUSH', K.rows(batch), unpack(fresh))
@@ -21,7 +22,7 @@ if #fresh > 0 then
   redis.call('HINCRBY', K.batch(batch), 'accepted', #fresh - rejected)
   redis.call('HINCRBY', K.batch(batch), 'rejected', rejected)
 end
-if ARGV[3] == '1' then
+if A.is_last == '1' then
   redis.call('HSET', K.batch(batch), 'imported', 1)
   redis.call('HDEL', K.batch(batch), 'rows_lost')
 end

@@ -2,22 +2,22 @@
 -- inside the number's interval (whatever is answered proves something), late (only a refusal does),
 -- or the one blind resend. Late counts as the resend, unless it is refused. The reasoning:
 -- docs/decisions/0003-the-probe-window.md
--- ARGV: id, token, try (1, 2 …), margin_ms (from now until its request has arrived, at most),
---   interval_ms, policy ("resend-once" | "hold"), lease_ms, retention_ms,
---   last: what the try before leaves: "" (there was none) | "keep" or "clear" the doubt, and
---     with "-unspend" behind it the try does not count as an attempt,
---   story of the try before,
---   slot_ms (the request does not leave before that; 0: not known), max_attempts,
---   process (that counts its attempts, see identity.lua, or "")
+-- tries: of this one, 1, 2 …; margin_ms: from now until its request has arrived, at most
+-- policy: "resend-once" | "hold"; slot_ms: the request does not leave before that (0: not known)
+-- last, story: what the try before leaves: "" (there was none) | "keep" or "clear" the doubt, and with
+--   "-unspend" behind it the try does not count as an attempt; and its story
+-- process: that counts its attempts (see identity.lua), or ""
 -- Reply: {"first" | "probe" | "late" | "resend", "1" if it may be sent twice, its number among the
 --   process'} | {"lost"}
 --   | {"unknown", hash} | {"over", hash} (cancelled, left out as its number got a code, or too late)
 --   | {"wait", ms} (another job has the number; or 0: its batch is paused or the account halted)
 -- Twice with the same try: the same reply, nothing counted twice.
-local id, token, try = ARGV[1], ARGV[2], tonumber(ARGV[3])
-local margin, interval, policy = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
-local lease_ms, retention_ms, last = tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9]
-local slot_ms, max_attempts = tonumber(ARGV[11]), tonumber(ARGV[12])
+local A = arguments('id', 'token', 'tries:number', 'margin_ms:number', 'interval_ms:number', 'policy',
+  'lease_ms:number', 'retention_ms:number', 'last', 'story', 'slot_ms:number', 'max_attempts:number',
+  'process')
+local id, token, try, last = A.id, A.token, A.tries, A.last
+local margin, interval, policy, slot_ms = A.margin_ms, A.interval_ms, A.policy, A.slot_ms
+local lease_ms, retention_ms, max_attempts = A.lease_ms, A.retention_ms, A.max_attempts
 local job = fields(K.job(id), 'lease', 'state', 'cc', 'num', 'lane', 'batch', 'tries', 'doubt', 'dup',
   'kind', 'settled', 'asked', 'not_after', 'open', 'by', 'resent', 'early', 'replaces', 'created')
 local state, cc, num, lane, batch = job.state, job.cc, job.num, job.lane, job.batch
@@ -33,7 +33,7 @@ local doubt, asked, resent = tonumber(job.doubt), tonumber(job.asked), job.resen
 if last ~= '' and job.settled ~= tostring(try) then
   redis.call('HSET', K.job(id), 'settled', try)
   redis.call('HDEL', K.job(id), 'open')
-  tell_story(id, ARGV[10])
+  tell_story(id, A.story)
   if string.find(last, 'unspend') then redis.call('HINCRBY', K.job(id), 'attempts', -1) end
   if string.find(last, 'clear') then doubt, asked, resent = clear_doubt(id) end
 elseif last == '' and job.open then
@@ -97,4 +97,4 @@ move(id, batch, state, 'sending')
 look_again(id, lane, now + lease_ms)
 -- the other jobs of this number wait until this attempt can no longer be refused for it
 close_number(cc, num, id, now, arrived + interval)
-return {kind, redis.call('HGET', K.job(id), 'dup') or '', count_attempt(ARGV[13])}
+return {kind, redis.call('HGET', K.job(id), 'dup') or '', count_attempt(A.process)}

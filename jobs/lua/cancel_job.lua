@@ -1,9 +1,9 @@
 -- Cancel one job that waits, or the row that it is yet.
--- ARGV: id, retention_ms, action (JSON, for the list of actions), story, batch and row ("" and 0: none)
+-- action: JSON, for the list of actions; batch, row: "" and 0 for none
 -- Reply: "cancelled" | "absent" | "in work" | "in doubt" (an attempt may have sent it) | its final state
 -- Twice with one action: "cancelled" again.
-local id, retention_ms, action, story = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
-local batch, row = ARGV[5], tonumber(ARGV[6])
+local A = arguments('id', 'retention_ms:number', 'action', 'story', 'batch', 'row:number')
+local id, retention_ms, action, batch, row = A.id, A.retention_ms, A.action, A.batch, A.row
 if is_noted(action) then return 'cancelled' end
 local now = now_ms()
 local job = fields(K.job(id), 'state', 'lane', 'batch', 'doubt')
@@ -26,6 +26,6 @@ elseif job.state ~= 'queued' and job.state ~= 'parked' then
   return 'in work'
 end
 finalize(id, job.batch, job.lane, job.state, 'cancelled', retention_ms, now)
-tell_story(id, story)
+tell_story(id, A.story)
 note_action(action)
 return 'cancelled'

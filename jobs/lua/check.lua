@@ -1,10 +1,11 @@
 -- See whether the ledger's keys fit together: one that was deleted or set back does not fit the
 -- others. It costs a few µs for each batch that is kept; to look at the jobs is left to `mend`.
--- ARGV: every_ms (say nothing if somebody looked within that; 0: only look, and write nothing)
+-- every_ms: say nothing if somebody looked within that; 0: only look, and write nothing
 -- Reply: what does not fit: "batch <id>", "batches", "running", "held", "due", "events", "dead",
 --   "totals"; nothing where mending is under way, or did not help before
 -- Keys of a wrong type are moved aside, as all scripts do it.
-local every_ms, now = tonumber(ARGV[1]), now_ms()
+local A = arguments('every_ms:number')
+local every_ms, now = A.every_ms, now_ms()
 local seen = fields(K.sweeps, 'checked', 'mending', 'unmended', 'events', 'unknown', 'ended', 'newest')
 
 local function is_near(time, before, after)
@@ -16,7 +17,7 @@ if every_ms > 0 then
 end
 
 for command, keys in pairs({
-  HLEN = {K.watermark, K.account, K.misses, K.pace, K.ring, K.workers, K.refused},
+  HLEN = {K.watermark, K.account, K.misses, K.pace, K.pace_ring, K.workers, K.refused},
   LLEN = {K.quarantine, K.actions},
   STRLEN = {K.doctor},
 }) do

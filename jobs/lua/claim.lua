@@ -1,15 +1,16 @@
 -- Take a job to work on it, if it is due: one round trip decides about duplicate messages, paused
 -- or cancelled batches, a halted account, an expired job and a number in its interval.
--- ARGV: id, token (unique per claim), lease_ms, retention_ms, provable_ms (see may_be_proved), what the
---   caller remembers of the ledger (see identity.lua)
+-- token: unique per claim; provable_ms: see may_be_proved
+-- known: what the caller remembers of the ledger (see identity.lua)
 -- Reply: {"granted", hash of the job} ({…, "canary"} if it finds out whether the halt is over)
 --   | {"final", hash} | {"absent"} | {"unreadable"} | {"busy"}
 --   | {"parked", ms until it is due} | {"paused"} | {"halted"}
 --   | {"refused"} (it is another ledger, or has forgotten attempts of the caller)
 -- Twice with one token: granted again.
-local id, token = ARGV[1], ARGV[2]
-local lease_ms, retention_ms, provable = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-if refused(ARGV[6]) or attempts_known(ARGV[6]) then return {'refused'} end
+local A = arguments('id', 'token', 'lease_ms:number', 'retention_ms:number', 'provable_ms:number', 'known')
+local id, token = A.id, A.token
+local lease_ms, retention_ms, provable = A.lease_ms, A.retention_ms, A.provable_ms
+if refused(A.known) or attempts_known(A.known) then return {'refused'} end
 local now = now_ms()
 local job = fields(K.job(id), 'state', 'cc', 'num', 'lane', 'batch', 'lease', 'doubt', 'not_after',
   'published', 'urgent', 'replaces', 'created')

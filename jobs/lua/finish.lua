@@ -2,12 +2,13 @@
 -- of its lease, also after the lease ran out, as long as nobody else took the job. But that a code
 -- was sent is a fact, whoever learned it and when: it ends the job for every holder, and corrects an
 -- end that was recorded in ignorance of it, unless a person has put another job in its place.
--- ARGV: id, token, state, code, message, request_id, number ("closed" | "open" | "keep"),
---   interval_ms, retention_ms, story, arrived (see note_arrival), last (see begin)
+-- number: "closed" | "open" | "keep"; arrived: see note_arrival; last: see begin
 -- Reply: {"ok"} | {"lost"}
 -- Twice with one token: ok again.
-local id, token, state = ARGV[1], ARGV[2], ARGV[3]
-note_arrival(ARGV[11]) -- whoever has the job by now
+local A = arguments('id', 'token', 'state', 'code', 'message', 'request_id', 'number',
+  'interval_ms:number', 'retention_ms:number', 'story', 'arrived', 'last')
+local id, token, state = A.id, A.token, A.state
+note_arrival(A.arrived) -- whoever has the job by now
 local is_sent = state == 'sent' or state == 'sent_inferred'
 local job = fields(K.job(id), 'lease', 'state', 'cc', 'num', 'lane', 'batch', 'by', 'code',
   'replaced_by', 'open')
@@ -28,23 +29,24 @@ if not is_held then
   if batch and is_counted then redis.call('HINCRBY', K.counts(batch), 'code:' .. code, -1) end
 end
 local now = now_ms()
-tell_story(id, ARGV[10])
+tell_story(id, A.story)
 if is_held then
   redis.call('HDEL', K.job(id), 'open')
-  if ARGV[12] == 'clear' then clear_doubt(id) end
+  if A.last == 'clear' then clear_doubt(id) end
 end
-redis.call('HSET', K.job(id), 'code', ARGV[4], 'message', ARGV[5], 'request_id', ARGV[6],
+redis.call('HSET', K.job(id), 'code', A.code, 'message', A.message, 'request_id', A.request_id,
   'by', token)
 if state ~= 'unknown' then redis.call('HDEL', K.job(id), 'doubt', 'asked') end
-if closed_until(cc, num, id, now) then
-  -- it could begin, so the interval that this code began is over
-elseif ARGV[7] == 'closed' then
-  close_number(cc, num, id, now, now + tonumber(ARGV[8]))
-elseif ARGV[7] == 'open' then
-  open_number(cc, num, id)
+-- where another job has the number, it could begin: the interval that this code began is over
+if not closed_until(cc, num, id, now) then
+  if A.number == 'closed' then
+    close_number(cc, num, id, now, now + A.interval_ms)
+  elseif A.number == 'open' then
+    open_number(cc, num, id)
+  end
 end
 if is_sent then
-  note_code_sent(cc, num, now, tonumber(ARGV[9]))
+  note_code_sent(cc, num, now, A.retention_ms)
 end
-finalize(id, batch, job.lane, from, state, tonumber(ARGV[9]), now, ARGV[4])
+finalize(id, batch, job.lane, from, state, A.retention_ms, now, A.code)
 return {'ok'}

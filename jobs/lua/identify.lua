@@ -1,34 +1,35 @@
 -- Look at the ledger's identity, accept it as it is, or note attempts that it has forgotten.
--- ARGV: what the caller remembers (see identity.lua), then
---   "look"
---   | "accept", action (JSON; the same again: nothing is done twice), for how long from now on what is
---     accepted counts as perhaps sent before, ms
---   | "lost", retention_ms, process, attempts, then country code and number of each forgotten attempt
+-- known: what the caller remembers (see identity.lua); verb: "look", or
+--   "accept", with action (JSON; the same again: nothing is done twice), and flag_ms: for how long from
+--     now on what is accepted counts as perhaps sent before
+--   "lost", with retention_ms, process, attempts, and cc and num of each forgotten attempt
 -- Reply: {why it is, or was until now, refused, or "", its hash as it was, this server's time, ms}
-local known, verb, now = ARGV[1], ARGV[2], now_ms()
+local A = arguments('known', 'verb', 'action?', 'flag_ms?:number', 'retention_ms?:number', 'process?',
+  'attempts?', 'numbers:rest')
+local known, verb, now = A.known, A.verb, now_ms()
 local why = refused(known)
 local told = {why or '', why ~= 'damaged' and redis.call('HGETALL', K.ledger) or {}, int(now)}
 if verb == 'accept' then
   if why == 'damaged' then redis.call('DEL', K.ledger) end
   local own = fields(K.ledger, 'id', 'former', 'claimed', 'action', 'suspect_until')
   if not why and not own.claimed then
-    if own.action == ARGV[3] then told[1] = 'accepted' end
+    if own.action == A.action then told[1] = 'accepted' end
     return told
   end
   told[1] = why or 'foreign'
   local former = {own.former or '', own.claimed or '', own.id or '', string.match(known, '^%S+') or ''}
   redis.call('HDEL', K.ledger, 'id', 'refused', 'refused_at', 'claimed', 'known_at')
-  redis.call('HSET', K.ledger, 'action', ARGV[3], 'former', table.concat(former, ' '),
+  redis.call('HSET', K.ledger, 'action', A.action, 'former', table.concat(former, ' '),
     'accepted', int(now), 'suspect_until',
-    int(math.max(now + ARGV[4], tonumber(own.suspect_until or 0))))
-  note_action(ARGV[3])
+    int(math.max(now + A.flag_ms, tonumber(own.suspect_until or 0))))
+  note_action(A.action)
   grow(now)
 elseif verb == 'lost' then
-  for i = 6, #ARGV, 2 do
-    local key = number_key(ARGV[i], ARGV[i + 1])
+  for i = 1, #A.numbers, 2 do
+    local key = number_key(A.numbers[i], A.numbers[i + 1])
     redis.call('HSET', key, 'lost_until', int(now + DAY_MS))
-    if redis.call('PTTL', key) < tonumber(ARGV[3]) then redis.call('PEXPIRE', key, ARGV[3]) end
+    if redis.call('PTTL', key) < A.retention_ms then redis.call('PEXPIRE', key, A.retention_ms) end
   end
-  redis.call('SET', K.attempts(ARGV[4]), ARGV[5], 'PX', DAY_MS)
+  redis.call('SET', K.attempts(A.process), A.attempts, 'PX', DAY_MS)
 end
 return told

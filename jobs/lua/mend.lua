@@ -1,6 +1,6 @@
 -- Put a part of the ledger right by what is known of its jobs. Each verb is one step, atomic: what
 -- goes on meanwhile finds it as it was, or right.
--- ARGV: verb, retention_ms, then for
+-- verb, and the parts that it takes:
 --   "batch": id, digest of its content as far as known ("")
 --   "events": ids of events that are not final
 --   "letters": ids of all dead letters, the oldest first
@@ -10,7 +10,8 @@
 --   "end": what does not fit even now
 -- Reply: what was done, in words
 -- Twice: the second finds nothing to do.
-local verb, retention_ms, now = ARGV[1], tonumber(ARGV[2]), now_ms()
+local A = arguments('verb', 'retention_ms:number', 'parts:rest')
+local verb, retention_ms, parts, now = A.verb, A.retention_ms, A.parts, now_ms()
 local MESSAGE_MS, LEASE_MS = 5000, 10000 -- a message is missed, and a lease runs out, after that
 local WORKED_ON = {queued = 1, leased = 1, sending = 1}
 
@@ -179,8 +180,8 @@ end
 -- Events that no index names: their index was lost, or a record was set back to before its end.
 local function mend_events()
   local put_back = 0
-  for i = 3, #ARGV do
-    local id = ARGV[i]
+  for i = 1, #parts do
+    local id = parts[i]
     local job = fields(K.job(id), 'state', 'lane', 'cc', 'num', 'created', 'due', 'dup')
     if job.state and not FINAL[job.state] and not redis.call('ZSCORE', K.due('event'), id) then
       local number = fields(number_key(job.cc, job.num), 'job', 'sent')
@@ -209,7 +210,7 @@ local function mend_letters()
   end
   for _, id in ipairs(old) do take(id) end
   local kept = #list
-  for i = 3, #ARGV do take(ARGV[i]) end
+  for i = 1, #parts do take(parts[i]) end
   if kept < #old or kept < #list then
     note_damage('the list of dead letters was made anew: ' .. #list - kept .. ' had fallen out, '
       .. #old - kept .. ' entries were no dead letters')
@@ -248,8 +249,8 @@ end
 
 -- What numbers remember of the codes that they got, where they remember less than the jobs.
 local function mend_numbers()
-  for i = 3, #ARGV, 4 do
-    local key, codes, sent = number_key(ARGV[i], ARGV[i + 1]), tonumber(ARGV[i + 2]), ARGV[i + 3]
+  for i = 1, #parts, 4 do
+    local key, codes, sent = number_key(parts[i], parts[i + 1]), tonumber(parts[i + 2]), parts[i + 3]
     local keep_ms = sent + retention_ms - now
     if codes > (tonumber(redis.call('HGET', key, 'codes')) or 0) and keep_ms > 0 then
       redis.call('HSET', key, 'codes', codes, 'sent', sent)
@@ -259,14 +260,14 @@ local function mend_numbers()
 end
 
 local function mend_totals()
-  local counts, i = {}, 3
+  local counts, i = {}, 1
   local ended = {}
-  while ARGV[i] ~= '' do
-    local state = redis.call('HGET', K.job(ARGV[i]), 'state')
+  while parts[i] ~= '' do
+    local state = redis.call('HGET', K.job(parts[i]), 'state')
     if FINAL[state] then ended[state] = (ended[state] or 0) + 1 end
     i = i + 1
   end
-  for j = i + 1, #ARGV, 2 do counts[ARGV[j]] = tonumber(ARGV[j + 1]) end
+  for j = i + 1, #parts, 2 do counts[parts[j]] = tonumber(parts[j + 1]) end
   for state, n in pairs(ended) do counts[state] = (counts[state] or 0) + n end
   local is_new = false
   for state, n in pairs(counts) do
@@ -280,7 +281,7 @@ local function mend_totals()
 end
 
 if verb == 'batch' then
-  mend_batch(ARGV[3], ARGV[4])
+  mend_batch(parts[1], parts[2])
 elseif verb == 'events' then
   mend_events()
 elseif verb == 'letters' then
@@ -293,6 +294,6 @@ elseif verb == 'totals' then
   mend_totals()
 else
   redis.call('HDEL', K.sweeps, 'mending', 'unmended')
-  if ARGV[3] ~= '' then redis.call('HSET', K.sweeps, 'unmended', ARGV[3]) end
+  if parts[1] ~= '' then redis.call('HSET', K.sweeps, 'unmended', parts[1]) end
 end
 return noted

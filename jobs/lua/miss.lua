@@ -1,9 +1,10 @@
 -- Count a call that got no usable answer. When many come in a row with no code sent and no refusal
 -- (`Account.heard`) between them, the API is out: halt the account's sending, so that no job spends its
 -- attempts on an outage.
--- ARGV: code, message, misses that make an outage, worker, canary_ms
+-- outage: misses that make one
 -- Reply: "halted now" if this call halted the sending, "halted" if it was before, else "going on"
 -- Twice: one miss is counted twice, no more.
+local A = arguments('code', 'message', 'outage:number', 'worker', 'canary_ms:number')
 if redis.call('HGET', K.account, 'state') == 'halted' then return 'halted' end
 local totals = fields(K.totals, 'sent', 'sent_inferred')
 local sent = (tonumber(totals.sent) or 0) + (tonumber(totals.sent_inferred) or 0)
@@ -14,9 +15,8 @@ local misses = is_next and tonumber(seen.misses) + 1 or 1
 local from = is_next and tonumber(seen.from or now) or now
 redis.call('HSET', K.misses, 'sent', sent, 'misses', misses, 'from', int(from))
 redis.call('PEXPIRE', K.misses, 600000)
-if misses < tonumber(ARGV[3]) then return 'going on' end
+if misses < A.outage then return 'going on' end
 redis.call('DEL', K.misses)
-local canary_ms = tonumber(ARGV[5])
-halt_account('api', ARGV[1], ARGV[2], ARGV[4], canary_ms, canary_ms, now,
+halt_account('api', A.code, A.message, A.worker, A.canary_ms, A.canary_ms, now,
   {since = from, outage = 1})
 return 'halted now'

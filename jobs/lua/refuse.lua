@@ -1,10 +1,11 @@
 -- The API answered a job that the account may not send. Decide whom that concerns: all, and the sending
 -- is halted; this worker, which then stands down; or, where others are sent all the time, this job alone.
--- ARGV: id, try, code, message, worker, canary_ms, concerns ("" | "key" | "worker", see K.refused), entry
+-- concerns: "" | "key" | "worker", see K.refused; entry: of the worker
 -- Reply: "halted now" by this call | "halted" before | "stood down" | "suspect" (others were sent since
 --   it was refused, or such answers were single jobs' before) | "alone" (that happened again and again)
 -- Twice with the same try: the same reply, nothing is counted twice.
-local id, try, code, canary_ms = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[6])
+local A = arguments('id', 'tries', 'code', 'message', 'worker', 'canary_ms:number', 'concerns', 'entry')
+local id, try, code, canary_ms = A.id, A.tries, A.code, A.canary_ms
 local SUSPECT, ALONE, IN_A_ROW = 2, 3, 3
 local totals = fields(K.totals, 'sent', 'sent_inferred')
 local sent = (tonumber(totals.sent) or 0) + (tonumber(totals.sent_inferred) or 0)
@@ -18,12 +19,12 @@ if not job.barred_at or sent > tonumber(job.barred_at) then barred = barred + 1 
 
 local function decide()
   if account.state == 'halted' then return 'halted' end
-  if barred < SUSPECT and ARGV[7] ~= '' then
-    local now, entry = now_ms(), ARGV[8]
-    local mark = ARGV[7] == 'key' and 'key:' .. (string.match(entry, '%.(%x+)$') or '')
+  if barred < SUSPECT and A.concerns ~= '' then
+    local now, entry = now_ms(), A.entry
+    local mark = A.concerns == 'key' and 'key:' .. (string.match(entry, '%.(%x+)$') or '')
       or 'worker:' .. entry
     redis.call('HSETNX', K.refused, mark, cjson.encode(
-      {code = code, message = ARGV[4], worker = ARGV[5], since = now}))
+      {code = code, message = A.message, worker = A.worker, since = now}))
     return stand_down(entry, canary_ms, now, id)
   end
   -- how many such answers came with no code sent in between
@@ -31,10 +32,10 @@ local function decide()
   local refusals = tonumber(seen.refused_at) == sent and tonumber(seen.refusals) + 1 or 1
   redis.call('HSET', K.misses, 'refused_at', sent, 'refusals', refusals)
   redis.call('PEXPIRE', K.misses, 600000)
-  local is_suspect = barred >= SUSPECT or ARGV[7] == '' and account.code == code
+  local is_suspect = barred >= SUSPECT or A.concerns == '' and account.code == code
   if not is_suspect or refusals >= IN_A_ROW then
     -- another job finds out soon whether it was this one
-    halt_account('api', code, ARGV[4], ARGV[5], canary_ms / 10, canary_ms, now_ms(), {job = id})
+    halt_account('api', code, A.message, A.worker, canary_ms / 10, canary_ms, now_ms(), {job = id})
     return 'halted now'
   end
   return barred >= ALONE and 'alone' or 'suspect'

@@ -1,9 +1,10 @@
 -- Keep the leases of jobs in work.
--- ARGV: lease_ms, then id, token for each job
+-- leases: id, token, id, …
 -- Reply: the ids whose lease is no longer the caller's
-local lease_ms, now, lost = tonumber(ARGV[1]), now_ms(), {}
-for i = 2, #ARGV, 2 do
-  local id, token = ARGV[i], ARGV[i + 1]
+local A = arguments('lease_ms:number', 'leases:rest')
+local lease_ms, now, lost = A.lease_ms, now_ms(), {}
+for i = 1, #A.leases, 2 do
+  local id, token = A.leases[i], A.leases[i + 1]
   local job = fields(K.job(id), 'lease', 'lane', 'cc', 'num', 'doubt')
   if job.lease == token then
     look_again(id, job.lane, now + lease_ms)

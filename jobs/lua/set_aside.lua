@@ -1,9 +1,9 @@
 -- Put a dead letter in the place of a job's record that cannot be read, so that nobody takes it up again.
 -- What was found is kept beside it for as long as a finished job.
--- ARGV: id, code, message, retention_ms, then what is known of it: lane, batch ("": none), cc, num
+-- lane, batch ("": none), cc, num: what is known of it
 -- Reply: 1, or 0 if there is no record, or the dead letter already
-local id, code, message, retention_ms = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
-local lane, batch, cc, num = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
+local A = arguments('id', 'code', 'message', 'retention_ms:number', 'lane', 'batch', 'cc', 'num')
+local id, code, retention_ms, lane, batch = A.id, A.code, A.retention_ms, A.lane, A.batch
 local kind = redis.call('TYPE', K.job(id)).ok
 if kind == 'none' then return 0 end
 local was = kind == 'hash' and fields(K.job(id), 'state', 'code', 'dup') or {}
@@ -22,8 +22,8 @@ end
 redis.call('RENAME', K.job(id), K.unreadable(id))
 redis.call('PEXPIRE', K.unreadable(id), int(retention_ms))
 
-redis.call('HSET', K.job(id), 'lane', lane, 'cc', cc, 'num', num, 'created', int(now), 'attempts', 0,
-  'tries', 0, 'code', code, 'message', message)
+redis.call('HSET', K.job(id), 'lane', lane, 'cc', A.cc, 'num', A.num, 'created', int(now), 'attempts', 0,
+  'tries', 0, 'code', code, 'message', A.message)
 if batch then redis.call('HSET', K.job(id), 'batch', batch) end
 if was.dup then redis.call('HSET', K.job(id), 'dup', was.dup) end
 finalize(id, batch, lane, state, 'unknown', retention_ms, now, code)

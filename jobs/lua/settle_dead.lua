@@ -1,15 +1,18 @@
 -- Do what a person decided about some dead letters: try them again, put jobs with corrected numbers
 -- in their place, or drop them. What is tried again is made due, no more: it goes the way of every
 -- job, through claim, interval and limiter.
--- ARGV: verb ("requeue" | "replace" | "drop"), token (one for each decision), action (JSON that
---   begins with the token, for the list of actions; a later one of the same token takes its place),
---   first_ms (when the first is due), step_us (by which each next is due later), retention_ms,
---   then for each job: id, place (where in the dead-letter list it was seen, from 0: a hint), story,
---   and to replace it: id of the new job, cc, num, story of the new job
+-- verb: "requeue" | "replace" | "drop"; token: one for each decision
+-- action: JSON that begins with the token, for the list of actions; a later one of the same token takes
+--   its place
+-- first_ms: when the first is due; step_us: by which each next is due later
+-- jobs: for each its id, place (where in the dead-letter list it was seen, from 0: a hint), story, and
+--   to replace it: id of the new job, cc, num, story of the new job
 -- Reply: for each job "done" | "absent" | "not dead" | "cancelled" (its batch was)
 -- Twice with one token: "done" again, nothing is done twice.
-local verb, token, action = ARGV[1], ARGV[2], ARGV[3]
-local first_ms, step_us, retention_ms = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local A = arguments('verb', 'token', 'action', 'first_ms:number', 'step_us:number', 'retention_ms:number',
+  'jobs:rest')
+local verb, token, action = A.verb, A.token, A.action
+local first_ms, step_us, retention_ms = A.first_ms, A.step_us, A.retention_ms
 local now = now_ms()
 local reply, done, gaps, shift, absent = {}, 0, false, 0, {}
 
@@ -117,8 +120,8 @@ local function forget(id)
 end
 
 local width = verb == 'replace' and 7 or 3
-for i = 7, #ARGV, width do
-  local verdict = settle(unpack(ARGV, i, i + width - 1))
+for i = 1, #A.jobs, width do
+  local verdict = settle(unpack(A.jobs, i, i + width - 1))
   reply[#reply + 1] = verdict
   if verdict == 'done' then done = done + 1 end
 end

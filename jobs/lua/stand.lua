@@ -1,8 +1,8 @@
 -- Whether a worker may take work. Each asks every second.
--- ARGV: entry, canary_ms
 -- Reply: {"working"} | {"stood down" | "halted now" | "halted" (none is left to go on), what is refused
 --   of it, JSON}
-local entry, canary_ms, now = ARGV[1], tonumber(ARGV[2]), now_ms()
+local A = arguments('entry', 'canary_ms:number')
+local entry, canary_ms, now = A.entry, A.canary_ms, now_ms()
 local why = refusal_of(entry)
 if why then return {stand_down(entry, canary_ms, now), why} end
 -- One is here that holds something else: what halted the others is not known to concern it.

@@ -4,11 +4,12 @@
 -- requeued by the ten thousand: its caller calls again until none was ended. Whoever does not is no
 -- harm: the sweep and the claim end the others when they are due.
 -- A resume lets a batch that is to start later start now; "scheduled" was its state before then.
--- ARGV: batch id, "pause" | "resume" | "cancel", retention_ms, who and why (JSON)
+-- order: "pause" | "resume" | "cancel"; action: who and why (JSON)
 -- Reply: {"absent"} | {the batch's state before, state now, jobs ended by this call}
 -- Twice: the second changes nothing, and tells the same states if the action is the same. Jobs in
 -- doubt, and in work, are left to end by themselves.
-local batch, order, retention_ms, action = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
+local A = arguments('batch', 'order', 'retention_ms:number', 'action')
+local batch, order, retention_ms, action = A.batch, A.order, A.retention_ms, A.action
 local VISITS = 500
 local before = redis.call('HGET', K.batch(batch), 'state')
 if not before then return {'absent'} end
@@ -16,7 +17,7 @@ local now = now_ms()
 local starts = tonumber(redis.call('HGET', K.batch(batch), 'not_before'))
 if order == 'resume' and before == 'running' and starts and starts > now then
   redis.call('HSET', K.batch(batch), 'not_before', int(now))
-  note_action(ARGV[4])
+  note_action(action)
   return {'scheduled', 'running', 0}
 end
 local allowed = {pause = {running = 'paused'}, resume = {paused = 'running'},

@@ -1,16 +1,18 @@
 -- Find what must be published now: parked jobs that are due, jobs whose lease ran out, published
 -- jobs whose message is gone, and the next rows of the running batches. Any number of workers may
 -- sweep at any time: what one took is not due for the next.
--- ARGV: limit (jobs looked at per lane), depth (batch jobs published or leased at most), grace_ms
---   (a message younger than that is not missed), retention_ms, canary_ms, provable_ms
---   (see may_be_proved), what the caller remembers of the ledger (see identity.lua)
+-- limit: jobs looked at per lane; depth: batch jobs published or leased at most
+-- grace_ms: a message younger than that is not missed; provable_ms: see may_be_proved
+-- known: what the caller remembers of the ledger (see identity.lua)
 -- Reply: {lane whose queue to use, id, lane, id, …}, {ids that go in front of their queue}, what to
 --   remember from now on, attempts of the caller that the ledger knows (-1: all), {ids whose records
 --   nothing can be done with}; or {"refused"}
 -- Twice: the second finds nothing new; what the first took is missed after grace_ms at the latest.
-local limit, depth, grace = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local retention_ms, canary_ms, provable = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
-local known, now = ARGV[7], now_ms()
+local A = arguments('limit:number', 'depth:number', 'grace_ms:number', 'retention_ms:number',
+  'canary_ms:number', 'provable_ms:number', 'known')
+local limit, depth, grace = A.limit, A.depth, A.grace_ms
+local retention_ms, canary_ms, provable = A.retention_ms, A.canary_ms, A.provable_ms
+local known, now = A.known, now_ms()
 if refused(known) then return {'refused'} end
 keep_attempts(known)
 local found, urgent, broken = {}, {}, {}
@@ -111,16 +113,16 @@ local function look_after(key, lane, space)
     elseif state == 'queued' and not canaries
         and not message_is_gone(lane, tonumber(job.published or 0), job.urgent) then
       look_again(id, lane, now + (job.urgent and grace or patience_ms(lane, grace)))
-    elseif is_spared(id, lane, job) then
-      -- so it is
-    elseif taken_until then
-      -- a file may name one number a thousand times: those rows must not take the others' room
-      redis.call('HSET', K.job(id), 'due', int(taken_until))
-      redis.call('ZADD', key, int(taken_until), id)
-    elseif not canaries or canaries(job) then
-      space = space - 1
-      publish(id, batch, lane, state,
-        doubt or state ~= 'parked' and (state ~= 'queued' or lane == 'event'))
+    elseif not is_spared(id, lane, job) then
+      if taken_until then
+        -- a file may name one number a thousand times: those rows must not take the others' room
+        redis.call('HSET', K.job(id), 'due', int(taken_until))
+        redis.call('ZADD', key, int(taken_until), id)
+      elseif not canaries or canaries(job) then
+        space = space - 1
+        publish(id, batch, lane, state,
+          doubt or state ~= 'parked' and (state ~= 'queued' or lane == 'event'))
+      end
     end
   end)
 end

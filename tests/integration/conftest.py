@@ -41,7 +41,7 @@ def runtime(settings: Settings, celery_app: Celery, redis: Redis, keys: Keys) ->
     warm = Limiter(redis, settings, lambda _: None)
     slot = warm.take(Lane.EVENT)
     redis.hset(keys.pace, "next_us", now_us)
-    redis.hset(keys.ring, str(slot.number % slot.per_window), f"{slot.number}:0")
+    redis.hset(keys.pace_ring, str(slot.number % slot.per_window), f"{slot.number}:0")
     runtime = Runtime(settings, celery_app)
     yield runtime
     runtime.sender._client.close()

@@ -342,7 +342,7 @@ def test_status_shows_a_slowed_rate(sendcode: Command, redis: Redis, keys: Keys)
             "caution_us": 60_000,
         },
     )
-    redis.hset(keys.ring, mapping={"0": f"100:{now_us - 10}", "1": f"81:{now_us - 2_000_000}"})
+    redis.hset(keys.pace_ring, mapping={"0": f"100:{now_us - 10}", "1": f"81:{now_us - 2_000_000}"})
 
     rate = sendcode("status", "--json").json["rate"]
 

@@ -21,7 +21,7 @@ from config.settings import Settings
 from jobs.clock import time_us
 from jobs.job import Lane
 from jobs.keys import Keys
-from jobs.scripts import load_script, prelude
+from jobs.scripts import Script
 from worker.deadline import now_s
 from worker.limiter import HORIZON_S, LATEST_S, Limiter, Slot
 from worker.shutdown import Shutdown, Stopping
@@ -38,22 +38,34 @@ class Pace:
 
     def __init__(self, redis: Redis, keys: Keys, rate: int = RATE) -> None:
         self.redis, self.keys, self.rate = redis, keys, rate
-        self._reserve = load_script(redis, keys, "pace", "worker")
-        self._slow_down = load_script(redis, keys, "slow_down", "worker")
-        self._note = redis.register_script(prelude(keys) + "note_arrival(ARGV[1])")
+        self._reserve = Script(redis, keys, "pace", "worker")
+        self._slow_down = Script(redis, keys, "slow_down", "worker")
+        self._note = Script(redis, keys, "arrived", "worker")
 
     def event(self, late: int = 0, known: tuple[int, ...] = ()) -> tuple[int, int]:
         """Reserve an event's slot; give its number and time, µs."""
-        reply: Any = self._reserve(args=["event", "", 0, self.rate, SECOND, HORIZON, late, *known])
+        reply: Any = self._ask("event", "", late, known)
         assert reply[0] == "slot"
         return int(reply[2]), int(reply[3])
+
+    def _ask(self, lane: str, place: str, late: int, known: tuple[int, ...]) -> Any:
+        return self._reserve(
+            lane=lane,
+            place=place,
+            more=0,
+            per_window=self.rate,
+            window_us=SECOND,
+            horizon_us=HORIZON,
+            late_us=late,
+            **dict(zip(("last", "last_us", "expected_us"), known, strict=False)),
+        )
 
     def events(self, count: int) -> list[int]:
         return [self.event()[1] for _ in range(count)]
 
     def batch(self, place: str = "", known: tuple[int, ...] = ()) -> list[Any]:
         """Ask as a batch caller; give "slot", wait, number and time, or "turn", place and wait."""
-        reply: Any = self._reserve(args=["batch", place, 0, self.rate, SECOND, HORIZON, 0, *known])
+        reply: Any = self._ask("batch", place, 0, known)
         if reply[0] == "slot":
             return [reply[0], *map(int, reply[1:4])]
         return [reply[0], reply[1], int(reply[2])]
@@ -61,10 +73,10 @@ class Pace:
     def arrived(self, slot: int, sent: int | None, rtt: int | None) -> None:
         """Report when a slot's request was sent, and how long its answer took, as far as it was."""
         told = ["" if each is None else str(each) for each in (sent, rtt)]
-        self._note(args=[f"{slot}:{self.rate}:{told[0]}:{told[1]}"])
+        self._note(arrived=f"{slot}:{self.rate}:{told[0]}:{told[1]}")
 
     def slow_down(self) -> int:
-        return int(self._slow_down(args=[SECOND]))
+        return int(self._slow_down(window_us=SECOND))
 
     def now(self) -> int:
         return time_us(self.redis.time())
@@ -74,9 +86,9 @@ class Pace:
         for name, value in self._times(self.keys.pace):
             if name.endswith("_us") and not name.startswith(("rtt", "caution", "lag", "window")):
                 self.redis.hset(self.keys.pace, name, str(int(value) - micros))
-        for index, entry in self._times(self.keys.ring):
+        for index, entry in self._times(self.keys.pace_ring):
             slot, at = entry.split(":")
-            self.redis.hset(self.keys.ring, index, f"{slot}:{int(at) - micros}")
+            self.redis.hset(self.keys.pace_ring, index, f"{slot}:{int(at) - micros}")
 
     def _times(self, key: str) -> list[tuple[str, str]]:
         values: Any = self.redis.hgetall(key)
@@ -154,7 +166,7 @@ def test_a_worker_that_is_usually_late_holds_the_others_back_until_it_has_told(
 def test_no_window_is_overrun_however_late_requests_leave(pace: Pace, late_ms: list[int]) -> None:
     """A caller that was held up sends late, and reports it before the slot a window on is had."""
     arrivals = []
-    pace.redis.delete(pace.keys.pace, pace.keys.ring)
+    pace.redis.delete(pace.keys.pace, pace.keys.pace_ring)
     for late in late_ms:
         slot, at = pace.event()
         pace.arrived(slot, at + late * 1_000, BASE_RTT)
@@ -170,7 +182,7 @@ def test_no_window_is_overrun_by_requests_that_are_slow_on_their_way(
 ) -> None:
     """How much of an answer's time was the way in is unknown: here all of it was."""
     arrivals = []
-    pace.redis.delete(pace.keys.pace, pace.keys.ring)
+    pace.redis.delete(pace.keys.pace, pace.keys.pace_ring)
     for n, slow in enumerate(slow_ms):
         slot, at = pace.event()
         slow_us = slow * 1_000 if n else 0  # the first tells what is usual
@@ -215,18 +227,18 @@ def test_a_slot_that_was_not_used_holds_none_back(pace: Pace) -> None:
 def test_a_report_that_comes_too_late_changes_nothing(pace: Pace) -> None:
     slot, at = pace.event()
     pace.events(RATE)
-    before = pace.redis.hgetall(pace.keys.ring)
+    before = pace.redis.hgetall(pace.keys.pace_ring)
 
     pace.arrived(slot, at + 30 * SECOND, BASE_RTT)
 
-    assert pace.redis.hgetall(pace.keys.ring) == before
+    assert pace.redis.hgetall(pace.keys.pace_ring) == before
 
 
 @pytest.mark.parametrize("arrived", ["0:20:1:1", "7:20:1:1"])
 def test_a_report_about_no_slot_changes_nothing(arrived: str, pace: Pace) -> None:
-    pace._note(args=[arrived])
+    pace._note(arrived=arrived)
 
-    assert pace.redis.exists(pace.keys.pace, pace.keys.ring) == 0
+    assert pace.redis.exists(pace.keys.pace, pace.keys.pace_ring) == 0
 
 
 # history that is unknown
@@ -240,7 +252,7 @@ def test_the_first_slot_of_all_comes_after_a_window_of_silence(pace: Pace) -> No
 
 def test_a_redis_that_has_forgotten_is_silent_for_a_window(pace: Pace) -> None:
     pace.events(5)
-    pace.redis.delete(pace.keys.pace, pace.keys.ring)
+    pace.redis.delete(pace.keys.pace, pace.keys.pace_ring)
     before = pace.now()
 
     assert pace.events(1)[0] >= before + SECOND
@@ -289,7 +301,7 @@ def test_a_redis_that_has_forgotten_is_told_what_it_had_granted_ahead(
 ) -> None:
     limiters = [make_limiter(redis, RATE) for _ in range(3)]
     granted = [take_us(limiter) for _ in range(16) for limiter in limiters]
-    redis.delete(keys.pace, keys.ring)
+    redis.delete(keys.pace, keys.pace_ring)
 
     later = [take_us(limiter) for _ in range(16) for limiter in limiters]
 
@@ -302,11 +314,11 @@ def test_a_replica_that_lagged_is_told_what_it_has_not_heard_of(
 ) -> None:
     limiter = make_limiter(redis, RATE)
     granted = [take_us(limiter) for _ in range(30)]
-    heard: Any = redis.hgetall(keys.pace), redis.hgetall(keys.ring)
+    heard: Any = redis.hgetall(keys.pace), redis.hgetall(keys.pace_ring)
     granted += [take_us(limiter) for _ in range(lost)]
-    redis.delete(keys.pace, keys.ring)
+    redis.delete(keys.pace, keys.pace_ring)
     redis.hset(keys.pace, mapping=heard[0])
-    redis.hset(keys.ring, mapping=heard[1])
+    redis.hset(keys.pace_ring, mapping=heard[1])
 
     later = [take_us(limiter) for _ in range(30)]
 
@@ -314,7 +326,7 @@ def test_a_replica_that_lagged_is_told_what_it_has_not_heard_of(
     assert later[0] < granted[-1] + 1.5 * SECOND
 
 
-@pytest.mark.parametrize("damaged", [("pace",), ("ring",), ("pace", "ring")])
+@pytest.mark.parametrize("damaged", [("pace",), ("pace_ring",), ("pace", "pace_ring")])
 @pytest.mark.parametrize("damage", ["deleted", "set back"])
 def test_a_damaged_limiter_is_silent_for_one_window_and_goes_on_whoever_asks(
     damage: str, damaged: tuple[str, ...], pace: Pace

@@ -311,7 +311,7 @@ def test_a_job_whose_record_is_spoiled_sends_no_code_twice_unflagged(
 
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize(
-    "name", ["account", "misses", "pace", "ring", "workers", "quarantine", "actions", "doctor"]
+    "name", ["account", "misses", "pace", "pace_ring", "workers", "quarantine", "actions", "doctor"]
 )
 def test_what_is_of_another_type_is_moved_aside_and_stands_in_nobody_s_way(
     name: str,

@@ -8,7 +8,7 @@ from redis import Redis
 
 from jobs.clock import time_us
 from jobs.keys import Keys
-from jobs.scripts import load_script
+from jobs.scripts import Script
 
 RATE = 20
 WINDOW_US = 1_000_000
@@ -19,16 +19,24 @@ class Pace:
 
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self.redis, self.keys = redis, keys
-        self._reserve = load_script(redis, keys, "pace", "worker")
-        self._slow_down = load_script(redis, keys, "slow_down", "worker")
+        self._reserve = Script(redis, keys, "pace", "worker")
+        self._slow_down = Script(redis, keys, "slow_down", "worker")
 
     def event(self, rate: int = RATE) -> int:
         """Reserve an event's slot; its time in µs."""
-        reply: Any = self._reserve(args=["event", "", 0, rate, WINDOW_US, 40_000, 0])
+        reply: Any = self._reserve(
+            lane="event",
+            place="",
+            more=0,
+            per_window=rate,
+            window_us=WINDOW_US,
+            horizon_us=40_000,
+            late_us=0,
+        )
         return int(reply[3])
 
     def slow_down(self) -> int:
-        return int(self._slow_down(args=[WINDOW_US]))
+        return int(self._slow_down(window_us=WINDOW_US))
 
 
 def most_in_any_second(slots: list[int]) -> int:

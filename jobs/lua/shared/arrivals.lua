@@ -8,10 +8,10 @@ local function note_arrival(arrived)
   if arrived == '' then return end
   local slot, per_window, sent_us, rtt = string.match(arrived, '^(%d+):(%d+):(%d*):(%d*)$')
   local index = tonumber(slot) % tonumber(per_window)
-  local entry = redis.call('HGET', K.ring, index)
+  local entry = redis.call('HGET', K.pace_ring, index)
   if not entry or string.match(entry, '^%d+') ~= slot then return end
   if sent_us == '' then
-    redis.call('HSET', K.ring, index, slot .. ':0') -- it holds none back
+    redis.call('HSET', K.pace_ring, index, slot .. ':0') -- it holds none back
     return
   end
   rtt = tonumber(rtt)
@@ -19,7 +19,7 @@ local function note_arrival(arrived)
   local shortest, caution = tonumber(pace.rtt_min_us) or rtt, tonumber(pace.caution_us) or 60000
   if not rtt then
     local known = tonumber(string.match(entry, ':(%d+)$'))
-    redis.call('HSET', K.ring, index, slot .. ':' .. int(math.max(known, sent_us + caution)))
+    redis.call('HSET', K.pace_ring, index, slot .. ':' .. int(math.max(known, sent_us + caution)))
     return
   end
   local heard = tonumber(pace.heard) or 0
@@ -32,5 +32,5 @@ local function note_arrival(arrived)
   caution = caution - (caution - 12000) / 6000
   redis.call('HSET', K.pace, 'rtt_min_us', int(shortest), 'caution_us', int(caution),
     'heard', int(heard + 1))
-  redis.call('HSET', K.ring, index, slot .. ':' .. int(tonumber(sent_us) + excess))
+  redis.call('HSET', K.pace_ring, index, slot .. ':' .. int(tonumber(sent_us) + excess))
 end

@@ -18,16 +18,16 @@ local function refused(known)
   local own_id, own_counter, own_at, why = unpack(own)
   local id, counter, at, process, since = string.match(known, '^(%S+) (%d+) (%d+) (%S+) %d+ (%S+)$')
   if not id then return why or nil end
-  local found, marks = nil, true
+  local found, marks
   if not own_id then
-    found = 'empty'
+    found, marks = 'empty', true
   elseif own_id ~= id then
     if string.find(own[5] or '', id, 1, true) then return why or nil end
     found, marks = 'foreign', since == 'here' and tonumber(own[8] or 0) >= tonumber(at)
   elseif tonumber(own_counter) >= tonumber(counter) then
     return why or nil
   elseif tonumber(at) - tonumber(own_at) > LAPSE_MS then
-    found = 'older'
+    found, marks = 'older', true
   else
     redis.call('HSET', K.ledger, 'counter', counter)
     return why or nil

@@ -1,7 +1,7 @@
 -- A job and the indexes that say who looks after it. A lane is "event" or "batch". A job's hash:
 --   state, cc, num, lane, batch?, created, published, call?, lease?, attempts, tries, doubt?, dup?,
---   dup_by?, resent?, early?, not_after?, code, message, request_id, finished, waits, by, kind, settled, spared, urgent?,
---   open?, told, story:<n>; and by a person's hand: dropped, replaces, replaced_by
+--   dup_by?, resent?, early?, not_after?, code, message, request_id, finished, waits, by, kind, settled,
+--   spared, urgent?, open?, told, story:<n>; and by a person's hand: dropped, replaces, replaced_by
 --   call: the call that an event came by
 --   doubt: when the first attempt whose fate is open left at the earliest; absent if there is none
 --   asked: when the last of them arrived at the latest; doubt_before, asked_before: both as they

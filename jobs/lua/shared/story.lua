@@ -1,6 +1,7 @@
 -- What happened to a job, for a person to read.
 
--- An entry whose time is 0 is of now. A job's story keeps its beginning and its end: one that is throttled for days must not grow.
+-- An entry whose time is 0 is of now. A job's story keeps its beginning and its end: one that is throttled
+-- for days must not grow.
 local function tell_story(id, story)
   if story == '' then return end
   local FIRST, LAST = 20, 80
