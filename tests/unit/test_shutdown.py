@@ -75,9 +75,11 @@ def test_the_first_order_says_that_it_is_the_first() -> None:
     assert [stop.order(), stop.order()] == [True, False]
 
 
-def test_a_process_that_hangs_ends_by_force() -> None:
+@pytest.mark.parametrize("last_words", ["lambda: None", "threading.Event().wait", "1 .real"])
+def test_a_process_that_hangs_ends_by_force_whether_or_not_it_is_heard(last_words: str) -> None:
     hanging = (
-        "import worker.shutdown as s, threading; s.end_by_force(0.1); threading.Event().wait()"
+        "import worker.shutdown as s, threading; "
+        f"s.end_by_force(0.1, {last_words}); threading.Event().wait()"
     )
 
     ended = subprocess.run([sys.executable, "-c", hanging], timeout=60, check=False)
