@@ -218,7 +218,7 @@ def system(seen: Overview) -> Iterator[Finding]:
     if account.state == "halted":
         halt = halt_explained(account)
         yield Finding("account", Level.FAIL, halt.why, halt.remedy)
-    else:
+    elif not seen.ledger.refused:
         yield Finding("account", Level.OK, "sending is not halted")
     for batch in seen.batches:
         if not batch.imported and seen.at_ms - batch.created_ms > UNFINISHED_MS:

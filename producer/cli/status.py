@@ -150,6 +150,8 @@ def _ledger_lines(ledger: LedgerState) -> Iterator[tuple[str, str, str]]:
 
 def _account_line(seen: Overview) -> tuple[str, str, str]:
     account = seen.account
+    if account.state != "halted" and (seen.ledger.refused or seen.ledger.is_disputed):
+        return "account", "not halted, but see the ledger", "yellow"
     if account.state != "halted":
         return "account", "running", "green"
     from producer.wording import halt_in_words

@@ -132,5 +132,6 @@ def accept(
         say("the ledger is not refused: there is nothing to accept")
     else:
         say(
-            f"the ledger is accepted; what was submitted until {flag_hours:g} h from now is flagged"
+            "the ledger is accepted; what it holds, and what is submitted within "
+            f"{flag_hours:g} h, is flagged as perhaps sent twice when it is sent"
         )

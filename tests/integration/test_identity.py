@@ -334,6 +334,7 @@ def test_submit_status_doctor_and_accept_say_what_happened_and_what_to_do(
     assert "only the file is looked at" in checked.err
     assert "the ledger is refused" in checked.err
     assert "the ledger is refused" in status.out
+    assert "running" not in status.out
     assert "FAIL  the ledger is refused" in doctor.out
     assert unasked.exit_code == 2
     assert "--yes says yes" in unasked.err
