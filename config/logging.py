@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -30,7 +31,20 @@ _NO_NEWS = (
 """Warnings of Celery's that are left out, by a part of their text."""
 
 
+_STEERING = re.compile("[\0-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""What moves a cursor, changes colours or turns the direction of writing around."""
+
 Form = Literal["text", "json"]
+
+
+def escaped(text: str, keep: str = "") -> str:
+    """Write what could steer a terminal as JSON's escapes do, but for the characters to `keep`.
+
+    A JSON document stays the same one; of several lines, if its line breaks are kept.
+    """
+    return _STEERING.sub(
+        lambda found: found[0] if found[0] in keep else f"\\u{ord(found[0]):04x}", text
+    )
 
 
 def fields(**values: Any) -> dict[str, Any]:
@@ -73,9 +87,9 @@ class _Text(logging.Formatter):
             f" {name}={_plain(value)}" for name, value in getattr(record, "fields", {}).items()
         )
         line = f"{_when(record)} {record.levelname:<7} {record.name}: {record.getMessage()}{data}"
-        line = line.replace("\r", "\\r").replace("\n", "\\n")
+        line = escaped(line.replace("\r", "\\r").replace("\n", "\\n"))
         if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
+            line += "\n" + escaped(self.formatException(record.exc_info), keep="\n\t")
         return line
 
 
@@ -90,7 +104,7 @@ class _Json(logging.Formatter):
         }
         if record.exc_info:
             data["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(data, ensure_ascii=False, default=str)
+        return escaped(json.dumps(data, ensure_ascii=False, default=str))
 
 
 def _plain(value: Any) -> str:

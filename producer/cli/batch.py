@@ -10,17 +10,18 @@ import typer
 from producer.cli import batch_check, batch_submit
 from producer.cli.console import (
     CommandFailedError,
+    FormatOption,
     JsonOption,
     MisusedError,
     OverwriteOption,
+    RevealOption,
     SeparatorOption,
-    Target,
     ask_first,
     ledger_connection,
     say,
-    separator_of,
     show,
     show_json,
+    target_of,
 )
 
 if TYPE_CHECKING:
@@ -140,9 +141,11 @@ def results(
     ] = None,
     overwrite: OverwriteOption = False,
     separator: SeparatorOption = None,
+    form: FormatOption = None,
+    reveal: RevealOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write the customer's own columns with what became of each row, as CSV for Excel.
+    """Write the customer's own columns with what became of each row, for Excel.
 
     At any time, while the batch runs or after. The rows of --only failed can be corrected in that
     file, and the file submitted again.
@@ -159,7 +162,14 @@ def results(
     with ledger_connection() as (settings, client):
         batches = Batches(client, settings)
         batch = known(batches, batch_id)
-        target = Target(output, overwrite, separator_of(separator, batch.delimiter))
+        target = target_of(
+            output,
+            overwrite=overwrite,
+            reveal=reveal,
+            form=form,
+            separator=separator,
+            own=batch.delimiter,
+        )
         batch_results.write(batches, batch, target, only, as_json=as_json)
 
 

@@ -24,20 +24,21 @@ from producer.cli.batch_submit import (
 )
 from producer.cli.console import (
     CommandFailedError,
+    FormatOption,
     JsonOption,
     MisusedError,
     OverwriteOption,
+    RevealOption,
     SeparatorOption,
     Target,
     command_line,
     input_in_bytes,
     ledger_connection,
     rate_of,
-    results_in_bytes,
     say,
-    separator_of,
     show,
     show_json,
+    target_of,
 )
 from producer.cli.progress import progress_of
 from producer.cli.tables import count_of, per_second, show_table, span
@@ -69,6 +70,8 @@ def check(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
     ] = None,
     overwrite: OverwriteOption = False,
     separator: SeparatorOption = None,
+    form: FormatOption = None,
+    reveal: RevealOption = False,
     batch_id: IdOption = None,
     max_rate: RateOption = None,
     most_per_number: Annotated[
@@ -106,8 +109,16 @@ def check(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
         phone_column=phone_column,
         country_column=country_column,
     ) as sheet:
-        delimiter = separator_of(separator, sheet.delimiter)
-        target = Target(output, overwrite, delimiter) if output is not None else None
+        target = None
+        if output is not None:
+            target = target_of(
+                output,
+                overwrite=overwrite,
+                reveal=reveal,
+                form=form,
+                separator=separator,
+                own=sheet.delimiter,
+            )
         found = _look(sheet, question, target)
     if as_json:
         show_json({**found.as_dict(), "output": str(output) if output else None})
@@ -188,14 +199,10 @@ def _writer(
     from jobs.job import batch_job_id
     from jobs.outcome import State
     from producer.roundtrip import is_results_file
-    from producer.sheet.writing import SheetWriter, written_file
 
     # a file of results says itself what became of its rows, and when
     columns = (REASON_COLUMN,) if is_results_file(sheet) else INVALID_COLUMNS
-    stream = stack.enter_context(
-        written_file(target.path, results_in_bytes(), overwrite=target.overwrite)
-    )
-    writer = SheetWriter(stream, sheet.header, columns, target.delimiter)
+    writer = stack.enter_context(target.writer(sheet.header, columns))
 
     def write(row: Row) -> None:
         problem = row.problem

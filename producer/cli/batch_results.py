@@ -1,4 +1,4 @@
-"""Writes a batch's results: as CSV to a file or standard output, or as one JSON document."""
+"""Writes a batch's results: as a sheet to a file or standard output, or as one JSON document."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from config.logging import escaped
 from producer.cli import console
-from producer.cli.console import command_line, results_in_bytes, say, show_json
+from producer.cli.console import command_line, say, show_json
 from producer.cli.progress import progress_of
 from producer.cli.tables import count_of
 
@@ -32,8 +33,8 @@ def write(
     *,
     as_json: bool,
 ) -> None:
-    """Write them; with `as_json` a file gets CSV all the same, and stdout the counts."""
-    from producer.results import results
+    """Write them; with `as_json` a file gets a sheet all the same, and stdout the counts."""
+    from producer.results import RESULT_COLUMNS, results
 
     counts: Counter[str] = Counter()
     output = target.path
@@ -46,7 +47,9 @@ def write(
         if to_stdout and as_json:
             _stream_json(batch, rows)
             return
-        _write_csv(batch, rows, target)
+        with target.writer(batch.header, RESULT_COLUMNS) as writer:
+            for row in rows:
+                writer.write(row.cells, row.ours())
     if as_json:
         show_json(
             {
@@ -61,16 +64,6 @@ def write(
         _say_what_was_written(batch, output, only, counts)
 
 
-def _write_csv(batch: Batch, rows: Iterator[ResultRow], target: Target) -> None:
-    from producer.results import RESULT_COLUMNS
-    from producer.sheet.writing import SheetWriter, written_file
-
-    with written_file(target.path, results_in_bytes(), overwrite=target.overwrite) as stream:
-        writer = SheetWriter(stream, batch.header, RESULT_COLUMNS, target.delimiter)
-        for row in rows:
-            writer.write(row.cells, row.ours())
-
-
 def _counted(rows: Iterator[ResultRow], counts: Counter[str], done: Any) -> Iterator[ResultRow]:
     for row in rows:
         counts[row.status] += 1
@@ -81,14 +74,18 @@ def _counted(rows: Iterator[ResultRow], counts: Counter[str], done: Any) -> Iter
 
 def _stream_json(batch: Batch, rows: Iterator[ResultRow]) -> None:
     """Write one document, row by row: a million of them are not held at once."""
-    head = json.dumps({"batch_id": batch.batch_id, "header": batch.header}, ensure_ascii=False)
+    head = _line({"batch_id": batch.batch_id, "header": batch.header})
     out = console.results().file
     out.write(head[:-1] + ', "rows": [')
     separator = "\n"
     for row in rows:
-        out.write(separator + json.dumps(row.as_dict(), ensure_ascii=False))
+        out.write(separator + _line(row.as_dict()))
         separator = ",\n"
     out.write("\n]}\n")
+
+
+def _line(document: dict[str, Any]) -> str:
+    return escaped(json.dumps(document, ensure_ascii=False))
 
 
 def _say_what_was_written(

@@ -11,13 +11,15 @@ import os
 import shlex
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import IO, TYPE_CHECKING, Annotated, Any, BinaryIO, Final, cast
 
 import typer
+
+from config.logging import escaped
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from config.settings import Settings
+    from producer.sheet import SheetWriter
 
 DONE: Final = 0
 FAILED: Final = 1
@@ -48,6 +51,18 @@ SeparatorOption = Annotated[
     ),
 ]
 
+FormatOption = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        help="csv (for spreadsheet programs), plain (CSV for programs: no shields) or xlsx "
+        "(default: by the name of --output, else csv).",
+    ),
+]
+RevealOption = Annotated[
+    bool, typer.Option("--reveal", help="Show full phone numbers on this terminal.")
+]
+
 _WRONG_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 
 
@@ -58,6 +73,24 @@ class Target:
     path: Path
     overwrite: bool
     delimiter: str
+    form: str = "csv"
+
+    @contextmanager
+    def writer(self, header: Sequence[str], ours: Sequence[str]) -> Iterator[SheetWriter]:
+        """Open it for rows of these columns."""
+        from producer.sheet.writing import written_sheet
+
+        with written_sheet(
+            self.path,
+            header,
+            ours,
+            stdout=results_in_bytes(),
+            overwrite=self.overwrite,
+            delimiter=self.delimiter,
+            form=self.form,
+            show=escaped if shows_on_terminal(self.path) else str,
+        ) as writer:
+            yield writer
 
 
 class CommandFailedError(Exception):
@@ -96,7 +129,7 @@ def show(text: str) -> None:
 
 def show_json(document: Any) -> None:
     """Write the one JSON document of a command with `--json`."""
-    results().file.write(json.dumps(document, ensure_ascii=False, indent=2) + "\n")
+    results().file.write(escaped(json.dumps(document, ensure_ascii=False, indent=2), "\n") + "\n")
 
 
 def results_in_bytes() -> BinaryIO:
@@ -206,18 +239,41 @@ def rate_of(option: str, per_second: float | None) -> float | None:
         raise MisusedError(f"{option}: {exc}") from None
 
 
-def separator_of(asked: str | None, own: str = ",") -> str:
-    """Give the separator for a file that is written; `own` is that of the customer's file.
+def target_of(
+    output: Path,
+    *,
+    overwrite: bool,
+    reveal: bool,
+    form: str | None,
+    separator: str | None,
+    own: str = ",",
+) -> Target:
+    """Make out what to write, and where; `own` is the separator of the customer's file.
 
     Raises:
-        MisusedError: there is none of the name that was asked for.
+        MisusedError: there is no such form or separator, or it would show full numbers on a
+            terminal, unasked.
     """
-    from producer.sheet.writing import separator_for
+    from producer.sheet.writing import FORMS, separator_for
 
+    if shows_on_terminal(output) and not reveal:
+        raise MisusedError(
+            "this would show full phone numbers: write a file with --output FILE, or add --reveal"
+        )
+    form = form or ("xlsx" if output.suffix.lower() == ".xlsx" else "csv")
+    if form not in FORMS:
+        raise MisusedError(f"--format: must be one of {', '.join(FORMS)}")
+    if form == "xlsx" and shows_on_terminal(output):
+        raise MisusedError("--format: a workbook cannot be shown here; add --output FILE")
     try:
-        return separator_for(own, asked)
+        return Target(output, overwrite, separator_for(own, separator), form)
     except ValueError as exc:
         raise MisusedError(f"--separator: {exc}") from None
+
+
+def shows_on_terminal(output: Path) -> bool:
+    """Whether what is written there appears on a person's screen."""
+    return str(output) == "-" and sys.stdout.isatty()
 
 
 def reason_to_keep(reason: str) -> str:

@@ -10,19 +10,20 @@ import typer
 
 from producer.cli.console import (
     CommandFailedError,
+    FormatOption,
     JsonOption,
     MisusedError,
     OverwriteOption,
+    RevealOption,
     SeparatorOption,
     ledger_connection,
     number_asked_for,
     rate_of,
     reason_to_keep,
-    results_in_bytes,
     say,
-    separator_of,
     show,
     show_json,
+    target_of,
 )
 from producer.cli.progress import progress_of
 
@@ -220,21 +221,22 @@ def export(
     ] = Path("-"),
     overwrite: OverwriteOption = False,
     separator: SeparatorOption = None,
+    form: FormatOption = None,
+    reveal: RevealOption = False,
 ) -> None:
-    """Write dead letters as CSV: full numbers, what happened, what to do.
+    """Write dead letters as a sheet: full numbers, what happened, what to do.
 
     Corrected, the file can be submitted as a batch; drop the letters then.
     """
     from jobs.deadletters import DeadLetters
     from producer.deadletters import EXPORT_COLUMNS, Choice, export_rows
-    from producer.sheet.writing import SheetWriter, written_file
 
-    count, delimiter = 0, separator_of(separator)
+    count = 0
+    target = target_of(output, overwrite=overwrite, reveal=reveal, form=form, separator=separator)
     with ledger_connection() as (settings, client):
         dead, choice = DeadLetters(client, settings), Choice(code=code, batch_id=batch)
         _check(dead, choice, client, settings)
-        with written_file(output, results_in_bytes(), overwrite=overwrite) as stream:
-            writer = SheetWriter(stream, EXPORT_COLUMNS, (), delimiter)
+        with target.writer(EXPORT_COLUMNS, ()) as writer:
             for cells in export_rows(dead, choice):
                 writer.write(cells, ())
                 count += 1

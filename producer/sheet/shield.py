@@ -14,6 +14,9 @@ Two shields, each undone by the reader of this package, so that a results file r
   possible: nothing but digits and "+", "-", "(", ")", ".", "E" and blanks is ever put between the
   quotation marks.
 
+Where Excel parts cells at another separator than the file does, it sees a formula within a cell:
+`x;=cmd` in a file with commas. So the apostrophe also goes before what stands behind a separator.
+
 A plain negative number (-12.5) is left alone: it is a number in every program.
 """
 
@@ -31,6 +34,8 @@ _DAMAGED_NUMBER = re.compile(
     r"|\+\d[\d ().\-]*"  # a plus in front
     r"|\d+(?:\.\d+)?[eE][+\-]?\d+"  # an exponent that may be none
 )
+_WITHIN = re.compile(f"([,;\t|\r\n][\\s\"]*)('*[{_STARTERS}])")
+_SHIELDED_WITHIN = re.compile(f"([,;\t|\r\n][\\s\"]*)'('*[{_STARTERS}])")
 _TEXT_FORMULA = re.compile(r'="([^"]*)"')
 
 
@@ -38,14 +43,16 @@ def shielded(cell: str) -> str:
     """A cell as it may stand in a CSV file that a person opens."""
     if _DAMAGED_NUMBER.fullmatch(cell):
         return f'="{cell}"'
-    if _RISKY.match(cell) and not _NEGATIVE.fullmatch(cell):
-        return "'" + cell
-    return cell
+    if _NEGATIVE.fullmatch(cell):
+        return cell
+    shown = _WITHIN.sub(r"\1'\2", cell)
+    return "'" + shown if _RISKY.match(cell) else shown
 
 
 def unshielded(cell: str) -> str:
     """The cell that `shielded` was given; also what people shielded in the same ways."""
-    if _SHIELDED.match(cell):
-        return cell[1:]
     formula = _TEXT_FORMULA.fullmatch(cell)
-    return formula[1] if formula is not None else cell
+    if formula is not None:
+        return formula[1]
+    bare = _SHIELDED_WITHIN.sub(r"\1\2", cell) if "'" in cell else cell
+    return bare[1:] if _SHIELDED.match(bare) else bare

@@ -1,9 +1,14 @@
-"""Writing CSV that Excel opens rightly by a double click, and that this package reads again.
+"""Writing sheets that Excel opens rightly by a double click, and that this package reads again.
 
-UTF-8 with a byte order mark (without it Excel takes the text for an old code page), CR LF, and
-commas, or semicolons where the customer's file has them: where Excel exported them, it expects them
-again. Tabs and vertical bars it does not part into columns in a .csv. Cells are shielded as
-shield.py says.
+CSV is UTF-8 with a byte order mark (without it Excel takes the text for an old code page), CR LF,
+and commas, or semicolons where the customer's file has them: where Excel exported them, it expects
+them again. Tabs and vertical bars it does not part into columns in a .csv. Cells are shielded as
+shield.py says; `plain` CSV, for programs, has neither mark nor shields.
+
+.xlsx is written here as well, because it is little: every cell is a text, so nothing is a formula
+and no zero gets lost. A row leaves as soon as it is known, so a million take no memory, and a pipe
+will do. XlsxWriter does the same by way of temporary files; it is worth its place when sheets are
+to have formats.
 """
 
 from __future__ import annotations
@@ -11,16 +16,23 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 import tempfile
-from collections.abc import Iterator, Sequence
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import IO, Any, BinaryIO
+from xml.sax.saxutils import escape
 
 from producer.sheet.problem import SheetError, shown
 from producer.sheet.shield import shielded
 
 ENCODING = "utf-8-sig"
+
+FORMS = ("csv", "plain", "xlsx")
+"""What a person may choose: for spreadsheet programs, for programs, a workbook."""
 
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t"}
 """What a person may choose, by name."""
@@ -47,17 +59,29 @@ class SheetWriter:
     """
 
     def __init__(
-        self, stream: TextIO, header: Sequence[str], ours: Sequence[str], delimiter: str = ","
+        self,
+        stream: IO[Any],
+        header: Sequence[str],
+        ours: Sequence[str],
+        delimiter: str = ",",
+        form: str = "csv",
+        show: Callable[[str], str] = str,
     ) -> None:
         """Write the header.
 
         Args:
-            stream: Opened with newline="", as by `written_file`.
+            stream: Opened with newline="", as by `written_file`; binary for a workbook.
             header: The customer's columns.
             ours: The columns to add.
             delimiter: Between cells, from `separator_for`.
+            form: One of `FORMS`.
+            show: What is done to each cell at last, for a terminal.
         """
-        self._writer = csv.writer(stream, delimiter=delimiter, lineterminator="\r\n")
+        self._book = _Book(stream) if form == "xlsx" else None
+        text = csv.writer(stream, delimiter=delimiter, lineterminator="\r\n")
+        self._write_row = text.writerow if self._book is None else self._book.write
+        self._shield = shielded if form == "csv" else str
+        self._show = show
         self._read = len(header)
         repeated = bool(ours) and tuple(header[-len(ours) :]) == tuple(ours)
         self._kept = self._read - len(ours) if repeated else self._read
@@ -79,18 +103,129 @@ class SheetWriter:
         own = [*cells[: self._kept], *[""] * (self._kept - len(cells))]
         self._put([*own, *ours, *cells[self._read :]])
 
+    def close(self) -> None:
+        """Write what stands at the end of a workbook."""
+        if self._book is not None:
+            self._book.close()
+
     def _put(self, cells: Sequence[str]) -> None:
-        self._writer.writerow([shielded(cell) for cell in cells])
+        self._write_row([self._show(self._shield(cell)) for cell in cells])
+
+
+class _Book:
+    """A workbook of one sheet of texts, written row by row."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._zip = zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED)
+        for name, content in _PARTS.items():
+            self._zip.writestr(name, _XML + content)
+        self._sheet = self._zip.open("xl/worksheets/sheet1.xml", "w", force_zip64=True)
+        self._sheet.write((_XML + _SHEET_BEGINS).encode())
+        self._row = 0
+
+    def write(self, cells: Sequence[str]) -> None:
+        self._row += 1
+        if self._row > _MOST_ROWS or len(cells) > _MOST_COLUMNS:
+            raise _too_big(f"more than {_MOST_ROWS:,} rows or {_MOST_COLUMNS:,} columns")
+        texts = "".join(
+            f'<c r="{_letters(column)}{self._row}" t="inlineStr"><is><t xml:space="preserve">'
+            f"{_xml_text(cell)}</t></is></c>"
+            for column, cell in enumerate(cells)
+            if cell
+        )
+        self._sheet.write(f'<row r="{self._row}">{texts}</row>'.encode())
+
+    def close(self) -> None:
+        self._sheet.write(_SHEET_ENDS.encode())
+        self._sheet.close()
+        self._zip.close()
+
+
+_MOST_ROWS, _MOST_COLUMNS, _MOST_CHARS = 1_048_576, 16_384, 32_767  # of Excel
+_XML = '<?xml version="1.0" encoding="UTF-8" standalone="yes"?>\n'
+_MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+_PACKAGE = "http://schemas.openxmlformats.org/package/2006"
+_OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+_KINDS = "application/vnd.openxmlformats-officedocument.spreadsheetml"
+_PARTS = {
+    "[Content_Types].xml": f'<Types xmlns="{_PACKAGE}/content-types">'
+    '<Default Extension="rels" '
+    'ContentType="application/vnd.openxmlformats-package.relationships+xml"/>'
+    f'<Override PartName="/xl/workbook.xml" ContentType="{_KINDS}.sheet.main+xml"/>'
+    '<Override PartName="/xl/worksheets/sheet1.xml" '
+    f'ContentType="{_KINDS}.worksheet+xml"/></Types>',
+    "_rels/.rels": f'<Relationships xmlns="{_PACKAGE}/relationships"><Relationship Id="rId1" '
+    f'Type="{_OFFICE}/officeDocument" Target="xl/workbook.xml"/></Relationships>',
+    "xl/workbook.xml": f'<workbook xmlns="{_MAIN}" xmlns:r="{_OFFICE}"><sheets>'
+    '<sheet name="Sheet1" sheetId="1" r:id="rId1"/></sheets></workbook>',
+    "xl/_rels/workbook.xml.rels": f'<Relationships xmlns="{_PACKAGE}/relationships">'
+    f'<Relationship Id="rId1" Type="{_OFFICE}/worksheet" Target="worksheets/sheet1.xml"/>'
+    "</Relationships>",
+}
+_SHEET_BEGINS = f'<worksheet xmlns="{_MAIN}"><sheetData>'
+_SHEET_ENDS = (  # no green corner at each number that is a text
+    '</sheetData><ignoredErrors><ignoredError sqref="A1:XFD1048576" numberStoredAsText="1"/>'
+    "</ignoredErrors></worksheet>"
+)
+_NOT_XML = re.compile("[\0-\x08\x0b-\x1f\ufffe\uffff]|_(?=x[0-9A-Fa-f]{4}_)")
+
+
+@cache
+def _letters(column: int) -> str:
+    """A column as Excel names it: A to Z, then AA."""
+    before, last = divmod(column, 26)
+    return (_letters(before - 1) if before else "") + chr(ord("A") + last)
+
+
+def _xml_text(cell: str) -> str:
+    """A text as a workbook holds it: what XML cannot is written as _x001B_."""
+    if len(cell) > _MOST_CHARS:
+        raise _too_big(f"a cell of more than {_MOST_CHARS:,} characters")
+    return escape(_NOT_XML.sub(lambda found: f"_x{ord(found[0]):04X}_", cell))
+
+
+def _too_big(what: str) -> SheetError:
+    return SheetError("too_big", "the workbook", f"it would have {what}", "write CSV: --format csv")
+
+
+@contextmanager
+def written_sheet(
+    path: str | Path,
+    header: Sequence[str],
+    ours: Sequence[str],
+    *,
+    stdout: BinaryIO | None = None,
+    overwrite: bool = False,
+    delimiter: str = ",",
+    form: str = "csv",
+    show: Callable[[str], str] = str,
+) -> Iterator[SheetWriter]:
+    """Open a file as `written_file` does, and a `SheetWriter` for it."""
+    encoding = {"csv": ENCODING, "plain": "utf-8", "xlsx": None}[form]
+    with written_file(path, stdout, overwrite=overwrite, encoding=encoding) as stream:
+        writer = SheetWriter(stream, header, ours, delimiter, form, show)
+        try:
+            yield writer
+        except BaseException:
+            with suppress(Exception):  # the file does not stay; what went wrong is told
+                writer.close()
+            raise
+        writer.close()
 
 
 @contextmanager
 def written_file(
-    path: str | Path, stdout: BinaryIO | None = None, *, overwrite: bool = False
-) -> Iterator[TextIO]:
+    path: str | Path,
+    stdout: BinaryIO | None = None,
+    *,
+    overwrite: bool = False,
+    encoding: str | None = ENCODING,
+) -> Iterator[IO[Any]]:
     """Open a file for a `SheetWriter`; it appears, whole, when the block ends without an error.
 
     Only its owner can read it, as it holds full numbers. "-" is standard output. A file that is
-    there may be the customer's own, or hold hours of corrections.
+    there may be the customer's own, or hold hours of corrections. Without an encoding the file
+    takes bytes.
 
     Raises:
         SheetError: `not_writable`; `exists`, unless it is to be overwritten.
@@ -98,7 +233,11 @@ def written_file(
     if str(path) == "-":
         if stdout is None:
             raise SheetError("not_writable", "-", "there is no standard output", "name a file")
-        text = io.TextIOWrapper(stdout, ENCODING, newline="", write_through=False)
+        if encoding is None:
+            yield stdout
+            stdout.flush()
+            return
+        text = io.TextIOWrapper(stdout, encoding, newline="", write_through=False)
         try:
             yield text
         finally:
@@ -106,10 +245,13 @@ def written_file(
             text.detach()
         return
     target = Path(path)
+    how: dict[str, Any] = {"mode": "wb"}
+    if encoding is not None:
+        how = {"mode": "w", "encoding": encoding, "newline": ""}
     if os.path.exists(target) and not target.is_file():  # a device or a pipe: it stays
         try:
-            with target.open("w", encoding=ENCODING, newline="") as text_file:
-                yield text_file
+            with open(target, **how) as file:
+                yield file
         except OSError as exc:
             raise _not_writable(target, exc) from exc
         return
@@ -125,10 +267,10 @@ def written_file(
     except (OSError, ValueError) as exc:
         raise _not_writable(target, exc) from exc
     try:
-        with os.fdopen(handle, "w", encoding=ENCODING, newline="") as text_file:
-            yield text_file
-            text_file.flush()
-            os.fsync(text_file.fileno())
+        with os.fdopen(handle, **how) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
         Path(name).replace(target)
     except BaseException as exc:
         with suppress(OSError):

@@ -104,6 +104,33 @@ def test_only_the_failed_ones_can_be_had(sendcode: Command, tmp_path: Path) -> N
 
 
 @pytest.mark.usefixtures("ended")
+def test_results_in_any_form_say_the_same_and_come_back_as_the_same(
+    sendcode: Command, tmp_path: Path
+) -> None:
+    named = sendcode("batch", "results", "b1", "--output", tmp_path / "results.xlsx")
+    asked = sendcode("batch", "results", "b1", "-o", tmp_path / "r", "--format", "xlsx")
+    plain = sendcode("batch", "results", "b1", "--format", "plain")
+    results(sendcode, tmp_path)
+
+    assert (named.exit_code, asked.exit_code, plain.exit_code) == (0, 0, 0)
+    assert '="' not in plain.out
+    told = [
+        sendcode("batch", "check", tmp_path / file, "--json").json
+        for file in ("results.xlsx", "r", "results.csv")
+    ]
+    assert len({each["batch_id"] for each in told}) == 1
+    assert told[0]["rows"] == 5
+    assert told[0]["invalid"] == told[2]["invalid"] > 1
+
+
+def test_a_form_that_there_is_not_is_refused_with_those_there_are(sendcode: Command) -> None:
+    ran = sendcode("dead", "export", "--format", "ods")
+
+    assert ran.exit_code == 2
+    assert "csv, plain, xlsx" in ran.err
+
+
+@pytest.mark.usefixtures("ended")
 def test_an_unknown_group_is_refused_with_those_there_are(sendcode: Command) -> None:
     ran = sendcode("batch", "results", "b1", "--only", "bad")
 

@@ -184,25 +184,75 @@ def test_results_that_find_no_room_are_told_as_such(
     assert "Exception ignored" not in ran.err
 
 
+def shown(settings: Settings, folder: Path, *words: str) -> tuple[int, str]:
+    """Run a command whose results go to a terminal; give its code and what is seen there."""
+    terminal, its_end = pty.openpty()
+    try:
+        ran = subprocess.run(
+            [*SENDCODE, *words],
+            cwd=folder,
+            env={**environment_of(settings), "TERM": "xterm"},
+            stdin=subprocess.DEVNULL,
+            stdout=its_end,
+            stderr=its_end,
+            check=False,
+        )
+        os.close(its_end)
+        return ran.returncode, os.read(terminal, 1 << 16).decode("utf-8-sig")
+    finally:
+        os.close(terminal)
+
+
 def test_results_on_a_terminal_have_no_progress_bar_among_them(
     settings: Settings, folder: Path
 ) -> None:
-    terminal, its_end = pty.openpty()
-    subprocess.run(
-        [*SENDCODE, "batch", "results", "b1"],
-        cwd=folder,
-        env={**environment_of(settings), "TERM": "xterm"},
-        stdin=subprocess.DEVNULL,
-        stdout=its_end,
-        stderr=its_end,
-        check=True,
-    )
-    os.close(its_end)
-    told = os.read(terminal, 1 << 16).decode("utf-8-sig")
-    os.close(terminal)
+    code, told = shown(settings, folder, "batch", "results", "b1", "--reveal")
 
+    assert code == 0
     assert "\x1b" not in told
     assert told.count("\n") == 3
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("batch", "results", "b1"),
+        ("batch", "results", "b1", "--json"),
+        ("batch", "check", "customers.csv", "--output", "-"),
+        ("dead", "export"),
+        ("batch", "results", "b1", "--reveal", "--format", "xlsx"),
+    ],
+    ids=" ".join,
+)
+def test_full_numbers_are_shown_on_a_terminal_only_if_asked_for(
+    settings: Settings, folder: Path, words: tuple[str, ...]
+) -> None:
+    code, told = shown(settings, folder, *words)
+
+    assert code == 2
+    assert "--output FILE" in told
+    assert "99000001" not in told
+
+
+def test_what_a_customer_s_cell_holds_steers_no_terminal(settings: Settings, folder: Path) -> None:
+    odd = folder / "odd.csv"
+    odd.write_text("name,phone\n\x1b]0;owned\x07 \u202egnp \x9b2J,+85251234567\n")
+    submitted = subprocess.run(
+        [*SENDCODE, "batch", "submit", odd, "--id", "odd", "--yes"],
+        cwd=folder,
+        env=environment_of(settings),
+        capture_output=True,
+        check=False,
+    )
+
+    _, as_csv = shown(settings, folder, "batch", "results", "odd", "--reveal")
+    _, as_json = shown(settings, folder, "batch", "results", "odd", "--reveal", "--json")
+
+    assert submitted.returncode == 0
+    for told in (as_csv, as_json):
+        assert "+85251234567" in told
+        assert "\\u001b]0;owned\\u0007 \\u202egnp \\u009b2J" in told
+        assert not {"\x1b", "\x07", "\u202e", "\x9b"} & set(told)
 
 
 CTRL_C_WHILE_LOADING = """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 import pytest
 from celery.worker.consumer.consumer import CANCEL_TASKS_BY_DEFAULT
@@ -57,6 +58,24 @@ def test_a_message_with_line_breaks_cannot_forge_a_record(stderr: Callable[[], s
     written = stderr()
     assert written.count("\n") == 1
     assert "first\\r\\n2026" in written
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+@pytest.mark.parametrize("steering", ["\x1b[2J", "\x9b31m", "\u202e", "\u2066", "\x7f", "\u2028"])
+def test_no_line_steers_a_terminal(
+    form: Literal["text", "json"], steering: str, stderr: Callable[[], str]
+) -> None:
+    set_up_logging(form)
+    try:
+        int(f"why {steering}")
+    except ValueError:
+        log.exception("told %s", steering, extra=fields(note=f"a {steering}", odd=steering))
+
+    written = stderr()
+    assert steering[0] not in written
+    assert f"\\u{ord(steering[0]):04x}" in written
+    if form == "json":
+        assert json.loads(written)["odd"] == steering
 
 
 def test_a_json_line_is_one_document(stderr: Callable[[], str]) -> None:

@@ -2,15 +2,19 @@
 
 import csv
 import io
+import re
 import stat
+import tracemalloc
 from pathlib import Path
 
+import openpyxl
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from producer.sheet import SheetError, SheetWriter, open_sheet, written_file
 from producer.sheet.shield import shielded, unshielded
+from producer.sheet.writing import written_sheet
 
 OURS = ("status", "code", "message")
 CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
@@ -63,6 +67,90 @@ def test_any_header_comes_back_as_it_was(names: list[str]) -> None:
         assert sheet.header == (*header, *OURS)
 
 
+@given(st.lists(CELLS | RISKY | st.sampled_from([*";,|\t\n", '"', "'"]), max_size=6).map("".join))
+def test_no_cell_starts_a_formula_behind_any_separator(cell: str) -> None:
+    shown = shielded(cell)
+
+    assert unshielded(shown) == cell
+    if not re.fullmatch(r'="[^"]*"', shown):
+        for part in re.split(r"[,;|\t\r\n]", shown)[1:]:
+            assert not part.lstrip(' "').startswith(("=", "+", "-", "@"))
+
+
+@given(st.lists(st.tuples(CELLS | RISKY, CELLS | RISKY), min_size=1, max_size=8))
+def test_a_workbook_of_results_read_again_gives_every_cell_as_it_was(
+    notes: list[tuple[str, str]],
+) -> None:
+    header = ["phone", "note", "more"]
+    rows = [[f"+8525123{number:04d}", *note] for number, note in enumerate(notes)]
+    content = io.BytesIO()
+
+    with written_sheet("-", header, OURS, stdout=content, form="xlsx") as writer:
+        for cells in rows:
+            writer.write(cells, ("sent", "", "done"))
+
+    with open_sheet("-", stdin=io.BytesIO(content.getvalue())) as sheet:
+        assert [row.cells for row in sheet] == [[*row, "sent", "", "done"] for row in rows]
+
+
+def test_other_programs_read_the_workbook_and_see_only_texts(tmp_path: Path) -> None:
+    path = tmp_path / "results.xlsx"
+    cells = [*(f"c{n}" for n in range(30)), "0701234567", "=1+1", " two\nlines ", "\u5f20", "<&>"]
+
+    with written_sheet(path, cells, ("status",), form="xlsx") as writer:
+        writer.write(cells, ("sent",))
+
+    rows = list(openpyxl.load_workbook(path).active.iter_rows())
+    assert [[cell.value for cell in row] for row in rows] == [[*cells, "status"], [*cells, "sent"]]
+    assert {cell.data_type for row in rows for cell in row} == {"s"}
+
+
+def test_a_workbook_takes_no_memory_for_its_rows_and_no_place_to_jump_back_to() -> None:
+    class Pipe(io.RawIOBase):
+        def writable(self) -> bool:
+            return True
+
+        def write(self, data: object) -> int:
+            return len(memoryview(data))  # type: ignore[arg-type]
+
+    def peak_of(rows: int) -> int:
+        tracemalloc.start()
+        try:
+            with written_sheet("-", ["a"], (), stdout=Pipe(), form="xlsx") as writer:  # type: ignore[arg-type]
+                for number in range(rows):
+                    writer.write([f"customer number {number}"], ())
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    assert peak_of(40_000) < peak_of(4_000) + 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("cells", "told"), [(["x" * 32_768], "characters"), (["x"] * 16_385, "columns")]
+)
+def test_what_no_workbook_holds_is_refused_and_leaves_no_file(
+    tmp_path: Path, cells: list[str], told: str
+) -> None:
+    with (
+        pytest.raises(SheetError, match=told) as caught,
+        written_sheet(tmp_path / "r.xlsx", ["a"], (), form="xlsx") as writer,
+    ):
+        writer.write(cells, ())
+
+    assert "--format csv" in caught.value.remedy
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_plain_csv_is_for_programs(tmp_path: Path) -> None:
+    path = tmp_path / "results.csv"
+
+    with written_sheet(path, ["phone"], OURS, form="plain") as writer:
+        writer.write(["0701234567"], ("sent", "", "-"))
+
+    assert path.read_bytes() == b"phone,status,code,message\r\n0701234567,sent,,-\r\n"
+
+
 @given(CELLS | RISKY)
 def test_no_cell_can_be_taken_for_a_formula(cell: str) -> None:
     shown = shielded(cell)
@@ -85,7 +173,12 @@ def test_no_cell_can_be_taken_for_a_formula(cell: str) -> None:
         ("@SUM(A1)", "'@SUM(A1)"),
         ("-2+3", "'-2+3"),
         ("+cmd|' /C calc'!A0", "'+cmd|' /C calc'!A0"),
-        ("\t=1", "'\t=1"),
+        ("\t=1", "'\t'=1"),
+        ("x;=cmd|'/C calc'!A0", "x;'=cmd|'/C calc'!A0"),
+        ('Ada, "=1"', 'Ada, "\'=1"'),
+        ("a|@b\n-2+3", "a|'@b\n'-2+3"),
+        ("x;'=1", "x;''=1"),
+        ("a; b, c", "a; b, c"),
         (" =1", "' =1"),
         ("'=1", "''=1"),
         ("\uff1d1", "'\uff1d1"),
