@@ -73,6 +73,8 @@ class Batch:
     """Between the cells of its file."""
     encoding: str
     """As which a person had its file read, if not as found; an import is completed in the same."""
+    columns: tuple[str, str]
+    """The columns of number and country that a person named; empty if they were found."""
     total: int
     accepted: int
     rejected: int
@@ -211,6 +213,7 @@ def decode_batch(
         header=tuple(json.loads(values["header"])),
         delimiter=values.get("delimiter", ","),
         encoding=values.get("encoding", ""),
+        columns=(values.get("phone_column", ""), values.get("country_column", "")),
         total=int(values["total"]),
         accepted=accepted,
         rejected=rejected,

@@ -70,6 +70,7 @@ class Batches:
         name: str = "",
         delimiter: str = ",",
         encoding: str = "",
+        columns: tuple[str, str] = ("", ""),
         max_rate: float | None = None,
         expires_ms: int | None = None,
         starts_ms: int | None = None,
@@ -96,6 +97,8 @@ class Batches:
             "delimiter": delimiter,
             "encoding": encoding,
         }
+        if any(columns):
+            values |= {"phone_column": columns[0], "country_column": columns[1]}
         if skip_sent:
             values["skip_sent"] = 1
         if max_rate is not None:

@@ -220,6 +220,7 @@ def open_batch(
             name=terms.name,
             delimiter=sheet.delimiter,
             encoding=sheet.named_encoding or "",
+            columns=(sheet.asked.number or "", sheet.asked.country or ""),
             max_rate=terms.max_rate,
             expires_ms=terms.expires_ms,
             starts_ms=terms.starts_ms,

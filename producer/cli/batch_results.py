@@ -98,7 +98,8 @@ def _say_what_was_written(
     if only is None and not batch.is_over:
         say("the batch has not ended: take the results again later, with --overwrite")
     if only == "failed" and counts:
-        again = command_line("batch", "submit", output)
+        named = dict(zip(("--phone-column", "--country-column"), batch.columns, strict=True))
+        again = command_line("batch", "submit", output, options=named)
         say(f"correct the rows in that file, then: {again}")
     cancelled = batch.counts.get(State.CANCELLED, 0)
     if only == "failed" and cancelled:

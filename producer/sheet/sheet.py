@@ -56,6 +56,7 @@ class Sheet:
         delimiter: Of delimited text; "," otherwise, as results are CSV.
         header: The names of the customer's columns, as in the file.
         columns: Which of them hold the number.
+        asked: The columns that a person named.
         notes: What a person should know about how the file was read, a sentence each.
         unit: What `Row.line` counts: "line", or "row" of a workbook.
     """
@@ -69,7 +70,7 @@ class Sheet:
     ) -> None:
         self._source = source
         self.name = source.name
-        self._asked = asked
+        self.asked = asked
         self._digest: str | None = None
         self.encoding: str | None
         self.delimiter = ","
@@ -192,7 +193,7 @@ class Sheet:
 
     def _differs_from_found(self, columns: Columns) -> str:
         """What a person's choice of columns makes another content of the same cells; else ""."""
-        if self._asked == Asked():
+        if self.asked == Asked():
             return ""
         try:
             found = self._find_header(Asked()).columns
@@ -225,7 +226,7 @@ class Sheet:
 
     def _digest_as_found(self) -> str:
         try:
-            return Sheet(self._source, asked=self._asked).digest
+            return Sheet(self._source, asked=self.asked).digest
         except SheetError:
             return self._source.digest_of_bytes()
 

@@ -130,6 +130,27 @@ def test_a_form_that_there_is_not_is_refused_with_those_there_are(sendcode: Comm
     assert "csv, plain, xlsx" in ran.err
 
 
+def test_columns_that_a_person_named_are_sent_to_and_named_again_for_the_corrected_rows(
+    sendcode: Command, batches: Batches, tmp_path: Path
+) -> None:
+    file = write_csv(
+        tmp_path / "customers.csv",
+        [["+85251234567", "+85261234567"], ["51234568", "+85261234568"]],
+        ("Phone", "Mobile"),
+    )
+    columns = ("--phone-column", "Phone")
+
+    checked = sendcode("batch", "check", file, *columns, "--json").json
+    found = sendcode("batch", "check", file, "--json").json
+    sendcode("batch", "submit", file, "--id", "b1", *columns, "--yes")
+    taken = sendcode("batch", "results", "b1", "--only", "failed", "-o", tmp_path / "failed.csv")
+
+    assert (checked["valid"], found["valid"]) == (1, 2)
+    sent_to = [row.phone.e164 for _, row, _ in batches.rows("b1") if row.phone is not None]
+    assert sent_to == ["+85251234567"]
+    assert "failed.csv --phone-column Phone" in taken.err
+
+
 @pytest.mark.usefixtures("ended")
 def test_an_unknown_group_is_refused_with_those_there_are(sendcode: Command) -> None:
     ran = sendcode("batch", "results", "b1", "--only", "bad")
