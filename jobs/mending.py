@@ -22,8 +22,6 @@ from jobs.ledger import Ledger
 from jobs.outcome import State
 from jobs.scripts import Script
 
-CHECK_EVERY_MS = 2_000
-"""How often all workers together look."""
 _CHUNK = 1_000
 
 
@@ -79,6 +77,8 @@ class Mending:
         self._ledger = Ledger(client, settings)
         self._keys = Keys(settings.sendcode_key_prefix)
         self._retention_ms = settings.retention_ms
+        self._every_ms = round(2_000 * settings.sendcode_sweep_interval)
+        """How often all workers together look."""
         self._check = Script(client, self._keys, "check")
         self._mend = Script(client, self._keys, "mend")
 
@@ -98,7 +98,7 @@ class Mending:
 
     def mend_what_does_not_fit(self) -> list[str]:
         """Look, unless somebody just did; mend what must be. Return what was done, in words."""
-        found: list[str] = self._check(every_ms=CHECK_EVERY_MS)
+        found: list[str] = self._check(every_ms=self._every_ms)
         return self.mend(found) if found else []
 
     def mend(self, misfits: list[str] | None = None) -> list[str]:
@@ -117,7 +117,7 @@ class Mending:
                 done += self._do("batch", batch_id, digests.get(batch_id, ""))
         for chunk in _chunks([job_id for lane, job_id in seen.open if lane == Lane.EVENT]):
             done += self._do("events", *chunk)
-        done += self._do("indexes")
+        done += self._do("indexes", *batches)
         done += self._do("letters", *(job_id for _, job_id in sorted(seen.letters)))
         if misfits is None:
             flat = [str(part) for number, got in seen.numbers.items() for part in (*number, *got)]

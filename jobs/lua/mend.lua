@@ -4,7 +4,7 @@
 --   "batch": id, digest of its content as far as known ("")
 --   "events": ids of events that are not final
 --   "letters": ids of all dead letters, the oldest first
---   "indexes": nothing
+--   "indexes": ids of all batches
 --   "numbers": cc, num, codes that it got, when the last (ms), cc, …
 --   "totals": ids that were not final when the others were counted, "", then state, jobs, …
 --   "end": what does not fit even now
@@ -68,7 +68,9 @@ local function mend_batch(batch, digest)
   -- Count a row's job, and see to it that the indexes name it if it is to be looked after.
   local function look(id)
     known[id] = true
-    local job = fields(K.job(id), 'state', 'dup', 'code', 'replaced_by', 'dropped', 'doubt', 'due')
+    local values = redis.call('HMGET', K.job(id), 'state', 'dup', 'code', 'replaced_by', 'dropped')
+    local job = {state = values[1], dup = values[2], code = values[3] or '', replaced_by = values[4],
+      dropped = values[5]}
     local is_named = open[id] or stopped[id]
     if not FINAL[job.state] then is_named = is_named or is_due(id) end
     if not job.state and not is_named then return false end
@@ -77,14 +79,13 @@ local function mend_batch(batch, digest)
       -- its record is gone, or was set back: it had ended, as no index names it any more
       end_lost_job(id, 'batch', retention_ms, now)
       job = fields(K.job(id), 'state', 'dup', 'code')
-      if not job.state then return false end
     end
     if job.dup == '1' then count('possible_duplicate') end
     if job.replaced_by then return look(job.replaced_by) end
     count(job.state)
     if FINAL[job.state] then
       local is_letter = job.state == 'dead' or job.state == 'unknown'
-      if is_letter and (job.code or '') ~= '' then count('code:' .. job.code) end
+      if is_letter and job.code ~= '' then count('code:' .. job.code) end
       if is_letter and not job.dropped then letters = letters + 1 end
       if is_named then put_down(id, batch, 'batch') end
       redis.call('SREM', K.open(batch), id)
@@ -98,6 +99,7 @@ local function mend_batch(batch, digest)
     end
     if not stopped[id] and not is_due(id) then
       put_back = put_back + 1
+      job = fields(K.job(id), 'state', 'doubt', 'due')
       local is_aside = job.state == 'parked' and not job.doubt
       if is_aside and b.state == 'paused' then
         redis.call('SADD', K.stopped(batch), id)
@@ -110,20 +112,27 @@ local function mend_batch(batch, digest)
 
   local counts = redis.call('HGETALL', K.counts(batch))
   for i = 1, #counts, 2 do old[counts[i]] = tonumber(counts[i + 1]) end
-  local cursor, accepted, first = tonumber(b.cursor), 0, 0
-  while first < math.max(rows, cursor) do
-    local texts = redis.call('LRANGE', K.rows(batch), first, first + 999)
-    for i = 1, math.min(1000, math.max(rows, cursor) - first) do
-      local number = first + i
-      local is_accepted = texts[i] and string.byte(texts[i]) ~= 9
-      if is_accepted then accepted = accepted + 1 end
-      local id = batch .. '-' .. number
-      if number > cursor and is_accepted and redis.call('EXISTS', K.job(id)) == 1 then
-        cursor = number -- it was set back: all rows before this one were fed
-      end
-      if number <= cursor and not look(id) and is_accepted then missing = missing + 1 end
+  local cursor, chunk, texts = tonumber(b.cursor), nil, nil
+  local function is_accepted(number)
+    local first = math.floor((number - 1) / 1000) * 1000
+    if first ~= chunk then chunk, texts = first, redis.call('LRANGE', K.rows(batch), first, first + 999) end
+    local text = texts[number - first]
+    return text and string.byte(text) ~= 9
+  end
+  for number = 1, cursor do
+    if not look(batch .. '-' .. number) and is_accepted(number) then missing = missing + 1 end
+  end
+  -- where the batch was set back, the rows behind its cursor were fed already
+  local behind = cursor + 1
+  while behind <= rows and (not is_accepted(behind) or look(batch .. '-' .. behind)) do
+    if is_accepted(behind) then cursor = behind end
+    behind = behind + 1
+  end
+  local accepted = 0
+  if not keeps_rows then
+    for number = 1, rows do
+      if is_accepted(number) then accepted = accepted + 1 end
     end
-    first = first + 1000
   end
   for id in pairs(open) do
     if not known[id] then look(id) end
@@ -158,7 +167,6 @@ local function mend_batch(batch, digest)
   if not keeps_rows then
     redis.call('HSET', K.batch(batch), 'total', rows, 'accepted', accepted, 'rejected', rows - accepted)
   end
-  redis.call('ZADD', K.batches, 'NX', redis.call('HGET', K.batch(batch), 'created'), batch)
   if b.digest ~= '' then redis.call('SET', K.content(b.digest), batch, 'NX') end
   if b.state == 'done' and redis.call('SCARD', K.open(batch)) > 0 then
     redis.call('HSET', K.batch(batch), 'state', 'running')
@@ -231,6 +239,10 @@ end
 
 -- Names of jobs that have ended, or are worked on no more.
 local function mend_indexes()
+  for _, batch in ipairs(parts) do
+    local created = redis.call('HGET', K.batch(batch), 'created')
+    if created then redis.call('ZADD', K.batches, 'NX', created, batch) end
+  end
   for _, lane in ipairs({'event', 'batch', 'aside'}) do
     for _, id in ipairs(redis.call('ZRANGE', K.due(lane), 0, -1)) do
       if FINAL[redis.call('HGET', K.job(id), 'state')] then redis.call('ZREM', K.due(lane), id) end

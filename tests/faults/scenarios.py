@@ -20,6 +20,7 @@ from jobs.phone import PhoneNumber
 from producer import RedisUnavailableError, send_code
 from tests.faults import doomed
 from tests.faults.audit import leftovers
+from tests.faults.damage import DAMAGES, TARGETS, Damaging
 from tests.faults.workers import Crew, crew
 from tests.faults.world import QUICK, World
 from tests.refusals import REFUSALS
@@ -300,6 +301,20 @@ def stopping_in_time() -> str:
         return f"{told} (allowed: {limit_s:.1f} s)"
 
 
+def damaged(damage: str) -> Scenario:
+    """Make a scenario in which each key of the ledger is damaged in turn."""
+
+    def scenario() -> str:
+        with stage("w1", "w2", sendcode_rate_limit=50) as here:
+            ledger = Damaging(here.world.redis, here.world.settings, here.world.sandbox)
+            ledger.add_load()
+            ledger.damage_each(damage)
+            ledger.check()
+        return f"{len(TARGETS)} keys {damage} under load, one after the other: sending went on"
+
+    return scenario
+
+
 def _say(states: Counter[State]) -> str:
     return ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
 
@@ -314,4 +329,5 @@ SCENARIOS: dict[str, Scenario] = {
     "request in flight of a killed worker": late_request_of_a_killed_worker,
     "worker killed under a long queue": killed_under_a_long_queue,
     "SIGTERM": stopping_in_time,
+    **{f"each key of the ledger {damage}": damaged(damage) for damage in DAMAGES},
 }

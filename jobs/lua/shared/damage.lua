@@ -6,8 +6,8 @@ local server = redis
 
 local function note_damage(what)
   local at = server.call('TIME')
-  server.call('LPUSH', K.damage, cjson.encode({at_ms = at[1] * 1000, what = what}))
-  server.call('LTRIM', K.damage, 0, 99)
+  server.pcall('LPUSH', K.damage, cjson.encode({at_ms = at[1] * 1000, what = what}))
+  server.pcall('LTRIM', K.damage, 0, 99) -- `check` moves another type aside
   noted[#noted + 1] = what
 end
 

@@ -1,0 +1,58 @@
+"""A quick `make faults` of the ledger's keys: all of them, with two real workers under load."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from redis import Redis
+
+from config.settings import Settings
+from jobs import keys as named
+from sandbox.client import SandboxProcess
+from tests.faults.damage import DAMAGES, TARGETS, Damaging
+from tests.worker_process import WorkerProcess
+
+RATE = 50
+INTERVAL_S = 6
+
+
+@pytest.fixture
+def sandbox() -> Iterator[SandboxProcess]:
+    """The sandbox as a process of its own: what it counts as too many must not be its own delay."""
+    options = ("--rate-limit", str(RATE), "--phone-interval", str(INTERVAL_S))
+    with SandboxProcess(*options) as server:
+        yield server
+
+
+@pytest.mark.settings(
+    sendcode_rate_limit=RATE,
+    sendcode_sweep_interval=0.2,
+    sendcode_phone_interval=INTERVAL_S,
+    sendcode_http_timeout=0.5,
+    sendcode_lease=1.2,
+    sendcode_concurrency=8,
+)
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_whatever_key_is_damaged_sending_goes_on_or_says_why_not(
+    damage: str,
+    redis: Redis,
+    settings: Settings,
+    sandbox: SandboxProcess,
+    start_worker: Callable[..., WorkerProcess],
+) -> None:
+    here = Damaging(redis, settings, sandbox)
+    here.add_load()
+    for _ in range(2):
+        start_worker()
+
+    here.damage_each(damage)
+
+    here.check()
+
+
+def test_no_key_is_left_out() -> None:
+    names = {*named._NAMES, *named._BY_ID} - {"unreadable", "due"}
+
+    assert names == {name for name in TARGETS if not name.startswith("due:")}
