@@ -51,6 +51,10 @@ class Memory:
         """Give the batch in which a code to the number waits, or `EVENT`; "" if none does."""
         return self._waiting.get(hash(f"{phone.country_code}\t{phone.phone_num}"), "")
 
+    def note_waiting(self, phone: PhoneNumber, batch_id: str) -> None:
+        """Remember that a code to the number waits from now on."""
+        self._waiting.setdefault(hash(f"{phone.country_code}\t{phone.phone_num}"), batch_id)
+
     @cached_property
     def _waiting(self) -> dict[int, str]:
         """The batch in which a code waits, by the number's hash (64 bits, as in doubles.py).

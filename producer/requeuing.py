@@ -12,7 +12,7 @@ from typing import Any
 
 from jobs.codes import is_permanent
 from jobs.deadletters import DeadLetter, DeadLetters, Decision, Settled
-from jobs.job import NO_NUMBER, JobRecord
+from jobs.job import EVENT, NO_NUMBER, JobRecord
 from jobs.outcome import State
 from jobs.phone import PhoneNumber
 from producer.deadletters import Choice
@@ -127,7 +127,11 @@ def requeue(
     def why_not(letter: DeadLetter, record: JobRecord) -> str:
         return _why_not_again(letter, record, how, started_ms)
 
-    _walk(dead, choice, report, _Step(why_not, settle, how.limit), progress)
+    def wants(record: JobRecord) -> None:
+        if how.memory is not None:
+            how.memory.note_waiting(record.phone, record.batch_id or EVENT)
+
+    _walk(dead, choice, report, _Step(why_not, settle, how.limit, wants), progress)
     report.last_due_in_s = max(0, report.done - 1) * step_us / 1e6
     return report
 
@@ -221,6 +225,8 @@ class _Step:
     why_not: Callable[[DeadLetter, JobRecord], str]
     settle: Callable[[Sequence[DeadLetter]], list[Settled]]
     limit: int | None
+    wants: Callable[[JobRecord], None] = lambda _: None
+    """Told of each that is chosen, before the next is looked at."""
 
 
 def _walk(
@@ -268,6 +274,7 @@ def _settle(found: Sequence[DeadLetter], report: Report, step: _Step) -> None:
         elif wanted < room:
             chosen.append(letter)
             wanted += 1
+            step.wants(letter.record)
     if report.dry_run:
         for letter in chosen:
             if letter.record is not None:

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import Phase
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 from redis import Redis
 
+from config.settings import Settings
+from jobs.batches import Batches
 from jobs.clock import time_ms
-from jobs.job import SendCodeJob
+from jobs.identity import LedgerRefusedError
+from jobs.job import JobRecord, SendCodeJob, batch_job_id, split_job_id
 from jobs.keys import Keys
 from jobs.ledger import Ledger
 from jobs.outcome import State
 from jobs.phone import PhoneNumber
 from tests.commands import Command, Ran
 from tests.ended_jobs import DEAD, SENT, end
-from tests.files import correct, customer, write_csv
+from tests.files import correct, customer, read_csv, write_csv
 from tests.ledger_acts import DEFAULTS, Acts
 
 pytestmark = pytest.mark.settings(**DEFAULTS)
@@ -249,6 +261,23 @@ def test_no_job_is_requeued_whose_row_was_submitted_again(
     assert people.work() == ["a-1"]
 
 
+def test_of_two_dead_letters_with_one_number_one_is_requeued(
+    people: People, sendcode: Command, ledger: Ledger, acts: Acts
+) -> None:
+    """The service was down, the row was submitted once more, and the service was down still."""
+    for batch_id in ("a", "a2"):
+        people.submit(batch_id, 1)
+        end(ledger, ledger.sweep()[0][1], DEAD)
+
+    tried = sendcode("dead", "requeue", "--all", "--dry-run")
+    ran = sendcode("dead", "requeue", "--all", "--pace", "1000")
+
+    for each in (tried, ran):
+        assert "1 left alone: its number waits for a code in batch a already" in each.out + each.err
+    acts.let_pass(5_000)
+    assert people.work() == ["a-1"]
+
+
 def test_a_corrected_number_that_has_a_code_or_waits_for_one_is_refused(
     people: People, sendcode: Command, ledger: Ledger
 ) -> None:
@@ -279,3 +308,208 @@ def test_rows_left_out_are_not_sent_when_the_results_come_back(
 
     assert told["accepted"] == 1
     assert [each["code"] for each in told["file"]["invalid_by_reason"]] == ["sent_since"]
+
+
+# any order of commands
+
+Draw = Callable[..., Any]
+"""Chooses one of its arguments."""
+
+QUICK = hypothesis_settings(
+    max_examples=25, stateful_step_count=25, phases=[Phase.explicit, Phase.generate]
+)
+SEARCH = hypothesis_settings(max_examples=1_000, stateful_step_count=40)
+CUSTOMERS = range(1, 4)
+COMMANDS = (
+    *("work",) * 9,
+    *("submit",) * 5,
+    *("submit_failed", "requeue") * 4,
+    *("steer", "pass_time", "event") * 2,
+    *("halt_or_resume", "empty_ledger"),
+)
+
+
+class OneCode(RuleBasedStateMachine):
+    """People submit files, events, corrections and requeues; workers send; the ledger is emptied.
+
+    A customer gets one code, and another one only for what people were told of as a second code,
+    for an event, or flagged as perhaps sent twice.
+    """
+
+    def __init__(self, sendcode: Command, folder: Path, acts: Acts) -> None:
+        super().__init__()
+        self.people, self.sendcode, self.acts = People(sendcode, folder, acts), sendcode, acts
+        self.folder, self.serial = folder, itertools.count(1)
+        self.codes: Counter[str] = Counter()
+        """By number, but for those of `told`."""
+        self.told: set[str] = set()
+        """Jobs that people were told of as second codes."""
+        self.known: set[str] = set()
+        """Numbers of which the ledger knows that a code was sent."""
+        self.calls: list[tuple[str, str]] = []
+        """Jobs and leases whose answer is under way."""
+
+    @rule(what=st.sampled_from(COMMANDS), dice=st.binary(min_size=8, max_size=8))
+    def something_happens(self, what: str, dice: bytes) -> None:
+        throws = itertools.cycle(dice)
+        getattr(self, what)(lambda *choices: choices[next(throws) % len(choices)])
+        for phone_num, codes in self.codes.items():
+            assert codes <= 1, f"after {what}: a second code to {phone_num}"
+
+    # people
+
+    def submit(self, draw: Draw) -> None:
+        chosen = [n for n in CUSTOMERS if draw(True, False)] or [1]
+        batch_id, options = f"b{next(self.serial)}", draw((), ("--skip-sent",))
+        self._submit(self.people.file(batch_id, *chosen), batch_id, options)
+
+    def submit_failed(self, draw: Draw) -> None:
+        """Submit what failed once more, with all numbers as they are."""
+        letters = [split_job_id(job_id)[0] for job_id in self.acts.dead()]
+        if batches := [*filter(None, letters), *(b.batch_id for b in self.acts.batches.list())]:
+            batch_id = draw(*batches)
+            only, file = draw("failed", "cancelled"), self.folder / f"{next(self.serial)}.csv"
+            self.sendcode("batch", "results", batch_id, "--only", only, "--output", file)
+            if file.exists() and read_csv(file):
+                self._submit(file, f"b{next(self.serial)}", draw((), ("--skip-sent",)))
+
+    def _submit(self, file: Path, batch_id: str, options: tuple[str, ...]) -> None:
+        ran = self.sendcode("batch", "submit", file, "--id", batch_id, "--json", *options)
+        if ran.exit_code == 0:
+            told = [
+                ran.json["file"][what]["lines"] for what in ("sent_before", "waiting_elsewhere")
+            ]
+            assert not (options and any(told))
+            self.told |= {batch_job_id(batch_id, line - 1) for line in {*told[0], *told[1]}}
+
+    def event(self, draw: Draw) -> None:
+        n = draw(*CUSTOMERS)
+        if not self._is_refused():
+            self.acts.ledger.submit(SendCodeJob.for_event(phone(n)))
+
+    def steer(self, draw: Draw) -> None:
+        if batches := self.acts.batches.list():
+            batch_id = draw(*(each.batch_id for each in batches))
+            order = draw("pause", "resume", "resume", "cancel")
+            self.sendcode("batch", order, batch_id, *(("--yes",) if order == "cancel" else ()))
+
+    def halt_or_resume(self, draw: Draw) -> None:
+        self.sendcode(draw("halt", "resume", "resume"))
+
+    def requeue(self, draw: Draw) -> None:
+        if letters := self.acts.dead():
+            words = draw((draw(*letters),), ("--all",), ("--all",))
+            corrected = ("--phone", f"+852 {phone(draw(*CUSTOMERS)).phone_num}")
+            is_corrected = words != ("--all",) and draw(True, False)
+            self.sendcode("dead", "requeue", *words, *(corrected if is_corrected else ()))
+
+    def empty_ledger(self, draw: Draw) -> None:
+        """Have the ledger vanish under whoever knows it, and perhaps be accepted later."""
+        if self.acts.redis.exists(self.acts.keys.ledger) and draw(True, False, False):
+            self.acts.redis.flushdb()
+            self.known.clear()
+            assert self._is_refused()
+            ran = self.people.submit(f"b{next(self.serial)}", *CUSTOMERS)
+            assert "ledger accept" in ran.err
+            assert self.acts.redis.llen(self.acts.keys.running) == 0
+            if draw(True, True, False):
+                self.sendcode("ledger", "accept", "--yes")
+
+    def _is_refused(self) -> bool:
+        try:
+            self.acts.ledger.sweep()
+        except LedgerRefusedError:
+            return True
+        return False
+
+    # workers
+
+    def work(self, draw: Draw) -> None:
+        """Let the answer of a call come, or let some published job be called for."""
+        if self.calls and draw(True, False):
+            self._answer(draw)
+            return
+        if self._is_refused():
+            if draw(True, False, False):
+                self.sendcode("ledger", "accept", "--yes")
+            return
+        if published := self.acts.sweep() or self._queued():
+            job_id = draw(*sorted(published))
+            claim, token = self.acts.claim(job_id)
+            if claim.verdict == "granted":
+                begun = self.acts.begin(job_id, token)
+                if begun.kind == "first":
+                    self._check_skip_sent(self.acts.job(job_id))
+                    self.calls.append((job_id, token))
+                    if draw(True, False):
+                        self._answer(draw)
+                elif begun.kind == "wait":
+                    self.acts.park(job_id, token, 1_000)
+
+    def _check_skip_sent(self, job: JobRecord) -> None:
+        batch = self.acts.batches.get(job.batch_id or "")
+        is_left_out = batch is not None and batch.skip_sent and job.phone.phone_num in self.known
+        assert not is_left_out, f"{job.job_id} is sent, though its number has a code"
+
+    def _queued(self) -> list[str]:
+        held: Any = self.acts.redis.smembers(self.acts.keys.held)
+        events: Any = self.acts.redis.zrange(self.acts.keys.due("event"), 0, -1)
+        return [*held, *events]
+
+    def _answer(self, draw: Draw) -> None:
+        job_id, token = self.calls.pop(draw(*range(len(self.calls))))
+        job = self.acts.ledger.job(job_id)
+        state = draw(State.SENT, State.DEAD)
+        if job is None:  # the ledger was emptied meanwhile
+            return
+        is_told = job_id in self.told or job.batch_id is None
+        if state is State.SENT and not (job.possible_duplicate or is_told):
+            self.codes[job.phone.phone_num] += 1
+        if state is State.SENT:
+            self.known.add(job.phone.phone_num)
+        code = "" if state is State.SENT else "OperationDenied.ServiceBusy"
+        self.acts.finish(job_id, token, state, code, "closed" if not code else "open")
+
+    def pass_time(self, _: Draw) -> None:
+        """Let the intervals of all numbers be over; no call takes so long."""
+        while self.calls:
+            self._answer(lambda *choices: choices[0])
+        self.acts.let_pass(61_000)
+
+    def teardown(self) -> None:
+        """Let everything that waits be sent."""
+        self.sendcode("ledger", "accept", "--yes")
+        self.sendcode("resume")
+        for batch in self.acts.batches.list():
+            self.sendcode("batch", "resume", batch.batch_id)
+        for _ in range(60):
+            self.something_happens("pass_time", b"0")
+            self.something_happens("work", b"\1")
+            if not self._queued() and not self.acts.redis.zcard(self.acts.keys.due("aside")):
+                break
+
+
+def test_no_order_of_commands_gives_a_customer_two_codes_that_nobody_was_told_of(
+    sendcode: Command,
+    redis: Redis,
+    settings: Settings,
+    keys: Keys,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    worlds = itertools.count(1)
+
+    def make() -> OneCode:
+        redis.flushdb()
+        folder = tmp_path / str(next(worlds))
+        folder.mkdir()
+        monkeypatch.setenv("XDG_STATE_HOME", str(folder))  # a machine that has seen no ledger yet
+        ledger = Ledger(redis, settings, folder / "worker.json")
+        ledger.identity.work()
+        acts = Acts(ledger, Batches(redis, settings, ledger.identity), redis, keys)
+        return OneCode(sendcode, folder, acts)
+
+    run_state_machine_as_test(
+        make,  # type: ignore[arg-type]  # it takes whatever makes a machine
+        settings=SEARCH if os.environ.get("HYPOTHESIS_SEARCH") else QUICK,
+    )
