@@ -76,7 +76,7 @@ HAPPENINGS = (
     *("time_passes",) * 5,
     *("die",) * 2,
     *("submit",) * 2,
-    *("text_from_elsewhere", "cancel_one"),
+    *("text_from_elsewhere", "cancel_one", "break_a_record"),
     *("open_batch", "steer", "halt_or_resume", "sweep", "lose_messages", "hand_back"),
 )
 
@@ -177,6 +177,17 @@ class Machine(RuleBasedStateMachine):
         ]
         if job_ids := sorted({*self.seen.jobs, *rows}):
             self.acts.ledger.cancel(draw(*job_ids))
+
+    def break_a_record(self, draw: Draw) -> None:
+        """Damage the record of a job that has not ended, and let some worker meet it."""
+        going_on = [j for j, job in self.seen.jobs.items() if not State(job["state"]).is_final]
+        if going_on:
+            job_id = draw(*sorted(going_on))
+            self.workers = [each for each in self.workers if each.record.job_id != job_id]
+            self.acts.redis.hset(self.acts.keys.job(job_id), draw("lane", "cc", "attempts"), "x")
+            self.acts.claim(job_id)
+            for _ in range(2):
+                self.acts.ledger.set_aside(job_id)
 
     def halt_or_resume(self, draw: Draw) -> None:
         by = draw("api", "person")
@@ -335,7 +346,7 @@ class Machine(RuleBasedStateMachine):
             self.refused_early.add(worker.record.job_id)
             self._park(worker, INTERVAL_MS, unsent, "interval")
         elif got == "account":
-            self._park(worker, 0, f"{unsent}-unspend")  # type: ignore[arg-type]
+            self._refused(worker, kind, unsent)
         elif got == "throttled":
             worker.attempts -= 1
             worker.last = f"{unsent}-unspend"  # type: ignore[assignment]
@@ -345,6 +356,17 @@ class Machine(RuleBasedStateMachine):
             self._finish(worker, State.UNKNOWN, "keep")
         else:
             self._finish(worker, State.DEAD, "open")
+
+    def _refused(self, worker: Worker, kind: str, unsent: Last) -> None:
+        job_id = worker.record.job_id
+        for _ in range(2):
+            refused = self.account.refuse(job_id, worker.tries, "Some.Code", "words")
+        if refused != "alone":
+            self._park(worker, 0, f"{unsent}-unspend")  # type: ignore[arg-type]
+        elif kind == "first":
+            self._finish(worker, State.DEAD, "open")
+        else:
+            self._finish(worker, State.UNKNOWN, "keep")
 
     def _finish(
         self, worker: Worker, state: State, number: Literal["closed", "open", "keep"]
