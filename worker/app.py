@@ -38,7 +38,7 @@ from worker.output import Output
 from worker.panel import QueueDepths, set_up_panel
 from worker.runtime import Runtime
 from worker.tasks import register
-from worker.transport import QUARANTINE_OPTION, STOOD_DOWN_OPTION
+from worker.transport import QUARANTINE_OPTION
 
 log = logging.getLogger("sendcode.worker")
 
@@ -92,7 +92,6 @@ def build_app(settings: Settings) -> Celery:
         settings.sendcode_key_prefix
     ).quarantine
     runtime = Runtime(settings, app)
-    app.conf.broker_transport_options[STOOD_DOWN_OPTION] = lambda: bool(runtime.account.stood_down)
     app.sendcode = runtime
     app.steps["worker"].add(BackgroundStep)
     register(app)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from queue import Empty
@@ -38,8 +38,6 @@ _UNREADABLE = (
 )
 QUARANTINE_OPTION = "quarantine_key"
 """The transport option that names the Redis list."""
-STOOD_DOWN_OPTION = "stood_down"
-"""The one that is called to learn whether this worker takes no messages for now."""
 
 
 class QoS(virtual.QoS):
@@ -55,9 +53,8 @@ class QoS(virtual.QoS):
     def can_consume(self) -> bool:
         """Return whether to ask for another message; one that is asked for is read all the same."""
         channel: Any = self.channel
-        options = channel.connection.client.transport_options
-        has_stood_down = options.get(STOOD_DOWN_OPTION, bool)()
-        return bool(super().can_consume()) and (not has_stood_down or bool(channel._in_poll))
+        takes_more = channel._in_poll or not channel.has_stood_down()
+        return bool(takes_more and super().can_consume())
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:  # noqa: ARG002 (as above)
         super().reject(delivery_tag)
@@ -67,6 +64,8 @@ class Channel(ours.Channel):
     """A channel that reads garbage without dying of it."""
 
     QoS = QoS  # type: ignore[assignment]  # kombu's own is not asked for by type
+    has_stood_down: Callable[[], bool] = bool
+    """Whether the worker takes no messages for now; its consumer sets it."""
     ack_emulation = True
     """Without it kombu puts a QoS in the place of ours."""
     from_transport_options = tuple(  # type: ignore[assignment]  # its length is no type

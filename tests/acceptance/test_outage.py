@@ -189,7 +189,7 @@ def test_the_account_halts_when_no_worker_is_left_and_goes_on_with_one_that_has_
     add_batch(batches, 400)
     wait_until(lambda: "takes no more work" in old.log, "the old worker's word")
     wait_until(lambda: sandbox.stats()["accepted"] >= 20, "a batch in full swing")
-    good.kill()
+    good.stop()
     wait_until(lambda: account.look().state == "halted", "the halt")
     since_ms = account.look().since_ms
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import trustme
+from celery import Celery
 from pydantic import SecretStr
 
 from config.settings import Settings
@@ -146,3 +147,15 @@ def test_a_worker_sends_through_the_proxy_with_the_bundle_of_the_settings(
     assert [request.line for request in proxy.requests] == [
         f"CONNECT 127.0.0.1:{api.port} HTTP/1.1"
     ]
+
+
+def test_flower_is_answered_what_the_worker_is_set_up_with(
+    celery_app: Celery, start_worker: Callable[..., WorkerProcess]
+) -> None:
+    worker = start_worker()
+
+    told = celery_app.control.inspect(timeout=10).conf()
+
+    assert told is not None
+    assert len(told) == 1
+    assert "Traceback" not in worker.log
