@@ -62,7 +62,7 @@ def send_code(
             international form, "+852 5123 4567", and no `phone_num`.
         phone_num: Without the country code; blanks, dashes and brackets are understood. A number
             that its country's numbering plan does not have is sent to all the same, as in a batch,
-            and flagged: `doubt` in the job's `as_dict()`, and a warning in the log.
+            and flagged: `phone.doubt`, which is `doubt` in the job's `as_dict()`.
         key: Your name for what happened, such as "signup-81723", up to 200 characters. The same
             key again gives the same job and sends nothing, for as long as
             `SENDCODE_RETENTION_DAYS`. Without a key every call is a new job: a call that raised
@@ -113,7 +113,7 @@ def _phone(country_code: str, phone_num: str | None) -> PhoneNumber:
     else:
         phone = PhoneNumber.parse(country_code, phone_num)
     if doubt := phone.doubt:
-        log.warning("doubtful number %s, sent to all the same: %s", phone.masked, doubt.message)
+        log.info("doubtful number %s, sent to all the same: %s", phone.masked, doubt.message)
     return phone
 
 
