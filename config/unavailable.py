@@ -49,6 +49,10 @@ _TOO_SLOW = (
 _BY_ERROR_CODE: dict[str, Words] = {
     "NOAUTH": ("wants a login", _CHECK_URL),
     "WRONGPASS": ("refuses the login", _CHECK_URL),
+    "WRONGTYPE": (
+        "has something else in the place of one of sendcode's keys",
+        "a worker moves it aside; without one: sendcode doctor --repair",
+    ),
     "MISCONF": ("cannot write to its disk and refuses changes", "look at its log and its disk"),
     "OOM": ("is full", _MORE_ROOM),
     "READONLY": ("is a read-only replica", _PRIMARY),

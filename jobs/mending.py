@@ -106,6 +106,8 @@ class Mending:
 
         Reads every job's record once. Return what was done, in words.
         """
+        if misfits is None:
+            self.misfits()  # what is of another type is moved aside
         seen = self._look_at_jobs()
         digests = self._digests()
         records = {key.removeprefix(self._keys.batch("")) for key in self._scan("batch")}

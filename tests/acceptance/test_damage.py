@@ -13,7 +13,7 @@ from sandbox.client import SandboxProcess
 from tests.faults.damage import DAMAGES, TARGETS, Damaging
 from tests.worker_process import WorkerProcess
 
-RATE = 50
+RATE = 100
 INTERVAL_S = 6
 
 

@@ -335,6 +335,18 @@ def test_what_is_of_another_type_is_moved_aside_and_stands_in_nobody_s_way(
     redis.delete(SPARE)
 
 
+def test_a_key_of_another_type_is_explained_where_no_worker_moves_it_aside(
+    redis: Redis, keys: Keys, sendcode: Command
+) -> None:
+    redis.set(keys.batches, "no such thing")
+
+    refused = sendcode("batch", "list")
+    sendcode("doctor", "--repair")
+
+    assert (refused.exit_code, "sendcode doctor --repair" in refused.err) == (1, True), refused.err
+    assert sendcode("batch", "list").exit_code == 0
+
+
 def test_the_doctor_repairs_what_numbers_remember_and_forgets_what_it_showed(
     acts: Acts, redis: Redis, keys: Keys, sendcode: Command
 ) -> None:
