@@ -207,3 +207,44 @@ def test_a_process_that_dies_is_told_with_the_end_of_its_log(start: Start) -> No
     assert "sendcode: worker-1 ended with code -9" in demo.err.read_text()
     assert demo.left() == []
     assert "Traceback" not in demo.err.read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("--directory", "."), "is not empty; name a new folder"),
+        (("--directory", "customers.csv"), "customers.csv is a file; name a new folder"),
+        (("--directory", "customers.csv/a"), "is a file; name a new folder"),
+        (("--rows", "0"), "for help"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_with_exit_code_2(
+    words: tuple[str, ...], complaint: str, tmp_path: Path
+) -> None:
+    (tmp_path / "customers.csv").touch()
+
+    ran = run(*words, cwd=tmp_path)
+
+    assert ran.returncode == 2
+    assert ran.stdout == ""
+    assert complaint in ran.stderr
+
+
+def test_its_help_calls_it_by_the_name_it_was_called_by(tmp_path: Path) -> None:
+    ran = run("--help", cwd=tmp_path)
+
+    assert ran.returncode == 0
+    assert "Usage: sendcode demo" in ran.stdout
+    assert ran.stderr == ""
+
+
+def run(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*SENDCODE, "demo", *words],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(TOP)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )

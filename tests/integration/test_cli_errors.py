@@ -125,9 +125,6 @@ def test_a_worker_without_credentials_says_which_are_missing(
         (("flower",), "SENDCODE_FLOWER_PASSWORD is not set"),
         (("flower", "--no-auth", "--address", "192.0.2.1"), "--no-auth is for a loopback address"),
         (("status", "--watch", "--json"), "choose one"),
-        (("demo", "--directory", "."), "is not empty; name a new folder"),
-        (("demo", "--directory", "customers.csv"), "customers.csv is a file; name a new folder"),
-        (("demo", "--directory", "customers.csv/a"), "is a file; name a new folder"),
         ((*SEND, "--key", ""), "sendcode: --key: must have 1 to 200"),
         ((*SEND, "--expires-in", "0"), "sendcode: --expires-in: must be more than 0"),
         ((*SEND, "--expires-in", "inf"), "--expires-in: must be more than 0 seconds, and 365 days"),
@@ -154,7 +151,6 @@ def test_what_makes_no_sense_is_refused_with_exit_code_2(
         (*SEND, "--nonsense"),
         ("worker", "--concurrency", "0"),
         ("flower", "--port", "0"),
-        ("demo", "--rows", "0"),
     ],
     ids=" ".join,
 )
@@ -223,7 +219,7 @@ def test_a_file_that_is_not_there_is_a_line_and_exit_code_2(sendcode: Command) -
 
 @pytest.mark.parametrize(
     "words",
-    ["", "send", "status", "doctor", "halt", "resume", "worker", "flower", "demo", "batch", "dead"],
+    ["", "send", "status", "doctor", "halt", "resume", "worker", "flower", "batch", "dead"],
 )
 def test_help_needs_neither_settings_nor_redis(
     words: str, without_redis: Command, monkeypatch: pytest.MonkeyPatch
