@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
-from redis import Redis
+from redis import Redis, ResponseError
 
 from config.settings import Settings
 from jobs.batch import BatchRow
@@ -213,7 +213,10 @@ class Damaging:
 
     def _is_named(self, name: str, key: str) -> bool:
         """Whether `status` names what was of another type, or counts it for a queue."""
-        seen = self._overview()
+        try:
+            seen = self._overview()
+        except ResponseError:  # `status` names it in a line of its own, until a worker has seen it
+            return False
         is_counted = name.endswith("queue") and seen.quarantined > 0
         return is_counted or any(key in each.what for each in seen.damage)
 

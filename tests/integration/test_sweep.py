@@ -161,7 +161,7 @@ def test_a_lease_in_force_is_left_alone(acts: Acts) -> None:
     assert acts.sweep() == []
 
 
-def test_an_index_that_names_a_job_which_is_gone_is_cleaned(
+def test_a_job_that_only_an_index_names_is_one_dead_letter_and_in_no_index_any_more(
     acts: Acts, redis: Redis, keys: Keys
 ) -> None:
     redis.zadd(keys.due("event"), {"ghost": 1})
@@ -171,7 +171,9 @@ def test_an_index_that_names_a_job_which_is_gone_is_cleaned(
 
     assert acts.sweep() == []
 
-    assert set(redis.keys(f"{keys.prefix}:*")) == {keys.ledger, keys.sweeps, keys.damage}
+    assert acts.state("ghost") is State.UNKNOWN
+    assert redis.lrange(keys.dead, 0, -1) == ["ghost"]
+    assert not redis.exists(keys.due("event"), keys.due("batch"), keys.due("aside"), keys.held)
 
 
 def test_a_duplicate_message_is_refused_whatever_became_of_the_job(acts: Acts) -> None:
