@@ -224,10 +224,11 @@ class Damaging:
         return look(self.redis, self.settings)
 
     def _spoil(self, key: str, damage: str, *, is_string: bool) -> None:
+        # a key set back was never away: a worker would call the ledger empty
+        if damage == "set back" and self.redis.copy(_SPARE, key, replace=True):
+            return
         self.redis.delete(key)
-        if damage == "set back" and self.redis.exists(_SPARE):
-            self.redis.copy(_SPARE, key)
-        elif damage == "of another type" and is_string:
+        if damage == "of another type" and is_string:
             self.redis.rpush(key, "no such thing")
         elif damage == "of another type":
             self.redis.set(key, "no such thing")
