@@ -18,11 +18,14 @@ from urllib.parse import SplitResult, urlsplit
 
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
 )
 
 from config import SendcodeError
@@ -31,7 +34,6 @@ from config.address import RedisAddress, is_file
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _CREDENTIAL = re.compile(r"[!#-&(-_a-~]+")
 """ASCII without blanks and quotes."""
-_API_TOKEN = re.compile(r"^[A-Za-z0-9._-]{1,64}:[0-9a-f]{64}$")
 
 _SEVERAL = ""
 _OF_THE_GUARD = {
@@ -119,13 +121,6 @@ def _check_port(netloc: str) -> None:
         raise ValueError("has a port that is no number up to 65535") from None
 
 
-def _api_tokens(value: object) -> object:
-    text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
-    if any(not _API_TOKEN.match(token.strip()) for token in text.split(",")):
-        raise ValueError("must be name:sha256hex pairs, separated by commas")
-    return value
-
-
 def _no_blank(value: object) -> object:
     text = value.get_secret_value() if isinstance(value, SecretStr) else value
     if isinstance(text, str) and (not text or text != text.strip()):
@@ -157,15 +152,13 @@ Credential = Annotated[SecretStr, BeforeValidator(_credential)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """Everything that can be set. Field names are the variables' names in lower case.
 
     Build it through `load_settings`, which words the errors for a person.
     """
 
-    model_config = SettingsConfigDict(
-        case_sensitive=False, extra="ignore", frozen=True, hide_input_in_errors=True
-    )
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
     tencentcloud_secret_id: Credential | None = None
     tencentcloud_secret_key: Credential | None = None
@@ -192,7 +185,6 @@ class Settings(BaseSettings):
     """Total seconds for one API call, answer read in full."""
     sendcode_max_attempts: int = Field(5, ge=1, le=100)
     sendcode_key_prefix: str = Field("sendcode", pattern=r"^[A-Za-z0-9._-]{1,64}$")
-    sendcode_api_tokens: Annotated[SecretStr, BeforeValidator(_api_tokens)] | None = None
     sendcode_ambiguous: Literal["resend-once", "hold"] = "resend-once"
     """What to do with an attempt whose fate can no longer be proved."""
     sendcode_concurrency: int = Field(48, ge=1, le=1_000)
@@ -212,16 +204,6 @@ class Settings(BaseSettings):
     sendcode_log_format: Literal["text", "json"] = "text"
     sendcode_flower_user: Annotated[str, BeforeValidator(_no_blank)] = "sendcode"
     sendcode_flower_password: Secret | None = None
-
-    @classmethod
-    def settings_customise_sources(  # type: ignore[override]  # the library passes these by name
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003 (the library passes it)
-        init_settings: PydanticBaseSettingsSource,
-        **_: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Read only what `load_settings` gathered: one place knows the order of the sources."""
-        return (init_settings,)
 
     @model_validator(mode="after")
     def _recovery_fits_inside_the_guard(self) -> Self:
@@ -266,7 +248,7 @@ class Settings(BaseSettings):
         return self.redis.place
 
     def credentials(self) -> tuple[str, str, str | None]:
-        """Give secret id, secret key and token.
+        """Return secret id, secret key and token.
 
         Raises:
             SettingsError: one is missing.
@@ -384,7 +366,7 @@ def _blank_lines(text: str) -> int:
 
 
 def _wrong(values: dict[str, Any]) -> dict[str, str]:
-    """Give the faults by field; of what concerns several fields by `_SEVERAL`."""
+    """Return the faults by field; a fault of several fields together by `_SEVERAL`."""
     try:
         Settings(**values)
     except ValidationError as exc:
@@ -401,6 +383,3 @@ def _fault(error: Any) -> str:
     text = str(error["msg"]).removeprefix("Value error, ")
     name = ".".join(str(part) for part in error["loc"]).upper()
     return f"{name}: {text}" if name else text
-
-
-__all__ = ["CREDENTIALS", "PROBE_SLACK_S", "Settings", "SettingsError", "load_settings"]

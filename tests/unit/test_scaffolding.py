@@ -21,7 +21,6 @@ SECRETS = {
     "TENCENTCLOUD_SECRET_KEY",
     "TENCENTCLOUD_TOKEN",
     "SENDCODE_REDIS_URL",
-    "SENDCODE_API_TOKENS",
     "SENDCODE_FLOWER_PASSWORD",
 }
 SETTINGS = {name.upper() for name in Settings.model_fields}
