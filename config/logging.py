@@ -25,7 +25,7 @@ _CHATTY = (
 _NO_NEWS = (
     # at every reconnect, six lines about the next default of a setting, even where it is set
     "worker_cancel_long_running_tasks_on_connection_loss",
-    # a traceback of what `worker.pool` says in a line of its own
+    # a traceback of what our pool says in a line of its own
     "Exception raised outside body",
 )
 """Warnings of Celery's that are left out, by a part of their text."""

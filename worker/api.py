@@ -13,17 +13,19 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from http.cookiejar import DefaultCookiePolicy
 from urllib.parse import urlsplit
 
 import requests
 import urllib3
+from requests.auth import AuthBase
 
 from jobs.codes import Kind, OwnCode
 from jobs.way import Proxy, code_before_writing, in_short
-from worker.auth import TC3Auth
 from worker.deadline import DeadlineAdapter, Exchange, now_s
-from worker.signing import Credentials
+from worker.signing import CONTENT_TYPE, Credentials, Signer
 from worker.verdict import Verdict, judge_body, judge_status, own_verdict
 
 _HEADERS = {
@@ -37,6 +39,8 @@ _HEADERS = {
 }
 _LARGEST_ANSWER = 64 * 1024  # bytes, decompressed; a real answer has fewer than 300
 _MAX_IDLE_S = 4.0  # common servers close idle connections after 5 s or more
+_HALF_DATE_S = 0.5  # a Date header is cut to whole seconds: on average it is half a second behind
+_NO_DATE_BEFORE = 1_577_836_800  # 2020: a server that says less has no clock to go by
 _PORTS = {"https": 443, "http": 80}
 _NETWORK_ERRORS = (
     OSError,
@@ -87,7 +91,7 @@ class SendVerifyCodeClient:
         ca_bundle: str | None = None,
         proxy: str | None = None,
     ) -> None:
-        """Make it.
+        """Prepare it; nothing connects yet.
 
         Args:
             endpoint: Base URL without a path.
@@ -217,8 +221,8 @@ def _verdict_on_failure(
 ) -> Verdict:
     """The one seam for foreign exceptions.
 
-    Only the type of the first one is told, which urllib3 and requests have wrapped: their texts may
-    hold addresses, or what a server sent. A `ProxyError` has a text of our own.
+    Only the type of the first one is shown, which urllib3 and requests have wrapped: their texts
+    may hold addresses, or what a server sent. A `ProxyError` has a text of our own.
     """
     while exc.__context__ is not None and exc.__context__ is not outer:
         exc = exc.__context__
@@ -227,3 +231,45 @@ def _verdict_on_failure(
     else:
         code = code_before_writing(exc)
     return own_verdict(code, in_short(exc))
+
+
+class TC3Auth(AuthBase):
+    """Signs a request when it is sent, for the host it names; the server can correct its clock.
+
+    Threads may share one. `clock` gives Unix seconds.
+    """
+
+    def __init__(self, credentials: Credentials, host: str, clock: Callable[[], float]) -> None:
+        self._signer = Signer(credentials, host)
+        self._token = credentials.token
+        self._clock = clock
+        self.offset_s = 0.0
+        """Seconds by which the server's clock is ahead of ours, where it has refused ours."""
+
+    def __repr__(self) -> str:
+        return f"TC3Auth(host={self._signer.host!r})"
+
+    def __call__(self, r: requests.PreparedRequest) -> requests.PreparedRequest:
+        timestamp = int(self._clock() + self.offset_s)
+        body = r.body if isinstance(r.body, bytes) else str(r.body or "").encode()
+        r.headers["Host"] = self._signer.host
+        r.headers["Content-Type"] = CONTENT_TYPE
+        r.headers["X-TC-Timestamp"] = str(timestamp)
+        if self._token is not None:
+            r.headers["X-TC-Token"] = self._token
+        r.headers["Authorization"] = self._signer.authorization(body, timestamp)
+        return r
+
+    def correct_clock(self, date_header: str | None) -> None:
+        """Sign from now on by the server's clock, as its answer's Date header shows it.
+
+        A header that is missing or unreadable changes nothing. The offset is against our raw
+        clock, so a second correction does not add to the first.
+        """
+        try:
+            date = parsedate_to_datetime(date_header or "")
+            server_time = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+        except (ValueError, TypeError, OverflowError):
+            return
+        if server_time >= _NO_DATE_BEFORE:
+            self.offset_s = server_time + _HALF_DATE_S - self._clock()

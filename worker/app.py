@@ -1,11 +1,15 @@
-"""The worker's Celery app: `celery -A worker worker` needs no further option."""
+"""The worker's Celery app, and how a worker starts: `celery -A worker worker` needs no more.
+
+Each of Celery's options is honoured or refused. What is wrong ends the process with status 2.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
+import secrets
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import click
@@ -14,11 +18,10 @@ from celery import Celery, signals
 from celery.apps import worker as celery_program
 from celery.platforms import close_open_fds
 from celery.utils.nodenames import node_format
-from kombu import Queue
+from click.core import ParameterSource
 
 from config.celery import make_celery
 from config.logging import fields, log_line, set_up_logging
-from config.names import DEAD_LETTER_QUEUE
 from config.redis import connect, error_code
 from config.settings import (
     CREDENTIALS,
@@ -32,10 +35,9 @@ from config.unavailable import RedisUnavailableError, will_not_pass
 from jobs.durability import Level, judge, look
 from jobs.keys import Keys
 from jobs.trial import NEEDED, OF_FLOWER, look_at_rights
-from worker import options
-from worker.bootsteps import BackgroundStep
+from worker.background import BackgroundStep
+from worker.flower import answer_remote_control, set_up_flower
 from worker.output import Output
-from worker.panel import QueueDepths, set_up_panel
 from worker.runtime import Runtime
 from worker.tasks import register
 from worker.transport import QUARANTINE_OPTION
@@ -44,48 +46,67 @@ log = logging.getLogger("sendcode.worker")
 
 _STDERR = 2
 
+MOST_THREADS = 1_000
+"""As for SENDCODE_CONCURRENCY."""
+_NO_CHILDREN = "a worker has threads and no child processes"
+_ONE_BROKER = "set SENDCODE_REDIS_URL: it is the broker of producers and Flower, too"
+_NO_BEAT = "sendcode schedules nothing through Celery"
+REFUSED_OPTIONS = {
+    "pool": "a worker runs in sendcode's own pool of threads alone; leave it out",
+    "autoscale": "threads are cheap and wait most of the time: use --concurrency",
+    "optimization": _NO_CHILDREN,
+    "pool_start_method": _NO_CHILDREN,
+    "max_tasks_per_child": _NO_CHILDREN,
+    "max_memory_per_child": _NO_CHILDREN,
+    "time_limit": "set SENDCODE_HTTP_TIMEOUT, the time limit of a call",
+    "soft_time_limit": "set SENDCODE_HTTP_TIMEOUT, the time limit of a call",
+    "purge": "jobs would only be published again: use sendcode batch cancel, or sendcode halt",
+    "beat": _NO_BEAT,
+    "schedule_filename": _NO_BEAT,
+    "scheduler": _NO_BEAT,
+    "broker": _ONE_BROKER,
+    "result_backend": _ONE_BROKER,
+    "config": "the settings are SENDCODE_… variables",
+    "loader": "the settings are SENDCODE_… variables",
+}
+"""What to do instead, by Celery's own names for its options. Celery takes all of them silently,
+also those that have no effect on a worker like this one."""
+
 
 def make_app() -> Celery:
-    """Make the app from the settings; ends the process with status 2 if they are wrong.
-
-    Flower has no signal like a worker's, and would try a wrong password for ever.
-    """
+    """Return the app for the settings; ends the process with status 2 if they are wrong."""
+    subcommand = _subcommand()
     try:
-        settings = load_settings(required=CREDENTIALS if _subcommand() == "worker" else ())
+        settings = load_settings(required=CREDENTIALS if subcommand == "worker" else ())
     except SettingsError as exc:
         wrong = (f"wrong setting: {line}" for line in str(exc).splitlines())
         raise SystemExit(_refused(*wrong)) from None
-    if _subcommand() == "worker" and (fault := options.unseen()):
+    if subcommand == "worker" and (fault := _lost_output()):
         raise SystemExit(_refused(fault))
-    if _subcommand() == "flower":
+    if subcommand == "flower":
+        # it has no signal like a worker's, and would try a wrong password for ever
         _log_in(settings, OF_FLOWER)
     app = build_app(settings)
     app.set_default()  # Flower asks the current app for a task's result
-    if _subcommand() == "flower":
-        from flower.views import BaseHandler  # noqa: PLC0415 (of Flower's process alone)
-
-        depths = QueueDepths(settings)
-        BaseHandler.get_broker = lambda _: depths
+    if subcommand == "flower":
         _take_over_output(app.sendcode, None)
-        # what its Broker page lists until it has looked at a worker; a worker itself must never
-        # consume the dead letters
-        app.conf.task_queues = [*app.conf.task_queues, Queue(DEAD_LETTER_QUEUE)]
+        set_up_flower(app, settings)
     return app
 
 
 def _subcommand() -> str | None:
-    """Give the `worker` of `celery -A worker worker`."""
+    """Return the second `worker` of `celery -A worker worker`."""
     context = click.get_current_context(silent=True)
     return context.invoked_subcommand if context is not None else None
 
 
 def build_app(settings: Settings) -> Celery:
-    """Make the app for given settings."""
+    """Return the app for given settings."""
     app = make_celery(
         settings,
         broker_transport="worker.transport:Transport",
         # Threads wait for slots and answers; they cost little, and never fork under a lock.
-        worker_pool="worker.pool:ThreadPool",
+        worker_pool="worker.consumer:ThreadPool",
         worker_consumer="worker.consumer:Consumer",
     )
     app.conf.broker_transport_options[QUARANTINE_OPTION] = Keys(
@@ -95,7 +116,7 @@ def build_app(settings: Settings) -> Celery:
     app.sendcode = runtime
     app.steps["worker"].add(BackgroundStep)
     register(app)
-    set_up_panel()
+    answer_remote_control()
     signals.setup_logging.connect(
         lambda loglevel, **_: set_up_logging(settings.sendcode_log_format, _level(loglevel)),
         weak=False,
@@ -104,19 +125,19 @@ def build_app(settings: Settings) -> Celery:
         lambda instance, options, **_: _begin(instance, options, runtime), weak=False
     )
     signals.worker_ready.connect(lambda **_: _warn_about_settings(settings), weak=False)
-    signals.worker_ready.connect(lambda **_: _warn_about(runtime.ledger.client), weak=False)
+    signals.worker_ready.connect(lambda **_: _warn_about_server(runtime.ledger.client), weak=False)
     signals.worker_shutting_down.connect(lambda **_: runtime.stop(), weak=False)
     return app
 
 
-def _begin(worker: Any, told: Mapping[str, Any], runtime: Runtime) -> None:
-    """Name it, take over its output and log in; end with status 2 if something is wrong."""
+def _begin(worker: Any, options: Mapping[str, Any], runtime: Runtime) -> None:
+    """Name the worker, take over its output and log in."""
     settings = runtime.settings
-    if fault := options.complaint(told.get("concurrency")):
+    if fault := _wrong_option(options.get("concurrency")):
         raise SystemExit(_refused(fault))
-    worker.hostname = options.name_for(worker)
+    worker.hostname = _name_for(worker)
     is_tty = sys.stdout.isatty()
-    _take_over_output(runtime, node_format(told.get("logfile"), worker.hostname))
+    _take_over_output(runtime, node_format(options.get("logfile"), worker.hostname))
     # Celery looks at what is a pipe by now, and would restart when the terminal is closed
     signals.celeryd_after_setup.connect(
         lambda instance, **_: setattr(instance, "_isatty", is_tty), weak=False
@@ -125,8 +146,52 @@ def _begin(worker: Any, told: Mapping[str, Any], runtime: Runtime) -> None:
     if settings.sendcode_log_format == "json":
         worker.quiet = True  # no banner
         logging.captureWarnings(capture=True)
-        celery_program.safe_say = _say_in_json
+        celery_program.safe_say = _write_as_json
     _log_in(settings, NEEDED)
+
+
+def _given_options() -> dict[str, str]:
+    """Return the options that were typed: Celery's name for each, and its own long form."""
+    context = click.get_current_context(silent=True)
+    return {
+        parameter.name: next(text for text in parameter.opts if text.startswith("--"))
+        for level in _levels(context)
+        for parameter in level.command.params
+        if parameter.name
+        and level.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
+    }
+
+
+def _levels(context: click.Context | None) -> Iterator[click.Context]:
+    """Yield the context of Celery's worker command, then that of Celery's own command line."""
+    while context is not None:
+        yield context
+        context = context.parent
+
+
+def _wrong_option(concurrency: object) -> str:
+    """Return what is wrong with the options, one line, or nothing."""
+    for name, option in _given_options().items():
+        if name in REFUSED_OPTIONS:
+            return f"{option}: {REFUSED_OPTIONS[name]}"
+    is_number = isinstance(concurrency, int) and 1 <= concurrency <= MOST_THREADS
+    if concurrency is not None and not is_number:
+        return f"--concurrency: must be a number of threads, 1 to {MOST_THREADS:,}"
+    return ""
+
+
+def _lost_output(arguments: list[str] = sys.argv) -> str:
+    """Return why the output of a worker that is to detach itself would be lost, or nothing."""
+    is_detached = not {"-D", "--detach"}.isdisjoint(arguments)
+    has_file = any(each.startswith(("-f", "--logfile")) for each in arguments)
+    return "--detach: nobody would see its log; add --logfile" if is_detached > has_file else ""
+
+
+def _name_for(worker: Any) -> str:
+    """Return a worker's name: the one that it was given, or one of its own on this host."""
+    if "hostname" in _given_options():
+        return str(worker.hostname)
+    return f"worker-{secrets.token_hex(2)}@{worker.hostname.partition('@')[2]}"
 
 
 def _take_over_output(runtime: Runtime, path: str | None) -> None:
@@ -147,7 +212,7 @@ def _take_over_output(runtime: Runtime, path: str | None) -> None:
 
 def _level(asked: int) -> int:
     """Return the level to log at: Celery's own default would hide what became of jobs."""
-    return asked if "loglevel" in options.given() else logging.INFO
+    return asked if "loglevel" in _given_options() else logging.INFO
 
 
 def _restart(runtime: Runtime) -> None:
@@ -158,8 +223,8 @@ def _restart(runtime: Runtime) -> None:
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 (no shell is wanted)
 
 
-def _say_in_json(text: str, _stream: Any = None) -> None:
-    """Say what Celery's signal handlers do; in one of them a logger might wait for itself."""
+def _write_as_json(text: str, _stream: Any = None) -> None:
+    """Write what Celery's signal handlers say; in one of them a logger might wait for itself."""
     os.write(_STDERR, f"{log_line('json', 'celery.worker', logging.INFO, text)}\n".encode())
 
 
@@ -189,8 +254,8 @@ def _warn_about_settings(settings: Settings) -> None:
         log.warning("set, but not followed", extra=fields(names=names, remedy=remedy))
 
 
-def _warn_about(server: redis.Redis) -> None:
-    """Say what the doctor would say about a server that can forget, evict, or is too old."""
+def _warn_about_server(server: redis.Redis) -> None:
+    """Log what the doctor would say about a server that can forget, evict, or is too old."""
     try:
         findings = judge(look(server))
     except redis.RedisError as exc:

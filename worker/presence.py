@@ -1,15 +1,18 @@
-"""How a worker shows that it lives: by what its parts do, not by a thread that can do nothing else.
+"""How a worker shows that it lives, and keeps the leases of the jobs that it works on.
 
-The thread that keeps the leases writes the worker's sign of life, too. Where a part of the worker
-has stood still for too long, the sign is as old as that part's last move.
+The thread that keeps the leases writes the worker's sign of life, too. What counts is what the
+worker's parts do, not a thread that can do nothing else: where a part has stood still for too long,
+the sign is as old as that part's last progress.
 """
 
 from __future__ import annotations
 
 import logging
 import secrets
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import redis
@@ -17,7 +20,6 @@ import redis
 from config.logging import fields
 from jobs.clock import time_ms
 from jobs.ledger import Ledger
-from worker.leases import Leases
 from worker.shutdown import Shutdown
 
 log = logging.getLogger("sendcode.worker")
@@ -28,10 +30,50 @@ _NEAR_MS = 10_000
 """A sign of life of another process with this worker's name is not a leftover within that time."""
 
 
+class Leases:
+    """The leases that this process holds: which jobs its threads are working on. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, str] = {}
+        self._progress_at = 0.0
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def hold(self, job_id: str, token: str) -> Iterator[None]:
+        """Have the lease renewed until the block ends."""
+        with self._lock:
+            self._held[job_id] = token
+            self._progress_at = time.monotonic()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._progress_at = time.monotonic()
+                if self._held.get(job_id) == token:
+                    del self._held[job_id]
+
+    @property
+    def progress_at(self) -> float | None:
+        """`time.monotonic` when the work on any job began or ended; None if there is no work."""
+        with self._lock:
+            return self._progress_at if self._held else None
+
+    def renew(self, ledger: Ledger) -> None:
+        """Renew all. A lease that was lost is not renewed again: its thread will learn of it."""
+        with self._lock:
+            held = dict(self._held)
+        if not held:
+            return
+        for job_id in ledger.renew(list(held.items())):
+            with self._lock:
+                if self._held.get(job_id) == held[job_id]:
+                    del self._held[job_id]
+
+
 class Presence:
     """One worker process among all. Thread-safe.
 
-    Its entry is its name and what tells its process from others of that name.
+    Its entry is its name and what distinguishes its process from others of that name.
     """
 
     def __init__(
@@ -47,9 +89,9 @@ class Presence:
         self._shutdown = shutdown
         self._patience_s = patience_s
         self._clock = clock
-        self._moved: dict[str, float] = {}
+        self._progress: dict[str, float] = {}
         self._reached_at: float | None = None
-        self._told: set[str] = set()
+        self._logged: set[str] = set()
         self.name = ""
         self.fingerprint = ""
         """Of the credentials that the worker holds."""
@@ -60,27 +102,27 @@ class Presence:
         process = f"{self.name}/{self._process}"
         return f"{process}.{self.fingerprint}" if self.fingerprint else process
 
-    def moves(self, part: str) -> None:
+    def note_progress(self, part: str) -> None:
         """Note that a part of the worker does its work; from its first time on it has to."""
-        self._moved[part] = self._clock()
+        self._progress[part] = self._clock()
 
     def stuck(self) -> tuple[str, float] | None:
         """Return the part that has stood still for too long, and for how many seconds."""
         now = self._clock()
-        moved = dict(self._moved)
-        if (jobs_at := self._leases.moved_at) is not None:
-            moved["jobs"] = max(jobs_at, self._shutdown.asleep_until)
-        # while Redis was out of reach nothing could move
+        progress = dict(self._progress)
+        if (jobs_at := self._leases.progress_at) is not None:
+            progress["jobs"] = max(jobs_at, self._shutdown.asleep_until)
+        # while Redis was out of reach no part could make progress
         reached_at = self._reached_at if self._reached_at is not None else now
-        part = min(moved, key=lambda part: moved[part], default="")
-        still_s = now - max(moved.get(part, now), reached_at)
+        part = min(progress, key=lambda part: progress[part], default="")
+        still_s = now - max(progress.get(part, now), reached_at)
         return (part, still_s) if still_s > self._patience_s else None
 
     def beat(self) -> None:
         """Keep the leases, and show that the worker lives.
 
         Raises:
-            redis.RedisError: nobody heard of it.
+            redis.RedisError: the sign of life was perhaps not written.
         """
         try:
             self._beat()
@@ -99,35 +141,30 @@ class Presence:
         with client.pipeline(transaction=False) as pipe:
             pipe.hset(key, self.entry, str(now_ms - round(still_s * 1000)))
             pipe.hgetall(key)
-            seen = pipe.execute()[1]
+            workers = pipe.execute()[1]
         if self._reached_at is None:
             self._reached_at = self._clock()
-        self._tell(
-            f"{part} stuck",
-            stuck is not None,
-            lambda: log.error(
+        if self._is_news(f"{part} stuck", stuck is not None):
+            log.error(
                 "a part of this worker stands still: it is shown as silent",
                 extra=fields(part=part, seconds=round(still_s)),
-            ),
-        )
-        self._tell(
-            "duplicate",
-            any(self._is_twin(entry, now_ms - int(at)) for entry, at in seen.items()),
-            lambda: log.warning(
+            )
+        has_twin = any(self._is_twin(entry, now_ms - int(at)) for entry, at in workers.items())
+        if self._is_news("duplicate", has_twin):
+            log.warning(
                 "another worker has the same name: give each its own (sendcode worker --name)",
                 extra=fields(worker=self.name),
-            ),
-        )
+            )
 
     def _is_twin(self, entry: str, silent_ms: int) -> bool:
         name, _, _ = entry.rpartition("/")
         return name == self.name and entry != self.entry and silent_ms < _NEAR_MS
 
-    def _tell(self, what: str, is_so: bool, tell: Callable[[], None]) -> None:
-        """Log what is so once, until it is over."""
-        if is_so and what not in self._told:
-            tell()
-        self._told = self._told | {what} if is_so else self._told - {what}
+    def _is_news(self, trouble: str, is_so: bool) -> bool:
+        """Return whether to log a trouble: once, until it is over."""
+        is_news = is_so and trouble not in self._logged
+        self._logged = self._logged | {trouble} if is_so else self._logged - {trouble}
+        return is_news
 
     def sign_off(self) -> None:
         """Remove the worker's entry."""
@@ -136,8 +173,8 @@ class Presence:
 
 def forget_the_gone(ledger: Ledger) -> None:
     """Remove workers that ended long ago without signing off."""
-    seen: Any = ledger.client.hgetall(ledger.keys.workers)
+    workers: Any = ledger.client.hgetall(ledger.keys.workers)
     oldest_ms = time_ms(ledger.client.time()) - GONE_S * 1000
-    gone = [worker for worker, at_ms in seen.items() if int(at_ms) < oldest_ms]
+    gone = [worker for worker, at_ms in workers.items() if int(at_ms) < oldest_ms]
     if gone:
         ledger.client.hdel(ledger.keys.workers, *gone)

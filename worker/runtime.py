@@ -14,10 +14,9 @@ from jobs.identity import state_file
 from jobs.ledger import Ledger
 from jobs.publish import Publisher
 from worker.api import SendVerifyCodeClient
-from worker.leases import Leases
 from worker.limiter import Limiter
 from worker.output import Output
-from worker.presence import Presence
+from worker.presence import Leases, Presence
 from worker.reactions import Reactions
 from worker.recorder import Recorder
 from worker.retry import RetryPolicy

@@ -22,8 +22,8 @@ from jobs.job import Lane, StoryEntry
 from jobs.ledger import Ledger, Pause, Tried
 from worker.api import Answer, SendVerifyCodeClient
 from worker.deadline import now_s
-from worker.leases import Leases
 from worker.limiter import Limiter, Slot
+from worker.presence import Leases
 from worker.reactions import Answered, Reactions
 from worker.recorder import AttemptKind, Ended, NotNow, Recorder, Work, set_aside, unsent
 from worker.retry import Again, retrying

@@ -7,7 +7,6 @@ from typing import Any
 
 from celery import Celery, Task
 from celery.exceptions import Ignore
-from celery.worker.request import Request
 
 from config.names import SEND_CODE_TASK
 from jobs.job import JobRecord
@@ -32,7 +31,7 @@ class NotSent(Exception):  # noqa: N818 (Flower shows its subclasses by the API'
 
 @cache
 def failure(code: str) -> type[NotSent]:
-    """Give the exception class of that name."""
+    """Return the exception class of that name."""
     return type(code, (NotSent,), {"__module__": "sendcode"})
 
 
@@ -41,7 +40,7 @@ def _revived(code: str, text: str) -> NotSent:
 
 
 def result_of(record: JobRecord) -> dict[str, Any]:
-    """Give the result of a job that ended well, as Flower shows it.
+    """Return the result of a job that ended well, as Flower shows it.
 
     Raises:
         NotSent: it is dead, or perhaps sent; named by its code.
@@ -61,15 +60,6 @@ def result_of(record: JobRecord) -> dict[str, Any]:
     }
 
 
-class ShownRequest(Request):
-    """Tells of a failure in the field `result` as well: Flower's search skips exceptions."""
-
-    def send_event(self, kind: str, **fields: Any) -> None:
-        if kind == "task-failed":
-            fields["result"] = fields.get("exception")
-        super().send_event(kind, **fields)
-
-
 def register(app: Celery) -> Task:
     """Add the task to `app`, whose `sendcode` has the sender."""
 
@@ -78,7 +68,7 @@ def register(app: Celery) -> Task:
         bind=True,
         throws=(NotSent,),
         shared=False,
-        Request="worker.tasks:ShownRequest",
+        Request="worker.flower:ShownRequest",
     )
     def send_code(self: Task, job_id: str) -> dict[str, Any]:
         outcome = app.sendcode.sender.send(job_id)

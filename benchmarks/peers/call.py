@@ -9,7 +9,7 @@ import time
 
 import requests
 
-from worker.auth import TC3Auth
+from worker.api import TC3Auth
 from worker.signing import Credentials
 
 _local = threading.local()

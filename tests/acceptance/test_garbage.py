@@ -18,7 +18,7 @@ from jobs.publish import Publisher
 from sandbox.client import Sandbox
 from tests.waiting import wait_until
 from tests.worker_process import WorkerProcess
-from worker.quarantine import MAX_BODY_CHARACTERS, message_of
+from worker.transport import MAX_BODY_CHARACTERS, message_of
 
 SECRET = "51234567"
 

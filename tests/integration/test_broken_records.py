@@ -19,9 +19,9 @@ from tests.commands import Command
 from tests.ended_jobs import BUSY, DEAD, customers, run_batch
 from tests.ledger_acts import Acts, number
 from tests.ledger_checks import check_ledger
+from worker.background import sweep
 from worker.recorder import Ended
 from worker.sender import Sender
-from worker.sweeper import sweep
 
 UNREADABLE = "Ledger.Unreadable"
 

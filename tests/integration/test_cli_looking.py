@@ -28,9 +28,8 @@ from tests.ended_jobs import DEAD, SENT, customers, end, end_event
 from tests.integration.fault_server import FaultServer, silent, tunnelling
 from tests.ledger_acts import Acts, row
 from tests.refusals import REFUSALS
-from worker.leases import Leases
 from worker.limiter import Limiter
-from worker.presence import Presence, forget_the_gone
+from worker.presence import Leases, Presence, forget_the_gone
 from worker.shutdown import Shutdown
 
 NUMBER = "51234567"
@@ -279,13 +278,13 @@ def test_a_worker_of_which_a_part_stands_still_is_silent_and_gives_up_its_jobs(
     present = Presence(ledger, leases, Shutdown(), 20, lambda: time.monotonic() + passed_s)
     present.name = "w1@here"
     for each in ("consumer", "sweeper"):
-        present.moves(each)
+        present.note_progress(each)
     present.beat()
     assert "1 alive: w1@here" in sendcode("status").out
 
     passed_s = 60
     for each in {"consumer", "sweeper"} - {part}:
-        present.moves(each)
+        present.note_progress(each)
     with ExitStack() as work:
         if part == "jobs":
             work.enter_context(leases.hold("ev-1", "token"))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from config.celery import make_celery
 from config.names import BATCH_QUEUE, EVENT_QUEUE, SEND_CODE_TASK
 from config.settings import Settings
-from worker.quarantine import MAX_BODY_CHARACTERS, NotAJobError, job_id_of, message_of
+from worker.transport import MAX_BODY_CHARACTERS, NotAJobError, job_id_of, message_of
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),

@@ -18,7 +18,7 @@ from tencentcloud.common.profile.client_profile import ClientProfile
 from tencentcloud.common.profile.http_profile import HttpProfile
 from tencentcloud.intlpartnersmgt.v20220928.intlpartnersmgt_client import IntlpartnersmgtClient
 
-from worker.auth import TC3Auth
+from worker.api import TC3Auth
 from worker.signing import Credentials, Signer, canonical_request, utc_date
 
 GOLDEN_TIME = 1551113065

@@ -1,4 +1,4 @@
-"""What Flower is told: by a worker, through Celery's remote control, and about the queues' depths.
+"""What Flower is shown and may do: a worker's answers to remote control, and the queues' depths.
 
 Flower's Broker page lists the queues that a worker says it consumes. A worker names the dead-letter
 list among them, so that its depth is seen there; nobody ever consumes it. Orders that would act
@@ -12,26 +12,30 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from celery import Celery
 from celery.worker.control import Panel
+from celery.worker.request import Request
 from kombu import Queue
 
 from config.names import DEAD_LETTER_QUEUE
 from config.redis import connect
 from config.settings import Settings
 
+_QUEUES = "a worker's queues are set where it is started (sendcode worker --queues)"
+_CANCEL = "use sendcode batch cancel, or sendcode halt"
 REFUSED = {
-    "add_consumer": "a worker's queues are set where it is started (sendcode worker --queues)",
-    "cancel_consumer": "a worker's queues are set where it is started (sendcode worker --queues)",
+    "add_consumer": _QUEUES,
+    "cancel_consumer": _QUEUES,
     "rate_limit": "the rate is shared by all workers: set SENDCODE_RATE_LIMIT",
-    "revoke": "use sendcode batch cancel, or sendcode halt",
-    "revoke_by_stamped_headers": "use sendcode batch cancel, or sendcode halt",
-    "terminate": "use sendcode batch cancel, or sendcode halt",
+    "revoke": _CANCEL,
+    "revoke_by_stamped_headers": _CANCEL,
+    "terminate": _CANCEL,
 }
 """Orders of Celery's, and what to do instead."""
 
 
-def set_up_panel() -> None:
-    """Replace Celery's answers in this process by ours; a second time changes nothing."""
+def answer_remote_control() -> None:
+    """Replace Celery's answers in this process by ours; a second call changes nothing."""
     Panel.data["active_queues"] = _active_queues
     Panel.data["ping"] = _ping
     for order, instead in REFUSED.items():
@@ -61,6 +65,26 @@ def _refusal(instead: str) -> Callable[..., dict[str, str]]:
     return refuse
 
 
+class ShownRequest(Request):
+    """Shows a failure in the field `result` as well: Flower's search skips exceptions."""
+
+    def send_event(self, kind: str, **fields: Any) -> None:
+        if kind == "task-failed":
+            fields["result"] = fields.get("exception")
+        super().send_event(kind, **fields)
+
+
+def set_up_flower(app: Celery, settings: Settings) -> None:
+    """Prepare Flower's own process: its Broker page reads the queues our way."""
+    from flower.views import BaseHandler  # noqa: PLC0415 (of Flower's process alone)
+
+    depths = QueueDepths(settings)
+    BaseHandler.get_broker = lambda _: depths
+    # what its Broker page lists until it has asked a worker; a worker itself must never consume
+    # the dead letters
+    app.conf.task_queues = [*app.conf.task_queues, Queue(DEAD_LETTER_QUEUE)]
+
+
 class QueueDepths:
     """How long the queues are, for Flower's Broker page.
 
@@ -72,8 +96,8 @@ class QueueDepths:
         self._client = connect(settings, retries=1, timeout_s=2)
 
     async def queues(self, names: Iterable[str]) -> list[dict[str, Any]]:
-        """Look them up; Flower calls it."""
-        return await asyncio.to_thread(self._look, sorted(names))
+        """Return each queue's name and length; Flower calls it."""
+        return await asyncio.to_thread(self._read, sorted(names))
 
-    def _look(self, names: list[str]) -> list[dict[str, Any]]:
+    def _read(self, names: list[str]) -> list[dict[str, Any]]:
         return [{"name": name, "messages": self._client.llen(name)} for name in names]

@@ -1,0 +1,194 @@
+"""What a worker does beside its jobs: it sweeps and mends the ledger, and keeps its leases.
+
+Every worker sweeps and none leads: the ledger's script gives each due job to one of them. The
+leases have a thread of their own, so that a slow broker cannot let them run out.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import redis
+from celery import bootsteps
+from kombu.exceptions import OperationalError
+
+from config.logging import fields
+from config.names import EVENT_QUEUE, QUEUES
+from config.redis import error_code
+from jobs.identity import Identity, LedgerRefusedError, LedgerState
+from jobs.ledger import Ledger
+from jobs.mending import Mending
+from jobs.publish import Publisher
+from worker.consumer import ThreadPool
+from worker.presence import forget_the_gone
+from worker.reactions import STOOD_DOWN
+from worker.recorder import set_aside
+from worker.runtime import Runtime
+
+worker_log = logging.getLogger("sendcode.worker")
+log = logging.getLogger("sendcode.sweeper")
+
+
+class BackgroundStep(bootsteps.StartStopStep):
+    """Starts and stops the threads with the worker; `app.sendcode` has what they need."""
+
+    requires = frozenset({"celery.worker.components:Pool"})
+
+    def __init__(self, parent: Any, **options: Any) -> None:
+        super().__init__(parent, **options)
+        self._threads: list[Periodic] = []
+        # Workers need nothing of each other: the ledger is all that they share. Without these two a
+        # start is a second quicker, and a lost broker has less to trip over.
+        parent.options.update(without_mingle=True, without_gossip=True)
+        _consume_in_order(parent.app)
+        if not issubclass(parent.pool_cls, ThreadPool):
+            worker_log.error("only the pool of sendcode's own works rightly; leave out --pool")
+            raise SystemExit(2)
+
+    def start(self, parent: Any) -> None:
+        runtime = parent.app.sendcode
+        settings = runtime.settings
+        presence = runtime.presence
+        presence.name, presence.fingerprint = parent.hostname, runtime.credentials.fingerprint
+        _ = runtime.sender  # made here, before any thread can ask for it
+
+        def sweep_and_show() -> None:
+            sweep(runtime.ledger, runtime.publisher)
+            presence.note_progress("sweeper")
+
+        mending = Mending(runtime.ledger.client, settings)
+        self._threads = [
+            Periodic("sweeper", settings.sendcode_sweep_interval, sweep_and_show),
+            Periodic("leases", min(settings.sendcode_lease / 4, 1.0), lambda: beat(runtime)),
+            Periodic("mending", settings.sendcode_sweep_interval, lambda: mend(mending)),
+        ]
+        for thread in self._threads:
+            thread.start()
+        try:
+            forget_the_gone(runtime.ledger)
+        except redis.RedisError:
+            worker_log.debug("old workers not forgotten")
+
+    def stop(self, parent: Any) -> None:
+        # also where no signal came: remote control's shutdown, or an error that ends the worker
+        parent.app.sendcode.stop()
+        for thread in self._threads:
+            thread.stop()
+        self._threads = []
+        try:
+            parent.app.sendcode.presence.sign_off()
+        except redis.RedisError:
+            worker_log.debug("worker not signed off")
+
+
+def _consume_in_order(app: Any) -> None:
+    """Consume events first, in whatever order `--queues` names them."""
+    chosen = app.amqp.queues.consume_from
+    app.amqp.queues.select([name for name in QUEUES if name in chosen])
+    if EVENT_QUEUE not in chosen:
+        worker_log.warning(
+            "this worker takes no events; recovered jobs come as events, so another worker must",
+            extra=fields(queues=",".join(chosen)),
+        )
+
+
+class Periodic:
+    """Runs `work` every `interval_s` seconds in a thread of its own, whatever happens in it."""
+
+    def __init__(self, name: str, interval_s: float, work: Callable[[], object]) -> None:
+        self._interval_s = interval_s
+        self._work = work
+        self._stop = threading.Event()
+        self._failing = False
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End it; waits for what it is just doing, a few seconds at most."""
+        self._stop.set()
+        self._thread.join(timeout=5)
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self._work()
+                self._failing = False
+            except (redis.RedisError, OperationalError, OSError) as exc:
+                if not self._failing:
+                    log.warning(
+                        "Redis out of reach, trying on",
+                        extra=fields(thread=self._thread.name, error=error_code(exc)),
+                    )
+                self._failing = True
+            except Exception:
+                log.exception("background work failed", extra=fields(thread=self._thread.name))
+            # workers that started together drift apart
+            if self._stop.wait(self._interval_s * random.uniform(0.8, 1.0)):  # noqa: S311 (jitter)
+                return
+
+
+def sweep(ledger: Ledger, publisher: Publisher) -> int:
+    """Publish what is due, and return how many messages that were.
+
+    A message that fails to be published is missed, and published again, by a later sweep.
+    """
+    identity = ledger.identity
+    was_refused, was_unkept = identity.refusal, identity.unkept
+    try:
+        due = ledger.sweep()
+    except LedgerRefusedError:
+        _log_refusal(identity, was_refused)
+        return 0
+    if was_refused:
+        log.warning("the ledger is no longer refused: sending goes on")
+    if due.forgotten:
+        log.warning(
+            "Redis has forgotten the last attempts (a failover?): their numbers are flagged",
+            extra=fields(attempts=due.forgotten),
+        )
+    if identity.unkept and not was_unkept:
+        log.warning(
+            "state file not written: a restarted worker would not notice an emptied or older Redis",
+            extra=fields(reason=identity.unkept),
+        )
+    for job_id in due.broken:
+        if set_aside(ledger, job_id) is None:
+            log.error("the sweep passes over a job", extra=fields(job_id=job_id))
+    if due:
+        publisher.publish(due, due.urgent)
+    return len(due)
+
+
+def _log_refusal(identity: Identity, before: LedgerState | None) -> None:
+    now = identity.refusal
+    if now and now.refused and (before is None or before.refused != now.refused):
+        log.error("nothing is sent", extra=fields(reason=now.why, remedy=now.remedy))
+
+
+def mend(mending: Mending) -> None:
+    """Mend a ledger of which keys were lost, set back or replaced; log what was done."""
+    for done in mending.mend_what_does_not_fit():
+        log.error("ledger mended", extra=fields(done=done))
+
+
+def beat(runtime: Runtime) -> None:
+    """Write a sign of life, and see whether this worker may take work."""
+    runtime.presence.beat()
+    account = runtime.account
+    before = account.stood_down
+    standing = account.stand()
+    code = fields(code=account.stood_down or before)
+    if standing == "halted now":
+        worker_log.error(
+            "account halted: no worker is left that the API does not refuse", extra=code
+        )
+    elif account.stood_down and not before:
+        worker_log.error(STOOD_DOWN, extra=code)
+    elif before and not account.stood_down:
+        worker_log.warning("this worker takes work again", extra=code)
