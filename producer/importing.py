@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Self
 
 from jobs.batch import Batch, BatchRow
@@ -37,8 +38,31 @@ Progress = Callable[[int], None]
 """Told how many rows are done."""
 
 
+class Refusal(StrEnum):
+    """Why a file cannot become a batch."""
+
+    ID_UNFIT = "id_unfit"
+    """A batch's id has 1 to 64 letters, digits, dots, underscores and dashes."""
+    ID_RESERVED = "id_reserved"
+    """Events' jobs have it."""
+    CONTENT_HELD = "content_held"
+    """Another batch has the content: all its customers would get a second code."""
+    CANCELLED = "cancelled"
+    """The batch of this content was cancelled."""
+    OTHER_CONTENT = "other_content"
+    """The id belongs to a batch of another content."""
+    OTHER_ENCODING = "other_encoding"
+    """The import was begun in another encoding: other rows might come out of it now."""
+
+
 class ImportRefusedError(Exception):
-    """The file cannot become this batch; nothing was written. One line: what, why, what to do."""
+    """The file cannot become this batch; nothing was written."""
+
+    def __init__(self, why: Refusal, batch: Batch | None = None) -> None:
+        super().__init__(why)
+        self.why = why
+        self.batch = batch
+        """The batch that stands in the way; None if it is the id, or if the batch is gone again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +83,7 @@ class Terms:
 
 
 def check_batch_id(batch_id: str) -> str:
-    """Give the id back if a person may choose it.
+    """Return the id if a person may choose it.
 
     A job's id is its batch's id, "-" and the row's number, so it is read from its end: "a-1-2" is
     row 2 of batch "a-1" and nothing else. Events' ids begin with "ev-", hence "ev" is taken.
@@ -68,16 +92,14 @@ def check_batch_id(batch_id: str) -> str:
         ImportRefusedError: it may not be chosen.
     """
     if not _BATCH_ID.fullmatch(batch_id):
-        raise ImportRefusedError(
-            "a batch's id has 1 to 64 letters, digits, dots, underscores and dashes; choose another"
-        )
+        raise ImportRefusedError(Refusal.ID_UNFIT)
     if batch_id == EVENT:
-        raise ImportRefusedError('the id "ev" belongs to events; choose another')
+        raise ImportRefusedError(Refusal.ID_RESERVED)
     return batch_id
 
 
 def default_batch_id(digest: str) -> str:
-    """Give the id of a batch that nobody named: the same content is the same batch."""
+    """Return the id of a batch that nobody named: the same content is the same batch."""
     return digest[:DEFAULT_ID_LENGTH]
 
 
@@ -144,7 +166,7 @@ class Spool:
         }
 
     def corrects(self, batches: Batches) -> tuple[str, int]:
-        """Give the batch whose rows the file corrects, if it is one, and how many rows do not.
+        """Return the batch whose rows the file corrects, if it is one, and how many rows do not.
 
         What corrects a correction belongs to the first batch of all.
         """
@@ -166,7 +188,7 @@ class Spool:
         )
 
     def chunks(self, start: int) -> Iterator[list[bytes]]:
-        """Give the rows from index `start` on, in portions fit for one script call."""
+        """Yield the rows from index `start` on, in portions fit for one script call."""
         self._file.seek(0)
         chunk: list[bytes] = []
         size = 0
@@ -232,55 +254,22 @@ def open_batch(
         )
     except ContentHeldError as exc:
         holder = batches.get(exc.batch_id)
-        raise (_held(holder) if holder is not None else ImportRefusedError(str(exc))) from exc
+        raise _held(holder) from exc
     return _same_content(batch, sheet), is_new
 
 
-def _held(holder: Batch) -> ImportRefusedError:
-    """Another batch has the content: all its customers would get a second code."""
-    if holder.state == "cancelled":
-        return _cancelled(holder)
-    batch_id = holder.batch_id
-    then = (
-        f"look at it: sendcode batch status {batch_id}"
-        if holder.imported
-        else f"complete it with --id {batch_id}"
-    )
-    return ImportRefusedError(
-        f'this content is batch "{batch_id}" already, which is {holder.phase}: {then}; '
-        "only if every row is to be sent once more, submit it with --again and another --id"
-    )
-
-
-def _cancelled(batch: Batch) -> ImportRefusedError:
-    return ImportRefusedError(
-        f'this content is batch "{batch.batch_id}", which was cancelled; to send what it did not '
-        f"send: {_taking(batch, 'cancelled')}, and submit that file"
-    )
-
-
-def _taking(batch: Batch, only: str) -> str:
-    """Word the command that takes some of a batch's rows."""
-    batch_id = batch.batch_id
-    return f"sendcode batch results {batch_id} --only {only} --output {batch_id}-{only}.csv"
+def _held(holder: Batch | None) -> ImportRefusedError:
+    is_over = holder is not None and holder.state == "cancelled"
+    return ImportRefusedError(Refusal.CANCELLED if is_over else Refusal.CONTENT_HELD, holder)
 
 
 def _same_content(batch: Batch, sheet: Sheet) -> Batch:
-    batch_id = batch.batch_id
     if batch.digest != sheet.digest:
-        raise ImportRefusedError(
-            f'batch "{batch_id}" was made from another content; if this is its file corrected, '
-            "it would send all of it again: correct only what failed, in the file of "
-            f"{_taking(batch, 'failed')}, and submit that; other customers take another --id"
-        )
+        raise ImportRefusedError(Refusal.OTHER_CONTENT, batch)
     if batch.state == "cancelled":
-        raise _cancelled(batch)
+        raise ImportRefusedError(Refusal.CANCELLED, batch)
     if not batch.imported and batch.encoding != (sheet.named_encoding or ""):
-        # other rows might come out: the batch is to hold those of one reading
-        as_begun = f"with --encoding {batch.encoding}" if batch.encoding else "without --encoding"
-        raise ImportRefusedError(
-            f'the import of batch "{batch_id}" was begun {as_begun}; complete it so'
-        )
+        raise ImportRefusedError(Refusal.OTHER_ENCODING, batch)
     return batch
 
 

@@ -60,12 +60,12 @@ class Prospect:
     eta_s: float
     existing: Batch | None
     """The batch that has this content already."""
-    refused: str
-    """Why `submit` would refuse the whole file; empty if it would not."""
+    refused: ImportRefusedError | None
+    """Why the whole file would be refused, if it would."""
 
     @property
     def adds_rows(self) -> bool:
-        """Whether `submit` would add anything."""
+        """Whether submitting it would add anything."""
         return not self.refused and (self.existing is None or not self.existing.imported)
 
 
@@ -90,7 +90,7 @@ class Preflight:
             "file": self.file,
             "notes": list(self.notes),
             "batch_id": self.batch_id,
-            "refused": prospect.refused or None if prospect else None,
+            "refused": str(prospect.refused.why) if prospect and prospect.refused else None,
             "already_submitted": existing.phase if existing else None,
             **contents.tally.as_dict(),
             "doubles": contents.doubles.as_dict(),
@@ -172,9 +172,11 @@ def _read(
         return Contents(tally, doubles, used_too_often, sent_before, waiting, in_interval)
 
 
-def _find(batches: Batches, batch_id: str, sheet: Sheet) -> tuple[Batch | None, str]:
-    """Find the batch that has this content already, or say why `submit` would refuse the file."""
+def _find(
+    batches: Batches, batch_id: str, sheet: Sheet
+) -> tuple[Batch | None, ImportRefusedError | None]:
+    """Return the batch that has this content already, or why the file would be refused."""
     try:
-        return find_batch(batches, batch_id, sheet), ""
+        return find_batch(batches, batch_id, sheet), None
     except ImportRefusedError as exc:
-        return None, str(exc)
+        return None, exc

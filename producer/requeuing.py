@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from jobs.codes import is_permanent
@@ -16,7 +17,7 @@ from jobs.job import EVENT, NO_NUMBER, JobRecord
 from jobs.outcome import State
 from jobs.phone import PhoneNumber
 from producer.deadletters import Choice
-from producer.memory import Memory, already_waits
+from producer.memory import Memory
 
 EXAMPLES = 5
 
@@ -24,16 +25,48 @@ Progress = Callable[[int], None]
 """Told how many entries were looked at."""
 
 
+class Why(StrEnum):
+    """Why a job is left alone."""
+
+    NO_DEAD_LETTER = "no_dead_letter"
+    UNREADABLE = "unreadable"
+    """Its record cannot be read, so nobody knows whether it was chosen."""
+    BEYOND_LIMIT = "beyond_limit"
+    ABSENT = "absent"
+    NOT_DEAD = "not dead"
+    """Somebody has dealt with it meanwhile."""
+    CANCELLED = "cancelled"
+    """With its batch."""
+    DROPPED = "dropped"
+    NUMBER_LOST = "number_lost"
+    SAME_NUMBER = "same_number"
+    PERMANENT = "permanent"
+    """Unchanged it would only be refused again."""
+    TOO_LATE = "too_late"
+    PERHAPS_SENT = "perhaps_sent"
+    SENT_SINCE = "sent_since"
+    """Another job has sent a code to its number since."""
+    SENT_BEFORE = "sent_before"
+    """The corrected number got a code before."""
+    WAITS_ELSEWHERE = "waits_elsewhere"
+    """A code to its number waits already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why jobs are left alone, and what about: the code, or the batch in which a code waits."""
+
+    why: Why
+    about: str = ""
+
+
 @dataclass(slots=True)
-class Refused:
+class LeftAlone:
     """Jobs that were left alone for one reason."""
 
-    reason: str
+    reason: Reason
     count: int = 0
     examples: list[str] = field(default_factory=list)
-
-    def as_dict(self) -> dict[str, Any]:
-        return {"reason": self.reason, "count": self.count, "examples": self.examples}
 
 
 @dataclass(slots=True)
@@ -43,7 +76,7 @@ class Report:
     dry_run: bool = False
     done: int = 0
     by_code: dict[str, int] = field(default_factory=dict)
-    refused: dict[str, Refused] = field(default_factory=dict)
+    refused: dict[Reason, LeftAlone] = field(default_factory=dict)
     last_due_in_s: float = 0.0
     new_job_id: str | None = None
 
@@ -51,8 +84,8 @@ class Report:
         self.done += 1
         self.by_code[record.code] = self.by_code.get(record.code, 0) + 1
 
-    def refuse(self, job_id: str, reason: str) -> None:
-        found = self.refused.setdefault(reason, Refused(reason))
+    def refuse(self, job_id: str, reason: Reason) -> None:
+        found = self.refused.setdefault(reason, LeftAlone(reason))
         found.count += 1
         if len(found.examples) < EXAMPLES:
             found.examples.append(job_id)
@@ -62,7 +95,15 @@ class Report:
             "dry_run": self.dry_run,
             "done": self.done,
             "by_code": self.by_code,
-            "refused": [refused.as_dict() for refused in self.refused.values()],
+            "refused": [
+                {
+                    "code": str(each.reason.why),
+                    "about": each.reason.about or None,
+                    "count": each.count,
+                    "examples": each.examples,
+                }
+                for each in self.refused.values()
+            ],
             "last_due_in_seconds": round(self.last_due_in_s, 1),
             "new_job_id": self.new_job_id,
         }
@@ -84,26 +125,18 @@ class Requeuing:
     memory: Memory | None = None
     """Knows of the codes that wait; without it nobody looks."""
 
-    def why_a_second_code(self, phone: PhoneNumber, *, is_new: bool = False) -> str:
-        """Say why the number would get a second code, if it would and is not to; "" if not.
+    def why_a_second_code(self, phone: PhoneNumber, *, is_new: bool = False) -> Reason | None:
+        """Return why the number would get a second code, if it would and must not.
 
         Of a number that `is_new` to a job any code counts that it got.
         """
         if self.memory is None or self.may_send_twice:
-            return ""
+            return None
         if batch_id := self.memory.waits_in(phone):
-            return f"its number {already_waits(batch_id)}: {_ALL_THE_SAME}"
+            return Reason(Why.WAITS_ELSEWHERE, batch_id)
         if is_new and self.memory.histories([phone])[0].codes:
-            return f"this number got a code before: {_ALL_THE_SAME}"
-        return ""
-
-
-_ALL_THE_SAME = "--may-send-twice sends all the same"
-_NOT_DONE: dict[Settled, str] = {
-    "absent": "the job is gone",
-    "not dead": "somebody has dealt with it meanwhile",
-    "cancelled": "its batch was cancelled: nothing of it is sent any more",
-}
+            return Reason(Why.SENT_BEFORE)
+        return None
 
 
 def requeue(
@@ -124,7 +157,7 @@ def requeue(
             step_us=step_us,
         )
 
-    def why_not(letter: DeadLetter, record: JobRecord) -> str:
+    def why_not(letter: DeadLetter, record: JobRecord) -> Reason | None:
         return _why_not_again(letter, record, how, started_ms)
 
     def wants(record: JobRecord) -> None:
@@ -152,8 +185,8 @@ def drop(
     def settle(chosen: Sequence[DeadLetter]) -> list[Settled]:
         return dead.drop(decision, chosen, done_before=report.done)
 
-    def why_not(_: DeadLetter, record: JobRecord) -> str:
-        return "it was dropped before" if record.dropped_ms else ""
+    def why_not(_: DeadLetter, record: JobRecord) -> Reason | None:
+        return Reason(Why.DROPPED) if record.dropped_ms else None
 
     _walk(dead, choice, report, _Step(why_not, settle, limit), progress)
     return report
@@ -164,20 +197,22 @@ def replace_number(dead: DeadLetters, job_id: str, phone: PhoneNumber, how: Requ
     report = Report(how.dry_run)
     letter = dead.find(job_id)
     if letter is None or letter.record is None:
-        report.refuse(job_id, _NOT_A_DEAD_LETTER)
+        report.refuse(job_id, Reason(Why.NO_DEAD_LETTER))
         return report
     if not how.dry_run:
         letter = dead.mended(letter)
     record = letter.record
     if record is None:
-        report.refuse(job_id, _NOT_DONE["absent"])
+        report.refuse(job_id, Reason(Why.ABSENT))
         return report
     if record.phone == phone:
-        report.refuse(job_id, "this is the number it has already; leave out the number to requeue")
+        report.refuse(job_id, Reason(Why.SAME_NUMBER))
         return report
     is_perhaps_sent = record.state is State.UNKNOWN and not how.may_send_twice
-    reason = _PERHAPS_SENT if is_perhaps_sent else how.why_a_second_code(phone, is_new=True)
-    if reason:
+    reason = (
+        Reason(Why.PERHAPS_SENT) if is_perhaps_sent else how.why_a_second_code(phone, is_new=True)
+    )
+    if reason is not None:
         report.refuse(job_id, reason)
         return report
     if how.dry_run:
@@ -189,40 +224,30 @@ def replace_number(dead: DeadLetters, job_id: str, phone: PhoneNumber, how: Requ
         report.count(record)
         report.new_job_id = new_id
     else:
-        report.refuse(job_id, _NOT_DONE[settled])
+        report.refuse(job_id, Reason(Why(settled)))
     return report
 
 
-_NOT_A_DEAD_LETTER = "it is no dead letter (see: sendcode job show)"
-_CANNOT_BE_READ = "its record cannot be read: deal with it by its id"
-_BEYOND_LIMIT = "--limit was reached before its turn: name it again, or raise the limit"
-_PERHAPS_SENT = f"perhaps sent: ask the customer whether a code has come; {_ALL_THE_SAME}"
-
-
-_SENT_SINCE = f"another job has sent a code to its number since: drop it; {_ALL_THE_SAME}"
-
-
-def _why_not_again(letter: DeadLetter, record: JobRecord, how: Requeuing, now_ms: int) -> str:
-    """Say why a job is not tried again; "" if it is."""
+def _why_not_again(
+    letter: DeadLetter, record: JobRecord, how: Requeuing, now_ms: int
+) -> Reason | None:
+    """Return why a job is not tried again; None if it is."""
     if record.phone == NO_NUMBER:
-        return "its number is lost: give it again (--phone)"
+        return Reason(Why.NUMBER_LOST)
     if letter.was_sent_since and not how.may_send_twice:
-        return _SENT_SINCE
+        return Reason(Why.SENT_SINCE)
     if record.state is State.UNKNOWN and not how.may_send_twice:
-        return _PERHAPS_SENT
+        return Reason(Why.PERHAPS_SENT)
     if is_permanent(record.code) and not how.force:
-        return (
-            f"{record.code} is permanent, unchanged it would only be refused again: "
-            "give a corrected number (--phone), or --force"
-        )
+        return Reason(Why.PERMANENT, record.code)
     if record.not_after_ms and record.not_after_ms <= now_ms and not how.force:
-        return "it would come too late (--expires-in): --force sends all the same"
+        return Reason(Why.TOO_LATE)
     return how.why_a_second_code(record.phone)
 
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    why_not: Callable[[DeadLetter, JobRecord], str]
+    why_not: Callable[[DeadLetter, JobRecord], Reason | None]
     settle: Callable[[Sequence[DeadLetter]], list[Settled]]
     limit: int | None
     wants: Callable[[JobRecord], None] = lambda _: None
@@ -237,9 +262,9 @@ def _walk(
         for job_id in choice.job_ids:
             letter = dead.find(job_id)
             if letter is None:
-                report.refuse(job_id, _NOT_A_DEAD_LETTER)
+                report.refuse(job_id, Reason(Why.NO_DEAD_LETTER))
             elif _is_enough(report, step):
-                report.refuse(job_id, _BEYOND_LIMIT)
+                report.refuse(job_id, Reason(Why.BEYOND_LIMIT))
             else:
                 _settle([letter if report.dry_run else dead.mended(letter)], report, step)
         return
@@ -251,7 +276,7 @@ def _walk(
         fitting = [each for each in window if each.record is None or choice.fits(each.record)]
         for each in window:
             if each.record is not None and each.record.flaw and each not in fitting:
-                report.refuse(each.job_id, _CANNOT_BE_READ)
+                report.refuse(each.job_id, Reason(Why.UNREADABLE))
         if not report.dry_run:
             fitting = [dead.mended(each) for each in fitting]
         _settle(fitting, report, step)
@@ -286,4 +311,4 @@ def _settle(found: Sequence[DeadLetter], report: Report, step: _Step) -> None:
         if settled == "done" and letter.record is not None:
             report.count(letter.record)
         elif letter.record is not None:
-            report.refuse(letter.job_id, _NOT_DONE[settled])
+            report.refuse(letter.job_id, Reason(Why(settled)))

@@ -48,8 +48,8 @@ _SINCE = Fault(
 _BEFORE = Fault(
     "sent_before",
     "its number got a code before",
-    "to send it another one, leave out --skip-sent; in a file of results, clear its cell in the "
-    "column status",
+    "to send it another one, submit the file without leaving out such rows; in a file of results, "
+    "clear its cell in the column status",
 )
 _REFUSED = Fault(
     "refused_for_good",
@@ -99,12 +99,14 @@ def rows_to_send(
 
 
 def _left_out(history: NumberHistory) -> Fault | None:
-    """Why `--skip-sent` leaves a row out, if it does."""
+    """Return why a row is left out of a file whose second codes are not wanted, if it is."""
     if history.codes:
         return _BEFORE
     if not history.waits_in:
         return None
-    return _waits(history.waits_in, "to send it another one, leave out --skip-sent")
+    return _waits(
+        history.waits_in, "to send it another one, submit the file without leaving out such rows"
+    )
 
 
 def _waits(batch_id: str, remedy: str) -> Fault:

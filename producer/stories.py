@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 import redis
@@ -19,8 +20,26 @@ from jobs.outcome import State
 from producer.wording import WaitsFor, outcome_in_words
 
 
+class Instead(StrEnum):
+    """What there is under the id of a job that there is not."""
+
+    REJECTED_ROW = "rejected_row"
+    """A row of a batch that never became a job."""
+    FORGOTTEN = "forgotten"
+    """A row whose job ended so long ago that it is no longer kept."""
+    BATCH = "batch"
+    NOTHING = "nothing"
+
+
 class NoSuchJobError(Exception):
-    """There is no such job; the message says what there is instead, or what became of it."""
+    """There is no such job, but perhaps something else of that id."""
+
+    def __init__(self, job_id: str, instead: Instead, row: BatchRow | None = None) -> None:
+        super().__init__(job_id)
+        self.job_id = job_id
+        self.instead = instead
+        self.row = row
+        """The row that the id names, if there is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +85,11 @@ def story_of(client: redis.Redis, settings: Settings, job_id: str) -> Story:
     if job_id != batch_job_id(batch_id, number):
         row = None  # a job in another's place, or none at all
     if row is not None and row.phone is None:
-        raise NoSuchJobError(
-            f"row {number} of batch {batch_id} never became a job; it was {State.REJECTED} "
-            f"(line {row.line}): {row.reason}"
-        )
+        raise NoSuchJobError(job_id, Instead.REJECTED_ROW, row)
     if row is not None:
-        raise NoSuchJobError(f"job {job_id} ended so long ago that it is no longer kept")
-    if batches.get(job_id) is not None:
-        raise NoSuchJobError(f"{job_id} is a batch: sendcode batch status {job_id}")
-    raise NoSuchJobError(
-        f'there is no job "{job_id}"; a batch\'s jobs are named after it and the row, as b1-12'
-    )
+        raise NoSuchJobError(job_id, Instead.FORGOTTEN, row)
+    is_batch = batches.get(job_id) is not None
+    raise NoSuchJobError(job_id, Instead.BATCH if is_batch else Instead.NOTHING)
 
 
 def _waits_for(client: redis.Redis, settings: Settings, record: JobRecord) -> WaitsFor:

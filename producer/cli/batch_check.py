@@ -90,6 +90,7 @@ def check(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
     as_json: JsonOption = False,
 ) -> None:
     """Look at a file as `submit` would, sending and changing nothing."""
+    from producer.cli.wording import refused_import_in_words
     from producer.importing import check_batch_id
     from producer.preflight import MOST_CODES_PER_NUMBER, Question
     from producer.sheet import open_sheet
@@ -121,7 +122,10 @@ def check(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
             )
         found = _look(sheet, question, target)
     if as_json:
-        show_json({**found.as_dict(), "output": str(output) if output else None})
+        refused = found.prospect.refused if found.prospect else None
+        in_words = refused_import_in_words(refused) if refused else None
+        told = {**found.as_dict(), "refused": in_words}
+        show_json({**told, "output": str(output) if output else None})
     else:
         _show(found)
         same_reading = {
@@ -304,9 +308,11 @@ def _say_next(found: Preflight, output: Path | None, to: Callable[[str], str]) -
 
 
 def _say_what_is_there(batch_id: str, prospect: Prospect) -> None:
+    from producer.cli.wording import refused_import_in_words
+
     existing = prospect.existing
     if prospect.refused:
-        say(f"submit would refuse it: {prospect.refused}")
+        say(f"submit would refuse it: {refused_import_in_words(prospect.refused)}")
     if existing is not None:
         again = "nothing" if existing.imported else "what is not there yet"
         say(

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 def show_status(client: redis.Redis, settings: Settings, family: Family) -> None:
     """Write a batch's figures to stdout, and to stderr what a person may want to do next."""
-    from producer.wording import PERHAPS_TWICE, STATES
+    from producer.cli.wording import STATES
+    from producer.wording import PERHAPS_TWICE
 
     batch = family.batch
     name = f" ({batch.name})" if batch.name else ""
@@ -61,8 +62,8 @@ def show_status(client: redis.Redis, settings: Settings, family: Family) -> None
 
 def obstacles(client: redis.Redis, settings: Settings, batch: Batch) -> list[str]:
     """Say what keeps a batch from going on just now."""
+    from producer.cli.wording import halt_in_words
     from producer.overview import look
-    from producer.wording import halt_in_words
 
     if batch.is_over:
         return []

@@ -384,19 +384,22 @@ def _in_words(exc: Exception) -> tuple[list[str], int]:
     from config.unavailable import RedisUnavailableError
     from jobs.identity import LedgerRefusedError
     from jobs.phone import PhoneError
+    from producer.cli.wording import no_such_job_in_words, refused_import_in_words
     from producer.importing import ImportRefusedError
     from producer.sheet import SheetError
     from producer.stories import NoSuchJobError
 
     lines, code = [str(exc)], FAILED
     match exc:
-        case MisusedError() | PhoneError() | SheetError() | ImportRefusedError():
+        case MisusedError() | PhoneError() | SheetError():
             code = MISUSED
+        case ImportRefusedError():
+            lines, code = [refused_import_in_words(exc)], MISUSED
+        case NoSuchJobError():
+            lines = [no_such_job_in_words(exc)]
         case SettingsError():
             lines, code = [f"wrong setting: {line}" for line in str(exc).splitlines()], MISUSED
-        case (
-            CommandFailedError() | NoSuchJobError() | RedisUnavailableError() | LedgerRefusedError()
-        ):
+        case CommandFailedError() | RedisUnavailableError() | LedgerRefusedError():
             pass
         case redis.RedisError():
             lines = [_no_redis(exc)]

@@ -110,6 +110,7 @@ def show_dead(
     from jobs.deadletters import DeadLetters
     from producer.cli.dead_view import say_remedies
     from producer.cli.job import show_story
+    from producer.cli.wording import story_in_words
     from producer.stories import story_of
 
     with ledger_connection() as (settings, client):
@@ -117,7 +118,7 @@ def show_dead(
         if DeadLetters(client, settings).find(job_id) is None:
             raise CommandFailedError(f"{job_id} is no dead letter; see: sendcode job show {job_id}")
     if as_json:
-        show_json(story.as_dict())
+        show_json({**story.as_dict(), "in_words": story_in_words(story)})
         return
     show_story(story)
     say_remedies(story.record)
@@ -312,9 +313,18 @@ def _walking(what: str, dead: DeadLetters) -> Iterator[Progress]:
 
 def _tell(report: Report, done: str, as_json: bool) -> None:
     from producer.cli.tables import span
+    from producer.cli.wording import left_alone_in_words
 
+    refused = [
+        {
+            "reason": left_alone_in_words(each.reason),
+            "count": each.count,
+            "examples": each.examples,
+        }
+        for each in report.refused.values()
+    ]
     if as_json:
-        show_json(report.as_dict())
+        show_json({**report.as_dict(), "refused": refused})
     else:
         would = "would be " if report.dry_run else ""
         show(f"{report.done:,} {would}{done}")
@@ -322,9 +332,10 @@ def _tell(report: Report, done: str, as_json: bool) -> None:
             show(f"  {count:,} x {code or '(no code)'}")
         if report.new_job_id:
             show(f"  as {report.new_job_id}")
-        for refused in report.refused.values():
-            say(f"{refused.count:,} left alone: {refused.reason} ({', '.join(refused.examples)})")
+        for each in report.refused.values():
+            why = left_alone_in_words(each.reason)
+            say(f"{each.count:,} left alone: {why} ({', '.join(each.examples)})")
         if report.last_due_in_s >= 1:
             say(f"they become due one after another, the last in {span(report.last_due_in_s)}")
-    if not report.done and report.refused:
+    if not report.done and refused:
         raise CommandFailedError(f"nothing was {done}")

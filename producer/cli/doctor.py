@@ -39,7 +39,7 @@ def doctor(
     """
     from jobs.durability import Level
     from jobs.mending import Mending
-    from producer.checkup import examine
+    from producer.cli.checkup import examine
 
     with ledger_connection() as (settings, client):
         mending = Mending(client, settings)

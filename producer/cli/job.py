@@ -36,12 +36,13 @@ def show_job(job_id: JobArgument, as_json: JsonOption = False) -> None:
 
     The number is masked: the text may go into a ticket.
     """
+    from producer.cli.wording import story_in_words
     from producer.stories import story_of
 
     with ledger_connection() as (settings, client):
         story = story_of(client, settings, job_id)
     if as_json:
-        show_json(story.as_dict())
+        show_json({**story.as_dict(), "in_words": story_in_words(story)})
     else:
         show_story(story)
 
@@ -78,9 +79,11 @@ def cancel(
 
 def show_story(story: Story) -> None:
     """Write a job's story to stdout."""
+    from producer.cli.wording import story_in_words
+
     record = story.record
     show(f"job {record.job_id}: {record.state}")
-    show(f"  {story.words}")
+    show(f"  {story_in_words(story)}")
     for name, value in _facts(story):
         show(f"{name:<14}{value}")
     for entry in record.story:

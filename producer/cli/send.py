@@ -112,7 +112,7 @@ def _why_not(record: JobRecord, wait: float) -> str:
 def _why_not_yet(record: JobRecord, wait: float) -> str:
     """Say what holds the job up, if the ledger knows."""
     from jobs.account import Account
-    from producer.wording import halt_in_words
+    from producer.cli.wording import halt_in_words
 
     again = f"look again: sendcode job show {record.job_id}"
     with ledger_connection() as (settings, client):

@@ -88,7 +88,7 @@ def _lines(seen: Overview) -> Iterator[tuple[str, str, str]]:
         if not each.alive:
             yield "", f"{each.name} silent for {each.silent_s:.0f} s", "yellow"
         if each.refused:
-            from producer.wording import refusal_explained
+            from producer.cli.wording import refusal_explained
 
             told = ": ".join(refusal_explained(each.name, each.refused, each.refused_ms))
             yield "", told, "bold red"
@@ -136,7 +136,7 @@ def _damage(seen: Overview) -> Iterator[tuple[str, str, str]]:
 
 def _ledger_lines(ledger: LedgerState) -> Iterator[tuple[str, str, str]]:
     from jobs.identity import REMEDY
-    from producer.wording import LEDGER_DISPUTED, ledger_in_words
+    from producer.cli.wording import LEDGER_DISPUTED, ledger_in_words
 
     if ledger.refused:
         yield "ledger", ledger.why, "bold red"
@@ -154,7 +154,7 @@ def _account_line(seen: Overview) -> tuple[str, str, str]:
         return "account", "not halted, but see the ledger", "yellow"
     if account.state != "halted":
         return "account", "running", "green"
-    from producer.wording import halt_in_words
+    from producer.cli.wording import halt_in_words
 
     return "account", halt_in_words(account), "bold red"
 

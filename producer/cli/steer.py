@@ -108,7 +108,7 @@ def accept(
     from jobs.batches import Batches
     from jobs.identity import Identity, state_file
     from producer.cli.tables import count_of
-    from producer.wording import LEDGER_DISPUTED
+    from producer.cli.wording import LEDGER_DISPUTED
 
     kept = reason_to_keep(reason)
     with ledger_connection() as (settings, client):

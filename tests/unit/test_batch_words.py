@@ -16,6 +16,7 @@ from jobs.job import JobRecord, Lane, batch_job_id, corrected_job_id, split_job_
 from jobs.outcome import State
 from jobs.phone import PhoneNumber
 from producer.bounds import start_ms
+from producer.cli.wording import halt_in_words
 from producer.doubles import NumberUse
 from producer.importing import ImportRefusedError, check_batch_id
 from producer.outlook import Outlook
@@ -23,7 +24,7 @@ from producer.results import RESULT_COLUMNS
 from producer.roundtrip import rows_to_send
 from producer.sheet import SheetError, open_sheet
 from producer.tally import LINES_KEPT, MOST_KINDS, Places, Tally
-from producer.wording import halt_in_words, lower_first, outcome_in_words
+from producer.wording import lower_first, outcome_in_words
 from tests.files import write_csv
 
 BATCH_IDS = st.text("abcXYZ019._-", min_size=1, max_size=20).filter(lambda text: text != "ev")

@@ -16,15 +16,15 @@ from jobs.identity import REMEDY, Identity, LedgerState, state_file
 from jobs.job import iso
 from jobs.trial import look_at_rights, work
 from jobs.way import code_before_writing, in_short, shake_hands
-from producer.overview import Overview
-from producer.overview import look as look_at_all
-from producer.wording import (
+from producer.cli.wording import (
     LEDGER_DISPUTED,
     halt_explained,
     ledger_in_words,
-    lower_first,
     refusal_explained,
 )
+from producer.overview import Overview
+from producer.overview import look as look_at_all
+from producer.wording import lower_first
 
 UNFINISHED_MS = 86_400_000
 """Longer than any import takes; until it is completed or cancelled its rows are kept."""
@@ -83,7 +83,7 @@ def server(client: redis.Redis, _: Settings) -> Iterator[Finding]:
 
 
 def clock_offset_s(client: redis.Redis) -> float:
-    """Give by how many seconds Redis' clock is ahead of this machine's."""
+    """Return by how many seconds Redis' clock is ahead of this machine's."""
     before = time.time()
     seconds, micros = client.time()
     after = time.time()

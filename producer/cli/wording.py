@@ -1,0 +1,216 @@
+"""What the services answer, in the words of the command line: the only place that names options.
+
+Services return values and error codes; here each becomes a sentence with the command or the option
+that helps.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import NamedTuple
+
+from jobs.account import AccountState
+from jobs.batch import Batch
+from jobs.codes import OUTAGE, RESTART, concerned_by, explain, is_own
+from jobs.identity import LedgerState
+from jobs.job import split_job_id
+from jobs.outcome import State
+from producer.importing import ImportRefusedError, Refusal
+from producer.memory import already_waits
+from producer.requeuing import Reason, Why
+from producer.stories import Instead, NoSuchJobError, Story
+from producer.wording import lower_first
+
+STATES = {
+    State.QUEUED: "waiting for their turn",
+    State.LEASED: "with a worker",
+    State.SENDING: "being sent",
+    State.PARKED: "waiting for another try",
+    State.SENT: "sent",
+    State.SENT_INFERRED: "sent; proved, as their answer was lost",
+    State.DEAD: "failed for good",
+    State.UNKNOWN: "perhaps sent, nobody can prove it",
+    State.CANCELLED: "not sent, as the batch was cancelled, or their number got a code meanwhile",
+    State.EXPIRED: "not sent, as it would have been too late",
+    State.REJECTED: "cannot be sent, never became jobs",
+}
+"""What each state means for the rows in it."""
+
+
+def refused_import_in_words(error: ImportRefusedError) -> str:
+    """Return why a file cannot become a batch, and what to do."""
+    batch = error.batch
+    if batch is None:
+        return _NO_BATCH[error.why]
+    batch_id = batch.batch_id
+    match error.why:
+        case Refusal.CANCELLED:
+            return (
+                f'this content is batch "{batch_id}", which was cancelled; to send what it did not '
+                f"send: {_taking(batch, 'cancelled')}, and submit that file"
+            )
+        case Refusal.OTHER_CONTENT:
+            return (
+                f'batch "{batch_id}" was made from another content; if this is its file corrected, '
+                "it would send all of it again: correct only what failed, in the file of "
+                f"{_taking(batch, 'failed')}, and submit that; other customers take another --id"
+            )
+        case Refusal.OTHER_ENCODING:
+            as_begun = (
+                f"with --encoding {batch.encoding}" if batch.encoding else "without --encoding"
+            )
+            return f'the import of batch "{batch_id}" was begun {as_begun}; complete it so'
+        case _:
+            then = (
+                f"look at it: sendcode batch status {batch_id}"
+                if batch.imported
+                else f"complete it with --id {batch_id}"
+            )
+            return (
+                f'this content is batch "{batch_id}" already, which is {batch.phase}: {then}; only '
+                "if every row is to be sent once more, submit it with --again and another --id"
+            )
+
+
+_NO_BATCH = {
+    Refusal.ID_UNFIT: (
+        "a batch's id has 1 to 64 letters, digits, dots, underscores and dashes; choose another"
+    ),
+    Refusal.ID_RESERVED: 'the id "ev" belongs to events; choose another',
+    Refusal.CONTENT_HELD: "another batch had this content, and was removed just now: try again",
+}
+
+
+def _taking(batch: Batch, only: str) -> str:
+    """Return the command that takes some of a batch's rows."""
+    batch_id = batch.batch_id
+    return f"sendcode batch results {batch_id} --only {only} --output {batch_id}-{only}.csv"
+
+
+_ALL_THE_SAME = "--may-send-twice sends all the same"
+_LEFT_ALONE = {
+    Why.NO_DEAD_LETTER: "it is no dead letter (see: sendcode job show)",
+    Why.UNREADABLE: "its record cannot be read: deal with it by its id",
+    Why.BEYOND_LIMIT: "--limit was reached before its turn: name it again, or raise the limit",
+    Why.ABSENT: "the job is gone",
+    Why.NOT_DEAD: "somebody has dealt with it meanwhile",
+    Why.CANCELLED: "its batch was cancelled: nothing of it is sent any more",
+    Why.DROPPED: "it was dropped before",
+    Why.NUMBER_LOST: "its number is lost: give it again (--phone)",
+    Why.SAME_NUMBER: "this is the number it has already; leave out the number to requeue",
+    Why.TOO_LATE: "it would come too late (--expires-in): --force sends all the same",
+    Why.PERHAPS_SENT: f"perhaps sent: ask the customer whether a code has come; {_ALL_THE_SAME}",
+    Why.SENT_SINCE: f"another job has sent a code to its number since: drop it; {_ALL_THE_SAME}",
+    Why.SENT_BEFORE: f"this number got a code before: {_ALL_THE_SAME}",
+}
+
+
+def left_alone_in_words(reason: Reason) -> str:
+    """Return why a dead letter was left alone, and which option does it all the same."""
+    if reason.why is Why.PERMANENT:
+        return (
+            f"{reason.about} is permanent, unchanged it would only be refused again: "
+            "give a corrected number (--phone), or --force"
+        )
+    if reason.why is Why.WAITS_ELSEWHERE:
+        return f"its number {already_waits(reason.about)}: {_ALL_THE_SAME}"
+    return _LEFT_ALONE[reason.why]
+
+
+def no_such_job_in_words(error: NoSuchJobError) -> str:
+    """Return what there is instead of a job, or what became of it."""
+    job_id = error.job_id
+    if error.instead is Instead.REJECTED_ROW and error.row is not None:
+        batch_id, number = split_job_id(job_id)
+        return (
+            f"row {number} of batch {batch_id} never became a job; it was {State.REJECTED} "
+            f"(line {error.row.line}): {error.row.reason}"
+        )
+    if error.instead is Instead.FORGOTTEN:
+        return f"job {job_id} ended so long ago that it is no longer kept"
+    if error.instead is Instead.BATCH:
+        return f"{job_id} is a batch: sendcode batch status {job_id}"
+    return f'there is no job "{job_id}"; a batch\'s jobs are named after it and the row, as b1-12'
+
+
+def story_in_words(story: Story) -> str:
+    """Return what became of a job; where it waits for something else, how to look at that."""
+    return story.words + ("" if story.waits_for == "its time" else " (sendcode status)")
+
+
+class Halt(NamedTuple):
+    """Why nothing is sent, and what lets it go on: two texts to be joined by a colon."""
+
+    why: str
+    remedy: str
+
+
+def refusal_explained(worker: str, code: str, since_ms: int | None) -> Halt:
+    """Return why one worker takes no work while others go on."""
+    known = explain(code)
+    since = f" since {_clock(since_ms)}" if since_ms else ""
+    why = f"{worker} takes no work{since}, as the API refuses it: {code}"
+    remedy = f"{lower_first(known.remedy)}; sendcode resume lets it try again as it is"
+    return Halt(f"{why} ({lower_first(known.meaning)})", remedy)
+
+
+def halt_explained(account: AccountState) -> Halt:
+    """Return why all sending is halted."""
+    halted = "all sending is halted"
+    if account.since_ms:
+        halted += f" since {_clock(account.since_ms)}"
+    if account.by == "person":
+        return Halt(f"{halted} by a person ({account.message})", "sendcode resume")
+    known = explain(account.code)
+    tried = f" (last {account.canary})" if account.canary else ""
+    goes_on = f"one job{tried} tries every {account.canary_s:g} s, and all go on when it succeeds"
+    if known.kind in OUTAGE:
+        heard = f"{account.code}: {account.message or lower_first(known.meaning)}"
+        last = f"; {account.worker} was the last to see it" if account.worker else ""
+        return Halt(f"{halted}, as the API is out ({heard}{last})", _wait(account.code, goes_on))
+    whom = f"to {account.worker}" if account.worker else "of the API"
+    if account.job:
+        whom += f" about job {account.job}"
+    why = f"{halted} by an answer {whom}: {account.code} ({lower_first(known.meaning)})"
+    if concerned_by(account.code):
+        why += "; no worker is left that it does not refuse"
+    remedy = lower_first(known.remedy)
+    return Halt(why, f"{remedy}; {goes_on}")
+
+
+def _wait(code: str, goes_on: str) -> str:
+    """Return what to do while the API is out: where we got no answer, our side may be to blame."""
+    told = f"wait; {goes_on}"
+    if is_own(code):
+        told += "; if it stays, check network, firewall, any proxy and SENDCODE_ENDPOINT"
+        told += f"; after a change of settings {RESTART}"
+    return told
+
+
+def _clock(ms: int) -> str:
+    """Return a time as this machine's clock shows it, with the day unless that is today."""
+    then = time.localtime(ms / 1000)
+    is_today = then[:3] == time.localtime()[:3]
+    return time.strftime("%H:%M:%S" if is_today else "%Y-%m-%d %H:%M:%S", then)
+
+
+LEDGER_DISPUTED = "a worker remembers another ledger in this place, and sends nothing"
+
+
+def ledger_in_words(ledger: LedgerState) -> str:
+    """Return how old a ledger is and when it was last alive, without a full stop."""
+    if ledger.born_ms is None or ledger.alive_ms is None:
+        return "new: nothing was submitted or sent here yet"
+    age_s = max(0, ledger.now_ms - ledger.born_ms) // 1000
+    days, hours, minutes = age_s // 86_400, age_s // 3_600, age_s // 60
+    age = f"{days} days" if days > 1 else f"{hours} hours" if hours > 1 else f"{minutes} minutes"
+    silent_s = max(0, ledger.now_ms - ledger.alive_ms) / 1000
+    told = f"{age} old (since {_clock(ledger.born_ms)}), last alive {silent_s:,.0f} s ago"
+    if ledger.accepted_ms:
+        told += f"; accepted as it was at {_clock(ledger.accepted_ms)}"
+    return told
+
+
+def halt_in_words(account: AccountState) -> str:
+    """Return why all sending is halted, as one sentence without a full stop."""
+    return ": ".join(halt_explained(account))
