@@ -91,19 +91,37 @@ class Begun:
     """Which attempt of this process it is."""
 
 
-Last = Literal["", "keep", "clear", "keep-unspend", "clear-unspend"]
-"""What a try leaves: an open doubt or none, and whether it counts as an attempt ("": no try)."""
+@dataclass(frozen=True, slots=True)
+class Aftermath:
+    """What a try leaves."""
+
+    in_doubt: bool
+    """Its code was perhaps sent, or, of a probe, it did not resolve an earlier doubt."""
+    counts: bool = True
+    """It is an attempt, of which a job has `SENDCODE_MAX_ATTEMPTS`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tried:
     """What is to be recorded about an HTTP call, with whatever is recorded next about its job."""
 
-    last: Last = ""
+    left: Aftermath | None = None
+    """None if there was no call, or none that may have left."""
     story: str = ""
     """A `StoryEntry`, encoded."""
     arrived: str = ""
     """A `Slot.arrival`, unless the limiter was told already."""
+
+    @property
+    def doubt(self) -> Literal["", "keep", "clear"]:
+        """What the scripts are to do about the job's doubt."""
+        if self.left is None:
+            return ""
+        return "keep" if self.left.in_doubt else "clear"
+
+    @property
+    def counts(self) -> int:
+        return int(self.left is None or self.left.counts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,7 +336,8 @@ class Ledger:
             policy=self._policy,
             lease_ms=self._lease_ms,
             retention_ms=self._retention_ms,
-            last=tried.last,
+            doubt=tried.doubt,
+            counts=tried.counts,
             story=tried.story,
             slot_ms=slot_ms,
             max_attempts=self._max_attempts,
@@ -345,7 +364,7 @@ class Ledger:
             retention_ms=self._retention_ms,
             story=tried.story,
             arrived=tried.arrived,
-            last=tried.last,
+            doubt=tried.doubt,
         )
         return bool(reply[0] == "ok")
 
@@ -355,7 +374,8 @@ class Ledger:
             id=job_id,
             token=token,
             wait_ms=pause.wait_ms,
-            last=tried.last,
+            doubt=tried.doubt,
+            counts=tried.counts,
             code=pause.code,
             message=pause.message,
             number="closed" if pause.reason == "interval" else "open",

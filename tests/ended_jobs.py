@@ -7,7 +7,7 @@ from collections.abc import Callable
 from jobs.batch import BatchRow
 from jobs.batches import Batches
 from jobs.job import JobRecord, SendCodeJob, StoryEntry
-from jobs.ledger import Ending, Last, Ledger, Tried
+from jobs.ledger import Aftermath, Ending, Ledger, Tried
 from jobs.outcome import State
 from jobs.phone import PhoneNumber
 
@@ -51,8 +51,8 @@ def end(ledger: Ledger, job_id: str, ending: Ending) -> JobRecord:
     begun = ledger.begin(job_id, token, claim.record.tries + 1, 3000, Tried())
     assert begun.kind in {"first", "probe", "resend"}
     story = StoryEntry(1_000, "attempt", ending.code, ending.request_id, 5).encode()
-    last: Last = "keep" if ending.state is State.UNKNOWN else "clear"
-    assert ledger.finish(job_id, token, ending, Tried(last, story))
+    left = Aftermath(in_doubt=ending.state is State.UNKNOWN)
+    assert ledger.finish(job_id, token, ending, Tried(left, story))
     record = ledger.job(job_id)
     assert record is not None
     return record

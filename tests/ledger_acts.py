@@ -19,11 +19,14 @@ from jobs.batches import Batches
 from jobs.clock import time_ms
 from jobs.job import JobRecord, Lane, SendCodeJob, batch_job_id
 from jobs.keys import Keys
-from jobs.ledger import Begun, Claim, Ending, Last, Ledger, Pause, Tried
+from jobs.ledger import Aftermath, Begun, Claim, Ending, Ledger, Pause, Tried
 from jobs.outcome import State
 from jobs.phone import PhoneNumber
 
 NOTHING = Tried()
+IN_DOUBT = Aftermath(in_doubt=True)
+UNSENT = Aftermath(in_doubt=False)
+UNCOUNTED = Aftermath(in_doubt=False, counts=False)
 MARGIN_MS = 500
 DEFAULTS: dict[str, Any] = {
     "sendcode_rate_limit": 20,
@@ -131,11 +134,11 @@ class Acts:
         assert claim.verdict == "granted", claim
         return token
 
-    def begin(self, job_id: str, token: str, last: Last = "", margin_ms: int = MARGIN_MS) -> Begun:
+    def begin(
+        self, job_id: str, token: str, left: Aftermath | None = None, margin_ms: int = MARGIN_MS
+    ) -> Begun:
         """Begin the job's next attempt."""
-        return self.ledger.begin(
-            job_id, token, self.job(job_id).tries + 1, margin_ms, Tried(last=last)
-        )
+        return self.ledger.begin(job_id, token, self.job(job_id).tries + 1, margin_ms, Tried(left))
 
     def begun(self, job_id: str) -> str:
         """Claim a job and begin an attempt at it; give the token."""
@@ -150,13 +153,15 @@ class Acts:
         state: State = State.SENT,
         code: str = "",
         number: Literal["closed", "open", "keep"] = "closed",
-        last: Last = "",
+        left: Aftermath | None = None,
     ) -> bool:
         ending = Ending(state, code, "", "", number)
-        return self.ledger.finish(job_id, token, ending, Tried(last=last))
+        return self.ledger.finish(job_id, token, ending, Tried(left))
 
-    def park(self, job_id: str, token: str, wait_ms: int = 60_000, last: Last = "") -> bool:
-        return self.ledger.park(job_id, token, Pause(wait_ms), Tried(last=last))
+    def park(
+        self, job_id: str, token: str, wait_ms: int = 60_000, left: Aftermath | None = None
+    ) -> bool:
+        return self.ledger.park(job_id, token, Pause(wait_ms), Tried(left))
 
     # time
 

@@ -17,7 +17,7 @@ from config.logging import fields
 from config.redis import error_code
 from jobs.account import Account
 from jobs.codes import Kind, OwnCode
-from jobs.ledger import Ending, Last, Pause
+from jobs.ledger import Aftermath, Ending, Pause
 from jobs.outcome import State
 from worker.limiter import Limiter
 from worker.recorder import AttemptKind, Ended, NotNow, Recorder, Work, unsent
@@ -62,8 +62,8 @@ class Answered:
         """Make a pause of what the API answered."""
         return Pause(round(wait_s * 1000), self.verdict.code, self.verdict.message, reason)
 
-    def unsent(self, *, spent: bool = True) -> Last:
-        return unsent(self.kind, spent=spent)
+    def unsent(self, *, counts: bool = True) -> Aftermath:
+        return unsent(self.kind, counts=counts)
 
 
 class Reactions:
@@ -134,7 +134,7 @@ class Reactions:
     def _failed(self, a: Answered) -> Ended | NotNow | Again:
         """Go on after a passing failure, until the attempts are spent."""
         work, verdict = a.work, a.verdict
-        last: Last = "keep" if verdict.kind is Kind.AMBIGUOUS else a.unsent()
+        left = Aftermath(in_doubt=True) if verdict.kind is Kind.AMBIGUOUS else a.unsent()
         sending = None
         if verdict.kind is not Kind.UNKNOWN:  # that has one more try, whatever else is the matter
             sending = self._tell(lambda: self._account.miss(verdict.code, verdict.message))
@@ -143,16 +143,18 @@ class Reactions:
                 "account halted: the API is out, all jobs are kept",
                 extra=fields(job_id=work.job_id, code=verdict.code),
             )
-        in_doubt = last == "keep"
+        in_doubt = left.in_doubt
         if sending in {"halted", "halted now"}:
             # the API is out: no attempt is spent on that, and probes go on while they can prove
             if in_doubt:
-                return self._again(a, "keep-unspend", self._policy.longest_probe_pause_s)
-            return self._recorder.park(work, a.pause(0), a.unsent(spent=False))
+                return self._again(
+                    a, replace(left, counts=False), self._policy.longest_probe_pause_s
+                )
+            return self._recorder.park(work, a.pause(0), a.unsent(counts=False))
         # the last attempt, too, has the right to a probe
         may_be_proved = in_doubt and a.kind != "probe"
         if work.attempts >= self._policy.max_attempts and not may_be_proved:
-            return self._end(a, State.UNKNOWN, "keep", last) if in_doubt else self._end_unsent(a)
+            return self._end(a, State.UNKNOWN, "keep", left) if in_doubt else self._end_unsent(a)
         pause_s = self._policy.pause_s(work.attempts, in_doubt=in_doubt)
         log.warning(
             "attempt failed, trying again",
@@ -164,8 +166,8 @@ class Reactions:
             ),
         )
         if pause_s > LONGEST_NAP_S and not in_doubt:
-            return self._recorder.park(work, a.pause(pause_s), last)
-        return self._again(a, last, pause_s)
+            return self._recorder.park(work, a.pause(pause_s), left)
+        return self._again(a, left, pause_s)
 
     def _unknown(self, a: Answered) -> Ended | NotNow | Again:
         a.work.unheard_of += 1
@@ -183,15 +185,15 @@ class Reactions:
         work.throttled += 1
         if work.throttled >= MOST_THROTTLED:
             pause = a.pause(STEP_ASIDE_S)
-            return self._recorder.park(work, pause, a.unsent(spent=False))
-        return self._again(a, a.unsent(spent=False))
+            return self._recorder.park(work, pause, a.unsent(counts=False))
+        return self._again(a, a.unsent(counts=False))
 
     def _clock(self, a: Answered) -> Ended | NotNow | Again:
         """Sign once more with the time that the server told; if that is no better, halt."""
         if a.work.clock_corrected:
             return self._halt(a)
         a.work.clock_corrected = True
-        return self._again(a, a.unsent(spent=False))
+        return self._again(a, a.unsent(counts=False))
 
     def _halt(self, a: Answered) -> Ended | NotNow:
         work, verdict = a.work, a.verdict
@@ -199,7 +201,7 @@ class Reactions:
         has_stood_down = self._account.stood_down
         refused = self._tell(lambda: self._account.refuse(work.job_id, work.tries, code, message))
         told = fields(job_id=work.job_id, code=code, request_id=verdict.request_id or "-")
-        last = a.unsent(spent=False)
+        left = a.unsent(counts=False)
         pause_s = 0.0
         if refused == "halted now":
             log.error("account halted: no job is at fault, all are kept", extra=told)
@@ -211,26 +213,26 @@ class Reactions:
         elif refused == "suspect":
             log.warning("refused as if the account were, while other jobs are sent", extra=told)
             pause_s = self._policy.canary_s
-        if last == "keep-unspend":
+        if left.in_doubt:
             # a job in doubt is tried on, while that can prove something
             pause_s = self._policy.longest_probe_pause_s
-        return self._recorder.park(work, a.pause(pause_s), last)
+        return self._recorder.park(work, a.pause(pause_s), left)
 
     def _stale(self, a: Answered) -> NotNow | Again:
         """Leave a slot unused: a stalled process must not send in a burst what it had reserved.
 
         Should the job's lease be lost meanwhile, the ledger tells when it is journaled again.
         """
-        work, last = a.work, a.unsent(spent=False)
+        work, left = a.work, a.unsent(counts=False)
         work.missed += 1
         if work.missed < MOST_MISSED:
-            return self._again(a, last)
+            return self._again(a, left)
         log.warning(
             "too slow for its slots, trying later: Redis or the API is far away or busy, or this "
             "machine is",
             extra=fields(job_id=work.job_id, late=a.verdict.message),
         )
-        return self._recorder.park(work, Pause(round(STEP_ASIDE_S * 1000)), last)
+        return self._recorder.park(work, Pause(round(STEP_ASIDE_S * 1000)), left)
 
     def _tell(self, tell: Callable[[], T]) -> T | None:
         """Tell all workers something, if Redis is there; the answer counts without it."""
@@ -240,8 +242,8 @@ class Reactions:
             log.warning("other workers not told", extra=fields(error=error_code(exc)))
             return None
 
-    def _again(self, a: Answered, last: Last, pause_s: float = 0) -> Again:
-        a.work.leave(last)
+    def _again(self, a: Answered, left: Aftermath, pause_s: float = 0) -> Again:
+        a.work.leave(left)
         return Again(pause_s)
 
     def _end(
@@ -249,9 +251,9 @@ class Reactions:
         a: Answered,
         state: State,
         number: Literal["closed", "open", "keep"],
-        last: Last = "",
+        left: Aftermath | None = None,
     ) -> Ended | NotNow:
-        a.work.leave(last)
+        a.work.leave(left)
         verdict = a.verdict
         ending = Ending(state, verdict.code, verdict.message, verdict.request_id or "", number)
         return self._recorder.finish(a.work, ending)

@@ -13,7 +13,7 @@ import tenacity
 
 from config.logging import fields
 from jobs.job import JobRecord
-from jobs.ledger import Claim, Ending, Last, Ledger, Pause, Tried
+from jobs.ledger import Aftermath, Claim, Ending, Ledger, Pause, Tried
 from worker.shutdown import Shutdown
 
 log = logging.getLogger("sendcode.sender")
@@ -77,14 +77,16 @@ class Work:
     @property
     def is_in_doubt(self) -> bool:
         """An earlier try was perhaps accepted. Only a proof ends that, or the job."""
-        return self.record.in_doubt or self.tried.last.startswith("keep")
+        return self.record.in_doubt or (self.tried.left is not None and self.tried.left.in_doubt)
 
-    def leave(self, last: Last) -> None:
+    def leave(self, left: Aftermath | None) -> None:
         """Note what a try leaves, to be recorded with whatever is recorded next."""
-        self.tried = replace(self.tried, last=last)
-        if last.endswith("unspend"):
+        self.tried = replace(self.tried, left=left)
+        if left is None:
+            return
+        if not left.counts:
             self.attempts -= 1
-        if last.startswith("clear"):
+        if not left.in_doubt:
             self.possible_duplicate = self.flagged_before
 
 
@@ -102,11 +104,9 @@ def set_aside(ledger: Ledger, job_id: str) -> JobRecord | None:
     return record
 
 
-def unsent(kind: AttemptKind, *, spent: bool) -> Last:
-    """Say what a try leaves that certainly sent nothing, and whether it counts as an attempt."""
-    if kind == "probe":
-        return "keep" if spent else "keep-unspend"
-    return "clear" if spent else "clear-unspend"
+def unsent(kind: AttemptKind, *, counts: bool) -> Aftermath:
+    """Return what a try leaves that certainly sent nothing: a probe has resolved no doubt."""
+    return Aftermath(in_doubt=kind == "probe", counts=counts)
 
 
 class Recorder:
@@ -139,9 +139,9 @@ class Recorder:
         )
         return self.report(work, record)
 
-    def park(self, work: Work, pause: Pause, last: Last) -> NotNow:
+    def park(self, work: Work, pause: Pause, left: Aftermath | None) -> NotNow:
         """Lay the job aside; the sweeper publishes it when it is due."""
-        tried = replace(work.tried, last=last)
+        tried = replace(work.tried, left=left)
         self._surely(lambda: self._ledger.park(work.job_id, work.token, pause, tried))
         if pause.reason:
             log.info(

@@ -92,7 +92,7 @@ class Sender:
         try:
             result = retrying(self._shutdown.nap)(self._attempt, work)
         except Stopping:
-            return self._recorder.park(work, Pause(0), work.tried.last)
+            return self._recorder.park(work, Pause(0), work.tried.left)
         if isinstance(result, Again):
             raise TypeError("the retry loop ended without a result")
         return result
@@ -101,10 +101,10 @@ class Sender:
         # a proof has a time limit, and a batch job may stand behind any number of events
         lane = Lane.EVENT if work.is_in_doubt else work.record.lane
         if self._has_stood_down():  # others take it
-            return self._recorder.park(work, Pause(0), work.tried.last)
+            return self._recorder.park(work, Pause(0), work.tried.left)
         slot = self._limiter.take(lane, self._journal_s)
         if self._has_stood_down():
-            return self._recorder.park(work, Pause(0), work.tried.last)
+            return self._recorder.park(work, Pause(0), work.tried.left)
         kind = self._begin(work, slot)
         if isinstance(kind, NotNow | Ended):
             return kind
@@ -112,7 +112,7 @@ class Sender:
             self._shutdown.nap(slot.opens - now_s())
         except Stopping:
             # nothing has left: the journaled try is taken back
-            return self._recorder.park(work, Pause(0), unsent(kind, spent=False))
+            return self._recorder.park(work, Pause(0), unsent(kind, counts=False))
         # looked at last of all, when connected; what a probe proves counts on the second bound
         not_after = min(slot.closes, slot.opens + self._client.timeout_s)
         phone = work.record.phone
@@ -151,7 +151,7 @@ class Sender:
                     return self._recorder.report(work, begun.record)
                 return NotNow("lease lost")
             case "wait":
-                return self._recorder.park(work, Pause(begun.wait_ms), "")
+                return self._recorder.park(work, Pause(begun.wait_ms), None)
             case kind:
                 self._ledger.identity.attempted(begun.count, work.record.phone)
                 work.tries += 1

@@ -4,8 +4,8 @@
 -- docs/decisions/0003-the-probe-window.md
 -- tries: of this one, 1, 2 …; margin_ms: from now until its request has arrived, at most
 -- policy: "resend-once" | "hold"; slot_ms: the request does not leave before that (0: not known)
--- last, story: what the try before leaves: "" (there was none) | "keep" or "clear" the doubt, and with
---   "-unspend" behind it the try does not count as an attempt; and its story
+-- doubt, counts, story: of the try before: whether the job is in doubt after it, "keep" | "clear" | ""
+--   (there was none), "1" if it counts as an attempt, and its story
 -- process: that counts its attempts (see identity.lua), or ""
 -- Reply: {"first" | "probe" | "late" | "resend", "1" if it may be sent twice, its number among the
 --   process'} | {"lost"}
@@ -13,9 +13,9 @@
 --   | {"wait", ms} (another job has the number; or 0: its batch is paused or the account halted)
 -- Twice with the same try: the same reply, nothing counted twice.
 local A = arguments('id', 'token', 'tries:number', 'margin_ms:number', 'interval_ms:number', 'policy',
-  'lease_ms:number', 'retention_ms:number', 'last', 'story', 'slot_ms:number', 'max_attempts:number',
-  'process')
-local id, token, try, last = A.id, A.token, A.tries, A.last
+  'lease_ms:number', 'retention_ms:number', 'doubt', 'counts', 'story', 'slot_ms:number',
+  'max_attempts:number', 'process')
+local id, token, try = A.id, A.token, A.tries
 local margin, interval, policy, slot_ms = A.margin_ms, A.interval_ms, A.policy, A.slot_ms
 local lease_ms, retention_ms, max_attempts = A.lease_ms, A.retention_ms, A.max_attempts
 local job = fields(K.job(id), 'lease', 'state', 'cc', 'num', 'lane', 'batch', 'tries', 'doubt', 'dup',
@@ -30,13 +30,13 @@ local now = now_ms()
 local doubt, asked, resent = tonumber(job.doubt), tonumber(job.asked), job.resent
 
 -- settle the try before, once
-if last ~= '' and job.settled ~= tostring(try) then
+if A.doubt ~= '' and job.settled ~= tostring(try) then
   redis.call('HSET', K.job(id), 'settled', try)
   redis.call('HDEL', K.job(id), 'open')
   tell_story(id, A.story)
-  if string.find(last, 'unspend') then redis.call('HINCRBY', K.job(id), 'attempts', -1) end
-  if string.find(last, 'clear') then doubt, asked, resent = clear_doubt(id) end
-elseif last == '' and job.open then
+  if A.counts ~= '1' then redis.call('HINCRBY', K.job(id), 'attempts', -1) end
+  if A.doubt == 'clear' then doubt, asked, resent = clear_doubt(id) end
+elseif A.doubt == '' and job.open then
   tell_of_lost_outcome(id, job.open)
 end
 

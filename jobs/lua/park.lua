@@ -1,11 +1,11 @@
 -- Lay a job aside until a time. Only for the holder of its lease.
--- last: see begin; number: "closed" (refused for its interval, closed until then) | "open" (as the doubt
+-- doubt, counts: see begin; number: "closed" (refused for its interval, closed until then) | "open" (as the doubt
 --   says); arrived: see note_arrival; is_long: "1" to count this as one of the long waits
 -- Reply: {"ok"} | {"lost"}
 -- Twice with one token: ok again.
-local A = arguments('id', 'token', 'wait_ms:number', 'last', 'code', 'message', 'number', 'story', 'arrived',
-  'is_long')
-local id, token, wait_ms, last = A.id, A.token, A.wait_ms, A.last
+local A = arguments('id', 'token', 'wait_ms:number', 'doubt', 'counts', 'code', 'message', 'number', 'story',
+  'arrived', 'is_long')
+local id, token, wait_ms = A.id, A.token, A.wait_ms
 note_arrival(A.arrived) -- whoever has the job by now
 local job = fields(K.job(id), 'lease', 'state', 'cc', 'num', 'lane', 'batch', 'doubt', 'by')
 if job.lease ~= token then
@@ -14,10 +14,12 @@ if job.lease ~= token then
 end
 local now = now_ms()
 tell_story(id, A.story)
-if last ~= '' then redis.call('HDEL', K.job(id), 'open') end
-if string.find(last, 'unspend') then redis.call('HINCRBY', K.job(id), 'attempts', -1) end
 local doubt = job.doubt
-if string.find(last, 'clear') then doubt = clear_doubt(id) end
+if A.doubt ~= '' then
+  redis.call('HDEL', K.job(id), 'open')
+  if A.counts ~= '1' then redis.call('HINCRBY', K.job(id), 'attempts', -1) end
+end
+if A.doubt == 'clear' then doubt = clear_doubt(id) end
 redis.call('HSET', K.job(id), 'by', token, 'code', A.code, 'message', A.message)
 if A.is_long == '1' then redis.call('HINCRBY', K.job(id), 'waits', 1) end
 if A.number == 'closed' then

@@ -13,9 +13,9 @@ from config.settings import Settings
 from jobs.account import OUTAGE_MISSES, Account
 from jobs.clock import time_ms
 from jobs.keys import Keys
-from jobs.ledger import SWEEP_LIMIT
+from jobs.ledger import SWEEP_LIMIT, Aftermath
 from jobs.outcome import State
-from tests.ledger_acts import DEFAULTS, Acts
+from tests.ledger_acts import DEFAULTS, IN_DOUBT, UNCOUNTED, Acts
 
 pytestmark = pytest.mark.settings(**DEFAULTS)
 
@@ -103,7 +103,7 @@ def test_a_job_in_doubt_stays_in_doubt_through_a_person_s_halt(
     acts: Acts, account: Account
 ) -> None:
     job_id = acts.event()
-    acts.park(job_id, acts.begun(job_id), 0, "keep")
+    acts.park(job_id, acts.begun(job_id), 0, IN_DOUBT)
     acts.run_out(job_id)
     acts.sweep()
     account.halt("person", "Halted", "by hand")
@@ -127,7 +127,7 @@ def test_a_job_in_doubt_is_probed_on_while_the_api_halts_the_account(
     token = acts.begun(job_id)
     account.halt("api", "InternalError", "out")
     if way == "it was handed back":
-        acts.park(job_id, token, 0, "keep")
+        acts.park(job_id, token, 0, IN_DOUBT)
     else:
         acts.run_out(job_id)
         if way == "its message was lost":
@@ -192,7 +192,7 @@ def test_a_doubt_that_no_probe_can_resolve_any_more_waits_for_the_end_of_the_hal
     acts: Acts, account: Account
 ) -> None:
     job_id = acts.event()
-    acts.park(job_id, acts.begun(job_id), 0, "keep")
+    acts.park(job_id, acts.begun(job_id), 0, IN_DOUBT)
     acts.age_doubt(job_id, 60_000 - 2 * 5_000)  # a probe may take two time-outs to arrive
     account.halt("api", "InternalError", "out")
 
@@ -276,7 +276,7 @@ def test_the_next_canary_may_be_another_job(
 def refused_again(acts: Acts, job_id: str) -> None:
     """Let a canary be answered like the job whose answer halted the account."""
     token = acts.begun(job_id)
-    acts.park(job_id, token, 0, "clear-unspend")
+    acts.park(job_id, token, 0, UNCOUNTED)
 
 
 def test_a_canary_that_was_refused_lets_all_others_try_before_it_tries_again(
@@ -464,7 +464,7 @@ def work(acts: Acts, account: Account, *, is_out: bool) -> None:
             acts.park(job_id, token, begun.wait_ms)
         elif is_out:
             account.miss("Network.Lost", "out")
-            acts.park(job_id, token, 6_000, "keep-unspend")
+            acts.park(job_id, token, 6_000, Aftermath(in_doubt=True, counts=False))
         elif begun.kind != "unknown":
             if claim.is_canary or begun.kind != "first":
                 account.resume("api", 0 if claim.is_canary else time_ms(acts.redis.time()) + 1)

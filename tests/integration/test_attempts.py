@@ -13,7 +13,16 @@ from jobs.job import StoryEntry
 from jobs.keys import Keys
 from jobs.ledger import Ending, Ledger, Pause, Tried
 from jobs.outcome import State
-from tests.ledger_acts import DEFAULTS, MARGIN_MS, NOTHING, Acts, number
+from tests.ledger_acts import (
+    DEFAULTS,
+    IN_DOUBT,
+    MARGIN_MS,
+    NOTHING,
+    UNCOUNTED,
+    UNSENT,
+    Acts,
+    number,
+)
 from tests.ledger_checks import check_ledger
 
 pytestmark = pytest.mark.settings(**DEFAULTS)
@@ -60,7 +69,7 @@ def test_an_attempt_begun_twice_is_one_attempt(acts: Acts, ledger: Ledger) -> No
 def test_what_a_try_left_is_recorded_once_with_the_next(acts: Acts, ledger: Ledger) -> None:
     job_id = acts.event()
     token = acts.begun(job_id)
-    tried = Tried("clear-unspend", StoryEntry(1, "attempt", "RequestLimitExceeded").encode())
+    tried = Tried(UNCOUNTED, StoryEntry(1, "attempt", "RequestLimitExceeded").encode())
 
     kinds = [ledger.begin(job_id, token, 2, MARGIN_MS, tried).kind for _ in range(2)]
 
@@ -74,7 +83,7 @@ def test_after_a_try_that_sent_nothing_the_next_is_a_first_one(acts: Acts) -> No
     job_id = acts.event()
     token = acts.begun(job_id)
 
-    begun = acts.begin(job_id, token, "clear")
+    begun = acts.begin(job_id, token, UNSENT)
 
     assert begun.kind == "first"
     assert acts.job(job_id).attempts == 2
@@ -84,7 +93,7 @@ def test_after_an_ambiguous_try_the_next_is_a_probe(acts: Acts) -> None:
     job_id = acts.event()
     token = acts.begun(job_id)
 
-    assert acts.begin(job_id, token, "keep").kind == "probe"
+    assert acts.begin(job_id, token, IN_DOUBT).kind == "probe"
 
 
 def test_after_a_worker_s_death_in_mid_call_the_next_try_is_a_probe(acts: Acts) -> None:
@@ -116,7 +125,7 @@ def test_a_late_try_that_is_refused_proves_that_there_was_one_code(
     job_id, token = in_doubt(acts, INTERVAL_MS - MARGIN_MS + 1)
     assert acts.begin(job_id, token).kind == "late"
 
-    acts.finish(job_id, token, State.SENT_INFERRED, last="clear")
+    acts.finish(job_id, token, State.SENT_INFERRED, left=UNSENT)
 
     assert not acts.job(job_id).possible_duplicate
     assert redis.hget(keys.totals, "possible_duplicate") == "0"
@@ -129,7 +138,7 @@ def test_a_late_try_or_resend_that_sent_nothing_leaves_all_as_it_was(
     job_id, token = in_doubt(acts, aged_ms)
     begun = acts.begin(job_id, token)
 
-    acts.park(job_id, token, 1_000, "clear-unspend")
+    acts.park(job_id, token, 1_000, UNCOUNTED)
 
     record = acts.job(job_id)
     assert begun.kind in {"late", "resend"}
@@ -143,7 +152,7 @@ def test_all_probes_are_measured_from_the_first_attempt_in_doubt(acts: Acts) -> 
     assert acts.begin(job_id, token).kind == "probe"
     acts.age_doubt(job_id, 29_700)
 
-    assert acts.begin(job_id, token, "keep").kind == "late"
+    assert acts.begin(job_id, token, IN_DOUBT).kind == "late"
 
 
 def test_the_interval_counts_from_the_slot_on_not_from_the_journal(
@@ -175,7 +184,7 @@ def refused_early(acts: Acts) -> str:
     """A job whose first attempt was refused: a code had just gone to its number."""
     job_id = acts.event()
     pause = Pause(60_000, "FailedOperation.SendVerifyCodeLimit60", "", "interval")
-    acts.ledger.park(job_id, acts.begun(job_id), pause, Tried("clear"))
+    acts.ledger.park(job_id, acts.begun(job_id), pause, Tried(UNSENT))
     acts.run_out(job_id)
     return job_id
 
@@ -199,7 +208,7 @@ def test_it_is_none_as_long_as_nothing_was_sent(acts: Acts, redis: Redis, keys: 
     job_id = refused_early(acts)
     token = acts.begun(job_id)
 
-    acts.finish(job_id, token, State.DEAD, "Some.Code", "open", "clear")
+    acts.finish(job_id, token, State.DEAD, "Some.Code", "open", UNSENT)
 
     assert not acts.job(job_id).possible_duplicate
     assert redis.hget(keys.totals, "possible_duplicate") == "0"
@@ -210,7 +219,7 @@ def test_it_has_its_one_resend_all_the_same(acts: Acts) -> None:
     token = acts.begun(job_id)
     acts.age_doubt(job_id, INTERVAL_MS + MARGIN_MS + 1)
 
-    assert acts.begin(job_id, token, "keep").kind == "resend"
+    assert acts.begin(job_id, token, IN_DOUBT).kind == "resend"
 
 
 def test_a_batch_counts_its_jobs_that_were_perhaps_sent_twice(acts: Acts, batches: Batches) -> None:
@@ -218,9 +227,9 @@ def test_a_batch_counts_its_jobs_that_were_perhaps_sent_twice(acts: Acts, batche
     acts.sweep()
     token = acts.begun(job_id)
     acts.age_doubt(job_id, INTERVAL_MS + MARGIN_MS + 1)
-    assert acts.begin(job_id, token, "keep").kind == "resend"
+    assert acts.begin(job_id, token, IN_DOUBT).kind == "resend"
     flagged = check_ledger(acts.redis, acts.keys).counts["b1"]["possible_duplicate"]
-    acts.park(job_id, token, 1_000, "clear-unspend")
+    acts.park(job_id, token, 1_000, UNCOUNTED)
     assert (batch := batches.get("b1"))
 
     assert flagged == 1
@@ -233,7 +242,7 @@ def test_after_a_blind_resend_probes_are_measured_from_it(acts: Acts) -> None:
     job_id, token = in_doubt(acts, INTERVAL_MS + MARGIN_MS + 1)
     assert acts.begin(job_id, token).kind == "resend"
 
-    assert acts.begin(job_id, token, "keep").kind == "probe"
+    assert acts.begin(job_id, token, IN_DOUBT).kind == "probe"
 
 
 def test_there_is_no_second_blind_resend(acts: Acts, redis: Redis, keys: Keys) -> None:
@@ -241,7 +250,7 @@ def test_there_is_no_second_blind_resend(acts: Acts, redis: Redis, keys: Keys) -
     assert acts.begin(job_id, token).kind == "resend"
     acts.age_doubt(job_id, INTERVAL_MS + MARGIN_MS + 1)
 
-    begun = acts.begin(job_id, token, "keep")
+    begun = acts.begin(job_id, token, IN_DOUBT)
 
     assert begun.kind == "unknown"
     assert acts.state(job_id) is State.UNKNOWN
@@ -276,7 +285,7 @@ def test_a_try_is_late_as_long_as_any_try_before_it_can_close_the_number(acts: A
     assert acts.begin(job_id, token).kind == "probe"
     acts.age_doubt(job_id, 30_000 + 2 * MARGIN_MS)  # of the probe only half a minute has gone by
 
-    assert acts.begin(job_id, token, "keep").kind == "late"
+    assert acts.begin(job_id, token, IN_DOUBT).kind == "late"
 
 
 @HOLD
@@ -285,7 +294,7 @@ def test_with_policy_hold_no_late_try_is_made(acts: Acts) -> None:
     assert acts.begin(job_id, token).kind == "probe"
     acts.age_doubt(job_id, 30_000 + MARGIN_MS + 1)
 
-    assert acts.begin(job_id, token, "keep").kind == "unknown"
+    assert acts.begin(job_id, token, IN_DOUBT).kind == "unknown"
 
 
 def test_a_number_that_another_job_has_meanwhile_is_not_called(acts: Acts, ledger: Ledger) -> None:
@@ -347,11 +356,11 @@ def test_a_probe_is_past_all_that_but_a_person_s_halt(
     token = acts.begun(job_id)
     stop(acts, account, how, job_id)
 
-    begun = acts.begin(job_id, token, "keep")
+    begun = acts.begin(job_id, token, IN_DOUBT)
 
     assert begun.kind == ("wait" if how == "halted" else "probe")
     account.resume("person")
-    assert acts.begin(job_id, token, "keep").kind == "probe"
+    assert acts.begin(job_id, token, IN_DOUBT).kind == "probe"
 
 
 @pytest.mark.parametrize("how", ["cancelled", "expired"])
@@ -365,7 +374,7 @@ def test_no_second_code_is_risked_for_a_job_that_is_over(
     acts.age_doubt(job_id, aged_ms)
     stop(acts, account, how, job_id)
 
-    begun = acts.begin(job_id, token, "keep")
+    begun = acts.begin(job_id, token, IN_DOUBT)
 
     assert begun.kind == "unknown"
     assert not acts.job(job_id).possible_duplicate
@@ -375,10 +384,10 @@ def test_no_second_code_is_risked_for_a_job_that_is_over(
 def test_no_second_code_is_risked_beyond_the_attempts(acts: Acts) -> None:
     job_id, token = in_doubt(acts)
     assert acts.begin(job_id, token).kind == "probe"
-    assert acts.begin(job_id, token, "keep").kind == "probe"
+    assert acts.begin(job_id, token, IN_DOUBT).kind == "probe"
     acts.age_doubt(job_id, INTERVAL_MS)
 
-    assert acts.begin(job_id, token, "keep").kind == "unknown"
+    assert acts.begin(job_id, token, IN_DOUBT).kind == "unknown"
     assert not acts.job(job_id).possible_duplicate
 
 
@@ -521,7 +530,7 @@ def test_a_late_news_of_a_code_does_not_take_the_number_from_the_job_that_has_it
     acts.finish(first, late)
 
     assert acts.closed_by(number(7)) == second
-    assert acts.begin(second, token, "keep").kind == "probe"
+    assert acts.begin(second, token, IN_DOUBT).kind == "probe"
 
 
 # park
@@ -532,7 +541,7 @@ def test_a_parked_job_holds_nothing_and_comes_again(acts: Acts, ledger: Ledger) 
     token = acts.begun(job_id)
     pause = Pause(60_000, "ServiceUnavailable", "later")
 
-    parked = ledger.park(job_id, token, pause, Tried("clear"))
+    parked = ledger.park(job_id, token, pause, Tried(UNSENT))
 
     record = acts.job(job_id)
     assert parked
@@ -553,7 +562,7 @@ def test_a_job_parked_twice_is_parked_once(acts: Acts, ledger: Ledger) -> None:
     job_id = acts.event()
     token = acts.begun(job_id)
     pause = Pause(60_000, "Too.Often", reason="too often")
-    tried = Tried("clear-unspend", StoryEntry(1, "attempt").encode())
+    tried = Tried(UNCOUNTED, StoryEntry(1, "attempt").encode())
 
     parked = [ledger.park(job_id, token, pause, tried) for _ in range(2)]
 
@@ -569,7 +578,7 @@ def test_a_number_refused_for_its_interval_is_closed_to_every_job(
     job_id, other = acts.event(7), acts.event(7)
     token = acts.begun(job_id)
 
-    ledger.park(job_id, token, Pause(60_000, reason="interval"), Tried("clear"))
+    ledger.park(job_id, token, Pause(60_000, reason="interval"), Tried(UNSENT))
 
     assert acts.closed_by(number(7)) == job_id
     assert acts.claim(other)[0].verdict == "parked"
@@ -579,7 +588,7 @@ def test_a_parked_job_in_doubt_keeps_its_number_and_its_doubt(acts: Acts) -> Non
     job_id, other = acts.event(7), acts.event(7)
     token = acts.begun(job_id)
 
-    acts.park(job_id, token, 1_000, "keep")
+    acts.park(job_id, token, 1_000, IN_DOUBT)
 
     assert acts.job(job_id).in_doubt
     assert acts.closed_by(number(7)) == job_id
@@ -620,7 +629,7 @@ def test_the_story_of_a_job_that_is_refused_for_ever_stays_short(
     job_id = acts.event()
     token = acts.claimed(job_id)
     for n in range(300):
-        tried = Tried("clear-unspend" if n else "", StoryEntry(n, "attempt").encode())
+        tried = Tried(UNCOUNTED if n else None, StoryEntry(n, "attempt").encode())
         assert ledger.begin(job_id, token, n + 1, MARGIN_MS, tried).kind == "first"
 
     story = acts.job(job_id).story
@@ -639,7 +648,7 @@ def test_an_attempt_whose_worker_died_is_in_the_story_all_the_same(acts: Acts) -
 
     kinds = [acts.ledger.begin(job_id, token, 2, MARGIN_MS, NOTHING).kind for _ in range(2)]
     probe = StoryEntry(1, "probe", "Some.Code", "r-1", 12).encode()
-    acts.ledger.begin(job_id, token, 3, MARGIN_MS, Tried("keep", probe))
+    acts.ledger.begin(job_id, token, 3, MARGIN_MS, Tried(IN_DOUBT, probe))
 
     story = acts.job(job_id).story
     assert kinds == ["probe", "probe"]
@@ -654,7 +663,7 @@ def test_an_attempt_whose_worker_died_is_in_the_story_all_the_same(acts: Acts) -
 def test_a_try_that_was_taken_back_is_not_called_lost(acts: Acts) -> None:
     job_id = acts.event()
     token = acts.begun(job_id)
-    acts.park(job_id, token, 0, "clear-unspend")
+    acts.park(job_id, token, 0, UNCOUNTED)
     acts.sweep()
 
     acts.begun(job_id)

@@ -28,6 +28,7 @@ from tests.ended_jobs import (
     run_batch,
 )
 from tests.files import customer, read_csv, write_csv
+from tests.ledger_acts import IN_DOUBT, UNSENT
 
 
 @pytest.fixture
@@ -308,7 +309,7 @@ def park(ledger: Ledger, wait_ms: int) -> str:
     job_id = ledger.submit(SendCodeJob.for_event(number(1))).record.job_id
     assert ledger.claim(job_id, "t").verdict == "granted"
     assert ledger.begin(job_id, "t", 1, 3000, Tried()).kind == "first"
-    ledger.park(job_id, "t", Pause(wait_ms, "Network.Connect", "OSError"), Tried("clear"))
+    ledger.park(job_id, "t", Pause(wait_ms, "Network.Connect", "OSError"), Tried(UNSENT))
     return job_id
 
 
@@ -347,7 +348,7 @@ def test_a_parked_job_in_doubt_is_tried_on_unless_a_person_halted_all(
     job_id = ledger.submit(SendCodeJob.for_event(number(1))).record.job_id
     ledger.claim(job_id, "t")
     ledger.begin(job_id, "t", 1, 3000, Tried())
-    ledger.park(job_id, "t", Pause(60_000, "Network.Lost", "RemoteDisconnected"), Tried("keep"))
+    ledger.park(job_id, "t", Pause(60_000, "Network.Lost", "RemoteDisconnected"), Tried(IN_DOUBT))
     account.halt(by, "AuthFailure.SecretIdNotFound", "no such id")
 
     assert ("tried again by itself" in sendcode("job", "show", job_id).out) == is_tried_on

@@ -17,7 +17,7 @@ from jobs.outcome import State
 from jobs.publish import Publisher
 from tests.commands import Command
 from tests.ended_jobs import BUSY, DEAD, customers, run_batch
-from tests.ledger_acts import Acts, number
+from tests.ledger_acts import IN_DOUBT, UNSENT, Acts, number
 from tests.ledger_checks import check_ledger
 from worker.background import sweep
 from worker.recorder import Ended
@@ -93,7 +93,7 @@ def test_no_sweep_stumbles_over_one_and_the_others_go_on(
 ) -> None:
     broken, *others = [acts.event(n) for n in range(3)]
     if state != "queued":
-        acts.park(broken, acts.begun(broken), 0, "keep" if state == "in doubt" else "clear")
+        acts.park(broken, acts.begun(broken), 0, IN_DOUBT if state == "in doubt" else UNSENT)
     for job_id in (broken, *others):
         acts.run_out(job_id)
     break_record(broken)

@@ -15,7 +15,7 @@ from jobs.deadletters import DeadLetters, Decision
 from jobs.keys import Keys
 from jobs.ledger import FEED_SECONDS
 from jobs.outcome import State
-from tests.ledger_acts import DEFAULTS, REJECTED, Acts, number, row
+from tests.ledger_acts import DEFAULTS, IN_DOUBT, REJECTED, Acts, number, row
 
 pytestmark = pytest.mark.settings(**DEFAULTS)
 
@@ -114,7 +114,7 @@ def test_rows_that_wait_for_one_number_take_no_room_from_others(acts: Acts) -> N
 def test_a_job_in_doubt_waits_for_no_room(acts: Acts) -> None:
     ids = acts.batch(2 * DEPTH)
     acts.sweep()
-    acts.park(ids[0], acts.begun(ids[0]), 1000, "keep")
+    acts.park(ids[0], acts.begun(ids[0]), 1000, IN_DOUBT)
     acts.sweep()
     acts.run_out(ids[0])
 
@@ -339,7 +339,7 @@ def test_a_batch_is_kept_as_long_as_its_dead_letters(
     ids = acts.batch(2)
     acts.sweep()
     for job_id in ids:
-        acts.finish(job_id, acts.begun(job_id), end, "Some.Code", "open", "keep")
+        acts.finish(job_id, acts.begun(job_id), end, "Some.Code", "open", IN_DOUBT)
     of_batch = [keys.batch("b1"), keys.rows("b1"), keys.counts("b1")]
     dead.drop(Decision("drop", "one"), dead.window(0)[:1])
 
@@ -367,7 +367,7 @@ def test_a_code_that_turns_out_to_be_sent_takes_its_dead_letter_from_the_batch(
     token = acts.begun(job_id)
     acts.run_out(job_id)
     acts.sweep()
-    acts.finish(job_id, acts.begun(job_id), State.UNKNOWN, "Some.Code", "keep", "keep")
+    acts.finish(job_id, acts.begun(job_id), State.UNKNOWN, "Some.Code", "keep", IN_DOUBT)
     assert redis.ttl(keys.batch("b1")) == -1
 
     acts.finish(job_id, token, State.SENT, "", "closed")

@@ -10,7 +10,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle
 from typing import Any, Literal
 
@@ -32,7 +32,7 @@ from jobs.batch import BatchRow
 from jobs.batches import Batches
 from jobs.job import JobRecord
 from jobs.keys import Keys
-from jobs.ledger import Ending, Last, Ledger, Pause, Tried
+from jobs.ledger import Aftermath, Ending, Ledger, Pause, Tried
 from jobs.outcome import State
 from tests.ledger_acts import DEFAULTS, REJECTED, Acts, number, row
 from tests.ledger_checks import check_ledger
@@ -120,7 +120,7 @@ class Worker:
     attempts: int
     kind: str = ""
     """Of the call under way; empty if there is none."""
-    last: Last = ""
+    left: Aftermath | None = None
 
 
 class Machine(RuleBasedStateMachine):
@@ -255,7 +255,7 @@ class Machine(RuleBasedStateMachine):
         idle = [each for each in self.workers if not each.kind]
         if idle:
             worker = idle[draw(*range(len(idle)))]
-            self._park(worker, 0, worker.last)
+            self._park(worker, 0, worker.left)
 
     # what must hold
 
@@ -308,17 +308,17 @@ class Machine(RuleBasedStateMachine):
             self.workers.append(Worker(record, token, record.tries, record.attempts))
 
     def _begin(self, worker: Worker, *, twice: bool) -> None:
-        tried = Tried(worker.last)
+        tried = Tried(worker.left)
         job_id, number_of_try = worker.record.job_id, worker.tries + 1
         begun = self.acts.ledger.begin(job_id, worker.token, number_of_try, MARGIN_MS, tried)
         if twice:
             again = self.acts.ledger.begin(job_id, worker.token, number_of_try, MARGIN_MS, tried)
             assert again.kind == begun.kind
-        worker.last = ""
+        worker.left = None
         if begun.kind in {"lost", "unknown", "over"}:
             self.workers.remove(worker)
         elif begun.kind == "wait":
-            self._park(worker, begun.wait_ms, "")
+            self._park(worker, begun.wait_ms, None)
         else:
             worker.tries += 1
             worker.attempts += 1
@@ -327,7 +327,7 @@ class Machine(RuleBasedStateMachine):
     def _answer(self, worker: Worker, answer: Answer) -> None:
         """Let the call under way end in that way, and do what follows from it (reactions.py)."""
         kind, worker.kind = worker.kind, ""
-        unsent: Last = "clear" if kind not in {"probe"} else "keep"
+        unsent = Aftermath(in_doubt=kind == "probe")
         got: str = answer
         if answer in {"refused", "throttled", "account"}:
             pass
@@ -349,20 +349,20 @@ class Machine(RuleBasedStateMachine):
             self._refused(worker, kind, unsent)
         elif got == "throttled":
             worker.attempts -= 1
-            worker.last = f"{unsent}-unspend"  # type: ignore[assignment]
+            worker.left = replace(unsent, counts=False)
         elif worker.attempts < MAX_ATTEMPTS or (got == "lost" and kind != "probe"):
-            worker.last = "keep" if got == "lost" else unsent
+            worker.left = Aftermath(in_doubt=True) if got == "lost" else unsent
         elif got == "lost" or kind != "first":
             self._finish(worker, State.UNKNOWN, "keep")
         else:
             self._finish(worker, State.DEAD, "open")
 
-    def _refused(self, worker: Worker, kind: str, unsent: Last) -> None:
+    def _refused(self, worker: Worker, kind: str, unsent: Aftermath) -> None:
         job_id = worker.record.job_id
         for _ in range(2):
             refused = self.account.refuse(job_id, worker.tries, "Some.Code", "words")
         if refused != "alone":
-            self._park(worker, 0, f"{unsent}-unspend")  # type: ignore[arg-type]
+            self._park(worker, 0, replace(unsent, counts=False))
         elif kind == "first":
             self._finish(worker, State.DEAD, "open")
         else:
@@ -380,12 +380,16 @@ class Machine(RuleBasedStateMachine):
         assert done[0] == done[1]
 
     def _park(
-        self, worker: Worker, wait_ms: int, last: Last, reason: Literal["", "interval"] = ""
+        self,
+        worker: Worker,
+        wait_ms: int,
+        left: Aftermath | None,
+        reason: Literal["", "interval"] = "",
     ) -> None:
         self.workers.remove(worker)
         pause = Pause(wait_ms, "Some.Code", "", reason)
         done = [
-            self.acts.ledger.park(worker.record.job_id, worker.token, pause, Tried(last))
+            self.acts.ledger.park(worker.record.job_id, worker.token, pause, Tried(left))
             for _ in range(2)
         ]
         assert done[0] == done[1]

@@ -16,7 +16,7 @@ from jobs.keys import Keys
 from jobs.ledger import Ledger
 from jobs.outcome import State
 from jobs.publish import Publisher
-from tests.ledger_acts import DEFAULTS, MARGIN_MS, NOTHING, Acts, row
+from tests.ledger_acts import DEFAULTS, IN_DOUBT, MARGIN_MS, NOTHING, UNSENT, Acts, row
 
 pytestmark = pytest.mark.settings(**DEFAULTS)
 
@@ -123,7 +123,7 @@ def test_a_job_that_was_in_work_goes_in_front(acts: Acts, ledger: Ledger) -> Non
 def test_a_job_parked_without_a_doubt_stands_in_line(acts: Acts, ledger: Ledger) -> None:
     (job_id,) = acts.batch(1)
     acts.sweep()
-    acts.park(job_id, acts.begun(job_id), last="clear")
+    acts.park(job_id, acts.begun(job_id), left=UNSENT)
     acts.run_out(job_id)
 
     due = ledger.sweep()
@@ -191,7 +191,7 @@ def test_a_late_try_that_is_refused_proves_the_one_before_and_doubles_nothing(
     job_id, _, token = taken_over(acts, LATE_MS)
     assert acts.begin(job_id, token).kind == "late"
 
-    acts.finish(job_id, token, State.SENT_INFERRED, last="clear")
+    acts.finish(job_id, token, State.SENT_INFERRED, left=UNSENT)
 
     assert not acts.job(job_id).possible_duplicate
     assert redis.hget(keys.totals, "possible_duplicate") == "0"
@@ -205,7 +205,7 @@ def test_a_resend_that_sent_nothing_leaves_the_job_as_it_was(
     kind = acts.begin(job_id, token).kind
     assert kind in {"late", "resend"}
 
-    acts.park(job_id, token, last="clear")
+    acts.park(job_id, token, left=UNSENT)
 
     record = acts.job(job_id)
     assert record.in_doubt
@@ -227,7 +227,7 @@ def test_the_interval_counts_from_the_slot_in_which_the_request_leaves(
 
     assert redis.hget(keys.job(job_id), "doubt") == str(slot_ms)
     acts.age_doubt(job_id, INTERVAL_MS)
-    assert acts.begin(job_id, token, "keep").kind == "probe"
+    assert acts.begin(job_id, token, IN_DOUBT).kind == "probe"
 
 
 def test_an_import_that_was_cut_off_is_completed_though_some_of_its_jobs_have_ended(

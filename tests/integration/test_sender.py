@@ -14,7 +14,7 @@ from jobs.phone import PhoneNumber
 from sandbox.client import Sandbox
 from sandbox.numbers import MAGIC_NUMBERS
 from tests.expected_ends import ACCOUNT_WIDE, DEAD, ENDS, INFERRED, SENT, UNKNOWN
-from tests.ledger_acts import Acts
+from tests.ledger_acts import UNSENT, Acts
 from worker.recorder import Ended, NotNow
 from worker.sender import Sender
 
@@ -265,8 +265,8 @@ def test_an_unheard_of_code_gets_one_more_try_also_late_in_a_job_s_life(
     job_id = submit(ledger, "99900001")
     token = acts.claimed(job_id)
     acts.begin(job_id, token)
-    acts.begin(job_id, token, "clear")
-    acts.park(job_id, token, 0, "clear")
+    acts.begin(job_id, token, UNSENT)
+    acts.park(job_id, token, 0, UNSENT)
     acts.run_out(job_id)
 
     sender.send(job_id)

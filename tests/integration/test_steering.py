@@ -18,7 +18,7 @@ from jobs.batches import Batches
 from jobs.keys import Keys
 from jobs.ledger import Ledger
 from jobs.outcome import State
-from tests.ledger_acts import DEFAULTS, Acts, row
+from tests.ledger_acts import DEFAULTS, IN_DOUBT, Acts, row
 
 pytestmark = pytest.mark.settings(**DEFAULTS)
 
@@ -56,7 +56,7 @@ def mixed(acts: Acts) -> Mixed:
     acts.park(ids[3], acts.claimed(ids[3]))
     acts.park(ids[4], acts.claimed(ids[4]))
     acts.run_out(ids[4])
-    acts.park(ids[5], acts.begun(ids[5]), last="keep")
+    acts.park(ids[5], acts.begun(ids[5]), left=IN_DOUBT)
     acts.finish(ids[7], acts.begun(ids[7]))
     acts.finish(ids[8], acts.begun(ids[8]), State.DEAD, "Some.Code")
     return Mixed(
@@ -382,7 +382,7 @@ def test_a_row_cancelled_first_and_with_its_batch_then_counts_once(
 def test_what_is_in_work_in_doubt_or_over_is_not_cancelled(acts: Acts, ledger: Ledger) -> None:
     in_work, in_doubt, over = (acts.event(n) for n in range(3))
     acts.claimed(in_work)
-    acts.park(in_doubt, acts.begun(in_doubt), 0, "keep")
+    acts.park(in_doubt, acts.begun(in_doubt), 0, IN_DOUBT)
     acts.finish(over, acts.begun(over))
 
     replies = [ledger.cancel(job_id) for job_id in (in_work, in_doubt, over, "nobody", "b9-1")]
