@@ -12,7 +12,7 @@ _START = re.compile(r"(?:(\d{4}-\d\d-\d\d)[ T])?(\d{1,2}):(\d\d)")
 
 
 def life_s(seconds: float) -> float:
-    """Give back the seconds after which a code is of no use.
+    """Return the seconds after which a code is of no use.
 
     Raises:
         ValueError: they make no sense; the message is to follow the option's name.
@@ -49,7 +49,7 @@ def start_ms(text: str, now_ms: int) -> int:
 
 
 def rate(per_second: float) -> float:
-    """Give back jobs per second at most.
+    """Return jobs per second at most.
 
     Raises:
         ValueError: as for `life_s`.

@@ -1,16 +1,24 @@
-"""Dead letters as a person looks at them: chosen, grouped by code, written to a file."""
+"""Dead letters as a person deals with them: chosen, grouped, exported, tried again, dropped.
+
+One or a hundred thousand at a time. What is cut off half-way is completed by the same choice again.
+Whatever is tried again is only made due: it goes through the limiter and its number's interval like
+every job.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from jobs.codes import explain_end, is_permanent
-from jobs.deadletters import DeadLetter, DeadLetters
-from jobs.job import NO_NUMBER, JobRecord
+from jobs.deadletters import DeadLetter, DeadLetters, Decision, Settled
+from jobs.job import EVENT, NO_NUMBER, JobRecord
 from jobs.outcome import State
+from jobs.phone import PhoneNumber
 from producer.results import RESULT_COLUMNS, result_cells
+from producer.second_codes import Memory
 
 _SHOWN = 5
 
@@ -66,7 +74,7 @@ EXPORT_COLUMNS = ("country_code", "phone_num", "job_id", "batch_id", *RESULT_COL
 
 
 def export_rows(dead: DeadLetters, choice: Choice) -> Iterator[list[str]]:
-    """Give the cells of `EXPORT_COLUMNS` for each chosen one, with its full number."""
+    """Yield the cells of `EXPORT_COLUMNS` for each chosen one, with its full number."""
     for letter in letters(dead, choice):
         if letter.record is not None:
             record = letter.record
@@ -80,7 +88,7 @@ def export_rows(dead: DeadLetters, choice: Choice) -> Iterator[list[str]]:
 
 
 def groups(dead: DeadLetters, choice: Choice) -> list[Group]:
-    """Give the dead letters by code, the most first."""
+    """Return the dead letters by code, the most first."""
     if choice == Choice():
         unknown = dead.unknown_by_code()
         return [Group(code, n, unknown.get(code, 0)) for code, n in dead.by_code().items()]
@@ -94,7 +102,7 @@ def groups(dead: DeadLetters, choice: Choice) -> list[Group]:
 
 
 def letters(dead: DeadLetters, choice: Choice) -> Iterator[DeadLetter]:
-    """Give the chosen ones, the oldest first, while others may deal with them."""
+    """Yield the chosen ones, the oldest first, while others may deal with them."""
     if choice.job_ids:
         named = (dead.find(job_id) for job_id in choice.job_ids)
         yield from (letter for letter in named if letter is not None)
@@ -104,3 +112,298 @@ def letters(dead: DeadLetters, choice: Choice) -> Iterator[DeadLetter]:
             # which code one had that cannot be read is not known: it is shown with any
             if letter.record is not None and (letter.record.flaw or choice.fits(letter.record)):
                 yield letter
+
+
+EXAMPLES = 5
+
+Progress = Callable[[int], None]
+"""Told how many entries were looked at."""
+
+
+class Why(StrEnum):
+    """Why a job is left alone."""
+
+    NO_DEAD_LETTER = "no_dead_letter"
+    UNREADABLE = "unreadable"
+    """Its record cannot be read, so nobody knows whether it was chosen."""
+    BEYOND_LIMIT = "beyond_limit"
+    ABSENT = "absent"
+    NOT_DEAD = "not dead"
+    """Somebody has dealt with it meanwhile."""
+    CANCELLED = "cancelled"
+    """With its batch."""
+    DROPPED = "dropped"
+    NUMBER_LOST = "number_lost"
+    SAME_NUMBER = "same_number"
+    PERMANENT = "permanent"
+    """Unchanged it would only be refused again."""
+    TOO_LATE = "too_late"
+    PERHAPS_SENT = "perhaps_sent"
+    SENT_SINCE = "sent_since"
+    """Another job has sent a code to its number since."""
+    SENT_BEFORE = "sent_before"
+    """The corrected number got a code before."""
+    WAITS_ELSEWHERE = "waits_elsewhere"
+    """A code to its number waits already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why jobs are left alone, and what about: the code, or the batch in which a code waits."""
+
+    why: Why
+    about: str = ""
+
+
+@dataclass(slots=True)
+class LeftAlone:
+    """Jobs that were left alone for one reason."""
+
+    reason: Reason
+    count: int = 0
+    examples: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Report:
+    """What a decision did, or with `dry_run` would do."""
+
+    dry_run: bool = False
+    done: int = 0
+    by_code: dict[str, int] = field(default_factory=dict)
+    refused: dict[Reason, LeftAlone] = field(default_factory=dict)
+    last_due_in_s: float = 0.0
+    new_job_id: str | None = None
+
+    def count(self, record: JobRecord) -> None:
+        self.done += 1
+        self.by_code[record.code] = self.by_code.get(record.code, 0) + 1
+
+    def refuse(self, job_id: str, reason: Reason) -> None:
+        found = self.refused.setdefault(reason, LeftAlone(reason))
+        found.count += 1
+        if len(found.examples) < EXAMPLES:
+            found.examples.append(job_id)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "dry_run": self.dry_run,
+            "done": self.done,
+            "by_code": self.by_code,
+            "refused": [
+                {
+                    "code": str(each.reason.why),
+                    "about": each.reason.about or None,
+                    "count": each.count,
+                    "examples": each.examples,
+                }
+                for each in self.refused.values()
+            ],
+            "last_due_in_seconds": round(self.last_due_in_s, 1),
+            "new_job_id": self.new_job_id,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Requeuing:
+    """How to try again."""
+
+    force: bool = False
+    """Also what would only be refused again, or would come too late."""
+    may_send_twice: bool = False
+    """Also what was perhaps sent."""
+    limit: int | None = None
+    per_second: float | None = None
+    """How quickly the jobs become due, one after another; None: all at once."""
+    dry_run: bool = False
+    reason: str = ""
+    memory: Memory | None = None
+    """Knows of the codes that wait; without it nobody looks."""
+
+    def why_a_second_code(self, phone: PhoneNumber, *, is_new: bool = False) -> Reason | None:
+        """Return why the number would get a second code, if it would and must not.
+
+        Of a number that `is_new` to a job any code counts that it got.
+        """
+        if self.memory is None or self.may_send_twice:
+            return None
+        if batch_id := self.memory.waits_in(phone):
+            return Reason(Why.WAITS_ELSEWHERE, batch_id)
+        if is_new and self.memory.histories([phone])[0].codes:
+            return Reason(Why.SENT_BEFORE)
+        return None
+
+
+def requeue(
+    dead: DeadLetters, choice: Choice, how: Requeuing, progress: Progress = lambda _: None
+) -> Report:
+    """Try the chosen ones again, unless it makes no sense or may send twice."""
+    decision = Decision("requeue", str(choice), how.reason)
+    step_us = round(1e6 / how.per_second) if how.per_second else 0
+    started_ms = dead.now_ms()
+    report = Report(how.dry_run)
+
+    def settle(chosen: Sequence[DeadLetter]) -> list[Settled]:
+        return dead.requeue(
+            decision,
+            chosen,
+            done_before=report.done,
+            first_ms=started_ms + report.done * step_us // 1000,
+            step_us=step_us,
+        )
+
+    def why_not(letter: DeadLetter, record: JobRecord) -> Reason | None:
+        return _why_not_again(letter, record, how, started_ms)
+
+    def wants(record: JobRecord) -> None:
+        if how.memory is not None:
+            how.memory.note_waiting(record.phone, record.batch_id or EVENT)
+
+    _walk(dead, choice, report, _Step(why_not, settle, how.limit, wants), progress)
+    report.last_due_in_s = max(0, report.done - 1) * step_us / 1e6
+    return report
+
+
+def drop(
+    dead: DeadLetters,
+    choice: Choice,
+    reason: str,
+    *,
+    limit: int | None = None,
+    dry_run: bool = False,
+    progress: Progress = lambda _: None,
+) -> Report:
+    """Take the chosen ones off the list for good."""
+    decision = Decision("drop", str(choice), reason)
+    report = Report(dry_run)
+
+    def settle(chosen: Sequence[DeadLetter]) -> list[Settled]:
+        return dead.drop(decision, chosen, done_before=report.done)
+
+    def why_not(_: DeadLetter, record: JobRecord) -> Reason | None:
+        return Reason(Why.DROPPED) if record.dropped_ms else None
+
+    _walk(dead, choice, report, _Step(why_not, settle, limit), progress)
+    return report
+
+
+def replace_number(dead: DeadLetters, job_id: str, phone: PhoneNumber, how: Requeuing) -> Report:
+    """Put a new job with a corrected number in a dead job's place; each knows of the other."""
+    report = Report(how.dry_run)
+    letter = dead.find(job_id)
+    if letter is None or letter.record is None:
+        report.refuse(job_id, Reason(Why.NO_DEAD_LETTER))
+        return report
+    if not how.dry_run:
+        letter = dead.mended(letter)
+    record = letter.record
+    if record is None:
+        report.refuse(job_id, Reason(Why.ABSENT))
+        return report
+    if record.phone == phone:
+        report.refuse(job_id, Reason(Why.SAME_NUMBER))
+        return report
+    is_perhaps_sent = record.state is State.UNKNOWN and not how.may_send_twice
+    reason = (
+        Reason(Why.PERHAPS_SENT) if is_perhaps_sent else how.why_a_second_code(phone, is_new=True)
+    )
+    if reason is not None:
+        report.refuse(job_id, reason)
+        return report
+    if how.dry_run:
+        report.count(record)
+        return report
+    decision = Decision("replace", f"job {job_id}", how.reason)
+    settled, new_id = dead.replace(decision, letter, phone)
+    if settled == "done":
+        report.count(record)
+        report.new_job_id = new_id
+    else:
+        report.refuse(job_id, Reason(Why(settled)))
+    return report
+
+
+def _why_not_again(
+    letter: DeadLetter, record: JobRecord, how: Requeuing, now_ms: int
+) -> Reason | None:
+    """Return why a job is not tried again; None if it is."""
+    if record.phone == NO_NUMBER:
+        return Reason(Why.NUMBER_LOST)
+    if letter.was_sent_since and not how.may_send_twice:
+        return Reason(Why.SENT_SINCE)
+    if record.state is State.UNKNOWN and not how.may_send_twice:
+        return Reason(Why.PERHAPS_SENT)
+    if is_permanent(record.code) and not how.force:
+        return Reason(Why.PERMANENT, record.code)
+    if record.not_after_ms and record.not_after_ms <= now_ms and not how.force:
+        return Reason(Why.TOO_LATE)
+    return how.why_a_second_code(record.phone)
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    why_not: Callable[[DeadLetter, JobRecord], Reason | None]
+    settle: Callable[[Sequence[DeadLetter]], list[Settled]]
+    limit: int | None
+    wants: Callable[[JobRecord], None] = lambda _: None
+    """Told of each that is chosen, before the next is looked at."""
+
+
+def _walk(
+    dead: DeadLetters, choice: Choice, report: Report, step: _Step, progress: Progress
+) -> None:
+    """Go through the chosen ones, window by window."""
+    if choice.job_ids:
+        for job_id in choice.job_ids:
+            letter = dead.find(job_id)
+            if letter is None:
+                report.refuse(job_id, Reason(Why.NO_DEAD_LETTER))
+            elif _is_enough(report, step):
+                report.refuse(job_id, Reason(Why.BEYOND_LIMIT))
+            else:
+                _settle([letter if report.dry_run else dead.mended(letter)], report, step)
+        return
+    looked = 0
+    for window in dead.walk():  # what dies meanwhile is not part of what was chosen
+        if _is_enough(report, step):
+            return
+        looked += len(window)
+        fitting = [each for each in window if each.record is None or choice.fits(each.record)]
+        for each in window:
+            if each.record is not None and each.record.flaw and each not in fitting:
+                report.refuse(each.job_id, Reason(Why.UNREADABLE))
+        if not report.dry_run:
+            fitting = [dead.mended(each) for each in fitting]
+        _settle(fitting, report, step)
+        progress(looked)
+
+
+def _is_enough(report: Report, step: _Step) -> bool:
+    return step.limit is not None and report.done >= step.limit
+
+
+def _settle(found: Sequence[DeadLetter], report: Report, step: _Step) -> None:
+    room = len(found) if step.limit is None else step.limit - report.done
+    chosen: list[DeadLetter] = []
+    wanted = 0
+    for letter in found:
+        if letter.record is None:
+            chosen.append(letter)  # its entry is cleared away
+        elif reason := step.why_not(letter, letter.record):
+            report.refuse(letter.job_id, reason)
+        elif wanted < room:
+            chosen.append(letter)
+            wanted += 1
+            step.wants(letter.record)
+    if report.dry_run:
+        for letter in chosen:
+            if letter.record is not None:
+                report.count(letter.record)
+        return
+    if not chosen:
+        return
+    for letter, settled in zip(chosen, step.settle(chosen), strict=True):
+        if settled == "done" and letter.record is not None:
+            report.count(letter.record)
+        elif letter.record is not None:
+            report.refuse(letter.job_id, Reason(Why(settled)))

@@ -20,8 +20,7 @@ from typing import Any, Self
 from jobs.batch import Batch, BatchRow
 from jobs.batches import CHUNK_ROWS, Batches, ContentHeldError
 from jobs.job import EVENT, split_job_id
-from producer.memory import Memory
-from producer.roundtrip import KEPT_BACK, cell_of, last_named, rows_to_send
+from producer.second_codes import KEPT_BACK, Memory, cell_of, last_named, rows_to_send
 from producer.sheet import Row, Sheet
 from producer.tally import Places, Tally, Waiting
 

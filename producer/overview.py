@@ -1,4 +1,7 @@
-"""The whole system at a glance: queues, rate, account, workers, batches, what became of jobs."""
+"""The whole system at a glance: queues, rate, account, workers, batches, what became of jobs.
+
+And how long new work would take on top of it.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,11 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import redis
 
+from config.names import EVENT_QUEUE
 from config.settings import Settings
 from jobs.account import Account, AccountState
 from jobs.batch import Batch
@@ -236,3 +240,44 @@ def _seen(
         silent_s = (now_ms - int(at)) / 1000
         seen.append(WorkerSeen(entry.partition("/")[0], silent_s, why["code"], why["since"]))
     return tuple(each for each in seen if each.silent_s < _FORGOTTEN_S)
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What stands between new rows and the API."""
+
+    rate: float
+    """Requests per second at present."""
+    waiting: tuple[int, ...]
+    """Unfinished jobs of each running batch that has started."""
+    events: int
+    workers: int
+    halted: bool
+
+    @classmethod
+    def of(cls, seen: Overview) -> Self:
+        return cls(
+            rate=seen.pace.limit * seen.pace.factor,
+            waiting=tuple(
+                each.unfinished
+                for each in seen.batches
+                if each.state == "running" and not each.is_scheduled
+            ),
+            events=seen.queues.get(EVENT_QUEUE, 0),
+            workers=seen.alive,
+            halted=seen.account.state == "halted",
+        )
+
+    @property
+    def waiting_before(self) -> int:
+        return sum(self.waiting) + self.events
+
+    def seconds_for(self, rows: int, max_rate: float | None = None) -> float:
+        """Estimate when the last of `rows` new rows has been sent, one request each.
+
+        Running batches take turns row by row, so a small one does not wait for the whole of a big
+        one: until it has ended, each other batch gets as many turns as it at most.
+        """
+        others = sum(min(rows, waiting) for waiting in self.waiting)
+        shared = (rows + others + self.events) / self.rate
+        return max(shared, rows / max_rate) if max_rate else shared

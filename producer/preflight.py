@@ -11,7 +11,6 @@ import redis
 from config.settings import Settings
 from jobs.batch import Batch
 from jobs.batches import Batches
-from producer.doubles import Doubles, NumberUse
 from producer.importing import (
     REPORT_ROWS,
     ImportRefusedError,
@@ -19,12 +18,10 @@ from producer.importing import (
     default_batch_id,
     find_batch,
 )
-from producer.memory import Memory
-from producer.outlook import Outlook
-from producer.overview import look
-from producer.roundtrip import rows_to_send
+from producer.overview import Outlook, look
+from producer.second_codes import Memory, rows_to_send
 from producer.sheet import Row, Sheet
-from producer.tally import Places, Tally, Waiting
+from producer.tally import Doubles, NumberUse, Places, Tally, Waiting
 
 MOST_CODES_PER_NUMBER = 5
 """The vendor lets a number have only so many accounts and does not say how many: our assumption."""

@@ -31,13 +31,13 @@ def worker(
 
 
 def flower(address: str, port: int) -> list[str]:
-    """Give the command of Flower; its login goes into its environment."""
+    """Return the command of Flower; its login goes into its environment."""
     options = [f"--address={address}", f"--port={port}"]
     return [*_python("worker"), "flower", *options]
 
 
 def sandbox(*options: str) -> list[str]:
-    """Give the command of the stand-in of the API."""
+    """Return the command of the stand-in of the API."""
     return [*_python("sandbox"), *options]
 
 
@@ -49,7 +49,7 @@ def demo(*options: str) -> list[str]:
 def flower_environment(
     environment: Mapping[str, str], user: str, password: str | None
 ) -> dict[str, str]:
-    """Give Flower's environment: its login, which no process list shows; no API credentials.
+    """Return Flower's environment: its login, which no process list shows; no API credentials.
 
     It is read-only unless FLOWER_READ_ONLY says otherwise: what it could do to a task it would do
     behind the ledger's back. Flower's own variables are kept where they are set.

@@ -14,7 +14,7 @@ from jobs.batch import BatchRow
 from jobs.batches import Batches
 from jobs.job import JobRecord, batch_job_id, iso
 from jobs.outcome import State
-from producer.roundtrip import KEPT_BACK
+from producer.second_codes import KEPT_BACK
 from producer.wording import FORGOTTEN, FORGOTTEN_WORDS, outcome_in_words
 
 RESULT_COLUMNS = ("status", "code", "message", "request_id", "attempts", "finished_at", "job_id")
@@ -28,7 +28,7 @@ GROUPS: dict[str, frozenset[str]] = {
 
 
 def result_cells(record: JobRecord) -> list[str]:
-    """Give the cells of `RESULT_COLUMNS` for a job, but for the last."""
+    """Return the cells of `RESULT_COLUMNS` for a job, but for the last."""
     return [
         record.state,
         record.code,
@@ -56,7 +56,7 @@ class ResultRow:
     finished_at: str = ""
 
     def ours(self) -> list[str]:
-        """Give the cells of `RESULT_COLUMNS`."""
+        """Return the cells of `RESULT_COLUMNS`."""
         attempts = str(self.attempts) if self.attempts else ""
         return [
             self.status,
@@ -84,7 +84,7 @@ class ResultRow:
 
 
 def statuses_of(only: str) -> frozenset[str]:
-    """Give the statuses that a group or a single state stands for.
+    """Return the statuses that a group or a single state stands for.
 
     Raises:
         ValueError: there is no such group or state; the message lists what there is.
@@ -98,7 +98,7 @@ def statuses_of(only: str) -> frozenset[str]:
 
 
 def results(batches: Batches, batch_id: str, only: str | None = None) -> Iterator[ResultRow]:
-    """Give the rows in the file's order; `only` those of a group or state.
+    """Yield the rows in the file's order; `only` those of a group or state.
 
     `failed` leaves out what was only kept back, because it is done or under way elsewhere.
 
@@ -120,10 +120,10 @@ def results(batches: Batches, batch_id: str, only: str | None = None) -> Iterato
 def _result(
     number: int, job_id: str, row: BatchRow, record: JobRecord | None, created_at: str
 ) -> ResultRow:
-    """Give a row's result.
+    """Return a row's result.
 
     What never was a job ended when its batch was made: a code that goes to its number after that
-    is known as such when these results come back (see roundtrip.py).
+    is known as such when these results come back (see second_codes.py).
     """
     cells = list(row.cells)
     if row.phone is None:

@@ -1,12 +1,19 @@
-"""What the rows of a file are, counted while they are read once; memory does not grow with them."""
+"""What the rows of a file are, counted while they are read once; memory does not grow with them.
+
+Which numbers stand in it more than once is asked of a temporary database on disk. It holds hashes
+that mean nothing outside this process, and vanishes when it is closed. 64 bits tell a million
+numbers apart but for one chance in 30 million.
+"""
 
 from __future__ import annotations
 
+import sqlite3
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from jobs.job import EVENT
+from jobs.phone import PhoneNumber
 from producer.sheet import Problem, Row
 
 LINES_KEPT = 20
@@ -35,7 +42,7 @@ class Places:
         return {"count": self.count, "lines": self.lines}
 
     def where(self, unit: str) -> str:
-        """Give the lines in words: "lines 3, 7, 9", "lines 3, 7, 9, 12, 15 and 40 more"."""
+        """Return the lines in words: "lines 3, 7, 9", "lines 3, 7, 9, 12, 15 and 40 more"."""
         shown = self.lines if self.count <= LINES_KEPT else self.lines[:_LINES_SHOWN_OF_MANY]
         told = ", ".join(str(line) for line in shown)
         if self.count > len(shown):
@@ -60,7 +67,7 @@ class Waiting(Places):
         return {**told, "events": self.batches[EVENT]}
 
     def where(self, unit: str) -> str:
-        """Give the lines, and where their numbers wait: "lines 3, 7; 2 in batch may"."""
+        """Return the lines, and where their numbers wait: "lines 3, 7; 2 in batch may"."""
         shown = self.batches.most_common(_LINES_SHOWN_OF_MANY)
         told = [
             f"{n:,} {'by events' if each == EVENT else f'in batch {each}'}" for each, n in shown
@@ -102,7 +109,7 @@ ProblemKinds = dict[tuple[str, str], ProblemKind]
 
 
 def ranked(kinds: ProblemKinds) -> list[ProblemKind]:
-    """Give them as people want to see them: the most frequent first."""
+    """Return them as people want to see them: the most frequent first."""
     return sorted(kinds.values(), key=lambda kind: -kind.rows.count)
 
 
@@ -168,3 +175,77 @@ def _new_kind(kinds: ProblemKinds, problem: Problem) -> ProblemKind:
 
 def _dicts(kinds: ProblemKinds) -> list[dict[str, Any]]:
     return [kind.as_dict() for kind in ranked(kinds)]
+
+
+EXAMPLES_KEPT = 20
+_CACHE_KIB = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class Doubles:
+    """What stands in a file more than once."""
+
+    numbers: int
+    """Numbers that more than one row has."""
+    rows: int
+    """Rows beyond the first of each such number."""
+    examples: tuple[Places, ...]
+    """The rows of each such number, for the first ones in the file."""
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "numbers": self.numbers,
+            "rows": self.rows,
+            "examples": [same.as_dict() for same in self.examples],
+        }
+
+
+class NumberUse:
+    """Collects which line has which number, and how many codes that number got before."""
+
+    def __init__(self) -> None:
+        self._db = sqlite3.connect("")  # on disk, deleted by SQLite itself
+        self._db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        self._db.execute("PRAGMA journal_mode = OFF")
+        self._db.execute("CREATE TABLE used (number INTEGER, line INTEGER, before INTEGER)")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._db.close()
+
+    def add(self, phone: PhoneNumber, line: int, before: int) -> None:
+        """Note a row; `before` is how many codes its number got before."""
+        self._db.execute("INSERT INTO used VALUES (?, ?, ?)", (hash(phone.e164), line, before))
+
+    def doubles(self) -> Doubles:
+        groups = (
+            "SELECT number, count(*) AS n, min(line) AS first FROM used GROUP BY 1 HAVING n > 1"
+        )
+        numbers, rows = self._db.execute(
+            f"SELECT count(*), coalesce(sum(n - 1), 0) FROM ({groups})"  # noqa: S608 (constant)
+        ).fetchone()
+        shown = self._db.execute(f"{groups} ORDER BY first LIMIT ?", (EXAMPLES_KEPT,)).fetchall()
+        return Doubles(
+            numbers, rows, tuple(Places(n, self._lines(number)) for number, n, _ in shown)
+        )
+
+    def used_more_than(self, most: int) -> Places:
+        """Find numbers with more than `most` codes, this file's included: one line of each."""
+        groups = (
+            "SELECT min(line) AS first FROM used GROUP BY number HAVING count(*) + max(before) > ?"
+        )
+        counting = f"SELECT count(*) FROM ({groups})"  # noqa: S608 (constant)
+        (count,) = self._db.execute(counting, (most,)).fetchone()
+        shown = self._db.execute(f"{groups} ORDER BY first LIMIT ?", (most, LINES_KEPT))
+        return Places(count, [line for (line,) in shown])
+
+    def _lines(self, number: int) -> list[int]:
+        found = self._db.execute(
+            "SELECT line FROM used WHERE number = ? ORDER BY line LIMIT ?", (number, LINES_KEPT)
+        )
+        return [line for (line,) in found]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from jobs.codes import OwnCode, explain, explain_end
@@ -72,3 +73,19 @@ def _parked(record: JobRecord, waits_for: WaitsFor) -> str:
 def lower_first(text: str) -> str:
     """For the middle of a sentence: "Ask …" becomes "ask …"; names such as SENDCODE_… stay."""
     return text[:1].lower() + text[1:] if text[1:2].islower() else text
+
+
+_SHOWN_DIGITS = 2
+_NUMBER = re.compile(r"\+?\d(?:[\s\-\u2010-\u2015\u2212().\[\]/]{0,3}\d){6,}")
+"""Seven digits or more, with what people write between them. A long ticket number is one, too."""
+_DATE = re.compile(r"(?:19|20)\d\d-[01]\d-[0-3]\d")
+
+
+def without_numbers(text: str) -> str:
+    """Mask whatever may be a phone number, as "******88"; a date such as 2026-11-23 stays."""
+    return _NUMBER.sub(_masked, text)
+
+
+def _masked(found: re.Match[str]) -> str:
+    number = found[0]
+    return number if _DATE.fullmatch(number) else f"******{number[-_SHOWN_DIGITS:]}"

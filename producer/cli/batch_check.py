@@ -202,7 +202,7 @@ def _writer(
         return lambda _: None
     from jobs.job import batch_job_id
     from jobs.outcome import State
-    from producer.roundtrip import is_results_file
+    from producer.second_codes import is_results_file
 
     # a file of results says itself what became of its rows, and when
     columns = (REASON_COLUMN,) if is_results_file(sheet) else INVALID_COLUMNS

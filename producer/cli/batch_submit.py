@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from jobs.batch import Batch
     from jobs.batches import Batches
     from producer.importing import Spool, Terms
-    from producer.memory import Memory
     from producer.overview import Overview
+    from producer.second_codes import Memory
     from producer.sheet import Sheet
     from producer.tally import ProblemKinds
 
@@ -213,8 +213,8 @@ def _submit(submission: _Submission, dry_run: bool, watch: bool, as_json: bool) 
     from jobs.identity import Identity, state_file
     from producer.cli import batch_watch
     from producer.importing import Spool, find_batch
-    from producer.memory import Memory
     from producer.overview import look
+    from producer.second_codes import Memory
 
     for note in submission.sheet.notes:
         say(f"{submission.sheet.name}: {note}")
@@ -272,7 +272,7 @@ def _ask(terms: Terms, spool: Spool, seen: Overview) -> None:
     Raises:
         CommandFailedError: the answer is no.
     """
-    from producer.outlook import Outlook
+    from producer.overview import Outlook
 
     rows, outlook = spool.tally.valid, Outlook.of(seen)
     start_ms = terms.starts_ms or seen.at_ms

@@ -278,7 +278,7 @@ def shows_on_terminal(output: Path) -> bool:
 
 def reason_to_keep(reason: str) -> str:
     """Mask phone numbers in what is kept for others to read, and say so."""
-    from producer.reasons import without_numbers
+    from producer.wording import without_numbers
 
     kept = without_numbers(reason)
     if kept != reason:

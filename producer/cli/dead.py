@@ -35,8 +35,7 @@ if TYPE_CHECKING:
     from config.settings import Settings
     from jobs.deadletters import DeadLetters
     from jobs.phone import PhoneNumber
-    from producer.deadletters import Choice
-    from producer.requeuing import Progress, Report
+    from producer.deadletters import Choice, Progress, Report
 
 app = typer.Typer(help="Dead letters: what failed, why, and what to do about it.")
 
@@ -162,9 +161,9 @@ def requeue(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
     --force.
     """
     from jobs.deadletters import DeadLetters
-    from producer.memory import Memory
-    from producer.requeuing import Requeuing, replace_number
-    from producer.requeuing import requeue as requeue_chosen
+    from producer.deadletters import Requeuing, replace_number
+    from producer.deadletters import requeue as requeue_chosen
+    from producer.second_codes import Memory
 
     choice = _choice(jobs, code, batch, everything)
     rate_of("--pace", pace)
@@ -197,7 +196,7 @@ def drop(
 ) -> None:
     """Take dead letters off the list for good; they stay in their batch's results."""
     from jobs.deadletters import DeadLetters
-    from producer.requeuing import drop as drop_chosen
+    from producer.deadletters import drop as drop_chosen
 
     choice = _choice(jobs, code, batch, everything)
     if not reason.strip():

@@ -15,9 +15,9 @@ from jobs.codes import OUTAGE, RESTART, concerned_by, explain, is_own
 from jobs.identity import LedgerState
 from jobs.job import split_job_id
 from jobs.outcome import State
+from producer.deadletters import Reason, Why
 from producer.importing import ImportRefusedError, Refusal
-from producer.memory import already_waits
-from producer.requeuing import Reason, Why
+from producer.second_codes import already_waits
 from producer.stories import Instead, NoSuchJobError, Story
 from producer.wording import lower_first
 

@@ -15,9 +15,8 @@ from jobs.batches import Batches
 from jobs.deadletters import DeadLetters, Decision
 from jobs.keys import Keys
 from jobs.ledger import Ledger
-from producer.deadletters import Choice
+from producer.deadletters import Choice, Requeuing, requeue
 from producer.deadletters import letters as letters_of
-from producer.requeuing import Requeuing, requeue
 from tests.commands import Command
 from tests.ended_jobs import (
     BIND_UPPER,

@@ -14,8 +14,7 @@ from jobs.job import JobRecord
 from jobs.keys import Keys
 from jobs.ledger import Ending, Ledger
 from jobs.outcome import State
-from producer.deadletters import Choice, letters
-from producer.requeuing import Report, Requeuing, requeue
+from producer.deadletters import Choice, Report, Requeuing, letters, requeue
 from tests.ended_jobs import (
     BIND_UPPER,
     BUSY,

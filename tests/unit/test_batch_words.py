@@ -17,13 +17,12 @@ from jobs.outcome import State
 from jobs.phone import PhoneNumber
 from producer.bounds import start_ms
 from producer.cli.wording import halt_in_words
-from producer.doubles import NumberUse
 from producer.importing import ImportRefusedError, check_batch_id
-from producer.outlook import Outlook
+from producer.overview import Outlook
 from producer.results import RESULT_COLUMNS
-from producer.roundtrip import rows_to_send
+from producer.second_codes import rows_to_send
 from producer.sheet import SheetError, open_sheet
-from producer.tally import LINES_KEPT, MOST_KINDS, Places, Tally
+from producer.tally import LINES_KEPT, MOST_KINDS, NumberUse, Places, Tally
 from producer.wording import lower_first, outcome_in_words
 from tests.files import write_csv
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from producer.reasons import without_numbers
+from producer.wording import without_numbers
 
 
 @pytest.mark.parametrize(
