@@ -2,4 +2,4 @@
 
 
 class SendcodeError(Exception):
-    """What sendcode refuses or cannot do; its subclasses say which. Its text is fit to be shown."""
+    """Base of all that sendcode refuses or cannot do. The text is fit to be shown."""

@@ -44,7 +44,7 @@ class RedisAddress:
         """Read a URL.
 
         Raises:
-            ValueError: it is wrong or ambiguous; says why and what to write, without its parts.
+            ValueError: it is wrong or ambiguous; the text has the reason and the remedy alone.
         """
         scheme, _, rest = url.partition("://")
         if scheme not in _SCHEMES:
@@ -97,7 +97,7 @@ class RedisAddress:
         return f"{self.scheme}://{hosts}{service}/{self.database}"
 
     def __json__(self) -> str:
-        """What a worker shows of it to Flower, in the JSON of kombu."""
+        """Return what a worker shows of it to Flower, in kombu's JSON."""
         return self.place
 
 
@@ -158,8 +158,8 @@ def _options(scheme: str, query: str | None) -> dict[str, str]:
         if name in _TLS_OPTIONS and name not in known:
             raise ValueError("takes no options of TLS; they need rediss:// or sentinels://")
         if name not in known or name in options or not value:
-            told = f"but {', '.join(known)}, each once and with a value" if known else "here"
-            raise ValueError(f"takes no options {told}")
+            allowed = f"but {', '.join(known)}, each once and with a value" if known else "here"
+            raise ValueError(f"takes no options {allowed}")
         if name == "ssl_cert_reqs" and value != "required":
             raise ValueError("must not weaken TLS: leave out ssl_cert_reqs, or set it to required")
         if name in _TLS_FILES and not is_file(value):
@@ -171,7 +171,7 @@ def _options(scheme: str, query: str | None) -> dict[str, str]:
 
 
 def is_file(path: str) -> bool:
-    """Return whether a path names a file that can be looked at."""
+    """Return whether a path names a file that can be found."""
     try:
         return Path(path).is_file()
     except OSError:

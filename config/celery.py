@@ -1,7 +1,7 @@
 """The Celery settings: what keeps Celery on Redis from losing, doubling, leaking or lagging.
 
-Each setting that is not Celery's default says why. The ledger in `jobs/` is what makes a job
-certain; these settings make the engine under it quick and harmless.
+Each setting that is not Celery's default has its reason beside it. The ledger in `jobs/` is what
+makes a job certain; these settings make the engine under it quick and harmless.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _EXCHANGE = Exchange("send-code", type="direct")
 
 
 def make_celery(settings: Settings, **overrides: Any) -> Celery:
-    """Make the Celery app. Nothing connects before its first use."""
+    """Return the Celery app. Nothing connects before its first use."""
     app = Celery("sendcode", set_as_current=False)
     app.conf.update(celery_settings(settings), **overrides)
     app.backend_cls = partial(Results, address=settings.redis)
@@ -50,7 +50,7 @@ class Channel(kombu_redis.Channel):
         return address
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
-        # kombu derives a class from it that tells its poller of each disconnect
+        # kombu derives a class from it that informs its poller of each disconnect
         self.connection_class = connection_class(self.address)
         options: dict[str, Any] = super()._connparams(asynchronous)
         return options
@@ -113,7 +113,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
     """Return the settings that producers, workers and Flower have in common."""
     (host, port), *_ = settings.redis.hosts
     return {
-        # Only to be seen: the transport takes the address from its options, no URL is read twice.
+        # Only for show: the transport takes the address from its options, no URL is read twice.
         "broker_url": f"redis://{f'[{host}]' if ':' in host else host}:{port}",
         "broker_transport": "config.celery:Transport",
         "broker_transport_options": {

@@ -21,11 +21,11 @@ _CHATTY = (
     "urllib3",
     "tornado.access",
 )
-"""Libraries whose INFO lines repeat what ours say better, or show what they were given."""
+"""Libraries whose INFO lines repeat ours, or show message bodies."""
 _NO_NEWS = (
     # at every reconnect, six lines about the next default of a setting, even where it is set
     "worker_cancel_long_running_tasks_on_connection_loss",
-    # a traceback of what our pool says in a line of its own
+    # a traceback of what our pool logs in one line
     "Exception raised outside body",
 )
 """Warnings of Celery's that are left out, by a part of their text."""
@@ -38,7 +38,7 @@ Form = Literal["text", "json"]
 
 
 def escaped(text: str, keep: str = "") -> str:
-    """Write what could steer a terminal as JSON's escapes do, but for the characters to `keep`.
+    """Return the text with what could steer a terminal escaped as in JSON, but for those in `keep`.
 
     A JSON document stays the same one; of several lines, if its line breaks are kept.
     """

@@ -1,9 +1,9 @@
 """How to reach Redis, for every part: the ledger, Celery's broker and its results.
 
 All speak RESP2: Redis' own newer protocol is refused by some servers and proxies, and nothing here
-needs it. Behind Sentinels no answer is believed of a server that is no longer the primary.
+needs it. Behind Sentinels, answers of a server that is no longer the primary are refused.
 
-And what to tell of Redis' errors: their texts may repeat a command's arguments, their codes do not.
+Errors are shown by their codes: Redis' own texts may repeat a command's arguments.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _ERROR_CODE = re.compile(r"(?:^|caused error: )[^A-Za-z]*([A-Z]{2,})\b")
 def connect(
     settings: Settings, *, retries: int = 2, timeout_s: float = _SOCKET_TIMEOUT_S
 ) -> redis.Redis:
-    """Make a client (thread-safe, connects on first use) that answers with `str`.
+    """Return a client (thread-safe, connects on first use) that answers with `str`.
 
     A command is tried again up to `retries` times: every script of ours may be applied twice.
     `timeout_s` bounds each try.
@@ -63,7 +63,7 @@ def connect(
 
 
 def make_pool(address: RedisAddress, **options: Any) -> redis.ConnectionPool:
-    """Make a pool of connections to `address`; `options` are redis-py's, beside the address.
+    """Return a pool of connections to `address`; `options` are redis-py's, beside the address.
 
     A `connection_class` among them is derived from that of `connection_class()`. With a `timeout`
     (seconds) its users wait so long for a free connection instead of opening one more.
@@ -123,14 +123,14 @@ class Sentinels(Sentinel):
                 last Sentinel's error if none of them could be asked.
         """
         failed: redis.RedisError | None = None
-        heard = False
+        answered = False
         for sentinel in self.sentinels:
             try:
                 state: Any = sentinel.sentinel_master(service_name)
             except redis.RedisError as exc:
                 failed = exc
                 continue
-            heard = True
+            answered = True
             flags = state["flags"].split(",")
             if self.check_master_state(state, service_name) and "failover_in_progress" not in flags:
                 others = [each for each in self.sentinels if each is not sentinel]
@@ -138,12 +138,12 @@ class Sentinels(Sentinel):
                 self._primary = state["ip"], state["port"]
                 self._ask_at = monotonic() + CONFIRMED_FOR_S
                 return self._primary
-        if heard:
+        if answered:
             raise MasterNotFoundError("the Sentinels know of no healthy primary")
         raise MasterNotFoundError("no Sentinel could be asked") from failed
 
     def confirm(self, service_name: str, address: tuple[str, int]) -> None:
-        """Make sure that `address` is the primary's.
+        """Check that `address` is the primary's.
 
         A server that hung, or was cut off, while another took its place goes on as a primary for
         seconds when it is back; what it accepts is lost. Where no Sentinel can be asked, it is
@@ -205,5 +205,5 @@ def error_code(error: BaseException) -> str:
     """Return the server's own code for a refusal (MISCONF, READONLY …), else the class' name."""
     if not isinstance(error, redis.RedisError):
         return type(error).__name__
-    told = _ERROR_CODE.search(str(error))
-    return told[1] if told else error.status_code or type(error).__name__
+    code = _ERROR_CODE.search(str(error))
+    return code[1] if code else error.status_code or type(error).__name__

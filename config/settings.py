@@ -192,7 +192,7 @@ class Settings(BaseModel):
     sendcode_lease: float = Field(10, ge=0.5, le=3_600)
     """Seconds after which a job whose worker died is due again."""
     sendcode_sweep_interval: float = Field(1, gt=0, le=1)
-    """Seconds between a worker's looks for what is due; the feed holds two seconds of work."""
+    """Seconds between a worker's sweeps for what is due; the feed holds two seconds of work."""
     sendcode_backoff: float = Field(1, ge=0, le=60)
     """Seconds before the second attempt at what failed for a passing reason; grows from there."""
     sendcode_frequency_wait: Seconds = 300
@@ -302,7 +302,7 @@ def load_settings(
         faults += [_missing(field) for field in required if field not in values.keys() | bad]
     wrong = _wrong(values)
     if wrong and _SEVERAL not in wrong and not wrong.keys() & _OF_THE_GUARD:
-        # what concerns several settings is looked at although others are wrong
+        # what concerns several settings is checked although others are wrong
         wrong |= _wrong({field: value for field, value in values.items() if field not in wrong})
     faults += wrong.values()
     if faults:
@@ -331,7 +331,7 @@ def misspelt(env_file: str | os.PathLike[str] | None = ".env") -> dict[str, str]
 def unheeded(settings: Settings) -> dict[str, str]:
     """Return the environment's variables for proxies and certificates that are not followed.
 
-    Many programs look there, and this one does not; with what to set instead.
+    Many programs read them, and this one does not; each comes with what to set instead.
     """
     if settings.sendcode_endpoint.startswith("http:"):
         return {}  # loopback: nothing of them concerns it

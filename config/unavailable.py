@@ -1,8 +1,7 @@
 """What it means when Redis cannot be used, in words: one line with place, reason and remedy.
 
-Every command, the worker's start and the doctor word it here. Texts of Redis' own errors are not
-passed on: they may repeat a command's arguments. Of a refusal for lack of rights the command's name
-is taken out of them.
+For every command, the worker's start and the doctor. Texts of Redis' own errors are not passed on:
+they may repeat a command's arguments. Only the name of a refused command is taken from them.
 """
 
 from __future__ import annotations
@@ -117,44 +116,40 @@ class RedisUnavailableError(SendcodeError):
 
     @classmethod
     def from_redis(cls, error: BaseException, settings: Settings) -> RedisUnavailableError:
-        """Word an error of the Redis client, or of a library that has wrapped one."""
+        """Return it for an error of the Redis client, or of a library that has wrapped one."""
         return cls("{}: {}".format(*in_words(error, settings)))
 
 
 def in_words(error: BaseException, settings: Settings) -> Words:
     """Return what is wrong with Redis, as "Redis at … is …", and the remedy."""
-    reason, remedy = _reason(error, settings)
+    reason, remedy = next(_reasons(error, settings))
     return f"Redis at {settings.redis.place} {reason}", remedy
 
 
 def will_not_pass(error: BaseException) -> bool:
-    """Whether waiting is in vain: the settings or the server's have to be changed."""
-    told = _first_redis_error(error)
-    if isinstance(told, MasterNotFoundError) and isinstance(told.__cause__, redis.RedisError):
-        told = told.__cause__
+    """Return whether waiting is in vain: the settings or the server's have to be changed."""
+    found = _first_redis_error(error)
+    if isinstance(found, MasterNotFoundError) and isinstance(found.__cause__, redis.RedisError):
+        found = found.__cause__
     return (
-        isinstance(told, (AuthenticationError, AuthorizationError, InvalidResponse))
-        or is_no_permission(told)
-        or error_code(told) == "DB"
-        or "unknown command" in str(told)
+        isinstance(found, (AuthenticationError, AuthorizationError, InvalidResponse))
+        or is_no_permission(found)
+        or error_code(found) == "DB"
+        or "unknown command" in str(found)
         or any(isinstance(each, ssl.SSLCertVerificationError) for each in _chain(error))
     )
 
 
-def _reason(error: BaseException, settings: Settings) -> Words:
-    return next(_reasons(error, settings))
-
-
 def _reasons(error: BaseException, settings: Settings) -> Iterator[Words]:
-    """Word it; the first that fits says most."""
-    told = _first_redis_error(error)
-    if isinstance(told, MasterNotFoundError):
-        yield _no_primary(told, settings)
-    if not isinstance(told, redis.ResponseError):
+    """Yield the words that fit, the most specific ones first."""
+    found = _first_redis_error(error)
+    if isinstance(found, MasterNotFoundError):
+        yield _no_primary(found, settings)
+    if not isinstance(found, redis.ResponseError):
         yield from _of_the_way(error, settings)
-    if is_no_permission(told):
-        yield _no_permission(told)
-    code, text = error_code(told), str(told)
+    if is_no_permission(found):
+        yield _no_permission(found)
+    code, text = error_code(found), str(found)
     yield from (words for part, words in _BY_TEXT if part in text.lower())
     if code in _BY_ERROR_CODE:
         yield _BY_ERROR_CODE[code]
@@ -163,13 +158,13 @@ def _reasons(error: BaseException, settings: Settings) -> Iterator[Words]:
             f"does not know the command {command[2].upper()}",
             "it may be older than 6.2, a proxy that hides it, or a Sentinel (write sentinel://)",
         )
-    yield from (words for kind, words in _REASONS if isinstance(told, kind))
-    name = type(told).__name__
+    yield from (words for kind, words in _REASONS if isinstance(found, kind))
+    name = type(found).__name__
     yield f"failed ({name}{f' {code}' if code != name else ''})", "look at its log"
 
 
 def _of_the_way(error: BaseException, settings: Settings) -> Iterator[Words]:
-    """Word what the way to the server did: name, network, TLS."""
+    """Yield the words for what lies between here and the server: name, network, TLS."""
     no_tls = ("does not speak TLS at this port", "use its TLS port, or redis:// without TLS")
     for each in _chain(error):
         match each:
@@ -211,12 +206,12 @@ def _no_primary(error: MasterNotFoundError, settings: Settings) -> Words:
             f"is not found: its Sentinels {does}",
             "check sentinel_username and sentinel_password in SENDCODE_REDIS_URL",
         )
-    reason, remedy = _reason(cause, settings)
+    reason, remedy = next(_reasons(cause, settings))
     return f"is not found: asked for it, the last of its Sentinels {reason}", remedy
 
 
 def is_no_permission(error: BaseException) -> bool:
-    """Whether the server's ACL refused it."""
+    """Return whether the server's ACL refused it."""
     return isinstance(error, NoPermissionError) or bool(
         isinstance(error, redis.ResponseError) and _NO_PERMISSION.search(str(error))
     )
@@ -236,7 +231,7 @@ def _no_permission(error: BaseException) -> Words:
 
 
 def _first_redis_error(error: BaseException) -> BaseException:
-    """Look below what kombu and we have wrapped it in."""
+    """Return the first error of Redis below what kombu and we have wrapped it in."""
     return next((each for each in _chain(error) if isinstance(each, redis.RedisError)), error)
 
 

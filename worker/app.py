@@ -138,7 +138,7 @@ def _begin(worker: Any, options: Mapping[str, Any], runtime: Runtime) -> None:
     worker.hostname = _name_for(worker)
     is_tty = sys.stdout.isatty()
     _take_over_output(runtime, node_format(options.get("logfile"), worker.hostname))
-    # Celery looks at what is a pipe by now, and would restart when the terminal is closed
+    # else Celery would find a pipe by now, and restart when the terminal is closed
     signals.celeryd_after_setup.connect(
         lambda instance, **_: setattr(instance, "_isatty", is_tty), weak=False
     )
@@ -247,7 +247,7 @@ def _log_in(settings: Settings, areas: Collection[str]) -> None:
 
 
 def _warn_about_settings(settings: Settings) -> None:
-    """Name the variables that somebody set and that change nothing."""
+    """Log the variables that are set and change nothing."""
     for name, remedy in misspelt().items():
         log.warning("no setting, so it changes nothing", extra=fields(name=name, remedy=remedy))
     for names, remedy in unheeded(settings).items():

@@ -4,7 +4,7 @@ It spans name look-up, connecting, TLS, writing, and reading headers and body: e
 is given what is left. Limits:
 
 - A name look-up cannot be interrupted. It may outlast the deadline; nothing is written then.
-- The request goes to the kernel in one write, right after the last look at the time. A process
+- The request goes to the kernel in one write, right after the last check of the time. A process
   frozen in the microseconds between the two writes late when it is thawed.
 - On Linux the kernel gives up a request that it could not deliver by the deadline, even if the
   process is dead by then (TCP_USER_TIMEOUT). Elsewhere it may go on trying.
@@ -83,7 +83,7 @@ class Exchange(threading.local):
         return -math.inf if self._not_after is None else self.now() - self._not_after
 
     def may_write(self) -> bool:
-        """Look at the time once more before the request leaves: False after `not_after`.
+        """Stamp the request that is about to leave; return False if it is after `not_after`.
 
         Raises:
             TimeoutError: The deadline has passed.
@@ -175,9 +175,9 @@ class _Connection(HTTPConnection):
         return idle_s <= self._max_idle_s and self._is_silent()
 
     def _is_silent(self) -> bool:
-        """Whether the server has neither closed the connection nor said anything out of turn.
+        """Return whether the server has neither closed the connection nor sent anything unasked.
 
-        Tells also where no request was written yet: reading takes in the tickets that TLS 1.3
+        This holds also where no request was written yet: reading takes in the tickets that TLS 1.3
         sends by itself, which urllib3 would take for the sign of a close.
         """
         if self.sock is None:

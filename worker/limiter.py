@@ -30,10 +30,10 @@ HORIZON_SLOTS = 0.8
 """How far ahead a batch caller may reserve, whichever is longer: what an event can find taken in
 front of it. Less than one slot at the account's 20/s."""
 OLD_TURN_S = 1.0
-"""A turn that nobody took for so long is given up."""
+"""Seconds after which a turn that no thread took is given up."""
 LATEST_S = 0.06
-"""A slot not used within that is over: the limiter may not have heard of it in time, and presumes
-(pace.lua) that its request arrived by then."""
+"""Seconds after which an unused slot is over: no report of it may have come in time, and pace.lua
+presumes that its request arrived by then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +54,14 @@ class Slot:
     wait_s: float
 
     def on_redis_clock_us(self, moment: float) -> int:
-        """Tell what Redis' clock shows at a `now_s`, at most."""
+        """Return what Redis' clock shows at a `now_s`, at most."""
         return self.at_us + max(0, round((moment - self.asked - self.wait_s) * 1e6))
 
     def arrival(self, sent: float | None, answered: float | None) -> str:
-        """Say when this slot's request reached the API at the latest, for the limiter.
+        """Return when this slot's request reached the API at the latest, as the scripts read it.
 
         `sent` and `answered` are `now_s`: when the request was written, if it was, and when the
-        first byte of the answer came, if one did. See `note_arrival` in arrivals.lua.
+        first byte of the answer came, if one did. `note_arrival` in arrivals.lua has the format.
         """
         if sent is None:
             return f"{self.number}:{self.per_window}::"
@@ -88,7 +88,7 @@ class Limiter:
         sleep: Callable[[float], object],
         now: Callable[[], float] = now_s,
     ) -> None:
-        """Make it. `sleep` waits that many seconds; what it raises ends the wait for a slot."""
+        """Prepare it. `sleep` waits so many seconds; what it raises ends the wait for a slot."""
         keys = Keys(settings.sendcode_key_prefix)
         self._reserve = Script(client, keys, "pace", "worker")
         self._slow_down = Script(client, keys, "slow_down", "worker")
@@ -103,10 +103,10 @@ class Limiter:
         self._count = threading.Lock()
         self._waiting = 0
         self._next_turn: _Turn | None = None
-        self._told_of_rate = False
+        self._warned_of_rate = False
         self._last: Slot | None = None
         self._answer_s = 0.0
-        """What Redis' answer takes at least, way there and back, creeping up."""
+        """Seconds that a round trip to Redis takes at least; creeps up, to follow the network."""
 
     def take(self, lane: Lane, late_s: float = 0) -> Slot:
         """Reserve a slot; the caller sends when it `opens`, or as much later as `late_s` says.
@@ -132,7 +132,7 @@ class Limiter:
     def slow_down(self) -> float | None:
         """Slow all workers, after a refusal by the API.
 
-        Gives the rate's share from now on, or None if it was slowed for the same burst already.
+        Return the rate's share from now on, or None if it was slowed for the same burst already.
         """
         factor = self._slow_down(window_us=self._window_us)
         return factor / 1000 if factor >= 0 else None
@@ -146,7 +146,7 @@ class Limiter:
         self._arrived(arrived=arrived)
 
     def _take_in_turn(self, lane: Lane, late_s: float) -> Slot:
-        # the caller before took this turn along; an old one is nobody's any more
+        # the caller before took this turn along; an old one has lapsed
         turn, self._next_turn = self._next_turn, None
         if turn is not None and turn.comes < self._now() - OLD_TURN_S:
             turn = None
@@ -160,8 +160,8 @@ class Limiter:
                 return slot
             turn = reply
 
-    def _known_at(self, moment: float) -> dict[str, int]:
-        """Tell the script of the last slot, and what its clock should say by that at `moment`."""
+    def _expected_at(self, moment: float) -> dict[str, int]:
+        """Return this process' last slot, and what Redis' clock should show at `moment` by that."""
         last = self._last
         if last is None:
             return {}
@@ -173,7 +173,7 @@ class Limiter:
         self, lane: Lane, late_s: float, *, place: str, more: bool
     ) -> _Turn | tuple[Slot, _Turn | None]:
         self._sleep(0)  # a worker that is being stopped takes no slot from the others
-        # its slot is told by Redis' clock, and used when that was heard of
+        # a slot is a time on Redis' clock, and is used when the answer is here
         late_s += self._answer_s
         asked = self._now()
         reply: Any = self._reserve(
@@ -184,7 +184,7 @@ class Limiter:
             window_us=self._window_us,
             horizon_us=self._horizon_us,
             late_us=round(late_s * 1e6),
-            **self._known_at(asked),
+            **self._expected_at(asked),
         )
         answered = self._now()
         took_s = answered - asked
@@ -193,8 +193,8 @@ class Limiter:
             return _Turn(reply[1], answered + int(reply[2]) / 1e6)
         wait_us, number, at_us = map(int, reply[1:4])
         next_place, next_us, per_window = reply[4], int(reply[5]), int(reply[6])
-        if per_window != self.per_window and not self._told_of_rate:
-            self._told_of_rate = True
+        if per_window != self.per_window and not self._warned_of_rate:
+            self._warned_of_rate = True
             log.warning(
                 "another worker is told a lower rate, which holds: set SENDCODE_RATE_LIMIT alike",
                 extra=fields(mine=self.per_window, lowest=per_window),

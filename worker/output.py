@@ -1,9 +1,9 @@
 """A worker's output: nothing in the worker ever waits for whoever reads its log.
 
 All that the process writes to its standard output and error (log records, Celery's banner, what a
-signal handler says, what C code writes) goes into a pipe that one thread empties at once. Another
-one alone writes it to where it belongs. While nobody reads there, so much is held; lines beyond it
-are dropped, counted, and told of in their place.
+signal handler writes, what C code writes) goes into a pipe that one thread empties at once. Another
+one writes it to its destination. While nobody reads there, up to `MOST_HELD_BYTES` are held; lines
+beyond that are dropped, counted, and reported in their place.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _CHUNK = 1 << 16
 
 
 class Output:
-    """Takes the output over, from now until the process ends or becomes another program."""
+    """Redirects the output, until the process ends or becomes another program."""
 
     def __init__(self, dropped: Callable[[int], str], path: str | None = None) -> None:
-        """Begin; `path` names a file to append to. `dropped` words how many lines are missing.
+        """Begin. `path` is a file to append to; `dropped` returns a line for so many missing ones.
 
         Raises:
             OSError: the file cannot be written to.
@@ -42,7 +42,7 @@ class Output:
     def close(self, *, for_another: bool = False) -> None:
         """Write the rest, unless nobody reads it.
 
-        Where this process becomes another program (`for_another`), all is as before.
+        For another program in this process (`for_another`) the descriptors are as they were.
         """
         for file in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError):

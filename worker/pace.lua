@@ -13,15 +13,15 @@
 -- planned the slots really come, so that all who wait in it are corrected at once. A place from
 -- before the history was last in doubt is none: the clock that it was planned by may be another.
 --
--- Each caller tells what it knows of the past. That shows a server that has forgotten slots (a
+-- Each caller passes what it knows of the past. That shows a server that has forgotten slots (a
 -- failover to a replica that lagged) or whose clock went forward while slots were granted ahead.
 -- So does the ring, where it and the clock do not fit together (one of them was lost or set back).
 --
--- place: "", or the caller's place in the line, as it was told; more: "1" if another caller of this
+-- place: "", or the caller's place in the line, from an earlier reply; more: "1" if another caller of this
 --   process waits, and takes the next place
 -- per_window: slots; late_us: how much later than others this caller uses its slots, as far as it knows
 -- last, last_us, expected_us: if it has had a slot, the last one's number, that slot's time, and what
---   this clock should say now at least
+--   this clock should show now at least
 -- Reply: {"slot", wait_us, slot number, slot µs, next place or "", µs until its turn, per_window}
 --      | {"turn", place, µs until its turn}
 -- Twice: a slot is lost, no more.
@@ -34,7 +34,7 @@ local SPACING = 0.95       -- of window / rate: how quickly lateness is made up 
 local PRESUMED = 75000     -- a request not yet reported arrived so much after its slot, and `late`, at most
 local RECOVERY_US = 60e6   -- from no rate to the full one; from the slowest it takes 45 s
 local STEP = 1e6           -- a clock that is off by more than that has stepped
-local RATE_HOLDS_US = 10e6 -- how long a lower rate holds after the last caller that was told it
+local RATE_HOLDS_US = 10e6 -- how long a lower rate holds after the last caller that is set to it
 
 local now = now_us()
 local pace = fields(K.pace, 'next_us', 'line_us', 'slot', 'per_window', 'factor', 'factor_at_us',
@@ -44,7 +44,7 @@ local next_us, line, lag = pace.next_us, pace.line_us or 0, pace.lag_us or 0
 local number, since = pace.slot or 0, pace.since or 0
 local asked_us, slowed_us = pace.asked_us or 0, pace.factor_at_us or 0
 
--- Callers may have been told different rates (a roll-out, a forgotten machine): the lowest holds.
+-- Callers may be set to different rates (a roll-out, a forgotten machine): the lowest holds.
 local known, known_window, seen = pace.per_window, pace.window_us, pace.rate_seen_us or 0
 local stepped = now < asked_us - STEP or (last >= since and now > (expected or now) + STEP)
 if known and known_window and known / known_window < per_window / window
@@ -83,7 +83,7 @@ if not next_us or stepped or last >= number or known ~= per_window or known_wind
   line, lag, since = 0, 0, number
   if slowed_us > now then slowed_us = now - window end -- or a slow fleet would stay so until then
   redis.call('DEL', K.pace_ring)
-  -- what callers know from before the slot `since` has told all that it can
+  -- what callers know from before the slot `since` is used up by that
   redis.call('HSET', K.pace, 'per_window', per_window, 'window_us', int(window),
     'since', int(since), 'slot', int(number), 'next_us', int(next_us), 'slot_us', int(granted),
     'line_us', 0, 'lag_us', 0, 'factor_at_us', int(slowed_us))
@@ -103,7 +103,7 @@ local oldest = ring_at(number - per_window)
 if oldest then free = math.max(free, oldest + window) end
 local slot = math.max(now, free)
 
-local function told(place) return int(since) .. ':' .. int(place) end
+local function encoded(place) return int(since) .. ':' .. int(place) end
 
 local next_place, next_turn = '', 0
 if lane == 'batch' then
@@ -118,12 +118,12 @@ if lane == 'batch' then
   local mine = turned and slot or math.max(slot, place + lag)
   if mine - now > horizon then
     redis.call('HSET', K.pace, 'line_us', int(line), 'lag_us', int(lag))
-    return {'turn', told(place), int(mine - horizon / 2 - now)}
+    return {'turn', encoded(place), int(mine - horizon / 2 - now)}
   end
   if more then
     local its = math.max(line, slot + spacing - lag)
     line = its + spacing
-    next_place, next_turn = told(its), math.max(0, its + lag - horizon * 0.75 - now)
+    next_place, next_turn = encoded(its), math.max(0, its + lag - horizon * 0.75 - now)
   end
 end
 

@@ -49,7 +49,7 @@ class RetryPolicy:
         )
 
     def pause_s(self, attempts: int, *, in_doubt: bool) -> float:
-        """Wait after the `attempts`-th attempt failed: `backoff_s`, and three times that each time.
+        """Return the wait after a number of failed attempts: `backoff_s`, then threefold each time.
 
         Jitter adds up to a half. A job in doubt never waits longer than `longest_probe_pause_s`.
         """
@@ -62,12 +62,12 @@ class RetryPolicy:
         return self.interval_s / 10
 
     def too_often_pause_s(self, waits: int) -> float:
-        """Wait before a number refused as too often is tried again; `waits` were taken already."""
+        """Return the wait before a number refused as too often is tried again."""
         return self.frequency_wait_s * _GROWTH**waits
 
 
 def retrying(sleep: Callable[[float], None]) -> tenacity.Retrying:
-    """Make the loop around attempts: it goes on while an attempt returns `Again`."""
+    """Return the loop around attempts: it goes on while an attempt returns `Again`."""
     return tenacity.Retrying(
         retry=tenacity.retry_if_result(lambda result: isinstance(result, Again)),
         wait=_as_asked,

@@ -40,7 +40,7 @@ class Runtime:
         self.output: Output | None = None
 
     def stop(self) -> None:
-        """Have every thread stop, and the process end in time."""
+        """Order every thread to stop, and make sure that the process ends in time."""
         if self.shutdown.order():
             end_by_force(self.settings.sendcode_http_timeout + LAST_RESORT_S, self._last_words)
 

@@ -10,9 +10,9 @@ from collections.abc import Callable
 import tenacity
 
 PATIENCE_S = 5.0
-"""Seconds that a known outcome is still tried to be recorded after the order to stop."""
+"""Seconds after the order to stop in which a known outcome is still recorded."""
 LAST_RESORT_S = 9.0
-"""Seconds beyond the deadline of an HTTP call after which a worker that was told to stop ends."""
+"""Seconds beyond the deadline of an HTTP call after which a stopping worker ends by force."""
 
 _LAST_WORDS_S = 3.0
 
@@ -50,12 +50,12 @@ class Shutdown:
             raise Stopping
 
     def out_of_patience(self, _: tenacity.RetryCallState) -> bool:
-        """Tell a `tenacity` loop when even what must be recorded can be waited for no longer."""
+        """Return whether a `tenacity` loop must give up even on what should be recorded."""
         return self._clock() > self._at + PATIENCE_S
 
 
 def end_by_force(after_s: float, last_words: Callable[[], None] = lambda: None) -> None:
-    """Have the process end after so long, whatever hangs in it then; its last words, too.
+    """End the process after so many seconds, whatever hangs in it, its last words included.
 
     Celery's and kombu's own ways out wait for a Redis that is silent for a minute and more. Nothing
     is lost by it: the leases run out, and other workers probe what was in work.

@@ -31,7 +31,7 @@ class Credentials:
 
     @property
     def fingerprint(self) -> str:
-        """A mark that tells them from others: 32 bits of a digest, which give nothing away."""
+        """A mark to distinguish them from others: 32 bits of a digest, which reveal nothing."""
         whole = "\0".join(("sendcode", self.secret_id, self.secret_key, self.token or ""))
         return hashlib.sha256(whole.encode()).hexdigest()[:8]
 

@@ -15,5 +15,5 @@ factor = math.max(SLOWEST, factor * LESS)
 redis.call('HSET', K.pace, 'factor', tostring(factor), 'factor_at_us', int(now),
   'refused_at_us', int(now), 'caution_us', 60000,
   'next_us', int(math.max(tonumber(pace.next_us) or 0, now + window)),
-  'asked_us', int(math.max(tonumber(pace.asked_us) or 0, now))) -- the clock that next_us is told by
+  'asked_us', int(math.max(tonumber(pace.asked_us) or 0, now))) -- the clock that next_us is a time of
 return math.floor(factor * 1000)

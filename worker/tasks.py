@@ -14,7 +14,7 @@ from worker.recorder import Ended
 
 
 class NotSent(Exception):  # noqa: N818 (Flower shows its subclasses by the API's names)
-    """A job that ended without its code being sent, or with nobody knowing.
+    """A job that ended without its code being sent, or in doubt.
 
     It is raised as a subclass that bears the API's code as its name, which Flower shows and filters
     by. One string is all it takes: only such exceptions survive Celery's JSON result backend.

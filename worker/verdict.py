@@ -50,7 +50,7 @@ def judge_status(status: int) -> Verdict | None:
 def judge_body(body: bytes) -> Verdict:
     """The verdict on the body of an answer with HTTP status 200; never raises.
 
-    The content type is not looked at: a proxy's page does not become an answer by its header,
+    The content type does not count: a proxy's page does not become an answer by its header,
     nor does an answer stop being one.
     """
     try:
