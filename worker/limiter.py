@@ -137,11 +137,11 @@ class Limiter:
         factor = self._slow_down(window_us=self._window_us)
         return factor / 1000 if factor >= 0 else None
 
-    def tell(self, arrived: str) -> None:
-        """Tell all workers of a `Slot.arrival` that no outcome carries along just yet.
+    def report_arrival(self, arrived: str) -> None:
+        """Record a `Slot.arrival` that no outcome carries along soon.
 
         Raises:
-            redis.RedisError: they are not told; some other slot may come too early for it.
+            redis.RedisError: perhaps it was not; after a late request, a slot may open too early.
         """
         self._arrived(arrived=arrived)
 

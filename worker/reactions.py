@@ -1,7 +1,8 @@
 """What follows from a verdict: one reaction for each kind, in a table.
 
-Every reaction ends the job, parks it, or asks for another attempt. A try that certainly sent
-nothing leaves no doubt, unless it was a probe: then the doubt that it was to settle stays.
+A reaction is a value, which `Recorder.apply` carries out: the job ends, is parked, or is tried
+again. A try that certainly sent nothing leaves no doubt, unless it was a probe: then the doubt that
+it was to settle stays.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from jobs.codes import Kind, OwnCode
 from jobs.ledger import Aftermath, Ending, Pause
 from jobs.outcome import State
 from worker.limiter import Limiter
-from worker.recorder import AttemptKind, Ended, NotNow, Recorder, Work, unsent
+from worker.recorder import AttemptKind, Reaction, Work, unsent
 from worker.retry import LONGEST_NAP_S, TOO_OFTEN_TRIES, Again, RetryPolicy
 from worker.verdict import Verdict
 
@@ -33,7 +34,8 @@ MOST_THROTTLED = 20
 MOST_MISSED = 3
 """Slots missed in a row, likewise."""
 STEP_ASIDE_S = 5.0
-UNHEARD_OF_TRIES = 2
+UNDOCUMENTED_TRIES = 2
+"""Answers with a code that nobody documented, after which a job ends."""
 PERHAPS_OUR_DOING = {"FailedOperation.PhoneBindUpper"}
 """Refusals that the very code in doubt may have caused: the customer may have used it by now. All
 other refusals for good would have met every attempt before, too."""
@@ -45,7 +47,7 @@ NO_SIGN_OF_LIFE = {
     Kind.STALE,
     Kind.UNKNOWN,
 }
-"""Answers that do not tell that the API takes orders: a halted account stays halted after them."""
+"""Answers that do not show that the API takes orders: a halted account stays halted after them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ class Answered:
     """When its request left at the earliest, on Redis' clock."""
 
     def pause(self, wait_s: float, reason: Literal["", "interval", "too often"] = "") -> Pause:
-        """Make a pause of what the API answered."""
+        """Return a pause with what the API answered."""
         return Pause(round(wait_s * 1000), self.verdict.code, self.verdict.message, reason)
 
     def unsent(self, *, counts: bool = True) -> Aftermath:
@@ -67,16 +69,13 @@ class Answered:
 
 
 class Reactions:
-    """Reacts to verdicts. Thread-safe; one per process."""
+    """Decides what follows from verdicts. Thread-safe; one per process."""
 
-    def __init__(
-        self, recorder: Recorder, account: Account, limiter: Limiter, policy: RetryPolicy
-    ) -> None:
-        self._recorder = recorder
+    def __init__(self, account: Account, limiter: Limiter, policy: RetryPolicy) -> None:
         self._account = account
         self._limiter = limiter
         self._policy = policy
-        self._table: dict[Kind, Callable[[Answered], Ended | NotNow | Again]] = {
+        self._table: dict[Kind, Callable[[Answered], Reaction]] = {
             Kind.SENT: self._sent,
             Kind.TRANSIENT: self._failed,
             Kind.AMBIGUOUS: self._failed,
@@ -90,26 +89,26 @@ class Reactions:
             Kind.STALE: self._stale,
         }
 
-    def to(self, answered: Answered) -> Ended | NotNow | Again:
-        """Do what the verdict asks for."""
+    def to(self, answered: Answered) -> Reaction:
+        """Return what the verdict asks for; what it means for the account is recorded here."""
         work, kind = answered.work, answered.verdict.kind
         if kind is not Kind.STALE:
             work.missed = 0
         if kind not in NO_SIGN_OF_LIFE and kind is not Kind.SENT:
-            self._tell(self._account.heard)
+            self._report(self._account.heard)
         if kind not in NO_SIGN_OF_LIFE and (work.is_canary or answered.kind != "first"):
             left_ms = 0 if work.is_canary else answered.left_ms
-            resumed = self._tell(lambda: self._account.resume("api", left_ms))
+            resumed = self._report(lambda: self._account.resume("api", left_ms))
             by = "its canary" if work.is_canary else "a job in doubt"
             work.is_canary = work.is_canary and resumed is None
             if resumed:
                 log.warning(f"account resumed by {by}", extra=fields(job_id=work.job_id))
         return self._table[kind](answered)
 
-    def _sent(self, a: Answered) -> Ended | NotNow:
+    def _sent(self, a: Answered) -> Reaction:
         return self._end(a, State.SENT, "closed")
 
-    def _too_early(self, a: Answered) -> Ended | NotNow:
+    def _too_early(self, a: Answered) -> Reaction:
         if a.kind in {"probe", "late"}:
             # the proof: an attempt in doubt had been accepted, and this one was not
             return self._end(a, State.SENT_INFERRED, "closed", a.unsent())
@@ -117,27 +116,27 @@ class Reactions:
             state = State.DEAD if a.kind == "first" else State.UNKNOWN
             return self._end(a, state, "closed", a.unsent())
         pause = a.pause(self._policy.interval_s, "interval")
-        return self._recorder.park(a.work, pause, a.unsent())
+        return Reaction(pause, a.unsent())
 
-    def _too_often(self, a: Answered) -> Ended | NotNow:
+    def _too_often(self, a: Answered) -> Reaction:
         waits = a.work.record.waits
         if waits >= TOO_OFTEN_TRIES:
             return self._end_unsent(a)
         pause = a.pause(self._policy.too_often_pause_s(waits), "too often")
-        return self._recorder.park(a.work, pause, a.unsent())
+        return Reaction(pause, a.unsent())
 
-    def _permanent(self, a: Answered) -> Ended | NotNow:
+    def _permanent(self, a: Answered) -> Reaction:
         if a.verdict.code in PERHAPS_OUR_DOING:
             return self._end_unsent(a)
         return self._end(a, State.DEAD, "open", a.unsent())
 
-    def _failed(self, a: Answered) -> Ended | NotNow | Again:
+    def _failed(self, a: Answered) -> Reaction:
         """Go on after a passing failure, until the attempts are spent."""
         work, verdict = a.work, a.verdict
         left = Aftermath(in_doubt=True) if verdict.kind is Kind.AMBIGUOUS else a.unsent()
         sending = None
         if verdict.kind is not Kind.UNKNOWN:  # that has one more try, whatever else is the matter
-            sending = self._tell(lambda: self._account.miss(verdict.code, verdict.message))
+            sending = self._report(lambda: self._account.miss(verdict.code, verdict.message))
         if sending == "halted now":
             log.error(
                 "account halted: the API is out, all jobs are kept",
@@ -147,10 +146,9 @@ class Reactions:
         if sending in {"halted", "halted now"}:
             # the API is out: no attempt is spent on that, and probes go on while they can prove
             if in_doubt:
-                return self._again(
-                    a, replace(left, counts=False), self._policy.longest_probe_pause_s
-                )
-            return self._recorder.park(work, a.pause(0), a.unsent(counts=False))
+                pause_s = self._policy.longest_probe_pause_s
+                return Reaction(Again(pause_s), replace(left, counts=False))
+            return Reaction(a.pause(0), a.unsent(counts=False))
         # the last attempt, too, has the right to a probe
         may_be_proved = in_doubt and a.kind != "probe"
         if work.attempts >= self._policy.max_attempts and not may_be_proved:
@@ -166,16 +164,16 @@ class Reactions:
             ),
         )
         if pause_s > LONGEST_NAP_S and not in_doubt:
-            return self._recorder.park(work, a.pause(pause_s), left)
-        return self._again(a, left, pause_s)
+            return Reaction(a.pause(pause_s), left)
+        return Reaction(Again(pause_s), left)
 
-    def _unknown(self, a: Answered) -> Ended | NotNow | Again:
-        a.work.unheard_of += 1
-        return self._end_unsent(a) if a.work.unheard_of >= UNHEARD_OF_TRIES else self._failed(a)
+    def _unknown(self, a: Answered) -> Reaction:
+        a.work.undocumented += 1
+        return self._end_unsent(a) if a.work.undocumented >= UNDOCUMENTED_TRIES else self._failed(a)
 
-    def _throttled(self, a: Answered) -> NotNow | Again:
+    def _throttled(self, a: Answered) -> Reaction:
         work = a.work
-        factor = self._tell(self._limiter.slow_down)
+        factor = self._report(self._limiter.slow_down)
         if factor is not None:
             log.warning(
                 "refused by the account's limit, which we kept: somebody else spends its quota, "
@@ -184,67 +182,62 @@ class Reactions:
             )
         work.throttled += 1
         if work.throttled >= MOST_THROTTLED:
-            pause = a.pause(STEP_ASIDE_S)
-            return self._recorder.park(work, pause, a.unsent(counts=False))
-        return self._again(a, a.unsent(counts=False))
+            return Reaction(a.pause(STEP_ASIDE_S), a.unsent(counts=False))
+        return Reaction(Again(0), a.unsent(counts=False))
 
-    def _clock(self, a: Answered) -> Ended | NotNow | Again:
-        """Sign once more with the time that the server told; if that is no better, halt."""
+    def _clock(self, a: Answered) -> Reaction:
+        """Sign once more by the server's clock; if that is refused as well, halt."""
         if a.work.clock_corrected:
             return self._halt(a)
         a.work.clock_corrected = True
-        return self._again(a, a.unsent(counts=False))
+        return Reaction(Again(0), a.unsent(counts=False))
 
-    def _halt(self, a: Answered) -> Ended | NotNow:
+    def _halt(self, a: Answered) -> Reaction:
         work, verdict = a.work, a.verdict
         code, message = verdict.code, verdict.message
         has_stood_down = self._account.stood_down
-        refused = self._tell(lambda: self._account.refuse(work.job_id, work.tries, code, message))
-        told = fields(job_id=work.job_id, code=code, request_id=verdict.request_id or "-")
+        refused = self._report(lambda: self._account.refuse(work.job_id, work.tries, code, message))
+        cause = fields(job_id=work.job_id, code=code, request_id=verdict.request_id or "-")
         left = a.unsent(counts=False)
         pause_s = 0.0
         if refused == "halted now":
-            log.error("account halted: no job is at fault, all are kept", extra=told)
+            log.error("account halted: no job is at fault, all are kept", extra=cause)
         elif refused == "stood down" and not has_stood_down:
-            log.error(STOOD_DOWN, extra=told)
+            log.error(STOOD_DOWN, extra=cause)
         elif refused == "alone":
             alone = replace(verdict, code=OwnCode.ALONE, message=f"{code}: {message}")
             return self._end_unsent(replace(a, verdict=alone))
         elif refused == "suspect":
-            log.warning("refused as if the account were, while other jobs are sent", extra=told)
+            log.warning("refused as if the account were, while other jobs are sent", extra=cause)
             pause_s = self._policy.canary_s
         if left.in_doubt:
             # a job in doubt is tried on, while that can prove something
             pause_s = self._policy.longest_probe_pause_s
-        return self._recorder.park(work, a.pause(pause_s), left)
+        return Reaction(a.pause(pause_s), left)
 
-    def _stale(self, a: Answered) -> NotNow | Again:
+    def _stale(self, a: Answered) -> Reaction:
         """Leave a slot unused: a stalled process must not send in a burst what it had reserved.
 
-        Should the job's lease be lost meanwhile, the ledger tells when it is journaled again.
+        Should the job's lease be lost meanwhile, the ledger refuses to journal it again.
         """
         work, left = a.work, a.unsent(counts=False)
         work.missed += 1
         if work.missed < MOST_MISSED:
-            return self._again(a, left)
+            return Reaction(Again(0), left)
         log.warning(
             "too slow for its slots, trying later: Redis or the API is far away or busy, or this "
             "machine is",
             extra=fields(job_id=work.job_id, late=a.verdict.message),
         )
-        return self._recorder.park(work, Pause(round(STEP_ASIDE_S * 1000)), left)
+        return Reaction(Pause(round(STEP_ASIDE_S * 1000)), left)
 
-    def _tell(self, tell: Callable[[], T]) -> T | None:
-        """Tell all workers something, if Redis is there; the answer counts without it."""
+    def _report(self, report: Callable[[], T]) -> T | None:
+        """Report something to all workers, if Redis is there; the verdict counts without it."""
         try:
-            return tell()
+            return report()
         except redis.RedisError as exc:
             log.warning("other workers not told", extra=fields(error=error_code(exc)))
             return None
-
-    def _again(self, a: Answered, left: Aftermath, pause_s: float = 0) -> Again:
-        a.work.leave(left)
-        return Again(pause_s)
 
     def _end(
         self,
@@ -252,13 +245,12 @@ class Reactions:
         state: State,
         number: Literal["closed", "open", "keep"],
         left: Aftermath | None = None,
-    ) -> Ended | NotNow:
-        a.work.leave(left)
+    ) -> Reaction:
         verdict = a.verdict
         ending = Ending(state, verdict.code, verdict.message, verdict.request_id or "", number)
-        return self._recorder.finish(a.work, ending)
+        return Reaction(ending, left)
 
-    def _end_unsent(self, a: Answered) -> Ended | NotNow:
+    def _end_unsent(self, a: Answered) -> Reaction:
         """End a job whose last try sent nothing; an earlier one may still be in doubt."""
         if a.kind == "first":
             return self._end(a, State.DEAD, "open", a.unsent())

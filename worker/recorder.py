@@ -1,4 +1,4 @@
-"""Writes to the ledger what becomes of a job in work, and says it in the log."""
+"""Writes to the ledger what becomes of a job in work, and logs it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import tenacity
 from config.logging import fields
 from jobs.job import JobRecord
 from jobs.ledger import Aftermath, Claim, Ending, Ledger, Pause, Tried
+from worker.retry import Again
 from worker.shutdown import Shutdown
 
 log = logging.getLogger("sendcode.sender")
@@ -52,7 +53,7 @@ class Work:
     throttled: int = 0
     missed: int = 0
     """Slots in a row that were over before the attempt was journaled."""
-    unheard_of: int = 0
+    undocumented: int = 0
     """Answers with a code that nobody documented."""
     clock_corrected: bool = False
     tried: Tried = field(default_factory=Tried)
@@ -90,10 +91,19 @@ class Work:
             self.possible_duplicate = self.flagged_before
 
 
-def set_aside(ledger: Ledger, job_id: str) -> JobRecord | None:
-    """Put a dead letter in the place of a record that cannot be read, and log it.
+@dataclass(frozen=True, slots=True)
+class Reaction:
+    """What follows from a try: the job ends, is parked or tried again."""
 
-    None if the record can be read, or somebody was quicker.
+    then: Ending | Pause | Again
+    left: Aftermath | None
+    """What the try leaves."""
+
+
+def set_aside(ledger: Ledger, job_id: str) -> JobRecord | None:
+    """Replace a record that cannot be read by a dead letter, and log it.
+
+    None if the record can be read, or another worker was quicker.
     """
     record = ledger.set_aside(job_id)
     if record is not None:
@@ -116,8 +126,19 @@ class Recorder:
         self._ledger = ledger
         self._shutdown = shutdown
 
+    def apply(self, work: Work, reaction: Reaction) -> Ended | NotNow | Again:
+        """Carry a reaction out; `Again` is left to the caller."""
+        work.leave(reaction.left)
+        match reaction.then:
+            case Ending() as ending:
+                return self.finish(work, ending)
+            case Pause() as pause:
+                return self.park(work, pause)
+            case again:
+                return again
+
     def finish(self, work: Work, ending: Ending) -> Ended | NotNow:
-        """Give the job its final state."""
+        """Record the job's final state."""
         if not self._surely(
             lambda: self._ledger.finish(work.job_id, work.token, ending, work.tried)
         ):
@@ -139,10 +160,9 @@ class Recorder:
         )
         return self.report(work, record)
 
-    def park(self, work: Work, pause: Pause, left: Aftermath | None) -> NotNow:
+    def park(self, work: Work, pause: Pause) -> NotNow:
         """Lay the job aside; the sweeper publishes it when it is due."""
-        tried = replace(work.tried, left=left)
-        self._surely(lambda: self._ledger.park(work.job_id, work.token, pause, tried))
+        self._surely(lambda: self._ledger.park(work.job_id, work.token, pause, work.tried))
         if pause.reason:
             log.info(
                 "number refused for now",

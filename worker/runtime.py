@@ -85,7 +85,7 @@ class Runtime:
             ca_bundle=settings.sendcode_ca_bundle,
             proxy=settings.proxy_url,
         )
-        reactions = Reactions(recorder, self.account, limiter, RetryPolicy.of(settings))
+        reactions = Reactions(self.account, limiter, RetryPolicy.of(settings))
         return Sender(
             self.ledger,
             limiter,

@@ -55,8 +55,8 @@ class Sender:
         self._shutdown = shutdown
         self._has_stood_down = has_stood_down
         self._journal_s = 0.0
-        """What journaling takes at least, creeping up: where Redis is far away, all slots are used
-        so much late, which keeps the distance between them."""
+        """Seconds that journaling takes at least, creeping up. Where Redis is far away, all slots
+        are used so much late, which keeps the distance between them."""
 
     def send(self, job_id: str) -> Ended | NotNow:
         """Work on a job as far as it goes now. Expected troubles are results, not exceptions."""
@@ -92,7 +92,7 @@ class Sender:
         try:
             result = retrying(self._shutdown.nap)(self._attempt, work)
         except Stopping:
-            return self._recorder.park(work, Pause(0), work.tried.left)
+            return self._hand_back(work)
         if isinstance(result, Again):
             raise TypeError("the retry loop ended without a result")
         return result
@@ -101,10 +101,10 @@ class Sender:
         # a proof has a time limit, and a batch job may stand behind any number of events
         lane = Lane.EVENT if work.is_in_doubt else work.record.lane
         if self._has_stood_down():  # others take it
-            return self._recorder.park(work, Pause(0), work.tried.left)
+            return self._hand_back(work)
         slot = self._limiter.take(lane, self._journal_s)
         if self._has_stood_down():
-            return self._recorder.park(work, Pause(0), work.tried.left)
+            return self._hand_back(work)
         kind = self._begin(work, slot)
         if isinstance(kind, NotNow | Ended):
             return kind
@@ -112,22 +112,28 @@ class Sender:
             self._shutdown.nap(slot.opens - now_s())
         except Stopping:
             # nothing has left: the journaled try is taken back
-            return self._recorder.park(work, Pause(0), unsent(kind, counts=False))
-        # looked at last of all, when connected; what a probe proves counts on the second bound
+            work.leave(unsent(kind, counts=False))
+            return self._hand_back(work)
+        # checked last of all, when connected; what a probe proves counts on the second bound
         not_after = min(slot.closes, slot.opens + self._client.timeout_s)
         phone = work.record.phone
         answer = self._client.send(phone.country_code, phone.phone_num, not_after=not_after)
-        work.tried = _told(kind, slot, answer)
-        result = self._reactions.to(Answered(work, kind, answer.verdict, slot.at_us // 1000))
+        work.tried = _tried(kind, slot, answer)
+        reaction = self._reactions.to(Answered(work, kind, answer.verdict, slot.at_us // 1000))
+        result = self._recorder.apply(work, reaction)
         if isinstance(result, Again):
-            self._tell_limiter(work)
+            self._report_arrival(work)
         return result
 
-    def _tell_limiter(self, work: Work) -> None:
-        """Say at once when a request arrived, where a pause comes before the job's next word."""
+    def _hand_back(self, work: Work) -> NotNow:
+        """Leave the job to any other worker, at once."""
+        return self._recorder.park(work, Pause(0))
+
+    def _report_arrival(self, work: Work) -> None:
+        """Report at once when a request arrived, where a pause comes before the next record."""
         if work.tried.arrived:
             with suppress(redis.RedisError):
-                self._limiter.tell(work.tried.arrived)
+                self._limiter.report_arrival(work.tried.arrived)
                 work.tried = replace(work.tried, arrived="")
 
     def _begin(self, work: Work, slot: Slot) -> AttemptKind | NotNow | Ended:
@@ -151,7 +157,7 @@ class Sender:
                     return self._recorder.report(work, begun.record)
                 return NotNow("lease lost")
             case "wait":
-                return self._recorder.park(work, Pause(begun.wait_ms), None)
+                return self._recorder.park(work, Pause(begun.wait_ms))
             case kind:
                 self._ledger.identity.attempted(begun.count, work.record.phone)
                 work.tries += 1
@@ -161,8 +167,8 @@ class Sender:
                 return kind
 
 
-def _told(kind: AttemptKind, slot: Slot, answer: Answer) -> Tried:
-    """Put down what is to be recorded about a call, whatever follows from it."""
+def _tried(kind: AttemptKind, slot: Slot, answer: Answer) -> Tried:
+    """Return what is to be recorded about a call, whatever follows from it."""
     verdict = answer.verdict
     arrived = slot.arrival(answer.sent_at, answer.answered_at)
     if verdict.kind is Kind.STALE:  # a slot missed, and no attempt

@@ -182,8 +182,8 @@ def test_a_job_that_is_throttled_again_and_again_steps_aside_and_spends_nothing(
     claim = ledger.claim(job_id, "t")
     assert claim.record is not None
     ledger_begun = acts.begin(job_id, "t")
+    recorder = Recorder(ledger, runtime.shutdown)
     reactions = Reactions(
-        Recorder(ledger, runtime.shutdown),
         account,
         Limiter(ledger.client, settings, runtime.shutdown.nap),
         RetryPolicy.of(settings),
@@ -193,9 +193,9 @@ def test_a_job_that_is_throttled_again_and_again_steps_aside_and_spends_nothing(
     work.throttled = MOST_THROTTLED - 2
     answered = Answered(work, "first", Verdict(Kind.THROTTLED, "RequestLimitExceeded", "slowly"))
 
-    one_more = reactions.to(answered)
+    one_more = recorder.apply(work, reactions.to(answered))
     work.attempts += 1
-    last = reactions.to(answered)
+    last = recorder.apply(work, reactions.to(answered))
 
     record = acts.job(job_id)
     assert ledger_begun.kind == "first"
