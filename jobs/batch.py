@@ -12,6 +12,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from jobs.codes import OwnCode
@@ -20,10 +21,39 @@ from jobs.outcome import State
 from jobs.phone import PhoneNumber
 
 RATE_FADES_S = 15.0
-"""How quickly a batch's measured rate forgets (`note_pace` in endings.lua has it in ms)."""
+"""How quickly a batch's measured rate forgets (`note_pace` in batches.lua has it in ms)."""
 _SILENCE_MS, _SILENT_JOBS = 5_000, 5
 SLOWEST_RATE = 0.01
 """Jobs per second below which a batch is taken to stand still."""
+
+
+class BatchState(StrEnum):
+    """Where a batch stands. The steps between them are a table in lua/shared/batches.lua."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    DONE = "done"
+    """All of its rows became jobs, and all of them ended; a requeue makes it run again."""
+    CANCELLED = "cancelled"
+
+    @property
+    def is_fed(self) -> bool:
+        """Whether its rows become jobs."""
+        return self is BatchState.RUNNING
+
+    @property
+    def is_over(self) -> bool:
+        """Whether none of its rows becomes a job any more; some jobs may be in work still."""
+        return self in {BatchState.DONE, BatchState.CANCELLED}
+
+    @property
+    def takes_rows(self) -> bool:
+        return self is not BatchState.CANCELLED
+
+    @classmethod
+    def _missing_(cls, value: object) -> BatchState | None:
+        """Take a state that is none of these for paused: the scripts feed no such batch."""
+        return cls.PAUSED if isinstance(value, str) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +93,7 @@ class Batch:
     """A batch as the ledger has it. Times are Unix milliseconds."""
 
     batch_id: str
-    state: str
-    """`running`, `paused`, `cancelled` or `done`."""
+    state: BatchState
     name: str
     digest: str
     """SHA-256 of the file's content."""
@@ -127,8 +156,8 @@ class Batch:
     @property
     def phase(self) -> str:
         """The state as people see it: a running batch may be `importing` or `scheduled` yet."""
-        if self.state != "running":
-            return self.state
+        if not self.state.is_fed:
+            return self.state.value
         if not self.imported:
             return "importing"
         return "scheduled" if self.is_scheduled else "running"
@@ -152,7 +181,7 @@ class Batch:
 
     @property
     def is_over(self) -> bool:
-        return self.state in {"done", "cancelled"} and self.finished >= self.accepted
+        return self.state.is_over and self.finished >= self.accepted
 
     def as_dict(self) -> dict[str, Any]:
         """Give what a person or program may see; times in ISO 8601, UTC."""
@@ -198,7 +227,8 @@ def decode_batch(
     by_code = {
         name.removeprefix("code:"): n for name, n in found.items() if name.startswith("code:")
     }
-    waiting = State.CANCELLED if values["state"] == "cancelled" else State.QUEUED
+    state = BatchState(values["state"])
+    waiting = State.QUEUED if state.takes_rows else State.CANCELLED
     if accepted > fed:
         states[waiting] = states.get(waiting, 0) + accepted - fed
     if rejected:
@@ -207,7 +237,7 @@ def decode_batch(
     expires, starts = values.get("expires_at"), values.get("not_before")
     return Batch(
         batch_id=batch_id,
-        state=values["state"],
+        state=state,
         name=values.get("name", ""),
         digest=values["digest"],
         header=tuple(json.loads(values["header"])),
@@ -273,7 +303,7 @@ def unfed_record(batch: Batch, number: int, row: BatchRow) -> JobRecord | None:
     """Give the record of a row that never became a job's hash; None for a rejected row."""
     if row.phone is None:
         return None
-    cancelled = batch.state == "cancelled" or row.is_cancelled
+    cancelled = not batch.state.takes_rows or row.is_cancelled
     return JobRecord(
         job_id=batch_job_id(batch.batch_id, number),
         state=State.CANCELLED if cancelled else State.QUEUED,
@@ -286,7 +316,7 @@ def unfed_record(batch: Batch, number: int, row: BatchRow) -> JobRecord | None:
 
 
 def _rate(values: Mapping[str, str], now_ms: int) -> float:
-    """Read the fading count of ended jobs that `note_pace` in endings.lua keeps."""
+    """Read the fading count of ended jobs that `note_pace` in batches.lua keeps."""
     if "pace" not in values:
         return 0.0
     fades_ms = RATE_FADES_S * 1000

@@ -12,7 +12,7 @@ import redis
 
 from config.settings import Settings
 from jobs.actions import Action
-from jobs.batch import Batch, BatchRow, Family, decode_batch, unfed_record
+from jobs.batch import Batch, BatchRow, BatchState, Family, decode_batch, unfed_record
 from jobs.clock import time_ms
 from jobs.identity import Identity
 from jobs.job import EVENT, JobRecord, Lane, batch_job_id, split_job_id
@@ -28,6 +28,12 @@ _CANCELLED = -2
 """The reply of append_rows.lua for a batch that takes no more rows."""
 
 Order = Literal["pause", "resume", "cancel"]
+ORDERED: dict[Order, BatchState] = {
+    "pause": BatchState.PAUSED,
+    "resume": BatchState.RUNNING,
+    "cancel": BatchState.CANCELLED,
+}
+"""The state that each order asks for."""
 
 
 class BatchGoneError(Exception):
@@ -187,7 +193,7 @@ class Batches:
             if "state" in values
         }
 
-    def steer(self, batch_id: str, order: Order) -> tuple[str, str] | None:
+    def steer(self, batch_id: str, order: Order) -> tuple[str, BatchState] | None:
         """Pause, resume or cancel; give the states before and after, None if there is no batch."""
         action = Action(what=f"batch {order}", about=batch_id).encode()
         steer = partial(
@@ -203,7 +209,7 @@ class Batches:
         before, after, ended = reply
         while ended:
             ended = steer()[2]
-        return before, after
+        return before, BatchState(after)
 
     def rows(self, batch_id: str) -> Iterator[tuple[int, BatchRow, JobRecord | None]]:
         """Give the batch's rows in order: 1-based number, row, and what became of it.
@@ -240,10 +246,10 @@ class Batches:
             if batch.is_over or batch.batch_id == besides:
                 continue
             # rows first: what the feed takes away meanwhile is among the jobs then
-            if batch.state != "cancelled":
+            if batch.state.takes_rows:
                 yield from ((batch.batch_id, n) for n in self._unfed(batch))
             jobs: Any = self.client.sscan_iter(self._keys.open(batch.batch_id), count=CHUNK_ROWS)
-            is_cancelled = batch.state == "cancelled"
+            is_cancelled = not batch.state.takes_rows
             yield from (
                 (batch.batch_id, n) for n in self._numbers(jobs, in_doubt_only=is_cancelled)
             )

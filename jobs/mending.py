@@ -16,6 +16,7 @@ from typing import Any
 import redis
 
 from config.settings import Settings
+from jobs.batch import BatchState
 from jobs.job import Lane
 from jobs.keys import Keys
 from jobs.ledger import Ledger
@@ -139,7 +140,7 @@ class Mending:
     def _is_on(self, batch_id: str) -> bool:
         """Whether a batch is not over, as far as its record tells."""
         state: Any = self._client.hget(self._keys.batch(batch_id), "state")
-        return state not in {"done", "cancelled"} or bool(
+        return not BatchState(state or "").is_over or bool(
             self._client.exists(self._keys.open(batch_id))
         )
 
@@ -151,7 +152,7 @@ class Mending:
                 self._keys.batch(batch_id), ["state", "accepted", "fed"]
             )
             state, accepted, fed = values
-            if state == "cancelled":
+            if state == BatchState.CANCELLED:
                 unfed += int(accepted) - int(fed)
         return unfed
 

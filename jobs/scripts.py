@@ -19,7 +19,7 @@ from jobs.keys import Keys
 
 _SHARED = (
     *("arguments", "damage", "fields", "clock", "actions", "account", "numbers", "identity"),
-    *("jobs", "doubts", "story", "arrivals", "endings"),
+    *("jobs", "doubts", "story", "arrivals", "batches", "endings"),
 )
 """In the order in which they build upon each other."""
 _DECLARED = re.compile(r"^local A = arguments\(([^)]*)\)", re.MULTILINE)

@@ -258,14 +258,14 @@ def open_batch(
 
 
 def _held(holder: Batch | None) -> ImportRefusedError:
-    is_over = holder is not None and holder.state == "cancelled"
+    is_over = holder is not None and not holder.state.takes_rows
     return ImportRefusedError(Refusal.CANCELLED if is_over else Refusal.CONTENT_HELD, holder)
 
 
 def _same_content(batch: Batch, sheet: Sheet) -> Batch:
     if batch.digest != sheet.digest:
         raise ImportRefusedError(Refusal.OTHER_CONTENT, batch)
-    if batch.state == "cancelled":
+    if not batch.state.takes_rows:
         raise ImportRefusedError(Refusal.CANCELLED, batch)
     if not batch.imported and batch.encoding != (sheet.named_encoding or ""):
         raise ImportRefusedError(Refusal.OTHER_ENCODING, batch)

@@ -261,7 +261,7 @@ class Outlook:
             waiting=tuple(
                 each.unfinished
                 for each in seen.batches
-                if each.state == "running" and not each.is_scheduled
+                if each.state.is_fed and not each.is_scheduled
             ),
             events=seen.queues.get(EVENT_QUEUE, 0),
             workers=seen.alive,

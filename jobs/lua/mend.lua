@@ -168,12 +168,7 @@ local function mend_batch(batch, digest)
     redis.call('HSET', K.batch(batch), 'total', rows, 'accepted', accepted, 'rejected', rows - accepted)
   end
   if b.digest ~= '' then redis.call('SET', K.content(b.digest), batch, 'NX') end
-  if b.state == 'done' and redis.call('SCARD', K.open(batch)) > 0 then
-    redis.call('HSET', K.batch(batch), 'state', 'running')
-    redis.call('HDEL', K.batch(batch), 'finished')
-    b.state, kept_ms = 'running', -1
-    keep_batch(batch)
-  end
+  if redis.call('SCARD', K.open(batch)) > 0 and reopen_batch(batch) then kept_ms = -1 end
   if kept_ms > 0 then
     keep_batch(batch, kept_ms)
   else

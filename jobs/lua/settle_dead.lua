@@ -35,16 +35,6 @@ local function next_due()
   return math.max(now, first_ms) + math.floor(done * step_us / 1000)
 end
 
--- The batch goes on, until this job has ended too.
-local function reopen(batch, id)
-  redis.call('SADD', K.open(batch), id)
-  if redis.call('HGET', K.batch(batch), 'state') == 'done' then
-    redis.call('HSET', K.batch(batch), 'state', 'running')
-    redis.call('HDEL', K.batch(batch), 'finished')
-    keep_batch(batch)
-  end
-end
-
 local function requeue(id, job)
   redis.call('HSET', K.job(id), 'by', token, 'attempts', 0)
   redis.call('HDEL', K.job(id), 'finished', 'dropped', 'code', 'message', 'request_id', 'waits',
@@ -54,7 +44,10 @@ local function requeue(id, job)
   if job.state == 'unknown' then flag_duplicate(id) end
   redis.call('HINCRBY', K.totals, job.state, -1)
   keep(id)
-  if job.batch then reopen(job.batch, id) end
+  if job.batch then
+    redis.call('SADD', K.open(job.batch), id)
+    reopen_batch(job.batch)
+  end
   count_event(job.lane, 1)
   park(id, job.batch, job.lane, job.state, next_due())
 end
@@ -67,7 +60,8 @@ local function replace(id, job, new, cc, num, story)
   keep(new)
   if job.batch then
     redis.call('HSET', K.job(new), 'batch', job.batch)
-    reopen(job.batch, new)
+    redis.call('SADD', K.open(job.batch), new)
+    reopen_batch(job.batch)
   end
   count_event(job.lane, 1)
   tell_story(new, story)

@@ -20,9 +20,7 @@ if order == 'resume' and before == 'running' and starts and starts > now then
   note_action(action)
   return {'scheduled', 'running', 0}
 end
-local allowed = {pause = {running = 'paused'}, resume = {paused = 'running'},
-  cancel = {running = 'cancelled', paused = 'cancelled', cancelled = 'cancelled'}}
-local after = allowed[order][before]
+local after = STEPS[order][before]
 if not after then
   return {is_noted(action) and redis.call('HGET', K.batch(batch), 'before') or before, before, 0}
 end

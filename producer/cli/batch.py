@@ -124,7 +124,7 @@ def cancel(
 
     with ledger_connection() as (settings, client):
         batch = known(Batches(client, settings), batch_id)
-    if batch.state in {"running", "paused"}:
+    if not batch.state.is_over:
         ask_first(f"Cancel batch {batch_id} for good?", yes=yes)
     _steer(batch_id, "cancel", as_json)
 
@@ -190,11 +190,8 @@ def known(batches: Batches, batch_id: str) -> Batch:
     raise CommandFailedError(f'there is no batch "{batch_id}"; sendcode batch list shows them all')
 
 
-_DONE: dict[Order, str] = {"pause": "paused", "resume": "running", "cancel": "cancelled"}
-
-
 def _steer(batch_id: str, order: Order, as_json: bool) -> None:
-    from jobs.batches import Batches
+    from jobs.batches import ORDERED, Batches
 
     with ledger_connection() as (settings, client):
         batches = Batches(client, settings)
@@ -207,7 +204,7 @@ def _steer(batch_id: str, order: Order, as_json: bool) -> None:
     told: dict[str, Any] = {"changed": before != after, "before": before, **batch.as_dict()}
     if as_json:
         show_json(told)
-    if after != _DONE[order]:
+    if after is not ORDERED[order]:
         raise CommandFailedError(f"batch {batch_id} is {after}: nothing to {order}")
     if not as_json:
         show(_steered(batch, order, changed=before != after))

@@ -62,19 +62,20 @@ def show_status(client: redis.Redis, settings: Settings, family: Family) -> None
 
 def obstacles(client: redis.Redis, settings: Settings, batch: Batch) -> list[str]:
     """Say what keeps a batch from going on just now."""
+    from jobs.batch import BatchState
     from producer.cli.wording import halt_in_words
     from producer.overview import look
 
     if batch.is_over:
         return []
-    if batch.state == "paused":
+    if batch.state is BatchState.PAUSED:
         return [f"it is paused; let it go on: sendcode batch resume {batch.batch_id}"]
     if batch.is_scheduled:
         return [f"it starts later; to start it now: sendcode batch resume {batch.batch_id}"]
     seen = look(client, settings)
     if seen.account.state == "halted":
         return [halt_in_words(seen.account)]
-    if batch.state == "running" and not seen.alive:
+    if batch.state.is_fed and not seen.alive:
         return ["no worker is running: nothing is sent until one is started (sendcode worker)"]
     return []
 
@@ -114,7 +115,7 @@ def completing(batch: Batch) -> str:
 
 def progress_in_words(batch: Batch) -> str:
     """How far it is: "1,200 of 5,000 (24%), 19.8/s, 3 min 12 s left"."""
-    if batch.state == "cancelled":
+    if not batch.state.takes_rows:
         told = f"{batch.sent:,} of {batch.accepted:,} sent, {batch.cancelled:,} cancelled"
         return told + (f", {batch.unfinished:,} in work" if batch.unfinished else "")
     share = batch.finished / batch.accepted if batch.accepted else 1

@@ -98,7 +98,7 @@ def _watch_live(client: redis.Redis, settings: Settings, batch: Batch) -> Batch:
         task = bar.add_task(batch.batch_id, total=1, told="")
         while True:
             total = max(1, batch.accepted)
-            ended = batch.finished - (batch.cancelled if batch.state == "cancelled" else 0)
+            ended = batch.finished - (0 if batch.state.takes_rows else batch.cancelled)
             done = ended if batch.accepted else 1
             bar.update(task, completed=done, total=total, told=_line(batch))
             if batch.is_over:

@@ -1,0 +1,59 @@
+-- A batch: the steps between its states, and how it ends.
+
+-- What leads from one state to another; what is not here is not done. A cancelled batch is cancelled again
+-- for those of its jobs that were left by the call before.
+local STEPS = {
+  pause = {running = 'paused'},
+  resume = {paused = 'running'},
+  cancel = {running = 'cancelled', paused = 'cancelled', cancelled = 'cancelled'},
+  complete = {running = 'done', paused = 'done'},
+  reopen = {done = 'running'},
+}
+
+-- Keep a batch for so long, or until further notice; that it has its content for as long as it.
+local function keep_batch(batch, ms)
+  local kept = {K.batch(batch), K.rows(batch), K.counts(batch)}
+  local content = K.content(redis.call('HGET', K.batch(batch), 'digest') or '')
+  if redis.call('GET', content) == batch then kept[#kept + 1] = content end
+  for _, key in ipairs(kept) do
+    if ms then redis.call('PEXPIRE', key, int(ms)) else redis.call('PERSIST', key) end
+  end
+end
+
+-- A job of it is tried again: the batch goes on until that has ended, too. Returns whether it was done.
+local function reopen_batch(batch)
+  local after = STEPS.reopen[redis.call('HGET', K.batch(batch), 'state')]
+  if not after then return false end
+  redis.call('HSET', K.batch(batch), 'state', after)
+  redis.call('HDEL', K.batch(batch), 'finished')
+  keep_batch(batch)
+  return true
+end
+
+-- A batch is done when all of it was read, all rows were fed, and no fed job is open. It is kept for
+-- as long as any of its jobs, dead letters included, so that none of its rows is ever fed again.
+local function end_batch_if_done(batch, retention_ms, now)
+  local b = fields(K.batch(batch), 'imported', 'cursor', 'state', 'total', 'letters')
+  if not b.state or redis.call('SCARD', K.open(batch)) > 0 then return end
+  if b.state ~= 'cancelled' then
+    if b.imported ~= '1' or b.cursor ~= b.total then return end
+    redis.call('HSET', K.batch(batch), 'state', STEPS.complete[b.state] or b.state)
+  end
+  redis.call('HSETNX', K.batch(batch), 'finished', int(now))
+  if b.imported ~= '1' or (tonumber(b.letters) or 0) > 0 then return end
+  keep_batch(batch, retention_ms)
+end
+
+-- Count a job that ended into its batch's rate: a count that fades (`Batch.rate` reads it). The first
+-- after a long silence only starts the clock.
+local function note_pace(batch, now)
+  local FADES_MS = 15000
+  local b = fields(K.batch(batch), 'pace', 'pace_at')
+  local at = tonumber(b.pace_at)
+  if not at or now - at > 5 * FADES_MS then
+    redis.call('HSET', K.batch(batch), 'pace', 0, 'pace_at', int(now), 'pace_from', int(now))
+  else
+    redis.call('HSET', K.batch(batch), 'pace_at', int(now),
+      'pace', string.format('%.6f', tonumber(b.pace) * math.exp((at - now) / FADES_MS) + 1))
+  end
+end
