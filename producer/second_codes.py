@@ -29,7 +29,7 @@ from jobs.numbers import NumberHistory, histories
 from jobs.outcome import State
 from jobs.phone import Fault, PhoneNumber
 from producer.sheet import Row, Sheet, SheetError
-from producer.sheet.problem import Problem
+from producer.sheet.row import Problem
 from producer.wording import FORGOTTEN
 
 _LETTERS_READ = 100_000

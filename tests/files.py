@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from producer.sheet.shield import unshielded
+from producer.sheet.writing import unshielded
 
 HEADER = ("name", "country_code", "phone_num", "city")
 MAGIC_OK, MAGIC_BIND_UPPER = "9900", "9901"

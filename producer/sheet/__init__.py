@@ -1,7 +1,6 @@
 """Reading any real input file as rows, and writing results that a spreadsheet opens rightly."""
 
-from producer.sheet.problem import Problem, SheetError
-from producer.sheet.row import Row
+from producer.sheet.row import Problem, Row, SheetError
 from producer.sheet.sheet import Sheet, open_sheet
 from producer.sheet.writing import SheetWriter, written_file
 

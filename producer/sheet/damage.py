@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 
-from jobs.numbering import plan_of
 from jobs.phone import (
     NO_PHONE_NUM,
     PHONE_NUM_NOT_DIGITS,
     Fault,
     PhoneError,
     PhoneNumber,
+    plan_of,
     without_formatting,
     without_international_prefix,
 )

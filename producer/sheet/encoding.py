@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from producer.sheet.problem import SheetError
+from producer.sheet.row import SheetError
 from producer.sheet.source import Source, Survey
 
 _MARKS = (  # UTF-32 first: its mark begins with that of UTF-16

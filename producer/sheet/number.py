@@ -11,21 +11,19 @@ import re
 from dataclasses import replace
 from typing import NamedTuple
 
-from jobs.numbering import (
+from jobs.phone import (
+    BARRED_COUNTRY_CODES,
+    DIALLED_ABROAD,
+    Fault,
     NumberingPlan,
+    PhoneError,
+    PhoneNumber,
     area_within_code_1,
     calling_code_of_region,
     is_mobile,
     plan_of,
     readings_of_dialled,
     split_international,
-)
-from jobs.phone import (
-    BARRED_COUNTRY_CODES,
-    DIALLED_ABROAD,
-    Fault,
-    PhoneError,
-    PhoneNumber,
     without_formatting,
     without_international_prefix,
 )

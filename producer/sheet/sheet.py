@@ -1,8 +1,17 @@
-"""Any real input file as a stream of rows: what a person calls "the spreadsheet"."""
+"""Any real input file as a stream of rows: what a person calls "the spreadsheet".
+
+Its digest, which makes a batch's id, is of what the file says, apart from how it is written down.
+A spreadsheet program that opens a file and saves it writes other bytes: a byte order mark, other
+line ends, another separator, other quotation marks, another encoding, a workbook in place of CSV.
+The customers are the same, so it must be the same batch. What counts is the names of the columns
+and the cells, in the order of the rows, because a row's place is its job's name; and whatever makes
+another row of the same cells. So two files of one digest give the same rows.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -10,17 +19,12 @@ from typing import BinaryIO, Literal
 
 from jobs.phone import NO_PHONE_NUM, Fault
 from producer.sheet import damage
-from producer.sheet.columns import Asked, Columns, rate_header
-from producer.sheet.content import ContentDigest
-from producer.sheet.delimited import DelimitedText, choose_delimiter
+from producer.sheet.columns import Asked, Columns, Header, find_header, rate_header
 from producer.sheet.encoding import find_encoding
-from producer.sheet.header import Header, find_header
-from producer.sheet.jsonlines import JsonLines
-from producer.sheet.kind import ZIP_MARK, is_json_lines, refuse_other_files
 from producer.sheet.number import NumberReader
-from producer.sheet.problem import Problem, SheetError, shown
-from producer.sheet.row import Record, Row
-from producer.sheet.source import Source, open_source
+from producer.sheet.row import Problem, Record, Row, SheetError, shown
+from producer.sheet.source import ZIP_MARK, Source, open_source, refuse_other_files
+from producer.sheet.text import DelimitedText, JsonLines, choose_delimiter, is_json_lines
 from producer.sheet.worksheet import Worksheet
 
 Kind = Literal["csv", "xlsx", "jsonl"]
@@ -118,7 +122,7 @@ class Sheet:
 
     @property
     def digest(self) -> str:
-        """SHA-256 in hex of the content, as content.py says. The same content is the same batch.
+        """SHA-256 in hex of the content. The same content is the same batch.
 
         It is found by the first complete iteration, or by a pass of its own where it is asked for
         before. Naming an encoding does not change it, or a person to whom names look wrong would
@@ -356,3 +360,46 @@ def open_sheet(
     except BaseException:
         source.close()
         raise
+
+
+_CELL_END = "\0"  # no cell holds a NUL
+_ROW_END = b"\xff"  # and no UTF-8 this byte
+
+
+class ContentDigest:
+    """SHA-256 of a header and of the records below it, which are added one after another."""
+
+    def __init__(self, header: Sequence[str], *, named: bool = False) -> None:
+        """Begin with the header.
+
+        Args:
+            header: The names of the columns.
+            named: Each cell bears its name in the file, so that the order of columns says nothing.
+        """
+        self._sha = hashlib.sha256()
+        self._update = self._sha.update
+        self._order = sorted(range(len(header)), key=header.__getitem__) if named else None
+        self.add(header)
+
+    def add(self, cells: Sequence[str], told: str = "") -> None:
+        """Add a record.
+
+        Empty cells at its end count for nothing: programs add and drop them. Nor does it matter
+        which line end a text of several lines has.
+
+        Args:
+            cells: Its cells.
+            told: What the reader knows of it beside its cells, if that makes another row of it.
+        """
+        order = self._order
+        if order is not None and len(cells) == len(order):
+            cells = [cells[index] for index in order]
+        text = _CELL_END.join(cells).rstrip(_CELL_END)
+        if "\r" in text:
+            text = text.replace("\r\n", "\n").replace("\r", "\n")
+        if told:
+            text += f"{_CELL_END}{_CELL_END}{told}{_CELL_END}"
+        self._update(text.encode() + _ROW_END)
+
+    def hexdigest(self) -> str:
+        return self._sha.hexdigest()

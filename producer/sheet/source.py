@@ -1,7 +1,8 @@
 """A file's bytes, wherever they come from: read once for the encoding, then as asked.
 
 Standard input, pipes and .gz files are spooled to a temporary file first, as everything is read at
-least twice. Memory does not depend on the size of the file.
+least twice. Memory does not depend on the size of the file. Files of programs that people mistake
+for a sheet are told by their bytes, whatever their names say.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from producer.sheet.problem import SheetError, shown
+from producer.sheet.row import SheetError, not_a_sheet, shown
 
+ZIP_MARK = b"PK\x03\x04"
 CHUNK_BYTES = 1 << 20
 HEAD_BYTES = 1 << 16
 MAX_SPOOLED_BYTES = 4 << 30
 """Standard input and unpacked .gz files: no end of a pipe may fill the disk."""
 
 _GZIP = b"\x1f\x8b"
-_ZIP = b"PK\x03\x04"
 _END_MARK = b"\x1a"
 """Ctrl-Z, with which some programs still end a text, as under DOS."""
 _LAST_BYTES = 1024
@@ -41,7 +42,6 @@ class Survey:
     nul_count: int
     head: bytes
     """The first 64 KiB."""
-    is_ascii: bool
     utf8_error: int | None
     """Offset of the first byte that is no UTF-8; None if all are."""
 
@@ -93,7 +93,7 @@ class Source:
 
     def _end_marks(self, survey: Survey) -> int:
         """How many bytes at the end only mark it. In UTF-16, which has zeros, they may be text."""
-        if survey.nul_count or survey.head.startswith(_ZIP):
+        if survey.nul_count or survey.head.startswith(ZIP_MARK):
             return 0
         start = max(0, self._end - _LAST_BYTES)
         last = os.pread(self._file.fileno(), self._end - start, start)
@@ -237,7 +237,7 @@ def _survey(reader: io.BufferedReader) -> Survey:
         size += len(chunk)
     if utf8_error is None and not is_ascii:
         utf8_error = _first_error(decoder, b"", size, final=True)
-    return Survey(size, nul_count, head, is_ascii, utf8_error)
+    return Survey(size, nul_count, head, utf8_error)
 
 
 def _first_error(
@@ -249,3 +249,71 @@ def _first_error(
     except UnicodeDecodeError as exc:
         return offset - kept + exc.start
     return None
+
+
+# Files of programs that people mistake for a sheet, by their first bytes.
+_OTHER_KINDS = (
+    (b"%PDF", "a PDF"),
+    (b"PK\x05\x06", "an empty .zip archive"),
+    (b"Rar!", "a .rar archive"),
+    (b"7z\xbc\xaf", "a .7z archive"),
+    (b"BZh", "a .bz2 archive"),
+    (b"\xfd7zXZ", "an .xz archive"),
+    (b"\x28\xb5\x2f\xfd", "a .zst archive"),
+    (b"SQLite format 3", "a database"),
+    (b"{\\rtf", "an .rtf document"),
+    (b"\x89PNG", "a picture"),
+    (b"\xff\xd8\xff", "a picture"),
+)
+_OLE = b"\xd0\xcf\x11\xe0"
+_ENCRYPTED = "EncryptedPackage".encode("utf-16-le")  # [MS-OFFCRYPTO] 2.3.4.4, names of OLE
+_LOCK_BYTES, _OWNER_BYTES = 165, 55  # of Excel's: the user's name with its length before, twice
+
+
+def refuse_other_files(source: Source) -> None:
+    """Refuse files of programs that are none for sheets, by their first bytes.
+
+    Raises:
+        SheetError: `not_a_sheet`.
+    """
+    head = source.survey.head
+    if _is_lock(source):
+        meant = source.name.removeprefix(".").removeprefix("~$").removeprefix("~lock.")
+        meant = f"the workbook {meant.rstrip('#')}" if meant != source.name else "the workbook"
+        raise not_a_sheet(
+            source.name,
+            "the mark that a program leaves beside a workbook while it has it open",
+            f"name {meant} itself",
+        )
+    if head.startswith(_OLE):
+        if _holds(source, _ENCRYPTED):
+            raise not_a_sheet(
+                source.name,
+                "a workbook with a password",
+                "open it, take the password out (in Excel: File, Info, Protect Workbook), save it",
+            )
+        raise not_a_sheet(source.name, "an old .xls workbook")
+    for first_bytes, kind in _OTHER_KINDS:
+        if head.startswith(first_bytes):
+            raise not_a_sheet(source.name, kind)
+
+
+def _is_lock(source: Source) -> bool:
+    """Whether it is Excel's ~$name.xlsx (a user's name, twice) or LibreOffice's .~lock.name#."""
+    head = source.survey.head
+    by_name = source.name.startswith((".~lock.", "~$")) and source.survey.size < 2 * _LOCK_BYTES
+    return by_name or (
+        source.survey.size == _LOCK_BYTES
+        and 0 < head[0] < _OWNER_BYTES
+        and head[_OWNER_BYTES : _OWNER_BYTES + 2] == bytes((head[0], 0))
+    )
+
+
+def _holds(source: Source, text: bytes) -> bool:
+    """Whether the text stands anywhere in the file."""
+    before = b""
+    for chunk in source.chunks():
+        if text in before + chunk:
+            return True
+        before = chunk[-len(text) :]
+    return False

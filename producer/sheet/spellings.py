@@ -15,7 +15,7 @@ from pathlib import Path
 
 import phonenumbers
 
-from jobs.numbering import calling_code_of_region
+from jobs.phone import calling_code_of_region
 
 _BRACKETS = re.compile(r"\(.*?\)|\[.*?\]")
 _SEPARATORS = re.compile("[\\s_\\-./\\\\()\\[\\]:*#'\"\u2019\u200b\ufeff]+")

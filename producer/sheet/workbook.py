@@ -2,31 +2,32 @@
 
 Why not a library: openpyxl and python-calamine hold all texts of a workbook, and the second all
 cells, in memory (docs/decisions/0007 has the figures). A person's file must be readable beside
-other work, so texts are kept in a temporary file here and rows are streamed (worksheet.py).
-openpyxl is the oracle of the tests.
+other work, so XML is parsed piece by piece, texts are kept in a temporary file, and rows are
+streamed (worksheet.py). openpyxl is the oracle of the tests.
 """
 
 from __future__ import annotations
 
+import os
 import posixpath
 import re
+import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from array import array
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import IO, NamedTuple
+from xml.parsers import expat
 
-from producer.sheet.problem import SheetError, not_a_sheet, shown
+from producer.sheet.row import SheetError, not_a_sheet, shown
 from producer.sheet.source import Source
-from producer.sheet.texts import Texts
-from producer.sheet.xml_stream import LocalNames, Start, XmlError, feed_xml
 
 # Unpacked sizes: a small .zip can hold any number of bytes.
 _MAX_PART_BYTES = 1 << 26  # a workbook's list of sheets, its relations, its styles
 _MAX_SHEETS = 1000
 _MAX_STYLES = 1 << 17  # Excel writes 65,490 at most
-DAMAGE = (XmlError, zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, OverflowError)
-"""What reading a damaged part raises."""
 
 
 # ECMA-376 part 1, 18.8.30: formats that need no definition. 27 to 36 and 50 to 58 are dates in
@@ -244,3 +245,177 @@ class Workbook:
         with self.open_part(part) as stream, self.reading(""):
             for _ in feed_xml(stream, start, lambda _: None):
                 pass
+
+
+_MAX_TEXTS = 1 << 24
+_TEXTS_KEPT = 4096
+_WINDOW_BYTES = 1 << 15
+_ESCAPE = re.compile("_x([0-9A-Fa-f]{4})_")
+_NOT_TEXT = re.compile("[\0\ud800-\udfff]")
+
+
+class Texts:
+    """A workbook's shared texts, in a temporary file; 4 bytes of memory for each."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile(prefix="sendcode-")  # noqa: SIM115 - see close
+        self._ends = array("I", [0])
+        self._window, self._window_start = b"", 0
+        self.get = lru_cache(_TEXTS_KEPT)(self._read)
+        """The text of an index.
+
+        Raises:
+            IndexError: There is none.
+        """
+
+    def load(self, stream: IO[bytes]) -> None:
+        """Read all texts of the part.
+
+        Raises:
+            ValueError: There are more than in any spreadsheet.
+            OverflowError: They take more than 4 GiB.
+        """
+        pieces: list[str] = []
+        ready: list[bytes] = []
+        names = LocalNames()
+        kept, phonetic = 0, False  # a phonetic reading (rPh) is no part of the text
+
+        def start(name: str, _: Mapping[str, str]) -> None:
+            nonlocal kept, phonetic
+            local = names[name]
+            if local == "t":
+                del pieces[kept:]
+            elif local == "si":
+                kept = 0
+            elif local == "rPh":
+                phonetic = True
+
+        def end(name: str) -> None:
+            nonlocal kept, phonetic
+            local = names[name]
+            if local == "t":
+                kept = kept if phonetic else len(pieces)
+            elif local == "si":
+                data = plain_text("".join(pieces[:kept])).encode()
+                ready.append(data)
+                self._ends.append(self._ends[-1] + len(data))
+                pieces.clear()
+            elif local == "rPh":
+                phonetic = False
+
+        for _ in feed_xml(stream, start, end, pieces):
+            self._file.write(b"".join(ready))
+            ready.clear()
+            if len(self._ends) > _MAX_TEXTS:
+                raise ValueError("more texts than any spreadsheet program writes")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _read(self, index: int) -> str:
+        if index < 0:
+            raise IndexError(index)
+        start, end = self._ends[index], self._ends[index + 1]
+        first = start - self._window_start
+        if first < 0 or end > self._window_start + len(self._window):
+            # Texts are mostly asked for in the order in which the sheet first used them.
+            self._window = os.pread(self._file.fileno(), max(end - start, _WINDOW_BYTES), start)
+            self._window_start, first = start, 0
+        return self._window[first : first + end - start].decode()
+
+
+def plain_text(text: str) -> str:
+    """A workbook's text without its escapes (_x000D_), NULs and what UTF-8 cannot hold."""
+    if "_x" in text:
+        text = _ESCAPE.sub(lambda found: chr(int(found[1], 16)), text)
+        text = _NOT_TEXT.sub("\N{REPLACEMENT CHARACTER}", text)
+    return text
+
+
+_CHUNK_BYTES = 1 << 16
+_MAX_NAMES = 4096
+_MAX_TAG_BYTES = 1 << 20
+_MAX_TEXT_CHARS = 1 << 20
+_MAX_DEPTH = 100  # a worksheet's elements are some ten deep
+
+Start = Callable[[str, Mapping[str, str]], None]
+End = Callable[[str], None]
+
+
+class XmlError(Exception):
+    """Not well-formed, or with a document type, which no spreadsheet program writes."""
+
+
+DAMAGE = (XmlError, zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, OverflowError)
+"""What reading a damaged part raises."""
+
+
+class LocalNames(dict[str, str]):
+    """Names without their prefix, as "x:row" -> "row"; programs choose any prefix, or none."""
+
+    def __missing__(self, name: str) -> str:
+        local = name.rpartition(":")[2]
+        if len(self) < _MAX_NAMES:
+            self[name] = local
+        return local
+
+
+def feed_xml(
+    stream: IO[bytes], start: Start, end: End, pieces: list[str] | None = None
+) -> Iterator[int]:
+    """Parse a stream, giving the number of bytes read so far after each 64 KiB.
+
+    What the handlers gathered meanwhile can be taken out between two steps.
+
+    Args:
+        stream: The XML, unpacked as it is read.
+        start: Called with name and attributes of an element that begins.
+        end: Called with the name of an element that ends.
+        pieces: Gets all text, in pieces; the handlers empty it.
+
+    Raises:
+        XmlError: It is damaged here, or one text or tag is larger, the elements are deeper or their
+            names more than in any workbook: the parser remembers each name and each open element.
+    """
+    depth = 0
+
+    def begin(name: str, attributes: Mapping[str, str]) -> None:
+        nonlocal depth
+        depth += 1
+        if depth > _MAX_DEPTH:
+            raise XmlError("elements within elements without an end")
+        start(name, attributes)
+
+    def finish(name: str) -> None:
+        nonlocal depth
+        depth -= 1
+        end(name)
+
+    parser = expat.ParserCreate()
+    parser.buffer_text = True
+    parser.StartElementHandler = begin
+    parser.EndElementHandler = finish
+    parser.StartDoctypeDeclHandler = _refuse_document_type
+    if pieces is not None:
+        parser.CharacterDataHandler = pieces.append
+    done = 0
+    try:
+        while chunk := stream.read(_CHUNK_BYTES):
+            parser.Parse(chunk)
+            done += len(chunk)
+            if done - parser.CurrentByteIndex > _MAX_TAG_BYTES:
+                raise XmlError("a tag without an end")
+            if sum(map(len, pieces or ())) > _MAX_TEXT_CHARS:
+                raise XmlError("a text without an end")
+            if len(parser.intern) > _MAX_NAMES:
+                raise XmlError("names without an end")
+            yield done
+        parser.Parse(b"", True)
+    except expat.ExpatError as exc:
+        raise XmlError(str(exc)) from exc
+    yield done
+
+
+def _refuse_document_type(*_: object) -> None:
+    raise XmlError("a document type declaration")

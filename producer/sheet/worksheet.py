@@ -7,12 +7,9 @@ import shlex
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 
-from producer.sheet.problem import SheetError, shown
-from producer.sheet.row import Record
+from producer.sheet.row import Record, SheetError, shown
 from producer.sheet.source import Source
-from producer.sheet.texts import plain_text
-from producer.sheet.workbook import DAMAGE, SheetEntry, Workbook
-from producer.sheet.xml_stream import LocalNames, feed_xml
+from producer.sheet.workbook import DAMAGE, LocalNames, SheetEntry, Workbook, feed_xml, plain_text
 
 _MOST_COLUMNS = 1000  # a value further right would make each row as wide in memory
 _SHEETS_SHOWN = 10

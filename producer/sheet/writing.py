@@ -2,8 +2,8 @@
 
 CSV is UTF-8 with a byte order mark (without it Excel takes the text for an old code page), CR LF,
 and commas, or semicolons where the customer's file has them: where Excel exported them, it expects
-them again. Tabs and vertical bars it does not part into columns in a .csv. Cells are shielded as
-shield.py says; `plain` CSV, for programs, has neither mark nor shields.
+them again. Tabs and vertical bars it does not part into columns in a .csv. `plain` CSV, for
+programs, has neither mark nor shields (see `shielded`).
 
 .xlsx is written here as well, because it is little: every cell is a text, so nothing is a formula
 and no zero gets lost. A row leaves as soon as it is known, so a million take no memory, and a pipe
@@ -26,8 +26,7 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO
 from xml.sax.saxutils import escape
 
-from producer.sheet.problem import SheetError, shown
-from producer.sheet.shield import shielded
+from producer.sheet.row import SheetError, shown
 
 ENCODING = "utf-8-sig"
 
@@ -288,3 +287,60 @@ def _not_writable(target: Path, error: Exception) -> SheetError:
         f"the file cannot be written ({reason})",
         "check folder, permissions and free space",
     )
+
+
+_STARTERS = "=+\\-@\uff1d\uff0b\uff0d\uff20"  # the last four: their full-width forms
+_RISKY = re.compile(f"'*(?:[\t\r\n]|\\s*[{_STARTERS}])")
+_SHIELDED = re.compile(f"'+(?:[\t\r\n]|\\s*[{_STARTERS}])")
+_NEGATIVE = re.compile(r"-\d{1,10}(?:[.,]\d{1,10})?")
+_DAMAGED_NUMBER = re.compile(
+    r"0\d+"  # a zero in front
+    r"|\d{11,}"  # shown as 1.89E+10, and beyond 15 digits cut
+    r"|\+\d[\d ().\-]*"  # a plus in front
+    r"|\d+(?:\.\d+)?[eE][+\-]?\d+"  # an exponent that may be none
+)
+_WITHIN = re.compile(f"([,;\t|\r\n][\\s\"]*)('*[{_STARTERS}])")
+_SHIELDED_WITHIN = re.compile(f"([,;\t|\r\n][\\s\"]*)'('*[{_STARTERS}])")
+_TEXT_FORMULA = re.compile(r'="([^"]*)"')
+
+
+def shielded(cell: str) -> str:
+    """Return a cell as it may stand in a CSV file that a person opens.
+
+    Two dangers when a person opens a results file by a double click. A cell such as =HYPERLINK(…)
+    runs as a formula, with a stranger's text in it. And a number loses what is not arithmetic: 0701
+    becomes 701, +85251234567 loses its plus, 18888888888 shows as 1.89E+10 and is saved so, id 1E5
+    as 100000.
+
+    Two shields, each undone by the reader of this package, so that a results file reads as what it
+    was:
+
+    - `'=SUM(A1)`: an apostrophe before anything that may start a formula. The spreadsheet shows it,
+      a person understands it, no program runs it. It is the usual advice (OWASP, "CSV Injection").
+    - `="0701"`: a formula that is nothing but a text, for digits only. It is the one form that
+      Excel, WPS and Google Sheets show as 0701 exactly: an apostrophe or a tab would become part of
+      the value, and looking the number up in the customer's own list would fail without a word. No
+      injection is possible: nothing but digits and "+", "-", "(", ")", ".", "E" and blanks is ever
+      put between the quotation marks.
+
+    Where Excel parts cells at another separator than the file does, it sees a formula within a
+    cell: `x;=cmd` in a file with commas. So the apostrophe also goes before what stands behind a
+    separator.
+
+    A plain negative number (-12.5) is left alone: it is a number in every program.
+    """
+    if _DAMAGED_NUMBER.fullmatch(cell):
+        return f'="{cell}"'
+    if _NEGATIVE.fullmatch(cell):
+        return cell
+    within = _WITHIN.sub(r"\1'\2", cell)
+    return "'" + within if _RISKY.match(cell) else within
+
+
+def unshielded(cell: str) -> str:
+    """The cell that `shielded` was given; also what people shielded in the same ways."""
+    formula = _TEXT_FORMULA.fullmatch(cell)
+    if formula is not None:
+        return formula[1]
+    bare = _SHIELDED_WITHIN.sub(r"\1\2", cell) if "'" in cell else cell
+    return bare[1:] if _SHIELDED.match(bare) else bare

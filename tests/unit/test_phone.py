@@ -10,13 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from phonenumbers import PhoneNumberType
 
-from jobs.numbering import (
+from jobs.phone import (
+    BARRED_COUNTRY_CODES,
+    PhoneError,
+    PhoneNumber,
     area_within_code_1,
     calling_code_of_region,
     plan_of,
     split_international,
+    without_formatting,
 )
-from jobs.phone import BARRED_COUNTRY_CODES, PhoneError, PhoneNumber, without_formatting
 
 ALL_REGIONS = sorted(phonenumbers.SUPPORTED_REGIONS)
 MOBILE_EXAMPLES = [

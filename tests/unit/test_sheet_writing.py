@@ -13,8 +13,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from producer.sheet import SheetError, SheetWriter, open_sheet, written_file
-from producer.sheet.shield import shielded, unshielded
-from producer.sheet.writing import written_sheet
+from producer.sheet.writing import shielded, unshielded, written_sheet
 
 OURS = ("status", "code", "message")
 CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)

@@ -1,0 +1,410 @@
+"""Text files as records: CSV and its relatives, whatever state their quotes are in; JSON Lines.
+
+Rows of CSV are read by the `csv` module. What it would swallow in silence is caught here: a
+quotation mark that is opened and never closed makes it take all lines up to the next mark, or to
+the end of the file, for one cell. Such a line becomes one bad record, and reading goes on with the
+line after it. The objects of JSON Lines stand one to a line; the columns are all names that occur
+in the file.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+from jobs.phone import Fault
+from producer.sheet.columns import HEADER_SOUGHT_IN
+from producer.sheet.encoding import Encoding
+from producer.sheet.row import Record, SheetError, not_a_sheet
+from producer.sheet.source import Source
+from producer.sheet.writing import unshielded
+
+_OPENING_CHARS = 1 << 12
+_VCARD = re.compile(r"\s*BEGIN:VCARD\b", re.I)
+_MARKUP = re.compile(r"\s*<(?:!doctype|!--|\?xml|html|head|body|table)", re.I)
+_JSON_DOCUMENT = re.compile(r"\s*\[\s*[{\[]|\s*\{\s*\n")
+_JSON_LINE = re.compile(r'\s*\{[ \t]*["}]')
+
+
+def is_json_lines(source: Source, encoding: Encoding) -> bool:
+    """Whether a text is JSON Lines; else it is delimited text.
+
+    Raises:
+        SheetError: `not_a_sheet`: it is XML, a web page or one JSON document.
+    """
+    reader = source.open()
+    reader.seek(encoding.mark_bytes)
+    opening = io.TextIOWrapper(reader, encoding.codec, "replace").read(_OPENING_CHARS)
+    if _MARKUP.match(opening):
+        raise not_a_sheet(source.name, "a web page or XML")
+    if _VCARD.match(opening):
+        raise not_a_sheet(
+            source.name, "an address book (vCard)", "export the contacts as CSV instead"
+        )
+    if _JSON_DOCUMENT.match(opening):
+        raise not_a_sheet(
+            source.name,
+            "one JSON document",
+            "write one object a line (JSON Lines), without brackets around them",
+        )
+    return _JSON_LINE.match(opening) is not None
+
+
+MAX_LINE_CHARS = 1 << 16
+"""One line, and one record over several lines. A spreadsheet's cell holds half of it at most."""
+MAX_RECORD_LINES = 200
+
+
+class RecordTooLongError(Exception):
+    """A record passed a bound before it ended."""
+
+
+class Lines(Iterator[str]):
+    """Lines as a file has them, with their ends; LF, CR LF and CR each end one.
+
+    Iterating gives the lines of the record at hand, which grows until `begin_record`; `record` has
+    them, so that a record that turns out to be none can be read again in another way.
+    """
+
+    def __init__(self, source: Source, encoding: Encoding) -> None:
+        self._bytes = source.open()
+        self._bytes.seek(encoding.mark_bytes)
+        self._text = io.TextIOWrapper(self._bytes, encoding.codec, "strict", newline="")
+        self._waiting: deque[str] = deque()
+        self._size = source.survey.size
+        self.record: list[str] = []
+        self.number = 0
+        """Physical line that was read last; 1-based."""
+        self.ended_within_record = False
+
+    def __next__(self) -> str:
+        record = self.record
+        again = bool(self._waiting)
+        line = self._waiting.popleft() if again else self._text.readline(MAX_LINE_CHARS)
+        if not line:
+            self.ended_within_record = bool(record)
+            raise StopIteration
+        self.number += 1
+        record.append(line)
+        if len(line) >= MAX_LINE_CHARS and line[-1] not in "\r\n":
+            if not again:
+                self._skip_to_end_of_line()
+            raise RecordTooLongError
+        if len(record) > 1 and (
+            len(record) > MAX_RECORD_LINES or sum(map(len, record)) > MAX_LINE_CHARS
+        ):
+            raise RecordTooLongError
+        return line
+
+    def begin_record(self) -> None:
+        self.record.clear()
+        self.ended_within_record = False
+
+    def keep_first_line_only(self) -> None:
+        """Put back all lines of the record but the first, to be read as records of their own."""
+        self._waiting.extendleft(reversed(self.record[1:]))
+        self.number -= len(self.record) - 1
+        del self.record[1:]
+
+    @property
+    def fraction(self) -> float:
+        """How much of the file was taken in so far, 0 to 1; in steps of some 64 KiB."""
+        return min(1.0, self._bytes.tell() / self._size) if self._size else 1.0
+
+    def _skip_to_end_of_line(self) -> None:
+        while piece := self._text.readline(MAX_LINE_CHARS):
+            if piece[-1] in "\r\n":
+                return
+
+
+DELIMITERS = (",", ";", "\t", "|")
+_MOST_BAD_QUOTES = 1000
+
+_OPEN_QUOTE = Fault(
+    "unclosed_quote",
+    "a quotation mark is opened here and not closed",
+    "close it, or double it if it belongs to the text",
+)
+_TOO_LONG = Fault(
+    "record_too_long",
+    f"the row is longer than {MAX_LINE_CHARS >> 10} KiB",
+    "shorten it, or look for a missing line break or quotation mark",
+)
+
+
+class DelimitedText:
+    """The records of one delimited file, from the start at each iteration."""
+
+    def __init__(self, source: Source, encoding: Encoding, delimiter: str) -> None:
+        self._source = source
+        self._encoding = encoding
+        self.delimiter = delimiter
+        self._has_nul = source.survey.nul_count > 0
+        self.reads_as_row: Callable[[list[str]], bool] = lambda _: False
+        """Whether cells make a good row; set once the header is understood."""
+        self._lines: Lines | None = None
+
+    @property
+    def fraction(self) -> float:
+        return self._lines.fraction if self._lines is not None else 0.0
+
+    def __iter__(self) -> Iterator[Record]:
+        """Give all records that are not blank, the header first.
+
+        Raises:
+            SheetError: `broken_quotes` if so many quotes are unclosed that no row is certain.
+        """
+        lines = self._lines = Lines(self._source, self._encoding)
+        reader = csv.reader(lines, delimiter=self.delimiter)
+        record, bad = lines.record, 0
+        while True:
+            lines.begin_record()
+            fault: Fault | None = None
+            try:
+                cells = next(reader)
+                if len(record) > 1 and self._swallows_rows(record):
+                    fault = _OPEN_QUOTE
+            except StopIteration:
+                if not record:
+                    return
+                fault = _OPEN_QUOTE
+            except (csv.Error, RecordTooLongError):
+                fault = _TOO_LONG if len(record) == 1 else _OPEN_QUOTE
+            if fault is None and lines.ended_within_record:
+                fault = _OPEN_QUOTE
+            if fault is not None:
+                bad += 1
+                if bad > _MOST_BAD_QUOTES:
+                    raise _broken_quotes(self._source.name, lines.number - len(record) + 1)
+                lines.keep_first_line_only()
+                reader = csv.reader(lines, delimiter=self.delimiter)
+                cells = record[0].rstrip("\r\n").split(self.delimiter)
+            elif ' "' in record[0]:
+                cells = self._without_blanks_before_quotes(cells, record)
+            if self._may_be_shielded(record):
+                cells = [unshielded(cell) for cell in cells]
+            if self._has_nul:
+                cells = [without_nul(cell) for cell in cells]
+            is_blank = fault is None and not "".join(cells).strip()
+            if is_blank or (lines.number == 1 and _announced_delimiter(record[0])):
+                continue
+            yield Record(lines.number - len(record) + 1, cells, fault=fault)
+
+    def _without_blanks_before_quotes(self, cells: list[str], record: Sequence[str]) -> list[str]:
+        """The cells of `"a", "b"`: a blank takes the meaning from the quotation mark behind it."""
+        if not any(cell[:1] == " " and cell.lstrip(" ")[:1] == '"' for cell in cells):
+            return cells
+        try:
+            return next(
+                csv.reader(record, delimiter=self.delimiter, skipinitialspace=True, strict=True)
+            )
+        except csv.Error:
+            return cells
+
+    def _may_be_shielded(self, record: Sequence[str]) -> bool:
+        return len(record) > 1 or "'" in record[0] or '="' in record[0]
+
+    def _swallows_rows(self, record: Sequence[str]) -> bool:
+        """Whether the lines of one record look like several rows.
+
+        A closing quotation mark that is followed by text was meant to open another cell. And two
+        lines of one record that each make a good row are two rows.
+        """
+        try:
+            for _ in csv.reader(record, delimiter=self.delimiter, strict=True):
+                pass
+        except csv.Error:
+            return True
+        return sum(map(self._is_row, record)) > 1
+
+    def _is_row(self, line: str) -> bool:
+        line = line.rstrip("\r\n")
+        quoted = next(csv.reader([line], delimiter=self.delimiter), [])
+        return self.reads_as_row(quoted) or self.reads_as_row(line.split(self.delimiter))
+
+
+def choose_delimiter(
+    source: Source, encoding: Encoding, rate: Callable[[Sequence[str]], int]
+) -> str:
+    """The delimiter with which the header is understood best, also if it stands below a title.
+
+    Args:
+        source: The file.
+        encoding: Its encoding.
+        rate: How well a header is understood; more is better.
+    """
+    announced = _announced_delimiter(_first_line(source, encoding))
+    if announced:
+        return announced
+
+    def merit(delimiter: str) -> tuple[int, int, int]:
+        text = DelimitedText(source, encoding, delimiter)
+        first, *others = [record.cells for record in islice(text, HEADER_SOUGHT_IN)] or [[]]
+        return rate(first), max(map(rate, others), default=0), len(first)
+
+    return max(DELIMITERS, key=merit)
+
+
+def without_nul(cell: str) -> str:
+    """Without NULs that fill a field up; one within the text stays visible as what is not text."""
+    return cell.rstrip("\0").replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def _first_line(source: Source, encoding: Encoding) -> str:
+    try:
+        return next(Lines(source, encoding), "")
+    except RecordTooLongError:
+        return ""
+
+
+def _announced_delimiter(line: str) -> str:
+    """The delimiter of a first line such as "sep=;", which Excel understands; "" if it is none."""
+    found = re.fullmatch(r"sep=([^\w\s\"'=]|\t)\s*", line)
+    return found[1] if found is not None else ""
+
+
+def _broken_quotes(file: str, line: int) -> SheetError:
+    return SheetError(
+        "broken_quotes",
+        file,
+        f"more than {_MOST_BAD_QUOTES} rows have a quotation mark that is not closed",
+        "save the file again from the program it comes from, as CSV with quoted text, or as .xlsx",
+        line,
+    )
+
+
+_MAX_COLUMNS = 1000
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+_NOT_JSON = Fault("not_json", "the line is not JSON", "correct it, or leave it out")
+_NAME_TWICE = Fault(
+    "name_twice", "the line has two values of one name", "leave the right one, or rename one"
+)
+_NOT_AN_OBJECT = Fault(
+    "not_an_object",
+    "the line is not a JSON object",
+    'write it as {"country_code": "852", "phone_num": "…"}',
+)
+_LINE_TOO_LONG = Fault(
+    "record_too_long", f"the line is longer than {MAX_LINE_CHARS >> 10} KiB", "shorten it"
+)
+
+
+class _Number(str):
+    """A JSON number as it is written: an integer of 400 digits costs nothing, 1.0 keeps its dot."""
+
+    __slots__ = ()
+
+
+class _NameTwiceError(Exception):
+    """An object has two values of one name."""
+
+
+class JsonLines:
+    """The records of a JSON Lines file; the first is its header."""
+
+    def __init__(self, source: Source, encoding: Encoding) -> None:
+        self._source = source
+        self._encoding = encoding
+        self._lines: Lines | None = None
+        self._columns = self._find_columns()
+
+    @property
+    def fraction(self) -> float:
+        return self._lines.fraction if self._lines is not None else 0.0
+
+    def __iter__(self) -> Iterator[Record]:
+        yield Record(1, list(self._columns))
+        for line, found in self._objects():
+            if isinstance(found, Fault):
+                yield Record(line, [], fault=found)
+                continue
+            cells, numeric = [], 0
+            for index, column in enumerate(self._columns):
+                value = found.get(column)
+                cells.append(_text(value))
+                numeric |= isinstance(value, _Number) << index
+            yield Record(line, cells, numeric)
+
+    def _objects(self) -> Iterator[tuple[int, Mapping[str, Any] | Fault]]:
+        lines = self._lines = Lines(self._source, self._encoding)
+        decoder = json.JSONDecoder(
+            parse_int=_Number,
+            parse_float=_Number,
+            parse_constant=_Number,
+            object_pairs_hook=_object,
+        )
+        while True:
+            lines.begin_record()
+            try:
+                text = next(lines).strip(" \t\r\n\0")
+            except StopIteration:
+                return
+            except RecordTooLongError:
+                yield lines.number, _LINE_TOO_LONG
+                continue
+            if not text:
+                continue
+            try:
+                value = decoder.decode(text)
+            except (ValueError, RecursionError):
+                yield lines.number, _NOT_JSON
+                continue
+            except _NameTwiceError:
+                yield lines.number, _NAME_TWICE
+                continue
+            yield lines.number, value if isinstance(value, dict) else _NOT_AN_OBJECT
+
+    def _find_columns(self) -> tuple[str, ...]:
+        """All names in the order of their first occurrence; takes one pass over the file.
+
+        Raises:
+            SheetError: `too_many_columns`, or the first line's fault if no line has any name.
+        """
+        columns: dict[str, None] = {}
+        first_fault: tuple[int, Fault] | None = None
+        for line, found in self._objects():
+            if isinstance(found, Fault):
+                first_fault = first_fault or (line, found)
+            if not isinstance(found, Fault) and found.keys() - columns.keys():
+                columns.update(dict.fromkeys(found))
+                if len(columns) > _MAX_COLUMNS:
+                    raise SheetError(
+                        "too_many_columns",
+                        self._source.name,
+                        f"the objects have more than {_MAX_COLUMNS} different names",
+                        "use the same names in each line",
+                        line,
+                    )
+        if not columns and first_fault is not None:
+            line, fault = first_fault
+            raise SheetError(fault.code, self._source.name, fault.message, fault.remedy, line)
+        return tuple(columns)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise _NameTwiceError
+    return found
+
+
+def _text(value: Any) -> str:
+    """A value as a cell: text as it is, nothing for null, and JSON for what has no other form."""
+    if isinstance(value, str):
+        text: str = value
+    elif value is None:
+        return ""
+    elif isinstance(value, bool):
+        return str(value).lower()
+    else:
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    if not text.isascii():
+        text = _LONE_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text)
+    return without_nul(text) if "\0" in text else text
