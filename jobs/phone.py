@@ -198,7 +198,7 @@ class PhoneNumber:
 
 
 def without_formatting(text: str) -> str:
-    """A number's text without what only helps the eye; foreign and full-width digits become plain.
+    """Return a number without what only helps the eye; foreign digits become plain.
 
     What is left may still hold anything else, and a leading "+": the caller judges it.
     """
@@ -210,7 +210,7 @@ def without_formatting(text: str) -> str:
 
 
 def _without_grouping_dots(text: str) -> str:
-    """Without the dots of "6.12.34.56.78"; with that of "85251234567.0".
+    """Return a text without the dots of "6.12.34.56.78", but with that of "85251234567.0".
 
     The second is a spreadsheet's decimal point: leaving it out would make the number ten times as
     long. So dots go only if they cannot be one.
@@ -222,7 +222,10 @@ def _without_grouping_dots(text: str) -> str:
 
 
 def without_international_prefix(text: str) -> str:
-    """Without "+" or "00". A single zero stays: "020" is an area code, and Egypt has 20."""
+    """Return a number without "+" or "00".
+
+    A single zero stays: "020" is an area code, and Egypt has 20.
+    """
     return text.removeprefix("+") if text.startswith("+") else text.removeprefix("00")
 
 
@@ -317,7 +320,7 @@ def _not_in_plan(country_code: str, digits: int) -> Fault:
 
 
 def _spans(lengths: list[int]) -> str:
-    """[5, 6, 7, 9] as "5 to 7 or 9"."""
+    """Return [5, 6, 7, 9] as "5 to 7 or 9"."""
     spans: list[list[int]] = []
     for length in lengths:
         if spans and length == spans[-1][1] + 1:
@@ -371,13 +374,13 @@ class NumberingPlan:
         return self.mobile.fullmatch(phone_num) is not None
 
     def other_kind(self, phone_num: str) -> str | None:
-        """What a number is that is not mobile, as "landline"; None if no number is like it."""
+        """Return what a number is that is not mobile, as "landline"; None if none is like it."""
         return next((kind for kind, like in self.others if like.fullmatch(phone_num)), None)
 
 
 @lru_cache(maxsize=1024)
 def plan_of(calling_code: str) -> NumberingPlan | None:
-    """The plan of a calling code, or None if no such code exists.
+    """Return the plan of a calling code, or None if no such code exists.
 
     Where regions share a code, the main region's plan stands for all: its general pattern takes in
     the others' numbers (checked over all of the metadata by the tests). What is mobile, and what a
@@ -409,7 +412,7 @@ def _metadata(calling_code: str, region: str) -> PhoneMetadata | None:
 
 
 def _any_of(found: list[PhoneMetadata | None], kind: str) -> re.Pattern[str]:
-    """What numbers of a kind look like in any of the regions."""
+    """Return what numbers of a kind look like in any of the regions."""
     patterns = [
         description.national_number_pattern
         for metadata in found
@@ -431,7 +434,7 @@ def split_international(digits: str) -> tuple[NumberingPlan, str] | None:
 
 
 def readings_of_dialled(digits: str) -> list[tuple[NumberingPlan, str]]:
-    """All ways to read digits that begin with 00, as `split_international` gives one.
+    """Return all ways to read digits that begin with 00, each as `split_international` does.
 
     From most countries 00 is dialled before the country code. From Singapore, Hong Kong, Korea,
     Thailand and others it is 001, from Australia 0011: 001 65 8234 5678 is a number in Singapore,
@@ -450,20 +453,20 @@ def readings_of_dialled(digits: str) -> list[tuple[NumberingPlan, str]]:
 
 
 def calling_code_of_region(region: str) -> str | None:
-    """The calling code of a region by its two letters (ISO 3166), as "HK" -> "852"."""
+    """Return the calling code of a region by its two letters (ISO 3166), as "HK" -> "852"."""
     code = country_code_for_region(region.upper())
     return str(code) if code else None
 
 
 def is_mobile(calling_code: str, phone_num: str) -> bool:
-    """Whether a number is one of the mobile numbers of any region with that calling code."""
+    """Return whether a number is a mobile one of any region with that calling code."""
     plan = plan_of(calling_code)
     return plan is not None and plan.is_mobile(phone_num)
 
 
 @lru_cache(maxsize=1024)
 def area_within_code_1(code: str) -> str | None:
-    """The area code that tables of dialling codes join to the 1 before it: "1242" -> "242".
+    """Return the area code that tables of dialling codes join to a 1: "1242" -> "242".
 
     Only for countries other than the United States and Canada, whose area codes nobody writes so.
     """

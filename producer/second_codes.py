@@ -28,8 +28,7 @@ from jobs.keys import Keys
 from jobs.numbers import NumberHistory, histories
 from jobs.outcome import State
 from jobs.phone import Fault, PhoneNumber
-from producer.sheet import Row, Sheet, SheetError
-from producer.sheet.row import Problem
+from producer.sheet import Problem, Row, Sheet, SheetError
 from producer.wording import FORGOTTEN
 
 _LETTERS_READ = 100_000

@@ -81,11 +81,11 @@ class Seen:
         self._rows = [list(row) for row in rows]
 
     def column(self, index: int) -> list[str]:
-        """Its cells that are not empty."""
+        """Return a column's cells that are not empty."""
         return [row[index] for row in self._rows if index < len(row) and row[index].strip()]
 
     def is_text(self, index: int) -> bool:
-        """Whether a column has cells, and none of them a digit."""
+        """Return whether a column has cells, and none of them a digit."""
         cells = self.column(index)
         return bool(cells) and not any(map(_DIGIT.search, cells))
 
@@ -93,17 +93,17 @@ class Seen:
         return sum(map(is_like_a_number, self.column(index)))
 
     def has_codes_in(self, index: int) -> bool:
-        """Whether a column may be the country's: it is empty so far, or a cell of it tells one."""
+        """Return whether a column may be the country's: it is empty, or a cell names one."""
         cells = self.column(index)
         return not cells or any(map(_is_like_a_country, cells))
 
     def with_numbers(self, width: int) -> list[int]:
-        """The columns of which most cells are like numbers."""
+        """Return the columns of which most cells are like numbers."""
         return [i for i in range(width) if self.numbers_in(i) * 2 > len(self.column(i))]
 
 
 def is_like_a_number(cell: str) -> bool:
-    """Whether a cell may be a phone number, to tell a number's column from others."""
+    """Return whether a cell may be a phone number, to tell a number's column from others."""
     digits = len(_DIGIT.findall(cell))
     return (
         _LEAST_DIGITS_OF_A_NUMBER <= digits <= _MOST_DIGITS_OF_A_NUMBER
@@ -120,7 +120,7 @@ def _is_like_a_country(cell: str) -> bool:
 
 
 def rate_header(header: Sequence[str]) -> int:
-    """How many of the two roles are found in a header: 0, 1 or 2."""
+    """Return how many of the two roles are found in a header: 0, 1 or 2."""
     names = [plain_name(name) for name in header]
     numbers = any(number_rank(name) is not None for name in header)
     codes = any(name in CODE_SPELLINGS or name in COUNTRY_SPELLINGS for name in names)
@@ -128,7 +128,7 @@ def rate_header(header: Sequence[str]) -> int:
 
 
 def holds_data(cells: Sequence[str]) -> bool:
-    """Whether a record has a cell with more digits than a column's name has."""
+    """Return whether a record has a cell with more digits than a column's name has."""
     return any(len(_DIGIT.findall(cell)) > _MOST_DIGITS_IN_A_NAME for cell in cells)
 
 
@@ -192,7 +192,7 @@ class _Search:
         return Columns(number, country, residence, plus_optional, others, tuple(notes))
 
     def _number(self, asked: str | None) -> tuple[int, list[int]]:
-        """The number's column, and all that might be it, the likeliest first."""
+        """Return the number's column, and all that might be it, the likeliest first."""
         if asked is not None:
             return self._named(asked, "--phone-column"), []
         named = [i for i, name in enumerate(self._header) if number_rank(name) is not None]
@@ -207,7 +207,7 @@ class _Search:
         return number, sorted(found, key=self._rank)
 
     def _country(self, asked: str | None, number: int) -> tuple[int | None, list[int]]:
-        """The country's column if there is one, and all that are named as codes."""
+        """Return the country's column if there is one, and all that are named as codes."""
         if asked is not None:
             return self._named(asked, "--country-column"), []
         codes = [
@@ -233,7 +233,7 @@ class _Search:
         return number_rank(self._header[index]) or 0
 
     def _named(self, asked: str, option: str) -> int:
-        """The column that a person named.
+        """Return the column that a person named.
 
         Raises:
             SheetError: `no_such_column`, or `ambiguous_columns` if there are two of that name.
@@ -251,7 +251,7 @@ class _Search:
         return index
 
     def _only(self, found: Sequence[int], what: str) -> int | None:
-        """The one column of a role; of several, the one that holds anything.
+        """Return the one column of a role; of several, the one that holds anything.
 
         Raises:
             SheetError: `ambiguous_columns`: there is more than one.
@@ -305,7 +305,7 @@ class _Search:
 def no_header(
     file: str, filled: Sequence[int], first: Sequence[str], line: int, unit: str
 ) -> SheetError:
-    """The error of a file whose first row is a customer already.
+    """Return the error of a file whose first row is a customer already.
 
     Args:
         file: What people know the file by.
@@ -348,7 +348,7 @@ def find_header(
     unit: str,
     asked: Asked = Asked(),
 ) -> Header:
-    """Find it among the first records.
+    """Find the names of the columns among the first records.
 
     Args:
         records: All of the file, from the start at each iteration.
@@ -396,7 +396,7 @@ def _header_at(place: int, sample: list[Record], file: str, unit: str, asked: As
 
 
 def _is_a_customer(first: Record, number: int, sample: list[Record]) -> bool:
-    """Whether the first row is no header: a number stands in it, and none stands below its name.
+    """Return whether the first row is a customer: it holds a number, and none stands below.
 
     That name is a label of a customer's then, such as "Mobile".
     """
@@ -406,7 +406,7 @@ def _is_a_customer(first: Record, number: int, sample: list[Record]) -> bool:
 
 
 def _find_below(sample: list[Record], file: str, unit: str, asked: Asked) -> Header | None:
-    """Look for it below a title; None if it is nowhere.
+    """Return the header that stands below a title, or None.
 
     A row within the customers, in which a label such as "Mobile" stands, is none.
     """

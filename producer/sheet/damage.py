@@ -182,7 +182,7 @@ _ONE_NUMBER = re.compile(
 
 
 def undo(text: str, *, numeric: bool = False) -> tuple[str, list[Fault]]:
-    """The digits of a cell, perhaps with "+" in front, and what was taken away to get them.
+    """Return a cell's digits, perhaps with "+" in front, and what was left out to get them.
 
     What was taken away may be a doubt: `WORDS`.
 
@@ -221,13 +221,13 @@ def undo(text: str, *, numeric: bool = False) -> tuple[str, list[Fault]]:
 
 
 def is_nothing(text: str) -> bool:
-    """Whether a cell is empty, also in the ways people and programs write it."""
+    """Return whether a cell is empty, also in the ways people and programs write it."""
     plain = text.strip()
     return not without_formatting(plain) or plain.casefold() in _NOTHING
 
 
 def what_it_may_be(text: str, country_code: str, decimal_left_out: bool) -> Fault | None:
-    """Why a text is not the one number that it was read as, which its country does not have."""
+    """Return why a text is not the number it was read as, which its country does not have."""
     if _is_several(text, country_code):
         return SEVERAL_NUMBERS
     if _SLASHED.fullmatch(text.strip()):
@@ -237,7 +237,7 @@ def what_it_may_be(text: str, country_code: str, decimal_left_out: bool) -> Faul
 
 
 def _is_several(text: str, country_code: str) -> bool:
-    """Whether blanks part a cell into two or more numbers that the country has."""
+    """Return whether blanks separate two or more numbers that the country has."""
     plan = plan_of(country_code)
     parts = [without_formatting(part) for part in text.split()]
     return (
@@ -248,7 +248,10 @@ def _is_several(text: str, country_code: str) -> bool:
 
 
 def has_more_behind(text: str, phone: PhoneNumber) -> bool:
-    """Whether "(2)" or "-1" at a number's end is not part of it: its country has it without."""
+    """Return whether "(2)" or "-1" at the end is no part of a number.
+
+    Its country has the number without it.
+    """
     found = _BEHIND.fullmatch(text.strip())
     plan = plan_of(phone.country_code)
     if found is None or plan is None:
@@ -266,7 +269,7 @@ def has_more_behind(text: str, phone: PhoneNumber) -> bool:
 
 
 def _whole_number(plain: str, repaired: list[Fault]) -> str:
-    """A spreadsheet's ways to write a whole number, as plain digits."""
+    """Return plain digits for the ways in which a spreadsheet writes a whole number."""
     exponent = _EXPONENT.fullmatch(plain)
     if exponent is not None:
         digits = exponent[1] + (exponent[2] or "").rstrip("0")
@@ -285,7 +288,7 @@ def _whole_number(plain: str, repaired: list[Fault]) -> str:
 
 
 def _within(plain: str) -> tuple[str, Fault]:
-    """The digits of the one number in a text that has more, and what was left out for it.
+    """Return the digits of the one number within a text, and what was left out for it.
 
     Raises:
         PhoneError: With what the text is, if it does not hold one number for certain.
@@ -314,7 +317,7 @@ def _within(plain: str) -> tuple[str, Fault]:
 
 
 def _what_else(plain: str) -> Fault:
-    """What a text that is no number looks like."""
+    """Return what a text that is no number looks like."""
     if _ERROR.fullmatch(plain):
         return EXCEL_ERROR
     if _DATE.fullmatch(plain):

@@ -57,7 +57,7 @@ class Encoding:
 
 
 def find_encoding(source: Source, asked: str | None = None) -> Encoding:
-    """Decide, and check the whole file against the decision.
+    """Return the file's encoding, after the whole file was checked against it.
 
     Raises:
         SheetError: `unknown_encoding` if `asked` is none; `encoding_unclear`; `bad_bytes` with the
@@ -106,7 +106,10 @@ def _asked_encoding(source: Source, asked: str) -> Encoding:
 
 
 def _wide_without_mark(survey: Survey) -> str | None:
-    """UTF-16 shows without a mark: each digit, comma and line break has a zero byte beside it."""
+    """Return which UTF-16 a text without a mark has, or None.
+
+    Each digit, comma and line break has a zero byte beside it.
+    """
     head = survey.head
     pairs = len(head) // 2
     if not pairs or not survey.nul_count:
@@ -124,7 +127,7 @@ def _wide_without_mark(survey: Survey) -> str | None:
 
 
 def _signs_as(codec: str, head: bytes) -> int:
-    """How many digits, separators and line breaks a text has if read so; 0 if it is no text.
+    """Return how many digits, separators and line breaks are in a text; 0 if it is none.
 
     A byte of one of them may be half of a Chinese letter, but not most such bytes.
     """
@@ -139,7 +142,7 @@ def _signs_as(codec: str, head: bytes) -> int:
 
 
 def _code_page(source: Source) -> str:
-    """GB18030 or Windows-1252, by how high bytes stand: in pairs, or alone within words."""
+    """Return GB18030 where high bytes stand in pairs, Windows-1252 where alone in words."""
     total = utf8 = chinese = western = pairs = usual = 0
     for run, before, after in _high_runs(source):
         beside = (before in _LETTERS) + (after in _LETTERS)
@@ -174,7 +177,7 @@ def _code_page(source: Source) -> str:
 
 
 def _is_usual_chinese(source: Source, codec: str) -> bool:
-    """Whether a text read so is Chinese as it is written, simplified or traditional.
+    """Return whether a text in this codec is usual Chinese, simplified or traditional.
 
     In GB18030 a traditional letter may end in an ASCII byte, as any may in Big5, so that runs of
     high bytes do not tell them apart; what comes out of the wrong one is rare letters, if any.
@@ -194,7 +197,7 @@ def _is_usual_chinese(source: Source, codec: str) -> bool:
 
 
 def _is_usual(letter: str) -> bool:
-    """Whether it is among the usual letters of GB 2312 (simplified) or Big5 (traditional)."""
+    """Return whether GB 2312 (simplified) or Big5 (traditional) has a letter as a usual one."""
     for codec, first, last in _USUAL_LETTERS:
         try:
             lead = letter.encode(codec)[0]
@@ -206,7 +209,7 @@ def _is_usual(letter: str) -> bool:
 
 
 def _high_runs(source: Source) -> Iterator[tuple[bytes, int, int]]:
-    """Runs of high bytes, each with the byte before and after it; a bounded number of them."""
+    """Yield a bounded number of runs of high bytes, with the bytes before and after each."""
     seen = 0
     for chunk in source.chunks():
         for found in _HIGH_RUN.finditer(chunk):
@@ -251,7 +254,7 @@ def _check_all(source: Source, codec: str, mark_bytes: int) -> None:
 
 
 def _after_mark(source: Source, mark_bytes: int) -> Iterator[bytes]:
-    """All chunks without the mark, then an empty one."""
+    """Yield all chunks without the mark, then an empty one."""
     for index, chunk in enumerate(source.chunks()):
         yield chunk if index else chunk[mark_bytes:] or b""
     yield b""
@@ -268,7 +271,7 @@ def _bad_byte(source: Source, codec: str, mark_bytes: int, offset: int) -> Sheet
 
 
 def _line_of(source: Source, codec: str, mark_bytes: int, offset: int) -> int:
-    """The physical line (1-based) of a byte; only for messages, so it may take a whole pass."""
+    """Return the physical line (1-based) of a byte; takes up to a whole pass over the file."""
     decoder = codecs.getincrementaldecoder(codec)("ignore")
     breaks, left, after_return = 0, offset - mark_bytes, False
     for chunk in _after_mark(source, mark_bytes):

@@ -163,7 +163,7 @@ def _filled(*doubts: Fault | None) -> tuple[Fault, ...]:
 
 
 def _without_code(digits: str) -> Fault:
-    """Why a number that has no country code cannot be read."""
+    """Return why a number that has no country code cannot be read."""
     for prefix in _DIALLED_FROM_AMERICA_AND_JAPAN:
         split = (
             split_international(digits.removeprefix(prefix)) if digits.startswith(prefix) else None
@@ -174,7 +174,7 @@ def _without_code(digits: str) -> Fault:
 
 
 def _same_code(code: _Code, digits: str) -> PhoneNumber:
-    """A number in international form, beside a country code that must be the same."""
+    """Return a number in international form, whose code must be the one beside it."""
     if digits.startswith("00"):
         for plan, phone_num in readings_of_dialled(digits):
             if plan is code.plan and phone_num.startswith(code.area):
@@ -188,7 +188,7 @@ def _same_code(code: _Code, digits: str) -> PhoneNumber:
 
 
 def _in_plan(plan: NumberingPlan, area: str, digits: str) -> PhoneNumber:
-    """A number beside its country code, with the area that may stand with the code."""
+    """Return a number that stands beside its country code; an area may stand with the code."""
     if not area:
         return PhoneNumber.parse(plan.calling_code, digits)
     if len(digits) in plan.lengths and digits.startswith(area):
@@ -199,7 +199,7 @@ def _in_plan(plan: NumberingPlan, area: str, digits: str) -> PhoneNumber:
 def _mend(
     phone: PhoneNumber, numeric: bool, has_bracketed_zero: bool
 ) -> tuple[PhoneNumber, list[Fault]]:
-    """Undo what leaves a number that its country does not have, if that gives one that it has."""
+    """Undo what makes a number one that its country does not have, if it has the result."""
     plan = plan_of(phone.country_code)
     digits = phone.phone_num
     if plan is None or plan.matches(digits):
@@ -225,7 +225,7 @@ def _mend(
 
 
 def _perhaps_repeated(phone: PhoneNumber) -> Fault | None:
-    """A doubt about a number that its country has, and has without its first digits too."""
+    """Return a doubt about a number that its country has without its first digits, too."""
     code, digits = phone.country_code, phone.phone_num
     rest = digits.removeprefix(code)
     if rest != digits and is_mobile(code, rest) and not is_mobile(code, digits):
@@ -254,7 +254,7 @@ def _code_of(text: str) -> _Code:
 
 
 def _code_digits(text: str) -> tuple[str, list[Fault]]:
-    """The digits of a country code's cell: "852.0", "HK", "Hong Kong" or "Hong Kong (+852)"."""
+    """Return the digits of a country code: "852.0", "HK", "Hong Kong", "Hong Kong (+852)"."""
     plain = without_formatting(text).strip("'")
     if sum(c.isalpha() for c in plain) > 1:  # a single one may be the E of 8.52E+02
         named = _CODE_IN_TEXT.findall(text)

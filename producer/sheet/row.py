@@ -11,7 +11,7 @@ _SHOWN_CHARS = 60
 
 
 def shown(name: str, most: int = _SHOWN_CHARS) -> str:
-    """A name out of a file or folder, on one line, bounded, with nothing that moves a cursor."""
+    """Return a name on one line, of bounded length, with nothing that moves a cursor."""
     plain = "".join(c if c.isprintable() else " " for c in name).strip()
     return plain if len(plain) <= most else plain[: most - 1] + "…"
 
@@ -65,7 +65,7 @@ class SheetError(Exception):
 def not_a_sheet(
     file: str, kind: str, remedy: str = "save it as .xlsx or as CSV UTF-8"
 ) -> SheetError:
-    """The error of a file that is of another kind, named for what it is."""
+    """Return the error of a file that is of another kind."""
     return SheetError("not_a_sheet", file, f"this is {kind}", remedy)
 
 

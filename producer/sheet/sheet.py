@@ -145,7 +145,7 @@ class Sheet:
         return self._reader.fraction
 
     def __iter__(self) -> Iterator[Row]:
-        """Give every data record as a row, in order; blank records are passed over.
+        """Yield every data record as a row, in order; blank records are passed over.
 
         Raises:
             SheetError: `file_changed`, `damaged_workbook` or `broken_quotes`, with the line.
@@ -155,7 +155,7 @@ class Sheet:
             yield self._row(number, record, width)
 
     def _records(self) -> Iterator[Record]:
-        """The records below the header, of a file that nobody changes meanwhile."""
+        """Yield the records below the header, and refuse a file that changes meanwhile."""
         records = islice(self._reader, self._records_above + 1, None)
         is_new = self._digest is None and self.named_encoding is None
         content = ContentDigest(self.header, named=self.kind == "jsonl") if is_new else None
@@ -183,7 +183,7 @@ class Sheet:
             self._digest = content.hexdigest()
 
     def _told_beside_cells(self, record: Record) -> str:
-        """What makes another row of a record than of one that has nothing but its cells."""
+        """Return what makes a record another row than its cells alone would."""
         cells = record.cells
         width = len(self.header)
         if record.fault is not None:
@@ -196,7 +196,7 @@ class Sheet:
         return ""
 
     def _differs_from_found(self, columns: Columns) -> str:
-        """What a person's choice of columns makes another content of the same cells; else ""."""
+        """Return what the columns that a person named add to the content; "" if nothing."""
         if self.asked == Asked():
             return ""
         try:
@@ -208,7 +208,7 @@ class Sheet:
         return f"columns {columns.number} {columns.country}"
 
     def _reads_alike(self, record: Record) -> bool:
-        """Whether the number is the same if its cell were a text."""
+        """Return whether the number would be the same if its cell were text."""
         cells = record.cells
         missing = len(self.header) - len(cells)
         if missing > 0:
@@ -222,7 +222,7 @@ class Sheet:
         return len(cells) == len(self.header) and self._numbers.read(cells).fault is None
 
     def _is_found_anyway(self) -> bool:
-        """Whether the encoding that a person named is the one that is found anyway."""
+        """Return whether the encoding that a person named would have been found anyway."""
         try:
             return find_encoding(self._source).codec == self.encoding
         except SheetError:
@@ -258,7 +258,7 @@ class Sheet:
         return Row(number, line, cells, reading.phone, None, tuple(warnings), repaired)
 
     def _fit(self, cells: list[str], width: int) -> tuple[Fault | None, Fault | None]:
-        """Give a record as many cells as there are columns; a fault, or else a doubt, about it."""
+        """Fit a record to the columns in place, and return a fault, or else a doubt, about it."""
         missing = width - len(cells)
         if missing > 0:
             cells.extend([""] * missing)
@@ -269,13 +269,13 @@ class Sheet:
         return None, None
 
     def _is_blank(self, record: Record) -> bool:
-        """Whether a row holds nothing but formulas beside the number, as prepared rows do."""
+        """Return whether a row holds only formulas beside the number, as prepared rows do."""
         return (
             not record.uncalculated >> self.columns.number & 1 and not "".join(record.cells).strip()
         )
 
     def _is_missing(self, fault: Fault, uncalculated: int) -> bool:
-        """Whether a fault is that nothing stands in a cell whose formula was not calculated."""
+        """Return whether a fault only means that a cell's formula was not calculated."""
         column = {
             NO_PHONE_NUM.code: self.columns.number,
             damage.NO_COUNTRY_CODE.code: self.columns.country,

@@ -68,7 +68,7 @@ class Source:
             yield chunk
 
     def digest_of_bytes(self) -> str:
-        """SHA-256 in hex; of a .gz file's unpacked bytes."""
+        """Return SHA-256 in hex; of a .gz file's unpacked bytes."""
         digest = hashlib.sha256()
         for chunk in self.chunks():
             digest.update(chunk)
@@ -92,7 +92,10 @@ class Source:
         self._file.close()
 
     def _end_marks(self, survey: Survey) -> int:
-        """How many bytes at the end only mark it. In UTF-16, which has zeros, they may be text."""
+        """Return how many bytes at the end only mark it.
+
+        In UTF-16, which has zeros, they may be text.
+        """
         if survey.nul_count or survey.head.startswith(ZIP_MARK):
             return 0
         start = max(0, self._end - _LAST_BYTES)
@@ -299,7 +302,7 @@ def refuse_other_files(source: Source) -> None:
 
 
 def _is_lock(source: Source) -> bool:
-    """Whether it is Excel's ~$name.xlsx (a user's name, twice) or LibreOffice's .~lock.name#."""
+    """Return whether it is Excel's ~$name.xlsx (a user's name, twice) or .~lock.name#."""
     head = source.survey.head
     by_name = source.name.startswith((".~lock.", "~$")) and source.survey.size < 2 * _LOCK_BYTES
     return by_name or (
@@ -310,7 +313,7 @@ def _is_lock(source: Source) -> bool:
 
 
 def _holds(source: Source, text: bytes) -> bool:
-    """Whether the text stands anywhere in the file."""
+    """Return whether the text stands anywhere in the file."""
     before = b""
     for chunk in source.chunks():
         if text in before + chunk:

@@ -24,7 +24,7 @@ _COUNTER = re.compile(r"(?<=\D)\d{1,2}$")
 
 
 def plain_name(name: str) -> str:
-    """A name as names are compared: "Tél. N° (obligatoire)" is "telno".
+    """Return a name as names are compared: "Tél. N° (obligatoire)" is "telno".
 
     Without case, accents, blanks, punctuation and what stands in brackets.
     """
@@ -43,7 +43,7 @@ def _words(text: str) -> frozenset[str]:
 
 
 def _compounds(*parts: str) -> frozenset[str]:
-    """All names that take a word of each part, one after another; "-" is none."""
+    """Return all names that take a word of each part, one after another; "-" is none."""
     words = (["" if word == "-" else word for word in part.split()] for part in parts)
     return frozenset(plain_name("".join(pieces)) for pieces in product(*words))
 
@@ -121,7 +121,7 @@ LANDLINE_RANK = 4
 
 @lru_cache(maxsize=4096)
 def number_rank(name: str) -> int | None:
-    """How likely a column holds the customer's mobile number, by its name; 0 is the likeliest.
+    """Rank a column's name by how likely it holds mobile numbers; 0 is the likeliest.
 
     0 and 1 are mobile, 2 and 3 any phone, `LANDLINE_RANK` is one at home or work; those with a
     counter, as "Phone 2", come after those without. None is no phone number.
@@ -156,7 +156,7 @@ _BEHIND_A_COUNTRY = re.compile(r"(?:sar|prchina|china|republicof|the|特别行�
 
 
 def calling_code_of_country(name: str) -> str | None:
-    """The calling code of a country by its name: "852" of "Hong Kong", "Hongkong SAR" or "香港".
+    """Return a country's calling code by its name: "852" for "Hong Kong" or "香港".
 
     None for what is no country's name as a whole, nor in any language the name of one only: a name
     that is guessed at would text a stranger.
@@ -168,13 +168,13 @@ def calling_code_of_country(name: str) -> str | None:
 
 
 def _country(name: str) -> str:
-    """A name without all that is no letter; what is in brackets stays, as in "Congo (Kinshasa)"."""
+    """Return a name's letters; those in brackets stay, as in "Congo (Kinshasa)"."""
     return re.sub(r"[\W_]+", "", _without_accents(name.replace("&", "and")))
 
 
 @cache
 def _countries() -> dict[str, str]:
-    """The countries' names in 30 languages, as libphonenumber has them, and their calling codes.
+    """Return calling codes by the countries' names, which libphonenumber has in 30 languages.
 
     `phonenumbers.geodata` is passed by: it loads its whole gazetteer, 100 MB, around these names.
     """

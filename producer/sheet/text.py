@@ -33,7 +33,7 @@ _JSON_LINE = re.compile(r'\s*\{[ \t]*["}]')
 
 
 def is_json_lines(source: Source, encoding: Encoding) -> bool:
-    """Whether a text is JSON Lines; else it is delimited text.
+    """Return whether a text is JSON Lines; else it is delimited text.
 
     Raises:
         SheetError: `not_a_sheet`: it is XML, a web page or one JSON document.
@@ -155,7 +155,7 @@ class DelimitedText:
         return self._lines.fraction if self._lines is not None else 0.0
 
     def __iter__(self) -> Iterator[Record]:
-        """Give all records that are not blank, the header first.
+        """Yield all records that are not blank, the header first.
 
         Raises:
             SheetError: `broken_quotes` if so many quotes are unclosed that no row is certain.
@@ -197,7 +197,7 @@ class DelimitedText:
             yield Record(lines.number - len(record) + 1, cells, fault=fault)
 
     def _without_blanks_before_quotes(self, cells: list[str], record: Sequence[str]) -> list[str]:
-        """The cells of `"a", "b"`: a blank takes the meaning from the quotation mark behind it."""
+        """Return the cells of `"a", "b"`, where a blank hides the quotation mark behind it."""
         if not any(cell[:1] == " " and cell.lstrip(" ")[:1] == '"' for cell in cells):
             return cells
         try:
@@ -211,7 +211,7 @@ class DelimitedText:
         return len(record) > 1 or "'" in record[0] or '="' in record[0]
 
     def _swallows_rows(self, record: Sequence[str]) -> bool:
-        """Whether the lines of one record look like several rows.
+        """Return whether the lines of one record look like several rows.
 
         A closing quotation mark that is followed by text was meant to open another cell. And two
         lines of one record that each make a good row are two rows.
@@ -232,7 +232,7 @@ class DelimitedText:
 def choose_delimiter(
     source: Source, encoding: Encoding, rate: Callable[[Sequence[str]], int]
 ) -> str:
-    """The delimiter with which the header is understood best, also if it stands below a title.
+    """Return the delimiter that makes most of the header, even of one below a title.
 
     Args:
         source: The file.
@@ -252,7 +252,7 @@ def choose_delimiter(
 
 
 def without_nul(cell: str) -> str:
-    """Without NULs that fill a field up; one within the text stays visible as what is not text."""
+    """Return a cell without the NULs that fill it up; one within the text stays visible."""
     return cell.rstrip("\0").replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
@@ -264,7 +264,7 @@ def _first_line(source: Source, encoding: Encoding) -> str:
 
 
 def _announced_delimiter(line: str) -> str:
-    """The delimiter of a first line such as "sep=;", which Excel understands; "" if it is none."""
+    """Return the delimiter of a first line such as "sep=;", which Excel understands, or ""."""
     found = re.fullmatch(r"sep=([^\w\s\"'=]|\t)\s*", line)
     return found[1] if found is not None else ""
 
@@ -362,7 +362,7 @@ class JsonLines:
             yield lines.number, value if isinstance(value, dict) else _NOT_AN_OBJECT
 
     def _find_columns(self) -> tuple[str, ...]:
-        """All names in the order of their first occurrence; takes one pass over the file.
+        """Return all names in the order of their first occurrence; takes a pass over the file.
 
         Raises:
             SheetError: `too_many_columns`, or the first line's fault if no line has any name.
@@ -396,7 +396,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _text(value: Any) -> str:
-    """A value as a cell: text as it is, nothing for null, and JSON for what has no other form."""
+    """Return a value as a cell: text as it is, "" for null, JSON for lists and objects."""
     if isinstance(value, str):
         text: str = value
     elif value is None:

@@ -60,7 +60,7 @@ class Styles(NamedTuple):
 
 
 def _part_name(name: str) -> str:
-    """A part's name as names are compared: in any case (ECMA-376 part 2, 6.2.2.3)."""
+    """Return a part's name as names are compared: in any case (ECMA-376 part 2, 6.2.2.3)."""
     return name.replace("\\", "/").lstrip("/").casefold()
 
 
@@ -82,7 +82,7 @@ class Workbook:
         self._texts_part = self._related(book, "/sharedStrings")
 
     def load_texts(self) -> Texts:
-        """The workbook's texts, unpacked at the first call."""
+        """Return the workbook's texts, unpacked at the first call."""
         if self.texts is None:
             self.texts = Texts()
             if self._texts_part:
@@ -144,7 +144,7 @@ class Workbook:
         raise self._other("another kind of office document")
 
     def _archive(self) -> SheetError:
-        """A .zip that is no office document of Microsoft's."""
+        """Return the error of a .zip that is no office document of Microsoft's."""
         if "mimetype" in self._parts or "content.xml" in self._parts:
             return self._other("an OpenDocument file")
         if any(part.endswith(".iwa") or part == "index.zip" for part in self._parts):
@@ -161,7 +161,7 @@ class Workbook:
         return not_a_sheet(self.name, kind)
 
     def _relations(self, part: str) -> dict[str, tuple[str, str]]:
-        """Type and target of each relation of a part, by its id."""
+        """Return type and target of each relation of a part, by its id."""
         folder, _, file = part.rpartition("/")
         found: dict[str, tuple[str, str]] = {}
 
@@ -326,7 +326,7 @@ class Texts:
 
 
 def plain_text(text: str) -> str:
-    """A workbook's text without its escapes (_x000D_), NULs and what UTF-8 cannot hold."""
+    """Return a text without escapes (_x000D_), NULs and what UTF-8 cannot hold."""
     if "_x" in text:
         text = _ESCAPE.sub(lambda found: chr(int(found[1], 16)), text)
         text = _NOT_TEXT.sub("\N{REPLACEMENT CHARACTER}", text)
@@ -364,7 +364,7 @@ class LocalNames(dict[str, str]):
 def feed_xml(
     stream: IO[bytes], start: Start, end: End, pieces: list[str] | None = None
 ) -> Iterator[int]:
-    """Parse a stream, giving the number of bytes read so far after each 64 KiB.
+    """Parse a stream, and yield the number of bytes read so far after each 64 KiB.
 
     What the handlers gathered meanwhile can be taken out between two steps.
 

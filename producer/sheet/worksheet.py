@@ -51,14 +51,14 @@ class Worksheet:
 
     @property
     def how_to_choose(self) -> str:
-        """Say what to type for another sheet; with its name where there is but one."""
+        """What to type for another sheet; with its name where there is but one."""
         others = self.others
         if len(others) == 1 and shown(others[0]) == others[0]:
             return f"--sheet {shlex.quote(others[0])} for that one"
         return "--sheet NAME for one of those"
 
     def perhaps_wrong(self, error: SheetError) -> SheetError:
-        """The error of a sheet that may be the wrong one of its workbook."""
+        """Return an error that says that another sheet may have been meant."""
         return SheetError(
             error.code,
             error.file,
@@ -76,7 +76,7 @@ class Worksheet:
         self._book.close()
 
     def __iter__(self) -> Iterator[Record]:
-        """Give all rows that are not blank.
+        """Yield all rows that are not blank.
 
         Raises:
             SheetError: `damaged_workbook`, with the row that was read last.
@@ -193,7 +193,7 @@ class _RowParser:
             self._ignored -= 1
 
     def _begin_row(self, attributes: Mapping[str, str]) -> None:
-        """Begin a row, or go on with one that some programs write as an element for each cell."""
+        """Begin a row, or continue one: some programs write an element for each cell."""
         row = int(attributes.get("r", self.row + 1))
         if not 0 < row <= _MOST_ROWS:
             raise ValueError("a row that no sheet has")
@@ -205,7 +205,7 @@ class _RowParser:
         self._hidden = self._hidden or attributes.get("hidden") in {"1", "true"}
 
     def end_row(self) -> None:
-        """Put the row at hand, if it is not blank, to those that are ready."""
+        """Add the current row, if it is not blank, to those that are ready."""
         cells = self._cells
         if cells and ("".join(cells).strip() or self._uncalculated):
             self.rows.append(
@@ -254,7 +254,7 @@ class _RowParser:
         cells.append(text)
 
     def _number(self, value: str) -> str:
-        """A number as the cell shows it, but never shortened: without ".0" or an exponent."""
+        """Return a number as the cell shows it, never shortened: without ".0" or an exponent."""
         style = self._style
         if style is not None and style in self._styles.dates:
             return self._date(value)

@@ -38,7 +38,7 @@ SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t"}
 
 
 def separator_for(own: str, asked: str | None = None) -> str:
-    """Give the separator that was asked for by name, or the one that fits the customer's own.
+    """Return the separator that was asked for by name, or that fits the customer's own.
 
     Raises:
         ValueError: there is none of that name; the message lists what there is.
@@ -171,13 +171,13 @@ _NOT_XML = re.compile("[\0-\x08\x0b-\x1f\ufffe\uffff]|_(?=x[0-9A-Fa-f]{4}_)")
 
 @cache
 def _letters(column: int) -> str:
-    """A column as Excel names it: A to Z, then AA."""
+    """Return a column as Excel names it: A to Z, then AA."""
     before, last = divmod(column, 26)
     return (_letters(before - 1) if before else "") + chr(ord("A") + last)
 
 
 def _xml_text(cell: str) -> str:
-    """A text as a workbook holds it: what XML cannot is written as _x001B_."""
+    """Return a text as a workbook holds it: what XML cannot is written as _x001B_."""
     if len(cell) > _MOST_CHARS:
         raise _too_big(f"a cell of more than {_MOST_CHARS:,} characters")
     return escape(_NOT_XML.sub(lambda found: f"_x{ord(found[0]):04X}_", cell))
@@ -338,7 +338,7 @@ def shielded(cell: str) -> str:
 
 
 def unshielded(cell: str) -> str:
-    """The cell that `shielded` was given; also what people shielded in the same ways."""
+    """Return the cell that `shielded` was given, or that a person shielded likewise."""
     formula = _TEXT_FORMULA.fullmatch(cell)
     if formula is not None:
         return formula[1]
