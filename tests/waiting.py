@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-PATIENCE_S = 20.0
-"""Ample for a busy machine with two cores; nobody waits this long where all is well."""
+PATIENCE_S = 60.0
+"""Ample for two cores at a load of 20; nobody waits this long where all is well."""
 
 T = TypeVar("T")
 

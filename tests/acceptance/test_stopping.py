@@ -28,7 +28,12 @@ PREFIXES = ("9920", "9905", "9900", "9900", "9900")
 
 
 @pytest.mark.parametrize("remapped", ["", "SIGQUIT"])
-@pytest.mark.settings(sendcode_rate_limit=20, sendcode_backoff=1)
+@pytest.mark.settings(
+    sendcode_rate_limit=20,
+    sendcode_backoff=1,
+    sendcode_http_timeout=2,  # a sandbox on a busy machine is no lost answer
+    sendcode_phone_interval=12,
+)
 def test_sigterm_hands_back_all_that_was_not_sent(
     settings: Settings,
     sandbox: Sandbox,

@@ -199,7 +199,8 @@ def test_the_question_says_when_all_will_have_their_code(
 ) -> None:
     file = write_csv(tmp_path / "may.csv", [customer(n) for n in range(1, 6)])
     words = ("batch", "submit", file, "--id", "may")
-    redis.hset(keys.workers, "w1@here", str(time_ms(redis.time())))
+    in_a_minute = time_ms(redis.time()) + 60_000  # so that it lives for as long as this takes
+    redis.hset(keys.workers, "w1@here", str(in_a_minute))
 
     now = on_terminal(settings, *words, cwd=tmp_path, typed="\n")[1]
     later = on_terminal(settings, *words, "--at", in_12_hours(), cwd=tmp_path, typed="\n")[1]

@@ -50,7 +50,7 @@ Draw = Callable[..., Any]
 """Chooses one of its arguments."""
 
 QUICK = hypothesis_settings(
-    max_examples=50,
+    max_examples=25,
     stateful_step_count=60,
     # making what failed smaller takes minutes: `HYPOTHESIS_SEARCH=1 pytest --timeout 0 …` does it
     phases=[Phase.explicit, Phase.generate],
@@ -410,6 +410,7 @@ class Machine(RuleBasedStateMachine):
             assert accepted == 0, f"{job_id} is {job['state']}, though it went out"
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("policy", ["resend-once", "hold"])
 def test_no_order_of_events_loses_doubles_or_misjudges_a_job(
     policy: str, redis: Redis, settings: Settings, keys: Keys

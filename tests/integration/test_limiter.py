@@ -162,7 +162,7 @@ def test_a_worker_that_is_usually_late_holds_the_others_back_until_it_has_told(
 
 
 @given(late_ms=st.lists(st.integers(0, 3_000) | st.just(0), min_size=70, max_size=70))
-@hypothesis_settings(max_examples=25)
+@hypothesis_settings(max_examples=15)
 def test_no_window_is_overrun_however_late_requests_leave(pace: Pace, late_ms: list[int]) -> None:
     """A caller that was held up sends late, and reports it before the slot a window on is had."""
     arrivals = []
@@ -176,7 +176,7 @@ def test_no_window_is_overrun_however_late_requests_leave(pace: Pace, late_ms: l
 
 
 @given(slow_ms=st.lists(st.integers(0, 50) | st.just(0), min_size=90, max_size=90))
-@hypothesis_settings(max_examples=25)
+@hypothesis_settings(max_examples=15)
 def test_no_window_is_overrun_by_requests_that_are_slow_on_their_way(
     pace: Pace, slow_ms: list[int]
 ) -> None:

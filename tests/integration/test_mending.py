@@ -26,7 +26,7 @@ from tests.ledger_checks import check_ledger, look
 pytestmark = pytest.mark.settings(**DEFAULTS)
 
 RUNNING, PAUSED = "b1", "b2"
-ROWS = 60
+ROWS = 36
 SPARE = "test:older copy"
 
 
@@ -237,7 +237,7 @@ def test_lost_rows_are_named_and_come_back_with_their_file(
 ) -> None:
     life = lived(acts, redis, keys.rows(RUNNING))
     rows: Any = redis.lrange(keys.rows(RUNNING), 0, -1)
-    kept: Any = redis.lrange(keys.rows(RUNNING), 0, 39)
+    kept: Any = redis.lrange(keys.rows(RUNNING), 0, ROWS - 9)
     redis.delete(SPARE)
     redis.rpush(SPARE, *kept)
 

@@ -316,7 +316,7 @@ Draw = Callable[..., Any]
 """Chooses one of its arguments."""
 
 QUICK = hypothesis_settings(
-    max_examples=15, stateful_step_count=25, phases=[Phase.explicit, Phase.generate]
+    max_examples=10, stateful_step_count=25, phases=[Phase.explicit, Phase.generate]
 )
 SEARCH = hypothesis_settings(max_examples=1_000, stateful_step_count=40)
 CUSTOMERS = range(1, 4)
