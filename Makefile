@@ -24,7 +24,7 @@ UV_COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check format lint types imports lua containers faults bench oldest \
+.PHONY: help demo test coverage check format lint types imports lua containers faults bench oldest \
 	lock upgrade secrets setup clean
 
 help: ## list the targets (this)
@@ -39,6 +39,9 @@ demo: $(DEMO) ## the whole system on this machine: queue, workers, a stand-in of
 
 test: $(DEV) ## all tests
 	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal $(ARGS)
+
+coverage: $(DEV) ## all tests, and which lines and branches they never took
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal --cov --cov-report=term $(ARGS)
 
 check: lint types imports lua containers ## all that CI checks: format, lint, types, imports, Lua, containers, tests
 	@$(MAKE) --no-print-directory test
@@ -112,7 +115,7 @@ secrets: ## passwords and places for your credentials, for docker compose; keeps
 setup: $(DEV) ## only the set-up, with all tools
 
 clean: ## remove .venv and all that the targets made
-	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv build dist .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- set-up ----------------------------------------------------------------------------------
