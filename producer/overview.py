@@ -29,7 +29,7 @@ ALIVE_S = 10.0
 _FORGOTTEN_S = 3_600.0
 _ROUNDING = 0.999
 _RECOVERY_US = 60e6
-"""From no rate to the full one, as in worker/pace.lua."""
+"""From no rate to the full one, as in `recovered` (jobs/lua/shared/arrivals.lua)."""
 
 
 @dataclass(frozen=True, slots=True)

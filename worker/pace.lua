@@ -32,7 +32,6 @@ local per_window, window, horizon = A.per_window, A.window_us, A.horizon_us
 local last, last_us, expected = A.last or -1, A.last_us, A.expected_us
 local SPACING = 0.95       -- of window / rate: how quickly lateness is made up for
 local PRESUMED = 75000     -- a request not yet reported arrived so much after its slot, and `late`, at most
-local RECOVERY_US = 60e6   -- from no rate to the full one; from the slowest it takes 45 s
 local STEP = 1e6           -- a clock that is off by more than that has stepped
 local RATE_HOLDS_US = 10e6 -- how long a lower rate holds after the last caller that is set to it
 
@@ -93,7 +92,7 @@ redis.call('HSET', K.pace, 'asked_us', int(now), 'rate_seen_us', int(seen))
 -- After refusals the whole fleet is slower for a while.
 local factor = pace.factor or 1
 if factor < 1 then
-  factor = math.min(1, factor + math.max(0, now - slowed_us) / RECOVERY_US)
+  factor = recovered(factor, now - slowed_us)
   window = window / factor
 end
 local spacing = window / per_window

@@ -1,4 +1,10 @@
--- When requests reached the API, as the limiter must know.
+-- What the limiter must know: when requests reached the API, and how refusals slow the rate.
+
+-- The share of the rate `since_us` after it was `factor`: from none to all of it in a minute, from the
+-- slowest in 45 s (`producer/overview.py` shows it by the same number).
+local function recovered(factor, since_us)
+  return math.min(1, factor + math.max(0, since_us) / 60e6)
+end
 
 -- Tell the limiter when a slot's request reached the API at the latest: `arrived` is
 -- "slot number:slots per window:sent, µs on this clock (empty: it never left):answer time, µs (empty:
