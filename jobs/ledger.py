@@ -87,6 +87,8 @@ class Begun:
     """The job, where it ended by this (`unknown`, `over`)."""
     possible_duplicate: bool = False
     """The attempt may send a second code."""
+    attempts: int = 0
+    """The job's attempts, this one included."""
     count: int = 0
     """Which attempt of this process it is."""
 
@@ -348,10 +350,13 @@ class Ledger:
             return Begun(kind, record=JobRecord.decode(job_id, pairs(reply[1])))
         if kind in {"wait", "lost"}:
             return Begun(kind, reply[1] if kind == "wait" else 0)
-        return Begun(kind, possible_duplicate=reply[1] == "1", count=reply[2])
+        return Begun(kind, possible_duplicate=reply[1] == "1", attempts=reply[2], count=reply[3])
 
-    def finish(self, job_id: str, token: str, ending: Ending, tried: Tried) -> bool:
-        """Record a job's end. False: the lease was lost, somebody else decides about the job."""
+    def finish(self, job_id: str, token: str, ending: Ending, tried: Tried) -> JobRecord | None:
+        """Record a job's end, and return it as it is then.
+
+        None: the lease was lost, somebody else decides about the job.
+        """
         reply = self._finish(
             id=job_id,
             token=token,
@@ -366,7 +371,7 @@ class Ledger:
             arrived=tried.arrived,
             doubt=tried.doubt,
         )
-        return bool(reply[0] == "ok")
+        return JobRecord.decode(job_id, pairs(reply[1])) if reply[0] == "ok" else None
 
     def park(self, job_id: str, token: str, pause: Pause, tried: Tried) -> bool:
         """Lay a job aside for a while. False: the lease was lost."""

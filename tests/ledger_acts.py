@@ -154,7 +154,7 @@ class Acts:
         code: str = "",
         number: Literal["closed", "open", "keep"] = "closed",
         left: Aftermath | None = None,
-    ) -> bool:
+    ) -> JobRecord | None:
         ending = Ending(state, code, "", "", number)
         return self.ledger.finish(job_id, token, ending, Tried(left))
 

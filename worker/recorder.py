@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 import redis
 import tenacity
@@ -19,6 +19,7 @@ from worker.shutdown import Shutdown
 
 log = logging.getLogger("sendcode.sender")
 
+T = TypeVar("T")
 AttemptKind = Literal["first", "probe", "late", "resend"]
 
 
@@ -45,11 +46,9 @@ class Work:
     token: str
     is_canary: bool
     tries: int
-    attempts: int
     started: float
-    possible_duplicate: bool
-    flagged_before: bool = False
-    """Whether it was a possible duplicate before the last try."""
+    attempts: int = 0
+    """Those that count, with the one that was journaled last."""
     throttled: int = 0
     missed: int = 0
     """Slots in a row that were over before the attempt was journaled."""
@@ -66,9 +65,7 @@ class Work:
             token=token,
             is_canary=claim.is_canary,
             tries=record.tries,
-            attempts=record.attempts,
             started=time.monotonic(),
-            possible_duplicate=record.possible_duplicate,
         )
 
     @property
@@ -83,12 +80,6 @@ class Work:
     def leave(self, left: Aftermath | None) -> None:
         """Note what a try leaves, to be recorded with whatever is recorded next."""
         self.tried = replace(self.tried, left=left)
-        if left is None:
-            return
-        if not left.counts:
-            self.attempts -= 1
-        if not left.in_doubt:
-            self.possible_duplicate = self.flagged_before
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +130,10 @@ class Recorder:
 
     def finish(self, work: Work, ending: Ending) -> Ended | NotNow:
         """Record the job's final state."""
-        if not self._surely(
+        record = self._surely(
             lambda: self._ledger.finish(work.job_id, work.token, ending, work.tried)
-        ):
+        )
+        if record is None:
             log.warning(
                 "outcome known but the lease was lost; the job's next worker finds it out",
                 extra=fields(
@@ -149,15 +141,6 @@ class Recorder:
                 ),
             )
             return NotNow("lease lost")
-        record = replace(
-            work.record,
-            state=ending.state,
-            code=ending.code,
-            message=ending.message,
-            request_id=ending.request_id,
-            attempts=work.attempts,
-            possible_duplicate=work.possible_duplicate,
-        )
         return self.report(work, record)
 
     def park(self, work: Work, pause: Pause) -> NotNow:
@@ -186,7 +169,7 @@ class Recorder:
         )
         return Ended(record)
 
-    def _surely(self, write: Callable[[], bool]) -> bool:
+    def _surely(self, write: Callable[[], T]) -> T:
         """Write, waiting for a Redis that is down, restarting or full.
 
         What the API answered is known to this thread alone: it gives up only when the worker is

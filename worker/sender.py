@@ -161,9 +161,7 @@ class Sender:
             case kind:
                 self._ledger.identity.attempted(begun.count, work.record.phone)
                 work.tries += 1
-                work.attempts += 1
-                work.flagged_before = work.possible_duplicate
-                work.possible_duplicate = begun.possible_duplicate
+                work.attempts = begun.attempts
                 return kind
 
 

@@ -7,8 +7,8 @@
 -- doubt, counts, story: of the try before: whether the job is in doubt after it, "keep" | "clear" | ""
 --   (there was none), "1" if it counts as an attempt, and its story
 -- process: that counts its attempts (see identity.lua), or ""
--- Reply: {"first" | "probe" | "late" | "resend", "1" if it may be sent twice, its number among the
---   process'} | {"lost"}
+-- Reply: {"first" | "probe" | "late" | "resend", "1" if it may be sent twice, the job's attempts with this
+--   one, its number among the process' (0: not known)} | {"lost"}
 --   | {"unknown", hash} | {"over", hash} (cancelled, left out as its number got a code, or too late)
 --   | {"wait", ms} (another job has the number; or 0: its batch is paused or the account halted)
 -- Twice with the same try: the same reply, nothing counted twice.
@@ -19,13 +19,14 @@ local id, token, try = A.id, A.token, A.tries
 local margin, interval, policy, slot_ms = A.margin_ms, A.interval_ms, A.policy, A.slot_ms
 local lease_ms, retention_ms, max_attempts = A.lease_ms, A.retention_ms, A.max_attempts
 local job = fields(K.job(id), 'lease', 'state', 'cc', 'num', 'lane', 'batch', 'tries', 'doubt', 'dup',
-  'kind', 'settled', 'asked', 'not_after', 'open', 'by', 'resent', 'early', 'replaces', 'created')
+  'kind', 'settled', 'asked', 'not_after', 'open', 'by', 'resent', 'early', 'replaces', 'created',
+  'attempts')
 local state, cc, num, lane, batch = job.state, job.cc, job.num, job.lane, job.batch
 if job.lease ~= token then
   if job.by ~= token or not FINAL[state] then return {'lost'} end
   return {state == 'unknown' and 'unknown' or 'over', record(id)}
 end
-if tonumber(job.tries or 0) >= try then return {job.kind, job.dup or '', 0} end
+if tonumber(job.tries or 0) >= try then return {job.kind, job.dup or '', tonumber(job.attempts or 0), 0} end
 local now = now_ms()
 local doubt, asked, resent = tonumber(job.doubt), tonumber(job.asked), job.resent
 
@@ -90,11 +91,11 @@ else
   if job.early then flag_duplicate(id, try) end
 end
 if may_be_forgotten(cc, num, batch, job.created) then flag_duplicate(id, try) end
-redis.call('HINCRBY', K.job(id), 'attempts', 1)
+local attempts = redis.call('HINCRBY', K.job(id), 'attempts', 1)
 redis.call('HSET', K.job(id), 'tries', try, 'doubt', int(doubt), 'kind', kind,
   'asked', int(math.max(asked or 0, arrived)), 'open', int(leaves) .. ':' .. kind)
 move(id, batch, state, 'sending')
 look_again(id, lane, now + lease_ms)
 -- the other jobs of this number wait until this attempt can no longer be refused for it
 close_number(cc, num, id, now, arrived + interval)
-return {kind, redis.call('HGET', K.job(id), 'dup') or '', count_attempt(A.process)}
+return {kind, redis.call('HGET', K.job(id), 'dup') or '', attempts, count_attempt(A.process)}

@@ -3,8 +3,8 @@
 -- was sent is a fact, whoever learned it and when: it ends the job for every holder, and corrects an
 -- end that was recorded in ignorance of it, unless a person has put another job in its place.
 -- number: "closed" | "open" | "keep"; arrived: see note_arrival; doubt: see begin
--- Reply: {"ok"} | {"lost"}
--- Twice with one token: ok again.
+-- Reply: {"ok", hash of the job as it is now} | {"lost"}
+-- Twice with one token: the same again.
 local A = arguments('id', 'token', 'state', 'code', 'message', 'request_id', 'number',
   'interval_ms:number', 'retention_ms:number', 'story', 'arrived', 'doubt')
 local id, token, state = A.id, A.token, A.state
@@ -15,7 +15,7 @@ local job = fields(K.job(id), 'lease', 'state', 'cc', 'num', 'lane', 'batch', 'b
 local from, cc, num, batch = job.state, job.cc, job.num, job.batch
 local is_held = job.lease == token
 if not is_held then
-  if job.by == token then return {'ok'} end
+  if job.by == token then return {'ok', record(id)} end
   if not from or not is_sent or from == 'sent' or from == 'sent_inferred' or job.replaced_by then
     return {'lost'}
   end
@@ -49,4 +49,4 @@ if is_sent then
   note_code_sent(cc, num, now, A.retention_ms)
 end
 finalize(id, batch, job.lane, from, state, A.retention_ms, now, A.code)
-return {'ok'}
+return {'ok', record(id)}
