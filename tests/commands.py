@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from typer.main import get_command
 
 from config.settings import Settings
@@ -23,7 +24,8 @@ from producer.cli.commands import app
 
 SENDCODE = (sys.executable, "-P", "-c", "from producer.cli import main; main()")
 """The command line as a process of its own; its words follow."""
-COMMANDS = get_command(app)
+_app: Any = app
+COMMANDS = get_command(_app) if isinstance(_app, typer.Typer) else _app
 """Made once: typer makes all commands anew at each call, which takes longer than most of them."""
 SEND = ("send", "--country-code", "852", "--phone", "51234567")
 
