@@ -10,7 +10,7 @@ import json
 import os
 import secrets
 import socket
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import redis
@@ -62,4 +62,9 @@ class Action:
 def recent_actions(client: redis.Redis, settings: Settings, count: int) -> list[Action]:
     """Give the last so many, the newest first; the list keeps 10,000."""
     texts: Any = client.lrange(Keys(settings.sendcode_key_prefix).actions, 0, count - 1)
-    return [Action(**json.loads(text)) for text in texts]
+    return [Action(**known_fields(Action, json.loads(text))) for text in texts]
+
+
+def known_fields(kind: type, values: dict[str, Any]) -> dict[str, Any]:
+    """Return those of `values` that a dataclass has: a newer release may have written others."""
+    return {each.name: values[each.name] for each in fields(kind) if each.name in values}

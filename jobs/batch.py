@@ -219,11 +219,12 @@ def decode_batch(
     is_halted: bool = False,
 ) -> Batch:
     """Read a batch's hash and its counts; `now_ms` is Redis' clock."""
-    accepted, fed = int(values["accepted"]), int(values["fed"])
-    rejected = int(values["rejected"])
+    accepted, fed = int(values.get("accepted", 0)), int(values.get("fed", 0))
+    rejected = int(values.get("rejected", 0))
     found = {name: int(n) for name, n in counts.items() if int(n)}
     duplicates = found.pop("possible_duplicate", 0)
-    states = {name: n for name, n in found.items() if not name.startswith("code:")}
+    # what another release counts is no state here
+    states = {name: n for name, n in found.items() if name in set(State)}
     by_code = {
         name.removeprefix("code:"): n for name, n in found.items() if name.startswith("code:")
     }
@@ -239,18 +240,18 @@ def decode_batch(
         batch_id=batch_id,
         state=state,
         name=values.get("name", ""),
-        digest=values["digest"],
-        header=tuple(json.loads(values["header"])),
+        digest=values.get("digest", ""),
+        header=tuple(json.loads(values.get("header", "[]"))),
         delimiter=values.get("delimiter", ","),
         encoding=values.get("encoding", ""),
         columns=(values.get("phone_column", ""), values.get("country_column", "")),
-        total=int(values["total"]),
+        total=int(values.get("total", 0)),
         accepted=accepted,
         rejected=rejected,
         fed=fed,
-        cursor=int(values["cursor"]),
+        cursor=int(values.get("cursor", 0)),
         imported=values.get("imported") == "1",
-        created_ms=int(values["created"]),
+        created_ms=int(values.get("created", 0)),
         finished_ms=int(finished) if finished else None,
         max_rate=float(max_rate) if max_rate else None,
         expires_ms=int(expires) if expires else None,

@@ -28,7 +28,7 @@ from jobs.actions import Action
 from jobs.job import iso
 from jobs.keys import Keys
 from jobs.phone import PhoneNumber
-from jobs.scripts import Script, pairs
+from jobs.scripts import READS, Script, pairs
 
 _KEEP_EVERY_S = 1.0
 _RECENT = 2_000
@@ -39,7 +39,21 @@ _REASONS = {
     "foreign": "it is not the ledger that was here before",
     "damaged": "its key does not hold what it should",
 }
+NEWER = "newer"
+_NEWER_REMEDY = "start the release that the other processes run (docs/upgrading.md)"
 REMEDY = "put the right data back, or take what is there: sendcode ledger accept"
+
+
+def _newer(version: int) -> str:
+    return (
+        f"the ledger is refused, and nothing is sent: it has version {version}, and this release "
+        f"of sendcode reads up to version {READS}"
+    )
+
+
+def newer(version: int) -> str:
+    """Return the one line about a ledger that this release cannot read."""
+    return f"{_newer(version)}: {_NEWER_REMEDY}"
 
 
 class LedgerRefusedError(Exception):
@@ -52,7 +66,7 @@ class LedgerState:
 
     now_ms: int
     refused: str = ""
-    """Why nothing may be sent: `empty`, `foreign`, `older` or `damaged`."""
+    """Why nothing may be sent: `empty`, `foreign`, `older`, `damaged` or `newer`."""
     refused_ms: int | None = None
     known_ms: int | None = None
     """When the one that is remembered was alive last."""
@@ -61,18 +75,24 @@ class LedgerState:
     accepted_ms: int | None = None
     is_disputed: bool = False
     """A worker remembers another ledger in this place, and sends nothing."""
+    version: int = 1
+    """Of its newest data."""
     file: str = ""
     """This machine's state file, where that is what the ledger contradicts."""
 
     @property
     def why(self) -> str:
         """Say why it is refused, without a full stop."""
+        if self.refused == NEWER:
+            return _newer(self.version)
         lost = f"; the one known here was alive until {iso(self.known_ms)}" if self.known_ms else ""
         there = f", this one until {iso(self.alive_ms)}" if lost and self.alive_ms else ""
         return f"the ledger is refused, and nothing is sent: {_REASONS[self.refused]}{lost}{there}"
 
     @property
     def remedy(self) -> str:
+        if self.refused == NEWER:
+            return _NEWER_REMEDY
         other = (
             f"; if this Redis is another one on purpose, remove {self.file}" if self.file else ""
         )
@@ -91,6 +111,7 @@ class LedgerState:
             "alive_at": when(self.alive_ms),
             "accepted_at": when(self.accepted_ms),
             "disputed": self.is_disputed,
+            "version": self.version,
         }
 
 
@@ -124,6 +145,11 @@ class Identity:
         """Why this process sends nothing, as far as it has noticed."""
         self.unkept = ""
         """Why the state file could not be written, if it could not."""
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether this process is of a release that cannot read the ledger any more."""
+        return self.refusal is not None and self.refusal.refused == NEWER
 
     @property
     def known(self) -> str:
@@ -231,6 +257,7 @@ class Identity:
             alive_ms=number("at"),
             accepted_ms=number("accepted"),
             is_disputed="claimed" in values,
+            version=number("version") or 1,
             file=str(self._file) if from_file else "",
         )
 

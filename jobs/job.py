@@ -112,7 +112,9 @@ class StoryEntry:
     def decode(cls, text: str) -> StoryEntry:
         """Read an entry; a stand-in where it cannot be read."""
         try:
-            at_ms, what, code, request_id, took_ms, note = json.loads(text)
+            at_ms, what, *more = json.loads(text)
+            # another release's entries may be shorter or longer
+            code, request_id, took_ms, note = [*more, *("", "", None, "")[len(more) :]][:4]
             if 0 <= at_ms < _LARGEST and 0 <= (took_ms or 0) < _LARGEST:
                 return cls(at_ms, str(what), str(code), str(request_id), took_ms, str(note))
         except (ValueError, TypeError, RecursionError):

@@ -16,6 +16,7 @@ from typing import Any
 import redis
 
 from config.settings import Settings
+from jobs.actions import known_fields
 from jobs.batch import BatchState
 from jobs.job import Lane
 from jobs.keys import Keys
@@ -30,8 +31,8 @@ _CHUNK = 1_000
 class Damage:
     """Something that was lost, moved aside or put right."""
 
-    at_ms: int
-    what: str
+    at_ms: int = 0
+    what: str = ""
 
 
 @dataclass
@@ -91,7 +92,7 @@ class Mending:
     def damage(self) -> list[Damage]:
         """Return what was lost, moved aside or put right lately, the newest first."""
         texts: Any = self._client.lrange(self._keys.damage, 0, -1)
-        return [Damage(**json.loads(text)) for text in texts]
+        return [Damage(**known_fields(Damage, json.loads(text))) for text in texts]
 
     def forget(self, count: int) -> None:
         """Forget the oldest of the damage, of which a person has seen so much."""

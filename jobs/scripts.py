@@ -17,6 +17,8 @@ import redis
 
 from jobs.keys import Keys
 
+READS, WRITES = 1, 1
+"""The newest data that the scripts can read, and the data that they write (jobs/upgrade.py)."""
 _SHARED = (
     *("arguments", "damage", "fields", "clock", "actions", "account", "numbers", "identity"),
     *("jobs", "doubts", "story", "arrivals", "batches", "endings"),
@@ -32,14 +34,19 @@ class Script:
     """A script bound to one Redis client and one key prefix."""
 
     def __init__(
-        self, client: redis.Redis, keys: Keys, name: str, package: str = "jobs.lua"
+        self,
+        client: redis.Redis,
+        keys: Keys,
+        name: str,
+        package: str = "jobs.lua",
+        writes: int = WRITES,
     ) -> None:
         """Bind `name`.lua of `package`; nothing is sent before its first call."""
         text = _text(package, name)
         self._name = name
         self._names, self._optional, self._rest = _declared(text)
         self._anchor = [keys.ledger]
-        self._run = client.register_script(prelude(keys) + text)
+        self._run = client.register_script(prelude(keys, writes) + text)
 
     @property
     def sha(self) -> str:
@@ -65,9 +72,11 @@ def pairs(flat: Sequence[str]) -> dict[str, str]:
     return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
-def prelude(keys: Keys) -> str:
+def prelude(keys: Keys, writes: int = WRITES) -> str:
     """Return what stands in front of every script."""
-    return keys.lua() + "".join(_text("jobs.lua", f"shared/{name}") for name in _SHARED)
+    versions = f"local READS, WRITES = {max(READS, writes)}, {writes}\n"
+    shared = (_text("jobs.lua", f"shared/{name}") for name in _SHARED)
+    return versions + keys.lua() + "".join(shared)
 
 
 @cache

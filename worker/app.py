@@ -33,8 +33,10 @@ from config.settings import (
 )
 from config.unavailable import RedisUnavailableError, will_not_pass
 from jobs.durability import Level, judge, look
+from jobs.identity import LedgerRefusedError
 from jobs.keys import Keys
 from jobs.trial import NEEDED, OF_FLOWER, look_at_rights
+from jobs.upgrade import refuse_newer
 from worker.background import BackgroundStep
 from worker.flower import answer_remote_control, set_up_flower
 from worker.output import Output
@@ -229,13 +231,20 @@ def _write_as_json(text: str, _stream: Any = None) -> None:
 
 
 def _log_in(settings: Settings, areas: Collection[str]) -> None:
-    """End at once if Redis refuses the login or what is needed; one that is away is waited for."""
+    """End at once if Redis refuses the login or what is needed, or a worker its ledger.
+
+    One that is away is waited for.
+    """
     client = connect(settings, retries=0)
     faults = []
     try:
         for finding in look_at_rights(client, settings, areas):
             if finding.level is Level.FAIL:
                 faults.append(f"{finding.text}: {finding.remedy}")
+        if areas is NEEDED and not faults:
+            refuse_newer(client, settings)
+    except LedgerRefusedError as exc:
+        faults.append(str(exc))
     except redis.RedisError as exc:
         faults.append(str(RedisUnavailableError.from_redis(exc, settings)))
         if not will_not_pass(exc):

@@ -23,6 +23,7 @@ from jobs.identity import Identity, LedgerRefusedError, LedgerState
 from jobs.ledger import Ledger
 from jobs.mending import Mending
 from jobs.publish import Publisher
+from jobs.upgrade import Upgrade
 from worker.consumer import ThreadPool
 from worker.presence import forget_the_gone
 from worker.reactions import STOOD_DOWN
@@ -61,10 +62,16 @@ class BackgroundStep(bootsteps.StartStopStep):
             presence.note_progress("sweeper")
 
         mending = Mending(runtime.ledger.client, settings)
+        upgrade = Upgrade(runtime.ledger.client, settings, runtime.ledger.identity)
+
+        def upgrade_and_mend() -> None:
+            bring_up_to_date(upgrade)
+            mend(mending)
+
         self._threads = [
             Periodic("sweeper", settings.sendcode_sweep_interval, sweep_and_show),
             Periodic("leases", min(settings.sendcode_lease / 4, 1.0), lambda: beat(runtime)),
-            Periodic("mending", settings.sendcode_sweep_interval, lambda: mend(mending)),
+            Periodic("mending", settings.sendcode_sweep_interval, upgrade_and_mend),
         ]
         for thread in self._threads:
             thread.start()
@@ -175,6 +182,12 @@ def mend(mending: Mending) -> None:
     """Mend a ledger of which keys were lost, set back or replaced; log what was done."""
     for done in mending.mend_what_does_not_fit():
         log.error("ledger mended", extra=fields(done=done))
+
+
+def bring_up_to_date(upgrade: Upgrade) -> None:
+    """Have older data upgraded, unless another worker is at it; log what was done."""
+    for version in upgrade.run():
+        log.warning("ledger upgraded", extra=fields(version=version))
 
 
 def beat(runtime: Runtime) -> None:

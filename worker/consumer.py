@@ -65,8 +65,7 @@ class Consumer(CeleryConsumer):
 
     def on_ready(self) -> None:
         """Log from which broker messages are taken from now on; again after a reconnect."""
-        account = self.app.sendcode.account
-        self.task_consumer.channel.has_stood_down = lambda: bool(account.stood_down)
+        self.task_consumer.channel.has_stood_down = self.app.sendcode.has_stood_down
         worker_log.info("taking messages", extra=fields(broker=self.connection.as_uri()))
         if self.hub:
             # shows that messages are taken: it runs between them, in the thread that takes them

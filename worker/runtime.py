@@ -94,5 +94,9 @@ class Runtime:
             reactions,
             self.leases,
             self.shutdown,
-            lambda: bool(self.account.stood_down),
+            self.has_stood_down,
         )
+
+    def has_stood_down(self) -> bool:
+        """Return whether to leave all work to other workers: this one's would be refused."""
+        return bool(self.account.stood_down) or self.ledger.identity.is_outdated

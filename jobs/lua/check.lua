@@ -6,6 +6,7 @@
 -- Keys of a wrong type are moved aside, as all scripts do it.
 local A = arguments('every_ms:number')
 local every_ms, now = A.every_ms, now_ms()
+if refused('') == 'newer' then return {} end
 local seen = fields(K.sweeps, 'checked', 'mending', 'unmended', 'events', 'unknown', 'ended', 'newest')
 
 local function is_near(time, before, after)

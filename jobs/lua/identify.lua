@@ -9,6 +9,7 @@ local A = arguments('known', 'verb', 'action?', 'flag_ms?:number', 'retention_ms
 local known, verb, now = A.known, A.verb, now_ms()
 local why = refused(known)
 local told = {why or '', why ~= 'damaged' and redis.call('HGETALL', K.ledger) or {}, int(now)}
+if why == 'newer' then return told end
 if verb == 'accept' then
   if why == 'damaged' then redis.call('DEL', K.ledger) end
   local own = fields(K.ledger, 'id', 'former', 'claimed', 'action', 'suspect_until')

@@ -12,6 +12,7 @@
 -- Twice: the second finds nothing to do.
 local A = arguments('verb', 'retention_ms:number', 'parts:rest')
 local verb, retention_ms, parts, now = A.verb, A.retention_ms, A.parts, now_ms()
+if refused('') == 'newer' then return {} end
 local MESSAGE_MS, LEASE_MS = 5000, 10000 -- a message is missed, and a lease runs out, after that
 local WORKED_ON = {queued = 1, leased = 1, sending = 1}
 

@@ -167,7 +167,7 @@ def _look(sheet: Sheet, question: Question, target: Target | None) -> Preflight:
     from producer.preflight import preflight
 
     with ExitStack() as stack:
-        settings, client = stack.enter_context(ledger_connection())
+        settings, client = stack.enter_context(ledger_connection(any_version=True))
         reachable = client if _answers(client, settings) else None
         started_ms = time_ms(client.time()) if reachable else round(time.time() * 1000)
         batch_id = question.batch_id or default_batch_id(sheet.digest)

@@ -307,13 +307,22 @@ def _say_once(text: str) -> None:
 
 
 @contextmanager
-def ledger_connection() -> Iterator[tuple[Settings, redis.Redis]]:
-    """Load the settings and connect to Redis, lazily: the first command is the first contact."""
+def ledger_connection(*, any_version: bool = False) -> Iterator[tuple[Settings, redis.Redis]]:
+    """Load the settings and connect to Redis.
+
+    With `any_version` the first command is the first contact.
+
+    Raises:
+        LedgerRefusedError: it holds data that this release cannot read.
+    """
     from config.redis import connect
+    from jobs.upgrade import refuse_newer
 
     settings = settings_here()
     client = connect(settings)
     try:
+        if not any_version:
+            refuse_newer(client, settings)
         yield settings, client
     finally:
         client.close()

@@ -41,7 +41,7 @@ def doctor(
     from jobs.mending import Mending
     from producer.cli.checkup import examine
 
-    with ledger_connection() as (settings, client):
+    with ledger_connection(any_version=True) as (settings, client):
         mending = Mending(client, settings)
         repaired = mending.mend() if repair else []
         findings = list(examine(client, settings))

@@ -42,7 +42,7 @@ def status(
 
     if watch and as_json:
         raise MisusedError("--watch and --json: choose one; --json prints one document")
-    with ledger_connection() as (settings, client):
+    with ledger_connection(any_version=True) as (settings, client):
         identity = Identity(client, settings, state_file(settings))
         if as_json:
             show_json(look(client, settings, identity).as_dict())

@@ -106,7 +106,7 @@ def accept(
     sent, it is flagged as perhaps sent twice. Cancel first what is not to be sent again.
     """
     from jobs.batches import Batches
-    from jobs.identity import Identity, state_file
+    from jobs.identity import NEWER, Identity, state_file
     from producer.cli.tables import count_of
     from producer.cli.wording import LEDGER_DISPUTED
 
@@ -114,6 +114,8 @@ def accept(
     with ledger_connection() as (settings, client):
         identity = Identity(client, settings, state_file(settings))
         before = identity.look()
+        if before.refused == NEWER:
+            raise identity.refuse(before)
         if before.refused or before.is_disputed:
             for batch in Batches(client, settings).list():
                 if batch.unfinished:

@@ -1,21 +1,29 @@
 -- Whether this is the ledger that a process knows (docs/decisions/0010): a hash of its id, when it was
 -- `born`, when it was last alive (`at`) and a `counter` that only grows; and while it is refused, why.
+-- `version` is that of the newest data in it (none: 1), and upgrade.lua has what is done about the rest.
 
 local LAPSE_MS = 10000 -- what a failover may forget; more is an older copy
 local DAY_MS = 86400000
 
+-- Whether the ledger holds data that this release cannot read.
+local function is_newer(version)
+  return tonumber(version or 1) > READS
+end
+
 -- Compare with what a process remembers: "" (nothing) or "id counter at process attempts since", where
 -- `process` is "-" for one that sends nothing, and `since` "here" if it saw the ledger itself, "file" if
 -- it read of it in its state file.
--- Reply: nil, or why nothing may be sent: "empty" | "foreign" | "older" | "damaged". The ledger is marked,
--- so that a process without a memory refuses it, too; but not for what a mere file says of another id:
--- two servers may be reached under one address, one after the other.
+-- Reply: nil, or why nothing may be sent: "newer" | "empty" | "foreign" | "older" | "damaged". The ledger
+-- is marked, so that a process without a memory refuses it, too; but not where only this release is too
+-- old ("newer"), nor for what a mere file says of another id: two servers may be reached under one
+-- address, one after the other.
 local function refused(known)
   local own = redis.pcall('HMGET', K.ledger, 'id', 'counter', 'at', 'refused', 'former', 'claimed',
-    'known_at', 'born')
+    'known_at', 'born', 'version')
   if own.err and not string.find(own.err, 'WRONGTYPE', 1, true) then error(own.err) end -- no rights
   if own.err then return 'damaged' end
   local own_id, own_counter, own_at, why = unpack(own)
+  if is_newer(own[9]) then return 'newer' end
   local id, counter, at, process, since = string.match(known, '^(%S+) (%d+) (%d+) (%S+) %d+ (%S+)$')
   if not id then return why or nil end
   local found, marks
@@ -43,12 +51,19 @@ local function refused(known)
   return why or found
 end
 
--- Let the ledger be alive now, and be born if it is new. Gives what the caller remembers from now on.
+-- Those who cannot read the version take nothing more, and have a moment to finish what they hold.
+local function raise_version(to, now)
+  redis.call('HSET', K.ledger, 'version', to, 'raised_at', int(now))
+end
+
+-- Let the ledger be alive now, and be born if it is new. What the caller writes next has the version of
+-- its release, which all who cannot read it refuse from now on. Gives what the caller remembers.
 local function grow(now)
   if redis.call('HSETNX', K.ledger, 'id', string.sub(redis.sha1hex(int(now_us())), 1, 16)) == 1 then
     redis.call('HSETNX', K.ledger, 'born', int(now))
   end
-  local own = fields(K.ledger, 'id', 'at')
+  local own = fields(K.ledger, 'id', 'at', 'version')
+  if tonumber(own.version or 1) < WRITES then raise_version(WRITES, now) end
   local at = int(math.max(now, tonumber(own.at or 0))) -- or the clock was set back
   redis.call('HSET', K.ledger, 'at', at)
   return own.id .. ' ' .. redis.call('HINCRBY', K.ledger, 'counter', 1) .. ' ' .. at
