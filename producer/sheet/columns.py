@@ -90,7 +90,7 @@ class Seen:
         return bool(cells) and not any(map(_DIGIT.search, cells))
 
     def numbers_in(self, index: int) -> int:
-        return sum(map(is_like_a_number, self.column(index)))
+        return sum(map(_is_like_a_number, self.column(index)))
 
     def has_codes_in(self, index: int) -> bool:
         """Return whether a column may be the country's: it is empty, or a cell names one."""
@@ -102,7 +102,7 @@ class Seen:
         return [i for i in range(width) if self.numbers_in(i) * 2 > len(self.column(i))]
 
 
-def is_like_a_number(cell: str) -> bool:
+def _is_like_a_number(cell: str) -> bool:
     """Return whether a cell may be a phone number, to tell a number's column from others."""
     digits = len(_DIGIT.findall(cell))
     return (
@@ -127,7 +127,7 @@ def rate_header(header: Sequence[str]) -> int:
     return int(numbers) + int(codes)
 
 
-def holds_data(cells: Sequence[str]) -> bool:
+def _holds_data(cells: Sequence[str]) -> bool:
     """Return whether a record has a cell with more digits than a column's name has."""
     return any(len(_DIGIT.findall(cell)) > _MOST_DIGITS_IN_A_NAME for cell in cells)
 
@@ -268,8 +268,8 @@ class _Search:
 
     def _no_number(self) -> SheetError:
         filled = self._seen.with_numbers(len(self._header))
-        if holds_data(self._header):
-            return no_header(self._file, filled, self._header, *self._place)
+        if _holds_data(self._header):
+            return _no_header(self._file, filled, self._header, *self._place)
         hint = f"; numbers seem to be in {self._listed(filled)}" if filled else ""
         listed = self._listed(range(len(self._header)))
         return self._error(
@@ -302,7 +302,7 @@ class _Search:
         return ", ".join(names) + more
 
 
-def no_header(
+def _no_header(
     file: str, filled: Sequence[int], first: Sequence[str], line: int, unit: str
 ) -> SheetError:
     """Return the error of a file whose first row is a customer already.
@@ -314,7 +314,7 @@ def no_header(
         line: Where it stands.
         unit: What `line` counts.
     """
-    columns = filled or [i for i, cell in enumerate(first) if is_like_a_number(cell)]
+    columns = filled or [i for i, cell in enumerate(first) if _is_like_a_number(cell)]
     where = " and ".join(f"column {i + 1}" for i in columns[:3])
     return SheetError(
         "no_header",
@@ -384,7 +384,7 @@ def find_header(
         return below
     if _is_a_customer(first, header.columns.number, sample):
         seen = Seen(record.cells for record in sample)
-        raise no_header(file, seen.with_numbers(len(first.cells)), first.cells, first.line, unit)
+        raise _no_header(file, seen.with_numbers(len(first.cells)), first.cells, first.line, unit)
     return header
 
 
@@ -400,7 +400,7 @@ def _is_a_customer(first: Record, number: int, sample: list[Record]) -> bool:
 
     That name is a label of a customer's then, such as "Mobile".
     """
-    return any(map(is_like_a_number, first.cells)) and not Seen(
+    return any(map(_is_like_a_number, first.cells)) and not Seen(
         record.cells for record in sample[1:]
     ).numbers_in(number)
 
@@ -416,7 +416,7 @@ def _find_below(sample: list[Record], file: str, unit: str, asked: Asked) -> Hea
         for place, record in enumerate(sought)
         if rate_header(record.cells) or (place and _has(record, asked.number))
     ]
-    if not places or places == [0] or any(map(is_like_a_number, sample[0].cells)):
+    if not places or places == [0] or any(map(_is_like_a_number, sample[0].cells)):
         return None
     place = next(place for place in places if place)
     record = sample[place]
@@ -428,7 +428,7 @@ def _find_below(sample: list[Record], file: str, unit: str, asked: Asked) -> Hea
         return None
     if not Seen(each.cells for each in sample[place + 1 :]).numbers_in(header.columns.number):
         return None
-    is_only_one = places == [place] and record.fault is None and not holds_data(record.cells)
+    is_only_one = places == [place] and record.fault is None and not _holds_data(record.cells)
     if not is_only_one or max(map(_filled, sample[:place])) >= _filled(record):
         raise SheetError(
             "header_below",

@@ -56,16 +56,16 @@ def is_json_lines(source: Source, encoding: Encoding) -> bool:
     return _JSON_LINE.match(opening) is not None
 
 
-MAX_LINE_CHARS = 1 << 16
+_MAX_LINE_CHARS = 1 << 16
 """One line, and one record over several lines. A spreadsheet's cell holds half of it at most."""
-MAX_RECORD_LINES = 200
+_MAX_RECORD_LINES = 200
 
 
-class RecordTooLongError(Exception):
+class _RecordTooLongError(Exception):
     """A record passed a bound before it ended."""
 
 
-class Lines(Iterator[str]):
+class _Lines(Iterator[str]):
     """Lines as a file has them, with their ends; LF, CR LF and CR each end one.
 
     Iterating gives the lines of the record at hand, which grows until `begin_record`; `record` has
@@ -86,20 +86,20 @@ class Lines(Iterator[str]):
     def __next__(self) -> str:
         record = self.record
         again = bool(self._waiting)
-        line = self._waiting.popleft() if again else self._text.readline(MAX_LINE_CHARS)
+        line = self._waiting.popleft() if again else self._text.readline(_MAX_LINE_CHARS)
         if not line:
             self.ended_within_record = bool(record)
             raise StopIteration
         self.number += 1
         record.append(line)
-        if len(line) >= MAX_LINE_CHARS and line[-1] not in "\r\n":
+        if len(line) >= _MAX_LINE_CHARS and line[-1] not in "\r\n":
             if not again:
                 self._skip_to_end_of_line()
-            raise RecordTooLongError
+            raise _RecordTooLongError
         if len(record) > 1 and (
-            len(record) > MAX_RECORD_LINES or sum(map(len, record)) > MAX_LINE_CHARS
+            len(record) > _MAX_RECORD_LINES or sum(map(len, record)) > _MAX_LINE_CHARS
         ):
-            raise RecordTooLongError
+            raise _RecordTooLongError
         return line
 
     def begin_record(self) -> None:
@@ -118,12 +118,12 @@ class Lines(Iterator[str]):
         return min(1.0, self._bytes.tell() / self._size) if self._size else 1.0
 
     def _skip_to_end_of_line(self) -> None:
-        while piece := self._text.readline(MAX_LINE_CHARS):
+        while piece := self._text.readline(_MAX_LINE_CHARS):
             if piece[-1] in "\r\n":
                 return
 
 
-DELIMITERS = (",", ";", "\t", "|")
+_DELIMITERS = (",", ";", "\t", "|")
 _MOST_BAD_QUOTES = 1000
 
 _OPEN_QUOTE = Fault(
@@ -133,7 +133,7 @@ _OPEN_QUOTE = Fault(
 )
 _TOO_LONG = Fault(
     "record_too_long",
-    f"the row is longer than {MAX_LINE_CHARS >> 10} KiB",
+    f"the row is longer than {_MAX_LINE_CHARS >> 10} KiB",
     "shorten it, or look for a missing line break or quotation mark",
 )
 
@@ -148,7 +148,7 @@ class DelimitedText:
         self._has_nul = source.survey.nul_count > 0
         self.reads_as_row: Callable[[list[str]], bool] = lambda _: False
         """Whether cells make a good row; set once the header is understood."""
-        self._lines: Lines | None = None
+        self._lines: _Lines | None = None
 
     @property
     def fraction(self) -> float:
@@ -160,7 +160,7 @@ class DelimitedText:
         Raises:
             SheetError: `broken_quotes` if so many quotes are unclosed that no row is certain.
         """
-        lines = self._lines = Lines(self._source, self._encoding)
+        lines = self._lines = _Lines(self._source, self._encoding)
         reader = csv.reader(lines, delimiter=self.delimiter)
         record, bad = lines.record, 0
         while True:
@@ -174,7 +174,7 @@ class DelimitedText:
                 if not record:
                     return
                 fault = _OPEN_QUOTE
-            except (csv.Error, RecordTooLongError):
+            except (csv.Error, _RecordTooLongError):
                 fault = _TOO_LONG if len(record) == 1 else _OPEN_QUOTE
             if fault is None and lines.ended_within_record:
                 fault = _OPEN_QUOTE
@@ -190,7 +190,7 @@ class DelimitedText:
             if self._may_be_shielded(record):
                 cells = [unshielded(cell) for cell in cells]
             if self._has_nul:
-                cells = [without_nul(cell) for cell in cells]
+                cells = [_without_nul(cell) for cell in cells]
             is_blank = fault is None and not "".join(cells).strip()
             if is_blank or (lines.number == 1 and _announced_delimiter(record[0])):
                 continue
@@ -248,18 +248,18 @@ def choose_delimiter(
         first, *others = [record.cells for record in islice(text, HEADER_SOUGHT_IN)] or [[]]
         return rate(first), max(map(rate, others), default=0), len(first)
 
-    return max(DELIMITERS, key=merit)
+    return max(_DELIMITERS, key=merit)
 
 
-def without_nul(cell: str) -> str:
+def _without_nul(cell: str) -> str:
     """Return a cell without the NULs that fill it up; one within the text stays visible."""
     return cell.rstrip("\0").replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def _first_line(source: Source, encoding: Encoding) -> str:
     try:
-        return next(Lines(source, encoding), "")
-    except RecordTooLongError:
+        return next(_Lines(source, encoding), "")
+    except _RecordTooLongError:
         return ""
 
 
@@ -292,7 +292,7 @@ _NOT_AN_OBJECT = Fault(
     'write it as {"country_code": "852", "phone_num": "…"}',
 )
 _LINE_TOO_LONG = Fault(
-    "record_too_long", f"the line is longer than {MAX_LINE_CHARS >> 10} KiB", "shorten it"
+    "record_too_long", f"the line is longer than {_MAX_LINE_CHARS >> 10} KiB", "shorten it"
 )
 
 
@@ -312,7 +312,7 @@ class JsonLines:
     def __init__(self, source: Source, encoding: Encoding) -> None:
         self._source = source
         self._encoding = encoding
-        self._lines: Lines | None = None
+        self._lines: _Lines | None = None
         self._columns = self._find_columns()
 
     @property
@@ -333,7 +333,7 @@ class JsonLines:
             yield Record(line, cells, numeric)
 
     def _objects(self) -> Iterator[tuple[int, Mapping[str, Any] | Fault]]:
-        lines = self._lines = Lines(self._source, self._encoding)
+        lines = self._lines = _Lines(self._source, self._encoding)
         decoder = json.JSONDecoder(
             parse_int=_Number,
             parse_float=_Number,
@@ -346,7 +346,7 @@ class JsonLines:
                 text = next(lines).strip(" \t\r\n\0")
             except StopIteration:
                 return
-            except RecordTooLongError:
+            except _RecordTooLongError:
                 yield lines.number, _LINE_TOO_LONG
                 continue
             if not text:
@@ -407,4 +407,4 @@ def _text(value: Any) -> str:
         text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     if not text.isascii():
         text = _LONE_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text)
-    return without_nul(text) if "\0" in text else text
+    return _without_nul(text) if "\0" in text else text

@@ -139,14 +139,14 @@ class Workbook:
         for kind, part in self._relations("").values():
             if kind.endswith("/officeDocument"):
                 if part.endswith(".bin"):
-                    raise self._other("an .xlsb workbook")
+                    raise not_a_sheet(self.name, "an .xlsb workbook")
                 return part
-        raise self._other("another kind of office document")
+        raise not_a_sheet(self.name, "another kind of office document")
 
     def _archive(self) -> SheetError:
         """Return the error of a .zip that is no office document of Microsoft's."""
         if "mimetype" in self._parts or "content.xml" in self._parts:
-            return self._other("an OpenDocument file")
+            return not_a_sheet(self.name, "an OpenDocument file")
         if any(part.endswith(".iwa") or part == "index.zip" for part in self._parts):
             return not_a_sheet(
                 self.name, "a Numbers document", "in Numbers, export it as Excel or as CSV"
@@ -156,9 +156,6 @@ class Workbook:
         return not_a_sheet(
             self.name, f"a .zip archive{named}", "unpack it and name the file that is in it"
         )
-
-    def _other(self, kind: str) -> SheetError:
-        return not_a_sheet(self.name, kind)
 
     def _relations(self, part: str) -> dict[str, tuple[str, str]]:
         """Return type and target of each relation of a part, by its id."""
@@ -199,7 +196,7 @@ class Workbook:
 
         self._parse(book, start)
         if "workbook" not in opened:
-            raise self._other("another kind of office document")
+            raise not_a_sheet(self.name, "another kind of office document")
         return sheets
 
     def _find_styles(self, book: str) -> Styles:
