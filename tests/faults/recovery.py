@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from jobs.ledger import Ledger
@@ -60,16 +61,26 @@ class Recoveries:
         """Note that a fault befell this worker, and with it the jobs in its hand."""
         self.hits.update(self._hands.get(worker, set()))
 
-    def settle_by(self, ledger: Ledger) -> None:
-        """Close what is still open by the ledger's word: when each job ended.
+    def settle_by(self, ledger: Ledger, unproved: Iterable[str] = ()) -> None:
+        """Complete by the ledger's word what killed workers could not tell any more.
 
-        Needed where a worker recorded a job's end and was killed before it could tell.
+        That is when a job ended, and when the first attempt of an `unproved` one was journaled.
         """
         unix_minus_monotonic = time.time() - time.monotonic()
+        for job_id in unproved:
+            record = ledger.job(job_id)
+            if record and record.story:
+                self.began(job_id, record.story[0].at_ms / 1000 - unix_minus_monotonic)
         for job_id in list(self._waiting):
             record = ledger.job(job_id)
             if record and record.finished_ms:
                 self._is_back(job_id, record.finished_ms / 1000 - unix_minus_monotonic)
+
+    def began(self, job_id: str, at: float) -> None:
+        """Note a job's first attempt, unless an earlier one is known."""
+        begun = self.begun.setdefault(job_id, [])
+        if not begun or at < begun[0][0]:
+            begun.insert(0, (at, "first"))
 
     @property
     def open(self) -> list[str]:

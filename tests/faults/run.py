@@ -86,7 +86,7 @@ def reckon(world: World, work: Work, recoveries: Recoveries) -> Result:
     stats = world.sandbox.stats()
     found = records(work.asked, work.batch_ids, batches, ledger)
     findings.add(found, stats["accepted_per_number"])
-    recoveries.settle_by(ledger)
+    recoveries.settle_by(ledger, {*findings.unknown, *findings.possible_duplicate})
     return Result(
         Counter(),
         findings,

@@ -11,7 +11,7 @@ from jobs.outcome import State
 from jobs.phone import PhoneNumber
 from tests.faults.audit import Asked, Findings
 from tests.faults.recovery import Recoveries
-from tests.faults.result import Result
+from tests.faults.result import Result, Unproved
 
 PHONE = PhoneNumber("852", "50000001")
 DIGITS = "85250000001"
@@ -117,3 +117,16 @@ def test_the_time_without_redis_is_not_part_of_a_recovery() -> None:
     recoveries.listen("w2", 9.0, "begun", "ev-1", "probe")
 
     assert recoveries.longest_s == 2.0
+
+
+def test_an_attempt_counts_from_its_journal_though_its_worker_could_not_tell_of_it() -> None:
+    recoveries = Recoveries()
+    recoveries.absences.append((3.0, 8.0))
+    recoveries.listen("w2", 9.0, "begun", "ev-1", "late")
+
+    recoveries.began("ev-1", 2.0)
+    recoveries.began("ev-1", 2.5)
+
+    unproved = Unproved.of("ev-1", recoveries, is_unknown=False)
+    assert (unproved.idle_s, unproved.redis_away_s) == (7.0, 5.0)
+    assert not unproved.is_inside
