@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as ProgressBar
 
 from demo.accounting import Accounts
 from demo.interrupts import Interrupted, Interrupts
@@ -18,17 +16,17 @@ from demo.keeper import Keeper
 from demo.process import WorldError, environment_of
 from demo.story import Demo, Progress
 from demo.valkey import ValkeyError
+from producer.cli.commands import HELP_OPTIONS, PlainCommand, plain_app
 from producer.cli.console import (
     INTERRUPTED,
     CommandFailedError,
-    JsonOption,
     MisusedError,
     run,
     say,
     show_json,
-    talk,
 )
-from producer.cli.helptext import make_plain
+from producer.cli.options import JsonOption
+from producer.cli.progress import display
 from producer.cli.tables import count_of, show_table
 
 SAY_EVERY_S = 2.0
@@ -44,14 +42,10 @@ _MEANING = {
 _TOLD = ("sent", "sent_inferred", "dead", "unknown", "parked")
 
 
-app = typer.Typer(
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+app = plain_app(context_settings=HELP_OPTIONS)
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def main(
     rows: Annotated[int, typer.Option(min=1, max=100_000, help="Rows of the sample file.")] = 200,
     keep: Annotated[
@@ -119,26 +113,12 @@ def _run_through(demo: Demo) -> Accounts:
 
 def _follow(demo: Demo) -> None:
     """Show how far it is: a bar on a terminal, a line now and then otherwise."""
-    if talk().is_terminal:
-        _follow_live(demo)
-        return
-    said = -SAY_EVERY_S
-    for seen in demo.follow():
-        if seen.batch.is_over or time.monotonic() - said >= SAY_EVERY_S:
-            said = time.monotonic()
-            say(f"{seen.batch.finished} of {seen.batch.accepted} ended: {_in_words(seen)}")
-
-
-def _follow_live(demo: Demo) -> None:
-    told = TextColumn("{task.fields[told]}")
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), told)
-    with ProgressBar(*columns, console=talk()) as bar:
-        task = bar.add_task("", told="")
+    with display("", SAY_EVERY_S) as show_now:
         for seen in demo.follow():
             batch = seen.batch
-            bar.update(
-                task, total=max(1, batch.accepted), completed=batch.finished, told=_in_words(seen)
-            )
+            share = batch.finished / batch.accepted if batch.accepted else 1.0
+            told = f"{batch.finished} of {batch.accepted} ended: {_in_words(seen)}"
+            show_now(told, share, last=batch.is_over)
 
 
 def _in_words(seen: Progress) -> str:
@@ -197,5 +177,4 @@ def _folder(directory: Path | None) -> Path:
 
 
 if __name__ == "__main__":
-    make_plain(app)
     run(lambda: app(prog_name="sendcode demo"))

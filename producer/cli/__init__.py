@@ -11,9 +11,8 @@ def main() -> None:
     is_usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if is_usual:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from producer.cli import console
-    from producer.cli.commands import app
+    from producer.cli import commands, console  # noqa: PLC0415 (loaded while Ctrl-C is harmless)
 
     if is_usual:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    console.run(app)
+    console.run(commands.app)

@@ -1,41 +1,48 @@
-"""`sendcode batch`: a file of customers, from the first look at it to its results."""
+"""`sendcode batch`: what became of a file, and what a person may do about it."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+import time
+from typing import Annotated, Any
 
+import redis
 import typer
 
-from producer.cli import batch_check, batch_submit
+from config.settings import Settings
+from jobs.batch import SLOWEST_RATE, Batch, BatchState, Family
+from jobs.batches import ORDERED, Batches, Order
+from jobs.codes import explain_end
+from jobs.job import split_job_id
 from producer.cli.console import (
     CommandFailedError,
-    FormatOption,
-    JsonOption,
     MisusedError,
-    OverwriteOption,
-    RevealOption,
-    SeparatorOption,
     ask_first,
-    ledger_connection,
+    command_line,
     say,
     show,
     show_json,
-    target_of,
 )
+from producer.cli.options import (
+    JsonOption,
+    ledger_connection,
+)
+from producer.cli.progress import display
+from producer.cli.tables import clock, count_of, moment, per_second, show_table, span
+from producer.cli.wording import STATES, halt_in_words
+from producer.importing import default_batch_id
+from producer.overview import look
+from producer.wording import PERHAPS_TWICE
 
-if TYPE_CHECKING:
-    from jobs.batch import Batch
-    from jobs.batches import Batches, Order
-
-app = typer.Typer(help="A file of customers: check, submit, watch, steer, take the results.")
-app.command("check")(batch_check.check)
-app.command("submit")(batch_submit.submit)
+LOOK_EVERY_S = 1.0
+SAY_EVERY_S = 10.0
+"""Between two lines where there is no terminal."""
+WARN_EVERY_S = 30.0
+STALLED_LOOKS = 20
+"""Looks without a new row after which an import is taken to have been cut off."""
 
 BatchArgument = Annotated[str, typer.Argument(metavar="ID", help="The batch's id.")]
 
 
-@app.command()
 def status(
     batch_id: Annotated[
         str | None, typer.Argument(metavar="[ID]", help="The batch's id; none: all of them.")
@@ -44,9 +51,6 @@ def status(
     as_json: JsonOption = False,
 ) -> None:
     """Show how far a batch is, with the files that corrected it; without an id, all batches."""
-    from jobs.batches import Batches
-    from producer.cli import batch_view, batch_watch
-
     if batch_id is None:
         if watch:
             raise MisusedError("--watch: name the batch; sendcode batch list shows them all")
@@ -56,21 +60,16 @@ def status(
         batches = Batches(client, settings)
         batch = known(batches, batch_id)
         if watch:
-            batch = batch_watch.watch(client, settings, batch)
+            batch = watch_batch(client, settings, batch)
         family = batches.family(batch)
         if as_json:
             show_json({**batch.as_dict(), "customers": family.as_dict()})
         else:
-            batch_view.show_status(client, settings, family)
+            show_status(client, settings, family)
 
 
-@app.command("list")
 def list_batches(as_json: JsonOption = False) -> None:
     """Show all batches, the newest first."""
-    from jobs.batch import SLOWEST_RATE
-    from jobs.batches import Batches
-    from producer.cli.tables import moment, per_second, show_table
-
     with ledger_connection() as (settings, client):
         found = Batches(client, settings).list()
     if as_json:
@@ -101,76 +100,27 @@ def list_batches(as_json: JsonOption = False) -> None:
     show_table(columns, rows, right="jobs,sent,ended,rejected,rate")
 
 
-@app.command()
 def pause(batch_id: BatchArgument, as_json: JsonOption = False) -> None:
     """Stop a batch; what is in work ends by itself, the rest waits."""
     _steer(batch_id, "pause", as_json)
 
 
-@app.command()
 def resume(batch_id: BatchArgument, as_json: JsonOption = False) -> None:
     """Let a paused batch go on, or one that is to start later start now."""
     _steer(batch_id, "resume", as_json)
 
 
-@app.command()
 def cancel(
     batch_id: BatchArgument,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """End a batch for good: what waits is not sent any more. Asks first, or wants --yes."""
-    from jobs.batches import Batches
-
     with ledger_connection() as (settings, client):
         batch = known(Batches(client, settings), batch_id)
     if not batch.state.is_over:
         ask_first(f"Cancel batch {batch_id} for good?", yes=yes)
     _steer(batch_id, "cancel", as_json)
-
-
-@app.command()
-def results(
-    batch_id: BatchArgument,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="The file to write; - is standard output.")
-    ] = Path("-"),
-    only: Annotated[
-        str | None,
-        typer.Option(help="Only these rows: failed, sent, waiting, or a state such as unknown."),
-    ] = None,
-    overwrite: OverwriteOption = False,
-    separator: SeparatorOption = None,
-    form: FormatOption = None,
-    reveal: RevealOption = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Write the customer's own columns with what became of each row, for Excel.
-
-    At any time, while the batch runs or after. The rows of --only failed can be corrected in that
-    file, and the file submitted again.
-    """
-    from jobs.batches import Batches
-    from producer.cli import batch_results
-    from producer.results import statuses_of
-
-    if only is not None:
-        try:
-            statuses_of(only)
-        except ValueError as exc:
-            raise MisusedError(f"--only: {exc}") from None
-    with ledger_connection() as (settings, client):
-        batches = Batches(client, settings)
-        batch = known(batches, batch_id)
-        target = target_of(
-            output,
-            overwrite=overwrite,
-            reveal=reveal,
-            form=form,
-            separator=separator,
-            own=batch.delimiter,
-        )
-        batch_results.write(batches, batch, target, only, as_json=as_json)
 
 
 def known(batches: Batches, batch_id: str) -> Batch:
@@ -182,8 +132,6 @@ def known(batches: Batches, batch_id: str) -> Batch:
     batch = batches.get(batch_id)
     if batch is not None:
         return batch
-    from jobs.job import split_job_id
-
     owner, row = split_job_id(batch_id)
     if row and batches.get(owner) is not None:
         raise CommandFailedError(f"{batch_id} is a job: sendcode job show {batch_id}")
@@ -191,8 +139,6 @@ def known(batches: Batches, batch_id: str) -> Batch:
 
 
 def _steer(batch_id: str, order: Order, as_json: bool) -> None:
-    from jobs.batches import ORDERED, Batches
-
     with ledger_connection() as (settings, client):
         batches = Batches(client, settings)
         known(batches, batch_id)
@@ -211,8 +157,6 @@ def _steer(batch_id: str, order: Order, as_json: bool) -> None:
 
 
 def _steered(batch: Batch, order: Order, *, changed: bool) -> str:
-    from producer.cli.tables import clock, count_of
-
     was = "" if changed else "already "
     if order == "pause":
         return (
@@ -233,3 +177,195 @@ def _steered(batch: Batch, order: Order, *, changed: bool) -> str:
         in_work = count_of(batch.unfinished, "more is", "more are")
         told += f"; {in_work} in work, and not sent either where the call has not begun"
     return told
+
+
+def show_status(client: redis.Redis, settings: Settings, family: Family) -> None:
+    """Write a batch's figures to stdout, and to stderr what a person may want to do next."""
+    batch = family.batch
+    name = f" ({batch.name})" if batch.name else ""
+    show(f"batch {batch.batch_id}{name}: {batch.phase}")
+    by = f" by {batch.by}" if batch.by else ""
+    show(f"submitted  {moment(batch.created_ms)}{by}")
+    if batch.corrects:
+        show(f"corrects   batch {batch.corrects}, whose status shows both")
+    if batch.is_scheduled:
+        show(f"starts     {moment(batch.starts_ms)}")
+    if batch.finished_ms:
+        show(f"ended      {moment(batch.finished_ms)}")
+    if batch.expires_ms and not batch.is_over:
+        show(f"not sent after  {moment(batch.expires_ms)}")
+    limit = f", at most {per_second(batch.max_rate)}" if batch.max_rate else ""
+    jobs = count_of(batch.accepted, "job")
+    show(f"rows       {batch.total:,}: {jobs}, {batch.rejected:,} rejected{limit}")
+    show(f"progress   {progress_in_words(batch)}")
+    if family.corrections:
+        still_open = family.customers - family.done
+        names = ", ".join(each.batch_id for each in family.corrections)
+        show(
+            f"customers  {family.customers:,}: {family.done:,} done, {still_open:,} open; "
+            f"with its corrections: {names}"
+        )
+    if batch.counts:
+        rows = [
+            (str(state), f"{batch.counts[state]:,}", words)
+            for state, words in STATES.items()
+            if state in batch.counts
+        ]
+        if batch.possible_duplicates:
+            rows.append(
+                ("", f"{batch.possible_duplicates:,}", f"of all these, sent {PERHAPS_TWICE}")
+            )
+        show_table(("state", "rows", "meaning"), rows, "rows")
+    if batch.by_code:
+        _show_codes(batch)
+    for line in (*obstacles(client, settings, batch), *next_steps(batch)):
+        say(line)
+
+
+def obstacles(client: redis.Redis, settings: Settings, batch: Batch) -> list[str]:
+    """Say what keeps a batch from going on just now."""
+    if batch.is_over:
+        return []
+    if batch.state is BatchState.PAUSED:
+        return [f"it is paused; let it go on: sendcode batch resume {batch.batch_id}"]
+    if batch.is_scheduled:
+        return [f"it starts later; to start it now: sendcode batch resume {batch.batch_id}"]
+    seen = look(client, settings)
+    if seen.account.state == "halted":
+        return [halt_in_words(seen.account)]
+    if batch.state.is_fed and not seen.alive:
+        return ["no worker is running: nothing is sent until one is started (sendcode worker)"]
+    return []
+
+
+def next_steps(batch: Batch) -> list[str]:
+    """Say what a person may want to type next."""
+    told = []
+    batch_id = batch.batch_id
+    if not batch.imported:
+        told.append(
+            f"its import is not complete ({count_of(batch.total, 'row')} so far); if it was cut "
+            f"off, complete it: {completing(batch)}"
+        )
+    if batch.counts.get("dead") or batch.counts.get("unknown"):
+        told.append(f"what failed, and what to do: sendcode dead list --batch {batch_id}")
+    which = ""
+    if batch.possible_duplicates:
+        which = ' ("perhaps twice" in the column message marks those that may have been)'
+    if batch.is_over or which:
+        told.append(
+            f"its results{which}: sendcode batch results {batch_id} --output {batch_id}-results.csv"
+        )
+    return told
+
+
+def completing(batch: Batch) -> str:
+    """Give the command that completes an import which was cut off.
+
+    The ledger knows the file by its name only: not its folder, nor the workbook's sheet.
+    """
+    is_default = batch.batch_id == default_batch_id(batch.digest)
+    own_id = None if is_default else batch.batch_id
+    return command_line("batch", "submit", batch.name or "FILE", options={"--id": own_id})
+
+
+def progress_in_words(batch: Batch) -> str:
+    """How far it is: "1,200 of 5,000 (24%), 19.8/s, 3 min 12 s left"."""
+    if not batch.state.takes_rows:
+        told = f"{batch.sent:,} of {batch.accepted:,} sent, {batch.cancelled:,} cancelled"
+        return told + (f", {batch.unfinished:,} in work" if batch.unfinished else "")
+    share = batch.finished / batch.accepted if batch.accepted else 1
+    told = f"{batch.finished:,} of {batch.accepted:,} ({share:.0%})"
+    if not batch.is_over and batch.eta_s is not None:
+        told += f", {per_second(batch.rate)}, {span(batch.eta_s)} left"
+    return told
+
+
+def _show_codes(batch: Batch) -> None:
+    rows = [
+        (code, f"{count:,}", explain_end(code).meaning, explain_end(code).remedy)
+        for code, count in sorted(batch.by_code.items(), key=lambda pair: -pair[1])
+    ]
+    show_table(("code", "jobs", "meaning", "what to do"), rows, "jobs")
+
+
+def watch_batch(client: redis.Redis, settings: Settings, batch: Batch) -> Batch:
+    """Stay with a batch until it has ended, and return it as it is then.
+
+    Ctrl-C ends the watching, not the batch, and says how to look again.
+
+    Raises:
+        CommandFailedError: its import was cut off and nobody completes it.
+    """
+    try:
+        return _watch(client, settings, batch)
+    except KeyboardInterrupt:
+        say(
+            f"the batch goes on without you; look again: sendcode batch status {batch.batch_id} "
+            "--watch"
+        )
+        raise
+
+
+class _Import:
+    """Notices that nobody adds rows to a batch any more."""
+
+    def __init__(self) -> None:
+        self._total, self._looks = -1, 0
+
+    def check(self, batch: Batch) -> None:
+        if batch.phase != "importing" or batch.total != self._total or batch.unfinished:
+            self._total, self._looks = batch.total, 0
+            return
+        self._looks += 1
+        if self._looks >= STALLED_LOOKS:
+            raise CommandFailedError(
+                f"all rows so far have ended, but the import of batch {batch.batch_id} was cut "
+                f"off; complete it: {completing(batch)}"
+            )
+
+
+class _Obstacles:
+    """Says what holds the batch up, once in a while."""
+
+    def __init__(self, client: redis.Redis, settings: Settings) -> None:
+        self._client, self._settings = client, settings
+        self._said = -WARN_EVERY_S
+
+    def check(self, batch: Batch) -> None:
+        if time.monotonic() - self._said >= WARN_EVERY_S:
+            self._said = time.monotonic()
+            for line in obstacles(self._client, self._settings, batch):
+                say(line)
+
+
+def _watch(client: redis.Redis, settings: Settings, batch: Batch) -> Batch:
+    imported, held_up = _Import(), _Obstacles(client, settings)
+    with display(f"batch {batch.batch_id}", SAY_EVERY_S) as show_now:
+        while True:
+            ended = batch.finished - (0 if batch.state.takes_rows else batch.cancelled)
+            share = ended / batch.accepted if batch.accepted else 1.0
+            show_now(_line(batch), share, last=batch.is_over)
+            if batch.is_over:
+                return batch
+            held_up.check(batch)
+            imported.check(batch)
+            time.sleep(LOOK_EVERY_S)
+            batch = _look_again(client, settings, batch)
+
+
+def _look_again(client: redis.Redis, settings: Settings, batch: Batch) -> Batch:
+    found = Batches(client, settings).get(batch.batch_id)
+    if found is None:
+        raise CommandFailedError(f"batch {batch.batch_id} is gone")
+    return found
+
+
+def _line(batch: Batch) -> str:
+    told = progress_in_words(batch)
+    failed = batch.counts.get("dead", 0) + batch.counts.get("unknown", 0)
+    if failed:
+        told += f", {failed:,} failed"
+    if parked := batch.counts.get("parked"):
+        told += f", {parked:,} wait for another try"
+    return told + ("" if batch.phase == "running" else f", {batch.phase}")

@@ -5,12 +5,20 @@ from __future__ import annotations
 import os
 import stat
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
+import redis
 import typer
 
+from config.settings import Settings
+from config.unavailable import RedisUnavailableError
+from jobs.clock import time_ms
+from jobs.identity import Identity, LedgerRefusedError, state_file
+from jobs.job import batch_job_id, iso
+from jobs.outcome import State
 from producer.cli.batch_submit import (
     NO_ROWS,
     CountryColumnOption,
@@ -24,34 +32,32 @@ from producer.cli.batch_submit import (
 )
 from producer.cli.console import (
     CommandFailedError,
+    MisusedError,
+    command_line,
+    input_in_bytes,
+    say,
+    show,
+    show_json,
+)
+from producer.cli.options import (
     FormatOption,
     JsonOption,
-    MisusedError,
     OverwriteOption,
     RevealOption,
     SeparatorOption,
     Target,
-    command_line,
-    input_in_bytes,
     ledger_connection,
     rate_of,
-    say,
-    show,
-    show_json,
     target_of,
 )
 from producer.cli.progress import progress_of
 from producer.cli.tables import count_of, per_second, show_table, span
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import redis
-
-    from config.settings import Settings
-    from producer.preflight import Preflight, Prospect, Question
-    from producer.sheet import Row, Sheet
-    from producer.tally import Places, ProblemKinds
+from producer.cli.wording import refused_import_in_words
+from producer.importing import check_batch_id, default_batch_id
+from producer.preflight import MOST_CODES_PER_NUMBER, Preflight, Prospect, Question, preflight
+from producer.second_codes import is_results_file
+from producer.sheet import Row, Sheet, open_sheet
+from producer.tally import Places, ProblemKinds, ranked
 
 REASON_COLUMN = "reason"
 INVALID_COLUMNS = ("status", "code", "finished_at", "job_id", REASON_COLUMN)
@@ -90,11 +96,6 @@ def check(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
     as_json: JsonOption = False,
 ) -> None:
     """Look at a file as `submit` would, sending and changing nothing."""
-    from producer.cli.wording import refused_import_in_words
-    from producer.importing import check_batch_id
-    from producer.preflight import MOST_CODES_PER_NUMBER, Question
-    from producer.sheet import open_sheet
-
     rate_of("--max-rate", max_rate)
     if batch_id is not None:
         check_batch_id(batch_id)
@@ -161,11 +162,6 @@ def _refuse_to_overwrite(file: Path, output: Path | None) -> None:
 
 
 def _look(sheet: Sheet, question: Question, target: Target | None) -> Preflight:
-    from jobs.clock import time_ms
-    from jobs.job import iso
-    from producer.importing import default_batch_id
-    from producer.preflight import preflight
-
     with ExitStack() as stack:
         settings, client = stack.enter_context(ledger_connection(any_version=True))
         reachable = client if _answers(client, settings) else None
@@ -180,11 +176,6 @@ def _look(sheet: Sheet, question: Question, target: Target | None) -> Preflight:
 
 def _answers(client: redis.Redis, settings: Settings) -> bool:
     """Whether the ledger can be asked, and believed; else the file alone is looked at."""
-    import redis
-
-    from config.unavailable import RedisUnavailableError
-    from jobs.identity import Identity, LedgerRefusedError, state_file
-
     try:
         Identity(client, settings, state_file(settings)).check()
     except (redis.RedisError, LedgerRefusedError) as exc:
@@ -200,10 +191,6 @@ def _writer(
 ) -> Callable[[Row], None]:
     if target is None:
         return lambda _: None
-    from jobs.job import batch_job_id
-    from jobs.outcome import State
-    from producer.second_codes import is_results_file
-
     # a file of results says itself what became of its rows, and when
     columns = (REASON_COLUMN,) if is_results_file(sheet) else INVALID_COLUMNS
     writer = stack.enter_context(target.writer(sheet.header, columns))
@@ -268,8 +255,6 @@ def _by_kind(
     kinds: ProblemKinds, prefix: str, but: str | None = None
 ) -> list[tuple[str, str, str]]:
     """Give a line for each kind, except for those whose remedy begins with `but`."""
-    from producer.tally import ranked
-
     return [
         (f"  {prefix}{each.message}", f"{each.rows.count:,}", f"{each.where}: {each.remedy}")
         for each in ranked(kinds)
@@ -308,8 +293,6 @@ def _say_next(found: Preflight, output: Path | None, to: Callable[[str], str]) -
 
 
 def _say_what_is_there(batch_id: str, prospect: Prospect) -> None:
-    from producer.cli.wording import refused_import_in_words
-
     existing = prospect.existing
     if prospect.refused:
         say(f"submit would refuse it: {refused_import_in_words(prospect.refused)}")

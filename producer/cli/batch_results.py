@@ -1,31 +1,80 @@
-"""Writes a batch's results: as a sheet to a file or standard output, or as one JSON document."""
+"""`sendcode batch results`: as a sheet to a file or standard output, or as one JSON document."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any
+
+import typer
 
 from config.logging import escaped
+from jobs.batch import Batch
+from jobs.batches import Batches
+from jobs.outcome import State
 from producer.cli import console
-from producer.cli.console import command_line, say, show_json
+from producer.cli.batch import BatchArgument, known
+from producer.cli.console import MisusedError, command_line, say, show_json
+from producer.cli.options import (
+    FormatOption,
+    JsonOption,
+    OverwriteOption,
+    RevealOption,
+    SeparatorOption,
+    Target,
+    ledger_connection,
+    target_of,
+)
 from producer.cli.progress import progress_of
 from producer.cli.tables import count_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from jobs.batch import Batch
-    from jobs.batches import Batches
-    from producer.cli.console import Target
-    from producer.results import ResultRow
+from producer.results import RESULT_COLUMNS, ResultRow, results, statuses_of
 
 _REPORT_ROWS = 500
 
 
-def write(
+def write_results(
+    batch_id: BatchArgument,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The file to write; - is standard output.")
+    ] = Path("-"),
+    only: Annotated[
+        str | None,
+        typer.Option(help="Only these rows: failed, sent, waiting, or a state such as unknown."),
+    ] = None,
+    overwrite: OverwriteOption = False,
+    separator: SeparatorOption = None,
+    form: FormatOption = None,
+    reveal: RevealOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the customer's own columns with what became of each row, for Excel.
+
+    At any time, while the batch runs or after. The rows of --only failed can be corrected in that
+    file, and the file submitted again.
+    """
+    if only is not None:
+        try:
+            statuses_of(only)
+        except ValueError as exc:
+            raise MisusedError(f"--only: {exc}") from None
+    with ledger_connection() as (settings, client):
+        batches = Batches(client, settings)
+        batch = known(batches, batch_id)
+        target = target_of(
+            output,
+            overwrite=overwrite,
+            reveal=reveal,
+            form=form,
+            separator=separator,
+            own=batch.delimiter,
+        )
+        _write(batches, batch, target, only, as_json=as_json)
+
+
+def _write(
     batches: Batches,
     batch: Batch,
     target: Target,
@@ -33,9 +82,7 @@ def write(
     *,
     as_json: bool,
 ) -> None:
-    """Write them; with `as_json` a file gets a sheet all the same, and stdout the counts."""
-    from producer.results import RESULT_COLUMNS, results
-
+    """Write the results; with `as_json` a file gets a sheet all the same, and stdout the counts."""
     counts: Counter[str] = Counter()
     output = target.path
     to_stdout = str(output) == "-"
@@ -91,8 +138,6 @@ def _line(document: dict[str, Any]) -> str:
 def _say_what_was_written(
     batch: Batch, output: Path, only: str | None, counts: Counter[str]
 ) -> None:
-    from jobs.outcome import State
-
     told = ", ".join(f"{count:,} {status}" for status, count in counts.most_common())
     say(f"{count_of(counts.total(), 'row')} written to {output}" + (f": {told}" if told else ""))
     if only is None and not batch.is_over:

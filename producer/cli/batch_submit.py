@@ -5,34 +5,43 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
+import redis
 import typer
 
+from jobs.batch import Batch
+from jobs.batches import BatchCancelledError, Batches, BatchGoneError
+from jobs.clock import time_ms
+from jobs.identity import Identity, state_file
+from producer import bounds
+from producer.cli.batch import next_steps, watch_batch
 from producer.cli.console import (
     CommandFailedError,
-    JsonOption,
     MisusedError,
     command_line,
     input_in_bytes,
     is_terminal,
-    ledger_connection,
-    rate_of,
     say,
     show,
     show_json,
 )
+from producer.cli.options import JsonOption, ledger_connection, rate_of
 from producer.cli.progress import progress_of
 from producer.cli.tables import clock, count_of
-
-if TYPE_CHECKING:
-    from jobs.batch import Batch
-    from jobs.batches import Batches
-    from producer.importing import Spool, Terms
-    from producer.overview import Overview
-    from producer.second_codes import Memory
-    from producer.sheet import Sheet
-    from producer.tally import ProblemKinds
+from producer.importing import (
+    Spool,
+    Terms,
+    append_all,
+    check_batch_id,
+    default_batch_id,
+    find_batch,
+    open_batch,
+)
+from producer.overview import Outlook, Overview, look
+from producer.second_codes import Memory
+from producer.sheet import Sheet, open_sheet
+from producer.tally import ProblemKinds, ranked
 
 FileArgument = Annotated[
     Path,
@@ -111,9 +120,6 @@ def submit(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
     under another --id. Rows that cannot be sent are left out, with the reason, and do not stop the
     others.
     """
-    from producer.importing import Terms, check_batch_id, default_batch_id
-    from producer.sheet import open_sheet
-
     rate_of("--max-rate", max_rate)
     life_s = seconds_of(expires_in) if expires_in is not None else None
     again = command_line(
@@ -160,8 +166,6 @@ def seconds_of(text: str) -> float:
     Raises:
         MisusedError: it is none of these, or makes no sense.
     """
-    from producer import bounds
-
     found = _DURATION.fullmatch(text.strip().lower())
     if found is None:
         raise MisusedError("--expires-in: must be a time such as 90s, 30min, 8h or 2d")
@@ -193,8 +197,6 @@ class _Submission:
         Raises:
             MisusedError: there is no such time to start at.
         """
-        from producer import bounds
-
         starts_ms = None
         if self.start_at is not None:
             try:
@@ -208,14 +210,6 @@ class _Submission:
 
 
 def _submit(submission: _Submission, dry_run: bool, watch: bool, as_json: bool) -> None:
-    from jobs.batches import Batches
-    from jobs.clock import time_ms
-    from jobs.identity import Identity, state_file
-    from producer.cli import batch_watch
-    from producer.importing import Spool, find_batch
-    from producer.overview import look
-    from producer.second_codes import Memory
-
     for note in submission.sheet.notes:
         say(f"{submission.sheet.name}: {note}")
     with ledger_connection() as (settings, client), Spool() as spool:
@@ -236,7 +230,7 @@ def _submit(submission: _Submission, dry_run: bool, watch: bool, as_json: bool) 
         if not dry_run and not complete:
             batch = _import(batches, submission, spool)
         if watch and batch is not None and not dry_run:
-            batch = batch_watch.watch(client, settings, batch)
+            batch = watch_batch(client, settings, batch)
     if as_json:
         show_json(_as_dict(submission, spool, batch, dry_run=dry_run, was_complete=complete))
     else:
@@ -272,8 +266,6 @@ def _ask(terms: Terms, spool: Spool, seen: Overview) -> None:
     Raises:
         CommandFailedError: the answer is no.
     """
-    from producer.overview import Outlook
-
     rows, outlook = spool.tally.valid, Outlook.of(seen)
     start_ms = terms.starts_ms or seen.at_ms
     done = clock(start_ms + 1000 * outlook.seconds_for(rows, terms.max_rate))
@@ -308,11 +300,6 @@ def _told_again(spool: Spool) -> str:
 
 def _import(batches: Batches, submission: _Submission, spool: Spool) -> Batch:
     """Write the rows; cut off by Ctrl-C or by a Redis that is gone, say how to go on."""
-    import redis
-
-    from jobs.batches import BatchCancelledError, BatchGoneError
-    from producer.importing import append_all, open_batch
-
     try:
         batch, is_new = open_batch(
             batches, submission.sheet, submission.batch_id, submission.terms, spool
@@ -370,8 +357,6 @@ def _say_what_was_read(sheet: Sheet, spool: Spool) -> None:
 
 
 def _say_kinds(kinds: ProblemKinds, prefix: str) -> None:
-    from producer.tally import ranked
-
     for each in ranked(kinds)[:_KINDS_SHOWN]:
         say(f"  {each.rows.count:,} x {prefix}{each.message} ({each.where}): {each.remedy}")
     if len(kinds) > _KINDS_SHOWN:
@@ -405,8 +390,6 @@ def _show(
     dry_run: bool,
     was_complete: bool,
 ) -> None:
-    from producer.cli.batch_view import next_steps
-
     batch_id = submission.batch_id
     if was_complete and batch is not None:
         show(

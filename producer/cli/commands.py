@@ -1,52 +1,224 @@
-"""All commands of `sendcode`: one module for each command or group, loaded cheaply.
+"""All commands of `sendcode`, and where each is: its module is loaded when it is called.
 
-A module imports at its top only what is loaded quickly: typer, its neighbours here and mere names;
-what a command works with it imports when it runs, so that `sendcode --help` is quick.
+So `sendcode --help` is quick, and a command's module imports what it needs at its top, like any
+other. The line that a command has in the lists is the first of its docstring (a test compares).
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command, get_group
 
-from producer.cli import (
-    actions,
-    batch,
-    console,
-    dead,
-    doctor,
-    job,
-    processes,
-    send,
-    status,
-    steer,
-)
-from producer.cli.helptext import make_plain
+from producer.cli import console
 
-app = typer.Typer(
-    name="sendcode",
-    help="Sends verification codes: nothing lost, nothing twice, never above the limit.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
+_PASSED_ON = {
+    # all options, --help too, are the program's own
+    "allow_extra_args": True,
+    "ignore_unknown_options": True,
+    "help_option_names": [],
+}
 
-SEND = "Send"
-LOOK = "Look and steer"
-RUN = "Run"
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a command is, as "module:function" in this package, and its line in the lists."""
+
+    where: str
+    line: str
+    settings: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """A group of commands."""
+
+    line: str
+    commands: Mapping[str, Place]
+
+
+COMMANDS: Mapping[str, Mapping[str, Place | Places]] = {
+    "Send": {
+        "send": Place("job:send", "Send one verification code, ahead of all batches."),
+        "batch": Places(
+            "A file of customers: check, submit, watch, steer, take the results.",
+            {
+                "check": Place(
+                    "batch_check:check",
+                    "Look at a file as `submit` would, sending and changing nothing.",
+                ),
+                "submit": Place(
+                    "batch_submit:submit",
+                    "Have a code sent to each customer of a file. Asks first on a terminal.",
+                ),
+                "status": Place(
+                    "batch:status",
+                    "Show how far a batch is, with the files that corrected it; without an "
+                    "id, all batches.",
+                ),
+                "list": Place("batch:list_batches", "Show all batches, the newest first."),
+                "pause": Place(
+                    "batch:pause", "Stop a batch; what is in work ends by itself, the rest waits."
+                ),
+                "resume": Place(
+                    "batch:resume",
+                    "Let a paused batch go on, or one that is to start later start now.",
+                ),
+                "cancel": Place(
+                    "batch:cancel",
+                    "End a batch for good: what waits is not sent any more. Asks first, or "
+                    "wants --yes.",
+                ),
+                "results": Place(
+                    "batch_results:write_results",
+                    "Write the customer's own columns with what became of each row, for Excel.",
+                ),
+            },
+        ),
+    },
+    "Look and steer": {
+        "status": Place("system:status", "Show queues, rate, account, workers and batches."),
+        "doctor": Place("doctor:doctor", "Check settings, Redis, clock, credentials and workers."),
+        "halt": Place(
+            "system:halt",
+            "Stop all sending, of everybody, until `sendcode resume`. Asks first on a terminal.",
+        ),
+        "resume": Place("system:resume", "Let sending go on, whoever halted it."),
+        "actions": Place(
+            "system:actions",
+            "Show who submitted, halted, paused, cancelled, requeued or dropped what, the "
+            "newest first.",
+        ),
+        "job": Places(
+            "One job: its whole story, and its end by a person's word.",
+            {
+                "show": Place(
+                    "job:show_job",
+                    "Show what happened to a job, attempt by attempt, with RequestIds for "
+                    "the vendor.",
+                ),
+                "cancel": Place("job:cancel", "Cancel one job that waits: it is never sent."),
+            },
+        ),
+        "dead": Places(
+            "Dead letters: what failed, why, and what to do about it.",
+            {
+                "list": Place(
+                    "dead:list_dead", "Show the dead letters by code, with meaning and remedy."
+                ),
+                "show": Place(
+                    "dead:show_dead", "Show one dead letter's story, and what can be done."
+                ),
+                "requeue": Place(
+                    "dead:requeue",
+                    "Try dead letters again: single jobs, or all of a code or batch.",
+                ),
+                "drop": Place(
+                    "dead:drop",
+                    "Take dead letters off the list for good; they stay in their batch's results.",
+                ),
+                "export": Place(
+                    "dead:export",
+                    "Write dead letters as a sheet: full numbers, what happened, what to do.",
+                ),
+            },
+        ),
+        "ledger": Places(
+            "The ledger itself: which one is accepted.",
+            {
+                "accept": Place(
+                    "system:accept",
+                    "Take an emptied, exchanged or older ledger as it is, and let sending go on.",
+                ),
+            },
+        ),
+    },
+    "Run": {
+        "worker": Place("processes:worker", "Run a worker, until Ctrl-C or SIGTERM."),
+        "flower": Place("processes:flower", "Run Flower, the view on workers, tasks and queues."),
+        "demo": Place(
+            "processes:demo",
+            "Show the whole system on this machine; nothing else is needed.",
+            _PASSED_ON,
+        ),
+        "sandbox": Place("processes:sandbox", "Run the stand-in of the API.", _PASSED_ON),
+    },
+}
+"""By their place in the help, then by name."""
+
+
+class PlainCommand(TyperCommand):
+    """A command whose help suits a terminal of any width."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.help = flowing(self.help or "")
+
+    def get_params(self, ctx: Any) -> Any:
+        return _with_plain_flags(super().get_params(ctx))
+
+
+class PlainGroup(TyperGroup):
+    """A group of such commands."""
+
+    def get_params(self, ctx: Any) -> Any:
+        return _with_plain_flags(super().get_params(ctx))
+
+
+class LazyCommand(TyperCommand):
+    """A command that is known by its line, until it is called."""
+
+    def __init__(self, name: str, place: Place, panel: str | None = None) -> None:
+        super().__init__(name, help=place.line, rich_help_panel=panel)
+        self._place = place
+
+    def load(self) -> Any:
+        """Return the command itself."""
+        module, _, function = self._place.where.partition(":")
+        callback = getattr(import_module(f"producer.cli.{module}"), function)
+        app = plain_app()
+        settings = dict(self._place.settings or {})
+        app.command(self.name, cls=PlainCommand, context_settings=settings)(callback)
+        return get_command(app)
+
+    def make_context(self, *args: Any, **options: Any) -> Any:
+        """Parse the command's words, as the first that needs to know its options."""
+        return self.load().make_context(*args, **options)
+
+
+def plain_app(**options: Any) -> typer.Typer:
+    """Return an app without what typer adds: completion, and tracebacks in colour."""
+    return typer.Typer(add_completion=False, pretty_exceptions_enable=False, **options)
+
+
+def flowing(text: str) -> str:
+    """Undo the line breaks within paragraphs: they are those of the source."""
+    paragraphs = inspect.cleandoc(text).split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+
+
+def _with_plain_flags(params: Any) -> Any:
+    for param in params:
+        if getattr(param, "is_flag", False):
+            param.metavar = ""  # typer would show <bool>
+    return params
 
 
 def _version(asked: bool) -> None:
     if asked:
-        from importlib.metadata import version
+        from importlib.metadata import version as version_of  # noqa: PLC0415 (not for `--help`)
 
-        console.show(f"sendcode {version('sendcode')}")
+        console.show(f"sendcode {version_of('sendcode')}")
         raise typer.Exit
 
 
-@app.callback()
 def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
@@ -55,25 +227,30 @@ def _root(
     pass
 
 
-def _add_commands() -> None:
-    app.command(rich_help_panel=SEND)(send.send)
-    app.add_typer(batch.app, name="batch", rich_help_panel=SEND)
-    app.add_typer(job.app, name="job", rich_help_panel=LOOK)
-    app.add_typer(dead.app, name="dead", rich_help_panel=LOOK)
-    app.command(rich_help_panel=LOOK)(status.status)
-    app.command(rich_help_panel=LOOK)(doctor.doctor)
-    app.command(rich_help_panel=LOOK)(steer.halt)
-    app.command(rich_help_panel=LOOK)(steer.resume)
-    app.add_typer(steer.ledger_app, name="ledger", rich_help_panel=LOOK)
-    app.command(rich_help_panel=LOOK)(actions.actions)
-    app.command(rich_help_panel=RUN)(processes.worker)
-    app.command(rich_help_panel=RUN)(processes.flower)
-    for program in (processes.demo, processes.sandbox):
-        # all options, --help too, are the program's own
-        passed_on = {"allow_extra_args": True, "ignore_unknown_options": True}
-        settings = {**passed_on, "help_option_names": []}
-        app.command(rich_help_panel=RUN, context_settings=settings)(program)
+def _tree() -> TyperGroup:
+    root = plain_app(
+        help="Sends verification codes: nothing lost, nothing twice, never above the limit.",
+        cls=PlainGroup,
+        no_args_is_help=True,
+        context_settings=HELP_OPTIONS,
+    )
+    root.callback()(_root)
+    tree = get_group(root)
+    for panel, entries in COMMANDS.items():
+        for name, entry in entries.items():
+            if isinstance(entry, Place):
+                tree.add_command(LazyCommand(name, entry, panel))
+            else:
+                tree.add_command(_group(name, entry, panel))
+    return tree
 
 
-_add_commands()
-make_plain(app)
+def _group(name: str, places: Places, panel: str) -> TyperGroup:
+    group = get_group(plain_app(help=places.line, cls=PlainGroup))
+    group.name, group.rich_help_panel = name, panel
+    for each, place in places.commands.items():
+        group.add_command(LazyCommand(each, place))
+    return group
+
+
+app = _tree()

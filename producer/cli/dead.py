@@ -2,42 +2,63 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
+import redis
 import typer
 
+from config.settings import Settings
+from jobs.batches import Batches
+from jobs.codes import explain_end, is_permanent
+from jobs.deadletters import DeadLetters
+from jobs.job import JobRecord
+from jobs.outcome import State
+from jobs.phone import PhoneNumber
+from producer.cli.batch import known
 from producer.cli.console import (
     CommandFailedError,
+    MisusedError,
+    command_line,
+    number_asked_for,
+    say,
+    show,
+    show_json,
+)
+from producer.cli.job import show_story
+from producer.cli.options import (
     FormatOption,
     JsonOption,
-    MisusedError,
     OverwriteOption,
     RevealOption,
     SeparatorOption,
     ledger_connection,
-    number_asked_for,
     rate_of,
     reason_to_keep,
-    say,
-    show,
-    show_json,
     target_of,
 )
 from producer.cli.progress import progress_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    import redis
-
-    from config.settings import Settings
-    from jobs.deadletters import DeadLetters
-    from jobs.phone import PhoneNumber
-    from producer.deadletters import Choice, Progress, Report
-
-app = typer.Typer(help="Dead letters: what failed, why, and what to do about it.")
+from producer.cli.tables import count_of, moment, show_table, span
+from producer.cli.wording import left_alone_in_words, story_in_words
+from producer.deadletters import (
+    EXPORT_COLUMNS,
+    Choice,
+    Group,
+    Progress,
+    Report,
+    Requeuing,
+    export_rows,
+    groups,
+    letters,
+    replace_number,
+)
+from producer.deadletters import drop as drop_chosen
+from producer.deadletters import requeue as requeue_chosen
+from producer.second_codes import Memory
+from producer.stories import story_of
 
 JobsArgument = Annotated[
     list[str] | None, typer.Argument(metavar="JOB", help="Ids of single jobs.")
@@ -51,7 +72,6 @@ LimitOption = Annotated[int | None, typer.Option(min=1, help="At most so many jo
 _JOBS_SHOWN = 20
 
 
-@app.command("list")
 def list_dead(
     code: CodeOption = None,
     batch: BatchOption = None,
@@ -64,12 +84,6 @@ def list_dead(
 
     With --code or --batch single jobs too, the oldest first.
     """
-    from itertools import islice
-
-    from jobs.batches import Batches
-    from jobs.deadletters import DeadLetters
-    from producer.deadletters import Choice, groups, letters
-
     choice = Choice(code=code, batch_id=batch)
     with ledger_connection() as (settings, client):
         dead = DeadLetters(client, settings)
@@ -91,8 +105,6 @@ def list_dead(
     if not total:
         show("no dead letters" if choice == Choice() else f"no dead letters: {choice}")
         return
-    from producer.cli.dead_view import show_groups, show_records
-
     show_groups(found, batch)
     if records:
         show_records(records, lines, total)
@@ -100,18 +112,11 @@ def list_dead(
         say("single ones: sendcode dead list --code CODE; one's story: sendcode dead show JOB")
 
 
-@app.command("show")
 def show_dead(
     job_id: Annotated[str, typer.Argument(metavar="JOB", help="The job's id, such as b1-12.")],
     as_json: JsonOption = False,
 ) -> None:
     """Show one dead letter's story, and what can be done."""
-    from jobs.deadletters import DeadLetters
-    from producer.cli.dead_view import say_remedies
-    from producer.cli.job import show_story
-    from producer.cli.wording import story_in_words
-    from producer.stories import story_of
-
     with ledger_connection() as (settings, client):
         story = story_of(client, settings, job_id)
         if DeadLetters(client, settings).find(job_id) is None:
@@ -123,7 +128,6 @@ def show_dead(
     say_remedies(story.record)
 
 
-@app.command()
 def requeue(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
     jobs: JobsArgument = None,
     code: CodeOption = None,
@@ -160,11 +164,6 @@ def requeue(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
     refused again needs a corrected number (--phone), which makes a new job in its place, or
     --force.
     """
-    from jobs.deadletters import DeadLetters
-    from producer.deadletters import Requeuing, replace_number
-    from producer.deadletters import requeue as requeue_chosen
-    from producer.second_codes import Memory
-
     choice = _choice(jobs, code, batch, everything)
     rate_of("--pace", pace)
     number = _number(phone, country_code, choice)
@@ -183,7 +182,6 @@ def requeue(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
     _tell(report, "requeued", as_json)
 
 
-@app.command()
 def drop(
     reason: Annotated[str, typer.Option(help="Why; kept in the jobs' stories.")],
     jobs: JobsArgument = None,
@@ -195,9 +193,6 @@ def drop(
     as_json: JsonOption = False,
 ) -> None:
     """Take dead letters off the list for good; they stay in their batch's results."""
-    from jobs.deadletters import DeadLetters
-    from producer.deadletters import drop as drop_chosen
-
     choice = _choice(jobs, code, batch, everything)
     if not reason.strip():
         raise MisusedError("--reason: say why, for whoever looks later")
@@ -212,7 +207,6 @@ def drop(
     _tell(report, "dropped", as_json)
 
 
-@app.command()
 def export(
     code: CodeOption = None,
     batch: BatchOption = None,
@@ -228,9 +222,6 @@ def export(
 
     Corrected, the file can be submitted as a batch; drop the letters then.
     """
-    from jobs.deadletters import DeadLetters
-    from producer.deadletters import EXPORT_COLUMNS, Choice, export_rows
-
     count = 0
     target = target_of(output, overwrite=overwrite, reveal=reveal, form=form, separator=separator)
     with ledger_connection() as (settings, client):
@@ -241,16 +232,12 @@ def export(
                 writer.write(cells, ())
                 count += 1
     if str(output) != "-":
-        from producer.cli.tables import count_of
-
         say(f"{count_of(count, 'dead letter')} written to {output}; it holds full numbers")
 
 
 def _choice(
     jobs: list[str] | None, code: str | None, batch: str | None, everything: bool
 ) -> Choice:
-    from producer.deadletters import Choice
-
     ways = (bool(jobs), code is not None or batch is not None, everything)
     if sum(ways) != 1:
         raise MisusedError("name single jobs, or --code and/or --batch, or --all")
@@ -263,9 +250,6 @@ def _check(dead: DeadLetters, choice: Choice, client: redis.Redis, settings: Set
     Raises:
         CommandFailedError: there is no such batch.
     """
-    from jobs.batches import Batches
-    from producer.cli.batch import known
-
     if choice.batch_id is not None:
         known(Batches(client, settings), choice.batch_id)
     codes = [code for code, count in dead.by_code().items() if count]
@@ -275,8 +259,6 @@ def _check(dead: DeadLetters, choice: Choice, client: redis.Redis, settings: Set
 
 
 def _number(phone: str | None, country_code: str | None, choice: Choice) -> PhoneNumber | None:
-    from jobs.phone import PhoneNumber
-
     if phone is None:
         if country_code is not None:
             raise MisusedError("--country-code: needs --phone")
@@ -292,8 +274,6 @@ def _number(phone: str | None, country_code: str | None, choice: Choice) -> Phon
 
 def _gently(client: redis.Redis, settings: Settings, batch_id: str | None) -> float:
     """What is tried again overtakes batches' rows: this leaves them half of the rate."""
-    from jobs.batches import Batches
-
     batch = Batches(client, settings).get(batch_id) if batch_id is not None else None
     half = settings.sendcode_rate_limit / 2
     return min(half, batch.max_rate) if batch is not None and batch.max_rate else half
@@ -311,9 +291,6 @@ def _walking(what: str, dead: DeadLetters) -> Iterator[Progress]:
 
 
 def _tell(report: Report, done: str, as_json: bool) -> None:
-    from producer.cli.tables import span
-    from producer.cli.wording import left_alone_in_words
-
     refused = [
         {
             "reason": left_alone_in_words(each.reason),
@@ -338,3 +315,53 @@ def _tell(report: Report, done: str, as_json: bool) -> None:
             say(f"they become due one after another, the last in {span(report.last_due_in_s)}")
     if not report.done and refused:
         raise CommandFailedError(f"nothing was {done}")
+
+
+def show_groups(groups: Sequence[Group], batch_id: str | None = None) -> None:
+    """Write the dead letters by code to stdout."""
+    rows = []
+    for group in groups:
+        known = explain_end(group.code)
+        perhaps = f" ({group.unknown:,} perhaps sent)" if group.unknown > 0 else ""
+        rows.append((group.code or "-", f"{group.count:,}{perhaps}", known.meaning, known.remedy))
+    show_table(("code", "jobs", "meaning", "what to do"), rows, "jobs")
+    for group in groups:
+        if group.code and not is_permanent(group.code) and group.unknown != group.count:
+            options = {"--code": group.code, "--batch": batch_id}
+            say(f"try them again: {command_line('dead', 'requeue', options=options)}")
+
+
+def show_records(records: Sequence[JobRecord], lines: Mapping[str, int], total: int) -> None:
+    """Write single dead letters to stdout, numbers masked.
+
+    `lines`: where in their files those stand that come from one.
+    """
+    rows = [
+        (
+            record.job_id,
+            str(lines.get(record.job_id, "")),
+            record.state,
+            record.phone.masked,
+            record.code,
+            f"{record.attempts}",
+            moment(record.finished_ms),
+        )
+        for record in records
+    ]
+    columns = ("job", "line", "state", "number", "code", "attempts", "ended")
+    show_table(columns, rows, "line,attempts")
+    if total > len(records):
+        say(f"{total - len(records):,} more: --limit shows them, sendcode dead export writes them")
+
+
+def say_remedies(record: JobRecord) -> None:
+    """Say what to type about one dead letter."""
+    job_id = record.job_id
+    if record.state is State.UNKNOWN:
+        say("it was perhaps sent: ask the customer whether a code has come, before anything else")
+        say(f"send it all the same:    sendcode dead requeue {job_id} --may-send-twice")
+    elif is_permanent(record.code):
+        say(f"with a corrected number: sendcode dead requeue {job_id} --phone +852…")
+    else:
+        say(f"try it again:            sendcode dead requeue {job_id}")
+    say(f'leave it at that:        sendcode dead drop {job_id} --reason "…"')

@@ -1,23 +1,39 @@
-"""`sendcode doctor`: is everything there that sending needs, and set up rightly?"""
+"""`sendcode doctor`: is everything there that sending needs, and set up rightly?
+
+A list of small checks (at the end), each by itself.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Annotated
 
+import redis
 import typer
+from rich.text import Text
 
-from producer.cli.console import (
-    CommandFailedError,
-    JsonOption,
-    ledger_connection,
-    printable,
-    results,
-    say,
-    show_json,
+from config.settings import Settings, SettingsError, misspelt, unheeded
+from config.unavailable import in_words, is_no_permission
+from jobs.codes import explain
+from jobs.durability import Finding, Level, judge
+from jobs.durability import look as look_at_server
+from jobs.identity import REMEDY, Identity, LedgerState, state_file
+from jobs.job import iso
+from jobs.mending import Mending
+from jobs.trial import look_at_rights, work
+from jobs.way import code_before_writing, in_short, shake_hands
+from producer.cli.console import CommandFailedError, printable, results, say, show_json
+from producer.cli.options import JsonOption, ledger_connection
+from producer.cli.wording import (
+    LEDGER_DISPUTED,
+    halt_explained,
+    ledger_in_words,
+    refusal_explained,
 )
-
-if TYPE_CHECKING:
-    from jobs.durability import Finding
+from producer.overview import Overview
+from producer.overview import look as look_at_all
+from producer.wording import lower_first
 
 _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
@@ -37,10 +53,6 @@ def doctor(
 
     Exit 1 if anything fails. It sends nothing, and cannot try the credentials.
     """
-    from jobs.durability import Level
-    from jobs.mending import Mending
-    from producer.cli.checkup import examine
-
     with ledger_connection(any_version=True) as (settings, client):
         mending = Mending(client, settings)
         repaired = mending.mend() if repair else []
@@ -61,11 +73,230 @@ def doctor(
 
 
 def _show(finding: Finding) -> None:
-    from rich.text import Text
-
     line = Text.assemble(
         (f"{finding.level.upper():4}", _STYLES[finding.level]), "  ", printable(finding.text)
     )
     if finding.remedy:
         line.append(f": {printable(finding.remedy)}", "dim")
     results().print(line, soft_wrap=True)
+
+
+UNFINISHED_MS = 86_400_000
+"""Longer than any import takes; until it is completed or cancelled its rows are kept."""
+SHOWN = 10
+"""Lines about what was damaged."""
+CLOCK_OFF_S = 5.0
+"""More than a slow round trip could feign."""
+SIGNATURES_REFUSED_S = 300.0
+"""The API refuses a signature whose time is off by more (vendor docs 1085/51426)."""
+
+
+def examine(client: redis.Redis, settings: Settings) -> Iterator[Finding]:
+    """Look at one thing after the other; what cannot be looked at without Redis is left out."""
+    told: set[str] = set()
+    for check in OF_REDIS:
+        try:
+            for finding in check(client, settings):
+                told.add(finding.text)
+                yield finding
+        except redis.RedisError as exc:
+            finding = Finding(check.__name__, Level.FAIL, *in_words(exc, settings))
+            if finding.text not in told:
+                told.add(finding.text)
+                yield finding
+            if not isinstance(exc, redis.ResponseError):
+                break  # it is out of reach
+    for look in OF_THIS_MACHINE:
+        yield from look(settings)
+
+
+def reach(client: redis.Redis, settings: Settings) -> Iterator[Finding]:
+    """See whether it answers."""
+    client.ping()
+    yield Finding("redis", Level.OK, f"Redis at {settings.redis_place} answers")
+
+
+def rights(client: redis.Redis, settings: Settings) -> Iterator[Finding]:
+    """See what the server refuses to this user."""
+    yield from look_at_rights(client, settings)
+
+
+def writes(client: redis.Redis, settings: Settings) -> Iterator[Finding]:
+    """Do for real what sending does: a server that refuses all of it still answers."""
+    try:
+        work(client, settings)
+    except redis.ResponseError as exc:
+        if is_no_permission(exc):
+            return  # `rights` names it
+        raise
+    yield Finding("writes", Level.OK, "scripts, queues and publishing work")
+
+
+def server(client: redis.Redis, _: Settings) -> Iterator[Finding]:
+    """See whether it keeps what it is told, and has room."""
+    yield from judge(look_at_server(client))
+
+
+def clock_offset_s(client: redis.Redis) -> float:
+    """Return by how many seconds Redis' clock is ahead of this machine's."""
+    before = time.time()
+    seconds, micros = client.time()
+    after = time.time()
+    return int(seconds) + int(micros) / 1e6 - (before + after) / 2
+
+
+def clock(client: redis.Redis, _: Settings) -> Iterator[Finding]:
+    """Judge the difference between two clocks of which one must be wrong."""
+    yield judge_clock(clock_offset_s(client))
+
+
+def judge_clock(offset_s: float) -> Finding:
+    """Judge it by the seconds that Redis' clock is ahead."""
+    off_s = abs(offset_s)
+    if off_s <= CLOCK_OFF_S:
+        return Finding("clock", Level.OK, f"this clock and Redis' differ by {off_s:.1f} s")
+    text = f"this clock is {off_s:.0f} s {'behind' if offset_s > 0 else 'ahead of'} Redis'"
+    remedy = "set both right (NTP)"
+    if off_s > SIGNATURES_REFUSED_S:
+        remedy += "; the API refuses signatures more than 5 minutes off"
+    return Finding("clock", Level.WARN, text, remedy)
+
+
+def credentials(settings: Settings) -> Iterator[Finding]:
+    """See whether they are there; only a call of the API could tell whether they are right."""
+    try:
+        _, _, token = settings.credentials()
+    except SettingsError as exc:
+        for line in str(exc).splitlines():
+            name, _, remedy = line.partition(": missing; ")
+            text = f"{name} is missing here; a worker does not start without, a producer can"
+            yield Finding("credentials", Level.WARN, text, remedy)
+        return
+    kind = "temporary credentials" if token else "credentials"
+    text = (
+        f"{kind} are set here, for {settings.sendcode_endpoint}; a worker uses those of its start"
+    )
+    yield Finding("credentials", Level.OK, text)
+
+
+def api(settings: Settings) -> Iterator[Finding]:
+    """Take a worker's way to the API, as far as it goes without sending anything."""
+    way = settings.sendcode_endpoint
+    if settings.sendcode_proxy and way.startswith("https:"):
+        way += " through SENDCODE_PROXY"
+    try:
+        shake_hands(settings)
+    except (OSError, UnicodeError) as exc:
+        known = explain(code_before_writing(exc))
+        # where nothing is sent from, it need not be in reach
+        level = Level.FAIL if settings.tencentcloud_secret_key else Level.WARN
+        text = f"{way}: {lower_first(known.meaning)} ({in_short(exc)})"
+        yield Finding("api", level, text, lower_first(known.remedy.partition(", then")[0]))
+    else:
+        told = "answers, its certificate is trusted" if way.startswith("https:") else "answers"
+        yield Finding("api", Level.OK, f"{way} {told}")
+
+
+def environment(settings: Settings) -> Iterator[Finding]:
+    """Name the variables that somebody set and that change nothing."""
+    for name, remedy in misspelt().items():
+        text = f"{name} is no setting and changes nothing"
+        yield Finding("settings", Level.WARN, text, remedy)
+    for names, remedy in unheeded(settings).items():
+        text = f"the environment sets {names}, which sendcode does not follow"
+        yield Finding("settings", Level.WARN, text, remedy)
+
+
+def ledger_and_work(client: redis.Redis, settings: Settings) -> Iterator[Finding]:
+    """Judge whether it is the ledger that this machine knows, and what goes on in it."""
+    identity = Identity(client, settings, state_file(settings))
+    seen = look_at_all(client, settings, identity)
+    yield from ledger(seen.ledger, identity.unkept)
+    yield from damage(seen)
+    yield from system(seen)
+
+
+def ledger(seen: LedgerState, unkept: str) -> Iterator[Finding]:
+    """Judge whether it is the one that this machine knows."""
+    if seen.refused:
+        yield Finding("ledger", Level.FAIL, seen.why, seen.remedy)
+    elif seen.is_disputed:
+        yield Finding("ledger", Level.FAIL, LEDGER_DISPUTED, REMEDY)
+    else:
+        yield Finding("ledger", Level.OK, f"the ledger is {ledger_in_words(seen)}")
+    if unkept:
+        text = f"what this machine has seen of the ledger is not kept: {unkept}"
+        remedy = "set XDG_STATE_HOME to a folder that can be written, such as a volume"
+        yield Finding("state_file", Level.WARN, text, remedy)
+
+
+def damage(seen: Overview) -> Iterator[Finding]:
+    """Judge whether keys were lost or spoiled, and what became of that."""
+    if seen.misfits:
+        text = f"parts of the ledger do not fit together ({', '.join(seen.misfits)})"
+        remedy = "workers mend it within seconds; if it stays: sendcode doctor --repair"
+        yield Finding("damage", Level.FAIL, text, remedy)
+    for batch in seen.batches:
+        if batch.rows_lost:
+            text = f"{batch.rows_lost} rows of batch {batch.batch_id} are lost, it waits for them"
+            remedy = f"submit its file again, or sendcode batch cancel {batch.batch_id}"
+            yield Finding("damage", Level.FAIL, text, remedy)
+    for each in seen.damage[:SHOWN]:
+        text = f"{iso(each.at_ms)}: {each.what}"
+        remedy = "sendcode doctor --repair looks at all jobs once more, and forgets this"
+        yield Finding("damage", Level.WARN, text, remedy)
+    if len(seen.damage) > SHOWN:
+        text = f"{len(seen.damage) - SHOWN} older lines of this kind"
+        yield Finding("damage", Level.WARN, text, "sendcode status --json shows all")
+
+
+def system(seen: Overview) -> Iterator[Finding]:
+    """Judge workers, account, unfinished imports and quarantine."""
+    if seen.alive:
+        many = "worker is" if seen.alive == 1 else "workers are"
+        yield Finding("workers", Level.OK, f"{seen.alive} {many} alive")
+    else:
+        text = "no worker is alive: jobs are accepted, and wait"
+        yield Finding("workers", Level.FAIL, text, "start one: sendcode worker")
+    silent = [each.name for each in seen.workers if not each.alive]
+    if silent:
+        text = f"silent without signing off: {', '.join(silent)}"
+        yield Finding("workers", Level.WARN, text, "look at their logs")
+    for each in seen.workers:
+        if each.refused:
+            told = refusal_explained(each.name, each.refused, each.refused_ms)
+            yield Finding("workers", Level.FAIL, told.why, told.remedy)
+    for name in seen.namesakes:
+        text = f"several workers are called {name}"
+        yield Finding("workers", Level.WARN, text, "give each its own name: sendcode worker --name")
+    account = seen.account
+    if account.state == "halted":
+        halt = halt_explained(account)
+        yield Finding("account", Level.FAIL, halt.why, halt.remedy)
+    elif not seen.ledger.refused:
+        yield Finding("account", Level.OK, "sending is not halted")
+    for batch in seen.batches:
+        if not batch.imported and seen.at_ms - batch.created_ms > UNFINISHED_MS:
+            text = f"batch {batch.batch_id} has waited for the rest of its file for more than a day"
+            remedy = f"submit the file again, or sendcode batch cancel {batch.batch_id}"
+            yield Finding("batches", Level.WARN, text, remedy)
+    if seen.quarantined:
+        text = f"{seen.quarantined} messages were put aside, because they were no jobs"
+        remedy = "find out who else writes into this Redis"
+        yield Finding("quarantine", Level.WARN, text, remedy)
+
+
+OF_REDIS: tuple[Callable[[redis.Redis, Settings], Iterable[Finding]], ...] = (
+    reach,
+    rights,
+    writes,
+    server,
+    clock,
+    ledger_and_work,
+)
+OF_THIS_MACHINE: tuple[Callable[[Settings], Iterable[Finding]], ...] = (
+    credentials,
+    api,
+    environment,
+)
+"""Each check may yield any number of findings. A new one is written above and named here."""

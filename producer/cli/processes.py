@@ -12,8 +12,10 @@ from typing import Annotated, NoReturn
 import typer
 
 from config.names import QUEUES
+from config.settings import CREDENTIALS, load_settings
 from producer import programs
-from producer.cli.console import CommandFailedError, MisusedError, say, settings_here
+from producer.cli.console import CommandFailedError, MisusedError, say
+from producer.cli.options import settings_here
 
 LOOPBACK = "127.0.0.1"
 FLOWER_PORT = 5555
@@ -40,8 +42,6 @@ def worker(
 
     The same as `celery -A worker worker`. What is in work is finished or handed back first.
     """
-    from config.settings import CREDENTIALS, load_settings
-
     load_settings(required=CREDENTIALS)
     consumed = _known_queues(queues) if queues is not None else ()
     become(programs.worker(_plain_name(name), concurrency, consumed), os.environ)

@@ -5,13 +5,61 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from typing import Protocol
+
+from rich.progress import BarColumn, Progress, TextColumn
 
 from producer.cli.console import say, talk
 from producer.cli.tables import per_second, span
 
 LINE_EVERY_S = 5.0
 """Between two lines where there is no terminal; what is quicker is done without one."""
+
+
+class ShowNow(Protocol):
+    """Shows how far it is: in words, and as a share from 0 to 1 where that is known."""
+
+    def __call__(self, told: str, share: float | None, *, last: bool = False) -> None:
+        """`last` is told in any case, however short a time ago another line was."""
+
+
+@contextmanager
+def display(
+    what: str, line_every_s: float, *, at_once: bool = True, transient: bool = False
+) -> Iterator[ShowNow]:
+    """Show how far something is, each time the block calls what it gets.
+
+    Without a terminal there is a line every few seconds, the first of them `at_once`. A `transient`
+    bar vanishes at the end.
+    """
+    if not talk().is_terminal:
+        yield _lines(what, line_every_s, at_once=at_once)
+        return
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.fields[told]}", markup=False),
+    )
+    with Progress(*columns, console=talk(), transient=transient) as bar:
+        task = bar.add_task(what, total=None, told="")
+
+        def show_now(told: str, share: float | None, *, last: bool = False) -> None:  # noqa: ARG001
+            total = None if share is None else 1.0
+            bar.update(task, completed=share or 0.0, total=total, told=told)
+
+        yield show_now
+
+
+def _lines(what: str, every_s: float, *, at_once: bool) -> ShowNow:
+    said = time.monotonic() - (every_s if at_once else 0.0)
+
+    def show_now(told: str, share: float | None, *, last: bool = False) -> None:  # noqa: ARG001
+        nonlocal said
+        if last or time.monotonic() - said >= every_s:
+            said = time.monotonic()
+            say(f"{what}: {told}" if what else told)
+
+    return show_now
 
 
 @contextmanager
@@ -25,85 +73,19 @@ def progress_of(
 
     The time left is shown where `total` is known, or `share`: how much is done, 0 to 1.
     """
-    end = _End(total, share)
-    if talk().is_terminal:
-        with _bar(what, end, unit) as done:
-            yield done
-    else:
-        yield _Lines(what, end, unit)
-
-
-@dataclass(frozen=True, slots=True)
-class _End:
-    """What is known of the end."""
-
-    total: int | None
-    share: Callable[[], float] | None
-
-    def at(self, count: int) -> float | None:
-        """The count at the end, as far as can be told now."""
-        if self.total is not None or self.share is None:
-            return self.total
-        share = self.share()
-        return count / share if share > 0 else None
-
-
-@contextmanager
-def _bar(what: str, end: _End, unit: str) -> Iterator[Callable[[int], None]]:
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = [
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[count]:,} " + unit),
-        TextColumn("{task.fields[pace]}"),
-    ]
-    total = end.total if end.share is None else 1.0
-    if total is not None:
-        columns.append(TimeRemainingColumn())
-    pace = _Pace()
-    with Progress(*columns, console=talk(), transient=True) as bar:
-        task = bar.add_task(what, total=total, count=0, pace="")
+    of = f" of {total:,}" if total is not None else ""
+    started = time.monotonic()
+    first: int | None = None  # what was there before was not done now
+    with display(what, LINE_EVERY_S, at_once=False, transient=True) as show_now:
 
         def done(count: int) -> None:
-            rate = pace.of(count)
-            told = per_second(rate) if rate else ""
-            completed = count if end.share is None else end.share()
-            bar.update(task, completed=completed, count=count, pace=told)
+            nonlocal first
+            first = count if first is None else first
+            passed = time.monotonic() - started
+            rate = (count - first) / passed if passed > 0 else 0.0
+            part = share() if share is not None else count / total if total else None
+            end = total if total is not None else count / part if part else None
+            left = f", {span((end - count) / rate)} left" if end is not None and rate > 0 else ""
+            show_now(f"{count:,}{of} {unit}, {per_second(rate)}{left}", part)
 
         yield done
-
-
-class _Pace:
-    """Measures from the first count on: what was there before was not done now."""
-
-    def __init__(self) -> None:
-        self._started = time.monotonic()
-        self._first: int | None = None
-
-    def of(self, count: int) -> float:
-        if self._first is None:
-            self._first = count
-        passed = time.monotonic() - self._started
-        return (count - self._first) / passed if passed > 0 else 0.0
-
-
-class _Lines:
-    """Says a line every few seconds."""
-
-    def __init__(self, what: str, end: _End, unit: str) -> None:
-        self._what, self._end, self._unit = what, end, unit
-        self._said = time.monotonic()
-        self._pace = _Pace()
-
-    def __call__(self, count: int) -> None:
-        rate = self._pace.of(count)
-        now = time.monotonic()
-        if now - self._said < LINE_EVERY_S:
-            return
-        self._said = now
-        of = f" of {self._end.total:,}" if self._end.total is not None else ""
-        total, left = self._end.at(count), ""
-        if total is not None and rate > 0:
-            left = f", {span((total - count) / rate)} left"
-        say(f"{self._what}: {count:,}{of} {self._unit}, {per_second(rate)}{left}")

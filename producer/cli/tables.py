@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from producer.cli.console import printable, results
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 _MINUTE = 60
 _HOUR = 3600
@@ -64,10 +65,6 @@ def per_second(rate: float) -> str:
 
 def make_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: str = "") -> Table:
     """Make a plain table; the columns named in `right` (by commas) are figures."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
     figures = set(right.split(","))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
@@ -84,8 +81,6 @@ def make_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: str
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: str = "") -> None:
     """Write a table to stdout."""
-    from rich.console import Console
-
     console = results()
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console = Console(file=console.file, width=_FILE_WIDTH, highlight=False)

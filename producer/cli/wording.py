@@ -9,15 +9,22 @@ from __future__ import annotations
 import time
 from typing import NamedTuple
 
+import redis
+
+from config.settings import Settings, SettingsError, load_settings
+from config.unavailable import RedisUnavailableError
 from jobs.account import AccountState
 from jobs.batch import Batch
 from jobs.codes import OUTAGE, RESTART, concerned_by, explain, is_own
-from jobs.identity import LedgerState
+from jobs.identity import LedgerRefusedError, LedgerState
 from jobs.job import split_job_id
 from jobs.outcome import State
+from jobs.phone import PhoneError
+from producer.cli.console import FAILED, MISUSED, TRACEBACK, CommandFailedError, MisusedError
 from producer.deadletters import Reason, Why
 from producer.importing import ImportRefusedError, Refusal
 from producer.second_codes import already_waits
+from producer.sheet import SheetError
 from producer.stories import Instead, NoSuchJobError, Story
 from producer.wording import lower_first
 
@@ -35,6 +42,47 @@ STATES = {
     State.REJECTED: "cannot be sent, never became jobs",
 }
 """What each state means for the rows in it."""
+
+
+_WRONG_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
+
+
+def error_in_words(exc: Exception) -> tuple[list[str], int]:
+    """Return what went wrong in one line (settings: one line each), and the exit code."""
+    lines, code = [str(exc)], FAILED
+    match exc:
+        case MisusedError() | PhoneError() | SheetError():
+            code = MISUSED
+        case ImportRefusedError():
+            lines, code = [refused_import_in_words(exc)], MISUSED
+        case NoSuchJobError():
+            lines = [no_such_job_in_words(exc)]
+        case SettingsError():
+            lines, code = [f"wrong setting: {line}" for line in str(exc).splitlines()], MISUSED
+        case CommandFailedError() | RedisUnavailableError() | LedgerRefusedError():
+            pass
+        case redis.RedisError():
+            lines = [_no_redis(exc)]
+        case OSError():
+            if exc.filename is not None:
+                lines = [f"{exc.filename}: {(exc.strerror or 'failed').lower()}"]
+            elif exc.strerror:
+                lines = [exc.strerror.lower()]
+            code = MISUSED if isinstance(exc, _WRONG_FILE) else FAILED
+        case _:
+            lines = [
+                f"unexpected {type(exc).__name__}; this is a defect, please report it "
+                f"({TRACEBACK}=1 shows where it comes from)"
+            ]
+    return lines, code
+
+
+def _no_redis(exc: redis.RedisError) -> str:
+    try:
+        settings = load_settings()
+    except SettingsError:  # the command was given others
+        settings = Settings()
+    return str(RedisUnavailableError.from_redis(exc, settings))
 
 
 def refused_import_in_words(error: ImportRefusedError) -> str:

@@ -1,0 +1,148 @@
+"""What several commands take: options, a file to write, this folder's settings, the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import redis
+import typer
+
+from config.logging import escaped
+from config.redis import connect
+from config.settings import Settings, load_settings, misspelt
+from jobs.upgrade import refuse_newer
+from producer import bounds
+from producer.cli.console import MisusedError, results_in_bytes, say, say_once, shows_on_terminal
+from producer.sheet import SheetWriter
+from producer.sheet.writing import FORMS, separator_for, written_sheet
+from producer.wording import without_numbers
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace the file of --output if it exists.")
+]
+SeparatorOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Between the cells of the file written: comma, semicolon (an Excel in German, French "
+        "…) or tab (default: semicolon where your file has them, else comma)."
+    ),
+]
+
+FormatOption = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        help="csv (for spreadsheet programs), plain (CSV for programs: no shields) or xlsx "
+        "(default: by the name of --output, else csv).",
+    ),
+]
+RevealOption = Annotated[
+    bool, typer.Option("--reveal", help="Show full phone numbers on this terminal.")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A file to write, as a person asked for it; "-" is standard output."""
+
+    path: Path
+    overwrite: bool
+    delimiter: str
+    form: str = "csv"
+
+    @contextmanager
+    def writer(self, header: Sequence[str], ours: Sequence[str]) -> Iterator[SheetWriter]:
+        """Open it for rows of these columns."""
+        with written_sheet(
+            self.path,
+            header,
+            ours,
+            stdout=results_in_bytes(),
+            overwrite=self.overwrite,
+            delimiter=self.delimiter,
+            form=self.form,
+            show=escaped if shows_on_terminal(self.path) else str,
+        ) as writer:
+            yield writer
+
+
+def rate_of(option: str, per_second: float | None) -> float | None:
+    """Return a rate that was asked for, if any.
+
+    Raises:
+        MisusedError: it makes no sense.
+    """
+    try:
+        return None if per_second is None else bounds.rate(per_second)
+    except ValueError as exc:
+        raise MisusedError(f"{option}: {exc}") from None
+
+
+def target_of(
+    output: Path,
+    *,
+    overwrite: bool,
+    reveal: bool,
+    form: str | None,
+    separator: str | None,
+    own: str = ",",
+) -> Target:
+    """Return what to write, and where; `own` is the separator of the customer's file.
+
+    Raises:
+        MisusedError: there is no such form or separator, or it would show full numbers on a
+            terminal, unasked.
+    """
+    if shows_on_terminal(output) and not reveal:
+        raise MisusedError(
+            "this would show full phone numbers: write a file with --output FILE, or add --reveal"
+        )
+    form = form or ("xlsx" if output.suffix.lower() == ".xlsx" else "csv")
+    if form not in FORMS:
+        raise MisusedError(f"--format: must be one of {', '.join(FORMS)}")
+    if form == "xlsx" and shows_on_terminal(output):
+        raise MisusedError("--format: a workbook cannot be shown here; add --output FILE")
+    try:
+        return Target(output, overwrite, separator_for(own, separator), form)
+    except ValueError as exc:
+        raise MisusedError(f"--separator: {exc}") from None
+
+
+def reason_to_keep(reason: str) -> str:
+    """Mask phone numbers in what is kept for others to read, and say so."""
+    kept = without_numbers(reason)
+    if kept != reason:
+        say(f'--reason: kept as "{kept}": others read it, so it is to have no full number')
+    return kept
+
+
+def settings_here() -> Settings:
+    """Load the settings of this folder; name what looks like one and is none."""
+    settings = load_settings()
+    for name, remedy in misspelt().items():
+        say_once(f"{name} is no setting and changes nothing: {remedy}")
+    return settings
+
+
+@contextmanager
+def ledger_connection(*, any_version: bool = False) -> Iterator[tuple[Settings, redis.Redis]]:
+    """Load the settings and connect to Redis.
+
+    With `any_version` the first command is the first contact.
+
+    Raises:
+        LedgerRefusedError: it holds data that this release cannot read.
+    """
+    settings = settings_here()
+    client = connect(settings)
+    try:
+        if not any_version:
+            refuse_newer(client, settings)
+        yield settings, client
+    finally:
+        client.close()

@@ -1,0 +1,292 @@
+"""`sendcode status`, `halt`, `resume`, `ledger accept`, `actions`: the whole system."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated
+
+import typer
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from jobs.account import Account
+from jobs.actions import recent_actions
+from jobs.batches import Batches
+from jobs.identity import NEWER, REMEDY, Identity, LedgerState, state_file
+from producer.cli.console import (
+    CommandFailedError,
+    MisusedError,
+    ask_first,
+    is_terminal,
+    printable,
+    results,
+    say,
+    show,
+    show_json,
+)
+from producer.cli.options import JsonOption, ledger_connection, reason_to_keep
+from producer.cli.tables import count_of, moment, show_table
+from producer.cli.wording import LEDGER_DISPUTED, halt_in_words, ledger_in_words, refusal_explained
+from producer.overview import Overview, look
+
+WATCH_S = 1.0
+SHOWN = 3
+"""Lines about what was lost in the ledger."""
+_FLAGGED = "possible_duplicate"
+"""Counted with the final states, and none."""
+
+
+def status(
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show it anew every second, until Ctrl-C.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show queues, rate, account, workers and batches."""
+    if watch and as_json:
+        raise MisusedError("--watch and --json: choose one; --json prints one document")
+    with ledger_connection(any_version=True) as (settings, client):
+        identity = Identity(client, settings, state_file(settings))
+        if as_json:
+            show_json(look(client, settings, identity).as_dict())
+        elif not watch:
+            results().print(_table(look(client, settings, identity)))
+        else:
+            _watch(lambda: look(client, settings, identity))
+
+
+def _watch(look: Callable[[], Overview]) -> None:
+    with Live(_table(look()), console=results(), auto_refresh=False, screen=False) as live:
+        while True:
+            time.sleep(WATCH_S)
+            live.update(_table(look()), refresh=True)
+            if not results().is_terminal:
+                results().print(live.renderable)
+
+
+def _table(seen: Overview) -> Table:
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value, style in _lines(seen):
+        table.add_row(name, Text(printable(value), style))
+    return table
+
+
+def _lines(seen: Overview) -> Iterator[tuple[str, str, str]]:
+    """Give what to say: a name, a value, and a style where it asks for attention."""
+    yield from _ledger_lines(seen.ledger)
+    yield _account_line(seen)
+    alive = [each.name for each in seen.workers if each.alive]
+    told = f"{len(alive)} alive: {', '.join(alive)}" if alive else "none alive: sendcode worker"
+    yield "workers", told, "" if alive else "yellow"
+    for each in seen.workers:
+        if not each.alive:
+            yield "", f"{each.name} silent for {each.silent_s:.0f} s", "yellow"
+        if each.refused:
+            told = ": ".join(refusal_explained(each.name, each.refused, each.refused_ms))
+            yield "", told, "bold red"
+    for name in seen.namesakes:
+        yield "", f"several are called {name}: give each its own name (--name)", "yellow"
+    pace = seen.pace
+    told = f"{pace.last_second} requests in the last second, limit {pace.limit:g}"
+    yield "rate", told, ""
+    if pace.is_lowered:
+        told = f"lower than SENDCODE_RATE_LIMIT here, {pace.setting:g}"
+        yield "", f"{told}: the lowest of all workers holds", "yellow"
+    if pace.factor < 1:
+        told = f"slowed to {pace.factor:.0%} of it: the API refused a request as too many"
+        yield "", told, "yellow"
+    if pace.refused:
+        yield "", f"{pace.refused} refused as too many so far", ""
+    for queue, depth in seen.queues.items():
+        yield ("queues" if queue == next(iter(seen.queues)) else ""), f"{queue}  {depth}", ""
+    yield "in work", f"{seen.in_work} jobs published, with workers or parked", ""
+    yield "ended", _ended(seen.totals) or "none yet", ""
+    if flagged := seen.totals.get(_FLAGGED):
+        yield "", f"{flagged:,} of all jobs perhaps sent twice", "yellow"
+    if seen.dead_by_code:
+        yield "dead", _dead(seen), ""
+    yield from _damage(seen)
+    for number, batch in enumerate(seen.batches):
+        told = f"{batch.batch_id}  {batch.phase}  {batch.finished} of {batch.accepted} finished"
+        if batch.rows_lost:
+            told += f", {batch.rows_lost} rows are lost: submit its file again"
+        yield ("" if number else "batches"), told, ""
+
+
+def _damage(seen: Overview) -> Iterator[tuple[str, str, str]]:
+    if seen.misfits:
+        told = f"parts do not fit together: {', '.join(seen.misfits)}"
+        yield "ledger", f"{told}; workers mend it, or sendcode doctor --repair", "bold red"
+    for number, each in enumerate(seen.damage[:SHOWN]):
+        yield ("" if number else "damage"), each.what, "yellow"
+    if len(seen.damage) > SHOWN:
+        yield "", f"{len(seen.damage) - SHOWN} more: sendcode doctor", "yellow"
+    if seen.quarantined:
+        told = f"{seen.quarantined} messages put aside: they were no jobs"
+        yield "quarantine", told, "yellow"
+
+
+def _ledger_lines(ledger: LedgerState) -> Iterator[tuple[str, str, str]]:
+    if ledger.refused:
+        yield "ledger", ledger.why, "bold red"
+        yield "", ledger.remedy, ""
+    elif ledger.is_disputed:
+        yield "ledger", LEDGER_DISPUTED, "bold red"
+        yield "", REMEDY, ""
+    else:
+        yield "ledger", ledger_in_words(ledger), ""
+
+
+def _account_line(seen: Overview) -> tuple[str, str, str]:
+    account = seen.account
+    if account.state != "halted" and (seen.ledger.refused or seen.ledger.is_disputed):
+        return "account", "not halted, but see the ledger", "yellow"
+    if account.state != "halted":
+        return "account", "running", "green"
+    return "account", halt_in_words(account), "bold red"
+
+
+def _dead(seen: Overview) -> str:
+    unknown = seen.unknown_by_code
+    return ", ".join(
+        f"{code} {n}" + (f" ({unknown[code]} perhaps sent)" if code in unknown else "")
+        for code, n in seen.dead_by_code.items()
+    )
+
+
+def _ended(totals: Mapping[str, int]) -> str:
+    return ", ".join(f"{state} {n:,}" for state, n in totals.items() if state != _FLAGGED)
+
+
+def halt(
+    reason: Annotated[str, typer.Option(help="Why; shown to whoever looks.")] = "",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Stop all sending, of everybody, until `sendcode resume`. Asks first on a terminal.
+
+    Jobs are still accepted, and kept. What is just being sent is finished.
+    """
+    kept = reason_to_keep(reason)
+    with ledger_connection() as (settings, client):
+        if is_terminal() and not yes:
+            _ask(look(client, settings))
+        account = Account(client, settings)
+        changed = account.halt("person", "Halted", kept or "no reason given")
+        state = account.look()
+    if as_json:
+        show_json({"changed": changed, "account": state.as_dict()})
+    say("all sending is halted; sendcode resume lets it go on")
+
+
+def _ask(seen: Overview) -> None:
+    """Ask before everybody is stopped.
+
+    Raises:
+        CommandFailedError: the answer is no.
+    """
+    batches = count_of(len(seen.batches), "batch", "batches")
+    codes = count_of(sum(each.unfinished for each in seen.batches), "code")
+    question = f"Stop all sending, of everybody: {batches} with {codes} to send, and all events?"
+    if not typer.confirm(question, err=True):
+        raise CommandFailedError("nothing was stopped; one batch: sendcode batch pause ID")
+
+
+def resume(as_json: JsonOption = False) -> None:
+    """Let sending go on, whoever halted it."""
+    with ledger_connection() as (settings, client):
+        account = Account(client, settings)
+        before = account.look()
+        changed = account.resume("person")
+        state = account.look()
+    if as_json:
+        show_json({"changed": changed, "account": state.as_dict()})
+    if not changed:
+        say("sending was not halted")
+    elif before.by == "api":
+        say(f"sending goes on; the API had halted it: {before.code}")
+    else:
+        say("sending goes on")
+
+
+def accept(
+    reason: Annotated[str, typer.Option(help="Why; shown in the list of actions.")] = "",
+    flag_hours: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=8_760,
+            help="Flag what is submitted within so many hours as perhaps sent before.",
+        ),
+    ] = 24,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Take an emptied, exchanged or older ledger as it is, and let sending go on.
+
+    What it holds, and what is submitted in the hours after, may have been sent before: when it is
+    sent, it is flagged as perhaps sent twice. Cancel first what is not to be sent again.
+    """
+    kept = reason_to_keep(reason)
+    with ledger_connection() as (settings, client):
+        identity = Identity(client, settings, state_file(settings))
+        before = identity.look()
+        if before.refused == NEWER:
+            raise identity.refuse(before)
+        if before.refused or before.is_disputed:
+            for batch in Batches(client, settings).list():
+                if batch.unfinished:
+                    jobs = count_of(batch.unfinished, "job")
+                    say(f"batch {batch.batch_id} ({batch.phase}) would send {jobs}")
+            ask_first(
+                f"{before.why if before.refused else LEDGER_DISPUTED}. Take it as it is, and send "
+                "what it holds, flagged as perhaps sent before?",
+                yes=yes,
+            )
+            before = identity.accept(flag_hours, kept)
+        state = identity.look()
+    if as_json:
+        show_json({"changed": bool(before.refused), "ledger": state.as_dict()})
+    if not before.refused:
+        say("the ledger is not refused: there is nothing to accept")
+    else:
+        say(
+            "the ledger is accepted; what it holds, and what is submitted within "
+            f"{flag_hours:g} h, is flagged as perhaps sent twice when it is sent"
+        )
+
+
+_SHOWN = 20
+
+
+def actions(
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = _SHOWN,
+    as_json: JsonOption = False,
+) -> None:
+    """Show who submitted, halted, paused, cancelled, requeued or dropped what, the newest first.
+
+    What the API's answers halt is no person's doing: `sendcode status` names such a halt.
+    """
+    with ledger_connection() as (settings, client):
+        found = recent_actions(client, settings, limit)
+    if as_json:
+        show_json([action.as_dict() for action in found])
+    elif not found:
+        show("nobody did anything yet")
+    else:
+        rows = [
+            (
+                moment(action.at_ms),
+                action.what,
+                action.about,
+                "" if action.jobs is None else f"{action.jobs:,}",
+                action.reason,
+                action.by,
+            )
+            for action in found
+        ]
+        show_table(("when", "what", "about", "jobs", "reason", "by"), rows, "jobs")
