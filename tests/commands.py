@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
-from typer.main import get_command
 
 from config.settings import Settings
 from demo.process import environment_of
@@ -24,9 +22,6 @@ from producer.cli.commands import app
 
 SENDCODE = (sys.executable, "-P", "-c", "from producer.cli import main; main()")
 """The command line as a process of its own; its words follow."""
-_app: Any = app
-COMMANDS = get_command(_app) if isinstance(_app, typer.Typer) else _app
-"""Made once: typer makes all commands anew at each call, which takes longer than most of them."""
 SEND = ("send", "--country-code", "852", "--phone", "51234567")
 
 
@@ -72,7 +67,7 @@ class InThisProcess:
         self._capsys.readouterr()
         code: Any = 0
         try:
-            console.run(lambda: COMMANDS(arguments, prog_name="sendcode"))
+            console.run(lambda: app(arguments, prog_name="sendcode"))
         except SystemExit as exc:
             code = exc.code
         captured = self._capsys.readouterr()

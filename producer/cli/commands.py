@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -179,8 +180,9 @@ class LazyCommand(TyperCommand):
         super().__init__(name, help=place.line, rich_help_panel=panel)
         self._place = place
 
-    def load(self) -> Any:
-        """Return the command itself."""
+    @cached_property
+    def itself(self) -> Any:
+        """The command, of which this is the name."""
         module, _, function = self._place.where.partition(":")
         callback = getattr(import_module(f"producer.cli.{module}"), function)
         app = plain_app()
@@ -190,7 +192,7 @@ class LazyCommand(TyperCommand):
 
     def make_context(self, *args: Any, **options: Any) -> Any:
         """Parse the command's words, as the first that needs to know its options."""
-        return self.load().make_context(*args, **options)
+        return self.itself.make_context(*args, **options)
 
 
 def plain_app(**options: Any) -> typer.Typer:

@@ -21,7 +21,7 @@ def lazy_commands() -> list[LazyCommand]:
 
 @pytest.mark.parametrize("command", lazy_commands(), ids=lambda command: str(command.name))
 def test_a_commands_line_in_the_lists_is_the_first_of_its_docstring(command: LazyCommand) -> None:
-    itself = command.load()
+    itself = command.itself
 
     assert command.help == itself.help.split("\n\n")[0]
     assert command.name == itself.name
