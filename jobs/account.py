@@ -132,10 +132,10 @@ class Account:
         self.stood_down = json.loads(why[0])["code"] if standing == "stood down" else ""
         return standing  # type: ignore[no-any-return]  # of the script
 
-    def miss(self, code: str, message: str) -> Literal["going on", "halted", "halted now"]:
+    def record_miss(self, code: str, message: str) -> Literal["going on", "halted", "halted now"]:
         """Count a call that got no usable answer; enough of them in a row halt the sending.
 
-        Gives "halted now" to the one call that halted it.
+        Return "halted now" to the one call that halted it.
         """
         sending: Literal["going on", "halted", "halted now"] = self._miss(
             code=code,
@@ -146,8 +146,8 @@ class Account:
         )
         return sending
 
-    def heard(self) -> None:
-        """Note that the API answers, if only by a refusal; what it sends is counted anyway."""
+    def clear_misses(self) -> None:
+        """Forget the misses: the API answers, if only by a refusal. A code sent ends them, too."""
         self._client.delete(self._keys.misses)
 
     def resume(self, by: Literal["api", "person"], left_ms: int = 0) -> bool:

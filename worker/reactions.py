@@ -95,7 +95,7 @@ class Reactions:
         if kind is not Kind.STALE:
             work.missed = 0
         if kind not in NO_SIGN_OF_LIFE and kind is not Kind.SENT:
-            self._report(self._account.heard)
+            self._report(self._account.clear_misses)
         if kind not in NO_SIGN_OF_LIFE and (work.is_canary or answered.kind != "first"):
             left_ms = 0 if work.is_canary else answered.left_ms
             resumed = self._report(lambda: self._account.resume("api", left_ms))
@@ -136,7 +136,7 @@ class Reactions:
         left = Aftermath(in_doubt=True) if verdict.kind is Kind.AMBIGUOUS else a.unsent()
         sending = None
         if verdict.kind is not Kind.UNKNOWN:  # that has one more try, whatever else is the matter
-            sending = self._report(lambda: self._account.miss(verdict.code, verdict.message))
+            sending = self._report(lambda: self._account.record_miss(verdict.code, verdict.message))
         if sending == "halted now":
             log.error(
                 "account halted: the API is out, all jobs are kept",

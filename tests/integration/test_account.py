@@ -49,7 +49,7 @@ def test_a_halt_names_the_worker_that_was_answered_so(
     assert account.look().worker == "w1@here"
     account.resume("person")
     for _ in range(OUTAGE_MISSES):
-        worker.miss("InternalError", "out")
+        worker.record_miss("InternalError", "out")
 
     assert account.look().worker == "w1@here"
 
@@ -323,10 +323,10 @@ def test_other_trouble_begins_anew(change: str, acts: Acts, account: Account) ->
 def test_an_outage_began_with_the_first_call_that_got_no_answer(
     acts: Acts, account: Account
 ) -> None:
-    account.miss("InternalError", "out")
+    account.record_miss("InternalError", "out")
     acts.let_pass(60_000)
     for _ in range(OUTAGE_MISSES):
-        account.miss("InternalError", "out")
+        account.record_miss("InternalError", "out")
 
     state = account.look()
     now_ms = time_ms(acts.redis.time())
@@ -444,10 +444,10 @@ def test_misses_in_a_row_halt_the_account_and_an_answer_between_them_does_not(
     account: Account,
 ) -> None:
     def miss(times: int) -> list[str]:
-        return [account.miss("InternalError", "out") for _ in range(times)]
+        return [account.record_miss("InternalError", "out") for _ in range(times)]
 
     assert set(miss(OUTAGE_MISSES - 1)) == {"going on"}
-    account.heard()
+    account.clear_misses()
     assert set(miss(OUTAGE_MISSES - 1)) == {"going on"}
 
     assert miss(2) == ["halted now", "halted"]
@@ -463,7 +463,7 @@ def work(acts: Acts, account: Account, *, is_out: bool) -> None:
         if begun.kind == "wait":
             acts.park(job_id, token, begun.wait_ms)
         elif is_out:
-            account.miss("Network.Lost", "out")
+            account.record_miss("Network.Lost", "out")
             acts.park(job_id, token, 6_000, Aftermath(in_doubt=True, counts=False))
         elif begun.kind != "unknown":
             if claim.is_canary or begun.kind != "first":
@@ -480,7 +480,7 @@ def test_after_an_outage_all_jobs_are_sent_and_only_those_under_way_flagged(
     under_way = acts.published()[:OUTAGE_MISSES]
     for job_id in under_way:
         acts.begun(job_id)
-        account.miss("Network.Lost", "out")
+        account.record_miss("Network.Lost", "out")
     assert account.look().state == "halted"
 
     for step in range(minutes * 15 + 200):

@@ -120,7 +120,7 @@ def halt_for_a_key(account: Account) -> None:
 
 
 def halt_for_an_outage(account: Account) -> None:
-    while account.miss("Answer.HttpStatus", "HTTP status 503") == "going on":
+    while account.record_miss("Answer.HttpStatus", "HTTP status 503") == "going on":
         pass
 
 

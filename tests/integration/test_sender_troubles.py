@@ -116,12 +116,12 @@ def test_a_refusal_is_a_sign_of_life(
     prefix: str, ledger: Ledger, sender: Sender, sandbox: Sandbox, account: Account
 ) -> None:
     for _ in range(OUTAGE_MISSES - 1):
-        account.miss("InternalError", "out")
+        account.record_miss("InternalError", "out")
 
     sender.send(submit(ledger, f"{prefix}0001"))
 
     assert sandbox.stats()["requests"] == 1
-    assert account.miss("InternalError", "out") == "going on"
+    assert account.record_miss("InternalError", "out") == "going on"
 
 
 @pytest.mark.settings(sendcode_rate_limit=20)
@@ -129,7 +129,7 @@ def test_a_code_that_nobody_has_heard_of_never_loops_nor_halts_the_account(
     acts: Acts, ledger: Ledger, sender: Sender, sandbox: Sandbox, account: Account
 ) -> None:
     for _ in range(OUTAGE_MISSES - 1):
-        account.miss("InternalError", "out")
+        account.record_miss("InternalError", "out")
     job_id = submit(ledger, "99910001")
 
     sender.send(job_id)
