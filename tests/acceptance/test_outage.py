@@ -60,7 +60,7 @@ def test_an_outage_halts_the_sending_and_its_end_lets_every_job_be_sent(
 @pytest.mark.settings(
     sendcode_rate_limit=50,
     sendcode_canary_interval=0.5,
-    sendcode_phone_interval=40,  # four rounds of probes fit in, however busy the machine is
+    sendcode_phone_interval=40,  # so that a busy machine's worker starts again well within it
     sendcode_backoff=1,
 )
 def test_an_outage_that_leaves_every_job_in_doubt_ends_with_every_doubt_resolved(
@@ -95,7 +95,7 @@ def test_an_outage_that_leaves_every_job_in_doubt_ends_with_every_doubt_resolved
     sendcode_http_timeout=0.2,
     sendcode_lease=0.5,
     sendcode_sweep_interval=0.1,
-    sendcode_max_attempts=20,  # the seconds until an outage is noticed are not scaled down
+    sendcode_max_attempts=50,  # the seconds until an outage is noticed are not scaled down
 )
 @pytest.mark.parametrize("minutes", [2, 5])
 def test_after_an_outage_of_minutes_all_are_sent_and_only_those_under_way_flagged(
