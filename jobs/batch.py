@@ -21,7 +21,7 @@ from jobs.outcome import State
 from jobs.phone import PhoneNumber
 
 RATE_FADES_S = 15.0
-"""How quickly a batch's measured rate forgets (`note_pace` in batches.lua has it in ms)."""
+"""How quickly a batch's measured rate forgets what has ended."""
 _SILENCE_MS, _SILENT_JOBS = 5_000, 5
 SLOWEST_RATE = 0.01
 """Jobs per second below which a batch is taken to stand still."""

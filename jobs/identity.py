@@ -28,11 +28,11 @@ from jobs.actions import Action
 from jobs.job import iso
 from jobs.keys import Keys
 from jobs.phone import PhoneNumber
-from jobs.scripts import READS, Script, pairs
+from jobs.scripts import LAPSE_S, READS, Script, pairs
 
 _KEEP_EVERY_S = 1.0
-_RECENT = 2_000
-"""Attempts remembered: those of a lapse (identity.lua) at ten times the account's rate."""
+_RECENT = 200 * LAPSE_S
+"""Attempts remembered: those of a lapse at ten times the account's usual rate."""
 _REASONS = {
     "empty": "it is empty, as if it was flushed or its server lost its data",
     "older": "it is an older copy",

@@ -15,10 +15,16 @@ from typing import Any
 
 import redis
 
+from jobs.batch import RATE_FADES_S, BatchState
 from jobs.keys import Keys
+from jobs.outcome import State
 
 READS, WRITES = 1, 1
 """The newest data that the scripts can read, and the data that they write (jobs/upgrade.py)."""
+LAPSE_S = 10
+"""What a failover may make the ledger forget; more is an older copy."""
+ALIVE_S = 10
+"""A worker, which gives a sign of life every second, is taken for gone after that."""
 _SHARED = (
     *("arguments", "damage", "fields", "clock", "actions", "account", "numbers", "identity"),
     *("jobs", "doubts", "story", "arrivals", "batches", "endings"),
@@ -26,6 +32,20 @@ _SHARED = (
 """In the order in which they build upon each other."""
 _DECLARED = re.compile(r"^local A = arguments\(([^)]*)\)", re.MULTILINE)
 _NAME = re.compile(r"'([a-z_]+)(\??):?([a-z]*)'")
+
+_CONSTANTS = {
+    "LAPSE_MS": LAPSE_S * 1000,
+    "ALIVE_MS": ALIVE_S * 1000,
+    "RATE_FADES_MS": round(RATE_FADES_S * 1000),
+}
+"""What Python and the scripts must agree on, by its name in Lua."""
+_SETS: dict[str, Sequence[State | BatchState]] = {
+    # a row that was rejected is no job, and has no record
+    "FINAL": [state for state in State if state.is_final and state is not State.REJECTED],
+    "OPEN": [state for state in State if not state.is_final],
+    "BATCH_OVER": [state for state in BatchState if state.is_over],
+}
+"""Likewise: tables whose names are these."""
 
 Argument = str | bytes | int | float
 
@@ -76,7 +96,14 @@ def prelude(keys: Keys, writes: int = WRITES) -> str:
     """Return what stands in front of every script."""
     versions = f"local READS, WRITES = {max(READS, writes)}, {writes}\n"
     shared = (_text("jobs.lua", f"shared/{name}") for name in _SHARED)
-    return versions + keys.lua() + "".join(shared)
+    return versions + keys.lua() + _constants() + "".join(shared)
+
+
+def _constants() -> str:
+    lines = [f"local {name} = {value}" for name, value in _CONSTANTS.items()]
+    for name, members in _SETS.items():
+        lines.append(f"local {name} = {{{', '.join(f'{member} = 1' for member in members)}}}")
+    return "\n".join(lines) + "\n"
 
 
 @cache

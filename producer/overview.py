@@ -23,9 +23,8 @@ from jobs.identity import Identity, LedgerState
 from jobs.job import Lane, iso
 from jobs.keys import Keys
 from jobs.mending import Damage, Mending
+from jobs.scripts import ALIVE_S
 
-ALIVE_S = 10.0
-"""A worker gives a sign of life every second."""
 _FORGOTTEN_S = 3_600.0
 _ROUNDING = 0.999
 _RECOVERY_US = 60e6

@@ -44,7 +44,7 @@ local function mend_batch(batch, digest)
     note_damage('the record of batch ' .. batch .. ' was lost: made anew from its rows and paused, '
       .. 'without its names of columns, pace and time limit: sendcode batch resume ' .. batch)
   end
-  local is_over = b.state == 'done' or b.state == 'cancelled'
+  local is_over = BATCH_OVER[b.state]
   local keeps_rows = rows == tonumber(b.total) or b.rows_lost
   if rows < tonumber(b.total) and not b.rows_lost then
     redis.call('HSET', K.batch(batch), 'rows_lost', b.total - rows)

@@ -54,8 +54,6 @@ end
 -- What the API refuses of single workers: the credentials of all that hold the same (`key`), or where and
 -- how one of them runs (`worker`). An entry of K.workers is "name/process.fingerprint of its credentials".
 
-local ALIVE_MS, DAY_MS = 10000, 86400000
-
 -- What is refused of a worker, as JSON; nil if nothing is.
 local function refusal_of(entry)
   local key = string.match(entry, '%.(%x+)$') or ''

@@ -47,13 +47,12 @@ end
 -- Count a job that ended into its batch's rate: a count that fades (`Batch.rate` reads it). The first
 -- after a long silence only starts the clock.
 local function note_pace(batch, now)
-  local FADES_MS = 15000
   local b = fields(K.batch(batch), 'pace', 'pace_at')
   local at = tonumber(b.pace_at)
-  if not at or now - at > 5 * FADES_MS then
+  if not at or now - at > 5 * RATE_FADES_MS then
     redis.call('HSET', K.batch(batch), 'pace', 0, 'pace_at', int(now), 'pace_from', int(now))
   else
     redis.call('HSET', K.batch(batch), 'pace_at', int(now),
-      'pace', string.format('%.6f', tonumber(b.pace) * math.exp((at - now) / FADES_MS) + 1))
+      'pace', string.format('%.6f', tonumber(b.pace) * math.exp((at - now) / RATE_FADES_MS) + 1))
   end
 end

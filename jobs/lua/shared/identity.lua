@@ -2,9 +2,6 @@
 -- `born`, when it was last alive (`at`) and a `counter` that only grows; and while it is refused, why.
 -- `version` is that of the newest data in it (none: 1), and upgrade.lua has what is done about the rest.
 
-local LAPSE_MS = 10000 -- what a failover may forget; more is an older copy
-local DAY_MS = 86400000
-
 -- Whether the ledger holds data that this release cannot read.
 local function is_newer(version)
   return tonumber(version or 1) > READS

@@ -13,10 +13,6 @@
 --   tries: calls made; attempts: those of them that count; by: the lease that ended the job or laid
 --     it aside, or the person's decision about it
 
-local FINAL = {sent = 1, sent_inferred = 1, dead = 1, unknown = 1, cancelled = 1, expired = 1}
-
-local OPEN = {queued = 1, leased = 1, sending = 1, parked = 1}
-
 local function record(id)
   return redis.call('HGETALL', K.job(id))
 end
