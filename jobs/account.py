@@ -62,7 +62,7 @@ class Account:
     """Halts and resumes all sending. Jobs are kept meanwhile; none loses an attempt by it."""
 
     def __init__(self, client: redis.Redis, settings: Settings, worker: str = "") -> None:
-        """Look after it; `worker` is the entry of the one that this is (`Presence.entry`)."""
+        """Bind it to a client; `worker` is this worker's entry in the ledger (`Presence.entry`)."""
         self._entry = worker
         self._worker = worker.partition("/")[0]
         self.stood_down = ""
@@ -124,7 +124,7 @@ class Account:
         return refused
 
     def stand(self) -> Literal["working", "stood down", "halted", "halted now"]:
-        """Look whether this worker may take work, and note it in `stood_down`.
+        """Return whether this worker may take work, and note it in `stood_down`.
 
         Where no other is left to go on it may: all sending is halted then, and canaries try.
         """

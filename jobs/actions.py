@@ -21,7 +21,7 @@ from jobs.keys import Keys
 
 
 def _somebody() -> str:
-    """Say whose process this is, as well as a machine knows: `user@host`."""
+    """Return whose process this is, as far as the machine knows: `user@host`."""
     try:
         user = getpass.getuser()
     except (ImportError, KeyError, OSError):  # a container's user needs no name
@@ -60,7 +60,7 @@ class Action:
 
 
 def recent_actions(client: redis.Redis, settings: Settings, count: int) -> list[Action]:
-    """Give the last so many, the newest first; the list keeps 10,000."""
+    """Return the last `count` actions, the newest first; the list keeps 10,000."""
     texts: Any = client.lrange(Keys(settings.sendcode_key_prefix).actions, 0, count - 1)
     return [Action(**known_fields(Action, json.loads(text))) for text in texts]
 

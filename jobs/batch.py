@@ -184,7 +184,7 @@ class Batch:
         return self.state.is_over and self.finished >= self.accepted
 
     def as_dict(self) -> dict[str, Any]:
-        """Give what a person or program may see; times in ISO 8601, UTC."""
+        """Return what a person or program may see; times in ISO 8601, UTC."""
         eta_s = self.eta_s
         return {
             "batch_id": self.batch_id,
@@ -301,7 +301,7 @@ class Family:
 
 
 def unfed_record(batch: Batch, number: int, row: BatchRow) -> JobRecord | None:
-    """Give the record of a row that never became a job's hash; None for a rejected row."""
+    """Return the record of a row that never became a job's hash; None for a rejected row."""
     if row.phone is None:
         return None
     cancelled = not batch.state.takes_rows or row.is_cancelled

@@ -58,7 +58,7 @@ class Batches:
     def __init__(
         self, client: redis.Redis, settings: Settings, identity: Identity | None = None
     ) -> None:
-        """Make it; `identity` is what is known of the ledger, where batches are opened."""
+        """Load the scripts; `identity` is what is known of the ledger, where batches are opened."""
         self.client = client
         self._identity = identity or Identity(client, settings)
         self._keys = Keys(settings.sendcode_key_prefix)
@@ -136,7 +136,7 @@ class Batches:
     ) -> int:
         """Append rows, the first of them having index `first` (0, 1 …) in the file.
 
-        Rows that the batch has already are passed over. Gives the number of rows it has now.
+        Rows that the batch has already are passed over. Return the number of rows it has now.
 
         Raises:
             BatchGoneError: the batch is gone, or rows before `first` are missing.
@@ -147,7 +147,7 @@ class Batches:
     def append_encoded(
         self, batch_id: str, first: int, rows: Sequence[str | bytes], *, last: bool = False
     ) -> int:
-        """Append rows as `BatchRow.encode` gives them; see `append`."""
+        """Append rows as `BatchRow.encode` returns them; see `append`."""
         have = int(self._append(rows, batch=batch_id, first=first, is_last=int(last)))
         if have == _CANCELLED:
             raise BatchCancelledError(f"batch {batch_id} was cancelled: it takes no more rows")
@@ -156,21 +156,21 @@ class Batches:
         return have
 
     def get(self, batch_id: str) -> Batch | None:
-        """Look at a batch and its counts; None if there is none of that id."""
+        """Return a batch with its counts; None if there is none of that id."""
         return self._read([batch_id]).get(batch_id)
 
     def of_content(self, digest: str) -> Batch | None:
-        """Give the youngest batch that was made from a content, if it is kept still."""
+        """Return the youngest batch that was made from a content, if it is still kept."""
         batch_id: Any = self.client.get(self._keys.content(digest))
         return self.get(batch_id) if batch_id is not None else None
 
     def family(self, batch: Batch) -> Family:
-        """Give a batch with those whose files corrected rows of it, the oldest first."""
+        """Return a batch with those whose files corrected rows of it, the oldest first."""
         found = (each for each in reversed(self.list()) if each.corrects == batch.batch_id)
         return Family(batch, tuple(found))
 
     def list(self) -> list[Batch]:
-        """Give all batches, the newest first; those whose time of keeping is over are forgotten."""
+        """Return all batches that are still kept, the newest first, and forget the others."""
         ids: Any = self.client.zrevrange(self._keys.batches, 0, -1)
         found = self._read(ids)
         if forgotten := [batch_id for batch_id in ids if batch_id not in found]:
@@ -194,7 +194,7 @@ class Batches:
         }
 
     def steer(self, batch_id: str, order: Order) -> tuple[str, BatchState] | None:
-        """Pause, resume or cancel; give the states before and after, None if there is no batch."""
+        """Pause, resume or cancel; return the states before and after, or None: no such batch."""
         action = Action(what=f"batch {order}", about=batch_id).encode()
         steer = partial(
             self._steer,
@@ -212,7 +212,7 @@ class Batches:
         return before, BatchState(after)
 
     def rows(self, batch_id: str) -> Iterator[tuple[int, BatchRow, JobRecord | None]]:
-        """Give the batch's rows in order: 1-based number, row, and what became of it.
+        """Yield the batch's rows in order: 1-based number, row, and what became of it.
 
         The record is that of the row's job, or of the job that a person put in its place. There is
         none for a rejected row, nor for one whose job ended so long ago that it was forgotten.
@@ -236,7 +236,7 @@ class Batches:
             first += len(texts)
 
     def waiting(self, besides: str) -> Iterator[tuple[str, str]]:
-        """Give the numbers to which a code waits or is in work, the oldest batch's first.
+        """Yield the numbers to which a code waits or is in work, the oldest batch's first.
 
         Each comes as the id of its batch, or `EVENT`, and "cc TAB num"; the batch `besides` is
         left out. They are read from the batches themselves: an index of numbers would cost Redis
@@ -270,7 +270,7 @@ class Batches:
             first += len(texts)
 
     def _numbers(self, job_ids: Iterator[str], *, in_doubt_only: bool = False) -> Iterator[str]:
-        """Give the numbers of jobs that have not ended; in a cancelled batch, of those in doubt."""
+        """Yield the numbers of jobs that have not ended, or only of those of them in doubt."""
         while chunk := list(islice(job_ids, CHUNK_ROWS)):
             pipe = self.client.pipeline(transaction=False)
             for job_id in chunk:
@@ -280,7 +280,7 @@ class Batches:
                     yield f"{cc}\t{num}"
 
     def _records(self, job_ids: Sequence[str]) -> dict[str, JobRecord]:
-        """Look jobs up, each under the id asked for, though another may stand in its place."""
+        """Return jobs, each by the id asked for, even where another has replaced it."""
         found: dict[str, JobRecord] = {}
         wanted = {job_id: job_id for job_id in job_ids}
         while wanted:
@@ -291,7 +291,7 @@ class Batches:
         return found
 
     def row(self, job_id: str) -> BatchRow | None:
-        """Look up the row that a batch job was made from, or will be; None for other jobs."""
+        """Return the row that a batch job was made from, or will be; None for other jobs."""
         batch_id, number = split_job_id(job_id)
         if not number:
             return None
@@ -299,7 +299,7 @@ class Batches:
         return BatchRow.decode(text) if text is not None else None
 
     def lines_of(self, job_ids: Sequence[str]) -> dict[str, int]:
-        """Give the lines of their files on which the rows of batch jobs begin; no others' jobs."""
+        """Return, by batch job, on which line of its file its row begins; no others' jobs."""
         found: dict[str, int] = {}
         for start in range(0, len(job_ids), CHUNK_ROWS):
             chunk = job_ids[start : start + CHUNK_ROWS]
@@ -313,7 +313,7 @@ class Batches:
         return found
 
     def waiting_job(self, job_id: str) -> JobRecord | None:
-        """Look up a batch job that is only a row yet (or was cancelled as one)."""
+        """Return a batch job that is only a row yet (or was cancelled as one)."""
         batch_id, number = split_job_id(job_id)
         batch, row = self.get(batch_id), self.row(job_id)
         if batch is None or row is None or number <= batch.cursor:

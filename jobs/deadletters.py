@@ -19,8 +19,7 @@ from jobs.actions import Action
 from jobs.clock import time_ms
 from jobs.job import JobRecord, StoryEntry, corrected_job_id
 from jobs.keys import Keys
-from jobs.ledger import Ledger, read_records
-from jobs.numbers import histories
+from jobs.ledger import Ledger, histories, read_records
 from jobs.phone import PhoneNumber
 from jobs.scripts import Script
 
@@ -74,7 +73,7 @@ class Decision:
     token: str = field(default_factory=lambda: secrets.token_hex(8))
 
     def action(self, jobs: int) -> str:
-        """Give the entry for the list of actions."""
+        """Return the entry for the list of actions."""
         return Action(
             token=self.token,
             what=f"dead {self.verb}",
@@ -102,11 +101,11 @@ class DeadLetters:
         return int(self.client.llen(self._keys.dead))
 
     def by_code(self) -> dict[str, int]:
-        """Give how many there are of each code, the most first."""
+        """Return the number of dead letters of each code, the most frequent first."""
         return self._counts(self._keys.dead_codes)
 
     def unknown_by_code(self) -> dict[str, int]:
-        """Give how many of them were perhaps sent, for each code that has such."""
+        """Return how many of them were perhaps sent, for each code that has such."""
         return self._counts(self._keys.dead_unknown)
 
     def _counts(self, key: str) -> dict[str, int]:
@@ -139,7 +138,7 @@ class DeadLetters:
         ]
 
     def find(self, job_id: str) -> DeadLetter | None:
-        """Look up one by its id, also when it was dropped; None if it is no dead letter."""
+        """Return one by its id, also when it was dropped; None if it is no dead letter."""
         record = read_records(self.client, self._keys, [job_id])[0]
         if record is None or record.replaced_by:
             return None
@@ -177,7 +176,7 @@ class DeadLetters:
     def replace(
         self, decision: Decision, letter: DeadLetter, phone: PhoneNumber
     ) -> tuple[Settled, str]:
-        """Put a new job with another number in a job's place; give the new job's id."""
+        """Replace a job by a new one with another number; return also the new job's id."""
         old_id, new_id = letter.job_id, corrected_job_id(letter.job_id)
         parts = (
             old_id,

@@ -82,7 +82,7 @@ class LedgerState:
 
     @property
     def why(self) -> str:
-        """Say why it is refused, without a full stop."""
+        """Why it is refused, without a full stop."""
         if self.refused == NEWER:
             return _newer(self.version)
         lost = f"; the one known here was alive until {iso(self.known_ms)}" if self.known_ms else ""
@@ -180,7 +180,7 @@ class Identity:
             self._recent.append((number, phone))
 
     def flag_forgotten(self, known: int) -> int:
-        """Have the attempts flagged of which the ledger knows only so many; give how many they are.
+        """Flag the attempts beyond the `known` ones that the ledger knows; return their number.
 
         It is another primary than before, which had not heard of them yet.
         """
@@ -225,7 +225,7 @@ class Identity:
         return LedgerRefusedError(f"{self.refusal.why}: {self.refusal.remedy}")
 
     def accept(self, flag_hours: float, reason: str = "") -> LedgerState:
-        """Take the ledger as it is; give what it was until then."""
+        """Take the ledger as it is; return what it was until then."""
         action = Action(
             token=secrets.token_hex(8),
             what="ledger accept",
@@ -280,7 +280,7 @@ class Identity:
 
 
 def _read(file: Path | None) -> str:
-    """Give what was kept, "" if nothing was that can be read."""
+    """Return what was kept, "" if nothing was that can be read."""
     try:
         seen = json.loads(file.read_text(encoding="utf-8"))["seen"] if file else ""
         _, counter, at = seen.split() if seen else ("", "0", "0")

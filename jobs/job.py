@@ -49,7 +49,7 @@ class SendCodeJob:
     def for_event(
         cls, phone: PhoneNumber, key: str | None = None, not_after_ms: int | None = None
     ) -> SendCodeJob:
-        """Make an event's job: the same `key` gives the same id, no key a new one each time.
+        """Return an event's job: the same `key` gives the same id, no key a new one each time.
 
         Raises:
             ValueError: the key is empty or longer than 200 characters.
@@ -63,12 +63,12 @@ class SendCodeJob:
 
 
 def batch_job_id(batch_id: str, row: int) -> str:
-    """Give the id of the job of a batch's row (1-based, in the file's order)."""
+    """Return the id of the job of a batch's row (1-based, in the file's order)."""
     return f"{batch_id}-{row}"
 
 
 def split_job_id(job_id: str) -> tuple[str, int]:
-    """Give batch id and row of a batch job's id, also of one in its place; row 0 for other ids."""
+    """Return a batch job's batch and row, also of a corrected one's; row 0 for other ids."""
     root, found, correction = job_id.rpartition(".r")
     if found and correction.isascii() and correction.isdigit():
         job_id = root
@@ -80,7 +80,7 @@ def split_job_id(job_id: str) -> tuple[str, int]:
 
 
 def corrected_job_id(job_id: str) -> str:
-    """Give the id of the job that stands in a job's place: "b-12", "b-12.r1", "b-12.r2"."""
+    """Return the id of the job that replaces a job: "b-12", "b-12.r1", "b-12.r2"."""
     root, found, number = job_id.rpartition(".r")
     if found and number.isascii() and number.isdigit():
         return f"{root}.r{int(number) + 1}"
@@ -205,7 +205,7 @@ class JobRecord:
 
     @classmethod
     def unreadable(cls, job_id: str, flaw: str) -> JobRecord:
-        """Make what is shown of a job whose record cannot be read."""
+        """Return what stands in for a job whose record cannot be read."""
         return cls(
             job_id,
             State.UNKNOWN,
@@ -218,7 +218,7 @@ class JobRecord:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Give what a person or program may see: the number masked, times in ISO 8601, UTC."""
+        """Return what a person or program may see: the number masked, times in ISO 8601, UTC."""
         return {
             "job_id": self.job_id,
             "state": str(self.state),

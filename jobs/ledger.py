@@ -171,7 +171,7 @@ class Due(list[tuple[Lane, str]]):
 
 
 def read_records(client: redis.Redis, keys: Keys, job_ids: Sequence[str]) -> list[JobRecord | None]:
-    """Look jobs up in one round trip: None where there is none, and see `JobRecord.flaw`."""
+    """Return jobs, in one round trip: None where there is none; see also `JobRecord.flaw`."""
     pipe = client.pipeline(transaction=False)
     for job_id in job_ids:
         pipe.hgetall(keys.job(job_id))
@@ -189,13 +189,52 @@ def _read(job_id: str, reply: Any) -> JobRecord | None:
     return JobRecord.unreadable(job_id, "in its place is something else")
 
 
+@dataclass(frozen=True, slots=True)
+class NumberHistory:
+    """One number, as far back as jobs are kept. Times are Unix milliseconds on Redis' clock."""
+
+    codes: int = 0
+    """Codes sent to it."""
+    sent_ms: int | None = None
+    """When the last of them was."""
+    is_closed: bool = False
+    """A job has it just now, or it is in its interval."""
+    waits_in: str = ""
+    """Another batch in which a code to it waits or is in work, or `EVENT`; looked up apart."""
+
+
+def histories(
+    client: redis.Redis, keys: Keys, phones: Sequence[PhoneNumber]
+) -> list[NumberHistory]:
+    """Return what is known of numbers, all in two round trips.
+
+    Where none is known, which is the rule in a file of new customers, one round trip tells so, at a
+    tenth of the cost.
+    """
+    if not phones:
+        return []
+    names = [keys.number(phone.country_code, phone.phone_num) for phone in phones]
+    if not client.exists(*names):
+        return [NumberHistory()] * len(phones)
+    pipe = client.pipeline(transaction=False)
+    pipe.time()
+    for name in names:
+        pipe.hmget(name, ["codes", "sent", "until"])
+    now, *found = pipe.execute()
+    now_ms = time_ms(now)
+    return [
+        NumberHistory(int(codes or 0), int(sent) if sent else None, int(until or 0) > now_ms)
+        for codes, sent, until in found
+    ]
+
+
 class Ledger:
     """The scripts of one key prefix on one Redis."""
 
     def __init__(
         self, client: redis.Redis, settings: Settings, state_file: Path | None = None
     ) -> None:
-        """Make it; `state_file` is what remembers the ledger for the next process."""
+        """Load the scripts; `state_file` remembers the ledger for the next process."""
         self.client = client
         self.identity = Identity(client, settings, state_file)
         self.keys = Keys(settings.sendcode_key_prefix)
@@ -238,11 +277,11 @@ class Ledger:
         return Submitted(JobRecord.decode(job.job_id, pairs(reply[1])), reply[0] == "new")
 
     def job(self, job_id: str) -> JobRecord | None:
-        """Look a job up; None if there is none, or it is a batch row that was not fed yet."""
+        """Return a job; None if there is none, or it is a batch row that was not fed yet."""
         return read_records(self.client, self.keys, [job_id])[0]
 
     def set_aside(self, job_id: str) -> JobRecord | None:
-        """Put a dead letter in the place of a job's record, if that cannot be read, and return it.
+        """Replace a job's record that cannot be read by a dead letter, and return that.
 
         What can still be read of it, and its batch's row, tell where it belongs.
         """
@@ -391,13 +430,13 @@ class Ledger:
         return bool(reply[0] == "ok")
 
     def renew(self, leases: Sequence[tuple[str, str]]) -> list[str]:
-        """Keep the leases (job id, token); give the ids that are no longer the caller's."""
+        """Keep the leases (job id, token); return the ids that are no longer the caller's."""
         flat = [part for lease in leases for part in lease]
         lost: list[str] = self._renew(flat, lease_ms=self._lease_ms)
         return lost
 
     def sweep(self) -> Due:
-        """Give the jobs that must be published now; they are marked as published.
+        """Return the jobs that must be published now, and mark them as published.
 
         Raises:
             LedgerRefusedError: this is not the ledger that was known.

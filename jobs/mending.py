@@ -99,7 +99,7 @@ class Mending:
         self._client.ltrim(self._keys.damage, 0, -1 - count)
 
     def mend_what_does_not_fit(self) -> list[str]:
-        """Look, unless somebody just did; mend what must be. Return what was done, in words."""
+        """Check, unless somebody just did, and mend; return what was done, in words."""
         found: list[str] = self._check(every_ms=self._every_ms)
         return self.mend(found) if found else []
 

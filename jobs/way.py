@@ -115,7 +115,7 @@ class _TlsContext(ssl.SSLContext):
 
 
 def tls_context(ca_bundle: str | None) -> ssl.SSLContext:
-    """Make the context that checks the API's certificate, by `SENDCODE_CA_BUNDLE` or as usual."""
+    """Return the context that checks the API's certificate, by `SENDCODE_CA_BUNDLE` or as usual."""
     context = _TlsContext(ssl.PROTOCOL_TLS_CLIENT)  # checks certificate and host name
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_verify_locations(ca_bundle or DEFAULT_CA_BUNDLE_PATH)
@@ -138,7 +138,7 @@ def code_before_writing(exc: BaseException) -> OwnCode:
 
 
 def in_short(exc: BaseException) -> str:
-    """Say it without what may stand in a text: addresses, or what a server sent."""
+    """Describe an error without its text, which may hold addresses or what a server sent."""
     return str(exc) if isinstance(exc, ProxyError) else type(exc).__name__
 
 

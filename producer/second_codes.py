@@ -25,7 +25,7 @@ from jobs.codes import OwnCode, is_permanent
 from jobs.deadletters import WINDOW, DeadLetters
 from jobs.job import EVENT
 from jobs.keys import Keys
-from jobs.numbers import NumberHistory, histories
+from jobs.ledger import NumberHistory, histories
 from jobs.outcome import State
 from jobs.phone import Fault, PhoneNumber
 from producer.sheet import Problem, Row, Sheet, SheetError

@@ -32,10 +32,9 @@ from config.settings import (
     unheeded,
 )
 from config.unavailable import RedisUnavailableError, will_not_pass
-from jobs.durability import Level, judge, look
 from jobs.identity import LedgerRefusedError
 from jobs.keys import Keys
-from jobs.trial import NEEDED, OF_FLOWER, look_at_rights
+from jobs.server import NEEDED, OF_FLOWER, Level, judge, look, look_at_rights
 from jobs.upgrade import refuse_newer
 from worker.background import BackgroundStep
 from worker.flower import answer_remote_control, set_up_flower

@@ -16,12 +16,11 @@ from rich.text import Text
 from config.settings import Settings, SettingsError, misspelt, unheeded
 from config.unavailable import in_words, is_no_permission
 from jobs.codes import explain
-from jobs.durability import Finding, Level, judge
-from jobs.durability import look as look_at_server
 from jobs.identity import REMEDY, Identity, LedgerState, state_file
 from jobs.job import iso
 from jobs.mending import Mending
-from jobs.trial import look_at_rights, work
+from jobs.server import Finding, Level, judge, look_at_rights, work
+from jobs.server import look as look_at_server
 from jobs.way import code_before_writing, in_short, shake_hands
 from producer.cli.console import CommandFailedError, printable, results, say, show_json
 from producer.cli.options import JsonOption, ledger_connection

@@ -8,7 +8,7 @@ import pytest
 from redis import Redis
 
 from demo.valkey import EmbeddedValkey
-from jobs.durability import Level, judge, look
+from jobs.server import Level, judge, look
 
 
 def test_the_embedded_server_is_set_up_as_asked_but_for_the_tests_haste(redis: Redis) -> None:

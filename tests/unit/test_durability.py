@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from jobs.durability import Level, ServerWords, judge
+from jobs.server import Level, ServerWords, judge
 
 GOOD_INFO: dict[str, Any] = {
     "redis_version": "7.2.4",

@@ -23,7 +23,7 @@ import jobs
 import worker
 from config.settings import Settings, load_settings
 from config.unavailable import RedisUnavailableError, in_words, will_not_pass
-from jobs.trial import LEDGER
+from jobs.server import LEDGER
 
 PLACE = "redis://127.0.0.1:6379/0"
 HERE = Settings()
@@ -195,5 +195,5 @@ def test_the_trial_knows_each_command_of_each_script() -> None:
     texts = [file.read_text() for folder in folders for file in folder.rglob("*.lua")]
     used = {name for text in texts for name in re.findall(r"""call\(["']([A-Z]+)""", text)}
 
-    assert used - {"TIME"} <= tried, "name it, with its arguments, in LEDGER of jobs/trial.py"
+    assert used - {"TIME"} <= tried, "name it, with its arguments, in LEDGER of jobs/server.py"
     assert len(used) > 30

@@ -40,7 +40,7 @@ local HAS_CODE = {dead = 1, unknown = 1, cancelled = 1}
 
 local LOST = 'Ledger.Unreadable'
 
--- Give a job its final state, once: indexes, counters, dead-letter list and expiry in one step.
+-- Record a job's final state, once: indexes, counters, dead-letter list and expiry in one step.
 local function finalize(id, batch, lane, from, state, retention_ms, now, code)
   put_down(id, batch, lane)
   if not FINAL[from] then count_event(lane, -1) end

@@ -54,7 +54,7 @@ local function raise_version(to, now)
 end
 
 -- Let the ledger be alive now, and be born if it is new. What the caller writes next has the version of
--- its release, which all who cannot read it refuse from now on. Gives what the caller remembers.
+-- its release, which all who cannot read it refuse from now on. Returns what the caller remembers.
 local function grow(now)
   if redis.call('HSETNX', K.ledger, 'id', string.sub(redis.sha1hex(int(now_us())), 1, 16)) == 1 then
     redis.call('HSETNX', K.ledger, 'born', int(now))
@@ -67,7 +67,7 @@ local function grow(now)
 end
 
 -- Each process counts its attempts in the ledger, where nobody else counts them: if there are fewer
--- than it made, this ledger has forgotten some. Gives how many it knows; nil if that is all.
+-- than it made, this ledger has forgotten some. Returns how many it knows; nil if that is all.
 local function attempts_known(known)
   local process, made = string.match(known, ' (%S+) (%d+) %S+$')
   if not process or made == '0' then return nil end
