@@ -24,7 +24,7 @@ UV_COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test coverage check format lint types imports lua containers faults bench oldest \
+.PHONY: help demo docs test coverage check format lint types imports lua containers faults bench oldest \
 	lock upgrade secrets setup clean
 
 help: ## list the targets (this)
@@ -63,6 +63,9 @@ lua: ## the ledger's scripts, with luacheck
 
 imports: $(DEV) ## who may import whom
 	$(BIN)/lint-imports
+
+docs: $(DEV) ## write the command reference, docs/commands.md (a test checks it)
+	$(BIN)/python -m producer.cli.reference > docs/commands.md
 
 containers: $(DEV) ## Dockerfile and docker-compose.yml
 	$(BIN)/hadolint Dockerfile

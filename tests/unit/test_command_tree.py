@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.core import TyperGroup
 
 from producer.cli.commands import LazyCommand, app
+from producer.cli.reference import reference
+
+REFERENCE = Path(__file__).parents[2] / "docs/commands.md"
 
 HEAVY = ("redis", "pydantic", "celery", "phonenumbers", "producer.cli.job", "producer.sheet")
 
@@ -37,3 +41,7 @@ def test_help_loads_no_command_and_nothing_heavy() -> None:
     ran = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
 
     assert ran.stderr.strip() == "[]"
+
+
+def test_the_reference_is_what_make_docs_writes() -> None:
+    assert REFERENCE.read_text(encoding="utf-8") == reference()
