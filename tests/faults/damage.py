@@ -6,6 +6,7 @@ Each time sending goes on within seconds, or halts and says why; docs/faults.md 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
@@ -14,7 +15,7 @@ from redis import Redis, ResponseError
 
 from config.settings import Settings
 from jobs.batch import BatchRow
-from jobs.batches import CHUNK_ROWS, Batches
+from jobs.batches import CHUNK_ROWS, Batches, BatchGoneError
 from jobs.job import Lane, batch_job_id
 from jobs.keys import Keys
 from jobs.ledger import Ledger
@@ -200,9 +201,10 @@ class Damaging:
             return False
         if batch.rows_lost:
             assert f"rows of batch {batch_id} are lost" in self._told()
-            self.batches.append(
-                batch_id, batch.total, self._rows(batch_id)[batch.total :], last=True
-            )
+            with suppress(BatchGoneError):  # a worker is just mending it: submitted again soon
+                self.batches.append(
+                    batch_id, batch.total, self._rows(batch_id)[batch.total :], last=True
+                )
         elif batch.state == "paused":
             assert f"batch {batch_id} was lost" in self._told()
             self.batches.steer(batch_id, "resume")
