@@ -19,8 +19,8 @@ import sys
 from collections.abc import Sequence
 
 from benchmarks.report import Report
-from demo.interrupts import Interrupted, Interrupts
-from demo.process import WorldError
+from demo.keeper import Interrupted, Interrupts
+from demo.world import WorldError
 
 NAMES = ("rate", "events", "overhead", "submit", "recover", "scale", "durability")
 

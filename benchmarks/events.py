@@ -19,7 +19,7 @@ from benchmarks.chart import Bar, bar_chart
 from benchmarks.report import Cell, Report, Table, Target
 from benchmarks.traffic import look_at, percentile
 from benchmarks.world import COUNTRY, World, number, tell
-from demo.process import wait_until
+from demo.world import wait_until
 from producer import send_code
 
 RATE = 20

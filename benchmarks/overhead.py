@@ -18,7 +18,7 @@ import redis
 from benchmarks.chart import Bar, bar_chart
 from benchmarks.report import Cell, Report, Table, Target
 from benchmarks.world import World, tell, usage_of
-from demo.process import Process, wait_until
+from demo.world import Process, wait_until
 
 THREADS = 16
 BEGIN, END = 0.2, 0.95

@@ -15,7 +15,7 @@ from benchmarks.chart import Bar, bar_chart
 from benchmarks.report import Cell, Report, Table, Target
 from benchmarks.steady import FINISHED, NEAR, Steady, jobs_for, sendcode, slot_trips, watch
 from benchmarks.world import World, tell
-from demo.process import Process
+from demo.world import Process
 
 RATE = 20
 PROCESSES = 4

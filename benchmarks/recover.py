@@ -21,7 +21,7 @@ from benchmarks.chart import Bar, bar_chart
 from benchmarks.report import Cell, Report, Table, Target
 from benchmarks.world import COUNTRY, World, number, tell
 from config.celery import make_celery
-from demo.process import Process, WorldError, wait_until
+from demo.world import Process, WorldError, wait_until
 from jobs.batches import Batches
 from jobs.job import batch_job_id
 from jobs.ledger import Ledger

@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.tap import Tap
 from benchmarks.traffic import Traffic, jain, look_at
 from benchmarks.world import World, usage_of
-from demo.process import Process, wait_until
+from demo.world import Process, wait_until
 from jobs.keys import Keys
 from jobs.scripts import Script
 

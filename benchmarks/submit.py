@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks.chart import Bar, bar_chart
 from benchmarks.report import Cell, Report, Table, Target
 from benchmarks.world import COUNTRY, World, tell
-from demo.process import WorldError, wait_until
+from demo.world import WorldError, wait_until
 
 FSYNC = ("always", "everysec")
 LOOP_ROWS = 10_000

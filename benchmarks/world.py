@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 
-from demo.process import Process, WorldError
+from demo.world import Process, WorldError
 from demo.world import World as DemoWorld
 from jobs.batch import BatchRow
 from jobs.batches import CHUNK_ROWS, Batches

@@ -1,5 +1,16 @@
 """Settings, names and connections that every part of sendcode shares."""
 
+# The names that Celery, Redis and Flower show: each is written here and nowhere else.
+EVENT_QUEUE = "send-code.event"
+BATCH_QUEUE = "send-code.batch"
+DEAD_LETTER_QUEUE = "send-code.dead-letter"
+"""A Redis list of job ids that nobody consumes; workers list it so that Flower shows its depth."""
+
+SEND_CODE_TASK = "send_code"
+
+QUEUES = (EVENT_QUEUE, BATCH_QUEUE)
+"""In order of priority: a worker empties the first before it touches the second."""
+
 
 class SendcodeError(Exception):
     """Base of all that sendcode refuses or cannot do. The text is fit to be shown."""

@@ -20,9 +20,9 @@ from kombu.transport import redis as kombu_redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from config import BATCH_QUEUE, EVENT_QUEUE, QUEUES, SEND_CODE_TASK
 from config.address import RedisAddress
 from config.logging import fields
-from config.names import BATCH_QUEUE, EVENT_QUEUE, QUEUES, SEND_CODE_TASK
 from config.redis import connection_class, error_code, make_pool
 from config.settings import Settings
 

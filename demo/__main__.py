@@ -11,11 +11,10 @@ from typing import Annotated
 import typer
 
 from demo.accounting import Accounts
-from demo.interrupts import Interrupted, Interrupts
-from demo.keeper import Keeper
-from demo.process import WorldError, environment_of
+from demo.keeper import Interrupted, Interrupts, Keeper
 from demo.story import Demo, Progress
 from demo.valkey import ValkeyError
+from demo.world import WorldError, environment_of
 from producer.cli.commands import HELP_OPTIONS, PlainCommand, plain_app
 from producer.cli.console import (
     INTERRUPTED,

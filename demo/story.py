@@ -1,10 +1,14 @@
 """The demo from a file of customers to its accounts, in the order in which it happens.
 
-Nothing of it touches a real account, Redis or number: its world is made anew each time.
+The file has every kind of ending that the stand-in of the API knows, and rows that nobody could
+send; what a number does is the stand-in's own table (`sandbox.numbers`). Nothing touches a real
+account, Redis or number: the world is made anew each time.
 """
 
 from __future__ import annotations
 
+import csv
+import random
 import secrets
 import sys
 import time
@@ -17,11 +21,9 @@ from typing import Any, Self
 import requests
 
 from demo.accounting import Accounts, draw_up, whole_number
-from demo.customers import event_numbers, make_customers, write_csv
 from demo.keeper import Keeper
-from demo.process import WorldError, wait_until
 from demo.valkey import free_port
-from demo.world import World
+from demo.world import World, WorldError, wait_until
 from jobs.batch import Batch
 from jobs.batches import Batches
 from jobs.job import JobRecord
@@ -37,6 +39,7 @@ from producer.importing import (
 )
 from producer.results import RESULT_COLUMNS, results
 from producer.sheet import SheetWriter, open_sheet, written_file
+from sandbox.numbers import MAGIC_NUMBERS
 from sandbox.signature import Credentials
 
 RATE_LIMIT = 20
@@ -227,3 +230,79 @@ class Demo:
         for place, text in places.items():
             if any(pattern.search(text) for pattern in patterns):
                 yield place
+
+
+HEADER = ("customer", "country_code", "phone_num", "what the stand-in does")
+ORDINARY = "9900"
+EVENTS_FROM = 9_000
+"""The first serial of the events' numbers, which are ordinary ones, too."""
+_ACCOUNT_WIDE = range(9971, 9990)
+"""Answers that halt the whole account: one such number would try it again and again."""
+_SLOWEST = ("9906", "9905", "9903", "9921", "9922", "9902", "9904")
+"""These wait for their number's interval, or long: they come first, so that all end early."""
+_NOTES = {row.prefix: row.note for row in MAGIC_NUMBERS}
+_COUNTRY_CODES = ("852", "65")
+_INVALID = (
+    ("86", "13000000000", "is not asked: the country is barred"),
+    ("+7", "9000000000", "is not asked: the country is barred"),
+    ("380", "500000000", "is not asked: the country is barred"),
+    ("999", "99000000", "is not asked: no such country"),
+    ("852", "9900-ABCD", "is not asked: letters"),
+    ("852", "", "is not asked: no number"),
+    ("", "99000000", "is not asked: no country"),
+    ("852", "9" * 33, "is not asked: too many digits"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Customer:
+    """One row of the file."""
+
+    name: str
+    country_code: str
+    phone_num: str
+    behaviour: str
+
+    @property
+    def digits(self) -> str:
+        """The number in international form, as the stand-in counts it."""
+        return f"{self.country_code}{self.phone_num}"
+
+
+def make_customers(rows: int, seed: int = 1) -> list[Customer]:
+    """Make so many rows: first those that take long, then one of each kind among ordinary ones."""
+    slow = [_number_with(prefix) for prefix in _SLOWEST][:rows]
+    others = [
+        _number_with(prefix)
+        for prefix in _NOTES
+        if prefix not in {ORDINARY, *_SLOWEST} and int(prefix) not in _ACCOUNT_WIDE
+    ]
+    mixed = [*others, *_INVALID][: rows - len(slow)]
+    mixed += [
+        (_COUNTRY_CODES[n % 2], f"{ORDINARY}{n:04d}", _NOTES[ORDINARY])
+        for n in range(rows - len(slow) - len(mixed))
+    ]
+    random.Random(seed).shuffle(mixed)  # noqa: S311 (the same file for everybody)
+    return [
+        Customer(f"Customer {n:03d}", *number) for n, number in enumerate(slow + mixed, start=1)
+    ]
+
+
+def event_numbers(count: int) -> Iterator[tuple[str, str]]:
+    """Yield ordinary numbers that no customer has."""
+    for n in range(count):
+        yield "852", f"{ORDINARY}{EVENTS_FROM + n}"
+
+
+def write_csv(path: Path, customers: list[Customer]) -> None:
+    """Write them as a spreadsheet program would."""
+    with path.open("w", encoding="utf-8-sig", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(HEADER)
+        writer.writerows(
+            (each.name, each.country_code, each.phone_num, each.behaviour) for each in customers
+        )
+
+
+def _number_with(prefix: str) -> tuple[str, str, str]:
+    return _COUNTRY_CODES[0], f"{prefix}0001", _NOTES[prefix]

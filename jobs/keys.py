@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 
-from config.names import BATCH_QUEUE, DEAD_LETTER_QUEUE, EVENT_QUEUE
+from config import BATCH_QUEUE, DEAD_LETTER_QUEUE, EVENT_QUEUE
 
 _FIXED = {
     "dead": DEAD_LETTER_QUEUE,

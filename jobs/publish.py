@@ -11,7 +11,7 @@ import redis
 from celery import Celery
 from kombu.exceptions import BatchPublishError, OperationalError
 
-from config.names import BATCH_QUEUE, EVENT_QUEUE, SEND_CODE_TASK
+from config import BATCH_QUEUE, EVENT_QUEUE, SEND_CODE_TASK
 from jobs.job import Lane
 
 URGENT = "urgent"

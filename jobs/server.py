@@ -18,7 +18,7 @@ from typing import Any
 
 import redis
 
-from config.names import BATCH_QUEUE, DEAD_LETTER_QUEUE, EVENT_QUEUE, QUEUES
+from config import BATCH_QUEUE, DEAD_LETTER_QUEUE, EVENT_QUEUE, QUEUES
 from config.settings import Settings
 from config.unavailable import is_no_permission
 from jobs.keys import Keys

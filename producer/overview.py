@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import redis
 
-from config.names import EVENT_QUEUE
+from config import EVENT_QUEUE
 from config.settings import Settings
 from jobs.account import Account, AccountState
 from jobs.batch import Batch

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from config.settings import Settings
-from demo.process import environment_of
+from demo.world import environment_of
 from producer.cli import console
 from producer.cli.commands import app
 

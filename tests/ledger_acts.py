@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from redis import Redis
 
-from config.names import BATCH_QUEUE, EVENT_QUEUE
+from config import BATCH_QUEUE, EVENT_QUEUE
 from jobs.batch import BatchRow
 from jobs.batches import Batches
 from jobs.clock import time_ms

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import redis
 
-from config.names import BATCH_QUEUE
+from config import BATCH_QUEUE
 from tests.waiting import wait_until
 
 NOBODY_S_PORT = 9

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from config.settings import Settings
-from demo.process import Process, environment_of
+from demo.world import Process, environment_of
 
 TOP = Path(__file__).resolve().parent.parent
 

@@ -36,11 +36,9 @@ from jobs.identity import LedgerRefusedError
 from jobs.keys import Keys
 from jobs.server import NEEDED, OF_FLOWER, Level, judge, look, look_at_rights
 from jobs.upgrade import refuse_newer
-from worker.background import BackgroundStep
-from worker.flower import answer_remote_control, set_up_flower
+from worker.background import BackgroundStep, Runtime
 from worker.output import Output
-from worker.runtime import Runtime
-from worker.tasks import register
+from worker.tasks import answer_remote_control, register, set_up_flower
 from worker.transport import QUARANTINE_OPTION
 
 log = logging.getLogger("sendcode.worker")
@@ -107,8 +105,8 @@ def build_app(settings: Settings) -> Celery:
         settings,
         broker_transport="worker.transport:Transport",
         # Threads wait for slots and answers; they cost little, and never fork under a lock.
-        worker_pool="worker.consumer:ThreadPool",
-        worker_consumer="worker.consumer:Consumer",
+        worker_pool="worker.transport:ThreadPool",
+        worker_consumer="worker.transport:Consumer",
     )
     app.conf.broker_transport_options[QUARANTINE_OPTION] = Keys(
         settings.sendcode_key_prefix

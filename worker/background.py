@@ -1,4 +1,4 @@
-"""What a worker does beside its jobs: it sweeps and mends the ledger, and keeps its leases.
+"""What the threads of one worker share, and what they do beside jobs: sweep, mend, keep leases.
 
 Every worker sweeps and none leads: the ledger's script gives each due job to one of them. The
 leases have a thread of their own, so that a slow broker cannot let them run out.
@@ -10,28 +10,120 @@ import logging
 import random
 import threading
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import redis
-from celery import bootsteps
+from celery import Celery, bootsteps
 from kombu.exceptions import OperationalError
 
+from config import EVENT_QUEUE, QUEUES
 from config.logging import fields
-from config.names import EVENT_QUEUE, QUEUES
-from config.redis import error_code
-from jobs.identity import Identity, LedgerRefusedError, LedgerState
+from config.redis import connect, error_code
+from config.settings import Settings
+from jobs.account import Account
+from jobs.identity import Identity, LedgerRefusedError, LedgerState, state_file
 from jobs.ledger import Ledger
 from jobs.mending import Mending
 from jobs.publish import Publisher
 from jobs.upgrade import Upgrade
-from worker.consumer import ThreadPool
-from worker.presence import forget_the_gone
-from worker.reactions import STOOD_DOWN
-from worker.recorder import set_aside
-from worker.runtime import Runtime
+from worker.api import SendVerifyCodeClient
+from worker.limiter import Limiter
+from worker.output import Output
+from worker.presence import (
+    LAST_RESORT_S,
+    Leases,
+    Presence,
+    Shutdown,
+    end_by_force,
+    forget_the_gone,
+)
+from worker.reactions import STOOD_DOWN, Reactions
+from worker.recorder import Recorder, set_aside
+from worker.retry import RetryPolicy
+from worker.sender import Sender
+from worker.signing import Credentials
+from worker.transport import ThreadPool
 
 worker_log = logging.getLogger("sendcode.worker")
 log = logging.getLogger("sendcode.sweeper")
+
+_PATIENCE_S = 10.0
+
+
+class Runtime:
+    """Made on first use: nothing connects before a worker works."""
+
+    def __init__(self, settings: Settings, app: Celery) -> None:
+        self.settings = settings
+        self._app = app
+        self.leases = Leases()
+        self.shutdown = Shutdown()
+        self.output: Output | None = None
+
+    def stop(self) -> None:
+        """Order every thread to stop, and make sure that the process ends in time."""
+        if self.shutdown.order():
+            end_by_force(self.settings.sendcode_http_timeout + LAST_RESORT_S, self._last_words)
+
+    def _last_words(self) -> None:
+        worker_log.error(
+            "stopped by force: Redis does not answer; other workers take over what was left"
+        )
+        if self.output:
+            self.output.close()
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        ledger = Ledger(connect(self.settings), self.settings, state_file(self.settings))
+        ledger.identity.work()
+        return ledger
+
+    @cached_property
+    def presence(self) -> Presence:
+        # no part is silent for longer than a call of the API, or Redis' own time-outs
+        patience_s = _PATIENCE_S + 2 * self.settings.sendcode_http_timeout
+        return Presence(self.ledger, self.leases, self.shutdown, patience_s)
+
+    @cached_property
+    def account(self) -> Account:
+        return Account(self.ledger.client, self.settings, self.presence.entry)
+
+    @cached_property
+    def credentials(self) -> Credentials:
+        return Credentials(*self.settings.credentials())
+
+    @cached_property
+    def publisher(self) -> Publisher:
+        return Publisher(self._app)
+
+    @cached_property
+    def sender(self) -> Sender:
+        settings, redis = self.settings, self.ledger.client
+        limiter = Limiter(redis, settings, self.shutdown.nap)
+        recorder = Recorder(self.ledger, self.shutdown)
+        client = SendVerifyCodeClient(
+            settings.sendcode_endpoint,
+            self.credentials,
+            settings.sendcode_http_timeout,
+            ca_bundle=settings.sendcode_ca_bundle,
+            proxy=settings.proxy_url,
+        )
+        reactions = Reactions(self.account, limiter, RetryPolicy.of(settings))
+        return Sender(
+            self.ledger,
+            limiter,
+            client,
+            recorder,
+            reactions,
+            self.leases,
+            self.shutdown,
+            self.has_stood_down,
+        )
+
+    def has_stood_down(self) -> bool:
+        """Return whether to leave all work to other workers: this one's would be refused."""
+        return bool(self.account.stood_down) or self.ledger.identity.is_outdated
 
 
 class BackgroundStep(bootsteps.StartStopStep):

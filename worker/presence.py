@@ -1,13 +1,14 @@
-"""How a worker shows that it lives, and keeps the leases of the jobs that it works on.
+"""A worker's life: its sign of life, the leases of the jobs that it works on, and how it stops.
 
-The thread that keeps the leases writes the worker's sign of life, too. What counts is what the
-worker's parts do, not a thread that can do nothing else: where a part has stood still for too long,
-the sign is as old as that part's last progress.
+The thread that keeps the leases writes the sign of life, too. What counts is what the worker's
+parts do, not a thread that can do nothing else: where a part has stood still for too long, the sign
+is as old as that part's last progress.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import secrets
 import threading
 import time
@@ -16,18 +17,78 @@ from contextlib import contextmanager
 from typing import Any
 
 import redis
+import tenacity
 
 from config.logging import fields
 from jobs.clock import time_ms
 from jobs.ledger import Ledger
-from worker.shutdown import Shutdown
 
 log = logging.getLogger("sendcode.worker")
 
+PATIENCE_S = 5.0
+"""Seconds after the order to stop in which a known outcome is still recorded."""
+LAST_RESORT_S = 9.0
+"""Seconds beyond the deadline of an HTTP call after which a stopping worker ends by force."""
+_LAST_WORDS_S = 3.0
 GONE_S = 86_400
 """A worker that was silent for so long does not come back."""
 _NEAR_MS = 10_000
 """A sign of life of another process with this worker's name is not a leftover within that time."""
+
+
+class Stopping(Exception):  # noqa: N818 (no error: an order)
+    """The worker is being stopped; hand back what has not been sent."""
+
+
+class Shutdown:
+    """Set once by the order to stop. Thread-safe."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._ordered = threading.Event()
+        self._at = float("inf")
+        self.asleep_until = 0.0
+        """When the last of the naps is over that were begun, by `time.monotonic`."""
+
+    def order(self) -> bool:
+        """Stop: every nap ends now. True the first time."""
+        is_first = not self._ordered.is_set()
+        self._at = min(self._at, self._clock())
+        self._ordered.set()
+        return is_first
+
+    def nap(self, seconds: float) -> None:
+        """Sleep.
+
+        Raises:
+            Stopping: the worker is being stopped, or was when it was called.
+        """
+        seconds = max(0.0, seconds)
+        self.asleep_until = max(self.asleep_until, self._clock() + seconds)
+        if self._ordered.wait(seconds):
+            raise Stopping
+
+    def out_of_patience(self, _: tenacity.RetryCallState) -> bool:
+        """Return whether a `tenacity` loop must give up even on what should be recorded."""
+        return self._clock() > self._at + PATIENCE_S
+
+
+def end_by_force(after_s: float, last_words: Callable[[], None] = lambda: None) -> None:
+    """End the process after so many seconds, whatever hangs in it, its last words included.
+
+    Celery's and kombu's own ways out wait for a Redis that is silent for a minute and more. Nothing
+    is lost by it: the leases run out, and other workers probe what was in work.
+    """
+
+    def end() -> None:
+        speaker = threading.Thread(target=last_words, daemon=True)
+        speaker.start()
+        speaker.join(_LAST_WORDS_S)
+        os._exit(1)
+
+    timer = threading.Timer(after_s, end)
+    timer.daemon = True
+    timer.start()
 
 
 class Leases:

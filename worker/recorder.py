@@ -14,8 +14,8 @@ import tenacity
 from config.logging import fields
 from jobs.job import JobRecord
 from jobs.ledger import Aftermath, Claim, Ending, Ledger, Pause, Tried
+from worker.presence import Shutdown
 from worker.retry import Again
-from worker.shutdown import Shutdown
 
 log = logging.getLogger("sendcode.sender")
 

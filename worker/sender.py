@@ -23,11 +23,10 @@ from jobs.ledger import Ledger, Pause, Tried
 from worker.api import Answer, SendVerifyCodeClient
 from worker.deadline import now_s
 from worker.limiter import Limiter, Slot
-from worker.presence import Leases
+from worker.presence import Leases, Shutdown, Stopping
 from worker.reactions import Answered, Reactions
 from worker.recorder import AttemptKind, Ended, NotNow, Recorder, Work, set_aside, unsent
 from worker.retry import Again, retrying
-from worker.shutdown import Shutdown, Stopping
 
 log = logging.getLogger("sendcode.sender")
 

@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from config.names import QUEUES
+from config import QUEUES
 from config.settings import CREDENTIALS, load_settings
 from producer import programs
 from producer.cli.console import CommandFailedError, MisusedError, say

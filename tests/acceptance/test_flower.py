@@ -18,11 +18,11 @@ import pytest
 from pydantic import SecretStr
 from redis import Redis
 
-from config.names import BATCH_QUEUE, DEAD_LETTER_QUEUE, EVENT_QUEUE
+from config import BATCH_QUEUE, DEAD_LETTER_QUEUE, EVENT_QUEUE
 from config.redis import connect
 from config.settings import Settings
-from demo.process import environment_of
 from demo.valkey import EmbeddedValkey, free_port
+from demo.world import environment_of
 from jobs.job import JobRecord
 from producer import send_code
 from sandbox.client import Sandbox

@@ -8,7 +8,7 @@ from typing import Any
 
 from redis import Redis
 
-from config.names import BATCH_QUEUE, EVENT_QUEUE
+from config import BATCH_QUEUE, EVENT_QUEUE
 from jobs.job import Lane, SendCodeJob
 from jobs.keys import Keys
 from jobs.ledger import Ledger

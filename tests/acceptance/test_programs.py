@@ -16,10 +16,10 @@ from redis import Redis, RedisError
 from redis.exceptions import NoPermissionError
 from ruamel.yaml import YAML
 
-from config.names import EVENT_QUEUE
+from config import EVENT_QUEUE
 from config.settings import Settings
-from demo.process import environment_of
 from demo.valkey import _binary, free_port
+from demo.world import environment_of
 from jobs.keys import Keys
 from producer import send_code
 from sandbox.client import Sandbox

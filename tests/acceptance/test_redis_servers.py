@@ -12,7 +12,7 @@ import trustme
 from pydantic import SecretStr
 from redis import Redis
 
-from config.names import BATCH_QUEUE, DEAD_LETTER_QUEUE, EVENT_QUEUE
+from config import BATCH_QUEUE, DEAD_LETTER_QUEUE, EVENT_QUEUE
 from config.settings import Settings
 from demo.valkey import EmbeddedValkey
 from sandbox.client import Sandbox

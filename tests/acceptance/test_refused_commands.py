@@ -12,7 +12,7 @@ import pytest
 from pydantic import SecretStr
 from redis import Redis
 
-from config.names import BATCH_QUEUE
+from config import BATCH_QUEUE
 from config.settings import Settings
 from demo.valkey import EmbeddedValkey
 from producer import send_code
@@ -21,7 +21,7 @@ from tests.conftest import QUICK_WORLD
 from tests.refusals import REFUSALS, queue_of_another_type
 from tests.waiting import wait_until
 from tests.worker_process import WorkerProcess
-from worker.consumer import RECONNECT_S
+from worker.transport import RECONNECT_S
 
 SIGNS = {
     "OOM": "error=OOM",  # messages may still be taken out

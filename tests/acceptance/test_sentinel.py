@@ -19,7 +19,7 @@ import trustme
 from pydantic import SecretStr
 from redis import Redis, RedisError
 
-from config.names import DEAD_LETTER_QUEUE
+from config import DEAD_LETTER_QUEUE
 from config.redis import CONFIRMED_FOR_S, connect
 from config.settings import Settings
 from demo.valkey import EmbeddedValkey, free_port

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from config.settings import Settings
-from demo.process import environment_of
+from demo.world import environment_of
 from jobs.batches import Batches
 from sandbox.client import Sandbox
 from tests.commands import SENDCODE

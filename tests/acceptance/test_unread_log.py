@@ -17,8 +17,8 @@ import requests
 from redis import Redis
 
 from config.settings import Settings
-from demo.process import environment_of
 from demo.valkey import free_port
+from demo.world import environment_of
 from jobs.batches import Batches
 from jobs.keys import Keys
 from jobs.outcome import State

@@ -17,7 +17,7 @@ import redis
 from celery import Celery
 from kombu import Queue
 
-from config.names import BATCH_QUEUE, SEND_CODE_TASK
+from config import BATCH_QUEUE, SEND_CODE_TASK
 from config.settings import Settings, load_settings
 from jobs.codes import Kind
 from jobs.phone import PhoneNumber

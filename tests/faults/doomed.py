@@ -108,7 +108,7 @@ def watch_transport(watch: Watch, transport: Any) -> None:
     """Watch messages come and go, and the wire on which the API is called."""
     from urllib3.connection import HTTPConnection  # noqa: PLC0415
 
-    from config.names import SEND_CODE_TASK  # noqa: PLC0415
+    from config import SEND_CODE_TASK  # noqa: PLC0415
 
     def job_of(message: Any) -> str:
         """Read the job's id off a message; "" if it is garbage."""

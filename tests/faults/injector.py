@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 import redis
 
-from config.names import QUEUES
+from config import QUEUES
 from tests.faults.recovery import Recoveries
 from tests.faults.workers import Crew, Worker
 from tests.faults.world import World

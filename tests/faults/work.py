@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import redis
 
-from demo.process import environment_of
+from demo.world import environment_of
 from jobs.job import batch_job_id
 from jobs.keys import Keys
 from jobs.outcome import FINAL

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Self
 
 from config.settings import Settings
-from demo.process import environment_of
+from demo.world import environment_of
 from tests.faults import doomed
 
 QUIET = ("--without-mingle", "--without-gossip")

@@ -17,8 +17,8 @@ from jobs.keys import Keys
 from jobs.ledger import Ledger
 from tests.ledger_acts import Acts
 from tests.ledger_checks import check_ledger
+from worker.background import Runtime
 from worker.limiter import Limiter
-from worker.runtime import Runtime
 from worker.sender import Sender
 
 

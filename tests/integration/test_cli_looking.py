@@ -14,7 +14,7 @@ import pytest
 import trustme
 from redis import Redis
 
-from config.names import BATCH_QUEUE, DEAD_LETTER_QUEUE, EVENT_QUEUE
+from config import BATCH_QUEUE, DEAD_LETTER_QUEUE, EVENT_QUEUE
 from config.settings import Settings
 from demo.valkey import EmbeddedValkey
 from jobs.account import Account
@@ -29,8 +29,7 @@ from tests.integration.fault_server import FaultServer, silent, tunnelling
 from tests.ledger_acts import Acts, row
 from tests.refusals import REFUSALS
 from worker.limiter import Limiter
-from worker.presence import Leases, Presence, forget_the_gone
-from worker.shutdown import Shutdown
+from worker.presence import Leases, Presence, Shutdown, forget_the_gone
 
 NUMBER = "51234567"
 

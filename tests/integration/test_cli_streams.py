@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from config.names import EVENT_QUEUE
+from config import EVENT_QUEUE
 from config.settings import Settings
-from demo.process import environment_of
+from demo.world import environment_of
 from jobs.batches import Batches
 from jobs.ledger import Ledger
 from tests.commands import SENDCODE, Ran

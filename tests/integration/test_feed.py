@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 from redis import Redis
 
-from config.names import BATCH_QUEUE
+from config import BATCH_QUEUE
 from jobs.account import Account
 from jobs.batches import Batches
 from jobs.clock import time_ms

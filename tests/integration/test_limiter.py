@@ -24,7 +24,7 @@ from jobs.keys import Keys
 from jobs.scripts import Script
 from worker.deadline import now_s
 from worker.limiter import HORIZON_S, LATEST_S, Limiter, Slot
-from worker.shutdown import Shutdown, Stopping
+from worker.presence import Shutdown, Stopping
 
 RATE = 20
 SECOND = 1_000_000

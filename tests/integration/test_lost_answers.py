@@ -10,7 +10,7 @@ from celery import Celery
 from celery.app.trace import build_tracer
 from redis import Redis
 
-from config.names import EVENT_QUEUE
+from config import EVENT_QUEUE
 from config.settings import Settings
 from demo.valkey import EmbeddedValkey
 from jobs.account import Account

@@ -9,8 +9,8 @@ import pytest
 from pydantic import SecretStr
 from redis import Redis
 
+from config import BATCH_QUEUE, EVENT_QUEUE
 from config.celery import make_celery
-from config.names import BATCH_QUEUE, EVENT_QUEUE
 from config.settings import Settings
 from jobs.job import Lane
 from jobs.publish import NotPublishedError, Publisher

@@ -7,8 +7,8 @@ import json
 import pytest
 from redis import Redis
 
+from config import EVENT_QUEUE
 from config.celery import make_celery
-from config.names import EVENT_QUEUE
 from config.settings import Settings
 from jobs.batches import Batches
 from jobs.job import Lane

@@ -17,10 +17,10 @@ from pydantic import SecretStr
 from redis import Redis
 
 import producer
-from config.names import EVENT_QUEUE
+from config import EVENT_QUEUE
 from config.settings import Settings
-from demo.process import environment_of
 from demo.valkey import EmbeddedValkey
+from demo.world import environment_of
 from jobs.ledger import Ending, Ledger
 from jobs.outcome import State
 from producer import (

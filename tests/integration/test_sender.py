@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from redis import Redis
 
-from config.names import DEAD_LETTER_QUEUE
+from config import DEAD_LETTER_QUEUE
 from jobs.job import JobRecord, SendCodeJob
 from jobs.keys import Keys
 from jobs.ledger import Ledger

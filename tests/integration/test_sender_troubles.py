@@ -25,11 +25,11 @@ from jobs.phone import PhoneNumber
 from sandbox.client import Sandbox
 from tests.ledger_acts import Acts
 from tests.waiting import wait_until
+from worker.background import Runtime
 from worker.limiter import LATEST_S, Limiter
 from worker.reactions import MOST_THROTTLED, Answered, Reactions
 from worker.recorder import Ended, NotNow, Recorder, Work
 from worker.retry import Again, RetryPolicy
-from worker.runtime import Runtime
 from worker.sender import Sender
 from worker.verdict import Verdict
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from config.names import BATCH_QUEUE, EVENT_QUEUE
+from config import BATCH_QUEUE, EVENT_QUEUE
 from jobs.keys import Keys
 from jobs.ledger import SWEEP_LIMIT
 from jobs.outcome import State

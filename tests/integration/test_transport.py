@@ -8,8 +8,8 @@ import pytest
 from kombu import Connection, Consumer, Message, Queue
 from redis import Redis
 
+from config import BATCH_QUEUE
 from config.celery import make_celery
-from config.names import BATCH_QUEUE
 from config.settings import Settings
 from jobs.job import Lane
 from jobs.publish import Publisher

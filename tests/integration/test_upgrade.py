@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from config.names import EVENT_QUEUE
+from config import EVENT_QUEUE
 from config.settings import Settings
 from jobs.actions import recent_actions
 from jobs.batches import Batches

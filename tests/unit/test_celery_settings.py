@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from config import BATCH_QUEUE, EVENT_QUEUE, SEND_CODE_TASK
 from config.celery import celery_settings, make_celery
-from config.names import BATCH_QUEUE, EVENT_QUEUE, SEND_CODE_TASK
 from config.settings import Settings
 
 

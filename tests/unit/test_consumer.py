@@ -9,7 +9,7 @@ import pytest
 from celery import Celery
 from kombu import Connection
 
-from worker.consumer import EVENTS_WAIT_S, Consumer
+from worker.transport import EVENTS_WAIT_S, Consumer
 
 
 def test_a_worker_never_waits_longer_than_two_seconds_to_try_redis_again(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from demo.accounting import Accounts, draw_up, whole_number
-from demo.customers import HEADER, event_numbers, make_customers, write_csv
+from demo.story import HEADER, event_numbers, make_customers, write_csv
 from jobs.job import JobRecord, Lane
 from jobs.outcome import State
 from jobs.phone import PhoneError, PhoneNumber

@@ -8,7 +8,7 @@ from importlib.resources import files
 
 import pytest
 
-from config.names import QUEUES
+from config import QUEUES
 from jobs.keys import _BY_ID, _FIXED, _NAMES, Keys
 
 KEYS = Keys("test")

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from config import BATCH_QUEUE, EVENT_QUEUE, SEND_CODE_TASK
 from config.celery import make_celery
-from config.names import BATCH_QUEUE, EVENT_QUEUE, SEND_CODE_TASK
 from config.settings import Settings
 from worker.transport import MAX_BODY_CHARACTERS, NotAJobError, job_id_of, message_of
 

@@ -10,7 +10,7 @@ import time
 import pytest
 import tenacity
 
-from worker.shutdown import PATIENCE_S, Shutdown, Stopping
+from worker.presence import PATIENCE_S, Shutdown, Stopping
 
 ANY_STATE = tenacity.RetryCallState(tenacity.Retrying(), None, (), {})
 
@@ -78,7 +78,7 @@ def test_the_first_order_says_that_it_is_the_first() -> None:
 @pytest.mark.parametrize("last_words", ["lambda: None", "threading.Event().wait", "1 .real"])
 def test_a_process_that_hangs_ends_by_force_whether_or_not_it_is_heard(last_words: str) -> None:
     hanging = (
-        "import worker.shutdown as s, threading; "
+        "import worker.presence as s, threading; "
         f"s.end_by_force(0.1, {last_words}); threading.Event().wait()"
     )
 
@@ -88,7 +88,7 @@ def test_a_process_that_hangs_ends_by_force_whether_or_not_it_is_heard(last_word
 
 
 def test_a_process_that_ends_by_itself_is_not_held_up() -> None:
-    ending = "import worker.shutdown as s; s.end_by_force(3600)"
+    ending = "import worker.presence as s; s.end_by_force(3600)"
 
     ended = subprocess.run([sys.executable, "-c", ending], timeout=60, check=False)
 
