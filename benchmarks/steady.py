@@ -43,21 +43,27 @@ class Steady:
 
 
 def jobs_for(rate: float, seconds: float) -> int:
-    """Give more jobs than can be done while they are watched."""
+    """Return more jobs than can be done while they are watched."""
     return round(rate * (seconds + TAP_S + 2 * WARM_UP_S) * SPARE)
 
 
 def watch(
-    world: World, workers: Sequence[Process], mark: str, rate: float, seconds: float
+    world: World,
+    workers: Sequence[Process],
+    mark: str,
+    rate: float,
+    seconds: float,
+    *,
+    skip_s: float = WARM_UP_S,
 ) -> Steady:
-    """Watch for `seconds`; each worker logs `mark` once for each request."""
-    wait_until(lambda: world.requests() > rate, f"{workers[0].name} at work")
-    time.sleep(WARM_UP_S)
+    """Watch for `seconds`, `skip_s` after the first request; `mark` is logged for each request."""
+    wait_until(world.requests, f"{workers[0].name} at work")
+    first = world.sandbox.stats(numbers=False, arrivals=True)["arrivals"][0][0]
+    start, end = first + skip_s, first + skip_s + seconds
+    time.sleep(max(0, start - time.monotonic()))
     counts = [worker.log.count(mark) for worker in workers]
     cpu_s, server_s = _cpu(workers), _server_cpu(world)
-    start = time.monotonic()
-    time.sleep(seconds)
-    end = time.monotonic()
+    time.sleep(max(0, end - time.monotonic()))
     cpu_s, server_s = _cpu(workers) - cpu_s, _server_cpu(world) - server_s
     shares = [worker.log.count(mark) - count for worker, count in zip(workers, counts, strict=True)]
     tapped, trips, scripts = _tap(world)

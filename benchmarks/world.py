@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from shutil import rmtree
@@ -49,6 +50,11 @@ class World(DemoWorld):
     def __init__(self, *sandbox_options: str, **settings: Any) -> None:
         """Make it; `sandbox_options` are those of `python -m sandbox`, `settings` ours."""
         super().__init__(settings, sandbox_options=sandbox_options)
+        self.environment: dict[str, str] = {}
+        """What the processes are told otherwise than the settings say."""
+
+    def start(self, name: str, command: Sequence[str], **environment: str) -> Process:
+        return super().start(name, command, **{**self.environment, **environment})
 
     def publish(self, peer: str, jobs: int) -> dict[str, float]:
         """Give a peer of `benchmarks.peers` its jobs; say what that took (see there)."""

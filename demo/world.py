@@ -204,7 +204,7 @@ class World:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop_processes()
+        self.stop_processes()
         self._stack.close()
 
     def _start(self) -> None:
@@ -268,7 +268,8 @@ class World:
         """Count those that the stand-in has seen."""
         return int(self.sandbox.stats(numbers=False)["requests"])
 
-    def _stop_processes(self) -> None:
+    def stop_processes(self) -> None:
+        """End all that was started in it; the servers stay."""
         for process in self._processes:
             process.terminate()  # all at once: each takes a while
         for process in self._processes:

@@ -56,6 +56,8 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
                 "latency_ms": options.latency_ms,
                 "jitter_ms": options.jitter_ms,
                 "answer_ms": options.answer_ms,
+                "counts_at_end": options.count_at_end,
+                "closes": options.close,
                 "clock_skew_s": options.clock_skew,
                 "faults": dict(options.fault),
             }
@@ -126,8 +128,15 @@ def _parser() -> argparse.ArgumentParser:
     add("--secret-id", help=_or_from(SECRET_ID, _EXAMPLE.secret_id))
     add("--secret-key", help=_or_from(SECRET_KEY, _EXAMPLE.secret_key))
     add("--latency-ms", type=float, default=0.0, help="way of a request to the API")
-    add("--jitter-ms", type=float, default=0.0, help="mean of a random addition to it")
-    add("--answer-ms", type=float, default=0.0, help="from the decision to the answer")
+    add("--jitter-ms", type=float, default=0.0, help="mean of a random queue before the counting")
+    add(
+        "--answer-ms",
+        default="0",
+        help="how long it works on a request: a number, LEAST-MOST (uniform) or "
+        "lognormal:MEDIAN:SIGMA",
+    )
+    add("--count-at-end", action="store_true", help="count a request when its work is done")
+    add("--close", action="store_true", help="close each connection after its answer")
     add("--clock-skew", type=float, default=0.0, help="seconds by which its clock is ahead")
     add(
         "--fault",
@@ -136,7 +145,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=PROBABILITY",
         help="treat ordinary numbers so, at random; may be repeated",
     )
-    add("--seed", type=int, default=0, help="of faults and jitter")
+    add("--seed", type=int, default=0, help="of faults, queue and work")
     add("--ready-file", type=Path, help="also write the line with the URL to this file")
     add("--list-numbers", action="store_true", help="print the magic numbers and stop")
     add("--json", action="store_true", help="print them as JSON")
@@ -149,6 +158,8 @@ def _without_shown_default() -> argparse.Namespace:
         fault=[],
         ready_file=None,
         list_numbers=False,
+        count_at_end=False,
+        close=False,
         json=False,
         secret_id=os.environ.get(SECRET_ID) or _EXAMPLE.secret_id,
         secret_key=os.environ.get(SECRET_KEY) or _EXAMPLE.secret_key,

@@ -115,7 +115,7 @@ class Connection(asyncio.Protocol):
                 status, content_type, body = _PAGES[delivery]
                 self._reply(status, body, content_type=content_type)
             case _:
-                self._send(self._answer(decision))
+                self._send(self._answer(decision, close=self._api.settings.closes))
 
     def _next_request(self) -> None:
         if self._busy:

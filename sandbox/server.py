@@ -16,7 +16,7 @@ from sandbox.api import Api
 from sandbox.connection import Connection
 from sandbox.journal import SECOND_NS
 from sandbox.numbers import Delivery
-from sandbox.settings import Settings
+from sandbox.settings import Settings, draw_ms
 from sandbox.signature import Credentials
 from sandbox.wire import Request
 
@@ -33,6 +33,7 @@ class Server:
         self.api = Api(credentials, settings, seed=seed, started_ns=time.monotonic_ns())
         self._connections: set[Connection] = set()
         self._jitter = random.Random(seed)  # noqa: S311 - repeatable delays, nothing secret
+        self._work = random.Random(seed)  # noqa: S311 - the same
         self._last_arrival_ns = 0
 
     async def listen(self, host: str, port: int) -> str:
@@ -74,22 +75,25 @@ class Server:
     def _receive(self, request: Request, connection: Connection) -> None:
         at_ns = time.monotonic_ns()
         settings = self.api.settings
-        if not settings.latency_ms and not settings.jitter_ms:
-            self._arrive(request, connection, at_ns)
-            return
         jitter_ms = settings.jitter_ms and self._jitter.expovariate(1 / settings.jitter_ms)
-        at_ns += round((settings.latency_ms + jitter_ms) * _MS_NS)
-        self._loop.call_at(at_ns / SECOND_NS, self._arrive, request, connection, at_ns)
+        work_ms = draw_ms(settings.answer_ms, self._work)
+        wait_ms = settings.latency_ms + jitter_ms
+        if settings.counts_at_end:
+            wait_ms, work_ms = wait_ms + work_ms, 0.0
+        if not wait_ms:
+            self._arrive(request, connection, at_ns, work_ms)
+            return
+        at_ns += round(wait_ms * _MS_NS)
+        self._loop.call_at(at_ns / SECOND_NS, self._arrive, request, connection, at_ns, work_ms)
 
-    def _arrive(self, request: Request, connection: Connection, at_ns: int) -> None:
+    def _arrive(self, request: Request, connection: Connection, at_ns: int, work_ms: float) -> None:
         # Only a change of latency can turn the order round; the API's time never goes back.
         at_ns = self._last_arrival_ns = max(at_ns, self._last_arrival_ns)
         decision = self.api.decide(request, at_ns, self._now())
-        settings = self.api.settings
-        slow = decision.delivery is Delivery.SLOW
-        wait_ms = settings.slow_ms if slow else settings.answer_ms
-        if wait_ms:
-            self._loop.call_later(wait_ms / 1000, connection.deliver, decision, request)
+        if decision.delivery is Delivery.SLOW:
+            work_ms = self.api.settings.slow_ms
+        if work_ms:
+            self._loop.call_later(work_ms / 1000, connection.deliver, decision, request)
         else:
             connection.deliver(decision, request)
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
-from typing import Annotated, Self
+from random import Random
+from typing import Annotated, Final, Self
 
 from pydantic import (
     AfterValidator,
@@ -26,6 +29,34 @@ class SettingsError(ValueError):
 def _known_behaviour(name: str) -> str:
     behaviour_named(name)
     return name
+
+
+_NUMBER: Final = r"(\d+(?:\.\d+)?)"
+_UNIFORM: Final = re.compile(f"{_NUMBER}-{_NUMBER}")
+_LOGNORMAL: Final = re.compile(f"lognormal:{_NUMBER}:{_NUMBER}")
+
+Duration = float | str
+"""Milliseconds: a number, `60-160` (uniform) or `lognormal:300:0.6` (median and sigma)."""
+
+
+def draw_ms(duration: Duration, chance: Random) -> float:
+    """Return one duration, drawn at random where it is a distribution."""
+    if not isinstance(duration, str):
+        return duration
+    if found := _UNIFORM.fullmatch(duration):
+        return chance.uniform(*map(float, found.groups()))
+    if found := _LOGNORMAL.fullmatch(duration):
+        median, sigma = map(float, found.groups())
+        return median * math.exp(chance.gauss(0, sigma))
+    raise ValueError("neither a number of milliseconds, nor LEAST-MOST, nor lognormal:MEDIAN:SIGMA")
+
+
+def _known_duration(value: Duration) -> Duration:
+    if isinstance(value, str) and re.fullmatch(_NUMBER, value):
+        return float(value)
+    if draw_ms(value, Random(0)) < 0:  # noqa: S311 - only tried out
+        raise ValueError("it must not be negative")
+    return value
 
 
 _BehaviourName = Annotated[str, AfterValidator(_known_behaviour)]
@@ -57,8 +88,11 @@ class Settings(BaseModel):
         rate_limit: requests per second for the account; 0 is no limit.
         phone_interval: seconds between two codes for a number; 0 is none.
         latency_ms: way of a request to the API, before its arrival is stamped.
-        jitter_ms: mean of a random (exponential) addition to it, drawn per request.
-        answer_ms: from the decision to the answer: work of the API and way back.
+        jitter_ms: mean of a random (exponential) addition to it, drawn per request: a queue in
+            front of the counting, as the request has been read by then.
+        answer_ms: from the decision to the answer: how long the API works, and the way back.
+        counts_at_end: a request is counted and decided when that work is done, not before it.
+        closes: each connection is closed after its answer.
         slow_ms: the same for behaviour `slow`.
         drip_ms: between two bytes of a dripped answer.
         clock_skew_s: by how much the API's clock is ahead of this machine's.
@@ -72,7 +106,9 @@ class Settings(BaseModel):
     phone_interval: NonNegativeFloat = 60.0
     latency_ms: NonNegativeFloat = 0.0
     jitter_ms: NonNegativeFloat = 0.0
-    answer_ms: NonNegativeFloat = 0.0
+    answer_ms: Annotated[Duration, AfterValidator(_known_duration)] = 0.0
+    counts_at_end: bool = False
+    closes: bool = False
     slow_ms: NonNegativeFloat = 3000.0
     drip_ms: NonNegativeFloat = 250.0
     clock_skew_s: float = 0.0

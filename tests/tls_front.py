@@ -6,6 +6,7 @@ import contextlib
 import socket
 import ssl
 import threading
+import time
 from typing import Self
 
 import trustme
@@ -16,11 +17,20 @@ _FIRST_BYTE_OF_TLS = b"\x16"
 class TlsFront:
     """`with TlsFront(6379, authority) as front: ...` listens at `front.port`.
 
-    It lets in as well who comes without TLS: a Sentinel, which knows none either.
+    It lets in as well who comes without TLS: a Sentinel, which knows none either. A handshake
+    takes `handshake_s` longer than it needs.
     """
 
-    def __init__(self, target: int, authority: trustme.CA, name: str = "127.0.0.1") -> None:
+    def __init__(
+        self,
+        target: int,
+        authority: trustme.CA,
+        name: str = "127.0.0.1",
+        *,
+        handshake_s: float = 0.0,
+    ) -> None:
         self._target = target
+        self._handshake_s = handshake_s
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         authority.issue_cert(name).configure_cert(self._context)
 
@@ -45,8 +55,11 @@ class TlsFront:
         with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
             stack.enter_context(guest)
             if guest.recv(1, socket.MSG_PEEK) == _FIRST_BYTE_OF_TLS:
+                time.sleep(self._handshake_s)
                 guest = stack.enter_context(self._context.wrap_socket(guest, server_side=True))
             inner = stack.enter_context(socket.create_connection(("127.0.0.1", self._target)))
+            for end in (guest, inner):
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             back = threading.Thread(target=_carry, args=(inner, guest), daemon=True)
             back.start()
             _carry(guest, inner)

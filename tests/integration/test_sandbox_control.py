@@ -181,8 +181,9 @@ def test_the_process_takes_its_credentials_from_the_environment() -> None:
 
 def test_options_for_latency_faults_and_seed_are_taken(tmp_path: Path) -> None:
     ready = tmp_path / "ready"
-    delays = ["--latency-ms", "1", "--jitter-ms", "2", "--answer-ms", "3"]
+    delays = ["--latency-ms", "1", "--jitter-ms", "2", "--answer-ms", "60-160"]
     others = ["--seed", "4", "--clock-skew", "-5", "--ready-file", str(ready)]
+    others += ["--count-at-end", "--close"]
     faults = ["--fault", "InternalError=0.5", "--fault", "reset-after=0.25"]
 
     with SandboxProcess(*delays, *others, *faults) as sandbox:
@@ -190,7 +191,9 @@ def test_options_for_latency_faults_and_seed_are_taken(tmp_path: Path) -> None:
 
         assert json.loads(ready.read_text())["url"] == sandbox.url
     names = ("latency_ms", "jitter_ms", "answer_ms", "clock_skew_s")
-    assert [settings[name] for name in names] == [1, 2, 3, -5]
+    assert [settings[name] for name in names] == [1, 2, "60-160", -5]
+    assert settings["counts_at_end"]
+    assert settings["closes"]
     assert settings["faults"] == {"InternalError": 0.5, "reset-after": 0.25}
 
 
@@ -212,6 +215,7 @@ def test_the_magic_numbers_can_be_listed_for_people_and_for_programs() -> None:
         ("--rate-limit", "-1"),
         ("--rate-limit", "nan"),
         ("--port", "many"),
+        ("--answer-ms", "soon"),
     ],
 )
 def test_a_wrong_option_ends_it_with_2_and_one_line_that_says_why(options: tuple[str, str]) -> None:

@@ -55,6 +55,8 @@ def sandbox(running: Sandbox) -> Sandbox:
         latency_ms=0,
         jitter_ms=0,
         answer_ms=0,
+        counts_at_end=False,
+        closes=False,
         slow_ms=0,
         drip_ms=0,
         clock_skew_s=0,
@@ -314,6 +316,41 @@ def test_arrivals_are_in_the_order_of_their_stamps_whatever_the_jitter(sandbox: 
     assert {reply.code for reply in replies} == {None}
     assert len(arrivals) == len(calls)
     assert [at for at, _, _ in arrivals] == sorted(at for at, _, _ in arrivals)
+
+
+def test_a_request_is_counted_before_the_work_on_it(sandbox: Sandbox) -> None:
+    sandbox.change(answer_ms="60000-60000")
+
+    with plain_socket(sandbox.url) as sock:
+        sock.sendall(call_to(sandbox.url, "51230000").wire())
+        wait_until(lambda: accepted(sandbox, "51230000"))
+        sock.setblocking(False)
+
+        with pytest.raises(BlockingIOError):
+            sock.recv(1)
+
+
+def test_a_request_may_be_counted_only_when_the_work_on_it_is_done(sandbox: Sandbox) -> None:
+    sandbox.change(answer_ms="150-150", counts_at_end=True)
+    left_at = time.monotonic()
+
+    post(sandbox.url, "51230000")
+
+    answered_at = time.monotonic()
+    [[counted_at, _, code]] = sandbox.stats(arrivals=True)["arrivals"]
+    assert left_at + 0.150 <= counted_at <= answered_at
+    assert code == "OK"
+
+
+def test_each_connection_may_be_closed_after_its_answer(sandbox: Sandbox) -> None:
+    sandbox.change(closes=True)
+
+    with plain_socket(sandbox.url) as sock:
+        sock.sendall(call_to(sandbox.url, "51230000").wire())
+        reply = read_reply(sock)
+
+        assert (reply.code, reply.headers["connection"]) == (None, "close")
+        assert sock.recv(1) == b""
 
 
 @pytest.mark.parametrize(

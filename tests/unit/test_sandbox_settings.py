@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import random
+import statistics
 from typing import Any
 
 import pytest
 
-from sandbox.settings import AccountState, Settings, SettingsError
+from sandbox.settings import AccountState, Settings, SettingsError, draw_ms
 
 
 def state(behaviour: str, requests: int | None = None) -> AccountState:
@@ -58,6 +60,14 @@ def test_the_account_state_is_a_name_or_a_name_and_a_count_or_nothing(
         {"rate_limit": math.nan},
         {"phone_interval": math.inf},
         {"latency_ms": 10**400},
+        {"answer_ms": -1},
+        {"answer_ms": math.nan},
+        {"answer_ms": True},
+        {"answer_ms": "-5"},
+        {"answer_ms": "soon"},
+        {"answer_ms": "lognormal:300"},
+        {"counts_at_end": 1},
+        {"closes": "yes"},
         {"faults": []},
         {"faults": {"no-such-behaviour": 0.1}},
         {"faults": {"InternalError": 1.1}},
@@ -77,3 +87,28 @@ def test_a_wrong_setting_is_refused_by_name(document: dict[str, Any]) -> None:
 
     with pytest.raises(SettingsError, match=rf"{name}|behaviour"):
         Settings().changed(document)
+
+
+@pytest.mark.parametrize(("given", "kept"), [(80, 80), ("80", 80), ("60-160", "60-160")])
+def test_the_time_that_the_api_works_is_a_number_or_a_distribution(
+    given: object, kept: object
+) -> None:
+    assert Settings().changed({"answer_ms": given}).as_json()["answer_ms"] == kept
+
+
+def test_a_uniform_time_lies_between_its_ends() -> None:
+    chance = random.Random(1)
+
+    drawn = [draw_ms("60-160", chance) for _ in range(1000)]
+
+    assert 60 <= min(drawn) < 65
+    assert 155 < max(drawn) <= 160
+
+
+def test_a_lognormal_time_has_the_median_and_the_spread_that_were_asked_for() -> None:
+    chance = random.Random(1)
+
+    logs = [math.log(draw_ms("lognormal:300:0.6", chance)) for _ in range(5000)]
+
+    assert math.exp(statistics.median(logs)) == pytest.approx(300, rel=0.05)
+    assert statistics.stdev(logs) == pytest.approx(0.6, rel=0.05)
