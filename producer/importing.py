@@ -1,9 +1,10 @@
-"""Takes a file into the ledger as a batch: exactly one job per row, whatever interrupts it.
+"""A file becomes a batch: exactly one job per row, whatever interrupts it.
 
 First the whole file is read: whatever is wrong with it comes to light before anything is written.
 Its rows go to a temporary file in the form that the ledger takes. Then they are appended in chunks
 that say where in the batch they belong, so any chunk may be sent again, by this process or by
-another one that reads the same content later.
+another one that reads the same content later. `preflight` says what would become of a file, and
+writes nothing.
 """
 
 from __future__ import annotations
@@ -17,24 +18,37 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Self
 
+import redis
+
+from config.settings import Settings
 from jobs.batch import Batch, BatchRow
 from jobs.batches import CHUNK_ROWS, Batches, ContentHeldError
 from jobs.job import EVENT, split_job_id
-from producer.second_codes import KEPT_BACK, Memory, cell_of, last_named, rows_to_send
+from producer.overview import Outlook, look
+from producer.second_codes import (
+    KEPT_BACK,
+    NO_HISTORY,
+    Memory,
+    cell_of,
+    last_named,
+    rows_to_send,
+)
 from producer.sheet import Row, Sheet
-from producer.tally import Places, Tally, Waiting
+from producer.tally import Doubles, NumberUse, Places, Tally
 
 DEFAULT_ID_LENGTH = 12
-CHUNK_BYTES = 1 << 20
-REPORT_ROWS = 2_000
-"""Rows between two reports of progress while the file is read."""
+MOST_CODES_PER_NUMBER = 5
+"""The vendor limits accounts per number and does not say to how many: our assumption."""
 
+_CHUNK_BYTES = 1 << 20
+_REPORT_ROWS = 2_000
+"""Rows between two reports of progress while the file is read."""
 _MOST_OWNERS = 20
 """A column `job_id` that names more batches than that is the customer's own."""
 _BATCH_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 Progress = Callable[[int], None]
-"""Told how many rows are done."""
+"""Called with the number of rows that are done."""
 
 
 class Refusal(StrEnum):
@@ -43,7 +57,7 @@ class Refusal(StrEnum):
     ID_UNFIT = "id_unfit"
     """A batch's id has 1 to 64 letters, digits, dots, underscores and dashes."""
     ID_RESERVED = "id_reserved"
-    """Events' jobs have it."""
+    """The ids of events' jobs begin with it."""
     CONTENT_HELD = "content_held"
     """Another batch has the content: all its customers would get a second code."""
     CANCELLED = "cancelled"
@@ -66,7 +80,7 @@ class ImportRefusedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a batch is submitted with. They are those of its first submission for ever."""
+    """What a batch is submitted with. A batch keeps those of its first submission."""
 
     name: str = ""
     max_rate: float | None = None
@@ -74,11 +88,12 @@ class Terms:
     expires_ms: int | None = None
     """Unix milliseconds after which its codes are of no use and are not sent."""
     again: bool = False
-    """Its content was sent by another batch, and is to be sent once more."""
+    """Another batch has its content, which is to be sent once more."""
     starts_ms: int | None = None
     """Unix milliseconds before which none of its codes is sent."""
     skip_sent: bool = False
-    """Rows whose number got a code before, or waits for one, are left out, until they are sent."""
+    """Rows whose number got a code before, or waits for one, are left out: when the file is read,
+    and again when their turn comes."""
 
 
 def check_batch_id(batch_id: str) -> str:
@@ -88,7 +103,7 @@ def check_batch_id(batch_id: str) -> str:
     row 2 of batch "a-1" and nothing else. Events' ids begin with "ev-", hence "ev" is taken.
 
     Raises:
-        ImportRefusedError: it may not be chosen.
+        ImportRefusedError: `ID_UNFIT` or `ID_RESERVED`.
     """
     if not _BATCH_ID.fullmatch(batch_id):
         raise ImportRefusedError(Refusal.ID_UNFIT)
@@ -98,7 +113,7 @@ def check_batch_id(batch_id: str) -> str:
 
 
 def default_batch_id(digest: str) -> str:
-    """Return the id of a batch that nobody named: the same content is the same batch."""
+    """Return the id of a batch that nobody named: the same content gets the same id."""
     return digest[:DEFAULT_ID_LENGTH]
 
 
@@ -107,11 +122,7 @@ class Spool:
 
     def __init__(self) -> None:
         self.tally = Tally()
-        self.sent_before = Places()
-        """Rows that are to be sent though their number got a code before."""
-        self.waiting = Waiting()
-        """Rows that are to be sent though a code to their number waits elsewhere."""
-        self.owners: Counter[str] = Counter()
+        self._owners: Counter[str] = Counter()
         """How many rows to be sent correct a row of which batch, by their column `job_id`."""
         self._file = tempfile.TemporaryFile(prefix="sendcode-rows-")  # noqa: SIM115 (see close)
 
@@ -135,8 +146,8 @@ class Spool:
     ) -> None:
         """Read all of `sheet`; `memory` as for `rows_to_send`.
 
-        The batch may `have` its first rows already: codes sent to these are perhaps its own, so
-        they count neither as sent before or waiting nor as to be skipped.
+        The batch may `have` its first rows already. Codes sent to these are perhaps its own, so
+        they do not count as sent before or waiting, and are not skipped.
 
         Raises:
             SheetError: the file is damaged further down, or was changed meanwhile.
@@ -144,44 +155,41 @@ class Spool:
         after = have if skip_sent else None
         origin = last_named(sheet.header, "job_id")
         for row, history in rows_to_send(sheet, memory, skip_sent_after=after):
-            self.tally.count(row)
-            if row.phone is not None and len(self.owners) < _MOST_OWNERS:
-                self.owners[split_job_id(cell_of(row, origin))[0]] += 1
+            self.tally.count(row, history if row.number > have else NO_HISTORY)
+            if row.phone is not None and len(self._owners) < _MOST_OWNERS:
+                self._owners[split_job_id(cell_of(row, origin))[0]] += 1
             self._file.write(_encode(row))
             self._file.write(b"\n")  # an encoded row has no line break of its own
-            if history.codes and row.number > have:
-                self.sent_before.add(row.line)
-            if history.waits_in and row.number > have:
-                self.waiting.add_in(history.waits_in, row.line)
-            if self.tally.rows % REPORT_ROWS == 0:
+            if self.tally.rows % _REPORT_ROWS == 0:
                 progress(self.tally.rows)
         progress(self.tally.rows)
 
     def as_dict(self) -> dict[str, Any]:
         return {
             **self.tally.as_dict(),
-            "sent_before": self.sent_before.as_dict(),
-            "waiting_elsewhere": self.waiting.as_dict(),
+            "sent_before": self.tally.sent_before.as_dict(),
+            "waiting_elsewhere": self.tally.waiting.as_dict(),
         }
 
     def corrects(self, batches: Batches) -> tuple[str, int]:
-        """Return the batch whose rows the file corrects, if it is one, and how many rows do not.
+        """Return the batch whose rows the file corrects, and how many of its rows are others.
 
-        What corrects a correction belongs to the first batch of all.
+        The id is empty if it corrects none, or several. The correction of a correction counts for
+        the first batch of all.
         """
         found: Counter[str] = Counter()
-        for owner, count in self.owners.items():
+        for owner, count in self._owners.items():
             batch = batches.get(owner) if owner else None
             if batch is not None:
                 found[batch.corrects or batch.batch_id] += count
-        if len(found) != 1 or len(self.owners) == _MOST_OWNERS:
+        if len(found) != 1 or len(self._owners) == _MOST_OWNERS:
             return "", 0
         ((batch_id, count),) = found.items()
         return batch_id, self.tally.valid - count
 
     @property
     def kept_back(self) -> int:
-        """Rows that are left out as they are done, or under way, elsewhere."""
+        """The number of rows left out because they are done, or under way, elsewhere."""
         return sum(
             kind.rows.count for kind in self.tally.rejected.values() if kind.code in KEPT_BACK
         )
@@ -196,7 +204,7 @@ class Spool:
                 continue
             chunk.append(line[:-1])
             size += len(line)
-            if len(chunk) == CHUNK_ROWS or size >= CHUNK_BYTES:
+            if len(chunk) == CHUNK_ROWS or size >= _CHUNK_BYTES:
                 yield chunk
                 chunk, size = [], 0
         if chunk:
@@ -206,7 +214,7 @@ class Spool:
 def find_batch(
     batches: Batches, batch_id: str, sheet: Sheet, *, again: bool = False
 ) -> Batch | None:
-    """Look for a batch that this content continues; None if there is none of that id.
+    """Return the batch that this content continues; None if there is none of that id.
 
     Raises:
         ImportRefusedError: the id belongs to another content, its batch was cancelled, its import
@@ -275,7 +283,7 @@ def _same_content(batch: Batch, sheet: Sheet) -> Batch:
 def append_all(
     batches: Batches, batch: Batch, spool: Spool, progress: Progress = lambda _: None
 ) -> None:
-    """Append the rows that the batch lacks. Cut off anywhere, the next call completes it.
+    """Append the rows that the batch lacks. After an interruption the next call completes it.
 
     Raises:
         BatchCancelledError: somebody cancelled the batch meanwhile.
@@ -302,3 +310,108 @@ def _encode(row: Row) -> bytes:
         return BatchRow(row.line, row.cells, row.phone).encode().encode()
     reason = f"{problem.message}; {problem.remedy}"
     return BatchRow(row.line, row.cells, None, problem.code, reason).encode().encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Prospect:
+    """What the ledger says about a file that is to be submitted."""
+
+    outlook: Outlook
+    eta_s: float
+    existing: Batch | None
+    """The batch that has this content already."""
+    refused: ImportRefusedError | None
+    """Why the whole file would be refused, if it would."""
+
+    @property
+    def adds_rows(self) -> bool:
+        """Whether submitting it would add anything."""
+        return not self.refused and (self.existing is None or not self.existing.imported)
+
+
+@dataclass(frozen=True, slots=True)
+class Preflight:
+    """What would become of a file that is submitted."""
+
+    batch_id: str
+    most_per_number: int
+    tally: Tally
+    doubles: Doubles
+    used_too_often: Places
+    prospect: Prospect | None
+    """None where Redis was out of reach."""
+
+    def as_dict(self) -> dict[str, Any]:
+        tally, prospect = self.tally, self.prospect
+        outlook = prospect.outlook if prospect else None
+        existing = prospect.existing if prospect else None
+        return {
+            "batch_id": self.batch_id,
+            "refused": str(prospect.refused.why) if prospect and prospect.refused else None,
+            "already_submitted": existing.phase if existing else None,
+            **tally.as_dict(),
+            "doubles": self.doubles.as_dict(),
+            "used_too_often": {"limit": self.most_per_number, **self.used_too_often.as_dict()},
+            "sent_before": tally.sent_before.as_dict() if prospect else None,
+            "waiting_elsewhere": tally.waiting.as_dict() if prospect else None,
+            "in_interval": tally.in_interval.as_dict() if prospect else None,
+            "rate": outlook.rate if outlook else None,
+            "waiting_before": outlook.waiting_before if outlook else None,
+            "workers": outlook.workers if outlook else None,
+            "halted": outlook.halted if outlook else None,
+            "eta_seconds": round(prospect.eta_s, 1) if prospect else None,
+        }
+
+
+def preflight(
+    sheet: Sheet,
+    client: redis.Redis | None,
+    settings: Settings,
+    *,
+    batch_id: str,
+    terms: Terms,
+    most_per_number: int = MOST_CODES_PER_NUMBER,
+    on_invalid: Callable[[Row], None] = lambda _: None,
+    progress: Progress = lambda _: None,
+) -> Preflight:
+    """Read a file as if to submit it. `client` is None to look at the file alone.
+
+    Each invalid row is given to `on_invalid`.
+
+    Raises:
+        SheetError: the file cannot be read to its end.
+        redis.RedisError: the ledger was lost on the way.
+    """
+    memory = Memory(client, settings, batch_id) if client is not None else None
+    tally = Tally()
+    with NumberUse() as use:
+        after = 0 if terms.skip_sent else None
+        for row, history in rows_to_send(sheet, memory, skip_sent_after=after):
+            tally.count(row, history)
+            if row.phone is None:
+                on_invalid(row)
+            else:
+                use.add(row.phone, row.line, history.codes + bool(history.waits_in))
+            if tally.rows % _REPORT_ROWS == 0:
+                progress(tally.rows)
+        progress(tally.rows)
+        used_too_often, doubles = use.used_more_than(most_per_number), use.doubles()
+    prospect = _prospect(client, settings, sheet, batch_id, terms, tally) if client else None
+    return Preflight(batch_id, most_per_number, tally, doubles, used_too_often, prospect)
+
+
+def _prospect(
+    client: redis.Redis,
+    settings: Settings,
+    sheet: Sheet,
+    batch_id: str,
+    terms: Terms,
+    tally: Tally,
+) -> Prospect:
+    outlook = Outlook.of(look(client, settings))
+    eta_s = outlook.seconds_for(tally.valid, terms.max_rate)
+    try:
+        existing = find_batch(Batches(client, settings), batch_id, sheet)
+    except ImportRefusedError as refused:
+        return Prospect(outlook, eta_s, None, refused)
+    return Prospect(outlook, eta_s, existing, None)

@@ -1,8 +1,8 @@
 """What the rows of a file are, counted while they are read once; memory does not grow with them.
 
-Which numbers stand in it more than once is asked of a temporary database on disk. It holds hashes
-that mean nothing outside this process, and vanishes when it is closed. 64 bits tell a million
-numbers apart but for one chance in 30 million.
+Numbers that stand in it more than once are found by a temporary database on disk. It holds hashes
+that mean nothing outside this process, and vanishes when it is closed. With 64 bits, the chance
+that two of a million numbers share a hash is 1 in 30 million.
 """
 
 from __future__ import annotations
@@ -13,21 +13,24 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from jobs.job import EVENT
+from jobs.ledger import NumberHistory
 from jobs.phone import PhoneNumber
+from producer.second_codes import NO_HISTORY
 from producer.sheet import Problem, Row
 
 LINES_KEPT = 20
 """Lines named for each kind; the file of invalid rows has all of them."""
 MOST_KINDS = 50
-"""Kinds told apart, whatever a file has; the others are counted as one."""
+"""Kinds that are distinguished; further ones are counted as one."""
 
 _LINES_SHOWN_OF_MANY = 5
 _OTHERS = ("others", "of other kinds")
+_OTHERS_REMEDY = "correct what is named, then check the file again"
 
 
 @dataclass(slots=True)
 class Places:
-    """How many rows something is true of, and the first lines of them."""
+    """How many rows have something in common, and where the first of them are."""
 
     count: int = 0
     lines: list[int] = field(default_factory=list)
@@ -52,7 +55,7 @@ class Places:
 
 @dataclass(slots=True)
 class Waiting(Places):
-    """The rows to whose number a code waits elsewhere."""
+    """Rows for whose number a code waits elsewhere already."""
 
     batches: Counter[str] = field(default_factory=Counter)
     """How many wait in which batch, or as `EVENT`."""
@@ -81,7 +84,7 @@ class Waiting(Places):
 class ProblemKind:
     """One kind of fault, doubt or repair: how often, where, and what to do.
 
-    A code alone is no kind: what is said of country code 86 would be false of 7.
+    The message is part of the kind: one code has other messages for country code 86 than for 7.
     """
 
     code: str
@@ -109,27 +112,36 @@ ProblemKinds = dict[tuple[str, str], ProblemKind]
 
 
 def ranked(kinds: ProblemKinds) -> list[ProblemKind]:
-    """Return them as people want to see them: the most frequent first."""
+    """Return the kinds, the most frequent first."""
     return sorted(kinds.values(), key=lambda kind: -kind.rows.count)
 
 
+@dataclass(slots=True)
 class Tally:
-    """Counts rows, and what is wrong, doubtful or repaired in them."""
+    """Counts rows, what is wrong, doubtful or repaired in them, and what their numbers got before.
 
-    def __init__(self) -> None:
-        self.rows = 0
-        self.valid = 0
-        self.rejected: ProblemKinds = {}
-        self.doubts: ProblemKinds = {}
-        self.repairs: ProblemKinds = {}
-        self.repaired = Places()
-        """Rows that had any repair."""
+    Without the ledger no number seems to have got a code, or to wait for one.
+    """
+
+    rows: int = 0
+    valid: int = 0
+    rejected: ProblemKinds = field(default_factory=dict)
+    doubts: ProblemKinds = field(default_factory=dict)
+    repairs: ProblemKinds = field(default_factory=dict)
+    repaired: Places = field(default_factory=Places)
+    """Rows that had any repair."""
+    sent_before: Places = field(default_factory=Places)
+    """Rows to be sent though their number got a code before."""
+    waiting: Waiting = field(default_factory=Waiting)
+    """Rows to be sent though a code for their number waits elsewhere."""
+    in_interval: Places = field(default_factory=Places)
+    """Rows whose number cannot get a second code just now."""
 
     @property
     def invalid(self) -> int:
         return self.rows - self.valid
 
-    def count(self, row: Row) -> None:
+    def count(self, row: Row, history: NumberHistory = NO_HISTORY) -> None:
         self.rows += 1
         if row.problem is not None:
             _note(self.rejected, row.problem)
@@ -141,40 +153,33 @@ class Tally:
             self.repaired.add(row.line)
         for repair in row.repaired:
             _note(self.repairs, repair)
+        if history.codes:
+            self.sent_before.add(row.line)
+        if history.waits_in:
+            self.waiting.add_in(history.waits_in, row.line)
+        if history.is_closed:
+            self.in_interval.add(row.line)
 
     def as_dict(self) -> dict[str, Any]:
+        """Return what the file itself tells."""
         return {
             "rows": self.rows,
             "valid": self.valid,
             "invalid": self.invalid,
-            "invalid_by_reason": _dicts(self.rejected),
-            "doubts": _dicts(self.doubts),
-            "repairs": _dicts(self.repairs),
+            "invalid_by_reason": [kind.as_dict() for kind in ranked(self.rejected)],
+            "doubts": [kind.as_dict() for kind in ranked(self.doubts)],
+            "repairs": [kind.as_dict() for kind in ranked(self.repairs)],
         }
 
 
 def _note(kinds: ProblemKinds, problem: Problem) -> None:
-    found = kinds.get((problem.code, problem.message))
-    if found is None:
-        found = _new_kind(kinds, problem)
-    found.rows.add(problem.line)
-
-
-def _new_kind(kinds: ProblemKinds, problem: Problem) -> ProblemKind:
-    if len(kinds) < MOST_KINDS:
-        found = ProblemKind(problem.code, problem.message, problem.remedy, problem.unit)
-    elif _OTHERS in kinds:
-        return kinds[_OTHERS]
-    else:
-        found = ProblemKind(
-            *_OTHERS, "correct what is named, then check the file again", problem.unit
-        )
-    kinds[found.code, found.message] = found
-    return found
-
-
-def _dicts(kinds: ProblemKinds) -> list[dict[str, Any]]:
-    return [kind.as_dict() for kind in ranked(kinds)]
+    key = (problem.code, problem.message)
+    if key not in kinds and len(kinds) >= MOST_KINDS:
+        key = _OTHERS
+    if key not in kinds:
+        remedy = problem.remedy if key != _OTHERS else _OTHERS_REMEDY
+        kinds[key] = ProblemKind(*key, remedy, problem.unit)
+    kinds[key].rows.add(problem.line)
 
 
 EXAMPLES_KEPT = 20
@@ -183,10 +188,9 @@ _CACHE_KIB = 16_384
 
 @dataclass(frozen=True, slots=True)
 class Doubles:
-    """What stands in a file more than once."""
+    """Numbers that more than one row of a file has."""
 
     numbers: int
-    """Numbers that more than one row has."""
     rows: int
     """Rows beyond the first of each such number."""
     examples: tuple[Places, ...]
@@ -201,7 +205,7 @@ class Doubles:
 
 
 class NumberUse:
-    """Collects which line has which number, and how many codes that number got before."""
+    """Finds numbers that stand in a file more than once, or get too many codes."""
 
     def __init__(self) -> None:
         self._db = sqlite3.connect("")  # on disk, deleted by SQLite itself

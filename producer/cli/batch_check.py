@@ -19,32 +19,23 @@ from jobs.clock import time_ms
 from jobs.identity import Identity, LedgerRefusedError, state_file
 from jobs.job import batch_job_id, iso
 from jobs.outcome import State
-from producer.cli.batch_submit import (
-    NO_ROWS,
+from producer.cli.batch_submit import NO_ROWS
+from producer.cli.console import CommandFailedError, MisusedError, say, show, show_json
+from producer.cli.options import (
     CountryColumnOption,
     EncodingOption,
     FileArgument,
-    IdOption,
-    PhoneColumnOption,
-    RateOption,
-    SheetOption,
-    SkipSentOption,
-)
-from producer.cli.console import (
-    CommandFailedError,
-    MisusedError,
-    command_line,
-    input_in_bytes,
-    say,
-    show,
-    show_json,
-)
-from producer.cli.options import (
     FormatOption,
+    IdOption,
+    InputFile,
     JsonOption,
     OverwriteOption,
+    PhoneColumnOption,
+    RateOption,
     RevealOption,
     SeparatorOption,
+    SheetOption,
+    SkipSentOption,
     Target,
     ledger_connection,
     rate_of,
@@ -53,10 +44,17 @@ from producer.cli.options import (
 from producer.cli.progress import progress_of
 from producer.cli.tables import count_of, per_second, show_table, span
 from producer.cli.wording import refused_import_in_words
-from producer.importing import check_batch_id, default_batch_id
-from producer.preflight import MOST_CODES_PER_NUMBER, Preflight, Prospect, Question, preflight
+from producer.importing import (
+    MOST_CODES_PER_NUMBER,
+    Preflight,
+    Prospect,
+    Terms,
+    check_batch_id,
+    default_batch_id,
+    preflight,
+)
 from producer.second_codes import is_results_file
-from producer.sheet import Row, Sheet, open_sheet
+from producer.sheet import Row, Sheet
 from producer.tally import Places, ProblemKinds, ranked
 
 REASON_COLUMN = "reason"
@@ -81,13 +79,11 @@ def check(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
     batch_id: IdOption = None,
     max_rate: RateOption = None,
     most_per_number: Annotated[
-        int | None,
+        int,
         typer.Option(
-            min=1,
-            max=1_000_000,
-            help="Codes after which a number counts as used too often (default: 5).",
+            min=1, max=1_000_000, help="Codes after which a number counts as used too often."
         ),
-    ] = None,
+    ] = MOST_CODES_PER_NUMBER,
     skip_sent: SkipSentOption = False,
     encoding: EncodingOption = None,
     sheet_name: SheetOption = None,
@@ -96,21 +92,12 @@ def check(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
     as_json: JsonOption = False,
 ) -> None:
     """Look at a file as `submit` would, sending and changing nothing."""
-    rate_of("--max-rate", max_rate)
+    terms = Terms(max_rate=rate_of("--max-rate", max_rate), skip_sent=skip_sent)
     if batch_id is not None:
         check_batch_id(batch_id)
     _refuse_to_overwrite(file, output)
-    most = most_per_number or MOST_CODES_PER_NUMBER
-    question = Question(batch_id, max_rate, most, skip_sent)
-    stdin = input_in_bytes()
-    with open_sheet(
-        file,
-        stdin=stdin,
-        encoding=encoding,
-        sheet=sheet_name,
-        phone_column=phone_column,
-        country_column=country_column,
-    ) as sheet:
+    source = InputFile(file, encoding, sheet_name, phone_column, country_column)
+    with source.open() as sheet, ExitStack() as stack:
         target = None
         if output is not None:
             target = target_of(
@@ -121,32 +108,44 @@ def check(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
                 separator=separator,
                 own=sheet.delimiter,
             )
-        found = _look(sheet, question, target)
+        settings, client = stack.enter_context(ledger_connection(any_version=True))
+        reachable = client if _answers(client, settings) else None
+        started_ms = time_ms(client.time()) if reachable else round(time.time() * 1000)
+        resolved_id = batch_id or default_batch_id(sheet.digest)
+        on_invalid = _writer(sheet, resolved_id, target, iso(started_ms), stack)
+        done = stack.enter_context(
+            progress_of(f"reading {sheet.name}", share=lambda: sheet.fraction_read)
+        )
+        found = preflight(
+            sheet,
+            reachable,
+            settings,
+            batch_id=resolved_id,
+            terms=terms,
+            most_per_number=most_per_number,
+            on_invalid=on_invalid,
+            progress=done,
+        )
     if as_json:
         refused = found.prospect.refused if found.prospect else None
-        in_words = refused_import_in_words(refused) if refused else None
-        told = {**found.as_dict(), "refused": in_words}
-        show_json({**told, "output": str(output) if output else None})
-    else:
-        _show(found)
-        same_reading = {
-            "--id": batch_id,
-            "--max-rate": max_rate,
-            "--skip-sent": skip_sent,
-            "--encoding": encoding,
-            "--sheet": sheet_name,
-            "--phone-column": phone_column,
-            "--country-column": country_column,
+        told = {
+            "file": sheet.name,
+            "notes": sheet.notes,
+            **found.as_dict(),
+            "refused": refused_import_in_words(refused) if refused else None,
+            "output": str(output) if output else None,
         }
-        _say_next(
-            found, output, lambda verb: command_line("batch", verb, file, options=same_reading)
-        )
-    if not found.contents.tally.rows:
-        raise CommandFailedError(f"{found.file}: {NO_ROWS}")
+        show_json(told)
+    else:
+        asked = {"id": batch_id, "max_rate": max_rate, "skip_sent": skip_sent}
+        _show(sheet, found)
+        _say_next(sheet, found, output, lambda verb: source.command(verb, **asked))
+    if not found.tally.rows:
+        raise CommandFailedError(f"{sheet.name}: {NO_ROWS}")
 
 
 def _refuse_to_overwrite(file: Path, output: Path | None) -> None:
-    """The customer's own file is not to be replaced by what is wrong with it.
+    """Refuse to replace the customer's own file by what is wrong with it.
 
     Raises:
         MisusedError: both are one file, by whatever name.
@@ -161,21 +160,8 @@ def _refuse_to_overwrite(file: Path, output: Path | None) -> None:
         raise MisusedError(f"--output: {output} is the file that is checked; name another one")
 
 
-def _look(sheet: Sheet, question: Question, target: Target | None) -> Preflight:
-    with ExitStack() as stack:
-        settings, client = stack.enter_context(ledger_connection(any_version=True))
-        reachable = client if _answers(client, settings) else None
-        started_ms = time_ms(client.time()) if reachable else round(time.time() * 1000)
-        batch_id = question.batch_id or default_batch_id(sheet.digest)
-        on_invalid = _writer(sheet, batch_id, target, iso(started_ms), stack)
-        done = stack.enter_context(
-            progress_of(f"reading {sheet.name}", share=lambda: sheet.fraction_read)
-        )
-        return preflight(sheet, reachable, settings, question, on_invalid=on_invalid, progress=done)
-
-
 def _answers(client: redis.Redis, settings: Settings) -> bool:
-    """Whether the ledger can be asked, and believed; else the file alone is looked at."""
+    """Return whether the ledger can be asked, and believed; if not, say so."""
     try:
         Identity(client, settings, state_file(settings)).check()
     except (redis.RedisError, LedgerRefusedError) as exc:
@@ -206,9 +192,8 @@ def _writer(
     return write
 
 
-def _show(found: Preflight) -> None:
-    contents, prospect = found.contents, found.prospect
-    tally, doubles = contents.tally, contents.doubles
+def _show(sheet: Sheet, found: Preflight) -> None:
+    tally, doubles, unit = found.tally, found.doubles, sheet.unit
     rows = [
         ("rows", f"{tally.rows:,}", ""),
         ("can be sent", f"{tally.valid:,}", ""),
@@ -218,27 +203,25 @@ def _show(found: Preflight) -> None:
         *_by_kind(tally.repairs, "repaired: ", but=_NOTHING),
     ]
     if any(each.remedy.startswith(_NOTHING) for each in tally.repairs.values()):
-        rows.append(_counted("  repaired, nothing to do", tally.repaired, found.unit))
-    where = "; ".join(same.where(found.unit) for same in doubles.examples[:_DOUBLES_SHOWN])
+        rows.append(_counted("  repaired, nothing to do", tally.repaired, unit))
+    where = "; ".join(same.where(unit) for same in doubles.examples[:_DOUBLES_SHOWN])
     rows.append(("same number as a row before", f"{doubles.rows:,}", where))
-    if prospect is not None:
-        for what, places in (
-            ("number got a code before", contents.sent_before),
-            ("number waits for a code already", contents.waiting),
-        ):
-            told = _counted(what, places, found.unit)
-            remedy = ": --skip-sent leaves them out" if places.count else ""
-            rows.append((*told[:2], told[2] + remedy))
-        rows.append(_counted("number in its interval just now", contents.in_interval, found.unit))
+    if found.prospect is not None:
+        skip = ": --skip-sent leaves them out"
+        rows += [
+            _counted("number got a code before", tally.sent_before, unit, skip),
+            _counted("number waits for a code already", tally.waiting, unit, skip),
+            _counted("number in its interval just now", tally.in_interval, unit),
+        ]
     often = f"number used more than {found.most_per_number} times"
-    rows.append(_counted(often, contents.used_too_often, found.unit))
-    show(f"{found.file}: would be batch {found.batch_id}")
+    rows.append(_counted(often, found.used_too_often, unit))
+    show(f"{sheet.name}: would be batch {found.batch_id}")
     show_table(("", "rows", "where, and what to do"), rows, "rows")
 
 
 def _verdict(found: Preflight) -> str:
-    """Say in one line what the table comes to."""
-    tally, prospect = found.contents.tally, found.prospect
+    """Return in one line what the table comes to."""
+    tally, prospect = found.tally, found.prospect
     told = f"{tally.valid:,} of {count_of(tally.rows, 'row')} can be sent"
     if tally.invalid:
         told += f", {tally.invalid:,} cannot"
@@ -254,7 +237,7 @@ def _verdict(found: Preflight) -> str:
 def _by_kind(
     kinds: ProblemKinds, prefix: str, but: str | None = None
 ) -> list[tuple[str, str, str]]:
-    """Give a line for each kind, except for those whose remedy begins with `but`."""
+    """Return a line for each kind, except for those whose remedy begins with `but`."""
     return [
         (f"  {prefix}{each.message}", f"{each.rows.count:,}", f"{each.where}: {each.remedy}")
         for each in ranked(kinds)
@@ -262,20 +245,22 @@ def _by_kind(
     ]
 
 
-def _counted(what: str, places: Places, unit: str) -> tuple[str, str, str]:
-    return what, f"{places.count:,}", places.where(unit) if places.count else ""
+def _counted(what: str, places: Places, unit: str, remedy: str = "") -> tuple[str, str, str]:
+    return what, f"{places.count:,}", places.where(unit) + remedy if places.count else ""
 
 
-def _say_next(found: Preflight, output: Path | None, to: Callable[[str], str]) -> None:
+def _say_next(
+    sheet: Sheet, found: Preflight, output: Path | None, command: Callable[[str], str]
+) -> None:
     """Say what a person may want to do, and the verdict last, where it stays in sight.
 
-    `to` words the command of that name for this file.
+    `command` returns the command of a name for this file.
     """
-    for note in found.notes:
-        say(f"{found.file}: {note}")
+    for note in sheet.notes:
+        say(f"{sheet.name}: {note}")
     if found.prospect is not None:
         _say_what_holds_it_up(found.prospect)
-    tally = found.contents.tally
+    tally = found.tally
     if output is not None and tally.invalid:
         them = "it" if tally.invalid == 1 else "them"
         written = f"{count_of(tally.invalid, 'row')} written to {output}"
@@ -283,13 +268,13 @@ def _say_next(found: Preflight, output: Path | None, to: Callable[[str], str]) -
     elif output is not None:
         say(f"no row is invalid: {output} has the names of the columns only")
     elif tally.invalid:
-        say(f"to correct them: {to('check')} --output invalid.csv")
+        say(f"to correct them: {command('check')} --output invalid.csv")
     show(_verdict(found))
     if found.prospect is not None:
         _say_what_is_there(found.batch_id, found.prospect)
     if tally.valid and (found.prospect is None or found.prospect.adds_rows):
         what = "the others" if tally.invalid else "it"
-        say(f"send {what}: {to('submit')}")
+        say(f"send {what}: {command('submit')}")
 
 
 def _say_what_is_there(batch_id: str, prospect: Prospect) -> None:

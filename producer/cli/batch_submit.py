@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Annotated, Any
 
 import redis
@@ -19,14 +18,25 @@ from producer.cli.batch import next_steps, watch_batch
 from producer.cli.console import (
     CommandFailedError,
     MisusedError,
-    command_line,
-    input_in_bytes,
     is_terminal,
     say,
     show,
     show_json,
 )
-from producer.cli.options import JsonOption, ledger_connection, rate_of
+from producer.cli.options import (
+    CountryColumnOption,
+    EncodingOption,
+    FileArgument,
+    IdOption,
+    InputFile,
+    JsonOption,
+    PhoneColumnOption,
+    RateOption,
+    SheetOption,
+    SkipSentOption,
+    ledger_connection,
+    rate_of,
+)
 from producer.cli.progress import progress_of
 from producer.cli.tables import clock, count_of
 from producer.importing import (
@@ -40,42 +50,8 @@ from producer.importing import (
 )
 from producer.overview import Outlook, Overview, look
 from producer.second_codes import Memory
-from producer.sheet import Sheet, open_sheet
+from producer.sheet import Sheet
 from producer.tally import ProblemKinds, ranked
-
-FileArgument = Annotated[
-    Path,
-    typer.Argument(
-        metavar="FILE",
-        help="CSV, Excel .xlsx or JSON Lines, also packed as .gz; - is standard input.",
-    ),
-]
-IdOption = Annotated[
-    str | None,
-    typer.Option("--id", help="The batch's id (default: from the file's content)."),
-]
-EncodingOption = Annotated[
-    str | None,
-    typer.Option(help="The text's encoding, such as gb18030, where it is not found rightly."),
-]
-SheetOption = Annotated[
-    str | None, typer.Option("--sheet", help="The workbook's sheet (default: the first).")
-]
-PhoneColumnOption = Annotated[
-    str | None,
-    typer.Option("--phone-column", help="The column of the numbers (default: by name and cells)."),
-]
-CountryColumnOption = Annotated[
-    str | None,
-    typer.Option("--country-column", help="The column of the countries or their calling codes."),
-]
-RateOption = Annotated[
-    float | None, typer.Option(help="Jobs per second at most, below the account's limit.")
-]
-SkipSentOption = Annotated[
-    bool,
-    typer.Option("--skip-sent", help="Leave out rows whose number got a code, or waits for one."),
-]
 
 NO_ROWS = (
     "no row can be sent: there is none below the names of the columns; save the file with its rows"
@@ -122,40 +98,31 @@ def submit(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
     """
     rate_of("--max-rate", max_rate)
     life_s = seconds_of(expires_in) if expires_in is not None else None
-    again = command_line(
-        *("batch", "submit", file),
-        options={
-            "--id": batch_id,
-            "--name": name,
-            "--max-rate": max_rate,
-            "--expires-in": expires_in,
-            "--at": start_at,
-            "--encoding": encoding,
-            "--sheet": sheet_name,
-            "--phone-column": phone_column,
-            "--country-column": country_column,
-            "--skip-sent": skip_sent,
-            "--again": once_more,
-            "--yes": yes,
-            "--watch": watch,
-            "--json": as_json,
-        },
-    )
     if batch_id is not None:
         check_batch_id(batch_id)
-    stdin = input_in_bytes()
-    with open_sheet(
-        file,
-        stdin=stdin,
-        encoding=encoding,
-        sheet=sheet_name,
-        phone_column=phone_column,
-        country_column=country_column,
-    ) as sheet:
-        terms = Terms(name or sheet.name, max_rate, again=once_more, skip_sent=skip_sent)
-        ask = not (yes or dry_run) and is_terminal()
+    source = InputFile(file, encoding, sheet_name, phone_column, country_column)
+    same_command = source.command(
+        "submit",
+        id=batch_id,
+        name=name,
+        max_rate=max_rate,
+        expires_in=expires_in,
+        at=start_at,
+        skip_sent=skip_sent,
+        again=once_more,
+        yes=yes,
+        watch=watch,
+        json=as_json,
+    )
+    with source.open() as sheet:
         submission = _Submission(
-            sheet, batch_id or default_batch_id(sheet.digest), terms, life_s, start_at, again, ask
+            sheet,
+            batch_id or default_batch_id(sheet.digest),
+            Terms(name or sheet.name, max_rate, again=once_more, skip_sent=skip_sent),
+            life_s,
+            start_at,
+            same_command,
+            ask=not (yes or dry_run) and is_terminal(),
         )
         _submit(submission, dry_run, watch, as_json)
 
@@ -186,8 +153,8 @@ class _Submission:
     """`--expires-in`, which counts from the start."""
     start_at: str | None
     """`--at`."""
-    again: str
-    """The same command, for a shell."""
+    same_command: str
+    """That goes on after an interruption."""
     ask: bool
     """Somebody is there to be asked whether all this is meant."""
 
@@ -290,8 +257,8 @@ def _told_again(spool: Spool) -> str:
     told = [
         count_of(places.count, f"row's number {one}", f"rows' numbers {many}")
         for places, one, many in (
-            (spool.sent_before, "got a code before", "got a code before"),
-            (spool.waiting, "waits for a code already", "wait for a code already"),
+            (spool.tally.sent_before, "got a code before", "got a code before"),
+            (spool.tally.waiting, "waits for a code already", "wait for a code already"),
         )
         if places.count
     ]
@@ -311,7 +278,7 @@ def _import(batches: Batches, submission: _Submission, spool: Spool) -> Batch:
     except (KeyboardInterrupt, redis.RedisError):
         say(
             "the import was cut off, and nothing is sent twice; go on with the same command: "
-            f"{submission.again}"
+            f"{submission.same_command}"
         )
         raise
     except (BatchCancelledError, BatchGoneError) as exc:
@@ -346,8 +313,8 @@ def _say_what_was_read(sheet: Sheet, spool: Spool) -> None:
     _say_kinds(tally.doubts, "doubtful, sent all the same: ")
     _say_kinds(tally.repairs, "repaired: ")
     for places, what in (
-        (spool.sent_before, "got a code before"),
-        (spool.waiting, "waits for a code already"),
+        (spool.tally.sent_before, "got a code before"),
+        (spool.tally.waiting, "waits for a code already"),
     ):
         if places.count:
             say(
@@ -417,5 +384,5 @@ def _show(
     else:
         say(f"look at it:   sendcode batch status {batch_id} --watch")
         say(f"its results:  sendcode batch results {batch_id} --output {batch_id}-results.csv")
-        if (spool.sent_before.count or spool.waiting.count) and not dry_run:
+        if (spool.tally.sent_before.count or spool.tally.waiting.count) and not dry_run:
             say(f"second codes are not meant? sendcode batch cancel {batch_id} stops it at once")

@@ -1,4 +1,4 @@
-"""What several commands take: options, a file to write, this folder's settings, the ledger."""
+"""What several commands take: options, a file to read or to write, the settings, the ledger."""
 
 from __future__ import annotations
 
@@ -16,8 +16,16 @@ from config.redis import connect
 from config.settings import Settings, load_settings, misspelt
 from jobs.upgrade import refuse_newer
 from producer import bounds
-from producer.cli.console import MisusedError, results_in_bytes, say, say_once, shows_on_terminal
-from producer.sheet import SheetWriter
+from producer.cli.console import (
+    MisusedError,
+    command_line,
+    input_in_bytes,
+    results_in_bytes,
+    say,
+    say_once,
+    shows_on_terminal,
+)
+from producer.sheet import Sheet, SheetWriter, open_sheet
 from producer.sheet.writing import FORMS, separator_for, written_sheet
 from producer.wording import without_numbers
 
@@ -44,6 +52,74 @@ FormatOption = Annotated[
 RevealOption = Annotated[
     bool, typer.Option("--reveal", help="Show full phone numbers on this terminal.")
 ]
+FileArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="FILE",
+        help="CSV, Excel .xlsx or JSON Lines, also packed as .gz; - is standard input.",
+    ),
+]
+EncodingOption = Annotated[
+    str | None,
+    typer.Option(help="The text's encoding, such as gb18030, where it is not found rightly."),
+]
+SheetOption = Annotated[
+    str | None, typer.Option("--sheet", help="The workbook's sheet (default: the first).")
+]
+PhoneColumnOption = Annotated[
+    str | None,
+    typer.Option("--phone-column", help="The column of the numbers (default: by name and cells)."),
+]
+CountryColumnOption = Annotated[
+    str | None,
+    typer.Option("--country-column", help="The column of the countries or their calling codes."),
+]
+IdOption = Annotated[
+    str | None,
+    typer.Option("--id", help="The batch's id (default: from the file's content)."),
+]
+RateOption = Annotated[
+    float | None, typer.Option(help="Jobs per second at most, below the account's limit.")
+]
+SkipSentOption = Annotated[
+    bool,
+    typer.Option("--skip-sent", help="Leave out rows whose number got a code, or waits for one."),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class InputFile:
+    """A customer's file, and how a person wants it read; "-" is standard input."""
+
+    path: Path
+    encoding: str | None
+    sheet: str | None
+    phone_column: str | None
+    country_column: str | None
+
+    def open(self) -> Sheet:
+        return open_sheet(
+            self.path,
+            stdin=input_in_bytes(),
+            encoding=self.encoding,
+            sheet=self.sheet,
+            phone_column=self.phone_column,
+            country_column=self.country_column,
+        )
+
+    def command(self, verb: str, **options: str | float | bool | None) -> str:
+        """Return the command `sendcode batch VERB` for this file, read in the same way.
+
+        An option is named as in Python: `max_rate` is `--max-rate`.
+        """
+        reading = {
+            "encoding": self.encoding,
+            "sheet": self.sheet,
+            "phone_column": self.phone_column,
+            "country_column": self.country_column,
+        }
+        named = {f"--{name.replace('_', '-')}": v for name, v in (options | reading).items()}
+        return command_line("batch", verb, self.path, options=named)
 
 
 @dataclass(frozen=True, slots=True)

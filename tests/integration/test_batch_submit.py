@@ -592,7 +592,7 @@ def test_the_command_that_goes_on_has_all_options_and_suits_a_shell(
     file = sheet_file.rename(folder / sheet_file.name)
     words = (
         *("batch", "submit", str(file), "--id", "b1", "--name", "May $(customers)"),
-        *("--max-rate", "0.1", "--expires-in", "2h", "--encoding", "utf-8", "--watch"),
+        *("--max-rate", "0.1", "--expires-in", "2h", "--watch", "--encoding", "utf-8"),
     )
     redis.config_set("maxmemory", 1)
     try:
