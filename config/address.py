@@ -117,13 +117,13 @@ def _refuse_ambiguous(rest: str) -> None:
 
 def _login(text: str) -> tuple[str | None, str | None]:
     username, colon, password = text.partition(":")
-    if username and not password:
+    if username and not colon:
         raise ValueError(
             "has a user name and no password; a password alone is written with a colon in front: "
             "redis://:password@host"
-            if not colon
-            else "has a user name and an empty password"
         )
+    if username and not password:
+        raise ValueError("has a user name and an empty password")
     return _decoded(username) or None, _decoded(password) or None
 
 

@@ -78,7 +78,7 @@ def _endpoint(value: str) -> str:
 
 
 def _proxy(value: object) -> object:
-    url = _split_url(value.get_secret_value() if isinstance(value, SecretStr) else str(value))
+    url = _split_url(_plain(value))
     if url.scheme != "http" or not url.hostname:
         raise ValueError("must be an HTTP proxy that tunnels (CONNECT): http://host:3128")
     if url.path not in {"", "/"} or url.query or url.fragment:
@@ -101,9 +101,12 @@ def _ca_bundle(value: object) -> object:
 
 
 def _redis_url(value: object) -> object:
-    _no_blank(value)
-    RedisAddress.parse(value.get_secret_value() if isinstance(value, SecretStr) else str(value))
+    RedisAddress.parse(_plain(_no_blank(value)))
     return value
+
+
+def _plain(value: object) -> str:
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
 
 
 def _split_url(text: str) -> SplitResult:
@@ -122,8 +125,8 @@ def _check_port(netloc: str) -> None:
 
 
 def _no_blank(value: object) -> object:
-    text = value.get_secret_value() if isinstance(value, SecretStr) else value
-    if isinstance(text, str) and (not text or text != text.strip()):
+    text = _plain(value)
+    if not text or text != text.strip():
         raise ValueError("must not be empty or have blanks around it")
     return value
 
@@ -133,9 +136,7 @@ def _credential(value: object) -> object:
 
     A byte-order mark at the start of a file is taken off before.
     """
-    _no_blank(value)
-    text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
-    if not _CREDENTIAL.fullmatch(text):
+    if not _CREDENTIAL.fullmatch(_plain(_no_blank(value))):
         raise ValueError(
             "has a sign that no credential has (a quote, a blank, a line break or other than "
             "ASCII): copy it again, without quotes"
@@ -242,11 +243,6 @@ class Settings(BaseModel):
         """The URL of `SENDCODE_PROXY` with its password: for connecting, never for showing."""
         return self.sendcode_proxy.get_secret_value() if self.sendcode_proxy else None
 
-    @property
-    def redis_place(self) -> str:
-        """Host, port and database of Redis, fit for messages."""
-        return self.redis.place
-
     def credentials(self) -> tuple[str, str, str | None]:
         """Return secret id, secret key and token.
 
@@ -329,9 +325,9 @@ def misspelt(env_file: str | os.PathLike[str] | None = ".env") -> dict[str, str]
 
 
 def unheeded(settings: Settings) -> dict[str, str]:
-    """Return the environment's variables for proxies and certificates that are not followed.
+    """Return the usual variables for proxies and certificates that are set and not followed here.
 
-    Many programs read them, and this one does not; each comes with what to set instead.
+    Each comes with what to set instead.
     """
     if settings.sendcode_endpoint.startswith("http:"):
         return {}  # loopback: nothing of them concerns it
@@ -344,7 +340,7 @@ def unheeded(settings: Settings) -> dict[str, str]:
 
 
 def _env_file(path: str | os.PathLike[str]) -> tuple[dict[str, str], list[str]]:
-    """Read an env file, if there is one: its values, and what is wrong with it."""
+    """Return the values of an env file, if there is one, and what is wrong with it."""
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except (FileNotFoundError, IsADirectoryError):  # people name a folder of packages so, too
@@ -354,15 +350,11 @@ def _env_file(path: str | os.PathLike[str]) -> tuple[dict[str, str], list[str]]:
     except OSError as exc:
         return {}, [f"{path}: cannot be read ({(exc.strerror or 'failed').lower()})"]
     if wrong := [each.original for each in parse_stream(StringIO(text)) if each.error]:
-        lines = [each.line + _blank_lines(each.string) for each in wrong]
+        # what is parsed begins with the blank lines in front of it
+        lines = [each.line + re.split(r"\S", each.string)[0].count("\n") for each in wrong]
         return {}, [f"{path}, line {line}: is not NAME=value" for line in lines]
     values = dotenv_values(stream=StringIO(text), interpolate=False)  # a key may hold ${x}
     return {name.upper(): value for name, value in values.items() if value}, []
-
-
-def _blank_lines(text: str) -> int:
-    """Count the line breaks in front of a text."""
-    return text[: len(text) - len(text.lstrip())].count("\n")
 
 
 def _wrong(values: dict[str, Any]) -> dict[str, str]:

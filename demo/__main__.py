@@ -28,9 +28,10 @@ from producer.cli.options import JsonOption
 from producer.cli.progress import display
 from producer.cli.tables import count_of, show_table
 
-SAY_EVERY_S = 2.0
+_SAY_EVERY_S = 2.0
 """Between two lines where there is no terminal."""
-LOOK_EVERY_S = 0.5
+_CHECK_EVERY_S = 0.5
+_FILES = ("customers.csv", "results.csv", "worker-1.log", "worker-2.log", "flower.log")
 _MEANING = {
     "sent_inferred": "proved sent by a probe",
     "dead": "not sent, for good",
@@ -38,7 +39,7 @@ _MEANING = {
     "rejected": "cannot be sent; never accepted",
     "expired": "too late to be of use",
 }
-_TOLD = ("sent", "sent_inferred", "dead", "unknown", "parked")
+_SHOWN_STATES = ("sent", "sent_inferred", "dead", "unknown", "parked")
 
 
 app = plain_app(context_settings=HELP_OPTIONS)
@@ -80,7 +81,7 @@ def main(
 
 
 def _run(rows: int, directory: Path, interrupts: Interrupts, *, keep: bool, as_json: bool) -> bool:
-    """Run it; whether every promise was kept."""
+    """Run the demo, and return whether every promise was kept."""
     try:
         with Keeper(environment_of(), interrupts) as keeper:
             say("starting Valkey, a stand-in of the API, two workers and Flower")
@@ -91,7 +92,9 @@ def _run(rows: int, directory: Path, interrupts: Interrupts, *, keep: bool, as_j
                         show_json({**accounts.as_dict(), "directory": str(directory)})
                     else:
                         _show(accounts)
-                    _say_what_is_where(directory)
+                    say(f"file, results and logs: {directory}")
+                    for name in _FILES:
+                        say(f"  {name}")
                     if keep:
                         _stay(demo)
                 finally:
@@ -106,24 +109,19 @@ def _run_through(demo: Demo) -> Accounts:
     say(f"Flower: {demo.flower_url}  user {demo.flower_user}  password {demo.flower_password}")
     batch = demo.submit()
     say(f"{demo.customers_file}: {count_of(batch.total, 'row')}, {batch.accepted} accepted")
-    _follow(demo)
+    with display("", _SAY_EVERY_S) as show_now:
+        for progress in demo.follow():
+            batch = progress.batch
+            share = batch.finished / batch.accepted if batch.accepted else 1.0
+            text = f"{batch.finished} of {batch.accepted} ended: {_in_words(progress)}"
+            show_now(text, share, last=batch.is_over)
     return demo.draw_up()
 
 
-def _follow(demo: Demo) -> None:
-    """Show how far it is: a bar on a terminal, a line now and then otherwise."""
-    with display("", SAY_EVERY_S) as show_now:
-        for seen in demo.follow():
-            batch = seen.batch
-            share = batch.finished / batch.accepted if batch.accepted else 1.0
-            told = f"{batch.finished} of {batch.accepted} ended: {_in_words(seen)}"
-            show_now(told, share, last=batch.is_over)
-
-
-def _in_words(seen: Progress) -> str:
-    counts = seen.batch.counts
-    parts = [f"{counts[state]} {state}" for state in _TOLD if counts.get(state)]
-    return ", ".join([*parts, f"{seen.requests} requests", f"{seen.events_sent} events"])
+def _in_words(progress: Progress) -> str:
+    counts = progress.batch.counts
+    parts = [f"{counts[state]} {state}" for state in _SHOWN_STATES if counts.get(state)]
+    return ", ".join([*parts, f"{progress.requests} requests", f"{progress.events_sent} events"])
 
 
 def _show(accounts: Accounts) -> None:
@@ -146,19 +144,13 @@ def _show(accounts: Accounts) -> None:
     )
 
 
-def _say_what_is_where(directory: Path) -> None:
-    say(f"file, results and logs: {directory}")
-    for name in ("customers.csv", "results.csv", "worker-1.log", "worker-2.log", "flower.log"):
-        say(f"  {name}")
-
-
 def _stay(demo: Demo) -> None:
-    """Leave all running until the person has seen enough."""
+    """Keep all processes running until Ctrl-C."""
     say(f"everything goes on; look around in Flower: {demo.flower_url}; Ctrl-C ends it")
     try:
         while True:
             demo.world.check()
-            time.sleep(LOOK_EVERY_S)
+            time.sleep(_CHECK_EVERY_S)
     except Interrupted:
         return
 

@@ -1,6 +1,6 @@
 """The demo's accounts: what became of every row, and whether every promise was kept.
 
-The ledger says what the system believes; the stand-in of the API has counted by itself what
+The ledger holds what the system believes; the stand-in of the API has counted by itself what
 really went out. Here the two are compared.
 """
 
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from jobs.job import JobRecord
@@ -23,9 +23,6 @@ class Promise:
     text: str
     kept: bool
     shown: str
-
-    def as_dict(self) -> dict[str, Any]:
-        return {"promise": self.text, "kept": self.kept, "shown": self.shown}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,71 +41,62 @@ class Accounts:
     requests: int
     most_in_a_second: int
     doubles: int
-    promises: tuple[Promise, ...] = field(default=())
+    promises: tuple[Promise, ...]
 
     @property
     def all_kept(self) -> bool:
         return all(promise.kept for promise in self.promises)
 
     def as_dict(self) -> dict[str, Any]:
-        return {
-            "rows": self.rows,
-            "states": dict(self.states),
-            "dead_by_code": dict(self.dead_by_code),
-            "retried": self.retried,
-            "events": self.events,
-            "event_ms": list(self.event_ms),
-            "requests": self.requests,
-            "most_in_a_second": self.most_in_a_second,
-            "doubles": self.doubles,
-            "promises": [promise.as_dict() for promise in self.promises],
-            "all_kept": self.all_kept,
-        }
+        promises = [
+            {"promise": each.text, "kept": each.kept, "shown": each.shown} for each in self.promises
+        ]
+        return {**asdict(self), "promises": promises, "all_kept": self.all_kept}
 
 
 def draw_up(
     rows: int,
-    jobs: Iterable[JobRecord],
-    events: Iterable[JobRecord],
+    jobs: Sequence[JobRecord],
+    events: Sequence[JobRecord],
     rejected: int,
     api: Mapping[str, Any],
     *,
     rate_limit: int,
-    leaks: Iterable[str],
+    leaks: Sequence[str],
 ) -> Accounts:
-    """Draw them up.
+    """Compare `jobs` (of the accepted rows) and `events` with the stand-in's own counts (`api`).
 
-    Args:
-        rows: Rows of the file.
-        jobs: What the rows became that were accepted.
-        events: The jobs sent meanwhile.
-        rejected: Rows that were not accepted.
-        api: The stand-in's own counts.
-        rate_limit: Requests per second that are allowed.
-        leaks: Places where a full number was found.
+    `rejected` rows were not accepted; `leaks` are places where a full number was found.
     """
-    jobs, events, leaks = list(jobs), list(events), list(leaks)
     states = Counter(str(job.state) for job in jobs)
     if rejected:
         states[State.REJECTED] += rejected
+    dead = Counter(job.code for job in jobs if job.state is State.DEAD)
+    event_ms = sorted(job.finished_ms - job.created_ms for job in events if job.finished_ms)
     return Accounts(
         rows=rows,
         states=dict(states.most_common()),
-        dead_by_code=dict(
-            Counter(job.code for job in jobs if job.state is State.DEAD).most_common()
-        ),
+        dead_by_code=dict(dead.most_common()),
         retried=sum(job.tries > 1 for job in [*jobs, *events]),
         events=len(events),
-        event_ms=tuple(_took_ms(events)),
+        event_ms=tuple(event_ms),
         requests=api["requests"],
         most_in_a_second=api["most_in_any_second"],
         doubles=api["doubled"],
         promises=(
             _every_row_once(rows, jobs, rejected),
-            _nothing_twice(api),
+            Promise(
+                "No number got two codes",
+                api["doubled"] == 0,
+                f"{api['accepted']} codes to {api['accepted_numbers']} numbers",
+            ),
             _believed_is_true([*jobs, *events], api["accepted_per_number"]),
-            _never_above(api, rate_limit),
-            _events_overtook(jobs, events, rate_limit),
+            Promise(
+                f"Never more than {rate_limit} requests in any second",
+                api["most_in_any_second"] <= rate_limit,
+                f"{api['most_in_any_second']} at most, of {api['requests']} in all",
+            ),
+            _events_overtook(jobs, events, event_ms, rate_limit),
             Promise(
                 "No full number in a log or in Flower",
                 not leaks,
@@ -123,19 +111,13 @@ def whole_number(digits: str) -> re.Pattern[str]:
     return re.compile(rf"(?<![0-9A-Za-z]){re.escape(digits)}(?![0-9A-Za-z])")
 
 
-def _every_row_once(rows: int, jobs: list[JobRecord], rejected: int) -> Promise:
+def _every_row_once(rows: int, jobs: Sequence[JobRecord], rejected: int) -> Promise:
     final = sum(job.state.is_final for job in jobs) + rejected
     kept = final == rows and len({job.job_id for job in jobs}) == len(jobs)
     return Promise("Every row has exactly one final state", kept, f"{final} of {rows}")
 
 
-def _nothing_twice(api: Mapping[str, Any]) -> Promise:
-    sent, numbers = api["accepted"], api["accepted_numbers"]
-    shown = f"{sent} codes to {numbers} numbers"
-    return Promise("No number got two codes", api["doubled"] == 0, shown)
-
-
-def _believed_is_true(jobs: list[JobRecord], accepted: Mapping[str, int]) -> Promise:
+def _believed_is_true(jobs: Sequence[JobRecord], accepted: Mapping[str, int]) -> Promise:
     """Compare state with fact; where the state admits a doubt, both facts fit it."""
     wrong = [
         job.job_id
@@ -143,38 +125,31 @@ def _believed_is_true(jobs: list[JobRecord], accepted: Mapping[str, int]) -> Pro
         if job.state is not State.UNKNOWN
         and job.state.is_sent != (accepted.get(job.phone.e164.removeprefix("+"), 0) > 0)
     ]
-    text = "What is called sent was sent, and nothing else"
-    seen = f"{len(jobs)} jobs compared with the API's own count"
-    return Promise(text, not wrong, f"wrong: {', '.join(wrong)}" if wrong else seen)
-
-
-def _never_above(api: Mapping[str, Any], rate_limit: int) -> Promise:
-    most = api["most_in_any_second"]
+    shown = f"{len(jobs)} jobs compared with the API's own count"
     return Promise(
-        f"Never more than {rate_limit} requests in any second",
-        most <= rate_limit,
-        f"{most} at most, of {api['requests']} in all",
+        "What is called sent was sent, and nothing else",
+        not wrong,
+        f"wrong: {', '.join(wrong)}" if wrong else shown,
     )
 
 
-def _events_overtook(jobs: list[JobRecord], events: list[JobRecord], rate_limit: int) -> Promise:
-    """See to it that less went ahead of any event than goes out in a second."""
+def _events_overtook(
+    jobs: Sequence[JobRecord],
+    events: Sequence[JobRecord],
+    event_ms: Sequence[int],
+    rate_limit: int,
+) -> Promise:
+    """Check that while any event waited, less of the batch ended than goes out in a second."""
     sent = sum(job.state.is_sent for job in events)
-    shown = f"{sent} of {len(events)} sent"
     ahead = max((_ended_during(event, jobs) for event in events), default=0)
-    took_ms = _took_ms(events)
-    if took_ms:
-        half_ms = took_ms[len(took_ms) // 2]
-        shown += f", half of them within {half_ms} ms, all {took_ms[-1]} ms"
+    shown = f"{sent} of {len(events)} sent"
+    if event_ms:
+        shown += f", half of them within {event_ms[len(event_ms) // 2]} ms, all {event_ms[-1]} ms"
         shown += f"; at most {ahead} of the batch meanwhile"
     kept = sent == len(events) and ahead < rate_limit
     return Promise("Events overtook the batch", kept, shown)
 
 
-def _ended_during(event: JobRecord, jobs: list[JobRecord]) -> int:
+def _ended_during(event: JobRecord, jobs: Sequence[JobRecord]) -> int:
     ended_ms = event.finished_ms or 0
     return sum(event.created_ms < (job.finished_ms or 0) < ended_ms for job in jobs)
-
-
-def _took_ms(events: list[JobRecord]) -> list[int]:
-    return sorted(job.finished_ms - job.created_ms for job in events if job.finished_ms)

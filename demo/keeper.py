@@ -32,9 +32,9 @@ class Interrupted(BaseException):
 
 
 class Interrupts:
-    """SIGINT, SIGTERM and SIGHUP raise `Interrupted` in the main thread, the first of them alone.
+    """SIGINT, SIGTERM and SIGHUP raise `Interrupted` in the main thread, once.
 
-    What follows the first is the end, which is bounded in time: nothing cuts it short.
+    What follows is the end, which is bounded in time: no second signal cuts it short.
     """
 
     _NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -68,7 +68,7 @@ class Interrupts:
             raise Interrupted(self._asked)
 
     def hold_for_good(self) -> None:
-        """Let nothing interrupt any more: what follows is the end, and bounded in time."""
+        """Ignore all signals from now on: what follows is the end."""
         self._held += 1
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
@@ -80,7 +80,7 @@ class Interrupts:
 
 
 class Keeper:
-    """Told of each process when it starts and when it has ended."""
+    """A process that ends the others; it learns of each when it starts and when it has ended."""
 
     def __init__(self, environment: Mapping[str, str], interrupts: Interrupts) -> None:
         self._environment = environment
@@ -99,14 +99,14 @@ class Keeper:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let it go; it ends what it still knows of."""
+        """End it; before, it ends what it still knows of."""
         if self._process.stdin is not None:
             self._process.stdin.close()
         self._process.wait(LETTING_GO_S)
 
     @contextmanager
     def adopting(self) -> Iterator[Callable[[int], None]]:
-        """Yield a function that takes the id of what is started within; no interrupt is between."""
+        """Yield a function that takes the id of what is started within; no signal comes between."""
         with self._interrupts.held():
             yield lambda pid: self._tell(f"+{pid}")
 

@@ -15,8 +15,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import requests
 
@@ -30,13 +31,7 @@ from jobs.job import JobRecord
 from jobs.ledger import Ledger
 from producer import overview, programs
 from producer.events import send_code
-from producer.importing import (
-    Spool,
-    Terms,
-    append_all,
-    default_batch_id,
-    open_batch,
-)
+from producer.importing import Spool, Terms, append_all, default_batch_id, open_batch
 from producer.results import RESULT_COLUMNS, results
 from producer.sheet import SheetWriter, open_sheet, written_file
 from sandbox.numbers import MAGIC_NUMBERS
@@ -63,7 +58,7 @@ FAR = ("--latency-ms", "20", "--answer-ms", "20")
 WORKERS = 2
 START_S = 40.0
 EVENTS = 5
-LOOK_EVERY_S = 0.25
+_CHECK_EVERY_S = 0.25
 PATIENCE_S = 90.0
 """Beyond the time that the rows take at the full rate."""
 EVENT_PATIENCE_S = 15.0
@@ -146,18 +141,18 @@ class Demo:
             batch, _ = open_batch(self._batches, sheet, batch_id, Terms(sheet.name))
             append_all(self._batches, batch, spool)
         self._batch_id = batch.batch_id
-        return self._look()
+        return self._batch()
 
     def follow(self) -> Iterator[Progress]:
-        """Look at the batch until all of it has ended, and send events meanwhile.
+        """Yield the batch's progress until all of it has ended, and send events meanwhile.
 
         Raises:
             WorldError: it takes far longer than it should, or a process of the world has ended.
         """
         deadline = time.monotonic() + PATIENCE_S + 2 * self._rows / RATE_LIMIT
-        numbers = iter(event_numbers(EVENTS))
+        numbers = event_numbers(EVENTS)
         while True:
-            batch = self._look()
+            batch = self._batch()
             yield Progress(batch, self.world.requests(), len(self._events))
             if batch.is_over:
                 return
@@ -165,11 +160,13 @@ class Demo:
                 raise WorldError(f"{batch.unfinished} rows have not ended; see the logs")
             self.world.check()
             if batch.finished * (EVENTS + 1) >= batch.accepted * (len(self._events) + 1):
-                self._send_event(next(numbers, None))
-            time.sleep(LOOK_EVERY_S)
+                for number in islice(numbers, 1):
+                    event = send_code(*number, settings=self.world.settings)
+                    self._events.append(event.job_id)
+            time.sleep(_CHECK_EVERY_S)
 
     def draw_up(self) -> Accounts:
-        """Write the results, and compare what is believed with what was seen outside."""
+        """Write the results, and compare what the ledger says with what the stand-in counted."""
         self._write_results()
         rows = list(self._batches.rows(self._batch_id))
         return draw_up(
@@ -182,15 +179,11 @@ class Demo:
             leaks=sorted(self._leaks()),
         )
 
-    def _look(self) -> Batch:
+    def _batch(self) -> Batch:
         batch = self._batches.get(self._batch_id)
         if batch is None:
             raise WorldError("the batch is gone")
         return batch
-
-    def _send_event(self, number: tuple[str, str] | None) -> None:
-        if number is not None:
-            self._events.append(send_code(*number, settings=self.world.settings).job_id)
 
     def _ended(self, job_id: str) -> JobRecord:
         """Return an event's record once it has ended, or as it is when patience does."""
@@ -201,12 +194,12 @@ class Demo:
                 raise WorldError(f"event {job_id} is gone")
             if record.state.is_final or time.monotonic() > deadline:
                 return record
-            time.sleep(LOOK_EVERY_S)
+            time.sleep(_CHECK_EVERY_S)
 
     def _write_results(self) -> None:
-        batch = self._look()
+        header = self._batch().header
         with written_file(self.results_file, sys.stdout.buffer) as stream:
-            writer = SheetWriter(stream, batch.header, RESULT_COLUMNS)
+            writer = SheetWriter(stream, header, RESULT_COLUMNS)
             for row in results(self._batches, self._batch_id):
                 writer.write(row.cells, row.ours())
 
@@ -233,8 +226,8 @@ class Demo:
 
 
 HEADER = ("customer", "country_code", "phone_num", "what the stand-in does")
-ORDINARY = "9900"
-EVENTS_FROM = 9_000
+_ORDINARY = "9900"
+_EVENTS_FROM = 9_000
 """The first serial of the events' numbers, which are ordinary ones, too."""
 _ACCOUNT_WIDE = range(9971, 9990)
 """Answers that halt the whole account: one such number would try it again and again."""
@@ -254,8 +247,7 @@ _INVALID = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Customer:
+class Customer(NamedTuple):
     """One row of the file."""
 
     name: str
@@ -263,26 +255,24 @@ class Customer:
     phone_num: str
     behaviour: str
 
-    @property
-    def digits(self) -> str:
-        """The number in international form, as the stand-in counts it."""
-        return f"{self.country_code}{self.phone_num}"
 
+def make_customers(rows: int) -> list[Customer]:
+    """Return so many rows: first those that take long, then one of each kind among ordinary ones.
 
-def make_customers(rows: int, seed: int = 1) -> list[Customer]:
-    """Make so many rows: first those that take long, then one of each kind among ordinary ones."""
+    The same for everybody, in the same order.
+    """
     slow = [_number_with(prefix) for prefix in _SLOWEST][:rows]
     others = [
         _number_with(prefix)
         for prefix in _NOTES
-        if prefix not in {ORDINARY, *_SLOWEST} and int(prefix) not in _ACCOUNT_WIDE
+        if prefix not in {_ORDINARY, *_SLOWEST} and int(prefix) not in _ACCOUNT_WIDE
     ]
     mixed = [*others, *_INVALID][: rows - len(slow)]
     mixed += [
-        (_COUNTRY_CODES[n % 2], f"{ORDINARY}{n:04d}", _NOTES[ORDINARY])
+        (_COUNTRY_CODES[n % 2], f"{_ORDINARY}{n:04d}", _NOTES[_ORDINARY])
         for n in range(rows - len(slow) - len(mixed))
     ]
-    random.Random(seed).shuffle(mixed)  # noqa: S311 (the same file for everybody)
+    random.Random(1).shuffle(mixed)  # noqa: S311 (no secret)
     return [
         Customer(f"Customer {n:03d}", *number) for n, number in enumerate(slow + mixed, start=1)
     ]
@@ -291,17 +281,13 @@ def make_customers(rows: int, seed: int = 1) -> list[Customer]:
 def event_numbers(count: int) -> Iterator[tuple[str, str]]:
     """Yield ordinary numbers that no customer has."""
     for n in range(count):
-        yield "852", f"{ORDINARY}{EVENTS_FROM + n}"
+        yield "852", f"{_ORDINARY}{_EVENTS_FROM + n}"
 
 
 def write_csv(path: Path, customers: list[Customer]) -> None:
-    """Write them as a spreadsheet program would."""
+    """Write the file as a spreadsheet program would."""
     with path.open("w", encoding="utf-8-sig", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(HEADER)
-        writer.writerows(
-            (each.name, each.country_code, each.phone_num, each.behaviour) for each in customers
-        )
+        csv.writer(file).writerows([HEADER, *customers])
 
 
 def _number_with(prefix: str) -> tuple[str, str, str]:

@@ -121,7 +121,7 @@ def state_file(settings: Settings) -> Path | None:
         folder = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
     except RuntimeError:  # a user without a home
         return None
-    place = f"{settings.redis_place} {settings.sendcode_key_prefix}"
+    place = f"{settings.redis.place} {settings.sendcode_key_prefix}"
     name = hashlib.sha256(place.encode()).hexdigest()[:16]
     return folder / "sendcode" / f"ledger-{name}.json"
 
@@ -263,7 +263,7 @@ class Identity:
 
     def _keep(self, file: Path, seen: str) -> None:
         told: Mapping[str, str] = {
-            "redis": self._settings.redis_place,
+            "redis": self._settings.redis.place,
             "prefix": self._settings.sendcode_key_prefix,
             "seen": seen,
         }

@@ -180,7 +180,7 @@ class _Line:
         except redis.RedisError as exc:
             raise RedisUnavailableError.from_redis(exc, self.settings) from exc
         except LedgerRefusedError as exc:
-            place = self.settings.redis_place
+            place = self.settings.redis.place
             raise RedisUnavailableError(f"Redis at {place}: {exc}") from exc
         if submitted.record.phone != phone:
             raise KeyReusedError(

@@ -9,7 +9,7 @@ import logging
 import os
 import secrets
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import click
@@ -74,14 +74,14 @@ also those that have no effect on a worker like this one."""
 
 def make_app() -> Celery:
     """Return the app for the settings; ends the process with status 2 if they are wrong."""
-    subcommand = _subcommand()
+    context = click.get_current_context(silent=True)
+    subcommand = context.invoked_subcommand if context is not None else None
     try:
         settings = load_settings(required=CREDENTIALS if subcommand == "worker" else ())
     except SettingsError as exc:
-        wrong = (f"wrong setting: {line}" for line in str(exc).splitlines())
-        raise SystemExit(_refused(*wrong)) from None
+        raise _refused(*(f"wrong setting: {line}" for line in str(exc).splitlines())) from None
     if subcommand == "worker" and (fault := _lost_output()):
-        raise SystemExit(_refused(fault))
+        raise _refused(fault)
     if subcommand == "flower":
         # it has no signal like a worker's, and would try a wrong password for ever
         _log_in(settings, OF_FLOWER)
@@ -93,12 +93,6 @@ def make_app() -> Celery:
     return app
 
 
-def _subcommand() -> str | None:
-    """Return the second `worker` of `celery -A worker worker`."""
-    context = click.get_current_context(silent=True)
-    return context.invoked_subcommand if context is not None else None
-
-
 def build_app(settings: Settings) -> Celery:
     """Return the app for given settings."""
     app = make_celery(
@@ -108,11 +102,9 @@ def build_app(settings: Settings) -> Celery:
         worker_pool="worker.transport:ThreadPool",
         worker_consumer="worker.transport:Consumer",
     )
-    app.conf.broker_transport_options[QUARANTINE_OPTION] = Keys(
-        settings.sendcode_key_prefix
-    ).quarantine
-    runtime = Runtime(settings, app)
-    app.sendcode = runtime
+    quarantine = Keys(settings.sendcode_key_prefix).quarantine
+    app.conf.broker_transport_options[QUARANTINE_OPTION] = quarantine
+    runtime = app.sendcode = Runtime(settings, app)
     app.steps["worker"].add(BackgroundStep)
     register(app)
     answer_remote_control()
@@ -123,8 +115,7 @@ def build_app(settings: Settings) -> Celery:
     signals.celeryd_init.connect(
         lambda instance, options, **_: _begin(instance, options, runtime), weak=False
     )
-    signals.worker_ready.connect(lambda **_: _warn_about_settings(settings), weak=False)
-    signals.worker_ready.connect(lambda **_: _warn_about_server(runtime.ledger.client), weak=False)
+    signals.worker_ready.connect(lambda **_: _warn(settings, runtime.ledger.client), weak=False)
     signals.worker_shutting_down.connect(lambda **_: runtime.stop(), weak=False)
     return app
 
@@ -133,8 +124,10 @@ def _begin(worker: Any, options: Mapping[str, Any], runtime: Runtime) -> None:
     """Name the worker, take over its output and log in."""
     settings = runtime.settings
     if fault := _wrong_option(options.get("concurrency")):
-        raise SystemExit(_refused(fault))
-    worker.hostname = _name_for(worker)
+        raise _refused(fault)
+    if "hostname" not in _given_options():
+        host = worker.hostname.partition("@")[2]
+        worker.hostname = f"worker-{secrets.token_hex(2)}@{host}"
     is_tty = sys.stdout.isatty()
     _take_over_output(runtime, node_format(options.get("logfile"), worker.hostname))
     # else Celery would find a pipe by now, and restart when the terminal is closed
@@ -151,21 +144,15 @@ def _begin(worker: Any, options: Mapping[str, Any], runtime: Runtime) -> None:
 
 def _given_options() -> dict[str, str]:
     """Return the options that were typed: Celery's name for each, and its own long form."""
+    given: dict[str, str] = {}
     context = click.get_current_context(silent=True)
-    return {
-        parameter.name: next(text for text in parameter.opts if text.startswith("--"))
-        for level in _levels(context)
-        for parameter in level.command.params
-        if parameter.name
-        and level.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
-    }
-
-
-def _levels(context: click.Context | None) -> Iterator[click.Context]:
-    """Yield the context of Celery's worker command, then that of Celery's own command line."""
-    while context is not None:
-        yield context
+    while context is not None:  # Celery's worker command, then Celery's own command line
+        for parameter in context.command.params:
+            name = parameter.name
+            if name and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+                given[name] = next(text for text in parameter.opts if text.startswith("--"))
         context = context.parent
+    return given
 
 
 def _wrong_option(concurrency: object) -> str:
@@ -186,14 +173,8 @@ def _lost_output(arguments: list[str] = sys.argv) -> str:
     return "--detach: nobody would see its log; add --logfile" if is_detached > has_file else ""
 
 
-def _name_for(worker: Any) -> str:
-    """Return a worker's name: the one that it was given, or one of its own on this host."""
-    if "hostname" in _given_options():
-        return str(worker.hostname)
-    return f"worker-{secrets.token_hex(2)}@{worker.hostname.partition('@')[2]}"
-
-
 def _take_over_output(runtime: Runtime, path: str | None) -> None:
+    """Have all that this process writes go through an `Output`; `path` is its log file."""
     text = "lines of this log were dropped, as nobody was reading it"
 
     def dropped(lines: int) -> str:
@@ -204,8 +185,7 @@ def _take_over_output(runtime: Runtime, path: str | None) -> None:
         runtime.output = Output(dropped, path)
     except OSError as exc:
         reason = (exc.strerror or "failed").lower()
-        fault = f"--logfile: {path} cannot be written to ({reason})"
-        raise SystemExit(_refused(fault)) from None
+        raise _refused(f"--logfile: {path} cannot be written to ({reason})") from None
     celery_program._reload_current_worker = lambda: _restart(runtime)
 
 
@@ -228,9 +208,9 @@ def _write_as_json(text: str, _stream: Any = None) -> None:
 
 
 def _log_in(settings: Settings, areas: Collection[str]) -> None:
-    """End at once if Redis refuses the login or what is needed, or a worker its ledger.
+    """Exit at once if Redis refuses the login or a right that is needed, or the ledger is newer.
 
-    One that is away is waited for.
+    A Redis that is away is waited for.
     """
     client = connect(settings, retries=0)
     faults = []
@@ -249,19 +229,15 @@ def _log_in(settings: Settings, areas: Collection[str]) -> None:
     finally:
         client.close()
     if faults:
-        raise SystemExit(_refused(*faults))
+        raise _refused(*faults)
 
 
-def _warn_about_settings(settings: Settings) -> None:
-    """Log the variables that are set and change nothing."""
+def _warn(settings: Settings, server: redis.Redis) -> None:
+    """Log the variables that change nothing, and a server that can forget, evict, or is too old."""
     for name, remedy in misspelt().items():
         log.warning("no setting, so it changes nothing", extra=fields(name=name, remedy=remedy))
     for names, remedy in unheeded(settings).items():
         log.warning("set, but not followed", extra=fields(names=names, remedy=remedy))
-
-
-def _warn_about_server(server: redis.Redis) -> None:
-    """Log what the doctor would say about a server that can forget, evict, or is too old."""
     try:
         findings = judge(look(server))
     except redis.RedisError as exc:
@@ -275,6 +251,7 @@ def _warn_about_server(server: redis.Redis) -> None:
             )
 
 
-def _refused(*faults: str) -> int:
+def _refused(*faults: str) -> SystemExit:
+    """Print the faults, and return the exit to raise."""
     sys.stderr.writelines(f"sendcode: {each}\n" for each in faults)
-    return 2
+    return SystemExit(2)

@@ -22,7 +22,7 @@ from config.logging import fields
 from config.redis import connect, error_code
 from config.settings import Settings
 from jobs.account import Account
-from jobs.identity import Identity, LedgerRefusedError, LedgerState, state_file
+from jobs.identity import LedgerRefusedError, state_file
 from jobs.ledger import Ledger
 from jobs.mending import Mending
 from jobs.publish import Publisher
@@ -149,16 +149,18 @@ class BackgroundStep(bootsteps.StartStopStep):
         presence.name, presence.fingerprint = parent.hostname, runtime.credentials.fingerprint
         _ = runtime.sender  # made here, before any thread can ask for it
 
+        mending = Mending(runtime.ledger.client, settings)
+        upgrade = Upgrade(runtime.ledger.client, settings, runtime.ledger.identity)
+
         def sweep_and_show() -> None:
             sweep(runtime.ledger, runtime.publisher)
             presence.note_progress("sweeper")
 
-        mending = Mending(runtime.ledger.client, settings)
-        upgrade = Upgrade(runtime.ledger.client, settings, runtime.ledger.identity)
-
         def upgrade_and_mend() -> None:
-            bring_up_to_date(upgrade)
-            mend(mending)
+            for version in upgrade.run():
+                log.warning("ledger upgraded", extra=fields(version=version))
+            for done in mending.mend_what_does_not_fit():
+                log.error("ledger mended", extra=fields(done=done))
 
         self._threads = [
             Periodic("sweeper", settings.sendcode_sweep_interval, sweep_and_show),
@@ -209,7 +211,7 @@ class Periodic:
         self._thread.start()
 
     def stop(self) -> None:
-        """End it; waits for what it is just doing, a few seconds at most."""
+        """End the thread; wait a few seconds for what it is just doing."""
         self._stop.set()
         self._thread.join(timeout=5)
 
@@ -242,7 +244,11 @@ def sweep(ledger: Ledger, publisher: Publisher) -> int:
     try:
         due = ledger.sweep()
     except LedgerRefusedError:
-        _log_refusal(identity, was_refused)
+        due = None
+    if due is None:
+        now = identity.refusal
+        if now and now.refused and (was_refused is None or was_refused.refused != now.refused):
+            log.error("nothing is sent", extra=fields(reason=now.why, remedy=now.remedy))
         return 0
     if was_refused:
         log.warning("the ledger is no longer refused: sending goes on")
@@ -264,26 +270,8 @@ def sweep(ledger: Ledger, publisher: Publisher) -> int:
     return len(due)
 
 
-def _log_refusal(identity: Identity, before: LedgerState | None) -> None:
-    now = identity.refusal
-    if now and now.refused and (before is None or before.refused != now.refused):
-        log.error("nothing is sent", extra=fields(reason=now.why, remedy=now.remedy))
-
-
-def mend(mending: Mending) -> None:
-    """Mend a ledger of which keys were lost, set back or replaced; log what was done."""
-    for done in mending.mend_what_does_not_fit():
-        log.error("ledger mended", extra=fields(done=done))
-
-
-def bring_up_to_date(upgrade: Upgrade) -> None:
-    """Have older data upgraded, unless another worker is at it; log what was done."""
-    for version in upgrade.run():
-        log.warning("ledger upgraded", extra=fields(version=version))
-
-
 def beat(runtime: Runtime) -> None:
-    """Write a sign of life, and see whether this worker may take work."""
+    """Write a sign of life, and learn whether this worker may take work."""
     runtime.presence.beat()
     account = runtime.account
     before = account.stood_down

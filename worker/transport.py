@@ -25,7 +25,6 @@ from celery.concurrency.thread import ApplyResult, TaskPool
 from celery.worker.consumer import Consumer as CeleryConsumer
 from kombu.common import ignore_errors
 from kombu.transport import virtual
-from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from config import QUEUES, SEND_CODE_TASK
@@ -135,16 +134,41 @@ class Channel(ours.Channel):
         with self.conn_or_acquire() as client:
             client.rpush(queue, json.dumps(message))
 
-    def put_aside(self, queue: str, reason: str, content: str) -> None:
-        with self.conn_or_acquire() as client:
-            put_aside(client, self._quarantine, queue, reason, content)
-
     def _clear_the_queues_places(self) -> None:
-        with self.conn_or_acquire() as client:
-            for queue in self.active_queues:
-                for priority in self.priority_steps:
-                    key = self._q_for_pri(queue, priority)
-                    move_aside(client, self._quarantine, key)
+        """Rename every key that is no list where a queue should be."""
+        for queue in self.active_queues:
+            for priority in self.priority_steps:
+                key = self._q_for_pri(queue, priority)
+                kept = f"{self._quarantine}:{key}"
+                with self.conn_or_acquire() as client:
+                    kind = client.eval(_MOVE_ASIDE, 2, key, kept, KEPT_S)
+                if kind is not None:
+                    name = kind.decode() if isinstance(kind, bytes) else kind
+                    reason = f"the queue itself is a {name}, kept as {kept}"
+                    self.put_aside(key, reason, "")
+
+    def put_aside(self, queue: str, reason: str, content: str) -> None:
+        """Keep the start of `content` in quarantine; never raises an error of Redis."""
+        quarantine_log.error(
+            "message put aside: it is no job",
+            extra=fields(queue=queue, reason=reason, size=len(content)),
+        )
+        entry = {
+            "at_ms": 0,
+            "queue": queue,
+            "reason": reason,
+            "size": len(content),
+            "content": content[:MAX_KEPT_CHARACTERS],
+        }
+        try:
+            with self.conn_or_acquire() as client, client.pipeline() as pipe:
+                entry["at_ms"] = time_ms(client.time())
+                pipe.lpush(self._quarantine, json.dumps(entry))
+                pipe.ltrim(self._quarantine, 0, MAX_ENTRIES - 1)
+                pipe.expire(self._quarantine, KEPT_S)  # it may hold numbers
+                pipe.execute()
+        except RedisError as exc:
+            quarantine_log.warning("message not kept", extra=fields(error=error_code(exc)))
 
     @property
     def _quarantine(self) -> str:
@@ -162,7 +186,8 @@ class Transport(ours.Transport):
             try:
                 message = message_of(job_id_of(message), queue)
             except NotAJobError as exc:
-                self._put_aside(message, queue, str(exc))
+                for channel in self.channels[:1]:
+                    channel.put_aside(queue, str(exc), json.dumps(message, default=repr))
                 return
         try:
             super()._deliver(message, queue)
@@ -174,11 +199,6 @@ class Transport(ours.Transport):
             if queue in QUEUES:
                 for channel in self.channels:  # its place among the prefetched ones
                     channel.qos.reject(message["properties"]["delivery_tag"])
-
-    def _put_aside(self, message: Any, queue: str, reason: str) -> None:
-        for channel in self.channels:
-            channel.put_aside(queue, reason, json.dumps(message, default=repr))
-            return
 
 
 class NotAJobError(Exception):
@@ -253,43 +273,6 @@ def message_of(job_id: str, queue: str) -> dict[str, Any]:
             "delivery_tag": str(uuid.uuid4()),
         },
     }
-
-
-def move_aside(client: Redis, quarantine: str, key: str) -> None:
-    """Rename a key that is no list where a queue should be; a queue in its place is left alone.
-
-    Raises:
-        RedisError: it is perhaps still there.
-    """
-    kept = f"{quarantine}:{key}"
-    kind: Any = client.eval(_MOVE_ASIDE, 2, key, kept, KEPT_S)
-    if kind is not None:
-        name = kind.decode() if isinstance(kind, bytes) else kind
-        put_aside(client, quarantine, key, f"the queue itself is a {name}, kept as {kept}", "")
-
-
-def put_aside(client: Redis, key: str, queue: str, reason: str, content: str) -> None:
-    """Keep the start of `content` with its queue and reason in the list `key`; never raises."""
-    quarantine_log.error(
-        "message put aside: it is no job",
-        extra=fields(queue=queue, reason=reason, size=len(content)),
-    )
-    entry = {
-        "at_ms": 0,
-        "queue": queue,
-        "reason": reason,
-        "size": len(content),
-        "content": content[:MAX_KEPT_CHARACTERS],
-    }
-    try:
-        entry["at_ms"] = time_ms(client.time())
-        with client.pipeline() as pipe:
-            pipe.lpush(key, json.dumps(entry))
-            pipe.ltrim(key, 0, MAX_ENTRIES - 1)
-            pipe.expire(key, KEPT_S)  # it may hold numbers
-            pipe.execute()
-    except RedisError as exc:
-        quarantine_log.warning("message not kept", extra=fields(error=error_code(exc)))
 
 
 class RefusedError(Exception):

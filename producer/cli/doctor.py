@@ -112,7 +112,7 @@ def examine(client: redis.Redis, settings: Settings) -> Iterator[Finding]:
 def reach(client: redis.Redis, settings: Settings) -> Iterator[Finding]:
     """See whether it answers."""
     client.ping()
-    yield Finding("redis", Level.OK, f"Redis at {settings.redis_place} answers")
+    yield Finding("redis", Level.OK, f"Redis at {settings.redis.place} answers")
 
 
 def rights(client: redis.Redis, settings: Settings) -> Iterator[Finding]:

@@ -239,7 +239,7 @@ def test_a_redis_password_that_breaks_the_url_is_told_as_that(password: str) -> 
 def test_a_person_sees_where_redis_is_but_not_its_password() -> None:
     settings = load_settings(sendcode_redis_url="rediss://user:password@redis.example:6380/1")
 
-    assert settings.redis_place == "rediss://redis.example:6380/1"
+    assert settings.redis.place == "rediss://redis.example:6380/1"
 
 
 def test_secrets_are_in_no_representation_of_the_settings() -> None:
