@@ -5,6 +5,8 @@ A condition is written as its parts, joined by `+`, with 80 ms of work unless on
     80, 60-160, lognormal300   the API works so many ms: constant, uniform, median (sigma 0.6)
     queue5                     each request waits 5 ms on average (exponential) to be counted
     end                        the API counts a request when its work is done
+    packets5                   packets to and from the API are delayed by 5 ms on average
+                               (exponential), so they overtake each other, and 1 % are lost
     close200                   it closes each connection; a new one takes 200 ms of TLS
     allows18                   the account is allowed 18/s, though sendcode is told 20
     redis30                    Redis is 30 ms away from the workers, there and back
@@ -22,16 +24,30 @@ import trustme
 
 from benchmarks.world import World
 from tests.faults.proxy import ProxyProcess
+from tests.network import Network, reason_against
 from tests.tls_front import TlsFront
 
 FOUR_APIS = ("80", "60-160", "lognormal300", "lognormal1000")
 HARDER = (
     *("queue5", "queue20", "lognormal300+queue5", "lognormal300+queue20"),
+    *("packets5", "packets20", "lognormal300+packets5", "lognormal300+packets20"),
     *("close200", "allows10", "allows18", "1950-2050", "2950-3050", "redis30", "redis100"),
 )
 SIGMA = 0.6
+LOSS = 0.01
 _WORK = re.compile(r"(lognormal)?(\d+(?:-\d+)?)")
-_PART = re.compile(r"(queue|close|allows|redis)(\d+)|(end)")
+_PART = re.compile(r"(queue|packets|close|allows|redis)(\d+)|(end)")
+_FIELDS = {
+    "queue": "queue_ms",
+    "packets": "packets_ms",
+    "close": "tls_ms",
+    "allows": "allowed",
+    "redis": "redis_ms",
+}
+
+
+class NotMeasuredError(Exception):
+    """This machine cannot make the condition; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +59,8 @@ class Condition:
     """Milliseconds, as `python -m sandbox --answer-ms` takes them."""
     queue_ms: int = 0
     counts_at_end: bool = False
+    packets_ms: int | None = None
+    """Mean delay of a packet on the way to or from the API; None: a quiet loopback."""
     tls_ms: int | None = None
     """A connection is good for one request, and takes so long to open; None: it is kept."""
     allowed: int | None = None
@@ -63,22 +81,34 @@ class Condition:
                 fields["work"] = f"lognormal:{work}:{SIGMA}" if shape else work
             elif found := _PART.fullmatch(part):
                 kind, number, _ = found.groups()
-                field = {"queue": "queue_ms", "close": "tls_ms", "allows": "allowed"}
                 if kind is None:
                     fields["counts_at_end"] = True
                 else:
-                    fields[field.get(kind, "redis_ms")] = int(number)
+                    fields[_FIELDS[kind]] = int(number)
             else:
                 raise ValueError(f"no such condition: {part!r} in {name!r}")
         return cls(name, **fields)  # type: ignore[arg-type]
 
     @contextmanager
     def world(self, rate: int) -> Iterator[World]:
-        """Run a world in it, whose workers are told that `rate` is allowed."""
+        """Run a world in it, whose workers are told that `rate` is allowed.
+
+        Raises:
+            NotMeasuredError: this machine cannot.
+        """
         options = ["--answer-ms", self.work, "--jitter-ms", str(self.queue_ms)]
         options += ["--rate-limit", str(self.allowed or rate)]
         options += ["--count-at-end"] * self.counts_at_end + ["--close"] * (self.tls_ms is not None)
-        with World(*options, sendcode_rate_limit=rate) as world, ExitStack() as stack:
+        with ExitStack() as stack:
+            network = None
+            if self.packets_ms is not None:
+                if reason := reason_against():
+                    raise NotMeasuredError(reason)
+                network = stack.enter_context(Network())
+            made = World(*options, network=network, sendcode_rate_limit=rate)
+            world = stack.enter_context(made)
+            if network is not None:
+                network.set(jitter_ms=self.packets_ms or 0, loss=LOSS)
             if self.redis_ms:
                 proxy = stack.enter_context(ProxyProcess(world.valkey.port))
                 proxy.order(f"delay {self.redis_ms / 2000}")
@@ -93,7 +123,5 @@ class Condition:
                 stack.enter_context(front)
                 world.environment["SENDCODE_ENDPOINT"] = f"https://127.0.0.1:{front.port}"
                 world.environment["SENDCODE_CA_BUNDLE"] = str(bundle)
-            try:
-                yield world
-            finally:
-                world.stop_processes()  # before what they talk through
+            stack.callback(world.stop_processes)  # before what they talk through
+            yield world

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from shutil import rmtree
 from typing import Any
 
 import psutil
 
+from demo.valkey import EmbeddedValkey
 from demo.world import Process, WorldError
 from demo.world import World as DemoWorld
 from jobs.batch import BatchRow
 from jobs.batches import CHUNK_ROWS, Batches
 from jobs.phone import PhoneNumber
+from sandbox.client import SandboxProcess
+from tests.network import FAR, Network
 
 COUNTRY = "852"
 PUBLISH_S = 300.0
@@ -47,14 +50,27 @@ def usage_of(process: Process) -> Usage:
 class World(DemoWorld):
     """The demo's world with what measurements do in it."""
 
-    def __init__(self, *sandbox_options: str, **settings: Any) -> None:
-        """Make it; `sandbox_options` are those of `python -m sandbox`, `settings` ours."""
+    def __init__(
+        self, *sandbox_options: str, network: Network | None = None, **settings: Any
+    ) -> None:
+        """Prepare it; `sandbox_options` are those of `python -m sandbox`, `settings` ours.
+
+        The sandbox is on the far side of `network`, if there is one.
+        """
+        if network is not None:
+            sandbox_options = (*sandbox_options, "--host", FAR)
         super().__init__(settings, sandbox_options=sandbox_options)
+        self._network = network
         self.environment: dict[str, str] = {}
         """What the processes are told otherwise than the settings say."""
 
     def start(self, name: str, command: Sequence[str], **environment: str) -> Process:
         return super().start(name, command, **{**self.environment, **environment})
+
+    def _serve(self, start: Callable[[], object], server: EmbeddedValkey | SandboxProcess) -> None:
+        is_far = self._network is not None and isinstance(server, SandboxProcess)
+        with self._network.far_side() if self._network and is_far else nullcontext():
+            super()._serve(start, server)
 
     def publish(self, peer: str, jobs: int) -> dict[str, float]:
         """Give a peer of `benchmarks.peers` its jobs; say what that took (see there)."""

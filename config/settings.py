@@ -31,7 +31,7 @@ from pydantic import (
 from config import SendcodeError
 from config.address import RedisAddress, is_file
 
-_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+_LOOPBACK = re.compile(r"localhost|::1|127(\.\d{1,3}){3}")
 _CREDENTIAL = re.compile(r"[!#-&(-_a-~]+")
 """ASCII without blanks and quotes."""
 
@@ -70,7 +70,7 @@ def _endpoint(value: str) -> str:
     if url.scheme not in {"https", "http"} or not url.hostname:
         raise ValueError("must be a base URL such as https://intlpartnersmgt.tencentcloudapi.com")
     _check_port(url.netloc)
-    if url.scheme == "http" and url.hostname not in _LOOPBACK:
+    if url.scheme == "http" and not _LOOPBACK.fullmatch(url.hostname):
         raise ValueError("plain http is accepted for loopback only; use https")
     if url.path not in {"", "/"} or url.query or url.username:
         raise ValueError("must have no path, query or user; the API is called at /")

@@ -14,6 +14,7 @@ from benchmarks.conditions import FOUR_APIS, HARDER, Condition
         ("60-160", Condition("60-160", work="60-160")),
         ("lognormal300", Condition("lognormal300", work="lognormal:300:0.6")),
         ("queue5+end", Condition("queue5+end", queue_ms=5, counts_at_end=True)),
+        ("packets20", Condition("packets20", packets_ms=20)),
         ("close200", Condition("close200", tls_ms=200)),
         ("300+allows18", Condition("300+allows18", work="300", allowed=18)),
         ("redis30", Condition("redis30", redis_ms=30)),

@@ -82,6 +82,7 @@ def test_every_fault_is_told_at_once_by_name_and_never_by_value(
         "intlpartnersmgt.tencentcloudapi.com",
         "ftp://intlpartnersmgt.tencentcloudapi.com",
         "http://intlpartnersmgt.tencentcloudapi.com",
+        "http://127.0.0.1.example.com",
         "https://intlpartnersmgt.tencentcloudapi.com/v3",
         "https://intlpartnersmgt.tencentcloudapi.com?a=b",
         "https://someone@intlpartnersmgt.tencentcloudapi.com",
@@ -102,6 +103,7 @@ def test_an_endpoint_that_is_no_base_url_is_refused(url: str) -> None:
     [
         ("https://api.example/", "https://api.example"),
         ("https://api.example:8443", "https://api.example:8443"),
+        ("http://127.1.0.2:8080", "http://127.1.0.2:8080"),
         ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
         ("http://localhost:8080/", "http://localhost:8080"),
         ("http://[::1]:8080", "http://[::1]:8080"),
