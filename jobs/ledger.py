@@ -410,10 +410,10 @@ class Ledger:
             arrived=tried.arrived,
             doubt=tried.doubt,
         )
-        return JobRecord.decode(job_id, pairs(reply[1])) if reply[0] == "ok" else None
+        return _decode_if_ok(job_id, reply)
 
-    def park(self, job_id: str, token: str, pause: Pause, tried: Tried) -> bool:
-        """Lay a job aside for a while. False: the lease was lost."""
+    def park(self, job_id: str, token: str, pause: Pause, tried: Tried) -> JobRecord | None:
+        """Lay a job aside for a while, and return it as it is then. None: the lease was lost."""
         reply = self._park(
             id=job_id,
             token=token,
@@ -427,7 +427,7 @@ class Ledger:
             arrived=tried.arrived,
             is_long=int(pause.reason == "too often"),
         )
-        return bool(reply[0] == "ok")
+        return _decode_if_ok(job_id, reply)
 
     def renew(self, leases: Sequence[tuple[str, str]]) -> list[str]:
         """Keep the leases (job id, token); return the ids that are no longer the caller's."""
@@ -462,3 +462,7 @@ class Ledger:
     @property
     def _grace_ms(self) -> int:
         return self._lease_ms // 2
+
+
+def _decode_if_ok(job_id: str, reply: Any) -> JobRecord | None:
+    return JobRecord.decode(job_id, pairs(reply[1])) if reply[0] == "ok" else None

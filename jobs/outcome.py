@@ -44,6 +44,11 @@ class State(StrEnum):
         """Whether the job is a dead letter, until a person has dealt with it."""
         return self in {State.DEAD, State.UNKNOWN}
 
+    @property
+    def is_in_flight(self) -> bool:
+        """Whether the job is published, or with a worker."""
+        return self in {State.QUEUED, State.LEASED, State.SENDING}
+
 
 FINAL = frozenset(
     {

@@ -16,6 +16,7 @@ from typing import Any
 import redis
 
 from jobs.batch import RATE_FADES_S, BatchState
+from jobs.codes import OwnCode
 from jobs.keys import Keys
 from jobs.outcome import State
 
@@ -25,10 +26,7 @@ LAPSE_S = 10
 """What a failover may make the ledger forget; more is an older copy."""
 ALIVE_S = 10
 """A worker, which gives a sign of life every second, is taken for gone after that."""
-_SHARED = (
-    *("arguments", "damage", "fields", "clock", "actions", "account", "numbers", "identity"),
-    *("jobs", "doubts", "story", "arrivals", "batches", "endings"),
-)
+_SHARED = ("base", "story", "account", "numbers", "identity", "arrivals", "batches", "jobs")
 """In the order in which they build upon each other."""
 _DECLARED = re.compile(r"^local A = arguments\(([^)]*)\)", re.MULTILINE)
 _NAME = re.compile(r"'([a-z_]+)(\??):?([a-z]*)'")
@@ -39,13 +37,21 @@ _CONSTANTS = {
     "RATE_FADES_MS": round(RATE_FADES_S * 1000),
 }
 """What Python and the scripts must agree on, by its name in Lua."""
+_ENUMS: dict[str, Iterable[BatchState | OwnCode]] = {
+    "BATCH": BatchState,
+    "CODE": (OwnCode.UNPROVED, OwnCode.SENT_MEANWHILE, OwnCode.UNREADABLE),
+}
+"""Likewise: `BATCH.RUNNING` is "running"."""
+_JOBS = [state for state in State if state is not State.REJECTED]  # a rejected row has no record
 _SETS: dict[str, Sequence[State | BatchState]] = {
-    # a row that was rejected is no job, and has no record
-    "FINAL": [state for state in State if state.is_final and state is not State.REJECTED],
-    "OPEN": [state for state in State if not state.is_final],
+    "FINAL": [state for state in _JOBS if state.is_final],
+    "OPEN": [state for state in _JOBS if not state.is_final],
+    "IN_FLIGHT": [state for state in _JOBS if state.is_in_flight],
+    "IS_SENT": [state for state in _JOBS if state.is_sent],
+    "FOR_A_PERSON": [state for state in _JOBS if state.is_for_a_person],
     "BATCH_OVER": [state for state in BatchState if state.is_over],
 }
-"""Likewise: tables whose names are these."""
+"""Likewise: `FINAL[state]` is true of these."""
 
 Argument = str | bytes | int | float
 
@@ -58,11 +64,11 @@ class Script:
         client: redis.Redis,
         keys: Keys,
         name: str,
-        package: str = "jobs.lua",
+        folder: str = "jobs/lua",
         writes: int = WRITES,
     ) -> None:
-        """Bind `name`.lua of `package`; nothing is sent before its first call."""
-        text = _text(package, name)
+        """Bind `name`.lua of a folder; nothing is sent before its first call."""
+        text = _text(folder, name)
         self._name = name
         self._names, self._optional, self._rest = _declared(text)
         self._anchor = [keys.ledger]
@@ -95,14 +101,15 @@ def pairs(flat: Sequence[str]) -> dict[str, str]:
 def prelude(keys: Keys, writes: int = WRITES) -> str:
     """Return what stands in front of every script."""
     versions = f"local READS, WRITES = {max(READS, writes)}, {writes}\n"
-    shared = (_text("jobs.lua", f"shared/{name}") for name in _SHARED)
+    shared = (_text("jobs/lua/shared", name) for name in _SHARED)
     return versions + keys.lua() + _constants() + "".join(shared)
 
 
 def _constants() -> str:
+    tables = {name: [f"{each.name} = '{each}'" for each in enum] for name, enum in _ENUMS.items()}
+    tables |= {name: [f"{each} = 1" for each in members] for name, members in _SETS.items()}
     lines = [f"local {name} = {value}" for name, value in _CONSTANTS.items()]
-    for name, members in _SETS.items():
-        lines.append(f"local {name} = {{{', '.join(f'{member} = 1' for member in members)}}}")
+    lines += [f"local {name} = {{{', '.join(members)}}}" for name, members in tables.items()]
     return "\n".join(lines) + "\n"
 
 
@@ -117,5 +124,6 @@ def _declared(text: str) -> tuple[tuple[str, ...], frozenset[str], bool]:
 
 
 @cache
-def _text(package: str, name: str) -> str:
-    return files(package).joinpath(f"{name}.lua").read_text(encoding="utf-8")
+def _text(folder: str, name: str) -> str:
+    package, *parts = folder.split("/")
+    return files(package).joinpath(*parts, f"{name}.lua").read_text(encoding="utf-8")

@@ -160,7 +160,7 @@ class Acts:
 
     def park(
         self, job_id: str, token: str, wait_ms: int = 60_000, left: Aftermath | None = None
-    ) -> bool:
+    ) -> JobRecord | None:
         return self.ledger.park(job_id, token, Pause(wait_ms), Tried(left))
 
     # time

@@ -7,10 +7,9 @@
 local A = arguments('batch', 'first:number', 'is_last', 'rows:rest')
 local batch, first = A.batch, A.first
 local state = redis.call('HGET', K.batch(batch), 'state')
-if not state then return -1 end
-if state == 'cancelled' then return -2 end
+if state == BATCH.CANCELLED then return -2 end
 local have = redis.call('LLEN', K.rows(batch))
-if first > have then return -1 end
+if not state or first > have then return -1 end
 local rejected, fresh = 0, {}
 for i = 1 + have - first, #A.rows do
   fresh[#fresh + 1] = A.rows[i]

@@ -15,9 +15,7 @@
 local A = arguments('id', 'token', 'tries:number', 'margin_ms:number', 'interval_ms:number', 'policy',
   'lease_ms:number', 'retention_ms:number', 'doubt', 'counts', 'story', 'slot_ms:number',
   'max_attempts:number', 'process')
-local id, token, try = A.id, A.token, A.tries
-local margin, interval, policy, slot_ms = A.margin_ms, A.interval_ms, A.policy, A.slot_ms
-local lease_ms, retention_ms, max_attempts = A.lease_ms, A.retention_ms, A.max_attempts
+local id, token, try, interval, policy = A.id, A.token, A.tries, A.interval_ms, A.policy
 local job = fields(K.job(id), 'lease', 'state', 'cc', 'num', 'lane', 'batch', 'tries', 'doubt', 'dup',
   'kind', 'settled', 'asked', 'not_after', 'open', 'by', 'resent', 'early', 'replaces', 'created',
   'attempts')
@@ -29,13 +27,14 @@ end
 if tonumber(job.tries or 0) >= try then return {job.kind, job.dup or '', tonumber(job.attempts or 0), 0} end
 local now = now_ms()
 local doubt, asked, resent = tonumber(job.doubt), tonumber(job.asked), job.resent
+local attempts = tonumber(job.attempts or 0)
 
--- settle the try before, once
+-- record the outcome of the try before, once
 if A.doubt ~= '' and job.settled ~= tostring(try) then
   redis.call('HSET', K.job(id), 'settled', try)
   redis.call('HDEL', K.job(id), 'open')
   tell_story(id, A.story)
-  if A.counts ~= '1' then redis.call('HINCRBY', K.job(id), 'attempts', -1) end
+  if A.counts ~= '1' then attempts = redis.call('HINCRBY', K.job(id), 'attempts', -1) end
   if A.doubt == 'clear' then doubt, asked, resent = clear_doubt(id) end
 elseif A.doubt == '' and job.open then
   tell_of_lost_outcome(id, job.open)
@@ -45,18 +44,22 @@ end
 local taken_until = closed_until(cc, num, id, now)
 if taken_until then return {'wait', taken_until - now} end
 
--- Much may have been said while the job waited for its slot. A probe is past all but a person's halt:
+-- Much may have changed while the job waited for its slot. A probe is past all but a person's halt:
 -- it only finds out. Another try in doubt may send a second code, and is not made for a job that is
 -- over, nor beyond its attempts.
 local b = batch and fields(K.batch(batch), 'state', 'skip_sent') or {}
 local was_sent = was_sent_meanwhile(job, b.skip_sent)
-local over = (b.state == 'cancelled' or was_sent) and 'cancelled'
-  or job.not_after and tonumber(job.not_after) <= now and 'expired'
-local is_spent = tonumber(redis.call('HGET', K.job(id), 'attempts')) >= max_attempts
+local over = was_sent and 'cancelled' or overtaken(job, b.state, now)
 local halted = halted_by(id)
 
+local function ended(reply, final, code)
+  redis.call('HSET', K.job(id), 'by', token)
+  finalize(id, batch, lane, state, final, A.retention_ms, now, code)
+  return {reply, record(id)}
+end
+
 -- between these two the request arrives
-local leaves, arrived = math.max(now, slot_ms), now + margin
+local leaves, arrived = math.max(now, A.slot_ms), now + A.margin_ms
 local kind = 'first'
 if doubt then
   if arrived <= doubt + interval then
@@ -64,12 +67,11 @@ if doubt then
     kind = 'probe'
   elseif halted and policy ~= 'hold' and not over then
     return {'wait', 0}
-  elseif policy == 'hold' or over or is_spent
+  elseif policy == 'hold' or over or attempts >= A.max_attempts
       or resent and not was_out(doubt, doubt + interval) then
     if is_canary(id) then redis.call('HSET', K.account, 'canary_due', int(now)) end -- it tries nothing
-    redis.call('HSET', K.job(id), 'by', token, 'code', 'Unproved')
-    finalize(id, batch, lane, state, 'unknown', retention_ms, now, 'Unproved')
-    return {'unknown', record(id)}
+    redis.call('HSET', K.job(id), 'code', CODE.UNPROVED)
+    return ended('unknown', 'unknown', CODE.UNPROVED)
   else
     -- until then the number was closed to all other jobs, so a refusal is for one of this job's
     kind = leaves <= asked + interval and 'late' or 'resend'
@@ -79,10 +81,8 @@ if doubt then
   end
 elseif over then
   open_number(cc, num, id)
-  redis.call('HSET', K.job(id), 'by', token)
-  finalize(id, batch, lane, state, over, retention_ms, now, was_sent and 'SentMeanwhile')
-  return {'over', record(id)}
-elseif halted or b.state == 'paused' then
+  return ended('over', over, was_sent and CODE.SENT_MEANWHILE)
+elseif halted or b.state == BATCH.PAUSED then
   return {'wait', 0}
 else
   doubt, asked = leaves, 0
@@ -91,11 +91,11 @@ else
   if job.early then flag_duplicate(id, try) end
 end
 if may_be_forgotten(cc, num, batch, job.created) then flag_duplicate(id, try) end
-local attempts = redis.call('HINCRBY', K.job(id), 'attempts', 1)
+attempts = redis.call('HINCRBY', K.job(id), 'attempts', 1)
 redis.call('HSET', K.job(id), 'tries', try, 'doubt', int(doubt), 'kind', kind,
   'asked', int(math.max(asked or 0, arrived)), 'open', int(leaves) .. ':' .. kind)
 move(id, batch, state, 'sending')
-look_again(id, lane, now + lease_ms)
+look_again(id, lane, now + A.lease_ms)
 -- the other jobs of this number wait until this attempt can no longer be refused for it
 close_number(cc, num, id, now, arrived + interval)
 return {kind, redis.call('HGET', K.job(id), 'dup') or '', attempts, count_attempt(A.process)}

@@ -3,8 +3,8 @@
 -- Reply: "cancelled" | "absent" | "in work" | "in doubt" (an attempt may have sent it) | its final state
 -- Twice with one action: "cancelled" again.
 local A = arguments('id', 'retention_ms:number', 'action', 'story', 'batch', 'row:number')
-local id, retention_ms, action, batch, row = A.id, A.retention_ms, A.action, A.batch, A.row
-if is_noted(action) then return 'cancelled' end
+local id, batch, row = A.id, A.batch, A.row
+if is_noted(A.action) then return 'cancelled' end
 local now = now_ms()
 local job = fields(K.job(id), 'state', 'lane', 'batch', 'doubt')
 if not job.state then
@@ -12,11 +12,10 @@ if not job.state then
   local cc, num = string.match(text, '^(%d+)\t(%d+)\t')
   local b = fields(K.batch(batch), 'state', 'cursor')
   if not cc or not b.state or row <= tonumber(b.cursor) then return 'absent' end
-  if b.state == 'cancelled' then return 'cancelled' end
+  if b.state == BATCH.CANCELLED then return 'cancelled' end
   redis.call('LSET', K.rows(batch), row - 1, '-' .. text) -- the feed passes it over
   redis.call('HINCRBY', K.batch(batch), 'fed', 1)
-  redis.call('HSET', K.job(id), 'cc', cc, 'num', num, 'lane', 'batch', 'batch', batch,
-    'created', int(now), 'attempts', 0, 'tries', 0)
+  make_job(id, cc, num, 'batch', batch, now)
   job = {lane = 'batch', batch = batch}
 elseif FINAL[job.state] then
   return job.state
@@ -25,7 +24,7 @@ elseif job.doubt then
 elseif job.state ~= 'queued' and job.state ~= 'parked' then
   return 'in work'
 end
-finalize(id, job.batch, job.lane, job.state, 'cancelled', retention_ms, now)
+finalize(id, job.batch, job.lane, job.state, 'cancelled', A.retention_ms, now)
 tell_story(id, A.story)
-note_action(action)
+note_action(A.action)
 return 'cancelled'

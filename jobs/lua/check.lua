@@ -1,19 +1,19 @@
--- See whether the ledger's keys fit together: one that was deleted or set back does not fit the
--- others. It costs about 9 µs for each batch that is kept; to look at the jobs is left to `mend`.
--- every_ms: say nothing if somebody looked within that; 0: only look, and write nothing
+-- Check that the ledger's keys fit together: one that was deleted or set back does not fit the
+-- others. It costs about 9 µs for each batch that is kept; the jobs themselves are left to `mend`.
+-- every_ms: reply nothing if somebody checked within that; 0: only check, and write nothing
 -- Reply: what does not fit: "batch <id>", "batches", "running", "held", "due", "events", "dead",
 --   "totals"; nothing where mending is under way, or did not help before
 -- Keys of a wrong type are moved aside, as all scripts do it.
 local A = arguments('every_ms:number')
 local every_ms, now = A.every_ms, now_ms()
 if refused('') == 'newer' then return {} end
-local seen = fields(K.sweeps, 'checked', 'mending', 'unmended', 'events', 'unknown', 'ended', 'newest')
+local last = fields(K.sweeps, 'checked', 'mending', 'unmended', 'events', 'unknown', 'ended', 'newest')
 
 local function is_near(time, before, after)
   return time and now - tonumber(time) < before and tonumber(time) - now < after
 end
 if every_ms > 0 then
-  if is_near(seen.checked, every_ms, every_ms) or is_near(seen.mending, 0, 60000) then return {} end
+  if is_near(last.checked, every_ms, every_ms) or is_near(last.mending, 0, 60000) then return {} end
   redis.call('HSET', K.sweeps, 'checked', int(now))
 end
 
@@ -34,7 +34,7 @@ local function sum(key)
   return total
 end
 
--- Jobs of a batch by its counts: all that were fed, those that are not final, published or in work.
+-- Jobs of a batch by its counts: all that were fed, those that are not final, those in flight.
 local function counted(batch)
   local fed, open, held = 0, 0, 0
   local counts = redis.call('HGETALL', K.counts(batch))
@@ -43,7 +43,7 @@ local function counted(batch)
     if name ~= 'possible_duplicate' and string.sub(name, 1, 5) ~= 'code:' then
       fed = fed + n
       if not FINAL[name] then open = open + n end
-      if not FINAL[name] and name ~= 'parked' then held = held + n end
+      if IN_FLIGHT[name] then held = held + n end
     end
   end
   return fed, open, held
@@ -66,8 +66,8 @@ local function fits(batch)
   local waits = b.imported ~= '1' or b.cursor ~= b.total or stopped > 0
   return (rows == tonumber(b.total) or b.rows_lost)
     and fed == tonumber(b.fed) and open == open_now
-    and (b.state ~= 'running' or (waits and turns[batch] or not waits and open > 0))
-    and (b.state ~= 'done' or open == 0)
+    and (b.state ~= BATCH.RUNNING or (waits and turns[batch] or not waits and open > 0))
+    and (b.state ~= BATCH.DONE or open == 0)
     and (b.digest == '' or redis.call('STRLEN', K.content(b.digest)) > 0)
 end
 local batches = redis.call('ZREVRANGE', K.batches, 0, -1)
@@ -78,25 +78,25 @@ end
 for batch in pairs(turns) do
   if not listed[batch] then misfit('batches') end
 end
-if seen.newest and not listed[seen.newest] and redis.call('EXISTS', K.batch(seen.newest)) == 1 then
+if last.newest and not listed[last.newest] and redis.call('EXISTS', K.batch(last.newest)) == 1 then
   misfit('batches')
-elseif every_ms > 0 and batches[1] and batches[1] ~= seen.newest then
+elseif every_ms > 0 and batches[1] and batches[1] ~= last.newest then
   redis.call('HSET', K.sweeps, 'newest', batches[1])
 end
 
 if redis.call('SCARD', K.held) ~= all_held then misfit('held') end
 local waiting = redis.call('ZCARD', K.due('batch')) + redis.call('ZCARD', K.due('aside'))
 if waiting + all_stopped ~= all_open then misfit('due') end
-if redis.call('ZCARD', K.due('event')) ~= (tonumber(seen.events) or 0) then misfit('events') end
+if redis.call('ZCARD', K.due('event')) ~= (tonumber(last.events) or 0) then misfit('events') end
 if redis.call('LLEN', K.dead) ~= sum(K.dead_codes)
-    or sum(K.dead_unknown) ~= (tonumber(seen.unknown) or 0) then
+    or sum(K.dead_unknown) ~= (tonumber(last.unknown) or 0) then
   misfit('dead')
 end
 
 -- The number of jobs that ended, but for those that a person may try again, never falls.
 local ended, totals = 0, fields(K.totals, 'sent', 'sent_inferred', 'cancelled', 'expired')
 for _, n in pairs(totals) do ended = ended + tonumber(n) end
-if ended < (tonumber(seen.ended) or 0) then
+if ended < (tonumber(last.ended) or 0) then
   misfit('totals')
 elseif every_ms > 0 then
   redis.call('HSET', K.sweeps, 'ended', int(ended))
@@ -106,7 +106,7 @@ if every_ms > 0 then
   local all = table.concat(found, ' ')
   if all == '' then
     redis.call('HDEL', K.sweeps, 'unmended')
-  elseif all == seen.unmended then
+  elseif all == last.unmended then
     return {}
   else
     redis.call('HSET', K.sweeps, 'mending', int(now + 30000))

@@ -8,8 +8,7 @@
 --   | {"refused"} (it is another ledger, or has forgotten attempts of the caller)
 -- Twice with one token: granted again.
 local A = arguments('id', 'token', 'lease_ms:number', 'retention_ms:number', 'provable_ms:number', 'known')
-local id, token = A.id, A.token
-local lease_ms, retention_ms, provable = A.lease_ms, A.retention_ms, A.provable_ms
+local id, token, lease_ms = A.id, A.token, A.lease_ms
 if refused(A.known) or attempts_known(A.known) then return {'refused'} end
 local now = now_ms()
 local job = fields(K.job(id), 'state', 'cc', 'num', 'lane', 'batch', 'lease', 'doubt', 'not_after',
@@ -45,28 +44,24 @@ end
 -- A job in doubt is past steering: its probe is what finds out whether the code went out.
 if not job.doubt then
   local b = batch and fields(K.batch(batch), 'state', 'skip_sent') or {}
-  local steering = b.state
-  if steering == 'cancelled' then
-    finalize(id, batch, lane, state, 'cancelled', retention_ms, now)
-    return {'final', record(id)}
-  end
-  if job.not_after and tonumber(job.not_after) <= now then
-    finalize(id, batch, lane, state, 'expired', retention_ms, now)
-    return {'final', record(id)}
-  end
-  if steering == 'paused' then
+  local ends, code = overtaken(job, b.state, now), nil
+  if not ends and b.state == BATCH.PAUSED then
     stop(id, batch, lane, state, now)
     return {'paused'}
   end
-  if was_sent_meanwhile(job, b.skip_sent) then
-    finalize(id, batch, lane, state, 'cancelled', retention_ms, now, 'SentMeanwhile')
+  if not ends and was_sent_meanwhile(job, b.skip_sent) then
+    ends, code = 'cancelled', CODE.SENT_MEANWHILE
+  end
+  if ends then
+    finalize(id, batch, lane, state, ends, A.retention_ms, now, code)
     return {'final', record(id)}
   end
 end
 
--- Whatever halted the API: the proof of a job in doubt has a time limit. A person's halt lets none.
+-- While the API's answers halt the account, a job in doubt goes on: its proof has a time limit. While a
+-- person halts it, none does.
 local halted = halted_by(id)
-if halted and not (halted == 'api' and may_be_proved(job.doubt, provable, now)) then
+if halted and not (halted == 'api' and may_be_proved(job.doubt, A.provable_ms, now)) then
   park(id, batch, lane, state, now, job.doubt)
   return {'halted'}
 end

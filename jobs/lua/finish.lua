@@ -2,31 +2,28 @@
 -- of its lease, also after the lease ran out, as long as nobody else took the job. But that a code
 -- was sent is a fact, whoever learned it and when: it ends the job for every holder, and corrects an
 -- end that was recorded in ignorance of it, unless a person has put another job in its place.
--- number: "closed" | "open" | "keep"; arrived: see note_arrival; doubt: see begin
+-- number: "closed" | "open" | "keep"; arrived: see note_arrival; doubt, story: of the last try, see begin
 -- Reply: {"ok", hash of the job as it is now} | {"lost"}
 -- Twice with one token: the same again.
 local A = arguments('id', 'token', 'state', 'code', 'message', 'request_id', 'number',
   'interval_ms:number', 'retention_ms:number', 'story', 'arrived', 'doubt')
 local id, token, state = A.id, A.token, A.state
 note_arrival(A.arrived) -- whoever has the job by now
-local is_sent = state == 'sent' or state == 'sent_inferred'
 local job = fields(K.job(id), 'lease', 'state', 'cc', 'num', 'lane', 'batch', 'by', 'code',
   'replaced_by', 'open')
-local from, cc, num, batch = job.state, job.cc, job.num, job.batch
+local from, cc, num, batch, code = job.state, job.cc, job.num, job.batch, job.code or ''
 local is_held = job.lease == token
 if not is_held then
   if job.by == token then return {'ok', record(id)} end
-  if not from or not is_sent or from == 'sent' or from == 'sent_inferred' or job.replaced_by then
-    return {'lost'}
-  end
+  if not from or not IS_SENT[state] or IS_SENT[from] or job.replaced_by then return {'lost'} end
   if job.open then tell_of_lost_outcome(id, job.open) end
   if FINAL[from] then redis.call('HINCRBY', K.totals, from, -1) end
-  if from == 'dead' or from == 'unknown' then
-    if redis.call('LREM', K.dead, 1, id) == 1 then count_letter(batch, job.code or '', from, -1) end
+  if FOR_A_PERSON[from] and redis.call('LREM', K.dead, 1, id) == 1 then
+    count_letter(batch, code, from, -1)
   end
-  local code = job.code or ''
-  local is_counted = HAS_CODE[from] and code ~= '' and (from ~= 'cancelled' or code == 'SentMeanwhile')
-  if batch and is_counted then redis.call('HINCRBY', K.counts(batch), 'code:' .. code, -1) end
+  if batch and is_code_counted(from, code) then
+    redis.call('HINCRBY', K.counts(batch), 'code:' .. code, -1)
+  end
 end
 local now = now_ms()
 tell_story(id, A.story)
@@ -45,8 +42,6 @@ if not closed_until(cc, num, id, now) then
     open_number(cc, num, id)
   end
 end
-if is_sent then
-  note_code_sent(cc, num, now, A.retention_ms)
-end
+if IS_SENT[state] then note_code_sent(cc, num, now, A.retention_ms) end
 finalize(id, batch, job.lane, from, state, A.retention_ms, now, A.code)
 return {'ok', record(id)}

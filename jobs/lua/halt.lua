@@ -1,16 +1,16 @@
 -- Halt the account's sending, or let it go on. While an account is halted by what the API answered,
--- one job tries again from time to time (see sweep); a person's halt lets none.
+-- one job tries again from time to time (see sweep); while a person halts it, none does.
 -- verb: "halt" | "resume"; by: "api" | "person"; action: a person's, for the list of actions, else ""
 -- left_ms: an API's success resumes only what the API halted, before its request left (0: the canary's)
 -- Reply: 1 if this call did something, 0 if it was so already or may not be
 -- Twice with one action: 1 again.
 local A = arguments('verb', 'by', 'action', 'code?', 'message?', 'worker?', 'canary_ms?:number',
   'left_ms?:number')
-local verb, by, action = A.verb, A.by, A.action
+local by, action = A.by, A.action
 if action ~= '' and is_noted(action) then return 1 end
 local before = fields(K.account, 'state', 'by', 'halted')
 local is_halted = before.state == 'halted'
-if verb == 'halt' then
+if A.verb == 'halt' then
   if is_halted and (by == 'api' or before.by == 'person') then return 0 end
   halt_account(by, A.code, A.message, A.worker, A.canary_ms, A.canary_ms, now_ms(), {})
 else

@@ -1,24 +1,25 @@
--- Look at the ledger's identity, accept it as it is, or note attempts that it has forgotten.
--- known: what the caller remembers (see identity.lua); verb: "look", or
+-- Read the ledger's identity, accept it as it is, or note attempts that it has forgotten.
+-- known: what the caller remembers (see identity.lua)
+-- verb: "ask", or
 --   "accept", with action (JSON; the same again: nothing is done twice), and flag_ms: for how long from
 --     now on what is accepted counts as perhaps sent before
 --   "lost", with retention_ms, process, attempts, and cc and num of each forgotten attempt
 -- Reply: {why it is, or was until now, refused, or "", its hash as it was, this server's time, ms}
 local A = arguments('known', 'verb', 'action?', 'flag_ms?:number', 'retention_ms?:number', 'process?',
   'attempts?', 'numbers:rest')
-local known, verb, now = A.known, A.verb, now_ms()
-local why = refused(known)
-local told = {why or '', why ~= 'damaged' and redis.call('HGETALL', K.ledger) or {}, int(now)}
-if why == 'newer' then return told end
+local verb, now = A.verb, now_ms()
+local why = refused(A.known)
+local reply = {why or '', why ~= 'damaged' and redis.call('HGETALL', K.ledger) or {}, int(now)}
+if why == 'newer' then return reply end
 if verb == 'accept' then
   if why == 'damaged' then redis.call('DEL', K.ledger) end
   local own = fields(K.ledger, 'id', 'former', 'claimed', 'action', 'suspect_until')
   if not why and not own.claimed then
-    if own.action == A.action then told[1] = 'accepted' end
-    return told
+    if own.action == A.action then reply[1] = 'accepted' end
+    return reply
   end
-  told[1] = why or 'foreign'
-  local former = {own.former or '', own.claimed or '', own.id or '', string.match(known, '^%S+') or ''}
+  reply[1] = why or 'foreign'
+  local former = {own.former or '', own.claimed or '', own.id or '', string.match(A.known, '^%S+') or ''}
   redis.call('HDEL', K.ledger, 'id', 'refused', 'refused_at', 'claimed', 'known_at')
   redis.call('HSET', K.ledger, 'action', A.action, 'former', table.concat(former, ' '),
     'accepted', int(now), 'suspect_until',
@@ -33,4 +34,4 @@ elseif verb == 'lost' then
   end
   redis.call('SET', K.attempts(A.process), A.attempts, 'PX', DAY_MS)
 end
-return told
+return reply

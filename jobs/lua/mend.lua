@@ -11,10 +11,9 @@
 -- Reply: what was done, in words
 -- Twice: the second finds nothing to do.
 local A = arguments('verb', 'retention_ms:number', 'parts:rest')
-local verb, retention_ms, parts, now = A.verb, A.retention_ms, A.parts, now_ms()
+local retention_ms, parts, now = A.retention_ms, A.parts, now_ms()
 if refused('') == 'newer' then return {} end
 local MESSAGE_MS, LEASE_MS = 5000, 10000 -- a message is missed, and a lease runs out, after that
-local WORKED_ON = {queued = 1, leased = 1, sending = 1}
 
 -- When somebody is to look at a job again that no index names.
 local function again_at(job)
@@ -22,28 +21,42 @@ local function again_at(job)
   return now + (job.state == 'queued' and MESSAGE_MS or LEASE_MS)
 end
 
-local function mend_batch(batch, digest)
-  local b = fields(K.batch(batch), 'state', 'total', 'cursor', 'fed', 'rows_lost', 'digest', 'accepted')
-  local rows = redis.call('LLEN', K.rows(batch))
-  if not b.state then
-    if rows == 0 then
-      redis.call('LREM', K.running, 0, batch)
-      note_damage('batch ' .. batch .. ' is lost, with its rows: submit its file again, and look '
-        .. 'first which numbers got a code (batch check)')
-      return
-    end
-    -- whether a person had paused it, how fast and until when it was to go, is not known any more
-    local _, _, told = string.find(redis.call('LINDEX', K.rows(batch), 0), '^[^\t]*\t[^\t]*\t[^\t]*\t(.*)$')
-    local cells, header = cjson.decode(told), {}
-    if type(cells[2]) == 'table' then cells = cells[2] end
-    for i = 1, #cells do header[i] = 'column ' .. i end
-    b = {state = 'paused', total = -1, cursor = 0, fed = -1, digest = digest, accepted = 0}
-    redis.call('HSET', K.batch(batch), 'state', b.state, 'digest', digest, 'name', batch,
-      'header', #cells > 0 and cjson.encode(header) or '[]', 'imported', 1,
-      'created', redis.call('ZSCORE', K.batches, batch) or int(now))
-    note_damage('the record of batch ' .. batch .. ' was lost: made anew from its rows and paused, '
-      .. 'without its names of columns, pace and time limit: sendcode batch resume ' .. batch)
+-- Make a batch's lost record anew from its rows. Whether a person had paused it, how fast and until when
+-- it was to go, is not known any more. Returns its fields, or nil if its rows are lost, too.
+local function restore_batch(batch, digest, rows)
+  if rows == 0 then
+    redis.call('LREM', K.running, 0, batch)
+    note_damage('batch ' .. batch .. ' is lost, with its rows: submit its file again, and look '
+      .. 'first which numbers got a code (batch check)')
+    return nil
   end
+  local json = string.match(redis.call('LINDEX', K.rows(batch), 0), '^[^\t]*\t[^\t]*\t[^\t]*\t(.*)$')
+  local cells, header = cjson.decode(json), {}
+  if type(cells[2]) == 'table' then cells = cells[2] end
+  for i = 1, #cells do header[i] = 'column ' .. i end
+  redis.call('HSET', K.batch(batch), 'state', BATCH.PAUSED, 'digest', digest, 'name', batch,
+    'header', #cells > 0 and cjson.encode(header) or '[]', 'imported', 1,
+    'created', redis.call('ZSCORE', K.batches, batch) or int(now))
+  note_damage('the record of batch ' .. batch .. ' was lost: made anew from its rows and paused, '
+    .. 'without its names of columns, pace and time limit: sendcode batch resume ' .. batch)
+  return {state = BATCH.PAUSED, total = -1, cursor = 0, digest = digest}
+end
+
+local function members(key)
+  local set = {}
+  for _, id in ipairs(redis.call('SMEMBERS', key)) do set[id] = true end
+  return set
+end
+
+local function is_due(id)
+  return redis.call('ZSCORE', K.due('batch'), id) or redis.call('ZSCORE', K.due('aside'), id)
+end
+
+local function mend_batch(batch, digest)
+  local rows = redis.call('LLEN', K.rows(batch))
+  local b = fields(K.batch(batch), 'state', 'total', 'cursor', 'rows_lost', 'digest')
+  if not b.state then b = restore_batch(batch, digest, rows) end
+  if not b then return end
   local is_over = BATCH_OVER[b.state]
   local keeps_rows = rows == tonumber(b.total) or b.rows_lost
   if rows < tonumber(b.total) and not b.rows_lost then
@@ -55,23 +68,14 @@ local function mend_batch(batch, digest)
 
   local tally, old, missing = {possible_duplicate = 0}, {}, 0
   local letters, put_back, known = 0, 0, {}
-  local function names(key)
-    local set = {}
-    for _, id in ipairs(redis.call('SMEMBERS', key)) do set[id] = true end
-    return set
-  end
-  local open, stopped = names(K.open(batch)), names(K.stopped(batch))
+  local open, stopped = members(K.open(batch)), members(K.stopped(batch))
   local function count(name) tally[name] = (tally[name] or 0) + 1 end
-  local function is_due(id)
-    return redis.call('ZSCORE', K.due('batch'), id) or redis.call('ZSCORE', K.due('aside'), id)
-  end
 
-  -- Count a row's job, and see to it that the indexes name it if it is to be looked after.
-  local function look(id)
+  -- Count a row's job, and have the indexes name it if it is to be looked after. Returns whether there
+  -- is one.
+  local function take_stock(id)
     known[id] = true
-    local values = redis.call('HMGET', K.job(id), 'state', 'dup', 'code', 'replaced_by', 'dropped')
-    local job = {state = values[1], dup = values[2], code = values[3] or '', replaced_by = values[4],
-      dropped = values[5]}
+    local job = fields(K.job(id), 'state', 'dup', 'code', 'replaced_by', 'dropped', 'doubt', 'due')
     local is_named = open[id] or stopped[id]
     if not FINAL[job.state] then is_named = is_named or is_due(id) end
     if not job.state and not is_named then return false end
@@ -82,27 +86,26 @@ local function mend_batch(batch, digest)
       job = fields(K.job(id), 'state', 'dup', 'code')
     end
     if job.dup == '1' then count('possible_duplicate') end
-    if job.replaced_by then return look(job.replaced_by) end
+    if job.replaced_by then return take_stock(job.replaced_by) end
     count(job.state)
     if FINAL[job.state] then
-      local is_letter = job.state == 'dead' or job.state == 'unknown'
-      if is_letter and job.code ~= '' then count('code:' .. job.code) end
-      if is_letter and not job.dropped then letters = letters + 1 end
+      local code = job.code or ''
+      if is_code_counted(job.state, code) then count('code:' .. code) end
+      if FOR_A_PERSON[job.state] and not job.dropped then letters = letters + 1 end
       if is_named then put_down(id, batch, 'batch') end
       redis.call('SREM', K.open(batch), id)
       return true
     end
     redis.call('SADD', K.open(batch), id)
-    redis.call(WORKED_ON[job.state] and 'SADD' or 'SREM', K.held, id)
+    redis.call(IN_FLIGHT[job.state] and 'SADD' or 'SREM', K.held, id)
     if stopped[id] and (job.state ~= 'parked' or is_due(id)) then
       redis.call('SREM', K.stopped(batch), id)
       stopped[id] = nil
     end
     if not stopped[id] and not is_due(id) then
       put_back = put_back + 1
-      job = fields(K.job(id), 'state', 'doubt', 'due')
       local is_aside = job.state == 'parked' and not job.doubt
-      if is_aside and b.state == 'paused' then
+      if is_aside and b.state == BATCH.PAUSED then
         redis.call('SADD', K.stopped(batch), id)
       else
         look_again(id, is_aside and 'aside' or 'batch', again_at(job))
@@ -121,11 +124,11 @@ local function mend_batch(batch, digest)
     return text and string.byte(text) ~= 9
   end
   for number = 1, cursor do
-    if not look(batch .. '-' .. number) and is_accepted(number) then missing = missing + 1 end
+    if not take_stock(batch .. '-' .. number) and is_accepted(number) then missing = missing + 1 end
   end
   -- where the batch was set back, the rows behind its cursor were fed already
   local behind = cursor + 1
-  while behind <= rows and (not is_accepted(behind) or look(batch .. '-' .. behind)) do
+  while behind <= rows and (not is_accepted(behind) or take_stock(batch .. '-' .. behind)) do
     if is_accepted(behind) then cursor = behind end
     behind = behind + 1
   end
@@ -136,7 +139,7 @@ local function mend_batch(batch, digest)
     end
   end
   for id in pairs(open) do
-    if not known[id] then look(id) end
+    if not known[id] then take_stock(id) end
   end
   -- of jobs that ended so long ago that they were forgotten only the counts know
   for state in pairs(FINAL) do
@@ -150,7 +153,7 @@ local function mend_batch(batch, digest)
   for name, n in pairs(tally) do
     if n > 0 then flat[#flat + 1], flat[#flat + 2] = name, n end
     if n ~= (old[name] or 0) then is_new = true end
-    if FINAL[name] or WORKED_ON[name] or name == 'parked' then fed = fed + n end
+    if FINAL[name] or OPEN[name] then fed = fed + n end
   end
   for name, n in pairs(old) do
     if n ~= 0 and not tally[name] then is_new = true end
@@ -176,7 +179,7 @@ local function mend_batch(batch, digest)
     end_batch_if_done(batch, retention_ms, now)
   end
   redis.call('LREM', K.running, 0, batch)
-  if redis.call('HGET', K.batch(batch), 'state') == 'running' then
+  if redis.call('HGET', K.batch(batch), 'state') == BATCH.RUNNING then
     redis.call('RPUSH', K.running, batch)
   end
 end
@@ -203,13 +206,10 @@ local function mend_events()
 end
 
 local function mend_letters()
-  local function is_letter(id)
-    local job = fields(K.job(id), 'state', 'dropped', 'replaced_by')
-    return (job.state == 'dead' or job.state == 'unknown') and not job.dropped and not job.replaced_by
-  end
   local old, is_in, list = redis.call('LRANGE', K.dead, 0, -1), {}, {}
   local function take(id)
-    if is_in[id] or not is_letter(id) then return end
+    local job = fields(K.job(id), 'state', 'dropped', 'replaced_by')
+    if is_in[id] or not FOR_A_PERSON[job.state] or job.dropped or job.replaced_by then return end
     is_in[id], list[#list + 1] = true, id
   end
   for _, id in ipairs(old) do take(id) end
@@ -219,18 +219,9 @@ local function mend_letters()
     note_damage('the list of dead letters was made anew: ' .. #list - kept .. ' had fallen out, '
       .. #old - kept .. ' entries were no dead letters')
   end
-  redis.call('DEL', K.dead, K.dead_codes, K.dead_unknown)
-  local unknown = 0
-  for _, id in ipairs(list) do
-    local job = fields(K.job(id), 'state', 'code')
-    redis.call('RPUSH', K.dead, id)
-    redis.call('HINCRBY', K.dead_codes, job.code or '', 1)
-    if job.state == 'unknown' then
-      redis.call('HINCRBY', K.dead_unknown, job.code or '', 1)
-      unknown = unknown + 1
-    end
-  end
-  redis.call('HSET', K.sweeps, 'unknown', unknown)
+  redis.call('DEL', K.dead)
+  for _, id in ipairs(list) do redis.call('RPUSH', K.dead, id) end
+  count_letters()
 end
 
 -- Names of jobs that have ended, or are worked on no more.
@@ -245,12 +236,12 @@ local function mend_indexes()
     end
   end
   for _, id in ipairs(redis.call('SMEMBERS', K.held)) do
-    if not WORKED_ON[redis.call('HGET', K.job(id), 'state')] then redis.call('SREM', K.held, id) end
+    if not IN_FLIGHT[redis.call('HGET', K.job(id), 'state')] then redis.call('SREM', K.held, id) end
   end
-  local seen = {}
+  local turns = {}
   for _, batch in ipairs(redis.call('LRANGE', K.running, 0, -1)) do
-    if seen[batch] then redis.call('LREM', K.running, 1, batch) end
-    seen[batch] = true
+    if turns[batch] then redis.call('LREM', K.running, 1, batch) end
+    turns[batch] = true
   end
   redis.call('HSET', K.sweeps, 'events', redis.call('ZCARD', K.due('event')))
 end
@@ -268,8 +259,7 @@ local function mend_numbers()
 end
 
 local function mend_totals()
-  local counts, i = {}, 1
-  local ended = {}
+  local counts, ended, i, is_new = {}, {}, 1, false
   while parts[i] ~= '' do
     local state = redis.call('HGET', K.job(parts[i]), 'state')
     if FINAL[state] then ended[state] = (ended[state] or 0) + 1 end
@@ -277,7 +267,6 @@ local function mend_totals()
   end
   for j = i + 1, #parts, 2 do counts[parts[j]] = tonumber(parts[j + 1]) end
   for state, n in pairs(ended) do counts[state] = (counts[state] or 0) + n end
-  local is_new = false
   for state, n in pairs(counts) do
     if n > (tonumber(redis.call('HGET', K.totals, state)) or 0) then
       redis.call('HSET', K.totals, state, n)
@@ -288,20 +277,12 @@ local function mend_totals()
   if is_new then note_damage('the totals were lost: counted anew from the jobs that are kept') end
 end
 
-if verb == 'batch' then
-  mend_batch(parts[1], parts[2])
-elseif verb == 'events' then
-  mend_events()
-elseif verb == 'letters' then
-  mend_letters()
-elseif verb == 'indexes' then
-  mend_indexes()
-elseif verb == 'numbers' then
-  mend_numbers()
-elseif verb == 'totals' then
-  mend_totals()
-else
+local function end_mending()
   redis.call('HDEL', K.sweeps, 'mending', 'unmended')
   if parts[1] ~= '' then redis.call('HSET', K.sweeps, 'unmended', parts[1]) end
 end
+
+local VERBS = {batch = mend_batch, events = mend_events, letters = mend_letters, indexes = mend_indexes,
+  numbers = mend_numbers, totals = mend_totals, ['end'] = end_mending}
+VERBS[A.verb](parts[1], parts[2])
 return noted

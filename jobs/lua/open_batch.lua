@@ -7,9 +7,8 @@
 local A = arguments('batch', 'digest', 'again', 'known', 'action', 'values:rest')
 local batch, digest = A.batch, A.digest
 if refused(A.known) then return {'refused'} end
-if redis.call('EXISTS', K.batch(batch)) == 1 then
-  return {'known', redis.call('HGETALL', K.batch(batch))}
-end
+local known = redis.call('HGETALL', K.batch(batch))
+if #known > 0 then return {'known', known} end
 local holder = redis.call('GET', K.content(digest))
 if holder and A.again ~= '1' and redis.call('EXISTS', K.batch(holder)) == 1 then
   return {'held', holder}
@@ -17,7 +16,7 @@ end
 local now = now_ms()
 grow(now)
 redis.call('HSET', K.batch(batch), 'digest', digest, unpack(A.values))
-redis.call('HSET', K.batch(batch), 'state', 'running', 'created', int(now), 'cursor', 0, 'fed', 0,
+redis.call('HSET', K.batch(batch), 'state', BATCH.RUNNING, 'created', int(now), 'cursor', 0, 'fed', 0,
   'total', 0, 'accepted', 0, 'rejected', 0)
 redis.call('SET', K.content(digest), batch)
 redis.call('ZADD', K.batches, int(now), batch)

@@ -1,20 +1,17 @@
 -- Lay a job aside until a time. Only for the holder of its lease.
--- doubt, counts: see begin; number: "closed" (refused for its interval, closed until then) | "open" (as the doubt
---   says); arrived: see note_arrival; is_long: "1" to count this as one of the long waits
--- Reply: {"ok"} | {"lost"}
+-- doubt, counts, story: of the last try, see begin; arrived: see note_arrival
+-- number: "closed" (refused for its interval, closed until then) | "open" (as the doubt allows)
+-- is_long: "1" to count this as one of the long waits
+-- Reply: {"ok", hash of the job as it is now} | {"lost"}
 -- Twice with one token: ok again.
 local A = arguments('id', 'token', 'wait_ms:number', 'doubt', 'counts', 'code', 'message', 'number', 'story',
   'arrived', 'is_long')
 local id, token, wait_ms = A.id, A.token, A.wait_ms
 note_arrival(A.arrived) -- whoever has the job by now
 local job = fields(K.job(id), 'lease', 'state', 'cc', 'num', 'lane', 'batch', 'doubt', 'by')
-if job.lease ~= token then
-  if job.by == token then return {'ok'} end
-  return {'lost'}
-end
-local now = now_ms()
+if job.lease ~= token then return job.by == token and {'ok', record(id)} or {'lost'} end
+local now, doubt = now_ms(), job.doubt
 tell_story(id, A.story)
-local doubt = job.doubt
 if A.doubt ~= '' then
   redis.call('HDEL', K.job(id), 'open')
   if A.counts ~= '1' then redis.call('HINCRBY', K.job(id), 'attempts', -1) end
@@ -29,4 +26,4 @@ elseif not doubt then
   open_number(job.cc, job.num, id)
 end
 park(id, job.batch, job.lane, job.state, now + wait_ms, doubt)
-return {'ok'}
+return {'ok', record(id)}

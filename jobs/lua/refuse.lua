@@ -5,43 +5,41 @@
 --   it was refused, or such answers were single jobs' before) | "alone" (that happened again and again)
 -- Twice with the same try: the same reply, nothing is counted twice.
 local A = arguments('id', 'tries', 'code', 'message', 'worker', 'canary_ms:number', 'concerns', 'entry')
-local id, try, code, canary_ms = A.id, A.tries, A.code, A.canary_ms
+local id, code, canary_ms = A.id, A.code, A.canary_ms
 local SUSPECT, ALONE, IN_A_ROW = 2, 3, 3
-local totals = fields(K.totals, 'sent', 'sent_inferred')
-local sent = (tonumber(totals.sent) or 0) + (tonumber(totals.sent_inferred) or 0)
+local sent = codes_sent()
+-- of the job's hash: how often it was refused with codes sent to others in between, and how many had been
+-- sent the last time; which try that was, and what was decided
 local job = fields(K.job(id), 'barred', 'barred_at', 'barred_try', 'barred_as')
-if job.barred_try == try then return job.barred_as end
-local account = fields(K.account, 'state', 'code')
-
--- how often it was refused with codes sent to others in between
+if job.barred_try == A.tries then return job.barred_as end
 local barred = tonumber(job.barred) or 0
 if not job.barred_at or sent > tonumber(job.barred_at) then barred = barred + 1 end
 
 local function decide()
+  local account, now = fields(K.account, 'state', 'code'), now_ms()
   if account.state == 'halted' then return 'halted' end
   if barred < SUSPECT and A.concerns ~= '' then
-    local now, entry = now_ms(), A.entry
-    local mark = A.concerns == 'key' and 'key:' .. (string.match(entry, '%.(%x+)$') or '')
-      or 'worker:' .. entry
+    local mark = A.concerns == 'key' and 'key:' .. (string.match(A.entry, '%.(%x+)$') or '')
+      or 'worker:' .. A.entry
     redis.call('HSETNX', K.refused, mark, cjson.encode(
       {code = code, message = A.message, worker = A.worker, since = now}))
-    return stand_down(entry, canary_ms, now, id)
+    return stand_down(A.entry, canary_ms, now, id)
   end
   -- how many such answers came with no code sent in between
-  local seen = fields(K.misses, 'refused_at', 'refusals')
-  local refusals = tonumber(seen.refused_at) == sent and tonumber(seen.refusals) + 1 or 1
+  local before = fields(K.misses, 'refused_at', 'refusals')
+  local refusals = tonumber(before.refused_at) == sent and tonumber(before.refusals) + 1 or 1
   redis.call('HSET', K.misses, 'refused_at', sent, 'refusals', refusals)
   redis.call('PEXPIRE', K.misses, 600000)
   local is_suspect = barred >= SUSPECT or A.concerns == '' and account.code == code
   if not is_suspect or refusals >= IN_A_ROW then
     -- another job finds out soon whether it was this one
-    halt_account('api', code, A.message, A.worker, canary_ms / 10, canary_ms, now_ms(), {job = id})
+    halt_account('api', code, A.message, A.worker, canary_ms / 10, canary_ms, now, {job = id})
     return 'halted now'
   end
   return barred >= ALONE and 'alone' or 'suspect'
 end
 
 local decided = decide()
-redis.call('HSET', K.job(id), 'barred', barred, 'barred_at', sent, 'barred_try', try,
+redis.call('HSET', K.job(id), 'barred', barred, 'barred_at', sent, 'barred_try', A.tries,
   'barred_as', decided)
 return decided

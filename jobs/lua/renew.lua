@@ -2,15 +2,16 @@
 -- leases: id, token, id, …
 -- Reply: the ids whose lease is no longer the caller's
 local A = arguments('lease_ms:number', 'leases:rest')
-local lease_ms, now, lost = A.lease_ms, now_ms(), {}
+local now, lost = now_ms(), {}
+local until_ms = now + A.lease_ms
 for i = 1, #A.leases, 2 do
   local id, token = A.leases[i], A.leases[i + 1]
   local job = fields(K.job(id), 'lease', 'lane', 'cc', 'num', 'doubt')
   if job.lease == token then
-    look_again(id, job.lane, now + lease_ms)
+    look_again(id, job.lane, until_ms)
     local holder = redis.call('HGET', number_key(job.cc, job.num), 'job')
     if not job.doubt and (not holder or holder == id) then
-      close_number(job.cc, job.num, id, now, now + lease_ms)
+      close_number(job.cc, job.num, id, now, until_ms)
     end
   else
     lost[#lost + 1] = id

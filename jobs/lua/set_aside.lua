@@ -3,12 +3,12 @@
 -- lane, batch ("": none), cc, num: what is known of it
 -- Reply: 1, or 0 if there is no record, or the dead letter already
 local A = arguments('id', 'code', 'message', 'retention_ms:number', 'lane', 'batch', 'cc', 'num')
-local id, code, retention_ms, lane, batch = A.id, A.code, A.retention_ms, A.lane, A.batch
+local id, code, retention_ms, lane = A.id, A.code, A.retention_ms, A.lane
 local kind = redis.call('TYPE', K.job(id)).ok
 if kind == 'none' then return 0 end
 local was = kind == 'hash' and fields(K.job(id), 'state', 'code', 'dup') or {}
 if was.code == code then return 0 end
-if redis.call('EXISTS', K.batch(batch)) == 0 then batch = nil end
+local batch = redis.call('EXISTS', K.batch(A.batch)) == 1 and A.batch or nil
 local now = now_ms()
 
 for _, each in ipairs({'event', 'batch'}) do put_down(id, batch, each) end
@@ -22,13 +22,12 @@ end
 redis.call('RENAME', K.job(id), K.unreadable(id))
 redis.call('PEXPIRE', K.unreadable(id), int(retention_ms))
 
-redis.call('HSET', K.job(id), 'lane', lane, 'cc', A.cc, 'num', A.num, 'created', int(now), 'attempts', 0,
-  'tries', 0, 'code', code, 'message', A.message)
-if batch then redis.call('HSET', K.job(id), 'batch', batch) end
+make_job(id, A.cc, A.num, lane, batch, now)
+redis.call('HSET', K.job(id), 'code', code, 'message', A.message)
 if was.dup then redis.call('HSET', K.job(id), 'dup', was.dup) end
 finalize(id, batch, lane, state, 'unknown', retention_ms, now, code)
 if place then
   redis.call('RPOP', K.dead) -- it keeps its place
-  if not was.code then recount_letters() end
+  if not was.code then count_letters_if_few() end
 end
 return 1

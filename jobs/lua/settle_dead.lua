@@ -11,9 +11,7 @@
 -- Twice with one token: "done" again, nothing is done twice.
 local A = arguments('verb', 'token', 'action', 'first_ms:number', 'step_us:number', 'retention_ms:number',
   'jobs:rest')
-local verb, token, action = A.verb, A.token, A.action
-local first_ms, step_us, retention_ms = A.first_ms, A.step_us, A.retention_ms
-local now = now_ms()
+local verb, token, retention_ms, now = A.verb, A.token, A.retention_ms, now_ms()
 local reply, done, gaps, shift, absent = {}, 0, false, 0, {}
 
 -- An entry is blanked in its place, and all blanks are removed at the end: one walk through the
@@ -31,8 +29,16 @@ local function leave_list(id, hint)
   return true
 end
 
-local function next_due()
-  return math.max(now, first_ms) + math.floor(done * step_us / 1000)
+-- Make a job due, and its batch, if it is of one, run on.
+local function make_due(id, job)
+  keep(id)
+  if job.batch then
+    redis.call('SADD', K.open(job.batch), id)
+    reopen_batch(job.batch)
+  end
+  count_event(job.lane, 1)
+  park(id, job.batch, job.lane, job.state,
+    math.max(now, A.first_ms) + math.floor(done * A.step_us / 1000))
 end
 
 local function requeue(id, job)
@@ -43,29 +49,16 @@ local function requeue(id, job)
   if job.not_after and tonumber(job.not_after) <= now then redis.call('HDEL', K.job(id), 'not_after') end
   if job.state == 'unknown' then flag_duplicate(id) end
   redis.call('HINCRBY', K.totals, job.state, -1)
-  keep(id)
-  if job.batch then
-    redis.call('SADD', K.open(job.batch), id)
-    reopen_batch(job.batch)
-  end
-  count_event(job.lane, 1)
-  park(id, job.batch, job.lane, job.state, next_due())
+  make_due(id, job)
 end
 
 -- In its batch's counts the new job stands for the row from now on.
 local function replace(id, job, new, cc, num, story)
   redis.call('HSET', K.job(id), 'by', token, 'replaced_by', new)
-  redis.call('HSET', K.job(new), 'state', job.state, 'cc', cc, 'num', num, 'lane', job.lane,
-    'created', int(now), 'attempts', 0, 'tries', 0, 'replaces', id)
-  keep(new)
-  if job.batch then
-    redis.call('HSET', K.job(new), 'batch', job.batch)
-    redis.call('SADD', K.open(job.batch), new)
-    reopen_batch(job.batch)
-  end
-  count_event(job.lane, 1)
+  make_job(new, cc, num, job.lane, job.batch, now)
+  redis.call('HSET', K.job(new), 'state', job.state, 'replaces', id)
   tell_story(new, story)
-  park(new, job.batch, job.lane, job.state, next_due())
+  make_due(new, job)
 end
 
 local function drop(id, job)
@@ -82,18 +75,18 @@ local function settle(id, place, story, new, cc, num, new_story)
     return 'absent'
   end
   if job.by == token then return 'done' end
-  if (job.state ~= 'dead' and job.state ~= 'unknown') or job.replaced_by then
+  if not FOR_A_PERSON[job.state] or job.replaced_by then
     if leave_list(id, place) then absent[#absent + 1] = id end
     return 'not dead'
   end
   if verb ~= 'drop' and job.batch
-      and redis.call('HGET', K.batch(job.batch), 'state') == 'cancelled' then
+      and redis.call('HGET', K.batch(job.batch), 'state') == BATCH.CANCELLED then
     return 'cancelled'
   end
   local code = job.code or ''
   if leave_list(id, place) then count_letter(job.batch, code, job.state, -1) end
   tell_story(id, story)
-  if verb ~= 'drop' and job.batch and code ~= '' then
+  if verb ~= 'drop' and job.batch and is_code_counted(job.state, code) then
     redis.call('HINCRBY', K.counts(job.batch), 'code:' .. code, -1)
   end
   if verb == 'requeue' then
@@ -121,13 +114,13 @@ for i = 1, #A.jobs, width do
 end
 if gaps then redis.call('LREM', K.dead, 0, '') end
 for _, id in ipairs(absent) do forget(id) end
-if #absent > 0 then recount_letters() end
+if #absent > 0 then count_letters_if_few() end
 if done > 0 then
   local head = redis.call('LINDEX', K.actions, 0)
-  if head and token_of(head) == token_of(action) then
-    redis.call('LSET', K.actions, 0, dated(action))
+  if head and token_of(head) == token_of(A.action) then
+    redis.call('LSET', K.actions, 0, dated(A.action))
   else
-    note_action(action)
+    note_action(A.action)
   end
 end
 return reply

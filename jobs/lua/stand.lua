@@ -1,4 +1,4 @@
--- Whether a worker may take work. Each asks every second.
+-- Find out whether a worker may take work. Each asks every second.
 -- Reply: {"working"} | {"stood down" | "halted now" | "halted" (none is left to go on), what is refused
 --   of it, JSON}
 local A = arguments('entry', 'canary_ms:number')

@@ -1,39 +1,36 @@
 -- Pause, resume or cancel a batch. Waiting rows are stopped by the batch's state alone, so this is
 -- as quick for a million of them as for one. A pause visits the few that are published. A cancel
 -- visits no more of those that were fed than so many in one call, as they may have been parked or
--- requeued by the ten thousand: its caller calls again until none was ended. Whoever does not is no
--- harm: the sweep and the claim end the others when they are due.
+-- requeued by the ten thousand: its caller calls again until none was ended. No harm is done if it does
+-- not: the sweep and the claim end the others when they are due.
 -- A resume lets a batch that is to start later start now; "scheduled" was its state before then.
 -- order: "pause" | "resume" | "cancel"; action: who and why (JSON)
 -- Reply: {"absent"} | {the batch's state before, state now, jobs ended by this call}
 -- Twice: the second changes nothing, and tells the same states if the action is the same. Jobs in
 -- doubt, and in work, are left to end by themselves.
 local A = arguments('batch', 'order', 'retention_ms:number', 'action')
-local batch, order, retention_ms, action = A.batch, A.order, A.retention_ms, A.action
+local batch, order, action, now = A.batch, A.order, A.action, now_ms()
 local VISITS = 500
-local before = redis.call('HGET', K.batch(batch), 'state')
+local b = fields(K.batch(batch), 'state', 'before', 'not_before', 'accepted', 'fed')
+local before = b.state
 if not before then return {'absent'} end
-local now = now_ms()
-local starts = tonumber(redis.call('HGET', K.batch(batch), 'not_before'))
-if order == 'resume' and before == 'running' and starts and starts > now then
+if order == 'resume' and before == BATCH.RUNNING and tonumber(b.not_before or 0) > now then
   redis.call('HSET', K.batch(batch), 'not_before', int(now))
   note_action(action)
-  return {'scheduled', 'running', 0}
+  return {'scheduled', before, 0}
 end
 local after = STEPS[order][before]
-if not after then
-  return {is_noted(action) and redis.call('HGET', K.batch(batch), 'before') or before, before, 0}
-end
+if not after then return {is_noted(action) and b.before or before, before, 0} end
 
 if after ~= before then
   redis.call('HSET', K.batch(batch), 'state', after, 'before', before)
   note_action(action)
-end
-if order == 'cancel' and after ~= before then
-  redis.call('HSET', K.batch(batch), 'imported', 1)
-  local waiting = tonumber(redis.call('HGET', K.batch(batch), 'accepted'))
-    - tonumber(redis.call('HGET', K.batch(batch), 'fed'))
-  redis.call('HINCRBY', K.totals, 'cancelled', waiting)
+  if order == 'cancel' then
+    redis.call('HSET', K.batch(batch), 'imported', 1)
+    redis.call('HINCRBY', K.totals, 'cancelled', b.accepted - b.fed)
+  end
+elseif is_noted(action) then
+  before = b.before
 end
 
 local function pause()
@@ -56,11 +53,11 @@ local function cancel()
   for _, id in ipairs(redis.call('SRANDMEMBER', K.open(batch), VISITS)) do
     local job = fields(K.job(id), 'state', 'doubt')
     if not job.doubt and (job.state == 'queued' or job.state == 'parked') then
-      finalize(id, batch, 'batch', job.state, 'cancelled', retention_ms, now)
+      finalize(id, batch, 'batch', job.state, 'cancelled', A.retention_ms, now)
       ended = ended + 1
     end
   end
-  end_batch_if_done(batch, retention_ms, now)
+  end_batch_if_done(batch, A.retention_ms, now)
   return ended
 end
 
@@ -72,5 +69,4 @@ elseif order == 'resume' then
 else
   pause()
 end
-if after == before and is_noted(action) then before = redis.call('HGET', K.batch(batch), 'before') end
 return {before, after, ended}

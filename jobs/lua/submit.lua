@@ -5,16 +5,15 @@
 -- Reply: {"new" | "known", hash of the job, what to remember from now on} | {"refused"}
 -- Twice with one token: "new" again, as the first answer was lost.
 local A = arguments('id', 'cc', 'num', 'not_after_ms:number', 'grace_ms:number', 'known', 'call')
-local id, call = A.id, A.call
+local id, now = A.id, now_ms()
 if refused(A.known) then return {'refused'} end
-local now = now_ms()
-local seen = grow(now)
+local remember = grow(now)
 if redis.call('EXISTS', K.job(id)) == 1 then
-  return {redis.call('HGET', K.job(id), 'call') == call and 'new' or 'known', record(id), seen}
+  return {redis.call('HGET', K.job(id), 'call') == A.call and 'new' or 'known', record(id), remember}
 end
-redis.call('HSET', K.job(id), 'state', 'queued', 'cc', A.cc, 'num', A.num, 'lane', 'event',
-  'created', int(now), 'published', int(now), 'attempts', 0, 'tries', 0, 'call', call)
+make_job(id, A.cc, A.num, 'event', nil, now)
+redis.call('HSET', K.job(id), 'state', 'queued', 'published', int(now), 'call', A.call)
 if A.not_after_ms > 0 then redis.call('HSET', K.job(id), 'not_after', int(A.not_after_ms)) end
 count_event('event', 1)
 look_again(id, 'event', now + patience_ms('event', A.grace_ms))
-return {'new', record(id), seen}
+return {'new', record(id), remember}

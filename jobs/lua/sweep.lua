@@ -12,11 +12,11 @@ local A = arguments('limit:number', 'depth:number', 'grace_ms:number', 'retentio
   'canary_ms:number', 'provable_ms:number', 'known')
 local limit, depth, grace = A.limit, A.depth, A.grace_ms
 local retention_ms, canary_ms, provable = A.retention_ms, A.canary_ms, A.provable_ms
-local known, now = A.known, now_ms()
-if refused(known) then return {'refused'} end
-keep_attempts(known)
+local now = now_ms()
+if refused(A.known) then return {'refused'} end
+keep_attempts(A.known)
 local found, urgent, broken = {}, {}, {}
-local reply = {found, urgent, grow(now), attempts_known(known) or -1, broken}
+local reply = {found, urgent, grow(now), attempts_known(A.known) or -1, broken}
 
 -- When nobody swept for a while, Redis was away or no worker was up. Whoever still has a job in work
 -- gets a moment to renew its lease, or to record an outcome that it could not record.
@@ -25,7 +25,8 @@ local patient_until = tonumber(sweeps.patient_until) or 0
 if sweeps.at and now - tonumber(sweeps.at) > grace then patient_until = now + grace end
 redis.call('HSET', K.sweeps, 'at', int(now), 'patient_until', int(patient_until))
 
-local budget, canaries = math.huge, nil -- which jobs may be canary, while one is chosen
+-- how many jobs may be published yet; and while a canary is chosen, whether a job may be it
+local budget, may_be_canary = math.huge, nil
 local account = fields(K.account, 'state', 'by', 'canary', 'canary_due', 'outage', 'since')
 
 -- A job that was in work already goes in front of all others: if it is in doubt, its proof has a time
@@ -46,7 +47,7 @@ local function publish(id, batch, lane, from, is_urgent)
     redis.call('HDEL', K.job(id), 'urgent')
   end
   budget = budget - 1
-  if canaries then
+  if may_be_canary then
     redis.call('HSET', K.account, 'canary', id, 'canary_due', int(now + canary_ms))
     redis.call('HSET', K.job(id), 'canary_of', account.since)
   end
@@ -63,8 +64,8 @@ local function message_is_gone(lane, published, is_urgent)
   return published + grace < tonumber(mark or 0)
 end
 
--- Leave a job in work to its worker for a moment, once for each lease: where sweeps are always far
--- apart, every one follows a silence.
+-- Whether a job in work is left to its worker for a moment; once for each lease, as where sweeps are
+-- always far apart every one follows a silence.
 local function is_spared(id, lane, job)
   local is_in_work = job.state == 'leased' or job.state == 'sending'
   if not is_in_work or now >= patient_until or job.lease == job.spared then return false end
@@ -79,9 +80,9 @@ local function each(ids, act)
   for _, id in ipairs(ids) do
     local ok, problem = pcall(act, id)
     if not ok then
-      local told = type(problem) == 'table' and problem.err or problem
-      if not (string.find(told, 'WRONGTYPE') or string.find(told, 'attempt to')
-          or string.find(told, 'not an integer')) then
+      local text = type(problem) == 'table' and problem.err or problem
+      if not (string.find(text, 'WRONGTYPE') or string.find(text, 'attempt to')
+          or string.find(text, 'not an integer')) then
         error(problem)
       end
       broken[#broken + 1] = id
@@ -97,6 +98,7 @@ local function look_after(key, lane, space)
       'lease', 'spared', 'cc', 'num', 'canary_of', 'barred')
     local state, batch, doubt = job.state, job.batch, job.doubt
     local steering = batch and not doubt and redis.call('HGET', K.batch(batch), 'state')
+    local ends = not doubt and overtaken(job, steering, now)
     local taken_until = state == 'parked' and not doubt and closed_until(job.cc, job.num, id, now)
     if not FINAL[state] and not OPEN[state] and redis.call('EXISTS', K.job(id)) == 1 then
       broken[#broken + 1] = id
@@ -104,13 +106,11 @@ local function look_after(key, lane, space)
       end_lost_job(id, lane, retention_ms, now)
     elseif FINAL[state] then
       put_down(id, batch, lane)
-    elseif steering == 'cancelled' then
-      finalize(id, batch, lane, state, 'cancelled', retention_ms, now)
-    elseif not doubt and job.not_after and tonumber(job.not_after) <= now then
-      finalize(id, batch, lane, state, 'expired', retention_ms, now)
-    elseif steering == 'paused' then
+    elseif ends then
+      finalize(id, batch, lane, state, ends, retention_ms, now)
+    elseif steering == BATCH.PAUSED then
       stop(id, batch, lane, state, now)
-    elseif state == 'queued' and not canaries
+    elseif state == 'queued' and not may_be_canary
         and not message_is_gone(lane, tonumber(job.published or 0), job.urgent) then
       look_again(id, lane, now + (job.urgent and grace or patience_ms(lane, grace)))
     elseif not is_spared(id, lane, job) then
@@ -118,7 +118,7 @@ local function look_after(key, lane, space)
         -- a file may name one number a thousand times: those rows must not take the others' room
         redis.call('HSET', K.job(id), 'due', int(taken_until))
         redis.call('ZADD', key, int(taken_until), id)
-      elseif not canaries or canaries(job) then
+      elseif not may_be_canary or may_be_canary(job) then
         space = space - 1
         publish(id, batch, lane, state,
           doubt or state ~= 'parked' and (state ~= 'queued' or lane == 'event'))
@@ -154,7 +154,7 @@ end
 local function feed_one(batch)
   local b = fields(K.batch(batch), 'state', 'max_rate', 'next_at', 'expires_at', 'imported',
     'not_before')
-  if b.state ~= 'running' then return 'leave' end
+  if b.state ~= BATCH.RUNNING then return 'leave' end
   if tonumber(b.not_before or 0) > now then return 'wait' end
   local max_rate, next_at = tonumber(b.max_rate), tonumber(b.next_at or 0)
   local is_expired = b.expires_at and tonumber(b.expires_at) <= now
@@ -186,8 +186,7 @@ local function feed_one(batch)
     return 'passed'
   end
   redis.call('HINCRBY', K.batch(batch), 'fed', 1)
-  redis.call('HSET', K.job(id), 'cc', cc, 'num', num, 'lane', 'batch', 'batch', batch,
-    'created', int(now), 'attempts', 0, 'tries', 0)
+  make_job(id, cc, num, 'batch', batch, now)
   if b.expires_at then redis.call('HSET', K.job(id), 'not_after', b.expires_at) end
   if is_expired then
     finalize(id, batch, 'batch', nil, 'expired', retention_ms, now)
@@ -249,8 +248,8 @@ local function look_after_doubts(lane)
   until #due < limit or looked >= DOUBTS
 end
 
--- Whether some job in doubt is probed on, or soon due: it finds out as well whether the API is back, and
--- no other customer may get a second code by that.
+-- Whether some job in doubt is being probed, or soon due: it finds out as well whether the API is back,
+-- and no other customer may get a second code by that.
 local function is_doubt_at_work()
   for _, lane in ipairs({'event', 'batch'}) do
     local due = redis.call('ZRANGEBYSCORE', K.due(lane), int(now - provable), '+inf', 'WITHSCORES',
@@ -266,44 +265,32 @@ local function is_doubt_at_work()
   return false
 end
 
--- Another job each time, in case it is the last one's fault; in an outage one whose proof has expired: it
--- is to be sent once more anyhow.
-local function is_untried(job)
-  return job.canary_of ~= account.since and not job.barred
-end
-
-local function is_doubtful(job)
-  return job.doubt
-end
-
-local function is_doubtful_and_untried(job)
-  return job.doubt and is_untried(job)
-end
-
-local function is_any()
-  return true
-end
-
 local function look_after_all()
   look_after(K.due('event'), 'event', math.huge)
   look_after(K.due('batch'), 'batch', math.huge)
   look_after(K.due('aside'), 'batch', room())
 end
 
+-- Another job each time, in case it is the last one's fault; in an outage rather one whose proof has
+-- expired: it is to be sent once more anyhow.
 local function choose_canary()
   if account.outage and is_doubt_at_work() then return end
   budget, limit = 1, DOUBTS
-  for _, may_be in ipairs(account.outage
-      and {is_doubtful_and_untried, is_doubtful, is_untried, is_any} or {is_untried, is_any}) do
-    canaries = may_be
-    look_after_all()
-    if may_be ~= is_doubtful and may_be ~= is_doubtful_and_untried then feed() end
-    if budget <= 0 then return end
+  for _, in_doubt in ipairs(account.outage and {true, false} or {false}) do
+    for _, untried in ipairs({true, false}) do
+      may_be_canary = function(job)
+        return (not in_doubt or job.doubt)
+          and (not untried or job.canary_of ~= account.since and not job.barred)
+      end
+      look_after_all()
+      if not in_doubt then feed() end
+      if budget <= 0 then return end
+    end
   end
 end
 
 local is_halted = account.state == 'halted'
--- a person's halt lets none
+-- while a person halts the sending, no job tries
 if is_halted and account.by == 'person' then return reply end
 look_after_doubts('event')
 look_after_doubts('batch')

@@ -544,7 +544,7 @@ def test_a_parked_job_holds_nothing_and_comes_again(acts: Acts, ledger: Ledger) 
     parked = ledger.park(job_id, token, pause, Tried(UNSENT))
 
     record = acts.job(job_id)
-    assert parked
+    assert parked == record
     assert (record.state, record.code, record.message) == (
         State.PARKED,
         "ServiceUnavailable",
@@ -567,7 +567,7 @@ def test_a_job_parked_twice_is_parked_once(acts: Acts, ledger: Ledger) -> None:
     parked = [ledger.park(job_id, token, pause, tried) for _ in range(2)]
 
     record = acts.job(job_id)
-    assert parked == [True, True]
+    assert parked == [record, record]
     assert (record.attempts, record.tries, record.waits) == (0, 1, 1)
     assert len(record.story) == 1
 

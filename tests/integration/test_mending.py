@@ -181,6 +181,25 @@ def test_what_follows_from_the_jobs_is_derived_anew(
     redis.delete(SPARE)
 
 
+def test_rows_left_out_as_their_number_got_a_code_are_counted_anew_as_such(
+    acts: Acts, redis: Redis, keys: Keys, mending: Mending
+) -> None:
+    acts.batch(1, RUNNING, skip_sent=True)
+    acts.sweep()
+    event = acts.event()
+    acts.finish(event, acts.begun(event))
+    acts.run_out(event)
+    acts.claim(f"{RUNNING}-1")
+    before = acts.batches.get(RUNNING)
+
+    redis.delete(keys.counts(RUNNING))
+    heal(acts, mending)
+
+    assert before is not None
+    assert before.by_code == {"SentMeanwhile": 1}
+    assert acts.batches.get(RUNNING) == before
+
+
 def lived(acts: Acts, redis: Redis, key: str) -> Life:
     """Let jobs come to every state, and keep an older copy of a key."""
     life = Life(acts)

@@ -15,8 +15,8 @@ KEYS = Keys("test")
 PREFIXED = sorted(set(_NAMES) - set(_FIXED))
 SCRIPTS = {
     path.name: path.read_text(encoding="utf-8")
-    for package in ("jobs.lua", "worker")
-    for path in files(package).iterdir()
+    for folder in (files("jobs") / "lua", files("worker"))
+    for path in folder.iterdir()
     if path.name.endswith(".lua")
 }
 

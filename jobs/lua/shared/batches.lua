@@ -1,23 +1,26 @@
--- A batch: the steps between its states, and how it ends.
+-- A batch: the steps between its states, its pace, and how it ends.
 
 -- What leads from one state to another; what is not here is not done. A cancelled batch is cancelled again
 -- for those of its jobs that were left by the call before.
 local STEPS = {
-  pause = {running = 'paused'},
-  resume = {paused = 'running'},
-  cancel = {running = 'cancelled', paused = 'cancelled', cancelled = 'cancelled'},
-  complete = {running = 'done', paused = 'done'},
-  reopen = {done = 'running'},
+  pause = {[BATCH.RUNNING] = BATCH.PAUSED},
+  resume = {[BATCH.PAUSED] = BATCH.RUNNING},
+  cancel = {[BATCH.RUNNING] = BATCH.CANCELLED, [BATCH.PAUSED] = BATCH.CANCELLED,
+    [BATCH.CANCELLED] = BATCH.CANCELLED},
+  complete = {[BATCH.RUNNING] = BATCH.DONE, [BATCH.PAUSED] = BATCH.DONE},
+  reopen = {[BATCH.DONE] = BATCH.RUNNING},
 }
 
--- Keep a batch for so long, or until further notice; that it has its content for as long as it.
+-- Keep a key for so long, or until further notice.
+local function keep_key(key, ms)
+  if ms then redis.call('PEXPIRE', key, int(ms)) else redis.call('PERSIST', key) end
+end
+
+-- Likewise a batch, and that it has its content.
 local function keep_batch(batch, ms)
-  local kept = {K.batch(batch), K.rows(batch), K.counts(batch)}
+  for _, key in ipairs({K.batch(batch), K.rows(batch), K.counts(batch)}) do keep_key(key, ms) end
   local content = K.content(redis.call('HGET', K.batch(batch), 'digest') or '')
-  if redis.call('GET', content) == batch then kept[#kept + 1] = content end
-  for _, key in ipairs(kept) do
-    if ms then redis.call('PEXPIRE', key, int(ms)) else redis.call('PERSIST', key) end
-  end
+  if redis.call('GET', content) == batch then keep_key(content, ms) end
 end
 
 -- A job of it is tried again: the batch goes on until that has ended, too. Returns whether it was done.
@@ -35,7 +38,7 @@ end
 local function end_batch_if_done(batch, retention_ms, now)
   local b = fields(K.batch(batch), 'imported', 'cursor', 'state', 'total', 'letters')
   if not b.state or redis.call('SCARD', K.open(batch)) > 0 then return end
-  if b.state ~= 'cancelled' then
+  if b.state ~= BATCH.CANCELLED then
     if b.imported ~= '1' or b.cursor ~= b.total then return end
     redis.call('HSET', K.batch(batch), 'state', STEPS.complete[b.state] or b.state)
   end

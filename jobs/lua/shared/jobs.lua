@@ -1,20 +1,33 @@
--- A job and the indexes that say who looks after it. A lane is "event" or "batch". A job's hash:
---   state, cc, num, lane, batch?, created, published, call?, lease?, attempts, tries, doubt?, dup?,
---   dup_by?, resent?, early?, not_after?, code, message, request_id, finished, waits, by, kind, settled,
---   spared, urgent?, open?, told, story:<n>; and by a person's hand: dropped, replaces, replaced_by
---   call: the call that an event came by
---   doubt: when the first attempt whose fate is open left at the earliest; absent if there is none
---   asked: when the last of them arrived at the latest; doubt_before, asked_before: both as they
---     were before the resend
---   dup, dup_by: it may have been sent twice, by which try; resent: the one resend was made; early:
---     it was refused as too early, though no code of it was known
+-- A job: the indexes that say who looks after it, its doubt, and its end. A lane is "event" or "batch".
+--
+-- A job's hash; times are ms, and what does not apply is absent:
+--   state, cc, num, lane, batch, created, not_after
+--   call: the call of `submit` that it came by
+--   published: when its message was last; urgent: that went in front of its queue
+--   lease: whose it is now; spared: the lease that a sweep left alone for a moment (sweep.lua)
+--   due: when a parked job is tried again
+--   attempts, tries: calls that count, all calls; kind: what the last one was; settled: the call before
+--     which the outcome of the one before was recorded
+--   open: "when it left:what it was" of a try whose outcome was not recorded yet
+--   doubt: when the first attempt whose fate is open left at the earliest; asked: when the last of them
+--     arrived at the latest; doubt_before, asked_before: both as they were before the resend
+--   dup, dup_by: it may have been sent twice, by which try; resent: the one resend was made
+--   early: it was refused as too early, though no code of it was known
 --   barred, barred_at, barred_try, barred_as: see refuse.lua; canary_of: of which trouble it was canary
---   open: "when it left:what it was" of a try whose outcome nobody has told
---   tries: calls made; attempts: those of them that count; by: the lease that ended the job or laid
---     it aside, or the person's decision about it
+--   waits: long waits taken; code, message: of the last answer, or why it ended; request_id: of the answer
+--     that ended it
+--   by: the token that last ended it, laid it aside or settled it, by which a repetition is known
+--   finished; and by a person's hand: dropped (when), replaces, replaced_by (job ids)
+--   told: entries of its story so far; story:<n>: the n-th
 
 local function record(id)
   return redis.call('HGETALL', K.job(id))
+end
+
+-- Begin a job's record; cc and num are "0" where they are not known.
+local function make_job(id, cc, num, lane, batch, now)
+  redis.call('HSET', K.job(id), 'cc', cc, 'num', num, 'lane', lane, 'created', int(now),
+    'attempts', 0, 'tries', 0, unpack(batch and {'batch', batch} or {}))
 end
 
 local function move(id, batch, from, to)
@@ -69,4 +82,129 @@ end
 local function stop(id, batch, lane, from, now)
   lay_down(id, batch, lane, from, now)
   redis.call('SADD', K.stopped(batch), id)
+end
+
+-- Whether a probe that is asked for now could still find out what became of an attempt in doubt;
+-- `provable` is the number's interval less the longest way of the probe.
+local function may_be_proved(doubt, provable, now)
+  return doubt and tonumber(doubt) + provable > now
+end
+
+local function count_duplicate(id, by)
+  redis.call('HINCRBY', K.totals, 'possible_duplicate', by)
+  local batch = redis.call('HGET', K.job(id), 'batch')
+  if batch then redis.call('HINCRBY', K.counts(batch), 'possible_duplicate', by) end
+end
+
+-- Another code may be the second one. `try`: the call that may send it; nil for a person's requeue.
+local function flag_duplicate(id, try)
+  if redis.call('HSETNX', K.job(id), 'dup', 1) == 0 then return end
+  if try then redis.call('HSET', K.job(id), 'dup_by', try) end
+  count_duplicate(id, 1)
+end
+
+-- The last try certainly sent nothing: all is as it was before it. Returns doubt, asked and resent.
+local function clear_doubt(id)
+  local job = fields(K.job(id), 'kind', 'doubt_before', 'asked_before', 'dup_by', 'tries')
+  if job.dup_by == job.tries then
+    redis.call('HDEL', K.job(id), 'dup', 'dup_by')
+    count_duplicate(id, -1)
+  end
+  if job.kind ~= 'late' and job.kind ~= 'resend' then
+    redis.call('HDEL', K.job(id), 'doubt', 'asked')
+    return nil
+  end
+  redis.call('HSET', K.job(id), 'doubt', job.doubt_before, 'asked', job.asked_before, 'kind', '')
+  redis.call('HDEL', K.job(id), 'resent')
+  return tonumber(job.doubt_before), tonumber(job.asked_before), nil
+end
+
+-- The state in which a job without a doubt ends now, as its batch was cancelled or its time is over; or nil.
+local function overtaken(job, batch_state, now)
+  if batch_state == BATCH.CANCELLED then return 'cancelled' end
+  return job.not_after and tonumber(job.not_after) <= now and 'expired' or nil
+end
+
+-- Whether its batch counts a job's code: a cancelled one may have one of before, which is not why it ended.
+local function is_code_counted(state, code)
+  return code ~= '' and (FOR_A_PERSON[state] or state == 'cancelled' and code == CODE.SENT_MEANWHILE)
+end
+
+-- Count what joins or leaves the dead-letter list.
+local function count_letter(batch, code, state, by)
+  for _, key in ipairs({K.dead_codes, state == 'unknown' and K.dead_unknown or nil}) do
+    if redis.call('HINCRBY', key, code, by) <= 0 then redis.call('HDEL', key, code) end
+  end
+  if state == 'unknown' then redis.call('HINCRBY', K.sweeps, 'unknown', by) end
+  if batch then redis.call('HINCRBY', K.batch(batch), 'letters', by) end
+end
+
+-- Count the dead letters anew: under which code one was counted whose job is gone is lost.
+local function count_letters()
+  redis.call('DEL', K.dead_codes, K.dead_unknown)
+  redis.call('HDEL', K.sweeps, 'unknown')
+  for _, id in ipairs(redis.call('LRANGE', K.dead, 0, -1)) do
+    if redis.call('TYPE', K.job(id)).ok == 'hash' then
+      local job = fields(K.job(id), 'state', 'code')
+      if FOR_A_PERSON[job.state] then count_letter(nil, job.code or '', job.state, 1) end
+    end
+  end
+end
+
+-- Of a long list that would take too long for one step; `mend` does it in its own time.
+local function count_letters_if_few()
+  if redis.call('LLEN', K.dead) <= 10000 then count_letters() end
+end
+
+-- Keep a job for so long, or until further notice; the jobs in whose place it stands for as long as it.
+local function keep(id, ms)
+  while id do
+    keep_key(K.job(id), ms)
+    id = redis.call('HGET', K.job(id), 'replaces')
+  end
+end
+
+-- Record a job's final state, once: indexes, counters, dead-letter list and expiry in one step. `code` is
+-- why it ended; without one the code of its last answer stays.
+local function finalize(id, batch, lane, from, state, retention_ms, now, code)
+  code = code or ''
+  put_down(id, batch, lane)
+  if not FINAL[from] then count_event(lane, -1) end
+  redis.call('HSET', K.job(id), 'finished', int(now))
+  redis.call('HDEL', K.job(id), 'lease', 'due')
+  move(id, batch, from, state)
+  redis.call('HINCRBY', K.totals, state, 1)
+  if state == 'cancelled' and code ~= '' then redis.call('HSET', K.job(id), 'code', code, 'message', '') end
+  if FOR_A_PERSON[state] then
+    redis.call('RPUSH', K.dead, id)
+    count_letter(batch, code, state, 1)
+    -- a dead letter stays until a person has dealt with it
+    keep(id)
+  else
+    keep(id, retention_ms)
+  end
+  if batch then
+    if is_code_counted(state, code) then redis.call('HINCRBY', K.counts(batch), 'code:' .. code, 1) end
+    redis.call('SREM', K.open(batch), id)
+    if state ~= 'cancelled' then note_pace(batch, now) end
+    end_batch_if_done(batch, retention_ms, now)
+  end
+end
+
+-- End a job whose record is gone, or was set back to before its end: perhaps its code was sent, so a
+-- person decides. A batch's row still tells the number, of an event nothing but its id is left.
+local function end_lost_job(id, lane, retention_ms, now)
+  local job = fields(K.job(id), 'state', 'cc', 'batch')
+  if not job.cc then
+    local cc, num, row, correction
+    if lane == 'batch' then job.batch, row, correction = string.match(id, '^(.+)%-(%d+)(.*)$') end
+    if correction == '' then
+      local text = redis.call('LINDEX', K.rows(job.batch), row - 1) or ''
+      cc, num = string.match(text, '^(%d+)\t(%d+)\t')
+    end
+    make_job(id, cc or '0', num or '0', lane, job.batch, now)
+  end
+  redis.call('HSET', K.job(id), 'code', CODE.UNREADABLE, 'message', '')
+  finalize(id, job.batch, lane, job.state, 'unknown', retention_ms, now, CODE.UNREADABLE)
+  note_damage('the record of job ' .. id .. ' was lost: perhaps its code was sent, it is unknown')
 end

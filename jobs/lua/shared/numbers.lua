@@ -4,8 +4,8 @@ local function number_key(cc, num)
   return K.number(redis.sha1hex(cc .. '-' .. num))
 end
 
--- A number is closed to other jobs until a time. Its record may live longer: it also remembers the
--- codes sent (`codes`, `sent`).
+-- Close a number to other jobs until a time. Its record may live longer: it also remembers the codes
+-- sent (`codes`, `sent`).
 local function close_number(cc, num, id, now, until_ms)
   local key = number_key(cc, num)
   redis.call('HSET', key, 'job', id, 'until', int(until_ms))
@@ -25,12 +25,18 @@ local function open_number(cc, num, id)
   if redis.call('HGET', key, 'job') == id then redis.call('HDEL', key, 'job', 'until') end
 end
 
--- Whether a job is left out now, by its batch's `skip_sent`: a code went to its number since. Numbers
+-- Whether a job is left out by its batch's `skip_sent`: a code went to its number meanwhile. Numbers
 -- that had one before were left out when the file was read, so any code counts; where a person has
 -- put another number in a job's place, one that came after that.
 local function was_sent_meanwhile(job, skip_sent)
   local sent = skip_sent == '1' and tonumber(redis.call('HGET', number_key(job.cc, job.num), 'sent'))
   return sent and (not job.replaces or sent >= tonumber(job.created))
+end
+
+-- Codes sent so far, to all numbers.
+local function codes_sent()
+  local totals = fields(K.totals, 'sent', 'sent_inferred')
+  return (tonumber(totals.sent) or 0) + (tonumber(totals.sent_inferred) or 0)
 end
 
 local function note_code_sent(cc, num, now, retention_ms)
