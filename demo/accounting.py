@@ -12,8 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from jobs.job import JobRecord
-from jobs.outcome import State
+from jobs.job import JobRecord, State
 
 
 @dataclass(frozen=True, slots=True)

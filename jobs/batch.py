@@ -16,8 +16,7 @@ from enum import StrEnum
 from typing import Any
 
 from jobs.codes import OwnCode
-from jobs.job import JobRecord, Lane, batch_job_id, iso
-from jobs.outcome import State
+from jobs.job import JobRecord, Lane, State, batch_job_id, iso
 from jobs.phone import PhoneNumber
 
 RATE_FADES_S = 15.0

@@ -13,13 +13,11 @@ import redis
 from config.settings import Settings
 from jobs.actions import Action
 from jobs.batch import Batch, BatchRow, BatchState, Family, decode_batch, unfed_record
-from jobs.clock import time_ms
 from jobs.identity import Identity
-from jobs.job import EVENT, JobRecord, Lane, batch_job_id, split_job_id
+from jobs.job import EVENT, JobRecord, Lane, State, batch_job_id, split_job_id
 from jobs.keys import Keys
 from jobs.ledger import read_records
-from jobs.outcome import State
-from jobs.scripts import Script, pairs
+from jobs.scripts import Script, pairs, time_ms
 
 CHUNK_ROWS = 500
 _ROWS_SCANNED = 2_000

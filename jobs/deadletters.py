@@ -16,12 +16,11 @@ import redis
 
 from config.settings import Settings
 from jobs.actions import Action
-from jobs.clock import time_ms
 from jobs.job import JobRecord, StoryEntry, corrected_job_id
 from jobs.keys import Keys
 from jobs.ledger import Ledger, histories, read_records
 from jobs.phone import PhoneNumber
-from jobs.scripts import Script
+from jobs.scripts import Script, time_ms
 
 WINDOW = 200
 """Dead letters read, or decided about, in one round trip: few enough to hold up no event."""

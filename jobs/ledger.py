@@ -18,21 +18,20 @@ import redis
 from config.redis import error_code
 from config.settings import PROBE_SLACK_S, Settings
 from jobs.actions import Action
-from jobs.clock import time_ms
 from jobs.identity import Identity
 from jobs.job import (
     NO_NUMBER,
     JobRecord,
     Lane,
     SendCodeJob,
+    State,
     StoryEntry,
     batch_job_id,
     split_job_id,
 )
 from jobs.keys import Keys
-from jobs.outcome import State
 from jobs.phone import PhoneNumber
-from jobs.scripts import Script, pairs
+from jobs.scripts import Script, pairs, time_ms
 
 FEED_SECONDS = 2
 """Batch work that is published or in workers' hands: enough to never wait for the next sweep."""

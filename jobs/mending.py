@@ -18,10 +18,9 @@ import redis
 from config.settings import Settings
 from jobs.actions import known_fields
 from jobs.batch import BatchState
-from jobs.job import Lane
+from jobs.job import Lane, State
 from jobs.keys import Keys
 from jobs.ledger import Ledger
-from jobs.outcome import State
 from jobs.scripts import Script
 
 _CHUNK = 1_000

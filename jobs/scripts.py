@@ -17,8 +17,8 @@ import redis
 
 from jobs.batch import RATE_FADES_S, BatchState
 from jobs.codes import OwnCode
+from jobs.job import State
 from jobs.keys import Keys
-from jobs.outcome import State
 
 READS, WRITES = 1, 1
 """The newest data that the scripts can read, and the data that they write (jobs/upgrade.py)."""
@@ -96,6 +96,17 @@ class Script:
 def pairs(flat: Sequence[str]) -> dict[str, str]:
     """Read a hash in a script's reply, where names and values take turns."""
     return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def time_us(reply: Any) -> int:
+    """Turn Redis' reply to TIME into Unix microseconds."""
+    seconds, micros = reply
+    return int(seconds) * 1_000_000 + int(micros)
+
+
+def time_ms(reply: Any) -> int:
+    """Turn Redis' reply to TIME into Unix milliseconds."""
+    return time_us(reply) // 1000
 
 
 def prelude(keys: Keys, writes: int = WRITES) -> str:

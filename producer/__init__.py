@@ -14,8 +14,7 @@ from config import SendcodeError
 if TYPE_CHECKING:
     from config.settings import SettingsError, load_settings
     from config.unavailable import RedisUnavailableError
-    from jobs.job import JobRecord
-    from jobs.outcome import State
+    from jobs.job import JobRecord, State
     from jobs.phone import PhoneError
     from producer.events import KeyReusedError, send_code
 
@@ -37,7 +36,7 @@ _HOMES = {
     "PhoneError": "jobs.phone",
     "RedisUnavailableError": "config.unavailable",
     "SettingsError": "config.settings",
-    "State": "jobs.outcome",
+    "State": "jobs.job",
     "load_settings": "config.settings",
     "send_code": "producer.events",
 }

@@ -14,8 +14,7 @@ from typing import Any
 
 from jobs.codes import explain_end, is_permanent
 from jobs.deadletters import DeadLetter, DeadLetters, Decision, Settled
-from jobs.job import EVENT, NO_NUMBER, JobRecord
-from jobs.outcome import State
+from jobs.job import EVENT, NO_NUMBER, JobRecord, State
 from jobs.phone import PhoneNumber
 from producer.results import RESULT_COLUMNS, result_cells
 from producer.second_codes import Memory

@@ -20,12 +20,12 @@ from config.celery import make_celery
 from config.redis import connect
 from config.settings import Settings, load_settings, misspelt
 from config.unavailable import RedisUnavailableError
-from jobs.clock import time_ms
 from jobs.identity import LedgerRefusedError, state_file
 from jobs.job import JobRecord, Lane, SendCodeJob
 from jobs.ledger import Ledger, Submitted
 from jobs.phone import PhoneNumber
 from jobs.publish import NotPublishedError, Publisher
+from jobs.scripts import time_ms
 from producer import bounds
 
 log = logging.getLogger("sendcode.producer")

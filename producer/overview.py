@@ -18,12 +18,11 @@ from config.settings import Settings
 from jobs.account import Account, AccountState
 from jobs.batch import Batch
 from jobs.batches import Batches
-from jobs.clock import time_us
 from jobs.identity import Identity, LedgerState
 from jobs.job import Lane, iso
 from jobs.keys import Keys
 from jobs.mending import Damage, Mending
-from jobs.scripts import ALIVE_S
+from jobs.scripts import ALIVE_S, time_us
 
 _FORGOTTEN_S = 3_600.0
 _ROUNDING = 0.999

@@ -12,8 +12,7 @@ from typing import Any
 
 from jobs.batch import BatchRow
 from jobs.batches import Batches
-from jobs.job import JobRecord, batch_job_id, iso
-from jobs.outcome import State
+from jobs.job import JobRecord, State, batch_job_id, iso
 from producer.second_codes import KEPT_BACK
 from producer.wording import FORGOTTEN, FORGOTTEN_WORDS, outcome_in_words
 

@@ -23,10 +23,9 @@ from config.settings import Settings
 from jobs.batches import CHUNK_ROWS, Batches
 from jobs.codes import OwnCode, is_permanent
 from jobs.deadletters import WINDOW, DeadLetters
-from jobs.job import EVENT
+from jobs.job import EVENT, State
 from jobs.keys import Keys
 from jobs.ledger import NumberHistory, histories
-from jobs.outcome import State
 from jobs.phone import Fault, PhoneNumber
 from producer.sheet import Problem, Row, Sheet, SheetError
 from producer.wording import FORGOTTEN

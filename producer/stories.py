@@ -12,11 +12,10 @@ from config.settings import Settings
 from jobs.account import Account
 from jobs.batch import BatchRow
 from jobs.batches import Batches
-from jobs.clock import time_ms
 from jobs.codes import explain, explain_end
-from jobs.job import JobRecord, batch_job_id, split_job_id
+from jobs.job import JobRecord, State, batch_job_id, split_job_id
 from jobs.ledger import Ledger
-from jobs.outcome import State
+from jobs.scripts import time_ms
 from producer.wording import WaitsFor, outcome_in_words
 
 

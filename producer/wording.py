@@ -6,8 +6,7 @@ import re
 from typing import Literal
 
 from jobs.codes import OwnCode, explain, explain_end
-from jobs.job import JobRecord, iso
-from jobs.outcome import State
+from jobs.job import JobRecord, State, iso
 
 _PLAIN = {
     State.QUEUED: "Waiting to be sent",

@@ -6,9 +6,8 @@ from collections.abc import Callable
 
 from jobs.batch import BatchRow
 from jobs.batches import Batches
-from jobs.job import JobRecord, SendCodeJob, StoryEntry
+from jobs.job import JobRecord, SendCodeJob, State, StoryEntry
 from jobs.ledger import Aftermath, Ending, Ledger, Tried
-from jobs.outcome import State
 from jobs.phone import PhoneNumber
 
 BIND_UPPER = "FailedOperation.PhoneBindUpper"

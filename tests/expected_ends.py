@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jobs.outcome import State
+from jobs.job import State
 
 SENT, INFERRED, DEAD, UNKNOWN = State.SENT, State.SENT_INFERRED, State.DEAD, State.UNKNOWN
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from redis import Redis
 
-from jobs.outcome import State
+from jobs.job import State
 
 Excuse = Callable[[Redis, str], bool]
 

@@ -16,12 +16,11 @@ from redis import Redis
 from config import BATCH_QUEUE, EVENT_QUEUE
 from jobs.batch import BatchRow
 from jobs.batches import Batches
-from jobs.clock import time_ms
-from jobs.job import JobRecord, Lane, SendCodeJob, batch_job_id
+from jobs.job import JobRecord, Lane, SendCodeJob, State, batch_job_id
 from jobs.keys import Keys
 from jobs.ledger import Aftermath, Begun, Claim, Ending, Ledger, Pause, Tried
-from jobs.outcome import State
 from jobs.phone import PhoneNumber
+from jobs.scripts import time_ms
 
 NOTHING = Tried()
 IN_DOUBT = Aftermath(in_doubt=True)

@@ -9,9 +9,8 @@ from typing import Any
 
 from redis import Redis
 
-from jobs.job import Lane
+from jobs.job import Lane, State
 from jobs.keys import Keys
-from jobs.outcome import State
 
 IN_WORK = {State.LEASED, State.SENDING}
 FOR_A_PERSON = {State.DEAD, State.UNKNOWN}

@@ -20,8 +20,8 @@ import redis
 import tenacity
 
 from config.logging import fields
-from jobs.clock import time_ms
 from jobs.ledger import Ledger
+from jobs.scripts import time_ms
 
 log = logging.getLogger("sendcode.worker")
 

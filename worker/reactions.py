@@ -18,8 +18,8 @@ from config.logging import fields
 from config.redis import error_code
 from jobs.account import Account
 from jobs.codes import Kind, OwnCode
+from jobs.job import State
 from jobs.ledger import Aftermath, Ending, Pause
-from jobs.outcome import State
 from worker.limiter import Limiter
 from worker.recorder import AttemptKind, Reaction, Work, unsent
 from worker.retry import LONGEST_NAP_S, TOO_OFTEN_TRIES, Again, RetryPolicy

@@ -31,8 +31,8 @@ from config import QUEUES, SEND_CODE_TASK
 from config import celery as ours
 from config.logging import fields
 from config.redis import error_code
-from jobs.clock import time_ms
 from jobs.publish import URGENT
+from jobs.scripts import time_ms
 
 log = logging.getLogger("sendcode.worker")
 quarantine_log = logging.getLogger("sendcode.quarantine")

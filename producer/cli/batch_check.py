@@ -15,10 +15,9 @@ import typer
 
 from config.settings import Settings
 from config.unavailable import RedisUnavailableError
-from jobs.clock import time_ms
 from jobs.identity import Identity, LedgerRefusedError, state_file
-from jobs.job import batch_job_id, iso
-from jobs.outcome import State
+from jobs.job import State, batch_job_id, iso
+from jobs.scripts import time_ms
 from producer.cli.batch_submit import NO_ROWS
 from producer.cli.console import CommandFailedError, MisusedError, say, show, show_json
 from producer.cli.options import (

@@ -14,7 +14,7 @@ import typer
 from config.logging import escaped
 from jobs.batch import Batch
 from jobs.batches import Batches
-from jobs.outcome import State
+from jobs.job import State
 from producer.cli import console
 from producer.cli.batch import BatchArgument, known
 from producer.cli.console import MisusedError, command_line, say, show_json

@@ -11,8 +11,8 @@ import typer
 
 from jobs.batch import Batch
 from jobs.batches import BatchCancelledError, Batches, BatchGoneError
-from jobs.clock import time_ms
 from jobs.identity import Identity, state_file
+from jobs.scripts import time_ms
 from producer import bounds
 from producer.cli.batch import next_steps, watch_batch
 from producer.cli.console import (

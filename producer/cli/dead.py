@@ -15,8 +15,7 @@ from config.settings import Settings
 from jobs.batches import Batches
 from jobs.codes import explain_end, is_permanent
 from jobs.deadletters import DeadLetters
-from jobs.job import JobRecord
-from jobs.outcome import State
+from jobs.job import JobRecord, State
 from jobs.phone import PhoneNumber
 from producer.cli.batch import known
 from producer.cli.console import (

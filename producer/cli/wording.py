@@ -17,8 +17,7 @@ from jobs.account import AccountState
 from jobs.batch import Batch
 from jobs.codes import OUTAGE, RESTART, concerned_by, explain, is_own
 from jobs.identity import LedgerRefusedError, LedgerState
-from jobs.job import split_job_id
-from jobs.outcome import State
+from jobs.job import State, split_job_id
 from jobs.phone import PhoneError
 from producer.cli.console import FAILED, MISUSED, TRACEBACK, CommandFailedError, MisusedError
 from producer.deadletters import Reason, Why

@@ -12,9 +12,8 @@ import pytest
 from config.settings import Settings
 from jobs.batch import BatchRow
 from jobs.batches import Batches
-from jobs.job import JobRecord, Lane, SendCodeJob, batch_job_id
+from jobs.job import JobRecord, Lane, SendCodeJob, State, batch_job_id
 from jobs.ledger import Ledger
-from jobs.outcome import State
 from jobs.phone import PhoneNumber
 from jobs.publish import Publisher
 from sandbox.client import Sandbox

@@ -9,10 +9,9 @@ from typing import Any
 from redis import Redis
 
 from config import BATCH_QUEUE, EVENT_QUEUE
-from jobs.job import Lane, SendCodeJob
+from jobs.job import Lane, SendCodeJob, State
 from jobs.keys import Keys
 from jobs.ledger import Ledger
-from jobs.outcome import State
 from jobs.phone import PhoneNumber
 from jobs.publish import Publisher
 from sandbox.client import Sandbox

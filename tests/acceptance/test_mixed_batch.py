@@ -13,8 +13,7 @@ from redis import Redis
 from config.settings import Settings
 from jobs.batch import Batch, BatchRow
 from jobs.batches import Batches
-from jobs.job import JobRecord
-from jobs.outcome import State
+from jobs.job import JobRecord, State
 from jobs.phone import PhoneNumber
 from sandbox.client import SandboxClient, SandboxProcess
 from tests.eavesdropper import Eavesdropper, numbers_in, unwrapped

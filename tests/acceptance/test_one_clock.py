@@ -13,9 +13,9 @@ from redis import Redis
 from config.settings import Settings
 from jobs.actions import recent_actions
 from jobs.batches import Batches
-from jobs.clock import time_ms
+from jobs.job import State
 from jobs.ledger import Ledger
-from jobs.outcome import State
+from jobs.scripts import time_ms
 from tests import commands
 from tests.files import customer, write_csv
 from tests.waiting import wait_until

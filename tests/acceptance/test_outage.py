@@ -10,9 +10,8 @@ import pytest
 from jobs.account import Account
 from jobs.batch import BatchRow
 from jobs.batches import Batches
-from jobs.job import SendCodeJob
+from jobs.job import SendCodeJob, State
 from jobs.ledger import Ledger
-from jobs.outcome import State
 from jobs.phone import PhoneNumber
 from sandbox.client import Sandbox
 from tests.commands import Command

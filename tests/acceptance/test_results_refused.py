@@ -10,7 +10,7 @@ from redis import Redis
 from config.settings import Settings
 from jobs.batch import BatchRow
 from jobs.batches import Batches
-from jobs.outcome import State
+from jobs.job import State
 from jobs.phone import PhoneNumber
 from sandbox.client import Sandbox
 from tests.waiting import wait_until

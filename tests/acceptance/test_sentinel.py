@@ -25,9 +25,8 @@ from config.settings import Settings
 from demo.valkey import EmbeddedValkey, free_port
 from jobs.batch import BatchRow
 from jobs.batches import Batches
-from jobs.job import SendCodeJob
+from jobs.job import SendCodeJob, State
 from jobs.ledger import Ledger
-from jobs.outcome import State
 from jobs.phone import PhoneNumber
 from producer import send_code
 from producer.overview import look

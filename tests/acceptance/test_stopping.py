@@ -12,8 +12,8 @@ from redis import Redis
 from config.settings import Settings
 from jobs.batch import BatchRow
 from jobs.batches import Batches
+from jobs.job import State
 from jobs.keys import Keys
-from jobs.outcome import State
 from jobs.phone import PhoneNumber
 from producer import send_code
 from sandbox.client import Sandbox

@@ -20,8 +20,8 @@ from config.settings import Settings
 from demo.valkey import free_port
 from demo.world import environment_of
 from jobs.batches import Batches
+from jobs.job import State
 from jobs.keys import Keys
-from jobs.outcome import State
 from producer import send_code
 from sandbox.client import Sandbox
 from tests.commands import Command

@@ -13,9 +13,8 @@ from celery import Celery
 from pydantic import SecretStr
 
 from config.settings import Settings
-from jobs.job import Lane, SendCodeJob
+from jobs.job import Lane, SendCodeJob, State
 from jobs.ledger import Ledger
-from jobs.outcome import State
 from jobs.phone import PhoneNumber
 from jobs.publish import Publisher
 from producer import send_code

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from jobs.batches import Batches
-from jobs.job import JobRecord
+from jobs.job import JobRecord, State
 from jobs.ledger import Ledger
-from jobs.outcome import State
 from jobs.phone import PhoneNumber
 
 

@@ -16,11 +16,10 @@ from redis import Redis, ResponseError
 from config.settings import Settings
 from jobs.batch import BatchRow
 from jobs.batches import CHUNK_ROWS, Batches, BatchGoneError
-from jobs.job import Lane, batch_job_id
+from jobs.job import Lane, State, batch_job_id
 from jobs.keys import Keys
 from jobs.ledger import Ledger
 from jobs.mending import Mending
-from jobs.outcome import State
 from jobs.phone import PhoneNumber
 from producer import send_code
 from producer.overview import look

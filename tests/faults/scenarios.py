@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 
 from jobs.batch import BatchRow
 from jobs.batches import Batches
+from jobs.job import State
 from jobs.ledger import Ledger
-from jobs.outcome import State
 from jobs.phone import PhoneNumber
 from producer import RedisUnavailableError, send_code
 from tests.faults import doomed

@@ -13,9 +13,8 @@ from typing import Any, Self
 import redis
 
 from demo.world import environment_of
-from jobs.job import batch_job_id
+from jobs.job import State, batch_job_id
 from jobs.keys import Keys
-from jobs.outcome import FINAL
 from jobs.phone import PhoneNumber
 from producer import RedisUnavailableError, send_code
 from tests.faults.audit import Asked
@@ -85,7 +84,7 @@ class Work:
     def _count_ended(self) -> None:
         with suppress(redis.RedisError):
             totals: Any = self._world.redis.hgetall(self._keys.totals)
-            self.ended = sum(int(totals.get(str(state), 0)) for state in FINAL)
+            self.ended = sum(int(totals.get(str(state), 0)) for state in State if state.is_final)
 
     def _go_on(self) -> None:
         """Submit what is due by now."""

@@ -10,11 +10,11 @@ from redis import Redis
 
 from config.settings import Settings
 from jobs.batches import Batches
-from jobs.clock import time_us
 from jobs.deadletters import DeadLetters
 from jobs.job import Lane
 from jobs.keys import Keys
 from jobs.ledger import Ledger
+from jobs.scripts import time_us
 from tests.ledger_acts import Acts
 from tests.ledger_checks import check_ledger
 from worker.background import Runtime

@@ -11,10 +11,10 @@ from redis import Redis
 
 from config.settings import Settings
 from jobs.account import OUTAGE_MISSES, Account
-from jobs.clock import time_ms
+from jobs.job import State
 from jobs.keys import Keys
 from jobs.ledger import SWEEP_LIMIT, Aftermath
-from jobs.outcome import State
+from jobs.scripts import time_ms
 from tests.ledger_acts import DEFAULTS, IN_DOUBT, UNCOUNTED, Acts
 
 pytestmark = pytest.mark.settings(**DEFAULTS)

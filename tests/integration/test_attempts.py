@@ -9,10 +9,9 @@ from redis import Redis
 
 from jobs.account import Account
 from jobs.batches import Batches
-from jobs.job import StoryEntry
+from jobs.job import State, StoryEntry
 from jobs.keys import Keys
 from jobs.ledger import Ending, Ledger, Pause, Tried
-from jobs.outcome import State
 from tests.ledger_acts import (
     DEFAULTS,
     IN_DOUBT,

@@ -11,10 +11,9 @@ from redis import Redis
 from jobs.account import Account
 from jobs.batches import Batches
 from jobs.deadletters import DeadLetters, Decision
-from jobs.job import SendCodeJob
+from jobs.job import SendCodeJob, State
 from jobs.keys import Keys
 from jobs.ledger import Ending, Ledger, Pause, Tried
-from jobs.outcome import State
 from tests.commands import Command
 from tests.ended_jobs import (
     BIND_UPPER,

@@ -11,9 +11,9 @@ from config.settings import Settings
 from jobs.batch import Batch
 from jobs.batches import BatchCancelledError, Batches, BatchGoneError
 from jobs.deadletters import DeadLetters, Decision
+from jobs.job import State
 from jobs.keys import Keys
 from jobs.ledger import Ending, Ledger
-from jobs.outcome import State
 from tests.ended_jobs import BUSY, DEAD, SENT, customers, end, end_event, number, run_batch
 
 HEADER = ["name", "country_code", "phone_num"]

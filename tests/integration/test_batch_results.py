@@ -13,9 +13,9 @@ from config.settings import Settings
 from jobs.batch import BatchRow
 from jobs.batches import Batches
 from jobs.deadletters import DeadLetters, Decision
+from jobs.job import State
 from jobs.keys import Keys
 from jobs.ledger import Ending, Ledger
-from jobs.outcome import State
 from producer.results import RESULT_COLUMNS, statuses_of
 from tests.commands import Command
 from tests.ended_jobs import BIND_UPPER, PERMANENT, SENT, UNKNOWN, customers, end, number

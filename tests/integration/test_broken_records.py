@@ -10,10 +10,9 @@ from redis import Redis
 
 from jobs.batches import Batches
 from jobs.deadletters import DeadLetters
-from jobs.job import NO_NUMBER
+from jobs.job import NO_NUMBER, State
 from jobs.keys import Keys
 from jobs.ledger import Ledger
-from jobs.outcome import State
 from jobs.publish import Publisher
 from tests.commands import Command
 from tests.ended_jobs import BUSY, DEAD, customers, run_batch

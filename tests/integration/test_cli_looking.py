@@ -19,10 +19,9 @@ from config.settings import Settings
 from demo.valkey import EmbeddedValkey
 from jobs.account import Account
 from jobs.batches import Batches
-from jobs.job import Lane
+from jobs.job import Lane, State
 from jobs.keys import Keys
 from jobs.ledger import Ledger
-from jobs.outcome import State
 from tests.commands import SEND, Command
 from tests.ended_jobs import DEAD, SENT, customers, end, end_event
 from tests.integration.fault_server import FaultServer, silent, tunnelling

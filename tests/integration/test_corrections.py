@@ -14,9 +14,9 @@ from redis import Redis
 from config.settings import Settings
 from jobs.account import Account
 from jobs.batches import Batches
-from jobs.clock import time_ms
 from jobs.keys import Keys
 from jobs.ledger import Ledger
+from jobs.scripts import time_ms
 from tests.commands import Command, on_terminal
 from tests.ended_jobs import DEAD, SENT, end
 from tests.files import correct, customer, write_csv

@@ -10,10 +10,9 @@ from redis import Redis
 
 from jobs.batches import Batches
 from jobs.deadletters import WINDOW, DeadLetter, DeadLetters, Decision, Verb
-from jobs.job import JobRecord
+from jobs.job import JobRecord, State
 from jobs.keys import Keys
 from jobs.ledger import Ending, Ledger
-from jobs.outcome import State
 from producer.deadletters import Choice, Report, Requeuing, letters, requeue
 from tests.ended_jobs import (
     BIND_UPPER,

@@ -13,9 +13,9 @@ from redis import Redis
 from config.settings import Settings
 from jobs.batches import Batches
 from jobs.deadletters import DeadLetters, Decision, Verb
+from jobs.job import State
 from jobs.keys import Keys
 from jobs.ledger import Ending, Ledger
-from jobs.outcome import State
 from tests.ended_jobs import (
     DEAD,
     PERMANENT,

@@ -10,11 +10,11 @@ from redis import Redis
 from config import BATCH_QUEUE
 from jobs.account import Account
 from jobs.batches import Batches
-from jobs.clock import time_ms
 from jobs.deadletters import DeadLetters, Decision
+from jobs.job import State
 from jobs.keys import Keys
 from jobs.ledger import FEED_SECONDS
-from jobs.outcome import State
+from jobs.scripts import time_ms
 from tests.ledger_acts import DEFAULTS, IN_DOUBT, REJECTED, Acts, number, row
 
 pytestmark = pytest.mark.settings(**DEFAULTS)

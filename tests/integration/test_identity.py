@@ -10,13 +10,12 @@ import pytest
 from redis import Redis
 
 from config.settings import Settings
-from jobs.clock import time_ms
 from jobs.deadletters import DeadLetters, Decision
 from jobs.identity import LedgerRefusedError
-from jobs.job import SendCodeJob
+from jobs.job import SendCodeJob, State
 from jobs.keys import Keys
 from jobs.ledger import Ledger
-from jobs.outcome import State
+from jobs.scripts import time_ms
 from producer import RedisUnavailableError, send_code
 from tests.commands import Command
 from tests.files import customer, write_csv

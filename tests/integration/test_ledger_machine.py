@@ -30,10 +30,9 @@ from config.settings import Settings
 from jobs.account import Account
 from jobs.batch import BatchRow
 from jobs.batches import Batches
-from jobs.job import JobRecord
+from jobs.job import JobRecord, State
 from jobs.keys import Keys
 from jobs.ledger import Aftermath, Ending, Ledger, Pause, Tried
-from jobs.outcome import State
 from tests.ledger_acts import DEFAULTS, REJECTED, Acts, number, row
 from tests.ledger_checks import check_ledger
 

@@ -18,10 +18,9 @@ from hypothesis import strategies as st
 from redis import Redis
 
 from config.settings import Settings
-from jobs.clock import time_us
 from jobs.job import Lane
 from jobs.keys import Keys
-from jobs.scripts import Script
+from jobs.scripts import Script, time_us
 from worker.deadline import now_s
 from worker.limiter import HORIZON_S, LATEST_S, Limiter, Slot
 from worker.presence import Shutdown, Stopping

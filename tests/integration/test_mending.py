@@ -14,11 +14,10 @@ from redis import Redis
 
 from config.settings import Settings
 from jobs.batches import Batches
-from jobs.job import JobRecord
+from jobs.job import JobRecord, State
 from jobs.keys import Keys
 from jobs.ledger import Ledger
 from jobs.mending import Mending
-from jobs.outcome import State
 from tests.commands import Command
 from tests.ledger_acts import DEFAULTS, REJECTED, Acts, row
 from tests.ledger_checks import check_ledger, look

@@ -6,9 +6,8 @@ from typing import Any
 
 from redis import Redis
 
-from jobs.clock import time_us
 from jobs.keys import Keys
-from jobs.scripts import Script
+from jobs.scripts import Script, time_us
 
 RATE = 20
 WINDOW_US = 1_000_000

@@ -11,10 +11,9 @@ from config import EVENT_QUEUE
 from config.celery import make_celery
 from config.settings import Settings
 from jobs.batches import Batches
-from jobs.job import Lane
+from jobs.job import Lane, State
 from jobs.keys import Keys
 from jobs.ledger import Ledger
-from jobs.outcome import State
 from jobs.publish import Publisher
 from tests.ledger_acts import DEFAULTS, IN_DOUBT, MARGIN_MS, NOTHING, UNSENT, Acts, row
 

@@ -21,8 +21,8 @@ from config import EVENT_QUEUE
 from config.settings import Settings
 from demo.valkey import EmbeddedValkey
 from demo.world import environment_of
+from jobs.job import State
 from jobs.ledger import Ending, Ledger
-from jobs.outcome import State
 from producer import (
     KeyReusedError,
     PhoneError,

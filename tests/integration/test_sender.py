@@ -6,10 +6,9 @@ import pytest
 from redis import Redis
 
 from config import DEAD_LETTER_QUEUE
-from jobs.job import JobRecord, SendCodeJob
+from jobs.job import JobRecord, SendCodeJob, State
 from jobs.keys import Keys
 from jobs.ledger import Ledger
-from jobs.outcome import State
 from jobs.phone import PhoneNumber
 from sandbox.client import Sandbox
 from sandbox.numbers import MAGIC_NUMBERS

@@ -18,9 +18,8 @@ from config.redis import connect
 from config.settings import Settings
 from jobs.account import OUTAGE_MISSES, Account
 from jobs.codes import Kind
-from jobs.job import Lane, SendCodeJob
+from jobs.job import Lane, SendCodeJob, State
 from jobs.ledger import Begun, Claim, Ledger
-from jobs.outcome import State
 from jobs.phone import PhoneNumber
 from sandbox.client import Sandbox
 from tests.ledger_acts import Acts

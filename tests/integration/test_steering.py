@@ -15,9 +15,9 @@ from config.settings import Settings
 from jobs.actions import recent_actions
 from jobs.batch import Batch
 from jobs.batches import Batches
+from jobs.job import State
 from jobs.keys import Keys
 from jobs.ledger import Ledger
-from jobs.outcome import State
 from tests.ledger_acts import DEFAULTS, IN_DOUBT, Acts, row
 
 pytestmark = pytest.mark.settings(**DEFAULTS)

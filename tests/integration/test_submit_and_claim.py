@@ -9,10 +9,9 @@ from redis import Redis
 
 from jobs.account import Account
 from jobs.batches import Batches
-from jobs.job import Lane, SendCodeJob
+from jobs.job import Lane, SendCodeJob, State
 from jobs.keys import Keys
 from jobs.ledger import Ledger
-from jobs.outcome import State
 from jobs.phone import PhoneNumber
 from tests.lasting_keys import keys_that_last_without_reason
 from tests.ledger_acts import DEFAULTS, Acts, number

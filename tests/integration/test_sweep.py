@@ -8,9 +8,9 @@ import pytest
 from redis import Redis
 
 from config import BATCH_QUEUE, EVENT_QUEUE
+from jobs.job import State
 from jobs.keys import Keys
 from jobs.ledger import SWEEP_LIMIT
-from jobs.outcome import State
 from tests.ledger_acts import DEFAULTS, Acts
 
 pytestmark = pytest.mark.settings(**DEFAULTS)

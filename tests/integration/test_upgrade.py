@@ -14,11 +14,10 @@ from config.settings import Settings
 from jobs.actions import recent_actions
 from jobs.batches import Batches
 from jobs.identity import Identity, LedgerRefusedError
-from jobs.job import JobRecord, Lane, SendCodeJob, StoryEntry
+from jobs.job import JobRecord, Lane, SendCodeJob, State, StoryEntry
 from jobs.keys import Keys
 from jobs.ledger import Ledger
 from jobs.mending import Mending
-from jobs.outcome import State
 from jobs.publish import Publisher
 from jobs.scripts import READS, WRITES, Script
 from jobs.upgrade import STEPS, Step, Upgrade

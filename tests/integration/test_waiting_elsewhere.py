@@ -18,13 +18,12 @@ from redis import Redis
 
 from config.settings import Settings
 from jobs.batches import Batches
-from jobs.clock import time_ms
 from jobs.identity import LedgerRefusedError
-from jobs.job import JobRecord, SendCodeJob, batch_job_id, split_job_id
+from jobs.job import JobRecord, SendCodeJob, State, batch_job_id, split_job_id
 from jobs.keys import Keys
 from jobs.ledger import Ledger
-from jobs.outcome import State
 from jobs.phone import PhoneNumber
+from jobs.scripts import time_ms
 from tests.commands import Command, Ran
 from tests.ended_jobs import DEAD, SENT, end
 from tests.files import correct, customer, read_csv, write_csv

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from jobs.account import AccountState
 from jobs.codes import CODES
-from jobs.job import JobRecord, Lane, batch_job_id, corrected_job_id, split_job_id
-from jobs.outcome import State
+from jobs.job import JobRecord, Lane, State, batch_job_id, corrected_job_id, split_job_id
 from jobs.phone import PhoneNumber
 from producer.bounds import start_ms
 from producer.cli.wording import halt_in_words

@@ -11,8 +11,7 @@ import pytest
 
 from demo.accounting import Accounts, draw_up, whole_number
 from demo.story import HEADER, event_numbers, make_customers, write_csv
-from jobs.job import JobRecord, Lane
-from jobs.outcome import State
+from jobs.job import JobRecord, Lane, State
 from jobs.phone import PhoneError, PhoneNumber
 from producer.sheet import open_sheet
 from sandbox.numbers import MAGIC_NUMBERS, magic_for

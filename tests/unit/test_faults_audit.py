@@ -6,8 +6,7 @@ from collections import Counter
 
 import pytest
 
-from jobs.job import JobRecord, Lane
-from jobs.outcome import State
+from jobs.job import JobRecord, Lane, State
 from jobs.phone import PhoneNumber
 from tests.faults.audit import Asked, Findings
 from tests.faults.recovery import Recoveries

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 from celery.utils.serialization import get_pickleable_exception
 
-from jobs.job import JobRecord, Lane
-from jobs.outcome import State
+from jobs.job import JobRecord, Lane, State
 from jobs.phone import PhoneNumber
 from worker.tasks import NotSent, result_of
 
