@@ -15,6 +15,7 @@ A condition is written as its parts, joined by `+`, with 80 ms of work unless on
 from __future__ import annotations
 
 import re
+from argparse import ArgumentTypeError
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -89,14 +90,22 @@ class Condition:
                 raise ValueError(f"no such condition: {part!r} in {name!r}")
         return cls(name, **fields)  # type: ignore[arg-type]
 
+    @classmethod
+    def several(cls, names: str) -> list[Condition]:
+        """Return those of a comma-separated list, as argparse wants it."""
+        try:
+            return [cls.named(name) for name in names.split(",")]
+        except ValueError as exc:
+            raise ArgumentTypeError(str(exc)) from None
+
     @contextmanager
-    def world(self, rate: int) -> Iterator[World]:
+    def world(self, rate: int, *sandbox_options: str) -> Iterator[World]:
         """Run a world in it, whose workers are told that `rate` is allowed.
 
         Raises:
             NotMeasuredError: this machine cannot.
         """
-        options = ["--answer-ms", self.work, "--jitter-ms", str(self.queue_ms)]
+        options = [*sandbox_options, "--answer-ms", self.work, "--jitter-ms", str(self.queue_ms)]
         options += ["--rate-limit", str(self.allowed or rate)]
         options += ["--count-at-end"] * self.counts_at_end + ["--close"] * (self.tls_ms is not None)
         with ExitStack() as stack:
