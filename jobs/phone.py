@@ -1,14 +1,13 @@
 """A phone number as the API takes it: country code and number, both digits, masked when shown.
 
-What is refused: what the vendor's rules exclude (`PhoneNum` is 1 to 32 digits without the country
-code; codes 7, 380 and 86 are refused, by the reference of the official SDK) and calling codes that
-do not exist. That the country's numbering plan has no such number is only a doubt: the metadata
-ages, and the vendor's answer is the truth. Nothing here but the fields themselves, `e164` and
-deliberate calls such as `dataclasses.asdict` gives a full number away.
+Refused are numbers that the vendor's rules exclude (`PhoneNum` is 1 to 32 digits without the
+country code; codes 7, 380 and 86 are refused, by the reference of the official SDK) and calling
+codes that do not exist. A number that is not in the country's numbering plan is only doubtful: the
+metadata ages, and the vendor's answer is the truth. Only the fields themselves, `e164` and
+deliberate calls such as `dataclasses.asdict` reveal a full number.
 
-Numbering plans are those of `phonenumbers` (libphonenumber's metadata), read per calling code and
-kept: its own `parse` takes about 10 µs per number, a look-up here well under one. A plan is
-evidence for a warning or a repair; that a calling code exists at all is taken from it.
+Numbering plans are those of `phonenumbers` (libphonenumber's metadata), compiled once per calling
+code: its own `parse` takes about 10 µs per number, a look-up here well under one.
 """
 
 from __future__ import annotations
@@ -34,9 +33,8 @@ MAX_PHONE_NUM_DIGITS: Final = 32
 _SHOWN_DIGITS = 2
 _SHORTEST_SHOWN = 5  # two digits of a shorter number would be most of it
 
-# Left out of a number without a second thought: blanks of all kinds, invisible marks that come
-# along when a number is copied from a page, hyphens and dashes, brackets. Not a line break, "/",
-# "," or ";", which stand between two numbers.
+# What only helps the eye: blanks of all kinds, invisible marks that are copied along from a page,
+# hyphens and dashes, brackets. Not line breaks, "/", "," or ";", which separate two numbers.
 _FORMATTING = re.compile(
     "[ \\t\u00a0\u00ad\u1680\u2000-\u200f\u202a-\u202f\u205f-\u2069\u3000\ufeff"
     "\\-\u2010-\u2015\u2212\u30fc()\\[\\]]+"
@@ -47,9 +45,9 @@ _SHORTEST_LAST_GROUP = 3
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What is wrong, or doubtful, with a phone number or with the row of a file that it stands in.
+    """What is wrong, or doubtful, with a phone number or with its row in a file.
 
-    Its words never hold the full number.
+    No text in it holds the full number.
 
     Attributes:
         code: Its name for programs, as "unknown_country_code".
@@ -63,7 +61,7 @@ class Fault:
 
 
 class PhoneError(SendcodeError, ValueError):
-    """Refused as a phone number; `fault` says why. It never holds the number."""
+    """Not a phone number that can be sent to; `fault` says why, without the number."""
 
     def __init__(self, fault: Fault) -> None:
         super().__init__(fault)
@@ -81,9 +79,9 @@ class PhoneError(SendcodeError, ValueError):
 class PhoneNumber:
     """A number that the API may be asked to text; `repr` and `str` show it masked.
 
-    Built by `parse` or `from_international`, which refuse what cannot be sent. The constructor
-    checks the shape alone and is for numbers that were accepted before, as in the ledger: they must
-    stay readable when a calling code is abolished.
+    `parse` and `from_international` refuse what cannot be sent to. The constructor checks the shape
+    alone, for numbers that were accepted before, as in the ledger: they must stay readable when a
+    calling code is abolished.
 
     Attributes:
         country_code: 1 to 4 digits.
@@ -94,11 +92,7 @@ class PhoneNumber:
     phone_num: str
 
     def __post_init__(self) -> None:
-        """Refuse anything but digits of the right number.
-
-        Raises:
-            PhoneError: `not_digits`, `country_code_length` or `phone_num_length`.
-        """
+        """Raise `not_digits`, `country_code_length` or `phone_num_length`."""
         country_code, phone_num = self.country_code, self.phone_num
         if not (country_code.isascii() and country_code.isdigit()):
             raise PhoneError(_COUNTRY_CODE_NOT_DIGITS)
@@ -117,7 +111,7 @@ class PhoneNumber:
         the number is ever changed, added or left out.
 
         Raises:
-            PhoneError: With the reason; nothing can be sent to it.
+            PhoneError: Nothing can be sent to it.
         """
         if not (country_code.isascii() and country_code.isdigit() and country_code[0] != "0"):
             country_code = without_international_prefix(without_formatting(country_code))
@@ -141,8 +135,8 @@ class PhoneNumber:
         """Read a number that begins with "+" or "00" and its country code: "+852 1888 8888 88".
 
         Raises:
-            PhoneError: With the reason; `no_country_code` if the text begins with neither;
-                `dialled_abroad` if what is dialled before the country code may be 001 as well.
+            PhoneError: Nothing can be sent to it; `no_country_code`: the text begins with neither;
+                `dialled_abroad`: it may begin with 001, as dialled for a call abroad.
         """
         text = without_formatting(text)
         if not text:
@@ -166,20 +160,20 @@ class PhoneNumber:
 
     @property
     def masked(self) -> str:
-        """For people, logs and pages: the country code and the last two digits, "+852 ******88"."""
+        """The country code and the last two digits, for people and logs: "+852 ******88"."""
         shown = self.phone_num[-_SHOWN_DIGITS:] if len(self.phone_num) >= _SHORTEST_SHOWN else ""
         return f"+{self.country_code} ******{shown}"
 
     @property
     def e164(self) -> str:
-        """The full number, "+85251234567": for keys and comparison, never for a log or a page."""
+        """The full number, "+85251234567", for keys and comparison: never log or show it."""
         return f"+{self.country_code}{self.phone_num}"
 
     @property
     def doubt(self) -> Fault | None:
-        """Why no SMS may arrive there, or None: by the numbering plan it is not a mobile number.
+        """Why an SMS may not arrive: by the numbering plan it is not a mobile number.
 
-        No reason to refuse it: the plan does not have the vendor's own example either.
+        That is not a reason to refuse it: the vendor's own example is not in the plan either.
         """
         plan = plan_of(self.country_code)
         if plan is None or plan.is_mobile(self.phone_num):
@@ -198,31 +192,23 @@ class PhoneNumber:
 
 
 def without_formatting(text: str) -> str:
-    """Return a number without what only helps the eye; foreign digits become plain.
+    """Return a number without what only helps the eye, and with foreign digits as plain ones.
 
-    What is left may still hold anything else, and a leading "+": the caller judges it.
+    Anything else stays, and so does a leading "+".
     """
     plain = text.strip().translate(_FULL_WIDTH)
     if not plain.isascii():
         plain = "".join(str(unicodedata.decimal(c, c)) for c in plain)
     plain = _FORMATTING.sub("", plain)
-    return _without_grouping_dots(plain) if "." in plain else plain
-
-
-def _without_grouping_dots(text: str) -> str:
-    """Return a text without the dots of "6.12.34.56.78", but with that of "85251234567.0".
-
-    The second is a spreadsheet's decimal point: leaving it out would make the number ten times as
-    long. So dots go only if they cannot be one.
-    """
-    first, *groups = text.split(".")
+    # dots as in "6.12.34.56.78" go, but not a spreadsheet's decimal point, as in "85251234567.0"
+    first, *groups = plain.split(".")
     several = len(groups) > 1 and all(len(group) > 1 for group in groups)
     one = len(groups) == 1 and len(groups[0]) >= _SHORTEST_LAST_GROUP and groups[0].strip("0") != ""
-    return first + "".join(groups) if several or one else text
+    return first + "".join(groups) if several or one else plain
 
 
 def without_international_prefix(text: str) -> str:
-    """Return a number without "+" or "00".
+    """Return a number without "+" or "00" in front.
 
     A single zero stays: "020" is an area code, and Egypt has 20.
     """
@@ -352,12 +338,12 @@ class NumberingPlan:
 
     Attributes:
         calling_code: Digits, as "852".
-        lengths: Digits that a number may have.
+        lengths: How many digits a number may have.
         trunk_prefix: What callers inside the country dial first ("0" in Germany), or "".
-        pattern: What any number of the plan looks like; loose, but it knows leading digits.
-        mobile: What mobile numbers look like. Where they look like landlines, as in North America,
-            they are both.
-        others: The same for each other kind, by its name for people.
+        pattern: Matches all numbers of the plan, and some others: it checks leading digits.
+        mobile: Matches mobile numbers. Where these look like landlines, as in North America, a
+            number is both.
+        others: A pattern for each other kind, with its name for people.
     """
 
     calling_code: str
@@ -374,7 +360,7 @@ class NumberingPlan:
         return self.mobile.fullmatch(phone_num) is not None
 
     def other_kind(self, phone_num: str) -> str | None:
-        """Return what a number is that is not mobile, as "landline"; None if none is like it."""
+        """Return what kind of number it is if not mobile, such as "landline", if any."""
         return next((kind for kind, like in self.others if like.fullmatch(phone_num)), None)
 
 
@@ -382,16 +368,18 @@ class NumberingPlan:
 def plan_of(calling_code: str) -> NumberingPlan | None:
     """Return the plan of a calling code, or None if no such code exists.
 
-    Where regions share a code, the main region's plan stands for all: its general pattern takes in
-    the others' numbers (checked over all of the metadata by the tests). What is mobile, and what a
-    landline, is taken from all of them.
+    Where regions share a code, the main region's general pattern matches the others' numbers, too
+    (a test checks all metadata). The patterns of mobile numbers, landlines and so on are joined.
     """
     if not (calling_code.isascii() and calling_code.isdigit()) or calling_code[0] == "0":
         return None
     regions = COUNTRY_CODE_TO_REGION_CODE.get(int(calling_code))
     if regions is None:
         return None
-    found = [_metadata(calling_code, region) for region in regions]
+    found = [
+        PhoneMetadata.metadata_for_region_or_calling_code(int(calling_code), region)
+        for region in regions
+    ]
     metadata = found[0]
     if metadata is None or metadata.general_desc is None:
         return None
@@ -403,16 +391,12 @@ def plan_of(calling_code: str) -> NumberingPlan | None:
         trunk_prefix=metadata.national_prefix or "",
         pattern=re.compile(general.national_number_pattern or ""),
         mobile=_any_of(found, "mobile") if regions != _NO_REGION else _NEVER,
-        others=tuple((told, _any_of(found, kind)) for kind, told in kinds.items()),
+        others=tuple((name, _any_of(found, kind)) for kind, name in kinds.items()),
     )
 
 
-def _metadata(calling_code: str, region: str) -> PhoneMetadata | None:
-    return PhoneMetadata.metadata_for_region_or_calling_code(int(calling_code), region)
-
-
 def _any_of(found: list[PhoneMetadata | None], kind: str) -> re.Pattern[str]:
-    """Return what numbers of a kind look like in any of the regions."""
+    """Return a pattern for numbers of a kind in any of the regions."""
     patterns = [
         description.national_number_pattern
         for metadata in found
@@ -422,9 +406,9 @@ def _any_of(found: list[PhoneMetadata | None], kind: str) -> re.Pattern[str]:
 
 
 def split_international(digits: str) -> tuple[NumberingPlan, str] | None:
-    """Split digits that begin with a calling code; None if they begin with none that exists.
+    """Split digits at the end of their calling code; None if they begin with none that exists.
 
-    There is never more than one way: calling codes are prefix-free.
+    No calling code begins with another one, so there is one way at most.
     """
     for length in range(1, _LONGEST_CALLING_CODE + 1):
         plan = plan_of(digits[:length]) if len(digits) >= length else None
@@ -438,15 +422,14 @@ def readings_of_dialled(digits: str) -> list[tuple[NumberingPlan, str]]:
 
     From most countries 00 is dialled before the country code. From Singapore, Hong Kong, Korea,
     Thailand and others it is 001, from Australia 0011: 001 65 8234 5678 is a number in Singapore,
-    or +1 658 234 5678 in Jamaica. What is dialled elsewhere, such as 002, would make most numbers
-    that are written with 00 look like two.
+    or +1 658 234 5678 in Jamaica. Other prefixes, such as 002, are not considered: most numbers
+    that are written with 00 would then have two readings.
     """
     first = split_international(digits.removeprefix("00"))
     found = [first] if first is not None and first[0].matches(first[1]) else []
     for prefix in ("001", "0011"):
-        split = (
-            split_international(digits.removeprefix(prefix)) if digits.startswith(prefix) else None
-        )
+        rest = digits.removeprefix(prefix)
+        split = split_international(rest) if rest != digits else None
         if split is not None and (split[0].is_mobile(split[1]) or split[0].other_kind(split[1])):
             found.append(split)
     return found or ([first] if first is not None else [])
@@ -466,9 +449,9 @@ def is_mobile(calling_code: str, phone_num: str) -> bool:
 
 @lru_cache(maxsize=1024)
 def area_within_code_1(code: str) -> str | None:
-    """Return the area code that tables of dialling codes join to a 1: "1242" -> "242".
+    """Return the area code that is joined to a 1 in tables of dialling codes: "1242" -> "242".
 
-    Only for countries other than the United States and Canada, whose area codes nobody writes so.
+    None for the United States and Canada, whose area codes are not written like that.
     """
     if len(code) != len("1242") or not code.startswith("1"):
         return None

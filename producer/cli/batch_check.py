@@ -42,7 +42,7 @@ from producer.cli.options import (
 )
 from producer.cli.progress import progress_of
 from producer.cli.tables import count_of, per_second, show_table, span
-from producer.cli.wording import refused_import_in_words
+from producer.cli.wording import note_in_words, refused_import_in_words
 from producer.importing import (
     MOST_CODES_PER_NUMBER,
     Preflight,
@@ -129,7 +129,7 @@ def check(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
         refused = found.prospect.refused if found.prospect else None
         told = {
             "file": sheet.name,
-            "notes": sheet.notes,
+            "notes": [note.text for note in sheet.notes],
             **found.as_dict(),
             "refused": refused_import_in_words(refused) if refused else None,
             "output": str(output) if output else None,
@@ -256,7 +256,7 @@ def _say_next(
     `command` returns the command of a name for this file.
     """
     for note in sheet.notes:
-        say(f"{sheet.name}: {note}")
+        say(f"{sheet.name}: {note_in_words(note)}")
     if found.prospect is not None:
         _say_what_holds_it_up(found.prospect)
     tally = found.tally

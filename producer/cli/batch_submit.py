@@ -39,6 +39,7 @@ from producer.cli.options import (
 )
 from producer.cli.progress import progress_of
 from producer.cli.tables import clock, count_of
+from producer.cli.wording import note_in_words
 from producer.importing import (
     Spool,
     Terms,
@@ -178,7 +179,7 @@ class _Submission:
 
 def _submit(submission: _Submission, dry_run: bool, watch: bool, as_json: bool) -> None:
     for note in submission.sheet.notes:
-        say(f"{submission.sheet.name}: {note}")
+        say(f"{submission.sheet.name}: {note_in_words(note)}")
     with ledger_connection() as (settings, client), Spool() as spool:
         identity = Identity(client, settings, state_file(settings))
         identity.check()

@@ -23,7 +23,7 @@ from producer.cli.console import FAILED, MISUSED, TRACEBACK, CommandFailedError,
 from producer.deadletters import Reason, Why
 from producer.importing import ImportRefusedError, Refusal
 from producer.second_codes import already_waits
-from producer.sheet import SheetError
+from producer.sheet import Choice, Note, SheetError
 from producer.stories import Instead, NoSuchJobError, Story
 from producer.wording import lower_first
 
@@ -50,7 +50,9 @@ def error_in_words(exc: Exception) -> tuple[list[str], int]:
     """Return what went wrong in one line (settings: one line each), and the exit code."""
     lines, code = [str(exc)], FAILED
     match exc:
-        case MisusedError() | PhoneError() | SheetError():
+        case SheetError():
+            lines, code = [_with_options(str(exc), *exc.choices)], MISUSED
+        case MisusedError() | PhoneError():
             code = MISUSED
         case ImportRefusedError():
             lines, code = [refused_import_in_words(exc)], MISUSED
@@ -74,6 +76,26 @@ def error_in_words(exc: Exception) -> tuple[list[str], int]:
                 f"({TRACEBACK}=1 shows where it comes from)"
             ]
     return lines, code
+
+
+_OPTIONS: dict[Choice, str] = {
+    "phone_column": "--phone-column NAME",
+    "country_column": "--country-column NAME",
+    "sheet": "--sheet NAME",
+    "encoding": "--encoding NAME",
+    "overwrite": "--overwrite",
+    "format": "--format csv",
+}
+"""The options for what a person may choose about a file."""
+
+
+def _with_options(text: str, *choices: Choice) -> str:
+    return f"{text} ({', '.join(_OPTIONS[each] for each in choices)})" if choices else text
+
+
+def note_in_words(note: Note) -> str:
+    """Return a note about how a file was read, with the option for another choice."""
+    return _with_options(note.text, *([note.choice] if note.choice else []))
 
 
 def _no_redis(exc: redis.RedisError) -> str:

@@ -1,7 +1,17 @@
-"""Reading any real input file as rows, and writing results that a spreadsheet opens rightly."""
+"""Reads any real input file as rows, and writes results that a spreadsheet opens correctly."""
 
-from producer.sheet.row import Problem, Row, SheetError
+from producer.sheet.row import Choice, Note, Problem, Row, SheetError
 from producer.sheet.sheet import Sheet, open_sheet
 from producer.sheet.writing import SheetWriter, written_file
 
-__all__ = ["Problem", "Row", "Sheet", "SheetError", "SheetWriter", "open_sheet", "written_file"]
+__all__ = [
+    "Choice",
+    "Note",
+    "Problem",
+    "Row",
+    "Sheet",
+    "SheetError",
+    "SheetWriter",
+    "open_sheet",
+    "written_file",
+]

@@ -1,9 +1,9 @@
 """Which record names the columns, and which columns hold the number.
 
-The names stand in the first record, or below a title. They are the contract's, or what people call
+The names are in the first record, or below a title. They are the contract's, or what people call
 them. A name alone may mislead: an address book has a column "Phone 1 - Type" and one "CC" of e-mail
-addresses. So the cells of the first rows are looked at as well. Mobile comes before other phones;
-a person may name the column instead.
+addresses. So the cells of the first rows count as well. Mobile comes before other phones; a person
+may name the column instead.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from producer.sheet.row import Record, SheetError, shown
+from producer.sheet.row import Choice, Record, SheetError, shown
 from producer.sheet.spellings import (
     CODE_SPELLINGS,
     COUNTRY_SPELLINGS,
@@ -30,11 +30,13 @@ PHONE_NUM = "phone_num"
 PHONE = "phone"
 
 HEADER_SOUGHT_IN = 20
-"""Records at a file's beginning among which the names of the columns may stand."""
+"""Records at a file's beginning among which the names of the columns may be."""
+_SAMPLED_ROWS = 50
+"""Rows below the names whose cells are examined."""
 
 _EXPECTED = (
     "name the columns country_code and phone_num, or one column phone with +852… numbers, or "
-    "choose with --phone-column NAME"
+    "choose the column"
 )
 _DIGIT = re.compile(r"\d")
 _DATE = re.compile(
@@ -64,17 +66,17 @@ class Columns:
     country: int | None
     """The country's calling code; None if each number brings its own."""
     country_may_be_residence: bool = False
-    """The country's column is named so that it may say where a customer lives, not whose number it
-    is: a number with "+" does not care for it."""
+    """By its name, the country's column may say where a customer lives, not whose number it is: a
+    number with "+" does not need it."""
     plus_optional: bool = False
-    """By the column's name all numbers are international, whether they show a "+" or not."""
+    """By the column's name all numbers are international, with or without a "+"."""
     others: tuple[int, ...] = ()
-    """Columns of other phones, which are asked where `number` holds nothing."""
+    """Columns of other phones, which are read where `number` is empty."""
     notes: tuple[str, ...] = ()
-    """What was taken for what, where a name was not the contract's."""
+    """Which column was read as what, where its name was not the contract's."""
 
 
-class Seen:
+class Sample:
     """The cells of the first rows below a header, column by column."""
 
     def __init__(self, rows: Iterable[Sequence[str]] = ()) -> None:
@@ -92,8 +94,8 @@ class Seen:
     def numbers_in(self, index: int) -> int:
         return sum(map(_is_like_a_number, self.column(index)))
 
-    def has_codes_in(self, index: int) -> bool:
-        """Return whether a column may be the country's: it is empty, or a cell names one."""
+    def may_be_countries(self, index: int) -> bool:
+        """Return whether a column is empty, or one of its cells names a country."""
         cells = self.column(index)
         return not cells or any(map(_is_like_a_country, cells))
 
@@ -103,7 +105,7 @@ class Seen:
 
 
 def _is_like_a_number(cell: str) -> bool:
-    """Return whether a cell may be a phone number, to tell a number's column from others."""
+    """Return whether a cell may be a phone number: enough to recognise its column."""
     digits = len(_DIGIT.findall(cell))
     return (
         _LEAST_DIGITS_OF_A_NUMBER <= digits <= _MOST_DIGITS_OF_A_NUMBER
@@ -120,8 +122,8 @@ def _is_like_a_country(cell: str) -> bool:
 
 
 def rate_header(header: Sequence[str]) -> int:
-    """Return how many of the two roles are found in a header: 0, 1 or 2."""
-    names = [plain_name(name) for name in header]
+    """Return for how many of the two roles a header has a name: 0, 1 or 2."""
+    names = map(plain_name, header)
     numbers = any(number_rank(name) is not None for name in header)
     codes = any(name in CODE_SPELLINGS or name in COUNTRY_SPELLINGS for name in names)
     return int(numbers) + int(codes)
@@ -139,34 +141,36 @@ def find_columns(
     unit: str = "line",
     *,
     asked: Asked = Asked(),
-    seen: Seen | None = None,
+    sample: Sample = Sample(),  # noqa: B008 (never changed)
 ) -> Columns:
     """Find the columns of number and country code.
 
     Args:
         header: The names of the columns.
-        file: What people know the file by.
-        line: Where the header stands.
+        file: The file's name for people.
+        line: Where the header is.
         unit: What `line` counts.
         asked: What a person named.
-        seen: The cells of the first rows below.
+        sample: The cells of the first rows below.
 
     Raises:
         SheetError: `no_header`, `no_phone_column`, `ambiguous_columns` or `no_such_column`, with
             the columns found and what is expected.
     """
-    return _Search(header, file, line, unit, seen or Seen()).columns(asked)
+    return _Search(header, file, line, unit, sample).columns(asked)
 
 
 class _Search:
     """The search for the columns in one header."""
 
-    def __init__(self, header: Sequence[str], file: str, line: int, unit: str, seen: Seen) -> None:
+    def __init__(
+        self, header: Sequence[str], file: str, line: int, unit: str, sample: Sample
+    ) -> None:
         self._header = header
         self._names = [plain_name(name) for name in header]
         self._place = (line, unit)
         self._file = file
-        self._seen = seen
+        self._sample = sample
 
     def columns(self, asked: Asked) -> Columns:
         number, numbers = self._number(asked.number)
@@ -177,31 +181,30 @@ class _Search:
             rank = self._rank(number)
             others = tuple(i for i in numbers if rank < self._rank(i) < LANDLINE_RANK)
         plus_optional = self._names[number] in INTERNATIONAL_SPELLINGS
-        notes = self._note(number, (PHONE_NUM, PHONE), "the phone number")
+        passed_over = [i for i in numbers if i not in others]
+        notes = self._notes_on(number, (PHONE_NUM, PHONE), "the phone number", passed_over)
+        if others:
+            listed = self._listed(others)
+            notes.append(f"where it is empty, the number is taken from {listed}, with a doubt")
         if country is not None:
-            notes += self._note(country, (COUNTRY_CODE,), "the country code")
+            notes += self._notes_on(country, (COUNTRY_CODE,), "the country code", codes)
         elif not plus_optional:
             notes.append(
                 "there is no column country_code: each number must begin with + and its code"
             )
-        if others:
-            listed = self._listed(others)
-            notes.append(f"where it is empty, the number is taken from {listed}, with a doubt")
-        notes += self._aside([i for i in numbers if i not in others], number, "the phone number")
-        notes += self._aside(codes, country, "the country code")
         return Columns(number, country, residence, plus_optional, others, tuple(notes))
 
     def _number(self, asked: str | None) -> tuple[int, list[int]]:
         """Return the number's column, and all that might be it, the likeliest first."""
         if asked is not None:
-            return self._named(asked, "--phone-column"), []
+            return self._named(asked, "the phone number", "phone_column"), []
         named = [i for i, name in enumerate(self._header) if number_rank(name) is not None]
-        # a column of labels or of yes and no is none, if there is another one
-        found = [i for i in named if not self._seen.is_text(i)] or named
+        # one that holds labels, or yes and no, does not count beside another one
+        found = [i for i in named if not self._sample.is_text(i)] or named
         contract = [i for i in found if self._names[i] == plain_name(PHONE_NUM)]
         best = min(map(self._rank, found), default=0)
         likeliest = contract or [i for i in found if self._rank(i) == best]
-        number = self._only(likeliest, "the phone number")
+        number = self._only(likeliest, "the phone number", "phone_column")
         if number is None:
             raise self._no_number()
         return number, sorted(found, key=self._rank)
@@ -209,65 +212,65 @@ class _Search:
     def _country(self, asked: str | None, number: int) -> tuple[int | None, list[int]]:
         """Return the country's column if there is one, and all that are named as codes."""
         if asked is not None:
-            return self._named(asked, "--country-column"), []
+            return self._named(asked, "the country code", "country_column"), []
         codes = [
             i
             for i, name in enumerate(self._names)
             if name in CODE_SPELLINGS
-            and (name == plain_name(COUNTRY_CODE) or self._seen.has_codes_in(i))
+            and (name == plain_name(COUNTRY_CODE) or self._sample.may_be_countries(i))
         ]
         contract = [i for i in codes if self._names[i] == plain_name(COUNTRY_CODE)]
-        country = self._only(contract or codes, "the country code")
-        if country is None:
-            named = [i for i, name in enumerate(self._names) if name in COUNTRY_SPELLINGS]
-            country = self._only(named, "the country code")
-        if country is None:
-            ends_so = [
-                i for i, name in enumerate(self._header) if words_of(name)[-1:] == ["country"]
+        named = [i for i, name in enumerate(self._names) if name in COUNTRY_SPELLINGS]
+        country = self._only(contract or codes or named, "the country code", "country_column")
+        if country is None:  # "Billing country"
+            found = [
+                i
+                for i, name in enumerate(self._header)
+                if words_of(name)[-1:] == ["country"]
+                and i != number
+                and self._sample.may_be_countries(i)
             ]
-            found = [i for i in ends_so if i != number and self._seen.has_codes_in(i)]
             country = found[0] if len(found) == 1 else None
         return country, codes
 
     def _rank(self, index: int) -> int:
         return number_rank(self._header[index]) or 0
 
-    def _named(self, asked: str, option: str) -> int:
+    def _named(self, asked: str, role: str, choice: Choice) -> int:
         """Return the column that a person named.
 
         Raises:
-            SheetError: `no_such_column`, or `ambiguous_columns` if there are two of that name.
+            SheetError: `no_such_column`; `ambiguous_columns` if there are two of that name.
         """
         exact = [i for i, name in enumerate(self._header) if name.strip() == asked.strip()]
         alike = [i for i, name in enumerate(self._names) if name == plain_name(asked)]
-        index = self._only(exact or alike, f"the one of {option}")
+        index = self._only(exact or alike, role, choice)
         if index is None:
             listed = self._listed(range(len(self._header)))
-            raise self._error(
-                "no_such_column",
-                f"there is no column of the name in {option}",
-                f"there are {listed}",
-            )
+            message = f"no column has the name that was chosen for {role}"
+            raise self._error("no_such_column", message, f"there are {listed}", choice)
         return index
 
-    def _only(self, found: Sequence[int], what: str) -> int | None:
-        """Return the one column of a role; of several, the one that holds anything.
+    def _only(self, found: Sequence[int], role: str, choice: Choice) -> int | None:
+        """Return the one column for a role; of several, the one that is not empty.
 
         Raises:
             SheetError: `ambiguous_columns`: there is more than one.
         """
-        filled = [i for i in found if self._seen.column(i)] if len(found) > 1 else found
-        found = filled if len(filled) == 1 else found
+        if len(found) > 1:
+            filled = [i for i in found if self._sample.column(i)]
+            found = filled if len(filled) == 1 else found
         if len(found) > 1:
             raise self._error(
                 "ambiguous_columns",
-                f"more than one column may be {what}: {self._listed(found)}",
-                f"{_EXPECTED}; rename the others",
+                f"more than one column may be {role}: {self._listed(found)}",
+                f"rename the others, or {_EXPECTED}",
+                choice,
             )
         return found[0] if found else None
 
     def _no_number(self) -> SheetError:
-        filled = self._seen.with_numbers(len(self._header))
+        filled = self._sample.with_numbers(len(self._header))
         if _holds_data(self._header):
             return _no_header(self._file, filled, self._header, *self._place)
         hint = f"; numbers seem to be in {self._listed(filled)}" if filled else ""
@@ -276,23 +279,24 @@ class _Search:
             "no_phone_column",
             f"no column is named as a phone number; found: {listed}{hint}",
             _EXPECTED,
+            "phone_column",
         )
 
-    def _error(self, code: str, message: str, remedy: str) -> SheetError:
-        return SheetError(code, self._file, message, remedy, *self._place)
+    def _error(self, code: str, message: str, remedy: str, choice: Choice) -> SheetError:
+        return SheetError(code, self._file, message, remedy, *self._place, (choice,))
 
-    def _note(self, index: int, expected: Sequence[str], what: str) -> list[str]:
-        name = self._header[index]
-        if name.strip() in expected:
-            return []
-        return [f'column "{shown(name, _SHOWN_CHARS)}" is read as {what}']
-
-    def _aside(self, found: Iterable[int], taken: int | None, what: str) -> list[str]:
-        others = [index for index in found if index != taken]
-        if taken is None or not others:
-            return []
-        name = shown(self._header[taken], _SHOWN_CHARS)
-        return [f'{what} is taken from "{name}", not {self._listed(others)}']
+    def _notes_on(
+        self, index: int, expected: Sequence[str], role: str, passed_over: Iterable[int]
+    ) -> list[str]:
+        """Return what a person should know about the column that was taken for a role."""
+        name = shown(self._header[index], _SHOWN_CHARS)
+        notes = []
+        if self._header[index].strip() not in expected:
+            notes.append(f'column "{name}" is read as {role}')
+        others = [each for each in passed_over if each != index]
+        if others:
+            notes.append(f'{role} is taken from "{name}", not {self._listed(others)}')
+        return notes
 
     def _listed(self, found: Sequence[int]) -> str:
         if not found:
@@ -305,14 +309,9 @@ class _Search:
 def _no_header(
     file: str, filled: Sequence[int], first: Sequence[str], line: int, unit: str
 ) -> SheetError:
-    """Return the error of a file whose first row is a customer already.
+    """Return the error for a file whose first row is a customer already.
 
-    Args:
-        file: What people know the file by.
-        filled: The columns that hold numbers in the rows below.
-        first: The first row.
-        line: Where it stands.
-        unit: What `line` counts.
+    `filled` are the columns that hold numbers in the rows below.
     """
     columns = filled or [i for i, cell in enumerate(first) if _is_like_a_number(cell)]
     where = " and ".join(f"column {i + 1}" for i in columns[:3])
@@ -328,13 +327,9 @@ def _no_header(
     )
 
 
-_ROWS_SEEN = 50
-"""Rows below the names of which the cells are looked at."""
-
-
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The names of the columns, and where they stand."""
+    """The names of the columns, and where they are."""
 
     names: tuple[str, ...]
     columns: Columns
@@ -342,25 +337,20 @@ class Header:
     notes: tuple[str, ...] = ()
 
 
-def find_header(
-    records: Iterable[Record],
-    file: str,
-    unit: str,
-    asked: Asked = Asked(),
-) -> Header:
+def find_header(records: Iterable[Record], file: str, unit: str, asked: Asked = Asked()) -> Header:
     """Find the names of the columns among the first records.
 
     Args:
-        records: All of the file, from the start at each iteration.
-        file: What people know the file by.
+        records: All of the file, from its start.
+        file: The file's name for people.
         unit: What a record's line counts: "line", or "row" of a workbook.
         asked: The columns that a person named.
 
     Raises:
         SheetError: `empty`; the first record's fault; as `find_columns`; `header_below`: it seems
-            to stand below, but what is above may be a customer, or there is another one.
+            to be below, but what is above may be a customer, or there is another one.
     """
-    sample = list(islice(records, HEADER_SOUGHT_IN + _ROWS_SEEN))
+    sample = list(islice(records, HEADER_SOUGHT_IN + _SAMPLED_ROWS))
     if not sample:
         raise SheetError("empty", file, "the file has no rows", "save it with its rows")
     first = sample[0]
@@ -378,43 +368,40 @@ def find_header(
     except SheetError as error:
         if error.code == "ambiguous_columns":
             raise
-        below = _find_below(sample, file, unit, asked)
-        if below is None:
+        found = _find_below(sample, file, unit, asked)
+        if found is None:
             raise
-        return below
-    if _is_a_customer(first, header.columns.number, sample):
-        seen = Seen(record.cells for record in sample)
-        raise _no_header(file, seen.with_numbers(len(first.cells)), first.cells, first.line, unit)
+        return found
+    # a number in the first row and none below: then the column's name is a label such as "Mobile"
+    below = _below(sample, 0)
+    if any(map(_is_like_a_number, first.cells)) and not below.numbers_in(header.columns.number):
+        filled = _below(sample, -1).with_numbers(len(first.cells))
+        raise _no_header(file, filled, first.cells, first.line, unit)
     return header
+
+
+def _below(records: list[Record], place: int) -> Sample:
+    return Sample(record.cells for record in records[place + 1 :])
 
 
 def _header_at(place: int, sample: list[Record], file: str, unit: str, asked: Asked) -> Header:
     header = sample[place]
-    seen = Seen(record.cells for record in sample[place + 1 :])
-    columns = find_columns(header.cells, file, header.line, unit, asked=asked, seen=seen)
+    below = _below(sample, place)
+    columns = find_columns(header.cells, file, header.line, unit, asked=asked, sample=below)
     return Header(tuple(header.cells), columns, place, columns.notes)
 
 
-def _is_a_customer(first: Record, number: int, sample: list[Record]) -> bool:
-    """Return whether the first row is a customer: it holds a number, and none stands below.
-
-    That name is a label of a customer's then, such as "Mobile".
-    """
-    return any(map(_is_like_a_number, first.cells)) and not Seen(
-        record.cells for record in sample[1:]
-    ).numbers_in(number)
-
-
 def _find_below(sample: list[Record], file: str, unit: str, asked: Asked) -> Header | None:
-    """Return the header that stands below a title, or None.
+    """Return the header below a title, or None.
 
-    A row within the customers, in which a label such as "Mobile" stands, is none.
+    A customer's row that holds a label such as "Mobile" is not a header.
     """
     sought = sample[:HEADER_SOUGHT_IN]
     places = [
         place
         for place, record in enumerate(sought)
-        if rate_header(record.cells) or (place and _has(record, asked.number))
+        if rate_header(record.cells)
+        or (place and asked.number is not None and _has(record, asked.number))
     ]
     if not places or places == [0] or any(map(_is_like_a_number, sample[0].cells)):
         return None
@@ -426,7 +413,7 @@ def _find_below(sample: list[Record], file: str, unit: str, asked: Asked) -> Hea
         if error.code == "ambiguous_columns":
             raise
         return None
-    if not Seen(each.cells for each in sample[place + 1 :]).numbers_in(header.columns.number):
+    if not _below(sample, place).numbers_in(header.columns.number):
         return None
     is_only_one = places == [place] and record.fault is None and not _holds_data(record.cells)
     if not is_only_one or max(map(_filled, sample[:place])) >= _filled(record):
@@ -443,8 +430,8 @@ def _find_below(sample: list[Record], file: str, unit: str, asked: Asked) -> Hea
     return replace(header, notes=(note, *header.notes))
 
 
-def _has(record: Record, name: str | None) -> bool:
-    return name is not None and name.strip() in map(str.strip, record.cells)
+def _has(record: Record, name: str) -> bool:
+    return name.strip() in map(str.strip, record.cells)
 
 
 def _filled(record: Record) -> int:

@@ -1,10 +1,11 @@
 """Which encoding a file's text has: proved where bytes can prove it, and never guessed in silence.
 
-A byte order mark and valid UTF-8 over the whole file are proofs. What is left is the old code pages
-of spreadsheet programs: GB18030 (Chinese) and Windows-1252 (Western European, Latin-1 included),
-told apart by how the high bytes stand. A file that fits neither clearly is refused with a remedy,
-because names would come out as nonsense in the results. Whatever is chosen is then checked over the
-whole file, so that a byte that does not fit is found, with its offset, before a row is read.
+A byte order mark and valid UTF-8 over the whole file are proofs. What remains are the old code
+pages of spreadsheet programs: GB18030 (Chinese) and Windows-1252 (Western European, Latin-1
+included), distinguished by how the high bytes are grouped. A file that clearly fits neither is
+refused with a remedy, because names would come out as nonsense in the results. The whole file is
+then checked against the choice, so that a byte that does not fit is found, with its offset, before
+a row is read. Libraries such as charset-normalizer guess from a sample and name a likeliest one.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from producer.sheet.row import SheetError
-from producer.sheet.source import Source, Survey
+from producer.sheet.row import Note, SheetError
+from producer.sheet.source import Source, Survey, first_error
 
 _MARKS = (  # UTF-32 first: its mark begins with that of UTF-16
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -25,14 +26,14 @@ _MARKS = (  # UTF-32 first: its mark begins with that of UTF-16
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-_SAVE_AGAIN = 'save it as "CSV UTF-8" or .xlsx, or name its encoding, such as --encoding {}'
+_SAVE_AGAIN = 'save it as "CSV UTF-8" or .xlsx, or name its encoding, such as {}'
 _CHINESE, _TAIWANESE = "gb18030", "big5"
 
 _SIGNS = "0123456789,;\t\r\n"
 _SIGNS_SHARE = 0.25
 
 _HIGH_RUN = re.compile(rb"[\x80-\xff]+")
-_RUNS_LOOKED_AT = 50_000
+_SAMPLED_RUNS = 50_000
 _CLEAR_MAJORITY = 0.9
 _SMALL = frozenset(range(ord("a"), ord("z") + 1))
 _LETTERS = _SMALL | frozenset(range(ord("A"), ord("Z") + 1))
@@ -52,8 +53,8 @@ class Encoding:
     """Python's name of it, without any byte order mark."""
     mark_bytes: int
     """Length of the byte order mark to pass over."""
-    note: str | None
-    """What the person should know about the choice; None if it was proved."""
+    note: Note | None
+    """What the person should know about it; None if it was proved."""
 
 
 def find_encoding(source: Source, asked: str | None = None) -> Encoding:
@@ -73,7 +74,7 @@ def find_encoding(source: Source, asked: str | None = None) -> Encoding:
     wide = _wide_without_mark(source.survey)
     if wide is not None:
         _check_all(source, wide, 0)
-        return Encoding(wide, 0, f"read as {wide.upper()}, by its zero bytes")
+        return Encoding(wide, 0, Note(f"read as {wide.upper()}, by its zero bytes"))
     if source.survey.utf8_error is None:
         return Encoding("utf-8", 0, None)
     codec = _code_page(source)
@@ -82,8 +83,8 @@ def find_encoding(source: Source, asked: str | None = None) -> Encoding:
         "gb18030": ("GB18030 (Chinese)", _TAIWANESE),
         "cp1252": ("Windows-1252 (Western European)", _CHINESE),
     }[codec]
-    remedy = _SAVE_AGAIN.format(other)
-    return Encoding(codec, 0, f"it is not UTF-8; read as {name}: if names look wrong, {remedy}")
+    text = f"it is not UTF-8; read as {name}: if names look wrong, {_SAVE_AGAIN.format(other)}"
+    return Encoding(codec, 0, Note(text, "encoding"))
 
 
 def _asked_encoding(source: Source, asked: str) -> Encoding:
@@ -96,6 +97,7 @@ def _asked_encoding(source: Source, asked: str) -> Encoding:
             source.name,
             f"there is no encoding named {asked[:20]!r}",
             "name one such as utf-8, gb18030, big5, shift_jis or cp1252",
+            choices=("encoding",),
         ) from None
     for mark, marked in _MARKS:
         if source.survey.head.startswith(mark) and marked.startswith(codec.removesuffix("-sig")):
@@ -106,9 +108,9 @@ def _asked_encoding(source: Source, asked: str) -> Encoding:
 
 
 def _wide_without_mark(survey: Survey) -> str | None:
-    """Return which UTF-16 a text without a mark has, or None.
+    """Return which UTF-16 a text without a mark is in, or None.
 
-    Each digit, comma and line break has a zero byte beside it.
+    In it each digit, comma and line break has a zero byte beside it.
     """
     head = survey.head
     pairs = len(head) // 2
@@ -127,9 +129,9 @@ def _wide_without_mark(survey: Survey) -> str | None:
 
 
 def _signs_as(codec: str, head: bytes) -> int:
-    """Return how many digits, separators and line breaks are in a text; 0 if it is none.
+    """Return how many digits, separators and line breaks a text has in a codec; 0 if it is not.
 
-    A byte of one of them may be half of a Chinese letter, but not most such bytes.
+    A byte of one of them may be half of a Chinese letter, but most of them are not.
     """
     try:
         text = codecs.getincrementaldecoder(codec)("strict").decode(head)
@@ -142,12 +144,12 @@ def _signs_as(codec: str, head: bytes) -> int:
 
 
 def _code_page(source: Source) -> str:
-    """Return GB18030 where high bytes stand in pairs, Windows-1252 where alone in words."""
+    """Return GB18030 where high bytes come in pairs, Windows-1252 where alone within words."""
     total = utf8 = chinese = western = pairs = usual = 0
     for run, before, after in _high_runs(source):
         beside = (before in _LETTERS) + (after in _LETTERS)
         if len(run) == 1 and not beside:
-            continue  # a sign such as "€" tells nothing
+            continue  # a sign such as "€" is in either
         within_a_word = beside == 2 or before in _SMALL or after in _SMALL  # noqa: PLR2004
         total += 1
         utf8 += _is_utf8(run)
@@ -173,14 +175,15 @@ def _code_page(source: Source) -> str:
         f"the text is not UTF-8 (first at byte {offset}), nor clearly of one other encoding",
         _SAVE_AGAIN.format(_CHINESE),
         _line_of(source, "latin-1", 0, offset),
+        choices=("encoding",),
     )
 
 
 def _is_usual_chinese(source: Source, codec: str) -> bool:
     """Return whether a text in this codec is usual Chinese, simplified or traditional.
 
-    In GB18030 a traditional letter may end in an ASCII byte, as any may in Big5, so that runs of
-    high bytes do not tell them apart; what comes out of the wrong one is rare letters, if any.
+    Runs of high bytes do not distinguish these: in GB18030 a traditional letter may end in an ASCII
+    byte, in Big5 any may. But read by the wrong one, a text becomes rare letters, if any.
     """
     letters: Counter[str] = Counter()
     decoder = codecs.getincrementaldecoder(codec)("strict")
@@ -188,7 +191,7 @@ def _is_usual_chinese(source: Source, codec: str) -> bool:
         for chunk in _after_mark(source, 0):
             found = decoder.decode(chunk, not chunk)
             letters.update(letter for letter in found if letter > "\x7f" and letter.isalpha())
-            if letters.total() > _RUNS_LOOKED_AT:
+            if letters.total() > _SAMPLED_RUNS:
                 break
     except UnicodeDecodeError:
         return False
@@ -210,16 +213,16 @@ def _is_usual(letter: str) -> bool:
 
 def _high_runs(source: Source) -> Iterator[tuple[bytes, int, int]]:
     """Yield a bounded number of runs of high bytes, with the bytes before and after each."""
-    seen = 0
+    count = 0
     for chunk in source.chunks():
         for found in _HIGH_RUN.finditer(chunk):
             start, end = found.span()
             if end == len(chunk) < source.survey.size and start:
-                continue  # cut by the chunk's end: not whole, so no witness
+                continue  # cut in two by the chunk's end
             before = chunk[start - 1] if start else 0
             yield found.group(), before, chunk[end] if end < len(chunk) else 0
-            seen += 1
-            if seen == _RUNS_LOOKED_AT:
+            count += 1
+            if count == _SAMPLED_RUNS:
                 return
 
 
@@ -232,24 +235,17 @@ def _is_utf8(run: bytes) -> bool:
 
 
 def _check_all(source: Source, codec: str, mark_bytes: int) -> None:
-    """Decode everything once, in constant memory.
-
-    Raises:
-        SheetError: `bad_bytes`, or `encoding_unclear` if the codec gives up in another way.
-    """
+    """Raise `bad_bytes` unless the codec can decode everything; in constant memory."""
     if codec == "utf-8":
         if source.survey.utf8_error is not None:
             raise _bad_byte(source, codec, mark_bytes, source.survey.utf8_error)
         return
     decoder = codecs.getincrementaldecoder(codec)("strict")
-    offset = 0
+    offset = mark_bytes
     for chunk in _after_mark(source, mark_bytes):
-        pending = len(decoder.getstate()[0])
-        try:
-            decoder.decode(chunk, not chunk)
-        except UnicodeDecodeError as exc:
-            at = mark_bytes + offset - pending + exc.start
-            raise _bad_byte(source, codec, mark_bytes, at) from None
+        at = first_error(decoder, chunk, offset)
+        if at is not None:
+            raise _bad_byte(source, codec, mark_bytes, at)
         offset += len(chunk)
 
 
@@ -267,6 +263,7 @@ def _bad_byte(source: Source, codec: str, mark_bytes: int, offset: int) -> Sheet
         f"the byte at offset {offset} is no {codec.upper()}, as the text before it is",
         f"the file is damaged or of mixed origin: {_SAVE_AGAIN.format(_CHINESE)}",
         _line_of(source, codec, mark_bytes, offset),
+        choices=("encoding",),
     )
 
 

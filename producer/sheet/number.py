@@ -1,5 +1,8 @@
 """A phone number out of the cells of a spreadsheet: damage is named, and repaired without a doubt.
 
+First the faults, then `NumberReader`, which reads one row after another, then `undo`, which takes
+away what surrounds a number's digits.
+
 Each cell is judged by itself. A digit is added, moved or dropped only where the numbering plan of
 the country leaves one reading; where two are possible the row is refused, because the other reading
 may be a stranger's phone.
@@ -14,6 +17,8 @@ from typing import NamedTuple
 from jobs.phone import (
     BARRED_COUNTRY_CODES,
     DIALLED_ABROAD,
+    NO_PHONE_NUM,
+    PHONE_NUM_NOT_DIGITS,
     Fault,
     NumberingPlan,
     PhoneError,
@@ -27,9 +32,121 @@ from jobs.phone import (
     without_formatting,
     without_international_prefix,
 )
-from producer.sheet import damage
 from producer.sheet.columns import Columns
-from producer.sheet.spellings import calling_code_of_country
+from producer.sheet.spellings import (
+    INTERNATIONAL_SPELLINGS,
+    NUMBER_SPELLINGS,
+    calling_code_of_country,
+    plain_name,
+)
+
+_AS_TEXT = "format the column as text, enter the number again in full, and save the file again"
+_CHECK = "nothing to do; look at it once"
+
+SCIENTIFIC = Fault(
+    "scientific",
+    "a spreadsheet has shortened the number to a form like 8.52E+10, and its last digits are lost",
+    _AS_TEXT,
+)
+DIGITS_LOST = Fault(
+    "digits_lost",
+    "the number has more than 15 digits in a number cell, and a spreadsheet keeps only 15",
+    _AS_TEXT,
+)
+EXCEL_ERROR = Fault(
+    "spreadsheet_error",
+    "the cell holds an error of the spreadsheet, such as #N/A or #####",
+    "correct the formula or widen the column, and save the file again",
+)
+COMPUTED = Fault(
+    "computed",
+    "the number begins with a minus: a spreadsheet has computed it, as it does with +852-5123",
+    _AS_TEXT,
+)
+FRACTION = Fault(
+    "fraction",
+    "the number has digits after a decimal point, so a spreadsheet has computed or cut it",
+    _AS_TEXT,
+)
+ZERO = Fault(
+    "zero",
+    "the cell holds 0, as a spreadsheet's look-up gives it where it finds nothing",
+    "correct the formula, or fill the number in",
+)
+DATE = Fault("date", "a spreadsheet has turned the number into a date", _AS_TEXT)
+SEVERAL_NUMBERS = Fault(
+    "several_numbers", "the cell holds more than one number", "leave one, or give each its own row"
+)
+EXTENSION = Fault(
+    "extension",
+    "the number has an extension, or a counter of doubles such as (2), behind it",
+    "leave out what stands behind the number, if it is a mobile number",
+)
+CODES_DIFFER = Fault(
+    "country_codes_differ",
+    "the number begins with another country code than the one beside it",
+    "correct one of the two",
+)
+NO_COUNTRY_CODE = Fault(
+    "no_country_code",
+    "the number has neither + nor a country code, so its country is not certain",
+    "add a column country_code, or write it as +852… in a column formatted as text; or, if every "
+    "number begins with its country code, name the column e164",
+)
+COUNTRY_NOT_A_CODE = Fault(
+    "country_not_a_code",
+    "the country is not given as a calling code",
+    "write the calling code, such as 852 for Hong Kong",
+)
+NUMBER_AS_CODE = Fault(
+    "country_code_length",
+    "the country code has more than 4 digits; it may be the number itself",
+    "write the country code alone, such as 852, and the number in its own column",
+)
+LEADING_ZERO_LOST = Fault(
+    "leading_zero_lost",
+    "the number is one digit too short and would be right with a 0 in front, which spreadsheets "
+    "take away",
+    "put the 0 in front, in a column formatted as text",
+)
+CODE_PERHAPS_REPEATED = Fault(
+    "country_code_perhaps_repeated",
+    "the number begins with the digits of its country code, and may have it twice",
+    "leave the country code out of the number if it is there twice",
+)
+OTHER_COLUMN = Fault(
+    "other_column",
+    "the mobile number is missing, so another of the row's numbers was taken",
+    "check that it is the customer's mobile number, and not a landline",
+)
+
+FORMATTING = Fault("formatting", "blanks, dashes, brackets or dots were left out", _CHECK)
+APOSTROPHE = Fault("apostrophe", "the apostrophe in front was left out", _CHECK)
+PREFIX = Fault("prefix", "the link or the word around the number was left out", _CHECK)
+WORDS = Fault(
+    "words_beside",
+    "words stand beside the number, which was taken without them",
+    "read them: they may say whose number it is, or that it is not to be used",
+)
+DECIMAL = Fault("decimal", 'the ".0" at the end was left out', _CHECK)
+THOUSANDS = Fault("thousands", "the commas between groups of three digits were left out", _CHECK)
+EXPONENT = Fault("exponent", "the number was written as 8.5E+10 with all its digits", _CHECK)
+COUNTRY_CODE_REPEATED = Fault(
+    "country_code_repeated", "the country code stood in the number as well", _CHECK
+)
+TRUNK_PREFIX = Fault(
+    "trunk_prefix", "the prefix for calls within the country was left out of the number", _CHECK
+)
+LEADING_ZERO_RESTORED = Fault(
+    "leading_zero_restored", "the 0 in front, lost in a number cell, was put back", _CHECK
+)
+AREA_IN_CODE = Fault(
+    "area_in_code", "the country code is 1; the area code was moved to the number", _CHECK
+)
+REGION = Fault("region", "the country's name or letters were read as its calling code", _CHECK)
+CODE_WITHIN_TEXT = Fault(
+    "code_within_text", "the country code was taken out of the text around it", _CHECK
+)
 
 _CODES_KEPT = 4096
 _MOST_DIGITS_OF_A_SPREADSHEET = 15
@@ -38,7 +155,7 @@ _CODE_IN_TEXT = re.compile(r"[+\uff0b]\s?(\d(?:[\d \-]{0,5}\d)?)(?!\d)")
 
 
 class Reading(NamedTuple):
-    """What the cells say: a number, or a fault."""
+    """A number, or the fault for which there is none."""
 
     phone: PhoneNumber | None
     fault: Fault | None = None
@@ -47,22 +164,22 @@ class Reading(NamedTuple):
 
 
 class _Code(NamedTuple):
-    """A country code as a cell gives it."""
+    """A country code as it was read from a cell."""
 
     plan: NumberingPlan | None = None
     fault: Fault | None = None
     repaired: tuple[Fault, ...] = ()
     area: str = ""
     """Digits that belong to the number: of "1242" the code is 1 and the area 242."""
-    lookouts: tuple[str, ...] = ()
-    """Beginnings of a number that ask for a second look."""
+    suspicious: tuple[str, ...] = ()
+    """First digits of a number with which it must be examined in full."""
 
 
 _NO_CODE = _Code()
 
 
 class NumberReader:
-    """Reads the number of one row after another; country codes are worked out once each."""
+    """Reads the number of one row after another; each country code is interpreted once."""
 
     def __init__(self, columns: Columns) -> None:
         self._columns = columns
@@ -82,21 +199,22 @@ class NumberReader:
         code = _NO_CODE
         if columns.country is not None:
             text = cells[columns.country]
-            code = self._codes.get(text) or self._work_out(text)
+            code = self._codes.get(text) or self._interpret(text)
             plan = code.plan
             if (
                 plan is not None
                 and number.isascii()
                 and number.isdigit()
-                and not number.startswith(code.lookouts)
+                and not number.startswith(code.suspicious)
             ):
                 if plan.mobile.fullmatch(number):
                     return Reading(PhoneNumber(plan.calling_code, number), repaired=code.repaired)
                 if plan.matches(number):
                     phone = PhoneNumber(plan.calling_code, number)
-                    return Reading(phone, None, _filled(phone.doubt), code.repaired)
+                    doubts = (phone.doubt,) if phone.doubt is not None else ()
+                    return Reading(phone, None, doubts, code.repaired)
         try:
-            return self._look_closer(code, number, bool(numeric >> columns.number & 1))
+            return self._examine(code, number, bool(numeric >> columns.number & 1))
         except PhoneError as error:
             return Reading(None, error.fault)
 
@@ -108,26 +226,30 @@ class NumberReader:
         reading = other.read(cells, numeric)
         if reading.phone is None:
             return reading
-        return reading._replace(warnings=(damage.OTHER_COLUMN, *reading.warnings))
+        return reading._replace(warnings=(OTHER_COLUMN, *reading.warnings))
 
-    def _work_out(self, text: str) -> _Code:
+    def _interpret(self, text: str) -> _Code:
         code = _code_of(text)
         if len(self._codes) < _CODES_KEPT:
             self._codes[text] = code
         return code
 
-    def _look_closer(self, code: _Code, text: str, numeric: bool) -> Reading:
-        digits, repaired = damage.undo(text, numeric=numeric)
+    def _examine(self, code: _Code, text: str, numeric: bool) -> Reading:
+        """Read a number that is not plain digits of its country.
+
+        Raises:
+            PhoneError: It cannot be read for certain.
+        """
+        digits, repaired = undo(text, numeric=numeric)
         if numeric and len(digits) > _MOST_DIGITS_OF_A_SPREADSHEET:
-            raise PhoneError(damage.DIGITS_LOST)
+            raise PhoneError(DIGITS_LOST)
         repairs = [*code.repaired, *repaired]
         international = digits.startswith(("+", "00"))
         if self._columns.plus_optional and not international:
             digits, international = "+" + digits, True
-        says_nothing = code.fault is None and code.plan is None
         if international and (
-            says_nothing
-            or code.fault is damage.COUNTRY_NOT_A_CODE
+            code is _NO_CODE
+            or code.fault is COUNTRY_NOT_A_CODE
             or self._columns.country_may_be_residence
         ):
             phone = PhoneNumber.from_international(digits)
@@ -136,30 +258,29 @@ class NumberReader:
             raise PhoneError(code.fault)
         elif international:
             phone = _same_code(code, digits)
-            repairs.append(damage.COUNTRY_CODE_REPEATED)
+            repairs.append(COUNTRY_CODE_REPEATED)
         elif code.plan is not None:
-            phone = _in_plan(code.plan, code.area, digits)
+            joined = len(digits) in code.plan.lengths and digits.startswith(code.area)
+            phone_num = digits if joined or not code.area else code.area + digits
+            phone = PhoneNumber.parse(code.plan.calling_code, phone_num)
         else:
             raise PhoneError(_without_code(digits))
         phone, more = _mend(phone, numeric, "(0)" in "".join(text.split()))
-        if damage.has_more_behind(text, phone):
-            raise PhoneError(damage.EXTENSION)
+        if _has_more_behind(text, phone):
+            raise PhoneError(EXTENSION)
         doubt = phone.doubt
         plan = plan_of(phone.country_code)
         if plan is None or plan.matches(phone.phone_num):
             doubt = _perhaps_repeated(phone) or doubt
         else:
-            fault = damage.what_it_may_be(text, phone.country_code, damage.DECIMAL in repaired)
+            fault = _likelier_kind(text, phone.country_code, DECIMAL in repaired)
             if fault is not None:
                 raise PhoneError(fault)
-        words = damage.WORDS if damage.WORDS in repaired else None
-        doubts = _filled(words, doubt)
-        repairs = [each for each in [*repairs, *more] if each is not words]
-        return Reading(phone, None, doubts, tuple(dict.fromkeys(repairs)))
-
-
-def _filled(*doubts: Fault | None) -> tuple[Fault, ...]:
-    return tuple(doubt for doubt in doubts if doubt is not None)
+        doubts = [each for each in repaired if each is WORDS]
+        if doubt is not None:
+            doubts.append(doubt)
+        repairs = [each for each in [*repairs, *more] if each is not WORDS]
+        return Reading(phone, None, tuple(doubts), tuple(dict.fromkeys(repairs)))
 
 
 def _without_code(digits: str) -> Fault:
@@ -170,7 +291,7 @@ def _without_code(digits: str) -> Fault:
         )
         if split is not None and split[0].is_mobile(split[1]):
             return DIALLED_ABROAD
-    return damage.NO_COUNTRY_CODE
+    return NO_COUNTRY_CODE
 
 
 def _same_code(code: _Code, digits: str) -> PhoneNumber:
@@ -180,77 +301,67 @@ def _same_code(code: _Code, digits: str) -> PhoneNumber:
             if plan is code.plan and phone_num.startswith(code.area):
                 return PhoneNumber.parse(plan.calling_code, phone_num)
     number = PhoneNumber.from_international(digits)
-    if code.plan is None or number.country_code != code.plan.calling_code:
-        raise PhoneError(damage.CODES_DIFFER)
-    if not number.phone_num.startswith(code.area):
-        raise PhoneError(damage.CODES_DIFFER)
+    is_its_code = code.plan is not None and number.country_code == code.plan.calling_code
+    if not is_its_code or not number.phone_num.startswith(code.area):
+        raise PhoneError(CODES_DIFFER)
     return number
-
-
-def _in_plan(plan: NumberingPlan, area: str, digits: str) -> PhoneNumber:
-    """Return a number that stands beside its country code; an area may stand with the code."""
-    if not area:
-        return PhoneNumber.parse(plan.calling_code, digits)
-    if len(digits) in plan.lengths and digits.startswith(area):
-        return PhoneNumber.parse(plan.calling_code, digits)
-    return PhoneNumber.parse(plan.calling_code, area + digits)
 
 
 def _mend(
     phone: PhoneNumber, numeric: bool, has_bracketed_zero: bool
 ) -> tuple[PhoneNumber, list[Fault]]:
-    """Undo what makes a number one that its country does not have, if it has the result."""
+    """Repair a number that its country does not have, if it has the result."""
     plan = plan_of(phone.country_code)
     digits = phone.phone_num
     if plan is None or plan.matches(digits):
         return phone, []
     trunk, code = plan.trunk_prefix or "0" * has_bracketed_zero, plan.calling_code
     if trunk and digits.startswith(trunk) and plan.matches(digits.removeprefix(trunk)):
-        return PhoneNumber(code, digits.removeprefix(trunk)), [damage.TRUNK_PREFIX]
+        return PhoneNumber(code, digits.removeprefix(trunk)), [TRUNK_PREFIX]
     rest = digits
     for dialled in ("", *_DIALLED_FROM_AMERICA_AND_JAPAN):
         rest = digits.removeprefix(dialled + code)
         if rest != digits and is_mobile(code, rest):
-            return PhoneNumber(code, rest), [damage.COUNTRY_CODE_REPEATED]
+            return PhoneNumber(code, rest), [COUNTRY_CODE_REPEATED]
     if digits.startswith(code):
         rest = digits.removeprefix(code)
         if trunk and rest.startswith(trunk) and is_mobile(code, rest.removeprefix(trunk)):
-            repairs = [damage.COUNTRY_CODE_REPEATED, damage.TRUNK_PREFIX]
+            repairs = [COUNTRY_CODE_REPEATED, TRUNK_PREFIX]
             return PhoneNumber(code, rest.removeprefix(trunk)), repairs
     if len(digits) not in plan.lengths and plan.matches("0" + digits):
         if not numeric:
-            raise PhoneError(damage.LEADING_ZERO_LOST)
-        return PhoneNumber(plan.calling_code, "0" + digits), [damage.LEADING_ZERO_RESTORED]
+            raise PhoneError(LEADING_ZERO_LOST)
+        return PhoneNumber(plan.calling_code, "0" + digits), [LEADING_ZERO_RESTORED]
     return phone, []
 
 
 def _perhaps_repeated(phone: PhoneNumber) -> Fault | None:
-    """Return a doubt about a number that its country has without its first digits, too."""
+    """Return a doubt about a number that would also be one without its first digits."""
     code, digits = phone.country_code, phone.phone_num
     rest = digits.removeprefix(code)
     if rest != digits and is_mobile(code, rest) and not is_mobile(code, digits):
-        return damage.CODE_PERHAPS_REPEATED
+        return CODE_PERHAPS_REPEATED
     return None
 
 
 def _code_of(text: str) -> _Code:
     try:
-        if damage.is_nothing(text):
+        if _is_empty(text):
             return _NO_CODE
         digits, repaired = _code_digits(text)
         area = area_within_code_1(digits) or ""
         if area:
             digits = "1"
-            repaired = [*repaired, damage.AREA_IN_CODE]
+            repaired = [*repaired, AREA_IN_CODE]
         if plan_of(digits) is None or digits in BARRED_COUNTRY_CODES:
             PhoneNumber.parse(digits, "0")  # refuses it with the reason
     except PhoneError as error:
         return _Code(fault=error.fault)
     plan = plan_of(digits)
     if plan is None:
-        return _Code(fault=damage.COUNTRY_NOT_A_CODE)
-    lookouts = ("",) if area else tuple({"0", plan.calling_code, plan.trunk_prefix or "0"})
-    return _Code(plan, None, tuple(repaired), area, lookouts)
+        return _Code(fault=COUNTRY_NOT_A_CODE)
+    suspicious = ("",) if area else tuple({"0", plan.calling_code, plan.trunk_prefix or "0"})
+    return _Code(plan, None, tuple(repaired), area, suspicious)
 
 
 def _code_digits(text: str) -> tuple[str, list[Fault]]:
@@ -259,19 +370,212 @@ def _code_digits(text: str) -> tuple[str, list[Fault]]:
     if sum(c.isalpha() for c in plain) > 1:  # a single one may be the E of 8.52E+02
         named = _CODE_IN_TEXT.findall(text)
         if len(named) == 1:
-            return without_formatting(named[0]), [damage.CODE_WITHIN_TEXT]
+            return without_formatting(named[0]), [CODE_WITHIN_TEXT]
         is_region = len(plain) == 2 and plain.isascii()  # noqa: PLR2004 - ISO 3166
         found = (calling_code_of_region(plain) if is_region else None) or calling_code_of_country(
             text
         )
         if found is None:
-            raise PhoneError(damage.COUNTRY_NOT_A_CODE)
-        return found, [damage.REGION]
+            raise PhoneError(COUNTRY_NOT_A_CODE)
+        return found, [REGION]
     try:
-        digits, repaired = damage.undo(text)
+        digits, repaired = undo(text)
     except PhoneError as error:
-        raise PhoneError(damage.COUNTRY_NOT_A_CODE) from error
+        raise PhoneError(COUNTRY_NOT_A_CODE) from error
     digits = without_international_prefix(digits)
     if len(digits) > len("1242"):
-        raise PhoneError(damage.NUMBER_AS_CODE)
-    return digits, [fault for fault in repaired if fault is not damage.FORMATTING]
+        raise PhoneError(NUMBER_AS_CODE)
+    return digits, [fault for fault in repaired if fault is not FORMATTING]
+
+
+_NOTHING = frozenset(
+    {"n/a", "na", "nan", "null", "none", "nil", "nul", "tbd", "unknown", "-", "--", "/", "?", "無"}
+    | {"无", "空", "暂无", "没有", "\\n", "x", "xx", "xxx"}
+)
+_APOSTROPHES = "'`\u00b4\u2018\u2019\uff07"
+_ERROR = re.compile(r"#(?:N/A|REF!|VALUE!|NAME\?|DIV/0!|NULL!|NUM!|SPILL!|CALC!|[A-Z]+!|#*)", re.I)
+_EXPONENT = re.compile(r"\+?(\d)(?:[.,](\d+))?[eE]\+?(\d{1,3})")
+_DECIMAL = re.compile(r"(\+?\d[\d \u00a0]*)[.,]0{1,2}")
+_THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+")
+_DATE = re.compile(
+    r"(?:19|20)\d\d([-/.])(?:0?[1-9]|1[0-2])\1(?:0?[1-9]|[12]\d|3[01])(?:[ T]\d\d?:\d\d.*)?"
+    r"|(?:0?[1-9]|[12]\d|3[01])([-/.])(?:0?[1-9]|[12]\d|3[01])\2(?:19|20)\d\d"
+    r"|\d{1,2}[-/ ](?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*(?:[-/ ]\d{2,4})?",
+    re.I,
+)
+_BETWEEN_NUMBERS = re.compile(
+    r"[/;,|&\r\n\t\v\f\x85\u2028\u2029\u3001\uff0c\uff1b\uff0f]|\b(?:or|and|und|et)\b|或|和"
+)
+_EXTENSION = re.compile(
+    r"\d\s*[,;]?\s*(?:ext\.?|extension|x|#|分机|分機|内线|內線|转|轉)\s*[:.=]?\s*\d+", re.I
+)
+_BEHIND = re.compile(r"(.*\d)\s*(?:\(\d{1,3}\)|[\-\u2010-\u2015\u2212]\s*\d{1,3})")
+_GROUPED = re.compile(r"[()\-\u2010-\u2015\u2212]")
+_MINUS = re.compile(r"(?:[\-\u2010-\u2015\u2212\uff0d]\s*)+[\d(+\uff10-\uff19]")
+_BELOW_ONE = re.compile(r"0[.,]\d*[1-9]\d*(?:[eE]-?\d+)?")
+_DECIMAL_POINT = re.compile(r"[^.]*\.[^.]*")
+_DIGITS_OF_A_NUMBER = 5
+_LABELS = NUMBER_SPELLINGS | INTERNATIONAL_SPELLINGS | {"sms", "smsto", "callto"}
+# What is an address of one mobile number, country code first, by its form.
+_ADDRESSES = (
+    re.compile(r"(\d{7,15})@(?:s\.whatsapp\.net|c\.us)", re.I),
+    re.compile(
+        r"(?:https?://)?(?:(?:www\.)?wa\.me/|(?:api|web)\.whatsapp\.com/send/?\?phone=)"
+        r"(?:\+|%2b)?(\d{7,15})(?:[/?&#].*)?",
+        re.I,
+    ),
+    re.compile(r"sips?:(\+\d{7,15})@[^@\s]+", re.I),
+)
+_SLASHED = re.compile(r"([+(]{0,2}\d[\d ()\-]{1,10})[/\uff0f] ?(\d[\d \-]{3,})")
+_DIGITS_BEFORE_A_SLASH = 5  # of an area code; three more with a country code
+_NO_NUMBER = r"([^\d+\uff0b]*)"
+_ONE_NUMBER = re.compile(
+    _NO_NUMBER
+    + r"([+\uff0b(]?\s?[+\uff0b(]?\d[\d \u00a0()\[\].\-\u2010-\u2015\u2212]{5,}\d)"
+    + _NO_NUMBER
+)
+
+
+def undo(text: str, *, numeric: bool = False) -> tuple[str, list[Fault]]:
+    """Return a cell's digits, perhaps with "+" in front, and what was left out to get them.
+
+    No digit is changed. What was left out may be a doubt: `WORDS`.
+
+    Args:
+        text: The cell.
+        numeric: It is a number in the file, so a dot in it is a decimal point.
+
+    Raises:
+        PhoneError: With what happened to the number, if its digits are lost or not certain.
+    """
+    repaired: list[Fault] = []
+    plain = text.strip()
+    if plain[:1] in _APOSTROPHES and plain.strip(_APOSTROPHES):
+        plain = plain.strip(_APOSTROPHES + " ")
+        repaired.append(APOSTROPHE)
+    if _is_empty(plain):
+        raise PhoneError(NO_PHONE_NUM)
+    if _MINUS.match(plain):
+        raise PhoneError(COMPUTED)
+    plain = _whole_number(plain, repaired)
+    if (numeric and ("." in plain or "e-" in plain.lower())) or _BELOW_ONE.fullmatch(plain):
+        raise PhoneError(FRACTION)
+    digits = without_formatting(plain)
+    if digits.startswith(("++", "+00")):  # no country code begins with 0
+        digits = "+" + digits.lstrip("+0")
+    if not digits.removeprefix("+").isdigit() or not digits.isascii():
+        digits, left_out = _number_within(plain)
+        return digits, [*repaired, left_out]
+    if _DATE.fullmatch(plain):
+        raise PhoneError(DATE)
+    if not digits.strip("0"):
+        raise PhoneError(ZERO)
+    if digits != plain:
+        repaired.append(FORMATTING)
+    return digits, repaired
+
+
+def _is_empty(text: str) -> bool:
+    """Return whether a cell is empty, or holds what people and programs write for that."""
+    plain = text.strip()
+    return not without_formatting(plain) or plain.casefold() in _NOTHING
+
+
+def _likelier_kind(text: str, country_code: str, decimal_left_out: bool) -> Fault | None:
+    """Return what a text more likely is than the number it was read as, which no one can have."""
+    if _is_several(text, country_code):
+        return SEVERAL_NUMBERS
+    if _SLASHED.fullmatch(text.strip()):
+        return _other_kind(text)
+    is_fraction = _DECIMAL_POINT.fullmatch(text.strip()) is not None  # or a dot for the eye
+    return FRACTION if is_fraction and not decimal_left_out else None
+
+
+def _is_several(text: str, country_code: str) -> bool:
+    """Return whether blanks separate two or more numbers that the country has."""
+    plan = plan_of(country_code)
+    parts = [without_formatting(part) for part in text.split()]
+    return (
+        plan is not None
+        and sum(plan.matches(part.removeprefix("+").removeprefix(country_code)) for part in parts)
+        > 1
+    )
+
+
+def _has_more_behind(text: str, phone: PhoneNumber) -> bool:
+    """Return whether "(2)" or "-1" at the end is not part of the number.
+
+    The numbering plan has the number without it.
+    """
+    found = _BEHIND.fullmatch(text.strip())
+    plan = plan_of(phone.country_code)
+    if found is None or plan is None:
+        return False
+    rest = without_international_prefix(without_formatting(found[1]))
+    ways = {rest, rest.removeprefix(phone.country_code)}
+    ways |= {way.removeprefix(plan.trunk_prefix) for way in ways}
+    if not any(map(plan.matches, ways)):
+        return False
+    return not plan.matches(phone.phone_num) or _GROUPED.search(found[1]) is None
+
+
+def _whole_number(plain: str, repaired: list[Fault]) -> str:
+    """Return plain digits for the ways in which a spreadsheet writes a whole number."""
+    exponent = _EXPONENT.fullmatch(plain)
+    if exponent is not None:
+        digits = exponent[1] + (exponent[2] or "")
+        if len(digits) != int(exponent[3]) + 1 or not digits[1:].strip("0"):
+            raise PhoneError(SCIENTIFIC)
+        repaired.append(EXPONENT)
+        return digits
+    decimal = _DECIMAL.fullmatch(plain)
+    if decimal is not None:
+        repaired.append(DECIMAL)
+        return decimal[1]
+    if _THOUSANDS.fullmatch(plain):
+        repaired.append(THOUSANDS)
+        return plain.replace(",", "")
+    return plain
+
+
+def _number_within(plain: str) -> tuple[str, Fault]:
+    """Return the digits of the one number within a text, and what was left out for it.
+
+    Raises:
+        PhoneError: With what the text is, if it does not hold one number for certain.
+    """
+    for like in _ADDRESSES:
+        found = like.fullmatch(plain)
+        if found is not None:
+            return "+" + found[1].removeprefix("+"), PREFIX
+    slashed = _SLASHED.fullmatch(plain)
+    if slashed is not None:
+        area = without_formatting(slashed[1])
+        if len(area) <= _DIGITS_BEFORE_A_SLASH + 4 * area.startswith("+"):
+            return area + without_formatting(slashed[2]), FORMATTING
+    fault = _other_kind(plain)
+    found = _ONE_NUMBER.fullmatch(plain) if fault is PHONE_NUM_NOT_DIGITS else None
+    if found is None:
+        raise PhoneError(fault)
+    before, number, behind = found.groups()
+    digits = without_formatting(number)
+    word = plain_name(before + behind)
+    if word in _LABELS or not word:
+        return digits, PREFIX
+    if not digits.startswith("+"):
+        raise PhoneError(fault)
+    return digits, WORDS
+
+
+def _other_kind(plain: str) -> Fault:
+    """Return what a text that is not a number looks like."""
+    if _ERROR.fullmatch(plain):
+        return EXCEL_ERROR
+    if _DATE.fullmatch(plain):
+        return DATE
+    if _EXTENSION.search(plain):
+        return EXTENSION
+    parts = _BETWEEN_NUMBERS.split(plain)
+    if sum(sum(c.isdigit() for c in part) >= _DIGITS_OF_A_NUMBER for part in parts) > 1:
+        return SEVERAL_NUMBERS
+    return PHONE_NUM_NOT_DIGITS

@@ -1,11 +1,19 @@
-"""What a sheet is read into: rows, and what can be wrong with one or with the whole file."""
+"""What a sheet is read into: rows, and what can be wrong with one or with the whole file.
+
+Messages name no option and no button. What a person may choose instead is a value, `Choice`; the
+door (command line, page) says how.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from jobs.phone import Fault, PhoneNumber
+
+Choice = Literal["phone_column", "country_column", "sheet", "encoding", "overwrite", "format"]
+"""What a person may choose: a column, a workbook's sheet, a text's encoding; for a file to write,
+to replace what is there, or its format."""
 
 _SHOWN_CHARS = 60
 
@@ -14,6 +22,14 @@ def shown(name: str, most: int = _SHOWN_CHARS) -> str:
     """Return a name on one line, of bounded length, with nothing that moves a cursor."""
     plain = "".join(c if c.isprintable() else " " for c in name).strip()
     return plain if len(plain) <= most else plain[: most - 1] + "…"
+
+
+class Note(NamedTuple):
+    """What a person should know about how a file was read; one sentence without a full stop."""
+
+    text: str
+    choice: Choice | None = None
+    """What they may choose otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +61,16 @@ class SheetError(Exception):
     """
 
     def __init__(
-        self, code: str, file: str, message: str, remedy: str, line: int = 0, unit: str = "line"
+        self,
+        code: str,
+        file: str,
+        message: str,
+        remedy: str,
+        line: int = 0,
+        unit: str = "line",
+        choices: tuple[Choice, ...] = (),
     ) -> None:
-        super().__init__(code, file, message, remedy, line, unit)
+        super().__init__(code, file, message, remedy, line, unit, choices)
         self.code = code
         self.file = file
         self.line = line
@@ -56,6 +79,8 @@ class SheetError(Exception):
         """What `line` counts: "line", or "row" of a workbook."""
         self.message = message
         self.remedy = remedy
+        self.choices = choices
+        """What the person may choose to get on."""
 
     def __str__(self) -> str:
         where = f"{self.file}, {self.unit} {self.line}" if self.line else self.file
@@ -65,12 +90,12 @@ class SheetError(Exception):
 def not_a_sheet(
     file: str, kind: str, remedy: str = "save it as .xlsx or as CSV UTF-8"
 ) -> SheetError:
-    """Return the error of a file that is of another kind."""
+    """Return the error for a file of another kind."""
     return SheetError("not_a_sheet", file, f"this is {kind}", remedy)
 
 
 class Record(NamedTuple):
-    """What a format's reader gives: cells, not yet understood."""
+    """The cells that a format's reader returns, not yet interpreted."""
 
     line: int
     """Physical line, or row of the workbook, where the record begins; 1-based."""
@@ -78,11 +103,11 @@ class Record(NamedTuple):
     numeric: int = 0
     """Bit n is set if cell n is a number in the file, not text: its leading zeros are lost."""
     fault: Fault | None = None
-    """Why the record cannot be understood at all."""
+    """Why the record cannot be read at all."""
     hidden: bool = False
-    """A person hid this row, or filtered it away."""
+    """Hidden or filtered away by a person."""
     uncalculated: int = 0
-    """Bit n is set if cell n is a formula of which the file does not hold the value."""
+    """Bit n is set if cell n is a formula whose value the file does not hold."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -105,5 +130,5 @@ class Row:
     """What was repaired to get the number; each leaves no doubt."""
 
     def __repr__(self) -> str:
-        told = self.problem.code if self.problem is not None else repr(self.phone)
-        return f"<Row {self.number} at {self.line}: {told}>"
+        result = self.problem.code if self.problem is not None else repr(self.phone)
+        return f"<Row {self.number} at {self.line}: {result}>"

@@ -1,11 +1,11 @@
 """Any real input file as a stream of rows: what a person calls "the spreadsheet".
 
-Its digest, which makes a batch's id, is of what the file says, apart from how it is written down.
-A spreadsheet program that opens a file and saves it writes other bytes: a byte order mark, other
-line ends, another separator, other quotation marks, another encoding, a workbook in place of CSV.
-The customers are the same, so it must be the same batch. What counts is the names of the columns
-and the cells, in the order of the rows, because a row's place is its job's name; and whatever makes
-another row of the same cells. So two files of one digest give the same rows.
+Its digest, which becomes a batch's id, is of what the file says, not of how it is written down. A
+spreadsheet program that opens a file and saves it writes other bytes: a byte order mark, other line
+ends, another separator, other quotation marks, another encoding, a workbook in place of CSV. The
+customers are the same, so it must be the same batch. What counts is the names of the columns and
+the cells, in the order of the rows, because a row's place is its job's name; and whatever makes
+another row of the same cells. So two files with one digest have the same rows.
 """
 
 from __future__ import annotations
@@ -18,14 +18,13 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from jobs.phone import NO_PHONE_NUM, Fault
-from producer.sheet import damage
 from producer.sheet.columns import Asked, Columns, Header, find_header, rate_header
 from producer.sheet.encoding import find_encoding
-from producer.sheet.number import NumberReader
-from producer.sheet.row import Problem, Record, Row, SheetError, shown
+from producer.sheet.number import NO_COUNTRY_CODE, NumberReader
+from producer.sheet.row import Note, Problem, Record, Row, SheetError, shown
 from producer.sheet.source import ZIP_MARK, Source, open_source, refuse_other_files
 from producer.sheet.text import DelimitedText, JsonLines, choose_delimiter, is_json_lines
-from producer.sheet.worksheet import Worksheet
+from producer.sheet.workbook import Worksheet
 
 Kind = Literal["csv", "xlsx", "jsonl"]
 
@@ -41,6 +40,11 @@ _SHORT_ROW = Fault(
     "the row has fewer cells than there are columns",
     "check that no line break cuts it in two",
 )
+_NOT_CALCULATED = Fault(
+    "not_calculated",
+    "the cell holds a formula, and the file does not hold its value",
+    "open the workbook in the spreadsheet program, which calculates it, and save it",
+)
 _HIDDEN_ROW = Fault(
     "hidden_row",
     "the row is hidden or filtered away in the workbook, but would be sent to",
@@ -49,19 +53,19 @@ _HIDDEN_ROW = Fault(
 
 
 class Sheet:
-    """An opened input file. Iterate as often as needed: each time gives the same rows.
+    """An opened input file. Each iteration yields the same rows.
 
     Attributes:
         name: The file's name without its folder, or "standard input".
         kind: What it is.
-        encoding: Of text, Python's name of it; None for a workbook.
-        named_encoding: The same if a person named it and another one would have been found, so
-            that the digest does not tell which cells were read; else None.
+        encoding: Of text, by Python's name; None for a workbook.
+        named_encoding: The same if a person named it and another one would have been found: then
+            the digest does not show which cells were read. Else None.
         delimiter: Of delimited text; "," otherwise, as results are CSV.
         header: The names of the customer's columns, as in the file.
         columns: Which of them hold the number.
         asked: The columns that a person named.
-        notes: What a person should know about how the file was read, a sentence each.
+        notes: What a person should know about how the file was read.
         unit: What `Row.line` counts: "line", or "row" of a workbook.
     """
 
@@ -80,33 +84,35 @@ class Sheet:
         self.delimiter = ","
         self.unit = "line"
         self.kind: Kind
-        notes: list[str] = []
+        notes: list[Note] = []
         self._reader: DelimitedText | JsonLines | Worksheet
         if source.survey.head.startswith(ZIP_MARK):
             self.kind, self.unit, self.encoding = "xlsx", "row", None
-            self._reader = self._open_workbook(sheet, notes)
-        else:
-            if sheet is not None:
-                raise SheetError(
-                    "no_such_sheet",
-                    self.name,
-                    f'this is no workbook, so it has no sheet "{shown(sheet)}"',
-                    "leave --sheet out",
-                )
+            self._reader = Worksheet(source, sheet)
+            notes += self._reader.notes
+        elif sheet is None:
             self._reader = self._open_text(encoding, notes)
+        else:
+            raise SheetError(
+                "no_such_sheet",
+                self.name,
+                f'this is no workbook, so it has no sheet "{shown(sheet)}"',
+                "name no sheet",
+                choices=("sheet",),
+            )
         try:
             header = self._find_header(asked)
-            self._told_of_columns = self._differs_from_found(header.columns)
+            self._named_columns = self._differs_from_found(header.columns)
         except BaseException:
             self._close_reader()
             raise
         self.header: tuple[str, ...] = header.names
         self.columns: Columns = header.columns
         self._records_above = header.records_above
-        self.notes = (*notes, *header.notes)
+        self.notes = (*notes, *map(Note, header.notes))
         self._numbers = NumberReader(self.columns)
         if isinstance(self._reader, DelimitedText):
-            self._reader.reads_as_row = self._reads_as_row
+            self._reader.is_good_row = self._is_good_row
         named = encoding is not None and not self._is_found_anyway()
         self.named_encoding = self.encoding if named else None
 
@@ -124,10 +130,10 @@ class Sheet:
     def digest(self) -> str:
         """SHA-256 in hex of the content. The same content is the same batch.
 
-        It is found by the first complete iteration, or by a pass of its own where it is asked for
-        before. Naming an encoding does not change it, or a person to whom names look wrong would
-        send all again under another one: it is that of what is read where none is named; of the
-        bytes if nothing can be.
+        The first complete iteration computes it, or a pass of its own if it is needed before that.
+        Naming an encoding does not change it, or a person to whom names look wrong would send all
+        again by naming another one: it is the digest of what is read where none is named, or of the
+        bytes if nothing can be read.
 
         Raises:
             SheetError: `file_changed`, `damaged_workbook` or `broken_quotes`.
@@ -145,7 +151,7 @@ class Sheet:
         return self._reader.fraction
 
     def __iter__(self) -> Iterator[Row]:
-        """Yield every data record as a row, in order; blank records are passed over.
+        """Yield every data record that is not blank as a row, in order.
 
         Raises:
             SheetError: `file_changed`, `damaged_workbook` or `broken_quotes`, with the line.
@@ -155,12 +161,12 @@ class Sheet:
             yield self._row(number, record, width)
 
     def _records(self) -> Iterator[Record]:
-        """Yield the records below the header, and refuse a file that changes meanwhile."""
+        """Yield the records below the header; refuse a file that changes meanwhile."""
         records = islice(self._reader, self._records_above + 1, None)
         is_new = self._digest is None and self.named_encoding is None
         content = ContentDigest(self.header, named=self.kind == "jsonl") if is_new else None
-        if content is not None and self._told_of_columns:
-            content.add((), self._told_of_columns)
+        if content is not None and self._named_columns:
+            content.add((), self._named_columns)
         width = len(self.header)
         try:
             for record in records:
@@ -169,11 +175,11 @@ class Sheet:
                     continue
                 if content is not None:
                     if numeric or fault is not None or len(cells) > width:
-                        content.add(cells, self._told_beside_cells(record))
+                        content.add(cells, self._distinction(record))
                     else:
                         content.add(cells)
                 yield record
-        except UnicodeDecodeError as exc:  # it was checked as a whole: so it has changed
+        except UnicodeDecodeError as exc:  # the whole file was valid before
             self._source.check_unchanged()
             raise SheetError(
                 "bad_bytes", self.name, "the text cannot be read", "save the file again"
@@ -182,8 +188,8 @@ class Sheet:
         if content is not None:
             self._digest = content.hexdigest()
 
-    def _told_beside_cells(self, record: Record) -> str:
-        """Return what makes a record another row than its cells alone would."""
+    def _distinction(self, record: Record) -> str:
+        """Return what makes a record another row than one with the same cells; "" if nothing."""
         cells = record.cells
         width = len(self.header)
         if record.fault is not None:
@@ -196,7 +202,7 @@ class Sheet:
         return ""
 
     def _differs_from_found(self, columns: Columns) -> str:
-        """Return what the columns that a person named add to the content; "" if nothing."""
+        """Return the columns that a person named if others would have been found; else ""."""
         if self.asked == Asked():
             return ""
         try:
@@ -209,16 +215,13 @@ class Sheet:
 
     def _reads_alike(self, record: Record) -> bool:
         """Return whether the number would be the same if its cell were text."""
-        cells = record.cells
-        missing = len(self.header) - len(cells)
-        if missing > 0:
-            cells = [*cells, *[""] * missing]
+        cells = [*record.cells, *[""] * (len(self.header) - len(record.cells))]
         as_text = self._numbers.read(cells).phone
         if as_text is not None and as_text.phone_num == cells[self.columns.number]:
             return True  # nothing was lost that a number cell would get back
         return as_text == self._numbers.read(cells, record.numeric).phone
 
-    def _reads_as_row(self, cells: list[str]) -> bool:
+    def _is_good_row(self, cells: list[str]) -> bool:
         return len(cells) == len(self.header) and self._numbers.read(cells).fault is None
 
     def _is_found_anyway(self) -> bool:
@@ -245,20 +248,17 @@ class Sheet:
         if reading.fault is not None:
             fault = reading.fault
             if uncalculated and self._is_missing(fault, uncalculated):
-                fault = damage.NOT_CALCULATED
+                fault = _NOT_CALCULATED
             return Row(number, line, cells, None, self._problem(fault, line))
         if not (reading.warnings or reading.repaired or doubt or hidden):
             return Row(number, line, cells, reading.phone)
-        warnings = [self._problem(warning, line) for warning in reading.warnings]
-        if doubt is not None:
-            warnings.append(self._problem(doubt, line))
-        if hidden:
-            warnings.append(self._problem(_HIDDEN_ROW, line))
+        doubts = [*reading.warnings, doubt, _HIDDEN_ROW if hidden else None]
+        warnings = tuple(self._problem(each, line) for each in doubts if each is not None)
         repaired = tuple(self._problem(repair, line) for repair in reading.repaired)
-        return Row(number, line, cells, reading.phone, None, tuple(warnings), repaired)
+        return Row(number, line, cells, reading.phone, None, warnings, repaired)
 
     def _fit(self, cells: list[str], width: int) -> tuple[Fault | None, Fault | None]:
-        """Fit a record to the columns in place, and return a fault, or else a doubt, about it."""
+        """Fit a record to the columns in place; return a fault, or else a doubt, about it."""
         missing = width - len(cells)
         if missing > 0:
             cells.extend([""] * missing)
@@ -269,7 +269,7 @@ class Sheet:
         return None, None
 
     def _is_blank(self, record: Record) -> bool:
-        """Return whether a row holds only formulas beside the number, as prepared rows do."""
+        """Return whether a row holds nothing but formulas, as rows prepared for later do."""
         return (
             not record.uncalculated >> self.columns.number & 1 and not "".join(record.cells).strip()
         )
@@ -278,23 +278,14 @@ class Sheet:
         """Return whether a fault only means that a cell's formula was not calculated."""
         column = {
             NO_PHONE_NUM.code: self.columns.number,
-            damage.NO_COUNTRY_CODE.code: self.columns.country,
+            NO_COUNTRY_CODE.code: self.columns.country,
         }.get(fault.code)
         return column is not None and bool(uncalculated >> column & 1)
 
     def _problem(self, fault: Fault, line: int) -> Problem:
         return Problem.of(fault, self.name, line, self.unit)
 
-    def _open_workbook(self, sheet: str | None, notes: list[str]) -> Worksheet:
-        reader = Worksheet(self._source, sheet)
-        name = reader.entry.name
-        if reader.others:
-            notes.append(
-                f'sheet "{shown(name)}" is read; not {reader.others_named}: {reader.how_to_choose}'
-            )
-        return reader
-
-    def _open_text(self, asked: str | None, notes: list[str]) -> DelimitedText | JsonLines:
+    def _open_text(self, asked: str | None, notes: list[Note]) -> DelimitedText | JsonLines:
         source = self._source
         refuse_other_files(source)
         encoding = find_encoding(source, asked)
@@ -302,10 +293,8 @@ class Sheet:
         if encoding.note is not None:
             notes.append(encoding.note)
         if source.survey.nul_count and encoding.codec.startswith(("utf-8", "gb", "cp")):
-            notes.append(
-                f"the file holds {source.survey.nul_count} NUL bytes; those around text "
-                "were left out"
-            )
+            count = source.survey.nul_count
+            notes.append(Note(f"the file holds {count} NUL bytes; those around text were left out"))
         if is_json_lines(source, encoding):
             self.kind = "jsonl"
             return JsonLines(source, encoding)
@@ -313,15 +302,14 @@ class Sheet:
         self.delimiter = choose_delimiter(source, encoding, rate_header)
         if self.delimiter != ",":
             name = _DELIMITER_NAMES.get(self.delimiter, f'"{self.delimiter}"')
-            notes.append(f"the cells are separated by {name}")
+            notes.append(Note(f"the cells are separated by {name}"))
         return DelimitedText(source, encoding, self.delimiter)
 
     def _find_header(self, asked: Asked) -> Header:
         try:
             return find_header(self._reader, self.name, self.unit, asked)
         except SheetError as error:
-            is_unclear = error.code in _UNCLEAR
-            if is_unclear and isinstance(self._reader, Worksheet) and self._reader.others:
+            if isinstance(self._reader, Worksheet) and error.code in _UNCLEAR:
                 raise self._reader.perhaps_wrong(error) from None
             raise
 
@@ -341,7 +329,7 @@ def open_sheet(
 ) -> Sheet:
     """Open an input file: CSV and its relatives, .xlsx or JSON Lines, also packed as .gz.
 
-    Reads all of it once, for its encoding, before it returns.
+    Before it returns, all of it was read once, for its encoding.
 
     Args:
         path: The file, or "-" for standard input.
@@ -352,7 +340,7 @@ def open_sheet(
         country_column: Name of the country's column; else it is found.
 
     Raises:
-        SheetError: It cannot be read as a sheet; no other error comes out of a file's content.
+        SheetError: It cannot be read as a sheet. A file's content raises no other error.
     """
     source = open_source(path, stdin)
     try:
@@ -370,26 +358,17 @@ class ContentDigest:
     """SHA-256 of a header and of the records below it, which are added one after another."""
 
     def __init__(self, header: Sequence[str], *, named: bool = False) -> None:
-        """Begin with the header.
-
-        Args:
-            header: The names of the columns.
-            named: Each cell bears its name in the file, so that the order of columns says nothing.
-        """
+        """Begin with the header; where cells are `named` in the file, columns have no order."""
         self._sha = hashlib.sha256()
         self._update = self._sha.update
         self._order = sorted(range(len(header)), key=header.__getitem__) if named else None
         self.add(header)
 
-    def add(self, cells: Sequence[str], told: str = "") -> None:
-        """Add a record.
+    def add(self, cells: Sequence[str], distinction: str = "") -> None:
+        """Add a record's cells, and what distinguishes it from another one with the same cells.
 
-        Empty cells at its end count for nothing: programs add and drop them. Nor does it matter
-        which line end a text of several lines has.
-
-        Args:
-            cells: Its cells.
-            told: What the reader knows of it beside its cells, if that makes another row of it.
+        Empty cells at its end do not count, as programs add and drop them; nor do the kinds of line
+        ends within a text.
         """
         order = self._order
         if order is not None and len(cells) == len(order):
@@ -397,8 +376,8 @@ class ContentDigest:
         text = _CELL_END.join(cells).rstrip(_CELL_END)
         if "\r" in text:
             text = text.replace("\r\n", "\n").replace("\r", "\n")
-        if told:
-            text += f"{_CELL_END}{_CELL_END}{told}{_CELL_END}"
+        if distinction:
+            text += f"{_CELL_END}{_CELL_END}{distinction}{_CELL_END}"
         self._update(text.encode() + _ROW_END)
 
     def hexdigest(self) -> str:

@@ -1,8 +1,8 @@
-"""A file's bytes, wherever they come from: read once for the encoding, then as asked.
+"""A file's bytes, wherever they come from.
 
-Standard input, pipes and .gz files are spooled to a temporary file first, as everything is read at
-least twice. Memory does not depend on the size of the file. Files of programs that people mistake
-for a sheet are told by their bytes, whatever their names say.
+All of them are read at least twice, so standard input, pipes and .gz files are copied to a
+temporary file first. Memory does not depend on the size of the file. Files that people mistake for
+a sheet are recognised by their bytes, whatever their names say.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ _LAST_BYTES = 1024
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What one pass over all bytes told."""
+    """What one pass over all bytes found."""
 
     size: int
     nul_count: int
     head: bytes
     """The first 64 KiB."""
     utf8_error: int | None
-    """Offset of the first byte that is no UTF-8; None if all are."""
+    """Offset of the first byte that is not UTF-8, if any."""
 
 
 class Source:
-    """An opened input; `open` gives independent readers of it from the start."""
+    """An opened input; each `open` returns an independent reader of it from the start."""
 
     def __init__(self, name: str, file: IO[bytes]) -> None:
         self.name = name
-        """What people know the file by."""
+        """The file's name for people."""
         self._file = file
         self._stamp = self._stamp_now()
         self._end = self._stamp[0]
@@ -69,17 +69,10 @@ class Source:
 
     def digest_of_bytes(self) -> str:
         """Return SHA-256 in hex; of a .gz file's unpacked bytes."""
-        digest = hashlib.sha256()
-        for chunk in self.chunks():
-            digest.update(chunk)
-        return digest.hexdigest()
+        return hashlib.file_digest(self.open(), "sha256").hexdigest()
 
     def check_unchanged(self) -> None:
-        """Refuse to go on with a file that was written to since it was surveyed.
-
-        Raises:
-            SheetError: `file_changed`.
-        """
+        """Raise `file_changed` if the file was written to since it was opened."""
         if self._stamp_now() != self._stamp:
             raise SheetError(
                 "file_changed",
@@ -92,10 +85,7 @@ class Source:
         self._file.close()
 
     def _end_marks(self, survey: Survey) -> int:
-        """Return how many bytes at the end only mark it.
-
-        In UTF-16, which has zeros, they may be text.
-        """
+        """Return how many bytes at the end only mark it; in UTF-16 they may be text."""
         if survey.nul_count or survey.head.startswith(ZIP_MARK):
             return 0
         start = max(0, self._end - _LAST_BYTES)
@@ -108,7 +98,7 @@ class Source:
 
 
 class _Window(io.RawIOBase):
-    """Reads a file at a position of its own up to an end, whoever else reads the same one."""
+    """Reads a shared file up to an end, at a position of its own."""
 
     def __init__(self, fd: int, end: int) -> None:
         self._fd = fd
@@ -129,11 +119,7 @@ class _Window(io.RawIOBase):
         return len(found)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        start = {
-            os.SEEK_SET: 0,
-            os.SEEK_CUR: self._position,
-            os.SEEK_END: self._end,
-        }[whence]
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._end}[whence]
         self._position = max(0, start + offset)
         return self._position
 
@@ -219,42 +205,42 @@ def _spool(name: str, stream: IO[bytes] | gzip.GzipFile) -> IO[bytes]:
 
 def _check_size(name: str, size: int) -> None:
     if size > MAX_SPOOLED_BYTES:
-        raise SheetError(
-            "too_big",
-            name,
-            f"the input is larger than {MAX_SPOOLED_BYTES >> 30} GiB",
-            "split it into several files",
-        )
+        message = f"the input is larger than {MAX_SPOOLED_BYTES >> 30} GiB"
+        raise SheetError("too_big", name, message, "split it into several files")
 
 
 def _survey(reader: io.BufferedReader) -> Survey:
     decoder = codecs.getincrementaldecoder("utf-8")("strict")
-    head, size, nul_count, is_ascii = b"", 0, 0, True
+    head, size, nul_count = b"", 0, 0
     utf8_error: int | None = None
-    while chunk := reader.read(CHUNK_BYTES):
+    chunk: bytes | None = None
+    while chunk != b"":
+        chunk = reader.read(CHUNK_BYTES)
         head = head or chunk[:HEAD_BYTES]
         nul_count += chunk.count(0)
-        if utf8_error is None and not (is_ascii and chunk.isascii()):
-            is_ascii = False
-            utf8_error = _first_error(decoder, chunk, size)
+        if utf8_error is None:
+            utf8_error = first_error(decoder, chunk, size)
         size += len(chunk)
-    if utf8_error is None and not is_ascii:
-        utf8_error = _first_error(decoder, b"", size, final=True)
     return Survey(size, nul_count, head, utf8_error)
 
 
-def _first_error(
-    decoder: codecs.IncrementalDecoder, chunk: bytes, offset: int, *, final: bool = False
-) -> int | None:
-    kept = len(decoder.getstate()[0])
+def first_error(decoder: codecs.IncrementalDecoder, chunk: bytes, offset: int) -> int | None:
+    """Decode a chunk, an empty one at the end, and return the offset of a byte that does not fit.
+
+    Args:
+        decoder: Strict; keeps what it needs from chunk to chunk.
+        chunk: The next bytes of the text.
+        offset: Where they begin in it.
+    """
+    pending = len(decoder.getstate()[0])
     try:
-        decoder.decode(chunk, final)
+        decoder.decode(chunk, not chunk)
     except UnicodeDecodeError as exc:
-        return offset - kept + exc.start
+        return offset - pending + exc.start
     return None
 
 
-# Files of programs that people mistake for a sheet, by their first bytes.
+# Files that people mistake for a sheet, by their first bytes.
 _OTHER_KINDS = (
     (b"%PDF", "a PDF"),
     (b"PK\x05\x06", "an empty .zip archive"),
@@ -274,11 +260,7 @@ _LOCK_BYTES, _OWNER_BYTES = 165, 55  # of Excel's: the user's name with its leng
 
 
 def refuse_other_files(source: Source) -> None:
-    """Refuse files of programs that are none for sheets, by their first bytes.
-
-    Raises:
-        SheetError: `not_a_sheet`.
-    """
+    """Raise `not_a_sheet` for files that people mistake for one."""
     head = source.survey.head
     if _is_lock(source):
         meant = source.name.removeprefix(".").removeprefix("~$").removeprefix("~lock.")
@@ -289,7 +271,7 @@ def refuse_other_files(source: Source) -> None:
             f"name {meant} itself",
         )
     if head.startswith(_OLE):
-        if _holds(source, _ENCRYPTED):
+        if _contains(source, _ENCRYPTED):
             raise not_a_sheet(
                 source.name,
                 "a workbook with a password",
@@ -302,7 +284,7 @@ def refuse_other_files(source: Source) -> None:
 
 
 def _is_lock(source: Source) -> bool:
-    """Return whether it is Excel's ~$name.xlsx (a user's name, twice) or .~lock.name#."""
+    """Return whether this is Excel's ~$name.xlsx (a user's name, twice) or .~lock.name#."""
     head = source.survey.head
     by_name = source.name.startswith((".~lock.", "~$")) and source.survey.size < 2 * _LOCK_BYTES
     return by_name or (
@@ -312,8 +294,7 @@ def _is_lock(source: Source) -> bool:
     )
 
 
-def _holds(source: Source, text: bytes) -> bool:
-    """Return whether the text stands anywhere in the file."""
+def _contains(source: Source, text: bytes) -> bool:
     before = b""
     for chunk in source.chunks():
         if text in before + chunk:

@@ -24,9 +24,9 @@ _COUNTER = re.compile(r"(?<=\D)\d{1,2}$")
 
 
 def plain_name(name: str) -> str:
-    """Return a name as names are compared: "Tél. N° (obligatoire)" is "telno".
+    """Return a name in the form in which names are compared: "Tél. N° (obligatoire)" is "telno".
 
-    Without case, accents, blanks, punctuation and what stands in brackets.
+    Without case, accents, blanks, punctuation and what is in brackets.
     """
     name = _without_accents(name)
     return _SEPARATORS.sub("", _BRACKETS.sub("", name)) or _SEPARATORS.sub("", name)
@@ -43,7 +43,7 @@ def _words(text: str) -> frozenset[str]:
 
 
 def _compounds(*parts: str) -> frozenset[str]:
-    """Return all names that take a word of each part, one after another; "-" is none."""
+    """Return all names made of one word of each part in order; "-" stands for no word."""
     words = (["" if word == "-" else word for word in part.split()] for part in parts)
     return frozenset(plain_name("".join(pieces)) for pieces in product(*words))
 
@@ -124,7 +124,7 @@ def number_rank(name: str) -> int | None:
     """Rank a column's name by how likely it holds mobile numbers; 0 is the likeliest.
 
     0 and 1 are mobile, 2 and 3 any phone, `LANDLINE_RANK` is one at home or work; those with a
-    counter, as "Phone 2", come after those without. None is no phone number.
+    counter, such as "Phone 2", come after those without. None: it names no phone number.
     """
     plain = plain_name(name)
     names = NUMBER_SPELLINGS | INTERNATIONAL_SPELLINGS
@@ -158,8 +158,8 @@ _BEHIND_A_COUNTRY = re.compile(r"(?:sar|prchina|china|republicof|the|特别行�
 def calling_code_of_country(name: str) -> str | None:
     """Return a country's calling code by its name: "852" for "Hong Kong" or "香港".
 
-    None for what is no country's name as a whole, nor in any language the name of one only: a name
-    that is guessed at would text a stranger.
+    None unless the whole text is a country's name, and of one country only in all languages: a
+    guess would text a stranger.
     """
     plain = _country(name)
     begun = _BEFORE_A_COUNTRY.sub("", plain)

@@ -1,10 +1,9 @@
 """Text files as records: CSV and its relatives, whatever state their quotes are in; JSON Lines.
 
-Rows of CSV are read by the `csv` module. What it would swallow in silence is caught here: a
-quotation mark that is opened and never closed makes it take all lines up to the next mark, or to
-the end of the file, for one cell. Such a line becomes one bad record, and reading goes on with the
-line after it. The objects of JSON Lines stand one to a line; the columns are all names that occur
-in the file.
+The `csv` module reads rows, but where a quotation mark is opened and never closed it takes all
+lines up to the next mark, or to the end of the file, for one cell. Here such a line becomes one bad
+record, and reading goes on with the next line. JSON Lines have one object in each line; their
+columns are all names that occur in the file.
 """
 
 from __future__ import annotations
@@ -57,19 +56,19 @@ def is_json_lines(source: Source, encoding: Encoding) -> bool:
 
 
 _MAX_LINE_CHARS = 1 << 16
-"""One line, and one record over several lines. A spreadsheet's cell holds half of it at most."""
+"""Of one line, and of one record over several lines. A spreadsheet's cell holds half of it."""
 _MAX_RECORD_LINES = 200
 
 
 class _RecordTooLongError(Exception):
-    """A record passed a bound before it ended."""
+    """A record is longer than allowed."""
 
 
 class _Lines(Iterator[str]):
-    """Lines as a file has them, with their ends; LF, CR LF and CR each end one.
+    """A file's lines with their ends: LF, CR LF or CR.
 
-    Iterating gives the lines of the record at hand, which grows until `begin_record`; `record` has
-    them, so that a record that turns out to be none can be read again in another way.
+    `record` keeps the lines that were read since `begin_record`, so that they can be read again in
+    another way.
     """
 
     def __init__(self, source: Source, encoding: Encoding) -> None:
@@ -80,7 +79,7 @@ class _Lines(Iterator[str]):
         self._size = source.survey.size
         self.record: list[str] = []
         self.number = 0
-        """Physical line that was read last; 1-based."""
+        """The physical line that was read last; 1-based."""
         self.ended_within_record = False
 
     def __next__(self) -> str:
@@ -114,7 +113,7 @@ class _Lines(Iterator[str]):
 
     @property
     def fraction(self) -> float:
-        """How much of the file was taken in so far, 0 to 1; in steps of some 64 KiB."""
+        """How much of the file was read so far, 0 to 1; in steps of some 64 KiB."""
         return min(1.0, self._bytes.tell() / self._size) if self._size else 1.0
 
     def _skip_to_end_of_line(self) -> None:
@@ -146,8 +145,8 @@ class DelimitedText:
         self._encoding = encoding
         self.delimiter = delimiter
         self._has_nul = source.survey.nul_count > 0
-        self.reads_as_row: Callable[[list[str]], bool] = lambda _: False
-        """Whether cells make a good row; set once the header is understood."""
+        self.is_good_row: Callable[[list[str]], bool] = lambda _: False
+        """Set once the header is known."""
         self._lines: _Lines | None = None
 
     @property
@@ -158,7 +157,7 @@ class DelimitedText:
         """Yield all records that are not blank, the header first.
 
         Raises:
-            SheetError: `broken_quotes` if so many quotes are unclosed that no row is certain.
+            SheetError: `broken_quotes`: so many quotes are unclosed that no row is certain.
         """
         lines = self._lines = _Lines(self._source, self._encoding)
         reader = csv.reader(lines, delimiter=self.delimiter)
@@ -181,13 +180,21 @@ class DelimitedText:
             if fault is not None:
                 bad += 1
                 if bad > _MOST_BAD_QUOTES:
-                    raise _broken_quotes(self._source.name, lines.number - len(record) + 1)
+                    raise SheetError(
+                        "broken_quotes",
+                        self._source.name,
+                        f"more than {_MOST_BAD_QUOTES} rows have a quotation mark that is not "
+                        "closed",
+                        "save the file again from the program it comes from, as CSV with quoted "
+                        "text, or as .xlsx",
+                        lines.number - len(record) + 1,
+                    )
                 lines.keep_first_line_only()
                 reader = csv.reader(lines, delimiter=self.delimiter)
                 cells = record[0].rstrip("\r\n").split(self.delimiter)
             elif ' "' in record[0]:
                 cells = self._without_blanks_before_quotes(cells, record)
-            if self._may_be_shielded(record):
+            if len(record) > 1 or "'" in record[0] or '="' in record[0]:
                 cells = [unshielded(cell) for cell in cells]
             if self._has_nul:
                 cells = [_without_nul(cell) for cell in cells]
@@ -197,7 +204,7 @@ class DelimitedText:
             yield Record(lines.number - len(record) + 1, cells, fault=fault)
 
     def _without_blanks_before_quotes(self, cells: list[str], record: Sequence[str]) -> list[str]:
-        """Return the cells of `"a", "b"`, where a blank hides the quotation mark behind it."""
+        """Return the cells of `"a", "b"`, where a blank hides the quotation mark after it."""
         if not any(cell[:1] == " " and cell.lstrip(" ")[:1] == '"' for cell in cells):
             return cells
         try:
@@ -207,14 +214,11 @@ class DelimitedText:
         except csv.Error:
             return cells
 
-    def _may_be_shielded(self, record: Sequence[str]) -> bool:
-        return len(record) > 1 or "'" in record[0] or '="' in record[0]
-
     def _swallows_rows(self, record: Sequence[str]) -> bool:
         """Return whether the lines of one record look like several rows.
 
-        A closing quotation mark that is followed by text was meant to open another cell. And two
-        lines of one record that each make a good row are two rows.
+        They do if text follows a closing quotation mark, which was meant to open another cell, or
+        if two of the lines each make a good row.
         """
         try:
             for _ in csv.reader(record, delimiter=self.delimiter, strict=True):
@@ -226,20 +230,20 @@ class DelimitedText:
     def _is_row(self, line: str) -> bool:
         line = line.rstrip("\r\n")
         quoted = next(csv.reader([line], delimiter=self.delimiter), [])
-        return self.reads_as_row(quoted) or self.reads_as_row(line.split(self.delimiter))
+        return self.is_good_row(quoted) or self.is_good_row(line.split(self.delimiter))
 
 
 def choose_delimiter(
     source: Source, encoding: Encoding, rate: Callable[[Sequence[str]], int]
 ) -> str:
-    """Return the delimiter that makes most of the header, even of one below a title.
+    """Return the delimiter with which a header, even one below a title, is best understood.
 
-    Args:
-        source: The file.
-        encoding: Its encoding.
-        rate: How well a header is understood; more is better.
+    `rate` returns how well a header is understood; more is better.
     """
-    announced = _announced_delimiter(_first_line(source, encoding))
+    try:
+        announced = _announced_delimiter(next(_Lines(source, encoding), ""))
+    except _RecordTooLongError:
+        announced = ""
     if announced:
         return announced
 
@@ -252,31 +256,14 @@ def choose_delimiter(
 
 
 def _without_nul(cell: str) -> str:
-    """Return a cell without the NULs that fill it up; one within the text stays visible."""
+    """Return a cell without NULs at its end; one within the text stays visible."""
     return cell.rstrip("\0").replace("\0", "\N{REPLACEMENT CHARACTER}")
-
-
-def _first_line(source: Source, encoding: Encoding) -> str:
-    try:
-        return next(_Lines(source, encoding), "")
-    except _RecordTooLongError:
-        return ""
 
 
 def _announced_delimiter(line: str) -> str:
     """Return the delimiter of a first line such as "sep=;", which Excel understands, or ""."""
     found = re.fullmatch(r"sep=([^\w\s\"'=]|\t)\s*", line)
     return found[1] if found is not None else ""
-
-
-def _broken_quotes(file: str, line: int) -> SheetError:
-    return SheetError(
-        "broken_quotes",
-        file,
-        f"more than {_MOST_BAD_QUOTES} rows have a quotation mark that is not closed",
-        "save the file again from the program it comes from, as CSV with quoted text, or as .xlsx",
-        line,
-    )
 
 
 _MAX_COLUMNS = 1000
@@ -297,7 +284,7 @@ _LINE_TOO_LONG = Fault(
 
 
 class _Number(str):
-    """A JSON number as it is written: an integer of 400 digits costs nothing, 1.0 keeps its dot."""
+    """A JSON number as written: 1.0 keeps its dot, and 400 digits are not computed with."""
 
     __slots__ = ()
 
@@ -365,7 +352,7 @@ class JsonLines:
         """Return all names in the order of their first occurrence; takes a pass over the file.
 
         Raises:
-            SheetError: `too_many_columns`, or the first line's fault if no line has any name.
+            SheetError: `too_many_columns`; the first line's fault if no line has any name.
         """
         columns: dict[str, None] = {}
         first_fault: tuple[int, Fault] | None = None

@@ -1,9 +1,11 @@
-"""An .xlsx file's parts: which sheets it has, how its cells are formatted, and its texts.
+"""An .xlsx workbook: one worksheet's rows as records, as a person sees them.
+
+From the outside in: `Worksheet` chooses the sheet and streams its rows, which `_RowParser` gathers;
+`_Workbook` knows the file's parts and formats; `_Texts` keeps its texts in a temporary file;
+`_feed_xml` parses any part piece by piece, so that memory is bounded.
 
 Why not a library: openpyxl and python-calamine hold all texts of a workbook, and the second all
-cells, in memory (docs/decisions/0007 has the figures). A person's file must be readable beside
-other work, so XML is parsed piece by piece, texts are kept in a temporary file, and rows are
-streamed (worksheet.py). openpyxl is the oracle of the tests.
+cells, in memory (docs/decisions/0007 has the figures). openpyxl is the oracle of the tests.
 """
 
 from __future__ import annotations
@@ -17,12 +19,296 @@ import zlib
 from array import array
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import IO, NamedTuple
 from xml.parsers import expat
 
-from producer.sheet.row import SheetError, not_a_sheet, shown
+from producer.sheet.row import Note, Record, SheetError, not_a_sheet, shown
 from producer.sheet.source import Source
+
+_MOST_COLUMNS = 1000  # a value further right would make each row as wide in memory
+_SHEETS_SHOWN = 10
+_MOST_ROWS = 1_048_576  # of Excel
+_REFERENCE = re.compile(r"([A-Z]{1,3})([0-9]{1,7})")
+_LETTERS_BEFORE_A = ord("A") - 1
+_TRUE = {"1": "TRUE", "0": "FALSE"}
+
+
+class Worksheet:
+    """The rows of one worksheet that are not blank, from the start at each iteration."""
+
+    def __init__(self, source: Source, asked: str | None = None) -> None:
+        """Open the workbook and choose the sheet: the one asked for, or the first that has rows.
+
+        Raises:
+            SheetError: `damaged_workbook`, `not_a_sheet`, `no_such_sheet` or `empty`.
+        """
+        self._book = _Workbook(source)
+        self._done = 0
+        try:
+            self._entry = self._choose(asked)
+        except BaseException:
+            self._book.close()
+            raise
+        self._size = self._book.part_size(self._entry.part)
+
+    @property
+    def notes(self) -> list[Note]:
+        """What a person should know about the choice of the sheet."""
+        if not self._others:
+            return []
+        read = shown(self._entry.name)
+        return [Note(f'sheet "{read}" is read; not {self._others}: name the one you mean', "sheet")]
+
+    @property
+    def _others(self) -> str:
+        """The names of the sheets that are not read; "" if there are none."""
+        others = [sheet.name for sheet in self._book.sheets if sheet != self._entry]
+        more = f" and {len(others) - _SHEETS_SHOWN} more" if len(others) > _SHEETS_SHOWN else ""
+        return ", ".join(f'"{shown(other)}"' for other in others[:_SHEETS_SHOWN]) + more
+
+    def perhaps_wrong(self, error: SheetError) -> SheetError:
+        """Return the error with the hint that another sheet may be meant, if there is one."""
+        if not self._others:
+            return error
+        return SheetError(
+            error.code,
+            error.file,
+            f'in sheet "{shown(self._entry.name)}", {error.message}',
+            f"{error.remedy}; or name another sheet: {self._others}",
+            error.line,
+            error.unit,
+            (*error.choices, "sheet"),
+        )
+
+    @property
+    def fraction(self) -> float:
+        return min(1.0, self._done / self._size) if self._size else 1.0
+
+    def close(self) -> None:
+        self._book.close()
+
+    def __iter__(self) -> Iterator[Record]:
+        """Yield all rows that are not blank.
+
+        Raises:
+            SheetError: `damaged_workbook`, with the row that was read last.
+        """
+        return self._rows(self._entry)
+
+    def _rows(self, entry: _SheetEntry) -> Iterator[Record]:
+        parser = _RowParser(self._book)
+        with self._book.open_part(entry.part) as part:
+            try:
+                for self._done in _feed_xml(part, parser.start, parser.end, parser.pieces):
+                    yield from parser.rows
+                    parser.rows.clear()
+                parser.end_row()
+                yield from parser.rows
+            except (*_DAMAGE, LookupError) as exc:
+                raise self._book.damaged("in or after this row", parser.row or 1) from exc
+
+    def _choose(self, asked: str | None) -> _SheetEntry:
+        sheets = self._book.sheets
+        if asked is not None:
+            for sheet in sheets:
+                if sheet.name.casefold() == asked.casefold():
+                    return sheet
+            names = ", ".join(f'"{shown(sheet.name)}"' for sheet in sheets)
+            raise SheetError(
+                "no_such_sheet",
+                self._book.name,
+                "the workbook has no sheet of that name",
+                f"name one of {names}",
+                choices=("sheet",),
+            )
+        for sheet in sheets:
+            if sheet.visible and next(self._rows(sheet), None) is not None:
+                return sheet
+        raise SheetError(
+            "empty", self._book.name, "the workbook has no visible sheet with rows", "fill one in"
+        )
+
+
+class _RowParser:
+    """Gathers a sheet's rows from its XML."""
+
+    def __init__(self, book: _Workbook) -> None:
+        self._book = book
+        self._texts = book.load_texts().get
+        self._styles = book.styles
+        self._epoch = datetime(1904, 1, 1) if book.counts_from_1904 else datetime(1899, 12, 30)
+        self._names = _LocalNames()
+        self._columns: dict[str, int] = {}
+        self.rows: list[Record] = []
+        self.pieces: list[str] = []
+        self._kept = 0
+        self._ignored = 0
+        """Open elements whose text is not the cell's: a phonetic reading, a second value."""
+        self.row = 0
+        self._continues = False
+        self._hidden = False
+        self._cells: list[str] = []
+        self._numeric = 0
+        self._column = -1
+        self._type: str | None = None
+        self._style: str | None = None
+        self._is_formula = False
+        self._uncalculated = 0
+
+    def start(self, name: str, attributes: Mapping[str, str]) -> None:
+        local = self._names[name]
+        if local == "c":
+            self.pieces.clear()
+            self._kept = 0
+            self._is_formula = False
+            self._type = attributes.get("t")
+            self._style = attributes.get("s")
+            reference = attributes.get("r")
+            column = self._column + 1 if reference is None else self._column_of(reference)
+            if self._continues:
+                self._continues = False
+                if column < len(self._cells):  # a second row of the same number after all
+                    self.end_row()
+            self._column = column
+        elif local == "v":
+            if self._type != "inlineStr":  # such a cell's value is its <is>, wherever that is
+                self._kept = 0
+            del self.pieces[self._kept :]
+        elif local == "t":
+            del self.pieces[self._kept :]
+        elif local == "row":
+            self._begin_row(attributes)
+        elif local == "f":
+            self._is_formula = True
+        elif local == "rPh":
+            self._ignored += 1
+        elif local == "is":
+            if self._type == "inlineStr":
+                self._kept = 0
+            elif self._kept:
+                self._ignored += 1
+
+    def end(self, name: str) -> None:
+        local = self._names[name]
+        if local == "v":
+            if not self._kept:
+                self._kept = len(self.pieces)
+        elif local == "c":
+            if self._kept:
+                pieces = self.pieces
+                self._end_cell(pieces[0] if self._kept == 1 else "".join(pieces[: self._kept]))
+            elif self._is_formula and self._type != "str":  # that one's value may be an empty text
+                self._put("")
+                self._uncalculated |= 1 << self._column
+        elif local == "t":
+            self._kept = self._kept if self._ignored else len(self.pieces)
+        elif local == "rPh" or (local == "is" and self._ignored):
+            self._ignored -= 1
+
+    def _begin_row(self, attributes: Mapping[str, str]) -> None:
+        """Begin a row, or continue it: some programs write an element for each cell."""
+        row = int(attributes.get("r", self.row + 1))
+        if not 0 < row <= _MOST_ROWS:
+            raise ValueError("no sheet has such a row")
+        self._continues = row == self.row
+        if not self._continues:
+            self.end_row()
+            self.row = row
+            self._hidden = False
+        self._hidden = self._hidden or attributes.get("hidden") in {"1", "true"}
+
+    def end_row(self) -> None:
+        """Add the current row to `rows`, if it is not blank."""
+        cells = self._cells
+        if cells and ("".join(cells).strip() or self._uncalculated):
+            self.rows.append(
+                Record(self.row, cells, self._numeric, None, self._hidden, self._uncalculated)
+            )
+        self._cells = []
+        self._numeric = 0
+        self._uncalculated = 0
+        self._column = -1
+
+    def _column_of(self, reference: str) -> int:
+        letters = reference.rstrip("0123456789")
+        column = self._columns.get(letters)
+        if column is None:
+            if _REFERENCE.fullmatch(reference.upper()) is None:
+                raise ValueError("a cell without a place")
+            column = 0
+            for letter in letters.upper():
+                column = column * 26 + ord(letter) - _LETTERS_BEFORE_A
+            column -= 1
+            self._columns[letters] = column
+        return column
+
+    def _end_cell(self, value: str) -> None:
+        kind = self._type
+        if kind == "s":
+            text = self._texts(int(value))
+        elif kind is None or kind == "n":
+            text = self._number(value)
+        elif kind == "b":
+            text = _TRUE.get(value, value)
+        elif kind == "d":
+            text = value.replace("T00:00:00", "").replace("T", " ")
+        else:  # "str" of a formula, "inlineStr", and "e" such as #N/A
+            text = _plain_text(value)
+        self._put(text)
+
+    def _put(self, text: str) -> None:
+        cells = self._cells
+        if self._column >= _MOST_COLUMNS:
+            raise SheetError(
+                "too_many_columns",
+                self._book.name,
+                f"a cell stands to the right of column {_MOST_COLUMNS}",
+                "delete what is far to the right, or copy the columns to a new sheet",
+                self.row,
+                "row",
+            )
+        if self._column < len(cells):
+            raise ValueError("cells out of order")
+        while len(cells) < self._column:
+            cells.append("")
+        cells.append(text)
+
+    def _number(self, value: str) -> str:
+        """Return a number as the cell shows it, in full: without ".0" or an exponent."""
+        style = self._style
+        if style is not None and style in self._styles.dates:
+            return self._date(value)
+        self._numeric |= 1 << self._column
+        if not (value.isdigit() and value.isascii()):
+            number = float(value)
+            value = str(int(number)) if number.is_integer() else f"{number:.15g}"
+        elif len(value) > 1 and value[0] == "0":
+            value = value.lstrip("0") or "0"
+        if style is not None and style in self._styles.zeros:
+            zeros = self._styles.zeros[style]
+            if value.isdigit() and len(value) <= zeros:
+                self._numeric &= ~(1 << self._column)
+                value = value.zfill(zeros)
+        if style is not None and style in self._styles.pluses and value.isdigit():
+            return self._styles.pluses[style] + value
+        return value
+
+    def _date(self, value: str) -> str:
+        days = float(value)
+        try:
+            seconds = round((days % 1) * 86_400)
+            if self._style in self._styles.spans:
+                minutes, second = divmod(int(days) * 86_400 + seconds, 60)
+                return f"{minutes // 60}:{minutes % 60:02}:{second:02}"
+            moment = self._epoch + timedelta(days=int(days), seconds=seconds)
+        except OverflowError:
+            return value
+        if days < 1:
+            return f"{moment:%H:%M:%S}"
+        return f"{moment:%Y-%m-%d}" if seconds == 0 else f"{moment:%Y-%m-%d %H:%M:%S}"
+
 
 # Unpacked sizes: a small .zip can hold any number of bytes.
 _MAX_PART_BYTES = 1 << 26  # a workbook's list of sheets, its relations, its styles
@@ -38,7 +324,7 @@ _SHEETS = (".csv", ".tsv", ".txt", ".xlsx", ".jsonl")
 _LITERAL = re.compile(r'"[^"]*"|\\.|_.|\*.|\[(?!h+\]|m+\]|s+\])[^\]]*\]', re.I)
 
 
-class SheetEntry(NamedTuple):
+class _SheetEntry(NamedTuple):
     """A worksheet as the workbook lists it."""
 
     name: str
@@ -46,15 +332,15 @@ class SheetEntry(NamedTuple):
     visible: bool
 
 
-class Styles(NamedTuple):
+class _Styles(NamedTuple):
     """What number formats mean for a cell's text, by the cell's style."""
 
     dates: frozenset[str]
-    """Styles that show a number as a date or time."""
+    """_Styles that show a number as a date or time."""
     spans: frozenset[str]
     """Those of them that show a span of time, such as [h]:mm."""
     zeros: Mapping[str, int]
-    """Styles such as "00000000", which show leading zeros up to that many digits."""
+    """_Styles such as "00000000", which show leading zeros up to that many digits."""
     pluses: Mapping[str, str]
     """What styles such as "+"0 and "+852 "0 show before a number."""
 
@@ -64,8 +350,8 @@ def _part_name(name: str) -> str:
     return name.replace("\\", "/").lstrip("/").casefold()
 
 
-class Workbook:
-    """An opened .xlsx file. `close` gives back its temporary file."""
+class _Workbook:
+    """An opened .xlsx file: its sheets, formats and texts."""
 
     def __init__(self, source: Source) -> None:
         self.name = source.name
@@ -74,26 +360,26 @@ class Workbook:
         except (zipfile.BadZipFile, OSError, ValueError) as exc:
             raise self.damaged() from exc
         self._parts = {_part_name(name): name for name in self._zip.namelist()}
-        self.texts: Texts | None = None
+        self._texts: _Texts | None = None
         book = self._find_workbook()
         self.counts_from_1904 = False
         self.sheets = self._find_sheets(book)
         self.styles = self._find_styles(book)
         self._texts_part = self._related(book, "/sharedStrings")
 
-    def load_texts(self) -> Texts:
+    def load_texts(self) -> _Texts:
         """Return the workbook's texts, unpacked at the first call."""
-        if self.texts is None:
-            self.texts = Texts()
+        if self._texts is None:
+            self._texts = _Texts()
             if self._texts_part:
-                with self.open_part(self._texts_part) as part, self.reading("its texts"):
-                    self.texts.load(part)
-        return self.texts
+                with self.open_part(self._texts_part) as part, self._reading("its texts"):
+                    self._texts.load(part)
+        return self._texts
 
     def close(self) -> None:
         self._zip.close()
-        if self.texts is not None:
-            self.texts.close()
+        if self._texts is not None:
+            self._texts.close()
 
     def part_size(self, part: str) -> int:
         return self._zip.getinfo(self._parts[part]).file_size
@@ -105,11 +391,11 @@ class Workbook:
             raise self.damaged() from exc
 
     @contextmanager
-    def reading(self, what: str) -> Iterator[None]:
+    def _reading(self, what: str) -> Iterator[None]:
         """Translate what a damaged part raises."""
         try:
             yield
-        except DAMAGE as exc:
+        except _DAMAGE as exc:
             raise self.damaged(what) from exc
 
     def damaged(self, what: str = "", line: int = 0) -> SheetError:
@@ -123,19 +409,9 @@ class Workbook:
             "row",
         )
 
-    def too_wide(self, row: int, most: int) -> SheetError:
-        return SheetError(
-            "too_many_columns",
-            self.name,
-            f"a cell stands to the right of column {most}",
-            "delete what is far to the right, or copy the columns to a new sheet",
-            row,
-            "row",
-        )
-
     def _find_workbook(self) -> str:
         if "[content_types].xml" not in self._parts:
-            raise self._archive()
+            raise self._not_of_excel()
         for kind, part in self._relations("").values():
             if kind.endswith("/officeDocument"):
                 if part.endswith(".bin"):
@@ -143,8 +419,8 @@ class Workbook:
                 return part
         raise not_a_sheet(self.name, "another kind of office document")
 
-    def _archive(self) -> SheetError:
-        """Return the error of a .zip that is no office document of Microsoft's."""
+    def _not_of_excel(self) -> SheetError:
+        """Return the error for a .zip that is not a document of Microsoft's."""
         if "mimetype" in self._parts or "content.xml" in self._parts:
             return not_a_sheet(self.name, "an OpenDocument file")
         if any(part.endswith(".iwa") or part == "index.zip" for part in self._parts):
@@ -175,10 +451,10 @@ class Workbook:
         related = self._relations(part).values()
         return next((t for k, t in related if k.endswith(kind) and t in self._parts), "")
 
-    def _find_sheets(self, book: str) -> list[SheetEntry]:
+    def _find_sheets(self, book: str) -> list[_SheetEntry]:
         relations = self._relations(book)
-        sheets: list[SheetEntry] = []
-        names, opened = LocalNames(), set[str]()
+        sheets: list[_SheetEntry] = []
+        names, opened = _LocalNames(), set[str]()
 
         def start(name: str, attributes: Mapping[str, str]) -> None:
             opened.add(names[name])
@@ -192,18 +468,18 @@ class Workbook:
                 kind, part = relations.get(local.get("id", ""), ("", ""))
                 if kind.endswith("/worksheet") and part in self._parts:
                     visible = local.get("state", "visible") == "visible"
-                    sheets.append(SheetEntry(local.get("name", ""), part, visible))
+                    sheets.append(_SheetEntry(local.get("name", ""), part, visible))
 
         self._parse(book, start)
         if "workbook" not in opened:
             raise not_a_sheet(self.name, "another kind of office document")
         return sheets
 
-    def _find_styles(self, book: str) -> Styles:
+    def _find_styles(self, book: str) -> _Styles:
         part = self._related(book, "/styles")
         codes: dict[str, str] = {}
         of_style: list[str] = []
-        names, within = LocalNames(), [""]
+        names, within = _LocalNames(), [""]
 
         def start(name: str, attributes: Mapping[str, str]) -> None:
             local = names[name]
@@ -234,13 +510,13 @@ class Workbook:
                     zeros[str(style)] = len(code)
             if is_date:
                 dates.add(str(style))
-        return Styles(frozenset(dates), frozenset(spans), zeros, pluses)
+        return _Styles(frozenset(dates), frozenset(spans), zeros, pluses)
 
-    def _parse(self, part: str, start: Start) -> None:
+    def _parse(self, part: str, start: _Start) -> None:
         if part not in self._parts or self.part_size(part) > _MAX_PART_BYTES:
             raise self.damaged(part)
-        with self.open_part(part) as stream, self.reading(""):
-            for _ in feed_xml(stream, start, lambda _: None):
+        with self.open_part(part) as stream, self._reading(""):
+            for _ in _feed_xml(stream, start, lambda _: None):
                 pass
 
 
@@ -251,7 +527,7 @@ _ESCAPE = re.compile("_x([0-9A-Fa-f]{4})_")
 _NOT_TEXT = re.compile("[\0\ud800-\udfff]")
 
 
-class Texts:
+class _Texts:
     """A workbook's shared texts, in a temporary file; 4 bytes of memory for each."""
 
     def __init__(self) -> None:
@@ -274,7 +550,7 @@ class Texts:
         """
         pieces: list[str] = []
         ready: list[bytes] = []
-        names = LocalNames()
+        names = _LocalNames()
         kept, phonetic = 0, False  # a phonetic reading (rPh) is no part of the text
 
         def start(name: str, _: Mapping[str, str]) -> None:
@@ -293,14 +569,14 @@ class Texts:
             if local == "t":
                 kept = kept if phonetic else len(pieces)
             elif local == "si":
-                data = plain_text("".join(pieces[:kept])).encode()
+                data = _plain_text("".join(pieces[:kept])).encode()
                 ready.append(data)
                 self._ends.append(self._ends[-1] + len(data))
                 pieces.clear()
             elif local == "rPh":
                 phonetic = False
 
-        for _ in feed_xml(stream, start, end, pieces):
+        for _ in _feed_xml(stream, start, end, pieces):
             self._file.write(b"".join(ready))
             ready.clear()
             if len(self._ends) > _MAX_TEXTS:
@@ -316,13 +592,13 @@ class Texts:
         start, end = self._ends[index], self._ends[index + 1]
         first = start - self._window_start
         if first < 0 or end > self._window_start + len(self._window):
-            # Texts are mostly asked for in the order in which the sheet first used them.
+            # _Texts are mostly asked for in the order in which the sheet first used them.
             self._window = os.pread(self._file.fileno(), max(end - start, _WINDOW_BYTES), start)
             self._window_start, first = start, 0
         return self._window[first : first + end - start].decode()
 
 
-def plain_text(text: str) -> str:
+def _plain_text(text: str) -> str:
     """Return a text without escapes (_x000D_), NULs and what UTF-8 cannot hold."""
     if "_x" in text:
         text = _ESCAPE.sub(lambda found: chr(int(found[1], 16)), text)
@@ -336,19 +612,19 @@ _MAX_TAG_BYTES = 1 << 20
 _MAX_TEXT_CHARS = 1 << 20
 _MAX_DEPTH = 100  # a worksheet's elements are some ten deep
 
-Start = Callable[[str, Mapping[str, str]], None]
-End = Callable[[str], None]
+_Start = Callable[[str, Mapping[str, str]], None]
+_End = Callable[[str], None]
 
 
-class XmlError(Exception):
-    """Not well-formed, or with a document type, which no spreadsheet program writes."""
+class _XmlError(Exception):
+    """Not well-formed, or not what any spreadsheet program writes."""
 
 
-DAMAGE = (XmlError, zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, OverflowError)
+_DAMAGE = (_XmlError, zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, OverflowError)
 """What reading a damaged part raises."""
 
 
-class LocalNames(dict[str, str]):
+class _LocalNames(dict[str, str]):
     """Names without their prefix, as "x:row" -> "row"; programs choose any prefix, or none."""
 
     def __missing__(self, name: str) -> str:
@@ -358,22 +634,20 @@ class LocalNames(dict[str, str]):
         return local
 
 
-def feed_xml(
-    stream: IO[bytes], start: Start, end: End, pieces: list[str] | None = None
+def _feed_xml(
+    stream: IO[bytes], start: _Start, end: _End, pieces: list[str] | None = None
 ) -> Iterator[int]:
     """Parse a stream, and yield the number of bytes read so far after each 64 KiB.
-
-    What the handlers gathered meanwhile can be taken out between two steps.
 
     Args:
         stream: The XML, unpacked as it is read.
         start: Called with name and attributes of an element that begins.
         end: Called with the name of an element that ends.
-        pieces: Gets all text, in pieces; the handlers empty it.
+        pieces: Receives all text, in pieces; the handlers empty it.
 
     Raises:
-        XmlError: It is damaged here, or one text or tag is larger, the elements are deeper or their
-            names more than in any workbook: the parser remembers each name and each open element.
+        _XmlError: It is damaged, or has larger texts or tags, deeper elements or more names than
+            any workbook: the parser remembers each name and each open element.
     """
     depth = 0
 
@@ -381,7 +655,7 @@ def feed_xml(
         nonlocal depth
         depth += 1
         if depth > _MAX_DEPTH:
-            raise XmlError("elements within elements without an end")
+            raise _XmlError("elements within elements without an end")
         start(name, attributes)
 
     def finish(name: str) -> None:
@@ -402,17 +676,17 @@ def feed_xml(
             parser.Parse(chunk)
             done += len(chunk)
             if done - parser.CurrentByteIndex > _MAX_TAG_BYTES:
-                raise XmlError("a tag without an end")
+                raise _XmlError("a tag without an end")
             if sum(map(len, pieces or ())) > _MAX_TEXT_CHARS:
-                raise XmlError("a text without an end")
+                raise _XmlError("a text without an end")
             if len(parser.intern) > _MAX_NAMES:
-                raise XmlError("names without an end")
+                raise _XmlError("names without an end")
             yield done
         parser.Parse(b"", True)
     except expat.ExpatError as exc:
-        raise XmlError(str(exc)) from exc
+        raise _XmlError(str(exc)) from exc
     yield done
 
 
 def _refuse_document_type(*_: object) -> None:
-    raise XmlError("a document type declaration")
+    raise _XmlError("a document type declaration")

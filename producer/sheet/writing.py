@@ -1,14 +1,13 @@
-"""Writing sheets that Excel opens rightly by a double click, and that this package reads again.
+"""Writing sheets that Excel opens correctly by a double click, and that this package reads again.
 
-CSV is UTF-8 with a byte order mark (without it Excel takes the text for an old code page), CR LF,
-and commas, or semicolons where the customer's file has them: where Excel exported them, it expects
-them again. Tabs and vertical bars it does not part into columns in a .csv. `plain` CSV, for
-programs, has neither mark nor shields (see `shielded`).
+CSV is UTF-8 with a byte order mark (without it Excel assumes an old code page), CR LF, and commas,
+or semicolons where the customer's file has them: an Excel that exports them expects them. Tabs and
+vertical bars would not become columns in a .csv. `plain` CSV, for programs, has neither mark nor
+shields (see `shielded`).
 
-.xlsx is written here as well, because it is little: every cell is a text, so nothing is a formula
-and no zero gets lost. A row leaves as soon as it is known, so a million take no memory, and a pipe
-will do. XlsxWriter does the same by way of temporary files; it is worth its place when sheets are
-to have formats.
+.xlsx takes little code here: every cell is a text, so nothing is a formula and no zero is lost.
+Rows are written as they come, so a million take no memory, and a pipe will do. XlsxWriter needs
+temporary files for that; use it once sheets are to have formats.
 """
 
 from __future__ import annotations
@@ -53,8 +52,8 @@ def separator_for(own: str, asked: str | None = None) -> str:
 class SheetWriter:
     """Writes the customer's columns in their order, then columns of ours.
 
-    Columns of the same names that stand at the header's end, as in a results file that was
-    corrected and submitted again, are replaced, not repeated.
+    Columns of the same names at the header's end, as in a results file that was corrected and
+    submitted again, are replaced, not repeated.
     """
 
     def __init__(
@@ -74,7 +73,7 @@ class SheetWriter:
             ours: The columns to add.
             delimiter: Between cells, from `separator_for`.
             form: One of `FORMS`.
-            show: What is done to each cell at last, for a terminal.
+            show: Escapes each cell for a terminal.
         """
         self._book = _Book(stream) if form == "xlsx" else None
         text = csv.writer(stream, delimiter=delimiter, lineterminator="\r\n")
@@ -95,7 +94,7 @@ class SheetWriter:
             ours: A cell for each of our columns.
 
         Raises:
-            ValueError: `ours` does not fit the columns that were announced.
+            ValueError: `ours` has more or fewer cells.
         """
         if len(ours) != self._ours:
             raise ValueError(f"{len(ours)} cells for {self._ours} columns")
@@ -103,7 +102,7 @@ class SheetWriter:
         self._put([*own, *ours, *cells[self._read :]])
 
     def close(self) -> None:
-        """Write what stands at the end of a workbook."""
+        """Write the end of a workbook."""
         if self._book is not None:
             self._book.close()
 
@@ -177,14 +176,15 @@ def _letters(column: int) -> str:
 
 
 def _xml_text(cell: str) -> str:
-    """Return a text as a workbook holds it: what XML cannot is written as _x001B_."""
+    """Return a text as a workbook holds it; what XML cannot hold becomes _x001B_."""
     if len(cell) > _MOST_CHARS:
         raise _too_big(f"a cell of more than {_MOST_CHARS:,} characters")
     return escape(_NOT_XML.sub(lambda found: f"_x{ord(found[0]):04X}_", cell))
 
 
 def _too_big(what: str) -> SheetError:
-    return SheetError("too_big", "the workbook", f"it would have {what}", "write CSV: --format csv")
+    message = f"it would have {what}"
+    return SheetError("too_big", "the workbook", message, "write CSV", choices=("format",))
 
 
 @contextmanager
@@ -206,7 +206,7 @@ def written_sheet(
         try:
             yield writer
         except BaseException:
-            with suppress(Exception):  # the file does not stay; what went wrong is told
+            with suppress(Exception):  # the file is discarded; the first error counts
                 writer.close()
             raise
         writer.close()
@@ -222,9 +222,9 @@ def written_file(
 ) -> Iterator[IO[Any]]:
     """Open a file for a `SheetWriter`; it appears, whole, when the block ends without an error.
 
-    Only its owner can read it, as it holds full numbers. "-" is standard output. A file that is
-    there may be the customer's own, or hold hours of corrections. Without an encoding the file
-    takes bytes.
+    Only its owner can read it, as it holds full numbers. "-" is standard output. A file that exists
+    may be the customer's own, or hold hours of corrections. Without an encoding the file takes
+    bytes.
 
     Raises:
         SheetError: `not_writable`; `exists`, unless it is to be overwritten.
@@ -247,7 +247,7 @@ def written_file(
     how: dict[str, Any] = {"mode": "wb"}
     if encoding is not None:
         how = {"mode": "w", "encoding": encoding, "newline": ""}
-    if os.path.exists(target) and not target.is_file():  # a device or a pipe: it stays
+    if os.path.exists(target) and not target.is_file():  # a device or a pipe
         try:
             with open(target, **how) as file:
                 yield file
@@ -259,7 +259,8 @@ def written_file(
             "exists",
             shown(target.name),
             "the file exists already",
-            "name another one, or add --overwrite",
+            "name another one, or let it be replaced",
+            choices=("overwrite",),
         )
     try:
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
@@ -305,29 +306,24 @@ _TEXT_FORMULA = re.compile(r'="([^"]*)"')
 
 
 def shielded(cell: str) -> str:
-    """Return a cell as it may stand in a CSV file that a person opens.
+    """Return a cell that is safe in a CSV file that a person opens in a spreadsheet program.
 
-    Two dangers when a person opens a results file by a double click. A cell such as =HYPERLINK(…)
-    runs as a formula, with a stranger's text in it. And a number loses what is not arithmetic: 0701
-    becomes 701, +85251234567 loses its plus, 18888888888 shows as 1.89E+10 and is saved so, id 1E5
-    as 100000.
+    Otherwise a cell such as =HYPERLINK(…) would run as a formula, with a stranger's text in it; and
+    a number would lose what arithmetic does not need: 0701 becomes 701, +85251234567 loses its
+    plus, 18888888888 is shown, and saved, as 1.89E+10, and the id 1E5 as 100000.
 
-    Two shields, each undone by the reader of this package, so that a results file reads as what it
-    was:
+    So there are two shields, which the reader of this package takes away again:
 
     - `'=SUM(A1)`: an apostrophe before anything that may start a formula. The spreadsheet shows it,
       a person understands it, no program runs it. It is the usual advice (OWASP, "CSV Injection").
     - `="0701"`: a formula that is nothing but a text, for digits only. It is the one form that
       Excel, WPS and Google Sheets show as 0701 exactly: an apostrophe or a tab would become part of
-      the value, and looking the number up in the customer's own list would fail without a word. No
-      injection is possible: nothing but digits and "+", "-", "(", ")", ".", "E" and blanks is ever
-      put between the quotation marks.
+      the value, and a look-up of the number in the customer's own list would silently fail. Nothing
+      can be injected: between the quotation marks are only digits, "+-().", "E" and blanks.
 
-    Where Excel parts cells at another separator than the file does, it sees a formula within a
-    cell: `x;=cmd` in a file with commas. So the apostrophe also goes before what stands behind a
-    separator.
-
-    A plain negative number (-12.5) is left alone: it is a number in every program.
+    Excel may separate cells at another character than the file does, and then sees a formula within
+    a cell: `x;=cmd` in a file with commas. So the apostrophe also goes before what follows a
+    separator. A plain negative number (-12.5) stays: it is a number in every program.
     """
     if _DAMAGED_NUMBER.fullmatch(cell):
         return f'="{cell}"'
@@ -338,7 +334,7 @@ def shielded(cell: str) -> str:
 
 
 def unshielded(cell: str) -> str:
-    """Return the cell that `shielded` was given, or that a person shielded likewise."""
+    """Return a cell without its shield, whoever put it there."""
     formula = _TEXT_FORMULA.fullmatch(cell)
     if formula is not None:
         return formula[1]

@@ -235,7 +235,8 @@ def test_a_file_that_is_there_is_not_overwritten_unasked(
     wished = sendcode(*words, "--output", "mine.csv", "--overwrite")
 
     assert refused.exit_code == 2
-    assert "mine.csv: the file exists already; name another one, or add --overwrite" in refused.err
+    expected = "mine.csv: the file exists already; name another one, or let it be replaced"
+    assert f"{expected} (--overwrite)" in refused.err
     assert kept == mine
     assert wished.exit_code == 0
     assert Path("mine.csv").read_bytes() != mine

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import time
 from datetime import datetime
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -15,12 +17,12 @@ from jobs.codes import CODES
 from jobs.job import JobRecord, Lane, State, batch_job_id, corrected_job_id, split_job_id
 from jobs.phone import PhoneNumber
 from producer.bounds import start_ms
-from producer.cli.wording import halt_in_words
+from producer.cli.wording import error_in_words, halt_in_words
 from producer.importing import ImportRefusedError, check_batch_id
 from producer.overview import Outlook
 from producer.results import RESULT_COLUMNS
 from producer.second_codes import rows_to_send
-from producer.sheet import SheetError, open_sheet
+from producer.sheet import Choice, SheetError, open_sheet
 from producer.tally import LINES_KEPT, MOST_KINDS, NumberUse, Places, Tally
 from producer.wording import lower_first, outcome_in_words
 from tests.files import write_csv
@@ -80,6 +82,17 @@ def test_jobs_in_another_s_place_lead_back_to_the_row(batch_id: str, row: int, t
 @given(first=st.tuples(BATCH_IDS, ROWS), second=st.tuples(BATCH_IDS, ROWS))
 def test_no_two_batches_share_a_job_id(first: tuple[str, int], second: tuple[str, int]) -> None:
     assert (batch_job_id(*first) == batch_job_id(*second)) == (first == second)
+
+
+@pytest.mark.parametrize("choice", get_args(Choice))
+def test_what_a_person_may_choose_about_a_file_is_an_option_of_a_command(choice: Choice) -> None:
+    error = SheetError("code", "may.csv", "it is odd", "choose", choices=(choice,))
+
+    [line], _ = error_in_words(error)
+
+    option = re.fullmatch(r"may\.csv: it is odd; choose \((--[a-z-]+)[A-Za-z ]*\)", line)
+    assert option is not None
+    assert f"| `{option[1]}` |" in Path("docs/commands.md").read_text()
 
 
 def test_an_event_s_id_belongs_to_no_batch() -> None:

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import pytest
 
 from producer.sheet import SheetError
-from producer.sheet.columns import Asked, Columns, Seen, find_columns
+from producer.sheet.columns import Asked, Columns, Sample, find_columns
 
 FOUND = Asked()
 
 
 def find(*header: str, rows: Sequence[Sequence[str]] = (), asked: Asked = FOUND) -> Columns:
-    return find_columns(header, "customers.csv", 1, asked=asked, seen=Seen(rows))
+    return find_columns(header, "customers.csv", 1, asked=asked, sample=Sample(rows))
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_every_column_is_listed_and_those_with_numbers_are_named() -> None:
 
     assert all(f'"{name}"' in str(caught.value) for name in names)
     assert 'numbers seem to be in "column 50"' in str(caught.value)
-    assert "--phone-column" in str(caught.value)
+    assert caught.value.choices == ("phone_column",)
 
 
 def test_a_refusal_tells_short_names_of_a_bounded_number_and_no_phone() -> None:

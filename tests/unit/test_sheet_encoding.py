@@ -123,12 +123,14 @@ def test_other_old_encodings_are_refused_not_turned_into_nonsense(codec: str, na
 
     assert caught.value.code == "encoding_unclear"
     assert caught.value.line == 2
-    assert '"CSV UTF-8" or .xlsx, or name its encoding, such as --encoding gb18030' in str(caught)
+    assert '"CSV UTF-8" or .xlsx, or name its encoding, such as gb18030' in str(caught)
+    assert caught.value.choices == ("encoding",)
 
 
 def test_a_guess_is_said() -> None:
     with open_sheet("-", stdin=io.BytesIO(encoded(CHINESE, "gb18030"))) as sheet:
-        assert "GB18030 (Chinese): if names look wrong" in sheet.notes[0]
+        assert "GB18030 (Chinese): if names look wrong" in sheet.notes[0].text
+        assert sheet.notes[0].choice == "encoding"
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])

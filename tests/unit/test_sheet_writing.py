@@ -137,7 +137,7 @@ def test_what_no_workbook_holds_is_refused_and_leaves_no_file(
     ):
         writer.write(cells, ())
 
-    assert "--format csv" in caught.value.remedy
+    assert (caught.value.remedy, caught.value.choices) == ("write CSV", ("format",))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -272,7 +272,7 @@ def test_a_file_that_is_there_is_replaced_only_where_a_person_says_so(tmp_path: 
     path = tmp_path / "results.csv"
     path.write_text("hours of corrections")
 
-    with pytest.raises(SheetError, match="add --overwrite") as caught, written_file(path):
+    with pytest.raises(SheetError, match="let it be replaced") as caught, written_file(path):
         pass
     kept = path.read_text()
     with written_file(path, overwrite=True) as stream:
