@@ -5,8 +5,8 @@ max_line_length = 120
 read_globals = {
   "KEYS", "ARGV", "redis", "cjson",
   -- by jobs/scripts.py:
-  "K", "READS", "WRITES", "LAPSE_MS", "ALIVE_MS", "RATE_FADES_MS", "FINAL", "OPEN", "IN_FLIGHT", "IS_SENT",
-  "FOR_A_PERSON", "BATCH_OVER",
+  "K", "READS", "WRITES", "LAPSE_MS", "ALIVE_MS", "RATE_FADES_MS", "LEVEL_GROWTH", "FINAL", "OPEN", "IN_FLIGHT",
+  "IS_SENT", "FOR_A_PERSON", "BATCH_OVER",
   BATCH = {fields = {"RUNNING", "PAUSED", "DONE", "CANCELLED"}},
   CODE = {fields = {"UNPROVED", "SENT_MEANWHILE", "UNREADABLE"}},
 }

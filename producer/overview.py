@@ -22,12 +22,10 @@ from jobs.identity import Identity, LedgerState
 from jobs.job import Lane, iso
 from jobs.keys import Keys
 from jobs.mending import Damage, Mending
-from jobs.scripts import ALIVE_S, time_us
+from jobs.scripts import ALIVE_S, LEVEL_GROWTH, time_us
 
 _FORGOTTEN_S = 3_600.0
 _ROUNDING = 0.999
-_RECOVERY_US = 60e6
-"""From no rate to the full one, as in `recovered` (jobs/lua/shared/arrivals.lua)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +55,9 @@ class Pace:
     last_second: int
     """Requests in the last second."""
     factor: float
-    """The share of the limit that is used; below 1 for some time after the API refused one."""
+    """The share of the limit that is used at most; below 1 while the API allows less."""
+    allowed: float | None
+    """Requests per second that the API really allows, where it refused at less than the limit."""
     caution_ms: float | None
     """How much of a slow answer is taken for its way in, at most; None before any answer."""
     refused: int
@@ -123,6 +123,7 @@ class Overview:
                 "setting": pace.setting,
                 "last_second": pace.last_second,
                 "factor": round(pace.factor, 3),
+                "allowed": pace.allowed and round(pace.allowed, 2),
                 "caution_ms": pace.caution_ms,
                 "refused": pace.refused,
                 "refused_at": iso(pace.refused_ms) if pace.refused_ms else None,
@@ -211,17 +212,22 @@ def _pace(
     settings: Settings, values: Mapping[str, str], ring: Mapping[str, str], now_us: int
 ) -> Pace:
     arrivals = [int(entry.rpartition(":")[2]) for entry in ring.values()]
-    since_us = now_us - int(values.get("factor_at_us", now_us))
-    factor = float(values.get("factor", 1)) + since_us / _RECOVERY_US
     caution, refused_us = values.get("caution_us"), values.get("refused_at_us")
     limit = settings.sendcode_rate_limit
     if "per_window" in values:
         limit = int(values["per_window"]) * 1e6 / int(values["window_us"])
+    rate, allowed = limit, None
+    if "level" in values:  # as in `allowed_rate` (jobs/lua/shared/arrivals.lua)
+        level, since_s = float(values["level"]), (now_us - int(values["level_at_us"])) / 1e6
+        past_s = max(0.0, since_s - float(values["level_holds_s"]))
+        rate = min(limit, level + limit * LEVEL_GROWTH * past_s**3)
+        allowed = level if rate < limit else None
     return Pace(
         limit=limit,
         setting=settings.sendcode_rate_limit,
         last_second=sum(now_us - 1_000_000 < at <= now_us for at in arrivals),
-        factor=min(1.0, factor),
+        factor=rate / limit,
+        allowed=allowed,
         caution_ms=int(caution) / 1000 if caution else None,
         refused=int(values.get("refused", 0)),
         refused_ms=int(refused_us) // 1000 if refused_us else None,

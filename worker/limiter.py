@@ -129,12 +129,12 @@ class Limiter:
             with self._count:
                 self._waiting -= 1
 
-    def slow_down(self) -> float | None:
-        """Slow all workers, after a refusal by the API.
+    def slow_down(self, arrived: str) -> float | None:
+        """Slow all workers, after a refusal by the API of the request whose `Slot.arrival` this is.
 
-        Return the rate's share from now on, or None if it was slowed for the same burst already.
+        Return the rate's share from now on, or None if the refusal told nothing new.
         """
-        factor = self._slow_down(window_us=self._window_us)
+        factor = self._slow_down(arrived=arrived)
         return factor / 1000 if factor >= 0 else None
 
     def report_arrival(self, arrived: str) -> None:

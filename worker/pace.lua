@@ -36,12 +36,12 @@ local STEP = 1e6           -- a clock that is off by more than that has stepped
 local RATE_HOLDS_US = 10e6 -- how long a lower rate holds after the last caller that is set to it
 
 local now = now_us()
-local pace = fields(K.pace, 'next_us', 'line_us', 'slot', 'per_window', 'factor', 'factor_at_us',
-  'lag_us', 'window_us', 'rate_seen_us', 'asked_us', 'since', 'slot_us')
+local pace = fields(K.pace, 'next_us', 'line_us', 'slot', 'per_window', 'level', 'level_at_us',
+  'level_holds_s', 'lag_us', 'window_us', 'rate_seen_us', 'asked_us', 'since', 'slot_us')
 for name, value in pairs(pace) do pace[name] = tonumber(value) end
 local next_us, line, lag = pace.next_us, pace.line_us or 0, pace.lag_us or 0
 local number, since = pace.slot or 0, pace.since or 0
-local asked_us, slowed_us = pace.asked_us or 0, pace.factor_at_us or 0
+local asked_us = pace.asked_us or 0
 
 -- Callers may be set to different rates (a roll-out, a forgotten machine): the lowest holds.
 local known, known_window, seen = pace.per_window, pace.window_us, pace.rate_seen_us or 0
@@ -53,18 +53,11 @@ else
   seen = now
 end
 
--- The ring's entry of the slot that must be a window ago: nil if it is not there.
-local function ring_at(slot)
-  local entry = redis.call('HGET', K.pace_ring, slot % per_window) or ''
-  local of, arrived = string.match(entry, '^(%d+):(%d+)$')
-  return tonumber(of) == slot and tonumber(arrived) or nil
-end
-
 -- Unknown history (first use, a failover or a deletion that lost it or a part, a clock that stepped,
 -- another rate): stay silent for one window after all that was granted, as far as the caller, the
 -- ring and we know, so that it cannot add to what comes. Whoever finds out more makes it no longer.
 if not next_us or stepped or last >= number or known ~= per_window or known_window ~= window
-    or (number - per_window >= since and not ring_at(number - per_window)) then
+    or (number - per_window >= since and not ring_at(number - per_window, per_window)) then
   local granted = now + (last_us and math.max(0, last_us - expected) or 0)
   if stepped then
     -- what was granted ahead still comes, as it was by the clock before
@@ -80,26 +73,26 @@ if not next_us or stepped or last >= number or known ~= per_window or known_wind
   next_us = math.max(not stepped and next_us or 0, granted + window)
   number = math.max(number, last + 1)
   line, lag, since = 0, 0, number
-  if slowed_us > now then slowed_us = now - window end -- or a slow fleet would stay so until then
+  if pace.level and pace.level_at_us > now then -- or a slow fleet would stay so until then
+    pace.level_at_us = now
+    redis.call('HSET', K.pace, 'level_at_us', int(now))
+  end
   redis.call('DEL', K.pace_ring)
   -- what callers know from before the slot `since` is used up by that
   redis.call('HSET', K.pace, 'per_window', per_window, 'window_us', int(window),
     'since', int(since), 'slot', int(number), 'next_us', int(next_us), 'slot_us', int(granted),
-    'line_us', 0, 'lag_us', 0, 'factor_at_us', int(slowed_us))
+    'line_us', 0, 'lag_us', 0)
 end
 redis.call('HSET', K.pace, 'asked_us', int(now), 'rate_seen_us', int(seen))
 
--- After refusals the whole fleet is slower for a while.
-local factor = pace.factor or 1
-if factor < 1 then
-  factor = recovered(factor, now - slowed_us)
-  window = window / factor
-end
-local spacing = window / per_window
+-- Where the API allows less than the limit, fewer slots make a window (or just one, and a longer window).
+local rate = allowed_rate(per_window / window * 1e6, pace, now) / 1e6 -- slots per µs
+local count = math.max(1, math.ceil(rate * window - 1e-6))
+local spacing = 1 / rate
 
 local free = next_us -- the earliest time that both rules allow
-local oldest = ring_at(number - per_window)
-if oldest then free = math.max(free, oldest + window) end
+local oldest = ring_at(number - count, per_window)
+if oldest then free = math.max(free, oldest + count * spacing) end
 local slot = math.max(now, free)
 
 local function encoded(place) return int(since) .. ':' .. int(place) end
@@ -126,7 +119,7 @@ if lane == 'batch' then
   end
 end
 
-redis.call('HSET', K.pace_ring, number % per_window, int(number) .. ':' .. int(slot + late + PRESUMED))
+redis.call('HSET', K.pace_ring, ring_index(number, per_window), int(number) .. ':' .. int(slot + late + PRESUMED))
 redis.call('HSET', K.pace, 'next_us', int(slot + spacing * SPACING), 'line_us', int(line),
   'lag_us', int(lag), 'slot', int(number + 1), 'slot_us', int(slot))
 return {'slot', int(slot - now), int(number), int(slot), next_place, int(next_turn), per_window}

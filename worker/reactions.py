@@ -173,7 +173,7 @@ class Reactions:
 
     def _throttled(self, a: Answered) -> Reaction:
         work = a.work
-        factor = self._report(self._limiter.slow_down)
+        factor = self._report(lambda: self._limiter.slow_down(work.tried.arrived))
         if factor is not None:
             log.warning(
                 "refused by the account's limit, which we kept: somebody else spends its quota, "

@@ -96,9 +96,9 @@ def _lines(seen: Overview) -> Iterator[tuple[str, str, str]]:
     if pace.is_lowered:
         told = f"lower than SENDCODE_RATE_LIMIT here, {pace.setting:g}"
         yield "", f"{told}: the lowest of all workers holds", "yellow"
-    if pace.factor < 1:
-        told = f"slowed to {pace.factor:.0%} of it: the API refused a request as too many"
-        yield "", told, "yellow"
+    if pace.allowed:
+        told = f"slowed to {pace.factor:.0%} of it: the API refuses more than about"
+        yield "", f"{told} {pace.allowed:.3g} a second", "yellow"
     if pace.refused:
         yield "", f"{pace.refused} refused as too many so far", ""
     for queue, depth in seen.queues.items():

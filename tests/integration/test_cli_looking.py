@@ -332,8 +332,11 @@ def test_status_shows_a_slowed_rate(sendcode: Command, redis: Redis, keys: Keys)
     redis.hset(
         keys.pace,
         mapping={
-            "factor": "0.5",
-            "factor_at_us": now_us,
+            "per_window": 20,
+            "window_us": 1_000_000,
+            "level": 10,
+            "level_at_us": now_us,
+            "level_holds_s": 10,
             "refused": 3,
             "refused_at_us": now_us,
             "caution_us": 60_000,
@@ -343,11 +346,11 @@ def test_status_shows_a_slowed_rate(sendcode: Command, redis: Redis, keys: Keys)
 
     rate = sendcode("status", "--json").json["rate"]
 
-    assert 0.5 <= rate["factor"] < 0.7
+    assert (rate["factor"], rate["allowed"]) == (0.5, 10)
     assert rate["refused"] == 3
     assert rate["caution_ms"] == 60
     assert rate["last_second"] == 1
-    assert "slowed to 5" in sendcode("status").out
+    assert "slowed to 50% of it: the API refuses more than about 10" in sendcode("status").out
 
 
 @pytest.mark.settings(sendcode_rate_limit=20)

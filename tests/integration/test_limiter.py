@@ -74,20 +74,32 @@ class Pace:
         told = ["" if each is None else str(each) for each in (sent, rtt)]
         self._note(arrived=f"{slot}:{self.rate}:{told[0]}:{told[1]}")
 
-    def slow_down(self) -> int:
-        return int(self._slow_down(window_us=SECOND))
+    def refused(self, slot: int, sent: int) -> int:
+        """Report the refusal of a slot's request; give the rate's share times 1000, or -1."""
+        return int(self._slow_down(arrived=f"{slot}:{self.rate}:{sent}:{BASE_RTT}"))
+
+    def refuse_one(self) -> int:
+        """Have the API refuse a new event's request."""
+        return self.refused(*self.event())
 
     def now(self) -> int:
         return time_us(self.redis.time())
 
     def let_pass(self, micros: int) -> None:
         """Let so much time go by without a call."""
-        for name, value in self._times(self.keys.pace):
-            if name.endswith("_us") and not name.startswith(("rtt", "caution", "lag", "window")):
-                self.redis.hset(self.keys.pace, name, str(int(value) - micros))
+        times: dict[Any, Any] = {
+            name: int(value) - micros
+            for name, value in self._times(self.keys.pace)
+            if name.endswith("_us") and not name.startswith(("rtt", "caution", "lag", "window"))
+        }
+        ring: dict[Any, Any] = {}
         for index, entry in self._times(self.keys.pace_ring):
             slot, at = entry.split(":")
-            self.redis.hset(self.keys.pace_ring, index, f"{slot}:{int(at) - micros}")
+            ring[index] = f"{slot}:{int(at) - micros}"
+        if times:
+            self.redis.hset(self.keys.pace, mapping=times)
+        if ring:
+            self.redis.hset(self.keys.pace_ring, mapping=ring)
 
     def _times(self, key: str) -> list[tuple[str, str]]:
         values: Any = self.redis.hgetall(key)
@@ -225,7 +237,7 @@ def test_a_slot_that_was_not_used_holds_none_back(pace: Pace) -> None:
 
 def test_a_report_that_comes_too_late_changes_nothing(pace: Pace) -> None:
     slot, at = pace.event()
-    pace.events(RATE)
+    pace.events(5 * RATE)
     before = pace.redis.hgetall(pace.keys.pace_ring)
 
     pace.arrived(slot, at + 30 * SECOND, BASE_RTT)
@@ -289,7 +301,7 @@ def test_a_refusal_right_after_a_clock_leapt_forward_silences_nobody_for_long(pa
     process.events(10)
     pace.let_pass(3_600 * SECOND)
     process.see_leap(3_600 * SECOND)
-    pace.slow_down()
+    pace.refused(9, pace.now())
 
     assert process.event() < pace.now() + 4 * SECOND
 
@@ -467,62 +479,164 @@ def spacing_of(pace: Pace) -> int:
     return second - first
 
 
-def test_a_refusal_slows_the_fleet_and_silences_it_for_a_window(pace: Pace) -> None:
+class AllowsLess:
+    """An API that lets in so many requests in any second, whatever the fleet was told."""
+
+    ANSWERED_AFTER = 2
+    """Requests that are sent before the answer to one is here."""
+
+    def __init__(self, pace: Pace, allowed: int) -> None:
+        self._pace, self.allowed = pace, allowed
+        self._passed = 0
+        self._on_their_way: list[tuple[int, int, bool]] = []
+        self.let_in: list[int] = []
+        """When, in µs."""
+        self.refused: list[int] = []
+
+    def run(self, seconds: float) -> None:
+        """Have the fleet send as fast as it may; a request arrives when it is sent."""
+        until = self._now() + seconds * SECOND
+        while self._now() < until:
+            slot, at = self._pace.event()
+            wait = max(0, at - self._pace.now())
+            self._pace.let_pass(wait)
+            self._passed += wait
+            now = self._now()
+            is_let_in = sum(now - SECOND < at for at in self.let_in) < self.allowed
+            (self.let_in if is_let_in else self.refused).append(now)
+            self._on_their_way.append((slot, now, is_let_in))
+            if len(self._on_their_way) > self.ANSWERED_AFTER:
+                self._answer(*self._on_their_way.pop(0))
+
+    def _now(self) -> int:
+        return self._pace.now() + self._passed
+
+    def _answer(self, slot: int, arrived: int, is_let_in: bool) -> None:
+        sent = arrived - self._passed
+        if not is_let_in:
+            self._pace.refused(slot, sent)
+        self._pace.arrived(slot, sent, BASE_RTT)
+
+
+def seconds_since(at: int, since: int) -> float:
+    return (at - since) / SECOND
+
+
+@pytest.mark.parametrize("allowed", [7, 10, 18, 19])
+def test_where_the_api_allows_less_the_fleet_finds_that_level_and_stays_below_it(
+    allowed: int, pace: Pace
+) -> None:
+    api = AllowsLess(pace, allowed)
+
+    began = pace.now()
+    api.run(61)  # one of them silent
+
+    assert len(api.let_in) >= 0.95 * 60 * allowed
+    assert len(api.refused) <= 8
+    assert sum(3 < seconds_since(at, began) < 9 for at in api.refused) <= 1
+
+
+def test_a_level_is_passed_now_and_then_and_the_whole_rate_found_again(pace: Pace) -> None:
+    api = AllowsLess(pace, 10)
+    api.run(50)
+    api.allowed, raised = RATE, api.let_in[-1]
+
+    api.run(45)
+
+    last = [at for at in api.let_in if seconds_since(at, raised) > 43]
+    assert len(last) >= 2 * RATE * 0.95
+    assert [at for at in api.refused if at > raised + SECOND] == []
+
+
+def test_a_level_that_falls_is_found_within_seconds(pace: Pace) -> None:
+    api = AllowsLess(pace, RATE)
+    api.run(5)
+    api.allowed, lowered = 10, api.let_in[-1]
+
+    api.run(10)
+
+    assert len([at for at in api.refused if seconds_since(at, lowered) > 3]) == 0
+    assert len([at for at in api.let_in if at > lowered]) >= 0.9 * 10 * 10
+
+
+def test_one_refusal_at_the_full_rate_costs_nothing(pace: Pace) -> None:
+    pace.events(40)
+    slot, sent = pace.event()
+
+    assert pace.refused(slot, sent) == -1
+    assert spacing_of(pace) <= SPACING
+
+
+def test_refusals_at_the_full_rate_that_come_again_lower_it_by_one(pace: Pace) -> None:
+    pace.events(40)
+    first = pace.refuse_one()
+    pace.events(RATE)
+
+    assert (first, pace.refuse_one()) == (-1, 950)
+
+
+def test_a_refusal_shows_what_the_api_allows_by_what_it_let_in_before(pace: Pace) -> None:
+    pace.events(12)
+
+    assert pace.refuse_one() == 600
+    assert spacing_of(pace) >= SECOND / 12 * 0.95
+
+
+def test_refusals_of_what_was_under_way_already_count_once(pace: Pace) -> None:
+    pace.events(12)
+    under_way = [pace.event() for _ in range(5)]
+
+    assert [pace.refused(*each) for each in under_way] == [600, -1, -1, -1, -1]
+
+
+def test_refused_requests_are_none_that_the_api_let_in(pace: Pace) -> None:
+    pace.events(12)
+    under_way = [pace.event() for _ in range(5)]
+    for each in under_way:
+        pace.refused(*each)
+    pace.let_pass(2 * SECOND)
     pace.events(1)
-    pace.let_pass(10 * SECOND)
-    before = pace.now()
 
-    factor = pace.slow_down()
-
-    slots = pace.events(21)
-    assert factor == 800
-    assert slots[0] >= before + SECOND
-    assert slots[20] - slots[0] >= SECOND / 0.81
+    assert pace.refuse_one() < 600
 
 
-def test_refusals_that_come_together_count_once(pace: Pace) -> None:
-    assert [pace.slow_down() for _ in range(5)] == [800, -1, -1, -1, -1]
+def test_a_refusal_of_which_nobody_knows_what_came_before_slows_a_little(pace: Pace) -> None:
+    pace.events(RATE)
+    slot, sent = pace.event()
+    pace.events(5 * RATE)
+
+    assert pace.refused(slot, sent) == 800
 
 
-def test_refusals_that_go_on_slow_it_down_to_a_quarter_and_no_further(pace: Pace) -> None:
-    pace.events(1)
+def test_refusals_within_a_second_halve_the_rate_at_most(pace: Pace) -> None:
+    factors = [pace.refuse_one() for _ in range(5)]
+
+    assert min(factors) == 500
+
+
+def test_refusals_that_go_on_slow_it_down_to_a_twentieth_and_no_further(pace: Pace) -> None:
     factors = []
     for _ in range(12):
-        factors.append(pace.slow_down())
-        pace.let_pass(SECOND)
+        factors.append(pace.refuse_one())
+        pace.let_pass(10 * SECOND)
 
-    assert factors == sorted(factors, reverse=True)
-    assert 250 <= factors[-1] <= 270
-
-
-def test_the_fleet_finds_its_way_back_to_the_full_rate(pace: Pace) -> None:
-    pace.events(1)
-    pace.slow_down()
-    pace.let_pass(6 * SECOND)
-    halfway = spacing_of(pace)
-    pace.let_pass(60 * SECOND)
-
-    recovered = spacing_of(pace)
-
-    assert SPACING * 0.95 <= recovered <= SPACING
-    assert recovered < halfway < recovered * 1.25
+    assert factors[:3] == [500, 250, 125]
+    assert min(factor for factor in factors if factor > 0) == 50
 
 
 def test_a_clock_that_jumps_back_while_the_fleet_is_slowed_lifts_no_limit(pace: Pace) -> None:
-    pace.events(1)
-    pace.slow_down()
+    pace.refuse_one()
     pace.let_pass(-3_600 * SECOND)
 
     slots = pace.events(60)
 
     assert most_in_a_window(slots) <= RATE
     pace.let_pass(10 * SECOND)
-    assert pace.slow_down() > 0
+    assert pace.refuse_one() > 0
 
 
 def test_a_slow_fleet_finds_its_way_back_also_after_its_clock_went_back(pace: Pace) -> None:
-    pace.events(1)
-    pace.slow_down()
+    pace.refuse_one()
     pace.let_pass(-3_600 * SECOND)
     pace.events(1)
     pace.let_pass(60 * SECOND)

@@ -34,8 +34,11 @@ class Pace:
         )
         return int(reply[3])
 
-    def slow_down(self) -> int:
-        return int(self._slow_down(window_us=WINDOW_US))
+    def refuse_one(self) -> int:
+        """Have the API refuse a new event's request."""
+        sent = self.event()
+        slot = int(str(self.redis.hget(self.keys.pace, "slot"))) - 1
+        return int(self._slow_down(arrived=f"{slot}:{RATE}:{sent}:80000"))
 
 
 def most_in_any_second(slots: list[int]) -> int:
@@ -80,8 +83,8 @@ def test_a_clock_that_went_back_means_silence_for_a_second_and_then_the_rate(
 ) -> None:
     pace = Pace(redis, keys)
     pace.event()
-    pace.slow_down()
-    for field in ("asked_us", "next_us", "factor_at_us", "rate_seen_us"):
+    pace.refuse_one()
+    for field in ("asked_us", "next_us", "level_at_us", "refused_at_us", "rate_seen_us"):
         redis.hincrby(keys.pace, field, 200_000_000)  # as if this server's clock were now behind
 
     now_us = time_us(redis.time())
@@ -89,4 +92,4 @@ def test_a_clock_that_went_back_means_silence_for_a_second_and_then_the_rate(
 
     assert min(slots) >= now_us + WINDOW_US
     assert most_in_any_second(slots) <= RATE
-    assert pace.slow_down() > 0
+    assert pace.refuse_one() > 0

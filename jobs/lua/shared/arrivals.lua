@@ -1,9 +1,26 @@
--- What the limiter must know: when requests reached the API, and how refusals slow the rate.
+-- What the limiter must know: when requests reached the API, and what it allows.
 
--- The share of the rate `since_us` after it was `factor`: from none to all of it in a minute, from the
--- slowest in 45 s (`producer/overview.py` shows it by the same number).
-local function recovered(factor, since_us)
-  return math.min(1, factor + math.max(0, since_us) / 60e6)
+-- The rate that may be used now, slots per second: the limit, or the level at which the API refused
+-- (somebody else spends part of the quota, or it was lowered). After `level_holds_s` that is passed, slowly
+-- at first, to find out whether it is there still. producer/overview.py shows the same.
+local function allowed_rate(limit, pace, now)
+  local level = tonumber(pace.level)
+  if not level then return limit end
+  local past_s = math.max(0, (now - pace.level_at_us) / 1e6 - pace.level_holds_s)
+  return math.min(limit, level + limit * LEVEL_GROWTH * past_s ^ 3)
+end
+
+-- Where a slot stands in the ring of arrivals. It holds several windows: the answer to a request may take
+-- so long, and a refusal is judged by what came before the request.
+local function ring_index(slot, per_window)
+  return slot % (5 * per_window)
+end
+
+-- When a slot's request arrived by what is known, µs; nil if the ring does not have it.
+local function ring_at(slot, per_window)
+  local entry = redis.call('HGET', K.pace_ring, ring_index(slot, per_window)) or ''
+  local of, arrived = string.match(entry, '^(%d+):(%d+)$')
+  return tonumber(of) == slot and tonumber(arrived) or nil
 end
 
 -- Tell the limiter when a slot's request reached the API at the latest: `arrived` is
@@ -13,7 +30,7 @@ end
 local function note_arrival(arrived)
   if arrived == '' then return end
   local slot, per_window, sent_us, rtt = string.match(arrived, '^(%d+):(%d+):(%d*):(%d*)$')
-  local index = tonumber(slot) % tonumber(per_window)
+  local index = ring_index(tonumber(slot), tonumber(per_window))
   local entry = redis.call('HGET', K.pace_ring, index)
   if not entry or string.match(entry, '^%d+') ~= slot then return end
   if sent_us == '' then
