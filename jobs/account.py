@@ -76,7 +76,7 @@ class Account:
         self._outage = max(OUTAGE_MISSES, round(OUTAGE_SECONDS * settings.sendcode_rate_limit))
         self._canary_ms = round(settings.sendcode_canary_interval * 1000)
 
-    def look(self) -> AccountState:
+    def state(self) -> AccountState:
         values: Any = self._client.hgetall(self._keys.account)
         if values.get("state") != "halted":
             return AccountState()

@@ -63,7 +63,7 @@ class OwnCode(StrEnum):
     UNPROVED = "Unproved"
     """`begin.lua`: the number's interval is over, and no probe can tell any more."""
     SENT_MEANWHILE = "SentMeanwhile"
-    """`was_sent_meanwhile` in numbers.lua: the row was submitted with `--skip-sent`."""
+    """`was_sent_meanwhile` in numbers.lua: its batch leaves out who has a code."""
 
     ALONE = "RefusedAlone"
     """`refuse.lua`: an account-wide answer for this job only, again and again."""
@@ -170,7 +170,7 @@ CODES: Mapping[str, Code] = {
     ),
     OwnCode.SENT_MEANWHILE: Code(
         Kind.UNKNOWN,  # of a job; no call is answered so
-        "Not sent, as --skip-sent asked for: its number got a code by another job meanwhile",
+        "Not sent, as asked for: its number got a code by another job meanwhile",
         "Nothing: the customer has a code",
     ),
     OwnCode.ALONE: Code(
@@ -181,7 +181,7 @@ CODES: Mapping[str, Code] = {
     OwnCode.UNREADABLE: Code(
         Kind.UNKNOWN,  # likewise
         "Its record in Redis was lost or damaged: nobody knows any more whether a code was sent",
-        "Ask the customer whether a code has come; requeue it with its number (--phone) if not",
+        "Ask the customer whether a code has come; if not, requeue it with its number",
     ),
     "RequestLimitExceeded*": Code(
         Kind.THROTTLED,

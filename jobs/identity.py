@@ -198,9 +198,9 @@ class Identity:
         )
         return len(lost)
 
-    def look(self) -> LedgerState:
+    def ask(self) -> LedgerState:
         """Ask the ledger who it is; one that is not refused is remembered."""
-        reply = self._identify(known=self.known, verb="look")
+        reply = self._identify(known=self.known, verb="ask")
         values = pairs(reply[1])
         # a user who may do too little makes half a ledger
         if not reply[0] and {"id", "counter", "at"} <= values.keys():
@@ -208,18 +208,18 @@ class Identity:
         return self._state(reply)
 
     def check(self) -> None:
-        """Look, before something is done that the next commands rely on.
+        """Ask, before something is done that the next commands rely on.
 
         Raises:
             LedgerRefusedError: nothing may be sent.
         """
-        state = self.look()
+        state = self.ask()
         if state.refused:
             raise self.refuse(state)
 
     def refuse(self, state: LedgerState | None = None) -> LedgerRefusedError:
         """Note that the ledger is refused, and make the error that says why."""
-        self.refusal = state or self.look()
+        self.refusal = state or self.ask()
         if not self.refusal.refused:  # accepted just now
             return LedgerRefusedError("the ledger was refused until just now: try again")
         return LedgerRefusedError(f"{self.refusal.why}: {self.refusal.remedy}")

@@ -1,11 +1,11 @@
 """What the Redis server that holds the ledger must be and must allow, and whether it does.
 
 A server that forgets, evicts or is too old breaks the promise that nothing is lost or sent twice.
-`look` reads what the server says of itself, `judge` compares that with what is needed.
+`read_server` reads what the server says of itself, `judge` compares that with what is needed.
 
 `refusals` finds out what Redis does not let this user do, command by command, inside a transaction
 that is given up: the server checks the rights of each command when it queues it, and does nothing.
-`work` does for real what leaves nothing behind. Doctor and workers report what these find.
+`rehearse` does for real what leaves nothing behind. Doctor and workers report what these find.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class ServerWords:
     config: Mapping[str, str] | None
 
 
-def look(client: redis.Redis) -> ServerWords:
+def read_server(client: redis.Redis) -> ServerWords:
     """Ask the server about itself.
 
     Raises:
@@ -279,7 +279,7 @@ class Refusal:
     """Of `ACL SETUSER`, that would allow it; empty if the server knows no such command."""
 
 
-def look_at_rights(
+def check_rights(
     client: redis.Redis, settings: Settings, areas: Collection[str] = NEEDED
 ) -> list[Finding]:
     """Judge what is refused of these `areas` of use; one finding for each.
@@ -365,7 +365,7 @@ def _refusal(area: str, command: list[str], error: redis.ResponseError, rules: s
     return Refusal(area, f"the {kind} {command[1]}", rule)
 
 
-def work(client: redis.Redis, settings: Settings) -> None:
+def rehearse(client: redis.Redis, settings: Settings) -> None:
     """Do what sending does, for real: write, run a script, push and pop, publish.
 
     What is pushed onto a queue is taken off again in the same script: no worker can see it.

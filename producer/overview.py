@@ -188,8 +188,8 @@ def look(client: redis.Redis, settings: Settings, identity: Identity | None = No
     totals, dead_codes, dead_unknown, pace, ring, workers, refused = hashes
     return Overview(
         at_ms=now_us // 1000,
-        ledger=(identity or Identity(client, settings)).look(),
-        account=Account(client, settings).look(),
+        ledger=(identity or Identity(client, settings)).ask(),
+        account=Account(client, settings).state(),
         queues=dict(zip(queues, depths, strict=True)),
         in_work=sum(due),
         totals=_counts(totals),

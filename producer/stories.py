@@ -94,7 +94,7 @@ def story_of(client: redis.Redis, settings: Settings, job_id: str) -> Story:
 def _waits_for(client: redis.Redis, settings: Settings, record: JobRecord) -> WaitsFor:
     if record.state is not State.PARKED:
         return "its time"
-    account = Account(client, settings).look()
+    account = Account(client, settings).state()
     # a job in doubt is tried on all the same, unless a person halted it
     if account.state == "halted" and not (record.in_doubt and account.by == "api"):
         return "sending"

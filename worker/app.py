@@ -34,7 +34,7 @@ from config.settings import (
 from config.unavailable import RedisUnavailableError, will_not_pass
 from jobs.identity import LedgerRefusedError
 from jobs.keys import Keys
-from jobs.server import NEEDED, OF_FLOWER, Level, judge, look, look_at_rights
+from jobs.server import NEEDED, OF_FLOWER, Level, check_rights, judge, read_server
 from jobs.upgrade import refuse_newer
 from worker.background import BackgroundStep, Runtime
 from worker.output import Output
@@ -215,7 +215,7 @@ def _log_in(settings: Settings, areas: Collection[str]) -> None:
     client = connect(settings, retries=0)
     faults = []
     try:
-        for finding in look_at_rights(client, settings, areas):
+        for finding in check_rights(client, settings, areas):
             if finding.level is Level.FAIL:
                 faults.append(f"{finding.text}: {finding.remedy}")
         if areas is NEEDED and not faults:
@@ -239,7 +239,7 @@ def _warn(settings: Settings, server: redis.Redis) -> None:
     for names, remedy in unheeded(settings).items():
         log.warning("set, but not followed", extra=fields(names=names, remedy=remedy))
     try:
-        findings = judge(look(server))
+        findings = judge(read_server(server))
     except redis.RedisError as exc:
         log.warning("Redis not looked at", extra=fields(error=error_code(exc)))
         return

@@ -26,8 +26,8 @@ end
 local function restore_batch(batch, digest, rows)
   if rows == 0 then
     redis.call('LREM', K.running, 0, batch)
-    note_damage('batch ' .. batch .. ' is lost, with its rows: submit its file again, and look '
-      .. 'first which numbers got a code (batch check)')
+    note_damage('batch ' .. batch .. ' is lost, with its rows: check its file for numbers that got a code, '
+      .. 'and submit it again')
     return nil
   end
   local json = string.match(redis.call('LINDEX', K.rows(batch), 0), '^[^\t]*\t[^\t]*\t[^\t]*\t(.*)$')
@@ -38,7 +38,7 @@ local function restore_batch(batch, digest, rows)
     'header', #cells > 0 and cjson.encode(header) or '[]', 'imported', 1,
     'created', redis.call('ZSCORE', K.batches, batch) or int(now))
   note_damage('the record of batch ' .. batch .. ' was lost: made anew from its rows and paused, '
-    .. 'without its names of columns, pace and time limit: sendcode batch resume ' .. batch)
+    .. 'without its names of columns, pace and time limit: resume it')
   return {state = BATCH.PAUSED, total = -1, cursor = 0, digest = digest}
 end
 

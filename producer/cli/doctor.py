@@ -19,8 +19,7 @@ from jobs.codes import explain
 from jobs.identity import REMEDY, Identity, LedgerState, state_file
 from jobs.job import iso
 from jobs.mending import Mending
-from jobs.server import Finding, Level, judge, look_at_rights, work
-from jobs.server import look as look_at_server
+from jobs.server import Finding, Level, check_rights, judge, read_server, rehearse
 from jobs.way import code_before_writing, in_short, shake_hands
 from producer.cli.console import CommandFailedError, printable, results, say, show_json
 from producer.cli.options import JsonOption, ledger_connection
@@ -117,13 +116,13 @@ def reach(client: redis.Redis, settings: Settings) -> Iterator[Finding]:
 
 def rights(client: redis.Redis, settings: Settings) -> Iterator[Finding]:
     """See what the server refuses to this user."""
-    yield from look_at_rights(client, settings)
+    yield from check_rights(client, settings)
 
 
 def writes(client: redis.Redis, settings: Settings) -> Iterator[Finding]:
     """Do for real what sending does: a server that refuses all of it still answers."""
     try:
-        work(client, settings)
+        rehearse(client, settings)
     except redis.ResponseError as exc:
         if is_no_permission(exc):
             return  # `rights` names it
@@ -133,7 +132,7 @@ def writes(client: redis.Redis, settings: Settings) -> Iterator[Finding]:
 
 def server(client: redis.Redis, _: Settings) -> Iterator[Finding]:
     """See whether it keeps what it is told, and has room."""
-    yield from judge(look_at_server(client))
+    yield from judge(read_server(client))
 
 
 def clock_offset_s(client: redis.Redis) -> float:

@@ -112,7 +112,7 @@ def _why_not_yet(record: JobRecord, wait: float) -> str:
     """Say what holds the job up, if the ledger knows."""
     again = f"look again: sendcode job show {record.job_id}"
     with ledger_connection() as (settings, client):
-        account = Account(client, settings).look()
+        account = Account(client, settings).state()
     if account.state == "halted":
         return f"not sent yet: {halt_in_words(account)}; the job is kept meanwhile; {again}"
     because = f" ({record.code})" if record.code else ""

@@ -177,7 +177,7 @@ def halt(
             _ask(look(client, settings))
         account = Account(client, settings)
         changed = account.halt("person", "Halted", kept or "no reason given")
-        state = account.look()
+        state = account.state()
     if as_json:
         show_json({"changed": changed, "account": state.as_dict()})
     say("all sending is halted; sendcode resume lets it go on")
@@ -200,9 +200,9 @@ def resume(as_json: JsonOption = False) -> None:
     """Let sending go on, whoever halted it."""
     with ledger_connection() as (settings, client):
         account = Account(client, settings)
-        before = account.look()
+        before = account.state()
         changed = account.resume("person")
-        state = account.look()
+        state = account.state()
     if as_json:
         show_json({"changed": changed, "account": state.as_dict()})
     if not changed:
@@ -234,7 +234,7 @@ def accept(
     kept = reason_to_keep(reason)
     with ledger_connection() as (settings, client):
         identity = Identity(client, settings, state_file(settings))
-        before = identity.look()
+        before = identity.ask()
         if before.refused == NEWER:
             raise identity.refuse(before)
         if before.refused or before.is_disputed:
@@ -248,7 +248,7 @@ def accept(
                 yes=yes,
             )
             before = identity.accept(flag_hours, kept)
-        state = identity.look()
+        state = identity.ask()
     if as_json:
         show_json({"changed": bool(before.refused), "ledger": state.as_dict()})
     if not before.refused:

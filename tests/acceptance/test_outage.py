@@ -41,17 +41,17 @@ def test_an_outage_halts_the_sending_and_its_end_lets_every_job_be_sent(
     add_batch(batches)
     worker = start_worker()
 
-    wait_until(lambda: account.look().state == "halted", "the halt")
+    wait_until(lambda: account.state().state == "halted", "the halt")
     wait_until(lambda: "account halted" in worker.log, "the line that an alert looks for")
-    assert account.look().by == "api"
-    assert account.look().code == answer
-    assert "@" in account.look().worker, "the name of the worker that was answered so"
+    assert account.state().by == "api"
+    assert account.state().code == answer
+    assert "@" in account.state().worker, "the name of the worker that was answered so"
     sandbox.change(account_state=None)
 
     wait_until(lambda: (batch := batches.get("b")) and batch.is_over, "the batch's end")
     assert (batch := batches.get("b"))
     assert batch.counts == {"sent": ROWS}
-    assert account.look().state == "running"
+    assert account.state().state == "running"
     assert sandbox.stats()["doubled"] == 0
     assert worker.log.count("account halted") == 1
 
@@ -72,7 +72,7 @@ def test_an_outage_that_leaves_every_job_in_doubt_ends_with_every_doubt_resolved
     add_batch(batches)
     worker = start_worker("--concurrency", "100")
 
-    wait_until(lambda: account.look().state == "halted", "the halt")
+    wait_until(lambda: account.state().state == "halted", "the halt")
     worker.kill()
     start_worker("--concurrency", "100")
     wait_until(
@@ -109,7 +109,7 @@ def test_after_an_outage_of_minutes_all_are_sent_and_only_those_under_way_flagge
     start_worker("--concurrency", "100")
     wait_until(lambda: sandbox.stats()["accepted"] >= 50, "a batch in full swing")
     sandbox.change(account_state="hang-up-before")
-    wait_until(lambda: account.look().state == "halted", "the halt")
+    wait_until(lambda: account.state().state == "halted", "the halt")
     tried = [job for _, _, job in batches.rows("b") if job and job.tries and not job.finished_ms]
 
     time.sleep(4 * minutes)  # the outage itself
@@ -144,7 +144,7 @@ def test_a_poisoned_number_stops_nobody_and_is_set_aside(
     assert job.message.startswith("LimitExceeded")
     assert (batch := batches.get("b"))
     assert batch.counts == {"sent": 400}
-    assert account.look().state == "running"
+    assert account.state().state == "running"
 
 
 OLD_KEY = {"TENCENTCLOUD_SECRET_ID": "AKIDOLD", "TENCENTCLOUD_SECRET_KEY": "SECRETOLD"}
@@ -189,12 +189,12 @@ def test_the_account_halts_when_no_worker_is_left_and_goes_on_with_one_that_has_
     wait_until(lambda: "takes no more work" in old.log, "the old worker's word")
     wait_until(lambda: sandbox.stats()["accepted"] >= 20, "a batch in full swing")
     good.stop()
-    wait_until(lambda: account.look().state == "halted", "the halt")
-    since_ms = account.look().since_ms
+    wait_until(lambda: account.state().state == "halted", "the halt")
+    since_ms = account.state().since_ms
 
     start_worker()
 
     wait_until(lambda: (batch := batches.get("b")) and batch.is_over, "the batch's end")
     assert since_ms is not None
-    assert account.look().state == "running"
+    assert account.state().state == "running"
     assert sandbox.stats()["accepted"] == 400

@@ -25,7 +25,7 @@ def canary_is_due(redis: Redis, keys: Keys) -> None:
 
 
 def test_an_account_runs_unless_it_was_halted(account: Account) -> None:
-    assert account.look().state == "running"
+    assert account.state().state == "running"
     assert not account.resume("person")
     assert not account.resume("api")
 
@@ -34,7 +34,7 @@ def test_the_first_halt_by_the_api_counts_and_says_why(account: Account) -> None
     assert account.halt("api", "AuthFailure.TokenFailure", "expired")
     assert not account.halt("api", "LimitExceeded", "another reason")
 
-    state = account.look()
+    state = account.state()
     assert (state.state, state.by) == ("halted", "api")
     assert (state.code, state.message) == ("AuthFailure.TokenFailure", "expired")
     assert state.since_ms is not None
@@ -46,12 +46,12 @@ def test_a_halt_names_the_worker_that_was_answered_so(
     worker = Account(redis, settings, "w1@here")
 
     worker.halt("api", "AuthFailure.SignatureFailure", "wrong key")
-    assert account.look().worker == "w1@here"
+    assert account.state().worker == "w1@here"
     account.resume("person")
     for _ in range(OUTAGE_MISSES):
         worker.record_miss("InternalError", "out")
 
-    assert account.look().worker == "w1@here"
+    assert account.state().worker == "w1@here"
 
 
 def test_a_person_s_halt_takes_the_place_of_the_api_s(account: Account) -> None:
@@ -61,23 +61,23 @@ def test_a_person_s_halt_takes_the_place_of_the_api_s(account: Account) -> None:
     assert not account.halt("person", "Halted", "again")
     assert not account.halt("api", "LimitExceeded", "used up")
 
-    assert account.look().by == "person"
+    assert account.state().by == "person"
 
 
 def test_the_api_s_success_undoes_no_person_s_halt(account: Account) -> None:
     account.halt("person", "Halted", "by hand")
 
     assert not account.resume("api")
-    assert account.look().state == "halted"
+    assert account.state().state == "halted"
     assert account.resume("person")
-    assert account.look().state == "running"
+    assert account.state().state == "running"
 
 
 def test_a_person_ends_the_api_s_halt(account: Account) -> None:
     account.halt("api", "LimitExceeded", "used up")
 
     assert account.resume("person")
-    assert account.look().state == "running"
+    assert account.state().state == "running"
 
 
 def test_a_halt_keeps_jobs_of_every_kind_and_a_resume_brings_all_back(
@@ -294,30 +294,30 @@ def test_a_canary_that_was_refused_lets_all_others_try_before_it_tries_again(
         tried.append(canary)
 
     assert tried == [event, *rows, event]
-    assert account.look().canary == event
+    assert account.state().canary == event
 
 
 def test_trouble_that_comes_back_at_once_began_when_it_began(acts: Acts, account: Account) -> None:
     account.halt("api", "LimitExceeded", "used up")
-    since_ms = account.look().since_ms
+    since_ms = account.state().since_ms
     for _ in range(3):
         acts.let_pass(1_000)
         account.resume("api")
         account.halt("api", "LimitExceeded", "used up")
 
-    assert account.look().since_ms == (since_ms or 0) - 3_000
+    assert account.state().since_ms == (since_ms or 0) - 3_000
 
 
 @pytest.mark.parametrize("change", ["another code", "long after", "a person's word"])
 def test_other_trouble_begins_anew(change: str, acts: Acts, account: Account) -> None:
     account.halt("api", "LimitExceeded", "used up")
-    since_ms = account.look().since_ms or 0
+    since_ms = account.state().since_ms or 0
     account.resume("person" if change == "a person's word" else "api")
     acts.let_pass(600_000 if change == "long after" else 1_000)
 
     account.halt("api", "Other" if change == "another code" else "LimitExceeded", "again")
 
-    assert (account.look().since_ms or 0) >= since_ms
+    assert (account.state().since_ms or 0) >= since_ms
 
 
 def test_an_outage_began_with_the_first_call_that_got_no_answer(
@@ -328,7 +328,7 @@ def test_an_outage_began_with_the_first_call_that_got_no_answer(
     for _ in range(OUTAGE_MISSES):
         account.record_miss("InternalError", "out")
 
-    state = account.look()
+    state = account.state()
     now_ms = time_ms(acts.redis.time())
     assert state.since_ms is not None
     assert now_ms - state.since_ms >= 60_000
@@ -376,7 +376,7 @@ def test_where_nothing_is_sent_no_job_is_at_fault(acts: Acts, account: Account) 
     decided = [refuse(account, job_id, tries) for tries in range(1, 6)]
 
     assert decided == ["halted now", *["halted"] * 4]
-    assert account.look().job == job_id
+    assert account.state().job == job_id
 
 
 def test_of_many_poisoned_jobs_only_the_first_halts_the_sending(
@@ -481,7 +481,7 @@ def test_after_an_outage_all_jobs_are_sent_and_only_those_under_way_flagged(
     for job_id in under_way:
         acts.begun(job_id)
         account.record_miss("Network.Lost", "out")
-    assert account.look().state == "halted"
+    assert account.state().state == "halted"
 
     for step in range(minutes * 15 + 200):
         acts.let_pass(4_000)
@@ -492,7 +492,7 @@ def test_after_an_outage_all_jobs_are_sent_and_only_those_under_way_flagged(
     assert {record.state for record in records} == {State.SENT}
     flagged = {record.job_id for record in records if record.possible_duplicate}
     assert flagged <= set(under_way)
-    assert account.look().state == "running"
+    assert account.state().state == "running"
 
 
 # one worker's fault
@@ -521,7 +521,7 @@ def test_a_key_that_is_refused_concerns_the_workers_that_hold_it(
     assert decided == "stood down"
     assert [each.stand() for each in (old, same, new)] == ["stood down", "stood down", "working"]
     assert [each.stood_down for each in (old, same, new)] == [KEY, KEY, ""]
-    assert new.look().state == "running"
+    assert new.state().state == "running"
 
 
 def test_an_address_that_is_refused_concerns_the_one_worker(
@@ -554,7 +554,7 @@ def test_when_no_worker_is_left_all_sending_halts_since_the_first_was_refused(
     else:
         assert refuse(other, acts.event(1), 1, KEY) == "halted now"
 
-    state = old.look()
+    state = old.state()
     assert (state.state, state.by, state.code) == ("halted", "api", KEY)
     assert state.since_ms == json.loads(told)["since"]
     assert old.stand() == "halted", "it takes the canary"
@@ -569,7 +569,7 @@ def test_a_worker_with_a_new_key_ends_the_halt_and_the_old_ones_stay_where_they_
     new = worker("w2/b.0b")
 
     assert [new.stand(), old.stand()] == ["working", "stood down"]
-    assert new.look().state == "running"
+    assert new.state().state == "running"
 
 
 @pytest.mark.parametrize("by", ["api", "person"])

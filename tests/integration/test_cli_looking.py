@@ -178,7 +178,7 @@ def test_halt_and_resume_say_what_they_did(sendcode: Command, account: Account) 
     halted = sendcode("halt", "--reason", "key rotation", "--json")
     assert halted.json["changed"] is True
     assert halted.json["account"]["by"] == "person"
-    assert account.look().message == "key rotation"
+    assert account.state().message == "key rotation"
 
     assert sendcode("halt", "--json").json["changed"] is False
 
@@ -201,7 +201,7 @@ def test_a_person_may_end_the_apis_halt(sendcode: Command, account: Account) -> 
     ran = sendcode("resume")
 
     assert "the API had halted it: AuthFailure.SecretIdNotFound" in ran.err
-    assert account.look().state == "running"
+    assert account.state().state == "running"
 
 
 def test_status_of_an_empty_system(sendcode: Command) -> None:

@@ -8,11 +8,11 @@ import pytest
 from redis import Redis
 
 from demo.valkey import EmbeddedValkey
-from jobs.server import Level, judge, look
+from jobs.server import Level, judge, read_server
 
 
 def test_the_embedded_server_is_set_up_as_asked_but_for_the_tests_haste(redis: Redis) -> None:
-    findings = {each.name: each.level for each in judge(look(redis))}
+    findings = {each.name: each.level for each in judge(read_server(redis))}
 
     assert findings.pop("appendfsync") is Level.FAIL  # the tests' server runs with fsync="no"
     assert set(findings.values()) == {Level.OK}
@@ -31,7 +31,7 @@ def guest(valkey: EmbeddedValkey, redis: Redis) -> Iterator[Redis]:
 
 
 def test_a_server_that_refuses_to_answer_is_no_error(guest: Redis) -> None:
-    words = look(guest)
+    words = read_server(guest)
 
     assert words.info is None
     assert words.config is None

@@ -67,7 +67,7 @@ def test_a_first_use_of_an_empty_redis_needs_no_ceremony(process: Process) -> No
 
     assert worker.submit(event()).is_new
     assert len(worker.sweep()) == 0
-    assert worker.identity.look().born_ms is not None
+    assert worker.identity.ask().born_ms is not None
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -111,7 +111,7 @@ def test_a_state_file_of_another_server_under_this_address_stops_its_own_machine
         process("laptop", is_worker=False).submit(event())
 
     assert process("server").submit(event(1)).is_new
-    assert process("server").identity.look().refused == ""
+    assert process("server").identity.ask().refused == ""
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -159,7 +159,7 @@ def test_rows_of_an_accepted_older_batch_are_flagged_when_they_are_sent(
 ) -> None:
     (job_id,) = acts.batch(1)
     worker = process()
-    worker.identity.look()
+    worker.identity.ask()
     age(redis, keys)
     worker.identity.accept(24)
 
@@ -199,7 +199,7 @@ def test_a_failover_that_forgets_a_moment_stops_nobody(
     worker.sweep()
     other.sweep()
 
-    assert worker.identity.look().refused == ""
+    assert worker.identity.ask().refused == ""
     assert worker.submit(event()).is_new
 
 
@@ -254,7 +254,7 @@ def test_two_deployments_on_one_redis_do_not_know_of_each_other(
         redis.delete(key)
 
     other.sweep()
-    assert other.identity.look().refused == ""
+    assert other.identity.ask().refused == ""
     with pytest.raises(LedgerRefusedError):
         process().sweep()
 

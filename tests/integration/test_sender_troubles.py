@@ -78,7 +78,7 @@ def test_when_the_account_is_well_again_the_canary_is_sent_and_all_others_after_
     assert isinstance(still_ill, NotNow)
     assert isinstance(first, Ended)
     assert [type(each) for each in others] == [Ended] * 3
-    assert account.look().state == "running"
+    assert account.state().state == "running"
     assert {(acts.state(job_id), acts.job(job_id).attempts) for job_id in ids} == {(State.SENT, 1)}
 
 
@@ -93,7 +93,7 @@ def test_a_canary_without_a_real_answer_is_no_sign_of_life(
     thread, _ = in_a_thread(lambda: sender.send(canary(acts)))
     wait_until(lambda: sandbox.stats()["requests"] >= 1)
 
-    assert account.look().state == "halted"
+    assert account.state().state == "halted"
     thread.join()
 
 
@@ -106,7 +106,7 @@ def test_a_canary_s_refusal_for_its_number_s_sake_is_a_sign_of_life(
     sender.send(canary(acts))
 
     assert sandbox.stats()["requests"] == 1
-    assert account.look().state == "running"
+    assert account.state().state == "running"
 
 
 @pytest.mark.settings(sendcode_rate_limit=20)
@@ -135,7 +135,7 @@ def test_a_code_that_nobody_has_heard_of_never_loops_nor_halts_the_account(
 
     assert sandbox.number("85299910001")["requests"] == 2
     assert acts.state(job_id) is State.DEAD
-    assert account.look().state == "running"
+    assert account.state().state == "running"
 
 
 @pytest.mark.usefixtures("sandbox")
@@ -149,7 +149,7 @@ def test_a_canary_with_a_code_that_nobody_has_heard_of_ends_and_the_halt_goes_on
     sender.send(canary(acts))
 
     assert acts.state(job_id) is State.DEAD
-    assert account.look().state == "halted"
+    assert account.state().state == "halted"
 
 
 def test_a_job_in_doubt_keeps_its_doubt_through_an_account_wide_answer(

@@ -80,7 +80,7 @@ def test_a_ledger_without_a_version_has_the_first(ledger: Ledger, redis: Redis, 
     ledger.sweep()
 
     assert redis.hget(keys.ledger, "version") is None
-    assert ledger.identity.look().version == 1
+    assert ledger.identity.ask().version == 1
 
 
 def test_a_process_older_than_the_ledger_takes_nothing_and_says_what_to_do(
@@ -140,7 +140,7 @@ def test_who_first_writes_newer_data_locks_out_those_who_cannot_read_it(
     reply = newer([], batch="june", digest="d", again=0, known="", action="{}")
 
     assert reply[0] == "new"
-    assert ledger.identity.look().version == NEXT
+    assert ledger.identity.ask().version == NEXT
     with pytest.raises(LedgerRefusedError, match=ONE_LINE):
         ledger.sweep()
 
@@ -268,7 +268,7 @@ def test_a_worker_that_became_too_old_leaves_messages_to_others(
     redis.hdel(keys.ledger, "version")
     wait_until(lambda: sandbox.stats()["accepted"] == 5, "their codes, as the worker may go on")
     assert "sending goes on" in worker.log
-    assert ledger.identity.look().refused == ""
+    assert ledger.identity.ask().refused == ""
     assert worker.stop() == 0
 
 
