@@ -29,16 +29,17 @@ _EXAMPLE: Final = Credentials()
 
 
 class FailedError(Exception):
-    """It cannot do what was asked: one line names the thing and the reason."""
+    """What was asked cannot be done; the message names the thing and the reason."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run until SIGTERM or SIGINT; returns the exit code (2, by argparse, for wrong options)."""
+    """Run until SIGTERM or SIGINT; return the exit code (2, by argparse, for wrong options)."""
     parser = _parser()
     options = parser.parse_args(arguments, _without_shown_default())
     try:
         if options.list_numbers:
-            _list_numbers(as_json=options.json)
+            with _output():
+                _print_numbers(as_json=options.json)
         else:
             _run(parser, options)
     except FailedError as exc:
@@ -71,7 +72,7 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
 
 @contextmanager
 def _named(thing: str) -> Iterator[None]:
-    """Say of an error what it befell."""
+    """Put the name of the thing before an error's reason."""
     try:
         yield
     except OSError as exc:
@@ -85,7 +86,7 @@ def _output() -> Iterator[None]:
         with _named("standard output"):
             yield
             print(end="", flush=True)
-    except FailedError:  # nor can what is left be written when the process ends
+    except FailedError:  # what is left could not be written at the end of the process either
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         raise
 
@@ -116,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
         'line, {"url": ...}, once it listens. Counts and settings: URL/_sandbox/stats.',
         epilog="Behaviours for --fault: any code of the API, or "
         + ", ".join(BEHAVIOURS)
-        + ". Sum of all at most 1; at most one befalls a request.",
+        + ". The probabilities add up to at most 1; a request meets at most one.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         argument_default=argparse.SUPPRESS,
     )
@@ -143,7 +144,7 @@ def _parser() -> argparse.ArgumentParser:
         type=_fault,
         action="append",
         metavar="NAME=PROBABILITY",
-        help="treat ordinary numbers so, at random; may be repeated",
+        help="treat ordinary numbers like this, at random; may be repeated",
     )
     add("--seed", type=int, default=0, help="of faults, queue and work")
     add("--ready-file", type=Path, help="also write the line with the URL to this file")
@@ -153,7 +154,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _without_shown_default() -> argparse.Namespace:
-    """What --help gives no default of: credentials, which are not to be shown, and "none"."""
+    """Return what --help shows no default of: credentials, which are secret, and "none"."""
     return argparse.Namespace(
         fault=[],
         ready_file=None,
@@ -184,11 +185,6 @@ def _fault(text: str) -> tuple[str, float]:
     except ValueError as exc:
         reason = exc if equals else "it is not NAME=PROBABILITY"
         raise argparse.ArgumentTypeError(str(reason)) from None
-
-
-def _list_numbers(*, as_json: bool) -> None:
-    with _output():
-        _print_numbers(as_json=as_json)
 
 
 def _print_numbers(*, as_json: bool) -> None:

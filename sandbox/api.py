@@ -12,15 +12,14 @@ import random
 import re
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from sandbox import codes
-from sandbox.codes import Refused
 from sandbox.journal import SECOND_NS, Journal, NumberRecord, SlidingWindow
 from sandbox.numbers import ORDINARY, Behaviour, Delivery, behaviour_named, magic_for
 from sandbox.settings import AccountState, Settings
-from sandbox.signature import Credentials, verify
+from sandbox.signature import Credentials, Refused, verify
 from sandbox.wire import JSON, Request
 
 ACTION: Final = "SendVerifyCode"
@@ -31,6 +30,8 @@ BARRED_COUNTRIES: Final = frozenset(("7", "380", "86"))
 _PHONE_NUM: Final = re.compile(r"[0-9]{1,32}")
 _COUNTRY_CODE: Final = re.compile(r"[1-9][0-9]{0,3}")
 _NAMES: Final = ("CountryCode", "PhoneNum")
+# The error codes here and in `sandbox.numbers` are those of the vendor's reference page (section 6)
+# and its page of common error codes. Messages are ours: the vendor says to decide by code alone.
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,24 +43,17 @@ class Parameters:
 
     @property
     def number(self) -> str:
-        """Both together, the digits of the international form: one name per telephone."""
+        """The digits of the international form: one name for each telephone."""
         return self.country_code + self.phone_num
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What the API answers, and how the answer is to leave.
-
-    Attributes:
-        request_id: a UUID, new for each request.
-        code: the API's error code; None for success.
-        message: beside the code.
-        delivery: how the answer leaves.
-    """
+    """What the API answers (no code is success), and how the answer leaves."""
 
     request_id: str
     code: str | None = None
-    message: str = ""
+    message: str = "The request was refused."
     delivery: Delivery = Delivery.PLAIN
 
 
@@ -77,11 +71,10 @@ class Api:
 
     @property
     def settings(self) -> Settings:
-        """The settings in force."""
         return self._settings
 
     def change(self, settings: Settings) -> None:
-        """Go on with other settings; nothing is forgotten."""
+        """Change the settings; nothing is forgotten."""
         self._settings = settings
         self._window.rate = settings.rate_limit
         self._interval_ns = round(settings.phone_interval * SECOND_NS)
@@ -106,13 +99,11 @@ class Api:
         number = None
         try:
             # Read first, so that a request refused for another reason is counted by number, too.
-            parameters = _readable(request.body)
-            if isinstance(parameters, Parameters):
-                number = parameters.number
+            with suppress(Refused):
+                number = read_parameters(request.body).number
                 self.journal.number(number).requests += 1
             self._let_in(request, at_ns, now)
-            if isinstance(parameters, Refused):
-                raise parameters
+            parameters = read_parameters(request.body)
         except Refused as refused:
             self.journal.answered(at_ns, number, refused.code)
             return Decision(request_id, refused.code, refused.message)
@@ -120,16 +111,15 @@ class Api:
         behaviour = self._account_behaviour() or self._number_behaviour(parameters, record)
         code = self._apply(behaviour, record, at_ns)
         self.journal.answered(at_ns, number, code, behaviour.name)
-        message = codes.message_for(code) if code else ""
-        return Decision(request_id, code, message, behaviour.delivery)
+        return Decision(request_id, code, delivery=behaviour.delivery)
 
     def _let_in(self, request: Request, at_ns: int, now: float) -> None:
-        """All that the API checks before it looks at the parameters."""
+        """Check all that the API checks before the parameters."""
         _check_protocol(request)
         verify(request, self._credentials, now)
         if not self._window.admit(at_ns):
             self.journal.rejected_rate_limit += 1
-            raise Refused(codes.RATE_EXCEEDED)
+            raise Refused("RequestLimitExceeded")
 
     def _account_behaviour(self) -> Behaviour | None:
         state = self._settings.account_state
@@ -160,14 +150,14 @@ class Api:
         return ORDINARY
 
     def _apply(self, behaviour: Behaviour, record: NumberRecord, at_ns: int) -> str | None:
-        """Send the code, or not; returns the error code of the answer."""
+        """Send the code, or not; return the error code of the answer."""
         if behaviour.elsewhere:
             record.interval_from_ns = at_ns
         if not behaviour.accepts:
             return behaviour.code
         if self._in_interval(record, at_ns):
             self.journal.refused_interval += 1
-            return behaviour.code or codes.SEND_LIMIT_60
+            return behaviour.code or "FailedOperation.SendVerifyCodeLimit60"
         self.journal.accepted(record, at_ns)
         return behaviour.code
 
@@ -181,31 +171,24 @@ class Api:
 def _check_protocol(request: Request) -> None:
     headers = request.headers
     if request.method != "POST":
-        raise Refused(codes.UNSUPPORTED_PROTOCOL)
+        raise Refused("UnsupportedProtocol")
     if request.too_large:
-        raise Refused(codes.SIZE_EXCEEDED)
+        raise Refused("RequestSizeLimitExceeded")
     for name in ("X-TC-Action", "X-TC-Version"):
         if name.lower() not in headers:
-            raise Refused(codes.MISSING_PARAMETER, f"The header {name} is missing.")
+            raise Refused("MissingParameter", f"The header {name} is missing.")
     if headers["x-tc-action"] != ACTION:
-        raise Refused(codes.INVALID_ACTION)
+        raise Refused("InvalidAction")
     if headers["x-tc-version"] != VERSION:
-        raise Refused(codes.NO_SUCH_VERSION)
+        raise Refused("NoSuchVersion")
     if len(headers.get("x-tc-requestclient", "")) > MAX_CLIENT_NAME:
-        raise Refused(codes.INVALID_PARAMETER, "X-TC-RequestClient has more than 128 characters.")
+        raise Refused("InvalidParameter", "X-TC-RequestClient has more than 128 characters.")
     if headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
-        raise Refused(codes.INVALID_REQUEST, "The Content-Type is not application/json.")
-
-
-def _readable(body: bytes) -> Parameters | Refused:
-    try:
-        return read_parameters(body)
-    except Refused as refused:
-        return refused
+        raise Refused("InvalidRequest", "The Content-Type is not application/json.")
 
 
 def read_parameters(body: bytes) -> Parameters:
-    """The parameters in `body`.
+    """Return the parameters in `body`.
 
     Raises:
         Refused: InvalidParameter, UnknownParameter, MissingParameter or InvalidParameterValue.
@@ -215,24 +198,24 @@ def read_parameters(body: bytes) -> Parameters:
             body.decode("utf-8"), object_pairs_hook=_without_doubles, parse_constant=_no_constant
         )
     except (ValueError, RecursionError):
-        raise Refused(codes.INVALID_PARAMETER, "The body is not valid JSON.") from None
+        raise Refused("InvalidParameter", "The body is not valid JSON.") from None
     if not isinstance(document, dict):
-        raise Refused(codes.INVALID_PARAMETER, "The body is not a JSON object.")
+        raise Refused("InvalidParameter", "The body is not a JSON object.")
     for name in document:
         if name not in _NAMES:
-            raise Refused(codes.UNKNOWN_PARAMETER, "The body has a parameter that is not known.")
+            raise Refused("UnknownParameter", "The body has a parameter that is not known.")
     for name in _NAMES:
         if name not in document:
-            raise Refused(codes.MISSING_PARAMETER, f"The parameter {name} is missing.")
+            raise Refused("MissingParameter", f"The parameter {name} is missing.")
         if not isinstance(document[name], str):
-            raise Refused(codes.INVALID_PARAMETER, f"The parameter {name} is not a string.")
+            raise Refused("InvalidParameter", f"The parameter {name} is not a string.")
     country_code, phone_num = document["CountryCode"], document["PhoneNum"]
     if not _COUNTRY_CODE.fullmatch(country_code):
-        raise Refused(codes.INVALID_VALUE, "CountryCode is not a country code.")
+        raise Refused("InvalidParameterValue", "CountryCode is not a country code.")
     if not _PHONE_NUM.fullmatch(phone_num):
-        raise Refused(codes.INVALID_VALUE, "PhoneNum is not 1 to 32 digits.")
+        raise Refused("InvalidParameterValue", "PhoneNum is not 1 to 32 digits.")
     if country_code in BARRED_COUNTRIES:
-        raise Refused(codes.UNSUPPORTED_AREA)
+        raise Refused("InvalidParameterValue.UnSupportArea")
     return Parameters(country_code, phone_num)
 
 

@@ -1,4 +1,4 @@
-"""A sandbox to be used from Python: one that runs, one in a thread, one in a process of its own.
+"""A sandbox used from Python: one that runs, one in a thread, one in a process of its own.
 
 A test that measures nothing takes the thread, which starts faster; benchmarks, fault tests and the
 demo take the process, which shares no interpreter lock with the caller.
@@ -39,19 +39,19 @@ class SandboxClient:
         self.url = url
 
     def stats(self, *, numbers: bool = True, arrivals: bool = False) -> dict[str, Any]:
-        """Counts since the start or the last reset; the two long parts on demand."""
+        """Return the counts since the start or the last reset; the two long parts on demand."""
         return self._call("GET", f"stats?numbers={numbers:d}&arrivals={arrivals:d}")
 
     def number(self, digits: str) -> dict[str, Any]:
-        """One number (country code and number, digits): requests, accepted, accepted_at."""
+        """Return a number's (country code and number, digits) requests, accepted, accepted_at."""
         return self._call("GET", f"numbers/{digits}")
 
     def settings(self) -> dict[str, Any]:
-        """The settings in force."""
+        """Return the settings in force."""
         return self._call("GET", "settings")
 
     def change(self, **settings: object) -> dict[str, Any]:
-        """Change these settings, keep the others; returns all."""
+        """Change these settings, keep the others; return all."""
         return self._call("POST", "settings", settings)
 
     def reset(self) -> None:
@@ -77,11 +77,7 @@ class SandboxClient:
 class Sandbox(SandboxClient):
     """A sandbox in a thread of this process: `with Sandbox(rate_limit=200) as sandbox: ...`.
 
-    Args:
-        port: 0 takes any free one.
-        credentials: the key pair that signatures are checked against.
-        seed: of faults and jitter.
-        settings: as in `sandbox.settings.Settings`.
+    Port 0 takes any free one; `settings` are those of `sandbox.settings.Settings`.
     """
 
     def __init__(
@@ -89,13 +85,11 @@ class Sandbox(SandboxClient):
         *,
         port: int = 0,
         credentials: Credentials | None = None,
-        seed: int = 0,
         **settings: object,
     ) -> None:
         super().__init__(url="")
         self.credentials = credentials or Credentials()
         self._port = port
-        self._seed = seed
         self._settings = Settings().changed(settings)
         self._listening = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sandbox", daemon=True)
@@ -113,7 +107,7 @@ class Sandbox(SandboxClient):
         self.stop()
 
     def stop(self) -> None:
-        """Stop listening, drop every connection, end the thread; a second time does nothing."""
+        """Stop listening, drop every connection, end the thread; do nothing a second time."""
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stop.set)
             self._thread.join()
@@ -124,7 +118,7 @@ class Sandbox(SandboxClient):
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        server = Server(self.credentials, self._settings, seed=self._seed)
+        server = Server(self.credentials, self._settings)
         try:
             self.url = await server.listen("127.0.0.1", self._port)
         except OSError as exc:
@@ -139,11 +133,8 @@ class Sandbox(SandboxClient):
 class SandboxProcess(SandboxClient):
     """`with SandboxProcess("--rate-limit", "200") as sandbox: ...`; any free port unless given.
 
-    Args:
-        options: as on the command line (`python -m sandbox --help`).
-        credentials: the key pair that signatures are checked against; handed over in the
-            environment, where no process list shows it.
-        folder: where it runs.
+    The options are those of `python -m sandbox --help`. Credentials are handed over in the
+    environment, where no process list shows them.
     """
 
     def __init__(
@@ -159,7 +150,7 @@ class SandboxProcess(SandboxClient):
 
     @property
     def pid(self) -> int:
-        """The process' id, while it runs."""
+        """Return the process' id."""
         return self._process.pid
 
     def __enter__(self) -> Self:
@@ -188,7 +179,7 @@ class SandboxProcess(SandboxClient):
         self.stop()
 
     def stop(self) -> int:
-        """End it with SIGTERM, with SIGKILL if that takes too long; returns its exit code."""
+        """End it with SIGTERM, with SIGKILL if that takes too long; return its exit code."""
         self._process.terminate()
         try:
             return self.wait()
@@ -197,7 +188,7 @@ class SandboxProcess(SandboxClient):
             return self.wait()
 
     def wait(self) -> int:
-        """Its exit code, once it has ended by itself.
+        """Return its exit code, once it has ended by itself.
 
         Raises:
             subprocess.TimeoutExpired: it has not within `STOP_TIMEOUT_S`.

@@ -1,4 +1,4 @@
-"""What the sandbox has seen and done, for tests and the demo to read.
+"""What the sandbox has received and done, for tests and the demo to read.
 
 "An accepted send" is what must never double: one entry in `NumberRecord.accepted_ns` is one code
 sent to a telephone. Times are nanoseconds of the machine's monotonic clock, which every process
@@ -44,7 +44,7 @@ class SlidingWindow:
         self.length_ns = math.ceil(self.places / rate * SECOND_NS) if rate else 0
 
     def admit(self, at_ns: int) -> bool:
-        """Whether a request that arrives at `at_ns` (not before the last one) is let in."""
+        """Admit a request that arrives at `at_ns` (not before the last one), or return False."""
         if not self.places:
             return True
         while self._admitted and self._admitted[0] <= at_ns - self.length_ns:
@@ -55,19 +55,18 @@ class SlidingWindow:
         return True
 
     def clear(self) -> None:
-        """Forget all requests."""
         self._admitted.clear()
 
 
 class BusiestSecond:
-    """The most arrivals seen in any second, whatever became of them."""
+    """The most arrivals in any second, whatever became of them."""
 
     def __init__(self) -> None:
         self._recent: deque[int] = deque()
         self.most = 0
 
     def add(self, at_ns: int) -> int:
-        """Count an arrival; returns how many there were in the second that ends with it."""
+        """Count an arrival; return how many there were in the second that ends with it."""
         self._recent.append(at_ns)
         while self._recent[0] <= at_ns - SECOND_NS:
             self._recent.popleft()
@@ -80,11 +79,8 @@ class BusiestSecond:
 class NumberRecord:
     """One telephone, by the digits of its international form.
 
-    Attributes:
-        requests: that reached the API for this number, whatever became of them.
-        tries: that passed signature, rate and parameters (magic numbers count these).
-        accepted_ns: when a code was sent, in order.
-        interval_from_ns: when its interval began last, by us or by somebody else.
+    `requests` reached the API, whatever became of them; `tries` passed signature, rate and
+    parameters (magic numbers count these). Its interval may have been begun by somebody else.
     """
 
     requests: int = 0
@@ -106,18 +102,14 @@ class Journal:
         self._requests = 0
         self._accepted = 0
         self._over_limit = 0
-        self._over_limit_seconds: set[int] = set()
         self._busiest = BusiestSecond()
         self._arrivals: deque[tuple[int, str | None, str]] = deque(maxlen=MAX_ARRIVALS)
         self._codes: Counter[str] = Counter()
         self._behaviours: Counter[str] = Counter()
 
     def number(self, number: str) -> NumberRecord:
-        """The record of `number`, made where there is none."""
-        record = self.numbers.get(number)
-        if record is None:
-            record = self.numbers[number] = NumberRecord()
-        return record
+        """Return the record of `number`, made where there is none."""
+        return self.numbers.setdefault(number, NumberRecord())
 
     def arrived(self, at_ns: int, places: int) -> None:
         """Count a request on arrival; `places` is what the limit allows in a second, 0 is all."""
@@ -125,10 +117,9 @@ class Journal:
         in_this_second = self._busiest.add(at_ns)
         if places and in_this_second > places:
             self._over_limit += 1
-            self._over_limit_seconds.add((at_ns - self.started_ns) // SECOND_NS)
 
     def accepted(self, record: NumberRecord, at_ns: int) -> None:
-        """A code was sent."""
+        """Record that a code was sent."""
         self._accepted += 1
         record.accepted_ns.append(at_ns)
         record.interval_from_ns = at_ns
@@ -136,18 +127,18 @@ class Journal:
     def answered(
         self, at_ns: int, number: str | None, code: str | None, behaviour: str | None = None
     ) -> None:
-        """Note what became of the request that arrived at `at_ns`."""
+        """Record what became of the request that arrived at `at_ns`."""
         self._arrivals.append((at_ns, number, code or OK))
         self._codes[code or OK] += 1
         if behaviour is not None:
             self._behaviours[behaviour] += 1
 
     def lagged(self, lag_ns: int) -> None:
-        """The event loop ran `lag_ns` late: stamps may be late by as much."""
+        """Record that the event loop ran `lag_ns` late: stamps may be late by as much."""
         self.worst_lag_ns = max(self.worst_lag_ns, lag_ns)
 
     def snapshot(self, *, now_ns: int, numbers: bool, arrivals: bool) -> dict[str, object]:
-        """All of it as a JSON object; `numbers` and `arrivals` are the long parts."""
+        """Return all of it as a JSON object; `numbers` and `arrivals` are the long parts."""
         accepted = {
             number: len(record.accepted_ns)
             for number, record in self.numbers.items()
@@ -164,7 +155,6 @@ class Journal:
             "refused_interval": self.refused_interval,
             "most_in_any_second": self._busiest.most,
             "over_limit": self._over_limit,
-            "over_limit_seconds": len(self._over_limit_seconds),
             "redirects_followed": self.redirects_followed,
             "codes": dict(self._codes),
             "behaviours": dict(self._behaviours),
@@ -180,7 +170,7 @@ class Journal:
         return document
 
     def number_snapshot(self, number: str) -> dict[str, object]:
-        """What is known of one number as a JSON object; zeros for one never seen."""
+        """Return what is known of one number as a JSON object; zeros for an unknown one."""
         record = self.numbers.get(number, NumberRecord())
         return {
             "number": number,

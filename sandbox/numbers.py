@@ -1,4 +1,4 @@
-"""Magic numbers: what the sandbox does to whom, as data.
+"""Magic numbers: how the sandbox treats which number, as data.
 
 A `PhoneNum` of 8 digits or more that starts with a prefix of `MAGIC_NUMBERS` gets that row's
 behaviour, under any country code; the digits after the prefix are free, so that each row has at
@@ -9,8 +9,8 @@ possible (8 digits) but assigned to nobody, so nobody's telephone stands in a te
 A behaviour with `tries` shows for that many requests of a number, then the number is an ordinary
 one; without, it shows always. A request refused by signature, parameters or rate does not count.
 
-Not to be had by number: a refused connection or a failing name look-up. The server knows the
-number only once it has the request; stop the sandbox to get the first.
+No number gets a refused connection or a failing name look-up, as the server knows the number only
+once it has the request; stop the sandbox to get the first.
 """
 
 from __future__ import annotations
@@ -20,8 +20,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
-
-from sandbox import codes
 
 MIN_LENGTH: Final = 8
 PREFIX_LENGTH: Final = 4
@@ -47,7 +45,7 @@ class Delivery(StrEnum):
     OVERSIZED = "oversized"  # a right answer with 1 MiB of padding in it
     REDIRECT = "redirect"  # HTTP 307 to a path that answers "sent" and sends nothing
     DRIP_BODY = "drip-body"  # the body byte by byte, one each `drip_ms`
-    DRIP_HEADERS = "drip-headers"  # all of the answer so
+    DRIP_HEADERS = "drip-headers"  # headers and body, byte by byte
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,33 +77,18 @@ class MagicNumber:
     note: str
 
 
-_AMBIGUOUS: Final = (
-    Delivery.HANG_UP,
-    Delivery.RESET,
-    Delivery.SILENCE,
-    Delivery.BAD_GATEWAY,
-    Delivery.SERVER_ERROR,
-    Delivery.GATEWAY_TIMEOUT,
-    Delivery.HTML,
-    Delivery.EMPTY,
-    Delivery.STRANGE,
-    Delivery.TRUNCATED,
-    Delivery.OVERSIZED,
-    Delivery.REDIRECT,
-    Delivery.DRIP_BODY,
-    Delivery.DRIP_HEADERS,
-)
+_CLEAR: Final = (Delivery.PLAIN, Delivery.CHARSET, Delivery.SLOW)
 
 
 def _named() -> Iterator[Behaviour]:
     yield Behaviour("ok", accepts=True)
     yield Behaviour("slow", accepts=True, delivery=Delivery.SLOW)
     yield Behaviour("charset", accepts=True, delivery=Delivery.CHARSET)
-    yield Behaviour("charset-error", codes.PHONE_BIND_UPPER, delivery=Delivery.CHARSET)
+    yield Behaviour("charset-error", "FailedOperation.PhoneBindUpper", delivery=Delivery.CHARSET)
     yield Behaviour("interval-elsewhere", accepts=True, elsewhere=True)
-    yield Behaviour("internal-error-after", codes.INTERNAL_ERROR, accepts=True)
-    for delivery in _AMBIGUOUS:
-        yield Behaviour(f"{delivery}-before", codes.INTERNAL_ERROR, delivery=delivery)
+    yield Behaviour("internal-error-after", "InternalError", accepts=True)
+    for delivery in [each for each in Delivery if each not in _CLEAR]:
+        yield Behaviour(f"{delivery}-before", "InternalError", delivery=delivery)
         yield Behaviour(f"{delivery}-after", accepts=True, delivery=delivery)
 
 
@@ -118,17 +101,17 @@ _ALWAYS: Final = None
 MAGIC_NUMBERS: Final[tuple[MagicNumber, ...]] = (
     # The number itself
     MagicNumber("9900", "ok", _ALWAYS, "an ordinary number"),
-    MagicNumber("9901", codes.PHONE_BIND_UPPER, _ALWAYS, "permanent"),
-    MagicNumber("9902", codes.SEND_LIMIT, _ALWAYS, "sent to too often, for ever"),
-    MagicNumber("9903", codes.SEND_LIMIT, _ONCE, "sent to too often, once"),
-    MagicNumber("9904", codes.SEND_LIMIT_60, _ALWAYS, "always in its interval"),
+    MagicNumber("9901", "FailedOperation.PhoneBindUpper", _ALWAYS, "permanent"),
+    MagicNumber("9902", "FailedOperation.SendVerifyCodeLimit", _ALWAYS, "too often, for ever"),
+    MagicNumber("9903", "FailedOperation.SendVerifyCodeLimit", _ONCE, "too often, once"),
+    MagicNumber("9904", "FailedOperation.SendVerifyCodeLimit60", _ALWAYS, "always in its interval"),
     MagicNumber("9905", "interval-elsewhere", _ONCE, "in its interval when first tried"),
-    MagicNumber("9906", codes.SEND_LIMIT_60, _ONCE, "refused once as in its interval"),
-    MagicNumber("9907", codes.INVALID_VALUE, _ALWAYS, "permanent"),
-    MagicNumber("9908", codes.UNSUPPORTED_AREA, _ALWAYS, "permanent"),
-    MagicNumber("9909", codes.INVALID_PARAMETER, _ALWAYS, "permanent"),
-    MagicNumber("9910", codes.MISSING_PARAMETER, _ALWAYS, "permanent"),
-    MagicNumber("9911", codes.UNKNOWN_PARAMETER, _ALWAYS, "permanent"),
+    MagicNumber("9906", "FailedOperation.SendVerifyCodeLimit60", _ONCE, "refused once"),
+    MagicNumber("9907", "InvalidParameterValue", _ALWAYS, "permanent"),
+    MagicNumber("9908", "InvalidParameterValue.UnSupportArea", _ALWAYS, "permanent"),
+    MagicNumber("9909", "InvalidParameter", _ALWAYS, "permanent"),
+    MagicNumber("9910", "MissingParameter", _ALWAYS, "permanent"),
+    MagicNumber("9911", "UnknownParameter", _ALWAYS, "permanent"),
     # Not sent, for now
     MagicNumber("9920", "ServiceUnavailable", 2, "not sent, fine at the third try"),
     MagicNumber("9921", "ServiceUnavailable", 4, "not sent, fine at the fifth try"),
@@ -136,12 +119,12 @@ MAGIC_NUMBERS: Final[tuple[MagicNumber, ...]] = (
     MagicNumber("9923", "ResourceUnavailable", _ONCE, "not sent"),
     MagicNumber("9924", "ResourceInsufficient", _ONCE, "not sent"),
     MagicNumber("9925", "OperationDenied.ServiceBusy", _ONCE, "not sent"),
-    MagicNumber("9926", codes.RATE_EXCEEDED, _ONCE, "throttled, though the rate was kept"),
+    MagicNumber("9926", "RequestLimitExceeded", _ONCE, "throttled, though the rate was kept"),
     MagicNumber("9927", "RequestLimitExceeded.UinLimitExceeded", _ONCE, "throttled, longer code"),
     # Ambiguous: "before" was not sent, "after" was
-    MagicNumber("9930", codes.INTERNAL_ERROR, _ONCE, "not sent"),
+    MagicNumber("9930", "InternalError", _ONCE, "not sent"),
     MagicNumber("9931", "internal-error-after", _ONCE, "sent, though answered InternalError"),
-    MagicNumber("9932", codes.INTERNAL_ERROR, _ALWAYS, "never sent"),
+    MagicNumber("9932", "InternalError", _ALWAYS, "never sent"),
     MagicNumber("9933", "hang-up-before", _ONCE, "connection closed, not sent"),
     MagicNumber("9934", "hang-up-after", _ONCE, "connection closed, sent"),
     MagicNumber("9935", "reset-before", _ONCE, "connection reset, not sent"),
@@ -172,10 +155,10 @@ MAGIC_NUMBERS: Final[tuple[MagicNumber, ...]] = (
     MagicNumber("9961", "charset", _ALWAYS, "a right answer with a charset"),
     MagicNumber("9962", "charset-error", _ALWAYS, "an error with a charset"),
     # The whole account, as one number sees it (see account_state for all of them)
-    MagicNumber("9970", codes.SIGNATURE_EXPIRED, _ONCE, "clock, once"),
-    MagicNumber("9971", codes.SIGNATURE_EXPIRED, _ALWAYS, "clock, for ever"),
-    MagicNumber("9972", codes.SIGNATURE_FAILURE, _ALWAYS, "account-wide"),
-    MagicNumber("9973", codes.SECRET_ID_NOT_FOUND, _ALWAYS, "account-wide"),
+    MagicNumber("9970", "AuthFailure.SignatureExpire", _ONCE, "clock, once"),
+    MagicNumber("9971", "AuthFailure.SignatureExpire", _ALWAYS, "clock, for ever"),
+    MagicNumber("9972", "AuthFailure.SignatureFailure", _ALWAYS, "account-wide"),
+    MagicNumber("9973", "AuthFailure.SecretIdNotFound", _ALWAYS, "account-wide"),
     MagicNumber("9974", "AuthFailure.InvalidSecretId", _ALWAYS, "account-wide"),
     MagicNumber("9975", "AuthFailure.TokenFailure", _ALWAYS, "account-wide"),
     MagicNumber("9976", "AuthFailure.MFAFailure", _ALWAYS, "account-wide"),
@@ -186,13 +169,13 @@ MAGIC_NUMBERS: Final[tuple[MagicNumber, ...]] = (
     MagicNumber("9981", "IpInBlacklist", _ALWAYS, "account-wide"),
     MagicNumber("9982", "IpNotInWhitelist", _ALWAYS, "account-wide"),
     MagicNumber("9983", "ActionOffline", _ALWAYS, "account-wide"),
-    MagicNumber("9984", codes.INVALID_ACTION, _ALWAYS, "account-wide"),
+    MagicNumber("9984", "InvalidAction", _ALWAYS, "account-wide"),
     MagicNumber("9985", "NoSuchProduct", _ALWAYS, "account-wide"),
-    MagicNumber("9986", codes.NO_SUCH_VERSION, _ALWAYS, "account-wide"),
+    MagicNumber("9986", "NoSuchVersion", _ALWAYS, "account-wide"),
     MagicNumber("9987", "UnsupportedOperation", _ALWAYS, "account-wide"),
-    MagicNumber("9988", codes.INVALID_REQUEST, _ALWAYS, "account-wide"),
-    MagicNumber("9989", codes.SIZE_EXCEEDED, _ALWAYS, "account-wide"),
-    # Codes that nobody has heard of
+    MagicNumber("9988", "InvalidRequest", _ALWAYS, "account-wide"),
+    MagicNumber("9989", "RequestSizeLimitExceeded", _ALWAYS, "account-wide"),
+    # Codes that are in no documentation
     MagicNumber("9990", "FailedOperation.NeverHeardOf", _ONCE, "unknown code, once"),
     MagicNumber("9991", "FailedOperation.NeverHeardOf", _ALWAYS, "unknown code, for ever"),
 )
@@ -201,7 +184,7 @@ _BY_PREFIX: Final[Mapping[str, MagicNumber]] = {row.prefix: row for row in MAGIC
 
 
 def behaviour_named(name: str) -> Behaviour:
-    """The behaviour called `name`: one of `BEHAVIOURS`, or an API code to be answered as it is.
+    """Return the behaviour called `name`: one of `BEHAVIOURS`, or an API code to answer with.
 
     Raises:
         ValueError: `name` is neither.
@@ -215,14 +198,14 @@ def behaviour_named(name: str) -> Behaviour:
 
 
 def magic_for(phone_num: str) -> MagicNumber | None:
-    """The row that `phone_num` (digits without country code) falls under, if any."""
+    """Return the row that `phone_num` (digits without country code) falls under, if any."""
     if len(phone_num) < MIN_LENGTH:
         return None
     return _BY_PREFIX.get(phone_num[:PREFIX_LENGTH])
 
 
 def number_for(behaviour: str, serial: int = 0, *, prefix: str | None = None) -> str:
-    """An 8-digit PhoneNum with that behaviour; `serial` (0 to 9999) tells them apart.
+    """Return an 8-digit PhoneNum with that behaviour; `serial` (0 to 9999) tells them apart.
 
     Raises:
         LookupError: no row has that behaviour, or several have and `prefix` does not choose.

@@ -1,29 +1,54 @@
-"""Listens, stamps arrivals, and runs them through the API.
+"""Listens, stamps arrivals, runs them through the API, and answers rightly or wrongly, as decided.
 
 A request is stamped when its last byte is read, plus the latency of the settings: the stamp is
 the moment at which it would have reached a server that far away, whenever the event loop gets to
 it. It then runs to its end even if the client is gone by now, as a real request in flight does.
+
+The control plane, for tests and the demo, under `/_sandbox/`, is unsigned, answered to callers on
+this machine only, never delayed and never counted:
+
+    GET  /_sandbox/stats               counts; `?numbers=0` leaves out the count per number,
+                                       `?arrivals=1` adds each arrival: [seconds, number, code]
+    GET  /_sandbox/numbers/DIGITS      one number: requests, accepted, when
+    GET  /_sandbox/settings            the settings in force
+    POST /_sandbox/settings            change those named in the body, keep the others
+    POST /_sandbox/reset               forget requests, numbers and counts; keep the settings
+
+Seconds are those of the machine's monotonic clock. A long list takes time in which nothing else
+is answered or stamped: ask for arrivals when the measuring is over.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import random
+import socket
+import struct
 import time
-from typing import Final
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from ipaddress import ip_address
+from typing import Any, Final
+from urllib.parse import parse_qs, urlsplit
 
-from sandbox.api import Api
-from sandbox.connection import Connection
+from sandbox.api import Api, Decision
 from sandbox.journal import SECOND_NS
 from sandbox.numbers import Delivery
-from sandbox.settings import Settings, draw_ms
+from sandbox.settings import Settings, SettingsError, draw_ms
 from sandbox.signature import Credentials
-from sandbox.wire import Request
+from sandbox.wire import JSON, Exchange, Malformed, Request
 
+API_PATH: Final = "/"
+REDIRECT_PATH: Final = "/redirected"
+CONTROL_PREFIX: Final = "/_sandbox/"
+PADDING: Final = 1024 * 1024
 BACKLOG: Final = 1024
 HEARTBEAT_S: Final = 0.05
 ACCEPT_TURNS: Final = 100
 _MS_NS: Final = 1_000_000
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # SO_LINGER: on, for 0 seconds
+_FOLLOWED: Final = b'{"Response": {"RequestId": "redirected"}}'
 
 
 class Server:
@@ -69,7 +94,6 @@ class Server:
         await asyncio.sleep(0)  # one turn of the loop closes the sockets
 
     def _now(self) -> float:
-        """Return Unix seconds on the API's clock."""
         return time.time() + self.api.settings.clock_skew_s
 
     def _receive(self, request: Request, connection: Connection) -> None:
@@ -102,3 +126,208 @@ class Server:
         self.api.journal.lagged(round((self._loop.time() - self._beat_at) * SECOND_NS))
         self._beat_at = self._loop.time() + HEARTBEAT_S
         self._heartbeat = self._loop.call_at(self._beat_at, self._beat)
+
+
+def _proxy_page(status: HTTPStatus) -> tuple[HTTPStatus, str, bytes]:
+    title = f"{status.value} {status.phrase}"
+    page = f"<html><head><title>{title}</title></head><body><h1>{title}</h1></body></html>\r\n"
+    return status, "text/html", page.encode()
+
+
+# Answers that do not tell what became of the request: status, content type, body.
+_PAGES: Final[Mapping[Delivery, tuple[HTTPStatus, str, bytes]]] = {
+    Delivery.BAD_GATEWAY: _proxy_page(HTTPStatus.BAD_GATEWAY),
+    Delivery.GATEWAY_TIMEOUT: _proxy_page(HTTPStatus.GATEWAY_TIMEOUT),
+    Delivery.HTML: _proxy_page(HTTPStatus.OK),
+    Delivery.EMPTY: (HTTPStatus.OK, JSON, b""),
+    Delivery.STRANGE: (HTTPStatus.OK, JSON, b'{"status": "fine", "data": null}'),
+}
+
+
+class Connection(asyncio.Protocol):
+    """One client's: a request at a time, in order, and kept alive between them.
+
+    `clock` returns Unix seconds on the API's clock; `connections` holds this one while it is open;
+    `receive` takes a request to the API whose last byte was read just now, and answers it by
+    `deliver`, perhaps later.
+    """
+
+    _transport: asyncio.Transport
+
+    def __init__(
+        self,
+        api: Api,
+        clock: Callable[[], float],
+        connections: set[Connection],
+        receive: Callable[[Request, Connection], None],
+    ) -> None:
+        self._api = api
+        self._clock = clock
+        self._connections = connections
+        self._receive = receive
+        self._exchange = Exchange()
+        self._busy = False
+        self._is_open = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - TCP gives no other
+        self._transport = transport
+        self._is_open = True
+        self._connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        self._is_open = False
+        self._connections.discard(self)
+
+    def data_received(self, data: bytes) -> None:
+        self._exchange.receive(data)
+        self._next_request()
+
+    def abort(self) -> None:
+        """Drop the connection with whatever is still unsent."""
+        self._transport.abort()
+
+    def deliver(self, decision: Decision, request: Request) -> None:
+        """Answer the request to the API that was received last."""
+        if not self._is_open:
+            return
+        match decision.delivery:
+            case Delivery.HANG_UP:
+                self._transport.close()
+            case Delivery.RESET:
+                sock: socket.socket = self._transport.get_extra_info("socket")
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+                self._transport.abort()
+            case Delivery.SILENCE:
+                pass
+            case Delivery.TRUNCATED:
+                whole = self._answer(decision)
+                self._transport.write(whole[: len(whole) - len(_body(decision)) // 2])
+                self._transport.close()
+            case Delivery.DRIP_HEADERS:
+                self._drip(self._answer(decision, close=True))
+            case Delivery.DRIP_BODY:
+                head, end, body = self._answer(decision, close=True).partition(b"\r\n\r\n")
+                self._transport.write(head + end)
+                self._drip(body)
+            case Delivery.REDIRECT:
+                place = f"http://{request.headers['host']}{REDIRECT_PATH}"
+                self._reply(HTTPStatus.TEMPORARY_REDIRECT, b"", location=place)
+            case delivery if delivery in _PAGES:
+                status, content_type, body = _PAGES[delivery]
+                self._reply(status, body, content_type=content_type)
+            case _:
+                self._send(self._answer(decision, close=self._api.settings.closes))
+
+    def _next_request(self) -> None:
+        if self._busy:
+            return
+        try:
+            request = self._exchange.next_request()
+        except Malformed as malformed:
+            self._reply(malformed.status, b"", close=True)
+            return
+        if request is None:
+            return
+        self._busy = True
+        if request.target == API_PATH:
+            self._receive(request, self)
+        elif request.target.startswith(CONTROL_PREFIX):
+            peer: str = self._transport.get_extra_info("peername")[0]
+            status, document = answer_control(
+                self._api, request, peer=peer, now_ns=time.monotonic_ns()
+            )
+            self._reply(status, json.dumps(document).encode())
+        elif request.target == REDIRECT_PATH:
+            # Whoever follows reads "sent"; the counts show that nothing was.
+            self._api.journal.redirects_followed += 1
+            self._reply(HTTPStatus.OK, _FOLLOWED)
+        else:
+            self._reply(HTTPStatus.NOT_FOUND, b"")
+
+    def _answer(self, decision: Decision, *, close: bool = False) -> bytes:
+        delivery = decision.delivery
+        is_error = delivery is Delivery.SERVER_ERROR
+        return self._exchange.answer(
+            HTTPStatus.INTERNAL_SERVER_ERROR if is_error else HTTPStatus.OK,
+            _body(decision),
+            now=self._clock(),
+            content_type=f"{JSON}; charset=utf-8" if delivery is Delivery.CHARSET else JSON,
+            close=close,
+        )
+
+    def _reply(self, status: HTTPStatus, body: bytes, **more: Any) -> None:
+        self._send(self._exchange.answer(status, body, now=self._clock(), **more))
+
+    def _send(self, answer: bytes) -> None:
+        """Send a whole answer; then take the next request, or close."""
+        self._transport.write(answer)
+        if self._exchange.keeps_alive:
+            self._busy = False
+            asyncio.get_running_loop().call_soon(self._next_request)
+        else:
+            self._busy = True  # whatever else comes in is not read
+            self._transport.close()
+
+    def _drip(self, data: bytes) -> None:
+        """Send a byte at a time, with the pause that the settings name, then close."""
+        if not self._is_open:
+            return
+        self._transport.write(data[:1])
+        if len(data) <= 1:
+            self._transport.close()
+            return
+        pause_s = self._api.settings.drip_ms / 1000
+        asyncio.get_running_loop().call_later(pause_s, self._drip, data[1:])
+
+
+def _body(decision: Decision) -> bytes:
+    answer: dict[str, object] = {"RequestId": decision.request_id}
+    if decision.code is not None:
+        answer["Error"] = {"Code": decision.code, "Message": decision.message}
+    if decision.delivery is Delivery.OVERSIZED:
+        answer["Padding"] = " " * PADDING
+    return json.dumps({"Response": answer}).encode()
+
+
+def answer_control(
+    api: Api, request: Request, *, peer: str, now_ns: int
+) -> tuple[HTTPStatus, Mapping[str, object]]:
+    """Return status and document for a request to the control plane from the address `peer`."""
+    if not ip_address(peer).is_loopback:
+        return HTTPStatus.FORBIDDEN, {"error": "only for callers on this machine"}
+    parts = urlsplit(request.target)
+    place = parts.path.removeprefix(CONTROL_PREFIX)
+    try:
+        document = _control(api, request, place, parse_qs(parts.query), now_ns)
+    except ValueError as exc:
+        return HTTPStatus.BAD_REQUEST, {"error": str(exc)}
+    if document is None:
+        return HTTPStatus.NOT_FOUND, {"error": "there is nothing here"}
+    return HTTPStatus.OK, document
+
+
+def _control(
+    api: Api, request: Request, place: str, query: Mapping[str, list[str]], now_ns: int
+) -> Mapping[str, object] | None:
+    match request.method, place.split("/"):
+        case "GET", ["stats"]:
+            return api.journal.snapshot(
+                now_ns=now_ns,
+                numbers=query.get("numbers") != ["0"],
+                arrivals=query.get("arrivals") == ["1"],
+            )
+        case "GET", ["numbers", number] if number:
+            return api.journal.number_snapshot(number)
+        case "POST", ["reset"]:
+            api.reset(now_ns)
+            return {}
+        case "POST", ["settings"]:
+            document = json.loads(request.body)
+            if not isinstance(document, dict):
+                raise SettingsError("the body is not a JSON object")
+            api.change(api.settings.changed(document))
+            return api.settings.as_json()
+        case "GET", ["settings"]:
+            return api.settings.as_json()
+    return None

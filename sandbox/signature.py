@@ -14,8 +14,6 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
 
-from sandbox import codes
-from sandbox.codes import Refused
 from sandbox.wire import Request
 
 SERVICE: Final = "intlpartnersmgt"
@@ -30,9 +28,18 @@ _TIMESTAMP: Final = re.compile(r"[0-9]{1,11}")
 _ALWAYS_SIGNED: Final = frozenset(("content-type", "host"))
 
 
+class Refused(Exception):  # noqa: N818 - an expected answer of the API, not a fault of ours
+    """The API answers a request with this error code and message."""
+
+    def __init__(self, code: str, message: str = "The request was refused.") -> None:
+        super().__init__(code)
+        self.code = code
+        self.message = message
+
+
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """The key pair that this account has; the secret half stays out of every `repr`."""
+    """The account's key pair; the secret half stays out of every `repr`."""
 
     secret_id: str = "AKIDEXAMPLE"  # noqa: S105 - the vendor's example
     secret_key: str = field(default="SECRETEXAMPLE", repr=False)
@@ -46,9 +53,9 @@ def verify(request: Request, credentials: Credentials, now: float) -> None:
     """
     stamp = request.headers.get("x-tc-timestamp")
     if stamp is None:
-        raise Refused(codes.MISSING_PARAMETER, "The header X-TC-Timestamp is missing.")
+        raise Refused("MissingParameter", "The header X-TC-Timestamp is missing.")
     if not _TIMESTAMP.fullmatch(stamp):
-        raise Refused(codes.INVALID_PARAMETER, "X-TC-Timestamp is not in Unix seconds.")
+        raise Refused("InvalidParameter", "X-TC-Timestamp is not in Unix seconds.")
     parts = _AUTHORIZATION.fullmatch(request.headers.get("authorization", ""))
     if parts is None:
         raise _invalid("it is missing or not of the form of TC3-HMAC-SHA256")
@@ -60,14 +67,14 @@ def verify(request: Request, credentials: Credentials, now: float) -> None:
     if not set(signed) <= request.headers.keys():
         raise _invalid("a header in SignedHeaders is not in the request")
     if abs(int(stamp) - now) > MAX_CLOCK_DIFFERENCE_S:
-        raise Refused(codes.SIGNATURE_EXPIRED)
+        raise Refused("AuthFailure.SignatureExpire")
     if parts["date"] != datetime.fromtimestamp(int(stamp), UTC).strftime("%Y-%m-%d"):
         raise _invalid("the date in its credential scope is not the UTC date of X-TC-Timestamp")
     if parts["id"] != credentials.secret_id:
-        raise Refused(codes.SECRET_ID_NOT_FOUND)
+        raise Refused("AuthFailure.SecretIdNotFound")
     expected = _sign(request, credentials.secret_key, signed, stamp, parts["date"])
     if not hmac.compare_digest(expected, parts["signature"].encode()):
-        raise Refused(codes.SIGNATURE_FAILURE)
+        raise Refused("AuthFailure.SignatureFailure")
 
 
 def _sign(request: Request, secret_key: str, signed: list[str], stamp: str, date: str) -> bytes:
@@ -92,4 +99,6 @@ def _signing_key(secret_key: str, date: str) -> bytes:
 
 
 def _invalid(reason: str) -> Refused:
-    return Refused(codes.INVALID_AUTHORIZATION, f"The Authorization header is not valid: {reason}.")
+    return Refused(
+        "AuthFailure.InvalidAuthorization", f"The Authorization header is not valid: {reason}."
+    )

@@ -1,7 +1,7 @@
 """HTTP/1.1 of one connection: bytes in, requests out; answers in, bytes out. No I/O.
 
 h11 reads and writes; what it does not decide is decided here: how much is read, and what a strict
-server must refuse because two readers might see two different requests. The caller gets an answer
+server must refuse because two readers might see two different requests. Answers are returned
 as bytes, because the sandbox sends some of them wrongly: half of one, or a byte at a time.
 """
 
@@ -25,14 +25,10 @@ _VERSIONS: Final = (b"1.0", b"1.1")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request as received.
+    """One request as received; `target` is path and query.
 
-    Attributes:
-        method: in the case it came in.
-        target: path and query, as in the request line.
-        headers: by name in lower case; values without outer blanks, otherwise untouched.
-        body: as received; empty where `too_large`.
-        too_large: the announced body is longer than `MAX_BODY` and was not read.
+    Header names are in lower case, values without outer blanks and otherwise untouched. A body is
+    `too_large`, and was not read, if it was announced as longer than `MAX_BODY`.
     """
 
     method: str
@@ -43,7 +39,7 @@ class Request:
 
 
 class Malformed(Exception):  # noqa: N818 - the client's fault, answered with a status
-    """What came in is not HTTP that this server takes; answer `status` and close."""
+    """This is not HTTP that the server takes: answer `status` and close."""
 
     def __init__(self, status: int) -> None:
         super().__init__(HTTPStatus(status).phrase)
@@ -64,7 +60,7 @@ class Exchange:
         return self._http.our_state is h11.DONE and self._http.their_state is h11.DONE
 
     def receive(self, data: bytes) -> None:
-        """Take what came in from the client, in pieces of any size."""
+        """Take what the client sent, in pieces of any size."""
         self._http.receive_data(data)
 
     def next_request(self) -> Request | None:

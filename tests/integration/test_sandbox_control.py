@@ -15,8 +15,8 @@ import pytest
 
 from sandbox.api import Api
 from sandbox.client import Sandbox, SandboxProcess
-from sandbox.control import answer_control
 from sandbox.numbers import MAGIC_NUMBERS
+from sandbox.server import answer_control
 from sandbox.settings import Settings
 from sandbox.signature import Credentials
 from sandbox.wire import Request

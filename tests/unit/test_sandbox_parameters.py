@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox.api import Parameters, read_parameters
-from sandbox.codes import Refused
+from sandbox.signature import Refused
 from tests.sandbox_calls import body_for
 
 

@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from sandbox.codes import Refused
-from sandbox.signature import Credentials, verify
+from sandbox.signature import Credentials, Refused, verify
 from sandbox.wire import Request
 from tests.sandbox_calls import Call, body_for
 
