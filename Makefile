@@ -65,7 +65,7 @@ imports: $(DEV) ## who may import whom
 	$(BIN)/lint-imports
 
 docs: $(DEV) ## write the command reference, docs/commands.md (a test checks it)
-	$(BIN)/python -m producer.cli.reference > docs/commands.md
+	$(BIN)/python -m producer.cli.commands > docs/commands.md
 
 containers: $(DEV) ## Dockerfile and docker-compose.yml
 	$(BIN)/hadolint Dockerfile

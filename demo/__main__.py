@@ -24,9 +24,8 @@ from producer.cli.console import (
     say,
     show_json,
 )
+from producer.cli.display import count_of, display, show_table
 from producer.cli.options import JsonOption
-from producer.cli.progress import display
-from producer.cli.tables import count_of, show_table
 
 _SAY_EVERY_S = 2.0
 """Between two lines where there is no terminal."""

@@ -29,9 +29,10 @@ from jobs.batch import Batch
 from jobs.batches import Batches
 from jobs.job import JobRecord
 from jobs.ledger import Ledger
-from producer import overview, programs
+from producer.cli.processes import flower_command, flower_environment, worker_command
 from producer.events import send_code
 from producer.importing import Spool, Terms, append_all, default_batch_id, open_batch
+from producer.overview import read_overview
 from producer.results import RESULT_COLUMNS, results
 from producer.sheet import SheetWriter, open_sheet, written_file
 from sandbox.numbers import MAGIC_NUMBERS
@@ -104,13 +105,13 @@ class Demo:
         with ExitStack() as stack:
             world = stack.enter_context(self.world)
             for number in range(1, WORKERS + 1):
-                world.start(f"worker-{number}", programs.worker(f"demo-{number}"))
-            login = programs.flower_environment({}, self.flower_user, self.flower_password)
-            world.start("flower", programs.flower("127.0.0.1", self._flower_port), **login)
+                world.start(f"worker-{number}", worker_command(f"demo-{number}"))
+            login = flower_environment({}, self.flower_user, self.flower_password)
+            world.start("flower", flower_command("127.0.0.1", self._flower_port), **login)
             self._batches = Batches(world.redis, world.settings)
             self._ledger = Ledger(world.redis, world.settings)
             self._wait_for(
-                lambda: overview.look(world.redis, world.settings).alive == WORKERS, "the workers"
+                lambda: read_overview(world.redis, world.settings).alive == WORKERS, "the workers"
             )
             self._wait_for(self._flower_answers, "Flower")
             self._stack = stack.pop_all()

@@ -23,7 +23,7 @@ from config.redis import connect
 from config.settings import Settings
 from demo.keeper import Keeper
 from demo.valkey import EmbeddedValkey
-from producer import programs
+from producer.cli.processes import worker_command
 from sandbox.client import SandboxProcess
 from sandbox.signature import Credentials
 
@@ -253,7 +253,7 @@ class World:
 
     def worker(self, name: str, *options: str) -> Process:
         """Start a sendcode worker as its users do."""
-        return self.start(name, [*programs.worker(name), *options])
+        return self.start(name, [*worker_command(name), *options])
 
     def check(self) -> None:
         """Make sure that all processes are running.

@@ -24,7 +24,7 @@ from config.settings import Settings
 from jobs.batch import Batch, BatchRow
 from jobs.batches import CHUNK_ROWS, Batches, ContentHeldError
 from jobs.job import EVENT, split_job_id
-from producer.overview import Outlook, look
+from producer.overview import Outlook, read_overview
 from producer.second_codes import (
     KEPT_BACK,
     NO_HISTORY,
@@ -408,7 +408,7 @@ def _prospect(
     terms: Terms,
     tally: Tally,
 ) -> Prospect:
-    outlook = Outlook.of(look(client, settings))
+    outlook = Outlook.of(read_overview(client, settings))
     eta_s = outlook.seconds_for(tally.valid, terms.max_rate)
     try:
         existing = find_batch(Batches(client, settings), batch_id, sheet)

@@ -29,13 +29,13 @@ _ROUNDING = 0.999
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerSeen:
+class WorkerStatus:
     """A worker that gave a sign of life within the last hour and did not sign off."""
 
     name: str
     silent_s: float
     refused: str = ""
-    """The code by which the API refuses what it was set up with: it takes no work."""
+    """The code by which the API refuses its credentials or address; it takes no work then."""
     refused_ms: int | None = None
     """Since when."""
 
@@ -49,7 +49,7 @@ class Pace:
     """The account's rate, as the limiter has it."""
 
     limit: float
-    """Requests per second that are allowed: the lowest that any worker was told."""
+    """Requests per second that are allowed: the lowest setting of all workers."""
     setting: float
     """This machine's own `SENDCODE_RATE_LIMIT`."""
     last_second: int
@@ -59,7 +59,7 @@ class Pace:
     allowed: float | None
     """Requests per second that the API really allows, where it refused at less than the limit."""
     caution_ms: float | None
-    """How much of a slow answer is taken for its way in, at most; None before any answer."""
+    """At most so much of a slow answer's time may be its way in; None before any answer."""
     refused: int
     """Requests that the API refused as too many, ever."""
     refused_ms: int | None
@@ -67,7 +67,7 @@ class Pace:
 
     @property
     def is_lowered(self) -> bool:
-        """Whether a worker was told less than this machine is; the limiter rounds."""
+        """Whether a worker has a lower setting than this machine; the limiter rounds."""
         return self.limit < self.setting * _ROUNDING
 
 
@@ -81,14 +81,14 @@ class Overview:
     queues: Mapping[str, int]
     """Depths by queue; the dead-letter list is one of them."""
     in_work: int
-    """Jobs that are published, in workers' hands or parked."""
+    """Jobs that are published, with workers or parked."""
     totals: Mapping[str, int]
     """Jobs by final state, ever; and `possible_duplicate`."""
     dead_by_code: Mapping[str, int]
     unknown_by_code: Mapping[str, int]
     """Those of the dead letters that were perhaps sent."""
     pace: Pace
-    workers: tuple[WorkerSeen, ...]
+    workers: tuple[WorkerStatus, ...]
     quarantined: int
     batches: tuple[Batch, ...]
     """Those that are not over, the newest first."""
@@ -103,7 +103,7 @@ class Overview:
 
     @property
     def namesakes(self) -> list[str]:
-        """Names that several workers have which are alive."""
+        """Return names that several living workers share."""
         names = Counter(worker.name for worker in self.workers if worker.alive)
         return [name for name, count in names.items() if count > 1]
 
@@ -155,8 +155,10 @@ class Overview:
         }
 
 
-def look(client: redis.Redis, settings: Settings, identity: Identity | None = None) -> Overview:
-    """Read it all, in a few round trips; `identity` is what is remembered of the ledger.
+def read_overview(
+    client: redis.Redis, settings: Settings, identity: Identity | None = None
+) -> Overview:
+    """Read it all, in a few round trips; `identity` is what this machine knows of the ledger.
 
     Raises:
         redis.RedisError: the ledger is out of reach.
@@ -196,7 +198,7 @@ def look(client: redis.Redis, settings: Settings, identity: Identity | None = No
         dead_by_code=_counts(dead_codes),
         unknown_by_code=_counts(dead_unknown),
         pace=_pace(settings, pace, ring, now_us),
-        workers=_seen(workers, refused, now_us // 1000),
+        workers=_workers(workers, refused, now_us // 1000),
         quarantined=quarantined,
         batches=tuple(each for each in Batches(client, settings).list() if not each.is_over),
         misfits=tuple(misfits),
@@ -234,16 +236,18 @@ def _pace(
     )
 
 
-def _seen(
+def _workers(
     workers: Mapping[str, str], refused: Mapping[str, str], now_ms: int
-) -> tuple[WorkerSeen, ...]:
-    seen = []
+) -> tuple[WorkerStatus, ...]:
+    alive_lately = []
     for entry, at in sorted(workers.items()):
         found = refused.get(f"key:{entry.rpartition('.')[2]}") or refused.get(f"worker:{entry}")
         why: dict[str, Any] = json.loads(found) if found else {"code": "", "since": None}
         silent_s = (now_ms - int(at)) / 1000
-        seen.append(WorkerSeen(entry.partition("/")[0], silent_s, why["code"], why["since"]))
-    return tuple(each for each in seen if each.silent_s < _FORGOTTEN_S)
+        if silent_s < _FORGOTTEN_S:
+            name = entry.partition("/")[0]
+            alive_lately.append(WorkerStatus(name, silent_s, why["code"], why["since"]))
+    return tuple(alive_lately)
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,17 +263,17 @@ class Outlook:
     halted: bool
 
     @classmethod
-    def of(cls, seen: Overview) -> Self:
+    def of(cls, overview: Overview) -> Self:
         return cls(
-            rate=seen.pace.limit * seen.pace.factor,
+            rate=overview.pace.limit * overview.pace.factor,
             waiting=tuple(
                 each.unfinished
-                for each in seen.batches
+                for each in overview.batches
                 if each.state.is_fed and not each.is_scheduled
             ),
-            events=seen.queues.get(EVENT_QUEUE, 0),
-            workers=seen.alive,
-            halted=seen.account.state == "halted",
+            events=overview.queues.get(EVENT_QUEUE, 0),
+            workers=overview.alive,
+            halted=overview.account.state == "halted",
         )
 
     @property

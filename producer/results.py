@@ -14,7 +14,7 @@ from jobs.batch import BatchRow
 from jobs.batches import Batches
 from jobs.job import JobRecord, State, batch_job_id, iso
 from producer.second_codes import KEPT_BACK
-from producer.wording import FORGOTTEN, FORGOTTEN_WORDS, outcome_in_words
+from producer.stories import FORGOTTEN, FORGOTTEN_WORDS, outcome_in_words
 
 RESULT_COLUMNS = ("status", "code", "message", "request_id", "attempts", "finished_at", "job_id")
 

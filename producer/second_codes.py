@@ -28,7 +28,7 @@ from jobs.keys import Keys
 from jobs.ledger import NumberHistory, histories
 from jobs.phone import Fault, PhoneNumber
 from producer.sheet import Problem, Row, Sheet, SheetError
-from producer.wording import FORGOTTEN
+from producer.stories import FORGOTTEN
 
 _LETTERS_READ = 100_000
 """Of the dead letters the newest are looked at: more would take long, and memory."""

@@ -1,10 +1,11 @@
-"""A job's whole story, for a person and for a ticket with the vendor: every attempt, every hand."""
+"""What became of a job: in a sentence, and as a whole story, as for a ticket with the vendor."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 import redis
 
@@ -12,15 +13,79 @@ from config.settings import Settings
 from jobs.account import Account
 from jobs.batch import BatchRow
 from jobs.batches import Batches
-from jobs.codes import explain, explain_end
-from jobs.job import JobRecord, State, batch_job_id, split_job_id
+from jobs.codes import OwnCode, explain, explain_end
+from jobs.job import JobRecord, State, batch_job_id, iso, split_job_id
 from jobs.ledger import Ledger
 from jobs.scripts import time_ms
-from producer.wording import WaitsFor, outcome_in_words
+
+_PLAIN = {
+    State.QUEUED: "Waiting to be sent",
+    State.LEASED: "Being sent now",
+    State.SENDING: "Being sent now",
+    State.SENT: "The code was sent",
+    State.SENT_INFERRED: (
+        "The code was sent (its answer was lost; the service's refusal of a second one proved it)"
+    ),
+    State.CANCELLED: "Not sent: it was cancelled, alone or with its batch",
+    State.EXPIRED: "Not sent: it would have come too late",
+}
+PERHAPS_TWICE = "perhaps twice, as nobody can prove that no earlier code went out"
+
+WaitsFor = Literal["its time", "its turn", "sending"]
+"""What a parked job waits for: its turn when its time has come, sending while that is halted."""
+_WAITS = {
+    "its turn": "it waits for its turn",
+    "sending": "it waits until sending goes on",
+}
+
+FORGOTTEN = "forgotten"
+"""The status of a row whose job ended so long ago that the ledger no longer has it."""
+FORGOTTEN_WORDS = "It ended so long ago that its result is no longer kept"
+
+
+def explained(code: str) -> str:
+    """Return a failed job's code in words, meaning and remedy, without a full stop."""
+    found = explain_end(code)
+    return f"{found.meaning}: {lower_first(found.remedy)}"
+
+
+def outcome_in_words(record: JobRecord, waits_for: WaitsFor = "its time") -> str:
+    """Return what became of a job, without a full stop; never with its number.
+
+    `waits_for` matters if it is parked.
+    """
+    state = record.state
+    if state is State.DEAD:
+        dropped = " (dropped from the dead letters)" if record.dropped_ms else ""
+        return explained(record.code) + dropped
+    if state is State.UNKNOWN:
+        twice = f", {PERHAPS_TWICE}" if record.possible_duplicate else ""
+        return f"Perhaps sent{twice}; nobody can prove it. {explained(record.code)}"
+    if state is State.PARKED:
+        return _parked(record, waits_for)
+    if state is State.CANCELLED and record.code == OwnCode.SENT_MEANWHILE:
+        return explained(record.code)
+    text = _PLAIN[state]
+    if state.is_sent and record.replaces:
+        text += f", to the corrected number {record.phone.masked}"
+    return text + (f"; {PERHAPS_TWICE}" if state.is_sent and record.possible_duplicate else "")
+
+
+def _parked(record: JobRecord, waits_for: WaitsFor) -> str:
+    why = explain(record.code).meaning if record.code else "Waiting"
+    if waits_for != "its time":
+        return f"{why}; {_WAITS[waits_for]}"
+    when = f" at {iso(record.due_ms)}" if record.due_ms else ""
+    return f"{why}; it {'is tried again' if record.code else 'goes on'} by itself{when}"
+
+
+def lower_first(text: str) -> str:
+    """Return text for the middle of a sentence: "ask …" for "Ask …"; SENDCODE_… stays."""
+    return text[:1].lower() + text[1:] if text[1:2].islower() else text
 
 
 class Instead(StrEnum):
-    """What there is under the id of a job that there is not."""
+    """What an id names, if it is not that of a job."""
 
     REJECTED_ROW = "rejected_row"
     """A row of a batch that never became a job."""
@@ -31,7 +96,7 @@ class Instead(StrEnum):
 
 
 class NoSuchJobError(Exception):
-    """There is no such job, but perhaps something else of that id."""
+    """There is no job of that id, but perhaps something else."""
 
     def __init__(self, job_id: str, instead: Instead, row: BatchRow | None = None) -> None:
         super().__init__(job_id)
@@ -56,8 +121,8 @@ class Story:
 
     def as_dict(self) -> dict[str, Any]:
         record = self.record
-        telling = explain_end if record.state.is_for_a_person else explain
-        known = telling(record.code) if record.code else None
+        look_up = explain_end if record.state.is_for_a_person else explain
+        known = look_up(record.code) if record.code else None
         return {
             **record.as_dict(),
             "lane": str(record.lane),
@@ -70,7 +135,7 @@ class Story:
 
 
 def story_of(client: redis.Redis, settings: Settings, job_id: str) -> Story:
-    """Look a job up, also one that is only a row of a batch yet.
+    """Return a job's story, also of one that is only a row of a batch yet.
 
     Raises:
         NoSuchJobError: there is none.
@@ -99,3 +164,19 @@ def _waits_for(client: redis.Redis, settings: Settings, record: JobRecord) -> Wa
     if account.state == "halted" and not (record.in_doubt and account.by == "api"):
         return "sending"
     return "its turn" if (record.due_ms or 0) < time_ms(client.time()) else "its time"
+
+
+_SHOWN_DIGITS = 2
+_NUMBER = re.compile(r"\+?\d(?:[\s\-\u2010-\u2015\u2212().\[\]/]{0,3}\d){6,}")
+"""Seven digits or more, with what people write between them; so is a long ticket number."""
+_DATE = re.compile(r"(?:19|20)\d\d-[01]\d-[0-3]\d")
+
+
+def without_numbers(text: str) -> str:
+    """Mask whatever may be a phone number, as "******88"; a date such as 2026-11-23 stays."""
+    return _NUMBER.sub(_masked, text)
+
+
+def _masked(found: re.Match[str]) -> str:
+    number = found[0]
+    return number if _DATE.fullmatch(number) else f"******{number[-_SHOWN_DIGITS:]}"

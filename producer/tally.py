@@ -47,10 +47,10 @@ class Places:
     def where(self, unit: str) -> str:
         """Return the lines in words: "lines 3, 7, 9", "lines 3, 7, 9, 12, 15 and 40 more"."""
         shown = self.lines if self.count <= LINES_KEPT else self.lines[:_LINES_SHOWN_OF_MANY]
-        told = ", ".join(str(line) for line in shown)
+        lines = ", ".join(str(line) for line in shown)
         if self.count > len(shown):
-            return f"{unit}s {told} and {self.count - len(shown):,} more"
-        return f"{unit}{'s' if self.count > 1 else ''} {told}"
+            return f"{unit}s {lines} and {self.count - len(shown):,} more"
+        return f"{unit}{'s' if self.count > 1 else ''} {lines}"
 
 
 @dataclass(slots=True)
@@ -66,18 +66,17 @@ class Waiting(Places):
 
     def as_dict(self) -> dict[str, Any]:
         batches = {each: n for each, n in self.batches.items() if each != EVENT}
-        told = {"count": self.count, "lines": self.lines, "batches": batches}
-        return {**told, "events": self.batches[EVENT]}
+        return {**Places.as_dict(self), "batches": batches, "events": self.batches[EVENT]}
 
     def where(self, unit: str) -> str:
         """Return the lines, and where their numbers wait: "lines 3, 7; 2 in batch may"."""
         shown = self.batches.most_common(_LINES_SHOWN_OF_MANY)
-        told = [
+        places = [
             f"{n:,} {'by events' if each == EVENT else f'in batch {each}'}" for each, n in shown
         ]
         if len(self.batches) > len(shown):
-            told.append("others elsewhere")
-        return "; ".join((Places.where(self, unit), ", ".join(told)))
+            places.append("others elsewhere")
+        return "; ".join((Places.where(self, unit), ", ".join(places)))
 
 
 @dataclass(frozen=True, slots=True)

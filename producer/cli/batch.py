@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any
+from typing import Annotated
 
 import redis
 import typer
@@ -22,16 +22,15 @@ from producer.cli.console import (
     show,
     show_json,
 )
+from producer.cli.display import clock, count_of, display, moment, per_second, show_table, span
 from producer.cli.options import (
     JsonOption,
     ledger_connection,
 )
-from producer.cli.progress import display
-from producer.cli.tables import clock, count_of, moment, per_second, show_table, span
 from producer.cli.wording import STATES, halt_in_words
 from producer.importing import default_batch_id
-from producer.overview import look
-from producer.wording import PERHAPS_TWICE
+from producer.overview import read_overview
+from producer.stories import PERHAPS_TWICE
 
 LOOK_EVERY_S = 1.0
 SAY_EVERY_S = 10.0
@@ -147,9 +146,8 @@ def _steer(batch_id: str, order: Order, as_json: bool) -> None:
     if states is None or batch is None:
         raise CommandFailedError(f'batch "{batch_id}" is gone')
     before, after = states
-    told: dict[str, Any] = {"changed": before != after, "before": before, **batch.as_dict()}
     if as_json:
-        show_json(told)
+        show_json({"changed": before != after, "before": before, **batch.as_dict()})
     if after is not ORDERED[order]:
         raise CommandFailedError(f"batch {batch_id} is {after}: nothing to {order}")
     if not as_json:
@@ -169,14 +167,14 @@ def _steered(batch: Batch, order: Order, *, changed: bool) -> str:
         phase = f"to start at {clock(batch.starts_ms or 0)}" if batch.is_scheduled else "running"
         return f"batch {batch.batch_id} is {was}{phase}, {to_go} to go"
     cancelled = batch.counts.get("cancelled", 0)
-    told = (
+    text = (
         f"batch {batch.batch_id} is {was}cancelled: "
         f"{count_of(cancelled, 'job is', 'jobs are')} not sent any more"
     )
     if batch.unfinished:
         in_work = count_of(batch.unfinished, "more is", "more are")
-        told += f"; {in_work} in work, and not sent either where the call has not begun"
-    return told
+        text += f"; {in_work} in work, and not sent either where the call has not begun"
+    return text
 
 
 def show_status(client: redis.Redis, settings: Settings, family: Family) -> None:
@@ -230,33 +228,33 @@ def obstacles(client: redis.Redis, settings: Settings, batch: Batch) -> list[str
         return [f"it is paused; let it go on: sendcode batch resume {batch.batch_id}"]
     if batch.is_scheduled:
         return [f"it starts later; to start it now: sendcode batch resume {batch.batch_id}"]
-    seen = look(client, settings)
-    if seen.account.state == "halted":
-        return [halt_in_words(seen.account)]
-    if batch.state.is_fed and not seen.alive:
+    overview = read_overview(client, settings)
+    if overview.account.state == "halted":
+        return [halt_in_words(overview.account)]
+    if batch.state.is_fed and not overview.alive:
         return ["no worker is running: nothing is sent until one is started (sendcode worker)"]
     return []
 
 
 def next_steps(batch: Batch) -> list[str]:
     """Say what a person may want to type next."""
-    told = []
+    steps = []
     batch_id = batch.batch_id
     if not batch.imported:
-        told.append(
+        steps.append(
             f"its import is not complete ({count_of(batch.total, 'row')} so far); if it was cut "
             f"off, complete it: {completing(batch)}"
         )
     if batch.counts.get("dead") or batch.counts.get("unknown"):
-        told.append(f"what failed, and what to do: sendcode dead list --batch {batch_id}")
+        steps.append(f"what failed, and what to do: sendcode dead list --batch {batch_id}")
     which = ""
     if batch.possible_duplicates:
         which = ' ("perhaps twice" in the column message marks those that may have been)'
     if batch.is_over or which:
-        told.append(
+        steps.append(
             f"its results{which}: sendcode batch results {batch_id} --output {batch_id}-results.csv"
         )
-    return told
+    return steps
 
 
 def completing(batch: Batch) -> str:
@@ -272,13 +270,13 @@ def completing(batch: Batch) -> str:
 def progress_in_words(batch: Batch) -> str:
     """How far it is: "1,200 of 5,000 (24%), 19.8/s, 3 min 12 s left"."""
     if not batch.state.takes_rows:
-        told = f"{batch.sent:,} of {batch.accepted:,} sent, {batch.cancelled:,} cancelled"
-        return told + (f", {batch.unfinished:,} in work" if batch.unfinished else "")
+        text = f"{batch.sent:,} of {batch.accepted:,} sent, {batch.cancelled:,} cancelled"
+        return text + (f", {batch.unfinished:,} in work" if batch.unfinished else "")
     share = batch.finished / batch.accepted if batch.accepted else 1
-    told = f"{batch.finished:,} of {batch.accepted:,} ({share:.0%})"
+    text = f"{batch.finished:,} of {batch.accepted:,} ({share:.0%})"
     if not batch.is_over and batch.eta_s is not None:
-        told += f", {per_second(batch.rate)}, {span(batch.eta_s)} left"
-    return told
+        text += f", {per_second(batch.rate)}, {span(batch.eta_s)} left"
+    return text
 
 
 def _show_codes(batch: Batch) -> None:
@@ -362,10 +360,10 @@ def _look_again(client: redis.Redis, settings: Settings, batch: Batch) -> Batch:
 
 
 def _line(batch: Batch) -> str:
-    told = progress_in_words(batch)
+    text = progress_in_words(batch)
     failed = batch.counts.get("dead", 0) + batch.counts.get("unknown", 0)
     if failed:
-        told += f", {failed:,} failed"
+        text += f", {failed:,} failed"
     if parked := batch.counts.get("parked"):
-        told += f", {parked:,} wait for another try"
-    return told + ("" if batch.phase == "running" else f", {batch.phase}")
+        text += f", {parked:,} wait for another try"
+    return text + ("" if batch.phase == "running" else f", {batch.phase}")

@@ -20,6 +20,7 @@ from jobs.job import State, batch_job_id, iso
 from jobs.scripts import time_ms
 from producer.cli.batch_submit import NO_ROWS
 from producer.cli.console import CommandFailedError, MisusedError, say, show, show_json
+from producer.cli.display import count_of, per_second, progress_of, show_table, span
 from producer.cli.options import (
     CountryColumnOption,
     EncodingOption,
@@ -40,8 +41,6 @@ from producer.cli.options import (
     rate_of,
     target_of,
 )
-from producer.cli.progress import progress_of
-from producer.cli.tables import count_of, per_second, show_table, span
 from producer.cli.wording import note_in_words, refused_import_in_words
 from producer.importing import (
     MOST_CODES_PER_NUMBER,
@@ -127,14 +126,14 @@ def check(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
         )
     if as_json:
         refused = found.prospect.refused if found.prospect else None
-        told = {
+        document = {
             "file": sheet.name,
             "notes": [note.text for note in sheet.notes],
             **found.as_dict(),
             "refused": refused_import_in_words(refused) if refused else None,
             "output": str(output) if output else None,
         }
-        show_json(told)
+        show_json(document)
     else:
         asked = {"id": batch_id, "max_rate": max_rate, "skip_sent": skip_sent}
         _show(sheet, found)
@@ -221,16 +220,16 @@ def _show(sheet: Sheet, found: Preflight) -> None:
 def _verdict(found: Preflight) -> str:
     """Return in one line what the table comes to."""
     tally, prospect = found.tally, found.prospect
-    told = f"{tally.valid:,} of {count_of(tally.rows, 'row')} can be sent"
+    text = f"{tally.valid:,} of {count_of(tally.rows, 'row')} can be sent"
     if tally.invalid:
-        told += f", {tally.invalid:,} cannot"
+        text += f", {tally.invalid:,} cannot"
     if prospect is None:
-        return told
+        return text
     outlook = prospect.outlook
-    told += f"; it would take {span(prospect.eta_s)} at {per_second(outlook.rate)}"
+    text += f"; it would take {span(prospect.eta_s)} at {per_second(outlook.rate)}"
     if outlook.waiting_before:
-        told += f", {count_of(outlook.waiting_before, 'job waits already', 'jobs wait already')}"
-    return told
+        text += f", {count_of(outlook.waiting_before, 'job waits already', 'jobs wait already')}"
+    return text
 
 
 def _by_kind(

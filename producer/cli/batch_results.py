@@ -18,6 +18,7 @@ from jobs.job import State
 from producer.cli import console
 from producer.cli.batch import BatchArgument, known
 from producer.cli.console import MisusedError, command_line, say, show_json
+from producer.cli.display import count_of, progress_of
 from producer.cli.options import (
     FormatOption,
     JsonOption,
@@ -28,8 +29,6 @@ from producer.cli.options import (
     ledger_connection,
     target_of,
 )
-from producer.cli.progress import progress_of
-from producer.cli.tables import count_of
 from producer.results import RESULT_COLUMNS, ResultRow, results, statuses_of
 
 _REPORT_ROWS = 500
@@ -138,8 +137,8 @@ def _line(document: dict[str, Any]) -> str:
 def _say_what_was_written(
     batch: Batch, output: Path, only: str | None, counts: Counter[str]
 ) -> None:
-    told = ", ".join(f"{count:,} {status}" for status, count in counts.most_common())
-    say(f"{count_of(counts.total(), 'row')} written to {output}" + (f": {told}" if told else ""))
+    kinds = ", ".join(f"{count:,} {status}" for status, count in counts.most_common())
+    say(f"{count_of(counts.total(), 'row')} written to {output}" + (f": {kinds}" if kinds else ""))
     if only is None and not batch.is_over:
         say("the batch has not ended: take the results again later, with --overwrite")
     if only == "failed" and counts:

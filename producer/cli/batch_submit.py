@@ -23,6 +23,7 @@ from producer.cli.console import (
     show,
     show_json,
 )
+from producer.cli.display import clock, count_of, progress_of
 from producer.cli.options import (
     CountryColumnOption,
     EncodingOption,
@@ -37,8 +38,6 @@ from producer.cli.options import (
     ledger_connection,
     rate_of,
 )
-from producer.cli.progress import progress_of
-from producer.cli.tables import clock, count_of
 from producer.cli.wording import note_in_words
 from producer.importing import (
     Spool,
@@ -49,7 +48,7 @@ from producer.importing import (
     find_batch,
     open_batch,
 )
-from producer.overview import Outlook, Overview, look
+from producer.overview import Outlook, Overview, read_overview
 from producer.second_codes import Memory
 from producer.sheet import Sheet
 from producer.tally import ProblemKinds, ranked
@@ -194,7 +193,7 @@ def _submit(submission: _Submission, dry_run: bool, watch: bool, as_json: bool) 
         if not complete:
             _read(submission, spool, Memory(client, settings, submission.batch_id), batch)
         if not complete and batch is None and submission.ask:
-            _ask(submission.terms, spool, look(client, settings))
+            _ask(submission.terms, spool, read_overview(client, settings))
         if not dry_run and not complete:
             batch = _import(batches, submission, spool)
         if watch and batch is not None and not dry_run:
@@ -228,14 +227,14 @@ def _read(submission: _Submission, spool: Spool, memory: Memory, begun: Batch | 
         raise CommandFailedError(f"{sheet.name}: no row can be sent; nothing was submitted")
 
 
-def _ask(terms: Terms, spool: Spool, seen: Overview) -> None:
+def _ask(terms: Terms, spool: Spool, overview: Overview) -> None:
     """Ask before anybody gets a code that cannot be taken back.
 
     Raises:
         CommandFailedError: the answer is no.
     """
-    rows, outlook = spool.tally.valid, Outlook.of(seen)
-    start_ms = terms.starts_ms or seen.at_ms
+    rows, outlook = spool.tally.valid, Outlook.of(overview)
+    start_ms = terms.starts_ms or overview.at_ms
     done = clock(start_ms + 1000 * outlook.seconds_for(rows, terms.max_rate))
     when = (
         f"from {clock(start_ms)} on, done at {done}" if terms.starts_ms else f"now, done at {done}"
@@ -245,7 +244,7 @@ def _ask(terms: Terms, spool: Spool, seen: Overview) -> None:
     elif not outlook.workers:
         when = "as soon as a worker runs (none does now)"
     question = f"{count_of(rows, 'customer gets', 'customers get')} a code {when}"
-    again = _told_again(spool)
+    again = _second_codes(spool)
     if not typer.confirm(f"{question}{again and f'; {again}'}", err=True):
         left_out = (
             "; --skip-sent leaves out whose number got a code or waits for one" if again else ""
@@ -253,9 +252,9 @@ def _ask(terms: Terms, spool: Spool, seen: Overview) -> None:
         raise CommandFailedError(f"nothing was submitted{left_out}")
 
 
-def _told_again(spool: Spool) -> str:
+def _second_codes(spool: Spool) -> str:
     """Say how many would be bothered, and paid for, once more; nothing if nobody would."""
-    told = [
+    kinds = [
         count_of(places.count, f"row's number {one}", f"rows' numbers {many}")
         for places, one, many in (
             (spool.tally.sent_before, "got a code before", "got a code before"),
@@ -263,7 +262,7 @@ def _told_again(spool: Spool) -> str:
         )
         if places.count
     ]
-    return f"of these {', '.join(told)}" if told else ""
+    return f"of these {', '.join(kinds)}" if kinds else ""
 
 
 def _import(batches: Batches, submission: _Submission, spool: Spool) -> Batch:
@@ -291,7 +290,7 @@ def _import(batches: Batches, submission: _Submission, spool: Spool) -> Batch:
 
 
 def _say_terms_that_stay(batch: Batch, asked: Terms) -> None:
-    """A batch keeps what it was first submitted with; whoever asks for something else is told."""
+    """Name the options that change nothing, as a batch keeps what it was first submitted with."""
     others = [
         option
         for option, wanted, kept in (
@@ -308,8 +307,8 @@ def _say_terms_that_stay(batch: Batch, asked: Terms) -> None:
 
 def _say_what_was_read(sheet: Sheet, spool: Spool) -> None:
     tally = spool.tally
-    told = f"{sheet.name}: {count_of(tally.rows, 'row')}, {tally.valid:,} can be sent"
-    say(told + (f", {tally.invalid:,} cannot:" if tally.invalid else ""))
+    text = f"{sheet.name}: {count_of(tally.rows, 'row')}, {tally.valid:,} can be sent"
+    say(text + (f", {tally.invalid:,} cannot:" if tally.invalid else ""))
     _say_kinds(tally.rejected, "")
     _say_kinds(tally.doubts, "doubtful, sent all the same: ")
     _say_kinds(tally.repairs, "repaired: ")
@@ -342,12 +341,12 @@ def _as_dict(
     dry_run: bool,
     was_complete: bool,
 ) -> dict[str, Any]:
-    told: dict[str, Any] = {"batch_id": submission.batch_id, "dry_run": dry_run}
+    document: dict[str, Any] = {"batch_id": submission.batch_id, "dry_run": dry_run}
     if batch is not None:
-        told |= batch.as_dict()
-    told["already_submitted"] = was_complete
-    told["file"] = None if was_complete else spool.as_dict()
-    return told
+        document |= batch.as_dict()
+    document["already_submitted"] = was_complete
+    document["file"] = None if was_complete else spool.as_dict()
+    return document
 
 
 def _show(
@@ -378,8 +377,8 @@ def _show(
     if batch is None:
         return
     if batch.is_over:
-        told = ", ".join(f"{count:,} {state}" for state, count in batch.counts.items())
-        show(f"batch {batch_id} is {batch.phase}: {told}")
+        counts = ", ".join(f"{count:,} {state}" for state, count in batch.counts.items())
+        show(f"batch {batch_id} is {batch.phase}: {counts}")
         for line in next_steps(batch):
             say(line)
     else:

@@ -27,6 +27,7 @@ from producer.cli.console import (
     show,
     show_json,
 )
+from producer.cli.display import count_of, moment, progress_of, show_table, span
 from producer.cli.job import show_story
 from producer.cli.options import (
     FormatOption,
@@ -39,8 +40,6 @@ from producer.cli.options import (
     reason_to_keep,
     target_of,
 )
-from producer.cli.progress import progress_of
-from producer.cli.tables import count_of, moment, show_table, span
 from producer.cli.wording import left_alone_in_words, story_in_words
 from producer.deadletters import (
     EXPORT_COLUMNS,

@@ -29,9 +29,8 @@ from producer.cli.wording import (
     ledger_in_words,
     refusal_explained,
 )
-from producer.overview import Overview
-from producer.overview import look as look_at_all
-from producer.wording import lower_first
+from producer.overview import Overview, read_overview
+from producer.stories import lower_first
 
 _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
@@ -59,8 +58,8 @@ def doctor(
             mending.forget(len(mending.damage()))
     failed = [finding.name for finding in findings if finding.level is Level.FAIL]
     if as_json:
-        told = [each.as_dict() for each in findings]
-        show_json({"ok": not failed, "repaired": repaired, "findings": told})
+        found = [each.as_dict() for each in findings]
+        show_json({"ok": not failed, "repaired": repaired, "findings": found})
     else:
         if repair and not repaired:
             say("nothing had to be repaired")
@@ -91,21 +90,21 @@ SIGNATURES_REFUSED_S = 300.0
 
 def examine(client: redis.Redis, settings: Settings) -> Iterator[Finding]:
     """Look at one thing after the other; what cannot be looked at without Redis is left out."""
-    told: set[str] = set()
+    reported: set[str] = set()
     for check in OF_REDIS:
         try:
             for finding in check(client, settings):
-                told.add(finding.text)
+                reported.add(finding.text)
                 yield finding
         except redis.RedisError as exc:
             finding = Finding(check.__name__, Level.FAIL, *in_words(exc, settings))
-            if finding.text not in told:
-                told.add(finding.text)
+            if finding.text not in reported:
+                reported.add(finding.text)
                 yield finding
             if not isinstance(exc, redis.ResponseError):
                 break  # it is out of reach
-    for look in OF_THIS_MACHINE:
-        yield from look(settings)
+    for check_here in OF_THIS_MACHINE:
+        yield from check_here(settings)
 
 
 def reach(client: redis.Redis, settings: Settings) -> Iterator[Finding]:
@@ -131,7 +130,7 @@ def writes(client: redis.Redis, settings: Settings) -> Iterator[Finding]:
 
 
 def server(client: redis.Redis, _: Settings) -> Iterator[Finding]:
-    """See whether it keeps what it is told, and has room."""
+    """Check that it keeps what is written, and has room."""
     yield from judge(read_server(client))
 
 
@@ -191,8 +190,8 @@ def api(settings: Settings) -> Iterator[Finding]:
         text = f"{way}: {lower_first(known.meaning)} ({in_short(exc)})"
         yield Finding("api", level, text, lower_first(known.remedy.partition(", then")[0]))
     else:
-        told = "answers, its certificate is trusted" if way.startswith("https:") else "answers"
-        yield Finding("api", Level.OK, f"{way} {told}")
+        trust = ", its certificate is trusted" if way.startswith("https:") else ""
+        yield Finding("api", Level.OK, f"{way} answers{trust}")
 
 
 def environment(settings: Settings) -> Iterator[Finding]:
@@ -208,78 +207,78 @@ def environment(settings: Settings) -> Iterator[Finding]:
 def ledger_and_work(client: redis.Redis, settings: Settings) -> Iterator[Finding]:
     """Judge whether it is the ledger that this machine knows, and what goes on in it."""
     identity = Identity(client, settings, state_file(settings))
-    seen = look_at_all(client, settings, identity)
-    yield from ledger(seen.ledger, identity.unkept)
-    yield from damage(seen)
-    yield from system(seen)
+    overview = read_overview(client, settings, identity)
+    yield from ledger(overview.ledger, identity.unkept)
+    yield from damage(overview)
+    yield from system(overview)
 
 
-def ledger(seen: LedgerState, unkept: str) -> Iterator[Finding]:
+def ledger(state: LedgerState, unkept: str) -> Iterator[Finding]:
     """Judge whether it is the one that this machine knows."""
-    if seen.refused:
-        yield Finding("ledger", Level.FAIL, seen.why, seen.remedy)
-    elif seen.is_disputed:
+    if state.refused:
+        yield Finding("ledger", Level.FAIL, state.why, state.remedy)
+    elif state.is_disputed:
         yield Finding("ledger", Level.FAIL, LEDGER_DISPUTED, REMEDY)
     else:
-        yield Finding("ledger", Level.OK, f"the ledger is {ledger_in_words(seen)}")
+        yield Finding("ledger", Level.OK, f"the ledger is {ledger_in_words(state)}")
     if unkept:
         text = f"what this machine has seen of the ledger is not kept: {unkept}"
         remedy = "set XDG_STATE_HOME to a folder that can be written, such as a volume"
         yield Finding("state_file", Level.WARN, text, remedy)
 
 
-def damage(seen: Overview) -> Iterator[Finding]:
+def damage(overview: Overview) -> Iterator[Finding]:
     """Judge whether keys were lost or spoiled, and what became of that."""
-    if seen.misfits:
-        text = f"parts of the ledger do not fit together ({', '.join(seen.misfits)})"
+    if overview.misfits:
+        text = f"parts of the ledger do not fit together ({', '.join(overview.misfits)})"
         remedy = "workers mend it within seconds; if it stays: sendcode doctor --repair"
         yield Finding("damage", Level.FAIL, text, remedy)
-    for batch in seen.batches:
+    for batch in overview.batches:
         if batch.rows_lost:
             text = f"{batch.rows_lost} rows of batch {batch.batch_id} are lost, it waits for them"
             remedy = f"submit its file again, or sendcode batch cancel {batch.batch_id}"
             yield Finding("damage", Level.FAIL, text, remedy)
-    for each in seen.damage[:SHOWN]:
+    for each in overview.damage[:SHOWN]:
         text = f"{iso(each.at_ms)}: {each.what}"
         remedy = "sendcode doctor --repair looks at all jobs once more, and forgets this"
         yield Finding("damage", Level.WARN, text, remedy)
-    if len(seen.damage) > SHOWN:
-        text = f"{len(seen.damage) - SHOWN} older lines of this kind"
+    if len(overview.damage) > SHOWN:
+        text = f"{len(overview.damage) - SHOWN} older lines of this kind"
         yield Finding("damage", Level.WARN, text, "sendcode status --json shows all")
 
 
-def system(seen: Overview) -> Iterator[Finding]:
+def system(overview: Overview) -> Iterator[Finding]:
     """Judge workers, account, unfinished imports and quarantine."""
-    if seen.alive:
-        many = "worker is" if seen.alive == 1 else "workers are"
-        yield Finding("workers", Level.OK, f"{seen.alive} {many} alive")
+    if overview.alive:
+        many = "worker is" if overview.alive == 1 else "workers are"
+        yield Finding("workers", Level.OK, f"{overview.alive} {many} alive")
     else:
         text = "no worker is alive: jobs are accepted, and wait"
         yield Finding("workers", Level.FAIL, text, "start one: sendcode worker")
-    silent = [each.name for each in seen.workers if not each.alive]
+    silent = [each.name for each in overview.workers if not each.alive]
     if silent:
         text = f"silent without signing off: {', '.join(silent)}"
         yield Finding("workers", Level.WARN, text, "look at their logs")
-    for each in seen.workers:
+    for each in overview.workers:
         if each.refused:
-            told = refusal_explained(each.name, each.refused, each.refused_ms)
-            yield Finding("workers", Level.FAIL, told.why, told.remedy)
-    for name in seen.namesakes:
+            refusal = refusal_explained(each.name, each.refused, each.refused_ms)
+            yield Finding("workers", Level.FAIL, refusal.why, refusal.remedy)
+    for name in overview.namesakes:
         text = f"several workers are called {name}"
         yield Finding("workers", Level.WARN, text, "give each its own name: sendcode worker --name")
-    account = seen.account
+    account = overview.account
     if account.state == "halted":
         halt = halt_explained(account)
         yield Finding("account", Level.FAIL, halt.why, halt.remedy)
-    elif not seen.ledger.refused:
+    elif not overview.ledger.refused:
         yield Finding("account", Level.OK, "sending is not halted")
-    for batch in seen.batches:
-        if not batch.imported and seen.at_ms - batch.created_ms > UNFINISHED_MS:
+    for batch in overview.batches:
+        if not batch.imported and overview.at_ms - batch.created_ms > UNFINISHED_MS:
             text = f"batch {batch.batch_id} has waited for the rest of its file for more than a day"
             remedy = f"submit the file again, or sendcode batch cancel {batch.batch_id}"
             yield Finding("batches", Level.WARN, text, remedy)
-    if seen.quarantined:
-        text = f"{seen.quarantined} messages were put aside, because they were no jobs"
+    if overview.quarantined:
+        text = f"{overview.quarantined} messages were put aside, because they were no jobs"
         remedy = "find out who else writes into this Redis"
         yield Finding("quarantine", Level.WARN, text, remedy)
 

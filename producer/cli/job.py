@@ -18,8 +18,8 @@ from producer.cli.console import (
     show,
     show_json,
 )
+from producer.cli.display import moment
 from producer.cli.options import JsonOption, ledger_connection, reason_to_keep, settings_here
-from producer.cli.tables import moment
 from producer.cli.wording import halt_in_words, story_in_words
 from producer.events import send_code
 from producer.stories import Story, story_of
@@ -67,8 +67,8 @@ def send(
         )
     except ValueError as exc:
         name, _, fault = str(exc).partition(": ")
-        told = f"{_OPTIONS[name]}: {fault}" if name in _OPTIONS else str(exc)
-        raise MisusedError(told) from exc
+        text = f"{_OPTIONS[name]}: {fault}" if name in _OPTIONS else str(exc)
+        raise MisusedError(text) from exc
     if doubt := record.phone.doubt:
         say(f"doubtful: {doubt.message}: {doubt.remedy}")
     if as_json:
@@ -179,12 +179,12 @@ def show_story(story: Story) -> None:
 
 def _happened(entry: StoryEntry) -> str:
     """Say one thing that happened, in lines that can be copied into a ticket."""
-    told = f"{moment(entry.at_ms)}  {entry.what}"
+    text = f"{moment(entry.at_ms)}  {entry.what}"
     if entry.took_ms is not None:
-        told += f": {entry.code or 'accepted'} ({entry.took_ms:,} ms)"
+        text += f": {entry.code or 'accepted'} ({entry.took_ms:,} ms)"
     if entry.note:
-        told += f": {entry.note}"
-    return told + (f"\n{'':21}RequestId {entry.request_id}" if entry.request_id else "")
+        text += f": {entry.note}"
+    return text + (f"\n{'':21}RequestId {entry.request_id}" if entry.request_id else "")
 
 
 def _facts(story: Story) -> list[tuple[str, str]]:

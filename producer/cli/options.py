@@ -27,7 +27,7 @@ from producer.cli.console import (
 )
 from producer.sheet import Sheet, SheetWriter, open_sheet
 from producer.sheet.writing import FORMS, separator_for, written_sheet
-from producer.wording import without_numbers
+from producer.stories import without_numbers
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 OverwriteOption = Annotated[

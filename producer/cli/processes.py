@@ -1,11 +1,14 @@
-"""`sendcode worker`, `flower`, `demo` and `sandbox`: this process becomes that program."""
+"""`sendcode worker`, `flower`, `demo` and `sandbox`: this process becomes that program.
+
+Programs are started, never imported: a producer knows neither worker nor sandbox from inside.
+"""
 
 from __future__ import annotations
 
 import os
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
 from typing import Annotated, NoReturn
 
@@ -13,12 +16,13 @@ import typer
 
 from config import QUEUES
 from config.settings import CREDENTIALS, load_settings
-from producer import programs
 from producer.cli.console import CommandFailedError, MisusedError, say
 from producer.cli.options import settings_here
 
 LOOPBACK = "127.0.0.1"
 FLOWER_PORT = 5555
+_FLOWER_COLUMNS = "uuid,state,result,received,started,runtime,worker"
+"""Of its page of tasks; the result shows why one failed."""
 
 
 def worker(
@@ -44,7 +48,7 @@ def worker(
     """
     load_settings(required=CREDENTIALS)
     consumed = _known_queues(queues) if queues is not None else ()
-    become(programs.worker(_plain_name(name), concurrency, consumed), os.environ)
+    become(worker_command(_plain_name(name), concurrency, consumed), os.environ)
 
 
 def flower(
@@ -73,13 +77,10 @@ def flower(
             "on a loopback address --no-auth does without"
         )
     user = settings.sendcode_flower_user
-    try:
-        environment = programs.flower_environment(os.environ, user, password)
-    except programs.UnfitLoginError as exc:
-        raise MisusedError(str(exc)) from exc
+    environment = flower_environment(os.environ, user, password)
     _check_free(address, port)
     say(f"Flower on http://{address}:{port} ({f'login {user}' if password else 'no login'})")
-    become(programs.flower(address, port), environment)
+    become(flower_command(address, port), environment)
 
 
 def demo(context: typer.Context) -> None:
@@ -87,7 +88,7 @@ def demo(context: typer.Context) -> None:
 
     Its options: sendcode demo --help.
     """
-    become(programs.demo(*context.args), os.environ)
+    become([*module_command("demo"), *context.args], os.environ)
 
 
 def sandbox(context: typer.Context) -> None:
@@ -95,7 +96,7 @@ def sandbox(context: typer.Context) -> None:
 
     All options are its own: sendcode sandbox --help.
     """
-    become(programs.sandbox(*context.args), os.environ)
+    become([*module_command("sandbox"), *context.args], os.environ)
 
 
 def become(command: list[str], environment: Mapping[str, str]) -> NoReturn:
@@ -103,6 +104,65 @@ def become(command: list[str], environment: Mapping[str, str]) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os.execve(command[0], command, dict(environment))  # noqa: S606 (no shell is wanted)
+
+
+def worker_command(
+    name: str | None = None, concurrency: int | None = None, queues: Sequence[str] = ()
+) -> list[str]:
+    """Return the command of a worker, whose full name will be `name` "@" this host."""
+    command = [*module_command("worker"), "worker"]
+    if name is not None:
+        command += ["--hostname", f"{name}@%h"]
+    if concurrency is not None:
+        command += ["--concurrency", str(concurrency)]
+    if queues:
+        command += ["--queues", ",".join(queues)]
+    return command
+
+
+def flower_command(address: str, port: int) -> list[str]:
+    """Return the command of Flower; its login goes into its environment."""
+    return [*module_command("worker"), "flower", f"--address={address}", f"--port={port}"]
+
+
+def module_command(module: str) -> list[str]:
+    """Return the command of a program of ours.
+
+    `-P`: a worker.py or config.py that happens to lie in the current folder is not ours.
+    """
+    return [sys.executable, "-P", "-m", module]
+
+
+def flower_environment(
+    environment: Mapping[str, str], user: str, password: str | None
+) -> dict[str, str]:
+    """Return Flower's environment: with its login, and without the API's credentials.
+
+    In the environment, no process list shows the login. Flower is read-only unless FLOWER_READ_ONLY
+    says otherwise: what it did to a task it would do behind the ledger's back. Other variables of
+    Flower are kept.
+
+    Raises:
+        MisusedError: Flower would misread the login.
+    """
+    changed = {
+        name: value for name, value in environment.items() if not name.startswith("TENCENTCLOUD_")
+    }
+    changed.setdefault("FLOWER_READ_ONLY", "true")
+    changed.setdefault("FLOWER_TASKS_COLUMNS", _FLOWER_COLUMNS)
+    changed.pop("FLOWER_BASIC_AUTH", None)
+    if password is not None:
+        # Flower takes several logins, with commas between them, and compares ASCII only
+        _check_login("SENDCODE_FLOWER_USER", user, ":,")
+        _check_login("SENDCODE_FLOWER_PASSWORD", password, ",")
+        changed["FLOWER_BASIC_AUTH"] = f"{user}:{password}"
+    return changed
+
+
+def _check_login(variable: str, value: str, unfit: str) -> None:
+    if not (value.isascii() and value.isprintable()) or set(value) & set(unfit):
+        signs = " and no ".join(f'"{sign}"' for sign in unfit)
+        raise MisusedError(f"{variable}: must be plain ASCII, with no {signs}, to suit Flower")
 
 
 def _known_queues(text: str) -> list[str]:
@@ -121,14 +181,14 @@ def _plain_name(name: str | None) -> str | None:
 
 
 def _check_free(address: str, port: int) -> None:
-    """Find out now what Flower would answer with a traceback."""
+    """Raise in plain words what Flower would answer with a traceback."""
     try:
         (family, *_, place), *_ = socket.getaddrinfo(
             address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(place)
+        with socket.socket(family, socket.SOCK_STREAM) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            trial.bind(place)
     except socket.gaierror:
         raise MisusedError(f"--address: {address} is no address of this machine") from None
     except OSError as exc:

@@ -26,10 +26,10 @@ from producer.cli.console import (
     show,
     show_json,
 )
+from producer.cli.display import count_of, moment, show_table
 from producer.cli.options import JsonOption, ledger_connection, reason_to_keep
-from producer.cli.tables import count_of, moment, show_table
 from producer.cli.wording import LEDGER_DISPUTED, halt_in_words, ledger_in_words, refusal_explained
-from producer.overview import Overview, look
+from producer.overview import Overview, read_overview
 
 WATCH_S = 1.0
 SHOWN = 3
@@ -50,84 +50,84 @@ def status(
     with ledger_connection(any_version=True) as (settings, client):
         identity = Identity(client, settings, state_file(settings))
         if as_json:
-            show_json(look(client, settings, identity).as_dict())
+            show_json(read_overview(client, settings, identity).as_dict())
         elif not watch:
-            results().print(_table(look(client, settings, identity)))
+            results().print(_table(read_overview(client, settings, identity)))
         else:
-            _watch(lambda: look(client, settings, identity))
+            _watch(lambda: read_overview(client, settings, identity))
 
 
-def _watch(look: Callable[[], Overview]) -> None:
-    with Live(_table(look()), console=results(), auto_refresh=False, screen=False) as live:
+def _watch(read: Callable[[], Overview]) -> None:
+    with Live(_table(read()), console=results(), auto_refresh=False, screen=False) as live:
         while True:
             time.sleep(WATCH_S)
-            live.update(_table(look()), refresh=True)
+            live.update(_table(read()), refresh=True)
             if not results().is_terminal:
                 results().print(live.renderable)
 
 
-def _table(seen: Overview) -> Table:
+def _table(overview: Overview) -> Table:
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    for name, value, style in _lines(seen):
+    for name, value, style in _lines(overview):
         table.add_row(name, Text(printable(value), style))
     return table
 
 
-def _lines(seen: Overview) -> Iterator[tuple[str, str, str]]:
+def _lines(overview: Overview) -> Iterator[tuple[str, str, str]]:
     """Give what to say: a name, a value, and a style where it asks for attention."""
-    yield from _ledger_lines(seen.ledger)
-    yield _account_line(seen)
-    alive = [each.name for each in seen.workers if each.alive]
-    told = f"{len(alive)} alive: {', '.join(alive)}" if alive else "none alive: sendcode worker"
-    yield "workers", told, "" if alive else "yellow"
-    for each in seen.workers:
+    yield from _ledger_lines(overview.ledger)
+    yield _account_line(overview)
+    alive = [each.name for each in overview.workers if each.alive]
+    text = f"{len(alive)} alive: {', '.join(alive)}" if alive else "none alive: sendcode worker"
+    yield "workers", text, "" if alive else "yellow"
+    for each in overview.workers:
         if not each.alive:
             yield "", f"{each.name} silent for {each.silent_s:.0f} s", "yellow"
         if each.refused:
-            told = ": ".join(refusal_explained(each.name, each.refused, each.refused_ms))
-            yield "", told, "bold red"
-    for name in seen.namesakes:
+            text = ": ".join(refusal_explained(each.name, each.refused, each.refused_ms))
+            yield "", text, "bold red"
+    for name in overview.namesakes:
         yield "", f"several are called {name}: give each its own name (--name)", "yellow"
-    pace = seen.pace
-    told = f"{pace.last_second} requests in the last second, limit {pace.limit:g}"
-    yield "rate", told, ""
+    pace = overview.pace
+    text = f"{pace.last_second} requests in the last second, limit {pace.limit:g}"
+    yield "rate", text, ""
     if pace.is_lowered:
-        told = f"lower than SENDCODE_RATE_LIMIT here, {pace.setting:g}"
-        yield "", f"{told}: the lowest of all workers holds", "yellow"
+        text = f"lower than SENDCODE_RATE_LIMIT here, {pace.setting:g}"
+        yield "", f"{text}: the lowest of all workers holds", "yellow"
     if pace.allowed:
-        told = f"slowed to {pace.factor:.0%} of it: the API refuses more than about"
-        yield "", f"{told} {pace.allowed:.3g} a second", "yellow"
+        text = f"slowed to {pace.factor:.0%} of it: the API refuses more than about"
+        yield "", f"{text} {pace.allowed:.3g} a second", "yellow"
     if pace.refused:
         yield "", f"{pace.refused} refused as too many so far", ""
-    for queue, depth in seen.queues.items():
-        yield ("queues" if queue == next(iter(seen.queues)) else ""), f"{queue}  {depth}", ""
-    yield "in work", f"{seen.in_work} jobs published, with workers or parked", ""
-    yield "ended", _ended(seen.totals) or "none yet", ""
-    if flagged := seen.totals.get(_FLAGGED):
+    for queue, depth in overview.queues.items():
+        yield ("queues" if queue == next(iter(overview.queues)) else ""), f"{queue}  {depth}", ""
+    yield "in work", f"{overview.in_work} jobs published, with workers or parked", ""
+    yield "ended", _ended(overview.totals) or "none yet", ""
+    if flagged := overview.totals.get(_FLAGGED):
         yield "", f"{flagged:,} of all jobs perhaps sent twice", "yellow"
-    if seen.dead_by_code:
-        yield "dead", _dead(seen), ""
-    yield from _damage(seen)
-    for number, batch in enumerate(seen.batches):
-        told = f"{batch.batch_id}  {batch.phase}  {batch.finished} of {batch.accepted} finished"
+    if overview.dead_by_code:
+        yield "dead", _dead(overview), ""
+    yield from _damage(overview)
+    for number, batch in enumerate(overview.batches):
+        text = f"{batch.batch_id}  {batch.phase}  {batch.finished} of {batch.accepted} finished"
         if batch.rows_lost:
-            told += f", {batch.rows_lost} rows are lost: submit its file again"
-        yield ("" if number else "batches"), told, ""
+            text += f", {batch.rows_lost} rows are lost: submit its file again"
+        yield ("" if number else "batches"), text, ""
 
 
-def _damage(seen: Overview) -> Iterator[tuple[str, str, str]]:
-    if seen.misfits:
-        told = f"parts do not fit together: {', '.join(seen.misfits)}"
-        yield "ledger", f"{told}; workers mend it, or sendcode doctor --repair", "bold red"
-    for number, each in enumerate(seen.damage[:SHOWN]):
+def _damage(overview: Overview) -> Iterator[tuple[str, str, str]]:
+    if overview.misfits:
+        text = f"parts do not fit together: {', '.join(overview.misfits)}"
+        yield "ledger", f"{text}; workers mend it, or sendcode doctor --repair", "bold red"
+    for number, each in enumerate(overview.damage[:SHOWN]):
         yield ("" if number else "damage"), each.what, "yellow"
-    if len(seen.damage) > SHOWN:
-        yield "", f"{len(seen.damage) - SHOWN} more: sendcode doctor", "yellow"
-    if seen.quarantined:
-        told = f"{seen.quarantined} messages put aside: they were no jobs"
-        yield "quarantine", told, "yellow"
+    if len(overview.damage) > SHOWN:
+        yield "", f"{len(overview.damage) - SHOWN} more: sendcode doctor", "yellow"
+    if overview.quarantined:
+        text = f"{overview.quarantined} messages put aside: they were no jobs"
+        yield "quarantine", text, "yellow"
 
 
 def _ledger_lines(ledger: LedgerState) -> Iterator[tuple[str, str, str]]:
@@ -141,20 +141,20 @@ def _ledger_lines(ledger: LedgerState) -> Iterator[tuple[str, str, str]]:
         yield "ledger", ledger_in_words(ledger), ""
 
 
-def _account_line(seen: Overview) -> tuple[str, str, str]:
-    account = seen.account
-    if account.state != "halted" and (seen.ledger.refused or seen.ledger.is_disputed):
+def _account_line(overview: Overview) -> tuple[str, str, str]:
+    account = overview.account
+    if account.state != "halted" and (overview.ledger.refused or overview.ledger.is_disputed):
         return "account", "not halted, but see the ledger", "yellow"
     if account.state != "halted":
         return "account", "running", "green"
     return "account", halt_in_words(account), "bold red"
 
 
-def _dead(seen: Overview) -> str:
-    unknown = seen.unknown_by_code
+def _dead(overview: Overview) -> str:
+    unknown = overview.unknown_by_code
     return ", ".join(
         f"{code} {n}" + (f" ({unknown[code]} perhaps sent)" if code in unknown else "")
-        for code, n in seen.dead_by_code.items()
+        for code, n in overview.dead_by_code.items()
     )
 
 
@@ -174,7 +174,7 @@ def halt(
     kept = reason_to_keep(reason)
     with ledger_connection() as (settings, client):
         if is_terminal() and not yes:
-            _ask(look(client, settings))
+            _ask(read_overview(client, settings))
         account = Account(client, settings)
         changed = account.halt("person", "Halted", kept or "no reason given")
         state = account.state()
@@ -183,14 +183,14 @@ def halt(
     say("all sending is halted; sendcode resume lets it go on")
 
 
-def _ask(seen: Overview) -> None:
+def _ask(overview: Overview) -> None:
     """Ask before everybody is stopped.
 
     Raises:
         CommandFailedError: the answer is no.
     """
-    batches = count_of(len(seen.batches), "batch", "batches")
-    codes = count_of(sum(each.unfinished for each in seen.batches), "code")
+    batches = count_of(len(overview.batches), "batch", "batches")
+    codes = count_of(sum(each.unfinished for each in overview.batches), "code")
     question = f"Stop all sending, of everybody: {batches} with {codes} to send, and all events?"
     if not typer.confirm(question, err=True):
         raise CommandFailedError("nothing was stopped; one batch: sendcode batch pause ID")

@@ -24,8 +24,7 @@ from producer.deadletters import Reason, Why
 from producer.importing import ImportRefusedError, Refusal
 from producer.second_codes import already_waits
 from producer.sheet import Choice, Note, SheetError
-from producer.stories import Instead, NoSuchJobError, Story
-from producer.wording import lower_first
+from producer.stories import Instead, NoSuchJobError, Story, lower_first
 
 STATES = {
     State.QUEUED: "waiting for their turn",
@@ -234,9 +233,9 @@ def halt_explained(account: AccountState) -> Halt:
     tried = f" (last {account.canary})" if account.canary else ""
     goes_on = f"one job{tried} tries every {account.canary_s:g} s, and all go on when it succeeds"
     if known.kind in OUTAGE:
-        heard = f"{account.code}: {account.message or lower_first(known.meaning)}"
+        answer = f"{account.code}: {account.message or lower_first(known.meaning)}"
         last = f"; {account.worker} was the last to see it" if account.worker else ""
-        return Halt(f"{halted}, as the API is out ({heard}{last})", _wait(account.code, goes_on))
+        return Halt(f"{halted}, as the API is out ({answer}{last})", _wait(account.code, goes_on))
     whom = f"to {account.worker}" if account.worker else "of the API"
     if account.job:
         whom += f" about job {account.job}"
@@ -249,11 +248,11 @@ def halt_explained(account: AccountState) -> Halt:
 
 def _wait(code: str, goes_on: str) -> str:
     """Return what to do while the API is out: where we got no answer, our side may be to blame."""
-    told = f"wait; {goes_on}"
+    text = f"wait; {goes_on}"
     if is_own(code):
-        told += "; if it stays, check network, firewall, any proxy and SENDCODE_ENDPOINT"
-        told += f"; after a change of settings {RESTART}"
-    return told
+        text += "; if it stays, check network, firewall, any proxy and SENDCODE_ENDPOINT"
+        text += f"; after a change of settings {RESTART}"
+    return text
 
 
 def _clock(ms: int) -> str:
@@ -274,10 +273,10 @@ def ledger_in_words(ledger: LedgerState) -> str:
     days, hours, minutes = age_s // 86_400, age_s // 3_600, age_s // 60
     age = f"{days} days" if days > 1 else f"{hours} hours" if hours > 1 else f"{minutes} minutes"
     silent_s = max(0, ledger.now_ms - ledger.alive_ms) / 1000
-    told = f"{age} old (since {_clock(ledger.born_ms)}), last alive {silent_s:,.0f} s ago"
+    text = f"{age} old (since {_clock(ledger.born_ms)}), last alive {silent_s:,.0f} s ago"
     if ledger.accepted_ms:
-        told += f"; accepted as it was at {_clock(ledger.accepted_ms)}"
-    return told
+        text += f"; accepted as it was at {_clock(ledger.accepted_ms)}"
+    return text
 
 
 def halt_in_words(account: AccountState) -> str:

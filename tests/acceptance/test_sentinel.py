@@ -29,7 +29,7 @@ from jobs.job import SendCodeJob, State
 from jobs.ledger import Ledger
 from jobs.phone import PhoneNumber
 from producer import send_code
-from producer.overview import look
+from producer.overview import read_overview
 from sandbox.client import Sandbox
 from tests.conftest import QUICK_WORLD, ipv6_loopback
 from tests.tls_front import TlsFront
@@ -147,7 +147,7 @@ def jobs_are_sent_and_dead_lettered(url: str, tmp_path: Path) -> None:
             sent = send_code("852", "99000001", wait=20, settings=settings)
             dead = send_code("852", "99010001", wait=20, settings=settings)
             with connect(settings) as client:
-                seen = look(client, settings)
+                seen = read_overview(client, settings)
         finally:
             exit_code = worker.stop()
 

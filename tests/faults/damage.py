@@ -22,7 +22,7 @@ from jobs.ledger import Ledger
 from jobs.mending import Mending
 from jobs.phone import PhoneNumber
 from producer import send_code
-from producer.overview import look
+from producer.overview import read_overview
 from sandbox.client import SandboxClient
 from tests.waiting import wait_until
 
@@ -222,7 +222,7 @@ class Damaging:
         return is_counted or any(key in each.what for each in seen.damage)
 
     def _overview(self) -> Any:
-        return look(self.redis, self.settings)
+        return read_overview(self.redis, self.settings)
 
     def _spoil(self, key: str, damage: str, *, is_string: bool) -> None:
         # a key set back was never away: a worker would call the ledger empty

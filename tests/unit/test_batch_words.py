@@ -23,8 +23,8 @@ from producer.overview import Outlook
 from producer.results import RESULT_COLUMNS
 from producer.second_codes import rows_to_send
 from producer.sheet import Choice, SheetError, open_sheet
+from producer.stories import lower_first, outcome_in_words
 from producer.tally import LINES_KEPT, MOST_KINDS, NumberUse, Places, Tally
-from producer.wording import lower_first, outcome_in_words
 from tests.files import write_csv
 
 BATCH_IDS = st.text("abcXYZ019._-", min_size=1, max_size=20).filter(lambda text: text != "ev")

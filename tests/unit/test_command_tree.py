@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from typer.core import TyperGroup
 
-from producer.cli.commands import LazyCommand, app
-from producer.cli.reference import reference
+from producer.cli.commands import LazyCommand, app, reference
 
 REFERENCE = Path(__file__).parents[2] / "docs/commands.md"
 

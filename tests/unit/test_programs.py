@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from producer import programs
-from producer.programs import UnfitLoginError, flower_environment
+from producer.cli.console import MisusedError
+from producer.cli.processes import (
+    flower_command,
+    flower_environment,
+    module_command,
+    worker_command,
+)
 
 
 def test_a_worker_is_told_its_name_threads_and_queues() -> None:
-    command = programs.worker("w1", 8, ["send-code.event"])
+    command = worker_command("w1", 8, ["send-code.event"])
 
     assert command[-6:] == [
         "--hostname",
@@ -22,7 +27,7 @@ def test_a_worker_is_told_its_name_threads_and_queues() -> None:
 
 
 def test_no_program_takes_modules_from_the_current_folder() -> None:
-    for command in (programs.worker(), programs.flower("127.0.0.1", 1), programs.sandbox()):
+    for command in (worker_command(), flower_command("127.0.0.1", 1), module_command("sandbox")):
         assert command[1] == "-P"
 
 
@@ -30,7 +35,7 @@ def test_flowers_login_is_in_its_environment_and_not_in_its_command() -> None:
     environment = flower_environment({}, "ops", "s3cret")
 
     assert environment["FLOWER_BASIC_AUTH"] == "ops:s3cret"
-    assert not any("s3cret" in part for part in programs.flower("127.0.0.1", 5555))
+    assert not any("s3cret" in part for part in flower_command("127.0.0.1", 5555))
 
 
 def test_flower_gets_no_credentials_of_the_api() -> None:
@@ -64,7 +69,7 @@ def test_without_a_password_an_inherited_login_does_not_count() -> None:
 def test_a_login_that_flower_would_misread_is_refused_without_being_shown(
     user: str, password: str, variable: str
 ) -> None:
-    with pytest.raises(UnfitLoginError, match=variable) as caught:
+    with pytest.raises(MisusedError, match=variable) as caught:
         flower_environment({}, user, password)
 
     assert password not in str(caught.value) or password == "p"

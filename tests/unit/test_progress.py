@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from producer.cli import console, progress
+from producer.cli import console, display
 
 
 @pytest.fixture(autouse=True)
 def _each_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "LINE_EVERY_S", 0)
+    monkeypatch.setattr(display, "LINE_EVERY_S", 0)
     console.talk.cache_clear()
 
 
 def test_of_a_known_total_the_time_left_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    with progress.progress_of("submitting", 1_000) as done:
+    with display.progress_of("submitting", 1_000) as done:
         done(0)
         done(500)
 
@@ -27,7 +27,7 @@ def test_where_only_the_share_is_known_the_time_left_is_told_too(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     share = 0.0
-    with progress.progress_of("reading", share=lambda: share) as done:
+    with display.progress_of("reading", share=lambda: share) as done:
         done(0)
         share = 0.5
         done(500)
@@ -39,7 +39,7 @@ def test_where_only_the_share_is_known_the_time_left_is_told_too(
 
 
 def test_without_an_end_no_time_left_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    with progress.progress_of("reading") as done:
+    with display.progress_of("reading") as done:
         done(0)
         done(500)
 
