@@ -12,8 +12,7 @@ from typing import Any
 
 import psutil
 
-from demo.valkey import EmbeddedValkey
-from demo.world import Process, WorldError
+from demo.world import EmbeddedValkey, Process, WorldError
 from demo.world import World as DemoWorld
 from jobs.batch import BatchRow
 from jobs.batches import CHUNK_ROWS, Batches

@@ -41,7 +41,7 @@ class RedisAddress:
 
     @classmethod
     def parse(cls, url: str) -> Self:
-        """Read a URL.
+        """Return the address that a URL names.
 
         Raises:
             ValueError: it is wrong or ambiguous; the text has the reason and the remedy alone.
@@ -89,7 +89,7 @@ class RedisAddress:
 
     @property
     def place(self) -> str:
-        """The address without login or options, fit for messages."""
+        """Return the address without login or options, fit for messages."""
         hosts = ",".join(
             f"[{name}]:{n}" if ":" in name else f"{name}:{n}" for name, n in self.hosts
         )

@@ -74,7 +74,7 @@ class Transport(kombu_redis.Transport):
         self._place: str = client.transport_options["address"].place
 
     def as_uri(self, *_: Any, **__: Any) -> str:
-        """Show where the broker is, without a login."""
+        """Return where the broker is, without a login."""
         return self._place
 
 
@@ -113,7 +113,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
     """Return the settings that producers, workers and Flower have in common."""
     (host, port), *_ = settings.redis.hosts
     return {
-        # Only for show: the transport takes the address from its options, no URL is read twice.
+        # Shown, not used: the transport takes the address from its options.
         "broker_url": f"redis://{f'[{host}]' if ':' in host else host}:{port}",
         "broker_transport": "config.celery:Transport",
         "broker_transport_options": {

@@ -1,7 +1,7 @@
 """Logging: one line per record on stderr; the message is constant, the data is in fields.
 
-Write `log.info("job finished", extra=fields(job_id=..., state=...))`. No phone number, secret or
-message body is ever passed to a logger; that is kept by the callers, not by a filter.
+Write `log.info("job finished", extra=fields(job_id=..., state=...))`. Callers never pass a
+phone number, a secret or a message body to a logger; no filter does that for them.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ _NO_NEWS = (
 
 
 _STEERING = re.compile("[\0-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-"""What moves a cursor, changes colours or turns the direction of writing around."""
+"""Characters that move a cursor, change colours or reverse the direction of writing."""
 
 Form = Literal["text", "json"]
 
 
 def escaped(text: str, keep: str = "") -> str:
-    """Return the text with what could steer a terminal escaped as in JSON, but for those in `keep`.
+    """Return the text with all that steers a terminal, except `keep`, escaped as in JSON.
 
-    A JSON document stays the same one; of several lines, if its line breaks are kept.
+    A JSON document keeps its meaning; one of several lines needs its line breaks in `keep`.
     """
     return _STEERING.sub(
         lambda found: found[0] if found[0] in keep else f"\\u{ord(found[0]):04x}", text
@@ -66,7 +66,7 @@ def set_up_logging(form: Form = "text", level: int = logging.INFO) -> None:
 
 
 def log_line(form: Form, logger: str, level: int, text: str, **values: Any) -> str:
-    """Return the line that `logger` would write of `text`, where it must not be asked to."""
+    """Return the line that `logger` would write, for where logging itself might block."""
     record = logging.LogRecord(logger, level, "", 0, text, None, None)
     record.fields = values
     return (_Json() if form == "json" else _Text()).format(record)

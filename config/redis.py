@@ -31,9 +31,9 @@ MOST_CONNECTIONS = 16
 """Of one client, shared by all threads of its process: each is used for a millisecond or so."""
 _SENTINEL_TIMEOUT_S = 2.0
 CONFIRMED_FOR_S = 1.0
-"""How long an answer of Sentinel holds; each pool of connections asks as often at most."""
+"""How long a Sentinel's answer is believed, by each pool of connections."""
 _UNANSWERED_FOR_S = 10.0
-"""How long none is asked when none answered: those that hang must not hold the work up."""
+"""After no Sentinel answered, seconds until one is asked again: each may take its time-out."""
 _ERROR_CODE = re.compile(r"(?:^|caused error: )[^A-Za-z]*([A-Z]{2,})\b")
 """In an error's text; redis-py puts the command of a pipeline in front."""
 
@@ -97,7 +97,7 @@ def connection_class(address: RedisAddress) -> type[redis.Connection]:
 
 
 class Sentinels(Sentinel):
-    """The Sentinels of an address: which server is the primary, and whether it is so still."""
+    """The Sentinels of an address: which server is the primary, and whether it still is."""
 
     def __init__(self, address: RedisAddress) -> None:
         options = {

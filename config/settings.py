@@ -132,10 +132,7 @@ def _no_blank(value: object) -> object:
 
 
 def _credential(value: object) -> object:
-    """Refuse what an editor or a copy puts into a credential: the API would take it for an outage.
-
-    A byte-order mark at the start of a file is taken off before.
-    """
+    """Refuse what an editor or a copy puts into a credential; a file's byte-order mark is gone."""
     if not _CREDENTIAL.fullmatch(_plain(_no_blank(value))):
         raise ValueError(
             "has a sign that no credential has (a quote, a blank, a line break or other than "
@@ -235,12 +232,12 @@ class Settings(BaseModel):
 
     @property
     def redis_url(self) -> str:
-        """The Redis URL with its password: for whom its parts do not suit; never for showing."""
+        """Return the Redis URL with its password; never show it."""
         return self.sendcode_redis_url.get_secret_value()
 
     @property
     def proxy_url(self) -> str | None:
-        """The URL of `SENDCODE_PROXY` with its password: for connecting, never for showing."""
+        """Return the URL of `SENDCODE_PROXY` with its password; never show it."""
         return self.sendcode_proxy.get_secret_value() if self.sendcode_proxy else None
 
     def credentials(self) -> tuple[str, str, str | None]:
@@ -268,7 +265,7 @@ def load_settings(
     required: Collection[str] = (),
     **overrides: Any,
 ) -> Settings:
-    """Read the settings: `overrides`, then the environment, then `env_file`, then the defaults.
+    """Return the settings: `overrides`, then the environment, then `env_file`, then the defaults.
 
     Raises:
         SettingsError: some are wrong, or of the `required` fields missing; all of them are named,
@@ -307,7 +304,7 @@ def load_settings(
 
 
 def misspelt(env_file: str | os.PathLike[str] | None = ".env") -> dict[str, str]:
-    """Return the variables that look like settings and are none, each with what to do about it."""
+    """Return the variables named almost like a setting, each with what to do about it."""
     from_file = _env_file(env_file)[0] if env_file is not None else {}
     known = [
         name for field in Settings.model_fields for name in (field.upper(), f"{field.upper()}_FILE")

@@ -1,4 +1,4 @@
-"""What it means when Redis cannot be used, in words: one line with place, reason and remedy.
+"""Why Redis cannot be used, in words: one line with place, reason and remedy.
 
 For every command, the worker's start and the doctor. Texts of Redis' own errors are not passed on:
 they may repeat a command's arguments. Only the name of a refused command is taken from them.
@@ -72,7 +72,7 @@ _BY_TEXT: tuple[tuple[str, Words], ...] = (
     ),
     ("no such master", ("is no service that they watch", "check the name behind the hosts")),
 )
-"""What a server says in its own words only, in lower case."""
+"""Errors without a code, by a part of their text in lower case."""
 _REASONS: tuple[tuple[type[redis.RedisError], Words], ...] = (
     (AuthorizationError, ("refuses the login", _CHECK_URL)),
     (AuthenticationError, ("refuses the login", _CHECK_URL)),

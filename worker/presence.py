@@ -48,7 +48,7 @@ class Shutdown:
         self._ordered = threading.Event()
         self._at = float("inf")
         self.asleep_until = 0.0
-        """When the last of the naps is over that were begun, by `time.monotonic`."""
+        """When the longest nap so far is over, by `time.monotonic`."""
 
     def order(self) -> bool:
         """Stop: every nap ends now. True the first time."""
@@ -74,7 +74,7 @@ class Shutdown:
 
 
 def end_by_force(after_s: float, last_words: Callable[[], None] = lambda: None) -> None:
-    """End the process after so many seconds, whatever hangs in it, its last words included.
+    """End the process after `after_s` seconds, even if `last_words` hangs.
 
     Celery's and kombu's own ways out wait for a Redis that is silent for a minute and more. Nothing
     is lost by it: the leases run out, and other workers probe what was in work.

@@ -59,7 +59,7 @@ class Work:
 
     @classmethod
     def on(cls, claim: Claim, record: JobRecord, token: str) -> Work:
-        """Begin to work on a job that was granted."""
+        """Return the work on a job that was granted."""
         return cls(
             record=record,
             token=token,
@@ -84,11 +84,10 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Reaction:
-    """What follows from a try: the job ends, is parked or tried again."""
+    """What follows from a try (the job ends, is parked or tried again), and what the try leaves."""
 
     then: Ending | Pause | Again
     left: Aftermath | None
-    """What the try leaves."""
 
 
 def set_aside(ledger: Ledger, job_id: str) -> JobRecord | None:
@@ -111,7 +110,7 @@ def unsent(kind: AttemptKind, *, counts: bool) -> Aftermath:
 
 
 class Recorder:
-    """Ends and parks jobs in the ledger, surely."""
+    """Ends and parks jobs in the ledger, trying until Redis takes it."""
 
     def __init__(self, ledger: Ledger, shutdown: Shutdown) -> None:
         self._ledger = ledger

@@ -37,7 +37,7 @@ class Credentials:
 
 
 def canonical_request(host: str, body: bytes) -> str:
-    """What is signed of a request; `host` as in its Host header, with any port."""
+    """Return what is signed of a request; `host` as in its Host header, with any port."""
     return (
         f"POST\n/\n\ncontent-type:{CONTENT_TYPE}\nhost:{host}\n\n"
         f"{_SIGNED_HEADERS}\n{hashlib.sha256(body).hexdigest()}"
@@ -45,18 +45,18 @@ def canonical_request(host: str, body: bytes) -> str:
 
 
 def utc_date(timestamp: int) -> str:
-    """The date of the credential scope for a Unix timestamp in seconds: YYYY-MM-DD."""
+    """Return the date of the credential scope for a Unix timestamp in seconds: YYYY-MM-DD."""
     return time.strftime("%Y-%m-%d", time.gmtime(timestamp))
 
 
 def string_to_sign(canonical: str, timestamp: int, date: str) -> str:
-    """What the signing key signs: time, scope and the canonical request's digest."""
+    """Return what the signing key signs: time, scope and the canonical request's digest."""
     digest = hashlib.sha256(canonical.encode()).hexdigest()
     return f"{_ALGORITHM}\n{timestamp}\n{date}/{SERVICE}/tc3_request\n{digest}"
 
 
 def derive_key(secret_key: str, date: str) -> bytes:
-    """The signing key, good for one UTC date and this service."""
+    """Return the signing key, good for one UTC date and this service."""
     key = f"TC3{secret_key}".encode()
     for part in (date, SERVICE, "tc3_request"):
         key = hmac.digest(key, part.encode(), "sha256")
@@ -64,7 +64,7 @@ def derive_key(secret_key: str, date: str) -> bytes:
 
 
 def signature(key: bytes, text: str) -> str:
-    """HMAC-SHA256 in hexadecimal."""
+    """Return the HMAC-SHA256 in hexadecimal."""
     return hmac.digest(key, text.encode(), "sha256").hex()
 
 
@@ -81,7 +81,7 @@ class Signer:
         self._today: tuple[int, str, bytes] = self._derive(0)
 
     def authorization(self, body: bytes, timestamp: int) -> str:
-        """The header's value for a body sent at `timestamp` (Unix seconds)."""
+        """Return the header's value for a body sent at `timestamp` (Unix seconds)."""
         today = self._today
         if today[0] != timestamp // _DAY_S:
             today = self._today = self._derive(timestamp // _DAY_S)

@@ -280,7 +280,7 @@ class RefusedError(Exception):
 
 
 class Consumer(CeleryConsumer):
-    """The consumer of a worker (`worker_consumer`): back soon after Redis is, and cheaper to watch.
+    """The consumer of a worker (`worker_consumer`): quick to reconnect, cheap to watch.
 
     Celery waits 2, 4, 6 … up to 30 s between its tries to connect: after ten minutes without Redis,
     events would stand still for half a minute more, and jobs in doubt outlive their proof. Where
@@ -336,13 +336,13 @@ class Consumer(CeleryConsumer):
             self.hub.call_soon(self.hub.call_later, EVENTS_WAIT_S, self._flush_events)
 
     def shutdown(self) -> None:
-        """End it, once the events are sent of jobs that ended while the worker was stopping."""
+        """Send the events of jobs that ended while the worker was stopping, then end."""
         ignore_errors(self, self._flush_events)
         super().shutdown()
 
 
 class ThreadPool(TaskPool):
-    """The pool of a worker (`worker_pool`): a slot comes back whatever happens in it.
+    """The pool of a worker (`worker_pool`): a thread is free again whatever happened in it.
 
     In Celery's own pool an exception outside the task's body (a result backend that is down or
     full) never calls back, so that the message's place among the prefetched ones is lost for ever.

@@ -11,7 +11,7 @@ from redis import Redis
 
 from config.redis import connect
 from config.settings import Settings
-from demo.valkey import EmbeddedValkey
+from demo.world import EmbeddedValkey
 from jobs.batches import Batches
 from jobs.keys import Keys
 from sandbox.client import Sandbox

@@ -21,8 +21,7 @@ from redis import Redis
 from config import BATCH_QUEUE, DEAD_LETTER_QUEUE, EVENT_QUEUE
 from config.redis import connect
 from config.settings import Settings
-from demo.valkey import EmbeddedValkey, free_port
-from demo.world import environment_of
+from demo.world import EmbeddedValkey, environment_of, free_port
 from jobs.job import JobRecord
 from producer import send_code
 from sandbox.client import Sandbox

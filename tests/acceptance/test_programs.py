@@ -18,8 +18,7 @@ from ruamel.yaml import YAML
 
 from config import EVENT_QUEUE
 from config.settings import Settings
-from demo.valkey import _binary, free_port
-from demo.world import environment_of
+from demo.world import _binary, environment_of, free_port
 from jobs.keys import Keys
 from producer import send_code
 from sandbox.client import Sandbox

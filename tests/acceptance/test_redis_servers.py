@@ -14,7 +14,7 @@ from redis import Redis
 
 from config import BATCH_QUEUE, DEAD_LETTER_QUEUE, EVENT_QUEUE
 from config.settings import Settings
-from demo.valkey import EmbeddedValkey
+from demo.world import EmbeddedValkey
 from sandbox.client import Sandbox
 from tests.acceptance.test_flower import PASSWORD, USER, Flower, is_up, start_flower
 from tests.commands import run

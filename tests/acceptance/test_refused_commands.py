@@ -14,7 +14,7 @@ from redis import Redis
 
 from config import BATCH_QUEUE
 from config.settings import Settings
-from demo.valkey import EmbeddedValkey
+from demo.world import EmbeddedValkey
 from producer import send_code
 from sandbox.client import Sandbox
 from tests.conftest import QUICK_WORLD

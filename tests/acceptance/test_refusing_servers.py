@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from redis import Redis
 
 from config.settings import Settings
-from demo.valkey import EmbeddedValkey, free_port
+from demo.world import EmbeddedValkey, free_port
 from tests.acceptance.test_flower import PASSWORD, is_up, start_flower
 from tests.commands import SEND, Command
 from tests.conftest import NOBODY, QUICK_WORLD

@@ -22,7 +22,7 @@ from redis import Redis, RedisError
 from config import DEAD_LETTER_QUEUE
 from config.redis import CONFIRMED_FOR_S, connect
 from config.settings import Settings
-from demo.valkey import EmbeddedValkey, free_port
+from demo.world import EmbeddedValkey, free_port
 from jobs.batch import BatchRow
 from jobs.batches import Batches
 from jobs.job import SendCodeJob, State

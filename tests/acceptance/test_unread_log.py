@@ -17,8 +17,7 @@ import requests
 from redis import Redis
 
 from config.settings import Settings
-from demo.valkey import free_port
-from demo.world import environment_of
+from demo.world import environment_of, free_port
 from jobs.batches import Batches
 from jobs.job import State
 from jobs.keys import Keys

@@ -16,7 +16,7 @@ from redis import Redis
 
 from config import BATCH_QUEUE, DEAD_LETTER_QUEUE, EVENT_QUEUE
 from config.settings import Settings
-from demo.valkey import EmbeddedValkey
+from demo.world import EmbeddedValkey
 from jobs.account import Account
 from jobs.batches import Batches
 from jobs.job import Lane, State

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from redis import Redis
 
-from demo.valkey import EmbeddedValkey
+from demo.world import EmbeddedValkey
 from jobs.server import Level, judge, read_server
 
 

@@ -12,7 +12,7 @@ from redis import Redis
 
 from config import EVENT_QUEUE
 from config.settings import Settings
-from demo.valkey import EmbeddedValkey
+from demo.world import EmbeddedValkey
 from jobs.account import Account
 from jobs.actions import recent_actions
 from jobs.batches import Batches

@@ -19,8 +19,7 @@ from redis import Redis
 import producer
 from config import EVENT_QUEUE
 from config.settings import Settings
-from demo.valkey import EmbeddedValkey
-from demo.world import environment_of
+from demo.world import EmbeddedValkey, environment_of
 from jobs.job import State
 from jobs.ledger import Ending, Ledger
 from producer import (
