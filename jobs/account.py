@@ -13,7 +13,7 @@ from jobs.actions import Action
 from jobs.codes import concerned_by
 from jobs.job import iso
 from jobs.keys import Keys
-from jobs.scripts import Script
+from jobs.scripts import scripts
 
 OUTAGE_MISSES = 40
 OUTAGE_SECONDS = 2.0
@@ -69,12 +69,11 @@ class Account:
         """What the API refuses of this worker alone, while it takes no work for that."""
         self._client = client
         self._keys = Keys(settings.sendcode_key_prefix)
-        self._halt = Script(client, self._keys, "halt")
-        self._miss = Script(client, self._keys, "miss")
-        self._refuse = Script(client, self._keys, "refuse")
-        self._stand = Script(client, self._keys, "stand")
+        load = scripts(client, settings)
+        self._halt, self._miss = load("halt"), load("miss")
+        self._refuse, self._stand = load("refuse"), load("stand")
         self._outage = max(OUTAGE_MISSES, round(OUTAGE_SECONDS * settings.sendcode_rate_limit))
-        self._canary_ms = round(settings.sendcode_canary_interval * 1000)
+        self._canary_s = settings.sendcode_canary_interval
 
     def state(self) -> AccountState:
         values: Any = self._client.hgetall(self._keys.account)
@@ -87,7 +86,7 @@ class Account:
             values.get("message", ""),
             values.get("worker", ""),
             int(values.get("since", 0)) or None,
-            self._canary_ms / 1000,
+            self._canary_s,
             values.get("job", ""),
             values.get("canary", ""),
         )
@@ -103,7 +102,6 @@ class Account:
                 code=code,
                 message=message,
                 worker=self._worker,
-                canary_ms=self._canary_ms,
             )
         )
 
@@ -115,7 +113,6 @@ class Account:
             code=code,
             message=message,
             worker=self._worker,
-            canary_ms=self._canary_ms,
             concerns=concerned_by(code),
             entry=self._entry,
         )
@@ -128,7 +125,7 @@ class Account:
 
         Where no other is left to go on it may: all sending is halted then, and canaries try.
         """
-        standing, *why = self._stand(entry=self._entry, canary_ms=self._canary_ms)
+        standing, *why = self._stand(entry=self._entry)
         self.stood_down = json.loads(why[0])["code"] if standing == "stood down" else ""
         return standing  # type: ignore[no-any-return]  # of the script
 
@@ -142,7 +139,6 @@ class Account:
             message=message,
             outage=self._outage,
             worker=self._worker,
-            canary_ms=self._canary_ms,
         )
         return sending
 

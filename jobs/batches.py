@@ -17,7 +17,7 @@ from jobs.identity import Identity
 from jobs.job import EVENT, JobRecord, Lane, State, batch_job_id, split_job_id
 from jobs.keys import Keys
 from jobs.ledger import read_records
-from jobs.scripts import Script, pairs, time_ms
+from jobs.scripts import pairs, scripts, time_ms
 
 CHUNK_ROWS = 500
 _ROWS_SCANNED = 2_000
@@ -60,10 +60,9 @@ class Batches:
         self.client = client
         self._identity = identity or Identity(client, settings)
         self._keys = Keys(settings.sendcode_key_prefix)
-        self._retention_ms = settings.retention_ms
-        self._open = Script(client, self._keys, "open_batch")
-        self._append = Script(client, self._keys, "append_rows")
-        self._steer = Script(client, self._keys, "steer_batch")
+        load = scripts(client, settings)
+        self._open, self._append = load("open_batch"), load("append_rows")
+        self._steer = load("steer_batch")
 
     def open(  # noqa: PLR0913 (what a batch is made with, each by its name)
         self,
@@ -94,29 +93,24 @@ class Batches:
             LedgerRefusedError: this is not the ledger that was known.
         """
         action = Action(what="batch submit", about=batch_id)
-        values: dict[str, str | float] = {
+        values: dict[str, str | float | None] = {
             "by": action.by,
             "header": json.dumps(list(header), ensure_ascii=False),
             "name": name,
             "delimiter": delimiter,
             "encoding": encoding,
+            "phone_column": columns[0],
+            "country_column": columns[1],
+            "skip_sent": int(skip_sent),
+            "max_rate": max_rate,
+            "expires_at": expires_ms,
+            "not_before": starts_ms,
+            "corrects": corrects,
+            "added": added,
+            "kept_back": kept_back,
         }
-        if any(columns):
-            values |= {"phone_column": columns[0], "country_column": columns[1]}
-        if skip_sent:
-            values["skip_sent"] = 1
-        if max_rate is not None:
-            values["max_rate"] = max_rate
-        if expires_ms is not None:
-            values["expires_at"] = expires_ms
-        if starts_ms is not None:
-            values["not_before"] = starts_ms
-        if corrects:
-            values |= {"corrects": corrects, "added": added}
-        if kept_back:
-            values["kept_back"] = kept_back
         reply = self._open(
-            [part for pair in values.items() for part in pair],
+            [part for field, value in values.items() if value for part in (field, value)],
             batch=batch_id,
             digest=digest,
             again=int(again),
@@ -194,13 +188,7 @@ class Batches:
     def steer(self, batch_id: str, order: Order) -> tuple[str, BatchState] | None:
         """Pause, resume or cancel; return the states before and after, or None: no such batch."""
         action = Action(what=f"batch {order}", about=batch_id).encode()
-        steer = partial(
-            self._steer,
-            batch=batch_id,
-            order=order,
-            retention_ms=self._retention_ms,
-            action=action,
-        )
+        steer = partial(self._steer, batch=batch_id, order=order, action=action)
         reply = steer()
         if reply[0] == "absent":
             return None

@@ -20,7 +20,7 @@ from jobs.job import JobRecord, StoryEntry, corrected_job_id
 from jobs.keys import Keys
 from jobs.ledger import Ledger, histories, read_records
 from jobs.phone import PhoneNumber
-from jobs.scripts import Script, time_ms
+from jobs.scripts import scripts, time_ms
 
 WINDOW = 200
 """Dead letters read, or decided about, in one round trip: few enough to hold up no event."""
@@ -89,8 +89,7 @@ class DeadLetters:
         self.client = client
         self._keys = Keys(settings.sendcode_key_prefix)
         self._ledger = Ledger(client, settings)
-        self._retention_ms = settings.retention_ms
-        self._settle = Script(client, self._keys, "settle_dead")
+        self._settle = scripts(client, settings)("settle_dead")
 
     def now_ms(self) -> int:
         """Read Redis' clock, by which all in the ledger goes."""
@@ -209,7 +208,6 @@ class DeadLetters:
             action=decision.action(done_before + len(jobs)),
             first_ms=first_ms,
             step_us=step_us,
-            retention_ms=self._retention_ms,
         )
         return reply
 

@@ -26,9 +26,8 @@ import redis
 from config.settings import Settings
 from jobs.actions import Action
 from jobs.job import iso
-from jobs.keys import Keys
 from jobs.phone import PhoneNumber
-from jobs.scripts import LAPSE_S, READS, Script, pairs
+from jobs.scripts import LAPSE_S, READS, pairs, scripts
 
 _KEEP_EVERY_S = 1.0
 _RECENT = 200 * LAPSE_S
@@ -132,7 +131,7 @@ class Identity:
     def __init__(self, client: redis.Redis, settings: Settings, file: Path | None = None) -> None:
         self._settings = settings
         self._file = file
-        self._identify = Script(client, Keys(settings.sendcode_key_prefix), "identify")
+        self._identify = scripts(client, settings)("identify")
         self._lock = threading.Lock()
         self._seen = _read(file)
         self._since = "file"
@@ -187,12 +186,10 @@ class Identity:
         with self._lock:
             lost = [phone for number, phone in self._recent if number > known]
         numbers = [part for phone in lost for part in (phone.country_code, phone.phone_num)]
-        retention_ms = self._settings.retention_ms
         self._identify(
             numbers,
             known=self.known,
             verb="lost",
-            retention_ms=retention_ms,
             process=self.process,
             attempts=self._attempts,
         )

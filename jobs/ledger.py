@@ -16,7 +16,7 @@ from typing import Any, Literal
 import redis
 
 from config.redis import error_code
-from config.settings import PROBE_SLACK_S, Settings
+from config.settings import Settings
 from jobs.actions import Action
 from jobs.identity import Identity
 from jobs.job import (
@@ -31,7 +31,7 @@ from jobs.job import (
 )
 from jobs.keys import Keys
 from jobs.phone import PhoneNumber
-from jobs.scripts import Script, pairs, time_ms
+from jobs.scripts import Argument, pairs, scripts, time_ms
 
 FEED_SECONDS = 2
 """Batch work that is published or in workers' hands: enough to never wait for the next sweep."""
@@ -113,16 +113,17 @@ class Tried:
     arrived: str = ""
     """A `Slot.arrival`, unless the limiter was told already."""
 
-    @property
-    def doubt(self) -> Literal["", "keep", "clear"]:
-        """What the scripts are to do about the job's doubt."""
-        if self.left is None:
-            return ""
-        return "keep" if self.left.in_doubt else "clear"
-
-    @property
-    def counts(self) -> int:
-        return int(self.left is None or self.left.counts)
+    def arguments(self) -> dict[str, Argument]:
+        """Return what the scripts take of it; see begin.lua."""
+        doubt, counts = "", True
+        if self.left is not None:
+            doubt, counts = "keep" if self.left.in_doubt else "clear", self.left.counts
+        return {
+            "doubt": doubt,
+            "counts": int(counts),
+            "story": self.story,
+            "arrived": self.arrived,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,23 +238,12 @@ class Ledger:
         self.client = client
         self.identity = Identity(client, settings, state_file)
         self.keys = Keys(settings.sendcode_key_prefix)
-        self._lease_ms = round(settings.sendcode_lease * 1000)
-        self._interval_ms = round(settings.sendcode_phone_interval * 1000)
-        probe_s = 2 * settings.sendcode_http_timeout + PROBE_SLACK_S
-        self._provable_ms = self._interval_ms - round(probe_s * 1000)
-        self._retention_ms = settings.retention_ms
-        self._canary_ms = round(settings.sendcode_canary_interval * 1000)
-        self._policy = settings.sendcode_ambiguous
-        self._max_attempts = settings.sendcode_max_attempts
         self._depth = max(4, round(settings.sendcode_rate_limit * FEED_SECONDS))
-        load = self._load
+        load = scripts(client, settings)
         self._submit, self._claim, self._begin = load("submit"), load("claim"), load("begin")
         self._finish, self._park = load("finish"), load("park")
         self._renew, self._sweep = load("renew"), load("sweep")
         self._set_aside, self._cancel = load("set_aside"), load("cancel_job")
-
-    def _load(self, name: str) -> Script:
-        return Script(self.client, self.keys, name)
 
     def submit(self, job: SendCodeJob) -> Submitted:
         """Accept an event job, or find the one that has its id. Publishing is the caller's.
@@ -266,7 +256,6 @@ class Ledger:
             cc=job.phone.country_code,
             num=job.phone.phone_num,
             not_after_ms=job.not_after_ms or 0,
-            grace_ms=self._grace_ms,
             known=self.identity.known,
             call=secrets.token_hex(8),
         )
@@ -308,7 +297,6 @@ class Ledger:
             id=job_id,
             code=record.code,
             message=record.flaw,
-            retention_ms=self._retention_ms,
             lane=str(lane),
             batch=batch or batch_id,
             cc=phone.country_code,
@@ -329,7 +317,6 @@ class Ledger:
         story = StoryEntry(time_ms(self.client.time()), "cancel", note=reason)
         done: str = self._cancel(
             id=job_id,
-            retention_ms=self._retention_ms,
             action=action.encode(),
             story=story.encode(),
             batch=batch_id,
@@ -339,14 +326,7 @@ class Ledger:
 
     def claim(self, job_id: str, token: str) -> Claim:
         """Take the lease of a job, if it is due."""
-        reply = self._claim(
-            id=job_id,
-            token=token,
-            lease_ms=self._lease_ms,
-            retention_ms=self._retention_ms,
-            provable_ms=self._provable_ms,
-            known=self.identity.known,
-        )
+        reply = self._claim(id=job_id, token=token, known=self.identity.known)
         verdict = reply[0]
         if verdict in {"granted", "final"}:
             record = JobRecord.decode(job_id, pairs(reply[1]))
@@ -372,16 +352,9 @@ class Ledger:
             token=token,
             tries=number,
             margin_ms=margin_ms,
-            interval_ms=self._interval_ms,
-            policy=self._policy,
-            lease_ms=self._lease_ms,
-            retention_ms=self._retention_ms,
-            doubt=tried.doubt,
-            counts=tried.counts,
-            story=tried.story,
             slot_ms=slot_ms,
-            max_attempts=self._max_attempts,
             process=self.identity.process,
+            **tried.arguments(),
         )
         kind = reply[0]
         if kind in {"unknown", "over"}:
@@ -403,11 +376,7 @@ class Ledger:
             message=ending.message,
             request_id=ending.request_id,
             number=ending.number,
-            interval_ms=self._interval_ms,
-            retention_ms=self._retention_ms,
-            story=tried.story,
-            arrived=tried.arrived,
-            doubt=tried.doubt,
+            **tried.arguments(),
         )
         return _decode_if_ok(job_id, reply)
 
@@ -417,21 +386,17 @@ class Ledger:
             id=job_id,
             token=token,
             wait_ms=pause.wait_ms,
-            doubt=tried.doubt,
-            counts=tried.counts,
             code=pause.code,
             message=pause.message,
-            number="closed" if pause.reason == "interval" else "open",
-            story=tried.story,
-            arrived=tried.arrived,
-            is_long=int(pause.reason == "too often"),
+            reason=pause.reason,
+            **tried.arguments(),
         )
         return _decode_if_ok(job_id, reply)
 
     def renew(self, leases: Sequence[tuple[str, str]]) -> list[str]:
         """Keep the leases (job id, token); return the ids that are no longer the caller's."""
         flat = [part for lease in leases for part in lease]
-        lost: list[str] = self._renew(flat, lease_ms=self._lease_ms)
+        lost: list[str] = self._renew(flat)
         return lost
 
     def sweep(self) -> Due:
@@ -440,27 +405,15 @@ class Ledger:
         Raises:
             LedgerRefusedError: this is not the ledger that was known.
         """
-        reply = self._sweep(
-            limit=SWEEP_LIMIT,
-            depth=self._depth,
-            grace_ms=self._grace_ms,
-            retention_ms=self._retention_ms,
-            canary_ms=self._canary_ms,
-            provable_ms=self._provable_ms,
-            known=self.identity.known,
-        )
+        reply = self._sweep(limit=SWEEP_LIMIT, depth=self._depth, known=self.identity.known)
         if reply[0] == "refused":
             raise self.identity.refuse()
-        flat, urgent, seen, known, broken = reply
-        self.identity.saw(seen)
+        flat, urgent, remember, known, broken = reply
+        self.identity.saw(remember)
         due = Due(zip(map(Lane, flat[::2]), flat[1::2], strict=True), urgent, broken)
         if known >= 0:
             due.forgotten = self.identity.flag_forgotten(known)
         return due
-
-    @property
-    def _grace_ms(self) -> int:
-        return self._lease_ms // 2
 
 
 def _decode_if_ok(job_id: str, reply: Any) -> JobRecord | None:

@@ -21,7 +21,7 @@ from jobs.batch import BatchState
 from jobs.job import Lane, State
 from jobs.keys import Keys
 from jobs.ledger import Ledger
-from jobs.scripts import Script
+from jobs.scripts import scripts
 
 _CHUNK = 1_000
 
@@ -77,11 +77,10 @@ class Mending:
         self._client = client
         self._ledger = Ledger(client, settings)
         self._keys = Keys(settings.sendcode_key_prefix)
-        self._retention_ms = settings.retention_ms
         self._every_ms = round(2_000 * settings.sendcode_sweep_interval)
         """How often all workers together look."""
-        self._check = Script(client, self._keys, "check")
-        self._mend = Script(client, self._keys, "mend")
+        load = scripts(client, settings)
+        self._check, self._mend = load("check"), load("mend")
 
     def misfits(self) -> list[str]:
         """Return what does not fit together just now, in the words of `check.lua`."""
@@ -134,7 +133,7 @@ class Mending:
         return done
 
     def _do(self, verb: str, *args: str) -> list[str]:
-        done: list[str] = self._mend(args, verb=verb, retention_ms=self._retention_ms)
+        done: list[str] = self._mend(args, verb=verb)
         return done
 
     def _is_on(self, batch_id: str) -> bool:

@@ -8,13 +8,14 @@ every call is that of the ledger's identity, so that proxies, ACLs and a cluster
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
 import redis
 
+from config.settings import PROBE_SLACK_S, Settings
 from jobs.batch import RATE_FADES_S, BatchState
 from jobs.codes import OwnCode
 from jobs.job import State
@@ -69,11 +70,16 @@ class Script:
         name: str,
         folder: str = "jobs/lua",
         writes: int = WRITES,
+        given: Mapping[str, Argument] | None = None,
     ) -> None:
-        """Bind `name`.lua of a folder; nothing is sent before its first call."""
+        """Bind `name`.lua of a folder; nothing is sent before its first call.
+
+        What it declares of `given` no caller needs to give.
+        """
         text = _text(folder, name)
         self._name = name
         self._names, self._optional, self._rest = _declared(text)
+        self._given = {each: value for each, value in (given or {}).items() if each in self._names}
         self._anchor = [keys.ledger]
         self._run = client.register_script(prelude(keys, writes) + text)
 
@@ -89,11 +95,30 @@ class Script:
         Raises:
             TypeError: these are not the arguments that it declares.
         """
-        given = arguments.keys() | self._optional
-        if given != set(self._names) or (rest and not self._rest):
+        arguments = self._given | arguments
+        if arguments.keys() | self._optional != set(self._names) or (rest and not self._rest):
             raise TypeError(f"{self._name}.lua takes {self._names}, not {list(arguments)}")
         packed = [arguments.get(name, "") for name in self._names]
         return self._run(keys=self._anchor, args=[*packed, *rest])
+
+
+def scripts(client: redis.Redis, settings: Settings) -> Callable[[str], Script]:
+    """Return what loads one of the ledger's scripts; the settings give some of its arguments."""
+    lease_ms = round(settings.sendcode_lease * 1000)
+    interval_ms = round(settings.sendcode_phone_interval * 1000)
+    probe_s = 2 * settings.sendcode_http_timeout + PROBE_SLACK_S
+    given: dict[str, Argument] = {
+        "lease_ms": lease_ms,
+        "grace_ms": lease_ms // 2,
+        "interval_ms": interval_ms,
+        "provable_ms": interval_ms - round(probe_s * 1000),
+        "retention_ms": settings.retention_ms,
+        "canary_ms": round(settings.sendcode_canary_interval * 1000),
+        "policy": settings.sendcode_ambiguous,
+        "max_attempts": settings.sendcode_max_attempts,
+    }
+    keys = Keys(settings.sendcode_key_prefix)
+    return lambda name: Script(client, keys, name, given=given)
 
 
 def pairs(flat: Sequence[str]) -> dict[str, str]:

@@ -4,8 +4,8 @@
 -- docs/decisions/0003-the-probe-window.md
 -- tries: of this one, 1, 2 …; margin_ms: from now until its request has arrived, at most
 -- policy: "resend-once" | "hold"; slot_ms: the request does not leave before that (0: not known)
--- doubt, counts, story: of the try before: whether the job is in doubt after it, "keep" | "clear" | ""
---   (there was none), "1" if it counts as an attempt, and its story
+-- doubt, counts, story, arrived: of the try before: whether the job is in doubt after it, "keep" | "clear"
+--   | "" (there was none), "1" if it counts as an attempt, its story, and see note_arrival
 -- process: that counts its attempts (see identity.lua), or ""
 -- Reply: {"first" | "probe" | "late" | "resend", "1" if it may be sent twice, the job's attempts with this
 --   one, its number among the process' (0: not known)} | {"lost"}
@@ -13,9 +13,10 @@
 --   | {"wait", ms} (another job has the number; or 0: its batch is paused or the account halted)
 -- Twice with the same try: the same reply, nothing counted twice.
 local A = arguments('id', 'token', 'tries:number', 'margin_ms:number', 'interval_ms:number', 'policy',
-  'lease_ms:number', 'retention_ms:number', 'doubt', 'counts', 'story', 'slot_ms:number',
+  'lease_ms:number', 'retention_ms:number', 'doubt', 'counts', 'story', 'arrived', 'slot_ms:number',
   'max_attempts:number', 'process')
 local id, token, try, interval, policy = A.id, A.token, A.tries, A.interval_ms, A.policy
+note_arrival(A.arrived) -- whoever has the job by now
 local job = fields(K.job(id), 'lease', 'state', 'cc', 'num', 'lane', 'batch', 'tries', 'doubt', 'dup',
   'kind', 'settled', 'asked', 'not_after', 'open', 'by', 'resent', 'early', 'replaces', 'created',
   'attempts')

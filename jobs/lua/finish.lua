@@ -2,11 +2,11 @@
 -- of its lease, also after the lease ran out, as long as nobody else took the job. But that a code
 -- was sent is a fact, whoever learned it and when: it ends the job for every holder, and corrects an
 -- end that was recorded in ignorance of it, unless a person has put another job in its place.
--- number: "closed" | "open" | "keep"; arrived: see note_arrival; doubt, story: of the last try, see begin
+-- number: "closed" | "open" | "keep"; doubt, counts, story, arrived: of the last try, see begin
 -- Reply: {"ok", hash of the job as it is now} | {"lost"}
 -- Twice with one token: the same again.
 local A = arguments('id', 'token', 'state', 'code', 'message', 'request_id', 'number',
-  'interval_ms:number', 'retention_ms:number', 'story', 'arrived', 'doubt')
+  'interval_ms:number', 'retention_ms:number', 'doubt', 'counts', 'story', 'arrived')
 local id, token, state = A.id, A.token, A.state
 note_arrival(A.arrived) -- whoever has the job by now
 local job = fields(K.job(id), 'lease', 'state', 'cc', 'num', 'lane', 'batch', 'by', 'code',
@@ -29,6 +29,7 @@ local now = now_ms()
 tell_story(id, A.story)
 if is_held then
   redis.call('HDEL', K.job(id), 'open')
+  if A.counts ~= '1' then redis.call('HINCRBY', K.job(id), 'attempts', -1) end
   if A.doubt == 'clear' then clear_doubt(id) end
 end
 redis.call('HSET', K.job(id), 'code', A.code, 'message', A.message, 'request_id', A.request_id,

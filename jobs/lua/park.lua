@@ -1,11 +1,10 @@
 -- Lay a job aside until a time. Only for the holder of its lease.
--- doubt, counts, story: of the last try, see begin; arrived: see note_arrival
--- number: "closed" (refused for its interval, closed until then) | "open" (as the doubt allows)
--- is_long: "1" to count this as one of the long waits
+-- reason: "interval" (its number is closed to every job until then) | "too often" (one of the long waits) | ""
+-- doubt, counts, story, arrived: of the last try, see begin
 -- Reply: {"ok", hash of the job as it is now} | {"lost"}
 -- Twice with one token: ok again.
-local A = arguments('id', 'token', 'wait_ms:number', 'doubt', 'counts', 'code', 'message', 'number', 'story',
-  'arrived', 'is_long')
+local A = arguments('id', 'token', 'wait_ms:number', 'code', 'message', 'reason', 'doubt', 'counts', 'story',
+  'arrived')
 local id, token, wait_ms = A.id, A.token, A.wait_ms
 note_arrival(A.arrived) -- whoever has the job by now
 local job = fields(K.job(id), 'lease', 'state', 'cc', 'num', 'lane', 'batch', 'doubt', 'by')
@@ -18,8 +17,8 @@ if A.doubt ~= '' then
 end
 if A.doubt == 'clear' then doubt = clear_doubt(id) end
 redis.call('HSET', K.job(id), 'by', token, 'code', A.code, 'message', A.message)
-if A.is_long == '1' then redis.call('HINCRBY', K.job(id), 'waits', 1) end
-if A.number == 'closed' then
+if A.reason == 'too often' then redis.call('HINCRBY', K.job(id), 'waits', 1) end
+if A.reason == 'interval' then
   close_number(job.cc, job.num, id, now, now + wait_ms)
   redis.call('HSET', K.job(id), 'early', 1) -- begin.lua says why
 elseif not doubt then
