@@ -200,6 +200,9 @@ class Settings(BaseModel):
     sendcode_retention_days: float = Field(30, gt=0, le=3_650)
     """Days that a finished job or batch can be looked at, and that its id protects from doubles."""
     sendcode_log_format: Literal["text", "json"] = "text"
+    sendcode_web_host: Annotated[str, BeforeValidator(_no_blank)] = "127.0.0.1"
+    sendcode_web_port: int = Field(8030, ge=1, le=65_535)
+    """Where `sendcode web` listens."""
     sendcode_flower_user: Annotated[str, BeforeValidator(_no_blank)] = "sendcode"
     sendcode_flower_password: Secret | None = None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ MAX_KEY_LENGTH = 200
 NO_NUMBER = PhoneNumber("0", "0")
 """Stands where a record that cannot be read held a number."""
 _TIMES_AND_COUNTS = (
-    *("created", "published", "due", "not_after", "finished", "dropped"),
+    *("created", "published", "due", "not_after", "life", "finished", "dropped"),
     *("doubt", "asked", "doubt_before", "asked_before", "attempts", "tries", "waits"),
 )
 _LARGEST = 10**14
@@ -26,6 +27,7 @@ _LARGEST = 10**14
 EVENT = "ev"
 """How an event's id begins; no batch may be called so."""
 _MAX_ROW_DIGITS = 15
+_NO_DIGIT = re.compile(r"\D")
 
 
 class State(StrEnum):
@@ -80,30 +82,56 @@ class Lane(StrEnum):
     BATCH = "batch"
 
 
+class UnfitNameError(ValueError):
+    """An idempotency key or a reference cannot be used; says which and why."""
+
+
 @dataclass(frozen=True, slots=True)
 class SendCodeJob:
     """One code for one number. Its id is its identity: the same id is never sent twice."""
 
     job_id: str
     phone: PhoneNumber
-    not_after_ms: int | None = None
-    """Unix milliseconds after which the code is of no use and is not sent; None for never."""
+    life_ms: int | None = None
+    """After so many milliseconds the code is of no use and is not sent; None for never."""
+    reference: str = ""
+    """The caller's own name for it."""
 
     @classmethod
     def for_event(
-        cls, phone: PhoneNumber, key: str | None = None, not_after_ms: int | None = None
+        cls,
+        phone: PhoneNumber,
+        key: str | None = None,
+        life_s: float | None = None,
+        reference: str | None = None,
     ) -> SendCodeJob:
         """Return an event's job: the same `key` gives the same id, no key a new one each time.
 
         Raises:
-            ValueError: the key is empty or longer than 200 characters.
+            UnfitNameError: the key is empty or has more than 200 characters, the reference has, or
+                one of them holds the number.
         """
-        if key is None:
-            return cls(f"{EVENT}-{secrets.token_hex(10)}", phone, not_after_ms)
-        if not key.strip() or len(key) > MAX_KEY_LENGTH:
-            raise ValueError(f"idempotency key: must have 1 to {MAX_KEY_LENGTH} characters")
-        digest = hashlib.sha256(b"sendcode event\0" + key.encode()).hexdigest()
-        return cls(f"{EVENT}-{digest[:20]}", phone, not_after_ms)
+        reference = reference or ""
+        for name, text in (("idempotency key", key), ("reference", reference)):
+            if text is not None and (len(text) > MAX_KEY_LENGTH or "\0" in text):
+                raise UnfitNameError(f"{name}: must have {MAX_KEY_LENGTH} characters at most")
+            if text and phone.phone_num in _NO_DIGIT.sub("", text):
+                raise UnfitNameError(f"{name}: must not hold the phone number: others read it")
+        if key is not None and not key.strip():
+            raise UnfitNameError("idempotency key: must not be empty")
+        life_ms = None if life_s is None else max(1, round(life_s * 1000))
+        digest = secrets.token_hex(10)
+        if key is not None:
+            digest = hashlib.sha256(b"sendcode event\0" + key.encode()).hexdigest()[:20]
+        return cls(f"{EVENT}-{digest}", phone, life_ms, reference)
+
+    def compare(self, record: JobRecord) -> dict[str, bool]:
+        """Return which terms are those of a recorded job with the same id, by their names."""
+        return {
+            "number": self.phone == record.phone,
+            "expires_in": self.life_ms == record.life_ms,
+            "reference": self.reference == record.reference,
+        }
 
 
 def batch_job_id(batch_id: str, row: int) -> str:
@@ -199,6 +227,10 @@ class JobRecord:
     finished_ms: int | None = None
     due_ms: int | None = None
     not_after_ms: int | None = None
+    life_ms: int | None = None
+    """The time that the caller gave it to be of use."""
+    reference: str = ""
+    """The caller's own name for it."""
     dropped_ms: int | None = None
     """When a person took it off the dead-letter list without trying again."""
     replaces: str | None = None
@@ -236,6 +268,8 @@ class JobRecord:
             finished_ms=_maybe_int(values.get("finished")),
             due_ms=_maybe_int(values.get("due")),
             not_after_ms=_maybe_int(values.get("not_after")),
+            life_ms=_maybe_int(values.get("life")),
+            reference=values.get("reference", ""),
             dropped_ms=_maybe_int(values.get("dropped")),
             replaces=values.get("replaces"),
             replaced_by=values.get("replaced_by"),
@@ -274,6 +308,7 @@ class JobRecord:
             "phone": self.phone.masked,
             "doubt": self.phone.doubt.message if self.phone.doubt else None,
             "batch_id": self.batch_id,
+            "reference": self.reference or None,
             "created_at": iso(self.created_ms) if self.created_ms else None,
             "finished_at": iso(self.finished_ms) if self.finished_ms else None,
             "due_at": iso(self.due_ms) if self.due_ms else None,

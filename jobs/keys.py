@@ -57,6 +57,10 @@ class Keys:
     """hash: state -> jobs that ended so; `possible_duplicate`"""
     actions: str
     """list: what people did (requeue, drop, halt …), newest first, capped"""
+    tokens: str
+    """hash: SHA-256 of a token of the HTTP API -> its name and scopes, JSON"""
+    tokens_used: str
+    """hash: SHA-256 of a token -> when it was last used, ms; "created:<SHA-256>" -> when made"""
     quarantine: str
     """list: messages that were no job, newest first, capped"""
     damage: str
@@ -64,6 +68,8 @@ class Keys:
     doctor: str
     """string: written by `sendcode doctor` to see that it can be, for a second"""
 
+    ended: str
+    """channel: the id of each job that ends"""
     dead: str
     """list: ids of dead letters, the oldest first"""
     event_queue: str

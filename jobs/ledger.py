@@ -255,7 +255,8 @@ class Ledger:
             id=job.job_id,
             cc=job.phone.country_code,
             num=job.phone.phone_num,
-            not_after_ms=job.not_after_ms or 0,
+            life_ms=job.life_ms or 0,
+            reference=job.reference,
             known=self.identity.known,
             call=secrets.token_hex(8),
         )
@@ -267,6 +268,20 @@ class Ledger:
     def job(self, job_id: str) -> JobRecord | None:
         """Return a job; None if there is none, or it is a batch row that was not fed yet."""
         return read_records(self.client, self.keys, [job_id])[0]
+
+    def next_slot_ms(self) -> int:
+        """Return when the next event to be published will be sent, in Unix ms, by an estimate.
+
+        It comes after the events in the queue, at the rate that is now.
+        """
+        pipe = self.client.pipeline(transaction=False)
+        pipe.time()
+        pipe.llen(self.keys.event_queue)
+        pipe.hmget(self.keys.pace, ["next_us", "per_window", "window_us", "factor"])
+        now, waiting, (next_us, per_window, window_us, factor) = pipe.execute()
+        spacing_us = float(window_us or 1e6) / float(per_window or 20) / float(factor or 1)
+        starts_ms = max(time_ms(now), float(next_us or 0) / 1000)
+        return round(starts_ms + int(waiting) * spacing_us / 1000)
 
     def set_aside(self, job_id: str) -> JobRecord | None:
         """Replace a job's record that cannot be read by a dead letter, and return that.

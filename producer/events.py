@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 import redis
 
@@ -21,21 +21,25 @@ from config.redis import connect
 from config.settings import Settings, load_settings, misspelt
 from config.unavailable import RedisUnavailableError
 from jobs.identity import LedgerRefusedError, state_file
-from jobs.job import JobRecord, Lane, SendCodeJob
+from jobs.job import JobRecord, Lane, SendCodeJob, State
 from jobs.ledger import Ledger, Submitted
 from jobs.phone import PhoneNumber
 from jobs.publish import NotPublishedError, Publisher
-from jobs.scripts import time_ms
 from producer import bounds
 
 log = logging.getLogger("sendcode.producer")
 
-_FIRST_LOOK_S = 0.01
+_FIRST_PAUSE_S = 0.01
 _LONGEST_PAUSE_S = 0.1
 
 
 class KeyReusedError(SendcodeError, ValueError):
-    """This idempotency key was given before, with another number: nothing was done."""
+    """This idempotency key was given before, with another number or terms: nothing was done."""
+
+    def __init__(self, message: str, job_id: str) -> None:
+        super().__init__(message)
+        self.job_id = job_id
+        """The job that the key belongs to."""
 
 
 def send_code(
@@ -45,6 +49,7 @@ def send_code(
     key: str | None = None,
     wait: float | None = None,
     expires_in: float | None = None,
+    reference: str | None = None,
     timeout: float = 2.0,
     settings: Settings | None = None,
 ) -> JobRecord:
@@ -69,6 +74,8 @@ def send_code(
             `RedisUnavailableError` may have been accepted, and must not simply be repeated.
         wait: Seconds to wait for the end; by default the call returns once the job is accepted.
         expires_in: Seconds after which the code is of no use and is not sent; 365 days at most.
+        reference: Your own name for the job, up to 200 characters, given back with it everywhere;
+            without the number.
         timeout: Seconds for the job to be accepted, in total.
         settings: Those to use, such as `load_settings("sendcode.env")`; by default those of the
             environment alone, read at the first call. A `.env` in the current folder is the
@@ -79,10 +86,12 @@ def send_code(
 
     Raises:
         PhoneError: Nothing can be sent to this number; says why, without the number.
-        KeyReusedError: The key belongs to a job for another number.
+        KeyReusedError: The key belongs to a job for another number, or with other terms
+            (`expires_in`, `reference`).
         RedisUnavailableError: The job could not be recorded, or nobody knows within `timeout`.
         SettingsError: The settings are wrong.
-        ValueError: `key` is empty or too long, or `wait`, `timeout` or `expires_in` make no sense.
+        ValueError: `key` is empty, too long or holds the number, `reference` is too long, or
+            `wait`, `timeout` or `expires_in` make no sense.
         TypeError: A part of the number is no text.
     """
     phone = _phone(country_code, phone_num)
@@ -95,8 +104,8 @@ def send_code(
         raise ValueError("wait: must not be negative, or endless")
     if not 0 < timeout <= threading.TIMEOUT_MAX:
         raise ValueError("timeout: must be more than 0 seconds, and not endless")
-    line = _line_to(settings)
-    call = _Call(line, phone, key, expires_in, wait or 0)
+    events = _events_of(settings)
+    call = _Call(events, SendCodeJob.for_event(phone, key, expires_in, reference), wait or 0)
     call.start()
     return call.result(timeout)
 
@@ -120,19 +129,10 @@ def _phone(country_code: str, phone_num: str | None) -> PhoneNumber:
 class _Call(threading.Thread):
     """One call, in a thread that may outlive it where Redis is silent."""
 
-    def __init__(
-        self,
-        line: _Line,
-        phone: PhoneNumber,
-        key: str | None,
-        expires_in: float | None,
-        wait_s: float,
-    ) -> None:
+    def __init__(self, events: Events, job: SendCodeJob, wait_s: float) -> None:
         super().__init__(name="send_code", daemon=True)
-        self._line = line
-        self._phone = phone
-        self._key = key
-        self._expires_in = expires_in
+        self._events = events
+        self._job = job
         self._wait_s = wait_s
         self._accepted = threading.Event()
         self._record: JobRecord | None = None
@@ -140,16 +140,16 @@ class _Call(threading.Thread):
 
     def run(self) -> None:
         try:
-            submitted = self._line.accept(self._phone, self._key, self._expires_in)
+            submitted = self._events.accept(self._job)
         except Exception as exc:  # noqa: BLE001 (all of them are raised to the caller)
             self._error = exc
             self._accepted.set()
             return
         self._record = submitted.record
         self._accepted.set()
-        self._line.publish(submitted)
+        self._events.publish(submitted)
         if self._wait_s:
-            for record in self._line.looks(submitted.record, self._wait_s):
+            for record in self._events.poll(submitted.record, self._wait_s):
                 self._record = record
 
     def result(self, timeout_s: float) -> JobRecord:
@@ -159,40 +159,65 @@ class _Call(threading.Thread):
         if self._error is not None:
             raise self._error
         if self._record is None:
-            raise RedisUnavailableError.from_redis(redis.TimeoutError(), self._line.settings)
+            raise RedisUnavailableError.from_redis(redis.TimeoutError(), self._events.settings)
         # what is accepted is published by a worker if need be
         self.join(max(0.0, deadline - time.monotonic()) + self._wait_s)
         return self._record
 
 
-class _Line:
-    """The connections that the calls with the same settings share."""
+class Events:
+    """Accepts event jobs, over connections that all calls with the same settings share.
+
+    Thread-safe. Every method may block for as long as Redis does.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._ledger = Ledger(connect(settings, retries=1), settings, state_file(settings))
         self._publisher = Publisher(make_celery(settings))
 
-    def accept(self, phone: PhoneNumber, key: str | None, expires_in: float | None) -> Submitted:
-        try:
-            not_after_ms = None if expires_in is None else self._now_ms() + round(expires_in * 1000)
-            submitted = self._ledger.submit(SendCodeJob.for_event(phone, key, not_after_ms))
-        except redis.RedisError as exc:
-            raise RedisUnavailableError.from_redis(exc, self.settings) from exc
-        except LedgerRefusedError as exc:
-            place = self.settings.redis.place
-            raise RedisUnavailableError(f"Redis at {place}: {exc}") from exc
-        if submitted.record.phone != phone:
+    def accept(self, job: SendCodeJob) -> Submitted:
+        """Record the job in the ledger, or find the one that has its key.
+
+        Raises:
+            KeyReusedError: that is another one.
+            RedisUnavailableError: it was perhaps not recorded.
+        """
+        with self._redis_errors():
+            submitted = self._ledger.submit(job)
+        record = submitted.record
+        differs = next((what for what, same in job.compare(record).items() if not same), None)
+        if differs:
             raise KeyReusedError(
-                f"this key was used before, for {submitted.record.phone.masked} "
-                f"(job {submitted.record.job_id}): give each code a key of its own"
+                f"this key was used before, with another {differs}, for {record.phone.masked} "
+                f"(job {record.job_id}): give each code a key of its own",
+                record.job_id,
             )
         return submitted
 
-    def looks(self, record: JobRecord, wait_s: float) -> Iterator[JobRecord]:
-        """Look until the job has ended or the time is over; a look that fails is tried again."""
+    def publish(self, submitted: Submitted) -> None:
+        """Hand a new job to the workers; if that fails, they miss it and publish it themselves."""
+        if not submitted.is_new:
+            return
+        try:
+            self._publisher.publish([(Lane.EVENT, submitted.record.job_id)])
+        except NotPublishedError as exc:
+            reason = RedisUnavailableError.from_redis(exc, self.settings)
+            log.warning("accepted, but left to a worker to publish: %s", reason)
+
+    def job(self, job_id: str) -> JobRecord | None:
+        """Return a job; None if there is none.
+
+        Raises:
+            RedisUnavailableError: nobody knows.
+        """
+        with self._redis_errors():
+            return self._ledger.job(job_id)
+
+    def poll(self, record: JobRecord, wait_s: float) -> Iterator[JobRecord]:
+        """Read the job until it has ended or the time is over; an error is tried again."""
         deadline = time.monotonic() + wait_s
-        pause_s = _FIRST_LOOK_S
+        pause_s = _FIRST_PAUSE_S
         while not record.state.is_final:
             left_s = deadline - time.monotonic()
             if left_s <= 0:
@@ -203,30 +228,39 @@ class _Line:
                 record = self._ledger.job(record.job_id) or record
                 yield record
 
-    def publish(self, submitted: Submitted) -> None:
-        if not submitted.is_new:
-            return
+    def estimated_send_ms(self, record: JobRecord) -> int | None:
+        """Return when an event job's request will leave, in Unix ms; None if it has left.
+
+        An estimate: what waits in front of it, at the rate that is now.
+        """
+        if record.state is State.PARKED:
+            return record.due_ms
+        if record.state is not State.QUEUED:
+            return None
+        with self._redis_errors():
+            return self._ledger.next_slot_ms()
+
+    @contextmanager
+    def _redis_errors(self) -> Iterator[None]:
         try:
-            self._publisher.publish([(Lane.EVENT, submitted.record.job_id)])
-        except NotPublishedError as exc:
-            # accepted all the same: the sweepers miss its message and publish it
-            reason = RedisUnavailableError.from_redis(exc, self.settings)
-            log.warning("accepted, but left to a worker to publish: %s", reason)
-
-    def _now_ms(self) -> int:
-        return time_ms(self._ledger.client.time())
+            yield
+        except redis.RedisError as exc:
+            raise RedisUnavailableError.from_redis(exc, self.settings) from exc
+        except LedgerRefusedError as exc:
+            place = self.settings.redis.place
+            raise RedisUnavailableError(f"Redis at {place}: {exc}") from exc
 
 
-_lines: dict[Settings | None, _Line] = {}
+_shared: dict[Settings | None, Events] = {}
 _lock = threading.Lock()
 
 
-def _line_to(settings: Settings | None) -> _Line:
+def _events_of(settings: Settings | None) -> Events:
     with _lock:
-        line = _lines.get(settings)
-        if line is None:
-            line = _lines[settings] = _Line(settings or _from_environment())
-        return line
+        events = _shared.get(settings)
+        if events is None:
+            events = _shared[settings] = Events(settings or _from_environment())
+        return events
 
 
 def _from_environment() -> Settings:
@@ -235,12 +269,12 @@ def _from_environment() -> Settings:
     return load_settings(env_file=None)
 
 
-def _forget_lines() -> None:
+def _forget_connections() -> None:
     """In a forked child: its parent's sockets are not its own."""
     global _lock  # noqa: PLW0603 (a lock that another thread held at the fork is never released)
     _lock = threading.Lock()
-    _lines.clear()
+    _shared.clear()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_lines)
+    os.register_at_fork(after_in_child=_forget_connections)

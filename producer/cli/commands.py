@@ -145,6 +145,22 @@ COMMANDS: Mapping[str, Mapping[str, Place | Places]] = {
     },
     "Run": {
         "worker": Place("processes:worker", "Run a worker, until Ctrl-C or SIGTERM."),
+        "web": Place("web:web", "Run the HTTP API, until Ctrl-C or SIGTERM."),
+        "token": Places(
+            "Who may use the HTTP API.",
+            {
+                "new": Place(
+                    "web:new", "Make a token for a backend. It is shown once, and kept nowhere."
+                ),
+                "list": Place(
+                    "web:list_tokens", "Show who may use the HTTP API, without their tokens."
+                ),
+                "revoke": Place(
+                    "web:revoke",
+                    "End a token: its next request is refused. Asks first, or wants --yes.",
+                ),
+            },
+        ),
         "flower": Place("processes:flower", "Run Flower, the view on workers, tasks and queues."),
         "demo": Place(
             "processes:demo",

@@ -78,7 +78,7 @@ def flower(
         )
     user = settings.sendcode_flower_user
     environment = flower_environment(os.environ, user, password)
-    _check_free(address, port)
+    check_free(address, port, "Flower")
     say(f"Flower on http://{address}:{port} ({f'login {user}' if password else 'no login'})")
     become(flower_command(address, port), environment)
 
@@ -180,8 +180,8 @@ def _plain_name(name: str | None) -> str | None:
     return name
 
 
-def _check_free(address: str, port: int) -> None:
-    """Raise in plain words what Flower would answer with a traceback."""
+def check_free(address: str, port: int, what: str) -> None:
+    """Raise in plain words what a server would answer with a traceback."""
     try:
         (family, *_, place), *_ = socket.getaddrinfo(
             address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -193,7 +193,7 @@ def _check_free(address: str, port: int) -> None:
         raise MisusedError(f"--address: {address} is no address of this machine") from None
     except OSError as exc:
         raise CommandFailedError(
-            f"Flower cannot listen on {address}:{port} ({(exc.strerror or 'failed').lower()}): "
+            f"{what} cannot listen on {address}:{port} ({(exc.strerror or 'failed').lower()}): "
             "choose another place with --port or --address"
         ) from None
 

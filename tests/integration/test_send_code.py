@@ -312,7 +312,7 @@ def test_an_application_s_own_env_file_is_not_looked_at(
     for name, value in environment_of(settings).items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
-    events._forget_lines()
+    events._forget_connections()
 
     assert send_code(*NUMBER).state is State.QUEUED
 
@@ -329,7 +329,7 @@ def test_a_misspelt_variable_is_named_in_the_application_s_log(
 ) -> None:
     for name, value in environment_of(settings, SENDCODE_AMBIGOUS="hold").items():
         monkeypatch.setenv(name, value)
-    events._forget_lines()
+    events._forget_connections()
 
     for _ in range(2):
         assert send_code(*NUMBER).state is State.QUEUED

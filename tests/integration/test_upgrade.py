@@ -257,7 +257,7 @@ def test_a_worker_that_became_too_old_leaves_messages_to_others(
     newer = Script(redis, keys, "submit", writes=NEXT)
     for n in range(5):
         job: dict[str, Any] = {"id": f"ev-{n}", "cc": "852", "num": f"5123456{n}", "call": "c"}
-        newer(**job, not_after_ms=0, grace_ms=1_000, known="")
+        newer(**job, life_ms=0, reference="", grace_ms=1_000, known="")
     wait_until(lambda: "nothing is sent" in worker.log, "the worker's line about it")
 
     publisher.publish([(Lane.EVENT, f"ev-{n}") for n in range(5)])

@@ -174,6 +174,7 @@ local function finalize(id, batch, lane, from, state, retention_ms, now, code)
   redis.call('HDEL', K.job(id), 'lease', 'due')
   move(id, batch, from, state)
   redis.call('HINCRBY', K.totals, state, 1)
+  redis.pcall('PUBLISH', K.ended, id) -- where it is not allowed, who waits is answered later
   if state == 'cancelled' and code ~= '' then redis.call('HSET', K.job(id), 'code', code, 'message', '') end
   if FOR_A_PERSON[state] then
     redis.call('RPUSH', K.dead, id)

@@ -1,0 +1,1 @@
+"""The HTTP door: codes and batches for backends in any language (`sendcode web`)."""

@@ -1,0 +1,160 @@
+"""The web application: its parts, its limits on what comes in, its headers and its access log."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio.to_thread
+from fastapi import FastAPI
+from fastapi.responses import JSONResponse, PlainTextResponse
+
+from config.logging import fields
+from config.redis import connect
+from config.settings import Settings
+from producer.events import Events
+from producer.tokens import Tokens
+from producer.web import codes
+from producer.web.access import Access
+from producer.web.endings import Endings
+from producer.web.problems import Problem, answer_with_problems
+
+log = logging.getLogger("sendcode.web")
+
+MAX_BODY = 4_096
+ANSWER_S = 1.8
+"""Within two seconds a caller knows that Redis does not answer."""
+THREADS = 64
+"""Requests that talk to Redis at once."""
+_HEADERS = (
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"default-src 'self'; frame-ancestors 'none'"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-content-type-options", b"nosniff"),
+)
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+
+def make_app(settings: Settings) -> FastAPI:
+    """Return the application; nothing is connected before it starts."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        loop = asyncio.get_running_loop()
+        anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
+        client = connect(settings, retries=1)
+        app.state.events = Events(settings)
+        app.state.access = Access(Tokens(client, settings))
+        app.state.endings = Endings(settings, loop)
+        try:
+            yield
+        finally:
+            app.state.endings.close()
+            client.close()
+
+    app = FastAPI(
+        title="sendcode",
+        description="Sends verification codes: nothing lost, nothing twice, never above the limit.",
+        version="1",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        separate_input_output_schemas=False,
+    )
+    app.state.settings = settings
+    answer_with_problems(app)
+    app.include_router(codes.router)
+
+    @app.get("/livez", include_in_schema=False)
+    async def live() -> PlainTextResponse:
+        return PlainTextResponse("ok\n")
+
+    app.add_middleware(_Frame)
+    return app
+
+
+class _Frame:
+    """Around every request: its id, a bound on its body, headers, one line in the access log.
+
+    The line has the route as it is declared, not as it was asked for: a caller's mistake may have
+    put a number there.
+    """
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.monotonic()
+        scope["sendcode.deadline"] = asyncio.get_running_loop().time() + ANSWER_S
+        request_id = secrets.token_hex(8)
+        status = 500
+
+        async def framed(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                own = (b"x-request-id", request_id.encode())
+                message["headers"] = [*message["headers"], *_HEADERS, own]
+            await send(message)
+
+        try:
+            body = await _body(scope, receive)
+            if isinstance(body, JSONResponse):
+                await body(scope, receive, framed)
+            else:
+                await self._app(scope, _replay(body, receive), framed)
+        finally:
+            route = scope.get("route")
+            log.info(
+                "request",
+                extra=fields(
+                    method=scope["method"],
+                    route=getattr(route, "path", None),
+                    status=status,
+                    duration_ms=round((time.monotonic() - began) * 1000, 1),
+                    token=scope.get("sendcode.token"),
+                    request_id=request_id,
+                ),
+            )
+
+
+async def _body(scope: Message, receive: Receive) -> bytes | JSONResponse:
+    """Read a body up to the bound; return the refusal of a longer one."""
+    too_large = Problem(413, "too_large", f"a request's body has at most {MAX_BODY:,} bytes")
+    length = dict(scope["headers"]).get(b"content-length", b"0")
+    if length.isdigit() and int(length) > MAX_BODY:
+        return too_large.answer()
+    body: bytes = b""
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return body
+        body += message.get("body", b"")
+        if len(body) > MAX_BODY:
+            return too_large.answer()
+        if not message.get("more_body"):
+            return body
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    given = False
+
+    async def again() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again

@@ -1,0 +1,160 @@
+"""`/v1/codes`: one code, now, and what became of it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi.responses import JSONResponse
+from starlette.concurrency import run_in_threadpool
+
+from config.unavailable import RedisUnavailableError
+from jobs.job import MAX_KEY_LENGTH, JobRecord, SendCodeJob, UnfitNameError, iso
+from jobs.phone import PhoneError, PhoneNumber
+from producer.events import Events, KeyReusedError
+from producer.tokens import Scope, Token
+from producer.web.access import needs
+from producer.web.problems import Problem, ask
+from producer.web.schemas import JOB, LONGEST_WAIT_S, SENT, CodeRequest, Job, problems
+
+router = APIRouter(prefix="/v1/codes", tags=["codes"])
+
+_REPLAYED = "Idempotent-Replayed"
+
+Wait = Annotated[
+    float,
+    Query(
+        ge=0,
+        le=LONGEST_WAIT_S,
+        allow_inf_nan=False,
+        description="Seconds to wait for the end of the job before answering.",
+    ),
+]
+
+
+@router.post(
+    "",
+    status_code=202,
+    response_model=Job,
+    responses={
+        202: {
+            "description": "Accepted: the job is on disk and ends in a final state.",
+            "content": {"application/json": {"example": JOB}},
+            "headers": {"Location": {"schema": {"type": "string"}}},
+        },
+        200: {
+            "description": "This key was used before: its job as it is now; nothing was sent.",
+            "model": Job,
+            "content": {"application/json": {"example": SENT}},
+            "headers": {_REPLAYED: {"schema": {"type": "string", "const": "true"}}},
+        },
+        **problems(400, 401, 403, 413, 415, 422, 503),
+    },
+)
+async def send_code(
+    body: CodeRequest,
+    request: Request,
+    _: Annotated[Token, Depends(needs(Scope.SEND))],
+    idempotency_key: Annotated[
+        str,
+        Header(
+            min_length=1,
+            max_length=MAX_KEY_LENGTH,
+            description="Your name for what happened, such as signup-81723, without the number. "
+            "The same key again sends nothing again, for as long as the job is kept.",
+        ),
+    ],
+    wait: Wait = 0,
+) -> Response:
+    """Send one verification code, ahead of every batch."""
+    phone = _phone(body)
+    try:
+        job = SendCodeJob.for_event(phone, idempotency_key, body.expires_in, body.reference)
+    except UnfitNameError as exc:
+        field = "reference" if str(exc).startswith("reference") else "Idempotency-Key"
+        raise Problem.of_field(field, "unfit", str(exc)) from None
+    events: Events = request.app.state.events
+    try:
+        submitted = await ask(request, events.accept, job)
+    except KeyReusedError as exc:
+        raise Problem(422, "key_reused", str(exc), job_id=exc.job_id) from None
+    record = submitted.record
+    if submitted.is_new:
+        await run_in_threadpool(events.publish, submitted)
+    if wait:
+        record = await _ended(request, record, wait)
+    headers = {"Location": f"/v1/codes/{record.job_id}"}
+    if not submitted.is_new:
+        headers[_REPLAYED] = "true"
+    return await _answer(request, record, 202 if submitted.is_new else 200, headers)
+
+
+@router.get(
+    "/{job_id}",
+    response_model=Job,
+    responses={
+        200: {"description": "The job.", "content": {"application/json": {"example": SENT}}},
+        **problems(401, 403, 404, 422, 503),
+    },
+)
+async def show_code(
+    job_id: str,
+    request: Request,
+    _: Annotated[Token, Depends(needs(Scope.READ))],
+    wait: Wait = 0,
+) -> Response:
+    """Return what became of a code."""
+    events: Events = request.app.state.events
+    record = await ask(request, events.job, job_id)
+    if record is None:
+        raise Problem(404, "not_found", "there is no such job, or it is no longer kept")
+    if wait:
+        record = await _ended(request, record, wait)
+    return await _answer(request, record, 200, {})
+
+
+def _phone(body: CodeRequest) -> PhoneNumber:
+    whole = body.phone is not None
+    if whole == (body.country_code is not None or body.phone_num is not None):
+        raise Problem.of_field(
+            "phone", "missing", "name the number as phone, or as country_code and phone_num"
+        )
+    try:
+        if whole:
+            return PhoneNumber.from_international(body.phone or "")
+        return PhoneNumber.parse(body.country_code or "", body.phone_num or "")
+    except PhoneError as exc:
+        raise Problem.of_field("phone" if whole else "phone_num", exc.code, str(exc)) from None
+
+
+async def _ended(request: Request, record: JobRecord, seconds: float) -> JobRecord:
+    """Return the job when it has ended, or as it is after so many seconds."""
+    deadline = time.monotonic() + seconds
+    events: Events = request.app.state.events
+    with request.app.state.endings.watch(record.job_id) as ended:
+        while True:
+            ended.clear()
+            with suppress(RedisUnavailableError):  # it is accepted: its last known state will do
+                found = await run_in_threadpool(events.job, record.job_id)
+                record = record if found is None else found
+            left_s = deadline - time.monotonic()
+            if record.state.is_final or left_s <= 0:
+                return record
+            try:
+                async with asyncio.timeout(left_s):
+                    await ended.wait()
+            except TimeoutError:
+                deadline = 0
+
+
+async def _answer(
+    request: Request, record: JobRecord, status: int, headers: dict[str, str]
+) -> JSONResponse:
+    events: Events = request.app.state.events
+    document: dict[str, Any] = record.as_dict()
+    at_ms = await run_in_threadpool(events.estimated_send_ms, record)
+    document["estimated_send_at"] = iso(at_ms) if at_ms else None
+    return JSONResponse(document, status, headers)

@@ -1,0 +1,139 @@
+"""Errors as RFC 9457 problem documents, each with a `code` that programs can rely on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, TypeVar
+
+import redis
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+
+from config.logging import fields
+from config.settings import Settings
+from config.unavailable import RedisUnavailableError
+
+log = logging.getLogger("sendcode.web")
+
+T = TypeVar("T")
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_S = 2
+"""After which a caller tries again what Redis could not take."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """What is wrong with one part of a request, without its value."""
+
+    field: str
+    code: str
+    detail: str
+
+    def as_dict(self) -> dict[str, str]:
+        return {"field": self.field, "code": self.code, "detail": self.detail}
+
+
+class Problem(Exception):  # noqa: N818 (RFC 9457's own word)
+    """A request is refused. `code` is one of docs/triggers.md's, `detail` for a person."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        *,
+        errors: Sequence[FieldError] = (),
+        headers: Mapping[str, str] | None = None,
+        **more: Any,
+    ) -> None:
+        super().__init__(detail)
+        self.status, self.code, self.detail = status, code, detail
+        self.errors, self.headers, self.more = errors, dict(headers or {}), more
+
+    @classmethod
+    def of_field(cls, field: str, code: str, detail: str) -> Problem:
+        """Return the answer to a request of which one part makes no sense."""
+        return cls(422, "invalid_request", detail, errors=[FieldError(field, code, detail)])
+
+    def answer(self) -> JSONResponse:
+        body = {
+            "type": f"urn:sendcode:problem:{self.code}",
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "detail": self.detail,
+            "code": self.code,
+            **self.more,
+        }
+        if self.errors:
+            body["errors"] = [each.as_dict() for each in self.errors]
+        return JSONResponse(body, self.status, self.headers, MEDIA_TYPE)
+
+
+def unavailable(detail: str) -> Problem:
+    """Return the answer where Redis cannot take a job: nothing was accepted, as far as is known."""
+    headers = {"Retry-After": str(RETRY_AFTER_S)}
+    return Problem(503, "unavailable", detail, headers=headers)
+
+
+async def ask(request: Request, question: Callable[..., T], *arguments: Any) -> T:
+    """Call what talks to Redis in a thread, for as long as the request's caller can wait for it.
+
+    Raises:
+        Problem: 503, it took too long; what was asked for may be done all the same.
+        RedisUnavailableError: it failed.
+    """
+    settings: Settings = request.app.state.settings
+    try:
+        async with asyncio.timeout_at(request.scope["sendcode.deadline"]):
+            return await run_in_threadpool(question, *arguments)
+    except TimeoutError:
+        raise unavailable(f"Redis at {settings.redis.place} does not answer in time") from None
+    except redis.RedisError as exc:
+        raise RedisUnavailableError.from_redis(exc, settings) from exc
+
+
+def answer_with_problems(app: FastAPI) -> None:
+    """Answer every error of the app as a problem document."""
+
+    @app.exception_handler(Problem)
+    async def refused(_: Request, exc: Problem) -> JSONResponse:
+        return exc.answer()
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, exc: RequestValidationError) -> JSONResponse:
+        # neither input nor context: they may hold a number
+        errors = [
+            FieldError(
+                ".".join(str(part) for part in error["loc"][1:]) or str(error["loc"][0]),
+                str(error["type"]),
+                str(error["msg"]),
+            )
+            for error in exc.errors()
+        ]
+        if any(error["type"] == "json_invalid" for error in exc.errors()):
+            return Problem(400, "malformed", "the body is no JSON document").answer()
+        names = ", ".join(error.field for error in errors)
+        return Problem(422, "invalid_request", f"wrong or missing: {names}", errors=errors).answer()
+
+    @app.exception_handler(RedisUnavailableError)
+    async def redis_gone(_: Request, exc: RedisUnavailableError) -> JSONResponse:
+        return unavailable(str(exc)).answer()
+
+    @app.exception_handler(HTTPException)
+    async def http_error(_: Request, exc: HTTPException) -> JSONResponse:
+        code = HTTPStatus(exc.status_code).phrase.lower().replace(" ", "_")
+        headers = dict(exc.headers or {})
+        return Problem(exc.status_code, code, str(exc.detail), headers=headers).answer()
+
+    @app.exception_handler(Exception)
+    async def unexpected(_: Request, exc: Exception) -> JSONResponse:
+        log.error("a request failed", extra=fields(error=type(exc).__name__))
+        return Problem(500, "internal_error", "an unexpected error; the log has it").answer()

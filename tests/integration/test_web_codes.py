@@ -1,0 +1,237 @@
+"""`POST /v1/codes` and `GET /v1/codes/{job_id}`, with a real server and a real Valkey."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+from redis import Redis
+
+from config.settings import Settings
+from jobs.keys import Keys
+from jobs.ledger import Ledger
+from producer.events import send_code
+from producer.tokens import Tokens
+from sandbox.client import Sandbox
+from tests.commands import Command
+from tests.waiting import wait_until
+from tests.web_server import WebServer
+from worker.sender import Sender
+
+NUMBER = {"country_code": "852", "phone_num": "55501234"}
+
+
+@pytest.fixture
+def tokens(redis: Redis, settings: Settings) -> Tokens:
+    return Tokens(redis, settings)
+
+
+@pytest.fixture
+def web(settings: Settings, tokens: Tokens) -> Iterator[WebServer]:
+    with WebServer(settings) as server:
+        _, server.token = tokens.new("shop", ["send", "read"])
+        yield server
+
+
+def test_a_code_is_accepted_recorded_and_published(web: WebServer, ledger: Ledger) -> None:
+    answer = web.call("POST", "/v1/codes", key="signup-1", json={**NUMBER, "reference": "c 1"})
+
+    assert answer.status_code == 202
+    job = answer.json()
+    assert answer.headers["Location"] == f"/v1/codes/{job['job_id']}"
+    assert (job["state"], job["reference"]) == ("queued", "c 1")
+    assert NUMBER["phone_num"] not in answer.text
+    assert job["estimated_send_at"] is not None
+    record = ledger.job(job["job_id"])
+    assert record is not None
+    assert record.phone.phone_num == NUMBER["phone_num"]
+    assert ledger.client.llen(ledger.keys.event_queue) == 1
+
+
+def test_the_same_key_again_is_the_same_job_and_sends_nothing(
+    web: WebServer, ledger: Ledger
+) -> None:
+    first = web.call("POST", "/v1/codes", key="signup-1", json=NUMBER)
+
+    again = web.call("POST", "/v1/codes", key="signup-1", json=NUMBER)
+
+    assert again.status_code == 200
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert again.json()["job_id"] == first.json()["job_id"]
+    assert ledger.client.llen(ledger.keys.event_queue) == 1
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"country_code": "852", "phone_num": "55501235"},
+        {**NUMBER, "expires_in": 60},
+        {**NUMBER, "reference": "another"},
+    ],
+)
+def test_a_key_with_another_number_or_terms_is_refused(
+    web: WebServer, other: dict[str, Any]
+) -> None:
+    job_id = web.call("POST", "/v1/codes", key="signup-1", json=NUMBER).json()["job_id"]
+
+    answer = web.call("POST", "/v1/codes", key="signup-1", json=other)
+
+    assert answer.status_code == 422
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    problem = answer.json()
+    assert (problem["code"], problem["job_id"]) == ("key_reused", job_id)
+    assert "5550123" not in answer.text
+
+
+def test_a_key_is_one_key_through_every_door(
+    web: WebServer, settings: Settings, sendcode: Command
+) -> None:
+    job_id = web.call("POST", "/v1/codes", key="signup-1", json=NUMBER).json()["job_id"]
+
+    by_python = send_code("852", NUMBER["phone_num"], key="signup-1", settings=settings)
+    by_command = sendcode(
+        *("send", "--country-code", "852", "--phone", NUMBER["phone_num"]),
+        *("--key", "signup-1", "--json"),
+    )
+
+    assert by_python.job_id == job_id
+    assert by_command.json["job_id"] == job_id
+
+
+def test_one_key_from_many_callers_at_once_is_one_job(web: WebServer, ledger: Ledger) -> None:
+    def call(_: int) -> tuple[int, str]:
+        answer = web.call("POST", "/v1/codes", key="signup-1", json=NUMBER)
+        return answer.status_code, answer.json()["job_id"]
+
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(call, range(100)))
+
+    assert len({job_id for _, job_id in answers}) == 1
+    assert [status for status, _ in answers].count(202) == 1
+    assert ledger.client.llen(ledger.keys.event_queue) == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "body", "field"),
+    [
+        ("k", {}, "phone"),
+        ("k", {"phone": "+852 55501234", **NUMBER}, "phone"),
+        ("k", {"phone": "12"}, "phone"),
+        ("k", {"country_code": "7", "phone_num": "9161234567"}, "phone_num"),
+        ("k", {**NUMBER, "expires_in": 0}, "expires_in"),
+        ("k", {**NUMBER, "reference": "x" * 201}, "reference"),
+        ("k", {**NUMBER, "reference": "for 5550-1234"}, "reference"),
+        ("k", {**NUMBER, "unknown": 1}, "unknown"),
+        ("for-85255501234", NUMBER, "Idempotency-Key"),
+        ("x" * 201, NUMBER, "idempotency-key"),
+        ("", NUMBER, "idempotency-key"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_by_field_and_binds_no_key(
+    web: WebServer, ledger: Ledger, key: str, body: dict[str, Any], field: str
+) -> None:
+    answer = web.call("POST", "/v1/codes", key=key, json=body)
+
+    assert answer.status_code == 422
+    assert [error["field"] for error in answer.json()["errors"]] == [field]
+    assert "55501234" not in answer.text.replace("-", "")
+    assert not list(ledger.client.scan_iter(ledger.keys.job("*")))
+    if key == "k":
+        assert web.call("POST", "/v1/codes", key=key, json=NUMBER).status_code == 202
+
+
+def test_a_caller_that_waits_is_answered_when_the_job_ends(
+    sandbox: Sandbox, web: WebServer, sender: Sender, ledger: Ledger
+) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(web.call, "POST", "/v1/codes?wait=30", key="signup-1", json=NUMBER)
+        wait_until(lambda: ledger.client.llen(ledger.keys.event_queue) == 1)
+        (job_key,) = ledger.client.scan_iter(ledger.keys.job("*"))
+        sender.send(job_key.removeprefix(ledger.keys.job("")))
+        answer = waiting.result(timeout=20)
+
+    assert answer.json()["state"] == "sent"
+    shown = web.call("GET", answer.headers["Location"])
+    assert shown.json()["state"] == "sent"
+    assert sandbox.number("85255501234")["accepted"] == 1
+
+
+def test_a_job_that_does_not_exist_is_not_found(web: WebServer) -> None:
+    answer = web.call("GET", "/v1/codes/ev-0000")
+
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+
+def test_only_a_known_token_with_the_scope_gets_in(web: WebServer, tokens: Tokens) -> None:
+    _, reader = tokens.new("reader", ["read"])
+    _, admin = tokens.new("boss", ["admin"])
+
+    def status(token: str) -> int:
+        return web.call("POST", "/v1/codes", token=token, key="k", json=NUMBER).status_code
+
+    assert status("") == 401
+    assert status("sct_wrong") == 401
+    assert status("Basic") == 401
+    assert status(reader) == 403
+    assert status(admin) == 202
+
+
+def test_a_revoked_token_is_refused_at_once(web: WebServer, tokens: Tokens) -> None:
+    assert web.call("GET", "/v1/codes/ev-0000").status_code == 404
+
+    tokens.revoke("shop")
+
+    assert web.call("GET", "/v1/codes/ev-0000").status_code == 401
+
+
+def test_a_body_over_four_kilobytes_is_refused(web: WebServer) -> None:
+    answer = web.call("POST", "/v1/codes", key="k", data=b"x" * 5_000)
+
+    assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
+
+    answer = web.call("POST", "/v1/codes", key="k", data=iter([b"x" * 3_000] * 2))
+
+    assert answer.status_code == 413
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_without_redis_nothing_is_accepted_and_the_caller_knows_when_to_try_again(
+    settings: Settings, silent: bool
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1] if silent else 9
+        settings = settings.model_copy(
+            update={"sendcode_redis_url": SecretStr(f"redis://127.0.0.1:{port}/0")}
+        )
+        with WebServer(settings) as web:
+            answer = web.call("POST", "/v1/codes", token="sct_any", key="k", json=NUMBER)
+
+    assert answer.status_code == 503
+    assert answer.elapsed.total_seconds() < 2
+    assert int(answer.headers["Retry-After"]) > 0
+    assert answer.json()["code"] == "unavailable"
+
+
+def test_a_token_is_made_listed_and_revoked_on_the_command_line(
+    sendcode: Command, redis: Redis, keys: Keys
+) -> None:
+    made = sendcode("token", "new", "shop", "--scope", "send,read", "--json").json
+
+    assert made["token"].startswith("sct_")
+    assert made["token"] not in str(redis.hgetall(keys.tokens))
+    assert [each["scopes"] for each in sendcode("token", "list", "--json").json] == [
+        ["read", "send"]
+    ]
+    sendcode("token", "new", "shop")
+    assert "has 2 tokens already" in sendcode("token", "new", "shop").err
+    sendcode("token", "revoke", made["id"], "--yes")
+    assert len(sendcode("token", "list", "--json").json) == 1
+    assert [each["what"] for each in sendcode("actions", "--json").json][:3] == [
+        "token revoke",
+        "token new",
+        "token new",
+    ]

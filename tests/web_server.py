@@ -1,0 +1,54 @@
+"""The HTTP API in this process, on a port of its own, with a real server."""
+
+from __future__ import annotations
+
+import threading
+from types import TracebackType
+from typing import Any, Self
+
+import requests
+import uvicorn
+
+from config.settings import Settings
+from producer.web.app import make_app
+from tests.waiting import wait_until
+
+
+class WebServer:
+    """`sendcode web` in a thread; `call` asks it something with a token."""
+
+    def __init__(self, settings: Settings) -> None:
+        options = uvicorn.Config(
+            make_app(settings), host="127.0.0.1", port=0, log_config=None, access_log=False
+        )
+        self._server = uvicorn.Server(options)
+        self._thread = threading.Thread(target=self._server.run, daemon=True)
+        self.token = ""
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        wait_until(lambda: self._server.started)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self._server.should_exit = True
+        self._thread.join()
+
+    @property
+    def url(self) -> str:
+        port: int = self._server.servers[0].sockets[0].getsockname()[1]
+        return f"http://127.0.0.1:{port}"
+
+    def call(
+        self, method: str, path: str, *, token: str | None = None, key: str = "", **options: Any
+    ) -> requests.Response:
+        """Send a request, with this server's token and an idempotency key unless told otherwise."""
+        headers = dict(options.pop("headers", {}))
+        secret = self.token if token is None else token
+        if secret:
+            headers["Authorization"] = f"Bearer {secret}"
+        if key:
+            headers["Idempotency-Key"] = key
+        return requests.request(method, self.url + path, headers=headers, timeout=30, **options)
