@@ -1,18 +1,25 @@
-"""`sendcode batch`: what became of a file, and what a person may do about it."""
+"""`sendcode batch`: what became of a file, its results, and what a person may do about it."""
 
 from __future__ import annotations
 
+import json
 import time
-from typing import Annotated
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated, Any
 
 import redis
 import typer
 
+from config.logging import escaped
 from config.settings import Settings
 from jobs.batch import SLOWEST_RATE, Batch, BatchState, Family
 from jobs.batches import ORDERED, Batches, Order
 from jobs.codes import explain_end
 from jobs.job import split_job_id
+from producer.cli import console
 from producer.cli.console import (
     CommandFailedError,
     MisusedError,
@@ -22,22 +29,39 @@ from producer.cli.console import (
     show,
     show_json,
 )
-from producer.cli.display import clock, count_of, display, moment, per_second, show_table, span
+from producer.cli.display import (
+    clock,
+    count_of,
+    display,
+    moment,
+    per_second,
+    progress_of,
+    show_table,
+    span,
+)
 from producer.cli.options import (
+    FormatOption,
     JsonOption,
+    OverwriteOption,
+    RevealOption,
+    SeparatorOption,
+    Target,
     ledger_connection,
+    target_of,
 )
 from producer.cli.wording import STATES, halt_in_words
 from producer.importing import default_batch_id
 from producer.overview import read_overview
+from producer.results import RESULT_COLUMNS, ResultRow, results, statuses_of
 from producer.stories import PERHAPS_TWICE
 
-LOOK_EVERY_S = 1.0
-SAY_EVERY_S = 10.0
+WATCH_S = 1.0
+LINE_EVERY_S = 10.0
 """Between two lines where there is no terminal."""
 WARN_EVERY_S = 30.0
-STALLED_LOOKS = 20
-"""Looks without a new row after which an import is taken to have been cut off."""
+STALLED_S = 20.0
+"""After so long without a new row an import is taken to have been cut off."""
+_REPORT_ROWS = 500
 
 BatchArgument = Annotated[str, typer.Argument(metavar="ID", help="The batch's id.")]
 
@@ -122,8 +146,47 @@ def cancel(
     _steer(batch_id, "cancel", as_json)
 
 
+def write_results(
+    batch_id: BatchArgument,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The file to write; - is standard output.")
+    ] = Path("-"),
+    only: Annotated[
+        str | None,
+        typer.Option(help="Only these rows: failed, sent, waiting, or a state such as unknown."),
+    ] = None,
+    overwrite: OverwriteOption = False,
+    separator: SeparatorOption = None,
+    form: FormatOption = None,
+    reveal: RevealOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the customer's own columns with what became of each row, for Excel.
+
+    At any time, while the batch runs or after. The rows of --only failed can be corrected in that
+    file, and the file submitted again.
+    """
+    if only is not None:
+        try:
+            statuses_of(only)
+        except ValueError as exc:
+            raise MisusedError(f"--only: {exc}") from None
+    with ledger_connection() as (settings, client):
+        batches = Batches(client, settings)
+        batch = known(batches, batch_id)
+        target = target_of(
+            output,
+            overwrite=overwrite,
+            reveal=reveal,
+            form=form,
+            separator=separator,
+            own=batch.delimiter,
+        )
+        _write(batches, batch, target, only, as_json=as_json)
+
+
 def known(batches: Batches, batch_id: str) -> Batch:
-    """Look a batch up.
+    """Return a batch by the id that a person gave.
 
     Raises:
         CommandFailedError: there is none of that id.
@@ -137,14 +200,26 @@ def known(batches: Batches, batch_id: str) -> Batch:
     raise CommandFailedError(f'there is no batch "{batch_id}"; sendcode batch list shows them all')
 
 
+def still_there(batches: Batches, batch_id: str) -> Batch:
+    """Return a batch that was there a moment ago.
+
+    Raises:
+        CommandFailedError: it is gone.
+    """
+    batch = batches.get(batch_id)
+    if batch is None:
+        raise CommandFailedError(f"batch {batch_id} is gone")
+    return batch
+
+
 def _steer(batch_id: str, order: Order, as_json: bool) -> None:
     with ledger_connection() as (settings, client):
         batches = Batches(client, settings)
         known(batches, batch_id)
         states = batches.steer(batch_id, order)
-        batch = batches.get(batch_id)
-    if states is None or batch is None:
-        raise CommandFailedError(f'batch "{batch_id}" is gone')
+        if states is None:
+            raise CommandFailedError(f"batch {batch_id} is gone")
+        batch = still_there(batches, batch_id)
     before, after = states
     if as_json:
         show_json({"changed": before != after, "before": before, **batch.as_dict()})
@@ -166,10 +241,9 @@ def _steered(batch: Batch, order: Order, *, changed: bool) -> str:
         to_go = count_of(batch.unfinished, "job")
         phase = f"to start at {clock(batch.starts_ms or 0)}" if batch.is_scheduled else "running"
         return f"batch {batch.batch_id} is {was}{phase}, {to_go} to go"
-    cancelled = batch.counts.get("cancelled", 0)
     text = (
         f"batch {batch.batch_id} is {was}cancelled: "
-        f"{count_of(cancelled, 'job is', 'jobs are')} not sent any more"
+        f"{count_of(batch.cancelled, 'job is', 'jobs are')} not sent any more"
     )
     if batch.unfinished:
         in_work = count_of(batch.unfinished, "more is", "more are")
@@ -221,7 +295,7 @@ def show_status(client: redis.Redis, settings: Settings, family: Family) -> None
 
 
 def obstacles(client: redis.Redis, settings: Settings, batch: Batch) -> list[str]:
-    """Say what keeps a batch from going on just now."""
+    """Return what keeps a batch from going on just now, a line each."""
     if batch.is_over:
         return []
     if batch.state is BatchState.PAUSED:
@@ -237,7 +311,7 @@ def obstacles(client: redis.Redis, settings: Settings, batch: Batch) -> list[str
 
 
 def next_steps(batch: Batch) -> list[str]:
-    """Say what a person may want to type next."""
+    """Return what a person may want to type next, a line each."""
     steps = []
     batch_id = batch.batch_id
     if not batch.imported:
@@ -258,7 +332,7 @@ def next_steps(batch: Batch) -> list[str]:
 
 
 def completing(batch: Batch) -> str:
-    """Give the command that completes an import which was cut off.
+    """Return the command that completes an import which was cut off.
 
     The ledger knows the file by its name only: not its folder, nor the workbook's sheet.
     """
@@ -268,7 +342,7 @@ def completing(batch: Batch) -> str:
 
 
 def progress_in_words(batch: Batch) -> str:
-    """How far it is: "1,200 of 5,000 (24%), 19.8/s, 3 min 12 s left"."""
+    """Return how far it is: "1,200 of 5,000 (24%), 19.8/s, 3 min 12 s left"."""
     if not batch.state.takes_rows:
         text = f"{batch.sent:,} of {batch.accepted:,} sent, {batch.cancelled:,} cancelled"
         return text + (f", {batch.unfinished:,} in work" if batch.unfinished else "")
@@ -288,12 +362,12 @@ def _show_codes(batch: Batch) -> None:
 
 
 def watch_batch(client: redis.Redis, settings: Settings, batch: Batch) -> Batch:
-    """Stay with a batch until it has ended, and return it as it is then.
+    """Show a batch's progress until it has ended, and return it as it is then.
 
-    Ctrl-C ends the watching, not the batch, and says how to look again.
+    Ctrl-C ends the watching, not the batch.
 
     Raises:
-        CommandFailedError: its import was cut off and nobody completes it.
+        CommandFailedError: its import was cut off and nobody completes it, or it is gone.
     """
     try:
         return _watch(client, settings, batch)
@@ -305,61 +379,33 @@ def watch_batch(client: redis.Redis, settings: Settings, batch: Batch) -> Batch:
         raise
 
 
-class _Import:
-    """Notices that nobody adds rows to a batch any more."""
-
-    def __init__(self) -> None:
-        self._total, self._looks = -1, 0
-
-    def check(self, batch: Batch) -> None:
-        if batch.phase != "importing" or batch.total != self._total or batch.unfinished:
-            self._total, self._looks = batch.total, 0
-            return
-        self._looks += 1
-        if self._looks >= STALLED_LOOKS:
-            raise CommandFailedError(
-                f"all rows so far have ended, but the import of batch {batch.batch_id} was cut "
-                f"off; complete it: {completing(batch)}"
-            )
-
-
-class _Obstacles:
-    """Says what holds the batch up, once in a while."""
-
-    def __init__(self, client: redis.Redis, settings: Settings) -> None:
-        self._client, self._settings = client, settings
-        self._said = -WARN_EVERY_S
-
-    def check(self, batch: Batch) -> None:
-        if time.monotonic() - self._said >= WARN_EVERY_S:
-            self._said = time.monotonic()
-            for line in obstacles(self._client, self._settings, batch):
-                say(line)
-
-
 def _watch(client: redis.Redis, settings: Settings, batch: Batch) -> Batch:
-    imported, held_up = _Import(), _Obstacles(client, settings)
-    with display(f"batch {batch.batch_id}", SAY_EVERY_S) as show_now:
+    batches = Batches(client, settings)
+    warned_at, grew_at, total = -WARN_EVERY_S, 0.0, -1
+    with display(f"batch {batch.batch_id}", LINE_EVERY_S) as show_now:
         while True:
             ended = batch.finished - (0 if batch.state.takes_rows else batch.cancelled)
             share = ended / batch.accepted if batch.accepted else 1.0
-            show_now(_line(batch), share, last=batch.is_over)
+            show_now(_progress_line(batch), share, last=batch.is_over)
             if batch.is_over:
                 return batch
-            held_up.check(batch)
-            imported.check(batch)
-            time.sleep(LOOK_EVERY_S)
-            batch = _look_again(client, settings, batch)
+            now = time.monotonic()
+            if now - warned_at >= WARN_EVERY_S:
+                warned_at = now
+                for line in obstacles(client, settings, batch):
+                    say(line)
+            if batch.phase != "importing" or batch.total != total or batch.unfinished:
+                total, grew_at = batch.total, now
+            elif now - grew_at >= STALLED_S:
+                raise CommandFailedError(
+                    f"all rows so far have ended, but the import of batch {batch.batch_id} was "
+                    f"cut off; complete it: {completing(batch)}"
+                )
+            time.sleep(WATCH_S)
+            batch = still_there(batches, batch.batch_id)
 
 
-def _look_again(client: redis.Redis, settings: Settings, batch: Batch) -> Batch:
-    found = Batches(client, settings).get(batch.batch_id)
-    if found is None:
-        raise CommandFailedError(f"batch {batch.batch_id} is gone")
-    return found
-
-
-def _line(batch: Batch) -> str:
+def _progress_line(batch: Batch) -> str:
     text = progress_in_words(batch)
     failed = batch.counts.get("dead", 0) + batch.counts.get("unknown", 0)
     if failed:
@@ -367,3 +413,84 @@ def _line(batch: Batch) -> str:
     if parked := batch.counts.get("parked"):
         text += f", {parked:,} wait for another try"
     return text + ("" if batch.phase == "running" else f", {batch.phase}")
+
+
+def _write(
+    batches: Batches,
+    batch: Batch,
+    target: Target,
+    only: str | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Write the results; with `as_json` a file gets a sheet all the same, and stdout the counts."""
+    counts: Counter[str] = Counter()
+    output = target.path
+    to_stdout = str(output) == "-"
+    # on a terminal the rows themselves show how far it is, and a bar would stand among them
+    quiet = to_stdout and console.results().is_terminal
+    progress = nullcontext(lambda _: None) if quiet else progress_of("results", batch.total)
+    with progress as done:
+        rows = _counted(results(batches, batch.batch_id, only), counts, done)
+        if to_stdout and as_json:
+            _stream_json(batch, rows)
+            return
+        with target.writer(batch.header, RESULT_COLUMNS) as writer:
+            for row in rows:
+                writer.write(row.cells, row.ours())
+    if as_json:
+        show_json(
+            {
+                "batch_id": batch.batch_id,
+                "state": batch.phase,
+                "file": str(output),
+                "rows": counts.total(),
+                "counts": dict(counts),
+            }
+        )
+    elif not to_stdout:
+        _say_what_was_written(batch, output, only, counts)
+
+
+def _counted(
+    rows: Iterator[ResultRow], counts: Counter[str], done: Callable[[int], None]
+) -> Iterator[ResultRow]:
+    for row in rows:
+        counts[row.status] += 1
+        if row.number % _REPORT_ROWS == 0:
+            done(row.number)
+        yield row
+
+
+def _stream_json(batch: Batch, rows: Iterator[ResultRow]) -> None:
+    """Write one document row by row: a million rows are not held in memory at once."""
+    head = _json_line({"batch_id": batch.batch_id, "header": batch.header})
+    out = console.results().file
+    out.write(head[:-1] + ', "rows": [')
+    separator = "\n"
+    for row in rows:
+        out.write(separator + _json_line(row.as_dict()))
+        separator = ",\n"
+    out.write("\n]}\n")
+
+
+def _json_line(document: dict[str, Any]) -> str:
+    return escaped(json.dumps(document, ensure_ascii=False))
+
+
+def _say_what_was_written(
+    batch: Batch, output: Path, only: str | None, counts: Counter[str]
+) -> None:
+    kinds = ", ".join(f"{count:,} {status}" for status, count in counts.most_common())
+    say(f"{count_of(counts.total(), 'row')} written to {output}" + (f": {kinds}" if kinds else ""))
+    if only is None and not batch.is_over:
+        say("the batch has not ended: take the results again later, with --overwrite")
+    if only == "failed" and counts:
+        named = dict(zip(("--phone-column", "--country-column"), batch.columns, strict=True))
+        again = command_line("batch", "submit", output, options=named)
+        say(f"correct the rows in that file, then: {again}")
+    if only == "failed" and batch.cancelled:
+        options = {"--only": "cancelled", "--output": f"{batch.batch_id}-cancelled.csv"}
+        take = command_line("batch", "results", batch.batch_id, options=options)
+        rows = count_of(batch.cancelled, "row was", "rows were")
+        say(f"{rows} cancelled, not failed; take them: {take}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from typing import Annotated
 
 import redis
 import typer
@@ -14,7 +14,7 @@ from jobs.batches import BatchCancelledError, Batches, BatchGoneError
 from jobs.identity import Identity, state_file
 from jobs.scripts import time_ms
 from producer import bounds
-from producer.cli.batch import next_steps, watch_batch
+from producer.cli.batch import next_steps, still_there, watch_batch
 from producer.cli.console import (
     CommandFailedError,
     MisusedError,
@@ -51,7 +51,7 @@ from producer.importing import (
 from producer.overview import Outlook, Overview, read_overview
 from producer.second_codes import Memory
 from producer.sheet import Sheet
-from producer.tally import ProblemKinds, ranked
+from producer.tally import ProblemKinds, Tally, ranked
 
 NO_ROWS = (
     "no row can be sent: there is none below the names of the columns; save the file with its rows"
@@ -122,9 +122,12 @@ def submit(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
             life_s,
             start_at,
             same_command,
+            dry_run,
             ask=not (yes or dry_run) and is_terminal(),
         )
-        _submit(submission, dry_run, watch, as_json)
+        for note in sheet.notes:
+            say(f"{sheet.name}: {note_in_words(note)}")
+        _submit(submission, watch=watch and not dry_run, as_json=as_json)
 
 
 def seconds_of(text: str) -> float:
@@ -154,7 +157,8 @@ class _Submission:
     start_at: str | None
     """`--at`."""
     same_command: str
-    """That goes on after an interruption."""
+    """Goes on after an interruption."""
+    dry_run: bool
     ask: bool
     """Somebody is there to be asked whether all this is meant."""
 
@@ -176,32 +180,44 @@ class _Submission:
         self.terms = replace(self.terms, starts_ms=starts_ms)
 
 
-def _submit(submission: _Submission, dry_run: bool, watch: bool, as_json: bool) -> None:
-    for note in submission.sheet.notes:
-        say(f"{submission.sheet.name}: {note_in_words(note)}")
+def _submit(submission: _Submission, *, watch: bool, as_json: bool) -> None:
+    batch_id, dry_run = submission.batch_id, submission.dry_run
     with ledger_connection() as (settings, client), Spool() as spool:
         identity = Identity(client, settings, state_file(settings))
         identity.check()
         submission.set_times(time_ms(client.time()))
         batches = Batches(client, settings, identity)
-        batch = find_batch(
-            batches, submission.batch_id, submission.sheet, again=submission.terms.again
-        )
+        batch = find_batch(batches, batch_id, submission.sheet, again=submission.terms.again)
         complete = batch is not None and batch.imported
         if batch is not None:
             _say_terms_that_stay(batch, submission.terms)
         if not complete:
-            _read(submission, spool, Memory(client, settings, submission.batch_id), batch)
-        if not complete and batch is None and submission.ask:
-            _ask(submission.terms, spool, read_overview(client, settings))
-        if not dry_run and not complete:
-            batch = _import(batches, submission, spool)
-        if watch and batch is not None and not dry_run:
+            _read(submission, spool, Memory(client, settings, batch_id), batch)
+            if batch is None and submission.ask:
+                _ask(submission.terms, spool.tally, read_overview(client, settings))
+            if not dry_run:
+                batch = _import(batches, submission, spool)
+        if watch and batch is not None:
             batch = watch_batch(client, settings, batch)
     if as_json:
-        show_json(_as_dict(submission, spool, batch, dry_run=dry_run, was_complete=complete))
-    else:
-        _show(submission, spool, batch, dry_run=dry_run, was_complete=complete)
+        document = {"batch_id": batch_id, "dry_run": dry_run, **(batch.as_dict() if batch else {})}
+        file = None if complete else spool.as_dict()
+        show_json({**document, "already_submitted": complete, "file": file})
+        return
+    if complete and batch is not None:
+        show(
+            f"batch {batch_id} has this content already and is {batch.phase}: "
+            f"{batch.finished:,} of {batch.accepted:,} ended; nothing was added"
+        )
+        if submission.terms.again:
+            say("to send it all once more, give --again with an --id that no batch has yet")
+    elif dry_run:
+        jobs = count_of(spool.tally.valid, "job")
+        show(f"batch {batch_id} would get {jobs}; nothing was submitted")
+    elif batch is not None:
+        _show_accepted(batch)
+    if batch is not None:
+        _show_next(batch, second_codes=bool(_second_codes(spool.tally)) and not dry_run)
 
 
 def _read(submission: _Submission, spool: Spool, memory: Memory, begun: Batch | None) -> None:
@@ -227,13 +243,13 @@ def _read(submission: _Submission, spool: Spool, memory: Memory, begun: Batch | 
         raise CommandFailedError(f"{sheet.name}: no row can be sent; nothing was submitted")
 
 
-def _ask(terms: Terms, spool: Spool, overview: Overview) -> None:
+def _ask(terms: Terms, tally: Tally, overview: Overview) -> None:
     """Ask before anybody gets a code that cannot be taken back.
 
     Raises:
         CommandFailedError: the answer is no.
     """
-    rows, outlook = spool.tally.valid, Outlook.of(overview)
+    rows, outlook = tally.valid, Outlook.of(overview)
     start_ms = terms.starts_ms or overview.at_ms
     done = clock(start_ms + 1000 * outlook.seconds_for(rows, terms.max_rate))
     when = (
@@ -244,7 +260,7 @@ def _ask(terms: Terms, spool: Spool, overview: Overview) -> None:
     elif not outlook.workers:
         when = "as soon as a worker runs (none does now)"
     question = f"{count_of(rows, 'customer gets', 'customers get')} a code {when}"
-    again = _second_codes(spool)
+    again = _second_codes(tally)
     if not typer.confirm(f"{question}{again and f'; {again}'}", err=True):
         left_out = (
             "; --skip-sent leaves out whose number got a code or waits for one" if again else ""
@@ -252,13 +268,13 @@ def _ask(terms: Terms, spool: Spool, overview: Overview) -> None:
         raise CommandFailedError(f"nothing was submitted{left_out}")
 
 
-def _second_codes(spool: Spool) -> str:
-    """Say how many would be bothered, and paid for, once more; nothing if nobody would."""
+def _second_codes(tally: Tally) -> str:
+    """Return how many would be bothered, and paid for, once more; "" if nobody would."""
     kinds = [
         count_of(places.count, f"row's number {one}", f"rows' numbers {many}")
         for places, one, many in (
-            (spool.tally.sent_before, "got a code before", "got a code before"),
-            (spool.tally.waiting, "waits for a code already", "wait for a code already"),
+            (tally.sent_before, "got a code before", "got a code before"),
+            (tally.waiting, "waits for a code already", "wait for a code already"),
         )
         if places.count
     ]
@@ -266,7 +282,7 @@ def _second_codes(spool: Spool) -> str:
 
 
 def _import(batches: Batches, submission: _Submission, spool: Spool) -> Batch:
-    """Write the rows; cut off by Ctrl-C or by a Redis that is gone, say how to go on."""
+    """Write the rows. Interrupted by Ctrl-C or by a Redis that is gone, say how to go on."""
     try:
         batch, is_new = open_batch(
             batches, submission.sheet, submission.batch_id, submission.terms, spool
@@ -283,10 +299,7 @@ def _import(batches: Batches, submission: _Submission, spool: Spool) -> Batch:
         raise
     except (BatchCancelledError, BatchGoneError) as exc:
         raise CommandFailedError(str(exc)) from exc
-    found = batches.get(submission.batch_id)
-    if found is None:
-        raise CommandFailedError(f"batch {submission.batch_id} is gone")
-    return found
+    return still_there(batches, submission.batch_id)
 
 
 def _say_terms_that_stay(batch: Batch, asked: Terms) -> None:
@@ -313,8 +326,8 @@ def _say_what_was_read(sheet: Sheet, spool: Spool) -> None:
     _say_kinds(tally.doubts, "doubtful, sent all the same: ")
     _say_kinds(tally.repairs, "repaired: ")
     for places, what in (
-        (spool.tally.sent_before, "got a code before"),
-        (spool.tally.waiting, "waits for a code already"),
+        (tally.sent_before, "got a code before"),
+        (tally.waiting, "waits for a code already"),
     ):
         if places.count:
             say(
@@ -333,56 +346,23 @@ def _say_kinds(kinds: ProblemKinds, prefix: str) -> None:
         )
 
 
-def _as_dict(
-    submission: _Submission,
-    spool: Spool,
-    batch: Batch | None,
-    *,
-    dry_run: bool,
-    was_complete: bool,
-) -> dict[str, Any]:
-    document: dict[str, Any] = {"batch_id": submission.batch_id, "dry_run": dry_run}
-    if batch is not None:
-        document |= batch.as_dict()
-    document["already_submitted"] = was_complete
-    document["file"] = None if was_complete else spool.as_dict()
-    return document
+def _show_accepted(batch: Batch) -> None:
+    late = f", not sent after {clock(batch.expires_ms)}" if batch.expires_ms else ""
+    start = f", to start at {clock(batch.starts_ms or 0)}" if batch.is_scheduled else ""
+    show(f"batch {batch.batch_id}: {count_of(batch.accepted, 'job')} accepted{start}{late}")
+    if batch.corrects:
+        say(f"it corrects rows of batch {batch.corrects}, whose status shows both")
 
 
-def _show(
-    submission: _Submission,
-    spool: Spool,
-    batch: Batch | None,
-    *,
-    dry_run: bool,
-    was_complete: bool,
-) -> None:
-    batch_id = submission.batch_id
-    if was_complete and batch is not None:
-        show(
-            f"batch {batch_id} has this content already and is {batch.phase}: "
-            f"{batch.finished:,} of {batch.accepted:,} ended; nothing was added"
-        )
-        if submission.terms.again:
-            say("to send it all once more, give --again with an --id that no batch has yet")
-    elif dry_run:
-        jobs = count_of(spool.tally.valid, "job")
-        show(f"batch {batch_id} would get {jobs}; nothing was submitted")
-    elif batch is not None:
-        late = f", not sent after {clock(batch.expires_ms)}" if batch.expires_ms else ""
-        start = f", to start at {clock(batch.starts_ms or 0)}" if batch.is_scheduled else ""
-        show(f"batch {batch_id}: {count_of(batch.accepted, 'job')} accepted{start}{late}")
-        if batch.corrects:
-            say(f"it corrects rows of batch {batch.corrects}, whose status shows both")
-    if batch is None:
-        return
+def _show_next(batch: Batch, *, second_codes: bool) -> None:
+    batch_id = batch.batch_id
     if batch.is_over:
         counts = ", ".join(f"{count:,} {state}" for state, count in batch.counts.items())
         show(f"batch {batch_id} is {batch.phase}: {counts}")
         for line in next_steps(batch):
             say(line)
-    else:
-        say(f"look at it:   sendcode batch status {batch_id} --watch")
-        say(f"its results:  sendcode batch results {batch_id} --output {batch_id}-results.csv")
-        if (spool.tally.sent_before.count or spool.tally.waiting.count) and not dry_run:
-            say(f"second codes are not meant? sendcode batch cancel {batch_id} stops it at once")
+        return
+    say(f"look at it:   sendcode batch status {batch_id} --watch")
+    say(f"its results:  sendcode batch results {batch_id} --output {batch_id}-results.csv")
+    if second_codes:
+        say(f"second codes are not meant? sendcode batch cancel {batch_id} stops it at once")

@@ -80,7 +80,7 @@ COMMANDS: Mapping[str, Mapping[str, Place | Places]] = {
                     "wants --yes.",
                 ),
                 "results": Place(
-                    "batch_results:write_results",
+                    "batch:write_results",
                     "Write the customer's own columns with what became of each row, for Excel.",
                 ),
             },
