@@ -35,6 +35,8 @@ from jobs.scripts import Argument, pairs, scripts, time_ms
 
 FEED_SECONDS = 2
 """Batch work that is published or in workers' hands: enough to never wait for the next sweep."""
+AHEAD_S = 1.5
+"""Batch work that is not sent yet, where more than those two seconds of it is in workers' hands."""
 SWEEP_LIMIT = 500
 
 
@@ -414,13 +416,21 @@ class Ledger:
         lost: list[str] = self._renew(flat)
         return lost
 
-    def sweep(self) -> Due:
+    def sweep(self, threads: int = 0) -> Due:
         """Return the jobs that must be published now, and mark them as published.
+
+        `threads` are those of one worker: a slow API is fed more deeply, as far as they suffice.
 
         Raises:
             LedgerRefusedError: this is not the ledger that was known.
         """
-        reply = self._sweep(limit=SWEEP_LIMIT, depth=self._depth, known=self.identity.known)
+        reply = self._sweep(
+            limit=SWEEP_LIMIT,
+            depth=self._depth,
+            ahead=round(self._depth * AHEAD_S / FEED_SECONDS),
+            threads=threads,
+            known=self.identity.known,
+        )
         if reply[0] == "refused":
             raise self.identity.refuse()
         flat, urgent, remember, known, broken = reply

@@ -27,6 +27,8 @@ LAPSE_S = 10
 """What a failover may make the ledger forget; more is an older copy."""
 ALIVE_S = 10
 """A worker, which gives a sign of life every second, is taken for gone after that."""
+SPARE_THREADS = 8
+"""Of all workers together: batch jobs leave so many to events."""
 LEVEL_GROWTH = 0.0023
 """The share of the limit by which a level is passed after t seconds, over t³: half of it in 6 s."""
 _SHARED = ("base", "story", "account", "numbers", "identity", "arrivals", "batches", "jobs")
@@ -39,6 +41,7 @@ _CONSTANTS = {
     "ALIVE_MS": ALIVE_S * 1000,
     "RATE_FADES_MS": round(RATE_FADES_S * 1000),
     "LEVEL_GROWTH": LEVEL_GROWTH,
+    "SPARE_THREADS": SPARE_THREADS,
 }
 """What Python and the scripts must agree on, by its name in Lua."""
 _ENUMS: dict[str, Iterable[BatchState | OwnCode]] = {

@@ -100,9 +100,9 @@ class Acts:
 
     # sweepers
 
-    def sweep(self) -> list[str]:
-        """Sweep and publish; give the jobs' ids."""
-        found = self.ledger.sweep()
+    def sweep(self, threads: int = 0) -> list[str]:
+        """Sweep and publish, as a worker with so many threads; return the jobs' ids."""
+        found = self.ledger.sweep(threads)
         for job_id in found.broken:
             self.ledger.set_aside(job_id)
         for lane, job_id in found:

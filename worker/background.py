@@ -153,7 +153,7 @@ class BackgroundStep(bootsteps.StartStopStep):
         upgrade = Upgrade(runtime.ledger.client, settings, runtime.ledger.identity)
 
         def sweep_and_show() -> None:
-            sweep(runtime.ledger, runtime.publisher)
+            sweep(runtime.ledger, runtime.publisher, parent.concurrency)
             presence.note_progress("sweeper")
 
         def upgrade_and_mend() -> None:
@@ -234,15 +234,17 @@ class Periodic:
                 return
 
 
-def sweep(ledger: Ledger, publisher: Publisher) -> int:
+def sweep(ledger: Ledger, publisher: Publisher, threads: int = 0) -> int:
     """Publish what is due, and return how many messages that were.
+
+    `threads` are those of this worker.
 
     A message that fails to be published is missed, and published again, by a later sweep.
     """
     identity = ledger.identity
     was_refused, was_unkept = identity.refusal, identity.unkept
     try:
-        due = ledger.sweep()
+        due = ledger.sweep(threads)
     except LedgerRefusedError:
         due = None
     if due is None:

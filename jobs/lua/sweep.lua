@@ -1,15 +1,17 @@
 -- Find what must be published now: parked jobs that are due, jobs whose lease ran out, published
 -- jobs whose message is gone, and the next rows of the running batches. Any number of workers may
 -- sweep at any time: what one took is not due for the next.
--- limit: jobs looked at per lane; depth: batch jobs published or leased at most
+-- limit: jobs looked at per lane; depth: batch jobs published or leased at most; or more, while requests
+--   wait for the API's answer: `ahead` that have not been sent yet, and all in all what leaves
+--   SPARE_THREADS for events, where each living worker has so many `threads` (0: not known)
 -- grace_ms: a message younger than that is not missed; provable_ms: see may_be_proved
 -- known: what the caller remembers of the ledger (see identity.lua)
 -- Reply: {lane whose queue to use, id, lane, id, …}, {ids that go in front of their queue}, what to
 --   remember from now on, attempts of the caller that the ledger knows (-1: all), {ids whose records
 --   nothing can be done with}; or {"refused"}
 -- Twice: the second finds nothing new; what the first took is missed after grace_ms at the latest.
-local A = arguments('limit:number', 'depth:number', 'grace_ms:number', 'retention_ms:number',
-  'canary_ms:number', 'provable_ms:number', 'known')
+local A = arguments('limit:number', 'depth:number', 'ahead:number', 'threads:number', 'grace_ms:number',
+  'retention_ms:number', 'canary_ms:number', 'provable_ms:number', 'known')
 local limit, depth, grace = A.limit, A.depth, A.grace_ms
 local retention_ms, canary_ms, provable = A.retention_ms, A.canary_ms, A.provable_ms
 local now = now_ms()
@@ -196,9 +198,35 @@ local function feed_one(batch)
   return feed(id, nil)
 end
 
--- Batch jobs that may be published before there are too many in flight.
+-- Batch jobs whose request has left: those of the newest batches, and of the next to be fed. If there are
+-- more batches than that, the feed is less deep than it might be.
+local function on_the_wire()
+  local batches, sending = redis.call('LRANGE', K.running, 0, 9), 0
+  for _, batch in ipairs(redis.call('ZREVRANGE', K.batches, 0, 9)) do batches[#batches + 1] = batch end
+  local is_counted = {}
+  for _, batch in ipairs(batches) do
+    if not is_counted[batch] then
+      is_counted[batch] = true
+      sending = sending + tonumber(redis.call('HGET', K.counts(batch), 'sending') or 0)
+    end
+  end
+  return sending
+end
+
+local function threads_of_all()
+  local alive = 0
+  for _, at in ipairs(redis.call('HVALS', K.workers)) do
+    if (tonumber(at) or 0) > now - ALIVE_MS then alive = alive + 1 end
+  end
+  return A.threads * alive
+end
+
+-- Batch jobs that may be published before there are too many in flight. The slower the API answers, the
+-- more must be, or the rate is not used (Little's law); how long that takes needs not be known for it.
 local function room()
-  return depth - redis.call('SCARD', K.held)
+  local held = redis.call('SCARD', K.held)
+  local deeper = math.min(A.ahead - (held - on_the_wire()), threads_of_all() - SPARE_THREADS - held)
+  return math.max(depth - held, deeper)
 end
 
 -- Batches take turns row by row; the list remembers whose turn it is.

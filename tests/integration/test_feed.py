@@ -13,13 +13,14 @@ from jobs.batches import Batches
 from jobs.deadletters import DeadLetters, Decision
 from jobs.job import State
 from jobs.keys import Keys
-from jobs.ledger import FEED_SECONDS
-from jobs.scripts import time_ms
+from jobs.ledger import AHEAD_S, FEED_SECONDS
+from jobs.scripts import SPARE_THREADS, time_ms
 from tests.ledger_acts import DEFAULTS, IN_DOUBT, REJECTED, Acts, number, row
 
 pytestmark = pytest.mark.settings(**DEFAULTS)
 
 DEPTH = 20 * FEED_SECONDS
+AHEAD = round(20 * AHEAD_S)
 
 
 def batch_of(job_id: str) -> str:
@@ -56,6 +57,60 @@ def test_a_claimed_job_still_takes_its_place_in_the_depth(acts: Acts) -> None:
     acts.begun(ids[1])
 
     assert acts.sweep() == []
+
+
+def send_slowly(acts: Acts, fed: list[str]) -> None:
+    """Send jobs to an API that does not answer yet."""
+    for job_id in fed:
+        acts.begun(job_id)
+
+
+def worker_alive(acts: Acts, name: str) -> None:
+    acts.redis.hset(acts.keys.workers, f"{name}/1.f", time_ms(acts.redis.time()))
+
+
+def test_the_feed_is_deeper_while_many_requests_wait_for_their_answer(acts: Acts) -> None:
+    ids = acts.batch(200)
+    worker_alive(acts, "w1")
+    worker_alive(acts, "w2")
+    fed = acts.sweep(48)
+
+    send_slowly(acts, fed[:35])
+    more = acts.sweep(48)
+
+    assert more == ids[DEPTH : DEPTH + AHEAD - 5]
+    assert acts.sweep(48) == []
+
+
+def test_requests_of_a_batch_whose_rows_are_all_fed_count_as_well(acts: Acts) -> None:
+    acts.batch(35, "ends")
+    worker_alive(acts, "w1")
+    worker_alive(acts, "w2")
+    send_slowly(acts, acts.sweep(48))
+    acts.batch(100, "next", first=35)
+
+    assert len(acts.sweep(48)) == AHEAD
+
+
+def test_the_feed_leaves_threads_to_events_however_slow_the_api_is(acts: Acts) -> None:
+    acts.batch(200)
+    worker_alive(acts, "w1")
+    fed = acts.sweep(48)
+    send_slowly(acts, fed)
+    assert acts.sweep(48) == []
+
+    worker_alive(acts, "w2")
+
+    assert len(acts.sweep(28)) == 2 * 28 - SPARE_THREADS - DEPTH
+
+
+def test_threads_of_workers_that_are_gone_do_not_count(acts: Acts) -> None:
+    acts.batch(200)
+    worker_alive(acts, "w1")
+    acts.redis.hset(acts.keys.workers, "gone/1.f", time_ms(acts.redis.time()) - 60_000)
+    send_slowly(acts, acts.sweep(48))
+
+    assert acts.sweep(48) == []
 
 
 def test_many_sweepers_feed_no_more_than_one(acts: Acts) -> None:
