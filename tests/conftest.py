@@ -62,6 +62,9 @@ hypothesis_settings.register_profile(
 )
 hypothesis_settings.load_profile("sendcode")
 
+# The tests start hundreds of Python processes: each would compile all our modules anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # A script's background job is deaf to Ctrl-C, and so would be all commands that the tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

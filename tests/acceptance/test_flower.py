@@ -23,9 +23,10 @@ from config.redis import connect
 from config.settings import Settings
 from demo.world import EmbeddedValkey, environment_of, free_port
 from jobs.job import JobRecord
-from producer import send_code
+from producer import programs, send_code
 from sandbox.client import Sandbox
 from tests.browser import rendered
+from tests.commands import SENDCODE
 from tests.conftest import DATABASES, QUICK_WORLD
 from tests.waiting import wait_until
 from tests.worker_process import WorkerProcess
@@ -69,28 +70,31 @@ class Flower:
         found: dict[str, Any] = json.loads(self.get("/api/tasks").text)
         return found
 
+    def hears_workers(self) -> bool:
+        """Return whether events reach it; what was sent before them it never knows."""
+        return "worker-heartbeat" in self.get("/workers?json=1").text
+
     def pages_of_all(self) -> list[str]:
         ids = [job.job_id for job in self.jobs.values()]
         worker_page = f"/worker/{self.worker}"
         return [*PAGES, worker_page, *(f"/task/{job_id}" for job_id in ids)]
 
 
-def start_flower(settings: Settings, folder: Path, *options: str) -> tuple[Any, str, Path]:
+def start_flower(
+    settings: Settings, folder: Path, *options: str, by_command: bool = False
+) -> tuple[Any, str, Path]:
+    """Start Flower with the login of the settings; by `sendcode flower` where that is the point."""
     port, log = free_port(), folder / "flower.log"
+    environment = environment_of(settings)
+    command = [*SENDCODE, "flower", "--port", str(port), *options]
+    if not by_command:  # what that command becomes, at half of its price
+        command = programs.flower("127.0.0.1", port)
+        environment = programs.flower_environment(environment, USER, PASSWORD)
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [
-                sys.executable,
-                "-P",
-                "-c",
-                "from producer.cli import main; main()",
-                "flower",
-                "--port",
-                str(port),
-                *options,
-            ],
+            command,
             cwd=folder,
-            env=environment_of(settings),
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -123,14 +127,14 @@ def flower(valkey: EmbeddedValkey, tmp_path_factory: pytest.TempPathFactory) -> 
             }
         )
         worker = WorkerProcess(settings, folder, "shown")
-        process, url, log = start_flower(settings, folder)
+        process, url, log = start_flower(settings, folder, by_command=True)
         try:
             worker.wait_ready()
-            wait_until(lambda: is_up(url), "Flower", 30)
+            wait_until(lambda: is_up(url), "Flower")
             entry = next(iter(connect(settings).hgetall("sendcode:workers")))
             name = str(entry).partition("/")[0]
             seen = Flower(url, settings, {}, name, process, log)
-            wait_until(lambda: "worker-heartbeat" in seen.get("/workers?json=1").text, "its ears")
+            wait_until(seen.hears_workers, "Flower's first event")
             jobs = {
                 state: send_code("852", number, wait=30, settings=settings)
                 for state, number in NUMBERS.items()
@@ -140,7 +144,7 @@ def flower(valkey: EmbeddedValkey, tmp_path_factory: pytest.TempPathFactory) -> 
             yield seen
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(60)
             worker.stop()
             connect(settings).flushdb()
 
@@ -304,9 +308,9 @@ def test_its_login_is_in_no_process_list_and_it_has_no_credentials(flower: Flowe
 def test_without_a_login_it_shows_its_pages_on_loopback_only_and_no_api(
     settings: Settings, tmp_path: Path
 ) -> None:
-    process, url, _ = start_flower(settings, tmp_path, "--no-auth")
+    process, url, _ = start_flower(settings, tmp_path, "--no-auth", by_command=True)
     try:
-        wait_until(lambda: is_up(url), "Flower", 30)
+        wait_until(lambda: is_up(url), "Flower")
         nobody = Flower(url, settings, {}, "", process, tmp_path)
 
         assert nobody.get("/tasks", login="").status == 200
@@ -314,7 +318,7 @@ def test_without_a_login_it_shows_its_pages_on_loopback_only_and_no_api(
         assert nobody.get("/api/tasks", login="").status == 401
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(60)
 
 
 def test_a_login_that_redis_refuses_ends_it_with_one_clear_line(
@@ -324,9 +328,9 @@ def test_a_login_that_redis_refuses_ends_it_with_one_clear_line(
     url = SecretStr(settings.redis_url.replace(password, "guess"))
     wrong = settings.model_copy(update={"sendcode_redis_url": url})
 
-    process, _, log = start_flower(wrong, tmp_path, "--no-auth")
+    process, _, log = start_flower(wrong, tmp_path, "--no-auth", by_command=True)
 
-    assert process.wait(30) == 2
+    assert process.wait(60) == 2
     last = log.read_text().splitlines()[-1]
     assert last.startswith("sendcode: Redis at redis://127.0.0.1")
     assert last.endswith("refuses the login: check user and password in SENDCODE_REDIS_URL")

@@ -68,7 +68,7 @@ def test_an_odd_file_is_checked_and_submitted_row_by_row_or_refused(
 
 
 SMALL_FILES = [odd for odd in ODD_FILES if 0 < len(odd.phones) <= 1_000]
-"""Without one of 100,000 like rows, whose results are more of the same."""
+"""Without one of 20,000 like rows, whose results are more of the same."""
 
 
 @pytest.mark.parametrize("odd", SMALL_FILES, ids=lambda odd: odd.name)

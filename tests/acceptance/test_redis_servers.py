@@ -17,7 +17,7 @@ from config.settings import Settings
 from demo.world import EmbeddedValkey
 from sandbox.client import Sandbox
 from tests.acceptance.test_flower import PASSWORD, USER, Flower, is_up, start_flower
-from tests.commands import run
+from tests.commands import InThisProcess
 from tests.conftest import QUICK_WORLD, ipv6_loopback
 from tests.faults.proxy import ProxyProcess
 from tests.files import MAGIC_BIND_UPPER, customer, write_csv
@@ -96,8 +96,13 @@ def enough_rights(server: EmbeddedValkey) -> Iterator[str]:
     "url", ["without_hello", "odd_login", "own_ca", "without_words", "enough_rights"], indirect=True
 )
 def test_worker_commands_and_flower_work_with_it(
-    url: str, server: EmbeddedValkey, tmp_path: Path
+    url: str,
+    server: EmbeddedValkey,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     file = write_csv(tmp_path / "customers.csv", [customer(1), customer(2, MAGIC_BIND_UPPER)])
     with Sandbox(rate_limit=200, phone_interval=8) as sandbox:
         settings = Settings(
@@ -113,20 +118,22 @@ def test_worker_commands_and_flower_work_with_it(
         process, flower_url, log = start_flower(settings, tmp_path)
         try:
             worker.wait_ready()
-            wait_until(lambda: is_up(flower_url), "Flower", 30)
+            wait_until(lambda: is_up(flower_url), "Flower")
             flower = Flower(flower_url, settings, {}, "", process, log)
+            wait_until(flower.hears_workers, "Flower's first event")
             number = ("--country-code", "852", "--phone", "99003003")
-            sent = run(settings, "send", *number, "--wait", "20", "--json", cwd=tmp_path)
-            batch = run(settings, "batch", "submit", file, "--watch", cwd=tmp_path)
-            status = run(settings, "status", "--json", cwd=tmp_path)
-            doctor = run(settings, "doctor", cwd=tmp_path)
+            sendcode = InThisProcess(settings, monkeypatch, capsys)
+            sent = sendcode("send", *number, "--wait", "20", "--json")
+            batch = sendcode("batch", "submit", file, "--watch")
+            status = sendcode("status", "--json")
+            doctor = sendcode("doctor")
             wait_until(lambda: sent.json["job_id"] in flower.tasks(), "the task in Flower")
             result = flower.get(f"/api/task/result/{sent.json['job_id']}")
             depths = flower.get("/api/queues/length")
             config = flower.get("/api/workers?refresh=1")
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(60)
             exit_code = worker.stop()
 
     assert sent.json["state"] == "sent"

@@ -119,9 +119,9 @@ class Programs:
     def flower_works_or_says(self, url: str, cause: str, *, ends: bool) -> None:
         process, address, log = start_flower(self.at(url), self._folder)
         try:
-            wait_until(lambda: process.poll() is not None or is_up(address), "Flower", 30)
+            wait_until(lambda: process.poll() is not None or is_up(address), "Flower")
             if ends:
-                assert process.wait(20) == 2
+                assert process.wait(60) == 2
             if process.poll() is not None or not ends:
                 wait_until(lambda: cause in log.read_text(), f"{cause!r} in Flower's log")
         finally:

@@ -95,7 +95,7 @@ def _plain_text() -> Iterator[OddFile]:
     )
     yield byte_file("packed.csv.gz", gzip.compress(_csv(ROW).encode(), mtime=0), phones=(GOOD,))
     yield byte_file(
-        "many-blank-lines.csv", (_csv(ROW) + "\n" * 100_000 + ROW_2).encode(), phones=both
+        "many-blank-lines.csv", (_csv(ROW) + "\n" * 20_000 + ROW_2).encode(), phones=both
     )
 
 
@@ -182,9 +182,9 @@ def _quotes() -> Iterator[OddFile]:
         problems=((2, "unclosed_quote"),),
     )
     yield text_file(
-        "unclosed-quote-of-100000-lines.csv",
-        _csv('852,51234567,"Ada', *[ROW_2] * 100_000),
-        phones=(GOOD_2,) * 100_000,
+        "unclosed-quote-of-20000-lines.csv",
+        _csv('852,51234567,"Ada', *[ROW_2] * 20_000),
+        phones=(GOOD_2,) * 20_000,
         problems=((2, "unclosed_quote"),),
     )
     yield text_file(
