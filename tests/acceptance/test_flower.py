@@ -23,7 +23,8 @@ from config.redis import connect
 from config.settings import Settings
 from demo.world import EmbeddedValkey, environment_of, free_port
 from jobs.job import JobRecord
-from producer import programs, send_code
+from producer import send_code
+from producer.cli.processes import flower_command, flower_environment
 from sandbox.client import Sandbox
 from tests.browser import rendered
 from tests.commands import SENDCODE
@@ -88,8 +89,8 @@ def start_flower(
     environment = environment_of(settings)
     command = [*SENDCODE, "flower", "--port", str(port), *options]
     if not by_command:  # what that command becomes, at half of its price
-        command = programs.flower("127.0.0.1", port)
-        environment = programs.flower_environment(environment, USER, PASSWORD)
+        command = flower_command("127.0.0.1", port)
+        environment = flower_environment(environment, USER, PASSWORD)
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,

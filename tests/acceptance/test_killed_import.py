@@ -5,21 +5,34 @@ from __future__ import annotations
 import random
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 from redis import Redis
 
 from config.settings import Settings
+from demo.world import EmbeddedValkey
 from jobs.batches import Batches
 from jobs.keys import Keys
 from tests.commands import run, start
+from tests.faults.proxy import ProxyProcess
 from tests.files import customer, write_csv
 from tests.waiting import wait_until
 
 ROWS = 8_000
 WORDS = ("batch", "submit", "customers.csv", "--id", "b1")
+
+
+@pytest.fixture
+def far_away(settings: Settings, valkey: EmbeddedValkey) -> Iterator[Settings]:
+    """The same Redis some 60 ms away: chunks do not all arrive between two looks at them."""
+    with ProxyProcess(valkey.port) as proxy:
+        proxy.order("delay 0.03")
+        url = settings.redis_url.replace(f":{valkey.port}/", f":{proxy.port}/")
+        yield settings.model_copy(update={"sendcode_redis_url": SecretStr(url)})
 
 
 @pytest.fixture
@@ -44,12 +57,18 @@ def kill_at(process: subprocess.Popen[str], rows: int, redis: Redis, keys: Keys)
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_an_import_killed_again_and_again_is_one_batch_with_each_row_once(
-    seed: int, settings: Settings, redis: Redis, keys: Keys, batches: Batches, folder: Path
+    seed: int,
+    settings: Settings,
+    far_away: Settings,
+    redis: Redis,
+    keys: Keys,
+    batches: Batches,
+    folder: Path,
 ) -> None:
     chance = random.Random(seed)
     there, cut_off = 0, 0
     for _ in range(4):
-        process = start(settings, *WORDS, cwd=folder)
+        process = start(far_away, *WORDS, cwd=folder)
         kill_at(process, there + chance.randrange(1, ROWS // 5), redis, keys)
         assert rows_there(redis, keys) >= there, "rows were lost"
         there = rows_there(redis, keys)
@@ -84,7 +103,7 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(
     process = start(settings, *WORDS, cwd=folder)
     wait_until(lambda: process.poll() is not None or rows_there(redis, keys) > 0, "a row", 60)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=60)
 
     again = run(settings, *WORDS, "--json", cwd=folder)
 
@@ -104,7 +123,7 @@ def test_ctrl_c_while_watching_leaves_the_batch_running(
     assert f"batch b1: 0 of {ROWS:,}" in process.stderr.readline()
 
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=60)
 
     assert process.returncode == 130
     assert "look again: sendcode batch status b1 --watch" in err
