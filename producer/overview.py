@@ -60,6 +60,8 @@ class Pace:
     """Requests per second that the API really allows, where it refused at less than the limit."""
     caution_ms: float | None
     """At most so much of a slow answer's time may be its way in; None before any answer."""
+    answer_ms: float | None
+    """How long the API takes to answer, on average; None before any answer."""
     refused: int
     """Requests that the API refused as too many, ever."""
     refused_ms: int | None
@@ -215,6 +217,7 @@ def _pace(
 ) -> Pace:
     arrivals = [int(entry.rpartition(":")[2]) for entry in ring.values()]
     caution, refused_us = values.get("caution_us"), values.get("refused_at_us")
+    shortest, spread = values.get("rtt_min_us"), values.get("spread_us", 0)
     limit = settings.sendcode_rate_limit
     if "per_window" in values:
         limit = int(values["per_window"]) * 1e6 / int(values["window_us"])
@@ -231,6 +234,7 @@ def _pace(
         factor=rate / limit,
         allowed=allowed,
         caution_ms=int(caution) / 1000 if caution else None,
+        answer_ms=(int(shortest) + int(spread)) / 1000 if shortest else None,
         refused=int(values.get("refused", 0)),
         refused_ms=int(refused_us) // 1000 if refused_us else None,
     )

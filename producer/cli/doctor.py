@@ -5,6 +5,7 @@ A list of small checks (at the end), each by itself.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated
@@ -19,6 +20,7 @@ from jobs.codes import explain
 from jobs.identity import REMEDY, Identity, LedgerState, state_file
 from jobs.job import iso
 from jobs.mending import Mending
+from jobs.scripts import SPARE_THREADS
 from jobs.server import Finding, Level, check_rights, judge, read_server, rehearse
 from jobs.way import code_before_writing, in_short, shake_hands
 from producer.cli.console import CommandFailedError, printable, results, say, show_json
@@ -82,6 +84,8 @@ UNFINISHED_MS = 86_400_000
 """Longer than any import takes; until it is completed or cancelled its rows are kept."""
 SHOWN = 10
 """Lines about what was damaged."""
+BESIDE_ANSWER_S = 0.5
+"""A job holds its thread for so much longer than the API takes to answer: claim, slot, records."""
 CLOCK_OFF_S = 5.0
 """More than a slow round trip could feign."""
 SIGNATURES_REFUSED_S = 300.0
@@ -211,6 +215,7 @@ def ledger_and_work(client: redis.Redis, settings: Settings) -> Iterator[Finding
     yield from ledger(overview.ledger, identity.unkept)
     yield from damage(overview)
     yield from system(overview)
+    yield from threads(overview, settings)
 
 
 def ledger(state: LedgerState, unkept: str) -> Iterator[Finding]:
@@ -281,6 +286,28 @@ def system(overview: Overview) -> Iterator[Finding]:
         text = f"{overview.quarantined} messages were put aside, because they were no jobs"
         remedy = "find out who else writes into this Redis"
         yield Finding("quarantine", Level.WARN, text, remedy)
+
+
+def threads(overview: Overview, settings: Settings) -> Iterator[Finding]:
+    """Judge whether the workers, if they are set up as we are, have enough threads for the rate.
+
+    A request takes a thread for as long as the API works on it.
+    """
+    if not overview.alive or overview.pace.answer_ms is None:
+        return
+    rate, answer_s = overview.pace.limit * overview.pace.factor, overview.pace.answer_ms / 1000
+    each = settings.sendcode_concurrency
+    needed = math.ceil(rate * (answer_s + BESIDE_ANSWER_S)) + SPARE_THREADS
+    if needed > overview.alive * each:
+        text = (
+            f"the API takes {answer_s:.1f} s to answer, so {rate:g}/s need {needed} threads; "
+            f"workers have {overview.alive} x {each}"
+        )
+        remedy = (
+            f"start {math.ceil(needed / each) - overview.alive} more, "
+            f"or set SENDCODE_CONCURRENCY to {math.ceil(needed / overview.alive)} for all"
+        )
+        yield Finding("threads", Level.WARN, text, remedy)
 
 
 OF_REDIS: tuple[Callable[[redis.Redis, Settings], Iterable[Finding]], ...] = (

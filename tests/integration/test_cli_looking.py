@@ -400,6 +400,33 @@ def test_doctor_shows_a_line_for_each_finding(sendcode: Command) -> None:
     assert ran.err == "sendcode: 1 of 16 checks failed\n"
 
 
+@pytest.mark.settings(sendcode_rate_limit=20)
+@pytest.mark.usefixtures("alive")
+def test_doctor_asks_for_as_many_threads_as_a_slow_api_takes(
+    sendcode: Command, redis: Redis, keys: Keys
+) -> None:
+    redis.hset(keys.pace, mapping={"rtt_min_us": 2_600_000, "spread_us": 400_000})
+
+    ran = sendcode("doctor", "--json")
+
+    [found] = [finding for finding in ran.json["findings"] if finding["name"] == "threads"]
+    assert found["level"] == "warn"
+    assert "takes 3.0 s to answer, so 20/s need 78 threads; workers have 1 x 48" in found["text"]
+    assert found["remedy"] == "start 1 more, or set SENDCODE_CONCURRENCY to 78 for all"
+
+
+@pytest.mark.settings(sendcode_rate_limit=20)
+@pytest.mark.usefixtures("alive")
+def test_doctor_asks_for_no_threads_where_they_suffice(
+    sendcode: Command, redis: Redis, keys: Keys
+) -> None:
+    redis.hset(keys.pace, mapping={"rtt_min_us": 1_000_000})
+
+    names = [finding["name"] for finding in sendcode("doctor", "--json").json["findings"]]
+
+    assert "threads" not in names
+
+
 def test_a_worker_that_went_long_ago_is_forgotten(redis: Redis, keys: Keys, ledger: Ledger) -> None:
     present = presence(ledger, "w1@here")
     present.beat()
