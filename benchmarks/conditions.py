@@ -8,7 +8,7 @@ A condition is written as its parts, joined by `+`, with 80 ms of work unless on
     packets5                   packets to and from the API are delayed by 5 ms on average
                                (exponential), so they overtake each other, and 1 % are lost
     close200                   it closes each connection; a new one takes 200 ms of TLS
-    allows18                   the account is allowed 18/s, though sendcode is told 20
+    allows18                   the account is allowed 18/s, though sendcode's setting is 20
     redis30                    Redis is 30 ms away from the workers, there and back
 """
 
@@ -100,7 +100,7 @@ class Condition:
 
     @contextmanager
     def world(self, rate: int, *sandbox_options: str) -> Iterator[World]:
-        """Run a world in it, whose workers are told that `rate` is allowed.
+        """Run a world in it, whose workers are set to `rate`.
 
         Raises:
             NotMeasuredError: this machine cannot.

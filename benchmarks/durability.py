@@ -1,7 +1,7 @@
 """What does it cost at 20/s that Redis has each write on disk before it answers?
 
-The same four workers with `appendfsync always`, `everysec` and `no`. What it costs at an import is
-told by `submit`.
+The same four workers with `appendfsync always`, `everysec` and `no`. What it costs at an import
+is measured by `submit`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks.report import Cell, Report, Table, Target
 from benchmarks.steady import FINISHED, NEAR, Steady, jobs_for, sendcode, watch
 from benchmarks.traffic import percentile
-from benchmarks.world import World, tell
+from benchmarks.world import World, announce
 
 RATE = 20
 PROCESSES = 4
@@ -31,7 +31,7 @@ class Finding:
     """One setting's run."""
 
     fsync: str
-    seen: Steady
+    steady: Steady
     write_ms: Sequence[float]
     """Round trips of single writes, made beside the workers' own."""
     aof_bytes: float
@@ -46,7 +46,7 @@ def measure(options: argparse.Namespace, command: str) -> Report:
     """Measure each setting in turn."""
     findings = []
     for fsync in FSYNC:
-        tell(f"appendfsync {fsync}: {options.seconds:g} s")
+        announce(f"appendfsync {fsync}: {options.seconds:g} s")
         findings.append(_measure_one(fsync, options.seconds))
     table = Table(
         f"sendcode at {RATE}/s, {PROCESSES} worker processes, {options.seconds:g} s each",
@@ -65,7 +65,7 @@ def measure(options: argparse.Namespace, command: str) -> Report:
             "a power cut loses nothing with always, up to two seconds with everysec",
         ),
     )
-    goodput = {each.fsync: each.seen.traffic.goodput for each in findings}
+    goodput = {each.fsync: each.steady.traffic.goodput for each in findings}
     share = goodput["always"] / goodput["no"]
     target = Target(
         f"always: at least {LEAST_OF_NO:.0%} of the goodput without any syncing",
@@ -79,10 +79,10 @@ def _measure_one(fsync: str, seconds: float) -> Finding:
     with World(*NEAR, "--rate-limit", str(RATE), sendcode_rate_limit=RATE) as world:
         world.redis.config_set("appendfsync", fsync)
         with sendcode(world, PROCESSES, jobs_for(RATE, seconds)) as workers:
-            seen = watch(world, workers, FINISHED, RATE, seconds)
+            steady = watch(world, workers, FINISHED, RATE, seconds)
             aof_bytes = _aof_bytes_each(world)
             write_ms = [_write_ms(world) for _ in range(WRITES)]
-        return Finding(fsync, seen, write_ms, aof_bytes)
+        return Finding(fsync, steady, write_ms, aof_bytes)
 
 
 def _write_ms(world: World) -> float:
@@ -105,13 +105,13 @@ def _aof_bytes(world: World) -> int:
 
 
 def _row(finding: Finding) -> list[Cell]:
-    seen = finding.seen
+    steady = finding.steady
     return [
         finding.fsync,
-        f"{100 * seen.traffic.goodput:.1f}",
+        f"{100 * steady.traffic.goodput:.1f}",
         f"{percentile(finding.write_ms, 0.5):.2f}",
         f"{percentile(finding.write_ms, 0.99):.2f}",
-        f"{seen.cpu_ms:.1f}",
-        f"{seen.server_ms:.2f}",
+        f"{steady.cpu_ms:.1f}",
+        f"{steady.server_ms:.2f}",
         f"{finding.aof_bytes:,.0f}",
     ]

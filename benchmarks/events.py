@@ -19,8 +19,8 @@ from celery import Celery
 from benchmarks.chart import Bar, bar_chart
 from benchmarks.conditions import Condition
 from benchmarks.report import Cell, Report, Table, Target
-from benchmarks.traffic import look_at, percentile
-from benchmarks.world import COUNTRY, World, number, tell
+from benchmarks.traffic import percentile, traffic_between
+from benchmarks.world import COUNTRY, World, announce, number
 from demo.world import wait_until
 from producer import send_code
 
@@ -67,7 +67,7 @@ class Amount:
     alone: int
     beside: int
     queued: int
-    """Events of the peer with one queue: each waits for the whole batch, so a few tell it all."""
+    """Events of the peer with one queue: each waits for the whole batch, so a few are enough."""
 
 
 FULL = Amount(alone=100, beside=150, queued=20)
@@ -115,7 +115,7 @@ def fifo(contender: str, queue: str, events: int, api: Condition) -> Waits:
 
 
 def _rows_beside(events: int) -> int:
-    """Give the rows of a batch that outlasts so many events."""
+    """Return the rows of a batch that outlasts so many events."""
     return round(RATE * (events * EVENT_S + 3 * SETTLE_S))
 
 
@@ -134,7 +134,7 @@ def _measure(
     events: int,
     mean_s: float,
 ) -> Waits:
-    tell(f"{contender}, {api.name}, {situation}: {events} events in {events * mean_s:.0f} s")
+    announce(f"{contender}, {api.name}, {situation}: {events} events in {events * mean_s:.0f} s")
     chance = random.Random(1)
     first = FIRST_EVENT + (0 if situation == ALONE else 100_000)
     returned: dict[str, float] = {}
@@ -158,7 +158,7 @@ def _measure(
     at = arrived()
     waits_ms = [1000 * (at[digits] - since) for digits, since in returned.items()]
     stats = world.sandbox.stats(numbers=False, arrivals=True)
-    traffic = look_at(stats, began, ended, RATE)
+    traffic = traffic_between(stats, began, ended, RATE)
     return Waits(
         contender,
         api.name,

@@ -17,7 +17,7 @@ import redis
 
 from benchmarks.chart import Bar, bar_chart
 from benchmarks.report import Cell, Report, Table, Target
-from benchmarks.world import World, tell, usage_of
+from benchmarks.world import World, announce, usage_of
 from demo.world import Process, wait_until
 
 THREADS = 16
@@ -83,7 +83,7 @@ CONTENDERS: Mapping[str, Contender] = {
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jobs", type=int, default=3000, help="for each (default: 3000)")
-    parser.add_argument("--rounds", type=int, default=3, help="the median is told (default: 3)")
+    parser.add_argument("--rounds", type=int, default=3, help="the median counts (default: 3)")
     parser.add_argument("--only", help="some of: " + "; ".join(CONTENDERS))
 
 
@@ -96,7 +96,7 @@ def measure(options: argparse.Namespace, command: str) -> Report:
     ) as world:
         for n in range(options.rounds):
             for name in names:
-                tell(f"{name}, round {n + 1} of {options.rounds}")
+                announce(f"{name}, round {n + 1} of {options.rounds}")
                 runs[name].append(_run(world, CONTENDERS[name], options.jobs))
     costs = {name: _median(each) for name, each in runs.items()}
     table = Table(
@@ -168,9 +168,9 @@ def _run(world: World, contender: Contender, jobs: int) -> Cost:
     contender.submit(world, jobs)
     with world.run("worker", *contender.command) as worker:
         wait_until(lambda: world.requests() >= BEGIN * jobs, f"{worker.name} at work")
-        before = _look(world, worker)
+        before = _read(world, worker)
         wait_until(lambda: world.requests() >= END * jobs, f"{worker.name} nearly done", 180)
-        after = _look(world, worker)
+        after = _read(world, worker)
     done = after.requests - before.requests
     return Cost(
         jobs_per_s=done / (after.at - before.at),
@@ -182,7 +182,7 @@ def _run(world: World, contender: Contender, jobs: int) -> Cost:
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
+class _Reading:
     at: float
     requests: int
     cpu_s: float
@@ -191,14 +191,14 @@ class _Look:
     commands: int
 
 
-def _look(world: World, worker: Process) -> _Look:
+def _read(world: World, worker: Process) -> _Reading:
     server: redis.Redis = world.redis
     requests, at = world.requests(), time.monotonic()
     usage = usage_of(worker)
     cpu = server.info("cpu")
     calls = sum(each["calls"] for each in server.info("commandstats").values())
     server_s = cpu["used_cpu_user"] + cpu["used_cpu_sys"]
-    return _Look(at, requests, usage.cpu_s, usage.memory_bytes, server_s, calls)
+    return _Reading(at, requests, usage.cpu_s, usage.memory_bytes, server_s, calls)
 
 
 def _median(runs: Sequence[Cost]) -> Cost:

@@ -16,7 +16,7 @@ from benchmarks.chart import Bar, bar_chart
 from benchmarks.conditions import FOUR_APIS, HARDER, Condition, NotMeasuredError
 from benchmarks.report import Cell, Report, Table, Target
 from benchmarks.steady import FINISHED, Steady, jobs_for, sendcode, slot_trips, watch
-from benchmarks.world import World, tell
+from benchmarks.world import World, announce
 from demo.world import Process
 
 RATE = 20
@@ -45,7 +45,7 @@ class Finding:
 
     name: str
     condition: Condition
-    seen: Steady
+    steady: Steady
     limiter_trips: float | None
 
 
@@ -82,7 +82,7 @@ def measure(options: argparse.Namespace, command: str) -> Report:
     for condition in options.api:
         default = ",".join(CONTENDERS) if condition.name == PEERS_API else OURS
         for name in (options.only or default).split(","):
-            tell(f"{name}, {condition.name}: {options.seconds:g} s")
+            announce(f"{name}, {condition.name}: {options.seconds:g} s")
             try:
                 findings.append(_measure_one(name, condition, options))
             except NotMeasuredError as exc:
@@ -130,7 +130,7 @@ def _measure_one(name: str, condition: Condition, options: argparse.Namespace) -
             world.environment["SENDCODE_CONCURRENCY"] = options.concurrency
         jobs = jobs_for(RATE, options.after + options.seconds)
         with contender.run(world, options.workers, jobs) as workers:
-            seen = watch(
+            steady = watch(
                 world,
                 workers,
                 contender.mark,
@@ -138,11 +138,11 @@ def _measure_one(name: str, condition: Condition, options: argparse.Namespace) -
                 options.seconds,
                 skip_s=options.after,
             )
-        return Finding(name, condition, seen, contender.trips(world, seen))
+        return Finding(name, condition, steady, contender.trips(world, steady))
 
 
 def _row(finding: Finding) -> list[Cell]:
-    seen, traffic, trips = finding.seen, finding.seen.traffic, finding.limiter_trips
+    steady, traffic, trips = finding.steady, finding.steady.traffic, finding.limiter_trips
     return [
         finding.name,
         finding.condition.name,
@@ -151,9 +151,9 @@ def _row(finding: Finding) -> list[Cell]:
         traffic.most,
         f"{100 * traffic.refused / max(1, traffic.requests):.1f}",
         None if trips is None else f"{trips:.2f}",
-        f"{seen.trips:.1f}",
-        f"{seen.cpu_ms:.1f}",
-        f"{seen.fairness:.3f}",
+        f"{steady.trips:.1f}",
+        f"{steady.cpu_ms:.1f}",
+        f"{steady.fairness:.3f}",
     ]
 
 
@@ -164,7 +164,7 @@ def _targets(findings: Sequence[Finding]) -> list[Target]:
             continue
         condition = finding.condition
         least, most_refused, may_be_above = _wanted(condition)
-        seen, traffic, trips = finding.seen, finding.seen.traffic, finding.limiter_trips or 0
+        steady, traffic, trips = finding.steady, finding.steady.traffic, finding.limiter_trips or 0
         above, refused = (
             count / max(1, traffic.requests) for count in (traffic.above, traffic.refused)
         )
@@ -187,8 +187,8 @@ def _targets(findings: Sequence[Finding]) -> list[Target]:
             ),
             Target(
                 f"{condition.name}: Jain's index at least {LEAST_FAIRNESS}",
-                f"{seen.fairness:.4f}",
-                seen.fairness >= LEAST_FAIRNESS,
+                f"{steady.fairness:.4f}",
+                steady.fairness >= LEAST_FAIRNESS,
             ),
         ]
     return targets
@@ -212,8 +212,8 @@ def _chart(findings: Sequence[Finding]) -> str:
     bars = [
         Bar(
             f"{each.name}, {each.condition.name}",
-            100 * each.seen.traffic.goodput,
-            f"{100 * each.seen.traffic.goodput:.1f} %, {each.seen.traffic.above} above the limit",
+            100 * each.steady.traffic.goodput,
+            f"{100 * each.steady.traffic.goodput:.1f} %, {each.steady.traffic.above} above",
             each.name == OURS,
         )
         for each in findings
@@ -257,7 +257,7 @@ def _library(name: str) -> Contender:
     return Contender(
         lambda world, processes, _jobs: _paced(world, name, processes),
         "sent\n",
-        lambda _world, seen: seen.trips,
+        lambda _world, steady: steady.trips,
     )
 
 

@@ -19,7 +19,7 @@ from celery import Celery
 
 from benchmarks.chart import Bar, bar_chart
 from benchmarks.report import Cell, Report, Table, Target
-from benchmarks.world import COUNTRY, World, number, tell
+from benchmarks.world import COUNTRY, World, announce, number
 from config.celery import make_celery
 from demo.world import Process, WorldError, wait_until
 from jobs.batches import Batches
@@ -64,11 +64,11 @@ def ours(mid_call: int, waiting: int) -> list[Recovered]:
         pair = Pair(world, app, ("celery", "-A", "worker", "worker"), stack)
         calls, waits = Recovered(OURS, MID_CALL), Recovered(OURS, WAITING)
         for n in range(mid_call):
-            tell(f"{OURS}: kill {n + 1} of {mid_call}, {MID_CALL}")
+            announce(f"{OURS}: kill {n + 1} of {mid_call}, {MID_CALL}")
             _in_mid_call(world, pair, n, calls)
         calls.sent_twice = _sent_twice(world)
         for n in range(waiting):
-            tell(f"{OURS}: kill {n + 1} of {waiting}, {WAITING}")
+            announce(f"{OURS}: kill {n + 1} of {waiting}, {WAITING}")
             _while_waiting(world, pair, n, waits)
         waits.sent_twice = _sent_twice(world) - calls.sent_twice
         return [calls, waits]
@@ -107,7 +107,7 @@ def tuned_celery() -> Recovered:
         module = "benchmarks.peers.tuned_celery"
         pair = Pair(world, app, ("celery", "-A", module, "worker", "-c", str(CALLS)), stack)
         found = Recovered(TUNED, MID_CALL)
-        tell(f"{TUNED}: one kill, meanwhile")
+        announce(f"{TUNED}: one kill, meanwhile")
         phones = [str(SLOW + k) for k in range(CALLS)]
         jobs = {str(app.send_task("bare.send", args=(COUNTRY, each))): each for each in phones}
         wait_until(lambda: arrivals(world, phones).keys() == set(phones), "calls")
@@ -176,7 +176,7 @@ class Pair:
 def arrivals(
     world: World, phones: Collection[str], after: float = 0, before: float = float("inf")
 ) -> dict[str, float]:
-    """Give the first request for each number between two moments."""
+    """Return when the first request for each number arrived between two moments."""
     found: dict[str, float] = {}
     digits = {COUNTRY + phone: phone for phone in phones}
     for at, which, _ in world.sandbox.stats(numbers=False, arrivals=True)["arrivals"]:

@@ -1,4 +1,4 @@
-"""What a benchmark hands back: tables and targets, as text or JSON, and into the documentation."""
+"""What a benchmark returns: tables and targets, as text or JSON, and into the documentation."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Target:
 
 
 def _describe_machine() -> str:
-    """Say on what, and how busy it was beside the measurement."""
+    """Return the machine, and how busy it was."""
     model = next(
         (line.partition(":")[2].strip() for line in _cpuinfo() if line.startswith("model name")),
         platform.machine(),
@@ -94,7 +94,7 @@ class Report:
         }
 
     def save(self) -> None:
-        """Put text and charts into docs/, in the place of what the last run left there."""
+        """Write text and charts into docs/, in the place of those of the last run."""
         page = PAGE.read_text(encoding="utf-8")
         start, end = f"<!-- {self.name} -->\n", f"<!-- /{self.name} -->"
         before, _, rest = page.partition(start)

@@ -1,6 +1,6 @@
 """Does the rate hold with 1 to 8 worker processes at 20, 100 and 400 requests a second?
 
-The API is 80 ms away, there and back. What a slot costs is told for each request.
+The API is 80 ms away, there and back. The cost of a slot is that of one request.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from benchmarks.report import Cell, Report, Table, Target
 from benchmarks.steady import FINISHED, NEAR, Steady, jobs_for, sendcode, slot_trips, watch
-from benchmarks.world import World, tell
+from benchmarks.world import World, announce
 
 RATES = "20,100,400"
 PROCESSES = "1,2,4,8"
@@ -22,7 +22,7 @@ class Finding:
 
     rate: int
     processes: int
-    seen: Steady
+    steady: Steady
     slot_trips: float
 
 
@@ -37,7 +37,7 @@ def measure(options: argparse.Namespace, command: str) -> Report:
     findings = []
     for rate in map(int, options.rates.split(",")):
         for processes in map(int, options.processes.split(",")):
-            tell(f"{rate}/s, {processes} workers: {options.seconds:g} s")
+            announce(f"{rate}/s, {processes} workers: {options.seconds:g} s")
             findings.append(_measure_one(rate, processes, options.seconds))
     table = Table(
         f"sendcode for {options.seconds:g} s each, 80 ms there and back",
@@ -60,7 +60,7 @@ def measure(options: argparse.Namespace, command: str) -> Report:
             "all processes, Redis and the sandbox included, share this machine's cores",
         ),
     )
-    above = sum(each.seen.traffic.above for each in findings)
+    above = sum(each.steady.traffic.above for each in findings)
     targets = [Target("never above the limit", f"{above} requests above", above == 0)]
     return Report("scale", command, [table], targets)
 
@@ -68,12 +68,12 @@ def measure(options: argparse.Namespace, command: str) -> Report:
 def _measure_one(rate: int, processes: int, seconds: float) -> Finding:
     with World(*NEAR, "--rate-limit", str(rate), sendcode_rate_limit=rate) as world:
         with sendcode(world, processes, jobs_for(rate, seconds)) as workers:
-            seen = watch(world, workers, FINISHED, rate, seconds)
-        return Finding(rate, processes, seen, slot_trips(world, seen))
+            steady = watch(world, workers, FINISHED, rate, seconds)
+        return Finding(rate, processes, steady, slot_trips(world, steady))
 
 
 def _row(finding: Finding) -> list[Cell]:
-    seen, traffic = finding.seen, finding.seen.traffic
+    steady, traffic = finding.steady, finding.steady.traffic
     return [
         str(finding.rate),
         finding.processes,
@@ -81,8 +81,8 @@ def _row(finding: Finding) -> list[Cell]:
         traffic.above,
         traffic.most,
         f"{finding.slot_trips:.2f}",
-        f"{seen.trips:.1f}",
-        f"{seen.cpu_ms:.1f}",
-        f"{seen.server_ms:.2f}",
-        f"{seen.fairness:.3f}",
+        f"{steady.trips:.1f}",
+        f"{steady.cpu_ms:.1f}",
+        f"{steady.server_ms:.2f}",
+        f"{steady.fairness:.3f}",
     ]

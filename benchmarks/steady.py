@@ -1,4 +1,4 @@
-"""Watches workers that send at a steady rate: what the API saw, and what it cost."""
+"""Watches workers that send at a steady rate: what arrived at the API, and what it cost."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.tap import Tap
-from benchmarks.traffic import Traffic, jain, look_at
+from benchmarks.traffic import Traffic, jain, traffic_between
 from benchmarks.world import World, usage_of
 from demo.world import Process, wait_until
 from jobs.keys import Keys
@@ -27,7 +27,7 @@ SPARE = 1.3
 
 @dataclass(frozen=True, slots=True)
 class Steady:
-    """What was seen; costs are for each request."""
+    """What was measured; costs are for each request."""
 
     traffic: Traffic
     cpu_ms: float
@@ -67,7 +67,7 @@ def watch(
     cpu_s, server_s = _cpu(workers) - cpu_s, _server_cpu(world) - server_s
     shares = [worker.log.count(mark) - count for worker, count in zip(workers, counts, strict=True)]
     tapped, trips, scripts = _tap(world)
-    traffic = look_at(world.sandbox.stats(numbers=False, arrivals=True), start, end, rate)
+    traffic = traffic_between(world.sandbox.stats(numbers=False, arrivals=True), start, end, rate)
     requests = max(1, traffic.requests)
     return Steady(
         traffic,
@@ -90,10 +90,10 @@ def sendcode(world: World, processes: int, jobs: int) -> Iterator[Sequence[Proce
         yield workers
 
 
-def slot_trips(world: World, seen: Steady) -> float:
-    """Give the limiter's round trips for each request of sendcode."""
+def slot_trips(world: World, steady: Steady) -> float:
+    """Return the limiter's round trips for each request of sendcode."""
     script: Any = Script(world.redis, Keys(world.settings.sendcode_key_prefix), "pace", "worker")
-    return seen.scripts[script.sha]
+    return steady.scripts[script.sha]
 
 
 def _tap(world: World) -> tuple[int, int, Counter[str]]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks.chart import Bar, bar_chart
 from benchmarks.report import Cell, Report, Table, Target
-from benchmarks.world import COUNTRY, World, tell
+from benchmarks.world import COUNTRY, World, announce
 from demo.world import WorldError, wait_until
 
 FSYNC = ("always", "everysec")
@@ -68,7 +68,7 @@ def measure(options: argparse.Namespace, command: str) -> Report:
         runs: dict[tuple[str, str, int], list[Spent]] = {}
         for n in range(rounds):
             for fsync in FSYNC:
-                tell(f"round {n + 1} of {rounds}, appendfsync {fsync}")
+                announce(f"round {n + 1} of {rounds}, appendfsync {fsync}")
                 world.redis.config_set("appendfsync", fsync)
                 plan = [
                     (LEAN, sizes[0], (*LOOP, str(loop_file), "--lean")),

@@ -1,4 +1,4 @@
-"""Listens at the Redis server: how many round trips were made, and by which script."""
+"""Counts at the Redis server how many round trips were made, and by which script."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Self
 import redis
 
 _QUIET = {"PING", "HELLO", "CLIENT", "AUTH", "SELECT", "INFO", "SCRIPT", "CONFIG", "MONITOR"}
-"""Said when a connection is made, or by us."""
+"""Sent when a connection is made, or by us."""
 
 
 class Tap:
@@ -36,7 +36,7 @@ class Tap:
 
     def __exit__(self, *_: object) -> None:
         self._is_over = True
-        self._client.ping()  # one more line, so that the listener looks up
+        self._client.ping()  # one more line, so that the listener wakes up
         self._thread.join(5)
         self._client.close()
 

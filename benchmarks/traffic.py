@@ -1,4 +1,4 @@
-"""What the API saw: how much of its limit was used, and whether it was ever passed."""
+"""What arrived at the API: how much of its limit was used, and whether it was ever passed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Traffic:
     refused: int
     """By the account's limit."""
     above: int
-    """Arrived when the second that ended with them had seen the whole limit already."""
+    """Arrived when the second that ended with them had steady the whole limit already."""
     most: int
     """In any one second."""
     seconds: float
@@ -32,7 +32,7 @@ class Traffic:
         return self.accepted / self.seconds / self.rate
 
 
-def look_at(stats: dict[str, Any], start: float, end: float, rate: float) -> Traffic:
+def traffic_between(stats: dict[str, Any], start: float, end: float, rate: float) -> Traffic:
     """Judge the sandbox's arrivals; `start` and `end` on `time.monotonic()`, as its stamps."""
     arrivals = [(at, code) for at, _, code in stats["arrivals"] if start <= at < end]
     times = [at for at, _ in arrivals]
@@ -62,12 +62,12 @@ def _busiest(times: Sequence[float], places: int) -> tuple[int, int]:
 
 
 def jain(shares: Sequence[float]) -> float:
-    """Give Jain's index of fairness: 1 when all have the same, 1/n when one has all."""
+    """Return Jain's index of fairness: 1 when all have the same, 1/n when one has all."""
     squares = sum(share * share for share in shares)
     return sum(shares) ** 2 / (len(shares) * squares) if squares else 0.0
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Give the value below which `share` of them lie (nearest rank)."""
+    """Return the value below which `share` of them lie (nearest rank)."""
     ranked = sorted(values)
     return ranked[min(len(ranked) - 1, max(0, math.ceil(share * len(ranked)) - 1))]

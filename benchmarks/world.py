@@ -34,7 +34,7 @@ class Usage:
 
 
 def usage_of(process: Process) -> Usage:
-    """Look at a process and all its children."""
+    """Return what a process and all its children use."""
     cpu_s, memory = 0.0, 0
     head = psutil.Process(process.pid)
     for each in (head, *head.children(recursive=True)):
@@ -61,7 +61,7 @@ class World(DemoWorld):
         super().__init__(settings, sandbox_options=sandbox_options)
         self._network = network
         self.environment: dict[str, str] = {}
-        """What the processes are told otherwise than the settings say."""
+        """Variables of the processes that differ from the settings."""
 
     def start(self, name: str, command: Sequence[str], **environment: str) -> Process:
         return super().start(name, command, **{**self.environment, **environment})
@@ -72,7 +72,7 @@ class World(DemoWorld):
             super()._serve(start, server)
 
     def publish(self, peer: str, jobs: int) -> dict[str, float]:
-        """Give a peer of `benchmarks.peers` its jobs; say what that took (see there)."""
+        """Publish jobs for a peer of `benchmarks.peers`; return what that took (see there)."""
         with self.run(f"publish-{peer}", "benchmarks.peers.publish", peer, str(jobs)) as publisher:
             if publisher.wait(PUBLISH_S):
                 raise WorldError(f"publishing for {peer} failed:\n{publisher.log[-2000:]}")
@@ -81,7 +81,7 @@ class World(DemoWorld):
 
     def forget(self) -> None:
         """Empty the server and the sandbox, for the next one to be measured."""
-        self.redis.execute_command("FLUSHALL", "SYNC")  # freed before its memory is looked at
+        self.redis.execute_command("FLUSHALL", "SYNC")  # freed before its memory is measured
         rmtree(self.state_home, ignore_errors=True)
         self.sandbox.reset()
 
@@ -99,10 +99,10 @@ class World(DemoWorld):
 
 
 def number(n: int) -> str:
-    """Give the n-th number, fictional and as long as a real one."""
+    """Return the n-th number, fictional and as long as a real one."""
     return f"{50_000_000 + n:08d}"
 
 
-def tell(text: str) -> None:
-    """Say on stderr what is being measured: results alone go to stdout."""
+def announce(text: str) -> None:
+    """Write to stderr what is being measured: results alone go to stdout."""
     sys.stderr.write(f"{text}\n")

@@ -16,7 +16,7 @@ _local = threading.local()
 
 
 def call_api(country_code: str, phone_num: str) -> str:
-    """Send one code; give the answer's RequestId, or the API's error code."""
+    """Send one code; return the answer's RequestId, or the API's error code."""
     session = _session()
     response = session.post(
         os.environ["SENDCODE_ENDPOINT"] + "/",

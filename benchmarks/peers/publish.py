@@ -1,4 +1,4 @@
-"""Gives a peer its jobs, one call each: `python -m benchmarks.peers.publish MODULE JOBS`.
+"""Publishes a peer's jobs, one call each: `python -m benchmarks.peers.publish MODULE JOBS`.
 
 Writes one line of JSON: seconds, CPU seconds, largest memory in bytes.
 """

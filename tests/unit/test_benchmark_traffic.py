@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.traffic import jain, look_at, percentile
+from benchmarks.traffic import jain, percentile, traffic_between
 
 
 def stats(*times: float, code: str = "OK") -> dict[str, object]:
@@ -12,13 +12,13 @@ def stats(*times: float, code: str = "OK") -> dict[str, object]:
 
 
 def test_requests_exactly_a_second_apart_are_not_in_the_same_second() -> None:
-    seen = look_at(stats(0.0, 0.5, 1.0, 1.5), 0, 2, rate=2)
+    seen = traffic_between(stats(0.0, 0.5, 1.0, 1.5), 0, 2, rate=2)
 
     assert (seen.most, seen.above) == (2, 0)
 
 
 def test_each_request_beyond_the_limit_of_its_second_is_counted() -> None:
-    seen = look_at(stats(0.0, 0.1, 0.2, 0.3, 5.0), 0, 6, rate=2)
+    seen = traffic_between(stats(0.0, 0.1, 0.2, 0.3, 5.0), 0, 6, rate=2)
 
     assert (seen.most, seen.above) == (4, 2)
 
@@ -27,7 +27,7 @@ def test_goodput_is_what_was_accepted_in_the_time_that_was_watched() -> None:
     refused = stats(1.2, code="RequestLimitExceeded")["arrivals"]
     arrivals = [*stats(0.5, 1.1, 1.6, 2.5)["arrivals"], *refused]  # type: ignore[misc]
 
-    seen = look_at({"arrivals": sorted(arrivals)}, 1, 2, rate=4)
+    seen = traffic_between({"arrivals": sorted(arrivals)}, 1, 2, rate=4)
 
     assert seen.goodput == pytest.approx(0.5)
     assert (seen.requests, seen.refused) == (3, 1)
