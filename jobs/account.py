@@ -11,7 +11,7 @@ import redis
 from config.settings import Settings
 from jobs.actions import Action
 from jobs.codes import concerned_by
-from jobs.job import iso
+from jobs.job import iso_or_none
 from jobs.keys import Keys
 from jobs.scripts import scripts
 
@@ -48,7 +48,7 @@ class AccountState:
             "worker": self.worker or None,
             "job": self.job or None,
             "canary": self.canary or None,
-            "since": iso(self.since_ms) if self.since_ms else None,
+            "since": iso_or_none(self.since_ms),
         }
 
 

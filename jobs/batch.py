@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import Any
 
 from jobs.codes import OwnCode
-from jobs.job import JobRecord, Lane, State, batch_job_id, iso
+from jobs.job import JobRecord, Lane, State, batch_job_id, iso, iso_or_none
 from jobs.phone import PhoneNumber
 
 RATE_FADES_S = 15.0
@@ -73,18 +73,18 @@ class BatchRow:
         if self.phone is not None:
             cells = json.dumps(self.cells, ensure_ascii=False, separators=(",", ":"))
             return f"{self.phone.country_code}\t{self.phone.phone_num}\t{self.line}\t{cells}"
-        told = json.dumps([self.reason, self.cells], ensure_ascii=False, separators=(",", ":"))
-        return f"\t{self.code}\t{self.line}\t{told}"
+        cells = json.dumps([self.reason, self.cells], ensure_ascii=False, separators=(",", ":"))
+        return f"\t{self.code}\t{self.line}\t{cells}"
 
     @classmethod
     def decode(cls, text: str) -> BatchRow:
-        country_code, second, line, told = text.split("\t", 3)
+        country_code, second, line, cells = text.split("\t", 3)
         if country_code:
             phone = PhoneNumber(country_code.removeprefix("-"), second)
             is_cancelled = country_code.startswith("-")
-            return cls(int(line), json.loads(told), phone, is_cancelled=is_cancelled)
-        reason, cells = json.loads(told)
-        return cls(int(line), cells, None, second, reason)
+            return cls(int(line), json.loads(cells), phone, is_cancelled=is_cancelled)
+        reason, rejected = json.loads(cells)
+        return cls(int(line), rejected, None, second, reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,10 +202,10 @@ class Batch:
             "max_rate": self.max_rate,
             "by": self.by or None,
             "corrects": self.corrects or None,
-            "starts_at": iso(self.starts_ms) if self.starts_ms else None,
+            "starts_at": iso_or_none(self.starts_ms),
             "created_at": iso(self.created_ms),
-            "expires_at": iso(self.expires_ms) if self.expires_ms else None,
-            "finished_at": iso(self.finished_ms) if self.finished_ms else None,
+            "expires_at": iso_or_none(self.expires_ms),
+            "finished_at": iso_or_none(self.finished_ms),
         }
 
 
@@ -218,8 +218,11 @@ def decode_batch(
     is_halted: bool = False,
 ) -> Batch:
     """Read a batch's hash and its counts; `now_ms` is Redis' clock."""
-    accepted, fed = int(values.get("accepted", 0)), int(values.get("fed", 0))
-    rejected = int(values.get("rejected", 0))
+
+    def number(name: str) -> int:
+        return int(values.get(name) or 0)
+
+    accepted, fed, rejected = number("accepted"), number("fed"), number("rejected")
     found = {name: int(n) for name, n in counts.items() if int(n)}
     duplicates = found.pop("possible_duplicate", 0)
     # what another release counts is no state here
@@ -233,8 +236,6 @@ def decode_batch(
         states[waiting] = states.get(waiting, 0) + accepted - fed
     if rejected:
         states[State.REJECTED] = rejected
-    finished, max_rate = values.get("finished"), values.get("max_rate")
-    expires, starts = values.get("expires_at"), values.get("not_before")
     return Batch(
         batch_id=batch_id,
         state=state,
@@ -244,25 +245,25 @@ def decode_batch(
         delimiter=values.get("delimiter", ","),
         encoding=values.get("encoding", ""),
         columns=(values.get("phone_column", ""), values.get("country_column", "")),
-        total=int(values.get("total", 0)),
+        total=number("total"),
         accepted=accepted,
         rejected=rejected,
         fed=fed,
-        cursor=int(values.get("cursor", 0)),
+        cursor=number("cursor"),
         imported=values.get("imported") == "1",
-        created_ms=int(values.get("created", 0)),
-        finished_ms=int(finished) if finished else None,
-        max_rate=float(max_rate) if max_rate else None,
-        expires_ms=int(expires) if expires else None,
-        rows_lost=int(values.get("rows_lost", 0)),
+        created_ms=number("created"),
+        finished_ms=number("finished") or None,
+        max_rate=float(values.get("max_rate") or 0) or None,
+        expires_ms=number("expires_at") or None,
+        rows_lost=number("rows_lost"),
         skip_sent=values.get("skip_sent") == "1",
-        starts_ms=int(starts) if starts else None,
-        is_scheduled=int(starts or 0) > now_ms,
+        starts_ms=number("not_before") or None,
+        is_scheduled=number("not_before") > now_ms,
         is_halted=is_halted,
         by=values.get("by", ""),
         corrects=values.get("corrects", ""),
-        added=int(values.get("added", 0)),
-        kept_back=int(values.get("kept_back", 0)),
+        added=number("added"),
+        kept_back=number("kept_back"),
         rate=_rate(values, now_ms),
         counts=states,
         by_code=by_code,

@@ -124,9 +124,14 @@ class Batches:
         return decode_batch(batch_id, pairs(reply[1]), {}, 0), reply[0] == "new"
 
     def append(
-        self, batch_id: str, first: int, rows: Sequence[BatchRow], *, last: bool = False
+        self,
+        batch_id: str,
+        first: int,
+        rows: Sequence[BatchRow | str | bytes],
+        *,
+        last: bool = False,
     ) -> int:
-        """Append rows, the first of them having index `first` (0, 1 …) in the file.
+        """Append rows, encoded or not, the first of which has index `first` (0, 1 …) in the file.
 
         Rows that the batch has already are passed over. Return the number of rows it has now.
 
@@ -134,13 +139,8 @@ class Batches:
             BatchGoneError: the batch is gone, or rows before `first` are missing.
             BatchCancelledError: it was cancelled, and nothing was appended.
         """
-        return self.append_encoded(batch_id, first, [row.encode() for row in rows], last=last)
-
-    def append_encoded(
-        self, batch_id: str, first: int, rows: Sequence[str | bytes], *, last: bool = False
-    ) -> int:
-        """Append rows as `BatchRow.encode` returns them; see `append`."""
-        have = int(self._append(rows, batch=batch_id, first=first, is_last=int(last)))
+        texts = [row.encode() if isinstance(row, BatchRow) else row for row in rows]
+        have = int(self._append(texts, batch=batch_id, first=first, is_last=int(last)))
         if have == _CANCELLED:
             raise BatchCancelledError(f"batch {batch_id} was cancelled: it takes no more rows")
         if have < 0:

@@ -15,7 +15,6 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ import redis
 
 from config.settings import Settings
 from jobs.actions import Action
-from jobs.job import iso
+from jobs.job import iso, iso_or_none
 from jobs.phone import PhoneNumber
 from jobs.scripts import LAPSE_S, READS, pairs, scripts
 
@@ -39,20 +38,7 @@ _REASONS = {
     "damaged": "its key does not hold what it should",
 }
 NEWER = "newer"
-_NEWER_REMEDY = "start the release that the other processes run (docs/upgrading.md)"
 REMEDY = "put the right data back, or take what is there: sendcode ledger accept"
-
-
-def _newer(version: int) -> str:
-    return (
-        f"the ledger is refused, and nothing is sent: it has version {version}, and this release "
-        f"of sendcode reads up to version {READS}"
-    )
-
-
-def newer(version: int) -> str:
-    """Return the one line about a ledger that this release cannot read."""
-    return f"{_newer(version)}: {_NEWER_REMEDY}"
 
 
 class LedgerRefusedError(Exception):
@@ -63,7 +49,7 @@ class LedgerRefusedError(Exception):
 class LedgerState:
     """What a ledger says of itself. Times are Unix milliseconds on Redis' clock."""
 
-    now_ms: int
+    now_ms: int = 0
     refused: str = ""
     """Why nothing may be sent: `empty`, `foreign`, `older`, `damaged` or `newer`."""
     refused_ms: int | None = None
@@ -82,33 +68,35 @@ class LedgerState:
     @property
     def why(self) -> str:
         """Why it is refused, without a full stop."""
+        refused = "the ledger is refused, and nothing is sent"
         if self.refused == NEWER:
-            return _newer(self.version)
+            reads = f"this release of sendcode reads up to version {READS}"
+            return f"{refused}: it has version {self.version}, and {reads}"
         lost = f"; the one known here was alive until {iso(self.known_ms)}" if self.known_ms else ""
         there = f", this one until {iso(self.alive_ms)}" if lost and self.alive_ms else ""
-        return f"the ledger is refused, and nothing is sent: {_REASONS[self.refused]}{lost}{there}"
+        return f"{refused}: {_REASONS[self.refused]}{lost}{there}"
 
     @property
     def remedy(self) -> str:
         if self.refused == NEWER:
-            return _NEWER_REMEDY
-        other = (
-            f"; if this Redis is another one on purpose, remove {self.file}" if self.file else ""
-        )
-        return REMEDY + other
+            return "start the release that the other processes run (docs/upgrading.md)"
+        if not self.file:
+            return REMEDY
+        return f"{REMEDY}; if this Redis is another one on purpose, remove {self.file}"
+
+    def error(self) -> LedgerRefusedError:
+        """Return the error that says so in one line."""
+        return LedgerRefusedError(f"{self.why}: {self.remedy}")
 
     def as_dict(self) -> dict[str, Any]:
-        def when(ms: int | None) -> str | None:
-            return iso(ms) if ms else None
-
         return {
             "state": "refused" if self.refused else "known",
             "reason": self.refused or None,
-            "refused_at": when(self.refused_ms),
-            "known_alive_at": when(self.known_ms),
-            "born_at": when(self.born_ms),
-            "alive_at": when(self.alive_ms),
-            "accepted_at": when(self.accepted_ms),
+            "refused_at": iso_or_none(self.refused_ms),
+            "known_alive_at": iso_or_none(self.known_ms),
+            "born_at": iso_or_none(self.born_ms),
+            "alive_at": iso_or_none(self.alive_ms),
+            "accepted_at": iso_or_none(self.accepted_ms),
             "disputed": self.is_disputed,
             "version": self.version,
         }
@@ -162,7 +150,7 @@ class Identity:
         self.process = secrets.token_hex(6)
 
     def saw(self, seen: str) -> None:
-        """Remember what a script told of the ledger, here and every second on disk."""
+        """Remember what a script replied about the ledger, here and every second on disk."""
         now = time.monotonic()
         with self._lock:
             self.refusal = None
@@ -215,20 +203,16 @@ class Identity:
             raise self.refuse(state)
 
     def refuse(self, state: LedgerState | None = None) -> LedgerRefusedError:
-        """Note that the ledger is refused, and make the error that says why."""
+        """Note that the ledger is refused, and return the error that says why."""
         self.refusal = state or self.ask()
         if not self.refusal.refused:  # accepted just now
             return LedgerRefusedError("the ledger was refused until just now: try again")
-        return LedgerRefusedError(f"{self.refusal.why}: {self.refusal.remedy}")
+        return self.refusal.error()
 
     def accept(self, flag_hours: float, reason: str = "") -> LedgerState:
         """Take the ledger as it is; return what it was until then."""
-        action = Action(
-            token=secrets.token_hex(8),
-            what="ledger accept",
-            about=f"flagged for {flag_hours:g} h",
-            reason=reason,
-        )
+        about = f"flagged for {flag_hours:g} h"
+        action = Action(what="ledger accept", about=about, reason=reason)
         reply = self._identify(
             known=self.known,
             verb="accept",
@@ -259,7 +243,7 @@ class Identity:
         )
 
     def _keep(self, file: Path, seen: str) -> None:
-        told: Mapping[str, str] = {
+        kept = {
             "redis": self._settings.redis.place,
             "prefix": self._settings.sendcode_key_prefix,
             "seen": seen,
@@ -267,7 +251,7 @@ class Identity:
         draft = file.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
         try:
             file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            draft.write_text(json.dumps(told), encoding="utf-8")
+            draft.write_text(json.dumps(kept), encoding="utf-8")
             draft.replace(file)
             self.unkept = ""
         except OSError as exc:

@@ -245,41 +245,40 @@ class JobRecord:
         """Read the hash of a job that is there; return a stand-in with a `flaw` if that fails."""
         if flaw := _flaw(values):
             return cls.unreadable(job_id, flaw)
-        told = sorted(
+        entries = sorted(
             (int(number), text)
             for name, text in values.items()
             if name.startswith("story:") and (number := name.removeprefix("story:")).isdecimal()
         )
+
+        def number_in(name: str) -> int | None:
+            return int(values[name]) if values.get(name) else None
+
         return cls(
             job_id=job_id,
             state=State(values["state"]),
             phone=PhoneNumber(values["cc"], values["num"]),
             lane=Lane(values["lane"]),
             batch_id=values.get("batch"),
-            created_ms=int(values.get("created", 0)),
-            attempts=int(values.get("attempts", 0)),
-            tries=int(values.get("tries", 0)),
-            waits=int(values.get("waits", 0)),
+            created_ms=number_in("created") or 0,
+            attempts=number_in("attempts") or 0,
+            tries=number_in("tries") or 0,
+            waits=number_in("waits") or 0,
             in_doubt="doubt" in values,
             possible_duplicate=values.get("dup") == "1",
             code=values.get("code", ""),
             message=values.get("message", ""),
             request_id=values.get("request_id", ""),
-            finished_ms=_maybe_int(values.get("finished")),
-            due_ms=_maybe_int(values.get("due")),
-            not_after_ms=_maybe_int(values.get("not_after")),
-            life_ms=_maybe_int(values.get("life")),
+            finished_ms=number_in("finished"),
+            due_ms=number_in("due"),
+            not_after_ms=number_in("not_after"),
+            life_ms=number_in("life"),
             reference=values.get("reference", ""),
-            dropped_ms=_maybe_int(values.get("dropped")),
+            dropped_ms=number_in("dropped"),
             replaces=values.get("replaces"),
             replaced_by=values.get("replaced_by"),
-            story=tuple(StoryEntry.decode(text) for _, text in told),
+            story=tuple(StoryEntry.decode(text) for _, text in entries),
         )
-
-    @classmethod
-    def decode_if_there(cls, job_id: str, values: Mapping[str, str]) -> JobRecord | None:
-        """Read a job's hash; None if there is no such job."""
-        return cls.decode(job_id, values) if values else None
 
     @classmethod
     def unreadable(cls, job_id: str, flaw: str) -> JobRecord:
@@ -309,9 +308,9 @@ class JobRecord:
             "doubt": self.phone.doubt.message if self.phone.doubt else None,
             "batch_id": self.batch_id,
             "reference": self.reference or None,
-            "created_at": iso(self.created_ms) if self.created_ms else None,
-            "finished_at": iso(self.finished_ms) if self.finished_ms else None,
-            "due_at": iso(self.due_ms) if self.due_ms else None,
+            "created_at": iso_or_none(self.created_ms),
+            "finished_at": iso_or_none(self.finished_ms),
+            "due_at": iso_or_none(self.due_ms),
             "replaces": self.replaces,
             "replaced_by": self.replaced_by,
         }
@@ -321,6 +320,11 @@ def iso(ms: int) -> str:
     """Write Unix milliseconds as ISO 8601 in UTC."""
     moment = datetime.fromtimestamp(ms / 1000, UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def iso_or_none(ms: int | None) -> str | None:
+    """Write a time, if there is one."""
+    return iso(ms) if ms else None
 
 
 def _flaw(values: Mapping[str, str]) -> str:
@@ -337,7 +341,3 @@ def _flaw(values: Mapping[str, str]) -> str:
         if not (text.isascii() and text.isdigit() and int(text) < _LARGEST):
             return f"its {name} cannot be read"
     return ""
-
-
-def _maybe_int(text: str | None) -> int | None:
-    return int(text) if text else None

@@ -7,6 +7,9 @@ primary (with replicas and Sentinel where wanted), not on a sharded Redis Cluste
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
+from functools import partial
+from typing import TypeAlias
 
 from config import BATCH_QUEUE, DEAD_LETTER_QUEUE, EVENT_QUEUE
 
@@ -16,6 +19,8 @@ _FIXED = {
     "batch_queue": BATCH_QUEUE,
 }
 """Named in Flower and by other programs: no prefix."""
+ById: TypeAlias = Callable[[str], str]
+"""Names one of the keys of which there is one for each id."""
 
 
 class Keys:
@@ -76,19 +81,34 @@ class Keys:
     batch_queue: str
     """lists: Celery's messages"""
 
+    job: ById
+    """hash: one job"""
+    unreadable: ById
+    """whatever stood in the place of a job's hash and could not be read"""
+    due: ById
+    """sorted set, by lane or `aside` (parked batch jobs): job id by when to look, ms"""
+    batch: ById
+    """hash: one batch"""
+    content: ById
+    """string, by SHA-256 of a file: the youngest batch made from it"""
+    rows: ById
+    """list: a batch's rows, in the file's order"""
+    counts: ById
+    """hash: state, `code:<code>` or `possible_duplicate` -> jobs of a batch"""
+    open: ById
+    """set: a batch's jobs that were fed and are not final"""
+    stopped: ById
+    """set: those of them that came due while the batch was paused"""
+    attempts: ById
+    """string: attempts that a process counted here"""
+
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix
         for name in _NAMES:
             key = _FIXED.get(name, f"{prefix}:{name.replace('_', ':')}")
             setattr(self, name, key)
-
-    def job(self, job_id: str) -> str:
-        """Name a hash: one job."""
-        return self._by_id("job", job_id)
-
-    def unreadable(self, job_id: str) -> str:
-        """Name whatever stood in the place of a job's hash and could not be read."""
-        return self._by_id("unreadable", job_id)
+        for name in _BY_ID - {"number"}:
+            setattr(self, name, partial(self._by_id, name))
 
     def number(self, country_code: str, phone_num: str) -> str:
         """Name a hash, by sha1 of the number.
@@ -99,44 +119,13 @@ class Keys:
         digest = hashlib.sha1(f"{country_code}-{phone_num}".encode(), usedforsecurity=False)
         return self._by_id("number", digest.hexdigest())
 
-    def due(self, lane: str) -> str:
-        """Name a sorted set, by lane or `aside` (parked batch jobs): job id by when to look, ms."""
-        return self._by_id("due", lane)
-
-    def batch(self, batch_id: str) -> str:
-        """Name a hash: one batch."""
-        return self._by_id("batch", batch_id)
-
-    def content(self, digest: str) -> str:
-        """Name a string, by SHA-256 of a file: the youngest batch made from it."""
-        return self._by_id("content", digest)
-
-    def rows(self, batch_id: str) -> str:
-        """Name a list: a batch's rows, in the file's order."""
-        return self._by_id("rows", batch_id)
-
-    def counts(self, batch_id: str) -> str:
-        """Name a hash: state, `code:<code>` or `possible_duplicate` -> jobs of a batch."""
-        return self._by_id("counts", batch_id)
-
-    def open(self, batch_id: str) -> str:
-        """Name a set: a batch's jobs that were fed and are not final."""
-        return self._by_id("open", batch_id)
-
-    def stopped(self, batch_id: str) -> str:
-        """Name a set: those of them that came due while the batch was paused."""
-        return self._by_id("stopped", batch_id)
-
-    def attempts(self, process: str) -> str:
-        """Name a string: attempts that a process counted here."""
-        return self._by_id("attempts", process)
-
     def lua(self) -> str:
         """Return the head of every script: `K.pace` is a key, `K.job(id)` makes one."""
         lines = ["local K = {}"]
         lines += [f'K.{name} = "{getattr(self, name)}"' for name in _NAMES]
         lines += [
-            f'function K.{name}(id) return "{self._by_id(name, "")}" .. id end' for name in _BY_ID
+            f'function K.{name}(id) return "{self._by_id(name, "")}" .. id end'
+            for name in sorted(_BY_ID)
         ]
         return "\n".join(lines) + "\n"
 
@@ -144,6 +133,6 @@ class Keys:
         return f"{self.prefix}:{name}:{each}"
 
 
-_NAMES = tuple(Keys.__annotations__)
-_BY_ID = tuple(name for name in vars(Keys) if not name.startswith("_") and name != "lua")
-"""Keys of one each. A number's is made of its digest in Lua (numbers.lua)."""
+_NAMES = tuple(name for name, kind in Keys.__annotations__.items() if kind == "str")
+_BY_ID = Keys.__annotations__.keys() - {*_NAMES} | {"number"}
+"""In Lua a number's key is made from its digest (numbers.lua)."""

@@ -57,15 +57,7 @@ class Claim:
     """
 
     verdict: Literal[
-        "granted",
-        "final",
-        "absent",
-        "unreadable",
-        "busy",
-        "parked",
-        "paused",
-        "halted",
-        "refused",
+        "granted", "final", "absent", "unreadable", "busy", "parked", "paused", "halted", "refused"
     ]
     record: JobRecord | None = None
     due_in_ms: int | None = None
@@ -185,7 +177,7 @@ def read_records(client: redis.Redis, keys: Keys, job_ids: Sequence[str]) -> lis
 
 def _read(job_id: str, reply: Any) -> JobRecord | None:
     if not isinstance(reply, Exception):
-        return JobRecord.decode_if_there(job_id, reply)
+        return JobRecord.decode(job_id, reply) if reply else None
     if error_code(reply) != "WRONGTYPE":
         raise reply
     return JobRecord.unreadable(job_id, "in its place is something else")

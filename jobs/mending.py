@@ -35,7 +35,7 @@ class Damage:
 
 
 @dataclass
-class _Seen:
+class _Jobs:
     """What the records of all jobs say."""
 
     ids: set[str] = field(default_factory=set)
@@ -49,7 +49,7 @@ class _Seen:
     done: list[str] = field(default_factory=list)
     """What was moved aside."""
 
-    def note(self, job_id: str, values: list[str | None]) -> None:
+    def add(self, job_id: str, values: list[str | None]) -> None:
         state, lane, batch, dup, dropped, replaced_by, finished, country_code, phone_num = values
         if state is None or job_id in self.ids:
             return
@@ -71,14 +71,14 @@ class _Seen:
 
 
 class Mending:
-    """Looks after the ledger of one key prefix."""
+    """Checks and mends the ledger of one key prefix."""
 
     def __init__(self, client: redis.Redis, settings: Settings) -> None:
         self._client = client
         self._ledger = Ledger(client, settings)
         self._keys = Keys(settings.sendcode_key_prefix)
         self._every_ms = round(2_000 * settings.sendcode_sweep_interval)
-        """How often all workers together look."""
+        """How often all workers together check."""
         load = scripts(client, settings)
         self._check, self._mend = load("check"), load("mend")
 
@@ -93,7 +93,7 @@ class Mending:
         return [Damage(**known_fields(Damage, json.loads(text))) for text in texts]
 
     def forget(self, count: int) -> None:
-        """Forget the oldest of the damage, of which a person has seen so much."""
+        """Forget the oldest damage, as much of it as a person has read about."""
         self._client.ltrim(self._keys.damage, 0, -1 - count)
 
     def mend_what_does_not_fit(self) -> list[str]:
@@ -108,27 +108,27 @@ class Mending:
         """
         if misfits is None:
             self.misfits()  # what is of another type is moved aside
-        seen = self._look_at_jobs()
+        jobs = self._read_jobs()
         digests = self._digests()
         records = {key.removeprefix(self._keys.batch("")) for key in self._scan("batch")}
         rows = {key.removeprefix(self._keys.rows("")) for key in self._scan("rows")}
-        batches = sorted(records | rows | seen.batches)
-        done = seen.done
+        batches = sorted(records | rows | jobs.batches)
+        done = jobs.done
         for batch_id in batches:
             if misfits is None or f"batch {batch_id}" in misfits or self._is_on(batch_id):
                 done += self._do("batch", batch_id, digests.get(batch_id, ""))
-        for chunk in _chunks([job_id for lane, job_id in seen.open if lane == Lane.EVENT]):
+        for chunk in _chunks([job_id for lane, job_id in jobs.open if lane == Lane.EVENT]):
             done += self._do("events", *chunk)
         done += self._do("indexes", *batches)
-        done += self._do("letters", *(job_id for _, job_id in sorted(seen.letters)))
+        done += self._do("letters", *(job_id for _, job_id in sorted(jobs.letters)))
         if misfits is None:
-            flat = [str(part) for number, got in seen.numbers.items() for part in (*number, *got)]
+            flat = [str(part) for number, got in jobs.numbers.items() for part in (*number, *got)]
             for chunk in _chunks(flat, 4 * _CHUNK):
                 done += self._do("numbers", *chunk)
         if misfits is None or "totals" in misfits:
-            seen.totals[State.CANCELLED] += self._cancelled_unfed(batches)
-            flat = [str(part) for pair in seen.totals.items() for part in pair]
-            done += self._do("totals", *(job_id for _, job_id in seen.open), "", *flat)
+            jobs.totals[State.CANCELLED] += self._cancelled_unfed(batches)
+            flat = [str(part) for pair in jobs.totals.items() for part in pair]
+            done += self._do("totals", *(job_id for _, job_id in jobs.open), "", *flat)
         self._do("end", " ".join(self.misfits()))
         return done
 
@@ -155,8 +155,8 @@ class Mending:
                 unfed += int(accepted) - int(fed)
         return unfed
 
-    def _look_at_jobs(self) -> _Seen:
-        seen = _Seen()
+    def _read_jobs(self) -> _Jobs:
+        jobs = _Jobs()
         prefix = self._keys.job("")
         names = ["state", "lane", "batch", "dup", "dropped", "replaced_by", "finished", "cc", "num"]
         for keys in _chunks(self._scan("job")):
@@ -167,10 +167,10 @@ class Mending:
             for key, values in zip(keys, replies, strict=True):
                 job_id = key.removeprefix(prefix)
                 if isinstance(values, list) and (values[0] is None or values[0] in set(State)):
-                    seen.note(job_id, values)
+                    jobs.add(job_id, values)
                 elif (record := self._ledger.set_aside(job_id)) is not None:
-                    seen.done.append(f"the record of job {job_id} was set aside: {record.flaw}")
-        return seen
+                    jobs.done.append(f"the record of job {job_id} was set aside: {record.flaw}")
+        return jobs
 
     def _digests(self) -> dict[str, str]:
         """Find which content a batch was made from, where its record does not tell."""

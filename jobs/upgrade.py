@@ -19,7 +19,7 @@ import redis
 
 from config.redis import error_code
 from config.settings import Settings
-from jobs.identity import Identity, LedgerRefusedError, newer
+from jobs.identity import NEWER, Identity, LedgerState
 from jobs.keys import Keys
 from jobs.scripts import READS, Script
 
@@ -51,7 +51,7 @@ def refuse_newer(client: redis.Redis, settings: Settings) -> None:
         return  # whoever needs it says what to do about it
     version = int(str(found or 1))
     if version > READS:
-        raise LedgerRefusedError(newer(version))
+        raise LedgerState(refused=NEWER, version=version).error()
 
 
 class Upgrade:

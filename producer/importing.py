@@ -297,11 +297,11 @@ def append_all(
         for chunk in spool.chunks(have):
             if on_its_way is not None:
                 progress(on_its_way.result())
-            on_its_way = line.submit(batches.append_encoded, batch.batch_id, have, chunk)
+            on_its_way = line.submit(batches.append, batch.batch_id, have, chunk)
             have += len(chunk)
         if on_its_way is not None:
             progress(on_its_way.result())
-    batches.append_encoded(batch.batch_id, have, [], last=True)
+    batches.append(batch.batch_id, have, [], last=True)
 
 
 def _encode(row: Row) -> bytes:

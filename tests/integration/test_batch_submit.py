@@ -497,11 +497,11 @@ class Brittle:
         self._calls_left = call
         self._done = done
 
-    def append_encoded(self, *args: Any, **kwargs: Any) -> int:
+    def append(self, *args: Any, **kwargs: Any) -> int:
         self._calls_left -= 1
         if self._calls_left == 0 and not self._done:
             raise CutOffError
-        have = self._batches.append_encoded(*args, **kwargs)
+        have = self._batches.append(*args, **kwargs)
         if self._calls_left == 0:
             raise CutOffError
         return have
@@ -552,10 +552,10 @@ def test_two_producers_of_the_same_file_make_one_batch(
         first = at[who]
         if first >= len(rows):
             continue
-        batches.append_encoded("b1", first, rows[first : first + size[who]])
+        batches.append("b1", first, rows[first : first + size[who]])
         at[who] = first + size[who]
 
-    batches.append_encoded("b1", have := look(batches).total, rows[have:], last=True)
+    batches.append("b1", have := look(batches).total, rows[have:], last=True)
 
     assert [row.cells for _, row, _ in batches.rows("b1")] == [[str(n)] for n in range(1, 61)]
 
@@ -632,7 +632,7 @@ def test_a_waiting_row_takes_little_more_than_its_own_length(
     rows = [BatchRow(n, customer(n % 9999), None, "", "").encode() for n in range(2_000)]
     batches.open("b1", "digest", ["n"])
     for first in range(0, len(rows), 500):
-        batches.append_encoded("b1", first, rows[first : first + 500])
+        batches.append("b1", first, rows[first : first + 500])
 
     used: Any = redis.memory_usage(keys.rows("b1"), samples=0)
 

@@ -269,7 +269,7 @@ def test_lost_rows_are_named_and_come_back_with_their_file(
     assert (batch.phase, batch.rows_lost) == ("importing", lost)
     assert f"{lost} rows are lost: submit its file again" in sendcode("status").out
     assert f"{lost} rows of batch {RUNNING} are lost" in sendcode("doctor").out
-    acts.batches.append_encoded(RUNNING, batch.total, rows[batch.total :], last=True)
+    acts.batches.append(RUNNING, batch.total, rows[batch.total :], last=True)
     send_the_rest(life)
     check_ledger(redis, keys)
     batch = acts.batches.get(RUNNING)

@@ -301,7 +301,7 @@ def test_an_order_costs_the_same_for_a_hundred_thousand_waiting_rows(
     encoded = [row(n).encode() for n in range(2_000)]
     batches.open("b1", "digest", ["cc", "num"])
     for first in range(0, 100_000, 2_000):
-        batches.append_encoded("b1", first, encoded)
+        batches.append("b1", first, encoded)
     acts.sweep()
     before = redis.info("stats")["total_commands_processed"]
 

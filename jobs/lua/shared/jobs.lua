@@ -1,8 +1,8 @@
 -- A job: the indexes that say who looks after it, its doubt, and its end. A lane is "event" or "batch".
 --
 -- A job's hash; times are ms, and what does not apply is absent:
---   state, cc, num, lane, batch, created, not_after
---   call: the call of `submit` that it came by
+--   state, cc, num, lane, batch, created, not_after; life: ms from `created` until then, as asked for
+--   call: the call of `submit` that it came by; reference: the caller's name for it
 --   published: when its message was last; urgent: that went in front of its queue
 --   lease: whose it is now; spared: the lease that a sweep left alone for a moment (sweep.lua)
 --   due: when a parked job is tried again
