@@ -201,7 +201,7 @@ class Demo:
         with written_file(self.results_file, sys.stdout.buffer) as stream:
             writer = SheetWriter(stream, header, RESULT_COLUMNS)
             for row in results(self._batches, self._batch_id):
-                writer.write(row.cells, row.ours())
+                writer.write(row.cells, row.ours)
 
     def _leaks(self) -> Iterator[str]:
         """Search logs and Flower for the customers' numbers; yield the places that have one."""

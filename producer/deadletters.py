@@ -1,8 +1,8 @@
 """Dead letters as a person deals with them: chosen, grouped, exported, tried again, dropped.
 
-One or a hundred thousand at a time. What is cut off half-way is completed by the same choice again.
-Whatever is tried again is only made due: it goes through the limiter and its number's interval like
-every job.
+One or a hundred thousand at a time. What is interrupted half-way is completed by the same choice
+again. Whatever is tried again is only made due: it goes through the limiter and its number's
+interval like every job.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def export_rows(dead: DeadLetters, choice: Choice) -> Iterator[list[str]]:
                 *((phone.country_code, phone.phone_num) if phone != NO_NUMBER else ("", "")),
                 record.job_id,
                 record.batch_id or "",
-                *result_cells(record),
+                *result_cells(record)[:-1],
             ]
 
 
@@ -108,7 +108,7 @@ def letters(dead: DeadLetters, choice: Choice) -> Iterator[DeadLetter]:
         return
     for window in dead.walk():
         for letter in window:
-            # which code one had that cannot be read is not known: it is shown with any
+            # the code of one that cannot be read is not known: it is shown with every choice
             if letter.record is not None and (letter.record.flaw or choice.fits(letter.record)):
                 yield letter
 
@@ -116,7 +116,7 @@ def letters(dead: DeadLetters, choice: Choice) -> Iterator[DeadLetter]:
 EXAMPLES = 5
 
 Progress = Callable[[int], None]
-"""Told how many entries were looked at."""
+"""Called with the number of entries that are done."""
 
 
 class Why(StrEnum):
@@ -148,7 +148,7 @@ class Why(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why jobs are left alone, and what about: the code, or the batch in which a code waits."""
+    """Why jobs are left alone; `about` is the code, or the batch in which a code waits."""
 
     why: Why
     about: str = ""
@@ -217,12 +217,12 @@ class Requeuing:
     dry_run: bool = False
     reason: str = ""
     memory: Memory | None = None
-    """Knows of the codes that wait; without it nobody looks."""
+    """Knows of the codes that wait; without it, second codes are not prevented."""
 
     def why_a_second_code(self, phone: PhoneNumber, *, is_new: bool = False) -> Reason | None:
-        """Return why the number would get a second code, if it would and must not.
+        """Return why the number must not be tried, if it would get a second code.
 
-        Of a number that `is_new` to a job any code counts that it got.
+        For a number that `is_new` to a job, every code that it got before counts.
         """
         if self.memory is None or self.may_send_twice:
             return None
@@ -254,11 +254,11 @@ def requeue(
     def why_not(letter: DeadLetter, record: JobRecord) -> Reason | None:
         return _why_not_again(letter, record, how, started_ms)
 
-    def wants(record: JobRecord) -> None:
+    def on_chosen(record: JobRecord) -> None:
         if how.memory is not None:
             how.memory.note_waiting(record.phone, record.batch_id or EVENT)
 
-    _walk(dead, choice, report, _Step(why_not, settle, how.limit, wants), progress)
+    _walk(dead, choice, report, _Step(why_not, settle, how.limit, on_chosen), progress)
     report.last_due_in_s = max(0, report.done - 1) * step_us / 1e6
     return report
 
@@ -344,8 +344,8 @@ class _Step:
     why_not: Callable[[DeadLetter, JobRecord], Reason | None]
     settle: Callable[[Sequence[DeadLetter]], list[Settled]]
     limit: int | None
-    wants: Callable[[JobRecord], None] = lambda _: None
-    """Told of each that is chosen, before the next is looked at."""
+    on_chosen: Callable[[JobRecord], None] = lambda _: None
+    """Called with each that is chosen, before the next is judged."""
 
 
 def _walk(
@@ -362,11 +362,11 @@ def _walk(
             else:
                 _settle([letter if report.dry_run else dead.mended(letter)], report, step)
         return
-    looked = 0
+    done = 0
     for window in dead.walk():  # what dies meanwhile is not part of what was chosen
         if _is_enough(report, step):
             return
-        looked += len(window)
+        done += len(window)
         fitting = [each for each in window if each.record is None or choice.fits(each.record)]
         for each in window:
             if each.record is not None and each.record.flaw and each not in fitting:
@@ -374,7 +374,7 @@ def _walk(
         if not report.dry_run:
             fitting = [dead.mended(each) for each in fitting]
         _settle(fitting, report, step)
-        progress(looked)
+        progress(done)
 
 
 def _is_enough(report: Report, step: _Step) -> bool:
@@ -393,7 +393,7 @@ def _settle(found: Sequence[DeadLetter], report: Report, step: _Step) -> None:
         elif wanted < room:
             chosen.append(letter)
             wanted += 1
-            step.wants(letter.record)
+            step.on_chosen(letter.record)
     if report.dry_run:
         for letter in chosen:
             if letter.record is not None:

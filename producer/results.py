@@ -1,13 +1,13 @@
 """A batch's results: the customer's own columns, and what became of each row.
 
-Read from the ledger chunk by chunk, at any time, while the batch runs or after: a batch of any size
+They are read from the ledger chunk by chunk, while the batch runs or after, so a batch of any size
 takes little memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from jobs.batch import BatchRow
@@ -23,62 +23,59 @@ GROUPS: dict[str, frozenset[str]] = {
     "failed": frozenset({State.DEAD, State.REJECTED, State.EXPIRED}),
     "waiting": frozenset({State.QUEUED, State.LEASED, State.SENDING, State.PARKED}),
 }
-"""What `--only` takes besides the states themselves."""
+"""Statuses that are asked for together."""
 
 
-def result_cells(record: JobRecord) -> list[str]:
-    """Return the cells of `RESULT_COLUMNS` for a job, but for the last."""
+def result_cells(record: JobRecord, cancelled_at: str = "") -> list[str]:
+    """Return the cells of `RESULT_COLUMNS` for a job.
+
+    `cancelled_at` is the end of one that was cancelled before its turn, in a batch of which others
+    are in work still.
+    """
+    ended_at = iso(record.finished_ms) if record.finished_ms else ""
     return [
         record.state,
         record.code,
         outcome_in_words(record),
         record.request_id,
         str(record.attempts) if record.attempts else "",
-        iso(record.finished_ms) if record.finished_ms else "",
+        ended_at or (cancelled_at if record.state is State.CANCELLED else ""),
+        record.job_id,
     ]
 
 
 @dataclass(frozen=True, slots=True)
 class ResultRow:
-    """One row of the file; `status` is a state's name, or `forgotten`."""
+    """One row of the file, and what became of it."""
 
     number: int
-    job_id: str
-    """Of the job that stands for the row, or would."""
     line: int
     cells: list[str]
-    status: str
-    code: str = ""
-    message: str = ""
-    request_id: str = ""
-    attempts: int = 0
-    finished_at: str = ""
+    """The customer's own."""
+    ours: list[str]
+    """Those of `RESULT_COLUMNS`. The status is a state's name, or `forgotten`."""
 
-    def ours(self) -> list[str]:
-        """Return the cells of `RESULT_COLUMNS`."""
-        attempts = str(self.attempts) if self.attempts else ""
-        return [
-            self.status,
-            self.code,
-            self.message,
-            self.request_id,
-            attempts,
-            self.finished_at,
-            self.job_id,
-        ]
+    @property
+    def status(self) -> str:
+        return self.ours[0]
+
+    @property
+    def code(self) -> str:
+        return self.ours[1]
 
     def as_dict(self) -> dict[str, Any]:
+        status, code, message, request_id, attempts, finished_at, job_id = self.ours
         return {
             "row": self.number,
-            "job_id": self.job_id,
+            "job_id": job_id,
             "line": self.line,
             "cells": self.cells,
-            "status": self.status,
-            "code": self.code or None,
-            "message": self.message or None,
-            "request_id": self.request_id or None,
-            "attempts": self.attempts,
-            "finished_at": self.finished_at or None,
+            "status": status,
+            "code": code or None,
+            "message": message or None,
+            "request_id": request_id or None,
+            "attempts": int(attempts or 0),
+            "finished_at": finished_at or None,
         }
 
 
@@ -97,7 +94,7 @@ def statuses_of(only: str) -> frozenset[str]:
 
 
 def results(batches: Batches, batch_id: str, only: str | None = None) -> Iterator[ResultRow]:
-    """Yield the rows in the file's order; `only` those of a group or state.
+    """Yield the rows in the file's order, or `only` those of a group or state.
 
     `failed` leaves out what was only kept back, because it is done or under way elsewhere.
 
@@ -108,7 +105,8 @@ def results(batches: Batches, batch_id: str, only: str | None = None) -> Iterato
     batch = batches.get(batch_id)
     created_at = iso(batch.created_ms) if batch is not None else ""
     for number, row, record in batches.rows(batch_id):
-        result = _result(number, batch_job_id(batch_id, number), row, record, created_at)
+        ours = _ours(batch_job_id(batch_id, number), row, record, created_at)
+        result = ResultRow(number, row.line, list(row.cells), ours)
         if wanted is not None and result.status not in wanted:
             continue
         if only == "failed" and result.code in KEPT_BACK:
@@ -116,36 +114,14 @@ def results(batches: Batches, batch_id: str, only: str | None = None) -> Iterato
         yield result
 
 
-def _result(
-    number: int, job_id: str, row: BatchRow, record: JobRecord | None, created_at: str
-) -> ResultRow:
-    """Return a row's result.
+def _ours(job_id: str, row: BatchRow, record: JobRecord | None, created_at: str) -> list[str]:
+    """Return the cells of `RESULT_COLUMNS` for a row.
 
-    What never was a job ended when its batch was made: a code that goes to its number after that
-    is known as such when these results come back (see second_codes.py).
+    A row that never became a job ended when its batch was made: a code that goes to its number
+    after that is known as such when these results come back (second_codes.py).
     """
-    cells = list(row.cells)
     if row.phone is None:
-        rejected = ResultRow(number, job_id, row.line, cells, State.REJECTED, row.code, row.reason)
-        return replace(rejected, finished_at=created_at)
+        return [State.REJECTED, row.code, row.reason, "", "", created_at, job_id]
     if record is None:
-        return ResultRow(number, job_id, row.line, cells, FORGOTTEN, message=FORGOTTEN_WORDS)
-    return ResultRow(
-        number,
-        record.job_id,
-        row.line,
-        cells,
-        record.state,
-        record.code,
-        outcome_in_words(record),
-        record.request_id,
-        record.attempts,
-        _finished_at(record, created_at),
-    )
-
-
-def _finished_at(record: JobRecord, created_at: str) -> str:
-    if record.finished_ms:
-        return iso(record.finished_ms)
-    # cancelled before its turn, in a batch of which others are in work still
-    return created_at if record.state is State.CANCELLED else ""
+        return [FORGOTTEN, "", FORGOTTEN_WORDS, "", "", "", job_id]
+    return result_cells(record, created_at)

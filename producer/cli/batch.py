@@ -437,7 +437,7 @@ def _write(
             return
         with target.writer(batch.header, RESULT_COLUMNS) as writer:
             for row in rows:
-                writer.write(row.cells, row.ours())
+                writer.write(row.cells, row.ours)
     if as_json:
         show_json(
             {
