@@ -189,7 +189,7 @@ class Events:
         differs = next((what for what, same in job.compare(record).items() if not same), None)
         if differs:
             raise KeyReusedError(
-                f"this key was used before, with another {differs}, for {record.phone.masked} "
+                f"this key was used before, for {record.phone.masked} and with another {differs} "
                 f"(job {record.job_id}): give each code a key of its own",
                 record.job_id,
             )

@@ -1,12 +1,12 @@
 """Rows of a file that must not get a second code, by what the ledger and the file itself say.
 
-Above all those of a results file that comes back: what was corrected is sent, the rest kept back.
-A person takes the results, corrects what failed and submits the file. Whether it holds only the
-failed rows or all of them, a row that was sent, or is on its way in another batch, must not be sent
-again. Its column `status` says which those are; a person who clears that cell wants it sent. What
-failed may have been requeued since, or corrected in this file and submitted before: if a code went
-to the number after the row's `finished_at`, or waits elsewhere, the ledger knows. It knows, too,
-whether a number that was refused for good still is the row's number: then it has a dead letter.
+Above all, this concerns a file of results that comes back: a person takes the results, corrects
+what failed and submits the file. Whether it holds only the failed rows or all of them, a row that
+was sent, or is on its way in another batch, must not be sent again. Its column `status` says which
+those are; a person who clears that cell wants it sent. What failed may have been requeued since, or
+corrected in this file and submitted before: if a code went to the number after the row's
+`finished_at`, or waits elsewhere, the ledger knows. It also knows whether the row still has the
+number that was refused for good: then the number has a dead letter.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from producer.sheet import Problem, Row, Sheet, SheetError
 from producer.stories import FORGOTTEN
 
 _LETTERS_READ = 100_000
-"""Of the dead letters the newest are looked at: more would take long, and memory."""
+"""Only the newest dead letters are read: more would take long, and memory."""
 NO_HISTORY = NumberHistory()
 
 
@@ -70,8 +70,8 @@ class Memory:
     def _waiting(self) -> dict[int, str]:
         """The batch in which a code waits, by the number's hash (64 bits, as in tally.py).
 
-        A million that wait take 3 s and 95 MB here, no memory in Redis, and of its time 0.1 s, no
-        more than a few milliseconds at once.
+        A million waiting codes take 3 s and 95 MB here, and 0.1 s of Redis' time, a few
+        milliseconds at once.
         """
         found: dict[int, str] = {}
         for batch_id, number in self._batches.waiting(self._batch_id):
@@ -217,7 +217,7 @@ def is_results_file(sheet: Sheet) -> bool:
     names of our states: a person may have deleted the others, or written into some of its cells.
 
     Raises:
-        SheetError: `no_status_column`: it does, but what was sent is not to be told any more.
+        SheetError: `no_status_column`: it does, but nobody can tell any more which were sent.
     """
     names = {name.strip().casefold() for name in sheet.header}
     if _STATUS not in names:
@@ -248,7 +248,7 @@ def _holds_our_states(sheet: Sheet) -> bool:
 
 
 class _Judge:
-    """Tells why a row of a results file must not be sent again, if it must not."""
+    """Finds the rows of a results file that must not be sent again."""
 
     def __init__(self, sheet: Sheet, memory: Memory | None) -> None:
         self._memory = memory
@@ -282,7 +282,7 @@ class _Judge:
 
 
 def _milliseconds(text: str) -> int | None:
-    """Read what `iso` wrote; None for anything else."""
+    """Return the time that `iso` wrote as `text`; None for any other text."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
@@ -291,7 +291,7 @@ def _milliseconds(text: str) -> int | None:
 
 
 def last_named(header: Sequence[str], name: str) -> int | None:
-    """The last column that is named just so, else the last but for case and blanks around it."""
+    """Return the last column of that name, if need be but for case and blanks around it."""
     exact = [index for index, each in enumerate(header) if each == name]
     found = exact or [i for i, each in enumerate(header) if each.strip().casefold() == name]
     return found[-1] if found else None

@@ -200,7 +200,7 @@ class LazyCommand(TyperCommand):
 
     @cached_property
     def itself(self) -> Any:
-        """The command, of which this is the name."""
+        """Load and return the command itself."""
         module, _, function = self._place.where.partition(":")
         callback = getattr(import_module(f"producer.cli.{module}"), function)
         app = plain_app()
@@ -209,7 +209,7 @@ class LazyCommand(TyperCommand):
         return get_command(app)
 
     def make_context(self, *args: Any, **options: Any) -> Any:
-        """Parse the command's words, as the first that needs to know its options."""
+        """Parse the command's words, which needs its options and so loads it."""
         return self.itself.make_context(*args, **options)
 
 

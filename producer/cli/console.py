@@ -27,7 +27,7 @@ MISUSED: Final = 2
 INTERRUPTED: Final = 130
 
 TRACEBACK: Final = "SENDCODE_TRACEBACK"
-"""Set to anything, an unexpected error shows where it comes from: for developers."""
+"""For developers: if it is set, an error is shown with its traceback."""
 
 _LONGEST_INPUT = 1_000
 
@@ -42,13 +42,13 @@ class MisusedError(Exception):
 
 @cache
 def results() -> Console:
-    """Stdout, for what the command was asked for."""
+    """Return stdout, for what the command was asked for."""
     return Console(file=cast("IO[str]", _Named(lambda: sys.stdout)), highlight=False)
 
 
 @cache
 def talk() -> Console:
-    """Stderr, for all that is said on the way: progress, hints, warnings."""
+    """Return stderr, for progress, hints and warnings."""
     return Console(stderr=True, highlight=False)
 
 
@@ -74,25 +74,25 @@ def show_json(document: Any) -> None:
 
 
 def results_in_bytes() -> BinaryIO:
-    """Stdout, for a file's content."""
+    """Return stdout, for a file's content."""
     return cast("BinaryIO", _Named(lambda: sys.stdout.buffer))
 
 
 def input_in_bytes() -> BinaryIO | None:
-    """Stdin, for a file's content; None if it is closed."""
+    """Return stdin, for a file's content; None if it is closed."""
     return getattr(sys.stdin, "buffer", None)
 
 
 def is_terminal() -> bool:
-    """Whether somebody is there to be asked."""
+    """Return whether somebody is there to be asked."""
     return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def ask_first(question: str, *, yes: bool) -> None:
-    """Ask before what cannot be taken back; where nobody can be asked, `--yes` must say it.
+    """Ask before what cannot be taken back, unless `yes` has answered already.
 
     Raises:
-        MisusedError: nobody is there, and `yes` is not given.
+        MisusedError: nobody is there to be asked.
         typer.Abort: the answer is no.
     """
     if yes:
@@ -103,7 +103,7 @@ def ask_first(question: str, *, yes: bool) -> None:
 
 
 def number_asked_for() -> str:
-    """Read a phone number, so that none is in a process list: hidden at a terminal, else on stdin.
+    """Read a phone number, hidden at a terminal, else from stdin: no process list shows it.
 
     Raises:
         MisusedError: there is not one line of it.
@@ -126,7 +126,7 @@ def number_asked_for() -> str:
 
 
 class _Named:
-    """Stdout, as it is at each call; an error of it says whose it is."""
+    """Stdout, as it is at each call; an error of writing names it."""
 
     def __init__(self, stream: Callable[[], Any]) -> None:
         self._stream = stream
@@ -167,7 +167,7 @@ def command_line(
 
 
 def shows_on_terminal(output: Path) -> bool:
-    """Whether what is written there appears on a person's screen."""
+    """Return whether what is written there appears on a person's screen."""
     return str(output) == "-" and sys.stdout.isatty()
 
 
@@ -184,10 +184,10 @@ def run(command: Callable[[], None]) -> None:
 
 def _prepare_streams() -> None:
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed (`>&-`): the same as thrown away
+        if getattr(sys, name) is None:  # closed by `>&-`: discard the output
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
         reconfigure = getattr(getattr(sys, name), "reconfigure", None)
-        if reconfigure is not None:  # a terminal that lacks a character is no reason to fail
+        if reconfigure is not None:  # do not fail for a character that the terminal lacks
             reconfigure(errors="backslashreplace")
 
 
@@ -201,7 +201,7 @@ def _code_of(command: Callable[[], None]) -> int | str | None:
         except KeyboardInterrupt:
             code = INTERRUPTED
         results().file.flush()
-    except BrokenPipeError:  # whoever reads has had enough
+    except BrokenPipeError:  # the reader has closed the pipe
         code = FAILED
         _forget_results()
     except Exception as exc:  # noqa: BLE001 (the seam: every error becomes a line and a code)

@@ -40,7 +40,7 @@ from producer.cli.options import (
     reason_to_keep,
     target_of,
 )
-from producer.cli.wording import left_alone_in_words, story_in_words
+from producer.cli.wording import left_alone_in_words
 from producer.deadletters import (
     EXPORT_COLUMNS,
     Choice,
@@ -85,7 +85,7 @@ def list_dead(
     choice = Choice(code=code, batch_id=batch)
     with ledger_connection() as (settings, client):
         dead = DeadLetters(client, settings)
-        _check(dead, choice, client, settings)
+        _check_choice(dead, choice, client, settings)
         found = groups(dead, choice)
         chosen = letters(dead, choice) if choice != Choice() else iter(())
         records = [letter.record for letter in islice(chosen, limit) if letter.record]
@@ -103,9 +103,9 @@ def list_dead(
     if not total:
         show("no dead letters" if choice == Choice() else f"no dead letters: {choice}")
         return
-    show_groups(found, batch)
+    _show_groups(found, batch)
     if records:
-        show_records(records, lines, total)
+        _show_records(records, lines, total)
     else:
         say("single ones: sendcode dead list --code CODE; one's story: sendcode dead show JOB")
 
@@ -119,11 +119,9 @@ def show_dead(
         story = story_of(client, settings, job_id)
         if DeadLetters(client, settings).find(job_id) is None:
             raise CommandFailedError(f"{job_id} is no dead letter; see: sendcode job show {job_id}")
-    if as_json:
-        show_json({**story.as_dict(), "in_words": story_in_words(story)})
-        return
-    show_story(story)
-    say_remedies(story.record)
+    show_story(story, as_json=as_json)
+    if not as_json:
+        _say_remedies(story.record)
 
 
 def requeue(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
@@ -167,17 +165,17 @@ def requeue(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
     number = _number(phone, country_code, choice)
     kept = reason_to_keep(reason)
     with ledger_connection() as (settings, client):
-        per_second = pace or (None if choice.job_ids else _gently(client, settings, batch))
+        per_second = pace or (None if choice.job_ids else _half_rate(client, settings, batch))
         memory = Memory(client, settings)
         how = Requeuing(force, may_send_twice, limit, per_second, dry_run, kept, memory)
         dead = DeadLetters(client, settings)
-        _check(dead, choice, client, settings)
+        _check_choice(dead, choice, client, settings)
         if number is not None:
             report = replace_number(dead, choice.job_ids[0], number, how)
         else:
             with _walking("requeuing", dead) as progress:
                 report = requeue_chosen(dead, choice, how, progress)
-    _tell(report, "requeued", as_json)
+    _show_report(report, "requeued", as_json)
 
 
 def drop(
@@ -197,12 +195,12 @@ def drop(
     kept = reason_to_keep(reason)
     with ledger_connection() as (settings, client):
         dead = DeadLetters(client, settings)
-        _check(dead, choice, client, settings)
+        _check_choice(dead, choice, client, settings)
         with _walking("dropping", dead) as progress:
             report = drop_chosen(
                 dead, choice, kept, limit=limit, dry_run=dry_run, progress=progress
             )
-    _tell(report, "dropped", as_json)
+    _show_report(report, "dropped", as_json)
 
 
 def export(
@@ -224,7 +222,7 @@ def export(
     target = target_of(output, overwrite=overwrite, reveal=reveal, form=form, separator=separator)
     with ledger_connection() as (settings, client):
         dead, choice = DeadLetters(client, settings), Choice(code=code, batch_id=batch)
-        _check(dead, choice, client, settings)
+        _check_choice(dead, choice, client, settings)
         with target.writer(EXPORT_COLUMNS, ()) as writer:
             for cells in export_rows(dead, choice):
                 writer.write(cells, ())
@@ -242,8 +240,10 @@ def _choice(
     return Choice(tuple(dict.fromkeys(jobs or ())), code, batch)
 
 
-def _check(dead: DeadLetters, choice: Choice, client: redis.Redis, settings: Settings) -> None:
-    """Say so where a batch or a code is mistyped, rather than find nothing of it.
+def _check_choice(
+    dead: DeadLetters, choice: Choice, client: redis.Redis, settings: Settings
+) -> None:
+    """Report a mistyped batch or code, rather than find nothing.
 
     Raises:
         CommandFailedError: there is no such batch.
@@ -270,8 +270,8 @@ def _number(phone: str | None, country_code: str | None, choice: Choice) -> Phon
     return PhoneNumber.from_international(phone)
 
 
-def _gently(client: redis.Redis, settings: Settings, batch_id: str | None) -> float:
-    """What is tried again overtakes batches' rows: this leaves them half of the rate."""
+def _half_rate(client: redis.Redis, settings: Settings, batch_id: str | None) -> float:
+    """Return the pace at which retries, which overtake batches, leave them half of the rate."""
     batch = Batches(client, settings).get(batch_id) if batch_id is not None else None
     half = settings.sendcode_rate_limit / 2
     return min(half, batch.max_rate) if batch is not None and batch.max_rate else half
@@ -279,7 +279,7 @@ def _gently(client: redis.Redis, settings: Settings, batch_id: str | None) -> fl
 
 @contextmanager
 def _walking(what: str, dead: DeadLetters) -> Iterator[Progress]:
-    """Show how far the walk through the list is; cut off, say how to go on."""
+    """Show how far the walk through the list is. After Ctrl-C say how to go on."""
     with progress_of(what, dead.count(), "dead letters") as done:
         try:
             yield done
@@ -288,7 +288,7 @@ def _walking(what: str, dead: DeadLetters) -> Iterator[Progress]:
             raise
 
 
-def _tell(report: Report, done: str, as_json: bool) -> None:
+def _show_report(report: Report, done: str, as_json: bool) -> None:
     refused = [
         {
             "reason": left_alone_in_words(each.reason),
@@ -315,7 +315,7 @@ def _tell(report: Report, done: str, as_json: bool) -> None:
         raise CommandFailedError(f"nothing was {done}")
 
 
-def show_groups(groups: Sequence[Group], batch_id: str | None = None) -> None:
+def _show_groups(groups: Sequence[Group], batch_id: str | None = None) -> None:
     """Write the dead letters by code to stdout."""
     rows = []
     for group in groups:
@@ -329,11 +329,8 @@ def show_groups(groups: Sequence[Group], batch_id: str | None = None) -> None:
             say(f"try them again: {command_line('dead', 'requeue', options=options)}")
 
 
-def show_records(records: Sequence[JobRecord], lines: Mapping[str, int], total: int) -> None:
-    """Write single dead letters to stdout, numbers masked.
-
-    `lines`: where in their files those stand that come from one.
-    """
+def _show_records(records: Sequence[JobRecord], lines: Mapping[str, int], total: int) -> None:
+    """Write single dead letters to stdout. `lines` are those of their files, by job."""
     rows = [
         (
             record.job_id,
@@ -352,8 +349,8 @@ def show_records(records: Sequence[JobRecord], lines: Mapping[str, int], total: 
         say(f"{total - len(records):,} more: --limit shows them, sendcode dead export writes them")
 
 
-def say_remedies(record: JobRecord) -> None:
-    """Say what to type about one dead letter."""
+def _say_remedies(record: JobRecord) -> None:
+    """Say what to type to deal with a dead letter."""
     job_id = record.job_id
     if record.state is State.UNKNOWN:
         say("it was perhaps sent: ask the customer whether a code has come, before anything else")

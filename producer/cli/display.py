@@ -31,11 +31,11 @@ def moment(ms: int | None) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(ms / 1000)) if ms else "-"
 
 
-def clock(ms: float) -> str:
+def clock(ms: float, *, seconds: bool = False) -> str:
     """Return a time for a sentence, "10:02", or "2026-11-27 10:02" where that is not today."""
     then = time.localtime(ms / 1000)
-    is_today = then[:3] == time.localtime()[:3]
-    return time.strftime("%H:%M" if is_today else "%Y-%m-%d %H:%M", then)
+    day = "" if then[:3] == time.localtime()[:3] else "%Y-%m-%d "
+    return time.strftime(f"{day}%H:%M{':%S' if seconds else ''}", then)
 
 
 def span(seconds: float | None) -> str:

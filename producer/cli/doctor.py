@@ -87,13 +87,13 @@ SHOWN = 10
 BESIDE_ANSWER_S = 0.5
 """A job holds its thread for so much longer than the API takes to answer: claim, slot, records."""
 CLOCK_OFF_S = 5.0
-"""More than a slow round trip could feign."""
+"""A slow round trip cannot look like a greater difference than that."""
 SIGNATURES_REFUSED_S = 300.0
 """The API refuses a signature whose time is off by more (vendor docs 1085/51426)."""
 
 
 def examine(client: redis.Redis, settings: Settings) -> Iterator[Finding]:
-    """Look at one thing after the other; what cannot be looked at without Redis is left out."""
+    """Make all checks, one after the other; without Redis those that need it are left out."""
     reported: set[str] = set()
     for check in OF_REDIS:
         try:
@@ -112,18 +112,18 @@ def examine(client: redis.Redis, settings: Settings) -> Iterator[Finding]:
 
 
 def reach(client: redis.Redis, settings: Settings) -> Iterator[Finding]:
-    """See whether it answers."""
+    """Check that it answers."""
     client.ping()
     yield Finding("redis", Level.OK, f"Redis at {settings.redis.place} answers")
 
 
 def rights(client: redis.Redis, settings: Settings) -> Iterator[Finding]:
-    """See what the server refuses to this user."""
+    """Check what the server refuses to this user."""
     yield from check_rights(client, settings)
 
 
 def writes(client: redis.Redis, settings: Settings) -> Iterator[Finding]:
-    """Do for real what sending does: a server that refuses all of it still answers."""
+    """Do what sending does: a server that refuses it may answer all the same."""
     try:
         rehearse(client, settings)
     except redis.ResponseError as exc:
@@ -147,12 +147,12 @@ def clock_offset_s(client: redis.Redis) -> float:
 
 
 def clock(client: redis.Redis, _: Settings) -> Iterator[Finding]:
-    """Judge the difference between two clocks of which one must be wrong."""
+    """Compare this machine's clock with Redis'."""
     yield judge_clock(clock_offset_s(client))
 
 
 def judge_clock(offset_s: float) -> Finding:
-    """Judge it by the seconds that Redis' clock is ahead."""
+    """Return the finding; `offset_s` is by how much Redis' clock is ahead."""
     off_s = abs(offset_s)
     if off_s <= CLOCK_OFF_S:
         return Finding("clock", Level.OK, f"this clock and Redis' differ by {off_s:.1f} s")
@@ -164,7 +164,7 @@ def judge_clock(offset_s: float) -> Finding:
 
 
 def credentials(settings: Settings) -> Iterator[Finding]:
-    """See whether they are there; only a call of the API could tell whether they are right."""
+    """Check that they are there; only a call of the API could tell whether they are right."""
     try:
         _, _, token = settings.credentials()
     except SettingsError as exc:
@@ -233,7 +233,7 @@ def ledger(state: LedgerState, unkept: str) -> Iterator[Finding]:
 
 
 def damage(overview: Overview) -> Iterator[Finding]:
-    """Judge whether keys were lost or spoiled, and what became of that."""
+    """Report keys that were lost or damaged, and what became of that."""
     if overview.misfits:
         text = f"parts of the ledger do not fit together ({', '.join(overview.misfits)})"
         remedy = "workers mend it within seconds; if it stays: sendcode doctor --repair"

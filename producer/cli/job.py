@@ -25,7 +25,7 @@ from producer.events import send_code
 from producer.stories import Story, story_of
 
 _OPTIONS = {"idempotency key": "--key", "expires_in": "--expires-in"}
-"""How a person calls what the Python call names in its complaints."""
+"""The option for each name in the errors of the Python call."""
 
 
 def send(
@@ -84,7 +84,7 @@ def send(
 
 
 def _taken(record: JobRecord) -> str:
-    """Say what was done; a key that was given before has done nothing now."""
+    """Return what was done: nothing, if the job of this key had ended before."""
     if record.state.is_final:
         return f"nothing was done: the job of this key is {record.state} already; its story"
     return "accepted; what becomes of it"
@@ -109,7 +109,7 @@ def _why_not(record: JobRecord, wait: float) -> str:
 
 
 def _why_not_yet(record: JobRecord, wait: float) -> str:
-    """Say what holds the job up, if the ledger knows."""
+    """Return why the code was not sent in time, as far as the ledger knows."""
     again = f"look again: sendcode job show {record.job_id}"
     with ledger_connection() as (settings, client):
         account = Account(client, settings).state()
@@ -129,10 +129,7 @@ def show_job(job_id: JobArgument, as_json: JsonOption = False) -> None:
     """
     with ledger_connection() as (settings, client):
         story = story_of(client, settings, job_id)
-    if as_json:
-        show_json({**story.as_dict(), "in_words": story_in_words(story)})
-    else:
-        show_story(story)
+    show_story(story, as_json=as_json)
 
 
 _NOT_CANCELLED = {
@@ -162,8 +159,11 @@ def cancel(
     say(f"job {job_id} is cancelled: it is never sent")
 
 
-def show_story(story: Story) -> None:
+def show_story(story: Story, *, as_json: bool) -> None:
     """Write a job's story to stdout."""
+    if as_json:
+        show_json({**story.as_dict(), "in_words": story_in_words(story)})
+        return
     record = story.record
     show(f"job {record.job_id}: {record.state}")
     show(f"  {story_in_words(story)}")
@@ -194,7 +194,7 @@ def _facts(story: Story) -> list[tuple[str, str]]:
         line = f", line {story.row.line} of its file" if story.row else ""
         facts.append(("batch", f"{record.batch_id}{line}"))
     else:
-        facts.append(("lane", str(record.lane)))
+        facts.append(("kind", "single code, ahead of all batches"))
     facts.append(("attempts", f"{record.attempts} (HTTP calls: {record.tries})"))
     if record.code:
         facts.append(("code", record.code))

@@ -35,7 +35,7 @@ WATCH_S = 1.0
 SHOWN = 3
 """Lines about what was lost in the ledger."""
 _FLAGGED = "possible_duplicate"
-"""Counted with the final states, and none."""
+"""Counted with the final states, though it is none."""
 
 
 def status(
@@ -76,7 +76,7 @@ def _table(overview: Overview) -> Table:
 
 
 def _lines(overview: Overview) -> Iterator[tuple[str, str, str]]:
-    """Give what to say: a name, a value, and a style where it asks for attention."""
+    """Yield each line: a name, a value, and a style where it asks for attention."""
     yield from _ledger_lines(overview.ledger)
     yield _account_line(overview)
     alive = [each.name for each in overview.workers if each.alive]
@@ -103,7 +103,8 @@ def _lines(overview: Overview) -> Iterator[tuple[str, str, str]]:
         yield "", f"{pace.refused} refused as too many so far", ""
     for queue, depth in overview.queues.items():
         yield ("queues" if queue == next(iter(overview.queues)) else ""), f"{queue}  {depth}", ""
-    yield "in work", f"{overview.in_work} jobs published, with workers or parked", ""
+    text = f"{overview.in_work} jobs queued, with a worker or waiting for another try"
+    yield "in work", text, ""
     yield "ended", _ended(overview.totals) or "none yet", ""
     if flagged := overview.totals.get(_FLAGGED):
         yield "", f"{flagged:,} of all jobs perhaps sent twice", "yellow"

@@ -6,7 +6,6 @@ that helps.
 
 from __future__ import annotations
 
-import time
 from typing import NamedTuple
 
 import redis
@@ -20,6 +19,7 @@ from jobs.identity import LedgerRefusedError, LedgerState
 from jobs.job import State, split_job_id
 from jobs.phone import PhoneError
 from producer.cli.console import FAILED, MISUSED, TRACEBACK, CommandFailedError, MisusedError
+from producer.cli.display import clock
 from producer.deadletters import Reason, Why
 from producer.importing import ImportRefusedError, Refusal
 from producer.second_codes import already_waits
@@ -216,7 +216,7 @@ class Halt(NamedTuple):
 def refusal_explained(worker: str, code: str, since_ms: int | None) -> Halt:
     """Return why one worker takes no work while others go on."""
     known = explain(code)
-    since = f" since {_clock(since_ms)}" if since_ms else ""
+    since = f" since {clock(since_ms, seconds=True)}" if since_ms else ""
     why = f"{worker} takes no work{since}, as the API refuses it: {code}"
     remedy = f"{lower_first(known.remedy)}; sendcode resume lets it try again as it is"
     return Halt(f"{why} ({lower_first(known.meaning)})", remedy)
@@ -226,7 +226,7 @@ def halt_explained(account: AccountState) -> Halt:
     """Return why all sending is halted."""
     halted = "all sending is halted"
     if account.since_ms:
-        halted += f" since {_clock(account.since_ms)}"
+        halted += f" since {clock(account.since_ms, seconds=True)}"
     if account.by == "person":
         return Halt(f"{halted} by a person ({account.message})", "sendcode resume")
     known = explain(account.code)
@@ -255,13 +255,6 @@ def _wait(code: str, goes_on: str) -> str:
     return text
 
 
-def _clock(ms: int) -> str:
-    """Return a time as this machine's clock shows it, with the day unless that is today."""
-    then = time.localtime(ms / 1000)
-    is_today = then[:3] == time.localtime()[:3]
-    return time.strftime("%H:%M:%S" if is_today else "%Y-%m-%d %H:%M:%S", then)
-
-
 LEDGER_DISPUTED = "a worker remembers another ledger in this place, and sends nothing"
 
 
@@ -273,9 +266,10 @@ def ledger_in_words(ledger: LedgerState) -> str:
     days, hours, minutes = age_s // 86_400, age_s // 3_600, age_s // 60
     age = f"{days} days" if days > 1 else f"{hours} hours" if hours > 1 else f"{minutes} minutes"
     silent_s = max(0, ledger.now_ms - ledger.alive_ms) / 1000
-    text = f"{age} old (since {_clock(ledger.born_ms)}), last alive {silent_s:,.0f} s ago"
+    born = clock(ledger.born_ms, seconds=True)
+    text = f"{age} old (since {born}), last alive {silent_s:,.0f} s ago"
     if ledger.accepted_ms:
-        text += f"; accepted as it was at {_clock(ledger.accepted_ms)}"
+        text += f"; accepted as it was at {clock(ledger.accepted_ms, seconds=True)}"
     return text
 
 
