@@ -120,10 +120,8 @@ class SendCodeJob:
         if key is not None and not key.strip():
             raise UnfitNameError("idempotency key: must not be empty")
         life_ms = None if life_s is None else max(1, round(life_s * 1000))
-        digest = secrets.token_hex(10)
-        if key is not None:
-            digest = hashlib.sha256(b"sendcode event\0" + key.encode()).hexdigest()[:20]
-        return cls(f"{EVENT}-{digest}", phone, life_ms, reference)
+        job_id = f"{EVENT}-{secrets.token_hex(10)}" if key is None else event_job_id(key)
+        return cls(job_id, phone, life_ms, reference)
 
     def compare(self, record: JobRecord) -> dict[str, bool]:
         """Return which terms are those of a recorded job with the same id, by their names."""
@@ -132,6 +130,12 @@ class SendCodeJob:
             "expires_in": self.life_ms == record.life_ms,
             "reference": self.reference == record.reference,
         }
+
+
+def event_job_id(key: str) -> str:
+    """Return the id of the event's job that has this idempotency key."""
+    digest = hashlib.sha256(b"sendcode event\0" + key.encode(errors="surrogatepass"))
+    return f"{EVENT}-{digest.hexdigest()[:20]}"
 
 
 def batch_job_id(batch_id: str, row: int) -> str:

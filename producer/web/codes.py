@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
 from config.unavailable import RedisUnavailableError
-from jobs.job import MAX_KEY_LENGTH, JobRecord, SendCodeJob, UnfitNameError, iso
+from jobs.job import MAX_KEY_LENGTH, JobRecord, SendCodeJob, UnfitNameError, event_job_id, iso
 from jobs.phone import PhoneError, PhoneNumber
 from producer.events import Events, KeyReusedError
 from producer.tokens import Scope, Token
@@ -24,6 +24,15 @@ router = APIRouter(prefix="/v1/codes", tags=["codes"])
 
 _REPLAYED = "Idempotent-Replayed"
 
+Key = Annotated[
+    str,
+    Header(
+        min_length=1,
+        max_length=MAX_KEY_LENGTH,
+        description="Your name for what happened, such as signup-81723, without the number. "
+        "The same key again sends nothing again, for as long as the job is kept.",
+    ),
+]
 Wait = Annotated[
     float,
     Query(
@@ -58,15 +67,7 @@ async def send_code(
     body: CodeRequest,
     request: Request,
     _: Annotated[Token, Depends(needs(Scope.SEND))],
-    idempotency_key: Annotated[
-        str,
-        Header(
-            min_length=1,
-            max_length=MAX_KEY_LENGTH,
-            description="Your name for what happened, such as signup-81723, without the number. "
-            "The same key again sends nothing again, for as long as the job is kept.",
-        ),
-    ],
+    idempotency_key: Key,
     wait: Wait = 0,
 ) -> Response:
     """Send one verification code, ahead of every batch."""
@@ -90,6 +91,24 @@ async def send_code(
     if not submitted.is_new:
         headers[_REPLAYED] = "true"
     return await _answer(request, record, 202 if submitted.is_new else 200, headers)
+
+
+@router.get(
+    "",
+    response_model=Job,
+    responses={
+        200: {"description": "The job.", "content": {"application/json": {"example": SENT}}},
+        **problems(401, 403, 404, 422, 503),
+    },
+)
+async def find_code(
+    request: Request,
+    token: Annotated[Token, Depends(needs(Scope.READ))],
+    idempotency_key: Key,
+    wait: Wait = 0,
+) -> Response:
+    """Return the job of an idempotency key."""
+    return await show_code(event_job_id(idempotency_key), request, token, wait)
 
 
 @router.get(

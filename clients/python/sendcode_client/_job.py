@@ -1,0 +1,150 @@
+"""What the API answers: jobs and errors, and the rules for trying again. No I/O."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+LONGEST_WAIT_S = 60.0
+"""Of one request; a longer wait asks again."""
+FIRST_PAUSE_S = 0.2
+LONGEST_PAUSE_S = 5.0
+
+_FINAL = {"sent", "sent_inferred", "dead", "unknown", "cancelled", "expired"}
+_SENT = {"sent", "sent_inferred"}
+
+
+class SendcodeError(Exception):
+    """All that this package raises on purpose."""
+
+
+class NotAcceptedError(SendcodeError):
+    """The server could not be reached, or could not take it, in all the time there was.
+
+    A job may have been recorded nevertheless: the same call with the same key finds out.
+    """
+
+
+class RefusedError(SendcodeError):
+    """The server refused the request; to repeat it is of no use until it is changed."""
+
+    def __init__(self, problem: Mapping[str, Any], status: int) -> None:
+        """Read a problem document (RFC 9457)."""
+        super().__init__(str(problem.get("detail") or problem.get("title") or status))
+        self.status = status
+        self.code = str(problem.get("code", ""))
+        """For programs, such as `invalid_request` or `key_reused`."""
+        self.errors: list[dict[str, str]] = list(problem.get("errors") or ())
+        """What is wrong, by field: `field`, `code`, `detail`."""
+        self.job_id: str | None = problem.get("job_id")
+
+
+class TokenError(RefusedError):
+    """The token is not known (401), or does not allow this (403)."""
+
+
+class KeyReusedError(RefusedError):
+    """The key belongs to a job for another number, or with other terms: `job_id`."""
+
+
+class QuotaError(RefusedError):
+    """A bound on spending refuses it (429), for `retry_after` seconds from now."""
+
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job as it was when the server answered; its number is masked."""
+
+    job_id: str
+    state: str
+    phone: str
+    code: str | None = None
+    """Why it failed or waits."""
+    message: str | None = None
+    request_id: str | None = None
+    attempts: int = 0
+    possible_duplicate: bool = False
+    reference: str | None = None
+    created_at: str | None = None
+    finished_at: str | None = None
+    estimated_send_at: str | None = None
+    replayed: bool = False
+    """The key had been used before: this call sent nothing."""
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """The whole document."""
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it has ended."""
+        return self.state in _FINAL
+
+    @property
+    def is_sent(self) -> bool:
+        """Whether the code was sent."""
+        return self.state in _SENT
+
+
+def read_job(body: bytes, headers: Mapping[str, str]) -> Job:
+    """Read an answer of 200 or 202."""
+    document: dict[str, Any] = json.loads(body)
+    known = {name: document[name] for name in Job.__dataclass_fields__ if name in document}
+    known["replayed"] = headers.get("idempotent-replayed") == "true"
+    return Job(**known, raw=document)
+
+
+def refusal(status: int, body: bytes, headers: Mapping[str, str]) -> RefusedError:
+    """Return the error for an answer of 4xx."""
+    try:
+        problem = json.loads(body)
+    except ValueError:
+        problem = {}
+    if not isinstance(problem, dict):
+        problem = {}
+    if status in (401, 403):
+        return TokenError(problem, status)
+    if problem.get("code") == "key_reused":
+        return KeyReusedError(problem, status)
+    if status == 429:  # noqa: PLR2004
+        error = QuotaError(problem, status)
+        error.retry_after = retry_after(headers)
+        return error
+    return RefusedError(problem, status)
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds that the server asks to wait."""
+    text = headers.get("retry-after", "")
+    return float(text) if text.isascii() and text.isdigit() else None
+
+
+def request_body(
+    phone: str,
+    phone_num: str | None,
+    expires_in: float | None,
+    reference: str | None,
+    resend: bool,
+) -> bytes:
+    """Return the body of `POST /v1/codes`."""
+    number = {"phone": phone}
+    if phone_num is not None:
+        number = {"country_code": phone, "phone_num": phone_num}
+    terms = {"expires_in": expires_in, "reference": reference, "resend": resend or None}
+    return json.dumps(
+        {**number, **{name: value for name, value in terms.items() if value is not None}}
+    ).encode()
+
+
+def new_key() -> str:
+    """Return a key for a call without one, so that its own retries send nothing twice."""
+    return "call-" + secrets.token_hex(16)
+
+
+def job_path(job_id: str) -> str:
+    """Return where a job is."""
+    return f"/v1/codes/{quote(job_id, safe='')}"
