@@ -21,7 +21,6 @@ from sandbox.settings import Settings, SettingsError
 from sandbox.signature import Credentials
 
 DEFAULT_PORT: Final = 8020
-EXIT_FAILED: Final = 1
 MOST_PORT: Final = 65_535
 SECRET_ID: Final = "TENCENTCLOUD_SECRET_ID"  # noqa: S105 - names of variables
 SECRET_KEY: Final = "TENCENTCLOUD_SECRET_KEY"  # noqa: S105
@@ -44,25 +43,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _run(parser, options)
     except FailedError as exc:
         print(f"{parser.prog}: {exc}", file=sys.stderr)
-        return EXIT_FAILED
+        return 1
     return 0
 
 
 def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     try:
-        settings = Settings().changed(
-            {
-                "rate_limit": options.rate_limit,
-                "phone_interval": options.phone_interval,
-                "latency_ms": options.latency_ms,
-                "jitter_ms": options.jitter_ms,
-                "answer_ms": options.answer_ms,
-                "counts_at_end": options.count_at_end,
-                "closes": options.close,
-                "clock_skew_s": options.clock_skew,
-                "faults": dict(options.fault),
-            }
-        )
+        given = {
+            name: value for name, value in vars(options).items() if name in Settings.model_fields
+        }
+        settings = Settings().changed({**given, "faults": dict(options.fault)})
     except SettingsError as exc:
         parser.error(str(exc))
     credentials = Credentials(options.secret_id, options.secret_key)
@@ -136,9 +126,23 @@ def _parser() -> argparse.ArgumentParser:
         help="how long it works on a request: a number, LEAST-MOST (uniform) or "
         "lognormal:MEDIAN:SIGMA",
     )
-    add("--count-at-end", action="store_true", help="count a request when its work is done")
-    add("--close", action="store_true", help="close each connection after its answer")
-    add("--clock-skew", type=float, default=0.0, help="seconds by which its clock is ahead")
+    add(
+        "--count-at-end",
+        action="store_true",
+        dest="counts_at_end",
+        help="count a request when its work is done",
+    )
+    add(
+        "--close", action="store_true", dest="closes", help="close each connection after its answer"
+    )
+    add(
+        "--clock-skew",
+        type=float,
+        default=0.0,
+        dest="clock_skew_s",
+        metavar="SECONDS",
+        help="by which its clock is ahead",
+    )
     add(
         "--fault",
         type=_fault,
@@ -159,8 +163,8 @@ def _without_shown_default() -> argparse.Namespace:
         fault=[],
         ready_file=None,
         list_numbers=False,
-        count_at_end=False,
-        close=False,
+        counts_at_end=False,
+        closes=False,
         json=False,
         secret_id=os.environ.get(SECRET_ID) or _EXAMPLE.secret_id,
         secret_key=os.environ.get(SECRET_KEY) or _EXAMPLE.secret_key,

@@ -81,18 +81,16 @@ class Sandbox(SandboxClient):
     """
 
     def __init__(
-        self,
-        *,
-        port: int = 0,
-        credentials: Credentials | None = None,
-        **settings: object,
+        self, *, port: int = 0, credentials: Credentials | None = None, **settings: object
     ) -> None:
         super().__init__(url="")
         self.credentials = credentials or Credentials()
         self._port = port
         self._settings = Settings().changed(settings)
         self._listening = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="sandbox", daemon=True)
+        self._thread = threading.Thread(
+            target=lambda: asyncio.run(self._serve()), name="sandbox", daemon=True
+        )
         self._failure: OSError | None = None
 
     def __enter__(self) -> Self:
@@ -111,9 +109,6 @@ class Sandbox(SandboxClient):
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stop.set)
             self._thread.join()
-
-    def _run(self) -> None:
-        asyncio.run(self._serve())
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -138,10 +133,7 @@ class SandboxProcess(SandboxClient):
     """
 
     def __init__(
-        self,
-        *options: str,
-        credentials: Credentials | None = None,
-        folder: Path | None = None,
+        self, *options: str, credentials: Credentials | None = None, folder: Path | None = None
     ) -> None:
         super().__init__(url="")
         self._folder = folder

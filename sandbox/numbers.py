@@ -52,12 +52,8 @@ class Delivery(StrEnum):
 class Behaviour:
     """One way to treat a request that passed signature, rate and parameters.
 
-    Attributes:
-        name: as in `--fault NAME=PROBABILITY` and in the counts.
-        code: error code of the answer; None for success.
-        accepts: whether a code is sent to the number (unless it is in its interval).
-        delivery: how the answer leaves.
-        elsewhere: somebody else has just had a code sent to the number: its interval starts now.
+    It `accepts` if a code is sent to the number (unless that is in its interval). `elsewhere`:
+    somebody else has just had a code sent to the number, so that its interval starts now.
     """
 
     name: str

@@ -58,11 +58,11 @@ class Server:
         self.api = Api(credentials, settings, seed=seed, started_ns=time.monotonic_ns())
         self._connections: set[Connection] = set()
         self._jitter = random.Random(seed)  # noqa: S311 - repeatable delays, nothing secret
-        self._work = random.Random(seed)  # noqa: S311 - the same
+        self._work = random.Random(seed + 1)  # noqa: S311 - independent of the queue
         self._last_arrival_ns = 0
 
     async def listen(self, host: str, port: int) -> str:
-        """Start to listen; returns the base URL. Port 0 takes any free one.
+        """Start to listen; return the base URL. Port 0 takes any free one.
 
         Raises:
             OSError: the address cannot be had.
