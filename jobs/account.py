@@ -17,12 +17,13 @@ from jobs.scripts import scripts
 
 OUTAGE_MISSES = 40
 OUTAGE_SECONDS = 2.0
-"""An outage is this many calls in a row without an answer: so many, or so long at the full rate."""
+"""An outage is so many calls in a row without an answer, or those of so long at the full rate."""
+_TEXTS = ("by", "code", "message", "worker", "job", "canary")
 
 
 @dataclass(frozen=True, slots=True)
 class AccountState:
-    """`by` is `api` (a canary job tries from time to time) or `person`; the rest says why."""
+    """`by` is `api` (a canary job tries from time to time) or `person`; the rest is why."""
 
     state: Literal["running", "halted"] = "running"
     by: str = ""
@@ -33,23 +34,15 @@ class AccountState:
     since_ms: int | None = None
     """When the trouble began; a halt that ended for a moment goes on."""
     canary_s: float = 0.0
-    """How often the canary tries, as far as this machine's settings tell."""
+    """How often the canary tries, by this machine's settings."""
     job: str = ""
     """The job that it was answered about; empty in an outage."""
     canary: str = ""
     """The job that tried last whether the halt is over."""
 
     def as_dict(self) -> dict[str, Any]:
-        return {
-            "state": self.state,
-            "by": self.by or None,
-            "code": self.code or None,
-            "message": self.message or None,
-            "worker": self.worker or None,
-            "job": self.job or None,
-            "canary": self.canary or None,
-            "since": iso_or_none(self.since_ms),
-        }
+        texts = {name: getattr(self, name) or None for name in _TEXTS}
+        return {"state": self.state, **texts, "since": iso_or_none(self.since_ms)}
 
 
 Refused = Literal["halted now", "halted", "stood down", "suspect", "alone"]
@@ -79,17 +72,9 @@ class Account:
         values: Any = self._client.hgetall(self._keys.account)
         if values.get("state") != "halted":
             return AccountState()
-        return AccountState(
-            "halted",
-            values.get("by", ""),
-            values.get("code", ""),
-            values.get("message", ""),
-            values.get("worker", ""),
-            int(values.get("since", 0)) or None,
-            self._canary_s,
-            values.get("job", ""),
-            values.get("canary", ""),
-        )
+        texts = {name: values.get(name, "") for name in _TEXTS}
+        since_ms = int(values.get("since", 0)) or None
+        return AccountState("halted", since_ms=since_ms, canary_s=self._canary_s, **texts)
 
     def halt(self, by: Literal["api", "person"], code: str, message: str) -> bool:
         """Halt. True if this call did it, False if it was halted so already."""
@@ -150,7 +135,7 @@ class Account:
         """Go on. True if it was halted; the API's success does not undo a person's halt.
 
         `left_ms`: when the request left whose answer it is, on Redis' clock, if not the canary's.
-        It says nothing of a halt that began later.
+        It proves nothing about a halt that began later.
         """
         action = Action(what="resume").encode() if by == "person" else ""
         return bool(self._halt(verb="resume", by=by, action=action, left_ms=left_ms))

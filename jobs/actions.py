@@ -34,9 +34,9 @@ class Action:
     """One thing that a person did."""
 
     token: str = field(default_factory=lambda: secrets.token_hex(8))
-    """Of one decision: a script knows by it what it has done already, in whatever call."""
+    """Of one decision: a script recognizes by it what it has done already, in whatever call."""
     at_ms: int = 0
-    """On Redis' clock: the script that notes it says when."""
+    """On Redis' clock: 0 until the script notes it."""
     what: str = ""
     """`halt`, `resume`, `batch pause`, `dead requeue` …"""
     about: str = ""

@@ -1,4 +1,4 @@
-"""A batch and its rows as values: how they are written in the ledger, what they say. No I/O.
+"""A batch and its rows as values, and how the ledger holds them. No I/O.
 
 A row is one string, as the scripts read it: `cc TAB num TAB line TAB cells as JSON`, or, rejected,
 `TAB code TAB line TAB [reason, cells] as JSON`. It becomes a job when the sweeper feeds it; until

@@ -21,7 +21,7 @@ class Kind(StrEnum):
     TRANSIENT = "transient"
     """Not sent, for a passing reason: try again after a wait."""
     AMBIGUOUS = "ambiguous"
-    """Perhaps sent: only a probe inside the number's interval can tell."""
+    """Perhaps sent: only a probe inside the number's interval can prove it."""
     THROTTLED = "throttled"
     """Not sent: the whole fleet is too fast. Spends no attempt."""
     TOO_EARLY = "too_early"
@@ -40,7 +40,7 @@ class Kind(StrEnum):
     """A code that nobody documented: one more try."""
     STALE = "stale"
     """Not sent: the slot was over before anything was written. Take another one; should the lease
-    be lost meanwhile, the ledger says so when the next try is journaled."""
+    be lost meanwhile, the ledger refuses to journal the next try."""
 
 
 OUTAGE = frozenset({Kind.TRANSIENT, Kind.AMBIGUOUS})
@@ -61,7 +61,7 @@ class OwnCode(StrEnum):
     LOST = "Network.Lost"
 
     UNPROVED = "Unproved"
-    """`begin.lua`: the number's interval is over, and no probe can tell any more."""
+    """`begin.lua`: the number's interval is over, and no probe can prove anything any more."""
     SENT_MEANWHILE = "SentMeanwhile"
     """`was_sent_meanwhile` in numbers.lua: its batch leaves out who has a code."""
 
@@ -79,18 +79,13 @@ class OwnCode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """What a code means.
-
-    Attributes:
-        kind: What to do next.
-        meaning: What happened, in words.
-        remedy: What a person can do. Both texts are short and without a final stop, fit for a table
-            cell or joined by a colon.
-    """
+    """What a code means. Its texts end without a full stop: they fit a cell, or around a colon."""
 
     kind: Kind
     meaning: str
+    """What happened."""
     remedy: str
+    """What a person can do."""
 
 
 _WAIT = "Nothing: it is tried again by itself"
@@ -286,12 +281,12 @@ _UNDOCUMENTED = Code(
 
 
 def explain(code: str) -> Code:
-    """The entry for a code; for one that nobody documented, what to do with such a one."""
+    """Return the entry for a code; for one that nobody documented, what holds for all of those."""
     return find(code, CODES) or _UNDOCUMENTED
 
 
 def find(code: str, table: Mapping[str, Code]) -> Code | None:
-    """The table's entry for a code: the exact one, else that with the longest beginning of it."""
+    """Return the table's entry for a code: the exact one, else that with the longest beginning."""
     if code in table:
         return table[code]
     fitting = (key for key in table if key.endswith("*") and code.startswith(key[:-1]))
@@ -310,13 +305,13 @@ def concerned_by(code: str) -> Literal["", "key", "worker"]:
 
 
 def explain_end(code: str) -> Code:
-    """The entry for the code of a job that has failed for good: nothing is tried by itself now."""
+    """Return the entry for the code of a job that has ended: nothing is tried by itself now."""
     known = explain(code)
     return replace(known, remedy=_REQUEUE) if known.remedy == _WAIT else known
 
 
 def is_own(code: str) -> bool:
-    """Whether the code is ours: the API said nothing, or nothing that could be read."""
+    """Whether the code is ours: the API gave no answer, or none that could be read."""
     return code in _OWN
 
 

@@ -8,6 +8,7 @@ decision that is cut off is completed by making it again.
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -44,15 +45,10 @@ class DeadLetter:
     @property
     def was_dealt_with(self) -> bool:
         record = self.record
-        return (
-            record is not None
-            and not record.flaw
-            and (
-                not record.state.is_for_a_person
-                or record.dropped_ms is not None
-                or record.replaced_by is not None
-            )
-        )
+        if record is None or record.flaw:
+            return False
+        is_open = record.state.is_for_a_person and not record.replaced_by
+        return not is_open or record.dropped_ms is not None
 
     @property
     def was_sent_since(self) -> bool:
@@ -108,8 +104,8 @@ class DeadLetters:
 
     def _counts(self, key: str) -> dict[str, int]:
         counts: Any = self.client.hgetall(key)
-        ranked = sorted(((code, int(n)) for code, n in counts.items()), key=lambda pair: -pair[1])
-        return dict(ranked)
+        ranked = Counter({code: int(n) for code, n in counts.items()})
+        return dict(ranked.most_common())
 
     def window(self, start: int, size: int = WINDOW) -> list[DeadLetter]:
         """Read the entries from `start` (0: the oldest) on; an empty list is the end."""
@@ -137,15 +133,13 @@ class DeadLetters:
 
     def find(self, job_id: str) -> DeadLetter | None:
         """Return one by its id, also when it was dropped; None if it is no dead letter."""
-        record = read_records(self.client, self._keys, [job_id])[0]
-        if record is None or record.replaced_by:
-            return None
-        if not record.state.is_for_a_person:
+        record = self._ledger.job(job_id)
+        if record is None or record.replaced_by or not record.state.is_for_a_person:
             return None
         return DeadLetter(job_id, -1, record, self._sent_to([record]).get(job_id))
 
     def mended(self, letter: DeadLetter) -> DeadLetter:
-        """Return one that can be dealt with in the place of one whose record cannot be read."""
+        """Return the letter, or in the place of an unreadable record one that can be dealt with."""
         if letter.record is None or not letter.record.flaw:
             return letter
         return replace(letter, record=self._ledger.set_aside(letter.job_id) or letter.record)

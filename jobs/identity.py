@@ -1,6 +1,6 @@
 """Which ledger this is, and what this process and this machine remember of it.
 
-An emptied, exchanged or older ledger looks healthy to whoever has not seen it before; what it has
+An emptied, exchanged or older ledger looks healthy to a process that does not know it; what it has
 forgotten would be sent twice. So each process remembers the ledger's id and its counter, a small
 file remembers them for the next process, and the scripts refuse what contradicts that
 (jobs/lua/shared/identity.lua, docs/decisions/0010), until a person accepts it.
@@ -47,7 +47,7 @@ class LedgerRefusedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class LedgerState:
-    """What a ledger says of itself. Times are Unix milliseconds on Redis' clock."""
+    """What a ledger holds about itself. Times are Unix milliseconds on Redis' clock."""
 
     now_ms: int = 0
     refused: str = ""
@@ -85,7 +85,7 @@ class LedgerState:
         return f"{REMEDY}; if this Redis is another one on purpose, remove {self.file}"
 
     def error(self) -> LedgerRefusedError:
-        """Return the error that says so in one line."""
+        """Return the error with both, in one line."""
         return LedgerRefusedError(f"{self.why}: {self.remedy}")
 
     def as_dict(self) -> dict[str, Any]:
@@ -140,7 +140,7 @@ class Identity:
 
     @property
     def known(self) -> str:
-        """What the scripts compare the ledger with; "" if nothing was seen of it yet."""
+        """What the scripts compare the ledger with; "" if nothing is known of it yet."""
         if not self._seen:
             return ""
         return f"{self._seen} {self.process or '-'} {self._attempts} {self._since}"
@@ -169,7 +169,7 @@ class Identity:
     def flag_forgotten(self, known: int) -> int:
         """Flag the attempts beyond the `known` ones that the ledger knows; return their number.
 
-        It is another primary than before, which had not heard of them yet.
+        It is another primary than before, which did not have them yet.
         """
         with self._lock:
             lost = [phone for number, phone in self._recent if number > known]

@@ -83,7 +83,7 @@ class Lane(StrEnum):
 
 
 class UnfitNameError(ValueError):
-    """An idempotency key or a reference cannot be used; says which and why."""
+    """An idempotency key or a reference cannot be used. The text names which, and why."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,7 @@ class Begun:
 
     `wait`: not yet. `over`: the job was cancelled or has expired meanwhile. `probe`: both success
     and a refusal for the number's interval prove something. `late`: only such a refusal does.
-    `resend`: nothing does, it is sent all the same, once.
+    `resend`: nothing does, and it is sent again once.
     """
 
     kind: Literal["first", "probe", "late", "resend", "wait", "unknown", "over", "lost"]
@@ -105,7 +105,7 @@ class Tried:
     story: str = ""
     """A `StoryEntry`, encoded."""
     arrived: str = ""
-    """A `Slot.arrival`, unless the limiter was told already."""
+    """A `Slot.arrival`, unless the limiter knows it already."""
 
     def arguments(self) -> dict[str, Argument]:
         """Return what the scripts take of it; see begin.lua."""
@@ -202,8 +202,8 @@ def histories(
 ) -> list[NumberHistory]:
     """Return what is known of numbers, all in two round trips.
 
-    Where none is known, which is the rule in a file of new customers, one round trip tells so, at a
-    tenth of the cost.
+    Where none is known, as usual in a file of new customers, one round trip is enough, at a tenth
+    of the cost.
     """
     if not phones:
         return []
@@ -280,7 +280,7 @@ class Ledger:
     def set_aside(self, job_id: str) -> JobRecord | None:
         """Replace a job's record that cannot be read by a dead letter, and return that.
 
-        What can still be read of it, and its batch's row, tell where it belongs.
+        Where it belongs is taken from what can still be read of it, and from its batch's row.
         """
         record = self.job(job_id)
         if record is None or not record.flaw:
@@ -323,7 +323,7 @@ class Ledger:
         if job_id != batch_job_id(batch_id, row):
             row = 0
         action = Action(what="job cancel", about=job_id, reason=reason)
-        story = StoryEntry(time_ms(self.client.time()), "cancel", note=reason)
+        story = StoryEntry(0, "cancel", note=reason)
         done: str = self._cancel(
             id=job_id,
             action=action.encode(),

@@ -36,7 +36,7 @@ class Damage:
 
 @dataclass
 class _Jobs:
-    """What the records of all jobs say."""
+    """What the records of all jobs hold."""
 
     ids: set[str] = field(default_factory=set)
     batches: set[str] = field(default_factory=set)
@@ -137,7 +137,7 @@ class Mending:
         return done
 
     def _is_on(self, batch_id: str) -> bool:
-        """Whether a batch is not over, as far as its record tells."""
+        """Whether a batch is not over, by its record."""
         state: Any = self._client.hget(self._keys.batch(batch_id), "state")
         return not BatchState(state or "").is_over or bool(
             self._client.exists(self._keys.open(batch_id))
@@ -173,7 +173,7 @@ class Mending:
         return jobs
 
     def _digests(self) -> dict[str, str]:
-        """Find which content a batch was made from, where its record does not tell."""
+        """Return from which content each batch was made, even where its record is lost."""
         prefix = self._keys.content("")
         found: dict[str, str] = {}
         for key in self._scan("content"):

@@ -1,7 +1,7 @@
 """What the Redis server that holds the ledger must be and must allow, and whether it does.
 
 A server that forgets, evicts or is too old breaks the promise that nothing is lost or sent twice.
-`read_server` reads what the server says of itself, `judge` compares that with what is needed.
+`read_server` asks the server about itself, `judge` compares the answers with what is needed.
 
 `refusals` finds out what Redis does not let this user do, command by command, inside a transaction
 that is given up: the server checks the rights of each command when it queues it, and does nothing.
@@ -43,7 +43,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at. `name` is for programs; `remedy` is empty if all is well."""
+    """One thing that was checked. `name` is for programs; `remedy` is empty if all is well."""
 
     name: str
     level: Level
@@ -104,10 +104,10 @@ def judge(words: ServerWords) -> list[Finding]:
 def _version(info: Mapping[str, Any]) -> Finding:
     name = "redis_version"
     product = "Valkey" if "valkey_version" in info else "Redis"
-    # Valkey also says which Redis it behaves like
-    told = str(info.get("redis_version", ""))
-    version = tuple(int(part) for part in re.findall(r"\d+", told)[:2])
-    shown = f"{product} {info.get('valkey_version', told)}"
+    # Valkey also names the version of Redis that it behaves like
+    text = str(info.get("redis_version", ""))
+    version = tuple(int(part) for part in re.findall(r"\d+", text)[:2])
+    shown = f"{product} {info.get('valkey_version', text)}"
     oldest = ".".join(map(str, OLDEST))
     if not version:
         return Finding(name, Level.WARN, f"version {_UNSEEN}", f"it must be {oldest} or newer")

@@ -48,7 +48,7 @@ def refuse_newer(client: redis.Redis, settings: Settings) -> None:
     except redis.ResponseError as exc:
         if error_code(exc) != "WRONGTYPE":
             raise
-        return  # whoever needs it says what to do about it
+        return  # what needs it reports that
     version = int(str(found or 1))
     if version > READS:
         raise LedgerState(refused=NEWER, version=version).error()

@@ -1,4 +1,4 @@
-"""The way to the API, for a worker that sends and a doctor that only looks: proxy, trust, faults.
+"""The way to the API, for a worker that sends and a doctor that checks it: proxy, trust, faults.
 
 What fails on it, before a request is written, has sent nothing.
 """

@@ -144,7 +144,9 @@ class Recorder:
 
     def park(self, work: Work, pause: Pause) -> NotNow:
         """Lay the job aside; the sweeper publishes it when it is due."""
-        self._surely(lambda: self._ledger.park(work.job_id, work.token, pause, work.tried))
+        parked = self._surely(lambda: self._ledger.park(work.job_id, work.token, pause, work.tried))
+        if parked is None:
+            return NotNow("lease lost")
         if pause.reason:
             log.info(
                 "number refused for now",

@@ -88,7 +88,7 @@ elseif halted or b.state == BATCH.PAUSED then
 else
   doubt, asked = leaves, 0
   -- It was refused once because a code had just gone to its number. This job was not known to have
-  -- sent one; after lost writes it may have been this job's all the same.
+  -- sent one; after lost writes it may have been this job's nevertheless.
   if job.early then flag_duplicate(id, try) end
 end
 if may_be_forgotten(cc, num, batch, job.created) then flag_duplicate(id, try) end

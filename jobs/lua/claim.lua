@@ -32,7 +32,7 @@ if state ~= 'queued' then
 end
 
 -- This message was the youngest claimed so far: an older one still unclaimed was lost. One that was
--- put in front of its queue says nothing about the others.
+-- put in front of its queue proves nothing about the others.
 if state == 'queued' and job.published and not job.urgent then
   local mark = tonumber(redis.call('HGET', K.watermark, lane) or 0)
   if tonumber(job.published) > mark or mark > now then

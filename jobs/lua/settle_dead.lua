@@ -45,7 +45,7 @@ local function requeue(id, job)
   redis.call('HSET', K.job(id), 'by', token, 'attempts', 0)
   redis.call('HDEL', K.job(id), 'finished', 'dropped', 'code', 'message', 'request_id', 'waits',
     'doubt', 'doubt_before', 'asked', 'asked_before', 'kind', 'resent', 'barred', 'barred_at', 'canary_of')
-  -- asked for after its time all the same
+  -- a person asks for it although its time is over
   if job.not_after and tonumber(job.not_after) <= now then redis.call('HDEL', K.job(id), 'not_after') end
   if job.state == 'unknown' then flag_duplicate(id) end
   redis.call('HINCRBY', K.totals, job.state, -1)

@@ -6,7 +6,7 @@
 -- A resume lets a batch that is to start later start now; "scheduled" was its state before then.
 -- order: "pause" | "resume" | "cancel"; action: who and why (JSON)
 -- Reply: {"absent"} | {the batch's state before, state now, jobs ended by this call}
--- Twice: the second changes nothing, and tells the same states if the action is the same. Jobs in
+-- Twice: the second changes nothing, and replies the same states if the action is the same. Jobs in
 -- doubt, and in work, are left to end by themselves.
 local A = arguments('batch', 'order', 'retention_ms:number', 'action')
 local batch, order, action, now = A.batch, A.order, A.action, now_ms()

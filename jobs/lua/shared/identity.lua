@@ -12,7 +12,7 @@ end
 -- it read of it in its state file.
 -- Reply: nil, or why nothing may be sent: "newer" | "empty" | "foreign" | "older" | "damaged". The ledger
 -- is marked, so that a process without a memory refuses it, too; but not where only this release is too
--- old ("newer"), nor for what a mere file says of another id: two servers may be reached under one
+-- old ("newer"), nor for another id that is known from a file only: two servers may be reached under one
 -- address, one after the other.
 local function refused(known)
   local own = redis.pcall('HMGET', K.ledger, 'id', 'counter', 'at', 'refused', 'former', 'claimed',
@@ -75,7 +75,7 @@ local function attempts_known(known)
   return has < tonumber(made) and has or nil
 end
 
--- A process that has nothing to send for long is not to look as if its attempts were forgotten.
+-- Keep the count of a process that has nothing to send for long: it would look forgotten.
 local function keep_attempts(known)
   local process = string.match(known, ' (%S+) %d+ %S+$')
   if process then redis.call('PEXPIRE', K.attempts(process), DAY_MS) end

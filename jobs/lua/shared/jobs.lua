@@ -1,4 +1,4 @@
--- A job: the indexes that say who looks after it, its doubt, and its end. A lane is "event" or "batch".
+-- A job: the indexes by which it is looked after, its doubt, and its end. A lane is "event" or "batch".
 --
 -- A job's hash; times are ms, and what does not apply is absent:
 --   state, cc, num, lane, batch, created, not_after; life: ms from `created` until then, as asked for
@@ -43,7 +43,7 @@ local function count_event(lane, by)
   if lane == 'event' then redis.call('HINCRBY', K.sweeps, 'events', by) end
 end
 
--- Take a job out of every index that says somebody still has to do something about it.
+-- Take a job out of every index of jobs that something must still be done about.
 local function put_down(id, batch, lane)
   redis.call('ZREM', K.due(lane), id)
   if lane == 'batch' then
@@ -193,7 +193,7 @@ local function finalize(id, batch, lane, from, state, retention_ms, now, code)
 end
 
 -- End a job whose record is gone, or was set back to before its end: perhaps its code was sent, so a
--- person decides. A batch's row still tells the number, of an event nothing but its id is left.
+-- person decides. The number is known still from a batch's row; of an event only its id is left.
 local function end_lost_job(id, lane, retention_ms, now)
   local job = fields(K.job(id), 'state', 'cc', 'batch')
   if not job.cc then
