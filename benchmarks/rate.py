@@ -45,6 +45,7 @@ class Finding:
 
     name: str
     condition: Condition
+    after_s: float
     steady: Steady
     limiter_trips: float | None
 
@@ -52,7 +53,12 @@ class Finding:
 def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--seconds", type=float, default=60, help="watched for each (default: 60)")
-    add("--after", type=float, default=0, help="seconds from the first request to the watching")
+    add(
+        "--after",
+        type=lambda text: sorted(map(float, text.split(","))),
+        default="0",
+        help="seconds from the first request to the watching; several in one run: 0,600",
+    )
     add(
         "--api",
         type=Condition.several,
@@ -84,15 +90,15 @@ def measure(options: argparse.Namespace, command: str) -> Report:
         for name in (options.only or default).split(","):
             announce(f"{name}, {condition.name}: {options.seconds:g} s")
             try:
-                findings.append(_measure_one(name, condition, options))
+                findings += _measure_one(name, condition, options)
             except NotMeasuredError as exc:
                 missing[condition.name] = f"{condition.name} is not measured here: {exc}"
-    after = f"{options.after:g} s after the first request" if options.after else "from a cold start"
     table = Table(
-        f"{RATE}/s for {options.seconds:g} s {after}, {options.workers} worker processes",
+        f"{RATE}/s for {options.seconds:g} s, {options.workers} worker processes",
         (
             "",
             "the API works, ms",
+            "from, s",
             "goodput %",
             "above",
             "most in 1 s",
@@ -104,6 +110,7 @@ def measure(options: argparse.Namespace, command: str) -> Report:
         ),
         [_row(each) for each in findings],
         (
+            "from: after the first request; 0 is a cold start",
             "goodput: accepted requests as a share of what the account allows; above: requests "
             "beyond that in the second that ends with them, as the API counts",
             "lognormal: median, sigma 0.6; +queue5: each request waits 5 ms on average "
@@ -123,22 +130,22 @@ def measure(options: argparse.Namespace, command: str) -> Report:
     return Report("rate-hard" if is_hard else "rate", command, [table], _targets(findings), charts)
 
 
-def _measure_one(name: str, condition: Condition, options: argparse.Namespace) -> Finding:
+def _measure_one(name: str, condition: Condition, options: argparse.Namespace) -> list[Finding]:
     contender = CONTENDERS[name]
     with condition.world(RATE) as world:
         if options.concurrency:
             world.environment["SENDCODE_CONCURRENCY"] = options.concurrency
-        jobs = jobs_for(RATE, options.after + options.seconds)
+        jobs = jobs_for(RATE, options.after[-1] + options.seconds)
         with contender.run(world, options.workers, jobs) as workers:
-            steady = watch(
-                world,
-                workers,
-                contender.mark,
-                condition.allowed or RATE,
-                options.seconds,
-                skip_s=options.after,
-            )
-        return Finding(name, condition, steady, contender.trips(world, steady))
+            found = []
+            for after_s in options.after:
+                allowed = condition.allowed or RATE
+                steady = watch(
+                    world, workers, contender.mark, allowed, options.seconds, skip_s=after_s
+                )
+                trips = contender.trips(world, steady)
+                found.append(Finding(name, condition, after_s, steady, trips))
+        return found
 
 
 def _row(finding: Finding) -> list[Cell]:
@@ -146,6 +153,7 @@ def _row(finding: Finding) -> list[Cell]:
     return [
         finding.name,
         finding.condition.name,
+        f"{finding.after_s:g}",
         f"{100 * traffic.goodput:.1f}",
         traffic.above,
         traffic.most,
@@ -163,6 +171,9 @@ def _targets(findings: Sequence[Finding]) -> list[Target]:
         if finding.name != OURS:
             continue
         condition = finding.condition
+        name = (
+            f"{condition.name} after {finding.after_s:g} s" if finding.after_s else condition.name
+        )
         least, most_refused, may_be_above = _wanted(condition)
         steady, traffic, trips = finding.steady, finding.steady.traffic, finding.limiter_trips or 0
         above, refused = (
@@ -176,17 +187,17 @@ def _targets(findings: Sequence[Finding]) -> list[Target]:
             is_kept = refused <= most_refused
         targets += [
             Target(
-                f"{condition.name}: at least {least:.1%} of {traffic.rate:g}/s, {limit}",
+                f"{name}: at least {least:.1%} of {traffic.rate:g}/s, {limit}",
                 f"{traffic.goodput:.1%}, {measured}",
                 traffic.goodput >= least and is_kept,
             ),
             Target(
-                f"{condition.name}: at most {MOST_TRIPS} limiter round trips for each request",
+                f"{name}: at most {MOST_TRIPS} limiter round trips for each request",
                 f"{trips:.2f}",
                 trips <= MOST_TRIPS,
             ),
             Target(
-                f"{condition.name}: Jain's index at least {LEAST_FAIRNESS}",
+                f"{name}: Jain's index at least {LEAST_FAIRNESS}",
                 f"{steady.fairness:.4f}",
                 steady.fairness >= LEAST_FAIRNESS,
             ),
@@ -211,7 +222,8 @@ def _wanted(condition: Condition) -> tuple[float, float | None, float]:
 def _chart(findings: Sequence[Finding]) -> str:
     bars = [
         Bar(
-            f"{each.name}, {each.condition.name}",
+            f"{each.name}, {each.condition.name}"
+            + (f", {each.after_s:g} s" if each.after_s else ""),
             100 * each.steady.traffic.goodput,
             f"{100 * each.steady.traffic.goodput:.1f} %, {each.steady.traffic.above} above",
             each.name == OURS,
