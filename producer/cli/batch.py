@@ -46,6 +46,7 @@ from producer.cli.options import (
     RevealOption,
     SeparatorOption,
     Target,
+    blaming,
     ledger_connection,
     target_of,
 )
@@ -167,10 +168,8 @@ def write_results(
     file, and the file submitted again.
     """
     if only is not None:
-        try:
+        with blaming("--only"):
             statuses_of(only)
-        except ValueError as exc:
-            raise MisusedError(f"--only: {exc}") from None
     with ledger_connection() as (settings, client):
         batches = Batches(client, settings)
         batch = known(batches, batch_id)
@@ -186,11 +185,7 @@ def write_results(
 
 
 def known(batches: Batches, batch_id: str) -> Batch:
-    """Return a batch by the id that a person gave.
-
-    Raises:
-        CommandFailedError: there is none of that id.
-    """
+    """Return a batch by the id that a person gave."""
     batch = batches.get(batch_id)
     if batch is not None:
         return batch
@@ -201,11 +196,7 @@ def known(batches: Batches, batch_id: str) -> Batch:
 
 
 def still_there(batches: Batches, batch_id: str) -> Batch:
-    """Return a batch that was there a moment ago.
-
-    Raises:
-        CommandFailedError: it is gone.
-    """
+    """Return a batch that was there a moment ago."""
     batch = batches.get(batch_id)
     if batch is None:
         raise CommandFailedError(f"batch {batch_id} is gone")
@@ -365,9 +356,6 @@ def watch_batch(client: redis.Redis, settings: Settings, batch: Batch) -> Batch:
     """Show a batch's progress until it has ended, and return it as it is then.
 
     Ctrl-C ends the watching, not the batch.
-
-    Raises:
-        CommandFailedError: its import was cut off and nobody completes it, or it is gone.
     """
     try:
         return _watch(client, settings, batch)

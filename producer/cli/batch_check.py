@@ -143,11 +143,7 @@ def check(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
 
 
 def _refuse_to_overwrite(file: Path, output: Path | None) -> None:
-    """Refuse to replace the customer's own file by what is wrong with it.
-
-    Raises:
-        MisusedError: both are one file, by whatever name.
-    """
+    """Refuse to replace the customer's own file by what is wrong with it."""
     if output is None:
         return
     try:

@@ -35,6 +35,7 @@ from producer.cli.options import (
     RateOption,
     SheetOption,
     SkipSentOption,
+    blaming,
     ledger_connection,
     rate_of,
 )
@@ -131,18 +132,12 @@ def submit(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
 
 
 def seconds_of(text: str) -> float:
-    """Read "90", "90s", "30min", "8h" or "2d".
-
-    Raises:
-        MisusedError: it is none of these, or makes no sense.
-    """
+    """Read "90", "90s", "30min", "8h" or "2d"."""
     found = _DURATION.fullmatch(text.strip().lower())
     if found is None:
         raise MisusedError("--expires-in: must be a time such as 90s, 30min, 8h or 2d")
-    try:
+    with blaming("--expires-in"):
         return bounds.life_s(float(found[1]) * _UNIT_S[found[2]])
-    except ValueError as exc:
-        raise MisusedError(f"--expires-in: {exc}") from None
 
 
 @dataclass(slots=True)
@@ -163,17 +158,11 @@ class _Submission:
     """Somebody is there to be asked whether all this is meant."""
 
     def set_times(self, now_ms: int) -> None:
-        """Turn what was asked for into times on Redis' clock, which shows `now_ms`.
-
-        Raises:
-            MisusedError: there is no such time to start at.
-        """
+        """Turn what was asked for into times on Redis' clock, which shows `now_ms`."""
         starts_ms = None
         if self.start_at is not None:
-            try:
+            with blaming("--at"):
                 starts_ms = bounds.start_ms(self.start_at, now_ms)
-            except ValueError as exc:
-                raise MisusedError(f"--at: {exc}") from None
         if self.life_s is not None:
             expires_ms = (starts_ms or now_ms) + round(self.life_s * 1000)
             self.terms = replace(self.terms, expires_ms=expires_ms)
@@ -244,11 +233,7 @@ def _read(submission: _Submission, spool: Spool, memory: Memory, begun: Batch | 
 
 
 def _ask(terms: Terms, tally: Tally, overview: Overview) -> None:
-    """Ask before anybody gets a code that cannot be taken back.
-
-    Raises:
-        CommandFailedError: the answer is no.
-    """
+    """Ask before anybody gets a code that cannot be taken back."""
     rows, outlook = tally.valid, Outlook.of(overview)
     start_ms = terms.starts_ms or overview.at_ms
     done = clock(start_ms + 1000 * outlook.seconds_for(rows, terms.max_rate))

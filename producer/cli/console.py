@@ -1,7 +1,8 @@
 """Where results and talk go, JSON, and errors as one clear line. `--help` needs this file.
 
 Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 misused (options,
-settings, input), 130 interrupted. A command lets exceptions out; `exit_code_for` reports them.
+settings, input), 130 interrupted. A command lets exceptions out, and so do all functions that it
+calls; `exit_code_for` reports them.
 """
 
 from __future__ import annotations
@@ -89,12 +90,7 @@ def is_terminal() -> bool:
 
 
 def ask_first(question: str, *, yes: bool) -> None:
-    """Ask before what cannot be taken back, unless `yes` has answered already.
-
-    Raises:
-        MisusedError: nobody is there to be asked.
-        typer.Abort: the answer is no.
-    """
+    """Ask before what cannot be taken back, unless `yes` has answered already."""
     if yes:
         return
     if not is_terminal():
@@ -103,11 +99,7 @@ def ask_first(question: str, *, yes: bool) -> None:
 
 
 def number_asked_for() -> str:
-    """Read a phone number, hidden at a terminal, else from stdin: no process list shows it.
-
-    Raises:
-        MisusedError: there is not one line of it.
-    """
+    """Read a phone number, hidden at a terminal, else from stdin: no process list shows it."""
     if sys.stdin is not None and sys.stdin.isatty():
         return str(
             typer.prompt("Phone number (what you type stays hidden)", hide_input=True, err=True)

@@ -243,11 +243,7 @@ def _choice(
 def _check_choice(
     dead: DeadLetters, choice: Choice, client: redis.Redis, settings: Settings
 ) -> None:
-    """Report a mistyped batch or code, rather than find nothing.
-
-    Raises:
-        CommandFailedError: there is no such batch.
-    """
+    """Report a mistyped batch or code, rather than find nothing."""
     if choice.batch_id is not None:
         known(Batches(client, settings), choice.batch_id)
     codes = [code for code, count in dead.by_code().items() if count]

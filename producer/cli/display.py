@@ -65,8 +65,8 @@ def per_second(rate: float) -> str:
     return f"{rate:,.0f}/s" if rate >= 100 else f"{rate:.3g}/s"  # noqa: PLR2004 (three digits)
 
 
-def make_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: str = "") -> Table:
-    """Return a plain table; the columns named in `right` (by commas) are figures."""
+def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: str = "") -> None:
+    """Write a plain table to stdout; the columns named in `right` (by commas) are figures."""
     figures = set(right.split(","))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
@@ -78,15 +78,10 @@ def make_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: str
         )
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
-    return table
-
-
-def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: str = "") -> None:
-    """Write a table to stdout."""
     console = results()
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console = Console(file=console.file, width=_FILE_WIDTH, highlight=False)
-    console.print(make_table(columns, rows, right))
+    console.print(table)
 
 
 class ShowNow(Protocol):

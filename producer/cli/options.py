@@ -147,16 +147,19 @@ class Target:
             yield writer
 
 
-def rate_of(option: str, per_second: float | None) -> float | None:
-    """Return a rate that was asked for, if any.
-
-    Raises:
-        MisusedError: it makes no sense.
-    """
+@contextmanager
+def blaming(option: str) -> Iterator[None]:
+    """Turn a ValueError into a MisusedError that names the option."""
     try:
-        return None if per_second is None else bounds.rate(per_second)
+        yield
     except ValueError as exc:
         raise MisusedError(f"{option}: {exc}") from None
+
+
+def rate_of(option: str, per_second: float | None) -> float | None:
+    """Return a rate that was asked for, if any."""
+    with blaming(option):
+        return None if per_second is None else bounds.rate(per_second)
 
 
 def target_of(
@@ -168,12 +171,7 @@ def target_of(
     separator: str | None,
     own: str = ",",
 ) -> Target:
-    """Return what to write, and where; `own` is the separator of the customer's file.
-
-    Raises:
-        MisusedError: there is no such form or separator, or it would show full numbers on a
-            terminal, unasked.
-    """
+    """Return what to write, and where; `own` is the separator of the customer's file."""
     if shows_on_terminal(output) and not reveal:
         raise MisusedError(
             "this would show full phone numbers: write a file with --output FILE, or add --reveal"
@@ -183,10 +181,8 @@ def target_of(
         raise MisusedError(f"--format: must be one of {', '.join(FORMS)}")
     if form == "xlsx" and shows_on_terminal(output):
         raise MisusedError("--format: a workbook cannot be shown here; add --output FILE")
-    try:
+    with blaming("--separator"):
         return Target(output, overwrite, separator_for(own, separator), form)
-    except ValueError as exc:
-        raise MisusedError(f"--separator: {exc}") from None
 
 
 def reason_to_keep(reason: str) -> str:

@@ -141,9 +141,6 @@ def flower_environment(
     In the environment, no process list shows the login. Flower is read-only unless FLOWER_READ_ONLY
     says otherwise: what it did to a task it would do behind the ledger's back. Other variables of
     Flower are kept.
-
-    Raises:
-        MisusedError: Flower would misread the login.
     """
     changed = {
         name: value for name, value in environment.items() if not name.startswith("TENCENTCLOUD_")

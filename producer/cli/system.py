@@ -185,11 +185,7 @@ def halt(
 
 
 def _ask(overview: Overview) -> None:
-    """Ask before everybody is stopped.
-
-    Raises:
-        CommandFailedError: the answer is no.
-    """
+    """Ask before everybody is stopped."""
     batches = count_of(len(overview.batches), "batch", "batches")
     codes = count_of(sum(each.unfinished for each in overview.batches), "code")
     question = f"Stop all sending, of everybody: {batches} with {codes} to send, and all events?"
