@@ -121,7 +121,7 @@ class Identity:
         self._file = file
         self._identify = scripts(client, settings)("identify")
         self._lock = threading.Lock()
-        self._seen = _read(file)
+        self._remembered = _read(file)
         self._since = "file"
         self._kept_at = 0.0
         self.process = ""
@@ -141,24 +141,24 @@ class Identity:
     @property
     def known(self) -> str:
         """What the scripts compare the ledger with; "" if nothing is known of it yet."""
-        if not self._seen:
+        if not self._remembered:
             return ""
-        return f"{self._seen} {self.process or '-'} {self._attempts} {self._since}"
+        return f"{self._remembered} {self.process or '-'} {self._attempts} {self._since}"
 
     def work(self) -> None:
         """Count attempts from now on: this process is a worker."""
         self.process = secrets.token_hex(6)
 
-    def saw(self, seen: str) -> None:
+    def remember(self, ledger: str) -> None:
         """Remember what a script replied about the ledger, here and every second on disk."""
         now = time.monotonic()
         with self._lock:
             self.refusal = None
-            self._seen, self._since = seen, "here"
+            self._remembered, self._since = ledger, "here"
             if self._file is None or now < self._kept_at + _KEEP_EVERY_S:
                 return
             self._kept_at = now
-        self._keep(self._file, seen)
+        self._keep(self._file, ledger)
 
     def attempted(self, number: int, phone: PhoneNumber) -> None:
         """Remember an attempt, the process' `number`-th."""
@@ -189,7 +189,7 @@ class Identity:
         values = pairs(reply[1])
         # a user who may do too little makes half a ledger
         if not reply[0] and {"id", "counter", "at"} <= values.keys():
-            self.saw(f"{values['id']} {values['counter']} {values['at']}")
+            self.remember(f"{values['id']} {values['counter']} {values['at']}")
         return self._state(reply)
 
     def check(self) -> None:
@@ -228,7 +228,7 @@ class Identity:
             return int(values[name]) if name in values else None
 
         from_file = refused == "foreign" and "refused" not in values and self._since == "file"
-        own = self._seen.split() if from_file else []
+        own = self._remembered.split() if from_file else []
         return LedgerState(
             now_ms=now_ms,
             refused=refused,
@@ -242,11 +242,11 @@ class Identity:
             file=str(self._file) if from_file else "",
         )
 
-    def _keep(self, file: Path, seen: str) -> None:
+    def _keep(self, file: Path, ledger: str) -> None:
         kept = {
             "redis": self._settings.redis.place,
             "prefix": self._settings.sendcode_key_prefix,
-            "seen": seen,
+            "seen": ledger,
         }
         draft = file.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
         try:
@@ -263,8 +263,8 @@ class Identity:
 def _read(file: Path | None) -> str:
     """Return what was kept, "" if nothing was that can be read."""
     try:
-        seen = json.loads(file.read_text(encoding="utf-8"))["seen"] if file else ""
-        _, counter, at = seen.split() if seen else ("", "0", "0")
-        return str(seen) if counter.isdecimal() and at.isdecimal() else ""
+        ledger = json.loads(file.read_text(encoding="utf-8"))["seen"] if file else ""
+        _, counter, at = ledger.split() if ledger else ("", "0", "0")
+        return str(ledger) if counter.isdecimal() and at.isdecimal() else ""
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return ""

@@ -256,7 +256,7 @@ class Ledger:
         )
         if reply[0] == "refused":
             raise self.identity.refuse()
-        self.identity.saw(reply[2])
+        self.identity.remember(reply[2])
         return Submitted(JobRecord.decode(job.job_id, pairs(reply[1])), reply[0] == "new")
 
     def job(self, job_id: str) -> JobRecord | None:
@@ -426,7 +426,7 @@ class Ledger:
         if reply[0] == "refused":
             raise self.identity.refuse()
         flat, urgent, remember, known, broken = reply
-        self.identity.saw(remember)
+        self.identity.remember(remember)
         due = Due(zip(map(Lane, flat[::2]), flat[1::2], strict=True), urgent, broken)
         if known >= 0:
             due.forgotten = self.identity.flag_forgotten(known)

@@ -28,6 +28,10 @@ OLDEST = (6, 2)
 WORKER_CONNECTIONS = 28
 """At most; 9 when it has nothing to do. 16 are the ledger's client's, 4 are for results, the others
 Celery's. docs/faults.md has those of other programs."""
+_CONFIG = (
+    *("appendonly", "appendfsync", "maxmemory-policy", "save"),
+    *("stop-writes-on-bgsave-error", "maxclients"),
+)
 _UNSEEN = "cannot be seen: the server does not tell this user"
 
 
@@ -74,16 +78,7 @@ def read_server(client: redis.Redis) -> ServerWords:
         redis.RedisError: it is out of reach; a refusal to answer is no error.
     """
     info: Any = _unless_refused(client.info)
-    config: Any = _unless_refused(
-        lambda: client.config_get(
-            "appendonly",
-            "appendfsync",
-            "maxmemory-policy",
-            "save",
-            "stop-writes-on-bgsave-error",
-            "maxclients",
-        )
-    )
+    config: Any = _unless_refused(lambda: client.config_get(*_CONFIG))
     return ServerWords(info, config or None)
 
 

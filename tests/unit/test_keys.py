@@ -9,13 +9,14 @@ from importlib.resources import files
 import pytest
 
 from config import QUEUES
+from jobs.job import State
 from jobs.keys import _BY_ID, _FIXED, _NAMES, Keys
 
 KEYS = Keys("test")
 PREFIXED = sorted(set(_NAMES) - set(_FIXED))
 SCRIPTS = {
     path.name: path.read_text(encoding="utf-8")
-    for folder in (files("jobs") / "lua", files("worker"))
+    for folder in (files("jobs") / "lua", files("jobs") / "lua" / "shared", files("worker"))
     for path in folder.iterdir()
     if path.name.endswith(".lua")
 }
@@ -69,6 +70,13 @@ def test_a_script_uses_only_keys_that_exist_and_writes_none_of_its_own(name: str
 
     assert set(re.findall(r"\bK\.(\w+)", code)) <= {*_NAMES, *_BY_ID}
     assert not re.findall(r"redis\.call\('\w+', '", code), "name the key in jobs/keys.py"
+
+
+@pytest.mark.parametrize("name", sorted(SCRIPTS))
+def test_a_script_compares_a_state_only_with_states_that_exist(name: str) -> None:
+    compared = re.findall(r"\bstate [=~]= '(\w+)'", SCRIPTS[name])
+
+    assert set(compared) <= {*State, "running", "halted"}  # the last two are the account's
 
 
 def test_only_what_celery_and_people_see_is_without_the_prefix() -> None:
