@@ -7,8 +7,9 @@ makes a job certain; these settings make the engine under it quick and harmless.
 from __future__ import annotations
 
 import logging
+from collections import deque
+from collections.abc import Callable
 from functools import partial
-from threading import BoundedSemaphore
 from typing import Any
 
 import redis
@@ -27,8 +28,6 @@ from config.redis import connection_class, error_code, make_pool
 from config.settings import Settings
 
 log = logging.getLogger("sendcode.results")
-
-RESULT_CONNECTIONS = 4
 
 _EXCHANGE = Exchange("send-code", type="direct")
 
@@ -84,7 +83,9 @@ class Results(RedisBackend):
     def __init__(self, app: Celery, address: RedisAddress, **_: Any) -> None:
         super().__init__(app=app)
         self._address = address
-        self._few = BoundedSemaphore(RESULT_CONNECTIONS)
+        self._waiting: deque[tuple[str, str]] = deque()
+        self.flush_soon: Callable[[], object] = self.flush
+        """Has what was stored written, at once or within moments; a worker sets it."""
         for replaced in ("host", "port"):
             del self.connparams[replaced]
 
@@ -95,18 +96,45 @@ class Results(RedisBackend):
         # on the same connection: after a reset, Celery's own retry would find the next broken one
         return make_pool(self._address, **options, retry=Retry(NoBackoff(), 1))
 
-    def store_result(self, task_id: str, result: Any, state: str, *args: Any, **more: Any) -> Any:
+    def store_result(
+        self,
+        task_id: str,
+        result: Any,
+        state: str,
+        traceback: Any = None,
+        request: Any = None,
+        **_: Any,
+    ) -> Any:
         """Store a result, if Redis takes it.
 
-        Celery would take a result that cannot be stored for the task's failure, and store that
-        as soon as it can.
+        Celery would read the one before first, so as not to replace a success: ours are the
+        ledger's word each time. And it would take a result that cannot be stored for the task's
+        failure, and store that as soon as it can.
         """
+        result = self.encode_result(result, state)
+        meta = self._get_result_meta(result, state, traceback, request) | {"task_id": task_id}
+        self._waiting.append((self.get_key_for_task(task_id), self.encode(meta)))
+        self.flush_soon()
+        return result
+
+    def flush(self) -> None:
+        """Write what waits, in one round trip. One thread at a time may call it."""
+        waiting = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        if not waiting:
+            return
         try:
-            with self._few:
-                return super().store_result(task_id, result, state, *args, **more)
+            with self.client.pipeline(transaction=False) as pipe:
+                for key, value in waiting:
+                    pipe.set(key, value, ex=self.expires)
+                    pipe.publish(key, value)  # for whoever waits for it
+                done = pipe.execute(raise_on_error=False)[::2]
         except (redis.RedisError, OSError, OperationalError) as exc:
-            log.warning("result not stored; the ledger has it", extra=fields(error=error_code(exc)))
-            return result
+            done = [exc] * len(waiting)
+        for reply in done:
+            if isinstance(reply, Exception):
+                log.warning(
+                    "result not stored; the ledger has it", extra=fields(error=error_code(reply))
+                )
 
 
 def celery_settings(settings: Settings) -> dict[str, Any]:
@@ -119,6 +147,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "broker_transport_options": {
             "address": settings.redis,
             "queue_order_strategy": "priority",
+            "priority_steps": [0],  # one list for each queue: kombu would ask for four
             # Half-open connections are noticed within this many seconds, plus the poll's one.
             "health_check_interval": 10,
             "socket_keepalive": True,
@@ -133,10 +162,6 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "broker_connection_max_retries": None,
         # else each thread has a backend, and with it a connection, of its own
         "result_backend_thread_safe": True,
-        "result_backend_transport_options": {
-            # A result is a copy of the ledger for Flower: no thread waits long to write one.
-            "retry_policy": {"max_retries": 0},
-        },
         "redis_socket_timeout": 5,
         "redis_socket_connect_timeout": 4,
         "redis_socket_keepalive": True,

@@ -82,6 +82,9 @@ class Lane(StrEnum):
     BATCH = "batch"
 
 
+_STATES, _LANES = frozenset(map(str, State)), frozenset(map(str, Lane))
+
+
 class UnfitNameError(ValueError):
     """An idempotency key or a reference cannot be used. The text names which, and why."""
 
@@ -333,15 +336,16 @@ def iso_or_none(ms: int | None) -> str | None:
 
 def _flaw(values: Mapping[str, str]) -> str:
     """Return what of a job's hash cannot be read; "" if all can."""
-    for name, kind in (("state", State), ("lane", Lane)):
-        if values.get(name) not in {str(each) for each in kind}:
-            return f"its {name} cannot be read"
+    if values.get("state") not in _STATES:
+        return "its state cannot be read"
+    if values.get("lane") not in _LANES:
+        return "its lane cannot be read"
     try:
         PhoneNumber(values.get("cc", ""), values.get("num", ""))
     except ValueError:
         return "its number cannot be read"
     for name in _TIMES_AND_COUNTS:
-        text = values.get(name) or "0"
-        if not (text.isascii() and text.isdigit() and int(text) < _LARGEST):
+        text = values.get(name)
+        if text and not (text.isascii() and text.isdigit() and int(text) < _LARGEST):
             return f"its {name} cannot be read"
     return ""

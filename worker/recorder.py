@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeVar
+from typing import Literal
 
 import redis
 import tenacity
@@ -19,7 +18,6 @@ from worker.retry import Again
 
 log = logging.getLogger("sendcode.sender")
 
-T = TypeVar("T")
 AttemptKind = Literal["first", "probe", "late", "resend"]
 
 
@@ -114,7 +112,14 @@ class Recorder:
 
     def __init__(self, ledger: Ledger, shutdown: Shutdown) -> None:
         self._ledger = ledger
-        self._shutdown = shutdown
+        # What the API answered is known to the caller's thread alone: it gives up only when the
+        # worker is being stopped, and then the job's next worker probes.
+        self._writing = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(redis.RedisError),
+            wait=tenacity.wait_exponential(multiplier=0.1, max=1),
+            stop=shutdown.out_of_patience,
+            reraise=True,
+        )
 
     def apply(self, work: Work, reaction: Reaction) -> Ended | NotNow | Again:
         """Carry a reaction out; `Again` is left to the caller."""
@@ -129,7 +134,7 @@ class Recorder:
 
     def finish(self, work: Work, ending: Ending) -> Ended | NotNow:
         """Record the job's final state."""
-        record = self._surely(
+        record = self._writing(
             lambda: self._ledger.finish(work.job_id, work.token, ending, work.tried)
         )
         if record is None:
@@ -144,7 +149,9 @@ class Recorder:
 
     def park(self, work: Work, pause: Pause) -> NotNow:
         """Lay the job aside; the sweeper publishes it when it is due."""
-        parked = self._surely(lambda: self._ledger.park(work.job_id, work.token, pause, work.tried))
+        parked = self._writing(
+            lambda: self._ledger.park(work.job_id, work.token, pause, work.tried)
+        )
         if parked is None:
             return NotNow("lease lost")
         if pause.reason:
@@ -169,19 +176,3 @@ class Recorder:
             ),
         )
         return Ended(record)
-
-    def _surely(self, write: Callable[[], T]) -> T:
-        """Write, waiting for a Redis that is down, restarting or full.
-
-        What the API answered is known to this thread alone: it gives up only when the worker is
-        being stopped, and then the job's next worker probes.
-        """
-        for try_ in tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(redis.RedisError),
-            wait=tenacity.wait_exponential(multiplier=0.1, max=1),
-            stop=self._shutdown.out_of_patience,
-            reraise=True,
-        ):
-            with try_:
-                return write()
-        raise AssertionError("tenacity ends with a result or an exception")

@@ -53,6 +53,7 @@ class Sender:
         self._leases = leases
         self._shutdown = shutdown
         self._has_stood_down = has_stood_down
+        self._until_done = retrying(shutdown.nap)
         self._journal_s = 0.0
         """Seconds that journaling takes at least, creeping up. Where Redis is far away, all slots
         are used so much late, which keeps the distance between them."""
@@ -89,7 +90,7 @@ class Sender:
 
     def _work_on(self, work: Work) -> Ended | NotNow:
         try:
-            result = retrying(self._shutdown.nap)(self._attempt, work)
+            result = self._until_done(self._attempt, work)
         except Stopping:
             return self._hand_back(work)
         if isinstance(result, Again):

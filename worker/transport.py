@@ -67,6 +67,8 @@ return kind
 
 
 EVENTS_WAIT_S = 0.1
+MOST_EVENTS = 1_000
+"""How many are held so long at most; the thread that finds more sends them itself."""
 PROGRESS_S = 1.0
 RECONNECT_S = 1.0
 """Between two tries to reach Redis, or to be served by it."""
@@ -286,8 +288,8 @@ class Consumer(CeleryConsumer):
     events would stand still for half a minute more, and jobs in doubt outlive their proof. Where
     Redis answers, but refuses what a worker asks, Celery would not wait at all.
 
-    Celery publishes what Flower shows event by event, as they come: at full speed that is a third
-    of all that a worker does. Ten times a second is as good.
+    Celery publishes what Flower shows event by event, and stores results one by one, as they come:
+    at full speed that is a third of all that a worker does. Ten times a second is as good.
     """
 
     _flush_at = 0.0
@@ -316,6 +318,10 @@ class Consumer(CeleryConsumer):
         self.task_consumer.channel.has_stood_down = self.app.sendcode.has_stood_down
         log.info("taking messages", extra=fields(broker=self.connection.as_uri()))
         if self.hub:
+            # what is shown goes out together, also what threads at full speed have to show
+            self.event_dispatcher.buffer_limit = MOST_EVENTS
+            self.app.backend.flush_soon = self.on_send_event_buffered
+            self.app.backend.flush()
             # shows that messages are taken: it runs between them, in the thread that takes them
             if self._progress_timer:
                 self._progress_timer.cancel()
@@ -329,14 +335,18 @@ class Consumer(CeleryConsumer):
         self.app.sendcode.stop()
 
     def on_send_event_buffered(self) -> None:
-        """Send what is buffered for Flower soon. Any thread may call it."""
+        """Send what is buffered for Flower, events and results, soon. Any thread may call it."""
         now = monotonic()
         if self.hub and now >= self._flush_at:
             self._flush_at = now + EVENTS_WAIT_S
             self.hub.call_soon(self.hub.call_later, EVENTS_WAIT_S, self._flush_events)
 
+    def _flush_events(self) -> None:
+        self.app.backend.flush()
+        super()._flush_events()
+
     def shutdown(self) -> None:
-        """Send the events of jobs that ended while the worker was stopping, then end."""
+        """Send what is buffered of jobs that ended while the worker was stopping, then end."""
         ignore_errors(self, self._flush_events)
         super().shutdown()
 

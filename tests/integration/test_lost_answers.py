@@ -106,7 +106,7 @@ def test_a_task_that_ended_well_is_no_failure_because_its_result_met_resets(
     trace = build_tracer("sent", task, app=celery_app)
     _ = trace("id-1", (), {}, {"id": "id-1"})
 
-    proxy.order("break MULTI 2")
+    proxy.order("break SET 2")
     _ = trace("id-2", (), {}, {"id": "id-2"})
     _ = trace("id-3", (), {}, {"id": "id-3"})
 
