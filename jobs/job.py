@@ -26,7 +26,7 @@ _LARGEST = 10**14
 """Milliseconds of the year 5138."""
 EVENT = "ev"
 """How an event's id begins; no batch may be called so."""
-_MAX_ROW_DIGITS = 15
+_BATCH_JOB_ID = re.compile(r"(?P<batch>.+)-(?P<row>[1-9][0-9]{0,14})(\.r[0-9]+)?", re.DOTALL)
 _NO_DIGIT = re.compile(r"\D")
 
 
@@ -148,14 +148,10 @@ def batch_job_id(batch_id: str, row: int) -> str:
 
 def split_job_id(job_id: str) -> tuple[str, int]:
     """Return a batch job's batch and row, also of a corrected one's; row 0 for other ids."""
-    root, found, correction = job_id.rpartition(".r")
-    if found and correction.isascii() and correction.isdigit():
-        job_id = root
-    batch_id, _, number = job_id.rpartition("-")
-    is_row = number.isascii() and number.isdigit() and not number.startswith("0")
-    if batch_id in {"", EVENT} or not is_row or len(number) > _MAX_ROW_DIGITS:
+    found = _BATCH_JOB_ID.fullmatch(job_id)
+    if found is None or found["batch"] == EVENT:
         return "", 0
-    return batch_id, int(number)
+    return found["batch"], int(found["row"])
 
 
 def corrected_job_id(job_id: str) -> str:

@@ -36,7 +36,7 @@ class Keys:
     refused: str
     """hash: "key:<fingerprint>" or "worker:<entry>" -> what the API refuses of it, JSON; a day"""
     misses: str
-    """hash: calls in a row that got no usable answer"""
+    """hash: calls in a row that got no usable answer, and in a row that the account may not send"""
     pace: str
     """hash: the limiter's clock"""
     pace_ring: str
