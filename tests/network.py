@@ -23,11 +23,13 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Self
 
 NEAR, FAR = "127.1.0.1", "127.1.0.2"
 _IP = shutil.which("ip") or ""
+_UNSHARE = shutil.which("unshare") or ""
 _TUN = Path("/dev/net/tun")
 _OWN_NAMESPACE = "/proc/thread-self/ns/net"
 _CLONE_NEWNET = 0x40000000
@@ -37,14 +39,17 @@ _LARGEST_PACKET = 65_536
 _TOP = Path(__file__).resolve().parent.parent
 
 
+@cache
 def reason_against() -> str | None:
     """Return why there can be no such network on this machine; None if there can."""
-    if not _TUN.exists():
-        return f"there is no {_TUN}"
-    if os.geteuid() != 0:
-        return "network namespaces need root"
-    if not _IP:
-        return "there is no `ip` (iproute2)"
+    if not _IP or not _UNSHARE:
+        return "there is no `ip` (iproute2) or no `unshare` (util-linux)"
+    try:
+        os.close(os.open(_TUN, os.O_RDWR))
+    except OSError as exc:
+        return f"{_TUN} cannot be used: {exc.strerror}"
+    if subprocess.run([_UNSHARE, "--net", "true"], capture_output=True, check=False).returncode:
+        return "network namespaces cannot be made: that takes root"
     return None
 
 
