@@ -71,11 +71,13 @@ class Begun:
 
     `wait`: not yet. `over`: the job was cancelled or has expired meanwhile. `probe`: both success
     and a refusal for the number's interval prove something. `late`: only such a refusal does.
-    `resend`: nothing does, and it is sent again once.
+    `resend`: nothing does, and it is sent again once. `moved`: begin again at another slot.
     """
 
-    kind: Literal["first", "probe", "late", "resend", "wait", "unknown", "over", "lost"]
+    kind: Literal["first", "probe", "late", "resend", "wait", "moved", "unknown", "over", "lost"]
     wait_ms: int = 0
+    moved_to: tuple[int, int] = (0, 0)
+    """The slot to use instead of the one that was held: its number, its time in µs."""
     record: JobRecord | None = None
     """The job, where it ended by this (`unknown`, `over`)."""
     possible_duplicate: bool = False
@@ -350,11 +352,13 @@ class Ledger:
         margin_ms: int,
         tried: Tried,
         slot_ms: int = 0,
+        held: int | None = None,
     ) -> Begun:
         """Journal the job's HTTP call `number` (1, 2 …) before it is made.
 
         `margin_ms` is the longest time from now until its request has arrived at the API; `tried`
         is what the call before left; before `slot_ms` (Redis' clock) the request does not leave.
+        `held` is the number of a slot that an event may have taken.
         """
         reply = self._begin(
             id=job_id,
@@ -363,9 +367,12 @@ class Ledger:
             margin_ms=margin_ms,
             slot_ms=slot_ms,
             process=self.identity.process,
+            held="" if held is None else held,
             **tried.arguments(),
         )
         kind = reply[0]
+        if kind == "moved":
+            return Begun(kind, moved_to=(int(reply[1]), int(reply[2])))
         if kind in {"unknown", "over"}:
             return Begun(kind, record=JobRecord.decode(job_id, pairs(reply[1])))
         if kind in {"wait", "lost"}:

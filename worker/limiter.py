@@ -11,7 +11,7 @@ import logging
 import math
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import redis
@@ -26,9 +26,9 @@ from worker.deadline import now_s
 log = logging.getLogger("sendcode.limiter")
 
 HORIZON_S = 0.02
-HORIZON_SLOTS = 0.8
-"""How far ahead a batch caller may reserve, whichever is longer: what an event can find taken in
-front of it. Less than one slot at the account's 20/s."""
+HORIZON_SLOTS = 1.2
+"""How far ahead a batch caller may reserve, whichever is longer, and as much further as Redis is
+away. An event takes such a slot all the same, until its holder begins to use it."""
 OLD_TURN_S = 1.0
 """Seconds after which a turn that no thread took is given up."""
 LATEST_S = 0.06
@@ -52,6 +52,20 @@ class Slot:
     """`now_s` after which it must not be written any more. Redis may have meant the slot to be as
     early as `asked` + `wait_s`: its answer may have been on its way for any time."""
     wait_s: float
+    held: bool = False
+    """An event may take it from its holder, who has another then, until that begins to use it."""
+
+    def moved_to(self, number: int, at_us: int) -> Slot:
+        """Return the slot that its holder has instead."""
+        later_s = (at_us - self.at_us) / 1e6
+        return replace(
+            self,
+            number=number,
+            at_us=at_us,
+            opens=self.opens + later_s,
+            closes=self.closes + later_s,
+            wait_s=self.wait_s + later_s,
+        )
 
     def on_redis_clock_us(self, moment: float) -> int:
         """Return what Redis' clock shows at a `now_s`, at most."""
@@ -95,8 +109,7 @@ class Limiter:
         self._arrived = Script(client, keys, "arrived", "worker")
         self.per_window = max(1, math.floor(settings.sendcode_rate_limit))
         self._window_us = round(self.per_window / settings.sendcode_rate_limit * 1e6)
-        horizon_s = max(HORIZON_S, HORIZON_SLOTS / settings.sendcode_rate_limit)
-        self._horizon_us = round(horizon_s * 1e6)
+        self._horizon_s = max(HORIZON_S, HORIZON_SLOTS / settings.sendcode_rate_limit)
         self._sleep = sleep
         self._now = now
         self._gate = threading.Lock()
@@ -104,7 +117,8 @@ class Limiter:
         self._waiting = 0
         self._next_turn: _Turn | None = None
         self._warned_of_rate = False
-        self._last: Slot | None = None
+        self._last: tuple[int, int, float, int] | None = None
+        """Of the newest slot: its number and time; when it was asked for, by `now_s` and Redis."""
         self._answer_s = 0.0
         """Seconds that a round trip to Redis takes at least; creeps up, to follow the network."""
 
@@ -161,13 +175,12 @@ class Limiter:
             turn = reply
 
     def _expected_at(self, moment: float) -> dict[str, int]:
-        """Return this process' last slot, and what Redis' clock should show at `moment` by that."""
-        last = self._last
-        if last is None:
+        """Return the last slot that is known, and what Redis' clock should show at `moment`."""
+        if self._last is None:
             return {}
-        asked_us = last.at_us - round(last.wait_s * 1e6)
-        expected_us = asked_us + round((moment - last.asked) * 1e6)
-        return {"last": last.number, "last_us": last.at_us, "expected_us": expected_us}
+        number, at_us, asked, asked_us = self._last
+        expected_us = asked_us + round((moment - asked) * 1e6)
+        return {"last": number, "last_us": at_us, "expected_us": expected_us}
 
     def _ask(
         self, lane: Lane, late_s: float, *, place: str, more: bool
@@ -182,7 +195,7 @@ class Limiter:
             more=int(more),
             per_window=self.per_window,
             window_us=self._window_us,
-            horizon_us=self._horizon_us,
+            horizon_us=round((self._horizon_s + late_s) * 1e6),
             late_us=round(late_s * 1e6),
             **self._expected_at(asked),
         )
@@ -192,7 +205,7 @@ class Limiter:
         if reply[0] == "turn":
             return _Turn(reply[1], answered + int(reply[2]) / 1e6)
         wait_us, number, at_us = map(int, reply[1:4])
-        next_place, next_us, per_window = reply[4], int(reply[5]), int(reply[6])
+        next_place, next_us, per_window, newest, newest_us = reply[4], *map(int, reply[5:9])
         if per_window != self.per_window and not self._warned_of_rate:
             self._warned_of_rate = True
             log.warning(
@@ -201,7 +214,8 @@ class Limiter:
             )
         wait_s = wait_us / 1e6
         closes = asked + wait_s + late_s + LATEST_S
-        slot = Slot(number, per_window, at_us, asked, answered + wait_s, closes, wait_s)
-        if self._last is None or number > self._last.number:
-            self._last = slot
+        held = lane is Lane.BATCH
+        slot = Slot(number, per_window, at_us, asked, answered + wait_s, closes, wait_s, held)
+        if self._last is None or newest > self._last[0]:
+            self._last = newest, newest_us, asked, at_us - wait_us
         return slot, _Turn(next_place, answered + next_us / 1e6) if next_place else None

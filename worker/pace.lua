@@ -7,7 +7,9 @@
 -- and a presumed delay stand for it.
 --
 -- A batch caller may not reserve further ahead than the horizon. It is told when to come back, in
--- a line of such turns, so that nobody polls and an event never stands behind sleeping callers.
+-- a line of such turns, so that nobody polls and an event never stands behind sleeping callers. An event
+-- takes the earliest slot that a batch caller holds and has not begun to use; that one has the event's
+-- instead, as it finds out when it begins.
 --
 -- A place in that line is a time as the line was planned; `lag` is how much later (or earlier) than
 -- planned the slots really come, so that all who wait in it are corrected at once. A place from
@@ -22,7 +24,8 @@
 -- per_window: slots; late_us: how much later than others this caller uses its slots, as far as it knows
 -- last, last_us, expected_us: if it has had a slot, the last one's number, that slot's time, and what
 --   this clock should show now at least
--- Reply: {"slot", wait_us, slot number, slot µs, next place or "", µs until its turn, per_window}
+-- Reply: {"slot", wait_us, slot number, slot µs, next place or "", µs until its turn, per_window, the newest
+--   slot's number, its µs}
 --      | {"turn", place, µs until its turn}
 -- Twice: a slot is lost, no more.
 local A = arguments('lane', 'place', 'more', 'per_window:number', 'window_us:number', 'horizon_us:number',
@@ -37,7 +40,9 @@ local RATE_HOLDS_US = 10e6 -- how long a lower rate holds after the last caller 
 
 local now = now_us()
 local pace = fields(K.pace, 'next_us', 'line_us', 'slot', 'per_window', 'level', 'level_at_us',
-  'level_holds_s', 'lag_us', 'window_us', 'rate_seen_us', 'asked_us', 'since', 'slot_us')
+  'level_holds_s', 'lag_us', 'window_us', 'rate_seen_us', 'asked_us', 'since', 'slot_us',
+  'held', 'moved')
+local held, moved = pace.held or '', pace.moved or ''
 for name, value in pairs(pace) do pace[name] = tonumber(value) end
 local next_us, line, lag = pace.next_us, pace.line_us or 0, pace.lag_us or 0
 local number, since = pace.slot or 0, pace.since or 0
@@ -72,7 +77,7 @@ if not next_us or stepped or last >= number or known ~= per_window or known_wind
   end
   next_us = math.max(not stepped and next_us or 0, granted + window)
   number = math.max(number, last + 1)
-  line, lag, since = 0, 0, number
+  line, lag, since, held = 0, 0, number, ''
   if pace.level and pace.level_at_us > now then -- or a slow fleet would stay so until then
     pace.level_at_us = now
     redis.call('HSET', K.pace, 'level_at_us', int(now))
@@ -107,19 +112,37 @@ if lane == 'batch' then
     place = math.max(line, free - lag)
     line = place + spacing
   end
-  local mine = turned and slot or math.max(slot, place + lag)
-  if mine - now > horizon then
+  local its = turned and slot or math.max(slot, place + lag)
+  if its - now > horizon then
     redis.call('HSET', K.pace, 'line_us', int(line), 'lag_us', int(lag))
-    return {'turn', encoded(place), int(mine - horizon / 2 - now)}
+    return {'turn', encoded(place), int(its - horizon / 2 - now)}
   end
   if more then
-    local its = math.max(line, slot + spacing - lag)
-    line = its + spacing
-    next_place, next_turn = encoded(its), math.max(0, its + lag - horizon * 0.75 - now)
+    local planned = math.max(line, slot + spacing - lag)
+    line = planned + spacing
+    next_place, next_turn = encoded(planned), math.max(0, planned + lag - horizon * 0.75 - now)
   end
 end
 
-redis.call('HSET', K.pace_ring, ring_index(number, per_window), int(number) .. ':' .. int(slot + late + PRESUMED))
+local function note(of, at)
+  redis.call('HSET', K.pace_ring, ring_index(of, per_window), int(of) .. ':' .. int(at + late + PRESUMED))
+end
+
+note(number, slot)
+local mine, mine_us = number, slot
+if lane == 'batch' then
+  held = with_slot(held, int(number) .. ':' .. int(slot), now)
+else
+  for of, at in string.gmatch(held, '(%d+):(%d+)') do
+    if tonumber(at) > now and tonumber(at) < mine_us then mine, mine_us = tonumber(of), tonumber(at) end
+  end
+  if mine ~= number then
+    note(mine, mine_us)
+    held = with_slot(without_slot(held, int(mine)), int(number) .. ':' .. int(slot), now)
+    moved = with_slot(moved, int(mine) .. ':' .. int(number) .. ':' .. int(slot), now)
+  end
+end
 redis.call('HSET', K.pace, 'next_us', int(slot + spacing * SPACING), 'line_us', int(line),
-  'lag_us', int(lag), 'slot', int(number + 1), 'slot_us', int(slot))
-return {'slot', int(slot - now), int(number), int(slot), next_place, int(next_turn), per_window}
+  'lag_us', int(lag), 'slot', int(number + 1), 'slot_us', int(slot), 'held', held, 'moved', moved)
+return {'slot', int(mine_us - now), int(mine), int(mine_us), next_place, int(next_turn), per_window,
+  int(number), int(slot)}

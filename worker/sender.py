@@ -30,6 +30,9 @@ from worker.retry import Again, retrying
 
 log = logging.getLogger("sendcode.sender")
 
+LONGEST_LEAD_S = 0.03
+"""How much sooner than its slot a batch job's try is journaled at most."""
+
 
 class Sender:
     """Sends jobs. Thread-safe; one per process."""
@@ -57,6 +60,8 @@ class Sender:
         self._journal_s = 0.0
         """Seconds that journaling takes at least, creeping up. Where Redis is far away, all slots
         are used so much late, which keeps the distance between them."""
+        self._lead_s, self._strays_s = 0.01, 0.0
+        """Seconds that waking up and journaling take on average, and how much more or less."""
 
     def send(self, job_id: str) -> Ended | NotNow:
         """Work on a job as far as it goes now. Expected troubles are results, not exceptions."""
@@ -105,9 +110,10 @@ class Sender:
         slot = self._limiter.take(lane, self._journal_s)
         if self._has_stood_down():
             return self._hand_back(work)
-        kind = self._begin(work, slot)
-        if isinstance(kind, NotNow | Ended):
-            return kind
+        begun = self._begin(work, slot)
+        if isinstance(begun, NotNow | Ended):
+            return begun
+        kind, slot = begun
         try:
             self._shutdown.nap(slot.opens - now_s())
         except Stopping:
@@ -136,20 +142,35 @@ class Sender:
                 self._limiter.report_arrival(work.tried.arrived)
                 work.tried = replace(work.tried, arrived="")
 
-    def _begin(self, work: Work, slot: Slot) -> AttemptKind | NotNow | Ended:
-        # until the request has arrived, at most: slot, writing, travelling (see docs/decisions)
-        margin_s = slot.opens - now_s() + 2 * self._client.timeout_s + PROBE_SLACK_S
-        asked = now_s()
-        begun = self._ledger.begin(
-            work.job_id,
-            work.token,
-            work.tries + 1,
-            round(margin_s * 1000),
-            work.tried,
-            slot.at_us // 1000,
-        )
-        took_s = now_s() - asked
-        self._journal_s = min(took_s, self._journal_s + (took_s - self._journal_s) / 20)
+    def _begin(self, work: Work, slot: Slot) -> tuple[AttemptKind, Slot] | NotNow | Ended:
+        while True:
+            begins = now_s()
+            if slot.held:  # as late as can be: until then an event may have it
+                lead_s = min(LONGEST_LEAD_S, self._lead_s + self._strays_s)
+                begins = max(begins, slot.opens - lead_s)
+                self._shutdown.nap(begins - now_s())
+            # until the request has arrived, at most: slot, writing, travelling (see docs/decisions)
+            margin_s = slot.opens - now_s() + 2 * self._client.timeout_s + PROBE_SLACK_S
+            asked = now_s()
+            begun = self._ledger.begin(
+                work.job_id,
+                work.token,
+                work.tries + 1,
+                round(margin_s * 1000),
+                work.tried,
+                slot.at_us // 1000,
+                slot.number if slot.held else None,
+            )
+            answered = now_s()
+            took_s = answered - asked
+            self._journal_s = min(took_s, self._journal_s + (took_s - self._journal_s) / 20)
+            if slot.held:
+                took_s = answered - begins
+                self._strays_s += (abs(took_s - self._lead_s) - self._strays_s) / 16
+                self._lead_s += (took_s - self._lead_s) / 16
+            if begun.kind != "moved":
+                break
+            slot = slot.moved_to(*begun.moved_to)
         work.tried = Tried()
         match begun.kind:
             case "unknown" | "over" | "lost":
@@ -162,7 +183,7 @@ class Sender:
                 self._ledger.identity.attempted(begun.count, work.record.phone)
                 work.tries += 1
                 work.attempts = begun.attempts
-                return kind
+                return kind, slot
 
 
 def _tried(kind: AttemptKind, slot: Slot, answer: Answer) -> Tried:

@@ -6,15 +6,17 @@
 -- policy: "resend-once" | "hold"; slot_ms: the request does not leave before that (0: not known)
 -- doubt, counts, story, arrived: of the try before: whether the job is in doubt after it, "keep" | "clear"
 --   | "" (there was none), "1" if it counts as an attempt, its story, and see note_arrival
+-- held: the number of the slot, if an event may take it, or ""
 -- process: that counts its attempts (see identity.lua), or ""
 -- Reply: {"first" | "probe" | "late" | "resend", "1" if it may be sent twice, the job's attempts with this
 --   one, its number among the process' (0: not known)} | {"lost"}
 --   | {"unknown", hash} | {"over", hash} (cancelled, left out as its number got a code, or too late)
+--   | {"moved", number, µs} (an event has the slot; the job has this one)
 --   | {"wait", ms} (another job has the number; or 0: its batch is paused or the account halted)
 -- Twice with the same try: the same reply, nothing counted twice.
 local A = arguments('id', 'token', 'tries:number', 'margin_ms:number', 'interval_ms:number', 'policy',
   'lease_ms:number', 'retention_ms:number', 'doubt', 'counts', 'story', 'arrived', 'slot_ms:number',
-  'max_attempts:number', 'process')
+  'max_attempts:number', 'process', 'held')
 local id, token, try, interval, policy = A.id, A.token, A.tries, A.interval_ms, A.policy
 note_arrival(A.arrived) -- whoever has the job by now
 local job = fields(K.job(id), 'lease', 'state', 'cc', 'num', 'lane', 'batch', 'tries', 'doubt', 'dup',
@@ -26,6 +28,10 @@ if job.lease ~= token then
   return {state == 'unknown' and 'unknown' or 'over', record(id)}
 end
 if tonumber(job.tries or 0) >= try then return {job.kind, job.dup or '', tonumber(job.attempts or 0), 0} end
+if A.held ~= '' then
+  local number, at = use_slot(A.held)
+  if number then return {'moved', number, at} end
+end
 local now = now_ms()
 local doubt, asked, resent = tonumber(job.doubt), tonumber(job.asked), job.resent
 local attempts = tonumber(job.attempts or 0)

@@ -65,6 +65,22 @@ def test_an_attempt_begun_twice_is_one_attempt(acts: Acts, ledger: Ledger) -> No
     assert (acts.job(job_id).attempts, acts.job(job_id).tries) == (1, 1)
 
 
+def test_a_try_whose_slot_an_event_took_is_not_begun_but_moved(
+    acts: Acts, ledger: Ledger, redis: Redis, keys: Keys
+) -> None:
+    redis.hset(keys.pace, mapping={"held": "9:950 7:800", "moved": "5:7:800 4:6:700 7:9:950"})
+    (job_id,) = acts.batch(1)
+    acts.sweep()
+    token = acts.claimed(job_id)
+
+    begun = [ledger.begin(job_id, token, 1, MARGIN_MS, NOTHING, held=5) for _ in range(2)]
+
+    assert [(each.kind, each.moved_to) for each in begun] == [("moved", (9, 950))] * 2
+    assert acts.job(job_id).tries == 0
+    assert ledger.begin(job_id, token, 1, MARGIN_MS, NOTHING, held=9).kind == "first"
+    assert "9:950" not in str(redis.hget(keys.pace, "held"))
+
+
 def test_what_a_try_left_is_recorded_once_with_the_next(acts: Acts, ledger: Ledger) -> None:
     job_id = acts.event()
     token = acts.begun(job_id)

@@ -22,7 +22,7 @@ from jobs.job import Lane
 from jobs.keys import Keys
 from jobs.scripts import Script, time_us
 from worker.deadline import now_s
-from worker.limiter import HORIZON_S, LATEST_S, Limiter, Slot
+from worker.limiter import LATEST_S, Limiter, Slot
 from worker.presence import Shutdown, Stopping
 
 RATE = 20
@@ -47,14 +47,16 @@ class Pace:
         assert reply[0] == "slot"
         return int(reply[2]), int(reply[3])
 
-    def _ask(self, lane: str, place: str, late: int, known: tuple[int, ...]) -> Any:
+    def _ask(
+        self, lane: str, place: str, late: int, known: tuple[int, ...], horizon: int = HORIZON
+    ) -> Any:
         return self._reserve(
             lane=lane,
             place=place,
             more=0,
             per_window=self.rate,
             window_us=SECOND,
-            horizon_us=HORIZON,
+            horizon_us=horizon,
             late_us=late,
             **dict(zip(("last", "last_us", "expected_us"), known, strict=False)),
         )
@@ -62,9 +64,11 @@ class Pace:
     def events(self, count: int) -> list[int]:
         return [self.event()[1] for _ in range(count)]
 
-    def batch(self, place: str = "", known: tuple[int, ...] = ()) -> list[Any]:
+    def batch(
+        self, place: str = "", known: tuple[int, ...] = (), horizon: int = HORIZON
+    ) -> list[Any]:
         """Ask as a batch caller; give "slot", wait, number and time, or "turn", place and wait."""
-        reply: Any = self._ask("batch", place, 0, known)
+        reply: Any = self._ask("batch", place, 0, known, horizon)
         if reply[0] == "slot":
             return [reply[0], *map(int, reply[1:4])]
         return [reply[0], reply[1], int(reply[2])]
@@ -423,6 +427,26 @@ def test_an_event_stands_behind_one_slot_at_most_whoever_waits(pace: Pace) -> No
     assert event_at <= max(last + SPACING, pace.now())
 
 
+def test_an_event_takes_the_slot_that_a_batch_caller_holds(pace: Pace) -> None:
+    pace.events(1)
+    pace.let_pass(10 * SECOND)
+    pace.events(10)
+    _, _, held, held_at = pace.batch(horizon=SECOND)
+
+    assert pace.event() == (held, held_at)
+    assert pace.event()[0] == held + 1  # which its holder had instead, until now
+    assert [pace.batch(horizon=SECOND)[2] for _ in range(2)] == [held + 3, held + 4]
+
+
+def test_an_event_takes_no_slot_that_is_over(pace: Pace) -> None:
+    pace.events(1)
+    pace.let_pass(10 * SECOND)
+    _, _, held, _ = pace.batch()
+    pace.let_pass(SECOND)
+
+    assert pace.event()[0] > held
+
+
 def test_events_do_not_lose_batch_callers_their_turns(pace: Pace) -> None:
     pace.events(1)
     pace.let_pass(10 * SECOND)
@@ -775,7 +799,3 @@ def test_threads_of_two_processes_share_one_rate_in_turns(redis: Redis) -> None:
     assert len(set(times)) == 160
     assert min(b - a for a, b in pairwise(times)) >= 0.95 * SECOND / 200 - 1
     assert 16 <= sum(first_half) <= 64  # neither starves
-
-
-def test_the_horizon_is_shorter_than_a_slot_at_the_account_s_rate() -> None:
-    assert HORIZON_S < 1 / RATE

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from itertools import pairwise
+
 import pytest
 from redis import Redis
 
@@ -14,6 +17,7 @@ from sandbox.client import Sandbox
 from sandbox.numbers import MAGIC_NUMBERS
 from tests.expected_ends import ACCOUNT_WIDE, DEAD, ENDS, INFERRED, SENT, UNKNOWN
 from tests.ledger_acts import UNSENT, Acts
+from tests.waiting import wait_until
 from worker.recorder import Ended, NotNow
 from worker.sender import Sender
 
@@ -132,6 +136,27 @@ def test_a_job_that_has_ended_is_not_sent_again(
     assert isinstance(again, Ended)
     assert again.record.state is State.SENT
     assert sandbox.stats()["requests"] == 1
+
+
+@pytest.mark.settings(sendcode_rate_limit=1)
+def test_an_event_goes_before_a_batch_job_that_waits_for_its_slot(
+    acts: Acts, ledger: Ledger, sender: Sender, sandbox: Sandbox, redis: Redis, keys: Keys
+) -> None:
+    (batch_job,) = acts.batch(1)
+    acts.sweep()
+    first, event = submit(ledger, "50000008"), submit(ledger, "50000009")
+    sender.send(first)
+    waiting = threading.Thread(target=sender.send, args=(batch_job,))
+    waiting.start()
+    wait_until(lambda: redis.hget(keys.pace, "held"), "the batch job to have a slot")
+
+    sender.send(event)
+
+    waiting.join()
+    arrivals = sandbox.stats(numbers=False, arrivals=True)["arrivals"]
+    assert [number[-2:] for _, number, _ in arrivals] == ["08", "09", "00"]
+    assert {acts.state(job) for job in (first, event, batch_job)} == {State.SENT}
+    assert all(later - at >= 1 for (at, *_), (later, *_) in pairwise(arrivals))
 
 
 def test_a_message_for_no_job_is_no_harm(sender: Sender, sandbox: Sandbox) -> None:

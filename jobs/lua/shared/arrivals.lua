@@ -57,3 +57,37 @@ local function note_arrival(arrived)
     'heard', int(heard + 1))
   redis.call('HSET', K.pace_ring, index, slot .. ':' .. int(tonumber(sent_us) + excess))
 end
+
+-- Batch callers reserve ahead, and an event takes the earliest slot that one of them has not begun to use.
+-- K.pace tells who holds which: `held` is "number:time, µs" for each, `moved` "number:the slot that its
+-- holder has instead:time, µs". Slots that are over are left out.
+local function with_slot(list, added, now)
+  local kept = {}
+  for each in string.gmatch(list or '', '%S+') do
+    if tonumber(string.match(each, '%d+$')) > now - 1e6 then kept[#kept + 1] = each end
+  end
+  kept[#kept + 1] = added
+  return table.concat(kept, ' ')
+end
+
+local function without_slot(list, number)
+  local kept = {}
+  for each in string.gmatch(list or '', '%S+') do
+    if string.match(each, '^%d+') ~= number then kept[#kept + 1] = each end
+  end
+  return table.concat(kept, ' ')
+end
+
+-- Begin to use a slot that is held. Reply: nil, or the number and time of the slot that it was moved to.
+-- Twice: the same.
+local function use_slot(number)
+  local pace = fields(K.pace, 'held', 'moved')
+  local moved, to, at = ' ' .. (pace.moved or ''), nil, nil
+  local further, its_at = string.match(moved, ' ' .. number .. ':(%d+):(%d+)')
+  while further do
+    to, at = further, its_at
+    further, its_at = string.match(moved, ' ' .. to .. ':(%d+):(%d+)')
+  end
+  if to then return to, at end
+  redis.call('HSET', K.pace, 'held', without_slot(pace.held, number))
+end
