@@ -40,6 +40,8 @@ class Steady:
     """How often each script was called for a request, by SHA-1."""
     fairness: float
     """Jain's index between the processes."""
+    stamped_late_ms: float
+    """How late the sandbox stamped an arrival at worst, as this machine was busy."""
 
 
 def jobs_for(rate: float, seconds: float) -> int:
@@ -67,7 +69,8 @@ def watch(
     cpu_s, server_s = _cpu(workers) - cpu_s, _server_cpu(world) - server_s
     shares = [worker.log.count(mark) - count for worker, count in zip(workers, counts, strict=True)]
     tapped, trips, scripts = _tap(world)
-    traffic = traffic_between(world.sandbox.stats(numbers=False, arrivals=True), start, end, rate)
+    stats = world.sandbox.stats(numbers=False, arrivals=True)
+    traffic = traffic_between(stats, start, end, rate)
     requests = max(1, traffic.requests)
     return Steady(
         traffic,
@@ -76,6 +79,7 @@ def watch(
         trips=trips / tapped,
         scripts=Counter({sha: calls / tapped for sha, calls in scripts.items()}),
         fairness=jain(shares),
+        stamped_late_ms=stats["worst_lag_ms"],
     )
 
 
