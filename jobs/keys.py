@@ -43,6 +43,9 @@ class Keys:
     """hash: slot number modulo the rate -> "slot:latest arrival, µs"."""
     workers: str
     """hash: worker/process -> its last sign of life, ms"""
+    connections: str
+    """hash: process -> the server's run on which its connection was seen open; since when it is
+    closed, ms, and the sign of life then. With a colon and a process: the channel of that one"""
     sweeps: str
     """hash: when the last one was, until when expired leases are left alone; what `check` compares:
     events that have not ended, unknown dead letters, jobs that ended at least, the newest batch"""

@@ -8,7 +8,7 @@ a caller that cannot reach the ledger must not send.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -166,6 +166,16 @@ class Due(list[tuple[Lane, str]]):
         self.broken = frozenset(broken)
 
 
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """All workers, by their entries."""
+
+    silent_ms: Mapping[str, int]
+    """Since each one's last sign of life."""
+    killed: Mapping[str, int]
+    """Those found killed just now, and how many jobs of each are due again."""
+
+
 def read_records(client: redis.Redis, keys: Keys, job_ids: Sequence[str]) -> list[JobRecord | None]:
     """Return jobs, in one round trip: None where there is none; see also `JobRecord.flaw`."""
     pipe = client.pipeline(transaction=False)
@@ -238,7 +248,7 @@ class Ledger:
         load = scripts(client, settings)
         self._submit, self._claim, self._begin = load("submit"), load("claim"), load("begin")
         self._finish, self._park = load("finish"), load("park")
-        self._renew, self._sweep = load("renew"), load("sweep")
+        self._renew, self._beat, self._sweep = load("renew"), load("beat"), load("sweep")
         self._set_aside, self._cancel = load("set_aside"), load("cancel_job")
 
     def submit(self, job: SendCodeJob) -> Submitted:
@@ -414,6 +424,15 @@ class Ledger:
         flat = [part for lease in leases for part in lease]
         lost: list[str] = self._renew(flat)
         return lost
+
+    def beat(self, entry: str, silent_ms: int = 0) -> Workers:
+        """Write a worker's sign of life, and let the jobs of killed ones be due at once.
+
+        `silent_ms`: for so long a part of the worker has stood still.
+        """
+        now_ms, signs, killed = self._beat(entry=entry, silent_ms=silent_ms)
+        silent = {each: now_ms - int(at) for each, at in pairs(signs).items()}
+        return Workers(silent, {each: int(jobs) for each, jobs in pairs(killed).items()})
 
     def sweep(self, threads: int = 0) -> Due:
         """Return the jobs that must be published now, and mark them as published.

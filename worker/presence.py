@@ -20,6 +20,7 @@ import redis
 import tenacity
 
 from config.logging import fields
+from config.redis import error_code
 from jobs.ledger import Ledger
 from jobs.scripts import time_ms
 
@@ -30,6 +31,8 @@ PATIENCE_S = 5.0
 LAST_RESORT_S = 9.0
 """Seconds beyond the deadline of an HTTP call after which a stopping worker ends by force."""
 _LAST_WORDS_S = 3.0
+_LOST_PINGS = 3
+"""After so many without an answer a connection is lost, though nothing closed it."""
 GONE_S = 86_400
 """A worker that was silent for so long does not come back."""
 _NEAR_MS = 10_000
@@ -95,9 +98,15 @@ class Leases:
     """The leases that this process holds: which jobs its threads are working on. Thread-safe."""
 
     def __init__(self) -> None:
+        self.process = secrets.token_hex(4)
+        """Marks this process among all; each of its tokens begins so (beat.lua)."""
         self._held: dict[str, str] = {}
         self._progress_at = 0.0
         self._lock = threading.Lock()
+
+    def token(self) -> str:
+        """Return a new token, to claim a job with."""
+        return self.process + secrets.token_hex(4)
 
     @contextmanager
     def hold(self, job_id: str, token: str) -> Iterator[None]:
@@ -131,6 +140,48 @@ class Leases:
                     del self._held[job_id]
 
 
+class Lifeline:
+    """A connection that Redis sees closed when this process dies: a subscription, and no more.
+
+    By it, beat.lua tells a killed worker from one that is only paused.
+    """
+
+    def __init__(self, client: redis.Redis, channel: str) -> None:
+        self._subscription = client.pubsub()
+        self._channel = channel
+        self._unanswered = 0
+        self._is_refused = False
+
+    def keep(self) -> None:
+        """Open it, or open it anew where it was lost; call it every second."""
+        if self._is_refused:
+            return
+        try:
+            while self._subscription.subscribed and self._subscription.parse_response(
+                block=False, timeout=0
+            ):
+                self._unanswered = 0
+            if self._unanswered >= _LOST_PINGS:
+                self.close()
+            if not self._subscription.subscribed:
+                self._subscription.subscribe(self._channel)
+            self._subscription.ping()  # else a firewall might take it for unused
+            self._unanswered += 1
+        except redis.ResponseError as exc:
+            self.close()
+            self._is_refused = True
+            log.warning(
+                "if this worker is killed, its leases must run out: Redis refuses a subscription",
+                extra=fields(error=error_code(exc)),
+            )
+        except redis.RedisError:
+            self.close()
+
+    def close(self) -> None:
+        self._subscription.close()
+        self._unanswered = 0
+
+
 class Presence:
     """One worker process among all. Thread-safe.
 
@@ -156,11 +207,12 @@ class Presence:
         self.name = ""
         self.fingerprint = ""
         """Of the credentials that the worker holds."""
-        self._process = secrets.token_hex(4)
+        channel = f"{ledger.keys.connections}:{leases.process}"
+        self._lifeline = Lifeline(ledger.client, channel)
 
     @property
     def entry(self) -> str:
-        process = f"{self.name}/{self._process}"
+        process = f"{self.name}/{self._leases.process}"
         return f"{process}.{self.fingerprint}" if self.fingerprint else process
 
     def note_progress(self, part: str) -> None:
@@ -196,21 +248,21 @@ class Presence:
         part, still_s = stuck or ("", 0.0)
         if part != "jobs":  # other workers take those over
             self._leases.renew(self._ledger)
-        client, key = self._ledger.client, self._ledger.keys.workers
-        # by Redis' clock: a worker whose own is wrong is alive all the same
-        now_ms = time_ms(client.time())
-        with client.pipeline(transaction=False) as pipe:
-            pipe.hset(key, self.entry, str(now_ms - round(still_s * 1000)))
-            pipe.hgetall(key)
-            workers = pipe.execute()[1]
+        workers = self._ledger.beat(self.entry, round(still_s * 1000))
         if self._reached_at is None:
             self._reached_at = self._clock()
+        self._lifeline.keep()
+        for entry, jobs in workers.killed.items():
+            log.warning(
+                "a worker was killed: others go on with its jobs",
+                extra=fields(worker=entry.rpartition("/")[0], jobs=jobs),
+            )
         if self._is_news(f"{part} stuck", stuck is not None):
             log.error(
                 "a part of this worker stands still: it is shown as silent",
                 extra=fields(part=part, seconds=round(still_s)),
             )
-        has_twin = any(self._is_twin(entry, now_ms - int(at)) for entry, at in workers.items())
+        has_twin = any(self._is_twin(*each) for each in workers.silent_ms.items())
         if self._is_news("duplicate", has_twin):
             log.warning(
                 "another worker has the same name: give each its own (sendcode worker --name)",
@@ -229,6 +281,7 @@ class Presence:
 
     def sign_off(self) -> None:
         """Remove the worker's entry."""
+        self._lifeline.close()
         self._ledger.client.hdel(self._ledger.keys.workers, self.entry)
 
 

@@ -7,7 +7,6 @@ follows from it; this module is the order in which they are asked.
 from __future__ import annotations
 
 import logging
-import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -65,7 +64,7 @@ class Sender:
 
     def send(self, job_id: str) -> Ended | NotNow:
         """Work on a job as far as it goes now. Expected troubles are results, not exceptions."""
-        token = secrets.token_hex(8)
+        token = self._leases.token()
         try:
             claim = self._ledger.claim(job_id, token)
             record = claim.record

@@ -18,7 +18,8 @@ if every_ms > 0 then
 end
 
 for command, keys in pairs({
-  HLEN = {K.watermark, K.account, K.misses, K.pace, K.pace_ring, K.workers, K.refused},
+  HLEN = {K.watermark, K.account, K.misses, K.pace, K.pace_ring, K.workers, K.connections,
+    K.refused},
   LLEN = {K.damage, K.quarantine, K.actions},
   STRLEN = {K.doctor},
 }) do

@@ -64,6 +64,7 @@ TARGETS: dict[str, Target] = {
                 "pace",
                 "pace_ring",
                 "workers",
+                "connections",
                 "refused",
             ),
             *("quarantine", "doctor", "ledger", "actions", "dead", "event_queue", "batch_queue"),
