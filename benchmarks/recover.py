@@ -37,7 +37,7 @@ ON_ITS_WAY_S = 0.5
 """What arrives so soon after a kill left before it."""
 PATIENCE_S = 60.0
 PEER_PATIENCE_S = 180.0
-TARGET_S = 20
+TARGET_S = 5
 
 MID_CALL, WAITING = "in mid-call", "waiting for a slot"
 OURS, TUNED = "sendcode", "Celery, acks late, visibility timeout 60 s"

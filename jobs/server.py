@@ -26,7 +26,7 @@ from jobs.keys import Keys
 OLDEST = (6, 2)
 """6.2 has LMOVE, by which the batches take turns."""
 WORKER_CONNECTIONS = 28
-"""At most; 9 when it has nothing to do. 16 are the ledger's client's, 4 are for results, the others
+"""At most; 10 when it has nothing to do. 16 are the ledger's client's, 4 for results, the others
 Celery's. docs/faults.md has those of other programs."""
 _CONFIG = (
     *("appendonly", "appendfsync", "maxmemory-policy", "save"),
@@ -231,6 +231,9 @@ _STEPS = ("", "\x06\x163", "\x06\x166", "\x06\x169")
 _RESULT = "celery-task-meta-doctor"
 EVENTS, RESULTS = "Celery's events and remote control", "results"
 ENDINGS = "answering a waiting caller of the HTTP API at once"
+KILLS = "going on at once with a killed worker's jobs"
+WISHED = {ENDINGS, KILLS}
+"""What works without, later."""
 NEEDED: dict[str, tuple[str, str]] = {
     # what for -> (commands, the rules that allow their keys and channels)
     "scripts": ("TIME|SCRIPT LOAD x|EVALSHA 0 0", ""),
@@ -255,6 +258,10 @@ NEEDED: dict[str, tuple[str, str]] = {
         "~*.pidbox* ~celeryev* &{fan}celeryev/* &{fan}celery.pidbox",
     ),
     ENDINGS: ("PUBLISH {prefix}:ended x", "&{prefix}:ended"),
+    KILLS: (
+        "SUBSCRIBE {prefix}:connections:doctor|PUBSUB NUMSUB x|INFO server",
+        "&{prefix}:connections:*",
+    ),
     RESULTS: (
         f"GET {_RESULT}|SETEX {_RESULT} 1 x|PUBLISH {_RESULT} x",
         "~celery-task-meta-* &celery-task-meta-*",
@@ -299,7 +306,7 @@ def _judge(area: str, refused: list[Refusal], settings: Settings) -> Finding:
     text = f"Redis refuses this user {', '.join(things[:_SHOWN])}{more}, needed for {area}"
     user = settings.redis.username or "default"
     remedy = f"ACL SETUSER {user} {rules}" if rules else "use a server that has them"
-    return Finding("rights", Level.WARN if area == ENDINGS else Level.FAIL, text, remedy)
+    return Finding("rights", Level.WARN if area in WISHED else Level.FAIL, text, remedy)
 
 
 def refusals(client: redis.Redis, settings: Settings, areas: Collection[str]) -> Iterator[Refusal]:
@@ -322,8 +329,8 @@ def refusals(client: redis.Redis, settings: Settings, areas: Collection[str]) ->
         for each in NEEDED[area][0].format(**words).split("|")
     ]
     # what subscribes cannot be in a transaction, and does no harm
-    ordered = sorted(needed, key=lambda each: each[1][0] == "PSUBSCRIBE")
-    quiet = [command for _, command in ordered if command[0] != "PSUBSCRIBE"]
+    ordered = sorted(needed, key=lambda each: each[1][0].endswith("SUBSCRIBE"))
+    quiet = [command for _, command in ordered if not command[0].endswith("SUBSCRIBE")]
     loud = [command for _, command in ordered[len(quiet) :]]
     answers = _answers(client, [["MULTI"], *quiet])
     if answers[0] is not None:
@@ -350,7 +357,7 @@ def _answers(client: redis.Redis, commands: list[list[str]]) -> list[redis.Respo
 
 
 def _refusal(area: str, command: list[str], error: redis.ResponseError, rules: str) -> Refusal:
-    name = " ".join(command[: 2 if command[0] == "SCRIPT" else 1])
+    name = " ".join(command[: 2 if command[0] in {"SCRIPT", "PUBSUB"} else 1])
     if "unknown command" in str(error).lower():
         return Refusal(area, f"the command {name}, which it does not have", "")
     if not is_no_permission(error):

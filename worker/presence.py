@@ -152,10 +152,11 @@ class Lifeline:
         self._unanswered = 0
         self._is_refused = False
 
-    def keep(self) -> None:
-        """Open it, or open it anew where it was lost; call it every second."""
+    def keep(self) -> bool:
+        """Open it where it is not open; call this every second. Return whether it is a new one."""
         if self._is_refused:
-            return
+            return False
+        is_new = False
         try:
             while self._subscription.subscribed and self._subscription.parse_response(
                 block=False, timeout=0
@@ -165,6 +166,7 @@ class Lifeline:
                 self.close()
             if not self._subscription.subscribed:
                 self._subscription.subscribe(self._channel)
+                is_new = bool(self._subscription.parse_response(block=False, timeout=1))
             self._subscription.ping()  # else a firewall might take it for unused
             self._unanswered += 1
         except redis.ResponseError as exc:
@@ -176,6 +178,7 @@ class Lifeline:
             )
         except redis.RedisError:
             self.close()
+        return is_new
 
     def close(self) -> None:
         self._subscription.close()
@@ -251,7 +254,8 @@ class Presence:
         workers = self._ledger.beat(self.entry, round(still_s * 1000))
         if self._reached_at is None:
             self._reached_at = self._clock()
-        self._lifeline.keep()
+        if self._lifeline.keep():  # seen open from now on
+            self._ledger.beat(self.entry, round(still_s * 1000))
         for entry, jobs in workers.killed.items():
             log.warning(
                 "a worker was killed: others go on with its jobs",

@@ -17,6 +17,7 @@ from jobs.job import Lane, SendCodeJob
 from jobs.keys import Keys
 from jobs.ledger import Ledger
 from jobs.phone import PhoneNumber
+from jobs.server import KILLS, Level, check_rights
 from tests.waiting import wait_until
 from worker.presence import Leases, Lifeline
 
@@ -159,17 +160,16 @@ def test_where_redis_refuses_the_subscription_leases_run_out_by_themselves(
     url = settings.redis_url.replace("://:", f"://{user}:")
     narrow = Settings(**{**settings.model_dump(), "sendcode_redis_url": url})
 
-    def is_refused() -> bool:
-        worker.lifeline.keep()
-        return "Redis refuses a subscription" in caplog.text
-
     try:
         with closing(connect(narrow)) as client:
             worker.lifeline = Lifeline(client, f"{ledger.keys.connections}:00")
             worker.start()
-            wait_until(is_refused)
             worker.lifeline.keep()
+            (finding,) = check_rights(client, narrow, [KILLS])
         assert killed_meanwhile(ledger) == {}
     finally:
         redis.acl_deluser(user)
+    assert finding.level is Level.WARN
+    assert "the channel sendcode:connections:doctor" in finding.text
+    assert finding.remedy == f"ACL SETUSER {user} &sendcode:connections:*"
     assert caplog.text.count("Redis refuses a subscription") == 1
