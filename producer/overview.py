@@ -75,7 +75,7 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """What `sendcode status` shows. `at_ms` is Redis' clock."""
+    """The state of the whole system. `at_ms` is Redis' clock."""
 
     at_ms: int
     ledger: LedgerState

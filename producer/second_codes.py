@@ -79,7 +79,7 @@ class Memory:
         return found
 
     def has_refused_for_good(self, phone: PhoneNumber) -> bool:
-        """Whether the number has a dead letter that would only be refused again."""
+        """Return whether the number has a dead letter that would only be refused again."""
         if self._refused is None:
             self._refused = frozenset(self._refused_for_good())
         return hash(phone.e164) in self._refused
@@ -235,7 +235,7 @@ def is_results_file(sheet: Sheet) -> bool:
 
 
 def _holds_our_states(sheet: Sheet) -> bool:
-    """Whether most filled cells of the column `status` are ours; takes one pass over the file."""
+    """Return whether most filled cells of the column `status` are ours: one pass over the file."""
     status = last_named(sheet.header, _STATUS)
     ours = others = 0
     for row in sheet:

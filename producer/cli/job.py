@@ -178,7 +178,7 @@ def show_story(story: Story, *, as_json: bool) -> None:
 
 
 def _happened(entry: StoryEntry) -> str:
-    """Say one thing that happened, in lines that can be copied into a ticket."""
+    """Return one thing that happened, as lines that can be copied into a ticket."""
     text = f"{moment(entry.at_ms)}  {entry.what}"
     if entry.took_ms is not None:
         text += f": {entry.code or 'accepted'} ({entry.took_ms:,} ms)"
