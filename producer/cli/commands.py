@@ -31,7 +31,7 @@ _PASSED_ON = {
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Command:
     """Where a command is, as "module:function" in this package, and its line in the lists."""
 
     where: str
@@ -40,46 +40,46 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class Group:
     """A group of commands."""
 
     line: str
-    commands: Mapping[str, Place]
+    commands: Mapping[str, Command]
 
 
-COMMANDS: Mapping[str, Mapping[str, Place | Places]] = {
+COMMANDS: Mapping[str, Mapping[str, Command | Group]] = {
     "Send": {
-        "send": Place("job:send", "Send one verification code, ahead of all batches."),
-        "batch": Places(
+        "send": Command("job:send", "Send one verification code, ahead of all batches."),
+        "batch": Group(
             "A file of customers: check, submit, watch, steer, take the results.",
             {
-                "check": Place(
+                "check": Command(
                     "batch_check:check",
                     "Look at a file as `submit` would, sending and changing nothing.",
                 ),
-                "submit": Place(
+                "submit": Command(
                     "batch_submit:submit",
                     "Have a code sent to each customer of a file. Asks first on a terminal.",
                 ),
-                "status": Place(
+                "status": Command(
                     "batch:status",
                     "Show how far a batch is, with the files that corrected it; without an "
                     "id, all batches.",
                 ),
-                "list": Place("batch:list_batches", "Show all batches, the newest first."),
-                "pause": Place(
+                "list": Command("batch:list_batches", "Show all batches, the newest first."),
+                "pause": Command(
                     "batch:pause", "Stop a batch; what is in work ends by itself, the rest waits."
                 ),
-                "resume": Place(
+                "resume": Command(
                     "batch:resume",
                     "Let a paused batch go on, or one that is to start later start now.",
                 ),
-                "cancel": Place(
+                "cancel": Command(
                     "batch:cancel",
                     "End a batch for good: what waits is not sent any more. Asks first, or "
                     "wants --yes.",
                 ),
-                "results": Place(
+                "results": Command(
                     "batch:write_results",
                     "Write the customer's own columns with what became of each row, for Excel.",
                 ),
@@ -87,56 +87,58 @@ COMMANDS: Mapping[str, Mapping[str, Place | Places]] = {
         ),
     },
     "Look and steer": {
-        "status": Place("system:status", "Show queues, rate, account, workers and batches."),
-        "doctor": Place("doctor:doctor", "Check settings, Redis, clock, credentials and workers."),
-        "halt": Place(
+        "status": Command("system:status", "Show queues, rate, account, workers and batches."),
+        "doctor": Command(
+            "doctor:doctor", "Check settings, Redis, clock, credentials and workers."
+        ),
+        "halt": Command(
             "system:halt",
             "Stop all sending, of everybody, until `sendcode resume`. Asks first on a terminal.",
         ),
-        "resume": Place("system:resume", "Let sending go on, whoever halted it."),
-        "actions": Place(
+        "resume": Command("system:resume", "Let sending go on, whoever halted it."),
+        "actions": Command(
             "system:actions",
             "Show who submitted, halted, paused, cancelled, requeued or dropped what, the "
             "newest first.",
         ),
-        "job": Places(
+        "job": Group(
             "One job: its whole story, and its end by a person's word.",
             {
-                "show": Place(
+                "show": Command(
                     "job:show_job",
                     "Show what happened to a job, attempt by attempt, with RequestIds for "
                     "the vendor.",
                 ),
-                "cancel": Place("job:cancel", "Cancel one job that waits: it is never sent."),
+                "cancel": Command("job:cancel", "Cancel one job that waits: it is never sent."),
             },
         ),
-        "dead": Places(
+        "dead": Group(
             "Dead letters: what failed, why, and what to do about it.",
             {
-                "list": Place(
+                "list": Command(
                     "dead:list_dead", "Show the dead letters by code, with meaning and remedy."
                 ),
-                "show": Place(
+                "show": Command(
                     "dead:show_dead", "Show one dead letter's story, and what can be done."
                 ),
-                "requeue": Place(
+                "requeue": Command(
                     "dead:requeue",
                     "Try dead letters again: single jobs, or all of a code or batch.",
                 ),
-                "drop": Place(
+                "drop": Command(
                     "dead:drop",
                     "Take dead letters off the list for good; they stay in their batch's results.",
                 ),
-                "export": Place(
+                "export": Command(
                     "dead:export",
                     "Write dead letters as a sheet: full numbers, what happened, what to do.",
                 ),
             },
         ),
-        "ledger": Places(
+        "ledger": Group(
             "The ledger itself: which one is accepted.",
             {
-                "accept": Place(
+                "accept": Command(
                     "system:accept",
                     "Take an emptied, exchanged or older ledger as it is, and let sending go on.",
                 ),
@@ -144,30 +146,30 @@ COMMANDS: Mapping[str, Mapping[str, Place | Places]] = {
         ),
     },
     "Run": {
-        "worker": Place("processes:worker", "Run a worker, until Ctrl-C or SIGTERM."),
-        "web": Place("web:web", "Run the HTTP API, until Ctrl-C or SIGTERM."),
-        "token": Places(
+        "worker": Command("processes:worker", "Run a worker, until Ctrl-C or SIGTERM."),
+        "web": Command("web:web", "Run the HTTP API, until Ctrl-C or SIGTERM."),
+        "token": Group(
             "Who may use the HTTP API.",
             {
-                "new": Place(
+                "new": Command(
                     "web:new", "Make a token for a backend. It is shown once, and kept nowhere."
                 ),
-                "list": Place(
+                "list": Command(
                     "web:list_tokens", "Show who may use the HTTP API, without their tokens."
                 ),
-                "revoke": Place(
+                "revoke": Command(
                     "web:revoke",
                     "End a token: its next request is refused. Asks first, or wants --yes.",
                 ),
             },
         ),
-        "flower": Place("processes:flower", "Run Flower, the view on workers, tasks and queues."),
-        "demo": Place(
+        "flower": Command("processes:flower", "Run Flower, the view on workers, tasks and queues."),
+        "demo": Command(
             "processes:demo",
             "Show the whole system on this machine; nothing else is needed.",
             _PASSED_ON,
         ),
-        "sandbox": Place("processes:sandbox", "Run the stand-in of the API.", _PASSED_ON),
+        "sandbox": Command("processes:sandbox", "Run the stand-in of the API.", _PASSED_ON),
     },
 }
 """By their place in the help, then by name."""
@@ -194,17 +196,17 @@ class PlainGroup(TyperGroup):
 class LazyCommand(TyperCommand):
     """A command that is known by its line, until it is called."""
 
-    def __init__(self, name: str, place: Place, panel: str | None = None) -> None:
-        super().__init__(name, help=place.line, rich_help_panel=panel)
-        self._place = place
+    def __init__(self, name: str, known: Command, panel: str | None = None) -> None:
+        super().__init__(name, help=known.line, rich_help_panel=panel)
+        self._known = known
 
     @cached_property
     def itself(self) -> Any:
         """Load and return the command itself."""
-        module, _, function = self._place.where.partition(":")
+        module, _, function = self._known.where.partition(":")
         callback = getattr(import_module(f"producer.cli.{module}"), function)
         app = plain_app()
-        settings = dict(self._place.settings or {})
+        settings = dict(self._known.settings or {})
         app.command(self.name, cls=PlainCommand, context_settings=settings)(callback)
         return get_command(app)
 
@@ -258,18 +260,18 @@ def _tree() -> TyperGroup:
     tree = get_group(root)
     for panel, entries in COMMANDS.items():
         for name, entry in entries.items():
-            if isinstance(entry, Place):
+            if isinstance(entry, Command):
                 tree.add_command(LazyCommand(name, entry, panel))
             else:
                 tree.add_command(_group(name, entry, panel))
     return tree
 
 
-def _group(name: str, places: Places, panel: str) -> TyperGroup:
-    group = get_group(plain_app(help=places.line, cls=PlainGroup))
+def _group(name: str, listed: Group, panel: str) -> TyperGroup:
+    group = get_group(plain_app(help=listed.line, cls=PlainGroup))
     group.name, group.rich_help_panel = name, panel
-    for each, place in places.commands.items():
-        group.add_command(LazyCommand(each, place))
+    for each, command in listed.commands.items():
+        group.add_command(LazyCommand(each, command))
     return group
 
 
