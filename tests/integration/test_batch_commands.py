@@ -371,7 +371,7 @@ def test_an_event_s_story_is_shown_too(sendcode: Command, ledger: Ledger) -> Non
     ran = sendcode("job", "show", record.job_id)
 
     assert "The code was sent" in ran.out
-    assert "event" in ran.out
+    assert "single code" in ran.out
 
 
 @pytest.mark.usefixtures("waiting")
