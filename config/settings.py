@@ -19,6 +19,7 @@ from urllib.parse import SplitResult, urlsplit
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -30,6 +31,7 @@ from pydantic import (
 
 from config import SendcodeError
 from config.address import RedisAddress, is_file
+from config.quotas import read_limits
 
 _LOOPBACK = re.compile(r"localhost|::1|127(\.\d{1,3}){3}")
 _CREDENTIAL = re.compile(r"[!#-&(-_a-~]+")
@@ -145,6 +147,21 @@ def _none_if_empty(value: object) -> object:
     return None if value == "" else _credential(value)
 
 
+def _limits(value: str) -> str:
+    read_limits(value)
+    return value
+
+
+def _digit_lists(value: str) -> str:
+    if any(not (part.isascii() and part.isdigit()) for part in _parts(value)):
+        raise ValueError("must be digits, by commas, such as 852,65")
+    return value
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip().lstrip("+") for part in text.split(",") if part.strip()]
+
+
 Secret = Annotated[SecretStr, BeforeValidator(_no_blank)]
 Credential = Annotated[SecretStr, BeforeValidator(_credential)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -200,6 +217,19 @@ class Settings(BaseModel):
     sendcode_retention_days: float = Field(30, gt=0, le=3_650)
     """Days that a finished job or batch can be looked at, and that its id protects from doubles."""
     sendcode_log_format: Literal["text", "json"] = "text"
+    sendcode_countries: Annotated[str, AfterValidator(_digit_lists)] = ""
+    """Calling codes that codes may be sent to, by commas; empty for all."""
+    sendcode_limit_number: Annotated[str, AfterValidator(_limits)] = "5/10m,10/d"
+    sendcode_limit_range: Annotated[str, AfterValidator(_limits)] = "50/10m"
+    sendcode_limit_country: Annotated[str, AfterValidator(_limits)] = "off"
+    sendcode_limit_token: Annotated[str, AfterValidator(_limits)] = "off"  # noqa: S105 (is none)
+    sendcode_budget: Annotated[str, AfterValidator(_limits)] = "off"
+    """Quotas of codes that events ask for: counts per span, refused or (`watch:`) only counted."""
+    sendcode_line_types: Literal["refuse", "watch", "off"] = "refuse"
+    """What to do with an event's number that gets no SMS, or a dear one: landline, toll-free,
+    premium rate, shared cost, satellite."""
+    sendcode_trusted: Annotated[str, AfterValidator(_digit_lists)] = ""
+    """Numbers, or beginnings of numbers, with country code, that no quota holds for."""
     sendcode_web_host: Annotated[str, BeforeValidator(_no_blank)] = "127.0.0.1"
     sendcode_web_port: int = Field(8030, ge=1, le=65_535)
     """Where `sendcode web` listens."""
@@ -227,6 +257,16 @@ class Settings(BaseModel):
     def retention_ms(self) -> int:
         """Milliseconds that a finished job or batch is kept for (`sendcode_retention_days`)."""
         return round(self.sendcode_retention_days * 86_400_000)
+
+    @property
+    def countries(self) -> frozenset[str]:
+        """Calling codes that codes may be sent to; empty for all."""
+        return frozenset(_parts(self.sendcode_countries))
+
+    @property
+    def trusted(self) -> list[str]:
+        """How the numbers begin that no quota holds for."""
+        return _parts(self.sendcode_trusted)
 
     @cached_property
     def redis(self) -> RedisAddress:

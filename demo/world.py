@@ -258,6 +258,14 @@ def _binary() -> Path:
     return Path(get_binary_path())
 
 
+UNBOUNDED: Mapping[str, Any] = {
+    "sendcode_limit_number": "off",
+    "sendcode_limit_range": "off",
+    "sendcode_line_types": "off",
+}
+"""No bounds on spending: the numbers of a world are invented, and many are of one range."""
+
+
 class World:
     """Valkey, the stand-in of the API, and whatever processes are started beside them.
 
@@ -327,6 +335,7 @@ class World:
             "tencentcloud_secret_key": self._credentials.secret_key,
             "sendcode_endpoint": self.sandbox.url,
             "sendcode_redis_url": self.valkey.url(),
+            **UNBOUNDED,
             **self._pace,
             **changes,
         }

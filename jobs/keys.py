@@ -65,6 +65,8 @@ class Keys:
     """hash: state -> jobs that ended so; `possible_duplicate`"""
     actions: str
     """list: what people did (requeue, drop, halt …), newest first, capped"""
+    quotas: str
+    """hash: "<rule>:refused" or "<rule>:watched" -> codes that it refused, or would have"""
     tokens: str
     """hash: SHA-256 of a token of the HTTP API -> its name and scopes, JSON"""
     tokens_used: str
@@ -88,6 +90,10 @@ class Keys:
     """hash: one job"""
     unreadable: ById
     """whatever stood in the place of a job's hash and could not be read"""
+    asked: ById
+    """string, by sha1 of a number: the youngest event job for it"""
+    quota: ById
+    """hash, "<rule>:<span, ms>:<whose>": bucket of time -> codes counted in it"""
     due: ById
     """sorted set, by lane or `aside` (parked batch jobs): job id by when to look, ms"""
     batch: ById

@@ -31,6 +31,7 @@ from jobs.job import (
 )
 from jobs.keys import Keys
 from jobs.phone import PhoneNumber
+from jobs.quotas import Quota, QuotaExceededError
 from jobs.scripts import Argument, pairs, scripts, time_ms
 
 FEED_SECONDS = 2
@@ -46,6 +47,10 @@ class Submitted:
 
     record: JobRecord
     is_new: bool
+    is_same_number: bool = False
+    """Another event asked for a code to this number: that one's job, and nothing was recorded."""
+    opens_ms: int | None = None
+    """In that case: when the number's interval is over, if its code was sent already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,24 +256,39 @@ class Ledger:
         self._renew, self._beat, self._sweep = load("renew"), load("beat"), load("sweep")
         self._set_aside, self._cancel = load("set_aside"), load("cancel_job")
 
-    def submit(self, job: SendCodeJob) -> Submitted:
+    def submit(
+        self, job: SendCodeJob, quotas: Sequence[Quota] = (), *, resend: bool = True
+    ) -> Submitted:
         """Accept an event job, or find the one that has its id. Publishing is the caller's.
+
+        Without `resend`, another event that waits with a code for the same number, or has just sent
+        one, stands for it.
 
         Raises:
             LedgerRefusedError: this is not the ledger that was known.
+            QuotaExceededError: one of the `quotas` refuses it.
         """
         reply = self._submit(
+            [part for quota in quotas for part in quota.packed()],
             id=job.job_id,
             cc=job.phone.country_code,
             num=job.phone.phone_num,
             life_ms=job.life_ms or 0,
             reference=job.reference,
+            resend=int(resend),
             known=self.identity.known,
             call=secrets.token_hex(8),
         )
         if reply[0] == "refused":
             raise self.identity.refuse()
+        if reply[0] == "quota":
+            self.identity.remember(reply[3])
+            quota = quotas[int(reply[1])]
+            raise QuotaExceededError(quota.rule, str(quota.limit), int(reply[2]) / 1000)
         self.identity.remember(reply[2])
+        if reply[0] == "same":
+            record = JobRecord.decode(reply[3], pairs(reply[1]))
+            return Submitted(record, False, True, int(reply[4]) or None)
         return Submitted(JobRecord.decode(job.job_id, pairs(reply[1])), reply[0] == "new")
 
     def job(self, job_id: str) -> JobRecord | None:

@@ -31,7 +31,17 @@ SPARE_THREADS = 8
 """Of all workers together: batch jobs leave so many to events."""
 LEVEL_GROWTH = 0.0023
 """The share of the limit by which a level is passed after t seconds, over t³: half of it in 6 s."""
-_SHARED = ("base", "story", "account", "numbers", "identity", "arrivals", "batches", "jobs")
+_SHARED = (
+    "base",
+    "story",
+    "account",
+    "numbers",
+    "identity",
+    "arrivals",
+    "quotas",
+    "batches",
+    "jobs",
+)
 """In the order in which they build upon each other."""
 _DECLARED = re.compile(r"^local A = arguments\(([^)]*)\)", re.MULTILINE)
 _NAME = re.compile(r"'([a-z_]+)(\??):?([a-z]*)'")

@@ -16,12 +16,15 @@ if TYPE_CHECKING:
     from config.unavailable import RedisUnavailableError
     from jobs.job import JobRecord, State
     from jobs.phone import PhoneError
+    from jobs.quotas import NumberNotAllowedError, QuotaExceededError
     from producer.events import KeyReusedError, send_code
 
 __all__ = [
     "JobRecord",
     "KeyReusedError",
+    "NumberNotAllowedError",
     "PhoneError",
+    "QuotaExceededError",
     "RedisUnavailableError",
     "SendcodeError",
     "SettingsError",
@@ -33,7 +36,9 @@ __all__ = [
 _HOMES = {
     "JobRecord": "jobs.job",
     "KeyReusedError": "producer.events",
+    "NumberNotAllowedError": "jobs.quotas",
     "PhoneError": "jobs.phone",
+    "QuotaExceededError": "jobs.quotas",
     "RedisUnavailableError": "config.unavailable",
     "SettingsError": "config.settings",
     "State": "jobs.job",

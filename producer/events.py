@@ -25,6 +25,7 @@ from jobs.job import JobRecord, Lane, SendCodeJob, State
 from jobs.ledger import Ledger, Submitted
 from jobs.phone import PhoneNumber
 from jobs.publish import NotPublishedError, Publisher
+from jobs.quotas import NumberNotAllowedError, Quotas, count_refusal
 from producer import bounds
 
 log = logging.getLogger("sendcode.producer")
@@ -42,7 +43,7 @@ class KeyReusedError(SendcodeError, ValueError):
         """The job that the key belongs to."""
 
 
-def send_code(
+def send_code(  # noqa: PLR0913 (all but the number by name)
     country_code: str,
     phone_num: str | None = None,
     *,
@@ -50,6 +51,7 @@ def send_code(
     wait: float | None = None,
     expires_in: float | None = None,
     reference: str | None = None,
+    resend: bool = False,
     timeout: float = 2.0,
     settings: Settings | None = None,
 ) -> JobRecord:
@@ -76,6 +78,8 @@ def send_code(
         expires_in: Seconds after which the code is of no use and is not sent; 365 days at most.
         reference: Your own name for the job, up to 200 characters, given back with it everywhere;
             without the number.
+        resend: Send although another event waits with a code for this number, or its minute is not
+            over; by default that one's job is returned and nothing is sent.
         timeout: Seconds for the job to be accepted, in total.
         settings: Those to use, such as `load_settings("sendcode.env")`; by default those of the
             environment alone, read at the first call. A `.env` in the current folder is the
@@ -88,6 +92,8 @@ def send_code(
         PhoneError: Nothing can be sent to this number; says why, without the number.
         KeyReusedError: The key belongs to a job for another number, or with other terms
             (`expires_in`, `reference`).
+        NumberNotAllowedError: Its country or its kind of line is not allowed by the settings.
+        QuotaExceededError: A bound on spending refuses it: `rule`, `retry_after_s`.
         RedisUnavailableError: The job could not be recorded, or nobody knows within `timeout`.
         SettingsError: The settings are wrong.
         ValueError: `key` is empty, too long or holds the number, `reference` is too long, or
@@ -105,7 +111,9 @@ def send_code(
     if not 0 < timeout <= threading.TIMEOUT_MAX:
         raise ValueError("timeout: must be more than 0 seconds, and not endless")
     events = _events_of(settings)
-    call = _Call(events, SendCodeJob.for_event(phone, key, expires_in, reference), wait or 0)
+    call = _Call(
+        events, SendCodeJob.for_event(phone, key, expires_in, reference), wait or 0, resend
+    )
     call.start()
     return call.result(timeout)
 
@@ -129,18 +137,19 @@ def _phone(country_code: str, phone_num: str | None) -> PhoneNumber:
 class _Call(threading.Thread):
     """One call, in a thread that may outlive it where Redis is silent."""
 
-    def __init__(self, events: Events, job: SendCodeJob, wait_s: float) -> None:
+    def __init__(self, events: Events, job: SendCodeJob, wait_s: float, resend: bool) -> None:
         super().__init__(name="send_code", daemon=True)
         self._events = events
         self._job = job
         self._wait_s = wait_s
+        self._resend = resend
         self._accepted = threading.Event()
         self._record: JobRecord | None = None
         self._error: Exception | None = None
 
     def run(self) -> None:
         try:
-            submitted = self._events.accept(self._job)
+            submitted = self._events.accept(self._job, resend=self._resend)
         except Exception as exc:  # noqa: BLE001 (all of them are raised to the caller)
             self._error = exc
             self._accepted.set()
@@ -174,18 +183,28 @@ class Events:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._ledger = Ledger(connect(settings, retries=1), settings, state_file(settings))
+        self._quotas = Quotas(settings)
         self._publisher = Publisher(make_celery(settings))
 
-    def accept(self, job: SendCodeJob) -> Submitted:
+    def accept(self, job: SendCodeJob, token: str = "", *, resend: bool = False) -> Submitted:
         """Record the job in the ledger, or find the one that has its key.
+
+        `token`: the name of the HTTP API's token that asks for it. Without `resend`, an event that
+        waits with a code for the same number, or has just sent one, stands for it.
 
         Raises:
             KeyReusedError: that is another one.
+            NumberNotAllowedError: no code may be sent to this number.
+            QuotaExceededError: a bound on spending refuses it.
             RedisUnavailableError: it was perhaps not recorded.
         """
         with self._redis_errors():
-            submitted = self._ledger.submit(job)
+            self._check(job.phone)
+            quotas = self._quotas.of(job.phone, token)
+            submitted = self._ledger.submit(job, quotas, resend=resend)
         record = submitted.record
+        if submitted.is_same_number:
+            return submitted
         differs = next((what for what, same in job.compare(record).items() if not same), None)
         if differs:
             raise KeyReusedError(
@@ -194,6 +213,15 @@ class Events:
                 record.job_id,
             )
         return submitted
+
+    def _check(self, phone: PhoneNumber) -> None:
+        try:
+            watching = self._quotas.check(phone)
+        except NumberNotAllowedError as exc:
+            count_refusal(self._ledger.client, self.settings, exc.rule, "refused")
+            raise
+        if watching:
+            count_refusal(self._ledger.client, self.settings, watching, "watched")
 
     def publish(self, submitted: Submitted) -> None:
         """Hand a new job to the workers; if that fails, they miss it and publish it themselves."""

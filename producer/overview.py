@@ -92,6 +92,8 @@ class Overview:
     pace: Pace
     workers: tuple[WorkerStatus, ...]
     quarantined: int
+    quota_refusals: dict[str, int]
+    """Codes that bounds on spending refused, ever, by rule."""
     batches: tuple[Batch, ...]
     """Those that are not over, the newest first."""
     misfits: tuple[str, ...] = ()
@@ -141,6 +143,7 @@ class Overview:
                 for each in self.workers
             ],
             "quarantined": self.quarantined,
+            "quota_refusals": self.quota_refusals,
             "misfits": list(self.misfits),
             "damage": [{"at": iso(each.at_ms), "what": each.what} for each in self.damage],
             "batches": [
@@ -183,13 +186,14 @@ def read_overview(
         keys.pace_ring,
         keys.workers,
         keys.refused,
+        keys.quotas,
     ):
         pipe.hgetall(name)
     pipe.llen(keys.quarantine)
     now, *rest = pipe.execute()
     depths, due, hashes, quarantined = rest[:3], rest[3:6], rest[6:-1], rest[-1]
     now_us = time_us(now)
-    totals, dead_codes, dead_unknown, pace, ring, workers, refused = hashes
+    totals, dead_codes, dead_unknown, pace, ring, workers, refused, quotas = hashes
     return Overview(
         at_ms=now_us // 1000,
         ledger=(identity or Identity(client, settings)).ask(),
@@ -202,6 +206,11 @@ def read_overview(
         pace=_pace(settings, pace, ring, now_us),
         workers=_workers(workers, refused, now_us // 1000),
         quarantined=quarantined,
+        quota_refusals={
+            name.partition(":")[0]: n
+            for name, n in _counts(quotas).items()
+            if name.endswith(":refused")
+        },
         batches=tuple(each for each in Batches(client, settings).list() if not each.is_over),
         misfits=tuple(misfits),
         damage=tuple(mending.damage()),

@@ -24,7 +24,7 @@ from redis import Redis
 from config.celery import make_celery
 from config.redis import connect
 from config.settings import Settings
-from demo.world import EmbeddedValkey
+from demo.world import UNBOUNDED, EmbeddedValkey
 from jobs.account import Account
 from jobs.batches import Batches
 from jobs.keys import Keys
@@ -50,6 +50,7 @@ QUICK_WORLD: dict[str, Any] = {
     "sendcode_backoff": 0.05,
     "sendcode_frequency_wait": 3,
     "sendcode_canary_interval": 1,
+    **UNBOUNDED,
 }
 
 _databases = itertools.count()

@@ -56,6 +56,8 @@ LASTING: tuple[tuple[str, str, Excuse], ...] = (
     ("*:held", "holds jobs that have not ended; empty ones vanish", _always),
     ("*:batches", "an index, cleaned when it is read", _always),
     ("*:running", "batches with rows to feed, a list that empties itself", _always),
+    ("*:quotas", "one hash of few fields", _always),
+    ("*:quotas", "one hash of few fields", _always),
     ("*:tokens", "who may use the HTTP API, until revoked", _always),
     ("*:tokens:used", "as long as the tokens", _always),
     ("*:watermark", "one hash of two fields", _always),

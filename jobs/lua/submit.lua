@@ -1,22 +1,38 @@
--- Accept an event job, if its id is new. The caller publishes its message; if it dies before that,
--- the sweeper does.
+-- Accept an event job, if its id is new, and the quotas allow it. The caller publishes its message; if it
+-- dies before that, the sweeper does.
 -- life_ms: after which its code is of no use, 0 for never; reference: the caller's name for it
+-- resend: "1" to send although another event has this number; quotas: see `spend`
 -- known: what the caller remembers of the ledger (see identity.lua); call: one token for each call
--- Reply: {"new" | "known", hash of the job, what to remember from now on} | {"refused"}
+-- Reply: {"new" | "known", hash of the job, what to remember from now on}
+--      | {"same", hash of the other event's job, what to remember, its id, when its number opens or 0}
+--      | {"quota", place of the quota that refuses, ms until it does not, what to remember} | {"refused"}
 -- Twice with one token: "new" again, as the first answer was lost.
-local A = arguments('id', 'cc', 'num', 'life_ms:number', 'reference', 'grace_ms:number', 'known', 'call')
+local A = arguments('id', 'cc', 'num', 'life_ms:number', 'reference', 'resend', 'grace_ms:number', 'known',
+  'call', 'quotas:rest')
 local id, now = A.id, now_ms()
 if refused(A.known) then return {'refused'} end
 local remember = grow(now)
 if redis.call('EXISTS', K.job(id)) == 1 then
   return {redis.call('HGET', K.job(id), 'call') == A.call and 'new' or 'known', record(id), remember}
 end
+local asked = K.asked(redis.sha1hex(A.cc .. '-' .. A.num))
+local other = A.resend ~= '1' and redis.call('GET', asked)
+if other then
+  local state = redis.call('HGET', K.job(other), 'state')
+  local opens = IS_SENT[state] and closed_until(A.cc, A.num, id, now)
+  if state and (opens or not FINAL[state]) then
+    return {'same', record(other), remember, other, int(opens or 0)}
+  end
+end
+local rule, place, wait_ms = spend(A.quotas, now)
+if rule then return {'quota', place, int(wait_ms), remember} end
 make_job(id, A.cc, A.num, 'event', nil, now)
 redis.call('HSET', K.job(id), 'state', 'queued', 'published', int(now), 'call', A.call)
 if A.life_ms > 0 then
   redis.call('HSET', K.job(id), 'life', int(A.life_ms), 'not_after', int(now + A.life_ms))
 end
 if A.reference ~= '' then redis.call('HSET', K.job(id), 'reference', A.reference) end
+redis.call('SET', asked, id, 'PX', DAY_MS)
 count_event('event', 1)
 look_again(id, 'event', now + patience_ms('event', A.grace_ms))
 return {'new', record(id), remember}

@@ -135,6 +135,20 @@ COMMANDS: Mapping[str, Mapping[str, Command | Group]] = {
                 ),
             },
         ),
+        "quota": Group(
+            "Bounds on spending: how many codes events may ask for.",
+            {
+                "status": Command(
+                    "quota:status",
+                    "Show each rule with its limits, and how often it refused a code or "
+                    "would have.",
+                ),
+                "simulate": Command(
+                    "quota:simulate",
+                    "Show what the rules of the settings would have refused of past triggers.",
+                ),
+            },
+        ),
         "ledger": Group(
             "The ledger itself: which one is accepted.",
             {

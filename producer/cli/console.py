@@ -200,7 +200,7 @@ def _code_of(command: Callable[[], None]) -> int | str | None:
         code = exit_code_for(exc)
         _forget_results()
     if code == INTERRUPTED:
-        _complain("interrupted")
+        complain("interrupted")
     return code
 
 
@@ -220,9 +220,10 @@ def exit_code_for(exc: Exception) -> int:
         traceback.print_exception(exc)
     lines, code = error_in_words(exc)
     for line in lines:
-        _complain(line)
+        complain(line)
     return code
 
 
-def _complain(line: str) -> None:
+def complain(line: str) -> None:
+    """Write what went wrong, in one line."""
     say(f"sendcode: {line}")

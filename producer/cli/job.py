@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import math
+from typing import Annotated, Any
 
 import typer
 
+from config.unavailable import RedisUnavailableError
 from jobs.account import Account
 from jobs.codes import explain_end, is_own
 from jobs.job import JobRecord, StoryEntry
 from jobs.ledger import Ledger
+from jobs.phone import PhoneError
+from jobs.quotas import QuotaExceededError
 from producer.cli.console import (
     CommandFailedError,
     MisusedError,
+    complain,
     number_asked_for,
     say,
     show,
@@ -24,8 +29,16 @@ from producer.cli.wording import halt_in_words, story_in_words
 from producer.events import send_code
 from producer.stories import Story, story_of
 
-_OPTIONS = {"idempotency key": "--key", "expires_in": "--expires-in"}
+_OPTIONS = {
+    "idempotency key": "--key",
+    "expires_in": "--expires-in",
+    "reference": "--reference",
+}
 """The option for each name in the errors of the Python call."""
+REFUSED = 3
+"""Exit code of `send`: a bound on spending refused it; later it may not."""
+UNAVAILABLE = 4
+"""Likewise: Redis could not be used; perhaps the job was accepted, perhaps not."""
 
 
 def send(
@@ -46,6 +59,15 @@ def send(
     expires_in: Annotated[
         float | None, typer.Option(help="Seconds after which the code is not sent any more.")
     ] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="Your own name for it, given back with the job.")
+    ] = None,
+    resend: Annotated[
+        bool,
+        typer.Option(
+            "--resend", help="Although a code for this number waits or was sent within its minute."
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Send one verification code, ahead of all batches.
@@ -54,8 +76,44 @@ def send(
     other users of this machine, and from the shell's history.
 
     Without --wait: exit 0 once the job is accepted. With it: exit 0 if the code was sent in that
-    time, 1 if not.
+    time, 1 if not. 2: the number or an option makes no sense. 3: a bound on spending refuses it. 4:
+    Redis could not be used, and with --key the same call may be repeated. With --json errors are
+    JSON, too.
     """
+    try:
+        _send(country_code, phone, key, wait, expires_in, reference, resend, as_json)
+    except (PhoneError, MisusedError, QuotaExceededError, RedisUnavailableError) as exc:
+        if as_json:
+            show_json(_error_document(exc))
+        if isinstance(exc, PhoneError | MisusedError):
+            raise
+        complain(str(exc))
+        code = REFUSED if isinstance(exc, QuotaExceededError) else UNAVAILABLE
+        raise typer.Exit(code) from None
+
+
+def _error_document(exc: Exception) -> dict[str, Any]:
+    match exc:
+        case QuotaExceededError():
+            more = {"rule": exc.rule, "retry_after": math.ceil(exc.retry_after_s)}
+            return {"error": "quota_exceeded", "detail": str(exc), **more}
+        case RedisUnavailableError():
+            return {"error": "unavailable", "detail": str(exc)}
+        case PhoneError():
+            return {"error": exc.code, "detail": str(exc)}
+    return {"error": "invalid_request", "detail": str(exc)}
+
+
+def _send(
+    country_code: str | None,
+    phone: str | None,
+    key: str | None,
+    wait: float | None,
+    expires_in: float | None,
+    reference: str | None,
+    resend: bool,
+    as_json: bool,
+) -> None:
     number = phone if phone not in {None, "-"} else number_asked_for()
     try:
         record = send_code(
@@ -63,8 +121,12 @@ def send(
             key=key,
             wait=wait,
             expires_in=expires_in,
+            reference=reference,
+            resend=resend,
             settings=settings_here(),
         )
+    except PhoneError:
+        raise
     except ValueError as exc:
         name, _, fault = str(exc).partition(": ")
         text = f"{_OPTIONS[name]}: {fault}" if name in _OPTIONS else str(exc)

@@ -110,6 +110,7 @@ def _lines(overview: Overview) -> Iterator[tuple[str, str, str]]:
         yield "", f"{flagged:,} of all jobs perhaps sent twice", "yellow"
     if overview.dead_by_code:
         yield "dead", _dead(overview), ""
+    yield from _quotas(overview)
     yield from _damage(overview)
     for number, batch in enumerate(overview.batches):
         text = f"{batch.batch_id}  {batch.phase}  {batch.finished} of {batch.accepted} finished"
@@ -129,6 +130,12 @@ def _damage(overview: Overview) -> Iterator[tuple[str, str, str]]:
     if overview.quarantined:
         text = f"{overview.quarantined} messages put aside: they were no jobs"
         yield "quarantine", text, "yellow"
+
+
+def _quotas(overview: Overview) -> Iterator[tuple[str, str, str]]:
+    if overview.quota_refusals:
+        text = ", ".join(f"{rule} {n:,}" for rule, n in overview.quota_refusals.items())
+        yield "refused", f"by bounds on spending: {text} (sendcode quota status)", ""
 
 
 def _ledger_lines(ledger: LedgerState) -> Iterator[tuple[str, str, str]]:

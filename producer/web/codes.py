@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from contextlib import suppress
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
@@ -13,7 +15,9 @@ from starlette.concurrency import run_in_threadpool
 
 from config.unavailable import RedisUnavailableError
 from jobs.job import MAX_KEY_LENGTH, JobRecord, SendCodeJob, UnfitNameError, event_job_id, iso
+from jobs.ledger import Submitted
 from jobs.phone import PhoneError, PhoneNumber
+from jobs.quotas import NumberNotAllowedError, QuotaExceededError
 from producer.events import Events, KeyReusedError
 from producer.tokens import Scope, Token
 from producer.web.access import needs
@@ -60,13 +64,13 @@ Wait = Annotated[
             "content": {"application/json": {"example": SENT}},
             "headers": {_REPLAYED: {"schema": {"type": "string", "const": "true"}}},
         },
-        **problems(400, 401, 403, 413, 415, 422, 503),
+        **problems(400, 401, 403, 413, 422, 429, 503),
     },
 )
 async def send_code(
     body: CodeRequest,
     request: Request,
-    _: Annotated[Token, Depends(needs(Scope.SEND))],
+    token: Annotated[Token, Depends(needs(Scope.SEND))],
     idempotency_key: Key,
     wait: Wait = 0,
 ) -> Response:
@@ -79,18 +83,26 @@ async def send_code(
         raise Problem.of_field(field, "unfit", str(exc)) from None
     events: Events = request.app.state.events
     try:
-        submitted = await ask(request, events.accept, job)
+        accept = partial(events.accept, job, token.name, resend=body.resend)
+        submitted = await ask(request, accept)
     except KeyReusedError as exc:
         raise Problem(422, "key_reused", str(exc), job_id=exc.job_id) from None
+    except NumberNotAllowedError as exc:
+        raise Problem.of_field("phone", exc.rule, str(exc)) from None
+    except QuotaExceededError as exc:
+        wait_s = max(1, math.ceil(exc.retry_after_s))
+        headers = {"Retry-After": str(wait_s)}
+        raise Problem(429, "quota_exceeded", str(exc), headers=headers, rule=exc.rule) from None
     record = submitted.record
     if submitted.is_new:
         await run_in_threadpool(events.publish, submitted)
     if wait:
         record = await _ended(request, record, wait)
     headers = {"Location": f"/v1/codes/{record.job_id}"}
-    if not submitted.is_new:
+    if not (submitted.is_new or submitted.is_same_number):
         headers[_REPLAYED] = "true"
-    return await _answer(request, record, 202 if submitted.is_new else 200, headers)
+    status = 202 if submitted.is_new else 200
+    return await _answer(request, record, status, headers, submitted)
 
 
 @router.get(
@@ -170,10 +182,18 @@ async def _ended(request: Request, record: JobRecord, seconds: float) -> JobReco
 
 
 async def _answer(
-    request: Request, record: JobRecord, status: int, headers: dict[str, str]
+    request: Request,
+    record: JobRecord,
+    status: int,
+    headers: dict[str, str],
+    submitted: Submitted | None = None,
 ) -> JSONResponse:
     events: Events = request.app.state.events
     document: dict[str, Any] = record.as_dict()
     at_ms = await run_in_threadpool(events.estimated_send_ms, record)
     document["estimated_send_at"] = iso(at_ms) if at_ms else None
+    if submitted is not None and submitted.is_same_number:
+        document["same_number"] = True
+        opens = submitted.opens_ms or record.due_ms
+        document["earliest_resend_at"] = iso(opens) if opens else None
     return JSONResponse(document, status, headers)

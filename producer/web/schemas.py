@@ -64,6 +64,8 @@ class CodeRequest(BaseModel):
     """Seconds after which the code is of no use and is not sent."""
     reference: Annotated[str, Field(max_length=MAX_REFERENCE)] | None = None
     """Your own name for it, given back everywhere; never put a phone number into it."""
+    resend: bool = False
+    """Send although another event waits with a code for this number, or has just sent one."""
 
 
 class Job(BaseModel):
@@ -92,6 +94,10 @@ class Job(BaseModel):
     replaced_by: str | None
     estimated_send_at: str | None
     """When its request will leave, as far as can be told; null once it has left."""
+    same_number: bool = False
+    """Another event's job for this number stands for the one that was asked for."""
+    earliest_resend_at: str | None = None
+    """In that case: when the number may get another code; null while its own waits."""
 
 
 class ProblemField(BaseModel):

@@ -152,7 +152,7 @@ def test_a_connection_that_the_server_has_closed_is_opened_anew(
         sock = client._connection(1).sock
         assert sock is not None
         sock.shutdown(socket.SHUT_RDWR)
-        client.send_code(PHONE, key="signup-2")
+        client.send_code(PHONE, key="signup-2", resend=True)
 
     assert ledger.client.llen(ledger.keys.event_queue) == 2
 

@@ -1,0 +1,164 @@
+"""Bounds on spending: how many codes a number, a range, a country, a token or all may have.
+
+A backend's mistake, or an attacker who signs up with a thousand numbers of one range, costs money
+for each code. The script that records a job counts it, so no interleaving of callers gets more than
+a quota. A code counts for its whole span, to a sixtieth of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import phonenumbers
+import redis
+
+from config import SendcodeError
+from config.quotas import Limit, read_limits
+from config.settings import Settings
+from jobs.keys import Keys
+from jobs.phone import PhoneNumber
+
+Rule = Literal["number", "range", "country", "token", "budget"]
+RANGE_DIGITS = 4
+"""A range is all numbers that differ in the last so many digits."""
+_MILLISECOND = 1_000
+_SATELLITES = {"870", "881"}
+_UNFIT = {
+    phonenumbers.PhoneNumberType.FIXED_LINE: "landline",
+    phonenumbers.PhoneNumberType.TOLL_FREE: "toll-free",
+    phonenumbers.PhoneNumberType.PREMIUM_RATE: "premium-rate",
+    phonenumbers.PhoneNumberType.SHARED_COST: "shared-cost",
+}
+
+
+class QuotaExceededError(SendcodeError):
+    """A rule refuses this code; nothing was queued. The message names the rule, not the number."""
+
+    def __init__(self, rule: str, limit: str, retry_after_s: float) -> None:
+        super().__init__(
+            f"the quota {rule} ({limit}) is spent: nothing was sent; "
+            f"try again in {max(1, round(retry_after_s)):,} s"
+        )
+        self.rule = rule
+        self.retry_after_s = retry_after_s
+
+
+class NumberNotAllowedError(SendcodeError, ValueError):
+    """No code may be sent to this number; says why, without the number. `rule` for programs."""
+
+    def __init__(self, rule: Literal["countries", "line_types"], message: str) -> None:
+        super().__init__(message)
+        self.rule = rule
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """One limit of a rule, for one number, range, country, token, or all."""
+
+    rule: Rule
+    whose: str
+    """A digest, a calling code, a token's name, or "all"."""
+    limit: Limit
+
+    def packed(self) -> tuple[str, str, int, int, int]:
+        """Return what the script takes."""
+        span_ms = self.limit.span_s * _MILLISECOND
+        return self.rule, self.whose, self.limit.count, span_ms, int(self.limit.is_watched)
+
+
+class Quotas:
+    """The rules that the settings set."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._limits: Mapping[Rule, tuple[Limit, ...]] = {
+            "number": read_limits(settings.sendcode_limit_number),
+            "range": read_limits(settings.sendcode_limit_range),
+            "country": read_limits(settings.sendcode_limit_country),
+            "token": read_limits(settings.sendcode_limit_token),
+            "budget": read_limits(settings.sendcode_budget),
+        }
+        self._trusted = tuple(settings.trusted)
+        self._countries = settings.countries
+        self._line_types = settings.sendcode_line_types
+
+    def check(self, phone: PhoneNumber) -> str:
+        """Return the rule that only watches this number; "" if there is none.
+
+        Raises:
+            NumberNotAllowedError: its country or its kind of line is not allowed.
+        """
+        if self._is_trusted(phone):
+            return ""
+        if self._countries and phone.country_code not in self._countries:
+            raise NumberNotAllowedError(
+                "countries",
+                f"country code {phone.country_code} is not among those that codes may be sent to "
+                "(SENDCODE_COUNTRIES)",
+            )
+        kind = "" if self._line_types == "off" else unfit_line(phone)
+        if kind and self._line_types == "refuse":
+            raise NumberNotAllowedError(
+                "line_types",
+                f"it is a {kind} number: no code is sent to such (SENDCODE_LINE_TYPES)",
+            )
+        return "line_types" if kind else ""
+
+    def _is_trusted(self, phone: PhoneNumber) -> bool:
+        return f"{phone.country_code}{phone.phone_num}".startswith(self._trusted)
+
+    def of(self, phone: PhoneNumber, token: str = "") -> list[Quota]:
+        """Return the quotas that a code for this number, asked for with this token, counts in."""
+        if self._is_trusted(phone):
+            return []
+        whose: dict[Rule, str] = {
+            "number": _digest(phone.country_code, phone.phone_num),
+            "range": _digest(phone.country_code, phone.phone_num[:-RANGE_DIGITS] + "-range"),
+            "country": phone.country_code,
+            "token": token,
+            "budget": "all",
+        }
+        return [
+            Quota(rule, whose[rule], limit)
+            for rule, limits in self._limits.items()
+            for limit in limits
+            if whose[rule]
+        ]
+
+    def rules(self) -> Iterator[tuple[Rule, tuple[Limit, ...]]]:
+        """Yield each rule with its limits."""
+        yield from self._limits.items()
+
+
+def unfit_line(phone: PhoneNumber) -> str:
+    """Return which kind of line a number is, if one that no code should go to; else ""."""
+    if phone.country_code in _SATELLITES:
+        return "satellite"
+    text = f"+{phone.country_code}{phone.phone_num}"
+    try:
+        kind = phonenumbers.number_type(phonenumbers.parse(text))
+    except phonenumbers.NumberParseException:
+        return ""
+    return _UNFIT.get(kind, "")
+
+
+def count_refusal(client: redis.Redis, settings: Settings, rule: str, what: str) -> None:
+    """Count a code that a rule refused (`refused`), or would have (`watched`)."""
+    client.hincrby(Keys(settings.sendcode_key_prefix).quotas, f"{rule}:{what}", 1)
+
+
+def quota_counts(client: redis.Redis, settings: Settings) -> dict[str, dict[str, int]]:
+    """Return by rule how often each has `refused` a code, or would have (`watched`)."""
+    found: Any = client.hgetall(Keys(settings.sendcode_key_prefix).quotas)
+    counts: dict[str, dict[str, int]] = {}
+    for name, count in found.items():
+        rule, _, what = name.partition(":")
+        counts.setdefault(rule, {})[what] = int(count)
+    return counts
+
+
+def _digest(country_code: str, digits: str) -> str:
+    text = f"{country_code}-{digits}".encode()
+    return hashlib.sha1(text, usedforsecurity=False).hexdigest()
