@@ -109,14 +109,14 @@ def settings(request: pytest.FixtureRequest, redis_url: str) -> Settings:
     """The settings of a quick world: its sandbox if the test has one, else nobody."""
     has_sandbox = "sandbox" in request.fixturenames
     endpoint = request.getfixturevalue("sandbox").url if has_sandbox else NOBODY
-    values = {**QUICK_WORLD, "sendcode_redis_url": redis_url, "sendcode_endpoint": endpoint}
-    return Settings(**{**values, **_marked(request)})
+    values = {"sendcode_redis_url": redis_url, "sendcode_endpoint": endpoint}
+    return Settings(**{**values, **marked_settings(request)})
 
 
 @pytest.fixture
 def sandbox(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
     """The API's stand-in, in a thread, with the interval and rate of the test's settings."""
-    world = {**QUICK_WORLD, **_marked(request)}
+    world = marked_settings(request)
     with Sandbox(
         rate_limit=world["sendcode_rate_limit"], phone_interval=world["sendcode_phone_interval"]
     ) as server:
@@ -200,8 +200,9 @@ def ipv6_loopback() -> str:
     return "[::1]"
 
 
-def _marked(request: pytest.FixtureRequest) -> dict[str, Any]:
-    changes: dict[str, Any] = {}
+def marked_settings(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Return those of a quick world, with what the test and its module change."""
+    changes = dict(QUICK_WORLD)
     for mark in reversed(list(request.node.iter_markers("settings"))):
         changes.update(mark.kwargs)
     return changes

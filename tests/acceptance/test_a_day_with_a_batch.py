@@ -33,7 +33,7 @@ def test_every_customer_gets_one_code_in_the_end(
         return ran
 
     def everything_ended() -> None:
-        wait_until(lambda: (batch := batches.get("may")) and batch.is_over, "the batch", 40)
+        wait_until(lambda: (batch := batches.get("may")) and batch.is_over, "the batch")
 
     start_worker()
     rows = [customer(n, OK) for n in range(1, 9)]

@@ -109,7 +109,7 @@ def test_after_a_flush_neither_the_file_nor_an_event_is_sent_again_until_a_perso
     assert accepted(sandbox) == before < ROWS
     assert sendcode("ledger", "accept", "--yes").exit_code == 0
     assert sendcode("batch", "submit", file, "--id", "june").exit_code == 0
-    wait_until(lambda: is_over(batches), "the second run's end", 40)
+    wait_until(lambda: is_over(batches), "the second run's end")
     assert doubled(sandbox)
     assert doubled(sandbox) <= flagged(batches)
     wait_until(lambda: "sending goes on" in worker.log, "the worker's line about the end")
@@ -146,7 +146,7 @@ def test_a_copy_of_half_a_run_that_is_put_back_later_doubles_nobody_unflagged(
         assert accepted(sandbox) == before
 
         assert sendcode("ledger", "accept", "--yes").exit_code == 0
-        wait_until(lambda: is_over(batches), "the batch's end", 40)
+        wait_until(lambda: is_over(batches), "the batch's end")
         assert doubled(sandbox)
         assert doubled(sandbox) <= flagged(batches)
 
@@ -170,7 +170,7 @@ def test_a_replica_that_is_a_moment_behind_takes_over_and_sending_goes_on(
 
     with connect(settings) as redis:
         batches = Batches(redis, settings)
-        wait_until(lambda: is_over(batches), "the batch's end", 60)
+        wait_until(lambda: is_over(batches), "the batch's end")
         assert doubled(sandbox) <= flagged(batches)
         assert len(flagged(batches)) < ROWS
     assert "Redis has forgotten the last attempts" in worker.log

@@ -78,7 +78,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     for process in started:
         if process.poll() is None:
             process.terminate()
-            process.wait(40)
+            process.wait(60)
 
 
 def test_it_keeps_every_promise_and_says_so(start: Start) -> None:
@@ -132,35 +132,35 @@ def check_what_is_said(demo: Running) -> None:
 @pytest.mark.parametrize("moment", ["starting Valkey", "Flower: http", "accepted", " sent, "])
 def test_ctrl_c_at_any_moment_leaves_no_process_behind(moment: str, start: Start) -> None:
     demo = start()
-    wait_until(lambda: demo.has_said(moment), moment, 60)
+    wait_until(lambda: demo.has_said(moment), moment)
 
     demo.process.send_signal(signal.SIGINT)
 
-    assert demo.process.wait(40) == 130
+    assert demo.process.wait(60) == 130
     assert demo.left() == []
     assert demo.err.read_text().endswith("sendcode: interrupted\n")
 
 
 def test_a_second_ctrl_c_does_not_cut_the_end_short(start: Start) -> None:
     demo = start()
-    wait_until(lambda: demo.has_said("accepted"), "the batch", 60)
+    wait_until(lambda: demo.has_said("accepted"), "the batch")
 
     demo.process.send_signal(signal.SIGINT)
-    wait_until(lambda: demo.has_said("ending all"), "the end", 20)
+    wait_until(lambda: demo.has_said("ending all"), "the end")
     for _ in range(3):
         demo.process.send_signal(signal.SIGINT)
 
-    assert demo.process.wait(40) == 130
+    assert demo.process.wait(60) == 130
     assert demo.left() == []
 
 
 def test_sigterm_ends_it_in_order(start: Start) -> None:
     demo = start()
-    wait_until(lambda: demo.has_said("accepted"), "the batch", 60)
+    wait_until(lambda: demo.has_said("accepted"), "the batch")
 
     demo.process.terminate()
 
-    assert demo.process.wait(40) == 128 + signal.SIGTERM
+    assert demo.process.wait(60) == 128 + signal.SIGTERM
     assert demo.left() == []
     said = f"no process was left behind; files are in {demo.folder}\nsendcode: ended by a signal\n"
     assert demo.err.read_text().endswith(said)
@@ -170,30 +170,30 @@ def test_sigterm_ends_it_in_order(start: Start) -> None:
 
 def test_killed_it_leaves_nothing_for_long(start: Start) -> None:
     demo = start()
-    wait_until(lambda: demo.has_said("accepted"), "the batch", 60)
+    wait_until(lambda: demo.has_said("accepted"), "the batch")
 
     demo.process.kill()
     demo.process.wait()
 
-    wait_until(lambda: not demo.left(), "its processes' end", 40)
+    wait_until(lambda: not demo.left(), "its processes' end")
 
 
 def test_kept_it_runs_until_ctrl_c(start: Start) -> None:
     demo = start("--rows", "1", "--keep")
     # its only row waits out an interval
-    wait_until(lambda: demo.has_said("Ctrl-C ends it"), "the accounts", 90)
+    wait_until(lambda: demo.has_said("Ctrl-C ends it"), "the accounts")
     assert len(demo.left()) >= 5
 
     demo.process.send_signal(signal.SIGINT)
 
-    assert demo.process.wait(40) == 0
+    assert demo.process.wait(60) == 0
     assert demo.left() == []
     assert "promise" in demo.out.read_text()
 
 
 def test_a_process_that_dies_is_told_with_the_end_of_its_log(start: Start) -> None:
     demo = start()
-    wait_until(lambda: demo.has_said("accepted"), "the batch", 60)
+    wait_until(lambda: demo.has_said("accepted"), "the batch")
     workers = [
         each
         for each in psutil.process_iter(["cmdline", "cwd"])

@@ -101,7 +101,7 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(
     settings: Settings, redis: Redis, keys: Keys, folder: Path
 ) -> None:
     process = start(settings, *WORDS, cwd=folder)
-    wait_until(lambda: process.poll() is not None or rows_there(redis, keys) > 0, "a row", 60)
+    wait_until(lambda: process.poll() is not None or rows_there(redis, keys) > 0, "a row")
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
 

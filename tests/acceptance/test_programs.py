@@ -47,7 +47,7 @@ def running(
     finally:
         if process.poll() is None:
             process.kill()
-        process.wait(30)
+        process.wait(60)
 
 
 def ready(said: Path) -> bool:
@@ -60,13 +60,13 @@ def test_a_worker_has_the_name_threads_and_queues_that_were_asked_for(
 ) -> None:
     options = ("--name", "only-events", "--concurrency", "3", "--queues", EVENT_QUEUE)
     with running(settings, tmp_path, "worker", *options) as (process, said):
-        wait_until(lambda: ready(said), "the worker", 30)
+        wait_until(lambda: ready(said), "the worker")
         wait_until(lambda: redis.hlen(keys.workers), "its sign of life")
 
         record = send_code("852", "99000001", wait=20, settings=settings)
         process.terminate()
 
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
     assert record.state == "sent"
     assert "only-events@" in said.read_text()
     assert "concurrency: 3 " in said.read_text()
@@ -84,10 +84,10 @@ def test_workers_of_one_machine_have_names_of_their_own(
         running(settings, tmp_path / "a", "worker"),
         running(settings, tmp_path / "b", "worker") as (second, said),
     ):
-        wait_until(lambda: redis.hlen(keys.workers) == 2, "both", 30)
-        wait_until(lambda: ready(said), "the second", 30)
+        wait_until(lambda: redis.hlen(keys.workers) == 2, "both")
+        wait_until(lambda: ready(said), "the second")
         second.terminate()
-        second.wait(30)
+        second.wait(60)
 
         (left,) = redis.hkeys(keys.workers)
     assert str(left).split("/")[0] not in said.read_text()
@@ -99,9 +99,9 @@ def test_a_workers_start_warns_by_name_of_a_redis_that_can_forget(
     settings: Settings, tmp_path: Path
 ) -> None:
     with running(settings, tmp_path, "worker") as (process, said):
-        wait_until(lambda: "Redis is not as it must be" in said.read_text(), "the warning", 30)
+        wait_until(lambda: "Redis is not as it must be" in said.read_text(), "the warning")
         process.terminate()
-        process.wait(30)
+        process.wait(60)
 
     warnings = [line for line in said.read_text().splitlines() if "not as it must be" in line]
     assert len(warnings) == 1  # the tests' server runs with fsync="no" and is well otherwise
@@ -115,7 +115,7 @@ def test_a_config_module_in_the_current_folder_is_not_taken_for_ours(
     (tmp_path / "config.py").write_text("raise SystemExit('the wrong config')\n")
 
     with running(settings, tmp_path, "worker") as (process, said):
-        wait_until(lambda: ready(said) or process.poll() is not None, "the worker", 30)
+        wait_until(lambda: ready(said) or process.poll() is not None, "the worker")
 
         assert process.poll() is None, said.read_text()
     assert sandbox.url == settings.sendcode_endpoint
@@ -132,7 +132,7 @@ def test_the_sandbox_is_the_sandbox_with_all_its_options(
         told = json.loads(said.read_text())
         process.terminate()
 
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
     assert told["url"].startswith("http://127.0.0.1:")
     assert told["pid"] == process.pid
 
@@ -179,4 +179,4 @@ def test_redis_in_a_container_has_the_password_of_the_url(password: str, tmp_pat
                     forbidden()
     finally:
         server.terminate()
-        server.wait(20)
+        server.wait(60)

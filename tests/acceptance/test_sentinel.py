@@ -144,8 +144,8 @@ def jobs_are_sent_and_dead_lettered(url: str, tmp_path: Path) -> None:
         settings = settings_for(url, sandbox)
         worker = WorkerProcess(settings, tmp_path, "w1").wait_ready()
         try:
-            sent = send_code("852", "99000001", wait=20, settings=settings)
-            dead = send_code("852", "99010001", wait=20, settings=settings)
+            sent = send_code("852", "99000001", wait=60, timeout=30, settings=settings)
+            dead = send_code("852", "99010001", wait=60, timeout=30, settings=settings)
             with connect(settings) as client:
                 seen = read_overview(client, settings)
         finally:
@@ -239,8 +239,15 @@ def test_a_batch_under_way_reaches_each_number_once_over_a_failover(
     sentinel: Sentinel, primary: EmbeddedValkey, replica: EmbeddedValkey, tmp_path: Path
 ) -> None:
     rows = [BatchRow(n, ["x"], PhoneNumber("852", f"9900{n:04d}")) for n in range(200)]
-    with Sandbox(rate_limit=50, phone_interval=8) as sandbox:
-        settings = settings_for(sentinel.url, sandbox, sendcode_rate_limit=50)
+    # nothing waits for the interval, and no failover takes as long as that
+    with Sandbox(rate_limit=50, phone_interval=60) as sandbox:
+        settings = settings_for(
+            sentinel.url,
+            sandbox,
+            sendcode_rate_limit=50,
+            sendcode_phone_interval=60,
+            sendcode_http_timeout=5,
+        )
         worker = WorkerProcess(settings, tmp_path, "w1").wait_ready()
         with connect(settings) as client:
             batches = Batches(client, settings)
@@ -252,7 +259,7 @@ def test_a_batch_under_way_reaches_each_number_once_over_a_failover(
             wait_replaced(sentinel, replica)
             resume(primary)
 
-            wait_until(lambda: (batch := batches.get("b1")) and batch.is_over, "its end", 60)
+            wait_until(lambda: (batch := batches.get("b1")) and batch.is_over, "its end")
             batch = batches.get("b1")
         seen = sandbox.stats()
         worker.stop()

@@ -65,7 +65,7 @@ def test_sigterm_hands_back_all_that_was_not_sent(
     assert "Traceback" not in first.log
 
     start_worker()
-    wait_until(lambda: (batch := batches.get("b1")) and batch.is_over, "the batch's end", 40)
+    wait_until(lambda: (batch := batches.get("b1")) and batch.is_over, "the batch's end")
 
     batch = batches.get("b1")
     assert batch is not None
@@ -94,7 +94,7 @@ def test_sighup_starts_a_worker_anew(
 
     worker.process.send_signal(signal.SIGHUP)
 
-    wait_until(lambda: worker.log.count(" ready.") == 2, "the new one", 40)
+    wait_until(lambda: worker.log.count(" ready.") == 2, "the new one")
     assert send_code("852", "99000001", wait=20, settings=settings).state is State.SENT
     assert worker.stop() == 0
     assert "Traceback" not in worker.log

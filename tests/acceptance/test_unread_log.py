@@ -125,7 +125,7 @@ def test_flower_answers_and_ends_although_nobody_reads_its_log(
         try:
             wait_until(answers, "Flower")
             flower.terminate()
-            flower.wait(20)
+            flower.wait(60)
         finally:
             flower.kill()
             flower.wait()
@@ -146,7 +146,7 @@ def test_what_is_dropped_is_counted_in_its_place(tmp_path: Path) -> None:
         with os.fdopen(os.dup(source), encoding="ascii") as reader:
             lines = reader.read().splitlines()
 
-    assert speaker.wait(20) == 0
+    assert speaker.wait(60) == 0
     os.close(tell)
     os.close(told)
     counts = [int(line.split()[0]) for line in lines if line.endswith(" dropped")]

@@ -107,7 +107,7 @@ def test_a_worker_starts_in_a_folder_with_modules_of_the_same_names(
     assert process.stderr is not None
     started = next((line for line in process.stderr if " ready." in line), "it ended")
     process.terminate()
-    process.communicate(timeout=30)
+    process.communicate(timeout=60)
     assert " ready." in started
     assert process.returncode == 0
 

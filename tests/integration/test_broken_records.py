@@ -16,11 +16,11 @@ from jobs.ledger import Ledger
 from jobs.publish import Publisher
 from tests.commands import Command
 from tests.ended_jobs import BUSY, DEAD, customers, run_batch
+from tests.integration.conftest import PatientSender
 from tests.ledger_acts import IN_DOUBT, UNSENT, Acts, number
 from tests.ledger_checks import check_ledger
 from worker.background import sweep
 from worker.recorder import Ended
-from worker.sender import Sender
 
 UNREADABLE = "Ledger.Unreadable"
 
@@ -67,7 +67,7 @@ def is_set_aside(acts: Acts, job_id: str) -> bool:
 
 @pytest.mark.parametrize("lane", ["event", "batch"])
 def test_a_worker_that_meets_one_puts_a_dead_letter_in_its_place(
-    lane: str, break_record: Callable[[str], None], acts: Acts, sender: Sender
+    lane: str, break_record: Callable[[str], None], acts: Acts, sender: PatientSender
 ) -> None:
     job_id = acts.event() if lane == "event" else acts.batch(1)[0]
     acts.sweep()
@@ -87,7 +87,7 @@ def test_no_sweep_stumbles_over_one_and_the_others_go_on(
     break_record: Callable[[str], None],
     acts: Acts,
     publisher: Publisher,
-    sender: Sender,
+    sender: PatientSender,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     broken, *others = [acts.event(n) for n in range(3)]
@@ -110,7 +110,7 @@ def test_no_sweep_stumbles_over_one_and_the_others_go_on(
 
 
 def test_a_batch_with_one_comes_to_its_end_and_the_row_s_number_is_found_again(
-    acts: Acts, sender: Sender, batches: Batches, redis: Redis, keys: Keys
+    acts: Acts, sender: PatientSender, batches: Batches, redis: Redis, keys: Keys
 ) -> None:
     broken, other = acts.batch(2, first=10)
     acts.sweep()

@@ -16,19 +16,24 @@ from jobs.phone import PhoneNumber
 from sandbox.client import Sandbox
 from sandbox.numbers import MAGIC_NUMBERS
 from tests.expected_ends import ACCOUNT_WIDE, DEAD, ENDS, INFERRED, SENT, UNKNOWN
+from tests.integration.conftest import PatientSender
 from tests.ledger_acts import UNSENT, Acts
 from tests.waiting import wait_until
 from worker.recorder import Ended, NotNow
-from worker.sender import Sender
 
-pytestmark = pytest.mark.settings(sendcode_backoff=0.01, sendcode_http_timeout=0.4)
+INTERVAL_S = 60
+"""Nothing waits for it, and a busy machine's probe must come well within it."""
+
+pytestmark = pytest.mark.settings(
+    sendcode_backoff=0.01, sendcode_http_timeout=2, sendcode_phone_interval=INTERVAL_S
+)
 
 
 def submit(ledger: Ledger, phone_num: str) -> str:
     return ledger.submit(SendCodeJob.for_event(PhoneNumber("852", phone_num))).record.job_id
 
 
-def send_to_the_end(acts: Acts, sender: Sender, sandbox: Sandbox, job_id: str) -> JobRecord:
+def send_to_the_end(acts: Acts, sender: PatientSender, sandbox: Sandbox, job_id: str) -> JobRecord:
     """Send a job, again whenever it is due, without waiting until then."""
     for _ in range(10):
         result = sender.send(job_id)
@@ -52,7 +57,7 @@ def test_every_magic_number_has_an_expected_end() -> None:
 
 @pytest.mark.parametrize("prefix", sorted(ENDS))
 def test_each_kind_of_answer_has_its_end(
-    prefix: str, acts: Acts, ledger: Ledger, sender: Sender, sandbox: Sandbox, redis: Redis
+    prefix: str, acts: Acts, ledger: Ledger, sender: PatientSender, sandbox: Sandbox, redis: Redis
 ) -> None:
     end = ENDS[prefix]
     sandbox.change(slow_ms=50)
@@ -75,7 +80,7 @@ def test_each_kind_of_answer_has_its_end(
 
 @pytest.mark.parametrize("prefix", sorted(ACCOUNT_WIDE))
 def test_an_account_wide_answer_keeps_the_job_and_halts_the_sending(
-    prefix: str, acts: Acts, ledger: Ledger, sender: Sender, sandbox: Sandbox, redis: Redis
+    prefix: str, acts: Acts, ledger: Ledger, sender: PatientSender, sandbox: Sandbox, redis: Redis
 ) -> None:
     job_id = submit(ledger, f"{prefix}0001")
 
@@ -87,12 +92,13 @@ def test_an_account_wide_answer_keeps_the_job_and_halts_the_sending(
     assert not record.in_doubt
     assert redis.hget(acts.keys.account, "state") == "halted"
     assert redis.hget(acts.keys.account, "code") == record.code == result.reason
+    # a busy machine may miss a slot: a try that made no call
     calls = 2 if prefix == "9971" else 1
-    assert sandbox.stats()["requests"] == record.tries == calls
+    assert record.tries >= sandbox.stats()["requests"] == calls
 
 
 def test_a_number_in_its_interval_waits_without_a_slot_and_without_a_thread(
-    ledger: Ledger, sender: Sender, sandbox: Sandbox, redis: Redis, keys: Keys
+    ledger: Ledger, sender: PatientSender, sandbox: Sandbox, redis: Redis, keys: Keys
 ) -> None:
     job_id = submit(ledger, "99050001")
 
@@ -101,7 +107,7 @@ def test_a_number_in_its_interval_waits_without_a_slot_and_without_a_thread(
     again = sender.send(job_id)
 
     assert isinstance(result, NotNow)
-    assert result.due_in_s == pytest.approx(8, abs=0.1)
+    assert result.due_in_s == pytest.approx(INTERVAL_S, abs=0.1)
     assert isinstance(again, NotNow)
     assert again.reason == "parked"
     assert redis.hget(keys.pace, "slot") == slots
@@ -109,7 +115,7 @@ def test_a_number_in_its_interval_waits_without_a_slot_and_without_a_thread(
 
 
 def test_two_jobs_for_one_number_are_two_codes_an_interval_apart(
-    acts: Acts, ledger: Ledger, sender: Sender, sandbox: Sandbox
+    acts: Acts, ledger: Ledger, sender: PatientSender, sandbox: Sandbox
 ) -> None:
     first, second = submit(ledger, "99000001"), submit(ledger, "99000001")
 
@@ -126,7 +132,7 @@ def test_two_jobs_for_one_number_are_two_codes_an_interval_apart(
 
 
 def test_a_job_that_has_ended_is_not_sent_again(
-    ledger: Ledger, sender: Sender, sandbox: Sandbox
+    ledger: Ledger, sender: PatientSender, sandbox: Sandbox
 ) -> None:
     job_id = submit(ledger, "99000001")
     sender.send(job_id)
@@ -140,7 +146,7 @@ def test_a_job_that_has_ended_is_not_sent_again(
 
 @pytest.mark.settings(sendcode_rate_limit=1)
 def test_an_event_goes_before_a_batch_job_that_waits_for_its_slot(
-    acts: Acts, ledger: Ledger, sender: Sender, sandbox: Sandbox, redis: Redis, keys: Keys
+    acts: Acts, ledger: Ledger, sender: PatientSender, sandbox: Sandbox, redis: Redis, keys: Keys
 ) -> None:
     (batch_job,) = acts.batch(1)
     acts.sweep()
@@ -159,7 +165,7 @@ def test_an_event_goes_before_a_batch_job_that_waits_for_its_slot(
     assert all(later - at >= 1 for (at, *_), (later, *_) in pairwise(arrivals))
 
 
-def test_a_message_for_no_job_is_no_harm(sender: Sender, sandbox: Sandbox) -> None:
+def test_a_message_for_no_job_is_no_harm(sender: PatientSender, sandbox: Sandbox) -> None:
     assert sender.send("nobody") == NotNow("absent")
     assert sandbox.stats()["requests"] == 0
 
@@ -179,7 +185,7 @@ def left_in_doubt(acts: Acts, ledger: Ledger, aged_ms: int, prefix: str = "9900"
 
 @pytest.mark.parametrize("was_accepted", [True, False])
 def test_a_job_left_in_mid_call_is_probed(
-    was_accepted: bool, acts: Acts, ledger: Ledger, sender: Sender, sandbox: Sandbox
+    was_accepted: bool, acts: Acts, ledger: Ledger, sender: PatientSender, sandbox: Sandbox
 ) -> None:
     if was_accepted:
         other = submit(ledger, "99000001")
@@ -196,9 +202,9 @@ def test_a_job_left_in_mid_call_is_probed(
 
 @pytest.mark.usefixtures("sandbox")
 def test_after_the_interval_it_is_sent_once_more_and_said_so_everywhere(
-    acts: Acts, ledger: Ledger, sender: Sender
+    acts: Acts, ledger: Ledger, sender: PatientSender
 ) -> None:
-    job_id = left_in_doubt(acts, ledger, 60_000)
+    job_id = left_in_doubt(acts, ledger, 8_000 * INTERVAL_S)
 
     result = sender.send(job_id)
 
@@ -210,11 +216,11 @@ def test_after_the_interval_it_is_sent_once_more_and_said_so_everywhere(
 
 @pytest.mark.usefixtures("sandbox")
 def test_a_late_refusal_is_a_proof_and_no_duplicate(
-    acts: Acts, ledger: Ledger, sender: Sender
+    acts: Acts, ledger: Ledger, sender: PatientSender
 ) -> None:
     sender.send(submit(ledger, "99000001"))
     acts.free_number(PhoneNumber("852", "99000001"))
-    job_id = left_in_doubt(acts, ledger, 8_000)
+    job_id = left_in_doubt(acts, ledger, 1_000 * INTERVAL_S)
 
     result = sender.send(job_id)
 
@@ -230,7 +236,7 @@ def test_a_late_refusal_is_a_proof_and_no_duplicate(
 )
 @pytest.mark.usefixtures("sandbox")
 def test_a_refused_probe_proves_only_what_it_can(
-    prefix: str, state: State, closed: bool, acts: Acts, ledger: Ledger, sender: Sender
+    prefix: str, state: State, closed: bool, acts: Acts, ledger: Ledger, sender: PatientSender
 ) -> None:
     """A number that has all its accounts may have the last by the very code that is in doubt."""
     job_id = left_in_doubt(acts, ledger, 2_000, prefix)
@@ -244,9 +250,9 @@ def test_a_refused_probe_proves_only_what_it_can(
 @pytest.mark.parametrize("prefix", ["9901", "9908"])
 @pytest.mark.usefixtures("sandbox")
 def test_a_resend_that_is_refused_doubled_nothing(
-    prefix: str, acts: Acts, ledger: Ledger, sender: Sender, redis: Redis, keys: Keys
+    prefix: str, acts: Acts, ledger: Ledger, sender: PatientSender, redis: Redis, keys: Keys
 ) -> None:
-    job_id = left_in_doubt(acts, ledger, 60_000, prefix)
+    job_id = left_in_doubt(acts, ledger, 8_000 * INTERVAL_S, prefix)
 
     result = sender.send(job_id)
 
@@ -260,7 +266,7 @@ def test_a_resend_that_is_refused_doubled_nothing(
 @pytest.mark.parametrize(("prefix", "state"), [("9930", SENT), ("9931", INFERRED)])
 @pytest.mark.usefixtures("sandbox")
 def test_the_last_attempt_too_is_probed(
-    prefix: str, state: State, acts: Acts, ledger: Ledger, sender: Sender
+    prefix: str, state: State, acts: Acts, ledger: Ledger, sender: PatientSender
 ) -> None:
     job_id = submit(ledger, f"{prefix}0001")
 
@@ -272,9 +278,9 @@ def test_the_last_attempt_too_is_probed(
 
 @pytest.mark.settings(sendcode_ambiguous="hold")
 def test_with_policy_hold_it_is_not_sent_and_a_person_decides(
-    acts: Acts, ledger: Ledger, sender: Sender, sandbox: Sandbox
+    acts: Acts, ledger: Ledger, sender: PatientSender, sandbox: Sandbox
 ) -> None:
-    job_id = left_in_doubt(acts, ledger, 60_000)
+    job_id = left_in_doubt(acts, ledger, 8_000 * INTERVAL_S)
 
     result = sender.send(job_id)
 
@@ -284,7 +290,7 @@ def test_with_policy_hold_it_is_not_sent_and_a_person_decides(
 
 
 def test_an_unheard_of_code_gets_one_more_try_also_late_in_a_job_s_life(
-    acts: Acts, ledger: Ledger, sender: Sender, sandbox: Sandbox
+    acts: Acts, ledger: Ledger, sender: PatientSender, sandbox: Sandbox
 ) -> None:
     job_id = submit(ledger, "99900001")
     token = acts.claimed(job_id)

@@ -22,6 +22,7 @@ from jobs.job import Lane, SendCodeJob, State
 from jobs.ledger import Begun, Claim, Ledger
 from jobs.phone import PhoneNumber
 from sandbox.client import Sandbox
+from tests.integration.conftest import PatientSender
 from tests.ledger_acts import Acts
 from tests.waiting import wait_until
 from worker.background import Runtime
@@ -29,10 +30,12 @@ from worker.limiter import LATEST_S, Limiter
 from worker.reactions import MOST_THROTTLED, Answered, Reactions
 from worker.recorder import Ended, NotNow, Recorder, Work
 from worker.retry import Again, RetryPolicy
-from worker.sender import Sender
 from worker.verdict import Verdict
 
-pytestmark = pytest.mark.settings(sendcode_backoff=0.01, sendcode_http_timeout=0.4)
+# a busy machine's probe must come well within the interval, for which nothing here waits
+pytestmark = pytest.mark.settings(
+    sendcode_backoff=0.01, sendcode_http_timeout=2, sendcode_phone_interval=60
+)
 
 
 REFUSED = ("9901", "9902", "9904", "9908")
@@ -61,7 +64,7 @@ def canary(acts: Acts) -> str:
 
 
 def test_when_the_account_is_well_again_the_canary_is_sent_and_all_others_after_it(
-    acts: Acts, ledger: Ledger, sender: Sender, sandbox: Sandbox, account: Account
+    acts: Acts, ledger: Ledger, sender: PatientSender, sandbox: Sandbox, account: Account
 ) -> None:
     sandbox.change(account_state="AuthFailure.TokenFailure")
     ids = [submit(ledger, f"9900000{n}") for n in range(4)]
@@ -84,21 +87,29 @@ def test_when_the_account_is_well_again_the_canary_is_sent_and_all_others_after_
 
 @pytest.mark.parametrize("prefix", ["9920", "9932", "9937"])
 def test_a_canary_without_a_real_answer_is_no_sign_of_life(
-    prefix: str, acts: Acts, ledger: Ledger, sender: Sender, sandbox: Sandbox, account: Account
+    prefix: str,
+    acts: Acts,
+    runtime: Runtime,
+    ledger: Ledger,
+    sender: PatientSender,
+    sandbox: Sandbox,
+    account: Account,
 ) -> None:
     account.halt("api", "LimitExceeded", "used up")
     job_id = submit(ledger, f"{prefix}0001")
+
     acts.run_out(job_id)
 
     thread, _ = in_a_thread(lambda: sender.send(canary(acts)))
     wait_until(lambda: sandbox.stats()["requests"] >= 1)
 
     assert account.state().state == "halted"
+    runtime.shutdown.order()
     thread.join()
 
 
 def test_a_canary_s_refusal_for_its_number_s_sake_is_a_sign_of_life(
-    acts: Acts, ledger: Ledger, sender: Sender, sandbox: Sandbox, account: Account
+    acts: Acts, ledger: Ledger, sender: PatientSender, sandbox: Sandbox, account: Account
 ) -> None:
     account.halt("api", "LimitExceeded", "used up")
     acts.run_out(submit(ledger, "99010001"))
@@ -112,7 +123,7 @@ def test_a_canary_s_refusal_for_its_number_s_sake_is_a_sign_of_life(
 @pytest.mark.settings(sendcode_rate_limit=20)
 @pytest.mark.parametrize("prefix", REFUSED)
 def test_a_refusal_is_a_sign_of_life(
-    prefix: str, ledger: Ledger, sender: Sender, sandbox: Sandbox, account: Account
+    prefix: str, ledger: Ledger, sender: PatientSender, sandbox: Sandbox, account: Account
 ) -> None:
     for _ in range(OUTAGE_MISSES - 1):
         account.record_miss("InternalError", "out")
@@ -125,7 +136,7 @@ def test_a_refusal_is_a_sign_of_life(
 
 @pytest.mark.settings(sendcode_rate_limit=20)
 def test_a_code_that_nobody_has_heard_of_never_loops_nor_halts_the_account(
-    acts: Acts, ledger: Ledger, sender: Sender, sandbox: Sandbox, account: Account
+    acts: Acts, ledger: Ledger, sender: PatientSender, sandbox: Sandbox, account: Account
 ) -> None:
     for _ in range(OUTAGE_MISSES - 1):
         account.record_miss("InternalError", "out")
@@ -140,7 +151,7 @@ def test_a_code_that_nobody_has_heard_of_never_loops_nor_halts_the_account(
 
 @pytest.mark.usefixtures("sandbox")
 def test_a_canary_with_a_code_that_nobody_has_heard_of_ends_and_the_halt_goes_on(
-    acts: Acts, ledger: Ledger, sender: Sender, account: Account
+    acts: Acts, ledger: Ledger, sender: PatientSender, account: Account
 ) -> None:
     account.halt("api", "LimitExceeded", "used up")
     job_id = submit(ledger, "99910001")
@@ -153,7 +164,7 @@ def test_a_canary_with_a_code_that_nobody_has_heard_of_ends_and_the_halt_goes_on
 
 
 def test_a_job_in_doubt_keeps_its_doubt_through_an_account_wide_answer(
-    acts: Acts, ledger: Ledger, sender: Sender, sandbox: Sandbox, account: Account
+    acts: Acts, ledger: Ledger, sender: PatientSender, sandbox: Sandbox, account: Account
 ) -> None:
     job_id = submit(ledger, "99000001")
     acts.begun(job_id)
@@ -232,7 +243,7 @@ def test_a_full_redis_lets_nothing_be_sent(
     full_redis: Callable[[], None],
     acts: Acts,
     ledger: Ledger,
-    sender: Sender,
+    sender: PatientSender,
     sandbox: Sandbox,
     redis: Redis,
 ) -> None:
@@ -253,7 +264,7 @@ def test_what_the_api_answered_is_recorded_when_redis_has_room_again(
     full_redis: Callable[[], None],
     acts: Acts,
     ledger: Ledger,
-    sender: Sender,
+    sender: PatientSender,
     sandbox: Sandbox,
     redis: Redis,
 ) -> None:
@@ -457,7 +468,7 @@ def test_a_job_that_comes_after_the_order_is_handed_back_at_once(
 
 @pytest.mark.usefixtures("sandbox")
 def test_each_end_is_one_line_of_the_right_loudness_without_the_number(
-    ledger: Ledger, sender: Sender, caplog: pytest.LogCaptureFixture
+    ledger: Ledger, sender: PatientSender, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "sendcode")
     ids = [submit(ledger, number) for number in ("99000001", "99010001", "99300001")]
@@ -479,7 +490,7 @@ def test_each_end_is_one_line_of_the_right_loudness_without_the_number(
 
 
 def test_a_refusal_for_now_is_a_line_without_the_number(
-    ledger: Ledger, sender: Sender, sandbox: Sandbox, caplog: pytest.LogCaptureFixture
+    ledger: Ledger, sender: PatientSender, sandbox: Sandbox, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "sendcode")
     job_id = submit(ledger, "99030001")

@@ -18,9 +18,9 @@ from producer.events import send_code
 from producer.tokens import Tokens
 from sandbox.client import Sandbox
 from tests.commands import Command
+from tests.integration.conftest import PatientSender
 from tests.waiting import wait_until
 from tests.web_server import WebServer
-from worker.sender import Sender
 
 NUMBER = {"country_code": "852", "phone_num": "55501234"}
 
@@ -145,7 +145,7 @@ def test_what_makes_no_sense_is_refused_by_field_and_binds_no_key(
 
 
 def test_a_caller_that_waits_is_answered_when_the_job_ends(
-    sandbox: Sandbox, web: WebServer, sender: Sender, ledger: Ledger
+    sandbox: Sandbox, web: WebServer, sender: PatientSender, ledger: Ledger
 ) -> None:
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(web.call, "POST", "/v1/codes?wait=30", key="signup-1", json=NUMBER)
