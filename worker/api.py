@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import sys
 import threading
 import time
@@ -24,6 +25,7 @@ from requests.auth import AuthBase
 
 from jobs.codes import Kind, OwnCode
 from jobs.way import Proxy, code_before_writing, in_short
+from worker.acknowledged import Acknowledgements, acknowledgements_of
 from worker.deadline import DeadlineAdapter, Exchange, now_s
 from worker.signing import CONTENT_TYPE, Credentials, Signer
 from worker.verdict import Verdict, judge_body, judge_status, own_verdict
@@ -60,12 +62,15 @@ class Answer:
             was not, and the server has counted nothing.
         answered_at: When the answer's first byte was there, on the same clock; None: none came.
             The server counted the request between the two.
+        acknowledged_at: When the peer's kernel had the request, on the same clock, its word's way
+            back included; None: that is not known.
         took_ms: The whole call, connecting included.
     """
 
     verdict: Verdict
     sent_at: float | None
     answered_at: float | None
+    acknowledged_at: float | None
     took_ms: int
 
 
@@ -79,7 +84,7 @@ class _Session(requests.Session):
 class SendVerifyCodeClient:
     """Calls the API. Any number of threads may share one; build it after any fork."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (what a call depends on, each by its name)
         self,
         endpoint: str,
         credentials: Credentials,
@@ -90,6 +95,9 @@ class SendVerifyCodeClient:
         max_idle_s: float = _MAX_IDLE_S,
         ca_bundle: str | None = None,
         proxy: str | None = None,
+        acknowledgements_of: Callable[
+            [socket.socket], Acknowledgements | None
+        ] = acknowledgements_of,
     ) -> None:
         """Prepare it; nothing connects yet.
 
@@ -102,6 +110,7 @@ class SendVerifyCodeClient:
             max_idle_s: Idle time after which a connection is not used again.
             ca_bundle: File of trusted certificates; by default that of `requests`.
             proxy: URL of an HTTP proxy to tunnel through (CONNECT); not for plain http.
+            acknowledgements_of: Where those of a connection are to be had.
 
         Raises:
             ValueError: The endpoint is no such URL.
@@ -125,6 +134,7 @@ class SendVerifyCodeClient:
             max_idle_s=max_idle_s,
             ca_bundle=ca_bundle,
             proxy=Proxy.from_url(proxy) if proxy else None,
+            acknowledgements_of=acknowledgements_of,
         )
         self._thread = threading.local()
 
@@ -141,17 +151,24 @@ class SendVerifyCodeClient:
         """Seconds by which the server's clock is ahead of ours; 0 until it has refused ours."""
         return self._auth.offset_s
 
-    def send(self, country_code: str, phone_num: str, *, not_after: float | None = None) -> Answer:
+    def send(
+        self,
+        country_code: str,
+        phone_num: str,
+        *,
+        not_after: float | None = None,
+        when_acknowledged: Callable[[float, float], object] = lambda _sent, _at: None,
+    ) -> Answer:
         """Ask for one code to be sent: one HTTP call at most, whatever comes of it.
 
         `not_after` is a time on the client's clock `now` after which nothing is written any more,
         looked at when all else is done, connecting included. A call that was too late leaves its
-        connection open for the next.
+        connection open for the next. For `when_acknowledged` see `Exchange.start`.
         Raises nothing for what network and server do.
         """
         body = json.dumps({"CountryCode": country_code, "PhoneNum": phone_num}).encode()
         exchange = self._exchange
-        exchange.start(self._timeout_s, not_after)
+        exchange.start(self._timeout_s, not_after, when_acknowledged)
         started = exchange.now()
         outer = sys.exception()  # what the caller may just be handling is no part of a failure here
         try:
@@ -161,7 +178,9 @@ class SendVerifyCodeClient:
                 raise  # a defect of ours, with nothing sent
             verdict = _verdict_on_failure(exc, outer, exchange)
         took_ms = round((exchange.now() - started) * 1000)
-        return Answer(verdict, exchange.sent_at, exchange.answered_at, took_ms)
+        return Answer(
+            verdict, exchange.sent_at, exchange.answered_at, exchange.acknowledged_at, took_ms
+        )
 
     def close(self) -> None:
         """Close all connections; the client cannot be used afterwards."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 import http.client
 import io
 import math
+import select
 import socket
 import ssl
 import sys
@@ -29,6 +30,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from jobs.way import Proxy, tls_context
+from worker.acknowledged import Acknowledgements, acknowledgements_of
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer  # type checkers alone have it
@@ -57,16 +59,28 @@ class Exchange(threading.local):
     """Just before the request was written; None: nothing was."""
     answered_at: float | None
     """When the answer's first byte had come; None: none came."""
+    acknowledged_at: float | None
+    """When the peer's kernel acknowledged the request; None: that is not known."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self.now = now
         self.start(0, None)
 
-    def start(self, timeout_s: float, not_after: float | None) -> None:
-        """Begin a call. Its request may not be written after `not_after`."""
+    def start(
+        self,
+        timeout_s: float,
+        not_after: float | None,
+        when_acknowledged: Callable[[float, float], object] = lambda _sent, _at: None,
+    ) -> None:
+        """Begin a call. Its request may not be written after `not_after`.
+
+        `when_acknowledged` is called, with `sent_at` and `acknowledged_at`, as soon as these are
+        known. It must be quick, and raise nothing.
+        """
         self._deadline = self.now() + timeout_s
         self._not_after = not_after
-        self.sent_at = self.answered_at = None
+        self._when_acknowledged = when_acknowledged
+        self.sent_at = self.answered_at = self.acknowledged_at = None
 
     def remaining_s(self) -> float:
         """Seconds left, more than 0. Raises TimeoutError when none are."""
@@ -98,14 +112,29 @@ class Exchange(threading.local):
         if self.answered_at is None:
             self.answered_at = self.now()
 
+    def note_acknowledgement(self, age_s: float) -> None:
+        """Note that the request was acknowledged so many seconds ago."""
+        if self.sent_at is not None:
+            self.acknowledged_at = max(self.sent_at, self.now() - age_s)
+            self._when_acknowledged(self.sent_at, self.acknowledged_at)
+
 
 class _Reader(io.RawIOBase):
-    """An answer's bytes from a socket, as long as the deadline allows."""
+    """An answer's bytes from a socket, as long as the deadline allows.
 
-    def __init__(self, sock: socket.socket, exchange: Exchange) -> None:
+    While it waits for them it takes note of the request's acknowledgement.
+    """
+
+    def __init__(
+        self, sock: socket.socket, exchange: Exchange, acknowledgements: Acknowledgements | None
+    ) -> None:
         self._sock = sock
-        self._raw = sock.makefile("rb", buffering=0)  # holds the socket open until it is read
+        self._open = sock.makefile("rb", buffering=0)  # holds the socket open until it is read
         self._exchange = exchange
+        self._acknowledgements = acknowledgements
+        self._poll = select.poll()
+        self._poll.register(sock, select.POLLIN)
+        sock.settimeout(0)
 
     def makefile(self, _mode: str) -> io.BufferedReader:
         """All that `http.client.HTTPResponse` asks of a socket."""
@@ -114,15 +143,29 @@ class _Reader(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: WriteableBuffer) -> int | None:
-        self._sock.settimeout(self._exchange.remaining_s())
-        count = self._raw.readinto(buffer)
-        if count:
-            self._exchange.note_answer()
-        return count
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        while True:
+            remaining_s = self._exchange.remaining_s()
+            try:
+                count = self._sock.recv_into(buffer)
+            except (BlockingIOError, ssl.SSLWantReadError):
+                self._poll.poll(math.ceil(remaining_s * 1000))
+                self._note_acknowledgement()
+                continue
+            if count:
+                self._exchange.note_answer()
+            self._note_acknowledgement()
+            return count
+
+    def _note_acknowledgement(self) -> None:
+        if self._acknowledgements is None or self._exchange.acknowledged_at is not None:
+            return
+        age_s = self._acknowledgements.age_s()
+        if age_s is not None:
+            self._exchange.note_acknowledgement(age_s)
 
     def close(self) -> None:
-        self._raw.close()
+        self._open.close()
         super().close()
 
 
@@ -159,11 +202,13 @@ class _Connection(HTTPConnection):
         *args: Any,
         exchange: Exchange,
         max_idle_s: float,
+        acknowledgements_of: Callable[[socket.socket], Acknowledgements | None],
         way: Proxy | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self._exchange = exchange
+        self._acknowledgements_of = acknowledgements_of
         self._proxy = way
         self._max_idle_s = max_idle_s
         self._used_at = 0.0
@@ -193,6 +238,7 @@ class _Connection(HTTPConnection):
 
     def connect(self) -> None:
         super().connect()
+        self._acknowledgements = self._acknowledgements_of(self.sock)
         self._used_at = self._exchange.now()
 
     def _new_conn(self) -> socket.socket:
@@ -240,6 +286,8 @@ class _Connection(HTTPConnection):
             self._held.append(data)
 
     def _write(self, sock: socket.socket, message: bytes) -> None:
+        if self._acknowledgements:
+            self._acknowledgements.before_writing()
         remaining_s = self._exchange.remaining_s()
         sock.settimeout(remaining_s)
         if sys.platform == "linux":
@@ -248,12 +296,14 @@ class _Connection(HTTPConnection):
         self._used_at = self._exchange.now()
         if self._exchange.may_write():
             sock.sendall(message)
+            if self._acknowledgements:
+                self._acknowledgements.written()
 
     def response_class(  # type: ignore[override]  # a class in http.client; it is only called
         self, sock: socket.socket, **kwargs: Any
     ) -> http.client.HTTPResponse:
         is_sent = self._exchange.sent_at is not None
-        source = _Reader(sock, self._exchange) if is_sent else _NotSent()
+        source = _Reader(sock, self._exchange, self._acknowledgements) if is_sent else _NotSent()
         return _Response(source, **kwargs)  # type: ignore[arg-type]  # as good as a socket to it
 
 
@@ -287,12 +337,16 @@ class DeadlineAdapter(HTTPAdapter):
         max_idle_s: float,
         ca_bundle: str | None = None,
         proxy: Proxy | None = None,
+        acknowledgements_of: Callable[
+            [socket.socket], Acknowledgements | None
+        ] = acknowledgements_of,
     ) -> None:
         super().__init__(max_retries=0)
         options: dict[str, Any] = {
             "maxsize": _MOST_KEPT_OPEN,
             "exchange": exchange,
             "max_idle_s": max_idle_s,
+            "acknowledgements_of": acknowledgements_of,
         }
         self._pool: HTTPConnectionPool = (
             _TlsPool(host, port, ssl_context=tls_context(ca_bundle), way=proxy, **options)

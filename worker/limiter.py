@@ -11,6 +11,7 @@ import logging
 import math
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,6 +35,9 @@ OLD_TURN_S = 1.0
 LATEST_S = 0.06
 """Seconds after which an unused slot is over: no report of it may have come in time, and pace.lua
 presumes that its request arrived by then."""
+EARLY, OVERDUE = 0.4, 0.7
+"""How old a slot is, as a share of the limiter's window, when the arrival of a request that is not
+answered yet travels with the next question of its process, and when it must be reported anyway."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,17 +75,23 @@ class Slot:
         """Return what Redis' clock shows at a `now_s`, at most."""
         return self.at_us + max(0, round((moment - self.asked - self.wait_s) * 1e6))
 
-    def arrival(self, sent: float | None, answered: float | None) -> str:
+    def arrival(
+        self, sent: float | None, answered: float | None, acknowledged: float | None
+    ) -> str:
         """Return when this slot's request reached the API at the latest, as the scripts read it.
 
-        `sent` and `answered` are `now_s`: when the request was written, if it was, and when the
-        first byte of the answer came, if one did. `note_arrival` in arrivals.lua has the format.
+        All three are `now_s`: when the request was written, if it was, when the first byte of the
+        answer came, if one did, and when the request was acknowledged, if that is known.
+        `note_arrival` in arrivals.lua has the format.
         """
         if sent is None:
-            return f"{self.number}:{self.per_window}::"
+            return f"{self.number}:{self.per_window}:::"
         sent_us = self.on_redis_clock_us(sent)
-        rtt_us = "" if answered is None else max(0, round((answered - sent) * 1e6))
-        return f"{self.number}:{self.per_window}:{sent_us}:{rtt_us}"
+        answer_us, way_us = (
+            "" if at is None else max(0, round((at - sent) * 1e6))
+            for at in (answered, acknowledged)
+        )
+        return f"{self.number}:{self.per_window}:{sent_us}:{answer_us}:{way_us}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +131,10 @@ class Limiter:
         """Of the newest slot: its number and time; when it was asked for, by `now_s` and Redis."""
         self._answer_s = 0.0
         """Seconds that a round trip to Redis takes at least; creeps up, to follow the network."""
+        self._arrivals: dict[int, tuple[float, str]] = {}
+        """Slot number → when it opened, and the arrival of its request, not yet reported."""
+        self._has_arrivals = threading.Condition()
+        self._reporter: threading.Thread | None = None
 
     def take(self, lane: Lane, late_s: float = 0) -> Slot:
         """Reserve a slot; the caller sends when it `opens`, or as much later as `late_s` says.
@@ -151,6 +165,24 @@ class Limiter:
         factor = self._slow_down(arrived=arrived)
         return factor / 1000 if factor >= 0 else None
 
+    def acknowledged(self, slot: Slot, sent: float, at: float) -> None:
+        """Note that a slot's request was acknowledged; its answer may take long.
+
+        It is reported in time for the slot a window later, if `settle` was not called by then.
+        """
+        with self._has_arrivals:
+            self._arrivals[slot.number] = slot.opens, slot.arrival(sent, None, at)
+            if self._reporter is None:
+                self._reporter = threading.Thread(target=self._report_overdue, daemon=True)
+                self._reporter.start()
+            elif len(self._arrivals) == 1:
+                self._has_arrivals.notify()
+
+    def settle(self, slot: Slot) -> None:
+        """Leave the report of a slot's arrival to whoever calls this."""
+        with self._has_arrivals:
+            self._arrivals.pop(slot.number, None)
+
     def report_arrival(self, arrived: str) -> None:
         """Record a `Slot.arrival` that no outcome carries along soon.
 
@@ -158,6 +190,28 @@ class Limiter:
             redis.RedisError: perhaps it was not; after a late request, a slot may open too early.
         """
         self._arrived(arrived=arrived)
+
+    def _report_overdue(self) -> None:
+        """Report each arrival that neither an outcome nor a question has taken along in time."""
+        while True:
+            overdue_s = OVERDUE * self._window_us / 1e6 - 2 * self._answer_s
+            with self._has_arrivals:
+                if not self._arrivals:
+                    self._has_arrivals.wait()
+                elif overdue_s > (age_s := self._now() - min(self._arrivals.values())[0]):
+                    self._has_arrivals.wait(overdue_s - age_s)
+            if arrived := self._older_than(overdue_s):
+                with suppress(redis.RedisError):  # the outcome will tell it again
+                    self._arrived(arrived=arrived)
+
+    def _older_than(self, age_s: float) -> str:
+        """Take the arrivals of requests whose slots opened before so many seconds."""
+        if not self._arrivals:
+            return ""
+        opened = self._now() - age_s
+        with self._has_arrivals:
+            numbers = [number for number, (at, _) in self._arrivals.items() if at <= opened]
+            return " ".join(self._arrivals.pop(number)[1] for number in numbers)
 
     def _take_in_turn(self, lane: Lane, late_s: float) -> Slot:
         # the caller before took this turn along; an old one has lapsed
@@ -197,6 +251,7 @@ class Limiter:
             window_us=self._window_us,
             horizon_us=round((self._horizon_s + late_s) * 1e6),
             late_us=round(late_s * 1e6),
+            arrived=self._older_than(EARLY * self._window_us / 1e6),
             **self._expected_at(asked),
         )
         answered = self._now()

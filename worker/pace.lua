@@ -23,13 +23,13 @@
 --   process waits, and takes the next place
 -- per_window: slots; late_us: how much later than others this caller uses its slots, as far as it knows
 -- last, last_us, expected_us: if it has had a slot, the last one's number, that slot's time, and what
---   this clock should show now at least
+--   this clock should show now at least; arrived: see note_arrival
 -- Reply: {"slot", wait_us, slot number, slot µs, next place or "", µs until its turn, per_window, the newest
 --   slot's number, its µs}
 --      | {"turn", place, µs until its turn}
 -- Twice: a slot is lost, no more.
 local A = arguments('lane', 'place', 'more', 'per_window:number', 'window_us:number', 'horizon_us:number',
-  'late_us:number', 'last?:number', 'last_us?:number', 'expected_us?:number')
+  'late_us:number', 'arrived', 'last?:number', 'last_us?:number', 'expected_us?:number')
 local lane, more, late = A.lane, A.more == '1', A.late_us
 local per_window, window, horizon = A.per_window, A.window_us, A.horizon_us
 local last, last_us, expected = A.last or -1, A.last_us, A.expected_us
@@ -38,6 +38,7 @@ local PRESUMED = 75000     -- a request not yet reported arrived so much after i
 local STEP = 1e6           -- a clock that is off by more than that has stepped
 local RATE_HOLDS_US = 10e6 -- how long a lower rate holds after the last caller that is set to it
 
+note_arrival(A.arrived)
 local now = now_us()
 local pace = fields(K.pace, 'next_us', 'line_us', 'slot', 'per_window', 'level', 'level_at_us',
   'level_holds_s', 'lag_us', 'window_us', 'rate_seen_us', 'asked_us', 'since', 'slot_us',

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 import redis
 
@@ -122,7 +123,13 @@ class Sender:
         # checked last of all, when connected; what a probe proves counts on the second bound
         not_after = min(slot.closes, slot.opens + self._client.timeout_s)
         phone = work.record.phone
-        answer = self._client.send(phone.country_code, phone.phone_num, not_after=not_after)
+        answer = self._client.send(
+            phone.country_code,
+            phone.phone_num,
+            not_after=not_after,
+            when_acknowledged=partial(self._limiter.acknowledged, slot),
+        )
+        self._limiter.settle(slot)
         work.tried = _tried(kind, slot, answer)
         reaction = self._reactions.to(Answered(work, kind, answer.verdict, slot.at_us // 1000))
         result = self._recorder.apply(work, reaction)
@@ -188,7 +195,7 @@ class Sender:
 def _tried(kind: AttemptKind, slot: Slot, answer: Answer) -> Tried:
     """Return what is to be recorded about a call, whatever follows from it."""
     verdict = answer.verdict
-    arrived = slot.arrival(answer.sent_at, answer.answered_at)
+    arrived = slot.arrival(answer.sent_at, answer.answered_at, answer.acknowledged_at)
     if verdict.kind is Kind.STALE:  # a slot missed, and no attempt
         return Tried(arrived=arrived)
     entry = StoryEntry(

@@ -59,7 +59,7 @@ local probing = level and rate > level * (1 + 1e-6)
 local first = now - (tonumber(pace.refused_at_us) or 0) > STRAY_US
 
 if count and count >= most and not probing then
-  redis.call('HSET', K.pace, 'caution_us', 60000)
+  more_caution()
   if first then return -1 end
 end
 

@@ -21,6 +21,7 @@ from config.settings import Settings
 from jobs.job import Lane
 from jobs.keys import Keys
 from jobs.scripts import Script, time_us
+from tests.waiting import wait_until
 from worker.deadline import now_s
 from worker.limiter import LATEST_S, Limiter, Slot
 from worker.presence import Shutdown, Stopping
@@ -30,6 +31,7 @@ SECOND = 1_000_000
 SPACING = SECOND // RATE
 HORIZON = 40_000
 BASE_RTT = 80_000
+NO_TIMES = ("rtt", "way", "spread", "unproved", "caution", "lag", "window")
 
 
 class Pace:
@@ -58,6 +60,7 @@ class Pace:
             window_us=SECOND,
             horizon_us=horizon,
             late_us=late,
+            arrived="",
             **dict(zip(("last", "last_us", "expected_us"), known, strict=False)),
         )
 
@@ -73,10 +76,12 @@ class Pace:
             return [reply[0], *map(int, reply[1:4])]
         return [reply[0], reply[1], int(reply[2])]
 
-    def arrived(self, slot: int, sent: int | None, rtt: int | None) -> None:
-        """Report when a slot's request was sent, and how long its answer took, as far as it was."""
-        told = ["" if each is None else str(each) for each in (sent, rtt)]
-        self._note(arrived=f"{slot}:{self.rate}:{told[0]}:{told[1]}")
+    def arrived(
+        self, slot: int, sent: int | None, rtt: int | None, acknowledged: int | None = None
+    ) -> None:
+        """Report when a slot's request was sent, and how long answer and acknowledgement took."""
+        told = ":".join("" if each is None else str(each) for each in (sent, rtt, acknowledged))
+        self._note(arrived=f"{slot}:{self.rate}:{told}")
 
     def refused(self, slot: int, sent: int) -> int:
         """Report the refusal of a slot's request; give the rate's share times 1000, or -1."""
@@ -94,7 +99,7 @@ class Pace:
         times: dict[Any, Any] = {
             name: int(value) - micros
             for name, value in self._times(self.keys.pace)
-            if name.endswith("_us") and not name.startswith(("rtt", "caution", "lag", "window"))
+            if name.endswith("_us") and not name.startswith(NO_TIMES)
         }
         ring: dict[Any, Any] = {}
         for index, entry in self._times(self.keys.pace_ring):
@@ -208,6 +213,72 @@ def test_no_window_is_overrun_by_requests_that_are_slow_on_their_way(
     assert most_in_a_window(arrivals, SECOND - 5_000) <= RATE
 
 
+@pytest.mark.parametrize("reported", ["with the answer", "while the API works"])
+def test_how_long_the_api_works_holds_nothing_back_where_requests_are_acknowledged(
+    reported: str, pace: Pace
+) -> None:
+    slots = []
+    for n in range(100):
+        slot, at = pace.event()
+        pace.arrived(slot, at, None, 1_000)
+        if reported == "with the answer":
+            pace.arrived(slot, at, BASE_RTT + n % 7 * 100_000, 1_000)
+        slots.append(at)
+
+    assert slots[-1] - slots[0] < 99 * SPACING * 1.015
+
+
+@given(slow_ms=st.lists(st.integers(0, 300) | st.just(0), min_size=90, max_size=90))
+@hypothesis_settings(max_examples=15)
+def test_no_window_is_overrun_by_requests_that_are_acknowledged_late(
+    pace: Pace, slow_ms: list[int]
+) -> None:
+    arrivals = []
+    pace.redis.delete(pace.keys.pace, pace.keys.pace_ring)
+    for slow in slow_ms:
+        slot, at = pace.event()
+        pace.arrived(slot, at, None, 10_000 + slow * 1_000)
+        arrivals.append(at + slow * 1_000)
+
+    assert most_in_a_window(arrivals) <= RATE
+
+
+def test_an_answer_time_that_varies_little_is_believed_to_be_the_queue_in_front_of_the_counting(
+    pace: Pace,
+) -> None:
+    queue_ms = [0, 9, 4, 17, 0, 2, 30, 1, 5, 12]
+    arrivals = []
+    for n in range(120):
+        slot, at = pace.event()
+        queue_us = queue_ms[n % 10] * 1_000
+        pace.arrived(slot, at, BASE_RTT + queue_us, 1_000)
+        arrivals.append(at + queue_us)
+
+    assert most_in_a_window(arrivals[40:]) <= RATE
+
+
+def test_refusals_teach_how_long_requests_queue_behind_the_api_s_kernel(pace: Pace) -> None:
+    def held_back() -> int:
+        for n in range(RATE + 1):
+            slot, at = pace.event()
+            pace.arrived(slot, at, BASE_RTT + n % 7 * 100_000, 1_000)
+        entry: Any = pace.redis.hget(pace.keys.pace_ring, str(slot % (5 * RATE)))
+        return int(entry.partition(":")[2]) - at
+
+    held_back()
+    before = held_back()
+    pace.refuse_one()
+    after = held_back()
+
+    assert 0 < before < 10_000
+    assert 2 * before < after < 5 * before
+
+    for _ in range(60):
+        last = held_back()
+
+    assert last < after * 0.75  # it is forgotten while none is refused
+
+
 def test_a_request_without_an_answer_is_presumed_to_have_been_slow_and_teaches_nothing(
     pace: Pace,
 ) -> None:
@@ -249,7 +320,7 @@ def test_a_report_that_comes_too_late_changes_nothing(pace: Pace) -> None:
     assert pace.redis.hgetall(pace.keys.pace_ring) == before
 
 
-@pytest.mark.parametrize("arrived", ["0:20:1:1", "7:20:1:1"])
+@pytest.mark.parametrize("arrived", ["0:20:1:1:", "7:20:1:1:1"])
 def test_a_report_about_no_slot_changes_nothing(arrived: str, pace: Pace) -> None:
     pace._note(arrived=arrived)
 
@@ -739,11 +810,54 @@ def test_where_redis_is_far_away_its_slots_are_over_as_much_later(redis: Redis) 
 def test_an_arrival_is_told_on_redis_clock_and_never_before_the_slot() -> None:
     slot = Slot(7, 20, at_us=5_000_000, asked=100.0, opens=101.1, closes=101.2, wait_s=1.0)
 
-    assert slot.arrival(101.25, 101.33) == "7:20:5250000:80000"
-    assert slot.arrival(100.5, 100.6) == "7:20:5000000:100000"
-    assert slot.arrival(101.0, 100.9) == "7:20:5000000:0"
-    assert slot.arrival(101.25, None) == "7:20:5250000:"
-    assert slot.arrival(None, None) == "7:20::"
+    assert slot.arrival(101.25, 101.33, 101.27) == "7:20:5250000:80000:20000"
+    assert slot.arrival(101.25, 101.33, None) == "7:20:5250000:80000:"
+    assert slot.arrival(100.5, 100.6, None) == "7:20:5000000:100000:"
+    assert slot.arrival(101.0, 100.9, None) == "7:20:5000000:0:"
+    assert slot.arrival(101.25, None, 101.27) == "7:20:5250000::20000"
+    assert slot.arrival(101.25, None, None) == "7:20:5250000::"
+    assert slot.arrival(None, None, None) == "7:20:::"
+
+
+def arrival_of(redis: Redis, keys: Keys, slot: Slot) -> int:
+    """Return when a slot's request is thought to have arrived, µs after the slot."""
+    entry: Any = redis.hget(keys.pace_ring, str(slot.number % (5 * slot.per_window)))
+    return int(entry.partition(":")[2]) - slot.at_us
+
+
+@pytest.mark.parametrize("by", ["itself", "the next question"])
+def test_an_arrival_is_reported_in_time_while_the_answer_is_awaited(
+    by: str, redis: Redis, keys: Keys
+) -> None:
+    clock = SlowClock()
+    limiter = make_limiter(redis, RATE, now=now_s if by == "itself" else clock)
+    slot = limiter.take(Lane.EVENT)
+    presumed = arrival_of(redis, keys, slot)
+
+    sent = slot.asked + slot.wait_s
+    limiter.acknowledged(slot, sent, sent + 0.001)
+
+    assert arrival_of(redis, keys, slot) == presumed
+    if by == "the next question":
+        clock.seconds += slot.wait_s + 0.5
+        limiter.take(Lane.EVENT)
+    wait_until(lambda: arrival_of(redis, keys, slot) < presumed)
+    assert arrival_of(redis, keys, slot) < 20_000
+
+
+def test_an_arrival_that_an_outcome_tells_is_told_by_nothing_else(redis: Redis, keys: Keys) -> None:
+    clock = SlowClock()
+    limiter = make_limiter(redis, RATE, now=clock)
+    slot = limiter.take(Lane.EVENT)
+    presumed = arrival_of(redis, keys, slot)
+    sent = slot.asked + slot.wait_s
+    limiter.acknowledged(slot, sent, sent + 0.001)
+
+    limiter.settle(slot)
+
+    clock.seconds += slot.wait_s + 0.9
+    limiter.take(Lane.EVENT)
+    assert arrival_of(redis, keys, slot) == presumed
 
 
 def test_a_worker_that_is_stopped_gives_its_place_up_and_takes_no_more(

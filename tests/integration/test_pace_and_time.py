@@ -31,6 +31,7 @@ class Pace:
             window_us=WINDOW_US,
             horizon_us=40_000,
             late_us=0,
+            arrived="",
         )
         return int(reply[3])
 

@@ -23,13 +23,28 @@ local function ring_at(slot, per_window)
   return tonumber(of) == slot and tonumber(arrived) or nil
 end
 
--- Tell the limiter when a slot's request reached the API at the latest: `arrived` is
--- "slot number:slots per window:sent, µs on this clock (empty: it never left):answer time, µs (empty:
--- no answer came)", or "" if there is nothing to tell. How much of an answer time was the way in is
--- unknown; all of it above the shortest is assumed.
-local function note_arrival(arrived)
-  if arrived == '' then return end
-  local slot, per_window, sent_us, rtt = string.match(arrived, '^(%d+):(%d+):(%d*):(%d*)$')
+-- How much of what is known of a request's time may have been its way in:
+local SURE = 20            -- reports after which the shortest time is believed to be the shortest
+local AFFORDABLE = 25000   -- µs of answer time above the shortest, on average, that are believed to be it
+local FIRST_CAUTION, LEAST_CAUTION, MOST_CAUTION = 8000, 2000, 1e6 -- µs
+local CAUTION_FALLS = 0.0003 -- of it, with each answer that is no refusal
+local UNPROVED, LEAST_UNPROVED = 60000, 12000 -- µs, where acknowledgements are not to be had
+
+-- The shortest known time creeps up, so that a longer route is believed after some minutes.
+local function shortest_of(known, us)
+  known = tonumber(known) or us
+  return math.min(us, known + (us - known) / 2000)
+end
+
+-- Tell the limiter when slots' requests reached the API at the latest. `arrived` is "", or for each, after
+-- a space, "slot number:slots per window:sent, µs on this clock (empty: it never left):answer time, µs
+-- (empty: none has come):time until it was acknowledged, µs (empty: unknown)".
+--
+-- An acknowledgement bounds the way to the API's kernel (all of its time above the shortest is assumed
+-- to be the way in), an answer the way to the counting. A queue between the two is bounded by nothing
+-- else where the API's own work takes now longer, now shorter: the caution stands for it. Refusals
+-- teach it, see more_caution.
+local function note_one_arrival(slot, per_window, sent_us, answer, way)
   local index = ring_index(tonumber(slot), tonumber(per_window))
   local entry = redis.call('HGET', K.pace_ring, index)
   if not entry or string.match(entry, '^%d+') ~= slot then return end
@@ -37,25 +52,66 @@ local function note_arrival(arrived)
     redis.call('HSET', K.pace_ring, index, slot .. ':0') -- it holds none back
     return
   end
-  rtt = tonumber(rtt)
-  local pace = fields(K.pace, 'rtt_min_us', 'caution_us', 'heard')
-  local shortest, caution = tonumber(pace.rtt_min_us) or rtt, tonumber(pace.caution_us) or 60000
-  if not rtt then
-    local known = tonumber(string.match(entry, ':(%d+)$'))
-    redis.call('HSET', K.pace_ring, index, slot .. ':' .. int(math.max(known, sent_us + caution)))
-    return
+  sent_us, answer, way = tonumber(sent_us), tonumber(answer), tonumber(way)
+  local pace = fields(K.pace, 'caution_us', 'unproved_us', 'way_min_us', 'ways', 'rtt_min_us', 'heard',
+    'spread_us', 'unrefused')
+  local caution = tonumber(pace.caution_us) or FIRST_CAUTION
+  local unproved = tonumber(pace.unproved_us) or UNPROVED
+  local heard, ways = tonumber(pace.heard) or 0, tonumber(pace.ways) or 0
+
+  local excess = unproved
+  if way then
+    local shortest = shortest_of(pace.way_min_us, way)
+    excess = (ways < SURE and way or way - shortest) + caution
+    redis.call('HSET', K.pace, 'way_min_us', int(shortest), 'ways', int(ways + 1))
   end
-  local heard = tonumber(pace.heard) or 0
-  -- the shortest answer time creeps up, so that a longer route is believed after some minutes
-  shortest = math.min(rtt, shortest + (rtt - shortest) / 2000)
-  local excess = math.min(rtt - shortest, caution)
-  -- the first few answers do not tell yet what the shortest is
-  if heard < 40 then excess = caution end
-  -- without refusals less and less of the excess is believed to be the way in, down to 12 ms
-  caution = caution - (caution - 12000) / 6000
-  redis.call('HSET', K.pace, 'rtt_min_us', int(shortest), 'caution_us', int(caution),
-    'heard', int(heard + 1))
-  redis.call('HSET', K.pace_ring, index, slot .. ':' .. int(tonumber(sent_us) + excess))
+  if answer then
+    local shortest = shortest_of(pace.rtt_min_us, answer)
+    local above = answer - shortest
+    local spread = tonumber(pace.spread_us) or 0
+    spread = spread + (above - spread) / math.min(heard + 1, 50)
+    if heard >= SURE then
+      if spread <= math.max(AFFORDABLE, caution) then
+        excess = above + spread / 4
+      else
+        excess = math.min(above, excess)
+      end
+    end
+    caution = math.max(LEAST_CAUTION, caution * (1 - CAUTION_FALLS))
+    unproved = unproved - (unproved - LEAST_UNPROVED) / 6000
+    redis.call('HSET', K.pace, 'rtt_min_us', int(shortest), 'spread_us', int(spread),
+      'heard', int(heard + 1), 'unrefused', int((tonumber(pace.unrefused) or 0) + 1),
+      'caution_us', tostring(caution), 'unproved_us', int(unproved))
+  end
+  local at = sent_us + excess
+  if not answer and not way then at = math.max(at, tonumber(string.match(entry, ':(%d+)$'))) end
+  redis.call('HSET', K.pace_ring, index, slot .. ':' .. int(at))
+end
+
+local function note_arrival(arrived)
+  for each in string.gmatch(arrived, '%S+') do
+    note_one_arrival(string.match(each, '^(%d+):(%d+):(%d*):(%d*):(%d*)$'))
+  end
+end
+
+-- A refusal though the rate was kept: requests queue up on their way to the counting, longer than the
+-- caution allows for. How much longer is estimated from how soon it came, as for waits that are spread
+-- exponentially, so that one request in a thousand is refused at the new caution.
+local function more_caution()
+  local pace = fields(K.pace, 'caution_us', 'unrefused', 'slot', 'per_window')
+  local caution = tonumber(pace.caution_us) or FIRST_CAUTION
+  local unrefused = math.max(4, tonumber(pace.unrefused) or 0)
+  local factor = math.max(1.3, math.min(4, math.log(500) / math.log(unrefused / 2)))
+  local more = math.min(MOST_CAUTION, caution * factor) - caution
+  redis.call('HSET', K.pace, 'caution_us', tostring(caution + more), 'unproved_us', UNPROVED, 'unrefused', 0)
+  -- what arrived by the reckoning so far
+  local number, per_window = tonumber(pace.slot) or 0, tonumber(pace.per_window) or 1
+  for slot = number - per_window, number - 1 do
+    local at = ring_at(slot, per_window)
+    if at and at > 0 then
+      redis.call('HSET', K.pace_ring, ring_index(slot, per_window), int(slot) .. ':' .. int(at + more))
+    end
+  end
 end
 
 -- Batch callers reserve ahead, and an event takes the earliest slot that one of them has not begun to use.
