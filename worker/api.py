@@ -6,7 +6,6 @@ was written the code was not sent; after that, only an answer tells.
 
 from __future__ import annotations
 
-import http.client
 import json
 import socket
 import sys
@@ -20,13 +19,13 @@ from http.cookiejar import DefaultCookiePolicy
 from urllib.parse import urlsplit
 
 import requests
-import urllib3
 from requests.auth import AuthBase
 
 from jobs.codes import Kind, OwnCode
 from jobs.way import Proxy, code_before_writing, in_short
 from worker.acknowledged import Acknowledgements, acknowledgements_of
-from worker.deadline import DeadlineAdapter, Exchange, now_s
+from worker.deadline import Exchange, now_s
+from worker.pool import NETWORK_ERRORS, DeadlineAdapter
 from worker.signing import CONTENT_TYPE, Credentials, Signer
 from worker.verdict import Verdict, judge_body, judge_status, own_verdict
 
@@ -44,12 +43,6 @@ _MAX_IDLE_S = 4.0  # common servers close idle connections after 5 s or more
 _HALF_DATE_S = 0.5  # a Date header is cut to whole seconds: on average it is half a second behind
 _NO_DATE_BEFORE = 1_577_836_800  # 2020: a server that says less has no clock to go by
 _PORTS = {"https": 443, "http": 80}
-_NETWORK_ERRORS = (
-    OSError,
-    http.client.HTTPException,
-    urllib3.exceptions.HTTPError,
-    UnicodeError,  # a host name that cannot be looked up
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +124,7 @@ class SendVerifyCodeClient:
             port,
             tls=url.scheme == "https",
             exchange=self._exchange,
+            timeout_s=timeout_s,
             max_idle_s=max_idle_s,
             ca_bundle=ca_bundle,
             proxy=Proxy.from_url(proxy) if proxy else None,
@@ -174,13 +168,17 @@ class SendVerifyCodeClient:
         try:
             verdict = self._call(body)
         except Exception as exc:
-            if exchange.sent_at is None and not isinstance(exc, _NETWORK_ERRORS):
+            if exchange.sent_at is None and not isinstance(exc, NETWORK_ERRORS):
                 raise  # a defect of ours, with nothing sent
             verdict = _verdict_on_failure(exc, outer, exchange)
         took_ms = round((exchange.now() - started) * 1000)
         return Answer(
             verdict, exchange.sent_at, exchange.answered_at, exchange.acknowledged_at, took_ms
         )
+
+    def make_ready(self) -> None:
+        """Open a connection, so that a slot need not wait for it; what fails shows in `send`."""
+        self._adapter.make_ready()
 
     def close(self) -> None:
         """Close all connections; the client cannot be used afterwards."""

@@ -25,20 +25,16 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from jobs.way import Proxy, tls_context
-from worker.acknowledged import Acknowledgements, acknowledgements_of
+from jobs.way import Proxy
+from worker.acknowledged import Acknowledgements
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer  # type checkers alone have it
 
 # Both count while the machine is suspended, as time.monotonic() does on neither.
 _CLOCK = time.CLOCK_BOOTTIME if sys.platform == "linux" else time.CLOCK_MONOTONIC
-
-_MOST_KEPT_OPEN = 1000  # as many as a worker may have threads, so that none is closed in a burst
 
 
 def now_s() -> float:
@@ -190,7 +186,7 @@ class _Response(http.client.HTTPResponse):
             raise http.client.HTTPException("unreadable headers")
 
 
-class _Connection(HTTPConnection):
+class Connection(HTTPConnection):
     """Connects, writes and reads under the deadline of its thread's call.
 
     A connection idle for longer than `max_idle_s` is not used again: servers close idle ones, and
@@ -216,8 +212,11 @@ class _Connection(HTTPConnection):
 
     @property
     def is_connected(self) -> bool:
-        idle_s = self._exchange.now() - self._used_at
-        return idle_s <= self._max_idle_s and self._is_silent()
+        return not self.is_stale and self._is_silent()
+
+    @property
+    def is_stale(self) -> bool:
+        return self._exchange.now() - self._used_at > self._max_idle_s
 
     def _is_silent(self) -> bool:
         """Return whether the server has neither closed the connection nor sent anything unasked.
@@ -307,62 +306,5 @@ class _Connection(HTTPConnection):
         return _Response(source, **kwargs)  # type: ignore[arg-type]  # as good as a socket to it
 
 
-class _TlsConnection(_Connection, HTTPSConnection):
-    pass
-
-
-class _Pool(HTTPConnectionPool):
-    ConnectionCls = _Connection
-
-
-class _TlsPool(HTTPSConnectionPool):
-    ConnectionCls = _TlsConnection
-
-
-class DeadlineAdapter(HTTPAdapter):
-    """Carries requests to one host, each under the deadline that its thread has set.
-
-    Sessions of many threads may share one: the connection used last is used first, so few are
-    open and they stay warm. It re-sends nothing. A `proxy` is for TLS alone: what it carries is
-    between this process and the API.
-    """
-
-    def __init__(
-        self,
-        host: str,
-        port: int,
-        *,
-        tls: bool,
-        exchange: Exchange,
-        max_idle_s: float,
-        ca_bundle: str | None = None,
-        proxy: Proxy | None = None,
-        acknowledgements_of: Callable[
-            [socket.socket], Acknowledgements | None
-        ] = acknowledgements_of,
-    ) -> None:
-        super().__init__(max_retries=0)
-        options: dict[str, Any] = {
-            "maxsize": _MOST_KEPT_OPEN,
-            "exchange": exchange,
-            "max_idle_s": max_idle_s,
-            "acknowledgements_of": acknowledgements_of,
-        }
-        self._pool: HTTPConnectionPool = (
-            _TlsPool(host, port, ssl_context=tls_context(ca_bundle), way=proxy, **options)
-            if tls
-            else _Pool(host, port, **options)
-        )
-
-    def get_connection_with_tls_context(self, *_args: Any, **_kwargs: Any) -> HTTPConnectionPool:
-        return self._pool
-
-    def cert_verify(self, *args: Any, **kwargs: Any) -> None:
-        """Do nothing: the pool's TLS context verifies.
-
-        The original would have the CA file read again for each connection.
-        """
-
-    def close(self) -> None:
-        self._pool.close()
-        super().close()
+class TlsConnection(Connection, HTTPSConnection):
+    """The same within TLS."""

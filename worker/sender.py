@@ -107,6 +107,7 @@ class Sender:
         lane = Lane.EVENT if work.is_in_doubt else work.record.lane
         if self._has_stood_down():  # others take it
             return self._hand_back(work)
+        self._client.make_ready()
         slot = self._limiter.take(lane, self._journal_s)
         if self._has_stood_down():
             return self._hand_back(work)

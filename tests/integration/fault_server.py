@@ -88,6 +88,8 @@ class FaultServer:
         self.requests: list[Request] = []
         self.chunks: list[bytes] = []
         self.connections = 0
+        self.closed = 0
+        """Of them, by their scripts."""
         self.stopped = threading.Event()
         self._script = script
         self._tls = tls
@@ -130,9 +132,10 @@ class FaultServer:
             self._accepted()
             if self._tls is None:
                 self._script(Peer(sock, self))
-                return
-            with self._tls.wrap_socket(sock, server_side=True) as tls_sock:
-                self._script(Peer(tls_sock, self))
+            else:
+                with self._tls.wrap_socket(sock, server_side=True) as tls_sock:
+                    self._script(Peer(tls_sock, self))
+        self.closed += 1
 
 
 def http_answer(body: bytes, *, status: str = "200 OK", headers: str = "") -> bytes:

@@ -36,7 +36,8 @@ from tests.integration.fault_server import (
 )
 from tests.waiting import wait_until
 from worker.api import Answer, SendVerifyCodeClient
-from worker.deadline import DeadlineAdapter, Exchange, now_s
+from worker.deadline import Exchange, now_s
+from worker.pool import DeadlineAdapter
 from worker.signing import Credentials, Signer
 
 # A call that outlives its deadline is a failure, even if it ends in the right way after all.
@@ -567,7 +568,7 @@ def test_kernel_gives_the_request_up_when_the_deadline_does() -> None:
     exchange = Exchange(now_s)
     with FaultServer(answering(OK)) as server:
         adapter = DeadlineAdapter(
-            "127.0.0.1", server.port, tls=False, exchange=exchange, max_idle_s=4
+            "127.0.0.1", server.port, tls=False, exchange=exchange, timeout_s=5, max_idle_s=4
         )
         exchange.start(PATIENCE_S, None)
         response = adapter.send(requests.Request("POST", server.url, data=b"{}").prepare())
@@ -578,6 +579,71 @@ def test_kernel_gives_the_request_up_when_the_deadline_does() -> None:
         adapter.close()
 
     assert 0 < user_timeout_ms <= PATIENCE_S * 1000
+
+
+# Connections that are open before they are needed
+
+
+def test_a_connection_that_is_ready_is_used(authority: trustme.CA, ca_file: str) -> None:
+    with FaultServer(answering(OK), tls=server_tls(authority)) as server:
+        client = make_client(server.url, ca_bundle=ca_file)
+        for _ in range(3):
+            client.make_ready()
+        ready = server.connections
+        answer = client.send(COUNTRY, PHONE)
+        client.close()
+
+    assert answer.verdict.kind is Kind.SENT
+    assert (ready, server.connections) == (1, 1)
+
+
+def test_while_an_api_closes_each_connection_the_next_ones_are_open_already(
+    authority: trustme.CA, ca_file: str
+) -> None:
+    def accepted() -> None:
+        server.stopped.wait(0.1)  # as far away as that
+
+    with FaultServer(once(OK), tls=server_tls(authority), accepted=accepted) as server:
+        client = make_client(server.url, ca_bundle=ca_file)
+        client.make_ready()
+        kinds = []
+        for call in range(6):
+            if call > 1:  # from now on they follow each other
+                wait_until(lambda call=call: server.connections > call)  # type: ignore[misc]
+            client.make_ready()
+            kinds.append(client.send(COUNTRY, PHONE).verdict.kind)
+        client.close()
+
+    assert kinds == [Kind.SENT] * 6
+
+
+def test_a_connection_that_was_closed_before_its_use_is_not_written_into() -> None:
+    def script(peer: Peer) -> None:
+        if server.connections == 1:
+            return  # the first is closed at once
+        answering(OK)(peer)
+
+    with FaultServer(script) as server:
+        client = make_client(server.url)
+        client.make_ready()
+        wait_until(lambda: server.closed == 1)
+        answer = client.send(COUNTRY, PHONE)
+        client.close()
+
+    assert answer.verdict.kind is Kind.SENT
+    assert len(server.requests) == 1
+
+
+def test_an_api_that_is_not_there_is_found_out_by_the_call_alone() -> None:
+    with FaultServer(silent) as server:
+        pass  # nobody listens any more
+    client = make_client(server.url)
+
+    client.make_ready()
+    answer = client.send(COUNTRY, PHONE)
+    client.close()
+
+    assert (answer.verdict.kind, answer.verdict.code) == (Kind.TRANSIENT, OwnCode.CONNECT)
 
 
 # Through a proxy
