@@ -29,7 +29,10 @@ from producer.cli.options import JsonOption
 _SAY_EVERY_S = 2.0
 """Between two lines where there is no terminal."""
 _CHECK_EVERY_S = 0.5
-_FILES = ("customers.csv", "results.csv", "worker-1.log", "worker-2.log", "flower.log")
+_FILES = (
+    *("customers.csv", "results.csv"),
+    *("worker-1.log", "worker-2.log", "web.log", "flower.log"),
+)
 _MEANING = {
     "sent_inferred": "proved sent by a probe",
     "dead": "not sent, for good",
@@ -57,9 +60,10 @@ def main(
 ) -> None:
     """Show the whole system on this machine; nothing else is needed.
 
-    Valkey, a stand-in of the API, two workers and Flower come up on free ports. A sample file with
-    every kind of ending is submitted, events are sent meanwhile, and at the end an account is drawn
-    up. Exit 1 if a promise was broken. No real account, number or Redis is touched.
+    Valkey, a stand-in of the API, two workers, the HTTP API and Flower come up on free ports. A
+    sample file with every kind of ending is submitted, events are sent over HTTP meanwhile, and at
+    the end an account is drawn up. Exit 1 if a promise was broken. No real account, number or Redis
+    is touched.
     """
     interrupts = Interrupts()
     folder: Path | None = None
@@ -82,7 +86,7 @@ def _run(rows: int, directory: Path, interrupts: Interrupts, *, keep: bool, as_j
     """Run the demo, and return whether every promise was kept."""
     try:
         with Keeper(environment_of(), interrupts) as keeper:
-            say("starting Valkey, a stand-in of the API, two workers and Flower")
+            say("starting Valkey, a stand-in of the API, two workers, the HTTP API and Flower")
             with Demo(directory, rows, keeper) as demo:
                 try:
                     accounts = _run_through(demo)

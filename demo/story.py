@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from http import HTTPStatus
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -28,12 +29,17 @@ from jobs.batch import Batch
 from jobs.batches import Batches
 from jobs.job import JobRecord
 from jobs.ledger import Ledger
-from producer.cli.processes import flower_command, flower_environment, worker_command
-from producer.events import send_code
+from producer.cli.processes import (
+    flower_command,
+    flower_environment,
+    module_command,
+    worker_command,
+)
 from producer.importing import Spool, Terms, append_all, default_batch_id, open_batch
 from producer.overview import read_overview
 from producer.results import RESULT_COLUMNS, results
 from producer.sheet import SheetWriter, open_sheet, written_file
+from producer.tokens import Scope, Tokens
 from sandbox.numbers import MAGIC_NUMBERS
 from sandbox.signature import Credentials
 
@@ -85,6 +91,7 @@ class Demo:
             folder=folder,
             keeper=keeper,
         )
+        self._web_url = f"http://127.0.0.1:{free_port()}"
         self._flower_port = free_port()
         self.flower_url = f"http://127.0.0.1:{self._flower_port}"
         self.flower_user = "demo"
@@ -96,7 +103,7 @@ class Demo:
         self._events: list[str] = []
 
     def __enter__(self) -> Self:
-        """Start the servers, the workers and Flower.
+        """Start the servers, the workers, the HTTP API and Flower.
 
         Raises:
             WorldError: a part did not come up in time.
@@ -106,13 +113,22 @@ class Demo:
             for number in range(1, WORKERS + 1):
                 world.start(f"worker-{number}", worker_command(f"demo-{number}"))
             login = flower_environment({}, self.flower_user, self.flower_password)
+            web = (
+                *module_command("producer.cli"),
+                "web",
+                "--port",
+                self._web_url.rpartition(":")[2],
+            )
+            world.start("web", web)
             world.start("flower", flower_command("127.0.0.1", self._flower_port), **login)
             self._batches = Batches(world.redis, world.settings)
             self._ledger = Ledger(world.redis, world.settings)
+            _, self._token = Tokens(world.redis, world.settings).new("demo", [Scope.SEND])
             self._wait_for(
                 lambda: read_overview(world.redis, world.settings).alive == WORKERS, "the workers"
             )
-            self._wait_for(self._flower_answers, "Flower")
+            self._wait_for(lambda: _answers(f"{self._web_url}/livez"), "the HTTP API")
+            self._wait_for(lambda: _answers(f"{self.flower_url}/healthcheck"), "Flower")
             self._stack = stack.pop_all()
         return self
 
@@ -125,12 +141,6 @@ class Demo:
             return is_there()
 
         wait_until(is_ready, f"{what}; see the logs in {self.world.folder}", START_S)
-
-    def _flower_answers(self) -> bool:
-        try:
-            return requests.get(f"{self.flower_url}/healthcheck", timeout=5).ok
-        except requests.RequestException:
-            return False
 
     def submit(self) -> Batch:
         """Write the file, and submit it as `sendcode batch submit` does."""
@@ -161,9 +171,23 @@ class Demo:
             self.world.check()
             if batch.finished * (EVENTS + 1) >= batch.accepted * (len(self._events) + 1):
                 for number in islice(numbers, 1):
-                    event = send_code(*number, settings=self.world.settings)
-                    self._events.append(event.job_id)
+                    self._send_event(*number)
             time.sleep(_CHECK_EVERY_S)
+
+    def _send_event(self, country_code: str, phone_num: str) -> None:
+        """Ask for one code over HTTP, as a backend in any language does."""
+        answer = requests.post(
+            f"{self._web_url}/v1/codes",
+            headers={
+                "Authorization": f"Bearer {self._token}",
+                "Idempotency-Key": f"signup-{len(self._events) + 1}",
+            },
+            json={"country_code": country_code, "phone_num": phone_num},
+            timeout=5,
+        )
+        if answer.status_code != HTTPStatus.ACCEPTED:
+            raise WorldError(f"the HTTP API answered an event with {answer.status_code}")
+        self._events.append(answer.json()["job_id"])
 
     def draw_up(self) -> Accounts:
         """Write the results, and compare what the ledger says with what the stand-in counted."""
@@ -223,6 +247,13 @@ class Demo:
         for place, text in places.items():
             if any(pattern.search(text) for pattern in patterns):
                 yield place
+
+
+def _answers(url: str) -> bool:
+    try:
+        return requests.get(url, timeout=5).ok
+    except requests.RequestException:
+        return False
 
 
 HEADER = ("customer", "country_code", "phone_num", "what the stand-in does")
