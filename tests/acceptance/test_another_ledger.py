@@ -21,6 +21,7 @@ from tests.waiting import wait_until
 from tests.worker_process import WorkerProcess
 
 ROWS = 80
+Begin = Callable[[float], WorkerProcess]
 pytestmark = pytest.mark.settings(
     sendcode_rate_limit=40,
     sendcode_phone_interval=5,
@@ -66,6 +67,21 @@ def flagged(batches: Batches) -> set[str]:
 def doubled(sandbox: Sandbox) -> set[str]:
     counts = sandbox.stats()["accepted_per_number"]
     return {number for number, count in counts.items() if count > 1}
+
+
+@pytest.fixture
+def begin(
+    sandbox: Sandbox, sendcode: Command, file: Path, start_worker: Callable[..., WorkerProcess]
+) -> Begin:
+    """Submit the file, and return the worker that has sent such a share of it."""
+
+    def begin(share: float) -> WorkerProcess:
+        worker = start_worker()
+        assert sendcode("batch", "submit", file, "--id", "june").exit_code == 0
+        wait_until(lambda: accepted(sandbox) >= ROWS * share, f"{share:.0%} of the run")
+        return worker
+
+    return begin
 
 
 def copy(server: EmbeddedValkey, folder: Path) -> Path:
@@ -122,12 +138,11 @@ def test_a_copy_of_half_a_run_that_is_put_back_later_doubles_nobody_unflagged(
     sendcode: Command,
     server: EmbeddedValkey,
     file: Path,
+    begin: Begin,
     start_worker: Callable[..., WorkerProcess],
     tmp_path: Path,
 ) -> None:
-    worker = start_worker()
-    assert sendcode("batch", "submit", file, "--id", "june").exit_code == 0
-    wait_until(lambda: accepted(sandbox) >= ROWS // 3, "a third of the run")
+    worker = begin(1 / 3)
     backup = copy(server, tmp_path)
     wait_until(lambda: accepted(sandbox) >= ROWS * 2 // 3, "two thirds of the run")
     worker.stop()
@@ -154,15 +169,11 @@ def test_a_copy_of_half_a_run_that_is_put_back_later_doubles_nobody_unflagged(
 def test_a_replica_that_is_a_moment_behind_takes_over_and_sending_goes_on(
     sandbox: Sandbox,
     settings: Settings,
-    sendcode: Command,
     server: EmbeddedValkey,
-    file: Path,
-    start_worker: Callable[..., WorkerProcess],
+    begin: Begin,
     tmp_path: Path,
 ) -> None:
-    worker = start_worker()
-    assert sendcode("batch", "submit", file, "--id", "june").exit_code == 0
-    wait_until(lambda: accepted(sandbox) >= ROWS // 4, "a quarter of the run")
+    worker = begin(1 / 4)
     backup, at_copy = copy(server, tmp_path), accepted(sandbox)
     wait_until(lambda: accepted(sandbox) >= at_copy + 5, "some more")
 

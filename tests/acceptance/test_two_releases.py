@@ -175,7 +175,8 @@ def test_a_rolling_upgrade_and_the_way_back_lose_nothing_and_double_nothing(
     wait_until(lambda: accepted() >= ALL, "the events")
 
     stats = sandbox.stats()
-    print({k: v for k, v in stats.items() if k != "accepted_per_number"})
+    late_s = stats["worst_lag_ms"] / 1000  # so late the sandbox itself may stamp a request
+    assert stats["most_in_any_second"] <= RATE * (1 + late_s)
     assert set(stats["accepted_per_number"].values()) == {1}
     assert len(stats["accepted_per_number"]) == ALL
     for batch_id, rows in ROWS.items():
