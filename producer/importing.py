@@ -118,12 +118,10 @@ def default_batch_id(digest: str) -> str:
 
 
 class Spool:
-    """The rows of one file, read once, in the form that the ledger takes; deleted when closed."""
+    """The rows of one file in the form that the ledger takes; deleted when closed."""
 
     def __init__(self) -> None:
-        self.tally = Tally()
-        self._owners: Counter[str] = Counter()
-        """How many rows to be sent correct a row of which batch, by their column `job_id`."""
+        self._begin()
         self._file = tempfile.TemporaryFile(prefix="sendcode-rows-")  # noqa: SIM115 (see close)
 
     def __enter__(self) -> Self:
@@ -135,6 +133,11 @@ class Spool:
     def close(self) -> None:
         self._file.close()
 
+    def _begin(self) -> None:
+        self.tally = Tally()
+        self._owners: Counter[str] = Counter()
+        """How many rows to be sent correct a row of which batch, by their column `job_id`."""
+
     def read(
         self,
         sheet: Sheet,
@@ -144,7 +147,7 @@ class Spool:
         have: int = 0,
         skip_sent: bool = False,
     ) -> None:
-        """Read all of `sheet`; `memory` as for `rows_to_send`.
+        """Read all of `sheet`, instead of what was read before; `memory` as for `rows_to_send`.
 
         The batch may `have` its first rows already. Codes sent to these are perhaps its own, so
         they do not count as sent before or waiting, and are not skipped.
@@ -152,6 +155,9 @@ class Spool:
         Raises:
             SheetError: the file is damaged further down, or was changed meanwhile.
         """
+        self._begin()
+        self._file.seek(0)
+        self._file.truncate()
         after = have if skip_sent else None
         origin = last_named(sheet.header, "job_id")
         for row, history in rows_to_send(sheet, memory, skip_sent_after=after):

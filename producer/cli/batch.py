@@ -416,7 +416,7 @@ def _write(
     output = target.path
     to_stdout = str(output) == "-"
     # on a terminal the rows themselves show how far it is, and a bar would stand among them
-    quiet = to_stdout and console.results().is_terminal
+    quiet = console.shows_on_terminal(output)
     progress = nullcontext(lambda _: None) if quiet else progress_of("results", batch.total)
     with progress as done:
         rows = _counted(results(batches, batch.batch_id, only), counts, done)
@@ -453,7 +453,7 @@ def _counted(
 def _stream_json(batch: Batch, rows: Iterator[ResultRow]) -> None:
     """Write one document row by row: a million rows are not held in memory at once."""
     head = _json_line({"batch_id": batch.batch_id, "header": batch.header})
-    out = console.results().file
+    out = console.stdout()
     out.write(head[:-1] + ', "rows": [')
     separator = "\n"
     for row in rows:

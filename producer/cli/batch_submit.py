@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated
 
 import redis
@@ -118,7 +120,7 @@ def submit(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
     with source.open() as sheet:
         submission = _Submission(
             sheet,
-            batch_id or default_batch_id(sheet.digest),
+            batch_id,
             Terms(name or sheet.name, max_rate, again=once_more, skip_sent=skip_sent),
             life_s,
             start_at,
@@ -145,7 +147,7 @@ class _Submission:
     """A file on its way to a batch."""
 
     sheet: Sheet
-    batch_id: str
+    asked_id: str | None
     terms: Terms
     life_s: float | None
     """`--expires-in`, which counts from the start."""
@@ -156,6 +158,11 @@ class _Submission:
     dry_run: bool
     ask: bool
     """Somebody is there to be asked whether all this is meant."""
+
+    @property
+    def batch_id(self) -> str:
+        """The id asked for, or that of the content, which is known once it was read."""
+        return self.asked_id or default_batch_id(self.sheet.digest)
 
     def set_times(self, now_ms: int) -> None:
         """Turn what was asked for into times on Redis' clock, which shows `now_ms`."""
@@ -170,20 +177,24 @@ class _Submission:
 
 
 def _submit(submission: _Submission, *, watch: bool, as_json: bool) -> None:
-    batch_id, dry_run = submission.batch_id, submission.dry_run
+    dry_run = submission.dry_run
     with ledger_connection() as (settings, client), Spool() as spool:
         identity = Identity(client, settings, state_file(settings))
         identity.check()
         submission.set_times(time_ms(client.time()))
         batches = Batches(client, settings, identity)
+        _read(submission, spool, Memory(client, settings, submission.asked_id or ""))
+        batch_id = submission.batch_id
         batch = find_batch(batches, batch_id, submission.sheet, again=submission.terms.again)
         complete = batch is not None and batch.imported
         if batch is not None:
             _say_terms_that_stay(batch, submission.terms)
+            if not complete:  # the codes of rows that it has are perhaps its own
+                _read(submission, spool, Memory(client, settings, batch_id), batch)
         if not complete:
-            _read(submission, spool, Memory(client, settings, batch_id), batch)
-            if batch is None and submission.ask:
-                _ask(submission.terms, spool.tally, read_overview(client, settings))
+            _say_what_was_read(submission.sheet, spool)
+            if batch is None:
+                _agree(submission, spool.tally, partial(read_overview, client, settings))
             if not dry_run:
                 batch = _import(batches, submission, spool)
         if watch and batch is not None:
@@ -206,10 +217,13 @@ def _submit(submission: _Submission, *, watch: bool, as_json: bool) -> None:
     elif batch is not None:
         _show_accepted(batch)
     if batch is not None:
-        _show_next(batch, second_codes=bool(_second_codes(spool.tally)) and not dry_run)
+        is_new = not (complete or dry_run)
+        _show_next(batch, second_codes=is_new and bool(_second_codes(spool.tally)))
 
 
-def _read(submission: _Submission, spool: Spool, memory: Memory, begun: Batch | None) -> None:
+def _read(
+    submission: _Submission, spool: Spool, memory: Memory, begun: Batch | None = None
+) -> None:
     """Read the whole file; nothing is written to the ledger yet.
 
     `begun` is the batch whose import was cut off, if it was.
@@ -223,13 +237,17 @@ def _read(submission: _Submission, spool: Spool, memory: Memory, begun: Batch | 
     except KeyboardInterrupt:
         say("nothing was submitted yet; start again with the same command")
         raise
-    _say_what_was_read(sheet, spool)
-    if begun is not None:
-        return
-    if not spool.tally.rows:
-        raise CommandFailedError(f"{sheet.name}: {NO_ROWS}")
-    if not spool.tally.valid:
-        raise CommandFailedError(f"{sheet.name}: no row can be sent; nothing was submitted")
+
+
+def _agree(submission: _Submission, tally: Tally, overview: Callable[[], Overview]) -> None:
+    """Refuse a file of which no row can be sent; ask about another, if somebody is there."""
+    name = submission.sheet.name
+    if not tally.rows:
+        raise CommandFailedError(f"{name}: {NO_ROWS}")
+    if not tally.valid:
+        raise CommandFailedError(f"{name}: no row can be sent; nothing was submitted")
+    if submission.ask:
+        _ask(submission.terms, tally, overview())
 
 
 def _ask(terms: Terms, tally: Tally, overview: Overview) -> None:

@@ -15,12 +15,14 @@ import traceback
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import IO, Any, BinaryIO, Final, cast
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, Final, cast
 
 import typer
-from rich.console import Console
 
 from config.logging import escaped
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 DONE: Final = 0
 FAILED: Final = 1
@@ -43,19 +45,29 @@ class MisusedError(Exception):
 
 @cache
 def results() -> Console:
-    """Return stdout, for what the command was asked for."""
-    return Console(file=cast("IO[str]", _Named(lambda: sys.stdout)), highlight=False)
+    """Return stdout, for tables and what else needs more than lines."""
+    from rich.console import Console  # noqa: PLC0415 (a tenth of the start, and most need none)
+
+    return Console(file=stdout(), highlight=False)
 
 
 @cache
 def talk() -> Console:
-    """Return stderr, for progress, hints and warnings."""
+    """Return stderr, for a bar of progress."""
+    from rich.console import Console  # noqa: PLC0415 (as above)
+
     return Console(stderr=True, highlight=False)
 
 
+@cache
+def stdout() -> IO[str]:
+    """Return stdout, whose errors name it."""
+    return cast("IO[str]", _Named(lambda: sys.stdout))
+
+
 def say(text: str) -> None:
-    """Write a line of talk as it is: no markup, no wrapping, no control characters."""
-    talk().print(printable(text), markup=False, soft_wrap=True)
+    """Write a line of talk as it is, but for control characters."""
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 @cache
@@ -65,13 +77,13 @@ def say_once(text: str) -> None:
 
 
 def show(text: str) -> None:
-    """Write a line of results as it is: no markup, no wrapping, no control characters."""
-    results().print(printable(text), markup=False, soft_wrap=True)
+    """Write a line of results as it is, but for control characters."""
+    print(printable(text), file=stdout(), flush=True)
 
 
 def show_json(document: Any) -> None:
     """Write the one JSON document of a command with `--json`."""
-    results().file.write(escaped(json.dumps(document, ensure_ascii=False, indent=2), "\n") + "\n")
+    stdout().write(escaped(json.dumps(document, ensure_ascii=False, indent=2), "\n") + "\n")
 
 
 def results_in_bytes() -> BinaryIO:
@@ -192,7 +204,7 @@ def _code_of(command: Callable[[], None]) -> int | str | None:
             code = exc.code
         except KeyboardInterrupt:
             code = INTERRUPTED
-        results().file.flush()
+        stdout().flush()
     except BrokenPipeError:  # the reader has closed the pipe
         code = FAILED
         _forget_results()

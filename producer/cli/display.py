@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
-
-from rich import box
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
-from rich.table import Table
-from rich.text import Text
 
 from producer.cli.console import printable, results, say, talk
 
@@ -67,6 +62,11 @@ def per_second(rate: float) -> str:
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: str = "") -> None:
     """Write a plain table to stdout; the columns named in `right` (by commas) are figures."""
+    from rich import box  # noqa: PLC0415 (as in console.py)
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
     figures = set(right.split(","))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
@@ -100,9 +100,11 @@ def display(
     Without a terminal there is a line every few seconds, the first of them `at_once`. A `transient`
     bar vanishes at the end.
     """
-    if not talk().is_terminal:
+    if not sys.stderr.isatty():
         yield _lines(what, line_every_s, at_once=at_once)
         return
+    from rich.progress import BarColumn, Progress, TextColumn  # noqa: PLC0415 (of a terminal alone)
+
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
