@@ -202,8 +202,8 @@ def watch_sweeper(watch: Watch) -> None:
     from jobs.ledger import Ledger  # noqa: PLC0415
     from jobs.publish import Publisher  # noqa: PLC0415
 
-    def sweep(original: Any, self: Any) -> Any:
-        due = original(self)
+    def sweep(original: Any, self: Any, *args: Any) -> Any:
+        due = original(self, *args)
         for _, job_id in due:
             watch.tell("swept", job_id)
         if due:
