@@ -242,7 +242,7 @@ def _pace(
         last_second=sum(now_us - 1_000_000 < at <= now_us for at in arrivals),
         factor=rate / limit,
         allowed=allowed,
-        caution_ms=int(caution) / 1000 if caution else None,
+        caution_ms=float(caution) / 1000 if caution else None,
         answer_ms=(int(shortest) + int(spread)) / 1000 if shortest else None,
         refused=int(values.get("refused", 0)),
         refused_ms=int(refused_us) // 1000 if refused_us else None,

@@ -339,7 +339,7 @@ def test_status_shows_a_slowed_rate(sendcode: Command, redis: Redis, keys: Keys)
             "level_holds_s": 10,
             "refused": 3,
             "refused_at_us": now_us,
-            "caution_us": 60_000,
+            "caution_us": "60000.25",
         },
     )
     redis.hset(keys.pace_ring, mapping={"0": f"100:{now_us - 10}", "1": f"81:{now_us - 2_000_000}"})
@@ -348,7 +348,7 @@ def test_status_shows_a_slowed_rate(sendcode: Command, redis: Redis, keys: Keys)
 
     assert (rate["factor"], rate["allowed"]) == (0.5, 10)
     assert rate["refused"] == 3
-    assert rate["caution_ms"] == 60
+    assert rate["caution_ms"] == 60.00025
     assert rate["last_second"] == 1
     assert "slowed to 50% of it: the API refuses more than about 10" in sendcode("status").out
 
