@@ -124,6 +124,8 @@ class Batch:
     """That time has not come."""
     is_halted: bool = False
     """So is all sending just now."""
+    bound: str = ""
+    """The bound on spending that paused it."""
     by: str = ""
     """Who submitted it, as `user@host`."""
     corrects: str = ""
@@ -200,6 +202,7 @@ class Batch:
             "rate": round(self.rate, 2),
             "eta_seconds": round(eta_s, 1) if eta_s is not None else None,
             "max_rate": self.max_rate,
+            "bound": self.bound or None,
             "by": self.by or None,
             "corrects": self.corrects or None,
             "starts_at": iso_or_none(self.starts_ms),
@@ -260,6 +263,7 @@ def decode_batch(
         starts_ms=number("not_before") or None,
         is_scheduled=number("not_before") > now_ms,
         is_halted=is_halted,
+        bound=values.get("bound", ""),
         by=values.get("by", ""),
         corrects=values.get("corrects", ""),
         added=number("added"),

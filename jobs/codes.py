@@ -67,6 +67,8 @@ class OwnCode(StrEnum):
 
     ALONE = "RefusedAlone"
     """`refuse.lua`: an account-wide answer for this job only, again and again."""
+    COUNTRY = "Quota.Country"
+    """`SENDCODE_COUNTRIES` does not name the number's country (`Sender`)."""
     UNREADABLE = "Ledger.Unreadable"
     """The job's record in Redis is broken (`set_aside.lua`) or lost (`end_lost_job`)."""
 
@@ -172,6 +174,11 @@ CODES: Mapping[str, Code] = {
         Kind.UNKNOWN,  # likewise
         "The service refused this number alone, with a reason that concerns the whole account",
         "Check the number; if it is right, open a ticket with the vendor and give the request id",
+    ),
+    OwnCode.COUNTRY: Code(
+        Kind.PERMANENT,
+        "No code may be sent to this country, by the settings",
+        "Name its calling code in SENDCODE_COUNTRIES, restart the workers, and requeue it",
     ),
     OwnCode.UNREADABLE: Code(
         Kind.UNKNOWN,  # likewise

@@ -25,6 +25,7 @@ Rule = Literal["number", "range", "country", "token", "budget"]
 RANGE_DIGITS = 4
 """A range is all numbers that differ in the last so many digits."""
 _MILLISECOND = 1_000
+_OF_BATCHES: tuple[Rule, ...] = ("country", "budget")
 _SATELLITES = {"870", "881"}
 _UNFIT = {
     phonenumbers.PhoneNumberType.FIXED_LINE: "landline",
@@ -126,6 +127,15 @@ class Quotas:
             for limit in limits
             if whose[rule]
         ]
+
+    def of_batches(self) -> dict[str, str]:
+        """Return what the scripts take of the rules that hold for batches, too."""
+        parts = (
+            f"{rule},{limit.count},{limit.span_s * _MILLISECOND},{limit.is_watched:d};"
+            for rule in _OF_BATCHES
+            for limit in self._limits[rule]
+        )
+        return {"bounds": "".join(parts), "trusted": ",".join(self._trusted)}
 
     def rules(self) -> Iterator[tuple[Rule, tuple[Limit, ...]]]:
         """Yield each rule with its limits."""

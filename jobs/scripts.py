@@ -20,6 +20,7 @@ from jobs.batch import RATE_FADES_S, BatchState
 from jobs.codes import OwnCode
 from jobs.job import State
 from jobs.keys import Keys
+from jobs.quotas import Quotas
 
 READS, WRITES = 1, 1
 """The newest data that the scripts can read, and the data that they write (jobs/upgrade.py)."""
@@ -129,6 +130,7 @@ def scripts(client: redis.Redis, settings: Settings) -> Callable[[str], Script]:
         "canary_ms": round(settings.sendcode_canary_interval * 1000),
         "policy": settings.sendcode_ambiguous,
         "max_attempts": settings.sendcode_max_attempts,
+        **Quotas(settings).of_batches(),
     }
     keys = Keys(settings.sendcode_key_prefix)
     return lambda name: Script(client, keys, name, given=given)

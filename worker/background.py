@@ -119,6 +119,7 @@ class Runtime:
             self.leases,
             self.shutdown,
             self.has_stood_down,
+            self.settings.countries,
         )
 
     def has_stood_down(self) -> bool:

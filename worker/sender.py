@@ -7,7 +7,7 @@ follows from it; this module is the order in which they are asked.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -17,15 +17,23 @@ import redis
 from config.logging import fields
 from config.redis import error_code
 from config.settings import PROBE_SLACK_S
-from jobs.codes import Kind
-from jobs.job import Lane, StoryEntry
-from jobs.ledger import Ledger, Pause, Tried
+from jobs.codes import Kind, OwnCode
+from jobs.job import Lane, State, StoryEntry
+from jobs.ledger import Ending, Ledger, Pause, Tried
 from worker.api import Answer, SendVerifyCodeClient
 from worker.deadline import now_s
 from worker.limiter import Limiter, Slot
 from worker.presence import Leases, Shutdown, Stopping
 from worker.reactions import Answered, Reactions
-from worker.recorder import AttemptKind, Ended, NotNow, Recorder, Work, set_aside, unsent
+from worker.recorder import (
+    AttemptKind,
+    Ended,
+    NotNow,
+    Recorder,
+    Work,
+    set_aside,
+    unsent,
+)
 from worker.retry import Again, retrying
 
 log = logging.getLogger("sendcode.sender")
@@ -37,7 +45,7 @@ LONGEST_LEAD_S = 0.03
 class Sender:
     """Sends jobs. Thread-safe; one per process."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 (what it works with)
         self,
         ledger: Ledger,
         limiter: Limiter,
@@ -47,6 +55,7 @@ class Sender:
         leases: Leases,
         shutdown: Shutdown,
         has_stood_down: Callable[[], bool] = lambda: False,
+        countries: Collection[str] = (),
     ) -> None:
         self._ledger = ledger
         self._limiter = limiter
@@ -56,6 +65,8 @@ class Sender:
         self._leases = leases
         self._shutdown = shutdown
         self._has_stood_down = has_stood_down
+        self._countries = countries
+        """Those that codes may be sent to; empty for all."""
         self._until_done = retrying(shutdown.nap)
         self._journal_s = 0.0
         """Seconds that journaling takes at least, creeping up. Where Redis is far away, all slots
@@ -94,6 +105,8 @@ class Sender:
         return Ended(record) if record is not None else NotNow("unreadable")
 
     def _work_on(self, work: Work) -> Ended | NotNow:
+        if self._is_barred(work):
+            return self._recorder.finish(work, Ending(State.DEAD, OwnCode.COUNTRY))
         try:
             result = self._until_done(self._attempt, work)
         except Stopping:
@@ -101,6 +114,13 @@ class Sender:
         if isinstance(result, Again):
             raise TypeError("the retry loop ended without a result")
         return result
+
+    def _is_barred(self, work: Work) -> bool:
+        """Return whether no code may be sent to the job's country; what left already is proved."""
+        country_code = work.record.phone.country_code
+        return (
+            bool(self._countries) and country_code not in self._countries and not work.is_in_doubt
+        )
 
     def _attempt(self, work: Work) -> Ended | NotNow | Again:
         # a proof has a time limit, and a batch job may stand behind any number of events

@@ -24,6 +24,7 @@ if not after then return {is_noted(action) and b.before or before, before, 0} en
 
 if after ~= before then
   redis.call('HSET', K.batch(batch), 'state', after, 'before', before)
+  redis.call('HDEL', K.batch(batch), 'bound')
   note_action(action)
   if order == 'cancel' then
     redis.call('HSET', K.batch(batch), 'imported', 1)

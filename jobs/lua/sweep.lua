@@ -5,13 +5,14 @@
 --   wait for the API's answer: `ahead` that have not been sent yet, and all in all what leaves
 --   SPARE_THREADS for events, where each living worker has so many `threads` (0: not known)
 -- grace_ms: a message younger than that is not missed; provable_ms: see may_be_proved
+-- bounds: the quotas that hold for batches (`bounds_of`); trusted: how the numbers begin that none holds for
 -- known: what the caller remembers of the ledger (see identity.lua)
 -- Reply: {lane whose queue to use, id, lane, id, …}, {ids that go in front of their queue}, what to
 --   remember from now on, attempts of the caller that the ledger knows (-1: all), {ids whose records
 --   nothing can be done with}; or {"refused"}
 -- Twice: the second finds nothing new; what the first took is missed after grace_ms at the latest.
 local A = arguments('limit:number', 'depth:number', 'ahead:number', 'threads:number', 'grace_ms:number',
-  'retention_ms:number', 'canary_ms:number', 'provable_ms:number', 'known')
+  'retention_ms:number', 'canary_ms:number', 'provable_ms:number', 'bounds', 'trusted', 'known')
 local limit, depth, grace = A.limit, A.depth, A.grace_ms
 local retention_ms, canary_ms, provable = A.retention_ms, A.canary_ms, A.provable_ms
 local now = now_ms()
@@ -186,6 +187,12 @@ local function feed_one(batch)
   if redis.call('EXISTS', K.job(id)) == 1 then
     may_pass = may_pass - 4 -- the batch was set back (`check` finds that): no row is fed twice
     return 'passed'
+  end
+  local rule = not is_expired and spend(bounds_of(A.bounds, A.trusted, cc, num), now)
+  if rule then -- the row waits until a person lets the batch go on
+    redis.call('HSET', K.batch(batch), 'state', BATCH.PAUSED, 'before', b.state, 'bound', rule,
+      'cursor', row - 1)
+    return 'leave'
   end
   redis.call('HINCRBY', K.batch(batch), 'fed', 1)
   make_job(id, cc, num, 'batch', batch, now)

@@ -290,7 +290,10 @@ def obstacles(client: redis.Redis, settings: Settings, batch: Batch) -> list[str
     if batch.is_over:
         return []
     if batch.state is BatchState.PAUSED:
-        return [f"it is paused; let it go on: sendcode batch resume {batch.batch_id}"]
+        text = "it is paused"
+        if batch.bound:
+            text = f"the bound on spending `{batch.bound}` paused it (sendcode quota status)"
+        return [f"{text}; let it go on: sendcode batch resume {batch.batch_id}"]
     if batch.is_scheduled:
         return [f"it starts later; to start it now: sendcode batch resume {batch.batch_id}"]
     overview = read_overview(client, settings)

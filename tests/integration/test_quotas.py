@@ -17,16 +17,20 @@ from redis import Redis
 
 from config.quotas import Limit, read_limits
 from config.settings import Settings, SettingsError, load_settings
+from jobs.batch import BatchState
 from jobs.job import SendCodeJob, State
 from jobs.keys import Keys
+from jobs.ledger import Ledger
 from jobs.phone import PhoneNumber
 from jobs.quotas import QuotaExceededError, Quotas, quota_counts
 from producer import NumberNotAllowedError, send_code
 from producer.events import Events
 from producer.tokens import Tokens
+from sandbox.client import Sandbox
 from tests.commands import Command
-from tests.ledger_acts import Acts
+from tests.ledger_acts import Acts, row
 from tests.web_server import WebServer
+from worker.sender import Sender
 
 MOBILE = "51234567"
 
@@ -288,3 +292,38 @@ def test_the_rules_can_be_tried_on_past_triggers(sendcode: Command, tmp_path: Pa
     }
     file.write_text("at,phone\nyesterday,+85251234567\n")
     assert "line 2: at is no time" in sendcode("quota", "simulate", file).err
+
+
+@pytest.mark.settings(sendcode_budget="3/h", sendcode_trusted="85251230007")
+def test_a_spent_budget_pauses_a_batch_and_loses_no_row(
+    acts: Acts, redis: Redis, settings: Settings, sendcode: Command
+) -> None:
+    acts.batch([row(n) for n in range(8)])
+
+    acts.sweep()
+    batch = acts.batches.get("b1")
+    assert batch is not None
+    assert (batch.state, batch.bound, batch.fed) == (BatchState.PAUSED, "budget", 3)
+    assert "bound on spending `budget`" in sendcode("batch", "status", "b1").err
+
+    for key in redis.scan_iter(Keys(settings.sendcode_key_prefix).quota("*")):
+        redis.delete(key)  # an hour later
+    acts.batches.steer("b1", "resume")
+    acts.sweep()
+    batch = acts.batches.get("b1")
+    assert batch is not None
+    assert (batch.state, batch.fed) == (BatchState.PAUSED, 6)
+
+
+@pytest.mark.settings(sendcode_countries="65")
+def test_a_worker_sends_nothing_to_a_country_that_is_not_named(
+    ledger: Ledger, sender: Sender, sandbox: Sandbox
+) -> None:
+    job_id = ledger.submit(SendCodeJob.for_event(number(0))).record.job_id
+
+    sender.send(job_id)
+
+    record = ledger.job(job_id)
+    assert record is not None
+    assert (record.state, record.code) == (State.DEAD, "Quota.Country")
+    assert sandbox.stats()["requests"] == 0

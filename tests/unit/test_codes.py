@@ -56,6 +56,7 @@ TABLE = [
     (str(OwnCode.WRONG_SHAPE), Kind.AMBIGUOUS),
     (str(OwnCode.UNPROVED), Kind.UNKNOWN),
     (str(OwnCode.ALONE), Kind.UNKNOWN),
+    (str(OwnCode.COUNTRY), Kind.PERMANENT),
     (str(OwnCode.UNREADABLE), Kind.UNKNOWN),
     (str(OwnCode.SENT_MEANWHILE), Kind.UNKNOWN),
 ]
