@@ -39,9 +39,12 @@ for i = 1, #known, 2 do
   if not beats[known[i]] then redis.call('HDEL', K.connections, known[i]) end
 end
 
+-- What it had taken from a queue and not claimed yet is missed now, too, and not only after a while; as
+-- nothing else waits in an empty queue, that is not much to look at.
 local function end_leases(process)
   local ended = 0
   for _, lane in ipairs({'event', 'batch'}) do
+    local is_empty = redis.call('LLEN', lane == 'event' and K.event_queue or K.batch_queue) == 0
     local held = redis.call('ZRANGEBYSCORE', K.due(lane), int(now + 1), int(now + A.lease_ms), 'LIMIT',
       0, LOOKED_AT)
     for _, id in ipairs(held) do
@@ -51,6 +54,8 @@ local function end_leases(process)
         redis.call('HSET', K.job(id), 'spared', lease) -- nobody is left who could renew it
         look_again(id, lane, now)
         ended = ended + 1
+      elseif is_empty and ask('HGET', K.job(id), 'state') == 'queued' then
+        look_again(id, lane, now)
       end
     end
   end

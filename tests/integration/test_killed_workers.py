@@ -75,6 +75,18 @@ def test_the_jobs_of_a_killed_worker_are_due_at_once(ledger: Ledger, worker: Wor
     assert killed_meanwhile(ledger, 0) == {}
 
 
+def test_what_a_killed_worker_had_taken_and_not_claimed_yet_is_published_again(
+    ledger: Ledger, worker: Worker
+) -> None:
+    taken = ledger.submit(SendCodeJob.for_event(PhoneNumber("852", "99000002"))).record
+    worker.start()
+    assert list(ledger.sweep()) == []
+    worker.lifeline.close()
+
+    assert killed_meanwhile(ledger, 30) == {worker.entry: 1}
+    assert {job_id for _, job_id in ledger.sweep()} == {worker.job_id, taken.job_id}
+
+
 def test_a_worker_that_is_paused_keeps_its_jobs(ledger: Ledger, worker: Worker) -> None:
     worker.start()
 
