@@ -20,7 +20,7 @@ from jobs.job import iso
 from jobs.keys import Keys
 
 
-def _somebody() -> str:
+def somebody() -> str:
     """Return whose process this is, as far as the machine knows: `user@host`."""
     try:
         user = getpass.getuser()
@@ -43,7 +43,7 @@ class Action:
     """A batch's id, or which dead letters: "code InternalError of batch b1"."""
     jobs: int | None = None
     reason: str = ""
-    by: str = field(default_factory=_somebody)
+    by: str = field(default_factory=somebody)
 
     def encode(self) -> str:
         return json.dumps(asdict(self), separators=(",", ":"), ensure_ascii=False)

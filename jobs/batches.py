@@ -11,7 +11,7 @@ from typing import Any, Literal
 import redis
 
 from config.settings import Settings
-from jobs.actions import Action
+from jobs.actions import Action, somebody
 from jobs.batch import Batch, BatchRow, BatchState, Family, decode_batch, unfed_record
 from jobs.identity import Identity
 from jobs.job import EVENT, JobRecord, Lane, State, batch_job_id, split_job_id
@@ -82,6 +82,7 @@ class Batches:
         corrects: str = "",
         added: int = 0,
         kept_back: int = 0,
+        by: str = "",
     ) -> tuple[Batch, bool]:
         """Create a batch, or find it again; True if it is new. Rows are appended next.
 
@@ -92,7 +93,7 @@ class Batches:
             ContentHeldError: another batch was made from the same content.
             LedgerRefusedError: this is not the ledger that was known.
         """
-        action = Action(what="batch submit", about=batch_id)
+        action = Action(what="batch submit", about=batch_id, by=by or somebody())
         values: dict[str, str | float | None] = {
             "by": action.by,
             "header": json.dumps(list(header), ensure_ascii=False),
@@ -185,9 +186,9 @@ class Batches:
             if "state" in values
         }
 
-    def steer(self, batch_id: str, order: Order) -> tuple[str, BatchState] | None:
+    def steer(self, batch_id: str, order: Order, by: str = "") -> tuple[str, BatchState] | None:
         """Pause, resume or cancel; return the states before and after, or None: no such batch."""
-        action = Action(what=f"batch {order}", about=batch_id).encode()
+        action = Action(what=f"batch {order}", about=batch_id, by=by or somebody()).encode()
         steer = partial(self._steer, batch=batch_id, order=order, action=action)
         reply = steer()
         if reply[0] == "absent":

@@ -14,7 +14,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Self
 
@@ -22,7 +22,8 @@ import redis
 
 from config.settings import Settings
 from jobs.batch import Batch, BatchRow
-from jobs.batches import CHUNK_ROWS, Batches, ContentHeldError
+from jobs.batches import CHUNK_ROWS, Batches, BatchGoneError, ContentHeldError
+from jobs.identity import Identity, state_file
 from jobs.job import EVENT, split_job_id
 from producer.overview import Outlook, read_overview
 from producer.second_codes import (
@@ -66,6 +67,10 @@ class Refusal(StrEnum):
     """The id belongs to a batch of another content."""
     OTHER_ENCODING = "other_encoding"
     """The import was begun in another encoding: other rows might come out of it now."""
+    NO_ROWS = "no_rows"
+    """There is none below the names of the columns."""
+    NO_VALID_ROW = "no_valid_row"
+    """There are rows, and none of them can be sent."""
 
 
 class ImportRefusedError(Exception):
@@ -94,6 +99,13 @@ class Terms:
     skip_sent: bool = False
     """Rows whose number got a code before, or waits for one, are left out: when the file is read,
     and again when their turn comes."""
+    by: str = ""
+    """Who submits it; by default this process' user."""
+
+    def timed(self, now_ms: int, starts_ms: int | None, life_s: float | None) -> Terms:
+        """Return them with times; a code's life begins with the start. `now_ms` is Redis' clock."""
+        expires_ms = (starts_ms or now_ms) + round(life_s * 1000) if life_s is not None else None
+        return replace(self, starts_ms=starts_ms, expires_ms=expires_ms)
 
 
 def check_batch_id(batch_id: str) -> str:
@@ -264,6 +276,7 @@ def open_batch(
             corrects=corrects,
             added=added,
             kept_back=spool.kept_back if spool is not None else 0,
+            by=terms.by,
         )
     except ContentHeldError as exc:
         holder = batches.get(exc.batch_id)
@@ -308,6 +321,118 @@ def append_all(
         if on_its_way is not None:
             progress(on_its_way.result())
     batches.append(batch.batch_id, have, [], last=True)
+
+
+class Submission:
+    """A file on its way to a batch: `read` it, and `write` it, unless it `is_complete`.
+
+    Between the steps the caller may say or ask what it likes. Only `write` changes the ledger.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        settings: Settings,
+        sheet: Sheet,
+        terms: Terms,
+        batch_id: str | None = None,
+    ) -> None:
+        """Prepare it.
+
+        Raises:
+            LedgerRefusedError: nothing may be sent.
+        """
+        identity = Identity(client, settings, state_file(settings))
+        identity.check()
+        self._client, self._settings = client, settings
+        self._batches = Batches(client, settings, identity)
+        self._sheet = sheet
+        self._terms = terms
+        self._asked_id = batch_id
+        self.batch: Batch | None = None
+        """The batch that this content continues, or has become."""
+        self.is_complete = False
+        """All of it was submitted before: there is nothing to write."""
+        self.spool = Spool()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.spool.close()
+
+    @property
+    def batch_id(self) -> str:
+        """The id asked for, or that of the content, which is known once it was read."""
+        return self._asked_id or default_batch_id(self._sheet.digest)
+
+    @property
+    def left_aside(self) -> list[str]:
+        """What was asked for in vain, as a batch keeps the terms of its first submission."""
+        asked, batch = self._terms, self.batch
+        if batch is None:
+            return []
+        pairs = (
+            ("max_rate", asked.max_rate, batch.max_rate),
+            ("expires_in", asked.expires_ms, None),
+            ("starts_at", asked.starts_ms, batch.starts_ms),
+            ("skip_sent", asked.skip_sent or None, batch.skip_sent),
+        )
+        return [name for name, wanted, kept in pairs if wanted is not None and wanted != kept]
+
+    @property
+    def lacking(self) -> Refusal | None:
+        """Why no new batch can be made of what was read, if none can."""
+        if self.batch is not None or self.spool.tally.valid:
+            return None
+        return Refusal.NO_VALID_ROW if self.spool.tally.rows else Refusal.NO_ROWS
+
+    def read(self, progress: Progress = lambda _: None) -> None:
+        """Read the whole file, and find the batch that it continues, if there is one.
+
+        Raises:
+            SheetError: as `Spool.read`.
+            ImportRefusedError: as `find_batch`.
+        """
+        self._read(self._asked_id or "", None, progress)
+        self.batch = find_batch(self._batches, self.batch_id, self._sheet, again=self._terms.again)
+        self.is_complete = self.batch is not None and self.batch.imported
+        if self.batch is not None and not self.is_complete:
+            # the codes of rows that it has are perhaps its own
+            self._read(self.batch_id, self.batch, progress)
+
+    def _read(self, besides: str, begun: Batch | None, progress: Progress) -> None:
+        memory = Memory(self._client, self._settings, besides)
+        have = begun.total if begun is not None else 0
+        skip_sent = (begun or self._terms).skip_sent
+        self.spool.read(self._sheet, progress, memory, have=have, skip_sent=skip_sent)
+
+    def write(self, progress: Progress = lambda _: None) -> Batch:
+        """Write the rows that the batch lacks; what is cut off, the same file completes.
+
+        Raises:
+            ImportRefusedError: as `lacking` and `open_batch`.
+            BatchCancelledError, BatchGoneError: as `append_all`.
+            redis.RedisError: it was cut off.
+        """
+        if self.lacking:
+            raise ImportRefusedError(self.lacking)
+        self.batch, _ = open_batch(
+            self._batches, self._sheet, self.batch_id, self._terms, self.spool
+        )
+        append_all(self._batches, self.batch, self.spool, progress)
+        self.batch = self._batches.get(self.batch_id)
+        if self.batch is None:
+            raise BatchGoneError(f"batch {self.batch_id} is gone")
+        return self.batch
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "batch_id": self.batch_id,
+            **(self.batch.as_dict() if self.batch is not None else {}),
+            "already_submitted": self.is_complete,
+            "file": None if self.is_complete else self.spool.as_dict(),
+        }
 
 
 def _encode(row: Row) -> bytes:

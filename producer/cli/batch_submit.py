@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from typing import Annotated
 
 import redis
 import typer
 
 from jobs.batch import Batch
-from jobs.batches import BatchCancelledError, Batches, BatchGoneError
-from jobs.identity import Identity, state_file
+from jobs.batches import BatchCancelledError, BatchGoneError
 from jobs.scripts import time_ms
 from producer import bounds
-from producer.cli.batch import next_steps, still_there, watch_batch
+from producer.cli.batch import next_steps, watch_batch
 from producer.cli.console import (
     CommandFailedError,
     MisusedError,
@@ -42,17 +39,8 @@ from producer.cli.options import (
     rate_of,
 )
 from producer.cli.wording import note_in_words
-from producer.importing import (
-    Spool,
-    Terms,
-    append_all,
-    check_batch_id,
-    default_batch_id,
-    find_batch,
-    open_batch,
-)
+from producer.importing import Refusal, Spool, Submission, Terms, check_batch_id
 from producer.overview import Outlook, Overview, read_overview
-from producer.second_codes import Memory
 from producer.sheet import Sheet
 from producer.tally import ProblemKinds, Tally, ranked
 
@@ -62,6 +50,12 @@ NO_ROWS = (
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d)?")
 _UNIT_S = {None: 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
 _KINDS_SHOWN = 10
+_OPTIONS = {
+    "max_rate": "--max-rate",
+    "expires_in": "--expires-in",
+    "starts_at": "--at",
+    "skip_sent": "--skip-sent",
+}
 
 
 def submit(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
@@ -118,7 +112,7 @@ def submit(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
         json=as_json,
     )
     with source.open() as sheet:
-        submission = _Submission(
+        asked = _Asked(
             sheet,
             batch_id,
             Terms(name or sheet.name, max_rate, again=once_more, skip_sent=skip_sent),
@@ -130,7 +124,7 @@ def submit(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
         )
         for note in sheet.notes:
             say(f"{sheet.name}: {note_in_words(note)}")
-        _submit(submission, watch=watch and not dry_run, as_json=as_json)
+        _submit(asked, watch=watch and not dry_run, as_json=as_json)
 
 
 def seconds_of(text: str) -> float:
@@ -142,12 +136,12 @@ def seconds_of(text: str) -> float:
         return bounds.life_s(float(found[1]) * _UNIT_S[found[2]])
 
 
-@dataclass(slots=True)
-class _Submission:
-    """A file on its way to a batch."""
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What is to be done with a file."""
 
     sheet: Sheet
-    asked_id: str | None
+    batch_id: str | None
     terms: Terms
     life_s: float | None
     """`--expires-in`, which counts from the start."""
@@ -159,95 +153,69 @@ class _Submission:
     ask: bool
     """Somebody is there to be asked whether all this is meant."""
 
-    @property
-    def batch_id(self) -> str:
-        """The id asked for, or that of the content, which is known once it was read."""
-        return self.asked_id or default_batch_id(self.sheet.digest)
-
-    def set_times(self, now_ms: int) -> None:
-        """Turn what was asked for into times on Redis' clock, which shows `now_ms`."""
+    def terms_from(self, now_ms: int) -> Terms:
+        """Return the terms with times on Redis' clock, which shows `now_ms`."""
         starts_ms = None
         if self.start_at is not None:
             with blaming("--at"):
                 starts_ms = bounds.start_ms(self.start_at, now_ms)
-        if self.life_s is not None:
-            expires_ms = (starts_ms or now_ms) + round(self.life_s * 1000)
-            self.terms = replace(self.terms, expires_ms=expires_ms)
-        self.terms = replace(self.terms, starts_ms=starts_ms)
+        return self.terms.timed(now_ms, starts_ms, self.life_s)
 
 
-def _submit(submission: _Submission, *, watch: bool, as_json: bool) -> None:
-    dry_run = submission.dry_run
-    with ledger_connection() as (settings, client), Spool() as spool:
-        identity = Identity(client, settings, state_file(settings))
-        identity.check()
-        submission.set_times(time_ms(client.time()))
-        batches = Batches(client, settings, identity)
-        _read(submission, spool, Memory(client, settings, submission.asked_id or ""))
-        batch_id = submission.batch_id
-        batch = find_batch(batches, batch_id, submission.sheet, again=submission.terms.again)
-        complete = batch is not None and batch.imported
-        if batch is not None:
-            _say_terms_that_stay(batch, submission.terms)
-            if not complete:  # the codes of rows that it has are perhaps its own
-                _read(submission, spool, Memory(client, settings, batch_id), batch)
-        if not complete:
-            _say_what_was_read(submission.sheet, spool)
-            if batch is None:
-                _agree(submission, spool.tally, partial(read_overview, client, settings))
-            if not dry_run:
-                batch = _import(batches, submission, spool)
-        if watch and batch is not None:
-            batch = watch_batch(client, settings, batch)
+def _submit(asked: _Asked, *, watch: bool, as_json: bool) -> None:
+    sheet, dry_run = asked.sheet, asked.dry_run
+    with ledger_connection() as (settings, client):
+        terms = asked.terms_from(time_ms(client.time()))
+        with Submission(client, settings, sheet, terms, asked.batch_id) as submission:
+            _read(submission, sheet)
+            if submission.left_aside:
+                options = " and ".join(_OPTIONS[name] for name in submission.left_aside)
+                say(f"{options} left aside: the batch keeps what it was first submitted with")
+            if not submission.is_complete:
+                _say_what_was_read(sheet, submission.spool)
+                _refuse_nothing(submission, sheet)
+                if submission.batch is None and asked.ask:
+                    _ask(terms, submission.spool.tally, read_overview(client, settings))
+                if not dry_run:
+                    _write(submission, asked.same_command)
+            if watch and submission.batch is not None:
+                submission.batch = watch_batch(client, settings, submission.batch)
+    batch, batch_id, tally = submission.batch, submission.batch_id, submission.spool.tally
     if as_json:
-        document = {"batch_id": batch_id, "dry_run": dry_run, **(batch.as_dict() if batch else {})}
-        file = None if complete else spool.as_dict()
-        show_json({**document, "already_submitted": complete, "file": file})
+        show_json({"batch_id": batch_id, "dry_run": dry_run, **submission.as_dict()})
         return
-    if complete and batch is not None:
+    if submission.is_complete and batch is not None:
         show(
             f"batch {batch_id} has this content already and is {batch.phase}: "
             f"{batch.finished:,} of {batch.accepted:,} ended; nothing was added"
         )
-        if submission.terms.again:
+        if terms.again:
             say("to send it all once more, give --again with an --id that no batch has yet")
     elif dry_run:
-        jobs = count_of(spool.tally.valid, "job")
+        jobs = count_of(tally.valid, "job")
         show(f"batch {batch_id} would get {jobs}; nothing was submitted")
     elif batch is not None:
         _show_accepted(batch)
     if batch is not None:
-        is_new = not (complete or dry_run)
-        _show_next(batch, second_codes=is_new and bool(_second_codes(spool.tally)))
+        is_new = not (submission.is_complete or dry_run)
+        _show_next(batch, second_codes=is_new and bool(_second_codes(tally)))
 
 
-def _read(
-    submission: _Submission, spool: Spool, memory: Memory, begun: Batch | None = None
-) -> None:
-    """Read the whole file; nothing is written to the ledger yet.
-
-    `begun` is the batch whose import was cut off, if it was.
-    """
-    sheet = submission.sheet
-    have = begun.total if begun is not None else 0
-    skip_sent = (begun or submission.terms).skip_sent
+def _read(submission: Submission, sheet: Sheet) -> None:
+    """Read the whole file; nothing is written to the ledger yet."""
     try:
         with progress_of(f"reading {sheet.name}", share=lambda: sheet.fraction_read) as done:
-            spool.read(sheet, done, memory, have=have, skip_sent=skip_sent)
+            submission.read(done)
     except KeyboardInterrupt:
         say("nothing was submitted yet; start again with the same command")
         raise
 
 
-def _agree(submission: _Submission, tally: Tally, overview: Callable[[], Overview]) -> None:
-    """Refuse a file of which no row can be sent; ask about another, if somebody is there."""
-    name = submission.sheet.name
-    if not tally.rows:
-        raise CommandFailedError(f"{name}: {NO_ROWS}")
-    if not tally.valid:
-        raise CommandFailedError(f"{name}: no row can be sent; nothing was submitted")
-    if submission.ask:
-        _ask(submission.terms, tally, overview())
+def _refuse_nothing(submission: Submission, sheet: Sheet) -> None:
+    if submission.lacking is Refusal.NO_ROWS:
+        raise CommandFailedError(f"{sheet.name}: {NO_ROWS}")
+    if submission.lacking:
+        raise CommandFailedError(f"{sheet.name}: no row can be sent; nothing was submitted")
 
 
 def _ask(terms: Terms, tally: Tally, overview: Overview) -> None:
@@ -284,41 +252,22 @@ def _second_codes(tally: Tally) -> str:
     return f"of these {', '.join(kinds)}" if kinds else ""
 
 
-def _import(batches: Batches, submission: _Submission, spool: Spool) -> Batch:
+def _write(submission: Submission, same_command: str) -> None:
     """Write the rows. Interrupted by Ctrl-C or by a Redis that is gone, say how to go on."""
+    begun = submission.batch
+    if begun is not None and begun.total:
+        say(f"going on where the import was cut off, after {count_of(begun.total, 'row')}")
     try:
-        batch, is_new = open_batch(
-            batches, submission.sheet, submission.batch_id, submission.terms, spool
-        )
-        if not is_new and batch.total:
-            say(f"going on where the import was cut off, after {count_of(batch.total, 'row')}")
-        with progress_of("submitting", spool.tally.rows) as done:
-            append_all(batches, batch, spool, done)
+        with progress_of("submitting", submission.spool.tally.rows) as done:
+            submission.write(done)
     except (KeyboardInterrupt, redis.RedisError):
         say(
             "the import was cut off, and nothing is sent twice; go on with the same command: "
-            f"{submission.same_command}"
+            f"{same_command}"
         )
         raise
     except (BatchCancelledError, BatchGoneError) as exc:
         raise CommandFailedError(str(exc)) from exc
-    return still_there(batches, submission.batch_id)
-
-
-def _say_terms_that_stay(batch: Batch, asked: Terms) -> None:
-    """Name the options that change nothing, as a batch keeps what it was first submitted with."""
-    others = [
-        option
-        for option, wanted, kept in (
-            ("--max-rate", asked.max_rate, batch.max_rate),
-            ("--expires-in", asked.expires_ms, None),
-            ("--at", asked.starts_ms, batch.starts_ms),
-            ("--skip-sent", asked.skip_sent or None, batch.skip_sent),
-        )
-        if wanted is not None and wanted != kept
-    ]
-    if others:
-        say(f"{' and '.join(others)} left aside: the batch keeps what it was first submitted with")
 
 
 def _say_what_was_read(sheet: Sheet, spool: Spool) -> None:

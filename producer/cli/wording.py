@@ -146,6 +146,8 @@ _NO_BATCH = {
     ),
     Refusal.ID_RESERVED: 'the id "ev" belongs to events; choose another',
     Refusal.CONTENT_HELD: "another batch had this content, and was removed just now: try again",
+    Refusal.NO_ROWS: "no row can be sent: there is none below the names of the columns",
+    Refusal.NO_VALID_ROW: "no row can be sent; nothing was submitted",
 }
 
 

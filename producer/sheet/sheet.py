@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import IO, BinaryIO, Literal
 
 from jobs.phone import NO_PHONE_NUM, Fault
 from producer.sheet.columns import Asked, Columns, Header, find_header, rate_header
@@ -322,6 +322,7 @@ def open_sheet(
     path: str | Path,
     *,
     stdin: BinaryIO | None = None,
+    upload: IO[bytes] | None = None,
     encoding: str | None = None,
     sheet: str | None = None,
     phone_column: str | None = None,
@@ -334,6 +335,7 @@ def open_sheet(
     Args:
         path: The file, or "-" for standard input.
         stdin: The bytes to read for "-".
+        upload: A temporary file that holds what `path` names; closed with the sheet.
         encoding: Of text, if a person knows better than what is found.
         sheet: Name of the worksheet; else the first visible one with rows.
         phone_column: Name of the number's column; else it is found.
@@ -342,7 +344,7 @@ def open_sheet(
     Raises:
         SheetError: It cannot be read as a sheet. A file's content raises no other error.
     """
-    source = open_source(path, stdin)
+    source = open_source(path, stdin, upload)
     try:
         return Sheet(source, encoding, sheet, Asked(phone_column, country_column))
     except BaseException:

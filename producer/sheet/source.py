@@ -127,14 +127,18 @@ class _Window(io.RawIOBase):
         return self._position
 
 
-def open_source(path: str | Path, stdin: BinaryIO | None = None) -> Source:
-    """Open a path, or standard input for "-".
+def open_source(
+    path: str | Path, stdin: BinaryIO | None = None, upload: IO[bytes] | None = None
+) -> Source:
+    """Open a path, or standard input for "-"; of an `upload`, which is open, it is the name.
 
     Raises:
         SheetError: `not_found`, `not_readable`, `not_a_file`, `no_input`, `bad_gzip`, `too_big`
             or `empty`.
     """
-    if str(path) == "-":
+    if upload is not None:
+        source = _source_of(shown(str(path)) or "the file", upload)
+    elif str(path) == "-":
         if stdin is None:
             raise SheetError("no_input", "-", "there is no standard input", "name a file")
         source = _source_of("standard input", _spool("standard input", stdin))
