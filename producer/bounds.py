@@ -43,9 +43,21 @@ def start_ms(text: str, now_ms: int) -> int:
         if found[1]:
             raise ValueError("that time is past")
         start += timedelta(days=1)
-    if start - now > timedelta(days=LONGEST_LIFE_DAYS):
+    return start_at_ms(start, now_ms)
+
+
+def start_at_ms(start: datetime, now_ms: int) -> int:
+    """Return when to start in Unix ms.
+
+    Raises:
+        ValueError: as for `life_s`.
+    """
+    in_ms = round(start.timestamp() * 1000)
+    if in_ms <= now_ms:
+        raise ValueError("that time is past")
+    if in_ms - now_ms > LONGEST_LIFE_DAYS * 86_400_000:
         raise ValueError(f"must be within {LONGEST_LIFE_DAYS} days")
-    return round(start.timestamp() * 1000)
+    return in_ms
 
 
 def rate(per_second: float) -> float:

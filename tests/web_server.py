@@ -13,13 +13,20 @@ from config.settings import Settings
 from producer.web.app import make_app
 from tests.waiting import wait_until
 
+PATIENT_S = 30.0
+"""A busy machine is no Redis that does not answer."""
+
 
 class WebServer:
     """`sendcode web` in a thread; `call` asks it something with a token."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, answer_s: float = PATIENT_S) -> None:
         options = uvicorn.Config(
-            make_app(settings), host="127.0.0.1", port=0, log_config=None, access_log=False
+            make_app(settings, answer_s),
+            host="127.0.0.1",
+            port=0,
+            log_config=None,
+            access_log=False,
         )
         self._server = uvicorn.Server(options)
         self._thread = threading.Thread(target=self._server.run, daemon=True)

@@ -18,7 +18,7 @@ import os
 import re
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -31,6 +31,8 @@ ENCODING = "utf-8-sig"
 
 FORMS = ("csv", "plain", "xlsx")
 """What a person may choose: for spreadsheet programs, for programs, a workbook."""
+_ENCODINGS = {"csv": ENCODING, "plain": "utf-8", "xlsx": None}
+_PORTION_BYTES = 1 << 16
 
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t"}
 """What a person may choose, by name."""
@@ -200,8 +202,7 @@ def written_sheet(
     show: Callable[[str], str] = str,
 ) -> Iterator[SheetWriter]:
     """Open a file as `written_file` does, and a `SheetWriter` for it."""
-    encoding = {"csv": ENCODING, "plain": "utf-8", "xlsx": None}[form]
-    with written_file(path, stdout, overwrite=overwrite, encoding=encoding) as stream:
+    with written_file(path, stdout, overwrite=overwrite, encoding=_ENCODINGS[form]) as stream:
         writer = SheetWriter(stream, header, ours, delimiter, form, show)
         try:
             yield writer
@@ -210,6 +211,54 @@ def written_sheet(
                 writer.close()
             raise
         writer.close()
+
+
+class _Portion(io.RawIOBase):
+    """Keeps what is written until it is taken."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self.size = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        part = bytes(data)
+        self._parts.append(part)
+        self.size += len(part)
+        return len(part)
+
+    def take(self) -> bytes:
+        parts, self._parts, self.size = self._parts, [], 0
+        return b"".join(parts)
+
+
+def streamed_sheet(
+    header: Sequence[str],
+    ours: Sequence[str],
+    rows: Iterable[tuple[Sequence[str], Sequence[str]]],
+    delimiter: str = ",",
+    form: str = "csv",
+) -> Iterator[bytes]:
+    """Yield what `written_sheet` would write, in portions: a sheet of any size takes little memory.
+
+    Each row comes as the customer's cells and ours.
+    """
+    portion = _Portion()
+    encoding = _ENCODINGS[form]
+    stream: Any = portion
+    if encoding is not None:
+        stream = io.TextIOWrapper(portion, encoding, newline="", write_through=True)
+    writer = SheetWriter(stream, header, ours, delimiter, form)
+    yield portion.take()
+    for cells, own in rows:
+        writer.write(cells, own)
+        if portion.size >= _PORTION_BYTES:
+            yield portion.take()
+    writer.close()
+    stream.flush()
+    yield portion.take()
 
 
 @contextmanager

@@ -75,14 +75,15 @@ class Access:
         return token
 
 
-def needs(scope: Scope) -> Callable[[Request], Awaitable[Token]]:
-    """Return a dependency that lets only tokens with this scope in."""
+def needs(*scopes: Scope) -> Callable[[Request], Awaitable[Token]]:
+    """Return a dependency that lets only tokens with one of these scopes in."""
 
     async def dependency(request: Request) -> Token:
         access: Any = request.app.state.access
         token: Token = await access.token(request)
-        if not token.allows(scope):
-            raise Problem(403, "forbidden", f"token {token.name} has no scope {scope}")
+        if not any(token.allows(scope) for scope in scopes):
+            wanted = " or ".join(scopes)
+            raise Problem(403, "forbidden", f"token {token.name} has no scope {wanted}")
         return token
 
     return dependency

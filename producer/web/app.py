@@ -6,6 +6,7 @@ import asyncio
 import logging
 import secrets
 import time
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -19,10 +20,11 @@ from config.redis import connect
 from config.settings import Settings
 from producer.events import Events
 from producer.tokens import Tokens
-from producer.web import codes
+from producer.web import batches, codes
 from producer.web.access import Access
 from producer.web.endings import Endings
 from producer.web.problems import Problem, answer_with_problems
+from producer.web.uploads import TAKES_A_FILE, Uploads
 
 log = logging.getLogger("sendcode.web")
 
@@ -43,7 +45,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 
-def make_app(settings: Settings) -> FastAPI:
+def make_app(settings: Settings, answer_s: float = ANSWER_S) -> FastAPI:
     """Return the application; nothing is connected before it starts."""
 
     @asynccontextmanager
@@ -51,6 +53,8 @@ def make_app(settings: Settings) -> FastAPI:
         loop = asyncio.get_running_loop()
         anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
         client = connect(settings, retries=1)
+        app.state.client = client
+        app.state.uploads = Uploads()
         app.state.events = Events(settings)
         app.state.access = Access(Tokens(client, settings))
         app.state.endings = Endings(settings, loop)
@@ -71,13 +75,15 @@ def make_app(settings: Settings) -> FastAPI:
     )
     app.state.settings = settings
     answer_with_problems(app)
+    batches.answer_refusals(app)
     app.include_router(codes.router)
+    app.include_router(batches.router)
 
     @app.get("/livez", include_in_schema=False)
     async def live() -> PlainTextResponse:
         return PlainTextResponse("ok\n")
 
-    app.add_middleware(_Frame)
+    app.add_middleware(_Frame, answer_s=answer_s)
     return app
 
 
@@ -88,17 +94,18 @@ class _Frame:
     put a number there.
     """
 
-    def __init__(self, app: Any) -> None:
+    def __init__(self, app: Any, answer_s: float) -> None:
         self._app = app
+        self._answer_s = answer_s
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         began = time.monotonic()
-        scope["sendcode.deadline"] = asyncio.get_running_loop().time() + ANSWER_S
+        scope["sendcode.deadline"] = asyncio.get_running_loop().time() + self._answer_s
         request_id = secrets.token_hex(8)
-        status = 500
+        status: int | None = None
 
         async def framed(message: Message) -> None:
             nonlocal status
@@ -108,12 +115,23 @@ class _Frame:
                 message["headers"] = [*message["headers"], *_HEADERS, own]
             await send(message)
 
+        app = self._app
         try:
-            body = await _body(scope, receive)
-            if isinstance(body, JSONResponse):
-                await body(scope, receive, framed)
-            else:
-                await self._app(scope, _replay(body, receive), framed)
+            if scope["path"] not in TAKES_A_FILE:
+                body = await _body(scope, receive)
+                if isinstance(body, JSONResponse):
+                    app = body
+                else:
+                    receive = _replay(body, receive)
+            await app(scope, receive, framed)
+        except Exception as exc:  # noqa: BLE001 (an answer that has begun breaks off)
+            place = traceback.extract_tb(exc.__traceback__)[-1]  # its text may hold a number
+            where = f"{place.filename}:{place.lineno}"
+            what = fields(request_id=request_id, error=type(exc).__name__, where=where)
+            log.error("a request failed", extra=what)  # noqa: TRY400 (so may the traceback's)
+            if status is None:
+                problem = Problem(500, "internal_error", "an unexpected error; the log has it")
+                await problem.answer()(scope, receive, framed)
         finally:
             route = scope.get("route")
             log.info(

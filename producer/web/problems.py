@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -15,12 +14,11 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
-from config.logging import fields
 from config.settings import Settings
 from config.unavailable import RedisUnavailableError
-
-log = logging.getLogger("sendcode.web")
+from jobs.identity import LedgerRefusedError
 
 T = TypeVar("T")
 
@@ -77,10 +75,10 @@ class Problem(Exception):  # noqa: N818 (RFC 9457's own word)
         return JSONResponse(body, self.status, self.headers, MEDIA_TYPE)
 
 
-def unavailable(detail: str) -> Problem:
+def unavailable(detail: str, **more: Any) -> Problem:
     """Return the answer where Redis cannot take a job: nothing was accepted, as far as is known."""
     headers = {"Retry-After": str(RETRY_AFTER_S)}
-    return Problem(503, "unavailable", detail, headers=headers)
+    return Problem(503, "unavailable", detail, headers=headers, **more)
 
 
 async def ask(request: Request, question: Callable[..., T], *arguments: Any) -> T:
@@ -123,17 +121,22 @@ def answer_with_problems(app: FastAPI) -> None:
         names = ", ".join(error.field for error in errors)
         return Problem(422, "invalid_request", f"wrong or missing: {names}", errors=errors).answer()
 
+    @app.exception_handler(LedgerRefusedError)
     @app.exception_handler(RedisUnavailableError)
-    async def redis_gone(_: Request, exc: RedisUnavailableError) -> JSONResponse:
+    async def redis_gone(_: Request, exc: Exception) -> JSONResponse:
         return unavailable(str(exc)).answer()
+
+    @app.exception_handler(redis.RedisError)
+    async def redis_failed(request: Request, exc: redis.RedisError) -> JSONResponse:
+        settings: Settings = request.app.state.settings
+        return unavailable(str(RedisUnavailableError.from_redis(exc, settings))).answer()
+
+    @app.exception_handler(ClientDisconnect)
+    async def disconnected(_: Request, __: ClientDisconnect) -> JSONResponse:
+        return Problem(400, "disconnected", "the caller went away").answer()
 
     @app.exception_handler(HTTPException)
     async def http_error(_: Request, exc: HTTPException) -> JSONResponse:
         code = HTTPStatus(exc.status_code).phrase.lower().replace(" ", "_")
         headers = dict(exc.headers or {})
         return Problem(exc.status_code, code, str(exc.detail), headers=headers).answer()
-
-    @app.exception_handler(Exception)
-    async def unexpected(_: Request, exc: Exception) -> JSONResponse:
-        log.error("a request failed", extra=fields(error=type(exc).__name__))
-        return Problem(500, "internal_error", "an unexpected error; the log has it").answer()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from producer import bounds
 from producer.web.problems import MEDIA_TYPE
@@ -40,6 +40,9 @@ SENT = JOB | {
 }
 
 
+LifeS = Annotated[float, Field(gt=0, le=bounds.LONGEST_LIFE_DAYS * 86_400, allow_inf_nan=False)]
+
+
 class CodeRequest(BaseModel):
     """Whom to send a code to: `phone`, or `country_code` and `phone_num`."""
 
@@ -57,10 +60,7 @@ class CodeRequest(BaseModel):
     """The whole number in international form."""
     country_code: Annotated[str, Field(max_length=64)] | None = None
     phone_num: Annotated[str, Field(max_length=64)] | None = None
-    expires_in: (
-        Annotated[float, Field(gt=0, le=bounds.LONGEST_LIFE_DAYS * 86_400, allow_inf_nan=False)]
-        | None
-    ) = None
+    expires_in: LifeS | None = None
     """Seconds after which the code is of no use and is not sent."""
     reference: Annotated[str, Field(max_length=MAX_REFERENCE)] | None = None
     """Your own name for it, given back everywhere; never put a phone number into it."""
@@ -119,8 +119,295 @@ class ProblemDocument(BaseModel):
     errors: list[ProblemField] | None = None
 
 
+BATCH: dict[str, Any] = {
+    "batch_id": "9f2c81d04ab7",
+    "name": "customers.xlsx",
+    "state": "running",
+    "total": 1000,
+    "accepted": 998,
+    "rejected": 2,
+    "rows_lost": 0,
+    "finished": 412,
+    "counts": {"queued": 586, "sent": 410, "dead": 2, "rejected": 2},
+    "by_code": {"FailedOperation.InvalidParameters": 2},
+    "possible_duplicate": 0,
+    "rate": 19.8,
+    "eta_seconds": 29.6,
+    "max_rate": None,
+    "by": "token shop",
+    "corrects": None,
+    "starts_at": None,
+    "created_at": "2026-11-26T09:30:00.000Z",
+    "expires_at": None,
+    "finished_at": None,
+}
+ONE_BATCH = BATCH | {
+    "customers": {"total": 1000, "done": 410, "open": 590, "corrections": []},
+}
+STEERED = BATCH | {"changed": True, "before": "running", "state": "paused"}
+_KIND = {
+    "code": "no_phone_num",
+    "count": 2,
+    "message": "there is no number",
+    "remedy": "enter it",
+    "lines": [17, 40],
+}
+_TALLY: dict[str, Any] = {
+    "rows": 1000,
+    "valid": 998,
+    "invalid": 2,
+    "invalid_by_reason": [_KIND],
+    "doubts": [],
+    "repairs": [],
+    "sent_before": {"count": 0, "lines": []},
+    "waiting_elsewhere": {"count": 0, "lines": [], "batches": {}, "events": 0},
+}
+SUBMITTED = BATCH | {
+    "already_submitted": False,
+    "file": _TALLY,
+    "left_aside": [],
+    "notes": ["the cells are separated by semicolons"],
+}
+CHECKED = _TALLY | {
+    "file": "customers.csv",
+    "notes": [],
+    "batch_id": "9f2c81d04ab7",
+    "refused": None,
+    "already_submitted": None,
+    "doubles": {"numbers": 0, "rows": 0, "examples": []},
+    "used_too_often": {"limit": 5, "count": 0, "lines": []},
+    "in_interval": {"count": 0, "lines": []},
+    "rate": 20.0,
+    "waiting_before": 0,
+    "workers": 2,
+    "halted": False,
+    "eta_seconds": 49.9,
+}
+STATUS: dict[str, Any] = {
+    "at": "2026-11-26T09:30:00.000Z",
+    "ledger": {"state": "known", "reason": None},
+    "account": {"state": "running"},
+    "queues": {"send-code.event": 0, "send-code.batch": 40, "sendcode:dead": 2},
+    "in_work": 40,
+    "totals": {"sent": 410, "dead": 2},
+    "dead_by_code": {"FailedOperation.InvalidParameters": 2},
+    "perhaps_sent_by_code": {},
+    "rate": {"limit": 20.0, "setting": 20.0, "last_second": 20, "factor": 1.0},
+    "workers": [{"name": "w1", "alive": True, "silent_s": 0.4}],
+    "quarantined": 0,
+    "quota_refusals": {},
+    "misfits": [],
+    "damage": [],
+    "batches": [{"batch_id": "9f2c81d04ab7", "state": "running", "total": 1000}],
+}
+
+_Word = Annotated[str, Field(max_length=200)]
+
+
+class BatchForm(BaseModel):
+    """The fields that may come with a file."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: Annotated[str, Field(max_length=64)] | None = None
+    """The batch's id; by default from the file's content."""
+    name: _Word | None = None
+    """What people call it; by default the file's name."""
+    max_rate: (
+        Annotated[float, Field(ge=bounds.SLOWEST, le=bounds.FASTEST, allow_inf_nan=False)] | None
+    ) = None
+    """Jobs per second at most, below the account's limit."""
+    starts_at: AwareDatetime | None = None
+    """Send nothing before that: 2026-11-27T10:00:00Z."""
+    expires_in: LifeS | None = None
+    """Seconds from the start after which the codes are of no use and are not sent."""
+    skip_sent: bool = False
+    """Leave out rows whose number got a code, or waits for one."""
+    again: bool = False
+    """Make another batch of a content that was submitted before; with another `id`."""
+    encoding: _Word | None = None
+    """The text's encoding, such as gb18030, where it is not found rightly."""
+    sheet: _Word | None = None
+    """The workbook's sheet; by default the first."""
+    phone_column: _Word | None = None
+    """The column of the numbers; by default found by name and cells."""
+    country_column: _Word | None = None
+    """The column of the countries or their calling codes."""
+
+
+def form_body() -> dict[str, Any]:
+    """Return the OpenAPI description of a file with `BatchForm`'s fields."""
+    file = {
+        "type": "string",
+        "format": "binary",
+        "description": "CSV, Excel .xlsx or JSON Lines, also packed as .gz; with a file name.",
+    }
+    fields = {"file": file}
+    for name, field in BatchForm.model_json_schema()["properties"].items():
+        kinds = field.pop("anyOf", [{}])  # in a form, what is null is left out
+        fields[name] = {**field, **kinds[0]}
+        if fields[name].get("default", "") is None:
+            del fields[name]["default"]
+    schema = {
+        "type": "object",
+        "properties": fields,
+        "required": ["file"],
+        "additionalProperties": False,
+    }
+    example = {"file": "country_code,phone_num\r\n852,55501234\r\n", "name": "May"}
+    return {
+        "required": True,
+        "content": {"multipart/form-data": {"schema": schema, "example": example}},
+    }
+
+
+class BatchDocument(BaseModel):
+    """A batch as it is now. Times are ISO 8601 in UTC."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [BATCH]})
+
+    batch_id: str
+    name: str
+    state: str
+    """`importing`, `scheduled`, `running`, `paused`, `done` or `cancelled`."""
+    total: int
+    accepted: int
+    rejected: int
+    rows_lost: int
+    """Rows that are no longer there: send the file again."""
+    finished: int
+    counts: dict[str, int]
+    """Rows by state."""
+    by_code: dict[str, int]
+    """Failed jobs by code."""
+    possible_duplicate: int
+    rate: float
+    eta_seconds: float | None
+    max_rate: float | None
+    by: str | None
+    corrects: str | None
+    starts_at: str | None
+    created_at: str
+    expires_at: str | None
+    finished_at: str | None
+
+
+class Customers(BaseModel):
+    """Customers of a batch, with those of the files that corrected it."""
+
+    total: int
+    done: int
+    open: int
+    corrections: list[str]
+
+
+class OneBatch(BatchDocument):
+    """One batch."""
+
+    customers: Customers
+
+
+class BatchList(BaseModel):
+    """All batches, the newest first."""
+
+    batches: list[BatchDocument]
+
+
+class SteeredDocument(BatchDocument):
+    """A batch that was paused, resumed or cancelled."""
+
+    changed: bool
+    before: str
+
+
+class Tally(BaseModel):
+    """What the rows of a file are."""
+
+    rows: int
+    valid: int
+    invalid: int
+    invalid_by_reason: list[dict[str, Any]]
+    doubts: list[dict[str, Any]]
+    """Rows that are sent all the same."""
+    repairs: list[dict[str, Any]]
+    sent_before: dict[str, Any] | None
+    waiting_elsewhere: dict[str, Any] | None
+
+
+class SubmittedDocument(BatchDocument):
+    """A batch that was submitted."""
+
+    already_submitted: bool
+    file: Tally | None
+    """Null where the file was not read, as all of it is there already."""
+    left_aside: list[str]
+    """Fields without effect: a batch keeps what it was first submitted with."""
+    notes: list[str]
+    """What a person should know about how the file was read."""
+
+
+class CheckedDocument(Tally):
+    """What would become of a file."""
+
+    file: str
+    notes: list[str]
+    batch_id: str
+    refused: str | None
+    """Why the whole file would be refused, if it would."""
+    already_submitted: str | None
+    """The state of the batch that has this content."""
+    doubles: dict[str, Any]
+    used_too_often: dict[str, Any]
+    in_interval: dict[str, Any] | None
+    rate: float | None
+    waiting_before: int | None
+    workers: int | None
+    halted: bool | None
+    eta_seconds: float | None
+
+
+class StatusDocument(BaseModel):
+    """The whole system, as `sendcode status --json` shows it."""
+
+    at: str
+    ledger: dict[str, Any]
+    account: dict[str, Any]
+    queues: dict[str, int]
+    in_work: int
+    totals: dict[str, int]
+    dead_by_code: dict[str, int]
+    perhaps_sent_by_code: dict[str, int]
+    rate: dict[str, Any]
+    workers: list[dict[str, Any]]
+    quarantined: int
+    quota_refusals: dict[str, int]
+    misfits: list[str]
+    damage: list[dict[str, Any]]
+    batches: list[dict[str, Any]]
+
+
+def answers(
+    what: str,
+    example: dict[str, Any],
+    headers: dict[str, Any] | None = None,
+    model: type[BaseModel] | None = None,
+) -> dict[str, Any]:
+    """Return the OpenAPI description of an answer in JSON, with its example."""
+    described: dict[str, Any] = {
+        "description": what,
+        "content": {"application/json": {"example": example}},
+    }
+    if headers:
+        described["headers"] = headers
+    if model is not None:
+        described["model"] = model
+    return described
+
+
 _EXAMPLES: dict[int, tuple[str, str, str, bool]] = {
     400: ("The body is no JSON document.", "malformed", "the body is no JSON document", False),
+    408: ("The rest of the body did not come.", "request_timeout", "send it again", False),
+    409: ("What stands in the way is named.", "content_held", "batch 9f2c81d04ab7 has …", False),
     401: ("No token, or one that is not known.", "unauthorized", "send a token", False),
     403: ("The token does not allow this.", "forbidden", "this token has no scope send", False),
     404: ("There is no such thing.", "not_found", "there is no such job", False),

@@ -16,6 +16,7 @@ from jobs.keys import Keys
 from jobs.ledger import Ledger
 from producer.events import send_code
 from producer.tokens import Tokens
+from producer.web.app import ANSWER_S
 from sandbox.client import Sandbox
 from tests.commands import Command
 from tests.integration.conftest import PatientSender
@@ -207,7 +208,7 @@ def test_without_redis_nothing_is_accepted_and_the_caller_knows_when_to_try_agai
         settings = settings.model_copy(
             update={"sendcode_redis_url": SecretStr(f"redis://127.0.0.1:{port}/0")}
         )
-        with WebServer(settings) as web:
+        with WebServer(settings, ANSWER_S) as web:
             answer = web.call("POST", "/v1/codes", token="sct_any", key="k", json=NUMBER)
 
     assert answer.status_code == 503

@@ -1,0 +1,393 @@
+"""`/v1/batches` and `/v1/status`: a file in, exactly one job per row, and what became of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Annotated, Literal
+
+import redis
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+from starlette.datastructures import UploadFile
+
+from config.settings import Settings
+from config.unavailable import RedisUnavailableError
+from jobs.batch import Batch
+from jobs.batches import ORDERED, BatchCancelledError, Batches, BatchGoneError, Order
+from jobs.identity import Identity, state_file
+from jobs.scripts import time_ms
+from producer import bounds
+from producer.importing import (
+    ImportRefusedError,
+    Refusal,
+    Submission,
+    Terms,
+    check_batch_id,
+    default_batch_id,
+    preflight,
+)
+from producer.overview import read_overview
+from producer.results import RESULT_COLUMNS, results, statuses_of
+from producer.sheet import Sheet, SheetError, open_sheet
+from producer.sheet.writing import separator_for, streamed_sheet
+from producer.tokens import Scope, Token
+from producer.web.access import needs
+from producer.web.problems import FieldError, Problem, ask, unavailable
+from producer.web.schemas import (
+    BATCH,
+    CHECKED,
+    ONE_BATCH,
+    STATUS,
+    STEERED,
+    SUBMITTED,
+    BatchForm,
+    BatchList,
+    CheckedDocument,
+    OneBatch,
+    StatusDocument,
+    SteeredDocument,
+    SubmittedDocument,
+    answers,
+    form_body,
+    problems,
+)
+from producer.web.uploads import Uploads
+
+router = APIRouter(prefix="/v1", tags=["batches"])
+
+Reader = Annotated[Token, Depends(needs(Scope.READ, Scope.BATCH))]
+Owner = Annotated[Token, Depends(needs(Scope.BATCH))]
+Form = Literal["csv", "plain", "xlsx"]
+
+_CSV = "text/csv; charset=utf-8"
+_XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+_LOCATION = {"Location": {"schema": {"type": "string"}}}
+
+
+@router.post(
+    "/batches",
+    operation_id="submit_batch",
+    status_code=201,
+    response_model=SubmittedDocument,
+    responses={
+        201: answers(
+            "Submitted: each row that can be sent is a job on disk.", SUBMITTED, _LOCATION
+        ),
+        200: answers(
+            "This content was submitted before; nothing was added.",
+            SUBMITTED | {"already_submitted": True, "file": None},
+            _LOCATION,
+            SubmittedDocument,
+        ),
+        **problems(400, 401, 403, 408, 409, 413, 415, 422, 503),
+    },
+    openapi_extra={"requestBody": form_body()},
+)
+async def submit_batch(request: Request, token: Owner) -> Response:
+    """Submit a file: a code for each row that can be sent.
+
+    The answer comes when all rows are on disk; for a million that takes a minute or so. If none
+    comes, because the connection broke or the server was stopped, send the same file with the same
+    fields again: the import goes on where it stands, and nothing is sent twice.
+    """
+    client, settings = _ledger(request)
+
+    def work(file: UploadFile, fields: BatchForm) -> Response:
+        with _opened(file, fields) as sheet:
+            now_ms = time_ms(client.time())
+            starts_ms = _start_ms(fields, now_ms)
+            terms = _terms(fields, sheet, token).timed(now_ms, starts_ms, fields.expires_in)
+            with Submission(client, settings, sheet, terms, fields.id) as submission:
+                submission.read()
+                if not submission.is_complete:
+                    _write(submission, settings)
+                document = {
+                    **submission.as_dict(),
+                    "left_aside": submission.left_aside,
+                    "notes": [note.text for note in sheet.notes],
+                }
+        headers = {"Location": f"/v1/batches/{submission.batch_id}"}
+        return JSONResponse(document, 200 if submission.is_complete else 201, headers)
+
+    return await _uploads(request).work(request, work)
+
+
+@router.post(
+    "/batches/check",
+    operation_id="check_batch",
+    response_model=CheckedDocument,
+    responses={
+        200: answers("What submitting this file would do. Nothing was changed.", CHECKED),
+        **problems(400, 401, 403, 408, 413, 415, 422, 503),
+    },
+    openapi_extra={"requestBody": form_body()},
+)
+async def check_batch(request: Request, token: Owner) -> Response:
+    """Look at a file as submitting it would, sending and changing nothing."""
+    client, settings = _ledger(request)
+
+    def work(file: UploadFile, fields: BatchForm) -> Response:
+        with _opened(file, fields) as sheet:
+            Identity(client, settings, state_file(settings)).check()
+            found = preflight(
+                sheet,
+                client,
+                settings,
+                batch_id=fields.id or default_batch_id(sheet.digest),
+                terms=_terms(fields, sheet, token),
+            )
+            notes = [note.text for note in sheet.notes]
+            return JSONResponse({"file": sheet.name, "notes": notes, **found.as_dict()})
+
+    return await _uploads(request).work(request, work)
+
+
+@router.get(
+    "/batches",
+    operation_id="list_batches",
+    response_model=BatchList,
+    responses={
+        200: answers("All batches that are kept, the newest first.", {"batches": [BATCH]}),
+        **problems(401, 403, 413, 503),
+    },
+)
+async def list_batches(request: Request, _: Reader) -> Response:
+    """Show all batches."""
+    found = await ask(request, _batches(request).list)
+    return JSONResponse({"batches": [batch.as_dict() for batch in found]})
+
+
+@router.get(
+    "/batches/{batch_id}",
+    operation_id="show_batch",
+    response_model=OneBatch,
+    responses={200: answers("The batch.", ONE_BATCH), **problems(401, 403, 404, 413, 503)},
+)
+async def show_batch(batch_id: str, request: Request, _: Reader) -> Response:
+    """Show how far a batch is, with the files that corrected it."""
+    batches = _batches(request)
+    batch = await _known(request, batches, batch_id)
+    family = await ask(request, batches.family, batch)
+    return JSONResponse({**batch.as_dict(), "customers": family.as_dict()})
+
+
+@router.get(
+    "/batches/{batch_id}/results",
+    operation_id="take_results",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "The customer's own columns, and what became of each row.",
+            "content": {
+                _CSV: {
+                    "schema": {"type": "string"},
+                    "example": f"country_code,phone_num,{','.join(RESULT_COLUMNS)}\r\n",
+                },
+                _XLSX: {"schema": {"type": "string", "format": "binary"}, "example": "PK…"},
+            },
+        },
+        **problems(401, 403, 404, 413, 422, 503),
+    },
+)
+async def take_results(
+    batch_id: str,
+    request: Request,
+    _: Owner,
+    only: Annotated[
+        str | None,
+        Query(description="Only these rows: failed, sent, waiting, or a state such as unknown."),
+    ] = None,
+    form: Annotated[
+        Form,
+        Query(
+            alias="format",
+            description="csv (for spreadsheet programs), plain (CSV for programs) or xlsx.",
+        ),
+    ] = "csv",
+) -> Response:
+    """Take the results, with full numbers, at any time. They come row by row, whatever the size.
+
+    The rows of `only=failed` can be corrected in that file, and the file submitted again.
+    """
+    if only is not None:
+        try:
+            statuses_of(only)
+        except ValueError as exc:
+            raise Problem.of_field("only", "unknown", str(exc)) from None
+    batches = _batches(request)
+    batch = await _known(request, batches, batch_id)
+    rows = ((row.cells, row.ours) for row in results(batches, batch_id, only))
+    sheet = streamed_sheet(batch.header, RESULT_COLUMNS, rows, separator_for(batch.delimiter), form)
+    name = f"{batch_id}-{only or 'results'}.{'xlsx' if form == 'xlsx' else 'csv'}"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return StreamingResponse(sheet, 200, headers, _XLSX if form == "xlsx" else _CSV)
+
+
+@router.post(
+    "/batches/{batch_id}/{order}",
+    operation_id="steer_batch",
+    response_model=SteeredDocument,
+    responses={
+        200: answers("The batch as it is now.", STEERED),
+        **problems(401, 403, 404, 409, 413, 422, 503),
+    },
+)
+async def steer_batch(batch_id: str, order: Order, request: Request, token: Owner) -> Response:
+    """Pause a batch, let it go on, or end it for good: what waits is not sent any more."""
+    batches = _batches(request)
+    states = await ask(request, partial(batches.steer, by=_by(token)), batch_id, order)
+    batch = await _known(request, batches, batch_id)
+    before, after = states or ("", batch.state)
+    if after is not ORDERED[order]:
+        raise Problem(409, "is_over", f"the batch is {after}: nothing to {order}")
+    return JSONResponse({"changed": before != after, "before": before, **batch.as_dict()})
+
+
+@router.get(
+    "/status",
+    operation_id="show_status",
+    tags=["status"],
+    response_model=StatusDocument,
+    responses={
+        200: answers("Queues, rate, account, workers, batches and totals.", STATUS),
+        **problems(401, 403, 413, 503),
+    },
+)
+async def show_status(request: Request, _: Reader) -> Response:
+    """Show the whole system at a glance."""
+    client, settings = _ledger(request)
+    identity = Identity(client, settings, state_file(settings))
+    overview = await ask(request, read_overview, client, settings, identity)
+    return JSONResponse(overview.as_dict())
+
+
+def _ledger(request: Request) -> tuple[redis.Redis, Settings]:
+    return request.app.state.client, request.app.state.settings
+
+
+def _batches(request: Request) -> Batches:
+    return Batches(*_ledger(request))
+
+
+def _uploads(request: Request) -> Uploads:
+    uploads: Uploads = request.app.state.uploads
+    return uploads
+
+
+async def _known(request: Request, batches: Batches, batch_id: str) -> Batch:
+    batch = await ask(request, batches.get, batch_id)
+    if batch is None:
+        raise Problem(404, "not_found", "there is no such batch, or it is no longer kept")
+    return batch
+
+
+@contextmanager
+def _opened(file: UploadFile, fields: BatchForm) -> Iterator[Sheet]:
+    if fields.id is not None:
+        check_batch_id(fields.id)
+    with open_sheet(
+        file.filename or "the file",
+        upload=file.file,
+        encoding=fields.encoding,
+        sheet=fields.sheet,
+        phone_column=fields.phone_column,
+        country_column=fields.country_column,
+    ) as sheet:
+        yield sheet
+
+
+def _by(token: Token) -> str:
+    return f"token {token.name}"
+
+
+def _terms(fields: BatchForm, sheet: Sheet, token: Token) -> Terms:
+    return Terms(
+        fields.name or sheet.name,
+        fields.max_rate,
+        again=fields.again,
+        skip_sent=fields.skip_sent,
+        by=_by(token),
+    )
+
+
+def _start_ms(fields: BatchForm, now_ms: int) -> int | None:
+    if fields.starts_at is None:
+        return None
+    try:
+        return bounds.start_at_ms(fields.starts_at, now_ms)
+    except ValueError as exc:
+        raise Problem.of_field("starts_at", "out_of_bounds", str(exc)) from None
+
+
+def _write(submission: Submission, settings: Settings) -> None:
+    try:
+        submission.write()
+    except redis.RedisError as exc:
+        reason = RedisUnavailableError.from_redis(exc, settings)
+        raise unavailable(
+            f"{reason}; the import was cut off: send the same file with the same fields again, and "
+            "it goes on where it stands; nothing is sent twice",
+            batch_id=submission.batch_id,
+        ) from exc
+
+
+def answer_refusals(app: FastAPI) -> None:
+    """Answer what the services refuse as problem documents."""
+
+    @app.exception_handler(SheetError)
+    async def unreadable(_: Request, exc: SheetError) -> JSONResponse:
+        detail = f"{exc.message}; {exc.remedy}"
+        if exc.line:
+            detail = f"{exc.unit} {exc.line}: {detail}"
+        errors = [FieldError(field, exc.code, detail) for field in exc.choices or ("file",)]
+        return Problem(422, "unreadable_file", detail, errors=errors).answer()
+
+    @app.exception_handler(ImportRefusedError)
+    async def refused(_: Request, exc: ImportRefusedError) -> JSONResponse:
+        return _refused(exc).answer()
+
+    @app.exception_handler(BatchCancelledError)
+    @app.exception_handler(BatchGoneError)
+    async def gone(_: Request, exc: Exception) -> JSONResponse:
+        return Problem(409, "changed_meanwhile", str(exc)).answer()
+
+
+_IN_FIELD = {
+    Refusal.ID_UNFIT: ("id", "an id has 1 to 64 letters, digits, dots, underscores and dashes"),
+    Refusal.ID_RESERVED: ("id", 'the id "ev" belongs to events'),
+    Refusal.NO_ROWS: ("file", "there is no row below the names of the columns"),
+    Refusal.NO_VALID_ROW: ("file", "no row can be sent; /v1/batches/check says why"),
+}
+
+
+def _refused(exc: ImportRefusedError) -> Problem:
+    if exc.why in _IN_FIELD:
+        field, detail = _IN_FIELD[exc.why]
+        return Problem.of_field(field, exc.why, detail)
+    batch = exc.batch
+    if batch is None:
+        return Problem(409, exc.why, "another batch had this content until just now: try again")
+    batch_id = batch.batch_id
+    match exc.why:
+        case Refusal.CANCELLED:
+            detail = (
+                f"this content is batch {batch_id}, which was cancelled; to send what it did not "
+                "send, submit its results of only=cancelled"
+            )
+        case Refusal.OTHER_CONTENT:
+            detail = (
+                f"batch {batch_id} was made from another content; to correct what failed, submit "
+                "its results of only=failed, corrected; other customers take another id"
+            )
+        case Refusal.OTHER_ENCODING:
+            how = f"with encoding {batch.encoding}" if batch.encoding else "without an encoding"
+            detail = f"the import of batch {batch_id} was begun {how}: complete it so"
+        case _:
+            then = "" if batch.imported else f"; complete it with id={batch_id}"
+            detail = (
+                f"this content is batch {batch_id} already{then}; only if every row is to be sent "
+                "once more, submit it with again=true and another id"
+            )
+    return Problem(409, exc.why, detail, batch_id=batch_id)

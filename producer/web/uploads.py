@@ -1,0 +1,118 @@
+"""Files that come with a request: to a temporary file, never into memory, and gone in any case."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from functools import partial
+from typing import TypeVar
+
+import anyio
+import anyio.to_thread
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from producer.web.problems import RETRY_AFTER_S, Problem
+from producer.web.schemas import BatchForm
+
+T = TypeVar("T")
+
+TAKES_A_FILE = frozenset({"/v1/batches", "/v1/batches/check"})
+"""Paths whose bodies are read here, after the token was checked."""
+MAX_UPLOAD = 200_000_000
+"""Bytes of a request with a file."""
+FILES_AT_ONCE = 4
+"""Of one process: each takes room in the temporary folder, and a share of the processor."""
+STALLED_S = 30.0
+"""A caller that sends nothing for so long has gone."""
+_MOST_FIELDS, _MAX_FIELD = 30, 4_096
+
+
+class Uploads:
+    """Reads files in threads of their own, so that events never wait for one of them."""
+
+    def __init__(self) -> None:
+        self._free = asyncio.Semaphore(FILES_AT_ONCE)
+        self._threads = anyio.CapacityLimiter(FILES_AT_ONCE)
+
+    async def work(self, request: Request, work: Callable[[UploadFile, BatchForm], T]) -> T:
+        """Receive the request's file and fields, and return what `work` makes of them in a thread.
+
+        A caller that goes away before all is received is forgotten; after that, what was begun is
+        finished all the same.
+        """
+        if self._free.locked():
+            headers = {"Retry-After": str(RETRY_AFTER_S)}
+            detail = f"{FILES_AT_ONCE} files are being read already: try again"
+            raise Problem(503, "busy", detail, headers=headers)
+        async with self._free:
+            form = await _received(request)
+            try:
+                do = partial(work, *_taken_apart(form))
+                return await anyio.to_thread.run_sync(do, limiter=self._threads)
+            finally:
+                await form.close()
+
+
+async def _received(request: Request) -> FormData:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "multipart/form-data":
+        raise Problem(415, "unsupported_media_type", "send the file as multipart/form-data")
+    length = request.headers.get("content-length", "0")
+    if length.isdigit() and int(length) > MAX_UPLOAD:
+        raise _too_large()
+    parser = MultiPartParser(
+        request.headers,
+        _chunks(request),
+        max_files=1,
+        max_fields=_MOST_FIELDS,
+        max_part_size=_MAX_FIELD,
+    )
+    try:
+        return await parser.parse()
+    except (MultiPartException, ValueError) as exc:
+        detail = (
+            f"the body is no multipart/form-data with one file and fields of {_MAX_FIELD} bytes"
+        )
+        raise Problem(400, "malformed", detail) from exc
+
+
+async def _chunks(request: Request) -> AsyncGenerator[bytes, None]:
+    size = 0
+    stream = request.stream()
+    while True:
+        try:
+            async with asyncio.timeout(STALLED_S):
+                chunk = await anext(stream, b"")
+        except TimeoutError:
+            raise Problem(408, "request_timeout", "the rest of the body did not come") from None
+        if not chunk:
+            return
+        size += len(chunk)
+        if size > MAX_UPLOAD:
+            raise _too_large()
+        yield chunk
+
+
+def _too_large() -> Problem:
+    return Problem(413, "too_large", f"a request with a file has at most {MAX_UPLOAD:,} bytes")
+
+
+def _taken_apart(form: FormData) -> tuple[UploadFile, BatchForm]:
+    """Return the file, and the fields beside it; an empty one is as good as none."""
+    items = form.multi_items()
+    file = form.get("file")
+    if not isinstance(file, UploadFile):
+        raise Problem.of_field("file", "missing", "send the file in the field file, with its name")
+    if len({name for name, _ in items}) < len(items):
+        raise Problem(422, "invalid_request", "a field is given once")
+    try:
+        return file, BatchForm.model_validate(
+            {name: value for name, value in items if value and name != "file"}
+        )
+    except ValidationError as exc:
+        errors = [{**error, "loc": ("body", *error["loc"])} for error in exc.errors()]
+        raise RequestValidationError(errors) from None
