@@ -162,7 +162,8 @@ class DeadlineAdapter(HTTPAdapter):
             "exchange": exchange,
             "timeout_s": timeout_s,
             "max_idle_s": max_idle_s,
-            "acknowledgements_of": acknowledgements_of,
+            # a proxy's say nothing of the way behind it
+            "acknowledgements_of": acknowledgements_of if proxy is None else lambda _: None,
         }
         self._pool = (
             _TlsPool(host, port, ssl_context=tls_context(ca_bundle), way=proxy, **options)

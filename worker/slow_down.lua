@@ -59,7 +59,7 @@ local probing = level and rate > level * (1 + 1e-6)
 local first = now - (tonumber(pace.refused_at_us) or 0) > STRAY_US
 
 if count and count >= most and not probing then
-  more_caution()
+  if not level then more_caution() end -- else it is the level that may have moved
   if first then return -1 end
 end
 

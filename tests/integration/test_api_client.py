@@ -665,6 +665,14 @@ def test_the_call_goes_through_the_proxy_over_one_tunnel(api: FaultServer, ca_fi
     assert (len(api.requests), api.connections, proxy.connections) == (3, 1, 1)
 
 
+def test_what_a_proxy_acknowledges_is_no_arrival_at_the_api(api: FaultServer, ca_file: str) -> None:
+    with FaultServer(tunnelling) as proxy:
+        answer = send_once(api.url, ca_bundle=ca_file, proxy=proxy.url)
+
+    assert answer.verdict.kind is Kind.SENT
+    assert answer.acknowledged_at is None
+
+
 def test_the_proxy_learns_the_api_s_place_and_its_own_login_and_no_more(
     api: FaultServer, ca_file: str
 ) -> None:

@@ -26,7 +26,7 @@ end
 -- How much of what is known of a request's time may have been its way in:
 local SURE = 20            -- reports after which the shortest time is believed to be the shortest
 local AFFORDABLE = 25000   -- µs of answer time above the shortest, on average, that are believed to be it
-local FIRST_CAUTION, LEAST_CAUTION, MOST_CAUTION = 8000, 2000, 1e6 -- µs
+local FIRST_CAUTION, LEAST_CAUTION, MOST_CAUTION = 8000, 2000, 250000 -- µs
 local CAUTION_FALLS = 0.0003 -- of it, with each answer that is no refusal
 local UNPROVED, LEAST_UNPROVED = 60000, 12000 -- µs, where acknowledgements are not to be had
 
