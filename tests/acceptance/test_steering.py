@@ -23,7 +23,8 @@ from tests.worker_process import WorkerProcess
 RATE = 100
 WAITING = 100_000 if os.environ.get("SENDCODE_HEAVY") else 1_500
 FEED_DEPTH = 2 * RATE
-"""Two seconds of work: what may be on its way at any time."""
+"""Two seconds of work: what may be on its way, besides what the API has not answered yet."""
+THREADS = 48
 
 # a call that takes a second on a busy machine is no call to try again
 pytestmark = pytest.mark.settings(
@@ -73,7 +74,7 @@ def test_a_pause_acts_at_once_and_an_event_goes_out_meanwhile(
     wait_until(lambda: not in_work(look(batches, "b1")), "nothing in work")
     batch = look(batches, "b1")
     assert batch.state == "paused"
-    assert batch.finished <= sent_at_pause + FEED_DEPTH
+    assert batch.finished <= sent_at_pause + FEED_DEPTH + THREADS
     requests = sandbox.stats(numbers=False)["requests"]
     # the sweeper has been round while another event was sent, and fed nothing
     send_code("852", "99000002", wait=60, settings=settings)
@@ -96,15 +97,18 @@ def test_a_cancel_acts_at_once_and_every_job_has_its_end(
     wait_until(lambda: look(batches, "b1").finished >= 100, "100 jobs")
 
     sendcode("batch", "cancel", "b1", "--yes")
-    sent_at_cancel = look(batches, "b1").counts["sent"]
+    sent_at_cancel = look(batches, "b1").sent
 
     wait_until(lambda: look(batches, "b1").is_over, "all ended")
     batch = look(batches, "b1")
     assert sum(batch.counts.values()) == WAITING
-    assert set(batch.counts) == {"sent", "cancelled"}
-    assert batch.counts["sent"] <= sent_at_cancel + FEED_DEPTH
+    assert set(batch.counts) - {"sent_inferred"} == {
+        "sent",
+        "cancelled",
+    }  # a busy machine answers late
+    assert batch.sent <= sent_at_cancel + FEED_DEPTH + THREADS
     stats = sandbox.stats()
-    assert sum(stats["accepted_per_number"].values()) == batch.counts["sent"]
+    assert sum(stats["accepted_per_number"].values()) == batch.sent
     event = send_code("852", "99000001", wait=60, settings=settings)
     assert event.state.is_sent
 
@@ -121,9 +125,11 @@ def test_a_small_batch_takes_turns_with_a_big_one(
     submit(batches, "small", 150, "51")
     wait_until(lambda: look(batches, "small").is_over, "the small one")
 
-    meanwhile = look(batches, "big").finished - before
-    # 150 turns each, and what was on its way already
-    assert 75 <= meanwhile <= 150 + 2 * FEED_DEPTH
+    small = look(batches, "small")
+    ends = [job.finished_ms for _, _, job in batches.rows("big") if job and job.finished_ms]
+    meanwhile = sum(end <= (small.finished_ms or 0) for end in ends) - before
+    # 150 turns each, and what was on its way already, before and behind
+    assert 75 <= meanwhile <= 150 + 2 * (FEED_DEPTH + THREADS)
 
 
 @pytest.mark.usefixtures("sandbox")

@@ -160,7 +160,8 @@ def test_an_event_goes_before_a_batch_job_that_waits_for_its_slot(
 
     waiting.join()
     arrivals = sandbox.stats(numbers=False, arrivals=True)["arrivals"]
-    assert [number[-2:] for _, number, _ in arrivals] == ["08", "09", "00"]
+    # a busy machine may miss an answer, and probe
+    assert list(dict.fromkeys(number[-2:] for _, number, _ in arrivals)) == ["08", "09", "00"]
     assert {acts.state(job) for job in (first, event, batch_job)} == {State.SENT}
     assert all(later - at >= 1 for (at, *_), (later, *_) in pairwise(arrivals))
 
