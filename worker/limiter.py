@@ -258,7 +258,7 @@ class Limiter:
         took_s = answered - asked
         self._answer_s = min(took_s, self._answer_s + (took_s - self._answer_s) / 20)
         if reply[0] == "turn":
-            return _Turn(reply[1], answered + int(reply[2]) / 1e6)
+            return _Turn(reply[1], answered - self._answer_s + int(reply[2]) / 1e6)
         wait_us, number, at_us = map(int, reply[1:4])
         next_place, next_us, per_window, newest, newest_us = reply[4], *map(int, reply[5:9])
         if per_window != self.per_window and not self._warned_of_rate:
@@ -273,4 +273,6 @@ class Limiter:
         slot = Slot(number, per_window, at_us, asked, answered + wait_s, closes, wait_s, held)
         if self._last is None or newest > self._last[0]:
             self._last = newest, newest_us, asked, at_us - wait_us
-        return slot, _Turn(next_place, answered + next_us / 1e6) if next_place else None
+        return slot, _Turn(
+            next_place, answered - self._answer_s + next_us / 1e6
+        ) if next_place else None

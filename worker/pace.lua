@@ -116,7 +116,7 @@ if lane == 'batch' then
   local its = turned and slot or math.max(slot, place + lag)
   if its - now > horizon then
     redis.call('HSET', K.pace, 'line_us', int(line), 'lag_us', int(lag))
-    return {'turn', encoded(place), int(its - horizon / 2 - now)}
+    return {'turn', encoded(place), int(its - horizon * 0.75 - now)}
   end
   if more then
     local planned = math.max(line, slot + spacing - lag)

@@ -38,8 +38,8 @@ from worker.retry import Again, retrying
 
 log = logging.getLogger("sendcode.sender")
 
-LONGEST_LEAD_S = 0.03
-"""How much sooner than its slot a batch job's try is journaled at most."""
+MOST_SPARE_S = 0.03
+"""How much sooner than Redis is away a batch job's try is journaled before its slot, at most."""
 
 
 class Sender:
@@ -173,7 +173,7 @@ class Sender:
         while True:
             begins = now_s()
             if slot.held:  # as late as can be: until then an event may have it
-                lead_s = min(LONGEST_LEAD_S, self._lead_s + self._strays_s)
+                lead_s = min(self._journal_s + MOST_SPARE_S, self._lead_s + self._strays_s)
                 begins = max(begins, slot.opens - lead_s)
                 self._shutdown.nap(begins - now_s())
             # until the request has arrived, at most: slot, writing, travelling (see docs/decisions)
