@@ -77,7 +77,7 @@ if not burst_at or now < burst_at or now - burst_at > window then
   burst_at, burst_rate = now, rate
 end
 found = math.max(found, limit * SLOWEST, burst_rate / 2)
-local again = level and math.abs(found - level) <= 1
+local again = probing and math.abs(found - level) <= 1
 redis.call('HSET', K.pace, 'level', tostring(found / unit), 'level_at_us', int(now),
   'level_holds_s', again and math.min(LONGEST_HOLDS_S, 2 * pace.level_holds_s) or FIRST_HOLDS_S,
   'burst_at_us', int(burst_at), 'burst_rate', tostring(burst_rate))

@@ -579,10 +579,12 @@ class AllowsLess:
 
     ANSWERED_AFTER = 2
     """Requests that are sent before the answer to one is here."""
+    AHEAD = SECOND // 2
+    """Slots are reserved so much ahead, so that a busy machine misses none."""
 
     def __init__(self, pace: Pace, allowed: int) -> None:
         self._pace, self.allowed = pace, allowed
-        self._passed = 0
+        self._passed, self._time = 0, pace.now()
         self._on_their_way: list[tuple[int, int, bool]] = []
         self.let_in: list[int] = []
         """When, in µs."""
@@ -590,21 +592,18 @@ class AllowsLess:
 
     def run(self, seconds: float) -> None:
         """Have the fleet send as fast as it may; a request arrives when it is sent."""
-        until = self._now() + seconds * SECOND
-        while self._now() < until:
+        until = self._time + seconds * SECOND
+        while self._time < until:
             slot, at = self._pace.event()
-            wait = max(0, at - self._pace.now())
+            self._time = at + self._passed
+            wait = at - self.AHEAD - self._pace.now()
             self._pace.let_pass(wait)
             self._passed += wait
-            now = self._now()
-            is_let_in = sum(now - SECOND < at for at in self.let_in) < self.allowed
-            (self.let_in if is_let_in else self.refused).append(now)
-            self._on_their_way.append((slot, now, is_let_in))
+            is_let_in = sum(self._time - SECOND < at for at in self.let_in) < self.allowed
+            (self.let_in if is_let_in else self.refused).append(self._time)
+            self._on_their_way.append((slot, self._time, is_let_in))
             if len(self._on_their_way) > self.ANSWERED_AFTER:
                 self._answer(*self._on_their_way.pop(0))
-
-    def _now(self) -> int:
-        return self._pace.now() + self._passed
 
     def _answer(self, slot: int, arrived: int, is_let_in: bool) -> None:
         sent = arrived - self._passed
