@@ -1,4 +1,4 @@
-"""Loads the Lua scripts: each is the key table, the functions they share, and its own text.
+"""Loads the Lua scripts: each is what it needs of keys and shared functions, and its own text.
 
 A script declares its arguments once, `local A = arguments('id', 'lease_ms:number', 'rows:rest')`:
 Python packs by these names and Lua unpacks by them, and neither counts positions. The first key of
@@ -7,6 +7,7 @@ every call is that of the ledger's identity, so that proxies, ACLs and a cluster
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
@@ -14,6 +15,7 @@ from importlib.resources import files
 from typing import Any
 
 import redis
+from redis.exceptions import NoScriptError
 
 from config.settings import PROBE_SLACK_S, Settings
 from jobs.batch import RATE_FADES_S, BatchState
@@ -46,6 +48,10 @@ _SHARED = (
 """In the order in which they build upon each other."""
 _DECLARED = re.compile(r"^local A = arguments\(([^)]*)\)", re.MULTILINE)
 _NAME = re.compile(r"'([a-z_]+)(\??):?([a-z]*)'")
+_COMMENT = re.compile(r"^ *--.*\n", re.MULTILINE)
+_STATEMENT = re.compile(r"^(?=local |K\.|function K\.)", re.MULTILINE)
+_DEFINED = re.compile(r"(?:local )?(?:function )?((?:K\.)?\w+(?:, \w+)*)")
+_WORD = re.compile(r"(?:K\.)?\w+")
 
 _CONSTANTS = {
     "LAPSE_MS": LAPSE_S * 1000,
@@ -94,14 +100,11 @@ class Script:
         self._name = name
         self._names, self._optional, self._rest = _declared(text)
         self._given = {each: value for each, value in (given or {}).items() if each in self._names}
-        self._anchor = [keys.ledger]
-        self._run = client.register_script(prelude(keys, writes) + text)
-
-    @property
-    def sha(self) -> str:
+        self._anchor = keys.ledger
+        self._client = client
+        self._text = _needed(keys.prefix, writes, text) + text
+        self.sha = hashlib.sha1(self._text.encode(), usedforsecurity=False).hexdigest()
         """By which the server knows it."""
-        sha: str = self._run.sha
-        return sha
 
     def __call__(self, rest: Iterable[Argument] = (), /, **arguments: Argument) -> Any:
         """Run it, with `rest` for its list. A client may apply it twice: each is made for that.
@@ -112,8 +115,13 @@ class Script:
         arguments = self._given | arguments
         if arguments.keys() | self._optional != set(self._names) or (rest and not self._rest):
             raise TypeError(f"{self._name}.lua takes {self._names}, not {list(arguments)}")
+        call = ("EVALSHA", self.sha, 1, self._anchor)
         packed = [arguments.get(name, "") for name in self._names]
-        return self._run(keys=self._anchor, args=[*packed, *rest])
+        try:
+            return self._client.execute_command(*call, *packed, *rest)
+        except NoScriptError:
+            self._client.script_load(self._text)
+            return self._client.execute_command(*call, *packed, *rest)
 
 
 def scripts(client: redis.Redis, settings: Settings) -> Callable[[str], Script]:
@@ -152,11 +160,32 @@ def time_ms(reply: Any) -> int:
     return time_us(reply) // 1000
 
 
-def prelude(keys: Keys, writes: int = WRITES) -> str:
-    """Return what stands in front of every script."""
+def _needed(prefix: str, writes: int, text: str) -> str:
+    """Return what a script needs of what all may use.
+
+    Redis runs it anew in each call: all of it would take longer than most scripts do.
+    """
+    words = {"K", *_WORD.findall(text)}
+    kept = []
+    for statement, names, used in reversed(_shared(prefix, writes)):
+        if not words.isdisjoint(names):
+            kept.append(statement)
+            words |= used
+    return "".join(reversed(kept))
+
+
+@cache
+def _shared(prefix: str, writes: int) -> list[tuple[str, set[str], set[str]]]:
+    """Return the statements that all scripts may use, with the names they define and use."""
     versions = f"local READS, WRITES = {max(READS, writes)}, {writes}\n"
-    shared = (_text("jobs/lua/shared", name) for name in _SHARED)
-    return versions + keys.lua() + _constants() + "".join(shared)
+    files = (_text("jobs/lua/shared", name) for name in _SHARED)
+    whole = _COMMENT.sub("", versions + Keys(prefix).lua() + _constants() + "".join(files))
+    found = []
+    for statement in _STATEMENT.split(whole)[1:]:
+        defined = _DEFINED.match(statement)
+        names = set(defined[1].split(", ")) if defined else set()
+        found.append((statement, names, set(_WORD.findall(statement))))
+    return found
 
 
 def _constants() -> str:
