@@ -205,7 +205,7 @@ class Settings(BaseModel):
     sendcode_concurrency: int = Field(48, ge=1, le=1_000)
     """Threads of one worker process. Above twice the rate, an event always finds one free."""
     sendcode_lease: float = Field(10, ge=0.5, le=3_600)
-    """Seconds after which a job whose worker died is due again."""
+    """Seconds after which a job is due again whose worker is silent; if it was killed, 2 or 3."""
     sendcode_sweep_interval: float = Field(1, gt=0, le=1)
     """Seconds between a worker's sweeps for what is due; the feed holds two seconds of work."""
     sendcode_backoff: float = Field(1, ge=0, le=60)

@@ -165,9 +165,11 @@ class BackgroundStep(bootsteps.StartStopStep):
 
         self._threads = [
             Periodic("sweeper", settings.sendcode_sweep_interval, sweep_and_show),
+            Periodic("lifeline", 1.0, presence.lifeline.keep),
             Periodic("leases", min(settings.sendcode_lease / 4, 1.0), lambda: beat(runtime)),
             Periodic("mending", settings.sendcode_sweep_interval, upgrade_and_mend),
         ]
+        presence.lifeline.keep()  # the first beat finds it open
         for thread in self._threads:
             thread.start()
         try:

@@ -152,11 +152,10 @@ class Lifeline:
         self._unanswered = 0
         self._is_refused = False
 
-    def keep(self) -> bool:
-        """Open it where it is not open; call this every second. Return whether it is a new one."""
+    def keep(self) -> None:
+        """Open it where it is not open; call this every second, where it may block."""
         if self._is_refused:
-            return False
-        is_new = False
+            return
         try:
             while self._subscription.subscribed and self._subscription.parse_response(
                 block=False, timeout=0
@@ -166,7 +165,7 @@ class Lifeline:
                 self.close()
             if not self._subscription.subscribed:
                 self._subscription.subscribe(self._channel)
-                is_new = bool(self._subscription.parse_response(block=False, timeout=1))
+                self._subscription.parse_response(block=False, timeout=1)
             self._subscription.ping()  # else a firewall might take it for unused
             self._unanswered += 1
         except redis.ResponseError as exc:
@@ -178,7 +177,6 @@ class Lifeline:
             )
         except redis.RedisError:
             self.close()
-        return is_new
 
     def close(self) -> None:
         self._subscription.close()
@@ -211,7 +209,7 @@ class Presence:
         self.fingerprint = ""
         """Of the credentials that the worker holds."""
         channel = f"{ledger.keys.connections}:{leases.process}"
-        self._lifeline = Lifeline(ledger.client, channel)
+        self.lifeline = Lifeline(ledger.client, channel)
 
     @property
     def entry(self) -> str:
@@ -254,8 +252,6 @@ class Presence:
         workers = self._ledger.beat(self.entry, round(still_s * 1000))
         if self._reached_at is None:
             self._reached_at = self._clock()
-        if self._lifeline.keep():  # seen open from now on
-            self._ledger.beat(self.entry, round(still_s * 1000))
         for entry, jobs in workers.killed.items():
             log.warning(
                 "a worker was killed: others go on with its jobs",
@@ -285,8 +281,8 @@ class Presence:
 
     def sign_off(self) -> None:
         """Remove the worker's entry."""
-        self._lifeline.close()
         self._ledger.client.hdel(self._ledger.keys.workers, self.entry)
+        self.lifeline.close()
 
 
 def forget_the_gone(ledger: Ledger) -> None:
