@@ -42,7 +42,7 @@ note_arrival(A.arrived)
 local now = now_us()
 local pace = fields(K.pace, 'next_us', 'line_us', 'slot', 'per_window', 'level', 'level_at_us',
   'level_holds_s', 'lag_us', 'window_us', 'rate_seen_us', 'asked_us', 'since', 'slot_us',
-  'held', 'moved')
+  'held', 'moved', 'caution_us')
 local held, moved = pace.held or '', pace.moved or ''
 for name, value in pairs(pace) do pace[name] = tonumber(value) end
 local next_us, line, lag = pace.next_us, pace.line_us or 0, pace.lag_us or 0
@@ -95,6 +95,7 @@ redis.call('HSET', K.pace, 'asked_us', int(now), 'rate_seen_us', int(seen))
 local rate = allowed_rate(per_window / window * 1e6, pace, now) / 1e6 -- slots per µs
 local count = math.max(1, math.ceil(rate * window - 1e-6))
 local spacing = 1 / rate
+local apart = spacing + (pace.caution_us or 0) / count -- as they come, each held back by the caution
 
 local free = next_us -- the earliest time that both rules allow
 local oldest = ring_at(number - count, per_window)
@@ -111,7 +112,7 @@ if lane == 'batch' then
     lag = lag + (free - place - lag) / 8
   else
     place = math.max(line, free - lag)
-    line = place + spacing
+    line = place + apart
   end
   local its = turned and slot or math.max(slot, place + lag)
   if its - now > horizon then
@@ -119,8 +120,8 @@ if lane == 'batch' then
     return {'turn', encoded(place), int(its - horizon * 0.75 - now)}
   end
   if more then
-    local planned = math.max(line, slot + spacing - lag)
-    line = planned + spacing
+    local planned = math.max(line, slot + apart - lag)
+    line = planned + apart
     next_place, next_turn = encoded(planned), math.max(0, planned + lag - horizon * 0.75 - now)
   end
 end

@@ -81,7 +81,7 @@ local function note_one_arrival(slot, per_window, sent_us, answer, way)
     unproved = unproved - (unproved - LEAST_UNPROVED) / 6000
     redis.call('HSET', K.pace, 'rtt_min_us', int(shortest), 'spread_us', int(spread),
       'heard', int(heard + 1), 'unrefused', int((tonumber(pace.unrefused) or 0) + 1),
-      'caution_us', tostring(caution), 'unproved_us', int(unproved))
+      'caution_us', int(caution), 'unproved_us', int(unproved))
   end
   local at = sent_us + excess
   if not answer and not way then at = math.max(at, tonumber(string.match(entry, ':(%d+)$'))) end
@@ -103,7 +103,7 @@ local function more_caution()
   local unrefused = math.max(4, tonumber(pace.unrefused) or 0)
   local factor = math.max(1.3, math.min(4, math.log(500) / math.log(unrefused / 2)))
   local more = math.min(MOST_CAUTION, caution * factor) - caution
-  redis.call('HSET', K.pace, 'caution_us', tostring(caution + more), 'unproved_us', UNPROVED, 'unrefused', 0)
+  redis.call('HSET', K.pace, 'caution_us', int(caution + more), 'unproved_us', UNPROVED, 'unrefused', 0)
   -- what arrived by the reckoning so far
   local number, per_window = tonumber(pace.slot) or 0, tonumber(pace.per_window) or 1
   for slot = number - per_window, number - 1 do
