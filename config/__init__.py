@@ -3,13 +3,16 @@
 # The names that Celery, Redis and Flower show: each is written here and nowhere else.
 EVENT_QUEUE = "send-code.event"
 BATCH_QUEUE = "send-code.batch"
+WEBHOOK_QUEUE = "send-code.webhook"
 DEAD_LETTER_QUEUE = "send-code.dead-letter"
 """A Redis list of job ids that nobody consumes; workers list it so that Flower shows its depth."""
 
 SEND_CODE_TASK = "send_code"
+DELIVER_TASK = "deliver_outcome"
 
-QUEUES = (EVENT_QUEUE, BATCH_QUEUE)
+QUEUES = (EVENT_QUEUE, BATCH_QUEUE, WEBHOOK_QUEUE)
 """In order of priority: a worker empties the first before it touches the second."""
+TASK_OF = {EVENT_QUEUE: SEND_CODE_TASK, BATCH_QUEUE: SEND_CODE_TASK, WEBHOOK_QUEUE: DELIVER_TASK}
 
 
 class SendcodeError(Exception):

@@ -21,7 +21,7 @@ from kombu.transport import redis as kombu_redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from config import BATCH_QUEUE, EVENT_QUEUE, QUEUES, SEND_CODE_TASK
+from config import BATCH_QUEUE, DELIVER_TASK, EVENT_QUEUE, QUEUES, SEND_CODE_TASK, WEBHOOK_QUEUE
 from config.address import RedisAddress
 from config.logging import fields
 from config.redis import connection_class, error_code, make_pool
@@ -172,13 +172,16 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "event_serializer": "json",
         "accept_content": ["json"],
         "result_accept_content": ["json"],
-        # Two direct queues, emptied in strict order (the transport's `priority` cycle follows it).
+        # Direct queues, emptied in strict order (the transport's `priority` cycle follows it).
         "task_queues": [Queue(name, _EXCHANGE, routing_key=name) for name in QUEUES],
         "task_default_queue": EVENT_QUEUE,
         "task_default_exchange": _EXCHANGE.name,
         "task_default_routing_key": EVENT_QUEUE,
-        "task_create_missing_queues": False,  # a mistyped --queues is an error, no third queue
-        "task_routes": {SEND_CODE_TASK: {"queue": BATCH_QUEUE}},
+        "task_create_missing_queues": False,  # a mistyped --queues is an error, no queue of its own
+        "task_routes": {
+            SEND_CODE_TASK: {"queue": BATCH_QUEUE},
+            DELIVER_TASK: {"queue": WEBHOOK_QUEUE},
+        },
         # A message leaves the broker when its job's work is recorded, not before.
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,

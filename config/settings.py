@@ -233,6 +233,8 @@ class Settings(BaseModel):
     sendcode_web_host: Annotated[str, BeforeValidator(_no_blank)] = "127.0.0.1"
     sendcode_web_port: int = Field(8030, ge=1, le=65_535)
     """Where `sendcode web` listens."""
+    sendcode_webhook_private: bool = False
+    """Whether webhooks may go to private addresses, and by plain http: not over the Internet."""
     sendcode_flower_user: Annotated[str, BeforeValidator(_no_blank)] = "sendcode"
     sendcode_flower_password: Secret | None = None
 

@@ -99,6 +99,8 @@ class SendCodeJob:
     """After so many milliseconds the code is of no use and is not sent; None for never."""
     reference: str = ""
     """The caller's own name for it."""
+    key: str = ""
+    """The idempotency key, of which the id is made."""
 
     @classmethod
     def for_event(
@@ -124,7 +126,9 @@ class SendCodeJob:
             raise UnfitNameError("idempotency key: must not be empty")
         life_ms = None if life_s is None else max(1, round(life_s * 1000))
         job_id = f"{EVENT}-{secrets.token_hex(10)}" if key is None else event_job_id(key)
-        return cls(job_id, phone, life_ms, reference)
+        # only given back: what is no text at all (a command line's odd bytes) need not survive
+        kept = (key or "").encode(errors="replace").decode()
+        return cls(job_id, phone, life_ms, reference, kept)
 
     def compare(self, record: JobRecord) -> dict[str, bool]:
         """Return which terms are those of a recorded job with the same id, by their names."""
@@ -234,6 +238,8 @@ class JobRecord:
     """The time that the caller gave it to be of use."""
     reference: str = ""
     """The caller's own name for it."""
+    key: str = ""
+    """The idempotency key, if it came with one."""
     dropped_ms: int | None = None
     """When a person took it off the dead-letter list without trying again."""
     replaces: str | None = None
@@ -277,6 +283,7 @@ class JobRecord:
             not_after_ms=number_in("not_after"),
             life_ms=number_in("life"),
             reference=values.get("reference", ""),
+            key=values.get("key", ""),
             dropped_ms=number_in("dropped"),
             replaces=values.get("replaces"),
             replaced_by=values.get("replaced_by"),

@@ -11,12 +11,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeAlias
 
-from config import BATCH_QUEUE, DEAD_LETTER_QUEUE, EVENT_QUEUE
+from config import BATCH_QUEUE, DEAD_LETTER_QUEUE, EVENT_QUEUE, WEBHOOK_QUEUE
 
 _FIXED = {
     "dead": DEAD_LETTER_QUEUE,
     "event_queue": EVENT_QUEUE,
     "batch_queue": BATCH_QUEUE,
+    "webhook_queue": WEBHOOK_QUEUE,
 }
 """Named in Flower and by other programs: no prefix."""
 ById: TypeAlias = Callable[[str], str]
@@ -71,6 +72,10 @@ class Keys:
     """hash: SHA-256 of a token of the HTTP API -> its name and scopes, JSON"""
     tokens_used: str
     """hash: SHA-256 of a token -> when it was last used, ms; "created:<SHA-256>" -> when made"""
+    webhooks: str
+    """hash: name of tokens -> where their outcomes go, and the secrets that sign them, JSON"""
+    delivering: str
+    """sorted set: "<name of tokens> <job id>" by until when its outcome is on its way, ms"""
     quarantine: str
     """list: messages that were no job, newest first, capped"""
     damage: str
@@ -84,6 +89,7 @@ class Keys:
     """list: ids of dead letters, the oldest first"""
     event_queue: str
     batch_queue: str
+    webhook_queue: str
     """lists: Celery's messages"""
 
     job: ById
@@ -108,6 +114,10 @@ class Keys:
     """set: a batch's jobs that were fed and are not final"""
     stopped: ById
     """set: those of them that came due while the batch was paused"""
+    outbox: ById
+    """sorted set, by name of tokens: job id by when its outcome is to be delivered, ms"""
+    undelivered: ById
+    """sorted set, by name of tokens: jobs whose outcome was given up, by when they ended, ms"""
     attempts: ById
     """string: attempts that a process counted here"""
 

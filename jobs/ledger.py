@@ -154,7 +154,7 @@ class Due(list[tuple[Lane, str]]):
     """Jobs to be published now, each with the lane whose queue to use.
 
     `urgent`: those of them that were in work already and go in front. `broken`: jobs whose records
-    the script could do nothing with.
+    the script could do nothing with. `outcomes`: jobs whose outcome is to be delivered.
     """
 
     forgotten = 0
@@ -165,10 +165,12 @@ class Due(list[tuple[Lane, str]]):
         jobs: Iterable[tuple[Lane, str]],
         urgent: Iterable[str] = (),
         broken: Iterable[str] = (),
+        outcomes: Sequence[str] = (),
     ) -> None:
         super().__init__(jobs)
         self.urgent = frozenset(urgent)
         self.broken = frozenset(broken)
+        self.outcomes = outcomes
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,12 +259,17 @@ class Ledger:
         self._set_aside, self._cancel = load("set_aside"), load("cancel_job")
 
     def submit(
-        self, job: SendCodeJob, quotas: Sequence[Quota] = (), *, resend: bool = True
+        self,
+        job: SendCodeJob,
+        quotas: Sequence[Quota] = (),
+        *,
+        token: str = "",
+        resend: bool = True,
     ) -> Submitted:
         """Accept an event job, or find the one that has its id. Publishing is the caller's.
 
         Without `resend`, another event that waits with a code for the same number, or has just sent
-        one, stands for it.
+        one, stands for it. `token`: the name of the one that asks, whose webhook is called.
 
         Raises:
             LedgerRefusedError: this is not the ledger that was known.
@@ -275,6 +282,8 @@ class Ledger:
             num=job.phone.phone_num,
             life_ms=job.life_ms or 0,
             reference=job.reference,
+            token=token,
+            key=job.key,
             resend=int(resend),
             known=self.identity.known,
             call=secrets.token_hex(8),
@@ -471,9 +480,9 @@ class Ledger:
         )
         if reply[0] == "refused":
             raise self.identity.refuse()
-        flat, urgent, remember, known, broken = reply
+        flat, urgent, remember, known, broken, outcomes = reply
         self.identity.remember(remember)
-        due = Due(zip(map(Lane, flat[::2]), flat[1::2], strict=True), urgent, broken)
+        due = Due(zip(map(Lane, flat[::2]), flat[1::2], strict=True), urgent, broken, outcomes)
         if known >= 0:
             due.forgotten = self.identity.flag_forgotten(known)
         return due

@@ -1,6 +1,7 @@
 """Puts jobs into Celery's queues: the one place that publishes, for producers and sweepers alike.
 
-A message carries the job's id and nothing else, as its argument and as its task id.
+A message carries the job's id and nothing else, as its argument and as its task id; the one that
+says to deliver a job's outcome has a task id of its own (`task_id`).
 """
 
 from __future__ import annotations
@@ -11,12 +12,17 @@ import redis
 from celery import Celery
 from kombu.exceptions import BatchPublishError, OperationalError
 
-from config import BATCH_QUEUE, EVENT_QUEUE, SEND_CODE_TASK
+from config import BATCH_QUEUE, EVENT_QUEUE, TASK_OF, WEBHOOK_QUEUE
 from jobs.job import Lane
 
 URGENT = "urgent"
 """A header of a message that a worker's transport puts in front of its queue."""
 _QUEUE = {Lane.EVENT: EVENT_QUEUE, Lane.BATCH: BATCH_QUEUE}
+
+
+def task_id(job_id: str, queue: str) -> str:
+    """Return the id of the task that a message is for."""
+    return f"outcome-{job_id}" if queue == WEBHOOK_QUEUE else job_id
 
 
 class NotPublishedError(OperationalError):
@@ -38,10 +44,21 @@ class Publisher:
             NotPublishedError: some or all messages were perhaps not sent. Nothing is lost: a
                 message that is missed in the ledger is published again by a sweeper.
         """
+        self._publish([(_QUEUE[lane], job_id, job_id in urgent) for lane, job_id in jobs])
+
+    def publish_outcomes(self, job_ids: Iterable[str]) -> None:
+        """Send a message for each job whose outcome is to be delivered.
+
+        Raises:
+            NotPublishedError: as above; they are published again.
+        """
+        self._publish([(WEBHOOK_QUEUE, job_id, False) for job_id in job_ids])
+
+    def _publish(self, messages: Iterable[tuple[str, str, bool]]) -> None:
         try:
             with self._app.producer_or_acquire() as producer, producer.batch():
-                for lane, job_id in jobs:
-                    self._send(producer, _QUEUE[lane], job_id, is_urgent=job_id in urgent)
+                for queue, job_id, is_urgent in messages:
+                    self._send(producer, queue, job_id, is_urgent=is_urgent)
         except (OperationalError, BatchPublishError, redis.RedisError, OSError) as exc:
             raise NotPublishedError(type(exc).__name__) from exc
 
@@ -54,12 +71,12 @@ class Publisher:
         """
         amqp = self._app.amqp
         message = amqp.create_task_message(
-            job_id,
-            SEND_CODE_TASK,
+            task_id(job_id, queue),
+            TASK_OF[queue],
             args=(job_id,),
             kwargs={},
             create_sent_event=self._app.conf.task_send_sent_event,
         )
         if is_urgent:
             message.headers[URGENT] = True
-        amqp.send_task_message(producer, SEND_CODE_TASK, message, queue=queue, retry=False)
+        amqp.send_task_message(producer, TASK_OF[queue], message, queue=queue, retry=False)

@@ -32,6 +32,10 @@ ALIVE_S = 10
 """A worker, which gives a sign of life every second, is taken for gone after that."""
 SPARE_THREADS = 8
 """Of all workers together: batch jobs leave so many to events."""
+DELIVERY_S = 20
+"""For so long an outcome is on its way at most, before it is published again."""
+MOST_DELIVERIES, MOST_PER_ENDPOINT = 16, 4
+"""Outcomes on their way at once, in all and to one endpoint."""
 LEVEL_GROWTH = 0.0023
 """The share of the limit by which a level is passed after t seconds, over t³: half of it in 6 s."""
 _SHARED = (
@@ -43,6 +47,7 @@ _SHARED = (
     "arrivals",
     "quotas",
     "batches",
+    "webhooks",
     "jobs",
 )
 """In the order in which they build upon each other."""
@@ -59,6 +64,9 @@ _CONSTANTS = {
     "RATE_FADES_MS": round(RATE_FADES_S * 1000),
     "LEVEL_GROWTH": LEVEL_GROWTH,
     "SPARE_THREADS": SPARE_THREADS,
+    "DELIVERY_MS": DELIVERY_S * 1000,
+    "MOST_DELIVERIES": MOST_DELIVERIES,
+    "MOST_PER_ENDPOINT": MOST_PER_ENDPOINT,
 }
 """What Python and the scripts must agree on, by its name in Lua."""
 _ENUMS: dict[str, Iterable[BatchState | OwnCode]] = {

@@ -18,7 +18,7 @@ from typing import Any
 
 import redis
 
-from config import BATCH_QUEUE, DEAD_LETTER_QUEUE, EVENT_QUEUE, QUEUES
+from config import BATCH_QUEUE, DEAD_LETTER_QUEUE, EVENT_QUEUE, QUEUES, WEBHOOK_QUEUE
 from config.settings import Settings
 from config.unavailable import is_no_permission
 from jobs.keys import Keys
@@ -239,8 +239,8 @@ NEEDED: dict[str, tuple[str, str]] = {
     "scripts": ("TIME|SCRIPT LOAD x|EVALSHA 0 0", ""),
     "the ledger": (LEDGER.replace(" k", " {prefix}:doctor"), "~{prefix}:*"),
     "the queues": (
-        "LPUSH {event} x|RPUSH {event} x|LPUSH {batch} x|RPUSH {batch} x|BRPOP {steps} 1|"
-        "LLEN {event}|LLEN {batch}|LLEN {dead}|RPUSH {dead} x",
+        "LPUSH {event} x|RPUSH {event} x|LPUSH {batch} x|RPUSH {batch} x|LPUSH {webhook} x|"
+        "BRPOP {steps} 1|LLEN {event}|LLEN {batch}|LLEN {webhook}|LLEN {dead}|RPUSH {dead} x",
         "~send-code.*",
     ),
     "kombu's bindings": (
@@ -319,6 +319,7 @@ def refusals(client: redis.Redis, settings: Settings, areas: Collection[str]) ->
         "prefix": settings.sendcode_key_prefix,
         "event": EVENT_QUEUE,
         "batch": BATCH_QUEUE,
+        "webhook": WEBHOOK_QUEUE,
         "dead": DEAD_LETTER_QUEUE,
         "steps": " ".join(queue + step for queue in QUEUES for step in _STEPS),
         "fan": f"/{settings.redis.database}.",

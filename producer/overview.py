@@ -23,6 +23,7 @@ from jobs.job import Lane, iso
 from jobs.keys import Keys
 from jobs.mending import Damage, Mending
 from jobs.scripts import ALIVE_S, LEVEL_GROWTH, time_us
+from jobs.webhooks import Endpoint, Webhooks
 
 _FORGOTTEN_S = 3_600.0
 _ROUNDING = 0.999
@@ -94,6 +95,8 @@ class Overview:
     quarantined: int
     quota_refusals: dict[str, int]
     """Codes that bounds on spending refused, ever, by rule."""
+    webhooks: tuple[Endpoint, ...]
+    """Where outcomes go."""
     batches: tuple[Batch, ...]
     """Those that are not over, the newest first."""
     misfits: tuple[str, ...] = ()
@@ -144,6 +147,7 @@ class Overview:
             ],
             "quarantined": self.quarantined,
             "quota_refusals": self.quota_refusals,
+            "webhooks": [each.as_dict() for each in self.webhooks],
             "misfits": list(self.misfits),
             "damage": [{"at": iso(each.at_ms), "what": each.what} for each in self.damage],
             "batches": [
@@ -171,7 +175,7 @@ def read_overview(
     keys = Keys(settings.sendcode_key_prefix)
     mending = Mending(client, settings)
     misfits = mending.misfits()  # first: what is of a wrong type is moved aside
-    queues = (keys.event_queue, keys.batch_queue, keys.dead)
+    queues = (keys.event_queue, keys.batch_queue, keys.webhook_queue, keys.dead)
     pipe = client.pipeline(transaction=False)
     pipe.time()
     for queue in queues:
@@ -191,7 +195,7 @@ def read_overview(
         pipe.hgetall(name)
     pipe.llen(keys.quarantine)
     now, *rest = pipe.execute()
-    depths, due, hashes, quarantined = rest[:3], rest[3:6], rest[6:-1], rest[-1]
+    depths, due, hashes, quarantined = rest[:4], rest[4:7], rest[7:-1], rest[-1]
     now_us = time_us(now)
     totals, dead_codes, dead_unknown, pace, ring, workers, refused, quotas = hashes
     return Overview(
@@ -211,6 +215,7 @@ def read_overview(
             for name, n in _counts(quotas).items()
             if name.endswith(":refused")
         },
+        webhooks=tuple(Webhooks(client, settings).all()),
         batches=tuple(each for each in Batches(client, settings).list() if not each.is_over),
         misfits=tuple(misfits),
         damage=tuple(mending.damage()),

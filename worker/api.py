@@ -15,7 +15,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from http.cookiejar import DefaultCookiePolicy
 from urllib.parse import urlsplit
 
 import requests
@@ -25,7 +24,7 @@ from jobs.codes import Kind, OwnCode
 from jobs.way import Proxy, code_before_writing, in_short
 from worker.acknowledged import Acknowledgements, acknowledgements_of
 from worker.deadline import Exchange, now_s
-from worker.pool import NETWORK_ERRORS, DeadlineAdapter
+from worker.pool import NETWORK_ERRORS, DeadlineAdapter, session_over
 from worker.signing import CONTENT_TYPE, Credentials, Signer
 from worker.verdict import Verdict, judge_body, judge_status, own_verdict
 
@@ -65,13 +64,6 @@ class Answer:
     answered_at: float | None
     acknowledged_at: float | None
     took_ms: int
-
-
-class _Session(requests.Session):
-    """Follows no redirect: they would post a customer's number to another host."""
-
-    def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002 (requests passes it)
-        return None
 
 
 class SendVerifyCodeClient:
@@ -223,12 +215,7 @@ class SendVerifyCodeClient:
         return own
 
     def _open_session(self) -> tuple[requests.Session, requests.PreparedRequest]:
-        session = _Session()
-        session.trust_env = False  # no .netrc, which would replace our Authorization; no proxies
-        session.headers.clear()
-        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))  # keeps none
-        session.adapters.clear()
-        session.mount(self._url, self._adapter)
+        session = session_over(self._adapter, self._url)
         request = session.prepare_request(requests.Request("POST", self._url, headers=_HEADERS))
         return session, request
 

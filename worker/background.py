@@ -27,6 +27,7 @@ from jobs.ledger import Ledger
 from jobs.mending import Mending
 from jobs.publish import Publisher
 from jobs.upgrade import Upgrade
+from jobs.webhooks import Outbox
 from worker.api import SendVerifyCodeClient
 from worker.limiter import Limiter
 from worker.output import Output
@@ -44,6 +45,7 @@ from worker.retry import RetryPolicy
 from worker.sender import Sender
 from worker.signing import Credentials
 from worker.transport import ThreadPool
+from worker.webhooks import Deliverer
 
 worker_log = logging.getLogger("sendcode.worker")
 log = logging.getLogger("sendcode.sweeper")
@@ -122,6 +124,12 @@ class Runtime:
             self.settings.countries,
         )
 
+    @cached_property
+    def deliverer(self) -> Deliverer:
+        outbox = Outbox(self.ledger.client, self.settings)
+        private_too = self.settings.sendcode_webhook_private
+        return Deliverer(outbox, self.publisher, private_too=private_too)
+
     def has_stood_down(self) -> bool:
         """Return whether to leave all work to other workers: this one's would be refused."""
         return bool(self.account.stood_down) or self.ledger.identity.is_outdated
@@ -148,7 +156,7 @@ class BackgroundStep(bootsteps.StartStopStep):
         settings = runtime.settings
         presence = runtime.presence
         presence.name, presence.fingerprint = parent.hostname, runtime.credentials.fingerprint
-        _ = runtime.sender  # made here, before any thread can ask for it
+        _ = runtime.sender, runtime.deliverer  # made here, before any thread can ask for them
 
         mending = Mending(runtime.ledger.client, settings)
         upgrade = Upgrade(runtime.ledger.client, settings, runtime.ledger.identity)
@@ -272,6 +280,8 @@ def sweep(ledger: Ledger, publisher: Publisher, threads: int = 0) -> int:
             log.error("the sweep passes over a job", extra=fields(job_id=job_id))
     if due:
         publisher.publish(due, due.urgent)
+    if due.outcomes:
+        publisher.publish_outcomes(due.outcomes)
     return len(due)
 
 

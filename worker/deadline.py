@@ -22,8 +22,8 @@ import ssl
 import sys
 import threading
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
@@ -32,6 +32,9 @@ from worker.acknowledged import Acknowledgements
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer  # type checkers alone have it
+
+Address: TypeAlias = tuple[Any, ...]
+"""One of those that `socket.getaddrinfo` returns."""
 
 # Both count while the machine is suspended, as time.monotonic() does on neither.
 _CLOCK = time.CLOCK_BOOTTIME if sys.platform == "linux" else time.CLOCK_MONOTONIC
@@ -186,6 +189,11 @@ class _Response(http.client.HTTPResponse):
             raise http.client.HTTPException("unreadable headers")
 
 
+def every_address(host: str, port: int) -> Sequence[Address]:
+    """Return the addresses of a host."""
+    return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+
+
 class Connection(HTTPConnection):
     """Connects, writes and reads under the deadline of its thread's call.
 
@@ -200,12 +208,14 @@ class Connection(HTTPConnection):
         max_idle_s: float,
         acknowledgements_of: Callable[[socket.socket], Acknowledgements | None],
         way: Proxy | None = None,
+        resolve: Callable[[str, int], Sequence[Address]],
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self._exchange = exchange
         self._acknowledgements_of = acknowledgements_of
         self._proxy = way
+        self._resolve = resolve
         self._max_idle_s = max_idle_s
         self._used_at = 0.0
         self._held: list[bytes] | None = None
@@ -248,7 +258,7 @@ class Connection(HTTPConnection):
         return sock
 
     def _reach(self, host: str, port: int) -> socket.socket:
-        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        addresses = self._resolve(host, port)
         error = OSError("the host has no address")
         for untried, (family, kind, protocol, _, address) in zip(
             range(len(addresses), 0, -1), addresses, strict=True

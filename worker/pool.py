@@ -12,16 +12,18 @@ import math
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
+import requests
 from requests.adapters import HTTPAdapter
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError
 
 from jobs.way import Proxy, tls_context
 from worker.acknowledged import Acknowledgements, acknowledgements_of
-from worker.deadline import Connection, Exchange, TlsConnection
+from worker.deadline import Address, Connection, Exchange, TlsConnection, every_address
 
 NETWORK_ERRORS = (
     OSError,
@@ -135,11 +137,29 @@ class _TlsPool(_Pool, HTTPSConnectionPool):
     ConnectionCls = TlsConnection
 
 
+class _Session(requests.Session):
+    """Follows no redirect: they would post a customer's number to another host."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002 (requests passes it)
+        return None
+
+
+def session_over(adapter: HTTPAdapter, url: str) -> requests.Session:
+    """Return a session for one URL that adds nothing of its own to requests."""
+    session = _Session()
+    session.trust_env = False  # no .netrc, which would replace our Authorization; no proxies
+    session.headers.clear()
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))  # keeps none
+    session.adapters.clear()
+    session.mount(url, adapter)
+    return session
+
+
 class DeadlineAdapter(HTTPAdapter):
     """Carries requests to one host, each under the deadline that its thread has set.
 
     Sessions of many threads may share one. It re-sends nothing. A `proxy` is for TLS alone: what it
-    carries is between this process and the API.
+    carries is between this process and the API. `resolve` returns the addresses to connect to.
     """
 
     def __init__(  # noqa: PLR0913 (what a call depends on, each by its name)
@@ -156,6 +176,7 @@ class DeadlineAdapter(HTTPAdapter):
         acknowledgements_of: Callable[
             [socket.socket], Acknowledgements | None
         ] = acknowledgements_of,
+        resolve: Callable[[str, int], Sequence[Address]] = every_address,
     ) -> None:
         super().__init__(max_retries=0)
         options: dict[str, Any] = {
@@ -164,6 +185,7 @@ class DeadlineAdapter(HTTPAdapter):
             "max_idle_s": max_idle_s,
             # a proxy's say nothing of the way behind it
             "acknowledgements_of": acknowledgements_of if proxy is None else lambda _: None,
+            "resolve": resolve,
         }
         self._pool = (
             _TlsPool(host, port, ssl_context=tls_context(ca_bundle), way=proxy, **options)

@@ -1,4 +1,4 @@
-"""The one Celery task, and all that Flower shows of it and may do; nothing else is made for Flower.
+"""The Celery tasks, and all that Flower shows of it and may do; nothing else is made for Flower.
 
 Flower's Broker page lists the queues that a worker says it consumes. A worker names the dead-letter
 list among them, so that its depth is seen there; nobody ever consumes it. Orders that would act
@@ -19,7 +19,7 @@ from celery.worker.control import Panel
 from celery.worker.request import Request
 from kombu import Queue
 
-from config import DEAD_LETTER_QUEUE, SEND_CODE_TASK
+from config import DEAD_LETTER_QUEUE, DELIVER_TASK, SEND_CODE_TASK
 from config.redis import connect
 from config.settings import Settings
 from jobs.job import JobRecord
@@ -39,7 +39,7 @@ REFUSED = {
 
 
 def register(app: Celery) -> Task:
-    """Add the task to `app`, whose `sendcode` has the sender: decode, call, encode."""
+    """Add the tasks to `app`, whose `sendcode` has what they call: decode, call, encode."""
 
     @app.task(
         name=SEND_CODE_TASK,
@@ -56,6 +56,18 @@ def register(app: Celery) -> Task:
             # the job goes on with another message of the same id: Flower shows RETRY until then
             self.send_event("task-retried", exception=f"NotNow({outcome.reason!r})", traceback="")
         raise Ignore
+
+    # the ledger knows what was not delivered: the message has done its work when it is taken
+    @app.task(name=DELIVER_TASK, bind=True, shared=False, acks_late=False, ignore_result=True)
+    def deliver_outcome(self: Task, job_id: str) -> dict[str, Any]:
+        done = app.sendcode.deliverer.deliver(job_id)
+        if done is None:
+            raise Ignore
+        if done.verb != "delivered":
+            exception = f"NotDelivered({done.reason!r})"
+            self.send_event("task-retried", exception=exception, traceback="")
+            raise Ignore
+        return {"endpoint": done.endpoint, "answer": done.reason}
 
     return send_code
 

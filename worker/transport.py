@@ -13,25 +13,28 @@ import base64
 import binascii
 import json
 import logging
+import threading
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import cached_property, partial
 from queue import Empty
 from time import monotonic, sleep
 from typing import Any
 
+from celery.concurrency.base import apply_target
 from celery.concurrency.thread import ApplyResult, TaskPool
 from celery.worker.consumer import Consumer as CeleryConsumer
 from kombu.common import ignore_errors
 from kombu.transport import virtual
 from redis.exceptions import RedisError, ResponseError
 
-from config import QUEUES, SEND_CODE_TASK
+from config import DELIVER_TASK, QUEUES, TASK_OF, WEBHOOK_QUEUE
 from config import celery as ours
 from config.logging import fields
 from config.redis import error_code
-from jobs.publish import URGENT
+from jobs.publish import URGENT, task_id
 from jobs.scripts import time_ms
 
 log = logging.getLogger("sendcode.worker")
@@ -208,7 +211,7 @@ class NotAJobError(Exception):
 
 
 def job_id_of(message: Any) -> str:
-    """Return the job's id from a message: a `send_code` with one id.
+    """Return the job's id from a message: one of our tasks with one id.
 
     Raises:
         NotAJobError: it is no such message.
@@ -218,7 +221,7 @@ def job_id_of(message: Any) -> str:
     headers, properties = message.get("headers"), message.get("properties")
     if not isinstance(headers, dict) or not isinstance(properties, dict):
         raise NotAJobError("not a Celery message")
-    if headers.get("task") != SEND_CODE_TASK:
+    if headers.get("task") not in TASK_OF.values():
         raise NotAJobError("unknown task")
     if message.get("content-type") != "application/json":
         raise NotAJobError("not JSON")
@@ -249,6 +252,7 @@ def message_of(job_id: str, queue: str) -> dict[str, Any]:
     Celery and kombu believe every field of a message, and a wrong one ends the worker (a time
     limit that is no pair, a list for an id): nothing that came from outside is passed on to them.
     """
+    own_id = task_id(job_id, queue)
     body = json.dumps([[job_id], {}, {"callbacks": None, "errbacks": None, "chain": None}])
     return {
         "body": base64.b64encode(body.encode()).decode(),
@@ -256,17 +260,17 @@ def message_of(job_id: str, queue: str) -> dict[str, Any]:
         "content-encoding": "utf-8",
         "headers": {
             "lang": "py",
-            "task": SEND_CODE_TASK,
-            "id": job_id,
-            "root_id": job_id,
+            "task": TASK_OF[queue],
+            "id": own_id,
+            "root_id": own_id,
             "argsrepr": repr((job_id,)),
             "kwargsrepr": "{}",
             "retries": 0,
             "timelimit": [None, None],
-            "ignore_result": False,
+            "ignore_result": queue == WEBHOOK_QUEUE,
         },
         "properties": {
-            "correlation_id": job_id,
+            "correlation_id": own_id,
             "reply_to": "",
             "delivery_mode": 2,
             "delivery_info": {"exchange": "", "routing_key": queue},
@@ -381,4 +385,11 @@ class ThreadPool(TaskPool):
                 pool_log.exception("result not stored; the ledger has it")
                 return _RESULT_LOST
 
+        if args and args[0] == DELIVER_TASK:
+            # Not in a thread that a code may wait for: an endpoint may take its ten seconds. There
+            # are few (MOST_DELIVERIES), and at the worker's end nothing waits for them.
+            done: Future[Any] = Future()
+            work = (guarded, args, kwargs, callback, accept_callback)
+            threading.Thread(target=apply_target, args=work, daemon=True).start()
+            return ApplyResult(done)
         return super().on_apply(guarded, args, kwargs, callback, accept_callback, **options)

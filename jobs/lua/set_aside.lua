@@ -6,7 +6,7 @@ local A = arguments('id', 'code', 'message', 'retention_ms:number', 'lane', 'bat
 local id, code, retention_ms, lane = A.id, A.code, A.retention_ms, A.lane
 local kind = redis.call('TYPE', K.job(id)).ok
 if kind == 'none' then return 0 end
-local was = kind == 'hash' and fields(K.job(id), 'state', 'code', 'dup') or {}
+local was = kind == 'hash' and fields(K.job(id), 'state', 'code', 'dup', 'token') or {}
 if was.code == code then return 0 end
 local batch = redis.call('EXISTS', K.batch(A.batch)) == 1 and A.batch or nil
 local now = now_ms()
@@ -24,6 +24,7 @@ redis.call('PEXPIRE', K.unreadable(id), int(retention_ms))
 
 make_job(id, A.cc, A.num, lane, batch, now)
 redis.call('HSET', K.job(id), 'code', code, 'message', A.message)
+if was.token then redis.call('HSET', K.job(id), 'token', was.token) end
 if was.dup then redis.call('HSET', K.job(id), 'dup', was.dup) end
 finalize(id, batch, lane, state, 'unknown', retention_ms, now, code)
 if place then

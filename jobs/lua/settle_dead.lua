@@ -57,6 +57,10 @@ local function replace(id, job, new, cc, num, story)
   redis.call('HSET', K.job(id), 'by', token, 'replaced_by', new)
   make_job(new, cc, num, job.lane, job.batch, now)
   redis.call('HSET', K.job(new), 'state', job.state, 'replaces', id)
+  for _, name in ipairs({'reference', 'token', 'key'}) do -- it stands for it to whoever asked
+    local value = redis.call('HGET', K.job(id), name)
+    if value then redis.call('HSET', K.job(new), name, value) end
+  end
   tell_story(new, story)
   make_due(new, job)
 end

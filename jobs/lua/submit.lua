@@ -1,14 +1,15 @@
 -- Accept an event job, if its id is new, and the quotas allow it. The caller publishes its message; if it
 -- dies before that, the sweeper does.
 -- life_ms: after which its code is of no use, 0 for never; reference: the caller's name for it
+-- token: the name of the token that asks; key: its idempotency key; both may be ""
 -- resend: "1" to send although another event has this number; quotas: see `spend`
 -- known: what the caller remembers of the ledger (see identity.lua); call: one token for each call
 -- Reply: {"new" | "known", hash of the job, what to remember from now on}
 --      | {"same", hash of the other event's job, what to remember, its id, when its number opens or 0}
 --      | {"quota", place of the quota that refuses, ms until it does not, what to remember} | {"refused"}
 -- Twice with one token: "new" again, as the first answer was lost.
-local A = arguments('id', 'cc', 'num', 'life_ms:number', 'reference', 'resend', 'grace_ms:number', 'known',
-  'call', 'quotas:rest')
+local A = arguments('id', 'cc', 'num', 'life_ms:number', 'reference', 'token', 'key', 'resend',
+  'grace_ms:number', 'known', 'call', 'quotas:rest')
 local id, now = A.id, now_ms()
 if refused(A.known) then return {'refused'} end
 local remember = grow(now)
@@ -31,7 +32,9 @@ redis.call('HSET', K.job(id), 'state', 'queued', 'published', int(now), 'call', 
 if A.life_ms > 0 then
   redis.call('HSET', K.job(id), 'life', int(A.life_ms), 'not_after', int(now + A.life_ms))
 end
-if A.reference ~= '' then redis.call('HSET', K.job(id), 'reference', A.reference) end
+for _, name in ipairs({'reference', 'token', 'key'}) do
+  if A[name] ~= '' then redis.call('HSET', K.job(id), name, A[name]) end
+end
 redis.call('SET', asked, id, 'PX', DAY_MS)
 count_event('event', 1)
 look_again(id, 'event', now + patience_ms('event', A.grace_ms))

@@ -9,7 +9,7 @@
 -- known: what the caller remembers of the ledger (see identity.lua)
 -- Reply: {lane whose queue to use, id, lane, id, …}, {ids that go in front of their queue}, what to
 --   remember from now on, attempts of the caller that the ledger knows (-1: all), {ids whose records
---   nothing can be done with}; or {"refused"}
+--   nothing can be done with}, {ids whose outcomes are to be delivered}; or {"refused"}
 -- Twice: the second finds nothing new; what the first took is missed after grace_ms at the latest.
 local A = arguments('limit:number', 'depth:number', 'ahead:number', 'threads:number', 'grace_ms:number',
   'retention_ms:number', 'canary_ms:number', 'provable_ms:number', 'bounds', 'trusted', 'known')
@@ -19,7 +19,8 @@ local now = now_ms()
 if refused(A.known) then return {'refused'} end
 keep_attempts(A.known)
 local found, urgent, broken = {}, {}, {}
-local reply = {found, urgent, grow(now), attempts_known(A.known) or -1, broken}
+local reply = {found, urgent, grow(now), attempts_known(A.known) or -1, broken,
+  take_outcomes(retention_ms, now)}
 
 -- When nobody swept for a while, Redis was away or no worker was up. Whoever still has a job in work
 -- gets a moment to renew its lease, or to record an outcome that it could not record.

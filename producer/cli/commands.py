@@ -149,6 +149,29 @@ COMMANDS: Mapping[str, Mapping[str, Command | Group]] = {
                 ),
             },
         ),
+        "webhook": Group(
+            "Where outcomes go that backends are told of, and what was not delivered.",
+            {
+                "list": Command(
+                    "webhook:list_webhooks",
+                    "Show where outcomes go, whether they are taken, and how many were not "
+                    "delivered.",
+                ),
+                "replay": Command(
+                    "webhook:replay",
+                    "Switch a webhook on again, and have what it did not take delivered now.",
+                ),
+                "secret": Command(
+                    "webhook:secret",
+                    "Make a new secret, shown once, that signs beside the one before; or "
+                    "finish that.",
+                ),
+                "remove": Command(
+                    "webhook:remove",
+                    "Send no more outcomes to a backend. Asks first, or wants --yes.",
+                ),
+            },
+        ),
         "ledger": Group(
             "The ledger itself: which one is accepted.",
             {

@@ -215,6 +215,7 @@ def ledger_and_work(client: redis.Redis, settings: Settings) -> Iterator[Finding
     yield from ledger(overview.ledger, identity.unkept)
     yield from damage(overview)
     yield from system(overview)
+    yield from webhooks(overview)
     yield from threads(overview, settings)
 
 
@@ -286,6 +287,16 @@ def system(overview: Overview) -> Iterator[Finding]:
         text = f"{overview.quarantined} messages were put aside, because they were no jobs"
         remedy = "find out who else writes into this Redis"
         yield Finding("quarantine", Level.WARN, text, remedy)
+
+
+def webhooks(overview: Overview) -> Iterator[Finding]:
+    """Report those that fail, or were switched off."""
+    for webhook in overview.webhooks:
+        if webhook.failing_ms:
+            state = f"fails since {iso(webhook.failing_ms)}" if webhook.is_on else "is switched off"
+            text = f"the webhook of {webhook.name} ({webhook.host}) {state}: {webhook.reason}"
+            remedy = f"when it works again: sendcode webhook replay {webhook.name}"
+            yield Finding("webhooks", Level.WARN, text, remedy)
 
 
 def threads(overview: Overview, settings: Settings) -> Iterator[Finding]:

@@ -111,6 +111,7 @@ def _lines(overview: Overview) -> Iterator[tuple[str, str, str]]:
     if overview.dead_by_code:
         yield "dead", _dead(overview), ""
     yield from _quotas(overview)
+    yield from _webhooks(overview)
     yield from _damage(overview)
     for number, batch in enumerate(overview.batches):
         text = f"{batch.batch_id}  {batch.phase}  {batch.finished} of {batch.accepted} finished"
@@ -136,6 +137,18 @@ def _quotas(overview: Overview) -> Iterator[tuple[str, str, str]]:
     if overview.quota_refusals:
         text = ", ".join(f"{rule} {n:,}" for rule, n in overview.quota_refusals.items())
         yield "refused", f"by bounds on spending: {text} (sendcode quota status)", ""
+
+
+def _webhooks(overview: Overview) -> Iterator[tuple[str, str, str]]:
+    """Yield those that fail or have failed; what works needs no line."""
+    for each in overview.webhooks:
+        text = f"of {each.name} ({each.host})"
+        if not each.is_on:
+            text += f" is off since {moment(each.since_ms)}: {each.reason}"
+            yield "webhook", f"{text}; sendcode webhook replay {each.name}", "bold red"
+        elif each.failing_ms:
+            text += f" fails since {moment(each.failing_ms)}: {each.reason}"
+            yield "webhook", f"{text}; {each.waiting:,} outcomes wait", "yellow"
 
 
 def _ledger_lines(ledger: LedgerState) -> Iterator[tuple[str, str, str]]:

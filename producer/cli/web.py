@@ -8,6 +8,7 @@ import typer
 import uvicorn
 
 from config.logging import set_up_logging
+from jobs.webhooks import WebhookRefusedError, Webhooks, check_url
 from producer.cli.console import CommandFailedError, MisusedError, ask_first, say, show, show_json
 from producer.cli.display import moment, show_table
 from producer.cli.options import JsonOption, ledger_connection, settings_here
@@ -54,23 +55,35 @@ def new(
     scope: Annotated[
         str, typer.Option(help=f"What it allows, by commas, of {', '.join(Scope)}.")
     ] = Scope.SEND,
+    webhook: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Where to send what becomes of its jobs; of its name."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make a token for a backend. It is shown once, and kept nowhere.
 
     A name has two at a time at most: make the new one, let the backend take it, revoke the old one
-    by its id.
+    by its id. A webhook belongs to the name: new tokens keep it, and its secret, which is shown
+    once, too, when it is made.
     """
     scopes = [each.strip() for each in scope.split(",") if each.strip()]
     with ledger_connection() as (settings, client):
         try:
+            if webhook:
+                check_url(webhook, private_too=settings.sendcode_webhook_private)
             token, secret = Tokens(client, settings).new(name, scopes)
-        except TokenRefusedError as exc:
+            signs = Webhooks(client, settings).set(name, webhook)[1] if webhook else ""
+        except (TokenRefusedError, WebhookRefusedError) as exc:
             raise MisusedError(str(exc)) from exc
     if as_json:
-        show_json({**token.as_dict(), "token": secret})
+        signed = {"webhook_secret": signs} if signs else {}
+        show_json({**token.as_dict(), "token": secret, **signed})
         return
     show(secret)
+    if signs:
+        show(signs)
+        say("the second one is the secret that signs its webhooks")
     say(
         f"token {token.id} of {name} ({', '.join(token.scopes)}): this is the only time it is shown"
     )

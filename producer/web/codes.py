@@ -191,6 +191,7 @@ async def _answer(
     events: Events = request.app.state.events
     document: dict[str, Any] = record.as_dict()
     at_ms = await run_in_threadpool(events.estimated_send_ms, record)
+    document["key"] = record.key or None
     document["estimated_send_at"] = iso(at_ms) if at_ms else None
     if submitted is not None and submitted.is_same_number:
         document["same_number"] = True

@@ -24,6 +24,7 @@ JOB: dict[str, Any] = {
     "doubt": None,
     "batch_id": None,
     "reference": "customer 81723",
+    "key": "signup-81723",
     "created_at": "2026-11-26T09:30:00.000Z",
     "finished_at": None,
     "due_at": None,
@@ -87,6 +88,8 @@ class Job(BaseModel):
     doubt: str | None
     batch_id: str | None
     reference: str | None
+    key: str | None
+    """The idempotency key that it came with."""
     created_at: str | None
     finished_at: str | None
     due_at: str | None

@@ -18,7 +18,7 @@ import pytest
 from pydantic import SecretStr
 from redis import Redis
 
-from config import BATCH_QUEUE, DEAD_LETTER_QUEUE, EVENT_QUEUE
+from config import BATCH_QUEUE, DEAD_LETTER_QUEUE, EVENT_QUEUE, WEBHOOK_QUEUE
 from config.redis import connect
 from config.settings import Settings
 from demo.world import EmbeddedValkey, environment_of, free_port
@@ -222,7 +222,7 @@ def test_the_browser_shows_all_three_queues_with_their_depths(
         name: int(depth)
         for name, depth in re.findall(r"<td>(send-code\.[a-z-]+)</td>\s*<td[^>]*>(\d+)</td>", page)
     }
-    assert depths == {EVENT_QUEUE: 0, BATCH_QUEUE: 0, DEAD_LETTER_QUEUE: 1}
+    assert depths == {EVENT_QUEUE: 0, BATCH_QUEUE: 0, WEBHOOK_QUEUE: 0, DEAD_LETTER_QUEUE: 1}
 
 
 def test_the_dead_letter_list_is_shown_and_never_consumed(flower: Flower) -> None:

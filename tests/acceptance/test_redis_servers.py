@@ -12,7 +12,7 @@ import trustme
 from pydantic import SecretStr
 from redis import Redis
 
-from config import BATCH_QUEUE, DEAD_LETTER_QUEUE, EVENT_QUEUE
+from config import BATCH_QUEUE, DEAD_LETTER_QUEUE, EVENT_QUEUE, WEBHOOK_QUEUE
 from config.settings import Settings
 from demo.world import EmbeddedValkey
 from sandbox.client import Sandbox
@@ -145,6 +145,7 @@ def test_worker_commands_and_flower_work_with_it(
     } == {
         EVENT_QUEUE: 0,
         BATCH_QUEUE: 0,
+        WEBHOOK_QUEUE: 0,
         DEAD_LETTER_QUEUE: 1,
     }
     assert exit_code == 0

@@ -120,7 +120,10 @@ def test_a_worker_without_credentials_says_which_are_missing(
     ("words", "complaint"),
     [
         (("worker", "--queues", "send-code.dead-letter"), "send-code.dead-letter: must be among"),
-        (("worker", "--queues", ","), "must be among send-code.event,send-code.batch"),
+        (
+            ("worker", "--queues", ","),
+            "must be among send-code.event,send-code.batch,send-code.webhook",
+        ),
         (("worker", "--name", "a b"), "--name: letters"),
         (("flower",), "SENDCODE_FLOWER_PASSWORD is not set"),
         (("flower", "--no-auth", "--address", "192.0.2.1"), "--no-auth is for a loopback address"),

@@ -14,7 +14,7 @@ import pytest
 import trustme
 from redis import Redis
 
-from config import BATCH_QUEUE, DEAD_LETTER_QUEUE, EVENT_QUEUE
+from config import DEAD_LETTER_QUEUE, EVENT_QUEUE, QUEUES
 from config.settings import Settings
 from demo.world import EmbeddedValkey
 from jobs.account import Account
@@ -208,7 +208,7 @@ def test_status_of_an_empty_system(sendcode: Command) -> None:
     ran = sendcode("status", "--json")
 
     assert ran.exit_code == 0
-    assert ran.json["queues"] == {EVENT_QUEUE: 0, BATCH_QUEUE: 0, DEAD_LETTER_QUEUE: 0}
+    assert ran.json["queues"] == dict.fromkeys((*QUEUES, DEAD_LETTER_QUEUE), 0)
     assert ran.json["totals"] == {}
     assert ran.json["workers"] == []
     assert ran.json["account"]["state"] == "running"

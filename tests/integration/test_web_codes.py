@@ -44,7 +44,7 @@ def test_a_code_is_accepted_recorded_and_published(web: WebServer, ledger: Ledge
     assert answer.status_code == 202
     job = answer.json()
     assert answer.headers["Location"] == f"/v1/codes/{job['job_id']}"
-    assert (job["state"], job["reference"]) == ("queued", "c 1")
+    assert (job["state"], job["reference"], job["key"]) == ("queued", "c 1", "signup-1")
     assert NUMBER["phone_num"] not in answer.text
     assert job["estimated_send_at"] is not None
     record = ledger.job(job["job_id"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from config import BATCH_QUEUE, EVENT_QUEUE, SEND_CODE_TASK
+from config import BATCH_QUEUE, EVENT_QUEUE, SEND_CODE_TASK, WEBHOOK_QUEUE
 from config.celery import celery_settings, make_celery
 from config.settings import Settings
 
@@ -16,7 +16,11 @@ def celery_of(url: str = "redis://127.0.0.1:6379/0", **more: Any) -> dict[str, A
 def test_events_stand_before_batches() -> None:
     settings = celery_of()
 
-    assert [queue.name for queue in settings["task_queues"]] == [EVENT_QUEUE, BATCH_QUEUE]
+    assert [queue.name for queue in settings["task_queues"]] == [
+        EVENT_QUEUE,
+        BATCH_QUEUE,
+        WEBHOOK_QUEUE,
+    ]
     assert settings["broker_transport_options"]["queue_order_strategy"] == "priority"
 
 

@@ -17,6 +17,7 @@
 --   waits: long waits taken; code, message: of the last answer, or why it ended; request_id: of the answer
 --     that ended it
 --   by: the token that last ended it, laid it aside or settled it, by which a repetition is known
+--   token, key, endings and what else webhooks.lua has
 --   finished; and by a person's hand: dropped (when), replaces, replaced_by (job ids)
 --   told: entries of its story so far; story:<n>: the n-th
 
@@ -190,6 +191,7 @@ local function finalize(id, batch, lane, from, state, retention_ms, now, code)
     if state ~= 'cancelled' then note_pace(batch, now) end
     end_batch_if_done(batch, retention_ms, now)
   end
+  note_outcome(id, state, now)
 end
 
 -- End a job whose record is gone, or was set back to before its end: perhaps its code was sent, so a

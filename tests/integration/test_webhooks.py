@@ -1,0 +1,363 @@
+"""What became of a job reaches the backend that asked for it: signed, in order, at least once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from celery import Celery
+from redis import Redis
+from standardwebhooks import Webhook
+
+from config.settings import Settings
+from jobs.deadletters import DeadLetters, Decision
+from jobs.job import SendCodeJob, State
+from jobs.keys import Keys
+from jobs.publish import Publisher
+from jobs.scripts import MOST_PER_ENDPOINT
+from jobs.webhooks import Outbox, WebhookRefusedError, Webhooks
+from sendcode_client import verify_webhook
+from tests.commands import Command
+from tests.ledger_acts import Acts, number
+from tests.receiver import Receiver
+from tests.waiting import wait_until
+from worker.webhooks import Delivered, Deliverer, is_public
+
+pytestmark = pytest.mark.settings(sendcode_webhook_private=True)
+
+QUICK = 1e-6
+"""Three days in a quarter of a second."""
+MakeDeliverer = Callable[..., Deliverer]
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with Receiver() as server:
+        yield server
+
+
+@pytest.fixture
+def webhooks(redis: Redis, settings: Settings) -> Webhooks:
+    return Webhooks(redis, settings)
+
+
+@pytest.fixture
+def make_deliverer(redis: Redis, settings: Settings, celery_app: Celery) -> MakeDeliverer:
+    def make(scale: float = 1.0, *, private_too: bool = True, timeout_s: float = 5.0) -> Deliverer:
+        outbox = Outbox(redis, settings, scale)
+        publisher = Publisher(celery_app)
+        return Deliverer(outbox, publisher, private_too=private_too, timeout_s=timeout_s)
+
+    return make
+
+
+def accept(acts: Acts, serial: int = 0, token: str = "shop") -> str:
+    """Accept an event that a token asked for."""
+    job = SendCodeJob.for_event(number(serial), f"{token}-signup-{serial}", None, f"c {serial}")
+    return acts.ledger.submit(job, token=token).record.job_id
+
+
+def ended(acts: Acts, serial: int = 0, token: str = "shop", state: State = State.SENT) -> str:
+    job_id = accept(acts, serial, token)
+    acts.finish(job_id, acts.begun(job_id), state, "" if state.is_sent else "InvalidPhone")
+    return job_id
+
+
+def deliver_when_due(deliverer: Deliverer, job_id: str) -> Delivered:
+    def delivered() -> Delivered | None:
+        return deliverer.deliver(job_id)
+
+    done = wait_until(delivered, "due")
+    assert done is not None
+    return done
+
+
+def test_an_outcome_is_signed_as_standard_webhooks_wants_and_shows_no_number(
+    acts: Acts, webhooks: Webhooks, receiver: Receiver, make_deliverer: MakeDeliverer
+) -> None:
+    _, secret = webhooks.set("shop", receiver.url)
+    job_id = ended(acts)
+
+    assert acts.ledger.sweep().outcomes == [job_id]
+    done = make_deliverer().deliver(job_id)
+
+    assert done == Delivered("delivered", "HTTP 204", "shop")
+    (one,) = receiver.received
+    assert Webhook(secret).verify(one.body, one.headers) == verify_webhook(
+        one.body, one.headers, secret
+    )
+    assert one.data["state"] == "sent"
+    assert (one.data["job_id"], one.data["key"], one.data["reference"]) == (
+        job_id,
+        "shop-signup-0",
+        "c 0",
+    )
+    assert number().phone_num.encode() not in one.body
+    assert make_deliverer().deliver(job_id) is None
+
+
+def test_a_job_of_a_name_without_a_webhook_leaves_nothing_to_deliver(
+    acts: Acts, webhooks: Webhooks, receiver: Receiver, redis: Redis, keys: Keys
+) -> None:
+    webhooks.set("shop", receiver.url)
+
+    ended(acts, 0, "other")
+    ended(acts, 1, "")
+
+    assert not acts.ledger.sweep().outcomes
+    assert not [*redis.scan_iter(keys.outbox("*"))]
+
+
+def test_an_end_that_is_recorded_twice_is_told_once(
+    acts: Acts, webhooks: Webhooks, receiver: Receiver, make_deliverer: MakeDeliverer
+) -> None:
+    webhooks.set("shop", receiver.url)
+    job_id = accept(acts)
+    token = acts.begun(job_id)
+
+    acts.finish(job_id, token)
+    acts.finish(job_id, token)
+
+    deliverer = make_deliverer()
+    assert deliverer.deliver(job_id) == Delivered("delivered", "HTTP 204", "shop")
+    assert deliverer.deliver(job_id) is None
+
+
+def test_the_outcomes_of_one_job_come_in_their_order_though_the_first_fails(
+    acts: Acts,
+    dead: DeadLetters,
+    webhooks: Webhooks,
+    receiver: Receiver,
+    make_deliverer: MakeDeliverer,
+) -> None:
+    webhooks.set("shop", receiver.url)
+    deliverer = make_deliverer(QUICK)
+    job_id = ended(acts, state=State.DEAD)
+    receiver.answer = lambda _: 500
+    deliverer.deliver(job_id)
+
+    requeue(acts, dead, job_id)
+    acts.finish(job_id, acts.begun(job_id))
+    receiver.answer = lambda _: 204
+    for _ in range(2):
+        deliver_when_due(deliverer, job_id)
+
+    assert [(each.id, each.data["state"]) for each in receiver.received] == [
+        (f"{job_id}_1", "dead"),
+        (f"{job_id}_1", "dead"),
+        (f"{job_id}_2", "sent"),
+    ]
+
+
+def requeue(acts: Acts, dead: DeadLetters, job_id: str) -> None:
+    dead.requeue(Decision("requeue", job_id), [found] if (found := dead.find(job_id)) else [])
+    acts.run_out(job_id)
+
+
+def test_what_fails_is_tried_again_later_by_whoever_sweeps(
+    acts: Acts,
+    webhooks: Webhooks,
+    receiver: Receiver,
+    make_deliverer: MakeDeliverer,
+    redis: Redis,
+    keys: Keys,
+) -> None:
+    webhooks.set("shop", receiver.url)
+    receiver.answer = lambda _: 503
+    job_id = ended(acts)
+
+    done = make_deliverer().deliver(job_id)
+
+    assert done == Delivered("failed", "HTTP 503", "shop")
+    assert make_deliverer().deliver(job_id) is None
+    assert not acts.ledger.sweep().outcomes
+    (endpoint,) = webhooks.all()
+    assert (endpoint.is_on, endpoint.reason, endpoint.waiting) == (True, "HTTP 503", 1)
+    due = redis.zscore(keys.outbox("shop"), job_id)
+    assert due is not None
+    assert 3_000 < float(due) - time.time() * 1000 < 6_000
+
+
+def test_an_endpoint_that_is_gone_is_switched_off_and_a_replay_brings_what_it_missed(
+    acts: Acts,
+    webhooks: Webhooks,
+    receiver: Receiver,
+    make_deliverer: MakeDeliverer,
+    sendcode: Command,
+) -> None:
+    webhooks.set("shop", receiver.url)
+    receiver.answer = lambda _: 410
+    deliverer = make_deliverer()
+    first = ended(acts, 0)
+    deliverer.deliver(first)
+
+    second = ended(acts, 1)
+    assert not acts.ledger.sweep().outcomes
+    assert deliverer.deliver(second) is None
+
+    (shown,) = sendcode("webhook", "list", "--json").json
+    assert (shown["state"], shown["reason"], shown["undelivered"]) == ("off", "HTTP 410", 2)
+    assert "is off since" in sendcode("status").out
+    findings = sendcode("doctor", "--json").json["findings"]
+    assert [each["level"] for each in findings if each["name"] == "webhooks"] == ["warn"]
+
+    receiver.answer = lambda _: 204
+    assert sendcode("webhook", "replay", "shop", "--json").json["outcomes"] == 2
+    assert sorted(acts.ledger.sweep().outcomes) == sorted([first, second])
+    for job_id in (first, second):
+        assert deliverer.deliver(job_id) == Delivered("delivered", "HTTP 204", "shop")
+    assert webhooks.all()[0].undelivered == 0
+    assert [each.data["job_id"] for each in receiver.received] == [first, first, second]
+
+
+def test_days_of_failure_switch_an_endpoint_off(
+    acts: Acts, webhooks: Webhooks, receiver: Receiver, make_deliverer: MakeDeliverer
+) -> None:
+    webhooks.set("shop", receiver.url)
+    receiver.answer = lambda _: 500
+    job_id = ended(acts)
+    deliverer = make_deliverer(QUICK)
+
+    def is_off() -> bool:
+        deliverer.deliver(job_id)
+        return not webhooks.all()[0].is_on
+
+    wait_until(is_off)
+    acts.ledger.sweep()
+
+    assert (webhooks.all()[0].waiting, webhooks.all()[0].undelivered) == (0, 1)
+    assert len({each.id for each in receiver.received}) == 1
+
+
+def test_a_success_ends_an_endpoints_failure(
+    acts: Acts, webhooks: Webhooks, receiver: Receiver, make_deliverer: MakeDeliverer
+) -> None:
+    webhooks.set("shop", receiver.url)
+    receiver.answer = lambda _: 500
+    make_deliverer().deliver(ended(acts, 0))
+
+    receiver.answer = lambda _: 204
+    make_deliverer().deliver(ended(acts, 1))
+
+    assert webhooks.all()[0].failing_ms is None
+
+
+def test_both_secrets_sign_during_a_rotation_and_one_after_it(
+    acts: Acts,
+    webhooks: Webhooks,
+    receiver: Receiver,
+    make_deliverer: MakeDeliverer,
+    sendcode: Command,
+) -> None:
+    _, old = webhooks.set("shop", receiver.url)
+    new = sendcode("webhook", "secret", "shop", "--json").json["secret"]
+
+    make_deliverer().deliver(ended(acts, 0))
+    sendcode("webhook", "secret", "shop", "--finish")
+    make_deliverer().deliver(ended(acts, 1))
+
+    during, after = receiver.received
+    for secret in (old, new):
+        assert Webhook(secret).verify(during.body, during.headers)
+    assert Webhook(new).verify(after.body, after.headers)
+    assert len(after.headers["webhook-signature"].split()) == 1
+
+
+def test_an_endpoint_that_never_answers_costs_its_own_outcomes_alone_their_time(
+    acts: Acts, webhooks: Webhooks, receiver: Receiver
+) -> None:
+    webhooks.set("slow", receiver.url)
+    webhooks.set("shop", receiver.url)
+    slow = [ended(acts, serial, "slow") for serial in range(20)]
+
+    assert len(acts.ledger.sweep().outcomes) == MOST_PER_ENDPOINT
+    assert not acts.ledger.sweep().outcomes
+    quick = ended(acts, 50)
+
+    assert acts.ledger.sweep().outcomes == [quick]
+    assert quick not in slow
+
+
+def test_a_private_address_is_refused_when_it_is_called(
+    acts: Acts, webhooks: Webhooks, receiver: Receiver, make_deliverer: MakeDeliverer
+) -> None:
+    webhooks.set("shop", receiver.url)
+
+    done = make_deliverer(private_too=False).deliver(ended(acts))
+
+    assert done == Delivered("failed", "PrivateAddressError", "shop")
+    assert not receiver.received
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1"),
+        *("0.0.0.0", "224.0.0.1", "240.0.0.1", "255.255.255.255"),  # noqa: S104 (as a string)
+        *("::1", "::", "fe80::1%eth0", "fc00::1", "ff02::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1"),
+        *("::127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::1", "2001:db8::1"),
+    ],
+)
+def test_an_address_that_may_lead_inside_is_not_public(address: str) -> None:
+    assert not is_public(address)
+
+
+@pytest.mark.parametrize("address", ["8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8"])
+def test_an_address_of_the_internet_is_public(address: str) -> None:
+    assert is_public(address)
+
+
+@pytest.mark.settings(sendcode_webhook_private=False)
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("http://shop.example/x", "ftp://shop.example", "https://", "shop.example", "https://a b"),
+        *("https://user:secret@shop.example", "https://shop.example/#x", "https://x:99999/"),
+    ],
+)
+def test_what_can_be_no_endpoint_is_refused_when_it_is_named(webhooks: Webhooks, url: str) -> None:
+    with pytest.raises(WebhookRefusedError):
+        webhooks.set("shop", url)
+
+
+def test_a_redirect_is_not_followed(
+    acts: Acts, webhooks: Webhooks, receiver: Receiver, make_deliverer: MakeDeliverer
+) -> None:
+    webhooks.set("shop", receiver.url)
+    with Receiver() as other:
+        receiver.answer, receiver.headers = lambda _: 307, {"Location": other.url}
+
+        done = make_deliverer().deliver(ended(acts))
+
+        assert done == Delivered("failed", "HTTP 307", "shop")
+        assert not other.received
+
+
+def test_an_answer_that_does_not_come_in_time_is_a_failure(
+    acts: Acts, webhooks: Webhooks, receiver: Receiver, make_deliverer: MakeDeliverer
+) -> None:
+    webhooks.set("shop", receiver.url)
+    over = threading.Event()
+    receiver.answer = lambda _: 204 if over.wait(10) else 500
+
+    done = make_deliverer(timeout_s=0.3).deliver(ended(acts))
+
+    over.set()
+    assert done is not None
+    assert done.verb == "failed"
+
+
+def test_a_token_with_a_webhook_is_made_on_the_command_line_and_keeps_its_secret(
+    sendcode: Command, receiver: Receiver
+) -> None:
+    made = sendcode("token", "new", "shop", "--webhook", receiver.url, "--json").json
+    again = sendcode("token", "new", "shop", "--webhook", receiver.url, "--json").json
+
+    assert made["webhook_secret"].startswith("whsec_")
+    assert "webhook_secret" not in again
+    assert made["webhook_secret"] not in sendcode("webhook", "list", "--json").out
+    sendcode("webhook", "remove", "shop", "--yes")
+    assert sendcode("webhook", "list", "--json").json == []
+    assert sendcode("webhook", "replay", "shop").exit_code == 1
