@@ -157,11 +157,10 @@ class _Reader(io.RawIOBase):
             return count
 
     def _note_acknowledgement(self) -> None:
-        if self._acknowledgements is None or self._exchange.acknowledged_at is not None:
-            return
-        age_s = self._acknowledgements.age_s()
-        if age_s is not None:
-            self._exchange.note_acknowledgement(age_s)
+        if self._acknowledgements is not None:
+            age_s = self._acknowledgements.age_s()  # asked each time: what it leaves wakes `poll`
+            if age_s is not None:
+                self._exchange.note_acknowledgement(age_s)
 
     def close(self) -> None:
         self._open.close()

@@ -125,12 +125,13 @@ class _Pool(HTTPConnectionPool):
             connection.connect()
         except NETWORK_ERRORS:  # the call that needs it finds out what is the matter
             connection.close()
-        with self._changed:
-            self._opening -= 1
-            self._changed.notify_all()
-            if connection.sock is not None:
-                self._opening_takes_s = self._exchange.now() - started
-        self._put_conn(connection)
+        else:
+            self._opening_takes_s = self._exchange.now() - started
+        finally:
+            with self._changed:
+                self._opening -= 1
+                self._put_conn(connection)
+                self._changed.notify_all()
 
 
 class _TlsPool(_Pool, HTTPSConnectionPool):
