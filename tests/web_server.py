@@ -22,11 +22,12 @@ class WebServer:
 
     def __init__(self, settings: Settings, answer_s: float = PATIENT_S) -> None:
         options = uvicorn.Config(
-            make_app(settings, answer_s),
+            make_app(settings, answer_s=answer_s, guess_delay_s=0),
             host="127.0.0.1",
             port=0,
             log_config=None,
             access_log=False,
+            server_header=False,
         )
         self._server = uvicorn.Server(options)
         self._thread = threading.Thread(target=self._server.run, daemon=True)

@@ -15,7 +15,7 @@ from producer.tokens import Scope, Token, Tokens
 from producer.web.problems import Problem, ask
 
 _FIRST_DELAY_S = 0.1
-_LONGEST_DELAY_S = 5.0
+LONGEST_DELAY_S = 5.0
 _FORGOTTEN_AFTER_S = 600.0
 _MOST_ADDRESSES = 10_000
 
@@ -23,9 +23,12 @@ bearer = HTTPBearer(auto_error=False, description="A token: sendcode token new N
 
 
 class Guesses:
-    """Wrong tokens by address. Each answer to one more is later than the last, up to 5 s."""
+    """Wrong tokens by address. Each answer to one more is later than the last, up to a bound."""
 
-    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, longest_s: float = LONGEST_DELAY_S, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._longest_s = longest_s
         self._now = now
         self._wrong: OrderedDict[str, tuple[int, float]] = OrderedDict()
 
@@ -37,7 +40,7 @@ class Guesses:
         self._wrong[address] = count, now
         if len(self._wrong) > _MOST_ADDRESSES:
             self._wrong.popitem(last=False)
-        return float(min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2 ** min(count - 1, 10)))
+        return float(min(self._longest_s, _FIRST_DELAY_S * 2 ** min(count - 1, 10)))
 
     def forget(self, address: str) -> None:
         """A right token came from there."""
@@ -47,9 +50,9 @@ class Guesses:
 class Access:
     """Decides for one app."""
 
-    def __init__(self, tokens: Tokens, guesses: Guesses | None = None) -> None:
+    def __init__(self, tokens: Tokens, guesses: Guesses) -> None:
         self._tokens = tokens
-        self._guesses = guesses or Guesses()
+        self._guesses = guesses
 
     async def token(self, request: Request) -> Token:
         """Return the request's token.

@@ -12,18 +12,21 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio.to_thread
-from fastapi import FastAPI
+import redis
+from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse
 
 from config.logging import fields
 from config.redis import connect
 from config.settings import Settings
+from jobs.identity import Identity, state_file
+from jobs.keys import Keys
 from producer.events import Events
 from producer.tokens import Tokens
-from producer.web import batches, codes
-from producer.web.access import Access
+from producer.web import batches, codes, description
+from producer.web.access import LONGEST_DELAY_S, Access, Guesses
 from producer.web.endings import Endings
-from producer.web.problems import Problem, answer_with_problems
+from producer.web.problems import Problem, answer_with_problems, ask
 from producer.web.uploads import TAKES_A_FILE, Uploads
 
 log = logging.getLogger("sendcode.web")
@@ -45,8 +48,14 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 
-def make_app(settings: Settings, answer_s: float = ANSWER_S) -> FastAPI:
-    """Return the application; nothing is connected before it starts."""
+def make_app(
+    settings: Settings, *, answer_s: float = ANSWER_S, guess_delay_s: float = LONGEST_DELAY_S
+) -> FastAPI:
+    """Return the application; nothing is connected before it starts.
+
+    `answer_s`: after so long without an answer of Redis' the caller gets one. `guess_delay_s`: so
+    long at most is the answer to a wrong token held back.
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -56,7 +65,8 @@ def make_app(settings: Settings, answer_s: float = ANSWER_S) -> FastAPI:
         app.state.client = client
         app.state.uploads = Uploads()
         app.state.events = Events(settings)
-        app.state.access = Access(Tokens(client, settings))
+        app.state.access = Access(Tokens(client, settings), Guesses(guess_delay_s))
+        app.state.identity = Identity(client, settings, state_file(settings))
         app.state.endings = Endings(settings, loop)
         try:
             yield
@@ -72,19 +82,32 @@ def make_app(settings: Settings, answer_s: float = ANSWER_S) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         separate_input_output_schemas=False,
+        generate_unique_id_function=lambda route: route.name,
     )
     app.state.settings = settings
     answer_with_problems(app)
     batches.answer_refusals(app)
     app.include_router(codes.router)
     app.include_router(batches.router)
+    app.include_router(description.router)
 
     @app.get("/livez", include_in_schema=False)
     async def live() -> PlainTextResponse:
         return PlainTextResponse("ok\n")
 
+    @app.get("/readyz", include_in_schema=False)
+    async def ready(request: Request) -> PlainTextResponse:
+        await ask(request, _check_ledger, app.state.client, app.state.identity, settings)
+        return PlainTextResponse("ok\n")
+
     app.add_middleware(_Frame, answer_s=answer_s)
     return app
+
+
+def _check_ledger(client: redis.Redis, identity: Identity, settings: Settings) -> None:
+    """Raise unless Redis holds the ledger that it should, and takes writes."""
+    identity.check()
+    client.set(Keys(settings.sendcode_key_prefix).doctor, "", px=1000)
 
 
 class _Frame:

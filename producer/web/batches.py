@@ -33,7 +33,7 @@ from producer.results import RESULT_COLUMNS, results, statuses_of
 from producer.sheet import Sheet, SheetError, open_sheet
 from producer.sheet.writing import separator_for, streamed_sheet
 from producer.tokens import Scope, Token
-from producer.web.access import needs
+from producer.web.access import bearer, needs
 from producer.web.problems import FieldError, Problem, ask, unavailable
 from producer.web.schemas import (
     BATCH,
@@ -55,7 +55,12 @@ from producer.web.schemas import (
 )
 from producer.web.uploads import Uploads
 
-router = APIRouter(prefix="/v1", tags=["batches"])
+router = APIRouter(
+    prefix="/v1",
+    tags=["batches"],
+    dependencies=[Depends(bearer)],
+    responses=problems(401, 403, 405, 413, 422, 503),
+)
 
 Reader = Annotated[Token, Depends(needs(Scope.READ, Scope.BATCH))]
 Owner = Annotated[Token, Depends(needs(Scope.BATCH))]
@@ -68,7 +73,6 @@ _LOCATION = {"Location": {"schema": {"type": "string"}}}
 
 @router.post(
     "/batches",
-    operation_id="submit_batch",
     status_code=201,
     response_model=SubmittedDocument,
     responses={
@@ -81,7 +85,7 @@ _LOCATION = {"Location": {"schema": {"type": "string"}}}
             _LOCATION,
             SubmittedDocument,
         ),
-        **problems(400, 401, 403, 408, 409, 413, 415, 422, 503),
+        **problems(400, 408, 409, 415),
     },
     openapi_extra={"requestBody": form_body()},
 )
@@ -116,11 +120,10 @@ async def submit_batch(request: Request, token: Owner) -> Response:
 
 @router.post(
     "/batches/check",
-    operation_id="check_batch",
     response_model=CheckedDocument,
     responses={
         200: answers("What submitting this file would do. Nothing was changed.", CHECKED),
-        **problems(400, 401, 403, 408, 413, 415, 422, 503),
+        **problems(400, 408, 415),
     },
     openapi_extra={"requestBody": form_body()},
 )
@@ -146,11 +149,9 @@ async def check_batch(request: Request, token: Owner) -> Response:
 
 @router.get(
     "/batches",
-    operation_id="list_batches",
     response_model=BatchList,
     responses={
         200: answers("All batches that are kept, the newest first.", {"batches": [BATCH]}),
-        **problems(401, 403, 413, 503),
     },
 )
 async def list_batches(request: Request, _: Reader) -> Response:
@@ -161,9 +162,8 @@ async def list_batches(request: Request, _: Reader) -> Response:
 
 @router.get(
     "/batches/{batch_id}",
-    operation_id="show_batch",
     response_model=OneBatch,
-    responses={200: answers("The batch.", ONE_BATCH), **problems(401, 403, 404, 413, 503)},
+    responses={200: answers("The batch.", ONE_BATCH), **problems(404)},
 )
 async def show_batch(batch_id: str, request: Request, _: Reader) -> Response:
     """Show how far a batch is, with the files that corrected it."""
@@ -175,7 +175,6 @@ async def show_batch(batch_id: str, request: Request, _: Reader) -> Response:
 
 @router.get(
     "/batches/{batch_id}/results",
-    operation_id="take_results",
     response_class=Response,
     responses={
         200: {
@@ -188,7 +187,7 @@ async def show_batch(batch_id: str, request: Request, _: Reader) -> Response:
                 _XLSX: {"schema": {"type": "string", "format": "binary"}, "example": "PK…"},
             },
         },
-        **problems(401, 403, 404, 413, 422, 503),
+        **problems(404),
     },
 )
 async def take_results(
@@ -225,34 +224,37 @@ async def take_results(
     return StreamingResponse(sheet, 200, headers, _XLSX if form == "xlsx" else _CSV)
 
 
-@router.post(
-    "/batches/{batch_id}/{order}",
-    operation_id="steer_batch",
-    response_model=SteeredDocument,
-    responses={
-        200: answers("The batch as it is now.", STEERED),
-        **problems(401, 403, 404, 409, 413, 422, 503),
-    },
-)
-async def steer_batch(batch_id: str, order: Order, request: Request, token: Owner) -> Response:
-    """Pause a batch, let it go on, or end it for good: what waits is not sent any more."""
-    batches = _batches(request)
-    states = await ask(request, partial(batches.steer, by=_by(token)), batch_id, order)
-    batch = await _known(request, batches, batch_id)
-    before, after = states or ("", batch.state)
-    if after is not ORDERED[order]:
-        raise Problem(409, "is_over", f"the batch is {after}: nothing to {order}")
-    return JSONResponse({"changed": before != after, "before": before, **batch.as_dict()})
+def _steering(order: Order, summary: str) -> None:
+    """Add the operation of an order."""
+
+    @router.post(
+        f"/batches/{{batch_id}}/{order}",
+        name=f"{order}_batch",
+        description=summary,
+        response_model=SteeredDocument,
+        responses={200: answers("The batch as it is now.", STEERED), **problems(404, 409)},
+    )
+    async def steer(batch_id: str, request: Request, token: Owner) -> Response:
+        batches = _batches(request)
+        states = await ask(request, partial(batches.steer, by=_by(token)), batch_id, order)
+        batch = await _known(request, batches, batch_id)
+        before, after = states or ("", batch.state)
+        if after is not ORDERED[order]:
+            raise Problem(409, "is_over", f"the batch is {after}: nothing to {order}")
+        return JSONResponse({"changed": before != after, "before": before, **batch.as_dict()})
+
+
+_steering("pause", "Stop a batch; what is in work ends by itself, the rest waits.")
+_steering("resume", "Let a paused batch go on, or one that is to start later start now.")
+_steering("cancel", "End a batch for good: what waits is not sent any more.")
 
 
 @router.get(
     "/status",
-    operation_id="show_status",
     tags=["status"],
     response_model=StatusDocument,
     responses={
         200: answers("Queues, rate, account, workers, batches and totals.", STATUS),
-        **problems(401, 403, 413, 503),
     },
 )
 async def show_status(request: Request, _: Reader) -> Response:

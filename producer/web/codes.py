@@ -20,11 +20,16 @@ from jobs.phone import PhoneError, PhoneNumber
 from jobs.quotas import NumberNotAllowedError, QuotaExceededError
 from producer.events import Events, KeyReusedError
 from producer.tokens import Scope, Token
-from producer.web.access import needs
-from producer.web.problems import Problem, ask
+from producer.web.access import bearer, needs
+from producer.web.problems import Problem, ask, json_only
 from producer.web.schemas import JOB, LONGEST_WAIT_S, SENT, CodeRequest, Job, problems
 
-router = APIRouter(prefix="/v1/codes", tags=["codes"])
+router = APIRouter(
+    prefix="/v1/codes",
+    tags=["codes"],
+    dependencies=[Depends(bearer)],
+    responses=problems(401, 403, 405, 413, 422, 503),
+)
 
 _REPLAYED = "Idempotent-Replayed"
 
@@ -64,13 +69,14 @@ Wait = Annotated[
             "content": {"application/json": {"example": SENT}},
             "headers": {_REPLAYED: {"schema": {"type": "string", "const": "true"}}},
         },
-        **problems(400, 401, 403, 413, 422, 429, 503),
+        **problems(400, 415, 429),
     },
 )
 async def send_code(
     body: CodeRequest,
     request: Request,
     token: Annotated[Token, Depends(needs(Scope.SEND))],
+    _: Annotated[None, Depends(json_only)],
     idempotency_key: Key,
     wait: Wait = 0,
 ) -> Response:
@@ -110,7 +116,7 @@ async def send_code(
     response_model=Job,
     responses={
         200: {"description": "The job.", "content": {"application/json": {"example": SENT}}},
-        **problems(401, 403, 404, 422, 503),
+        **problems(404),
     },
 )
 async def find_code(
@@ -128,7 +134,7 @@ async def find_code(
     response_model=Job,
     responses={
         200: {"description": "The job.", "content": {"application/json": {"example": SENT}}},
-        **problems(401, 403, 404, 422, 503),
+        **problems(404),
     },
 )
 async def show_code(

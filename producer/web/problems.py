@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -75,6 +76,13 @@ class Problem(Exception):  # noqa: N818 (RFC 9457's own word)
         return JSONResponse(body, self.status, self.headers, MEDIA_TYPE)
 
 
+def json_only(request: Request) -> None:
+    """Refuse a body that does not call itself JSON."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise Problem(415, "unsupported_media_type", "send JSON as application/json")
+
+
 def unavailable(detail: str, **more: Any) -> Problem:
     """Return the answer where Redis cannot take a job: nothing was accepted, as far as is known."""
     headers = {"Retry-After": str(RETRY_AFTER_S)}
@@ -96,6 +104,18 @@ async def ask(request: Request, question: Callable[..., T], *arguments: Any) -> 
         raise unavailable(f"Redis at {settings.redis.place} does not answer in time") from None
     except redis.RedisError as exc:
         raise RedisUnavailableError.from_redis(exc, settings) from exc
+
+
+def _methods_of(app: FastAPI, path: str) -> set[str]:
+    """Return what a path may be asked for: Starlette names one route's methods only."""
+    paths: dict[str, Any] = app.openapi()["paths"]
+    fitting = [path] if path in paths else paths
+    return {
+        method.upper()
+        for each in fitting
+        if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", each), path)
+        for method in paths[each]
+    }
 
 
 def answer_with_problems(app: FastAPI) -> None:
@@ -136,7 +156,10 @@ def answer_with_problems(app: FastAPI) -> None:
         return Problem(400, "disconnected", "the caller went away").answer()
 
     @app.exception_handler(HTTPException)
-    async def http_error(_: Request, exc: HTTPException) -> JSONResponse:
+    async def http_error(request: Request, exc: HTTPException) -> JSONResponse:
         code = HTTPStatus(exc.status_code).phrase.lower().replace(" ", "_")
         headers = dict(exc.headers or {})
+        if exc.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            allowed = sorted(_methods_of(app, request.url.path))
+            headers["Allow"] = ", ".join(allowed) or headers.get("Allow", "")
         return Problem(exc.status_code, code, str(exc.detail), headers=headers).answer()

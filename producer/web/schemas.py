@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from producer import bounds
 from producer.web.problems import MEDIA_TYPE
@@ -44,7 +44,11 @@ SENT = JOB | {
 LifeS = Annotated[float, Field(gt=0, le=bounds.LONGEST_LIFE_DAYS * 86_400, allow_inf_nan=False)]
 
 
-class CodeRequest(BaseModel):
+class _Document(BaseModel):
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+class CodeRequest(_Document):
     """Whom to send a code to: `phone`, or `country_code` and `phone_num`."""
 
     model_config = ConfigDict(
@@ -69,7 +73,7 @@ class CodeRequest(BaseModel):
     """Send although another event waits with a code for this number, or has just sent one."""
 
 
-class Job(BaseModel):
+class Job(_Document):
     """A job as it is now. The number is masked; times are ISO 8601 in UTC."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [JOB, SENT]})
@@ -103,7 +107,7 @@ class Job(BaseModel):
     """In that case: when the number may get another code; null while its own waits."""
 
 
-class ProblemField(BaseModel):
+class ProblemField(_Document):
     """One part of the request that is wrong."""
 
     field: str
@@ -111,7 +115,7 @@ class ProblemField(BaseModel):
     detail: str
 
 
-class ProblemDocument(BaseModel):
+class ProblemDocument(_Document):
     """An error (RFC 9457). `code` is for programs, `detail` for a person."""
 
     type: str
@@ -204,10 +208,17 @@ STATUS: dict[str, Any] = {
     "batches": [{"batch_id": "9f2c81d04ab7", "state": "running", "total": 1000}],
 }
 
+
+def _flag(value: str) -> bool | None:
+    """Return a form's `true` or `false`; no other word for them is taken."""
+    return {"true": True, "false": False}.get(value)
+
+
+_Flag = Annotated[bool, BeforeValidator(_flag)]
 _Word = Annotated[str, Field(max_length=200)]
 
 
-class BatchForm(BaseModel):
+class BatchForm(_Document):
     """The fields that may come with a file."""
 
     model_config = ConfigDict(extra="forbid")
@@ -224,10 +235,10 @@ class BatchForm(BaseModel):
     """Send nothing before that: 2026-11-27T10:00:00Z."""
     expires_in: LifeS | None = None
     """Seconds from the start after which the codes are of no use and are not sent."""
-    skip_sent: bool = False
-    """Leave out rows whose number got a code, or waits for one."""
-    again: bool = False
-    """Make another batch of a content that was submitted before; with another `id`."""
+    skip_sent: _Flag = False
+    """`true` leaves out rows whose number got a code, or waits for one."""
+    again: _Flag = False
+    """`true` makes another batch of a content that was submitted before; with another `id`."""
     encoding: _Word | None = None
     """The text's encoding, such as gb18030, where it is not found rightly."""
     sheet: _Word | None = None
@@ -264,7 +275,7 @@ def form_body() -> dict[str, Any]:
     }
 
 
-class BatchDocument(BaseModel):
+class BatchDocument(_Document):
     """A batch as it is now. Times are ISO 8601 in UTC."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [BATCH]})
@@ -295,7 +306,7 @@ class BatchDocument(BaseModel):
     finished_at: str | None
 
 
-class Customers(BaseModel):
+class Customers(_Document):
     """Customers of a batch, with those of the files that corrected it."""
 
     total: int
@@ -310,7 +321,7 @@ class OneBatch(BatchDocument):
     customers: Customers
 
 
-class BatchList(BaseModel):
+class BatchList(_Document):
     """All batches, the newest first."""
 
     batches: list[BatchDocument]
@@ -323,7 +334,7 @@ class SteeredDocument(BatchDocument):
     before: str
 
 
-class Tally(BaseModel):
+class Tally(_Document):
     """What the rows of a file are."""
 
     rows: int
@@ -369,7 +380,7 @@ class CheckedDocument(Tally):
     eta_seconds: float | None
 
 
-class StatusDocument(BaseModel):
+class StatusDocument(_Document):
     """The whole system, as `sendcode status --json` shows it."""
 
     at: str
@@ -414,6 +425,7 @@ _EXAMPLES: dict[int, tuple[str, str, str, bool]] = {
     401: ("No token, or one that is not known.", "unauthorized", "send a token", False),
     403: ("The token does not allow this.", "forbidden", "this token has no scope send", False),
     404: ("There is no such thing.", "not_found", "there is no such job", False),
+    405: ("There is no such method here.", "method_not_allowed", "Method Not Allowed", False),
     413: ("The body is too large.", "too_large", "at most 4,096 bytes", False),
     415: ("Another kind of body is wanted.", "unsupported_media_type", "send JSON", False),
     422: ("The request makes no sense; nothing was done.", "invalid_request", "phone: …", False),

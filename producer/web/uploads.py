@@ -102,7 +102,7 @@ def _too_large() -> Problem:
 
 
 def _taken_apart(form: FormData) -> tuple[UploadFile, BatchForm]:
-    """Return the file, and the fields beside it; an empty one is as good as none."""
+    """Return the file, and the fields beside it."""
     items = form.multi_items()
     file = form.get("file")
     if not isinstance(file, UploadFile):
@@ -111,7 +111,7 @@ def _taken_apart(form: FormData) -> tuple[UploadFile, BatchForm]:
         raise Problem(422, "invalid_request", "a field is given once")
     try:
         return file, BatchForm.model_validate(
-            {name: value for name, value in items if value and name != "file"}
+            {name: value for name, value in items if name != "file"}
         )
     except ValidationError as exc:
         errors = [{**error, "loc": ("body", *error["loc"])} for error in exc.errors()]

@@ -179,7 +179,7 @@ def test_a_batch_is_paused_resumed_and_cancelled_and_the_actions_name_the_token(
     assert steer("cancel") == (200, "cancelled")
     assert steer("pause") == (409, None)
     assert web.call("POST", "/v1/batches/june/pause").status_code == 404
-    assert web.call("POST", "/v1/batches/may/stop").status_code == 422
+    assert web.call("POST", "/v1/batches/may/stop").status_code == 404
     assert web.call("GET", "/v1/batches/may").json()["customers"]["open"] == 3
     actions = sendcode("actions", "--json").json
     assert {each["by"] for each in actions if each["what"].startswith("batch")} == {"token office"}

@@ -116,7 +116,9 @@ def test_every_direct_dependency_is_locked() -> None:
 def test_every_library_that_is_imported_is_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extra = project["optional-dependencies"]["demo"]
-    declared = {re.split(r"[\[<>=]", each)[0] for each in [*project["dependencies"], *extra]}
+    declared = {
+        re.split(r"[\[<>=]", each)[0].lower() for each in [*project["dependencies"], *extra]
+    }
     distributions = packages_distributions()
 
     imported = {
@@ -133,4 +135,6 @@ def test_every_library_that_is_imported_is_declared() -> None:
     }
 
     libraries = imported & distributions.keys() - sys.stdlib_module_names
-    assert {name for name in libraries if not declared & set(distributions[name])} <= {"sendcode"}
+    assert {
+        name for name in libraries if not declared & {each.lower() for each in distributions[name]}
+    } <= {"sendcode"}

@@ -1,0 +1,104 @@
+"""`/openapi.json`, and `/docs`, a page made from it: nothing on it comes from another host."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.responses import HTMLResponse, Response
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+router = APIRouter(include_in_schema=False)
+
+_METHODS = ("get", "post", "put", "patch", "delete")
+
+
+@router.get("/docs")
+async def page(request: Request) -> HTMLResponse:
+    """Show the API's description to a person."""
+    return HTMLResponse(page_of(request.app))
+
+
+@router.get("/docs.css")
+async def style() -> Response:
+    """Return how that page looks."""
+    return Response(_text("docs.css"), media_type="text/css")
+
+
+@cache
+def _text(name: str) -> str:
+    return (files("producer.web") / "pages" / name).read_text(encoding="utf-8")
+
+
+@cache
+def page_of(app: FastAPI) -> str:
+    """Return the page, in HTML without a script."""
+    document = app.openapi()
+    templates = Environment(
+        loader=PackageLoader("producer.web", "pages"), autoescape=True, undefined=StrictUndefined
+    )
+    template = templates.get_template("docs.html")
+    return template.render(info=document["info"], operations=list(_operations(document)))
+
+
+def _operations(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield what the page shows of each operation."""
+    for path, methods in document["paths"].items():
+        for method in _METHODS:
+            if method not in methods:
+                continue
+            operation = methods[method]
+            yield {
+                "id": operation["operationId"],
+                "method": method.upper(),
+                "path": path,
+                "description": operation.get("description", operation["summary"]),
+                "parameters": operation.get("parameters", []),
+                "body": list(_body(document, operation)),
+                "answers": [
+                    {
+                        "status": status,
+                        "description": answer["description"],
+                        "examples": list(_examples(answer)),
+                    }
+                    for status, answer in sorted(operation["responses"].items())
+                ],
+            }
+
+
+def _body(document: dict[str, Any], operation: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield a description for each kind of body: its fields and an example."""
+    for kind, content in operation.get("requestBody", {}).get("content", {}).items():
+        schema = _resolved(document, content["schema"])
+        examples = [content["example"]] if "example" in content else schema.get("examples", [])
+        needed = schema.get("required", [])
+        fields = [
+            {
+                "name": name,
+                "is_required": name in needed,
+                "description": field.get("description", ""),
+            }
+            for name, field in schema.get("properties", {}).items()
+        ]
+        yield {"kind": kind, "fields": fields, "examples": [_shown(each) for each in examples]}
+
+
+def _examples(answer: dict[str, Any]) -> Iterator[dict[str, str]]:
+    for kind, content in answer.get("content", {}).items():
+        yield {"kind": kind, "text": _shown(content["example"])}
+
+
+def _shown(example: Any) -> str:
+    if isinstance(example, str):
+        return example
+    return json.dumps(example, ensure_ascii=False, indent=2)
+
+
+def _resolved(document: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    name = schema.get("$ref", "").rpartition("/")[2]
+    found: dict[str, Any] = document["components"]["schemas"][name] if name else schema
+    return found
