@@ -1,10 +1,10 @@
 -- Reserve the next slot of the account's rate, on this server's clock (all times µs).
 --
 -- Two rules hold each slot back. Spacing: it comes a little less than window / rate after the one
--- before, so that nothing bursts and a late slot can be made up for. The window: slot n comes at
--- least one window after slot n - rate *arrived* at the API, at the latest that it can have. A
--- worker reports that with the attempt's outcome (note_arrival); until then the slot's own time
--- and a presumed delay stand for it.
+-- before, so that nothing bursts and a late slot can be made up for. The window: it comes at least
+-- one window after the rate-th latest of the requests before it *arrived* at the API, at the latest
+-- that it can have. A worker reports that with the attempt's outcome (note_arrival); until then the
+-- slot's own time and a presumed delay stand for it.
 --
 -- A batch caller may not reserve further ahead than the horizon. It is told when to come back, in
 -- a line of such turns, so that nobody polls and an event never stands behind sleeping callers. An event
@@ -98,7 +98,7 @@ local spacing = 1 / rate
 local apart = spacing + (pace.caution_us or 0) / count -- as they come, each held back by the caution
 
 local free = next_us -- the earliest time that both rules allow
-local oldest = ring_at(number - count, per_window)
+local oldest = nth_latest(count, number, since, per_window)
 if oldest then free = math.max(free, oldest + count * spacing) end
 local slot = math.max(now, free)
 

@@ -23,6 +23,21 @@ local function ring_at(slot, per_window)
   return tonumber(of) == slot and tonumber(arrived) or nil
 end
 
+local MOST_SORTED = 100    -- slots per window, up to which the ring is sorted for each slot
+
+-- When the n-th latest of all requests arrived, whichever slot it had: one that is late counts when it
+-- comes, and does not hold its own successor back for as long. nil if there were not so many since `since`.
+local function nth_latest(n, number, since, per_window)
+  if per_window > MOST_SORTED then return ring_at(number - n, per_window) end
+  local arrivals = {}
+  for _, entry in ipairs(redis.call('HVALS', K.pace_ring)) do
+    local slot, at = string.match(entry, '^(%d+):(%d+)$')
+    if slot and tonumber(slot) >= since and at ~= '0' then arrivals[#arrivals + 1] = tonumber(at) end
+  end
+  table.sort(arrivals)
+  return arrivals[#arrivals + 1 - n]
+end
+
 -- How much of what is known of a request's time may have been its way in:
 local SURE = 20            -- reports after which the shortest time is believed to be the shortest
 local AFFORDABLE = 25000   -- µs of answer time above the shortest, on average, that are believed to be it
@@ -83,6 +98,7 @@ local function note_one_arrival(slot, per_window, sent_us, answer, way)
       'heard', int(heard + 1), 'unrefused', int((tonumber(pace.unrefused) or 0) + 1),
       'caution_us', int(caution), 'unproved_us', int(unproved))
   end
+  if math.max(heard, ways) < SURE then excess = math.max(excess, AFFORDABLE) end
   local at = sent_us + excess
   if not answer and not way then at = math.max(at, tonumber(string.match(entry, ':(%d+)$'))) end
   redis.call('HSET', K.pace_ring, index, slot .. ':' .. int(at))
