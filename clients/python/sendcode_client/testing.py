@@ -194,7 +194,7 @@ class FakeSendcode:
                 self.end_headers()
                 self.wfile.write(body)
 
-            def log_message(self, *_: object) -> None:
+            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (its name)
                 pass
 
         return Handler
