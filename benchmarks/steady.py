@@ -96,8 +96,11 @@ def sendcode(world: World, processes: int, jobs: int) -> Iterator[Sequence[Proce
 
 def slot_trips(world: World, steady: Steady) -> float:
     """Return the limiter's round trips for each request of sendcode."""
-    script: Any = Script(world.redis, Keys(world.settings.sendcode_key_prefix), "pace", "worker")
-    return steady.scripts[script.sha]
+    keys = Keys(world.settings.sendcode_key_prefix)
+    scripts: list[Any] = [
+        Script(world.redis, keys, name, "worker") for name in ("pace", "arrived", "slow_down")
+    ]
+    return sum(steady.scripts[script.sha] for script in scripts)
 
 
 def _tap(world: World) -> tuple[int, int, Counter[str]]:
