@@ -24,7 +24,7 @@ UV_COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo docs test coverage check format lint types imports lua containers faults bench oldest \
+.PHONY: help demo docs test coverage check format lint types imports lua containers faults fuzz bench oldest \
 	lock upgrade secrets setup clean
 
 help: ## list the targets (this)
@@ -73,6 +73,9 @@ containers: $(DEV) ## Dockerfile and docker-compose.yml
 
 faults: $(DEV) ## kill and break the real thing, hundreds of times, and count what is lost or doubled
 	$(BIN)/python -m tests.faults $(ARGS)
+
+fuzz: $(DEV) ## ask the HTTP API thousands of things, sensible and not, and check each answer
+	$(BIN)/python -m tests.fuzz $(ARGS)
 
 bench: $(BENCH) ## the benchmarks behind the figures in the documentation
 	$(BIN)/python -m benchmarks $(ARGS)
