@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -41,8 +41,8 @@ class Endpoint:
 
     name: str
     """Of the tokens that asked for the jobs."""
-    url: str
-    secrets: tuple[str, ...]
+    url: str = field(repr=False)
+    secrets: tuple[str, ...] = field(repr=False)
     """That sign each webhook: the newest first, two during a rotation."""
     is_on: bool
     since_ms: int

@@ -45,6 +45,7 @@ local function delivered()
   redis.call('HSET', K.job(id), 'delivered', head)
   redis.call('HDEL', K.job(id), 'outcome:' .. head, 'hook_at', 'hook_tries')
   redis.call('ZREM', K.outbox(name), id)
+  redis.call('ZREM', K.undelivered(name), id)
   if head < tonumber(job.endings) then redis.call('ZADD', K.outbox(name), int(now), id) end
   if endpoint.failing then
     endpoint.failing, endpoint.reason = nil, nil

@@ -64,7 +64,8 @@ local function take_outcomes(retention_ms, now)
     local name, endpoint = names[at], cjson.decode(names[at + 1])
     local is_on = not endpoint.off
     local most = is_on and math.max(0, math.min(room, MOST_PER_ENDPOINT - (busy[name] or 0))) or 100
-    for _, id in ipairs(redis.call('ZRANGEBYSCORE', K.outbox(name), '-inf', int(now), 'LIMIT', 0, most)) do
+    local due = is_on and int(now) or '+inf'
+    for _, id in ipairs(redis.call('ZRANGEBYSCORE', K.outbox(name), '-inf', due, 'LIMIT', 0, most)) do
       if redis.call('HGET', K.job(id), 'token') ~= name then
         redis.call('ZREM', K.outbox(name), id) -- its record is gone
       elseif is_on then
