@@ -39,12 +39,20 @@ for i = 1, #known, 2 do
   if not beats[known[i]] then redis.call('HDEL', K.connections, known[i]) end
 end
 
--- What it had taken from a queue and not claimed yet is missed now, too, and not only after a while; as
--- nothing else waits in an empty queue, that is not much to look at.
+-- The messages in the queues, where they are few: what a killed worker had taken and not claimed yet is
+-- missed now, too, and not only after a while.
+local function waiting_messages()
+  local messages = {}
+  for _, queue in ipairs({K.event_queue, K.batch_queue}) do
+    if redis.call('LLEN', queue) > 200 then return nil end
+    messages[#messages + 1] = table.concat(redis.call('LRANGE', queue, 0, -1))
+  end
+  return table.concat(messages)
+end
+
 local function end_leases(process)
-  local ended = 0
+  local ended, messages = 0, waiting_messages()
   for _, lane in ipairs({'event', 'batch'}) do
-    local is_empty = redis.call('LLEN', lane == 'event' and K.event_queue or K.batch_queue) == 0
     local held = redis.call('ZRANGEBYSCORE', K.due(lane), int(now + 1), int(now + A.lease_ms), 'LIMIT',
       0, LOOKED_AT)
     for _, id in ipairs(held) do
@@ -54,7 +62,9 @@ local function end_leases(process)
         redis.call('HSET', K.job(id), 'spared', lease) -- nobody is left who could renew it
         look_again(id, lane, now)
         ended = ended + 1
-      elseif is_empty and ask('HGET', K.job(id), 'state') == 'queued' then
+      elseif messages and not string.find(messages, '"' .. id .. '"', 1, true)
+          and ask('HGET', K.job(id), 'state') == 'queued' then
+        redis.call('HSET', K.job(id), 'published', 0) -- so that the sweep misses it
         look_again(id, lane, now)
       end
     end

@@ -17,6 +17,7 @@ from jobs.job import Lane, SendCodeJob
 from jobs.keys import Keys
 from jobs.ledger import Ledger
 from jobs.phone import PhoneNumber
+from jobs.publish import Publisher
 from jobs.server import KILLS, Level, check_rights
 from tests.waiting import wait_until
 from worker.presence import Leases, Lifeline
@@ -76,15 +77,19 @@ def test_the_jobs_of_a_killed_worker_are_due_at_once(ledger: Ledger, worker: Wor
 
 
 def test_what_a_killed_worker_had_taken_and_not_claimed_yet_is_published_again(
-    ledger: Ledger, worker: Worker
+    ledger: Ledger, worker: Worker, publisher: Publisher
 ) -> None:
-    taken = ledger.submit(SendCodeJob.for_event(PhoneNumber("852", "99000002"))).record
+    taken, waiting = (
+        ledger.submit(SendCodeJob.for_event(PhoneNumber("852", number))).record.job_id
+        for number in ("99000002", "99000003")
+    )
+    publisher.publish([(Lane.EVENT, waiting)])
     worker.start()
     assert list(ledger.sweep()) == []
     worker.lifeline.close()
 
     assert killed_meanwhile(ledger, 30) == {worker.entry: 1}
-    assert {job_id for _, job_id in ledger.sweep()} == {worker.job_id, taken.job_id}
+    assert {job_id for _, job_id in ledger.sweep()} == {worker.job_id, taken}
 
 
 def test_a_worker_that_is_paused_keeps_its_jobs(ledger: Ledger, worker: Worker) -> None:
