@@ -156,6 +156,28 @@ def requeue(acts: Acts, dead: DeadLetters, job_id: str) -> None:
     acts.run_out(job_id)
 
 
+def test_a_job_with_a_corrected_number_is_told_of_to_whoever_asked_for_the_first(
+    acts: Acts,
+    dead: DeadLetters,
+    webhooks: Webhooks,
+    receiver: Receiver,
+    make_deliverer: MakeDeliverer,
+) -> None:
+    webhooks.set("shop", receiver.url)
+    job_id = ended(acts, state=State.DEAD)
+    letter = dead.find(job_id)
+    assert letter is not None
+
+    _, corrected = dead.replace(Decision("replace", job_id), letter, number(1))
+    acts.run_out(corrected)
+    acts.finish(corrected, acts.begun(corrected))
+    make_deliverer().deliver(corrected)
+
+    (one,) = receiver.received
+    assert (one.data["job_id"], one.data["replaces"]) == (corrected, job_id)
+    assert (one.data["key"], one.data["reference"]) == ("shop-signup-0", "c 0")
+
+
 def test_what_fails_is_tried_again_later_by_whoever_sweeps(
     acts: Acts,
     webhooks: Webhooks,
