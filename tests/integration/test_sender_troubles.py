@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -30,6 +31,7 @@ from worker.limiter import LATEST_S, Limiter
 from worker.reactions import MOST_THROTTLED, Answered, Reactions
 from worker.recorder import Ended, NotNow, Recorder, Work
 from worker.retry import Again, RetryPolicy
+from worker.sender import Sender
 from worker.verdict import Verdict
 
 # a busy machine's probe must come well within the interval, for which nothing here waits
@@ -298,6 +300,22 @@ def test_the_limiter_hears_of_a_request_before_the_pause_that_follows_it(
     thread.join(20)
     assert [type(each) for each in results] == [NotNow]
     assert redis.hget(acts.keys.pace, "heard") == "1"  # and not a second time
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone tells of acknowledgements")
+def test_the_limiter_hears_of_a_request_while_the_api_works_on_it(
+    acts: Acts, ledger: Ledger, sender: Sender, sandbox: Sandbox, redis: Redis
+) -> None:
+    sandbox.change(answer_ms=4000)
+    job_id = submit(ledger, "99000001")
+
+    thread, results = in_a_thread(lambda: sender.send(job_id))
+    wait_until(lambda: redis.hget(acts.keys.pace, "ways") == "1")
+
+    assert sandbox.stats()["requests"] == 1
+    assert redis.hget(acts.keys.pace, "heard") is None  # of its answer
+    thread.join(20)
+    assert [type(each) for each in results] == [Ended]
 
 
 class SlowToBegin(Ledger):
