@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+import os
+import socket
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +22,9 @@ from jobs.batches import Batches
 from producer.importing import default_batch_id
 from producer.sheet import open_sheet
 from producer.tokens import Tokens
-from producer.web import uploads
+from producer.web.uploads import FILES_AT_ONCE, MAX_UPLOAD
 from tests.commands import Command
+from tests.waiting import wait_until
 from tests.web_server import WebServer
 
 ROWS = "country_code,phone_num,name\n852,55501234,An\n852,,Bo\n852,55501235,Cy\n"
@@ -193,6 +198,7 @@ def test_results_come_as_csv_and_as_a_workbook_with_full_numbers(web: WebServer)
     book = web.call("GET", "/v1/batches/may/results?format=xlsx")
 
     assert whole.headers["Content-Type"] == "text/csv; charset=utf-8"
+    assert whole.headers["Transfer-Encoding"] == "chunked"
     assert 'filename="may-results.csv"' in whole.headers["Content-Disposition"]
     rows = list(csv.DictReader(io.StringIO(whole.content.decode("utf-8-sig"))))
     assert [row["status"] for row in rows] == ["queued", "rejected", "queued"]
@@ -239,26 +245,88 @@ def test_the_status_is_the_command_line_s(web: WebServer, sendcode: Command) -> 
     assert by_http["totals"] == by_command["totals"]
 
 
-def test_too_large_a_file_is_refused_before_and_while_it_is_read(
-    web: WebServer, batches: Batches, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(uploads, "MAX_UPLOAD", 3_000_000)
-    rows = "country_code,phone_num\n" + "852,55501234\n" * 300_000
+class HalfUpload:
+    """A caller that has sent a file but for its last bytes."""
 
-    named = submit(web, rows)
-    body = requests.Request("POST", web.url, files={"file": ("f.csv", rows)}).prepare().body
-    assert isinstance(body, bytes)
-    boundary = body[2:].partition(b"\r\n")[0].decode()
+    def __init__(
+        self, web: WebServer, content: str = ROWS, *, announced: int | None = None
+    ) -> None:
+        prepared = requests.Request("POST", web.url, files={"file": ("may.csv", content)}).prepare()
+        assert isinstance(prepared.body, bytes)
+        self._rest = prepared.body[-10:]
+        head = (
+            "POST /v1/batches HTTP/1.1\r\nHost: sendcode\r\n"
+            f"Authorization: Bearer {web.token}\r\n"
+            f"Content-Type: {prepared.headers['Content-Type']}\r\n"
+            f"Content-Length: {announced or len(prepared.body)}\r\n\r\n"
+        )
+        self.socket = socket.create_connection(("127.0.0.1", int(web.url.rpartition(":")[2])))
+        self.socket.sendall(head.encode() + prepared.body[:-10])
+
+    def finish(self) -> None:
+        self.socket.sendall(self._rest)
+
+
+def temporary_files() -> int:
+    """Return how many files without a name this process holds open."""
+    names = []
+    for each in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            names.append(os.readlink(each))
+    return sum("(deleted)" in name for name in names)
+
+
+def test_too_large_a_file_is_refused_before_and_while_it_is_read(
+    web: WebServer, batches: Batches
+) -> None:
+    before = temporary_files()
+    announced = HalfUpload(web, announced=MAX_UPLOAD + 1)
+    with announced.socket:
+        answer = announced.socket.recv(65_536)
+    head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="f.csv"\r\n\r\n'
     streamed = web.call(
         "POST",
         "/v1/batches",
-        headers={"Content-Type": f"multipart/form-data; boundary={boundary}"},
-        data=(body[at : at + 65_536] for at in range(0, len(body), 65_536)),
+        headers={"Content-Type": "multipart/form-data; boundary=b"},
+        data=chain([head], repeat(b"852,55501234\n" * 80_000, MAX_UPLOAD // 1_000_000)),
     )
 
-    assert (named.status_code, named.json()["code"]) == (413, "too_large")
+    assert answer.startswith(b"HTTP/1.1 413 ")
     assert (streamed.status_code, streamed.json()["code"]) == (413, "too_large")
     assert batches.list() == []
+    wait_until(lambda: temporary_files() == before)
+
+
+def test_a_caller_that_goes_away_loses_no_import_that_was_begun(
+    web: WebServer, batches: Batches
+) -> None:
+    before = temporary_files()
+
+    rows = 20_000
+    caller = HalfUpload(web, "country_code,phone_num\n" + "852,55501234\n" * rows)
+    with caller.socket:
+        caller.finish()
+        wait_until(lambda: batches.list() or temporary_files() >= before + 2)
+
+    wait_until(lambda: any(each.imported and each.total == rows for each in batches.list()))
+    wait_until(lambda: temporary_files() == before)
+
+
+def test_no_more_than_a_few_files_are_taken_at_once_and_who_goes_away_makes_room(
+    web: WebServer, batches: Batches
+) -> None:
+    before = temporary_files()
+    callers = [HalfUpload(web, ROWS + "," * 2_000_000) for _ in range(FILES_AT_ONCE)]
+
+    wait_until(lambda: temporary_files() == before + FILES_AT_ONCE)
+    refused = submit(web, "")
+    for caller in callers:
+        caller.socket.close()
+
+    assert (refused.json()["code"], refused.headers["Retry-After"]) == ("busy", "2")
+    wait_until(lambda: submit(web).status_code == 201)
+    assert len(batches.list()) == 1
+    wait_until(lambda: temporary_files() == before)
 
 
 def test_what_is_no_form_is_refused(web: WebServer) -> None:
