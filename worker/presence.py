@@ -21,6 +21,7 @@ import tenacity
 
 from config.logging import fields
 from config.redis import error_code
+from config.unavailable import will_not_pass
 from jobs.ledger import Ledger
 from jobs.scripts import time_ms
 
@@ -168,15 +169,15 @@ class Lifeline:
                 self._subscription.parse_response(block=False, timeout=1)
             self._subscription.ping()  # else a firewall might take it for unused
             self._unanswered += 1
-        except redis.ResponseError as exc:
+        except redis.RedisError as exc:
             self.close()
+            if not will_not_pass(exc):
+                return
             self._is_refused = True
             log.warning(
                 "if this worker is killed, its leases must run out: Redis refuses a subscription",
                 extra=fields(error=error_code(exc)),
             )
-        except redis.RedisError:
-            self.close()
 
     def close(self) -> None:
         self._subscription.close()

@@ -19,9 +19,10 @@ end
 
 for command, keys in pairs({
   HLEN = {K.watermark, K.account, K.misses, K.pace, K.pace_ring, K.workers, K.connections,
-    K.refused},
+    K.refused, K.quotas, K.tokens, K.tokens_used, K.webhooks},
   LLEN = {K.damage, K.quarantine, K.actions},
   STRLEN = {K.doctor},
+  ZCARD = {K.delivering},
 }) do
   for _, key in ipairs(keys) do redis.call(command, key) end
 end

@@ -70,6 +70,8 @@ def test_a_worker_outlives_a_redis_that_refuses_what_it_asks(
     sent = send_code("852", "99000001", wait=15, settings=settings)
 
     assert sent.state == "sent"
+    lifelines = f"{settings.sendcode_key_prefix}:connections:*"
+    wait_until(lambda: redis.pubsub_channels(lifelines), "the worker's lifeline, open again")
     assert worker.stop() == 0
     assert "Traceback" not in worker.log
     assert server.password not in worker.log

@@ -30,9 +30,11 @@ DAMAGES = ("deleted", "set back", "of another type")
 GOES_ON_S = 15.0
 ROWS = 25
 LOAD = "load"
-STRINGS = {"doctor", "content", "attempts"}
-UNNAMED = {"ledger", "job", "number"}
-"""The ledger is refused, a job is a dead letter, a number is met by its next job."""
+STRINGS = {"doctor", "content", "attempts", "asked"}
+UNNAMED = {"ledger", "job", "number", "asked", "quota", "outbox", "undelivered"}
+"""The ledger is refused, a job is a dead letter, the others are met by whoever uses them next."""
+UNUSED = {"asked", "quota", "outbox", "undelivered"}
+"""Nobody here uses them again."""
 _SPARE = "test:older copy"
 
 Target = Callable[["Damaging", str], str]
@@ -67,7 +69,9 @@ TARGETS: dict[str, Target] = {
                 "connections",
                 "refused",
             ),
-            *("quarantine", "doctor", "ledger", "actions", "dead", "event_queue", "batch_queue"),
+            *("quarantine", "doctor", "ledger", "actions", "dead"),
+            *("event_queue", "batch_queue", "webhook_queue"),
+            *("quotas", "tokens", "tokens_used", "webhooks", "delivering"),
         )
     },
     **{name: _of_batch(name) for name in ("batch", "rows", "counts", "open", "stopped")},
@@ -75,9 +79,13 @@ TARGETS: dict[str, Target] = {
     "content": lambda here, batch_id: here.keys.content(f"digest of {batch_id}"),
     "job": lambda here, batch_id: here.keys.job(here.open_job(batch_id)),
     "number": lambda here, batch_id: here.keys.number("852", here.phones(batch_id)[-1].phone_num),
+    "asked": lambda here, _: here.any_key(here.keys.asked("*")),
+    "quota": lambda here, _: here.any_key(here.keys.quota("*")),
+    "outbox": lambda here, _: here.keys.outbox("shop"),
+    "undelivered": lambda here, _: here.keys.undelivered("shop"),
     "attempts": lambda here, _: here.any_key(here.keys.attempts("*")),
 }
-"""By their names in jobs/keys.py; `unreadable` is only ever written."""
+"""By their names in jobs/keys.py; `unreadable` is only ever written, `ended` is a channel."""
 
 
 @dataclass
@@ -149,6 +157,8 @@ class Damaging:
         wait_until(lambda: self._is_over(victim), f"{what}: the end of {victim}", GOES_ON_S)
         if damage == "of another type" and name not in UNNAMED:
             wait_until(lambda: self._is_named(name, key), f"{what}: {key} is named", GOES_ON_S)
+        if name in UNUSED:
+            self.redis.delete(key)
         stats = self.sandbox.stats(numbers=False)
         late_s = stats["worst_lag_ms"] / 1000  # so late the sandbox itself may stamp a request
         most = self.settings.sendcode_rate_limit * (1 + late_s)
