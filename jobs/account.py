@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -60,6 +61,8 @@ class Account:
         self._worker = worker.partition("/")[0]
         self.stood_down = ""
         """What the API refuses of this worker alone, while it takes no work for that."""
+        self._lock = threading.Lock()
+        self._is_announced = False
         self._client = client
         self._keys = Keys(settings.sendcode_key_prefix)
         load = scripts(client, settings)
@@ -112,7 +115,15 @@ class Account:
         """
         standing, *why = self._stand(entry=self._entry)
         self.stood_down = json.loads(why[0])["code"] if standing == "stood down" else ""
+        if not self.stood_down:
+            self._is_announced = False
         return standing  # type: ignore[no-any-return]  # of the script
+
+    def announce(self) -> bool:
+        """Return True to the first who asks since this worker stood down."""
+        with self._lock:
+            is_first, self._is_announced = not self._is_announced, True
+            return is_first
 
     def record_miss(self, code: str, message: str) -> Literal["going on", "halted", "halted now"]:
         """Count a call that got no usable answer; enough of them in a row halt the sending.

@@ -296,7 +296,7 @@ def beat(runtime: Runtime) -> None:
         worker_log.error(
             "account halted: no worker is left that the API does not refuse", extra=code
         )
-    elif account.stood_down and not before:
+    elif account.stood_down and account.announce():
         worker_log.error(STOOD_DOWN, extra=code)
     elif before and not account.stood_down:
         worker_log.warning("this worker takes work again", extra=code)

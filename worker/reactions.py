@@ -195,14 +195,13 @@ class Reactions:
     def _halt(self, a: Answered) -> Reaction:
         work, verdict = a.work, a.verdict
         code, message = verdict.code, verdict.message
-        has_stood_down = self._account.stood_down
         refused = self._report(lambda: self._account.refuse(work.job_id, work.tries, code, message))
         cause = fields(job_id=work.job_id, code=code, request_id=verdict.request_id or "-")
         left = a.unsent(counts=False)
         pause_s = 0.0
         if refused == "halted now":
             log.error("account halted: no job is at fault, all are kept", extra=cause)
-        elif refused == "stood down" and not has_stood_down:
+        elif refused == "stood down" and self._account.announce():
             log.error(STOOD_DOWN, extra=cause)
         elif refused == "alone":
             alone = replace(verdict, code=OwnCode.ALONE, message=f"{code}: {message}")

@@ -194,7 +194,7 @@ STATUS: dict[str, Any] = {
     "at": "2026-11-26T09:30:00.000Z",
     "ledger": {"state": "known", "reason": None},
     "account": {"state": "running"},
-    "queues": {"send-code.event": 0, "send-code.batch": 40, "sendcode:dead": 2},
+    "queues": {"send-code.event": 0, "send-code.batch": 40, "send-code.dead-letter": 2},
     "in_work": 40,
     "totals": {"sent": 410, "dead": 2},
     "dead_by_code": {"FailedOperation.InvalidParameters": 2},
@@ -203,6 +203,7 @@ STATUS: dict[str, Any] = {
     "workers": [{"name": "w1", "alive": True, "silent_s": 0.4}],
     "quarantined": 0,
     "quota_refusals": {},
+    "webhooks": [],
     "misfits": [],
     "damage": [],
     "batches": [{"batch_id": "9f2c81d04ab7", "state": "running", "total": 1000}],
@@ -395,6 +396,7 @@ class StatusDocument(_Document):
     workers: list[dict[str, Any]]
     quarantined: int
     quota_refusals: dict[str, int]
+    webhooks: list[dict[str, Any]]
     misfits: list[str]
     damage: list[dict[str, Any]]
     batches: list[dict[str, Any]]
