@@ -240,6 +240,8 @@ class JobRecord:
     """The caller's own name for it."""
     key: str = ""
     """The idempotency key, if it came with one."""
+    token: str = ""
+    """The name of the HTTP API's token that asked for it."""
     dropped_ms: int | None = None
     """When a person took it off the dead-letter list without trying again."""
     replaces: str | None = None
@@ -284,6 +286,7 @@ class JobRecord:
             life_ms=number_in("life"),
             reference=values.get("reference", ""),
             key=values.get("key", ""),
+            token=values.get("token", ""),
             dropped_ms=number_in("dropped"),
             replaces=values.get("replaces"),
             replaced_by=values.get("replaced_by"),

@@ -312,9 +312,10 @@ class Ledger:
         pipe = self.client.pipeline(transaction=False)
         pipe.time()
         pipe.llen(self.keys.event_queue)
-        pipe.hmget(self.keys.pace, ["next_us", "per_window", "window_us", "factor"])
-        now, waiting, (next_us, per_window, window_us, factor) = pipe.execute()
-        spacing_us = float(window_us or 1e6) / float(per_window or 20) / float(factor or 1)
+        pipe.hmget(self.keys.pace, ["next_us", "per_window", "window_us", "level"])
+        now, waiting, (next_us, per_window, window_us, level) = pipe.execute()
+        rate = float(per_window or 20) / float(window_us or 1e6)
+        spacing_us = 1 / min(rate, float(level) / 1e6 if level else rate)
         starts_ms = max(time_ms(now), float(next_us or 0) / 1000)
         return round(starts_ms + int(waiting) * spacing_us / 1000)
 

@@ -93,7 +93,7 @@ class Quotas:
         """
         if self._is_trusted(phone):
             return ""
-        if self._countries and phone.country_code not in self._countries:
+        if not self.allows_country(phone):
             raise NumberNotAllowedError(
                 "countries",
                 f"country code {phone.country_code} is not among those that codes may be sent to "
@@ -106,6 +106,11 @@ class Quotas:
                 f"it is a {kind} number: no code is sent to such (SENDCODE_LINE_TYPES)",
             )
         return "line_types" if kind else ""
+
+    def allows_country(self, phone: PhoneNumber) -> bool:
+        """Return whether codes may be sent to this number's country, or it is trusted."""
+        is_named = not self._countries or phone.country_code in self._countries
+        return is_named or self._is_trusted(phone)
 
     def _is_trusted(self, phone: PhoneNumber) -> bool:
         return f"{phone.country_code}{phone.phone_num}".startswith(self._trusted)

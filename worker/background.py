@@ -26,6 +26,7 @@ from jobs.identity import LedgerRefusedError, state_file
 from jobs.ledger import Ledger
 from jobs.mending import Mending
 from jobs.publish import Publisher
+from jobs.quotas import Quotas
 from jobs.upgrade import Upgrade
 from jobs.webhooks import Outbox
 from worker.api import SendVerifyCodeClient
@@ -121,7 +122,7 @@ class Runtime:
             self.leases,
             self.shutdown,
             self.has_stood_down,
-            self.settings.countries,
+            Quotas(self.settings).allows_country,
         )
 
     @cached_property

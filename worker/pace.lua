@@ -126,11 +126,11 @@ if lane == 'batch' then
   end
 end
 
-local function note(of, at)
-  redis.call('HSET', K.pace_ring, ring_index(of, per_window), int(of) .. ':' .. int(at + late + PRESUMED))
+local function note(of, at, late_by)
+  redis.call('HSET', K.pace_ring, ring_index(of, per_window), int(of) .. ':' .. int(at + late_by + PRESUMED))
 end
 
-note(number, slot)
+note(number, slot, late)
 local mine, mine_us = number, slot
 if lane == 'batch' then
   held = with_slot(held, int(number) .. ':' .. int(slot), now)
@@ -139,7 +139,10 @@ else
     if tonumber(at) > now and tonumber(at) < mine_us then mine, mine_us = tonumber(of), tonumber(at) end
   end
   if mine ~= number then
-    note(mine, mine_us)
+    -- each slot has another user now, who may use it later than the first
+    local holder_late = (ring_at(mine, per_window) or 0) - mine_us - PRESUMED
+    note(number, slot, math.max(late, holder_late))
+    note(mine, mine_us, late)
     held = with_slot(without_slot(held, int(mine)), int(number) .. ':' .. int(slot), now)
     moved = with_slot(moved, int(mine) .. ':' .. int(number) .. ':' .. int(slot), now)
   end

@@ -114,8 +114,12 @@ class _Pool(HTTPConnectionPool):
         return min(_MOST_AHEAD, 1 + math.ceil(len(self._uses) * self._opening_takes_s))
 
     def _open_another(self) -> None:
+        thread = threading.Thread(target=self._open, daemon=True)
         self._opening += 1
-        threading.Thread(target=self._open, daemon=True).start()
+        try:
+            thread.start()
+        except RuntimeError:  # no thread is to be had: the call opens one itself
+            self._opening -= 1
 
     def _open(self) -> None:
         self._exchange.start(self._timeout_s, None)

@@ -141,6 +141,10 @@ class Leases:
                     del self._held[job_id]
 
 
+_REFUSED_FOR_S = 30.0
+"""Before a subscription that Redis refused is tried again: a password is rotated, a right given."""
+
+
 class Lifeline:
     """A connection that Redis sees closed when this process dies: a subscription, and no more.
 
@@ -152,10 +156,11 @@ class Lifeline:
         self._channel = channel
         self._unanswered = 0
         self._is_refused = False
+        self._again_at = 0.0
 
     def keep(self) -> None:
         """Open it where it is not open; call this every second, where it may block."""
-        if self._is_refused:
+        if self._is_refused and time.monotonic() < self._again_at:
             return
         try:
             while self._subscription.subscribed and self._subscription.parse_response(
@@ -169,9 +174,13 @@ class Lifeline:
                 self._subscription.parse_response(block=False, timeout=1)
             self._subscription.ping()  # else a firewall might take it for unused
             self._unanswered += 1
+            self._is_refused = False
         except redis.RedisError as exc:
             self.close()
             if not will_not_pass(exc):
+                return
+            self._again_at = time.monotonic() + _REFUSED_FOR_S
+            if self._is_refused:
                 return
             self._is_refused = True
             log.warning(

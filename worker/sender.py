@@ -7,7 +7,7 @@ follows from it; this module is the order in which they are asked.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -20,6 +20,7 @@ from config.settings import PROBE_SLACK_S
 from jobs.codes import Kind, OwnCode
 from jobs.job import Lane, State, StoryEntry
 from jobs.ledger import Ending, Ledger, Pause, Tried
+from jobs.phone import PhoneNumber
 from worker.api import Answer, SendVerifyCodeClient
 from worker.deadline import now_s
 from worker.limiter import Limiter, Slot
@@ -55,7 +56,7 @@ class Sender:
         leases: Leases,
         shutdown: Shutdown,
         has_stood_down: Callable[[], bool] = lambda: False,
-        countries: Collection[str] = (),
+        may_send_to: Callable[[PhoneNumber], bool] = lambda _: True,
     ) -> None:
         self._ledger = ledger
         self._limiter = limiter
@@ -65,8 +66,7 @@ class Sender:
         self._leases = leases
         self._shutdown = shutdown
         self._has_stood_down = has_stood_down
-        self._countries = countries
-        """Those that codes may be sent to; empty for all."""
+        self._may_send_to = may_send_to
         self._until_done = retrying(shutdown.nap)
         self._journal_s = 0.0
         """Seconds that journaling takes at least, creeping up. Where Redis is far away, all slots
@@ -117,10 +117,7 @@ class Sender:
 
     def _is_barred(self, work: Work) -> bool:
         """Return whether no code may be sent to the job's country; what left already is proved."""
-        country_code = work.record.phone.country_code
-        return (
-            bool(self._countries) and country_code not in self._countries and not work.is_in_doubt
-        )
+        return not (self._may_send_to(work.record.phone) or work.is_in_doubt)
 
     def _attempt(self, work: Work) -> Ended | NotNow | Again:
         # a proof has a time limit, and a batch job may stand behind any number of events

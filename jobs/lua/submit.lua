@@ -19,9 +19,13 @@ end
 local asked = K.asked(redis.sha1hex(A.cc .. '-' .. A.num))
 local other = A.resend ~= '1' and redis.call('GET', asked)
 if other then
-  local state = redis.call('HGET', K.job(other), 'state')
+  local first = fields(K.job(other), 'state', 'not_after')
+  local state = first.state
+  -- one that is of no use any more before this one would be does not stand for it
+  local lasts = not first.not_after
+    or A.life_ms > 0 and tonumber(first.not_after) >= now + A.life_ms
   local opens = IS_SENT[state] and closed_until(A.cc, A.num, id, now)
-  if state and (opens or not FINAL[state]) then
+  if state and (opens or lasts and not FINAL[state]) then
     return {'same', record(other), remember, other, int(opens or 0)}
   end
 end

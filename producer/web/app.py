@@ -31,6 +31,8 @@ from producer.web.uploads import TAKES_A_FILE, Uploads
 
 log = logging.getLogger("sendcode.web")
 
+BODY_S = 10.0
+"""For a body of that size to come."""
 MAX_BODY = 4_096
 ANSWER_S = 1.8
 """Within two seconds a caller knows that Redis does not answer."""
@@ -171,7 +173,16 @@ class _Frame:
 
 
 async def _body(scope: Message, receive: Receive) -> bytes | JSONResponse:
-    """Read a body up to the bound; return the refusal of a longer one."""
+    """Read a body up to the bounds; return the refusal of a longer or a slower one."""
+    try:
+        async with asyncio.timeout(BODY_S):
+            return await _read_body(scope, receive)
+    except TimeoutError:
+        text = f"the rest of the body did not come within {BODY_S:g} s"
+        return Problem(408, "request_timeout", text).answer()
+
+
+async def _read_body(scope: Message, receive: Receive) -> bytes | JSONResponse:
     too_large = Problem(413, "too_large", f"a request's body has at most {MAX_BODY:,} bytes")
     length = dict(scope["headers"]).get(b"content-length", b"0")
     if length.isdigit() and int(length) > MAX_BODY:

@@ -100,15 +100,16 @@ async def send_code(
         headers = {"Retry-After": str(wait_s)}
         raise Problem(429, "quota_exceeded", str(exc), headers=headers, rule=exc.rule) from None
     record = submitted.record
-    if submitted.is_new:
-        await run_in_threadpool(events.publish, submitted)
+    if submitted.is_new:  # accepted: whatever fails from here on, the answer says so
+        with suppress(Problem):
+            await ask(request, events.publish, submitted)
     if wait:
         record = await _ended(request, record, wait)
     headers = {"Location": f"/v1/codes/{record.job_id}"}
     if not (submitted.is_new or submitted.is_same_number):
         headers[_REPLAYED] = "true"
     status = 202 if submitted.is_new else 200
-    return await _answer(request, record, status, headers, submitted)
+    return await _answer(request, record, status, headers, submitted, token.name)
 
 
 @router.get(
@@ -193,13 +194,18 @@ async def _answer(
     status: int,
     headers: dict[str, str],
     submitted: Submitted | None = None,
+    token: str = "",
 ) -> JSONResponse:
     events: Events = request.app.state.events
     document: dict[str, Any] = record.as_dict()
-    at_ms = await run_in_threadpool(events.estimated_send_ms, record)
+    at_ms = None
+    with suppress(Problem, RedisUnavailableError):  # an estimate is nothing to fail for
+        at_ms = await ask(request, events.estimated_send_ms, record)
     document["key"] = record.key or None
     document["estimated_send_at"] = iso(at_ms) if at_ms else None
     if submitted is not None and submitted.is_same_number:
+        if record.token != token:  # of another backend
+            document["key"] = document["reference"] = None
         document["same_number"] = True
         opens = submitted.opens_ms or record.due_ms
         document["earliest_resend_at"] = iso(opens) if opens else None

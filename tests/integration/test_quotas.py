@@ -327,3 +327,43 @@ def test_a_worker_sends_nothing_to_a_country_that_is_not_named(
     assert record is not None
     assert (record.state, record.code) == (State.DEAD, "Quota.Country")
     assert sandbox.stats()["requests"] == 0
+
+
+def test_an_event_that_is_over_too_soon_does_not_stand_for_a_later_one(
+    events: Events, redis: Redis, keys: Keys
+) -> None:
+    first = events.accept(SendCodeJob.for_event(number(0), "a", 60)).record.job_id
+    redis.hincrby(keys.job(first), "not_after", -1_000)
+
+    later = events.accept(SendCodeJob.for_event(number(0), "b", 60))
+    sooner = events.accept(SendCodeJob.for_event(number(0), "c", 30))
+    lasting = events.accept(SendCodeJob.for_event(number(0), "d"))
+
+    assert later.is_new
+    assert sooner.record.job_id == later.record.job_id
+    assert lasting.is_new
+
+
+@pytest.mark.settings(sendcode_countries="65", sendcode_trusted="85251230000")
+def test_a_trusted_number_is_sent_to_whatever_its_country(
+    events: Events, sender: Sender, sandbox: Sandbox
+) -> None:
+    job_id = events.accept(SendCodeJob.for_event(number(0))).record.job_id
+
+    sender.send(job_id)
+
+    assert sandbox.stats()["accepted"] == 1
+
+
+@pytest.mark.settings(sendcode_line_types="off")
+def test_another_backend_s_key_and_reference_are_not_shown(
+    web: WebServer, redis: Redis, settings: Settings
+) -> None:
+    _, other = Tokens(redis, settings).new("other", ["send"])
+    body = {"country_code": "852", "phone_num": MOBILE, "reference": "customer 1"}
+    web.call("POST", "/v1/codes", key="mine", json=body)
+
+    answer = web.call("POST", "/v1/codes", token=other, key="theirs", json=body)
+
+    assert answer.json()["same_number"] is True
+    assert (answer.json()["key"], answer.json()["reference"]) == (None, None)

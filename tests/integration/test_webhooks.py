@@ -383,3 +383,18 @@ def test_a_token_with_a_webhook_is_made_on_the_command_line_and_keeps_its_secret
     sendcode("webhook", "remove", "shop", "--yes")
     assert sendcode("webhook", "list", "--json").json == []
     assert sendcode("webhook", "replay", "shop").exit_code == 1
+
+
+def test_an_endpoint_that_cannot_be_read_is_named_and_holds_no_sweep_up(
+    acts: Acts, redis: Redis, keys: Keys
+) -> None:
+    redis.hset(keys.webhooks, "shop", "no JSON")
+    redis.zadd(keys.delivering, {" nobody": 10**14})
+    job_id = acts.event()
+
+    acts.run_out(job_id)
+
+    assert acts.sweep() == [job_id]
+    assert "the webhook of shop" in str(redis.lrange(keys.damage, 0, -1))
+    assert not redis.exists(keys.webhooks)
+    redis.delete(keys.delivering)

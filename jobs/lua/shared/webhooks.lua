@@ -11,7 +11,12 @@
 
 local function endpoint_of(name)
   local text = name and redis.call('HGET', K.webhooks, name)
-  return text and cjson.decode(text) or nil
+  if not text then return nil end
+  local is_json, endpoint = pcall(cjson.decode, text)
+  if is_json and type(endpoint) == 'table' then return endpoint end
+  redis.call('HDEL', K.webhooks, name)
+  note_damage('the webhook of ' .. name .. ' could not be read and is gone: make it anew')
+  return nil
 end
 
 local function keep_endpoint(name, endpoint)
@@ -56,13 +61,14 @@ local function take_outcomes(retention_ms, now)
   end
   local busy, room = {}, MOST_DELIVERIES
   for _, member in ipairs(redis.call('ZRANGE', K.delivering, 0, -1)) do
-    local name = string.match(member, '^%S+')
+    local name = string.match(member, '^%S*')
     busy[name], room = (busy[name] or 0) + 1, room - 1
   end
   for i = 0, count - 1 do -- another one comes first each time
     local at = 2 * ((i + now) % count) + 1
-    local name, endpoint = names[at], cjson.decode(names[at + 1])
-    local is_on = not endpoint.off
+    local name = names[at]
+    local endpoint = endpoint_of(name)
+    local is_on = endpoint and not endpoint.off
     local most = is_on and math.max(0, math.min(room, MOST_PER_ENDPOINT - (busy[name] or 0))) or 100
     local due = is_on and int(now) or '+inf'
     for _, id in ipairs(redis.call('ZRANGEBYSCORE', K.outbox(name), '-inf', due, 'LIMIT', 0, most)) do
