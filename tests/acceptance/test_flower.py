@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import http.client
+import itertools
 import json
 import re
 import subprocess
@@ -114,6 +115,10 @@ def is_up(url: str) -> bool:
         connection.close()
 
 
+_setups = itertools.count(1)
+"""A process may set the module up again, as tests move between processes: each has a database."""
+
+
 @pytest.fixture(scope="module")
 def flower(valkey: EmbeddedValkey, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flower]:
     folder = tmp_path_factory.mktemp("flower")
@@ -121,7 +126,7 @@ def flower(valkey: EmbeddedValkey, tmp_path_factory: pytest.TempPathFactory) -> 
         settings = Settings(
             **{
                 **QUICK_WORLD,
-                "sendcode_redis_url": SecretStr(valkey.url(DATABASES - 1)),
+                "sendcode_redis_url": SecretStr(valkey.url(DATABASES - next(_setups))),
                 "sendcode_endpoint": sandbox.url,
                 "sendcode_flower_user": USER,
                 "sendcode_flower_password": SecretStr(PASSWORD),
