@@ -82,10 +82,11 @@ def test_garbage_in_the_queues_is_put_aside_and_work_goes_on(
     wait_until(
         lambda: all((job := ledger.job(i)) and job.state is State.SENT for i in ids), "jobs sent"
     )
-    wait_until(lambda: redis.llen(BATCH_QUEUE) == 0, "garbage read")
+    garbage = 2 * (len(UNREADABLE) + len(NO_JOBS))
+    wait_until(lambda: redis.llen(keys.quarantine) >= garbage, "garbage read")
     assert sandbox.stats()["accepted"] == 5
     entries = [json.loads(entry) for entry in redis.lrange(keys.quarantine, 0, -1)]
-    assert len(entries) == 2 * (len(UNREADABLE) + len(NO_JOBS))
+    assert len(entries) == garbage
     assert redis.ttl(keys.quarantine) > 0  # it may hold numbers
     assert {entry["queue"] for entry in entries} == {"?", EVENT_QUEUE, BATCH_QUEUE}
     assert worker.stop() == 0
