@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from config.redis import connect
 from config.settings import Settings
 from demo.world import EmbeddedValkey
 from jobs.batches import Batches
+from jobs.identity import state_file
 from jobs.keys import Keys
 from sandbox.client import Sandbox
 from tests.commands import Command
@@ -144,7 +146,11 @@ def test_a_copy_of_half_a_run_that_is_put_back_later_doubles_nobody_unflagged(
 ) -> None:
     worker = begin(1 / 3)
     backup = copy(server, tmp_path)
+    copied_at = time.time()
     wait_until(lambda: accepted(sandbox) >= ROWS * 2 // 3, "two thirds of the run")
+    kept = state_file(settings)
+    assert kept is not None
+    wait_until(lambda: kept.stat().st_mtime > copied_at, "what the worker knows, on disk")
     worker.stop()
     before = accepted(sandbox)
     put_back(server, backup)
