@@ -24,6 +24,12 @@ ById: TypeAlias = Callable[[str], str]
 """Names one of the keys of which there is one for each id."""
 
 
+def number_digest(country_code: str, digits: str) -> str:
+    """Return what stands for a number, or a range, in keys; `number_digest` in numbers.lua."""
+    text = f"{country_code}-{digits}".encode()
+    return hashlib.sha1(text, usedforsecurity=False).hexdigest()
+
+
 class Keys:
     """The keys under one prefix, and the same names as a Lua table `K`.
 
@@ -135,8 +141,7 @@ class Keys:
         Who uses it, until when it is closed; codes sent, when the last; until when jobs for it
         count as perhaps sent before.
         """
-        digest = hashlib.sha1(f"{country_code}-{phone_num}".encode(), usedforsecurity=False)
-        return self._by_id("number", digest.hexdigest())
+        return self._by_id("number", number_digest(country_code, phone_num))
 
     def lua(self) -> str:
         """Return the head of every script: `K.pace` is a key, `K.job(id)` makes one."""

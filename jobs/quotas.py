@@ -7,7 +7,6 @@ a quota. A code counts for its whole span, to a sixtieth of it.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -18,7 +17,7 @@ import redis
 from config import SendcodeError
 from config.quotas import Limit, read_limits
 from config.settings import Settings
-from jobs.keys import Keys
+from jobs.keys import Keys, number_digest
 from jobs.phone import PhoneNumber
 
 Rule = Literal["number", "range", "country", "token", "budget"]
@@ -120,8 +119,8 @@ class Quotas:
         if self._is_trusted(phone):
             return []
         whose: dict[Rule, str] = {
-            "number": _digest(phone.country_code, phone.phone_num),
-            "range": _digest(phone.country_code, phone.phone_num[:-RANGE_DIGITS] + "-range"),
+            "number": number_digest(phone.country_code, phone.phone_num),
+            "range": number_digest(phone.country_code, phone.phone_num[:-RANGE_DIGITS] + "-range"),
             "country": phone.country_code,
             "token": token,
             "budget": "all",
@@ -172,8 +171,3 @@ def quota_counts(client: redis.Redis, settings: Settings) -> dict[str, dict[str,
         rule, _, what = name.partition(":")
         counts.setdefault(rule, {})[what] = int(count)
     return counts
-
-
-def _digest(country_code: str, digits: str) -> str:
-    text = f"{country_code}-{digits}".encode()
-    return hashlib.sha1(text, usedforsecurity=False).hexdigest()

@@ -14,7 +14,7 @@ SCRIPTS_MS = 5_000
 
 
 def rendered(url: str, profile: Path) -> str:
-    """Give the page's document as the browser has it; skip the test where there is no browser."""
+    """Return the page's document as the browser has it; skip the test where there is no browser."""
     browser = next(filter(None, map(shutil.which, NAMES)), None)
     if browser is None:
         pytest.skip(f"no browser is installed ({', '.join(NAMES)})")

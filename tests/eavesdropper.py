@@ -21,7 +21,7 @@ _SCRIPTS = {"EVALSHA", "EVAL", "SCRIPT"}
 
 
 def unwrapped(text: str) -> str:
-    """Give a text with all that it holds in base64 beside it."""
+    """Return a text with all that it holds in base64 beside it."""
     found = [text]
     for word in _BASE64.findall(text):
         try:
@@ -32,7 +32,7 @@ def unwrapped(text: str) -> str:
 
 
 def numbers_in(text: str, numbers: Collection[str]) -> set[str]:
-    """Give those of `numbers` that stand in a text, plainly or in base64."""
+    """Return those of `numbers` that stand in a text, plainly or in base64."""
     return set(_DIGITS.findall(unwrapped(text))) & set(numbers)
 
 

@@ -57,7 +57,6 @@ LASTING: tuple[tuple[str, str, Excuse], ...] = (
     ("*:batches", "an index, cleaned when it is read", _always),
     ("*:running", "batches with rows to feed, a list that empties itself", _always),
     ("*:quotas", "one hash of few fields", _always),
-    ("*:quotas", "one hash of few fields", _always),
     ("*:tokens", "who may use the HTTP API, until revoked", _always),
     ("*:tokens:used", "as long as the tokens", _always),
     ("*:webhooks", "where outcomes go, until removed", _always),
@@ -91,7 +90,7 @@ LASTING: tuple[tuple[str, str, Excuse], ...] = (
 
 
 def keys_that_last_without_reason(redis: Redis) -> list[str]:
-    """Give the keys of this database that have no expiry and no excuse."""
+    """Return the keys of this database that have no expiry and no excuse."""
     found: Any = redis.scan_iter(count=1000)
     return sorted(key for key in found if redis.ttl(key) == -1 and not _is_excused(redis, key))
 

@@ -34,6 +34,8 @@ LAST_RESORT_S = 9.0
 _LAST_WORDS_S = 3.0
 _LOST_PINGS = 3
 """After so many without an answer a connection is lost, though nothing closed it."""
+_REFUSED_FOR_S = 30.0
+"""Before a subscription that Redis refused is tried again: a password is rotated, a right given."""
 GONE_S = 86_400
 """A worker that was silent for so long does not come back."""
 _NEAR_MS = 10_000
@@ -139,10 +141,6 @@ class Leases:
             with self._lock:
                 if self._held.get(job_id) == held[job_id]:
                     del self._held[job_id]
-
-
-_REFUSED_FOR_S = 30.0
-"""Before a subscription that Redis refused is tried again: a password is rotated, a right given."""
 
 
 class Lifeline:

@@ -26,15 +26,7 @@ from worker.deadline import now_s
 from worker.limiter import Limiter, Slot
 from worker.presence import Leases, Shutdown, Stopping
 from worker.reactions import Answered, Reactions
-from worker.recorder import (
-    AttemptKind,
-    Ended,
-    NotNow,
-    Recorder,
-    Work,
-    set_aside,
-    unsent,
-)
+from worker.recorder import AttemptKind, Ended, NotNow, Recorder, Work, set_aside, unsent
 from worker.retry import Again, retrying
 
 log = logging.getLogger("sendcode.sender")

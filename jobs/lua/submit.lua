@@ -16,7 +16,7 @@ local remember = grow(now)
 if redis.call('EXISTS', K.job(id)) == 1 then
   return {redis.call('HGET', K.job(id), 'call') == A.call and 'new' or 'known', record(id), remember}
 end
-local asked = K.asked(redis.sha1hex(A.cc .. '-' .. A.num))
+local asked = K.asked(number_digest(A.cc, A.num))
 local other = A.resend ~= '1' and redis.call('GET', asked)
 if other then
   local first = fields(K.job(other), 'state', 'not_after')

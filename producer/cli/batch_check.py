@@ -246,7 +246,7 @@ def _counted(what: str, places: Places, unit: str, remedy: str = "") -> tuple[st
 def _say_next(
     sheet: Sheet, found: Preflight, output: Path | None, command: Callable[[str], str]
 ) -> None:
-    """Say what a person may want to do, and the verdict last, where it stays in sight.
+    """Write what a person may want to do, and the verdict last, where it stays in sight.
 
     `command` returns the command of a name for this file.
     """

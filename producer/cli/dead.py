@@ -346,7 +346,7 @@ def _show_records(records: Sequence[JobRecord], lines: Mapping[str, int], total:
 
 
 def _say_remedies(record: JobRecord) -> None:
-    """Say what to type to deal with a dead letter."""
+    """Write what to type to deal with a dead letter."""
     job_id = record.job_id
     if record.state is State.UNKNOWN:
         say("it was perhaps sent: ask the customer whether a code has come, before anything else")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -80,8 +82,43 @@ def send(
     Redis could not be used, and with --key the same call may be repeated. With --json errors are
     JSON, too.
     """
+    with _errors_of_send(as_json=as_json):
+        number = phone if phone not in {None, "-"} else number_asked_for()
+        try:
+            record = send_code(
+                *((country_code, number) if country_code is not None else (number,)),
+                key=key,
+                wait=wait,
+                expires_in=expires_in,
+                reference=reference,
+                resend=resend,
+                settings=settings_here(),
+            )
+        except PhoneError:
+            raise
+        except ValueError as exc:
+            name, _, fault = str(exc).partition(": ")
+            text = f"{_OPTIONS[name]}: {fault}" if name in _OPTIONS else str(exc)
+            raise MisusedError(text) from exc
+        if doubt := record.phone.doubt:
+            say(f"doubtful: {doubt.message}: {doubt.remedy}")
+        if as_json:
+            show_json(record.as_dict())
+        else:
+            show(_in_a_line(record))
+        if wait is None:
+            if not as_json:
+                say(f"{_taken(record)}: sendcode job show {record.job_id}")
+            return
+        if not record.state.is_sent:
+            raise CommandFailedError(_why_not(record, wait))
+
+
+@contextmanager
+def _errors_of_send(*, as_json: bool) -> Iterator[None]:
+    """Show an error as JSON, too, where that is asked for, and exit with the code of its kind."""
     try:
-        _send(country_code, phone, key, wait, expires_in, reference, resend, as_json)
+        yield
     except (PhoneError, MisusedError, QuotaExceededError, RedisUnavailableError) as exc:
         if as_json:
             show_json(_error_document(exc))
@@ -102,47 +139,6 @@ def _error_document(exc: Exception) -> dict[str, Any]:
         case PhoneError():
             return {"error": exc.code, "detail": str(exc)}
     return {"error": "invalid_request", "detail": str(exc)}
-
-
-def _send(
-    country_code: str | None,
-    phone: str | None,
-    key: str | None,
-    wait: float | None,
-    expires_in: float | None,
-    reference: str | None,
-    resend: bool,
-    as_json: bool,
-) -> None:
-    number = phone if phone not in {None, "-"} else number_asked_for()
-    try:
-        record = send_code(
-            *((country_code, number) if country_code is not None else (number,)),
-            key=key,
-            wait=wait,
-            expires_in=expires_in,
-            reference=reference,
-            resend=resend,
-            settings=settings_here(),
-        )
-    except PhoneError:
-        raise
-    except ValueError as exc:
-        name, _, fault = str(exc).partition(": ")
-        text = f"{_OPTIONS[name]}: {fault}" if name in _OPTIONS else str(exc)
-        raise MisusedError(text) from exc
-    if doubt := record.phone.doubt:
-        say(f"doubtful: {doubt.message}: {doubt.remedy}")
-    if as_json:
-        show_json(record.as_dict())
-    else:
-        show(_in_a_line(record))
-    if wait is None:
-        if not as_json:
-            say(f"{_taken(record)}: sendcode job show {record.job_id}")
-        return
-    if not record.state.is_sent:
-        raise CommandFailedError(_why_not(record, wait))
 
 
 def _taken(record: JobRecord) -> str:

@@ -51,6 +51,10 @@ Wait = Annotated[
         description="Seconds to wait for the end of the job before answering.",
     ),
 ]
+_FOUND: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The job.", "content": {"application/json": {"example": SENT}}},
+    **problems(404),
+}
 
 
 @router.post(
@@ -115,10 +119,7 @@ async def send_code(
 @router.get(
     "",
     response_model=Job,
-    responses={
-        200: {"description": "The job.", "content": {"application/json": {"example": SENT}}},
-        **problems(404),
-    },
+    responses=_FOUND,
 )
 async def find_code(
     request: Request,
@@ -133,10 +134,7 @@ async def find_code(
 @router.get(
     "/{job_id}",
     response_model=Job,
-    responses={
-        200: {"description": "The job.", "content": {"application/json": {"example": SENT}}},
-        **problems(404),
-    },
+    responses=_FOUND,
 )
 async def show_code(
     job_id: str,

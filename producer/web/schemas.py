@@ -6,10 +6,10 @@ from typing import Annotated, Any
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
+from jobs.job import MAX_KEY_LENGTH
 from producer import bounds
 from producer.web.problems import MEDIA_TYPE
 
-MAX_REFERENCE = 200
 LONGEST_WAIT_S = 60
 
 JOB: dict[str, Any] = {
@@ -67,7 +67,7 @@ class CodeRequest(_Document):
     phone_num: Annotated[str, Field(max_length=64)] | None = None
     expires_in: LifeS | None = None
     """Seconds after which the code is of no use and is not sent."""
-    reference: Annotated[str, Field(max_length=MAX_REFERENCE)] | None = None
+    reference: Annotated[str, Field(max_length=MAX_KEY_LENGTH)] | None = None
     """Your own name for it, given back everywhere; never put a phone number into it."""
     resend: bool = False
     """Send although another event waits with a code for this number, or has just sent one."""

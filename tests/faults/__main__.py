@@ -123,7 +123,7 @@ class Aside(Generic[T]):
 
 @contextmanager
 def _told(what: str) -> Iterator[None]:
-    """Say on stderr what takes a while."""
+    """Write to stderr what takes a while."""
     started = time.monotonic()
     print(f"{what} ...", file=sys.stderr, flush=True)
     yield

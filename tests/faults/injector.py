@@ -79,7 +79,7 @@ _GARBAGE = (
 
 
 def plan(kills: int, points: Sequence[str], chance: random.Random, *, plain: bool) -> list[str]:
-    """Give the faults in the order in which they come. A third of the kills come anywhere."""
+    """Return the faults in the order in which they come. A third of the kills come anywhere."""
     faults = [ANYWHERE] * (kills // 3)
     faults += list(itertools.islice(itertools.cycle(points), kills - len(faults)))
     if not plain:
@@ -142,7 +142,7 @@ class Injector:
         heapq.heappush(self._undo, (time.monotonic() + seconds, next(self._ticket), undo))
 
     def _inject(self, kind: str) -> bool:
-        """Give False if it cannot be done just now."""
+        """Return False if it cannot be done just now."""
         act = self._acts().get(kind)
         if act is not None:
             done = act()

@@ -88,7 +88,7 @@ class Recoveries:
         return sorted(self._waiting)
 
     def absent_s(self, start: float, end: float) -> float:
-        """Give for how long Redis was away in between."""
+        """Return for how long Redis was away in between."""
         return sum(max(0.0, min(end, until) - max(start, since)) for since, until in self.absences)
 
     def _take(self, worker: str, job_id: str) -> None:

@@ -46,7 +46,7 @@ class Result:
         ]
 
     def broken(self) -> Iterator[str]:
-        """Say which promises were broken."""
+        """Yield which promises were broken."""
         found = self.findings
         if found.lost:
             yield f"{len(found.lost)} jobs lost: {_some(found.lost)}"

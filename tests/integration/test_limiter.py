@@ -116,7 +116,7 @@ class Pace:
 
 
 def planned(place: str) -> int:
-    """Give the time for which a place in the batch line was planned, µs."""
+    """Return the time for which a place in the batch line was planned, µs."""
     return int(place.partition(":")[2])
 
 

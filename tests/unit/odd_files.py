@@ -21,7 +21,7 @@ ROW_2 = "852,51234568,Ben"
 
 
 def odd_files() -> Iterator[OddFile]:
-    """Give all of them; names are unique."""
+    """Yield all of them; names are unique."""
     yield from _plain_text()
     yield from _encodings()
     yield from _quotes()
@@ -429,7 +429,7 @@ def _numbers() -> Iterator[OddFile]:
 
 
 def _brought() -> Iterator[OddFile]:
-    """Give what people export from address books, shops and phones."""
+    """Yield what people export from address books, shops and phones."""
     yield text_file(
         "google-contacts.csv",
         "Name,Birthday,Notes,E-mail 1 - Value,Phone 1 - Type,Phone 1 - Value\r\n"

@@ -365,7 +365,7 @@ def _row(*cells: str) -> str:
 
 
 def _other_programs() -> Iterator[OddFile]:
-    """Give workbooks as other programs than Excel, and newer ones, write them."""
+    """Yield workbooks as other programs than Excel, and newer ones, write them."""
     twice = f'<c t="inlineStr">{{}}<is><t>{GOOD}</t></is>{{}}</c>'
     yield _hand(
         "inline-text-and-a-value.xlsx",

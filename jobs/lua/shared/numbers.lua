@@ -1,7 +1,11 @@
 -- A phone number's record: which job uses it, until when it is closed to others, and its codes.
 
+local function number_digest(cc, num)
+  return redis.sha1hex(cc .. '-' .. num)
+end
+
 local function number_key(cc, num)
-  return K.number(redis.sha1hex(cc .. '-' .. num))
+  return K.number(number_digest(cc, num))
 end
 
 -- Close a number to other jobs until a time. Its record may live longer: it also remembers the codes

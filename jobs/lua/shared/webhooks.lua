@@ -9,14 +9,17 @@
 --   delivered: how many are; so the next is outcome:<delivered + 1>, and no other is tried before it
 --   hook_tries: how often that one was tried; hook_at: not again before
 
-local function endpoint_of(name)
-  local text = name and redis.call('HGET', K.webhooks, name)
-  if not text then return nil end
+local function read_endpoint(name, text)
   local is_json, endpoint = pcall(cjson.decode, text)
   if is_json and type(endpoint) == 'table' then return endpoint end
   redis.call('HDEL', K.webhooks, name)
   note_damage('the webhook of ' .. name .. ' could not be read and is gone: make it anew')
   return nil
+end
+
+local function endpoint_of(name)
+  local text = name and redis.call('HGET', K.webhooks, name)
+  return text and read_endpoint(name, text) or nil
 end
 
 local function keep_endpoint(name, endpoint)
@@ -67,7 +70,7 @@ local function take_outcomes(retention_ms, now)
   for i = 0, count - 1 do -- another one comes first each time
     local at = 2 * ((i + now) % count) + 1
     local name = names[at]
-    local endpoint = endpoint_of(name)
+    local endpoint = read_endpoint(name, names[at + 1])
     local is_on = endpoint and not endpoint.off
     local most = is_on and math.max(0, math.min(room, MOST_PER_ENDPOINT - (busy[name] or 0))) or 100
     local due = is_on and int(now) or '+inf'
