@@ -11,10 +11,7 @@ from typing import Any
 import httpx
 
 from sendcode_client import _job
-from sendcode_client._job import Job, NotAcceptedError
-
-_SERVER_ERROR = 500
-_REFUSED = 400
+from sendcode_client._job import Job
 
 
 class AsyncClient:
@@ -98,26 +95,16 @@ class AsyncClient:
         headers: Mapping[str, str],
         more_s: float = 0,
     ) -> Job:
-        deadline = time.monotonic() + self._timeout + more_s
-        pause = _job.FIRST_PAUSE_S
-        failed = ""
+        tries = _job.Tries(self._timeout, more_s)
         while True:
-            wanted: float | None = None
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise NotAcceptedError(f"no answer within {self._timeout:g} s: {failed}")
             try:
                 answer = await self._http.request(
-                    method, path, content=body, headers=dict(headers), timeout=left
+                    method, path, content=body, headers=dict(headers), timeout=tries.left_s()
                 )
             except httpx.TransportError as exc:
-                failed = type(exc).__name__
+                tries.fail(exc)
             else:
                 found = {name.lower(): value for name, value in answer.headers.items()}
-                if answer.status_code < _REFUSED:
-                    return _job.read_job(answer.content, found)
-                if answer.status_code < _SERVER_ERROR:
-                    raise _job.refusal(answer.status_code, answer.content, found)
-                failed, wanted = f"status {answer.status_code}", _job.retry_after(found)
-            await asyncio.sleep(max(0.0, min(wanted or pause, deadline - time.monotonic())))
-            pause = min(pause * 2, _job.LONGEST_PAUSE_S)
+                if (job := tries.read(answer.status_code, answer.content, found)) is not None:
+                    return job
+            await asyncio.sleep(tries.pause_s())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,8 +12,9 @@ from urllib.parse import quote
 
 LONGEST_WAIT_S = 60.0
 """Of one request; a longer wait asks again."""
-FIRST_PAUSE_S = 0.2
-LONGEST_PAUSE_S = 5.0
+_FIRST_PAUSE_S = 0.2
+_LONGEST_PAUSE_S = 5.0
+_REFUSED, _SERVER_ERROR = 400, 500
 
 _FINAL = {"sent", "sent_inferred", "dead", "unknown", "cancelled", "expired"}
 _SENT = {"sent", "sent_inferred"}
@@ -88,6 +90,52 @@ class Job:
     def is_sent(self) -> bool:
         """Whether the code was sent."""
         return self.state in _SENT
+
+
+class Tries:
+    """The tries of one request: how long there is, what an answer means, and when to try again."""
+
+    def __init__(self, timeout_s: float, more_s: float) -> None:
+        """Begin; `more_s`: what the server may wait, beyond the time for an answer."""
+        self._timeout_s = timeout_s
+        self._deadline = time.monotonic() + timeout_s + more_s
+        self._pause_s = _FIRST_PAUSE_S
+        self._wanted_s: float | None = None
+        self._failed = ""
+
+    def left_s(self) -> float:
+        """Return the seconds that are left.
+
+        Raises:
+            NotAcceptedError: none are.
+        """
+        left_s = self._deadline - time.monotonic()
+        if left_s <= 0:
+            raise NotAcceptedError(f"no answer within {self._timeout_s:g} s: {self._failed}")
+        return left_s
+
+    def read(self, status: int, body: bytes, headers: Mapping[str, str]) -> Job | None:
+        """Return the job of an answer; None: try again.
+
+        Raises:
+            RefusedError: that would be of no use.
+        """
+        if status < _REFUSED:
+            return read_job(body, headers)
+        if status < _SERVER_ERROR:
+            raise refusal(status, body, headers)
+        self._failed, self._wanted_s = f"status {status}", retry_after(headers)
+        return None
+
+    def fail(self, error: Exception) -> None:
+        """Note that there was no answer."""
+        self._failed, self._wanted_s = type(error).__name__, None
+
+    def pause_s(self) -> float:
+        """Return how long to pause before the next try."""
+        wanted_s = self._wanted_s or self._pause_s
+        self._pause_s = min(self._pause_s * 2, _LONGEST_PAUSE_S)
+        return max(0.0, min(wanted_s, self._deadline - time.monotonic()))
 
 
 def read_job(body: bytes, headers: Mapping[str, str]) -> Job:

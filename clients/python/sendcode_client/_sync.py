@@ -11,10 +11,7 @@ from urllib.parse import urlsplit
 from weakref import WeakSet
 
 from sendcode_client import _job
-from sendcode_client._job import Job, NotAcceptedError
-
-_SERVER_ERROR = 500
-_REFUSED = 400
+from sendcode_client._job import Job
 
 
 class Client:
@@ -129,27 +126,17 @@ class Client:
         more_s: float = 0,
     ) -> Job:
         """Ask until there is an answer or the time is over; `more_s`: what the server may wait."""
-        deadline = time.monotonic() + self._timeout + more_s
-        pause = _job.FIRST_PAUSE_S
-        failed: Exception | str = ""
+        tries = _job.Tries(self._timeout, more_s)
         while True:
-            wanted: float | None = None
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise NotAcceptedError(f"no answer within {self._timeout:g} s: {failed}")
             try:
-                status, answer, found = self._once(method, path, body, headers, left)
+                answer = self._once(method, path, body, headers, tries.left_s())
             except (OSError, http.client.HTTPException) as exc:
                 self._local.connection.close()
-                failed = type(exc).__name__
+                tries.fail(exc)
             else:
-                if status < _REFUSED:
-                    return _job.read_job(answer, found)
-                if status < _SERVER_ERROR:
-                    raise _job.refusal(status, answer, found)
-                failed, wanted = f"status {status}", _job.retry_after(found)
-            time.sleep(max(0.0, min(wanted or pause, deadline - time.monotonic())))
-            pause = min(pause * 2, _job.LONGEST_PAUSE_S)
+                if (job := tries.read(*answer)) is not None:
+                    return job
+            time.sleep(tries.pause_s())
 
     def _once(
         self,
