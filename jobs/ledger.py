@@ -32,7 +32,7 @@ from jobs.job import (
 from jobs.keys import Keys
 from jobs.phone import PhoneNumber
 from jobs.quotas import Quota, QuotaExceededError
-from jobs.scripts import Argument, pairs, scripts, time_ms
+from jobs.scripts import LEVEL_GROWTH, Argument, pairs, scripts, time_ms, time_us
 
 FEED_SECONDS = 2
 """Batch work that is published or in workers' hands: enough to never wait for the next sweep."""
@@ -216,6 +216,21 @@ class NumberHistory:
     """Another batch in which a code to it waits or is in work, or `EVENT`; looked up apart."""
 
 
+def rates(pace: Mapping[str, str], settings: Settings, now_us: int) -> tuple[float, float]:
+    """Return the limit, and what of it is used now, per second, by the limiter's record.
+
+    As `allowed_rate` in jobs/lua/shared/arrivals.lua.
+    """
+    limit = settings.sendcode_rate_limit
+    if "per_window" in pace:
+        limit = int(pace["per_window"]) * 1e6 / int(pace["window_us"])
+    if "level" not in pace:
+        return limit, limit
+    level, since_s = float(pace["level"]), (now_us - int(pace["level_at_us"])) / 1e6
+    past_s = max(0.0, since_s - float(pace["level_holds_s"]))
+    return limit, min(limit, level + limit * LEVEL_GROWTH * past_s**3)
+
+
 def histories(
     client: redis.Redis, keys: Keys, phones: Sequence[PhoneNumber]
 ) -> list[NumberHistory]:
@@ -249,6 +264,7 @@ class Ledger:
     ) -> None:
         """Load the scripts; `state_file` remembers the ledger for the next process."""
         self.client = client
+        self._settings = settings
         self.identity = Identity(client, settings, state_file)
         self.keys = Keys(settings.sendcode_key_prefix)
         self._depth = max(4, round(settings.sendcode_rate_limit * FEED_SECONDS))
@@ -312,12 +328,11 @@ class Ledger:
         pipe = self.client.pipeline(transaction=False)
         pipe.time()
         pipe.llen(self.keys.event_queue)
-        pipe.hmget(self.keys.pace, ["next_us", "per_window", "window_us", "level"])
-        now, waiting, (next_us, per_window, window_us, level) = pipe.execute()
-        rate = float(per_window or 20) / float(window_us or 1e6)
-        spacing_us = 1 / min(rate, float(level) / 1e6 if level else rate)
-        starts_ms = max(time_ms(now), float(next_us or 0) / 1000)
-        return round(starts_ms + int(waiting) * spacing_us / 1000)
+        pipe.hgetall(self.keys.pace)
+        now, waiting, pace = pipe.execute()
+        _, rate = rates(pace, self._settings, time_us(now))
+        starts_ms = max(time_ms(now), float(pace.get("next_us") or 0) / 1000)
+        return round(starts_ms + int(waiting) * 1000 / rate)
 
     def set_aside(self, job_id: str) -> JobRecord | None:
         """Replace a job's record that cannot be read by a dead letter, and return that.

@@ -21,8 +21,9 @@ from jobs.batches import Batches
 from jobs.identity import Identity, LedgerState
 from jobs.job import Lane, iso
 from jobs.keys import Keys
+from jobs.ledger import rates
 from jobs.mending import Damage, Mending
-from jobs.scripts import ALIVE_S, LEVEL_GROWTH, time_us
+from jobs.scripts import ALIVE_S, time_us
 from jobs.webhooks import Endpoint, Webhooks
 
 _FORGOTTEN_S = 3_600.0
@@ -232,21 +233,13 @@ def _pace(
     arrivals = [int(entry.rpartition(":")[2]) for entry in ring.values()]
     caution, refused_us = values.get("caution_us"), values.get("refused_at_us")
     shortest, spread = values.get("rtt_min_us"), values.get("spread_us", 0)
-    limit = settings.sendcode_rate_limit
-    if "per_window" in values:
-        limit = int(values["per_window"]) * 1e6 / int(values["window_us"])
-    rate, allowed = limit, None
-    if "level" in values:  # as in `allowed_rate` (jobs/lua/shared/arrivals.lua)
-        level, since_s = float(values["level"]), (now_us - int(values["level_at_us"])) / 1e6
-        past_s = max(0.0, since_s - float(values["level_holds_s"]))
-        rate = min(limit, level + limit * LEVEL_GROWTH * past_s**3)
-        allowed = level if rate < limit else None
+    limit, rate = rates(values, settings, now_us)
     return Pace(
         limit=limit,
         setting=settings.sendcode_rate_limit,
         last_second=sum(now_us - 1_000_000 < at <= now_us for at in arrivals),
         factor=rate / limit,
-        allowed=allowed,
+        allowed=float(values["level"]) if rate < limit else None,
         caution_ms=float(caution) / 1000 if caution else None,
         answer_ms=(int(shortest) + int(spread)) / 1000 if shortest else None,
         refused=int(values.get("refused", 0)),

@@ -5,15 +5,18 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
 from redis import Redis
 
+from config import EVENT_QUEUE
 from config.settings import Settings
 from jobs.keys import Keys
 from jobs.ledger import Ledger
+from jobs.scripts import time_us
 from producer.events import send_code
 from producer.tokens import Tokens
 from producer.web.app import ANSWER_S
@@ -23,6 +26,7 @@ from tests.integration.conftest import PatientSender
 from tests.waiting import wait_until
 from tests.web_server import WebServer
 
+FROM_TO = ("estimated_send_at", "created_at")
 NUMBER = {"country_code": "852", "phone_num": "55501234"}
 
 
@@ -159,6 +163,27 @@ def test_a_caller_that_waits_is_answered_when_the_job_ends(
     shown = web.call("GET", answer.headers["Location"])
     assert shown.json()["state"] == "sent"
     assert sandbox.number("85255501234")["accepted"] == 1
+
+
+@pytest.mark.settings(sendcode_rate_limit=200)
+def test_the_estimate_follows_the_rate_that_is_used_now(
+    web: WebServer, redis: Redis, keys: Keys
+) -> None:
+    redis.rpush(EVENT_QUEUE, *["a message"] * 100)
+    now_us = time_us(redis.time())
+
+    def ahead_s(key: str) -> float:
+        body = {**NUMBER, "resend": True}
+        job = web.call("POST", "/v1/codes", key=key, json=body).json()
+        sent, made = (datetime.fromisoformat(job[name]) for name in FROM_TO)
+        return (sent - made).total_seconds()
+
+    assert 0.4 < ahead_s("a") < 5
+    redis.hset(
+        keys.pace,
+        mapping={"level": 1, "level_at_us": now_us, "level_holds_s": 60},
+    )
+    assert ahead_s("b") > 90
 
 
 def test_a_job_that_does_not_exist_is_not_found(web: WebServer) -> None:
