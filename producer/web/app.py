@@ -26,7 +26,7 @@ from producer.tokens import Tokens
 from producer.web import batches, codes, description
 from producer.web.access import LONGEST_DELAY_S, Access, Guesses
 from producer.web.endings import Endings
-from producer.web.problems import Problem, answer_with_problems, ask
+from producer.web.problems import Problem, answer_with_problems, ask, begin_answer
 from producer.web.uploads import TAKES_A_FILE, Uploads
 
 log = logging.getLogger("sendcode.web")
@@ -128,7 +128,8 @@ class _Frame:
             await self._app(scope, receive, send)
             return
         began = time.monotonic()
-        scope["sendcode.deadline"] = asyncio.get_running_loop().time() + self._answer_s
+        scope["sendcode.answer_s"] = self._answer_s
+        begin_answer(scope)
         request_id = secrets.token_hex(8)
         status: int | None = None
 

@@ -21,7 +21,7 @@ from jobs.quotas import NumberNotAllowedError, QuotaExceededError
 from producer.events import Events, KeyReusedError
 from producer.tokens import Scope, Token
 from producer.web.access import bearer, needs
-from producer.web.problems import Problem, ask, json_only
+from producer.web.problems import Problem, ask, begin_answer, json_only
 from producer.web.schemas import JOB, LONGEST_WAIT_S, SENT, CodeRequest, Job, problems
 
 router = APIRouter(
@@ -178,6 +178,7 @@ async def _ended(request: Request, record: JobRecord, seconds: float) -> JobReco
                 record = record if found is None else found
             left_s = deadline - time.monotonic()
             if record.state.is_final or left_s <= 0:
+                begin_answer(request.scope)
                 return record
             try:
                 async with asyncio.timeout(left_s):

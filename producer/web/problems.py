@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, TypeVar
@@ -76,10 +76,14 @@ class Problem(Exception):  # noqa: N818 (RFC 9457's own word)
         return JSONResponse(body, self.status, self.headers, MEDIA_TYPE)
 
 
+def media_type(request: Request) -> str:
+    """Return what a body calls itself, without parameters."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
 def json_only(request: Request) -> None:
     """Refuse a body that does not call itself JSON."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
+    if media_type(request) != "application/json":
         raise Problem(415, "unsupported_media_type", "send JSON as application/json")
 
 
@@ -87,6 +91,12 @@ def unavailable(detail: str, **more: Any) -> Problem:
     """Return the answer where Redis cannot take a job: nothing was accepted, as far as is known."""
     headers = {"Retry-After": str(RETRY_AFTER_S)}
     return Problem(503, "unavailable", detail, headers=headers, **more)
+
+
+def begin_answer(scope: MutableMapping[str, Any]) -> None:
+    """Let the time begin in which Redis must answer: with the request, and after a wait again."""
+    now_s = asyncio.get_running_loop().time()
+    scope["sendcode.deadline"] = now_s + scope["sendcode.answer_s"]
 
 
 async def ask(request: Request, question: Callable[..., T], *arguments: Any) -> T:

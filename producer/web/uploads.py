@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from producer.web.problems import RETRY_AFTER_S, Problem
+from producer.web.problems import RETRY_AFTER_S, Problem, media_type
 from producer.web.schemas import BatchForm
 
 T = TypeVar("T")
@@ -58,8 +58,7 @@ class Uploads:
 
 
 async def _received(request: Request) -> FormData:
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "multipart/form-data":
+    if media_type(request) != "multipart/form-data":
         raise Problem(415, "unsupported_media_type", "send the file as multipart/form-data")
     length = request.headers.get("content-length", "0")
     if length.isdigit() and int(length) > MAX_UPLOAD:

@@ -186,6 +186,17 @@ def test_the_estimate_follows_the_rate_that_is_used_now(
     assert ahead_s("b") > 90
 
 
+def test_a_caller_that_waited_for_long_learns_when_its_code_will_be_sent(
+    settings: Settings, tokens: Tokens
+) -> None:
+    _, token = tokens.new("shop", ["send"])
+    with WebServer(settings, answer_s=1) as server:
+        answer = server.call("POST", "/v1/codes?wait=1.5", token=token, key="a", json=NUMBER)
+
+    assert (answer.status_code, answer.json()["state"]) == (202, "queued")
+    assert answer.json()["estimated_send_at"] is not None
+
+
 def test_a_job_that_does_not_exist_is_not_found(web: WebServer) -> None:
     answer = web.call("GET", "/v1/codes/ev-0000")
 
