@@ -20,6 +20,7 @@ _CHATTY = (
     "kombu",
     "urllib3",
     "tornado.access",
+    "uvicorn.access",
 )
 """Libraries whose INFO lines repeat ours, or show message bodies."""
 _NO_NEWS = (

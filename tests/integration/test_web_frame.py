@@ -18,6 +18,7 @@ from config.settings import Settings
 from jobs.identity import Identity
 from jobs.keys import Keys
 from producer.tokens import Tokens
+from tests.waiting import wait_until
 from tests.web_server import WebServer
 
 CANARY = "85255509876"
@@ -109,6 +110,8 @@ def test_the_log_has_the_request_s_id_and_the_token_s_name_but_no_number_key_or_
         web.call("GET", "/v1/status", token=f"sct_{CANARY}"),
         web.call("POST", "/v1/batches", files={"file": (f"{CANARY}.csv", f"phone\n+{CANARY}\n")}),
     ]
+    # a line follows the answer
+    wait_until(lambda: log().count('"message": "request"') == len(asked), "a line for each")
     logged = log()
 
     lines = [json.loads(line) for line in logged.splitlines()]
