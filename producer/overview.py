@@ -27,6 +27,8 @@ from jobs.scripts import ALIVE_S, time_us
 from jobs.webhooks import Endpoint, Webhooks
 
 _FORGOTTEN_S = 3_600.0
+_LOOKED_AT = 1_000
+"""Unfinished jobs of a lane among which the oldest is looked for, the next to be done first."""
 _ROUNDING = 0.999
 
 
@@ -86,6 +88,10 @@ class Overview:
     """Depths by queue; the dead-letter list is one of them."""
     in_work: int
     """Jobs that are published, with workers or parked."""
+    oldest_due_s: Mapping[str, float]
+    """By lane: how long the oldest job that could be sent now has waited for it; 0 if none does."""
+    sweep_s: float | None
+    """Seconds since the last sweep, by any worker; None before the first."""
     totals: Mapping[str, int]
     """Jobs by final state, ever; and `possible_duplicate`."""
     dead_by_code: Mapping[str, int]
@@ -110,6 +116,11 @@ class Overview:
         return sum(worker.alive for worker in self.workers)
 
     @property
+    def rows_waiting(self) -> int:
+        """Rows of batches that are no jobs yet."""
+        return sum(max(0, each.accepted - each.fed) for each in self.batches)
+
+    @property
     def namesakes(self) -> list[str]:
         """Return names that several living workers share."""
         names = Counter(worker.name for worker in self.workers if worker.alive)
@@ -123,6 +134,8 @@ class Overview:
             "account": self.account.as_dict(),
             "queues": dict(self.queues),
             "in_work": self.in_work,
+            "rows_waiting": self.rows_waiting,
+            "oldest_due_s": {lane: round(age_s, 1) for lane, age_s in self.oldest_due_s.items()},
             "totals": dict(self.totals),
             "dead_by_code": dict(self.dead_by_code),
             "perhaps_sent_by_code": dict(self.unknown_by_code),
@@ -192,19 +205,22 @@ def read_overview(
         keys.workers,
         keys.refused,
         keys.quotas,
+        keys.sweeps,
     ):
         pipe.hgetall(name)
     pipe.llen(keys.quarantine)
     now, *rest = pipe.execute()
     depths, due, hashes, quarantined = rest[:4], rest[4:7], rest[7:-1], rest[-1]
     now_us = time_us(now)
-    totals, dead_codes, dead_unknown, pace, ring, workers, refused, quotas = hashes
+    totals, dead_codes, dead_unknown, pace, ring, workers, refused, quotas, sweeps = hashes
     return Overview(
         at_ms=now_us // 1000,
         ledger=(identity or Identity(client, settings)).ask(),
         account=Account(client, settings).state(),
         queues=dict(zip(queues, depths, strict=True)),
         in_work=sum(due),
+        oldest_due_s={lane: _oldest_due_s(client, keys, lane, now_us // 1000) for lane in Lane},
+        sweep_s=(now_us // 1000 - int(sweeps["at"])) / 1000 if "at" in sweeps else None,
         totals=_counts(totals),
         dead_by_code=_counts(dead_codes),
         unknown_by_code=_counts(dead_unknown),
@@ -221,6 +237,19 @@ def read_overview(
         misfits=tuple(misfits),
         damage=tuple(mending.damage()),
     )
+
+
+def _oldest_due_s(client: redis.Redis, keys: Keys, lane: Lane, now_ms: int) -> float:
+    """Return for how many seconds the oldest job of a lane has been due."""
+    ids: Any = client.zrange(keys.due(lane), 0, _LOOKED_AT - 1)
+    pipe = client.pipeline(transaction=False)
+    for job_id in ids:
+        pipe.hmget(keys.job(job_id), "created", "due")
+    since_ms = [int(due or created or now_ms) for created, due in pipe.execute()]
+    if lane is Lane.BATCH:  # those that wait for another try have a place of their own
+        parked: Any = client.zrange(keys.due("aside"), 0, 0, withscores=True)
+        since_ms += [int(at) for _, at in parked]
+    return max(0.0, (now_ms - min(since_ms, default=now_ms)) / 1000)
 
 
 def _counts(values: Mapping[str, str]) -> dict[str, int]:

@@ -32,6 +32,8 @@ from producer.cli.wording import LEDGER_DISPUTED, halt_in_words, ledger_in_words
 from producer.overview import Overview, read_overview
 
 WATCH_S = 1.0
+LATE_S = {"event": 5, "batch": 60}
+"""From when the age of the oldest job that is due is worth a line, by lane."""
 SHOWN = 3
 """Lines about what was lost in the ledger."""
 _FLAGGED = "possible_duplicate"
@@ -105,6 +107,7 @@ def _lines(overview: Overview) -> Iterator[tuple[str, str, str]]:
         yield ("queues" if queue == next(iter(overview.queues)) else ""), f"{queue}  {depth}", ""
     text = f"{overview.in_work} jobs queued, with a worker or waiting for another try"
     yield "in work", text, ""
+    yield from _late(overview)
     yield "ended", _ended(overview.totals) or "none yet", ""
     if flagged := overview.totals.get(_FLAGGED):
         yield "", f"{flagged:,} of all jobs perhaps sent twice", "yellow"
@@ -118,6 +121,14 @@ def _lines(overview: Overview) -> Iterator[tuple[str, str, str]]:
         if batch.rows_lost:
             text += f", {batch.rows_lost} rows are lost: submit its file again"
         yield ("" if number else "batches"), text, ""
+
+
+def _late(overview: Overview) -> Iterator[tuple[str, str, str]]:
+    if overview.rows_waiting:
+        yield "", f"{overview.rows_waiting:,} rows of batches wait behind them", ""
+    for lane, age_s in overview.oldest_due_s.items():
+        if age_s >= LATE_S[lane]:
+            yield "", f"the oldest {lane} job that is due has waited for {age_s:.0f} s", "yellow"
 
 
 def _damage(overview: Overview) -> Iterator[tuple[str, str, str]]:

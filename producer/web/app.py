@@ -23,7 +23,7 @@ from jobs.identity import Identity, state_file
 from jobs.keys import Keys
 from producer.events import Events
 from producer.tokens import Tokens
-from producer.web import batches, codes, description
+from producer.web import batches, codes, description, metrics
 from producer.web.access import LONGEST_DELAY_S, Access, Guesses
 from producer.web.endings import Endings
 from producer.web.problems import Problem, answer_with_problems, ask, begin_answer
@@ -92,6 +92,7 @@ def make_app(
     app.include_router(codes.router)
     app.include_router(batches.router)
     app.include_router(description.router)
+    app.include_router(metrics.router)
 
     @app.get("/livez", include_in_schema=False)
     async def live() -> PlainTextResponse:

@@ -196,6 +196,8 @@ STATUS: dict[str, Any] = {
     "account": {"state": "running"},
     "queues": {"send-code.event": 0, "send-code.batch": 40, "send-code.dead-letter": 2},
     "in_work": 40,
+    "rows_waiting": 548,
+    "oldest_due_s": {"event": 0.0, "batch": 1.4},
     "totals": {"sent": 410, "dead": 2},
     "dead_by_code": {"FailedOperation.InvalidParameters": 2},
     "perhaps_sent_by_code": {},
@@ -389,6 +391,8 @@ class StatusDocument(_Document):
     account: dict[str, Any]
     queues: dict[str, int]
     in_work: int
+    rows_waiting: int
+    oldest_due_s: dict[str, float]
     totals: dict[str, int]
     dead_by_code: dict[str, int]
     perhaps_sent_by_code: dict[str, int]

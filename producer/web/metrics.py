@@ -1,0 +1,182 @@
+"""`/metrics`: the ledger's figures for Prometheus. They are exact, and survive every restart.
+
+What only a worker can measure (how long the API takes, how long jobs wait for a slot) is on that
+worker's own port (`worker/meter.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated
+
+import redis
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import Response
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from config.settings import Settings
+from jobs.identity import Identity, state_file
+from jobs.job import State
+from jobs.server import Level, judge, read_server
+from producer.overview import Overview, read_overview
+from producer.tokens import Scope, Token
+from producer.web.access import needs
+from producer.web.problems import ask
+
+router = APIRouter(include_in_schema=False)
+
+Reader = Annotated[Token, Depends(needs(Scope.READ))]
+
+_OVER = tuple(state for state in State if state.is_final and not state.is_for_a_person)
+"""Of those states the count never falls: a person tries none of these jobs again."""
+
+
+@router.get("/metrics")
+async def show_metrics(request: Request, _: Reader) -> Response:
+    """Return all figures, in Prometheus' text format."""
+    text = await ask(request, _read, request.app.state.client, request.app.state.settings)
+    return Response(text, media_type=CONTENT_TYPE_LATEST)
+
+
+def _read(client: redis.Redis, settings: Settings) -> bytes:
+    identity = Identity(client, settings, state_file(settings))
+    overview = read_overview(client, settings, identity)
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Figures([*_ledger(overview), *_server(client)]))
+    return generate_latest(registry)
+
+
+class _Figures(Collector):
+    def __init__(self, figures: Iterable[Metric]) -> None:
+        self._figures = figures
+
+    def collect(self) -> Iterable[Metric]:
+        return self._figures
+
+
+def _gauge(name: str, text: str, value: float | None) -> Iterator[Metric]:
+    """Yield a figure, unless it is not known."""
+    if value is not None:
+        yield GaugeMetricFamily(f"sendcode_{name}", text, value=value)
+
+
+def _gauges(name: str, text: str, label: str, values: Mapping[str, float]) -> Iterator[Metric]:
+    family = GaugeMetricFamily(f"sendcode_{name}", text, labels=[label])
+    for key, value in values.items():
+        family.add_metric([key], value)
+    yield family
+
+
+def _counters(name: str, text: str, label: str, values: Mapping[str, float]) -> Iterator[Metric]:
+    family = CounterMetricFamily(f"sendcode_{name}", text, labels=[label])
+    for key, value in values.items():
+        family.add_metric([key], value)
+    yield family
+
+
+def _ledger(overview: Overview) -> Iterator[Metric]:
+    """Yield what the ledger knows. Labels are queues, states, codes, rules and names of tokens."""
+    totals, pace, account = overview.totals, overview.pace, overview.account
+    is_halted = account.state == "halted"
+    yield from _gauges(
+        "oldest_due_seconds",
+        "How long the oldest job that could be sent now has waited for it.",
+        "lane",
+        overview.oldest_due_s,
+    )
+    yield from _gauges("queue_messages", "Entries in a queue.", "queue", overview.queues)
+    yield from _gauge(
+        "jobs_open", "Jobs queued, with a worker or waiting for another try.", overview.in_work
+    )
+    yield from _gauge(
+        "rows_waiting", "Rows of batches that are no jobs yet.", overview.rows_waiting
+    )
+    yield from _counters(
+        "jobs_ended",
+        "Jobs that ended so, ever; dead letters apart.",
+        "state",
+        {state: totals.get(state, 0) for state in _OVER},
+    )
+    yield from _gauges(
+        "dead_letters", "Dead letters that wait for a person.", "code", overview.dead_by_code
+    )
+    yield from _gauge(
+        "unknown", "Dead letters that were perhaps sent.", sum(overview.unknown_by_code.values())
+    )
+    yield from _gauge(
+        "possible_duplicates",
+        "Jobs that were perhaps sent twice, ever.",
+        totals.get("possible_duplicate", 0),
+    )
+    yield from _gauge("rate_limit", "Requests per second that are allowed.", pace.limit)
+    yield from _gauge("rate_used", "Requests in the last second.", pace.last_second)
+    yield from _gauge(
+        "rate_factor", "Share of the limit that is used at most; below 1: slowed.", pace.factor
+    )
+    yield CounterMetricFamily(
+        "sendcode_throttled", "Requests that the API refused as too many.", value=pace.refused
+    )
+    halted = GaugeMetricFamily(
+        "sendcode_halted", "1 while all sending is halted.", labels=["code", "by"]
+    )
+    halted.add_metric([account.code, account.by], float(is_halted))
+    yield halted
+    since_s = account.since_ms / 1000 if is_halted and account.since_ms else None
+    yield from _gauge("halted_since_timestamp_seconds", "Since when it is halted.", since_s)
+    yield from _gauge("workers_alive", "Workers with a sign of life lately.", overview.alive)
+    stood_down = sum(1 for each in overview.workers if each.refused)
+    yield from _gauge("workers_refused", "Workers that the API refuses.", stood_down)
+    yield from _gauge("sweep_lag_seconds", "Since the last sweep, by any worker.", overview.sweep_s)
+    yield from _gauge("quarantined_messages", "Messages that were no jobs.", overview.quarantined)
+    ledger_fault = overview.ledger.refused or overview.ledger.is_disputed
+    yield from _gauge(
+        "ledger_refused", "1 if this is not the ledger that was known.", float(bool(ledger_fault))
+    )
+    yield from _gauge("ledger_misfits", "Parts that do not fit together.", len(overview.misfits))
+    yield from _counters(
+        "quota_refusals",
+        "Codes that a bound on spending refused.",
+        "rule",
+        overview.quota_refusals,
+    )
+    yield from _webhooks(overview)
+    yield from _batches(overview)
+
+
+def _webhooks(overview: Overview) -> Iterator[Metric]:
+    now_ms = overview.at_ms
+    waiting = {each.name: each.waiting for each in overview.webhooks}
+    given_up = {each.name: each.undelivered for each in overview.webhooks}
+    failing = {
+        each.name: (now_ms - each.failing_ms) / 1000 if each.failing_ms else 0.0
+        for each in overview.webhooks
+    }
+    yield from _gauges("webhooks_waiting", "Outcomes to be delivered.", "token", waiting)
+    yield from _gauges("webhooks_undelivered", "Outcomes given up.", "token", given_up)
+    yield from _gauges("webhook_failing_seconds", "Since when no try succeeded.", "token", failing)
+
+
+def _batches(overview: Overview) -> Iterator[Metric]:
+    phases: dict[str, float] = {}
+    behind = 0
+    for each in overview.batches:
+        phases[each.phase] = phases.get(each.phase, 0) + 1
+        ends_ms = overview.at_ms + 1000 * (each.eta_s or 0)
+        behind += each.expires_ms is not None and each.unfinished > 0 and ends_ms > each.expires_ms
+    yield from _gauges("batches", "Batches that are not over.", "state", phases)
+    yield from _gauge("batches_late", "Batches whose codes will be of no use in part.", behind)
+
+
+def _server(client: redis.Redis) -> Iterator[Metric]:
+    """Yield what the server tells of itself, and whether it is as it must be."""
+    words = read_server(client)
+    findings: dict[str, float] = {}
+    for each in judge(words):  # of one check there may be several
+        findings[each.name] = min(findings.get(each.name, 1.0), float(each.level is Level.OK))
+    yield from _gauges("redis_ok", "0 if Redis is not as it must be.", "check", findings)
+    if words.info:
+        used, most = words.info.get("used_memory"), words.info.get("maxmemory")
+        yield from _gauge("redis_memory_bytes", "Memory that Redis uses.", used)
+        yield from _gauge("redis_memory_limit_bytes", "What it may use; 0: no limit.", most)

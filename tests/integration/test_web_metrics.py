@@ -1,0 +1,126 @@
+"""`/metrics`: what it says of a ledger, read back as Prometheus does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from redis import Redis
+
+from config.settings import Settings
+from jobs.account import Account
+from jobs.keys import Keys
+from jobs.ledger import Ledger
+from jobs.server import Level, judge, read_server
+from producer.tokens import Tokens
+from tests.commands import Command
+from tests.ended_jobs import DEAD, SENT, UNKNOWN, end_event, number
+from tests.ledger_acts import Acts, row
+from tests.web_server import WebServer
+
+Figures = Callable[..., float | None]
+
+
+@pytest.fixture
+def web(settings: Settings, redis: Redis) -> Iterator[WebServer]:
+    with WebServer(settings) as server:
+        _, server.token = Tokens(redis, settings).new("prometheus", ["read"])
+        yield server
+
+
+@pytest.fixture
+def figure(web: WebServer) -> Figures:
+    """Return the figure of a name and labels now; None if there is none."""
+
+    def read(name: str, **labels: str) -> float | None:
+        answer = web.call("GET", "/metrics")
+        assert answer.status_code == 200, answer.text
+        samples = [
+            sample
+            for family in text_string_to_metric_families(answer.text)
+            for sample in family.samples
+        ]
+        found = [each.value for each in samples if (each.name, each.labels) == (name, labels)]
+        assert len(found) <= 1
+        return found[0] if found else None
+
+    return read
+
+
+def test_it_counts_what_waits_and_what_became_of_jobs(
+    figure: Figures, ledger: Ledger, acts: Acts
+) -> None:
+    end_event(ledger, 1, SENT)
+    end_event(ledger, 2, DEAD)
+    end_event(ledger, 3, UNKNOWN)
+    acts.event(4)
+    acts.batch([row(n) for n in range(10, 15)], "b")
+
+    assert figure("sendcode_jobs_ended_total", state="sent") == 1
+    assert figure("sendcode_dead_letters", code=DEAD.code) == 1
+    assert figure("sendcode_unknown") == 1
+    assert figure("sendcode_jobs_open") == 1
+    assert figure("sendcode_rows_waiting") == 5
+    assert figure("sendcode_batches", state="running") == 1
+    assert figure("sendcode_queue_messages", queue="send-code.dead-letter") == 2
+
+
+def test_the_oldest_job_that_is_due_has_an_age_and_one_that_waits_for_its_time_has_none(
+    figure: Figures, acts: Acts, redis: Redis, keys: Keys
+) -> None:
+    assert figure("sendcode_oldest_due_seconds", lane="event") == 0
+    old, parked = acts.event(1), acts.event(2)
+    redis.hincrby(keys.job(old), "created", -90_000)
+    acts.park(parked, acts.claimed(parked), 60_000)
+    redis.hincrby(keys.job(parked), "created", -600_000)
+
+    age_s = figure("sendcode_oldest_due_seconds", lane="event")
+
+    assert age_s is not None
+    assert 90 <= age_s < 600
+
+
+def test_a_halt_is_shown_with_its_code_and_since_when(
+    figure: Figures, settings: Settings, redis: Redis
+) -> None:
+    assert figure("sendcode_halted", code="", by="") == 0
+
+    Account(redis, settings).halt("person", "Halted", "a test")
+
+    assert figure("sendcode_halted", code="Halted", by="person") == 1
+    assert figure("sendcode_halted_since_timestamp_seconds")
+
+
+def test_it_says_of_each_check_whether_redis_is_as_it_must_be(
+    figure: Figures, redis: Redis
+) -> None:
+    findings = judge(read_server(redis))
+    levels = {each.name: each.level for each in findings}
+
+    assert len(set(levels.values())) > 1, "one that is well, and one that is not"
+    for name, level in levels.items():
+        assert figure("sendcode_redis_ok", check=name) == (level is Level.OK)
+    assert figure("sendcode_redis_memory_bytes")
+
+
+def test_no_number_is_in_it_and_a_token_that_may_not_read_is_refused(
+    web: WebServer, settings: Settings, redis: Redis, ledger: Ledger
+) -> None:
+    end_event(ledger, 1, DEAD)
+    _, sender = Tokens(redis, settings).new("shop", ["send"])
+
+    text = web.call("GET", "/metrics").text
+
+    assert number(1).phone_num not in text
+    assert web.call("GET", "/metrics", token=sender).status_code == 403
+    assert web.call("GET", "/metrics", token="").status_code == 401
+
+
+def test_status_names_what_is_late(sendcode: Command, acts: Acts, redis: Redis, keys: Keys) -> None:
+    redis.hincrby(keys.job(acts.event(1)), "created", -90_000)
+
+    ran = sendcode("status")
+
+    assert "the oldest event job that is due has waited for" in ran.out
+    assert sendcode("status", "--json").json["oldest_due_s"]["event"] >= 90
