@@ -135,6 +135,10 @@ def test_every_library_that_is_imported_is_declared() -> None:
     }
 
     libraries = imported & distributions.keys() - sys.stdlib_module_names
-    assert {
-        name for name in libraries if not declared & {each.lower() for each in distributions[name]}
-    } <= {"sendcode"}
+    names = {each: {_normal(name) for name in distributions[each]} for each in libraries}
+    assert {each for each in libraries if not declared & names[each]} <= {"sendcode"}
+
+
+def _normal(distribution: str) -> str:
+    """Return a distribution's name as PEP 503 compares it."""
+    return re.sub(r"[-_.]+", "-", distribution).lower()
