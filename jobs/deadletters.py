@@ -7,6 +7,7 @@ decision that is cut off is completed by making it again.
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,7 @@ from typing import Any, Literal
 import redis
 
 from config.settings import Settings
-from jobs.actions import Action
+from jobs.actions import Action, somebody
 from jobs.job import JobRecord, StoryEntry, corrected_job_id
 from jobs.keys import Keys
 from jobs.ledger import Ledger, histories, read_records
@@ -25,6 +26,10 @@ from jobs.scripts import scripts, time_ms
 
 WINDOW = 200
 """Dead letters read, or decided about, in one round trip: few enough to hold up no event."""
+SURVEYED = 1_000
+"""Likewise surveyed: 3 ms of Redis."""
+MOST_SURVEYED = 50_000
+"""The newest so many: more would take a page too long."""
 
 Verb = Literal["requeue", "replace", "drop"]
 Settled = Literal["done", "absent", "not dead", "cancelled"]
@@ -66,6 +71,7 @@ class Decision:
     """Which dead letters, in words: "code InternalError of batch b1"."""
     reason: str = ""
     token: str = field(default_factory=lambda: secrets.token_hex(8))
+    by: str = field(default_factory=somebody)
 
     def action(self, jobs: int) -> str:
         """Return the entry for the list of actions."""
@@ -75,7 +81,53 @@ class Decision:
             about=self.chosen,
             jobs=jobs,
             reason=self.reason,
+            by=self.by,
         ).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """Which dead letters are asked for; what is not said does not matter. Times are Unix ms."""
+
+    code: str | None = None
+    batch_id: str | None = None
+    country: str | None = None
+    """Calling code."""
+    since_ms: int | None = None
+    """Ended then or later."""
+    until_ms: int | None = None
+    """Ended then or earlier."""
+
+    def fits(self, record: JobRecord) -> bool:
+        """Return whether a dead letter is one of these; `fits` in survey_dead.lua."""
+        ended_ms = record.finished_ms or 0
+        return (
+            self.code in {None, record.code}
+            and self.batch_id in {None, record.batch_id}
+            and self.country in {None, record.phone.country_code}
+            and (self.since_ms is None or ended_ms >= self.since_ms)
+            and (self.until_ms is None or ended_ms <= self.until_ms)
+        )
+
+
+@dataclass(slots=True)
+class Survey:
+    """Counts of the newest dead letters, and some of those that fit."""
+
+    total: int
+    """Dead letters that there are; more than `MOST_SURVEYED` are not all looked at."""
+    looked: int = 0
+    fitting: int = 0
+    by_code: Counter[str] = field(default_factory=Counter)
+    """Of those that fit but for their code."""
+    perhaps_sent: Counter[str] = field(default_factory=Counter)
+    """Those of them, by code."""
+    by_country: Counter[str] = field(default_factory=Counter)
+    """Of all, by calling code."""
+    by_batch: Counter[str] = field(default_factory=Counter)
+    """Of all, by batch; "" are events."""
+    letters: list[DeadLetter] = field(default_factory=list)
+    """The newest first."""
 
 
 class DeadLetters:
@@ -85,7 +137,8 @@ class DeadLetters:
         self.client = client
         self._keys = Keys(settings.sendcode_key_prefix)
         self._ledger = Ledger(client, settings)
-        self._settle = scripts(client, settings)("settle_dead")
+        load = scripts(client, settings)
+        self._settle, self._survey = load("settle_dead"), load("survey_dead")
 
     def now_ms(self) -> int:
         """Read Redis' clock, by which all in the ledger goes."""
@@ -122,6 +175,41 @@ class DeadLetters:
         for start in range(0, len(ids), WINDOW):
             letters = self._read(ids[start : start + WINDOW], start)
             yield [letter for letter in letters if not letter.was_dealt_with]
+
+    def survey(self, fit: Fit, first: int = 0, size: int = WINDOW) -> Survey:
+        """Count by code, country and batch; read `size` of those that fit, from the `first` on.
+
+        10,000 dead letters take 30 ms of Redis, in ten calls.
+        """
+        found = Survey(self.count())
+        ids: list[str] = []
+        start = found.total
+        while start > 0 and found.looked < MOST_SURVEYED:
+            end, start = start, max(0, start - SURVEYED)
+            reply = json.loads(
+                self._survey(
+                    first=start,
+                    last=end - 1,
+                    code="any" if fit.code is None else f"={fit.code}",
+                    batch=fit.batch_id or "",
+                    cc=fit.country or "",
+                    since_ms=fit.since_ms or 0,
+                    until_ms="" if fit.until_ms is None else fit.until_ms,
+                    skip=max(0, first - found.fitting),
+                    most=size - len(ids),
+                )
+            )
+            found.looked += end - start
+            found.fitting += reply["fitting"]
+            ids += reply["ids"]
+            for name in ("by_code", "perhaps_sent", "by_country", "by_batch"):
+                getattr(found, name).update(reply[name] or {})
+        found.letters = self.read(ids)
+        return found
+
+    def read(self, ids: Sequence[str]) -> list[DeadLetter]:
+        """Return dead letters by their ids, wherever they are in the list."""
+        return self._read(ids, 0)
 
     def _read(self, ids: Sequence[str], start: int) -> list[DeadLetter]:
         records = read_records(self.client, self._keys, ids)

@@ -104,6 +104,8 @@ class Keys:
     """whatever stood in the place of a job's hash and could not be read"""
     asked: ById
     """string, by sha1 of a number: the youngest event job for it"""
+    decision: ById
+    """hash, by token: what a person is about to do with dead letters, and how far it is; a day"""
     quota: ById
     """hash, "<rule>:<span, ms>:<whose>": bucket of time -> codes counted in it"""
     due: ById

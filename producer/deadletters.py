@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from config.settings import Settings
+from jobs.batch import Batch
 from jobs.codes import explain_end, is_permanent
-from jobs.deadletters import DeadLetter, DeadLetters, Decision, Settled
-from jobs.job import EVENT, NO_NUMBER, JobRecord, State
+from jobs.deadletters import DeadLetter, DeadLetters, Decision, Fit, Settled
+from jobs.job import EVENT, NO_NUMBER, JobRecord, State, iso
 from jobs.phone import PhoneNumber
 from producer.results import RESULT_COLUMNS, result_cells
 from producer.second_codes import Memory
@@ -23,17 +25,10 @@ _SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(Fit):
     """Which dead letters are meant: these jobs, or all that fit."""
 
     job_ids: tuple[str, ...] = ()
-    code: str | None = None
-    batch_id: str | None = None
-
-    def fits(self, record: JobRecord) -> bool:
-        if self.code is not None and record.code != self.code:
-            return False
-        return self.batch_id is None or record.batch_id == self.batch_id
 
     def __str__(self) -> str:
         parts = []
@@ -45,6 +40,12 @@ class Choice:
             parts.append(f"code {self.code}")
         if self.batch_id is not None:
             parts.append(f"batch {self.batch_id}")
+        if self.country is not None:
+            parts.append(f"country +{self.country}")
+        if self.since_ms is not None:
+            parts.append(f"failed since {iso(self.since_ms)}")
+        if self.until_ms is not None:
+            parts.append(f"failed by {iso(self.until_ms)}")
         return ", ".join(parts) or "all"
 
 
@@ -174,6 +175,10 @@ class Report:
     last_due_in_s: float = 0.0
     new_job_id: str | None = None
 
+    @property
+    def left_alone(self) -> int:
+        return sum(each.count for each in self.refused.values())
+
     def count(self, record: JobRecord) -> None:
         self.done += 1
         self.by_code[record.code] = self.by_code.get(record.code, 0) + 1
@@ -201,6 +206,17 @@ class Report:
             "last_due_in_seconds": round(self.last_due_in_s, 1),
             "new_job_id": self.new_job_id,
         }
+
+    @classmethod
+    def from_dict(cls, told: dict[str, Any]) -> Report:
+        """Read what `as_dict` returned."""
+        report = cls(told["dry_run"], told["done"], told["by_code"])
+        report.last_due_in_s = told["last_due_in_seconds"]
+        report.new_job_id = told["new_job_id"]
+        for each in told["refused"]:
+            reason = Reason(Why(each["code"]), each["about"] or "")
+            report.refused[reason] = LeftAlone(reason, each["count"], each["examples"])
+        return report
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,21 +249,40 @@ class Requeuing:
         return None
 
 
+def half_rate(settings: Settings, batch: Batch | None = None) -> float:
+    """Return the pace at which retries, which overtake batches, leave them half of the rate.
+
+    Those of a `batch` alone also keep its own.
+    """
+    half = settings.sendcode_rate_limit / 2
+    return min(half, batch.max_rate) if batch is not None and batch.max_rate else half
+
+
 def requeue(
-    dead: DeadLetters, choice: Choice, how: Requeuing, progress: Progress = lambda _: None
+    dead: DeadLetters,
+    choice: Choice,
+    how: Requeuing,
+    progress: Progress = lambda _: None,
+    *,
+    decision: Decision | None = None,
+    report: Report | None = None,
 ) -> Report:
-    """Try the chosen ones again, unless it makes no sense or may send twice."""
-    decision = Decision("requeue", str(choice), how.reason)
+    """Try the chosen ones again, unless it makes no sense or may send twice.
+
+    `decision`, `report`: those of the same choice that was cut off, to go on with it.
+    """
+    decision = decision or Decision("requeue", str(choice), how.reason)
     step_us = round(1e6 / how.per_second) if how.per_second else 0
     started_ms = dead.now_ms()
-    report = Report(how.dry_run)
+    report = report or Report(how.dry_run)
+    done_before = report.done
 
     def settle(chosen: Sequence[DeadLetter]) -> list[Settled]:
         return dead.requeue(
             decision,
             chosen,
             done_before=report.done,
-            first_ms=started_ms + report.done * step_us // 1000,
+            first_ms=started_ms + (report.done - done_before) * step_us // 1000,
             step_us=step_us,
         )
 
@@ -259,7 +294,7 @@ def requeue(
             how.memory.note_waiting(record.phone, record.batch_id or EVENT)
 
     _walk(dead, choice, report, _Step(why_not, settle, how.limit, on_chosen), progress)
-    report.last_due_in_s = max(0, report.done - 1) * step_us / 1e6
+    report.last_due_in_s = max(0, report.done - done_before - 1) * step_us / 1e6
     return report
 
 
@@ -271,10 +306,12 @@ def drop(
     limit: int | None = None,
     dry_run: bool = False,
     progress: Progress = lambda _: None,
+    decision: Decision | None = None,
+    report: Report | None = None,
 ) -> Report:
-    """Take the chosen ones off the list for good."""
-    decision = Decision("drop", str(choice), reason)
-    report = Report(dry_run)
+    """Take the chosen ones off the list for good; `decision`, `report`: as for `requeue`."""
+    decision = decision or Decision("drop", str(choice), reason)
+    report = report or Report(dry_run)
 
     def settle(chosen: Sequence[DeadLetter]) -> list[Settled]:
         return dead.drop(decision, chosen, done_before=report.done)
@@ -286,7 +323,13 @@ def drop(
     return report
 
 
-def replace_number(dead: DeadLetters, job_id: str, phone: PhoneNumber, how: Requeuing) -> Report:
+def replace_number(
+    dead: DeadLetters,
+    job_id: str,
+    phone: PhoneNumber,
+    how: Requeuing,
+    decision: Decision | None = None,
+) -> Report:
     """Put a new job with a corrected number in a dead job's place; each knows of the other."""
     report = Report(how.dry_run)
     letter = dead.find(job_id)
@@ -312,7 +355,7 @@ def replace_number(dead: DeadLetters, job_id: str, phone: PhoneNumber, how: Requ
     if how.dry_run:
         report.count(record)
         return report
-    decision = Decision("replace", f"job {job_id}", how.reason)
+    decision = decision or Decision("replace", f"job {job_id}", how.reason)
     settled, new_id = dead.replace(decision, letter, phone)
     if settled == "done":
         report.count(record)
@@ -357,6 +400,8 @@ def _walk(
             letter = dead.find(job_id)
             if letter is None:
                 report.refuse(job_id, Reason(Why.NO_DEAD_LETTER))
+            elif letter.record is not None and not choice.fits(letter.record):
+                report.refuse(job_id, Reason(Why.NOT_DEAD))  # it was tried again, and failed again
             elif _is_enough(report, step):
                 report.refuse(job_id, Reason(Why.BEYOND_LIMIT))
             else:

@@ -50,6 +50,7 @@ from producer.deadletters import (
     Requeuing,
     export_rows,
     groups,
+    half_rate,
     letters,
     replace_number,
 )
@@ -165,7 +166,8 @@ def requeue(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
     number = _number(phone, country_code, choice)
     kept = reason_to_keep(reason)
     with ledger_connection() as (settings, client):
-        per_second = pace or (None if choice.job_ids else _half_rate(client, settings, batch))
+        of_batch = Batches(client, settings).get(batch) if batch is not None else None
+        per_second = pace or (None if choice.job_ids else half_rate(settings, of_batch))
         memory = Memory(client, settings)
         how = Requeuing(force, may_send_twice, limit, per_second, dry_run, kept, memory)
         dead = DeadLetters(client, settings)
@@ -237,7 +239,7 @@ def _choice(
     ways = (bool(jobs), code is not None or batch is not None, everything)
     if sum(ways) != 1:
         raise MisusedError("name single jobs, or --code and/or --batch, or --all")
-    return Choice(tuple(dict.fromkeys(jobs or ())), code, batch)
+    return Choice(code, batch, job_ids=tuple(dict.fromkeys(jobs or ())))
 
 
 def _check_choice(
@@ -264,13 +266,6 @@ def _number(phone: str | None, country_code: str | None, choice: Choice) -> Phon
     if country_code is not None:
         return PhoneNumber.parse(country_code, phone)
     return PhoneNumber.from_international(phone)
-
-
-def _half_rate(client: redis.Redis, settings: Settings, batch_id: str | None) -> float:
-    """Return the pace at which retries, which overtake batches, leave them half of the rate."""
-    batch = Batches(client, settings).get(batch_id) if batch_id is not None else None
-    half = settings.sendcode_rate_limit / 2
-    return min(half, batch.max_rate) if batch is not None and batch.max_rate else half
 
 
 @contextmanager

@@ -31,9 +31,9 @@ GOES_ON_S = 15.0
 ROWS = 25
 LOAD = "load"
 STRINGS = {"doctor", "content", "attempts", "asked"}
-UNNAMED = {"ledger", "job", "number", "asked", "quota", "outbox", "undelivered"}
+UNNAMED = {"ledger", "job", "number", "asked", "quota", "decision", "outbox", "undelivered"}
 """The ledger is refused, a job is a dead letter, the others are met by whoever uses them next."""
-UNUSED = {"asked", "quota", "outbox", "undelivered"}
+UNUSED = {"asked", "quota", "decision", "outbox", "undelivered"}
 """Nobody here uses them again."""
 _SPARE = "test:older copy"
 
@@ -81,6 +81,7 @@ TARGETS: dict[str, Target] = {
     "number": lambda here, batch_id: here.keys.number("852", here.phones(batch_id)[-1].phone_num),
     "asked": lambda here, _: here.any_key(here.keys.asked("*")),
     "quota": lambda here, _: here.any_key(here.keys.quota("*")),
+    "decision": lambda here, _: here.keys.decision("1"),
     "outbox": lambda here, _: here.keys.outbox("shop"),
     "undelivered": lambda here, _: here.keys.undelivered("shop"),
     "attempts": lambda here, _: here.any_key(here.keys.attempts("*")),

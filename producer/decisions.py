@@ -1,0 +1,291 @@
+"""What a person is about to do with dead letters, in three steps: look, confirm, do.
+
+Each decision is a hash in the ledger for a day, so that any browser finds it again, and a long one
+that is stopped, or whose process ends, is continued. It chooses only what had failed when the
+person looked: what was tried again by it and fails anew is not tried twice, however often its form
+is sent.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+import redis
+
+from config.logging import fields
+from config.settings import Settings
+from jobs.actions import known_fields
+from jobs.batches import Batches
+from jobs.deadletters import DeadLetters, Decision, Verb
+from jobs.keys import Keys
+from jobs.phone import PhoneNumber
+from jobs.scripts import time_ms
+from producer.deadletters import (
+    Choice,
+    Progress,
+    Report,
+    Requeuing,
+    drop,
+    half_rate,
+    replace_number,
+    requeue,
+)
+from producer.second_codes import Memory
+
+log = logging.getLogger("sendcode.decisions")
+
+KEPT_S = 86_400
+SILENT_MS = 15_000
+"""Whoever is at work on a decision says so with each window; after that nobody is."""
+
+
+class Step(StrEnum):
+    """How far a decision is."""
+
+    LOOKING = "looking"
+    """It is being found out what it would do."""
+    READY = "ready"
+    """That is known, and a person may confirm it."""
+    DOING = "doing"
+    STOPPED = "stopped"
+    """By a person, or because its process ended: it may be continued."""
+    DONE = "done"
+
+
+class NoSuchDecisionError(Exception):
+    """There is none of that token, or it is too old."""
+
+
+class NumberForgottenError(Exception):
+    """A corrected number is kept in its process alone, and that was started anew since."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is decided."""
+
+    verb: Verb
+    choice: Choice
+    reason: str = ""
+    force: bool = False
+    may_send_twice: bool = False
+    new_number: str = ""
+    """Masked: the corrected one, for `replace`."""
+
+    def encode(self) -> str:
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+    @classmethod
+    def decode(cls, text: str) -> Plan:
+        values = json.loads(text)
+        chosen = known_fields(Choice, values.pop("choice"))
+        choice = Choice(**{**chosen, "job_ids": tuple(chosen["job_ids"])})
+        return cls(choice=choice, **values)
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A plan, and how far it is."""
+
+    token: str
+    plan: Plan
+    step: Step
+    run: int
+    """How often it was begun to be done: whoever confirms names this, so twice is once."""
+    looked: int
+    """Dead letters gone through, of `total`."""
+    total: int
+    would: Report
+    """What it would do, as it was looked at."""
+    report: Report
+    """What it has done."""
+
+
+@dataclass(slots=True)
+class _Work:
+    thread: threading.Thread
+    is_to_stop: threading.Event = field(default_factory=threading.Event)
+
+
+class _Stopped(Exception):  # noqa: N818 (no error)
+    pass
+
+
+class Decisions:
+    """The decisions of one process, in threads of their own; others' can be seen."""
+
+    def __init__(self, client: redis.Redis, settings: Settings) -> None:
+        self._client = client
+        self._settings = settings
+        self._keys = Keys(settings.sendcode_key_prefix)
+        self._numbers: dict[str, PhoneNumber] = {}
+        self._at_work: dict[str, _Work] = {}
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Stop all that are at work here: they can be continued."""
+        with self._lock:
+            works = list(self._at_work.values())
+        for work in works:
+            work.is_to_stop.set()
+        for work in works:
+            work.thread.join()
+
+    def propose(self, plan: Plan, phone: PhoneNumber | None = None) -> str:
+        """Begin to look what a plan would do; return the decision's token.
+
+        `phone`: the corrected number, for `replace`.
+        """
+        token = secrets.token_hex(8)
+        dead = DeadLetters(self._client, self._settings)
+        until_ms = plan.choice.until_ms
+        now_ms = dead.now_ms()
+        choice = replace(
+            plan.choice, until_ms=now_ms if until_ms is None else min(now_ms, until_ms)
+        )
+        plan = replace(plan, choice=choice, new_number=phone.masked if phone else "")
+        if phone is not None:
+            self._numbers[token] = phone
+        total = len(choice.job_ids) or dead.count()
+        self._note(token, plan=plan.encode(), total=total, step=Step.LOOKING, looked=0)
+        self._start(token, plan, Report(dry_run=True), by="")
+        return token
+
+    def get(self, token: str) -> Decided:
+        """Return a decision.
+
+        Raises:
+            NoSuchDecisionError: there is none.
+        """
+        values: Any = self._client.hgetall(self._keys.decision(token))
+        if "plan" not in values or "step" not in values:
+            raise NoSuchDecisionError(token)
+        step = Step(values["step"])
+        now_ms = time_ms(self._client.time())
+        is_silent = now_ms - int(values.get("beat", 0)) > SILENT_MS
+        if step in {Step.LOOKING, Step.DOING} and is_silent:
+            step = Step.STOPPED
+        return Decided(
+            token,
+            Plan.decode(values["plan"]),
+            step,
+            sum(name.startswith("run:") for name in values),
+            int(values.get("looked", 0)),
+            int(values.get("total", 0)),
+            _report(values, "would"),
+            _report(values, "report"),
+        )
+
+    def do(self, token: str, run: int, by: str) -> None:
+        """Begin to do what was decided, or go on with it, unless run `run` was begun already.
+
+        Raises:
+            NoSuchDecisionError: there is none.
+            NumberForgottenError: its corrected number must be given again.
+        """
+        decided = self.get(token)
+        may_begin = decided.step is Step.READY or (decided.step is Step.STOPPED and run > 0)
+        if not may_begin or run != decided.run:
+            return
+        if decided.plan.verb == "replace" and token not in self._numbers:
+            raise NumberForgottenError(token)
+        if not self._client.hsetnx(self._keys.decision(token), f"run:{run}", by):
+            return
+        self._note(token, step=Step.DOING, looked=0)
+        report = decided.report
+        report.refused.clear()  # the walk begins anew, and meets them again
+        self._start(token, decided.plan, report, by, run)
+
+    def stop(self, token: str, run: int) -> None:
+        """Have a run of it stopped, wherever it is at work, before its next window."""
+        if self._client.exists(self._keys.decision(token)):
+            self._client.hset(self._keys.decision(token), f"stop:{run}", 1)
+
+    def wait(self, token: str, timeout_s: float) -> None:
+        """Wait for a short one that is at work here."""
+        with self._lock:
+            work = self._at_work.get(token)
+        if work is not None:
+            work.thread.join(timeout_s)
+
+    def _start(self, token: str, plan: Plan, report: Report, by: str, run: int = -1) -> None:
+        arguments = (token, plan, report, by, run)
+        thread = threading.Thread(target=self._run, args=arguments, daemon=True)
+        with self._lock:
+            self._at_work[token] = _Work(thread)
+        thread.start()
+
+    def _run(self, token: str, plan: Plan, report: Report, by: str, run: int) -> None:
+        name = "would" if report.dry_run else "report"
+
+        def progress(looked: int) -> None:
+            told = json.dumps(report.as_dict())
+            self._note(token, looked=looked, **{name: told})
+            is_told_to: Any = self._client.hget(self._keys.decision(token), f"stop:{run}")
+            if is_told_to or self._at_work[token].is_to_stop.is_set():
+                raise _Stopped
+
+        step = Step.STOPPED
+        try:
+            report = self._act(token, plan, report, by, progress)
+            step = Step.READY if report.dry_run else Step.DONE
+        except _Stopped:
+            pass
+        except Exception as exc:  # noqa: BLE001 (its text may hold a number)
+            what = fields(decision=token, error=type(exc).__name__)
+            log.error("a decision about dead letters broke off", extra=what)  # noqa: TRY400
+        with suppress(redis.RedisError):  # it counts as stopped when it has been silent for a while
+            self._note(token, step=step, **{name: json.dumps(report.as_dict())})
+        with self._lock:
+            del self._at_work[token]
+
+    def _act(self, token: str, plan: Plan, report: Report, by: str, progress: Progress) -> Report:
+        dead = DeadLetters(self._client, self._settings)
+        chosen, is_dry = plan.choice, report.dry_run
+        decision = Decision(plan.verb, str(chosen), plan.reason, token, by)
+        if plan.verb == "drop":
+            return drop(
+                dead,
+                chosen,
+                plan.reason,
+                dry_run=is_dry,
+                progress=progress,
+                decision=decision,
+                report=report,
+            )
+        batch = None
+        if chosen.batch_id is not None:
+            batch = Batches(self._client, self._settings).get(chosen.batch_id)
+        how = Requeuing(
+            force=plan.force,
+            may_send_twice=plan.may_send_twice,
+            per_second=None if chosen.job_ids else half_rate(self._settings, batch),
+            dry_run=is_dry,
+            reason=plan.reason,
+            memory=Memory(self._client, self._settings),
+        )
+        if plan.verb == "replace":
+            decision = replace(decision, chosen=f"job {chosen.job_ids[0]}")
+            return replace_number(dead, chosen.job_ids[0], self._numbers[token], how, decision)
+        return requeue(dead, chosen, how, progress, decision=decision, report=report)
+
+    def _note(self, token: str, **values: Any) -> None:
+        key = self._keys.decision(token)
+        now_ms = time_ms(self._client.time())
+        told: dict[Any, Any] = {**values, "beat": now_ms}
+        pipe = self._client.pipeline(transaction=True)
+        pipe.hset(key, mapping=told)
+        pipe.expire(key, KEPT_S)
+        pipe.execute()
+
+
+def _report(values: Mapping[str, str], name: str) -> Report:
+    return Report.from_dict(json.loads(values[name])) if name in values else Report(name == "would")
