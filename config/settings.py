@@ -233,6 +233,10 @@ class Settings(BaseModel):
     sendcode_web_host: Annotated[str, BeforeValidator(_no_blank)] = "127.0.0.1"
     sendcode_web_port: int = Field(8030, ge=1, le=65_535)
     """Where `sendcode web` listens."""
+    sendcode_undo: float = Field(30, ge=0, le=3_600)
+    """Seconds in which a person can undo a batch that they sent off in the console."""
+    sendcode_confirm_above: int = Field(500, ge=0, le=10_000_000)
+    """Codes above which a person has to type their number in the console to confirm it."""
     sendcode_webhook_private: bool = False
     """Whether webhooks may go to private addresses, and by plain http: not over the Internet."""
     sendcode_flower_user: Annotated[str, BeforeValidator(_no_blank)] = "sendcode"

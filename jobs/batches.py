@@ -25,11 +25,12 @@ _ROWS_SCANNED = 2_000
 _CANCELLED = -2
 """The reply of append_rows.lua for a batch that takes no more rows."""
 
-Order = Literal["pause", "resume", "cancel"]
+Order = Literal["pause", "resume", "cancel", "undo"]
 ORDERED: dict[Order, BatchState] = {
     "pause": BatchState.PAUSED,
     "resume": BatchState.RUNNING,
     "cancel": BatchState.CANCELLED,
+    "undo": BatchState.CANCELLED,
 }
 """The state that each order asks for."""
 
@@ -187,7 +188,10 @@ class Batches:
         }
 
     def steer(self, batch_id: str, order: Order, by: str = "") -> tuple[str, BatchState] | None:
-        """Pause, resume or cancel; return the states before and after, or None: no such batch."""
+        """Give a batch an order; return the states before and after, or None: no such batch.
+
+        An undo is a cancel that is done only as long as no row became a job.
+        """
         action = Action(what=f"batch {order}", about=batch_id, by=by or somebody()).encode()
         steer = partial(self._steer, batch=batch_id, order=order, action=action)
         reply = steer()

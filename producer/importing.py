@@ -25,6 +25,7 @@ from jobs.batch import Batch, BatchRow
 from jobs.batches import CHUNK_ROWS, Batches, BatchGoneError, ContentHeldError
 from jobs.identity import Identity, state_file
 from jobs.job import EVENT, split_job_id
+from jobs.scripts import time_ms
 from producer.overview import Outlook, read_overview
 from producer.second_codes import (
     KEPT_BACK,
@@ -407,20 +408,30 @@ class Submission:
         skip_sent = (begun or self._terms).skip_sent
         self.spool.read(self._sheet, progress, memory, have=have, skip_sent=skip_sent)
 
+    def open(self, not_within_ms: int = 0) -> Batch:
+        """Open the batch, without rows yet, of which none is sent within so long.
+
+        Raises:
+            ImportRefusedError: as `lacking` and `open_batch`.
+        """
+        if self.lacking:
+            raise ImportRefusedError(self.lacking)
+        terms = self._terms
+        if not_within_ms:
+            soonest_ms = time_ms(self._client.time()) + not_within_ms
+            terms = replace(terms, starts_ms=max(terms.starts_ms or 0, soonest_ms))
+        self.batch, _ = open_batch(self._batches, self._sheet, self.batch_id, terms, self.spool)
+        return self.batch
+
     def write(self, progress: Progress = lambda _: None) -> Batch:
         """Write the rows that the batch lacks; what is cut off, the same file completes.
 
         Raises:
-            ImportRefusedError: as `lacking` and `open_batch`.
+            ImportRefusedError: as `open`.
             BatchCancelledError, BatchGoneError: as `append_all`.
             redis.RedisError: it was cut off.
         """
-        if self.lacking:
-            raise ImportRefusedError(self.lacking)
-        self.batch, _ = open_batch(
-            self._batches, self._sheet, self.batch_id, self._terms, self.spool
-        )
-        append_all(self._batches, self.batch, self.spool, progress)
+        append_all(self._batches, self.open(), self.spool, progress)
         self.batch = self._batches.get(self.batch_id)
         if self.batch is None:
             raise BatchGoneError(f"batch {self.batch_id} is gone")

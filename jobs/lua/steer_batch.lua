@@ -4,20 +4,27 @@
 -- requeued by the ten thousand: its caller calls again until none was ended. No harm is done if it does
 -- not: the sweep and the claim end the others when they are due.
 -- A resume lets a batch that is to start later start now; "scheduled" was its state before then.
--- order: "pause" | "resume" | "cancel"; action: who and why (JSON)
+-- An undo cancels a batch of which no row became a job, and sets its content free for another batch.
+-- order: "pause" | "resume" | "cancel" | "undo"; action: who and why (JSON)
 -- Reply: {"absent"} | {the batch's state before, state now, jobs ended by this call}
 -- Twice: the second changes nothing, and replies the same states if the action is the same. Jobs in
 -- doubt, and in work, are left to end by themselves.
 local A = arguments('batch', 'order', 'retention_ms:number', 'action')
 local batch, order, action, now = A.batch, A.order, A.action, now_ms()
 local VISITS = 500
-local b = fields(K.batch(batch), 'state', 'before', 'not_before', 'accepted', 'fed')
+local b = fields(K.batch(batch), 'state', 'before', 'not_before', 'accepted', 'fed', 'digest')
 local before = b.state
 if not before then return {'absent'} end
 if order == 'resume' and before == BATCH.RUNNING and tonumber(b.not_before or 0) > now then
   redis.call('HSET', K.batch(batch), 'not_before', int(now))
   note_action(action)
   return {'scheduled', before, 0}
+end
+if order == 'undo' then
+  if (tonumber(b.fed) or 0) > 0 then return {before, before, 0} end
+  local content = K.content(b.digest or '')
+  if redis.call('GET', content) == batch then redis.call('DEL', content) end
+  order = 'cancel'
 end
 local after = STEPS[order][before]
 if not after then return {is_noted(action) and b.before or before, before, 0} end

@@ -1,11 +1,12 @@
 """Reads any real input file as rows, and writes results that a spreadsheet opens correctly."""
 
 from producer.sheet.row import Choice, Note, Problem, Row, SheetError
-from producer.sheet.sheet import Sheet, open_sheet
+from producer.sheet.sheet import Corrections, Sheet, open_sheet
 from producer.sheet.writing import SheetWriter, written_file
 
 __all__ = [
     "Choice",
+    "Corrections",
     "Note",
     "Problem",
     "Row",

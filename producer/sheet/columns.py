@@ -283,7 +283,8 @@ class _Search:
         )
 
     def _error(self, code: str, message: str, remedy: str, choice: Choice) -> SheetError:
-        return SheetError(code, self._file, message, remedy, *self._place, (choice,))
+        names = {choice: self._header}
+        return SheetError(code, self._file, message, remedy, *self._place, (choice,), names)
 
     def _notes_on(
         self, index: int, expected: Sequence[str], role: str, passed_over: Iterable[int]

@@ -6,6 +6,7 @@ door (command line, page) says how.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -69,8 +70,9 @@ class SheetError(Exception):
         line: int = 0,
         unit: str = "line",
         choices: tuple[Choice, ...] = (),
+        names: Mapping[Choice, Sequence[str]] | None = None,
     ) -> None:
-        super().__init__(code, file, message, remedy, line, unit, choices)
+        super().__init__(code, file, message, remedy, line, unit, choices, names)
         self.code = code
         self.file = file
         self.line = line
@@ -81,6 +83,8 @@ class SheetError(Exception):
         self.remedy = remedy
         self.choices = choices
         """What the person may choose to get on."""
+        self.names = dict(names or {})
+        """The names that there are to choose from: of columns, of a workbook's sheets."""
 
     def __str__(self) -> str:
         where = f"{self.file}, {self.unit} {self.line}" if self.line else self.file

@@ -4,14 +4,15 @@ Its digest, which becomes a batch's id, is of what the file says, not of how it 
 spreadsheet program that opens a file and saves it writes other bytes: a byte order mark, other line
 ends, another separator, other quotation marks, another encoding, a workbook in place of CSV. The
 customers are the same, so it must be the same batch. What counts is the names of the columns and
-the cells, in the order of the rows, because a row's place is its job's name; and whatever makes
-another row of the same cells. So two files with one digest have the same rows.
+the cells, as a person may have corrected them, in the order of the rows, because a row's place is
+its job's name; and whatever makes another row of the same cells. So two files with one digest have
+the same rows.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -27,6 +28,8 @@ from producer.sheet.text import DelimitedText, JsonLines, choose_delimiter, is_j
 from producer.sheet.workbook import Worksheet
 
 Kind = Literal["csv", "xlsx", "jsonl"]
+Corrections = Mapping[int, Mapping[int, str]]
+"""By a record's line and the index of its cell: the text that stands in its place."""
 
 _DELIMITER_NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 _UNCLEAR = frozenset({"no_header", "no_phone_column", "ambiguous_columns", "no_such_column"})
@@ -67,6 +70,8 @@ class Sheet:
         asked: The columns that a person named.
         notes: What a person should know about how the file was read.
         unit: What `Row.line` counts: "line", or "row" of a workbook.
+        worksheet: Of a workbook: the sheet that is read; else "".
+        worksheets: Of a workbook: all its sheets.
     """
 
     def __init__(
@@ -75,14 +80,18 @@ class Sheet:
         encoding: str | None = None,
         sheet: str | None = None,
         asked: Asked = Asked(),  # noqa: B008 (frozen)
+        corrections: Corrections | None = None,
     ) -> None:
         self._source = source
+        self._corrections = corrections or {}
         self.name = source.name
         self.asked = asked
         self._digest: str | None = None
         self.encoding: str | None
         self.delimiter = ","
         self.unit = "line"
+        self.worksheet = ""
+        self.worksheets: list[str] = []
         self.kind: Kind
         notes: list[Note] = []
         self._reader: DelimitedText | JsonLines | Worksheet
@@ -90,6 +99,7 @@ class Sheet:
             self.kind, self.unit, self.encoding = "xlsx", "row", None
             self._reader = Worksheet(source, sheet)
             notes += self._reader.notes
+            self.worksheet, self.worksheets = self._reader.read_name, self._reader.names
         elif sheet is None:
             self._reader = self._open_text(encoding, notes)
         else:
@@ -170,6 +180,8 @@ class Sheet:
         width = len(self.header)
         try:
             for record in records:
+                if record.line in self._corrections:
+                    record = self._corrected(record)  # noqa: PLW2901 (it takes its place)
                 _, cells, numeric, fault, _, uncalculated = record
                 if uncalculated and self._is_blank(record):
                     continue
@@ -187,6 +199,16 @@ class Sheet:
         self._source.check_unchanged()
         if content is not None:
             self._digest = content.hexdigest()
+
+    def _corrected(self, record: Record) -> Record:
+        """Return a record with the texts that a person put into its cells."""
+        cells, numeric, uncalculated = list(record.cells), record.numeric, record.uncalculated
+        for index, text in self._corrections[record.line].items():
+            cells.extend([""] * (index + 1 - len(cells)))
+            cells[index] = text
+            numeric &= ~(1 << index)
+            uncalculated &= ~(1 << index)
+        return record._replace(cells=cells, numeric=numeric, uncalculated=uncalculated)
 
     def _distinction(self, record: Record) -> str:
         """Return what makes a record another row than one with the same cells; "" if nothing."""
@@ -233,7 +255,7 @@ class Sheet:
 
     def _digest_as_found(self) -> str:
         try:
-            return Sheet(self._source, asked=self.asked).digest
+            return Sheet(self._source, asked=self.asked, corrections=self._corrections).digest
         except SheetError:
             return self._source.digest_of_bytes()
 
@@ -327,6 +349,7 @@ def open_sheet(
     sheet: str | None = None,
     phone_column: str | None = None,
     country_column: str | None = None,
+    corrections: Corrections | None = None,
 ) -> Sheet:
     """Open an input file: CSV and its relatives, .xlsx or JSON Lines, also packed as .gz.
 
@@ -340,13 +363,14 @@ def open_sheet(
         sheet: Name of the worksheet; else the first visible one with rows.
         phone_column: Name of the number's column; else it is found.
         country_column: Name of the country's column; else it is found.
+        corrections: What a person put into cells below the header; the file keeps its own.
 
     Raises:
         SheetError: It cannot be read as a sheet. A file's content raises no other error.
     """
     source = open_source(path, stdin, upload)
     try:
-        return Sheet(source, encoding, sheet, Asked(phone_column, country_column))
+        return Sheet(source, encoding, sheet, Asked(phone_column, country_column), corrections)
     except BaseException:
         source.close()
         raise

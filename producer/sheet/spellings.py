@@ -38,7 +38,8 @@ def _without_accents(name: str) -> str:
     return unicodedata.normalize("NFC", letters)
 
 
-def _words(text: str) -> frozenset[str]:
+def words(text: str) -> frozenset[str]:
+    """Return the names in a text, in the form in which they are compared."""
     return frozenset(map(plain_name, text.split()))
 
 
@@ -48,7 +49,7 @@ def _compounds(*parts: str) -> frozenset[str]:
     return frozenset(plain_name("".join(pieces)) for pieces in product(*words))
 
 
-CODE_SPELLINGS = _words(
+CODE_SPELLINGS = words(
     """
     countrycode phonecountrycode mobilecountrycode countrycallingcode countrydialcode
     countrydialingcode countryphonecode countryprefix callingcode dialcode dialingcode
@@ -60,7 +61,7 @@ CODE_SPELLINGS = _words(
     landesvorwahl kodenegara ctrycode indicatifpays 国际电话区号 手机区号 國際電話區號 手機區號
     """
 )
-COUNTRY_SPELLINGS = _words(
+COUNTRY_SPELLINGS = words(
     """
     country countryregion countryorregion countryarea nation 国家 国家地区 國家 國家地區 국가 país
     pais pays land negara
@@ -83,7 +84,7 @@ NUMBER_SPELLINGS = (
         "手机 手机号 手机号码 手机电话 电话 电话号 电话号码 移动电话",
     )
     | _compounds("- 用戶 會員 客戶 顧客 聯絡 註冊", "手機 手機號 手機號碼 電話 電話號碼")
-    | _words(
+    | words(
         """
         phonenum phones mobiletel phno phnum phnumber contactno contactnumber contacttel smsnumber
         whatsapp whatsappnumber 聯繫電話 行動電話 流動電話 移動電話 携帯 携帯電話 携帯番号
@@ -94,7 +95,7 @@ NUMBER_SPELLINGS = (
         """
     )
 )
-INTERNATIONAL_SPELLINGS = _words(
+INTERNATIONAL_SPELLINGS = words(
     """
     msisdn e164 e164number phonee164 e164phone internationalnumber internationalphone
     internationalphonenumber phoneinternational fullphonenumber 国际号码 國際號碼

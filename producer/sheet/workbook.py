@@ -62,6 +62,16 @@ class Worksheet:
         return [Note(f'sheet "{read}" is read; not {self._others}: name the one you mean', "sheet")]
 
     @property
+    def names(self) -> list[str]:
+        """The names of all sheets, in the workbook's order."""
+        return [sheet.name for sheet in self._book.sheets]
+
+    @property
+    def read_name(self) -> str:
+        """The name of the sheet that is read."""
+        return self._entry.name
+
+    @property
     def _others(self) -> str:
         """The names of the sheets that are not read; "" if there are none."""
         others = [sheet.name for sheet in self._book.sheets if sheet != self._entry]
@@ -80,6 +90,7 @@ class Worksheet:
             error.line,
             error.unit,
             (*error.choices, "sheet"),
+            {**error.names, "sheet": self.names},
         )
 
     @property
@@ -122,6 +133,7 @@ class Worksheet:
                 "the workbook has no sheet of that name",
                 f"name one of {names}",
                 choices=("sheet",),
+                names={"sheet": [sheet.name for sheet in sheets]},
             )
         for sheet in sheets:
             if sheet.visible and next(self._rows(sheet), None) is not None:

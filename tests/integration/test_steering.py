@@ -18,6 +18,7 @@ from jobs.batches import Batches
 from jobs.job import State
 from jobs.keys import Keys
 from jobs.ledger import Ledger
+from jobs.scripts import time_ms
 from tests.ledger_acts import DEFAULTS, IN_DOUBT, Acts, row
 
 pytestmark = pytest.mark.settings(**DEFAULTS)
@@ -388,3 +389,44 @@ def test_what_is_in_work_in_doubt_or_over_is_not_cancelled(acts: Acts, ledger: L
     replies = [ledger.cancel(job_id) for job_id in (in_work, in_doubt, over, "nobody", "b9-1")]
 
     assert replies == ["in work", "in doubt", "sent", "absent", "absent"]
+
+
+# undo
+
+
+def test_an_undo_cancels_a_batch_of_which_nothing_became_a_job(
+    acts: Acts, batches: Batches, redis: Redis, settings: Settings
+) -> None:
+    acts.batch(3, starts_ms=time_ms(redis.time()) + 60_000)
+    assert acts.sweep() == []
+
+    assert batches.steer("b1", "undo", "ann") == ("running", "cancelled")
+
+    undone = look(batches)
+    assert (undone.state, undone.fed, undone.cancelled, undone.is_over) == ("cancelled", 0, 3, True)
+    action = recent_actions(redis, settings, 1)[0]
+    assert (action.what, action.about, action.by) == ("batch undo", "b1", "ann")
+    assert batches.steer("b1", "resume") == ("cancelled", "cancelled")
+    assert acts.sweep() == []
+
+
+def test_an_undo_comes_too_late_once_a_row_became_a_job(acts: Acts, batches: Batches) -> None:
+    acts.batch(100)
+    fed = acts.sweep()
+
+    assert batches.steer("b1", "undo") == ("running", "running")
+
+    assert fed
+    assert look(batches).state == "running"
+    assert look(batches).cancelled == 0
+
+
+def test_a_content_whose_batch_was_undone_may_become_another_batch(
+    acts: Acts, batches: Batches
+) -> None:
+    acts.batch(3)
+    batches.steer("b1", "undo")
+
+    _, is_new = batches.open("b2", "digest of b1", ["cc", "num"])
+
+    assert is_new

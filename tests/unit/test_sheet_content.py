@@ -205,3 +205,37 @@ def test_naming_the_column_that_is_found_anyway_makes_no_other_batch() -> None:
         open_sheet("-", stdin=io.BytesIO(content), phone_column="mobile") as named,
     ):
         assert found.digest == named.digest
+
+
+def test_a_cell_that_was_corrected_beside_the_file_counts_as_if_it_was_corrected_in_it() -> None:
+    wrong, right = [list(row) for row in ROWS], [list(row) for row in ROWS]
+    wrong[1][2] = "5.1234568E+07"
+
+    with open_sheet(
+        "-", stdin=io.BytesIO(text(wrong).encode()), corrections={4: {2: right[1][2]}}
+    ) as sheet:
+        rows = list(sheet)
+
+        assert [row.problem for row in rows] == [None, None, None]
+        assert rows[1].cells == right[1]
+        assert sheet.digest == digest_of(text(right).encode())
+
+
+def test_a_corrected_cell_of_a_workbook_is_a_text_whatever_it_was() -> None:
+    # a number cell loses the zero in front, so Ivory Coast's is put back for it, but not for a text
+    content = saved(HEADER, ["Cy", "225", 701234567, ""])
+
+    with open_sheet("-", stdin=io.BytesIO(content), corrections={2: {2: "0701234567"}}) as sheet:
+        (row,) = sheet
+
+    assert row.phone is not None
+    assert (row.phone.phone_num, row.repaired) == ("0701234567", ())
+
+
+def test_what_there_is_to_choose_from_comes_with_the_error_that_asks_for_a_choice() -> None:
+    content = saved(["who", "where"], ["Zoë", "51234567"], sheet="July")
+
+    with pytest.raises(SheetError) as raised:
+        open_sheet("-", stdin=io.BytesIO(content))
+
+    assert list(raised.value.names["phone_column"]) == ["who", "where"]

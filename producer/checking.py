@@ -1,0 +1,271 @@
+"""Works on what people uploaded: reads a file for what is in it, and makes a confirmed one a batch.
+
+Each piece of work is safe to begin again, by this process or another one: a reading changes
+nothing, and a submission goes on where it was cut off, as its batch's id is the check's.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from itertools import islice
+from typing import Any
+
+import redis
+
+from config.logging import fields
+from config.redis import error_code
+from config.settings import Settings
+from jobs.batches import BatchCancelledError, BatchGoneError
+from jobs.identity import Identity, LedgerRefusedError, state_file
+from producer.checks import Check, Checks
+from producer.customers import Shown, naming_columns
+from producer.importing import ImportRefusedError, Preflight, Submission, preflight
+from producer.second_codes import KEPT_BACK
+from producer.sheet import Row, Sheet, SheetError
+from producer.sheet.number import NO_COUNTRY_CODE
+from producer.sheet.spellings import calling_code_of_country
+
+log = logging.getLogger("sendcode.web")
+
+AT_ONCE = 3
+"""Files that one process reads at once."""
+MOST_WRONG = 500
+"""Rows kept to be corrected in place."""
+ROWS_SHOWN = 5
+_SAMPLED_ROWS = 50
+_UNDO_LEFT_S = 60
+"""After the time to undo it, the file of a batch is kept for so long yet."""
+
+
+class _StopError(Exception):
+    """The work is of no use any more, or not in this process."""
+
+
+class Checker:
+    """Tends to the checks of one folder, in threads of its own."""
+
+    def __init__(self, checks: Checks, client: redis.Redis, settings: Settings) -> None:
+        self._checks, self._client, self._settings = checks, client, settings
+        self._threads = ThreadPoolExecutor(AT_ONCE, "check")
+        self._stopping = threading.Event()
+        self._at: set[str] = set()
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Stop; what was begun, the next process begins again."""
+        self._stopping.set()
+        self._threads.shutdown(wait=True, cancel_futures=True)
+
+    def tend(self, check: Check) -> None:
+        """See to it that somebody works on a check that needs it."""
+        if self._is_done(check):
+            return
+        with self._lock:
+            if check.check_id in self._at or self._stopping.is_set():
+                return
+            self._at.add(check.check_id)
+        self._threads.submit(self._work, check.check_id)
+
+    def sweep(self) -> None:
+        """Forget what is over, and go on with what was confirmed before a process ended."""
+        self._checks.sweep(self._settings.sendcode_undo + _UNDO_LEFT_S)
+        for check in self._checks.all():
+            if check.confirmed:
+                self.tend(check)
+
+    def _is_done(self, check: Check) -> bool:
+        if check.confirmed:
+            return check.submitted
+        return self._checks.found(check) is not None
+
+    def _work(self, check_id: str) -> None:
+        try:
+            with self._checks.work(check_id) as is_mine:
+                while is_mine and not self._stopping.is_set():
+                    check = self._checks.get(check_id)
+                    if check is None or self._is_done(check):
+                        return
+                    with suppress(_StopError):
+                        if check.confirmed:
+                            self._submit(check)
+                        else:
+                            self._read(check)
+        except (redis.RedisError, LedgerRefusedError) as exc:
+            code = error_code(exc) if isinstance(exc, redis.RedisError) else "LedgerRefused"
+            log.warning("a file waits for Redis", extra=fields(code=code))
+        except FileNotFoundError:  # it was forgotten meanwhile
+            pass
+        except Exception as exc:  # noqa: BLE001 (its text may hold a number)
+            log.error("a file could not be read", extra=fields(error=type(exc).__name__))  # noqa: TRY400
+        finally:
+            with self._lock:
+                self._at.discard(check_id)
+
+    def _reporter(self, check: Check, sheet: Sheet, what: str) -> Callable[[int], None]:
+        """Return what notes how far it is, and ends the work if it has become useless."""
+
+        def report(rows: int) -> None:
+            now = self._checks.get(check.check_id)
+            is_same = now is not None and (now.revision, now.confirmed, now.undone) == (
+                check.revision,
+                check.confirmed,
+                check.undone,
+            )
+            if self._stopping.is_set() or not is_same:
+                raise _StopError
+            self._checks.keep_progress(check, rows, sheet.fraction_read, what)
+
+        return report
+
+    def _read(self, check: Check) -> None:
+        try:
+            with self._checks.open_sheet(check) as sheet:
+                found = self._look(check, sheet)
+        except SheetError as exc:
+            found = {"error": _error(exc)}
+        self._checks.keep_found(check, found)
+
+    def _look(self, check: Check, sheet: Sheet) -> dict[str, Any]:
+        Identity(self._client, self._settings, state_file(self._settings)).check()
+        sample = list(islice(sheet, _SAMPLED_ROWS))
+        wrong: list[Row] = []
+        width = len(sheet.header)
+
+        def on_invalid(row: Row) -> None:
+            problem = row.problem
+            if len(wrong) >= MOST_WRONG or problem is None or problem.code in KEPT_BACK:
+                return
+            if len(row.cells) == width:
+                wrong.append(row)
+
+        found = preflight(
+            sheet,
+            self._client,
+            self._settings,
+            batch_id=check.batch_id,
+            terms=check.terms(),
+            on_invalid=on_invalid,
+            progress=self._reporter(check, sheet, "read"),
+        )
+        return {
+            "error": None,
+            "notes": [list(note) for note in sheet.notes],
+            "header": list(sheet.header),
+            "number": sheet.columns.number,
+            "country": sheet.columns.country,
+            "naming": _naming(sheet),
+            "kind": sheet.kind,
+            "unit": sheet.unit,
+            "encoding": sheet.encoding,
+            "worksheet": sheet.worksheet,
+            "worksheets": sheet.worksheets,
+            "first_rows": _first_rows(sheet, sample[:ROWS_SHOWN]),
+            "suggested_country": _suggested_country(sheet, sample, found),
+            "wrong": [_wrong(row) for row in wrong],
+            "held_by": _held_by(found),
+            "report": found.as_dict(),
+        }
+
+    def _submit(self, check: Check) -> None:
+        checks = self._checks
+        undo_ms = round(self._settings.sendcode_undo * 1000)
+        refused = ""
+        try:
+            with (
+                checks.open_sheet(check) as sheet,
+                Submission(
+                    self._client, self._settings, sheet, check.terms(), check.batch_id
+                ) as submission,
+            ):
+                submission.read(self._reporter(check, sheet, "read"))
+                if not submission.is_complete:
+                    with checks.change(check.check_id) as now:
+                        # an undo holds the check still, too: it comes before this, or finds a batch
+                        if not now.check.confirmed or now.check.undone != check.undone:
+                            raise _StopError
+                        submission.open(undo_ms)
+                    submission.write(self._reporter(check, sheet, "submitted"))
+        except ImportRefusedError as exc:
+            refused = str(exc.why)
+        except SheetError as exc:
+            refused = exc.code
+        except (BatchCancelledError, BatchGoneError):
+            pass  # its page says so
+        with checks.change(check.check_id) as now:
+            if now.check.undone != check.undone:
+                return
+            if refused:
+                now.read_again(confirmed=False, refused=refused)
+            else:
+                now.set(submitted=True)
+
+
+def _error(exc: SheetError) -> dict[str, Any]:
+    return {
+        "code": exc.code,
+        "message": exc.message,
+        "remedy": exc.remedy,
+        "line": exc.line,
+        "unit": exc.unit,
+        "choices": list(exc.choices),
+        "names": {choice: list(names) for choice, names in exc.names.items()},
+    }
+
+
+def _naming(sheet: Sheet) -> list[int]:
+    columns = sheet.columns
+    besides = {columns.number, *columns.others}
+    if columns.country is not None:
+        besides.add(columns.country)
+    return naming_columns(sheet.header, besides)
+
+
+def _first_rows(sheet: Sheet, rows: list[Row]) -> list[dict[str, Any]]:
+    shown = Shown(sheet.header, sheet.header[sheet.columns.number].strip())
+    return [
+        {
+            "line": row.line,
+            "cells": shown.cells(row.cells[: len(sheet.header)], row.phone),
+            "phone": row.phone.masked if row.phone else None,
+        }
+        for row in rows
+    ]
+
+
+def _wrong(row: Row) -> dict[str, Any]:
+    problem = row.problem
+    assert problem is not None  # noqa: S101 (only such rows are kept)
+    return {
+        "line": row.line,
+        "cells": row.cells,
+        "code": problem.code,
+        "message": problem.message,
+        "remedy": problem.remedy,
+    }
+
+
+def _suggested_country(sheet: Sheet, sample: list[Row], found: Preflight) -> str | None:
+    """Return the column that seems to say where numbers belong that do not say it themselves."""
+    lacking = any(code == NO_COUNTRY_CODE.code for code, _ in found.tally.rejected)
+    if sheet.columns.country is not None or not lacking:
+        return None
+    for index, name in enumerate(sheet.header):
+        cells = [row.cells[index] for row in sample if index < len(row.cells)]
+        filled = [cell for cell in cells if cell.strip()]
+        known = [cell for cell in filled if calling_code_of_country(cell) is not None]
+        if filled and len(known) * 5 >= len(filled) * 4 and name.strip():
+            return name
+    return None
+
+
+def _held_by(found: Preflight) -> dict[str, str] | None:
+    """Return the batch that has this content already, or is in its way."""
+    refused = found.prospect.refused if found.prospect else None
+    if refused is None or refused.batch is None:
+        return None
+    batch = refused.batch
+    return {"why": str(refused.why), "batch_id": batch.batch_id, "phase": batch.phase}

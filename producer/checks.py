@@ -1,0 +1,339 @@
+"""Files that people uploaded to have them checked, and what is known of each: on disk, for an hour.
+
+A check is a folder that only this machine's user can read. Processes of that user on this machine
+share it, so a person finds a check again whichever of them answers. Nothing in it says who works on
+it: that is whoever holds its lock, and a lock ends with its process. Numbers stand in these files,
+so a check is removed an hour after its upload, or soon after it became a batch; what a crash leaves
+behind, the next process removes.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import IO, Any
+
+from config.settings import Settings
+from producer.importing import Terms
+from producer.sheet import Corrections, Sheet, open_sheet
+
+KEPT_S = 3_600
+"""A file that nobody submits is forgotten after that."""
+MOST_KEPT = 100
+MOST_CORRECTIONS = 5_000
+"""Rows that can be corrected in place; a file with more wrong ones is better corrected itself."""
+LONGEST_CELL = 1_000
+_ID = re.compile(r"[0-9a-f]{12}")
+
+
+class TooManyChecksError(Exception):
+    """No more files are kept at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """How a person wants the file to be read; None for what is found."""
+
+    phone_column: str | None = None
+    country_column: str | None = None
+    sheet: str | None = None
+    encoding: str | None = None
+    skip_sent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """Under which terms the file is to be sent. Times are Unix milliseconds."""
+
+    name: str = ""
+    max_rate: float | None = None
+    starts_ms: int | None = None
+    expires_ms: int | None = None
+    again: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One file, how it is to be read, and what a person decided about it."""
+
+    check_id: str
+    owner: str
+    file_name: str
+    size: int
+    created_s: float
+    """Unix seconds."""
+    revision: int = 0
+    """Counts the changes after which the file must be read again."""
+    choices: Choices = Choices()
+    corrections: dict[int, dict[int, str]] = field(default_factory=dict)
+    wishes: Wishes = Wishes()
+    undone: int = 0
+    """How often it was sent and taken back before its first code left."""
+    confirmed: bool = False
+    submitted: bool = False
+    """It is a batch, with all its rows."""
+    refused: str = ""
+    """Why it could not become one, as a `Refusal`."""
+
+    @property
+    def batch_id(self) -> str:
+        """The batch that it becomes: the same however often it is confirmed."""
+        return f"{self.check_id}.{self.undone}" if self.undone else self.check_id
+
+    @property
+    def ends_s(self) -> float:
+        """When it is forgotten, in Unix seconds."""
+        return self.created_s + KEPT_S
+
+    def terms(self) -> Terms:
+        wishes = self.wishes
+        return Terms(
+            wishes.name or self.file_name,
+            wishes.max_rate,
+            wishes.expires_ms,
+            wishes.again,
+            wishes.starts_ms,
+            self.choices.skip_sent,
+            self.owner,
+        )
+
+
+def check_of_batch(batch_id: str) -> str:
+    """Return the check that a batch of this id may have been made from."""
+    return batch_id.partition(".")[0]
+
+
+def checks_folder(settings: Settings) -> Path:
+    """Return where this user's processes keep the checks of one ledger."""
+    place = f"{settings.redis.place} {settings.sendcode_key_prefix}"
+    name = hashlib.sha256(place.encode()).hexdigest()[:12]
+    return Path(tempfile.gettempdir()) / f"sendcode-checks-{os.getuid()}-{name}"
+
+
+class Checks:
+    """The checks in one folder. Safe for threads and processes."""
+
+    def __init__(self, folder: Path, most: int = MOST_KEPT) -> None:
+        self._folder = folder
+        self._most = most
+
+    def add(self, owner: str, file_name: str, file: IO[bytes], **choices: Any) -> Check:
+        """Keep a file that was uploaded.
+
+        Raises:
+            TooManyChecksError: too many are kept already.
+            PermissionError: the folder is somebody else's.
+        """
+        self._make_folder()
+        if len(self._ids()) >= self._most:
+            raise TooManyChecksError
+        check_id = secrets.token_hex(6)
+        # complete before others see it
+        hidden = self._folder / f".{check_id}"
+        hidden.mkdir(mode=0o700)
+        try:
+            with os.fdopen(_create(hidden / "file"), "wb") as kept:
+                file.seek(0)
+                shutil.copyfileobj(file, kept, 1 << 20)
+                size = kept.tell()
+            check = Check(check_id, owner, file_name, size, time.time(), choices=Choices(**choices))
+            for name in ("lock", "work"):
+                os.close(_create(hidden / name))
+            _write(hidden / "check.json", asdict(check))
+            hidden.rename(self._folder / check_id)
+        except BaseException:
+            shutil.rmtree(hidden, ignore_errors=True)
+            raise
+        return check
+
+    def get(self, check_id: str) -> Check | None:
+        """Return a check; None if there is none, or if its time is over.
+
+        One that becomes a batch just now has another hour for that.
+        """
+        document = self._read(check_id, "check.json")
+        if document is None:
+            return None
+        check = _decode(document)
+        kept_s = 2 * KEPT_S if check.confirmed and not check.submitted else KEPT_S
+        return check if time.time() < check.created_s + kept_s else None
+
+    def all(self) -> list[Check]:
+        """Return all checks, the newest first."""
+        found = [check for check_id in self._ids() if (check := self.get(check_id)) is not None]
+        return sorted(found, key=lambda check: -check.created_s)
+
+    @contextmanager
+    def change(self, check_id: str) -> Iterator[_Change]:
+        """Hold a check still; what the block puts into `check` is kept.
+
+        Raises:
+            FileNotFoundError: there is no such check any more.
+        """
+        with self._path(check_id, "lock").open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            check = self.get(check_id)
+            if check is None:
+                raise FileNotFoundError(check_id)
+            change = _Change(check)
+            yield change
+            if change.check != check:
+                _write(self._path(check_id, "check.json"), asdict(change.check))
+
+    @contextmanager
+    def work(self, check_id: str) -> Iterator[bool]:
+        """Be the only one who works on a check; False if somebody does already, or it is gone."""
+        try:
+            lock = self._path(check_id, "work").open("rb")
+        except FileNotFoundError:
+            yield False
+            return
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            yield True
+
+    def found(self, check: Check) -> dict[str, Any] | None:
+        """Return what the reading of this revision found; None if it is not done yet."""
+        document: dict[str, Any] | None = self._read(check.check_id, "found.json")
+        if document is None or document["revision"] != check.revision:
+            return None
+        return document
+
+    def keep_found(self, check: Check, document: Mapping[str, Any]) -> None:
+        found = {**document, "revision": check.revision}
+        with suppress(FileNotFoundError):  # it was forgotten meanwhile
+            _write(self._path(check.check_id, "found.json"), found)
+
+    def progress(self, check_id: str) -> tuple[int, float, str]:
+        """Return how many rows are done, the share of the file, and of what: read or submitted."""
+        document = self._read(check_id, "progress.json") or [0, 0.0, "read"]
+        rows, share, what = document
+        return rows, share, what
+
+    def keep_progress(self, check: Check, rows: int, share: float, what: str) -> None:
+        """Note how far it is.
+
+        Raises:
+            FileNotFoundError: it was forgotten.
+        """
+        _write(self._path(check.check_id, "progress.json"), [rows, round(share, 3), what])
+
+    def open_sheet(self, check: Check) -> Sheet:
+        """Open the file as a person wants it read, with what was corrected in it.
+
+        Raises:
+            SheetError: as `producer.sheet.open_sheet`.
+            FileNotFoundError: the check was forgotten.
+        """
+        choices = check.choices
+        corrections: Corrections = check.corrections
+        return open_sheet(
+            check.file_name,
+            upload=self._path(check.check_id, "file").open("rb"),
+            encoding=choices.encoding,
+            sheet=choices.sheet,
+            phone_column=choices.phone_column,
+            country_column=choices.country_column,
+            corrections=corrections,
+        )
+
+    def forget(self, check_id: str) -> None:
+        """Remove a check and its file."""
+        if _ID.fullmatch(check_id):
+            shutil.rmtree(self._folder / check_id, ignore_errors=True)
+
+    def sweep(self, submitted_for_s: float) -> None:
+        """Remove what is an hour old, or a batch for so long, and what a crash left behind."""
+        for each in self._entries():
+            check = self.get(each.name)
+            try:
+                since_s = time.time() - each.stat().st_mtime
+            except FileNotFoundError:
+                continue
+            if check is None:
+                is_over = each.name[0] != "." or since_s > KEPT_S
+            else:
+                is_over = check.submitted and since_s > submitted_for_s
+            if is_over:
+                shutil.rmtree(each, ignore_errors=True)
+
+    def _ids(self) -> list[str]:
+        return [each.name for each in self._entries() if _ID.fullmatch(each.name)]
+
+    def _entries(self) -> list[Path]:
+        try:
+            return list(self._folder.iterdir())
+        except FileNotFoundError:
+            return []
+
+    def _make_folder(self) -> None:
+        with suppress(FileExistsError):
+            self._folder.mkdir(mode=0o700)
+        found = self._folder.lstat()
+        is_ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+        if not is_ours or found.st_mode & 0o077:
+            raise PermissionError(f"{self._folder} is not this user's own folder")
+
+    def _path(self, check_id: str, name: str) -> Path:
+        if not _ID.fullmatch(check_id):
+            raise FileNotFoundError(check_id)
+        return self._folder / check_id / name
+
+    def _read(self, check_id: str, name: str) -> Any:
+        try:
+            return json.loads(self._path(check_id, name).read_text("utf-8"))
+        except FileNotFoundError:
+            return None
+
+
+class _Change:
+    """A check that is held still."""
+
+    def __init__(self, check: Check) -> None:
+        self.check = check
+
+    def set(self, **values: Any) -> None:
+        self.check = replace(self.check, **values)
+
+    def read_again(self, **values: Any) -> None:
+        """Change what decides how the file is read."""
+        self.set(revision=self.check.revision + 1, **values)
+
+
+def _decode(document: dict[str, Any]) -> Check:
+    values = dict(document)
+    values["choices"] = Choices(**values["choices"])
+    values["wishes"] = Wishes(**values["wishes"])
+    values["corrections"] = {
+        int(line): {int(index): text for index, text in cells.items()}
+        for line, cells in values["corrections"].items()
+    }
+    return Check(**values)
+
+
+def _create(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+
+
+def _write(path: Path, document: Any) -> None:
+    """Replace a file at once, so that no reader sees half of it."""
+    hidden = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    with os.fdopen(_create(hidden), "w", encoding="utf-8") as file:
+        json.dump(document, file, ensure_ascii=False, separators=(",", ":"))
+    hidden.replace(path)

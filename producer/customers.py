@@ -1,0 +1,63 @@
+"""A customer's row as a person may see it: the columns that name the customer, and masked numbers.
+
+A customer's own number of seven digits or more, in a column of its own, is shown: it says who is
+meant. So is all other text, but for what may be a phone number.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+
+from jobs.phone import PhoneNumber
+from producer.sheet.spellings import number_rank, plain_name, words
+from producer.stories import without_numbers
+
+MOST_NAMING = 3
+_NO_DIGIT = re.compile(r"\D")
+_SHOWN_DIGITS = 2
+_NAMING = words(
+    """
+    name fullname firstname givenname forename middlename lastname surname familyname customer
+    customername client clientname contact contactname contactperson person company companyname
+    organisation organization business merchant merchantname account accountname user username
+    姓名 名字 名称 客户 客户姓名 客户名称 公司 公司名称 企业名称 联系人 用户名 商户 商户名称 名稱
+    客戶 客戶姓名 客戶名稱 聯絡人 nom prenom nombre apellido apellidos nome sobrenome vorname
+    nachname kunde firma 氏名 名前 会社名 이름 성명 회사명 nama perusahaan
+    """
+)
+
+
+def naming_columns(header: Sequence[str], besides: Collection[int] = ()) -> list[int]:
+    """Return the columns that say who a customer is, three at most; else the first of the others.
+
+    `besides` are the columns of number and country, which do not.
+    """
+    others = [i for i, name in enumerate(header) if i not in besides and number_rank(name) is None]
+    named = [i for i in others if plain_name(header[i]) in _NAMING]
+    return named[:MOST_NAMING] or others[:1]
+
+
+class Shown:
+    """Shows the cells of one file's rows."""
+
+    def __init__(self, header: Sequence[str], number_column: str = "") -> None:
+        """Take the header, and the name of the number's column if a person chose it."""
+        self._numbers = {
+            i
+            for i, name in enumerate(header)
+            if number_rank(name) is not None or (number_column and name.strip() == number_column)
+        }
+
+    def cells(self, cells: Sequence[str], phone: PhoneNumber | None) -> list[str]:
+        """Return the cells with all phone numbers in them masked."""
+        return [self._cell(i, cell, phone) for i, cell in enumerate(cells)]
+
+    def _cell(self, index: int, cell: str, phone: PhoneNumber | None) -> str:
+        digits = _NO_DIGIT.sub("", cell)
+        if len(digits) <= _SHOWN_DIGITS:
+            return cell
+        is_number = index in self._numbers or (phone is not None and phone.phone_num in digits)
+        if is_number:
+            return f"******{digits[-_SHOWN_DIGITS:]}"
+        return cell if cell.isalnum() else without_numbers(cell)

@@ -1,0 +1,236 @@
+"""Uploaded files: kept for an hour, read in a thread, corrected beside the file, made a batch."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from config.settings import Settings
+from jobs.batches import Batches
+from jobs.job import State
+from producer.checking import Checker
+from producer.checks import KEPT_S, Check, Checks, TooManyChecksError
+from tests.ledger_acts import Acts
+from tests.waiting import wait_until
+
+ROWS = "name,country_code,phone_num\nAn,852,55501234\nBo,852,call me\nCy,852,55501235\n"
+
+
+@pytest.fixture
+def checks(tmp_path: Path) -> Checks:
+    return Checks(tmp_path / "checks")
+
+
+@pytest.fixture
+def checker(checks: Checks, redis: Redis, settings: Settings) -> Iterator[Checker]:
+    checker = Checker(checks, redis, settings)
+    yield checker
+    checker.close()
+
+
+def add(checks: Checks, content: str = ROWS, **choices: Any) -> Check:
+    return checks.add("ann", "july.csv", io.BytesIO(content.encode()), **choices)
+
+
+def read(checks: Checks, checker: Checker, check: Check) -> dict[str, Any]:
+    checker.tend(check)
+    found = wait_until(lambda: checks.found(check), "the reading")
+    assert found is not None
+    return found
+
+
+def confirm(checks: Checks, checker: Checker, check_id: str) -> Check:
+    with checks.change(check_id) as change:
+        change.set(confirmed=True)
+    checker.tend(change.check)
+    done = wait_until(lambda: submitted(checks, check_id), "the submission")
+    assert done is not None
+    return done
+
+
+def submitted(checks: Checks, check_id: str) -> Check | None:
+    check = checks.get(check_id)
+    return check if check is not None and check.submitted else None
+
+
+def test_what_is_wrong_with_a_file_is_found_and_its_owner_alone_can_read_it(
+    checks: Checks, checker: Checker, tmp_path: Path
+) -> None:
+    check = add(checks)
+
+    found = read(checks, checker, check)
+
+    assert found["report"]["rows"] == 3
+    assert found["report"]["valid"] == 2
+    assert [(row["line"], row["cells"][2], row["code"]) for row in found["wrong"]] == [
+        (3, "call me", "not_digits")
+    ]
+    assert found["naming"] == [0]
+    assert found["first_rows"][0]["cells"] == ["An", "852", "******34"]
+    for folder, folders, files in os.walk(tmp_path / "checks"):
+        assert stat.S_IMODE(Path(folder).stat().st_mode) == 0o700
+        assert {stat.S_IMODE((Path(folder) / name).stat().st_mode) for name in files} <= {0o600}
+        assert folders or files
+
+
+def test_another_process_finds_a_check_and_what_is_known_of_it(
+    checks: Checks, checker: Checker, tmp_path: Path
+) -> None:
+    check = add(checks)
+    found = read(checks, checker, check)
+
+    others = Checks(tmp_path / "checks")
+
+    assert others.all() == [check]
+    assert others.found(check) == found
+
+
+def test_a_corrected_cell_is_read_in_its_place_and_the_file_keeps_its_own(
+    checks: Checks, checker: Checker, tmp_path: Path
+) -> None:
+    check = add(checks)
+    read(checks, checker, check)
+
+    with checks.change(check.check_id) as change:
+        change.read_again(corrections={3: {2: "55501236"}})
+    found = read(checks, checker, change.check)
+
+    assert (found["report"]["valid"], found["wrong"]) == (3, [])
+    assert (tmp_path / "checks" / check.check_id / "file").read_text() == ROWS
+
+
+def test_a_column_that_names_countries_is_suggested_where_numbers_lack_one(
+    checks: Checks, checker: Checker
+) -> None:
+    check = add(checks, "Client,Region,Mobile\nAn,Hong Kong,55501234\nBo,Singapore,81234567\n")
+
+    found = read(checks, checker, check)
+
+    assert (found["report"]["valid"], found["suggested_country"]) == (0, "Region")
+    with checks.change(check.check_id) as change:
+        change.read_again(choices=replace(check.choices, country_column="Region"))
+    assert read(checks, checker, change.check)["report"]["valid"] == 2
+
+
+def test_a_file_that_cannot_be_read_says_what_may_be_chosen(
+    checks: Checks, checker: Checker
+) -> None:
+    found = read(checks, checker, add(checks, "Who,Where\nAn,+85255501234\n"))
+
+    assert found["error"]["code"] == "no_phone_column"
+    assert found["error"]["names"] == {"phone_column": ["Who", "Where"]}
+
+
+def test_a_confirmed_file_becomes_one_batch_however_often_it_is_confirmed(
+    checks: Checks, checker: Checker, batches: Batches, acts: Acts
+) -> None:
+    check = add(checks)
+    read(checks, checker, check)
+
+    for _ in range(3):
+        confirm(checks, checker, check.check_id)
+
+    (batch,) = batches.list()
+    assert (batch.batch_id, batch.name, batch.by) == (check.check_id, "july.csv", "ann")
+    assert (batch.accepted, batch.rejected, batch.imported) == (2, 1, True)
+    assert batch.phase == "scheduled"  # until it can no longer be undone
+    assert acts.sweep() == []
+
+
+def test_what_was_confirmed_before_a_process_ended_the_next_one_submits(
+    checks: Checks, redis: Redis, settings: Settings, batches: Batches
+) -> None:
+    check = add(checks)
+    with checks.change(check.check_id) as change:
+        change.set(confirmed=True)
+
+    checker = Checker(checks, redis, settings)
+    try:
+        checker.sweep()
+        wait_until(lambda: submitted(checks, check.check_id))
+    finally:
+        checker.close()
+
+    batch = batches.get(check.check_id)
+    assert batch is not None
+    assert batch.imported
+
+
+def test_after_an_undo_the_same_file_becomes_another_batch(
+    checks: Checks, checker: Checker, batches: Batches
+) -> None:
+    check = add(checks)
+    confirm(checks, checker, check.check_id)
+    batches.steer(check.check_id, "undo")
+    with checks.change(check.check_id) as change:
+        change.set(confirmed=False, submitted=False, undone=1)
+
+    again = confirm(checks, checker, check.check_id)
+
+    assert again.batch_id == f"{check.check_id}.1"
+    undone, sent = batches.get(check.batch_id), batches.get(again.batch_id)
+    assert undone is not None
+    assert undone.counts == {State.CANCELLED: 2, State.REJECTED: 1}
+    assert sent is not None
+    assert sent.accepted == 2
+
+
+def test_a_content_that_another_batch_has_is_refused_and_the_check_says_so(
+    checks: Checks, checker: Checker
+) -> None:
+    first, second = add(checks), add(checks)
+    confirm(checks, checker, first.check_id)
+
+    held = read(checks, checker, second)["held_by"]
+    assert (held["why"], held["batch_id"]) == ("content_held", first.check_id)
+    with checks.change(second.check_id) as change:
+        change.set(confirmed=True)
+    checker.tend(change.check)
+
+    refused = wait_until(
+        lambda: (now := checks.get(second.check_id)) is not None and now.refused and now
+    )
+    assert refused
+    assert (refused.refused, refused.confirmed) == ("content_held", False)
+
+
+def test_a_file_is_forgotten_after_an_hour_also_after_a_crash(
+    checks: Checks, checker: Checker, tmp_path: Path
+) -> None:
+    check = add(checks)
+    half_written = tmp_path / "checks" / ".0123456789ab"
+    half_written.mkdir()
+    long_ago = time.time() - KEPT_S - 1
+    os.utime(half_written, (long_ago, long_ago))
+    with checks.change(check.check_id) as change:
+        change.set(created_s=long_ago)
+
+    assert checks.get(check.check_id) is None
+    checker.sweep()
+
+    assert list((tmp_path / "checks").iterdir()) == []
+
+
+def test_no_more_files_are_kept_at_once_than_so_many(tmp_path: Path) -> None:
+    checks = Checks(tmp_path / "checks", most=2)
+    add(checks)
+    add(checks)
+
+    with pytest.raises(TooManyChecksError):
+        add(checks)
+
+
+def test_a_folder_that_others_may_look_into_is_not_used(tmp_path: Path) -> None:
+    (tmp_path / "checks").mkdir(mode=0o755)
+
+    with pytest.raises(PermissionError):
+        add(Checks(tmp_path / "checks"))
