@@ -1,0 +1,176 @@
+"""Finding a customer in the ledger: by number, by a name that others know, by text of a row.
+
+There is an index from a number to the job that has it, and to its youngest event; none to all jobs
+that it ever had, nor from a RequestId: it would cost Redis memory for every job. So the rest is
+looked through, the newest first, for as long as the caller's time lasts.
+"""
+
+from __future__ import annotations
+
+import json
+import string
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import redis
+from phonenumbers import COUNTRY_CODE_TO_REGION_CODE
+
+from config.settings import Settings
+from jobs.batches import Batches
+from jobs.job import EVENT, batch_job_id, event_job_id
+from jobs.keys import Keys, number_digest
+from jobs.scripts import scripts
+
+ROWS_AT_ONCE, JOBS_AT_ONCE = 2_000, 500
+"""Looked at in one step of Redis': 3 ms."""
+MOST_DEAD = 10_000
+"""Of the newest dead letters."""
+_LONGEST_COUNTRY_CODE = 3
+_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+"""As Lua does it."""
+
+
+@dataclass(slots=True)
+class Trace:
+    """Where a search led."""
+
+    job_ids: list[str] = field(default_factory=list)
+    """Jobs, or rows that never became one, in the order in which they were found; each once."""
+    looked: int = 0
+    """Jobs and rows looked through."""
+    is_complete: bool = True
+    """False: the time was over, or enough was found, before all was looked through."""
+    next_row: int = 0
+    """Of a search in one batch that is not complete: the index of the row to go on with."""
+
+    def add(self, job_ids: Iterable[str]) -> None:
+        self.job_ids += [each for each in dict.fromkeys(job_ids) if each not in self.job_ids]
+
+
+class Finder:
+    """Looks for at most `seconds` in each call, and for `most` results."""
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        settings: Settings,
+        *,
+        seconds: float = 1.0,
+        most: int = 50,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._client = client
+        self._keys = Keys(settings.sendcode_key_prefix)
+        self._batches = Batches(client, settings)
+        load = scripts(client, settings)
+        self._find_rows, self._find_jobs = load("find_rows"), load("find_jobs")
+        self._seconds, self._most, self._now = seconds, most, now
+
+    def by_number(self, digits: str) -> Trace:
+        """Find the jobs of a number, given by its digits, with or without its country code."""
+        trace, until = Trace(), self._now() + self._seconds
+        trace.add(self._indexed(digits))
+        self._among(trace, self._events_and_dead(), until, digits=digits)
+        for batch in self._batches.list():
+            if not self._rows(trace, batch.batch_id, batch.total, until, digits=digits):
+                break
+        return trace
+
+    def by_name(self, name: str) -> Trace:
+        """Find the jobs with a RequestId, a reference or an idempotency key."""
+        trace, until = Trace(), self._now() + self._seconds
+        by_key = event_job_id(name)
+        if self._client.exists(self._keys.job(by_key)):
+            trace.add([by_key])
+        if not self._among(trace, self._events_and_dead(), until, name=name):
+            return trace
+        for batch in self._batches.list():
+            ids = (batch_job_id(batch.batch_id, n) for n in range(batch.cursor, 0, -1))
+            if not self._among(trace, ids, until, name=name):
+                break
+        return trace
+
+    def in_batch(self, batch_id: str, text: str, digits: str = "", first: int = 0) -> Trace:
+        """Find the rows of a batch whose cells hold a text, or with a number.
+
+        `first`: the index of the row to begin with. Upper and lower case are the same, but for
+        letters that are not English.
+        """
+        trace = Trace(next_row=first)
+        until = self._now() + self._seconds
+        batch = self._batches.get(batch_id)
+        if batch is not None and text:
+            self._rows(trace, batch_id, batch.total, until, text=text, digits=digits)
+        return trace
+
+    def _indexed(self, digits: str) -> list[str]:
+        """Return the jobs that the index has for a number, whatever its country code."""
+        numbers = [(str(code), digits) for code in COUNTRY_CODE_TO_REGION_CODE]
+        numbers += [(digits[:n], digits[n:]) for n in range(1, _LONGEST_COUNTRY_CODE + 1)]
+        pipe = self._client.pipeline(transaction=False)
+        for country_code, number in numbers:
+            pipe.hget(self._keys.number(country_code, number), "job")
+            pipe.get(self._keys.asked(number_digest(country_code, number)))
+        found = [str(job_id) for job_id in pipe.execute() if job_id]
+        return found and self._find_jobs(found, digits=digits, name="")
+
+    def _events_and_dead(self) -> Iterator[str]:
+        dead: Any = self._client.lrange(self._keys.dead, -MOST_DEAD, -1)
+        yield from reversed(dead)
+        pattern = self._keys.job(f"{EVENT}-*")
+        start = len(self._keys.job(""))
+        for key in self._client.scan_iter(match=pattern, count=2_000):
+            yield str(key)[start:]
+
+    def _among(
+        self, trace: Trace, ids: Iterator[str], until: float, *, digits: str = "", name: str = ""
+    ) -> bool:
+        """Look through jobs; return whether there is time, and need, to look on."""
+        while chunk := list(islice(ids, JOBS_AT_ONCE)):
+            trace.add(self._find_jobs(chunk, digits=digits, name=name))
+            trace.looked += len(chunk)
+            if self._is_enough(trace, until):
+                return False
+        return True
+
+    def _rows(
+        self,
+        trace: Trace,
+        batch_id: str,
+        total: int,
+        until: float,
+        *,
+        digits: str = "",
+        text: str = "",
+    ) -> bool:
+        """Look through a batch's rows; return whether there is time, and need, to look on."""
+        first = trace.next_row if text else 0
+        needle = json.dumps(text, ensure_ascii=False)[1:-1].translate(_LOWER)
+        while first < total:
+            looked, *found = self._find_rows(
+                batch=batch_id,
+                first=first,
+                count=ROWS_AT_ONCE,
+                most=max(1, self._most - len(trace.job_ids)),
+                digits=digits,
+                text=needle,
+            )
+            if not looked:
+                break
+            first += looked
+            trace.looked += looked
+            trace.add(batch_job_id(batch_id, number) for number in found)
+            if self._is_enough(trace, until):
+                trace.next_row = first
+                trace.is_complete = bool(text) and first >= total
+                return False
+        return True
+
+    def _is_enough(self, trace: Trace, until: float) -> bool:
+        if len(trace.job_ids) < self._most and self._now() < until:
+            return False
+        trace.is_complete = False
+        return True

@@ -1,0 +1,34 @@
+-- Find jobs, among those named, by their number, or by a name: a RequestId of one of their calls, the
+-- caller's reference or key. A job that a person put in another's place is looked at with that. It
+-- changes nothing.
+-- digits: those of a number, with or without its country code, or ""; name: or ""
+-- Reply: the ids of those that fit
+local A = arguments('digits', 'name', 'ids:rest')
+local reply = {}
+
+local function is_told_of(id, told)
+  for n = math.max(1, told - 100), told do
+    local entry = redis.call('HGET', K.job(id), 'story:' .. n)
+    if entry and string.find(entry, '"' .. A.name .. '"', 1, true) then return true end
+  end
+  return false
+end
+
+for _, id in ipairs(A.ids) do
+  while id do
+    local values = redis.pcall('HMGET', K.job(id), 'cc', 'num', 'request_id', 'reference', 'key', 'told',
+      'replaced_by')
+    if values.err then break end
+    local cc, num, request_id, reference, key, told, replaced_by = unpack(values)
+    local fits
+    if A.digits ~= '' then
+      fits = num and (num == A.digits or cc .. num == A.digits)
+    else
+      fits = request_id == A.name or reference == A.name or key == A.name
+        or is_told_of(id, tonumber(told) or 0)
+    end
+    if fits then reply[#reply + 1] = id end
+    id = replaced_by
+  end
+end
+return reply

@@ -1,0 +1,206 @@
+"""A customer is found by number, by a name that others know, and by text of a row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from redis import Redis
+
+from config.settings import Settings
+from jobs.batch import BatchRow
+from jobs.batches import Batches
+from jobs.deadletters import DeadLetters, Decision
+from jobs.finding import ROWS_AT_ONCE, Finder
+from jobs.job import SendCodeJob
+from jobs.keys import Keys
+from jobs.ledger import Ledger
+from producer.search import Found, digits_of, search
+from tests.ended_jobs import DEAD, PERMANENT, SENT, customers, end, end_event, number, run_batch
+
+Search = Callable[..., Found]
+
+
+@pytest.fixture
+def find(redis: Redis, settings: Settings) -> Search:
+    return lambda text, *more: search(redis, settings, text, *more)
+
+
+def ids(found: Found) -> list[str]:
+    return sorted(hit.job_id for hit in found.hits)
+
+
+def waiting(batches: Batches, batch_id: str, rows: list[BatchRow]) -> None:
+    batches.open(batch_id, f"digest of {batch_id}", ["name", "country_code", "phone_num"])
+    batches.append(batch_id, 0, rows, last=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "digits"),
+    [
+        ("+852 5100-0001", "85251000001"),
+        ("00852 51000001", "85251000001"),
+        ("(0)51 00 00 01", "051000001"),
+        ("51000001", "51000001"),
+        ("12345", ""),
+        ("b1-12", ""),
+        ("0d1f7c3a-1234-4321-9876-0123456789ab", ""),
+        ("", ""),
+    ],
+)
+def test_what_looks_like_a_number_is_one(text: str, digits: str) -> None:
+    assert digits_of(text) == digits
+
+
+@pytest.mark.parametrize("text", ["+852 51000002", "51000002", "0085251000002"])
+def test_a_number_finds_rows_and_events_whatever_became_of_them(
+    text: str, find: Search, ledger: Ledger, batches: Batches
+) -> None:
+    run_batch(ledger, batches, "b1", customers(3), lambda _: SENT)
+    waiting(batches, "b2", customers(3))
+    event = SendCodeJob.for_event(number(2), key="order 7")
+    ledger.submit(event)
+
+    found = find(text)
+
+    assert ids(found) == sorted(["b1-2", "b2-2", event.job_id])
+    assert found.trace.is_complete
+    assert found.history is not None
+    assert found.history.codes == 1
+
+
+def test_a_rejected_row_is_found_by_its_number(find: Search, batches: Batches) -> None:
+    rejected = BatchRow(2, ["Mr. Wrong", "999", "99000000"], None, "unknown_country_code", "none")
+    waiting(batches, "b1", [rejected, *customers(1)])
+
+    [hit] = find("99000000").hits
+
+    assert (hit.job_id, hit.story) == ("b1-1", None)
+    assert hit.row is not None
+    assert hit.row.code == "unknown_country_code"
+
+
+def test_a_corrected_number_is_found(find: Search, ledger: Ledger, dead: DeadLetters) -> None:
+    record = end_event(ledger, ending=PERMANENT)
+    letter = dead.find(record.job_id)
+    assert letter is not None
+    _, new_id = dead.replace(Decision("replace", "a test's"), letter, number(77))
+    ledger.sweep()
+    end(ledger, new_id, SENT)
+
+    assert ids(find(number(77).e164)) == [new_id]
+
+
+def test_a_job_s_id_leads_to_it(find: Search, batches: Batches) -> None:
+    waiting(batches, "b1", customers(3))
+
+    assert ids(find(" b1-2 ")) == ["b1-2"]
+
+
+def test_names_that_others_know_lead_to_jobs(
+    find: Search, ledger: Ledger, batches: Batches, dead: DeadLetters
+) -> None:
+    run_batch(ledger, batches, "b1", customers(2), lambda n: DEAD if n == 1 else SENT)
+    job = SendCodeJob.for_event(number(9), key="order 7", reference="ticket 4711")
+    ledger.submit(job)
+    letter = dead.find("b1-1")
+    assert letter is not None
+    _, corrected = dead.replace(Decision("replace", "a test's"), letter, number(77))
+
+    assert ids(find("order 7")) == [job.job_id]
+    assert ids(find("ticket 4711")) == [job.job_id]
+    assert ids(find("req-1")) == ["b1-1"]  # RequestIds of DEAD and SENT
+    assert ids(find("req-2")) == ["b1-2"]
+    assert ids(find("ticket")) == []
+    ledger.sweep()
+    end(ledger, corrected, PERMANENT)
+    assert ids(find("req-3")) == [corrected]
+
+
+def test_a_request_id_of_an_earlier_attempt_leads_to_its_job(
+    find: Search, ledger: Ledger, dead: DeadLetters
+) -> None:
+    record = end_event(ledger, ending=DEAD)
+    letter = dead.find(record.job_id)
+    assert letter is not None
+    dead.requeue(Decision("requeue", "a test's"), [letter])
+    ledger.sweep()
+    assert end(ledger, record.job_id, SENT).request_id == "req-2"
+
+    assert ids(find("req-1")) == [record.job_id]
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("customer 3", ["b1-3"]),
+        ("CUSTOMER", [f"b1-{n}" for n in range(1, 6)]),
+        ('quo"ted', ["b1-6"]),
+        ("王小明", ["b1-6"]),
+        ("51000003", ["b1-3"]),
+        ("+852 5100 0003", ["b1-3"]),
+        ("nobody", []),
+        ('","', []),
+    ],
+)
+def test_text_of_any_column_finds_rows_of_a_batch(
+    text: str, rows: list[str], find: Search, batches: Batches
+) -> None:
+    odd = BatchRow(7, ['王小明 quo"ted', "852", "51000099"], number(99))
+    waiting(batches, "b1", [*customers(5), odd])
+    waiting(batches, "b2", customers(5))
+
+    assert ids(find(text, "b1")) == rows
+
+
+def test_a_search_that_runs_out_of_time_says_so_and_goes_on_from_there(
+    batches: Batches, redis: Redis, settings: Settings
+) -> None:
+    count = 2 * ROWS_AT_ONCE + 10
+    rows = [BatchRow(n, [f"Row {n:05d}"], number(n % 9_000)) for n in range(1, count + 1)]
+    batches.open("b1", "digest", ["name"])
+    for begin in range(0, count, 500):
+        batches.append("b1", begin, rows[begin : begin + 500], last=begin + 500 >= count)
+    hurried = Finder(redis, settings, seconds=0)
+    wanted = f"row {count:05d}"
+
+    first = hurried.in_batch("b1", wanted)
+    second = hurried.in_batch("b1", wanted, first=first.next_row)
+    third = hurried.in_batch("b1", wanted, first=second.next_row)
+
+    assert (first.is_complete, first.looked, first.job_ids) == (False, ROWS_AT_ONCE, [])
+    assert (third.is_complete, third.job_ids) == (True, [f"b1-{count}"])
+    by_number = hurried.by_number("99999999")
+    assert (by_number.is_complete, by_number.looked) == (False, ROWS_AT_ONCE)
+
+
+def test_more_than_enough_is_cut_and_continued(
+    batches: Batches, redis: Redis, settings: Settings
+) -> None:
+    waiting(batches, "b1", customers(30))
+    finder = Finder(redis, settings, most=20)
+
+    first = finder.in_batch("b1", "customer")
+    rest = finder.in_batch("b1", "customer", first=first.next_row)
+
+    assert first.job_ids == [f"b1-{n}" for n in range(1, 21)]
+    assert not first.is_complete
+    assert rest.job_ids == [f"b1-{n}" for n in range(21, 31)]
+    assert rest.is_complete
+
+
+def test_a_search_leaves_nothing_behind(
+    find: Search, ledger: Ledger, redis: Redis, keys: Keys
+) -> None:
+    end_event(ledger)
+    before = {key: redis.dump(key) for key in redis.scan_iter() if key != keys.sweeps}
+
+    find("+852 5199 9999")
+    find("some name")
+
+    assert {key: redis.dump(key) for key in redis.scan_iter() if key != keys.sweeps} == before
+
+
+@pytest.mark.parametrize("text", ["", " ", "x"])
+def test_too_little_is_not_searched_for(text: str, find: Search) -> None:
+    assert find(text).hits == []
