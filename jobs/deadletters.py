@@ -222,7 +222,9 @@ class DeadLetters:
     def find(self, job_id: str) -> DeadLetter | None:
         """Return one by its id, also when it was dropped; None if it is no dead letter."""
         record = self._ledger.job(job_id)
-        if record is None or record.replaced_by or not record.state.is_for_a_person:
+        if record is None or record.replaced_by or record.is_test:
+            return None
+        if not record.state.is_for_a_person:
             return None
         return DeadLetter(job_id, -1, record, self._sent_to([record]).get(job_id))
 

@@ -26,6 +26,8 @@ _LARGEST = 10**14
 """Milliseconds of the year 5138."""
 EVENT = "ev"
 """How an event's id begins; no batch may be called so."""
+TEST = "test"
+"""How the id of a test token's job begins; too long for that of a batch's row."""
 _BATCH_JOB_ID = re.compile(r"(?P<batch>.+)-(?P<row>[1-9][0-9]{0,14})(\.r[0-9]+)?", re.DOTALL)
 _NO_DIGIT = re.compile(r"\D")
 
@@ -80,6 +82,8 @@ class Lane(StrEnum):
 
     EVENT = "event"
     BATCH = "batch"
+    TEST = "test"
+    """None: a test token asked for it, it had ended when it was recorded, and it has no queue."""
 
 
 _STATES, _LANES = frozenset(map(str, State)), frozenset(map(str, Lane))
@@ -101,6 +105,8 @@ class SendCodeJob:
     """The caller's own name for it."""
     key: str = ""
     """The idempotency key, of which the id is made."""
+    is_test: bool = False
+    """A test token asks for it: nothing is ever sent, see jobs/testing.py."""
 
     @classmethod
     def for_event(
@@ -109,8 +115,12 @@ class SendCodeJob:
         key: str | None = None,
         life_s: float | None = None,
         reference: str | None = None,
+        *,
+        is_test: bool = False,
     ) -> SendCodeJob:
         """Return an event's job: the same `key` gives the same id, no key a new one each time.
+
+        The keys of tests are others: a test never stands for a code.
 
         Raises:
             UnfitNameError: the key is empty or has more than 200 characters, the reference has, or
@@ -125,10 +135,12 @@ class SendCodeJob:
         if key is not None and not key.strip():
             raise UnfitNameError("idempotency key: must not be empty")
         life_ms = None if life_s is None else max(1, round(life_s * 1000))
-        job_id = f"{EVENT}-{secrets.token_hex(10)}" if key is None else event_job_id(key)
+        kind = TEST if is_test else EVENT
+        new_id = f"{kind}-{secrets.token_hex(10)}"
+        job_id = new_id if key is None else event_job_id(key, is_test=is_test)
         # only given back: what is no text at all (a command line's odd bytes) need not survive
         kept = (key or "").encode(errors="replace").decode()
-        return cls(job_id, phone, life_ms, reference, kept)
+        return cls(job_id, phone, life_ms, reference, kept, is_test)
 
     def compare(self, record: JobRecord) -> dict[str, bool]:
         """Return which terms are those of a recorded job with the same id, by their names."""
@@ -139,10 +151,10 @@ class SendCodeJob:
         }
 
 
-def event_job_id(key: str) -> str:
-    """Return the id of the event's job that has this idempotency key."""
+def event_job_id(key: str, *, is_test: bool = False) -> str:
+    """Return the id of the event's job, or the test's, that has this idempotency key."""
     digest = hashlib.sha256(b"sendcode event\0" + key.encode(errors="surrogatepass"))
-    return f"{EVENT}-{digest.hexdigest()[:20]}"
+    return f"{TEST if is_test else EVENT}-{digest.hexdigest()[:20]}"
 
 
 def batch_job_id(batch_id: str, row: int) -> str:
@@ -173,8 +185,8 @@ class StoryEntry:
     at_ms: int
     """On Redis' clock; 0 for when it is recorded."""
     what: str
-    """`attempt`, `probe`, `late` or `resend`; or a person's `requeue`, `replaced`, `replaces`,
-    `drop` or `cancel`."""
+    """`attempt`, `probe`, `late`, `resend` or `test`; or a person's `requeue`, `replaced`,
+    `replaces`, `drop` or `cancel`."""
     code: str = ""
     request_id: str = ""
     took_ms: int | None = None
@@ -293,6 +305,11 @@ class JobRecord:
             story=tuple(StoryEntry.decode(text) for _, text in entries),
         )
 
+    @property
+    def is_test(self) -> bool:
+        """Whether nothing was sent, as a test token asked for it."""
+        return self.lane is Lane.TEST
+
     @classmethod
     def unreadable(cls, job_id: str, flaw: str) -> JobRecord:
         """Return what stands in for a job whose record cannot be read."""
@@ -317,6 +334,7 @@ class JobRecord:
             "request_id": self.request_id or None,
             "attempts": self.attempts,
             "possible_duplicate": self.possible_duplicate,
+            "test": self.is_test,
             "phone": self.phone.masked,
             "doubt": self.phone.doubt.message if self.phone.doubt else None,
             "batch_id": self.batch_id,

@@ -93,7 +93,7 @@ class Overview:
     sweep_s: float | None
     """Seconds since the last sweep, by any worker; None before the first."""
     totals: Mapping[str, int]
-    """Jobs by final state, ever; and `possible_duplicate`."""
+    """Jobs by final state, ever; `possible_duplicate`; and `test`, those of test tokens."""
     dead_by_code: Mapping[str, int]
     unknown_by_code: Mapping[str, int]
     """Those of the dead letters that were perhaps sent."""
@@ -194,7 +194,7 @@ def read_overview(
     pipe.time()
     for queue in queues:
         pipe.llen(queue)
-    for lane in (*Lane, "aside"):
+    for lane in (Lane.EVENT, Lane.BATCH, "aside"):
         pipe.zcard(keys.due(lane))
     for name in (
         keys.totals,

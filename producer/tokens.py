@@ -43,6 +43,9 @@ class Scope(StrEnum):
     """Batches with all that belongs to them."""
     ADMIN = "admin"
     """All of that."""
+    TEST = "test"
+    """As `send`, but the jobs are tests. Whoever does not know this scope, such as an earlier
+    release, lets its tokens send nothing at all."""
 
 
 class TokenRefusedError(SendcodeError, ValueError):
@@ -61,6 +64,11 @@ class Token:
     created_by: str = ""
     used_ms: int | None = None
     """When it was last used, to the minute."""
+
+    @property
+    def is_test(self) -> bool:
+        """Whether nothing that it asks for is sent."""
+        return Scope.TEST in self.scopes
 
     def allows(self, scope: Scope) -> bool:
         return scope in self.scopes or Scope.ADMIN in self.scopes
@@ -98,6 +106,8 @@ class Tokens:
         if strange or not scopes:
             known = ", ".join(Scope)
             raise TokenRefusedError(f"scope: {', '.join(strange) or 'none'}: must be among {known}")
+        if Scope.TEST in scopes and not set(scopes) <= {Scope.TEST, Scope.READ}:
+            raise TokenRefusedError("scope: a test token may have read beside it, and nothing else")
         secret = PREFIX + secrets.token_urlsafe(32)
         digest = _digest(secret)
         action = Action(what="token new", about=name)

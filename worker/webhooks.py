@@ -179,6 +179,7 @@ def body_of(delivery: Delivery) -> bytes:
         "request_id": outcome["request_id"] or None,
         "attempts": outcome["attempts"],
         "possible_duplicate": outcome["possible_duplicate"],
+        "test": record.is_test,
         "phone": record.phone.masked,
         "replaces": record.replaces,
     }

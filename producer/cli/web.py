@@ -55,6 +55,9 @@ def new(
     scope: Annotated[
         str, typer.Option(help=f"What it allows, by commas, of {', '.join(Scope)}.")
     ] = Scope.SEND,
+    test: Annotated[
+        bool, typer.Option("--test", help="Nothing is sent: its jobs end by their numbers alone.")
+    ] = False,
     webhook: Annotated[
         str | None,
         typer.Option(metavar="URL", help="Where to send what becomes of its jobs; of its name."),
@@ -68,6 +71,8 @@ def new(
     once, too, when it is made.
     """
     scopes = [each.strip() for each in scope.split(",") if each.strip()]
+    if test:
+        scopes = [Scope.TEST if each == Scope.SEND else each for each in scopes] + [Scope.TEST]
     with ledger_connection() as (settings, client):
         try:
             if webhook:

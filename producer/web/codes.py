@@ -79,7 +79,7 @@ _FOUND: dict[int | str, dict[str, Any]] = {
 async def send_code(
     body: CodeRequest,
     request: Request,
-    token: Annotated[Token, Depends(needs(Scope.SEND))],
+    token: Annotated[Token, Depends(needs(Scope.SEND, Scope.TEST))],
     _: Annotated[None, Depends(json_only)],
     idempotency_key: Key,
     wait: Wait = 0,
@@ -87,7 +87,9 @@ async def send_code(
     """Send one verification code, ahead of every batch."""
     phone = _phone(body)
     try:
-        job = SendCodeJob.for_event(phone, idempotency_key, body.expires_in, body.reference)
+        job = SendCodeJob.for_event(
+            phone, idempotency_key, body.expires_in, body.reference, is_test=token.is_test
+        )
     except UnfitNameError as exc:
         field = "reference" if str(exc).startswith("reference") else "Idempotency-Key"
         raise Problem.of_field(field, "unfit", str(exc)) from None
@@ -128,7 +130,8 @@ async def find_code(
     wait: Wait = 0,
 ) -> Response:
     """Return the job of an idempotency key."""
-    return await show_code(event_job_id(idempotency_key), request, token, wait)
+    job_id = event_job_id(idempotency_key, is_test=token.is_test)
+    return await show_code(job_id, request, token, wait)
 
 
 @router.get(

@@ -20,6 +20,7 @@ JOB: dict[str, Any] = {
     "request_id": None,
     "attempts": 0,
     "possible_duplicate": False,
+    "test": False,
     "phone": "+852 ******67",
     "doubt": None,
     "batch_id": None,
@@ -88,6 +89,8 @@ class Job(_Document):
     request_id: str | None
     attempts: int
     possible_duplicate: bool
+    test: bool
+    """A test token asked for it: nothing was sent."""
     phone: str
     doubt: str | None
     batch_id: str | None

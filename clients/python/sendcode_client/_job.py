@@ -72,6 +72,8 @@ class Job:
     request_id: str | None = None
     attempts: int = 0
     possible_duplicate: bool = False
+    test: bool = False
+    """A test token asked for it: nothing was sent."""
     reference: str | None = None
     created_at: str | None = None
     finished_at: str | None = None

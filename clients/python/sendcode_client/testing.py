@@ -53,6 +53,7 @@ class FakeCode:
             "request_id": None,
             "attempts": int(self.state != "queued"),
             "possible_duplicate": False,
+            "test": False,
             "phone": f"******{self.number[-_SHOWN:]}",
             "reference": self.request.get("reference"),
             "created_at": None,

@@ -1,4 +1,5 @@
--- A job: the indexes by which it is looked after, its doubt, and its end. A lane is "event" or "batch".
+-- A job: the indexes by which it is looked after, its doubt, and its end. A lane is "event" or "batch"; the
+-- job of a test token has "test", and is in no index (submit_test.lua).
 --
 -- A job's hash; times are ms, and what does not apply is absent:
 --   state, cc, num, lane, batch, created, not_after; life: ms from `created` until then, as asked for
