@@ -11,13 +11,10 @@ import ssl
 from collections.abc import Collection
 from difflib import get_close_matches
 from functools import cached_property
-from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import SplitResult, urlsplit
 
-from dotenv import dotenv_values
-from dotenv.parser import parse_stream
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -26,14 +23,19 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
 from config import SendcodeError
 from config.address import RedisAddress, is_file
+from config.files import UnsafeFileError, is_exposed, read_env_file, read_text
 from config.quotas import read_limits
 
 _LOOPBACK = re.compile(r"localhost|::1|127(\.\d{1,3}){3}")
+_OF_THE_VENDOR = ".tencentcloudapi.com"
+_HOSTS = re.compile(r"[A-Za-z0-9.-]+( *, *[A-Za-z0-9.-]+)*", re.ASCII)
 _CREDENTIAL = re.compile(r"[!#-&(-_a-~]+")
 """ASCII without blanks and quotes."""
 
@@ -147,6 +149,12 @@ def _none_if_empty(value: object) -> object:
     return None if value == "" else _credential(value)
 
 
+def _hosts(value: str) -> str:
+    if value and not _HOSTS.fullmatch(value):
+        raise ValueError("must be host names without ports, by commas, such as api.example.com")
+    return value
+
+
 def _limits(value: str) -> str:
     read_limits(value)
     return value
@@ -179,6 +187,8 @@ class Settings(BaseModel):
     tencentcloud_secret_key: Credential | None = None
     tencentcloud_token: Annotated[SecretStr | None, BeforeValidator(_none_if_empty)] = None
     """For temporary credentials; lasting ones have none, so its file may be empty."""
+    sendcode_endpoint_allowed: Annotated[str, AfterValidator(_hosts)] = ""
+    """Hosts that `sendcode_endpoint` may name beside the vendor's, by commas."""
     sendcode_endpoint: Annotated[str, BeforeValidator(_endpoint)] = (
         "https://intlpartnersmgt.tencentcloudapi.com"
     )
@@ -241,6 +251,18 @@ class Settings(BaseModel):
     """Whether webhooks may go to private addresses, and by plain http: not over the Internet."""
     sendcode_flower_user: Annotated[str, BeforeValidator(_no_blank)] = "sendcode"
     sendcode_flower_password: Secret | None = None
+
+    @field_validator("sendcode_endpoint")
+    @classmethod
+    def _is_the_vendor_s_or_allowed(cls, value: str, info: ValidationInfo) -> str:
+        host = urlsplit(value).hostname or ""
+        allowed = _parts(info.data.get("sendcode_endpoint_allowed", "").lower())
+        if not (host.endswith(_OF_THE_VENDOR) or _LOOPBACK.fullmatch(host) or host in allowed):
+            raise ValueError(
+                f"its host is none of *{_OF_THE_VENDOR}, and would get credentials and numbers; "
+                "if it is meant, name the host in SENDCODE_ENDPOINT_ALLOWED"
+            )
+        return value
 
     @model_validator(mode="after")
     def _recovery_fits_inside_the_guard(self) -> Self:
@@ -320,7 +342,7 @@ def load_settings(
         SettingsError: some are wrong, or of the `required` fields missing; all of them are named,
             none of their values is shown.
     """
-    from_file, faults = _env_file(env_file) if env_file is not None else ({}, [])
+    from_file, faults = read_env_file(env_file) if env_file is not None else ({}, [])
     is_whole = not faults  # what seems to be missing may be in a file that cannot be read
     sources = [{name.upper(): value for name, value in os.environ.items() if value}, from_file]
     values: dict[str, Any] = {}
@@ -332,7 +354,10 @@ def load_settings(
             values[field] = source[name]
         elif f"{name}_FILE" in source:
             try:
-                values[field] = Path(source[f"{name}_FILE"]).read_text("utf-8-sig").strip()
+                values[field] = read_text(source[f"{name}_FILE"]).strip()
+            except UnsafeFileError as exc:
+                faults.append(f"{name}_FILE: names a file that {exc}")
+                bad.add(field)
             except UnicodeDecodeError:
                 faults.append(f"{name}_FILE: names a file that is no UTF-8 text; save it as that")
                 bad.add(field)
@@ -354,7 +379,7 @@ def load_settings(
 
 def misspelt(env_file: str | os.PathLike[str] | None = ".env") -> dict[str, str]:
     """Return the variables named almost like a setting, each with what to do about it."""
-    from_file = _env_file(env_file)[0] if env_file is not None else {}
+    from_file = read_env_file(env_file)[0] if env_file is not None else {}
     known = [
         name for field in Settings.model_fields for name in (field.upper(), f"{field.upper()}_FILE")
     ]
@@ -370,6 +395,20 @@ def misspelt(env_file: str | os.PathLike[str] | None = ".env") -> dict[str, str]
     return found
 
 
+def settings_file(env_file: str | os.PathLike[str] = ".env") -> str | None:
+    """Return the whole path of the env file that is read here, if there is one."""
+    return str(Path(env_file).absolute()) if is_file(str(env_file)) else None
+
+
+def exposed(env_file: str | os.PathLike[str] | None = ".env") -> dict[str, str]:
+    """Return the files of settings and secrets that others can read, each with the remedy."""
+    from_file = read_env_file(env_file)[0] if env_file is not None else {}
+    named = from_file | os.environ
+    files = [str(env_file)] if env_file is not None else []
+    files += [named.get(f"{field.upper()}_FILE", "") for field in Settings.model_fields]
+    return {file: f"chmod go-r {file}" for file in files if file and is_exposed(file)}
+
+
 def unheeded(settings: Settings) -> dict[str, str]:
     """Return the usual variables for proxies and certificates that are set and not followed here.
 
@@ -383,24 +422,6 @@ def unheeded(settings: Settings) -> dict[str, str]:
         if names and getattr(settings, ours.lower()) is None:
             found[names] = f"if the way to the API needs it, set {ours}"
     return found
-
-
-def _env_file(path: str | os.PathLike[str]) -> tuple[dict[str, str], list[str]]:
-    """Return the values of an env file, if there is one, and what is wrong with it."""
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except (FileNotFoundError, IsADirectoryError):  # people name a folder of packages so, too
-        return {}, []
-    except UnicodeDecodeError:
-        return {}, [f"{path}: is no UTF-8 text; save it as that"]
-    except OSError as exc:
-        return {}, [f"{path}: cannot be read ({(exc.strerror or 'failed').lower()})"]
-    if wrong := [each.original for each in parse_stream(StringIO(text)) if each.error]:
-        # what is parsed begins with the blank lines in front of it
-        lines = [each.line + re.split(r"\S", each.string)[0].count("\n") for each in wrong]
-        return {}, [f"{path}, line {line}: is not NAME=value" for line in lines]
-    values = dotenv_values(stream=StringIO(text), interpolate=False)  # a key may hold ${x}
-    return {name.upper(): value for name, value in values.items() if value}, []
 
 
 def _wrong(values: dict[str, Any]) -> dict[str, str]:

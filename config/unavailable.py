@@ -192,7 +192,7 @@ def _start(settings: Settings) -> str:
         return "start it, or set SENDCODE_REDIS_URL"
     return (
         "this folder has no .env that names another one, so go to the folder in which sendcode was "
-        "set up, or ask whoever did it; to set it up, start from .env.example"
+        "set up, or ask whoever did it; to set it up, start with sendcode init"
     )
 
 

@@ -27,8 +27,10 @@ from config.settings import (
     CREDENTIALS,
     Settings,
     SettingsError,
+    exposed,
     load_settings,
     misspelt,
+    settings_file,
     unheeded,
 )
 from config.unavailable import RedisUnavailableError, will_not_pass
@@ -139,6 +141,14 @@ def _begin(worker: Any, options: Mapping[str, Any], runtime: Runtime) -> None:
         logging.captureWarnings(capture=True)
         celery_program.safe_say = _write_as_json
     _log_in(settings, NEEDED)
+    log.info(
+        "settings read",
+        extra=fields(
+            endpoint=settings.sendcode_endpoint,
+            redis=settings.redis.place,
+            file=settings_file() or "none",
+        ),
+    )
 
 
 def _given_options() -> dict[str, str]:
@@ -237,6 +247,8 @@ def _warn(settings: Settings, server: redis.Redis) -> None:
         log.warning("no setting, so it changes nothing", extra=fields(name=name, remedy=remedy))
     for names, remedy in unheeded(settings).items():
         log.warning("set, but not followed", extra=fields(names=names, remedy=remedy))
+    for file, remedy in exposed().items():
+        log.warning("secrets that others can read", extra=fields(file=file, remedy=remedy))
     try:
         findings = judge(read_server(server))
     except redis.RedisError as exc:

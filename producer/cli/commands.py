@@ -183,6 +183,11 @@ COMMANDS: Mapping[str, Mapping[str, Command | Group]] = {
         ),
     },
     "Run": {
+        "init": Command(
+            "init:init",
+            "Write the .env of this folder, with passwords that it makes; then see what `doctor` "
+            "says.",
+        ),
         "worker": Command("processes:worker", "Run a worker, until Ctrl-C or SIGTERM."),
         "web": Command("web:web", "Run the HTTP API, until Ctrl-C or SIGTERM."),
         "token": Group(

@@ -14,7 +14,7 @@ import redis
 import typer
 from rich.text import Text
 
-from config.settings import Settings, SettingsError, misspelt, unheeded
+from config.settings import Settings, SettingsError, exposed, misspelt, unheeded
 from config.unavailable import in_words, is_no_permission
 from jobs.codes import explain
 from jobs.identity import REMEDY, Identity, LedgerState, state_file
@@ -199,12 +199,15 @@ def api(settings: Settings) -> Iterator[Finding]:
 
 
 def environment(settings: Settings) -> Iterator[Finding]:
-    """Name the variables that somebody set and that change nothing."""
+    """Name the variables that somebody set and that change nothing, and files that others read."""
     for name, remedy in misspelt().items():
         text = f"{name} is no setting and changes nothing"
         yield Finding("settings", Level.WARN, text, remedy)
     for names, remedy in unheeded(settings).items():
         text = f"the environment sets {names}, which sendcode does not follow"
+        yield Finding("settings", Level.WARN, text, remedy)
+    for file, remedy in exposed().items():
+        text = f"{file} holds secrets, and others can read it"
         yield Finding("settings", Level.WARN, text, remedy)
 
 

@@ -114,7 +114,7 @@ def test_a_worker_starts_in_a_folder_with_modules_of_the_same_names(
 
 @pytest.mark.settings(sendcode_endpoint="https://127.0.0.1:9")
 def test_a_worker_names_what_is_set_for_other_programs_and_what_is_misspelt(
-    start_worker: Callable[..., WorkerProcess],
+    settings: Settings, start_worker: Callable[..., WorkerProcess]
 ) -> None:
     worker = start_worker(
         HTTPS_PROXY="http://proxy.example:3128", SSL_CERT_FILE="/ca.pem", SENDCODE_AMBIGOUS="hold"
@@ -125,6 +125,8 @@ def test_a_worker_names_what_is_set_for_other_programs_and_what_is_misspelt(
         remedy = f"if the way to the API needs it, set SENDCODE_{ours}"
         assert f'names={theirs} remedy="{remedy}"' in worker.log
     assert "proxy.example" not in worker.log
+    place = settings.redis.place
+    assert f"settings read endpoint=https://127.0.0.1:9 redis={place} file=none" in worker.log
 
 
 def test_a_worker_sends_through_the_proxy_with_the_bundle_of_the_settings(

@@ -539,6 +539,7 @@ def test_an_api_out_of_reach_fails_where_sending_is_meant_to_happen(
     has_key: bool, level: str, sendcode: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SENDCODE_ENDPOINT", "https://no-such-host.invalid")
+    monkeypatch.setenv("SENDCODE_ENDPOINT_ALLOWED", "no-such-host.invalid")
     if not has_key:
         monkeypatch.delenv("TENCENTCLOUD_SECRET_KEY")
 

@@ -101,8 +101,8 @@ def test_an_endpoint_that_is_no_base_url_is_refused(url: str) -> None:
 @pytest.mark.parametrize(
     ("given", "kept"),
     [
-        ("https://api.example/", "https://api.example"),
-        ("https://api.example:8443", "https://api.example:8443"),
+        ("https://api.tencentcloudapi.com/", "https://api.tencentcloudapi.com"),
+        ("https://api.tencentcloudapi.com:8443", "https://api.tencentcloudapi.com:8443"),
         ("http://127.1.0.2:8080", "http://127.1.0.2:8080"),
         ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
         ("http://localhost:8080/", "http://localhost:8080"),
@@ -111,6 +111,36 @@ def test_an_endpoint_that_is_no_base_url_is_refused(url: str) -> None:
 )
 def test_an_endpoint_is_kept_without_its_slash(given: str, kept: str) -> None:
     assert load_settings(sendcode_endpoint=given).sendcode_endpoint == kept
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "api.example",
+        "tencentcloudapi.com",
+        "nottencentcloudapi.com",
+        "intlpartnersmgt.tencentcloudapi.com.api.example",
+        "127.0.0.1.example",
+        "10.0.0.1",
+    ],
+)
+def test_an_endpoint_at_another_s_host_is_refused_unless_it_is_named(host: str) -> None:
+    (fault,) = faults_of(sendcode_endpoint=f"https://{host}:8443")
+
+    allowed = load_settings(
+        sendcode_endpoint=f"https://{host}:8443",
+        sendcode_endpoint_allowed=f"gateway.example, {host.upper()}",
+    )
+    assert fault.startswith("SENDCODE_ENDPOINT: ")
+    assert "SENDCODE_ENDPOINT_ALLOWED" in fault
+    assert allowed.sendcode_endpoint == f"https://{host}:8443"
+
+
+@pytest.mark.parametrize("hosts", ["*.example", "https://api.example", "api.example:443", ","])
+def test_allowed_hosts_are_host_names(hosts: str) -> None:
+    (fault,) = faults_of(sendcode_endpoint_allowed=hosts)
+
+    assert fault.startswith("SENDCODE_ENDPOINT_ALLOWED: must be host names")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,103 @@
+"""Files that hold settings and secrets: what is in them, and who but their owner can get at it.
+
+Whoever can change such a file decides where codes and credentials go. So it must belong to this
+user or to root, and nobody else may write to it; one that others can read is warned about.
+
+A file on a mount that is read-only here is taken as it is, as are secrets in a container: owner and
+mode are those of the machine that it was mounted from, and whoever mounted it chose it.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+from io import StringIO
+from pathlib import Path
+
+from dotenv import dotenv_values
+from dotenv.parser import parse_stream
+
+from config import SendcodeError
+
+_ROOT = 0
+_OTHERS_WRITE = 0o022
+
+
+class UnsafeFileError(SendcodeError):
+    """Others can change a file of settings or secrets. The text has the reason and the remedy."""
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    """Return a file's text, without a byte-order mark.
+
+    Raises:
+        UnsafeFileError: others could have written it.
+        UnicodeDecodeError: it is no UTF-8.
+        OSError: it cannot be read.
+    """
+    with Path(path).open(encoding="utf-8-sig") as file:
+        _refuse_changeable(path, file.fileno())
+        return file.read()
+
+
+def read_env_file(path: str | os.PathLike[str]) -> tuple[dict[str, str], list[str]]:
+    """Return the values of an env file, if there is one, and what is wrong with it."""
+    try:
+        text = read_text(path)
+    except (FileNotFoundError, IsADirectoryError):  # people name a folder of packages so, too
+        return {}, []
+    except UnsafeFileError as exc:
+        return {}, [f"{path}: {exc}"]
+    except UnicodeDecodeError:
+        return {}, [f"{path}: is no UTF-8 text; save it as that"]
+    except OSError as exc:
+        return {}, [f"{path}: cannot be read ({(exc.strerror or 'failed').lower()})"]
+    if wrong := [each.original for each in parse_stream(StringIO(text)) if each.error]:
+        # what is parsed begins with the blank lines in front of it
+        lines = [each.line + re.split(r"\S", each.string)[0].count("\n") for each in wrong]
+        return {}, [f"{path}, line {line}: is not NAME=value" for line in lines]
+    values = dotenv_values(stream=StringIO(text), interpolate=False)  # a key may hold ${x}
+    return {name.upper(): value for name, value in values.items() if value}, []
+
+
+def is_exposed(path: str | os.PathLike[str]) -> bool:
+    """Return whether users other than its owner (and root) can read a file, and get to it."""
+    try:
+        place = Path(path).resolve(strict=True)
+        if os.statvfs(place).f_flag & os.ST_RDONLY:
+            return False
+        status = place.stat()
+        folders = [folder.stat().st_mode for folder in place.parents]
+    except OSError:
+        return False
+    # root gives a service its file by the file's group
+    doors = [(0o004, 0o001)] if status.st_uid == _ROOT else [(0o004, 0o001), (0o040, 0o010)]
+    return any(
+        status.st_mode & read and all(mode & enter for mode in folders) for read, enter in doors
+    )
+
+
+def _refuse_changeable(path: str | os.PathLike[str], descriptor: int) -> None:
+    if os.fstatvfs(descriptor).f_flag & os.ST_RDONLY:
+        return
+    status = os.fstat(descriptor)
+    # a link of somebody else would choose among the files that are ours
+    for owner in (status.st_uid, os.lstat(path).st_uid):
+        if owner not in {_ROOT, os.geteuid()}:
+            raise UnsafeFileError(
+                f"belongs to {_user(owner)}, who can change it; if it is to be trusted: "
+                f"chown {_user(os.geteuid())} {path}"
+            )
+    if status.st_mode & _OTHERS_WRITE:
+        raise UnsafeFileError(
+            f"can be changed by others (mode {status.st_mode & 0o777:o}); look at what is in it, "
+            f"then: chmod go-w {path}"
+        )
+
+
+def _user(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)

@@ -1,0 +1,122 @@
+"""`sendcode init`: write the `.env` of this folder, then look whether all is there."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from config.settings import CREDENTIALS, Settings, SettingsError, load_settings
+from producer.cli.console import (
+    CommandFailedError,
+    MisusedError,
+    ask_first,
+    complain,
+    is_terminal,
+    say,
+)
+from producer.cli.doctor import doctor
+
+_ENV = Path(".env")
+_QUESTIONS = {
+    "tencentcloud_secret_id": "SecretId of the partner account (hidden; empty if no worker runs "
+    "here)",
+    "tencentcloud_secret_key": "SecretKey (hidden)",
+    "sendcode_redis_url": "Redis URL with its password (hidden; empty for redis://127.0.0.1:6379/0)",
+}
+"""What is asked for at a terminal where the environment does not have it."""
+_AS_IT_STANDS = re.compile(r"[\w:/@.,%+=*?&-]*", re.ASCII)
+_HEAD = """\
+# Written by `sendcode init`. It holds secrets: keep it from others (chmod 600), and out of backups
+# that they can read. What else can be set is in the README.
+"""
+
+
+def init(
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Replace the .env that is there, without asking.")
+    ] = False,
+) -> None:
+    """Write the .env of this folder, with passwords that it makes; then see what `doctor` says.
+
+    Settings that the environment has are taken from there, so it works without a terminal, too; at
+    one it asks for the rest. The file is readable for you alone.
+    """
+    if os.path.lexists(_ENV):
+        ask_first(f"Replace {_ENV.absolute()}, with all that is in it?", yes=yes)
+    values = _of_the_environment()
+    load_settings(None)  # what is wrong with them is said before anything is asked
+    if is_terminal():
+        _ask(values)
+    elif missing := [each.upper() for each in CREDENTIALS if not _has(values, each)]:
+        raise MisusedError(
+            f"nobody is here to be asked for {' and '.join(missing)}: put them into the environment"
+        )
+    if not _has(values, "sendcode_flower_password"):
+        values["SENDCODE_FLOWER_PASSWORD"] = secrets.token_urlsafe(24)
+    _write(values)
+    say(f"{_ENV.absolute()} is written, for you alone; Flower's password is in it. Next:")
+    try:
+        doctor()
+    except CommandFailedError as exc:
+        complain(
+            f"{exc}: they must pass before the first send; a worker is started by `sendcode worker`"
+        )
+
+
+def _of_the_environment() -> dict[str, str]:
+    """Return the variables of ours that are set, and those that name a file instead."""
+    names = [name.upper() for name in Settings.model_fields]
+    return {
+        each: value
+        for name in names
+        for each in (name, f"{name}_FILE")
+        if (value := os.environ.get(each))
+    }
+
+
+def _has(values: dict[str, str], field: str) -> bool:
+    return not values.keys().isdisjoint({field.upper(), f"{field.upper()}_FILE"})
+
+
+def _ask(values: dict[str, str]) -> None:
+    for field, question in _QUESTIONS.items():
+        if _has(values, field):
+            continue
+        if field == "tencentcloud_secret_key" and not _has(values, "tencentcloud_secret_id"):
+            continue
+        while answer := typer.prompt(
+            question, default="", show_default=False, hide_input=True, err=True
+        ):
+            try:
+                load_settings(None, **{field: answer})
+            except SettingsError as exc:
+                complain(str(exc))
+            else:
+                values[field.upper()] = answer
+                break
+
+
+def _write(values: dict[str, str]) -> None:
+    """Write the file in one step; from its first byte on it is the owner's alone."""
+    lines = [f"{name}={_quoted(value)}\n" for name, value in values.items()]
+    descriptor, draft = tempfile.mkstemp(dir=_ENV.absolute().parent, prefix=".env.")
+    try:
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.writelines([_HEAD, *lines])
+        Path(draft).replace(_ENV)
+    except BaseException:
+        Path(draft).unlink()
+        raise
+
+
+def _quoted(value: str) -> str:
+    if _AS_IT_STANDS.fullmatch(value):
+        return value
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
