@@ -59,6 +59,7 @@ _OURS_FOR = {
 }
 CREDENTIALS = ("tencentcloud_secret_id", "tencentcloud_secret_key")
 
+_LAST_PORT = 65_535
 PROBE_SLACK_S = 1.0
 """Seconds added wherever two clocks or a process switch stand between a plan and the wire."""
 
@@ -111,6 +112,15 @@ def _redis_url(value: object) -> object:
 
 def _plain(value: object) -> str:
     return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+
+
+def _listening(value: str) -> str:
+    if not value:
+        return value
+    host, colon, port = value.rpartition(":")
+    if not port.isdecimal() or not 0 < int(port) <= _LAST_PORT or (colon and not host.strip("[]")):
+        raise ValueError("must be a port such as 9200, or an address and a port: 0.0.0.0:9200")
+    return value
 
 
 def _split_url(text: str) -> SplitResult:
@@ -247,6 +257,9 @@ class Settings(BaseModel):
     """Seconds in which a person can undo a batch that they sent off in the console."""
     sendcode_confirm_above: int = Field(500, ge=0, le=10_000_000)
     """Codes above which a person has to type their number in the console to confirm it."""
+    sendcode_metrics_port: Annotated[str, AfterValidator(_listening)] = ""
+    """Port, or `ADDRESS:PORT`, of a worker's own metrics and probes; an address of this machine
+    alone where none is named. Empty: it opens none."""
     sendcode_webhook_private: bool = False
     """Whether webhooks may go to private addresses, and by plain http: not over the Internet."""
     sendcode_flower_user: Annotated[str, BeforeValidator(_no_blank)] = "sendcode"
@@ -305,6 +318,14 @@ class Settings(BaseModel):
     def redis_url(self) -> str:
         """Return the Redis URL with its password; never show it."""
         return self.sendcode_redis_url.get_secret_value()
+
+    @property
+    def metrics_address(self) -> tuple[str, int] | None:
+        """Where a worker answers about itself: `sendcode_metrics_port` as address and port."""
+        if not self.sendcode_metrics_port:
+            return None
+        host, _, port = self.sendcode_metrics_port.rpartition(":")
+        return host.strip("[]") or "127.0.0.1", int(port)
 
     @property
     def proxy_url(self) -> str | None:

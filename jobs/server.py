@@ -11,6 +11,7 @@ that is given up: the server checks the rights of each command when it queues it
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -28,6 +29,8 @@ OLDEST = (6, 2)
 WORKER_CONNECTIONS = 28
 """At most; 10 when it has nothing to do. 16 are the ledger's client's, 4 for results, the others
 Celery's. docs/faults.md has those of other programs."""
+SIGNATURES_REFUSED_S = 300.0
+"""The API refuses a signature whose time is off by more (vendor docs 1085/51426)."""
 _CONFIG = (
     *("appendonly", "appendfsync", "maxmemory-policy", "save"),
     *("stop-writes-on-bgsave-error", "maxclients"),
@@ -80,6 +83,14 @@ def read_server(client: redis.Redis) -> ServerWords:
     info: Any = _unless_refused(client.info)
     config: Any = _unless_refused(lambda: client.config_get(*_CONFIG))
     return ServerWords(info, config or None)
+
+
+def clock_offset_s(client: redis.Redis) -> float:
+    """Return by how many seconds Redis' clock is ahead of this machine's."""
+    before = time.time()
+    seconds, micros = client.time()
+    after = time.time()
+    return int(seconds) + int(micros) / 1e6 - (before + after) / 2
 
 
 def judge(words: ServerWords) -> list[Finding]:

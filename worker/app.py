@@ -39,6 +39,7 @@ from jobs.keys import Keys
 from jobs.server import NEEDED, OF_FLOWER, Level, check_rights, judge, read_server
 from jobs.upgrade import refuse_newer
 from worker.background import BackgroundStep, Runtime
+from worker.health import tell_systemd
 from worker.output import Output
 from worker.tasks import answer_remote_control, register, set_up_flower
 from worker.transport import QUARANTINE_OPTION
@@ -116,8 +117,8 @@ def build_app(settings: Settings) -> Celery:
     signals.celeryd_init.connect(
         lambda instance, options, **_: _begin(instance, options, runtime), weak=False
     )
-    signals.worker_ready.connect(lambda **_: _warn(settings, runtime.ledger.client), weak=False)
-    signals.worker_shutting_down.connect(lambda **_: runtime.stop(), weak=False)
+    signals.worker_ready.connect(lambda **_: _begin_work(runtime), weak=False)
+    signals.worker_shutting_down.connect(lambda **_: _end_work(runtime), weak=False)
     return app
 
 
@@ -239,6 +240,19 @@ def _log_in(settings: Settings, areas: Collection[str]) -> None:
         client.close()
     if faults:
         raise _refused(*faults)
+
+
+def _begin_work(runtime: Runtime) -> None:
+    """Say that messages are taken from now on."""
+    runtime.health.is_ready = True
+    tell_systemd("READY=1", "STATUS=taking messages")
+    _warn(runtime.settings, runtime.ledger.client)
+
+
+def _end_work(runtime: Runtime) -> None:
+    runtime.health.is_ready = False
+    tell_systemd("STOPPING=1", "STATUS=finishing what is in work")
+    runtime.stop()
 
 
 def _warn(settings: Settings, server: redis.Redis) -> None:

@@ -30,7 +30,9 @@ from jobs.quotas import Quotas
 from jobs.upgrade import Upgrade
 from jobs.webhooks import Outbox
 from worker.api import SendVerifyCodeClient
+from worker.health import Health, serve, tell_systemd
 from worker.limiter import Limiter
+from worker.meter import Meter
 from worker.output import Output
 from worker.presence import (
     LAST_RESORT_S,
@@ -63,6 +65,7 @@ class Runtime:
         self.leases = Leases()
         self.shutdown = Shutdown()
         self.output: Output | None = None
+        self.meter = Meter()
 
     def stop(self) -> None:
         """Order every thread to stop, and make sure that the process ends in time."""
@@ -87,6 +90,10 @@ class Runtime:
         # no part is silent for longer than a call of the API, or Redis' own time-outs
         patience_s = _PATIENCE_S + 2 * self.settings.sendcode_http_timeout
         return Presence(self.ledger, self.leases, self.shutdown, patience_s)
+
+    @cached_property
+    def health(self) -> Health:
+        return Health(self.ledger, self.presence, self.has_stood_down)
 
     @cached_property
     def account(self) -> Account:
@@ -121,6 +128,7 @@ class Runtime:
             reactions,
             self.leases,
             self.shutdown,
+            self.meter,
             self.has_stood_down,
             Quotas(self.settings).allows_country,
         )
@@ -144,6 +152,7 @@ class BackgroundStep(bootsteps.StartStopStep):
     def __init__(self, parent: Any, **options: Any) -> None:
         super().__init__(parent, **options)
         self._threads: list[Periodic] = []
+        self._close_probes: Callable[[], None] = lambda: None
         # Workers need nothing of each other: the ledger is all that they share. Without these two a
         # start is a second quicker, and a lost broker has less to trip over.
         parent.options.update(without_mingle=True, without_gossip=True)
@@ -172,12 +181,16 @@ class BackgroundStep(bootsteps.StartStopStep):
             for done in mending.mend_what_does_not_fit():
                 log.error("ledger mended", extra=fields(done=done))
 
+        note_round = runtime.health.note_round
         self._threads = [
-            Periodic("sweeper", settings.sendcode_sweep_interval, sweep_and_show),
+            Periodic("sweeper", settings.sendcode_sweep_interval, sweep_and_show, note_round),
             Periodic("lifeline", 1.0, presence.lifeline.keep),
-            Periodic("leases", min(settings.sendcode_lease / 4, 1.0), lambda: beat(runtime)),
+            Periodic(
+                "leases", min(settings.sendcode_lease / 4, 1.0), lambda: beat(runtime), note_round
+            ),
             Periodic("mending", settings.sendcode_sweep_interval, upgrade_and_mend),
         ]
+        self._open_probes(runtime, parent.concurrency)
         presence.lifeline.keep()  # the first beat finds it open
         for thread in self._threads:
             thread.start()
@@ -186,12 +199,26 @@ class BackgroundStep(bootsteps.StartStopStep):
         except redis.RedisError:
             worker_log.debug("old workers not forgotten")
 
+    def _open_probes(self, runtime: Runtime, threads: int) -> None:
+        runtime.meter.count_threads(lambda: len(runtime.leases), threads)
+        if not (address := runtime.settings.metrics_address):
+            return
+        try:
+            self._close_probes = serve(*address, runtime.health, runtime.meter)
+        except OSError as exc:
+            worker_log.error(
+                "SENDCODE_METRICS_PORT: cannot listen there; give each worker of a machine its own",
+                extra=fields(port=address[1], reason=(exc.strerror or "failed").lower()),
+            )
+            raise SystemExit(2) from exc
+
     def stop(self, parent: Any) -> None:
         # also where no signal came: remote control's shutdown, or an error that ends the worker
         parent.app.sendcode.stop()
         for thread in self._threads:
             thread.stop()
         self._threads = []
+        self._close_probes()
         try:
             parent.app.sendcode.presence.sign_off()
         except redis.RedisError:
@@ -210,11 +237,21 @@ def _consume_in_order(app: Any) -> None:
 
 
 class Periodic:
-    """Runs `work` every `interval_s` seconds in a thread of its own, whatever happens in it."""
+    """Runs `work` every `interval_s` seconds in a thread of its own, whatever happens in it.
 
-    def __init__(self, name: str, interval_s: float, work: Callable[[], object]) -> None:
+    `note_round` is called with its name before each time.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        interval_s: float,
+        work: Callable[[], object],
+        note_round: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._interval_s = interval_s
         self._work = work
+        self._note_round = note_round
         self._stop = threading.Event()
         self._failing = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -229,6 +266,7 @@ class Periodic:
 
     def _run(self) -> None:
         while True:
+            self._note_round(self._thread.name)
             try:
                 self._work()
                 self._failing = False
@@ -288,7 +326,10 @@ def sweep(ledger: Ledger, publisher: Publisher, threads: int = 0) -> int:
 
 def beat(runtime: Runtime) -> None:
     """Write a sign of life, and learn whether this worker may take work."""
-    runtime.presence.beat()
+    if not runtime.health.why_dead():
+        tell_systemd("WATCHDOG=1")
+    with runtime.meter.round_trip():
+        runtime.presence.beat()
     account = runtime.account
     before = account.stood_down
     standing = account.stand()

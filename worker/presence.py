@@ -107,6 +107,9 @@ class Leases:
         self._progress_at = 0.0
         self._lock = threading.Lock()
 
+    def __len__(self) -> int:
+        return len(self._held)
+
     def token(self) -> str:
         """Return a new token, to claim a job with."""
         return self.process + secrets.token_hex(4)

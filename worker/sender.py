@@ -24,6 +24,7 @@ from jobs.phone import PhoneNumber
 from worker.api import Answer, SendVerifyCodeClient
 from worker.deadline import now_s
 from worker.limiter import Limiter, Slot
+from worker.meter import Meter
 from worker.presence import Leases, Shutdown, Stopping
 from worker.reactions import Answered, Reactions
 from worker.recorder import AttemptKind, Ended, NotNow, Recorder, Work, set_aside, unsent
@@ -47,6 +48,7 @@ class Sender:
         reactions: Reactions,
         leases: Leases,
         shutdown: Shutdown,
+        meter: Meter,
         has_stood_down: Callable[[], bool] = lambda: False,
         may_send_to: Callable[[PhoneNumber], bool] = lambda _: True,
     ) -> None:
@@ -57,6 +59,7 @@ class Sender:
         self._reactions = reactions
         self._leases = leases
         self._shutdown = shutdown
+        self._meter = meter
         self._has_stood_down = has_stood_down
         self._may_send_to = may_send_to
         self._until_done = retrying(shutdown.nap)
@@ -70,7 +73,8 @@ class Sender:
         """Work on a job as far as it goes now. Expected troubles are results, not exceptions."""
         token = self._leases.token()
         try:
-            claim = self._ledger.claim(job_id, token)
+            with self._meter.claim():
+                claim = self._ledger.claim(job_id, token)
             record = claim.record
             if claim.verdict == "unreadable" or (record is not None and record.flaw):
                 return self._set_aside(job_id)
@@ -117,7 +121,9 @@ class Sender:
         if self._has_stood_down():  # others take it
             return self._hand_back(work)
         self._client.make_ready()
+        asked = now_s()
         slot = self._limiter.take(lane, self._journal_s)
+        self._meter.waited_for_slot(slot.opens - asked)
         if self._has_stood_down():
             return self._hand_back(work)
         begun = self._begin(work, slot)
@@ -140,6 +146,10 @@ class Sender:
             when_acknowledged=partial(self._limiter.acknowledged, slot),
         )
         self._limiter.settle(slot)
+        self._meter.called(answer.verdict.kind, answer.took_ms / 1000)
+        if work.tries == 1:
+            accepted_s = work.record.created_ms / 1000
+            self._meter.reached_api(work.record.lane, slot.at_us / 1e6 - accepted_s)
         work.tried = _tried(kind, slot, answer)
         reaction = self._reactions.to(Answered(work, kind, answer.verdict, slot.at_us // 1000))
         result = self._recorder.apply(work, reaction)

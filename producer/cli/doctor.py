@@ -6,7 +6,6 @@ A list of small checks (at the end), each by itself.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated
 
@@ -21,7 +20,16 @@ from jobs.identity import REMEDY, Identity, LedgerState, state_file
 from jobs.job import iso
 from jobs.mending import Mending
 from jobs.scripts import SPARE_THREADS
-from jobs.server import Finding, Level, check_rights, judge, read_server, rehearse
+from jobs.server import (
+    SIGNATURES_REFUSED_S,
+    Finding,
+    Level,
+    check_rights,
+    clock_offset_s,
+    judge,
+    read_server,
+    rehearse,
+)
 from jobs.way import code_before_writing, in_short, shake_hands
 from producer.cli.console import CommandFailedError, printable, results, say, show_json
 from producer.cli.options import JsonOption, ledger_connection
@@ -88,8 +96,6 @@ BESIDE_ANSWER_S = 0.5
 """A job holds its thread for so much longer than the API takes to answer: claim, slot, records."""
 CLOCK_OFF_S = 5.0
 """A slow round trip cannot look like a greater difference than that."""
-SIGNATURES_REFUSED_S = 300.0
-"""The API refuses a signature whose time is off by more (vendor docs 1085/51426)."""
 
 
 def examine(client: redis.Redis, settings: Settings) -> Iterator[Finding]:
@@ -136,14 +142,6 @@ def writes(client: redis.Redis, settings: Settings) -> Iterator[Finding]:
 def server(client: redis.Redis, _: Settings) -> Iterator[Finding]:
     """Check that it keeps what is written, and has room."""
     yield from judge(read_server(client))
-
-
-def clock_offset_s(client: redis.Redis) -> float:
-    """Return by how many seconds Redis' clock is ahead of this machine's."""
-    before = time.time()
-    seconds, micros = client.time()
-    after = time.time()
-    return int(seconds) + int(micros) / 1e6 - (before + after) / 2
 
 
 def clock(client: redis.Redis, _: Settings) -> Iterator[Finding]:

@@ -8,11 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import requests
 import trustme
 from celery import Celery
 from pydantic import SecretStr
 
 from config.settings import Settings
+from demo.world import free_port
 from jobs.job import Lane, SendCodeJob, State
 from jobs.ledger import Ledger
 from jobs.phone import PhoneNumber
@@ -31,19 +33,24 @@ from tests.waiting import wait_until
 from tests.worker_process import WorkerProcess
 
 
-def test_an_event_is_sent_and_the_worker_stops_when_told_to(
+def test_an_event_is_sent_and_counted_and_the_worker_stops_when_told_to(
     sandbox: Sandbox,
     ledger: Ledger,
     publisher: Publisher,
     start_worker: Callable[..., WorkerProcess],
 ) -> None:
-    worker = start_worker()
+    probes = f"127.0.0.1:{free_port()}"
+    worker = start_worker(SENDCODE_METRICS_PORT=probes)
 
     job_id = ledger.submit(SendCodeJob.for_event(PhoneNumber("852", "99000001"))).record.job_id
     publisher.publish([(Lane.EVENT, job_id)])
 
     wait_until(lambda: (job := ledger.job(job_id)) and job.state is State.SENT)
     assert sandbox.stats()["accepted_per_number"] == {"85299000001": 1}
+    assert requests.get(f"http://{probes}/readyz", timeout=30).text == "ok\n"
+    figures = requests.get(f"http://{probes}/metrics", timeout=30).text
+    assert 'sendcode_api_seconds_count{kind="sent"} 1.0' in figures
+    assert 'sendcode_acceptance_to_api_seconds_count{lane="event"} 1.0' in figures
     assert worker.stop() == 0
 
 
