@@ -78,6 +78,8 @@ class Keys:
     """hash: SHA-256 of a token of the HTTP API -> its name and scopes, JSON"""
     tokens_used: str
     """hash: SHA-256 of a token -> when it was last used, ms; "created:<SHA-256>" -> when made"""
+    users: str
+    """hash: name of a user of the console -> role and password hash, JSON"""
     webhooks: str
     """hash: name of tokens -> where their outcomes go, and the secrets that sign them, JSON"""
     delivering: str
@@ -126,6 +128,8 @@ class Keys:
     """sorted set, by name of tokens: job id by when its outcome is to be delivered, ms"""
     undelivered: ById
     """sorted set, by name of tokens: jobs whose outcome was given up, by when they ended, ms"""
+    session: ById
+    """hash, by SHA-256 of its secret: who is signed in to the console, and since when"""
     attempts: ById
     """string: attempts that a process counted here"""
 

@@ -59,6 +59,7 @@ LASTING: tuple[tuple[str, str, Excuse], ...] = (
     ("*:quotas", "one hash of few fields", _always),
     ("*:tokens", "who may use the HTTP API, until revoked", _always),
     ("*:tokens:used", "as long as the tokens", _always),
+    ("*:users", "who may use the console, until removed", _always),
     ("*:webhooks", "where outcomes go, until removed", _always),
     ("*:delivering", "bounded, cleaned at each sweep", _always),
     ("*:outbox:*", "holds what is to be delivered; empty ones vanish", _always),

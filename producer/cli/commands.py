@@ -205,6 +205,25 @@ COMMANDS: Mapping[str, Mapping[str, Command | Group]] = {
                 ),
             },
         ),
+        "user": Group(
+            "Who may use the console.",
+            {
+                "add": Command(
+                    "user:add",
+                    "Add a user of the console. Asks for a password, or reads it from standard "
+                    "input.",
+                ),
+                "list": Command("user:list_users", "Show who may use the console."),
+                "remove": Command(
+                    "user:remove",
+                    "Remove a user; they are signed out at once. Asks first, or wants --yes.",
+                ),
+                "password": Command(
+                    "user:password",
+                    "Give a user another password; they are signed out everywhere.",
+                ),
+            },
+        ),
         "flower": Command("processes:flower", "Run Flower, the view on workers, tasks and queues."),
         "demo": Command(
             "processes:demo",

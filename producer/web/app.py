@@ -25,6 +25,8 @@ from producer.events import Events
 from producer.tokens import Tokens
 from producer.web import batches, codes, description, metrics
 from producer.web.access import LONGEST_DELAY_S, Access, Guesses
+from producer.web.console import add_console
+from producer.web.console.frame import problem_page, wants_page
 from producer.web.endings import Endings
 from producer.web.problems import Problem, answer_with_problems, ask, begin_answer
 from producer.web.uploads import TAKES_A_FILE, Uploads
@@ -34,13 +36,19 @@ log = logging.getLogger("sendcode.web")
 BODY_S = 10.0
 """For a body of that size to come."""
 MAX_BODY = 4_096
+MAX_FORM = 262_144
+"""Of a page's form: cells corrected in place, ticked rows."""
 ANSWER_S = 1.8
 """Within two seconds a caller knows that Redis does not answer."""
 THREADS = 64
 """Requests that talk to Redis at once."""
 _HEADERS = (
     (b"cache-control", b"no-store"),
-    (b"content-security-policy", b"default-src 'self'; frame-ancestors 'none'"),
+    (
+        b"content-security-policy",
+        b"default-src 'self'; frame-ancestors 'none'; form-action 'self'; base-uri 'none'; "
+        b"object-src 'none'",
+    ),
     (b"referrer-policy", b"no-referrer"),
     (b"x-content-type-options", b"nosniff"),
 )
@@ -68,6 +76,7 @@ def make_app(
         app.state.uploads = Uploads()
         app.state.events = Events(settings)
         app.state.access = Access(Tokens(client, settings), Guesses(guess_delay_s))
+        app.state.console_guesses = Guesses(guess_delay_s)
         app.state.identity = Identity(client, settings, state_file(settings))
         app.state.endings = Endings(settings, loop)
         try:
@@ -87,12 +96,13 @@ def make_app(
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.settings = settings
-    answer_with_problems(app)
+    answer_with_problems(app, lambda r, p: problem_page(r, p) if wants_page(r) else p.answer())
     batches.answer_refusals(app)
     app.include_router(codes.router)
     app.include_router(batches.router)
     app.include_router(description.router)
     app.include_router(metrics.router)
+    add_console(app)
 
     @app.get("/livez", include_in_schema=False)
     async def live() -> PlainTextResponse:
@@ -139,13 +149,16 @@ class _Frame:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 own = (b"x-request-id", request_id.encode())
-                message["headers"] = [*message["headers"], *_HEADERS, own]
+                given = {name for name, _ in message["headers"]}
+                more = [each for each in _HEADERS if each[0] not in given]
+                message["headers"] = [*message["headers"], *more, own]
             await send(message)
 
         app = self._app
         try:
             if scope["path"] not in TAKES_A_FILE:
-                body = await _body(scope, receive)
+                most = MAX_BODY if scope["path"].startswith("/v1/") else MAX_FORM
+                body = await _body(scope, receive, most)
                 if isinstance(body, JSONResponse):
                     app = body
                 else:
@@ -169,25 +182,26 @@ class _Frame:
                     status=status,
                     duration_ms=round((time.monotonic() - began) * 1000, 1),
                     token=scope.get("sendcode.token"),
+                    user=scope.get("sendcode.user"),
                     request_id=request_id,
                 ),
             )
 
 
-async def _body(scope: Message, receive: Receive) -> bytes | JSONResponse:
+async def _body(scope: Message, receive: Receive, most: int) -> bytes | JSONResponse:
     """Read a body up to the bounds; return the refusal of a longer or a slower one."""
     try:
         async with asyncio.timeout(BODY_S):
-            return await _read_body(scope, receive)
+            return await _read_body(scope, receive, most)
     except TimeoutError:
         text = f"the rest of the body did not come within {BODY_S:g} s"
         return Problem(408, "request_timeout", text).answer()
 
 
-async def _read_body(scope: Message, receive: Receive) -> bytes | JSONResponse:
-    too_large = Problem(413, "too_large", f"a request's body has at most {MAX_BODY:,} bytes")
+async def _read_body(scope: Message, receive: Receive, most: int) -> bytes | JSONResponse:
+    too_large = Problem(413, "too_large", f"a request's body has at most {most:,} bytes")
     length = dict(scope["headers"]).get(b"content-length", b"0")
-    if length.isdigit() and int(length) > MAX_BODY:
+    if length.isdigit() and int(length) > most:
         return too_large.answer()
     body: bytes = b""
     while True:
@@ -195,7 +209,7 @@ async def _read_body(scope: Message, receive: Receive) -> bytes | JSONResponse:
         if message["type"] != "http.request":
             return body
         body += message.get("body", b"")
-        if len(body) > MAX_BODY:
+        if len(body) > most:
             return too_large.answer()
         if not message.get("more_body"):
             return body

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import redis
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -128,15 +128,15 @@ def _methods_of(app: FastAPI, path: str) -> set[str]:
     }
 
 
-def answer_with_problems(app: FastAPI) -> None:
-    """Answer every error of the app as a problem document."""
+def answer_with_problems(app: FastAPI, answer: Callable[[Request, Problem], Response]) -> None:
+    """Answer every error of the app, by `answer`: as a problem document, or as a page."""
 
     @app.exception_handler(Problem)
-    async def refused(_: Request, exc: Problem) -> JSONResponse:
-        return exc.answer()
+    async def refused(request: Request, exc: Problem) -> Response:
+        return answer(request, exc)
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, exc: RequestValidationError) -> JSONResponse:
+    async def invalid(request: Request, exc: RequestValidationError) -> Response:
         # neither input nor context: they may hold a number
         errors = [
             FieldError(
@@ -147,29 +147,30 @@ def answer_with_problems(app: FastAPI) -> None:
             for error in exc.errors()
         ]
         if any(error["type"] == "json_invalid" for error in exc.errors()):
-            return Problem(400, "malformed", "the body is no JSON document").answer()
+            return answer(request, Problem(400, "malformed", "the body is no JSON document"))
         names = ", ".join(error.field for error in errors)
-        return Problem(422, "invalid_request", f"wrong or missing: {names}", errors=errors).answer()
+        detail = f"wrong or missing: {names}"
+        return answer(request, Problem(422, "invalid_request", detail, errors=errors))
 
     @app.exception_handler(LedgerRefusedError)
     @app.exception_handler(RedisUnavailableError)
-    async def redis_gone(_: Request, exc: Exception) -> JSONResponse:
-        return unavailable(str(exc)).answer()
+    async def redis_gone(request: Request, exc: Exception) -> Response:
+        return answer(request, unavailable(str(exc)))
 
     @app.exception_handler(redis.RedisError)
-    async def redis_failed(request: Request, exc: redis.RedisError) -> JSONResponse:
+    async def redis_failed(request: Request, exc: redis.RedisError) -> Response:
         settings: Settings = request.app.state.settings
-        return unavailable(str(RedisUnavailableError.from_redis(exc, settings))).answer()
+        return answer(request, unavailable(str(RedisUnavailableError.from_redis(exc, settings))))
 
     @app.exception_handler(ClientDisconnect)
-    async def disconnected(_: Request, __: ClientDisconnect) -> JSONResponse:
+    async def disconnected(_: Request, __: ClientDisconnect) -> Response:
         return Problem(400, "disconnected", "the caller went away").answer()
 
     @app.exception_handler(HTTPException)
-    async def http_error(request: Request, exc: HTTPException) -> JSONResponse:
+    async def http_error(request: Request, exc: HTTPException) -> Response:
         code = HTTPStatus(exc.status_code).phrase.lower().replace(" ", "_")
         headers = dict(exc.headers or {})
         if exc.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
             allowed = sorted(_methods_of(app, request.url.path))
             headers["Allow"] = ", ".join(allowed) or headers.get("Allow", "")
-        return Problem(exc.status_code, code, str(exc.detail), headers=headers).answer()
+        return answer(request, Problem(exc.status_code, code, str(exc.detail), headers=headers))

@@ -31,9 +31,19 @@ GOES_ON_S = 15.0
 ROWS = 25
 LOAD = "load"
 STRINGS = {"doctor", "content", "attempts", "asked"}
-UNNAMED = {"ledger", "job", "number", "asked", "quota", "decision", "outbox", "undelivered"}
+UNNAMED = {
+    "ledger",
+    "job",
+    "number",
+    "asked",
+    "quota",
+    "decision",
+    "session",
+    "outbox",
+    "undelivered",
+}
 """The ledger is refused, a job is a dead letter, the others are met by whoever uses them next."""
-UNUSED = {"asked", "quota", "decision", "outbox", "undelivered"}
+UNUSED = {"asked", "quota", "decision", "session", "outbox", "undelivered"}
 """Nobody here uses them again."""
 _SPARE = "test:older copy"
 
@@ -71,7 +81,7 @@ TARGETS: dict[str, Target] = {
             ),
             *("quarantine", "doctor", "ledger", "actions", "dead"),
             *("event_queue", "batch_queue", "webhook_queue"),
-            *("quotas", "tokens", "tokens_used", "webhooks", "delivering"),
+            *("quotas", "tokens", "tokens_used", "users", "webhooks", "delivering"),
         )
     },
     **{name: _of_batch(name) for name in ("batch", "rows", "counts", "open", "stopped")},
@@ -82,6 +92,7 @@ TARGETS: dict[str, Target] = {
     "asked": lambda here, _: here.any_key(here.keys.asked("*")),
     "quota": lambda here, _: here.any_key(here.keys.quota("*")),
     "decision": lambda here, _: here.keys.decision("1"),
+    "session": lambda here, _: here.any_key(here.keys.session("*")),
     "outbox": lambda here, _: here.keys.outbox("shop"),
     "undelivered": lambda here, _: here.keys.undelivered("shop"),
     "attempts": lambda here, _: here.any_key(here.keys.attempts("*")),

@@ -1,0 +1,241 @@
+"""Who may use the console: users with a role and a password, and the sessions of those signed in.
+
+The ledger keeps a password's scrypt hash and a session's SHA-256. Each request asks the ledger, so
+whoever is removed, or gets another password or role, is met by that at once.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import re
+import secrets
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import redis
+
+from config import SendcodeError
+from config.settings import Settings
+from jobs.actions import Action, somebody
+from jobs.job import iso
+from jobs.keys import Keys
+from jobs.scripts import Script, time_ms
+
+SHORTEST_PASSWORD, LONGEST_PASSWORD = 10, 200
+IDLE_S = 2 * 3_600
+"""A session ends when nobody did anything for so long; a page that refreshes itself is nobody."""
+LIFE_S = 12 * 3_600
+"""And in any case after that."""
+_COST, _BLOCK, _PARALLEL = 2**14, 8, 5
+"""Of scrypt: 16 MB and a fifth of a second, as OWASP's Password Storage Cheat Sheet has it."""
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
+
+
+class Role(StrEnum):
+    """What a user may do; each may all that the one before may."""
+
+    VIEWER = "viewer"
+    """Look at everything; change nothing, and take no file with full numbers."""
+    OPERATOR = "operator"
+    """Submit and steer batches, deal with what failed, halt and resume."""
+    ADMIN = "admin"
+    """Users and tokens, too."""
+
+    def includes(self, other: Role) -> bool:
+        roles = list(Role)
+        return roles.index(self) >= roles.index(other)
+
+
+class UserRefusedError(SendcodeError, ValueError):
+    """A user cannot be made or changed so; `code` says why to programs, the message to people."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A user, without the password's hash."""
+
+    name: str
+    role: Role
+    has_password: bool
+    """Without one only a trusted proxy can vouch for them (`SENDCODE_TRUSTED_PROXY`)."""
+    created_ms: int
+    """Unix milliseconds on Redis' clock."""
+    created_by: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "role": self.role,
+            "has_password": self.has_password,
+            "created_at": iso(self.created_ms),
+            "created_by": self.created_by,
+        }
+
+
+class Users:
+    """The users of one key prefix on one Redis."""
+
+    def __init__(self, client: redis.Redis, settings: Settings) -> None:
+        self._client = client
+        self._keys = Keys(settings.sendcode_key_prefix)
+        self._script = Script(client, self._keys, "users")
+
+    def add(self, name: str, role: str, password: str | None, by: str | None = None) -> User:
+        """Add a user; without a password only a trusted proxy can vouch for them.
+
+        Raises:
+            UserRefusedError: the name, role or password will not do, or there is such a user.
+        """
+        if not _NAME.fullmatch(name):
+            raise UserRefusedError(
+                "name",
+                "name: must be 1 to 64 letters, digits and . _ @ + -, beginning with one of the "
+                "first two",
+            )
+        values = {
+            "role": _role(role),
+            "hash": None if password is None else _hash(_checked(password)),
+            "stamp": secrets.token_hex(8),
+            "created": time_ms(self._client.time()),
+            "created_by": by or somebody(),
+        }
+        action = Action(what="user add", about=f"{name} ({role})", by=by or somebody())
+        if self._change("add", name, values, action) == "taken":
+            raise UserRefusedError("taken", f"there is a user {name} already")
+        return _decode(name, values)
+
+    def all(self) -> list[User]:
+        """Return all users by name."""
+        found: Any = self._client.hgetall(self._keys.users)
+        return [_decode(name, json.loads(text)) for name, text in sorted(found.items())]
+
+    def get(self, name: str) -> User | None:
+        values = self._values(name)
+        return _decode(name, values) if values else None
+
+    def remove(self, name: str, by: str | None = None) -> bool:
+        """Remove a user; all their sessions are over. Return whether there was one."""
+        action = Action(what="user remove", about=name, by=by or somebody())
+        return self._change("remove", name, {}, action) == "done"
+
+    def set_password(self, name: str, password: str, by: str | None = None) -> bool:
+        """Give a user another password; all their sessions are over. False if there is none.
+
+        Raises:
+            UserRefusedError: the password will not do.
+        """
+        changes = {"hash": _hash(_checked(password)), "stamp": secrets.token_hex(8)}
+        action = Action(what="user password", about=name, by=by or somebody())
+        return self._change("change", name, changes, action) == "done"
+
+    def set_role(self, name: str, role: str, by: str | None = None) -> bool:
+        """Give a user another role, from their next request on. False if there is no such user."""
+        action = Action(what="user role", about=f"{name} ({role})", by=by or somebody())
+        return self._change("change", name, {"role": _role(role)}, action) == "done"
+
+    def authenticate(self, name: str, password: str) -> User | None:
+        """Return the user if this is their password; it takes as long if there is none."""
+        values = self._values(name)
+        kept = (values or {}).get("hash") or _NOBODYS
+        is_right = hmac.compare_digest(_hash(password, kept), kept)
+        return _decode(name, values) if values and is_right and kept != _NOBODYS else None
+
+    def begin_session(self, user: User) -> str:
+        """Return the secret of a new session of a user."""
+        secret = secrets.token_urlsafe(32)
+        key, values = self._keys.session(_digest(secret)), self._values(user.name) or {}
+        began = time_ms(self._client.time())
+        session: dict[Any, Any] = {
+            "user": user.name,
+            "stamp": values.get("stamp", ""),
+            "began": began,
+        }
+        pipe = self._client.pipeline()
+        pipe.hset(key, mapping=session)
+        pipe.expire(key, IDLE_S)
+        pipe.execute()
+        return secret
+
+    def user_of(self, secret: str, *, is_active: bool = True) -> User | None:
+        """Return whose session this is, if it goes on; `is_active`: somebody did something."""
+        key = self._keys.session(_digest(secret))
+        pipe = self._client.pipeline(transaction=False)
+        pipe.hgetall(key)
+        pipe.time()
+        session, now = pipe.execute()
+        if not session or time_ms(now) - int(session["began"]) >= LIFE_S * 1000:
+            return None
+        values = self._values(session["user"])
+        if values is None or values["stamp"] != session["stamp"]:
+            return None
+        if is_active:
+            self._client.expire(key, IDLE_S)
+        return _decode(session["user"], values)
+
+    def end_session(self, secret: str) -> None:
+        self._client.delete(self._keys.session(_digest(secret)))
+
+    def _values(self, name: str) -> dict[str, Any] | None:
+        text: Any = self._client.hget(self._keys.users, name)
+        values: dict[str, Any] | None = json.loads(text) if text else None
+        return values
+
+    def _change(self, verb: str, name: str, values: dict[str, Any], action: Action) -> str:
+        done: str = self._script(
+            verb=verb, name=name, values=json.dumps(values), action=action.encode()
+        )
+        return done
+
+
+def _role(role: str) -> str:
+    if role not in set(Role):
+        raise UserRefusedError("role", f"role: must be one of {', '.join(Role)}")
+    return role
+
+
+def _checked(password: str) -> str:
+    if not SHORTEST_PASSWORD <= len(password) <= LONGEST_PASSWORD:
+        raise UserRefusedError(
+            "password",
+            f"password: must have {SHORTEST_PASSWORD} to {LONGEST_PASSWORD} characters",
+        )
+    return password
+
+
+def _hash(password: str, like: str = "") -> str:
+    """Return "scrypt$n$r$p$salt$hash"; with the salt and costs of another, to compare with it."""
+    _, n, r, p, salt, _ = like.split("$") if like else ("", _COST, _BLOCK, _PARALLEL, "", "")
+    raw = base64.b64decode(salt) if salt else secrets.token_bytes(16)
+    made = hashlib.scrypt(
+        password.encode("utf-8", "surrogatepass"),
+        salt=raw,
+        n=int(n),
+        r=int(r),
+        p=int(p),
+        maxmem=2**27,
+        dklen=32,
+    )
+    parts = ("scrypt", n, r, p, base64.b64encode(raw).decode(), base64.b64encode(made).decode())
+    return "$".join(map(str, parts))
+
+
+_NOBODYS = "$".join(("scrypt", str(_COST), str(_BLOCK), str(_PARALLEL), "c2VuZGNvZGU=", "AA=="))
+"""What a password is compared with where there is no user; none is like it."""
+
+
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _decode(name: str, values: dict[str, Any]) -> User:
+    return User(
+        name, Role(values["role"]), bool(values["hash"]), values["created"], values["created_by"]
+    )

@@ -1,0 +1,24 @@
+"""The console: server-rendered pages for the person with the spreadsheet, on the same services.
+
+Every module has a `router`; a page is in no OpenAPI document. What a page may be asked for by whom
+stands with it, as `Viewer`, `Operator` or `Admin` (frame.py).
+"""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+
+from producer.web.console import frame, home, people
+from producer.web.console.frame import SignInFirst, sign_in_first
+
+ROUTERS = (people.router, home.router)
+
+
+def add_console(app: FastAPI) -> None:
+    """Add all pages to an app."""
+    for router in ROUTERS:
+        app.include_router(router, include_in_schema=False)
+    app.add_exception_handler(SignInFirst, sign_in_first)
+
+
+__all__ = ["ROUTERS", "add_console", "frame"]

@@ -1,0 +1,299 @@
+"""What all pages of the console share: who asks, the form's token, rendering, language, messages.
+
+A page is a plain function of its router:
+
+    @router.get("/batches")
+    async def batches(request: Request, viewer: Viewer) -> Response:
+        found = await ask(request, ...)
+        return render(request, "batches.html", live="live", batches=found)
+
+With `live`, a request of htmx gets that block of the template alone. A form is a POST with
+`{{ csrf() }}` in it, answered by `redirect`; one with a file has `?csrf={{ csrf_token }}` in its
+action instead, as it is read last.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from http import HTTPStatus
+from importlib.resources import files
+from typing import Annotated, Any
+from urllib.parse import quote, urlsplit
+
+from fastapi import Depends, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from producer.users import LIFE_S, Role, User, Users
+from producer.web.console.texts import LANGUAGES, Texts, language_for
+from producer.web.problems import Problem, ask
+
+SESSION = "sendcode_session"
+_SAID = "sendcode_said"
+_SAID_S = 60
+_CHANGES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+STATIC = {
+    "console.css": "text/css",
+    "htmx.min.js": "text/javascript",
+    "icon.svg": "image/svg+xml",
+}
+
+
+class SignInFirst(Exception):  # noqa: N818 (no error: the way to a page)
+    """Nobody is signed in; the answer is the sign-in page."""
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Who asks for a page."""
+
+    user: User
+    csrf: str
+    """What a form must bring back."""
+
+    @property
+    def name(self) -> str:
+        """As it stands in what people did (`Action.by`)."""
+        return self.user.name
+
+    def may(self, role: str) -> bool:
+        return self.user.role.includes(Role(role))
+
+
+def needs_role(role: Role) -> Callable[[Request], Awaitable[Visitor]]:
+    """Return a dependency that lets in who has this role, with the form's token if it changes."""
+
+    async def dependency(request: Request) -> Visitor:
+        visitor = await visitor_of(request)
+        if visitor is None:
+            raise SignInFirst
+        request.scope["sendcode.visitor"] = visitor
+        request.scope["sendcode.user"] = visitor.name
+        if not visitor.may(role):
+            raise Problem(403, "forbidden", f"this needs the role {role}")
+        if request.method in _CHANGES:
+            await check_form(request, visitor.csrf)
+        return visitor
+
+    return dependency
+
+
+Viewer = Annotated[Visitor, Depends(needs_role(Role.VIEWER))]
+Operator = Annotated[Visitor, Depends(needs_role(Role.OPERATOR))]
+Admin = Annotated[Visitor, Depends(needs_role(Role.ADMIN))]
+
+
+async def visitor_of(request: Request) -> Visitor | None:
+    """Return who is signed in, if anybody is."""
+    secret = request.cookies.get(SESSION, "")
+    if not secret:
+        return None
+    is_active = "hx-request" not in request.headers
+    user = await ask(request, lambda: users_of(request).user_of(secret, is_active=is_active))
+    return Visitor(user, csrf_token(secret)) if user else None
+
+
+def users_of(request: Request) -> Users:
+    """Return who may use the console."""
+    return Users(request.app.state.client, request.app.state.settings)
+
+
+def csrf_token(secret: str) -> str:
+    """Return what the forms of a session bring back; nobody can make it without its cookie."""
+    return hmac.new(secret.encode(), b"form", hashlib.sha256).hexdigest()
+
+
+async def check_form(request: Request, token: str) -> None:
+    """Refuse what was not sent by one of our own forms."""
+    given: Any = request.query_params.get("csrf")
+    if given is None:
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind == "application/x-www-form-urlencoded":
+            given = (await request.form()).get("csrf")
+    if not isinstance(given, str) or not hmac.compare_digest(given.encode(), token.encode()):
+        raise Problem(403, "stale_form", "this form is of another session: load the page again")
+
+
+def keep_session(response: Response, request: Request, secret: str) -> None:
+    """Give the browser its session."""
+    response.set_cookie(
+        SESSION,
+        secret,
+        max_age=LIFE_S,
+        httponly=True,
+        samesite="lax",
+        secure=is_over_tls(request),
+    )
+
+
+def is_over_tls(request: Request) -> bool:
+    """Return whether the browser came by https."""
+    return request.url.scheme == "https"
+
+
+def texts_of(request: Request) -> Texts:
+    """Return the texts of the browser's language."""
+    return Texts(language_for(request.headers.get("accept-language", "")))
+
+
+def is_fragment(request: Request) -> bool:
+    """Return whether htmx asks, for a part of the page that it shows."""
+    return "hx-request" in request.headers
+
+
+def render(
+    request: Request,
+    template: str,
+    *,
+    status: int = 200,
+    live: str | None = None,
+    **values: Any,
+) -> HTMLResponse:
+    """Return a page, or of it the title and the block `live` if htmx asks.
+
+    Templates have, besides `values`: `t` (texts), `visitor` (None on the sign-in page), `path`,
+    `said` (a message of the act before), `csrf()` and `csrf_token`.
+    """
+    visitor: Visitor | None = request.scope.get("sendcode.visitor")
+    texts = texts_of(request)
+    token = visitor.csrf if visitor else values.pop("csrf_token", "")
+    hidden = Markup('<input type="hidden" name="csrf" value="{}">').format(token)
+    said = None if is_fragment(request) else _said(request, texts)
+    page = _environment().get_template(template)
+    context = {
+        "t": texts,
+        "lang": LANGUAGES[texts.language],
+        "visitor": visitor,
+        "path": request.url.path,
+        "said": said,
+        "csrf_token": token,
+        "csrf": lambda: hidden,
+        **values,
+    }
+    if live is not None and is_fragment(request):
+        whole = page.new_context(context)
+        title = "".join(page.blocks["title"](whole)) if "title" in page.blocks else ""
+        body = "".join(page.blocks[live](whole))
+        return HTMLResponse(f"<title>{title} · sendcode</title>\n{body}", status)
+    response = HTMLResponse(page.render(context), status)
+    if _SAID in request.cookies and not is_fragment(request):
+        response.delete_cookie(_SAID)
+    return response
+
+
+def redirect(request: Request, url: str, said: str | None = None, **values: Any) -> Response:
+    """Return the answer to a form: the page that shows what came of it.
+
+    `said` is the key of a text that the page shows once, with its values.
+    """
+    response = RedirectResponse(url, 303)
+    if said is not None:
+        text = json.dumps([said, values], default=str).encode()
+        response.set_cookie(
+            _SAID,
+            base64.urlsafe_b64encode(text).decode().rstrip("="),
+            max_age=_SAID_S,
+            httponly=True,
+            samesite="lax",
+            secure=is_over_tls(request),
+        )
+    return response
+
+
+def _said(request: Request, texts: Texts) -> Markup | None:
+    kept = request.cookies.get(_SAID)
+    if not kept:
+        return None
+    try:
+        key, values = json.loads(base64.urlsafe_b64decode(kept + "=" * (-len(kept) % 4)))
+        return texts(key, **values)
+    except (ValueError, TypeError, KeyError):  # not ours
+        return None
+
+
+def sign_in_first(request: Request, _: Exception) -> Response:
+    """Answer who is not signed in: with the way to sign in, and from there back to the page."""
+    back = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    url = "/login" if back == "/" else f"/login?next={quote(back, safe='/')}"
+    if is_fragment(request):
+        return Response(None, 204, {"HX-Redirect": "/login"})
+    if request.method in _CHANGES:
+        url = "/login"
+    return RedirectResponse(url, 303)
+
+
+def own_path(text: str | None) -> str:
+    """Return a path of ours that somebody may be sent to; the home page for anything else."""
+    parts = urlsplit(text or "")
+    is_ours = (text or "").startswith("/") and not parts.netloc and "\\" not in (text or "")
+    return text if text and is_ours and not text.startswith("//") and text.isprintable() else "/"
+
+
+def wants_page(request: Request) -> bool:
+    """Return whether a browser asks, to show the answer to a person."""
+    is_api = request.url.path.startswith("/v1/")
+    return not is_api and ("text/html" in request.headers.get("accept", "") or is_fragment(request))
+
+
+def problem_page(request: Request, problem: Problem) -> Response:
+    """Return the page that says what is wrong, and what to do."""
+    page = render(request, "problem.html", status=problem.status, problem=problem)
+    page.headers.update(problem.headers)
+    return page
+
+
+def new_form_id() -> str:
+    """Return what tells one form from the next, so that one sent twice acts once."""
+    return secrets.token_hex(8)
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("producer.web", "pages"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals["asset"] = asset
+    environment.globals["HTTPStatus"] = HTTPStatus
+    environment.filters.update(number=number, moment=moment)
+    return environment
+
+
+def number(value: float) -> str:
+    """Return a number as people read it: 12,345."""
+    return f"{value:,.0f}" if isinstance(value, int) else f"{value:,.4g}"
+
+
+def moment(at_ms: int | None) -> Markup:
+    """Return a time in the server's zone: 10:02 of today, 26 Nov 10:02 of another day."""
+    if not at_ms:
+        return Markup("-")
+    at = datetime.fromtimestamp(at_ms / 1000, UTC)
+    local = at.astimezone()
+    is_today = local.date() == datetime.now(UTC).astimezone().date()
+    text = f"{local:%H:%M:%S}" if is_today else f"{local:%Y-%m-%d %H:%M}"
+    return Markup('<time datetime="{}">{}</time>').format(f"{at:%Y-%m-%dT%H:%M:%SZ}", text)
+
+
+@cache
+def static_file(name: str) -> bytes:
+    """Return the content of one of `STATIC`."""
+    return (files("producer.web") / "pages" / name).read_bytes()
+
+
+@cache
+def asset(name: str) -> str:
+    """Return the address of a static file, which a browser may keep: another content, another."""
+    return f"/static/{name}?v={hashlib.sha256(static_file(name)).hexdigest()[:12]}"

@@ -1,0 +1,104 @@
+"""Who is here: sign in and out, users and tokens, who did what, and the order to halt or resume."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from typing import Annotated
+
+import anyio.to_thread
+from fastapi import APIRouter, Form, Request
+from fastapi.responses import HTMLResponse, Response
+
+from producer.users import User
+from producer.web.access import Guesses
+from producer.web.console.frame import (
+    SESSION,
+    STATIC,
+    Viewer,
+    check_form,
+    csrf_token,
+    keep_session,
+    own_path,
+    redirect,
+    render,
+    static_file,
+    users_of,
+    visitor_of,
+)
+from producer.web.problems import Problem, ask
+
+router = APIRouter()
+
+_HASHING = anyio.CapacityLimiter(2)
+"""A password takes 16 MB and a fifth of a second of a processor to check."""
+
+
+@router.get("/static/{name}")
+async def static(name: str) -> Response:
+    """Return a file that pages need; the one thing besides the sign-in page that all may have."""
+    if name not in STATIC:
+        raise Problem(404, "not_found", "there is no such file")
+    headers = {"Cache-Control": "public, max-age=31536000, immutable"}
+    return Response(static_file(name), 200, headers, STATIC[name])
+
+
+@router.get("/login")
+async def sign_in(request: Request, next: str = "/") -> Response:  # noqa: A002 (in the address)
+    """Show the sign-in page."""
+    if await visitor_of(request):
+        return redirect(request, own_path(next))
+    return await _sign_in_page(request, next)
+
+
+@router.post("/login")
+async def signed_in(
+    request: Request,
+    name: Annotated[str, Form()] = "",
+    password: Annotated[str, Form()] = "",
+    next: Annotated[str, Form()] = "/",  # noqa: A002 (in the form)
+) -> Response:
+    """Begin a session; a wrong password is answered ever later."""
+    await check_form(request, csrf_token(request.cookies.get(SESSION) or secrets.token_hex()))
+    guesses: Guesses = request.app.state.console_guesses
+    users = users_of(request)
+    user: User | None = await anyio.to_thread.run_sync(
+        users.authenticate, name, password, limiter=_HASHING
+    )
+    if user is None:
+        address = request.client.host if request.client else ""
+        await asyncio.sleep(max(guesses.add(address), guesses.add(f"user {name[:64]}")))
+        return await _sign_in_page(request, next, name=name, status=401)
+    guesses.forget(f"user {name}")
+    response = redirect(request, own_path(next))
+    keep_session(response, request, await ask(request, users.begin_session, user))
+    return response
+
+
+@router.post("/logout")
+async def sign_out(request: Request, _: Viewer) -> Response:
+    """End the session."""
+    await ask(request, users_of(request).end_session, request.cookies[SESSION])
+    response = redirect(request, "/login", "login.signed_out")
+    response.delete_cookie(SESSION)
+    return response
+
+
+async def _sign_in_page(
+    request: Request, back: str, *, name: str = "", status: int = 200
+) -> HTMLResponse:
+    """Return the page; its form's token belongs to a cookie that is no session yet."""
+    secret = request.cookies.get(SESSION) or secrets.token_urlsafe(32)
+    has_users = bool(await ask(request, users_of(request).all))
+    page = render(
+        request,
+        "login.html",
+        status=status,
+        csrf_token=csrf_token(secret),
+        name=name,
+        next=own_path(back),
+        is_wrong=status != 200,  # noqa: PLR2004
+        has_users=has_users,
+    )
+    keep_session(page, request, secret)
+    return page

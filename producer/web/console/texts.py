@@ -1,0 +1,68 @@
+"""The console's words: one catalogue for each language, a table for each page.
+
+A text has named places, `{count}`; one that depends on a number is a table of `one` and `other`.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from markupsafe import Markup, escape
+
+LANGUAGES = {"en": "en", "zh": "zh-Hans"}
+"""By their catalogue: what a page's `lang` says."""
+
+
+class Texts:
+    """The texts of a language. Called with a text's key and values it returns safe HTML."""
+
+    def __init__(self, language: str) -> None:
+        self.language = language
+        self._texts = catalogue(language)
+
+    def __call__(self, key: str, /, **values: Any) -> Markup:
+        """Return a text with its values, which are escaped.
+
+        Raises:
+            KeyError: there is no such text, or it has a place without a value.
+        """
+        text = self._texts[key]
+        if not isinstance(text, str):
+            text = text["one" if values["count"] == 1 and "one" in text else "other"]
+        shown = {
+            name: f"{value:,}" if isinstance(value, int) else value
+            for name, value in values.items()
+        }
+        return Markup(escape(text)).format(**shown)  # noqa: S704 (escaped)
+
+    def get(self, key: str, default: str, /, **values: Any) -> Markup:
+        """Return a text, or another one, such as the English words that stand with a code."""
+        return self(key, **values) if key in self._texts else escape(default)
+
+
+@cache
+def catalogue(language: str) -> Mapping[str, str | Mapping[str, str]]:
+    """Return all texts of a language by "page.name"."""
+    path = files("producer.web") / "pages" / "texts" / f"{language}.toml"
+    pages: dict[str, dict[str, Any]] = tomllib.loads(path.read_text(encoding="utf-8"))
+    return {f"{page}.{name}": text for page, names in pages.items() for name, text in names.items()}
+
+
+def language_for(accepted: str) -> str:
+    """Return the language that suits an Accept-Language header best."""
+    best, weight = "en", 0.0
+    for part in accepted.split(","):
+        name, _, options = part.strip().partition(";")
+        found = name.strip().lower().partition("-")[0]
+        quality = options.strip().removeprefix("q=")
+        try:
+            wanted = float(quality) if quality else 1.0
+        except ValueError:
+            continue
+        if found in LANGUAGES and wanted > weight:
+            best, weight = found, wanted
+    return best

@@ -1,0 +1,181 @@
+"""What holds for every page of the console: who may see it, its forms' token, its headers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+import requests
+from fastapi.routing import APIRoute
+from pydantic import SecretStr
+from redis import Redis
+
+from config.settings import Settings
+from producer.users import Users
+from producer.web.app import make_app
+from producer.web.console import ROUTERS
+from tests.console import PASSWORD, Browser, csrf_of
+from tests.web_server import WebServer
+
+OPEN = {"/login", "/static/{name}"}
+"""What everybody may ask for."""
+
+
+@pytest.fixture
+def web(settings: Settings) -> Iterator[WebServer]:
+    with WebServer(settings) as server:
+        yield server
+
+
+@pytest.fixture
+def users(redis: Redis, settings: Settings) -> Users:
+    return Users(redis, settings)
+
+
+def routes() -> list[tuple[str, str]]:
+    """Return every method and path of the console."""
+    return [
+        (method, route.path)
+        for router in ROUTERS
+        for route in router.routes
+        if isinstance(route, APIRoute)
+        for method in sorted(route.methods or ())
+    ]
+
+
+def filled(path: str) -> str:
+    return re.sub(r"\{[^}]+\}", "nothing", path)
+
+
+def test_a_user_signs_in_and_out(web: WebServer, users: Users) -> None:
+    users.add("anna", "viewer", PASSWORD)
+    browser = Browser(web)
+
+    home = browser.sign_in("anna")
+    signed_out = browser.post("/logout")
+
+    assert (home.status_code, home.url) == (200, web.url + "/")
+    assert "anna" in home.text
+    assert "You are signed out." in signed_out.text
+    assert browser.get("/").url.endswith("/login")
+
+
+@pytest.mark.parametrize(("name", "password"), [("anna", "wrong"), ("nobody", PASSWORD), ("", "")])
+def test_a_wrong_name_or_password_lets_nobody_in(
+    web: WebServer, users: Users, name: str, password: str
+) -> None:
+    users.add("anna", "viewer", PASSWORD)
+    users.add("by-proxy", "admin", None)
+    browser = Browser(web)
+
+    answer = browser.sign_in(name, password)
+
+    assert answer.status_code == 401
+    assert "Name or password is wrong." in answer.text
+    assert browser.get("/").url.endswith("/login")
+
+
+def test_without_any_user_the_sign_in_page_says_how_to_add_one(
+    web: WebServer, users: Users
+) -> None:
+    before = Browser(web).get("/login").text
+    users.add("anna", "admin", None)
+    after = Browser(web).get("/login").text
+
+    assert "sendcode user add NAME --role admin" in before
+    assert "sendcode user add" not in after
+
+
+def test_without_a_session_there_is_nothing_but_the_sign_in_page(web: WebServer) -> None:
+    closed = [(method, path) for method, path in routes() if path not in OPEN]
+    assert ("GET", "/") in closed
+
+    for method, path in closed:
+        answer = requests.request(method, web.url + filled(path), timeout=30, allow_redirects=False)
+
+        assert answer.status_code == 303, (method, path)
+        assert answer.headers["Location"].startswith("/login"), (method, path)
+
+
+def test_a_form_without_its_token_changes_nothing(
+    web: WebServer, redis: Redis, settings: Settings
+) -> None:
+    browser = Browser.of(web, redis, settings, "admin")
+    other = Browser.of(web, redis, settings, "admin", "other")
+    tokens = ["", "x", csrf_of(other.get("/"))]
+
+    for method, path in routes():
+        if method == "GET" or path == "/login":
+            continue
+        for token in tokens:
+            answer = browser._send(method, filled(path), token)
+            assert answer.status_code == 403, (method, path)
+    assert browser.get("/").url == web.url + "/"
+
+
+def test_a_page_that_was_asked_for_is_shown_after_signing_in(web: WebServer) -> None:
+    browser = Browser(web)
+
+    page = browser.get("/?page=2")
+
+    assert page.url == web.url + "/login?next=/%3Fpage%3D2"
+    assert 'name="next" value="/?page=2"' in page.text
+
+
+@pytest.mark.parametrize("next_page", ["//evil.example", "https://evil.example", "/\\evil.example"])
+def test_signing_in_never_leads_to_another_host(web: WebServer, next_page: str) -> None:
+    page = Browser(web).get("/login", params={"next": next_page})
+
+    assert 'name="next" value="/"' in page.text
+
+
+def test_a_problem_is_a_page_for_people_and_a_document_for_programs(
+    web: WebServer, redis: Redis, settings: Settings
+) -> None:
+    browser = Browser.of(web, redis, settings, "viewer")
+
+    page, document = browser.get("/nowhere"), requests.get(web.url + "/nowhere", timeout=30)
+
+    assert (page.status_code, document.status_code) == (404, 404)
+    assert "There is no such page" in page.text
+    assert document.json()["code"] == "not_found"
+
+
+def test_without_redis_a_page_says_so(settings: Settings) -> None:
+    gone = {"sendcode_redis_url": SecretStr("redis://127.0.0.1:9/0")}
+    with WebServer(settings.model_copy(update=gone)) as web:
+        answer = Browser(web).get("/login")
+
+    assert answer.status_code == 503
+    assert "Nothing is lost" in answer.text
+
+
+def test_a_page_speaks_the_browser_s_language(web: WebServer) -> None:
+    assert '<html lang="zh-Hans">' in Browser(web, "zh-CN,zh;q=0.9").get("/login").text
+    assert '<html lang="en">' in Browser(web, "fr").get("/login").text
+
+
+def test_no_page_has_inline_scripts_or_styles_and_static_files_are_kept(
+    web: WebServer, redis: Redis, settings: Settings
+) -> None:
+    browser = Browser.of(web, redis, settings, "admin")
+    page = browser.get("/")
+
+    for element in re.findall(r"<(?:script|link)[^>]*>", page.text):
+        address = re.search(r'(?:src|href)="([^"]+)"', element)
+        assert address is not None
+        assert address[1].startswith("/static/")
+        kept = browser.get(address[1])
+        assert kept.status_code == 200
+        assert "immutable" in kept.headers["Cache-Control"]
+    assert "style=" not in page.text
+    assert "<style" not in page.text
+    assert not re.search(r"\son\w+=", page.text)
+    assert "default-src 'self'" in page.headers["Content-Security-Policy"]
+
+
+def test_no_page_is_in_the_description_of_the_api() -> None:
+    paths = make_app(Settings()).openapi()["paths"]
+
+    assert not [path for path in paths if not path.startswith("/v1/")]

@@ -1,0 +1,51 @@
+"""The console's catalogues are complete in each language, and have all that pages ask for."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from producer.web.console.texts import catalogue, language_for
+
+TOP = Path(__file__).resolve().parents[2] / "producer" / "web"
+PLACE = re.compile(r"\{(\w*)\}")
+ASKED = re.compile(r"""\bt(?:exts)?\(\s*["']([a-z_]+\.[a-z_0-9]+)["']""")
+
+
+def places(text: object) -> dict[str, set[str]]:
+    forms = {"other": text} if isinstance(text, str) else dict(text)  # type: ignore[call-overload]
+    return {form: set(PLACE.findall(words)) for form, words in forms.items()}
+
+
+def test_the_languages_have_the_same_texts_with_the_same_places() -> None:
+    english, chinese = catalogue("en"), catalogue("zh")
+
+    assert english.keys() == chinese.keys()
+    for key, text in english.items():
+        assert places(text)["other"] == places(chinese[key])["other"], key
+        for language in (text, chinese[key]):
+            assert set(places(language)) <= {"one", "other"}, key
+
+
+@pytest.mark.parametrize("path", sorted([*TOP.glob("pages/*.html"), *TOP.glob("console/*.py")]))
+def test_every_text_that_a_page_asks_for_is_there(path: Path) -> None:
+    asked = set(ASKED.findall(path.read_text(encoding="utf-8")))
+
+    assert asked <= catalogue("en").keys()
+
+
+@pytest.mark.parametrize(
+    ("accepted", "language"),
+    [
+        ("", "en"),
+        ("de", "en"),
+        ("zh-CN,zh;q=0.9,en;q=0.8", "zh"),
+        ("en-GB,en;q=0.9,zh;q=0.8", "en"),
+        ("de,zh;q=0.5,en;q=0.1", "zh"),
+        ("zh;q=much, en", "en"),
+    ],
+)
+def test_the_browser_chooses_the_language(accepted: str, language: str) -> None:
+    assert language_for(accepted) == language
