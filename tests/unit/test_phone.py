@@ -20,6 +20,7 @@ from jobs.phone import (
     split_international,
     without_formatting,
 )
+from jobs.quotas import unfit_line
 
 ALL_REGIONS = sorted(phonenumbers.SUPPORTED_REGIONS)
 MOBILE_EXAMPLES = [
@@ -27,6 +28,14 @@ MOBILE_EXAMPLES = [
     for region in ALL_REGIONS
     if (example := phonenumbers.example_number_for_type(region, PhoneNumberType.MOBILE))
 ]
+
+
+UNFIT_KINDS = (
+    PhoneNumberType.FIXED_LINE,
+    PhoneNumberType.TOLL_FREE,
+    PhoneNumberType.PREMIUM_RATE,
+    PhoneNumberType.SHARED_COST,
+)
 
 
 def fault_of(country_code: str, phone_num: str) -> str:
@@ -334,3 +343,30 @@ def test_an_area_joined_to_code_1_is_told_apart(code: str, area: str) -> None:
 @pytest.mark.parametrize("code", ["", "1", "242", "1415", "1999", "8521"])
 def test_other_codes_hold_no_area(code: str) -> None:
     assert area_within_code_1(code) is None
+
+
+def test_what_is_refused_to_events_for_its_kind_of_line_is_doubtful_in_a_batch() -> None:
+    examples = [
+        example
+        for region in ALL_REGIONS
+        for kind in UNFIT_KINDS
+        if (example := phonenumbers.example_number_for_type(region, kind))
+    ]
+    parts = [
+        (str(each.country_code), phonenumbers.national_significant_number(each))
+        for each in examples
+    ]
+    satellites = [PhoneNumber("870", "773111632"), PhoneNumber("881", "612345678")]
+    numbers = [*(PhoneNumber(*each) for each in parts), *satellites]
+
+    refused = {number: unfit_line(number) for number in numbers if unfit_line(number)}
+
+    assert set(refused.values()) == {
+        "landline",
+        "premium-rate",
+        "satellite",
+        "shared-cost",
+        "toll-free",
+    }
+    doubts = {number: number.doubt.message for number in refused if number.doubt}
+    assert [kind for number, kind in refused.items() if kind not in doubts.get(number, "")] == []
