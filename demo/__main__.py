@@ -61,9 +61,9 @@ def main(
     """Show the whole system on this machine; nothing else is needed.
 
     Valkey, a stand-in of the API, two workers, the HTTP API and Flower come up on free ports. A
-    sample file with every kind of ending is submitted, events are sent over HTTP meanwhile, and at
-    the end an account is drawn up. Exit 1 if a promise was broken. No real account, number or Redis
-    is touched.
+    sample file with every kind of ending is submitted, events are sent over HTTP meanwhile, whose
+    endings come back by webhook, and at the end an account is drawn up. Exit 1 if a promise was
+    broken. No real account, number or Redis is touched.
     """
     interrupts = Interrupts()
     folder: Path | None = None

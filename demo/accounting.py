@@ -61,11 +61,13 @@ def draw_up(
     api: Mapping[str, Any],
     *,
     rate_limit: int,
+    told: Mapping[str, str],
     leaks: Sequence[str],
 ) -> Accounts:
     """Compare `jobs` (of the accepted rows) and `events` with the stand-in's own counts (`api`).
 
-    `rejected` rows were not accepted; `leaks` are places where a full number was found.
+    `rejected` rows were not accepted; `told` is the state by event of which signed webhooks told;
+    `leaks` are places where a full number was found.
     """
     states = Counter(str(job.state) for job in jobs)
     if rejected:
@@ -96,10 +98,11 @@ def draw_up(
                 f"{api['most_in_any_second']} at most, of {api['requests']} in all",
             ),
             _events_overtook(jobs, events, event_ms, rate_limit),
+            _every_ending_told(events, told),
             Promise(
-                "No full number in a log or in Flower",
+                "No full number in a log, in Flower or in a webhook",
                 not leaks,
-                f"found in {', '.join(leaks)}" if leaks else "all logs and Flower's tasks searched",
+                f"found in {', '.join(leaks)}" if leaks else "all of them searched",
             ),
         ),
     )
@@ -147,6 +150,15 @@ def _events_overtook(
         shown += f"; at most {ahead} of the batch meanwhile"
     kept = sent == len(events) and ahead < rate_limit
     return Promise("Events overtook the batch", kept, shown)
+
+
+def _every_ending_told(events: Sequence[JobRecord], told: Mapping[str, str]) -> Promise:
+    right = sum(told.get(event.job_id) == event.state for event in events)
+    return Promise(
+        "Every event's ending reached the webhook, signed",
+        right == len(events),
+        f"{right} of {len(events)}",
+    )
 
 
 def _ended_during(event: JobRecord, jobs: Sequence[JobRecord]) -> int:

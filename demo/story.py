@@ -24,11 +24,13 @@ import requests
 
 from demo.accounting import Accounts, draw_up, whole_number
 from demo.keeper import Keeper
+from demo.receiver import Receiver
 from demo.world import World, WorldError, free_port, wait_until
 from jobs.batch import Batch
 from jobs.batches import Batches
 from jobs.job import JobRecord
 from jobs.ledger import Ledger
+from jobs.webhooks import Webhooks
 from producer.cli.processes import (
     flower_command,
     flower_environment,
@@ -58,6 +60,8 @@ QUICK: Mapping[str, Any] = {
     # In so short an interval a busy machine may come too late for a proof; the default would then
     # send once more, and say so. A demo is to show no double at all.
     "sendcode_ambiguous": "hold",
+    # the backend that is told of its events' endings is on this machine
+    "sendcode_webhook_private": True,
 }
 FAR = ("--latency-ms", "20", "--answer-ms", "20")
 """Each way: the API is not on this machine."""
@@ -68,6 +72,8 @@ _CHECK_EVERY_S = 0.25
 PATIENCE_S = 90.0
 """Beyond the time that the rows take at the full rate."""
 EVENT_PATIENCE_S = 15.0
+WEBHOOK_PATIENCE_S = 30.0
+"""After the batch: outcomes give way to codes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +107,7 @@ class Demo:
         self.results_file = folder / "results.csv"
         self._customers = make_customers(rows)
         self._events: list[str] = []
+        self._receiver = Receiver()
 
     def __enter__(self) -> Self:
         """Start the servers, the workers, the HTTP API and Flower.
@@ -110,6 +117,7 @@ class Demo:
         """
         with ExitStack() as stack:
             world = stack.enter_context(self.world)
+            stack.enter_context(self._receiver)
             for number in range(1, WORKERS + 1):
                 world.start(f"worker-{number}", worker_command(f"demo-{number}"))
             login = flower_environment({}, self.flower_user, self.flower_password)
@@ -124,6 +132,8 @@ class Demo:
             self._batches = Batches(world.redis, world.settings)
             self._ledger = Ledger(world.redis, world.settings)
             _, self._token = Tokens(world.redis, world.settings).new("demo", [Scope.SEND])
+            _, secret = Webhooks(world.redis, world.settings).set("demo", self._receiver.url)
+            self._receiver.believe(secret)
             self._wait_for(
                 lambda: read_overview(world.redis, world.settings).alive == WORKERS, "the workers"
             )
@@ -193,13 +203,16 @@ class Demo:
         """Write the results, and compare what the ledger says with what the stand-in counted."""
         self._write_results()
         rows = list(self._batches.rows(self._batch_id))
+        events = [self._ended(job_id) for job_id in self._events]
+        self._wait_for_webhooks()
         return draw_up(
             len(self._customers),
             [record for _, _, record in rows if record is not None],
-            [self._ended(job_id) for job_id in self._events],
+            events,
             sum(row.phone is None for _, row, _ in rows),
             self.world.sandbox.stats(),
             rate_limit=RATE_LIMIT,
+            told=self._receiver.told,
             leaks=sorted(self._leaks()),
         )
 
@@ -220,6 +233,12 @@ class Demo:
                 return record
             time.sleep(_CHECK_EVERY_S)
 
+    def _wait_for_webhooks(self) -> None:
+        """Return once each event's ending was told, or when patience is over."""
+        deadline = time.monotonic() + WEBHOOK_PATIENCE_S
+        while set(self._events) - self._receiver.told.keys() and time.monotonic() < deadline:
+            time.sleep(_CHECK_EVERY_S)
+
     def _write_results(self) -> None:
         header = self._batch().header
         with written_file(self.results_file, sys.stdout.buffer) as stream:
@@ -228,11 +247,11 @@ class Demo:
                 writer.write(row.cells, row.ours)
 
     def _leaks(self) -> Iterator[str]:
-        """Search logs and Flower for the customers' numbers; yield the places that have one."""
+        """Search logs, Flower and webhooks for the customers' numbers; yield where one is."""
         login = (self.flower_user, self.flower_password)
         tasks = requests.get(f"{self.flower_url}/api/tasks", auth=login, timeout=5)
         tasks.raise_for_status()
-        places = {"Flower": tasks.text} | {
+        places = {"Flower": tasks.text, "webhooks": "\n".join(self._receiver.bodies)} | {
             log.name: log.read_text(encoding="utf-8", errors="replace")
             for log in self.world.folder.glob("*.log")
         }

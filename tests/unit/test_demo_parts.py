@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import hashlib
+import hmac
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from demo.accounting import Accounts, draw_up, whole_number
+from demo.receiver import Receiver
 from demo.story import HEADER, event_numbers, make_customers, write_csv
 from jobs.job import JobRecord, Lane, State
 from jobs.phone import PhoneError, PhoneNumber
@@ -89,6 +94,7 @@ def accounts(
     api: dict[str, Any] | None = None,
     events: list[JobRecord] | None = None,
     leaks: tuple[str, ...] = (),
+    told: dict[str, str] | None = None,
 ) -> Accounts:
     return draw_up(
         4,
@@ -97,6 +103,7 @@ def accounts(
         1,
         {**API, **(api or {})},
         rate_limit=20,
+        told={EVENT.job_id: "sent"} if told is None else told,
         leaks=leaks,
     )
 
@@ -138,7 +145,15 @@ def test_accounts_in_order_have_every_promise_kept() -> None:
             accounts(jobs=[SENT] * 20, events=[replace(EVENT, finished_ms=1_500)]),
             "Events overtook the batch",
         ),
-        (accounts(leaks=("worker-1.log",)), "No full number in a log or in Flower"),
+        (accounts(told={}), "Every event's ending reached the webhook, signed"),
+        (
+            accounts(told={EVENT.job_id: "dead"}),
+            "Every event's ending reached the webhook, signed",
+        ),
+        (
+            accounts(leaks=("worker-1.log",)),
+            "No full number in a log, in Flower or in a webhook",
+        ),
     ],
 )
 def test_a_broken_promise_is_named(drawn: Accounts, promise: str) -> None:
@@ -167,3 +182,27 @@ def test_the_demos_numbers_are_fit_to_be_sent_to() -> None:
                 PhoneNumber.parse(each.country_code, each.phone_num)
         else:
             PhoneNumber.parse(each.country_code, each.phone_num)
+
+
+def test_the_demos_backend_believes_no_webhook_that_another_secret_signs() -> None:
+    body = b'{"data": {"job_id": "ev-1", "state": "sent"}}'
+    with Receiver() as receiver:
+        receiver.believe("whsec_" + base64.b64encode(b"its own").decode())
+        answers = {
+            name: post(receiver.url, body, secret)
+            for name, secret in (("forged", b"another"), ("right", b"its own"))
+        }
+
+    assert answers == {"forged": 401, "right": 204}
+    assert (receiver.told, receiver.refused) == ({"ev-1": "sent"}, 1)
+
+
+def post(url: str, body: bytes, secret: bytes) -> int:
+    digest = hmac.new(secret, b"ev-1_1.1700000000." + body, hashlib.sha256).digest()
+    signature = "v1," + base64.b64encode(digest).decode()
+    headers = {
+        "webhook-id": "ev-1_1",
+        "webhook-timestamp": "1700000000",
+        "webhook-signature": signature,
+    }
+    return requests.post(url, body, headers=headers, timeout=30).status_code

@@ -1,0 +1,73 @@
+"""A backend that receives webhooks, as one in any language does, and believes only signed ones."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import threading
+from email.message import Message
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Self
+
+_SECRET_PREFIX = "whsec_"  # noqa: S105 (is none)
+
+
+class Receiver:
+    """Listens on loopback while it is a context manager's, in threads of its own."""
+
+    def __init__(self) -> None:
+        self._secret = b""
+        self.told: dict[str, str] = {}
+        """By job: the state in which its youngest outcome says that it ended."""
+        self.bodies: list[str] = []
+        """All that came, as it came."""
+        self.refused = 0
+        """What was not signed by the secret."""
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server.daemon_threads = True
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}/webhook"
+
+    def believe(self, secret: str) -> None:
+        """Set the secret that signs, as `sendcode token new` shows it."""
+        self._secret = base64.b64decode(secret.removeprefix(_SECRET_PREFIX))
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def take(self, headers: Message, body: bytes) -> bool:
+        """Note an outcome; False if it is not signed."""
+        signed = f"{headers.get('webhook-id')}.{headers.get('webhook-timestamp')}.".encode() + body
+        digest = hmac.new(self._secret, signed, hashlib.sha256).digest()
+        expected = "v1," + base64.b64encode(digest).decode()
+        given = headers.get("webhook-signature", "").split()
+        if not any(hmac.compare_digest(each, expected) for each in given):
+            self.refused += 1
+            return False
+        data = json.loads(body)["data"]
+        self.bodies.append(body.decode())
+        self.told[data["job_id"]] = data["state"]
+        return True
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                self.send_response(204 if receiver.take(self.headers, body) else 401)
+                self.end_headers()
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (its name)
+                pass
+
+        return Handler
