@@ -29,7 +29,6 @@ from sandbox.client import SandboxProcess
 from sandbox.signature import Credentials
 
 READY_S = 60.0
-VALKEY_START_S = 15.0
 STOP_S = 30.0
 """More than a worker takes, which hands back what it has in work."""
 _TOP = str(Path(__file__).resolve().parent.parent)
@@ -214,7 +213,7 @@ class EmbeddedValkey:
 
         try:
             with redis.Redis.from_url(self.url()) as client:
-                wait_until(answers, "the embedded Valkey", VALKEY_START_S)
+                wait_until(answers, "the embedded Valkey")
         except WorldError:
             self.stop()
             raise

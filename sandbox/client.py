@@ -23,8 +23,6 @@ from sandbox.settings import Settings
 from sandbox.signature import Credentials
 
 TIMEOUT_S: Final = 30
-START_TIMEOUT_S: Final = 10
-STOP_TIMEOUT_S: Final = 10
 _TOP: Final = str(Path(__file__).resolve().parent.parent)
 
 
@@ -95,8 +93,8 @@ class Sandbox(SandboxClient):
 
     def __enter__(self) -> Self:
         self._thread.start()
-        if not self._listening.wait(START_TIMEOUT_S):
-            raise TimeoutError(f"the sandbox did not listen within {START_TIMEOUT_S} s")
+        if not self._listening.wait(TIMEOUT_S):
+            raise TimeoutError(f"the sandbox did not listen within {TIMEOUT_S} s")
         if self._failure is not None:
             raise self._failure
         return self
@@ -183,9 +181,9 @@ class SandboxProcess(SandboxClient):
         """Return its exit code, once it has ended by itself.
 
         Raises:
-            subprocess.TimeoutExpired: it has not within `STOP_TIMEOUT_S`.
+            subprocess.TimeoutExpired: it has not within `TIMEOUT_S`.
         """
-        code = self._process.wait(STOP_TIMEOUT_S)
+        code = self._process.wait(TIMEOUT_S)
         assert self._process.stdout is not None  # noqa: S101 - asked for above
         self._process.stdout.close()
         return code

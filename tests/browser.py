@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import PATIENCE_S
+
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 SCRIPTS_MS = 5_000
 """Virtual time that a page's scripts and requests get."""
@@ -33,7 +35,7 @@ def rendered(url: str, profile: Path) -> str:
         ],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=True,
     )
     return shown.stdout

@@ -19,6 +19,7 @@ from config.settings import Settings
 from demo.world import environment_of
 from producer.cli import console
 from producer.cli.commands import app
+from tests.waiting import PATIENCE_S
 
 SENDCODE = (sys.executable, "-P", "-c", "from producer.cli import main; main()")
 """The command line as a process of its own; its words follow."""
@@ -110,10 +111,10 @@ def on_terminal(
         while part := os.read(terminal, 1 << 16):
             screen += part
     os.close(terminal)
-    return process.wait(timeout=60), screen.decode()
+    return process.wait(timeout=PATIENCE_S), screen.decode()
 
 
-def run(settings: Settings, *words: str | Path, cwd: Path, patience_s: float = 60) -> Ran:
+def run(settings: Settings, *words: str | Path, cwd: Path, patience_s: float = PATIENCE_S) -> Ran:
     """Run a command as a process of its own."""
     process = start(settings, *words, cwd=cwd)
     out, err = process.communicate(timeout=patience_s)

@@ -15,6 +15,8 @@ from typing import Self
 
 from redis import Redis
 
+from tests.waiting import PATIENCE_S
+
 _DIGITS = re.compile(r"\d+")
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{16,}={0,2}")
 _SCRIPTS = {"EVALSHA", "EVAL", "SCRIPT"}
@@ -53,7 +55,7 @@ class Eavesdropper:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        assert self._is_listening.wait(20)
+        assert self._is_listening.wait(PATIENCE_S)
         return self
 
     def __exit__(self, *_: object) -> None:

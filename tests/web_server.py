@@ -11,7 +11,7 @@ import uvicorn
 
 from config.settings import Settings
 from producer.web.app import make_app
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 
 PATIENT_S = 30.0
 """A busy machine is no Redis that does not answer."""
@@ -59,4 +59,6 @@ class WebServer:
             headers["Authorization"] = f"Bearer {secret}"
         if key:
             headers["Idempotency-Key"] = key
-        return requests.request(method, self.url + path, headers=headers, timeout=30, **options)
+        return requests.request(
+            method, self.url + path, headers=headers, timeout=PATIENCE_S, **options
+        )

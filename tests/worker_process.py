@@ -10,6 +10,7 @@ from typing import Self
 
 from config.settings import Settings
 from demo.world import Process, environment_of
+from tests.waiting import PATIENCE_S
 
 TOP = Path(__file__).resolve().parent.parent
 
@@ -35,7 +36,10 @@ class WorkerProcess(Process):
 
     def wait_ready(self) -> Self:
         """Return once it takes messages; fail with its output if it ends instead."""
-        return self.wait_for(" ready.")
+        return self.wait_for(" ready.", PATIENCE_S)
+
+    def wait(self, patience_s: float = PATIENCE_S) -> int:
+        return super().wait(patience_s)
 
     def stop(self) -> int:
         """End it as an operator does (SIGTERM); return its exit code, and fail if it hangs."""

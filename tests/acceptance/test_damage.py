@@ -11,6 +11,7 @@ from config.settings import Settings
 from jobs import keys as named
 from sandbox.client import SandboxProcess
 from tests.faults.damage import DAMAGES, TARGETS, Damaging
+from tests.waiting import PATIENCE_S
 from tests.worker_process import WorkerProcess
 
 RATE = 100
@@ -33,7 +34,6 @@ def sandbox() -> Iterator[SandboxProcess]:
     sendcode_lease=1.2,
     sendcode_concurrency=8,
 )
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_whatever_key_is_damaged_sending_goes_on_or_says_why_not(
     damage: str,
@@ -42,7 +42,7 @@ def test_whatever_key_is_damaged_sending_goes_on_or_says_why_not(
     sandbox: SandboxProcess,
     start_worker: Callable[..., WorkerProcess],
 ) -> None:
-    here = Damaging(redis, settings, sandbox)
+    here = Damaging(redis, settings, sandbox, goes_on_s=PATIENCE_S)
     here.add_load()
     for _ in range(2):
         start_worker()

@@ -16,7 +16,7 @@ import pytest
 
 from tests.commands import SENDCODE
 from tests.files import read_csv
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 from tests.worker_process import TOP
 
 ROWS = 90
@@ -78,14 +78,14 @@ def start(tmp_path: Path) -> Iterator[Start]:
     for process in started:
         if process.poll() is None:
             process.terminate()
-            process.wait(60)
+            process.wait(PATIENCE_S)
 
 
 def test_it_keeps_every_promise_and_says_so(start: Start) -> None:
     # what is set for a real account must not come into it
     demo = start("--rows", str(ROWS), "--json", TENCENTCLOUD_TOKEN="real", SENDCODE_RATE_LIMIT="1")
 
-    assert demo.process.wait(110) == 0, demo.err.read_text()
+    assert demo.process.wait(PATIENCE_S) == 0, demo.err.read_text()
 
     told = json.loads(demo.out.read_text())
     assert told["all_kept"] is True
@@ -139,7 +139,7 @@ def test_ctrl_c_at_any_moment_leaves_no_process_behind(moment: str, start: Start
 
     demo.process.send_signal(signal.SIGINT)
 
-    assert demo.process.wait(60) == 130
+    assert demo.process.wait(PATIENCE_S) == 130
     assert demo.left() == []
     assert demo.err.read_text().endswith("sendcode: interrupted\n")
 
@@ -153,7 +153,7 @@ def test_a_second_ctrl_c_does_not_cut_the_end_short(start: Start) -> None:
     for _ in range(3):
         demo.process.send_signal(signal.SIGINT)
 
-    assert demo.process.wait(60) == 130
+    assert demo.process.wait(PATIENCE_S) == 130
     assert demo.left() == []
 
 
@@ -163,7 +163,7 @@ def test_sigterm_ends_it_in_order(start: Start) -> None:
 
     demo.process.terminate()
 
-    assert demo.process.wait(60) == 128 + signal.SIGTERM
+    assert demo.process.wait(PATIENCE_S) == 128 + signal.SIGTERM
     assert demo.left() == []
     said = f"no process was left behind; files are in {demo.folder}\nsendcode: ended by a signal\n"
     assert demo.err.read_text().endswith(said)
@@ -189,7 +189,7 @@ def test_kept_it_runs_until_ctrl_c(start: Start) -> None:
 
     demo.process.send_signal(signal.SIGINT)
 
-    assert demo.process.wait(60) == 0
+    assert demo.process.wait(PATIENCE_S) == 0
     assert demo.left() == []
     assert "promise" in demo.out.read_text()
 
@@ -206,7 +206,7 @@ def test_a_process_that_dies_is_told_with_the_end_of_its_log(start: Start) -> No
     for worker in workers:
         worker.kill()
 
-    assert demo.process.wait(60) == 1
+    assert demo.process.wait(PATIENCE_S) == 1
     assert "sendcode: worker-1 ended with code -9" in demo.err.read_text()
     assert demo.left() == []
     assert "Traceback" not in demo.err.read_text()
@@ -249,5 +249,5 @@ def run(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=PATIENCE_S,
     )

@@ -18,7 +18,7 @@ from config.settings import Settings
 from demo.world import free_port
 from producer.tokens import Tokens
 from sendcode_client.testing import FakeSendcode
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 from tests.web_server import WebServer
 from tests.worker_process import TOP
 
@@ -87,17 +87,19 @@ def test_an_example_asks_for_a_code_and_learns_what_became_of_it(name: str, tmp_
         running(name, fake, tmp_path, port) as url,
     ):
         sign_up = {"user": "81723", "phone": PHONE}
-        answers = [requests.post(f"{url}/signup", json=sign_up, timeout=30) for _ in range(2)]
+        answers = [
+            requests.post(f"{url}/signup", json=sign_up, timeout=PATIENCE_S) for _ in range(2)
+        ]
 
         assert [answer.status_code for answer in answers] == [202, 202], answers[0].text
         (code,) = fake.codes
         assert (code.key, code.number) == ("signup-81723", "85255501234")
 
         def state() -> object:
-            return requests.get(f"{url}/codes/81723", timeout=30).json()["state"]
+            return requests.get(f"{url}/codes/81723", timeout=PATIENCE_S).json()["state"]
 
         assert state() == "on its way"
-        forged = requests.post(f"{url}/webhooks/sendcode", json={"data": {}}, timeout=30)
+        forged = requests.post(f"{url}/webhooks/sendcode", json={"data": {}}, timeout=PATIENCE_S)
         assert forged.status_code == 400
         fake.end("signup-81723", "dead", "InvalidParameterValue.UnSupportArea")
         assert state() == "dead"

@@ -30,7 +30,7 @@ from sandbox.client import Sandbox
 from tests.browser import rendered
 from tests.commands import SENDCODE
 from tests.conftest import DATABASES, QUICK_WORLD
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 from tests.worker_process import WorkerProcess
 
 PASSWORD = "a-password-for-flower"
@@ -60,7 +60,7 @@ class Flower:
         headers = {"Content-Length": "0"}
         if login:
             headers["Authorization"] = f"Basic {base64.b64encode(login.encode()).decode()}"
-        connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=20)
+        connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=PATIENCE_S)
         try:
             connection.request(method, path, headers=headers)
             answer = connection.getresponse()
@@ -142,7 +142,7 @@ def flower(valkey: EmbeddedValkey, tmp_path_factory: pytest.TempPathFactory) -> 
             seen = Flower(url, settings, {}, name, process, log)
             wait_until(seen.hears_workers, "Flower's first event")
             jobs = {
-                state: send_code("852", number, wait=30, settings=settings)
+                state: send_code("852", number, wait=PATIENCE_S, settings=settings)
                 for state, number in NUMBERS.items()
             }
             seen = replace(seen, jobs=jobs)
@@ -150,7 +150,7 @@ def flower(valkey: EmbeddedValkey, tmp_path_factory: pytest.TempPathFactory) -> 
             yield seen
         finally:
             process.terminate()
-            process.wait(60)
+            process.wait(PATIENCE_S)
             worker.stop()
             connect(settings).flushdb()
 
@@ -294,7 +294,7 @@ def test_a_worker_refuses_orders_that_go_past_the_ledger(flower: Flower, tmp_pat
             env=environment_of(flower.settings),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE_S,
             check=False,
         )
 
@@ -324,7 +324,7 @@ def test_without_a_login_it_shows_its_pages_on_loopback_only_and_no_api(
         assert nobody.get("/api/tasks", login="").status == 401
     finally:
         process.terminate()
-        process.wait(60)
+        process.wait(PATIENCE_S)
 
 
 def test_a_login_that_redis_refuses_ends_it_with_one_clear_line(
@@ -336,7 +336,7 @@ def test_a_login_that_redis_refuses_ends_it_with_one_clear_line(
 
     process, _, log = start_flower(wrong, tmp_path, "--no-auth", by_command=True)
 
-    assert process.wait(60) == 2
+    assert process.wait(PATIENCE_S) == 2
     last = log.read_text().splitlines()[-1]
     assert last.startswith("sendcode: Redis at redis://127.0.0.1")
     assert last.endswith("refuses the login: check user and password in SENDCODE_REDIS_URL")

@@ -18,7 +18,7 @@ from jobs.ledger import Ledger
 from producer.tokens import Tokens
 from sandbox.client import Sandbox
 from tests.commands import SENDCODE
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 from tests.web_server import WebServer
 from tests.worker_process import WorkerProcess
 
@@ -48,7 +48,7 @@ def call(settings: Settings, redis: Redis, tmp_path: Path) -> Iterator[Call]:
 
     def answers(port: int) -> bool:
         try:
-            return session.get(f"http://127.0.0.1:{port}/readyz", timeout=10).ok
+            return session.get(f"http://127.0.0.1:{port}/readyz", timeout=PATIENCE_S).ok
         except requests.ConnectionError:
             return False
 
@@ -56,7 +56,7 @@ def call(settings: Settings, redis: Redis, tmp_path: Path) -> Iterator[Call]:
         headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": key}
         url = f"http://127.0.0.1:{ports[n % 2]}/v1/codes"
         while True:
-            answer = session.post(url, json={**NUMBER, **json}, headers=headers, timeout=60)
+            answer = session.post(url, json={**NUMBER, **json}, headers=headers, timeout=PATIENCE_S)
             if answer.status_code != 503:  # so a busy machine says, and nothing was accepted
                 return answer
 
@@ -124,7 +124,9 @@ def test_of_ten_thousand_wrong_tokens_none_is_accepted(settings: Settings, redis
     with WebServer(settings) as web, requests.Session() as session:
         statuses = Counter(
             session.get(
-                f"{web.url}/v1/status", headers={"Authorization": f"Bearer {token}"}, timeout=60
+                f"{web.url}/v1/status",
+                headers={"Authorization": f"Bearer {token}"},
+                timeout=PATIENCE_S,
             ).status_code
             for token in wrong
         )

@@ -20,7 +20,7 @@ from jobs.keys import Keys
 from tests.commands import run, start
 from tests.faults.proxy import ProxyProcess
 from tests.files import customer, write_csv
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 
 ROWS = 8_000
 WORDS = ("batch", "submit", "customers.csv", "--id", "b1")
@@ -103,7 +103,7 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(
     process = start(settings, *WORDS, cwd=folder)
     wait_until(lambda: process.poll() is not None or rows_there(redis, keys) > 0, "a row")
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE_S)
 
     was_through = rows_there(redis, keys) == ROWS  # before the signal came
     again = run(settings, *WORDS, "--json", cwd=folder)
@@ -124,7 +124,7 @@ def test_ctrl_c_while_watching_leaves_the_batch_running(
     assert f"batch b1: 0 of {ROWS:,}" in process.stderr.readline()
 
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE_S)
 
     assert process.returncode == 130
     assert "look again: sendcode batch status b1 --watch" in err

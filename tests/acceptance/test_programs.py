@@ -23,7 +23,7 @@ from jobs.keys import Keys
 from producer import send_code
 from sandbox.client import Sandbox
 from tests.commands import SENDCODE
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 from tests.worker_process import TOP
 
 
@@ -47,7 +47,7 @@ def running(
     finally:
         if process.poll() is None:
             process.kill()
-        process.wait(60)
+        process.wait(PATIENCE_S)
 
 
 def ready(said: Path) -> bool:
@@ -63,10 +63,10 @@ def test_a_worker_has_the_name_threads_and_queues_that_were_asked_for(
         wait_until(lambda: ready(said), "the worker")
         wait_until(lambda: redis.hlen(keys.workers), "its sign of life")
 
-        record = send_code("852", "99000001", wait=20, settings=settings)
+        record = send_code("852", "99000001", wait=PATIENCE_S, settings=settings)
         process.terminate()
 
-        assert process.wait(60) == 0
+        assert process.wait(PATIENCE_S) == 0
     assert record.state == "sent"
     assert "only-events@" in said.read_text()
     assert "concurrency: 3 " in said.read_text()
@@ -87,7 +87,7 @@ def test_workers_of_one_machine_have_names_of_their_own(
         wait_until(lambda: redis.hlen(keys.workers) == 2, "both")
         wait_until(lambda: ready(said), "the second")
         second.terminate()
-        second.wait(60)
+        second.wait(PATIENCE_S)
 
         (left,) = redis.hkeys(keys.workers)
     assert str(left).split("/")[0] not in said.read_text()
@@ -101,7 +101,7 @@ def test_a_workers_start_warns_by_name_of_a_redis_that_can_forget(
     with running(settings, tmp_path, "worker") as (process, said):
         wait_until(lambda: "Redis is not as it must be" in said.read_text(), "the warning")
         process.terminate()
-        process.wait(60)
+        process.wait(PATIENCE_S)
 
     warnings = [line for line in said.read_text().splitlines() if "not as it must be" in line]
     assert len(warnings) == 1  # the tests' server runs with fsync="no" and is well otherwise
@@ -132,7 +132,7 @@ def test_the_sandbox_is_the_sandbox_with_all_its_options(
         told = json.loads(said.read_text())
         process.terminate()
 
-        assert process.wait(60) == 0
+        assert process.wait(PATIENCE_S) == 0
     assert told["url"].startswith("http://127.0.0.1:")
     assert told["pid"] == process.pid
 
@@ -172,11 +172,11 @@ def test_redis_in_a_container_has_the_password_of_the_url(password: str, tmp_pat
     server = begin(redis["command"][0])
     try:
         wait_until(is_up, "a login with the password")
-        assert begin(redis["healthcheck"]["test"][1]).wait(20) == 0
+        assert begin(redis["healthcheck"]["test"][1]).wait(PATIENCE_S) == 0
         with Redis(port=port, password=password) as client:
             for forbidden in (client.flushall, client.flushdb):
                 with pytest.raises(NoPermissionError):
                     forbidden()
     finally:
         server.terminate()
-        server.wait(60)
+        server.wait(PATIENCE_S)

@@ -22,7 +22,7 @@ from tests.conftest import QUICK_WORLD, ipv6_loopback
 from tests.faults.proxy import ProxyProcess
 from tests.files import MAGIC_BIND_UPPER, customer, write_csv
 from tests.tls_front import TlsFront
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 from tests.worker_process import TOP, WorkerProcess
 
 ODD_PASSWORD = "a;b/c?d#e@f:g%41 h+i,ü=&"
@@ -123,7 +123,7 @@ def test_worker_commands_and_flower_work_with_it(
             wait_until(flower.hears_workers, "Flower's first event")
             number = ("--country-code", "852", "--phone", "99003003")
             sendcode = InThisProcess(settings, monkeypatch, capsys)
-            sent = sendcode("send", *number, "--wait", "20", "--json")
+            sent = sendcode("send", *number, "--wait", "120", "--json")
             batch = sendcode("batch", "submit", file, "--watch")
             status = sendcode("status", "--json")
             doctor = sendcode("doctor")
@@ -133,7 +133,7 @@ def test_worker_commands_and_flower_work_with_it(
             config = flower.get("/api/workers?refresh=1")
         finally:
             process.terminate()
-            process.wait(60)
+            process.wait(PATIENCE_S)
             exit_code = worker.stop()
 
     assert sent.json["state"] == "sent"

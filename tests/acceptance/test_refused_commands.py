@@ -19,7 +19,7 @@ from producer import send_code
 from sandbox.client import Sandbox
 from tests.conftest import QUICK_WORLD
 from tests.refusals import REFUSALS, queue_of_another_type
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 from tests.worker_process import WorkerProcess
 from worker.transport import RECONNECT_S
 
@@ -67,7 +67,7 @@ def test_a_worker_outlives_a_redis_that_refuses_what_it_asks(
     with REFUSALS[code](redis, server.directory):
         wait_until(lambda: sign in worker.log, "the refusal in the log")
 
-    sent = send_code("852", "99000001", wait=15, settings=settings)
+    sent = send_code("852", "99000001", wait=PATIENCE_S, settings=settings)
 
     assert sent.state == "sent"
     lifelines = f"{settings.sendcode_key_prefix}:connections:*"

@@ -25,7 +25,7 @@ from tests.conftest import NOBODY, QUICK_WORLD
 from tests.files import customer, write_csv
 from tests.integration.fault_server import FaultServer, Peer
 from tests.tls_front import TlsFront
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 from tests.worker_process import WorkerProcess
 
 COMMANDS = (SEND, ("batch", "submit", "customers.csv", "--yes"), ("status",))
@@ -122,7 +122,7 @@ class Programs:
         try:
             wait_until(lambda: process.poll() is not None or is_up(address), "Flower")
             if ends:
-                assert process.wait(60) == 2
+                assert process.wait(PATIENCE_S) == 2
             if process.poll() is not None or not ends:
                 wait_until(lambda: cause in log.read_text(), f"{cause!r} in Flower's log")
         finally:

@@ -33,7 +33,7 @@ from producer.overview import read_overview
 from sandbox.client import Sandbox
 from tests.conftest import QUICK_WORLD, ipv6_loopback
 from tests.tls_front import TlsFront
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 from tests.worker_process import WorkerProcess
 
 SENTINEL_PASSWORD = "the Sentinels' own"
@@ -79,7 +79,7 @@ def start_sentinel(tmp_path: Path, primary: EmbeddedValkey) -> Iterator[Callable
                 [psutil.Process(primary.pid).exe(), str(configuration), "--sentinel"],
                 stdout=subprocess.DEVNULL,
             )
-            stack.callback(process.wait, 10)
+            stack.callback(process.wait, PATIENCE_S)
             stack.callback(process.terminate)
             wait_until(lambda: knows_its_primary(own, password), "the Sentinel")
             place = f"{ipv6_loopback()}:{own}"
@@ -144,8 +144,12 @@ def jobs_are_sent_and_dead_lettered(url: str, tmp_path: Path) -> None:
         settings = settings_for(url, sandbox)
         worker = WorkerProcess(settings, tmp_path, "w1").wait_ready()
         try:
-            sent = send_code("852", "99000001", wait=60, timeout=30, settings=settings)
-            dead = send_code("852", "99010001", wait=60, timeout=30, settings=settings)
+            sent = send_code(
+                "852", "99000001", wait=PATIENCE_S, timeout=PATIENCE_S, settings=settings
+            )
+            dead = send_code(
+                "852", "99010001", wait=PATIENCE_S, timeout=PATIENCE_S, settings=settings
+            )
             with connect(settings) as client:
                 seen = read_overview(client, settings)
         finally:

@@ -17,7 +17,7 @@ from jobs.phone import PhoneNumber
 from producer import send_code
 from sandbox.client import Sandbox
 from tests.commands import Command
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 from tests.worker_process import WorkerProcess
 
 RATE = 100
@@ -68,7 +68,7 @@ def test_a_pause_acts_at_once_and_an_event_goes_out_meanwhile(
 
     sendcode("batch", "pause", "b1")
     sent_at_pause = look(batches, "b1").finished
-    event = send_code("852", "99000001", wait=60, settings=settings)
+    event = send_code("852", "99000001", wait=PATIENCE_S, settings=settings)
 
     assert event.state.is_sent
     wait_until(lambda: not in_work(look(batches, "b1")), "nothing in work")
@@ -77,8 +77,8 @@ def test_a_pause_acts_at_once_and_an_event_goes_out_meanwhile(
     assert batch.finished <= sent_at_pause + FEED_DEPTH + THREADS
     requests = sandbox.stats(numbers=False)["requests"]
     # the sweeper has been round while another event was sent, and fed nothing
-    send_code("852", "99000002", wait=60, settings=settings)
-    send_code("852", "99000003", wait=60, settings=settings)
+    send_code("852", "99000002", wait=PATIENCE_S, settings=settings)
+    send_code("852", "99000003", wait=PATIENCE_S, settings=settings)
     assert sandbox.stats(numbers=False)["requests"] == requests + 2
 
     sendcode("batch", "resume", "b1")
@@ -109,7 +109,7 @@ def test_a_cancel_acts_at_once_and_every_job_has_its_end(
     assert batch.sent <= sent_at_cancel + FEED_DEPTH + THREADS
     stats = sandbox.stats()
     assert sum(stats["accepted_per_number"].values()) == batch.sent
-    event = send_code("852", "99000001", wait=60, settings=settings)
+    event = send_code("852", "99000001", wait=PATIENCE_S, settings=settings)
     assert event.state.is_sent
 
 

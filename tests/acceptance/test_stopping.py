@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import time
 from collections.abc import Callable
 
 import pytest
@@ -18,7 +17,7 @@ from jobs.phone import PhoneNumber
 from producer import send_code
 from sandbox.client import Sandbox
 from tests.ledger_checks import check_ledger
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 from tests.worker_process import WorkerProcess
 
 ROWS = 60
@@ -35,7 +34,6 @@ PREFIXES = ("9920", "9905", "9900", "9900", "9900")
     sendcode_phone_interval=12,
 )
 def test_sigterm_hands_back_all_that_was_not_sent(
-    settings: Settings,
     sandbox: Sandbox,
     redis: Redis,
     keys: Keys,
@@ -52,13 +50,10 @@ def test_sigterm_hands_back_all_that_was_not_sent(
     first = start_worker(REMAP_SIGTERM=remapped)
     wait_until(lambda: sandbox.stats()["requests"] >= 20)
 
-    began = time.monotonic()
     code = first.stop()
-    took_s = time.monotonic() - began
 
     seen = check_ledger(redis, keys)
-    assert code == 0
-    assert took_s < settings.sendcode_http_timeout + 10
+    assert code == 0  # it is 1 where a worker does not end in time
     assert {job["state"] for job in seen.jobs.values()}.isdisjoint(IN_WORK)
     # those that stood in line for a slot; its last sweep may have published them again
     assert [job for job in seen.jobs.values() if job["tries"] == "0" and "by" in job]
@@ -95,6 +90,6 @@ def test_sighup_starts_a_worker_anew(
     worker.process.send_signal(signal.SIGHUP)
 
     wait_until(lambda: worker.log.count(" ready.") == 2, "the new one")
-    assert send_code("852", "99000001", wait=20, settings=settings).state is State.SENT
+    assert send_code("852", "99000001", wait=PATIENCE_S, settings=settings).state is State.SENT
     assert worker.stop() == 0
     assert "Traceback" not in worker.log

@@ -25,7 +25,7 @@ from producer import send_code
 from sandbox.client import Sandbox
 from tests.commands import Command
 from tests.ended_jobs import customers
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 from tests.worker_process import WorkerProcess
 
 CELERY = (sys.executable, "-m", "celery")
@@ -88,7 +88,7 @@ def test_a_worker_whose_log_nobody_reads_sends_is_alive_and_ends(
             for _ in range(20):
                 worker.send_signal(signal.SIGUSR1)  # writes what all threads do
                 time.sleep(0.01)
-            record = send_code("852", "99000001", wait=20, settings=settings)
+            record = send_code("852", "99000001", wait=PATIENCE_S, settings=settings)
             shown = sendcode("status").out
             worker.terminate()
             code = worker.wait(settings.sendcode_http_timeout + 10)
@@ -125,7 +125,7 @@ def test_flower_answers_and_ends_although_nobody_reads_its_log(
         try:
             wait_until(answers, "Flower")
             flower.terminate()
-            flower.wait(60)
+            flower.wait(PATIENCE_S)
         finally:
             flower.kill()
             flower.wait()
@@ -146,7 +146,7 @@ def test_what_is_dropped_is_counted_in_its_place(tmp_path: Path) -> None:
         with os.fdopen(os.dup(source), encoding="ascii") as reader:
             lines = reader.read().splitlines()
 
-    assert speaker.wait(60) == 0
+    assert speaker.wait(PATIENCE_S) == 0
     os.close(tell)
     os.close(told)
     counts = [int(line.split()[0]) for line in lines if line.endswith(" dropped")]
@@ -170,7 +170,7 @@ def test_celery_multi_logs_to_its_file_at_its_level_and_follows_it(
             cwd=tmp_path,
             env=environment,
             check=True,
-            timeout=60,
+            timeout=PATIENCE_S,
             capture_output=True,
         )
 

@@ -15,7 +15,7 @@ from jobs.webhooks import Webhooks
 from producer.events import Events
 from tests.ledger_acts import number
 from tests.receiver import Received, Receiver
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 from tests.worker_process import WorkerProcess
 from worker.webhooks import TIMEOUT_S
 
@@ -36,7 +36,7 @@ def test_an_outcome_whose_worker_is_killed_while_it_delivers_is_delivered_by_ano
 ) -> None:
     Webhooks(redis, settings).set("shop", receiver.url)
     dead = threading.Event()
-    receiver.answer = lambda _: 204 if dead.wait(60) else 500
+    receiver.answer = lambda _: 204 if dead.wait(PATIENCE_S) else 500
     first = start_worker()
     events = Events(settings)
     accepted = events.accept(SendCodeJob.for_event(number(), "signup-1"), "shop")
@@ -84,7 +84,7 @@ def test_endpoints_that_never_answer_keep_no_code_waiting(
     over = threading.Event()
 
     def never(_: Received) -> int:
-        over.wait(60)
+        over.wait(PATIENCE_S)
         return 204
 
     receiver.answer = never

@@ -29,7 +29,7 @@ from tests.integration.fault_server import (
     http_answer,
     tunnelling,
 )
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 from tests.worker_process import WorkerProcess
 
 
@@ -114,7 +114,7 @@ def test_a_worker_starts_in_a_folder_with_modules_of_the_same_names(
     assert process.stderr is not None
     started = next((line for line in process.stderr if " ready." in line), "it ended")
     process.terminate()
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE_S)
     assert " ready." in started
     assert process.returncode == 0
 
@@ -149,7 +149,7 @@ def test_a_worker_sends_through_the_proxy_with_the_bundle_of_the_settings(
             SENDCODE_PROXY=proxy.url,
             SENDCODE_CA_BUNDLE=str(tmp_path / "ca.pem"),
         )
-        sent = send_code("852", "99000001", wait=15, settings=settings)
+        sent = send_code("852", "99000001", wait=PATIENCE_S, settings=settings)
 
     assert sent.state == "sent"
     assert [request.line for request in proxy.requests] == [
@@ -162,7 +162,7 @@ def test_flower_is_answered_what_the_worker_is_set_up_with(
 ) -> None:
     worker = start_worker()
 
-    told = celery_app.control.inspect(timeout=10).conf()
+    told = celery_app.control.inspect(timeout=PATIENCE_S, limit=1).conf()
 
     assert told is not None
     assert len(told) == 1

@@ -28,6 +28,7 @@ from tests.waiting import wait_until
 
 DAMAGES = ("deleted", "set back", "of another type")
 GOES_ON_S = 15.0
+"""So soon all goes on again, on a machine with nothing else to do."""
 ROWS = 25
 LOAD = "load"
 STRINGS = {"doctor", "content", "attempts", "asked"}
@@ -107,6 +108,7 @@ class Damaging:
     redis: Redis
     settings: Settings
     sandbox: SandboxClient
+    goes_on_s: float = GOES_ON_S
     keys: Keys = field(init=False)
     batches: Batches = field(init=False)
     mending: Mending = field(init=False)
@@ -158,17 +160,19 @@ class Damaging:
 
         what = f"{name} {damage}"
         if name == "ledger" and damage != "set back":  # set back by a moment it is a failover's
-            wait_until(lambda: self._overview().ledger.refused, f"{what}: the refusal", GOES_ON_S)
+            wait_until(
+                lambda: self._overview().ledger.refused, f"{what}: the refusal", self.goes_on_s
+            )
             self.redis.rename(_SPARE, key)
         before = self.sandbox.stats(numbers=False)["accepted"]
         wait_until(
             lambda: self.sandbox.stats(numbers=False)["accepted"] > before + 5,
             f"{what}: sending goes on",
-            GOES_ON_S,
+            self.goes_on_s,
         )
-        wait_until(lambda: self._is_over(victim), f"{what}: the end of {victim}", GOES_ON_S)
+        wait_until(lambda: self._is_over(victim), f"{what}: the end of {victim}", self.goes_on_s)
         if damage == "of another type" and name not in UNNAMED:
-            wait_until(lambda: self._is_named(name, key), f"{what}: {key} is named", GOES_ON_S)
+            wait_until(lambda: self._is_named(name, key), f"{what}: {key} is named", self.goes_on_s)
         if name in UNUSED:
             self.redis.delete(key)
         stats = self.sandbox.stats(numbers=False)
@@ -176,14 +180,14 @@ class Damaging:
         most = self.settings.sendcode_rate_limit * (1 + late_s)
         assert stats["most_in_any_second"] <= most, f"{what}: {stats}"
         try:
-            wait_until(lambda: not self.mending.misfits(), f"{what}: all fits", GOES_ON_S)
+            wait_until(lambda: not self.mending.misfits(), f"{what}: all fits", self.goes_on_s)
         except AssertionError as exc:
             raise AssertionError(f"{exc}: {self.mending.misfits()}") from exc
 
     def check(self) -> None:
         """Hold what was sent against what the ledger says, once all has ended."""
         self.batches.steer(LOAD, "cancel")
-        wait_until(lambda: not self._overview().in_work, "nothing is in work", GOES_ON_S)
+        wait_until(lambda: not self._overview().in_work, "nothing is in work", self.goes_on_s)
         self.mending.mend()  # what `sendcode doctor --repair` does
         accepted = self.sandbox.stats()["accepted_per_number"]
         for batch_id in self._victims:
@@ -214,7 +218,7 @@ class Damaging:
             batch = self.batches.get(batch_id)
             return batch is not None and batch.finished >= rows
 
-        wait_until(sent, f"{rows} rows of {batch_id}", GOES_ON_S)
+        wait_until(sent, f"{rows} rows of {batch_id}", self.goes_on_s)
 
     def _is_over(self, batch_id: str) -> bool:
         """Whether a batch is over; does what `status` says that a person should do about it."""
@@ -251,8 +255,10 @@ class Damaging:
         # a key set back was never away: a worker would call the ledger empty
         if damage == "set back" and self.redis.copy(_SPARE, key, replace=True):
             return
-        self.redis.delete(key)
-        if damage == "of another type" and is_string:
-            self.redis.rpush(key, "no such thing")
-        elif damage == "of another type":
-            self.redis.set(key, "no such thing")
+        with self.redis.pipeline() as at_once:  # a worker may write the key anew in between
+            at_once.delete(key)
+            if damage == "of another type" and is_string:
+                at_once.rpush(key, "no such thing")
+            elif damage == "of another type":
+                at_once.set(key, "no such thing")
+            at_once.execute()

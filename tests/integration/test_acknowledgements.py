@@ -17,15 +17,14 @@ import trustme
 
 from jobs.codes import Kind
 from tests.integration.fault_server import ACCEPTED, FaultServer, Peer, http_answer
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 from worker.acknowledged import Acknowledgements
 from worker.api import Answer, SendVerifyCodeClient
 from worker.signing import Credentials
 
-pytestmark = [
-    pytest.mark.timeout(20),
-    pytest.mark.skipif(sys.platform != "linux", reason="Linux alone tells of acknowledgements"),
-]
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="Linux alone tells of acknowledgements"
+)
 
 OK = http_answer(ACCEPTED)
 
@@ -53,7 +52,7 @@ class Api:
         return SendVerifyCodeClient(
             self.server.url,
             Credentials("AKIDEXAMPLE", "SECRETEXAMPLE"),
-            15,
+            PATIENCE_S,
             ca_bundle=self.bundle,
             **options,  # type: ignore[arg-type]
         )

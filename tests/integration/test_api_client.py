@@ -41,11 +41,11 @@ from worker.pool import DeadlineAdapter
 from worker.signing import Credentials, Signer
 
 # A call that outlives its deadline is a failure, even if it ends in the right way after all.
-pytestmark = pytest.mark.timeout(20)
+pytestmark = pytest.mark.timeout(90)
 
 CREDENTIALS = Credentials("AKIDEXAMPLE", "SECRETEXAMPLE", "TOKENEXAMPLE")
 COUNTRY, PHONE = "852", "18888888888"
-PATIENCE_S = 30.0  # where no time-out is meant to happen
+PATIENCE_S = 100.0  # where no time-out is meant to happen
 HASTE_S = 0.4  # where one is
 PADDED = http_answer(ACCEPTED + b" " * 9_000)
 OK = http_answer(ACCEPTED, headers="Content-Type: application/json; charset=utf-8\r\n")

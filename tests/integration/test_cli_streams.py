@@ -21,7 +21,7 @@ from jobs.ledger import Ledger
 from tests.commands import SENDCODE, Ran
 from tests.ended_jobs import DEAD, customers, end_event, run_batch
 from tests.files import customer, write_csv
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 
 RESULTS = [
     ("batch", "check", "customers.csv", "--json"),
@@ -145,7 +145,7 @@ def test_a_number_typed_at_a_terminal_is_not_shown(
     wait_until(lambda: not termios.tcgetattr(its_end)[3] & termios.ECHO, "a hidden prompt")
     os.write(terminal, b"+852 5123 4567\n")
 
-    assert process.wait(60) == 0
+    assert process.wait(PATIENCE_S) == 0
     os.close(its_end)
     said = os.read(terminal, 4096)
     os.close(terminal)

@@ -21,6 +21,7 @@ from sandbox.settings import Settings
 from sandbox.signature import Credentials
 from sandbox.wire import Request
 from tests.sandbox_calls import plain_socket, post, read_reply
+from tests.waiting import PATIENCE_S
 
 THROTTLED = "RequestLimitExceeded"
 
@@ -30,7 +31,7 @@ def run(*options: str, **environment: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "sandbox", *options],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE_S,
         check=False,
         env={**os.environ, **environment},
     )

@@ -34,7 +34,7 @@ from producer import (
 )
 from tests.commands import Command
 from tests.ended_jobs import SENT, end
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 from tests.worker_process import TOP
 
 NUMBER = ("852", "51234567")
@@ -121,7 +121,7 @@ def test_waiting_ends_with_the_job(settings: Settings, ledger: Ledger, redis: Re
 
     worker = threading.Thread(target=work)
     worker.start()
-    record = send_code(*NUMBER, wait=20, settings=settings)
+    record = send_code(*NUMBER, wait=PATIENCE_S, settings=settings)
     worker.join()
 
     assert record.state is State.SENT
@@ -405,6 +405,6 @@ def test_an_ended_job_is_given_at_once(settings: Settings, ledger: Ledger) -> No
     record = send_code(*NUMBER, key="k", settings=settings)
     end(ledger, record.job_id, Ending(State.DEAD, "FailedOperation.PhoneBindUpper"))
 
-    again = send_code(*NUMBER, key="k", wait=20, settings=settings)
+    again = send_code(*NUMBER, key="k", wait=PATIENCE_S, settings=settings)
 
     assert again.state is State.DEAD

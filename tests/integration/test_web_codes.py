@@ -23,7 +23,7 @@ from producer.web.app import ANSWER_S
 from sandbox.client import Sandbox
 from tests.commands import Command
 from tests.integration.conftest import PatientSender
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 from tests.web_server import WebServer
 
 FROM_TO = ("estimated_send_at", "created_at")
@@ -157,7 +157,7 @@ def test_a_caller_that_waits_is_answered_when_the_job_ends(
         wait_until(lambda: ledger.client.llen(ledger.keys.event_queue) == 1)
         (job_key,) = ledger.client.scan_iter(ledger.keys.job("*"))
         sender.send(job_key.removeprefix(ledger.keys.job("")))
-        answer = waiting.result(timeout=20)
+        answer = waiting.result(timeout=PATIENCE_S)
 
     assert answer.json()["state"] == "sent"
     shown = web.call("GET", answer.headers["Location"])

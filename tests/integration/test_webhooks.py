@@ -22,7 +22,7 @@ from sendcode_client import verify_webhook
 from tests.commands import Command
 from tests.ledger_acts import Acts, number
 from tests.receiver import Receiver
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 from worker.webhooks import Delivered, Deliverer, is_public
 
 pytestmark = pytest.mark.settings(sendcode_webhook_private=True)
@@ -362,7 +362,7 @@ def test_an_answer_that_does_not_come_in_time_is_a_failure(
 ) -> None:
     webhooks.set("shop", receiver.url)
     over = threading.Event()
-    receiver.answer = lambda _: 204 if over.wait(10) else 500
+    receiver.answer = lambda _: 204 if over.wait(PATIENCE_S) else 500
 
     done = make_deliverer(timeout_s=0.3).deliver(ended(acts))
 
