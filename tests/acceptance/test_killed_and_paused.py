@@ -16,17 +16,17 @@ from jobs.keys import Keys
 from jobs.ledger import Ledger
 from producer import send_code
 from sandbox.client import Sandbox
-from tests.waiting import PATIENCE_S, wait_until
+from tests.waiting import wait_until
 from tests.worker_process import WorkerProcess
 
 JOBS = 8
-LEASE_S = 130
+LEASE_S = 20
 PAUSED_MS = 6_000
 """Twice the time after which a killed worker's jobs are due."""
 pytestmark = pytest.mark.settings(
     sendcode_lease=LEASE_S,
-    sendcode_http_timeout=10,
-    sendcode_phone_interval=240,
+    sendcode_http_timeout=12,
+    sendcode_phone_interval=60,
     sendcode_sweep_interval=1,
 )
 
@@ -94,11 +94,7 @@ def test_another_worker_goes_on_long_before_the_leases_run_out(
 ) -> None:
     pair.victim.kill()
 
-    wait_until(
-        lambda: all(state.is_final for state in states(ledger, pair.jobs)),
-        "the jobs' ends",
-        PATIENCE_S,
-    )
+    wait_until(lambda: all(state.is_final for state in states(ledger, pair.jobs)), "the jobs' ends")
 
     assert {*states(ledger, pair.jobs)} <= {State.SENT, State.SENT_INFERRED}
     assert sandbox.stats()["accepted"] == JOBS
@@ -114,7 +110,7 @@ def test_no_work_is_taken_from_a_worker_that_is_paused(
     paused_at_ms = pair.beat_ms(pair.victim)
     wait_until(lambda: pair.beat_ms(pair.other) > paused_at_ms + PAUSED_MS)
 
-    assert pair.leases(State.SENDING) == pair.held
+    wait_until(lambda: pair.leases(State.SENDING) == pair.held, "the end of all that is not held")
 
     os.killpg(pair.victim.pid, signal.SIGCONT)
     wait_until(lambda: states(ledger, pair.jobs) == [State.SENT] * JOBS, "the jobs' ends")
@@ -131,12 +127,10 @@ def test_a_worker_started_again_goes_on_with_what_it_held_when_it_was_killed(
     pair.victim.kill()
     sandbox.change(answer_ms=0)
 
-    start_worker()
-    wait_until(
-        lambda: all(state.is_final for state in states(ledger, pair.jobs)),
-        "the jobs' ends",
-        PATIENCE_S,
-    )
+    third = start_worker()
+    wait_until(lambda: all(state.is_final for state in states(ledger, pair.jobs)), "the jobs' ends")
 
     assert sandbox.stats()["accepted"] == JOBS
     assert sandbox.stats()["doubled"] == 0
+    # that is, before the leases ran out
+    assert f"others go on with its jobs worker={pair.victim.name}@" in third.log

@@ -22,7 +22,7 @@ from tests.faults.proxy import ProxyProcess
 from tests.files import customer, write_csv
 from tests.waiting import PATIENCE_S, wait_until
 
-ROWS = 8_000
+ROWS = 4_000
 WORDS = ("batch", "submit", "customers.csv", "--id", "b1")
 
 
@@ -49,7 +49,7 @@ def rows_there(redis: Redis, keys: Keys) -> int:
 def kill_at(process: subprocess.Popen[str], rows: int, redis: Redis, keys: Keys) -> None:
     """Kill the importing process as soon as so many rows are in the ledger, or when it ends."""
     wait_until(
-        lambda: process.poll() is not None or rows_there(redis, keys) >= rows, f"{rows} rows", 60
+        lambda: process.poll() is not None or rows_there(redis, keys) >= rows, f"{rows} rows"
     )
     process.kill()
     process.communicate()
