@@ -12,7 +12,7 @@ the same rows.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -23,7 +23,14 @@ from producer.sheet.columns import Asked, Columns, Header, find_header, rate_hea
 from producer.sheet.encoding import find_encoding
 from producer.sheet.number import NO_COUNTRY_CODE, NumberReader
 from producer.sheet.row import Note, Problem, Record, Row, SheetError, shown
-from producer.sheet.source import ZIP_MARK, Source, open_source, refuse_other_files
+from producer.sheet.source import (
+    ZIP_MARK,
+    Source,
+    most_unpacked,
+    open_source,
+    refuse_other_files,
+    too_big,
+)
 from producer.sheet.text import DelimitedText, JsonLines, choose_delimiter, is_json_lines
 from producer.sheet.workbook import Worksheet
 
@@ -33,6 +40,13 @@ Corrections = Mapping[int, Mapping[int, str]]
 
 _DELIMITER_NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 _UNCLEAR = frozenset({"no_header", "no_phone_column", "ambiguous_columns", "no_such_column"})
+MAX_ROW_BYTES = 1 << 17
+"""Of a row's cells together: one full cell of a spreadsheet, in Chinese, has 96 KiB."""
+_ROWS_FREELY = 32 << 20
+"""So many bytes of rows may come out of any file, however small. A workbook holds a text once that
+stands in a thousand rows; each row of a batch has its own."""
+_BESIDE_CELLS, _BESIDE_ROW = 3, 64
+"""Bytes that a cell, and a row, take beside their text where they wait to be sent."""
 _TOO_MANY_CELLS = Fault(
     "too_many_cells",
     "the row has more cells than there are columns, so its number may be in the wrong one",
@@ -117,6 +131,9 @@ class Sheet:
             self._close_reader()
             raise
         self.header: tuple[str, ...] = header.names
+        if _bytes_of(self.header) > MAX_ROW_BYTES:
+            self._close_reader()
+            raise self._row_too_big(0)
         self.columns: Columns = header.columns
         self._records_above = header.records_above
         self.notes = (*notes, *map(Note, header.notes))
@@ -172,7 +189,7 @@ class Sheet:
 
     def _records(self) -> Iterator[Record]:
         """Yield the records below the header; refuse a file that changes meanwhile."""
-        records = islice(self._reader, self._records_above + 1, None)
+        records = self._bounded(islice(self._reader, self._records_above + 1, None))
         is_new = self._digest is None and self.named_encoding is None
         content = ContentDigest(self.header, named=self.kind == "jsonl") if is_new else None
         if content is not None and self._named_columns:
@@ -209,6 +226,30 @@ class Sheet:
             numeric &= ~(1 << index)
             uncalculated &= ~(1 << index)
         return record._replace(cells=cells, numeric=numeric, uncalculated=uncalculated)
+
+    def _bounded(self, records: Iterable[Record]) -> Iterator[Record]:
+        """Yield the records; refuse one that is too big, and more than may come of the file."""
+        beside = _BESIDE_ROW + _BESIDE_CELLS * len(self.header)
+        most = most_unpacked(self._source.packed_bytes, _ROWS_FREELY)
+        taken = 0
+        for record in records:
+            size = _bytes_of(record.cells)
+            if size > MAX_ROW_BYTES:
+                raise self._row_too_big(record.line)
+            taken += size + beside
+            if taken > most:
+                raise too_big(self.name, most)
+            yield record
+
+    def _row_too_big(self, line: int) -> SheetError:
+        return SheetError(
+            "row_too_big",
+            self.name,
+            f"the cells hold more than {MAX_ROW_BYTES >> 10} KiB of text together",
+            "shorten them, or take out the columns that are not needed",
+            line,
+            self.unit,
+        )
 
     def _distinction(self, record: Record) -> str:
         """Return what makes a record another row than one with the same cells; "" if nothing."""
@@ -374,6 +415,11 @@ def open_sheet(
     except BaseException:
         source.close()
         raise
+
+
+def _bytes_of(cells: Sequence[str]) -> int:
+    text = "".join(cells)
+    return len(text) if text.isascii() else len(text.encode())
 
 
 _CELL_END = "\0"  # no cell holds a NUL

@@ -27,6 +27,9 @@ CHUNK_BYTES = 1 << 20
 HEAD_BYTES = 1 << 16
 MAX_SPOOLED_BYTES = 4 << 30
 """Standard input and unpacked .gz files: no end of a pipe may fill the disk."""
+_MOST_TIMES, _UNPACKED_FREELY = 100, 64 << 20
+"""What is packed may become so many times larger, or so large: lists of customers become 30 times
+larger at most, and what is made to fill a disk 1,000 times."""
 
 _GZIP = b"\x1f\x8b"
 _END_MARK = b"\x1a"
@@ -49,9 +52,11 @@ class Survey:
 class Source:
     """An opened input; each `open` returns an independent reader of it from the start."""
 
-    def __init__(self, name: str, file: IO[bytes]) -> None:
+    def __init__(self, name: str, file: IO[bytes], packed_bytes: int | None = None) -> None:
         self.name = name
         """The file's name for people."""
+        self.packed_bytes = packed_bytes or os.fstat(file.fileno()).st_size
+        """The size of the file as it came."""
         self._file = file
         self._stamp = self._stamp_now()
         self._end = self._stamp[0]
@@ -151,11 +156,13 @@ def open_source(
 
 
 def _source_of(name: str, file: IO[bytes]) -> Source:
+    packed_bytes: int | None = None
     try:
         if os.pread(file.fileno(), len(_GZIP), 0) == _GZIP:
-            packed, file = file, _unpack(name, file)
+            packed_bytes = os.fstat(file.fileno()).st_size
+            packed, file = file, _unpack(name, file, most_unpacked(packed_bytes))
             packed.close()
-        return Source(name, file)
+        return Source(name, file, packed_bytes)
     except BaseException:
         file.close()
         raise
@@ -180,25 +187,32 @@ def _open_path(path: Path) -> IO[bytes]:
         return _spool(name, file)
 
 
-def _unpack(name: str, packed: IO[bytes]) -> IO[bytes]:
+def most_unpacked(packed_bytes: int, freely: int = _UNPACKED_FREELY) -> int:
+    """Return how many bytes may be made of a file of `packed_bytes`; `freely` in any case."""
+    return min(MAX_SPOOLED_BYTES, max(freely, _MOST_TIMES * packed_bytes))
+
+
+def _unpack(name: str, packed: IO[bytes], most: int) -> IO[bytes]:
     packed.seek(0)
     try:
         with gzip.GzipFile(fileobj=packed) as unpacked:
-            return _spool(name, unpacked)
+            return _spool(name, unpacked, most)
     except (OSError, EOFError, zlib.error) as exc:
         raise SheetError(
             "bad_gzip", name, "the .gz file is damaged or incomplete", "pack or copy it again"
         ) from exc
 
 
-def _spool(name: str, stream: IO[bytes] | gzip.GzipFile) -> IO[bytes]:
-    """Copy a stream to a temporary file that nobody else can see."""
+def _spool(
+    name: str, stream: IO[bytes] | gzip.GzipFile, most: int = MAX_SPOOLED_BYTES
+) -> IO[bytes]:
+    """Copy a stream of `most` bytes to a temporary file that nobody else can see."""
     spool = tempfile.TemporaryFile(prefix="sendcode-")  # noqa: SIM115 - the caller closes it
     try:
         size = 0
         while chunk := stream.read(CHUNK_BYTES):
             size += len(chunk)
-            _check_size(name, size)
+            _check_size(name, size, most)
             spool.write(chunk)
         spool.flush()
     except BaseException:
@@ -207,10 +221,19 @@ def _spool(name: str, stream: IO[bytes] | gzip.GzipFile) -> IO[bytes]:
     return spool
 
 
-def _check_size(name: str, size: int) -> None:
-    if size > MAX_SPOOLED_BYTES:
-        message = f"the input is larger than {MAX_SPOOLED_BYTES >> 30} GiB"
-        raise SheetError("too_big", name, message, "split it into several files")
+def _check_size(name: str, size: int, most: int) -> None:
+    if size > most:
+        raise too_big(name, most)
+
+
+def too_big(name: str, most: int) -> SheetError:
+    """Return the error for a file that is, or unpacks to, more than `most` bytes."""
+    return SheetError(
+        "too_big",
+        name,
+        f"the input is, or becomes when it is read, larger than {most >> 20} MiB",
+        "split it into several files; take out columns that are not needed",
+    )
 
 
 def _survey(reader: io.BufferedReader) -> Survey:

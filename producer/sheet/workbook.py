@@ -25,7 +25,7 @@ from typing import IO, NamedTuple
 from xml.parsers import expat
 
 from producer.sheet.row import Note, Record, SheetError, not_a_sheet, shown
-from producer.sheet.source import Source
+from producer.sheet.source import Source, most_unpacked, too_big
 
 _MOST_COLUMNS = 1000  # a value further right would make each row as wide in memory
 _SHEETS_SHOWN = 10
@@ -367,6 +367,7 @@ class _Workbook:
 
     def __init__(self, source: Source) -> None:
         self.name = source.name
+        self._most_unpacked = most_unpacked(source.packed_bytes)
         try:
             self._zip = zipfile.ZipFile(source.open())
         except (zipfile.BadZipFile, OSError, ValueError) as exc:
@@ -397,6 +398,8 @@ class _Workbook:
         return self._zip.getinfo(self._parts[part]).file_size
 
     def open_part(self, part: str) -> IO[bytes]:
+        if part in self._parts and self.part_size(part) > self._most_unpacked:
+            raise too_big(self.name, self._most_unpacked)
         try:
             return self._zip.open(self._parts[part])
         except (KeyError, zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError) as exc:

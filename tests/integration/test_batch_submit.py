@@ -31,6 +31,7 @@ from producer.sheet import open_sheet
 from tests.commands import Command, on_terminal
 from tests.ended_jobs import SENT, end
 from tests.files import HEADER, customer, write_csv
+from tests.unit.odd_workbooks import workbook
 
 
 @pytest.fixture
@@ -638,3 +639,16 @@ def test_a_waiting_row_takes_little_more_than_its_own_length(
 
     length = sum(len(row) for row in rows) / len(rows)
     assert used / len(rows) < length + 20
+
+
+def test_a_small_workbook_that_would_fill_redis_is_refused_before_its_first_row_is_written(
+    tmp_path: Path, sendcode: Command, redis: Redis
+) -> None:
+    rows = [["phone", "note"], *(["+85251234567", "x" * 32_000] for _ in range(1_100))]
+    (tmp_path / "bomb.xlsx").write_bytes(workbook(*rows))
+
+    ran = sendcode("batch", "submit", tmp_path / "bomb.xlsx")
+
+    assert ran.exit_code == 2
+    assert "bomb.xlsx: the input is, or becomes when it is read, larger than 32 MiB" in ran.err
+    assert redis.dbsize() == 0
