@@ -27,6 +27,8 @@ from worker.recorder import Ended
 
 _QUEUES = "a worker's queues are set where it is started (sendcode worker --queues)"
 _CANCEL = "use sendcode batch cancel, or sendcode halt"
+_ITS_MACHINE = "a worker is stopped and restarted on its machine, by SIGTERM and SIGHUP"
+_THREADS = "set SENDCODE_CONCURRENCY, and restart the worker"
 REFUSED = {
     "add_consumer": _QUEUES,
     "cancel_consumer": _QUEUES,
@@ -34,6 +36,11 @@ REFUSED = {
     "revoke": _CANCEL,
     "revoke_by_stamped_headers": _CANCEL,
     "terminate": _CANCEL,
+    # whoever can write to Redis could end all workers by them
+    **dict.fromkeys(("shutdown", "pool_restart"), _ITS_MACHINE),
+    **dict.fromkeys(("pool_grow", "pool_shrink", "autoscale"), _THREADS),
+    "time_limit": "set SENDCODE_HTTP_TIMEOUT, the time limit of a call",
+    "election": "no worker leads the others",
 }
 """Orders of Celery's, and what to do instead."""
 

@@ -20,6 +20,7 @@ from pydantic import SecretStr
 from redis import Redis
 
 from config import BATCH_QUEUE, DEAD_LETTER_QUEUE, EVENT_QUEUE, WEBHOOK_QUEUE
+from config.celery import make_celery
 from config.redis import connect
 from config.settings import Settings
 from demo.world import EmbeddedValkey, environment_of, free_port
@@ -299,6 +300,17 @@ def test_a_worker_refuses_orders_that_go_past_the_ledger(flower: Flower, tmp_pat
         )
 
         assert "refused: " in ran.stdout
+
+
+@pytest.mark.parametrize("order", ["shutdown", "pool_restart", "pool_shrink", "autoscale"])
+def test_a_worker_is_not_ended_by_a_message(order: str, flower: Flower) -> None:
+    celery = make_celery(flower.settings)
+
+    (answer,) = celery.control.broadcast(order, reply=True, limit=1, timeout=60)
+
+    celery.close()
+    (said,) = answer.values()
+    assert said["error"].startswith("refused: ")
 
 
 def test_its_login_is_in_no_process_list_and_it_has_no_credentials(flower: Flower) -> None:
