@@ -219,7 +219,10 @@ def read_overview(
         account=Account(client, settings).state(),
         queues=dict(zip(queues, depths, strict=True)),
         in_work=sum(due),
-        oldest_due_s={lane: _oldest_due_s(client, keys, lane, now_us // 1000) for lane in Lane},
+        oldest_due_s={
+            lane: _oldest_due_s(client, keys, lane, now_us // 1000)
+            for lane in (Lane.EVENT, Lane.BATCH)
+        },
         sweep_s=(now_us // 1000 - int(sweeps["at"])) / 1000 if "at" in sweeps else None,
         totals=_counts(totals),
         dead_by_code=_counts(dead_codes),

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
 
@@ -13,11 +18,15 @@ from jobs.account import Account
 from jobs.keys import Keys
 from jobs.ledger import Ledger
 from jobs.server import Level, judge, read_server
+from jobs.webhooks import Webhooks
 from producer.tokens import Tokens
 from tests.commands import Command
 from tests.ended_jobs import DEAD, SENT, UNKNOWN, end_event, number
 from tests.ledger_acts import Acts, row
 from tests.web_server import WebServer
+from worker.meter import Meter
+
+TOP = Path(__file__).resolve().parents[2]
 
 Figures = Callable[..., float | None]
 
@@ -115,6 +124,42 @@ def test_no_number_is_in_it_and_a_token_that_may_not_read_is_refused(
     assert number(1).phone_num not in text
     assert web.call("GET", "/metrics", token=sender).status_code == 403
     assert web.call("GET", "/metrics", token="").status_code == 401
+
+
+def test_each_figure_that_an_alert_asks_for_exists_and_each_alert_is_explained(
+    web: WebServer, ledger: Ledger, acts: Acts, settings: Settings, redis: Redis
+) -> None:
+    end_event(ledger, 1, DEAD)
+    acts.sweep()
+    Webhooks(redis, settings).set("shop", "https://shop.example/hook")
+    text = web.call("GET", "/metrics").text + generate_latest(Meter().registry).decode()
+    shown = set(re.findall(r"^# TYPE (\w+)", text, re.MULTILINE))
+    rules = (TOP / "deploy/prometheus/sendcode.rules.yml").read_text()
+
+    asked = {re.sub(r"_bucket$", "", each) for each in re.findall(r"sendcode_[a-z_]+", rules)}
+    alerts = re.findall(r"alert: (\w+)", rules)
+
+    assert len(alerts) > 15
+    assert asked <= shown
+    page = (TOP / "docs/operate.md").read_text()
+    assert re.findall(r"^### (\w+)", page, re.MULTILINE) == alerts
+    assert [each.lower() for each in alerts] == re.findall(r"operate.md#(\w+)", rules)
+
+
+def test_the_alerts_fire_when_they_should_and_only_then() -> None:
+    if not (promtool := shutil.which("promtool")):
+        pytest.skip("promtool is not installed (Debian: prometheus)")
+
+    ran = subprocess.run(
+        [promtool, "test", "rules", "sendcode.rules.test.yml"],
+        cwd=TOP / "deploy/prometheus",
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
 def test_status_names_what_is_late(sendcode: Command, acts: Acts, redis: Redis, keys: Keys) -> None:
