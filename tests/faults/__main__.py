@@ -14,16 +14,18 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from types import FrameType
 from typing import Generic, TypeVar
 
 from tests.faults import baseline, run
 from tests.faults.normal import PROMISED_S, NormalRecovery, measure
 from tests.faults.result import Result
-from tests.faults.scenarios import SCENARIOS
+from tests.faults.scenarios import SCENARIOS, Scenario
 from tests.faults.table import table
+from tests.faults.triggers import killed_under_triggers
 
-QUICK = {"kills": 20, "jobs": 400, "baseline_kills": 10}
+QUICK = {"kills": 20, "jobs": 400, "baseline_kills": 10, "trigger_kills": 10}
 BASELINE_JOBS_PER_KILL = 15
 
 T = TypeVar("T")
@@ -39,8 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     broken: list[str] = []
     lines: list[str] = []
     try:
-        if options.scenarios:
-            lines += _run_scenarios(broken)
+        if scenarios := _scenarios(options):
+            lines += _run_scenarios(scenarios, broken)
         if options.kills:
             lines = [*_run_random(options, broken), *lines]
     except KeyboardInterrupt:
@@ -83,9 +85,17 @@ def _run_random(options: argparse.Namespace, broken: list[str]) -> list[str]:
     return lines
 
 
-def _run_scenarios(broken: list[str]) -> list[str]:
+def _scenarios(options: argparse.Namespace) -> dict[str, Scenario]:
+    scenarios = dict(SCENARIOS) if options.scenarios else {}
+    if kills := options.trigger_kills:
+        under_triggers = partial(killed_under_triggers, kills, options.seed)
+        scenarios["web, workers and Valkey killed under triggers"] = under_triggers
+    return scenarios
+
+
+def _run_scenarios(scenarios: dict[str, Scenario], broken: list[str]) -> list[str]:
     lines = ["Dedicated scenarios:"]
-    for name, scenario in SCENARIOS.items():
+    for name, scenario in scenarios.items():
         with _told(name):
             try:
                 lines.append(f"- {name}: {scenario()}")
@@ -153,6 +163,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--baseline-kills", type=int, default=60, help="of a plain Celery task's; 0 for none")
     add("--no-normal", dest="normal", action="store_false", help="skip the real-time recovery")
     add("--no-scenarios", dest="scenarios", action="store_false", help="skip the single faults")
+    add("--trigger-kills", type=int, default=100, help="SIGKILLs under triggers; 0 for none")
     add("--quick", action="store_true", help=f"{QUICK['kills']} kills under {QUICK['jobs']} jobs")
     return parser
 

@@ -33,6 +33,8 @@ AFTER_ANSWER = "answer known, not recorded"
 AFTER_RECORD = "outcome recorded"
 BEFORE_ACK = "before the ack"
 AFTER_SWEEP = "swept, not yet published"
+TOLD = "outcome delivered, not recorded"
+"""Where a worker can be killed that takes outcomes to webhooks."""
 
 POINTS = (
     POPPED,
@@ -139,6 +141,7 @@ def watch_transport(watch: Watch, transport: Any) -> None:
 
 def watch_sendcode(watch: Watch) -> None:
     """Watch the steps of a job's life."""
+    from jobs.webhooks import Outbox  # noqa: PLC0415
     from worker.api import SendVerifyCodeClient  # noqa: PLC0415
     from worker.sender import Sender  # noqa: PLC0415
     from worker.transport import Transport  # noqa: PLC0415
@@ -156,8 +159,13 @@ def watch_sendcode(watch: Watch) -> None:
         watch.pass_by(AFTER_ANSWER, watch.job_id)
         return answer
 
+    def settle(original: Any, self: Any, *args: Any) -> Any:
+        watch.pass_by(TOLD)
+        return original(self, *args)
+
     _wrap(Sender, "send", send)
     _wrap(SendVerifyCodeClient, "send", call)
+    _wrap(Outbox, "settle", settle)
     watch_ledger(watch)
     watch_sweeper(watch)
     watch_transport(watch, Transport)
