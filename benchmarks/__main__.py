@@ -2,6 +2,7 @@
 
 rate        how much of 20/s is used, and is it ever passed; beside five other limiters
 events      how long an event waits while a batch saturates the limit; beside one queue
+triggers    how many codes one HTTP API accepts; beside FastAPI with a plain apply_async
 overhead    what a job costs; beside bare Celery, dramatiq, rq, huey, taskiq
 submit      what importing rows costs; beside a loop of apply_async
 recover     from a worker's SIGKILL to its job's next attempt; beside Celery's own recovery
@@ -22,7 +23,7 @@ from benchmarks.report import Report
 from demo.keeper import Interrupted, Interrupts
 from demo.world import WorldError
 
-NAMES = ("rate", "events", "overhead", "submit", "recover", "scale", "durability")
+NAMES = ("rate", "events", "triggers", "overhead", "submit", "recover", "scale", "durability")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,7 +2,8 @@
 
 From the return of `send_code()` until the request has arrived, as the sandbox stamps it, on the
 clock that all processes of a machine share. 40 ms of each wait are the way to the API, which then
-works for as long as `--api` says: 40 ms, and 300 ms (median) by default.
+works for as long as `--api` says: 40 ms, and 300 ms (median) by default. With `--http` the backend
+calls one `sendcode web` over a connection that it keeps, and the wait begins with its request.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+import requests
 from celery import Celery
 
 from benchmarks.chart import Bar, bar_chart
@@ -23,6 +25,8 @@ from benchmarks.traffic import percentile, traffic_between
 from benchmarks.world import COUNTRY, World, announce, number
 from demo.world import wait_until
 from producer import send_code
+from producer.tokens import Tokens
+from tests.web_process import WebProcess
 
 RATE = 20
 PROCESSES = 4
@@ -31,7 +35,7 @@ LATENCY_MS = 40
 WAY = ("--latency-ms", str(LATENCY_MS))
 APIS = "40,lognormal300"
 PEER_THREADS = 8
-OURS, ALONE, BESIDE = "sendcode", "alone", "beside a batch"
+OURS, HTTP, ALONE, BESIDE = "sendcode", "sendcode, HTTP", "alone", "beside a batch"
 EVENTS_QUEUE, JOBS_QUEUE = "fifo.events", "fifo.jobs"
 SETTLE_S = 4.0
 WARM_UP = 8
@@ -39,8 +43,10 @@ EVENT_S = 0.6
 """Mean time between two events beside a batch: at most a tenth of the limit is theirs."""
 FIRST_EVENT = 5_000_000
 TARGET_P50_MS, TARGET_P99_MS, TARGET_GOODPUT = 75, 105, 98
+TARGET_HTTP_P99_MS = 150
 
-Send = Callable[[str], object]
+Send = Callable[[str], float]
+"""Has a code sent to a number; returns when the wait began, by `time.monotonic`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,22 +80,46 @@ FULL = Amount(alone=100, beside=150, queued=20)
 QUICK = Amount(alone=10, beside=15, queued=5)
 
 
-def ours(amount: Amount, api: Condition) -> list[Waits]:
-    """Measure sendcode with its settings as they come."""
+def ours(name: str, amount: Amount, api: Condition) -> list[Waits]:
+    """Measure sendcode with its settings as they come: its Python call, or its HTTP API."""
     with api.world(RATE, *WAY) as world, ExitStack() as stack:
         workers = [stack.enter_context(world.worker(f"w{n}")) for n in range(PROCESSES)]
         for worker in workers:
             worker.wait_for("ready.")
 
-        def send(phone: str) -> object:
-            return send_code(COUNTRY, phone, settings=world.settings)
-
+        send = _by_http(world, stack) if name == HTTP else _by_call(world)
         for n in range(1, WARM_UP + 1):  # connections are open, the limiter knows its past
             send(number(FIRST_EVENT - n))
             wait_until(lambda n=n: world.requests() == n, "warm-up")  # type: ignore[misc]
-        alone = _measure(world, OURS, api, ALONE, send, amount.alone, 0.2)
+        alone = _measure(world, name, api, ALONE, send, amount.alone, 0.2)
         world.submit_batch("bench", _rows_beside(amount.beside))
-        return [alone, _beside(world, OURS, api, send, amount.beside)]
+        return [alone, _beside(world, name, api, send, amount.beside)]
+
+
+def _by_call(world: World) -> Send:
+    def send(phone: str) -> float:
+        send_code(COUNTRY, phone, settings=world.settings)
+        return time.monotonic()
+
+    return send
+
+
+def _by_http(world: World, stack: ExitStack) -> Send:
+    _, token = Tokens(world.redis, world.settings).new("bench", ["send"])
+    web = WebProcess(world, "web")
+    wait_until(lambda: web.answers, "sendcode web")
+    session = stack.enter_context(requests.Session())
+    session.trust_env = False
+    session.headers["Authorization"] = f"Bearer {token}"
+
+    def send(phone: str) -> float:
+        began = time.monotonic()
+        body = {"country_code": COUNTRY, "phone_num": phone}
+        headers = {"Idempotency-Key": f"n-{began}"}
+        session.post(f"{web.url}/v1/codes", json=body, headers=headers).raise_for_status()
+        return began
+
+    return send
 
 
 def fifo(contender: str, queue: str, events: int, api: Condition) -> Waits:
@@ -98,8 +128,9 @@ def fifo(contender: str, queue: str, events: int, api: Condition) -> Waits:
         app = Celery("fifo", broker=world.settings.redis_url)
         stack.callback(app.close)
 
-        def put(phone: str, into: str) -> object:
-            return app.send_task("fifo.send", args=(COUNTRY, phone), queue=into)
+        def put(phone: str, into: str) -> float:
+            app.send_task("fifo.send", args=(COUNTRY, phone), queue=into)
+            return time.monotonic()
 
         for n in range(_rows_beside(events)):
             put(number(n), JOBS_QUEUE)
@@ -137,28 +168,27 @@ def _measure(
     announce(f"{contender}, {api.name}, {situation}: {events} events in {events * mean_s:.0f} s")
     chance = random.Random(1)
     first = FIRST_EVENT + (0 if situation == ALONE else 100_000)
-    returned: dict[str, float] = {}
-    began = time.monotonic()
+    since: dict[str, float] = {}
+    started = time.monotonic()
     for n in range(events):
         time.sleep(chance.uniform(0.5, 1.5) * mean_s)
         phone = number(first + n)
-        send(phone)
-        returned[COUNTRY + phone] = time.monotonic()
+        since[COUNTRY + phone] = send(phone)
     ended = time.monotonic()
 
     def arrived() -> dict[str, float]:
         found: dict[str, float] = {}
         for at, digits, _ in world.sandbox.stats(numbers=False, arrivals=True)["arrivals"]:
-            if digits in returned:
+            if digits in since:
                 found.setdefault(digits, at)
         return found
 
     patience_s = 30 + _rows_beside(events) / RATE
     wait_until(lambda: len(arrived()) == events, f"{contender}: all events", patience_s)
     at = arrived()
-    waits_ms = [1000 * (at[digits] - since) for digits, since in returned.items()]
+    waits_ms = [1000 * (at[digits] - began) for digits, began in since.items()]
     stats = world.sandbox.stats(numbers=False, arrivals=True)
-    traffic = traffic_between(stats, began, ended, RATE)
+    traffic = traffic_between(stats, started, ended, RATE)
     return Waits(
         contender,
         api.name,
@@ -180,19 +210,22 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=APIS,
         help=f"conditions as in `rate` (default: {APIS}); the peers meet the first",
     )
+    parser.add_argument("--http", action="store_true", help="by the HTTP API, without its peers")
     parser.add_argument("--only", choices=[OURS], help="without its peers")
 
 
 def measure(options: argparse.Namespace, command: str) -> Report:
     """Measure sendcode, then its peers."""
     amount = QUICK if options.quick else FULL
-    found = [waits for api in options.api for waits in ours(amount, api)]
-    if not options.only:
+    mine = HTTP if options.http else OURS
+    found = [waits for api in options.api for waits in ours(mine, amount, api)]
+    if not (options.only or options.http):
         first = options.api[0]
         found.append(fifo("two queues, FIFO limiter", EVENTS_QUEUE, amount.beside // 3, first))
         found.append(fifo("one FIFO queue", JOBS_QUEUE, amount.queued, first))
     table = Table(
-        f"From the return of send_code() to the API: {PROCESSES} worker processes, {RATE}/s",
+        f"From {'a request' if options.http else 'the return of send_code()'} to the API: "
+        f"{PROCESSES} worker processes, {RATE}/s",
         (
             "",
             "the API works, ms",
@@ -207,12 +240,10 @@ def measure(options: argparse.Namespace, command: str) -> Report:
         [_row(each) for each in found],
         (
             f"{LATENCY_MS} ms of each wait are the way from the worker to the API",
-            f"FIFO limiter: first come, first served, by {PROCESSES} x {PEER_THREADS} threads",
-            f"one FIFO queue: an event waits for all of the batch that is left, here of "
-            f"{_rows_beside(amount.queued)} rows; of 10,000 rows it would be 8 minutes",
+            *([] if options.http else _peers_notes(amount)),
         ),
     )
-    ours_beside = [each for each in found if (each.contender, each.situation) == (OURS, BESIDE)]
+    ours_beside = [each for each in found if (each.contender, each.situation) == (mine, BESIDE)]
     targets = [target for each in ours_beside for target in _targets(each)]
     chart = bar_chart(
         "An event's wait beside a batch, ms, p99",
@@ -221,13 +252,23 @@ def measure(options: argparse.Namespace, command: str) -> Report:
                 f"{each.contender}, {each.api}",
                 each.p99_ms,
                 f"{each.p99_ms:,.0f} ms",
-                each.contender == OURS,
+                each.contender == mine,
             )
             for each in found
             if each.situation == BESIDE
         ],
     )
+    if options.http:
+        return Report("events-http", command, [table], targets)
     return Report("events", command, [table], targets, {"events.svg": chart})
+
+
+def _peers_notes(amount: Amount) -> list[str]:
+    return [
+        f"FIFO limiter: first come, first served, by {PROCESSES} x {PEER_THREADS} threads",
+        f"one FIFO queue: an event waits for all of the batch that is left, here of "
+        f"{_rows_beside(amount.queued)} rows; of 10,000 rows it would be 8 minutes",
+    ]
 
 
 def _row(each: Waits) -> list[Cell]:
@@ -239,13 +280,21 @@ def _row(each: Waits) -> list[Cell]:
 
 def _targets(beside: Waits) -> list[Target]:
     goodput = beside.goodput_percent or 0
-    return [
-        Target(
+    if beside.contender == HTTP:
+        soon = Target(
+            f"{beside.api}: p99 beside a batch within {TARGET_HTTP_P99_MS} ms",
+            f"{beside.p99_ms:.0f} ms",
+            beside.p99_ms <= TARGET_HTTP_P99_MS,
+        )
+    else:
+        soon = Target(
             f"{beside.api}: p50 beside a batch within {TARGET_P50_MS} ms, "
             f"p99 within {TARGET_P99_MS} ms",
             f"{beside.p50_ms:.0f} and {beside.p99_ms:.0f} ms",
             beside.p50_ms <= TARGET_P50_MS and beside.p99_ms <= TARGET_P99_MS,
-        ),
+        )
+    return [
+        soon,
         Target(
             f"{beside.api}: goodput meanwhile at least {TARGET_GOODPUT} %",
             f"{goodput:.1f} %",
