@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property, partial
 from typing import Any
 
 import redis
@@ -60,6 +61,15 @@ class Channel(kombu_redis.Channel):
             del options[of_its_url]
         self.keyprefix_fanout = self.keyprefix_fanout.format(db=self.address.database)
         return make_pool(self.address, **options)
+
+    @cached_property
+    def _lasting_client(self) -> Any:
+        return self._create_client()
+
+    @contextmanager
+    def conn_or_acquire(self, client: Any = None) -> Iterator[Any]:
+        """Yield the channel's client. Kombu makes one for each command, at more than its cost."""
+        yield client or self._lasting_client
 
 
 class Transport(kombu_redis.Transport):

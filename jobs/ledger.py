@@ -53,6 +53,8 @@ class Submitted:
     """Another event asked for a code to this number: that one's job, and nothing was recorded."""
     opens_ms: int | None = None
     """In that case: when the number's interval is over, if its code was sent already."""
+    next_slot_ms: int = 0
+    """When the next event to be published will be sent, in Unix ms, by an estimate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,11 +328,14 @@ class Ledger:
             self.identity.remember(reply[3])
             quota = quotas[int(reply[1])]
             raise QuotaExceededError(quota.rule, str(quota.limit), int(reply[2]) / 1000)
-        self.identity.remember(reply[2])
-        if reply[0] == "same":
-            record = JobRecord.decode(reply[3], pairs(reply[1]))
-            return Submitted(record, False, True, int(reply[4]) or None)
-        return Submitted(JobRecord.decode(job.job_id, pairs(reply[1])), reply[0] == "new")
+        verdict, fields, remember, (now_ms, waiting, pace) = reply[:4]
+        self.identity.remember(remember)
+        next_ms = self._next_slot_ms(int(now_ms) * 1000, waiting, pairs(pace))
+        if verdict == "same":
+            record = JobRecord.decode(reply[4], pairs(fields))
+            return Submitted(record, False, True, int(reply[5]) or None, next_ms)
+        record = JobRecord.decode(job.job_id, pairs(fields))
+        return Submitted(record, verdict == "new", next_slot_ms=next_ms)
 
     def job(self, job_id: str) -> JobRecord | None:
         """Return a job; None if there is none, or it is a batch row that was not fed yet."""
@@ -346,9 +351,12 @@ class Ledger:
         pipe.llen(self.keys.event_queue)
         pipe.hgetall(self.keys.pace)
         now, waiting, pace = pipe.execute()
-        _, rate = rates(pace, self._settings, time_us(now))
-        starts_ms = max(time_ms(now), float(pace.get("next_us") or 0) / 1000)
-        return round(starts_ms + int(waiting) * 1000 / rate)
+        return self._next_slot_ms(time_us(now), waiting, pace)
+
+    def _next_slot_ms(self, now_us: int, waiting: int, pace: Mapping[str, str]) -> int:
+        _, rate = rates(pace, self._settings, now_us)
+        starts_us = max(now_us, float(pace.get("next_us") or 0))
+        return round(starts_us / 1000 + int(waiting) * 1000 / rate)
 
     def set_aside(self, job_id: str) -> JobRecord | None:
         """Replace a job's record that cannot be read by a dead letter, and return that.

@@ -258,17 +258,18 @@ class Events:
                 record = self._ledger.job(record.job_id) or record
                 yield record
 
-    def estimated_send_ms(self, record: JobRecord) -> int | None:
+    def estimated_send_ms(self, record: JobRecord, next_slot_ms: int = 0) -> int | None:
         """Return when an event job's request will leave, in Unix ms; None if it has left.
 
-        An estimate: what waits in front of it, at the rate that is now.
+        An estimate: what waits in front of it, at the rate that is now. `next_slot_ms`: as the
+        ledger told it a moment ago; it is asked for otherwise.
         """
         if record.state is State.PARKED:
             return record.due_ms
         if record.state is not State.QUEUED:
             return None
         with self._redis_errors():
-            return self._ledger.next_slot_ms()
+            return next_slot_ms or self._ledger.next_slot_ms()
 
     @contextmanager
     def _redis_errors(self) -> Iterator[None]:

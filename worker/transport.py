@@ -15,10 +15,9 @@ import json
 import logging
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import contextmanager
-from functools import cached_property, partial
+from functools import partial
 from queue import Empty
 from time import monotonic, sleep
 from typing import Any
@@ -110,15 +109,6 @@ class Channel(ours.Channel):
     from_transport_options = tuple(  # type: ignore[assignment]  # its length is no type
         name for name in ours.Channel.from_transport_options if name != "ack_emulation"
     )
-
-    @cached_property
-    def _lasting_client(self) -> Any:
-        return self._create_client()
-
-    @contextmanager
-    def conn_or_acquire(self, client: Any = None) -> Iterator[Any]:
-        """Yield the channel's client. Kombu makes one for each command, at more than its cost."""
-        yield client or self._lasting_client
 
     def _brpop_read(self, **options: Any) -> Any:
         try:

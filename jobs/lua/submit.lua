@@ -4,8 +4,9 @@
 -- token: the name of the token that asks; key: its idempotency key; both may be ""
 -- resend: "1" to send although another event has this number; quotas: see `spend`
 -- known: what the caller remembers of the ledger (see identity.lua); call: one token for each call
--- Reply: {"new" | "known", hash of the job, what to remember from now on}
---      | {"same", hash of the other event's job, what to remember, its id, when its number opens or 0}
+-- Reply: {"new" | "known", hash of the job, what to remember from now on, outlook}
+--      | {"same", hash of the other event's job, what to remember, outlook, its id, when its number opens or 0}
+--   outlook, to reckon when it will be sent: {now, events that wait, limiter's record}
 --      | {"quota", place of the quota that refuses, ms until it does not, what to remember} | {"refused"}
 -- Twice with one token: "new" again, as the first answer was lost.
 local A = arguments('id', 'cc', 'num', 'life_ms:number', 'reference', 'token', 'key', 'resend',
@@ -13,8 +14,14 @@ local A = arguments('id', 'cc', 'num', 'life_ms:number', 'reference', 'token', '
 local id, now = A.id, now_ms()
 if refused(A.known) then return {'refused'} end
 local remember = grow(now)
+-- What is damaged there is mended by a sweep, and keeps no job out.
+local function outlook()
+  local waiting, pace = redis.pcall('LLEN', K.event_queue), redis.pcall('HGETALL', K.pace)
+  return {int(now), type(waiting) == 'number' and waiting or 0, not pace.err and pace or {}}
+end
 if redis.call('EXISTS', K.job(id)) == 1 then
-  return {redis.call('HGET', K.job(id), 'call') == A.call and 'new' or 'known', record(id), remember}
+  local verdict = redis.call('HGET', K.job(id), 'call') == A.call and 'new' or 'known'
+  return {verdict, record(id), remember, outlook()}
 end
 local asked = K.asked(number_digest(A.cc, A.num))
 local other = A.resend ~= '1' and redis.call('GET', asked)
@@ -26,7 +33,7 @@ if other then
     or A.life_ms > 0 and tonumber(first.not_after) >= now + A.life_ms
   local opens = IS_SENT[state] and closed_until(A.cc, A.num, id, now)
   if state and (opens or lasts and not FINAL[state]) then
-    return {'same', record(other), remember, other, int(opens or 0)}
+    return {'same', record(other), remember, outlook(), other, int(opens or 0)}
   end
 end
 local rule, place, wait_ms = spend(A.quotas, now)
@@ -42,4 +49,4 @@ end
 redis.call('SET', asked, id, 'PX', DAY_MS)
 count_event('event', 1)
 look_again(id, 'event', now + patience_ms('event', A.grace_ms))
-return {'new', record(id), remember}
+return {'new', record(id), remember, outlook()}

@@ -6,7 +6,6 @@ import asyncio
 import math
 import time
 from contextlib import suppress
-from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
@@ -93,10 +92,8 @@ async def send_code(
     except UnfitNameError as exc:
         field = "reference" if str(exc).startswith("reference") else "Idempotency-Key"
         raise Problem.of_field(field, "unfit", str(exc)) from None
-    events: Events = request.app.state.events
     try:
-        accept = partial(events.accept, job, token.name, resend=body.resend)
-        submitted = await ask(request, accept)
+        submitted = await _accepted(request, job, token, resend=body.resend)
     except KeyReusedError as exc:
         raise Problem(422, "key_reused", str(exc), job_id=exc.job_id) from None
     except NumberNotAllowedError as exc:
@@ -106,9 +103,6 @@ async def send_code(
         headers = {"Retry-After": str(wait_s)}
         raise Problem(429, "quota_exceeded", str(exc), headers=headers, rule=exc.rule) from None
     record = submitted.record
-    if submitted.is_new:  # accepted: whatever fails from here on, the answer says so
-        with suppress(Problem):
-            await ask(request, events.publish, submitted)
     if wait:
         record = await _ended(request, record, wait)
     headers = {"Location": f"/v1/codes/{record.job_id}"}
@@ -169,6 +163,23 @@ def _phone(body: CodeRequest) -> PhoneNumber:
         raise Problem.of_field("phone" if whole else "phone_num", exc.code, str(exc)) from None
 
 
+async def _accepted(request: Request, job: SendCodeJob, token: Token, *, resend: bool) -> Submitted:
+    """Have a job accepted and published, in one thread; once it is accepted nothing is raised."""
+    events: Events = request.app.state.events
+    accepted: list[Submitted] = []
+
+    def accept_and_publish() -> None:
+        accepted.append(events.accept(job, token.name, resend=resend))
+        events.publish(accepted[0])
+
+    try:
+        await ask(request, accept_and_publish)
+    except Exception:
+        if not accepted:
+            raise
+    return accepted[0]
+
+
 async def _ended(request: Request, record: JobRecord, seconds: float) -> JobRecord:
     """Return the job when it has ended, or as it is after so many seconds."""
     deadline = time.monotonic() + seconds
@@ -202,7 +213,10 @@ async def _answer(
     document: dict[str, Any] = record.as_dict()
     at_ms = None
     with suppress(Problem, RedisUnavailableError):  # an estimate is nothing to fail for
-        at_ms = await ask(request, events.estimated_send_ms, record)
+        if submitted is not None and record is submitted.record:
+            at_ms = events.estimated_send_ms(record, submitted.next_slot_ms)
+        else:
+            at_ms = await ask(request, events.estimated_send_ms, record)
     document["key"] = record.key or None
     document["estimated_send_at"] = iso(at_ms) if at_ms else None
     if submitted is not None and submitted.is_same_number:

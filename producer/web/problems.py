@@ -81,7 +81,7 @@ def media_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-def json_only(request: Request) -> None:
+async def json_only(request: Request) -> None:
     """Refuse a body that does not call itself JSON."""
     if media_type(request) != "application/json":
         raise Problem(415, "unsupported_media_type", "send JSON as application/json")
