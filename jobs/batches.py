@@ -291,7 +291,11 @@ class Batches:
 
     def lines_of(self, job_ids: Sequence[str]) -> dict[str, int]:
         """Return, by batch job, on which line of its file its row begins; no others' jobs."""
-        found: dict[str, int] = {}
+        return {job_id: row.line for job_id, row in self.rows_of(job_ids).items()}
+
+    def rows_of(self, job_ids: Sequence[str]) -> dict[str, BatchRow]:
+        """Return, by batch job, the row that it was made from; no others' jobs."""
+        found: dict[str, BatchRow] = {}
         for start in range(0, len(job_ids), CHUNK_ROWS):
             chunk = job_ids[start : start + CHUNK_ROWS]
             pipe = self.client.pipeline(transaction=False)
@@ -300,7 +304,7 @@ class Batches:
                 pipe.lindex(self._keys.rows(batch_id), number - 1)
             for job_id, text in zip(chunk, pipe.execute(), strict=True):
                 if text is not None:
-                    found[job_id] = BatchRow.decode(text).line
+                    found[job_id] = BatchRow.decode(text)
         return found
 
     def waiting_job(self, job_id: str) -> JobRecord | None:

@@ -11,7 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, TypeVar
+
+T = TypeVar("T")
 
 
 class Kind(StrEnum):
@@ -91,15 +93,15 @@ class Code:
 
 
 _WAIT = "Nothing: it is tried again by itself"
-_REQUEUE = "Its attempts are spent; requeue it once the service is well again"
+_REQUEUE = "Its attempts are spent; try it again once the service is well again"
 _OUR_BUG = "Report it to the developers: the request is built by this program"
 _TICKET = "Open a ticket with the vendor and give the request id"
 RESTART = "restart the workers"
 _FIX_CREDENTIALS = f"Correct secret id, key and token in the settings, then {RESTART}"
 _FIX_ENDPOINT = f"Correct SENDCODE_ENDPOINT, then {RESTART}"
 _FIX_NUMBER = "Correct the country code or number and submit it again"
-_ASK_CUSTOMER = "Check with the customer whether a code has come before you requeue it"
-_CHECK_NETWORK = "Check network, firewall and SENDCODE_ENDPOINT, then requeue it"
+_ASK_CUSTOMER = "Check with the customer whether a code has come before you try it again"
+_CHECK_NETWORK = "Check network, firewall and SENDCODE_ENDPOINT, then try it again"
 _OTHER_SERVER = f"Check SENDCODE_ENDPOINT and any proxy on the way, then {RESTART}"
 
 # A star stands for any ending.
@@ -178,12 +180,12 @@ CODES: Mapping[str, Code] = {
     OwnCode.COUNTRY: Code(
         Kind.PERMANENT,
         "No code may be sent to this country, by the settings",
-        "Name its calling code in SENDCODE_COUNTRIES, restart the workers, and requeue it",
+        "Name its calling code in SENDCODE_COUNTRIES, restart the workers, and try it again",
     ),
     OwnCode.UNREADABLE: Code(
         Kind.UNKNOWN,  # likewise
         "Its record in Redis was lost or damaged: nobody knows any more whether a code was sent",
-        "Ask the customer whether a code has come; if not, requeue it with its number",
+        "Ask the customer whether a code has come; if not, try it again with its number",
     ),
     "RequestLimitExceeded*": Code(
         Kind.THROTTLED,
@@ -198,7 +200,7 @@ CODES: Mapping[str, Code] = {
     "FailedOperation.SendVerifyCodeLimit": Code(
         Kind.TOO_OFTEN,
         "Codes were sent to this number too often",
-        "Wait some hours, then requeue it",
+        "Wait some hours, then try it again",
     ),
     "FailedOperation.PhoneBindUpper": Code(
         Kind.PERMANENT,
@@ -292,7 +294,7 @@ def explain(code: str) -> Code:
     return find(code, CODES) or _UNDOCUMENTED
 
 
-def find(code: str, table: Mapping[str, Code]) -> Code | None:
+def find(code: str, table: Mapping[str, T]) -> T | None:
     """Return the table's entry for a code: the exact one, else that with the longest beginning."""
     if code in table:
         return table[code]

@@ -204,6 +204,10 @@ class Decisions:
         report.refused.clear()  # the walk begins anew, and meets them again
         self._start(token, decided.plan, report, by, run)
 
+    def number_of(self, token: str) -> PhoneNumber | None:
+        """Return the corrected number, if this process has it."""
+        return self._numbers.get(token)
+
     def stop(self, token: str, run: int) -> None:
         """Have a run of it stopped, wherever it is at work, before its next window."""
         if self._client.exists(self._keys.decision(token)):

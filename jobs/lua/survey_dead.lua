@@ -8,35 +8,28 @@ local A = arguments('first:number', 'last:number', 'code', 'batch', 'cc', 'since
   'until_ms:number', 'skip:number', 'most:number')
 local by_code, perhaps_sent, by_country, by_batch, named, fitting = {}, {}, {}, {}, {}, 0
 
-local function add(counts, name)
-  counts[name] = (counts[name] or 0) + 1
-end
-
--- A record that cannot be read stands for itself: see `JobRecord.unreadable`.
-local function read(id)
-  local values = redis.pcall('HMGET', K.job(id), 'state', 'code', 'batch', 'cc', 'finished', 'dropped',
-    'replaced_by')
-  if values.err then return 'unknown', CODE.UNREADABLE, '', '', 0, true end
-  local state, code, batch, cc, finished, dropped, replaced_by = unpack(values)
-  if not state or dropped or replaced_by or OPEN[state] then return nil end
-  if not FINAL[state] then return 'unknown', CODE.UNREADABLE, batch or '', cc or '', 0, true end
-  if not FOR_A_PERSON[state] then return nil end
-  return state, code or '', batch or '', cc or '', tonumber(finished) or 0, false
-end
-
+local fits_all = A.batch == '' and A.cc == '' and A.since_ms == 0 and not A.until_ms
+local exact = A.code ~= 'any' and string.sub(A.code, 2)
 local ids = redis.call('LRANGE', K.dead, A.first, A.last)
 for i = #ids, 1, -1 do
-  local state, code, batch, cc, ended, is_broken = read(ids[i])
-  if state then
-    add(by_country, cc)
-    add(by_batch, batch)
-    if is_broken or (A.batch == '' or A.batch == batch) and (A.cc == '' or A.cc == cc)
+  local id = ids[i]
+  local values = redis.pcall('HMGET', K.job(id), 'state', 'code', 'batch', 'cc', 'finished')
+  local state = values[1]
+  if state ~= false and (not state or FOR_A_PERSON[state] or not FINAL[state] and not OPEN[state]) then
+    -- a record that cannot be read fits whatever is asked for, as `JobRecord.unreadable`
+    local is_broken = not FOR_A_PERSON[state]
+    local code = is_broken and CODE.UNREADABLE or values[2] or ''
+    local batch, cc = values[3] or '', values[4] or ''
+    by_country[cc] = (by_country[cc] or 0) + 1
+    by_batch[batch] = (by_batch[batch] or 0) + 1
+    local ended = tonumber(values[5]) or 0
+    if fits_all or is_broken or (A.batch == '' or A.batch == batch) and (A.cc == '' or A.cc == cc)
         and ended >= A.since_ms and (not A.until_ms or ended <= A.until_ms) then
-      add(by_code, code)
-      if state == 'unknown' then add(perhaps_sent, code) end
-      if is_broken or A.code == 'any' or A.code == '=' .. code then
+      by_code[code] = (by_code[code] or 0) + 1
+      if is_broken or state == 'unknown' then perhaps_sent[code] = (perhaps_sent[code] or 0) + 1 end
+      if is_broken or not exact or exact == code then
         fitting = fitting + 1
-        if fitting > A.skip and #named < A.most then named[#named + 1] = ids[i] end
+        if fitting > A.skip and #named < A.most then named[#named + 1] = id end
       end
     end
   end

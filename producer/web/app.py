@@ -21,6 +21,7 @@ from config.redis import connect
 from config.settings import Settings
 from jobs.identity import Identity, state_file
 from jobs.keys import Keys
+from producer.decisions import Decisions
 from producer.events import Events
 from producer.tokens import Tokens
 from producer.web import batches, codes, description, metrics
@@ -77,11 +78,13 @@ def make_app(
         app.state.events = Events(settings)
         app.state.access = Access(Tokens(client, settings), Guesses(guess_delay_s))
         app.state.console_guesses = Guesses(guess_delay_s)
+        app.state.decisions = Decisions(client, settings)
         app.state.identity = Identity(client, settings, state_file(settings))
         app.state.endings = Endings(settings, loop)
         try:
             yield
         finally:
+            app.state.decisions.close()
             app.state.endings.close()
             client.close()
 

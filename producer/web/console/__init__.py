@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from producer.web.console import frame, home, people
+from producer.web.console import failures, frame, home, job, people, search
 from producer.web.console.frame import SignInFirst, sign_in_first
 
-ROUTERS = (people.router, home.router)
+ROUTERS = (people.router, home.router, failures.router, search.router, job.router)
 
 
 def add_console(app: FastAPI) -> None:

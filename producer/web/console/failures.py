@@ -1,0 +1,255 @@
+"""What failed, by reason, country, batch and age: tried again, or left, after a look first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Form, Request
+from fastapi.responses import Response
+from starlette.concurrency import run_in_threadpool
+
+from jobs.batches import Batches
+from jobs.deadletters import DeadLetter, DeadLetters, Fit, Survey
+from jobs.phone import PhoneNumber
+from producer.deadletters import Choice, Why
+from producer.decisions import (
+    Decisions,
+    NoSuchDecisionError,
+    NumberForgottenError,
+    Plan,
+    Step,
+)
+from producer.stories import without_numbers
+from producer.web.console.frame import Operator, Viewer, redirect, render, texts_of
+from producer.web.console.rows import customer_of
+from producer.web.console.words import left_alone_in_words, meaning_of, reason_in_words, remedy_of
+from producer.web.problems import Problem, ask
+
+router = APIRouter()
+
+PAGE = 50
+SOON_S = 0.8
+"""A decision about few is there by then: its page is shown complete."""
+_HOUR_MS = 3_600_000
+AGES = {
+    "hour": (_HOUR_MS, None),
+    "day": (24 * _HOUR_MS, None),
+    "week": (7 * 24 * _HOUR_MS, None),
+    "older": (None, 24 * _HOUR_MS),
+    "oldest": (None, 7 * 24 * _HOUR_MS),
+}
+"""How long ago it failed: at most, at least."""
+_NO_CODE = "-"
+MAY_BE_TOLD_TO_SEND = frozenset(
+    {Why.PERHAPS_SENT, Why.SENT_SINCE, Why.SENT_BEFORE, Why.WAITS_ELSEWHERE}
+)
+"""What a person who knows that no code has come may send all the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """What the page was asked for, as it stands in its address; "" for any."""
+
+    reason: str = ""
+    batch: str = ""
+    country: str = ""
+    age: str = ""
+
+    def fit(self, now_ms: int) -> Fit:
+        at_most, at_least = AGES.get(self.age, (None, None))
+        return Fit(
+            code="" if self.reason == _NO_CODE else self.reason or None,
+            batch_id=self.batch or None,
+            country=self.country or None,
+            since_ms=now_ms - at_most if at_most else None,
+            until_ms=now_ms - at_least if at_least else None,
+        )
+
+    def address(self, **changes: str | int) -> str:
+        """Return the address of the page with other filters."""
+        values = {
+            "reason": self.reason,
+            "batch": self.batch,
+            "country": self.country,
+            "age": self.age,
+        }
+        query = urlencode({name: value for name, value in (values | changes).items() if value})
+        return "/dead" + (f"?{query}" if query else "")
+
+
+@router.get("/dead")
+async def dead(
+    request: Request,
+    _: Viewer,
+    reason: str = "",
+    batch: str = "",
+    country: str = "",
+    age: str = "",
+    page: int = 1,
+) -> Response:
+    """Show what failed and waits for a person."""
+    filters = Filters(reason, batch, country, age)
+    page = min(max(1, page), 1_000_000)
+    survey, customers = await ask(request, _survey, request, filters, page)
+    texts = texts_of(request)
+    reasons = [
+        {
+            "code": code or _NO_CODE,
+            "meaning": reason_in_words(texts, code),
+            "remedy": remedy_of(texts, code),
+            "count": count,
+            "perhaps_sent": survey.perhaps_sent[code],
+        }
+        for code, count in survey.by_code.most_common()
+    ]
+    return render(
+        request,
+        "dead.html",
+        filters=filters,
+        survey=survey,
+        reasons=reasons,
+        customers=customers,
+        page=page,
+        pages=-(-survey.fitting // PAGE),
+        size=PAGE,
+        ages=AGES,
+        meaning=lambda code: reason_in_words(texts, code),
+    )
+
+
+def _survey(request: Request, filters: Filters, page: int) -> tuple[Survey, dict[str, str]]:
+    client, settings = request.app.state.client, request.app.state.settings
+    letters = DeadLetters(client, settings)
+    survey = letters.survey(filters.fit(letters.now_ms()), (page - 1) * PAGE, PAGE)
+    return survey, _customers(Batches(client, settings), survey.letters)
+
+
+def _customers(batches: Batches, letters: Sequence[DeadLetter]) -> dict[str, str]:
+    """Return by job how its customer is called."""
+    rows = batches.rows_of([letter.job_id for letter in letters])
+    records = [letter.record for letter in letters if letter.record is not None]
+    ids = {record.batch_id for record in records if record.batch_id}
+    found = {batch_id: batches.get(batch_id) for batch_id in ids}
+    return {
+        record.job_id: customer_of(
+            found.get(record.batch_id or ""), rows.get(record.job_id), record
+        )
+        for record in records
+    }
+
+
+@router.post("/dead/decide")
+async def decide(  # noqa: PLR0913, PLR0917 (the fields of a form)
+    request: Request,
+    _: Operator,
+    verb: Annotated[Literal["requeue", "drop"], Form()],
+    scope: Annotated[Literal["ticked", "all"], Form()] = "ticked",
+    job: Annotated[list[str] | None, Form()] = None,
+    why: Annotated[str, Form()] = "",
+    reason: Annotated[str, Form()] = "",
+    batch: Annotated[str, Form()] = "",
+    country: Annotated[str, Form()] = "",
+    age: Annotated[str, Form()] = "",
+    back: Annotated[str, Form()] = "",
+) -> Response:
+    """Begin to look what trying again, or leaving, would do."""
+    filters = Filters(reason, batch, country, age)
+    here = filters.address()
+    if scope == "ticked" and not job:
+        return redirect(request, here, "dead.none_ticked")
+    if verb == "drop" and not why.strip():
+        return redirect(request, f"/jobs/{job[0]}" if back and job else here, "dead.why_needed")
+    letters = DeadLetters(request.app.state.client, request.app.state.settings)
+    now_ms = await ask(request, letters.now_ms)
+    fit = filters.fit(now_ms) if scope == "all" else Fit()
+    choice = Choice(
+        fit.code,
+        fit.batch_id,
+        fit.country,
+        fit.since_ms,
+        fit.until_ms,
+        job_ids=tuple(dict.fromkeys(job or ())) if scope == "ticked" else (),
+    )
+    return await propose(request, Plan(verb, choice, without_numbers(why.strip())))
+
+
+async def propose(request: Request, plan: Plan, phone: PhoneNumber | None = None) -> Response:
+    """Begin to look what a plan would do, and lead to where that is shown."""
+    decisions: Decisions = request.app.state.decisions
+    token = await ask(request, decisions.propose, plan, phone)
+    await run_in_threadpool(decisions.wait, token, SOON_S)
+    return redirect(request, f"/dead/decisions/{token}")
+
+
+@router.get("/dead/decisions/{token}")
+async def decision(request: Request, _: Viewer, token: str) -> Response:
+    """Show what a decision would do, how far it is, or what it did."""
+    decided = await _decided(request, token)
+    texts = texts_of(request)
+    report = decided.would if decided.step in {Step.LOOKING, Step.READY} else decided.report
+    left = [
+        {"count": each.count, "why": left_alone_in_words(texts, reason), "examples": each.examples}
+        for reason, each in report.refused.items()
+    ]
+    may_insist = sum(
+        each.count
+        for reason, each in decided.would.refused.items()
+        if reason.why in MAY_BE_TOLD_TO_SEND
+    )
+    return render(
+        request,
+        "decision.html",
+        live="live",
+        decided=decided,
+        report=report,
+        left=left,
+        may_insist=may_insist if decided.plan.verb != "drop" else 0,
+        meaning=lambda code: meaning_of(texts, code),
+        minutes=round(report.last_due_in_s / 60),
+    )
+
+
+async def _decided(request: Request, token: str) -> Any:
+    decisions: Decisions = request.app.state.decisions
+    try:
+        return await ask(request, decisions.get, token)
+    except NoSuchDecisionError:
+        raise Problem(404, "not_found", "this decision is not kept any more") from None
+
+
+@router.post("/dead/decisions/{token}/do")
+async def do(
+    request: Request, operator: Operator, token: str, run: Annotated[int, Form()]
+) -> Response:
+    """Do it, or go on with it; the same form again changes nothing."""
+    await _decided(request, token)
+    decisions: Decisions = request.app.state.decisions
+    try:
+        await ask(request, decisions.do, token, run, operator.name)
+    except NumberForgottenError:
+        job_id = (await _decided(request, token)).plan.choice.job_ids[0]
+        return redirect(request, f"/jobs/{job_id}", "decision.number_forgotten")
+    await run_in_threadpool(decisions.wait, token, SOON_S)
+    return redirect(request, f"/dead/decisions/{token}")
+
+
+@router.post("/dead/decisions/{token}/stop")
+async def stop(request: Request, _: Operator, token: str, run: Annotated[int, Form()]) -> Response:
+    """Stop it; it can be continued."""
+    await ask(request, request.app.state.decisions.stop, token, run)
+    await run_in_threadpool(request.app.state.decisions.wait, token, SOON_S)
+    return redirect(request, f"/dead/decisions/{token}")
+
+
+@router.post("/dead/decisions/{token}/insist")
+async def insist(request: Request, _: Operator, token: str) -> Response:
+    """Look anew, with those that may have got a code: a person knows that none has come."""
+    decided = await _decided(request, token)
+    phone = request.app.state.decisions.number_of(token)
+    if decided.plan.verb == "replace" and phone is None:
+        job_id = decided.plan.choice.job_ids[0]
+        return redirect(request, f"/jobs/{job_id}", "decision.number_forgotten")
+    return await propose(request, replace(decided.plan, may_send_twice=True), phone)

@@ -1,0 +1,78 @@
+"""Find a customer: by number, job, RequestId, reference, or text of a row.
+
+What is searched for comes in a form, so a number is in no address, history or log, and is not shown
+again.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Request
+from fastapi.responses import Response
+
+from jobs.batches import Batches
+from producer.search import Hit, digits_of, search
+from producer.web.console.frame import Viewer, render, texts_of
+from producer.web.console.rows import customer_of
+from producer.web.console.words import ending_in_words
+from producer.web.problems import ask
+
+router = APIRouter()
+
+
+@router.get("/search")
+async def search_form(request: Request, _: Viewer, batch: str = "") -> Response:
+    """Show the form."""
+    batches = await ask(request, _batches(request).list)
+    return render(
+        request, "search.html", batches=batches, batch=batch, text="", found=None, results=[]
+    )
+
+
+@router.post("/search")
+async def found(
+    request: Request,
+    _: Viewer,
+    text: Annotated[str, Form()] = "",
+    batch: Annotated[str, Form()] = "",
+    first: Annotated[int, Form()] = 0,
+) -> Response:
+    """Search, and show what was found."""
+    state = request.app.state
+    batches = await ask(request, _batches(request).list)
+    found = await ask(request, search, state.client, state.settings, text, batch, max(0, first))
+    by_id = {each.batch_id: each for each in batches}
+    texts = texts_of(request)
+
+    def customer(hit: Hit) -> str:
+        return customer_of(
+            by_id.get(hit.batch_id), hit.row, hit.story.record if hit.story else None
+        )
+
+    results = [
+        {
+            "hit": hit,
+            "customer": customer(hit),
+            "number": (hit.story.record.phone if hit.story else hit.row and hit.row.phone),
+            "ending": (
+                ending_in_words(texts, hit.story.record, hit.story.waits_for)
+                if hit.story
+                else texts("job.rejected" if hit.row and hit.row.code else "job.forgotten")
+            ),
+        }
+        for hit in found.hits
+    ]
+    return render(
+        request,
+        "search.html",
+        batches=batches,
+        batch=batch,
+        text="" if digits_of(text.strip()) else text.strip(),
+        found=found,
+        results=results,
+    )
+
+
+def _batches(request: Request) -> Batches:
+    return Batches(request.app.state.client, request.app.state.settings)

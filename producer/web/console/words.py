@@ -1,0 +1,69 @@
+"""What the services answer, in the words of the console's language."""
+
+from __future__ import annotations
+
+from markupsafe import Markup
+
+from jobs.codes import CODES, explain, explain_end
+from jobs.codes import find as find_code
+from jobs.deadletters import DeadLetter
+from jobs.job import EVENT, JobRecord, State
+from producer.deadletters import Reason, Why
+from producer.stories import WaitsFor
+from producer.web.console.texts import Texts
+
+_KEYS = {key: key for key in CODES}
+
+
+def meaning_of(texts: Texts, code: str) -> Markup:
+    """Return what a code means, without a full stop."""
+    return texts.get(f"code.{_key(code)}", explain(code).meaning)
+
+
+def remedy_of(texts: Texts, code: str) -> Markup:
+    """Return what a person can do about a job that ended with a code, without a full stop."""
+    return texts.get(f"remedy.{_key(code)}", explain_end(code).remedy)
+
+
+def _key(code: str) -> str:
+    """Return the code under which a table has its entry: "InternalError*"."""
+    return find_code(code, _KEYS) or "undocumented"
+
+
+def reason_in_words(texts: Texts, code: str) -> Markup:
+    """Return a failure's reason as a person's choice: its meaning, or that there is none."""
+    return meaning_of(texts, code) if code else texts("dead.no_code")
+
+
+def left_alone_in_words(texts: Texts, reason: Reason) -> Markup:
+    """Return why a job is left alone, and what helps."""
+    if reason.why is Why.PERMANENT:
+        return texts("why.permanent", meaning=meaning_of(texts, reason.about))
+    if reason.why is Why.WAITS_ELSEWHERE:
+        if reason.about == EVENT:
+            return texts("why.waits_as_event")
+        return texts("why.waits_elsewhere", batch=reason.about)
+    return texts(f"why.{reason.why.name.lower()}")
+
+
+def ending_in_words(texts: Texts, record: JobRecord, waits_for: WaitsFor = "its time") -> Markup:
+    """Return what became of a job, or where it is, as a sentence; never with its number."""
+    state = record.state
+    if state is State.PARKED:
+        why = meaning_of(texts, record.code) if record.code else texts("job.waiting")
+        words = {"its time": "due", "its turn": "turn", "sending": "halted"}[waits_for]
+        return texts(f"job.parked_{words}", why=why)
+    if state.is_for_a_person:
+        name = "perhaps" if state is State.UNKNOWN else "dead"
+        return texts(f"job.{name}", why=reason_in_words(texts, record.code))
+    text = texts(f"job.{state}")
+    if state.is_sent and record.possible_duplicate:
+        text += " " + texts("job.twice")
+    return text
+
+
+def status_in_words(texts: Texts, letter: DeadLetter) -> Markup:
+    """Return of a failure whether anything was sent, in two words."""
+    record = letter.record
+    is_unknown = record is not None and record.state is State.UNKNOWN
+    return texts("dead.perhaps_sent" if is_unknown else "dead.not_sent")

@@ -1,0 +1,370 @@
+"""What failed, in the console: choose, look first, confirm; find a customer, and its story."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from html import unescape
+from typing import Any
+
+import pytest
+import requests
+from redis import Redis
+
+from config.settings import Settings
+from jobs.actions import recent_actions
+from jobs.batch import BatchRow
+from jobs.batches import Batches
+from jobs.deadletters import DeadLetters
+from jobs.job import SendCodeJob, State
+from jobs.keys import Keys
+from jobs.ledger import Ledger
+from tests.console import Browser, csrf_of
+from tests.ended_jobs import (
+    BIND_UPPER,
+    BUSY,
+    DEAD,
+    PERMANENT,
+    SENT,
+    UNKNOWN,
+    customers,
+    end,
+    end_event,
+    number,
+    run_batch,
+)
+from tests.waiting import wait_until
+from tests.web_server import WebServer
+
+EVIL = "<script>alert('x')</script>"
+SHOWN_EVIL = "&lt;script&gt;"
+
+
+@pytest.fixture
+def web(settings: Settings) -> Iterator[WebServer]:
+    with WebServer(settings) as server:
+        yield server
+
+
+@pytest.fixture
+def anna(web: WebServer, redis: Redis, settings: Settings) -> Browser:
+    return Browser.of(web, redis, settings, "operator", "anna")
+
+
+@pytest.fixture
+def mixed(ledger: Ledger, batches: Batches) -> None:
+    """Of batch b1 rows 1 to 3 busy, 4 and 5 permanent, 6 unknown, 7 sent; of b2 row 1 busy."""
+    endings = {4: PERMANENT, 5: PERMANENT, 6: UNKNOWN, 7: SENT}
+    run_batch(ledger, batches, "b1", customers(7), lambda row: endings.get(row, DEAD))
+    run_batch(ledger, batches, "b2", customers(1, first=50))
+
+
+def ticks(page: requests.Response) -> list[str]:
+    return re.findall(r'name="job" value="([^"]+)"', page.text)
+
+
+def decided(browser: Browser, page: requests.Response) -> requests.Response:
+    """Return the decision's page once it is known what it would do, or it is done."""
+    path = page.url.removeprefix(browser._url)
+
+    def shown() -> requests.Response | None:
+        again = browser.get(path)
+        return None if "<progress" in again.text else again
+
+    found = wait_until(shown, "the decision")
+    assert found is not None
+    return found
+
+
+def confirm(browser: Browser, page: requests.Response) -> requests.Response:
+    run = re.search(r'/do"><input[^>]*><input type="hidden" name="run" value="(\d+)"', page.text)
+    assert run is not None, page.text
+    done = browser.post(page.url.removeprefix(browser._url) + "/do", run=run[1])
+    return decided(browser, done)
+
+
+def test_where_nothing_failed_the_page_says_so(anna: Browser) -> None:
+    assert "Nothing failed that waits for you." in anna.get("/dead").text
+
+
+@pytest.mark.usefixtures("mixed")
+def test_the_page_shows_reasons_in_words_and_customers_by_name(anna: Browser) -> None:
+    page = anna.get("/dead")
+
+    assert "7 customers could not be sent a code" in page.text
+    assert "This number already has the most accounts allowed" in page.text
+    assert "Ask the customer for another number" in page.text
+    assert "Customer 6" in page.text
+    assert "+852 ******06" in page.text
+    assert number(6).phone_num not in page.text
+    assert ticks(page) == ["b2-1", *(f"b1-{n}" for n in range(6, 0, -1))]
+
+
+@pytest.mark.usefixtures("mixed")
+@pytest.mark.parametrize(
+    ("query", "chosen"),
+    [
+        (f"reason={BIND_UPPER}", ["b1-5", "b1-4"]),
+        ("batch=b2", ["b2-1"]),
+        (f"reason={BUSY}&batch=b1", ["b1-3", "b1-2", "b1-1"]),
+        ("country=65", []),
+        ("age=older", []),
+        ("age=hour&batch=b2", ["b2-1"]),
+        ("age=nonsense&batch=b2", ["b2-1"]),
+        ("batch=nowhere", []),
+        ("page=2", []),
+    ],
+)
+def test_the_page_is_narrowed_by_its_filters(query: str, chosen: list[str], anna: Browser) -> None:
+    assert ticks(anna.get(f"/dead?{query}")) == chosen
+
+
+@pytest.mark.usefixtures("mixed")
+def test_what_is_ticked_is_looked_at_first_and_then_tried_again(
+    anna: Browser, ledger: Ledger, dead: DeadLetters, redis: Redis, settings: Settings
+) -> None:
+    looked = anna.post("/dead/decide", verb="requeue", job=["b1-1", "b1-4", "b1-6"])
+    looked = decided(anna, looked)
+
+    assert "1 customer would be tried again." in looked.text
+    assert "2 are left alone" in looked.text
+    assert "Unchanged it would only be refused again" in looked.text
+    assert "Ask the customer whether one has come" in looked.text
+    assert dead.count() == 7
+
+    done = confirm(anna, looked)
+
+    assert "1 customer is being tried again." in done.text
+    assert dead.count() == 6
+    record = ledger.job("b1-1")
+    assert record is not None
+    assert record.state is State.PARKED
+    [action] = [each for each in recent_actions(redis, settings, 9) if each.what == "dead requeue"]
+    assert (action.by, action.jobs) == ("anna", 1)
+
+
+@pytest.mark.usefixtures("mixed")
+def test_everything_that_matches_is_more_than_what_is_ticked(
+    anna: Browser, dead: DeadLetters
+) -> None:
+    looked = anna.post("/dead/decide", verb="requeue", scope="all", reason=BUSY, job="b1-4")
+
+    done = confirm(anna, decided(anna, looked))
+
+    assert "4 customers are being tried again." in done.text
+    assert dead.by_code() == {BIND_UPPER: 2, "InternalError": 1}
+
+
+@pytest.mark.usefixtures("mixed")
+def test_a_decision_s_form_that_is_sent_again_does_nothing_twice(
+    anna: Browser, ledger: Ledger, redis: Redis, settings: Settings
+) -> None:
+    looked = decided(anna, anna.post("/dead/decide", verb="requeue", job="b1-1"))
+    path = looked.url.removeprefix(anna._url)
+    confirm(anna, looked)
+    ledger.sweep()
+    end(ledger, "b1-1", DEAD)
+
+    again = anna.post(path + "/do", run="0")
+
+    assert "1 customer is being tried again." in again.text
+    record = ledger.job("b1-1")
+    assert record is not None
+    assert record.state is State.DEAD
+    assert len([a for a in recent_actions(redis, settings, 9) if a.what == "dead requeue"]) == 1
+
+
+@pytest.mark.usefixtures("mixed")
+def test_who_knows_that_no_code_came_may_send_what_was_perhaps_sent(
+    anna: Browser, ledger: Ledger
+) -> None:
+    looked = decided(anna, anna.post("/dead/decide", verb="requeue", job="b1-6"))
+    assert "0 customers would be tried again." in looked.text
+
+    insisted = anna.post(looked.url.removeprefix(anna._url) + "/insist")
+    insisted = decided(anna, insisted)
+    assert "they may get a second one" in insisted.text
+    confirm(anna, insisted)
+
+    record = ledger.job("b1-6")
+    assert record is not None
+    assert record.possible_duplicate
+
+
+@pytest.mark.usefixtures("mixed")
+def test_leaving_needs_a_reason_in_which_no_number_stays(anna: Browser, ledger: Ledger) -> None:
+    refused = anna.post("/dead/decide", verb="drop", job="b1-4")
+    assert "Write a reason first" in refused.text
+
+    looked = anna.post("/dead/decide", verb="drop", job="b1-4", why="told at +852 5100 0004")
+    done = confirm(anna, decided(anna, looked))
+
+    assert "1 customer was left as it is." in done.text
+    record = ledger.job("b1-4")
+    assert record is not None
+    assert record.dropped_ms
+    assert "told at ******04" in record.story[-1].note
+
+
+@pytest.mark.usefixtures("mixed")
+def test_without_a_tick_nothing_is_decided(anna: Browser) -> None:
+    assert "Nothing was ticked" in anna.post("/dead/decide", verb="requeue").text
+
+
+@pytest.mark.usefixtures("mixed")
+def test_a_viewer_sees_and_decides_nothing(
+    web: WebServer, redis: Redis, settings: Settings, dead: DeadLetters
+) -> None:
+    viewer = Browser.of(web, redis, settings, "viewer")
+
+    page, story = viewer.get("/dead"), viewer.get("/jobs/b1-4")
+
+    assert ticks(page) == []
+    assert 'name="verb"' not in page.text + story.text
+    assert viewer.post("/dead/decide", verb="requeue", job="b1-1").status_code == 403
+    assert dead.count() == 7
+
+
+@pytest.mark.usefixtures("mixed")
+def test_a_job_s_page_tells_its_story_for_a_ticket(anna: Browser) -> None:
+    page = anna.get("/jobs/b1-4")
+
+    assert "The code could not be sent. This number already has the most" in page.text
+    assert "line 5 of its file" in page.text
+    ticket = unescape(page.text.partition("<textarea")[2])
+    for line in ("Job: b1-4", "Number: +852 ******04", f"Code: {BIND_UPPER}", "RequestId: req-3"):
+        assert line in ticket
+    assert number(4).phone_num not in page.text
+    assert "Unchanged it would only be refused again." in page.text
+    live = anna.live("/jobs/b1-4")
+    assert "The code could not be sent" in live.text
+    assert "<textarea" not in live.text
+
+
+def test_a_number_is_corrected_from_the_job_s_page(anna: Browser, ledger: Ledger) -> None:
+    record = end_event(ledger, ending=PERMANENT)
+    path = f"/jobs/{record.job_id}"
+
+    wrong = anna.post(path + "/correct", country_code="852", number="51-A")
+    assert wrong.status_code == 422
+    assert "the phone number holds something other than digits" in wrong.text
+    looked = anna.post(path + "/correct", country_code="852", number="5100 0077")
+    looked = decided(anna, looked)
+    assert "A code would be sent to the corrected number." in looked.text
+    assert "The new number is +852 ******77." in looked.text
+    assert "51000077" not in looked.text
+    done = confirm(anna, looked)
+
+    assert f'href="/jobs/{record.job_id}.r1"' in done.text
+    new = ledger.job(f"{record.job_id}.r1")
+    assert new is not None
+    assert new.phone == number(77)
+    assert f"/jobs/{record.job_id}.r1" in anna.get(path).text
+    # the form again
+    again = decided(anna, anna.post(path + "/correct", country_code="852", number="5100 0077"))
+    assert "No code would be sent." in again.text
+
+
+def test_what_an_id_names_instead_of_a_job_is_shown(anna: Browser, batches: Batches) -> None:
+    rejected = BatchRow(2, ["Mr. Wrong", "999", "99000000"], None, "unknown_country_code", "none")
+    batches.open("b1", "digest", ["name", "country_code", "phone_num"])
+    batches.append("b1", 0, [rejected, *customers(1)], last=True)
+
+    row, waiting, nothing = (anna.get(f"/jobs/{each}") for each in ("b1-1", "b1-2", "b1-9"))
+
+    assert "This row cannot be sent" in row.text
+    assert "Mr. Wrong" in row.text
+    assert "99000000" not in row.text
+    assert "It waits for its turn." in waiting.text
+    assert nothing.status_code == 404
+
+
+@pytest.mark.usefixtures("mixed")
+def test_a_customer_is_found_by_number_which_is_shown_nowhere(anna: Browser) -> None:
+    page = anna.post("/search", text="+852 5100 0004")
+
+    assert page.url.endswith("/search")
+    assert "1 found" in page.text
+    assert 'href="/jobs/b1-4"' in page.text
+    assert "Customer 4" in page.text
+    assert "That is all there is." in page.text
+    assert "5100 0004" not in page.text
+    assert "51000004" not in page.text
+
+
+@pytest.mark.usefixtures("mixed")
+def test_a_customer_is_found_by_name_in_a_batch_and_by_a_request_id(anna: Browser) -> None:
+    by_name = anna.post("/search", text="customer 4", batch="b1")
+    by_request = anna.post("/search", text="req-3")
+
+    assert re.findall(r'href="/jobs/([^"]+)"', by_name.text) == ["b1-4"]
+    assert set(re.findall(r'href="/jobs/([^"]+)"', by_request.text)) == {"b1-4", "b1-5"}
+    assert "Nothing was found" in anna.post("/search", text="nobody at all").text
+    assert "Nothing was found" in anna.post("/search", text="").text
+
+
+def test_html_of_a_file_or_a_reference_is_only_text(
+    anna: Browser, ledger: Ledger, batches: Batches
+) -> None:
+    row = BatchRow(2, [EVIL, "852", number(1).phone_num], number(1))
+    run_batch(ledger, batches, "b1", [row])
+    job = SendCodeJob.for_event(number(2), key=EVIL, reference=EVIL)
+    ledger.submit(job)
+    end(ledger, job.job_id, DEAD)
+    looked = anna.post("/dead/decide", verb="drop", job="b1-1", why=EVIL)
+
+    pages = [anna.get("/dead"), anna.get("/jobs/b1-1"), anna.get(f"/jobs/{job.job_id}")]
+    pages += [decided(anna, looked), anna.post("/search", text=EVIL)]
+    for page in pages:
+        assert SHOWN_EVIL in page.text, page.url
+        assert "<script>" not in page.text, page.url
+    assert anna.get(f"/dead?batch={EVIL}&reason={EVIL}").status_code == 200
+
+
+def test_the_pages_speak_chinese(
+    web: WebServer, redis: Redis, settings: Settings, ledger: Ledger
+) -> None:
+    record = end_event(ledger, ending=PERMANENT)
+    browser = Browser.of(web, redis, settings, "operator")
+    browser.session.headers["Accept-Language"] = "zh-CN"
+
+    assert "该号码绑定的账号数已达上限" in browser.get("/dead").text
+    assert (
+        "验证码未能发送。该号码绑定的账号数已达上限。" in browser.get(f"/jobs/{record.job_id}").text
+    )
+    assert "查找客户" in browser.get("/search").text
+    looked = browser.post("/dead/decide", verb="requeue", job=record.job_id)
+    assert "请更正号码" in decided(browser, looked).text
+
+
+def test_ten_thousand_failures_are_a_small_page_quickly(
+    anna: Browser, redis: Redis, keys: Keys
+) -> None:
+    count = 10_000
+    pipe = redis.pipeline(transaction=False)
+    now_ms = round(time.time() * 1000)
+    for n in range(count):
+        values: dict[Any, Any] = {"state": "dead", "lane": "event", "cc": "852"}
+        values |= {"num": number(n % 9_000).phone_num, "finished": now_ms - n}
+        values |= {"code": f"Code.{n % 40}", "reference": "x" * 200}
+        pipe.hset(keys.job(f"ev-{n}"), mapping=values)
+    pipe.rpush(keys.dead, *(f"ev-{n}" for n in range(count)))
+    pipe.execute()
+
+    page = anna.get("/dead?country=852")
+    deep = anna.get("/dead?reason=Code.1&page=5")
+
+    assert "10,000 customers, the latest first" in page.text
+    assert len(ticks(page)) == len(ticks(deep)) == 50
+    assert len(page.content) < 150_000
+    calls = redis.info("commandstats")["cmdstat_evalsha"]["calls"]
+    anna.get("/dead")
+    # the work is bounded: ten short scripts, and the records of one page
+    assert redis.info("commandstats")["cmdstat_evalsha"]["calls"] - calls <= 12
+
+
+def test_a_form_s_csrf_token_is_needed(anna: Browser) -> None:
+    assert csrf_of(anna.get("/dead"))
+    answer = anna._send("POST", "/search", "wrong", text="b1-1")
+    assert answer.status_code == 403
