@@ -128,6 +128,8 @@ class Keys:
     """sorted set, by name of tokens: job id by when its outcome is to be delivered, ms"""
     undelivered: ById
     """sorted set, by name of tokens: jobs whose outcome was given up, by when they ended, ms"""
+    sent: ById
+    """hash, by hours since 1970: minute of the hour -> codes sent in it"""
     session: ById
     """hash, by SHA-256 of its secret: who is signed in to the console, and since when"""
     attempts: ById

@@ -26,6 +26,8 @@ from jobs.mending import Damage, Mending
 from jobs.scripts import ALIVE_S, time_us
 from jobs.webhooks import Endpoint, Webhooks
 
+LATE_S = {Lane.EVENT: 5.0, Lane.BATCH: 60.0}
+"""By lane with a queue: from when the age of its oldest job that is due is worth a word."""
 _FORGOTTEN_S = 3_600.0
 _LOOKED_AT = 1_000
 """Unfinished jobs of a lane among which the oldest is looked for, the next to be done first."""
@@ -88,6 +90,8 @@ class Overview:
     """Depths by queue; the dead-letter list is one of them."""
     in_work: int
     """Jobs that are published, with workers or parked."""
+    events: int
+    """Events that have not ended."""
     oldest_due_s: Mapping[str, float]
     """By lane: how long the oldest job that could be sent now has waited for it; 0 if none does."""
     sweep_s: float | None
@@ -119,6 +123,11 @@ class Overview:
     def rows_waiting(self) -> int:
         """Rows of batches that are no jobs yet."""
         return sum(max(0, each.accepted - each.fed) for each in self.batches)
+
+    @property
+    def late_s(self) -> dict[str, float]:
+        """By lane: how long its oldest job has been due, where that is worth a word."""
+        return {lane: age for lane, age in self.oldest_due_s.items() if age >= LATE_S[Lane(lane)]}
 
     @property
     def namesakes(self) -> list[str]:
@@ -194,7 +203,7 @@ def read_overview(
     pipe.time()
     for queue in queues:
         pipe.llen(queue)
-    for lane in (Lane.EVENT, Lane.BATCH, "aside"):
+    for lane in (*LATE_S, "aside"):
         pipe.zcard(keys.due(lane))
     for name in (
         keys.totals,
@@ -219,10 +228,8 @@ def read_overview(
         account=Account(client, settings).state(),
         queues=dict(zip(queues, depths, strict=True)),
         in_work=sum(due),
-        oldest_due_s={
-            lane: _oldest_due_s(client, keys, lane, now_us // 1000)
-            for lane in (Lane.EVENT, Lane.BATCH)
-        },
+        events=due[0],
+        oldest_due_s={lane: _oldest_due_s(client, keys, lane, now_us // 1000) for lane in LATE_S},
         sweep_s=(now_us // 1000 - int(sweeps["at"])) / 1000 if "at" in sweeps else None,
         totals=_counts(totals),
         dead_by_code=_counts(dead_codes),

@@ -32,8 +32,6 @@ from producer.cli.wording import LEDGER_DISPUTED, halt_in_words, ledger_in_words
 from producer.overview import Overview, read_overview
 
 WATCH_S = 1.0
-LATE_S = {"event": 5, "batch": 60}
-"""From when the age of the oldest job that is due is worth a line, by lane."""
 SHOWN = 3
 """Lines about what was lost in the ledger."""
 _FLAGGED = "possible_duplicate"
@@ -126,9 +124,8 @@ def _lines(overview: Overview) -> Iterator[tuple[str, str, str]]:
 def _late(overview: Overview) -> Iterator[tuple[str, str, str]]:
     if overview.rows_waiting:
         yield "", f"{overview.rows_waiting:,} rows of batches wait behind them", ""
-    for lane, age_s in overview.oldest_due_s.items():
-        if age_s >= LATE_S[lane]:
-            yield "", f"the oldest {lane} job that is due has waited for {age_s:.0f} s", "yellow"
+    for lane, age_s in overview.late_s.items():
+        yield "", f"the oldest {lane} job that is due has waited for {age_s:.0f} s", "yellow"
 
 
 def _damage(overview: Overview) -> Iterator[tuple[str, str, str]]:

@@ -93,6 +93,7 @@ TARGETS: dict[str, Target] = {
     "asked": lambda here, _: here.any_key(here.keys.asked("*")),
     "quota": lambda here, _: here.any_key(here.keys.quota("*")),
     "decision": lambda here, _: here.keys.decision("1"),
+    "sent": lambda here, _: here.any_key(here.keys.sent("*")),
     "session": lambda here, _: here.any_key(here.keys.session("*")),
     "outbox": lambda here, _: here.keys.outbox("shop"),
     "undelivered": lambda here, _: here.keys.undelivered("shop"),

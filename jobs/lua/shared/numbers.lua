@@ -48,4 +48,9 @@ local function note_code_sent(cc, num, now, retention_ms)
   redis.call('HINCRBY', key, 'codes', 1)
   redis.call('HSET', key, 'sent', int(now))
   redis.call('PEXPIRE', key, int(retention_ms))
+  local minute = math.floor(now / 60000)
+  local hour = K.sent(int(math.floor(minute / 60)))
+  if redis.call('HINCRBY', hour, int(minute % 60), 1) == 1 then
+    redis.call('PEXPIRE', hour, 93600000) -- 26 hours: a day, from any zone's midnight
+  end
 end

@@ -267,7 +267,7 @@ def _environment() -> Environment:
     )
     environment.globals["asset"] = asset
     environment.globals["HTTPStatus"] = HTTPStatus
-    environment.filters.update(number=number, moment=moment)
+    environment.filters.update(number=number, moment=moment, clock=clock)
     return environment
 
 
@@ -277,13 +277,21 @@ def number(value: float) -> str:
 
 
 def moment(at_ms: int | None) -> Markup:
-    """Return a time in the server's zone: 10:02 of today, 26 Nov 10:02 of another day."""
+    """Return a past time in the server's zone: 10:02:31 of today, else with its day."""
     if not at_ms:
         return Markup("-")
     at = datetime.fromtimestamp(at_ms / 1000, UTC)
     local = at.astimezone()
     is_today = local.date() == datetime.now(UTC).astimezone().date()
     text = f"{local:%H:%M:%S}" if is_today else f"{local:%Y-%m-%d %H:%M}"
+    return Markup('<time datetime="{}">{}</time>').format(f"{at:%Y-%m-%dT%H:%M:%SZ}", text)
+
+
+def clock(at_ms: int) -> Markup:
+    """Return a time to come, or one that needs no seconds: 10:02."""
+    at = datetime.fromtimestamp(at_ms / 1000, UTC)
+    local, today = at.astimezone(), datetime.now(UTC).astimezone().date()
+    text = f"{local:%H:%M}" if local.date() == today else f"{local:%Y-%m-%d %H:%M}"
     return Markup('<time datetime="{}">{}</time>').format(f"{at:%Y-%m-%dT%H:%M:%SZ}", text)
 
 

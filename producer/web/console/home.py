@@ -2,21 +2,104 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import redis
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
+from markupsafe import Markup
 
+from config.settings import Settings
+from jobs.account import AccountState
+from jobs.actions import recent_actions
+from jobs.codes import OUTAGE, explain
 from jobs.identity import Identity, state_file
-from producer.overview import read_overview
-from producer.web.console.frame import Viewer, render
+from producer.overview import Overview, read_overview
+from producer.sending import Sending, Standing, read_sent
+from producer.web.console.frame import Viewer, render, texts_of
+from producer.web.console.texts import Texts
+from producer.web.console.words import meaning_of, remedy_of
 from producer.web.problems import ask
 
 router = APIRouter()
+
+SHOWN_BATCHES, SHOWN_CODES = 8, 5
+_LOOKED_AT = 50
+"""Actions among which the last halt is."""
+_BAR, _BARS_HEIGHT = 10, 100
+"""Units of the plot's own: one minute's width, the most codes' height."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Codes that could not be sent for one reason, and want somebody."""
+
+    code: str
+    count: int
+    meaning: Markup
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """Codes per minute as bars: `(x, y, height)` each, in units of the plot's own."""
+
+    bars: Sequence[tuple[float, float, float]]
+    most: int
+    """The value of a bar of full height."""
+    total: int
+    width: int
+    height: int
 
 
 @router.get("/")
 async def home(request: Request, _: Viewer) -> Response:
     """Show the whole system at a glance."""
-    client, settings = request.app.state.client, request.app.state.settings
-    identity = Identity(client, settings, state_file(settings))
-    overview = await ask(request, read_overview, client, settings, identity)
-    return render(request, "home.html", live="live", overview=overview)
+    found = await ask(request, _read, request.app.state.client, request.app.state.settings)
+    texts = texts_of(request)
+    account: AccountState = found["overview"].account
+    is_outage = explain(account.code).kind in OUTAGE
+    return render(
+        request,
+        "home.html",
+        live="live",
+        **found,
+        barred=meaning_of(texts, account.code),
+        remedy=None if is_outage else remedy_of(texts, account.code),
+        failures=_failures(texts, found["overview"]),
+    )
+
+
+def _read(client: redis.Redis, settings: Settings) -> dict[str, Any]:
+    overview = read_overview(client, settings, Identity(client, settings, state_file(settings)))
+    sending, sent = Sending.of(overview), read_sent(client, settings, overview.at_ms)
+    actions = recent_actions(client, settings, _LOOKED_AT) if sending.is_halted else []
+    by = next((action.by for action in actions if action.what == "halt"), "")
+    return {
+        "overview": overview,
+        "sending": sending,
+        "sent_today": sent.today,
+        "plot": _plot(sent.minutes),
+        "halted_by": by if sending.standing is Standing.HALTED else "",
+        "batches": overview.batches[:SHOWN_BATCHES],
+        "more_batches": max(0, len(overview.batches) - SHOWN_BATCHES),
+        "failed": sum(overview.dead_by_code.values()),
+    }
+
+
+def _plot(minutes: Sequence[int]) -> Plot:
+    most = max(1, *minutes)
+    heights = [round(_BARS_HEIGHT * count / most, 1) for count in minutes]
+    bars = [
+        (_BAR * place, round(_BARS_HEIGHT - height, 1), height)
+        for place, height in enumerate(heights)
+        if height
+    ]
+    return Plot(bars, most, sum(minutes), _BAR * len(minutes), _BARS_HEIGHT)
+
+
+def _failures(texts: Texts, overview: Overview) -> list[Failure]:
+    """Return what failed most, by reason."""
+    most = sorted(overview.dead_by_code.items(), key=lambda each: -each[1])[:SHOWN_CODES]
+    return [Failure(code, count, meaning_of(texts, code)) for code, count in most]

@@ -13,6 +13,8 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+_MINUTE_S, _HOUR_S, _DAY_S = 60, 3_600, 86_400
+
 LANGUAGES = {"en": "en", "zh": "zh-Hans"}
 """By their catalogue: what a page's `lang` says."""
 
@@ -38,6 +40,19 @@ class Texts:
             for name, value in values.items()
         }
         return Markup(escape(text)).format(**shown)  # noqa: S704 (escaped)
+
+    def span(self, seconds: float) -> Markup:
+        """Return how long something takes: "48 s", "3 min", "2 h 5 min", "3 d 4 h"."""
+        whole = max(0, round(seconds))
+        if whole < 2 * _MINUTE_S:
+            return self("time.seconds", count=whole)
+        if whole < _HOUR_S:
+            return self("time.minutes", count=round(whole / _MINUTE_S))
+        if whole < _DAY_S:
+            hours, rest = divmod(whole, _HOUR_S)
+            return self("time.hours", count=hours, minutes=rest // _MINUTE_S)
+        days, rest = divmod(whole, _DAY_S)
+        return self("time.days", count=days, hours=rest // _HOUR_S)
 
     def get(self, key: str, default: str, /, **values: Any) -> Markup:
         """Return a text, or another one, such as the English words that stand with a code."""
