@@ -60,10 +60,10 @@ def main(
 ) -> None:
     """Show the whole system on this machine; nothing else is needed.
 
-    Valkey, a stand-in of the API, two workers, the HTTP API and Flower come up on free ports. A
-    sample file with every kind of ending is submitted, events are sent over HTTP meanwhile, whose
-    endings come back by webhook, and at the end an account is drawn up. Exit 1 if a promise was
-    broken. No real account, number or Redis is touched.
+    Valkey, a stand-in of the API, two workers, the HTTP API with the console, and Flower come up on
+    free ports. A sample file with every kind of ending is submitted, events are sent over HTTP
+    meanwhile, whose endings come back by webhook, and at the end an account is drawn up. Exit 1 if
+    a promise was broken. No real account, number or Redis is touched.
     """
     interrupts = Interrupts()
     folder: Path | None = None
@@ -86,7 +86,7 @@ def _run(rows: int, directory: Path, interrupts: Interrupts, *, keep: bool, as_j
     """Run the demo, and return whether every promise was kept."""
     try:
         with Keeper(environment_of(), interrupts) as keeper:
-            say("starting Valkey, a stand-in of the API, two workers, the HTTP API and Flower")
+            say("starting Valkey, a stand-in of the API, two workers, HTTP API and console, Flower")
             with Demo(directory, rows, keeper) as demo:
                 try:
                     accounts = _run_through(demo)
@@ -108,7 +108,8 @@ def _run(rows: int, directory: Path, interrupts: Interrupts, *, keep: bool, as_j
 
 
 def _run_through(demo: Demo) -> Accounts:
-    say(f"Flower: {demo.flower_url}  user {demo.flower_user}  password {demo.flower_password}")
+    say(f"console: {demo.web_url}  {_login(demo)}")
+    say(f"Flower: {demo.flower_url}  {_login(demo)}")
     batch = demo.submit()
     say(f"{demo.customers_file}: {count_of(batch.total, 'row')}, {batch.accepted} accepted")
     with display("", _SAY_EVERY_S) as show_now:
@@ -118,6 +119,10 @@ def _run_through(demo: Demo) -> Accounts:
             text = f"{batch.finished} of {batch.accepted} ended: {_in_words(progress)}"
             show_now(text, share, last=batch.is_over)
     return demo.draw_up()
+
+
+def _login(demo: Demo) -> str:
+    return f"user {demo.user}  password {demo.password}"
 
 
 def _in_words(progress: Progress) -> str:
@@ -148,7 +153,8 @@ def _show(accounts: Accounts) -> None:
 
 def _stay(demo: Demo) -> None:
     """Keep all processes running until Ctrl-C."""
-    say(f"everything goes on; look around in Flower: {demo.flower_url}; Ctrl-C ends it")
+    say(f"everything goes on; look around: {demo.web_url}  {_login(demo)}")
+    say("Ctrl-C ends it")
     try:
         while True:
             demo.world.check()

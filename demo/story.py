@@ -42,6 +42,7 @@ from producer.overview import read_overview
 from producer.results import RESULT_COLUMNS, results
 from producer.sheet import SheetWriter, open_sheet, written_file
 from producer.tokens import Scope, Tokens
+from producer.users import Role, Users
 from sandbox.numbers import MAGIC_NUMBERS
 from sandbox.signature import Credentials
 
@@ -97,11 +98,12 @@ class Demo:
             folder=folder,
             keeper=keeper,
         )
-        self._web_url = f"http://127.0.0.1:{free_port()}"
+        self.web_url = f"http://127.0.0.1:{free_port()}"
         self._flower_port = free_port()
         self.flower_url = f"http://127.0.0.1:{self._flower_port}"
-        self.flower_user = "demo"
-        self.flower_password = secrets.token_hex(6)
+        self.user = "demo"
+        """Of the console and of Flower, and the password made for this run."""
+        self.password = secrets.token_hex(6)
         self._rows = rows
         self.customers_file = folder / "customers.csv"
         self.results_file = folder / "results.csv"
@@ -110,7 +112,7 @@ class Demo:
         self._receiver = Receiver()
 
     def __enter__(self) -> Self:
-        """Start the servers, the workers, the HTTP API and Flower.
+        """Start the servers, the workers, HTTP API and console, and Flower.
 
         Raises:
             WorldError: a part did not come up in time.
@@ -120,12 +122,12 @@ class Demo:
             stack.enter_context(self._receiver)
             for number in range(1, WORKERS + 1):
                 world.start(f"worker-{number}", worker_command(f"demo-{number}"))
-            login = flower_environment({}, self.flower_user, self.flower_password)
+            login = flower_environment({}, self.user, self.password)
             web = (
                 *module_command("producer.cli"),
                 "web",
                 "--port",
-                self._web_url.rpartition(":")[2],
+                self.web_url.rpartition(":")[2],
             )
             world.start("web", web)
             world.start("flower", flower_command("127.0.0.1", self._flower_port), **login)
@@ -137,7 +139,10 @@ class Demo:
             self._wait_for(
                 lambda: read_overview(world.redis, world.settings).alive == WORKERS, "the workers"
             )
-            self._wait_for(lambda: _answers(f"{self._web_url}/livez"), "the HTTP API")
+            Users(world.redis, world.settings).add(self.user, Role.ADMIN, self.password)
+            self._wait_for(
+                lambda: _answers(f"{self.web_url}/livez"), "the HTTP API and the console"
+            )
             self._wait_for(lambda: _answers(f"{self.flower_url}/healthcheck"), "Flower")
             self._stack = stack.pop_all()
         return self
@@ -187,7 +192,7 @@ class Demo:
     def _send_event(self, country_code: str, phone_num: str) -> None:
         """Ask for one code over HTTP, as a backend in any language does."""
         answer = requests.post(
-            f"{self._web_url}/v1/codes",
+            f"{self.web_url}/v1/codes",
             headers={
                 "Authorization": f"Bearer {self._token}",
                 "Idempotency-Key": f"signup-{len(self._events) + 1}",
@@ -248,7 +253,7 @@ class Demo:
 
     def _leaks(self) -> Iterator[str]:
         """Search logs, Flower and webhooks for the customers' numbers; yield where one is."""
-        login = (self.flower_user, self.flower_password)
+        login = (self.user, self.password)
         tasks = requests.get(f"{self.flower_url}/api/tasks", auth=login, timeout=5)
         tasks.raise_for_status()
         places = {"Flower": tasks.text, "webhooks": "\n".join(self._receiver.bodies)} | {

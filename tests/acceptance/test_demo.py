@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import requests
 
 from tests.commands import SENDCODE
 from tests.files import read_csv
@@ -123,16 +124,33 @@ def check_results(folder: Path) -> None:
     assert by_prefix["9908"]["request_id"]
 
 
+def check_console(demo: Running) -> None:
+    """Sign in as it says."""
+    said = demo.err.read_text()
+    found = re.search(r"console: (\S+)  user (\w+)  password (\w+)", said)
+    assert found is not None
+    url, name, password = found.groups()
+    with requests.Session() as session:
+        page = session.get(f"{url}/login", timeout=30)
+        token = re.search(r'name="csrf" value="(\w+)"', page.text)
+        assert token is not None
+        login = {"csrf": token[1], "name": name, "password": password}
+        home = session.post(f"{url}/login", data=login, timeout=30)
+    assert (home.status_code, home.url) == (200, f"{url}/")
+
+
 def check_what_is_said(demo: Running) -> None:
     said = demo.err.read_text()
-    assert re.search(r"Flower: http://127\.0\.0\.1:\d+  user demo  password \w+", said)
+    login = r"http://127\.0\.0\.1:\d+  user demo  password \w+"
+    assert re.search(f"console: {login}", said)
+    assert re.search(f"Flower: {login}", said)
     assert f"file, results and logs: {demo.folder}" in said
     assert f"{ROWS} rows" in said
     for log in demo.folder.glob("*.log"):
         assert "Traceback" not in log.read_text(), log
 
 
-@pytest.mark.parametrize("moment", ["starting Valkey", "Flower: http", "accepted", " sent, "])
+@pytest.mark.parametrize("moment", ["starting Valkey", "console: http", "accepted", " sent, "])
 def test_ctrl_c_at_any_moment_leaves_no_process_behind(moment: str, start: Start) -> None:
     demo = start()
     wait_until(lambda: demo.has_said(moment), moment)
@@ -186,6 +204,7 @@ def test_kept_it_runs_until_ctrl_c(start: Start) -> None:
     # its only row waits out an interval
     wait_until(lambda: demo.has_said("Ctrl-C ends it"), "the accounts")
     assert len(demo.left()) >= 5
+    check_console(demo)
 
     demo.process.send_signal(signal.SIGINT)
 

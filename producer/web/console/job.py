@@ -107,7 +107,7 @@ async def correct(
         else:
             phone = PhoneNumber.parse(country_code, number)
     except PhoneError as exc:
-        fault = str(texts_of(request).get(f"problem_of_row.{exc.code}", str(exc)))
+        fault = str(texts_of(request).get(f"fault.{exc.code}", str(exc)))
         return await _page(request, job_id, fault=fault, country_code=country_code, status=422)
     plan = Plan("replace", Choice(job_ids=(job_id,)), without_numbers(why.strip()))
     return await propose(request, plan, phone)
