@@ -8,6 +8,7 @@ submit      what importing rows costs; beside a loop of apply_async
 recover     from a worker's SIGKILL to its job's next attempt; beside Celery's own recovery
 scale       1 to 8 workers at 20, 100 and 400/s
 durability  what it costs at 20/s that each write is on disk before it counts
+memory      what Redis keeps of an ended job
 """
 
 from __future__ import annotations
@@ -23,7 +24,17 @@ from benchmarks.report import Report
 from demo.keeper import Interrupted, Interrupts
 from demo.world import WorldError
 
-NAMES = ("rate", "events", "triggers", "overhead", "submit", "recover", "scale", "durability")
+NAMES = (
+    "rate",
+    "events",
+    "triggers",
+    "overhead",
+    "submit",
+    "recover",
+    "scale",
+    "durability",
+    "memory",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -198,7 +198,8 @@ class EmbeddedValkey:
             f"bind 127.0.0.1\nport {self.port}\nrequirepass {self.password}\n"
             f"dir {self.directory}\n"
             f'appendonly yes\nappendfsync {self._fsync}\nsave ""\n'
-            f"maxmemory-policy noeviction\ndatabases {self._databases}\n{self._more}",
+            "maxmemory-policy noeviction\nhash-max-listpack-value 256\n"
+            f"databases {self._databases}\n{self._more}",
             encoding="utf-8",
         )
         command = [str(_binary()), str(configuration)]
