@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
+import subprocess
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
@@ -142,3 +144,21 @@ def test_every_library_that_is_imported_is_declared() -> None:
 def _normal(distribution: str) -> str:
     """Return a distribution's name as PEP 503 compares it."""
     return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+@pytest.mark.parametrize("unit", ["sendcode-worker@.service", "sendcode-web.service"])
+def test_a_unit_of_systemd_is_hardened(unit: str, tmp_path: Path) -> None:
+    if not (analyze := shutil.which("systemd-analyze")):
+        pytest.skip("systemd-analyze is not installed (Debian: systemd)")
+    copy = tmp_path / unit
+    copy.write_text((ROOT / "deploy/systemd" / unit).read_text())
+
+    ran = subprocess.run(
+        [analyze, "security", "--offline=true", "--threshold=25", str(copy)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert ran.returncode == 0, ran.stdout[-300:] + ran.stderr
