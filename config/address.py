@@ -7,7 +7,7 @@ two of them could have understood differently is refused with its remedy.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Self
@@ -18,7 +18,9 @@ _SENTINEL_PORT = 26379
 _SCHEMES = ("redis", "rediss", "sentinel", "sentinels")
 _TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 _TLS_OPTIONS = (*_TLS_FILES, "ssl_cert_reqs")
+_OF_OURS = ("ssl_certfile", "ssl_keyfile")
 _SENTINEL_LOGIN = ("sentinel_username", "sentinel_password")
+_LOOPBACK = re.compile(r"localhost|::1|127(\.\d{1,3}){3}")
 _HOST = re.compile(r"(\[[^\[\]]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?", re.ASCII)
 _SENTINEL_EXAMPLE = "sentinel://one:26379,two:26379/service/0"
 
@@ -88,6 +90,16 @@ class RedisAddress:
         )
 
     @property
+    def is_here(self) -> bool:
+        """Return whether it is on this machine (loopback)."""
+        return all(is_loopback(name) for name, _ in self.hosts)
+
+    def of_a_stranger(self) -> RedisAddress:
+        """Return the same place for one who has no login and no certificate of ours."""
+        tls = self.tls and {name: value for name, value in self.tls.items() if name not in _OF_OURS}
+        return replace(self, username=None, password=None, tls=tls)
+
+    @property
     def place(self) -> str:
         """Return the address without login or options, fit for messages."""
         hosts = ",".join(
@@ -99,6 +111,11 @@ class RedisAddress:
     def __json__(self) -> str:
         """Return what a worker shows of it to Flower, in kombu's JSON."""
         return self.place
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host's name, or an address as in a URL, is this machine itself."""
+    return _LOOPBACK.fullmatch(host) is not None
 
 
 def _refuse_ambiguous(rest: str) -> None:

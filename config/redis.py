@@ -9,6 +9,7 @@ Errors are shown by their codes: Redis' own texts may repeat a command's argumen
 from __future__ import annotations
 
 import re
+import ssl
 from threading import Lock
 from time import monotonic
 from typing import Any
@@ -62,6 +63,16 @@ def connect(
     )
 
 
+def lets_anybody_in(settings: Settings) -> bool:
+    """Return whether Redis answers somebody who has neither login nor certificate of ours."""
+    once = Retry(NoBackoff(), 0)
+    pool = make_pool(settings.redis.of_a_stranger(), socket_timeout=_SOCKET_TIMEOUT_S, retry=once)
+    try:
+        return bool(redis.Redis.from_pool(pool).ping())
+    except (redis.RedisError, OSError):
+        return False
+
+
 def make_pool(address: RedisAddress, **options: Any) -> redis.ConnectionPool:
     """Return a pool of connections to `address`; `options` are redis-py's, beside the address.
 
@@ -74,7 +85,7 @@ def make_pool(address: RedisAddress, **options: Any) -> redis.ConnectionPool:
         "username": address.username,
         "password": address.password,
         "protocol": 2,
-        **(address.tls or {}),
+        **_tls_options(address),
     }
     options.setdefault("connection_class", connection_class(address))
     if address.service is None:
@@ -83,6 +94,12 @@ def make_pool(address: RedisAddress, **options: Any) -> redis.ConnectionPool:
         return kind(**options, host=host, port=port)
     behind = _WaitingSentinelPool if waits else SentinelConnectionPool
     return behind(address.service, Sentinels(address), **options)
+
+
+def _tls_options(address: RedisAddress) -> dict[str, Any]:
+    if address.tls is None:
+        return {}
+    return {**address.tls, "ssl_min_version": ssl.TLSVersion.TLSv1_2}
 
 
 class _WaitingSentinelPool(SentinelConnectionPool, redis.BlockingConnectionPool):
@@ -109,7 +126,7 @@ class Sentinels(Sentinel):
             "retry": Retry(NoBackoff(), 0),  # the next one is asked
         }
         if address.tls is not None:
-            options |= {"ssl": True, **address.tls}
+            options |= {"ssl": True, **_tls_options(address)}
         super().__init__(address.hosts, sentinel_kwargs=options)
         self._lock = Lock()
         self._primary: tuple[str, int] | None = None

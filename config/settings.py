@@ -29,11 +29,10 @@ from pydantic import (
 )
 
 from config import SendcodeError
-from config.address import RedisAddress, is_file
+from config.address import RedisAddress, is_file, is_loopback
 from config.files import UnsafeFileError, is_exposed, read_env_file, read_text
 from config.quotas import read_limits
 
-_LOOPBACK = re.compile(r"localhost|::1|127(\.\d{1,3}){3}")
 _OF_THE_VENDOR = ".tencentcloudapi.com"
 _HOSTS = re.compile(r"[A-Za-z0-9.-]+( *, *[A-Za-z0-9.-]+)*", re.ASCII)
 _CREDENTIAL = re.compile(r"[!#-&(-_a-~]+")
@@ -75,7 +74,7 @@ def _endpoint(value: str) -> str:
     if url.scheme not in {"https", "http"} or not url.hostname:
         raise ValueError("must be a base URL such as https://intlpartnersmgt.tencentcloudapi.com")
     _check_port(url.netloc)
-    if url.scheme == "http" and not _LOOPBACK.fullmatch(url.hostname):
+    if url.scheme == "http" and not is_loopback(url.hostname):
         raise ValueError("plain http is accepted for loopback only; use https")
     if url.path not in {"", "/"} or url.query or url.username:
         raise ValueError("must have no path, query or user; the API is called at /")
@@ -205,6 +204,8 @@ class Settings(BaseModel):
     sendcode_redis_url: Annotated[SecretStr, BeforeValidator(_redis_url)] = SecretStr(
         "redis://127.0.0.1:6379/0"
     )
+    sendcode_redis_plain: bool = False
+    """Whether a Redis on another host may be spoken to without TLS: over a network of its own."""
     sendcode_proxy: Annotated[SecretStr, BeforeValidator(_proxy)] | None = None
     """An HTTP proxy on the way to the API; tunnelled through (CONNECT), also with a login."""
     sendcode_ca_bundle: Annotated[str, BeforeValidator(_ca_bundle)] | None = None
@@ -270,7 +271,7 @@ class Settings(BaseModel):
     def _is_the_vendor_s_or_allowed(cls, value: str, info: ValidationInfo) -> str:
         host = urlsplit(value).hostname or ""
         allowed = _parts(info.data.get("sendcode_endpoint_allowed", "").lower())
-        if not (host.endswith(_OF_THE_VENDOR) or _LOOPBACK.fullmatch(host) or host in allowed):
+        if not (host.endswith(_OF_THE_VENDOR) or is_loopback(host) or host in allowed):
             raise ValueError(
                 f"its host is none of *{_OF_THE_VENDOR}, and would get credentials and numbers; "
                 "if it is meant, name the host in SENDCODE_ENDPOINT_ALLOWED"

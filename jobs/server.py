@@ -20,6 +20,7 @@ from typing import Any
 import redis
 
 from config import BATCH_QUEUE, DEAD_LETTER_QUEUE, EVENT_QUEUE, QUEUES, WEBHOOK_QUEUE
+from config.redis import lets_anybody_in
 from config.settings import Settings
 from config.unavailable import is_no_permission
 from jobs.keys import Keys
@@ -81,8 +82,16 @@ def read_server(client: redis.Redis) -> ServerWords:
         redis.RedisError: it is out of reach; a refusal to answer is no error.
     """
     info: Any = _unless_refused(client.info)
-    config: Any = _unless_refused(lambda: client.config_get(*_CONFIG))
+    config: Any = _unless_refused(lambda: _config(client))
     return ServerWords(info, config or None)
+
+
+def _config(client: redis.Redis) -> Any:
+    """Return the settings of the server; ask only if this user may, as it logs whom it refuses."""
+    may: Any = client.register_script(
+        "return not redis.acl_check_cmd or redis.acl_check_cmd('CONFIG', 'GET', 'save')"
+    )
+    return client.config_get(*_CONFIG) if may() else None
 
 
 def clock_offset_s(client: redis.Redis) -> float:
@@ -105,6 +114,36 @@ def judge(words: ServerWords) -> list[Finding]:
         *_connections(info, config),
         *_troubles(info),
     ]
+
+
+def judge_access(settings: Settings) -> Iterator[Finding]:
+    """Judge who else can get at the server, and at what goes to it.
+
+    On loopback there is no network to listen on, but every user of this machine may connect: the
+    default and a developer's server are like that, hence a warning.
+    """
+    is_here = settings.redis.is_here
+    if lets_anybody_in(settings):
+        who = "every user of this machine" if is_here else "everybody who can reach it"
+        text = f"it asks for no login: {who} can read all numbers, and have codes sent"
+        remedy = "set requirepass, or better its users: deploy/redis/users.acl"
+        yield Finding("login", Level.WARN if is_here else Level.FAIL, text, remedy)
+    else:
+        yield Finding("login", Level.OK, "nobody gets in without a login")
+    if is_here:
+        return
+    if settings.redis.tls is not None:
+        yield Finding("encryption", Level.OK, "what goes to it is encrypted (TLS)")
+    elif settings.sendcode_redis_plain:
+        text = "what goes to it is not encrypted, which SENDCODE_REDIS_PLAIN allows"
+        yield Finding("encryption", Level.OK, text)
+    else:
+        text = "password and numbers go to another host without TLS"
+        remedy = (
+            "use rediss:// (sentinels://), or set SENDCODE_REDIS_PLAIN=true if the network between "
+            "is its own"
+        )
+        yield Finding("encryption", Level.FAIL, text, remedy)
 
 
 def _version(info: Mapping[str, Any]) -> Finding:

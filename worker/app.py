@@ -36,7 +36,7 @@ from config.settings import (
 from config.unavailable import RedisUnavailableError, will_not_pass
 from jobs.identity import LedgerRefusedError
 from jobs.keys import Keys
-from jobs.server import NEEDED, OF_FLOWER, Level, check_rights, judge, read_server
+from jobs.server import NEEDED, OF_FLOWER, Level, check_rights, judge, judge_access, read_server
 from jobs.upgrade import refuse_newer
 from worker.background import BackgroundStep, Runtime
 from worker.health import tell_systemd
@@ -264,7 +264,7 @@ def _warn(settings: Settings, server: redis.Redis) -> None:
     for file, remedy in exposed().items():
         log.warning("secrets that others can read", extra=fields(file=file, remedy=remedy))
     try:
-        findings = judge(read_server(server))
+        findings = [*judge(read_server(server)), *judge_access(settings)]
     except redis.RedisError as exc:
         log.warning("Redis not looked at", extra=fields(error=error_code(exc)))
         return

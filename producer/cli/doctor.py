@@ -27,6 +27,7 @@ from jobs.server import (
     check_rights,
     clock_offset_s,
     judge,
+    judge_access,
     read_server,
     rehearse,
 )
@@ -142,6 +143,11 @@ def writes(client: redis.Redis, settings: Settings) -> Iterator[Finding]:
 def server(client: redis.Redis, _: Settings) -> Iterator[Finding]:
     """Check that it keeps what is written, and has room."""
     yield from judge(read_server(client))
+
+
+def access(_: redis.Redis, settings: Settings) -> Iterator[Finding]:
+    """Check who else gets in, and who could listen."""
+    yield from judge_access(settings)
 
 
 def clock(client: redis.Redis, _: Settings) -> Iterator[Finding]:
@@ -327,6 +333,7 @@ OF_REDIS: tuple[Callable[[redis.Redis, Settings], Iterable[Finding]], ...] = (
     rights,
     writes,
     server,
+    access,
     clock,
     ledger_and_work,
 )

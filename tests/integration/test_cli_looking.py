@@ -397,7 +397,7 @@ def test_doctor_shows_a_line_for_each_finding(sendcode: Command) -> None:
     assert "OK    1 worker is alive" in ran.out
     assert "FAIL  appendfsync no: a crash of the machine forgets" in ran.out
     assert ": set appendfsync always" in ran.out
-    assert ran.err == "sendcode: 1 of 16 checks failed\n"
+    assert ran.err == "sendcode: 1 of 17 checks failed\n"
 
 
 @pytest.mark.settings(sendcode_rate_limit=20)
@@ -546,6 +546,36 @@ def test_an_api_out_of_reach_fails_where_sending_is_meant_to_happen(
     told = sendcode("doctor").out
 
     assert f"{level}  https://no-such-host.invalid: the service's host name was not found" in told
+
+
+@pytest.mark.parametrize(
+    ("of_another_host", "plain", "levels"),
+    [
+        (False, "false", {"login": "warn"}),
+        (True, "false", {"login": "fail", "encryption": "fail"}),
+        (True, "true", {"login": "fail", "encryption": "ok"}),
+    ],
+)
+def test_doctor_minds_who_gets_into_redis_and_who_could_listen(
+    of_another_host: bool,
+    plain: str,
+    levels: dict[str, str],
+    sendcode: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SENDCODE_REDIS_PLAIN", plain)
+    with EmbeddedValkey(tmp_path / "open") as server:
+        with Redis.from_url(server.url()) as admin:
+            admin.config_set("requirepass", "")
+        # no name of loopback, but leads there
+        host = "0.0.0.0" if of_another_host else "127.0.0.1"  # noqa: S104 (nothing listens)
+        monkeypatch.setenv("SENDCODE_REDIS_URL", f"redis://{host}:{server.port}/0")
+        findings = sendcode("doctor", "--json").json["findings"]
+
+    found = {each["name"]: each["level"] for each in findings}
+    assert {name: found.get(name) for name in levels} == levels
+    assert ("encryption" in found) is of_another_host
 
 
 def test_doctor_without_redis_still_looks_at_the_rest(
