@@ -280,6 +280,8 @@ _STEPS = ("", "\x06\x163", "\x06\x166", "\x06\x169")
 """Behind a queue's name kombu looks for messages of other priorities, too."""
 _RESULT = "celery-task-meta-doctor"
 EVENTS, RESULTS = "Celery's events and remote control", "results"
+SHOWN = "showing results"
+SENT = "telling Flower what was published"
 ENDINGS = "answering a waiting caller of the HTTP API at once"
 KILLS = "going on at once with a killed worker's jobs"
 WISHED = {ENDINGS, KILLS}
@@ -290,9 +292,10 @@ NEEDED: dict[str, tuple[str, str]] = {
     "the ledger": (LEDGER.replace(" k", " {prefix}:doctor"), "~{prefix}:*"),
     "the queues": (
         "LPUSH {event} x|RPUSH {event} x|LPUSH {batch} x|RPUSH {batch} x|LPUSH {webhook} x|"
-        "BRPOP {steps} 1|LLEN {event}|LLEN {batch}|LLEN {webhook}|LLEN {dead}|RPUSH {dead} x",
+        "LLEN {event}|LLEN {batch}|LLEN {webhook}|LLEN {dead}|RPUSH {dead} x",
         "~send-code.*",
     ),
+    "taking from the queues": ("BRPOP {steps} 1", "~send-code.*"),
     "kombu's bindings": (
         "|".join(
             f"SADD {key} x|SREM {key} x|SMEMBERS {key}"
@@ -301,8 +304,9 @@ NEEDED: dict[str, tuple[str, str]] = {
         ),
         "~_kombu.*",
     ),
+    SENT: ("PUBLISH {fan}celeryev/task.sent x", "&{fan}celeryev/*"),
     EVENTS: (
-        "PUBLISH {fan}celeryev/task.sent x|PUBLISH {fan}celery.pidbox x|PSUBSCRIBE {fan}celeryev/*|"
+        "PUBLISH {fan}celery.pidbox x|PSUBSCRIBE {fan}celeryev/*|"
         "PSUBSCRIBE {fan}celery.pidbox|LPUSH x.reply.celery.pidbox x|BRPOP x.reply.celery.pidbox 1|"
         "DEL x.reply.celery.pidbox|LLEN x.celery.pidbox|LLEN celeryev.x",
         "~*.pidbox* ~celeryev* &{fan}celeryev/* &{fan}celery.pidbox",
@@ -312,12 +316,15 @@ NEEDED: dict[str, tuple[str, str]] = {
         "SUBSCRIBE {prefix}:connections:doctor|PUBSUB NUMSUB x|INFO server",
         "&{prefix}:connections:*",
     ),
+    SHOWN: (f"GET {_RESULT}", "~celery-task-meta-*"),
     RESULTS: (
-        f"GET {_RESULT}|SETEX {_RESULT} 1 x|PUBLISH {_RESULT} x",
+        f"SETEX {_RESULT} 1 x|PUBLISH {_RESULT} x",
         "~celery-task-meta-* &celery-task-meta-*",
     ),
 }
-OF_FLOWER = (EVENTS, RESULTS)
+OF_FLOWER = (EVENTS, SHOWN)
+OF_PRODUCERS = ("scripts", "the ledger", "the queues", "kombu's bindings", SENT, ENDINGS)
+"""Of those that run no worker; deploy/redis/users.acl has a user for each."""
 _REFUSED_COMMAND = re.compile(r"run (?:the '|this command)")
 _SHOWN = 3
 
@@ -435,4 +442,4 @@ def rehearse(client: redis.Redis, settings: Settings) -> None:
         "redis.call('RPUSH', queue, 'doctor') redis.call('RPOP', queue) end"
     )
     there_and_back(keys=list(QUEUES))
-    client.publish(_RESULT, "doctor")
+    client.publish(keys.ended, "doctor")

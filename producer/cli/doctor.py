@@ -21,6 +21,8 @@ from jobs.job import iso
 from jobs.mending import Mending
 from jobs.scripts import SPARE_THREADS
 from jobs.server import (
+    NEEDED,
+    OF_PRODUCERS,
     SIGNATURES_REFUSED_S,
     Finding,
     Level,
@@ -125,8 +127,9 @@ def reach(client: redis.Redis, settings: Settings) -> Iterator[Finding]:
 
 
 def rights(client: redis.Redis, settings: Settings) -> Iterator[Finding]:
-    """Check what the server refuses to this user."""
-    yield from check_rights(client, settings)
+    """Check what the server refuses to this user: a worker's rights where one can run."""
+    areas = NEEDED if settings.tencentcloud_secret_key else OF_PRODUCERS
+    yield from check_rights(client, settings, areas)
 
 
 def writes(client: redis.Redis, settings: Settings) -> Iterator[Finding]:
