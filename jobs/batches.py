@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any, Literal
@@ -63,7 +64,7 @@ class Batches:
         self._keys = Keys(settings.sendcode_key_prefix)
         load = scripts(client, settings)
         self._open, self._append = load("open_batch"), load("append_rows")
-        self._steer = load("steer_batch")
+        self._steer, self._in_state = load("steer_batch"), load("rows_in_state")
 
     def open(  # noqa: PLR0913 (what a batch is made with, each by its name)
         self,
@@ -217,14 +218,69 @@ class Batches:
             if not texts:
                 return
             rows = [(n, BatchRow.decode(text)) for n, text in enumerate(texts, first + 1)]
-            records = self._records([batch_job_id(batch_id, n) for n, row in rows if row.phone])
-            for number, row in rows:
-                record = records.get(batch_job_id(batch_id, number))
-                # a row that the feed had not passed before the jobs were read is waiting still
-                if record is None and row.phone is not None and number > batch.cursor:
-                    record = unfed_record(batch, number, row)
-                yield number, row, record
+            yield from self._with_records(batch, rows)
             first += len(texts)
+
+    def rows_numbered(
+        self, batch: Batch, numbers: Sequence[int]
+    ) -> Iterator[tuple[int, BatchRow, JobRecord | None]]:
+        """Yield those of a batch's rows, as `rows` does."""
+        pipe = self.client.pipeline(transaction=False)
+        for number in numbers:
+            pipe.lindex(self._keys.rows(batch.batch_id), number - 1)
+        found = zip(numbers, pipe.execute(), strict=True)
+        rows = [(n, BatchRow.decode(text)) for n, text in found if text is not None]
+        yield from self._with_records(batch, rows)
+
+    def _with_records(
+        self, batch: Batch, rows: Sequence[tuple[int, BatchRow]]
+    ) -> Iterator[tuple[int, BatchRow, JobRecord | None]]:
+        batch_id = batch.batch_id
+        records = self._records([batch_job_id(batch_id, n) for n, row in rows if row.phone])
+        for number, row in rows:
+            record = records.get(batch_job_id(batch_id, number))
+            # a row that the feed had not passed before the jobs were read is waiting still
+            if record is None and row.phone is not None and number > batch.cursor:
+                record = unfed_record(batch, number, row)
+            yield number, row, record
+
+    def in_state(
+        self,
+        batch: Batch,
+        first: int,
+        most: int,
+        states: Collection[str],
+        besides: Collection[str],
+        seconds: float,
+    ) -> tuple[Sequence[int], int]:
+        """Find rows by what became of them, from index `first` on, `most` at most.
+
+        Return their numbers, and the index to go on with, if they are enough or the time is over.
+        A state is a job's, or `forgotten`. Rows that were rejected with one of the codes `besides`
+        are left out.
+        """
+        found: list[int] = []
+        until = time.monotonic() + seconds
+        while first < batch.total and len(found) < most and time.monotonic() < until:
+            looked_at, *numbers = self._in_state(
+                batch=batch.batch_id,
+                first=first,
+                count=_ROWS_SCANNED,
+                most=most - len(found),
+                states=_listed(states),
+                besides=_listed(besides),
+            )
+            if not looked_at:
+                return found, batch.total
+            found += numbers
+            first += looked_at
+        return found, first
+
+    def first_open(self, batch: Batch, after: int) -> int:
+        """Return the index from which on, behind row `after`, a row may wait or be in work."""
+        ids: Any = self.client.smembers(self._keys.open(batch.batch_id))
+        numbers = [number for each in ids if (number := split_job_id(each)[1]) > after]
+        return min([*(number - 1 for number in numbers), max(after, batch.cursor)])
 
     def waiting(self, besides: str) -> Iterator[tuple[str, str]]:
         """Yield the numbers to which a code waits or is in work, the oldest batch's first.
@@ -314,3 +370,8 @@ class Batches:
         if batch is None or row is None or number <= batch.cursor:
             return None
         return unfed_record(batch, number, row)
+
+
+def _listed(names: Collection[str]) -> str:
+    """Return names as the scripts look for one in a text: between commas."""
+    return f",{','.join(names)},"

@@ -37,6 +37,7 @@ MOST_WRONG = 500
 """Rows kept to be corrected in place."""
 ROWS_SHOWN = 5
 _SAMPLED_ROWS = 50
+_SWEEP_EVERY_S = 60.0
 _UNDO_LEFT_S = 60
 """After the time to undo it, the file of a batch is kept for so long yet."""
 
@@ -54,10 +55,17 @@ class Checker:
         self._stopping = threading.Event()
         self._at: set[str] = set()
         self._lock = threading.Lock()
+        self._sweeper = threading.Thread(target=self._sweep_on, name="checks", daemon=True)
+
+    def start(self) -> None:
+        """Sweep from now on, in a thread of its own."""
+        self._sweeper.start()
 
     def close(self) -> None:
         """Stop; what was begun, the next process begins again."""
         self._stopping.set()
+        if self._sweeper.is_alive():
+            self._sweeper.join()
         self._threads.shutdown(wait=True, cancel_futures=True)
 
     def tend(self, check: Check) -> None:
@@ -76,6 +84,17 @@ class Checker:
         for check in self._checks.all():
             if check.confirmed:
                 self.tend(check)
+
+    def _sweep_on(self) -> None:
+        while True:
+            try:
+                self.sweep()
+            except OSError as exc:
+                log.warning(
+                    "uploaded files could not be swept", extra=fields(error=str(exc.strerror))
+                )
+            if self._stopping.wait(_SWEEP_EVERY_S):
+                return
 
     def _is_done(self, check: Check) -> bool:
         if check.confirmed:

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.batch import BatchRow
+from jobs.batch import Batch, BatchRow
 from jobs.batches import Batches
 from jobs.job import JobRecord, State, batch_job_id, iso
+from jobs.phone import PhoneNumber
 from producer.second_codes import KEPT_BACK
 from producer.stories import FORGOTTEN, FORGOTTEN_WORDS, outcome_in_words
 
@@ -54,6 +55,8 @@ class ResultRow:
     """The customer's own."""
     ours: list[str]
     """Those of `RESULT_COLUMNS`. The status is a state's name, or `forgotten`."""
+    phone: PhoneNumber | None = None
+    """The number of the file's row, if it has one."""
 
     @property
     def status(self) -> str:
@@ -103,15 +106,22 @@ def results(batches: Batches, batch_id: str, only: str | None = None) -> Iterato
     """
     wanted = statuses_of(only) if only is not None else None
     batch = batches.get(batch_id)
-    created_at = iso(batch.created_ms) if batch is not None else ""
-    for number, row, record in batches.rows(batch_id):
-        ours = _ours(batch_job_id(batch_id, number), row, record, created_at)
-        result = ResultRow(number, row.line, list(row.cells), ours)
+    if batch is None:
+        return
+    for found in batches.rows(batch_id):
+        result = result_of(batch, *found)
         if wanted is not None and result.status not in wanted:
             continue
         if only == "failed" and result.code in KEPT_BACK:
             continue
         yield result
+
+
+def result_of(batch: Batch, number: int, row: BatchRow, record: JobRecord | None) -> ResultRow:
+    """Return what became of a row that `Batches` found."""
+    job_id, created_at = batch_job_id(batch.batch_id, number), iso(batch.created_ms)
+    ours = _ours(job_id, row, record, created_at)
+    return ResultRow(number, row.line, list(row.cells), ours, row.phone)
 
 
 def _ours(job_id: str, row: BatchRow, record: JobRecord | None, created_at: str) -> list[str]:

@@ -21,6 +21,8 @@ from config.redis import connect
 from config.settings import Settings
 from jobs.identity import Identity, state_file
 from jobs.keys import Keys
+from producer.checking import Checker
+from producer.checks import Checks, checks_folder
 from producer.decisions import Decisions
 from producer.events import Events
 from producer.tokens import Tokens
@@ -81,10 +83,14 @@ def make_app(
         app.state.decisions = Decisions(client, settings)
         app.state.identity = Identity(client, settings, state_file(settings))
         app.state.endings = Endings(settings, loop)
+        app.state.checks = Checks(checks_folder(settings))
+        app.state.checker = Checker(app.state.checks, client, settings)
+        app.state.checker.start()
         try:
             yield
         finally:
             app.state.decisions.close()
+            app.state.checker.close()
             app.state.endings.close()
             client.close()
 

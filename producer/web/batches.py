@@ -66,8 +66,8 @@ Reader = Annotated[Token, Depends(needs(Scope.READ, Scope.BATCH))]
 Owner = Annotated[Token, Depends(needs(Scope.BATCH))]
 Form = Literal["csv", "plain", "xlsx"]
 
-_CSV = "text/csv; charset=utf-8"
-_XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+CSV = "text/csv; charset=utf-8"
+XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 _LOCATION = {"Location": {"schema": {"type": "string"}}}
 
 
@@ -180,11 +180,11 @@ async def show_batch(batch_id: str, request: Request, _: Reader) -> Response:
         200: {
             "description": "The customer's own columns, and what became of each row.",
             "content": {
-                _CSV: {
+                CSV: {
                     "schema": {"type": "string"},
                     "example": f"country_code,phone_num,{','.join(RESULT_COLUMNS)}\r\n",
                 },
-                _XLSX: {"schema": {"type": "string", "format": "binary"}, "example": "PK…"},
+                XLSX: {"schema": {"type": "string", "format": "binary"}, "example": "PK…"},
             },
         },
         **problems(404),
@@ -221,7 +221,7 @@ async def take_results(
     sheet = streamed_sheet(batch.header, RESULT_COLUMNS, rows, separator_for(batch.delimiter), form)
     name = f"{batch_id}-{only or 'results'}.{'xlsx' if form == 'xlsx' else 'csv'}"
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-    return StreamingResponse(sheet, 200, headers, _XLSX if form == "xlsx" else _CSV)
+    return StreamingResponse(sheet, 200, headers, XLSX if form == "xlsx" else CSV)
 
 
 def _steering(order: Order, summary: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from functools import partial
 from typing import TypeVar
 
 import anyio
@@ -20,8 +19,8 @@ from producer.web.schemas import BatchForm
 
 T = TypeVar("T")
 
-TAKES_A_FILE = frozenset({"/v1/batches", "/v1/batches/check"})
-"""Paths whose bodies are read here, after the token was checked."""
+TAKES_A_FILE = frozenset({"/v1/batches", "/v1/batches/check", "/batches/new"})
+"""Paths whose bodies are read here, after the token or the session was checked."""
 MAX_UPLOAD = 200_000_000
 """Bytes of a request with a file."""
 FILES_AT_ONCE = 4
@@ -44,6 +43,10 @@ class Uploads:
         A caller that goes away before all is received is forgotten; after that, what was begun is
         finished all the same.
         """
+        return await self.take(request, lambda form: work(*_taken_apart(form)))
+
+    async def take(self, request: Request, work: Callable[[FormData], T]) -> T:
+        """Receive the request's form with its file; otherwise as `work`."""
         if self._free.locked():
             headers = {"Retry-After": str(RETRY_AFTER_S)}
             detail = f"{FILES_AT_ONCE} files are being read already: try again"
@@ -51,8 +54,7 @@ class Uploads:
         async with self._free:
             form = await _received(request)
             try:
-                do = partial(work, *_taken_apart(form))
-                return await anyio.to_thread.run_sync(do, limiter=self._threads)
+                return await anyio.to_thread.run_sync(work, form, limiter=self._threads)
             finally:
                 await form.close()
 

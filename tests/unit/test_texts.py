@@ -15,8 +15,9 @@ PLACE = re.compile(r"\{(\w*)\}")
 ASKED = re.compile(r"""\bt(?:exts)?\(\s*["']([a-z_]+\.[a-z_0-9]+)["']\s*[,)]""")
 
 
-ENGLISH_ELSEWHERE = ("code.", "remedy.")
-"""Words for codes stand in jobs/codes.py."""
+OF_FILES = ("fault", "fault_remedy", "unreadable", "unreadable_remedy")
+ENGLISH_ELSEWHERE = ("code.", "remedy.", *(f"{each}." for each in OF_FILES))
+"""English words for codes stand in jobs/codes.py, those for rows and files with their faults."""
 
 
 def places(text: object) -> dict[str, set[str]]:
@@ -39,6 +40,19 @@ def test_every_code_has_chinese_words_too(kind: str) -> None:
     there = {key.removeprefix(f"{kind}.") for key in catalogue("zh") if key.startswith(f"{kind}.")}
 
     assert there == {*map(str, CODES), "undocumented"}
+
+
+@pytest.mark.parametrize("kind", ["fault", "unreadable"])
+def test_what_is_wrong_with_rows_and_files_comes_with_a_remedy_in_chinese_too(kind: str) -> None:
+    texts = catalogue("zh")
+    found = {key.partition(".")[2] for key in texts if key.startswith(f"{kind}.")}
+
+    assert found == {key.partition(".")[2] for key in texts if key.startswith(f"{kind}_remedy.")}
+    raised = "".join(
+        each.read_text(encoding="utf-8")
+        for each in (*TOP.parents[1].glob("jobs/*.py"), *TOP.parent.rglob("*.py"))
+    )
+    assert {each for each in found if f'"{each}"' not in raised} == set()
 
 
 @pytest.mark.parametrize("path", sorted([*TOP.glob("pages/*.html"), *TOP.glob("console/*.py")]))

@@ -8,10 +8,27 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from producer.web.console import failures, frame, home, job, people, search
+from producer.web.console import (
+    batch,
+    failures,
+    frame,
+    home,
+    job,
+    new_batch,
+    people,
+    search,
+)
 from producer.web.console.frame import SignInFirst, sign_in_first
 
-ROUTERS = (people.router, home.router, failures.router, search.router, job.router)
+ROUTERS = (
+    people.router,
+    home.router,
+    new_batch.router,
+    batch.router,
+    failures.router,
+    search.router,
+    job.router,
+)
 
 
 def add_console(app: FastAPI) -> None:

@@ -267,13 +267,18 @@ def _environment() -> Environment:
     )
     environment.globals["asset"] = asset
     environment.globals["HTTPStatus"] = HTTPStatus
-    environment.filters.update(number=number, moment=moment, clock=clock)
+    environment.filters.update(number=number, moment=moment, clock=clock, first_upper=first_upper)
     return environment
 
 
 def number(value: float) -> str:
     """Return a number as people read it: 12,345."""
     return f"{value:,.0f}" if isinstance(value, int) else f"{value:,.4g}"
+
+
+def first_upper(text: str) -> str:
+    """Return a text that stands alone, as a sentence does."""
+    return text[:1].upper() + text[1:]
 
 
 def moment(at_ms: int | None) -> Markup:

@@ -1,0 +1,214 @@
+"""All batches; one batch: how far it is, what became of its rows, and what can be done about it."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response, StreamingResponse
+
+from config.settings import Settings
+from jobs.batch import Batch
+from jobs.batches import ORDERED, Batches, Order
+from producer.batch_rows import rows_page
+from producer.customers import Shown
+from producer.overview import Overview, read_overview
+from producer.results import GROUPS, RESULT_COLUMNS, results
+from producer.search import LONGEST
+from producer.sheet.writing import separator_for, streamed_sheet
+from producer.web.batches import CSV, XLSX, Form
+from producer.web.console.frame import Operator, Viewer, redirect, render, texts_of
+from producer.web.console.new_batch import undo_batch
+from producer.web.console.words import meaning_of, remedy_of
+from producer.web.problems import Problem, ask
+
+router = APIRouter(prefix="/batches")
+
+ROWS_SHOWN = 50
+BATCHES_SHOWN = 50
+MOST_COLUMNS = 12
+"""Of the customer's, in the table of rows."""
+LONGEST_CELL = 120
+FILTERS = ("failed", "unknown", "waiting", "sent", "cancelled")
+DOWNLOADS = ("", "failed", "sent", "waiting")
+_SAID: dict[Order, str] = {
+    "pause": "batch.paused",
+    "resume": "batch.resumed",
+    "cancel": "batch.cancelled",
+    "undo": "batch.undone",
+}
+_GROUPS: dict[str, frozenset[str]] = {
+    "sent": GROUPS["sent"],
+    "waiting": GROUPS["waiting"],
+    "failed": GROUPS["failed"],
+    "unknown": frozenset({"unknown"}),
+    "cancelled": frozenset({"cancelled"}),
+}
+"""What a batch's figures count together, in the order in which they are shown."""
+
+
+@router.get("")
+async def list_batches(request: Request, _: Viewer, page: int = 1) -> Response:
+    """Show all batches, the newest first."""
+    found = await ask(request, _batches(request).list)
+    pages = max(1, -(-len(found) // BATCHES_SHOWN))
+    page = min(max(1, page), pages)
+    return render(
+        request,
+        "batches.html",
+        live="live",
+        batches=found[(page - 1) * BATCHES_SHOWN : page * BATCHES_SHOWN],
+        figures=figures,
+        page=page,
+        pages=pages,
+    )
+
+
+@router.get("/{batch_id}")
+async def show(
+    batch_id: str,
+    request: Request,
+    _: Viewer,
+    only: str = "",
+    after: Annotated[int, Query(ge=0)] = 0,
+) -> Response:
+    """Show one batch."""
+    return await _batch_page(request, batch_id, only, after, "")
+
+
+@router.post("/{batch_id}")
+async def search(batch_id: str, request: Request, _: Viewer) -> Response:
+    """Show one batch, of its rows those that hold a text: a form, as addresses are kept."""
+    form = await request.form()
+    text = str(form.get("text", "")).strip()[:LONGEST]
+    after = str(form.get("after", ""))
+    only = str(form.get("only", ""))
+    return await _batch_page(request, batch_id, only, int(after) if after.isdecimal() else 0, text)
+
+
+async def _batch_page(
+    request: Request, batch_id: str, only: str, after: int, text: str
+) -> Response:
+    client, settings = _ledger(request)
+    batches, texts = _batches(request), texts_of(request)
+    batch = await _known(request, batch_id)
+    family = await ask(request, batches.family, batch)
+    overview: Overview | None = None
+    if not batch.is_over:
+        overview = await ask(request, read_overview, client, settings)
+    origin = await ask(request, batches.get, batch.corrects) if batch.corrects else None
+    values: dict[str, Any] = {
+        "batch": batch,
+        "family": family,
+        "origin": await ask(request, batches.family, origin) if origin else None,
+        "figures": figures(batch),
+        "reasons": sorted(batch.by_code.items(), key=lambda pair: -pair[1]),
+        "meaning": partial(meaning_of, texts),
+        "remedy": partial(remedy_of, texts),
+        "is_halted": overview is not None and overview.account.state == "halted",
+        "has_worker": overview is None or overview.alive > 0,
+        "done_ms": overview.at_ms + round(1000 * batch.eta_s)
+        if overview and batch.eta_s is not None
+        else None,
+        "left_s": max(0, round(((batch.starts_ms or 0) - overview.at_ms) / 1000))
+        if overview
+        else 0,
+    }
+    if "hx-request" in request.headers:
+        return render(request, "batch.html", live="live", **values)
+    only = only if only in FILTERS else ""
+    look = partial(rows_page, client, settings, batch, ROWS_SHOWN, after, only or None, text)
+    page = await ask(request, look)
+    shown = Shown(batch.header, batch.columns[0])
+    return render(
+        request,
+        "batch.html",
+        **values,
+        only=only,
+        after=after,
+        text=text,
+        filters=FILTERS,
+        downloads=DOWNLOADS,
+        columns=[_short(name) for name in batch.header[:MOST_COLUMNS]],
+        page=page,
+        rows=[
+            (row, [_short(cell) for cell in shown.cells(row.cells[:MOST_COLUMNS], row.phone)])
+            for row in page.rows
+        ],
+        page_size=ROWS_SHOWN,
+    )
+
+
+@router.get("/{batch_id}/results")
+async def download(
+    batch_id: str, request: Request, _: Operator, only: str = "", form: Form = "csv"
+) -> Response:
+    """Send the results, with full numbers, row by row."""
+    if only not in DOWNLOADS:
+        raise Problem(404, "not_found", "there are no such results")
+    batch = await _known(request, batch_id)
+    found = results(_batches(request), batch_id, only or None)
+    rows = ((row.cells, row.ours) for row in found)
+    sheet = streamed_sheet(batch.header, RESULT_COLUMNS, rows, separator_for(batch.delimiter), form)
+    name = f"{batch_id}-{only or 'results'}.{'xlsx' if form == 'xlsx' else 'csv'}"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return StreamingResponse(sheet, 200, headers, XLSX if form == "xlsx" else CSV)
+
+
+@router.get("/{batch_id}/cancel")
+async def ask_to_cancel(batch_id: str, request: Request, _: Operator) -> Response:
+    """Ask whether a batch is to be ended for good."""
+    batch = await _known(request, batch_id)
+    if batch.state.is_over:
+        return redirect(request, f"/batches/{batch_id}")
+    return render(request, "batch_cancel.html", batch=batch)
+
+
+@router.post("/{batch_id}/undo")
+async def undo(batch_id: str, request: Request, visitor: Operator) -> Response:
+    """Take a batch back, if none of its codes has left."""
+    await _known(request, batch_id)
+    return await undo_batch(request, visitor, batch_id)
+
+
+@router.post("/{batch_id}/{order}")
+async def steer(batch_id: str, order: Order, request: Request, visitor: Operator) -> Response:
+    """Pause a batch, let it go on, or cancel it; to undo it has a way of its own."""
+    await ask(request, partial(_batches(request).steer, by=visitor.name), batch_id, order)
+    batch = await _known(request, batch_id)
+    is_done = batch.state is ORDERED[order] or (order == "resume" and batch.state.is_fed)
+    return redirect(request, f"/batches/{batch_id}", _SAID[order] if is_done else "batch.is_over")
+
+
+def figures(batch: Batch) -> dict[str, int]:
+    """Return how many rows of a batch are in which group, but for groups without any.
+
+    Those that were left out, as they are done or under way elsewhere, did not fail.
+    """
+    counts = {
+        name: sum(batch.counts.get(state, 0) for state in states)
+        for name, states in _GROUPS.items()
+    }
+    counts["failed"] -= batch.kept_back
+    counts["left_out"] = batch.kept_back
+    return {name: count for name, count in counts.items() if count}
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST_CELL else text[: LONGEST_CELL - 1] + "…"
+
+
+async def _known(request: Request, batch_id: str) -> Batch:
+    batch = await ask(request, _batches(request).get, batch_id)
+    if batch is None:
+        raise Problem(404, "not_found", "there is no such batch, or it is no longer kept")
+    return batch
+
+
+def _ledger(request: Request) -> tuple[Any, Settings]:
+    return request.app.state.client, request.app.state.settings
+
+
+def _batches(request: Request) -> Batches:
+    return Batches(*_ledger(request))

@@ -1,0 +1,407 @@
+"""A batch in the browser, without JavaScript: from the file to what became of its customers."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from html import unescape
+from pathlib import Path
+
+import openpyxl
+import pytest
+import requests
+from redis import Redis
+
+from config.settings import Settings
+from jobs.actions import recent_actions
+from jobs.batch import BatchState
+from jobs.batches import Batches
+from jobs.job import State
+from tests.console import Browser, csrf_of
+from tests.ledger_acts import Acts
+from tests.waiting import wait_until
+from tests.web_server import WebServer
+
+ROWS = "name,country_code,phone_num\nAn,852,55501234\nBo,852,call me\nCy,852,55501235\n"
+
+
+@pytest.fixture
+def web(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WebServer]:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with WebServer(settings) as server:
+        yield server
+
+
+@pytest.fixture
+def browser(web: WebServer, redis: Redis, settings: Settings) -> Browser:
+    return Browser.of(web, redis, settings, "operator", "ann")
+
+
+def upload(
+    browser: Browser, web: WebServer, content: str | bytes = ROWS, name: str = "july.csv"
+) -> requests.Response:
+    """Send a file, and wait for the page that shows what is in it."""
+    token = csrf_of(browser.get("/batches/new"))
+    answer = browser.session.post(
+        f"{web.url}/batches/new?csrf={token}", files={"file": (name, content)}, timeout=30
+    )
+    return settled(browser, web, answer)
+
+
+def settled(browser: Browser, web: WebServer, page: requests.Response) -> requests.Response:
+    """Load a page again, as long as it only shows how far something is."""
+    path = page.url.removeprefix(web.url)
+    shown = [page]
+
+    def is_there() -> bool:
+        shown.append(browser.get(path))
+        return "hx-trigger" not in shown[-1].text
+
+    wait_until(is_there)
+    return shown[-1]
+
+
+def text_of(page: requests.Response) -> str:
+    """Return a page's words, without its markup."""
+    body = page.text.partition("<main")[2]
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", body)).split())
+
+
+def check_of(page: requests.Response) -> str:
+    found = re.search(r"/batches/new/([0-9a-f]{12})", page.url)
+    assert found is not None, page.url
+    return f"/batches/new/{found[1]}"
+
+
+def confirm(browser: Browser, check: str, codes: int) -> requests.Response:
+    shown = [browser.post(f"{check}/confirm", codes=codes)]
+    batch = f"/batches/{check.rpartition('/')[2]}"
+
+    def is_there() -> bool:
+        if not shown[-1].url.endswith(batch):
+            shown.append(browser.get(check))
+        return shown[-1].url.endswith(batch)
+
+    wait_until(is_there)
+    return shown[-1]
+
+
+def test_a_file_with_errors_is_corrected_in_place_confirmed_and_becomes_a_batch(
+    browser: Browser, web: WebServer, batches: Batches, redis: Redis, settings: Settings
+) -> None:
+    page = upload(browser, web)
+    check = check_of(page)
+
+    assert "2 codes can be sent, of 3 rows. 1 row cannot." in text_of(page)
+    assert 'name="cell-3-2" value="call me"' in page.text
+    assert "55501234" not in page.text
+    assert "+852 ******34" in page.text
+
+    page = browser.post(
+        f"{check}/cells", **{"cell-3-1": "852", "was-3-1": "852", "cell-3-2": "55501236"}
+    )
+    page = settled(browser, web, page)
+    assert "3 codes can be sent, of 3 rows." in text_of(page)
+    assert "You corrected 1 row here." in text_of(page)
+
+    page = browser.post(f"{check}/terms", name="July customers", max_rate="5")
+    page = settled(browser, web, page)
+    assert page.url.endswith(f"{check}/confirm")
+    assert "Send 3 codes" in text_of(page)
+    assert "5 per second at most" in text_of(page)
+
+    page = confirm(browser, check, 3)
+
+    (batch,) = batches.list()
+    assert (batch.name, batch.by, batch.accepted, batch.max_rate) == ("July customers", "ann", 3, 5)
+    assert "Starts in" in text_of(page)
+    assert "July customers" in text_of(page)
+    assert recent_actions(redis, settings, 1)[0].by == "ann"
+
+
+def test_a_form_that_is_sent_twice_or_again_later_makes_one_batch(
+    browser: Browser, web: WebServer, batches: Batches
+) -> None:
+    check = check_of(upload(browser, web))
+    confirm(browser, check, 2)
+
+    again = [browser.post(f"{check}/confirm", codes=2) for _ in range(3)]
+    more = [browser.post(f"{check}/terms", name="other"), browser.get(f"{check}/confirm")]
+
+    (batch,) = batches.list()
+    for page in (*again, *more):
+        assert page.url.endswith(f"/batches/{batch.batch_id}")
+    assert batch.accepted == 2
+
+
+def test_an_undo_sends_nothing_and_leads_back_to_the_file(
+    browser: Browser, web: WebServer, batches: Batches, acts: Acts
+) -> None:
+    check = check_of(upload(browser, web))
+    first = confirm(browser, check, 2).url.rpartition("/")[2]
+
+    page = browser.post(f"/batches/{first}/undo")
+
+    assert "Undone: no code was sent." in text_of(page)
+    assert page.url.endswith(check)
+    undone = batches.get(first)
+    assert undone is not None
+    assert (undone.state, undone.fed) == (BatchState.CANCELLED, 0)
+    assert acts.sweep() == []
+
+    page = browser.post(f"{check}/confirm", codes=2)
+    again = wait_until(lambda: batches.get(f"{first}.1"))
+    assert again is not None
+    assert again.accepted == 2
+
+
+def test_an_undo_that_comes_too_late_says_so_and_changes_nothing(
+    browser: Browser, acts: Acts, batches: Batches
+) -> None:
+    acts.batch(3)
+    assert acts.sweep()
+
+    page = browser.post("/batches/b1/undo")
+
+    assert "Too late to undo" in text_of(page)
+    batch = batches.get("b1")
+    assert batch is not None
+    assert batch.state is BatchState.RUNNING
+
+
+@pytest.mark.settings(sendcode_confirm_above=1)
+def test_above_a_number_of_codes_it_has_to_be_typed(
+    browser: Browser, web: WebServer, batches: Batches
+) -> None:
+    check = check_of(upload(browser, web))
+
+    page = browser.post(f"{check}/confirm", codes=2, typed="3")
+
+    assert page.status_code == 422
+    assert "That is not the number of codes." in text_of(page)
+    assert batches.list() == []
+    browser.post(f"{check}/confirm", codes=2, typed="2")
+    assert wait_until(batches.list)
+
+
+def test_what_was_read_again_since_is_not_confirmed_by_an_older_page(
+    browser: Browser, web: WebServer, batches: Batches
+) -> None:
+    check = check_of(upload(browser, web))
+    settled(browser, web, browser.post(f"{check}/cells", **{"cell-3-2": "55501236"}))
+
+    page = browser.post(f"{check}/confirm", codes=2)
+
+    assert "Send 3 codes" in text_of(page)
+    assert batches.list() == []
+
+
+def test_a_closed_browser_finds_its_file_again_and_nobody_else_does(
+    browser: Browser, web: WebServer, redis: Redis, settings: Settings
+) -> None:
+    check = check_of(upload(browser, web))
+    other = Browser.of(web, redis, settings, "admin", "ben")
+
+    assert check in browser.get("/batches/new").text
+    assert check not in other.get("/batches/new").text
+    for answer in (other.get(check), other.post(f"{check}/forget"), other.get(f"{check}/terms")):
+        assert answer.status_code == 404
+    assert browser.get(check).status_code == 200
+
+
+def test_a_file_is_forgotten_when_its_owner_says_so(
+    browser: Browser, web: WebServer, tmp_path: Path
+) -> None:
+    check = check_of(upload(browser, web))
+
+    page = browser.post(f"{check}/forget")
+
+    assert "july.csv is forgotten." in text_of(page)
+    assert browser.get(check).status_code == 404
+    (folder,) = tmp_path.glob("sendcode-checks-*")
+    assert list(folder.iterdir()) == []
+
+
+def test_markup_in_cells_and_names_is_shown_as_text(browser: Browser, web: WebServer) -> None:
+    evil = "<img src=x onerror=alert(1)>"
+    content = f"name,country_code,phone_num\n{evil},852,55501234\n{evil},852,{evil}\n"
+
+    page = upload(browser, web, content, f"{evil}.csv")
+    check = check_of(page)
+    settled(browser, web, browser.post(f"{check}/terms", name=evil))
+    shown = confirm(browser, check, 1)
+
+    for each in (page, browser.get(f"{check}"), browser.get("/batches"), shown):
+        assert "&lt;img src=x" in each.text
+        assert "<img" not in each.text
+
+
+def test_the_country_may_come_from_a_column_that_seems_to_say_it(
+    browser: Browser, web: WebServer
+) -> None:
+    page = upload(browser, web, "Client,Region,Mobile\nAn,Hong Kong,55501234\n")
+    assert "The column “Region” seems to say the country." in text_of(page)
+
+    page = browser.post(f"{check_of(page)}/choices", country_column="Region")
+
+    assert "1 code can be sent, of 1 rows." in text_of(settled(browser, web, page))
+
+
+def test_a_file_without_a_column_of_numbers_lets_one_be_chosen(
+    browser: Browser, web: WebServer
+) -> None:
+    page = upload(browser, web, "Who,Where\nAn,+85255501234\n")
+    assert "This file cannot be read yet." in text_of(page)
+    assert '<option value="Where">' in page.text
+
+    page = browser.post(f"{check_of(page)}/choices", phone_column="Where")
+
+    assert "1 code can be sent" in text_of(settled(browser, web, page))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        ("max_rate", "fast", "Write a number, such as 5"),
+        ("starts_at", "2020-01-01T10:00", "This time is past"),
+        ("expires_at", "soon", "This time is past, or no time at all."),
+    ],
+)
+def test_terms_that_make_no_sense_are_asked_for_again(
+    browser: Browser, web: WebServer, field: str, value: str, told: str
+) -> None:
+    check = check_of(upload(browser, web))
+
+    page = browser.post(f"{check}/terms", name="July", **{field: value})
+
+    assert page.status_code == 422
+    assert told in text_of(page)
+    assert 'value="July"' in page.text
+
+
+def test_customers_who_got_a_code_are_left_out_if_that_is_wanted(
+    browser: Browser, web: WebServer, acts: Acts
+) -> None:
+    content = "name,country_code,phone_num\nAn,852,50000000\nBo,852,50000001\n"
+    (job_id,) = acts.batch(1)
+    acts.sweep()
+    acts.finish(job_id, acts.begun(job_id))
+    page = upload(browser, web, content)
+    assert "The number got a code before" in text_of(page)
+
+    page = browser.post(f"{check_of(page)}/terms", skip_sent="1")
+
+    assert "Send 1 code" in text_of(settled(browser, web, page))
+
+
+def test_a_batch_is_paused_resumed_and_cancelled_after_a_question(
+    browser: Browser, acts: Acts, batches: Batches, redis: Redis, settings: Settings
+) -> None:
+    acts.batch(100)
+
+    assert "The batch is paused." in text_of(browser.post("/batches/b1/pause"))
+    assert "The batch goes on." in text_of(browser.post("/batches/b1/resume"))
+    asked = browser.get("/batches/b1/cancel")
+    assert "100 customers would get no code any more." in text_of(asked)
+    assert "The batch is cancelled" in text_of(browser.post("/batches/b1/cancel"))
+    assert "has ended already" in text_of(browser.post("/batches/b1/pause"))
+
+    batch = batches.get("b1")
+    assert batch is not None
+    assert batch.state is BatchState.CANCELLED
+    assert {each.by for each in recent_actions(redis, settings, 3)} == {"ann"}
+
+
+def test_rows_are_shown_by_outcome_masked_and_page_by_page(browser: Browser, acts: Acts) -> None:
+    ids = acts.batch(120)
+    acts.sweep()
+    acts.finish(ids[0], acts.begun(ids[0]))
+    acts.finish(ids[1], acts.begun(ids[1]), State.DEAD, "FailedOperation.BindUpperLimit")
+
+    every = browser.get("/batches/b1")
+    failed = browser.get("/batches/b1?only=failed")
+    last = browser.get("/batches/b1?after=100")
+
+    assert every.text.count('href="/jobs/b1-') == 50
+    assert 'href="/batches/b1?after=50#rows"' in every.text
+    assert "50000001" not in every.text
+    assert re.findall(r'href="/jobs/(b1-\d+)"', failed.text) == ["b1-2"]
+    assert last.text.count('href="/jobs/b1-') == 20
+    assert "Looked at 120 of 120 rows" in text_of(last)
+
+
+def test_a_search_finds_rows_by_the_customer_s_own_columns(
+    browser: Browser, web: WebServer
+) -> None:
+    content = "name,country_code,phone_num\n" + "".join(
+        f"Customer {n},852,{55500000 + n}\n" for n in range(1, 80)
+    )
+    check = check_of(upload(browser, web, content))
+    batch = confirm(browser, check, 79).url
+
+    page = browser.post(batch[batch.index("/batches") :], text="customer 71")
+
+    assert "Customer 71" in text_of(page)
+    assert "Customer 72" not in text_of(page)
+
+
+def test_corrections_come_back_in_and_are_counted_together(
+    browser: Browser, web: WebServer, acts: Acts
+) -> None:
+    check = check_of(upload(browser, web))
+    batch_id = confirm(browser, check, 2).url.rpartition("/")[2]
+    browser.post(f"/batches/{batch_id}/resume")
+    for job_id in wait_until(acts.sweep):
+        acts.finish(job_id, acts.begun(job_id))
+
+    failed = browser.get(f"/batches/{batch_id}/results?only=failed&form=xlsx")
+    book = openpyxl.load_workbook(io.BytesIO(failed.content))
+    sheet = book.active
+    assert sheet["A2"].value == "Bo"
+    sheet["C2"].value = "55501236"
+    corrected = io.BytesIO()
+    book.save(corrected)
+    check = check_of(upload(browser, web, corrected.getvalue(), "corrected.xlsx"))
+    page = confirm(browser, check, 1)
+
+    assert "3 customers: 2 done, 1 open" in text_of(page)
+    together = browser.get(f"/batches/{batch_id}")
+    assert "3 customers: 2 done, 1 open" in text_of(together)
+    assert page.url.rpartition("/")[2] in together.text
+
+
+def test_results_are_taken_with_full_numbers_by_who_may_send(
+    browser: Browser, web: WebServer, redis: Redis, settings: Settings, acts: Acts
+) -> None:
+    acts.batch(3)
+    viewer = Browser.of(web, redis, settings, "viewer")
+
+    taken = browser.get("/batches/b1/results?form=plain")
+
+    assert "50000001" in taken.text
+    assert taken.headers["Content-Disposition"] == 'attachment; filename="b1-results.csv"'
+    assert viewer.get("/batches/b1/results").status_code == 403
+    assert viewer.get("/batches/b1").status_code == 200
+    assert "/results" not in viewer.get("/batches/b1").text
+
+
+def test_what_is_asked_for_live_is_a_part_of_the_page(browser: Browser, acts: Acts) -> None:
+    acts.batch(3)
+
+    part = browser.live("/batches/b1")
+
+    assert "<html" not in part.text
+    assert "0 of 3 done" in text_of(part) or "0 of 3 done" in part.text
+    assert 'id="pause"' in part.text
+
+
+def test_the_list_shows_every_batch_with_its_state(browser: Browser, acts: Acts) -> None:
+    acts.batch(3, "b1", name="July")
+    acts.batch(2, "b2", first=10, name="August")
+
+    page = browser.get("/batches")
+
+    assert page.text.index("August") < page.text.index("July")
+    assert "0 of 3 done" in text_of(page)
+    assert browser.get("/batches/b3").status_code == 404
