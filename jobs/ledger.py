@@ -381,8 +381,8 @@ class Ledger:
             phone = PhoneNumber(str(cc or ""), str(num or ""))
         except ValueError:
             phone = NO_NUMBER
-        if lane not in set(Lane):
-            single = Lane.TEST if job_id.startswith(f"{TEST}-") else Lane.EVENT
+        if lane not in {*Lane, TEST}:
+            single = TEST if job_id.startswith(f"{TEST}-") else Lane.EVENT
             lane = Lane.BATCH if batch_id or batch else single
         done = self._set_aside(
             id=job_id,

@@ -18,7 +18,7 @@ import redis
 from config.settings import Settings
 from jobs.actions import known_fields
 from jobs.batch import BatchState
-from jobs.job import Lane, State
+from jobs.job import TEST, Lane, State
 from jobs.keys import Keys
 from jobs.ledger import Ledger
 from jobs.scripts import scripts
@@ -46,15 +46,20 @@ class _Jobs:
     totals: Counter[str] = field(default_factory=Counter)
     numbers: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
     """How many codes a number got, and when the last."""
+    untold: list[str] = field(default_factory=list)
+    """Those with an outcome that was not delivered."""
     done: list[str] = field(default_factory=list)
     """What was moved aside."""
 
     def add(self, job_id: str, values: list[str | None]) -> None:
-        state, lane, batch, dup, dropped, replaced_by, finished, country_code, phone_num = values
+        state, lane, batch, dup, dropped, replaced_by, finished, *values = values
+        country_code, phone_num, endings, delivered = values
         if state is None or job_id in self.ids:
             return
         self.ids.add(job_id)
-        if lane == Lane.TEST:
+        if int(endings or 0) > int(delivered or 0):
+            self.untold.append(job_id)
+        if lane == TEST:
             self.totals[lane] += 1
             return
         if batch is not None:
@@ -123,6 +128,8 @@ class Mending:
         for chunk in _chunks([job_id for lane, job_id in jobs.open if lane == Lane.EVENT]):
             done += self._do("events", *chunk)
         done += self._do("indexes", *batches)
+        for chunk in _chunks(jobs.untold):
+            done += self._do("outcomes", *chunk)
         done += self._do("letters", *(job_id for _, job_id in sorted(jobs.letters)))
         if misfits is None:
             flat = [str(part) for number, got in jobs.numbers.items() for part in (*number, *got)]
@@ -162,6 +169,7 @@ class Mending:
         jobs = _Jobs()
         prefix = self._keys.job("")
         names = ["state", "lane", "batch", "dup", "dropped", "replaced_by", "finished", "cc", "num"]
+        names += ["endings", "delivered"]
         for keys in _chunks(self._scan("job")):
             with self._client.pipeline(transaction=False) as pipe:
                 for key in keys:

@@ -86,7 +86,7 @@ TARGETS: dict[str, Target] = {
         )
     },
     **{name: _of_batch(name) for name in ("batch", "rows", "counts", "open", "stopped")},
-    **{f"due:{lane}": _due(lane) for lane in (Lane.EVENT, Lane.BATCH, "aside")},
+    **{f"due:{lane}": _due(lane) for lane in (*Lane, "aside")},
     "content": lambda here, batch_id: here.keys.content(f"digest of {batch_id}"),
     "job": lambda here, batch_id: here.keys.job(here.open_job(batch_id)),
     "number": lambda here, batch_id: here.keys.number("852", here.phones(batch_id)[-1].phone_num),
