@@ -145,7 +145,7 @@ class Webhooks:
 
     def remove(self, name: str) -> bool:
         """Send no more outcomes to a name, and forget those that wait. False: no such endpoint."""
-        return self._change("remove", name)[0] is not None
+        return self._change_all("remove", name) is not None
 
     def replay(self, name: str, since_ms: int = 0) -> int | None:
         """Switch an endpoint on, and have its outcomes tried again now; return how many.
@@ -153,14 +153,7 @@ class Webhooks:
         These are all that wait for another try, and of those that were given up the ones of jobs
         that ended since. None: no such endpoint.
         """
-        total, action = 0, True
-        while True:
-            endpoint, moved = self._change("replay", name, since_ms=since_ms, is_noted=action)
-            if endpoint is None:
-                return None
-            total, action = total + moved, False
-            if not moved:
-                return total
+        return self._change_all("replay", name, since_ms)
 
     def all(self) -> list[Endpoint]:
         """Return all endpoints, by name."""
@@ -172,6 +165,17 @@ class Webhooks:
         sizes = iter(pipe.execute())
         found = [Endpoint.decode(name, texts[name], next(sizes), next(sizes)) for name in texts]
         return sorted(found, key=lambda each: each.name)
+
+    def _change_all(self, verb: str, name: str, since_ms: int = 0) -> int | None:
+        """Change an endpoint and some outcomes at a time, until all are; return how many."""
+        total, action = 0, True
+        while True:
+            endpoint, moved = self._change(verb, name, since_ms=since_ms, is_noted=action)
+            if endpoint is None:
+                return None
+            total, action = total + moved, False
+            if not moved:
+                return total
 
     def _change(
         self,

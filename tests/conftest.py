@@ -30,9 +30,11 @@ from jobs.batches import Batches
 from jobs.keys import Keys
 from jobs.ledger import Ledger
 from jobs.publish import Publisher
+from jobs.webhooks import Webhooks
 from sandbox.client import Sandbox
 from tests.commands import Command, InThisProcess
 from tests.lasting_keys import keys_that_last_without_reason
+from tests.receiver import Receiver
 from tests.worker_process import WorkerProcess
 
 DATABASES = 4096
@@ -148,6 +150,18 @@ def batches(redis: Redis, settings: Settings) -> Batches:
 @pytest.fixture
 def account(redis: Redis, settings: Settings) -> Account:
     return Account(redis, settings)
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """Receive webhooks, as a backend does."""
+    with Receiver() as server:
+        yield server
+
+
+@pytest.fixture
+def webhooks(redis: Redis, settings: Settings) -> Webhooks:
+    return Webhooks(redis, settings)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@
 --   "letters": ids of all dead letters, the oldest first
 --   "indexes": ids of all batches
 --   "numbers": cc, num, codes that it got, when the last (ms), cc, …
+--   "outcomes": ids of jobs with an outcome that was not delivered
 --   "totals": ids that were not final when the others were counted, "", then state, jobs, …
 --   "end": what does not fit even now
 -- Reply: what was done, in words
@@ -258,6 +259,24 @@ local function mend_numbers()
   end
 end
 
+-- Outcomes that no index names, of endpoints that there are: those of a removed one count as delivered.
+local function mend_outcomes()
+  local put_back = 0
+  for _, id in ipairs(parts) do
+    local job = fields(K.job(id), 'token', 'delivered', 'finished')
+    local name, head = job.token or '', tonumber(job.delivered or 0) + 1
+    local is_kept = job.finished and tonumber(job.finished) > now - retention_ms
+    if is_kept and redis.call('HGET', K.webhooks, name)
+        and redis.call('HGET', K.job(id), 'outcome:' .. head)
+        and not redis.call('ZSCORE', K.outbox(name), id)
+        and not redis.call('ZSCORE', K.undelivered(name), id) then
+      redis.call('ZADD', K.outbox(name), int(now), id)
+      put_back = put_back + 1
+    end
+  end
+  if put_back > 0 then note_damage(put_back .. ' outcomes were forgotten: they are delivered') end
+end
+
 local function mend_totals()
   local counts, ended, i, is_new = {}, {}, 1, false
   while parts[i] ~= '' do
@@ -283,6 +302,6 @@ local function end_mending()
 end
 
 local VERBS = {batch = mend_batch, events = mend_events, letters = mend_letters, indexes = mend_indexes,
-  numbers = mend_numbers, totals = mend_totals, ['end'] = end_mending}
+  numbers = mend_numbers, outcomes = mend_outcomes, totals = mend_totals, ['end'] = end_mending}
 VERBS[A.verb](parts[1], parts[2])
 return noted

@@ -1,9 +1,11 @@
 -- What a person does about the endpoint of a token's name (jobs/webhooks.py).
 -- verb: "set" (url; secret: for one that has none) | "rotate" (secret: the new one) | "settle" (only the
---   newest secret holds from now on) | "remove" | "replay" (outcomes of jobs that ended since, in ms)
+--   newest secret holds from now on) | "remove" (and forget its outcomes) | "replay" (outcomes of jobs that
+--   ended since, in ms)
 -- action: see note_action; "" for none
--- Reply: {"done", endpoint, JSON, outcomes that are due by this; call again until there are none} | {"absent"}
--- Twice: the same again; nothing is left to be replayed.
+-- Reply: {"done", endpoint, JSON, outcomes that are due, or forgotten, by this; call again until there are
+--   none} | {"absent"}
+-- Twice: the same again; nothing is left to be replayed or forgotten.
 local A = arguments('verb', 'name', 'url', 'secret', 'since_ms:number', 'action')
 local name, now = A.name, now_ms()
 local endpoint = endpoint_of(name)
@@ -23,6 +25,27 @@ local function replay()
   end
 end
 
+-- Forget what its endpoint was not told of a job: another endpoint of this name must not learn of it.
+local function forget_outcomes(id)
+  local job = fields(K.job(id), 'delivered', 'endings')
+  for n = tonumber(job.delivered or 0) + 1, tonumber(job.endings or 0) do
+    redis.call('HDEL', K.job(id), 'outcome:' .. n)
+  end
+  if job.endings then redis.call('HSET', K.job(id), 'delivered', job.endings) end
+  redis.call('HDEL', K.job(id), 'hook_at', 'hook_tries')
+end
+
+local function forget_all()
+  for _, key in ipairs({K.outbox(name), K.undelivered(name)}) do
+    for _, id in ipairs(redis.call('ZRANGE', key, 0, 999)) do
+      forget_outcomes(id)
+      redis.call('ZREM', key, id)
+      redis.call('ZREM', K.delivering, name .. ' ' .. id)
+      moved = moved + 1
+    end
+  end
+end
+
 if A.verb == 'set' then
   local secrets = endpoint and endpoint.secrets or {A.secret}
   endpoint = {url = A.url, secrets = secrets, since = now}
@@ -38,8 +61,8 @@ elseif A.verb == 'replay' then
   replay()
 end
 if A.verb == 'remove' then
-  redis.call('HDEL', K.webhooks, name)
-  redis.call('DEL', K.outbox(name), K.undelivered(name))
+  forget_all()
+  if moved == 0 then redis.call('HDEL', K.webhooks, name) end
 else
   keep_endpoint(name, endpoint)
 end

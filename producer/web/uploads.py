@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Callable
 from typing import TypeVar
 
@@ -27,13 +28,16 @@ FILES_AT_ONCE = 4
 """Of one process: each takes room in the temporary folder, and a share of the processor."""
 STALLED_S = 30.0
 """A caller that sends nothing for so long has gone."""
+SLOWEST = 10_000
+"""Bytes per second, on average after the first so many seconds: one that trickles keeps a place."""
 _MOST_FIELDS, _MAX_FIELD = 30, 4_096
 
 
 class Uploads:
     """Reads files in threads of their own, so that events never wait for one of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, stalled_s: float = STALLED_S) -> None:
+        self._stalled_s = stalled_s
         self._free = asyncio.Semaphore(FILES_AT_ONCE)
         self._threads = anyio.CapacityLimiter(FILES_AT_ONCE)
 
@@ -52,14 +56,14 @@ class Uploads:
             detail = f"{FILES_AT_ONCE} files are being read already: try again"
             raise Problem(503, "busy", detail, headers=headers)
         async with self._free:
-            form = await _received(request)
+            form = await _received(request, self._stalled_s)
             try:
                 return await anyio.to_thread.run_sync(work, form, limiter=self._threads)
             finally:
                 await form.close()
 
 
-async def _received(request: Request) -> FormData:
+async def _received(request: Request, stalled_s: float) -> FormData:
     if media_type(request) != "multipart/form-data":
         raise Problem(415, "unsupported_media_type", "send the file as multipart/form-data")
     length = request.headers.get("content-length", "0")
@@ -67,7 +71,7 @@ async def _received(request: Request) -> FormData:
         raise _too_large()
     parser = MultiPartParser(
         request.headers,
-        _chunks(request),
+        _chunks(request, stalled_s),
         max_files=1,
         max_fields=_MOST_FIELDS,
         max_part_size=_MAX_FIELD,
@@ -81,12 +85,13 @@ async def _received(request: Request) -> FormData:
         raise Problem(400, "malformed", detail) from exc
 
 
-async def _chunks(request: Request) -> AsyncGenerator[bytes, None]:
-    size = 0
+async def _chunks(request: Request, stalled_s: float) -> AsyncGenerator[bytes, None]:
+    size, began = 0, time.monotonic()
     stream = request.stream()
     while True:
+        left_s = stalled_s + size / SLOWEST - (time.monotonic() - began)
         try:
-            async with asyncio.timeout(STALLED_S):
+            async with asyncio.timeout(min(stalled_s, left_s)):
                 chunk = await anext(stream, b"")
         except TimeoutError:
             raise Problem(408, "request_timeout", "the rest of the body did not come") from None

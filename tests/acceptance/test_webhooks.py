@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from redis import Redis
@@ -22,12 +22,6 @@ from worker.webhooks import TIMEOUT_S
 StartWorker = Callable[..., WorkerProcess]
 
 pytestmark = pytest.mark.settings(sendcode_webhook_private=True)
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver() as server:
-        yield server
 
 
 @pytest.mark.usefixtures("sandbox")

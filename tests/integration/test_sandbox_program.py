@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -46,10 +47,12 @@ def test_a_ready_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 
 def test_an_address_that_it_cannot_have_is_named() -> None:
-    code, _, told = run("--host", "192.0.2.1")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, _, told = run("--host", "127.0.0.1", "--port", str(port))
 
     assert code == 1
-    assert told.startswith("sendcode sandbox: cannot listen on 192.0.2.1:8020: ")
+    assert told.startswith(f"sendcode sandbox: cannot listen on 127.0.0.1:{port}: ")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a Linux device")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from celery import Celery
@@ -33,14 +33,9 @@ MakeDeliverer = Callable[..., Deliverer]
 
 
 @pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver() as server:
-        yield server
-
-
-@pytest.fixture
-def webhooks(redis: Redis, settings: Settings) -> Webhooks:
-    return Webhooks(redis, settings)
+def shop_is_told(webhooks: Webhooks, receiver: Receiver) -> None:
+    """Have the outcomes of shop's jobs sent to the receiver."""
+    webhooks.set("shop", receiver.url)
 
 
 @pytest.fixture
@@ -98,11 +93,10 @@ def test_an_outcome_is_signed_as_standard_webhooks_wants_and_shows_no_number(
     assert make_deliverer().deliver(job_id) is None
 
 
+@pytest.mark.usefixtures("shop_is_told")
 def test_a_job_of_a_name_without_a_webhook_leaves_nothing_to_deliver(
-    acts: Acts, webhooks: Webhooks, receiver: Receiver, redis: Redis, keys: Keys
+    acts: Acts, redis: Redis, keys: Keys
 ) -> None:
-    webhooks.set("shop", receiver.url)
-
     ended(acts, 0, "other")
     ended(acts, 1, "")
 
@@ -110,10 +104,10 @@ def test_a_job_of_a_name_without_a_webhook_leaves_nothing_to_deliver(
     assert not [*redis.scan_iter(keys.outbox("*"))]
 
 
+@pytest.mark.usefixtures("shop_is_told")
 def test_an_end_that_is_recorded_twice_is_told_once(
-    acts: Acts, webhooks: Webhooks, receiver: Receiver, make_deliverer: MakeDeliverer
+    acts: Acts, make_deliverer: MakeDeliverer
 ) -> None:
-    webhooks.set("shop", receiver.url)
     job_id = accept(acts)
     token = acts.begun(job_id)
 
@@ -125,14 +119,13 @@ def test_an_end_that_is_recorded_twice_is_told_once(
     assert deliverer.deliver(job_id) is None
 
 
+@pytest.mark.usefixtures("shop_is_told")
 def test_the_outcomes_of_one_job_come_in_their_order_though_the_first_fails(
     acts: Acts,
     dead: DeadLetters,
-    webhooks: Webhooks,
     receiver: Receiver,
     make_deliverer: MakeDeliverer,
 ) -> None:
-    webhooks.set("shop", receiver.url)
     deliverer = make_deliverer(QUICK)
     job_id = ended(acts, state=State.DEAD)
     receiver.answer = lambda _: 500
@@ -156,14 +149,13 @@ def requeue(acts: Acts, dead: DeadLetters, job_id: str) -> None:
     acts.run_out(job_id)
 
 
+@pytest.mark.usefixtures("shop_is_told")
 def test_a_job_with_a_corrected_number_is_told_of_to_whoever_asked_for_the_first(
     acts: Acts,
     dead: DeadLetters,
-    webhooks: Webhooks,
     receiver: Receiver,
     make_deliverer: MakeDeliverer,
 ) -> None:
-    webhooks.set("shop", receiver.url)
     job_id = ended(acts, state=State.DEAD)
     letter = dead.find(job_id)
     assert letter is not None
@@ -178,6 +170,7 @@ def test_a_job_with_a_corrected_number_is_told_of_to_whoever_asked_for_the_first
     assert (one.data["key"], one.data["reference"]) == ("shop-signup-0", "c 0")
 
 
+@pytest.mark.usefixtures("shop_is_told")
 def test_what_fails_is_tried_again_later_by_whoever_sweeps(
     acts: Acts,
     webhooks: Webhooks,
@@ -186,7 +179,6 @@ def test_what_fails_is_tried_again_later_by_whoever_sweeps(
     redis: Redis,
     keys: Keys,
 ) -> None:
-    webhooks.set("shop", receiver.url)
     receiver.answer = lambda _: 503
     job_id = ended(acts)
 
@@ -202,6 +194,7 @@ def test_what_fails_is_tried_again_later_by_whoever_sweeps(
     assert 3_000 < float(due) - time.time() * 1000 < 6_000
 
 
+@pytest.mark.usefixtures("shop_is_told")
 def test_an_endpoint_that_is_gone_is_switched_off_and_a_replay_brings_what_it_missed(
     acts: Acts,
     webhooks: Webhooks,
@@ -209,7 +202,6 @@ def test_an_endpoint_that_is_gone_is_switched_off_and_a_replay_brings_what_it_mi
     make_deliverer: MakeDeliverer,
     sendcode: Command,
 ) -> None:
-    webhooks.set("shop", receiver.url)
     receiver.answer = lambda _: 410
     deliverer = make_deliverer()
     first = ended(acts, 0)
@@ -234,10 +226,10 @@ def test_an_endpoint_that_is_gone_is_switched_off_and_a_replay_brings_what_it_mi
     assert [each.data["job_id"] for each in receiver.received] == [first, first, second]
 
 
+@pytest.mark.usefixtures("shop_is_told")
 def test_days_of_failure_switch_an_endpoint_off(
     acts: Acts, webhooks: Webhooks, receiver: Receiver, make_deliverer: MakeDeliverer
 ) -> None:
-    webhooks.set("shop", receiver.url)
     receiver.answer = lambda _: 500
     job_id = ended(acts)
     deliverer = make_deliverer(QUICK)
@@ -253,10 +245,10 @@ def test_days_of_failure_switch_an_endpoint_off(
     assert len({each.id for each in receiver.received}) == 1
 
 
+@pytest.mark.usefixtures("shop_is_told")
 def test_a_success_ends_an_endpoints_failure(
     acts: Acts, webhooks: Webhooks, receiver: Receiver, make_deliverer: MakeDeliverer
 ) -> None:
-    webhooks.set("shop", receiver.url)
     receiver.answer = lambda _: 500
     make_deliverer().deliver(ended(acts, 0))
 
@@ -302,11 +294,10 @@ def test_an_endpoint_that_never_answers_costs_its_own_outcomes_alone_their_time(
     assert quick not in slow
 
 
+@pytest.mark.usefixtures("shop_is_told")
 def test_a_private_address_is_refused_when_it_is_called(
-    acts: Acts, webhooks: Webhooks, receiver: Receiver, make_deliverer: MakeDeliverer
+    acts: Acts, receiver: Receiver, make_deliverer: MakeDeliverer
 ) -> None:
-    webhooks.set("shop", receiver.url)
-
     done = make_deliverer(private_too=False).deliver(ended(acts))
 
     assert done == Delivered("failed", "PrivateAddressError", "shop")
@@ -344,10 +335,10 @@ def test_what_can_be_no_endpoint_is_refused_when_it_is_named(webhooks: Webhooks,
         webhooks.set("shop", url)
 
 
+@pytest.mark.usefixtures("shop_is_told")
 def test_a_redirect_is_not_followed(
-    acts: Acts, webhooks: Webhooks, receiver: Receiver, make_deliverer: MakeDeliverer
+    acts: Acts, receiver: Receiver, make_deliverer: MakeDeliverer
 ) -> None:
-    webhooks.set("shop", receiver.url)
     with Receiver() as other:
         receiver.answer, receiver.headers = lambda _: 307, {"Location": other.url}
 
@@ -357,10 +348,10 @@ def test_a_redirect_is_not_followed(
         assert not other.received
 
 
+@pytest.mark.usefixtures("shop_is_told")
 def test_an_answer_that_does_not_come_in_time_is_a_failure(
-    acts: Acts, webhooks: Webhooks, receiver: Receiver, make_deliverer: MakeDeliverer
+    acts: Acts, receiver: Receiver, make_deliverer: MakeDeliverer
 ) -> None:
-    webhooks.set("shop", receiver.url)
     over = threading.Event()
     receiver.answer = lambda _: 204 if over.wait(PATIENCE_S) else 500
 
@@ -369,6 +360,61 @@ def test_an_answer_that_does_not_come_in_time_is_a_failure(
     over.set()
     assert done is not None
     assert done.verb == "failed"
+
+
+@pytest.mark.usefixtures("shop_is_told")
+def test_another_endpoint_of_the_name_learns_nothing_of_what_a_removed_one_missed(
+    acts: Acts,
+    dead: DeadLetters,
+    webhooks: Webhooks,
+    receiver: Receiver,
+    make_deliverer: MakeDeliverer,
+    redis: Redis,
+    keys: Keys,
+) -> None:
+    receiver.answer = lambda _: 410
+    given_up = ended(acts, 0, state=State.DEAD)
+    make_deliverer().deliver(given_up)
+    waiting = ended(acts, 1, state=State.DEAD)
+
+    assert webhooks.remove("shop")
+    assert not webhooks.remove("shop")
+    assert not redis.exists(keys.outbox("shop"), keys.undelivered("shop"))
+    receiver.answer = lambda _: 204
+    webhooks.set("shop", receiver.url)
+    for job_id in (given_up, waiting):
+        requeue(acts, dead, job_id)
+        acts.finish(job_id, acts.begun(job_id))
+        make_deliverer().deliver(job_id)
+        make_deliverer().deliver(job_id)
+
+    _, *told = [(each.id, each.data["state"]) for each in receiver.received]
+    assert told == [(f"{given_up}_2", "sent"), (f"{waiting}_2", "sent")]
+
+
+@pytest.mark.usefixtures("shop_is_told")
+def test_outcomes_that_an_outbox_lost_are_found_in_their_jobs(
+    acts: Acts,
+    receiver: Receiver,
+    make_deliverer: MakeDeliverer,
+    sendcode: Command,
+    redis: Redis,
+    keys: Keys,
+) -> None:
+    delivered, lost, given_up = (ended(acts, serial) for serial in range(3))
+    make_deliverer().deliver(delivered)
+    receiver.answer = lambda _: 410
+    make_deliverer().deliver(given_up)
+    receiver.answer = lambda _: 204
+    sendcode("webhook", "replay", "shop")
+    redis.delete(keys.outbox("shop"), keys.undelivered("shop"))
+    assert not acts.ledger.sweep().outcomes
+
+    repaired = sendcode("doctor", "--repair", "--json").json["repaired"]
+
+    assert repaired == ["2 outcomes were forgotten: they are delivered"]
+    assert sorted(acts.ledger.sweep().outcomes) == sorted([lost, given_up])
+    assert sendcode("doctor", "--repair", "--json").json["repaired"] == []
 
 
 def test_a_token_with_a_webhook_is_made_on_the_command_line_and_keeps_its_secret(
