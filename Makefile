@@ -24,7 +24,7 @@ UV_COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo docs test coverage check format lint types imports lua containers faults fuzz bench oldest \
+.PHONY: help demo docs screenshots test coverage check format lint types imports lua containers faults fuzz bench oldest \
 	lock upgrade secrets setup clean
 
 help: ## list the targets (this)
@@ -66,6 +66,9 @@ imports: $(DEV) ## who may import whom
 
 docs: $(DEV) ## write the command reference, docs/commands.md (a test checks it)
 	$(BIN)/python -m producer.cli.commands > docs/commands.md
+
+screenshots: $(DEV) ## take the pictures of the console in docs/ anew; needs chromium
+	$(BIN)/python -m tests.screenshots
 
 containers: $(DEV) ## Dockerfile and docker-compose.yml
 	$(BIN)/hadolint Dockerfile

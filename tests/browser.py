@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
 from tests.waiting import PATIENCE_S
 
@@ -17,9 +20,7 @@ SCRIPTS_MS = 5_000
 
 def rendered(url: str, profile: Path) -> str:
     """Return the page's document as the browser has it; skip the test where there is no browser."""
-    browser = next(filter(None, map(shutil.which, NAMES)), None)
-    if browser is None:
-        pytest.skip(f"no browser is installed ({', '.join(NAMES)})")
+    browser = _installed()
     shown = subprocess.run(
         [
             browser,
@@ -39,3 +40,30 @@ def rendered(url: str, profile: Path) -> str:
         check=True,
     )
     return shown.stdout
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Start a browser that people's ways through pages are walked in; skip where there is none."""
+    path = _installed()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=path,
+            args=[
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-dev-shm-usage",
+                "--disable-background-networking",
+            ],
+        )
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+def _installed() -> str:
+    browser = next(filter(None, map(shutil.which, NAMES)), None)
+    if browser is None:
+        pytest.skip(f"no browser is installed ({', '.join(NAMES)})")
+    return browser

@@ -238,6 +238,7 @@ def test_a_job_s_page_tells_its_story_for_a_ticket(anna: Browser) -> None:
     assert number(4).phone_num not in page.text
     assert "Unchanged it would only be refused again." in page.text
     live = anna.live("/jobs/b1-4")
+    assert live.status_code == 286  # nothing of it changes by itself
     assert "The code could not be sent" in live.text
     assert "<textarea" not in live.text
 

@@ -23,7 +23,7 @@ from producer.decisions import (
     Step,
 )
 from producer.stories import without_numbers
-from producer.web.console.frame import Operator, Viewer, redirect, render, texts_of
+from producer.web.console.frame import Operator, Viewer, live_status, redirect, render, texts_of
 from producer.web.console.rows import customer_of
 from producer.web.console.words import left_alone_in_words, meaning_of, reason_in_words, remedy_of
 from producer.web.problems import Problem, ask
@@ -202,6 +202,7 @@ async def decision(request: Request, _: Viewer, token: str) -> Response:
     return render(
         request,
         "decision.html",
+        status=live_status(request, is_over=decided.step not in {Step.LOOKING, Step.DOING}),
         live="live",
         decided=decided,
         report=report,

@@ -190,6 +190,11 @@ def render(
     return response
 
 
+def live_status(request: Request, *, is_over: bool) -> int:
+    """Return the status of a page that follows something: htmx asks no more after 286."""
+    return 286 if is_over and is_fragment(request) else 200
+
+
 def redirect(request: Request, url: str, said: str | None = None, **values: Any) -> Response:
     """Return the answer to a form: the page that shows what came of it.
 

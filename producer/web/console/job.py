@@ -16,7 +16,7 @@ from producer.deadletters import Choice
 from producer.decisions import Plan
 from producer.stories import Instead, NoSuchJobError, Story, story_of, without_numbers
 from producer.web.console.failures import propose
-from producer.web.console.frame import Operator, Viewer, redirect, render, texts_of
+from producer.web.console.frame import Operator, Viewer, live_status, redirect, render, texts_of
 from producer.web.console.rows import cells_of, customer_of
 from producer.web.console.texts import Texts
 from producer.web.console.words import ending_in_words, remedy_of
@@ -32,7 +32,7 @@ async def job(request: Request, _: Viewer, job_id: str) -> Response:
 
 
 async def _page(
-    request: Request, job_id: str, *, fault: str = "", country_code: str = "", status: int = 200
+    request: Request, job_id: str, *, fault: str = "", country_code: str = ""
 ) -> Response:
     client, settings = request.app.state.client, request.app.state.settings
     texts = texts_of(request)
@@ -50,7 +50,7 @@ async def _page(
         request,
         "job.html",
         live="live",
-        status=status,
+        status=422 if fault else live_status(request, is_over=record.state.is_final),
         record=record,
         row=story.row,
         number=split_job_id(job_id)[1],
@@ -108,7 +108,7 @@ async def correct(
             phone = PhoneNumber.parse(country_code, number)
     except PhoneError as exc:
         fault = str(texts_of(request).get(f"fault.{exc.code}", str(exc)))
-        return await _page(request, job_id, fault=fault, country_code=country_code, status=422)
+        return await _page(request, job_id, fault=fault, country_code=country_code)
     plan = Plan("replace", Choice(job_ids=(job_id,)), without_numbers(why.strip()))
     return await propose(request, plan, phone)
 
