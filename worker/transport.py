@@ -69,6 +69,11 @@ return kind
 
 
 EVENTS_WAIT_S = 0.1
+EVENTS_SHARE = 10
+"""Where Redis is far it is longer: so many times what sending them takes, as no message is taken
+meanwhile, and"""
+LONGEST_EVENTS_WAIT_S = 2.0
+"""at most."""
 MOST_EVENTS = 1_000
 """How many are held so long at most; the thread that finds more sends them itself."""
 PROGRESS_S = 1.0
@@ -287,6 +292,7 @@ class Consumer(CeleryConsumer):
     """
 
     _flush_at = 0.0
+    _flush_wait_s = EVENTS_WAIT_S
     _progress_timer: Any = None
 
     def ensure_connected(self, conn: Any) -> Any:
@@ -332,12 +338,15 @@ class Consumer(CeleryConsumer):
         """Send what is buffered for Flower, events and results, soon. Any thread may call it."""
         now = monotonic()
         if self.hub and now >= self._flush_at:
-            self._flush_at = now + EVENTS_WAIT_S
-            self.hub.call_soon(self.hub.call_later, EVENTS_WAIT_S, self._flush_events)
+            self._flush_at = now + self._flush_wait_s
+            self.hub.call_soon(self.hub.call_later, self._flush_wait_s, self._flush_events)
 
     def _flush_events(self) -> None:
+        began = monotonic()
         self.app.backend.flush()
         super()._flush_events()
+        wait_s = EVENTS_SHARE * (monotonic() - began)
+        self._flush_wait_s = min(max(EVENTS_WAIT_S, wait_s), LONGEST_EVENTS_WAIT_S)
 
     def shutdown(self) -> None:
         """Send what is buffered of jobs that ended while the worker was stopping, then end."""
