@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 
 
@@ -11,8 +12,12 @@ def main() -> None:
     is_usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if is_usual:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # What is loaded stays: to look through it for garbage is an eighth of the start.
+    gc.disable()
     from producer.cli import commands, console  # noqa: PLC0415 (loaded while Ctrl-C is harmless)
 
+    gc.freeze()
+    gc.enable()
     if is_usual:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     console.run(commands.app)
