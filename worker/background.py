@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import random
 import threading
+import time
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any
@@ -267,6 +268,7 @@ class Periodic:
     def _run(self) -> None:
         while True:
             self._note_round(self._thread.name)
+            began = time.monotonic()
             try:
                 self._work()
                 self._failing = False
@@ -280,8 +282,18 @@ class Periodic:
             except Exception:
                 log.exception("background work failed", extra=fields(thread=self._thread.name))
             # workers that started together drift apart
-            if self._stop.wait(self._interval_s * random.uniform(0.8, 1.0)):  # noqa: S311 (jitter)
+            interval_s = self._interval_s * random.uniform(0.8, 1.0)  # noqa: S311 (jitter)
+            if self._stop.wait(pause_s(interval_s, time.monotonic() - began)):
                 return
+
+
+def pause_s(interval_s: float, took_s: float) -> float:
+    """Return what is left of an interval after a round of it, half at least: Redis gets a rest.
+
+    So a worker whose Redis is far away gives as many signs of life as one nearby; two that are much
+    farther apart would look like the death of it (beat.lua).
+    """
+    return max(interval_s - took_s, interval_s / 2)
 
 
 def sweep(ledger: Ledger, publisher: Publisher, threads: int = 0) -> int:
