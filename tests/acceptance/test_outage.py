@@ -20,6 +20,8 @@ from tests.waiting import wait_until
 from tests.worker_process import WorkerProcess
 
 ROWS = 60
+MANY = 200
+"""Enough to be under way for some seconds."""
 # a busy machine answers late, and proves all within the interval, for which nothing here waits
 pytestmark = pytest.mark.settings(sendcode_phone_interval=60, sendcode_http_timeout=5)
 
@@ -123,7 +125,7 @@ def test_after_an_outage_of_minutes_all_are_sent_and_only_those_under_way_flagge
     start_worker: Callable[..., WorkerProcess],
 ) -> None:
     """A minute is as long as a number's interval, five seconds here."""
-    add_batch(batches, 400)
+    add_batch(batches, MANY)
     start_worker("--concurrency", "100")
     wait_until(lambda: sandbox.stats()["accepted"] >= 50, "a batch in full swing")
     sandbox.change(account_state="hang-up-before")
@@ -153,7 +155,7 @@ def test_a_poisoned_number_stops_nobody_and_is_set_aside(
 ) -> None:
     poisoned = SendCodeJob.for_event(PhoneNumber("852", "99800001"))
     ledger.submit(poisoned)
-    add_batch(batches, 400)
+    add_batch(batches, MANY)
     start_worker()
 
     wait_until(lambda: (batch := batches.get("b")) and batch.is_over, "the batch's end")
@@ -163,7 +165,7 @@ def test_a_poisoned_number_stops_nobody_and_is_set_aside(
     assert (job.state, job.code, job.attempts) == (State.DEAD, "RefusedAlone", 1)
     assert job.message.startswith("LimitExceeded")
     assert (batch := batches.get("b"))
-    assert batch.counts == {"sent": 400}
+    assert batch.counts == {"sent": MANY}
     assert account.state().state == "running"
 
 
@@ -179,13 +181,13 @@ def test_a_worker_with_an_old_key_stands_down_and_the_others_go_on(
     sendcode: Command,
 ) -> None:
     good, old = start_worker(), start_worker(**OLD_KEY)
-    add_batch(batches, 400)
+    add_batch(batches, MANY)
 
     wait_until(lambda: "takes no more work" in old.log, "the old worker's word")
     wait_until(lambda: (batch := batches.get("b")) and batch.is_over, "the batch's end")
 
     assert (batch := batches.get("b"))
-    assert batch.counts == {"sent": 400}
+    assert batch.counts == {"sent": MANY}
     assert "account halted" not in good.log + old.log
     assert old.log.count("takes no more work") == 1
     (refused,) = [each for each in sendcode("status", "--json").json["workers"] if each["refused"]]
@@ -205,7 +207,7 @@ def test_the_account_halts_when_no_worker_is_left_and_goes_on_with_one_that_has_
     start_worker: Callable[..., WorkerProcess],
 ) -> None:
     good, old = start_worker(), start_worker(**OLD_KEY)
-    add_batch(batches, 400)
+    add_batch(batches, MANY)
     wait_until(lambda: "takes no more work" in old.log, "the old worker's word")
     wait_until(lambda: sandbox.stats()["accepted"] >= 20, "a batch in full swing")
     good.stop()
@@ -217,4 +219,4 @@ def test_the_account_halts_when_no_worker_is_left_and_goes_on_with_one_that_has_
     wait_until(lambda: (batch := batches.get("b")) and batch.is_over, "the batch's end")
     assert since_ms is not None
     assert account.state().state == "running"
-    assert sandbox.stats()["accepted"] == 400
+    assert sandbox.stats()["accepted"] == MANY
