@@ -20,7 +20,7 @@ from tests.commands import Command, Ran, run
 from tests.unit.odd_file import OddFile
 from tests.unit.odd_files import odd_files
 
-ODD_FILES = list(odd_files())
+ODD_FILES = odd_files()
 MANY_DIGITS = re.compile(r"\d{7,}")
 REAL_PROCESSES = ("plain.csv", "packed.csv.gz", "header-only.csv", "one-column.csv")
 

@@ -10,6 +10,7 @@ import gzip
 import io
 import zipfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from tests.unit.odd_file import EXAMPLE, GOOD, GOOD_2, OddFile, byte_file, text_file
@@ -20,8 +21,13 @@ ROW = "852,51234567,Ada"
 ROW_2 = "852,51234568,Ben"
 
 
-def odd_files() -> Iterator[OddFile]:
-    """Yield all of them; names are unique."""
+@cache
+def odd_files() -> tuple[OddFile, ...]:
+    """Return all of them; names are unique."""
+    return tuple(_all())
+
+
+def _all() -> Iterator[OddFile]:
     yield from _plain_text()
     yield from _encodings()
     yield from _quotes()

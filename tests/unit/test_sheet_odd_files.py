@@ -2,6 +2,7 @@
 
 import io
 import re
+from functools import cache
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,10 +12,13 @@ from producer.sheet import Problem, Row, SheetError, open_sheet
 from tests.unit.odd_file import OddFile
 from tests.unit.odd_files import odd_files, write_odd_files
 
-ODD_FILES = list(odd_files())
-SMALL_ONES = [content for odd in ODD_FILES if len(content := odd.make()) < 20_000]
-
+ODD_FILES = odd_files()
 MANY_DIGITS = re.compile(r"\d{7,}")
+
+
+@cache
+def small_ones() -> list[bytes]:
+    return [content for odd in ODD_FILES if len(content := odd.make()) < 20_000]
 
 
 def read(content: bytes) -> list[Row]:
@@ -89,7 +93,7 @@ def test_any_bytes_give_rows_or_a_sheet_error(content: bytes) -> None:
 
 @settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow])
 @given(
-    st.sampled_from(SMALL_ONES),
+    st.deferred(lambda: st.sampled_from(small_ones())),
     st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=8),
     st.floats(0.3, 1),
 )
