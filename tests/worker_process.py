@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import IO, Self, cast
 
 from config.settings import Settings
 from demo.world import Process, environment_of
+from tests.forked import Forked
 from tests.waiting import PATIENCE_S
 
+_PATH = environment_of()["PYTHONPATH"]
+_IS_MEASURED = any(name.startswith("COVERAGE_") for name in os.environ)
 TOP = Path(__file__).resolve().parent.parent
 
 
@@ -33,6 +38,19 @@ class WorkerProcess(Process):
             directory,
             environment_of(settings, **(environment or {})),
         )
+
+    def _start(
+        self,
+        command: Sequence[str],
+        folder: Path,
+        environment: Mapping[str, str],
+        output: IO[bytes],
+    ) -> subprocess.Popen[bytes]:
+        if environment["PYTHONPATH"] != _PATH or _IS_MEASURED:
+            return super()._start(command, folder, environment, output)
+        words = command[2:]  # without the interpreter and its -m
+        forked = Forked(*words, folder=folder, environment=environment, output=output.fileno())
+        return cast("subprocess.Popen[bytes]", forked)
 
     def wait_ready(self) -> Self:
         """Return once it takes messages; fail with its output if it ends instead."""

@@ -141,7 +141,12 @@ def _begin(worker: Any, options: Mapping[str, Any], runtime: Runtime) -> None:
         worker.quiet = True  # no banner
         logging.captureWarnings(capture=True)
         celery_program.safe_say = _write_as_json
+    signals.celeryd_after_setup.connect(lambda **_: _log_settings(settings), weak=False)
     _log_in(settings, NEEDED)
+
+
+def _log_settings(settings: Settings) -> None:
+    """Log where the worker works, at the level that was asked for, which is known by now."""
     log.info(
         "settings read",
         extra=fields(
