@@ -11,6 +11,7 @@ import ssl
 from collections.abc import Collection
 from difflib import get_close_matches
 from functools import cached_property
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import SplitResult, urlsplit
@@ -31,6 +32,7 @@ from pydantic import (
 from config import SendcodeError
 from config.address import RedisAddress, is_file, is_loopback
 from config.files import UnsafeFileError, is_exposed, read_env_file, read_text
+from config.flower import NO_AUTH
 from config.quotas import read_limits
 
 _OF_THE_VENDOR = ".tencentcloudapi.com"
@@ -48,8 +50,10 @@ _OF_THE_GUARD = {
 _LIKE_OURS = re.compile("SEND_?CO|TENCENT")
 _NEAR = 0.87
 """Of `difflib`: a letter or two of a name are wrong, missing or too many."""
-_OF_OTHERS = frozenset({"SENDCODE_TRACEBACK", "SENDCODE_REDIS_IMAGE", "SENDCODE_REDIS_PORT"})
-"""Not read here, but by the command line and docker-compose.yml."""
+_OF_OTHERS = frozenset(
+    {"SENDCODE_TRACEBACK", "SENDCODE_REDIS_IMAGE", "SENDCODE_REDIS_PORT", NO_AUTH}
+)
+"""Not read here, but by the command line, Flower and docker-compose.yml."""
 _OF_KUBERNETES = re.compile(r"_SERVICE_(HOST|PORT)|_PORT(_\d|$)")
 """What Kubernetes puts into each container about a service whose name begins with sendcode."""
 _OURS_FOR = {
@@ -169,6 +173,17 @@ def _limits(value: str) -> str:
     return value
 
 
+def _networks(value: str) -> str:
+    for part in filter(None, map(str.strip, value.split(","))):
+        try:
+            ip_network(part)
+        except ValueError:
+            raise ValueError(
+                "must be addresses or networks, by commas, such as 10.0.0.5 or 10.0.0.0/24"
+            ) from None
+    return value
+
+
 def _digit_lists(value: str) -> str:
     if any(not (part.isascii() and part.isdigit()) for part in _parts(value)):
         raise ValueError("must be digits, by commas, such as 852,65")
@@ -254,6 +269,9 @@ class Settings(BaseModel):
     sendcode_web_host: Annotated[str, BeforeValidator(_no_blank)] = "127.0.0.1"
     sendcode_web_port: int = Field(8030, ge=1, le=65_535)
     """Where `sendcode web` listens."""
+    sendcode_trusted_proxy: Annotated[str, AfterValidator(_networks)] = ""
+    """Addresses or networks of proxies, by commas: their X-Forwarded-User signs in to the console,
+    and their X-Forwarded-For and X-Forwarded-Proto are believed. Empty for none."""
     sendcode_undo: float = Field(30, ge=0, le=3_600)
     """Seconds in which a person can undo a batch that they sent off in the console."""
     sendcode_confirm_above: int = Field(500, ge=0, le=10_000_000)
@@ -309,6 +327,12 @@ class Settings(BaseModel):
     def trusted(self) -> list[str]:
         """How the numbers begin that no quota holds for."""
         return _parts(self.sendcode_trusted)
+
+    @cached_property
+    def trusted_proxies(self) -> list[IPv4Network | IPv6Network]:
+        """Whose forwarded headers are believed."""
+        parts = map(str.strip, self.sendcode_trusted_proxy.split(","))
+        return [ip_network(part) for part in parts if part]
 
     @cached_property
     def redis(self) -> RedisAddress:

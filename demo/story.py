@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, Self
 
 import requests
 
+from config.flower import flower_environment
 from demo.accounting import Accounts, draw_up, whole_number
 from demo.keeper import Keeper
 from demo.receiver import Receiver
@@ -31,12 +32,7 @@ from jobs.batches import Batches
 from jobs.job import JobRecord
 from jobs.ledger import Ledger
 from jobs.webhooks import Webhooks
-from producer.cli.processes import (
-    flower_command,
-    flower_environment,
-    module_command,
-    worker_command,
-)
+from producer.cli.processes import flower_command, module_command, worker_command
 from producer.importing import Spool, Terms, append_all, default_batch_id, open_batch
 from producer.overview import read_overview
 from producer.results import RESULT_COLUMNS, results

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import redis
 
 from config.settings import Settings
-from jobs.actions import Action
+from jobs.actions import Action, somebody
 from jobs.codes import concerned_by
 from jobs.job import iso_or_none
 from jobs.keys import Keys
@@ -79,9 +79,16 @@ class Account:
         since_ms = int(values.get("since", 0)) or None
         return AccountState("halted", since_ms=since_ms, canary_s=self._canary_s, **texts)
 
-    def halt(self, by: Literal["api", "person"], code: str, message: str) -> bool:
-        """Halt. True if this call did it, False if it was halted so already."""
-        action = Action(what="halt", reason=message).encode() if by == "person" else ""
+    def halt(
+        self, by: Literal["api", "person"], code: str, message: str, *, who: str | None = None
+    ) -> bool:
+        """Halt. True if this call did it, False if it was halted so already.
+
+        `who`: the person, if it is not the one whose process this is.
+        """
+        action = ""
+        if by == "person":
+            action = Action(what="halt", reason=message, by=who or somebody()).encode()
         return bool(
             self._halt(
                 verb="halt",
@@ -142,11 +149,20 @@ class Account:
         """Forget the misses: the API answers, if only by a refusal. A code sent ends them, too."""
         self._client.delete(self._keys.misses)
 
-    def resume(self, by: Literal["api", "person"], left_ms: int = 0) -> bool:
+    def resume(
+        self,
+        by: Literal["api", "person"],
+        left_ms: int = 0,
+        *,
+        reason: str = "",
+        who: str | None = None,
+    ) -> bool:
         """Go on. True if it was halted; the API's success does not undo a person's halt.
 
         `left_ms`: when the request left whose answer it is, on Redis' clock, if not the canary's.
         It proves nothing about a halt that began later.
         """
-        action = Action(what="resume").encode() if by == "person" else ""
+        action = ""
+        if by == "person":
+            action = Action(what="resume", reason=reason, by=who or somebody()).encode()
         return bool(self._halt(verb="resume", by=by, action=action, left_ms=left_ms))

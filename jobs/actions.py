@@ -59,9 +59,15 @@ class Action:
         }
 
 
-def recent_actions(client: redis.Redis, settings: Settings, count: int) -> list[Action]:
-    """Return the last `count` actions, the newest first; the list keeps 10,000."""
-    texts: Any = client.lrange(Keys(settings.sendcode_key_prefix).actions, 0, count - 1)
+def recent_actions(
+    client: redis.Redis, settings: Settings, count: int, first: int = 0
+) -> list[Action]:
+    """Return `count` actions, the newest first, without the `first` newest.
+
+    The list keeps 10,000.
+    """
+    key = Keys(settings.sendcode_key_prefix).actions
+    texts: Any = client.lrange(key, first, first + count - 1)
     return [Action(**known_fields(Action, json.loads(text))) for text in texts]
 
 

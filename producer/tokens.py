@@ -20,7 +20,7 @@ import redis
 
 from config import SendcodeError
 from config.settings import Settings
-from jobs.actions import Action
+from jobs.actions import Action, somebody
 from jobs.job import iso
 from jobs.keys import Keys
 from jobs.scripts import Script, pairs, time_ms
@@ -92,7 +92,7 @@ class Tokens:
         self._keys = Keys(settings.sendcode_key_prefix)
         self._script = Script(client, self._keys, "tokens")
 
-    def new(self, name: str, scopes: Collection[str]) -> tuple[Token, str]:
+    def new(self, name: str, scopes: Collection[str], by: str | None = None) -> tuple[Token, str]:
         """Make a token; return it and its secret, which nobody can find out again.
 
         Raises:
@@ -110,7 +110,7 @@ class Tokens:
             raise TokenRefusedError("scope: a test token may have read beside it, and nothing else")
         secret = PREFIX + secrets.token_urlsafe(32)
         digest = _digest(secret)
-        action = Action(what="token new", about=name)
+        action = Action(what="token new", about=name, by=by or somebody())
         values = {"name": name, "scopes": sorted(set(scopes)), "created_by": action.by}
         done, *when = self._change("new", name, action, digest=digest, values=json.dumps(values))
         if done == "full":
@@ -128,9 +128,9 @@ class Tokens:
         tokens = [_decode(digest, text, used) for digest, text in texts.items()]
         return sorted(tokens, key=lambda each: (each.name, each.created_ms))
 
-    def revoke(self, name_or_id: str) -> list[Token]:
+    def revoke(self, name_or_id: str, by: str | None = None) -> list[Token]:
         """End all tokens of a name, or the one of an id; return them."""
-        action = Action(what="token revoke", about=name_or_id)
+        action = Action(what="token revoke", about=name_or_id, by=by or somebody())
         done, *gone = self._change("revoke", name_or_id, action)
         return [_decode(d, text, {}) for d, text in pairs(gone).items()] if done == "done" else []
 

@@ -148,8 +148,8 @@ class Users:
         is_right = hmac.compare_digest(_hash(password, kept), kept)
         return _decode(name, values) if values and is_right and kept != _NOBODYS else None
 
-    def begin_session(self, user: User) -> str:
-        """Return the secret of a new session of a user."""
+    def begin_session(self, user: User, *, by_proxy: bool = False) -> str:
+        """Return the secret of a new session; `by_proxy`: it is good for its requests alone."""
         secret = secrets.token_urlsafe(32)
         key, values = self._keys.session(_digest(secret)), self._values(user.name) or {}
         began = time_ms(self._client.time())
@@ -157,6 +157,7 @@ class Users:
             "user": user.name,
             "stamp": values.get("stamp", ""),
             "began": began,
+            "by_proxy": int(by_proxy),
         }
         pipe = self._client.pipeline()
         pipe.hset(key, mapping=session)
@@ -164,7 +165,9 @@ class Users:
         pipe.execute()
         return secret
 
-    def user_of(self, secret: str, *, is_active: bool = True) -> User | None:
+    def user_of(
+        self, secret: str, *, by_proxy: bool = False, is_active: bool = True
+    ) -> User | None:
         """Return whose session this is, if it goes on; `is_active`: somebody did something."""
         key = self._keys.session(_digest(secret))
         pipe = self._client.pipeline(transaction=False)
@@ -175,6 +178,8 @@ class Users:
             return None
         values = self._values(session["user"])
         if values is None or values["stamp"] != session["stamp"]:
+            return None
+        if session["by_proxy"] != str(int(by_proxy)):
             return None
         if is_active:
             self._client.expire(key, IDLE_S)

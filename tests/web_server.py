@@ -28,6 +28,7 @@ class WebServer:
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,
         )
         self._server = uvicorn.Server(options)
         self._thread = threading.Thread(target=self._server.run, daemon=True)

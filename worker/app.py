@@ -21,6 +21,7 @@ from celery.utils.nodenames import node_format
 from click.core import ParameterSource
 
 from config.celery import make_celery
+from config.flower import LOOPBACK, NO_AUTH, FlowerLoginError, flower_environment, is_loopback
 from config.logging import fields, log_line, set_up_logging
 from config.redis import connect, error_code
 from config.settings import (
@@ -87,6 +88,7 @@ def make_app() -> Celery:
     if subcommand == "flower":
         # it has no signal like a worker's, and would try a wrong password for ever
         _log_in(settings, OF_FLOWER)
+        _close_flower(settings)
     app = build_app(settings)
     app.set_default()  # Flower asks the current app for a task's result
     if subcommand == "flower":
@@ -245,6 +247,34 @@ def _log_in(settings: Settings, areas: Collection[str]) -> None:
         client.close()
     if faults:
         raise _refused(*faults)
+
+
+def _close_flower(settings: Settings) -> None:
+    """Let nobody but those with the login of the settings in, or without one this machine alone."""
+    from flower.app import Flower  # noqa: PLC0415 (of Flower's process alone)
+
+    secret = None if NO_AUTH in os.environ else settings.sendcode_flower_password
+    password = secret.get_secret_value() if secret else None
+    own = {} if password else {k: v for k, v in os.environ.items() if k == "FLOWER_BASIC_AUTH"}
+    try:
+        environment = flower_environment(os.environ, settings.sendcode_flower_user, password)
+    except FlowerLoginError as exc:
+        raise _refused(str(exc)) from None
+    os.environ.update({"FLOWER_ADDRESS": LOOPBACK} | environment | own)
+    listen = Flower.start_http_server
+
+    def listen_if_closed(flower: Any) -> Any:
+        """Look at what all of its options, in whatever place, come to."""
+        options = flower.options
+        is_closed = options.basic_auth or options.auth or options.unix_socket
+        if not is_closed and not is_loopback(options.address):
+            raise _refused(
+                f"Flower on {options.address or 'all addresses'} without a login: set "
+                "SENDCODE_FLOWER_PASSWORD, or leave out --address"
+            )
+        return listen(flower)
+
+    Flower.start_http_server = listen_if_closed
 
 
 def _begin_work(runtime: Runtime) -> None:

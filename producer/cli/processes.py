@@ -9,20 +9,22 @@ import os
 import socket
 import sys
 from collections.abc import Mapping, Sequence
-from ipaddress import ip_address
 from typing import Annotated, NoReturn
 
 import typer
 
 from config import QUEUES
+from config.flower import (
+    FLOWER_PORT,
+    LOOPBACK,
+    NO_AUTH,
+    FlowerLoginError,
+    flower_environment,
+    is_loopback,
+)
 from config.settings import CREDENTIALS, load_settings
 from producer.cli.console import CommandFailedError, MisusedError, say
 from producer.cli.options import settings_here
-
-LOOPBACK = "127.0.0.1"
-FLOWER_PORT = 5555
-_FLOWER_COLUMNS = "uuid,state,result,received,started,runtime,worker"
-"""Of its page of tasks; the result shows why one failed."""
 
 
 def worker(
@@ -60,6 +62,7 @@ def flower(
 ) -> None:
     """Run Flower, the view on workers, tasks and queues.
 
+    The same as `celery -A worker flower`; both listen on a loopback address unless told otherwise.
     Its login is SENDCODE_FLOWER_USER and SENDCODE_FLOWER_PASSWORD. It shows, and changes nothing
     (FLOWER_READ_ONLY=false lets it). Its /metrics and /healthcheck are open to everybody who can
     reach the port, login or not: they name workers and count tasks.
@@ -67,7 +70,7 @@ def flower(
     settings = settings_here()
     secret = settings.sendcode_flower_password
     password = None if secret is None or no_auth else secret.get_secret_value()
-    if no_auth and not _is_loopback(address):
+    if no_auth and not is_loopback(address):
         raise MisusedError(
             f"--no-auth is for a loopback address, not for {address}: set a password"
         )
@@ -77,7 +80,12 @@ def flower(
             "on a loopback address --no-auth does without"
         )
     user = settings.sendcode_flower_user
-    environment = flower_environment(os.environ, user, password)
+    try:
+        environment = flower_environment(os.environ, user, password)
+    except FlowerLoginError as exc:
+        raise MisusedError(str(exc)) from None
+    if no_auth:
+        environment[NO_AUTH] = "1"
     check_free(address, port, "Flower")
     say(f"Flower on http://{address}:{port} ({f'login {user}' if password else 'no login'})")
     become(flower_command(address, port), environment)
@@ -133,35 +141,6 @@ def module_command(module: str) -> list[str]:
     return [sys.executable, "-P", "-m", module]
 
 
-def flower_environment(
-    environment: Mapping[str, str], user: str, password: str | None
-) -> dict[str, str]:
-    """Return Flower's environment: with its login, and without the API's credentials.
-
-    In the environment, no process list shows the login. Flower is read-only unless FLOWER_READ_ONLY
-    says otherwise: what it did to a task it would do behind the ledger's back. Other variables of
-    Flower are kept.
-    """
-    changed = {
-        name: value for name, value in environment.items() if not name.startswith("TENCENTCLOUD_")
-    }
-    changed.setdefault("FLOWER_READ_ONLY", "true")
-    changed.setdefault("FLOWER_TASKS_COLUMNS", _FLOWER_COLUMNS)
-    changed.pop("FLOWER_BASIC_AUTH", None)
-    if password is not None:
-        # Flower takes several logins, with commas between them, and compares ASCII only
-        _check_login("SENDCODE_FLOWER_USER", user, ":,")
-        _check_login("SENDCODE_FLOWER_PASSWORD", password, ",")
-        changed["FLOWER_BASIC_AUTH"] = f"{user}:{password}"
-    return changed
-
-
-def _check_login(variable: str, value: str, unfit: str) -> None:
-    if not (value.isascii() and value.isprintable()) or set(value) & set(unfit):
-        signs = " and no ".join(f'"{sign}"' for sign in unfit)
-        raise MisusedError(f"{variable}: must be plain ASCII, with no {signs}, to suit Flower")
-
-
 def _known_queues(text: str) -> list[str]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     strange = [name for name in names if name not in QUEUES]
@@ -193,10 +172,3 @@ def check_free(address: str, port: int, what: str) -> None:
             f"{what} cannot listen on {address}:{port} ({(exc.strerror or 'failed').lower()}): "
             "choose another place with --port or --address"
         ) from None
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        return ip_address(address).is_loopback
-    except ValueError:
-        return address == "localhost"

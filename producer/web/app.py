@@ -11,10 +11,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
 from typing import Any
 
+import anyio
 import anyio.to_thread
 import redis
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 
 from config.logging import fields
 from config.redis import connect
@@ -43,6 +44,8 @@ MAX_FORM = 262_144
 """Of a page's form: cells corrected in place, ticked rows."""
 ANSWER_S = 1.8
 """Within two seconds a caller knows that Redis does not answer."""
+PASSWORDS = 2
+"""Checked at once: each takes 16 MB and a fifth of a second of a processor."""
 THREADS = 64
 """Requests that talk to Redis at once."""
 _HEADERS = (
@@ -81,6 +84,7 @@ def make_app(
         app.state.access = Access(Tokens(client, settings), Guesses(guess_delay_s))
         app.state.console_guesses = Guesses(guess_delay_s)
         app.state.decisions = Decisions(client, settings)
+        app.state.hashing = anyio.CapacityLimiter(PASSWORDS)
         app.state.identity = Identity(client, settings, state_file(settings))
         app.state.endings = Endings(settings, loop)
         app.state.checks = Checks(checks_folder(settings))
@@ -105,7 +109,7 @@ def make_app(
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.settings = settings
-    answer_with_problems(app, lambda r, p: problem_page(r, p) if wants_page(r) else p.answer())
+    answer_with_problems(app, _answer)
     batches.answer_refusals(app)
     app.include_router(codes.router)
     app.include_router(batches.router)
@@ -124,6 +128,11 @@ def make_app(
 
     app.add_middleware(_Frame, answer_s=answer_s)
     return app
+
+
+def _answer(request: Request, problem: Problem) -> Response:
+    """Return a refusal as a person's browser shows it, or as a program reads it."""
+    return problem_page(request, problem) if wants_page(request) else problem.answer()
 
 
 def _check_ledger(client: redis.Redis, identity: Identity, settings: Settings) -> None:
@@ -180,7 +189,7 @@ class _Frame:
             log.error("a request failed", extra=what)  # noqa: TRY400 (so may the traceback's)
             if status is None:
                 problem = Problem(500, "internal_error", "an unexpected error; the log has it")
-                await problem.answer()(scope, receive, framed)
+                await _answer(Request(scope), problem)(scope, receive, framed)
         finally:
             route = scope.get("route")
             log.info(

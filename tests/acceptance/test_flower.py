@@ -21,12 +21,13 @@ from redis import Redis
 
 from config import BATCH_QUEUE, DEAD_LETTER_QUEUE, EVENT_QUEUE, WEBHOOK_QUEUE
 from config.celery import make_celery
+from config.flower import flower_environment
 from config.redis import connect
 from config.settings import Settings
 from demo.world import EmbeddedValkey, environment_of, free_port
 from jobs.job import JobRecord
 from producer import send_code
-from producer.cli.processes import flower_command, flower_environment
+from producer.cli.processes import flower_command
 from sandbox.client import Sandbox
 from tests.browser import rendered
 from tests.commands import SENDCODE

@@ -98,6 +98,33 @@ def test_without_a_session_there_is_nothing_but_the_sign_in_page(web: WebServer)
         assert answer.headers["Location"].startswith("/login"), (method, path)
 
 
+_OF_ANYBODY = {"/logout", "/settings/password", "/search", "/batches/{batch_id}"}
+"""Forms that change oneself alone, or nothing: what is searched for is in no address."""
+
+
+def test_a_viewer_changes_nothing_and_an_operator_no_user(
+    web: WebServer, redis: Redis, settings: Settings
+) -> None:
+    viewer = Browser.of(web, redis, settings, "viewer")
+    operator = Browser.of(web, redis, settings, "operator")
+    token_of_viewer, token_of_operator = csrf_of(viewer.get("/")), csrf_of(operator.get("/"))
+    changing = [each for each in routes() if each[0] != "GET" and each[1] not in OPEN]
+    assert len(changing) > 10
+
+    for method, path in changing:
+        of_admins = path.startswith(("/settings/users", "/settings/tokens"))
+        if path not in _OF_ANYBODY:
+            assert viewer._send(method, filled(path), token_of_viewer).status_code == 403, path
+        if of_admins:
+            assert operator._send(method, filled(path), token_of_operator).status_code == 403, path
+    for page in ("/settings/users/boss", "/settings/tokens/12345678"):
+        assert operator.get(page).status_code == 403
+    shown = operator.get("/settings").text
+    assert "/settings/users" not in shown
+    assert "/settings/tokens" not in shown
+    assert "/settings/sending" not in viewer.get("/").text + viewer.get("/settings").text
+
+
 def test_a_form_without_its_token_changes_nothing(
     web: WebServer, redis: Redis, settings: Settings
 ) -> None:

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from producer.cli.console import MisusedError
-from producer.cli.processes import (
-    flower_command,
-    flower_environment,
-    module_command,
-    worker_command,
-)
+from config.flower import FlowerLoginError, flower_environment
+from producer.cli.processes import flower_command, module_command, worker_command
 
 
 def test_a_worker_is_told_its_name_threads_and_queues() -> None:
@@ -69,7 +64,7 @@ def test_without_a_password_an_inherited_login_does_not_count() -> None:
 def test_a_login_that_flower_would_misread_is_refused_without_being_shown(
     user: str, password: str, variable: str
 ) -> None:
-    with pytest.raises(MisusedError, match=variable) as caught:
+    with pytest.raises(FlowerLoginError, match=variable) as caught:
         flower_environment({}, user, password)
 
     assert password not in str(caught.value) or password == "p"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from fastapi import FastAPI
 
 from producer.web.console import (
+    account,
     batch,
     failures,
     frame,
@@ -17,6 +18,7 @@ from producer.web.console import (
     new_batch,
     people,
     search,
+    settings,
 )
 from producer.web.console.frame import SignInFirst, sign_in_first
 
@@ -28,6 +30,8 @@ ROUTERS = (
     failures.router,
     search.router,
     job.router,
+    account.router,
+    settings.router,
 )
 
 

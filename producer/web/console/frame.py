@@ -25,9 +25,11 @@ from datetime import UTC, datetime
 from functools import cache
 from http import HTTPStatus
 from importlib.resources import files
-from typing import Annotated, Any
+from ipaddress import ip_address
+from typing import Annotated, Any, TypeVar
 from urllib.parse import quote, urlsplit
 
+import anyio.to_thread
 from fastapi import Depends, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -37,9 +39,12 @@ from producer.users import LIFE_S, Role, User, Users
 from producer.web.console.texts import LANGUAGES, Texts, language_for
 from producer.web.problems import Problem, ask
 
+T = TypeVar("T")
+
 SESSION = "sendcode_session"
 _SAID = "sendcode_said"
 _SAID_S = 60
+_NEW_SESSION = "sendcode.new_session"
 _CHANGES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 STATIC = {
     "console.css": "text/css",
@@ -59,6 +64,8 @@ class Visitor:
     user: User
     csrf: str
     """What a form must bring back."""
+    by_proxy: bool = False
+    """A proxy signed them in, and signs them out."""
 
     @property
     def name(self) -> str:
@@ -94,17 +101,53 @@ Admin = Annotated[Visitor, Depends(needs_role(Role.ADMIN))]
 
 async def visitor_of(request: Request) -> Visitor | None:
     """Return who is signed in, if anybody is."""
-    secret = request.cookies.get(SESSION, "")
-    if not secret:
-        return None
-    is_active = "hx-request" not in request.headers
-    user = await ask(request, lambda: users_of(request).user_of(secret, is_active=is_active))
-    return Visitor(user, csrf_token(secret)) if user else None
+    name = forwarded(request, "x-forwarded-user")
+    return await ask(request, _find_visitor, request, name)
+
+
+def _find_visitor(request: Request, name: str) -> Visitor | None:
+    """Find it by the cookie; whom a proxy names and has no session of it yet gets one."""
+    users, secret = users_of(request), request.cookies.get(SESSION, "")
+    by_proxy, is_active = bool(name), not is_fragment(request)
+    user = users.user_of(secret, by_proxy=by_proxy, is_active=is_active) if secret else None
+    if by_proxy and (user is None or user.name != name):
+        user = users.get(name)
+        if user is None:
+            raise Problem(403, "unknown_user", f"{name} is no user here: sendcode user add")
+        secret = request.scope[_NEW_SESSION] = users.begin_session(user, by_proxy=True)
+    return Visitor(user, csrf_token(secret), by_proxy) if user else None
+
+
+def forwarded(request: Request, header: str) -> str:
+    """Return a header that a trusted proxy set, if it comes from one, else nothing.
+
+    Of several values the last one is the proxy's own.
+    """
+    networks = request.app.state.settings.trusted_proxies
+    if not networks or request.client is None:
+        return ""
+    peer = ip_address(request.client.host)
+    peer = getattr(peer, "ipv4_mapped", None) or peer  # as a socket of IPv6 sees it
+    if not any(peer in network for network in networks):
+        return ""
+    values = request.headers.getlist(header)
+    return values[-1].rpartition(",")[2].strip() if values else ""
+
+
+def address_of(request: Request) -> str:
+    """Return where the browser is, as far as that is known."""
+    return forwarded(request, "x-forwarded-for") or (request.client.host if request.client else "")
 
 
 def users_of(request: Request) -> Users:
     """Return who may use the console."""
     return Users(request.app.state.client, request.app.state.settings)
+
+
+async def hashed(request: Request, act: Callable[..., T], *arguments: Any) -> T:
+    """Call what hashes a password; a few at once, as each takes its time."""
+    limiter = request.app.state.hashing
+    return await anyio.to_thread.run_sync(act, *arguments, limiter=limiter)
 
 
 def csrf_token(secret: str) -> str:
@@ -137,7 +180,7 @@ def keep_session(response: Response, request: Request, secret: str) -> None:
 
 def is_over_tls(request: Request) -> bool:
     """Return whether the browser came by https."""
-    return request.url.scheme == "https"
+    return "https" in {request.url.scheme, forwarded(request, "x-forwarded-proto").lower()}
 
 
 def texts_of(request: Request) -> Texts:
@@ -187,6 +230,8 @@ def render(
     response = HTMLResponse(page.render(context), status)
     if _SAID in request.cookies and not is_fragment(request):
         response.delete_cookie(_SAID)
+    if _NEW_SESSION in request.scope:
+        keep_session(response, request, request.scope[_NEW_SESSION])
     return response
 
 

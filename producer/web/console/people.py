@@ -1,4 +1,4 @@
-"""Who is here: sign in and out, users and tokens, who did what, and the order to halt or resume."""
+"""Sign in and out, and the files that even the sign-in page needs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import secrets
 from typing import Annotated
 
-import anyio.to_thread
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, Response
 
@@ -16,8 +15,10 @@ from producer.web.console.frame import (
     SESSION,
     STATIC,
     Viewer,
+    address_of,
     check_form,
     csrf_token,
+    hashed,
     keep_session,
     own_path,
     redirect,
@@ -29,9 +30,6 @@ from producer.web.console.frame import (
 from producer.web.problems import Problem, ask
 
 router = APIRouter()
-
-_HASHING = anyio.CapacityLimiter(2)
-"""A password takes 16 MB and a fifth of a second of a processor to check."""
 
 
 @router.get("/static/{name}")
@@ -62,12 +60,10 @@ async def signed_in(
     await check_form(request, csrf_token(request.cookies.get(SESSION) or secrets.token_hex()))
     guesses: Guesses = request.app.state.console_guesses
     users = users_of(request)
-    user: User | None = await anyio.to_thread.run_sync(
-        users.authenticate, name, password, limiter=_HASHING
-    )
+    user: User | None = await hashed(request, users.authenticate, name, password)
     if user is None:
-        address = request.client.host if request.client else ""
-        await asyncio.sleep(max(guesses.add(address), guesses.add(f"user {name[:64]}")))
+        of_place, of_name = guesses.add(address_of(request)), guesses.add(f"user {name[:64]}")
+        await asyncio.sleep(max(of_place, of_name))
         return await _sign_in_page(request, next, name=name, status=401)
     guesses.forget(f"user {name}")
     response = redirect(request, own_path(next))

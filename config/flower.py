@@ -1,0 +1,57 @@
+"""How Flower is started, by whichever command: where it listens, its login, what it may do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import ip_address
+
+LOOPBACK = "127.0.0.1"
+FLOWER_PORT = 5555
+NO_AUTH = "SENDCODE_FLOWER_NO_AUTH"
+"""Set by `sendcode flower --no-auth` for what it becomes: no login although one is set."""
+_COLUMNS = "uuid,state,result,received,started,runtime,worker"
+"""Of its page of tasks; the result shows why one failed."""
+
+
+class FlowerLoginError(ValueError):
+    """A login would be misread by Flower; the message names the setting, and has no value."""
+
+
+def is_loopback(address: str) -> bool:
+    """Return whether only this machine reaches what listens on an address."""
+    try:
+        return ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"
+
+
+def flower_environment(
+    environment: Mapping[str, str], user: str, password: str | None
+) -> dict[str, str]:
+    """Return Flower's environment: with its login, and without the API's credentials.
+
+    In the environment, no process list shows the login. Flower is read-only unless FLOWER_READ_ONLY
+    says otherwise: what it did to a task it would do behind the ledger's back. Other variables of
+    Flower are kept.
+
+    Raises:
+        FlowerLoginError: Flower would take this login for another one.
+    """
+    changed = {
+        name: value for name, value in environment.items() if not name.startswith("TENCENTCLOUD_")
+    }
+    changed.setdefault("FLOWER_READ_ONLY", "true")
+    changed.setdefault("FLOWER_TASKS_COLUMNS", _COLUMNS)
+    changed.pop("FLOWER_BASIC_AUTH", None)
+    if password is not None:
+        # Flower takes several logins, with commas between them, and compares ASCII only
+        _check_login("SENDCODE_FLOWER_USER", user, ":,")
+        _check_login("SENDCODE_FLOWER_PASSWORD", password, ",")
+        changed["FLOWER_BASIC_AUTH"] = f"{user}:{password}"
+    return changed
+
+
+def _check_login(variable: str, value: str, unfit: str) -> None:
+    if not (value.isascii() and value.isprintable()) or set(value) & set(unfit):
+        signs = " and no ".join(f'"{sign}"' for sign in unfit)
+        raise FlowerLoginError(f"{variable}: must be plain ASCII, with no {signs}, to suit Flower")

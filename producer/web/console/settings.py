@@ -1,0 +1,177 @@
+"""One's own password; for admins the users of the console and the tokens of the HTTP API."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Form, Request
+from fastapi.responses import Response
+
+from config.flower import FLOWER_PORT
+from producer.tokens import Scope, TokenRefusedError, Tokens
+from producer.users import Role, User, UserRefusedError
+from producer.web.console.frame import (
+    Admin,
+    Viewer,
+    Visitor,
+    hashed,
+    keep_session,
+    redirect,
+    render,
+    users_of,
+)
+from producer.web.problems import Problem, ask
+
+router = APIRouter()
+
+Name = Annotated[str, Form(max_length=64)]
+Password = Annotated[str, Form()]
+Scopes = Annotated[tuple[str, ...], Form()]
+
+
+@router.get("/settings")
+async def settings(request: Request, visitor: Viewer) -> Response:
+    """Show what this user may set."""
+    return await _page(request, visitor)
+
+
+async def _page(request: Request, visitor: Visitor, status: int = 200, **more: Any) -> Response:
+    is_admin = visitor.may(Role.ADMIN)
+    users = await ask(request, users_of(request).all) if is_admin else []
+    tokens = await ask(request, _tokens(request).all) if is_admin else []
+    values: dict[str, Any] = {
+        "users": users,
+        "tokens": tokens,
+        "roles": list(Role),
+        "scopes": list(Scope),
+        "flower": _flower(request),
+        "wrong": None,
+        "wrong_in": None,
+        "token": None,
+    }
+    return render(request, "settings.html", status=status, **values | more)
+
+
+def _tokens(request: Request) -> Tokens:
+    return Tokens(request.app.state.client, request.app.state.settings)
+
+
+def _flower(request: Request) -> str | None:
+    """Return where Flower is, if this browser runs where both of them do."""
+    host = request.url.hostname
+    return f"http://{host}:{FLOWER_PORT}/" if host in {"127.0.0.1", "localhost"} else None
+
+
+@router.post("/settings/password")
+async def change_own_password(
+    request: Request, visitor: Viewer, password: Password = "", new: Password = ""
+) -> Response:
+    """Give the user another password, and end their other sessions."""
+    users = users_of(request)
+    if await hashed(request, users.authenticate, visitor.name, password) is None:
+        return await _page(request, visitor, 422, wrong="password_wrong", wrong_in="own")
+    try:
+        await hashed(request, users.set_password, visitor.name, new, visitor.name)
+    except UserRefusedError as exc:
+        return await _page(request, visitor, 422, wrong=exc.code, wrong_in="own")
+    response = redirect(request, "/settings", "settings.password_changed")
+    keep_session(response, request, await ask(request, users.begin_session, visitor.user))
+    return response
+
+
+@router.post("/settings/users")
+async def add_user(
+    request: Request, admin: Admin, name: Name = "", role: Name = "", password: Password = ""
+) -> Response:
+    """Add a user; without a password a trusted proxy must vouch for them."""
+    try:
+        await hashed(
+            request, users_of(request).add, name.strip(), role, password or None, admin.name
+        )
+    except UserRefusedError as exc:
+        return await _page(request, admin, 422, wrong=exc.code, wrong_in="user")
+    return redirect(request, "/settings", "settings.user_added", name=name)
+
+
+@router.get("/settings/users/{name}")
+async def one_user(request: Request, name: str, _: Admin) -> Response:
+    """Show what can be done about a user."""
+    user = await _known(request, name)
+    return render(request, "user.html", user=user, roles=list(Role), wrong=None)
+
+
+@router.post("/settings/users/{name}/role")
+async def change_role(request: Request, name: str, admin: Admin, role: Name = "") -> Response:
+    """Give another user another role."""
+    user = await _other(request, name, admin)
+    try:
+        await ask(request, users_of(request).set_role, user.name, role, admin.name)
+    except UserRefusedError as exc:
+        raise Problem.of_field("role", exc.code, str(exc)) from None
+    return redirect(request, "/settings", "settings.role_changed", name=name)
+
+
+@router.post("/settings/users/{name}/password")
+async def change_password(
+    request: Request, name: str, admin: Admin, password: Password = ""
+) -> Response:
+    """Give another user another password."""
+    user = await _other(request, name, admin)
+    try:
+        await hashed(request, users_of(request).set_password, user.name, password, admin.name)
+    except UserRefusedError as exc:
+        roles = list(Role)
+        return render(request, "user.html", status=422, user=user, roles=roles, wrong=exc.code)
+    return redirect(request, "/settings", "settings.password_changed_of", name=name)
+
+
+@router.post("/settings/users/{name}/remove")
+async def remove_user(request: Request, name: str, admin: Admin) -> Response:
+    """Remove another user."""
+    user = await _other(request, name, admin)
+    await ask(request, users_of(request).remove, user.name, admin.name)
+    return redirect(request, "/settings", "settings.user_removed", name=name)
+
+
+@router.post("/settings/tokens")
+async def new_token(
+    request: Request, admin: Admin, name: Name = "", scope: Scopes = ()
+) -> Response:
+    """Make a token, and show it this once."""
+    try:
+        token = await ask(request, _tokens(request).new, name.strip(), scope, admin.name)
+    except TokenRefusedError as exc:
+        return await _page(request, admin, 422, wrong=str(exc), wrong_in="token")
+    return await _page(request, admin, token=token)
+
+
+@router.get("/settings/tokens/{token_id}")
+async def one_token(request: Request, token_id: str, _: Admin) -> Response:
+    """Ask before a token is revoked."""
+    tokens = await ask(request, _tokens(request).all)
+    token = next((each for each in tokens if each.id == token_id), None)
+    if token is None:
+        raise Problem(404, "not_found", "there is no such token")
+    return render(request, "token.html", token=token)
+
+
+@router.post("/settings/tokens/{token_id}/revoke")
+async def revoke_token(request: Request, token_id: str, admin: Admin) -> Response:
+    """End a token."""
+    gone = await ask(request, _tokens(request).revoke, token_id, admin.name)
+    said = "settings.token_revoked" if gone else "settings.token_gone"
+    return redirect(request, "/settings", said, name=gone[0].name if gone else token_id)
+
+
+async def _known(request: Request, name: str) -> User:
+    user = await ask(request, users_of(request).get, name)
+    if user is None:
+        raise Problem(404, "not_found", "there is no such user")
+    return user
+
+
+async def _other(request: Request, name: str, admin: Visitor) -> User:
+    """Return a user who is not the admin: so one admin is left at any time."""
+    if name == admin.name:
+        raise Problem(403, "oneself", "nobody removes or changes themselves here")
+    return await _known(request, name)
