@@ -11,6 +11,7 @@ from demo.keeper import Interrupts, Keeper
 from demo.story import Demo, make_customers, write_csv
 from demo.world import environment_of
 from tests.browser import chromium
+from tests.waiting import wait_until
 from tests.worker_process import TOP
 
 DOCS = TOP / "docs"
@@ -40,7 +41,9 @@ def walk(page: Page, demo: Demo, folder: Path) -> None:
     page.locator("form[action$='/confirm'] button").click()
     page.click("#now")
     batch = page.url
-    page.wait_for_function("document.querySelector('main progress').value > 80")
+    page.goto(batch)
+    done = page.locator("main progress")
+    wait_until(lambda: int(done.get_attribute("value") or 0) > ROWS // 3, "a third of the codes")
     take(page, "batch")
     page.goto("/")
     take(page, "home")
