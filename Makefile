@@ -24,7 +24,8 @@ UV_COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo docs screenshots test coverage check format lint types imports lua containers faults fuzz bench oldest \
+.PHONY: help demo docs screenshots test coverage check format lint types imports lua containers \
+	secretscan audit licences sbom faults fuzz bench oldest \
 	lock upgrade secrets setup clean
 
 help: ## list the targets (this)
@@ -43,7 +44,8 @@ test: $(DEV) ## all tests
 coverage: $(DEV) ## all tests, and which lines and branches they never took
 	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal --cov --cov-report=term $(ARGS)
 
-check: lint types imports lua containers ## all that CI checks: format, lint, types, imports, Lua, containers, tests
+check: lint types imports lua containers secretscan ## all that CI checks: format, lint, types, imports, Lua, containers, secrets, tests
+	@$(MAKE) --no-print-directory audit || true # what became known today is no fault of this change
 	@$(MAKE) --no-print-directory test
 
 format: $(DEV) ## put the code into its format and repair what ruff can
@@ -73,6 +75,37 @@ screenshots: $(DEV) ## take the pictures of the console in docs/ anew; needs chr
 containers: $(DEV) ## Dockerfile and docker-compose.yml
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+
+# By the forms that keys of clouds and services have. What a high entropy or a name alone makes look
+# like a secret is left out: hashes of locks, passwords of tests.
+secretscan: $(DEV) ## whether a key or certificate got into a file that git keeps
+	@if git rev-parse --git-dir >/dev/null 2>&1; then \
+		git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --no-verify \
+			$(addprefix --disable-plugin ,Base64HighEntropyString HexHighEntropyString KeywordDetector \
+				BasicAuthDetector IPPublicDetector ArtifactoryDetector) && \
+		{ ! git grep -nE 'AKID[A-Za-z0-9]{32}' || { echo "a SecretId of Tencent Cloud" >&2; exit 1; }; }; \
+	else echo "NOT SCANNED for secrets: this is no git checkout" >&2; fi
+
+# pip-audit ends in the same way if it finds something and if it finds nobody: its file tells.
+audit: $(DEV) ## whether a pinned package has a known weakness; asks PyPI, which must be in reach
+	@mkdir -p build && rm -f build/audit.json
+	@timeout 60 $(BIN)/pip-audit -r requirements/demo.lock --require-hashes --disable-pip --timeout 5 \
+		--progress-spinner off -f json -o build/audit.json >/dev/null 2>build/audit.log && \
+		echo "pip-audit: no known weakness in requirements/demo.lock" || \
+	if [ -s build/audit.json ]; then cat build/audit.log >&2; \
+		echo "KNOWN WEAKNESSES: build/audit.json; make upgrade, then make check" >&2; exit 1; \
+	else echo "NOT AUDITED: the database of known weaknesses is out of reach (build/audit.log)" >&2; fi
+
+licences: $(DEV) ## write the table of licences of what is installed, docs/licences.md
+	@{ printf '# Licences\n\nOf what requirements/demo.lock installs; written by `make licences`.\n\n'; \
+		$(BIN)/pip-licenses --format=markdown --from=mixed --order=name --packages \
+		$$(sed -n 's/^\([a-z0-9-]*\)==.*/\1/p' requirements/demo.lock); } > docs/licences.md
+	@echo "docs/licences.md is written"
+
+sbom: $(DEV) ## write the list of all parts that are installed (CycloneDX) to build/sbom.cdx.json
+	@mkdir -p build
+	@$(BIN)/cyclonedx-py requirements requirements/runtime.lock --pyproject pyproject.toml \
+		--output-reproducible -o build/sbom.cdx.json && echo "build/sbom.cdx.json is written"
 
 faults: $(DEV) ## kill and break the real thing, hundreds of times, and count what is lost or doubled
 	$(BIN)/python -m tests.faults $(ARGS)
