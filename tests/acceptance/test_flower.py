@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import psutil
 import pytest
 from pydantic import SecretStr
 from redis import Redis
@@ -55,7 +56,7 @@ class Flower:
     settings: Settings
     jobs: Mapping[str, JobRecord]
     worker: str
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[Any]
     log: Path
 
     def get(self, path: str, method: str = "GET", *, login: str = f"{USER}:{PASSWORD}") -> Answer:
@@ -338,6 +339,53 @@ def test_without_a_login_it_shows_its_pages_on_loopback_only_and_no_api(
     finally:
         process.terminate()
         process.wait(PATIENCE_S)
+
+
+def start_celerys_own(settings: Settings, folder: Path, *options: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "celery", "-A", "worker", "flower", *options],
+        cwd=folder,
+        env=environment_of(settings),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.settings(sendcode_flower_user=USER, sendcode_flower_password=SecretStr(PASSWORD))
+def test_celerys_own_command_has_the_login_and_this_machine_alone(
+    settings: Settings, tmp_path: Path
+) -> None:
+    port = free_port()
+    process = start_celerys_own(settings, tmp_path, f"--port={port}")
+    try:
+        wait_until(lambda: is_up(f"http://127.0.0.1:{port}"), "Flower")
+        shown = Flower(f"http://127.0.0.1:{port}", settings, {}, "", process, tmp_path)
+
+        listening = psutil.Process(process.pid).net_connections("tcp")
+        assert {each.laddr.ip for each in listening if each.status == "LISTEN"} == {"127.0.0.1"}
+        assert shown.get("/tasks", login="").status == 401
+        assert shown.get("/tasks").status == 200
+        assert shown.get("/api/worker/shutdown/w1", "POST").status == 403
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
+
+
+def test_celerys_own_command_is_never_open_to_others_without_a_login(
+    settings: Settings, tmp_path: Path
+) -> None:
+    options = ("--address=0.0.0.0", f"--port={free_port()}")
+    process = start_celerys_own(settings, tmp_path, *options)
+
+    try:
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+
+    assert process.returncode == 2
+    assert "Flower on 0.0.0.0 without a login: set SENDCODE_FLOWER_PASSWORD" in said
 
 
 def test_a_login_that_redis_refuses_ends_it_with_one_clear_line(
