@@ -309,19 +309,9 @@ class Ledger:
             "call": secrets.token_hex(8),
         }
         if job.is_test:
-            end = end_of(job.phone)
-            reply = self._submit_test(
-                **asked,
-                state=str(end.state),
-                code=end.code,
-                message=NOTE,
-                attempts=end.attempts,
-                duplicate=int(end.possible_duplicate),
-                story=StoryEntry(0, "test", end.code, note=NOTE).encode(),
-            )
-        else:
-            parts = [part for quota in quotas for part in quota.packed()]
-            reply = self._submit(parts, **asked, resend=int(resend))
+            return self._end_test(job, asked)
+        parts = [part for quota in quotas for part in quota.packed()]
+        reply = self._submit(parts, **asked, resend=int(resend))
         if reply[0] == "refused":
             raise self.identity.refuse()
         if reply[0] == "quota":
@@ -336,6 +326,23 @@ class Ledger:
             return Submitted(record, False, True, int(reply[5]) or None, next_ms)
         record = JobRecord.decode(job.job_id, pairs(fields))
         return Submitted(record, verdict == "new", next_slot_ms=next_ms)
+
+    def _end_test(self, job: SendCodeJob, asked: Mapping[str, Argument]) -> Submitted:
+        end = end_of(job.phone)
+        reply = self._submit_test(
+            **asked,
+            state=str(end.state),
+            code=end.code,
+            message=NOTE,
+            attempts=end.attempts,
+            duplicate=int(end.possible_duplicate),
+            story=StoryEntry(0, "test", end.code, note=NOTE).encode(),
+        )
+        if reply[0] == "refused":
+            raise self.identity.refuse()
+        verdict, fields, remember = reply
+        self.identity.remember(remember)
+        return Submitted(JobRecord.decode(job.job_id, pairs(fields)), verdict == "new")
 
     def job(self, job_id: str) -> JobRecord | None:
         """Return a job; None if there is none, or it is a batch row that was not fed yet."""
