@@ -85,11 +85,13 @@ class Batches:
         added: int = 0,
         kept_back: int = 0,
         by: str = "",
+        token: str = "",
     ) -> tuple[Batch, bool]:
         """Create a batch, or find it again; True if it is new. Rows are appended next.
 
         Of two that are opened at once with one content, one is refused, unless it is to be another
-        batch of that content (`again`).
+        batch of that content (`again`). `token`: the name of the one with which it is submitted,
+        whose webhook is told of its end.
 
         Raises:
             ContentHeldError: another batch was made from the same content.
@@ -98,6 +100,7 @@ class Batches:
         action = Action(what="batch submit", about=batch_id, by=by or somebody())
         values: dict[str, str | float | None] = {
             "by": action.by,
+            "token": token,
             "header": json.dumps(list(header), ensure_ascii=False),
             "name": name,
             "delimiter": delimiter,

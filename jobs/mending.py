@@ -22,6 +22,7 @@ from jobs.job import TEST, Lane, State
 from jobs.keys import Keys
 from jobs.ledger import Ledger
 from jobs.scripts import scripts
+from jobs.webhooks import BATCH_PREFIX
 
 _CHUNK = 1_000
 
@@ -128,7 +129,7 @@ class Mending:
         for chunk in _chunks([job_id for lane, job_id in jobs.open if lane == Lane.EVENT]):
             done += self._do("events", *chunk)
         done += self._do("indexes", *batches)
-        for chunk in _chunks(jobs.untold):
+        for chunk in _chunks([*jobs.untold, *(BATCH_PREFIX + each for each in batches)]):
             done += self._do("outcomes", *chunk)
         done += self._do("letters", *(job_id for _, job_id in sorted(jobs.letters)))
         if misfits is None:

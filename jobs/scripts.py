@@ -46,8 +46,8 @@ _SHARED = (
     "identity",
     "arrivals",
     "quotas",
-    "batches",
     "webhooks",
+    "batches",
     "jobs",
 )
 """In the order in which they build upon each other."""

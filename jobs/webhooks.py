@@ -18,11 +18,14 @@ import redis
 from config import SendcodeError
 from config.settings import Settings
 from jobs.actions import Action
+from jobs.batch import Batch, decode_batch
 from jobs.job import JobRecord, iso, iso_or_none
 from jobs.keys import Keys
 from jobs.scripts import Script, pairs, scripts
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 (is none)
+BATCH_PREFIX = "batch:"
+"""Before a batch's id, where jobs' ids stand, too; as in webhooks.lua."""
 _LONGEST_URL = 2_000
 
 DELAYS_S = (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
@@ -207,10 +210,12 @@ class Delivery:
     number: int
     """Which outcome of its job it is: 1, 2 …"""
     endpoint: Endpoint
-    record: JobRecord
-    """The job as it is now."""
+    id: str
+    """Of the job; of a batch with `BATCH_PREFIX`."""
+    about: JobRecord | Batch
+    """The job or batch as it is now; a batch without counts."""
     outcome: dict[str, Any]
-    """How it had ended: state, code, request_id, attempts, possible_duplicate, at_ms."""
+    """How it had ended: state, at_ms; of a job code, request_id, attempts, possible_duplicate."""
 
 
 class Outbox:
@@ -222,24 +227,26 @@ class Outbox:
         self._give_up_ms = round(GIVE_UP_S * 1000 * scale)
 
     def claim(self, job_id: str) -> Delivery | None:
-        """Take the next outcome of a job; None if there is none now, or another worker has it."""
+        """Take the next outcome of a job, or a batch; None if there is none for the caller now."""
         reply = self._run(job_id, "claim")
         if reply[0] == "none":
             return None
-        _, number, outcome, name, endpoint, record = reply
-        return Delivery(
-            number,
-            Endpoint.decode(name, endpoint),
-            JobRecord.decode(job_id, pairs(record)),
-            json.loads(outcome),
-        )
+        _, number, outcome, name, endpoint, flat = reply
+        values = pairs(flat)
+        about: JobRecord | Batch
+        if job_id.startswith(BATCH_PREFIX):
+            about = decode_batch(job_id.removeprefix(BATCH_PREFIX), values, {}, 0)
+        else:
+            about = JobRecord.decode(job_id, values)
+        endpoint = Endpoint.decode(name, endpoint)
+        return Delivery(number, endpoint, job_id, about, json.loads(outcome))
 
     def settle(self, delivery: Delivery, verb: str, reason: str = "") -> tuple[bool, list[str]]:
         """Record that it was `delivered`, has `failed`, or that the endpoint is `gone`.
 
         Return whether this switched the endpoint off, and jobs whose outcomes are to be published.
         """
-        done, following = self._run(delivery.record.job_id, verb, delivery.number, reason)
+        done, following = self._run(delivery.id, verb, delivery.number, reason)
         return done == "off", following
 
     def _run(self, job_id: str, verb: str, number: int = 0, reason: str = "") -> Any:

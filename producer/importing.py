@@ -102,6 +102,8 @@ class Terms:
     and again when their turn comes."""
     by: str = ""
     """Who submits it; by default this process' user."""
+    token: str = ""
+    """The name of the HTTP API's token with which they do, if so."""
 
     def timed(self, now_ms: int, starts_ms: int | None, life_s: float | None) -> Terms:
         """Return them with times; a code's life begins with the start. `now_ms` is Redis' clock."""
@@ -278,6 +280,7 @@ def open_batch(
             added=added,
             kept_back=spool.kept_back if spool is not None else 0,
             by=terms.by,
+            token=terms.token,
         )
     except ContentHeldError as exc:
         holder = batches.get(exc.batch_id)

@@ -16,7 +16,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -26,7 +26,8 @@ import requests
 import urllib3
 
 from config.logging import fields
-from jobs.job import iso
+from jobs.batch import Batch
+from jobs.job import JobRecord, iso
 from jobs.publish import NotPublishedError, Publisher
 from jobs.way import in_short
 from jobs.webhooks import SECRET_PREFIX, Delivery, Outbox
@@ -169,8 +170,18 @@ class Deliverer:
 
 def body_of(delivery: Delivery) -> bytes:
     """Return what the backend learns of an outcome; the same at each try."""
-    outcome, record = delivery.outcome, delivery.record
-    data: dict[str, Any] = {
+    about, outcome = delivery.about, delivery.outcome
+    if isinstance(about, Batch):
+        kind = "batch.ended"
+        data = {"batch_id": about.batch_id, "name": about.name, "state": outcome["state"]}
+    else:
+        kind, data = "code.ended", _of_job(about, outcome)
+    payload = {"type": kind, "timestamp": iso(int(outcome["at_ms"])), "data": data}
+    return json.dumps(payload, separators=(",", ":")).encode()
+
+
+def _of_job(record: JobRecord, outcome: Mapping[str, Any]) -> dict[str, Any]:
+    return {
         "job_id": record.job_id,
         "key": record.key or None,
         "reference": record.reference or None,
@@ -183,13 +194,11 @@ def body_of(delivery: Delivery) -> bytes:
         "phone": record.phone.masked,
         "replaces": record.replaces,
     }
-    payload = {"type": "code.ended", "timestamp": iso(int(outcome["at_ms"])), "data": data}
-    return json.dumps(payload, separators=(",", ":")).encode()
 
 
 def signed_headers(delivery: Delivery, now: float) -> dict[str, str]:
     """Return the headers of a try: the id is the same at each, the time is that of the try."""
-    message_id, timestamp = f"{delivery.record.job_id}_{delivery.number}", str(int(now))
+    message_id, timestamp = f"{delivery.id}_{delivery.number}", str(int(now))
     signed = f"{message_id}.{timestamp}.".encode() + body_of(delivery)
     signatures = [_signature(each, signed) for each in delivery.endpoint.secrets]
     return {

@@ -1,37 +1,39 @@
 -- Take the next outcome of a job to its endpoint, or record how that went (worker/webhooks.py).
+-- id: of the job, or "batch:<id>"
 -- verb: "claim" | "delivered" | "failed" | "gone" (the endpoint wants no more); n: which outcome it was
 -- give_up_ms: an endpoint that failed for so long is switched off; reason: why it failed
 -- delays: ms before the second, third … try; after the last of them the outcome is given up
--- Reply to a claim: {"deliver", n, outcome, JSON, endpoint's name, endpoint, JSON, hash of the job}, or
+-- Reply to a claim: {"deliver", n, outcome, JSON, endpoint's name, endpoint, JSON, its hash}, or
 --     {"none"}: there is none now, or another worker has it
 --   else: {"done" | "off" (it is switched off by this), ids of jobs whose outcomes are to be published}
 -- Twice: a claim finds none, and the outcome is tried again in a while; else the second changes nothing.
 local A = arguments('id', 'verb', 'n:number', 'give_up_ms:number', 'reason', 'retention_ms:number', 'delays:rest')
 local id, now, reply = A.id, now_ms(), 'done'
-local job = fields(K.job(id), 'token', 'endings', 'delivered', 'hook_at', 'hook_tries')
+local key = told_of(id)
+local job = fields(key, 'token', 'endings', 'delivered', 'hook_at', 'hook_tries')
 local name, endpoint = job.token, endpoint_of(job.token)
 local head = tonumber(job.delivered or 0) + 1
 
 if A.verb == 'claim' then
   if not endpoint or endpoint.off or tonumber(job.hook_at or 0) > now then return {'none'} end
-  local outcome = redis.call('HGET', K.job(id), 'outcome:' .. head)
+  local outcome = redis.call('HGET', key, 'outcome:' .. head)
   if not outcome then
     redis.call('ZREM', K.outbox(name), id)
     redis.call('ZREM', K.delivering, name .. ' ' .. id)
     return {'none'}
   end
   hold_outcome(name, id, now)
-  redis.call('HSET', K.job(id), 'hook_at', int(now + DELIVERY_MS))
-  return {'deliver', head, outcome, name, cjson.encode(endpoint), redis.call('HGETALL', K.job(id))}
+  redis.call('HSET', key, 'hook_at', int(now + DELIVERY_MS))
+  return {'deliver', head, outcome, name, cjson.encode(endpoint), redis.call('HGETALL', key)}
 end
 
 local function failed(delay)
   if delay then
-    redis.call('HSET', K.job(id), 'hook_at', int(now + delay))
-    redis.call('HINCRBY', K.job(id), 'hook_tries', 1)
+    redis.call('HSET', key, 'hook_at', int(now + delay))
+    redis.call('HINCRBY', key, 'hook_tries', 1)
     redis.call('ZADD', K.outbox(name), int(now + delay), id)
   else
-    redis.call('HDEL', K.job(id), 'hook_at', 'hook_tries')
+    redis.call('HDEL', key, 'hook_at', 'hook_tries')
     give_up(name, id)
   end
   endpoint.failing, endpoint.reason = endpoint.failing or now, A.reason
@@ -42,8 +44,8 @@ local function failed(delay)
 end
 
 local function delivered()
-  redis.call('HSET', K.job(id), 'delivered', head)
-  redis.call('HDEL', K.job(id), 'outcome:' .. head, 'hook_at', 'hook_tries')
+  redis.call('HSET', key, 'delivered', head)
+  redis.call('HDEL', key, 'outcome:' .. head, 'hook_at', 'hook_tries')
   redis.call('ZREM', K.outbox(name), id)
   redis.call('ZREM', K.undelivered(name), id)
   if head < tonumber(job.endings) then redis.call('ZADD', K.outbox(name), int(now), id) end

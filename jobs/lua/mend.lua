@@ -6,7 +6,7 @@
 --   "letters": ids of all dead letters, the oldest first
 --   "indexes": ids of all batches
 --   "numbers": cc, num, codes that it got, when the last (ms), cc, …
---   "outcomes": ids of jobs with an outcome that was not delivered
+--   "outcomes": ids of jobs with an outcome that was not delivered, and "batch:<id>" of all batches
 --   "totals": ids that were not final when the others were counted, "", then state, jobs, …
 --   "end": what does not fit even now
 -- Reply: what was done, in words
@@ -263,11 +263,12 @@ end
 local function mend_outcomes()
   local put_back = 0
   for _, id in ipairs(parts) do
-    local job = fields(K.job(id), 'token', 'delivered', 'finished')
+    local key = told_of(id)
+    local job = fields(key, 'token', 'delivered', 'finished')
     local name, head = job.token or '', tonumber(job.delivered or 0) + 1
     local is_kept = job.finished and tonumber(job.finished) > now - retention_ms
     if is_kept and redis.call('HGET', K.webhooks, name)
-        and redis.call('HGET', K.job(id), 'outcome:' .. head)
+        and redis.call('HGET', key, 'outcome:' .. head)
         and not redis.call('ZSCORE', K.outbox(name), id)
         and not redis.call('ZSCORE', K.undelivered(name), id) then
       redis.call('ZADD', K.outbox(name), int(now), id)

@@ -16,7 +16,7 @@ local function replay()
   for key, from in pairs({[K.undelivered(name)] = int(A.since_ms), [K.outbox(name)] = '(' .. int(now)}) do
     for _, id in ipairs(redis.call('ZRANGEBYSCORE', key, from, '+inf', 'LIMIT', 0, 1000)) do
       if not redis.call('ZSCORE', K.delivering, name .. ' ' .. id) then
-        redis.call('HDEL', K.job(id), 'hook_at', 'hook_tries')
+        redis.call('HDEL', told_of(id), 'hook_at', 'hook_tries')
         redis.call('ZREM', K.undelivered(name), id)
         redis.call('ZADD', K.outbox(name), int(now), id)
         moved = moved + 1
@@ -27,12 +27,13 @@ end
 
 -- Forget what its endpoint was not told of a job: another endpoint of this name must not learn of it.
 local function forget_outcomes(id)
-  local job = fields(K.job(id), 'delivered', 'endings')
+  local key = told_of(id)
+  local job = fields(key, 'delivered', 'endings')
   for n = tonumber(job.delivered or 0) + 1, tonumber(job.endings or 0) do
-    redis.call('HDEL', K.job(id), 'outcome:' .. n)
+    redis.call('HDEL', key, 'outcome:' .. n)
   end
-  if job.endings then redis.call('HSET', K.job(id), 'delivered', job.endings) end
-  redis.call('HDEL', K.job(id), 'hook_at', 'hook_tries')
+  if job.endings then redis.call('HSET', key, 'delivered', job.endings) end
+  redis.call('HDEL', key, 'hook_at', 'hook_tries')
 end
 
 local function forget_all()

@@ -311,6 +311,7 @@ def _terms(fields: BatchForm, sheet: Sheet, token: Token) -> Terms:
         again=fields.again,
         skip_sent=fields.skip_sent,
         by=_by(token),
+        token=token.name,
     )
 
 

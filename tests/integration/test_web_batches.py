@@ -19,6 +19,7 @@ from redis import Redis
 
 from config.settings import Settings
 from jobs.batches import Batches
+from jobs.keys import Keys
 from producer.importing import default_batch_id
 from producer.sheet import open_sheet
 from producer.tokens import Tokens
@@ -55,7 +56,7 @@ def submit(
 
 
 def test_a_file_becomes_a_batch_with_a_job_for_each_row_that_can_be_sent(
-    web: WebServer, batches: Batches
+    web: WebServer, batches: Batches, redis: Redis, keys: Keys
 ) -> None:
     answer = submit(web, name="May.csv", max_rate="2.5")
 
@@ -69,6 +70,7 @@ def test_a_file_becomes_a_batch_with_a_job_for_each_row_that_can_be_sent(
     batch = batches.get(batch_id)
     assert batch is not None
     assert batch.imported
+    assert redis.hget(keys.batch(batch_id), "token") == "office"  # whose webhook is told of its end
 
 
 def test_the_same_file_again_adds_nothing_and_is_one_batch_through_every_door(

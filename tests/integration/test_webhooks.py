@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable
@@ -360,6 +361,52 @@ def test_an_answer_that_does_not_come_in_time_is_a_failure(
     over.set()
     assert done is not None
     assert done.verb == "failed"
+
+
+@pytest.mark.usefixtures("shop_is_told")
+def test_the_end_of_a_batch_is_told_once_and_again_when_a_requeued_row_has_ended(
+    acts: Acts, dead: DeadLetters, receiver: Receiver, make_deliverer: MakeDeliverer
+) -> None:
+    jobs = acts.batch(2, "b1", name="may.csv", token="shop")
+    acts.sweep()
+    for job_id, state in zip(jobs, (State.SENT, State.DEAD), strict=True):
+        assert not acts.ledger.sweep().outcomes
+        acts.finish(job_id, acts.begun(job_id), state)
+
+    assert acts.ledger.sweep().outcomes == ["batch:b1"]
+    deliverer = make_deliverer()
+    assert deliverer.deliver("batch:b1") == Delivered("delivered", "HTTP 204", "shop")
+    assert deliverer.deliver("batch:b1") is None
+    requeue(acts, dead, jobs[1])
+    acts.finish(jobs[1], acts.begun(jobs[1]))
+    assert deliverer.deliver("batch:b1") is not None
+
+    payloads = [(each.id, json.loads(each.body)["type"], each.data) for each in receiver.received]
+    data = {"batch_id": "b1", "name": "may.csv", "state": "done"}
+    assert payloads == [(f"batch:b1_{n}", "batch.ended", data) for n in (1, 2)]
+
+
+@pytest.mark.usefixtures("shop_is_told")
+def test_a_cancelled_batch_has_ended_too_and_is_found_again_in_a_lost_outbox(
+    acts: Acts,
+    receiver: Receiver,
+    make_deliverer: MakeDeliverer,
+    sendcode: Command,
+    redis: Redis,
+    keys: Keys,
+) -> None:
+    acts.batch(2, "b1", token="shop")
+    acts.batch(2, "b2")
+    for batch_id in ("b1", "b2"):
+        acts.batches.steer(batch_id, "cancel")
+    redis.delete(keys.outbox("shop"))
+
+    repaired = sendcode("doctor", "--repair", "--json").json["repaired"]
+
+    assert repaired == ["1 outcomes were forgotten: they are delivered"]
+    assert acts.ledger.sweep().outcomes == ["batch:b1"]
+    make_deliverer().deliver("batch:b1")
+    assert [each.data["state"] for each in receiver.received] == ["cancelled"]
 
 
 @pytest.mark.usefixtures("shop_is_told")

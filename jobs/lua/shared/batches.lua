@@ -38,11 +38,15 @@ end
 local function end_batch_if_done(batch, retention_ms, now)
   local b = fields(K.batch(batch), 'imported', 'cursor', 'state', 'total', 'letters')
   if not b.state or redis.call('SCARD', K.open(batch)) > 0 then return end
-  if b.state ~= BATCH.CANCELLED then
+  local over = b.state
+  if over ~= BATCH.CANCELLED then
     if b.imported ~= '1' or b.cursor ~= b.total then return end
-    redis.call('HSET', K.batch(batch), 'state', STEPS.complete[b.state] or b.state)
+    over = STEPS.complete[over] or over
+    redis.call('HSET', K.batch(batch), 'state', over)
   end
-  redis.call('HSETNX', K.batch(batch), 'finished', int(now))
+  if redis.call('HSETNX', K.batch(batch), 'finished', int(now)) == 1 then
+    note_outcome('batch:' .. batch, over, now)
+  end
   if b.imported ~= '1' or (tonumber(b.letters) or 0) > 0 then return end
   keep_batch(batch, retention_ms)
 end

@@ -8,6 +8,13 @@
 --   endings: how many there were; outcome:<n>: the n-th, JSON, until it is delivered
 --   delivered: how many are; so the next is outcome:<delivered + 1>, and no other is tried before it
 --   hook_tries: how often that one was tried; hook_at: not again before
+-- A batch that was submitted with a token has the same fields. In outboxes and messages it is "batch:<id>".
+
+-- The hash of what an id in an outbox names.
+local function told_of(id)
+  local batch = string.match(id, '^batch:(.*)$')
+  return batch and K.batch(batch) or K.job(id)
+end
 
 local function read_endpoint(name, text)
   local is_json, endpoint = pcall(cjson.decode, text)
@@ -26,12 +33,13 @@ local function keep_endpoint(name, endpoint)
   redis.call('HSET', K.webhooks, name, cjson.encode(endpoint))
 end
 
--- Note how a job ended, if anybody is to be told. A job may end twice: by a person's requeue.
+-- Note how a job or a batch ended, if anybody is to be told. Either may end twice: by a person's requeue.
 local function note_outcome(id, state, now)
-  local name = redis.call('HGET', K.job(id), 'token')
+  local key = told_of(id)
+  local name = redis.call('HGET', key, 'token')
   if not name or not redis.call('HGET', K.webhooks, name) then return end
-  local job = fields(K.job(id), 'code', 'request_id', 'attempts', 'dup')
-  redis.call('HSET', K.job(id), 'outcome:' .. redis.call('HINCRBY', K.job(id), 'endings', 1), cjson.encode({
+  local job = fields(key, 'code', 'request_id', 'attempts', 'dup')
+  redis.call('HSET', key, 'outcome:' .. redis.call('HINCRBY', key, 'endings', 1), cjson.encode({
     state = state, code = job.code or '', request_id = job.request_id or '', at_ms = now,
     attempts = tonumber(job.attempts), possible_duplicate = job.dup == '1',
   }))
@@ -43,7 +51,7 @@ end
 local function give_up(name, id)
   redis.call('ZREM', K.outbox(name), id)
   redis.call('ZREM', K.delivering, name .. ' ' .. id)
-  local finished = redis.call('HGET', K.job(id), 'finished')
+  local finished = redis.call('HGET', told_of(id), 'finished')
   if finished then redis.call('ZADD', K.undelivered(name), finished, id) end
 end
 
@@ -75,7 +83,7 @@ local function take_outcomes(retention_ms, now)
     local most = is_on and math.max(0, math.min(room, MOST_PER_ENDPOINT - (busy[name] or 0))) or 100
     local due = is_on and int(now) or '+inf'
     for _, id in ipairs(redis.call('ZRANGEBYSCORE', K.outbox(name), '-inf', due, 'LIMIT', 0, most)) do
-      if redis.call('HGET', K.job(id), 'token') ~= name then
+      if redis.call('HGET', told_of(id), 'token') ~= name then
         redis.call('ZREM', K.outbox(name), id) -- its record is gone
       elseif is_on then
         hold_outcome(name, id, now)
