@@ -7,6 +7,7 @@ import os
 import pty
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from config.settings import Settings
 from demo.world import environment_of
 from producer.cli import console
 from producer.cli.commands import app
+from tests.forked import begin
 from tests.waiting import PATIENCE_S
 
 SENDCODE = (sys.executable, "-P", "-c", "from producer.cli import main; main()")
@@ -116,7 +118,20 @@ def on_terminal(
 
 def run(settings: Settings, *words: str | Path, cwd: Path, patience_s: float = PATIENCE_S) -> Ran:
     """Run a command as a process of its own."""
-    process = start(settings, *words, cwd=cwd)
-    out, err = process.communicate(timeout=patience_s)
-    assert "Traceback" not in err
-    return Ran(process.returncode, out, err)
+    with (
+        open(os.devnull, "rb") as nothing,
+        tempfile.TemporaryFile() as out,
+        tempfile.TemporaryFile() as err,
+    ):
+        process = begin(
+            [*SENDCODE, *map(str, words)],
+            cwd,
+            environment_of(settings, COLUMNS="160"),
+            (nothing.fileno(), out.fileno(), err.fileno()),
+        )
+        code = process.wait(patience_s)
+        for file in (out, err):
+            file.seek(0)
+        ran = Ran(code, out.read().decode(), err.read().decode())
+    assert "Traceback" not in ran.err
+    return ran

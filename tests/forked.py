@@ -1,7 +1,7 @@
-"""Workers that start at once: forked from a process that has imported what they need.
+"""Our programs, started at once: forked from a process that has imported what they need.
 
-A worker spends two thirds of a short life on imports. `Forked` has what our tests use of `Popen`;
-the program itself runs as `python -m celery` does, in a session, folder and environment of its own.
+A worker or a command spends most of a short life on imports. `Forked` has what our tests use of
+`Popen`; the program runs as Python runs it, in a session, folder and environment of its own.
 """
 
 from __future__ import annotations
@@ -19,26 +19,68 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from threading import Lock
+from types import ModuleType
+from typing import Any, cast
+
+from demo.world import environment_of
 
 _MESSAGE = 1 << 17
 """Bytes: more than an environment and a command line are."""
+_PATH = environment_of()["PYTHONPATH"]
+_IS_MEASURED = any(name.startswith("COVERAGE_") for name in os.environ)
+_NEEDED = (
+    *("celery.apps.worker", "celery.backends.redis", "celery.bin.celery", "kombu.transport.redis"),
+    *("worker.app", "rich.console", "rich.progress", "rich.table"),
+    *(f"producer.cli.{name}" for name in ("commands", "batch", "batch_check", "batch_submit")),
+    *(f"producer.cli.{name}" for name in ("dead", "job", "system")),
+)
+
+
+def begin(
+    command: Sequence[str],
+    folder: Path,
+    environment: Mapping[str, str],
+    files: tuple[int, int, int],
+) -> subprocess.Popen[bytes]:
+    """Start a program in Python by its command: `python`, perhaps `-P`, then `-m` or `-c`.
+
+    `files` are its standard input, output and error, and no terminals. One that would import other
+    modules than the template has, or whose lines coverage counts, is started as any program is.
+    """
+    if environment["PYTHONPATH"] == _PATH and not _IS_MEASURED:
+        return cast("subprocess.Popen[bytes]", Forked(command, folder, environment, files))
+    stdin, stdout, stderr = files
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        env=dict(environment),
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        start_new_session=True,
+    )
 
 
 class Forked:
-    """A Python module that runs as a program; stdin is empty, all that it writes goes to a file."""
+    """A program that runs in a fork of the template."""
 
     def __init__(
-        self, module: str, *words: str, folder: Path, environment: Mapping[str, str], output: int
+        self,
+        command: Sequence[str],
+        folder: Path,
+        environment: Mapping[str, str],
+        files: tuple[int, int, int],
     ) -> None:
-        self.args: Sequence[str] = [module, *words]
+        self.args = list(command)
         self.returncode: int | None = None
         self._lock = Lock()
         self._parent = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._parent.connect(_template())
-        order = json.dumps([module, words, str(folder), dict(environment)]).encode()
-        socket.send_fds(self._parent, [order], [output])
+        order = json.dumps([self.args, str(folder), dict(environment)]).encode()
+        socket.send_fds(self._parent, [order], files)
         self.pid = int(self._parent.recv(_MESSAGE))
 
     def poll(self) -> int | None:
@@ -47,12 +89,18 @@ class Forked:
     def wait(self, timeout: float | None = None) -> int:
         code = self._ended(timeout)
         if code is None:
-            raise subprocess.TimeoutExpired(list(self.args), timeout or 0)
+            raise subprocess.TimeoutExpired(self.args, timeout or 0)
         return code
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:
             os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
 
     def _ended(self, timeout_s: float | None) -> int | None:
         with self._lock:
@@ -69,11 +117,10 @@ def _template() -> str:
     address = str(Path(folder.name) / "template")
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "tests.forked", address],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)},
+        env=environment_of(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
-    assert process.stdin is not None
     assert process.stdout is not None
     assert process.stdout.read(1) == b"r", "it ended at once"
 
@@ -85,8 +132,8 @@ def _template() -> str:
     return address
 
 
-def _serve(address: str) -> tuple[str, list[str], str, dict[str, str], int]:
-    """Fork for each order; return in the child what it is to run."""
+def _serve(address: str) -> tuple[Any, list[int]]:
+    """Fork for each order; return in the child what it is to run, and its files."""
     children: dict[int, socket.socket] = {}
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(address)
@@ -108,42 +155,49 @@ def _serve(address: str) -> tuple[str, list[str], str, dict[str, str], int]:
                     caller.send(str(child[1]).encode())
         if listener.fileno() in ready:
             caller, _ = listener.accept()
-            order, (output,), _, _ = socket.recv_fds(caller, _MESSAGE, 1)
+            order, files, _, _ = socket.recv_fds(caller, _MESSAGE, 3)
             if not (pid := os.fork()):
                 signal.set_wakeup_fd(-1)
-                for number in (signal.SIGCHLD, signal.SIGINT):
-                    signal.signal(number, signal.SIG_DFL)
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                signal.signal(signal.SIGINT, signal.default_int_handler)
                 os.setsid()
                 caller.send(str(os.getpid()).encode())
                 for each in (listener, ended, wake, caller, *children.values()):
                     each.close()
-                return (*json.loads(order), output)
-            os.close(output)
+                return json.loads(order), files
+            for file in files:
+                os.close(file)
             children[pid] = caller
 
 
-def main() -> None:
-    import celery.apps.worker  # noqa: PLC0415 (of the template alone)
-    import celery.backends.redis  # noqa: PLC0415
-    import celery.bin.celery  # noqa: F401, PLC0415
-    import kombu.transport.redis  # noqa: F401, PLC0415
-
-    import worker.app  # noqa: F401, PLC0415
-
-    module, words, folder, environment, output = _serve(sys.argv[1])
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    for number, file in enumerate((nothing, output, output)):
-        os.dup2(file, number)
-    os.close(nothing)
-    os.close(output)
+def _run(command: list[str], folder: str, environment: dict[str, str]) -> None:
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
-    sys.path.insert(0, folder)
-    sys.argv[1:] = words
-    sys.orig_argv[1:] = ["-m", module, *words]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    sys.orig_argv[:] = command
+    options = command[1:]
+    if options[0] == "-P":
+        del options[0]
+    else:
+        sys.path.insert(0, folder)
+    kind, what, *words = options
+    sys.argv[:] = [kind, *words]
+    if kind == "-m":
+        runpy.run_module(what, run_name="__main__", alter_sys=True)
+    else:
+        sys.modules["__main__"] = ModuleType("__main__")
+        exec(what, vars(sys.modules["__main__"]))  # noqa: S102 (what `python -c` does)
+
+
+def main() -> None:
+    for name in _NEEDED:
+        import_module(name)
+    order, files = _serve(sys.argv[1])
+    for number, file in enumerate(files):
+        os.dup2(file, number)
+    for file in files:
+        os.close(file)
+    _run(*order)
 
 
 if __name__ == "__main__":

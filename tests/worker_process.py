@@ -8,15 +8,13 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Self, cast
+from typing import IO, Self
 
 from config.settings import Settings
 from demo.world import Process, environment_of
-from tests.forked import Forked
+from tests.forked import begin
 from tests.waiting import PATIENCE_S
 
-_PATH = environment_of()["PYTHONPATH"]
-_IS_MEASURED = any(name.startswith("COVERAGE_") for name in os.environ)
 TOP = Path(__file__).resolve().parent.parent
 
 
@@ -46,11 +44,9 @@ class WorkerProcess(Process):
         environment: Mapping[str, str],
         output: IO[bytes],
     ) -> subprocess.Popen[bytes]:
-        if environment["PYTHONPATH"] != _PATH or _IS_MEASURED:
-            return super()._start(command, folder, environment, output)
-        words = command[2:]  # without the interpreter and its -m
-        forked = Forked(*words, folder=folder, environment=environment, output=output.fileno())
-        return cast("subprocess.Popen[bytes]", forked)
+        with open(os.devnull, "rb") as nothing:
+            files = nothing.fileno(), output.fileno(), output.fileno()
+            return begin(command, folder, environment, files)
 
     def wait_ready(self) -> Self:
         """Return once it takes messages; fail with its output if it ends instead."""
