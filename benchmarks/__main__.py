@@ -8,6 +8,7 @@ submit      what importing rows costs; beside a loop of apply_async
 recover     from a worker's SIGKILL to its job's next attempt; beside Celery's own recovery
 scale       1 to 8 workers at 20, 100 and 400/s
 durability  what it costs at 20/s that each write is on disk before it counts
+console     how quickly pages answer with a million rows, and what an upload takes
 memory      what Redis keeps of an ended job
 """
 
@@ -34,6 +35,7 @@ NAMES = (
     "scale",
     "durability",
     "memory",
+    "console",
 )
 
 

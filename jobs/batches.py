@@ -164,8 +164,14 @@ class Batches:
 
     def family(self, batch: Batch) -> Family:
         """Return a batch with those whose files corrected rows of it, the oldest first."""
-        found = (each for each in reversed(self.list()) if each.corrects == batch.batch_id)
-        return Family(batch, tuple(found))
+        ids: Any = self.client.zrange(self._keys.batches, 0, -1)
+        pipe = self.client.pipeline(transaction=False)
+        for batch_id in ids:
+            pipe.hget(self._keys.batch(batch_id), "corrects")
+        found = zip(ids, pipe.execute(), strict=True)
+        corrections = [batch_id for batch_id, corrects in found if corrects == batch.batch_id]
+        read = self._read(corrections) if corrections else {}
+        return Family(batch, tuple(read[each] for each in corrections if each in read))
 
     def list(self) -> list[Batch]:
         """Return all batches that are still kept, the newest first, and forget the others."""

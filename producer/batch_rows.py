@@ -20,7 +20,7 @@ from producer.results import GROUPS, ResultRow, result_of, statuses_of
 from producer.search import digits_of
 from producer.second_codes import KEPT_BACK
 
-LOOK_S = 0.04
+LOOK_S = 0.025
 """For so long a page looks for rows."""
 _WAITING = GROUPS["waiting"]
 

@@ -24,6 +24,7 @@ from jobs.identity import Identity, LedgerRefusedError, state_file
 from producer.checks import Check, Checks
 from producer.customers import Shown, naming_columns
 from producer.importing import ImportRefusedError, Preflight, Submission, preflight
+from producer.invalid_rows import invalid_columns
 from producer.second_codes import KEPT_BACK
 from producer.sheet import Row, Sheet, SheetError
 from producer.sheet.number import NO_COUNTRY_CODE
@@ -180,10 +181,12 @@ class Checker:
             "kind": sheet.kind,
             "unit": sheet.unit,
             "encoding": sheet.encoding,
+            "delimiter": sheet.delimiter,
             "worksheet": sheet.worksheet,
             "worksheets": sheet.worksheets,
             "first_rows": _first_rows(sheet, sample[:ROWS_SHOWN]),
             "suggested_country": _suggested_country(sheet, sample, found),
+            "invalid_columns": list(invalid_columns(sheet)),
             "wrong": [_wrong(row) for row in wrong],
             "held_by": _held_by(found),
             "report": found.as_dict(),

@@ -18,6 +18,8 @@ _NO_DIGIT = re.compile(r"\D")
 _SHOWN_DIGITS = 2
 _NAMING = words(
     """
+    no id customerno customernumber customerid clientid memberid accountno accountid userid
+    merchantid reference 编号 客户编号 客户号 客户id 会员号 商户号 用户id 账号 客戶編號
     name fullname firstname givenname forename middlename lastname surname familyname customer
     customername client clientname contact contactname contactperson person company companyname
     organisation organization business merchant merchantname account accountname user username

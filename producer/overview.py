@@ -286,6 +286,15 @@ def _pace(
     )
 
 
+def alive_workers(client: redis.Redis, settings: Settings) -> int:
+    """Return how many workers gave a sign of life lately: of all that there is, this alone."""
+    pipe = client.pipeline(transaction=False)
+    pipe.time()
+    pipe.hgetall(Keys(settings.sendcode_key_prefix).workers)
+    now, workers = pipe.execute()
+    return sum(each.alive for each in _workers(workers, {}, time_us(now) // 1000))
+
+
 def _workers(
     workers: Mapping[str, str], refused: Mapping[str, str], now_ms: int
 ) -> tuple[WorkerStatus, ...]:

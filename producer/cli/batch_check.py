@@ -16,7 +16,7 @@ import typer
 from config.settings import Settings
 from config.unavailable import RedisUnavailableError
 from jobs.identity import Identity, LedgerRefusedError, state_file
-from jobs.job import State, batch_job_id, iso
+from jobs.job import iso
 from jobs.scripts import time_ms
 from producer.cli.batch_submit import NO_ROWS
 from producer.cli.console import CommandFailedError, MisusedError, say, show, show_json
@@ -51,14 +51,10 @@ from producer.importing import (
     default_batch_id,
     preflight,
 )
-from producer.second_codes import is_results_file
+from producer.invalid_rows import invalid_cells, invalid_columns
 from producer.sheet import Row, Sheet
 from producer.tally import Places, ProblemKinds, ranked
 
-REASON_COLUMN = "reason"
-INVALID_COLUMNS = ("status", "code", "finished_at", "job_id", REASON_COLUMN)
-"""Of the file of invalid rows. The first four are read when it comes back corrected: in two goes,
-the second knows what the first has sent, and the batch knows what corrects it."""
 _DOUBLES_SHOWN = 3
 _NOTHING = "nothing to do"
 """How the remedy of a repair begins that a person need not look at."""
@@ -171,17 +167,12 @@ def _writer(
 ) -> Callable[[Row], None]:
     if target is None:
         return lambda _: None
-    # a file of results says itself what became of its rows, and when
-    columns = (REASON_COLUMN,) if is_results_file(sheet) else INVALID_COLUMNS
+    columns = invalid_columns(sheet)
     writer = stack.enter_context(target.writer(sheet.header, columns))
 
     def write(row: Row) -> None:
-        problem = row.problem
-        if problem is not None:
-            reason = f"{problem.message}; {problem.remedy}"
-            job_id = batch_job_id(batch_id, row.number)
-            ours = (State.REJECTED, problem.code, looked_at, job_id, reason)
-            writer.write(row.cells, ours[-len(columns) :])
+        if row.problem is not None:
+            writer.write(row.cells, invalid_cells(row, batch_id, looked_at, columns))
 
     return write
 

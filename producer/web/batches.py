@@ -66,8 +66,8 @@ Reader = Annotated[Token, Depends(needs(Scope.READ, Scope.BATCH))]
 Owner = Annotated[Token, Depends(needs(Scope.BATCH))]
 Form = Literal["csv", "plain", "xlsx"]
 
-CSV = "text/csv; charset=utf-8"
-XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+_CSV = "text/csv; charset=utf-8"
+_XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 _LOCATION = {"Location": {"schema": {"type": "string"}}}
 
 
@@ -180,11 +180,11 @@ async def show_batch(batch_id: str, request: Request, _: Reader) -> Response:
         200: {
             "description": "The customer's own columns, and what became of each row.",
             "content": {
-                CSV: {
+                _CSV: {
                     "schema": {"type": "string"},
                     "example": f"country_code,phone_num,{','.join(RESULT_COLUMNS)}\r\n",
                 },
-                XLSX: {"schema": {"type": "string", "format": "binary"}, "example": "PK…"},
+                _XLSX: {"schema": {"type": "string", "format": "binary"}, "example": "PK…"},
             },
         },
         **problems(404),
@@ -219,9 +219,14 @@ async def take_results(
     batch = await _known(request, batches, batch_id)
     rows = ((row.cells, row.ours) for row in results(batches, batch_id, only))
     sheet = streamed_sheet(batch.header, RESULT_COLUMNS, rows, separator_for(batch.delimiter), form)
-    name = f"{batch_id}-{only or 'results'}.{'xlsx' if form == 'xlsx' else 'csv'}"
+    return sheet_answer(sheet, f"{batch_id}-{only or 'results'}", form)
+
+
+def sheet_answer(sheet: Iterator[bytes], name: str, form: Form) -> Response:
+    """Send a sheet as a file to be kept; `name` is without its ending."""
+    name += ".xlsx" if form == "xlsx" else ".csv"
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-    return StreamingResponse(sheet, 200, headers, XLSX if form == "xlsx" else CSV)
+    return StreamingResponse(sheet, 200, headers, _XLSX if form == "xlsx" else _CSV)
 
 
 def _steering(order: Order, summary: str) -> None:

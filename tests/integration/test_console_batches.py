@@ -260,6 +260,24 @@ def test_a_file_without_a_column_of_numbers_lets_one_be_chosen(
     assert "1 code can be sent" in text_of(settled(browser, web, page))
 
 
+def test_rows_that_cannot_be_sent_are_taken_to_be_corrected_and_come_back_as_corrections(
+    browser: Browser, web: WebServer, batches: Batches
+) -> None:
+    check = check_of(upload(browser, web))
+
+    taken = browser.get(f"{check}/invalid?form=plain")
+    confirm(browser, check, 2)
+    corrected = taken.text.replace("call me", "55501236")
+    again = check_of(upload(browser, web, corrected, "corrected.csv"))
+    confirm(browser, again, 1)
+
+    assert taken.headers["Content-Disposition"].endswith('-invalid.csv"')
+    assert len(taken.text.splitlines()) == 2
+    batch = batches.get(again.rpartition("/")[2])
+    assert batch is not None
+    assert batch.corrects == check.rpartition("/")[2]
+
+
 @pytest.mark.parametrize(
     ("field", "value", "told"),
     [

@@ -6,18 +6,19 @@ from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import Response, StreamingResponse
+from fastapi.responses import Response
 
 from config.settings import Settings
 from jobs.batch import Batch
 from jobs.batches import ORDERED, Batches, Order
+from jobs.scripts import time_ms
 from producer.batch_rows import rows_page
 from producer.customers import Shown
-from producer.overview import Overview, read_overview
+from producer.overview import alive_workers
 from producer.results import GROUPS, RESULT_COLUMNS, results
 from producer.search import LONGEST
 from producer.sheet.writing import separator_for, streamed_sheet
-from producer.web.batches import CSV, XLSX, Form
+from producer.web.batches import Form, sheet_answer
 from producer.web.console.frame import Operator, Viewer, redirect, render, texts_of
 from producer.web.console.new_batch import undo_batch
 from producer.web.console.words import meaning_of, remedy_of
@@ -94,10 +95,9 @@ async def _batch_page(
     batches, texts = _batches(request), texts_of(request)
     batch = await _known(request, batch_id)
     family = await ask(request, batches.family, batch)
-    overview: Overview | None = None
-    if not batch.is_over:
-        overview = await ask(request, read_overview, client, settings)
     origin = await ask(request, batches.get, batch.corrects) if batch.corrects else None
+    now_ms = await ask(request, lambda: time_ms(client.time()))
+    is_over = batch.is_over
     values: dict[str, Any] = {
         "batch": batch,
         "family": family,
@@ -106,14 +106,9 @@ async def _batch_page(
         "reasons": sorted(batch.by_code.items(), key=lambda pair: -pair[1]),
         "meaning": partial(meaning_of, texts),
         "remedy": partial(remedy_of, texts),
-        "is_halted": overview is not None and overview.account.state == "halted",
-        "has_worker": overview is None or overview.alive > 0,
-        "done_ms": overview.at_ms + round(1000 * batch.eta_s)
-        if overview and batch.eta_s is not None
-        else None,
-        "left_s": max(0, round(((batch.starts_ms or 0) - overview.at_ms) / 1000))
-        if overview
-        else 0,
+        "has_worker": is_over or await ask(request, alive_workers, client, settings) > 0,
+        "done_ms": None if is_over or batch.eta_s is None else now_ms + round(1000 * batch.eta_s),
+        "left_s": max(0, round(((batch.starts_ms or 0) - now_ms) / 1000)),
     }
     if "hx-request" in request.headers:
         return render(request, "batch.html", live="live", **values)
@@ -151,9 +146,7 @@ async def download(
     found = results(_batches(request), batch_id, only or None)
     rows = ((row.cells, row.ours) for row in found)
     sheet = streamed_sheet(batch.header, RESULT_COLUMNS, rows, separator_for(batch.delimiter), form)
-    name = f"{batch_id}-{only or 'results'}.{'xlsx' if form == 'xlsx' else 'csv'}"
-    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-    return StreamingResponse(sheet, 200, headers, XLSX if form == "xlsx" else CSV)
+    return sheet_answer(sheet, f"{batch_id}-{only or 'results'}", form)
 
 
 @router.get("/{batch_id}/cancel")

@@ -6,7 +6,7 @@ An address that names a check shows it as far as it is; a browser that was close
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -19,6 +19,7 @@ from starlette.datastructures import FormData, UploadFile
 from config.settings import Settings
 from jobs.batch import BatchState
 from jobs.batches import Batches
+from jobs.job import iso
 from jobs.scripts import time_ms
 from producer import bounds
 from producer.checking import Checker
@@ -31,8 +32,12 @@ from producer.checks import (
     Wishes,
     check_of_batch,
 )
+from producer.invalid_rows import invalid_cells
 from producer.overview import Outlook, read_overview
+from producer.second_codes import Memory, rows_to_send
 from producer.sheet.row import shown
+from producer.sheet.writing import separator_for, streamed_sheet
+from producer.web.batches import Form, sheet_answer
 from producer.web.console.frame import Operator, Visitor, is_fragment, redirect, render
 from producer.web.problems import Problem, ask
 from producer.web.uploads import Uploads
@@ -114,6 +119,34 @@ async def look(check_id: str, request: Request, visitor: Operator, page: int = 1
         pages=pages,
         editable=[i for i in (found["country"], found["number"]) if i is not None],
     )
+
+
+@router.get("/{check_id}/invalid")
+async def take_invalid(
+    check_id: str, request: Request, visitor: Operator, form: Form = "xlsx"
+) -> Response:
+    """Send the rows that cannot be sent, each with its reason, to be corrected in a spreadsheet."""
+    check = await _check(request, visitor, check_id)
+    if isinstance(check, Response):
+        return check
+    found = await _found(request, check)
+    if found is None or found["error"]:
+        return redirect(request, f"/batches/new/{check_id}")
+    columns = tuple(found["invalid_columns"])
+    client, settings, checks = request.app.state.client, _settings(request), _checks(request)
+    looked_at = iso(await ask(request, lambda: time_ms(client.time())))
+
+    def rows() -> Iterator[tuple[list[str], list[str]]]:
+        after = 0 if check.choices.skip_sent else None
+        memory = Memory(client, settings, check.batch_id)
+        with checks.open_sheet(check) as sheet:
+            for row, _ in rows_to_send(sheet, memory, skip_sent_after=after):
+                if row.problem is not None:
+                    yield row.cells, invalid_cells(row, check.batch_id, looked_at, columns)
+
+    separator = separator_for(found["delimiter"])
+    sheet = streamed_sheet(found["header"], columns, rows(), separator, form)
+    return sheet_answer(sheet, f"{check_id}-invalid", form)
 
 
 @router.post("/{check_id}/cells")

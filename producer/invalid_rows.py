@@ -1,0 +1,32 @@
+"""The rows of a file that cannot be sent, as a file to be corrected and submitted by itself.
+
+Besides the customer's own columns it has some of ours, which are read when it comes back: so the
+second submission knows what the first has sent, and its batch knows which one it corrects.
+"""
+
+from __future__ import annotations
+
+from jobs.job import State, batch_job_id
+from producer.second_codes import is_results_file
+from producer.sheet import Row, Sheet
+
+REASON_COLUMN = "reason"
+INVALID_COLUMNS = ("status", "code", "finished_at", "job_id", REASON_COLUMN)
+
+
+def invalid_columns(sheet: Sheet) -> tuple[str, ...]:
+    """Return our columns: a file of results says itself what became of its rows, and when."""
+    return (REASON_COLUMN,) if is_results_file(sheet) else INVALID_COLUMNS
+
+
+def invalid_cells(row: Row, batch_id: str, looked_at: str, columns: tuple[str, ...]) -> list[str]:
+    """Return the cells of these columns for a row that cannot be sent.
+
+    `batch_id` is of the batch that the file becomes, `looked_at` the time as `iso` writes it.
+    """
+    problem = row.problem
+    if problem is None:
+        raise ValueError("the row can be sent")
+    reason = f"{problem.message}; {problem.remedy}"
+    job_id = batch_job_id(batch_id, row.number)
+    return [State.REJECTED, problem.code, looked_at, job_id, reason][-len(columns) :]

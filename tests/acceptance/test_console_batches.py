@@ -1,0 +1,223 @@
+"""A batch in a real browser: from the file to its customers, with JavaScript and without."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    FilePayload,
+    Page,
+    expect,
+    sync_playwright,
+)
+from redis import Redis
+
+from config.settings import Settings
+from jobs.batches import Batches
+from jobs.keys import Keys
+from jobs.ledger import Ledger
+from producer.users import Users
+from tests.browser import NAMES
+from tests.ledger_acts import Acts
+from tests.waiting import PATIENCE_S
+from tests.web_server import WebServer
+
+ROWS = "name,country_code,phone_num\nAn,852,55501234\nBo,852,call me\nCy,852,55501235\n"
+EVIL = "<img src=x onerror=document.title='owned'>"
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    program = next(filter(None, map(shutil.which, NAMES)), None)
+    if program is None:
+        pytest.skip(f"no browser is installed ({', '.join(NAMES)})")
+    expect.set_options(timeout=PATIENCE_S * 1000)
+    with sync_playwright() as playwright:
+        options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        browser = playwright.chromium.launch(executable_path=program, args=options)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def web(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WebServer]:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with WebServer(settings) as server:
+        yield server
+
+
+@pytest.fixture
+def acts(redis: Redis, settings: Settings, keys: Keys) -> Acts:
+    return Acts(Ledger(redis, settings), Batches(redis, settings), redis, keys)
+
+
+class Visit:
+    """Somebody signed in, in a window of their own; what it asks other hosts for is noted."""
+
+    def __init__(self, chromium: Browser, web: WebServer, session: str, **how: Any) -> None:
+        self.context: BrowserContext = chromium.new_context(**how)
+        self.context.set_default_timeout(PATIENCE_S * 1000)
+        self.context.add_cookies([{"name": "sendcode_session", "value": session, "url": web.url}])
+        self.page: Page = self.context.new_page()
+        self.elsewhere: list[str] = []
+        self.complaints: list[str] = []
+        self.page.on(
+            "request",
+            lambda asked: (
+                None if asked.url.startswith(web.url) else self.elsewhere.append(asked.url)
+            ),
+        )
+        self.page.on("console", lambda message: self.complaints.append(message.text))
+
+    def check(self) -> None:
+        """Let axe-core look at the page, and its width be that of the window."""
+        violations = Axe().run(self.page).response["violations"]
+        assert [(each["id"], each["nodes"][0]["html"]) for each in violations] == []
+        too_wide = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
+        assert not self.page.evaluate(too_wide)
+
+
+@pytest.fixture
+def session(redis: Redis, settings: Settings) -> str:
+    users = Users(redis, settings)
+    return users.begin_session(users.add("ann", "operator", None, by="test"))
+
+
+def file_of(content: str, name: str) -> FilePayload:
+    return FilePayload(name=name, mimeType="text/csv", buffer=content.encode())
+
+
+def upload(page: Page, url: str, content: str, name: str = "july.csv") -> None:
+    page.goto(f"{url}/batches/new")
+    page.set_input_files("#file", file_of(content, name))
+    page.click("text=Upload and check")
+
+
+@pytest.mark.parametrize("javascript", [True, False], ids=["with JavaScript", "without"])
+def test_a_person_takes_a_file_through_all_pages_corrects_it_undoes_it_and_sends_it(
+    chromium: Browser, web: WebServer, session: str, acts: Acts, javascript: bool
+) -> None:
+    visit = Visit(
+        chromium,
+        web,
+        session,
+        java_script_enabled=javascript,
+        viewport={"width": 320 if javascript else 1280, "height": 800},
+        color_scheme="dark" if javascript else "light",
+    )
+    page = visit.page
+    check = visit.check if javascript else lambda: None  # axe-core is JavaScript itself
+    page.goto(f"{web.url}/batches/new")
+    check()
+    upload(page, web.url, ROWS)
+    expect(page.locator(".verdict")).to_contain_text("2 codes can be sent, of 3 rows.")
+    check()
+
+    page.get_by_label("phone_num, row 3").fill("55501236")
+    page.click("text=Save and check again")
+    expect(page.locator(".verdict")).to_contain_text("3 codes can be sent, of 3 rows.")
+    page.click("text=Go on with 3 codes")
+    page.get_by_label("Name of the batch").fill("July customers")
+    check()
+    page.get_by_role("button", name="Go on").click()
+    expect(page.locator(".verdict")).to_contain_text("Send 3 codes")
+    check()
+    page.get_by_role("button", name="Send 3 codes").click()
+    expect(page.locator(".undo")).to_contain_text("No code has left yet.")
+    check()
+
+    page.get_by_role("button", name="Undo").click()
+    expect(page.locator(".said")).to_contain_text("Undone: no code was sent.")
+    assert acts.sweep() == []
+    page.click("text=Go on with 3 codes")
+    page.get_by_role("button", name="Go on").click()
+    page.get_by_role("button", name="Send 3 codes").click()
+    page.get_by_role("button", name="Start now").click()
+    expect(page.locator(".said")).to_contain_text("The batch goes on.")
+
+    for job_id in acts.sweep():
+        acts.finish(job_id, acts.begun(job_id))
+    if not javascript:
+        page.reload()
+    expect(page.get_by_text("3 of 3 done")).to_be_visible()  # with JavaScript: by itself
+    check()
+    page.goto(f"{web.url}/batches")
+    expect(page.get_by_role("link", name="July customers").first).to_be_visible()
+    check()
+
+    assert visit.elsewhere == []
+    assert visit.complaints == []
+    visit.context.close()
+
+
+def test_a_big_file_shows_how_far_it_is_and_then_what_is_in_it(
+    chromium: Browser, web: WebServer, session: str
+) -> None:
+    visit = Visit(chromium, web, session)
+    rows = "".join(f"Customer {n},852,{51_000_000 + n}\n" for n in range(20_000))
+
+    upload(visit.page, web.url, f"name,country_code,phone_num\n{rows}")
+
+    expect(visit.page.locator(".verdict")).to_contain_text("20,000 codes can be sent")
+    visit.page.click("text=Go on with 20,000 codes")
+    visit.page.get_by_role("button", name="Go on").click()
+    visit.page.get_by_label("Type the number of codes, 20000, to confirm").fill("20,000")
+    visit.page.get_by_role("button", name="Send 20,000 codes").click()
+    expect(visit.page.locator(".undo")).to_be_visible()
+    visit.context.close()
+
+
+def test_two_browsers_and_an_order_from_elsewhere_see_one_truth(
+    chromium: Browser, web: WebServer, session: str, acts: Acts
+) -> None:
+    acts.batch(100)
+    first, second = (Visit(chromium, web, session) for _ in range(2))
+    for visit in (first, second):
+        visit.page.goto(f"{web.url}/batches/b1")
+
+    first.page.get_by_role("button", name="Pause").click()
+    expect(second.page.locator(".phase")).to_contain_text("Paused")
+    acts.batches.steer("b1", "resume", "somebody at a terminal")
+
+    for visit in (first, second):
+        expect(visit.page.locator(".phase")).to_contain_text("Sending")
+        visit.context.close()
+
+
+def test_markup_in_a_file_and_its_name_is_shown_as_text_and_runs_nowhere(
+    chromium: Browser, web: WebServer, session: str
+) -> None:
+    visit = Visit(chromium, web, session)
+    content = f'"{EVIL}",country_code,phone_num\n"{EVIL}",852,55501234\n"{EVIL}",852,"{EVIL}"\n'
+
+    upload(visit.page, web.url, content, f"{EVIL}.csv")
+
+    expect(visit.page.locator("h1")).to_have_text(f"{EVIL}.csv")
+    visit.page.click("text=Go on with 1 code")
+    visit.page.get_by_role("button", name="Go on").click()
+    visit.page.get_by_role("button", name="Send 1 code").click()
+    expect(visit.page.locator("h1")).to_have_text(f"{EVIL}.csv")
+    assert visit.page.locator("main img").count() == 0
+    assert "owned" not in visit.page.title() or EVIL in visit.page.title()
+    visit.context.close()
+
+
+def test_the_pages_of_a_batch_are_complete_in_chinese(
+    chromium: Browser, web: WebServer, session: str
+) -> None:
+    visit = Visit(chromium, web, session, locale="zh-CN")
+    visit.page.goto(f"{web.url}/batches/new")
+    visit.page.set_input_files("#file", file_of(ROWS, "七月.csv"))
+    visit.page.get_by_role("button", name="上传并检查").click()
+
+    expect(visit.page.locator(".verdict")).to_contain_text("可发送 2 条验证码")
+    expect(visit.page.locator(".cells")).to_contain_text("包含数字以外的字符")
+    visit.check()
+    visit.context.close()
