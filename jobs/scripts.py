@@ -168,6 +168,7 @@ def time_ms(reply: Any) -> int:
     return time_us(reply) // 1000
 
 
+@cache
 def _needed(prefix: str, writes: int, text: str) -> str:
     """Return what a script needs of what all may use.
 

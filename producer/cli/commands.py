@@ -189,7 +189,7 @@ COMMANDS: Mapping[str, Mapping[str, Command | Group]] = {
             "says.",
         ),
         "worker": Command("processes:worker", "Run a worker, until Ctrl-C or SIGTERM."),
-        "web": Command("web:web", "Run the HTTP API, until Ctrl-C or SIGTERM."),
+        "web": Command("web:web", "Run the console and the HTTP API, until Ctrl-C or SIGTERM."),
         "token": Group(
             "Who may use the HTTP API.",
             {

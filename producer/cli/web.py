@@ -25,7 +25,7 @@ def web(
         int | None, typer.Option(min=1, max=65535, help="Port (default: SENDCODE_WEB_PORT).")
     ] = None,
 ) -> None:
-    """Run the HTTP API, until Ctrl-C or SIGTERM.
+    """Run the console and the HTTP API, until Ctrl-C or SIGTERM.
 
     Requests that are being answered are finished first. Put a proxy with TLS in front of it where
     others than this machine reach it.
@@ -34,9 +34,8 @@ def web(
     address, place = host or settings.sendcode_web_host, port or settings.sendcode_web_port
     check_free(address, place, "The HTTP API")
     set_up_logging(settings.sendcode_log_format)
-    say(
-        f"HTTP API on http://{address}:{place}/v1, its description on http://{address}:{place}/docs"
-    )
+    place_url = f"http://{address}:{place}"
+    say(f"console on {place_url}/, HTTP API on {place_url}/v1, described on {place_url}/docs")
     uvicorn.run(
         make_app(settings),
         host=address,
