@@ -76,6 +76,9 @@ def wait_until(is_true: Callable[[], object], what: str, patience_s: float = REA
 class Process:
     """One program; it ends when the block ends. Ctrl-C in a terminal does not reach it."""
 
+    umask = -1
+    """How closed the files are that it makes; -1 for this process' own."""
+
     def __init__(
         self, name: str, command: Sequence[str], folder: Path, environment: Mapping[str, str]
     ) -> None:
@@ -99,6 +102,7 @@ class Process:
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            umask=self.umask,
         )
 
     def __enter__(self) -> Self:
@@ -166,6 +170,11 @@ class Process:
             os.killpg(self.pid, number)
 
 
+class _Server(Process):
+    umask = 0o077
+    """What it writes holds numbers."""
+
+
 class EmbeddedValkey:
     """A Valkey server of our own in a directory; started again there, it has what it had.
 
@@ -208,11 +217,13 @@ class EmbeddedValkey:
             f"dir {self.directory}\n"
             f'appendonly yes\nappendfsync {self._fsync}\nsave ""\n'
             "maxmemory-policy noeviction\nhash-max-listpack-value 256\n"
+            # it would keep the arguments of slow commands, numbers among them
+            "slowlog-log-slower-than -1\n"
             f"databases {self._databases}\n{self._more}",
             encoding="utf-8",
         )
         command = [str(_binary()), str(configuration)]
-        process = self._process = Process("valkey", command, self.directory, os.environ)
+        process = self._process = _Server("valkey", command, self.directory, os.environ)
 
         def answers() -> bool:
             process.check()

@@ -54,8 +54,9 @@ class Keys:
     """hash: process -> the server's run on which its connection was seen open; since when it is
     closed, ms, and the sign of life then. With a colon and a process: the channel of that one"""
     sweeps: str
-    """hash: when the last one was, until when expired leases are left alone; what `check` compares:
-    events that have not ended, unknown dead letters, jobs that ended at least, the newest batch"""
+    """hash: when the last one was, until when expired leases are left alone; when the append-only
+    file was rewritten; what `check` compares: events that have not ended, unknown dead letters,
+    jobs that ended at least, the newest batch"""
     watermark: str
     """hash: lane -> publish time of the youngest claimed message, ms; `event claimed`: when"""
     held: str

@@ -28,6 +28,7 @@ from jobs.ledger import Ledger
 from jobs.mending import Mending
 from jobs.publish import Publisher
 from jobs.quotas import Quotas
+from jobs.rewriting import ASK_EVERY_S, Rewriting
 from jobs.upgrade import Upgrade
 from jobs.webhooks import Outbox
 from worker.api import SendVerifyCodeClient
@@ -170,6 +171,7 @@ class BackgroundStep(bootsteps.StartStopStep):
         _ = runtime.sender, runtime.deliverer  # made here, before any thread can ask for them
 
         mending = Mending(runtime.ledger.client, settings)
+        rewriting = Rewriting(runtime.ledger.client, settings)
         upgrade = Upgrade(runtime.ledger.client, settings, runtime.ledger.identity)
 
         def sweep_and_show() -> None:
@@ -190,6 +192,7 @@ class BackgroundStep(bootsteps.StartStopStep):
                 "leases", min(settings.sendcode_lease / 4, 1.0), lambda: beat(runtime), note_round
             ),
             Periodic("mending", settings.sendcode_sweep_interval, upgrade_and_mend),
+            Periodic("rewriting", ASK_EVERY_S, rewriting.rewrite_if_due),
         ]
         self._open_probes(runtime, parent.concurrency)
         presence.lifeline.keep()  # the first beat finds it open
