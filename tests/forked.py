@@ -33,6 +33,7 @@ _PATH = environment_of()["PYTHONPATH"]
 _IS_MEASURED = any(name.startswith("COVERAGE_") for name in os.environ)
 _NEEDED = (
     *("celery.apps.worker", "celery.backends.redis", "celery.bin.celery", "kombu.transport.redis"),
+    "flower.command",
     *("worker.app", "rich.console", "rich.progress", "rich.table"),
     *(f"producer.cli.{name}" for name in ("commands", "batch", "batch_check", "batch_submit")),
     *(f"producer.cli.{name}" for name in ("dead", "job", "system")),

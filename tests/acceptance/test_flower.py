@@ -6,6 +6,7 @@ import base64
 import http.client
 import itertools
 import json
+import os
 import re
 import subprocess
 import sys
@@ -33,6 +34,7 @@ from sandbox.client import Sandbox
 from tests.browser import rendered
 from tests.commands import SENDCODE
 from tests.conftest import DATABASES, QUICK_WORLD
+from tests.forked import begin
 from tests.waiting import PATIENCE_S, wait_until
 from tests.worker_process import WorkerProcess
 
@@ -95,15 +97,9 @@ def start_flower(
     if not by_command:  # what that command becomes, at half of its price
         command = flower_command("127.0.0.1", port)
         environment = flower_environment(environment, USER, PASSWORD)
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
+    with log.open("wb") as output, open(os.devnull, "rb") as nothing:
+        files = nothing.fileno(), output.fileno(), output.fileno()
+        process = begin(command, folder, environment, files)
     return process, f"http://127.0.0.1:{port}", log
 
 
