@@ -52,5 +52,6 @@ async def webhook(request: Request) -> Response:
         payload = verify_webhook(await request.body(), request.headers, secret)
     except WebhookError as exc:
         raise HTTPException(400, str(exc)) from exc
-    outcomes[payload["data"]["key"]] = payload["data"]["state"]
+    if payload["type"] == "code.ended":
+        outcomes[payload["data"]["key"]] = payload["data"]["state"]
     return Response(status_code=204)

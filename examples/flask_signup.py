@@ -38,5 +38,6 @@ def webhook() -> ResponseReturnValue:
         payload = verify_webhook(request.get_data(), request.headers, secret)
     except WebhookError as exc:
         return jsonify(error=str(exc)), 400
-    outcomes[payload["data"]["key"]] = payload["data"]["state"]
+    if payload["type"] == "code.ended":
+        outcomes[payload["data"]["key"]] = payload["data"]["state"]
     return Response(status=204)

@@ -58,7 +58,7 @@ createServer(async (request, response) => {
       answer(200, { state: outcomes.get(`signup-${request.url.slice(7)}`) ?? "on its way" });
     } else if (request.url === "/webhooks/sendcode") {
       const payload = verified(body, request.headers);
-      if (payload) outcomes.set(payload.data.key, payload.data.state);
+      if (payload?.type === "code.ended") outcomes.set(payload.data.key, payload.data.state);
       answer(payload ? 204 : 400);
     } else {
       answer(404);

@@ -32,6 +32,12 @@ SERVERS = {
     "flask": (".", [sys.executable, "-m", "flask", "--app", "flask_signup", "run", "-p", "{port}"]),
     "fastapi": (".", [sys.executable, "-m", "uvicorn", "fastapi_signup:app", "--port", "{port}"]),
     "node": ("node", ["node", "signup.mjs"]),
+    "go": ("go", ["./signup"]),
+    "php": ("php", ["php", "-S", "127.0.0.1:{port}", "signup.php"]),
+}
+FIRST = {
+    "django": [sys.executable, "manage.py", "migrate", "--run-syncdb", "-v", "0"],
+    "go": ["go", "build", "signup.go"],
 }
 
 
@@ -48,12 +54,12 @@ def running(name: str, fake: FakeSendcode, tmp_path: Path, port: int) -> Iterato
         "SENDCODE_TOKEN": fake.token,
         "SENDCODE_WEBHOOK_SECRET": fake.webhook_secret,
         "DATABASE": str(tmp_path / "db.sqlite3"),
+        "HOME": str(tmp_path),  # for what Go compiles
         "PORT": str(port),
     }
     words = [word.format(port=port) for word in command]
-    if name == "django":
-        migrate = [sys.executable, "manage.py", "migrate", "--run-syncdb", "-v", "0"]
-        subprocess.run(migrate, cwd=place / folder, env=environment, check=True)
+    if name in FIRST:
+        subprocess.run(FIRST[name], cwd=place / folder, env=environment, check=True)
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(
             words, cwd=place / folder, env=environment, stdout=log, stderr=log
@@ -77,8 +83,8 @@ def running(name: str, fake: FakeSendcode, tmp_path: Path, port: int) -> Iterato
 
 @pytest.mark.parametrize("name", SERVERS)
 def test_an_example_asks_for_a_code_and_learns_what_became_of_it(name: str, tmp_path: Path) -> None:
-    if name == "node" and shutil.which("node") is None:
-        pytest.skip("node is not installed")
+    if name in {"node", "go", "php"} and shutil.which(name) is None:
+        pytest.skip(f"{name} is not installed: its example is not tried")
     port = free_port()
     with (
         FakeSendcode(

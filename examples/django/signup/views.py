@@ -45,6 +45,7 @@ def webhook(request: HttpRequest) -> HttpResponse:
         payload = verify_webhook(request.body, request.headers, secret)
     except WebhookError as exc:
         return JsonResponse({"error": str(exc)}, status=400)
-    user = payload["data"]["key"].removeprefix("signup-")
-    SignUp.objects.filter(user=user).update(state=payload["data"]["state"])
+    if payload["type"] == "code.ended":
+        user = payload["data"]["key"].removeprefix("signup-")
+        SignUp.objects.filter(user=user).update(state=payload["data"]["state"])
     return HttpResponse(status=204)
