@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any, Literal
@@ -196,6 +196,15 @@ class Batches:
             for batch_id, values, counts in zip(ids, hashes[::2], hashes[1::2], strict=True)
             if "state" in values
         }
+
+    def names_of(self, ids: Iterable[str]) -> dict[str, str]:
+        """Return what people call these batches, in one round trip: a name, or the id."""
+        wanted = list(ids)
+        pipe = self.client.pipeline(transaction=False)
+        for batch_id in wanted:
+            pipe.hget(self._keys.batch(batch_id), "name")
+        names = zip(wanted, pipe.execute(), strict=True)
+        return {batch_id: name or batch_id for batch_id, name in names}
 
     def steer(self, batch_id: str, order: Order, by: str = "") -> tuple[str, BatchState] | None:
         """Give a batch an order; return the states before and after, or None: no such batch.

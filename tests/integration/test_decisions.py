@@ -298,6 +298,24 @@ def test_one_whose_process_ended_counts_as_stopped(
     assert done(decisions, stopped).report.done == 4
 
 
+@pytest.mark.usefixtures("mixed")
+def test_what_failed_anew_before_it_was_continued_is_not_tried_twice(
+    decisions: Decisions, redis: Redis, keys: Keys, ledger: Ledger
+) -> None:
+    decided = looked_at(decisions, Plan("requeue", Choice(job_ids=("b1-1",))))
+    done(decisions, decided)
+    ledger.sweep()
+    end(ledger, "b1-1", DEAD)
+    redis.hset(keys.decision(decided.token), mapping={"step": "doing", "beat": 1})
+
+    report = done(decisions, decisions.get(decided.token)).report
+
+    assert list(report.refused) == [Reason(Why.NOT_DEAD)]
+    record = ledger.job("b1-1")
+    assert record is not None
+    assert record.state is State.DEAD
+
+
 def test_an_unknown_decision_is_refused(decisions: Decisions) -> None:
     with pytest.raises(NoSuchDecisionError):
         decisions.get("none")

@@ -31,6 +31,8 @@ from producer.web.problems import Problem, ask
 router = APIRouter()
 
 PAGE = 50
+BATCHES_SHOWN = 200
+"""To choose from: those with the most failures."""
 SOON_S = 0.8
 """A decision about few is there by then: its page is shown complete."""
 _HOUR_MS = 3_600_000
@@ -93,7 +95,7 @@ async def dead(
     """Show what failed and waits for a person."""
     filters = Filters(reason, batch, country, age)
     page = min(max(1, page), 1_000_000)
-    survey, customers = await ask(request, _survey, request, filters, page)
+    survey, customers, names = await ask(request, _survey, request, filters, page)
     texts = texts_of(request)
     reasons = [
         {
@@ -112,6 +114,7 @@ async def dead(
         survey=survey,
         reasons=reasons,
         customers=customers,
+        names=names,
         page=page,
         pages=-(-survey.fitting // PAGE),
         size=PAGE,
@@ -120,11 +123,15 @@ async def dead(
     )
 
 
-def _survey(request: Request, filters: Filters, page: int) -> tuple[Survey, dict[str, str]]:
+def _survey(
+    request: Request, filters: Filters, page: int
+) -> tuple[Survey, dict[str, str], dict[str, str]]:
+    """Return the survey, how the customers are called, and how the batches."""
     client, settings = request.app.state.client, request.app.state.settings
-    letters = DeadLetters(client, settings)
+    letters, batches = DeadLetters(client, settings), Batches(client, settings)
     survey = letters.survey(filters.fit(letters.now_ms()), (page - 1) * PAGE, PAGE)
-    return survey, _customers(Batches(client, settings), survey.letters)
+    shown = [batch_id for batch_id, _ in survey.by_batch.most_common(BATCHES_SHOWN) if batch_id]
+    return survey, _customers(batches, survey.letters), batches.names_of(shown)
 
 
 def _customers(batches: Batches, letters: Sequence[DeadLetter]) -> dict[str, str]:

@@ -84,6 +84,7 @@ async def _instead(request: Request, error: NoSuchJobError) -> Response:
         "job_row.html",
         job_id=error.job_id,
         batch_id=batch_id,
+        batch_name=batch.name if batch else "",
         number=number,
         row=error.row,
         cells=cells_of(batch, error.row),

@@ -54,6 +54,7 @@ async def found(
         {
             "hit": hit,
             "customer": customer(hit),
+            "batch": (by_id[hit.batch_id].name if hit.batch_id in by_id else "") or hit.batch_id,
             "number": (hit.story.record.phone if hit.story else hit.row and hit.row.phone),
             "ending": (
                 ending_in_words(texts, hit.story.record, hit.story.waits_for)
