@@ -15,6 +15,7 @@ from redis import Redis
 
 from config.settings import Settings
 from jobs.batches import Batches
+from jobs.ledger import Ledger
 from producer.users import Users
 from sandbox.client import Sandbox
 from tests.browser import chromium
@@ -36,12 +37,12 @@ ROWS = [
     ["Customer 13", "852", "", "Hong Kong"],
 ]
 _PATIENCE_MS = PATIENCE_S * 1000
-
-expect.set_options(timeout=_PATIENCE_MS)
+TOO_WIDE = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    expect.set_options(timeout=_PATIENCE_MS)
     with chromium() as found:
         yield found
 
@@ -166,6 +167,8 @@ def test_the_day_with_a_batch_needs_the_browser_alone(
     page.goto(batch_url)
     expect(page.locator("main")).to_contain_text("13 customers: 13 done, 0 open")
     find_a_customer(page, batch_id)
+    page.goto("/actions")
+    expect(page.locator("main")).to_contain_text("anna")
     codes = sandbox.stats()["accepted_per_number"]
     assert len(codes) == 13
     assert set(codes.values()) == {1}
@@ -275,11 +278,12 @@ def test_the_day_goes_without_javascript(
     assert "Somebody decided to leave it as it is." in page.locator("main").inner_text()
 
 
-def test_the_pages_are_chinese_where_the_browser_is(
-    visit: Visit, ledger: object, batches: Batches, tmp_path: Path
+def test_the_pages_are_chinese_dark_and_narrow_where_the_browser_is(
+    visit: Visit, ledger: Ledger, batches: Batches, tmp_path: Path
 ) -> None:
-    run_batch(ledger, batches, "b1", customers(2), lambda _: PERMANENT)  # type: ignore[arg-type]
-    page = visit("/", locale="zh-CN")
+    run_batch(ledger, batches, "b1", customers(2), lambda _: PERMANENT)
+    narrow = {"width": 320, "height": 640}
+    page = visit("/", locale="zh-CN", color_scheme="dark", viewport=narrow)
 
     for path, title in (
         ("/batches", "批次"),
@@ -292,6 +296,9 @@ def test_the_pages_are_chinese_where_the_browser_is(
         assert page.locator("html").get_attribute("lang") == "zh-Hans"
         assert title in page.title()
         check_no_english(page)
+        assert not page.evaluate(TOO_WIDE), path
+        if path in {"/dead", "/jobs/b1-1"}:
+            check_accessible(page)
     page.goto("/batches/new")
     upload(page, write_xlsx(tmp_path / "may.xlsx", [HEADER, *ROWS]))
     expect(page.locator(".verdict")).to_contain_text("11")
