@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from playwright.sync_api import (
     FilePayload,
     Page,
     expect,
-    sync_playwright,
 )
 from redis import Redis
 
@@ -24,26 +22,22 @@ from jobs.batches import Batches
 from jobs.keys import Keys
 from jobs.ledger import Ledger
 from producer.users import Users
-from tests.browser import NAMES
+from tests.browser import chromium
 from tests.ledger_acts import Acts
 from tests.waiting import PATIENCE_S
 from tests.web_server import WebServer
 
 ROWS = "name,country_code,phone_num\nAn,852,55501234\nBo,852,call me\nCy,852,55501235\n"
+_PATIENCE_MS = PATIENCE_S * 1000
 EVIL = "<img src=x onerror=document.title='owned'>"
+
+expect.set_options(timeout=_PATIENCE_MS)
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    program = next(filter(None, map(shutil.which, NAMES)), None)
-    if program is None:
-        pytest.skip(f"no browser is installed ({', '.join(NAMES)})")
-    expect.set_options(timeout=PATIENCE_S * 1000)
-    with sync_playwright() as playwright:
-        options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        browser = playwright.chromium.launch(executable_path=program, args=options)
-        yield browser
-        browser.close()
+def browser() -> Iterator[Browser]:
+    with chromium() as found:
+        yield found
 
 
 @pytest.fixture
@@ -61,9 +55,9 @@ def acts(redis: Redis, settings: Settings, keys: Keys) -> Acts:
 class Visit:
     """Somebody signed in, in a window of their own; what it asks other hosts for is noted."""
 
-    def __init__(self, chromium: Browser, web: WebServer, session: str, **how: Any) -> None:
-        self.context: BrowserContext = chromium.new_context(**how)
-        self.context.set_default_timeout(PATIENCE_S * 1000)
+    def __init__(self, browser: Browser, web: WebServer, session: str, **how: Any) -> None:
+        self.context: BrowserContext = browser.new_context(**how)
+        self.context.set_default_timeout(_PATIENCE_MS)
         self.context.add_cookies([{"name": "sendcode_session", "value": session, "url": web.url}])
         self.page: Page = self.context.new_page()
         self.elsewhere: list[str] = []
@@ -102,10 +96,10 @@ def upload(page: Page, url: str, content: str, name: str = "july.csv") -> None:
 
 @pytest.mark.parametrize("javascript", [True, False], ids=["with JavaScript", "without"])
 def test_a_person_takes_a_file_through_all_pages_corrects_it_undoes_it_and_sends_it(
-    chromium: Browser, web: WebServer, session: str, acts: Acts, javascript: bool
+    browser: Browser, web: WebServer, session: str, acts: Acts, javascript: bool
 ) -> None:
     visit = Visit(
-        chromium,
+        browser,
         web,
         session,
         java_script_enabled=javascript,
@@ -158,9 +152,9 @@ def test_a_person_takes_a_file_through_all_pages_corrects_it_undoes_it_and_sends
 
 
 def test_a_big_file_shows_how_far_it_is_and_then_what_is_in_it(
-    chromium: Browser, web: WebServer, session: str
+    browser: Browser, web: WebServer, session: str
 ) -> None:
-    visit = Visit(chromium, web, session)
+    visit = Visit(browser, web, session)
     rows = "".join(f"Customer {n},852,{51_000_000 + n}\n" for n in range(20_000))
 
     upload(visit.page, web.url, f"name,country_code,phone_num\n{rows}")
@@ -175,10 +169,10 @@ def test_a_big_file_shows_how_far_it_is_and_then_what_is_in_it(
 
 
 def test_two_browsers_and_an_order_from_elsewhere_see_one_truth(
-    chromium: Browser, web: WebServer, session: str, acts: Acts
+    browser: Browser, web: WebServer, session: str, acts: Acts
 ) -> None:
     acts.batch(100)
-    first, second = (Visit(chromium, web, session) for _ in range(2))
+    first, second = (Visit(browser, web, session) for _ in range(2))
     for visit in (first, second):
         visit.page.goto(f"{web.url}/batches/b1")
 
@@ -192,9 +186,9 @@ def test_two_browsers_and_an_order_from_elsewhere_see_one_truth(
 
 
 def test_markup_in_a_file_and_its_name_is_shown_as_text_and_runs_nowhere(
-    chromium: Browser, web: WebServer, session: str
+    browser: Browser, web: WebServer, session: str
 ) -> None:
-    visit = Visit(chromium, web, session)
+    visit = Visit(browser, web, session)
     content = f'"{EVIL}",country_code,phone_num\n"{EVIL}",852,55501234\n"{EVIL}",852,"{EVIL}"\n'
 
     upload(visit.page, web.url, content, f"{EVIL}.csv")
@@ -210,9 +204,9 @@ def test_markup_in_a_file_and_its_name_is_shown_as_text_and_runs_nowhere(
 
 
 def test_the_pages_of_a_batch_are_complete_in_chinese(
-    chromium: Browser, web: WebServer, session: str
+    browser: Browser, web: WebServer, session: str
 ) -> None:
-    visit = Visit(chromium, web, session, locale="zh-CN")
+    visit = Visit(browser, web, session, locale="zh-CN")
     visit.page.goto(f"{web.url}/batches/new")
     visit.page.set_input_files("#file", file_of(ROWS, "七月.csv"))
     visit.page.get_by_role("button", name="上传并检查").click()
