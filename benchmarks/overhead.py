@@ -26,7 +26,7 @@ BEGIN, END = 0.2, 0.95
 LIMITLESS = 10_000
 OURS = ("sendcode, a batch", "sendcode, events")
 BASE = "Celery"
-MOST_CPU, LEAST_SPEED = 1.5, 0.66
+MOST_CPU, LEAST_SPEED = 1.0, 0.66
 
 
 @dataclass(frozen=True, slots=True)
