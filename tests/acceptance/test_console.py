@@ -343,5 +343,3 @@ def test_two_browsers_and_a_command_line_steer_one_batch(
     both_show("Sending")
     anna.go_back()  # the form is not sent again
     both_show("Sending")
-    assert sendcode("batch", "pause", "b1").exit_code == 0
-    both_show("Paused")
