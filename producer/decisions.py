@@ -12,6 +12,7 @@ import json
 import logging
 import secrets
 import threading
+from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -43,6 +44,8 @@ from producer.second_codes import Memory
 log = logging.getLogger("sendcode.decisions")
 
 KEPT_S = 86_400
+MOST_NUMBERS = 1_000
+"""Corrected numbers that wait for a confirmation."""
 SILENT_MS = 15_000
 """Whoever is at work on a decision says so with each window; after that nobody is."""
 
@@ -126,7 +129,7 @@ class Decisions:
         self._client = client
         self._settings = settings
         self._keys = Keys(settings.sendcode_key_prefix)
-        self._numbers: dict[str, PhoneNumber] = {}
+        self._numbers: OrderedDict[str, PhoneNumber] = OrderedDict()
         self._at_work: dict[str, _Work] = {}
         self._lock = threading.Lock()
 
@@ -154,6 +157,8 @@ class Decisions:
         plan = replace(plan, choice=choice, new_number=phone.masked if phone else "")
         if phone is not None:
             self._numbers[token] = phone
+            while len(self._numbers) > MOST_NUMBERS:
+                self._numbers.popitem(last=False)
         total = len(choice.job_ids) or dead.count()
         self._note(token, plan=plan.encode(), total=total, step=Step.LOOKING, looked=0)
         self._start(token, plan, Report(dry_run=True), by="")
@@ -246,6 +251,8 @@ class Decisions:
         except Exception as exc:  # noqa: BLE001 (its text may hold a number)
             what = fields(decision=token, error=type(exc).__name__)
             log.error("a decision about dead letters broke off", extra=what)  # noqa: TRY400
+        if step is Step.DONE:
+            self._numbers.pop(token, None)
         with suppress(redis.RedisError):  # it counts as stopped when it has been silent for a while
             self._note(token, step=step, **{name: json.dumps(report.as_dict())})
         with self._lock:

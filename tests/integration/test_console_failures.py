@@ -16,7 +16,7 @@ from config.settings import Settings
 from jobs.actions import recent_actions
 from jobs.batch import BatchRow
 from jobs.batches import Batches
-from jobs.deadletters import DeadLetters
+from jobs.deadletters import WINDOW, DeadLetters
 from jobs.job import SendCodeJob, State
 from jobs.keys import Keys
 from jobs.ledger import Ledger
@@ -173,6 +173,23 @@ def test_a_decision_s_form_that_is_sent_again_does_nothing_twice(
     assert record is not None
     assert record.state is State.DEAD
     assert len([a for a in recent_actions(redis, settings, 9) if a.what == "dead requeue"]) == 1
+
+
+def test_a_long_decision_is_stopped_and_continued(
+    anna: Browser, ledger: Ledger, batches: Batches, dead: DeadLetters
+) -> None:
+    count = 2 * WINDOW + 10
+    run_batch(ledger, batches, "b1", customers(count))
+    looked = decided(anna, anna.post("/dead/decide", verb="requeue", scope="all", batch="b1"))
+    path = looked.url.removeprefix(anna._url)
+    anna.post(path + "/stop", run="0")  # before it has reached its first window
+
+    stopped = confirm(anna, looked)
+
+    assert f"Stopped. {WINDOW} customers are being tried again" in stopped.text
+    assert dead.count() == count - WINDOW
+    assert f"{count} customers are being tried again." in confirm(anna, stopped).text
+    assert dead.count() == 0
 
 
 @pytest.mark.usefixtures("mixed")

@@ -188,6 +188,7 @@ def test_a_number_is_corrected_by_a_new_job(
     new = ledger.job(report.new_job_id)
     assert new is not None
     assert new.phone == number(77)
+    assert decisions.number_of(decided.token) is None
 
 
 def test_a_corrected_number_is_asked_for_again_after_a_new_start(
