@@ -146,6 +146,26 @@ def test_a_confirmed_file_becomes_one_batch_however_often_it_is_confirmed(
     assert acts.sweep() == []
 
 
+def test_two_processes_make_one_batch_of_a_file(
+    checks: Checks, checker: Checker, redis: Redis, settings: Settings, batches: Batches
+) -> None:
+    rows = "".join(f"Customer {n},852,{55_000_000 + n}\n" for n in range(3_000))
+    check = add(checks, f"name,country_code,phone_num\n{rows}")
+    with checks.change(check.check_id) as change:
+        change.set(confirmed=True)
+
+    other = Checker(checks, redis, settings)
+    try:
+        other.tend(check)
+        checker.tend(check)
+        wait_until(lambda: submitted(checks, check.check_id))
+    finally:
+        other.close()
+
+    (batch,) = batches.list()
+    assert (batch.accepted, batch.total, batch.imported) == (3_000, 3_000, True)
+
+
 def test_what_was_confirmed_before_a_process_ended_the_next_one_submits(
     checks: Checks, redis: Redis, settings: Settings, batches: Batches
 ) -> None:

@@ -156,6 +156,24 @@ def test_an_undo_sends_nothing_and_leads_back_to_the_file(
     assert again.accepted == 2
 
 
+def test_an_undo_while_a_big_file_is_handed_over_leaves_nothing_to_be_sent(
+    browser: Browser, web: WebServer, batches: Batches, acts: Acts
+) -> None:
+    rows = "".join(f"Customer {n},852,{55_000_000 + n}\n" for n in range(20_000))
+    check = check_of(upload(browser, web, f"name,country_code,phone_num\n{rows}"))
+    batch_id = check.rpartition("/")[2]
+    browser.post(f"{check}/confirm", codes=20_000, typed="20000")
+    wait_until(lambda: batches.get(batch_id))
+
+    page = browser.post(f"{check}/undo")
+
+    assert page.url.endswith(check)
+    assert "20,000 codes can be sent" in text_of(settled(browser, web, page))
+    (batch,) = batches.list()
+    assert (batch.batch_id, batch.state, batch.fed) == (batch_id, BatchState.CANCELLED, 0)
+    assert acts.sweep() == []
+
+
 def test_an_undo_that_comes_too_late_says_so_and_changes_nothing(
     browser: Browser, acts: Acts, batches: Batches
 ) -> None:
