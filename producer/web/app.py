@@ -15,7 +15,7 @@ import anyio
 import anyio.to_thread
 import redis
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from fastapi.responses import PlainTextResponse, Response
 
 from config.logging import fields
 from config.redis import connect
@@ -176,11 +176,10 @@ class _Frame:
         try:
             if scope["path"] not in TAKES_A_FILE:
                 most = MAX_BODY if scope["path"].startswith("/v1/") else MAX_FORM
-                body = await _body(scope, receive, most)
-                if isinstance(body, JSONResponse):
-                    app = body
-                else:
-                    receive = _replay(body, receive)
+                try:
+                    receive = _replay(await _body(scope, receive, most), receive)
+                except Problem as exc:
+                    app = _answer(Request(scope), exc)
             await app(scope, receive, framed)
         except Exception as exc:  # noqa: BLE001 (an answer that has begun breaks off)
             place = traceback.extract_tb(exc.__traceback__)[-1]  # its text may hold a number
@@ -206,21 +205,21 @@ class _Frame:
             )
 
 
-async def _body(scope: Message, receive: Receive, most: int) -> bytes | JSONResponse:
-    """Read a body up to the bounds; return the refusal of a longer or a slower one."""
+async def _body(scope: Message, receive: Receive, most: int) -> bytes:
+    """Read a body up to the bounds; raise the refusal of a longer or a slower one."""
     try:
         async with asyncio.timeout(BODY_S):
             return await _read_body(scope, receive, most)
     except TimeoutError:
         text = f"the rest of the body did not come within {BODY_S:g} s"
-        return Problem(408, "request_timeout", text).answer()
+        raise Problem(408, "request_timeout", text) from None
 
 
-async def _read_body(scope: Message, receive: Receive, most: int) -> bytes | JSONResponse:
+async def _read_body(scope: Message, receive: Receive, most: int) -> bytes:
     too_large = Problem(413, "too_large", f"a request's body has at most {most:,} bytes")
     length = dict(scope["headers"]).get(b"content-length", b"0")
     if length.isdigit() and int(length) > most:
-        return too_large.answer()
+        raise too_large
     body: bytes = b""
     while True:
         message = await receive()
@@ -228,7 +227,7 @@ async def _read_body(scope: Message, receive: Receive, most: int) -> bytes | JSO
             return body
         body += message.get("body", b"")
         if len(body) > most:
-            return too_large.answer()
+            raise too_large
         if not message.get("more_body"):
             return body
 

@@ -169,6 +169,15 @@ def test_a_problem_is_a_page_for_people_and_a_document_for_programs(
     assert document.json()["code"] == "not_found"
 
 
+def test_a_form_that_is_too_long_is_refused_on_a_page(web: WebServer) -> None:
+    browser = Browser(web)
+
+    answer = browser._send("POST", "/login", "", name="x" * 300_000)
+
+    assert answer.status_code == 413
+    assert "That is too much at once" in answer.text
+
+
 def test_without_redis_a_page_says_so(settings: Settings) -> None:
     gone = {"sendcode_redis_url": SecretStr("redis://127.0.0.1:9/0")}
     with WebServer(settings.model_copy(update=gone)) as web:

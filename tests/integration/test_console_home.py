@@ -89,6 +89,8 @@ def test_a_halt_by_a_person_has_since_whom_and_why_and_the_way_on(
     assert title_of(page) == "Stopped, 2 waiting"
     assert re.search(r"Since <time[^>]*>[\d:]+</time>, by \S+@", page)
     assert f"Reason: {SHOWN}" in page
+    assert "What to do: let sending go on" in page
+    assert '<span class="small">stopped</span>' in page
     assert "Let sending go on" in page
     assert HTML not in page
 
