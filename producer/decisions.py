@@ -15,7 +15,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -112,10 +112,10 @@ class Decided:
     """What it has done."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Work:
     thread: threading.Thread
-    is_to_stop: threading.Event = field(default_factory=threading.Event)
+    is_to_stop: threading.Event
 
 
 class _Stopped(Exception):  # noqa: N818 (no error)
@@ -226,20 +226,29 @@ class Decisions:
             work.thread.join(timeout_s)
 
     def _start(self, token: str, plan: Plan, report: Report, by: str, run: int = -1) -> None:
-        arguments = (token, plan, report, by, run)
+        is_to_stop = threading.Event()
+        arguments = (token, plan, report, by, run, is_to_stop)
         thread = threading.Thread(target=self._run, args=arguments, daemon=True)
         with self._lock:
-            self._at_work[token] = _Work(thread)
+            self._at_work[token] = _Work(thread, is_to_stop)
         thread.start()
 
-    def _run(self, token: str, plan: Plan, report: Report, by: str, run: int) -> None:
+    def _run(
+        self,
+        token: str,
+        plan: Plan,
+        report: Report,
+        by: str,
+        run: int,
+        is_to_stop: threading.Event,
+    ) -> None:
         name = "would" if report.dry_run else "report"
 
         def progress(looked: int) -> None:
             told = json.dumps(report.as_dict())
             self._note(token, looked=looked, **{name: told})
             is_told_to: Any = self._client.hget(self._keys.decision(token), f"stop:{run}")
-            if is_told_to or self._at_work[token].is_to_stop.is_set():
+            if is_told_to or is_to_stop.is_set():
                 raise _Stopped
 
         step = Step.STOPPED
@@ -256,7 +265,11 @@ class Decisions:
         with suppress(redis.RedisError):  # it counts as stopped when it has been silent for a while
             self._note(token, step=step, **{name: json.dumps(report.as_dict())})
         with self._lock:
-            del self._at_work[token]
+            work = self._at_work.get(token)
+            if (
+                work is not None and work.is_to_stop is is_to_stop
+            ):  # it may have been begun again since
+                del self._at_work[token]
 
     def _act(self, token: str, plan: Plan, report: Report, by: str, progress: Progress) -> Report:
         dead = DeadLetters(self._client, self._settings)
