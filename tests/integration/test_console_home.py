@@ -143,6 +143,7 @@ def test_codes_are_counted_by_the_minute_they_were_sent_in(
     now_ms = time_ms(redis.time())
 
     sent = read_sent(redis, settings, now_ms)
+    kept_s = [redis.ttl(key) for key in redis.scan_iter(keys.sent("*"))]
     hour = now_ms // HOUR_MS
     redis.hincrby(keys.sent(str(hour - 30)), "0", 7)  # of another day
     redis.expire(keys.sent(str(hour - 30)), 60)
@@ -150,7 +151,7 @@ def test_codes_are_counted_by_the_minute_they_were_sent_in(
 
     assert len(sent.minutes) == MINUTES
     assert sum(sent.minutes[-2:]) == 3  # a minute may have ended meanwhile
-    assert redis.ttl(keys.sent(str(hour))) > 24 * 3_600
+    assert min(kept_s) > 24 * 3_600
     assert "3 in all" in page
     assert page.count("<rect ") in {1, 2}
 
