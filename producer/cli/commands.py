@@ -172,6 +172,10 @@ COMMANDS: Mapping[str, Mapping[str, Command | Group]] = {
                 ),
             },
         ),
+        "forget": Command(
+            "forget:forget",
+            "Blank what is kept of a person: ended jobs, rows, history, dead letters.",
+        ),
         "ledger": Group(
             "The ledger itself: which one is accepted.",
             {

@@ -1,0 +1,85 @@
+"""Forgetting a person: what is kept for a number is blanked; counts, states and stories stay.
+
+Jobs that have not ended are left as they are, and named: they need the number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import redis
+
+from config.settings import Settings
+from jobs.actions import Action
+from jobs.deadletters import DeadLetter, DeadLetters, Decision
+from jobs.finding import Finder
+from jobs.phone import PhoneNumber
+from jobs.scripts import scripts
+
+_AT_ONCE = 200
+_PATIENCE_S = 3_600.0
+_MOST = 1_000_000
+_CHOSEN = "those of a person who is forgotten"
+
+
+@dataclass(slots=True)
+class Forgotten:
+    """What was done."""
+
+    blanked: int = 0
+    """Jobs, with their rows, and rows that never became one."""
+    waiting: list[str] = field(default_factory=list)
+    """Jobs and rows that have not ended."""
+    is_history_gone: bool = False
+    """False while something waits, or the number's interval is not over."""
+
+
+class Forgetting:
+    """Forgets persons of one ledger."""
+
+    def __init__(self, client: redis.Redis, settings: Settings) -> None:
+        self._finder = Finder(client, settings, seconds=_PATIENCE_S, most=_MOST)
+        self._dead = DeadLetters(client, settings)
+        load = scripts(client, settings)
+        self._blank, self._forget_number = load("forget"), load("forget_number")
+
+    def find(self, phone: PhoneNumber) -> list[str]:
+        """Return the ids of jobs, and of rows that never became one. Looks through all there is."""
+        return self._finder.by_number(phone.country_code + phone.phone_num).job_ids
+
+    def forget(self, phone: PhoneNumber, ids: Sequence[str]) -> Forgotten:
+        """Blank what `find` found; dead letters are dropped before."""
+        done = Forgotten()
+        letters: list[str] = []
+        for job_id, verdict in self._verdicts(phone, ids):
+            self._count(done, job_id, verdict)
+            if verdict == "letter":
+                letters.append(job_id)
+        if letters:
+            decision = Decision("drop", _CHOSEN)
+            self._dead.drop(decision, [DeadLetter(each, -1, None) for each in letters])
+            for job_id, verdict in self._verdicts(phone, letters):
+                self._count(done, job_id, verdict)
+        if not done.waiting:
+            action = Action(what="forget", about="a person", jobs=done.blanked)
+            number = {"cc": phone.country_code, "num": phone.phone_num}
+            (is_gone,) = self._forget_number(**number, action=action.encode())
+            done.is_history_gone = bool(is_gone)
+        return done
+
+    def _verdicts(self, phone: PhoneNumber, ids: Sequence[str]) -> list[tuple[str, str]]:
+        found: list[tuple[str, str]] = []
+        for start in range(0, len(ids), _AT_ONCE):
+            chunk = ids[start : start + _AT_ONCE]
+            reply: Any = self._blank(chunk, cc=phone.country_code, num=phone.phone_num)
+            found += zip(chunk, reply, strict=True)
+        return found
+
+    @staticmethod
+    def _count(done: Forgotten, job_id: str, verdict: str) -> None:
+        if verdict == "blanked":
+            done.blanked += 1
+        elif verdict == "waits":
+            done.waiting.append(job_id)

@@ -1,0 +1,148 @@
+"""`sendcode forget`: nothing of a person is left, and all else is as it was."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from config.settings import Settings
+from jobs.batches import Batches
+from jobs.job import SendCodeJob
+from jobs.keys import Keys
+from jobs.ledger import Ledger
+from jobs.mending import Mending
+from producer.results import results
+from tests.commands import Command, Ran
+from tests.ended_jobs import DEAD, PERMANENT, SENT, customers, end_event, number, run_batch
+
+Forget = Callable[..., Ran]
+
+
+@pytest.fixture
+def forget(sendcode: Command, monkeypatch: pytest.MonkeyPatch) -> Forget:
+    def run(n: int, *options: str) -> Ran:
+        monkeypatch.setattr("sys.stdin", io.StringIO(f"+852 {number(n).phone_num}\n"))
+        return sendcode("forget", *options)
+
+    return run
+
+
+def all_of(redis: Redis) -> str:
+    """Return all values of the database as text."""
+    read: dict[str, Callable[[str], Any]] = {
+        "hash": redis.hgetall,
+        "list": lambda key: redis.lrange(key, 0, -1),
+        "string": redis.get,
+        "set": redis.smembers,
+        "zset": lambda key: redis.zrange(key, 0, -1),
+    }
+    return "\n".join(
+        f"{key} {read[str(redis.type(key))](key)}" for key in sorted(redis.scan_iter())
+    )
+
+
+def open_number(redis: Redis, keys: Keys, n: int) -> None:
+    """Let the interval of a number be over."""
+    phone = number(n)
+    redis.hset(keys.number(phone.country_code, phone.phone_num), "until", 1)
+
+
+def test_a_person_s_jobs_rows_and_history_are_blanked_and_all_else_stays(
+    forget: Forget,
+    redis: Redis,
+    keys: Keys,
+    ledger: Ledger,
+    batches: Batches,
+    settings: Settings,
+    sendcode: Command,
+) -> None:
+    endings = {1: SENT, 2: DEAD, 3: PERMANENT}
+    run_batch(ledger, batches, "b1", customers(3), lambda n: endings[n])
+    for n in (1, 2):
+        open_number(redis, keys, n)
+    end_event(ledger, 1, SENT)
+    open_number(redis, keys, 1)
+    before = sendcode("batch", "status", "b1", "--json").json
+
+    for n in (1, 2):
+        assert forget(n, "--yes").exit_code == 0
+
+    text = all_of(redis)
+    for n in (1, 2):
+        phone = number(n)
+        assert phone.phone_num not in text
+        assert f"Customer {n}" not in text
+        assert keys.number(phone.country_code, phone.phone_num) not in text
+    assert number(3).phone_num in text
+    after = sendcode("batch", "status", "b1", "--json").json
+    assert after["counts"] == before["counts"]
+    assert [(row.status, row.cells) for row in results(batches, "b1")] == [
+        ("sent", ["", "", ""]),
+        ("dead", ["", "", ""]),
+        ("dead", ["Customer 3", "852", number(3).phone_num]),
+    ]
+    acts = [each["what"] for each in sendcode("actions", "--json").json]
+    assert acts.count("forget") == 2
+    mending = Mending(redis, settings)
+    assert mending.misfits() == []
+    assert mending.mend() == []
+    assert number(1).phone_num not in all_of(redis)
+
+
+def test_a_forgotten_dead_letter_is_not_tried_again(
+    forget: Forget, redis: Redis, ledger: Ledger, sendcode: Command
+) -> None:
+    job = end_event(ledger, 1, DEAD)
+
+    assert forget(1, "--yes").exit_code == 0
+
+    assert redis.llen("send-code.dead-letter") == 0
+    refused = sendcode("dead", "requeue", job.job_id, "--force")
+    assert refused.exit_code != 2
+    record = ledger.job(job.job_id)
+    assert record is not None
+    assert record.state == "dead"
+
+
+def test_what_has_not_ended_stays_and_is_named(
+    forget: Forget, redis: Redis, ledger: Ledger
+) -> None:
+    job = SendCodeJob.for_event(number(1), key="waits")
+    ledger.submit(job)
+
+    ran = forget(1, "--yes")
+
+    assert ran.exit_code == 1
+    assert f"1 have not ended ({job.job_id})" in ran.err
+    assert number(1).phone_num in all_of(redis)
+
+
+def test_a_number_in_its_interval_is_known_until_that_is_over(
+    forget: Forget, redis: Redis, keys: Keys, ledger: Ledger
+) -> None:
+    end_event(ledger, 1, SENT)
+    phone = number(1)
+    redis.hset(keys.number(phone.country_code, phone.phone_num), "until", 4_000_000_000_000)
+
+    ran = forget(1, "--yes")
+
+    assert ran.exit_code == 1
+    assert "until a minute is over" in ran.err
+    assert phone.phone_num not in all_of(redis)
+    assert redis.exists(keys.number(phone.country_code, phone.phone_num))
+
+
+def test_a_person_is_forgotten_only_if_somebody_says_yes(
+    forget: Forget, redis: Redis, ledger: Ledger
+) -> None:
+    end_event(ledger, 1, DEAD)
+
+    ran = forget(1)
+
+    assert ran.exit_code == 2
+    assert number(1).phone_num not in ran.err
+    assert number(1).phone_num in all_of(redis)
