@@ -260,6 +260,16 @@ def test_a_job_s_page_tells_its_story_for_a_ticket(anna: Browser) -> None:
     assert "<textarea" not in live.text
 
 
+def test_the_page_of_a_test_job_says_that_nothing_was_sent(anna: Browser, ledger: Ledger) -> None:
+    job = SendCodeJob.for_event(number(4), "signup-1", is_test=True)
+    job_id = ledger.submit(job).record.job_id
+
+    page = anna.get(f"/jobs/{job_id}")
+
+    assert "This was a test, and nothing was sent." in page.text
+    assert number(4).phone_num not in page.text
+
+
 def test_a_number_is_corrected_from_the_job_s_page(anna: Browser, ledger: Ledger) -> None:
     record = end_event(ledger, ending=PERMANENT)
     path = f"/jobs/{record.job_id}"

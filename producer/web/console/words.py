@@ -48,6 +48,11 @@ def left_alone_in_words(texts: Texts, reason: Reason) -> Markup:
 
 def ending_in_words(texts: Texts, record: JobRecord, waits_for: WaitsFor = "its time") -> Markup:
     """Return what became of a job, or where it is, as a sentence; never with its number."""
+    text = _ending(texts, record, waits_for)
+    return texts("job.test") + " " + text if record.is_test else text
+
+
+def _ending(texts: Texts, record: JobRecord, waits_for: WaitsFor) -> Markup:
     state = record.state
     if state is State.PARKED:
         why = meaning_of(texts, record.code) if record.code else texts("job.waiting")
