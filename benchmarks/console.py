@@ -48,7 +48,7 @@ def measure(options: argparse.Namespace, command: str) -> Report:
         users = Users(world.redis, world.settings)
         session = users.begin_session(users.add("bench", Role.OPERATOR, None, by="bench"))
         line = ("-c", "from producer.cli import main; main()", "web", "--port", str(port))
-        with world.start("web", [sys.executable, *line]) as web:
+        with world.start("web", [sys.executable, *line], TMPDIR=str(world.folder)) as web:
             person = _Person(f"http://127.0.0.1:{port}", session)
             wait_until(person.is_served, "the console")
             announce(f"{ASKED} requests for each page")

@@ -259,7 +259,17 @@ class Checks:
             shutil.rmtree(self._folder / check_id, ignore_errors=True)
 
     def sweep(self, submitted_for_s: float) -> None:
-        """Remove what is an hour old, or a batch for so long, and what a crash left behind."""
+        """Remove what is an hour old, or a batch for so long, and what a crash left behind.
+
+        Also in this user's folders for other ledgers, to which no process may ever come back.
+        """
+        user = self._folder.name.rpartition("-")[0]
+        others = self._folder.parent.glob(f"{user}-*") if user else ()
+        for folder in {self._folder, *others}:
+            if _is_own(folder):
+                Checks(folder)._sweep(submitted_for_s)
+
+    def _sweep(self, submitted_for_s: float) -> None:
         for each in self._entries():
             check = self.get(each.name)
             try:
@@ -285,9 +295,7 @@ class Checks:
     def _make_folder(self) -> None:
         with suppress(FileExistsError):
             self._folder.mkdir(mode=0o700)
-        found = self._folder.lstat()
-        is_ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
-        if not is_ours or found.st_mode & 0o077:
+        if not _is_own(self._folder):
             raise PermissionError(f"{self._folder} is not this user's own folder")
 
     def _path(self, check_id: str, name: str) -> Path:
@@ -325,6 +333,16 @@ def _decode(document: dict[str, Any]) -> Check:
         for line, cells in values["corrections"].items()
     }
     return Check(**values)
+
+
+def _is_own(folder: Path) -> bool:
+    """Return whether a folder is this user's, and nobody else may look into it."""
+    try:
+        found = folder.lstat()
+    except FileNotFoundError:
+        return False
+    is_ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+    return is_ours and not found.st_mode & 0o077
 
 
 def _create(path: Path) -> int:

@@ -240,6 +240,17 @@ def test_a_file_is_forgotten_after_an_hour_also_after_a_crash(
     assert list((tmp_path / "checks").iterdir()) == []
 
 
+def test_files_of_a_ledger_that_nobody_comes_back_to_are_forgotten_too(tmp_path: Path) -> None:
+    here, there = (Checks(tmp_path / f"checks-of-ann-{ledger}") for ledger in ("here", "there"))
+    old, young = add(there), add(there)
+    with there.change(old.check_id) as change:
+        change.set(created_s=time.time() - KEPT_S - 1)
+
+    here.sweep(0)
+
+    assert [each.name for each in (tmp_path / "checks-of-ann-there").iterdir()] == [young.check_id]
+
+
 def test_no_more_files_are_kept_at_once_than_so_many(tmp_path: Path) -> None:
     checks = Checks(tmp_path / "checks", most=2)
     add(checks)
