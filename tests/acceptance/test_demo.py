@@ -125,18 +125,20 @@ def check_results(folder: Path) -> None:
 
 
 def check_console(demo: Running) -> None:
-    """Sign in as it says."""
-    said = demo.err.read_text()
-    found = re.search(r"console: (\S+)  user (\w+)  password (\w+)", said)
+    """Sign in as it says; a busy machine may not answer in time at first."""
+    found = re.search(r"console: (\S+)  user (\w+)  password (\w+)", demo.err.read_text())
     assert found is not None
     url, name, password = found.groups()
-    with requests.Session() as session:
-        page = session.get(f"{url}/login", timeout=30)
-        token = re.search(r'name="csrf" value="(\w+)"', page.text)
-        assert token is not None
-        login = {"csrf": token[1], "name": name, "password": password}
-        home = session.post(f"{url}/login", data=login, timeout=30)
-    assert (home.status_code, home.url) == (200, f"{url}/")
+
+    def is_let_in() -> bool:
+        with requests.Session() as session:
+            page = session.get(f"{url}/login", timeout=30)
+            token = re.search(r'name="csrf" value="(\w+)"', page.text)
+            login = {"csrf": token[1] if token else "", "name": name, "password": password}
+            home = session.post(f"{url}/login", data=login, timeout=30)
+        return (home.status_code, home.url) == (200, f"{url}/")
+
+    wait_until(is_let_in, "the console's home page")
 
 
 def check_what_is_said(demo: Running) -> None:
