@@ -61,7 +61,7 @@ class Eavesdropper:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._redis.ping()  # it hears this, and looks whether to stop
-        self._thread.join(20)
+        self._thread.join(PATIENCE_S)
         self._redis.close()
 
     def _listen(self) -> None:

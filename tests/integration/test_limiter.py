@@ -897,7 +897,7 @@ def test_a_worker_that_is_stopped_gives_its_place_up_and_takes_no_more(
 
     shutdown.order()
     for thread in threads:
-        thread.join(10)
+        thread.join(120)
 
     assert [type(each) for each in taken] == [Stopping] * 8
     assert redis.hget(keys.pace, "slot") == number
@@ -922,7 +922,7 @@ def test_threads_of_two_processes_share_one_rate_in_turns(redis: Redis) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(120)
 
     times = sorted(at for at, _ in slots)
     first_half = [process for _, process in sorted(slots)[:80]]
