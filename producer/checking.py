@@ -90,9 +90,9 @@ class Checker:
         while True:
             try:
                 self.sweep()
-            except OSError as exc:
+            except Exception as exc:  # noqa: BLE001 (its text may hold a number)
                 log.warning(
-                    "uploaded files could not be swept", extra=fields(error=str(exc.strerror))
+                    "uploaded files could not be swept", extra=fields(error=type(exc).__name__)
                 )
             if self._stopping.wait(_SWEEP_EVERY_S):
                 return

@@ -4,7 +4,8 @@ A check is a folder that only this machine's user can read. Processes of that us
 share it, so a person finds a check again whichever of them answers. Nothing in it says who works on
 it: that is whoever holds its lock, and a lock ends with its process. Numbers stand in these files,
 so a check is removed an hour after its upload, or soon after it became a batch; what a crash leaves
-behind, the next process removes.
+behind, the next process removes. What was confirmed stays until it is a batch: it lies where the
+machine keeps its state, as a restart must not lose what would then be sent twice.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from config.settings import Settings
+from jobs.identity import state_file
 from producer.importing import Terms
 from producer.sheet import Corrections, Sheet, open_sheet
 
@@ -118,8 +120,11 @@ def check_of_batch(batch_id: str) -> str:
 def checks_folder(settings: Settings) -> Path:
     """Return where this user's processes keep the checks of one ledger."""
     place = f"{settings.redis.place} {settings.sendcode_key_prefix}"
-    name = hashlib.sha256(place.encode()).hexdigest()[:12]
-    return Path(tempfile.gettempdir()) / f"sendcode-checks-{os.getuid()}-{name}"
+    name = f"checks-{hashlib.sha256(place.encode()).hexdigest()[:12]}"
+    state = state_file(settings)
+    if state is None:  # a user without a home
+        return Path(tempfile.gettempdir()) / f"sendcode-{os.getuid()}-{name}"
+    return state.parent / name
 
 
 class Checks:
@@ -159,16 +164,17 @@ class Checks:
         return check
 
     def get(self, check_id: str) -> Check | None:
-        """Return a check; None if there is none, or if its time is over.
+        """Return a check; None if there is none that can be read, or if its time is over.
 
-        One that becomes a batch just now has another hour for that.
+        One that is confirmed is kept until it is a batch.
         """
         document = self._read(check_id, "check.json")
-        if document is None:
+        try:
+            check = _decode(document)
+            is_kept = (check.confirmed and not check.submitted) or time.time() < check.ends_s
+        except (TypeError, ValueError, KeyError, AttributeError):  # no check, or a damaged one
             return None
-        check = _decode(document)
-        kept_s = 2 * KEPT_S if check.confirmed and not check.submitted else KEPT_S
-        return check if time.time() < check.created_s + kept_s else None
+        return check if is_kept and check.check_id == check_id else None
 
     def all(self) -> list[Check]:
         """Return all checks, the newest first."""
@@ -210,8 +216,8 @@ class Checks:
 
     def found(self, check: Check) -> dict[str, Any] | None:
         """Return what the reading of this revision found; None if it is not done yet."""
-        document: dict[str, Any] | None = self._read(check.check_id, "found.json")
-        if document is None or document["revision"] != check.revision:
+        document = self._read(check.check_id, "found.json")
+        if not isinstance(document, dict) or document.get("revision") != check.revision:
             return None
         return document
 
@@ -287,26 +293,25 @@ class Checks:
         return [each.name for each in self._entries() if _ID.fullmatch(each.name)]
 
     def _entries(self) -> list[Path]:
-        try:
-            return list(self._folder.iterdir())
-        except FileNotFoundError:
-            return []
+        return list(self._folder.iterdir()) if _is_own(self._folder) else []
 
     def _make_folder(self) -> None:
+        self._folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with suppress(FileExistsError):
             self._folder.mkdir(mode=0o700)
         if not _is_own(self._folder):
             raise PermissionError(f"{self._folder} is not this user's own folder")
 
     def _path(self, check_id: str, name: str) -> Path:
-        if not _ID.fullmatch(check_id):
+        # somebody else's files, put there, would be sent as this user's
+        if not _ID.fullmatch(check_id) or not _is_own(self._folder):
             raise FileNotFoundError(check_id)
         return self._folder / check_id / name
 
     def _read(self, check_id: str, name: str) -> Any:
         try:
             return json.loads(self._path(check_id, name).read_text("utf-8"))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError, ValueError):
             return None
 
 

@@ -18,7 +18,7 @@ from config.settings import Settings
 from jobs.batches import Batches
 from jobs.job import State
 from producer.checking import Checker
-from producer.checks import KEPT_S, Check, Checks, TooManyChecksError
+from producer.checks import KEPT_S, Check, Checks, TooManyChecksError, checks_folder
 from tests.ledger_acts import Acts
 from tests.waiting import wait_until
 
@@ -251,6 +251,53 @@ def test_files_of_a_ledger_that_nobody_comes_back_to_are_forgotten_too(tmp_path:
     assert [each.name for each in (tmp_path / "checks-of-ann-there").iterdir()] == [young.check_id]
 
 
+def test_uploaded_files_lie_where_the_machine_keeps_its_state(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+    check = add(Checks(checks_folder(settings)))
+
+    (folder,) = (tmp_path / "state" / "sendcode").glob("checks-*")
+    assert [each.name for each in folder.iterdir()] == [check.check_id]
+
+
+def test_a_confirmed_file_is_kept_until_it_is_a_batch(checks: Checks) -> None:
+    check = add(checks)
+    with checks.change(check.check_id) as change:
+        change.set(confirmed=True, created_s=time.time() - 100 * KEPT_S)
+
+    checks.sweep(0)
+
+    assert checks.get(check.check_id) is not None
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b'{"check_id":1}', b"\xff", b'{"choices":7,"wishes":[]}']
+)
+def test_a_damaged_check_is_removed_and_the_others_stay(
+    checks: Checks, checker: Checker, tmp_path: Path, content: bytes
+) -> None:
+    damaged, whole = add(checks), add(checks)
+    (tmp_path / "checks" / damaged.check_id / "check.json").write_bytes(content)
+
+    assert checks.get(damaged.check_id) is None
+    assert checks.all() == [whole]
+    checker.sweep()
+
+    assert [each.name for each in (tmp_path / "checks").iterdir()] == [whole.check_id]
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"{}"])
+def test_findings_that_are_damaged_are_looked_for_again(
+    checks: Checks, checker: Checker, tmp_path: Path, content: bytes
+) -> None:
+    check = add(checks)
+    (tmp_path / "checks" / check.check_id / "found.json").write_bytes(content)
+
+    assert read(checks, checker, check)["report"]["rows"] == 3
+
+
 def test_no_more_files_are_kept_at_once_than_so_many(tmp_path: Path) -> None:
     checks = Checks(tmp_path / "checks", most=2)
     add(checks)
@@ -265,3 +312,20 @@ def test_a_folder_that_others_may_look_into_is_not_used(tmp_path: Path) -> None:
 
     with pytest.raises(PermissionError):
         add(Checks(tmp_path / "checks"))
+
+
+def test_what_lies_in_a_folder_of_others_is_neither_shown_nor_sent(
+    checks: Checks, checker: Checker, batches: Batches, tmp_path: Path
+) -> None:
+    check = add(checks)
+    with checks.change(check.check_id) as change:
+        change.set(confirmed=True)
+    (tmp_path / "checks").chmod(0o755)
+
+    checker.sweep()
+    checker.tend(check)
+    checker.close()
+
+    assert checks.get(check.check_id) is None
+    assert checks.all() == []
+    assert batches.list() == []

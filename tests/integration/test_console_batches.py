@@ -28,7 +28,7 @@ ROWS = "name,country_code,phone_num\nAn,852,55501234\nBo,852,call me\nCy,852,555
 
 @pytest.fixture
 def web(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WebServer]:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     with WebServer(settings) as server:
         yield server
 
@@ -237,7 +237,7 @@ def test_a_file_is_forgotten_when_its_owner_says_so(
 
     assert "july.csv is forgotten." in text_of(page)
     assert browser.get(check).status_code == 404
-    (folder,) = tmp_path.glob("sendcode-checks-*")
+    (folder,) = tmp_path.glob("sendcode/checks-*")
     assert list(folder.iterdir()) == []
 
 
