@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -19,11 +20,19 @@ import redis
 from config.logging import fields
 from config.redis import error_code
 from config.settings import Settings
+from jobs.batch import Batch
 from jobs.batches import BatchCancelledError, BatchGoneError
 from jobs.identity import Identity, LedgerRefusedError, state_file
 from producer.checks import Check, Checks
 from producer.customers import Shown, naming_columns
-from producer.importing import ImportRefusedError, Preflight, Submission, preflight
+from producer.importing import (
+    ImportRefusedError,
+    Preflight,
+    Refusal,
+    Submission,
+    Terms,
+    preflight,
+)
 from producer.invalid_rows import invalid_columns
 from producer.second_codes import KEPT_BACK
 from producer.sheet import Row, Sheet, SheetError
@@ -162,15 +171,19 @@ class Checker:
             if len(row.cells) == width:
                 wrong.append(row)
 
-        found = preflight(
+        look = partial(
+            preflight,
             sheet,
             self._client,
             self._settings,
-            batch_id=check.batch_id,
-            terms=check.terms(),
             on_invalid=on_invalid,
             progress=self._reporter(check, sheet, "read"),
         )
+        found = look(batch_id=check.batch_id, terms=check.terms())
+        begun = _cut_off(found)
+        if begun is not None:  # it keeps its own terms, and its rows as they are
+            found = look(batch_id=begun.batch_id, terms=Terms())
+            wrong.clear()
         return {
             "error": None,
             "notes": [list(note) for note in sheet.notes],
@@ -189,6 +202,7 @@ class Checker:
             "invalid_columns": list(invalid_columns(sheet)),
             "wrong": [_wrong(row) for row in wrong],
             "held_by": _held_by(found),
+            "continues": {"batch_id": begun.batch_id, "rows": begun.total} if begun else None,
             "report": found.as_dict(),
         }
 
@@ -204,7 +218,9 @@ class Checker:
                 ) as submission,
             ):
                 submission.read(self._reporter(check, sheet, "read"))
-                if not submission.is_complete:
+                if check.continues and submission.batch is None:
+                    refused = str(Refusal.OTHER_CONTENT)  # it is gone
+                elif not submission.is_complete:
                     with checks.change(check.check_id) as now:
                         # an undo holds the check still, too: it comes before this, or finds a batch
                         if not now.check.confirmed or now.check.undone != check.undone:
@@ -221,7 +237,7 @@ class Checker:
             if now.check.undone != check.undone:
                 return
             if refused:
-                now.read_again(confirmed=False, refused=refused)
+                now.read_again(confirmed=False, refused=refused, continues="")
             else:
                 now.set(submitted=True)
 
@@ -282,6 +298,14 @@ def _suggested_country(sheet: Sheet, sample: list[Row], found: Preflight) -> str
         if filled and len(known) * 5 >= len(filled) * 4 and name.strip():
             return name
     return None
+
+
+def _cut_off(found: Preflight) -> Batch | None:
+    """Return the batch of the same content whose rows were not all handed over, if there is one."""
+    refused = found.prospect.refused if found.prospect else None
+    if refused is None or refused.why != Refusal.CONTENT_HELD:
+        return None
+    return refused.batch if refused.batch is not None and not refused.batch.imported else None
 
 
 def _held_by(found: Preflight) -> dict[str, str] | None:

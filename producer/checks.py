@@ -44,6 +44,10 @@ class TooManyChecksError(Exception):
     """No more files are kept at once."""
 
 
+class NotOfferedError(Exception):
+    """A cell was to be corrected that is not one of those at fault, or too many were."""
+
+
 @dataclass(frozen=True, slots=True)
 class Choices:
     """How a person wants the file to be read; None for what is found."""
@@ -88,10 +92,20 @@ class Check:
     """It is a batch, with all its rows."""
     refused: str = ""
     """Why it could not become one, as a `Refusal`."""
+    continues: str = ""
+    """The batch of the same content that was cut off, if this is to complete it."""
+
+    @property
+    def seen(self) -> str:
+        """What a page shows of it, so that a decision is about that: other after each change."""
+        wishes = hashlib.sha256(repr(self.wishes).encode()).hexdigest()[:8]
+        return f"{self.revision}-{wishes}"
 
     @property
     def batch_id(self) -> str:
         """The batch that it becomes: the same however often it is confirmed."""
+        if self.continues:
+            return self.continues
         return f"{self.check_id}.{self.undone}" if self.undone else self.check_id
 
     @property
@@ -105,7 +119,7 @@ class Check:
             wishes.name or self.file_name,
             wishes.max_rate,
             wishes.expires_ms,
-            wishes.again,
+            wishes.again and not self.continues,
             wishes.starts_ms,
             self.choices.skip_sent,
             self.owner,
@@ -259,10 +273,56 @@ class Checks:
             corrections=corrections,
         )
 
-    def forget(self, check_id: str) -> None:
-        """Remove a check and its file."""
-        if _ID.fullmatch(check_id):
+    def confirm(self, check_id: str, seen: str) -> bool:
+        """Have a check become a batch; False if it is not what was `seen` any more.
+
+        Raises:
+            FileNotFoundError: there is no such check any more.
+        """
+        with self.change(check_id) as change:
+            check = change.check
+            found = self.found(check)
+            if not check.confirmed:
+                if check.seen != seen or found is None or found["error"]:
+                    return False
+                begun = found["continues"]
+                continues = begun["batch_id"] if begun else ""
+                change.set(confirmed=True, refused="", continues=continues)
+            return True
+
+    def correct(
+        self, check_id: str, seen: str, cells: Mapping[int, Mapping[int, str]] | None
+    ) -> bool:
+        """Put texts in the place of cells, by line and column; None for the file's own again.
+
+        Return False, with nothing changed, if the check is not what was `seen` any more.
+
+        Raises:
+            FileNotFoundError: there is no such check any more.
+            NotOfferedError: such a cell is not to be corrected, or too many are.
+        """
+        with self.change(check_id) as change:
+            check, found = change.check, self.found(change.check)
+            if check.confirmed or check.seen != seen or found is None or found["error"]:
+                return False
+            corrections = {line: dict(texts) for line, texts in check.corrections.items()}
+            lines = {row["line"] for row in found["wrong"]}
+            for line, texts in (cells or {}).items():
+                if line not in lines or not texts.keys() <= {found["number"], found["country"]}:
+                    raise NotOfferedError
+                corrections.setdefault(line, {}).update(texts)
+            if len(corrections) > MOST_CORRECTIONS:
+                raise NotOfferedError
+            change.read_again(refused="", corrections={} if cells is None else corrections)
+            return True
+
+    def forget(self, check_id: str) -> bool:
+        """Remove a check and its file, unless it was confirmed; return whether it is gone."""
+        with suppress(FileNotFoundError), self.change(check_id) as change:
+            if change.check.confirmed:
+                return False
             shutil.rmtree(self._folder / check_id, ignore_errors=True)
+        return True
 
     def sweep(self, submitted_for_s: float) -> None:
         """Remove what is an hour old, or a batch for so long, and what a crash left behind.

@@ -329,3 +329,12 @@ def test_what_lies_in_a_folder_of_others_is_neither_shown_nor_sent(
     assert checks.get(check.check_id) is None
     assert checks.all() == []
     assert batches.list() == []
+
+
+def test_a_confirmed_file_is_not_forgotten_when_somebody_wants_that(checks: Checks) -> None:
+    check = add(checks)
+    with checks.change(check.check_id) as change:
+        change.set(confirmed=True)
+
+    assert not checks.forget(check.check_id)
+    assert checks.get(check.check_id) is not None

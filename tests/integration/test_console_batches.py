@@ -18,6 +18,8 @@ from jobs.actions import recent_actions
 from jobs.batch import BatchState
 from jobs.batches import Batches
 from jobs.job import State
+from producer.importing import Submission, Terms
+from producer.sheet import open_sheet
 from tests.console import Browser, csrf_of
 from tests.ledger_acts import Acts
 from tests.waiting import wait_until
@@ -74,8 +76,25 @@ def check_of(page: requests.Response) -> str:
     return f"/batches/new/{found[1]}"
 
 
+def seen_of(page: requests.Response) -> str:
+    """Return what a form says of the page that it stands on."""
+    found = re.search(r'name="seen" value="([^"]*)"', page.text)
+    return found[1] if found else ""
+
+
+def send(browser: Browser, check: str, **fields: object) -> requests.Response:
+    """Send the form that confirms what its page shows."""
+    seen = wait_until(lambda: seen_of(browser.get(f"{check}/confirm")))
+    return browser.post(f"{check}/confirm", seen=seen, **fields)
+
+
+def correct(browser: Browser, check: str, **cells: str) -> requests.Response:
+    """Send the form of cells, as its page shows it."""
+    return browser.post(f"{check}/cells", seen=seen_of(browser.get(check)), **cells)
+
+
 def confirm(browser: Browser, check: str, codes: int) -> requests.Response:
-    shown = [browser.post(f"{check}/confirm", codes=codes)]
+    shown = [send(browser, check, codes=codes)]
     batch = f"/batches/{check.rpartition('/')[2]}"
 
     def is_there() -> bool:
@@ -98,9 +117,8 @@ def test_a_file_with_errors_is_corrected_in_place_confirmed_and_becomes_a_batch(
     assert "55501234" not in page.text
     assert "+852 ******34" in page.text
 
-    page = browser.post(
-        f"{check}/cells", **{"cell-3-1": "852", "was-3-1": "852", "cell-3-2": "55501236"}
-    )
+    cells = {"cell-3-1": "852", "was-3-1": "852", "cell-3-2": "55501236"}
+    page = correct(browser, check, **cells)
     page = settled(browser, web, page)
     assert "3 codes can be sent, of 3 rows." in text_of(page)
     assert "You corrected 1 row here." in text_of(page)
@@ -150,7 +168,7 @@ def test_an_undo_sends_nothing_and_leads_back_to_the_file(
     assert (undone.state, undone.fed) == (BatchState.CANCELLED, 0)
     assert acts.sweep() == []
 
-    page = browser.post(f"{check}/confirm", codes=2)
+    send(browser, check, codes=2)
     again = wait_until(lambda: batches.get(f"{first}.1"))
     assert again is not None
     assert again.accepted == 2
@@ -162,7 +180,7 @@ def test_an_undo_while_a_big_file_is_handed_over_leaves_nothing_to_be_sent(
     rows = "".join(f"Customer {n},852,{55_000_000 + n}\n" for n in range(20_000))
     check = check_of(upload(browser, web, f"name,country_code,phone_num\n{rows}"))
     batch_id = check.rpartition("/")[2]
-    browser.post(f"{check}/confirm", codes=20_000, typed="20000")
+    send(browser, check, typed="20000")
     wait_until(lambda: batches.get(batch_id))
 
     page = browser.post(f"{check}/undo")
@@ -194,12 +212,12 @@ def test_above_a_number_of_codes_it_has_to_be_typed(
 ) -> None:
     check = check_of(upload(browser, web))
 
-    page = browser.post(f"{check}/confirm", codes=2, typed="3")
+    page = send(browser, check, typed="3")
 
     assert page.status_code == 422
     assert "That is not the number of codes." in text_of(page)
     assert batches.list() == []
-    browser.post(f"{check}/confirm", codes=2, typed="2")
+    send(browser, check, typed="2")
     assert wait_until(batches.list)
 
 
@@ -207,12 +225,101 @@ def test_what_was_read_again_since_is_not_confirmed_by_an_older_page(
     browser: Browser, web: WebServer, batches: Batches
 ) -> None:
     check = check_of(upload(browser, web))
-    settled(browser, web, browser.post(f"{check}/cells", **{"cell-3-2": "55501236"}))
+    seen = seen_of(browser.get(f"{check}/confirm"))
+    settled(browser, web, correct(browser, check, **{"cell-3-2": "55501236"}))
 
-    page = browser.post(f"{check}/confirm", codes=2)
+    page = browser.post(f"{check}/confirm", codes=2, seen=seen)
 
     assert "Send 3 codes" in text_of(page)
+    assert "Something was changed meanwhile." in text_of(page)
     assert batches.list() == []
+
+
+def test_other_terms_are_not_confirmed_by_an_older_page(
+    browser: Browser, web: WebServer, batches: Batches
+) -> None:
+    check = check_of(upload(browser, web))
+    seen = seen_of(browser.get(f"{check}/confirm"))
+    browser.post(f"{check}/terms", name="July", max_rate="5")
+
+    page = browser.post(f"{check}/confirm", codes=2, seen=seen)
+
+    assert "5 per second at most" in text_of(page)
+    assert "Something was changed meanwhile." in text_of(page)
+    assert batches.list() == []
+
+
+def test_after_an_undo_an_older_page_confirms_nothing(
+    browser: Browser, web: WebServer, batches: Batches
+) -> None:
+    check = check_of(upload(browser, web))
+    seen = seen_of(browser.get(f"{check}/confirm"))
+    first = confirm(browser, check, 2).url.rpartition("/")[2]
+    settled(browser, web, browser.post(f"/batches/{first}/undo"))
+
+    page = browser.post(f"{check}/confirm", codes=2, seen=seen)
+
+    assert "Something was changed meanwhile." in text_of(page)
+    assert [batch.batch_id for batch in batches.list()] == [first]
+
+
+def test_cells_that_are_not_offered_are_refused(browser: Browser, web: WebServer) -> None:
+    check = check_of(upload(browser, web))
+
+    for cell in ("cell-5-2000000000", "cell-3-0", "cell-2-2", f"cell-3-{'9' * 9}"):
+        assert correct(browser, check, **{cell: "55501236"}).status_code == 422
+    page = correct(browser, check, **{f"cell-3-{'9' * 5_000}": "1"})
+
+    assert "2 codes can be sent, of 3 rows." in text_of(settled(browser, web, page))
+
+
+def test_corrections_of_an_older_page_are_not_mixed_with_newer_ones(
+    browser: Browser, web: WebServer
+) -> None:
+    check = check_of(upload(browser, web))
+    seen = seen_of(browser.get(check))
+    settled(browser, web, correct(browser, check, **{"cell-3-2": "55501236"}))
+
+    page = browser.post(f"{check}/cells", seen=seen, **{"cell-3-2": "55501235"})
+
+    assert "Something was changed meanwhile." in page.text
+    assert "3 codes can be sent, of 3 rows." in text_of(settled(browser, web, page))
+
+
+def test_a_file_whose_submission_was_cut_off_completes_that_batch(
+    browser: Browser,
+    web: WebServer,
+    batches: Batches,
+    redis: Redis,
+    settings: Settings,
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "july.csv"
+    file.write_text(ROWS)
+    with (
+        open_sheet(file) as sheet,
+        Submission(redis, settings, sheet, Terms("July"), "lost") as cut_off,
+    ):
+        cut_off.read()
+        cut_off.open()
+        (chunk,) = cut_off.spool.chunks(0)
+        batches.append("lost", 0, chunk[:1])
+
+    page = upload(browser, web)
+    assert "1 row of it was handed over." in text_of(page)
+    assert "cell-3-2" not in page.text
+    check = check_of(page)
+    assert browser.get(f"{check}/terms").url.endswith("/confirm")
+    shown = [send(browser, check)]
+
+    def is_there() -> bool:
+        shown.append(browser.get(check))
+        return shown[-1].url.endswith("/batches/lost")
+
+    wait_until(is_there)
+    (batch,) = batches.list()
+    assert (batch.batch_id, batch.imported) == ("lost", True)
+    assert (batch.accepted, batch.rejected) == (2, 1)
 
 
 def test_a_closed_browser_finds_its_file_again_and_nobody_else_does(

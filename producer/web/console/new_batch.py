@@ -6,6 +6,7 @@ An address that names a check shows it as far as it is; a browser that was close
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -28,6 +29,7 @@ from producer.checks import (
     MOST_CORRECTIONS,
     Check,
     Checks,
+    NotOfferedError,
     TooManyChecksError,
     Wishes,
     check_of_batch,
@@ -52,6 +54,8 @@ _SOON_S = 0.8
 """A small file is read before its page is shown."""
 _PAUSE_S = 0.02
 _LONGEST_NAME = 200
+_CELL = re.compile(r"cell-([0-9]{1,18})-([0-9]{1,18})")
+"""The name of a cell's field: its line, and its column."""
 _COUNTRY_FAULTS = frozenset(
     {"country_not_a_code", "country_code_length", "barred_country_code", "no_such_country_code"}
 )
@@ -156,18 +160,21 @@ async def correct(check_id: str, request: Request, visitor: Operator) -> Respons
     if isinstance(check, Response):
         return check
     form = await request.form()
-    corrections = {line: dict(cells) for line, cells in check.corrections.items()}
+    cells: dict[int, dict[int, str]] = {}
     for name, text in form.items():
-        line, _, index = name.removeprefix("cell-").partition("-")
-        if not name.startswith("cell-") or not (line.isdecimal() and index.isdecimal()):
-            continue
-        if isinstance(text, str) and text != form.get(f"was-{line}-{index}"):
-            corrections.setdefault(int(line), {})[int(index)] = text[:LONGEST_CELL]
-    if form.get("forget"):
-        corrections = {}
-    if len(corrections) > MOST_CORRECTIONS:
-        raise Problem(422, "too_many", f"at most {MOST_CORRECTIONS:,} rows can be corrected here")
-    return await _changed(request, check, corrections=corrections)
+        cell = _CELL.fullmatch(name)
+        if cell and isinstance(text, str) and text != form.get(f"was-{cell[1]}-{cell[2]}"):
+            cells.setdefault(int(cell[1]), {})[int(cell[2])] = text[:LONGEST_CELL]
+    wanted = None if form.get("forget") else cells
+    is_done = False
+    try:
+        with suppress(FileNotFoundError):
+            correct_it = _checks(request).correct
+            is_done = await ask(request, correct_it, check_id, str(form.get("seen")), wanted)
+    except NotOfferedError:
+        detail = f"only the cells shown can be corrected here, of at most {MOST_CORRECTIONS:,} rows"
+        raise Problem(422, "not_offered", detail) from None
+    return redirect(request, f"/batches/new/{check_id}", None if is_done else "check.changed")
 
 
 @router.post("/{check_id}/choices")
@@ -194,8 +201,8 @@ async def forget(check_id: str, request: Request, visitor: Operator) -> Response
     check = await _check(request, visitor, check_id)
     if isinstance(check, Response):
         return check
-    if not check.confirmed:
-        await ask(request, _checks(request).forget, check_id)
+    if not await ask(request, _checks(request).forget, check_id):
+        return redirect(request, f"/batches/new/{check_id}")
     return redirect(request, "/batches/new", "new_batch.forgotten", name=check.file_name)
 
 
@@ -233,6 +240,8 @@ async def _terms_page(
     found = await _found(request, check)
     if found is None or found["error"] or check.confirmed:
         return redirect(request, f"/batches/new/{check.check_id}")
+    if found["continues"]:  # it has terms
+        return redirect(request, f"/batches/new/{check.check_id}/confirm")
     return render(
         request,
         "check_terms.html",
@@ -268,18 +277,27 @@ async def confirm(check_id: str, request: Request, visitor: Operator) -> Respons
         if found is None or found["error"]:
             return redirect(request, f"/batches/new/{check_id}")
         codes: int = found["report"]["valid"]
-        if form.get("codes") != str(codes) or not codes:
-            return await _confirm_page(request, check)  # it was read again since
+        if form.get("seen") != check.seen or not codes:
+            return await _confirm_page(request, check, is_stale=True)
         if codes > _settings(request).sendcode_confirm_above:
             typed = "".join(c for c in str(form.get("typed", "")) if c.isalnum())
             if typed != str(codes):
                 return await _confirm_page(request, check, is_wrong=True)
-    await _kept(request, check, confirmed=True, refused="")
+    with suppress(FileNotFoundError):
+        seen = str(form.get("seen"))
+        is_done = await ask(request, _checks(request).confirm, check_id, seen)
+        now = await ask(request, _checks(request).get, check_id)
+        if now is not None and not is_done:
+            return await _confirm_page(request, now, is_stale=True)
+        if now is not None:
+            _checker(request).tend(now)
     await _wait_for(lambda: _has_ended(_checks(request), check_id))
     return redirect(request, f"/batches/new/{check_id}")
 
 
-async def _confirm_page(request: Request, check: Check, *, is_wrong: bool = False) -> Response:
+async def _confirm_page(
+    request: Request, check: Check, *, is_wrong: bool = False, is_stale: bool = False
+) -> Response:
     found = await _found(request, check)
     if check.confirmed or (found is not None and found["error"]):
         return _go(request, f"/batches/new/{check.check_id}")
@@ -295,7 +313,7 @@ async def _confirm_page(request: Request, check: Check, *, is_wrong: bool = Fals
     return render(
         request,
         "check_confirm.html",
-        status=422 if is_wrong else 200,
+        status=422 if is_wrong else 409 if is_stale else 200,
         check=check,
         report=found["report"],
         held_by=found["held_by"] if not wishes.again else None,
@@ -305,6 +323,8 @@ async def _confirm_page(request: Request, check: Check, *, is_wrong: bool = Fals
         undo_s=round(settings.sendcode_undo),
         must_type=codes > settings.sendcode_confirm_above,
         is_wrong=is_wrong,
+        is_stale=is_stale,
+        continues=found["continues"],
     )
 
 
