@@ -228,6 +228,13 @@ class DeadLetters:
             return None
         return DeadLetter(job_id, -1, record, self._sent_to([record]).get(job_id))
 
+    def was_done_by(self, token: str, job_id: str) -> bool:
+        """Return whether a decision has dealt with a job, which has not failed anew since."""
+        letter = self.find(job_id)
+        if letter is not None and not letter.was_dealt_with:
+            return False
+        return self.client.hget(self._keys.job(job_id), "by") == token
+
     def mended(self, letter: DeadLetter) -> DeadLetter:
         """Return the letter, or in the place of an unreadable record one that can be dealt with."""
         if letter.record is None or not letter.record.flaw:

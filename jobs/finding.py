@@ -28,6 +28,8 @@ ROWS_AT_ONCE, JOBS_AT_ONCE = 2_000, 500
 """Looked at in one step of Redis': 3 ms."""
 MOST_DEAD = 10_000
 """Of the newest dead letters."""
+_KEYS_AT_ONCE = 2_000
+"""Passed by in one step of a scan: 1 ms of Redis'."""
 _LONGEST_COUNTRY_CODE = 3
 _LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 """As Lua does it."""
@@ -73,10 +75,12 @@ class Finder:
         """Find the jobs of a number, given by its digits, with or without its country code."""
         trace, until = Trace(), self._now() + self._seconds
         trace.add(self._indexed(digits))
-        self._among(trace, self._events_and_dead(), until, digits=digits)
+        if not self._among(trace, self._dead(), until, digits=digits):
+            return trace
         for batch in self._batches.list():
             if not self._rows(trace, batch.batch_id, batch.total, until, digits=digits):
-                break
+                return trace
+        self._events(trace, until, digits=digits)
         return trace
 
     def by_name(self, name: str) -> Trace:
@@ -85,12 +89,16 @@ class Finder:
         by_key = event_job_id(name)
         if self._client.exists(self._keys.job(by_key)):
             trace.add([by_key])
-        if not self._among(trace, self._events_and_dead(), until, name=name):
+        if not self._among(trace, self._dead(), until, name=name):
             return trace
+        # batches have half of the time: references are those of events alone
+        half = until - self._seconds / 2
         for batch in self._batches.list():
             ids = (batch_job_id(batch.batch_id, n) for n in range(batch.cursor, 0, -1))
-            if not self._among(trace, ids, until, name=name):
+            if not self._among(trace, ids, half, name=name):
                 break
+        if len(trace.job_ids) < self._most:
+            self._events(trace, until, name=name)
         return trace
 
     def in_batch(self, batch_id: str, text: str, digits: str = "", first: int = 0) -> Trace:
@@ -117,13 +125,23 @@ class Finder:
         found = [str(job_id) for job_id in pipe.execute() if job_id]
         return found and self._find_jobs(found, digits=digits, name="")
 
-    def _events_and_dead(self) -> Iterator[str]:
+    def _dead(self) -> Iterator[str]:
         dead: Any = self._client.lrange(self._keys.dead, -MOST_DEAD, -1)
         yield from reversed(dead)
+
+    def _events(self, trace: Trace, until: float, *, digits: str = "", name: str = "") -> None:
+        """Look through the events. They are in no list, so all keys of Redis are passed by."""
         pattern = self._keys.job(f"{EVENT}-*")
         start = len(self._keys.job(""))
-        for key in self._client.scan_iter(match=pattern, count=2_000):
-            yield str(key)[start:]
+        cursor = 0
+        while True:
+            page: Any = self._client.scan(cursor, match=pattern, count=_KEYS_AT_ONCE)
+            cursor, keys = page
+            ids = (str(key)[start:] for key in keys)
+            if not self._among(trace, ids, until, digits=digits, name=name) or not cursor:
+                return
+            if self._is_enough(trace, until):
+                return
 
     def _among(
         self, trace: Trace, ids: Iterator[str], until: float, *, digits: str = "", name: str = ""

@@ -293,7 +293,8 @@ def requeue(
         if how.memory is not None:
             how.memory.note_waiting(record.phone, record.batch_id or EVENT)
 
-    _walk(dead, choice, report, _Step(why_not, settle, how.limit, on_chosen), progress)
+    step = _Step(decision.token, why_not, settle, how.limit, on_chosen)
+    _walk(dead, choice, report, step, progress)
     report.last_due_in_s = max(0, report.done - done_before - 1) * step_us / 1e6
     return report
 
@@ -319,7 +320,7 @@ def drop(
     def why_not(_: DeadLetter, record: JobRecord) -> Reason | None:
         return Reason(Why.DROPPED) if record.dropped_ms else None
 
-    _walk(dead, choice, report, _Step(why_not, settle, limit), progress)
+    _walk(dead, choice, report, _Step(decision.token, why_not, settle, limit), progress)
     return report
 
 
@@ -384,6 +385,7 @@ def _why_not_again(
 
 @dataclass(frozen=True, slots=True)
 class _Step:
+    token: str
     why_not: Callable[[DeadLetter, JobRecord], Reason | None]
     settle: Callable[[Sequence[DeadLetter]], list[Settled]]
     limit: int | None
@@ -396,16 +398,11 @@ def _walk(
 ) -> None:
     """Go through the chosen ones, window by window."""
     if choice.job_ids:
-        for job_id in choice.job_ids:
-            letter = dead.find(job_id)
-            if letter is None:
-                report.refuse(job_id, Reason(Why.NO_DEAD_LETTER))
-            elif letter.record is not None and not choice.fits(letter.record):
-                report.refuse(job_id, Reason(Why.NOT_DEAD))  # it was tried again, and failed again
-            elif _is_enough(report, step):
-                report.refuse(job_id, Reason(Why.BEYOND_LIMIT))
-            else:
-                _settle([letter if report.dry_run else dead.mended(letter)], report, step)
+        is_continued = report.done > 0
+        for looked, job_id in enumerate(choice.job_ids, 1):
+            if not (is_continued and dead.was_done_by(step.token, job_id)):
+                _settle_named(dead, choice, job_id, report, step)
+            progress(looked)
         return
     done = 0
     for window in dead.walk():  # what dies meanwhile is not part of what was chosen
@@ -420,6 +417,20 @@ def _walk(
             fitting = [dead.mended(each) for each in fitting]
         _settle(fitting, report, step)
         progress(done)
+
+
+def _settle_named(
+    dead: DeadLetters, choice: Choice, job_id: str, report: Report, step: _Step
+) -> None:
+    letter = dead.find(job_id)
+    if letter is None:
+        report.refuse(job_id, Reason(Why.NO_DEAD_LETTER))
+    elif letter.record is not None and not choice.fits(letter.record):
+        report.refuse(job_id, Reason(Why.NOT_DEAD))  # it was tried again, and failed again
+    elif _is_enough(report, step):
+        report.refuse(job_id, Reason(Why.BEYOND_LIMIT))
+    else:
+        _settle([letter if report.dry_run else dead.mended(letter)], report, step)
 
 
 def _is_enough(report: Report, step: _Step) -> bool:

@@ -12,8 +12,9 @@ import json
 import logging
 import secrets
 import threading
+import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
@@ -46,6 +47,7 @@ log = logging.getLogger("sendcode.decisions")
 KEPT_S = 86_400
 MOST_NUMBERS = 1_000
 """Corrected numbers that wait for a confirmation."""
+NUMBER_KEPT_S = 3_600
 SILENT_MS = 15_000
 """Whoever is at work on a decision says so with each window; after that nobody is."""
 
@@ -125,11 +127,19 @@ class _Stopped(Exception):  # noqa: N818 (no error)
 class Decisions:
     """The decisions of one process, in threads of their own; others' can be seen."""
 
-    def __init__(self, client: redis.Redis, settings: Settings) -> None:
+    def __init__(
+        self,
+        client: redis.Redis,
+        settings: Settings,
+        *,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._now = now
         self._client = client
         self._settings = settings
         self._keys = Keys(settings.sendcode_key_prefix)
-        self._numbers: OrderedDict[str, PhoneNumber] = OrderedDict()
+        self._numbers: OrderedDict[str, tuple[PhoneNumber, float]] = OrderedDict()
+        """The corrected numbers, the oldest first, each with the time until which it is kept."""
         self._at_work: dict[str, _Work] = {}
         self._lock = threading.Lock()
 
@@ -156,9 +166,9 @@ class Decisions:
         )
         plan = replace(plan, choice=choice, new_number=phone.masked if phone else "")
         if phone is not None:
-            self._numbers[token] = phone
-            while len(self._numbers) > MOST_NUMBERS:
-                self._numbers.popitem(last=False)
+            with self._lock:
+                self._numbers[token] = phone, self._now() + NUMBER_KEPT_S
+            self._forget_numbers()
         total = len(choice.job_ids) or dead.count()
         self._note(token, plan=plan.encode(), total=total, step=Step.LOOKING, looked=0)
         self._start(token, plan, Report(dry_run=True), by="")
@@ -200,7 +210,7 @@ class Decisions:
         may_begin = decided.step is Step.READY or (decided.step is Step.STOPPED and run > 0)
         if not may_begin or run != decided.run:
             return
-        if decided.plan.verb == "replace" and token not in self._numbers:
+        if decided.plan.verb == "replace" and self.number_of(token) is None:
             raise NumberForgottenError(token)
         if not self._client.hsetnx(self._keys.decision(token), f"run:{run}", by):
             return
@@ -211,7 +221,19 @@ class Decisions:
 
     def number_of(self, token: str) -> PhoneNumber | None:
         """Return the corrected number, if this process has it."""
-        return self._numbers.get(token)
+        self._forget_numbers()
+        with self._lock:
+            phone, _ = self._numbers.get(token, (None, 0))
+        return phone
+
+    def _forget_numbers(self) -> None:
+        """Forget those whose time is over, and the oldest where there are too many."""
+        with self._lock:
+            while self._numbers:
+                token, (_, until) = next(iter(self._numbers.items()))
+                if len(self._numbers) <= MOST_NUMBERS and self._now() < until:
+                    return
+                del self._numbers[token]
 
     def stop(self, token: str, run: int) -> None:
         """Have a run of it stopped, wherever it is at work, before its next window."""
@@ -261,7 +283,8 @@ class Decisions:
             what = fields(decision=token, error=type(exc).__name__)
             log.error("a decision about dead letters broke off", extra=what)  # noqa: TRY400
         if step is Step.DONE:
-            self._numbers.pop(token, None)
+            with self._lock:
+                self._numbers.pop(token, None)
         with suppress(redis.RedisError):  # it counts as stopped when it has been silent for a while
             self._note(token, step=step, **{name: json.dumps(report.as_dict())})
         with self._lock:
@@ -298,7 +321,7 @@ class Decisions:
         )
         if plan.verb == "replace":
             decision = replace(decision, chosen=f"job {chosen.job_ids[0]}")
-            return replace_number(dead, chosen.job_ids[0], self._numbers[token], how, decision)
+            return replace_number(dead, chosen.job_ids[0], self._numbers[token][0], how, decision)
         return requeue(dead, chosen, how, progress, decision=decision, report=report)
 
     def _note(self, token: str, **values: Any) -> None:

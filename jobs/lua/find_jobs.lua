@@ -15,14 +15,15 @@ local function is_told_of(id, told)
 end
 
 for _, id in ipairs(A.ids) do
-  while id do
+  for _ = 1, 100 do
+    if not id then break end
     local values = redis.pcall('HMGET', K.job(id), 'cc', 'num', 'request_id', 'reference', 'key', 'told',
       'replaced_by')
     if values.err then break end
     local cc, num, request_id, reference, key, told, replaced_by = unpack(values)
     local fits
     if A.digits ~= '' then
-      fits = num and (num == A.digits or cc .. num == A.digits)
+      fits = num and (num == A.digits or (cc or '') .. num == A.digits)
     else
       fits = request_id == A.name or reference == A.name or key == A.name
         or is_told_of(id, tonumber(told) or 0)

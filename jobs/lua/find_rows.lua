@@ -3,7 +3,8 @@
 -- digits: those of a number, with or without its country code, or ""; text: in lower case, or ""
 -- Reply: rows looked at, then the numbers (from 1) of those that fit
 local A = arguments('batch', 'first:number', 'count:number', 'most:number', 'digits', 'text')
-local texts = redis.call('LRANGE', K.rows(A.batch), A.first, A.first + A.count - 1)
+local texts = redis.pcall('LRANGE', K.rows(A.batch), A.first, A.first + A.count - 1)
+if texts.err then return {0} end
 local reply, looked = {0}, 0
 for i, row in ipairs(texts) do
   local cc, num, cells = string.match(row, '^%-?([^\t]*)\t([^\t]*)\t[^\t]*\t()')
@@ -12,7 +13,7 @@ for i, row in ipairs(texts) do
     fits = true
   elseif A.digits == '' then
     fits = false
-  elseif cc ~= '' then
+  elseif (cc or '') ~= '' then
     fits = num == A.digits or cc .. num == A.digits
   else
     fits = string.find(row, A.digits, cells, true) -- it was rejected, so its number was not read

@@ -11,7 +11,8 @@ local unfed = b.state == BATCH.CANCELLED and 'cancelled' or 'queued'
 local function state_of(id, number)
   local state, last = nil, id
   for _ = 1, 100 do
-    local job = redis.call('HMGET', K.job(last), 'state', 'replaced_by')
+    local job = redis.pcall('HMGET', K.job(last), 'state', 'replaced_by')
+    if job.err then return 'unknown' end -- as `JobRecord.unreadable`
     if not job[1] then break end
     state = job[1]
     if not job[2] then break end

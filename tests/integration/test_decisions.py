@@ -18,6 +18,7 @@ from jobs.ledger import Ledger
 from jobs.phone import PhoneNumber
 from producer.deadletters import Choice, Reason, Why, letters
 from producer.decisions import (
+    NUMBER_KEPT_S,
     Decided,
     Decisions,
     NoSuchDecisionError,
@@ -335,3 +336,35 @@ def test_what_was_dealt_with_between_look_and_act_is_left_alone(
 
     assert report.done == 1
     assert list(report.refused) == [Reason(Why.NO_DEAD_LETTER)]
+
+
+@pytest.mark.usefixtures("mixed")
+@pytest.mark.parametrize("verb", ["requeue", "drop"])
+def test_one_about_chosen_jobs_is_stopped_and_continued(verb: Verb, decisions: Decisions) -> None:
+    plan = Plan(verb, Choice(job_ids=("b1-1", "b1-2", "b1-3")), "why")
+    decided = looked_at(decisions, plan)
+    decisions.stop(decided.token, 0)
+
+    decisions.do(decided.token, 0, "ann")
+
+    stopped = step_of(decisions, decided.token, Step.STOPPED)
+    assert (stopped.looked, stopped.report.done) == (1, 1)
+    report = done(decisions, stopped).report
+    assert (report.done, report.left_alone) == (3, 0)
+
+
+def test_a_corrected_number_that_nobody_confirms_is_forgotten_after_an_hour(
+    redis: Redis, settings: Settings, ledger: Ledger
+) -> None:
+    record = end_event(ledger, ending=PERMANENT)
+    seconds = [0]
+    decisions = Decisions(redis, settings, now=lambda: seconds[0])
+    decided = looked_at(decisions, Plan("replace", Choice(job_ids=(record.job_id,))), number(77))
+    assert decisions.number_of(decided.token) == number(77)
+
+    seconds[0] += NUMBER_KEPT_S
+
+    assert decisions.number_of(decided.token) is None
+    with pytest.raises(NumberForgottenError):
+        decisions.do(decided.token, 0, "ann")
+    decisions.close()

@@ -204,3 +204,39 @@ def test_a_search_leaves_nothing_behind(
 @pytest.mark.parametrize("text", ["", " ", "x"])
 def test_too_little_is_not_searched_for(text: str, find: Search) -> None:
     assert find(text).hits == []
+
+
+def test_a_search_ends_in_time_however_many_other_keys_there_are(
+    batches: Batches, redis: Redis, settings: Settings
+) -> None:
+    redis.mset({f"other:{n}": "" for n in range(10_000)})
+    hurried = Finder(redis, settings, seconds=0)
+
+    by_name = hurried.by_name("ticket 4711")
+    by_number = hurried.by_number("99999999")
+    waiting(batches, "b1", customers(1))
+    in_batch_first = hurried.by_number(number(1).e164[1:])
+
+    redis.delete(*(f"other:{n}" for n in range(10_000)))
+    assert not by_name.is_complete
+    assert not by_number.is_complete
+    assert in_batch_first.job_ids == ["b1-1"]
+    assert not in_batch_first.is_complete
+
+
+def test_damaged_records_do_not_break_a_search(
+    find: Search, ledger: Ledger, batches: Batches, redis: Redis, keys: Keys
+) -> None:
+    run_batch(ledger, batches, "b1", customers(4), lambda _: DEAD)
+    redis.hdel(keys.job("b1-1"), "cc")
+    redis.delete(keys.job("b1-2"))
+    redis.set(keys.job("b1-2"), "no hash", ex=100)
+    redis.hset(keys.job("b1-4"), "replaced_by", "b1-4")
+    redis.lset(keys.rows("b1"), 0, "no row")
+
+    assert ids(find(number(3).e164)) == ["b1-3"]
+    batch = batches.get("b1")
+    assert batch is not None
+    assert batches.in_state(batch, 1, 10, {"unknown"}, set(), 10)[0] == [2]
+    redis.delete(keys.job("b1-1"))
+    redis.hdel(keys.job("b1-4"), "replaced_by")
