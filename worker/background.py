@@ -208,7 +208,7 @@ class BackgroundStep(bootsteps.StartStopStep):
         if not (address := runtime.settings.metrics_address):
             return
         try:
-            self._close_probes = serve(*address, runtime.health, runtime.meter)
+            _, self._close_probes = serve(*address, runtime.health, runtime.meter)
         except OSError as exc:
             worker_log.error(
                 "SENDCODE_METRICS_PORT: cannot listen there; give each worker of a machine its own",

@@ -85,8 +85,10 @@ class Health:
         return ""
 
 
-def serve(host: str, port: int, health: Health, meter: Meter) -> Callable[[], None]:
-    """Answer `/livez`, `/readyz` and `/metrics` in a thread; return how to end that.
+def serve(host: str, port: int, health: Health, meter: Meter) -> tuple[int, Callable[[], None]]:
+    """Answer `/livez`, `/readyz` and `/metrics` in a thread; return the port and how to end that.
+
+    Port 0 is any that is free.
 
     Raises:
         OSError: the port is taken, or the address is none of this machine's.
@@ -115,7 +117,7 @@ def serve(host: str, port: int, health: Health, meter: Meter) -> Callable[[], No
         server.shutdown()
         server.server_close()
 
-    return close
+    return server.server_port, close
 
 
 class _Server(ThreadingMixIn, WSGIServer):

@@ -50,10 +50,7 @@ def meter() -> Meter:
 
 @pytest.fixture
 def ask(health: Health, meter: Meter) -> Iterator[Callable[[str], requests.Response]]:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
-    close = serve("127.0.0.1", port, health, meter)
+    port, close = serve("127.0.0.1", 0, health, meter)
     yield lambda path: requests.get(f"http://127.0.0.1:{port}{path}", timeout=30)
     close()
 
