@@ -44,7 +44,7 @@ AGES = {
     "oldest": (None, 7 * 24 * _HOUR_MS),
 }
 """How long ago it failed: at most, at least."""
-_NO_CODE = "-"
+NO_CODE = "-"
 MAY_BE_TOLD_TO_SEND = frozenset(
     {Why.PERHAPS_SENT, Why.SENT_SINCE, Why.SENT_BEFORE, Why.WAITS_ELSEWHERE}
 )
@@ -63,7 +63,7 @@ class Filters:
     def fit(self, now_ms: int) -> Fit:
         at_most, at_least = AGES.get(self.age, (None, None))
         return Fit(
-            code="" if self.reason == _NO_CODE else self.reason or None,
+            code="" if self.reason == NO_CODE else self.reason or None,
             batch_id=self.batch or None,
             country=self.country or None,
             since_ms=now_ms - at_most if at_most else None,
@@ -99,7 +99,7 @@ async def dead(
     texts = texts_of(request)
     reasons = [
         {
-            "code": code or _NO_CODE,
+            "code": code or NO_CODE,
             "meaning": reason_in_words(texts, code),
             "remedy": remedy_of(texts, code),
             "count": count,

@@ -18,9 +18,10 @@ from jobs.codes import OUTAGE, explain
 from jobs.identity import Identity, state_file
 from producer.overview import Overview, read_overview
 from producer.sending import Sending, Standing, read_sent
+from producer.web.console.failures import NO_CODE, Filters
 from producer.web.console.frame import Viewer, render, texts_of
 from producer.web.console.texts import Texts
-from producer.web.console.words import meaning_of, remedy_of
+from producer.web.console.words import meaning_of, reason_in_words, remedy_of
 from producer.web.problems import ask
 
 router = APIRouter()
@@ -36,7 +37,8 @@ _BAR, _BARS_HEIGHT = 10, 100
 class Failure:
     """Codes that could not be sent for one reason, and want somebody."""
 
-    code: str
+    address: str
+    """Of the page that shows them."""
     count: int
     meaning: Markup
 
@@ -102,4 +104,7 @@ def _plot(minutes: Sequence[int]) -> Plot:
 def _failures(texts: Texts, overview: Overview) -> list[Failure]:
     """Return what failed most, by reason."""
     most = sorted(overview.dead_by_code.items(), key=lambda each: -each[1])[:SHOWN_CODES]
-    return [Failure(code, count, meaning_of(texts, code)) for code, count in most]
+    return [
+        Failure(Filters(code or NO_CODE).address(), count, reason_in_words(texts, code))
+        for code, count in most
+    ]
