@@ -58,6 +58,10 @@ class UserRefusedError(SendcodeError, ValueError):
         self.code = code
 
 
+class LastAdminError(UserRefusedError):
+    """Nobody could manage the users any more: another admin comes first."""
+
+
 @dataclass(frozen=True, slots=True)
 class User:
     """A user, without the password's hash."""
@@ -122,7 +126,11 @@ class Users:
         return _decode(name, values) if values else None
 
     def remove(self, name: str, by: str | None = None) -> bool:
-        """Remove a user; all their sessions are over. Return whether there was one."""
+        """Remove a user; all their sessions are over. Return whether there was one.
+
+        Raises:
+            LastAdminError: they are the only admin.
+        """
         action = Action(what="user remove", about=name, by=by or somebody())
         return self._change("remove", name, {}, action) == "done"
 
@@ -137,7 +145,12 @@ class Users:
         return self._change("change", name, changes, action) == "done"
 
     def set_role(self, name: str, role: str, by: str | None = None) -> bool:
-        """Give a user another role, from their next request on. False if there is no such user."""
+        """Give a user another role, from their next request on. False if there is no such user.
+
+        Raises:
+            UserRefusedError: there is no such role.
+            LastAdminError: they are the only admin.
+        """
         action = Action(what="user role", about=f"{name} ({role})", by=by or somebody())
         return self._change("change", name, {"role": _role(role)}, action) == "done"
 
@@ -197,6 +210,8 @@ class Users:
         done: str = self._script(
             verb=verb, name=name, values=json.dumps(values), action=action.encode()
         )
+        if done == "last_admin":
+            raise LastAdminError(done, f"{name} is the only admin: add another one first")
         return done
 
 

@@ -20,9 +20,11 @@ PATIENT_S = 30.0
 class WebServer:
     """`sendcode web` in a thread; `call` asks it something with a token."""
 
-    def __init__(self, settings: Settings, answer_s: float = PATIENT_S) -> None:
+    def __init__(
+        self, settings: Settings, answer_s: float = PATIENT_S, guess_delay_s: float = 0
+    ) -> None:
         options = uvicorn.Config(
-            make_app(settings, answer_s=answer_s, guess_delay_s=0),
+            make_app(settings, answer_s=answer_s, guess_delay_s=guess_delay_s),
             host="127.0.0.1",
             port=0,
             log_config=None,

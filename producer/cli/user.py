@@ -17,7 +17,14 @@ from producer.cli.console import (
 )
 from producer.cli.display import moment, show_table
 from producer.cli.options import JsonOption, ledger_connection
-from producer.users import LONGEST_PASSWORD, SHORTEST_PASSWORD, Role, UserRefusedError, Users
+from producer.users import (
+    LONGEST_PASSWORD,
+    SHORTEST_PASSWORD,
+    LastAdminError,
+    Role,
+    UserRefusedError,
+    Users,
+)
 
 NameArgument = Annotated[str, typer.Argument(help="What the user signs in as.")]
 
@@ -75,7 +82,10 @@ def remove(
         if users.get(name) is None:
             raise _unknown(name)
         ask_first(f"Remove {name}?", yes=yes)
-        users.remove(name)
+        try:
+            users.remove(name)
+        except LastAdminError as exc:
+            raise CommandFailedError(str(exc)) from exc
     say(f"{name} may not use the console any more")
 
 

@@ -178,6 +178,7 @@ class _Frame:
                 most = MAX_BODY if scope["path"].startswith("/v1/") else MAX_FORM
                 try:
                     receive = _replay(await _body(scope, receive, most), receive)
+                    begin_answer(scope)
                 except Problem as exc:
                     app = _answer(Request(scope), exc)
             await app(scope, receive, framed)

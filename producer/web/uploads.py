@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from producer.web.problems import RETRY_AFTER_S, Problem, media_type
+from producer.web.problems import RETRY_AFTER_S, Problem, begin_answer, media_type
 from producer.web.schemas import BatchForm
 
 T = TypeVar("T")
@@ -61,6 +61,7 @@ class Uploads:
                 return await anyio.to_thread.run_sync(work, form, limiter=self._threads)
             finally:
                 await form.close()
+                begin_answer(request.scope)
 
 
 async def _received(request: Request, stalled_s: float) -> FormData:

@@ -194,6 +194,7 @@ def test_a_page_whose_session_is_over_leads_to_the_sign_in_page(
     open_page: Open, users: Users
 ) -> None:
     page = open_page("/")
+    users.add("another-boss", "admin", None, by="test")
 
     users.remove("boss", by="test")
 

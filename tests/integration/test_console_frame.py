@@ -16,6 +16,7 @@ from producer.users import Users
 from producer.web.app import make_app
 from producer.web.console import ROUTERS
 from tests.console import PASSWORD, Browser, csrf_of
+from tests.waiting import wait_until
 from tests.web_server import WebServer
 
 OPEN = {"/login", "/static/{name}"}
@@ -74,6 +75,18 @@ def test_a_wrong_name_or_password_lets_nobody_in(
     assert answer.status_code == 401
     assert "Name or password is wrong." in answer.text
     assert browser.get("/").url.endswith("/login")
+
+
+def test_a_wrong_password_that_is_answered_late_is_no_fault_of_redis(
+    settings: Settings, users: Users
+) -> None:
+    users.add("anna", "viewer", PASSWORD)
+    with WebServer(settings, answer_s=0.5, guess_delay_s=0.8) as web:
+        browser = Browser(web)
+        for _ in range(4):  # until the delay is longer than Redis may take
+            browser.sign_in("anna", "wrong")
+
+        wait_until(lambda: browser.sign_in("anna", "wrong").status_code == 401)
 
 
 def test_without_any_user_the_sign_in_page_says_how_to_add_one(
@@ -150,7 +163,9 @@ def test_a_page_that_was_asked_for_is_shown_after_signing_in(web: WebServer) -> 
     assert 'name="next" value="/?page=2"' in page.text
 
 
-@pytest.mark.parametrize("next_page", ["//evil.example", "https://evil.example", "/\\evil.example"])
+@pytest.mark.parametrize(
+    "next_page", ["//evil.example", "https://evil.example", "/\\evil.example", "//["]
+)
 def test_signing_in_never_leads_to_another_host(web: WebServer, next_page: str) -> None:
     page = Browser(web).get("/login", params={"next": next_page})
 

@@ -16,7 +16,7 @@ from jobs.actions import Action, recent_actions
 from jobs.batches import Batches
 from jobs.keys import Keys
 from producer.tokens import Tokens
-from producer.users import IDLE_S, LIFE_S, Role, Users
+from producer.users import IDLE_S, LIFE_S, LastAdminError, Role, Users
 from tests.commands import Command
 from tests.console import PASSWORD, Browser
 from tests.web_server import WebServer
@@ -164,6 +164,25 @@ def test_no_admin_removes_or_changes_themselves(admin: Browser, users: Users) ->
     assert boss.role is Role.ADMIN
 
 
+def test_of_two_admins_who_demote_each_other_at_once_one_stays(
+    sendcode: Command, users: Users
+) -> None:
+    for name in ("anna", "bob"):
+        users.add(name, "admin", None)
+
+    assert users.set_role("bob", "viewer")
+    with pytest.raises(LastAdminError, match="anna is the only admin"):
+        users.set_role("anna", "viewer")
+    with pytest.raises(LastAdminError):
+        users.remove("anna")
+    removed = sendcode("user", "remove", "anna", "--yes")
+
+    assert removed.exit_code == 1
+    assert "add another one first" in removed.err
+    assert users.remove("bob")
+    assert [(user.name, user.role) for user in users.all()] == [("anna", "admin")]
+
+
 def test_one_s_own_password_is_changed_and_other_sessions_end(web: WebServer, users: Users) -> None:
     users.add("anna", "viewer", PASSWORD)
     here, there = Browser(web), Browser(web)
@@ -280,6 +299,18 @@ class TestBehindAProxy:
         assert "anna@x.example" in home.text
         assert "Sign out" not in home.text
         assert "All sending is stopped." in halted.text
+
+    def test_a_page_that_refreshes_itself_has_one_session(
+        self, trusting: WebServer, users: Users, redis: Redis, keys: Keys
+    ) -> None:
+        users.add("anna", "operator", None)
+        browser = Browser(trusting)
+        browser.session.headers["X-Forwarded-User"] = "anna"
+
+        for _ in range(3):
+            browser.live("/")
+
+        assert len(list(redis.scan_iter(keys.session("*")))) == 1
 
     def test_a_session_of_a_proxy_is_nothing_without_its_word(
         self, trusting: WebServer, users: Users

@@ -7,13 +7,18 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
-from producer.web.problems import Problem
+from config.settings import Settings
+from producer.web.problems import Problem, ask
 from producer.web.schemas import BatchForm
 from producer.web.uploads import STALLED_S, Uploads
+from tests.waiting import PATIENCE_S
 
+APP = FastAPI()
+APP.state.settings = Settings()
 HEAD = (
     b'--b\r\nContent-Disposition: form-data; name="file"; filename="c.csv"\r\n'
     b"Content-Type: text/csv\r\n\r\n"
@@ -33,8 +38,15 @@ def received(parts: Iterator[bytes], pause_s: float, stalled_s: float = STALLED_
         return file.file.read()
 
     headers = [(b"content-type", b"multipart/form-data; boundary=b")]
-    request = Request({"type": "http", "method": "POST", "headers": headers}, receive)
-    return asyncio.run(Uploads(stalled_s).work(request, read))
+    scope = {"type": "http", "method": "POST", "headers": headers, "app": APP}
+    late: dict[str, Any] = {"sendcode.answer_s": PATIENCE_S, "sendcode.deadline": 0.0}
+    request = Request(scope | late, receive)
+
+    async def upload() -> bytes:
+        file = await Uploads(stalled_s).work(request, read)
+        return await ask(request, lambda: file)  # however long it took, Redis has its time
+
+    return asyncio.run(upload())
 
 
 def test_a_caller_that_trickles_gives_its_place_up() -> None:

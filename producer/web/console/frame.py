@@ -14,6 +14,7 @@ action instead, as it is read last.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -27,8 +28,9 @@ from http import HTTPStatus
 from importlib.resources import files
 from ipaddress import ip_address
 from typing import Annotated, Any, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
+import anyio
 import anyio.to_thread
 from fastapi import Depends, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
@@ -36,8 +38,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from producer.users import LIFE_S, Role, User, Users
+from producer.web.access import Guesses
 from producer.web.console.texts import LANGUAGES, Texts, language_for
-from producer.web.problems import Problem, ask
+from producer.web.problems import RETRY_AFTER_S, Problem, ask, begin_answer
 
 T = TypeVar("T")
 
@@ -45,6 +48,8 @@ SESSION = "sendcode_session"
 _SAID = "sendcode_said"
 _SAID_S = 60
 _NEW_SESSION = "sendcode.new_session"
+MOST_WAITING = 10
+"""For their password to be checked: the last of them waits a second or two."""
 _CHANGES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 STATIC = {
     "console.css": "text/css",
@@ -145,9 +150,27 @@ def users_of(request: Request) -> Users:
 
 
 async def hashed(request: Request, act: Callable[..., T], *arguments: Any) -> T:
-    """Call what hashes a password; a few at once, as each takes its time."""
-    limiter = request.app.state.hashing
-    return await anyio.to_thread.run_sync(act, *arguments, limiter=limiter)
+    """Call what hashes a password; a few at once, as each takes its time.
+
+    Raises:
+        Problem: 429, many wait already.
+    """
+    limiter: anyio.CapacityLimiter = request.app.state.hashing
+    if limiter.statistics().tasks_waiting >= MOST_WAITING:
+        headers = {"Retry-After": str(RETRY_AFTER_S)}
+        raise Problem(429, "busy", "many passwords are being checked: try again", headers=headers)
+    try:
+        return await anyio.to_thread.run_sync(act, *arguments, limiter=limiter)
+    finally:
+        begin_answer(request.scope)  # Redis is not late because of a queue here
+
+
+async def hold_back(request: Request, name: str) -> None:
+    """Wait after a wrong password, ever longer for this name and this place."""
+    guesses: Guesses = request.app.state.console_guesses
+    of_place, of_name = guesses.add(address_of(request)), guesses.add(f"user {name[:64]}")
+    await asyncio.sleep(max(of_place, of_name))
+    begin_answer(request.scope)
 
 
 def csrf_token(secret: str) -> str:
@@ -226,8 +249,9 @@ def render(
         whole = page.new_context(context)
         title = "".join(page.blocks["title"](whole)) if "title" in page.blocks else ""
         body = "".join(page.blocks[live](whole))
-        return HTMLResponse(f"<title>{title} · sendcode</title>\n{body}", status)
-    response = HTMLResponse(page.render(context), status)
+        response = HTMLResponse(f"<title>{title} · sendcode</title>\n{body}", status)
+    else:
+        response = HTMLResponse(page.render(context), status)
     if _SAID in request.cookies and not is_fragment(request):
         response.delete_cookie(_SAID)
     if _NEW_SESSION in request.scope:
@@ -283,9 +307,9 @@ def sign_in_first(request: Request, _: Exception) -> Response:
 
 def own_path(text: str | None) -> str:
     """Return a path of ours that somebody may be sent to; the home page for anything else."""
-    parts = urlsplit(text or "")
-    is_ours = (text or "").startswith("/") and not parts.netloc and "\\" not in (text or "")
-    return text if text and is_ours and not text.startswith("//") and text.isprintable() else "/"
+    text = text or "/"
+    is_ours = text.startswith("/") and not text.startswith("//") and "\\" not in text
+    return text if is_ours and text.isprintable() else "/"
 
 
 def wants_page(request: Request) -> bool:

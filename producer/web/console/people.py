@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from typing import Annotated
 
@@ -10,15 +9,14 @@ from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, Response
 
 from producer.users import User
-from producer.web.access import Guesses
 from producer.web.console.frame import (
     SESSION,
     STATIC,
     Viewer,
-    address_of,
     check_form,
     csrf_token,
     hashed,
+    hold_back,
     keep_session,
     own_path,
     redirect,
@@ -58,14 +56,12 @@ async def signed_in(
 ) -> Response:
     """Begin a session; a wrong password is answered ever later."""
     await check_form(request, csrf_token(request.cookies.get(SESSION) or secrets.token_hex()))
-    guesses: Guesses = request.app.state.console_guesses
     users = users_of(request)
     user: User | None = await hashed(request, users.authenticate, name, password)
     if user is None:
-        of_place, of_name = guesses.add(address_of(request)), guesses.add(f"user {name[:64]}")
-        await asyncio.sleep(max(of_place, of_name))
+        await hold_back(request, name)
         return await _sign_in_page(request, next, name=name, status=401)
-    guesses.forget(f"user {name}")
+    request.app.state.console_guesses.forget(f"user {name}")
     response = redirect(request, own_path(next))
     keep_session(response, request, await ask(request, users.begin_session, user))
     return response

@@ -9,12 +9,13 @@ from fastapi.responses import Response
 
 from config.flower import FLOWER_PORT
 from producer.tokens import Scope, TokenRefusedError, Tokens
-from producer.users import Role, User, UserRefusedError
+from producer.users import LastAdminError, Role, User, UserRefusedError
 from producer.web.console.frame import (
     Admin,
     Viewer,
     Visitor,
     hashed,
+    hold_back,
     keep_session,
     redirect,
     render,
@@ -69,7 +70,9 @@ async def change_own_password(
     """Give the user another password, and end their other sessions."""
     users = users_of(request)
     if await hashed(request, users.authenticate, visitor.name, password) is None:
+        await hold_back(request, visitor.name)
         return await _page(request, visitor, 422, wrong="password_wrong", wrong_in="own")
+    request.app.state.console_guesses.forget(f"user {visitor.name}")
     try:
         await hashed(request, users.set_password, visitor.name, new, visitor.name)
     except UserRefusedError as exc:
@@ -106,6 +109,8 @@ async def change_role(request: Request, name: str, admin: Admin, role: Name = ""
     user = await _other(request, name, admin)
     try:
         await ask(request, users_of(request).set_role, user.name, role, admin.name)
+    except LastAdminError as exc:
+        raise Problem(409, exc.code, str(exc)) from None
     except UserRefusedError as exc:
         raise Problem.of_field("role", exc.code, str(exc)) from None
     return redirect(request, "/settings", "settings.role_changed", name=name)
@@ -129,7 +134,10 @@ async def change_password(
 async def remove_user(request: Request, name: str, admin: Admin) -> Response:
     """Remove another user."""
     user = await _other(request, name, admin)
-    await ask(request, users_of(request).remove, user.name, admin.name)
+    try:
+        await ask(request, users_of(request).remove, user.name, admin.name)
+    except LastAdminError as exc:
+        raise Problem(409, exc.code, str(exc)) from None
     return redirect(request, "/settings", "settings.user_removed", name=name)
 
 
@@ -171,7 +179,7 @@ async def _known(request: Request, name: str) -> User:
 
 
 async def _other(request: Request, name: str, admin: Visitor) -> User:
-    """Return a user who is not the admin: so one admin is left at any time."""
+    """Return a user who is not the admin."""
     if name == admin.name:
         raise Problem(403, "oneself", "nobody removes or changes themselves here")
     return await _known(request, name)
