@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -184,13 +184,15 @@ class Checker:
         if begun is not None:  # it keeps its own terms, and its rows as they are
             found = look(batch_id=begun.batch_id, terms=Terms())
             wrong.clear()
+        naming = _naming(sheet)
+        shown = {*naming, sheet.columns.number, sheet.columns.country}
         return {
             "error": None,
             "notes": [list(note) for note in sheet.notes],
             "header": list(sheet.header),
             "number": sheet.columns.number,
             "country": sheet.columns.country,
-            "naming": _naming(sheet),
+            "naming": naming,
             "kind": sheet.kind,
             "unit": sheet.unit,
             "encoding": sheet.encoding,
@@ -200,7 +202,7 @@ class Checker:
             "first_rows": _first_rows(sheet, sample[:ROWS_SHOWN]),
             "suggested_country": _suggested_country(sheet, sample, found),
             "invalid_columns": list(invalid_columns(sheet)),
-            "wrong": [_wrong(row) for row in wrong],
+            "wrong": [_wrong(row, shown) for row in wrong],
             "held_by": _held_by(found),
             "continues": {"batch_id": begun.batch_id, "rows": begun.total} if begun else None,
             "report": found.as_dict(),
@@ -274,12 +276,13 @@ def _first_rows(sheet: Sheet, rows: list[Row]) -> list[dict[str, Any]]:
     ]
 
 
-def _wrong(row: Row) -> dict[str, Any]:
+def _wrong(row: Row, shown: Collection[int | None]) -> dict[str, Any]:
+    """Return a row with the cells that are shown; the others stay empty."""
     problem = row.problem
     assert problem is not None  # noqa: S101 (only such rows are kept)
     return {
         "line": row.line,
-        "cells": row.cells,
+        "cells": [cell if i in shown else "" for i, cell in enumerate(row.cells)],
         "code": problem.code,
         "message": problem.message,
         "remedy": problem.remedy,

@@ -34,6 +34,9 @@ from producer.sheet import Corrections, Sheet, open_sheet
 KEPT_S = 3_600
 """A file that nobody submits is forgotten after that."""
 MOST_KEPT = 100
+MOST_KEPT_OF_OWNER = 20
+MOST_BYTES = 1_000_000_000
+"""Of all files that are kept at once."""
 MOST_CORRECTIONS = 5_000
 """Rows that can be corrected in place; a file with more wrong ones is better corrected itself."""
 LONGEST_CELL = 1_000
@@ -144,29 +147,38 @@ def checks_folder(settings: Settings) -> Path:
 class Checks:
     """The checks in one folder. Safe for threads and processes."""
 
-    def __init__(self, folder: Path, most: int = MOST_KEPT) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        most: int = MOST_KEPT,
+        most_of_owner: int = MOST_KEPT_OF_OWNER,
+        most_bytes: int = MOST_BYTES,
+    ) -> None:
         self._folder = folder
-        self._most = most
+        self._most, self._most_of_owner, self._most_bytes = most, most_of_owner, most_bytes
 
     def add(self, owner: str, file_name: str, file: IO[bytes], **choices: Any) -> Check:
         """Keep a file that was uploaded.
 
         Raises:
-            TooManyChecksError: too many are kept already.
+            TooManyChecksError: too many are kept already, in all or of this owner, or too big ones.
             PermissionError: the folder is somebody else's.
         """
         self._make_folder()
-        if len(self._ids()) >= self._most:
+        kept = self.all()
+        is_full = sum(check.size for check in kept) + file.seek(0, 2) > self._most_bytes
+        own = sum(check.owner == owner for check in kept)
+        if is_full or len(self._ids()) >= self._most or own >= self._most_of_owner:
             raise TooManyChecksError
         check_id = secrets.token_hex(6)
         # complete before others see it
         hidden = self._folder / f".{check_id}"
         hidden.mkdir(mode=0o700)
         try:
-            with os.fdopen(_create(hidden / "file"), "wb") as kept:
+            with os.fdopen(_create(hidden / "file"), "wb") as copy:
                 file.seek(0)
-                shutil.copyfileobj(file, kept, 1 << 20)
-                size = kept.tell()
+                shutil.copyfileobj(file, copy, 1 << 20)
+                size = copy.tell()
             check = Check(check_id, owner, file_name, size, time.time(), choices=Choices(**choices))
             for name in ("lock", "work"):
                 os.close(_create(hidden / name))

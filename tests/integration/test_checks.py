@@ -307,6 +307,26 @@ def test_no_more_files_are_kept_at_once_than_so_many(tmp_path: Path) -> None:
         add(checks)
 
 
+@pytest.mark.parametrize("bounds", [{"most_of_owner": 2}, {"most_bytes": 2 * len(ROWS)}])
+def test_nobody_fills_the_disk_with_files(tmp_path: Path, bounds: dict[str, int]) -> None:
+    checks = Checks(tmp_path / "checks", **bounds)
+    add(checks)
+    add(checks)
+
+    with pytest.raises(TooManyChecksError):
+        add(checks)
+
+
+def test_only_cells_that_are_shown_are_kept_beside_the_file(
+    checks: Checks, checker: Checker
+) -> None:
+    check = add(checks, "name,country_code,phone_num,secret\nBo,852,call me,mine\n")
+
+    (row,) = read(checks, checker, check)["wrong"]
+
+    assert row["cells"] == ["Bo", "852", "call me", ""]
+
+
 def test_a_folder_that_others_may_look_into_is_not_used(tmp_path: Path) -> None:
     (tmp_path / "checks").mkdir(mode=0o755)
 

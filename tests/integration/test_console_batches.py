@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import shutil
 from collections.abc import Iterator
 from html import unescape
 from pathlib import Path
@@ -537,6 +538,64 @@ def test_what_is_asked_for_live_is_a_part_of_the_page(browser: Browser, acts: Ac
     assert "<html" not in part.text
     assert "0 of 3 done" in text_of(part) or "0 of 3 done" in part.text
     assert 'id="pause"' in part.text
+
+
+def test_an_undo_by_somebody_else_leads_to_the_batch(
+    browser: Browser, web: WebServer, redis: Redis, settings: Settings
+) -> None:
+    check = check_of(upload(browser, web))
+    first = confirm(browser, check, 2).url.rpartition("/")[2]
+    other = Browser.of(web, redis, settings, "operator", "ben")
+
+    page = other.post(f"/batches/{first}/undo")
+
+    assert page.url.endswith(f"/batches/{first}")
+    assert "Undone: no code of this batch was sent." in text_of(page)
+
+
+def test_a_forgotten_file_leads_to_the_last_batch_that_was_made_of_it(
+    browser: Browser, web: WebServer, tmp_path: Path
+) -> None:
+    check = check_of(upload(browser, web))
+    first = confirm(browser, check, 2).url.rpartition("/")[2]
+    browser.post(f"/batches/{first}/undo")
+    send(browser, check)
+    wait_until(lambda: browser.get(check).url.endswith(f"/batches/{first}.1"))
+    (folder,) = tmp_path.glob(f"sendcode/checks-*/{first}")
+    shutil.rmtree(folder)
+
+    assert browser.get(check).url.endswith(f"/batches/{first}.1")
+
+
+def test_a_number_that_was_searched_for_and_one_in_a_file_s_name_are_not_on_the_page(
+    browser: Browser, web: WebServer
+) -> None:
+    page = upload(browser, web, name="for 55501234.csv")
+    check = check_of(page)
+    batch = confirm(browser, check, 2).url
+    other = upload(browser, web, f"{ROWS}Di,852,55501239\n", name="of 55501234.csv")
+    forgotten = browser.post(f"{check_of(other)}/forget")
+
+    found = browser.post(batch[batch.index("/batches") :], text="55501234")
+    by_name = browser.post(batch[batch.index("/batches") :], text="An")
+
+    assert "of ******34.csv is forgotten." in text_of(forgotten)
+    assert "An" in text_of(found)
+    assert 'value="An"' in by_name.text
+    for each in (page, other, forgotten, found, browser.get("/batches"), browser.get("/")):
+        assert "55501234" not in each.text
+
+
+def test_a_place_that_no_list_has_is_refused(browser: Browser, acts: Acts) -> None:
+    acts.batch(3)
+
+    for place in ("9" * 5_000, str(10**30), "-1"):
+        assert browser.get(f"/batches/b1?after={place}").status_code == 422
+    for place in ("9" * 1_000, str(10**30)):
+        assert browser.post("/batches/b1", text="x", after=place).status_code == 422
+        assert browser.post("/search", text="xyz", batch="b1", first=place).status_code == 422
+        for path in ("/batches", "/dead"):
+            assert browser.get(f"{path}?page={place}").status_code == 422
 
 
 def test_the_list_shows_every_batch_with_its_state(browser: Browser, acts: Acts) -> None:

@@ -16,10 +16,19 @@ from producer.batch_rows import rows_page
 from producer.customers import Shown
 from producer.overview import alive_workers
 from producer.results import GROUPS, RESULT_COLUMNS, results
-from producer.search import LONGEST
+from producer.search import LONGEST, digits_of
 from producer.sheet.writing import separator_for, streamed_sheet
+from producer.stories import without_numbers
 from producer.web.batches import Form, sheet_answer
-from producer.web.console.frame import Operator, Viewer, redirect, render, texts_of
+from producer.web.console.frame import (
+    MOST_PLACES,
+    Operator,
+    Page,
+    Viewer,
+    redirect,
+    render,
+    texts_of,
+)
 from producer.web.console.new_batch import undo_batch
 from producer.web.console.words import meaning_of, remedy_of
 from producer.web.problems import Problem, ask
@@ -50,7 +59,7 @@ _GROUPS: dict[str, frozenset[str]] = {
 
 
 @router.get("")
-async def list_batches(request: Request, _: Viewer, page: int = 1) -> Response:
+async def list_batches(request: Request, _: Viewer, page: Page = 1) -> Response:
     """Show all batches, the newest first."""
     found = await ask(request, _batches(request).list)
     pages = max(1, -(-len(found) // BATCHES_SHOWN))
@@ -72,7 +81,7 @@ async def show(
     request: Request,
     _: Viewer,
     only: str = "",
-    after: Annotated[int, Query(ge=0)] = 0,
+    after: Annotated[int, Query(ge=0, le=MOST_PLACES)] = 0,
 ) -> Response:
     """Show one batch."""
     return await _batch_page(request, batch_id, only, after, "")
@@ -83,9 +92,11 @@ async def search(batch_id: str, request: Request, _: Viewer) -> Response:
     """Show one batch, of its rows those that hold a text: a form, as addresses are kept."""
     form = await request.form()
     text = str(form.get("text", "")).strip()[:LONGEST]
-    after = str(form.get("after", ""))
+    after = str(form.get("after", "")) or "0"
+    if not (after.isdecimal() and len(after) <= len(str(MOST_PLACES))):
+        raise Problem.of_field("after", "invalid", "this is no row's number")
     only = str(form.get("only", ""))
-    return await _batch_page(request, batch_id, only, int(after) if after.isdecimal() else 0, text)
+    return await _batch_page(request, batch_id, only, int(after), text)
 
 
 async def _batch_page(
@@ -123,6 +134,8 @@ async def _batch_page(
         only=only,
         after=after,
         text=text,
+        # a number that was searched for does not stand on the page
+        shown_text="" if digits_of(text) or without_numbers(text) != text else text,
         filters=FILTERS,
         downloads=DOWNLOADS,
         columns=[_short(name) for name in batch.header[:MOST_COLUMNS]],

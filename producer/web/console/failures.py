@@ -23,7 +23,15 @@ from producer.decisions import (
     Step,
 )
 from producer.stories import without_numbers
-from producer.web.console.frame import Operator, Viewer, live_status, redirect, render, texts_of
+from producer.web.console.frame import (
+    Operator,
+    Page,
+    Viewer,
+    live_status,
+    redirect,
+    render,
+    texts_of,
+)
 from producer.web.console.rows import customer_of
 from producer.web.console.words import left_alone_in_words, meaning_of, reason_in_words, remedy_of
 from producer.web.problems import Problem, ask
@@ -90,7 +98,7 @@ async def dead(
     batch: str = "",
     country: str = "",
     age: str = "",
-    page: int = 1,
+    page: Page = 1,
 ) -> Response:
     """Show what failed and waits for a person."""
     filters = Filters(reason, batch, country, age)

@@ -32,11 +32,12 @@ from urllib.parse import quote
 
 import anyio
 import anyio.to_thread
-from fastapi import Depends, Request
+from fastapi import Depends, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from producer.stories import without_numbers
 from producer.users import LIFE_S, Role, User, Users
 from producer.web.access import Guesses
 from producer.web.console.texts import LANGUAGES, Texts, language_for
@@ -102,6 +103,10 @@ def needs_role(role: Role) -> Callable[[Request], Awaitable[Visitor]]:
 Viewer = Annotated[Visitor, Depends(needs_role(Role.VIEWER))]
 Operator = Annotated[Visitor, Depends(needs_role(Role.OPERATOR))]
 Admin = Annotated[Visitor, Depends(needs_role(Role.ADMIN))]
+
+MOST_PLACES = 10**9
+"""No list is longer: what asks for a place behind that makes no sense."""
+Page = Annotated[int, Query(le=MOST_PLACES)]
 
 
 async def visitor_of(request: Request) -> Visitor | None:
@@ -342,6 +347,7 @@ def _environment() -> Environment:
     environment.globals["asset"] = asset
     environment.globals["HTTPStatus"] = HTTPStatus
     environment.filters.update(number=number, moment=moment, clock=clock, first_upper=first_upper)
+    environment.filters["without_numbers"] = without_numbers
     return environment
 
 

@@ -39,8 +39,9 @@ from producer.overview import Outlook, read_overview
 from producer.second_codes import Memory, rows_to_send
 from producer.sheet.row import shown
 from producer.sheet.writing import separator_for, streamed_sheet
+from producer.stories import without_numbers
 from producer.web.batches import Form, sheet_answer
-from producer.web.console.frame import Operator, Visitor, is_fragment, redirect, render
+from producer.web.console.frame import Operator, Page, Visitor, is_fragment, redirect, render
 from producer.web.problems import Problem, ask
 from producer.web.uploads import Uploads
 
@@ -84,7 +85,7 @@ async def upload(request: Request, visitor: Operator) -> Response:
         return await _choose_page(request, visitor, error="too_many", status=503)
     if check is None:
         return await _choose_page(request, visitor, error="no_file", status=422)
-    _checker(request).tend(check)
+    await ask(request, _checker(request).tend, check)
     return redirect(request, f"/batches/new/{check.check_id}")
 
 
@@ -97,7 +98,7 @@ async def _choose_page(
 
 
 @router.get("/{check_id}")
-async def look(check_id: str, request: Request, visitor: Operator, page: int = 1) -> Response:
+async def look(check_id: str, request: Request, visitor: Operator, page: Page = 1) -> Response:
     """Show what a file holds, once it was read; while it becomes a batch, how far that is."""
     check = await _check(request, visitor, check_id)
     if isinstance(check, Response):
@@ -203,7 +204,9 @@ async def forget(check_id: str, request: Request, visitor: Operator) -> Response
         return check
     if not await ask(request, _checks(request).forget, check_id):
         return redirect(request, f"/batches/new/{check_id}")
-    return redirect(request, "/batches/new", "new_batch.forgotten", name=check.file_name)
+    return redirect(
+        request, "/batches/new", "new_batch.forgotten", name=without_numbers(check.file_name)
+    )
 
 
 @router.get("/{check_id}/terms")
@@ -290,7 +293,7 @@ async def confirm(check_id: str, request: Request, visitor: Operator) -> Respons
         if now is not None and not is_done:
             return await _confirm_page(request, now, is_stale=True)
         if now is not None:
-            _checker(request).tend(now)
+            await ask(request, _checker(request).tend, now)
     await _wait_for(lambda: _has_ended(_checks(request), check_id))
     return redirect(request, f"/batches/new/{check_id}")
 
@@ -352,14 +355,14 @@ async def undo_batch(request: Request, visitor: Visitor, batch_id: str) -> Respo
         return states and states[1] is BatchState.CANCELLED
 
     def take_back() -> tuple[bool, bool]:
-        """Return whether nothing is sent, and whether the check is there."""
+        """Return whether nothing is sent, and whether the person's check is there."""
         try:
             with checks.change(check_id) as change:
                 is_undone = steer() is not False
                 if is_undone and change.check.confirmed and change.check.batch_id == batch_id:
                     number = change.check.undone + 1
                     change.read_again(confirmed=False, submitted=False, undone=number)
-                return is_undone, True
+                return is_undone, change.check.owner == visitor.name
         except FileNotFoundError:
             return bool(steer()), False
 
@@ -385,9 +388,10 @@ async def _check(
             return _go(request, f"/batches/{check.batch_id}")
         return check
     if check is None:
-        batches = Batches(request.app.state.client, _settings(request))
-        if await ask(request, batches.get, check_id) is not None:
-            return _go(request, f"/batches/{check_id}")
+        batches = await ask(request, Batches(request.app.state.client, _settings(request)).list)
+        made = [each for each in batches if check_of_batch(each.batch_id) == check_id]
+        if made:  # the newest one, as those before were undone
+            return _go(request, f"/batches/{made[0].batch_id}")
     raise Problem(404, "not_found", "this file is no longer kept: choose it again")
 
 
@@ -396,7 +400,7 @@ async def _found(request: Request, check: Check) -> dict[str, Any] | None:
     checks = _checks(request)
     found = await ask(request, checks.found, check)
     if found is None and not check.confirmed:
-        _checker(request).tend(check)
+        await ask(request, _checker(request).tend, check)
         if not is_fragment(request):
             found = await _wait_for(lambda: checks.found(check))
     return found
@@ -413,7 +417,7 @@ async def _kept(request: Request, check: Check, **changes: Any) -> None:
     await ask(request, keep)
     now = await ask(request, _checks(request).get, check.check_id)
     if now is not None:
-        _checker(request).tend(now)
+        await ask(request, _checker(request).tend, now)
 
 
 async def _changed(request: Request, check: Check, **changes: Any) -> Response:
@@ -429,7 +433,7 @@ async def _changed(request: Request, check: Check, **changes: Any) -> Response:
 
 
 async def _progress(request: Request, check: Check) -> Response:
-    _checker(request).tend(check)
+    await ask(request, _checker(request).tend, check)
     rows, share, what = await ask(request, _checks(request).progress, check.check_id)
     return render(
         request,

@@ -13,7 +13,7 @@ from fastapi.responses import Response
 
 from jobs.batches import Batches
 from producer.search import Hit, digits_of, search
-from producer.web.console.frame import Viewer, render, texts_of
+from producer.web.console.frame import MOST_PLACES, Viewer, render, texts_of
 from producer.web.console.rows import customer_of
 from producer.web.console.words import ending_in_words
 from producer.web.problems import ask
@@ -36,7 +36,7 @@ async def found(
     _: Viewer,
     text: Annotated[str, Form()] = "",
     batch: Annotated[str, Form()] = "",
-    first: Annotated[int, Form()] = 0,
+    first: Annotated[int, Form(le=MOST_PLACES)] = 0,
 ) -> Response:
     """Search, and show what was found."""
     state = request.app.state
