@@ -35,6 +35,7 @@ from producer.deadletters import (
     Progress,
     Report,
     Requeuing,
+    Why,
     drop,
     half_rate,
     replace_number,
@@ -50,6 +51,20 @@ MOST_NUMBERS = 1_000
 NUMBER_KEPT_S = 3_600
 SILENT_MS = 15_000
 """Whoever is at work on a decision says so with each window; after that nobody is."""
+
+_HOUR_MS = 3_600_000
+AGES = {
+    "hour": (_HOUR_MS, None),
+    "day": (24 * _HOUR_MS, None),
+    "week": (7 * 24 * _HOUR_MS, None),
+    "older": (None, 24 * _HOUR_MS),
+    "oldest": (None, 7 * 24 * _HOUR_MS),
+}
+"""How long ago it failed: at most, at least."""
+MAY_BE_TOLD_TO_SEND = frozenset(
+    {Why.PERHAPS_SENT, Why.SENT_SINCE, Why.SENT_BEFORE, Why.WAITS_ELSEWHERE}
+)
+"""What a person who knows that no code has come may send all the same."""
 
 
 class Step(StrEnum):

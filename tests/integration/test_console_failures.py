@@ -19,7 +19,7 @@ from jobs.batches import Batches
 from jobs.deadletters import WINDOW, DeadLetters
 from jobs.job import SendCodeJob, State
 from jobs.keys import Keys
-from jobs.ledger import Ledger
+from jobs.ledger import Ending, Ledger
 from tests.console import Browser, csrf_of
 from tests.ended_jobs import (
     BIND_UPPER,
@@ -396,3 +396,31 @@ def test_a_form_s_csrf_token_is_needed(anna: Browser) -> None:
     assert csrf_of(anna.get("/dead"))
     answer = anna._send("POST", "/search", "wrong", text="b1-1")
     assert answer.status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("path", "form"),
+    [
+        ("/dead/decide", {"verb": "drop", "job": "b1-4", "why": "y" * 301}),
+        ("/jobs/b1-4/correct", {"country_code": "852", "number": "51000077", "why": "y" * 301}),
+        ("/settings/sending/halt", {"reason": "y" * 301}),
+    ],
+)
+@pytest.mark.usefixtures("mixed")
+def test_a_reason_that_is_too_long_is_refused_in_words(
+    path: str, form: dict[str, str], anna: Browser, redis: Redis, keys: Keys
+) -> None:
+    page = anna.post(path, **form)
+
+    assert page.status_code == 422
+    assert "The reason is too long." in page.text
+    assert not list(redis.scan_iter(keys.decision("*")))
+
+
+def test_what_is_copied_into_a_ticket_is_plain_text(anna: Browser, ledger: Ledger) -> None:
+    record = end_event(ledger, ending=Ending(State.SENT_INFERRED, "", "", "req-5", "closed"))
+
+    page = anna.get(f"/jobs/{record.job_id}")
+
+    ticket = unescape(page.text.partition("<textarea")[2].partition("</textarea")[0])
+    assert "the service's refusal" in ticket

@@ -13,15 +13,13 @@ from jobs.account import Account
 from jobs.actions import recent_actions
 from producer.overview import read_overview
 from producer.sending import Sending
-from producer.stories import without_numbers
-from producer.web.console.frame import Operator, Viewer, redirect, render
+from producer.web.console.frame import Operator, Viewer, reason_of, redirect, render
 from producer.web.problems import ask
 
 router = APIRouter()
 
 PAGE = 50
 """Actions on a page."""
-_MAX_REASON = 300
 
 
 @router.get("/settings/sending")
@@ -38,10 +36,10 @@ def _read(client: redis.Redis, settings: Settings) -> dict[str, Any]:
 
 @router.post("/settings/sending/halt")
 async def halt(
-    request: Request, operator: Operator, reason: Annotated[str, Form(max_length=_MAX_REASON)] = ""
+    request: Request, operator: Operator, reason: Annotated[str, Form()] = ""
 ) -> Response:
     """Halt all sending, for a reason."""
-    kept = without_numbers(" ".join(reason.split()))
+    kept = reason_of(reason)
     if not kept:
         found = await ask(request, _read, request.app.state.client, request.app.state.settings)
         return render(request, "order.html", **found, status=422, is_reasonless=True)
@@ -52,10 +50,10 @@ async def halt(
 
 @router.post("/settings/sending/resume")
 async def resume(
-    request: Request, operator: Operator, reason: Annotated[str, Form(max_length=_MAX_REASON)] = ""
+    request: Request, operator: Operator, reason: Annotated[str, Form()] = ""
 ) -> Response:
     """Let sending go on, whoever halted it."""
-    kept = without_numbers(" ".join(reason.split()))
+    kept = reason_of(reason)
     account = Account(request.app.state.client, request.app.state.settings)
     await ask(request, lambda: account.resume("person", reason=kept, who=operator.name))
     return redirect(request, "/", "order.resumed")

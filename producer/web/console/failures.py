@@ -14,20 +14,22 @@ from starlette.concurrency import run_in_threadpool
 from jobs.batches import Batches
 from jobs.deadletters import DeadLetter, DeadLetters, Fit, Survey
 from jobs.phone import PhoneNumber
-from producer.deadletters import Choice, Why
+from producer.deadletters import Choice
 from producer.decisions import (
+    AGES,
+    MAY_BE_TOLD_TO_SEND,
     Decisions,
     NoSuchDecisionError,
     NumberForgottenError,
     Plan,
     Step,
 )
-from producer.stories import without_numbers
 from producer.web.console.frame import (
     Operator,
     Page,
     Viewer,
     live_status,
+    reason_of,
     redirect,
     render,
     texts_of,
@@ -43,20 +45,7 @@ BATCHES_SHOWN = 200
 """To choose from: those with the most failures."""
 SOON_S = 0.8
 """A decision about few is there by then: its page is shown complete."""
-_HOUR_MS = 3_600_000
-AGES = {
-    "hour": (_HOUR_MS, None),
-    "day": (24 * _HOUR_MS, None),
-    "week": (7 * 24 * _HOUR_MS, None),
-    "older": (None, 24 * _HOUR_MS),
-    "oldest": (None, 7 * 24 * _HOUR_MS),
-}
-"""How long ago it failed: at most, at least."""
 NO_CODE = "-"
-MAY_BE_TOLD_TO_SEND = frozenset(
-    {Why.PERHAPS_SENT, Why.SENT_SINCE, Why.SENT_BEFORE, Why.WAITS_ELSEWHERE}
-)
-"""What a person who knows that no code has come may send all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +164,8 @@ async def decide(  # noqa: PLR0913, PLR0917 (the fields of a form)
     here = filters.address()
     if scope == "ticked" and not job:
         return redirect(request, here, "dead.none_ticked")
-    if verb == "drop" and not why.strip():
+    kept = reason_of(why)
+    if verb == "drop" and not kept:
         return redirect(request, f"/jobs/{job[0]}" if back and job else here, "dead.why_needed")
     letters = DeadLetters(request.app.state.client, request.app.state.settings)
     now_ms = await ask(request, letters.now_ms)
@@ -188,7 +178,7 @@ async def decide(  # noqa: PLR0913, PLR0917 (the fields of a form)
         fit.until_ms,
         job_ids=tuple(dict.fromkeys(job or ())) if scope == "ticked" else (),
     )
-    return await propose(request, Plan(verb, choice, without_numbers(why.strip())))
+    return await propose(request, Plan(verb, choice, kept))
 
 
 async def propose(request: Request, plan: Plan, phone: PhoneNumber | None = None) -> Response:

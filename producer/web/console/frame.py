@@ -46,6 +46,8 @@ from producer.web.problems import RETRY_AFTER_S, Problem, ask, begin_answer
 T = TypeVar("T")
 
 SESSION = "sendcode_session"
+MAX_REASON = 300
+"""Characters of a reason that a person writes."""
 _SAID = "sendcode_said"
 _SAID_S = 60
 _NEW_SESSION = "sendcode.new_session"
@@ -330,6 +332,19 @@ def problem_page(request: Request, problem: Problem) -> Response:
     return page
 
 
+def reason_of(text: str) -> str:
+    """Return the reason that a person wrote as it is kept: on one line, without numbers.
+
+    Raises:
+        Problem: 422 `reason_too_long`.
+    """
+    reason = " ".join(text.split())
+    if len(reason) > MAX_REASON:
+        detail = f"a reason has at most {MAX_REASON} characters"
+        raise Problem(422, "reason_too_long", detail)
+    return without_numbers(reason)
+
+
 def new_form_id() -> str:
     """Return what tells one form from the next, so that one sent twice acts once."""
     return secrets.token_hex(8)
@@ -345,6 +360,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.globals["asset"] = asset
+    environment.globals["MAX_REASON"] = MAX_REASON
     environment.globals["HTTPStatus"] = HTTPStatus
     environment.filters.update(number=number, moment=moment, clock=clock, first_upper=first_upper)
     environment.filters["without_numbers"] = without_numbers

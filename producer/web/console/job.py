@@ -14,9 +14,17 @@ from jobs.job import JobRecord, State, StoryEntry, iso, split_job_id
 from jobs.phone import PhoneError, PhoneNumber
 from producer.deadletters import Choice
 from producer.decisions import Plan
-from producer.stories import Instead, NoSuchJobError, Story, story_of, without_numbers
+from producer.stories import Instead, NoSuchJobError, Story, story_of
 from producer.web.console.failures import propose
-from producer.web.console.frame import Operator, Viewer, live_status, redirect, render, texts_of
+from producer.web.console.frame import (
+    Operator,
+    Viewer,
+    live_status,
+    reason_of,
+    redirect,
+    render,
+    texts_of,
+)
 from producer.web.console.rows import cells_of, customer_of
 from producer.web.console.texts import Texts
 from producer.web.console.words import ending_in_words, remedy_of
@@ -108,18 +116,18 @@ async def correct(
         else:
             phone = PhoneNumber.parse(country_code, number)
     except PhoneError as exc:
-        fault = str(texts_of(request).get(f"fault.{exc.code}", str(exc)))
+        fault = texts_of(request).get(f"fault.{exc.code}", str(exc)).unescape()
         return await _page(request, job_id, fault=fault, country_code=country_code)
-    plan = Plan("replace", Choice(job_ids=(job_id,)), without_numbers(why.strip()))
+    plan = Plan("replace", Choice(job_ids=(job_id,)), reason_of(why))
     return await propose(request, plan, phone)
 
 
 def happened(texts: Texts, entry: StoryEntry) -> str:
     """Return one thing that happened, as a line."""
-    what = str(texts.get(f"happened.{entry.what}", entry.what))
+    what = texts.get(f"happened.{entry.what}", entry.what).unescape()
     parts = [what]
     if entry.took_ms is not None:
-        answer = entry.code or str(texts("happened.accepted"))
+        answer = entry.code or texts("happened.accepted").unescape()
         parts.append(f"{answer} ({entry.took_ms:,} ms)")
     if entry.note:
         parts.append(entry.note)
@@ -137,7 +145,7 @@ def ticket(texts: Texts, story: Story) -> list[str]:
     if story.row is not None:
         facts.append(("line", str(story.row.line)))
     facts.append(("number", record.phone.masked))
-    facts.append(("outcome", str(ending_in_words(texts, record, story.waits_for))))
+    facts.append(("outcome", ending_in_words(texts, record, story.waits_for).unescape()))
     facts += _of_the_answer(record)
     lines = [f"{texts(f'ticket.{name}').unescape()}: {value}" for name, value in facts]
     lines += ["", *(f"{iso(entry.at_ms)}  {happened(texts, entry)}" for entry in record.story)]
