@@ -22,6 +22,8 @@ from jobs.scripts import pairs, scripts, time_ms
 
 CHUNK_ROWS = 500
 _ROWS_SCANNED = 2_000
+_BATCHES_AT_ONCE = 50
+"""Read in one transaction: less than a millisecond of Redis'."""
 
 _CANCELLED = -2
 """The reply of append_rows.lua for a batch that takes no more rows."""
@@ -174,28 +176,49 @@ class Batches:
         return Family(batch, tuple(read[each] for each in corrections if each in read))
 
     def list(self) -> list[Batch]:
-        """Return all batches that are still kept, the newest first, and forget the others."""
+        """Return all batches that are still kept, the newest first."""
+        return list(self.newest())
+
+    def newest(self) -> Iterator[Batch]:
+        """Yield all batches that are still kept, the newest first, and forget the others."""
         ids: Any = self.client.zrevrange(self._keys.batches, 0, -1)
+        for start in range(0, len(ids), _BATCHES_AT_ONCE):
+            yield from self._kept(ids[start : start + _BATCHES_AT_ONCE])
+
+    def page(self, first: int, size: int) -> Sequence[Batch]:
+        """Return some of the newest batches, from index `first` (0: the newest) on."""
+        ids: Any = self.client.zrevrange(self._keys.batches, first, first + size - 1)
+        return self._kept(ids)
+
+    def count(self) -> int:
+        """Return how many batches there are, with those whose keys have just run out."""
+        return int(self.client.zcard(self._keys.batches))
+
+    def _kept(self, ids: Sequence[str]) -> Sequence[Batch]:
         found = self._read(ids)
         if forgotten := [batch_id for batch_id in ids if batch_id not in found]:
             self.client.zrem(self._keys.batches, *forgotten)
         return [found[batch_id] for batch_id in ids if batch_id in found]
 
     def _read(self, ids: Sequence[str]) -> dict[str, Batch]:
-        """Read the batches that are there, all in one round trip."""
-        pipe = self.client.pipeline(transaction=True)
-        pipe.time()
-        pipe.hget(self._keys.account, "state")
-        for batch_id in ids:
-            pipe.hgetall(self._keys.batch(batch_id))
-            pipe.hgetall(self._keys.counts(batch_id))
-        now, account, *hashes = pipe.execute()
-        now_ms, halted = time_ms(now), account == "halted"
-        return {
-            batch_id: decode_batch(batch_id, values, counts, now_ms, is_halted=halted)
-            for batch_id, values, counts in zip(ids, hashes[::2], hashes[1::2], strict=True)
-            if "state" in values
-        }
+        """Read the batches that are there, each with its counts as they were at one time."""
+        found: dict[str, Batch] = {}
+        for start in range(0, len(ids), _BATCHES_AT_ONCE):
+            chunk = ids[start : start + _BATCHES_AT_ONCE]
+            pipe = self.client.pipeline(transaction=True)
+            pipe.time()
+            pipe.hget(self._keys.account, "state")
+            for batch_id in chunk:
+                pipe.hgetall(self._keys.batch(batch_id))
+                pipe.hgetall(self._keys.counts(batch_id))
+            now, account, *hashes = pipe.execute()
+            now_ms, halted = time_ms(now), account == "halted"
+            for batch_id, values, counts in zip(chunk, hashes[::2], hashes[1::2], strict=True):
+                if "state" in values:
+                    found[batch_id] = decode_batch(
+                        batch_id, values, counts, now_ms, is_halted=halted
+                    )
+        return found
 
     def names_of(self, ids: Iterable[str]) -> dict[str, str]:
         """Return what people call these batches, in one round trip: a name, or the id."""

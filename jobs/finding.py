@@ -77,7 +77,7 @@ class Finder:
         trace.add(self._indexed(digits))
         if not self._among(trace, self._dead(), until, digits=digits):
             return trace
-        for batch in self._batches.list():
+        for batch in self._batches.newest():
             if not self._rows(trace, batch.batch_id, batch.total, until, digits=digits):
                 return trace
         self._events(trace, until, digits=digits)
@@ -93,7 +93,7 @@ class Finder:
             return trace
         # batches have half of the time: references are those of events alone
         half = until - self._seconds / 2
-        for batch in self._batches.list():
+        for batch in self._batches.newest():
             ids = (batch_job_id(batch.batch_id, n) for n in range(batch.cursor, 0, -1))
             if not self._among(trace, ids, half, name=name):
                 break

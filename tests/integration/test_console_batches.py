@@ -607,3 +607,24 @@ def test_the_list_shows_every_batch_with_its_state(browser: Browser, acts: Acts)
     assert page.text.index("August") < page.text.index("July")
     assert "0 of 3 done" in text_of(page)
     assert browser.get("/batches/b3").status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/batches?page=2", "/search"])
+def test_a_page_reads_no_more_batches_than_it_shows(
+    path: str, browser: Browser, batches: Batches, redis: Redis
+) -> None:
+    kept = 600 if path == "/search" else 130
+    for n in range(kept):
+        batches.open(f"b{n:03d}", f"digest {n}", ["name"])
+    browser.get(path)
+    before = hashes_read(redis)
+
+    page = browser.get(path)
+
+    shown = 500 if path == "/search" else 50
+    assert page.text.count(">b") >= shown
+    assert hashes_read(redis) - before < 2 * shown + 30
+
+
+def hashes_read(redis: Redis) -> int:
+    return int(redis.info("commandstats")["cmdstat_hgetall"]["calls"])

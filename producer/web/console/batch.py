@@ -61,14 +61,14 @@ _GROUPS: dict[str, frozenset[str]] = {
 @router.get("")
 async def list_batches(request: Request, _: Viewer, page: Page = 1) -> Response:
     """Show all batches, the newest first."""
-    found = await ask(request, _batches(request).list)
-    pages = max(1, -(-len(found) // BATCHES_SHOWN))
+    batches = _batches(request)
+    pages = max(1, -(-await ask(request, batches.count) // BATCHES_SHOWN))
     page = min(max(1, page), pages)
     return render(
         request,
         "batches.html",
         live="live",
-        batches=found[(page - 1) * BATCHES_SHOWN : page * BATCHES_SHOWN],
+        batches=await ask(request, batches.page, (page - 1) * BATCHES_SHOWN, BATCHES_SHOWN),
         figures=figures,
         page=page,
         pages=pages,

@@ -6,11 +6,13 @@ again.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import Response
 
+from jobs.batch import Batch
 from jobs.batches import Batches
 from producer.search import Hit, digits_of, search
 from producer.web.console.frame import MOST_PLACES, Viewer, render, texts_of
@@ -20,11 +22,14 @@ from producer.web.problems import ask
 
 router = APIRouter()
 
+BATCHES_SHOWN = 500
+"""To choose from: the newest."""
+
 
 @router.get("/search")
 async def search_form(request: Request, _: Viewer, batch: str = "") -> Response:
     """Show the form."""
-    batches = await ask(request, _batches(request).list)
+    batches = await ask(request, _batches(request).page, 0, BATCHES_SHOWN)
     return render(
         request, "search.html", batches=batches, batch=batch, text="", found=None, results=[]
     )
@@ -40,9 +45,9 @@ async def found(
 ) -> Response:
     """Search, and show what was found."""
     state = request.app.state
-    batches = await ask(request, _batches(request).list)
+    batches = await ask(request, _batches(request).page, 0, BATCHES_SHOWN)
     found = await ask(request, search, state.client, state.settings, text, batch, max(0, first))
-    by_id = {each.batch_id: each for each in batches}
+    by_id = await ask(request, _batches_of, _batches(request), found.hits)
     texts = texts_of(request)
 
     def customer(hit: Hit) -> str:
@@ -73,6 +78,13 @@ async def found(
         found=found,
         results=results,
     )
+
+
+def _batches_of(batches: Batches, hits: Sequence[Hit]) -> dict[str, Batch]:
+    """Return the batches that something was found in, by their ids."""
+    ids = {hit.batch_id for hit in hits if hit.batch_id}
+    found = {batch_id: batches.get(batch_id) for batch_id in ids}
+    return {batch_id: batch for batch_id, batch in found.items() if batch is not None}
 
 
 def _batches(request: Request) -> Batches:
