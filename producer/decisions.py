@@ -157,6 +157,9 @@ class Decisions:
         """The corrected numbers, the oldest first, each with the time until which it is kept."""
         self._at_work: dict[str, _Work] = {}
         self._lock = threading.Lock()
+        self._one_at_a_time = threading.Lock()
+        """Whoever tries again knows what waits by the time it begins: two at once would not see
+        each other's, and a number with two failures would get two codes."""
 
     def close(self) -> None:
         """Stop all that are at work here: they can be continued."""
@@ -323,6 +326,20 @@ class Decisions:
                 decision=decision,
                 report=report,
             )
+        if is_dry:
+            return self._try_again(token, plan, report, decision, progress)
+        while not self._one_at_a_time.acquire(timeout=1):
+            progress(0)
+        try:
+            return self._try_again(token, plan, report, decision, progress)
+        finally:
+            self._one_at_a_time.release()
+
+    def _try_again(
+        self, token: str, plan: Plan, report: Report, decision: Decision, progress: Progress
+    ) -> Report:
+        dead = DeadLetters(self._client, self._settings)
+        chosen = plan.choice
         batch = None
         if chosen.batch_id is not None:
             batch = Batches(self._client, self._settings).get(chosen.batch_id)
@@ -330,7 +347,7 @@ class Decisions:
             force=plan.force,
             may_send_twice=plan.may_send_twice,
             per_second=None if chosen.job_ids else half_rate(self._settings, batch),
-            dry_run=is_dry,
+            dry_run=report.dry_run,
             reason=plan.reason,
             memory=Memory(self._client, self._settings),
         )

@@ -368,3 +368,20 @@ def test_a_corrected_number_that_nobody_confirms_is_forgotten_after_an_hour(
     with pytest.raises(NumberForgottenError):
         decisions.do(decided.token, 0, "ann")
     decisions.close()
+
+
+def test_two_at_once_do_not_both_try_one_number(
+    decisions: Decisions, ledger: Ledger, batches: Batches
+) -> None:
+    count = 60
+    looked = []
+    for batch_id in ("b1", "b2"):
+        run_batch(ledger, batches, batch_id, customers(count), lambda _: DEAD)
+        job_ids = tuple(f"{batch_id}-{n}" for n in range(1, count + 1))
+        looked.append(looked_at(decisions, Plan("requeue", Choice(job_ids=job_ids))))
+
+    for decided in looked:
+        decisions.do(decided.token, decided.run, "ann")
+
+    first, second = (step_of(decisions, each.token, Step.DONE).report for each in looked)
+    assert (first.done + second.done, first.left_alone + second.left_alone) == (count, count)
