@@ -7,8 +7,8 @@ local A = arguments('digits', 'name', 'ids:rest')
 local reply = {}
 
 local function is_told_of(id, told)
-  for n = math.max(1, told - 100), told do
-    local entry = redis.call('HGET', K.job(id), 'story:' .. n)
+  for back = 0, math.min(100, told - 1) do -- so it ends whatever a damaged record holds
+    local entry = redis.call('HGET', K.job(id), 'story:' .. int(told - back))
     if entry and string.find(entry, '"' .. A.name .. '"', 1, true) then return true end
   end
   return false

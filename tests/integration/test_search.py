@@ -233,8 +233,10 @@ def test_damaged_records_do_not_break_a_search(
     redis.set(keys.job("b1-2"), "no hash", ex=100)
     redis.hset(keys.job("b1-4"), "replaced_by", "b1-4")
     redis.lset(keys.rows("b1"), 0, "no row")
+    redis.hset(keys.job("b1-3"), "told", "9" * 40)
 
     assert ids(find(number(3).e164)) == ["b1-3"]
+    assert ids(find("some name")) == []
     batch = batches.get("b1")
     assert batch is not None
     assert batches.in_state(batch, 1, 10, {"unknown"}, set(), 10)[0] == [2]
