@@ -14,9 +14,9 @@ COPY requirements/build.lock requirements/runtime.lock requirements/
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     python3 -m venv /opt/build \
     && python3 -m venv --without-pip /opt/sendcode \
-    && /opt/build/bin/pip install --no-cache-dir --require-hashes -r requirements/build.lock \
+    && /opt/build/bin/pip install --no-cache-dir --require-hashes --no-deps -r requirements/build.lock \
     && /opt/build/bin/pip --python /opt/sendcode/bin/python install --no-cache-dir \
-        --require-hashes -r requirements/runtime.lock
+        --require-hashes --no-deps -r requirements/runtime.lock
 COPY . .
 RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /dist . \
     && /opt/build/bin/pip --python /opt/sendcode/bin/python install --no-index --no-deps /dist/*.whl

@@ -188,11 +188,13 @@ $(BENCH): requirements/bench.lock | $(DEV)
 	@touch $@
 
 # $(1) is a lock. Its packages come with their hashes; the project itself is linked, not copied, and
-# is built with the locked build backend, so that nothing unlocked is ever fetched.
+# is built with the locked build backend, so that nothing unlocked is ever fetched. A lock is whole:
+# pip has nothing to resolve, and where it did, a newer release of what a package asks for by an extra
+# (coverage[toml]) ended it.
 define install
 	echo "Installing $$(grep -c == $(1)) pinned packages of $(1); the first time takes a minute"; \
 	{ $(BIN)/python -m pip install --disable-pip-version-check --no-input --progress-bar off \
-		--require-hashes -r requirements/build.lock -r $(1) && echo installed; } \
+		--require-hashes --no-deps -r requirements/build.lock -r $(1) && echo installed; } \
 		| awk '/^ *Downloading / && !/metadata/ { sub(/^ */, "  "); print; fflush() } \
 			/^Installing collected/ { print "  Unpacking"; fflush() } \
 			/^installed$$/ { ok = 1 } END { exit !ok }' && \
