@@ -24,6 +24,7 @@ if order == 'undo' then
   if (tonumber(b.fed) or 0) > 0 then return {before, before, 0} end
   local content = K.content(b.digest or '')
   if redis.call('GET', content) == batch then redis.call('DEL', content) end
+  redis.call('HSET', K.batch(batch), 'digest', '') -- else `check` would miss the content's key
   order = 'cancel'
 end
 local after = STEPS[order][before]

@@ -19,6 +19,7 @@ from jobs.actions import recent_actions
 from jobs.batch import BatchState
 from jobs.batches import Batches
 from jobs.job import State
+from jobs.mending import Mending
 from producer.importing import Submission, Terms
 from producer.sheet import open_sheet
 from tests.console import Browser, csrf_of
@@ -154,8 +155,8 @@ def test_a_form_that_is_sent_twice_or_again_later_makes_one_batch(
     assert batch.accepted == 2
 
 
-def test_an_undo_sends_nothing_and_leads_back_to_the_file(
-    browser: Browser, web: WebServer, batches: Batches, acts: Acts
+def test_an_undo_sends_nothing_and_leads_back_to_the_file_for_another_try(
+    browser: Browser, web: WebServer, batches: Batches, acts: Acts, settings: Settings
 ) -> None:
     check = check_of(upload(browser, web))
     first = confirm(browser, check, 2).url.rpartition("/")[2]
@@ -168,7 +169,12 @@ def test_an_undo_sends_nothing_and_leads_back_to_the_file(
     assert undone is not None
     assert (undone.state, undone.fed) == (BatchState.CANCELLED, 0)
     assert acts.sweep() == []
+    assert Mending(batches.client, settings).misfits() == []  # else workers would mend it
 
+    settled(browser, web, page)
+    page = browser.get(f"{check}/confirm")
+    assert "Send 2 codes" in text_of(page)
+    assert "cancelled" not in text_of(page)
     send(browser, check, codes=2)
     again = wait_until(lambda: batches.get(f"{first}.1"))
     assert again is not None
