@@ -230,7 +230,7 @@ class Batches:
         return {batch_id: name or batch_id for batch_id, name in names}
 
     def steer(self, batch_id: str, order: Order, by: str = "") -> tuple[str, BatchState] | None:
-        """Give a batch an order; return the states before and after, or None: no such batch.
+        """Steer a batch by an order; return the states before and after, or None: no such batch.
 
         An undo is a cancel that is done only as long as no row became a job.
         """

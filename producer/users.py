@@ -135,7 +135,7 @@ class Users:
         return self._change("remove", name, {}, action) == "done"
 
     def set_password(self, name: str, password: str, by: str | None = None) -> bool:
-        """Give a user another password; all their sessions are over. False if there is none.
+        """Set a user's password; all their sessions are over. False if there is none.
 
         Raises:
             UserRefusedError: the password will not do.
@@ -145,7 +145,7 @@ class Users:
         return self._change("change", name, changes, action) == "done"
 
     def set_role(self, name: str, role: str, by: str | None = None) -> bool:
-        """Give a user another role, from their next request on. False if there is no such user.
+        """Set a user's role, from their next request on. False if there is no such user.
 
         Raises:
             UserRefusedError: there is no such role.

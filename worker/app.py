@@ -278,7 +278,7 @@ def _close_flower(settings: Settings) -> None:
 
 
 def _begin_work(runtime: Runtime) -> None:
-    """Say that messages are taken from now on."""
+    """Report that messages are taken from now on."""
     runtime.health.is_ready = True
     tell_systemd("READY=1", "STATUS=taking messages")
     _warn(runtime.settings, runtime.ledger.client)

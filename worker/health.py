@@ -130,7 +130,7 @@ class _Server(ThreadingMixIn, WSGIServer):
         self.setup_environ()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of a caller that hangs up."""
+        """Log nothing of a caller that hangs up."""
 
 
 class _Server6(_Server):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram
 
@@ -46,17 +46,11 @@ class Meter:
         ):
             Gauge(f"sendcode_{name}", text, registry=self.registry).set_function(read)
 
-    @contextmanager
-    def claim(self) -> Iterator[None]:
-        began = time.monotonic()
-        yield
-        self._claim.observe(time.monotonic() - began)
+    def claim(self) -> AbstractContextManager[None]:
+        return _timed(self._claim)
 
-    @contextmanager
-    def round_trip(self) -> Iterator[None]:
-        began = time.monotonic()
-        yield
-        self._redis.observe(time.monotonic() - began)
+    def round_trip(self) -> AbstractContextManager[None]:
+        return _timed(self._redis)
 
     def waited_for_slot(self, seconds: float) -> None:
         self._slot.observe(max(0.0, seconds))
@@ -67,3 +61,11 @@ class Meter:
     def reached_api(self, lane: Lane, seconds: float) -> None:
         """Note how long a job took from its acceptance, or its row's feeding, to its first call."""
         self._delay.labels(lane).observe(max(0.0, seconds))
+
+
+@contextmanager
+def _timed(histogram: Histogram) -> Iterator[None]:
+    """Observe how long the block takes, unless it fails."""
+    began = time.monotonic()
+    yield
+    histogram.observe(time.monotonic() - began)

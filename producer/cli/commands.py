@@ -224,7 +224,7 @@ COMMANDS: Mapping[str, Mapping[str, Command | Group]] = {
                 ),
                 "password": Command(
                     "user:password",
-                    "Give a user another password; they are signed out everywhere.",
+                    "Set a user's password; they are signed out everywhere.",
                 ),
             },
         ),

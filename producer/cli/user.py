@@ -90,7 +90,7 @@ def remove(
 
 
 def password(name: NameArgument) -> None:
-    """Give a user another password; they are signed out everywhere."""
+    """Set a user's password; they are signed out everywhere."""
     with ledger_connection() as (settings, client):
         users = Users(client, settings)
         if users.get(name) is None:

@@ -17,7 +17,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from config.settings import Settings
-from jobs.identity import Identity, state_file
+from jobs.identity import Identity
 from jobs.job import State
 from jobs.server import Level, judge, read_server
 from producer.overview import Overview, read_overview
@@ -36,12 +36,12 @@ _OVER = tuple(state for state in State if state.is_final and not state.is_for_a_
 @router.get("/metrics")
 async def show_metrics(request: Request, _: Reader) -> Response:
     """Return all figures, in Prometheus' text format."""
-    text = await ask(request, _read, request.app.state.client, request.app.state.settings)
+    state = request.app.state
+    text = await ask(request, _read, state.client, state.settings, state.identity)
     return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 
-def _read(client: redis.Redis, settings: Settings) -> bytes:
-    identity = Identity(client, settings, state_file(settings))
+def _read(client: redis.Redis, settings: Settings, identity: Identity) -> bytes:
     overview = read_overview(client, settings, identity)
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Figures([*_ledger(overview), *_server(client)]))

@@ -197,7 +197,7 @@ async def check_form(request: Request, token: str) -> None:
 
 
 def keep_session(response: Response, request: Request, secret: str) -> None:
-    """Give the browser its session."""
+    """Set the cookie of the browser's session."""
     response.set_cookie(
         SESSION,
         secret,

@@ -67,7 +67,7 @@ def _flower(request: Request) -> str | None:
 async def change_own_password(
     request: Request, visitor: Viewer, password: Password = "", new: Password = ""
 ) -> Response:
-    """Give the user another password, and end their other sessions."""
+    """Set the user's own password, and end their other sessions."""
     users = users_of(request)
     if await hashed(request, users.authenticate, visitor.name, password) is None:
         await hold_back(request, visitor.name)
@@ -105,7 +105,7 @@ async def one_user(request: Request, name: str, _: Admin) -> Response:
 
 @router.post("/settings/users/{name}/role")
 async def change_role(request: Request, name: str, admin: Admin, role: Name = "") -> Response:
-    """Give another user another role."""
+    """Set another user's role."""
     user = await _other(request, name, admin)
     try:
         await ask(request, users_of(request).set_role, user.name, role, admin.name)
@@ -120,7 +120,7 @@ async def change_role(request: Request, name: str, admin: Admin, role: Name = ""
 async def change_password(
     request: Request, name: str, admin: Admin, password: Password = ""
 ) -> Response:
-    """Give another user another password."""
+    """Set another user's password."""
     user = await _other(request, name, admin)
     try:
         await hashed(request, users_of(request).set_password, user.name, password, admin.name)
