@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import ssl
+from base64 import b64decode, b64encode
 from collections.abc import Collection
 from difflib import get_close_matches
 from functools import cached_property
@@ -63,6 +64,8 @@ _OURS_FOR = {
 CREDENTIALS = ("tencentcloud_secret_id", "tencentcloud_secret_key")
 
 _LAST_PORT = 65_535
+DATA_KEY_BYTES = 32
+_KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,24}", re.ASCII)
 PROBE_SLACK_S = 1.0
 """Seconds added wherever two clocks or a process switch stand between a plan and the wire."""
 
@@ -168,6 +171,34 @@ def _hosts(value: str) -> str:
     return value
 
 
+def _data_keys(value: object) -> object:
+    _read_data_keys(_plain(value))
+    return value
+
+
+def _read_data_keys(text: str) -> tuple[tuple[str, bytes], ...]:
+    found: dict[str, bytes] = {}
+    for part in text.split(","):
+        key_id, _, encoded = part.strip().partition(":")
+        try:
+            key = b64decode(encoded, validate=True)
+        except ValueError:
+            key = b""
+        if not _KEY_ID.fullmatch(key_id) or len(key) != DATA_KEY_BYTES:
+            raise ValueError(
+                "must be keys as `sendcode keys new` makes them, id:base64 of 32 bytes, by commas"
+            )
+        if key_id in found:
+            raise ValueError("has two keys with one id: each needs its own")
+        found[key_id] = key
+    return tuple(found.items())
+
+
+def new_data_key(key_id: str) -> str:
+    """Return a new key, as `SENDCODE_DATA_KEYS` takes it."""
+    return f"{key_id}:{b64encode(os.urandom(DATA_KEY_BYTES)).decode()}"
+
+
 def _limits(value: str) -> str:
     read_limits(value)
     return value
@@ -235,6 +266,8 @@ class Settings(BaseModel):
     sendcode_http_timeout: Seconds = 5
     """Total seconds for one API call, answer read in full."""
     sendcode_max_attempts: int = Field(5, ge=1, le=100)
+    sendcode_data_keys: Annotated[SecretStr, BeforeValidator(_data_keys)] | None = None
+    """Keys for what the ledger holds of persons, `id:base64`, by commas; the first encrypts."""
     sendcode_key_prefix: str = Field("sendcode", pattern=r"^[A-Za-z0-9._-]{1,64}$")
     sendcode_ambiguous: Literal["resend-once", "hold"] = "resend-once"
     """What to do with an attempt whose fate can no longer be proved."""
@@ -333,6 +366,17 @@ class Settings(BaseModel):
         """Whose forwarded headers are believed."""
         parts = map(str.strip, self.sendcode_trusted_proxy.split(","))
         return [ip_network(part) for part in parts if part]
+
+    @cached_property
+    def data_keys(self) -> tuple[tuple[str, bytes], ...]:
+        """The data keys, each with its id; the first one encrypts.
+
+        Raises:
+            SettingsError: there is none.
+        """
+        if self.sendcode_data_keys is None:
+            raise SettingsError(f"{_missing('sendcode_data_keys')}; make one: sendcode keys new")
+        return _read_data_keys(self.sendcode_data_keys.get_secret_value())
 
     @cached_property
     def redis(self) -> RedisAddress:

@@ -22,7 +22,7 @@ import redis
 from pydantic import SecretStr
 
 from config.redis import connect
-from config.settings import Settings
+from config.settings import Settings, new_data_key
 from demo.keeper import Keeper
 from producer.cli.processes import worker_command
 from sandbox.client import SandboxProcess
@@ -314,6 +314,7 @@ class World:
         self._pace = dict(pace or {})
         self._sandbox_options = sandbox_options
         self._credentials = credentials or Credentials()
+        self._data_key = new_data_key("k1")
         self._folder = folder
         self._keeper = keeper
         self._processes: list[Process] = []
@@ -355,6 +356,7 @@ class World:
             "tencentcloud_secret_key": self._credentials.secret_key,
             "sendcode_endpoint": self.sandbox.url,
             "sendcode_redis_url": self.valkey.url(),
+            "sendcode_data_keys": self._data_key,
             **UNBOUNDED,
             **self._pace,
             **changes,

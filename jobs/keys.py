@@ -85,6 +85,8 @@ class Keys:
     """hash: name of tokens -> where their outcomes go, and the secrets that sign them, JSON"""
     delivering: str
     """sorted set: "<name of tokens> <job id>" by until when its outcome is on its way, ms"""
+    vault: str
+    """hash: "index" -> the key of the index of numbers, sealed (jobs/vault.py)"""
     quarantine: str
     """list: messages that were no job, newest first, capped"""
     damage: str

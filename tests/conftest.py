@@ -23,7 +23,7 @@ from redis import Redis
 
 from config.celery import make_celery
 from config.redis import connect
-from config.settings import Settings
+from config.settings import Settings, new_data_key
 from demo.world import UNBOUNDED, EmbeddedValkey
 from jobs.account import Account
 from jobs.batches import Batches
@@ -44,6 +44,7 @@ NOBODY = "http://127.0.0.1:9"
 QUICK_WORLD: dict[str, Any] = {
     "tencentcloud_secret_id": "AKIDEXAMPLE",
     "tencentcloud_secret_key": "SECRETEXAMPLE",
+    "sendcode_data_keys": new_data_key("k1"),
     "sendcode_rate_limit": 200,
     "sendcode_phone_interval": 8,
     "sendcode_http_timeout": 1,

@@ -74,6 +74,7 @@ LASTING: tuple[tuple[str, str, Excuse], ...] = (
     ("*:pace:ring", "one hash, one field for each slot of a second", _always),
     ("*:workers", "one hash, one field for each worker; workers sign off", _always),
     ("*:connections", "one hash, one field for each worker; cleaned at each beat", _always),
+    ("*:vault", "one hash: the key of the index, as old as the ledger", _always),
     ("*:quarantine", "capped", _always),
     ("*:ledger", "which ledger this is, one hash of few fields", _always),
     ("*:actions", "capped", _always),

@@ -23,6 +23,7 @@ SECRETS = {
     "TENCENTCLOUD_SECRET_KEY",
     "TENCENTCLOUD_TOKEN",
     "SENDCODE_REDIS_URL",
+    "SENDCODE_DATA_KEYS",
     "SENDCODE_FLOWER_PASSWORD",
 }
 SETTINGS = {name.upper() for name in Settings.model_fields}
