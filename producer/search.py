@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import dataclass, field
 
 import redis
 
 from config.settings import Settings
 from jobs.batch import BatchRow
+from jobs.batches import Batches
 from jobs.finding import Finder, Trace
 from jobs.job import split_job_id
 from jobs.keys import Keys
 from jobs.ledger import NumberHistory, histories
 from producer.stories import Instead, NoSuchJobError, Story, story_of
 
+MOST, SECONDS = 50, 1.0
+"""Found, and looked, at most in one search."""
 SHORTEST = 2
 """Characters that are searched for at least."""
 LONGEST = 200
@@ -34,12 +38,23 @@ class Hit:
     row: BatchRow | None
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A row of a batch, with which a search goes on."""
+
+    batch_id: str
+    row: int
+    """Its index."""
+
+
 @dataclass(slots=True)
 class Found:
     """What a search found. `trace` says how much it looked through."""
 
     trace: Trace
     by_number: bool
+    goes_on: Place | None = None
+    """Where a search for text goes on that is not complete."""
     hits: list[Hit] = field(default_factory=list)
     history: NumberHistory | None = None
     """Of the number that was searched for."""
@@ -54,30 +69,77 @@ def digits_of(text: str) -> str:
 
 
 def search(
-    client: redis.Redis, settings: Settings, text: str, batch_id: str = "", first: int = 0
+    client: redis.Redis,
+    settings: Settings,
+    text: str,
+    batch_id: str = "",
+    since: Place | None = None,
+    *,
+    seconds: float = SECONDS,
 ) -> Found:
-    """Search for a number, a job's id, a RequestId, a reference, or, in a batch, for any text.
+    """Search for a number, a job's id, a RequestId, a reference, or the text of rows.
 
-    `first`: the row of the batch to go on with (`Trace.next_row`). The text is kept nowhere.
+    `batch_id`: only in this batch. `since`: where a search goes on (`Found.goes_on`). The text is
+    kept nowhere.
     """
     text = text.strip()[:LONGEST]
     digits = digits_of(text)
-    finder = Finder(client, settings)
     if len(text) < SHORTEST:
         return Found(Trace(), by_number=False)
+    until = time.monotonic() + seconds
+    finder = Finder(client, settings, seconds=seconds, most=MOST)
     if batch_id:
-        trace = finder.in_batch(batch_id, text, digits, first)
-    elif digits:
-        trace = finder.by_number(digits)
-    elif (hit := _hit(client, settings, text)) is not None:
+        trace = finder.in_batch(batch_id, text, digits, since.row if since else 0)
+        found = Found(trace, by_number=False)
+        if not trace.is_complete:
+            found.goes_on = Place(batch_id, trace.next_row)
+    elif since is None and digits:
+        found = Found(finder.by_number(digits), by_number=True)
+        if not found.trace.job_ids:  # perhaps it is a customer's number, or a reference
+            found = _everywhere(client, settings, text, None, until)
+    elif since is None and (hit := _hit(client, settings, text)) is not None:
         return Found(Trace([text], 1), by_number=False, hits=[hit])
     else:
-        trace = finder.by_name(text)
-    found = Found(trace, by_number=bool(digits) and not batch_id)
-    hits = (_hit(client, settings, job_id) for job_id in trace.job_ids)
+        found = _everywhere(client, settings, text, since, until)
+    hits = (_hit(client, settings, job_id) for job_id in found.trace.job_ids)
     found.hits = [hit for hit in hits if hit is not None]
     if found.by_number:
         found.history = _history(client, settings, digits, found.hits)
+    return found
+
+
+def _everywhere(
+    client: redis.Redis, settings: Settings, text: str, since: Place | None, until: float
+) -> Found:
+    """Look for a name that others know, in half of the time, then for rows with the text.
+
+    The newest batch comes first.
+    """
+
+    def left_s() -> float:
+        return until - time.monotonic()
+
+    trace = Trace()
+    if since is None:
+        trace = Finder(client, settings, seconds=left_s() / 2, most=MOST).by_name(text)
+    found = Found(trace, by_number=False)
+    for batch in Batches(client, settings).newest():
+        if since is not None and batch.batch_id != since.batch_id:
+            continue
+        row, since = (since.row if since else 0), None
+        left = MOST - len(trace.job_ids)
+        if left <= 0 or (trace.looked and left_s() <= 0):
+            found.goes_on = Place(batch.batch_id, row)
+            break
+        finder = Finder(client, settings, seconds=left_s(), most=left)
+        rows = finder.in_batch(batch.batch_id, text, first=row)
+        trace.add(rows.job_ids)
+        trace.looked += rows.looked
+        if not rows.is_complete:
+            found.goes_on = Place(batch.batch_id, rows.next_row)
+            break
+    # `since` is left where its batch is no longer kept
+    trace.is_complete = trace.is_complete and found.goes_on is None and since is None
     return found
 
 

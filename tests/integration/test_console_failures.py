@@ -332,6 +332,30 @@ def test_a_customer_is_found_by_name_in_a_batch_and_by_a_request_id(anna: Browse
     assert "Nothing was found" in anna.post("/search", text="").text
 
 
+@pytest.mark.usefixtures("mixed")
+def test_a_customer_is_found_by_name_in_whatever_batch(anna: Browser) -> None:
+    page = anna.post("/search", text="customer 50")
+
+    assert re.findall(r'href="/jobs/([^"]+)"', page.text) == ["b2-1"]
+    assert "That is all there is." in page.text
+
+
+def test_a_search_for_a_name_offers_to_go_on(anna: Browser, batches: Batches) -> None:
+    for batch_id, first in (("b1", 1), ("b2", 31)):
+        batches.open(batch_id, f"digest {batch_id}", ["name", "country_code", "phone_num"])
+        batches.append(batch_id, 0, customers(30, first), last=True)
+
+    page = anna.post("/search", text="customer")
+    hidden = dict(re.findall(r'name="(since|first|text)" value="([^"]*)"', page.text))
+    rest = anna.post("/search", **hidden)
+
+    found = [re.findall(r'href="/jobs/([^"]+)"', each.text) for each in (page, rest)]
+    assert "There is more that was not looked through yet." in page.text
+    assert [len(each) for each in found] == [50, 10]
+    assert len({*found[0], *found[1]}) == 60
+    assert "All customers of all batches were looked through." in rest.text
+
+
 def test_html_of_a_file_or_a_reference_is_only_text(
     anna: Browser, ledger: Ledger, batches: Batches
 ) -> None:

@@ -15,7 +15,7 @@ from jobs.finding import ROWS_AT_ONCE, Finder
 from jobs.job import SendCodeJob
 from jobs.keys import Keys
 from jobs.ledger import Ledger
-from producer.search import Found, digits_of, search
+from producer.search import Found, Place, digits_of, search
 from tests.ended_jobs import DEAD, PERMANENT, SENT, customers, end, end_event, number, run_batch
 
 Search = Callable[..., Found]
@@ -151,6 +151,54 @@ def test_text_of_any_column_finds_rows_of_a_batch(
     waiting(batches, "b2", customers(5))
 
     assert ids(find(text, "b1")) == rows
+
+
+def test_text_finds_rows_of_all_batches_the_newest_first(
+    find: Search, ledger: Ledger, batches: Batches
+) -> None:
+    run_batch(ledger, batches, "b1", customers(3), lambda _: SENT)
+    waiting(batches, "b2", customers(3))
+
+    found = find("customer 2")
+
+    assert [hit.job_id for hit in found.hits] == ["b2-2", "b1-2"]
+    assert found.trace.is_complete
+    assert found.goes_on is None
+
+
+def test_digits_that_are_nobody_s_number_are_looked_for_as_text(
+    find: Search, ledger: Ledger, batches: Batches
+) -> None:
+    waiting(batches, "b1", [BatchRow(2, ["4711-0815", "852", "51000001"], number(1))])
+    event = SendCodeJob.for_event(number(2), key="order 7", reference="20261126")
+    ledger.submit(event)
+
+    assert ids(find("4711-0815")) == ["b1-1"]
+    assert ids(find("20261126")) == [event.job_id]
+
+
+def test_a_search_through_all_batches_goes_on_where_its_time_was_over(
+    batches: Batches, redis: Redis, settings: Settings
+) -> None:
+    for batch_id in ("b1", "b2", "b3"):
+        waiting(batches, batch_id, customers(3))
+    found: list[str] = []
+    places: list[Place] = []
+    since = None
+
+    for _ in range(5):
+        part = search(redis, settings, "customer 3", "", since, seconds=0)
+        found += [hit.job_id for hit in part.hits]
+        since = part.goes_on
+        if since is None:
+            break
+        places.append(since)
+
+    assert found == ["b3-3", "b2-3", "b1-3"]
+    assert part.trace.is_complete
+    assert len({(place.batch_id, place.row) for place in places}) == len(places) > 1
+    gone = search(redis, settings, "customer 3", "", Place("gone", 0))
+    assert (gone.hits, gone.trace.is_complete) == ([], False)
 
 
 def test_a_search_that_runs_out_of_time_says_so_and_goes_on_from_there(

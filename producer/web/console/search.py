@@ -14,7 +14,7 @@ from fastapi.responses import Response
 
 from jobs.batch import Batch
 from jobs.batches import Batches
-from producer.search import Hit, digits_of, search
+from producer.search import Hit, Place, digits_of, search
 from producer.web.console.frame import MOST_PLACES, Viewer, render, texts_of
 from producer.web.console.rows import customer_of
 from producer.web.console.words import ending_in_words
@@ -41,12 +41,14 @@ async def found(
     _: Viewer,
     text: Annotated[str, Form()] = "",
     batch: Annotated[str, Form()] = "",
-    first: Annotated[int, Form(le=MOST_PLACES)] = 0,
+    since: Annotated[str, Form()] = "",
+    first: Annotated[int, Form(ge=0, le=MOST_PLACES)] = 0,
 ) -> Response:
-    """Search, and show what was found."""
+    """Search, or go on with it in batch `since`, and show what was found."""
     state = request.app.state
     batches = await ask(request, _batches(request).page, 0, BATCHES_SHOWN)
-    found = await ask(request, search, state.client, state.settings, text, batch, max(0, first))
+    place = Place(since, first) if since else None
+    found = await ask(request, search, state.client, state.settings, text, batch, place)
     by_id = await ask(request, _batches_of, _batches(request), found.hits)
     texts = texts_of(request)
 
@@ -76,6 +78,7 @@ async def found(
         batch=batch,
         text="" if digits_of(text.strip()) else text.strip(),
         found=found,
+        goes_on=since,
         results=results,
     )
 
