@@ -22,6 +22,10 @@ RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /dist . 
     && /opt/build/bin/pip --python /opt/sendcode/bin/python install --no-index --no-deps /dist/*.whl
 
 FROM ${IMAGE}
+# Nothing in it installs anything: no pip, neither its wheel that venv would take.
+RUN python3 -m pip --version >/dev/null 2>&1 && python3 -m pip uninstall -y --root-user-action=ignore \
+        pip setuptools wheel; \
+    rm -rf "$(python3 -c 'import ensurepip; print(ensurepip.__path__[0])')" /usr/share/python-wheels
 LABEL org.opencontainers.image.title="sendcode" \
       org.opencontainers.image.licenses="Apache-2.0"
 RUN groupadd --gid 10001 sendcode \

@@ -72,9 +72,9 @@ docs: $(DEV) ## write the command reference, docs/commands.md (a test checks it)
 screenshots: $(DEV) ## take the pictures of the console in docs/ anew; needs chromium
 	$(BIN)/python -m tests.screenshots
 
-containers: $(DEV) ## Dockerfile and docker-compose.yml
+containers: $(DEV) ## Dockerfile and the Compose files
 	$(BIN)/hadolint Dockerfile
-	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose*.yml
 
 # By the forms that keys of clouds and services have. What a high entropy or a name alone makes look
 # like a secret is left out: hashes of locks, passwords of tests.
@@ -146,10 +146,18 @@ secrets: ## passwords and places for your credentials, for docker compose; keeps
 	random() { $(PYTHON) -c 'import secrets; print(secrets.token_hex(24))'; }; \
 	[ -e secrets/redis_url ] || echo "redis://:$$(random)@redis:6379/0" > secrets/redis_url; \
 	[ -e secrets/flower_password ] || random > secrets/flower_password; \
-	touch secrets/tencentcloud_secret_id secrets/tencentcloud_secret_key secrets/tencentcloud_token; \
+	touch secrets/tencentcloud_secret_id secrets/tencentcloud_secret_key secrets/tencentcloud_token \
+		secrets/ca_bundle; \
 	if [ -n "$(SANDBOX)" ] && ! [ -s secrets/tencentcloud_secret_key ]; then \
 		echo AKIDEXAMPLE > secrets/tencentcloud_secret_id; \
 		echo SECRETEXAMPLE > secrets/tencentcloud_secret_key; fi; \
+	if [ -n "$(SANDBOX)" ] && ! [ -s secrets/sandbox_tls ]; then \
+		openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 3650 \
+			-subj /CN=sandbox -addext subjectAltName=DNS:sandbox,DNS:localhost \
+			-addext keyUsage=critical,digitalSignature,keyCertSign \
+			-keyout secrets/sandbox_tls -out secrets/sandbox_certificate 2>/dev/null && \
+		cat secrets/sandbox_certificate >> secrets/sandbox_tls && chmod 644 secrets/sandbox_tls || \
+		{ echo "openssl could not make a certificate for the sandbox" >&2; exit 1; }; fi; \
 	echo "secrets/ is ready. Flower's password is in secrets/flower_password."; \
 	[ -s secrets/tencentcloud_secret_key ] || \
 		echo "Write your credentials into secrets/tencentcloud_secret_id and secrets/tencentcloud_secret_key."

@@ -52,7 +52,14 @@ _LIKE_OURS = re.compile("SEND_?CO|TENCENT")
 _NEAR = 0.87
 """Of `difflib`: a letter or two of a name are wrong, missing or too many."""
 _OF_OTHERS = frozenset(
-    {"SENDCODE_TRACEBACK", "SENDCODE_REDIS_IMAGE", "SENDCODE_REDIS_PORT", NO_AUTH}
+    {
+        "SENDCODE_PYTHON_IMAGE",
+        "SENDCODE_REDIS_IMAGE",
+        "SENDCODE_REDIS_MEMORY",
+        "SENDCODE_REDIS_PORT",
+        "SENDCODE_TRACEBACK",
+        NO_AUTH,
+    }
 )
 """Not read here, but by the command line, Flower and docker-compose.yml."""
 _OF_KUBERNETES = re.compile(r"_SERVICE_(HOST|PORT)|_PORT(_\d|$)")

@@ -8,6 +8,7 @@ import gc
 import json
 import os
 import signal
+import ssl
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -57,7 +58,15 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
         parser.error(str(exc))
     credentials = Credentials(options.secret_id, options.secret_key)
     server = Server(credentials, settings, seed=options.seed)
-    asyncio.run(_serve(server, options.host, options.port, options.ready_file))
+    tls = None if options.tls is None else _tls(options.tls)
+    asyncio.run(_serve(server, options.host, options.port, tls, options.ready_file))
+
+
+def _tls(file: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with _named(f"--tls {file}"):
+        context.load_cert_chain(file)
+    return context
 
 
 @contextmanager
@@ -81,12 +90,14 @@ def _output() -> Iterator[None]:
         raise
 
 
-async def _serve(server: Server, host: str, port: int, ready_file: Path | None) -> None:
+async def _serve(
+    server: Server, host: str, port: int, tls: ssl.SSLContext | None, ready_file: Path | None
+) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     with _named(f"cannot listen on {host}:{port}"):
-        url = await server.listen(host, port)
+        url = await server.listen(host, port, tls)
     ready = json.dumps({"url": url, "pid": os.getpid()})
     if ready_file is not None:
         with _named(f"--ready-file {ready_file}"):
@@ -151,6 +162,7 @@ def _parser() -> argparse.ArgumentParser:
         help="treat ordinary numbers like this, at random; may be repeated",
     )
     add("--seed", type=int, default=0, help="of faults, queue and work")
+    add("--tls", type=Path, metavar="FILE", help="serve https by this certificate and key (PEM)")
     add("--ready-file", type=Path, help="also write the line with the URL to this file")
     add("--list-numbers", action="store_true", help="print the magic numbers and stop")
     add("--json", action="store_true", help="print them as JSON")
@@ -162,6 +174,7 @@ def _without_shown_default() -> argparse.Namespace:
     return argparse.Namespace(
         fault=[],
         ready_file=None,
+        tls=None,
         list_numbers=False,
         counts_at_end=False,
         closes=False,

@@ -24,6 +24,7 @@ import asyncio
 import json
 import random
 import socket
+import ssl
 import struct
 import time
 from collections.abc import Callable, Mapping
@@ -61,7 +62,7 @@ class Server:
         self._work = random.Random(seed + 1)  # noqa: S311 - independent of the queue
         self._last_arrival_ns = 0
 
-    async def listen(self, host: str, port: int) -> str:
+    async def listen(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> str:
         """Start to listen; return the base URL. Port 0 takes any free one.
 
         Raises:
@@ -73,11 +74,13 @@ class Server:
             host,
             port,
             backlog=BACKLOG,
+            ssl=tls,
         )
         self._beat_at = self._loop.time()
         self._beat()
         bound: int = self._listener.sockets[0].getsockname()[1]
-        return f"http://{f'[{host}]' if ':' in host else host}:{bound}"
+        scheme = "https" if tls else "http"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{bound}"
 
     async def close(self) -> None:
         """Stop listening and drop every connection."""

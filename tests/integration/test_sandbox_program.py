@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 import subprocess
 import sys
+from http.client import HTTPSConnection
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+import trustme
 
+from sandbox.client import SandboxProcess
 from tests.waiting import PATIENCE_S
 from tests.worker_process import TOP
 
@@ -44,6 +49,26 @@ def test_a_ready_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     assert code == 1
     assert out == ""
     assert told == f"sendcode sandbox: --ready-file {file}: no such file or directory\n"
+
+
+def test_it_serves_https_by_a_certificate_and_refuses_to_start_without(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    pem = tmp_path / "sandbox.pem"
+    pem.write_bytes(authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.bytes())
+    trusting = ssl.create_default_context(cadata=authority.cert_pem.bytes().decode())
+
+    with SandboxProcess("--tls", str(pem)) as sandbox:
+        place = urlsplit(sandbox.url)
+        connection = HTTPSConnection(place.hostname or "", place.port, context=trusting)
+        connection.request("GET", "/_sandbox/stats")
+        status = connection.getresponse().status
+        connection.close()
+    code, _, told = run("--port", "0", "--tls", str(tmp_path / "absent"))
+
+    assert place.scheme == "https"
+    assert status == 200
+    assert code == 1
+    assert told == f"sendcode sandbox: --tls {tmp_path / 'absent'}: no such file or directory\n"
 
 
 def test_an_address_that_it_cannot_have_is_named() -> None:

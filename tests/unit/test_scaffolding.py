@@ -11,6 +11,7 @@ import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from ruamel.yaml import YAML
@@ -31,9 +32,13 @@ LOCKS = sorted((ROOT / "requirements").glob("*.lock"))
 LOCKED = re.compile(r"^([a-z0-9-]+)==(\S+)", re.MULTILINE)
 
 
+def _services_of(file: str) -> Any:
+    return YAML(typ="safe").load(ROOT / file)["services"]
+
+
 @pytest.fixture(scope="module")
 def services() -> Any:
-    return YAML(typ="safe").load(ROOT / "docker-compose.yml")["services"]
+    return _services_of("docker-compose.yml")
 
 
 def test_the_example_of_env_names_every_setting_and_its_default() -> None:
@@ -72,6 +77,28 @@ def test_nothing_is_published_beyond_this_machine(services: Any) -> None:
     assert all(port.startswith("127.0.0.1:") for port in published)
 
 
+def test_every_container_is_bounded_and_has_no_rights(services: Any) -> None:
+    sandbox = _services_of("docker-compose.sandbox.yml")["sandbox"]
+
+    for service in [*services.values(), sandbox]:
+        assert service["read_only"]
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert service["pids_limit"]
+        assert service["mem_limit"]
+        assert service["logging"]["options"].keys() == {"max-size", "max-file"}
+        assert all(",mode=" in each and "size=" in each for each in service.get("tmpfs", []))
+
+
+def test_any_number_of_workers_reaches_the_sandbox() -> None:
+    services = _services_of("docker-compose.sandbox.yml")
+
+    endpoint = urlsplit(services["worker"]["environment"]["SENDCODE_ENDPOINT"])
+    assert endpoint.scheme == "https"
+    assert endpoint.hostname in services
+    assert not any("network_mode" in each for each in services.values())
+
+
 def test_redis_keeps_what_it_is_told_and_goes_on_without_snapshots(services: Any) -> None:
     (script,) = services["redis"]["command"]
 
@@ -80,6 +107,7 @@ def test_redis_keeps_what_it_is_told_and_goes_on_without_snapshots(services: Any
         "appendfsync always",
         "maxmemory-policy noeviction",
         'save ""',
+        "slowlog-log-slower-than -1",
     } <= {line.strip() for line in script.splitlines()}
 
 

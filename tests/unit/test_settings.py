@@ -529,6 +529,7 @@ def test_a_variable_of_ours_that_resembles_none_is_named_too(
     "name",
     [
         *("SENDCODE_TRACEBACK", "SENDCODE_REDIS_IMAGE", "SENDCODE_REDIS_PORT"),
+        *("SENDCODE_REDIS_MEMORY", "SENDCODE_PYTHON_IMAGE"),
         *("SENDCODE_RATE_LIMIT_FILE", "sendcode_rate_limit", "TENCENTCLOUD_REGION", "PATH"),
         *("SENDCODE_SERVICE_HOST", "SENDCODE_SERVICE_PORT", "SENDCODE_PORT"),
         *("SENDCODE_REDIS_PORT_6379_TCP_ADDR", "SENDCODE_REDIS_SERVICE_PORT_REDIS"),
