@@ -32,8 +32,9 @@ MOST_SURVEYED = 50_000
 """The newest so many: more would take a page too long."""
 
 Verb = Literal["requeue", "replace", "drop"]
-Settled = Literal["done", "absent", "not dead", "cancelled"]
-"""`absent`: the job is gone; `not dead`: somebody dealt with it; `cancelled`: its batch was."""
+Settled = Literal["done", "absent", "not dead", "cancelled", "waits_elsewhere"]
+"""`absent`: the job is gone; `not dead`: somebody dealt with it; `cancelled`: its batch was;
+`waits_elsewhere`: another job was tried again, and a code to the number is still to be sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,12 +250,15 @@ class DeadLetters:
         done_before: int = 0,
         first_ms: int = 0,
         step_us: int = 0,
+        once: bool = False,
     ) -> list[Settled]:
         """Make the jobs due again: the first at `first_ms`, each other `step_us` after the last.
 
-        None is due before now, on Redis' clock as all times.
+        None is due before now, on Redis' clock as all times. `once`: leave alone those whose number
+        waits for another one that was tried again, by whomever.
         """
-        return self._run(decision, _triples(decision, letters), done_before, first_ms, step_us)
+        jobs = _triples(decision, letters)
+        return self._run(decision, jobs, done_before, first_ms, step_us, once=once)
 
     def drop(
         self, decision: Decision, letters: Sequence[DeadLetter], *, done_before: int = 0
@@ -263,9 +267,12 @@ class DeadLetters:
         return self._run(decision, _triples(decision, letters), done_before)
 
     def replace(
-        self, decision: Decision, letter: DeadLetter, phone: PhoneNumber
+        self, decision: Decision, letter: DeadLetter, phone: PhoneNumber, *, once: bool = False
     ) -> tuple[Settled, str]:
-        """Replace a job by a new one with another number; return also the new job's id."""
+        """Replace a job by a new one with another number; return also the new job's id.
+
+        `once`: as for `requeue`.
+        """
         old_id, new_id = letter.job_id, corrected_job_id(letter.job_id)
         parts = (
             old_id,
@@ -276,7 +283,7 @@ class DeadLetters:
             phone.phone_num,
             _entry("replaces", f"stands for {old_id}", decision.reason),
         )
-        return self._run(decision, [parts])[0], new_id
+        return self._run(decision, [parts], once=once)[0], new_id
 
     def _sent_to(self, records: Sequence[JobRecord]) -> dict[str, int | None]:
         found = histories(self.client, self._keys, [record.phone for record in records])
@@ -291,6 +298,8 @@ class DeadLetters:
         done_before: int = 0,
         first_ms: int = 0,
         step_us: int = 0,
+        *,
+        once: bool = False,
     ) -> list[Settled]:
         reply: list[Settled] = self._settle(
             [part for job in jobs for part in job],
@@ -299,6 +308,7 @@ class DeadLetters:
             action=decision.action(done_before + len(jobs)),
             first_ms=first_ms,
             step_us=step_us,
+            once=int(once),
         )
         return reply
 

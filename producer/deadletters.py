@@ -144,7 +144,7 @@ class Why(StrEnum):
     SENT_BEFORE = "sent_before"
     """The corrected number got a code before."""
     WAITS_ELSEWHERE = "waits_elsewhere"
-    """A code to its number waits already."""
+    """A code to its number waits already; `about` is "" if somebody had it tried again just now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,12 +235,17 @@ class Requeuing:
     memory: Memory | None = None
     """Knows of the codes that wait; without it, second codes are not prevented."""
 
+    @property
+    def is_once(self) -> bool:
+        """Whether a number must not get two codes by this."""
+        return self.memory is not None and not self.may_send_twice
+
     def why_a_second_code(self, phone: PhoneNumber, *, is_new: bool = False) -> Reason | None:
         """Return why the number must not be tried, if it would get a second code.
 
         For a number that `is_new` to a job, every code that it got before counts.
         """
-        if self.memory is None or self.may_send_twice:
+        if self.memory is None or not self.is_once:
             return None
         if batch_id := self.memory.waits_in(phone):
             return Reason(Why.WAITS_ELSEWHERE, batch_id)
@@ -284,6 +289,7 @@ def requeue(
             done_before=report.done,
             first_ms=started_ms + (report.done - done_before) * step_us // 1000,
             step_us=step_us,
+            once=how.is_once,
         )
 
     def why_not(letter: DeadLetter, record: JobRecord) -> Reason | None:
@@ -357,7 +363,7 @@ def replace_number(
         report.count(record)
         return report
     decision = decision or Decision("replace", f"job {job_id}", how.reason)
-    settled, new_id = dead.replace(decision, letter, phone)
+    settled, new_id = dead.replace(decision, letter, phone, once=how.is_once)
     if settled == "done":
         report.count(record)
         report.new_job_id = new_id

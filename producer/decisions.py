@@ -157,9 +157,6 @@ class Decisions:
         """The corrected numbers, the oldest first, each with the time until which it is kept."""
         self._at_work: dict[str, _Work] = {}
         self._lock = threading.Lock()
-        self._one_at_a_time = threading.Lock()
-        """Whoever tries again knows what waits by the time it begins: two at once would not see
-        each other's, and a number with two failures would get two codes."""
 
     def close(self) -> None:
         """Stop all that are at work here: they can be continued."""
@@ -314,26 +311,19 @@ class Decisions:
 
     def _act(self, token: str, plan: Plan, report: Report, by: str, progress: Progress) -> Report:
         dead = DeadLetters(self._client, self._settings)
-        chosen, is_dry = plan.choice, report.dry_run
+        chosen = plan.choice
         decision = Decision(plan.verb, str(chosen), plan.reason, token, by)
         if plan.verb == "drop":
             return drop(
                 dead,
                 chosen,
                 plan.reason,
-                dry_run=is_dry,
+                dry_run=report.dry_run,
                 progress=progress,
                 decision=decision,
                 report=report,
             )
-        if is_dry:
-            return self._try_again(token, plan, report, decision, progress)
-        while not self._one_at_a_time.acquire(timeout=1):
-            progress(0)
-        try:
-            return self._try_again(token, plan, report, decision, progress)
-        finally:
-            self._one_at_a_time.release()
+        return self._try_again(token, plan, report, decision, progress)
 
     def _try_again(
         self, token: str, plan: Plan, report: Report, decision: Decision, progress: Progress

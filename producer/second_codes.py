@@ -96,7 +96,12 @@ class Memory:
 
 
 def already_waits(batch_id: str) -> str:
-    """Return where a code of a number waits: "waits for a code in batch b1 already"."""
+    """Return where a code of a number waits: "waits for a code in batch b1 already".
+
+    The batch is "" where it is not known.
+    """
+    if not batch_id:
+        return "waits for a code already"
     where = "by an event" if batch_id == EVENT else f"in batch {batch_id}"
     return f"waits for a code {where} already"
 

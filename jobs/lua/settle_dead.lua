@@ -5,12 +5,14 @@
 -- action: JSON that begins with the token, for the list of actions; a later one of the same token takes
 --   its place
 -- first_ms: when the first is due; step_us: by which each next is due later
+-- once: 1: leave a job alone whose number another one, that was tried again, still waits for
 -- jobs: for each its id, place (where in the dead-letter list it was seen, from 0: a hint), story, and
 --   to replace it: id of the new job, cc, num, story of the new job
 -- Reply: for each job "done" | "absent" | "not dead" | "cancelled" (its batch was)
+--   | "waits_elsewhere" (see `once`)
 -- Twice with one token: "done" again, nothing is done twice.
 local A = arguments('verb', 'token', 'action', 'first_ms:number', 'step_us:number', 'retention_ms:number',
-  'jobs:rest')
+  'once?:number', 'jobs:rest')
 local verb, token, retention_ms, now = A.verb, A.token, A.retention_ms, now_ms()
 local reply, done, gaps, shift, absent = {}, 0, false, 0, {}
 
@@ -39,6 +41,19 @@ local function make_due(id, job)
   count_event(job.lane, 1)
   park(id, job.batch, job.lane, job.state,
     math.max(now, A.first_ms) + math.floor(done * A.step_us / 1000))
+end
+
+-- Whether another job that a person had tried again is still to send a code to the number. Whoever
+-- decides has looked what waits, but two may decide at once.
+local function is_tried_already(cc, num, id)
+  local other = redis.call('HGET', number_key(cc, num), 'again')
+  return other and other ~= id and OPEN[redis.call('HGET', K.job(other), 'state') or '']
+end
+
+local function note_try(cc, num, id)
+  local key = number_key(cc, num)
+  redis.call('HSET', key, 'again', id)
+  if redis.call('PTTL', key) < retention_ms then redis.call('PEXPIRE', key, int(retention_ms)) end
 end
 
 local function requeue(id, job)
@@ -72,8 +87,8 @@ local function drop(id, job)
 end
 
 local function settle(id, place, story, new, cc, num, new_story)
-  local job = fields(K.job(id), 'state', 'lane', 'batch', 'code', 'by', 'replaced_by',
-    'not_after')
+  local job = fields(K.job(id), 'state', 'lane', 'batch', 'code', 'by', 'replaced_by', 'not_after',
+    'cc', 'num')
   if not job.state then
     if leave_list(id, place) then absent[#absent + 1] = id end
     return 'absent'
@@ -86,6 +101,11 @@ local function settle(id, place, story, new, cc, num, new_story)
   if verb ~= 'drop' and job.batch
       and redis.call('HGET', K.batch(job.batch), 'state') == BATCH.CANCELLED then
     return 'cancelled'
+  end
+  if verb ~= 'drop' then
+    cc, num = cc or job.cc or '', num or job.num or '' -- those of the new job, if there is to be one
+    if A.once == 1 and is_tried_already(cc, num, id) then return 'waits_elsewhere' end
+    note_try(cc, num, new or id)
   end
   local code = job.code or ''
   if leave_list(id, place) then count_letter(job.batch, code, job.state, -1) end

@@ -12,11 +12,19 @@ from config.settings import Settings
 from jobs.actions import recent_actions
 from jobs.batches import Batches
 from jobs.deadletters import WINDOW, DeadLetters, Fit, Verb
-from jobs.job import State
+from jobs.job import SendCodeJob, State
 from jobs.keys import Keys
 from jobs.ledger import Ledger
 from jobs.phone import PhoneNumber
-from producer.deadletters import Choice, Reason, Why, letters
+from producer.deadletters import (
+    Choice,
+    Reason,
+    Requeuing,
+    Why,
+    letters,
+    replace_number,
+    requeue,
+)
 from producer.decisions import (
     NUMBER_KEPT_S,
     Decided,
@@ -26,6 +34,7 @@ from producer.decisions import (
     Plan,
     Step,
 )
+from producer.second_codes import Memory
 from tests.ended_jobs import (
     BIND_UPPER,
     BUSY,
@@ -370,18 +379,50 @@ def test_a_corrected_number_that_nobody_confirms_is_forgotten_after_an_hour(
     decisions.close()
 
 
-def test_two_at_once_do_not_both_try_one_number(
-    decisions: Decisions, ledger: Ledger, batches: Batches
+@pytest.fixture
+def other_process(redis: Redis, settings: Settings) -> Iterator[Decisions]:
+    """Decisions of another `sendcode web`: nothing but the ledger is shared."""
+    found = Decisions(redis, settings)
+    yield found
+    found.close()
+
+
+def test_two_processes_at_once_do_not_both_try_one_number(
+    decisions: Decisions, other_process: Decisions, ledger: Ledger, batches: Batches
 ) -> None:
     count = 60
     looked = []
-    for batch_id in ("b1", "b2"):
+    for each, batch_id in ((decisions, "b1"), (other_process, "b2")):
         run_batch(ledger, batches, batch_id, customers(count), lambda _: DEAD)
         job_ids = tuple(f"{batch_id}-{n}" for n in range(1, count + 1))
-        looked.append(looked_at(decisions, Plan("requeue", Choice(job_ids=job_ids))))
+        looked.append(looked_at(each, Plan("requeue", Choice(job_ids=job_ids))))
 
-    for decided in looked:
-        decisions.do(decided.token, decided.run, "ann")
+    decisions.do(looked[0].token, looked[0].run, "ann")
+    other_process.do(looked[1].token, looked[1].run, "ben")
 
     first, second = (step_of(decisions, each.token, Step.DONE).report for each in looked)
     assert (first.done + second.done, first.left_alone + second.left_alone) == (count, count)
+
+
+def test_what_was_looked_at_before_another_s_retry_is_not_tried_after_it(
+    ledger: Ledger, dead: DeadLetters, redis: Redis, settings: Settings
+) -> None:
+    job = SendCodeJob.for_event(number(1), key="another of number 1")
+    first = end_event(ledger, 1)
+    ledger.submit(job)
+    end(ledger, job.job_id, DEAD)
+    elsewhere = end_event(ledger, 2, PERMANENT)
+    how = [Requeuing(memory=Memory(redis, settings)) for _ in range(3)]
+    assert not any(each.memory.waits_in(number(1)) for each in how if each.memory)  # all looked
+
+    tried = requeue(dead, Choice(job_ids=(first.job_id,)), how[0])
+    again = requeue(dead, Choice(job_ids=(job.job_id,)), how[1])
+    corrected = replace_number(dead, elsewhere.job_id, number(1), how[2])
+
+    assert (tried.done, again.done, corrected.done) == (1, 0, 0)
+    for left in (again, corrected):
+        assert list(left.refused) == [Reason(Why.WAITS_ELSEWHERE)]
+    ledger.sweep()
+    end(ledger, first.job_id, DEAD)
+    later = Requeuing(memory=Memory(redis, settings))
+    assert requeue(dead, Choice(job_ids=(job.job_id,)), later).done == 1

@@ -40,7 +40,7 @@ def left_alone_in_words(texts: Texts, reason: Reason) -> Markup:
     if reason.why is Why.PERMANENT:
         return texts("why.permanent", meaning=meaning_of(texts, reason.about))
     if reason.why is Why.WAITS_ELSEWHERE:
-        if reason.about == EVENT:
+        if reason.about in {EVENT, ""}:
             return texts("why.waits_as_event")
         return texts("why.waits_elsewhere", batch=reason.about)
     return texts(f"why.{reason.why.name.lower()}")
