@@ -7,10 +7,11 @@ two of them could have understood differently is refused with its remedy.
 from __future__ import annotations
 
 import re
+import ssl
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv6Address
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 from urllib.parse import unquote
 
 _PORT = 6379
@@ -39,7 +40,7 @@ class RedisAddress:
     sentinel_username: str | None = None
     sentinel_password: str | None = field(default=None, repr=False)
     tls: dict[str, str] | None = field(default=None, hash=False)
-    """redis-py's options of TLS; None without TLS."""
+    """What the URL says of TLS, by redis-py's names; None without TLS."""
 
     @classmethod
     def parse(cls, url: str) -> Self:
@@ -88,6 +89,11 @@ class RedisAddress:
             sentinel_password=options.pop("sentinel_password", None),
             tls={"ssl_cert_reqs": "required", **options} if has_tls else None,
         )
+
+    @property
+    def tls_options(self) -> dict[str, Any]:
+        """Return redis-py's options of TLS; none without TLS."""
+        return {} if self.tls is None else {**self.tls, "ssl_min_version": ssl.TLSVersion.TLSv1_2}
 
     @property
     def is_here(self) -> bool:

@@ -1,7 +1,8 @@
 """How to reach Redis, for every part: the ledger, Celery's broker and its results.
 
 All speak RESP2: Redis' own newer protocol is refused by some servers and proxies, and nothing here
-needs it. Behind Sentinels, answers of a server that is no longer the primary are refused.
+needs it. Behind Sentinels, answers of a server that is no longer the primary are refused
+(config/sentinels.py).
 
 Errors are shown by their codes: Redis' own texts may repeat a command's arguments.
 """
@@ -9,32 +10,20 @@ Errors are shown by their codes: Redis' own texts may repeat a command's argumen
 from __future__ import annotations
 
 import re
-import ssl
-from threading import Lock
-from time import monotonic
 from typing import Any
 
 import redis
 from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.retry import Retry
-from redis.sentinel import (
-    MasterNotFoundError,
-    Sentinel,
-    SentinelConnectionPool,
-    SentinelManagedConnection,
-)
+from redis.sentinel import SentinelConnectionPool, SentinelManagedConnection
 
 from config.address import RedisAddress
+from config.sentinels import sentinels_of
 from config.settings import Settings
 
 _SOCKET_TIMEOUT_S = 5.0
 MOST_CONNECTIONS = 16
 """Of one client, shared by all threads of its process: each is used for a millisecond or so."""
-_SENTINEL_TIMEOUT_S = 2.0
-CONFIRMED_FOR_S = 1.0
-"""How long a Sentinel's answer is believed, by each pool of connections."""
-_UNANSWERED_FOR_S = 10.0
-"""After no Sentinel answered, seconds until one is asked again: each may take its time-out."""
 _ERROR_CODE = re.compile(r"(?:^|caused error: )[^A-Za-z]*([A-Z]{2,})\b")
 """In an error's text; redis-py puts the command of a pipeline in front."""
 
@@ -85,7 +74,7 @@ def make_pool(address: RedisAddress, **options: Any) -> redis.ConnectionPool:
         "username": address.username,
         "password": address.password,
         "protocol": 2,
-        **_tls_options(address),
+        **address.tls_options,
     }
     options.setdefault("connection_class", connection_class(address))
     if address.service is None:
@@ -93,13 +82,7 @@ def make_pool(address: RedisAddress, **options: Any) -> redis.ConnectionPool:
         kind = redis.BlockingConnectionPool if waits else redis.ConnectionPool
         return kind(**options, host=host, port=port)
     behind = _WaitingSentinelPool if waits else SentinelConnectionPool
-    return behind(address.service, Sentinels(address), **options)
-
-
-def _tls_options(address: RedisAddress) -> dict[str, Any]:
-    if address.tls is None:
-        return {}
-    return {**address.tls, "ssl_min_version": ssl.TLSVersion.TLSv1_2}
+    return behind(address.service, sentinels_of(address), **options)
 
 
 class _WaitingSentinelPool(SentinelConnectionPool, redis.BlockingConnectionPool):
@@ -111,81 +94,6 @@ def connection_class(address: RedisAddress) -> type[redis.Connection]:
     if address.service is None:
         return redis.Connection if address.tls is None else redis.SSLConnection
     return PrimaryConnection if address.tls is None else PrimarySSLConnection
-
-
-class Sentinels(Sentinel):
-    """The Sentinels of an address: which server is the primary, and whether it still is."""
-
-    def __init__(self, address: RedisAddress) -> None:
-        options = {
-            "username": address.sentinel_username,
-            "password": address.sentinel_password,
-            "protocol": 2,
-            "socket_timeout": _SENTINEL_TIMEOUT_S,
-            "socket_connect_timeout": _SENTINEL_TIMEOUT_S,
-            "retry": Retry(NoBackoff(), 0),  # the next one is asked
-        }
-        if address.tls is not None:
-            options |= {"ssl": True, **_tls_options(address)}
-        super().__init__(address.hosts, sentinel_kwargs=options)
-        self._lock = Lock()
-        self._primary: tuple[str, int] | None = None
-        self._ask_at = 0.0
-
-    def discover_master(self, service_name: str) -> tuple[str, int]:
-        """Return the address of the primary.
-
-        Raises:
-            MasterNotFoundError: none is known, or it is down or being replaced. Its cause is the
-                last Sentinel's error if none of them could be asked.
-        """
-        failed: redis.RedisError | None = None
-        answered = False
-        for sentinel in self.sentinels:
-            try:
-                state: Any = sentinel.sentinel_master(service_name)
-            except redis.RedisError as exc:
-                failed = exc
-                continue
-            answered = True
-            flags = state["flags"].split(",")
-            if self.check_master_state(state, service_name) and "failover_in_progress" not in flags:
-                others = [each for each in self.sentinels if each is not sentinel]
-                self.sentinels = [sentinel, *others]  # who answers is asked first from now on
-                self._primary = state["ip"], state["port"]
-                self._ask_at = monotonic() + CONFIRMED_FOR_S
-                return self._primary
-        if answered:
-            raise MasterNotFoundError("the Sentinels know of no healthy primary")
-        raise MasterNotFoundError("no Sentinel could be asked") from failed
-
-    def confirm(self, service_name: str, address: tuple[str, int]) -> None:
-        """Check that `address` is the primary's.
-
-        A server that hung, or was cut off, while another took its place goes on as a primary for
-        seconds when it is back; what it accepts is lost. Where no Sentinel can be asked, it is
-        believed.
-
-        Raises:
-            MasterNotFoundError: it is not.
-        """
-        if self._ask_at < monotonic() and self._lock.acquire(timeout=2 * _SENTINEL_TIMEOUT_S):
-            try:
-                if self._ask_at < monotonic():  # no other thread has asked meanwhile
-                    self._ask(service_name)
-            finally:
-                self._lock.release()
-        if self._primary != address:
-            raise MasterNotFoundError("another server is the primary now")
-
-    def _ask(self, service_name: str) -> None:
-        try:
-            self.discover_master(service_name)
-        except MasterNotFoundError as exc:
-            if exc.__cause__ is None:
-                self._primary, self._ask_at = None, monotonic() + CONFIRMED_FOR_S
-            else:
-                self._ask_at = monotonic() + _UNANSWERED_FOR_S
 
 
 class PrimaryConnection(SentinelManagedConnection):

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,11 @@ import psutil
 import pytest
 import trustme
 from pydantic import SecretStr
-from redis import Redis, RedisError
+from redis import Redis, RedisError, ResponseError
 
 from config import DEAD_LETTER_QUEUE
-from config.redis import CONFIRMED_FOR_S, connect
+from config.redis import connect
+from config.sentinels import CONFIRMED_FOR_S
 from config.settings import Settings
 from demo.world import EmbeddedValkey, free_port
 from jobs.batch import BatchRow
@@ -115,7 +116,12 @@ def sentinel(replica: EmbeddedValkey, start_sentinel: Callable[..., Sentinel]) -
     """A Sentinel that soon puts the replica in the primary's place."""
     sentinel = start_sentinel(*QUICK_FAILOVER)
     with sentinel.client() as client:
-        wait_until(lambda: client.sentinel_slaves("main"), "its knowledge of the replica")
+        wait_until(
+            lambda: (
+                [each["master-link-status"] for each in client.sentinel_slaves("main")] == ["ok"]
+            ),
+            "its knowledge of the replica",
+        )
     return sentinel
 
 
@@ -132,6 +138,18 @@ def resume(primary: EmbeddedValkey) -> None:
 def wait_replaced(sentinel: Sentinel, replica: EmbeddedValkey) -> None:
     with sentinel.client() as client:
         wait_until(lambda: client.sentinel_master("main")["port"] == replica.port, "the failover")
+
+
+def order_failover(sentinel: Sentinel) -> None:
+    """Have the replica put in the primary's place, as soon as the Sentinel takes it for fit."""
+
+    def is_begun() -> bool:
+        with sentinel.client() as client, suppress(ResponseError):
+            client.execute_command("SENTINEL", "FAILOVER", "main")
+            return True
+        return False
+
+    wait_until(is_begun, "the order of a failover")
 
 
 def settings_for(url: str, sandbox: Sandbox | None = None, **more: Any) -> Settings:
@@ -239,8 +257,32 @@ def test_the_primary_is_believed_while_no_sentinel_can_be_asked(
         wait_until(lambda: client.ping() and time.monotonic() > asked_in_vain, "an answer")
 
 
+def test_all_clients_of_a_process_leave_the_old_primary_as_soon_as_one_of_them_does(
+    sentinel: Sentinel, replica: EmbeddedValkey
+) -> None:
+    settings = settings_for(sentinel.url)
+    with connect(settings, retries=99) as one, connect(settings, retries=0) as other:
+        one.ping()  # from now on it may believe in the primary for a second
+
+        order_failover(sentinel)
+        wait_until(lambda: has_left(other, replica), "the other one's leaving")
+        answered = one.info("server")
+
+    assert answered["tcp_port"] == replica.port
+
+
+def has_left(client: Redis, replica: EmbeddedValkey) -> bool:
+    """Return whether a client, connecting anew, is told of the failover, or is past it."""
+    client.connection_pool.disconnect()
+    try:
+        return bool(client.info("server")["tcp_port"] == replica.port)
+    except RedisError:
+        return True
+
+
+@pytest.mark.parametrize("what", ["the primary hangs", "somebody orders it"])
 def test_a_batch_under_way_reaches_each_number_once_over_a_failover(
-    sentinel: Sentinel, primary: EmbeddedValkey, replica: EmbeddedValkey, tmp_path: Path
+    what: str, sentinel: Sentinel, primary: EmbeddedValkey, replica: EmbeddedValkey, tmp_path: Path
 ) -> None:
     rows = [BatchRow(n, ["x"], PhoneNumber("852", f"9900{n:04d}")) for n in range(200)]
     # nothing waits for the interval, and no failover takes as long as that
@@ -259,7 +301,10 @@ def test_a_batch_under_way_reaches_each_number_once_over_a_failover(
             batches.append("b1", 0, rows, last=True)
 
             wait_until(lambda: sandbox.stats()["accepted"] > 20, "a batch under way")
-            hang(primary)
+            if what == "the primary hangs":
+                hang(primary)
+            else:
+                order_failover(sentinel)
             wait_replaced(sentinel, replica)
             resume(primary)
 
@@ -270,4 +315,6 @@ def test_a_batch_under_way_reaches_each_number_once_over_a_failover(
 
     assert batch is not None
     assert batch.counts.keys() <= {State.SENT, State.SENT_INFERRED}
-    assert (seen["accepted_numbers"], seen["doubled"]) == (len(rows), 0)
+    assert seen["accepted_numbers"] == len(rows)
+    # on a machine so busy that the order is heard of too late, at least it is told
+    assert seen["doubled"] <= (0 if what == "the primary hangs" else batch.possible_duplicates)
