@@ -13,7 +13,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	&& echo $$python && exit; done; echo python3)
 ARGS ?=
 # The tests wait for servers more than they compute, so more of them than cores run at once.
-PYTEST_WORKERS ?= 4
+PYTEST_WORKERS ?= 6
 
 BIN := .venv/bin
 DEMO := .venv/.installed-demo

@@ -56,6 +56,8 @@ QUICK_WORLD: dict[str, Any] = {
     **UNBOUNDED,
 }
 
+USUAL_SECONDS = {"acceptance": 5, "integration": 0.3}
+"""Of a test, by its folder; the others take no time."""
 _databases = itertools.count()
 
 hypothesis_settings.register_profile(
@@ -76,6 +78,32 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "settings(**changes): other settings for this test")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let each process begin with its share of the tests that wait longest, module by module.
+
+    `--dist worksteal` deals the list in equal parts, and idle processes take from the ends: what is
+    long must stand at the beginning of a part, or all wait for it at the end.
+    """
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    modules: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        modules.setdefault(item.path, []).append(item)
+    parts: list[tuple[float, list[pytest.Item]]] = [(0.0, []) for _ in range(processes)]
+    quick: list[pytest.Item] = []
+    for path in sorted(modules, key=lambda path: path.parent.name):  # acceptance, integration, unit
+        seconds_each = USUAL_SECONDS.get(path.parent.name)
+        if seconds_each is None:
+            quick += modules[path]
+            continue
+        parts.sort(key=lambda part: part[0])
+        seconds, part = parts[0]
+        parts[0] = seconds + seconds_each * len(modules[path]), part + modules[path]
+    size = -(-len(items) // processes)
+    for _, part in parts:
+        part += [quick.pop() for _ in range(min(len(quick), max(0, size - len(part))))]
+    items[:] = [item for _, part in parts for item in part] + quick
 
 
 @pytest.fixture(scope="session", autouse=True)
