@@ -141,11 +141,14 @@ upgrade: ## the same with the newest versions of everything
 	@$(MAKE) --no-print-directory lock ARGS=--upgrade
 
 # Readable for all, because a container's user has another number; the folder keeps others out.
-secrets: ## passwords and places for your credentials, for docker compose; keeps what is there
+secrets: ## passwords, a data key, and places for your credentials, for docker compose; keeps what is there
 	@umask 022; mkdir -p secrets && chmod 700 secrets; \
 	random() { $(PYTHON) -c 'import secrets; print(secrets.token_hex(24))'; }; \
 	[ -e secrets/redis_url ] || echo "redis://:$$(random)@redis:6379/0" > secrets/redis_url; \
 	[ -e secrets/flower_password ] || random > secrets/flower_password; \
+	[ -e secrets/sendcode_data_keys ] || $(PYTHON) -c 'import base64, os, time; \
+		print(time.strftime("k%Y%m%da:") + base64.b64encode(os.urandom(32)).decode())' \
+		> secrets/sendcode_data_keys; \
 	touch secrets/tencentcloud_secret_id secrets/tencentcloud_secret_key secrets/tencentcloud_token \
 		secrets/ca_bundle; \
 	if [ -n "$(SANDBOX)" ] && ! [ -s secrets/tencentcloud_secret_key ]; then \
@@ -159,6 +162,7 @@ secrets: ## passwords and places for your credentials, for docker compose; keeps
 		cat secrets/sandbox_certificate >> secrets/sandbox_tls && chmod 644 secrets/sandbox_tls || \
 		{ echo "openssl could not make a certificate for the sandbox" >&2; exit 1; }; fi; \
 	echo "secrets/ is ready. Flower's password is in secrets/flower_password."; \
+	echo "Keep a copy of secrets/sendcode_data_keys: without it nobody can read what Redis holds."; \
 	[ -s secrets/tencentcloud_secret_key ] || \
 		echo "Write your credentials into secrets/tencentcloud_secret_id and secrets/tencentcloud_secret_key."
 

@@ -69,6 +69,8 @@ _OURS_FOR = {
     "SENDCODE_CA_BUNDLE": ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"),
 }
 CREDENTIALS = ("tencentcloud_secret_id", "tencentcloud_secret_key")
+DATA_KEYS = "sendcode_data_keys"
+"""Whoever reads or writes the ledger needs them."""
 
 _LAST_PORT = 65_535
 DATA_KEY_BYTES = 32
@@ -202,7 +204,13 @@ def _read_data_keys(text: str) -> tuple[tuple[str, bytes], ...]:
 
 
 def new_data_key(key_id: str) -> str:
-    """Return a new key, as `SENDCODE_DATA_KEYS` takes it."""
+    """Return a new key, as `SENDCODE_DATA_KEYS` takes it.
+
+    Raises:
+        ValueError: this is no id.
+    """
+    if not _KEY_ID.fullmatch(key_id):
+        raise ValueError("must be up to 24 letters, digits, hyphens and underscores")
     return f"{key_id}:{b64encode(os.urandom(DATA_KEY_BYTES)).decode()}"
 
 
@@ -382,7 +390,7 @@ class Settings(BaseModel):
             SettingsError: there is none.
         """
         if self.sendcode_data_keys is None:
-            raise SettingsError(f"{_missing('sendcode_data_keys')}; make one: sendcode keys new")
+            raise SettingsError(missing(DATA_KEYS))
         return _read_data_keys(self.sendcode_data_keys.get_secret_value())
 
     @cached_property
@@ -417,7 +425,7 @@ class Settings(BaseModel):
         secret_id, secret_key = self.tencentcloud_secret_id, self.tencentcloud_secret_key
         if secret_id is None or secret_key is None:
             raise SettingsError(
-                "\n".join(_missing(field) for field in CREDENTIALS if getattr(self, field) is None)
+                "\n".join(missing(field) for field in CREDENTIALS if getattr(self, field) is None)
             )
         token = self.tencentcloud_token
         return (
@@ -463,7 +471,7 @@ def load_settings(
                 bad.add(field)
     values.update(overrides)
     if is_whole:
-        faults += [_missing(field) for field in required if field not in values.keys() | bad]
+        faults += [missing(field) for field in required if field not in values.keys() | bad]
     wrong = _wrong(values)
     if wrong and _SEVERAL not in wrong and not wrong.keys() & _OF_THE_GUARD:
         # what concerns several settings is checked although others are wrong
@@ -530,9 +538,11 @@ def _wrong(values: dict[str, Any]) -> dict[str, str]:
     return {}
 
 
-def _missing(field: str) -> str:
+def missing(field: str) -> str:
+    """Return the line about a setting that is missing."""
     name = field.upper()
-    return f"{name}: missing; set it, or {name}_FILE to a file that holds it"
+    made = "; `sendcode keys new` makes one" if field == DATA_KEYS else ""
+    return f"{name}: missing; set it, or {name}_FILE to a file that holds it{made}"
 
 
 def _fault(error: Any) -> str:

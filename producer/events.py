@@ -18,7 +18,7 @@ import redis
 from config import SendcodeError
 from config.celery import make_celery
 from config.redis import connect
-from config.settings import Settings, load_settings, misspelt
+from config.settings import DATA_KEYS, Settings, load_settings, misspelt
 from config.unavailable import RedisUnavailableError
 from jobs.identity import LedgerRefusedError, state_file
 from jobs.job import JobRecord, Lane, SendCodeJob, State
@@ -95,7 +95,7 @@ def send_code(  # noqa: PLR0913 (all but the number by name)
         NumberNotAllowedError: Its country or its kind of line is not allowed by the settings.
         QuotaExceededError: A bound on spending refuses it: `rule`, `retry_after_s`.
         RedisUnavailableError: The job could not be recorded, or nobody knows within `timeout`.
-        SettingsError: The settings are wrong.
+        SettingsError: The settings are wrong, or have no data key.
         ValueError: `key` is empty, too long or holds the number, `reference` is too long, or
             `wait`, `timeout` or `expires_in` make no sense.
         TypeError: A part of the number is no text.
@@ -297,7 +297,7 @@ def _events_of(settings: Settings | None) -> Events:
 def _from_environment() -> Settings:
     for name, remedy in misspelt(env_file=None).items():
         log.warning("%s is no setting and changes nothing: %s", name, remedy)
-    return load_settings(env_file=None)
+    return load_settings(env_file=None, required=(DATA_KEYS,))
 
 
 def _forget_connections() -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from config.redis import connect
-from config.settings import Settings
+from config.settings import Settings, new_data_key
 from demo.world import UNBOUNDED, EmbeddedValkey
 from producer.tokens import Tokens
 from tests.web_server import WebServer
@@ -73,7 +73,11 @@ def main() -> int:
     total, failed = 0, False
     with tempfile.TemporaryDirectory() as name, EmbeddedValkey(Path(name), fsync="no") as valkey:
         for database, with_token in enumerate((True, False)):
-            settings = Settings(sendcode_redis_url=SecretStr(valkey.url(database)), **UNBOUNDED)
+            settings = Settings(
+                sendcode_redis_url=SecretStr(valkey.url(database)),
+                sendcode_data_keys=SecretStr(new_data_key("k1")),
+                **UNBOUNDED,
+            )
             figures = fuzz(
                 settings, Path(name), with_token=with_token, cases=options.cases, seed=options.seed
             )

@@ -26,6 +26,7 @@ from config.logging import fields, log_line, set_up_logging
 from config.redis import connect, error_code
 from config.settings import (
     CREDENTIALS,
+    DATA_KEYS,
     Settings,
     SettingsError,
     exposed,
@@ -80,7 +81,8 @@ def make_app() -> Celery:
     context = click.get_current_context(silent=True)
     subcommand = context.invoked_subcommand if context is not None else None
     try:
-        settings = load_settings(required=CREDENTIALS if subcommand == "worker" else ())
+        required = (*CREDENTIALS, DATA_KEYS) if subcommand == "worker" else ()
+        settings = load_settings(required=required)
     except SettingsError as exc:
         raise _refused(*(f"wrong setting: {line}" for line in str(exc).splitlines())) from None
     if subcommand == "worker" and (fault := _lost_output()):

@@ -176,6 +176,16 @@ COMMANDS: Mapping[str, Mapping[str, Command | Group]] = {
             "forget:forget",
             "Blank what is kept of a person: ended jobs, rows, history, dead letters.",
         ),
+        "keys": Group(
+            "The keys under which the ledger's numbers and rows are sealed.",
+            {
+                "new": Command(
+                    "keys:new",
+                    "Make a data key and print it, as SENDCODE_DATA_KEYS takes it. Nothing is "
+                    "kept or changed.",
+                ),
+            },
+        ),
         "ledger": Group(
             "The ledger itself: which one is accepted.",
             {
@@ -189,7 +199,7 @@ COMMANDS: Mapping[str, Mapping[str, Command | Group]] = {
     "Run": {
         "init": Command(
             "init:init",
-            "Write the .env of this folder, with passwords that it makes; then see what `doctor` "
+            "Write the .env of this folder, with a data key and passwords; then see what `doctor` "
             "says.",
         ),
         "worker": Command("processes:worker", "Run a worker, until Ctrl-C or SIGTERM."),

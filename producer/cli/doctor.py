@@ -13,7 +13,15 @@ import redis
 import typer
 from rich.text import Text
 
-from config.settings import Settings, SettingsError, exposed, misspelt, unheeded
+from config.settings import (
+    DATA_KEYS,
+    Settings,
+    SettingsError,
+    exposed,
+    missing,
+    misspelt,
+    unheeded,
+)
 from config.unavailable import in_words, is_no_permission
 from jobs.codes import explain
 from jobs.identity import REMEDY, Identity, LedgerState, state_file
@@ -63,7 +71,7 @@ def doctor(
 
     Exit 1 if anything fails. It sends nothing, and cannot try the credentials.
     """
-    with ledger_connection(any_version=True) as (settings, client):
+    with ledger_connection(any_version=True, required=()) as (settings, client):
         mending = Mending(client, settings)
         repaired = mending.mend() if repair else []
         findings = list(examine(client, settings))
@@ -185,6 +193,17 @@ def credentials(settings: Settings) -> Iterator[Finding]:
         f"{kind} are set here, for {settings.sendcode_endpoint}; a worker uses those of its start"
     )
     yield Finding("credentials", Level.OK, text)
+
+
+def data_keys(settings: Settings) -> Iterator[Finding]:
+    """Check that there is one."""
+    if settings.sendcode_data_keys is None:
+        name, _, remedy = missing(DATA_KEYS).partition(": missing; ")
+        yield Finding("data_keys", Level.FAIL, f"{name} is missing: nothing starts without", remedy)
+        return
+    first, *others = (key_id for key_id, _ in settings.data_keys)
+    text = f"data key {first} seals" + (f", {', '.join(others)} open too" if others else "")
+    yield Finding("data_keys", Level.OK, text)
 
 
 def api(settings: Settings) -> Iterator[Finding]:
@@ -342,6 +361,7 @@ OF_REDIS: tuple[Callable[[redis.Redis, Settings], Iterable[Finding]], ...] = (
 )
 OF_THIS_MACHINE: tuple[Callable[[Settings], Iterable[Finding]], ...] = (
     credentials,
+    data_keys,
     api,
     environment,
 )

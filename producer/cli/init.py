@@ -6,12 +6,21 @@ import os
 import re
 import secrets
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from config.settings import CREDENTIALS, Settings, SettingsError, load_settings
+from config.files import read_env_file
+from config.settings import (
+    CREDENTIALS,
+    DATA_KEYS,
+    Settings,
+    SettingsError,
+    load_settings,
+    new_data_key,
+)
 from producer.cli.console import (
     CommandFailedError,
     MisusedError,
@@ -21,6 +30,7 @@ from producer.cli.console import (
     say,
 )
 from producer.cli.doctor import doctor
+from producer.cli.keys import next_key_id
 
 _ENV = Path(".env")
 _QUESTIONS = {
@@ -42,14 +52,16 @@ def init(
         bool, typer.Option("--yes", help="Replace the .env that is there, without asking.")
     ] = False,
 ) -> None:
-    """Write the .env of this folder, with passwords that it makes; then see what `doctor` says.
+    """Write the .env of this folder, with a data key and passwords; then see what `doctor` says.
 
     Settings that the environment has are taken from there, so it works without a terminal, too; at
-    one it asks for the rest. The file is readable for you alone.
+    one it asks for the rest. The file is readable for you alone. A .env that is replaced leaves its
+    data keys to the new one: without them nobody can read what Redis holds.
     """
-    if os.path.lexists(_ENV):
-        ask_first(f"Replace {_ENV.absolute()}, with all that is in it?", yes=yes)
     values = _of_the_environment()
+    if os.path.lexists(_ENV):
+        ask_first(f"Replace {_ENV.absolute()}, with all that is in it but data keys?", yes=yes)
+        values = _data_keys_before() | values
     load_settings(None)  # what is wrong with them is said before anything is asked
     if is_terminal():
         _ask(values)
@@ -59,8 +71,13 @@ def init(
         )
     if not _has(values, "sendcode_flower_password"):
         values["SENDCODE_FLOWER_PASSWORD"] = secrets.token_urlsafe(24)
+    if not _has(values, DATA_KEYS):
+        values[DATA_KEYS.upper()] = new_data_key(next_key_id((), datetime.now(UTC).date()))
     _write(values)
-    say(f"{_ENV.absolute()} is written, for you alone; Flower's password is in it. Next:")
+    say(
+        f"{_ENV.absolute()} is written, for you alone; Flower's password is in it, and the data "
+        "key: keep a copy of that where the backups of Redis are not. Next:"
+    )
     try:
         doctor()
     except CommandFailedError as exc:
@@ -78,6 +95,19 @@ def _of_the_environment() -> dict[str, str]:
         for each in (name, f"{name}_FILE")
         if (value := os.environ.get(each))
     }
+
+
+def _data_keys_before() -> dict[str, str]:
+    """Return what the file that is there says of data keys.
+
+    Raises:
+        MisusedError: it cannot be read.
+    """
+    found, faults = read_env_file(_ENV)
+    if faults:
+        raise MisusedError(f"{faults[0]}; its data keys would be lost: move it away first")
+    names = (DATA_KEYS.upper(), f"{DATA_KEYS.upper()}_FILE")
+    return {name: found[name] for name in names if name in found}
 
 
 def _has(values: dict[str, str], field: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ import typer
 
 from config.logging import escaped
 from config.redis import connect
-from config.settings import Settings, load_settings, misspelt
+from config.settings import DATA_KEYS, Settings, load_settings, misspelt
 from jobs.upgrade import refuse_newer
 from producer import bounds
 from producer.cli.console import (
@@ -193,24 +193,31 @@ def reason_to_keep(reason: str) -> str:
     return kept
 
 
-def settings_here() -> Settings:
-    """Load the settings of this folder; name what looks like one and is none."""
-    settings = load_settings()
+def settings_here(*, required: Collection[str] = (DATA_KEYS,)) -> Settings:
+    """Load the settings of this folder; name what looks like one and is none.
+
+    Raises:
+        SettingsError: some are wrong, or of the `required` ones missing.
+    """
+    settings = load_settings(required=required)
     for name, remedy in misspelt().items():
         say_once(f"{name} is no setting and changes nothing: {remedy}")
     return settings
 
 
 @contextmanager
-def ledger_connection(*, any_version: bool = False) -> Iterator[tuple[Settings, redis.Redis]]:
+def ledger_connection(
+    *, any_version: bool = False, required: Collection[str] = (DATA_KEYS,)
+) -> Iterator[tuple[Settings, redis.Redis]]:
     """Load the settings and connect to Redis.
 
     With `any_version` the first command is the first contact.
 
     Raises:
         LedgerRefusedError: it holds data that this release cannot read.
+        SettingsError: some are wrong, or of the `required` ones missing.
     """
-    settings = settings_here()
+    settings = settings_here(required=required)
     client = connect(settings)
     try:
         if not any_version:

@@ -22,7 +22,7 @@ from config.flower import (
     flower_environment,
     is_loopback,
 )
-from config.settings import CREDENTIALS, load_settings
+from config.settings import CREDENTIALS, DATA_KEYS, load_settings
 from producer.cli.console import CommandFailedError, MisusedError, say
 from producer.cli.options import settings_here
 
@@ -48,7 +48,7 @@ def worker(
 
     The same as `celery -A worker worker`. What is in work is finished or handed back first.
     """
-    load_settings(required=CREDENTIALS)
+    load_settings(required=(*CREDENTIALS, DATA_KEYS))
     consumed = _known_queues(queues) if queues is not None else ()
     become(worker_command(_plain_name(name), concurrency, consumed), os.environ)
 
@@ -67,7 +67,7 @@ def flower(
     (FLOWER_READ_ONLY=false lets it). Its /metrics and /healthcheck are open to everybody who can
     reach the port, login or not: they name workers and count tasks.
     """
-    settings = settings_here()
+    settings = settings_here(required=())
     secret = settings.sendcode_flower_password
     password = None if secret is None or no_auth else secret.get_secret_value()
     if no_auth and not is_loopback(address):

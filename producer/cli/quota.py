@@ -55,7 +55,7 @@ def simulate(
 
     Nothing is sent, and Redis is not asked. The rows must be in the order of their times.
     """
-    settings = settings_here()
+    settings = settings_here(required=())
     quotas = Quotas(settings)
     accepted: dict[tuple[str, str, int], deque[float]] = {}
     refused: Counter[str] = Counter()

@@ -48,6 +48,8 @@ class Place:
             values = {**QUICK_WORLD, "sendcode_redis_url": url, "sendcode_endpoint": sandbox.url}
             if name != "sendcode-worker":  # the others need no credentials, and have none
                 values |= dict.fromkeys(("tencentcloud_secret_id", "tencentcloud_secret_key"))
+            if name == "sendcode-flower":  # it reads nothing of the ledger
+                values["sendcode_data_keys"] = None
             self.settings[name.removeprefix("sendcode-")] = Settings(**values)
 
     def refused(self) -> list[str]:

@@ -397,7 +397,7 @@ def test_doctor_shows_a_line_for_each_finding(sendcode: Command) -> None:
     assert "OK    1 worker is alive" in ran.out
     assert "FAIL  appendfsync no: a crash of the machine forgets" in ran.out
     assert ": set appendfsync always" in ran.out
-    assert ran.err == "sendcode: 1 of 17 checks failed\n"
+    assert ran.err == "sendcode: 1 of 18 checks failed\n"
 
 
 @pytest.mark.settings(sendcode_rate_limit=20)

@@ -1,0 +1,136 @@
+"""Data keys on the command line: made, asked for, never off by mistake."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from config.settings import Settings, SettingsError, load_settings
+from demo.world import environment_of
+from producer import send_code
+from producer.cli.keys import next_key_id
+from tests.commands import SEND, Command
+
+NAME = "SENDCODE_DATA_KEYS"
+
+
+@pytest.fixture
+def sendcode(sendcode: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
+    """The command line without a key, where no `.env` is."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(NAME)
+    return sendcode
+
+
+def test_keys_new_prints_a_key_that_the_setting_takes(
+    sendcode: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SENDCODE_RATE_LIMIT", "a wrong setting is no hindrance")
+
+    first, second = sendcode("keys", "new").out.strip(), sendcode("keys", "new").out.strip()
+
+    assert first != second
+    ((key_id, key),) = load_settings(
+        None, sendcode_data_keys=first, sendcode_rate_limit=1
+    ).data_keys
+    assert re.fullmatch(r"k\d{8}a", key_id)
+    assert len(key) == 32
+
+
+def test_keys_new_gives_each_key_of_a_day_an_id_of_its_own(
+    sendcode: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    today = date(2026, 11, 26)
+    monkeypatch.setenv(NAME, sendcode("keys", "new", "--id", "mine").out.strip())
+
+    refused = sendcode("keys", "new", "--id", "mine")
+
+    assert next_key_id((), today) == "k20261126a"
+    assert next_key_id(["k20261126a", "k20261125b"], today) == "k20261126b"
+    assert refused.exit_code == 2
+    assert "has a key mine" in refused.err
+    assert sendcode("keys", "new", "--id", "a b").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        SEND,
+        ("worker",),
+        ("web",),
+        ("status",),
+        ("batch", "list"),
+        ("dead", "list"),
+        ("job", "show", "ev-1"),
+    ],
+    ids=" ".join,
+)
+def test_without_a_key_nothing_that_uses_the_ledger_starts(
+    words: tuple[str, ...], sendcode: Command
+) -> None:
+    ran = sendcode(*words)
+
+    assert ran.exit_code == 2
+    assert ran.out == ""
+    assert f"wrong setting: {NAME}: missing" in ran.err
+    assert "`sendcode keys new` makes one" in ran.err
+
+
+def test_without_a_key_a_worker_started_by_celery_ends_and_says_how_to_make_one(
+    settings: Settings, tmp_path: Path
+) -> None:
+    bare = settings.model_copy(update={"sendcode_data_keys": None})
+
+    ran = subprocess.run(
+        [sys.executable, "-m", "celery", "-A", "worker", "worker"],
+        cwd=tmp_path,
+        env=environment_of(bare),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert ran.returncode == 2
+    assert f"wrong setting: {NAME}: missing" in ran.stderr
+    assert "sendcode keys new" in ran.stderr
+
+
+@pytest.mark.usefixtures("sendcode")
+def test_without_a_key_the_python_call_raises_settings_error() -> None:
+    with pytest.raises(SettingsError, match=NAME):
+        send_code("852", "51234567")
+
+
+def test_the_doctor_fails_without_a_key_and_names_those_that_are_there(
+    sendcode: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without = sendcode("doctor")
+    new, old = (sendcode("keys", "new", "--id", each).out.strip() for each in ("new", "old"))
+    monkeypatch.setenv(NAME, f"{new},{old}")
+    with_two = sendcode("doctor")
+
+    assert without.exit_code == 1
+    assert f"FAIL  {NAME} is missing" in without.out
+    assert "OK    data key new seals, old open too" in with_two.out
+    assert new.partition(":")[2] not in with_two.out + with_two.err
+
+
+def test_init_makes_a_key_and_keeps_it_when_the_file_is_replaced(
+    sendcode: Command, tmp_path: Path
+) -> None:
+    sendcode("init")
+    made = load_settings().data_keys
+    (tmp_path / ".env").write_text(
+        (tmp_path / ".env").read_text("utf-8").replace("SENDCODE_RATE_LIMIT=", "#"), "utf-8"
+    )
+
+    sendcode("init", "--yes")
+
+    assert len(made) == 1
+    assert load_settings().data_keys == made
