@@ -19,8 +19,9 @@ from benchmarks.report import Report, Table, Target
 from benchmarks.world import World, announce, usage_of
 from demo.world import Process, free_port, wait_until
 from jobs.batch import BatchRow
-from jobs.batches import CHUNK_ROWS, Batches
+from jobs.batches import Batches
 from jobs.phone import PhoneNumber
+from jobs.rows import CHUNK_ROWS
 from producer.users import Role, Users
 
 ROWS, BATCHES, UPLOAD_BYTES = 1_000_000, 100, 100_000_000

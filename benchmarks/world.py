@@ -15,8 +15,9 @@ import psutil
 from demo.world import EmbeddedValkey, Process, WorldError
 from demo.world import World as DemoWorld
 from jobs.batch import BatchRow
-from jobs.batches import CHUNK_ROWS, Batches
+from jobs.batches import Batches
 from jobs.phone import PhoneNumber
+from jobs.rows import CHUNK_ROWS
 from sandbox.client import SandboxProcess
 from tests.network import FAR, Network
 

@@ -1,9 +1,8 @@
 """A batch and its rows as values, and how the ledger holds them. No I/O.
 
-A row is one string, as the scripts read it: `cc TAB num TAB line TAB cells as JSON`, or, rejected,
-`TAB code TAB line TAB [reason, cells] as JSON`. It becomes a job when the sweeper feeds it; until
-then it costs its own length and little more. One that a person cancelled until then has a minus in
-front.
+A row is one string: `cc TAB num TAB line TAB cells as JSON`, or, rejected, `TAB code TAB line TAB
+[reason, cells] as JSON`. It becomes a job when the sweeper feeds it. One that a person cancelled
+until then has a minus in front. How the ledger keeps it: jobs/rows.py.
 """
 
 from __future__ import annotations
@@ -19,6 +18,8 @@ from jobs.codes import OwnCode
 from jobs.job import JobRecord, Lane, State, batch_job_id, iso, iso_or_none
 from jobs.phone import PhoneNumber
 
+BLOCK_ROWS = 64
+"""Rows whose cells are sealed together."""
 RATE_FADES_S = 15.0
 """How quickly a batch's measured rate forgets what has ended."""
 _SILENCE_MS, _SILENT_JOBS = 5_000, 5

@@ -18,9 +18,9 @@ from jobs.identity import Identity
 from jobs.job import EVENT, JobRecord, Lane, State, batch_job_id, split_job_id
 from jobs.keys import Keys
 from jobs.ledger import read_records
+from jobs.rows import CHUNK_ROWS, Rows
 from jobs.scripts import pairs, scripts, time_ms
 
-CHUNK_ROWS = 500
 _ROWS_SCANNED = 2_000
 _BATCHES_AT_ONCE = 50
 """Read in one transaction: less than a millisecond of Redis'."""
@@ -65,8 +65,9 @@ class Batches:
         self._identity = identity or Identity(client, settings)
         self._keys = Keys(settings.sendcode_key_prefix)
         load = scripts(client, settings)
-        self._open, self._append = load("open_batch"), load("append_rows")
-        self._steer, self._in_state = load("steer_batch"), load("rows_in_state")
+        self._open, self._steer = load("open_batch"), load("steer_batch")
+        self._in_state = load("rows_in_state")
+        self._rows = Rows(client, settings)
 
     def open(  # noqa: PLR0913 (what a batch is made with, each by its name)
         self,
@@ -146,9 +147,9 @@ class Batches:
         Raises:
             BatchGoneError: the batch is gone, or rows before `first` are missing.
             BatchCancelledError: it was cancelled, and nothing was appended.
+            SealedError: its last rows, which are to be completed, cannot be opened.
         """
-        texts = [row.encode() if isinstance(row, BatchRow) else row for row in rows]
-        have = int(self._append(texts, batch=batch_id, first=first, is_last=int(last)))
+        have = self._rows.append(batch_id, first, rows, is_last=last)
         if have == _CANCELLED:
             raise BatchCancelledError(f"batch {batch_id} was cancelled: it takes no more rows")
         if have < 0:
@@ -253,24 +254,18 @@ class Batches:
         """
         first = 0
         while (batch := self.get(batch_id)) is not None:
-            texts: Any = self.client.lrange(
-                self._keys.rows(batch_id), first, first + CHUNK_ROWS - 1
-            )
-            if not texts:
+            rows = self._rows.read(batch_id, first)
+            if not rows:
                 return
-            rows = [(n, BatchRow.decode(text)) for n, text in enumerate(texts, first + 1)]
-            yield from self._with_records(batch, rows)
-            first += len(texts)
+            yield from self._with_records(batch, list(enumerate(rows, first + 1)))
+            first += len(rows)
 
     def rows_numbered(
         self, batch: Batch, numbers: Sequence[int]
     ) -> Iterator[tuple[int, BatchRow, JobRecord | None]]:
         """Yield those of a batch's rows, as `rows` does."""
-        pipe = self.client.pipeline(transaction=False)
-        for number in numbers:
-            pipe.lindex(self._keys.rows(batch.batch_id), number - 1)
-        found = zip(numbers, pipe.execute(), strict=True)
-        rows = [(n, BatchRow.decode(text)) for n, text in found if text is not None]
+        found = self._rows.at([(batch.batch_id, number) for number in numbers])
+        rows = [(n, row) for n, row in zip(numbers, found, strict=True) if row is not None]
         yield from self._with_records(batch, rows)
 
     def _with_records(
@@ -383,8 +378,7 @@ class Batches:
         batch_id, number = split_job_id(job_id)
         if not number:
             return None
-        text: Any = self.client.lindex(self._keys.rows(batch_id), number - 1)
-        return BatchRow.decode(text) if text is not None else None
+        return self._rows.at([(batch_id, number)])[0]
 
     def lines_of(self, job_ids: Sequence[str]) -> dict[str, int]:
         """Return, by batch job, on which line of its file its row begins; no others' jobs."""
@@ -392,17 +386,8 @@ class Batches:
 
     def rows_of(self, job_ids: Sequence[str]) -> dict[str, BatchRow]:
         """Return, by batch job, the row that it was made from; no others' jobs."""
-        found: dict[str, BatchRow] = {}
-        for start in range(0, len(job_ids), CHUNK_ROWS):
-            chunk = job_ids[start : start + CHUNK_ROWS]
-            pipe = self.client.pipeline(transaction=False)
-            for job_id in chunk:
-                batch_id, number = split_job_id(job_id)
-                pipe.lindex(self._keys.rows(batch_id), number - 1)
-            for job_id, text in zip(chunk, pipe.execute(), strict=True):
-                if text is not None:
-                    found[job_id] = BatchRow.decode(text)
-        return found
+        found = self._rows.at([split_job_id(job_id) for job_id in job_ids])
+        return {each: row for each, row in zip(job_ids, found, strict=True) if row is not None}
 
     def waiting_job(self, job_id: str) -> JobRecord | None:
         """Return a batch job that is only a row yet (or was cancelled as one)."""

@@ -8,7 +8,6 @@ looked through, the newest first, for as long as the caller's time lasts.
 from __future__ import annotations
 
 import json
-import string
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -19,20 +18,20 @@ import redis
 from phonenumbers import COUNTRY_CODE_TO_REGION_CODE
 
 from config.settings import Settings
+from jobs.batch import BLOCK_ROWS
 from jobs.batches import Batches
 from jobs.job import EVENT, batch_job_id, event_job_id
 from jobs.keys import Keys, number_digest
+from jobs.rows import Rows
 from jobs.scripts import scripts
 
-ROWS_AT_ONCE, JOBS_AT_ONCE = 2_000, 500
-"""Looked at in one step of Redis': 3 ms."""
+ROWS_AT_ONCE, JOBS_AT_ONCE = 32 * BLOCK_ROWS, 500
+"""Looked at in one step: rows here, 5 ms; jobs in Redis, 3 ms."""
 MOST_DEAD = 10_000
 """Of the newest dead letters."""
 _KEYS_AT_ONCE = 2_000
 """Passed by in one step of a scan: 1 ms of Redis'."""
 _LONGEST_COUNTRY_CODE = 3
-_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
-"""As Lua does it."""
 
 
 @dataclass(slots=True)
@@ -67,8 +66,8 @@ class Finder:
         self._client = client
         self._keys = Keys(settings.sendcode_key_prefix)
         self._batches = Batches(client, settings)
-        load = scripts(client, settings)
-        self._find_rows, self._find_jobs = load("find_rows"), load("find_jobs")
+        self._lists = Rows(client, settings)
+        self._find_jobs = scripts(client, settings)("find_jobs")
         self._seconds, self._most, self._now = seconds, most, now
 
     def by_number(self, digits: str) -> Trace:
@@ -166,21 +165,21 @@ class Finder:
     ) -> bool:
         """Look through a batch's rows; return whether there is time, and need, to look on."""
         first = trace.next_row if text else 0
-        needle = json.dumps(text, ensure_ascii=False)[1:-1].translate(_LOWER)
+        needle = json.dumps(text, ensure_ascii=False)[1:-1].encode().lower()
         while first < total:
-            looked, *found = self._find_rows(
-                batch=batch_id,
-                first=first,
-                count=ROWS_AT_ONCE,
-                most=max(1, self._most - len(trace.job_ids)),
-                digits=digits,
-                text=needle,
-            )
+            looked, found = 0, []
+            rows = self._lists.look(batch_id, first, ROWS_AT_ONCE, all_cells=bool(text))
+            for row in rows:
+                looked += 1
+                if _fits(*row, digits, needle):
+                    found.append(batch_job_id(batch_id, first + looked))
+                    if len(trace.job_ids) + len(found) >= self._most:
+                        break
             if not looked:
                 break
             first += looked
             trace.looked += looked
-            trace.add(batch_job_id(batch_id, number) for number in found)
+            trace.add(found)
             if self._is_enough(trace, until):
                 trace.next_row = first
                 trace.is_complete = bool(text) and first >= total
@@ -192,3 +191,14 @@ class Finder:
             return False
         trace.is_complete = False
         return True
+
+
+def _fits(country_code: str, num: str, cells: bytes, digits: str, needle: bytes) -> bool:
+    """Return whether a row has a text in its cells, or a number with or without country code."""
+    if needle and needle in cells.lower():
+        return True
+    if not digits:
+        return False
+    if country_code:
+        return digits in {num, country_code + num}
+    return digits.encode() in cells  # it was rejected, so its number was not read

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import redis
 
@@ -15,10 +14,11 @@ from config.settings import Settings
 from jobs.actions import Action
 from jobs.deadletters import DeadLetter, DeadLetters, Decision
 from jobs.finding import Finder
+from jobs.job import split_job_id
 from jobs.phone import PhoneNumber
+from jobs.rows import Rows
 from jobs.scripts import scripts
 
-_AT_ONCE = 200
 _PATIENCE_S = 3_600.0
 _MOST = 1_000_000
 _CHOSEN = "those of a person who is forgotten"
@@ -42,6 +42,7 @@ class Forgetting:
     def __init__(self, client: redis.Redis, settings: Settings) -> None:
         self._finder = Finder(client, settings, seconds=_PATIENCE_S, most=_MOST)
         self._dead = DeadLetters(client, settings)
+        self._rows = Rows(client, settings)
         load = scripts(client, settings)
         self._blank, self._forget_number = load("forget"), load("forget_number")
 
@@ -70,12 +71,17 @@ class Forgetting:
         return done
 
     def _verdicts(self, phone: PhoneNumber, ids: Sequence[str]) -> list[tuple[str, str]]:
-        found: list[tuple[str, str]] = []
-        for start in range(0, len(ids), _AT_ONCE):
-            chunk = ids[start : start + _AT_ONCE]
-            reply: Any = self._blank(chunk, cc=phone.country_code, num=phone.phone_num)
-            found += zip(chunk, reply, strict=True)
-        return found
+        return [(each, self._blank_one(phone, each)) for each in ids]
+
+    def _blank_one(self, phone: PhoneNumber, job_id: str) -> str:
+        """Blank a job, with the row that it was made from; return what forget.lua says of it."""
+        batch_id, number = split_job_id(job_id)
+        while True:
+            found = self._rows.blanked(batch_id, number, phone) if number else None
+            row = {**found.arguments(), "batch": batch_id, "row": number} if found else {}
+            verdict = self._blank(id=job_id, cc=phone.country_code, num=phone.phone_num, **row)
+            if verdict != "changed":
+                return str(verdict)
 
     @staticmethod
     def _count(done: Forgotten, job_id: str, verdict: str) -> None:

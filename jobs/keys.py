@@ -120,7 +120,9 @@ class Keys:
     content: ById
     """string, by SHA-256 of a file: the youngest batch made from it"""
     rows: ById
-    """list: a batch's rows, in the file's order"""
+    """list: the heads of a batch's rows, in the file's order"""
+    cells: ById
+    """list: the rest of its rows, sealed, `BLOCK_ROWS` at a time"""
     counts: ById
     """hash: state, `code:<code>` or `possible_duplicate` -> jobs of a batch"""
     open: ById

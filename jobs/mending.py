@@ -21,6 +21,7 @@ from jobs.batch import BatchState
 from jobs.job import TEST, Lane, State
 from jobs.keys import Keys
 from jobs.ledger import Ledger
+from jobs.rows import Rows
 from jobs.scripts import scripts
 from jobs.webhooks import BATCH_PREFIX
 
@@ -86,6 +87,7 @@ class Mending:
         self._client = client
         self._ledger = Ledger(client, settings)
         self._keys = Keys(settings.sendcode_key_prefix)
+        self._rows = Rows(client, settings)
         self._every_ms = round(2_000 * settings.sendcode_sweep_interval)
         """How often all workers together check."""
         load = scripts(client, settings)
@@ -125,7 +127,8 @@ class Mending:
         done = jobs.done
         for batch_id in batches:
             if misfits is None or f"batch {batch_id}" in misfits or self._is_on(batch_id):
-                done += self._do("batch", batch_id, digests.get(batch_id, ""))
+                width = 0 if batch_id in records else self._width(batch_id)
+                done += self._do("batch", batch_id, digests.get(batch_id, ""), str(width))
         for chunk in _chunks([job_id for lane, job_id in jobs.open if lane == Lane.EVENT]):
             done += self._do("events", *chunk)
         done += self._do("indexes", *batches)
@@ -146,6 +149,11 @@ class Mending:
     def _do(self, verb: str, *args: str) -> list[str]:
         done: list[str] = self._mend(args, verb=verb)
         return done
+
+    def _width(self, batch_id: str) -> int:
+        """Return how many cells the first row of a batch has, as far as they can be read."""
+        row = self._rows.at([(batch_id, 1)])[0]
+        return len(row.cells) if row is not None else 0
 
     def _is_on(self, batch_id: str) -> bool:
         """Whether a batch is not over, by its record."""

@@ -90,7 +90,7 @@ class Quotas:
         Raises:
             NumberNotAllowedError: its country or its kind of line is not allowed.
         """
-        if self._is_trusted(phone):
+        if self.is_trusted(phone):
             return ""
         if not self.allows_country(phone):
             raise NumberNotAllowedError(
@@ -109,14 +109,15 @@ class Quotas:
     def allows_country(self, phone: PhoneNumber) -> bool:
         """Return whether codes may be sent to this number's country, or it is trusted."""
         is_named = not self._countries or phone.country_code in self._countries
-        return is_named or self._is_trusted(phone)
+        return is_named or self.is_trusted(phone)
 
-    def _is_trusted(self, phone: PhoneNumber) -> bool:
+    def is_trusted(self, phone: PhoneNumber) -> bool:
+        """Return whether no bound holds for this number."""
         return f"{phone.country_code}{phone.phone_num}".startswith(self._trusted)
 
     def of(self, phone: PhoneNumber, token: str = "") -> list[Quota]:
         """Return the quotas that a code for this number, asked for with this token, counts in."""
-        if self._is_trusted(phone):
+        if self.is_trusted(phone):
             return []
         whose: dict[Rule, str] = {
             "number": number_digest(phone.country_code, phone.phone_num),
@@ -139,7 +140,7 @@ class Quotas:
             for rule in _OF_BATCHES
             for limit in self._limits[rule]
         )
-        return {"bounds": "".join(parts), "trusted": ",".join(self._trusted)}
+        return {"bounds": "".join(parts)}
 
     def rules(self) -> Iterator[tuple[Rule, tuple[Limit, ...]]]:
         """Yield each rule with its limits."""

@@ -18,7 +18,7 @@ import redis
 from redis.exceptions import NoScriptError
 
 from config.settings import PROBE_SLACK_S, Settings
-from jobs.batch import RATE_FADES_S, BatchState
+from jobs.batch import BLOCK_ROWS, RATE_FADES_S, BatchState
 from jobs.codes import OwnCode
 from jobs.job import State
 from jobs.keys import Keys
@@ -61,6 +61,7 @@ _WORD = re.compile(r"(?:K\.)?\w+")
 _CONSTANTS = {
     "LAPSE_MS": LAPSE_S * 1000,
     "ALIVE_MS": ALIVE_S * 1000,
+    "BLOCK_ROWS": BLOCK_ROWS,
     "RATE_FADES_MS": round(RATE_FADES_S * 1000),
     "LEVEL_GROWTH": LEVEL_GROWTH,
     "SPARE_THREADS": SPARE_THREADS,

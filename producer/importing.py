@@ -21,10 +21,11 @@ from typing import Any, Self
 import redis
 
 from config.settings import Settings
-from jobs.batch import Batch, BatchRow
-from jobs.batches import CHUNK_ROWS, Batches, BatchGoneError, ContentHeldError
+from jobs.batch import BLOCK_ROWS, Batch, BatchRow
+from jobs.batches import Batches, BatchGoneError, ContentHeldError
 from jobs.identity import Identity, state_file
 from jobs.job import EVENT, split_job_id
+from jobs.rows import CHUNK_ROWS
 from jobs.scripts import time_ms
 from producer.overview import Outlook, read_overview
 from producer.second_codes import (
@@ -216,7 +217,10 @@ class Spool:
         )
 
     def chunks(self, start: int) -> Iterator[list[bytes]]:
-        """Yield the rows from index `start` on, in portions fit for one script call."""
+        """Yield the rows from index `start` on, in portions that fit for one script call.
+
+        But for the last, each ends with a block.
+        """
         self._file.seek(0)
         chunk: list[bytes] = []
         size = 0
@@ -225,7 +229,8 @@ class Spool:
                 continue
             chunk.append(line[:-1])
             size += len(line)
-            if len(chunk) == CHUNK_ROWS or size >= _CHUNK_BYTES:
+            is_whole = (index + 1) % BLOCK_ROWS == 0
+            if is_whole and (len(chunk) >= CHUNK_ROWS or size >= _CHUNK_BYTES):
                 yield chunk
                 chunk, size = [], 0
         if chunk:

@@ -20,13 +20,14 @@ from itertools import islice, repeat
 import redis
 
 from config.settings import Settings
-from jobs.batches import CHUNK_ROWS, Batches
+from jobs.batches import Batches
 from jobs.codes import OwnCode, is_permanent
 from jobs.deadletters import WINDOW, DeadLetters
 from jobs.job import EVENT, State
 from jobs.keys import Keys
 from jobs.ledger import NumberHistory, histories
 from jobs.phone import Fault, PhoneNumber
+from jobs.rows import CHUNK_ROWS
 from producer.sheet import Problem, Row, Sheet, SheetError
 from producer.stories import FORGOTTEN
 

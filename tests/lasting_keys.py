@@ -47,6 +47,7 @@ LASTING: tuple[tuple[str, str, Excuse], ...] = (
     ("*:batch:*", "the batch goes on, or has dead letters", _batch_goes_on),
     ("*:content:*", "its batch goes on, or has dead letters", _its_batch_goes_on),
     ("*:rows:*", "the batch goes on, or has dead letters", _batch_goes_on),
+    ("*:cells:*", "the batch goes on, or has dead letters", _batch_goes_on),
     ("*:counts:*", "the batch goes on, or has dead letters", _batch_goes_on),
     ("*:open:*", "holds jobs that have not ended; empty ones vanish", _always),
     ("*:stopped:*", "holds jobs that have not ended; empty ones vanish", _always),

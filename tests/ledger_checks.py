@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -205,3 +206,17 @@ def _check_batch(seen: Snapshot, batch_id: str, batch: dict[str, str]) -> None:
 
 def _counter(values: dict[str, str]) -> Counter[str]:
     return Counter({name: int(n) for name, n in values.items() if int(n)})
+
+
+def all_of(redis: Redis) -> str:
+    """Return all values of the database as text."""
+    read: dict[str, Callable[[str], Any]] = {
+        "hash": redis.hgetall,
+        "list": lambda key: redis.lrange(key, 0, -1),
+        "string": redis.get,
+        "set": redis.smembers,
+        "zset": lambda key: redis.zrange(key, 0, -1),
+    }
+    return "\n".join(
+        f"{key} {read[str(redis.type(key))](key)}" for key in sorted(redis.scan_iter())
+    )

@@ -9,7 +9,7 @@ local now = now_ms()
 local job = fields(K.job(id), 'state', 'lane', 'batch', 'doubt')
 if not job.state then
   local text = row > 0 and redis.call('LINDEX', K.rows(batch), row - 1) or ''
-  local cc, num = string.match(text, '^(%d+)\t(%d+)\t')
+  local cc, num = string.match(text, '^(%d+)\t([^\t]+)\t')
   local b = fields(K.batch(batch), 'state', 'cursor')
   if not cc or not b.state or row <= tonumber(b.cursor) then return 'absent' end
   if b.state == BATCH.CANCELLED then return 'cancelled' end

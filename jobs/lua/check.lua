@@ -59,7 +59,8 @@ end
 
 local all_open, all_held, all_stopped = 0, 0, 0
 local function fits(batch)
-  local b = fields(K.batch(batch), 'state', 'total', 'cursor', 'imported', 'fed', 'digest', 'rows_lost')
+  local b = fields(K.batch(batch), 'state', 'total', 'cursor', 'imported', 'fed', 'digest', 'rows_lost',
+    'blocks')
   local rows, stopped = redis.call('LLEN', K.rows(batch)), redis.call('SCARD', K.stopped(batch))
   local open_now = redis.call('SCARD', K.open(batch))
   local fed, open, held = counted(batch)
@@ -67,6 +68,7 @@ local function fits(batch)
   if not b.state then return rows + fed + open_now == 0 end -- its time of keeping is over
   local waits = b.imported ~= '1' or b.cursor ~= b.total or stopped > 0
   return (rows == tonumber(b.total) or b.rows_lost)
+    and redis.call('LLEN', K.cells(batch)) == tonumber(b.blocks or 0)
     and fed == tonumber(b.fed) and open == open_now
     and (b.state ~= BATCH.RUNNING or (waits and turns[batch] or not waits and open > 0))
     and (b.state ~= BATCH.DONE or open == 0)

@@ -1,7 +1,7 @@
 -- Put a part of the ledger right by what is known of its jobs. Each verb is one step, atomic: what
 -- goes on meanwhile finds it as it was, or right.
 -- verb, and the parts that it takes:
---   "batch": id, digest of its content as far as known ("")
+--   "batch": id, digest of its content as far as known (""), cells of its first row ("0": not known)
 --   "events": ids of events that are not final
 --   "letters": ids of all dead letters, the oldest first
 --   "indexes": ids of all batches
@@ -24,19 +24,18 @@ end
 
 -- Make a batch's lost record anew from its rows. Whether a person had paused it, how fast and until when
 -- it was to go, is not known any more. Returns its fields, or nil if its rows are lost, too.
-local function restore_batch(batch, digest, rows)
+local function restore_batch(batch, digest, width, rows)
   if rows == 0 then
     redis.call('LREM', K.running, 0, batch)
     note_damage('batch ' .. batch .. ' is lost, with its rows: check its file for numbers that got a code, '
       .. 'and submit it again')
     return nil
   end
-  local json = string.match(redis.call('LINDEX', K.rows(batch), 0), '^[^\t]*\t[^\t]*\t[^\t]*\t(.*)$')
-  local cells, header = cjson.decode(json), {}
-  if type(cells[2]) == 'table' then cells = cells[2] end
-  for i = 1, #cells do header[i] = 'column ' .. i end
+  local header = {}
+  for i = 1, width do header[i] = 'column ' .. i end
   redis.call('HSET', K.batch(batch), 'state', BATCH.PAUSED, 'digest', digest, 'name', batch,
-    'header', #cells > 0 and cjson.encode(header) or '[]', 'imported', 1,
+    'header', width > 0 and cjson.encode(header) or '[]', 'imported', 1,
+    'blocks', redis.call('LLEN', K.cells(batch)),
     'created', redis.call('ZSCORE', K.batches, batch) or int(now))
   note_damage('the record of batch ' .. batch .. ' was lost: made anew from its rows and paused, '
     .. 'without its names of columns, pace and time limit: resume it')
@@ -53,11 +52,17 @@ local function is_due(id)
   return redis.call('ZSCORE', K.due('batch'), id) or redis.call('ZSCORE', K.due('aside'), id)
 end
 
-local function mend_batch(batch, digest)
+local function mend_batch(batch, digest, width)
   local rows = redis.call('LLEN', K.rows(batch))
-  local b = fields(K.batch(batch), 'state', 'total', 'cursor', 'rows_lost', 'digest')
-  if not b.state then b = restore_batch(batch, digest, rows) end
+  local b = fields(K.batch(batch), 'state', 'total', 'cursor', 'rows_lost', 'digest', 'blocks')
+  if not b.state then b = restore_batch(batch, digest, tonumber(width), rows) end
   if not b then return end
+  local blocks = redis.call('LLEN', K.cells(batch))
+  if blocks ~= tonumber(b.blocks or 0) then redis.call('HSET', K.batch(batch), 'blocks', blocks) end
+  if blocks < tonumber(b.blocks or 0) then
+    note_damage('the cells of some rows of batch ' .. batch .. ' are lost: they are sent, but its results '
+      .. 'lack these columns')
+  end
   local is_over = BATCH_OVER[b.state]
   local keeps_rows = rows == tonumber(b.total) or b.rows_lost
   if rows < tonumber(b.total) and not b.rows_lost then
@@ -304,5 +309,5 @@ end
 
 local VERBS = {batch = mend_batch, events = mend_events, letters = mend_letters, indexes = mend_indexes,
   numbers = mend_numbers, outcomes = mend_outcomes, totals = mend_totals, ['end'] = end_mending}
-VERBS[A.verb](parts[1], parts[2])
+VERBS[A.verb](parts[1], parts[2], parts[3])
 return noted

@@ -5,14 +5,14 @@
 --   wait for the API's answer: `ahead` that have not been sent yet, and all in all what leaves
 --   SPARE_THREADS for events, where each living worker has so many `threads` (0: not known)
 -- grace_ms: a message younger than that is not missed; provable_ms: see may_be_proved
--- bounds: the quotas that hold for batches (`bounds_of`); trusted: how the numbers begin that none holds for
+-- bounds: the quotas that hold for batches (`bounds_of`)
 -- known: what the caller remembers of the ledger (see identity.lua)
 -- Reply: {lane whose queue to use, id, lane, id, …}, {ids that go in front of their queue}, what to
 --   remember from now on, attempts of the caller that the ledger knows (-1: all), {ids whose records
 --   nothing can be done with}, {ids whose outcomes are to be delivered}; or {"refused"}
 -- Twice: the second finds nothing new; what the first took is missed after grace_ms at the latest.
 local A = arguments('limit:number', 'depth:number', 'ahead:number', 'threads:number', 'grace_ms:number',
-  'retention_ms:number', 'canary_ms:number', 'provable_ms:number', 'bounds', 'trusted', 'known')
+  'retention_ms:number', 'canary_ms:number', 'provable_ms:number', 'bounds', 'known')
 local limit, depth, grace = A.limit, A.depth, A.grace_ms
 local retention_ms, canary_ms, provable = A.retention_ms, A.canary_ms, A.provable_ms
 local now = now_ms()
@@ -134,7 +134,8 @@ end
 -- What costs no request is bounded apart: rejected rows to pass over, expired ones to end.
 local may_pass, may_end = 10000, 200 -- 6 ms, 20 ms
 
--- The next row of a batch as a job; nil if it has none now, or enough rejected ones were passed over.
+-- The next row of a batch as a job: its number in the file, country code, number and mark (jobs/rows.py);
+-- nil if it has none now, or enough rejected ones were passed over (true besides, the fifth).
 local function next_row(batch)
   local cursor = tonumber(redis.call('HGET', K.batch(batch), 'cursor') or 0)
   local ahead = 0
@@ -143,16 +144,16 @@ local function next_row(batch)
     if #rows == 0 then return nil end
     for _, row in ipairs(rows) do
       cursor = cursor + 1
-      local cc, num = string.match(row, '^(%d+)\t(%d+)\t')
+      local cc, num, mark = string.match(row, '^(%d+)\t([^\t]+)\t(%l?)')
       if cc then
         redis.call('HSET', K.batch(batch), 'cursor', cursor)
-        return cursor, cc, num
+        return cursor, cc, num, mark
       end
     end
     redis.call('HSET', K.batch(batch), 'cursor', cursor)
     may_pass, ahead = may_pass - #rows, 999
   end
-  return nil, nil, nil, true
+  return nil, nil, nil, nil, true
 end
 
 local function feed_one(batch)
@@ -178,7 +179,7 @@ local function feed_one(batch)
     if not state then end_lost_job(stopped, 'batch', retention_ms, now) end
     return state == 'parked' and feed(stopped, 'parked') or 'ended'
   end
-  local row, cc, num, more = next_row(batch)
+  local row, cc, num, mark, more = next_row(batch)
   if not row then
     if more or b.imported ~= '1' then return 'wait' end
     end_batch_if_done(batch, retention_ms, now)
@@ -189,7 +190,8 @@ local function feed_one(batch)
     may_pass = may_pass - 4 -- the batch was set back (`check` finds that): no row is fed twice
     return 'passed'
   end
-  local rule = not is_expired and spend(bounds_of(A.bounds, A.trusted, cc, num), now)
+  local is_bound = not is_expired and mark ~= 't'
+  local rule = is_bound and spend(bounds_of(A.bounds, cc), now)
   if rule then -- the row waits until a person lets the batch go on
     redis.call('HSET', K.batch(batch), 'state', BATCH.PAUSED, 'before', b.state, 'bound', rule,
       'cursor', row - 1)

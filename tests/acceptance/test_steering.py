@@ -12,8 +12,9 @@ import pytest
 
 from config.settings import Settings
 from jobs.batch import Batch, BatchRow
-from jobs.batches import CHUNK_ROWS, Batches
+from jobs.batches import Batches
 from jobs.phone import PhoneNumber
+from jobs.rows import CHUNK_ROWS
 from producer import send_code
 from sandbox.client import Sandbox
 from tests.commands import Command

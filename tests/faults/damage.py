@@ -15,12 +15,13 @@ from redis import Redis, ResponseError
 
 from config.settings import Settings
 from jobs.batch import BatchRow
-from jobs.batches import CHUNK_ROWS, Batches, BatchGoneError
+from jobs.batches import Batches, BatchGoneError
 from jobs.job import Lane, State, batch_job_id
 from jobs.keys import Keys
 from jobs.ledger import Ledger
 from jobs.mending import Mending
 from jobs.phone import PhoneNumber
+from jobs.rows import CHUNK_ROWS
 from producer import send_code
 from producer.overview import read_overview
 from sandbox.client import SandboxClient
@@ -85,7 +86,7 @@ TARGETS: dict[str, Target] = {
             *("quotas", "tokens", "tokens_used", "users", "webhooks", "delivering"),
         )
     },
-    **{name: _of_batch(name) for name in ("batch", "rows", "counts", "open", "stopped")},
+    **{name: _of_batch(name) for name in ("batch", "rows", "cells", "counts", "open", "stopped")},
     **{f"due:{lane}": _due(lane) for lane in (*Lane, "aside")},
     "content": lambda here, batch_id: here.keys.content(f"digest of {batch_id}"),
     "job": lambda here, batch_id: here.keys.job(here.open_job(batch_id)),

@@ -16,7 +16,6 @@ from redis import Redis
 from config.settings import Settings
 from jobs.batch import Batch, BatchRow
 from jobs.batches import Batches
-from jobs.keys import Keys
 from jobs.ledger import Ledger
 from jobs.phone import PhoneNumber
 from producer.importing import (
@@ -625,20 +624,6 @@ def test_standard_input_is_a_file_too(
 
     assert ran.exit_code == 0
     assert (ran.json["total"], ran.json["name"]) == (10, "standard input")
-
-
-def test_a_waiting_row_takes_little_more_than_its_own_length(
-    batches: Batches, redis: Redis, keys: Keys
-) -> None:
-    rows = [BatchRow(n, customer(n % 9999), None, "", "").encode() for n in range(2_000)]
-    batches.open("b1", "digest", ["n"])
-    for first in range(0, len(rows), 500):
-        batches.append("b1", first, rows[first : first + 500])
-
-    used: Any = redis.memory_usage(keys.rows("b1"), samples=0)
-
-    length = sum(len(row) for row in rows) / len(rows)
-    assert used / len(rows) < length + 20
 
 
 def test_a_small_workbook_that_would_fill_redis_is_refused_before_its_first_row_is_written(

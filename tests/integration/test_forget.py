@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from redis import Redis
@@ -18,6 +17,7 @@ from jobs.mending import Mending
 from producer.results import results
 from tests.commands import Command, Ran
 from tests.ended_jobs import DEAD, PERMANENT, SENT, customers, end_event, number, run_batch
+from tests.ledger_checks import all_of
 
 Forget = Callable[..., Ran]
 
@@ -29,20 +29,6 @@ def forget(sendcode: Command, monkeypatch: pytest.MonkeyPatch) -> Forget:
         return sendcode("forget", *options)
 
     return run
-
-
-def all_of(redis: Redis) -> str:
-    """Return all values of the database as text."""
-    read: dict[str, Callable[[str], Any]] = {
-        "hash": redis.hgetall,
-        "list": lambda key: redis.lrange(key, 0, -1),
-        "string": redis.get,
-        "set": redis.smembers,
-        "zset": lambda key: redis.zrange(key, 0, -1),
-    }
-    return "\n".join(
-        f"{key} {read[str(redis.type(key))](key)}" for key in sorted(redis.scan_iter())
-    )
 
 
 def open_number(redis: Redis, keys: Keys, n: int) -> None:

@@ -204,7 +204,7 @@ local function end_lost_job(id, lane, retention_ms, now)
     if lane == 'batch' then job.batch, row, correction = string.match(id, '^(.+)%-(%d+)(.*)$') end
     if correction == '' then
       local text = redis.call('LINDEX', K.rows(job.batch), row - 1) or ''
-      cc, num = string.match(text, '^(%d+)\t(%d+)\t')
+      cc, num = string.match(text, '^(%d+)\t([^\t]+)\t')
     end
     make_job(id, cc or '0', num or '0', lane, job.batch, now)
   end

@@ -3,13 +3,9 @@
 local BUCKETS = 60
 
 -- The quotas of a batch's row, for `spend`.
--- bounds: "rule,count,span_ms,is_watched;…" of the rules country and budget; trusted: "852,65…"
-local function bounds_of(bounds, trusted, cc, num)
+-- bounds: "rule,count,span_ms,is_watched;…" of the rules country and budget
+local function bounds_of(bounds, cc)
   local quotas = {}
-  if bounds == '' then return quotas end
-  for prefix in string.gmatch(trusted, '%d+') do
-    if string.sub(cc .. num, 1, #prefix) == prefix then return quotas end
-  end
   for rule, count, span, watched in string.gmatch(bounds, '(%l+),(%d+),(%d+),(%d);') do
     for _, part in ipairs({rule, rule == 'country' and cc or 'all', count, span, watched}) do
       quotas[#quotas + 1] = part
