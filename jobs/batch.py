@@ -139,6 +139,8 @@ class Batch:
     """Jobs of it that ended per second, lately."""
     counts: dict[str, int] = field(default_factory=dict)
     by_code: dict[str, int] = field(default_factory=dict)
+    left: dict[str, int] = field(default_factory=dict)
+    """Of the jobs in `counts` that are for a person, by state: those that one left as they are."""
     possible_duplicates: int = 0
     """Jobs that were perhaps sent twice, whatever became of them; they are in `counts` too."""
 
@@ -272,6 +274,11 @@ def decode_batch(
         rate=_rate(values, now_ms),
         counts=states,
         by_code=by_code,
+        left={
+            state: min(n, states.get(state, 0))
+            for state in (State.DEAD, State.UNKNOWN)
+            if (n := number(f"left_{state}")) > 0
+        },
         possible_duplicates=duplicates,
     )
 
@@ -296,11 +303,22 @@ class Family:
         sent = sum(each.sent for each in (self.batch, *self.corrections))
         return min(self.customers, sent + meanwhile)
 
+    @property
+    def left(self) -> int:
+        """Customers without a code whom a person left as they are."""
+        left = sum(sum(each.left.values()) for each in (self.batch, *self.corrections))
+        return min(self.customers - self.done, left)
+
+    @property
+    def open(self) -> int:
+        return self.customers - self.done - self.left
+
     def as_dict(self) -> dict[str, Any]:
         return {
             "total": self.customers,
             "done": self.done,
-            "open": self.customers - self.done,
+            "left": self.left,
+            "open": self.open,
             "corrections": [each.batch_id for each in self.corrections],
         }
 

@@ -70,5 +70,5 @@ def rows_page(
         numbers = list(range(after + 1, place + 1))
     found = [result_of(batch, *each) for each in batches.rows_numbered(batch, numbers)]
     if text and states is not None:
-        found = [row for row in found if row.status in states and row.code not in besides]
+        found = [row for row in found if row.is_of(states) and row.code not in besides]
     return RowsPage(found, place, place >= batch.total)

@@ -6,7 +6,7 @@ takes little memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,12 +19,15 @@ from producer.stories import FORGOTTEN, FORGOTTEN_WORDS, outcome_in_words
 
 RESULT_COLUMNS = ("status", "code", "message", "request_id", "attempts", "finished_at", "job_id")
 
+LEFT = "left"
+"""Stands in a group for the jobs that a person left as they are; their status stays what it was."""
 GROUPS: dict[str, frozenset[str]] = {
     "sent": frozenset({State.SENT, State.SENT_INFERRED}),
     "failed": frozenset({State.DEAD, State.REJECTED, State.EXPIRED}),
     "waiting": frozenset({State.QUEUED, State.LEASED, State.SENDING, State.PARKED}),
+    "left": frozenset({LEFT}),
 }
-"""Statuses that are asked for together."""
+"""Statuses that are asked for together; whoever was left is in no other group."""
 
 
 def result_cells(record: JobRecord, cancelled_at: str = "") -> list[str]:
@@ -57,6 +60,8 @@ class ResultRow:
     """Those of `RESULT_COLUMNS`. The status is a state's name, or `forgotten`."""
     phone: PhoneNumber | None = None
     """The number of the file's row, if it has one."""
+    record: JobRecord | None = None
+    """Of its job, or of the one that stands in its place; None if it has none (any more)."""
 
     @property
     def status(self) -> str:
@@ -65,6 +70,16 @@ class ResultRow:
     @property
     def code(self) -> str:
         return self.ours[1]
+
+    @property
+    def is_left(self) -> bool:
+        """Whether a person left it as it is, without a code."""
+        record = self.record
+        return record is not None and bool(record.dropped_ms) and record.state.is_for_a_person
+
+    def is_of(self, statuses: Collection[str]) -> bool:
+        """Return whether a group of these statuses has it (`GROUPS`)."""
+        return (LEFT if self.is_left else self.status) in statuses
 
     def as_dict(self) -> dict[str, Any]:
         status, code, message, request_id, attempts, finished_at, job_id = self.ours
@@ -110,8 +125,10 @@ def results(batches: Batches, batch_id: str, only: str | None = None) -> Iterato
         return
     for found in batches.rows(batch_id):
         result = result_of(batch, *found)
-        if wanted is not None and result.status not in wanted:
-            continue
+        if wanted is not None:
+            fits = result.is_of(wanted) if only in GROUPS else result.status in wanted
+            if not fits:
+                continue
         if only == "failed" and result.code in KEPT_BACK:
             continue
         yield result
@@ -121,7 +138,7 @@ def result_of(batch: Batch, number: int, row: BatchRow, record: JobRecord | None
     """Return what became of a row that `Batches` found."""
     job_id, created_at = batch_job_id(batch.batch_id, number), iso(batch.created_ms)
     ours = _ours(job_id, row, record, created_at)
-    return ResultRow(number, row.line, list(row.cells), ours, row.phone)
+    return ResultRow(number, row.line, list(row.cells), ours, row.phone, record)
 
 
 def _ours(job_id: str, row: BatchRow, record: JobRecord | None, created_at: str) -> list[str]:

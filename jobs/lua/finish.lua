@@ -10,7 +10,7 @@ local A = arguments('id', 'token', 'state', 'code', 'message', 'request_id', 'nu
 local id, token, state = A.id, A.token, A.state
 note_arrival(A.arrived) -- whoever has the job by now
 local job = fields(K.job(id), 'lease', 'state', 'cc', 'num', 'lane', 'batch', 'by', 'code',
-  'replaced_by', 'open')
+  'replaced_by', 'open', 'dropped')
 local from, cc, num, batch, code = job.state, job.cc, job.num, job.batch, job.code or ''
 local is_held = job.lease == token
 if not is_held then
@@ -20,6 +20,10 @@ if not is_held then
   if FINAL[from] then redis.call('HINCRBY', K.totals, from, -1) end
   if FOR_A_PERSON[from] and redis.call('LREM', K.dead, 1, id) == 1 then
     count_letter(batch, code, from, -1)
+  end
+  if job.dropped then
+    count_left(batch, from, -1)
+    redis.call('HDEL', K.job(id), 'dropped')
   end
   if batch and is_code_counted(from, code) then
     redis.call('HINCRBY', K.counts(batch), 'code:' .. code, -1)

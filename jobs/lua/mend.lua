@@ -73,7 +73,7 @@ local function mend_batch(batch, digest, width)
   end
 
   local tally, old, missing = {possible_duplicate = 0}, {}, 0
-  local letters, put_back, known = 0, 0, {}
+  local letters, put_back, known, left = 0, 0, {}, {dead = 0, unknown = 0}
   local open, stopped = members(K.open(batch)), members(K.stopped(batch))
   local function count(name) tally[name] = (tally[name] or 0) + 1 end
 
@@ -97,7 +97,11 @@ local function mend_batch(batch, digest, width)
     if FINAL[job.state] then
       local code = job.code or ''
       if is_code_counted(job.state, code) then count('code:' .. code) end
-      if FOR_A_PERSON[job.state] and not job.dropped then letters = letters + 1 end
+      if FOR_A_PERSON[job.state] and job.dropped then
+        left[job.state] = left[job.state] + 1
+      elseif FOR_A_PERSON[job.state] then
+        letters = letters + 1
+      end
       if is_named then put_down(id, batch, 'batch') end
       redis.call('SREM', K.open(batch), id)
       return true
@@ -173,7 +177,8 @@ local function mend_batch(batch, digest, width)
   if put_back > 0 then
     note_damage(put_back .. ' waiting jobs of batch ' .. batch .. ' were forgotten: they go on')
   end
-  redis.call('HSET', K.batch(batch), 'fed', fed, 'letters', letters, 'cursor', cursor)
+  redis.call('HSET', K.batch(batch), 'fed', fed, 'letters', letters, 'cursor', cursor,
+    'left_dead', left.dead, 'left_unknown', left.unknown)
   if not keeps_rows then
     redis.call('HSET', K.batch(batch), 'total', rows, 'accepted', accepted, 'rejected', rows - accepted)
   end

@@ -1,6 +1,7 @@
 -- Find rows of a batch by what became of them. Changes nothing.
 -- first: index of the first row (0, 1 ...); count: rows to look at; most: rows to name
--- states: ",sent,dead,"; besides: codes of rejected rows that do not count, likewise
+-- states: ",sent,dead,"; a job that a person left as it is has the state "left" here
+-- besides: codes of rejected rows that do not count, likewise
 -- Reply: {rows looked at, number of each row found ...}
 -- Twice: the same, as far as nothing has happened in between.
 local A = arguments('batch', 'first:number', 'count:number', 'most:number', 'states', 'besides')
@@ -11,10 +12,10 @@ local unfed = b.state == BATCH.CANCELLED and 'cancelled' or 'queued'
 local function state_of(id, number)
   local state, last = nil, id
   for _ = 1, 100 do
-    local job = redis.pcall('HMGET', K.job(last), 'state', 'replaced_by')
+    local job = redis.pcall('HMGET', K.job(last), 'state', 'replaced_by', 'dropped')
     if job.err then return 'unknown' end -- as `JobRecord.unreadable`
     if not job[1] then break end
-    state = job[1]
+    state = job[3] and FOR_A_PERSON[job[1]] and 'left' or job[1]
     if not job[2] then break end
     last = job[2]
   end

@@ -6,7 +6,7 @@ local A = arguments('id', 'code', 'message', 'retention_ms:number', 'lane', 'bat
 local id, code, retention_ms, lane = A.id, A.code, A.retention_ms, A.lane
 local kind = redis.call('TYPE', K.job(id)).ok
 if kind == 'none' then return 0 end
-local was = kind == 'hash' and fields(K.job(id), 'state', 'code', 'dup', 'token') or {}
+local was = kind == 'hash' and fields(K.job(id), 'state', 'code', 'dup', 'token', 'dropped') or {}
 if was.code == code then return 0 end
 local batch = redis.call('EXISTS', K.batch(A.batch)) == 1 and A.batch or nil
 local now = now_ms()
@@ -19,6 +19,7 @@ if place then
   count_letter(batch, was.code or '', state, -1)
   if batch and was.code then redis.call('HINCRBY', K.counts(batch), 'code:' .. was.code, -1) end
 end
+if was.dropped and FOR_A_PERSON[state] then count_left(batch, state, -1) end
 redis.call('RENAME', K.job(id), K.unreadable(id))
 redis.call('PEXPIRE', K.unreadable(id), int(retention_ms))
 

@@ -88,7 +88,7 @@ end
 
 local function settle(id, place, story, new, cc, num, new_story)
   local job = fields(K.job(id), 'state', 'lane', 'batch', 'code', 'by', 'replaced_by', 'not_after',
-    'cc', 'num')
+    'cc', 'num', 'dropped')
   if not job.state then
     if leave_list(id, place) then absent[#absent + 1] = id end
     return 'absent'
@@ -109,6 +109,9 @@ local function settle(id, place, story, new, cc, num, new_story)
   end
   local code = job.code or ''
   if leave_list(id, place) then count_letter(job.batch, code, job.state, -1) end
+  if (verb == 'drop') ~= (job.dropped ~= nil) then
+    count_left(job.batch, job.state, verb == 'drop' and 1 or -1)
+  end
   tell_story(id, story)
   if verb ~= 'drop' and job.batch and is_code_counted(job.state, code) then
     redis.call('HINCRBY', K.counts(job.batch), 'code:' .. code, -1)

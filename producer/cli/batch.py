@@ -262,10 +262,10 @@ def show_status(client: redis.Redis, settings: Settings, family: Family) -> None
     show(f"rows       {batch.total:,}: {jobs}, {batch.rejected:,} rejected{limit}")
     show(f"progress   {progress_in_words(batch)}")
     if family.corrections:
-        still_open = family.customers - family.done
         names = ", ".join(each.batch_id for each in family.corrections)
+        left = f"{family.left:,} left, " if family.left else ""
         show(
-            f"customers  {family.customers:,}: {family.done:,} done, {still_open:,} open; "
+            f"customers  {family.customers:,}: {family.done:,} done, {left}{family.open:,} open; "
             f"with its corrections: {names}"
         )
     if batch.counts:

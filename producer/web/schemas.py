@@ -152,7 +152,7 @@ BATCH: dict[str, Any] = {
     "finished_at": None,
 }
 ONE_BATCH = BATCH | {
-    "customers": {"total": 1000, "done": 410, "open": 590, "corrections": []},
+    "customers": {"total": 1000, "done": 410, "left": 0, "open": 590, "corrections": []},
 }
 STEERED = BATCH | {"changed": True, "before": "running", "state": "paused"}
 _KIND = {

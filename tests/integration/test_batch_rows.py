@@ -8,6 +8,7 @@ from redis import Redis
 from config.settings import Settings
 from jobs.batch import BatchRow
 from jobs.batches import Batches
+from jobs.deadletters import DeadLetters, Decision
 from jobs.job import State
 from producer.batch_rows import rows_page
 from producer.results import results
@@ -15,8 +16,8 @@ from tests.ledger_acts import REJECTED, Acts, row
 
 
 @pytest.fixture
-def mixed(acts: Acts) -> Acts:
-    """A batch with rows in every group: sent, failed, perhaps sent, kept back, in work, waiting."""
+def mixed(acts: Acts, redis: Redis, settings: Settings) -> Acts:
+    """A batch with rows in every group: sent, failed, left, kept back, in work, waiting."""
     kept_back = BatchRow(2, ["852", "x"], None, "sent_before", "its number got a code before")
     rows = [row(n) if n % 10 else (REJECTED if n % 20 else kept_back) for n in range(200)]
     acts.batch(rows, name="July")
@@ -29,11 +30,13 @@ def mixed(acts: Acts) -> Acts:
             state = (State.SENT, State.DEAD, State.UNKNOWN)[n % 5 - 2]
             code = "" if state is State.SENT else "InternalError"
             acts.finish(job_id, acts.begun(job_id), state, code)
+    dead = DeadLetters(redis, settings)
+    dead.drop(Decision("drop", "some", "told"), dead.window(0, 3))
     return acts
 
 
 @pytest.mark.parametrize(
-    "only", [None, "sent", "failed", "waiting", "unknown", "cancelled", "rejected"]
+    "only", [None, "sent", "failed", "left", "waiting", "cancelled", "rejected"]
 )
 def test_page_after_page_shows_the_rows_of_the_results(
     mixed: Acts, redis: Redis, settings: Settings, batches: Batches, only: str | None

@@ -38,6 +38,7 @@ from tests.waiting import wait_until
 from tests.web_server import WebServer
 
 EVIL = "<script>alert('x')</script>"
+FILTERED = ("left", "failed", "unknown")
 SHOWN_EVIL = "&lt;script&gt;"
 
 
@@ -222,6 +223,23 @@ def test_leaving_needs_a_reason_in_which_no_number_stays(anna: Browser, ledger: 
     assert record is not None
     assert record.dropped_ms
     assert "told at ******04" in record.story[-1].note
+
+
+@pytest.mark.usefixtures("mixed")
+def test_who_was_left_is_counted_and_shown_apart_from_what_failed(anna: Browser) -> None:
+    looked = anna.post("/dead/decide", verb="drop", job=["b1-4", "b1-6"], why="told by phone")
+    confirm(anna, decided(anna, looked))
+
+    page = anna.get("/batches/b1")
+    figures = dict(re.findall(r"<dt>([^<]+)</dt><dd>(\d+)</dd>", page.text))
+    left, failed, unknown = (anna.get(f"/batches/b1?only={each}").text for each in FILTERED)
+
+    assert figures == {"Sent": "1", "Could not be sent": "4", "Left, with a reason": "2"}
+    assert re.findall(r'href="/jobs/(b1-\d)"', left) == ["b1-4", "b1-6"]
+    assert re.findall(r'href="/jobs/(b1-\d)"', failed) == [f"b1-{n}" for n in (1, 2, 3, 5)]
+    assert re.findall(r'href="/jobs/(b1-\d)"', unknown) == []
+    taken = {each: anna.get(f"/batches/b1/results?only={each}&form=plain") for each in FILTERED[:2]}
+    assert [len(each.text.splitlines()) - 1 for each in taken.values()] == [2, 4]
 
 
 @pytest.mark.usefixtures("mixed")

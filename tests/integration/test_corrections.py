@@ -56,7 +56,13 @@ def customers(sendcode: Command, batch_id: str) -> dict[str, object]:
 def test_one_view_shows_a_batch_and_the_files_that_corrected_it(
     sendcode: Command, ledger: Ledger, may: Path
 ) -> None:
-    assert customers(sendcode, "may") == {"total": 6, "done": 2, "open": 4, "corrections": []}
+    assert customers(sendcode, "may") == {
+        "total": 6,
+        "done": 2,
+        "left": 0,
+        "open": 4,
+        "corrections": [],
+    }
     correct(may, {customer(6)[0]: {"phone_num": customer(6)[2]}})
 
     told = sendcode("batch", "submit", may, "--id", "may-2")
@@ -65,7 +71,7 @@ def test_one_view_shows_a_batch_and_the_files_that_corrected_it(
     sendcode("batch", "results", "may-2", "--only", "failed", "--output", may, "--overwrite")
     sendcode("batch", "submit", may, "--id", "may-3")
 
-    expected = {"total": 6, "done": 5, "open": 1, "corrections": ["may-2", "may-3"]}
+    expected = {"total": 6, "done": 5, "left": 0, "open": 1, "corrections": ["may-2", "may-3"]}
     assert "it corrects rows of batch may" in told.err
     assert customers(sendcode, "may") == expected
     shown = sendcode("batch", "status", "may").out
@@ -86,7 +92,7 @@ def test_customers_added_to_a_corrected_file_count_as_customers(
 
     # the row of "call me" is in the file as it was
     assert customers(sendcode, "may") == {
-        "total": 7, "done": 6, "open": 1, "corrections": ["may-2"]
+        "total": 7, "done": 6, "left": 0, "open": 1, "corrections": ["may-2"]
     }  # fmt: skip
 
 
@@ -105,7 +111,7 @@ def test_the_invalid_rows_that_check_wrote_correct_the_batch_as_well(
     send_all(ledger)
 
     assert customers(sendcode, "june") == {
-        "total": 3, "done": 3, "open": 0, "corrections": ["june-2"]
+        "total": 3, "done": 3, "left": 0, "open": 0, "corrections": ["june-2"]
     }  # fmt: skip
 
 
@@ -127,7 +133,13 @@ def test_those_left_out_as_they_had_a_code_are_not_open(
     sendcode("batch", "submit", file, "--id", "june", "--skip-sent")
     send_all(ledger)
 
-    assert customers(sendcode, "june") == {"total": 1, "done": 1, "open": 0, "corrections": []}
+    assert customers(sendcode, "june") == {
+        "total": 1,
+        "done": 1,
+        "left": 0,
+        "open": 0,
+        "corrections": [],
+    }
 
 
 def test_who_submitted_is_recorded_and_shown(

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 from redis import Redis
 
+from config.settings import Settings
 from jobs.batches import Batches
 from jobs.deadletters import WINDOW, DeadLetter, DeadLetters, Decision, Verb
 from jobs.job import JobRecord, State
 from jobs.keys import Keys
-from jobs.ledger import Ending, Ledger
+from jobs.ledger import Aftermath, Ending, Ledger, Tried
+from jobs.mending import Mending
 from producer.deadletters import Choice, Report, Requeuing, letters, requeue
 from tests.ended_jobs import (
     BIND_UPPER,
@@ -306,6 +308,47 @@ def test_a_dropped_job_can_be_requeued_after_all(ledger: Ledger, dead: DeadLette
     assert settled == ["done"]
     assert job(ledger, record.job_id).dropped_ms is None
     assert dead.by_code() == {}
+
+
+def test_jobs_that_are_left_count_apart_in_their_batch_until_they_are_tried_again(
+    ledger: Ledger, batches: Batches, dead: DeadLetters, redis: Redis, settings: Settings
+) -> None:
+    endings = {1: UNKNOWN, 2: SENT}
+    run_batch(ledger, batches, "b1", customers(5), lambda row: endings.get(row, DEAD))
+    left = [letter(dead, f"b1-{n}") for n in (1, 3, 4)]
+
+    def counted() -> tuple[dict[str, int], int, int]:
+        batch = batches.get("b1")
+        assert batch is not None
+        family = batches.family(batch)
+        return batch.left, family.left, family.open
+
+    assert counted() == ({}, 0, 4)
+    for _ in range(2):  # also a colleague at the same time
+        dead.drop(decided("drop", "told"), left)
+    assert counted() == ({"dead": 2, "unknown": 1}, 3, 1)
+
+    Mending(redis, settings).mend(["batch b1"])
+    assert counted() == ({"dead": 2, "unknown": 1}, 3, 1)
+    dead.requeue(decided("requeue"), [letter(dead, "b1-3")])
+    dead.replace(decided("replace"), letter(dead, "b1-1"), number(77))
+    assert counted() == ({"dead": 1}, 1, 3)
+
+
+def test_one_that_was_left_is_no_more_when_its_lost_worker_tells_that_it_was_sent(
+    ledger: Ledger, batches: Batches, dead: DeadLetters
+) -> None:
+    run_batch(ledger, batches, "b1", customers(1), lambda _: UNKNOWN)
+    dead.drop(decided("drop", "told"), dead.window(0))
+
+    assert ledger.finish(
+        "b1-1", "a worker that was cut off", SENT, Tried(Aftermath(in_doubt=False))
+    )
+
+    batch = batches.get("b1")
+    assert batch is not None
+    assert (batch.counts, batch.left) == ({"sent": 1}, {})
+    assert job(ledger, "b1-1").dropped_ms is None
 
 
 def test_an_entry_whose_job_is_gone_is_cleared_away(

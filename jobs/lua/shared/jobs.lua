@@ -141,6 +141,14 @@ local function count_letter(batch, code, state, by)
   if batch then redis.call('HINCRBY', K.batch(batch), 'letters', by) end
 end
 
+-- Count one that a person left as it is (or does not leave any more) apart in its batch.
+local function count_left(batch, state, by)
+  local left = 'left_' .. state
+  if batch and redis.call('HINCRBY', K.batch(batch), left, by) < 0 then
+    redis.call('HDEL', K.batch(batch), left) -- it was left under a release that did not count
+  end
+end
+
 -- Count the dead letters anew: under which code one was counted whose job is gone is lost.
 local function count_letters()
   redis.call('DEL', K.dead_codes, K.dead_unknown)

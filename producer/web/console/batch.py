@@ -40,8 +40,8 @@ BATCHES_SHOWN = 50
 MOST_COLUMNS = 12
 """Of the customer's, in the table of rows."""
 LONGEST_CELL = 120
-FILTERS = ("failed", "unknown", "waiting", "sent", "cancelled")
-DOWNLOADS = ("", "failed", "sent", "waiting")
+FILTERS = ("failed", "unknown", "left", "waiting", "sent", "cancelled")
+DOWNLOADS = ("", "failed", "left", "sent", "waiting")
 _SAID: dict[Order, str] = {
     "pause": "batch.paused",
     "resume": "batch.resumed",
@@ -190,13 +190,16 @@ async def steer(batch_id: str, order: Order, request: Request, visitor: Operator
 def figures(batch: Batch) -> dict[str, int]:
     """Return how many rows of a batch are in which group, but for groups without any.
 
-    Those that were left out, as they are done or under way elsewhere, did not fail.
+    Those that were left out, as they are done or under way elsewhere, did not fail; those that a
+    person left as they are wait for nobody any more.
     """
     counts = {
         name: sum(batch.counts.get(state, 0) for state in states)
         for name, states in _GROUPS.items()
     }
-    counts["failed"] -= batch.kept_back
+    counts["failed"] -= batch.kept_back + batch.left.get("dead", 0)
+    counts["unknown"] -= batch.left.get("unknown", 0)
+    counts["left"] = sum(batch.left.values())
     counts["left_out"] = batch.kept_back
     return {name: count for name, count in counts.items() if count}
 
