@@ -134,7 +134,7 @@ class Batch:
     added: int = 0
     """Its rows, to be sent, which are no corrections."""
     kept_back: int = 0
-    """Its rejected rows that are done, or under way, elsewhere."""
+    """Its rejected rows that are done, or under way, elsewhere, or that a person left out."""
     rate: float = 0.0
     """Jobs of it that ended per second, lately."""
     counts: dict[str, int] = field(default_factory=dict)
@@ -156,6 +156,11 @@ class Batch:
     @property
     def sent(self) -> int:
         return sum(n for state, n in self.counts.items() if State(state).is_sent)
+
+    @property
+    def is_undone(self) -> bool:
+        """Whether it was taken back before its first code; its content is free again."""
+        return self.state is BatchState.CANCELLED and not self.digest
 
     @property
     def phase(self) -> str:

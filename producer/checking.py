@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -24,7 +24,7 @@ from jobs.batch import Batch
 from jobs.batches import BatchCancelledError, BatchGoneError
 from jobs.identity import Identity, LedgerRefusedError, state_file
 from producer.checks import Check, Checks
-from producer.customers import Shown, naming_columns
+from producer.customers import Shown
 from producer.importing import (
     ImportRefusedError,
     Preflight,
@@ -34,7 +34,7 @@ from producer.importing import (
     preflight,
 )
 from producer.invalid_rows import invalid_columns
-from producer.second_codes import KEPT_BACK
+from producer.looked_at import LookedAt, naming_of
 from producer.sheet import Row, Sheet, SheetError
 from producer.sheet.number import NO_COUNTRY_CODE
 from producer.sheet.spellings import calling_code_of_country
@@ -43,8 +43,6 @@ log = logging.getLogger("sendcode.web")
 
 AT_ONCE = 3
 """Files that one process reads at once."""
-MOST_WRONG = 500
-"""Rows kept to be corrected in place."""
 ROWS_SHOWN = 5
 _SAMPLED_ROWS = 50
 _SWEEP_EVERY_S = 60.0
@@ -161,31 +159,24 @@ class Checker:
     def _look(self, check: Check, sheet: Sheet) -> dict[str, Any]:
         Identity(self._client, self._settings, state_file(self._settings)).check()
         sample = list(islice(sheet, _SAMPLED_ROWS))
-        wrong: list[Row] = []
-        width = len(sheet.header)
-
-        def on_invalid(row: Row) -> None:
-            problem = row.problem
-            if len(wrong) >= MOST_WRONG or problem is None or problem.code in KEPT_BACK:
-                return
-            if len(row.cells) == width:
-                wrong.append(row)
-
+        looked_at = LookedAt(sheet, check.leaving)
+        report = self._reporter(check, sheet, "read")
         look = partial(
             preflight,
             sheet,
             self._client,
             self._settings,
-            on_invalid=on_invalid,
-            progress=self._reporter(check, sheet, "read"),
+            on_noted=looked_at.add,
+            progress=report,
         )
         found = look(batch_id=check.batch_id, terms=check.terms())
         begun = _cut_off(found)
         if begun is not None:  # it keeps its own terms, and its rows as they are
             found = look(batch_id=begun.batch_id, terms=Terms())
-            wrong.clear()
-        naming = _naming(sheet)
-        shown = {*naming, sheet.columns.number, sheet.columns.country}
+            looked_at = LookedAt(sheet, check.leaving)
+        else:
+            looked_at.add_doubles(found.doubles, report)
+        naming = naming_of(sheet)
         return {
             "error": None,
             "notes": [list(note) for note in sheet.notes],
@@ -202,7 +193,8 @@ class Checker:
             "first_rows": _first_rows(sheet, sample[:ROWS_SHOWN]),
             "suggested_country": _suggested_country(sheet, sample, found),
             "invalid_columns": list(invalid_columns(sheet)),
-            "wrong": [_wrong(row, shown) for row in wrong],
+            **looked_at.as_dict(naming),
+            "doubtful": found.tally.doubtful,
             "held_by": _held_by(found),
             "continues": {"batch_id": begun.batch_id, "rows": begun.total} if begun else None,
             "report": found.as_dict(),
@@ -256,14 +248,6 @@ def _error(exc: SheetError) -> dict[str, Any]:
     }
 
 
-def _naming(sheet: Sheet) -> list[int]:
-    columns = sheet.columns
-    besides = {columns.number, *columns.others}
-    if columns.country is not None:
-        besides.add(columns.country)
-    return naming_columns(sheet.header, besides)
-
-
 def _first_rows(sheet: Sheet, rows: list[Row]) -> list[dict[str, Any]]:
     shown = Shown(sheet.header, sheet.header[sheet.columns.number].strip())
     return [
@@ -274,19 +258,6 @@ def _first_rows(sheet: Sheet, rows: list[Row]) -> list[dict[str, Any]]:
         }
         for row in rows
     ]
-
-
-def _wrong(row: Row, shown: Collection[int | None]) -> dict[str, Any]:
-    """Return a row with the cells that are shown; the others stay empty."""
-    problem = row.problem
-    assert problem is not None  # noqa: S101 (only such rows are kept)
-    return {
-        "line": row.line,
-        "cells": [cell if i in shown else "" for i, cell in enumerate(row.cells)],
-        "code": problem.code,
-        "message": problem.message,
-        "remedy": problem.remedy,
-    }
 
 
 def _suggested_country(sheet: Sheet, sample: list[Row], found: Preflight) -> str | None:

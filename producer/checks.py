@@ -29,7 +29,9 @@ from typing import IO, Any
 from config.settings import Settings
 from jobs.identity import state_file
 from producer.importing import Terms
-from producer.sheet import Corrections, Sheet, open_sheet
+from producer.row_decisions import RowDecisions
+from producer.sheet import Corrections, Leaving, Sheet, open_sheet
+from producer.sheet.leaving import NOTHING
 
 KEPT_S = 3_600
 """A file that nobody submits is forgotten after that."""
@@ -37,18 +39,14 @@ MOST_KEPT = 100
 MOST_KEPT_OF_OWNER = 20
 MOST_BYTES = 1_000_000_000
 """Of all files that are kept at once."""
-MOST_CORRECTIONS = 5_000
-"""Rows that can be corrected in place; a file with more wrong ones is better corrected itself."""
 LONGEST_CELL = 1_000
+_FORM = 2
+"""Of what a reading found: another release reads the file again."""
 _ID = re.compile(r"[0-9a-f]{12}")
 
 
 class TooManyChecksError(Exception):
     """No more files are kept at once."""
-
-
-class NotOfferedError(Exception):
-    """A cell was to be corrected that is not one of those at fault, or too many were."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +85,8 @@ class Check:
     """Counts the changes after which the file must be read again."""
     choices: Choices = Choices()
     corrections: dict[int, dict[int, str]] = field(default_factory=dict)
+    leaving: Leaving = NOTHING
+    """The rows that are left out."""
     wishes: Wishes = Wishes()
     undone: int = 0
     """How often it was sent and taken back before its first code left."""
@@ -182,7 +182,7 @@ class Checks:
             check = Check(check_id, owner, file_name, size, time.time(), choices=Choices(**choices))
             for name in ("lock", "work"):
                 os.close(_create(hidden / name))
-            _write(hidden / "check.json", asdict(check))
+            _write(hidden / "check.json", _encode(check))
             hidden.rename(self._folder / check_id)
         except BaseException:
             shutil.rmtree(hidden, ignore_errors=True)
@@ -222,7 +222,7 @@ class Checks:
             change = _Change(check)
             yield change
             if change.check != check:
-                _write(self._path(check_id, "check.json"), asdict(change.check))
+                _write(self._path(check_id, "check.json"), _encode(change.check))
 
     @contextmanager
     def work(self, check_id: str) -> Iterator[bool]:
@@ -245,10 +245,12 @@ class Checks:
         document = self._read(check.check_id, "found.json")
         if not isinstance(document, dict) or document.get("revision") != check.revision:
             return None
+        if document.get("form") != _FORM:
+            return None
         return document
 
     def keep_found(self, check: Check, document: Mapping[str, Any]) -> None:
-        found = {**document, "revision": check.revision}
+        found = {**document, "revision": check.revision, "form": _FORM}
         with suppress(FileNotFoundError):  # it was forgotten meanwhile
             _write(self._path(check.check_id, "found.json"), found)
 
@@ -283,6 +285,7 @@ class Checks:
             phone_column=choices.phone_column,
             country_column=choices.country_column,
             corrections=corrections,
+            leaving=check.leaving,
         )
 
     def confirm(self, check_id: str, seen: str) -> bool:
@@ -302,30 +305,24 @@ class Checks:
                 change.set(confirmed=True, refused="", continues=continues)
             return True
 
-    def correct(
-        self, check_id: str, seen: str, cells: Mapping[int, Mapping[int, str]] | None
-    ) -> bool:
-        """Put texts in the place of cells, by line and column; None for the file's own again.
+    def decide(self, check_id: str, seen: str, rows: RowDecisions) -> bool:
+        """Correct cells and leave rows out, or take that back, and have the file read again.
 
         Return False, with nothing changed, if the check is not what was `seen` any more.
 
         Raises:
             FileNotFoundError: there is no such check any more.
-            NotOfferedError: such a cell is not to be corrected, or too many are.
+            NotOfferedError: such a cell is not to be corrected, such a row not to be left out, or
+                too many are.
         """
         with self.change(check_id) as change:
             check, found = change.check, self.found(change.check)
             if check.confirmed or check.seen != seen or found is None or found["error"]:
                 return False
-            corrections = {line: dict(texts) for line, texts in check.corrections.items()}
-            lines = {row["line"] for row in found["wrong"]}
-            for line, texts in (cells or {}).items():
-                if line not in lines or not texts.keys() <= {found["number"], found["country"]}:
-                    raise NotOfferedError
-                corrections.setdefault(line, {}).update(texts)
-            if len(corrections) > MOST_CORRECTIONS:
-                raise NotOfferedError
-            change.read_again(refused="", corrections={} if cells is None else corrections)
+            corrections = rows.corrections(check.corrections, found)
+            leaving = rows.leaving(check.leaving, found)
+            if (corrections, leaving) != (check.corrections, check.leaving):
+                change.read_again(refused="", corrections=corrections, leaving=leaving)
             return True
 
     def forget(self, check_id: str) -> bool:
@@ -401,8 +398,13 @@ class _Change:
         self.set(revision=self.check.revision + 1, **values)
 
 
+def _encode(check: Check) -> dict[str, Any]:
+    return {**asdict(check), "leaving": check.leaving.as_dict()}
+
+
 def _decode(document: dict[str, Any]) -> Check:
     values = dict(document)
+    values["leaving"] = Leaving.of(values.get("leaving") or NOTHING.as_dict())
     values["choices"] = Choices(**values["choices"])
     values["wishes"] = Wishes(**values["wishes"])
     values["corrections"] = {

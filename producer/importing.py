@@ -211,7 +211,7 @@ class Spool:
 
     @property
     def kept_back(self) -> int:
-        """The number of rows left out because they are done, or under way, elsewhere."""
+        """The number of rows left out by a person, or as they are done, or under way, elsewhere."""
         return sum(
             kind.rows.count for kind in self.tally.rejected.values() if kind.code in KEPT_BACK
         )
@@ -521,12 +521,12 @@ def preflight(
     batch_id: str,
     terms: Terms,
     most_per_number: int = MOST_CODES_PER_NUMBER,
-    on_invalid: Callable[[Row], None] = lambda _: None,
+    on_noted: Callable[[Row], None] = lambda _: None,
     progress: Progress = lambda _: None,
 ) -> Preflight:
     """Read a file as if to submit it. `client` is None to look at the file alone.
 
-    Each invalid row is given to `on_invalid`.
+    Each row with a problem or a doubt is given to `on_noted`.
 
     Raises:
         SheetError: the file cannot be read to its end.
@@ -538,10 +538,10 @@ def preflight(
         after = 0 if terms.skip_sent else None
         for row, history in rows_to_send(sheet, memory, skip_sent_after=after):
             tally.count(row, history)
-            if row.phone is None:
-                on_invalid(row)
-            else:
+            if row.phone is not None:
                 use.add(row.phone, row.line, history.codes + bool(history.waits_in))
+            if row.phone is None or row.warnings:
+                on_noted(row)
             if tally.rows % _REPORT_ROWS == 0:
                 progress(tally.rows)
         progress(tally.rows)

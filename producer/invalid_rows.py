@@ -1,4 +1,4 @@
-"""The rows of a file that cannot be sent, as a file to be corrected and submitted by itself.
+"""The rows of a file that cannot be sent, or are doubtful, as a file to be corrected and submitted.
 
 Besides the customer's own columns it has some of ours, which are read when it comes back: so the
 second submission knows what the first has sent, and its batch knows which one it corrects.
@@ -6,9 +6,14 @@ second submission knows what the first has sent, and its batch knows which one i
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 from jobs.job import State, batch_job_id
+from jobs.phone import Fault
 from producer.second_codes import is_results_file
-from producer.sheet import Row, Sheet
+from producer.sheet import Problem, Row, Sheet
+from producer.tally import NumberUse
 
 REASON_COLUMN = "reason"
 INVALID_COLUMNS = ("status", "code", "finished_at", "job_id", REASON_COLUMN)
@@ -17,6 +22,33 @@ INVALID_COLUMNS = ("status", "code", "finished_at", "job_id", REASON_COLUMN)
 def invalid_columns(sheet: Sheet) -> tuple[str, ...]:
     """Return our columns: a file of results says itself what became of its rows, and when."""
     return (REASON_COLUMN,) if is_results_file(sheet) else INVALID_COLUMNS
+
+
+REPEATED = Fault(
+    "repeated",
+    "the number stands in the file more than once",
+    "leave one row, if it is the same customer",
+)
+
+
+def doubtful_rows(sheet: Sheet) -> Iterator[Row]:
+    """Yield the rows that could be sent, but for a doubt, which each has as its problem.
+
+    The file is read twice, so that memory does not grow with the numbers it holds.
+    """
+    with NumberUse() as use:
+        for row in sheet:
+            if row.phone is not None:
+                use.add(row.phone, row.line, 0)
+        repeated = use.repeated()
+        next_line = next(repeated, None)
+        for row in sheet:
+            doubts = list(row.warnings)
+            if row.line == next_line:
+                doubts.append(Problem.of(REPEATED, sheet.name, row.line, sheet.unit))
+                next_line = next(repeated, None)
+            if doubts:
+                yield replace(row, phone=None, problem=doubts[0], warnings=())
 
 
 def invalid_cells(row: Row, batch_id: str, looked_at: str, columns: tuple[str, ...]) -> list[str]:

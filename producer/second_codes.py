@@ -28,7 +28,7 @@ from jobs.keys import Keys
 from jobs.ledger import NumberHistory, histories
 from jobs.phone import Fault, PhoneNumber
 from jobs.rows import CHUNK_ROWS
-from producer.sheet import Problem, Row, Sheet, SheetError
+from producer.sheet import LEFT_OUT, Problem, Row, Sheet, SheetError
 from producer.stories import FORGOTTEN
 
 _LETTERS_READ = 100_000
@@ -165,12 +165,13 @@ _BY_STATUS: dict[str, Fault] = {
     FORGOTTEN: _PERHAPS,
 }
 _STATES = frozenset({*State, FORGOTTEN})
-_BY_CODE = {fault.code: fault for fault in (_SENT, _UNDER_WAY, _PERHAPS, _SINCE, _BEFORE)}
+_BY_CODE = {fault.code: fault for fault in (_SENT, _UNDER_WAY, _PERHAPS, _SINCE, _BEFORE, LEFT_OUT)}
 _BY_CODE[OwnCode.SENT_MEANWHILE] = _SINCE
 _WAITS = "waits_elsewhere"
 
 KEPT_BACK = frozenset({*_BY_CODE, _WAITS})
-"""Codes of rejected rows that need no correction: they are done, or under way, elsewhere."""
+"""Codes of rejected rows that need no correction: they are done, or under way, elsewhere, or a
+person left them out."""
 
 
 def rows_to_send(

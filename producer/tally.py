@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -126,6 +127,8 @@ class Tally:
     valid: int = 0
     rejected: ProblemKinds = field(default_factory=dict)
     doubts: ProblemKinds = field(default_factory=dict)
+    doubtful: int = 0
+    """Rows to be sent that have any doubt."""
     repairs: ProblemKinds = field(default_factory=dict)
     repaired: Places = field(default_factory=Places)
     """Rows that had any repair."""
@@ -146,6 +149,7 @@ class Tally:
             _note(self.rejected, row.problem)
             return
         self.valid += 1
+        self.doubtful += bool(row.warnings)
         for doubt in row.warnings:
             _note(self.doubts, doubt)
         if row.repaired:
@@ -207,7 +211,8 @@ class NumberUse:
     """Finds numbers that stand in a file more than once, or get too many codes."""
 
     def __init__(self) -> None:
-        self._db = sqlite3.connect("")  # on disk, deleted by SQLite itself
+        # on disk, deleted by SQLite itself; a download is written by one thread after another
+        self._db = sqlite3.connect("", check_same_thread=False)
         self._db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         self._db.execute("PRAGMA journal_mode = OFF")
         self._db.execute("CREATE TABLE used (number INTEGER, line INTEGER, before INTEGER)")
@@ -236,6 +241,13 @@ class NumberUse:
         return Doubles(
             numbers, rows, tuple(Places(n, self._lines(number)) for number, n, _ in shown)
         )
+
+    def repeated(self) -> Iterator[int]:
+        """Yield the lines of all rows whose number another row has, too, in order."""
+        groups = "SELECT number FROM used GROUP BY 1 HAVING count(*) > 1"
+        lines = f"SELECT line FROM used WHERE number IN ({groups}) ORDER BY line"  # noqa: S608 (constant)
+        for (line,) in self._db.execute(lines):
+            yield line
 
     def used_more_than(self, most: int) -> Places:
         """Find numbers with more than `most` codes, this file's included: one line of each."""

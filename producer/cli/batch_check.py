@@ -117,7 +117,7 @@ def check(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
             batch_id=resolved_id,
             terms=terms,
             most_per_number=most_per_number,
-            on_invalid=on_invalid,
+            on_noted=on_invalid,
             progress=done,
         )
     if as_json:

@@ -21,6 +21,7 @@ from typing import IO, BinaryIO, Literal
 from jobs.phone import NO_PHONE_NUM, Fault
 from producer.sheet.columns import Asked, Columns, Header, find_header, rate_header
 from producer.sheet.encoding import find_encoding
+from producer.sheet.leaving import NOTHING, Leaving
 from producer.sheet.number import NO_COUNTRY_CODE, NumberReader
 from producer.sheet.row import Note, Problem, Record, Row, SheetError, shown
 from producer.sheet.source import (
@@ -95,9 +96,11 @@ class Sheet:
         sheet: str | None = None,
         asked: Asked = Asked(),  # noqa: B008 (frozen)
         corrections: Corrections | None = None,
+        leaving: Leaving = NOTHING,
     ) -> None:
         self._source = source
         self._corrections = corrections or {}
+        self._leaving = leaving
         self.name = source.name
         self.asked = asked
         self._digest: str | None = None
@@ -178,14 +181,16 @@ class Sheet:
         return self._reader.fraction
 
     def __iter__(self) -> Iterator[Row]:
-        """Yield every data record that is not blank as a row, in order.
+        """Iterate over every data record that is not blank, as rows, in order.
 
         Raises:
             SheetError: `file_changed`, `damaged_workbook` or `broken_quotes`, with the line.
         """
         width = len(self.header)
-        for number, record in enumerate(self._records(), 1):
-            yield self._row(number, record, width)
+        rows = (
+            self._row(number, record, width) for number, record in enumerate(self._records(), 1)
+        )
+        return self._leaving.applied(rows, self.name, self.unit) if self._leaving else rows
 
     def _records(self) -> Iterator[Record]:
         """Yield the records below the header; refuse a file that changes meanwhile."""
@@ -194,6 +199,8 @@ class Sheet:
         content = ContentDigest(self.header, named=self.kind == "jsonl") if is_new else None
         if content is not None and self._named_columns:
             content.add((), self._named_columns)
+        if content is not None and self._leaving:
+            content.add((), f"left out {self._leaving.name}")
         width = len(self.header)
         try:
             for record in records:
@@ -296,7 +303,12 @@ class Sheet:
 
     def _digest_as_found(self) -> str:
         try:
-            return Sheet(self._source, asked=self.asked, corrections=self._corrections).digest
+            return Sheet(
+                self._source,
+                asked=self.asked,
+                corrections=self._corrections,
+                leaving=self._leaving,
+            ).digest
         except SheetError:
             return self._source.digest_of_bytes()
 
@@ -381,7 +393,7 @@ class Sheet:
             self._reader.close()
 
 
-def open_sheet(
+def open_sheet(  # noqa: PLR0913 (each is a choice of its own)
     path: str | Path,
     *,
     stdin: BinaryIO | None = None,
@@ -391,6 +403,7 @@ def open_sheet(
     phone_column: str | None = None,
     country_column: str | None = None,
     corrections: Corrections | None = None,
+    leaving: Leaving = NOTHING,
 ) -> Sheet:
     """Open an input file: CSV and its relatives, .xlsx or JSON Lines, also packed as .gz.
 
@@ -405,13 +418,15 @@ def open_sheet(
         phone_column: Name of the number's column; else it is found.
         country_column: Name of the country's column; else it is found.
         corrections: What a person put into cells below the header; the file keeps its own.
+        leaving: Which rows a person leaves out.
 
     Raises:
         SheetError: It cannot be read as a sheet. A file's content raises no other error.
     """
     source = open_source(path, stdin, upload)
     try:
-        return Sheet(source, encoding, sheet, Asked(phone_column, country_column), corrections)
+        asked = Asked(phone_column, country_column)
+        return Sheet(source, encoding, sheet, asked, corrections, leaving)
     except BaseException:
         source.close()
         raise

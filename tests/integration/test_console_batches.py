@@ -27,7 +27,7 @@ from tests.ledger_acts import Acts
 from tests.waiting import wait_until
 from tests.web_server import WebServer
 
-ROWS = "name,country_code,phone_num\nAn,852,55501234\nBo,852,call me\nCy,852,55501235\n"
+ROWS = "name,country_code,phone_num\nAn,852,51001234\nBo,852,call me\nCy,852,51001235\n"
 
 
 @pytest.fixture
@@ -116,10 +116,10 @@ def test_a_file_with_errors_is_corrected_in_place_confirmed_and_becomes_a_batch(
 
     assert "2 codes can be sent, of 3 rows. 1 row cannot." in text_of(page)
     assert 'name="cell-3-2" value="call me"' in page.text
-    assert "55501234" not in page.text
+    assert "51001234" not in page.text
     assert "+852 ******34" in page.text
 
-    cells = {"cell-3-1": "852", "was-3-1": "852", "cell-3-2": "55501236"}
+    cells = {"cell-3-1": "852", "was-3-1": "852", "cell-3-2": "51001236"}
     page = correct(browser, check, **cells)
     page = settled(browser, web, page)
     assert "3 codes can be sent, of 3 rows." in text_of(page)
@@ -233,7 +233,7 @@ def test_what_was_read_again_since_is_not_confirmed_by_an_older_page(
 ) -> None:
     check = check_of(upload(browser, web))
     seen = seen_of(browser.get(f"{check}/confirm"))
-    settled(browser, web, correct(browser, check, **{"cell-3-2": "55501236"}))
+    settled(browser, web, correct(browser, check, **{"cell-3-2": "51001236"}))
 
     page = browser.post(f"{check}/confirm", codes=2, seen=seen)
 
@@ -274,7 +274,7 @@ def test_cells_that_are_not_offered_are_refused(browser: Browser, web: WebServer
     check = check_of(upload(browser, web))
 
     for cell in ("cell-5-2000000000", "cell-3-0", "cell-2-2", f"cell-3-{'9' * 9}"):
-        assert correct(browser, check, **{cell: "55501236"}).status_code == 422
+        assert correct(browser, check, **{cell: "51001236"}).status_code == 422
     page = correct(browser, check, **{f"cell-3-{'9' * 5_000}": "1"})
 
     assert "2 codes can be sent, of 3 rows." in text_of(settled(browser, web, page))
@@ -285,9 +285,9 @@ def test_corrections_of_an_older_page_are_not_mixed_with_newer_ones(
 ) -> None:
     check = check_of(upload(browser, web))
     seen = seen_of(browser.get(check))
-    settled(browser, web, correct(browser, check, **{"cell-3-2": "55501236"}))
+    settled(browser, web, correct(browser, check, **{"cell-3-2": "51001236"}))
 
-    page = browser.post(f"{check}/cells", seen=seen, **{"cell-3-2": "55501235"})
+    page = browser.post(f"{check}/cells", seen=seen, **{"cell-3-2": "51001235"})
 
     assert "Something was changed meanwhile." in page.text
     assert "3 codes can be sent, of 3 rows." in text_of(settled(browser, web, page))
@@ -357,7 +357,7 @@ def test_a_file_is_forgotten_when_its_owner_says_so(
 
 def test_markup_in_cells_and_names_is_shown_as_text(browser: Browser, web: WebServer) -> None:
     evil = "<img src=x onerror=alert(1)>"
-    content = f"name,country_code,phone_num\n{evil},852,55501234\n{evil},852,{evil}\n"
+    content = f"name,country_code,phone_num\n{evil},852,51001234\n{evil},852,{evil}\n"
 
     page = upload(browser, web, content, f"{evil}.csv")
     check = check_of(page)
@@ -372,7 +372,7 @@ def test_markup_in_cells_and_names_is_shown_as_text(browser: Browser, web: WebSe
 def test_the_country_may_come_from_a_column_that_seems_to_say_it(
     browser: Browser, web: WebServer
 ) -> None:
-    page = upload(browser, web, "Client,Region,Mobile\nAn,Hong Kong,55501234\n")
+    page = upload(browser, web, "Client,Region,Mobile\nAn,Hong Kong,51001234\n")
     assert "The column “Region” seems to say the country." in text_of(page)
 
     page = browser.post(f"{check_of(page)}/choices", country_column="Region")
@@ -383,7 +383,7 @@ def test_the_country_may_come_from_a_column_that_seems_to_say_it(
 def test_a_file_without_a_column_of_numbers_lets_one_be_chosen(
     browser: Browser, web: WebServer
 ) -> None:
-    page = upload(browser, web, "Who,Where\nAn,+85255501234\n")
+    page = upload(browser, web, "Who,Where\nAn,+85251001234\n")
     assert "This file cannot be read yet." in text_of(page)
     assert '<option value="Where">' in page.text
 
@@ -399,7 +399,7 @@ def test_rows_that_cannot_be_sent_are_taken_to_be_corrected_and_come_back_as_cor
 
     taken = browser.get(f"{check}/invalid?form=plain")
     confirm(browser, check, 2)
-    corrected = taken.text.replace("call me", "55501236")
+    corrected = taken.text.replace("call me", "51001236")
     again = check_of(upload(browser, web, corrected, "corrected.csv"))
     confirm(browser, again, 1)
 
@@ -509,7 +509,7 @@ def test_corrections_come_back_in_and_are_counted_together(
     book = openpyxl.load_workbook(io.BytesIO(failed.content))
     sheet = book.active
     assert sheet["A2"].value == "Bo"
-    sheet["C2"].value = "55501236"
+    sheet["C2"].value = "51001236"
     corrected = io.BytesIO()
     book.save(corrected)
     check = check_of(upload(browser, web, corrected.getvalue(), "corrected.xlsx"))
@@ -576,20 +576,20 @@ def test_a_forgotten_file_leads_to_the_last_batch_that_was_made_of_it(
 def test_a_number_that_was_searched_for_and_one_in_a_file_s_name_are_not_on_the_page(
     browser: Browser, web: WebServer
 ) -> None:
-    page = upload(browser, web, name="for 55501234.csv")
+    page = upload(browser, web, name="for 51001234.csv")
     check = check_of(page)
     batch = confirm(browser, check, 2).url
-    other = upload(browser, web, f"{ROWS}Di,852,55501239\n", name="of 55501234.csv")
+    other = upload(browser, web, f"{ROWS}Di,852,51001239\n", name="of 51001234.csv")
     forgotten = browser.post(f"{check_of(other)}/forget")
 
-    found = browser.post(batch[batch.index("/batches") :], text="55501234")
+    found = browser.post(batch[batch.index("/batches") :], text="51001234")
     by_name = browser.post(batch[batch.index("/batches") :], text="An")
 
     assert "of ******34.csv is forgotten." in text_of(forgotten)
     assert "An" in text_of(found)
     assert 'value="An"' in by_name.text
     for each in (page, other, forgotten, found, browser.get("/batches"), browser.get("/")):
-        assert "55501234" not in each.text
+        assert "51001234" not in each.text
 
 
 def test_a_place_that_no_list_has_is_refused(browser: Browser, acts: Acts) -> None:

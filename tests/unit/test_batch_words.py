@@ -267,6 +267,7 @@ RESULTS_HEADER = (
         ("forgotten", "", "perhaps_sent"),
         ("rejected", "already_sent", "already_sent"),
         ("rejected", "perhaps_sent", "perhaps_sent"),
+        ("rejected", "left_out", "left_out"),
         ("rejected", "not_digits", None),
         ("dead", "FailedOperation.PhoneBindUpper", None),
         ("cancelled", "", None),

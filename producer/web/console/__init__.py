@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from producer.web.console import (
     account,
     batch,
+    check,
     failures,
     frame,
     home,
@@ -26,6 +27,7 @@ ROUTERS = (
     people.router,
     home.router,
     new_batch.router,
+    check.router,
     batch.router,
     failures.router,
     search.router,

@@ -1,0 +1,72 @@
+"""What a person decides about single rows at the check of a file: corrected, left out, taken in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from producer.sheet import Leaving
+from producer.sheet.leaving import NOTHING
+
+MOST_DECIDED = 5_000
+"""Rows that are corrected, or left out, one by one: more are better done in the file itself."""
+
+Cells = dict[int, dict[int, str]]
+"""By line and column: the text in the place of a cell."""
+
+
+class NotOfferedError(Exception):
+    """It is about a cell or row that is not one of those shown, or about too many."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowDecisions:
+    """What a person decided about rows, which are named by their lines."""
+
+    cells: Mapping[int, Mapping[int, str]] | None = field(default_factory=dict)
+    """Texts in the place of cells, by column; None for the file's own again."""
+    leave: frozenset[int] = frozenset()
+    take_in: frozenset[int] = frozenset()
+    """Rows that were left out and are to be sent after all."""
+    leave_doubts: frozenset[str] = frozenset()
+    """Messages of doubts: all rows with one of them are left out."""
+    leave_repeated: bool = False
+    """Of the rows with one number, all but the first are left out."""
+    take_all_in: bool = False
+
+    def corrections(self, before: Cells, found: Mapping[str, Any]) -> Cells:
+        """Return all corrections from now on; `found` is what the reading found.
+
+        Raises:
+            NotOfferedError: such a cell is not to be corrected, or too many are.
+        """
+        if self.cells is None:
+            return {}
+        lines = {row["line"] for row in found["looked_at"] if row["is_editable"]}
+        corrections = {line: dict(texts) for line, texts in before.items()}
+        for line, texts in self.cells.items():
+            if line not in lines or not texts.keys() <= {found["number"], found["country"]}:
+                raise NotOfferedError
+            corrections.setdefault(line, {}).update(texts)
+        if len(corrections) > MOST_DECIDED:
+            raise NotOfferedError
+        return corrections
+
+    def leaving(self, before: Leaving, found: Mapping[str, Any]) -> Leaving:
+        """Return which rows are left out from now on.
+
+        Raises:
+            NotOfferedError: such a row is not to be left out, or too many are.
+        """
+        if self.take_all_in:
+            return NOTHING
+        offered = {row["line"] for row in found["looked_at"] if row["may_be_left"]}
+        doubts = {kind["message"] for kind in found["report"]["doubts"]}
+        if not (self.leave | self.take_in) <= offered or not self.leave_doubts <= doubts:
+            raise NotOfferedError
+        lines = (before.lines | self.leave) - self.take_in
+        if len(lines) > MOST_DECIDED:
+            raise NotOfferedError
+        repeated = before.repeated or self.leave_repeated
+        return Leaving(lines, before.doubts | self.leave_doubts, repeated)

@@ -1,0 +1,73 @@
+"""Rows that a person leaves out before the file is sent: it keeps them, and the batch says so."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Any
+
+from jobs.phone import Fault
+from producer.sheet.row import Problem, Row
+
+LEFT_OUT = Fault(
+    "left_out",
+    "a person left this row out before sending",
+    "to send it all the same, clear its cell in the column status",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """Which rows are left out. A row that cannot be sent anyway keeps its own problem."""
+
+    lines: frozenset[int] = frozenset()
+    doubts: frozenset[str] = frozenset()
+    """Messages of doubts: all rows with one of them."""
+    repeated: bool = False
+    """All rows whose number stands in a row before that is sent."""
+
+    def __bool__(self) -> bool:
+        return bool(self.lines or self.doubts or self.repeated)
+
+    @property
+    def name(self) -> str:
+        """What distinguishes these rows from all others of the same file."""
+        return f"{sorted(self.lines)} {sorted(self.doubts)} {self.repeated}" if self else ""
+
+    def applied(self, rows: Iterable[Row], file: str, unit: str) -> Iterator[Row]:
+        """Yield the rows, those that are left out with `LEFT_OUT` as their problem."""
+        # on disk, deleted by SQLite itself; a download is written by one thread after another
+        with closing(sqlite3.connect("", check_same_thread=False)) as db:
+            db.execute("PRAGMA journal_mode = OFF")
+            db.execute("CREATE TABLE seen (number INTEGER PRIMARY KEY)")
+            for row in rows:
+                if row.phone is None or not self._leaves(row, row.phone.e164, db):
+                    yield row
+                    continue
+                problem = Problem.of(LEFT_OUT, file, row.line, unit)
+                yield replace(row, phone=None, problem=problem, warnings=(), repaired=())
+
+    def _leaves(self, row: Row, number: str, db: sqlite3.Connection) -> bool:
+        if row.line in self.lines or any(each.message in self.doubts for each in row.warnings):
+            return True
+        if not self.repeated:
+            return False
+        return not db.execute("INSERT OR IGNORE INTO seen VALUES (?)", (hash(number),)).rowcount
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "lines": sorted(self.lines),
+            "doubts": sorted(self.doubts),
+            "repeated": self.repeated,
+        }
+
+    @classmethod
+    def of(cls, document: dict[str, Any]) -> Leaving:
+        """Return what `as_dict` returned."""
+        lines, doubts = frozenset(document["lines"]), frozenset(document["doubts"])
+        return cls(lines, doubts, bool(document["repeated"]))
+
+
+NOTHING = Leaving()

@@ -1,0 +1,220 @@
+"""The check of a file: what is wrong or doubtful in it, corrected, left out or taken away."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from itertools import groupby
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+from starlette.datastructures import FormData
+
+from jobs.job import iso
+from jobs.scripts import time_ms
+from producer.checks import LONGEST_CELL, Check
+from producer.invalid_rows import doubtful_rows, invalid_cells
+from producer.row_decisions import MOST_DECIDED, NotOfferedError, RowDecisions
+from producer.second_codes import Memory, rows_to_send
+from producer.sheet import LEFT_OUT, Row, Sheet
+from producer.sheet.leaving import NOTHING
+from producer.sheet.writing import separator_for, streamed_sheet
+from producer.web.batches import Form, sheet_answer
+from producer.web.console.frame import Operator, Page, is_fragment, redirect, render
+from producer.web.console.kept_check import (
+    changed,
+    checks_of,
+    found_of,
+    lead,
+    own_check,
+    progress_page,
+    settings_of,
+)
+from producer.web.problems import Problem, ask
+
+router = APIRouter(prefix="/batches/new")
+
+ROWS_SHOWN = 50
+"""Rows to be looked at, on one page."""
+_CELL = re.compile(r"cell-([0-9]{1,18})-([0-9]{1,18})")
+"""The name of a cell's field: its line, and its column."""
+_LINE = re.compile(r"[0-9]{1,18}")
+_COUNTRY_FAULTS = frozenset(
+    {"country_not_a_code", "country_code_length", "barred_country_code", "no_such_country_code"}
+)
+
+
+@router.get("/{check_id}")
+async def look(check_id: str, request: Request, visitor: Operator, page: Page = 1) -> Response:
+    """Show what a file holds, once it was read; while it becomes a batch, how far that is."""
+    check = await own_check(request, visitor, check_id)
+    if isinstance(check, Response):
+        return check
+    found = await found_of(request, check)
+    if found is None or check.confirmed:
+        return await progress_page(request, check)
+    if is_fragment(request):  # the page waited for this
+        return lead(request, request.url.path)
+    if found["error"]:
+        return render(request, "check_unreadable.html", check=check, error=found["error"])
+    pages = max(1, -(-len(found["looked_at"]) // ROWS_SHOWN))
+    page = min(max(1, page), pages)
+    rows = found["looked_at"][(page - 1) * ROWS_SHOWN : page * ROWS_SHOWN]
+    report = found["report"]
+    kinds = report["invalid_by_reason"]
+    left_out = next((kind for kind in kinds if kind["code"] == LEFT_OUT.code), None)
+    return render(
+        request,
+        "check.html",
+        check=check,
+        found=found,
+        report=report,
+        left_out=left_out,
+        cannot=report["invalid"] - (left_out["count"] if left_out else 0),
+        problems=[kind for kind in kinds if kind is not left_out],
+        groups=[
+            (group, [{**row, "at": _cell_at_fault(group, found)} for row in members])
+            for group, members in _grouped(rows, found)
+        ],
+        page=page,
+        pages=pages,
+        editable=[i for i in (found["country"], found["number"]) if i is not None],
+    )
+
+
+def _grouped(
+    rows: list[dict[str, Any]], found: Mapping[str, Any]
+) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+    for place, members in groupby(rows, key=lambda row: row["group"]):
+        yield found["groups"][place], list(members)
+
+
+def _cell_at_fault(group: Mapping[str, Any], found: Mapping[str, Any]) -> int | None:
+    """Return the column of the cell that is wrong, as far as the fault's name tells."""
+    if group["kind"] != "wrong":
+        return None
+    if group["code"] in _COUNTRY_FAULTS and found["country"] is not None:
+        return int(found["country"])
+    return int(found["number"])
+
+
+@router.get("/{check_id}/invalid")
+async def take_invalid(
+    check_id: str, request: Request, visitor: Operator, form: Form = "xlsx"
+) -> Response:
+    """Send the rows that cannot be sent, each with its reason, to be corrected in a spreadsheet."""
+    client, settings = request.app.state.client, settings_of(request)
+
+    def invalid_rows(sheet: Sheet, check: Check) -> Iterator[Row]:
+        after = 0 if check.choices.skip_sent else None
+        memory = Memory(client, settings, check.batch_id)
+        rows = rows_to_send(sheet, memory, skip_sent_after=after)
+        return (row for row, _ in rows if row.problem is not None)
+
+    return await _taken(request, visitor, check_id, "invalid", form, invalid_rows)
+
+
+@router.get("/{check_id}/doubtful")
+async def take_doubtful(
+    check_id: str, request: Request, visitor: Operator, form: Form = "xlsx"
+) -> Response:
+    """Send the rows that are doubtful, also those that were left out, each with its reason."""
+
+    def doubtful(sheet: Sheet, _: Check) -> Iterator[Row]:
+        return doubtful_rows(sheet)
+
+    return await _taken(request, visitor, check_id, "doubtful", form, doubtful)
+
+
+async def _taken(
+    request: Request,
+    visitor: Operator,
+    check_id: str,
+    which: str,
+    form: Form,
+    chosen: Callable[[Sheet, Check], Iterator[Row]],
+) -> Response:
+    """Send the rows that are chosen, each of which has a problem."""
+    check = await own_check(request, visitor, check_id)
+    if isinstance(check, Response):
+        return check
+    found = await found_of(request, check)
+    if found is None or found["error"]:
+        return redirect(request, f"/batches/new/{check_id}")
+    columns = tuple(found["invalid_columns"])
+    client, checks = request.app.state.client, checks_of(request)
+    looked_at = iso(await ask(request, lambda: time_ms(client.time())))
+    opened = replace(check, leaving=NOTHING) if which == "doubtful" else check
+
+    def rows() -> Iterator[tuple[list[str], list[str]]]:
+        with checks.open_sheet(opened) as sheet:
+            for row in chosen(sheet, check):
+                yield row.cells, invalid_cells(row, check.batch_id, looked_at, columns)
+
+    separator = separator_for(found["delimiter"])
+    sheet = streamed_sheet(found["header"], columns, rows(), separator, form)
+    return sheet_answer(sheet, f"{check_id}-{which}", form)
+
+
+@router.post("/{check_id}/cells")
+async def decide(check_id: str, request: Request, visitor: Operator) -> Response:
+    """Correct cells and leave rows out, as a person typed and ticked, and read the file again."""
+    check = await own_check(request, visitor, check_id)
+    if isinstance(check, Response):
+        return check
+    form = await request.form()
+    is_done = False
+    try:
+        with suppress(FileNotFoundError):
+            act = checks_of(request).decide
+            is_done = await ask(request, act, check_id, str(form.get("seen")), _decisions(form))
+    except NotOfferedError:
+        detail = (
+            f"only what is shown can be corrected or left out here, at most {MOST_DECIDED:,} rows"
+        )
+        raise Problem(422, "not_offered", detail) from None
+    return redirect(request, f"/batches/new/{check_id}", None if is_done else "check.changed")
+
+
+def _decisions(form: FormData) -> RowDecisions:
+    cells: dict[int, dict[int, str]] = {}
+    for name, text in form.items():
+        cell = _CELL.fullmatch(name)
+        if cell and isinstance(text, str) and text != form.get(f"was-{cell[1]}-{cell[2]}"):
+            cells.setdefault(int(cell[1]), {})[int(cell[2])] = text[:LONGEST_CELL]
+    ticked, shown, were = (_lines(form, name) for name in ("out", "shown", "was-out"))
+    return RowDecisions(
+        None if form.get("forget") else cells,
+        leave=ticked - were,
+        take_in=(shown & were) - ticked,
+        leave_doubts=frozenset(str(text) for text in form.getlist("leave")),
+        leave_repeated="leave_repeated" in form,
+        take_all_in="take_in" in form,
+    )
+
+
+def _lines(form: FormData, name: str) -> frozenset[int]:
+    given = (str(text) for text in form.getlist(name))
+    return frozenset(int(text) for text in given if _LINE.fullmatch(text))
+
+
+@router.post("/{check_id}/choices")
+async def choose_otherwise(check_id: str, request: Request, visitor: Operator) -> Response:
+    """Read the file with other columns, another sheet or another encoding."""
+    check = await own_check(request, visitor, check_id)
+    if isinstance(check, Response):
+        return check
+    form = await request.form()
+    given: dict[str, Any] = {
+        name: str(form[name]).strip() or None
+        for name in ("phone_column", "country_column", "sheet", "encoding")
+        if name in form
+    }
+    choices = replace(check.choices, **given)
+    if "sheet" not in given:
+        return await changed(request, check, choices=choices)
+    # of another sheet, other rows were corrected and left out
+    return await changed(request, check, choices=choices, corrections={}, leaving=NOTHING)

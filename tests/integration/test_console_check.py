@@ -1,0 +1,214 @@
+"""Rows that a person looks at before a file is sent: corrected, left out, taken away as a file."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator
+from html import unescape
+from pathlib import Path
+
+import pytest
+import requests
+from redis import Redis
+
+from config.settings import Settings
+from jobs.batches import Batches
+from producer.results import results
+from tests.console import Browser
+from tests.integration.test_console_batches import (
+    check_of,
+    confirm,
+    seen_of,
+    settled,
+    text_of,
+    upload,
+)
+from tests.web_server import WebServer
+
+HEADER = "name,country_code,phone_num\n"
+MESSY = HEADER + (
+    "An,852,51001234\n"  # line 2
+    "Bo,852,51234\n"  # doubtful
+    "Cy,852,51001235\n"
+    "Di,852,51235\n"  # doubtful
+    "Ed,852,51001235\n"  # Cy's number
+    "Flo,852,512345\n"  # with another doubt
+    "Gus,852,51001235\n"  # Cy's number
+    "Hal,852,call me\n"
+)
+
+
+@pytest.fixture
+def web(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WebServer]:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    with WebServer(settings) as server:
+        yield server
+
+
+@pytest.fixture
+def browser(web: WebServer, redis: Redis, settings: Settings) -> Browser:
+    return Browser.of(web, redis, settings, "operator", "ann")
+
+
+def press(browser: Browser, web: WebServer, check: str, *fields: tuple[str, str]) -> str:
+    """Send the form of rows with these fields, and return the words of the page that follows."""
+    page = browser.get(check)
+    data = [("csrf", csrf(page)), ("seen", seen_of(page)), *fields]
+    answer = browser.session.post(f"{web.url}{check}/cells", data=data, timeout=30)
+    return text_of(settled(browser, web, answer))
+
+
+def csrf(page: requests.Response) -> str:
+    found = re.search(r'name="csrf" value="([^"]*)"', page.text)
+    assert found is not None
+    return found[1]
+
+
+def button(page: requests.Response, words: str) -> tuple[str, str]:
+    """Return name and value of the button with these words."""
+    for attributes, text in re.findall(r"<button([^>]*)>([^<]*)</button>", page.text):
+        if unescape(text) == words:
+            found = dict(re.findall(r'(\w+)="([^"]*)"', attributes))
+            return found["name"], unescape(found["value"])
+    raise AssertionError(f"no button {words}")
+
+
+def test_a_doubtful_row_is_corrected_where_it_stands(browser: Browser, web: WebServer) -> None:
+    page = upload(browser, web, MESSY)
+    assert 'name="cell-3-2" value="51234"' in page.text
+
+    words = press(browser, web, check_of(page), ("cell-3-2", "51001236"), ("was-3-2", "51234"))
+
+    assert "You corrected 1 row here." in words
+    assert 'name="cell-3-2"' not in browser.get(check_of(page)).text
+
+
+def test_a_ticked_row_is_left_out_and_an_unticked_one_is_sent_after_all(
+    browser: Browser, web: WebServer
+) -> None:
+    check = check_of(upload(browser, web, MESSY))
+    out = [("shown", "3"), ("shown", "5"), ("out", "3"), ("out", "5")]
+
+    words = press(browser, web, check, *out)
+    assert "5 codes can be sent, of 8 rows. 1 row cannot. You left out 2 rows." in words
+    page = browser.get(check)
+    assert page.text.count('name="was-out"') == 2
+
+    unticked = [("shown", "3"), ("shown", "5"), ("was-out", "3"), ("was-out", "5"), ("out", "5")]
+    assert "You left out 1 row." in press(browser, web, check, *unticked)
+
+
+def test_all_rows_with_one_doubt_are_left_out_and_taken_in_again_at_once(
+    browser: Browser, web: WebServer
+) -> None:
+    page = upload(browser, web, MESSY)
+    check = check_of(page)
+
+    words = press(browser, web, check, button(page, "Leave out these 2 rows"))
+    assert "You left out 2 rows." in words
+    assert "has no numbers of 6 digits that begin like this one" in words
+
+    words = press(browser, web, check, button(browser.get(check), "Send all 2 after all"))
+    assert "You left out" not in words
+
+
+def test_of_the_rows_with_one_number_only_the_first_is_sent(
+    browser: Browser, web: WebServer, batches: Batches
+) -> None:
+    page = upload(browser, web, MESSY)
+    check = check_of(page)
+    first = "Send only the first of each: leave out 2 rows"
+
+    words = press(browser, web, check, button(page, first))
+    assert "5 codes can be sent, of 8 rows." in words
+    confirm(browser, check, 5)
+
+    (batch,) = batches.list()
+    assert (batch.accepted, batch.rejected) == (5, 3)
+    found = {row.cells[0]: (row.status, row.code) for row in results(batches, batch.batch_id)}
+    assert found["Cy"] == ("queued", "")
+    assert found["Ed"] == found["Gus"] == ("rejected", "left_out")
+
+
+def test_more_numbers_that_stand_twice_than_are_shown_are_counted(
+    browser: Browser, web: WebServer
+) -> None:
+    twice = "".join(f"Customer {n},852,{51000000 + n // 2}\n" for n in range(8))
+
+    words = text_of(upload(browser, web, HEADER + twice))
+
+    assert "lines 2, 3; lines 4, 5; lines 6, 7; and 1 more number" in words
+
+
+def test_doubtful_rows_are_taken_with_their_reasons_and_come_back_as_corrections(
+    browser: Browser, web: WebServer, batches: Batches
+) -> None:
+    check = check_of(upload(browser, web, MESSY))
+    press(browser, web, check, ("shown", "3"), ("out", "3"))
+
+    taken = browser.get(f"{check}/doubtful?form=plain")
+    rows = list(csv.DictReader(io.StringIO(taken.text)))
+    confirm(browser, check, 6)
+    bo = "\n".join((taken.text.splitlines()[0], taken.text.splitlines()[1]))
+    again = check_of(upload(browser, web, bo.replace("51234", "51001239"), "bo.csv"))
+    confirm(browser, again, 1)
+
+    assert [row["name"] for row in rows] == ["Bo", "Cy", "Di", "Ed", "Flo", "Gus"]
+    assert rows[0]["reason"].startswith("country code 852 has no numbers of 5 digits")
+    assert rows[1]["reason"].startswith("the number stands in the file more than once")
+    batch = batches.get(again.rpartition("/")[2])
+    assert batch is not None
+    assert batch.corrects == check.rpartition("/")[2]
+
+
+def test_the_confirmation_names_the_doubtful_rows_that_go_along(
+    browser: Browser, web: WebServer
+) -> None:
+    page = upload(browser, web, MESSY)
+    check = check_of(page)
+    press(browser, web, check, ("shown", "3"), ("out", "3"))
+
+    page = browser.get(f"{check}/confirm")
+
+    assert "Of these, doubtful 2, look at them again" in text_of(page)
+    assert "Of these, to a number once more 2, look at them again" in text_of(page)
+    assert f'href="{check}#look"' in page.text
+
+
+def test_what_is_left_out_stays_so_after_an_undo_and_is_another_content(
+    browser: Browser, web: WebServer, batches: Batches
+) -> None:
+    check = check_of(upload(browser, web, MESSY))
+    press(browser, web, check, ("shown", "3"), ("out", "3"))
+    first = confirm(browser, check, 6).url.rpartition("/")[2]
+
+    page = settled(browser, web, browser.post(f"/batches/{first}/undo"))
+
+    assert "You left out 1 row." in text_of(page)
+    other = check_of(upload(browser, web, MESSY, "again.csv"))
+    confirm(browser, other, 7)
+    assert batches.get(other.rpartition("/")[2]) is not None
+
+
+def test_rows_that_were_not_shown_cannot_be_left_out(browser: Browser, web: WebServer) -> None:
+    check = check_of(upload(browser, web, MESSY))
+    page = browser.get(check)
+
+    for field in ({"out": "2"}, {"out": "9"}, {"leave": "anything"}):
+        answer = browser.post(f"{check}/cells", seen=seen_of(page), **field)
+        assert answer.status_code == 422
+    assert "7 codes can be sent, of 8 rows." in text_of(browser.get(check))
+
+
+def test_what_many_rows_have_in_common_is_said_once_above_them(
+    browser: Browser, web: WebServer
+) -> None:
+    same = "".join(f"Customer {n},852,call me {n}\n" for n in range(30))
+
+    page = upload(browser, web, HEADER + same)
+
+    table = page.text[page.text.index('class="cells"') :]
+    assert table.count("holds something other than digits") == 1
+    assert table.count('aria-describedby="why-1"') == 60
