@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv6Address
 from pathlib import Path
@@ -41,6 +42,8 @@ class RedisAddress:
     sentinel_password: str | None = field(default=None, repr=False)
     tls: dict[str, str] | None = field(default=None, hash=False)
     """What the URL says of TLS, by redis-py's names; None without TLS."""
+    now: Callable[[], RedisAddress] | None = field(default=None, repr=False, compare=False)
+    """What the settings name by now, where they follow their files."""
 
     @classmethod
     def parse(cls, url: str) -> Self:
@@ -100,10 +103,19 @@ class RedisAddress:
         """Return whether it is on this machine (loopback)."""
         return all(is_loopback(name) for name, _ in self.hosts)
 
+    def with_its_login_now(self) -> RedisAddress:
+        """Return it as the settings' files have it by now, unless they name another place."""
+        latest = self.now() if self.now else self
+        return latest if latest.is_place_of(self) else self
+
+    def is_place_of(self, other: RedisAddress) -> bool:
+        """Return whether only the logins differ."""
+        return (self.place, self.tls) == (other.place, other.tls)
+
     def of_a_stranger(self) -> RedisAddress:
         """Return the same place for one who has no login and no certificate of ours."""
         tls = self.tls and {name: value for name, value in self.tls.items() if name not in _OF_OURS}
-        return replace(self, username=None, password=None, tls=tls)
+        return replace(self, username=None, password=None, tls=tls, now=None)
 
     @property
     def place(self) -> str:

@@ -53,17 +53,22 @@ def fields(**values: Any) -> dict[str, Any]:
     return {"fields": values}
 
 
-def set_up_logging(form: Form = "text", level: int = logging.INFO) -> None:
+def set_up_logging(form: Form = "text", level: int | str = "info") -> None:
     """Send every record of the process to stderr, one line each. Call it once, at the start."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Json() if form == "json" else _Text())
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(level)
+    set_level(level)
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
     # a filter of `warnings` would not do: Celery puts one of its own in front of it
     logging.getLogger("py.warnings").addFilter(_is_news)
+
+
+def set_level(level: int | str) -> None:
+    """Log this and what is graver, from now on; by its number, or its name in small letters."""
+    logging.getLogger().setLevel(level.upper() if isinstance(level, str) else level)
 
 
 def log_line(form: Form, logger: str, level: int, text: str, **values: Any) -> str:

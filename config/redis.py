@@ -18,7 +18,7 @@ from redis.retry import Retry
 from redis.sentinel import SentinelConnectionPool, SentinelManagedConnection
 
 from config.address import RedisAddress
-from config.sentinels import sentinels_of
+from config.sentinels import Login, sentinels_of
 from config.settings import Settings
 
 _SOCKET_TIMEOUT_S = 5.0
@@ -71,8 +71,9 @@ def make_pool(address: RedisAddress, **options: Any) -> redis.ConnectionPool:
     waits = "timeout" in options
     options |= {
         "db": address.database,
-        "username": address.username,
-        "password": address.password,
+        "username": None,  # kombu passes those of its URL
+        "password": None,
+        "credential_provider": Login(address),
         "protocol": 2,
         **address.tls_options,
     }

@@ -18,6 +18,7 @@ from weakref import WeakValueDictionary, ref
 
 import redis
 from redis.backoff import NoBackoff
+from redis.credentials import CredentialProvider
 from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, Sentinel
 
@@ -35,13 +36,29 @@ _UNANSWERED_FOR_S = 10.0
 Place = tuple[str, int]
 
 
+class Login(CredentialProvider):
+    """How to log in, asked for by each connection that opens: a password may have been replaced."""
+
+    def __init__(self, address: RedisAddress, *, of_sentinels: bool = False) -> None:
+        self._address = address
+        self._of_sentinels = of_sentinels
+
+    def get_credentials(self) -> tuple[str] | tuple[str, str]:
+        now = self._address.with_its_login_now()
+        username, password = now.username, now.password
+        if self._of_sentinels:
+            username, password = now.sentinel_username, now.sentinel_password
+        if username:
+            return username, password or ""
+        return (password,) if password else ()  # type: ignore[return-value]  # without a login
+
+
 class Sentinels(Sentinel):
     """The Sentinels of one address. Thread-safe."""
 
     def __init__(self, address: RedisAddress) -> None:
         options = {
-            "username": address.sentinel_username,
-            "password": address.sentinel_password,
+            "credential_provider": Login(address, of_sentinels=True),
             "protocol": 2,
             "socket_timeout": _TIMEOUT_S,
             "socket_connect_timeout": _TIMEOUT_S,

@@ -9,9 +9,10 @@ import os
 import re
 import ssl
 from base64 import b64decode, b64encode
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from difflib import get_close_matches
-from functools import cached_property
+from functools import cache, cached_property
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -23,6 +24,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PrivateAttr,
     SecretStr,
     ValidationError,
     ValidationInfo,
@@ -35,6 +37,7 @@ from config.address import RedisAddress, is_file, is_loopback
 from config.files import UnsafeFileError, is_exposed, read_env_file, read_text
 from config.flower import NO_AUTH
 from config.quotas import read_limits
+from config.rereading import Origin, Rereading
 
 _OF_THE_VENDOR = ".tencentcloudapi.com"
 _HOSTS = re.compile(r"[A-Za-z0-9.-]+( *, *[A-Za-z0-9.-]+)*", re.ASCII)
@@ -185,6 +188,7 @@ def _data_keys(value: object) -> object:
     return value
 
 
+@cache
 def _read_data_keys(text: str) -> tuple[tuple[str, bytes], ...]:
     found: dict[str, bytes] = {}
     for part in text.split(","):
@@ -301,6 +305,8 @@ class Settings(BaseModel):
     sendcode_retention_days: float = Field(30, gt=0, le=3_650)
     """Days that a finished job or batch can be looked at, and that its id protects from doubles."""
     sendcode_log_format: Literal["text", "json"] = "text"
+    sendcode_log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least that is logged."""
     sendcode_countries: Annotated[str, AfterValidator(_digit_lists)] = ""
     """Calling codes that codes may be sent to, by commas; empty for all."""
     sendcode_limit_number: Annotated[str, AfterValidator(_limits)] = "5/10m,10/d"
@@ -331,6 +337,8 @@ class Settings(BaseModel):
     """Whether webhooks may go to private addresses, and by plain http: not over the Internet."""
     sendcode_flower_user: Annotated[str, BeforeValidator(_no_blank)] = "sendcode"
     sendcode_flower_password: Secret | None = None
+
+    _origin: Origin = PrivateAttr(default_factory=Origin)
 
     @field_validator("sendcode_endpoint")
     @classmethod
@@ -382,21 +390,38 @@ class Settings(BaseModel):
         parts = map(str.strip, self.sendcode_trusted_proxy.split(","))
         return [ip_network(part) for part in parts if part]
 
-    @cached_property
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files that they were read from, or would be; none if they were made in a program."""
+        return self._origin.files
+
+    @property
+    def now(self) -> Settings:
+        """The settings as their files have them by now: logins, keys and the log's level count."""
+        return self._origin.rereading.latest() if self._origin.rereading else self
+
+    def read_again(self) -> None:
+        """Have the files read within a second, also where they look unchanged (SIGHUP)."""
+        if self._origin.rereading:
+            self._origin.rereading.ask()
+
+    @property
     def data_keys(self) -> tuple[tuple[str, bytes], ...]:
-        """The data keys, each with its id; the first one encrypts.
+        """The data keys as they are by now, each with its id; the first one encrypts.
 
         Raises:
             SettingsError: there is none.
         """
-        if self.sendcode_data_keys is None:
+        secret = self.now.sendcode_data_keys
+        if secret is None:
             raise SettingsError(missing(DATA_KEYS))
-        return _read_data_keys(self.sendcode_data_keys.get_secret_value())
+        return _read_data_keys(secret.get_secret_value())
 
     @cached_property
     def redis(self) -> RedisAddress:
-        """Where Redis is and how to log in, read from its URL."""
-        return RedisAddress.parse(self.redis_url)
+        """Where Redis is and how to log in, read from its URL; the login is as it is by now."""
+        address = RedisAddress.parse(self.redis_url)
+        return replace(address, now=lambda: self.now.redis) if self._origin.rereading else address
 
     @property
     def redis_url(self) -> str:
@@ -417,17 +442,18 @@ class Settings(BaseModel):
         return self.sendcode_proxy.get_secret_value() if self.sendcode_proxy else None
 
     def credentials(self) -> tuple[str, str, str | None]:
-        """Return secret id, secret key and token.
+        """Return secret id, secret key and token, as they are by now.
 
         Raises:
             SettingsError: one is missing.
         """
-        secret_id, secret_key = self.tencentcloud_secret_id, self.tencentcloud_secret_key
+        now = self.now
+        secret_id, secret_key = now.tencentcloud_secret_id, now.tencentcloud_secret_key
         if secret_id is None or secret_key is None:
             raise SettingsError(
-                "\n".join(missing(field) for field in CREDENTIALS if getattr(self, field) is None)
+                "\n".join(missing(field) for field in CREDENTIALS if getattr(now, field) is None)
             )
-        token = self.tencentcloud_token
+        token = now.tencentcloud_token
         return (
             secret_id.get_secret_value(),
             secret_key.get_secret_value(),
@@ -443,14 +469,29 @@ def load_settings(
 ) -> Settings:
     """Return the settings: `overrides`, then the environment, then `env_file`, then the defaults.
 
+    They follow their files: see `Settings.now`.
+
     Raises:
         SettingsError: some are wrong, or of the `required` fields missing; all of them are named,
             none of their values is shown.
     """
+
+    def read() -> Settings:
+        return _read(env_file, required, overrides)
+
+    settings = read()
+    settings._origin.rereading = Rereading(settings, read)
+    return settings
+
+
+def _read(
+    env_file: str | os.PathLike[str] | None, required: Collection[str], overrides: Mapping[str, Any]
+) -> Settings:
     from_file, faults = read_env_file(env_file) if env_file is not None else ({}, [])
     is_whole = not faults  # what seems to be missing may be in a file that cannot be read
     sources = [{name.upper(): value for name, value in os.environ.items() if value}, from_file]
     values: dict[str, Any] = {}
+    files = [str(env_file)] if env_file is not None else []
     bad: set[str] = set()
     for field in Settings.model_fields:
         name = field.upper()
@@ -458,6 +499,7 @@ def load_settings(
         if name in source:
             values[field] = source[name]
         elif f"{name}_FILE" in source:
+            files.append(source[f"{name}_FILE"])
             try:
                 values[field] = read_text(source[f"{name}_FILE"]).strip()
             except UnsafeFileError as exc:
@@ -479,7 +521,9 @@ def load_settings(
     faults += wrong.values()
     if faults:
         raise SettingsError("\n".join(faults))
-    return Settings(**values)
+    settings = Settings(**values)
+    settings._origin.files = tuple(files)
+    return settings
 
 
 def misspelt(env_file: str | os.PathLike[str] | None = ".env") -> dict[str, str]:

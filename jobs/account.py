@@ -46,10 +46,10 @@ class AccountState:
         return {"state": self.state, **texts, "since": iso_or_none(self.since_ms)}
 
 
-Refused = Literal["halted now", "halted", "stood down", "suspect", "alone"]
+Refused = Literal["halted now", "halted", "stood down", "outdated", "suspect", "alone"]
 """Whom it concerns that the account may not send: all (then the sending is halted), this worker
-(`stood down`), or perhaps (`suspect`) or surely (`alone`) the one job that was answered so while
-others were sent."""
+(`stood down`; `outdated` if it has replaced the credentials since), or perhaps (`suspect`) or
+surely (`alone`) the one job that was answered so while others were sent."""
 
 
 class Account:
@@ -57,7 +57,7 @@ class Account:
 
     def __init__(self, client: redis.Redis, settings: Settings, worker: str = "") -> None:
         """Bind it to a client; `worker` is this worker's entry in the ledger (`Presence.entry`)."""
-        self._entry = worker
+        self.entry = worker
         self._worker = worker.partition("/")[0]
         self.stood_down = ""
         """What the API refuses of this worker alone, while it takes no work for that."""
@@ -100,8 +100,15 @@ class Account:
             )
         )
 
-    def refuse(self, job_id: str, tries: int, code: str, message: str) -> Refused:
-        """Note that the API answered a job's `tries`-th call that the account may not send."""
+    def refuse(
+        self, job_id: str, tries: int, code: str, message: str, fingerprint: str = ""
+    ) -> Refused:
+        """Note that the API answered a job's `tries`-th call that the account may not send.
+
+        `fingerprint`: of the credentials of that call, which the worker may have replaced since.
+        """
+        process, _, _ = self.entry.rpartition(".")
+        entry = f"{process}.{fingerprint}" if process and fingerprint else self.entry
         refused: Refused = self._refuse(
             id=job_id,
             tries=tries,
@@ -109,9 +116,11 @@ class Account:
             message=message,
             worker=self._worker,
             concerns=concerned_by(code),
-            entry=self._entry,
+            entry=entry,
         )
         if refused == "stood down":
+            if entry != self.entry:
+                return "outdated"
             self.stood_down = self.stood_down or code
         return refused
 
@@ -120,7 +129,7 @@ class Account:
 
         Where no other is left to go on it may: all sending is halted then, and canaries try.
         """
-        standing, *why = self._stand(entry=self._entry)
+        standing, *why = self._stand(entry=self.entry)
         self.stood_down = json.loads(why[0])["code"] if standing == "stood down" else ""
         if not self.stood_down:
             self._is_announced = False

@@ -97,7 +97,9 @@ _REQUEUE = "Its attempts are spent; try it again once the service is well again"
 _OUR_BUG = "Report it to the developers: the request is built by this program"
 _TICKET = "Open a ticket with the vendor and give the request id"
 RESTART = "restart the workers"
-_FIX_CREDENTIALS = f"Correct secret id, key and token in the settings, then {RESTART}"
+_FIX_CREDENTIALS = (
+    f"Correct secret id, key and token in their files; if they are in the environment, {RESTART}"
+)
 _FIX_ENDPOINT = f"Correct SENDCODE_ENDPOINT, then {RESTART}"
 _FIX_NUMBER = "Correct the country code or number and submit it again"
 _ASK_CUSTOMER = "Check with the customer whether a code has come before you try it again"
@@ -234,7 +236,7 @@ CODES: Mapping[str, Code] = {
     "AuthFailure.TokenFailure": Code(
         Kind.ACCOUNT,
         "The temporary credentials are wrong or have expired",
-        f"Renew secret id, key and token together, then {RESTART}",
+        f"Renew secret id, key and token together; if they are in the environment, {RESTART}",
     ),
     "AuthFailure.MFAFailure": Code(
         Kind.ACCOUNT,

@@ -64,17 +64,26 @@ class Vault:
             SettingsError: there is no data key.
         """
         self._client = client
-        self._keys: DataKeys = settings.data_keys
-        self._ciphers = _ciphers(self._keys)
-        self._first = self._keys[0][0]
+        self._settings = settings
+        _ = self._keys  # there is one
         self._key = Keys(settings.sendcode_key_prefix).vault
-        self._place = (settings.redis.place, settings.sendcode_key_prefix, self._keys)
+
+    @property
+    def _keys(self) -> DataKeys:
+        """The keys as their file has them by now."""
+        return self._settings.data_keys
+
+    @property
+    def _place(self) -> tuple[str, str, DataKeys]:
+        return self._settings.redis.place, self._key, self._keys
 
     def seal(self, data: bytes, bound_to: str) -> str:
         """Return an envelope that `open` takes with the same `bound_to` alone."""
-        head = f"{_VERSION}.{self._first}."
+        keys = self._keys
+        first, _ = keys[0]
+        head = f"{_VERSION}.{first}."
         nonce = os.urandom(_NONCE_BYTES)
-        sealed = self._ciphers[self._first].encrypt(nonce, data, (head + bound_to).encode())
+        sealed = _ciphers(keys)[first].encrypt(nonce, data, (head + bound_to).encode())
         return head + b2a_base64(nonce + sealed, newline=False).decode()
 
     def open(self, envelope: str, bound_to: str) -> bytes:
@@ -88,7 +97,7 @@ class Vault:
         key_id, _, text = rest.partition(".")
         if version != _VERSION or not text:
             raise ForgedError("it is no envelope")
-        cipher = self._ciphers.get(key_id)
+        cipher = _ciphers(self._keys).get(key_id)
         if cipher is None:
             raise UnknownKeyError(key_id)
         try:

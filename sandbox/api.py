@@ -80,6 +80,10 @@ class Api:
         self._interval_ns = round(settings.phone_interval * SECOND_NS)
         self._faults = [(behaviour_named(name), p) for name, p in settings.faults.items()]
 
+    def rotate(self, credentials: Credentials) -> None:
+        """Accept these credentials from now on, and no others."""
+        self._credentials = credentials
+
     def reset(self, now_ns: int) -> None:
         """Forget all requests, numbers and counts; settings stay, chance starts again."""
         self.journal = Journal(now_ns)

@@ -52,6 +52,10 @@ class SandboxClient:
         """Change these settings, keep the others; return all."""
         return self._call("POST", "settings", settings)
 
+    def rotate(self, secret_id: str, secret_key: str) -> None:
+        """Accept these credentials from now on, and no others."""
+        self._call("POST", "credentials", {"secret_id": secret_id, "secret_key": secret_key})
+
     def reset(self) -> None:
         """Forget requests, numbers and counts; settings stay."""
         self._call("POST", "reset")

@@ -12,6 +12,7 @@ this machine only, never delayed and never counted:
     GET  /_sandbox/numbers/DIGITS      one number: requests, accepted, when
     GET  /_sandbox/settings            the settings in force
     POST /_sandbox/settings            change those named in the body, keep the others
+    POST /_sandbox/credentials         accept those of the body, no others: secret_id, secret_key
     POST /_sandbox/reset               forget requests, numbers and counts; keep the settings
 
 Seconds are those of the machine's monotonic clock. A long list takes time in which nothing else
@@ -325,12 +326,21 @@ def _control(
         case "POST", ["reset"]:
             api.reset(now_ns)
             return {}
-        case "POST", ["settings"]:
-            document = json.loads(request.body)
-            if not isinstance(document, dict):
-                raise SettingsError("the body is not a JSON object")
-            api.change(api.settings.changed(document))
-            return api.settings.as_json()
+        case "POST", [("credentials" | "settings") as what]:
+            return _change(api, what, json.loads(request.body))
         case "GET", ["settings"]:
             return api.settings.as_json()
     return None
+
+
+def _change(api: Api, what: str, document: object) -> Mapping[str, object]:
+    if not isinstance(document, dict):
+        raise SettingsError("the body is not a JSON object")
+    if what == "settings":
+        api.change(api.settings.changed(document))
+        return api.settings.as_json()
+    match document:
+        case {"secret_id": str(secret_id), "secret_key": str(secret_key)}:
+            api.rotate(Credentials(secret_id, secret_key))
+            return {}
+    raise SettingsError("secret_id and secret_key are missing, or no strings")

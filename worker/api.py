@@ -64,6 +64,8 @@ class Answer:
     answered_at: float | None
     acknowledged_at: float | None
     took_ms: int
+    fingerprint: str = ""
+    """Of the credentials that the request was signed with."""
 
 
 class SendVerifyCodeClient:
@@ -110,6 +112,8 @@ class SendVerifyCodeClient:
         self._url = f"{url.scheme}://{host}/"
         self._timeout_s = timeout_s
         self._exchange = Exchange(now)
+        self._host = host
+        self._clock = clock
         self._auth = TC3Auth(credentials, host, clock)
         self._adapter = DeadlineAdapter(
             url.hostname,
@@ -128,6 +132,11 @@ class SendVerifyCodeClient:
         return f"SendVerifyCodeClient({self._url!r})"
 
     @property
+    def fingerprint(self) -> str:
+        """Mark of the credentials that it signs with."""
+        return self._auth.fingerprint
+
+    @property
     def timeout_s(self) -> float:
         """Total seconds for one call."""
         return self._timeout_s
@@ -136,6 +145,10 @@ class SendVerifyCodeClient:
     def clock_offset_s(self) -> float:
         """Seconds by which the server's clock is ahead of ours; 0 until it has refused ours."""
         return self._auth.offset_s
+
+    def sign_with(self, credentials: Credentials) -> None:
+        """Sign with other credentials from the next call on."""
+        self._auth = TC3Auth(credentials, self._host, self._clock, self._auth.offset_s)
 
     def send(
         self,
@@ -153,19 +166,24 @@ class SendVerifyCodeClient:
         Raises nothing for what network and server do.
         """
         body = json.dumps({"CountryCode": country_code, "PhoneNum": phone_num}).encode()
-        exchange = self._exchange
+        exchange, auth = self._exchange, self._auth
         exchange.start(self._timeout_s, not_after, when_acknowledged)
         started = exchange.now()
         outer = sys.exception()  # what the caller may just be handling is no part of a failure here
         try:
-            verdict = self._call(body)
+            verdict = self._call(body, auth)
         except Exception as exc:
             if exchange.sent_at is None and not isinstance(exc, NETWORK_ERRORS):
                 raise  # a defect of ours, with nothing sent
             verdict = _verdict_on_failure(exc, outer, exchange)
         took_ms = round((exchange.now() - started) * 1000)
         return Answer(
-            verdict, exchange.sent_at, exchange.answered_at, exchange.acknowledged_at, took_ms
+            verdict,
+            exchange.sent_at,
+            exchange.answered_at,
+            exchange.acknowledged_at,
+            took_ms,
+            auth.fingerprint,
         )
 
     def make_ready(self) -> None:
@@ -176,12 +194,12 @@ class SendVerifyCodeClient:
         """Close all connections; the client cannot be used afterwards."""
         self._adapter.close()
 
-    def _call(self, body: bytes) -> Verdict:
+    def _call(self, body: bytes, auth: TC3Auth) -> Verdict:
         session, request = self._own_session()
         request.body = body
         request.headers["Content-Length"] = str(len(body))
         response = session.send(
-            self._auth(request),
+            auth(request),
             stream=True,
             timeout=self._timeout_s,
             allow_redirects=False,
@@ -197,7 +215,7 @@ class SendVerifyCodeClient:
         finally:
             response.close()  # and the connection, unless the answer was read to its end
         if verdict.kind is Kind.CLOCK:
-            self._auth.correct_clock(response.headers.get("Date"))
+            auth.correct_clock(response.headers.get("Date"))
         return verdict
 
     def _read(self, response: requests.Response) -> Verdict:
@@ -243,11 +261,18 @@ class TC3Auth(AuthBase):
     Threads may share one. `clock` gives Unix seconds.
     """
 
-    def __init__(self, credentials: Credentials, host: str, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        credentials: Credentials,
+        host: str,
+        clock: Callable[[], float],
+        offset_s: float = 0.0,
+    ) -> None:
         self._signer = Signer(credentials, host)
         self._token = credentials.token
         self._clock = clock
-        self.offset_s = 0.0
+        self.fingerprint = credentials.fingerprint
+        self.offset_s = offset_s
         """Seconds by which the server's clock is ahead of ours, where it has refused ours."""
 
     def __repr__(self) -> str:

@@ -16,7 +16,6 @@ import click
 import redis
 from celery import Celery, signals
 from celery.apps import worker as celery_program
-from celery.platforms import close_open_fds
 from celery.utils.nodenames import node_format
 from click.core import ParameterSource
 
@@ -24,6 +23,7 @@ from config.celery import make_celery
 from config.flower import LOOPBACK, NO_AUTH, FlowerLoginError, flower_environment, is_loopback
 from config.logging import fields, log_line, set_up_logging
 from config.redis import connect, error_code
+from config.rereading import LOOK_EVERY_S, read_again_on_hangup
 from config.settings import (
     CREDENTIALS,
     DATA_KEYS,
@@ -95,6 +95,8 @@ def make_app() -> Celery:
     app.set_default()  # Flower asks the current app for a task's result
     if subcommand == "flower":
         _take_over_output(app.sendcode, None)
+        if not sys.stdin.isatty():
+            read_again_on_hangup(settings)
         set_up_flower(app, settings)
     return app
 
@@ -115,7 +117,7 @@ def build_app(settings: Settings) -> Celery:
     register(app)
     answer_remote_control()
     signals.setup_logging.connect(
-        lambda loglevel, **_: set_up_logging(settings.sendcode_log_format, _level(loglevel)),
+        lambda loglevel, **_: _set_up_logging(runtime, loglevel),
         weak=False,
     )
     signals.celeryd_init.connect(
@@ -145,6 +147,8 @@ def _begin(worker: Any, options: Mapping[str, Any], runtime: Runtime) -> None:
         worker.quiet = True  # no banner
         logging.captureWarnings(capture=True)
         celery_program.safe_say = _write_as_json
+    # in the place of Celery's own answer to SIGHUP, a restart; a closed terminal ends a worker
+    celery_program.install_worker_restart_handler = lambda _: read_again_on_hangup(settings)
     signals.celeryd_after_setup.connect(lambda **_: _log_settings(settings), weak=False)
     _log_in(settings, NEEDED)
 
@@ -205,20 +209,14 @@ def _take_over_output(runtime: Runtime, path: str | None) -> None:
     except OSError as exc:
         reason = (exc.strerror or "failed").lower()
         raise _refused(f"--logfile: {path} cannot be written to ({reason})") from None
-    celery_program._reload_current_worker = lambda: _restart(runtime)
 
 
-def _level(asked: int) -> int:
-    """Return the level to log at: Celery's own default would hide what became of jobs."""
-    return asked if "loglevel" in _given_options() else logging.INFO
-
-
-def _restart(runtime: Runtime) -> None:
-    """Become the same program anew (SIGHUP); Celery's own way loses Python's options, and `-m`."""
-    if runtime.output:
-        runtime.output.close(for_another=True)
-    close_open_fds([sys.__stdin__, sys.__stdout__, sys.__stderr__])
-    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 (no shell is wanted)
+def _set_up_logging(runtime: Runtime, asked: int) -> None:
+    """Log at the level that was typed, else at the settings', which Celery's default is not."""
+    settings = runtime.settings
+    runtime.has_level_of_its_own = "loglevel" in _given_options()
+    level = asked if runtime.has_level_of_its_own else settings.sendcode_log_level
+    set_up_logging(settings.sendcode_log_format, level)
 
 
 def _write_as_json(text: str, _stream: Any = None) -> None:
@@ -274,9 +272,33 @@ def _close_flower(settings: Settings) -> None:
                 f"Flower on {options.address or 'all addresses'} without a login: set "
                 "SENDCODE_FLOWER_PASSWORD, or leave out --address"
             )
+        if password:
+            _follow_login(flower, settings)
         return listen(flower)
 
     Flower.start_http_server = listen_if_closed
+
+
+def _follow_login(flower: Any, settings: Settings) -> None:
+    """Let in whom the settings' files name by now."""
+    let_in = os.environ["FLOWER_BASIC_AUTH"]
+
+    def follow() -> None:
+        nonlocal let_in
+        flower.io_loop.call_later(LOOK_EVERY_S, follow)
+        now = settings.now
+        secret = now.sendcode_flower_password
+        try:
+            password = secret.get_secret_value() if secret else None
+            found = flower_environment({}, now.sendcode_flower_user, password)
+        except FlowerLoginError as exc:
+            log.warning("login not changed: %s", exc)
+            return
+        if flower.options.basic_auth == [let_in]:  # it is ours, and not of an option that was typed
+            let_in = found["FLOWER_BASIC_AUTH"]
+            flower.options.basic_auth = [let_in]
+
+    follow()
 
 
 def _begin_work(runtime: Runtime) -> None:

@@ -19,8 +19,9 @@ from celery import Celery, bootsteps
 from kombu.exceptions import OperationalError
 
 from config import EVENT_QUEUE, QUEUES
-from config.logging import fields
+from config.logging import fields, set_level
 from config.redis import connect, error_code
+from config.rereading import LOOK_EVERY_S
 from config.settings import Settings
 from jobs.account import Account
 from jobs.identity import LedgerRefusedError, state_file
@@ -67,6 +68,8 @@ class Runtime:
         self.leases = Leases()
         self.shutdown = Shutdown()
         self.output: Output | None = None
+        self.has_level_of_its_own = False
+        """Of its log: the one that was typed when it was started."""
         self.meter = Meter()
 
     def stop(self) -> None:
@@ -102,8 +105,27 @@ class Runtime:
         return Account(self.ledger.client, self.settings, self.presence.entry)
 
     @cached_property
-    def credentials(self) -> Credentials:
-        return Credentials(*self.settings.credentials())
+    def client(self) -> SendVerifyCodeClient:
+        settings = self.settings
+        return SendVerifyCodeClient(
+            settings.sendcode_endpoint,
+            Credentials(*settings.credentials()),
+            settings.sendcode_http_timeout,
+            ca_bundle=settings.sendcode_ca_bundle,
+            proxy=settings.proxy_url,
+        )
+
+    def follow_settings(self) -> None:
+        """Take the credentials and the log's level that the settings' files have by now."""
+        if not self.has_level_of_its_own:
+            set_level(self.settings.now.sendcode_log_level)
+        credentials = Credentials(*self.settings.credentials())
+        if credentials.fingerprint == self.presence.fingerprint:
+            return
+        # until its next sign of life the ledger knows the worker by the old ones
+        self.presence.fingerprint = credentials.fingerprint
+        self.account.entry = self.presence.entry
+        self.client.sign_with(credentials)
 
     @cached_property
     def publisher(self) -> Publisher:
@@ -114,18 +136,11 @@ class Runtime:
         settings, redis = self.settings, self.ledger.client
         limiter = Limiter(redis, settings, self.shutdown.nap)
         recorder = Recorder(self.ledger, self.shutdown)
-        client = SendVerifyCodeClient(
-            settings.sendcode_endpoint,
-            self.credentials,
-            settings.sendcode_http_timeout,
-            ca_bundle=settings.sendcode_ca_bundle,
-            proxy=settings.proxy_url,
-        )
         reactions = Reactions(self.account, limiter, RetryPolicy.of(settings))
         return Sender(
             self.ledger,
             limiter,
-            client,
+            self.client,
             recorder,
             reactions,
             self.leases,
@@ -167,7 +182,8 @@ class BackgroundStep(bootsteps.StartStopStep):
         runtime = parent.app.sendcode
         settings = runtime.settings
         presence = runtime.presence
-        presence.name, presence.fingerprint = parent.hostname, runtime.credentials.fingerprint
+        presence.name = parent.hostname
+        presence.fingerprint = runtime.client.fingerprint
         _ = runtime.sender, runtime.deliverer  # made here, before any thread can ask for them
 
         mending = Mending(runtime.ledger.client, settings)
@@ -192,6 +208,7 @@ class BackgroundStep(bootsteps.StartStopStep):
                 "leases", min(settings.sendcode_lease / 4, 1.0), lambda: beat(runtime), note_round
             ),
             Periodic("mending", settings.sendcode_sweep_interval, upgrade_and_mend),
+            Periodic("settings", LOOK_EVERY_S, runtime.follow_settings),
             Periodic("rewriting", ASK_EVERY_S, rewriting.rewrite_if_due),
         ]
         self._open_probes(runtime, parent.concurrency)

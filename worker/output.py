@@ -26,7 +26,7 @@ _CHUNK = 1 << 16
 
 
 class Output:
-    """Redirects the output, until the process ends or becomes another program."""
+    """Redirects the output, until the process ends."""
 
     def __init__(self, dropped: Callable[[int], str], path: str | None = None) -> None:
         """Take over. `path` is a file to append to; `dropped(n)` returns the line that reports n.
@@ -39,16 +39,13 @@ class Output:
         self._streams = [_Stream(fds, dropped, path) for fds in groups]
         atexit.register(self.close)
 
-    def close(self, *, for_another: bool = False) -> None:
-        """Write the rest, unless nobody reads it.
-
-        `for_another`: restore the descriptors for another program in this process.
-        """
+    def close(self) -> None:
+        """Write the rest, unless nobody reads it."""
         for file in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError):
                 file.flush()
         for stream in self._streams:
-            stream.close(for_another=for_another)
+            stream.close()
 
 
 class _Stream:
@@ -74,13 +71,13 @@ class _Stream:
         self._writer.start()
         threading.Thread(target=self._take, name="output-pipe", daemon=True).start()
 
-    def close(self, *, for_another: bool) -> None:
+    def close(self) -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         for fd in self._fds:
             os.dup2(nowhere, fd)  # the pipe has no other end any more: it is read to its end
         os.close(nowhere)
         self._writer.join(CLOSE_S)
-        if for_another or not self._writer.is_alive():
+        if not self._writer.is_alive():
             for fd in self._fds:
                 os.dup2(self._place, fd)
 

@@ -218,7 +218,7 @@ class Presence:
         self._logged: set[str] = set()
         self.name = ""
         self.fingerprint = ""
-        """Of the credentials that the worker holds."""
+        """Of the credentials that the worker holds; others may take their place."""
         channel = f"{ledger.keys.connections}:{leases.process}"
         self.lifeline = Lifeline(ledger.client, channel)
 
@@ -260,7 +260,10 @@ class Presence:
         part, still_s = stuck or ("", 0.0)
         if part != "jobs":  # other workers take those over
             self._leases.renew(self._ledger)
-        workers = self._ledger.beat(self.entry, round(still_s * 1000))
+        entry = self.entry
+        workers = self._ledger.beat(entry, round(still_s * 1000))
+        if replaced := [each for each in workers.silent_ms if self._is_own(each) and each != entry]:
+            self._ledger.client.hdel(self._ledger.keys.workers, *replaced)
         if self._reached_at is None:
             self._reached_at = self._clock()
         for entry, jobs in workers.killed.items():
@@ -282,7 +285,11 @@ class Presence:
 
     def _is_twin(self, entry: str, silent_ms: int) -> bool:
         name, _, _ = entry.rpartition("/")
-        return name == self.name and entry != self.entry and silent_ms < _NEAR_MS
+        return name == self.name and not self._is_own(entry) and silent_ms < _NEAR_MS
+
+    def _is_own(self, entry: str) -> bool:
+        """Return whether an entry is this process', by whatever credentials."""
+        return entry.startswith(f"{self.name}/{self._leases.process}")
 
     def _is_news(self, trouble: str, is_so: bool) -> bool:
         """Return whether to log a trouble: once, until it is over."""

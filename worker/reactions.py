@@ -59,6 +59,8 @@ class Answered:
     verdict: Verdict
     left_ms: int = 0
     """When its request left at the earliest, on Redis' clock."""
+    fingerprint: str = ""
+    """Of the credentials that it was signed with."""
 
     def pause(self, wait_s: float, reason: Literal["", "interval", "too often"] = "") -> Pause:
         """Return a pause with what the API answered."""
@@ -195,7 +197,9 @@ class Reactions:
     def _halt(self, a: Answered) -> Reaction:
         work, verdict = a.work, a.verdict
         code, message = verdict.code, verdict.message
-        refused = self._report(lambda: self._account.refuse(work.job_id, work.tries, code, message))
+        refused = self._report(
+            lambda: self._account.refuse(work.job_id, work.tries, code, message, a.fingerprint)
+        )
         cause = fields(job_id=work.job_id, code=code, request_id=verdict.request_id or "-")
         left = a.unsent(counts=False)
         pause_s = 0.0

@@ -151,7 +151,9 @@ class Sender:
             accepted_s = work.record.created_ms / 1000
             self._meter.reached_api(work.record.lane, slot.at_us / 1e6 - accepted_s)
         work.tried = _tried(kind, slot, answer)
-        reaction = self._reactions.to(Answered(work, kind, answer.verdict, slot.at_us // 1000))
+        reaction = self._reactions.to(
+            Answered(work, kind, answer.verdict, slot.at_us // 1000, answer.fingerprint)
+        )
         result = self._recorder.apply(work, reaction)
         if isinstance(result, Again):
             self._report_arrival(work)

@@ -27,7 +27,7 @@ from worker.recorder import Ended
 
 _QUEUES = "a worker's queues are set where it is started (sendcode worker --queues)"
 _CANCEL = "use sendcode batch cancel, or sendcode halt"
-_ITS_MACHINE = "a worker is stopped and restarted on its machine, by SIGTERM and SIGHUP"
+_ITS_MACHINE = "a worker is stopped and started on its machine, by SIGTERM and its command"
 _THREADS = "set SENDCODE_CONCURRENCY, and restart the worker"
 REFUSED = {
     "add_consumer": _QUEUES,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
 import uvicorn
 
 from config.logging import set_up_logging
+from config.rereading import read_again_on_hangup
 from jobs.webhooks import WebhookRefusedError, Webhooks, check_url
 from producer.cli.console import CommandFailedError, MisusedError, ask_first, say, show, show_json
 from producer.cli.display import moment, show_table
@@ -33,7 +35,9 @@ def web(
     settings = settings_here()
     address, place = host or settings.sendcode_web_host, port or settings.sendcode_web_port
     check_free(address, place, "The HTTP API")
-    set_up_logging(settings.sendcode_log_format)
+    set_up_logging(settings.sendcode_log_format, settings.sendcode_log_level)
+    if not sys.stdin.isatty():
+        read_again_on_hangup(settings)
     place_url = f"http://{address}:{place}"
     say(f"console on {place_url}/, HTTP API on {place_url}/v1, described on {place_url}/docs")
     uvicorn.run(

@@ -17,8 +17,9 @@ import redis
 from fastapi import FastAPI, Request
 from fastapi.responses import PlainTextResponse, Response
 
-from config.logging import fields
+from config.logging import fields, set_level
 from config.redis import connect
+from config.rereading import LOOK_EVERY_S
 from config.settings import Settings
 from jobs.identity import Identity, state_file
 from jobs.keys import Keys
@@ -90,9 +91,11 @@ def make_app(
         app.state.checks = Checks(checks_folder(settings))
         app.state.checker = Checker(app.state.checks, client, settings)
         app.state.checker.start()
+        following = loop.create_task(_follow(settings))
         try:
             yield
         finally:
+            following.cancel()
             app.state.decisions.close()
             app.state.checker.close()
             app.state.endings.close()
@@ -128,6 +131,13 @@ def make_app(
 
     app.add_middleware(_Frame, answer_s=answer_s)
     return app
+
+
+async def _follow(settings: Settings) -> None:
+    """Log at the level that the settings' files have by now."""
+    while True:
+        await asyncio.sleep(LOOK_EVERY_S)
+        set_level((await anyio.to_thread.run_sync(lambda: settings.now)).sendcode_log_level)
 
 
 def _answer(request: Request, problem: Problem) -> Response:

@@ -92,7 +92,12 @@ def start_flower(
 ) -> tuple[Any, str, Path]:
     """Start Flower with the login of the settings; by `sendcode flower` where that is the point."""
     port, log = free_port(), folder / "flower.log"
-    environment = environment_of(settings)
+    (folder / "password").write_text(PASSWORD, encoding="utf-8")
+    environment = environment_of(
+        settings,
+        SENDCODE_FLOWER_PASSWORD="",
+        SENDCODE_FLOWER_PASSWORD_FILE=str(folder / "password"),
+    )
     command = [*SENDCODE, "flower", "--port", str(port), *options]
     if not by_command:  # what that command becomes, at half of its price
         command = flower_command("127.0.0.1", port)
@@ -251,6 +256,19 @@ def test_no_page_shows_a_full_number_or_a_secret(flower: Flower) -> None:
         assert not numbers_in(answer.text), path
         assert not [secret for secret in secrets if secret in answer.text], path
     assert not numbers_in(flower.log.read_text())
+
+
+def test_a_login_is_followed_that_is_replaced_in_its_file(flower: Flower) -> None:
+    file = flower.log.with_name("password")
+    try:
+        file.write_text("another-one", encoding="utf-8")
+
+        wait_until(lambda: flower.get("/tasks", login=f"{USER}:another-one").status == 200)
+
+        assert flower.get("/tasks").status == 401
+    finally:
+        file.write_text(PASSWORD, encoding="utf-8")
+        wait_until(lambda: flower.get("/tasks").status == 200, "the former login")
 
 
 @pytest.mark.parametrize("login", ["", f"{USER}:wrong", f"other:{PASSWORD}", PASSWORD])

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable
 
 import pytest
 from redis import Redis
 
-from config.settings import Settings
 from jobs.batch import BatchRow
 from jobs.batches import Batches
 from jobs.job import State
 from jobs.keys import Keys
 from jobs.phone import PhoneNumber
-from producer import send_code
 from sandbox.client import Sandbox
 from tests.ledger_checks import check_ledger
-from tests.waiting import PATIENCE_S, wait_until
+from tests.waiting import wait_until
 from tests.worker_process import WorkerProcess
 
 ROWS = 60
@@ -79,17 +76,3 @@ def test_an_idle_worker_ends_at_once_and_signs_off(
 
     assert redis.hlen(keys.workers) == 0
     assert sandbox.stats()["requests"] == 0
-
-
-def test_sighup_starts_a_worker_anew(
-    settings: Settings, sandbox: Sandbox, start_worker: Callable[..., WorkerProcess]
-) -> None:
-    assert sandbox.url
-    worker = start_worker()
-
-    worker.process.send_signal(signal.SIGHUP)
-
-    wait_until(lambda: worker.log.count(" ready.") == 2, "the new one")
-    assert send_code("852", "99000001", wait=PATIENCE_S, settings=settings).state is State.SENT
-    assert worker.stop() == 0
-    assert "Traceback" not in worker.log

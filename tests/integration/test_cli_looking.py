@@ -130,7 +130,7 @@ def halt_for_an_outage(account: Account) -> None:
             halt_for_a_key,
             " by an answer to w1@vm: AuthFailure.SignatureFailure (the secret key does not fit the "
             "secret id); no worker is left that it does not refuse: correct secret id, key and "
-            "token in the settings, then restart the workers; one job "
+            "token in their files; if they are in the environment, restart the workers; one job "
             "tries every 12.5 s, and all go on when it succeeds",
         ),
         (halt_for_a_person, " by a person (key rotation): sendcode resume"),
