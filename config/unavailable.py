@@ -54,6 +54,7 @@ _BY_ERROR_CODE: dict[str, Words] = {
     ),
     "MISCONF": ("cannot write to its disk and refuses changes", "look at its log and its disk"),
     "OOM": ("is full", _MORE_ROOM),
+    "NOREPLICAS": ("accepts nothing while it has too few replicas", "see to its replicas"),
     "READONLY": ("is a read-only replica", _PRIMARY),
     "BUSY": ("is held up by a script of somebody else", "look at its log"),
     "CLUSTERDOWN": ("is a Redis Cluster that is down", "use a single primary"),

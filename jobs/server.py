@@ -18,6 +18,7 @@ from enum import StrEnum
 from typing import Any
 
 import redis
+from redis.sentinel import SentinelConnectionPool
 
 from config import BATCH_QUEUE, DEAD_LETTER_QUEUE, EVENT_QUEUE, QUEUES, WEBHOOK_QUEUE
 from config.redis import lets_anybody_in
@@ -35,7 +36,10 @@ SIGNATURES_REFUSED_S = 300.0
 _CONFIG = (
     *("appendonly", "appendfsync", "maxmemory-policy", "save"),
     *("stop-writes-on-bgsave-error", "maxclients"),
+    *("min-replicas-to-write", "min-replicas-max-lag"),
 )
+_LONGEST_LAG_S = 3
+"""Of a replica, until a primary should refuse to write: replicas answer once a second."""
 _UNSEEN = "cannot be seen: the server does not tell this user"
 
 
@@ -73,6 +77,8 @@ class ServerWords:
 
     info: Mapping[str, Any] | None
     config: Mapping[str, str] | None
+    has_sentinels: bool = False
+    """Whether the settings name Sentinels."""
 
 
 def read_server(client: redis.Redis) -> ServerWords:
@@ -83,7 +89,8 @@ def read_server(client: redis.Redis) -> ServerWords:
     """
     info: Any = _unless_refused(client.info)
     config: Any = _unless_refused(lambda: _config(client))
-    return ServerWords(info, config or None)
+    behind = isinstance(client.connection_pool, SentinelConnectionPool)
+    return ServerWords(info, config or None, behind)
 
 
 def _config(client: redis.Redis) -> Any:
@@ -108,6 +115,7 @@ def judge(words: ServerWords) -> list[Finding]:
     return [
         _version(info),
         *_kind(info),
+        *_replicas(info, config, words.has_sentinels),
         *_append_only_file(info, config),
         _eviction(info, config),
         *_snapshots(info, config),
@@ -171,6 +179,39 @@ def _kind(info: Mapping[str, Any]) -> list[Finding]:
         remedy = "set SENDCODE_REDIS_URL to the primary, or to its Sentinels (sentinel://)"
         return [Finding(name, Level.FAIL, "it is a read-only replica", remedy)]
     return [Finding(name, Level.OK, "a single primary")] if info else []
+
+
+def _replicas(
+    info: Mapping[str, Any], config: Mapping[str, str], has_sentinels: bool
+) -> Iterator[Finding]:
+    """Look at what a primary may accept that no replica has: a failover forgets it."""
+    name = "replicas"
+    replicas = int(info.get("connected_slaves", 0))
+    least = config.get("min-replicas-to-write")
+    if least is not None and replicas < int(least):
+        text = f"replicas: {replicas}, and min-replicas-to-write {least}: it accepts no jobs"
+        yield Finding(name, Level.FAIL, text, "see to its replicas")
+    elif info and not replicas and has_sentinels:
+        text = "no replica: if it dies, nothing can take its place"
+        yield Finding(name, Level.WARN, text, "start a replica")
+    if not replicas:
+        return
+    remedy = f"set min-replicas-to-write 1 and min-replicas-max-lag {_LONGEST_LAG_S} on each server"
+    forgotten = "and what it accepts then is lost, or sent twice"
+    if least is None:
+        yield Finding(name, Level.WARN, f"min-replicas-to-write {_UNSEEN}", f"{remedy}, if you can")
+    elif least == "0":
+        text = f"a primary cut off from its replicas goes on alone, {forgotten}"
+        yield Finding(name, Level.WARN, text, f"{remedy}; with no replica left nothing is accepted")
+    elif int(lag_s := config.get("min-replicas-max-lag", "10")) > _LONGEST_LAG_S or lag_s == "0":
+        for_long = (
+            f"for {lag_s} s" if lag_s != "0" else "for as long as their connections seem open"
+        )
+        text = f"a primary cut off from its replicas goes on {for_long}, {forgotten}"
+        yield Finding(name, Level.WARN, text, f"set min-replicas-max-lag {_LONGEST_LAG_S}")
+    elif replicas >= int(least):
+        text = f"a primary cut off from its replicas accepts nothing after {lag_s} s"
+        yield Finding(name, Level.OK, text)
 
 
 def _append_only_file(info: Mapping[str, Any], config: Mapping[str, str]) -> list[Finding]:

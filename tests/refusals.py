@@ -55,9 +55,18 @@ def full(client: redis.Redis, _directory: Path) -> Iterator[None]:
     client.config_set("maxmemory", "0")
 
 
+@contextmanager
+def without_replicas(client: redis.Redis, _directory: Path) -> Iterator[None]:
+    """NOREPLICAS: fewer are connected than it must have to write."""
+    client.config_set("min-replicas-to-write", 1)
+    yield
+    client.config_set("min-replicas-to-write", 0)
+
+
 REFUSALS: dict[str, Callable[[redis.Redis, Path], AbstractContextManager[None]]] = {
     "MISCONF": failed_snapshot,
     "READONLY": replica,
+    "NOREPLICAS": without_replicas,
     "OOM": full,
     "WRONGTYPE": queue_of_another_type,
 }

@@ -479,6 +479,7 @@ def test_doctor_is_content_where_all_is_as_asked(
     [
         ("MISCONF", "cannot write to its disk and refuses changes: look at its log and its disk"),
         ("READONLY", "is a read-only replica: set SENDCODE_REDIS_URL to the primary"),
+        ("NOREPLICAS", "accepts nothing while it has too few replicas: see to its replicas"),
         ("OOM", "is full: make room or raise its maxmemory"),
     ],
 )

@@ -30,6 +30,8 @@ GOOD_CONFIG = {
     "stop-writes-on-bgsave-error": "yes",
 }
 BAD_SNAPSHOT = {"rdb_last_bgsave_status": "err"}
+REPLICA = {"connected_slaves": 1}
+MIN_REPLICAS = {"min-replicas-to-write": "1", "min-replicas-max-lag": "3"}
 SAVES = {"save": "3600 1 300 100 60 10000"}
 
 
@@ -57,6 +59,13 @@ def test_a_server_set_up_as_asked_is_all_well() -> None:
         ({"redis_version": "?"}, {}, "redis_version", Level.WARN),
         ({"cluster_enabled": 1}, {}, "primary", Level.FAIL),
         ({"role": "slave"}, {}, "primary", Level.FAIL),
+        (REPLICA, MIN_REPLICAS, "replicas", Level.OK),
+        (REPLICA, {}, "replicas", Level.WARN),
+        (REPLICA, {**MIN_REPLICAS, "min-replicas-to-write": "0"}, "replicas", Level.WARN),
+        (REPLICA, {**MIN_REPLICAS, "min-replicas-to-write": "2"}, "replicas", Level.FAIL),
+        (REPLICA, {**MIN_REPLICAS, "min-replicas-max-lag": "10"}, "replicas", Level.WARN),
+        (REPLICA, {**MIN_REPLICAS, "min-replicas-max-lag": "0"}, "replicas", Level.WARN),
+        ({"connected_slaves": 0}, MIN_REPLICAS, "replicas", Level.FAIL),
         ({"aof_enabled": 0}, {}, "append_only_file", Level.FAIL),
         ({}, {"appendfsync": "everysec"}, "appendfsync", Level.WARN),
         ({}, {"appendfsync": "no"}, "appendfsync", Level.FAIL),
@@ -83,6 +92,12 @@ def test_each_thing_that_is_not_as_asked_is_found(
     words = ServerWords({**GOOD_INFO, **info}, {**GOOD_CONFIG, **config})
 
     assert levels(words)[name] is level
+
+
+def test_sentinels_without_a_replica_are_found() -> None:
+    alone = ServerWords({**GOOD_INFO, "connected_slaves": 0}, GOOD_CONFIG, has_sentinels=True)
+
+    assert levels(alone)["replicas"] is Level.WARN
 
 
 def test_what_is_not_as_asked_comes_with_a_remedy() -> None:
