@@ -28,6 +28,10 @@ _ERROR_CODE = re.compile(r"(?:^|caused error: )[^A-Za-z]*([A-Z]{2,})\b")
 """In an error's text; redis-py puts the command of a pipeline in front."""
 
 
+class NotReplicatedError(redis.RedisError):
+    """It is done, but too few replicas have confirmed that they have it: a failover may undo it."""
+
+
 def connect(
     settings: Settings, *, retries: int = 2, timeout_s: float = _SOCKET_TIMEOUT_S
 ) -> redis.Redis:

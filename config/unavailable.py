@@ -26,7 +26,7 @@ from redis.exceptions import (
 from redis.sentinel import MasterNotFoundError
 
 from config import SendcodeError
-from config.redis import error_code
+from config.redis import NotReplicatedError, error_code
 from config.settings import Settings
 
 Words = tuple[str, str]
@@ -74,7 +74,13 @@ _BY_TEXT: tuple[tuple[str, Words], ...] = (
     ("no such master", ("is no service that they watch", "check the name behind the hosts")),
 )
 """Errors without a code, by a part of their text in lower case."""
+_NOT_REPLICATED = (
+    "has recorded this, but too few of its replicas have: a failover may forget it",
+    "ask again, with the same key or the same file, which does nothing twice, or see to the "
+    "replicas (SENDCODE_WAIT_REPLICAS)",
+)
 _REASONS: tuple[tuple[type[redis.RedisError], Words], ...] = (
+    (NotReplicatedError, _NOT_REPLICATED),
     (AuthorizationError, ("refuses the login", _CHECK_URL)),
     (AuthenticationError, ("refuses the login", _CHECK_URL)),
     (BusyLoadingError, ("is still loading its data", "try again in a moment")),

@@ -17,6 +17,7 @@ from typing import Any
 import redis
 from redis.exceptions import NoScriptError
 
+from config.redis import NotReplicatedError
 from config.settings import PROBE_SLACK_S, Settings
 from jobs.batch import BLOCK_ROWS, RATE_FADES_S, BatchState
 from jobs.codes import OwnCode
@@ -86,6 +87,10 @@ _SETS: dict[str, Sequence[State | BatchState]] = {
 }
 """Likewise: `FINAL[state]` is true of these."""
 
+_ACCEPTING = {"submit", "submit_test", "append_rows"}
+_WAIT_MS = 1_000
+"""For replicas to confirm; they take a millisecond or so."""
+
 Argument = str | bytes | int | float
 
 
@@ -100,16 +105,19 @@ class Script:
         folder: str = "jobs/lua",
         writes: int = WRITES,
         given: Mapping[str, Argument] | None = None,
+        replicas: int = 0,
     ) -> None:
         """Bind `name`.lua of a folder; nothing is sent before its first call.
 
-        What it declares of `given` no caller needs to give.
+        What it declares of `given` no caller needs to give. A call returns once so many `replicas`
+        have what it did.
         """
         text = _text(folder, name)
         self._name = name
         self._names, self._optional, self._rest = _declared(text)
         self._given = {each: value for each, value in (given or {}).items() if each in self._names}
         self._anchor = keys.ledger
+        self._replicas = replicas
         self._client = client
         self._text = _needed(keys.prefix, writes, text) + text
         self.sha = hashlib.sha1(self._text.encode(), usedforsecurity=False).hexdigest()
@@ -119,6 +127,7 @@ class Script:
         """Run it, with `rest` for its list. A client may apply it twice: each is made for that.
 
         Raises:
+            NotReplicatedError: it is done, but too few replicas have it.
             TypeError: these are not the arguments that it declares.
         """
         arguments = self._given | arguments
@@ -127,10 +136,24 @@ class Script:
         call = ("EVALSHA", self.sha, 1, self._anchor)
         packed = [arguments.get(name, "") for name in self._names]
         try:
-            return self._client.execute_command(*call, *packed, *rest)
+            return self._run(*call, *packed, *rest)
         except NoScriptError:
             self._client.script_load(self._text)
-            return self._client.execute_command(*call, *packed, *rest)
+            return self._run(*call, *packed, *rest)
+
+    def _run(self, *command: Argument) -> Any:
+        if not self._replicas:
+            return self._client.execute_command(*command)
+        with self._client.pipeline(transaction=False) as pipe:
+            pipe.execute_command(*command)
+            pipe.execute_command("WAIT", self._replicas, _WAIT_MS)
+            reply, confirmed = pipe.execute(raise_on_error=False)
+        for each in (reply, confirmed):
+            if isinstance(each, redis.RedisError):
+                raise each
+        if confirmed < self._replicas:
+            raise NotReplicatedError(f"{confirmed} of {self._replicas} replicas")
+        return reply
 
 
 def scripts(client: redis.Redis, settings: Settings) -> Callable[[str], Script]:
@@ -150,7 +173,13 @@ def scripts(client: redis.Redis, settings: Settings) -> Callable[[str], Script]:
         **Quotas(settings).of_batches(),
     }
     keys = Keys(settings.sendcode_key_prefix)
-    return lambda name: Script(client, keys, name, given=given)
+    wait_for = settings.sendcode_wait_replicas
+
+    def load(name: str) -> Script:
+        replicas = wait_for if name in _ACCEPTING else 0
+        return Script(client, keys, name, given=given, replicas=replicas)
+
+    return load
 
 
 def pairs(flat: Sequence[str]) -> dict[str, str]:

@@ -33,6 +33,7 @@ from producer import send_code
 from producer.overview import read_overview
 from sandbox.client import Sandbox
 from tests.conftest import QUICK_WORLD, ipv6_loopback
+from tests.replicas import replica_of
 from tests.tls_front import TlsFront
 from tests.waiting import PATIENCE_S, wait_until
 from tests.worker_process import WorkerProcess
@@ -100,14 +101,7 @@ def knows_its_primary(port: int, password: str) -> bool:
 @pytest.fixture
 def replica(tmp_path: Path, primary: EmbeddedValkey) -> Iterator[EmbeddedValkey]:
     """A server that can take the primary's place."""
-    server = EmbeddedValkey(tmp_path / "replica", fsync="no")
-    server.password = primary.password
-    with server, Redis.from_url(server.url()) as client, Redis.from_url(primary.url()) as first:
-        first.config_set("repl-diskless-sync-delay", 0)
-        for each in (client, first):
-            each.config_set("masterauth", primary.password)
-        client.replicaof("127.0.0.1", primary.port)
-        wait_until(lambda: client.info("replication")["master_link_status"] == "up", "the copy")
+    with replica_of(primary, tmp_path / "replica") as server:
         yield server
 
 

@@ -1,0 +1,100 @@
+"""What is accepted only once replicas have it (`SENDCODE_WAIT_REPLICAS`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import cast
+
+import pytest
+from redis import Redis
+
+from config.redis import NotReplicatedError, connect
+from config.settings import Settings
+from demo.world import EmbeddedValkey
+from jobs.batch import BatchRow
+from jobs.batches import Batches
+from jobs.job import JobRecord
+from jobs.keys import Keys
+from jobs.phone import PhoneNumber
+from producer import RedisUnavailableError, send_code
+from tests.conftest import NOBODY, QUICK_WORLD
+from tests.replicas import frozen, replica_of
+from tests.waiting import wait_until
+
+
+@pytest.fixture(scope="module")
+def primary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]:
+    with EmbeddedValkey(tmp_path_factory.mktemp("primary"), fsync="no") as primary:
+        yield primary
+
+
+@pytest.fixture(scope="module")
+def replica(
+    primary: EmbeddedValkey, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[EmbeddedValkey]:
+    with replica_of(primary, tmp_path_factory.mktemp("replica")) as replica:
+        yield replica
+
+
+@pytest.fixture
+def settings(primary: EmbeddedValkey) -> Settings:
+    own = {"sendcode_redis_url": primary.url(), "sendcode_endpoint": NOBODY}
+    return Settings(**{**QUICK_WORLD, **own, "sendcode_wait_replicas": 1})
+
+
+def sent_off(key: str, settings: Settings) -> JobRecord:
+    """Ask for a code until it is accepted: on a busy machine a replica may take a second, too."""
+
+    def ask() -> JobRecord | None:
+        with suppress(RedisUnavailableError):
+            return send_code("852", "99000001", key=key, resend=True, settings=settings)
+        return None
+
+    return cast("JobRecord", wait_until(ask, "its acceptance"))
+
+
+def test_an_event_is_accepted_once_a_replica_has_it(
+    settings: Settings, replica: EmbeddedValkey
+) -> None:
+    job = sent_off("signup-1", settings)
+
+    with Redis.from_url(replica.url()) as there:
+        assert there.exists(Keys(settings.sendcode_key_prefix).job(job.job_id))
+
+
+def test_an_event_that_no_replica_has_may_be_asked_for_again_with_its_key(
+    settings: Settings, replica: EmbeddedValkey
+) -> None:
+    asked = ("852", "99000001")
+    with frozen(replica):
+        for _ in range(2):  # it is there by then, and its replica still does not have it
+            with pytest.raises(RedisUnavailableError, match="with the same key"):
+                send_code(*asked, key="signup-2", resend=True, settings=settings)
+
+    job = sent_off("signup-2", settings)
+    with Redis.from_url(replica.url()) as there:
+        assert there.exists(Keys(settings.sendcode_key_prefix).job(job.job_id))
+
+
+def appended(batches: Batches, rows: Sequence[BatchRow]) -> int:
+    with suppress(NotReplicatedError):
+        return batches.append("b1", 0, rows)
+    return 0
+
+
+def test_rows_that_no_replica_has_may_be_appended_again(
+    settings: Settings, replica: EmbeddedValkey
+) -> None:
+    rows = [BatchRow(n, ["x"], PhoneNumber("852", f"9900{n:04d}")) for n in range(3)]
+    with connect(settings) as client:
+        batches = Batches(client, settings)
+        batches.open("b1", "digest", ["phone"])
+
+        with frozen(replica), pytest.raises(NotReplicatedError):
+            batches.append("b1", 0, rows)
+        have = wait_until(lambda: appended(batches, rows), "its rows")
+
+    assert have == len(rows)
+    with Redis.from_url(replica.url()) as there:
+        assert there.exists(Keys(settings.sendcode_key_prefix).rows("b1"))
