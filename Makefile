@@ -24,7 +24,7 @@ UV_COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo docs screenshots test coverage check format lint types imports lua containers \
+.PHONY: help demo docs rules screenshots test coverage check format lint types imports lua containers \
 	secretscan audit licences sbom faults fuzz bench oldest \
 	lock upgrade secrets setup clean
 
@@ -72,9 +72,17 @@ docs: $(DEV) ## write the command reference, docs/commands.md (a test checks it)
 screenshots: $(DEV) ## take the pictures of the console in docs/ anew; needs chromium
 	$(BIN)/python -m tests.screenshots
 
-containers: $(DEV) ## Dockerfile and the Compose files
+rules: ## write the alerts for Kubernetes anew from deploy/prometheus (a test checks it)
+	@{ printf '%s\n' '# deploy/prometheus/sendcode.rules.yml for the Prometheus Operator; written by `make rules`.' \
+		'apiVersion: monitoring.coreos.com/v1' 'kind: PrometheusRule' 'metadata: { name: sendcode }' 'spec:'; \
+		sed '/^#/d; s/^\(.\)/  \1/' deploy/prometheus/sendcode.rules.yml; \
+		} > deploy/kubernetes/monitoring/prometheusrule.yaml
+
+containers: $(DEV) ## Dockerfile, the Compose files, and those for Kubernetes
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose*.yml
+	@for version in 1.31.0 1.37.0; do $(BIN)/kubernetes-validate --strict --quiet -k $$version \
+		deploy/kubernetes/base/[!k]*.yaml deploy/kubernetes/example/[!k]*.yaml || exit 1; done
 
 # By the forms that keys of clouds and services have. What a high entropy or a name alone makes look
 # like a secret is left out: hashes of locks, passwords of tests.
