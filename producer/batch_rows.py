@@ -15,7 +15,7 @@ from config.settings import Settings
 from jobs.batch import Batch
 from jobs.batches import Batches
 from jobs.finding import Finder
-from jobs.job import split_job_id
+from jobs.job import State, split_job_id
 from producer.results import GROUPS, ResultRow, result_of, statuses_of
 from producer.search import digits_of
 from producer.second_codes import KEPT_BACK
@@ -23,6 +23,11 @@ from producer.second_codes import KEPT_BACK
 LOOK_S = 0.025
 """For so long a page looks for rows."""
 _WAITING = GROUPS["waiting"]
+APART = {
+    "unsent": frozenset({State.DEAD, State.EXPIRED}),
+    "left_out": frozenset({State.REJECTED}),
+}
+"""Further groups: jobs that could not be sent, and rows that never became jobs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +52,14 @@ def rows_page(
 ) -> RowsPage:
     """Return up to `count` rows behind row number `after`: all, or `only` a group or state.
 
+    Groups are those of results, and `APART`.
+
     With `text`, only those that have it in one of their cells, or are of that number.
 
     Raises:
         ValueError: `only` is no group or state.
     """
-    states = statuses_of(only) if only is not None else None
+    states = APART.get(only) or statuses_of(only) if only is not None else None
     batches = Batches(client, settings)
     besides = KEPT_BACK if only == "failed" else frozenset()
     place = after

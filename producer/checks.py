@@ -134,6 +134,12 @@ def check_of_batch(batch_id: str) -> str:
     return batch_id.partition(".")[0]
 
 
+def next_batch_id(batch_id: str) -> str:
+    """Return the batch that a check becomes after this one was undone."""
+    check_id, _, undone = batch_id.partition(".")
+    return f"{check_id}.{int(undone) + 1 if undone.isdecimal() else 1}"
+
+
 def checks_folder(settings: Settings) -> Path:
     """Return where this user's processes keep the checks of one ledger."""
     place = f"{settings.redis.place} {settings.sendcode_key_prefix}"

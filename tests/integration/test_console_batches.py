@@ -180,6 +180,15 @@ def test_an_undo_sends_nothing_and_leads_back_to_the_file_for_another_try(
     assert again is not None
     assert again.accepted == 2
 
+    page = browser.get(f"/batches/{first}")
+    words = text_of(page)
+    assert "Undone before the first code left" in words
+    assert "<progress" not in page.text
+    assert f"The same file was sent afterwards: july.csv ({first}.1)" in words
+    every = browser.get("/batches")
+    assert text_of(every).count("Undone before the first code left") == 1
+    assert every.text.count("<progress") == 1
+
 
 def test_an_undo_while_a_big_file_is_handed_over_leaves_nothing_to_be_sent(
     browser: Browser, web: WebServer, batches: Batches, acts: Acts

@@ -212,3 +212,36 @@ def test_what_many_rows_have_in_common_is_said_once_above_them(
     table = page.text[page.text.index('class="cells"') :]
     assert table.count("holds something other than digits") == 1
     assert table.count('aria-describedby="why-1"') == 60
+
+
+def test_rows_left_out_are_called_so_on_the_batch_s_page_in_its_reasons_and_on_their_own(
+    browser: Browser, web: WebServer
+) -> None:
+    check = check_of(upload(browser, web, MESSY))
+    press(browser, web, check, ("shown", "3"), ("out", "3"))
+    page = confirm(browser, check, 6)
+    batch = page.url.removeprefix(web.url)
+
+    words = text_of(page)
+    assert "Left out before sending 2" in words
+    assert "Could not be sent" not in words.partition("Customers")[0]
+    shown = browser.get(f"{batch}?only=left_out")
+    found = re.findall(r'href="(/jobs/[^"]+)"', shown.text)
+    bo, hal = (text_of(browser.get(path)) for path in found)
+
+    assert "Bo It was left out before sending" in bo
+    assert "A person left this row out before sending" in bo
+    assert "phone_num ******34" in bo
+    assert "Hal It was left out before sending" in hal
+    assert "The phone number holds something other than digits" in hal
+    assert "upload that file on the page of its batch: july.csv" in hal
+
+
+def test_rows_left_out_are_called_so_in_chinese_too(browser: Browser, web: WebServer) -> None:
+    batch = confirm(browser, check_of(upload(browser, web, MESSY)), 7).url
+    browser.session.headers["Accept-Language"] = "zh-CN"
+
+    words = text_of(browser.get(f"{batch.removeprefix(web.url)}?only=left_out"))
+
+    assert "发送前已排除 1" in words
+    assert "包含数字以外的字符" in words

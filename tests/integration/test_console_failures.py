@@ -319,7 +319,7 @@ def test_what_an_id_names_instead_of_a_job_is_shown(anna: Browser, batches: Batc
 
     row, waiting, nothing = (anna.get(f"/jobs/{each}") for each in ("b1-1", "b1-2", "b1-9"))
 
-    assert "This row cannot be sent" in row.text
+    assert "It was left out before sending" in row.text
     assert "Mr. Wrong" in row.text
     assert "99000000" not in row.text
     assert "It waits for its turn." in waiting.text

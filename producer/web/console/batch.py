@@ -12,7 +12,8 @@ from config.settings import Settings
 from jobs.batch import Batch
 from jobs.batches import ORDERED, Batches, Order
 from jobs.scripts import time_ms
-from producer.batch_rows import rows_page
+from producer.batch_rows import APART, rows_page
+from producer.checks import next_batch_id
 from producer.customers import Shown
 from producer.overview import alive_workers
 from producer.results import GROUPS, RESULT_COLUMNS, results
@@ -40,7 +41,16 @@ BATCHES_SHOWN = 50
 MOST_COLUMNS = 12
 """Of the customer's, in the table of rows."""
 LONGEST_CELL = 120
-FILTERS = ("failed", "unknown", "left", "waiting", "sent", "cancelled")
+FILTERS = {
+    "failed": "unsent",
+    "unknown": "unknown",
+    "left": "left",
+    "left_out": "left_out",
+    "waiting": "waiting",
+    "sent": "sent",
+    "cancelled": "cancelled",
+}
+"""By a figure's name: which rows it counts."""
 DOWNLOADS = ("", "failed", "left", "sent", "waiting")
 _SAID: dict[Order, str] = {
     "pause": "batch.paused",
@@ -51,7 +61,7 @@ _SAID: dict[Order, str] = {
 _GROUPS: dict[str, frozenset[str]] = {
     "sent": GROUPS["sent"],
     "waiting": GROUPS["waiting"],
-    "failed": GROUPS["failed"],
+    "failed": APART["unsent"],
     "unknown": frozenset({"unknown"}),
     "cancelled": frozenset({"cancelled"}),
 }
@@ -113,7 +123,8 @@ async def _batch_page(
         "batch": batch,
         "family": family,
         "origin": await ask(request, batches.family, origin) if origin else None,
-        "figures": figures(batch),
+        "figures": figures(batch) if not batch.is_undone else {},
+        "sent_as": await _sent_as(request, batch),
         "reasons": sorted(batch.by_code.items(), key=lambda pair: -pair[1]),
         "meaning": partial(meaning_of, texts),
         "remedy": partial(remedy_of, texts),
@@ -124,7 +135,8 @@ async def _batch_page(
     if "hx-request" in request.headers:
         return render(request, "batch.html", live="live", **values)
     only = only if only in FILTERS else ""
-    look = partial(rows_page, client, settings, batch, ROWS_SHOWN, after, only or None, text)
+    rows_of = FILTERS.get(only)
+    look = partial(rows_page, client, settings, batch, ROWS_SHOWN, after, rows_of, text)
     page = await ask(request, look)
     shown = Shown(batch.header, batch.columns[0])
     return render(
@@ -190,18 +202,25 @@ async def steer(batch_id: str, order: Order, request: Request, visitor: Operator
 def figures(batch: Batch) -> dict[str, int]:
     """Return how many rows of a batch are in which group, but for groups without any.
 
-    Those that were left out, as they are done or under way elsewhere, did not fail; those that a
-    person left as they are wait for nobody any more.
+    Those that were left out before sending did not fail; those that a person left as they are wait
+    for nobody any more.
     """
     counts = {
         name: sum(batch.counts.get(state, 0) for state in states)
         for name, states in _GROUPS.items()
     }
-    counts["failed"] -= batch.kept_back + batch.left.get("dead", 0)
+    counts["failed"] -= batch.left.get("dead", 0)
     counts["unknown"] -= batch.left.get("unknown", 0)
     counts["left"] = sum(batch.left.values())
-    counts["left_out"] = batch.kept_back
+    counts["left_out"] = batch.rejected
     return {name: count for name, count in counts.items() if count}
+
+
+async def _sent_as(request: Request, batch: Batch) -> Batch | None:
+    """Return the batch that was made of the same file after this one was undone, if any was."""
+    if not batch.is_undone:
+        return None
+    return await ask(request, _batches(request).get, next_batch_id(batch.batch_id))
 
 
 def _short(text: str) -> str:

@@ -14,6 +14,7 @@ from jobs.job import JobRecord, State, StoryEntry, iso, split_job_id
 from jobs.phone import PhoneError, PhoneNumber
 from producer.deadletters import Choice
 from producer.decisions import Plan
+from producer.second_codes import KEPT_BACK
 from producer.stories import Instead, NoSuchJobError, Story, story_of
 from producer.web.console.failures import propose
 from producer.web.console.frame import (
@@ -96,6 +97,8 @@ async def _instead(request: Request, error: NoSuchJobError) -> Response:
         number=number,
         row=error.row,
         cells=cells_of(batch, error.row),
+        customer=customer_of(batch, error.row),
+        is_correctable=error.row.code not in KEPT_BACK,
         is_forgotten=error.instead is Instead.FORGOTTEN,
     )
 
