@@ -260,11 +260,16 @@ class EmbeddedValkey:
 
 
 def free_port() -> int:
-    """Return a port on loopback that nobody uses just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port on loopback that nobody uses just now.
+
+    Systems take the ports of outgoing connections from above these: one of those could be gone
+    before its server listens.
+    """
+    while True:
+        port = 10_000 + secrets.randbelow(20_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def _binary() -> Path:
