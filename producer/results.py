@@ -6,7 +6,7 @@ takes little memory.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,25 @@ from producer.second_codes import KEPT_BACK
 from producer.stories import FORGOTTEN, FORGOTTEN_WORDS, outcome_in_words
 
 RESULT_COLUMNS = ("status", "code", "message", "request_id", "attempts", "finished_at", "job_id")
+
+TOLD_COLUMNS = frozenset(
+    {
+        *("What became of it", "Code sent to", "Ended", "Left because"),
+        *("结果", "验证码发往", "结束时间", "保持原样的原因"),
+    }
+)
+"""Columns before `RESULT_COLUMNS` in a file for people, as the console calls them; no zone."""
+
+
+def own_columns(header: Sequence[str]) -> int:
+    """Return how many of a file's columns are the customer's own; results are behind them."""
+    own = len(header) - len(RESULT_COLUMNS)
+    if tuple(header[max(0, own) :]) != RESULT_COLUMNS:
+        return len(header)
+    while own and header[own - 1].partition(" (")[0] in TOLD_COLUMNS:
+        own -= 1
+    return own
+
 
 LEFT = "left"
 """Stands in a group for the jobs that a person left as they are; their status stays what it was."""

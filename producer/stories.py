@@ -85,6 +85,14 @@ def _parked(record: JobRecord, waits_for: WaitsFor) -> str:
     return f"{why}; it {'is tried again' if record.code else 'goes on'} by itself{when}"
 
 
+def reason_left(record: JobRecord) -> str:
+    """Return why a person left a job as it is; "" if nobody did, or no reason was given."""
+    if not record.dropped_ms:
+        return ""
+    notes = [entry.note for entry in record.story if entry.what == "drop"]
+    return notes[-1].partition("; ")[2] if notes else ""  # before it stands what the job was
+
+
 def lower_first(text: str) -> str:
     """Return text for the middle of a sentence: "ask …" for "Ask …"; SENDCODE_… stays."""
     return text[:1].lower() + text[1:] if text[1:2].islower() else text

@@ -53,7 +53,7 @@ from producer.cli.options import (
 from producer.cli.wording import STATES, halt_in_words
 from producer.importing import default_batch_id
 from producer.overview import read_overview
-from producer.results import RESULT_COLUMNS, ResultRow, results, statuses_of
+from producer.results import RESULT_COLUMNS, ResultRow, own_columns, results, statuses_of
 from producer.stories import PERHAPS_TWICE
 
 WATCH_S = 1.0
@@ -426,7 +426,8 @@ def _write(
         if to_stdout and as_json:
             _stream_json(batch, rows)
             return
-        with target.writer(batch.header, RESULT_COLUMNS) as writer:
+        kept = own_columns(batch.header)
+        with target.writer(batch.header, RESULT_COLUMNS, kept) as writer:
             for row in rows:
                 writer.write(row.cells, row.ours)
     if as_json:

@@ -132,8 +132,10 @@ class Target:
     form: str = "csv"
 
     @contextmanager
-    def writer(self, header: Sequence[str], ours: Sequence[str]) -> Iterator[SheetWriter]:
-        """Open it for rows of these columns."""
+    def writer(
+        self, header: Sequence[str], ours: Sequence[str], kept: int | None = None
+    ) -> Iterator[SheetWriter]:
+        """Open it for rows of these columns; `kept` as for `SheetWriter`."""
         with written_sheet(
             self.path,
             header,
@@ -143,6 +145,7 @@ class Target:
             delimiter=self.delimiter,
             form=self.form,
             show=escaped if shows_on_terminal(self.path) else str,
+            kept=kept,
         ) as writer:
             yield writer
 

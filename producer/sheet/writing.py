@@ -5,9 +5,10 @@ or semicolons where the customer's file has them: an Excel that exports them exp
 vertical bars would not become columns in a .csv. `plain` CSV, for programs, has neither mark nor
 shields (see `shielded`).
 
-.xlsx takes little code here: every cell is a text, so nothing is a formula and no zero is lost.
-Rows are written as they come, so a million take no memory, and a pipe will do. XlsxWriter needs
-temporary files for that; use it once sheets are to have formats.
+.xlsx takes little code here: every cell is a text, so nothing is a formula and no zero is lost;
+only times in columns of ours are dates. Rows are written as they come, so a million take no memory,
+and a pipe will do. XlsxWriter needs temporary files for that; use it once sheets are to have more
+formats.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import IO, Any, BinaryIO
-from xml.sax.saxutils import escape
+from typing import IO, Any, BinaryIO, TypeAlias
+from xml.sax.saxutils import escape, quoteattr
 
 from producer.sheet.row import SheetError, shown
 
@@ -33,6 +35,9 @@ FORMS = ("csv", "plain", "xlsx")
 """What a person may choose: for spreadsheet programs, for programs, a workbook."""
 _ENCODINGS = {"csv": ENCODING, "plain": "utf-8", "xlsx": None}
 _PORTION_BYTES = 1 << 16
+
+Cell: TypeAlias = str | datetime
+"""Of a column of ours; a time is written as its own clock shows it, without the zone."""
 
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t"}
 """What a person may choose, by name."""
@@ -66,6 +71,9 @@ class SheetWriter:
         delimiter: str = ",",
         form: str = "csv",
         show: Callable[[str], str] = str,
+        *,
+        kept: int | None = None,
+        title: str = "",
     ) -> None:
         """Write the header.
 
@@ -76,19 +84,24 @@ class SheetWriter:
             delimiter: Between cells, from `separator_for`.
             form: One of `FORMS`.
             show: Escapes each cell for a terminal.
+            kept: How many columns of the header are the customer's own, if other columns of ours
+                stand behind them.
+            title: Of a workbook's sheet.
         """
-        self._book = _Book(stream) if form == "xlsx" else None
+        self._book = _Book(stream, title) if form == "xlsx" else None
         text = csv.writer(stream, delimiter=delimiter, lineterminator="\r\n")
         self._write_row = text.writerow if self._book is None else self._book.write
         self._shield = shielded if form == "csv" else str
         self._show = show
         self._read = len(header)
-        repeated = bool(ours) and tuple(header[-len(ours) :]) == tuple(ours)
-        self._kept = self._read - len(ours) if repeated else self._read
+        if kept is None:
+            repeated = bool(ours) and tuple(header[-len(ours) :]) == tuple(ours)
+            kept = self._read - len(ours) if repeated else self._read
+        self._kept = kept
         self._ours = len(ours)
         self._put([*header[: self._kept], *ours])
 
-    def write(self, cells: Sequence[str], ours: Sequence[str]) -> None:
+    def write(self, cells: Sequence[str], ours: Sequence[Cell]) -> None:
         """Write a row.
 
         Args:
@@ -108,28 +121,35 @@ class SheetWriter:
         if self._book is not None:
             self._book.close()
 
-    def _put(self, cells: Sequence[str]) -> None:
-        self._write_row([self._show(self._shield(cell)) for cell in cells])
+    def _put(self, cells: Sequence[Cell]) -> None:
+        self._write_row([self._shown(cell) for cell in cells])
+
+    def _shown(self, cell: Cell) -> Cell:
+        if isinstance(cell, datetime):
+            return cell if self._book is not None else f"{cell:%Y-%m-%d %H:%M:%S}"
+        return self._show(self._shield(cell))
 
 
 class _Book:
-    """A workbook of one sheet of texts, written row by row."""
+    """A workbook of one sheet of texts and dates, written row by row."""
 
-    def __init__(self, stream: IO[bytes]) -> None:
+    def __init__(self, stream: IO[bytes], title: str) -> None:
         self._zip = zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED)
         for name, content in _PARTS.items():
             self._zip.writestr(name, _XML + content)
+        self._zip.writestr(
+            "xl/workbook.xml", _XML + _WORKBOOK.format(quoteattr(_sheet_name(title)))
+        )
         self._sheet = self._zip.open("xl/worksheets/sheet1.xml", "w", force_zip64=True)
         self._sheet.write((_XML + _SHEET_BEGINS).encode())
         self._row = 0
 
-    def write(self, cells: Sequence[str]) -> None:
+    def write(self, cells: Sequence[Cell]) -> None:
         self._row += 1
         if self._row > _MOST_ROWS or len(cells) > _MOST_COLUMNS:
             raise _too_big(f"more than {_MOST_ROWS:,} rows or {_MOST_COLUMNS:,} columns")
         texts = "".join(
-            f'<c r="{_letters(column)}{self._row}" t="inlineStr"><is><t xml:space="preserve">'
-            f"{_xml_text(cell)}</t></is></c>"
+            f'<c r="{_letters(column)}{self._row}"{_content(cell)}</c>'
             for column, cell in enumerate(cells)
             if cell
         )
@@ -151,23 +171,59 @@ _PARTS = {
     "[Content_Types].xml": f'<Types xmlns="{_PACKAGE}/content-types">'
     '<Default Extension="rels" '
     'ContentType="application/vnd.openxmlformats-package.relationships+xml"/>'
+    f'<Override PartName="/xl/styles.xml" ContentType="{_KINDS}.styles+xml"/>'
     f'<Override PartName="/xl/workbook.xml" ContentType="{_KINDS}.sheet.main+xml"/>'
     '<Override PartName="/xl/worksheets/sheet1.xml" '
     f'ContentType="{_KINDS}.worksheet+xml"/></Types>',
     "_rels/.rels": f'<Relationships xmlns="{_PACKAGE}/relationships"><Relationship Id="rId1" '
     f'Type="{_OFFICE}/officeDocument" Target="xl/workbook.xml"/></Relationships>',
-    "xl/workbook.xml": f'<workbook xmlns="{_MAIN}" xmlns:r="{_OFFICE}"><sheets>'
-    '<sheet name="Sheet1" sheetId="1" r:id="rId1"/></sheets></workbook>',
     "xl/_rels/workbook.xml.rels": f'<Relationships xmlns="{_PACKAGE}/relationships">'
     f'<Relationship Id="rId1" Type="{_OFFICE}/worksheet" Target="worksheets/sheet1.xml"/>'
-    "</Relationships>",
+    f'<Relationship Id="rId2" Type="{_OFFICE}/styles" Target="styles.xml"/></Relationships>',
+    "xl/styles.xml": f'<styleSheet xmlns="{_MAIN}"><numFmts count="1">'
+    '<numFmt numFmtId="164" formatCode="yyyy\\-mm\\-dd\\ hh:mm:ss"/></numFmts>'
+    '<fonts count="1"><font><sz val="11"/><name val="Calibri"/></font></fonts>'
+    '<fills count="2"><fill><patternFill patternType="none"/></fill>'
+    '<fill><patternFill patternType="gray125"/></fill></fills>'
+    '<borders count="1"><border><left/><right/><top/><bottom/><diagonal/></border></borders>'
+    '<cellStyleXfs count="1"><xf numFmtId="0" fontId="0" fillId="0" borderId="0"/></cellStyleXfs>'
+    '<cellXfs count="2"><xf numFmtId="0" fontId="0" fillId="0" borderId="0" xfId="0"/>'
+    '<xf numFmtId="164" fontId="0" fillId="0" borderId="0" xfId="0" applyNumberFormat="1"/>'
+    '</cellXfs><cellStyles count="1"><cellStyle name="Normal" xfId="0" builtinId="0"/>'
+    "</cellStyles></styleSheet>",
 }
-_SHEET_BEGINS = f'<worksheet xmlns="{_MAIN}"><sheetData>'
+_WORKBOOK = (
+    f'<workbook xmlns="{_MAIN}" xmlns:r="{_OFFICE}"><sheets>'
+    '<sheet name={} sheetId="1" r:id="rId1"/></sheets></workbook>'
+)
+_SHEET_BEGINS = (  # wide enough for a time, which would be shown as #### otherwise
+    f'<worksheet xmlns="{_MAIN}"><sheetFormatPr defaultColWidth="20" defaultRowHeight="15"/>'
+    "<sheetData>"
+)
 _SHEET_ENDS = (  # no green corner at each number that is a text
     '</sheetData><ignoredErrors><ignoredError sqref="A1:XFD1048576" numberStoredAsText="1"/>'
     "</ignoredErrors></worksheet>"
 )
 _NOT_XML = re.compile("[\0-\x08\x0b-\x1f\ufffe\uffff]|_(?=x[0-9A-Fa-f]{4}_)")
+
+
+_EXCEL_S_DAY_0 = datetime(1899, 12, 30)
+_DAY_S = 86_400
+_NOT_IN_A_SHEET_S_NAME = re.compile(r"[\[\]:*?/\\]")
+_LONGEST_SHEET_S_NAME = 31
+
+
+def _sheet_name(title: str) -> str:
+    name = _NOT_XML.sub(" ", _NOT_IN_A_SHEET_S_NAME.sub(" ", title))[:_LONGEST_SHEET_S_NAME]
+    return name.strip(" '") or "Sheet1"
+
+
+def _content(cell: Cell) -> str:
+    """Return the rest of a cell's element, up to its end."""
+    if isinstance(cell, datetime):
+        days = (cell.replace(tzinfo=None) - _EXCEL_S_DAY_0).total_seconds() / _DAY_S
+        return f' s="1"><v>{days:.8f}</v>'
+    return f' t="inlineStr"><is><t xml:space="preserve">{_xml_text(cell)}</t></is>'
 
 
 @cache
@@ -190,7 +246,7 @@ def _too_big(what: str) -> SheetError:
 
 
 @contextmanager
-def written_sheet(
+def written_sheet(  # noqa: PLR0913 (what a sheet is made of, each by its name)
     path: str | Path,
     header: Sequence[str],
     ours: Sequence[str],
@@ -200,10 +256,11 @@ def written_sheet(
     delimiter: str = ",",
     form: str = "csv",
     show: Callable[[str], str] = str,
+    kept: int | None = None,
 ) -> Iterator[SheetWriter]:
     """Open a file as `written_file` does, and a `SheetWriter` for it."""
     with written_file(path, stdout, overwrite=overwrite, encoding=_ENCODINGS[form]) as stream:
-        writer = SheetWriter(stream, header, ours, delimiter, form, show)
+        writer = SheetWriter(stream, header, ours, delimiter, form, show, kept=kept)
         try:
             yield writer
         except BaseException:
@@ -237,9 +294,12 @@ class _Portion(io.RawIOBase):
 def streamed_sheet(
     header: Sequence[str],
     ours: Sequence[str],
-    rows: Iterable[tuple[Sequence[str], Sequence[str]]],
+    rows: Iterable[tuple[Sequence[str], Sequence[Cell]]],
     delimiter: str = ",",
     form: str = "csv",
+    *,
+    kept: int | None = None,
+    title: str = "",
 ) -> Iterator[bytes]:
     """Yield what `written_sheet` would write, in portions: a sheet of any size takes little memory.
 
@@ -250,7 +310,7 @@ def streamed_sheet(
     stream: Any = portion
     if encoding is not None:
         stream = io.TextIOWrapper(portion, encoding, newline="", write_through=True)
-    writer = SheetWriter(stream, header, ours, delimiter, form)
+    writer = SheetWriter(stream, header, ours, delimiter, form, kept=kept, title=title)
     yield portion.take()
     for cells, own in rows:
         writer.write(cells, own)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Annotated, Literal
+from urllib.parse import quote
 
 import redis
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
@@ -29,7 +30,7 @@ from producer.importing import (
     preflight,
 )
 from producer.overview import read_overview
-from producer.results import RESULT_COLUMNS, results, statuses_of
+from producer.results import RESULT_COLUMNS, own_columns, results, statuses_of
 from producer.sheet import Sheet, SheetError, open_sheet
 from producer.sheet.writing import separator_for, streamed_sheet
 from producer.tokens import Scope, Token
@@ -218,14 +219,16 @@ async def take_results(
     batches = _batches(request)
     batch = await _known(request, batches, batch_id)
     rows = ((row.cells, row.ours) for row in results(batches, batch_id, only))
-    sheet = streamed_sheet(batch.header, RESULT_COLUMNS, rows, separator_for(batch.delimiter), form)
+    separator, kept = separator_for(batch.delimiter), own_columns(batch.header)
+    sheet = streamed_sheet(batch.header, RESULT_COLUMNS, rows, separator, form, kept=kept)
     return sheet_answer(sheet, f"{batch_id}-{only or 'results'}", form)
 
 
 def sheet_answer(sheet: Iterator[bytes], name: str, form: Form) -> Response:
     """Send a sheet as a file to be kept; `name` is without its ending."""
     name += ".xlsx" if form == "xlsx" else ".csv"
-    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    named = f'filename="{name}"' if name.isascii() else f"filename*=UTF-8''{quote(name)}"
+    headers = {"Content-Disposition": f"attachment; {named}"}
     return StreamingResponse(sheet, 200, headers, _XLSX if form == "xlsx" else _CSV)
 
 

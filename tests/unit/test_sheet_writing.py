@@ -5,6 +5,7 @@ import io
 import re
 import stat
 import tracemalloc
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import openpyxl
@@ -13,7 +14,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from producer.sheet import SheetError, SheetWriter, open_sheet, written_file
-from producer.sheet.writing import shielded, unshielded, written_sheet
+from producer.sheet.writing import shielded, streamed_sheet, unshielded, written_sheet
 
 OURS = ("status", "code", "message")
 CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
@@ -102,6 +103,26 @@ def test_other_programs_read_the_workbook_and_see_only_texts(tmp_path: Path) -> 
     rows = list(openpyxl.load_workbook(path).active.iter_rows())
     assert [[cell.value for cell in row] for row in rows] == [[*cells, "status"], [*cells, "sent"]]
     assert {cell.data_type for row in rows for cell in row} == {"s"}
+
+
+def test_a_time_is_a_date_in_a_workbook_and_comes_back_as_a_text(tmp_path: Path) -> None:
+    path, plain = tmp_path / "results.xlsx", io.StringIO()
+    at = datetime(2026, 11, 26, 18, 2, 31, tzinfo=timezone(timedelta(hours=8)))
+    name = "July [1/2]: 'new' customers, all of them"
+
+    sheet = streamed_sheet(
+        ["phone"], ("ended",), [(["+85251234567"], [at])], ",", "xlsx", title=name
+    )
+    path.write_bytes(b"".join(sheet))
+    SheetWriter(plain, ["phone"], ("ended",)).write(["+85251234567"], [at])
+
+    book = openpyxl.load_workbook(path)
+    assert book.sheetnames == ["July  1 2   'new' customers, al"]
+    assert book.active["B2"].value == at.replace(tzinfo=None)
+    assert book.active["B2"].number_format == r"yyyy\-mm\-dd\ hh:mm:ss"
+    with open_sheet(path) as read:
+        assert [row.cells[1] for row in read] == ["2026-11-26 18:02:31"]
+    assert plain.getvalue().splitlines()[1].endswith(",2026-11-26 18:02:31")
 
 
 def test_a_workbook_takes_no_memory_for_its_rows_and_no_place_to_jump_back_to() -> None:

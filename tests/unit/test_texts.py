@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from jobs.codes import CODES
-from producer.web.console.texts import catalogue, language_for
+from producer.results import RESULT_COLUMNS, TOLD_COLUMNS, own_columns
+from producer.web.console.texts import LANGUAGES, catalogue, language_for
 
 TOP = Path(__file__).resolve().parents[2] / "producer" / "web"
 PLACE = re.compile(r"\{(\w*)\}")
@@ -53,6 +54,17 @@ def test_what_is_wrong_with_rows_and_files_comes_with_a_remedy_in_chinese_too(ki
         for each in (*TOP.parents[1].glob("jobs/*.py"), *TOP.parent.rglob("*.py"))
     )
     assert {each for each in found if f'"{each}"' not in raised} == set()
+
+
+def test_a_file_of_results_in_any_language_is_known_by_its_columns() -> None:
+    names = ("outcome", "sent_to", "ended", "left_because")
+
+    shown = {str(catalogue(each)[f"results.{name}"]) for each in LANGUAGES for name in names}
+
+    assert shown == TOLD_COLUMNS
+    for told in shown:
+        assert own_columns(["name", "phone", told, f"{told} (UTC+08:00)", *RESULT_COLUMNS]) == 2
+    assert own_columns(["name", "Ended", "status"]) == 3
 
 
 @pytest.mark.parametrize("path", sorted([*TOP.glob("pages/*.html"), *TOP.glob("console/*.py")]))

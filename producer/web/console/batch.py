@@ -16,9 +16,8 @@ from producer.batch_rows import APART, rows_page
 from producer.checks import next_batch_id
 from producer.customers import Shown
 from producer.overview import alive_workers
-from producer.results import GROUPS, RESULT_COLUMNS, results
+from producer.results import GROUPS
 from producer.search import LONGEST, digits_of
-from producer.sheet.writing import separator_for, streamed_sheet
 from producer.stories import without_numbers
 from producer.web.batches import Form, sheet_answer
 from producer.web.console.frame import (
@@ -31,6 +30,7 @@ from producer.web.console.frame import (
     texts_of,
 )
 from producer.web.console.new_batch import undo_batch
+from producer.web.console.results_file import name_of_file, results_for_people
 from producer.web.console.words import meaning_of, remedy_of
 from producer.web.problems import Problem, ask
 
@@ -168,10 +168,8 @@ async def download(
     if only not in DOWNLOADS:
         raise Problem(404, "not_found", "there are no such results")
     batch = await _known(request, batch_id)
-    found = results(_batches(request), batch_id, only or None)
-    rows = ((row.cells, row.ours) for row in found)
-    sheet = streamed_sheet(batch.header, RESULT_COLUMNS, rows, separator_for(batch.delimiter), form)
-    return sheet_answer(sheet, f"{batch_id}-{only or 'results'}", form)
+    sheet = results_for_people(texts_of(request), _batches(request), batch, only, form)
+    return sheet_answer(sheet, name_of_file(batch, only), form)
 
 
 @router.get("/{batch_id}/cancel")

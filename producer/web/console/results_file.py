@@ -1,0 +1,83 @@
+"""A batch's results as a file for people: what became of each row in words, and real dates.
+
+Before the columns that every door has (`RESULT_COLUMNS`, by which a file that comes back is
+understood) stand those for a person, in the page's language.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timezone
+
+from jobs.batch import Batch
+from jobs.batches import Batches
+from jobs.job import NO_NUMBER, State
+from producer.results import RESULT_COLUMNS, ResultRow, own_columns, results
+from producer.sheet.writing import Cell, separator_for, streamed_sheet
+from producer.stories import reason_left, without_numbers
+from producer.web.console.texts import Texts
+from producer.web.console.words import ending_in_words
+
+_ENDING = re.compile(r"\.(csv|tsv|txt|xlsx|xlsm|jsonl|gz)$", re.IGNORECASE)
+_NOT_IN_A_FILE_S_NAME = re.compile(r"[\\/:*?\"<>|;%\s\x00-\x1f\x7f]+")
+_LONGEST_NAME = 80
+
+
+def name_of_file(batch: Batch, only: str) -> str:
+    """Return what the file is called, without its ending: "July customers-failed"."""
+    name = without_numbers(batch.name)
+    while (bare := _ENDING.sub("", name)) != name:
+        name = bare
+    name = _NOT_IN_A_FILE_S_NAME.sub(" ", name)[:_LONGEST_NAME].strip(" .")
+    return f"{name or batch.batch_id}-{only or 'results'}"
+
+
+def results_for_people(
+    texts: Texts, batches: Batches, batch: Batch, only: str, form: str
+) -> Iterator[bytes]:
+    """Yield the file of a batch's results, or `only` of a group, in portions."""
+    zone = _zone()
+    told = (
+        texts("results.outcome").unescape(),
+        texts("results.sent_to").unescape(),
+        f"{texts('results.ended').unescape()} ({_name_of(zone)})",
+        texts("results.left_because").unescape(),
+    )
+    rows = (
+        (row.cells, (*_told(texts, row, zone), *row.ours))
+        for row in results(batches, batch.batch_id, only or None)
+    )
+    return streamed_sheet(
+        batch.header,
+        (*told, *RESULT_COLUMNS),
+        rows,
+        separator_for(batch.delimiter),
+        form,
+        kept=own_columns(batch.header),
+        title=name_of_file(batch, only),
+    )
+
+
+def _told(texts: Texts, row: ResultRow, zone: timezone) -> tuple[Cell, ...]:
+    """Return the cells for a person."""
+    record, phone = row.record, ""
+    if record is None:
+        is_wrong = row.status == State.REJECTED
+        words = texts.get(f"fault.{row.code}", row.ours[2]) if is_wrong else texts("job.forgotten")
+        return (words.unescape(), "", "", "")
+    if record.phone != NO_NUMBER and (record.attempts or record.replaces):
+        phone = record.phone.e164
+    words = texts("state.left") if row.is_left else ending_in_words(texts, record)
+    ended = datetime.fromtimestamp(record.finished_ms / 1000, zone) if record.finished_ms else ""
+    return (words.unescape(), phone, ended, reason_left(record) if row.is_left else "")
+
+
+def _zone() -> timezone:
+    """Return the server's zone as it is now: one for all times of a file."""
+    offset = datetime.now().astimezone().utcoffset()
+    return timezone(offset) if offset is not None else UTC
+
+
+def _name_of(zone: timezone) -> str:
+    return datetime.now(zone).strftime("%Z")
