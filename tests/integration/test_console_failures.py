@@ -244,7 +244,26 @@ def test_who_was_left_is_counted_and_shown_apart_from_what_failed(anna: Browser)
 
 @pytest.mark.usefixtures("mixed")
 def test_without_a_tick_nothing_is_decided(anna: Browser) -> None:
-    assert "Nothing was ticked" in anna.post("/dead/decide", verb="requeue").text
+    refused = anna.post("/dead/decide", verb="requeue", scope="ticked", why="the network is back")
+
+    assert refused.status_code == 422
+    assert "Nothing was ticked" in refused.text
+    assert 'value="the network is back"' in refused.text
+
+
+@pytest.mark.usefixtures("mixed")
+def test_a_form_without_its_reason_comes_back_with_what_was_ticked(anna: Browser) -> None:
+    chosen = {"reason": "FailedOperation.PhoneBindUpper", "job": ["b1-4", "b1-5"]}
+
+    refused = anna.post("/dead/decide", verb="drop", **chosen)
+
+    assert refused.status_code == 422
+    ticked = re.findall(r'value="(b1-\d)" checked', refused.text)
+    shown = re.findall(r'name="job" value="(b1-\d)"', refused.text)
+    assert set(ticked) == {"b1-4", "b1-5"} & set(shown) != set()
+    field = refused.text.index('id="why"')
+    assert refused.text.index("Write a reason first") in range(field - 300, field)
+    assert refused.text.index('name="job"') < field
 
 
 @pytest.mark.usefixtures("mixed")

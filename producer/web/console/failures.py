@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
@@ -25,6 +25,7 @@ from producer.decisions import (
     Step,
 )
 from producer.web.console.frame import (
+    MOST_PLACES,
     Operator,
     Page,
     Viewer,
@@ -90,7 +91,26 @@ async def dead(
     page: Page = 1,
 ) -> Response:
     """Show what failed and waits for a person."""
-    filters = Filters(reason, batch, country, age)
+    return await _dead_page(request, Filters(reason, batch, country, age), page)
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """What a person ticked and typed, so that a form in which something lacks keeps it."""
+
+    jobs: Collection[str] = ()
+    scope: str = "ticked"
+    why: str = ""
+    lacks: str = ""
+    """The field, and the name of the text that says so: `none_ticked` or `why_needed`."""
+
+
+async def _dead_page(
+    request: Request,
+    filters: Filters,
+    page: int,
+    filled: Filled = Filled(),
+) -> Response:
     page = min(max(1, page), 1_000_000)
     survey, customers, names = await ask(request, _survey, request, filters, page)
     texts = texts_of(request)
@@ -107,6 +127,8 @@ async def dead(
     return render(
         request,
         "dead.html",
+        status=422 if filled.lacks else 200,
+        filled=filled,
         filters=filters,
         survey=survey,
         reasons=reasons,
@@ -158,15 +180,18 @@ async def decide(  # noqa: PLR0913, PLR0917 (the fields of a form)
     country: Annotated[str, Form()] = "",
     age: Annotated[str, Form()] = "",
     back: Annotated[str, Form()] = "",
+    page: Annotated[int, Form(le=MOST_PLACES)] = 1,
 ) -> Response:
     """Begin to look what trying again, or leaving, would do."""
     filters = Filters(reason, batch, country, age)
-    here = filters.address()
+    filled = Filled(job or (), scope, why)
     if scope == "ticked" and not job:
-        return redirect(request, here, "dead.none_ticked")
+        return await _dead_page(request, filters, page, replace(filled, lacks="none_ticked"))
     kept = reason_of(why)
     if verb == "drop" and not kept:
-        return redirect(request, f"/jobs/{job[0]}" if back and job else here, "dead.why_needed")
+        if back and job:
+            return redirect(request, f"/jobs/{job[0]}", "dead.why_needed")
+        return await _dead_page(request, filters, page, replace(filled, lacks="why_needed"))
     letters = DeadLetters(request.app.state.client, request.app.state.settings)
     now_ms = await ask(request, letters.now_ms)
     fit = filters.fit(now_ms) if scope == "all" else Fit()
