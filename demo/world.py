@@ -301,6 +301,9 @@ class World:
         state_home: where processes keep their state files.
     """
 
+    valkey_lines = ""
+    """More of the server's configuration."""
+
     def __init__(
         self,
         pace: Mapping[str, Any] | None = None,
@@ -339,7 +342,7 @@ class World:
     def _start(self) -> None:
         enter = self._stack.enter_context
         self.folder = self._folder or Path(enter(tempfile.TemporaryDirectory(prefix="sendcode-")))
-        self.valkey = EmbeddedValkey(self.folder / "valkey")
+        self.valkey = EmbeddedValkey(self.folder / "valkey", more=self.valkey_lines)
         self._serve(self.valkey.start, self.valkey)
         rough = Settings(**self._pace)
         self.sandbox = SandboxProcess(

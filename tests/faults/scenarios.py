@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from jobs.batch import BatchRow
 from jobs.batches import Batches
@@ -94,7 +95,7 @@ def stage(
     sandbox_options: tuple[str, ...] = (),
     results: bool = True,
     exit_codes: frozenset[int] = frozenset({0, -signal.SIGKILL}),
-    **changes: float,
+    **changes: Any,
 ) -> Iterator[Stage]:
     """Set up a quick world with workers of these names; `detour` has the failing network.
 

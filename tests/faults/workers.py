@@ -37,8 +37,10 @@ class Worker:
         folder: Path,
         plain: str,
         environment: Mapping[str, str],
+        options: Sequence[str] = (),
     ) -> None:
         self.name = name
+        self._options = options
         self._environment = environment
         self.settings = settings
         self.is_ready = False
@@ -62,7 +64,7 @@ class Worker:
         command = [sys.executable, "-W", "ignore", "-m", "tests.faults.doomed", "-A", app, "worker"]
         with (self._folder / f"{self.name}.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [*command, "-n", f"{self.name}@%h", *QUIET],
+                [*command, "-n", f"{self.name}@%h", *QUIET, *self._options],
                 cwd=self._folder,
                 env=environment_of(
                     self.settings, XDG_STATE_HOME=str(self._folder / "state"), **more
@@ -198,9 +200,11 @@ def crew(
     listener: Listener,
     plain: str = "",
     environment: Mapping[str, str] | None = None,
+    options: Sequence[str] = (),
 ) -> Crew:
-    """Make a crew; nothing runs before it is entered."""
+    """Make a crew; nothing runs before it is entered. `options` are those of Celery's worker."""
     workers = [
-        Worker(name, settings, folder, plain, environment or {}) for name, settings in names.items()
+        Worker(name, settings, folder, plain, environment or {}, options)
+        for name, settings in names.items()
     ]
     return Crew(workers, listener)

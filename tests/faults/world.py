@@ -15,6 +15,7 @@ from redis.retry import Retry
 
 from config.settings import Settings
 from demo.world import World as DemoWorld
+from sandbox.signature import Credentials
 from tests.faults.proxy import ProxyProcess
 
 QUICK: Mapping[str, Any] = {
@@ -48,10 +49,11 @@ class World(DemoWorld):
         pace: Mapping[str, Any] = QUICK,
         *,
         sandbox_options: Sequence[str] = (),
+        credentials: Credentials | None = None,
         **changes: Any,
     ) -> None:
         options = ("--answer-ms", str(ANSWER_MS), *sandbox_options)
-        super().__init__({**pace, **changes}, sandbox_options=options)
+        super().__init__({**pace, **changes}, sandbox_options=options, credentials=credentials)
 
     def _start(self) -> None:
         super()._start()

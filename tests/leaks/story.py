@@ -1,0 +1,170 @@
+"""What canaries go through: every ending, every fault, and what people and strangers do."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+
+from config import EVENT_QUEUE
+from demo.world import environment_of
+from jobs.account import Account
+from jobs.batches import Batches
+from jobs.deadletters import DeadLetters
+from jobs.job import batch_job_id
+from jobs.ledger import Ledger
+from jobs.phone import PhoneNumber
+from jobs.webhooks import Webhooks
+from producer import send_code
+from producer.deadletters import Choice, Requeuing, drop, replace_number
+from tests.commands import SENDCODE
+from tests.expected_ends import ENDS
+from tests.faults import doomed
+from tests.faults.injector import Injector, plan
+from tests.leaks.needles import Canary
+from tests.leaks.scene import Scene
+from tests.waiting import wait_until
+
+SLOWING = "9927"
+"""Lowers the rate for everybody: one such number is enough."""
+BATCH = "flock"
+ENDED_S = 300.0
+
+
+def kinds(count: int) -> list[str]:
+    """Return the magic prefix of each of so many canaries: every ending, again and again."""
+    every = sorted(ENDS.keys() - {SLOWING})
+    return [SLOWING, *(every[n % len(every)] for n in range(count - 1))]
+
+
+def tell(scene: Scene, flock: Sequence[Canary], kills: int) -> None:
+    """Send half of a flock by file and half by events, while so many workers are killed.
+
+    More than a few kills come with all other faults of `make faults`.
+    """
+    Webhooks(scene.client, scene.settings).set("shop", scene.receiver.url)
+    rows, events = flock[::2], flock[1::2]
+    _submit(scene, rows)
+    chance = random.Random(1)
+    faults = plan(kills, doomed.POINTS, chance, plain=kills < len(doomed.POINTS))
+    inject = Injector(scene, scene.crew, scene.recoveries, faults, chance)
+    for number, canary in enumerate(events):
+        inject.turn(number / len(events))
+        _send(scene, canary, number)
+    ledger = Ledger(scene.client, scene.settings)
+    job_ids = [batch_job_id(BATCH, n) for n in range(1, len(rows) + 1)]
+
+    def are_over() -> bool:
+        inject.turn(1.0)
+        return inject.is_over and scene.patiently(lambda: _have_ended(scene, ledger, job_ids))
+
+    wait_until(are_over, "all jobs ended", ENDED_S)
+    inject.stop()
+    scene.crew.wait_ready()
+    _act(scene, flock)
+    _err(scene, flock)
+    scene.processes.look()
+
+
+def _submit(scene: Scene, rows: Sequence[Canary]) -> None:
+    file = scene.customers / f"{BATCH}.csv"
+    lines = [f"{each.name},+852,{each.phone.phone_num}\n" for each in rows]
+    # no job becomes of these two, and their cells are kept all the same
+    lines += [f"{rows[0].name},+852,{each.phone.phone_num} or so\n" for each in rows[:2]]
+    file.write_text("name,country_code,phone_num\n" + "".join(lines), encoding="utf-8")
+    log = scene.folder / "submit.log"
+    with log.open("ab") as output:
+        done = subprocess.run(
+            [*SENDCODE, "batch", "submit", str(file), "--id", BATCH],
+            cwd=scene.folder,
+            env=environment_of(
+                scene.settings, XDG_STATE_HOME=scene.state_home, TMPDIR=str(scene.files)
+            ),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            check=False,
+        )
+    assert done.returncode == 0, log.read_text(encoding="utf-8")
+    assert scene.call("POST", "/v1/batches/check", files={"file": file.read_bytes()}).ok
+
+
+def _send(scene: Scene, canary: Canary, number: int) -> None:
+    """Have an event sent over HTTP, or, every fifth time, by the Python call."""
+    phone = canary.phone
+    if number % 5 == 0:
+        scene.patiently(
+            lambda: send_code("852", phone.phone_num, key=f"py {number}", settings=scene.settings)
+        )
+        return
+    answer = scene.call(
+        "POST",
+        "/v1/codes",
+        json={"country_code": "852", "phone_num": phone.phone_num, "reference": f"r{number}"},
+        headers={"Idempotency-Key": f"event {number}"},
+    )
+    assert answer.ok, answer.text
+
+
+def _have_ended(scene: Scene, ledger: Ledger, job_ids: Iterable[str]) -> bool:
+    records = [ledger.job(job_id) for job_id in {*job_ids, *scene.job_ids()}]
+    return all(record is not None and record.state.is_final for record in records)
+
+
+def _act(scene: Scene, flock: Sequence[Canary]) -> None:
+    """Do what people do afterwards, and what a stranger puts into a queue."""
+    dead = DeadLetters(scene.client, scene.settings)
+    letters = [each for window in dead.walk() for each in window if each.record]
+    if letters:
+        again = PhoneNumber("852", flock[-1].phone.phone_num)
+        how = Requeuing(force=True, may_send_twice=True)
+        replace_number(dead, letters[0].job_id, again, how)
+        drop(dead, Choice(job_ids=(letters[-1].job_id,)), "left")
+    batches = Batches(scene.client, scene.settings)
+    assert batches.get(BATCH)
+    account = Account(scene.client, scene.settings)
+    account.halt("person", "", "to see how it looks")
+    account.resume("person")
+    message = json.dumps({"task": "send_code", "phone": flock[0].phone.phone_num})
+    scene.client.lpush(EVENT_QUEUE, message)
+    wait_until(lambda: not scene.client.llen(EVENT_QUEUE), "the stranger's message put aside")
+    ledger = Ledger(scene.client, scene.settings)
+    wait_until(lambda: _have_ended(scene, ledger, ()), "the corrected job ended")
+
+
+def _err(scene: Scene, flock: Sequence[Canary]) -> None:
+    """Have errors raised about canaries."""
+    number = flock[1].phone.phone_num
+    away = scene.settings.model_copy(update={"sendcode_redis_url": _nowhere(scene)})
+    wrong: list[Callable[[], object]] = [
+        lambda: send_code("852", f"{number}x", settings=scene.settings),
+        lambda: send_code("999", number, settings=scene.settings),
+        lambda: send_code(f"+852 {number} {number} {number}", settings=scene.settings),
+        lambda: send_code("852", number, key=f"my {number}", settings=scene.settings),
+        lambda: send_code("852", number, key="py 0", settings=scene.settings),
+        lambda: send_code("852", number, expires_in=-1, settings=scene.settings),
+        lambda: send_code("852", number, settings=away),
+    ]
+    for act in wrong:
+        with suppress(Exception):
+            try:
+                print(repr(act()), file=scene.heard)
+            except Exception as exc:
+                print(traceback.format_exc(), repr(exc), str(exc), file=scene.heard)
+                raise
+    for phone in (f"{number}x", f"{number}{number}{number}"):
+        answer = scene.call(
+            "POST",
+            "/v1/codes",
+            json={"country_code": "852", "phone_num": phone},
+            headers={"Idempotency-Key": "wrong"},
+        )
+        assert answer.status_code == 422, answer.text
+        print(answer.text, file=scene.heard)
+
+
+def _nowhere(scene: Scene) -> object:
+    return type(scene.settings.sendcode_redis_url)("redis://127.0.0.1:9/0")
