@@ -156,12 +156,13 @@ secrets: ## passwords, a data key, and places for your credentials, for docker c
 	@umask 022; mkdir -p secrets && chmod 700 secrets; \
 	random() { $(PYTHON) -c 'import secrets; print(secrets.token_hex(24))'; }; \
 	[ -e secrets/redis_url ] || echo "redis://:$$(random)@redis:6379/0" > secrets/redis_url; \
-	[ -e secrets/flower_password ] || random > secrets/flower_password; \
+	for name in flower_password grafana_password; do \
+		[ -e secrets/$$name ] || random > secrets/$$name; done; \
 	[ -e secrets/sendcode_data_keys ] || $(PYTHON) -c 'import base64, os, time; \
 		print(time.strftime("k%Y%m%da:") + base64.b64encode(os.urandom(32)).decode())' \
 		> secrets/sendcode_data_keys; \
 	touch secrets/tencentcloud_secret_id secrets/tencentcloud_secret_key secrets/tencentcloud_token \
-		secrets/ca_bundle; \
+		secrets/ca_bundle secrets/prometheus_token; \
 	if [ -n "$(SANDBOX)" ] && ! [ -s secrets/tencentcloud_secret_key ]; then \
 		echo AKIDEXAMPLE > secrets/tencentcloud_secret_id; \
 		echo SECRETEXAMPLE > secrets/tencentcloud_secret_key; fi; \

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -15,6 +16,8 @@ from redis import Redis
 
 from config.settings import Settings
 from jobs.account import Account
+from jobs.codes import Kind
+from jobs.job import Lane
 from jobs.keys import Keys
 from jobs.ledger import Ledger
 from jobs.server import Level, judge, read_server
@@ -146,20 +149,93 @@ def test_each_figure_that_an_alert_asks_for_exists_and_each_alert_is_explained(
     assert [each.lower() for each in alerts] == re.findall(r"operate.md#(\w+)", rules)
 
 
-def test_the_alerts_fire_when_they_should_and_only_then() -> None:
+def _tested_rules(file: Path) -> subprocess.CompletedProcess[str]:
     if not (promtool := shutil.which("promtool")):
         pytest.skip("promtool is not installed (Debian: prometheus)")
-
-    ran = subprocess.run(
-        [promtool, "test", "rules", "sendcode.rules.test.yml"],
-        cwd=TOP / "deploy/prometheus",
+    return subprocess.run(
+        [promtool, "test", "rules", file.name],
+        cwd=file.parent,
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
 
+
+def test_the_alerts_fire_when_they_should_and_only_then() -> None:
+    ran = _tested_rules(TOP / "deploy/prometheus/sendcode.rules.test.yml")
+
     assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+def test_each_query_of_the_dashboard_finds_figures(
+    web: WebServer,
+    ledger: Ledger,
+    acts: Acts,
+    settings: Settings,
+    redis: Redis,
+    keys: Keys,
+    tmp_path: Path,
+) -> None:
+    end_event(ledger, 1, DEAD)
+    acts.batch([row(2)], "b")
+    acts.sweep()
+    Webhooks(redis, settings).set("shop", "https://shop.example/hook")
+    redis.hset(keys.quotas, "number:refused", 1)
+    shown = {
+        "web": web.call("GET", "/metrics").text,
+        "worker": generate_latest(_meter_that_saw_a_job().registry).decode(),
+    }
+    series = [
+        _name(sample.name, {**sample.labels, "instance": part})
+        for part, text in shown.items()
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    ]
+    dashboard = json.loads((TOP / "deploy/grafana/sendcode.json").read_text())
+    queries = [
+        target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])
+    ]
+    assert len(queries) > 30
+    file = tmp_path / "dashboard.json"  # JSON is YAML as well
+    file.write_text(
+        json.dumps(
+            {
+                "tests": [
+                    {
+                        "interval": "15s",
+                        "input_series": [{"series": each, "values": "0+1x40"} for each in series],
+                        "promql_expr_test": [
+                            {
+                                "expr": f"count({query}) > bool 0",
+                                "eval_time": "10m",
+                                "exp_samples": [{"value": 1}],
+                            }
+                            for query in queries
+                        ],
+                    }
+                ]
+            }
+        )
+    )
+
+    ran = _tested_rules(file)
+
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+def _meter_that_saw_a_job() -> Meter:
+    meter = Meter()
+    meter.count_threads(lambda: 1, 48)
+    meter.called(Kind.SENT, 0.1)
+    meter.reached_api(Lane.EVENT, 0.1)
+    meter.waited_for_slot(0.1)
+    with meter.claim(), meter.round_trip():
+        return meter
+
+
+def _name(name: str, labels: dict[str, str]) -> str:
+    return f"{name}{{{','.join(f'{key}={json.dumps(value)}' for key, value in labels.items())}}}"
 
 
 def test_status_names_what_is_late(sendcode: Command, acts: Acts, redis: Redis, keys: Keys) -> None:
