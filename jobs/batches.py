@@ -167,7 +167,8 @@ class Batches:
 
     def family(self, batch: Batch) -> Family:
         """Return a batch with those whose files corrected rows of it, the oldest first."""
-        ids: Any = self.client.zrange(self._keys.batches, 0, -1)
+        # what corrects it is younger
+        ids: Any = self.client.zrangebyscore(self._keys.batches, batch.created_ms, "+inf")
         pipe = self.client.pipeline(transaction=False)
         for batch_id in ids:
             pipe.hget(self._keys.batch(batch_id), "corrects")
@@ -179,6 +180,24 @@ class Batches:
     def list(self) -> list[Batch]:
         """Return all batches that are still kept, the newest first."""
         return list(self.newest())
+
+    def under_way(self) -> Sequence[Batch]:
+        """Return those that are not over, the newest first, without reading the others.
+
+        Of most batches that are kept nothing happens any more.
+        """
+        ids: Any = self.client.zrevrange(self._keys.batches, 0, -1)
+        pipe = self.client.pipeline(transaction=False)
+        for batch_id in ids:
+            pipe.hget(self._keys.batch(batch_id), "state")
+            pipe.scard(self._keys.open(batch_id))
+        found = pipe.execute()
+        wanted = [
+            batch_id
+            for batch_id, state, jobs in zip(ids, found[::2], found[1::2], strict=True)
+            if jobs or (state and not BatchState(state).is_over)
+        ]
+        return [batch for batch in self._read(wanted).values() if not batch.is_over]
 
     def newest(self) -> Iterator[Batch]:
         """Yield all batches that are still kept, the newest first, and forget the others."""

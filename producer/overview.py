@@ -243,7 +243,7 @@ def read_overview(
             if name.endswith(":refused")
         },
         webhooks=tuple(Webhooks(client, settings).all()),
-        batches=tuple(each for each in Batches(client, settings).list() if not each.is_over),
+        batches=tuple(Batches(client, settings).under_way()),
         misfits=tuple(misfits),
         damage=tuple(mending.damage()),
     )

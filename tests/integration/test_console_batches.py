@@ -472,6 +472,24 @@ def test_a_batch_is_paused_resumed_and_cancelled_after_a_question(
     assert {each.by for each in recent_actions(redis, settings, 3)} == {"ann"}
 
 
+def test_each_order_keeps_its_place_so_that_a_double_click_does_one_thing(
+    browser: Browser, acts: Acts
+) -> None:
+    acts.batch(100)
+
+    def buttons(page: requests.Response) -> list[tuple[str, bool]]:
+        found = re.findall(r'<button id="(pause|resume|now)"([^>]*)>', page.text)
+        return [(name, "disabled" in rest) for name, rest in found]
+
+    running = buttons(browser.get("/batches/b1"))
+    paused = buttons(browser.post("/batches/b1/pause"))
+
+    assert running == [("pause", False), ("resume", True)]
+    assert paused == [("pause", True), ("resume", False)]
+    assert buttons(browser.post("/batches/b1/pause")) == paused
+    assert buttons(browser.post("/batches/b1/resume")) == running
+
+
 def test_rows_are_shown_by_outcome_masked_and_page_by_page(browser: Browser, acts: Acts) -> None:
     ids = acts.batch(120)
     acts.sweep()

@@ -81,6 +81,27 @@ def test_it_says_how_many_codes_are_to_go_and_when_all_is_done(
     assert SHOWN in sending
 
 
+def test_batches_that_are_over_are_not_read_for_it(
+    browser: Browser, acts: Acts, redis: Redis
+) -> None:
+    for n in range(100):
+        acts.batches.open(f"old{n}", f"digest {n}", ["name"])
+        acts.batches.steer(f"old{n}", "cancel")
+    acts.batch(3, name="August")
+    (job_id, *_) = acts.sweep()
+    acts.batch(3, "b2", first=50, name="September")
+    acts.begun(job_id)
+    acts.batches.steer("b1", "cancel")  # a job of it is in work still
+    browser.get("/")
+    before = redis.info("commandstats")["cmdstat_hgetall"]["calls"]
+
+    page = browser.get("/").text
+
+    # the check that all fits together reads the counts of each, and nothing else does
+    assert redis.info("commandstats")["cmdstat_hgetall"]["calls"] - before < 100 + 50
+    assert page.index("September") < page.index("August")
+
+
 @pytest.mark.usefixtures("worker")
 def test_a_halt_by_a_person_has_since_whom_and_why_and_the_way_on(
     browser: Browser, acts: Acts, account: Account

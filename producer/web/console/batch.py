@@ -115,14 +115,12 @@ async def _batch_page(
     client, settings = _ledger(request)
     batches, texts = _batches(request), texts_of(request)
     batch = await _known(request, batch_id)
-    family = await ask(request, batches.family, batch)
     origin = await ask(request, batches.get, batch.corrects) if batch.corrects else None
     now_ms = await ask(request, lambda: time_ms(client.time()))
     is_over = batch.is_over
     values: dict[str, Any] = {
         "batch": batch,
-        "family": family,
-        "origin": await ask(request, batches.family, origin) if origin else None,
+        "family": await ask(request, batches.family, origin or batch),
         "figures": figures(batch) if not batch.is_undone else {},
         "sent_as": await _sent_as(request, batch),
         "reasons": sorted(batch.by_code.items(), key=lambda pair: -pair[1]),
