@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 from html import unescape
 
 import pytest
@@ -161,6 +162,36 @@ def test_failures_that_want_somebody_are_counted_by_reason(
     assert "Look at all 5" in page
     assert [int(count) for count, _ in links] == [3, 1, 1]
     assert listed == [3, 1, 1]
+
+
+def test_the_failures_that_are_listed_and_the_others_make_up_the_sum(
+    browser: Browser, ledger: Ledger
+) -> None:
+    codes = [f"FailedOperation.Reason{n}" for n in range(7)]
+    for n, code in enumerate(codes):
+        end_event(ledger, n, Ending(State.DEAD, code, "", ""))
+
+    page = browser.get("/").text
+
+    listed = [int(n) for n in re.findall(r'<li><span class="count">(\d+)</span>', page)]
+    assert "for other reasons" in page
+    assert sum(listed) == 7
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_batch_of_later_says_when_it_starts_and_the_page_says_in_which_zone(
+    browser: Browser, acts: Acts, redis: Redis
+) -> None:
+    starts_ms = time_ms(redis.time()) + 20 * 60_000
+    acts.batch(2, starts_ms=starts_ms)
+    at = datetime.fromtimestamp(starts_ms / 1000).astimezone()
+
+    page = browser.get("/").text
+
+    assert re.search(rf"starts at <time [^>]*>(\d{{4}}-\d\d-\d\d )?{at:%H:%M}</time>", page)
+    zone = str(timezone(at.utcoffset() or timedelta()))
+    assert f"Times are those of the server, {zone}." in page
+    assert "0 of 2 done, 0 of them sent" in page
 
 
 def test_codes_are_counted_by_the_minute_they_were_sent_in(

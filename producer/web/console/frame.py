@@ -22,7 +22,7 @@ import json
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timezone
 from functools import cache
 from http import HTTPStatus
 from importlib.resources import files
@@ -234,7 +234,7 @@ def render(
     """Return a page, or of it the title and the block `live` if htmx asks.
 
     Templates have, besides `values`: `t` (texts), `visitor` (None on the sign-in page), `path`,
-    `said` (a message of the act before), `csrf()` and `csrf_token`.
+    `zone`, `said` (a message of the act before), `csrf()` and `csrf_token`.
     """
     visitor: Visitor | None = request.scope.get("sendcode.visitor")
     texts = texts_of(request)
@@ -247,6 +247,7 @@ def render(
         "lang": LANGUAGES[texts.language],
         "visitor": visitor,
         "path": request.url.path,
+        "zone": zone_name(),
         "said": said,
         "csrf_token": token,
         "csrf": lambda: hidden,
@@ -386,6 +387,12 @@ def moment(at_ms: int | None) -> Markup:
     is_today = local.date() == datetime.now(UTC).astimezone().date()
     text = f"{local:%H:%M:%S}" if is_today else f"{local:%Y-%m-%d %H:%M}"
     return Markup('<time datetime="{}">{}</time>').format(f"{at:%Y-%m-%dT%H:%M:%SZ}", text)
+
+
+def zone_name() -> str:
+    """Return the server's zone, in which all pages show times: "UTC", "UTC+08:00"."""
+    offset = datetime.now().astimezone().utcoffset()
+    return str(timezone(offset)) if offset is not None else "UTC"
 
 
 def clock(at_ms: int) -> Markup:

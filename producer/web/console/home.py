@@ -61,6 +61,7 @@ async def home(request: Request, _: Viewer) -> Response:
     found = await ask(request, _read, request.app.state.client, request.app.state.settings)
     texts = texts_of(request)
     account: AccountState = found["overview"].account
+    failures = _failures(texts, found["overview"])
     is_outage = explain(account.code).kind in OUTAGE
     return render(
         request,
@@ -69,7 +70,8 @@ async def home(request: Request, _: Viewer) -> Response:
         **found,
         barred=meaning_of(texts, account.code),
         remedy=None if is_outage else remedy_of(texts, account.code),
-        failures=_failures(texts, found["overview"]),
+        failures=failures,
+        other_failures=found["failed"] - sum(each.count for each in failures),
     )
 
 

@@ -137,7 +137,6 @@ async def _terms_page(
         form=form,
         wrong=wrong,
         rate=settings_of(request).sendcode_rate_limit,
-        zone=datetime.now().astimezone().strftime("%Z"),
     )
 
 
