@@ -17,7 +17,7 @@ from jobs.batch import Batch, BatchRow, BatchState, Family, decode_batch, unfed_
 from jobs.identity import Identity
 from jobs.job import EVENT, JobRecord, Lane, State, batch_job_id, split_job_id
 from jobs.keys import Keys
-from jobs.ledger import read_records
+from jobs.records import Records
 from jobs.rows import CHUNK_ROWS, Rows
 from jobs.scripts import pairs, scripts, time_ms
 
@@ -64,6 +64,7 @@ class Batches:
         self.client = client
         self._identity = identity or Identity(client, settings)
         self._keys = Keys(settings.sendcode_key_prefix)
+        self._records_of = Records(client, settings)
         load = scripts(client, settings)
         self._open, self._steer = load("open_batch"), load("steer_batch")
         self._in_state = load("rows_in_state")
@@ -340,8 +341,8 @@ class Batches:
     def waiting(self, besides: str) -> Iterator[tuple[str, str]]:
         """Yield the numbers to which a code waits or is in work, the oldest batch's first.
 
-        Each comes as the id of its batch, or `EVENT`, and "cc TAB num"; the batch `besides` is
-        left out. They are read from the batches themselves: an index of numbers would cost Redis
+        Each comes as the id of its batch, or `EVENT`, and the number's index; the batch `besides`
+        is left out. They are read from the batches themselves: an index of numbers would cost Redis
         memory for every row that waits, and be one more thing that can be lost.
         """
         for batch in reversed(self.list()):
@@ -366,7 +367,7 @@ class Batches:
             for text in texts:
                 # of a rejected row the first part is empty
                 if (end := text.find("\t")) > 0:
-                    yield text[: text.find("\t", end + 1)]
+                    yield self._index_of(text[:end], text[end + 1 : text.find("\t", end + 1)])
             if len(texts) < _ROWS_SCANNED:
                 return
             first += len(texts)
@@ -379,14 +380,18 @@ class Batches:
                 pipe.hmget(self._keys.job(job_id), ["state", "cc", "num", "doubt"])
             for state, cc, num, doubt in pipe.execute():
                 if state and not State(state).is_final and (doubt or not in_doubt_only):
-                    yield f"{cc}\t{num}"
+                    yield self._index_of(cc, num)
+
+    def _index_of(self, country_code: str, token: str) -> str:
+        index, found, _ = token.partition(":")
+        return index if found else self._records_of.vault.index(country_code, token)
 
     def _records(self, job_ids: Sequence[str]) -> dict[str, JobRecord]:
         """Return jobs, each by the id asked for, even where another has replaced it."""
         found: dict[str, JobRecord] = {}
         wanted = {job_id: job_id for job_id in job_ids}
         while wanted:
-            read = read_records(self.client, self._keys, list(wanted.values()))
+            read = self._records_of.read(list(wanted.values()))
             records = {asked: record for asked, record in zip(wanted, read, strict=True) if record}
             found.update(records)
             wanted = {asked: r.replaced_by for asked, r in records.items() if r.replaced_by}

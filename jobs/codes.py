@@ -73,6 +73,10 @@ class OwnCode(StrEnum):
     """`SENDCODE_COUNTRIES` does not name the number's country (`Sender`)."""
     UNREADABLE = "Ledger.Unreadable"
     """The job's record in Redis is broken (`set_aside.lua`) or lost (`end_lost_job`)."""
+    FORGED = "Ledger.Forged"
+    """Its number was not sealed by us for this job (jobs/records.py)."""
+    LOCKED = "Ledger.Locked"
+    """It is sealed under a data key that the worker lacks: it waits (`Sender`)."""
 
     HTTP_STATUS = "Answer.HttpStatus"
     REDIRECT = "Answer.Redirect"
@@ -188,6 +192,16 @@ CODES: Mapping[str, Code] = {
         Kind.UNKNOWN,  # likewise
         "Its record in Redis was lost or damaged: nobody knows any more whether a code was sent",
         "Ask the customer whether a code has come; if not, try it again with its number",
+    ),
+    OwnCode.FORGED: Code(
+        Kind.UNKNOWN,  # likewise
+        "Its record in Redis was made, changed or moved by another hand: it is not believed",
+        "Find out who else writes into this Redis; a real job can be tried again with its number",
+    ),
+    OwnCode.LOCKED: Code(
+        Kind.UNKNOWN,  # likewise
+        "It is sealed under a data key that the worker does not have: it waits",
+        f"Put the key back into SENDCODE_DATA_KEYS, behind the first, then {RESTART}",
     ),
     "RequestLimitExceeded*": Code(
         Kind.THROTTLED,

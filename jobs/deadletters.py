@@ -18,9 +18,9 @@ import redis
 
 from config.settings import Settings
 from jobs.actions import Action, somebody
-from jobs.job import JobRecord, StoryEntry, corrected_job_id
+from jobs.job import JobRecord, Lane, StoryEntry, corrected_job_id
 from jobs.keys import Keys
-from jobs.ledger import Ledger, histories, read_records
+from jobs.ledger import Ledger, histories
 from jobs.phone import PhoneNumber
 from jobs.scripts import scripts, time_ms
 
@@ -136,6 +136,7 @@ class DeadLetters:
 
     def __init__(self, client: redis.Redis, settings: Settings) -> None:
         self.client = client
+        self._settings = settings
         self._keys = Keys(settings.sendcode_key_prefix)
         self._ledger = Ledger(client, settings)
         load = scripts(client, settings)
@@ -213,7 +214,7 @@ class DeadLetters:
         return self._read(ids, 0)
 
     def _read(self, ids: Sequence[str], start: int) -> list[DeadLetter]:
-        records = read_records(self.client, self._keys, ids)
+        records = self._ledger.records.read(ids)
         sent = self._sent_to([record for record in records if record is not None])
         return [
             DeadLetter(job_id, place, record, sent.get(job_id))
@@ -274,19 +275,20 @@ class DeadLetters:
         `once`: as for `requeue`.
         """
         old_id, new_id = letter.job_id, corrected_job_id(letter.job_id)
+        lane = letter.record.lane if letter.record is not None else Lane.EVENT
         parts = (
             old_id,
             letter.place,
             _entry("replaced", _was(letter), decision.reason, f"by {new_id}, {phone.masked}"),
             new_id,
             phone.country_code,
-            phone.phone_num,
+            self._ledger.records.seal(phone, new_id, lane, ""),
             _entry("replaces", f"stands for {old_id}", decision.reason),
         )
         return self._run(decision, [parts], once=once)[0], new_id
 
     def _sent_to(self, records: Sequence[JobRecord]) -> dict[str, int | None]:
-        found = histories(self.client, self._keys, [record.phone for record in records])
+        found = histories(self.client, self._settings, [record.phone for record in records])
         return {
             record.job_id: history.sent_ms for record, history in zip(records, found, strict=True)
         }

@@ -21,7 +21,8 @@ from config.settings import Settings
 from jobs.batch import BLOCK_ROWS
 from jobs.batches import Batches
 from jobs.job import EVENT, batch_job_id, event_job_id
-from jobs.keys import Keys, number_digest
+from jobs.keys import Keys, old_digest
+from jobs.records import Records
 from jobs.rows import Rows
 from jobs.scripts import scripts
 
@@ -65,6 +66,7 @@ class Finder:
     ) -> None:
         self._client = client
         self._keys = Keys(settings.sendcode_key_prefix)
+        self._records = Records(client, settings)
         self._batches = Batches(client, settings)
         self._lists = Rows(client, settings)
         self._find_jobs = scripts(client, settings)("find_jobs")
@@ -115,14 +117,24 @@ class Finder:
 
     def _indexed(self, digits: str) -> list[str]:
         """Return the jobs that the index has for a number, whatever its country code."""
+        pipe = self._client.pipeline(transaction=False)
+        for index in self._indexes(digits):
+            pipe.hget(self._keys.number(index), "job")
+            pipe.get(self._keys.asked(index))
+        found = [str(job_id) for job_id in pipe.execute() if job_id]
+        return found and self._find_jobs(found, indexes=self._listed(digits), name="")
+
+    def _indexes(self, digits: str) -> list[str]:
+        """Return what may stand for a number in the ledger, whatever its country code."""
         numbers = [(str(code), digits) for code in COUNTRY_CODE_TO_REGION_CODE]
         numbers += [(digits[:n], digits[n:]) for n in range(1, _LONGEST_COUNTRY_CODE + 1)]
-        pipe = self._client.pipeline(transaction=False)
-        for country_code, number in numbers:
-            pipe.hget(self._keys.number(country_code, number), "job")
-            pipe.get(self._keys.asked(number_digest(country_code, number)))
-        found = [str(job_id) for job_id in pipe.execute() if job_id]
-        return found and self._find_jobs(found, digits=digits, name="")
+        found = [self._records.vault.index(*number) for number in numbers]
+        if not self._records.is_upgraded():
+            found += [old_digest(*number) for number in numbers]
+        return found
+
+    def _listed(self, digits: str) -> str:
+        return f",{','.join(self._indexes(digits))}," if digits else ""
 
     def _dead(self) -> Iterator[str]:
         dead: Any = self._client.lrange(self._keys.dead, -MOST_DEAD, -1)
@@ -146,8 +158,9 @@ class Finder:
         self, trace: Trace, ids: Iterator[str], until: float, *, digits: str = "", name: str = ""
     ) -> bool:
         """Look through jobs; return whether there is time, and need, to look on."""
+        indexes = self._listed(digits)
         while chunk := list(islice(ids, JOBS_AT_ONCE)):
-            trace.add(self._find_jobs(chunk, digits=digits, name=name))
+            trace.add(self._find_jobs(chunk, indexes=indexes, name=name))
             trace.looked += len(chunk)
             if self._is_enough(trace, until):
                 return False

@@ -15,7 +15,9 @@ from jobs.actions import Action
 from jobs.deadletters import DeadLetter, DeadLetters, Decision
 from jobs.finding import Finder
 from jobs.job import split_job_id
+from jobs.keys import old_digest
 from jobs.phone import PhoneNumber
+from jobs.records import Records
 from jobs.rows import Rows
 from jobs.scripts import scripts
 
@@ -43,6 +45,7 @@ class Forgetting:
         self._finder = Finder(client, settings, seconds=_PATIENCE_S, most=_MOST)
         self._dead = DeadLetters(client, settings)
         self._rows = Rows(client, settings)
+        self._records = Records(client, settings)
         load = scripts(client, settings)
         self._blank, self._forget_number = load("forget"), load("forget_number")
 
@@ -65,8 +68,7 @@ class Forgetting:
                 self._count(done, job_id, verdict)
         if not done.waiting:
             action = Action(what="forget", about="a person", jobs=done.blanked)
-            number = {"cc": phone.country_code, "num": phone.phone_num}
-            (is_gone,) = self._forget_number(**number, action=action.encode())
+            (is_gone,) = self._forget_number(**self._number(phone), action=action.encode())
             done.is_history_gone = bool(is_gone)
         return done
 
@@ -76,12 +78,17 @@ class Forgetting:
     def _blank_one(self, phone: PhoneNumber, job_id: str) -> str:
         """Blank a job, with the row that it was made from; return what forget.lua says of it."""
         batch_id, number = split_job_id(job_id)
+        is_upgraded = self._records.is_upgraded()
+        old = "" if is_upgraded else old_digest(phone.country_code, phone.phone_num)
         while True:
             found = self._rows.blanked(batch_id, number, phone) if number else None
             row = {**found.arguments(), "batch": batch_id, "row": number} if found else {}
-            verdict = self._blank(id=job_id, cc=phone.country_code, num=phone.phone_num, **row)
+            verdict = self._blank(id=job_id, **self._number(phone), old=old, **row)
             if verdict != "changed":
                 return str(verdict)
+
+    def _number(self, phone: PhoneNumber) -> dict[str, str]:
+        return {"cc": phone.country_code, "num": self._records.key(phone)}
 
     @staticmethod
     def _count(done: Forgotten, job_id: str, verdict: str) -> None:

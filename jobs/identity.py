@@ -27,6 +27,7 @@ from jobs.actions import Action
 from jobs.job import iso, iso_or_none
 from jobs.phone import PhoneNumber
 from jobs.scripts import LAPSE_S, READS, pairs, scripts
+from jobs.vault import Vault
 
 _KEEP_EVERY_S = 1.0
 _RECENT = 200 * LAPSE_S
@@ -119,6 +120,7 @@ class Identity:
     def __init__(self, client: redis.Redis, settings: Settings, file: Path | None = None) -> None:
         self._settings = settings
         self._file = file
+        self._client = client
         self._identify = scripts(client, settings)("identify")
         self._lock = threading.Lock()
         self._remembered = _read(file)
@@ -173,7 +175,10 @@ class Identity:
         """
         with self._lock:
             lost = [phone for number, phone in self._recent if number > known]
-        numbers = [part for phone in lost for part in (phone.country_code, phone.phone_num)]
+        vault, numbers = Vault(self._client, self._settings), []
+        for phone in lost:
+            index = vault.index(phone.country_code, phone.phone_num)
+            numbers += [phone.country_code, f"{index}:"]
         self._identify(
             numbers,
             known=self.known,

@@ -263,11 +263,23 @@ class JobRecord:
     story: tuple[StoryEntry, ...] = ()
     flaw: str = ""
     """Why the record cannot be read; the rest then stands in for it."""
+    locked: str = ""
+    """The id of the data key that its number is sealed under, where this process lacks that."""
 
     @classmethod
-    def decode(cls, job_id: str, values: Mapping[str, str]) -> JobRecord:
-        """Read the hash of a job that is there; return a stand-in with a `flaw` if that fails."""
-        if flaw := _flaw(values):
+    def decode(
+        cls,
+        job_id: str,
+        values: Mapping[str, str],
+        phone: PhoneNumber | None = None,
+        *,
+        locked: str = "",
+    ) -> JobRecord:
+        """Read the hash of a job that is there; return a stand-in with a `flaw` if that fails.
+
+        `phone` is its number, opened (jobs/records.py).
+        """
+        if flaw := _flaw(values, phone):
             return cls.unreadable(job_id, flaw)
         entries = sorted(
             (int(number), text)
@@ -281,7 +293,7 @@ class JobRecord:
         return cls(
             job_id=job_id,
             state=State(values["state"]),
-            phone=PhoneNumber(values["cc"], values["num"]),
+            phone=phone or PhoneNumber(values["cc"], values["num"]),
             lane=Lane.EVENT if values["lane"] == TEST else Lane(values["lane"]),
             batch_id=values.get("batch"),
             created_ms=number_in("created") or 0,
@@ -305,18 +317,19 @@ class JobRecord:
             replaces=values.get("replaces"),
             replaced_by=values.get("replaced_by"),
             story=tuple(StoryEntry.decode(text) for _, text in entries),
+            locked=locked,
         )
 
     @classmethod
-    def unreadable(cls, job_id: str, flaw: str) -> JobRecord:
-        """Return what stands in for a job whose record cannot be read."""
+    def unreadable(cls, job_id: str, flaw: str, code: OwnCode = OwnCode.UNREADABLE) -> JobRecord:
+        """Return what stands in for a job whose record cannot be read, or is not to be believed."""
         return cls(
             job_id,
             State.UNKNOWN,
             NO_NUMBER,
             Lane.EVENT,
             split_job_id(job_id)[0] or None,
-            code=str(OwnCode.UNREADABLE),
+            code=str(code),
             message=flaw,
             flaw=flaw,
         )
@@ -355,14 +368,14 @@ def iso_or_none(ms: int | None) -> str | None:
     return iso(ms) if ms else None
 
 
-def _flaw(values: Mapping[str, str]) -> str:
+def _flaw(values: Mapping[str, str], phone: PhoneNumber | None) -> str:
     """Return what of a job's hash cannot be read; "" if all can."""
     if values.get("state") not in _STATES:
         return "its state cannot be read"
     if values.get("lane") not in _LANES | {TEST}:
         return "its lane cannot be read"
     try:
-        PhoneNumber(values.get("cc", ""), values.get("num", ""))
+        _ = phone or PhoneNumber(values.get("cc", ""), values.get("num", ""))
     except ValueError:
         return "its number cannot be read"
     for name in _TIMES_AND_COUNTS:

@@ -24,8 +24,8 @@ ById: TypeAlias = Callable[[str], str]
 """Names one of the keys of which there is one for each id."""
 
 
-def number_digest(country_code: str, digits: str) -> str:
-    """Return what stands for a number, or a range, in keys; `number_digest` in numbers.lua."""
+def old_digest(country_code: str, digits: str) -> str:
+    """Return what stood for a number in keys before they were sealed; as in numbers.lua."""
     text = f"{country_code}-{digits}".encode()
     return hashlib.sha1(text, usedforsecurity=False).hexdigest()
 
@@ -85,6 +85,8 @@ class Keys:
     """hash: name of tokens -> where their outcomes go, and the secrets that sign them, JSON"""
     delivering: str
     """sorted set: "<name of tokens> <job id>" by until when its outcome is on its way, ms"""
+    vault_unknown: str
+    """hash: id of a data key that a worker lacked -> when it met a job sealed under it, ms"""
     vault: str
     """hash: "index" -> the key of the index of numbers, sealed (jobs/vault.py)"""
     quarantine: str
@@ -107,8 +109,11 @@ class Keys:
     """hash: one job"""
     unreadable: ById
     """whatever stood in the place of a job's hash and could not be read"""
+    number: ById
+    """hash, by a number's index (jobs/vault.py): who uses it, until when it is closed; codes sent,
+    when the last; until when jobs for it count as perhaps sent before"""
     asked: ById
-    """string, by sha1 of a number: the youngest event job for it"""
+    """string, likewise: the youngest event job for it"""
     decision: ById
     """hash, by token: what a person is about to do with dead letters, and how far it is; a day"""
     quota: ById
@@ -145,16 +150,8 @@ class Keys:
         for name in _NAMES:
             key = _FIXED.get(name, f"{prefix}:{name.replace('_', ':')}")
             setattr(self, name, key)
-        for name in _BY_ID - {"number"}:
+        for name in _BY_ID:
             setattr(self, name, partial(self._by_id, name))
-
-    def number(self, country_code: str, phone_num: str) -> str:
-        """Name a hash, by sha1 of the number.
-
-        Who uses it, until when it is closed; codes sent, when the last; until when jobs for it
-        count as perhaps sent before.
-        """
-        return self._by_id("number", number_digest(country_code, phone_num))
 
     def lua(self) -> str:
         """Return the head of every script: `K.pace` is a key, `K.job(id)` makes one."""
@@ -171,5 +168,4 @@ class Keys:
 
 
 _NAMES = tuple(name for name, kind in Keys.__annotations__.items() if kind == "str")
-_BY_ID = Keys.__annotations__.keys() - {*_NAMES} | {"number"}
-"""In Lua a number's key is made from its digest (numbers.lua)."""
+_BY_ID = Keys.__annotations__.keys() - {*_NAMES}

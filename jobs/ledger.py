@@ -10,17 +10,16 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import redis
 
-from config.redis import error_code
 from config.settings import Settings
 from jobs.actions import Action
 from jobs.identity import Identity
 from jobs.job import (
-    NO_NUMBER,
     TEST,
     JobRecord,
     Lane,
@@ -33,14 +32,18 @@ from jobs.job import (
 from jobs.keys import Keys
 from jobs.phone import PhoneNumber
 from jobs.quotas import Quota, QuotaExceededError
+from jobs.records import Records
 from jobs.scripts import LEVEL_GROWTH, Argument, pairs, scripts, time_ms, time_us
 from jobs.testing import NOTE, end_of
+from jobs.vault import Vault
 
 FEED_SECONDS = 2
 """Batch work that is published or in workers' hands: enough to never wait for the next sweep."""
 AHEAD_S = 1.5
 """Batch work that is not sent yet, where more than those two seconds of it is in workers' hands."""
 SWEEP_LIMIT = 500
+LOCKED_WAIT_MS = 60_000
+"""A job whose data key a worker lacks is tried again after that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,25 +190,6 @@ class Workers:
     """Those found killed just now, and how many jobs of each are due again."""
 
 
-def read_records(client: redis.Redis, keys: Keys, job_ids: Sequence[str]) -> list[JobRecord | None]:
-    """Return jobs, in one round trip: None where there is none; see also `JobRecord.flaw`."""
-    pipe = client.pipeline(transaction=False)
-    for job_id in job_ids:
-        pipe.hgetall(keys.job(job_id))
-    return [
-        _read(job_id, values)
-        for job_id, values in zip(job_ids, pipe.execute(raise_on_error=False), strict=True)
-    ]
-
-
-def _read(job_id: str, reply: Any) -> JobRecord | None:
-    if not isinstance(reply, Exception):
-        return JobRecord.decode(job_id, reply) if reply else None
-    if error_code(reply) != "WRONGTYPE":
-        raise reply
-    return JobRecord.unreadable(job_id, "in its place is something else")
-
-
 @dataclass(frozen=True, slots=True)
 class NumberHistory:
     """One number, as far back as jobs are kept. Times are Unix milliseconds on Redis' clock."""
@@ -236,7 +220,7 @@ def rates(pace: Mapping[str, str], settings: Settings, now_us: int) -> tuple[flo
 
 
 def histories(
-    client: redis.Redis, keys: Keys, phones: Sequence[PhoneNumber]
+    client: redis.Redis, settings: Settings, phones: Sequence[PhoneNumber]
 ) -> list[NumberHistory]:
     """Return what is known of numbers, all in two round trips.
 
@@ -245,7 +229,8 @@ def histories(
     """
     if not phones:
         return []
-    names = [keys.number(phone.country_code, phone.phone_num) for phone in phones]
+    keys, vault = Keys(settings.sendcode_key_prefix), Vault(client, settings)
+    names = [keys.number(vault.index(phone.country_code, phone.phone_num)) for phone in phones]
     if not client.exists(*names):
         return [NumberHistory()] * len(phones)
     pipe = client.pipeline(transaction=False)
@@ -271,6 +256,7 @@ class Ledger:
         self._settings = settings
         self.identity = Identity(client, settings, state_file)
         self.keys = Keys(settings.sendcode_key_prefix)
+        self.records = Records(client, settings)
         self._depth = max(4, round(settings.sendcode_rate_limit * FEED_SECONDS))
         load = scripts(client, settings)
         self._submit, self._submit_test = load("submit"), load("submit_test")
@@ -297,10 +283,11 @@ class Ledger:
             LedgerRefusedError: this is not the ledger that was known.
             QuotaExceededError: one of the `quotas` refuses it.
         """
+        lane = TEST if job.is_test else Lane.EVENT
         asked: dict[str, Argument] = {
             "id": job.job_id,
             "cc": job.phone.country_code,
-            "num": job.phone.phone_num,
+            "num": self.records.seal(job.phone, job.job_id, lane, job.life_ms),
             "life_ms": job.life_ms or 0,
             "reference": job.reference,
             "token": token,
@@ -322,9 +309,9 @@ class Ledger:
         self.identity.remember(remember)
         next_ms = self._next_slot_ms(int(now_ms) * 1000, waiting, pairs(pace))
         if verdict == "same":
-            record = JobRecord.decode(reply[4], pairs(fields))
+            record = self.records.decode(reply[4], pairs(fields))
             return Submitted(record, False, True, int(reply[5]) or None, next_ms)
-        record = JobRecord.decode(job.job_id, pairs(fields))
+        record = self.records.decode(job.job_id, pairs(fields))
         return Submitted(record, verdict == "new", next_slot_ms=next_ms)
 
     def _end_test(self, job: SendCodeJob, asked: Mapping[str, Argument]) -> Submitted:
@@ -342,11 +329,11 @@ class Ledger:
             raise self.identity.refuse()
         verdict, fields, remember = reply
         self.identity.remember(remember)
-        return Submitted(JobRecord.decode(job.job_id, pairs(fields)), verdict == "new")
+        return Submitted(self.records.decode(job.job_id, pairs(fields)), verdict == "new")
 
     def job(self, job_id: str) -> JobRecord | None:
         """Return a job; None if there is none, or it is a batch row that was not fed yet."""
-        return read_records(self.client, self.keys, [job_id])[0]
+        return self.records.read([job_id])[0]
 
     def next_slot_ms(self) -> int:
         """Return when the next event to be published will be sent, in Unix ms, by an estimate.
@@ -374,33 +361,43 @@ class Ledger:
         if record is None or not record.flaw:
             return None
         try:
-            lane, cc, num, batch = self.client.hmget(
-                self.keys.job(job_id), ["lane", "cc", "num", "batch"]
-            )
+            values: dict[str, str] = self.client.hgetall(self.keys.job(job_id))  # type: ignore[assignment]
         except redis.ResponseError:  # it is no hash
-            lane = cc = num = batch = None
+            values = {}
         batch_id, row_number = split_job_id(job_id)
-        if job_id == batch_job_id(batch_id, row_number):
-            row: Any = self.client.lindex(self.keys.rows(batch_id), row_number - 1)
-            if row is not None:
-                cc, num = str(row).split("\t")[:2]
-        try:
-            phone = PhoneNumber(str(cc or ""), str(num or ""))
-        except ValueError:
-            phone = NO_NUMBER
+        lane, batch = values.get("lane"), values.get("batch")
         if lane not in {*Lane, TEST}:
             single = TEST if job_id.startswith(f"{TEST}-") else Lane.EVENT
             lane = Lane.BATCH if batch_id or batch else single
+        values["lane"] = str(lane)
+        if job_id == batch_job_id(batch_id, row_number):
+            row: Any = self.client.lindex(self.keys.rows(batch_id), row_number - 1)
+            if row is not None:
+                term: Any = self.client.hget(self.keys.batch(batch_id), "expires_at")
+                values["cc"], values["num"] = str(row).split("\t")[:2]
+                values["term"] = term or ""
+                values.pop("life", None)
+                values.pop("not_after", None)
         done = self._set_aside(
             id=job_id,
             code=record.code,
             message=record.flaw,
             lane=str(lane),
             batch=batch or batch_id,
-            cc=phone.country_code,
-            num=phone.phone_num,
+            **self.records.kept(job_id, values),
         )
         return self.job(job_id) if done else None
+
+    def note_locked(self, record: JobRecord) -> None:
+        """Note for `status` and `doctor` that a job is sealed under a key that this process lacks.
+
+        It is forgotten soon after nobody meets such a job any more.
+        """
+        now_ms = time_ms(self.client.time())
+        pipe = self.client.pipeline()
+        pipe.hset(self.keys.vault_unknown, record.locked, now_ms)
+        pipe.pexpire(self.keys.vault_unknown, 3 * LOCKED_WAIT_MS)
+        pipe.execute()
 
     def cancel(self, job_id: str, reason: str = "") -> str:
         """Cancel one waiting job, or the row that it is yet.
@@ -424,10 +421,18 @@ class Ledger:
 
     def claim(self, job_id: str, token: str) -> Claim:
         """Take the lease of a job, if it is due."""
-        reply = self._claim(id=job_id, token=token, known=self.identity.known)
+        claim = partial(self._claim, id=job_id, token=token, known=self.identity.known)
+        reply = claim()
+        if reply[0] == "plain":
+            if not self.records.adopt(job_id, pairs(reply[1])):
+                return Claim("unreadable")
+            reply = claim()
         verdict = reply[0]
         if verdict in {"granted", "final"}:
-            record = JobRecord.decode(job_id, pairs(reply[1]))
+            values = pairs(reply[1])
+            if verdict == "granted" and not self.records.is_upgraded():
+                self.records.adopt(job_id, values)
+            record = self.records.decode(job_id, values)
             return Claim(verdict, record, is_canary=reply[-1] == "canary")
         return Claim(verdict, due_in_ms=reply[1] if verdict == "parked" else None)
 
@@ -461,7 +466,7 @@ class Ledger:
         if kind == "moved":
             return Begun(kind, moved_to=(int(reply[1]), int(reply[2])))
         if kind in {"unknown", "over"}:
-            return Begun(kind, record=JobRecord.decode(job_id, pairs(reply[1])))
+            return Begun(kind, record=self.records.decode(job_id, pairs(reply[1])))
         if kind in {"wait", "lost"}:
             return Begun(kind, reply[1] if kind == "wait" else 0)
         return Begun(kind, possible_duplicate=reply[1] == "1", attempts=reply[2], count=reply[3])
@@ -481,7 +486,7 @@ class Ledger:
             number=ending.number,
             **tried.arguments(),
         )
-        return _decode_if_ok(job_id, reply)
+        return self._decode_if_ok(job_id, reply)
 
     def park(self, job_id: str, token: str, pause: Pause, tried: Tried) -> JobRecord | None:
         """Lay a job aside for a while, and return it as it is then. None: the lease was lost."""
@@ -494,7 +499,7 @@ class Ledger:
             reason=pause.reason,
             **tried.arguments(),
         )
-        return _decode_if_ok(job_id, reply)
+        return self._decode_if_ok(job_id, reply)
 
     def renew(self, leases: Sequence[tuple[str, str]]) -> list[str]:
         """Keep the leases (job id, token); return the ids that are no longer the caller's."""
@@ -535,6 +540,5 @@ class Ledger:
             due.forgotten = self.identity.flag_forgotten(known)
         return due
 
-
-def _decode_if_ok(job_id: str, reply: Any) -> JobRecord | None:
-    return JobRecord.decode(job_id, pairs(reply[1])) if reply[0] == "ok" else None
+    def _decode_if_ok(self, job_id: str, reply: Any) -> JobRecord | None:
+        return self.records.decode(job_id, pairs(reply[1])) if reply[0] == "ok" else None

@@ -47,7 +47,7 @@ class _Jobs:
     letters: list[tuple[int, str]] = field(default_factory=list)
     totals: Counter[str] = field(default_factory=Counter)
     numbers: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
-    """How many codes a number got, and when the last."""
+    """How many codes a number got, and when the last; by country code and what stands for it."""
     untold: list[str] = field(default_factory=list)
     """Those with an outcome that was not delivered."""
     done: list[str] = field(default_factory=list)
@@ -73,7 +73,8 @@ class _Jobs:
             return
         self.totals[state] += 1
         if State(state).is_sent:
-            number = (country_code or "", phone_num or "")
+            index, found, _ = (phone_num or "").partition(":")
+            number = (country_code or "", index + found)
             codes, last_ms = self.numbers.get(number, (0, 0))
             self.numbers[number] = (codes + 1, max(last_ms, int(finished or 0)))
         if State(state).is_for_a_person and not dropped and not replaced_by:

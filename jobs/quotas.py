@@ -7,7 +7,7 @@ a quota. A code counts for its whole span, to a sixtieth of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ import redis
 from config import SendcodeError
 from config.quotas import Limit, read_limits
 from config.settings import Settings
-from jobs.keys import Keys, number_digest
+from jobs.keys import Keys
 from jobs.phone import PhoneNumber
 
 Rule = Literal["number", "range", "country", "token", "budget"]
@@ -60,7 +60,7 @@ class Quota:
 
     rule: Rule
     whose: str
-    """A digest, a calling code, a token's name, or "all"."""
+    """An index, a calling code, a token's name, or "all"."""
     limit: Limit
 
     def packed(self) -> tuple[str, str, int, int, int]:
@@ -115,13 +115,16 @@ class Quotas:
         """Return whether no bound holds for this number."""
         return f"{phone.country_code}{phone.phone_num}".startswith(self._trusted)
 
-    def of(self, phone: PhoneNumber, token: str = "") -> list[Quota]:
-        """Return the quotas that a code for this number, asked for with this token, counts in."""
+    def of(self, phone: PhoneNumber, token: str, index: Callable[[str, str], str]) -> list[Quota]:
+        """Return the quotas that a code for this number, asked for with this token, counts in.
+
+        `index` returns what stands for a country code and digits in keys.
+        """
         if self.is_trusted(phone):
             return []
         whose: dict[Rule, str] = {
-            "number": number_digest(phone.country_code, phone.phone_num),
-            "range": number_digest(phone.country_code, phone.phone_num[:-RANGE_DIGITS] + "-range"),
+            "number": index(phone.country_code, phone.phone_num),
+            "range": index(phone.country_code, phone.phone_num[:-RANGE_DIGITS] + "-range"),
             "country": phone.country_code,
             "token": token,
             "budget": "all",

@@ -25,8 +25,10 @@ from jobs.job import State
 from jobs.keys import Keys
 from jobs.quotas import Quotas
 
-READS, WRITES = 1, 1
+READS, WRITES = 2, 2
 """The newest data that the scripts can read, and the data that they write (jobs/upgrade.py)."""
+SEALED = 2
+"""From this version on all numbers are sealed."""
 LAPSE_S = 10
 """What a failover may make the ledger forget; more is an older copy."""
 ALIVE_S = 10

@@ -11,9 +11,10 @@ side, and one can go back by one (docs/upgrading.md).
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import redis
 
@@ -21,16 +22,59 @@ from config.redis import error_code
 from config.settings import Settings
 from jobs.identity import NEWER, Identity, LedgerState
 from jobs.keys import Keys
+from jobs.records import Records
 from jobs.scripts import READS, Script
 
-Step: TypeAlias = Callable[[redis.Redis, Keys, str], str]
+Step: TypeAlias = Callable[[redis.Redis, Settings, str], str]
 """Converts a part of the data and returns where the next begins, "" if that was all.
 
 It is given where its part begins, "" at first. A part takes a few seconds at most, and may be
 converted twice: after a crash another worker begins it anew.
 """
-STEPS: Sequence[Step] = ()
-"""The first one leads from version 1, which is all data up to now, to version 2."""
+_AT_ONCE = 1_000
+"""Keys of a part: a fraction of a second."""
+_OLD_DIGEST = re.compile(r"[0-9a-f]{40}")
+
+
+def seal_jobs(client: redis.Redis, settings: Settings, begins: str) -> str:
+    """Seal the numbers of jobs, and name what is kept of numbers by their index.
+
+    What is kept under a number's old key though no job is left for it goes: nobody could find it
+    any more.
+    """
+    keys, records = Keys(settings.sendcode_key_prefix), Records(client, settings)
+    phase, _, cursor = (begins or "jobs 0").partition(" ")
+    pattern = keys.job("*") if phase == "jobs" else f"{settings.sendcode_key_prefix}:*"
+    page: Any = client.scan(int(cursor), match=pattern, count=_AT_ONCE)
+    following, found = page
+    if phase == "jobs":
+        _seal(client, records, keys, found)
+    else:
+        old = [key for key in found if _is_of_old_digest(keys, key)]
+        if old:
+            client.delete(*old)
+    if following:
+        return f"{phase} {following}"
+    return "numbers 0" if phase == "jobs" else ""
+
+
+def _seal(client: redis.Redis, records: Records, keys: Keys, found: Sequence[str]) -> None:
+    pipe = client.pipeline(transaction=False)
+    for key in found:
+        pipe.hgetall(key)
+    for key, values in zip(found, pipe.execute(raise_on_error=False), strict=True):
+        # what is no record is left to whoever meets it
+        if isinstance(values, dict) and "num" in values and "lane" in values:
+            records.adopt(key.removeprefix(keys.job("")), values)
+
+
+def _is_of_old_digest(keys: Keys, key: str) -> bool:
+    kinds = (keys.number(""), keys.asked(""), keys.quota("number:"), keys.quota("range:"))
+    return key.startswith(kinds) and _OLD_DIGEST.fullmatch(key.rpartition(":")[2]) is not None
+
+
+STEPS: Sequence[Step] = (seal_jobs,)
+"""The first one leads from version 1 to version 2."""
 LOCK_S = 30.0
 """A worker that is silent for so long has died in a step."""
 SETTLE_S = 60.0
@@ -68,12 +112,13 @@ class Upgrade:
         settle_s: float = SETTLE_S,
     ) -> None:
         self._client = client
+        self._settings = settings
         self._identity = identity
-        self._keys = Keys(settings.sendcode_key_prefix)
         self._steps = steps
         self._lock_ms, self._settle_ms = round(lock_s * 1000), round(settle_s * 1000)
         self._writes = 1 + len(steps)
-        self._upgrade = Script(client, self._keys, "upgrade", writes=self._writes)
+        keys = Keys(settings.sendcode_key_prefix)
+        self._upgrade = Script(client, keys, "upgrade", writes=self._writes)
 
     def run(self) -> Iterator[int]:
         """Do what is to be done now; yield each version that all data have reached by it.
@@ -98,4 +143,4 @@ class Upgrade:
             if upgraded >= self._writes:
                 return
             done = upgraded + 1
-            cursor = self._steps[upgraded - 1](self._client, self._keys, begins)
+            cursor = self._steps[upgraded - 1](self._client, self._settings, begins)

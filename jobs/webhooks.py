@@ -21,6 +21,7 @@ from jobs.actions import Action
 from jobs.batch import Batch, decode_batch
 from jobs.job import JobRecord, iso, iso_or_none
 from jobs.keys import Keys
+from jobs.records import Records
 from jobs.scripts import Script, pairs, scripts
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 (is none)
@@ -223,6 +224,7 @@ class Outbox:
 
     def __init__(self, client: redis.Redis, settings: Settings, scale: float = 1.0) -> None:
         self._script = scripts(client, settings)("deliver")
+        self._records = Records(client, settings)
         self._delays_ms = [round(seconds * 1000 * scale) for seconds in DELAYS_S]
         self._give_up_ms = round(GIVE_UP_S * 1000 * scale)
 
@@ -237,7 +239,7 @@ class Outbox:
         if job_id.startswith(BATCH_PREFIX):
             about = decode_batch(job_id.removeprefix(BATCH_PREFIX), values, {}, 0)
         else:
-            about = JobRecord.decode(job_id, values)
+            about = self._records.decode(job_id, values)
         endpoint = Endpoint.decode(name, endpoint)
         return Delivery(number, endpoint, job_id, about, json.loads(outcome))
 

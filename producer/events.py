@@ -201,7 +201,7 @@ class Events:
         """
         with self._redis_errors():
             self._check(job)
-            quotas = self._quotas.of(job.phone, token)
+            quotas = self._quotas.of(job.phone, token, self._ledger.records.vault.index)
             submitted = self._ledger.submit(job, quotas, token=token, resend=resend)
         record = submitted.record
         if submitted.is_same_number:

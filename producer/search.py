@@ -13,7 +13,6 @@ from jobs.batch import BatchRow
 from jobs.batches import Batches
 from jobs.finding import Finder, Trace
 from jobs.job import split_job_id
-from jobs.keys import Keys
 from jobs.ledger import NumberHistory, histories
 from producer.stories import Instead, NoSuchJobError, Story, story_of
 
@@ -160,5 +159,5 @@ def _history(
     for hit in hits:
         phone = hit.story.record.phone if hit.story else hit.row.phone if hit.row else None
         if phone and digits in {phone.phone_num, phone.country_code + phone.phone_num}:
-            return histories(client, Keys(settings.sendcode_key_prefix), [phone])[0]
+            return histories(client, settings, [phone])[0]
     return None

@@ -63,6 +63,11 @@ def number(serial: int = 0) -> PhoneNumber:
     return PhoneNumber("852", f"5{serial:07d}")
 
 
+def number_key(ledger: Ledger, phone: PhoneNumber) -> str:
+    """Name the hash of what the ledger remembers of a number."""
+    return ledger.keys.number(ledger.records.vault.index(phone.country_code, phone.phone_num))
+
+
 def row(serial: int = 0, line: int = 2) -> BatchRow:
     phone = number(serial)
     return BatchRow(line, [phone.country_code, phone.phone_num], phone)
@@ -223,4 +228,4 @@ class Acts:
         return list(found)
 
     def _number_key(self, phone: PhoneNumber) -> str:
-        return self.keys.number(phone.country_code, phone.phone_num)
+        return number_key(self.ledger, phone)

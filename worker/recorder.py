@@ -97,7 +97,7 @@ def set_aside(ledger: Ledger, job_id: str) -> JobRecord | None:
     if record is not None:
         log.error(
             "a job's record cannot be read; a dead letter stands in its place",
-            extra=fields(job_id=job_id, why=record.message),
+            extra=fields(job_id=job_id, code=record.code, why=record.message),
         )
     return record
 

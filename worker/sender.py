@@ -19,8 +19,8 @@ from config.redis import error_code
 from config.settings import PROBE_SLACK_S
 from jobs.codes import Kind, OwnCode
 from jobs.job import Lane, State, StoryEntry
-from jobs.ledger import Ending, Ledger, Pause, Tried
-from jobs.phone import PhoneNumber
+from jobs.ledger import LOCKED_WAIT_MS, Ending, Ledger, Pause, Tried
+from jobs.phone import BARRED_COUNTRY_CODES, PhoneNumber
 from worker.api import Answer, SendVerifyCodeClient
 from worker.deadline import now_s
 from worker.limiter import Limiter, Slot
@@ -85,7 +85,7 @@ class Sender:
                 return NotNow(claim.verdict, due)
             work = Work.on(claim, record, token)
             with self._leases.hold(job_id, token):
-                return self._work_on(work)
+                return self._work_on(work) if not record.locked else self._lay_aside(work)
         except redis.RedisError as exc:
             if isinstance(exc, redis.ResponseError):
                 # the scripts fail on a record that is broken
@@ -100,6 +100,16 @@ class Sender:
         record = set_aside(self._ledger, job_id)
         return Ended(record) if record is not None else NotNow("unreadable")
 
+    def _lay_aside(self, work: Work) -> NotNow:
+        """Keep a job that is sealed under a data key that this worker lacks."""
+        log.error(
+            "a job is sealed under a data key that is not in SENDCODE_DATA_KEYS: it waits",
+            extra=fields(job_id=work.job_id, data_key=work.record.locked),
+        )
+        self._ledger.note_locked(work.record)
+        message = f"data key {work.record.locked}"
+        return self._recorder.park(work, Pause(LOCKED_WAIT_MS, OwnCode.LOCKED, message))
+
     def _work_on(self, work: Work) -> Ended | NotNow:
         if self._is_barred(work):
             return self._recorder.finish(work, Ending(State.DEAD, OwnCode.COUNTRY))
@@ -113,7 +123,9 @@ class Sender:
 
     def _is_barred(self, work: Work) -> bool:
         """Return whether no code may be sent to the job's country; what left already is proved."""
-        return not (self._may_send_to(work.record.phone) or work.is_in_doubt)
+        phone = work.record.phone
+        is_barred = phone.country_code in BARRED_COUNTRY_CODES or not self._may_send_to(phone)
+        return is_barred and not work.is_in_doubt
 
     def _attempt(self, work: Work) -> Ended | NotNow | Again:
         # a proof has a time limit, and a batch job may stand behind any number of events

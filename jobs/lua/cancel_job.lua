@@ -10,12 +10,12 @@ local job = fields(K.job(id), 'state', 'lane', 'batch', 'doubt')
 if not job.state then
   local text = row > 0 and redis.call('LINDEX', K.rows(batch), row - 1) or ''
   local cc, num = string.match(text, '^(%d+)\t([^\t]+)\t')
-  local b = fields(K.batch(batch), 'state', 'cursor')
+  local b = fields(K.batch(batch), 'state', 'cursor', 'expires_at')
   if not cc or not b.state or row <= tonumber(b.cursor) then return 'absent' end
   if b.state == BATCH.CANCELLED then return 'cancelled' end
   redis.call('LSET', K.rows(batch), row - 1, '-' .. text) -- the feed passes it over
   redis.call('HINCRBY', K.batch(batch), 'fed', 1)
-  make_job(id, cc, num, 'batch', batch, now)
+  make_job(id, cc, num, 'batch', batch, now, b.expires_at)
   job = {lane = 'batch', batch = batch}
 elseif FINAL[job.state] then
   return job.state

@@ -4,6 +4,7 @@
 -- known: what the caller remembers of the ledger (see identity.lua)
 -- Reply: {"granted", hash of the job} ({…, "canary"} if it finds out whether the halt is over)
 --   | {"final", hash} | {"absent"} | {"unreadable"} | {"busy"}
+--   | {"plain", hash}: an older release left its number in the clear: seal it (adopt.lua), and claim it again
 --   | {"parked", ms until it is due} | {"paused"} | {"halted"}
 --   | {"refused"} (it is another ledger, or has forgotten attempts of the caller)
 -- Twice with one token: granted again.
@@ -18,6 +19,7 @@ if FINAL[state] then return {'final', record(id)} end
 if not OPEN[state] or (lane ~= 'event' and lane ~= 'batch') then
   return {(state or redis.call('EXISTS', K.job(id)) == 1) and 'unreadable' or 'absent'}
 end
+if num ~= '0' and string.find(num or '', '^%d+$') then return {'plain', record(id)} end
 local function granted()
   return {'granted', record(id), is_canary(id) and 'canary' or nil}
 end

@@ -1,9 +1,9 @@
 -- Find jobs, among those named, by their number, or by a name: a RequestId of one of their calls, the
 -- caller's reference or key. A job that a person put in another's place is looked at with that. It
 -- changes nothing.
--- digits: those of a number, with or without its country code, or ""; name: or ""
+-- indexes: what may stand for a number, each between commas, or ""; name: or ""
 -- Reply: the ids of those that fit
-local A = arguments('digits', 'name', 'ids:rest')
+local A = arguments('indexes', 'name', 'ids:rest')
 local reply = {}
 
 local function is_told_of(id, told)
@@ -22,8 +22,8 @@ for _, id in ipairs(A.ids) do
     if values.err then break end
     local cc, num, request_id, reference, key, told, replaced_by = unpack(values)
     local fits
-    if A.digits ~= '' then
-      fits = num and (num == A.digits or (cc or '') .. num == A.digits)
+    if A.indexes ~= '' then
+      fits = cc and num and string.find(A.indexes, ',' .. number_digest(cc, num) .. ',', 1, true)
     else
       fits = request_id == A.name or reference == A.name or key == A.name
         or is_told_of(id, tonumber(told) or 0)

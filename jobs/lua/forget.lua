@@ -1,11 +1,12 @@
 -- Blank what is kept of a person: a job that has ended, and the row of a batch that it was made from, or a
 -- row that never became one. Counts, states and stories stay, as others rely on them.
--- id: of the job, or the row; cc, num: the person's number
+-- id: of the job, or the row; cc, num: the person's number (see numbers.lua); old: its digest of before, if
+--   any may be left
 -- batch, row, and of it what `Blank` in jobs/rows.py has, if there is one
 -- Reply: "blanked" | "waits" (it has not ended) | "letter" (a dead letter: drop it first) | "other" (it is
 --   not for this number, or is gone) | "changed" (the row is not as it was read)
 -- Twice: "other".
-local A = arguments('id', 'cc', 'num', 'batch?', 'row?:number', 'head?', 'head_blank?', 'block?:number',
+local A = arguments('id', 'cc', 'num', 'old', 'batch?', 'row?:number', 'head?', 'head_blank?', 'block?:number',
   'cells?', 'cells_blank?', 'is_named?')
 
 -- Blank the row if it is for the number, or its job was (`by_job`); "waits" if it was not fed yet.
@@ -23,7 +24,8 @@ local function blank_job()
   local id = A.id
   local job = fields(K.job(id), 'state', 'cc', 'num', 'replaced_by', 'dropped', 'replaces')
   if not job.state then return blank_row(false) end
-  if job.cc ~= A.cc or job.num ~= A.num then return 'other' end
+  local digest = number_digest(job.cc or '', job.num or '')
+  if digest ~= number_digest(A.cc, A.num) and digest ~= A.old then return 'other' end
   if not FINAL[job.state] then return 'waits' end
   if FOR_A_PERSON[job.state] and not job.replaced_by and not job.dropped then return 'letter' end
   redis.call('HSET', K.job(id), 'cc', '0', 'num', '0')

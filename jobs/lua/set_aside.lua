@@ -1,8 +1,8 @@
 -- Put a dead letter in the place of a job's record that cannot be read, so that nobody takes it up again.
 -- What was found is kept beside it for as long as a finished job.
--- lane, batch ("": none), cc, num: what is known of it
+-- lane, batch ("": none), cc, num, term: what is known of it
 -- Reply: 1, or 0 if there is no record, or the dead letter already
-local A = arguments('id', 'code', 'message', 'retention_ms:number', 'lane', 'batch', 'cc', 'num')
+local A = arguments('id', 'code', 'message', 'retention_ms:number', 'lane', 'batch', 'cc', 'num', 'term')
 local id, code, retention_ms, lane = A.id, A.code, A.retention_ms, A.lane
 local kind = redis.call('TYPE', K.job(id)).ok
 if kind == 'none' then return 0 end
@@ -23,7 +23,7 @@ if was.dropped and FOR_A_PERSON[state] then count_left(batch, state, -1) end
 redis.call('RENAME', K.job(id), K.unreadable(id))
 redis.call('PEXPIRE', K.unreadable(id), int(retention_ms))
 
-make_job(id, A.cc, A.num, lane, batch, now)
+make_job(id, A.cc, A.num, lane, batch, now, A.term)
 redis.call('HSET', K.job(id), 'code', code, 'message', A.message)
 if was.token then redis.call('HSET', K.job(id), 'token', was.token) end
 if was.dup then redis.call('HSET', K.job(id), 'dup', was.dup) end

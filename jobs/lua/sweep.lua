@@ -198,7 +198,7 @@ local function feed_one(batch)
     return 'leave'
   end
   redis.call('HINCRBY', K.batch(batch), 'fed', 1)
-  make_job(id, cc, num, 'batch', batch, now)
+  make_job(id, cc, num, 'batch', batch, now, b.expires_at)
   if b.expires_at then redis.call('HSET', K.job(id), 'not_after', b.expires_at) end
   if is_expired then
     finalize(id, batch, 'batch', nil, 'expired', retention_ms, now)

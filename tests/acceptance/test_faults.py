@@ -20,6 +20,7 @@ from sandbox.client import Sandbox
 from tests.faults import doomed
 from tests.faults.audit import leftovers
 from tests.faults.workers import Crew, crew
+from tests.ledger_acts import number_key
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.settings(
@@ -139,7 +140,7 @@ def test_a_worker_frozen_for_longer_than_the_interval_sends_nothing_when_it_thaw
 
 def _is_open(ledger: Ledger, phone: PhoneNumber) -> bool:
     """Whether the API would let another code to this number through."""
-    key = ledger.keys.number(phone.country_code, phone.phone_num)
+    key = number_key(ledger, phone)
     until = int(ledger.client.hget(key, "until") or 0)
     seconds, _ = ledger.client.time()
     return until < seconds * 1000

@@ -1,4 +1,7 @@
-"""A rolling upgrade and the way back: workers and producers of two releases on one Redis."""
+"""A rolling upgrade from a release that kept numbers in the clear, under load.
+
+That one reads version 1 of the ledger alone, so it stands still once the new one has written.
+"""
 
 from __future__ import annotations
 
@@ -15,18 +18,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis import Redis
 
 from config.settings import Settings
 from demo.world import environment_of
 from jobs.batches import Batches
+from jobs.keys import Keys
+from jobs.scripts import WRITES
 from sandbox.client import SandboxProcess
 from tests.commands import SENDCODE
 from tests.files import customer, write_csv
 from tests.waiting import wait_until
 from tests.worker_process import TOP, WorkerProcess
 
-BEFORE = "eed300b9c23fed7fb4cf359dcf41079ed361a9c1"
-"""The last commit before the ledger had a version."""
+BEFORE = "b7972c109ec38a3176aa32486fa7f689073f6dca"
+"""The last commit that sealed nothing."""
 ROWS = {"may": 130, "june": 130, "july": 100}
 EVENTS = 20
 ALL = sum(ROWS.values()) + 2 * EVENTS
@@ -115,12 +121,14 @@ def send_events(settings: Settings, release: Release, first: int, folder: Path) 
     sendcode_lease=2,
     sendcode_backoff=0.2,
 )
-def test_a_rolling_upgrade_and_the_way_back_lose_nothing_and_double_nothing(
+def test_a_rolling_upgrade_loses_and_doubles_nothing_and_seals_all_numbers(
     before: Release,
     start: Start,
     settings: Settings,
     sandbox: SandboxProcess,
     batches: Batches,
+    redis: Redis,
+    keys: Keys,
     tmp_path: Path,
 ) -> None:
     now = TOP
@@ -139,37 +147,40 @@ def test_a_rolling_upgrade_and_the_way_back_lose_nothing_and_double_nothing(
     def accepted() -> int:
         return int(sandbox.stats(numbers=False)["accepted"])
 
-    def reach(share: float) -> None:
-        wait_until(lambda: accepted() >= share * ALL, f"{share:.0%} sent")
+    def reach(count: int) -> None:
+        wait_until(lambda: accepted() >= count, f"{count} sent")
 
     def is_over(batch_id: str) -> bool:
         return (batch := batches.get(batch_id)) is not None and batch.is_over
 
+    old = [start(before), start(before)]
+    submit(before, "may", 1)
+    send_events(settings, before, 9_000, tmp_path)
+    reach(40)
+    # forwards, one worker after the other, the second without a word of warning
+    new = [start(now), start(now)]
+    new[0].wait_ready()
+    new[1].wait_ready()
     with ThreadPoolExecutor() as side:
-        old = [start(before), start(before)]
         produced = [
-            side.submit(submit, before, "may", 1),
             side.submit(submit, now, "june", 5_001),
-            side.submit(send_events, settings, before, 9_000, tmp_path),
             side.submit(send_events, settings, now, 9_500, tmp_path),
         ]
-        # forwards, one worker after the other, the second without a word of warning
-        reach(0.1)
-        new = [start(now), start(now)]
-        new[0].wait_ready()
+        wait_until(
+            lambda: all("nothing is sent" in each.log for each in old), "them standing still"
+        )
         assert old[0].stop() == 0
-        new[1].wait_ready()
         old[1].kill()
-        reach(0.4)
-        # and back
-        produced.append(side.submit(submit, now, "july", 6_001))
-        old = [start(before), start(before)]
-        old[0].wait_ready()
-        new[0].kill()
-        old[1].wait_ready()
-        assert new[1].stop() == 0
+        # they had a minute to finish what they held
+        redis.hincrby(keys.ledger, "raised_at", -60_000)
+        wait_until(lambda: redis.hget(keys.ledger, "upgraded") == str(WRITES), "the upgrade")
         for each in produced:
             each.result()
+    submit(now, "july", 6_001)
+    # and no way back
+    late = start(before)
+    assert late.wait() == 2
+    assert "start the release that the other processes run" in late.log
     for batch_id in ROWS:
         wait_until(partial(is_over, batch_id), f"the end of {batch_id}")
     wait_until(lambda: accepted() >= ALL, "the events")
@@ -185,3 +196,9 @@ def test_a_rolling_upgrade_and_the_way_back_lose_nothing_and_double_nothing(
         assert batch.possible_duplicates == 0
     for worker in (*new, *old):
         assert "Traceback" not in worker.log
+    assert any("ledger upgraded" in worker.log for worker in new)
+    for key in redis.scan_iter(keys.job("*")):
+        assert ":" in str(redis.hget(key, "num"))
+    digests = {key.removeprefix(keys.number("")) for key in redis.scan_iter(keys.number("*"))}
+    assert len(digests) == ALL
+    assert {len(digest) for digest in digests} == {22}

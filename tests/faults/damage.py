@@ -25,6 +25,7 @@ from jobs.rows import CHUNK_ROWS
 from producer import send_code
 from producer.overview import read_overview
 from sandbox.client import SandboxClient
+from tests.ledger_acts import number_key
 from tests.waiting import wait_until
 
 DAMAGES = ("deleted", "set back", "of another type")
@@ -90,7 +91,7 @@ TARGETS: dict[str, Target] = {
     **{f"due:{lane}": _due(lane) for lane in (*Lane, "aside")},
     "content": lambda here, batch_id: here.keys.content(f"digest of {batch_id}"),
     "job": lambda here, batch_id: here.keys.job(here.open_job(batch_id)),
-    "number": lambda here, batch_id: here.keys.number("852", here.phones(batch_id)[-1].phone_num),
+    "number": lambda here, batch_id: number_key(here.ledger, here.phones(batch_id)[-1]),
     "asked": lambda here, _: here.any_key(here.keys.asked("*")),
     "quota": lambda here, _: here.any_key(here.keys.quota("*")),
     "decision": lambda here, _: here.keys.decision("1"),

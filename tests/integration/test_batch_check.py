@@ -11,11 +11,11 @@ from redis import Redis
 from config.settings import Settings
 from jobs.account import Account
 from jobs.batches import Batches
-from jobs.keys import Keys
 from jobs.ledger import Ledger
 from tests.commands import Command, on_terminal
 from tests.ended_jobs import SENT, customers, end, end_event, number
 from tests.files import correct, customer, read_csv, write_csv
+from tests.ledger_acts import number_key
 
 
 @pytest.fixture
@@ -90,11 +90,11 @@ def test_nothing_is_written_anywhere(sendcode: Command, mixed: Path, redis: Redi
 
 
 def test_numbers_that_got_a_code_before_and_those_in_their_interval_are_told(
-    sendcode: Command, ledger: Ledger, redis: Redis, keys: Keys, tmp_path: Path
+    sendcode: Command, ledger: Ledger, redis: Redis, tmp_path: Path
 ) -> None:
     end_event(ledger, 1, SENT)
     end_event(ledger, 2, SENT)
-    redis.hset(keys.number("852", number(2).phone_num), "until", 1)  # its interval is over
+    redis.hset(number_key(ledger, number(2)), "until", 1)  # its interval is over
     rows = [["", "852", number(n).phone_num, ""] for n in (1, 2, 3)]
     file = write_csv(tmp_path / "again.csv", rows)
 
@@ -105,10 +105,10 @@ def test_numbers_that_got_a_code_before_and_those_in_their_interval_are_told(
 
 
 def test_codes_sent_before_count_into_a_number_s_use(
-    sendcode: Command, ledger: Ledger, redis: Redis, keys: Keys, tmp_path: Path
+    sendcode: Command, ledger: Ledger, redis: Redis, tmp_path: Path
 ) -> None:
     end_event(ledger, 1, SENT)
-    redis.hset(keys.number("852", number(1).phone_num), "codes", 4)
+    redis.hset(number_key(ledger, number(1)), "codes", 4)
     rows = [["", "852", number(n).phone_num, ""] for n in (2, 1, 1)]
     file = write_csv(tmp_path / "often.csv", rows)
 

@@ -15,6 +15,7 @@ from jobs.job import State
 from jobs.keys import Keys
 from jobs.ledger import Ending, Ledger
 from tests.ended_jobs import BUSY, DEAD, SENT, customers, end, end_event, number, run_batch
+from tests.ledger_acts import number_key
 
 HEADER = ["name", "country_code", "phone_num"]
 
@@ -132,32 +133,28 @@ def test_a_row_that_was_not_fed_yet_is_shown_as_waiting(batches: Batches) -> Non
     assert [record.state if record else None for record in records] == [State.QUEUED] * 2
 
 
-def test_a_number_s_record_remembers_the_codes_sent_to_it(
-    ledger: Ledger, redis: Redis, keys: Keys
-) -> None:
+def test_a_number_s_record_remembers_the_codes_sent_to_it(ledger: Ledger, redis: Redis) -> None:
     end_event(ledger, 7, SENT)
 
-    record: Any = redis.hgetall(keys.number("852", number(7).phone_num))
+    record: Any = redis.hgetall(number_key(ledger, number(7)))
 
     assert record["codes"] == "1"
     assert int(record["sent"]) > 0
     # longer than the interval: until the job itself is forgotten
-    assert redis.ttl(keys.number("852", number(7).phone_num)) > 86_400
+    assert redis.ttl(number_key(ledger, number(7))) > 86_400
 
 
-def test_a_refused_number_is_open_again_and_remembers_nothing(
-    ledger: Ledger, redis: Redis, keys: Keys
-) -> None:
+def test_a_refused_number_is_open_again_and_remembers_nothing(ledger: Ledger, redis: Redis) -> None:
     end_event(ledger, 7, DEAD)
 
-    assert not redis.exists(keys.number("852", number(7).phone_num))
+    assert not redis.exists(number_key(ledger, number(7)))
 
 
 def test_a_later_attempt_does_not_make_a_number_forget_the_codes_sent_to_it(
-    ledger: Ledger, redis: Redis, keys: Keys, batches: Batches
+    ledger: Ledger, redis: Redis, batches: Batches
 ) -> None:
     end_event(ledger, 7, SENT)
-    key = keys.number("852", number(7).phone_num)
+    key = number_key(ledger, number(7))
     redis.hset(key, "until", 0)  # the interval is over
     batches.open("b1", "digest", HEADER)
     batches.append("b1", 0, customers(1, first=7), last=True)

@@ -15,7 +15,7 @@ from jobs.job import State
 from jobs.keys import Keys
 from jobs.ledger import AHEAD_S, FEED_SECONDS
 from jobs.scripts import SPARE_THREADS, time_ms
-from tests.ledger_acts import DEFAULTS, IN_DOUBT, REJECTED, Acts, number, row
+from tests.ledger_acts import DEFAULTS, IN_DOUBT, REJECTED, Acts, number, number_key, row
 
 pytestmark = pytest.mark.settings(**DEFAULTS)
 
@@ -164,7 +164,7 @@ def test_rows_that_wait_for_one_number_take_no_room_from_others(acts: Acts) -> N
 
     assert len(fed) > DEPTH / 2
     assert all(job_id.startswith("others-") for job_id in fed)
-    until = acts.redis.hget(acts.keys.number("852", number(0).phone_num), "until")
+    until = acts.redis.hget(number_key(acts.ledger, number(0)), "until")
     assert acts.redis.zscore(acts.keys.due("aside"), same[-1]) == float(str(until))
 
 

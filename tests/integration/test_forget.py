@@ -11,12 +11,12 @@ from redis import Redis
 from config.settings import Settings
 from jobs.batches import Batches
 from jobs.job import SendCodeJob
-from jobs.keys import Keys
 from jobs.ledger import Ledger
 from jobs.mending import Mending
 from producer.results import results
 from tests.commands import Command, Ran
 from tests.ended_jobs import DEAD, PERMANENT, SENT, customers, end_event, number, run_batch
+from tests.ledger_acts import number_key
 from tests.ledger_checks import all_of
 
 Forget = Callable[..., Ran]
@@ -31,16 +31,15 @@ def forget(sendcode: Command, monkeypatch: pytest.MonkeyPatch) -> Forget:
     return run
 
 
-def open_number(redis: Redis, keys: Keys, n: int) -> None:
+def open_number(redis: Redis, ledger: Ledger, n: int) -> None:
     """Let the interval of a number be over."""
     phone = number(n)
-    redis.hset(keys.number(phone.country_code, phone.phone_num), "until", 1)
+    redis.hset(number_key(ledger, phone), "until", 1)
 
 
 def test_a_person_s_jobs_rows_and_history_are_blanked_and_all_else_stays(
     forget: Forget,
     redis: Redis,
-    keys: Keys,
     ledger: Ledger,
     batches: Batches,
     settings: Settings,
@@ -49,9 +48,9 @@ def test_a_person_s_jobs_rows_and_history_are_blanked_and_all_else_stays(
     endings = {1: SENT, 2: DEAD, 3: PERMANENT}
     run_batch(ledger, batches, "b1", customers(3), lambda n: endings[n])
     for n in (1, 2):
-        open_number(redis, keys, n)
+        open_number(redis, ledger, n)
     end_event(ledger, 1, SENT)
-    open_number(redis, keys, 1)
+    open_number(redis, ledger, 1)
     before = sendcode("batch", "status", "b1", "--json").json
 
     for n in (1, 2):
@@ -62,7 +61,7 @@ def test_a_person_s_jobs_rows_and_history_are_blanked_and_all_else_stays(
         phone = number(n)
         assert phone.phone_num not in text
         assert f"Customer {n}" not in text
-        assert keys.number(phone.country_code, phone.phone_num) not in text
+        assert ledger.records.vault.index(phone.country_code, phone.phone_num) not in text
     assert number(3).phone_num in text
     after = sendcode("batch", "status", "b1", "--json").json
     assert after["counts"] == before["counts"]
@@ -104,22 +103,22 @@ def test_what_has_not_ended_stays_and_is_named(
 
     assert ran.exit_code == 1
     assert f"1 have not ended ({job.job_id})" in ran.err
-    assert number(1).phone_num in all_of(redis)
+    assert ledger.records.vault.index("852", number(1).phone_num) in all_of(redis)
 
 
 def test_a_number_in_its_interval_is_known_until_that_is_over(
-    forget: Forget, redis: Redis, keys: Keys, ledger: Ledger
+    forget: Forget, redis: Redis, ledger: Ledger
 ) -> None:
     end_event(ledger, 1, SENT)
     phone = number(1)
-    redis.hset(keys.number(phone.country_code, phone.phone_num), "until", 4_000_000_000_000)
+    redis.hset(number_key(ledger, phone), "until", 4_000_000_000_000)
 
     ran = forget(1, "--yes")
 
     assert ran.exit_code == 1
     assert "until a minute is over" in ran.err
     assert phone.phone_num not in all_of(redis)
-    assert redis.exists(keys.number(phone.country_code, phone.phone_num))
+    assert redis.exists(number_key(ledger, phone))
 
 
 def test_a_person_is_forgotten_only_if_somebody_says_yes(
@@ -131,4 +130,4 @@ def test_a_person_is_forgotten_only_if_somebody_says_yes(
 
     assert ran.exit_code == 2
     assert number(1).phone_num not in ran.err
-    assert number(1).phone_num in all_of(redis)
+    assert ledger.records.vault.index("852", number(1).phone_num) in all_of(redis)

@@ -65,7 +65,7 @@ def test_a_test_ends_by_its_number_and_leaves_nothing_but_itself(
     assert (dead["state"], dead["code"]) == ("dead", "FailedOperation.PhoneBindUpper")
     assert (dead["attempts"], dead["reference"], dead["key"]) == (1, "c 1", "d")
     kept = {key.removeprefix(f"{keys.prefix}:").split(":")[0] for key in redis.scan_iter("*")}
-    assert kept - {"tokens", "ledger"} == {"job", "totals", "actions"}
+    assert kept - {"tokens", "ledger", "vault"} == {"job", "totals", "actions"}
     assert redis.hgetall(keys.totals) == {"test": "4"}
     assert redis.ttl(keys.job(dead["job_id"])) > 0
 

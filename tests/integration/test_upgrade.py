@@ -18,6 +18,7 @@ from jobs.job import JobRecord, Lane, SendCodeJob, State, StoryEntry
 from jobs.keys import Keys
 from jobs.ledger import Ledger
 from jobs.mending import Mending
+from jobs.phone import PhoneNumber
 from jobs.publish import Publisher
 from jobs.scripts import READS, WRITES, Script
 from jobs.upgrade import STEPS, Step, Upgrade
@@ -31,7 +32,8 @@ from tests.worker_process import WorkerProcess
 pytestmark = pytest.mark.settings(**DEFAULTS)
 
 NEXT = READS + 1
-ONE_LINE = r"^the ledger is refused.* version 2, .*reads up to version 1: start the release that"
+READS_UP_TO = f"reads up to version {READS}"
+ONE_LINE = rf"^the ledger is refused.* version {NEXT}, .*{READS_UP_TO}: start the release that"
 
 
 @pytest.fixture
@@ -40,12 +42,13 @@ def upgraded_by(redis: Redis, settings: Settings) -> Callable[..., Upgrade]:
 
     def make(step: Step, *, lock_s: float = 30, settle_s: float = 0) -> Upgrade:
         identity = Identity(redis, settings)
-        return Upgrade(redis, settings, identity, [step], lock_s=lock_s, settle_s=settle_s)
+        steps = [*STEPS, step]
+        return Upgrade(redis, settings, identity, steps, lock_s=lock_s, settle_s=settle_s)
 
     return make
 
 
-def nothing_to_convert(_redis: Redis, _keys: Keys, _begins: str) -> str:
+def nothing_to_convert(_redis: Redis, _settings: Settings, _begins: str) -> str:
     return ""
 
 
@@ -57,7 +60,8 @@ class Renames:
         self.dies_at = dies_at
         self.parts: list[str] = []
 
-    def __call__(self, redis: Redis, keys: Keys, begins: str) -> str:
+    def __call__(self, redis: Redis, settings: Settings, begins: str) -> str:
+        keys = Keys(settings.sendcode_key_prefix)
         self.parts.append(begins)
         first = int(begins or 0)
         for job_id in self.job_ids[first : first + 10]:
@@ -76,10 +80,14 @@ def test_the_steps_lead_to_what_the_scripts_write_and_that_can_be_read() -> None
     assert WRITES <= READS <= WRITES + 1
 
 
-def test_a_ledger_without_a_version_has_the_first(ledger: Ledger, redis: Redis, keys: Keys) -> None:
+def test_a_new_ledger_has_the_version_that_is_written_and_lacks_no_step(
+    ledger: Ledger, redis: Redis, settings: Settings, keys: Keys
+) -> None:
     ledger.sweep()
 
-    assert redis.hget(keys.ledger, "version") is None
+    assert ledger.identity.ask().version == WRITES
+    assert list(Upgrade(redis, settings, ledger.identity, settle_s=0).run()) == []
+    redis.hdel(keys.ledger, "version")
     assert ledger.identity.ask().version == 1
 
 
@@ -96,7 +104,7 @@ def test_a_process_older_than_the_ledger_takes_nothing_and_says_what_to_do(
         ledger.sweep()
     with pytest.raises(LedgerRefusedError, match=ONE_LINE):
         Batches(redis, settings).open("june", "d", ["phone"])
-    with pytest.raises(RedisUnavailableError, match="reads up to version 1"):
+    with pytest.raises(RedisUnavailableError, match=READS_UP_TO):
         send_code("852", "51234567", settings=settings)
     assert ledger.claim("ev-1", "t").verdict == "refused"
     assert ledger.identity.is_outdated
@@ -202,7 +210,7 @@ def test_a_ledger_that_is_refused_is_not_upgraded(
 ) -> None:
     ledger.sweep()
     redis.delete(keys.ledger)
-    upgrade = Upgrade(redis, settings, ledger.identity, [nothing_to_convert], settle_s=0)
+    upgrade = Upgrade(redis, settings, ledger.identity, [*STEPS, nothing_to_convert], settle_s=0)
 
     assert list(upgrade.run()) == []
     assert redis.hget(keys.ledger, "version") is None
@@ -221,8 +229,8 @@ def test_commands_of_an_older_release_refuse_with_one_line(
         assert "start the release that the other processes run" in ran.err
     accepted = sendcode("ledger", "accept", "--yes")
     assert accepted.exit_code == 1
-    assert "reads up to version 1" in accepted.err
-    assert "reads up to version 1" in sendcode("status").out
+    assert READS_UP_TO in accepted.err
+    assert READS_UP_TO in sendcode("status").out
     assert sendcode("status", "--json").json["ledger"]["version"] == NEXT
     assert "FAIL  the ledger is refused" in sendcode("doctor").out
     assert redis.hget(keys.account, "state") is None
@@ -256,7 +264,8 @@ def test_a_worker_that_became_too_old_leaves_messages_to_others(
     worker = start_worker()
     newer = Script(redis, keys, "submit", writes=NEXT)
     for n in range(5):
-        job: dict[str, Any] = {"id": f"ev-{n}", "cc": "852", "num": f"5123456{n}", "call": "c"}
+        num = ledger.records.seal(PhoneNumber("852", f"5123456{n}"), f"ev-{n}", Lane.EVENT, "")
+        job: dict[str, Any] = {"id": f"ev-{n}", "cc": "852", "num": num, "call": "c"}
         terms = dict.fromkeys(("reference", "token", "key", "known"), "")
         newer(**job, **terms, life_ms=0, resend=1, grace_ms=1_000)
     wait_until(lambda: "nothing is sent" in worker.log, "the worker's line about it")

@@ -27,7 +27,7 @@ from jobs.scripts import time_ms
 from tests.commands import Command, Ran
 from tests.ended_jobs import DEAD, SENT, end
 from tests.files import correct, customer, read_csv, write_csv
-from tests.ledger_acts import DEFAULTS, Acts
+from tests.ledger_acts import DEFAULTS, Acts, number_key
 
 pytestmark = pytest.mark.settings(**DEFAULTS)
 
@@ -175,13 +175,13 @@ def test_skip_sent_holds_at_the_moment_of_sending(
 
 
 def test_a_job_that_waited_for_its_slot_meanwhile_is_left_out_too(
-    people: People, acts: Acts, redis: Redis, keys: Keys
+    people: People, acts: Acts, redis: Redis
 ) -> None:
     people.submit("b", 1, options=("--skip-sent",))
     acts.sweep()
     token = acts.claimed("b-1")
     # its lease was lost for a while, in which another job had the number
-    redis.hset(keys.number("852", phone(1).phone_num), "sent", time_ms(redis.time()))
+    redis.hset(number_key(acts.ledger, phone(1)), "sent", time_ms(redis.time()))
 
     assert acts.begin("b-1", token).kind == "over"
     assert (acts.state("b-1"), acts.job("b-1").code) == (State.CANCELLED, "SentMeanwhile")

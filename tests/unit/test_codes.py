@@ -58,6 +58,8 @@ TABLE = [
     (str(OwnCode.ALONE), Kind.UNKNOWN),
     (str(OwnCode.COUNTRY), Kind.PERMANENT),
     (str(OwnCode.UNREADABLE), Kind.UNKNOWN),
+    (str(OwnCode.FORGED), Kind.UNKNOWN),
+    (str(OwnCode.LOCKED), Kind.UNKNOWN),
     (str(OwnCode.SENT_MEANWHILE), Kind.UNKNOWN),
 ]
 

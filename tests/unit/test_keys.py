@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from importlib.resources import files
 
@@ -38,15 +37,9 @@ def test_a_plain_key_is_the_same_in_lua(name: str) -> None:
     assert getattr(KEYS, name) == in_lua(name)
 
 
-@pytest.mark.parametrize("name", sorted(set(_BY_ID) - {"number"}))
+@pytest.mark.parametrize("name", sorted(_BY_ID))
 def test_a_key_with_an_id_is_the_same_in_lua(name: str) -> None:
     assert getattr(KEYS, name)("id") == in_lua(name)
-
-
-def test_a_number_s_key_shows_no_number() -> None:
-    digest = hashlib.sha1(b"852-18888888888", usedforsecurity=False).hexdigest()
-
-    assert KEYS.number("852", "18888888888") == in_lua("number").removesuffix("id") + digest
 
 
 def test_no_two_names_mean_the_same_key() -> None:

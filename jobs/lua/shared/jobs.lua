@@ -2,7 +2,8 @@
 -- job of a test token has "test", and is in no index (submit_test.lua).
 --
 -- A job's hash; times are ms, and what does not apply is absent:
---   state, cc, num, lane, batch, created, not_after; life: ms from `created` until then, as asked for
+--   state, cc, num (sealed, see numbers.lua), lane, batch, created, not_after; life: ms from `created` until
+--     then, as asked for; term: of a batch's job its `not_after`, as the batch had it
 --   call: the call of `submit` that it came by; reference: the caller's name for it
 --   published: when its message was last; urgent: that went in front of its queue
 --   lease: whose it is now; spared: the lease that a sweep left alone for a moment (sweep.lua)
@@ -26,10 +27,11 @@ local function record(id)
   return redis.call('HGETALL', K.job(id))
 end
 
--- Begin a job's record; cc and num are "0" where they are not known.
-local function make_job(id, cc, num, lane, batch, now)
+-- Begin a job's record; cc and num are "0" where they are not known. `term`: to which `num` is bound, if any.
+local function make_job(id, cc, num, lane, batch, now, term)
   redis.call('HSET', K.job(id), 'cc', cc, 'num', num, 'lane', lane, 'created', int(now),
     'attempts', 0, 'tries', 0, unpack(batch and {'batch', batch} or {}))
+  if term and term ~= '' then redis.call('HSET', K.job(id), 'term', term) end
 end
 
 local function move(id, batch, from, to)
@@ -208,13 +210,14 @@ end
 local function end_lost_job(id, lane, retention_ms, now)
   local job = fields(K.job(id), 'state', 'cc', 'batch')
   if not job.cc then
-    local cc, num, row, correction
+    local cc, num, row, correction, term
     if lane == 'batch' then job.batch, row, correction = string.match(id, '^(.+)%-(%d+)(.*)$') end
     if correction == '' then
       local text = redis.call('LINDEX', K.rows(job.batch), row - 1) or ''
       cc, num = string.match(text, '^(%d+)\t([^\t]+)\t')
+      term = redis.call('HGET', K.batch(job.batch), 'expires_at')
     end
-    make_job(id, cc or '0', num or '0', lane, job.batch, now)
+    make_job(id, cc or '0', num or '0', lane, job.batch, now, term)
   end
   redis.call('HSET', K.job(id), 'code', CODE.UNREADABLE, 'message', '')
   finalize(id, job.batch, lane, job.state, 'unknown', retention_ms, now, CODE.UNREADABLE)

@@ -1,7 +1,9 @@
 -- A phone number's record: which job uses it, until when it is closed to others, and its codes.
 
+-- What stands for a number in keys. `num` is INDEX:ENVELOPE (jobs/vault.py), of which the envelope may be
+-- left out; or the digits, of a record of before (jobs/upgrade.py).
 local function number_digest(cc, num)
-  return redis.sha1hex(cc .. '-' .. num)
+  return string.match(num, '^([^:]+):') or redis.sha1hex(cc .. '-' .. num)
 end
 
 local function number_key(cc, num)

@@ -1,0 +1,161 @@
+"""Jobs' records as the ledger holds them: a number is sealed there, and opened here.
+
+What cannot be opened is never sent. A record under a key that this process lacks is `locked`, and
+nothing is wrong with it; one whose number was not sealed for this very job, lane and expiry is
+forged, and has a flaw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import redis
+
+from config.redis import error_code
+from config.settings import Settings
+from jobs.codes import OwnCode
+from jobs.job import NO_NUMBER, JobRecord, Lane
+from jobs.keys import Keys, old_digest
+from jobs.phone import PhoneNumber
+from jobs.scripts import SEALED, Script
+from jobs.vault import ForgedError, SealedError, UnknownKeyError, Vault, job_binding
+
+_FORGED = "its number was not sealed for this job: another hand made, changed or moved the record"
+_upgraded: set[tuple[str, str]] = set()
+"""By place and prefix: ledgers that this process has seen upgraded. They never go back."""
+
+
+class Records:
+    """Reads records, and seals numbers for them."""
+
+    def __init__(self, client: redis.Redis, settings: Settings) -> None:
+        """Prepare it.
+
+        Raises:
+            SettingsError: there is no data key.
+        """
+        self.vault = Vault(client, settings)
+        self._client = client
+        self._keys = Keys(settings.sendcode_key_prefix)
+        self._place = (settings.redis.place, settings.sendcode_key_prefix)
+        self._adopt = Script(client, self._keys, "adopt")
+
+    def read(self, job_ids: Sequence[str]) -> list[JobRecord | None]:
+        """Return jobs, in one round trip: None where there is none; see also `JobRecord.flaw`."""
+        pipe = self._client.pipeline(transaction=False)
+        for job_id in job_ids:
+            pipe.hgetall(self._keys.job(job_id))
+        return [
+            self._read(job_id, values)
+            for job_id, values in zip(job_ids, pipe.execute(raise_on_error=False), strict=True)
+        ]
+
+    def _read(self, job_id: str, reply: Any) -> JobRecord | None:
+        if not isinstance(reply, Exception):
+            return self.decode(job_id, reply) if reply else None
+        if error_code(reply) != "WRONGTYPE":
+            raise reply
+        return JobRecord.unreadable(job_id, "in its place is something else")
+
+    def decode(self, job_id: str, values: Mapping[str, str]) -> JobRecord:
+        """Read the hash of a job; one that cannot be read has a `flaw`, or is `locked`."""
+        try:
+            phone = self.number(job_id, values)
+        except UnknownKeyError as exc:
+            return JobRecord.decode(job_id, {**values, "num": "0"}, locked=exc.key_id)
+        except ForgedError:
+            rest = JobRecord.decode(job_id, {**values, "num": "0"})
+            return rest if rest.flaw else JobRecord.unreadable(job_id, _FORGED, OwnCode.FORGED)
+        except ValueError:
+            return JobRecord.decode(job_id, values)  # which finds what is wrong
+        return JobRecord.decode(job_id, values, phone)
+
+    def number(self, job_id: str, values: Mapping[str, str]) -> PhoneNumber:
+        """Return the number in a job's hash.
+
+        Raises:
+            UnknownKeyError: it is sealed under a key that this process lacks.
+            ForgedError: it is not sealed by us, for this job, its lane and its expiry.
+            ValueError: there is no number.
+        """
+        country_code, token = values.get("cc", ""), values.get("num", "")
+        if ":" not in token:
+            phone = PhoneNumber(country_code, token)
+            if phone != NO_NUMBER and not self._may_be_plain(values):
+                raise ForgedError("it is not sealed")
+            return phone
+        phone = self.vault.open_number(country_code, token, _binding(job_id, values))
+        if _outlives_its_term(values):
+            raise ForgedError("it would be sent after its expiry")
+        return phone
+
+    def seal(self, phone: PhoneNumber, job_id: str, lane: str, term: int | str | None) -> str:
+        """Return what stands for a job's number in its record; `term`: as in `job_binding`."""
+        if phone == NO_NUMBER:
+            return phone.phone_num
+        return self.vault.seal_number(phone, job_binding(job_id, lane, str(term or "")))
+
+    def kept(self, job_id: str, values: Mapping[str, str]) -> dict[str, str]:
+        """Return what is known still of a number, as `cc`, `num` and `term` of a record.
+
+        `values` need not be a whole record.
+        """
+        term = values.get("life") or values.get("term") or ""
+        try:
+            phone = self.number(job_id, values)
+        except UnknownKeyError:
+            return {"cc": values["cc"], "num": values["num"], "term": term}
+        except (ForgedError, ValueError):
+            phone = NO_NUMBER
+        num = self.seal(phone, job_id, values["lane"], term)
+        return {"cc": phone.country_code, "num": num, "term": term if ":" in num else ""}
+
+    def key(self, phone: PhoneNumber) -> str:
+        """Return what stands for a number where a script only names its keys."""
+        return f"{self.vault.index(phone.country_code, phone.phone_num)}:"
+
+    def is_upgraded(self) -> bool:
+        """Return whether all numbers of the ledger are sealed: none in the clear is believed."""
+        if self._place in _upgraded:
+            return True
+        upgraded = int(str(self._client.hget(self._keys.ledger, "upgraded") or 1))
+        if upgraded >= SEALED:
+            _upgraded.add(self._place)
+        return upgraded >= SEALED
+
+    def adopt(self, job_id: str, values: Mapping[str, str]) -> bool:
+        """Seal a number that an older release left in the clear; return whether that may be.
+
+        What is remembered of the number under the key that older releases used is taken over.
+        """
+        try:
+            phone = self.number(job_id, values)
+        except (SealedError, ValueError):
+            return False
+        sealed = {"num": "", "term": ""}
+        if ":" not in values["num"]:
+            term = values.get("life") or values.get("term") or values.get("not_after") or ""
+            sealed["num"] = self.seal(phone, job_id, values.get("lane", ""), term)
+            sealed["term"] = "" if "life" in values else term
+        old = old_digest(phone.country_code, phone.phone_num)
+        return bool(self._adopt(id=job_id, old=old, **sealed))
+
+    def _may_be_plain(self, values: Mapping[str, str]) -> bool:
+        return values.get("lane") == Lane.BATCH or not self.is_upgraded()
+
+
+def _binding(job_id: str, values: Mapping[str, str]) -> str:
+    term = values.get("life") or values.get("term") or ""
+    return job_binding(job_id, values.get("lane", ""), term)
+
+
+def _outlives_its_term(values: Mapping[str, str]) -> bool:
+    """Return whether a job's expiry is later than it was asked for."""
+    not_after = values.get("not_after", "")
+    if not not_after.isdecimal():
+        return False
+    if life := values.get("life"):
+        return int(not_after) > int(values.get("created") or 0) + int(life)
+    term = values.get("term")
+    return term is not None and int(not_after) > float(term)
