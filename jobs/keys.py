@@ -140,6 +140,8 @@ class Keys:
     """sorted set, by name of tokens: jobs whose outcome was given up, by when they ended, ms"""
     sent: ById
     """hash, by hours since 1970: minute of the hour -> codes sent in it"""
+    ends: ById
+    """hash, by ten minutes since 1970: worker, state, code -> jobs that ended so; 26 hours"""
     session: ById
     """hash, by SHA-256 of its secret: who is signed in to the console, and since when"""
     attempts: ById

@@ -471,8 +471,10 @@ class Ledger:
             return Begun(kind, reply[1] if kind == "wait" else 0)
         return Begun(kind, possible_duplicate=reply[1] == "1", attempts=reply[2], count=reply[3])
 
-    def finish(self, job_id: str, token: str, ending: Ending, tried: Tried) -> JobRecord | None:
-        """Record a job's end, and return it as it is then.
+    def finish(
+        self, job_id: str, token: str, ending: Ending, tried: Tried, worker: str = ""
+    ) -> JobRecord | None:
+        """Record a job's end, and return it as it is then; `worker` is the name of whose it was.
 
         None: the lease was lost, somebody else decides about the job.
         """
@@ -484,6 +486,7 @@ class Ledger:
             message=ending.message,
             request_id=ending.request_id,
             number=ending.number,
+            worker=worker,
             **tried.arguments(),
         )
         return self._decode_if_ok(job_id, reply)

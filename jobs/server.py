@@ -28,6 +28,8 @@ from jobs.keys import Keys
 
 OLDEST = (6, 2)
 """6.2 has LMOVE, by which the batches take turns."""
+FULL_SOON = 0.8
+"""The share of a server's memory limit from which it is warned about."""
 WORKER_CONNECTIONS = 28
 """At most; 10 when it has nothing to do. 16 are the ledger's client's, 4 for results, the others
 Celery's. docs/faults.md has those of other programs."""
@@ -294,10 +296,17 @@ def _troubles(info: Mapping[str, Any]) -> list[Finding]:
     if limit and used >= limit and info.get("maxmemory_policy") == "noeviction":
         text = f"{used / limit:.0%} of its memory limit is used, so it accepts no jobs"
         found.append(Finding("memory", Level.FAIL, text, remedy))
-    elif limit and used > 0.9 * limit:
+    elif limit and used > FULL_SOON * limit:
         text = f"{used / limit:.0%} of its memory limit is used; full, it accepts no jobs"
         found.append(Finding("memory", Level.WARN, text, remedy))
     return found
+
+
+def memory_used(client: redis.Redis) -> float | None:
+    """Return the share of its memory limit that a server uses; None without one, or if untold."""
+    info = _unless_refused(lambda: client.info("memory")) or {}
+    limit = int(info.get("maxmemory", 0))
+    return int(info["used_memory"]) / limit if limit else None
 
 
 def _unless_refused(ask: Callable[[], Any]) -> Any:

@@ -24,6 +24,7 @@ from jobs.keys import Keys
 from jobs.ledger import rates
 from jobs.mending import Damage, Mending
 from jobs.scripts import ALIVE_S, time_us
+from jobs.server import memory_used
 from jobs.webhooks import Endpoint, Webhooks
 
 LATE_S = {Lane.EVENT: 5.0, Lane.BATCH: 60.0}
@@ -112,6 +113,8 @@ class Overview:
     """Those that are not over, the newest first."""
     misfits: tuple[str, ...] = ()
     """Parts of the ledger that do not fit together; workers mend them within seconds."""
+    memory_used: float | None = None
+    """The share of its memory limit that Redis uses; None without a limit."""
     damage: tuple[Damage, ...] = ()
     """What was lost, moved aside or put right, the newest first."""
 
@@ -142,6 +145,7 @@ class Overview:
             "ledger": self.ledger.as_dict(),
             "account": self.account.as_dict(),
             "queues": dict(self.queues),
+            "memory_used": self.memory_used and round(self.memory_used, 3),
             "in_work": self.in_work,
             "rows_waiting": self.rows_waiting,
             "oldest_due_s": {lane: round(age_s, 1) for lane, age_s in self.oldest_due_s.items()},
@@ -244,6 +248,7 @@ def read_overview(
         },
         webhooks=tuple(Webhooks(client, settings).all()),
         batches=tuple(Batches(client, settings).under_way()),
+        memory_used=memory_used(client),
         misfits=tuple(misfits),
         damage=tuple(mending.damage()),
     )

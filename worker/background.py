@@ -135,7 +135,7 @@ class Runtime:
     def sender(self) -> Sender:
         settings, redis = self.settings, self.ledger.client
         limiter = Limiter(redis, settings, self.shutdown.nap)
-        recorder = Recorder(self.ledger, self.shutdown)
+        recorder = Recorder(self.ledger, self.shutdown, self.presence.name)
         reactions = Reactions(self.account, limiter, RetryPolicy.of(settings))
         return Sender(
             self.ledger,

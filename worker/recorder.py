@@ -110,8 +110,9 @@ def unsent(kind: AttemptKind, *, counts: bool) -> Aftermath:
 class Recorder:
     """Ends and parks jobs in the ledger, trying until Redis takes it."""
 
-    def __init__(self, ledger: Ledger, shutdown: Shutdown) -> None:
+    def __init__(self, ledger: Ledger, shutdown: Shutdown, worker: str = "") -> None:
         self._ledger = ledger
+        self._worker = worker
         # What the API answered is known to the caller's thread alone: it gives up only when the
         # worker is being stopped, and then the job's next worker probes.
         self._writing = tenacity.Retrying(
@@ -135,7 +136,7 @@ class Recorder:
     def finish(self, work: Work, ending: Ending) -> Ended | NotNow:
         """Record the job's final state."""
         record = self._writing(
-            lambda: self._ledger.finish(work.job_id, work.token, ending, work.tried)
+            lambda: self._ledger.finish(work.job_id, work.token, ending, work.tried, self._worker)
         )
         if record is None:
             log.warning(
@@ -169,6 +170,8 @@ class Recorder:
             "job finished",
             extra=fields(
                 job_id=record.job_id,
+                batch_id=record.batch_id or "-",
+                worker=self._worker,
                 state=record.state,
                 code=record.code or "-",
                 attempts=record.attempts,

@@ -2,11 +2,12 @@
 -- of its lease, also after the lease ran out, as long as nobody else took the job. But that a code
 -- was sent is a fact, whoever learned it and when: it ends the job for every holder, and corrects an
 -- end that was recorded in ignorance of it, unless a person has put another job in its place.
+-- worker: its name, for the counts of `status --since`
 -- number: "closed" | "open" | "keep"; doubt, counts, story, arrived: of the last try, see begin
 -- Reply: {"ok", hash of the job as it is now} | {"lost"}
 -- Twice with one token: the same again.
 local A = arguments('id', 'token', 'state', 'code', 'message', 'request_id', 'number',
-  'interval_ms:number', 'retention_ms:number', 'doubt', 'counts', 'story', 'arrived')
+  'interval_ms:number', 'retention_ms:number', 'doubt', 'counts', 'story', 'arrived', 'worker?')
 local id, token, state = A.id, A.token, A.state
 note_arrival(A.arrived) -- whoever has the job by now
 local job = fields(K.job(id), 'lease', 'state', 'cc', 'num', 'lane', 'batch', 'by', 'code',
@@ -48,5 +49,5 @@ if not closed_until(cc, num, id, now) then
   end
 end
 if IS_SENT[state] then note_code_sent(cc, num, now, A.retention_ms) end
-finalize(id, batch, job.lane, from, state, A.retention_ms, now, A.code)
+finalize(id, batch, job.lane, from, state, A.retention_ms, now, A.code, A.worker)
 return {'ok', record(id)}

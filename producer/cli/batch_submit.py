@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -16,7 +15,6 @@ from producer import bounds
 from producer.cli.batch import next_steps, watch_batch
 from producer.cli.console import (
     CommandFailedError,
-    MisusedError,
     is_terminal,
     say,
     show,
@@ -37,6 +35,7 @@ from producer.cli.options import (
     blaming,
     ledger_connection,
     rate_of,
+    seconds_of,
 )
 from producer.cli.wording import note_in_words
 from producer.importing import Refusal, Spool, Submission, Terms, check_batch_id
@@ -47,8 +46,6 @@ from producer.tally import ProblemKinds, Tally, ranked
 NO_ROWS = (
     "no row can be sent: there is none below the names of the columns; save the file with its rows"
 )
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d)?")
-_UNIT_S = {None: 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
 _KINDS_SHOWN = 10
 _OPTIONS = {
     "max_rate": "--max-rate",
@@ -94,7 +91,7 @@ def submit(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
     others.
     """
     rate_of("--max-rate", max_rate)
-    life_s = seconds_of(expires_in) if expires_in is not None else None
+    life_s = life_of(expires_in) if expires_in is not None else None
     if batch_id is not None:
         check_batch_id(batch_id)
     source = InputFile(file, encoding, sheet_name, phone_column, country_column)
@@ -127,13 +124,10 @@ def submit(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
         _submit(asked, watch=watch and not dry_run, as_json=as_json)
 
 
-def seconds_of(text: str) -> float:
-    """Read "90", "90s", "30min", "8h" or "2d"."""
-    found = _DURATION.fullmatch(text.strip().lower())
-    if found is None:
-        raise MisusedError("--expires-in: must be a time such as 90s, 30min, 8h or 2d")
+def life_of(text: str) -> float:
+    """Read a life, in seconds, as `seconds_of` does, and within its bounds."""
     with blaming("--expires-in"):
-        return bounds.life_s(float(found[1]) * _UNIT_S[found[2]])
+        return bounds.life_s(seconds_of("--expires-in", text))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -194,6 +195,18 @@ def reason_to_keep(reason: str) -> str:
     if kept != reason:
         say(f'--reason: kept as "{kept}": others read it, so it is to have no full number')
     return kept
+
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d)?")
+_UNIT_S = {None: 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
+
+
+def seconds_of(option: str, text: str) -> float:
+    """Read "90", "90s", "30min", "8h" or "2d"; name the option where it is none of these."""
+    found = _DURATION.fullmatch(text.strip().lower())
+    if found is None:
+        raise MisusedError(f"{option}: must be a time such as 90s, 30min, 8h or 2d")
+    return float(found[1]) * _UNIT_S[found[2]]
 
 
 def settings_here(*, required: Collection[str] = (DATA_KEYS,)) -> Settings:

@@ -15,6 +15,7 @@ from jobs.account import Account
 from jobs.actions import recent_actions
 from jobs.batches import Batches
 from jobs.identity import NEWER, REMEDY, Identity, LedgerState, state_file
+from jobs.server import FULL_SOON
 from producer.cli.console import (
     CommandFailedError,
     MisusedError,
@@ -27,8 +28,9 @@ from producer.cli.console import (
     show_json,
 )
 from producer.cli.display import count_of, moment, show_table
-from producer.cli.options import JsonOption, ledger_connection, reason_to_keep
+from producer.cli.options import JsonOption, ledger_connection, reason_to_keep, seconds_of
 from producer.cli.wording import LEDGER_DISPUTED, halt_in_words, ledger_in_words, refusal_explained
+from producer.lately import read_lately
 from producer.overview import Overview, read_overview
 
 WATCH_S = 1.0
@@ -42,11 +44,18 @@ def status(
     watch: Annotated[
         bool, typer.Option("--watch", help="Show it anew every second, until Ctrl-C.")
     ] = False,
+    since: Annotated[
+        str | None,
+        typer.Option(help="Show instead what became of jobs in the last 30min, 1h, 1d (at most)."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show queues, rate, account, workers and batches."""
-    if watch and as_json:
-        raise MisusedError("--watch and --json: choose one; --json prints one document")
+    if watch and (as_json or since):
+        raise MisusedError("--watch and --json or --since: choose one; those print once")
+    if since is not None:
+        _show_lately(seconds_of("--since", since), as_json=as_json)
+        return
     with ledger_connection(any_version=True) as (settings, client):
         identity = Identity(client, settings, state_file(settings))
         if as_json:
@@ -55,6 +64,27 @@ def status(
             results().print(_table(read_overview(client, settings, identity)))
         else:
             _watch(lambda: read_overview(client, settings, identity))
+
+
+def _show_lately(seconds: float, *, as_json: bool) -> None:
+    with ledger_connection(any_version=True) as (settings, client):
+        lately = read_lately(client, settings, seconds)
+    if as_json:
+        show_json(lately.as_dict())
+        return
+    if not lately.ends:
+        show(f"nothing has ended since {moment(lately.since_ms)}")
+        return
+    say(f"ended since {moment(lately.since_ms)}, when ten minutes began")
+    columns = ("state", "code", "jobs")
+    show_table(
+        columns, [(each.state, each.code, f"{each.jobs:,}") for each in lately.by_code()], "jobs"
+    )
+    show_table(
+        ("worker", *columns),
+        [(each.worker or "none", each.state, each.code, f"{each.jobs:,}") for each in lately.ends],
+        "jobs",
+    )
 
 
 def _watch(read: Callable[[], Overview]) -> None:
@@ -129,6 +159,9 @@ def _late(overview: Overview) -> Iterator[tuple[str, str, str]]:
 
 
 def _damage(overview: Overview) -> Iterator[tuple[str, str, str]]:
+    if (used := overview.memory_used) and used >= FULL_SOON:
+        text = f"{used:.0%} of Redis' memory limit is used; full, it accepts no jobs"
+        yield "memory", f"{text}: sendcode purge, or raise maxmemory", "yellow"
     if overview.misfits:
         text = f"parts do not fit together: {', '.join(overview.misfits)}"
         yield "ledger", f"{text}; workers mend it, or sendcode doctor --repair", "bold red"

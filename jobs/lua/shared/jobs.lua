@@ -176,10 +176,22 @@ local function keep(id, ms)
   end
 end
 
+-- Count an end for `status --since`: by worker, state and code, in spans of ten minutes, for 26 hours.
+local ENDS_MS, MOST_ENDS = 600000, 500
+local function note_end(worker, state, code, now)
+  local key = K.ends(int(math.floor(now / ENDS_MS)))
+  local field = table.concat({worker, state, code}, '\t')
+  if redis.call('HLEN', key) >= MOST_ENDS and redis.call('HEXISTS', key, field) == 0 then
+    field = '\t' .. state .. '\t'
+  end
+  if redis.call('HINCRBY', key, field, 1) == 1 then redis.call('PEXPIRE', key, 93600000) end
+end
+
 -- Record a job's final state, once: indexes, counters, dead-letter list and expiry in one step. `code` is
--- why it ended; without one the code of its last answer stays.
-local function finalize(id, batch, lane, from, state, retention_ms, now, code)
+-- why it ended; without one the code of its last answer stays. `worker`: whose word it is, if one's.
+local function finalize(id, batch, lane, from, state, retention_ms, now, code, worker)
   code = code or ''
+  note_end(worker or '', state, code, now)
   put_down(id, batch, lane)
   if not FINAL[from] then count_event(lane, -1) end
   redis.call('HSET', K.job(id), 'finished', int(now))

@@ -1,0 +1,82 @@
+"""What became of jobs lately: by state and code, and by the worker whose word it was."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+
+from config.settings import Settings
+from jobs.job import iso
+from jobs.keys import Keys
+from jobs.scripts import time_ms
+
+SPAN_MS = 600_000
+"""As ENDS_MS in jobs.lua."""
+LONGEST_S = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """So many jobs ended in a state, with a code."""
+
+    worker: str
+    """Empty where no worker decided it: cancelled, too late, its record lost."""
+    state: str
+    code: str
+    jobs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lately:
+    """All ends since a time, which begins a span of ten minutes; by worker, state and code."""
+
+    since_ms: int
+    at_ms: int
+    ends: tuple[Ends, ...]
+
+    def by_code(self) -> list[Ends]:
+        """Return them over all workers, the most first."""
+        total: Counter[tuple[str, str]] = Counter()
+        for each in self.ends:
+            total[each.state, each.code] += each.jobs
+        return [Ends("", state, code, jobs) for (state, code), jobs in total.most_common()]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "since": iso(self.since_ms),
+            "at": iso(self.at_ms),
+            "ended": [
+                {
+                    "worker": each.worker or None,
+                    "state": each.state,
+                    "code": each.code or None,
+                    "jobs": each.jobs,
+                }
+                for each in self.ends
+            ],
+        }
+
+
+def read_lately(client: redis.Redis, settings: Settings, seconds: float) -> Lately:
+    """Return what ended in the last `seconds`, and in what else belongs to their first span.
+
+    Raises:
+        redis.RedisError: the ledger is out of reach.
+    """
+    keys = Keys(settings.sendcode_key_prefix)
+    now_ms = time_ms(client.time())
+    first = int(now_ms - min(seconds, LONGEST_S) * 1000) // SPAN_MS
+    pipe = client.pipeline(transaction=False)
+    for each in range(first, now_ms // SPAN_MS + 1):
+        pipe.hgetall(keys.ends(str(each)))
+    total: Counter[str] = Counter()
+    for counts in pipe.execute():
+        total.update({name: int(n) for name, n in counts.items()})
+    ends = []
+    for name, jobs in sorted(total.items()):
+        worker, state, code = name.split("\t")
+        ends.append(Ends(worker, state, code, jobs))
+    return Lately(first * SPAN_MS, now_ms, tuple(ends))
