@@ -181,7 +181,7 @@ local ENDS_MS, MOST_ENDS = 600000, 500
 local function note_end(worker, state, code, now)
   local key = K.ends(int(math.floor(now / ENDS_MS)))
   local field = table.concat({worker, state, code}, '\t')
-  if redis.call('HLEN', key) >= MOST_ENDS and redis.call('HEXISTS', key, field) == 0 then
+  if redis.call('HLEN', key) >= MOST_ENDS and not redis.call('HGET', key, field) then
     field = '\t' .. state .. '\t'
   end
   if redis.call('HINCRBY', key, field, 1) == 1 then redis.call('PEXPIRE', key, 93600000) end
