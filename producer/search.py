@@ -14,7 +14,7 @@ from jobs.batches import Batches
 from jobs.finding import Finder, Trace
 from jobs.job import split_job_id
 from jobs.ledger import NumberHistory, histories
-from producer.stories import Instead, NoSuchJobError, Story, story_of
+from producer.stories import Instead, NoSuchJobError, Story, end_of, story_of
 
 MOST, SECONDS = 50, 1.0
 """Found, and looked, at most in one search."""
@@ -35,6 +35,8 @@ class Hit:
     """"" of an event."""
     story: Story | None
     row: BatchRow | None
+    end: Story | None = None
+    """What became of the customer in the end, whose number was corrected perhaps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +152,8 @@ def _hit(client: redis.Redis, settings: Settings, job_id: str) -> Hit | None:
         if exc.instead in {Instead.REJECTED_ROW, Instead.FORGOTTEN}:
             return Hit(job_id, batch_id, None, exc.row)
         return None
-    return Hit(job_id, story.record.batch_id or "", story, story.row)
+    end = end_of(client, settings, story)
+    return Hit(job_id, story.record.batch_id or "", story, story.row, end)
 
 
 def _history(

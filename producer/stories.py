@@ -85,6 +85,10 @@ def _parked(record: JobRecord, waits_for: WaitsFor) -> str:
     return f"{why}; it {'is tried again' if record.code else 'goes on'} by itself{when}"
 
 
+BY_A_PERSON = frozenset({"requeue", "replaced", "replaces", "drop"})
+"""Entries of a story whose note says first what the job was, then the person's reason."""
+
+
 def reason_left(record: JobRecord) -> str:
     """Return why a person left a job as it is; "" if nobody did, or no reason was given."""
     if not record.dropped_ms:
@@ -168,6 +172,21 @@ def story_of(client: redis.Redis, settings: Settings, job_id: str) -> Story:
         raise NoSuchJobError(job_id, Instead.FORGOTTEN, row)
     is_batch = batches.get(job_id) is not None
     raise NoSuchJobError(job_id, Instead.BATCH if is_batch else Instead.NOTHING)
+
+
+def end_of(client: redis.Redis, settings: Settings, story: Story) -> Story:
+    """Return the story of the job that stands for the customer now, if the number was corrected.
+
+    It is the same story for all others.
+    """
+    seen = {story.record.job_id}
+    while (then := story.record.replaced_by) and then not in seen:
+        seen.add(then)
+        record = Ledger(client, settings).job(then)
+        if record is None:
+            break
+        story = Story(record, story.row, _waits_for(client, settings, record))
+    return story
 
 
 def _waits_for(client: redis.Redis, settings: Settings, record: JobRecord) -> WaitsFor:

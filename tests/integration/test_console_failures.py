@@ -16,7 +16,7 @@ from config.settings import Settings
 from jobs.actions import recent_actions
 from jobs.batch import BatchRow
 from jobs.batches import Batches
-from jobs.deadletters import WINDOW, DeadLetters
+from jobs.deadletters import WINDOW, DeadLetters, Decision
 from jobs.job import SendCodeJob, State
 from jobs.keys import Keys
 from jobs.ledger import Ending, Ledger
@@ -219,6 +219,9 @@ def test_leaving_needs_a_reason_in_which_no_number_stays(anna: Browser, ledger: 
     done = confirm(anna, decided(anna, looked))
 
     assert "1 customer was left as it is." in done.text
+    assert lead_of(anna.get("/jobs/b1-4")) == (
+        "It was left as it is, without a code. Reason: told at ******04"
+    )
     record = ledger.job("b1-4")
     assert record is not None
     assert record.dropped_ms
@@ -329,6 +332,38 @@ def test_a_number_is_corrected_from_the_job_s_page(anna: Browser, ledger: Ledger
     # the form again
     again = decided(anna, anna.post(path + "/correct", country_code="852", number="5100 0077"))
     assert "No code would be sent." in again.text
+
+
+def test_a_corrected_customer_s_page_begins_with_what_became_of_it_in_the_end(
+    anna: Browser, ledger: Ledger, batches: Batches, dead: DeadLetters
+) -> None:
+    run_batch(ledger, batches, "b1", customers(1), lambda _: PERMANENT)
+    letter = dead.find("b1-1")
+    assert letter is not None
+    dead.replace(Decision("replace", "a test's", "typed wrong"), letter, number(77))
+
+    under_way = anna.get("/jobs/b1-1")
+    assert anna.live("/jobs/b1-1").status_code == 200  # it is followed still
+    ledger.sweep()
+    end(ledger, "b1-1.r1", SENT)
+    old, new = anna.get("/jobs/b1-1"), anna.get("/jobs/b1-1.r1")
+    found = anna.post("/search", text="customer 1")
+
+    assert lead_of(under_way) == "It was laid aside for a while. It waits for its turn."
+    in_the_end = "The code was sent. It went to the corrected number +852 ******77."
+    assert lead_of(old) == lead_of(new) == in_the_end
+    assert in_the_end in found.text
+    assert "The number was +852 ******01 and was corrected." in old.text
+    assert "tried: This number already has the most accounts allowed" in old.text
+    assert "a person corrected the number: typed wrong" in old.text
+    assert old.text.index("Customer 1") < old.text.index("Technical details")
+    assert "req-3" in old.text.partition("Technical details")[2]
+    assert "req-3" not in old.text.partition("Technical details")[0]
+
+
+def lead_of(page: requests.Response) -> str:
+    found = re.search(r'<p class="lead">(.*?)</p>', page.text)
+    return unescape(found[1]) if found else ""
 
 
 def test_what_an_id_names_instead_of_a_job_is_shown(anna: Browser, batches: Batches) -> None:

@@ -64,7 +64,7 @@ def test_the_results_for_excel_say_in_words_to_which_number_when_and_why(
     told = [row[3:7] for row in rows[1:]]
     assert [each[0] for each in told] == [
         "The code was sent.",
-        "The code was sent.",
+        "The code was sent. It went to the corrected number +852 ******77.",
         "Left, with a reason",
         "none",
     ]

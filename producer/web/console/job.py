@@ -15,7 +15,7 @@ from jobs.phone import PhoneError, PhoneNumber
 from producer.deadletters import Choice
 from producer.decisions import Plan
 from producer.second_codes import KEPT_BACK
-from producer.stories import Instead, NoSuchJobError, Story, story_of
+from producer.stories import BY_A_PERSON, Instead, NoSuchJobError, Story, end_of, story_of
 from producer.web.console.failures import propose
 from producer.web.console.frame import (
     Operator,
@@ -28,7 +28,7 @@ from producer.web.console.frame import (
 )
 from producer.web.console.rows import cells_of, customer_of
 from producer.web.console.texts import Texts
-from producer.web.console.words import ending_in_words, remedy_of
+from producer.web.console.words import ending_in_words, meaning_of, remedy_of
 from producer.web.problems import Problem, ask
 
 router = APIRouter()
@@ -50,6 +50,7 @@ async def _page(
     except NoSuchJobError as exc:
         return await _instead(request, exc)
     record = story.record
+    end = await ask(request, end_of, client, settings, story)
     letter = await ask(request, DeadLetters(client, settings).find, job_id)
     batch = None
     if record.batch_id:
@@ -59,24 +60,32 @@ async def _page(
         request,
         "job.html",
         live="live",
-        status=422 if fault else live_status(request, is_over=record.state.is_final),
+        status=422 if fault else live_status(request, is_over=end.record.state.is_final),
         record=record,
         row=story.row,
         number=split_job_id(job_id)[1],
         batch=batch,
         cells=cells_of(batch, story.row),
         customer=customer_of(batch, story.row),
-        ending=ending_in_words(texts, record, story.waits_for),
-        remedy=remedy_of(texts, record.code) if record.state.is_for_a_person else "",
+        ending=ending_in_words(texts, end.record, end.waits_for),
+        remedy=_remedy(texts, end.record),
+        end=end.record,
         is_open=is_open,
-        is_final=record.state.is_final,
+        is_final=end.record.state.is_final,
         is_perhaps_sent=record.state is State.UNKNOWN,
         is_permanent=is_permanent(record.code),
         ticket="\n".join(ticket(texts, story)),
-        entries=[(entry.at_ms, happened(texts, entry)) for entry in record.story],
+        entries=[(entry.at_ms, told(texts, entry)) for entry in record.story],
+        details=[(name, value) for name, value in facts(texts, story) if name in _DETAILS],
         fault=fault,
         country_code=country_code or record.phone.country_code,
     )
+
+
+def _remedy(texts: Texts, record: JobRecord) -> str:
+    """Return what helps, as long as somebody waits for it."""
+    is_open = record.state.is_for_a_person and not record.dropped_ms
+    return remedy_of(texts, record.code) if is_open else ""
 
 
 async def _instead(request: Request, error: NoSuchJobError) -> Response:
@@ -125,6 +134,20 @@ async def correct(
     return await propose(request, plan, phone)
 
 
+def told(texts: Texts, entry: StoryEntry) -> str:
+    """Return one thing that happened in plain words; its codes and ids are in the ticket."""
+    parts = [texts.get(f"happened.{entry.what}", entry.what).unescape()]
+    if entry.took_ms is not None:
+        parts.append(
+            meaning_of(texts, entry.code).unescape()
+            if entry.code
+            else texts("happened.accepted").unescape()
+        )
+    # of what a person did, the job's state before it stands first
+    note = entry.note.partition("; ")[2] if entry.what in BY_A_PERSON else entry.note
+    return ": ".join(filter(None, [*parts, note]))
+
+
 def happened(texts: Texts, entry: StoryEntry) -> str:
     """Return one thing that happened, as a line."""
     what = texts.get(f"happened.{entry.what}", entry.what).unescape()
@@ -139,24 +162,19 @@ def happened(texts: Texts, entry: StoryEntry) -> str:
     return ", ".join(parts)
 
 
-def ticket(texts: Texts, story: Story) -> list[str]:
-    """Return the story as lines that can be pasted into a ticket: masked, with times in UTC."""
+_DETAILS = frozenset({"job", "code", "message", "request_id", "attempts"})
+"""Of the facts: those that are for engineers."""
+
+
+def facts(texts: Texts, story: Story) -> list[tuple[str, str]]:
+    """Return what is known of a job, by names of `ticket` in the texts."""
     record = story.record
-    facts: list[tuple[str, str]] = [("job", record.job_id)]
-    if record.batch_id:
-        facts.append(("batch", record.batch_id))
-    if story.row is not None:
-        facts.append(("line", str(story.row.line)))
-    facts.append(("number", record.phone.masked))
-    facts.append(("outcome", ending_in_words(texts, record, story.waits_for).unescape()))
-    facts += _of_the_answer(record)
-    lines = [f"{texts(f'ticket.{name}').unescape()}: {value}" for name, value in facts]
-    lines += ["", *(f"{iso(entry.at_ms)}  {happened(texts, entry)}" for entry in record.story)]
-    return lines if record.story else lines[:-1]
-
-
-def _of_the_answer(record: JobRecord) -> list[tuple[str, str]]:
     found = [
+        ("job", record.job_id),
+        ("batch", record.batch_id or ""),
+        ("line", str(story.row.line) if story.row else ""),
+        ("number", record.phone.masked),
+        ("outcome", ending_in_words(texts, record, story.waits_for).unescape()),
         ("code", record.code),
         ("message", record.message),
         ("request_id", record.request_id),
@@ -166,3 +184,12 @@ def _of_the_answer(record: JobRecord) -> list[tuple[str, str]]:
         ("ended", iso(record.finished_ms) if record.finished_ms else ""),
     ]
     return [(name, value) for name, value in found if value]
+
+
+def ticket(texts: Texts, story: Story) -> list[str]:
+    """Return the story as lines that can be pasted into a ticket: masked, with times in UTC."""
+    told = story.record.story
+    lines = [
+        f"{texts(f'ticket.{name}').unescape()}: {value}" for name, value in facts(texts, story)
+    ]
+    return lines + (["", *(f"{iso(e.at_ms)}  {happened(texts, e)}" for e in told)] if told else [])

@@ -64,8 +64,8 @@ async def found(
             "batch": (by_id[hit.batch_id].name if hit.batch_id in by_id else "") or hit.batch_id,
             "number": (hit.story.record.phone if hit.story else hit.row and hit.row.phone),
             "ending": (
-                ending_in_words(texts, hit.story.record, hit.story.waits_for)
-                if hit.story
+                ending_in_words(texts, hit.end.record, hit.end.waits_for)
+                if hit.end
                 else texts("job.rejected" if hit.row and hit.row.code else "job.forgotten")
             ),
         }

@@ -9,7 +9,7 @@ from jobs.codes import find as find_code
 from jobs.deadletters import DeadLetter
 from jobs.job import EVENT, JobRecord, State
 from producer.deadletters import Reason, Why
-from producer.stories import WaitsFor
+from producer.stories import WaitsFor, reason_left
 from producer.web.console.texts import Texts
 
 _KEYS = {key: key for key in CODES}
@@ -58,10 +58,16 @@ def _ending(texts: Texts, record: JobRecord, waits_for: WaitsFor) -> Markup:
         why = meaning_of(texts, record.code) if record.code else texts("job.waiting")
         words = {"its time": "due", "its turn": "turn", "sending": "halted"}[waits_for]
         return texts(f"job.parked_{words}", why=why)
+    if state.is_for_a_person and record.dropped_ms:
+        text = texts("job.left_perhaps" if state is State.UNKNOWN else "job.left")
+        reason = reason_left(record)
+        return text + " " + texts("decision.reason", reason=reason) if reason else text
     if state.is_for_a_person:
         name = "perhaps" if state is State.UNKNOWN else "dead"
         return texts(f"job.{name}", why=reason_in_words(texts, record.code))
     text = texts(f"job.{state}")
+    if state.is_sent and record.replaces:
+        text += " " + texts("job.to_corrected", number=record.phone.masked)
     if state.is_sent and record.possible_duplicate:
         text += " " + texts("job.twice")
     return text
