@@ -56,6 +56,7 @@ _NEAR = 0.87
 """Of `difflib`: a letter or two of a name are wrong, missing or too many."""
 _OF_OTHERS = frozenset(
     {
+        "SENDCODE_IMAGE",
         "SENDCODE_PYTHON_IMAGE",
         "SENDCODE_REDIS_IMAGE",
         "SENDCODE_REDIS_MEMORY",

@@ -48,6 +48,11 @@ def test_flower_changes_nothing_unless_somebody_says_so() -> None:
     assert said["FLOWER_READ_ONLY"] == "false"
 
 
+def test_flowers_memory_is_bounded_unless_somebody_says_how() -> None:
+    assert flower_environment({}, "u", "p")["FLOWER_MAX_TASKS"] == "20000"
+    assert flower_environment({"FLOWER_MAX_TASKS": "9"}, "u", "p")["FLOWER_MAX_TASKS"] == "9"
+
+
 def test_without_a_password_an_inherited_login_does_not_count() -> None:
     assert "FLOWER_BASIC_AUTH" not in flower_environment({"FLOWER_BASIC_AUTH": "a:b"}, "u", None)
 
