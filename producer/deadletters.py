@@ -114,7 +114,8 @@ def letters(dead: DeadLetters, choice: Choice) -> Iterator[DeadLetter]:
                 yield letter
 
 
-EXAMPLES = 5
+EXAMPLES, MOST_NAMED = 5, 20
+"""Jobs that a report names of those left alone for one reason, and of those that were chosen."""
 
 Progress = Callable[[int], None]
 """Called with the number of entries that are done."""
@@ -170,6 +171,8 @@ class Report:
 
     dry_run: bool = False
     done: int = 0
+    examples: list[str] = field(default_factory=list)
+    """The first of those jobs."""
     by_code: dict[str, int] = field(default_factory=dict)
     refused: dict[Reason, LeftAlone] = field(default_factory=dict)
     last_due_in_s: float = 0.0
@@ -181,6 +184,8 @@ class Report:
 
     def count(self, record: JobRecord) -> None:
         self.done += 1
+        if len(self.examples) < MOST_NAMED:
+            self.examples.append(record.job_id)
         self.by_code[record.code] = self.by_code.get(record.code, 0) + 1
 
     def refuse(self, job_id: str, reason: Reason) -> None:
@@ -193,6 +198,7 @@ class Report:
         return {
             "dry_run": self.dry_run,
             "done": self.done,
+            "examples": self.examples,
             "by_code": self.by_code,
             "refused": [
                 {
@@ -210,7 +216,7 @@ class Report:
     @classmethod
     def from_dict(cls, told: dict[str, Any]) -> Report:
         """Read what `as_dict` returned."""
-        report = cls(told["dry_run"], told["done"], told["by_code"])
+        report = cls(told["dry_run"], told["done"], told.get("examples", []), told["by_code"])
         report.last_due_in_s = told["last_due_in_seconds"]
         report.new_job_id = told["new_job_id"]
         for each in told["refused"]:

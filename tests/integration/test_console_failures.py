@@ -93,7 +93,7 @@ def test_where_nothing_failed_the_page_says_so(anna: Browser) -> None:
 def test_the_page_shows_reasons_in_words_and_customers_by_name(anna: Browser) -> None:
     page = anna.get("/dead")
 
-    assert "7 customers could not be sent a code" in page.text
+    assert "7 customers wait for your decision: their codes could not be sent" in page.text
     assert "This number already has the most accounts allowed" in page.text
     assert "Ask the customer for another number" in page.text
     assert "Customer 6" in page.text
@@ -143,6 +143,41 @@ def test_what_is_ticked_is_looked_at_first_and_then_tried_again(
     assert record.state is State.PARKED
     [action] = [each for each in recent_actions(redis, settings, 9) if each.what == "dead requeue"]
     assert (action.by, action.jobs) == ("anna", 1)
+
+
+def test_a_decision_names_its_customers_and_follows_what_becomes_of_each(
+    anna: Browser, ledger: Ledger, batches: Batches
+) -> None:
+    run_batch(ledger, batches, "b1", customers(30))
+    looked = decided(anna, anna.post("/dead/decide", verb="requeue", scope="all", batch="b1"))
+    path = looked.url.removeprefix(anna._url)
+    named = ", ".join(f"Customer {n}" for n in range(1, 9))
+
+    assert f"{named} and 22 more" in text_of(looked)
+    done = confirm(anna, looked)
+    assert "Customer 20 It was laid aside for a while. It waits" in text_of(done)
+    assert "and 10 more" in text_of(done)
+    assert anna.live(path).status_code == 200
+    while jobs := ledger.sweep():
+        for _, job_id in jobs:
+            end(ledger, job_id, PERMANENT if job_id == "b1-2" else SENT)
+
+    live = anna.live(path)
+
+    assert live.status_code == 286  # there is nothing to follow any more
+    assert "Customer 1 The code was sent. Customer 2 The code could not be sent." in text_of(live)
+
+
+@pytest.mark.usefixtures("mixed")
+def test_what_is_left_alone_is_named_by_its_customers(anna: Browser) -> None:
+    looked = decided(anna, anna.post("/dead/decide", verb="requeue", job=["b1-4", "b1-5"]))
+
+    assert "Customer 4, Customer 5" in text_of(looked)
+
+
+def text_of(page: requests.Response) -> str:
+    """Return a page's words, without its markup."""
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", page.text)).split()).replace(" ,", ",")
 
 
 @pytest.mark.usefixtures("mixed")

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import Response
+from markupsafe import Markup
 from starlette.concurrency import run_in_threadpool
 
 from jobs.batches import Batches
-from jobs.deadletters import DeadLetter, DeadLetters, Fit, Survey
+from jobs.deadletters import DeadLetters, Fit, Survey
 from jobs.phone import PhoneNumber
 from producer.deadletters import Choice
 from producer.decisions import (
@@ -24,6 +26,7 @@ from producer.decisions import (
     Plan,
     Step,
 )
+from producer.stories import NoSuchJobError, Story, end_of, story_of
 from producer.web.console.frame import (
     MOST_PLACES,
     Operator,
@@ -35,8 +38,15 @@ from producer.web.console.frame import (
     render,
     texts_of,
 )
-from producer.web.console.rows import customer_of
-from producer.web.console.words import left_alone_in_words, meaning_of, reason_in_words, remedy_of
+from producer.web.console.rows import customers_of
+from producer.web.console.texts import Texts
+from producer.web.console.words import (
+    ending_in_words,
+    left_alone_in_words,
+    meaning_of,
+    reason_in_words,
+    remedy_of,
+)
 from producer.web.problems import Problem, ask
 
 router = APIRouter()
@@ -150,21 +160,8 @@ def _survey(
     letters, batches = DeadLetters(client, settings), Batches(client, settings)
     survey = letters.survey(filters.fit(letters.now_ms()), (page - 1) * PAGE, PAGE)
     shown = [batch_id for batch_id, _ in survey.by_batch.most_common(BATCHES_SHOWN) if batch_id]
-    return survey, _customers(batches, survey.letters), batches.names_of(shown)
-
-
-def _customers(batches: Batches, letters: Sequence[DeadLetter]) -> dict[str, str]:
-    """Return by job how its customer is called."""
-    rows = batches.rows_of([letter.job_id for letter in letters])
-    records = [letter.record for letter in letters if letter.record is not None]
-    ids = {record.batch_id for record in records if record.batch_id}
-    found = {batch_id: batches.get(batch_id) for batch_id in ids}
-    return {
-        record.job_id: customer_of(
-            found.get(record.batch_id or ""), rows.get(record.job_id), record
-        )
-        for record in records
-    }
+    records = {each.job_id: each.record for each in survey.letters if each.record is not None}
+    return survey, customers_of(batches, list(records), records), batches.names_of(shown)
 
 
 @router.post("/dead/decide")
@@ -220,8 +217,15 @@ async def decision(request: Request, _: Viewer, token: str) -> Response:
     decided = await _decided(request, token)
     texts = texts_of(request)
     report = decided.would if decided.step in {Step.LOOKING, Step.READY} else decided.report
+    is_done = decided.step in {Step.STOPPED, Step.DONE} and decided.run > 0
+    named = [*report.examples, *(job for each in report.refused.values() for job in each.examples)]
+    by_id = {each.job_id: each for each in await ask(request, _named, request, texts, named)}
     left = [
-        {"count": each.count, "why": left_alone_in_words(texts, reason), "examples": each.examples}
+        {
+            "count": each.count,
+            "why": left_alone_in_words(texts, reason),
+            "examples": [by_id[job_id] for job_id in each.examples],
+        }
         for reason, each in report.refused.items()
     ]
     may_insist = sum(
@@ -229,18 +233,57 @@ async def decision(request: Request, _: Viewer, token: str) -> Response:
         for reason, each in decided.would.refused.items()
         if reason.why in MAY_BE_TOLD_TO_SEND
     )
+    customers = [by_id[job_id] for job_id in report.examples]
+    is_followed = decided.step in {Step.LOOKING, Step.DOING} or (
+        is_done and not all(each.is_final for each in customers)
+    )
     return render(
         request,
         "decision.html",
-        status=live_status(request, is_over=decided.step not in {Step.LOOKING, Step.DOING}),
+        status=live_status(request, is_over=not is_followed),
         live="live",
+        is_followed=is_followed,
         decided=decided,
         report=report,
+        customers=customers,
+        is_done=is_done,
         left=left,
         may_insist=may_insist if decided.plan.verb != "drop" else 0,
         meaning=lambda code: meaning_of(texts, code),
         minutes=round(report.last_due_in_s / 60),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A customer that a decision is about."""
+
+    job_id: str
+    name: str
+    ending: Markup | str = ""
+    """What became of it, so far."""
+    is_final: bool = True
+
+
+def _named(request: Request, texts: Texts, job_ids: Sequence[str]) -> list[Named]:
+    """Return the customers of some jobs, with what became of them in the end."""
+    client, settings = request.app.state.client, request.app.state.settings
+    stories: dict[str, Story] = {}
+    for job_id in job_ids:
+        with suppress(NoSuchJobError):
+            stories[job_id] = story_of(client, settings, job_id)
+    records = {job_id: story.record for job_id, story in stories.items()}
+    names = customers_of(Batches(client, settings), list(job_ids), records)
+    found = []
+    for job_id in job_ids:
+        name = names[job_id] or job_id
+        if (story := stories.get(job_id)) is None:
+            found.append(Named(job_id, name))
+            continue
+        end = end_of(client, settings, story)
+        ending = ending_in_words(texts, end.record, end.waits_for)
+        found.append(Named(job_id, name, ending, end.record.state.is_final))
+    return found
 
 
 async def _decided(request: Request, token: str) -> Any:

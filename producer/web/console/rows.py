@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from jobs.batch import Batch, BatchRow
-from jobs.job import JobRecord
+from jobs.batches import Batches
+from jobs.job import JobRecord, split_job_id
 from producer.customers import Shown, naming_columns
 
 
@@ -14,6 +17,22 @@ def customer_of(batch: Batch | None, row: BatchRow | None, record: JobRecord | N
     cells = Shown(batch.header, batch.columns[0]).cells(row.cells, row.phone)
     named = [cells[i] for i in naming_columns(batch.header) if i < len(cells)]
     return " ".join(filter(None, named))
+
+
+def customers_of(
+    batches: Batches, job_ids: Sequence[str], records: Mapping[str, JobRecord]
+) -> dict[str, str]:
+    """Return by job how its customer is called; "" where nothing names it.
+
+    `records`: those of events at least, which have no row.
+    """
+    rows = batches.rows_of(job_ids)
+    of_batch = {job_id: split_job_id(job_id)[0] for job_id in job_ids}
+    found = {batch_id: batches.get(batch_id) for batch_id in {*of_batch.values()} if batch_id}
+    return {
+        job_id: customer_of(found.get(batch_id), rows.get(job_id), records.get(job_id))
+        for job_id, batch_id in of_batch.items()
+    }
 
 
 def cells_of(batch: Batch | None, row: BatchRow | None) -> list[tuple[str, str]]:
