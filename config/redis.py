@@ -31,6 +31,11 @@ _ERROR_CODE = re.compile(r"(?:^|caused error: )[^A-Za-z]*([A-Z]{2,})\b")
 class NotReplicatedError(redis.RedisError):
     """It is done, but too few replicas have confirmed that they have it: a failover may undo it."""
 
+    def __init__(self, text: str, reply: Any) -> None:
+        super().__init__(text)
+        self.reply = reply
+        """What the script replied."""
+
 
 def connect(
     settings: Settings, *, retries: int = 2, timeout_s: float = _SOCKET_TIMEOUT_S

@@ -290,7 +290,10 @@ class Settings(BaseModel):
     """Keys for what the ledger holds of persons, `id:base64`, by commas; the first encrypts."""
     sendcode_key_prefix: str = Field("sendcode", pattern=r"^[A-Za-z0-9._-]{1,64}$")
     sendcode_wait_replicas: int = Field(0, ge=0, le=5)
-    """Replicas that must have an event or rows of a batch before they count as accepted."""
+    """Replicas that must have an event or rows before they count as accepted.
+
+    An attempt likewise, before its request leaves.
+    """
     sendcode_ambiguous: Literal["resend-once", "hold"] = "resend-once"
     """What to do with an attempt whose fate can no longer be proved."""
     sendcode_concurrency: int = Field(48, ge=1, le=1_000)

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import redis
 
+from config.redis import NotReplicatedError
 from config.settings import Settings
 from jobs.actions import Action
 from jobs.identity import Identity
@@ -98,6 +99,8 @@ class Begun:
     """The job's attempts, this one included."""
     count: int = 0
     """Which attempt of this process it is."""
+    is_kept: bool = True
+    """As many replicas have it as the settings ask for; if not, its request must not leave."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -452,16 +455,20 @@ class Ledger:
         is what the call before left; before `slot_ms` (Redis' clock) the request does not leave.
         `held` is the number of a slot that an event may have taken.
         """
-        reply = self._begin(
-            id=job_id,
-            token=token,
-            tries=number,
-            margin_ms=margin_ms,
-            slot_ms=slot_ms,
-            process=self.identity.process,
-            held="" if held is None else held,
-            **tried.arguments(),
-        )
+        is_kept = True
+        try:
+            reply = self._begin(
+                id=job_id,
+                token=token,
+                tries=number,
+                margin_ms=margin_ms,
+                slot_ms=slot_ms,
+                process=self.identity.process,
+                held="" if held is None else held,
+                **tried.arguments(),
+            )
+        except NotReplicatedError as exc:
+            reply, is_kept = exc.reply, False
         kind = reply[0]
         if kind == "moved":
             return Begun(kind, moved_to=(int(reply[1]), int(reply[2])))
@@ -469,7 +476,14 @@ class Ledger:
             return Begun(kind, record=self.records.decode(job_id, pairs(reply[1])))
         if kind in {"wait", "lost"}:
             return Begun(kind, reply[1] if kind == "wait" else 0)
-        return Begun(kind, possible_duplicate=reply[1] == "1", attempts=reply[2], count=reply[3])
+        _, duplicate, attempts, count = reply
+        return Begun(
+            kind,
+            possible_duplicate=duplicate == "1",
+            attempts=attempts,
+            count=count,
+            is_kept=is_kept,
+        )
 
     def finish(
         self, job_id: str, token: str, ending: Ending, tried: Tried, worker: str = ""

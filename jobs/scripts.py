@@ -89,7 +89,8 @@ _SETS: dict[str, Sequence[State | BatchState]] = {
 }
 """Likewise: `FINAL[state]` is true of these."""
 
-_ACCEPTING = {"submit", "submit_test", "append_rows"}
+_REPLICATED = {"submit", "submit_test", "append_rows", "begin"}
+"""What is accepted must not be lost, and what is journaled must not be sent again."""
 _WAIT_MS = 1_000
 """For replicas to confirm; they take a millisecond or so."""
 
@@ -154,7 +155,7 @@ class Script:
             if isinstance(each, redis.RedisError):
                 raise each
         if confirmed < self._replicas:
-            raise NotReplicatedError(f"{confirmed} of {self._replicas} replicas")
+            raise NotReplicatedError(f"{confirmed} of {self._replicas} replicas", reply)
         return reply
 
 
@@ -178,7 +179,7 @@ def scripts(client: redis.Redis, settings: Settings) -> Callable[[str], Script]:
     wait_for = settings.sendcode_wait_replicas
 
     def load(name: str) -> Script:
-        replicas = wait_for if name in _ACCEPTING else 0
+        replicas = wait_for if name in _REPLICATED else 0
         return Script(client, keys, name, given=given, replicas=replicas)
 
     return load

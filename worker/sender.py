@@ -32,6 +32,7 @@ from worker.retry import Again, retrying
 
 log = logging.getLogger("sendcode.sender")
 
+_NOT_KEPT_MS = 1_000
 MOST_SPARE_S = 0.03
 """How much sooner than Redis is away a batch job's try is journaled before its slot, at most."""
 
@@ -219,6 +220,13 @@ class Sender:
                 return NotNow("lease lost")
             case "wait":
                 return self._recorder.park(work, Pause(begun.wait_ms))
+            case kind if not begun.is_kept:  # a failover might forget that it was sent
+                log.warning(
+                    "too few replicas know of an attempt: not sent, trying later",
+                    extra=fields(job_id=work.job_id),
+                )
+                work.leave(unsent(kind, counts=False))
+                return self._recorder.park(work, Pause(_NOT_KEPT_MS))
             case kind:
                 self._ledger.identity.attempted(begun.count, work.record.phone)
                 work.tries += 1

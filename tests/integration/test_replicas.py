@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -18,9 +20,13 @@ from jobs.job import JobRecord
 from jobs.keys import Keys
 from jobs.phone import PhoneNumber
 from producer import RedisUnavailableError, send_code
+from sandbox.client import Sandbox
 from tests.conftest import NOBODY, QUICK_WORLD
 from tests.replicas import frozen, replica_of
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
+from tests.worker_process import WorkerProcess
+
+_databases = itertools.count()
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +45,7 @@ def replica(
 
 @pytest.fixture
 def settings(primary: EmbeddedValkey) -> Settings:
-    own = {"sendcode_redis_url": primary.url(), "sendcode_endpoint": NOBODY}
+    own = {"sendcode_redis_url": primary.url(next(_databases)), "sendcode_endpoint": NOBODY}
     return Settings(**{**QUICK_WORLD, **own, "sendcode_wait_replicas": 1})
 
 
@@ -48,7 +54,7 @@ def sent_off(key: str, settings: Settings) -> JobRecord:
 
     def ask() -> JobRecord | None:
         with suppress(RedisUnavailableError):
-            return send_code("852", "99000001", key=key, resend=True, settings=settings)
+            return send_code("852", "99000001", key=key, settings=settings)
         return None
 
     return cast("JobRecord", wait_until(ask, "its acceptance"))
@@ -59,7 +65,7 @@ def test_an_event_is_accepted_once_a_replica_has_it(
 ) -> None:
     job = sent_off("signup-1", settings)
 
-    with Redis.from_url(replica.url()) as there:
+    with Redis.from_url(replica.url(settings.redis.database)) as there:
         assert there.exists(Keys(settings.sendcode_key_prefix).job(job.job_id))
 
 
@@ -70,11 +76,34 @@ def test_an_event_that_no_replica_has_may_be_asked_for_again_with_its_key(
     with frozen(replica):
         for _ in range(2):  # it is there by then, and its replica still does not have it
             with pytest.raises(RedisUnavailableError, match="with the same key"):
-                send_code(*asked, key="signup-2", resend=True, settings=settings)
+                send_code(*asked, key="signup-2", settings=settings)
 
     job = sent_off("signup-2", settings)
-    with Redis.from_url(replica.url()) as there:
+    with Redis.from_url(replica.url(settings.redis.database)) as there:
         assert there.exists(Keys(settings.sendcode_key_prefix).job(job.job_id))
+
+
+def test_no_request_leaves_whose_attempt_no_replica_has(
+    settings: Settings, replica: EmbeddedValkey, tmp_path: Path
+) -> None:
+    with Sandbox(rate_limit=200, phone_interval=8) as sandbox:
+        settings = settings.model_copy(update={"sendcode_endpoint": sandbox.url})
+        careless = settings.model_copy(update={"sendcode_wait_replicas": 0})
+        worker = WorkerProcess(settings, tmp_path, "w1").wait_ready()
+
+        with frozen(replica):
+            asked = send_code("852", "99000001", key="signup-1", settings=careless)
+            wait_until(lambda: worker.log.count("not sent, trying later") > 1, "two attempts")
+            requests = sandbox.stats()["requests"]
+        sent = send_code("852", "99000001", key="signup-1", wait=PATIENCE_S, settings=careless)
+        accepted = sandbox.stats()["accepted"]
+        worker.stop()
+
+    assert (requests, accepted) == (0, 1)
+    assert sent.job_id == asked.job_id
+    assert sent.state.is_sent
+    assert not sent.possible_duplicate
+    assert sent.attempts <= 2  # those that were not sent do not count
 
 
 def appended(batches: Batches, rows: Sequence[BatchRow]) -> int:
@@ -96,5 +125,5 @@ def test_rows_that_no_replica_has_may_be_appended_again(
         have = wait_until(lambda: appended(batches, rows), "its rows")
 
     assert have == len(rows)
-    with Redis.from_url(replica.url()) as there:
+    with Redis.from_url(replica.url(settings.redis.database)) as there:
         assert there.exists(Keys(settings.sendcode_key_prefix).rows("b1"))
