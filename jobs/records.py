@@ -85,7 +85,7 @@ class Records:
             if phone != NO_NUMBER and not self._may_be_plain(values):
                 raise ForgedError("it is not sealed")
             return phone
-        phone = self.vault.open_number(country_code, token, _binding(job_id, values))
+        phone = self.vault.open_number(country_code, token, binding(job_id, values))
         if _outlives_its_term(values):
             raise ForgedError("it would be sent after its expiry")
         return phone
@@ -145,7 +145,8 @@ class Records:
         return values.get("lane") == Lane.BATCH or not self.is_upgraded()
 
 
-def _binding(job_id: str, values: Mapping[str, str]) -> str:
+def binding(job_id: str, values: Mapping[str, str]) -> str:
+    """Return what the number in a job's hash is bound to."""
     term = values.get("life") or values.get("term") or ""
     return job_binding(job_id, values.get("lane", ""), term)
 

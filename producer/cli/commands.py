@@ -184,6 +184,16 @@ COMMANDS: Mapping[str, Mapping[str, Command | Group]] = {
                     "Make a data key and print it, as SENDCODE_DATA_KEYS takes it. Nothing is "
                     "kept or changed.",
                 ),
+                "status": Command(
+                    "keys:status",
+                    "Show how much of the ledger is sealed under which key. Exit 1 if a key is "
+                    "not here.",
+                ),
+                "rotate": Command(
+                    "keys:rotate",
+                    "Seal anew, under the first key of SENDCODE_DATA_KEYS, what is sealed under "
+                    "the others.",
+                ),
             },
         ),
         "ledger": Group(

@@ -1,0 +1,220 @@
+"""Which data key seals how much of the ledger, and all of it sealed anew under the first one.
+
+It is done under load, in small steps. A step reads some texts and seals them anew here; a script
+puts each in its place if that still has what was read, so nothing that was changed meanwhile is
+overwritten: the next pass meets it again. What is killed half-way is begun anew; what was done is
+passed over.
+
+Rows come before jobs: a row that becomes a job meanwhile hands on what it has by then.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from typing import Any, TypeVar
+
+import redis
+
+from config.settings import Settings
+from jobs.job import Lane, batch_job_id
+from jobs.keys import Keys
+from jobs.records import binding
+from jobs.scripts import scripts
+from jobs.vault import ForgedError, UnknownKeyError, Vault, job_binding, key_id_of
+
+STEP = 100
+"""Texts of a step: some milliseconds of Redis', also in a list of a million."""
+_PASSES = 20
+"""More are needed only where somebody goes on sealing under another key."""
+_EXAMPLES = 5
+_HEAD = re.compile(r"-?\d+\t([^\t]+)\t")
+"""Of a row (jobs/rows.py): what stands for its number."""
+_NO_NUMBER = "0"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A text in the ledger with something sealed in it."""
+
+    what: str
+    """`job`, `unreadable`, `rows`, `cells` or `vault`, as in reseal.lua."""
+    owner: str
+    place: str | int
+    """A field or an index."""
+    text: str
+    sealed: str
+    """The part of the text that is sealed; "" if it is in the clear."""
+    bound_to: str
+
+    @property
+    def key_id(self) -> str:
+        return key_id_of(self.sealed)
+
+
+@dataclass(slots=True)
+class Rotated:
+    """What was sealed anew, and what is still under another key."""
+
+    done: int = 0
+    unknown: Counter[str] = field(default_factory=Counter)
+    """By the id of a key that is not ours: nothing is wrong with them."""
+    forged: list[str] = field(default_factory=list)
+    """Some of those that do not open though their key is ours, as "job ev-1"."""
+    missed: int = 0
+    """Changed between reading and writing, in the last pass."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing that can be opened is under another key."""
+        return not (self.missed or self.unknown)
+
+
+class Rotation:
+    """Looks through all that is sealed in one ledger."""
+
+    def __init__(self, client: redis.Redis, settings: Settings) -> None:
+        self._client = client
+        self._settings = settings
+        self._keys = Keys(settings.sendcode_key_prefix)
+        self._vault = Vault(client, settings)
+        self._reseal = scripts(client, settings)("reseal")
+
+    @property
+    def first(self) -> str:
+        """The id of the key that seals."""
+        return self._settings.data_keys[0][0]
+
+    def count(self, progress: Callable[[int], None] = lambda _: None) -> Counter[tuple[str, str]]:
+        """Count texts by what they are and by the id of their key; "" for those in the clear."""
+        found: Counter[tuple[str, str]] = Counter()
+        for step in self._steps():
+            found.update((each.what, each.key_id) for each in step)
+            progress(found.total())
+        return found
+
+    def rotate(self, progress: Callable[[int], None] = lambda _: None) -> Rotated:
+        """Seal all anew that is not under the first key; `progress` is told how many were."""
+        done = 0
+        for _ in range(_PASSES):
+            found = Rotated()
+            for step in self._steps():
+                self._seal_anew(step, found)
+                progress(done + found.done)
+            done += found.done
+            if not (found.done or found.missed):
+                break
+        else:
+            found.missed += found.done
+        found.done = done
+        return found
+
+    def _seal_anew(self, step: Sequence[Sealed], found: Rotated) -> None:
+        first, parts = self.first, []
+        for each in step:
+            if each.key_id in {"", first}:
+                continue
+            try:
+                index, colon, envelope = each.sealed.rpartition(":")
+                envelope = self._vault.seal(
+                    self._vault.open(envelope, each.bound_to), each.bound_to
+                )
+                anew = f"{index}{colon}{envelope}"
+            except UnknownKeyError as exc:
+                found.unknown[exc.key_id] += 1
+            except ForgedError:
+                if len(found.forged) < _EXAMPLES:
+                    found.forged.append(f"{each.what} {each.owner}")
+            else:
+                text = each.text.replace(each.sealed, anew)
+                parts.append((each.what, each.owner, each.place, each.text, text))
+        if parts:
+            put = self._reseal([part for text in parts for part in text])
+            found.done += put
+            found.missed += len(parts) - put
+
+    def _steps(self) -> Iterator[list[Sealed]]:
+        """Yield all, a few at a time."""
+        yield [
+            Sealed("vault", "", name, text, text, name)
+            for name, text in self._hash(self._keys.vault).items()
+        ]
+        for batch_id in self._ids("rows"):
+            yield from self._rows(batch_id)
+        for batch_id in self._ids("cells"):
+            yield from self._cells(batch_id)
+        for what in ("unreadable", "job"):
+            for ids in _parted(self._ids(what)):
+                yield list(self._jobs(what, ids))
+
+    def _ids(self, what: str) -> Iterator[str]:
+        start = str(getattr(self._keys, what)(""))
+        for key in self._client.scan_iter(f"{start}*", count=1000):
+            yield str(key).removeprefix(start)
+
+    def _rows(self, batch_id: str) -> Iterator[list[Sealed]]:
+        term = self._hash(self._keys.batch(batch_id)).get("expires_at", "")
+        for first, heads in self._list(self._keys.rows(batch_id)):
+            yield [
+                Sealed(
+                    "rows",
+                    batch_id,
+                    n,
+                    head,
+                    num[1],
+                    job_binding(batch_job_id(batch_id, n + 1), Lane.BATCH, term),
+                )
+                for n, head in enumerate(heads, first)
+                if (num := _HEAD.match(head)) and num[1] != _NO_NUMBER
+            ]
+
+    def _cells(self, batch_id: str) -> Iterator[list[Sealed]]:
+        for first, blocks in self._list(self._keys.cells(batch_id)):
+            yield [
+                Sealed("cells", batch_id, n, text, text, f"cells {batch_id} {n}")
+                for n, text in enumerate(blocks, first)
+                if text
+            ]
+
+    def _jobs(self, what: str, ids: Sequence[str]) -> Iterator[Sealed]:
+        names = ("num", "lane", "life", "term")
+        pipe = self._client.pipeline(transaction=False)
+        for job_id in ids:
+            pipe.hmget(getattr(self._keys, what)(job_id), names)
+        for job_id, reply in zip(ids, pipe.execute(raise_on_error=False), strict=True):
+            if isinstance(reply, Exception):
+                continue  # what is no record is reported by whoever needs it
+            values = {name: value for name, value in zip(names, reply, strict=True) if value}
+            num = values.get("num", _NO_NUMBER)
+            if num != _NO_NUMBER:
+                yield Sealed(what, job_id, "num", num, num, binding(job_id, values))
+
+    def _list(self, key: str) -> Iterator[tuple[int, list[str]]]:
+        """Yield a list's texts, some at a time, with the index of the first."""
+        first = 0
+        while texts := self._read(partial(self._client.lrange, key, first, first + STEP - 1)):
+            yield first, texts
+            first += STEP
+
+    def _hash(self, key: str) -> dict[str, str]:
+        return self._read(partial(self._client.hgetall, key)) or {}
+
+    @staticmethod
+    def _read(act: Callable[[], Any]) -> Any:
+        """Return what a key holds; None if it is of a wrong type, which is reported elsewhere."""
+        try:
+            return act()
+        except redis.ResponseError:
+            return None
+
+
+def _parted(ids: Iterable[T]) -> Iterator[list[T]]:
+    rest = iter(ids)
+    while part := list(islice(rest, STEP)):
+        yield part

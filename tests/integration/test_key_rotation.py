@@ -1,0 +1,116 @@
+"""All of the ledger under another data key, while a batch is sent, killed and begun again."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+
+import pytest
+from redis import Redis
+
+from config.settings import Settings, new_data_key
+from jobs.batch import BLOCK_ROWS
+from jobs.batches import Batches
+from jobs.job import SendCodeJob
+from jobs.keys import Keys
+from jobs.ledger import Ledger
+from jobs.phone import PhoneNumber
+from jobs.rotation import Rotation
+from jobs.scripts import scripts
+from jobs.vault import key_id_of
+from producer import send_code
+from tests.commands import Command
+from tests.ended_jobs import customers, number
+
+ROWS = 10_000 if os.environ.get("SENDCODE_HEAVY") else 1_000
+OLD, NEW, LOST = (new_data_key(key_id) for key_id in ("old", "new", "lost"))
+
+pytestmark = pytest.mark.settings(sendcode_data_keys=f"{NEW},{OLD}")
+
+
+def under(settings: Settings, *keys: str) -> Settings:
+    """Return the settings of a program that has other keys."""
+    return Settings(**{**settings.model_dump(), "sendcode_data_keys": ",".join(keys)})
+
+
+def counted(redis: Redis, settings: Settings) -> Counter[str]:
+    """Count what is sealed, by the id of its key."""
+    found: Counter[str] = Counter()
+    for (_, key_id), count in Rotation(redis, settings).count().items():
+        found[key_id] += count
+    return found
+
+
+@pytest.fixture
+def old_batch(redis: Redis, settings: Settings) -> str:
+    """A batch and an event of before, under the old key alone."""
+    before = under(settings, OLD)
+    batches = Batches(redis, before)
+    batches.open("b1", "digest", ["name", "country_code", "phone_num"])
+    rows = customers(ROWS)
+    for first in range(0, ROWS, 500):
+        batches.append("b1", first, rows[first : first + 500], last=first + 500 >= ROWS)
+    Ledger(redis, before).submit(SendCodeJob.for_event(PhoneNumber("852", "51990001"), key="e1"))
+    assert counted(redis, settings)["old"] > ROWS // BLOCK_ROWS
+    return "b1"
+
+
+@pytest.mark.usefixtures("old_batch")
+def test_a_number_s_history_outlives_a_rotation(settings: Settings, redis: Redis) -> None:
+    first = send_code("852", "51990002", key="e2", settings=under(settings, OLD))
+    Rotation(redis, settings).rotate()
+
+    again = send_code("852", "51990002", key="e3", settings=under(settings, NEW))
+
+    assert again.job_id == first.job_id
+
+
+def test_what_is_under_a_lost_key_is_kept_and_named(
+    sendcode: Command, settings: Settings, redis: Redis, keys: Keys
+) -> None:
+    job = SendCodeJob.for_event(number(1), key="e1")
+    Ledger(redis, under(settings, OLD)).submit(job)
+    Rotation(redis, settings).rotate()
+    lost = SendCodeJob.for_event(number(2), key="e2")
+    Ledger(redis, under(settings, LOST, NEW)).submit(lost)
+    was = redis.hgetall(keys.job(lost.job_id))
+
+    status, rotated = sendcode("keys", "status"), sendcode("keys", "rotate")
+
+    assert status.exit_code == rotated.exit_code == 1
+    assert "lost (not here)" in status.out
+    assert "SENDCODE_DATA_KEYS does not have lost" in status.err
+    assert "SENDCODE_DATA_KEYS does not have lost" in rotated.err
+    assert redis.hgetall(keys.job(lost.job_id)) == was
+
+
+def test_what_was_moved_is_left_alone_and_named(
+    sendcode: Command, settings: Settings, redis: Redis, keys: Keys
+) -> None:
+    mine, other = (SendCodeJob.for_event(number(n), key=f"e{n}") for n in (1, 2))
+    for job in (mine, other):
+        Ledger(redis, under(settings, OLD)).submit(job)
+    moved = str(redis.hget(keys.job(mine.job_id), "num"))
+    redis.hset(keys.job(other.job_id), "num", moved)
+
+    rotated = sendcode("keys", "rotate")
+
+    assert rotated.exit_code == 0
+    assert f"job {other.job_id}" in rotated.err
+    assert redis.hget(keys.job(other.job_id), "num") == moved
+    assert key_id_of(str(redis.hget(keys.job(mine.job_id), "num"))) == "new"
+
+
+def test_what_was_changed_between_reading_and_writing_is_not_overwritten(
+    settings: Settings, redis: Redis, keys: Keys
+) -> None:
+    redis.hset(keys.job("ev-1"), "num", "changed")
+    redis.rpush(keys.rows("b1"), "a", "-b")
+    reseal = scripts(redis, settings)("reseal")
+
+    put = reseal(["job", "ev-1", "num", "read", "anew", "rows", "b1", 1, "b", "anew"])
+
+    assert put == 0
+    assert redis.hget(keys.job("ev-1"), "num") == "changed"
+    assert redis.lrange(keys.rows("b1"), 0, -1) == ["a", "-b"]
+    redis.delete(keys.job("ev-1"), keys.rows("b1"))
