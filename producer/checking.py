@@ -179,7 +179,10 @@ class Checker:
         naming = naming_of(sheet)
         return {
             "error": None,
-            "notes": [list(note) for note in sheet.notes],
+            "notes": [
+                {"text": note.text, "code": note.code, "values": dict(note.values)}
+                for note in sheet.notes
+            ],
             "header": list(sheet.header),
             "number": sheet.columns.number,
             "country": sheet.columns.country,

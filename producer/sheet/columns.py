@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from producer.sheet.row import Choice, Record, SheetError, shown
+from producer.sheet.row import Choice, Note, Record, SheetError, shown
 from producer.sheet.spellings import (
     CODE_SPELLINGS,
     COUNTRY_SPELLINGS,
@@ -48,6 +48,8 @@ _LEAST_DIGITS_OF_A_NUMBER, _MOST_DIGITS_OF_A_NUMBER = 7, 20
 _MOST_DIGITS_OF_A_CODE = 6  # with the zeros of "00852"
 _SHOWN_COLUMNS = 200
 _SHOWN_CHARS = 30
+_ROLE_CODES = {"the phone number": "number", "the country code": "country"}
+"""How notes on a role are named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,7 @@ class Columns:
     """By the column's name all numbers are international, with or without a "+"."""
     others: tuple[int, ...] = ()
     """Columns of other phones, which are read where `number` is empty."""
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
     """Which column was read as what, where its name was not the contract's."""
 
 
@@ -185,13 +187,13 @@ class _Search:
         notes = self._notes_on(number, (PHONE_NUM, PHONE), "the phone number", passed_over)
         if others:
             listed = self._listed(others)
-            notes.append(f"where it is empty, the number is taken from {listed}, with a doubt")
+            text = f"where it is empty, the number is taken from {listed}, with a doubt"
+            notes.append(Note(text, "other_numbers", (("others", listed),)))
         if country is not None:
             notes += self._notes_on(country, (COUNTRY_CODE,), "the country code", codes)
         elif not plus_optional:
-            notes.append(
-                "there is no column country_code: each number must begin with + and its code"
-            )
+            text = "there is no column country_code: each number must begin with + and its code"
+            notes.append(Note(text, "no_country_column"))
         return Columns(number, country, residence, plus_optional, others, tuple(notes))
 
     def _number(self, asked: str | None) -> tuple[int, list[int]]:
@@ -288,15 +290,18 @@ class _Search:
 
     def _notes_on(
         self, index: int, expected: Sequence[str], role: str, passed_over: Iterable[int]
-    ) -> list[str]:
+    ) -> list[Note]:
         """Return what a person should know about the column that was taken for a role."""
         name = shown(self._header[index], _SHOWN_CHARS)
         notes = []
         if self._header[index].strip() not in expected:
-            notes.append(f'column "{name}" is read as {role}')
+            code = f"read_as_{_ROLE_CODES[role]}"
+            notes.append(Note(f'column "{name}" is read as {role}', code, (("name", name),)))
         others = [each for each in passed_over if each != index]
         if others:
-            notes.append(f'{role} is taken from "{name}", not {self._listed(others)}')
+            listed = self._listed(others)
+            text, code = f'{role} is taken from "{name}", not {listed}', _ROLE_CODES[role]
+            notes.append(Note(text, f"taken_{code}", (("name", name), ("others", listed))))
         return notes
 
     def _listed(self, found: Sequence[int]) -> str:
@@ -335,7 +340,7 @@ class Header:
     names: tuple[str, ...]
     columns: Columns
     records_above: int = 0
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
 
 
 def find_header(records: Iterable[Record], file: str, unit: str, asked: Asked = Asked()) -> Header:
@@ -427,7 +432,8 @@ def _find_below(sample: list[Record], file: str, unit: str, asked: Asked) -> Hea
             sample[0].line,
             unit,
         )
-    note = f"the names of the columns are in {unit} {record.line}; what is above is left out"
+    text = f"the names of the columns are in {unit} {record.line}; what is above is left out"
+    note = Note(text, "header_below", (("line", str(record.line)),))
     return replace(header, notes=(note, *header.notes))
 
 

@@ -74,7 +74,13 @@ def find_encoding(source: Source, asked: str | None = None) -> Encoding:
     wide = _wide_without_mark(source.survey)
     if wide is not None:
         _check_all(source, wide, 0)
-        return Encoding(wide, 0, Note(f"read as {wide.upper()}, by its zero bytes"))
+        return Encoding(
+            wide,
+            0,
+            Note(
+                f"read as {wide.upper()}, by its zero bytes", "wide", (("encoding", wide.upper()),)
+            ),
+        )
     if source.survey.utf8_error is None:
         return Encoding("utf-8", 0, None)
     codec = _code_page(source)
@@ -84,7 +90,8 @@ def find_encoding(source: Source, asked: str | None = None) -> Encoding:
         "cp1252": ("Windows-1252 (Western European)", _CHINESE),
     }[codec]
     text = f"it is not UTF-8; read as {name}: if names look wrong, {_SAVE_AGAIN.format(other)}"
-    return Encoding(codec, 0, Note(text, "encoding"))
+    values = (("encoding", name), ("other", other))
+    return Encoding(codec, 0, Note(text, "code_page", values, "encoding"))
 
 
 def _asked_encoding(source: Source, asked: str) -> Encoding:

@@ -29,6 +29,10 @@ class Note(NamedTuple):
     """What a person should know about how a file was read; one sentence without a full stop."""
 
     text: str
+    code: str
+    """Its name, by which another language has other words."""
+    values: tuple[tuple[str, str], ...] = ()
+    """What stands in the sentence, by name: of columns, of sheets."""
     choice: Choice | None = None
     """What they may choose otherwise."""
 

@@ -139,7 +139,7 @@ class Sheet:
             raise self._row_too_big(0)
         self.columns: Columns = header.columns
         self._records_above = header.records_above
-        self.notes = (*notes, *map(Note, header.notes))
+        self.notes = (*notes, *header.notes)
         self._numbers = NumberReader(self.columns)
         if isinstance(self._reader, DelimitedText):
             self._reader.is_good_row = self._is_good_row
@@ -369,7 +369,8 @@ class Sheet:
             notes.append(encoding.note)
         if source.survey.nul_count and encoding.codec.startswith(("utf-8", "gb", "cp")):
             count = source.survey.nul_count
-            notes.append(Note(f"the file holds {count} NUL bytes; those around text were left out"))
+            text = f"the file holds {count} NUL bytes; those around text were left out"
+            notes.append(Note(text, "nul_bytes", (("count", str(count)),)))
         if is_json_lines(source, encoding):
             self.kind = "jsonl"
             return JsonLines(source, encoding)
@@ -377,7 +378,8 @@ class Sheet:
         self.delimiter = choose_delimiter(source, encoding, rate_header)
         if self.delimiter != ",":
             name = _DELIMITER_NAMES.get(self.delimiter, f'"{self.delimiter}"')
-            notes.append(Note(f"the cells are separated by {name}"))
+            values = (("separator", self.delimiter.replace("\t", "Tab")),)
+            notes.append(Note(f"the cells are separated by {name}", "separator", values))
         return DelimitedText(source, encoding, self.delimiter)
 
     def _find_header(self, asked: Asked) -> Header:

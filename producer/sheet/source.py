@@ -281,6 +281,12 @@ _OTHER_KINDS = (
     (b"\x89PNG", "a picture"),
     (b"\xff\xd8\xff", "a picture"),
 )
+_PRINTED = frozenset({"a PDF", "a picture", "an .rtf document"})
+"""No program saves these as a sheet: the list that they were made of has to be found."""
+_SAVE_THE_LIST = (
+    "open the list in the program that it comes from, such as Excel, save it there as .xlsx or as "
+    "CSV UTF-8, and take that file"
+)
 _OLE = b"\xd0\xcf\x11\xe0"
 _ENCRYPTED = "EncryptedPackage".encode("utf-16-le")  # [MS-OFFCRYPTO] 2.3.4.4, names of OLE
 _LOCK_BYTES, _OWNER_BYTES = 165, 55  # of Excel's: the user's name with its length before, twice
@@ -307,6 +313,8 @@ def refuse_other_files(source: Source) -> None:
         raise not_a_sheet(source.name, "an old .xls workbook")
     for first_bytes, kind in _OTHER_KINDS:
         if head.startswith(first_bytes):
+            if kind in _PRINTED:
+                raise not_a_sheet(source.name, kind, _SAVE_THE_LIST)
             raise not_a_sheet(source.name, kind)
 
 

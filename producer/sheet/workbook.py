@@ -59,7 +59,8 @@ class Worksheet:
         if not self._others:
             return []
         read = shown(self._entry.name)
-        return [Note(f'sheet "{read}" is read; not {self._others}: name the one you mean', "sheet")]
+        text = f'sheet "{read}" is read; not {self._others}: name the one you mean'
+        return [Note(text, "sheet", (("read", read), ("others", self._others)), "sheet")]
 
     @property
     def names(self) -> list[str]:

@@ -245,3 +245,31 @@ def test_rows_left_out_are_called_so_in_chinese_too(browser: Browser, web: WebSe
 
     assert "发送前已排除 1" in words
     assert "包含数字以外的字符" in words
+
+
+def test_notes_on_how_a_file_was_read_are_in_the_browser_s_language(
+    browser: Browser, web: WebServer
+) -> None:
+    content = "List of May;;\n\n姓名;Dial Code;Mobile\n张伟;852;51001234\n李娜;852;51001235\n"
+    english = text_of(upload(browser, web, content.encode("gb18030"), "may.csv"))
+    browser.session.headers["Accept-Language"] = "zh-CN"
+
+    chinese = text_of(upload(browser, web, content.encode("gb18030"), "may.csv"))
+
+    assert 'Column "Mobile" is read as the phone number.' in english
+    for note in (
+        "按 GB18030 (Chinese) 读取",
+        "单元格以“;”分隔。",
+        "“Mobile”列读作电话号码。",
+        "“Dial Code”列读作国家/地区代码。",
+        "列名在第 3 行",
+    ):
+        assert note in chinese
+    assert "is read as" not in chinese
+
+
+def test_who_took_a_pdf_is_told_to_save_the_list_itself(browser: Browser, web: WebServer) -> None:
+    words = text_of(upload(browser, web, b"%PDF-1.7\n%\xe2\xe3", "list.pdf"))
+
+    assert "This is a PDF." in words
+    assert "Open the list in the program that it comes from" in words

@@ -192,9 +192,9 @@ def test_a_workbook_reads_its_first_sheet_with_rows_and_names_the_others(tmp_pat
     path = workbook(tmp_path / "c.xlsx", "Asia", "Europe")
 
     with open_sheet(path) as first, open_sheet(path, sheet="europe") as second:
-        assert first.notes == (
-            ('sheet "Asia" is read; not "Europe": name the one you mean', "sheet"),
-        )
+        (note,) = first.notes
+        assert note.text == 'sheet "Asia" is read; not "Europe": name the one you mean'
+        assert note.choice == "sheet"
         assert [row.phone.phone_num for row in second if row.phone] == ["51234568"]
         assert first.digest != second.digest, "another sheet is another batch"
         assert first.unit == "row"
