@@ -172,6 +172,9 @@ COMMANDS: Mapping[str, Mapping[str, Command | Group]] = {
                 ),
             },
         ),
+        "purge": Command(
+            "purge:purge", "Remove what ended long ago: events, and batches with all their rows."
+        ),
         "forget": Command(
             "forget:forget",
             "Blank what is kept of a person: ended jobs, rows, history, dead letters.",
