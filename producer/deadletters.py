@@ -7,6 +7,7 @@ interval like every job.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -47,6 +48,28 @@ class Choice(Fit):
         if self.until_ms is not None:
             parts.append(f"failed by {iso(self.until_ms)}")
         return ", ".join(parts) or "all"
+
+
+_PART = re.compile(r"(job|code|batch|failed since|failed by|country) (.*)")
+_MORE = re.compile(r"(.*) and (\d+) more")
+
+
+def chosen_parts(text: str) -> list[tuple[str, str]]:
+    """Read what `Choice` wrote: "job", "code", "batch", "country" … with their values, in order.
+
+    Each job is one part, those that it does not name are "more" with their number. What nobody
+    wrote here is one part "text"; of all there is none.
+    """
+    found: list[tuple[str, str]] = []
+    for part in text.split(", ") if text != "all" else ():
+        kind, value = named.groups() if (named := _PART.fullmatch(part)) else ("job", part)
+        if not named and (not found or found[-1][0] != "job"):
+            return [("text", text)]
+        more = _MORE.fullmatch(value) if kind == "job" else None
+        found.append((kind, more[1] if more else value))
+        if more:
+            found.append(("more", more[2]))
+    return found
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from html import unescape
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 import requests
@@ -20,6 +21,7 @@ from jobs.deadletters import WINDOW, DeadLetters, Decision
 from jobs.job import SendCodeJob, State
 from jobs.keys import Keys
 from jobs.ledger import Ending, Ledger
+from producer.deadletters import Choice, chosen_parts
 from tests.console import Browser, csrf_of
 from tests.ended_jobs import (
     BIND_UPPER,
@@ -178,6 +180,52 @@ def test_what_is_left_alone_is_named_by_its_customers(anna: Browser) -> None:
 def text_of(page: requests.Response) -> str:
     """Return a page's words, without its markup."""
     return " ".join(unescape(re.sub(r"<[^>]+>", " ", page.text)).split()).replace(" ,", ",")
+
+
+def test_who_did_what_speaks_of_batches_and_customers_by_name(
+    anna: Browser, ledger: Ledger, batches: Batches
+) -> None:
+    batches.open("b1", "digest", ["name", "country_code", "phone_num"], name="July")
+    batches.append("b1", 0, customers(9), last=True)
+    for order in ("pause", "resume"):
+        anna.post(f"/batches/b1/{order}")
+    for _, job_id in ledger.sweep():
+        end(ledger, job_id, DEAD)
+    every = [f"b1-{n}" for n in range(1, 8)]
+    for form in ({"job": every}, {"scope": "all", "reason": BUSY, "batch": "b1", "country": "852"}):
+        confirm(anna, decided(anna, anna.post("/dead/decide", verb="drop", why="told", **form)))
+
+    page = anna.get("/actions")
+
+    shown = text_of(page)
+    named = ", ".join(f"Customer {n}" for n in range(1, 6))
+    assert f"left what failed {named} and 2 more 7 told" in shown
+    assert "left what failed The service is busy, July, +852 2 told" in shown
+    assert "paused a batch July" in shown
+    assert 'href="/batches/b1"' in page.text
+    assert 'href="/jobs/b1-1"' in page.text
+
+
+@pytest.mark.parametrize(
+    ("chosen", "parts"),
+    [
+        (Choice(), []),
+        (Choice(job_ids=("b1-1",)), [("job", "b1-1")]),
+        (
+            Choice(job_ids=tuple(f"b1-{n}" for n in range(8)), until_ms=1),
+            [*(("job", f"b1-{n}") for n in range(5)), ("more", "3"), ("failed by", ANY)],
+        ),
+        (
+            Choice("InternalError", "b1", "65", since_ms=1),
+            [("code", "InternalError"), ("batch", "b1"), ("country", "+65"), ("failed since", ANY)],
+        ),
+        ("what another release wrote", [("text", "what another release wrote")]),
+    ],
+)
+def test_what_a_decision_was_about_is_read_as_it_was_written(
+    chosen: Choice | str, parts: list[tuple[str, str]]
+) -> None:
+    assert chosen_parts(str(chosen)) == parts
 
 
 @pytest.mark.usefixtures("mixed")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import redis
@@ -10,10 +12,14 @@ from fastapi.responses import Response
 
 from config.settings import Settings
 from jobs.account import Account
-from jobs.actions import recent_actions
+from jobs.actions import Action, recent_actions
+from jobs.batches import Batches
+from producer.deadletters import chosen_parts
 from producer.overview import read_overview
 from producer.sending import Sending
-from producer.web.console.frame import Operator, Viewer, reason_of, redirect, render
+from producer.web.console.frame import Operator, Viewer, reason_of, redirect, render, texts_of
+from producer.web.console.rows import customers_of
+from producer.web.console.words import reason_in_words
 from producer.web.problems import ask
 
 router = APIRouter()
@@ -66,4 +72,49 @@ async def actions(
     """Show what people did, the newest first."""
     client, settings = request.app.state.client, request.app.state.settings
     found = await ask(request, recent_actions, client, settings, PAGE + 1, (page - 1) * PAGE)
-    return render(request, "actions.html", actions=found[:PAGE], page=page, more=len(found) > PAGE)
+    deeds = await ask(request, _deeds, client, settings, found[:PAGE])
+    texts = texts_of(request)
+    return render(
+        request,
+        "actions.html",
+        deeds=deeds,
+        meaning=lambda code: reason_in_words(texts, code),
+        page=page,
+        more=len(found) > PAGE,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Something that an action was about, as `chosen_parts` tells it."""
+
+    kind: str
+    value: str
+    name: str = ""
+    """How people call this batch, or this customer."""
+
+
+def _deeds(
+    client: redis.Redis, settings: Settings, actions: Sequence[Action]
+) -> list[tuple[Action, list[Part]]]:
+    """Return each action with what it was about, in one look-up of all names."""
+    told = [(action, _parts(action)) for action in actions]
+    every = [part for _, parts in told for part in parts]
+    ids = {kind: [value for each, value in every if each == kind] for kind in ("batch", "job")}
+    batches = Batches(client, settings)
+    names = batches.names_of(ids["batch"])
+    customers = customers_of(batches, ids["job"], {})
+    called = {"batch": names, "job": customers}
+    return [
+        (action, [Part(kind, value, called.get(kind, {}).get(value, "")) for kind, value in parts])
+        for action, parts in told
+    ]
+
+
+def _parts(action: Action) -> list[tuple[str, str]]:
+    kind = action.what.partition(" ")[0]
+    if kind == "dead":
+        return chosen_parts(action.about) or [("all", "")]
+    if kind in {"batch", "job"} and action.about:
+        return [(kind, action.about)]
+    return [("text", action.about)] if action.about else []
