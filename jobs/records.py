@@ -22,8 +22,6 @@ from jobs.scripts import SEALED, Script
 from jobs.vault import ForgedError, SealedError, UnknownKeyError, Vault, job_binding
 
 _FORGED = "its number was not sealed for this job: another hand made, changed or moved the record"
-_upgraded: set[tuple[str, str]] = set()
-"""By place and prefix: ledgers that this process has seen upgraded. They never go back."""
 
 
 class Records:
@@ -38,7 +36,7 @@ class Records:
         self.vault = Vault(client, settings)
         self._client = client
         self._keys = Keys(settings.sendcode_key_prefix)
-        self._place = (settings.redis.place, settings.sendcode_key_prefix)
+        self._is_upgraded = False
         self._adopt = Script(client, self._keys, "adopt")
 
     def read(self, job_ids: Sequence[str]) -> list[JobRecord | None]:
@@ -117,12 +115,10 @@ class Records:
 
     def is_upgraded(self) -> bool:
         """Return whether all numbers of the ledger are sealed: none in the clear is believed."""
-        if self._place in _upgraded:
-            return True
-        upgraded = int(str(self._client.hget(self._keys.ledger, "upgraded") or 1))
-        if upgraded >= SEALED:
-            _upgraded.add(self._place)
-        return upgraded >= SEALED
+        if not self._is_upgraded:  # once it is, whoever writes to the ledger cannot undo it here
+            upgraded = int(str(self._client.hget(self._keys.ledger, "upgraded") or 1))
+            self._is_upgraded = upgraded >= SEALED
+        return self._is_upgraded
 
     def adopt(self, job_id: str, values: Mapping[str, str]) -> bool:
         """Seal a number that an older release left in the clear; return whether that may be.

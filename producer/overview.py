@@ -18,6 +18,7 @@ from config.settings import Settings
 from jobs.account import Account, AccountState
 from jobs.batch import Batch
 from jobs.batches import Batches
+from jobs.codes import OwnCode
 from jobs.identity import Identity, LedgerState
 from jobs.job import Lane, iso
 from jobs.keys import Keys
@@ -105,6 +106,8 @@ class Overview:
     pace: Pace
     workers: tuple[WorkerStatus, ...]
     quarantined: int
+    unknown_data_keys: tuple[str, ...]
+    """Ids of data keys that a worker lacked, just now, for a job that it met: those wait."""
     quota_refusals: dict[str, int]
     """Codes that bounds on spending refused, ever, by rule."""
     webhooks: tuple[Endpoint, ...]
@@ -117,6 +120,11 @@ class Overview:
     """The share of its memory limit that Redis uses; None without a limit."""
     damage: tuple[Damage, ...] = ()
     """What was lost, moved aside or put right, the newest first."""
+
+    @property
+    def forged(self) -> int:
+        """Dead letters whose records another hand made or changed."""
+        return self.dead_by_code.get(OwnCode.FORGED, 0)
 
     @property
     def alive(self) -> int:
@@ -173,6 +181,7 @@ class Overview:
                 for each in self.workers
             ],
             "quarantined": self.quarantined,
+            "unknown_data_keys": list(self.unknown_data_keys),
             "quota_refusals": self.quota_refusals,
             "webhooks": [each.as_dict() for each in self.webhooks],
             "misfits": list(self.misfits),
@@ -222,8 +231,9 @@ def read_overview(
     ):
         pipe.hgetall(name)
     pipe.llen(keys.quarantine)
+    pipe.hkeys(keys.vault_unknown)
     now, *rest = pipe.execute()
-    depths, due, hashes, quarantined = rest[:4], rest[4:7], rest[7:-1], rest[-1]
+    depths, due, hashes, quarantined = rest[:4], rest[4:7], rest[7:-2], rest[-2]
     now_us = time_us(now)
     totals, dead_codes, dead_unknown, pace, ring, workers, refused, quotas, sweeps = hashes
     return Overview(
@@ -241,6 +251,7 @@ def read_overview(
         pace=_pace(settings, pace, ring, now_us),
         workers=_workers(workers, refused, now_us // 1000),
         quarantined=quarantined,
+        unknown_data_keys=tuple(sorted(rest[-1])),
         quota_refusals={
             name.partition(":")[0]: n
             for name, n in _counts(quotas).items()

@@ -23,7 +23,7 @@ from config.settings import (
     unheeded,
 )
 from config.unavailable import in_words, is_no_permission
-from jobs.codes import explain
+from jobs.codes import OwnCode, explain
 from jobs.identity import REMEDY, Identity, LedgerState, state_file
 from jobs.job import iso
 from jobs.mending import Mending
@@ -312,10 +312,23 @@ def system(overview: Overview) -> Iterator[Finding]:
             text = f"batch {batch.batch_id} has waited for the rest of its file for more than a day"
             remedy = f"submit the file again, or sendcode batch cancel {batch.batch_id}"
             yield Finding("batches", Level.WARN, text, remedy)
+    yield from sealed(overview)
     if overview.quarantined:
         text = f"{overview.quarantined} messages were put aside, because they were no jobs"
         remedy = "find out who else writes into this Redis"
         yield Finding("quarantine", Level.WARN, text, remedy)
+
+
+def sealed(overview: Overview) -> Iterator[Finding]:
+    """Report jobs whose records were forged, or cannot be opened."""
+    if overview.forged:
+        text = f"{overview.forged} jobs' records were forged: nothing was sent for them"
+        remedy = f"find out who else writes into this Redis (dead list --code {OwnCode.FORGED})"
+        yield Finding("forged", Level.FAIL, text, remedy)
+    for key in overview.unknown_data_keys:
+        text = f"jobs are sealed under data key {key}, which a worker lacks: they wait"
+        remedy = "put it back into SENDCODE_DATA_KEYS, behind the first, and restart the workers"
+        yield Finding("data_keys", Level.FAIL, text, remedy)
 
 
 def webhooks(overview: Overview) -> Iterator[Finding]:

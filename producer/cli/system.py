@@ -169,6 +169,11 @@ def _damage(overview: Overview) -> Iterator[tuple[str, str, str]]:
         yield ("" if number else "damage"), each.what, "yellow"
     if len(overview.damage) > SHOWN:
         yield "", f"{len(overview.damage) - SHOWN} more: sendcode doctor", "yellow"
+    if overview.forged:
+        yield "forged", f"{overview.forged} jobs' records were forged: not sent", "bold red"
+    for key in overview.unknown_data_keys:
+        text = f"jobs are sealed under data key {key}, which a worker lacks: they wait"
+        yield "data keys", text, "bold red"
     if overview.quarantined:
         text = f"{overview.quarantined} messages put aside: they were no jobs"
         yield "quarantine", text, "yellow"

@@ -207,6 +207,7 @@ STATUS: dict[str, Any] = {
     "rate": {"limit": 20.0, "setting": 20.0, "last_second": 20, "factor": 1.0},
     "workers": [{"name": "w1", "alive": True, "silent_s": 0.4}],
     "quarantined": 0,
+    "unknown_data_keys": [],
     "quota_refusals": {},
     "webhooks": [],
     "misfits": [],
@@ -402,6 +403,7 @@ class StatusDocument(_Document):
     rate: dict[str, Any]
     workers: list[dict[str, Any]]
     quarantined: int
+    unknown_data_keys: list[str]
     quota_refusals: dict[str, int]
     webhooks: list[dict[str, Any]]
     misfits: list[str]

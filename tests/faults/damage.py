@@ -84,7 +84,8 @@ TARGETS: dict[str, Target] = {
             ),
             *("quarantine", "doctor", "ledger", "actions", "dead"),
             *("event_queue", "batch_queue", "webhook_queue"),
-            *("quotas", "tokens", "tokens_used", "users", "webhooks", "delivering", "vault"),
+            *("quotas", "tokens", "tokens_used", "users", "webhooks", "delivering"),
+            *("vault", "vault_unknown"),
         )
     },
     **{name: _of_batch(name) for name in ("batch", "rows", "cells", "counts", "open", "stopped")},

@@ -57,9 +57,11 @@ end
 -- its release, which all who cannot read it refuse from now on. Returns what the caller remembers.
 local function grow(now)
   if redis.call('HSETNX', K.ledger, 'id', string.sub(redis.sha1hex(int(now_us())), 1, 16)) == 1
-      and redis.call('HSETNX', K.ledger, 'born', int(now)) == 1
-      and redis.call('EXISTS', K.sweeps, K.totals, K.batches, K.pace) == 0 then
-    redis.call('HSET', K.ledger, 'upgraded', WRITES) -- there is nothing older in it
+      and redis.call('HSETNX', K.ledger, 'born', int(now)) == 1 then
+    local used = fields(K.sweeps, 'at', 'events')
+    if not used.at and not used.events and redis.call('EXISTS', K.totals, K.batches) == 0 then
+      redis.call('HSET', K.ledger, 'upgraded', WRITES) -- there is nothing older in it
+    end
   end
   local own = fields(K.ledger, 'id', 'at', 'version')
   if tonumber(own.version or 1) < WRITES then raise_version(WRITES, now) end

@@ -1,0 +1,254 @@
+"""Jobs' numbers are sealed: nobody reads one in Redis, and nobody has one sent by writing there."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import os
+from collections.abc import Callable
+
+import pytest
+from celery import Celery
+from pydantic import SecretStr
+from redis import Redis
+
+from config.settings import Settings, new_data_key
+from jobs.batches import Batches
+from jobs.codes import OwnCode
+from jobs.deadletters import DeadLetters, Decision
+from jobs.finding import Finder
+from jobs.forgetting import Forgetting
+from jobs.job import NO_NUMBER, SendCodeJob, State
+from jobs.keys import Keys, old_digest
+from jobs.ledger import Ledger
+from jobs.mending import Mending
+from jobs.phone import PhoneNumber
+from jobs.scripts import WRITES
+from jobs.upgrade import Upgrade
+from sandbox.client import Sandbox
+from tests.commands import Command
+from tests.eavesdropper import Eavesdropper
+from tests.integration.conftest import PatientSender
+from tests.ledger_acts import UNSENT, Acts, number, number_key, row
+from tests.ledger_checks import all_of
+from worker.background import Runtime
+from worker.recorder import Ended, NotNow
+
+pytestmark = pytest.mark.settings(
+    sendcode_backoff=0.01, sendcode_http_timeout=2, sendcode_phone_interval=60
+)
+GOOD, OTHER = PhoneNumber("852", "99001111"), PhoneNumber("852", "99002222")
+"""The sandbox sends to both."""
+
+Forge = Callable[[Redis, str, str], object]
+FORGERIES: dict[str, Forge] = {
+    "another job's number": lambda redis, key, other: redis.hset(
+        key, "num", str(redis.hget(other, "num"))
+    ),
+    "a whole record copied": lambda redis, key, other: redis.copy(other, key, replace=True),
+    "another lane": lambda redis, key, _: redis.hset(key, "lane", "batch"),
+    "a longer life": lambda redis, key, _: redis.hset(key, "life", "90000000"),
+    "a later expiry": lambda redis, key, _: redis.hincrby(key, "not_after", 1),
+    "another country": lambda redis, key, _: redis.hset(key, "cc", "65"),
+    "another index": lambda redis, key, _: redis.hset(
+        key, "num", "A" * 22 + str(redis.hget(key, "num"))[22:]
+    ),
+    "a changed envelope": lambda redis, key, _: redis.hset(
+        key, "num", str(redis.hget(key, "num"))[:-8] + "AAAAAAA="
+    ),
+    "no envelope": lambda redis, key, _: redis.hset(key, "num", "A" * 22 + ":v1.k1."),
+    "a number in the clear": lambda redis, key, _: redis.hset(key, "num", OTHER.phone_num),
+}
+
+
+class Everything(Eavesdropper):
+    """Hears the ledger's own commands, too."""
+
+    def _is_outside(self, command: str) -> bool:
+        return bool(command)
+
+
+def submit(ledger: Ledger, phone: PhoneNumber, life_s: float | None = 600) -> str:
+    return ledger.submit(SendCodeJob.for_event(phone, life_s=life_s)).record.job_id
+
+
+@pytest.mark.parametrize("forgery", FORGERIES)
+def test_a_forged_record_is_not_sent_and_becomes_a_dead_letter(
+    forgery: str,
+    acts: Acts,
+    sender: PatientSender,
+    sandbox: Sandbox,
+    redis: Redis,
+    keys: Keys,
+    settings: Settings,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    forged, good = submit(acts.ledger, GOOD), submit(acts.ledger, OTHER)
+    FORGERIES[forgery](redis, keys.job(forged), keys.job(good))
+
+    ended = sender.send(forged)
+
+    assert isinstance(ended, Ended)
+    assert (ended.record.state, ended.record.code) == (State.UNKNOWN, OwnCode.FORGED)
+    assert acts.job(forged).phone == NO_NUMBER
+    assert redis.lrange(keys.dead, 0, -1) == [forged]
+    assert [each.levelno for each in caplog.records] == [logging.ERROR]
+    assert sandbox.stats()["accepted"] == 0
+    acts.free_number(OTHER)  # a worker had it for a moment
+    acts.run_out(good)
+    sender.send(good)
+    assert list(sandbox.stats()["accepted_per_number"]) == [OTHER.e164[1:]]
+    Mending(redis, settings).mend()  # whoever forges may leave indexes that do not fit
+
+
+def test_thirty_records_made_by_hand_send_nothing_and_the_doctor_says_so(
+    acts: Acts, sender: PatientSender, sandbox: Sandbox, redis: Redis, keys: Keys, sendcode: Command
+) -> None:
+    real = submit(acts.ledger, GOOD)
+    for n in range(30):
+        envelope = base64.b64encode(os.urandom(40)).decode()
+        num = [f"9900{n:04}", f"{n:022}:v1.k1.{envelope}"][n % 2]
+        redis.copy(keys.job(real), keys.job(f"ev-made{n}"))
+        redis.hset(keys.job(f"ev-made{n}"), mapping={"num": num, "cc": ["852", "86"][n % 3 == 0]})
+        redis.zadd(keys.due("event"), {f"ev-made{n}": 1})
+        redis.hincrby(keys.sweeps, "events", 1)
+
+    ended = [sender.send(job_id) for job_id in acts.sweep() if job_id != real]
+
+    assert len(ended) == 30
+    assert all(isinstance(each, Ended) and each.record.code == OwnCode.FORGED for each in ended)
+    assert sandbox.stats()["accepted"] == 0
+    assert "FAIL  30 jobs' records were forged" in sendcode("doctor").out
+    assert "30 jobs' records were forged" in sendcode("status").out
+    sender.send(real)
+    assert sandbox.stats()["accepted"] == 1
+
+
+def test_a_country_that_the_api_serves_no_more_is_not_asked_for(
+    acts: Acts, sender: PatientSender, sandbox: Sandbox
+) -> None:
+    job_id = submit(acts.ledger, PhoneNumber("86", "00000000000"))
+
+    ended = sender.send(job_id)
+
+    assert isinstance(ended, Ended)
+    assert (ended.record.state, ended.record.code) == (State.DEAD, OwnCode.COUNTRY)
+    assert sandbox.stats()["accepted"] == 0
+
+
+@pytest.mark.usefixtures("sandbox")
+def test_a_job_under_a_key_that_a_worker_lacks_waits_and_is_sent_when_the_key_is_back(
+    acts: Acts,
+    sender: PatientSender,
+    redis: Redis,
+    settings: Settings,
+    celery_app: Celery,
+    sendcode: Command,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    job_id = submit(acts.ledger, GOOD, life_s=None)
+    stranger = settings.model_copy(update={"sendcode_data_keys": SecretStr(new_data_key("k2"))})
+    runtime = Runtime(stranger, celery_app)
+
+    result = runtime.sender.send(job_id)
+
+    assert isinstance(result, NotNow)
+    assert (acts.state(job_id), acts.job(job_id).code) == (State.PARKED, OwnCode.LOCKED)
+    assert [each.levelno for each in caplog.records] == [logging.ERROR]
+    (seen,) = runtime.ledger.records.read([job_id])
+    assert seen is not None
+    assert (seen.locked, seen.flaw, seen.phone.masked) == ("k1", "", "+852 ******")
+    assert runtime.ledger.set_aside(job_id) is None
+    assert redis.llen(acts.keys.dead) == 0
+    assert "FAIL  jobs are sealed under data key k1" in sendcode("doctor").out
+    assert sendcode("status", "--json").json["unknown_data_keys"] == ["k1"]
+    assert redis.ttl(acts.keys.vault_unknown) > 0
+    acts.run_out(job_id)
+    sender.send(job_id)
+    assert (acts.state(job_id), acts.job(job_id).phone) == (State.SENT, GOOD)
+    runtime.sender._client.close()
+    runtime.ledger.client.close()
+
+
+@pytest.mark.usefixtures("sandbox")
+def test_no_command_and_no_key_names_a_number(
+    acts: Acts,
+    redis: Redis,
+    keys: Keys,
+    settings: Settings,
+    sender: PatientSender,
+) -> None:
+    canary, corrected = PhoneNumber("852", "99017346"), PhoneNumber("852", "59371846")
+    dead = DeadLetters(redis, settings)
+    with Everything(settings.redis_url, keys.prefix) as heard:
+        refused = submit(acts.ledger, canary)
+        sender.send(refused)
+        assert acts.state(refused) is State.DEAD
+        assert refused in Finder(redis, settings).by_number(canary.phone_num).job_ids
+        dead.requeue(Decision("requeue", refused), dead.window(0))
+        acts.ledger.cancel(refused)
+        again = submit(acts.ledger, canary)
+        sender.send(again)
+        acts.run_out(again)
+        dead.replace(Decision("replace", again), dead.window(0)[0], corrected)
+        sender.send(f"{again}.r1")
+        acts.ledger.identity.attempted(1, canary)
+        acts.ledger.identity.flag_forgotten(0)
+        Mending(redis, settings).mend()
+        Forgetting(redis, settings).forget(canary, [refused])
+
+    assert len(heard.commands) > 30
+    for phone in (canary, corrected):
+        assert phone.phone_num not in "\n".join(heard.commands)
+        assert phone.phone_num not in all_of(redis)
+
+
+@pytest.mark.settings(sendcode_rate_limit=100)
+def test_what_an_older_release_left_in_the_clear_is_sealed_in_place(
+    acts: Acts, batches: Batches, redis: Redis, keys: Keys, settings: Settings
+) -> None:
+    waiting, sent, refused = acts.event(0, life_s=600), acts.event(1), acts.event(2)
+    acts.finish(sent, acts.begun(sent))
+    acts.finish(refused, acts.begun(refused), State.DEAD, "Some.Code", number="open")
+    acts.batch([row(4)], expires_ms=4_000_000_000_000)
+    assert acts.sweep() == ["b1-1"]
+    acts.park("b1-1", acts.begun("b1-1"), left=UNSENT)
+    left_in_the_clear(acts)
+    ledger = Ledger(redis, settings)
+    later = Acts(ledger, batches, redis, keys)
+
+    assert [later.job(each).phone for each in (waiting, sent)] == [number(0), number(1)]
+    assert Finder(redis, settings).by_number(number(0).phone_num).job_ids == [waiting]
+    new = later.event(1)
+    token = later.claimed(new)
+    assert later.begin(new, token).kind == "wait"  # the number is closed under its old key
+    later.park(new, token)
+
+    assert list(Upgrade(redis, settings, ledger.identity, settle_s=0).run()) == [WRITES]
+
+    for n in (0, 1, 2):
+        assert number(n).phone_num not in all_of(redis)
+        assert old_digest("852", number(n).phone_num) not in all_of(redis)
+    assert redis.hget(number_key(ledger, number(1)), "codes") == "1"
+    assert [later.job(each).phone for each in (waiting, sent, "b1-1")] == [
+        *(number(0), number(1)),
+        number(4),
+    ]
+    assert later.job(new).state is State.PARKED
+    assert later.begin(waiting, later.claimed(waiting)).kind == "first"
+    assert list(Upgrade(redis, settings, ledger.identity, settle_s=0).run()) == []
+
+
+def left_in_the_clear(acts: Acts) -> None:
+    """Have the ledger as a release left it that sealed nothing."""
+    redis, keys, ledger = acts.redis, acts.keys, acts.ledger
+    for key in list(redis.scan_iter(keys.job("*"))):
+        phone = acts.job(key.removeprefix(keys.job(""))).phone
+        redis.hset(key, "num", phone.phone_num)
+        redis.hdel(key, "term")
+        index = ledger.records.vault.index(phone.country_code, phone.phone_num)
+        digest = old_digest(phone.country_code, phone.phone_num)
+        for name in (keys.number, keys.asked):
+            if redis.exists(name(index)):
+                redis.rename(name(index), name(digest))
+    redis.hdel(keys.ledger, "version", "upgraded")
