@@ -128,7 +128,7 @@ class Finder:
         """Return what may stand for a number in the ledger, whatever its country code."""
         numbers = [(str(code), digits) for code in COUNTRY_CODE_TO_REGION_CODE]
         numbers += [(digits[:n], digits[n:]) for n in range(1, _LONGEST_COUNTRY_CODE + 1)]
-        found = [self._records.vault.index(*number) for number in numbers]
+        found = self._records.vault.indexes(numbers)
         if not self._records.is_upgraded():
             found += [old_digest(*number) for number in numbers]
         return found
@@ -179,12 +179,13 @@ class Finder:
         """Look through a batch's rows; return whether there is time, and need, to look on."""
         first = trace.next_row if text else 0
         needle = json.dumps(text, ensure_ascii=False)[1:-1].encode().lower()
+        indexes = frozenset(self._indexes(digits)) if digits else frozenset()
         while first < total:
             looked, found = 0, []
             rows = self._lists.look(batch_id, first, ROWS_AT_ONCE, all_cells=bool(text))
             for row in rows:
                 looked += 1
-                if _fits(*row, digits, needle):
+                if _fits(*row, needle, digits, indexes):
                     found.append(batch_job_id(batch_id, first + looked))
                     if len(trace.job_ids) + len(found) >= self._most:
                         break
@@ -206,12 +207,14 @@ class Finder:
         return True
 
 
-def _fits(country_code: str, num: str, cells: bytes, digits: str, needle: bytes) -> bool:
-    """Return whether a row has a text in its cells, or a number with or without country code."""
+def _fits(
+    country_code: str, num: str, cells: bytes, needle: bytes, digits: str, indexes: frozenset[str]
+) -> bool:
+    """Return whether a row, as `Rows.look` yields it, holds a text, or is for a number."""
     if needle and needle in cells.lower():
         return True
     if not digits:
         return False
     if country_code:
-        return digits in {num, country_code + num}
+        return num in indexes or digits in {num, country_code + num}
     return digits.encode() in cells  # it was rejected, so its number was not read

@@ -233,7 +233,8 @@ def histories(
     if not phones:
         return []
     keys, vault = Keys(settings.sendcode_key_prefix), Vault(client, settings)
-    names = [keys.number(vault.index(phone.country_code, phone.phone_num)) for phone in phones]
+    indexes = vault.indexes((phone.country_code, phone.phone_num) for phone in phones)
+    names = [keys.number(index) for index in indexes]
     if not client.exists(*names):
         return [NumberHistory()] * len(phones)
     pipe = client.pipeline(transaction=False)

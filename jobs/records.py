@@ -15,7 +15,7 @@ import redis
 from config.redis import error_code
 from config.settings import Settings
 from jobs.codes import OwnCode
-from jobs.job import NO_NUMBER, JobRecord, Lane
+from jobs.job import NO_NUMBER, JobRecord
 from jobs.keys import Keys, old_digest
 from jobs.phone import PhoneNumber
 from jobs.scripts import SEALED, Script
@@ -80,7 +80,7 @@ class Records:
         country_code, token = values.get("cc", ""), values.get("num", "")
         if ":" not in token:
             phone = PhoneNumber(country_code, token)
-            if phone != NO_NUMBER and not self._may_be_plain(values):
+            if phone != NO_NUMBER and self.is_upgraded():
                 raise ForgedError("it is not sealed")
             return phone
         phone = self.vault.open_number(country_code, token, binding(job_id, values))
@@ -136,9 +136,6 @@ class Records:
             sealed["term"] = "" if "life" in values else term
         old = old_digest(phone.country_code, phone.phone_num)
         return bool(self._adopt(id=job_id, old=old, **sealed))
-
-    def _may_be_plain(self, values: Mapping[str, str]) -> bool:
-        return values.get("lane") == Lane.BATCH or not self.is_upgraded()
 
 
 def binding(job_id: str, values: Mapping[str, str]) -> str:

@@ -1,8 +1,9 @@
 """A batch's rows as Redis keeps them: what the feed needs, and all else sealed in blocks.
 
 `rows:ID` has a head for each row, as the scripts read it: `cc TAB num TAB mark`, or, rejected,
-`TAB code TAB`. One that a person cancelled before it became a job has a minus in front. The mark is
-`t` for a number that no bound on spending holds for.
+`TAB code TAB`. One that a person cancelled before it became a job has a minus in front. `num` is
+sealed for the job that the row becomes, which takes it as it is. The mark is `t` for a number that
+no bound on spending holds for.
 
 `cells:ID` has the rest of `BLOCK_ROWS` rows at a time, compressed, sealed and bound to its place:
 for each row `line TAB cells as JSON`. Without its block a row is sent all the same; it is an empty
@@ -15,19 +16,22 @@ from __future__ import annotations
 
 import logging
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 
 import redis
 
 from config.settings import Settings
 from jobs.batch import BLOCK_ROWS, BatchRow
-from jobs.job import NO_NUMBER
+from jobs.codes import OwnCode
+from jobs.job import NO_NUMBER, Lane, batch_job_id
 from jobs.keys import Keys
 from jobs.phone import PhoneNumber
 from jobs.quotas import Quotas
 from jobs.scripts import scripts
-from jobs.vault import SealedError, Vault
+from jobs.vault import ForgedError, SealedError, Vault, job_binding
 
 log = logging.getLogger("sendcode.rows")
 CHUNK_ROWS = 8 * BLOCK_ROWS
@@ -64,8 +68,9 @@ class Rows:
         self._client = client
         self._keys = Keys(settings.sendcode_key_prefix)
         self._vault = Vault(client, settings)
-        self._quotas = Quotas(settings)
-        self._append = scripts(client, settings)("append_rows")
+        self._quotas, self._trusts = Quotas(settings), bool(settings.trusted)
+        load = scripts(client, settings)
+        self._append, self._seal_rows = load("append_rows"), load("seal_rows")
 
     def append(
         self, batch_id: str, first: int, rows: Sequence[BatchRow | str | bytes], *, is_last: bool
@@ -76,7 +81,10 @@ class Rows:
             SealedError: the batch's last block, which is to be completed, cannot be opened.
         """
         while True:
-            have = int(self._client.llen(self._keys.rows(batch_id)))
+            pipe = self._client.pipeline(transaction=False)
+            pipe.llen(self._keys.rows(batch_id))
+            pipe.hget(self._keys.batch(batch_id), "expires_at")
+            have, term = pipe.execute()
             fresh = rows[max(0, have - first) :]
             block, begun = divmod(have, BLOCK_ROWS)
             was, tails = "", [b""] * begun
@@ -84,12 +92,9 @@ class Rows:
                 was = str(self._client.lindex(self._keys.cells(batch_id), block) or "")
                 found = self._open(batch_id, block, was)[:begun]
                 tails[: len(found)] = found
-            heads = []
-            for row in fresh:
-                text = row.encode() if isinstance(row, BatchRow) else row
-                head, tail = self._parted(text.encode() if isinstance(text, str) else text)
-                heads.append(head)
-                tails.append(tail)
+            texts = [row.encode() if isinstance(row, BatchRow) else row for row in fresh]
+            heads, new = self._parted(batch_id, have + 1, texts, term)
+            tails += new
             blocks = [
                 self._seal(batch_id, block + n // BLOCK_ROWS, tails[n : n + BLOCK_ROWS])
                 for n in range(0, len(tails) if fresh else 0, BLOCK_ROWS)
@@ -107,8 +112,8 @@ class Rows:
 
     def read(self, batch_id: str, first: int, count: int = CHUNK_ROWS) -> list[BatchRow]:
         """Return rows from index `first` (0, 1 …) on."""
-        heads, cells = self._lists(batch_id, first, count)
-        return [_row(batch_id, n, head, cells) for n, head in enumerate(heads, first + 1)]
+        heads, opener = self._lists(batch_id, first, count)
+        return [opener.row(batch_id, n, head) for n, head in enumerate(heads, first + 1)]
 
     def at(self, places: Sequence[tuple[str, int]]) -> list[BatchRow | None]:
         """Return the rows of batches by their numbers (1, 2 …); None where there is none."""
@@ -121,11 +126,15 @@ class Rows:
                 pipe.lindex(self._keys.rows(batch_id), number - 1)
             for batch_id, block in blocks:
                 pipe.lindex(self._keys.cells(batch_id), block)
-            replies = pipe.execute()
-            heads, sealed = replies[: len(chunk)], replies[len(chunk) :]
-            cells = _Cells(self._open, dict(zip(blocks, sealed, strict=True)))
+            batch_ids = list(dict.fromkeys(batch_id for batch_id, _ in chunk))
+            for batch_id in batch_ids:
+                pipe.hget(self._keys.batch(batch_id), "expires_at")
+            replies = iter(pipe.execute())
+            heads = list(islice(replies, len(chunk)))
+            sealed = dict(zip(blocks, islice(replies, len(blocks)), strict=True))
+            opener = _Opener(self._vault, sealed, dict(zip(batch_ids, replies, strict=True)))
             found += [
-                _row(*place, head, cells) if head is not None else None
+                opener.row(*place, head) if head is not None else None
                 for place, head in zip(chunk, heads, strict=True)
             ]
         return found
@@ -135,17 +144,18 @@ class Rows:
     ) -> Iterator[tuple[str, str, bytes]]:
         """Yield country code, number and cells as JSON of rows from index `first` on.
 
-        A rejected row has no country code, and others have no cells, unless `all_cells`.
+        What stands for a number is its index, or, in an old row, its digits. A rejected row has no
+        country code, and others have no cells, unless `all_cells`.
         """
-        heads, cells = self._lists(batch_id, first, count)
+        heads, opener = self._lists(batch_id, first, count)
         for number, text in enumerate(heads, first + 1):
             country_code, num, *rest = (*text.removeprefix("-").split("\t", _WHOLE - 1), "")
             json = b""
             if len(rest) == _WHOLE - 1:
                 json = rest[1].encode()
             elif all_cells or not country_code:
-                json = cells.of(batch_id, number).partition(b"\t")[2]
-            yield country_code, num, json
+                json = opener.cells(batch_id, number).partition(b"\t")[2]
+            yield country_code, num.partition(":")[0], json
 
     def blanked(self, batch_id: str, number: int, phone: PhoneNumber) -> Blank | None:
         """Return what it takes to blank a row for a person with this number, if there is one.
@@ -154,20 +164,17 @@ class Rows:
             SealedError: its block cannot be opened.
         """
         block, place = _block(number), (number - 1) % BLOCK_ROWS
-        pipe = self._client.pipeline(transaction=False)
-        pipe.lindex(self._keys.rows(batch_id), number - 1)
-        pipe.lindex(self._keys.cells(batch_id), block)
-        head, sealed = pipe.execute()
-        if head is None:
+        heads, opener = self._lists(batch_id, number - 1, 1)
+        if not heads:
             return None
-        row = _row(batch_id, number, head, _Cells(self._open, {(batch_id, block): sealed}))
-        digits = phone.country_code + phone.phone_num
-        is_named = row.phone == phone if row.phone else digits in "\t".join(row.cells)
+        head, row = heads[0], opener.row(batch_id, number, heads[0])
+        is_named = self._is_named(head, row, phone)
         blank = replace(row, cells=[""] * len(row.cells), phone=row.phone and NO_NUMBER)
         text = blank.encode()
-        if head.count("\t") == _WHOLE - 1:
+        if _is_whole(head):
             return Blank(head, text, block, "", "", is_named)
-        head_blank, tail = self._parted(text.encode())
+        (head_blank,), (tail,) = self._parted(batch_id, number, [text], None)
+        sealed = opener.sealed.get((batch_id, block))
         if not sealed:
             return Blank(head, head_blank, block, "", "", is_named)
         tails = self._open(batch_id, block, sealed)
@@ -175,69 +182,159 @@ class Rows:
         cells = self._seal(batch_id, block, tails)
         return Blank(head, head_blank, block, sealed, cells, is_named)
 
-    def _lists(self, batch_id: str, first: int, count: int) -> tuple[list[str], _Cells]:
+    def _is_named(self, head: str, row: BatchRow, phone: PhoneNumber) -> bool:
+        """Whether a row is for a number, or was rejected and holds it."""
+        if row.phone is None:
+            return phone.country_code + phone.phone_num in "\t".join(row.cells)
+        country_code, num = head.removeprefix("-").split("\t")[:2]
+        index = self._vault.index(phone.country_code, phone.phone_num)
+        is_same = num.partition(":")[0] in {index, phone.phone_num}
+        return country_code == phone.country_code and is_same
+
+    def seal_old(self, batch_id: str, block: int) -> bool:
+        """Seal a block's rows that an older release wrote; return whether there may be more.
+
+        What is no row is left as it is.
+
+        Raises:
+            UnknownKeyError: its block is sealed under a key that is not among ours.
+        """
+        first = block * BLOCK_ROWS
+        while True:
+            heads, opener = self._lists(batch_id, first, BLOCK_ROWS)
+            term, sealed = opener.terms[batch_id], opener.sealed.get((batch_id, block)) or ""
+            try:
+                tails = self._open(batch_id, block, sealed)
+            except ForgedError:
+                tails = []
+            tails += [b""] * (len(heads) - len(tails))
+            new = list(heads)
+            for place, head in enumerate(heads):
+                if _is_whole(head):
+                    old = head.removeprefix("-")
+                    with suppress(ValueError):
+                        number = first + place + 1
+                        (sealed_old,), (tails[place],) = self._parted(batch_id, number, [old], term)
+                        new[place] = head[: len(head) - len(old)] + sealed_old
+            if new == heads or self._seal_rows(
+                [*heads, *new],
+                batch=batch_id,
+                first=first,
+                was=sealed,
+                cells=self._seal(batch_id, block, tails),
+            ):
+                return len(heads) == BLOCK_ROWS
+
+    def _lists(self, batch_id: str, first: int, count: int) -> tuple[list[str], _Opener]:
         last = first + count - 1
         pipe = self._client.pipeline(transaction=False)
         pipe.lrange(self._keys.rows(batch_id), first, last)
         blocks = range(first // BLOCK_ROWS, last // BLOCK_ROWS + 1)
         pipe.lrange(self._keys.cells(batch_id), blocks[0], blocks[-1])
-        heads, sealed = pipe.execute()
-        places = ((batch_id, block) for block in blocks)
-        return heads, _Cells(self._open, dict(zip(places, sealed, strict=False)))
+        pipe.hget(self._keys.batch(batch_id), "expires_at")
+        heads, cells, term = pipe.execute()
+        sealed = zip(((batch_id, block) for block in blocks), cells, strict=False)
+        return heads, _Opener(self._vault, dict(sealed), {batch_id: term})
 
-    def _parted(self, text: bytes) -> tuple[str, bytes]:
-        """Part an encoded row into head and tail."""
-        country_code, second, tail = text.split(b"\t", 2)
-        if not country_code:
-            return f"\t{second.decode()}\t", tail
-        phone = PhoneNumber(country_code.decode(), second.decode())
-        mark = _TRUSTED if self._quotas.is_trusted(phone) else ""
-        return f"{phone.country_code}\t{phone.phone_num}\t{mark}", tail
+    def _parted(
+        self, batch_id: str, first: int, texts: Iterable[str | bytes], term: str | None
+    ) -> tuple[list[str], list[bytes]]:
+        """Part encoded rows, the first of which has number `first`, into heads and tails."""
+        heads, tails, places, numbers = [], [], [], []
+        for number, text in enumerate(texts, first):
+            line = text.encode() if isinstance(text, str) else text
+            country_code, second, tail = line.split(b"\t", 2)
+            code, digits = country_code.decode(), second.decode()
+            heads.append(f"{code}\t{digits}\t")
+            tails.append(tail)
+            if country_code and digits != NO_NUMBER.phone_num:
+                if not (country_code.isdigit() and second.isdigit()):
+                    raise ValueError("it is no row")
+                places.append(number - first)
+                numbers.append((code, digits, _job_binding(batch_id, number, term)))
+        for place, (code, digits, _), num in zip(
+            places, numbers, self._vault.seal_numbers(numbers), strict=True
+        ):
+            is_trusted = self._trusts and self._quotas.is_trusted(PhoneNumber(code, digits))
+            heads[place] = f"{code}\t{num}\t{_TRUSTED if is_trusted else ''}"
+        return heads, tails
 
     def _seal(self, batch_id: str, block: int, tails: Sequence[bytes]) -> str:
-        return self._vault.seal(zlib.compress(b"\n".join(tails)), _binding(batch_id, block))
+        return self._vault.seal(zlib.compress(b"\n".join(tails)), _block_binding(batch_id, block))
 
     def _open(self, batch_id: str, block: int, sealed: str | None) -> list[bytes]:
-        if not sealed:
-            return []
-        return zlib.decompress(self._vault.open(sealed, _binding(batch_id, block))).split(b"\n")
+        return _open_block(self._vault, batch_id, block, sealed)
 
 
-class _Cells:
-    """The cells of some rows: a block is opened when it is first asked for."""
+class _Opener:
+    """Opens rows: a block when it is first asked for."""
 
     def __init__(
         self,
-        open_block: Callable[[str, int, str | None], list[bytes]],
+        vault: Vault,
         sealed: Mapping[tuple[str, int], str | None],
+        terms: Mapping[str, str | None],
     ) -> None:
-        self._open_block = open_block
-        self._sealed = sealed
+        """Take the blocks by batch and number, and the batches' `expires_at`."""
+        self._vault = vault
+        self.sealed = sealed
+        self.terms = terms
         self._opened: dict[tuple[str, int], list[bytes]] = {}
 
-    def of(self, batch_id: str, number: int) -> bytes:
+    def row(self, batch_id: str, number: int, head: str) -> BatchRow:
+        """Return a row; what of it cannot be opened is left out."""
+        try:
+            if _is_whole(head):
+                return BatchRow.decode(head)
+            country_code, second, _ = head.split("\t")
+            empty = "0\t[]" if country_code else '0\t["",[]]'
+            if country_code:
+                second = self._digits(batch_id, number, country_code.removeprefix("-"), second)
+            tail = self.cells(batch_id, number).decode() or empty
+            return BatchRow.decode(f"{country_code}\t{second}\t{tail}")
+        except ValueError:
+            return BatchRow(0, [], None, str(OwnCode.UNREADABLE), "the row cannot be read")
+
+    def cells(self, batch_id: str, number: int) -> bytes:
         """Return `line TAB cells as JSON` of a row; nothing where its block cannot be opened."""
         block, place = _block(number), (number - 1) % BLOCK_ROWS
         tails = self._opened.get((batch_id, block))
         if tails is None:
+            sealed = self.sealed.get((batch_id, block))
             try:
-                tails = self._open_block(batch_id, block, self._sealed.get((batch_id, block)))
+                tails = _open_block(self._vault, batch_id, block, sealed)
             except SealedError as exc:
                 log.warning(
-                    "cells of a batch cannot be opened",
-                    extra={"batch_id": batch_id, "block": block, "error": str(exc)},
+                    "cells of a batch cannot be opened", extra=_extra(batch_id, number, exc)
                 )
                 tails = []
             self._opened[batch_id, block] = tails
         return tails[place] if place < len(tails) else b""
 
+    def _digits(self, batch_id: str, number: int, country_code: str, num: str) -> str:
+        if ":" not in num:
+            return num
+        bound_to = _job_binding(batch_id, number, self.terms.get(batch_id))
+        try:
+            return self._vault.open_number(country_code, num, bound_to).phone_num
+        except SealedError as exc:
+            log.warning("a row's number cannot be opened", extra=_extra(batch_id, number, exc))
+            return NO_NUMBER.phone_num
 
-def _row(batch_id: str, number: int, head: str, cells: _Cells) -> BatchRow:
-    if head.count("\t") == _WHOLE - 1:
-        return BatchRow.decode(head)
-    country_code, second, _ = head.split("\t")
-    tail = cells.of(batch_id, number).decode() or ("0\t[]" if country_code else '0\t["",[]]')
-    return BatchRow.decode(f"{country_code}\t{second}\t{tail}")
+
+def _open_block(vault: Vault, batch_id: str, block: int, sealed: str | None) -> list[bytes]:
+    if not sealed:
+        return []
+    return zlib.decompress(vault.open(sealed, _block_binding(batch_id, block))).split(b"\n")
+
+
+def _extra(batch_id: str, number: int, why: SealedError) -> dict[str, object]:
+    return {"batch_id": batch_id, "row": number, "why": str(why)}
+
+
+def _is_whole(head: str) -> bool:
+    """Return whether this is a whole row, as older releases wrote it."""
+    return head.count("\t") == _WHOLE - 1
 
 
 def _block(number: int) -> int:
@@ -245,5 +342,10 @@ def _block(number: int) -> int:
     return (number - 1) // BLOCK_ROWS
 
 
-def _binding(batch_id: str, block: int) -> str:
+def _block_binding(batch_id: str, block: int) -> str:
     return f"cells {batch_id} {block}"
+
+
+def _job_binding(batch_id: str, number: int, term: str | None) -> str:
+    """Return what a row's number is bound to: the job that it becomes."""
+    return job_binding(batch_job_id(batch_id, number), Lane.BATCH, term or "")

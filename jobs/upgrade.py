@@ -23,6 +23,7 @@ from config.settings import Settings
 from jobs.identity import NEWER, Identity, LedgerState
 from jobs.keys import Keys
 from jobs.records import Records
+from jobs.rows import Rows
 from jobs.scripts import READS, Script
 
 Step: TypeAlias = Callable[[redis.Redis, Settings, str], str]
@@ -31,24 +32,46 @@ Step: TypeAlias = Callable[[redis.Redis, Settings, str], str]
 It is given where its part begins, "" at first. A part takes a few seconds at most, and may be
 converted twice: after a crash another worker begins it anew.
 """
-_AT_ONCE = 1_000
-"""Keys of a part: a fraction of a second."""
+_AT_ONCE, _BLOCKS_AT_ONCE = 1_000, 200
+"""Keys, or blocks of rows, of a part: a fraction of a second."""
 _OLD_DIGEST = re.compile(r"[0-9a-f]{40}")
 
 
-def seal_jobs(client: redis.Redis, settings: Settings, begins: str) -> str:
+def seal(client: redis.Redis, settings: Settings, begins: str) -> str:
+    """Seal all that is of persons: first rows, so that no more jobs are made in the clear."""
+    if not begins or begins.startswith("rows "):
+        return _seal_rows(client, settings, begins) or "jobs 0"
+    return _seal_jobs(client, settings, begins)
+
+
+def _seal_rows(client: redis.Redis, settings: Settings, begins: str) -> str:
+    """Seal the rows of all batches, in the order of their ids."""
+    found: Any = client.zrange(Keys(settings.sendcode_key_prefix).batches, 0, -1)
+    rows, (_, block, at) = Rows(client, settings), (begins or "rows 0 ").split(" ", 2)
+    done = 0
+    for batch_id in sorted(each for each in found if each >= at):
+        number, is_more = int(block) if batch_id == at else 0, True
+        while is_more:
+            if done == _BLOCKS_AT_ONCE:
+                return f"rows {number} {batch_id}"
+            is_more = rows.seal_old(batch_id, number)
+            number, done = number + 1, done + 1
+    return ""
+
+
+def _seal_jobs(client: redis.Redis, settings: Settings, begins: str) -> str:
     """Seal the numbers of jobs, and name what is kept of numbers by their index.
 
     What is kept under a number's old key though no job is left for it goes: nobody could find it
     any more.
     """
     keys, records = Keys(settings.sendcode_key_prefix), Records(client, settings)
-    phase, _, cursor = (begins or "jobs 0").partition(" ")
+    phase, _, cursor = begins.partition(" ")
     pattern = keys.job("*") if phase == "jobs" else f"{settings.sendcode_key_prefix}:*"
     page: Any = client.scan(int(cursor), match=pattern, count=_AT_ONCE)
     following, found = page
     if phase == "jobs":
-        _seal(client, records, keys, found)
+        _seal_each(client, records, keys, found)
     else:
         old = [key for key in found if _is_of_old_digest(keys, key)]
         if old:
@@ -58,7 +81,7 @@ def seal_jobs(client: redis.Redis, settings: Settings, begins: str) -> str:
     return "numbers 0" if phase == "jobs" else ""
 
 
-def _seal(client: redis.Redis, records: Records, keys: Keys, found: Sequence[str]) -> None:
+def _seal_each(client: redis.Redis, records: Records, keys: Keys, found: Sequence[str]) -> None:
     pipe = client.pipeline(transaction=False)
     for key in found:
         pipe.hgetall(key)
@@ -73,7 +96,7 @@ def _is_of_old_digest(keys: Keys, key: str) -> bool:
     return key.startswith(kinds) and _OLD_DIGEST.fullmatch(key.rpartition(":")[2]) is not None
 
 
-STEPS: Sequence[Step] = (seal_jobs,)
+STEPS: Sequence[Step] = (seal,)
 """The first one leads from version 1 to version 2."""
 LOCK_S = 30.0
 """A worker that is silent for so long has died in a step."""

@@ -15,7 +15,9 @@ import hmac
 import os
 from binascii import Error as Base64Error
 from binascii import a2b_base64, b2a_base64
+from collections.abc import Iterable, Sequence
 from functools import cache
+from time import monotonic
 from typing import Any, TypeAlias
 
 import redis
@@ -31,10 +33,14 @@ _NONCE_BYTES = 12
 _INDEX_BYTES = 16
 """Of the HMAC: two numbers of a ledger never share 128 bits."""
 _INDEX_BINDING = "index"
+_KNOWN_S = 0.2
+"""For so long the keys are taken for those that were read last."""
+_UNSTORED_S = 1.0
+"""For so long nobody is taken to have stored an index key where there was none."""
 DataKeys: TypeAlias = tuple[tuple[str, bytes], ...]
 """Ids and keys of 32 bytes; the first one encrypts."""
 
-_index_keys: dict[tuple[str, str, DataKeys], bytes] = {}
+_index_keys: dict[tuple[str, str, DataKeys], hmac.HMAC] = {}
 """By place of the ledger, its prefix and the keys: the same for as long as the ledger lives."""
 
 
@@ -65,26 +71,21 @@ class Vault:
         """
         self._client = client
         self._settings = settings
-        _ = self._keys  # there is one
+        self._known, self._look_again_s = settings.data_keys, monotonic() + _KNOWN_S
         self._key = Keys(settings.sendcode_key_prefix).vault
+        self._place = (settings.redis.place, self._key)
+        self._read_again_s = 0.0
 
     @property
     def _keys(self) -> DataKeys:
-        """The keys as their file has them by now."""
-        return self._settings.data_keys
-
-    @property
-    def _place(self) -> tuple[str, str, DataKeys]:
-        return self._settings.redis.place, self._key, self._keys
+        """The keys as their file has them by now; asked for seldom, as numbers are many."""
+        if monotonic() >= self._look_again_s:
+            self._known, self._look_again_s = self._settings.data_keys, monotonic() + _KNOWN_S
+        return self._known
 
     def seal(self, data: bytes, bound_to: str) -> str:
         """Return an envelope that `open` takes with the same `bound_to` alone."""
-        keys = self._keys
-        first, _ = keys[0]
-        head = f"{_VERSION}.{first}."
-        nonce = os.urandom(_NONCE_BYTES)
-        sealed = _ciphers(keys)[first].encrypt(nonce, data, (head + bound_to).encode())
-        return head + b2a_base64(nonce + sealed, newline=False).decode()
+        return _seal(self._keys, data, bound_to)
 
     def open(self, envelope: str, bound_to: str) -> bytes:
         """Return what was sealed.
@@ -93,21 +94,7 @@ class Vault:
             UnknownKeyError: under a key that is not among ours.
             ForgedError: not by us, or bound to something else.
         """
-        version, _, rest = envelope.partition(".")
-        key_id, _, text = rest.partition(".")
-        if version != _VERSION or not text:
-            raise ForgedError("it is no envelope")
-        cipher = _ciphers(self._keys).get(key_id)
-        if cipher is None:
-            raise UnknownKeyError(key_id)
-        try:
-            raw = a2b_base64(text, strict_mode=True)
-            head = f"{_VERSION}.{key_id}."
-            return cipher.decrypt(
-                raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], (head + bound_to).encode()
-            )
-        except (InvalidTag, Base64Error, ValueError):
-            raise ForgedError("it does not authenticate") from None
+        return _open(self._keys, envelope, bound_to)
 
     def index(self, country_code: str, digits: str) -> str:
         """Return what stands for a number, or a range, in keys: 22 characters. Keyed.
@@ -116,16 +103,32 @@ class Vault:
             UnknownKeyError: the ledger's index is sealed under a key that is not among ours.
             ForgedError: it was changed.
         """
-        index_key = _index_keys.get(self._place) or self._read_index_key()
-        mac = hmac.digest(index_key, f"{country_code}-{digits}".encode(), "sha256")
-        text = b2a_base64(mac[:_INDEX_BYTES], newline=False)[:22].decode()
-        return text.replace("+", "-").replace("/", "_")
+        return self.indexes([(country_code, digits)])[0]
+
+    def indexes(self, numbers: Iterable[tuple[str, str]]) -> list[str]:
+        """Return what stands for many numbers, at less cost for each."""
+        index_key = self._index_key(self._keys)
+        return [_index(index_key, country_code, digits) for country_code, digits in numbers]
 
     def seal_number(self, phone: PhoneNumber, bound_to: str) -> str:
         """Return what stands in a number's place: `INDEX:ENVELOPE`."""
-        country_code, digits = phone.country_code, phone.phone_num
-        envelope = self.seal(f"{country_code} {digits}".encode(), bound_to)
-        return f"{self.index(country_code, digits)}:{envelope}"
+        return self.seal_numbers([(phone.country_code, phone.phone_num, bound_to)])[0]
+
+    def seal_numbers(self, numbers: Sequence[tuple[str, str, str]]) -> list[str]:
+        """Seal many, each country code, digits and `bound_to`, at less cost for each."""
+        keys = self._keys
+        index_key, first = self._index_key(keys, stores=True), keys[0][0]
+        head, encrypt = f"{_VERSION}.{first}.", _ciphers(keys)[first].encrypt
+        nonces = os.urandom(_NONCE_BYTES * len(numbers))
+        found = []
+        for at, (country_code, digits, bound_to) in enumerate(numbers):
+            nonce = nonces[at * _NONCE_BYTES : (at + 1) * _NONCE_BYTES]
+            plain, bound = f"{country_code} {digits}", f"{head}{bound_to}"
+            sealed = b2a_base64(
+                nonce + encrypt(nonce, plain.encode(), bound.encode()), newline=False
+            )
+            found.append(f"{_index(index_key, country_code, digits)}:{head}{sealed.decode()}")
+        return found
 
     def open_number(self, country_code: str, token: str, bound_to: str) -> PhoneNumber:
         """Return the number in whose place `token` stands, beside its country code.
@@ -133,24 +136,71 @@ class Vault:
         Raises:
             UnknownKeyError, ForgedError: as `open`.
         """
-        index, _, envelope = token.partition(":")
-        sealed_code, _, digits = self.open(envelope, bound_to).decode().partition(" ")
-        if sealed_code != country_code or self.index(sealed_code, digits) != index:
+        keys, (index, _, envelope) = self._keys, token.partition(":")
+        sealed_code, _, digits = _open(keys, envelope, bound_to).decode().partition(" ")
+        if (
+            sealed_code != country_code
+            or _index(self._index_key(keys), sealed_code, digits) != index
+        ):
             raise ForgedError("it is another number's")
         return PhoneNumber(sealed_code, digits)
 
-    def _read_index_key(self) -> bytes:
+    def _index_key(self, keys: DataKeys, *, stores: bool = False) -> hmac.HMAC:
         """Return the ledger's index key; of a new ledger, the one that is made of our first key.
 
-        It lies in the ledger, sealed, so it outlives the key that it was made of.
+        It lies in the ledger, sealed, so it outlives the key that it was made of. Who only looks
+        for a number does not store it.
         """
-        made = hmac.digest(self._keys[0][1], b"sendcode index", "sha256")
+        place = (*self._place, keys)
+        if place in _index_keys:
+            return _index_keys[place]
+        made = hmac.digest(keys[0][1], b"sendcode index", "sha256")
+        if not stores and monotonic() < self._read_again_s:
+            return _keyed(made)
         stored: Any = self._client.hget(self._key, _INDEX_BINDING)
+        if stored is None and not stores:
+            self._read_again_s = monotonic() + _UNSTORED_S
+            return _keyed(made)
         if stored is None:
-            self._client.hsetnx(self._key, _INDEX_BINDING, self.seal(made, _INDEX_BINDING))
+            self._client.hsetnx(self._key, _INDEX_BINDING, _seal(keys, made, _INDEX_BINDING))
             stored = self._client.hget(self._key, _INDEX_BINDING)
-        found = _index_keys[self._place] = self.open(str(stored), _INDEX_BINDING)
+        found = _index_keys[place] = _keyed(_open(keys, str(stored), _INDEX_BINDING))
         return found
+
+
+def _seal(keys: DataKeys, data: bytes, bound_to: str) -> str:
+    first, _ = keys[0]
+    head = f"{_VERSION}.{first}."
+    nonce = os.urandom(_NONCE_BYTES)
+    sealed = _ciphers(keys)[first].encrypt(nonce, data, (head + bound_to).encode())
+    return head + b2a_base64(nonce + sealed, newline=False).decode()
+
+
+def _open(keys: DataKeys, envelope: str, bound_to: str) -> bytes:
+    version, _, rest = envelope.partition(".")
+    key_id, _, text = rest.partition(".")
+    if version != _VERSION or not text:
+        raise ForgedError("it is no envelope")
+    cipher = _ciphers(keys).get(key_id)
+    if cipher is None:
+        raise UnknownKeyError(key_id)
+    try:
+        raw = a2b_base64(text, strict_mode=True)
+        head = f"{_VERSION}.{key_id}."
+        return cipher.decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], (head + bound_to).encode())
+    except (InvalidTag, Base64Error, ValueError):
+        raise ForgedError("it does not authenticate") from None
+
+
+def _keyed(index_key: bytes) -> hmac.HMAC:
+    return hmac.new(index_key, digestmod="sha256")
+
+
+def _index(index_key: hmac.HMAC, country_code: str, digits: str) -> str:
+    mac = index_key.copy()  # a third of the time that it takes to begin with the key
+    mac.update(f"{country_code}-{digits}".encode())
+    text = b2a_base64(mac.digest()[:_INDEX_BYTES], newline=False)[:22].decode()
+    return text.replace("+", "-").replace("/", "_")
 
 
 def key_id_of(sealed: str) -> str:

@@ -254,7 +254,7 @@ def test_lost_rows_are_named_and_come_back_with_their_file(
     sendcode: Command,
 ) -> None:
     life = lived(acts, redis, keys.rows(RUNNING))
-    rows: Any = redis.lrange(keys.rows(RUNNING), 0, -1)
+    rows = [REJECTED, *map(row, range(ROWS)), REJECTED]
     kept: Any = redis.lrange(keys.rows(RUNNING), 0, ROWS - 9)
     redis.delete(SPARE)
     redis.rpush(SPARE, *kept)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,13 +14,19 @@ from redis import Redis
 from config.settings import Settings
 from jobs.batch import BLOCK_ROWS, BatchRow
 from jobs.batches import Batches
+from jobs.codes import OwnCode
 from jobs.finding import Finder
 from jobs.forgetting import Forgetting
+from jobs.job import NO_NUMBER
 from jobs.keys import Keys
 from jobs.ledger import Ledger
 from jobs.mending import Mending
+from jobs.upgrade import seal
+from sandbox.client import Sandbox
 from tests.ended_jobs import DEAD, SENT, customers, end, number, run_batch
 from tests.ledger_checks import all_of, check_ledger
+from tests.waiting import wait_until
+from tests.worker_process import WorkerProcess
 
 HEADER = ["name", "country_code", "phone_num"]
 REJECTED = BatchRow(9, ["Mr. Wrong", "999", "99000000"], None, "unknown_country_code", "none")
@@ -42,6 +50,7 @@ def test_no_cell_of_a_customer_lies_open_in_redis(batches: Batches, redis: Redis
     assert "Mr. Wrong" not in text
     assert "99000000" not in text
     assert "Customer" not in text
+    assert number(1).phone_num not in text
     assert read(batches) == [REJECTED, *customers(5)]
 
 
@@ -133,6 +142,7 @@ def test_rows_of_an_older_release_are_read_found_sent_and_forgotten(
     batches.open("b1", "digest", HEADER)
     redis.rpush(keys.rows("b1"), *(row.encode() for row in old))
     redis.hset(keys.batch("b1"), mapping={"total": 4, "accepted": 3, "rejected": 1})
+    redis.hdel(keys.ledger, "upgraded")
 
     batches.append("b1", 4, new, last=True)
 
@@ -150,3 +160,75 @@ def test_rows_of_an_older_release_are_read_found_sent_and_forgotten(
     assert read(batches)[2].cells == ["", "", ""]
     assert read(batches)[1::2] == [*old, *new][1::2]
     check_ledger(redis, keys)
+
+
+def moved(redis: Redis, keys: Keys, batch_id: str, *places: int) -> None:
+    """Let heads of rows change their places in a batch."""
+    heads: Any = [redis.lindex(keys.rows(batch_id), place) for place in places]
+    for place, head in zip([*places[1:], places[0]], heads, strict=True):
+        redis.lset(keys.rows(batch_id), place, head)
+
+
+def test_a_number_that_was_moved_to_another_row_or_batch_is_sent_no_code(
+    batches: Batches,
+    redis: Redis,
+    keys: Keys,
+    start_worker: Callable[..., WorkerProcess],
+    sandbox: Sandbox,
+) -> None:
+    opened(batches, "b1", customers(6))
+    opened(batches, "b2", customers(2, first=7))
+    moved(redis, keys, "b1", 1, 2)
+    of_another: Any = redis.lindex(keys.rows("b2"), 1)
+    redis.lset(keys.rows("b1"), 4, of_another)
+    redis.lset(keys.rows("b1"), 5, "852\t51000099\t")
+
+    start_worker()
+
+    def is_over(batch_id: str) -> bool:
+        batch = batches.get(batch_id)
+        return batch is not None and batch.is_over
+
+    wait_until(lambda: is_over("b1") and is_over("b2"), "the end of both batches")
+    sent = {f"852{number(n).phone_num}" for n in (1, 4, 7, 8)}
+    assert sandbox.stats()["accepted_per_number"] == dict.fromkeys(sent, 1)
+    batch = batches.get("b1")
+    assert batch is not None
+    assert batch.by_code == {OwnCode.FORGED: 4}
+
+
+def test_rows_of_an_older_release_are_sealed_in_parts_while_they_are_sent(
+    batches: Batches, ledger: Ledger, redis: Redis, keys: Keys, settings: Settings
+) -> None:
+    forgotten = BatchRow(5, ["", ""], NO_NUMBER)
+    old = [REJECTED, *customers(2 * BLOCK_ROWS), forgotten, *customers(9, first=500)]
+    for batch_id in ("b1", "b2"):
+        batches.open(batch_id, f"digest of {batch_id}", HEADER)
+        redis.rpush(keys.rows(batch_id), *(row.encode() for row in old))
+        redis.lset(keys.rows(batch_id), 2, f"-{old[2].encode()}")
+        counts: dict[Any, Any] = {
+            "total": len(old),
+            "accepted": len(old) - 1,
+            "rejected": 1,
+            "imported": 1,
+        }
+        redis.hset(keys.batch(batch_id), mapping=counts | {"imported": 1})
+    redis.hset(keys.batch("b1"), "cursor", 70)
+    batches.steer("b2", "pause")
+
+    def convert(begins: str = "") -> None:
+        while not begins.startswith("jobs"):
+            begins = seal(redis, settings, begins)
+            ledger.sweep()
+
+    convert()
+    sealed = {key: redis.lrange(key("b1"), 0, -1) for key in (keys.rows, keys.cells)}
+    convert()
+
+    assert sealed == {key: redis.lrange(key("b1"), 0, -1) for key in (keys.rows, keys.cells)}
+    text = "".join(str(redis.lrange(key(each), 0, -1)) for key in sealed for each in ("b1", "b2"))
+    assert "Customer" not in text
+    assert number(3).phone_num not in text
+    assert [replace(row, is_cancelled=False) for row in read(batches, "b2")] == old
+    assert [n for n, row in enumerate(read(batches), 1) if row.is_cancelled] == [3]
+    assert Mending(redis, settings).misfits() == []
