@@ -24,6 +24,7 @@ import redis
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from config import SendcodeError
 from config.settings import Settings
 from jobs.keys import Keys
 from jobs.phone import PhoneNumber
@@ -44,7 +45,7 @@ _index_keys: dict[tuple[str, str, DataKeys], hmac.HMAC] = {}
 """By place of the ledger, its prefix and the keys: the same for as long as the ledger lives."""
 
 
-class SealedError(Exception):
+class SealedError(SendcodeError):
     """What is sealed cannot be opened. The text names neither the content nor a key."""
 
 

@@ -96,6 +96,7 @@ def send_code(  # noqa: PLR0913 (all but the number by name)
         QuotaExceededError: A bound on spending refuses it: `rule`, `retry_after_s`.
         RedisUnavailableError: The job could not be recorded, or nobody knows within `timeout`.
         SettingsError: The settings are wrong, or have no data key.
+        SealedError: The ledger is sealed under a data key that the settings do not have.
         ValueError: `key` is empty, too long or holds the number, `reference` is too long, or
             `wait`, `timeout` or `expires_in` make no sense.
         TypeError: A part of the number is no text.

@@ -26,6 +26,7 @@ from config.unavailable import in_words, is_no_permission
 from jobs.codes import OwnCode, explain
 from jobs.identity import REMEDY, Identity, LedgerState, state_file
 from jobs.job import iso
+from jobs.keys import Keys
 from jobs.mending import Mending
 from jobs.scripts import SPARE_THREADS
 from jobs.server import (
@@ -41,6 +42,7 @@ from jobs.server import (
     read_server,
     rehearse,
 )
+from jobs.vault import ForgedError, UnknownKeyError, Vault
 from jobs.way import code_before_writing, in_short, shake_hands
 from producer.cli.console import CommandFailedError, printable, results, say, show_json
 from producer.cli.options import JsonOption, ledger_connection
@@ -72,10 +74,10 @@ def doctor(
     Exit 1 if anything fails. It sends nothing, and cannot try the credentials.
     """
     with ledger_connection(any_version=True, required=()) as (settings, client):
-        mending = Mending(client, settings)
-        repaired = mending.mend() if repair else []
+        repaired = Mending(client, settings).mend() if repair else []
         findings = list(examine(client, settings))
         if repair:
+            mending = Mending(client, settings)
             mending.forget(len(mending.damage()))
     failed = [finding.name for finding in findings if finding.level is Level.FAIL]
     if as_json:
@@ -124,6 +126,8 @@ def examine(client: redis.Redis, settings: Settings) -> Iterator[Finding]:
                 yield finding
             if not isinstance(exc, redis.ResponseError):
                 break  # it is out of reach
+        except SettingsError:
+            pass  # there is no data key, as `data_keys` reports
     for check_here in OF_THIS_MACHINE:
         yield from check_here(settings)
 
@@ -235,6 +239,20 @@ def environment(settings: Settings) -> Iterator[Finding]:
     for file, remedy in exposed().items():
         text = f"{file} holds secrets, and others can read it"
         yield Finding("settings", Level.WARN, text, remedy)
+
+
+def index(client: redis.Redis, settings: Settings) -> Iterator[Finding]:
+    """Check that the data keys open what all numbers are found by."""
+    try:
+        Vault(client, settings).index("0", "0")
+    except UnknownKeyError as exc:
+        text = f"the ledger is sealed under data key {exc.key_id}, which is not here"
+        remedy = "give every program the same SENDCODE_DATA_KEYS, that key among them"
+        yield Finding("data_keys", Level.FAIL, text, remedy)
+    except ForgedError:
+        text = "the index of numbers does not open, though its key is here"
+        remedy = f"{Keys(settings.sendcode_key_prefix).vault} was changed: restore it"
+        yield Finding("data_keys", Level.FAIL, text, remedy)
 
 
 def ledger_and_work(client: redis.Redis, settings: Settings) -> Iterator[Finding]:
@@ -370,6 +388,7 @@ OF_REDIS: tuple[Callable[[redis.Redis, Settings], Iterable[Finding]], ...] = (
     server,
     access,
     clock,
+    index,
     ledger_and_work,
 )
 OF_THIS_MACHINE: tuple[Callable[[Settings], Iterable[Finding]], ...] = (

@@ -18,6 +18,7 @@ from jobs.codes import OUTAGE, RESTART, concerned_by, explain, is_own
 from jobs.identity import LedgerRefusedError, LedgerState
 from jobs.job import State, split_job_id
 from jobs.phone import PhoneError
+from jobs.vault import SealedError
 from producer.cli.console import FAILED, MISUSED, TRACEBACK, CommandFailedError, MisusedError
 from producer.cli.display import clock
 from producer.deadletters import Reason, Why
@@ -59,7 +60,7 @@ def error_in_words(exc: Exception) -> tuple[list[str], int]:
             lines = [no_such_job_in_words(exc)]
         case SettingsError():
             lines, code = [f"wrong setting: {line}" for line in str(exc).splitlines()], MISUSED
-        case CommandFailedError() | RedisUnavailableError() | LedgerRefusedError():
+        case CommandFailedError() | RedisUnavailableError() | LedgerRefusedError() | SealedError():
             pass
         case redis.RedisError():
             lines = [_no_redis(exc)]

@@ -20,6 +20,7 @@ from starlette.requests import ClientDisconnect
 from config.settings import Settings
 from config.unavailable import RedisUnavailableError
 from jobs.identity import LedgerRefusedError
+from jobs.vault import SealedError
 
 T = TypeVar("T")
 
@@ -153,6 +154,7 @@ def answer_with_problems(app: FastAPI, answer: Callable[[Request, Problem], Resp
         return answer(request, Problem(422, "invalid_request", detail, errors=errors))
 
     @app.exception_handler(LedgerRefusedError)
+    @app.exception_handler(SealedError)
     @app.exception_handler(RedisUnavailableError)
     async def redis_gone(request: Request, exc: Exception) -> Response:
         return answer(request, unavailable(str(exc)))

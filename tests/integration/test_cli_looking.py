@@ -289,7 +289,8 @@ def test_a_worker_of_which_a_part_stands_still_is_silent_and_gives_up_its_jobs(
         present.beat()
         present.beat()
 
-    assert "w1@here silent for 60 s" in sendcode("status").out
+    # and the seconds that a busy machine takes until it is asked
+    assert re.search(r"w1@here silent for [6-9]\d s", sendcode("status").out)
     assert caplog.text.count("a part of this worker stands still") == 1
 
 

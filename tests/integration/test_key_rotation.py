@@ -17,10 +17,12 @@ from jobs.ledger import Ledger
 from jobs.phone import PhoneNumber
 from jobs.rotation import Rotation
 from jobs.scripts import scripts
-from jobs.vault import key_id_of
+from jobs.vault import SealedError, key_id_of
 from producer import send_code
-from tests.commands import Command
+from producer.tokens import Tokens
+from tests.commands import SEND, Command
 from tests.ended_jobs import customers, number
+from tests.web_server import WebServer
 
 ROWS = 10_000 if os.environ.get("SENDCODE_HEAVY") else 1_000
 OLD, NEW, LOST = (new_data_key(key_id) for key_id in ("old", "new", "lost"))
@@ -114,3 +116,27 @@ def test_what_was_changed_between_reading_and_writing_is_not_overwritten(
     assert redis.hget(keys.job("ev-1"), "num") == "changed"
     assert redis.lrange(keys.rows("b1"), 0, -1) == ["a", "-b"]
     redis.delete(keys.job("ev-1"), keys.rows("b1"))
+
+
+def test_a_program_with_another_key_says_so_and_accepts_nothing(
+    sendcode: Command, settings: Settings, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send_code("852", "51990001", key="e1", settings=under(settings, OLD))
+    other = under(settings, LOST)
+    monkeypatch.setenv("SENDCODE_DATA_KEYS", LOST)
+    _, token = Tokens(redis, other).new("shop", ["send"])
+
+    sent = sendcode(*SEND)
+    doctor = sendcode("doctor")
+    with WebServer(other) as web:
+        web.token = token
+        answer = web.call("POST", "/v1/codes", key="e2", json={"phone": "+85251990002"})
+    with pytest.raises(SealedError):
+        send_code("852", "51990002", key="e3", settings=other)
+
+    assert sent.exit_code == 1
+    assert "SENDCODE_DATA_KEYS has no key old" in sent.err
+    assert "FAIL  the ledger is sealed under data key old, which is not here" in doctor.out
+    assert answer.status_code == 503
+    assert "has no key old" in answer.json()["detail"]
+    assert len(list(redis.scan_iter("sendcode:job:*"))) == 1
