@@ -14,7 +14,8 @@ from producer.sheet.row import Problem, Row
 LEFT_OUT = Fault(
     "left_out",
     "a person left this row out before sending",
-    "to send it all the same, clear its cell in the column status",
+    "to send it all the same, submit it in a file of its own; in a file of results, clear its cell "
+    "in the column status",
 )
 
 

@@ -95,6 +95,8 @@ def test_a_ticked_row_is_left_out_and_an_unticked_one_is_sent_after_all(
     assert "5 codes can be sent, of 8 rows. 1 row cannot. You left out 2 rows." in words
     page = browser.get(check)
     assert page.text.count('name="was-out"') == 2
+    assert "1 row, for Excel" in words
+    assert len(browser.get(f"{check}/invalid?form=plain").text.splitlines()) == 2  # the header, Hal
 
     unticked = [("shown", "3"), ("shown", "5"), ("was-out", "3"), ("was-out", "5"), ("out", "5")]
     assert "You left out 1 row." in press(browser, web, check, *unticked)
@@ -235,6 +237,12 @@ def test_rows_left_out_are_called_so_on_the_batch_s_page_in_its_reasons_and_on_t
     assert "Hal It was left out before sending" in hal
     assert "The phone number holds something other than digits" in hal
     assert "upload that file on the page of its batch: july.csv" in hal
+    taken = browser.get(f"{batch}/results?form=plain")
+    told = {
+        row["name"]: row["What became of it"] for row in csv.DictReader(io.StringIO(taken.text))
+    }
+    assert told["Bo"].startswith("Left out before sending: a person left this row out")
+    assert told["Hal"].startswith("Left out before sending: the phone number holds something")
 
 
 def test_rows_left_out_are_called_so_in_chinese_too(browser: Browser, web: WebServer) -> None:

@@ -66,7 +66,7 @@ def test_the_results_for_excel_say_in_words_to_which_number_when_and_why(
         "The code was sent.",
         "The code was sent. It went to the corrected number +852 ******77.",
         "Left, with a reason",
-        "none",
+        "Left out before sending: none",
     ]
     assert [each[1] for each in told] == [number(1).e164, number(77).e164, number(3).e164, None]
     assert [isinstance(each[2], datetime) for each in told] == [True, True, True, False]

@@ -112,7 +112,7 @@ async def take_invalid(
         after = 0 if check.choices.skip_sent else None
         memory = Memory(client, settings, check.batch_id)
         rows = rows_to_send(sheet, memory, skip_sent_after=after)
-        return (row for row, _ in rows if row.problem is not None)
+        return (row for row, _ in rows if row.problem and row.problem.code != LEFT_OUT.code)
 
     return await _taken(request, visitor, check_id, "invalid", form, invalid_rows)
 

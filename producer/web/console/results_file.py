@@ -63,9 +63,10 @@ def _told(texts: Texts, row: ResultRow, zone: timezone) -> tuple[Cell, ...]:
     """Return the cells for a person."""
     record, phone = row.record, ""
     if record is None:
-        is_wrong = row.status == State.REJECTED
-        words = texts.get(f"fault.{row.code}", row.ours[2]) if is_wrong else texts("job.forgotten")
-        return (words.unescape(), "", "", "")
+        if row.status != State.REJECTED:
+            return (texts("job.forgotten").unescape(), "", "", "")
+        why = texts.get(f"fault.{row.code}", row.ours[2])
+        return (texts("results.left_out", why=why).unescape(), "", "", "")
     if record.phone != NO_NUMBER and (record.attempts or record.replaces):
         phone = record.phone.e164
     words = texts("state.left") if row.is_left else ending_in_words(texts, record)
