@@ -23,6 +23,7 @@ from jobs.keys import Keys
 from jobs.ledger import Ledger
 from jobs.rows import Rows
 from jobs.scripts import scripts
+from jobs.vault import Vault
 from jobs.webhooks import BATCH_PREFIX
 
 _CHUNK = 1_000
@@ -89,6 +90,7 @@ class Mending:
         self._ledger = Ledger(client, settings)
         self._keys = Keys(settings.sendcode_key_prefix)
         self._rows = Rows(client, settings)
+        self._vault = Vault(client, settings)
         self._every_ms = round(2_000 * settings.sendcode_sweep_interval)
         """How often all workers together check."""
         load = scripts(client, settings)
@@ -111,6 +113,8 @@ class Mending:
     def mend_what_does_not_fit(self) -> list[str]:
         """Check, unless somebody just did, and mend; return what was done, in words."""
         found: list[str] = self._check(every_ms=self._every_ms)
+        if found == ["vault"]:
+            return [self._restore_index()]
         return self.mend(found) if found else []
 
     def mend(self, misfits: list[str] | None = None) -> list[str]:
@@ -121,11 +125,12 @@ class Mending:
         if misfits is None:
             self.misfits()  # what is of another type is moved aside
         jobs = self._read_jobs()
-        digests = self._digests()
+        done, digests = jobs.done, self._digests()
+        if not self._client.exists(self._keys.vault):
+            done.append(self._restore_index())
         records = {key.removeprefix(self._keys.batch("")) for key in self._scan("batch")}
         rows = {key.removeprefix(self._keys.rows("")) for key in self._scan("rows")}
         batches = sorted(records | rows | jobs.batches)
-        done = jobs.done
         for batch_id in batches:
             if misfits is None or f"batch {batch_id}" in misfits or self._is_on(batch_id):
                 width = 0 if batch_id in records else self._width(batch_id)
@@ -146,6 +151,10 @@ class Mending:
             done += self._do("totals", *(job_id for _, job_id in jobs.open), "", *flat)
         self._do("end", " ".join(self.misfits()))
         return done
+
+    def _restore_index(self) -> str:
+        self._vault.keep_index()
+        return "the key of the index of numbers was lost, and is put back"
 
     def _do(self, verb: str, *args: str) -> list[str]:
         done: list[str] = self._mend(args, verb=verb)

@@ -43,6 +43,8 @@ DataKeys: TypeAlias = tuple[tuple[str, bytes], ...]
 
 _index_keys: dict[tuple[str, str, DataKeys], hmac.HMAC] = {}
 """By place of the ledger, its prefix and the keys: the same for as long as the ledger lives."""
+_stored: dict[tuple[str, str], bytes] = {}
+"""The same as the ledger has it."""
 
 
 class SealedError(SendcodeError):
@@ -146,6 +148,11 @@ class Vault:
             raise ForgedError("it is another number's")
         return PhoneNumber(sealed_code, digits)
 
+    def keep_index(self) -> None:
+        """Put the index key that this process knows back into a ledger that lost it."""
+        _index_keys.pop((*self._place, self._keys), None)
+        self._index_key(self._keys, stores=True)
+
     def _index_key(self, keys: DataKeys, *, stores: bool = False) -> hmac.HMAC:
         """Return the ledger's index key; of a new ledger, the one that is made of our first key.
 
@@ -155,7 +162,7 @@ class Vault:
         place = (*self._place, keys)
         if place in _index_keys:
             return _index_keys[place]
-        made = hmac.digest(keys[0][1], b"sendcode index", "sha256")
+        made = _stored.get(self._place) or hmac.digest(keys[0][1], b"sendcode index", "sha256")
         if not stores and monotonic() < self._read_again_s:
             return _keyed(made)
         stored: Any = self._client.hget(self._key, _INDEX_BINDING)
@@ -165,7 +172,8 @@ class Vault:
         if stored is None:
             self._client.hsetnx(self._key, _INDEX_BINDING, _seal(keys, made, _INDEX_BINDING))
             stored = self._client.hget(self._key, _INDEX_BINDING)
-        found = _index_keys[place] = _keyed(_open(keys, str(stored), _INDEX_BINDING))
+        _stored[self._place] = _open(keys, str(stored), _INDEX_BINDING)
+        found = _index_keys[place] = _keyed(_stored[self._place])
         return found
 
 

@@ -2,7 +2,7 @@
 -- others. It costs about 9 µs for each batch that is kept; the jobs themselves are left to `mend`.
 -- every_ms: reply nothing if somebody checked within that; 0: only check, and write nothing
 -- Reply: what does not fit: "batch <id>", "batches", "running", "held", "due", "events", "dead",
---   "totals"; nothing where mending is under way, or did not help before
+--   "totals", "vault"; nothing where mending is under way, or did not help before
 -- Keys of a wrong type are moved aside, as all scripts do it.
 local A = arguments('every_ms:number')
 local every_ms, now = A.every_ms, now_ms()
@@ -50,6 +50,9 @@ local function counted(batch)
   end
   return fed, open, held
 end
+
+-- every ledger with a number has it
+if redis.call('EXISTS', K.vault) == 0 and redis.call('EXISTS', K.totals) == 1 then misfit('vault') end
 
 local turns, listed = {}, {}
 for _, batch in ipairs(redis.call('LRANGE', K.running, 0, -1)) do

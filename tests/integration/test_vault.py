@@ -9,6 +9,7 @@ from redis import Redis
 
 from config.settings import Settings, SettingsError, load_settings, new_data_key
 from jobs.keys import Keys
+from jobs.mending import Mending
 from jobs.phone import PhoneNumber
 from jobs.vault import ForgedError, UnknownKeyError, Vault, job_binding, key_id_of
 
@@ -122,3 +123,18 @@ def test_wrong_data_keys_are_refused_without_being_shown(text: str, tmp_path: An
 def test_without_a_data_key_the_error_says_how_to_make_one() -> None:
     with pytest.raises(SettingsError, match="sendcode keys new"):
         _ = Settings().data_keys
+
+
+def test_an_index_key_that_was_lost_is_put_back_by_whoever_knows_it(
+    redis: Redis, settings: Settings, keys: Keys
+) -> None:
+    vault_with(redis, settings, K0).index("852", "5550100")
+    both = Settings(**{**settings.model_dump(), "sendcode_data_keys": f"{K1},{K0}"})
+    index = Vault(redis, both).index("852", "5550100")
+    redis.hset(keys.totals, "sent", 1)
+    redis.delete(keys.vault)
+
+    assert Mending(redis, both).mend_what_does_not_fit() != []
+
+    assert Vault(redis, both).index("852", "5550100") == index
+    assert redis.hexists(keys.vault, "index")
