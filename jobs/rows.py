@@ -245,13 +245,15 @@ class Rows:
             line = text.encode() if isinstance(text, str) else text
             country_code, second, tail = line.split(b"\t", 2)
             code, digits = country_code.decode(), second.decode()
-            heads.append(f"{code}\t{digits}\t")
             tails.append(tail)
-            if country_code and digits != NO_NUMBER.phone_num:
-                if not (country_code.isdigit() and second.isdigit()):
-                    raise ValueError("it is no row")
-                places.append(number - first)
-                numbers.append((code, digits, _job_binding(batch_id, number, term)))
+            if not code or digits == NO_NUMBER.phone_num:
+                heads.append(f"{code}\t{digits}\t")
+                continue
+            if not (country_code.isdigit() and second.isdigit()):
+                raise ValueError("it is no row")
+            places.append(len(heads))
+            heads.append("")
+            numbers.append((code, digits, _job_binding(batch_id, number, term)))
         for place, (code, digits, _), num in zip(
             places, numbers, self._vault.seal_numbers(numbers), strict=True
         ):

@@ -11,6 +11,7 @@ it. In the place of a number stands `INDEX:ENVELOPE`: scripts compare numbers an
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import os
 from binascii import Error as Base64Error
@@ -40,8 +41,10 @@ _UNSTORED_S = 1.0
 """For so long nobody is taken to have stored an index key where there was none."""
 DataKeys: TypeAlias = tuple[tuple[str, bytes], ...]
 """Ids and keys of 32 bytes; the first one encrypts."""
+_SHA256_BLOCK = 64
+_Keyed: TypeAlias = "tuple[hashlib._Hash, hashlib._Hash]"
 
-_index_keys: dict[tuple[str, str, DataKeys], hmac.HMAC] = {}
+_index_keys: dict[tuple[str, str, DataKeys], _Keyed] = {}
 """By place of the ledger, its prefix and the keys: the same for as long as the ledger lives."""
 _stored: dict[tuple[str, str], bytes] = {}
 """The same as the ledger has it."""
@@ -153,7 +156,7 @@ class Vault:
         _index_keys.pop((*self._place, self._keys), None)
         self._index_key(self._keys, stores=True)
 
-    def _index_key(self, keys: DataKeys, *, stores: bool = False) -> hmac.HMAC:
+    def _index_key(self, keys: DataKeys, *, stores: bool = False) -> _Keyed:
         """Return the ledger's index key; of a new ledger, the one that is made of our first key.
 
         It lies in the ledger, sealed, so it outlives the key that it was made of. Who only looks
@@ -201,14 +204,18 @@ def _open(keys: DataKeys, envelope: str, bound_to: str) -> bytes:
         raise ForgedError("it does not authenticate") from None
 
 
-def _keyed(index_key: bytes) -> hmac.HMAC:
-    return hmac.new(index_key, digestmod="sha256")
+def _keyed(index_key: bytes) -> _Keyed:
+    """Return an HMAC-SHA-256 (RFC 2104) that has its key; `hmac.digest` takes 4 times as long."""
+    block = index_key.ljust(_SHA256_BLOCK, b"\0")
+    inner, outer = (hashlib.sha256(bytes(byte ^ pad for byte in block)) for pad in (0x36, 0x5C))
+    return inner, outer
 
 
-def _index(index_key: hmac.HMAC, country_code: str, digits: str) -> str:
-    mac = index_key.copy()  # a third of the time that it takes to begin with the key
-    mac.update(f"{country_code}-{digits}".encode())
-    text = b2a_base64(mac.digest()[:_INDEX_BYTES], newline=False)[:22].decode()
+def _index(index_key: _Keyed, country_code: str, digits: str) -> str:
+    inner, outer = index_key[0].copy(), index_key[1].copy()
+    inner.update(f"{country_code}-{digits}".encode())
+    outer.update(inner.digest())
+    text = b2a_base64(outer.digest()[:_INDEX_BYTES], newline=False)[:22].decode()
     return text.replace("+", "-").replace("/", "_")
 
 

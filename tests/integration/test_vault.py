@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hmac
+from base64 import urlsafe_b64encode
 from typing import Any
 
 import pytest
@@ -99,6 +101,17 @@ def test_the_index_outlives_the_key_that_it_was_made_of(redis: Redis, settings: 
     index = sealed.partition(":")[0]
 
     assert vault_with(redis, settings, f"{K1},{K0}").index("852", "5550100") == index
+
+
+def test_the_index_is_an_hmac_under_the_key_that_lies_in_the_ledger(
+    vault: Vault, redis: Redis, keys: Keys
+) -> None:
+    vault.seal_number(PhoneNumber("852", "5550100"), PLACE)
+    index_key = vault.open(str(redis.hget(keys.vault, "index")), "index")
+
+    mac = hmac.digest(index_key, b"852-5550100", "sha256")[:16]
+
+    assert vault.index("852", "5550100") == urlsafe_b64encode(mac).decode().rstrip("=")
 
 
 def test_two_deployments_have_two_indexes(redis: Redis, settings: Settings, keys: Keys) -> None:
