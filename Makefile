@@ -25,7 +25,7 @@ UV_COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo docs rules screenshots test coverage check format lint types imports lua containers \
-	secretscan audit licences sbom faults leaks ha fuzz bench oldest \
+	secretscan audit licences sbom faults leaks ha trial fuzz bench oldest \
 	lock upgrade secrets setup clean
 
 help: ## list the targets (this)
@@ -123,6 +123,9 @@ leaks: $(DEV) ## send canaries through every ending and fault, then look for the
 
 ha: $(DEV) ## take Redis' primary away in mid-batch, on hosts of its own (root), and count the same
 	$(BIN)/python -m tests.ha $(ARGS)
+
+trial: $(DEV) ## kill the containers of docker-compose.yml in mid-batch (Docker, an image), and count the same
+	$(BIN)/python -m tests.containers $(ARGS)
 
 fuzz: $(DEV) ## ask the HTTP API thousands of things, sensible and not, and check each answer
 	$(BIN)/python -m tests.fuzz $(ARGS)
