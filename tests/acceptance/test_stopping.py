@@ -76,3 +76,30 @@ def test_an_idle_worker_ends_at_once_and_signs_off(
 
     assert redis.hlen(keys.workers) == 0
     assert sandbox.stats()["requests"] == 0
+
+
+@pytest.mark.settings(sendcode_rate_limit=20, sendcode_phone_interval=60, sendcode_http_timeout=5)
+def test_a_roll_out_while_the_queues_are_emptied_loses_and_doubles_nothing(
+    sandbox: Sandbox,
+    redis: Redis,
+    keys: Keys,
+    batches: Batches,
+    start_worker: Callable[..., WorkerProcess],
+) -> None:
+    rows = [BatchRow(n, ["x"], PhoneNumber("852", f"9900{n:04d}")) for n in range(3 * ROWS)]
+    batches.open("b1", "digest", ["phone"])
+    batches.append("b1", 0, rows, last=True)
+    worker = start_worker()
+    for enough in (ROWS // 2, ROWS):
+        wait_until(lambda enough=enough: sandbox.stats()["requests"] >= enough)  # type: ignore[misc]
+        redis.delete(keys.event_queue, keys.batch_queue)
+        former, worker = worker, start_worker()
+        assert former.stop() == 0
+
+    wait_until(lambda: (batch := batches.get("b1")) and batch.is_over, "the batch's end")
+
+    batch = batches.get("b1")
+    assert batch is not None
+    assert batch.counts == {State.SENT: 3 * ROWS}
+    stats = sandbox.stats()
+    assert (stats["accepted"], stats["doubled"]) == (3 * ROWS, 0)

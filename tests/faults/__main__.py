@@ -20,6 +20,7 @@ from typing import Generic, TypeVar
 
 from tests.faults import baseline, run
 from tests.faults.normal import PROMISED_S, NormalRecovery, measure
+from tests.faults.operations import OPERATIONS
 from tests.faults.result import Result
 from tests.faults.scenarios import SCENARIOS, Scenario
 from tests.faults.table import table
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if scenarios := _scenarios(options):
             lines += _run_scenarios(scenarios, broken)
-        if options.kills:
+        if options.kills and not options.only:
             lines = [*_run_random(options, broken), *lines]
     except KeyboardInterrupt:
         print("interrupted; nothing was left running", file=sys.stderr)
@@ -86,11 +87,11 @@ def _run_random(options: argparse.Namespace, broken: list[str]) -> list[str]:
 
 
 def _scenarios(options: argparse.Namespace) -> dict[str, Scenario]:
-    scenarios = dict(SCENARIOS) if options.scenarios else {}
+    scenarios = dict(SCENARIOS | OPERATIONS) if options.scenarios else {}
     if kills := options.trigger_kills:
         under_triggers = partial(killed_under_triggers, kills, options.seed)
         scenarios["web, workers and Valkey killed under triggers"] = under_triggers
-    return scenarios
+    return {name: each for name, each in scenarios.items() if options.only in name}
 
 
 def _run_scenarios(scenarios: dict[str, Scenario], broken: list[str]) -> list[str]:
@@ -164,6 +165,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--no-normal", dest="normal", action="store_false", help="skip the real-time recovery")
     add("--no-scenarios", dest="scenarios", action="store_false", help="skip the single faults")
     add("--trigger-kills", type=int, default=100, help="SIGKILLs under triggers; 0 for none")
+    add("--only", default="", metavar="TEXT", help="only the single faults with this in the name")
     add("--quick", action="store_true", help=f"{QUICK['kills']} kills under {QUICK['jobs']} jobs")
     return parser
 
