@@ -198,6 +198,7 @@ def test_who_did_what_speaks_of_batches_and_customers_by_name(
     page = anna.get("/actions")
 
     shown = text_of(page)
+    assert "Customer 1</a>, <a" in page.text
     named = ", ".join(f"Customer {n}" for n in range(1, 6))
     assert f"left what failed {named} and 2 more 7 told" in shown
     assert "left what failed The service is busy, July, +852 2 told" in shown
