@@ -24,6 +24,7 @@ from config.settings import Settings
 from jobs.job import Lane, batch_job_id
 from jobs.keys import Keys
 from jobs.records import binding
+from jobs.rows import block_binding
 from jobs.scripts import scripts
 from jobs.vault import ForgedError, UnknownKeyError, Vault, job_binding, key_id_of
 
@@ -177,7 +178,7 @@ class Rotation:
     def _cells(self, batch_id: str) -> Iterator[list[Sealed]]:
         for first, blocks in self._list(self._keys.cells(batch_id)):
             yield [
-                Sealed("cells", batch_id, n, text, text, f"cells {batch_id} {n}")
+                Sealed("cells", batch_id, n, text, text, block_binding(batch_id, n))
                 for n, text in enumerate(blocks, first)
                 if text
             ]

@@ -262,7 +262,7 @@ class Rows:
         return heads, tails
 
     def _seal(self, batch_id: str, block: int, tails: Sequence[bytes]) -> str:
-        return self._vault.seal(zlib.compress(b"\n".join(tails)), _block_binding(batch_id, block))
+        return self._vault.seal(zlib.compress(b"\n".join(tails)), block_binding(batch_id, block))
 
     def _open(self, batch_id: str, block: int, sealed: str | None) -> list[bytes]:
         return _open_block(self._vault, batch_id, block, sealed)
@@ -327,7 +327,7 @@ class _Opener:
 def _open_block(vault: Vault, batch_id: str, block: int, sealed: str | None) -> list[bytes]:
     if not sealed:
         return []
-    return zlib.decompress(vault.open(sealed, _block_binding(batch_id, block))).split(b"\n")
+    return zlib.decompress(vault.open(sealed, block_binding(batch_id, block))).split(b"\n")
 
 
 def _extra(batch_id: str, number: int, why: SealedError) -> dict[str, object]:
@@ -344,7 +344,8 @@ def _block(number: int) -> int:
     return (number - 1) // BLOCK_ROWS
 
 
-def _block_binding(batch_id: str, block: int) -> str:
+def block_binding(batch_id: str, block: int) -> str:
+    """Return what a block of cells is bound to."""
     return f"cells {batch_id} {block}"
 
 

@@ -9,10 +9,9 @@ UNSEALED = {
     "append-only file",
     "snapshot (RDB)",
     "slowlog",
-    "arguments of scripts",
     "messages, results, events",
 }
-"""Where numbers lie in the clear until jobs and rows are sealed."""
+"""Where the message of a stranger lies, with the number that they put into it."""
 
 
 def test_canaries_are_found_nowhere_and_planted_ones_everywhere() -> None:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+import random
+import signal
+import subprocess
+import sys
 from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from redis import Redis
 
 from config.settings import Settings, new_data_key
-from jobs.batch import BLOCK_ROWS
+from demo.world import environment_of
 from jobs.batches import Batches
 from jobs.job import SendCodeJob
 from jobs.keys import Keys
@@ -20,12 +26,29 @@ from jobs.scripts import scripts
 from jobs.vault import SealedError, key_id_of
 from producer import send_code
 from producer.tokens import Tokens
-from tests.commands import SEND, Command
+from sandbox.client import Sandbox
+from tests.commands import SEND, Command, run
 from tests.ended_jobs import customers, number
+from tests.waiting import wait_until
 from tests.web_server import WebServer
+from tests.worker_process import WorkerProcess
 
 ROWS = 10_000 if os.environ.get("SENDCODE_HEAVY") else 1_000
 OLD, NEW, LOST = (new_data_key(key_id) for key_id in ("old", "new", "lost"))
+DYING = """
+import os, signal, sys
+from config.redis import connect
+from config.settings import load_settings
+from jobs.rotation import Rotation
+
+def die_at_last(done):
+    if done > int(sys.argv[1]):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+settings = load_settings(None)
+Rotation(connect(settings), settings).rotate(die_at_last)
+"""
+"""A rotation that is killed when it has sealed more than so many texts anew."""
 
 pytestmark = pytest.mark.settings(sendcode_data_keys=f"{NEW},{OLD}")
 
@@ -53,8 +76,68 @@ def old_batch(redis: Redis, settings: Settings) -> str:
     for first in range(0, ROWS, 500):
         batches.append("b1", first, rows[first : first + 500], last=first + 500 >= ROWS)
     Ledger(redis, before).submit(SendCodeJob.for_event(PhoneNumber("852", "51990001"), key="e1"))
-    assert counted(redis, settings)["old"] > ROWS // BLOCK_ROWS
+    assert counted(redis, settings)["old"] > ROWS
     return "b1"
+
+
+def test_a_rotation_under_a_running_batch_killed_and_begun_again_loses_and_doubles_nothing(
+    old_batch: str,
+    settings: Settings,
+    sandbox: Sandbox,
+    redis: Redis,
+    batches: Batches,
+    start_worker: Callable[..., WorkerProcess],
+    tmp_path: Path,
+) -> None:
+    chance = random.Random(1)
+    start_worker()
+
+    for _ in range(4):
+        dying = subprocess.run(
+            [sys.executable, "-c", DYING, str(chance.randrange(ROWS // 5))],
+            cwd=tmp_path,
+            env=environment_of(settings),
+            check=False,
+        )
+        assert dying.returncode == -signal.SIGKILL
+    assert run(settings, "keys", "rotate", cwd=tmp_path).exit_code == 0
+
+    wait_until(lambda: (batch := batches.get(old_batch)) and batch.is_over, "the batch's end", 300)
+    wait_until(lambda: sandbox.stats()["accepted"] >= ROWS + 1, "the event's end")
+    Rotation(redis, settings).rotate()
+    assert set(counted(redis, settings)) == {"new"}
+    accepted = sandbox.stats()["accepted_per_number"]
+    assert len(accepted) == ROWS + 1
+    assert set(accepted.values()) == {1}
+    batch = batches.get(old_batch)
+    assert batch is not None
+    assert batch.counts == {"sent": ROWS}
+
+
+@pytest.mark.usefixtures("old_batch")
+def test_after_a_rotation_the_old_key_can_go(
+    sendcode: Command, settings: Settings, redis: Redis
+) -> None:
+    ledger = Ledger(redis, under(settings, NEW))
+    job_id = SendCodeJob.for_event(PhoneNumber("852", "51990001"), key="e1").job_id
+
+    tried = sendcode("keys", "rotate", "--dry-run")
+    before = counted(redis, settings)
+    ran = sendcode("keys", "rotate", "--json")
+    status = sendcode("keys", "status", "--json")
+
+    assert f"{before['old']:,} texts under other keys than new" in tried.err
+    assert ran.exit_code == 0
+    assert ran.json["sealed_anew"] == before["old"]
+    assert ran.json["complete"]
+    assert status.json["keys"]["old"] == dict.fromkeys(status.json["keys"]["old"], 0)
+    assert status.json["keys"]["new"]["rows"] == ROWS
+    record = ledger.job(job_id)
+    assert record is not None
+    assert record.phone == PhoneNumber("852", "51990001")
+    assert [row.phone for _, row, _ in Batches(redis, under(settings, NEW)).rows("b1")] == [
+        number(n) for n in range(1, ROWS + 1)
+    ]
 
 
 @pytest.mark.usefixtures("old_batch")
