@@ -27,7 +27,7 @@ ROUNDS = 3
 """Of the smallest size and the loops, in turns; their median is shown."""
 PATIENCE_S = 600.0
 FIRST_NUMBER = 51_000_000
-TARGET_RATIO, TARGET_BYTES, TARGET_GROWTH = 10, 500, 1.25
+TARGET_RATIO, TARGET_BYTES, TARGET_GROWTH = 10, 150, 1.25
 MIB = 1 << 20
 
 OURS = "sendcode batch submit"

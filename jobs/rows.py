@@ -31,7 +31,7 @@ from jobs.keys import Keys
 from jobs.phone import PhoneNumber
 from jobs.quotas import Quotas
 from jobs.scripts import scripts
-from jobs.vault import ForgedError, SealedError, Vault, job_binding
+from jobs.vault import ForgedError, SealedError, UnknownKeyError, Vault, job_binding
 
 log = logging.getLogger("sendcode.rows")
 CHUNK_ROWS = 8 * BLOCK_ROWS
@@ -111,8 +111,13 @@ class Rows:
                 return int(done)
 
     def read(self, batch_id: str, first: int, count: int = CHUNK_ROWS) -> list[BatchRow]:
-        """Return rows from index `first` (0, 1 …) on."""
+        """Return rows from index `first` (0, 1 …) on.
+
+        Raises:
+            UnknownKeyError: they are sealed under a key that is not among ours.
+        """
         heads, opener = self._lists(batch_id, first, count)
+        opener.raises = UnknownKeyError
         return [opener.row(batch_id, n, head) for n, head in enumerate(heads, first + 1)]
 
     def at(self, places: Sequence[tuple[str, int]]) -> list[BatchRow | None]:
@@ -282,6 +287,8 @@ class _Opener:
         self.sealed = sealed
         self.terms = terms
         self._opened: dict[tuple[str, int], list[bytes]] = {}
+        self.raises: type[SealedError] | tuple[()] = ()
+        """What is raised where something cannot be opened; all else is logged."""
 
     def row(self, batch_id: str, number: int, head: str) -> BatchRow:
         """Return a row; what of it cannot be opened is left out."""
@@ -319,6 +326,8 @@ class _Opener:
         bound_to = _job_binding(batch_id, number, self.terms.get(batch_id))
         try:
             return self._vault.open_number(country_code, num, bound_to).phone_num
+        except self.raises:
+            raise
         except SealedError as exc:
             log.warning("a row's number cannot be opened", extra=_extra(batch_id, number, exc))
             return NO_NUMBER.phone_num

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from config.settings import Settings
+from config.settings import Settings, new_data_key
 from jobs.batch import BLOCK_ROWS, BatchRow
 from jobs.batches import Batches
 from jobs.codes import OwnCode
@@ -22,6 +22,8 @@ from jobs.keys import Keys
 from jobs.ledger import Ledger
 from jobs.mending import Mending
 from jobs.upgrade import seal
+from jobs.vault import UnknownKeyError
+from producer.results import results
 from sandbox.client import Sandbox
 from tests.ended_jobs import DEAD, SENT, customers, end, number, run_batch
 from tests.ledger_checks import all_of, check_ledger
@@ -95,6 +97,18 @@ def test_a_block_that_was_moved_is_not_shown(batches: Batches, redis: Redis, key
     assert read(batches)[:BLOCK_ROWS] == rows[:BLOCK_ROWS]
     assert read(batches, "b2")[0].cells == []
     assert read(batches, "b2")[BLOCK_ROWS:] == rows[BLOCK_ROWS:]
+
+
+def test_results_without_the_key_of_their_rows_are_refused_and_not_empty(
+    batches: Batches, redis: Redis, settings: Settings
+) -> None:
+    opened(batches, "b1", [REJECTED, *customers(2)])
+    others = {**settings.model_dump(), "sendcode_data_keys": new_data_key("k9")}
+    without = Batches(redis, Settings(**others))
+
+    with pytest.raises(UnknownKeyError, match="k1"):
+        list(results(without, "b1"))
+    assert [row.cells for row in without.rows_of(["b1-1", "b1-2"]).values()] == [[], []]
 
 
 def test_rows_whose_cells_are_lost_are_sent_and_that_is_reported(
