@@ -17,6 +17,7 @@ LEFT_OUT = Fault(
     "to send it all the same, submit it in a file of its own; in a file of results, clear its cell "
     "in the column status",
 )
+_CACHE_KIB = 16_384
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ class Leaving:
         # on disk, deleted by SQLite itself; a download is written by one thread after another
         with closing(sqlite3.connect("", check_same_thread=False)) as db:
             db.execute("PRAGMA journal_mode = OFF")
+            db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
             db.execute("CREATE TABLE seen (number INTEGER PRIMARY KEY)")
             for row in rows:
                 if row.phone is None or not self._leaves(row, row.phone.e164, db):
