@@ -10,6 +10,7 @@ scale       1 to 8 workers at 20, 100 and 400/s
 durability  what it costs at 20/s that each write is on disk before it counts
 console     how quickly pages answer with a million rows, and what an upload takes
 memory      what Redis keeps of an ended job
+soak        what grows in a worker that sends for long while its connections are reset
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ NAMES = (
     "scale",
     "durability",
     "memory",
+    "soak",
     "console",
 )
 

@@ -193,9 +193,7 @@ def credentials(settings: Settings) -> Iterator[Finding]:
             yield Finding("credentials", Level.WARN, text, remedy)
         return
     kind = "temporary credentials" if token else "credentials"
-    text = (
-        f"{kind} are set here, for {settings.sendcode_endpoint}; a worker uses those of its start"
-    )
+    text = f"{kind} are set here, for {settings.sendcode_endpoint}; a worker follows their files"
     yield Finding("credentials", Level.OK, text)
 
 
