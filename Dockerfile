@@ -31,10 +31,12 @@ LABEL org.opencontainers.image.title="sendcode" \
 RUN groupadd --gid 10001 sendcode \
     && useradd --uid 10001 --gid sendcode --home-dir /data --create-home sendcode
 COPY --from=build /opt/sendcode /opt/sendcode
+# Large files are read by way of the disk: where it runs, /tmp is memory.
 ENV PATH="/opt/sendcode/bin:$PATH" \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
-    XDG_STATE_HOME=/data
+    XDG_STATE_HOME=/data \
+    TMPDIR=/data
 USER 10001:10001
 WORKDIR /data
 STOPSIGNAL SIGTERM
