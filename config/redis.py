@@ -121,6 +121,7 @@ class PrimaryConnection(SentinelManagedConnection):
         if self._sock is None:
             self.host, self.port = self.connection_pool.get_master_address()
             super().connect_check_health(check_health, retry_socket_connect=False)
+            self.connection_pool.sentinel_manager.watch(self)
 
     def _connect_retry(self) -> None:
         self.connect_check_health()

@@ -10,11 +10,13 @@ believed, as what it accepts is lost.
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable
+from contextlib import suppress
 from threading import Lock, Thread
 from time import monotonic, sleep
 from typing import Any
-from weakref import WeakValueDictionary, ref
+from weakref import WeakSet, WeakValueDictionary, ref
 
 import redis
 from redis.backoff import NoBackoff
@@ -72,6 +74,8 @@ class Sentinels(Sentinel):
         self._primary: Place | None = None
         self._ask_at = 0.0
         self._listens_in = 0
+        self._connections: WeakSet[Any] = WeakSet()
+        self._connections_lock = Lock()
 
     def discover_master(self, service_name: str) -> Place:
         """Return the address of the primary.
@@ -110,6 +114,8 @@ class Sentinels(Sentinel):
             [state for at, state in self._said.copy().values() if at > now - _SAID_FOR_S]
         )
         self._ask_at = now + CONFIRMED_FOR_S
+        if self._primary is not None:
+            self._end_connections_to_others(self._primary)
         return self._primary
 
     def _judge(self, states: list[dict[str, Any]]) -> Place | None:
@@ -122,6 +128,24 @@ class Sentinels(Sentinel):
             if state["config-epoch"] == newest and self.check_master_state(state, "")
         )
         return next((place for place in named if place not in replaced), None)
+
+    def watch(self, connection: redis.Connection) -> None:
+        """Have a connection closed as soon as another server than its own is the primary.
+
+        Who waits for an answer of a server that hangs, or is cut off, would wait for its time-out.
+        """
+        with self._connections_lock:
+            self._connections.add(connection)
+
+    def _end_connections_to_others(self, primary: Place) -> None:
+        with self._connections_lock:
+            connections = list(self._connections)
+        for each in connections:
+            open_socket = each._sock  # None while it is closed
+            if open_socket is not None and (each.host, each.port) != primary:
+                with suppress(OSError):
+                    # past TLS, whose own end is for the thread that uses it
+                    socket.socket.shutdown(open_socket, socket.SHUT_RDWR)
 
     def confirm(self, service_name: str, address: Place) -> None:
         """Check that `address` is the primary's.

@@ -219,6 +219,28 @@ def test_a_command_that_hangs_is_tried_on_the_server_that_took_the_primary_s_pla
         assert there.exists(ledger.keys.job(job.job_id))
 
 
+def test_who_waits_for_a_server_that_hangs_goes_on_as_soon_as_another_has_its_place(
+    sentinel: Sentinel, primary: EmbeddedValkey, replica: EmbeddedValkey
+) -> None:
+    settings = settings_for(sentinel.url)
+    job = SendCodeJob.for_event(PhoneNumber("852", "99000001"))
+    with connect(settings, retries=9, timeout_s=PATIENCE_S) as client:
+        ledger = Ledger(client, settings)
+        with sentinel.client() as watched:
+            wait_until(lambda: client.ping() and is_listened_to(watched), "a listener")
+
+        hang(primary)
+        submitted = ledger.submit(job)  # nobody waits as long as a time-out takes here
+
+    with Redis.from_url(replica.url(2)) as there:
+        assert submitted.is_new
+        assert there.exists(ledger.keys.job(job.job_id))
+
+
+def is_listened_to(client: Redis) -> bool:
+    return any(each["psub"] != "0" for each in client.client_list())
+
+
 def test_what_a_primary_accepts_that_wakes_up_replaced_is_not_taken_for_accepted(
     sentinel: Sentinel, primary: EmbeddedValkey, replica: EmbeddedValkey
 ) -> None:
