@@ -91,8 +91,8 @@ _SETS: dict[str, Sequence[State | BatchState]] = {
 
 _REPLICATED = {"submit", "submit_test", "append_rows", "begin"}
 """What is accepted must not be lost, and what is journaled must not be sent again."""
-_WAIT_MS = 1_000
-"""For replicas to confirm; they take a millisecond or so."""
+_WAIT_MS = 500
+"""For replicas to confirm; they take a millisecond or so. Callers wait for twice as long."""
 
 Argument = str | bytes | int | float
 

@@ -76,7 +76,7 @@ def test_an_event_that_no_replica_has_may_be_asked_for_again_with_its_key(
     with frozen(replica):
         for _ in range(2):  # it is there by then, and its replica still does not have it
             with pytest.raises(RedisUnavailableError, match="with the same key"):
-                send_code(*asked, key="signup-2", settings=settings)
+                send_code(*asked, key="signup-2", timeout=PATIENCE_S, settings=settings)
 
     job = sent_off("signup-2", settings)
     with Redis.from_url(replica.url(settings.redis.database)) as there:
@@ -92,10 +92,18 @@ def test_no_request_leaves_whose_attempt_no_replica_has(
         worker = WorkerProcess(settings, tmp_path, "w1").wait_ready()
 
         with frozen(replica):
-            asked = send_code("852", "99000001", key="signup-1", settings=careless)
+            asked = send_code(
+                "852", "99000001", key="signup-1", timeout=PATIENCE_S, settings=careless
+            )
             wait_until(lambda: worker.log.count("not sent, trying later") > 1, "two attempts")
             requests = sandbox.stats()["requests"]
-        sent = send_code("852", "99000001", key="signup-1", wait=PATIENCE_S, settings=careless)
+        sent = send_code(
+            *("852", "99000001"),
+            key="signup-1",
+            timeout=PATIENCE_S,
+            wait=PATIENCE_S,
+            settings=careless,
+        )
         accepted = sandbox.stats()["accepted"]
         worker.stop()
 
