@@ -198,6 +198,7 @@ STATUS: dict[str, Any] = {
     "ledger": {"state": "known", "reason": None},
     "account": {"state": "running"},
     "queues": {"send-code.event": 0, "send-code.batch": 40, "send-code.dead-letter": 2},
+    "memory_used": 0.03,
     "in_work": 40,
     "rows_waiting": 548,
     "oldest_due_s": {"event": 0.0, "batch": 1.4},
@@ -394,6 +395,7 @@ class StatusDocument(_Document):
     ledger: dict[str, Any]
     account: dict[str, Any]
     queues: dict[str, int]
+    memory_used: float | None
     in_work: int
     rows_waiting: int
     oldest_due_s: dict[str, float]
