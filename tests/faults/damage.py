@@ -44,10 +44,11 @@ UNNAMED = {
     "session",
     "outbox",
     "undelivered",
+    "ends",
 }
 """The ledger is refused, a job is a dead letter, the others are met by whoever uses them next."""
-UNUSED = {"asked", "quota", "decision", "session", "outbox", "undelivered"}
-"""Nobody here uses them again."""
+UNUSED = {"asked", "quota", "decision", "session", "outbox", "undelivered", "ends"}
+"""Nobody here uses them again; of the last another one, from the next ten minutes on."""
 _SPARE = "test:older copy"
 
 Target = Callable[["Damaging", str], str]
@@ -101,6 +102,7 @@ TARGETS: dict[str, Target] = {
     "outbox": lambda here, _: here.keys.outbox("shop"),
     "undelivered": lambda here, _: here.keys.undelivered("shop"),
     "attempts": lambda here, _: here.any_key(here.keys.attempts("*")),
+    "ends": lambda here, _: here.any_key(here.keys.ends("*")),
 }
 """By their names in jobs/keys.py; `unreadable` is only ever written, `ended` is a channel."""
 

@@ -111,7 +111,7 @@ def test_a_rotation_under_a_running_batch_killed_and_begun_again_loses_and_doubl
     assert set(accepted.values()) == {1}
     batch = batches.get(old_batch)
     assert batch is not None
-    assert batch.counts == {"sent": ROWS}
+    assert batch.sent == batch.finished == ROWS  # on a busy machine some by their probes
 
 
 @pytest.mark.usefixtures("old_batch")
