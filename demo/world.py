@@ -218,7 +218,6 @@ class EmbeddedValkey:
             f"dir {self.directory}\n"
             f'appendonly yes\nappendfsync {self._fsync}\nsave ""\n'
             "maxmemory-policy noeviction\nhash-max-ziplist-value 256\n"
-            # it would keep the arguments of slow commands, numbers among them
             "slowlog-log-slower-than -1\n"
             f"databases {self._databases}\n{self._more}",
             encoding="utf-8",

@@ -7,6 +7,7 @@ not.
 from __future__ import annotations
 
 import argparse
+import secrets
 import sys
 import time
 from collections import Counter
@@ -32,15 +33,15 @@ class Report:
 def look_for(count: int, kills: int, *, workers: int = WORKERS, has_flower: bool = True) -> Report:
     """Tell the story of so many canaries, then search all places, plant, and search again."""
     report, began = Report(), time.monotonic()
-    # the last one appears in no story: it is planted
-    flock = canaries(kinds(count + 1))
+    # of this run alone: the process list shows what others plant meanwhile
+    flock = canaries(kinds(count + 2), f"{secrets.randbelow(100_000):05d}")
     places = [each for each in PLACES if has_flower or each.name != "Flower"]
     with Scene(flock, workers, has_flower=has_flower) as scene:
-        tell(scene, flock[:-1], kills)
+        tell(scene, flock[:-2], kills)
         for place in places:
             report.found[place.name] = search(scene, place)
         for number, place in enumerate(places):
-            place.plant(scene, planted(number, flock[-1].phone.phone_num))
+            place.plant(scene, planted(number, scene.planted.phone.phone_num))
             if sum(search(scene, place).values()) <= sum(report.found[place.name].values()):
                 report.unfound.append(place.name)
     report.seconds = time.monotonic() - began
@@ -50,7 +51,7 @@ def look_for(count: int, kills: int, *, workers: int = WORKERS, has_flower: bool
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.leaks", description=__doc__)
     parser.add_argument("--canaries", type=int, default=500)
-    parser.add_argument("--kills", type=int, default=40, help="of workers; all other faults, too")
+    parser.add_argument("--kills", type=int, default=20, help="of workers; all other faults, too")
     options = parser.parse_args()
     report = look_for(options.canaries, options.kills)
     for name, found in report.found.items():

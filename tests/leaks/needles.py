@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from jobs.phone import PhoneNumber
 
-NUMBER, NAME, KEY = "number", "name", "key"
-_TAIL = "17471"
+NUMBER, STRANGER, NAME, KEY = "number", "stranger's number", "name", "key"
+ALL = frozenset({NUMBER, STRANGER, NAME, KEY})
 NAME_MARK = "Xanthippe"
 """How every canary's name begins."""
 
@@ -27,10 +27,13 @@ class Canary:
     phone: PhoneNumber
 
 
-def canaries(kinds: Iterable[str]) -> list[Canary]:
-    """Return a canary for each of the sandbox's magic prefixes (sandbox/numbers.py)."""
+def canaries(kinds: Iterable[str], tail: str = "17471") -> list[Canary]:
+    """Return a canary for each of the sandbox's magic prefixes (sandbox/numbers.py).
+
+    All numbers end in the five digits of `tail`.
+    """
     return [
-        Canary(f"{NAME_MARK}{n:04d}", PhoneNumber("852", f"{kind}{n:04d}{_TAIL}"))
+        Canary(f"{NAME_MARK}{n:04d}", PhoneNumber("852", f"{kind}{n:04d}{tail}"))
         for n, kind in enumerate(kinds)
     ]
 
@@ -72,7 +75,9 @@ class Needles:
             group: (_beginning(found), frozenset(found)) for group, found in groups.items()
         }
 
-    def find(self, hay: bytes, kinds: Iterable[str] = (NUMBER, NAME, KEY)) -> Counter[str]:
+    def find(
+        self, hay: bytes, kinds: Iterable[str] = (NUMBER, STRANGER, NAME, KEY)
+    ) -> Counter[str]:
         """Count what is found, as "number, hex"."""
         wanted = set(kinds)
         found: Counter[str] = Counter()

@@ -19,7 +19,7 @@ from redis import Redis
 from config.celery import make_celery
 from jobs.account import Account
 from tests.commands import run
-from tests.leaks.needles import KEY, NAME, NUMBER, forms
+from tests.leaks.needles import ALL, NAME, STRANGER, forms
 from tests.leaks.scene import Scene
 from tests.leaks.story import BATCH
 from tests.waiting import wait_until
@@ -37,7 +37,7 @@ class Place:
     name: str
     read: Callable[[Scene], Content]
     plant: Callable[[Scene, str], object]
-    kinds: frozenset[str] = frozenset({NUMBER, NAME, KEY})
+    kinds: frozenset[str] = ALL
     """What must not be there."""
 
 
@@ -112,10 +112,12 @@ def _slowlog(scene: Scene) -> Content:
 
 
 def _scripts(scene: Scene) -> Content:
+    scene.overheard.catch_up(scene.client)
     yield "arguments of scripts", scene.overheard.scripts.getvalue()
 
 
 def _messages(scene: Scene) -> Content:
+    scene.overheard.catch_up(scene.client)
     yield "other commands", scene.overheard.rest.getvalue()
 
 
@@ -223,14 +225,16 @@ def _plant_webhook(scene: Scene, text: str) -> None:
     requests.post(scene.receiver.url, data=text, timeout=60)
 
 
-PEOPLE_S_PAGES = frozenset({NUMBER, KEY})
+OF_REDIS = ALL - {STRANGER}
+"""What a stranger puts into a queue lies in Redis as they wrote it; it must get nowhere else."""
+PEOPLE_S_PAGES = ALL - {NAME}
 """A customer's own columns are shown to whoever is signed in: names are there by design."""
 
 PLACES = (
-    Place("Redis: every key", _redis, _plant_key),
-    Place("append-only file", _append_only_file, _plant_key),
-    Place("snapshot (RDB)", _snapshot, _plant_key),
-    Place("slowlog", _slowlog, lambda scene, text: scene.client.echo(text)),
+    Place("Redis: every key", _redis, _plant_key, OF_REDIS),
+    Place("append-only file", _append_only_file, _plant_key, OF_REDIS),
+    Place("snapshot (RDB)", _snapshot, _plant_key, OF_REDIS),
+    Place("slowlog", _slowlog, lambda scene, text: scene.client.echo(text), OF_REDIS),
     Place(
         "arguments of scripts", _scripts, lambda scene, text: scene.client.eval("return 1", 0, text)
     ),
@@ -238,6 +242,7 @@ PLACES = (
         "messages, results, events",
         _messages,
         lambda scene, text: scene.client.publish("celeryev.planted", text),
+        OF_REDIS,
     ),
     Place("logs at DEBUG", _logs, lambda scene, text: (scene.folder / "w1.log").write_text(text)),
     Place("errors", _heard, lambda scene, text: print(ValueError(text), file=scene.heard)),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import logging
 import re
+import secrets
 import socket
 import threading
 import time
@@ -31,7 +32,7 @@ from tests.commands import SENDCODE
 from tests.faults.recovery import Recoveries
 from tests.faults.workers import Crew, crew
 from tests.faults.world import QUICK, World
-from tests.leaks.needles import KEY, NAME, NAME_MARK, NUMBER, Canary, Needles
+from tests.leaks.needles import KEY, NAME, NAME_MARK, NUMBER, STRANGER, Canary, Needles
 from tests.receiver import Receiver
 from tests.waiting import PATIENCE_S, wait_until
 from tests.web_process import WebProcess
@@ -49,6 +50,7 @@ class Overheard:
         self.rest = io.BytesIO()
         self._address, self._password = ("127.0.0.1", port), password
         self._over = False
+        self._awaited, self._is_heard = b"nothing", False
         self._is_listening = threading.Event()
         self._thread = threading.Thread(target=self._run, name="overheard", daemon=True)
 
@@ -60,6 +62,16 @@ class Overheard:
     def __exit__(self, *_: object) -> None:
         self._over = True
         self._thread.join()
+
+    def catch_up(self, client: redis.Redis) -> None:
+        """Return once all is written down that was told before."""
+        self._awaited, self._is_heard = secrets.token_hex(8).encode(), False
+
+        def is_heard() -> bool:
+            client.echo(self._awaited)
+            return self._is_heard
+
+        wait_until(is_heard, "the end of what was told")
 
     def _run(self) -> None:
         while not self._over:
@@ -82,6 +94,7 @@ class Overheard:
 
     def _keep(self, lines: Sequence[bytes]) -> None:
         for line in lines:
+            self._is_heard |= self._awaited in line
             file = self.scripts if b'"EVAL' in line[:80].upper() else self.rest
             file.write(_ESCAPED.sub(lambda found: bytes.fromhex(found[1].decode()), line) + b"\n")
 
@@ -117,6 +130,8 @@ class Scene(World):
 
     Attributes:
         client: of the ledger; patient, unlike `redis`.
+        stranger: in no job; a stranger puts their number into a queue.
+        planted: in no job either: for planting.
         crew: the workers, which die and are started again.
         heard: what producers in this process log, and the errors that they raise.
     """
@@ -137,12 +152,17 @@ class Scene(World):
             sendcode_flower_user=FLOWER_USER,
             sendcode_flower_password=FLOWER_PASSWORD,
         )
-        self.flock = flock
+        *_, self.stranger, self.planted = flock
         self._workers = workers
         self._has_flower = has_flower
-        numbers = [each.phone.phone_num for each in flock]
-        keys = [SECRET_KEY, self.data_key.partition(":")[2].rstrip("=")]
-        self.needles = Needles({NUMBER: numbers, NAME: [NAME_MARK], KEY: keys})
+        self.needles = Needles(
+            {
+                NUMBER: [each.phone.phone_num for each in flock if each is not self.stranger],
+                STRANGER: [self.stranger.phone.phone_num],
+                NAME: [NAME_MARK],
+                KEY: [SECRET_KEY, self.data_key.partition(":")[2].rstrip("=")],
+            }
+        )
         self.recoveries = Recoveries()
         self.heard = io.StringIO()
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import random
 import subprocess
+import threading
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from typing import Self
 
 from config import EVENT_QUEUE
 from demo.world import environment_of
@@ -50,23 +52,47 @@ def tell(scene: Scene, flock: Sequence[Canary], kills: int) -> None:
     _submit(scene, rows)
     chance = random.Random(1)
     faults = plan(kills, doomed.POINTS, chance, plain=kills < len(doomed.POINTS))
-    inject = Injector(scene, scene.crew, scene.recoveries, faults, chance)
-    for number, canary in enumerate(events):
-        inject.turn(number / len(events))
-        _send(scene, canary, number)
+    with Faults(Injector(scene, scene.crew, scene.recoveries, faults, chance)) as going_on:
+        for number, canary in enumerate(events):
+            going_on.share = number / len(events)
+            _send(scene, canary, number)
+        going_on.share = 1.0
+        wait_until(lambda: going_on.are_over, "all faults", ENDED_S)
+    scene.crew.wait_ready()
     ledger = Ledger(scene.client, scene.settings)
     job_ids = [batch_job_id(BATCH, n) for n in range(1, len(rows) + 1)]
-
-    def are_over() -> bool:
-        inject.turn(1.0)
-        return inject.is_over and scene.patiently(lambda: _have_ended(scene, ledger, job_ids))
-
-    wait_until(are_over, "all jobs ended", ENDED_S)
-    inject.stop()
-    scene.crew.wait_ready()
+    wait_until(lambda: _have_ended(scene, ledger, job_ids), "all jobs ended", ENDED_S)
     _act(scene, flock)
     _err(scene, flock)
     scene.processes.look()
+
+
+class Faults:
+    """Has faults injected, and undone, by a thread of their own."""
+
+    def __init__(self, inject: Injector) -> None:
+        self.share = 0.0
+        """Of the plan: so much is to be injected by now."""
+        self._inject = inject
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="faults", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+        self._inject.stop()
+
+    @property
+    def are_over(self) -> bool:
+        return self._inject.is_over
+
+    def _run(self) -> None:
+        while not self._over.wait(0.02):
+            self._inject.turn(self.share)
 
 
 def _submit(scene: Scene, rows: Sequence[Canary]) -> None:
@@ -128,7 +154,7 @@ def _act(scene: Scene, flock: Sequence[Canary]) -> None:
     account = Account(scene.client, scene.settings)
     account.halt("person", "", "to see how it looks")
     account.resume("person")
-    message = json.dumps({"task": "send_code", "phone": flock[0].phone.phone_num})
+    message = json.dumps({"task": "send_code", "phone": scene.stranger.phone.phone_num})
     scene.client.lpush(EVENT_QUEUE, message)
     wait_until(lambda: not scene.client.llen(EVENT_QUEUE), "the stranger's message put aside")
     ledger = Ledger(scene.client, scene.settings)
