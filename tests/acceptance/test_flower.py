@@ -95,6 +95,7 @@ def start_flower(
     (folder / "password").write_text(PASSWORD, encoding="utf-8")
     environment = environment_of(
         settings,
+        SENDCODE_FLOWER_USER=USER,
         SENDCODE_FLOWER_PASSWORD="",
         SENDCODE_FLOWER_PASSWORD_FILE=str(folder / "password"),
     )
