@@ -231,7 +231,7 @@ def read_overview(
     ):
         pipe.hgetall(name)
     pipe.llen(keys.quarantine)
-    pipe.hkeys(keys.vault_unknown)
+    pipe.hgetall(keys.vault_unknown)
     now, *rest = pipe.execute()
     depths, due, hashes, quarantined = rest[:4], rest[4:7], rest[7:-2], rest[-2]
     now_us = time_us(now)
