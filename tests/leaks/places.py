@@ -15,6 +15,7 @@ from typing import Any
 
 import requests
 from redis import Redis
+from redis.exceptions import ResponseError
 
 from config.celery import make_celery
 from jobs.account import Account
@@ -88,7 +89,8 @@ def _flat(value: Any) -> Iterator[bytes]:
 def _append_only_file(scene: Scene) -> Content:
     """Read what was appended, and the files again after they were rewritten."""
     yield from _files(scene.valkey.directory / "appendonlydir")
-    scene.client.bgrewriteaof()
+    with suppress(ResponseError):  # a worker has just begun it
+        scene.client.bgrewriteaof()
     wait_until(lambda: not _is_writing(scene), "the rewritten file")
     yield from _files(scene.valkey.directory / "appendonlydir")
 
@@ -156,7 +158,7 @@ def _console(scene: Scene) -> Content:
     ids = list(islice(scene.job_ids(), SHOWN_JOBS))
     pages = ["/", "/batches", f"/batches/{BATCH}", "/dead", "/search", "/actions", "/settings"]
     for path in [*pages, *(f"/jobs/{job_id}" for job_id in ids)]:
-        answer = scene.console.get(scene.web.url + path, timeout=120)
+        answer = scene.call("GET", path, by=scene.console)
         assert answer.ok, f"{path}: {answer.status_code}"
         yield path, answer.content
 
@@ -183,7 +185,8 @@ def _left_files(scene: Scene) -> Content:
     own = {scene.valkey.directory, scene.customers}
     for path in scene.folder.rglob("*"):
         if path.is_file() and own.isdisjoint(path.parents) and path.suffix != ".log":
-            yield str(path.relative_to(scene.folder)), path.read_bytes()
+            with suppress(FileNotFoundError):  # it was renamed just now
+                yield str(path.relative_to(scene.folder)), path.read_bytes()
 
 
 def _files(folder: Path) -> Content:

@@ -236,15 +236,18 @@ class Scene(World):
             away.status_code = 503
             return away
 
-    def call(self, method: str, path: str, **options: Any) -> requests.Response:
+    def call(
+        self, method: str, path: str, *, by: requests.Session | None = None, **options: Any
+    ) -> requests.Response:
         """Ask the HTTP API, again and again while Redis or the process is away."""
+        session = by or self.api
         options.setdefault("timeout", PATIENCE_S)
 
         answers: list[requests.Response] = []
 
         def is_answered() -> bool:
             with suppress(requests.RequestException):
-                answers.append(self.api.request(method, self.web.url + path, **options))
+                answers.append(session.request(method, self.web.url + path, **options))
             return bool(answers) and answers[-1].status_code < 500
 
         wait_until(is_answered, f"an answer to {method} {path}")

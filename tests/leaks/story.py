@@ -28,7 +28,7 @@ from tests.faults import doomed
 from tests.faults.injector import Injector, plan
 from tests.leaks.needles import Canary
 from tests.leaks.scene import Scene
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 
 SLOWING = "9927"
 """Lowers the rate for everybody: one such number is enough."""
@@ -58,7 +58,7 @@ def tell(scene: Scene, flock: Sequence[Canary], kills: int) -> None:
             _send(scene, canary, number)
         going_on.share = 1.0
         wait_until(lambda: going_on.are_over, "all faults", ENDED_S)
-    scene.crew.wait_ready()
+    scene.crew.wait_ready(PATIENCE_S)
     ledger = Ledger(scene.client, scene.settings)
     job_ids = [batch_job_id(BATCH, n) for n in range(1, len(rows) + 1)]
     wait_until(lambda: _have_ended(scene, ledger, job_ids), "all jobs ended", ENDED_S)
