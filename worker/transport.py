@@ -141,7 +141,8 @@ class Channel(ours.Channel):
                 key = self._q_for_pri(queue, priority)
                 kept = f"{self._quarantine}:{key}"
                 with self.conn_or_acquire() as client:
-                    kind = client.eval(_MOVE_ASIDE, 2, key, kept, KEPT_S)
+                    # not EVAL, which no user of deploy/redis/users.acl may
+                    kind = client.register_script(_MOVE_ASIDE)([key, kept], [KEPT_S])
                 if kind is not None:
                     name = kind.decode() if isinstance(kind, bytes) else kind
                     reason = f"the queue itself is a {name}, kept as {kept}"
