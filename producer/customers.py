@@ -10,16 +10,27 @@ import re
 from collections.abc import Collection, Sequence
 
 from jobs.phone import PhoneNumber
-from producer.sheet.spellings import number_rank, plain_name, words
+from producer.sheet.spellings import (
+    CODE_SPELLINGS,
+    COUNTRY_SPELLINGS,
+    number_rank,
+    plain_name,
+    words,
+    words_of,
+)
 from producer.stories import without_numbers
 
 MOST_NAMING = 3
 _NO_DIGIT = re.compile(r"\D")
 _SHOWN_DIGITS = 2
-_NAMING = words(
+_IDS = words(
     """
-    no id customerno customernumber customerid clientid memberid accountno accountid userid
-    merchantid reference 编号 客户编号 客户号 客户id 会员号 商户号 用户id 账号 客戶編號
+    customerno customernumber customerid clientid memberid accountno accountid userid merchantid
+    reference 客户编号 客户号 客户id 会员号 商户号 用户id 账号 客戶編號
+    """
+)
+_NAMES = words(
+    """
     name fullname firstname givenname forename middlename lastname surname familyname customer
     customername client clientname contact contactname contactperson person company companyname
     organisation organization business merchant merchantname account accountname user username
@@ -28,16 +39,42 @@ _NAMING = words(
     nachname kunde firma 氏名 名前 会社名 이름 성명 회사명 nama perusahaan
     """
 )
+_PART_OF_A_NAME = re.compile(r"\bname\b|姓名|名字|名称|名稱|联系人|聯絡人|聯繫人")
+"""In a longer header: "Partner name", "商户名称 Merchant"."""
+_PERHAPS_IDS = words("id 编号 編號 ref")
+"""As often a running number; taken where nothing else names a customer."""
+_RUNNING = words(
+    "no nr num n lp sn s/n sno serialno row rowno line lineno index seq 序号 序號 行号 行號"
+)
 
 
 def naming_columns(header: Sequence[str], besides: Collection[int] = ()) -> list[int]:
     """Return the columns that say who a customer is, three at most; else the first of the others.
 
-    `besides` are the columns of number and country, which do not.
+    A running number never does, nor do `besides`: the columns of number and country.
     """
-    others = [i for i, name in enumerate(header) if i not in besides and number_rank(name) is None]
-    named = [i for i in others if plain_name(header[i]) in _NAMING]
-    return named[:MOST_NAMING] or others[:1]
+    others = [
+        i
+        for i, name in enumerate(header)
+        if i not in besides and number_rank(name) is None and not _is_of_rows_or_countries(name)
+    ]
+    named = [i for i in others if _names_customers(header[i])]
+    with_ids = [i for i in others if i in named or plain_name(header[i]) in _IDS]
+    perhaps = [i for i in others if plain_name(header[i]) in _PERHAPS_IDS]
+    # of many such columns the names are the ones to keep
+    chosen = with_ids if len(with_ids) <= MOST_NAMING else named or with_ids
+    return chosen[:MOST_NAMING] or perhaps[:1] or others[:1]
+
+
+def _names_customers(name: str) -> bool:
+    return (
+        plain_name(name) in _NAMES or _PART_OF_A_NAME.search(" ".join(words_of(name))) is not None
+    )
+
+
+def _is_of_rows_or_countries(name: str) -> bool:
+    plain = plain_name(name)
+    return name.strip() == "#" or plain in _RUNNING | CODE_SPELLINGS | COUNTRY_SPELLINGS
 
 
 class Shown:

@@ -496,6 +496,25 @@ def test_a_customer_is_found_by_name_in_whatever_batch(anna: Browser) -> None:
     assert "That is all there is." in page.text
 
 
+def test_a_customer_is_called_by_name_and_the_cell_that_was_found_is_shown(
+    anna: Browser, batches: Batches
+) -> None:
+    rows = [
+        BatchRow(2, ["27", "Lotus Traders", number(1).phone_num, "Pier 4, 莲花"], number(1)),
+        BatchRow(3, ["28", "Maple Foods", number(2).phone_num, "Pier 5"], number(2)),
+    ]
+    batches.open("b1", "digest b1", ["No.", "Partner name", "phone_num", "Address"])
+    batches.append("b1", 0, rows, last=True)
+
+    page = anna.post("/search", text="莲花")
+
+    assert ">Lotus Traders</a>" in page.text
+    assert "Address: Pier 4, 莲花" in page.text
+    assert "Maple" not in page.text
+    assert "<h1>Lotus Traders</h1>" in anna.get("/jobs/b1-1").text
+    assert "Partner name: " not in anna.post("/search", text="lotus").text
+
+
 def test_a_search_for_a_name_offers_to_go_on(anna: Browser, batches: Batches) -> None:
     for batch_id, first in (("b1", 1), ("b2", 31)):
         batches.open(batch_id, f"digest {batch_id}", ["name", "country_code", "phone_num"])

@@ -15,7 +15,10 @@ def customer_of(batch: Batch | None, row: BatchRow | None, record: JobRecord | N
     if batch is None or row is None:
         return record.reference if record is not None else ""
     cells = Shown(batch.header, batch.columns[0]).cells(row.cells, row.phone)
-    named = [cells[i] for i in naming_columns(batch.header) if i < len(cells)]
+    besides = {
+        i for i, name in enumerate(batch.header) if name.strip() and name.strip() in batch.columns
+    }
+    named = [cells[i] for i in naming_columns(batch.header, besides) if i < len(cells)]
     return " ".join(filter(None, named))
 
 
@@ -41,3 +44,9 @@ def cells_of(batch: Batch | None, row: BatchRow | None) -> list[tuple[str, str]]
         return []
     cells = Shown(batch.header, batch.columns[0]).cells(row.cells, row.phone)
     return [(name, cell) for name, cell in zip(batch.header, cells, strict=False) if cell.strip()]
+
+
+def matching_of(batch: Batch | None, row: BatchRow | None, text: str) -> list[tuple[str, str]]:
+    """Return the cells that a search for a text found, under the names of their columns."""
+    wanted = text.strip().casefold()
+    return [each for each in cells_of(batch, row) if wanted and wanted in each[1].casefold()]

@@ -16,7 +16,7 @@ from jobs.batch import Batch
 from jobs.batches import Batches
 from producer.search import Hit, Place, digits_of, search
 from producer.web.console.frame import MOST_PLACES, Viewer, render, texts_of
-from producer.web.console.rows import customer_of
+from producer.web.console.rows import customer_of, matching_of
 from producer.web.console.words import ending_in_words
 from producer.web.problems import ask
 
@@ -61,6 +61,7 @@ async def found(
         {
             "hit": hit,
             "customer": customer(hit),
+            "matching": matching_of(by_id.get(hit.batch_id), hit.row, text),
             "batch": (by_id[hit.batch_id].name if hit.batch_id in by_id else "") or hit.batch_id,
             "number": (hit.story.record.phone if hit.story else hit.row and hit.row.phone),
             "ending": (
