@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import redis
 
 from config.settings import Settings
-from jobs.batch import BatchRow
+from jobs.batch import Batch, BatchRow
 from jobs.batches import Batches
 from jobs.finding import Finder, Trace
 from jobs.job import split_job_id
@@ -57,6 +57,9 @@ class Found:
     goes_on: Place | None = None
     """Where a search for text goes on that is not complete."""
     hits: list[Hit] = field(default_factory=list)
+    """Without those in a batch that was undone, if there are others."""
+    batches: dict[str, Batch] = field(default_factory=dict)
+    """Those of the hits, by their ids."""
     history: NumberHistory | None = None
     """Of the number that was searched for."""
 
@@ -98,12 +101,16 @@ def search(
         found = Found(finder.by_number(digits), by_number=True)
         if not found.trace.job_ids:  # perhaps it is a customer's number, or a reference
             found = _everywhere(client, settings, text, None, until)
-    elif since is None and (hit := _hit(client, settings, text)) is not None:
-        return Found(Trace([text], 1), by_number=False, hits=[hit])
+    elif since is None and _hit(client, settings, text) is not None:
+        found = Found(Trace([text], 1), by_number=False)
     else:
         found = _everywhere(client, settings, text, since, until)
     hits = (_hit(client, settings, job_id) for job_id in found.trace.job_ids)
-    found.hits = [hit for hit in hits if hit is not None]
+    hits_found = [hit for hit in hits if hit is not None]
+    found.batches = _batches_of(client, settings, hits_found)
+    undone = {batch_id for batch_id, batch in found.batches.items() if batch.is_undone}
+    # a file is often sent again after an undo: its rows would be found twice
+    found.hits = [hit for hit in hits_found if hit.batch_id not in undone] or hits_found
     if found.by_number:
         found.history = _history(client, settings, digits, found.hits)
     return found
@@ -154,6 +161,12 @@ def _hit(client: redis.Redis, settings: Settings, job_id: str) -> Hit | None:
         return None
     end = end_of(client, settings, story)
     return Hit(job_id, story.record.batch_id or "", story, story.row, end)
+
+
+def _batches_of(client: redis.Redis, settings: Settings, hits: list[Hit]) -> dict[str, Batch]:
+    batches = Batches(client, settings)
+    found = (batches.get(batch_id) for batch_id in {hit.batch_id for hit in hits} if batch_id)
+    return {batch.batch_id: batch for batch in found if batch is not None}
 
 
 def _history(

@@ -190,6 +190,30 @@ def test_an_undo_sends_nothing_and_leads_back_to_the_file_for_another_try(
     assert every.text.count("<progress") == 1
 
 
+def test_a_search_finds_the_rows_of_an_undone_batch_only_where_nothing_else_fits(
+    browser: Browser, web: WebServer, batches: Batches
+) -> None:
+    first = confirm(browser, check_of(upload(browser, web)), 2).url.rpartition("/")[2]
+    page = settled(browser, web, browser.post(f"/batches/{first}/undo"))
+
+    alone = browser.post("/search", text="An")
+    send(browser, check_of(page), codes=2)
+    wait_until(lambda: batches.row(f"{first}.1-1"))
+    both = browser.post("/search", text="An")
+    in_it = browser.post("/search", text="An", batch=first)
+
+    for page in (alone, in_it):
+        assert f"/jobs/{first}-1" in page.text
+        assert "Undone before the first code left." in text_of(page)
+    assert f"/jobs/{first}-1" not in both.text
+    assert f"/jobs/{first}.1-1" in both.text
+    (option,) = re.findall(rf'<option value="{first}".*?</option>', both.text, re.DOTALL)
+    assert option.endswith(" · undone before the first code left</option>")
+    assert "Undone before the first code left." in text_of(browser.get(f"/jobs/{first}-1"))
+    rows = text_of(browser.get(f"/batches/{first}"))
+    assert rows.count("Undone before the first code left An 852") == 1
+
+
 def test_an_undo_while_a_big_file_is_handed_over_leaves_nothing_to_be_sent(
     browser: Browser, web: WebServer, batches: Batches, acts: Acts
 ) -> None:

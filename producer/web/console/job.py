@@ -67,7 +67,7 @@ async def _page(
         batch=batch,
         cells=cells_of(batch, story.row),
         customer=customer_of(batch, story.row),
-        ending=ending_in_words(texts, end.record, end.waits_for),
+        ending=ending_in_words(texts, end.record, end.waits_for, batch),
         remedy=_remedy(texts, end.record),
         end=end.record,
         is_open=is_open,

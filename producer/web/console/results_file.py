@@ -45,7 +45,7 @@ def results_for_people(
         texts("results.left_because").unescape(),
     )
     rows = (
-        (row.cells, (*_told(texts, row, zone), *row.ours))
+        (row.cells, (*_told(texts, batch, row, zone), *row.ours))
         for row in results(batches, batch.batch_id, only or None)
     )
     return streamed_sheet(
@@ -59,7 +59,7 @@ def results_for_people(
     )
 
 
-def _told(texts: Texts, row: ResultRow, zone: timezone) -> tuple[Cell, ...]:
+def _told(texts: Texts, batch: Batch, row: ResultRow, zone: timezone) -> tuple[Cell, ...]:
     """Return the cells for a person."""
     record, phone = row.record, ""
     if record is None:
@@ -69,7 +69,8 @@ def _told(texts: Texts, row: ResultRow, zone: timezone) -> tuple[Cell, ...]:
         return (texts("results.left_out", why=why).unescape(), "", "", "")
     if record.phone != NO_NUMBER and (record.attempts or record.replaces):
         phone = record.phone.e164
-    words = texts("state.left") if row.is_left else ending_in_words(texts, record)
+    ending = ending_in_words(texts, record, batch=batch)
+    words = texts("state.left") if row.is_left else ending
     ended = datetime.fromtimestamp(record.finished_ms / 1000, zone) if record.finished_ms else ""
     return (words.unescape(), phone, ended, reason_left(record) if row.is_left else "")
 

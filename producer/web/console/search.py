@@ -6,13 +6,11 @@ again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import Response
 
-from jobs.batch import Batch
 from jobs.batches import Batches
 from producer.search import Hit, Place, digits_of, search
 from producer.web.console.frame import MOST_PLACES, Viewer, render, texts_of
@@ -49,29 +47,23 @@ async def found(
     batches = await ask(request, _batches(request).page, 0, BATCHES_SHOWN)
     place = Place(since, first) if since else None
     found = await ask(request, search, state.client, state.settings, text, batch, place)
-    by_id = await ask(request, _batches_of, _batches(request), found.hits)
     texts = texts_of(request)
 
-    def customer(hit: Hit) -> str:
-        return customer_of(
-            by_id.get(hit.batch_id), hit.row, hit.story.record if hit.story else None
-        )
-
-    results = [
-        {
+    def shown(hit: Hit) -> dict[str, Any]:
+        batch = found.batches.get(hit.batch_id)
+        if hit.end:
+            ending = ending_in_words(texts, hit.end.record, hit.end.waits_for, batch)
+        else:
+            ending = texts("job.rejected" if hit.row and hit.row.code else "job.forgotten")
+        return {
             "hit": hit,
-            "customer": customer(hit),
-            "matching": matching_of(by_id.get(hit.batch_id), hit.row, text),
-            "batch": (by_id[hit.batch_id].name if hit.batch_id in by_id else "") or hit.batch_id,
-            "number": (hit.story.record.phone if hit.story else hit.row and hit.row.phone),
-            "ending": (
-                ending_in_words(texts, hit.end.record, hit.end.waits_for)
-                if hit.end
-                else texts("job.rejected" if hit.row and hit.row.code else "job.forgotten")
-            ),
+            "customer": customer_of(batch, hit.row, hit.story.record if hit.story else None),
+            "matching": matching_of(batch, hit.row, text),
+            "batch": (batch.name if batch else "") or hit.batch_id,
+            "number": hit.story.record.phone if hit.story else hit.row and hit.row.phone,
+            "ending": ending,
         }
-        for hit in found.hits
-    ]
+
     return render(
         request,
         "search.html",
@@ -80,15 +72,8 @@ async def found(
         text="" if digits_of(text.strip()) else text.strip(),
         found=found,
         goes_on=since,
-        results=results,
+        results=[shown(hit) for hit in found.hits],
     )
-
-
-def _batches_of(batches: Batches, hits: Sequence[Hit]) -> dict[str, Batch]:
-    """Return the batches that something was found in, by their ids."""
-    ids = {hit.batch_id for hit in hits if hit.batch_id}
-    found = {batch_id: batches.get(batch_id) for batch_id in ids}
-    return {batch_id: batch for batch_id, batch in found.items() if batch is not None}
 
 
 def _batches(request: Request) -> Batches:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from markupsafe import Markup
 
+from jobs.batch import Batch
 from jobs.codes import CODES, explain, explain_end
 from jobs.codes import find as find_code
 from jobs.deadletters import DeadLetter
@@ -46,8 +47,15 @@ def left_alone_in_words(texts: Texts, reason: Reason) -> Markup:
     return texts(f"why.{reason.why.name.lower()}")
 
 
-def ending_in_words(texts: Texts, record: JobRecord, waits_for: WaitsFor = "its time") -> Markup:
-    """Return what became of a job, or where it is, as a sentence; never with its number."""
+def ending_in_words(
+    texts: Texts,
+    record: JobRecord,
+    waits_for: WaitsFor = "its time",
+    batch: Batch | None = None,
+) -> Markup:
+    """Return what became of a job of a batch, or where it is, as a sentence; never its number."""
+    if batch is not None and batch.is_undone and record.state is State.CANCELLED:
+        return texts("job.undone")
     text = _ending(texts, record, waits_for)
     return texts("job.test") + " " + text if record.is_test else text
 
