@@ -122,7 +122,7 @@ class Finder:
             pipe.hget(self._keys.number(index), "job")
             pipe.get(self._keys.asked(index))
         found = [str(job_id) for job_id in pipe.execute() if job_id]
-        return found and self._find_jobs(found, indexes=self._listed(digits), name="")
+        return found and self._find_jobs(found, indexes=self._listed(digits))
 
     def _indexes(self, digits: str) -> list[str]:
         """Return what may stand for a number in the ledger, whatever its country code."""
@@ -160,7 +160,8 @@ class Finder:
         """Look through jobs; return whether there is time, and need, to look on."""
         indexes = self._listed(digits)
         while chunk := list(islice(ids, JOBS_AT_ONCE)):
-            trace.add(self._find_jobs(chunk, indexes=indexes, name=name))
+            found = self._find_jobs(chunk, indexes=indexes)
+            trace.add(found if digits else _named(found, name))
             trace.looked += len(chunk)
             if self._is_enough(trace, until):
                 return False
@@ -205,6 +206,13 @@ class Finder:
             return False
         trace.is_complete = False
         return True
+
+
+def _named(told: list[str], name: str) -> Iterator[str]:
+    """Yield the jobs that others know by a name, of those of whose names find_jobs.lua tells."""
+    for job_id, *names, story in zip(*(iter(told),) * 5, strict=True):
+        if name in names or f'"{name}"' in story:
+            yield job_id
 
 
 def _fits(

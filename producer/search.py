@@ -22,6 +22,7 @@ SHORTEST = 2
 """Characters that are searched for at least."""
 LONGEST = 200
 _NUMBER = re.compile(r"[\s\d+\-\u2010-\u2015\u2212().\[\]/]+")
+_JOB_ID = re.compile(r"[A-Za-z0-9._-]+-[0-9a-f]+(\.r[0-9]+)?")
 _NO_DIGIT = re.compile(r"\D")
 _FEWEST_DIGITS, _MOST_DIGITS = 6, 36
 
@@ -101,7 +102,7 @@ def search(
         found = Found(finder.by_number(digits), by_number=True)
         if not found.trace.job_ids:  # perhaps it is a customer's number, or a reference
             found = _everywhere(client, settings, text, None, until)
-    elif since is None and _hit(client, settings, text) is not None:
+    elif since is None and _JOB_ID.fullmatch(text) and _hit(client, settings, text) is not None:
         found = Found(Trace([text], 1), by_number=False)
     else:
         found = _everywhere(client, settings, text, since, until)

@@ -1,17 +1,18 @@
--- Find jobs, among those named, by their number, or by a name: a RequestId of one of their calls, the
--- caller's reference or key. A job that a person put in another's place is looked at with that. It
--- changes nothing.
--- indexes: what may stand for a number, each between commas, or ""; name: or ""
--- Reply: the ids of those that fit
-local A = arguments('indexes', 'name', 'ids:rest')
+-- Find jobs, among those named, by their number, or tell the names by which others know them. A job that
+-- a person put in another's place is looked at with that. It changes nothing.
+-- indexes: what may stand for a number, each between commas; or "" for names, which the caller compares:
+--   what is searched for may be a number, and Redis' slowlog keeps arguments
+-- Reply: the ids of those that fit; or for each job its id, RequestId, reference, key, and its story's
+--   entries, each in a line
+local A = arguments('indexes', 'ids:rest')
 local reply = {}
 
-local function is_told_of(id, told)
+local function story_of(id, told)
+  local entries = {}
   for back = 0, math.min(100, told - 1) do -- so it ends whatever a damaged record holds
-    local entry = redis.call('HGET', K.job(id), 'story:' .. int(told - back))
-    if entry and string.find(entry, '"' .. A.name .. '"', 1, true) then return true end
+    entries[#entries + 1] = redis.call('HGET', K.job(id), 'story:' .. int(told - back)) or nil
   end
-  return false
+  return table.concat(entries, '\n')
 end
 
 for _, id in ipairs(A.ids) do
@@ -21,14 +22,13 @@ for _, id in ipairs(A.ids) do
       'replaced_by')
     if values.err then break end
     local cc, num, request_id, reference, key, told, replaced_by = unpack(values)
-    local fits
-    if A.indexes ~= '' then
-      fits = cc and num and string.find(A.indexes, ',' .. number_digest(cc, num) .. ',', 1, true)
-    else
-      fits = request_id == A.name or reference == A.name or key == A.name
-        or is_told_of(id, tonumber(told) or 0)
+    if A.indexes == '' then
+      for _, each in ipairs({id, request_id or '', reference or '', key or '', story_of(id, tonumber(told) or 0)}) do
+        reply[#reply + 1] = each
+      end
+    elseif cc and num and string.find(A.indexes, ',' .. number_digest(cc, num) .. ',', 1, true) then
+      reply[#reply + 1] = id
     end
-    if fits then reply[#reply + 1] = id end
     id = replaced_by
   end
 end

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from redis import Redis
+from redis.client import Monitor
 
 from config.settings import Settings
 from jobs.batch import BatchRow
@@ -28,6 +30,12 @@ def find(redis: Redis, settings: Settings) -> Search:
 
 def ids(found: Found) -> list[str]:
     return sorted(hit.job_id for hit in found.hits)
+
+
+def _until(monitor: Monitor, last: str) -> Iterator[dict[str, Any]]:
+    """Yield all that clients tell Redis before one of them says so."""
+    while last not in (heard := monitor.next_command())["command"]:
+        yield heard
 
 
 def waiting(batches: Batches, batch_id: str, rows: list[BatchRow]) -> None:
@@ -247,6 +255,21 @@ def test_a_search_leaves_nothing_behind(
     find("some name")
 
     assert {key: redis.dump(key) for key in redis.scan_iter() if key != keys.sweeps} == before
+
+
+@pytest.mark.parametrize("text", ["+852 5199 9999", "51999999", "Mr. Unheard-of"])
+def test_what_is_searched_for_is_told_redis_in_no_command(
+    text: str, find: Search, ledger: Ledger, batches: Batches, redis: Redis
+) -> None:
+    run_batch(ledger, batches, "b1", customers(2), lambda _: DEAD)
+    end_event(ledger, ending=PERMANENT)
+    with redis.monitor() as monitor:
+        assert find(text).hits == []
+        redis.echo("the search is over")
+        told = [str(each["command"]) for each in _until(monitor, "the search is over")]
+
+    assert any("EVALSHA" in command for command in told)
+    assert not [command for command in told if text in command]
 
 
 @pytest.mark.parametrize("text", ["", " ", "x"])
