@@ -10,6 +10,7 @@ Rows come before jobs: a row that becomes a job meanwhile hands on what it has b
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,6 +24,7 @@ import redis
 from config.settings import Settings
 from jobs.job import Lane, batch_job_id
 from jobs.keys import Keys
+from jobs.quarantine import BOUND_TO
 from jobs.records import binding
 from jobs.rows import block_binding
 from jobs.scripts import scripts
@@ -45,7 +47,7 @@ class Sealed:
     """A text in the ledger with something sealed in it."""
 
     what: str
-    """`job`, `unreadable`, `rows`, `cells` or `vault`, as in reseal.lua."""
+    """`job`, `unreadable`, `rows`, `cells`, `quarantine` or `vault`, as in reseal.lua."""
     owner: str
     place: str | int
     """A field or an index."""
@@ -146,6 +148,12 @@ class Rotation:
             Sealed("vault", "", name, text, text, name)
             for name, text in self._hash(self._keys.vault).items()
         ]
+        for first, texts in self._list(self._keys.quarantine):
+            yield [
+                Sealed("quarantine", "", n, text, content, BOUND_TO)
+                for n, text in enumerate(texts, first)
+                if (content := json.loads(text).get("content"))
+            ]
         for batch_id in self._ids("rows"):
             yield from self._rows(batch_id)
         for batch_id in self._ids("cells"):

@@ -34,6 +34,7 @@ from config import celery as ours
 from config.logging import fields
 from config.redis import error_code
 from jobs.publish import URGENT, task_id
+from jobs.quarantine import KEPT_S, MAX_ENTRIES
 from jobs.scripts import time_ms
 
 log = logging.getLogger("sendcode.worker")
@@ -48,12 +49,8 @@ _UNREADABLE = (
     TypeError,
     ArithmeticError,
 )
-QUARANTINE_OPTION = "quarantine_key"
-"""The transport option that names the Redis list."""
-MAX_ENTRIES = 100
-MAX_KEPT_CHARACTERS = 2_000
-KEPT_S = 30 * 86_400
-"""Seconds since the youngest entry."""
+QUARANTINE_OPTION, SEAL_OPTION = "quarantine_key", "seal_quarantine"
+"""The transport options that name the Redis list, and what seals a content for it."""
 MAX_BODY_CHARACTERS = 8_192
 """A body of ours has about 250."""
 _LONGEST_JOB_ID = 200
@@ -149,31 +146,33 @@ class Channel(ours.Channel):
                     self.put_aside(key, reason, "")
 
     def put_aside(self, queue: str, reason: str, content: str) -> None:
-        """Keep the start of `content` in quarantine; never raises an error of Redis."""
+        """Keep the start of `content` in quarantine, sealed; never raises an error of Redis."""
         quarantine_log.error(
             "message put aside: it is no job",
             extra=fields(queue=queue, reason=reason, size=len(content)),
         )
-        entry = {
-            "at_ms": 0,
-            "queue": queue,
-            "reason": reason,
-            "size": len(content),
-            "content": content[:MAX_KEPT_CHARACTERS],
-        }
         try:
             with self.conn_or_acquire() as client, client.pipeline() as pipe:
-                entry["at_ms"] = time_ms(client.time())
+                entry = {
+                    "at_ms": time_ms(client.time()),
+                    "queue": queue,
+                    "reason": reason,
+                    "size": len(content),
+                    "content": self._option(SEAL_OPTION)(client, content),
+                }
                 pipe.lpush(self._quarantine, json.dumps(entry))
                 pipe.ltrim(self._quarantine, 0, MAX_ENTRIES - 1)
-                pipe.expire(self._quarantine, KEPT_S)  # it may hold numbers
+                pipe.expire(self._quarantine, KEPT_S)
                 pipe.execute()
         except RedisError as exc:
             quarantine_log.warning("message not kept", extra=fields(error=error_code(exc)))
 
     @property
     def _quarantine(self) -> str:
-        return str(self.connection.client.transport_options[QUARANTINE_OPTION])
+        return str(self._option(QUARANTINE_OPTION))
+
+    def _option(self, name: str) -> Any:
+        return self.connection.client.transport_options[name]
 
 
 class Transport(ours.Transport):

@@ -200,11 +200,14 @@ COMMANDS: Mapping[str, Mapping[str, Command | Group]] = {
             },
         ),
         "ledger": Group(
-            "The ledger itself: which one is accepted.",
+            "The ledger itself: which one is accepted, what was put aside.",
             {
                 "accept": Command(
                     "system:accept",
                     "Take an emptied, exchanged or older ledger as it is, and let sending go on.",
+                ),
+                "quarantine": Command(
+                    "system:quarantine", "Show the messages that workers put aside as no jobs."
                 ),
             },
         ),

@@ -331,7 +331,7 @@ def system(overview: Overview) -> Iterator[Finding]:
     yield from sealed(overview)
     if overview.quarantined:
         text = f"{overview.quarantined} messages were put aside, because they were no jobs"
-        remedy = "find out who else writes into this Redis"
+        remedy = "sendcode ledger quarantine shows them; find out who else writes into this Redis"
         yield Finding("quarantine", Level.WARN, text, remedy)
 
 

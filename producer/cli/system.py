@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -15,6 +16,7 @@ from jobs.account import Account
 from jobs.actions import recent_actions
 from jobs.batches import Batches
 from jobs.identity import NEWER, REMEDY, Identity, LedgerState, state_file
+from jobs.quarantine import read_quarantine
 from jobs.server import FULL_SOON
 from producer.cli.console import (
     CommandFailedError,
@@ -32,6 +34,7 @@ from producer.cli.options import JsonOption, ledger_connection, reason_to_keep, 
 from producer.cli.wording import LEDGER_DISPUTED, halt_in_words, ledger_in_words, refusal_explained
 from producer.lately import read_lately
 from producer.overview import Overview, read_overview
+from producer.stories import without_numbers
 
 WATCH_S = 1.0
 SHOWN = 3
@@ -323,6 +326,7 @@ def accept(
         )
 
 
+_SHOWN_CHARACTERS = 200
 _SHOWN = 20
 
 
@@ -353,3 +357,31 @@ def actions(
             for action in found
         ]
         show_table(("when", "what", "about", "jobs", "reason", "by"), rows, "jobs")
+
+
+def quarantine(as_json: JsonOption = False) -> None:
+    """Show the messages that workers put aside as no jobs.
+
+    The newest come first, each with its beginning; what may be a phone number is masked.
+    """
+    with ledger_connection() as (settings, client):
+        found = [
+            replace(each, content=each.content and without_numbers(each.content))
+            for each in read_quarantine(client, settings)
+        ]
+    if as_json:
+        show_json([each.as_dict() for each in found])
+    elif not found:
+        show("nothing was put aside")
+    else:
+        rows = [
+            (moment(each.at_ms), each.queue, each.reason, f"{each.size:,}", _start(each.content))
+            for each in found
+        ]
+        show_table(("when", "queue", "reason", "size", "begins"), rows, "size")
+
+
+def _start(content: str | None) -> str:
+    if content is None:
+        return "(sealed under a key that is not here)"
+    return content if len(content) <= _SHOWN_CHARACTERS else f"{content[:_SHOWN_CHARACTERS]}…"

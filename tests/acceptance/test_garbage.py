@@ -9,12 +9,15 @@ from typing import Any
 from redis import Redis
 
 from config import BATCH_QUEUE, EVENT_QUEUE
+from config.settings import Settings
 from jobs.job import Lane, SendCodeJob, State
 from jobs.keys import Keys
 from jobs.ledger import Ledger
 from jobs.phone import PhoneNumber
 from jobs.publish import Publisher
+from jobs.quarantine import read_quarantine
 from sandbox.client import Sandbox
+from tests.commands import Command
 from tests.waiting import wait_until
 from tests.worker_process import WorkerProcess
 from worker.transport import MAX_BODY_CHARACTERS, message_of
@@ -68,6 +71,8 @@ def test_garbage_in_the_queues_is_put_aside_and_work_goes_on(
     ledger: Ledger,
     publisher: Publisher,
     start_worker: Callable[..., WorkerProcess],
+    settings: Settings,
+    sendcode: Command,
 ) -> None:
     worker = start_worker("--concurrency", "2")
     for queue in (EVENT_QUEUE, BATCH_QUEUE):
@@ -85,10 +90,16 @@ def test_garbage_in_the_queues_is_put_aside_and_work_goes_on(
     garbage = 2 * (len(UNREADABLE) + len(NO_JOBS))
     wait_until(lambda: redis.llen(keys.quarantine) >= garbage, "garbage read")
     assert sandbox.stats()["accepted"] == 5
-    entries = [json.loads(entry) for entry in redis.lrange(keys.quarantine, 0, -1)]
+    entries = read_quarantine(redis, settings)
     assert len(entries) == garbage
-    assert redis.ttl(keys.quarantine) > 0  # it may hold numbers
-    assert {entry["queue"] for entry in entries} == {"?", EVENT_QUEUE, BATCH_QUEUE}
+    assert any(entry.content and SECRET in entry.content for entry in entries)
+    assert SECRET not in str(redis.lrange(keys.quarantine, 0, -1))
+    assert redis.ttl(keys.quarantine) > 0
+    assert {entry.queue for entry in entries} == {"?", EVENT_QUEUE, BATCH_QUEUE}
+    shown = sendcode("ledger", "quarantine", "--json")
+    assert len(shown.json) == garbage
+    assert SECRET not in shown.out
+    assert "unknown task" in sendcode("ledger", "quarantine").out
     assert worker.stop() == 0
     assert SECRET not in worker.log
     assert "Traceback" not in worker.log

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -21,6 +22,7 @@ from jobs.job import SendCodeJob
 from jobs.keys import Keys
 from jobs.ledger import Ledger
 from jobs.phone import PhoneNumber
+from jobs.quarantine import read_quarantine, seal_content
 from jobs.rotation import Rotation
 from jobs.scripts import scripts
 from jobs.vault import SealedError, key_id_of
@@ -76,6 +78,8 @@ def old_batch(redis: Redis, settings: Settings) -> str:
     for first in range(0, ROWS, 500):
         batches.append("b1", first, rows[first : first + 500], last=first + 500 >= ROWS)
     Ledger(redis, before).submit(SendCodeJob.for_event(PhoneNumber("852", "51990001"), key="e1"))
+    put_aside = json.dumps({"content": seal_content(redis, before, "no job")})
+    redis.lpush(Keys(before.sendcode_key_prefix).quarantine, put_aside)
     assert counted(redis, settings)["old"] > ROWS
     return "b1"
 
@@ -132,6 +136,7 @@ def test_after_a_rotation_the_old_key_can_go(
     assert ran.json["complete"]
     assert status.json["keys"]["old"] == dict.fromkeys(status.json["keys"]["old"], 0)
     assert status.json["keys"]["new"]["rows"] == ROWS
+    assert [each.content for each in read_quarantine(redis, under(settings, NEW))] == ["no job"]
     record = ledger.job(job_id)
     assert record is not None
     assert record.phone == PhoneNumber("852", "51990001")

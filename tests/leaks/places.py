@@ -228,16 +228,18 @@ def _plant_webhook(scene: Scene, text: str) -> None:
     requests.post(scene.receiver.url, data=text, timeout=60)
 
 
-OF_REDIS = ALL - {STRANGER}
-"""What a stranger puts into a queue lies in Redis as they wrote it; it must get nowhere else."""
+BUT_COMMANDS_OF_STRANGERS = ALL - {STRANGER}
+"""A stranger's own command is written where Redis writes commands down; all else is ours."""
 PEOPLE_S_PAGES = ALL - {NAME}
 """A customer's own columns are shown to whoever is signed in: names are there by design."""
 
 PLACES = (
-    Place("Redis: every key", _redis, _plant_key, OF_REDIS),
-    Place("append-only file", _append_only_file, _plant_key, OF_REDIS),
-    Place("snapshot (RDB)", _snapshot, _plant_key, OF_REDIS),
-    Place("slowlog", _slowlog, lambda scene, text: scene.client.echo(text), OF_REDIS),
+    Place("Redis: every key", _redis, _plant_key),
+    Place("append-only file", _append_only_file, _plant_key, BUT_COMMANDS_OF_STRANGERS),
+    Place("snapshot (RDB)", _snapshot, _plant_key),
+    Place(
+        "slowlog", _slowlog, lambda scene, text: scene.client.echo(text), BUT_COMMANDS_OF_STRANGERS
+    ),
     Place(
         "arguments of scripts", _scripts, lambda scene, text: scene.client.eval("return 1", 0, text)
     ),
@@ -245,7 +247,7 @@ PLACES = (
         "messages, results, events",
         _messages,
         lambda scene, text: scene.client.publish("celeryev.planted", text),
-        OF_REDIS,
+        BUT_COMMANDS_OF_STRANGERS,
     ),
     Place("logs at DEBUG", _logs, lambda scene, text: (scene.folder / "w1.log").write_text(text)),
     Place("errors", _heard, lambda scene, text: print(ValueError(text), file=scene.heard)),
