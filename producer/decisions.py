@@ -153,8 +153,9 @@ class Decisions:
         self._client = client
         self._settings = settings
         self._keys = Keys(settings.sendcode_key_prefix)
-        self._numbers: OrderedDict[str, tuple[PhoneNumber, float]] = OrderedDict()
-        """The corrected numbers, the oldest first, each with the time until which it is kept."""
+        self._numbers: OrderedDict[str, tuple[PhoneNumber, float, str]] = OrderedDict()
+        """The corrected numbers, the oldest first, each with the time until which it is kept, and
+        who typed it."""
         self._at_work: dict[str, _Work] = {}
         self._lock = threading.Lock()
 
@@ -167,10 +168,10 @@ class Decisions:
         for work in works:
             work.thread.join()
 
-    def propose(self, plan: Plan, phone: PhoneNumber | None = None) -> str:
+    def propose(self, plan: Plan, phone: PhoneNumber | None = None, by: str = "") -> str:
         """Begin to look what a plan would do; return the decision's token.
 
-        `phone`: the corrected number, for `replace`.
+        `phone`: the corrected number, for `replace`; `by`: who typed it.
         """
         token = secrets.token_hex(8)
         dead = DeadLetters(self._client, self._settings)
@@ -182,7 +183,7 @@ class Decisions:
         plan = replace(plan, choice=choice, new_number=phone.masked if phone else "")
         if phone is not None:
             with self._lock:
-                self._numbers[token] = phone, self._now() + NUMBER_KEPT_S
+                self._numbers[token] = phone, self._now() + NUMBER_KEPT_S, by
             self._forget_numbers()
         total = len(choice.job_ids) or dead.count()
         self._note(token, plan=plan.encode(), total=total, step=Step.LOOKING, looked=0)
@@ -238,14 +239,21 @@ class Decisions:
         """Return the corrected number, if this process has it."""
         self._forget_numbers()
         with self._lock:
-            phone, _ = self._numbers.get(token, (None, 0))
+            phone, _, _ = self._numbers.get(token, (None, 0, ""))
         return phone
+
+    def number_typed_by(self, name: str, token: str) -> PhoneNumber | None:
+        """Return the corrected number, if this process has it from that person."""
+        phone = self.number_of(token)
+        with self._lock:
+            typed_by = self._numbers[token][2] if token in self._numbers else ""
+        return phone if name and name == typed_by else None
 
     def _forget_numbers(self) -> None:
         """Forget those whose time is over, and the oldest where there are too many."""
         with self._lock:
             while self._numbers:
-                token, (_, until) = next(iter(self._numbers.items()))
+                token, (_, until, _) = next(iter(self._numbers.items()))
                 if len(self._numbers) <= MOST_NUMBERS and self._now() < until:
                     return
                 del self._numbers[token]

@@ -160,13 +160,15 @@ def test_a_decision_names_its_customers_and_follows_what_becomes_of_each(
     assert "Customer 20 It was laid aside for a while. It waits" in text_of(done)
     assert "and 10 more" in text_of(done)
     assert anna.live(path).status_code == 200
-    while jobs := ledger.sweep():
-        for _, job_id in jobs:
+
+    def over() -> requests.Response | None:
+        for _, job_id in ledger.sweep():  # they become due one after another
             end(ledger, job_id, PERMANENT if job_id == "b1-2" else SENT)
+        live = anna.live(path)
+        return live if live.status_code == 286 else None  # there is nothing to follow any more
 
-    live = anna.live(path)
-
-    assert live.status_code == 286  # there is nothing to follow any more
+    live = wait_until(over, "the end of all that is followed")
+    assert live is not None
     assert "Customer 1 The code was sent. Customer 2 The code could not be sent." in text_of(live)
 
 
@@ -401,10 +403,13 @@ def test_a_number_is_corrected_from_the_job_s_page(anna: Browser, ledger: Ledger
     wrong = anna.post(path + "/correct", country_code="852", number="51-A")
     assert wrong.status_code == 422
     assert "the phone number holds something other than digits" in wrong.text
+    assert 'name="number" value="51-A"' in wrong.text
+    assert "The number now is +852 ******01." in wrong.text
     looked = anna.post(path + "/correct", country_code="852", number="5100 0077")
     looked = decided(anna, looked)
     assert "A code would be sent to the corrected number." in looked.text
-    assert "The new number is +852 ******77." in looked.text
+    assert "The old number is +852 ******01. The new number is +852 5100 0077." in looked.text
+    assert "Doubtful" not in looked.text
     assert "51000077" not in looked.text
     done = confirm(anna, looked)
 
@@ -416,6 +421,23 @@ def test_a_number_is_corrected_from_the_job_s_page(anna: Browser, ledger: Ledger
     # the form again
     again = decided(anna, anna.post(path + "/correct", country_code="852", number="5100 0077"))
     assert "No code would be sent." in again.text
+
+
+def test_a_doubtful_correction_is_doubted_and_shown_in_full_to_who_typed_it_alone(
+    anna: Browser, web: WebServer, redis: Redis, settings: Settings, ledger: Ledger
+) -> None:
+    record = end_event(ledger, ending=PERMANENT)
+    form = {"country_code": "852", "number": "5130 89"}
+
+    looked = decided(anna, anna.post(f"/jobs/{record.job_id}/correct", **form))
+    ben = Browser.of(web, redis, settings, "operator", "ben")
+    seen_by_ben = ben.get(looked.url.removeprefix(anna._url)).text
+
+    assert "The new number is +852 51 3089." in looked.text
+    assert "The new number is +852 ******89." in seen_by_ben
+    assert "51 3089" not in seen_by_ben
+    for page in (looked.text, seen_by_ben):
+        assert re.search(r"Doubtful: [^<]*6 digits", page)
 
 
 def test_a_corrected_customer_s_page_begins_with_what_became_of_it_in_the_end(

@@ -27,6 +27,7 @@ from producer.decisions import (
     Step,
 )
 from producer.stories import NoSuchJobError, Story, end_of, story_of
+from producer.typed_number import doubts_of, grouped
 from producer.web.console.frame import (
     MOST_PLACES,
     Operator,
@@ -203,18 +204,26 @@ async def decide(  # noqa: PLR0913, PLR0917 (the fields of a form)
     return await propose(request, Plan(verb, choice, kept))
 
 
-async def propose(request: Request, plan: Plan, phone: PhoneNumber | None = None) -> Response:
-    """Begin to look what a plan would do, and lead to where that is shown."""
+async def propose(
+    request: Request, plan: Plan, phone: PhoneNumber | None = None, by: str = ""
+) -> Response:
+    """Begin to look what a plan would do, and lead to where that is shown.
+
+    `phone`: the corrected number, for `replace`; `by`: who typed it.
+    """
     decisions: Decisions = request.app.state.decisions
-    token = await ask(request, decisions.propose, plan, phone)
+    token = await ask(request, decisions.propose, plan, phone, by)
     await run_in_threadpool(decisions.wait, token, SOON_S)
     return redirect(request, f"/dead/decisions/{token}")
 
 
 @router.get("/dead/decisions/{token}")
-async def decision(request: Request, _: Viewer, token: str) -> Response:
+async def decision(request: Request, visitor: Viewer, token: str) -> Response:
     """Show what a decision would do, how far it is, or what it did."""
     decided = await _decided(request, token)
+    decisions: Decisions = request.app.state.decisions
+    corrected = decisions.number_of(token)
+    typed = decisions.number_typed_by(visitor.name, token)
     texts = texts_of(request)
     report = decided.would if decided.step in {Step.LOOKING, Step.READY} else decided.report
     is_done = decided.step in {Step.STOPPED, Step.DONE} and decided.run > 0
@@ -249,6 +258,9 @@ async def decision(request: Request, _: Viewer, token: str) -> Response:
         is_done=is_done,
         left=left,
         may_insist=may_insist if decided.plan.verb != "drop" else 0,
+        new_number=grouped(typed) if typed else decided.plan.new_number,
+        old_number=await ask(request, _old_number, request, decided.plan),
+        doubts=doubts_of(corrected) if corrected else (),
         meaning=lambda code: meaning_of(texts, code),
         minutes=round(report.last_due_in_s / 60),
     )
@@ -286,6 +298,15 @@ def _named(request: Request, texts: Texts, job_ids: Sequence[str]) -> list[Named
     return found
 
 
+def _old_number(request: Request, plan: Plan) -> str:
+    """Return, masked, the number that a plan corrects; "" where it corrects none."""
+    if plan.verb == "replace":
+        client, settings = request.app.state.client, request.app.state.settings
+        with suppress(NoSuchJobError):
+            return story_of(client, settings, plan.choice.job_ids[0]).record.phone.masked
+    return ""
+
+
 async def _decided(request: Request, token: str) -> Any:
     decisions: Decisions = request.app.state.decisions
     try:
@@ -319,11 +340,13 @@ async def stop(request: Request, _: Operator, token: str, run: Annotated[int, Fo
 
 
 @router.post("/dead/decisions/{token}/insist")
-async def insist(request: Request, _: Operator, token: str) -> Response:
+async def insist(request: Request, operator: Operator, token: str) -> Response:
     """Look anew, with those that may have got a code: a person knows that none has come."""
     decided = await _decided(request, token)
-    phone = request.app.state.decisions.number_of(token)
+    decisions: Decisions = request.app.state.decisions
+    phone = decisions.number_of(token)
     if decided.plan.verb == "replace" and phone is None:
         job_id = decided.plan.choice.job_ids[0]
         return redirect(request, f"/jobs/{job_id}", "decision.number_forgotten")
-    return await propose(request, replace(decided.plan, may_send_twice=True), phone)
+    by = operator.name if decisions.number_typed_by(operator.name, token) else ""
+    return await propose(request, replace(decided.plan, may_send_twice=True), phone, by)

@@ -11,11 +11,12 @@ from jobs.batches import Batches
 from jobs.codes import is_permanent
 from jobs.deadletters import DeadLetters
 from jobs.job import JobRecord, State, StoryEntry, iso, split_job_id
-from jobs.phone import PhoneError, PhoneNumber
+from jobs.phone import PhoneError
 from producer.deadletters import Choice
 from producer.decisions import Plan
 from producer.second_codes import KEPT_BACK
 from producer.stories import BY_A_PERSON, Instead, NoSuchJobError, Story, end_of, story_of
+from producer.typed_number import read_typed
 from producer.web.console.failures import propose
 from producer.web.console.frame import (
     Operator,
@@ -41,7 +42,7 @@ async def job(request: Request, _: Viewer, job_id: str) -> Response:
 
 
 async def _page(
-    request: Request, job_id: str, *, fault: str = "", country_code: str = ""
+    request: Request, job_id: str, *, fault: str = "", country_code: str = "", typed: str = ""
 ) -> Response:
     client, settings = request.app.state.client, request.app.state.settings
     texts = texts_of(request)
@@ -79,6 +80,7 @@ async def _page(
         details=[(name, value) for name, value in facts(texts, story) if name in _DETAILS],
         fault=fault,
         country_code=country_code or record.phone.country_code,
+        typed=typed,
     )
 
 
@@ -115,7 +117,7 @@ async def _instead(request: Request, error: NoSuchJobError) -> Response:
 @router.post("/jobs/{job_id}/correct")
 async def correct(
     request: Request,
-    _: Operator,
+    operator: Operator,
     job_id: str,
     country_code: Annotated[str, Form()] = "",
     number: Annotated[str, Form()] = "",
@@ -123,15 +125,12 @@ async def correct(
 ) -> Response:
     """Begin to look what a corrected number would do."""
     try:
-        if number.strip().startswith(("+", "00")):
-            phone = PhoneNumber.from_international(number)
-        else:
-            phone = PhoneNumber.parse(country_code, number)
+        phone = read_typed(country_code, number)
     except PhoneError as exc:
         fault = texts_of(request).get(f"fault.{exc.code}", str(exc)).unescape()
-        return await _page(request, job_id, fault=fault, country_code=country_code)
+        return await _page(request, job_id, fault=fault, country_code=country_code, typed=number)
     plan = Plan("replace", Choice(job_ids=(job_id,)), reason_of(why))
-    return await propose(request, plan, phone)
+    return await propose(request, plan, phone, operator.name)
 
 
 def told(texts: Texts, entry: StoryEntry) -> str:
