@@ -103,7 +103,7 @@ class Records:
         try:
             phone = self.number(job_id, values)
         except UnknownKeyError:
-            return {"cc": values["cc"], "num": values["num"], "term": term}
+            return {"cc": values.get("cc", "0"), "num": values["num"], "term": term}
         except (ForgedError, ValueError):
             phone = NO_NUMBER
         num = self.seal(phone, job_id, values["lane"], term)

@@ -23,6 +23,7 @@ from itertools import islice
 
 import redis
 
+from config.logging import fields
 from config.settings import Settings
 from jobs.batch import BLOCK_ROWS, BatchRow
 from jobs.codes import OwnCode
@@ -287,6 +288,7 @@ class _Opener:
         self.sealed = sealed
         self.terms = terms
         self._opened: dict[tuple[str, int], list[bytes]] = {}
+        self._told: set[tuple[str, str, str]] = set()
         self.raises: type[SealedError] | tuple[()] = ()
         """What is raised where something cannot be opened; all else is logged."""
 
@@ -313,9 +315,7 @@ class _Opener:
             try:
                 tails = _open_block(self._vault, batch_id, block, sealed)
             except SealedError as exc:
-                log.warning(
-                    "cells of a batch cannot be opened", extra=_extra(batch_id, number, exc)
-                )
+                self._warn("cells of a batch cannot be opened", batch_id, number, exc)
                 tails = []
             self._opened[batch_id, block] = tails
         return tails[place] if place < len(tails) else b""
@@ -329,18 +329,20 @@ class _Opener:
         except self.raises:
             raise
         except SealedError as exc:
-            log.warning("a row's number cannot be opened", extra=_extra(batch_id, number, exc))
+            self._warn("a row's number cannot be opened", batch_id, number, exc)
             return NO_NUMBER.phone_num
+
+    def _warn(self, what: str, batch_id: str, number: int, why: SealedError) -> None:
+        """Log of a batch's rows the first one alone that cannot be opened for a reason."""
+        if (batch_id, what, str(why)) not in self._told:
+            self._told.add((batch_id, what, str(why)))
+            log.warning(what, extra=fields(batch_id=batch_id, row=number, why=str(why)))
 
 
 def _open_block(vault: Vault, batch_id: str, block: int, sealed: str | None) -> list[bytes]:
     if not sealed:
         return []
     return zlib.decompress(vault.open(sealed, block_binding(batch_id, block))).split(b"\n")
-
-
-def _extra(batch_id: str, number: int, why: SealedError) -> dict[str, object]:
-    return {"batch_id": batch_id, "row": number, "why": str(why)}
 
 
 def _is_whole(head: str) -> bool:

@@ -64,6 +64,8 @@ class Sender:
         self._has_stood_down = has_stood_down
         self._may_send_to = may_send_to
         self._until_done = retrying(shutdown.nap)
+        self._locked_told_s: dict[str, float] = {}
+        """By data key that is missing: when it may be logged again."""
         self._journal_s = 0.0
         """Seconds that journaling takes at least, creeping up. Where Redis is far away, all slots
         are used so much late, which keeps the distance between them."""
@@ -103,12 +105,15 @@ class Sender:
 
     def _lay_aside(self, work: Work) -> NotNow:
         """Keep a job that is sealed under a data key that this worker lacks."""
-        log.error(
-            "a job is sealed under a data key that is not in SENDCODE_DATA_KEYS: it waits",
-            extra=fields(job_id=work.job_id, data_key=work.record.locked),
-        )
+        key_id, now = work.record.locked, now_s()
+        if now >= self._locked_told_s.get(key_id, now):
+            self._locked_told_s[key_id] = now + LOCKED_WAIT_MS / 1000
+            log.error(
+                "a job is sealed under a data key that is not in SENDCODE_DATA_KEYS: it waits",
+                extra=fields(job_id=work.job_id, data_key=key_id),
+            )
         self._ledger.note_locked(work.record)
-        message = f"data key {work.record.locked}"
+        message = f"data key {key_id}"
         return self._recorder.park(work, Pause(LOCKED_WAIT_MS, OwnCode.LOCKED, message))
 
     def _work_on(self, work: Work) -> Ended | NotNow:

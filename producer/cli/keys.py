@@ -34,8 +34,8 @@ def new(
     """Make a data key and print it, as SENDCODE_DATA_KEYS takes it. Nothing is kept or changed.
 
     Whoever has it can read the ledger, and who has lost it cannot: keep a copy where the backups of
-    Redis are not. To change keys, put the new one in front of the old ones, by a comma, for all
-    programs; then sendcode keys rotate.
+    Redis are not. To change keys, give the new one to all programs behind the old ones, after a
+    comma, so that all can read it; then in front of them; then sendcode keys rotate.
     """
     taken = _ids_in_use()
     if key_id in taken:

@@ -146,15 +146,16 @@ def test_a_job_under_a_key_that_a_worker_lacks_waits_and_is_sent_when_the_key_is
     sendcode: Command,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    job_id = submit(acts.ledger, GOOD, life_s=None)
+    job_id, next_id = (submit(acts.ledger, phone, life_s=None) for phone in (GOOD, OTHER))
     stranger = settings.model_copy(update={"sendcode_data_keys": SecretStr(new_data_key("k2"))})
     runtime = Runtime(stranger, celery_app)
 
     result = runtime.sender.send(job_id)
+    runtime.sender.send(next_id)
 
     assert isinstance(result, NotNow)
     assert (acts.state(job_id), acts.job(job_id).code) == (State.PARKED, OwnCode.LOCKED)
-    assert [each.levelno for each in caplog.records] == [logging.ERROR]
+    assert [each.levelno for each in caplog.records] == [logging.ERROR]  # for both
     (seen,) = runtime.ledger.records.read([job_id])
     assert seen is not None
     assert (seen.locked, seen.flaw, seen.phone.masked) == ("k1", "", "+852 ******")
@@ -168,6 +169,18 @@ def test_a_job_under_a_key_that_a_worker_lacks_waits_and_is_sent_when_the_key_is
     assert (acts.state(job_id), acts.job(job_id).phone) == (State.SENT, GOOD)
     runtime.sender._client.close()
     runtime.ledger.client.close()
+
+
+def test_a_broken_record_under_a_key_that_a_worker_lacks_becomes_a_dead_letter(
+    acts: Acts, redis: Redis, keys: Keys, settings: Settings
+) -> None:
+    job_id = submit(acts.ledger, GOOD)
+    redis.hdel(keys.job(job_id), "cc")
+    stranger = settings.model_copy(update={"sendcode_data_keys": SecretStr(new_data_key("k2"))})
+
+    Ledger(redis, stranger).set_aside(job_id)
+
+    assert redis.lrange(keys.dead, 0, -1) == [job_id]
 
 
 @pytest.mark.usefixtures("sandbox")

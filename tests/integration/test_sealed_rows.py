@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 from redis import Redis
 
 from config.settings import Settings, new_data_key
@@ -21,6 +22,7 @@ from jobs.job import NO_NUMBER
 from jobs.keys import Keys
 from jobs.ledger import Ledger
 from jobs.mending import Mending
+from jobs.rows import Rows
 from jobs.upgrade import seal
 from jobs.vault import UnknownKeyError
 from producer.results import results
@@ -174,6 +176,18 @@ def test_rows_of_an_older_release_are_read_found_sent_and_forgotten(
     assert read(batches)[2].cells == ["", "", ""]
     assert read(batches)[1::2] == [*old, *new][1::2]
     check_ledger(redis, keys)
+
+
+def test_that_rows_cannot_be_opened_is_logged_once_with_the_reason(
+    batches: Batches, redis: Redis, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    opened(batches, "b1", customers(2 * BLOCK_ROWS))
+    stranger = settings.model_copy(update={"sendcode_data_keys": SecretStr(new_data_key("k2"))})
+
+    Rows(redis, stranger).at([("b1", n) for n in range(2, 2 * BLOCK_ROWS)])
+
+    about = {"batch_id": "b1", "row": 2, "why": str(UnknownKeyError("k1"))}
+    assert [each.__dict__["fields"] for each in caplog.records] == [about, about]
 
 
 def moved(redis: Redis, keys: Keys, batch_id: str, *places: int) -> None:
