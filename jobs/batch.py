@@ -117,6 +117,8 @@ class Batch:
     expires_ms: int | None = None
     rows_lost: int = 0
     """Rows that are no longer there: its file must be submitted again, for them to be sent."""
+    expiry_lost: bool = False
+    """Its rows are sealed for an expiry that nobody knows any more: it cannot be resumed."""
     skip_sent: bool = False
     """Rows whose number got a code are left out: on import, and when they would be sent."""
     starts_ms: int | None = None
@@ -267,6 +269,7 @@ def decode_batch(
         max_rate=float(values.get("max_rate") or 0) or None,
         expires_ms=number("expires_at") or None,
         rows_lost=number("rows_lost"),
+        expiry_lost=values.get("expiry_lost") == "1",
         skip_sent=values.get("skip_sent") == "1",
         starts_ms=number("not_before") or None,
         is_scheduled=number("not_before") > now_ms,

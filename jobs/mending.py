@@ -7,7 +7,7 @@ records is then derived from them anew (`mend.lua`). docs/faults.md has what bec
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ from jobs.keys import Keys
 from jobs.ledger import Ledger
 from jobs.rows import Rows
 from jobs.scripts import scripts
-from jobs.vault import Vault
+from jobs.vault import UnknownKeyError, Vault
 from jobs.webhooks import BATCH_PREFIX
 
 _CHUNK = 1_000
@@ -42,7 +42,8 @@ class _Jobs:
     """What the records of all jobs hold."""
 
     ids: set[str] = field(default_factory=set)
-    batches: set[str] = field(default_factory=set)
+    terms: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """By batch: for which expiries the numbers of its jobs are sealed."""
     open: list[tuple[str, str]] = field(default_factory=list)
     """Lane and id of those that are not final."""
     letters: list[tuple[int, str]] = field(default_factory=list)
@@ -56,7 +57,7 @@ class _Jobs:
 
     def add(self, job_id: str, values: list[str | None]) -> None:
         state, lane, batch, dup, dropped, replaced_by, finished, *values = values
-        country_code, phone_num, endings, delivered = values
+        country_code, phone_num, endings, delivered, term = values
         if state is None or job_id in self.ids:
             return
         self.ids.add(job_id)
@@ -66,7 +67,7 @@ class _Jobs:
             self.totals[lane] += 1
             return
         if batch is not None:
-            self.batches.add(batch)
+            self.terms[batch].add(term or "")
         if dup == "1":
             self.totals["possible_duplicate"] += 1
         if not State(state).is_final:
@@ -130,11 +131,17 @@ class Mending:
             done.append(self._restore_index())
         records = {key.removeprefix(self._keys.batch("")) for key in self._scan("batch")}
         rows = {key.removeprefix(self._keys.rows("")) for key in self._scan("rows")}
-        batches = sorted(records | rows | jobs.batches)
+        batches = sorted(records | rows | jobs.terms.keys())
         for batch_id in batches:
             if misfits is None or f"batch {batch_id}" in misfits or self._is_on(batch_id):
-                width = 0 if batch_id in records else self._width(batch_id)
-                done += self._do("batch", batch_id, digests.get(batch_id, ""), str(width))
+                lost: tuple[str, ...] = ()
+                if batch_id not in records:
+                    try:
+                        term = self._rows.term(batch_id, jobs.terms[batch_id])
+                    except UnknownKeyError:
+                        continue  # left to a worker that has the key
+                    lost = (digests.get(batch_id, ""), str(self._width(batch_id)), term)
+                done += self._do("batch", batch_id, *lost)
         for chunk in _chunks([job_id for lane, job_id in jobs.open if lane == Lane.EVENT]):
             done += self._do("events", *chunk)
         done += self._do("indexes", *batches)
@@ -188,7 +195,7 @@ class Mending:
         jobs = _Jobs()
         prefix = self._keys.job("")
         names = ["state", "lane", "batch", "dup", "dropped", "replaced_by", "finished", "cc", "num"]
-        names += ["endings", "delivered"]
+        names += ["endings", "delivered", "term"]
         for keys in _chunks(self._scan("job")):
             with self._client.pipeline(transaction=False) as pipe:
                 for key in keys:

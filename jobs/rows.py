@@ -15,11 +15,13 @@ Before release 0.10 a row was whole in `rows:ID`, as `BatchRow.encode` writes it
 from __future__ import annotations
 
 import logging
+import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
+from typing import Any
 
 import redis
 
@@ -42,6 +44,8 @@ _CHANGED = -3
 _TRUSTED = "t"
 _WHOLE = 4
 """Parts of a row that has no block."""
+_SEALED = re.compile(r"-?(\d+)\t([^\t]+:[^\t]+)\t")
+"""The head of a row that can be sent: its country code and number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +149,31 @@ class Rows:
             ]
         return found
 
+    def term(self, batch_id: str, known: Iterable[str]) -> str:
+        """Return the `expires_at` of a batch whose record is lost: the one its rows are sealed for.
+
+        `known` are those that its jobs tell. It is "" where there was none, and "lost" where it is
+        another one.
+
+        Raises:
+            UnknownKeyError: they are sealed under a key that is not among ours.
+        """
+        terms, first = sorted(known, reverse=True) or [""], 0
+        while heads := self._heads(batch_id, first):
+            for number, head in enumerate(heads, first + 1):
+                if (found := _SEALED.match(head)) is None:
+                    continue
+                country_code, num = found.groups()
+                for term in (*terms, ""):
+                    with suppress(ForgedError):
+                        self._vault.open_number(
+                            country_code, num, _job_binding(batch_id, number, term)
+                        )
+                        return term
+                return "lost"
+            first += len(heads)
+        return terms[0]
+
     def look(
         self, batch_id: str, first: int, count: int, *, all_cells: bool
     ) -> Iterator[tuple[str, str, bytes]]:
@@ -230,6 +259,10 @@ class Rows:
                 cells=self._seal(batch_id, block, tails),
             ):
                 return len(heads) == BLOCK_ROWS
+
+    def _heads(self, batch_id: str, first: int) -> list[str]:
+        found: Any = self._client.lrange(self._keys.rows(batch_id), first, first + CHUNK_ROWS - 1)
+        return list(found)
 
     def _lists(self, batch_id: str, first: int, count: int) -> tuple[list[str], _Opener]:
         last = first + count - 1

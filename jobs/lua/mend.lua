@@ -1,7 +1,8 @@
 -- Put a part of the ledger right by what is known of its jobs. Each verb is one step, atomic: what
 -- goes on meanwhile finds it as it was, or right.
 -- verb, and the parts that it takes:
---   "batch": id, digest of its content as far as known (""), cells of its first row ("0": not known)
+--   "batch": id, and of one whose record is lost: digest of its content as far as known (""), cells of its
+--     first row ("0": not known), its `expires_at` ("": none, "lost": its rows are sealed for another)
 --   "events": ids of events that are not final
 --   "letters": ids of all dead letters, the oldest first
 --   "indexes": ids of all batches
@@ -22,9 +23,10 @@ local function again_at(job)
   return now + (job.state == 'queued' and MESSAGE_MS or LEASE_MS)
 end
 
--- Make a batch's lost record anew from its rows. Whether a person had paused it, how fast and until when
--- it was to go, is not known any more. Returns its fields, or nil if its rows are lost, too.
-local function restore_batch(batch, digest, width, rows)
+-- Make a batch's lost record anew from its rows. Whether a person had paused it, and how fast it was to go,
+-- is not known any more. Without the expiry that its rows are sealed for none of them could be sent: it is
+-- not resumed then. Returns its fields, or nil if its rows are lost, too.
+local function restore_batch(batch, digest, width, term, rows)
   if rows == 0 then
     redis.call('LREM', K.running, 0, batch)
     note_damage('batch ' .. batch .. ' is lost, with its rows: check its file for numbers that got a code, '
@@ -37,8 +39,16 @@ local function restore_batch(batch, digest, width, rows)
     'header', width > 0 and cjson.encode(header) or '[]', 'imported', 1,
     'blocks', redis.call('LLEN', K.cells(batch)),
     'created', redis.call('ZSCORE', K.batches, batch) or int(now))
-  note_damage('the record of batch ' .. batch .. ' was lost: made anew from its rows and paused, '
-    .. 'without its names of columns, pace and time limit: resume it')
+  local made = 'the record of batch ' .. batch .. ' was lost: made anew from its rows and paused, '
+    .. 'without its names of columns, pace and '
+  if term == 'lost' then
+    redis.call('HSET', K.batch(batch), 'expiry_lost', 1)
+    note_damage(made .. 'time limit, for which its rows are sealed: cancel it, and submit the rest of its '
+      .. 'file again')
+  else
+    if term ~= '' then redis.call('HSET', K.batch(batch), 'expires_at', term) end
+    note_damage(made .. 'start: resume it')
+  end
   return {state = BATCH.PAUSED, total = -1, cursor = 0, digest = digest}
 end
 
@@ -52,10 +62,11 @@ local function is_due(id)
   return redis.call('ZSCORE', K.due('batch'), id) or redis.call('ZSCORE', K.due('aside'), id)
 end
 
-local function mend_batch(batch, digest, width)
+local function mend_batch(batch, digest, width, term)
   local rows = redis.call('LLEN', K.rows(batch))
   local b = fields(K.batch(batch), 'state', 'total', 'cursor', 'rows_lost', 'digest', 'blocks')
-  if not b.state then b = restore_batch(batch, digest, tonumber(width), rows) end
+  if not b.state and not term then return end -- lost just now: the next check finds that
+  if not b.state then b = restore_batch(batch, digest, tonumber(width), term, rows) end
   if not b then return end
   local blocks = redis.call('LLEN', K.cells(batch))
   if blocks ~= tonumber(b.blocks or 0) then redis.call('HSET', K.batch(batch), 'blocks', blocks) end
@@ -314,5 +325,5 @@ end
 
 local VERBS = {batch = mend_batch, events = mend_events, letters = mend_letters, indexes = mend_indexes,
   numbers = mend_numbers, outcomes = mend_outcomes, totals = mend_totals, ['end'] = end_mending}
-VERBS[A.verb](parts[1], parts[2], parts[3])
+VERBS[A.verb](unpack(parts, 1, 4))
 return noted

@@ -12,7 +12,8 @@
 local A = arguments('batch', 'order', 'retention_ms:number', 'action')
 local batch, order, action, now = A.batch, A.order, A.action, now_ms()
 local VISITS = 500
-local b = fields(K.batch(batch), 'state', 'before', 'not_before', 'accepted', 'fed', 'digest')
+local b = fields(K.batch(batch), 'state', 'before', 'not_before', 'accepted', 'fed', 'digest',
+  'expiry_lost')
 local before = b.state
 if not before then return {'absent'} end
 if order == 'resume' and before == BATCH.RUNNING and tonumber(b.not_before or 0) > now then
@@ -28,6 +29,7 @@ if order == 'undo' then
   order = 'cancel'
 end
 local after = STEPS[order][before]
+if order == 'resume' and b.expiry_lost then after = nil end -- none of its rows could be sent
 if not after then return {is_noted(action) and b.before or before, before, 0} end
 
 if after ~= before then

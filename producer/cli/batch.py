@@ -214,10 +214,19 @@ def _steer(batch_id: str, order: Order, as_json: bool) -> None:
     before, after = states
     if as_json:
         show_json({"changed": before != after, "before": before, **batch.as_dict()})
+    if order == "resume" and batch.expiry_lost:
+        raise CommandFailedError(_expiry_lost(batch))
     if after is not ORDERED[order]:
         raise CommandFailedError(f"batch {batch_id} is {after}: nothing to {order}")
     if not as_json:
         show(_steered(batch, order, changed=before != after))
+
+
+def _expiry_lost(batch: Batch) -> str:
+    return (
+        f"the time limit of batch {batch.batch_id} is lost, and without it none of its rows can be "
+        f"sent: sendcode batch cancel {batch.batch_id}, and submit the rest of its file again"
+    )
 
 
 def _steered(batch: Batch, order: Order, *, changed: bool) -> str:
@@ -293,7 +302,8 @@ def obstacles(client: redis.Redis, settings: Settings, batch: Batch) -> list[str
         text = "it is paused"
         if batch.bound:
             text = f"the bound on spending `{batch.bound}` paused it (sendcode quota status)"
-        return [f"{text}; let it go on: sendcode batch resume {batch.batch_id}"]
+        resume = f"{text}; let it go on: sendcode batch resume {batch.batch_id}"
+        return [_expiry_lost(batch) if batch.expiry_lost else resume]
     if batch.is_scheduled:
         return [f"it starts later; to start it now: sendcode batch resume {batch.batch_id}"]
     overview = read_overview(client, settings)

@@ -247,6 +247,8 @@ def _steering(order: Order, summary: str) -> None:
         states = await ask(request, partial(batches.steer, by=_by(token)), batch_id, order)
         batch = await _known(request, batches, batch_id)
         before, after = states or ("", batch.state)
+        if order == "resume" and batch.expiry_lost:
+            raise Problem(409, "is_over", "its time limit is lost: none of its rows can be sent")
         if after is not ORDERED[order]:
             raise Problem(409, "is_over", f"the batch is {after}: nothing to {order}")
         return JSONResponse({"changed": before != after, "before": before, **batch.as_dict()})

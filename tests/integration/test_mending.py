@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from config.settings import Settings
+from config.settings import Settings, new_data_key
 from jobs.batches import Batches
 from jobs.job import JobRecord, State
 from jobs.keys import Keys
@@ -242,6 +242,62 @@ def test_a_batch_whose_record_is_spoiled_feeds_no_row_twice(
     assert batch is not None
     assert batch.is_over
     redis.delete(SPARE)
+
+
+@pytest.mark.parametrize("limit_ms", [None, 4_000_000_000_000])
+def test_a_batch_whose_record_is_lost_is_sent_on_within_its_time_limit(
+    limit_ms: int | None, acts: Acts, redis: Redis, keys: Keys, mending: Mending
+) -> None:
+    rows = acts.batch([REJECTED, *map(row, range(60))], RUNNING, expires_ms=limit_ms)
+    fed = acts.sweep()
+    before = len(fed)
+    assert 0 < before < len(rows)
+
+    redis.delete(keys.batch(RUNNING))
+    heal(acts, mending)
+    acts.batches.steer(RUNNING, "resume")
+    for job_id in fed:
+        acts.finish(job_id, acts.begun(job_id))
+    fed += acts.sweep()
+
+    assert len(fed) == len(set(fed)) > before
+    assert {acts.job(job_id).code for job_id in fed} == {""}
+    assert {acts.job(job_id).not_after_ms for job_id in fed} == {limit_ms}
+    batch = acts.batches.get(RUNNING)
+    assert batch is not None
+    assert batch.expires_ms == limit_ms
+    assert "pace and start: resume it" in told(mending)
+
+
+def test_a_batch_whose_time_limit_nobody_knows_any_more_is_not_resumed(
+    acts: Acts, redis: Redis, keys: Keys, mending: Mending, sendcode: Command
+) -> None:
+    acts.batch([REJECTED, row(1)], RUNNING, expires_ms=4_000_000_000_000)
+
+    redis.delete(keys.batch(RUNNING))
+    heal(acts, mending)
+    refused = sendcode("batch", "resume", RUNNING)
+
+    assert (refused.exit_code, "time limit of batch b1 is lost" in refused.err) == (1, True)
+    assert "time limit of batch b1 is lost" in sendcode("batch", "status", RUNNING).err
+    assert "pace and time limit, for which its rows are sealed: cancel it" in told(mending)
+    assert acts.sweep() == []
+    assert not redis.exists(keys.job(f"{RUNNING}-2"))
+    assert sendcode("batch", "cancel", RUNNING, "--yes").exit_code == 0
+
+
+def test_a_batch_whose_record_is_lost_is_left_to_a_worker_that_has_its_key(
+    acts: Acts, redis: Redis, keys: Keys, settings: Settings, mending: Mending
+) -> None:
+    acts.batch([REJECTED, row(1)], RUNNING)
+    others = {**settings.model_dump(), "sendcode_data_keys": new_data_key("k9")}
+
+    redis.delete(keys.batch(RUNNING))
+    Mending(redis, Settings(**others)).mend()
+    assert not redis.exists(keys.batch(RUNNING))
+    mending.mend()
+
+    assert redis.hget(keys.batch(RUNNING), "state") == "paused"
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
