@@ -231,8 +231,16 @@ CODES: Mapping[str, Code] = {
     "InvalidParameter*": Code(  # and InvalidParameterValue
         Kind.PERMANENT, "The service does not accept this country code or number", _FIX_NUMBER
     ),
-    "MissingParameter*": Code(Kind.PERMANENT, "Our request lacked a field", _OUR_BUG),
-    "UnknownParameter*": Code(Kind.PERMANENT, "Our request had a field too many", _OUR_BUG),
+    "MissingParameter*": Code(
+        Kind.PERMANENT,
+        "The service refused the request, not the number: it lacked a field",
+        _OUR_BUG,
+    ),
+    "UnknownParameter*": Code(
+        Kind.PERMANENT,
+        "The service refused the request, not the number: it had a field too many",
+        _OUR_BUG,
+    ),
     "AuthFailure.SignatureExpire": Code(
         Kind.CLOCK,
         "This machine's clock is more than 5 minutes off",
@@ -333,6 +341,13 @@ def explain_end(code: str) -> Code:
     """Return the entry for the code of a job that has ended: nothing is tried by itself now."""
     known = explain(code)
     return replace(known, remedy=_REQUEUE) if known.remedy == _WAIT else known
+
+
+def is_for_operations(code: str) -> bool:
+    """Whether only those who run sendcode can mend it, by its settings, its account or its code."""
+    known = explain(code)
+    is_theirs = known.kind in {Kind.ACCOUNT, Kind.CLOCK, Kind.THROTTLED} or code == OwnCode.FORGED
+    return is_theirs or known.remedy == _OUR_BUG or "SENDCODE_" in known.remedy
 
 
 def is_own(code: str) -> bool:

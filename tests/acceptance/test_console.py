@@ -275,7 +275,7 @@ def test_the_day_goes_without_javascript(
     page.check("input[name=scope][value=all]")
     page.fill("#why", "they have accounts")
     button(page, "Leave as they are")
-    reload_until("3 customers would be left without a code.")
+    reload_until("3 customers would be left as they are, without another code.")
     button(page, "Leave 3 as they are")
     reload_until("3 customers were left as they are.")
     page.goto("/search")

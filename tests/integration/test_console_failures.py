@@ -157,7 +157,7 @@ def test_a_decision_names_its_customers_and_follows_what_becomes_of_each(
 
     assert f"{named} and 22 more" in text_of(looked)
     done = confirm(anna, looked)
-    assert "Customer 20 It was laid aside for a while. It waits" in text_of(done)
+    assert "Customer 20 It is on its way: it" in text_of(done)
     assert "and 10 more" in text_of(done)
     assert anna.live(path).status_code == 200
 
@@ -455,7 +455,7 @@ def test_a_corrected_customer_s_page_begins_with_what_became_of_it_in_the_end(
     old, new = anna.get("/jobs/b1-1"), anna.get("/jobs/b1-1.r1")
     found = anna.post("/search", text="customer 1")
 
-    assert lead_of(under_way) == "It was laid aside for a while. It waits for its turn."
+    assert lead_of(under_way) == "It is on its way: it waits for its turn."
     in_the_end = "The code was sent. It went to the corrected number +852 ******77."
     assert lead_of(old) == lead_of(new) == in_the_end
     assert in_the_end in found.text
@@ -646,3 +646,28 @@ def test_what_is_copied_into_a_ticket_is_plain_text(anna: Browser, ledger: Ledge
 
     ticket = unescape(page.text.partition("<textarea")[2].partition("</textarea")[0])
     assert "the service's refusal" in ticket
+
+
+def test_what_only_operations_can_mend_is_told_so_with_the_detail_in_small(
+    anna: Browser, ledger: Ledger, batches: Batches
+) -> None:
+    endings = {
+        1: Ending(State.DEAD, "MissingParameter", "lacks", "req-8"),
+        2: Ending(State.DEAD, "Network.Dns", "", ""),
+        3: Ending(
+            State.SENT_INFERRED, "FailedOperation.SendVerifyCodeLimit60", "", "req-9", "closed"
+        ),
+    }
+    run_batch(ledger, batches, "b8", customers(3), endings.__getitem__)
+
+    pages = [anna.get(path) for path in ("/jobs/b8-1", "/dead?batch=b8", "/batches/b8")]
+
+    for page in pages:
+        told = "Tell whoever runs sendcode: the customer can do nothing about it"
+        assert told in text_of(page)
+        assert '<span class="small">Report it to the developers' in page.text
+    assert "Whoever runs sendcode has to mend the cause first." in pages[0].text
+    assert "Correct the number instead" not in pages[0].text
+    assert '<span class="small">Check network, firewall and SENDCODE_ENDPOINT' in pages[1].text
+    assert "within the last 60 seconds" not in text_of(pages[-1])
+    assert "Customer 3" in text_of(pages[-1])

@@ -31,7 +31,7 @@ from producer.web.console.frame import (
 )
 from producer.web.console.new_batch import undo_batch
 from producer.web.console.results_file import name_of_file, results_for_people
-from producer.web.console.words import meaning_of, remedy_of
+from producer.web.console.words import meaning_of, remedy_of, technical_of
 from producer.web.problems import Problem, ask
 
 router = APIRouter(prefix="/batches")
@@ -126,6 +126,7 @@ async def _batch_page(
         "reasons": sorted(batch.by_code.items(), key=lambda pair: -pair[1]),
         "meaning": partial(meaning_of, texts),
         "remedy": partial(remedy_of, texts),
+        "technical": partial(technical_of, texts),
         "has_worker": is_over or await ask(request, alive_workers, client, settings) > 0,
         "done_ms": None if is_over or batch.eta_s is None else now_ms + round(1000 * batch.eta_s),
         "left_s": max(0, round(((batch.starts_ms or 0) - now_ms) / 1000)),

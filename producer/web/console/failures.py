@@ -47,6 +47,7 @@ from producer.web.console.words import (
     meaning_of,
     reason_in_words,
     remedy_of,
+    technical_of,
 )
 from producer.web.problems import Problem, ask
 
@@ -130,6 +131,7 @@ async def _dead_page(
             "code": code or NO_CODE,
             "meaning": reason_in_words(texts, code),
             "remedy": remedy_of(texts, code),
+            "technical": technical_of(texts, code),
             "count": count,
             "perhaps_sent": survey.perhaps_sent[code],
         }

@@ -21,7 +21,7 @@ from producer.sending import Sending, Standing, read_sent
 from producer.web.console.failures import NO_CODE, Filters
 from producer.web.console.frame import Viewer, render, texts_of
 from producer.web.console.texts import Texts
-from producer.web.console.words import meaning_of, reason_in_words, remedy_of
+from producer.web.console.words import meaning_of, reason_in_words, remedy_of, technical_of
 from producer.web.problems import ask
 
 router = APIRouter()
@@ -70,6 +70,7 @@ async def home(request: Request, _: Viewer) -> Response:
         **found,
         barred=meaning_of(texts, account.code),
         remedy=None if is_outage else remedy_of(texts, account.code),
+        technical=None if is_outage else technical_of(texts, account.code),
         failures=failures,
         other_failures=found["failed"] - sum(each.count for each in failures),
     )

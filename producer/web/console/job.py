@@ -29,7 +29,7 @@ from producer.web.console.frame import (
 )
 from producer.web.console.rows import cells_of, customer_of
 from producer.web.console.texts import Texts
-from producer.web.console.words import ending_in_words, meaning_of, remedy_of
+from producer.web.console.words import ending_in_words, meaning_of, remedy_of, technical_of
 from producer.web.problems import Problem, ask
 
 router = APIRouter()
@@ -75,6 +75,7 @@ async def _page(
         is_final=end.record.state.is_final,
         is_perhaps_sent=record.state is State.UNKNOWN,
         is_permanent=is_permanent(record.code),
+        technical=technical_of(texts, end.record.code),
         ticket="\n".join(ticket(texts, story)),
         entries=[(entry.at_ms, told(texts, entry)) for entry in record.story],
         details=[(name, value) for name, value in facts(texts, story) if name in _DETAILS],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from markupsafe import Markup
 
 from jobs.batch import Batch
-from jobs.codes import CODES, explain, explain_end
+from jobs.codes import CODES, explain, explain_end, is_for_operations
 from jobs.codes import find as find_code
 from jobs.deadletters import DeadLetter
 from jobs.job import EVENT, JobRecord, State
@@ -23,6 +23,15 @@ def meaning_of(texts: Texts, code: str) -> Markup:
 
 def remedy_of(texts: Texts, code: str) -> Markup:
     """Return what a person can do about a job that ended with a code, without a full stop."""
+    return texts("job.tell_operations") if is_for_operations(code) else _remedy(texts, code)
+
+
+def technical_of(texts: Texts, code: str) -> Markup | None:
+    """Return what those who run sendcode can do, without a full stop, where only they can."""
+    return _remedy(texts, code) if is_for_operations(code) else None
+
+
+def _remedy(texts: Texts, code: str) -> Markup:
     return texts.get(f"remedy.{_key(code)}", explain_end(code).remedy)
 
 
@@ -39,7 +48,8 @@ def reason_in_words(texts: Texts, code: str) -> Markup:
 def left_alone_in_words(texts: Texts, reason: Reason) -> Markup:
     """Return why a job is left alone, and what helps."""
     if reason.why is Why.PERMANENT:
-        return texts("why.permanent", meaning=meaning_of(texts, reason.about))
+        why = "why.permanent_technical" if is_for_operations(reason.about) else "why.permanent"
+        return texts(why, meaning=meaning_of(texts, reason.about))
     if reason.why is Why.WAITS_ELSEWHERE:
         if reason.about in {EVENT, ""}:
             return texts("why.waits_as_event")
@@ -63,8 +73,10 @@ def ending_in_words(
 def _ending(texts: Texts, record: JobRecord, waits_for: WaitsFor) -> Markup:
     state = record.state
     if state is State.PARKED:
-        why = meaning_of(texts, record.code) if record.code else texts("job.waiting")
         words = {"its time": "due", "its turn": "turn", "sending": "halted"}[waits_for]
+        if not record.code:
+            return texts(f"job.waiting_{words}")
+        why = meaning_of(texts, record.code)
         return texts(f"job.parked_{words}", why=why)
     if state.is_for_a_person and record.dropped_ms:
         text = texts("job.left_perhaps" if state is State.UNKNOWN else "job.left")
