@@ -57,7 +57,8 @@ class Choices:
     country_column: str | None = None
     sheet: str | None = None
     encoding: str | None = None
-    skip_sent: bool = False
+    skip_sent: bool | None = None
+    """Whether customers who got a code are left out; None while nobody was asked: they are not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,7 @@ class Check:
             wishes.expires_ms,
             wishes.again and not self.continues,
             wishes.starts_ms,
-            self.choices.skip_sent,
+            bool(self.choices.skip_sent),
             self.owner,
         )
 

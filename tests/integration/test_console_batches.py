@@ -472,10 +472,21 @@ def test_customers_who_got_a_code_are_left_out_if_that_is_wanted(
     acts.finish(job_id, acts.begun(job_id))
     page = upload(browser, web, content)
     assert "The number got a code before" in text_of(page)
+    check = check_of(page)
+    tick = r'name="skip_sent" value="1" checked'
+    assert re.search(tick, browser.get(f"{check}/terms").text)  # to send twice is the exception
+
+    twice = text_of(settled(browser, web, browser.post(f"{check}/terms", name="all of them")))
+    assert "1 of these customers already got a code" in twice
+    assert "Should this customer really get a second one? No: leave them out" in twice
+    assert "Send 2 codes, 1 of them second ones" in twice
+    assert not re.search(tick, browser.get(f"{check}/terms").text)  # it was decided
 
     page = browser.post(f"{check_of(page)}/terms", skip_sent="1")
 
-    assert "Send 1 code" in text_of(settled(browser, web, page))
+    page = settled(browser, web, page)
+    assert "Send 1 code" in text_of(page)
+    assert "Of these, second codes" not in text_of(page)
 
 
 def test_a_batch_is_paused_resumed_and_cancelled_after_a_question(

@@ -97,7 +97,7 @@ async def ask_terms(check_id: str, request: Request, visitor: Operator) -> Respo
     check = await own_check(request, visitor, check_id)
     if isinstance(check, Response):
         return check
-    return await _terms_page(request, check, _as_form(check), {})
+    return await _terms_page(request, check, None, {})
 
 
 @router.post("/{check_id}/terms")
@@ -112,16 +112,17 @@ async def set_terms(check_id: str, request: Request, visitor: Operator) -> Respo
     if wrong:
         return await _terms_page(request, check, form, wrong)
     choices = replace(check.choices, skip_sent="skip_sent" in form)
-    if choices != check.choices:
+    if bool(choices.skip_sent) != bool(check.choices.skip_sent):
         await changed(request, check, wishes=wishes, choices=choices)
-    else:
-        await _kept(request, check, wishes=wishes)
+    else:  # the file is read alike
+        await _kept(request, check, wishes=wishes, choices=choices)
     return redirect(request, f"/batches/new/{check_id}/confirm")
 
 
 async def _terms_page(
-    request: Request, check: Check, form: Mapping[str, str], wrong: Mapping[str, str]
+    request: Request, check: Check, form: Mapping[str, str] | None, wrong: Mapping[str, str]
 ) -> Response:
+    """Show the form of terms, filled as it was sent, or (None) as the check has them."""
     found = await found_of(request, check)
     if found is None or found["error"] or check.confirmed:
         return redirect(request, f"/batches/new/{check.check_id}")
@@ -134,7 +135,7 @@ async def _terms_page(
         check=check,
         found=found,
         report=found["report"],
-        form=form,
+        form=_as_form(check, _second_codes(found["report"])) if form is None else form,
         wrong=wrong,
         rate=settings_of(request).sendcode_rate_limit,
     )
@@ -203,6 +204,7 @@ async def _confirm_page(
         held_by=found["held_by"] if not wishes.again else None,
         codes=codes,
         doubtful=found["doubtful"],
+        second_codes=_second_codes(found["report"]),
         done_ms=from_ms + round(1000 * outlook.seconds_for(codes, wishes.max_rate)),
         outlook=outlook,
         undo_s=round(settings.sendcode_undo),
@@ -276,8 +278,16 @@ def _has_ended(checks: Checks, check_id: str) -> bool:
     return check is None or check.submitted or not check.confirmed
 
 
-def _as_form(check: Check) -> dict[str, str]:
-    """Return a check's terms as its form has them; times on the server's wall clock."""
+def _second_codes(report: Mapping[str, Any]) -> int:
+    """Return how many of the codes would go to who got one before, or waits for one elsewhere."""
+    return int(report["sent_before"]["count"] + report["waiting_elsewhere"]["count"])
+
+
+def _as_form(check: Check, second_codes: int) -> dict[str, str]:
+    """Return a check's terms as its form has them; times on the server's wall clock.
+
+    Until a person decided, second codes are left out: to send them is the exception.
+    """
     wishes = check.wishes
     form = {"name": wishes.name or check.file_name}
     if wishes.max_rate:
@@ -286,7 +296,8 @@ def _as_form(check: Check) -> dict[str, str]:
         if at_ms:
             local = datetime.fromtimestamp(at_ms / 1000).astimezone()
             form[name] = f"{local:%Y-%m-%dT%H:%M}"
-    if check.choices.skip_sent:
+    skip_sent = check.choices.skip_sent
+    if skip_sent or (skip_sent is None and second_codes):
         form["skip_sent"] = "1"
     if wishes.again:
         form["again"] = "1"
