@@ -82,7 +82,9 @@ class Purging:
             old = [
                 letter
                 for letter in window
-                if letter.record and (letter.record.finished_ms or 0) < self._before_ms
+                if letter.record
+                and letter.record.finished_ms is not None
+                and letter.record.finished_ms < self._before_ms
             ]
             if old and not self._dry_run:
                 self._letters.drop(decision, old, done_before=self._done.letters)

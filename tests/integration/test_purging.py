@@ -103,6 +103,19 @@ def test_dead_letters_go_with_their_batch_where_that_is_asked_for(
     assert Mending(redis, settings).misfits() == []
 
 
+def test_a_dead_letter_of_which_nobody_can_read_when_it_ended_stays(
+    ledger: Ledger, redis: Redis, keys: Keys, age: Callable[..., None], sendcode: Command
+) -> None:
+    new, old = end_event(ledger, 1, DEAD).job_id, end_event(ledger, 2, DEAD).job_id
+    age(old)
+    redis.hset(keys.job(new), "num", str(redis.hget(keys.job(old), "num")))
+
+    done = json.loads(sendcode(*PURGE, "--dead-letters").out)
+
+    assert (done["letters"], done["jobs"]) == (1, 1)
+    assert redis.lrange(keys.dead, 0, -1) == [new]
+
+
 def test_a_job_goes_with_the_one_that_stands_in_its_place(
     ledger: Ledger,
     redis: Redis,
