@@ -27,10 +27,10 @@ if #fresh > 0 then
   for i = 1, A.blocks do redis.call('LSET', cells, block + i - 1, A.parts[i]) end
   redis.call('HSET', K.batch(batch), 'blocks', redis.call('LLEN', cells))
   redis.call('RPUSH', K.rows(batch), unpack(fresh))
-  redis.call('HINCRBY', K.batch(batch), 'total', #fresh)
   redis.call('HINCRBY', K.batch(batch), 'accepted', #fresh - rejected)
   redis.call('HINCRBY', K.batch(batch), 'rejected', rejected)
 end
+redis.call('HINCRBY', K.batch(batch), 'total', #fresh) -- also by 0: WAIT waits for what its own connection wrote
 if A.is_last == '1' then
   redis.call('HSET', K.batch(batch), 'imported', 1)
   redis.call('HDEL', K.batch(batch), 'rows_lost')

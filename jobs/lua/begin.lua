@@ -27,7 +27,10 @@ if job.lease ~= token then
   if job.by ~= token or not FINAL[state] then return {'lost'} end
   return {state == 'unknown' and 'unknown' or 'over', record(id)}
 end
-if tonumber(job.tries or 0) >= try then return {job.kind, job.dup or '', tonumber(job.attempts or 0), 0} end
+if tonumber(job.tries or 0) >= try then
+  redis.call('HSET', K.job(id), 'tries', job.tries) -- WAIT waits for what its own connection wrote
+  return {job.kind, job.dup or '', tonumber(job.attempts or 0), 0}
+end
 if A.held ~= '' then
   local number, at = use_slot(A.held)
   if number then return {'moved', number, at} end

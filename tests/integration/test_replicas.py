@@ -16,8 +16,9 @@ from config.settings import Settings
 from demo.world import EmbeddedValkey
 from jobs.batch import BatchRow
 from jobs.batches import Batches
-from jobs.job import JobRecord
+from jobs.job import JobRecord, SendCodeJob
 from jobs.keys import Keys
+from jobs.ledger import Ledger, Tried
 from jobs.phone import PhoneNumber
 from producer import RedisUnavailableError, send_code
 from sandbox.client import Sandbox
@@ -135,3 +136,24 @@ def test_rows_that_no_replica_has_may_be_appended_again(
     assert have == len(rows)
     with Redis.from_url(replica.url(settings.redis.database)) as there:
         assert there.exists(Keys(settings.sendcode_key_prefix).rows("b1"))
+
+
+def test_what_an_earlier_connection_wrote_is_not_confirmed_before_a_replica_has_it(
+    settings: Settings, replica: EmbeddedValkey
+) -> None:
+    careless = settings.model_copy(update={"sendcode_wait_replicas": 0})
+    phone = PhoneNumber("852", "99000001")
+    rows = [BatchRow(2, ["x"], phone)]
+    with connect(careless) as client, connect(settings) as begins, connect(settings) as appends:
+        ledger, batches = Ledger(client, careless), Batches(client, careless)
+        job_id = ledger.submit(SendCodeJob.for_event(phone)).record.job_id
+        assert ledger.claim(job_id, "t1").verdict == "granted"
+        batches.open("b1", "digest", ["phone"])
+
+        with frozen(replica):
+            ledger.begin(job_id, "t1", 1, 500, Tried())
+            again = Ledger(begins, settings).begin(job_id, "t1", 1, 500, Tried())
+            assert (again.kind, again.is_kept) == ("first", False)
+            batches.append("b1", 0, rows)
+            with pytest.raises(NotReplicatedError):
+                Batches(appends, settings).append("b1", 0, rows)
