@@ -102,7 +102,7 @@ class Rereading:
         except SendcodeError as exc:
             faults = str(exc).splitlines()
         if not faults:
-            self._take(settings)
+            self._take(settings, dict(zip(self._files, marks, strict=True)))
         elif faults != self._faults:
             log.warning(
                 "settings not read again: what was read before stays in force",
@@ -110,10 +110,13 @@ class Rereading:
             )
         self._faults = faults
 
-    def _take(self, settings: Settings) -> None:
+    def _take(self, settings: Settings, marks: dict[str, _Mark]) -> None:
+        """Take what was read; the files had these marks before, and may have changed meanwhile."""
         before, self._latest = self._latest, settings
         self._files = settings.files
-        self._taken = self._seen = _marks(self._files)
+        self._taken = self._seen = tuple(
+            marks[file] if file in marks else _mark(file) for file in self._files
+        )
         changed = _differences(before, settings)
         if taken := [name for name in changed if _is_followed(name, self._started, settings)]:
             log.warning("settings read again", extra=fields(changed=_variables(taken)))

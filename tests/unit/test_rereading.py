@@ -82,6 +82,22 @@ def test_a_replaced_file_is_taken_when_it_has_stayed_the_same_for_a_look(
     assert changed == "TENCENTCLOUD_SECRET_ID, TENCENTCLOUD_SECRET_KEY"
 
 
+def test_a_file_that_is_replaced_while_it_is_read_is_read_again(files: Path) -> None:
+    def read() -> Settings:
+        settings = load_settings(required=CREDENTIALS)
+        if settings.credentials()[1] == "SECONDKEY":
+            replace_file(files / "secret_key", "THIRDKEY")
+        return settings
+
+    time = Time()
+    rereading = Rereading(read(), read, time)
+    replace_file(files / "secret_key", "SECONDKEY")
+    for time.now_s in range(1, 5):
+        settings = rereading.latest()
+
+    assert settings.credentials()[1] == "THIRDKEY"
+
+
 def test_a_link_that_another_version_is_put_behind_is_followed(
     tmp_path: Path, files: Path, look: Callable[[], Settings]
 ) -> None:
