@@ -68,6 +68,7 @@ class Batches:
         load = scripts(client, settings)
         self._open, self._steer = load("open_batch"), load("steer_batch")
         self._in_state = load("rows_in_state")
+        self._note_corrections = load("note_corrections")
         self._rows = Rows(client, settings)
 
     def open(  # noqa: PLR0913 (what a batch is made with, each by its name)
@@ -156,6 +157,13 @@ class Batches:
         if have < 0:
             raise BatchGoneError(f"batch {batch_id}: rows are missing or it is gone; submit again")
         return have
+
+    def note_corrections(self, corrected: Sequence[tuple[str, str]]) -> None:
+        """Note which rows' jobs stand for the customers of failed jobs from now on.
+
+        Each pair is the id of a failed job, and that of the row's job.
+        """
+        self._note_corrections([part for pair in corrected for part in pair])
 
     def get(self, batch_id: str) -> Batch | None:
         """Return a batch with its counts; None if there is none of that id."""

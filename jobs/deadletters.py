@@ -32,9 +32,10 @@ MOST_SURVEYED = 50_000
 """The newest so many: more would take a page too long."""
 
 Verb = Literal["requeue", "replace", "drop"]
-Settled = Literal["done", "absent", "not dead", "cancelled", "waits_elsewhere"]
+Settled = Literal["done", "absent", "not dead", "cancelled", "waits_elsewhere", "corrected"]
 """`absent`: the job is gone; `not dead`: somebody dealt with it; `cancelled`: its batch was;
-`waits_elsewhere`: another job was tried again, and a code to the number is still to be sent."""
+`waits_elsewhere`: another job was tried again, and a code to the number is still to be sent;
+`corrected`: a row of a corrected file stands for its customer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,8 @@ class DeadLetter:
     record: JobRecord | None
     sent_ms: int | None = None
     """When a code was sent to its number last, by whatever job."""
+    corrected_by: str = ""
+    """The job of a row of a corrected file that stands for its customer; "" if none does."""
 
     @property
     def was_dealt_with(self) -> bool:
@@ -127,8 +130,15 @@ class Survey:
     """Of all, by calling code."""
     by_batch: Counter[str] = field(default_factory=Counter)
     """Of all, by batch; "" are events."""
+    corrected: Counter[str] = field(default_factory=Counter)
+    """By code: those whose customers corrected files took over; they count nowhere else."""
     letters: list[DeadLetter] = field(default_factory=list)
     """The newest first."""
+
+    @property
+    def waiting(self) -> int:
+        """Dead letters that wait for a person, as far as they were looked at."""
+        return self.total - self.corrected.total()
 
 
 class DeadLetters:
@@ -141,6 +151,7 @@ class DeadLetters:
         self._ledger = Ledger(client, settings)
         load = scripts(client, settings)
         self._settle, self._survey = load("settle_dead"), load("survey_dead")
+        self._corrected_by = load("corrected_by")
 
     def now_ms(self) -> int:
         """Read Redis' clock, by which all in the ledger goes."""
@@ -204,7 +215,7 @@ class DeadLetters:
             found.looked += end - start
             found.fitting += reply["fitting"]
             ids += reply["ids"]
-            for name in ("by_code", "perhaps_sent", "by_country", "by_batch"):
+            for name in ("by_code", "perhaps_sent", "by_country", "by_batch", "corrected"):
                 getattr(found, name).update(reply[name] or {})
         found.letters = self.read(ids)
         return found
@@ -216,9 +227,12 @@ class DeadLetters:
     def _read(self, ids: Sequence[str], start: int) -> list[DeadLetter]:
         records = self._ledger.records.read(ids)
         sent = self._sent_to([record for record in records if record is not None])
+        corrected = self._corrected_by(ids) if ids else []
         return [
-            DeadLetter(job_id, place, record, sent.get(job_id))
-            for place, (job_id, record) in enumerate(zip(ids, records, strict=True), start)
+            DeadLetter(job_id, place, record, sent.get(job_id), by)
+            for place, (job_id, record, by) in enumerate(
+                zip(ids, records, corrected, strict=True), start
+            )
         ]
 
     def find(self, job_id: str) -> DeadLetter | None:
@@ -228,7 +242,8 @@ class DeadLetters:
             return None
         if not record.state.is_for_a_person:
             return None
-        return DeadLetter(job_id, -1, record, self._sent_to([record]).get(job_id))
+        (corrected_by,) = self._corrected_by([job_id])
+        return DeadLetter(job_id, -1, record, self._sent_to([record]).get(job_id), corrected_by)
 
     def was_done_by(self, token: str, job_id: str) -> bool:
         """Return whether a decision has dealt with a job, which has not failed anew since."""

@@ -114,7 +114,9 @@ def groups(dead: DeadLetters, choice: Choice) -> list[Group]:
     """Return the dead letters by code, the most first."""
     if choice == Choice():
         unknown = dead.unknown_by_code()
-        return [Group(code, n, unknown.get(code, 0)) for code, n in dead.by_code().items()]
+        corrected = dead.survey(Fit(), size=0).corrected
+        if not corrected:
+            return [Group(code, n, unknown.get(code, 0)) for code, n in dead.by_code().items()]
     found: dict[str, Group] = {}
     for letter in letters(dead, choice):
         if letter.record is not None:
@@ -133,8 +135,15 @@ def letters(dead: DeadLetters, choice: Choice) -> Iterator[DeadLetter]:
     for window in dead.walk():
         for letter in window:
             # the code of one that cannot be read is not known: it is shown with every choice
-            if letter.record is not None and (letter.record.flaw or choice.fits(letter.record)):
+            record = letter.record
+            if record is not None and (record.flaw or _is_chosen(letter, choice)):
                 yield letter
+
+
+def _is_chosen(letter: DeadLetter, choice: Choice) -> bool:
+    """Return whether one is meant by a choice that names no jobs: nor are those corrected since."""
+    record = letter.record
+    return record is not None and not letter.corrected_by and choice.fits(record)
 
 
 EXAMPLES, MOST_NAMED = 5, 20
@@ -167,6 +176,8 @@ class Why(StrEnum):
     """Another job has sent a code to its number since."""
     SENT_BEFORE = "sent_before"
     """The corrected number got a code before."""
+    CORRECTED = "corrected"
+    """A row of a corrected file stands for its customer: it was sent, or waits, or failed."""
     WAITS_ELSEWHERE = "waits_elsewhere"
     """A code to its number waits already; `about` is "" if somebody had it tried again just now."""
 
@@ -322,6 +333,8 @@ def requeue(
         )
 
     def why_not(letter: DeadLetter, record: JobRecord) -> Reason | None:
+        if letter.corrected_by:
+            return Reason(Why.CORRECTED)
         return _why_not_again(letter, record, how, started_ms)
 
     def on_chosen(record: JobRecord) -> None:
@@ -378,8 +391,8 @@ def replace_number(
     if record is None:
         report.refuse(job_id, Reason(Why.ABSENT))
         return report
-    if record.phone == phone:
-        report.refuse(job_id, Reason(Why.SAME_NUMBER))
+    if letter.corrected_by or record.phone == phone:
+        report.refuse(job_id, Reason(Why.CORRECTED if letter.corrected_by else Why.SAME_NUMBER))
         return report
     is_perhaps_sent = record.state is State.UNKNOWN and not how.may_send_twice
     reason = (
@@ -444,7 +457,7 @@ def _walk(
         if _is_enough(report, step):
             return
         done += len(window)
-        fitting = [each for each in window if each.record is None or choice.fits(each.record)]
+        fitting = [each for each in window if each.record is None or _is_chosen(each, choice)]
         for each in window:
             if each.record is not None and each.record.flaw and each not in fitting:
                 report.refuse(each.job_id, Reason(Why.UNREADABLE))

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import islice
 from typing import Any, Self
 
 import redis
@@ -24,7 +25,7 @@ from config.settings import Settings
 from jobs.batch import BLOCK_ROWS, Batch, BatchRow
 from jobs.batches import Batches, BatchGoneError, ContentHeldError
 from jobs.identity import Identity, state_file
-from jobs.job import EVENT, split_job_id
+from jobs.job import EVENT, batch_job_id, split_job_id
 from jobs.rows import CHUNK_ROWS
 from jobs.scripts import time_ms
 from producer.overview import Outlook, read_overview
@@ -137,6 +138,8 @@ class Spool:
     """The rows of one file in the form that the ledger takes; deleted when closed."""
 
     def __init__(self) -> None:
+        # which row to be sent corrects which job: "12 b1-7"
+        self._origins = tempfile.TemporaryFile("w+", prefix="sendcode-origins-")  # noqa: SIM115
         self._begin()
         self._file = tempfile.TemporaryFile(prefix="sendcode-rows-")  # noqa: SIM115 (see close)
 
@@ -148,11 +151,14 @@ class Spool:
 
     def close(self) -> None:
         self._file.close()
+        self._origins.close()
 
     def _begin(self) -> None:
         self.tally = Tally()
         self._owners: Counter[str] = Counter()
         """How many rows to be sent correct a row of which batch, by their column `job_id`."""
+        self._origins.seek(0)
+        self._origins.truncate()
 
     def read(
         self,
@@ -178,8 +184,13 @@ class Spool:
         origin = last_named(sheet.header, "job_id")
         for row, history in rows_to_send(sheet, memory, skip_sent_after=after):
             self.tally.count(row, history if row.number > have else NO_HISTORY)
-            if row.phone is not None and len(self._owners) < _MOST_OWNERS:
-                self._owners[split_job_id(cell_of(row, origin))[0]] += 1
+            if row.phone is not None:
+                job_id = cell_of(row, origin)
+                owner, _ = split_job_id(job_id)
+                if len(self._owners) < _MOST_OWNERS:
+                    self._owners[owner] += 1
+                if _BATCH_ID.fullmatch(owner):
+                    self._origins.write(f"{row.number} {job_id}\n")
             self._file.write(_encode(row))
             self._file.write(b"\n")  # an encoded row has no line break of its own
             if self.tally.rows % _REPORT_ROWS == 0:
@@ -208,6 +219,14 @@ class Spool:
             return "", 0
         ((batch_id, count),) = found.items()
         return batch_id, self.tally.valid - count
+
+    def corrected_jobs(self, batch_id: str) -> Iterator[list[tuple[str, str]]]:
+        """Yield pairs in portions: a job that the file corrects, and its row's job in the batch."""
+        self._origins.seek(0)
+        lines = (line.rstrip("\n").split(" ", 1) for line in self._origins)
+        pairs = ((origin, batch_job_id(batch_id, int(number))) for number, origin in lines)
+        while chunk := list(islice(pairs, CHUNK_ROWS)):
+            yield chunk
 
     @property
     def kept_back(self) -> int:
@@ -319,6 +338,8 @@ def append_all(
     """
     have = batch.total
     progress(have)
+    for pairs in spool.corrected_jobs(batch.batch_id):  # first: nobody tries those again meanwhile
+        batches.note_corrections(pairs)
     # One chunk travels while the next one is read.
     with ThreadPoolExecutor(1, "append") as line:
         on_its_way: Future[int] | None = None

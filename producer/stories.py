@@ -14,6 +14,7 @@ from jobs.account import Account
 from jobs.batch import BatchRow
 from jobs.batches import Batches
 from jobs.codes import OwnCode, explain, explain_end
+from jobs.deadletters import DeadLetters
 from jobs.job import JobRecord, State, batch_job_id, iso, split_job_id
 from jobs.ledger import Ledger
 from jobs.scripts import time_ms
@@ -132,10 +133,14 @@ class Story:
     row: BatchRow | None
     """The row of the file that it came from."""
     waits_for: WaitsFor = "its time"
+    corrected_by: str = ""
+    """The job of a row of a corrected file that stands for the customer; "" if none does."""
 
     @property
     def words(self) -> str:
-        return outcome_in_words(self.record, self.waits_for)
+        then = f"; a corrected file took this customer over: {self.corrected_by}"
+        words = outcome_in_words(self.record, self.waits_for)
+        return words + (then if self.corrected_by else "")
 
     def as_dict(self) -> dict[str, Any]:
         record = self.record
@@ -162,7 +167,9 @@ def story_of(client: redis.Redis, settings: Settings, job_id: str) -> Story:
     record = Ledger(client, settings).job(job_id) or batches.waiting_job(job_id)
     row = batches.row(job_id)
     if record is not None:
-        return Story(record, row, _waits_for(client, settings, record))
+        letter = DeadLetters(client, settings).find(job_id)
+        corrected_by = letter.corrected_by if letter is not None else ""
+        return Story(record, row, _waits_for(client, settings, record), corrected_by)
     batch_id, number = split_job_id(job_id)
     if job_id != batch_job_id(batch_id, number):
         row = None  # a job in another's place, or none at all
@@ -187,6 +194,19 @@ def end_of(client: redis.Redis, settings: Settings, story: Story) -> Story:
             break
         story = Story(record, story.row, _waits_for(client, settings, record))
     return story
+
+
+def correction_of(client: redis.Redis, settings: Settings, story: Story) -> Story | None:
+    """Return the story of the corrected row that stands for the customer now, to its own end.
+
+    None where there is none, or where it is no longer kept.
+    """
+    if not story.corrected_by:
+        return None
+    try:
+        return end_of(client, settings, story_of(client, settings, story.corrected_by))
+    except NoSuchJobError:
+        return None
 
 
 def _waits_for(client: redis.Redis, settings: Settings, record: JobRecord) -> WaitsFor:

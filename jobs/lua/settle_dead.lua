@@ -9,7 +9,7 @@
 -- jobs: for each its id, place (where in the dead-letter list it was seen, from 0: a hint), story, and
 --   to replace it: id of the new job, cc, num, story of the new job
 -- Reply: for each job "done" | "absent" | "not dead" | "cancelled" (its batch was)
---   | "waits_elsewhere" (see `once`)
+--   | "waits_elsewhere" (see `once`) | "corrected" (a corrected file took its customer over)
 -- Twice with one token: "done" again, nothing is done twice.
 local A = arguments('verb', 'token', 'action', 'first_ms:number', 'step_us:number', 'retention_ms:number',
   'once?:number', 'jobs:rest')
@@ -88,7 +88,7 @@ end
 
 local function settle(id, place, story, new, cc, num, new_story)
   local job = fields(K.job(id), 'state', 'lane', 'batch', 'code', 'by', 'replaced_by', 'not_after',
-    'cc', 'num', 'dropped')
+    'cc', 'num', 'dropped', 'corrected')
   if not job.state then
     if leave_list(id, place) then absent[#absent + 1] = id end
     return 'absent'
@@ -102,6 +102,7 @@ local function settle(id, place, story, new, cc, num, new_story)
       and redis.call('HGET', K.batch(job.batch), 'state') == BATCH.CANCELLED then
     return 'cancelled'
   end
+  if verb ~= 'drop' and corrected_by(job.corrected) ~= '' then return 'corrected' end
   if verb ~= 'drop' then
     cc, num = cc or job.cc or '', num or job.num or '' -- those of the new job, if there is to be one
     if A.once == 1 and is_tried_already(cc, num, id) then return 'waits_elsewhere' end

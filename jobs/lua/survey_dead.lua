@@ -1,21 +1,24 @@
 -- Count some dead letters by code, country and batch, and name those that fit. It changes nothing.
+-- Those whose customers a corrected file took over wait for nobody, and are only counted.
 -- first, last: places in the list; code: "any" | "=" and the code; batch, cc: "" for any
 -- since_ms, until_ms: between which they ended; until_ms: "" for any
 -- skip: the newest so many that fit are not named; most: so many are named
 -- Reply: JSON: fitting; by_code, perhaps_sent (that fit but for the code), by_country, by_batch (of all);
---   ids, the newest first
+--   corrected, of those by code; ids, the newest first
 local A = arguments('first:number', 'last:number', 'code', 'batch', 'cc', 'since_ms:number',
   'until_ms:number', 'skip:number', 'most:number')
-local by_code, perhaps_sent, by_country, by_batch, named, fitting = {}, {}, {}, {}, {}, 0
+local by_code, perhaps_sent, by_country, by_batch, corrected, named, fitting = {}, {}, {}, {}, {}, {}, 0
 
 local fits_all = A.batch == '' and A.cc == '' and A.since_ms == 0 and not A.until_ms
 local exact = A.code ~= 'any' and string.sub(A.code, 2)
 local ids = redis.call('LRANGE', K.dead, A.first, A.last)
 for i = #ids, 1, -1 do
   local id = ids[i]
-  local values = redis.pcall('HMGET', K.job(id), 'state', 'code', 'batch', 'cc', 'finished')
+  local values = redis.pcall('HMGET', K.job(id), 'state', 'code', 'batch', 'cc', 'finished', 'corrected')
   local state = values[1]
-  if state ~= false and (not state or FOR_A_PERSON[state] or not FINAL[state] and not OPEN[state]) then
+  if state and FOR_A_PERSON[state] and corrected_by(values[6]) ~= '' then
+    corrected[values[2] or ''] = (corrected[values[2] or ''] or 0) + 1
+  elseif state ~= false and (not state or FOR_A_PERSON[state] or not FINAL[state] and not OPEN[state]) then
     -- a record that cannot be read fits whatever is asked for, as `JobRecord.unreadable`
     local is_broken = not FOR_A_PERSON[state]
     local code = is_broken and CODE.UNREADABLE or values[2] or ''
@@ -35,4 +38,4 @@ for i = #ids, 1, -1 do
   end
 end
 return cjson.encode({fitting = fitting, by_code = by_code, perhaps_sent = perhaps_sent,
-  by_country = by_country, by_batch = by_batch, ids = named})
+  by_country = by_country, by_batch = by_batch, corrected = corrected, ids = named})

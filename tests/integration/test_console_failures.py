@@ -105,6 +105,29 @@ def test_the_page_shows_reasons_in_words_and_customers_by_name(anna: Browser) ->
 
 
 @pytest.mark.usefixtures("mixed")
+def test_customers_whom_a_file_corrected_are_gone_and_their_stories_lead_to_what_became_of_them(
+    anna: Browser, ledger: Ledger, batches: Batches
+) -> None:
+    batches.note_corrections([("b1-1", "fixed-1"), ("b1-2", "fixed-2")])
+    run_batch(ledger, batches, "fixed", customers(2, 20), lambda row: SENT if row == 1 else DEAD)
+
+    page, home = anna.get("/dead"), anna.get("/")
+    story = anna.get("/jobs/b1-1").text
+    asked = anna.post("/dead/decide", verb="requeue", job="b1-1")
+
+    assert "6 customers wait for your decision" in page.text
+    assert ticks(page) == ["fixed-2", "b2-1", *(f"b1-{n}" for n in range(6, 2, -1))]
+    assert "Look at all 6" in home.text
+    assert "The customer was corrected by a file:" in story
+    assert "The code was sent." in story
+    assert 'href="/jobs/fixed-1"' in story
+    assert "Try again" not in story
+    assert (
+        "A corrected file that you submitted took this customer over" in decided(anna, asked).text
+    )
+
+
+@pytest.mark.usefixtures("mixed")
 @pytest.mark.parametrize(
     ("query", "chosen"),
     [

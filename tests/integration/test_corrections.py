@@ -81,6 +81,43 @@ def test_one_view_shows_a_batch_and_the_files_that_corrected_it(
     assert customers(sendcode, "may")["open"] == 0
 
 
+def test_a_failed_job_that_a_file_corrected_is_tried_again_by_no_door(
+    sendcode: Command, ledger: Ledger, may: Path
+) -> None:
+    """Its customer has a code at the new number, which the old one knows nothing of."""
+    correct(may, {customer(3)[0]: {"phone_num": customer(13)[2]}})
+    sendcode("batch", "submit", may, "--id", "may-2")
+    for _, job_id in ledger.sweep():
+        end(ledger, job_id, DEAD if job_id == "may-2-2" else SENT)
+
+    every = sendcode("dead", "requeue", "--all", "--may-send-twice", "--json").json
+    named = sendcode("dead", "requeue", "may-3", "--force", "--may-send-twice", "--json").json
+    anew = sendcode("dead", "requeue", "may-3", "--phone", "+85299000077", "--json").json
+
+    # of the two failures of customer 4, the younger one stands for the customer
+    assert (every["done"], every["refused"]) == (1, [])
+    assert ledger.sweep() != []
+    for report in (named, anew):
+        assert report["done"] == 0
+        assert "a corrected file took its customer over" in report["refused"][0]["reason"]
+    assert (
+        "a corrected file took this customer over: may-2-1" in sendcode("job", "show", "may-3").out
+    )
+    assert sendcode("dead", "list", "--json").json["codes"] == []
+
+
+def test_what_a_cancelled_file_would_have_corrected_waits_for_a_person_again(
+    sendcode: Command, may: Path
+) -> None:
+    sendcode("batch", "submit", may, "--id", "may-2")
+    refused = sendcode("dead", "requeue", "may-3", "--dry-run", "--json").json
+    sendcode("batch", "cancel", "may-2", "--yes")
+
+    assert refused["done"] == 0
+    assert sendcode("dead", "requeue", "may-3", "--dry-run", "--json").json["done"] == 1
+    assert sendcode("dead", "requeue", "--all", "--dry-run", "--json").json["done"] == 3
+
+
 def test_customers_added_to_a_corrected_file_count_as_customers(
     sendcode: Command, ledger: Ledger, may: Path
 ) -> None:

@@ -20,7 +20,8 @@
 --     that ended it
 --   by: the token that last ended it, laid it aside or settled it, by which a repetition is known
 --   token, key, endings and what else webhooks.lua has
---   finished; and by a person's hand: dropped (when), replaces, replaced_by (job ids)
+--   finished; and by a person's hand: dropped (when), replaces, replaced_by (job ids); corrected: the ids of
+--     the jobs of rows of corrected files that took its customer over, with commas between (corrected_by)
 --   told: entries of its story so far; story:<n>: the n-th
 
 local function record(id)
@@ -234,4 +235,22 @@ local function end_lost_job(id, lane, retention_ms, now)
   redis.call('HSET', K.job(id), 'code', CODE.UNREADABLE, 'message', '')
   finalize(id, job.batch, lane, job.state, 'unknown', retention_ms, now, CODE.UNREADABLE)
   note_damage('the record of job ' .. id .. ' was lost: perhaps its code was sent, it is unknown')
+end
+
+-- Which row's job of a corrected file stands for the customer of a failed job, the youngest, given the
+-- ids at the failed one; "" where there is none, or all came to nothing. One that failed stands for
+-- the customer, too: it waits for a person in the place of the older one.
+local function corrected_by(ids)
+  local found = ''
+  for id in string.gmatch(ids or '', '[^,]+') do
+    local job = redis.pcall('HMGET', K.job(id), 'state', 'code')
+    local state = job[1]
+    if not state then -- a row yet, or forgotten
+      local batch = string.match(id, '^(.+)-%d+$') or ''
+      if redis.call('HGET', K.batch(batch), 'state') ~= BATCH.CANCELLED then found = id end
+    elseif state ~= 'expired' and (state ~= 'cancelled' or job[2] == CODE.SENT_MEANWHILE) then
+      found = id
+    end
+  end
+  return found
 end

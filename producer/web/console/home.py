@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,9 @@ from config.settings import Settings
 from jobs.account import AccountState
 from jobs.actions import recent_actions
 from jobs.codes import OUTAGE, explain
+from jobs.deadletters import SURVEYED, DeadLetters
 from jobs.identity import Identity, state_file
+from producer.deadletters import Choice, groups
 from producer.overview import Overview, read_overview
 from producer.sending import Sending, Standing, read_sent
 from producer.web.console.failures import NO_CODE, Filters
@@ -61,7 +63,7 @@ async def home(request: Request, _: Viewer) -> Response:
     found = await ask(request, _read, request.app.state.client, request.app.state.settings)
     texts = texts_of(request)
     account: AccountState = found["overview"].account
-    failures = _failures(texts, found["overview"])
+    failures = _failures(texts, found["waiting"])
     is_outage = explain(account.code).kind in OUTAGE
     return render(
         request,
@@ -78,6 +80,7 @@ async def home(request: Request, _: Viewer) -> Response:
 
 def _read(client: redis.Redis, settings: Settings) -> dict[str, Any]:
     overview = read_overview(client, settings, Identity(client, settings, state_file(settings)))
+    waiting = _waiting(client, settings, overview)
     sending, sent = Sending.of(overview), read_sent(client, settings, overview.at_ms)
     actions = recent_actions(client, settings, _LOOKED_AT) if sending.is_halted else []
     by = next((action.by for action in actions if action.what == "halt"), "")
@@ -89,8 +92,20 @@ def _read(client: redis.Redis, settings: Settings) -> dict[str, Any]:
         "halted_by": by if sending.standing is Standing.HALTED else "",
         "batches": overview.batches[:SHOWN_BATCHES],
         "more_batches": max(0, len(overview.batches) - SHOWN_BATCHES),
-        "failed": sum(overview.dead_by_code.values()),
+        "failed": sum(waiting.values()),
+        "waiting": waiting,
     }
+
+
+def _waiting(client: redis.Redis, settings: Settings, overview: Overview) -> Mapping[str, int]:
+    """Return by code what waits for a person; of very many also those that were corrected since.
+
+    The page is read again and again: it looks through no more than one call may.
+    """
+    if sum(overview.dead_by_code.values()) > SURVEYED:
+        return overview.dead_by_code
+    found = groups(DeadLetters(client, settings), Choice())
+    return {group.code: group.count for group in found}
 
 
 def _plot(minutes: Sequence[int]) -> Plot:
@@ -104,9 +119,9 @@ def _plot(minutes: Sequence[int]) -> Plot:
     return Plot(bars, most, sum(minutes), _BAR * len(minutes), _BARS_HEIGHT)
 
 
-def _failures(texts: Texts, overview: Overview) -> list[Failure]:
+def _failures(texts: Texts, waiting: Mapping[str, int]) -> list[Failure]:
     """Return what failed most, by reason."""
-    most = sorted(overview.dead_by_code.items(), key=lambda each: -each[1])[:SHOWN_CODES]
+    most = sorted(waiting.items(), key=lambda each: -each[1])[:SHOWN_CODES]
     return [
         Failure(Filters(code or NO_CODE).address(), count, reason_in_words(texts, code))
         for code, count in most

@@ -15,7 +15,15 @@ from jobs.phone import PhoneError
 from producer.deadletters import Choice
 from producer.decisions import Plan
 from producer.second_codes import KEPT_BACK
-from producer.stories import BY_A_PERSON, Instead, NoSuchJobError, Story, end_of, story_of
+from producer.stories import (
+    BY_A_PERSON,
+    Instead,
+    NoSuchJobError,
+    Story,
+    correction_of,
+    end_of,
+    story_of,
+)
 from producer.typed_number import read_typed
 from producer.web.console.failures import propose
 from producer.web.console.frame import (
@@ -53,10 +61,16 @@ async def _page(
     record = story.record
     end = await ask(request, end_of, client, settings, story)
     letter = await ask(request, DeadLetters(client, settings).find, job_id)
+    correction = await ask(request, correction_of, client, settings, story)
+    corrected_in = None
+    if story.corrected_by:
+        corrected_in = await ask(
+            request, Batches(client, settings).get, split_job_id(story.corrected_by)[0]
+        )
     batch = None
     if record.batch_id:
         batch = await ask(request, Batches(client, settings).get, record.batch_id)
-    is_open = letter is not None and not letter.was_dealt_with
+    is_open = letter is not None and not letter.was_dealt_with and not story.corrected_by
     return render(
         request,
         "job.html",
@@ -69,7 +83,12 @@ async def _page(
         cells=cells_of(batch, story.row),
         customer=customer_of(batch, story.row),
         ending=ending_in_words(texts, end.record, end.waits_for, batch),
-        remedy=_remedy(texts, end.record),
+        remedy=_remedy(texts, end.record) if not story.corrected_by else "",
+        corrected_by=story.corrected_by,
+        corrected_in=corrected_in,
+        correction=ending_in_words(texts, correction.record, correction.waits_for, corrected_in)
+        if correction is not None
+        else "",
         end=end.record,
         is_open=is_open,
         is_final=end.record.state.is_final,
