@@ -267,14 +267,18 @@ class DeadLetters:
         first_ms: int = 0,
         step_us: int = 0,
         once: bool = False,
+        corrected_too: bool = False,
     ) -> list[Settled]:
         """Make the jobs due again: the first at `first_ms`, each other `step_us` after the last.
 
         None is due before now, on Redis' clock as all times. `once`: leave alone those whose number
-        waits for another one that was tried again, by whomever.
+        waits for another one that was tried again, by whomever. `corrected_too`: also those whose
+        customers a corrected file took over.
         """
         jobs = _triples(decision, letters)
-        return self._run(decision, jobs, done_before, first_ms, step_us, once=once)
+        return self._run(
+            decision, jobs, done_before, first_ms, step_us, once=once, corrected_too=corrected_too
+        )
 
     def drop(
         self, decision: Decision, letters: Sequence[DeadLetter], *, done_before: int = 0
@@ -317,6 +321,7 @@ class DeadLetters:
         step_us: int = 0,
         *,
         once: bool = False,
+        corrected_too: bool = False,
     ) -> list[Settled]:
         reply: list[Settled] = self._settle(
             [part for job in jobs for part in job],
@@ -326,6 +331,7 @@ class DeadLetters:
             first_ms=first_ms,
             step_us=step_us,
             once=int(once),
+            corrected_too=int(corrected_too),
         )
         return reply
 

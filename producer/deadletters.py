@@ -136,14 +136,9 @@ def letters(dead: DeadLetters, choice: Choice) -> Iterator[DeadLetter]:
         for letter in window:
             # the code of one that cannot be read is not known: it is shown with every choice
             record = letter.record
-            if record is not None and (record.flaw or _is_chosen(letter, choice)):
+            is_open = record is not None and not letter.corrected_by
+            if record is not None and (record.flaw or (is_open and choice.fits(record))):
                 yield letter
-
-
-def _is_chosen(letter: DeadLetter, choice: Choice) -> bool:
-    """Return whether one is meant by a choice that names no jobs: nor are those corrected since."""
-    record = letter.record
-    return record is not None and not letter.corrected_by and choice.fits(record)
 
 
 EXAMPLES, MOST_NAMED = 5, 20
@@ -274,6 +269,8 @@ class Requeuing:
     reason: str = ""
     memory: Memory | None = None
     """Knows of the codes that wait; without it, second codes are not prevented."""
+    corrected_too: bool = False
+    """Also what a corrected file took over: only where a person names single jobs."""
 
     @property
     def is_once(self) -> bool:
@@ -330,11 +327,12 @@ def requeue(
             first_ms=started_ms + (report.done - done_before) * step_us // 1000,
             step_us=step_us,
             once=how.is_once,
+            corrected_too=how.corrected_too,
         )
 
     def why_not(letter: DeadLetter, record: JobRecord) -> Reason | None:
-        if letter.corrected_by:
-            return Reason(Why.CORRECTED)
+        if letter.corrected_by and not how.corrected_too:
+            return _why_corrected(letter, record, how)
         return _why_not_again(letter, record, how, started_ms)
 
     def on_chosen(record: JobRecord) -> None:
@@ -365,7 +363,9 @@ def drop(
     def settle(chosen: Sequence[DeadLetter]) -> list[Settled]:
         return dead.drop(decision, chosen, done_before=report.done)
 
-    def why_not(_: DeadLetter, record: JobRecord) -> Reason | None:
+    def why_not(letter: DeadLetter, record: JobRecord) -> Reason | None:
+        if letter.corrected_by and not choice.job_ids:
+            return Reason(Why.CORRECTED)
         return Reason(Why.DROPPED) if record.dropped_ms else None
 
     _walk(dead, choice, report, _Step(decision.token, why_not, settle, limit), progress)
@@ -414,6 +414,13 @@ def replace_number(
     return report
 
 
+def _why_corrected(letter: DeadLetter, record: JobRecord, how: Requeuing) -> Reason:
+    """Return why a job is left alone whose customer a corrected file took over."""
+    if letter.was_sent_since and not how.may_send_twice:
+        return Reason(Why.SENT_SINCE)  # to the same number
+    return how.why_a_second_code(record.phone) or Reason(Why.CORRECTED)
+
+
 def _why_not_again(
     letter: DeadLetter, record: JobRecord, how: Requeuing, now_ms: int
 ) -> Reason | None:
@@ -457,7 +464,7 @@ def _walk(
         if _is_enough(report, step):
             return
         done += len(window)
-        fitting = [each for each in window if each.record is None or _is_chosen(each, choice)]
+        fitting = [each for each in window if each.record is None or choice.fits(each.record)]
         for each in window:
             if each.record is not None and each.record.flaw and each not in fitting:
                 report.refuse(each.job_id, Reason(Why.UNREADABLE))

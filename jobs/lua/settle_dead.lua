@@ -6,13 +6,14 @@
 --   its place
 -- first_ms: when the first is due; step_us: by which each next is due later
 -- once: 1: leave a job alone whose number another one, that was tried again, still waits for
+-- corrected_too: 1: also jobs whose customers a corrected file took over
 -- jobs: for each its id, place (where in the dead-letter list it was seen, from 0: a hint), story, and
 --   to replace it: id of the new job, cc, num, story of the new job
 -- Reply: for each job "done" | "absent" | "not dead" | "cancelled" (its batch was)
 --   | "waits_elsewhere" (see `once`) | "corrected" (a corrected file took its customer over)
 -- Twice with one token: "done" again, nothing is done twice.
 local A = arguments('verb', 'token', 'action', 'first_ms:number', 'step_us:number', 'retention_ms:number',
-  'once?:number', 'jobs:rest')
+  'once?:number', 'corrected_too?:number', 'jobs:rest')
 local verb, token, retention_ms, now = A.verb, A.token, A.retention_ms, now_ms()
 local reply, done, gaps, shift, absent = {}, 0, false, 0, {}
 
@@ -102,7 +103,9 @@ local function settle(id, place, story, new, cc, num, new_story)
       and redis.call('HGET', K.batch(job.batch), 'state') == BATCH.CANCELLED then
     return 'cancelled'
   end
-  if verb ~= 'drop' and corrected_by(job.corrected) ~= '' then return 'corrected' end
+  if verb ~= 'drop' and A.corrected_too ~= 1 and corrected_by(job.corrected) ~= '' then
+    return 'corrected'
+  end
   if verb ~= 'drop' then
     cc, num = cc or job.cc or '', num or job.num or '' -- those of the new job, if there is to be one
     if A.once == 1 and is_tried_already(cc, num, id) then return 'waits_elsewhere' end

@@ -169,7 +169,8 @@ def requeue(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
         of_batch = Batches(client, settings).get(batch) if batch is not None else None
         per_second = pace or (None if choice.job_ids else half_rate(settings, of_batch))
         memory = Memory(client, settings)
-        how = Requeuing(force, may_send_twice, limit, per_second, dry_run, kept, memory)
+        named = may_send_twice and bool(choice.job_ids)
+        how = Requeuing(force, may_send_twice, limit, per_second, dry_run, kept, memory, named)
         dead = DeadLetters(client, settings)
         _check_choice(dead, choice, client, settings)
         if number is not None:

@@ -172,7 +172,7 @@ _LEFT_ALONE = {
     Why.TOO_LATE: "it would come too late (--expires-in): --force sends all the same",
     Why.PERHAPS_SENT: f"perhaps sent: ask the customer whether a code has come; {_ALL_THE_SAME}",
     Why.SENT_SINCE: f"another job has sent a code to its number since: drop it; {_ALL_THE_SAME}",
-    Why.CORRECTED: "a corrected file took its customer over (sendcode job show): see to that one",
+    Why.CORRECTED: "a corrected file took its customer over: sendcode job show",
     Why.SENT_BEFORE: f"this number got a code before: {_ALL_THE_SAME}",
 }
 
