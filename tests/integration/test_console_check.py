@@ -102,6 +102,31 @@ def test_a_ticked_row_is_left_out_and_an_unticked_one_is_sent_after_all(
     assert "You left out 1 row." in press(browser, web, check, *unticked)
 
 
+def test_the_way_to_another_page_of_rows_saves_what_was_typed_and_passes_no_row_by(
+    browser: Browser, web: WebServer
+) -> None:
+    rows = "".join(f"Customer {n},852,call me\n" for n in range(120))
+    page = upload(browser, web, HEADER + rows)
+    check = check_of(page)
+    assert 'name="cell-51-2"' in page.text
+    assert 'name="cell-52-2"' not in page.text
+
+    words = press(
+        browser, web, check, ("cell-3-2", "51001236"), ("was-3-2", "call me"), next_of(page)
+    )
+
+    assert "You corrected 1 row here." in words
+    moved = browser.get(f"{check}?line=52").text
+    assert "Page 1 of 3" in moved  # the row is on it now
+    assert re.search(r'name="cell-52-1"[^>]* autofocus', moved)
+    untouched = press(browser, web, check, next_of(page))
+    assert "Page 2 of 3" in untouched
+
+
+def next_of(page: requests.Response) -> tuple[str, str]:
+    return button(page, "Save, and next")
+
+
 def test_all_rows_with_one_doubt_are_left_out_and_taken_in_again_at_once(
     browser: Browser, web: WebServer
 ) -> None:

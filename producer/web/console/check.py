@@ -41,6 +41,7 @@ ROWS_SHOWN = 50
 """Rows to be looked at, on one page."""
 _CELL = re.compile(r"cell-([0-9]{1,18})-([0-9]{1,18})")
 """The name of a cell's field: its line, and its column."""
+_PLACE = re.compile(r"[0-9]{1,6}")
 _LINE = re.compile(r"[0-9]{1,18}")
 _COUNTRY_FAULTS = frozenset(
     {"country_not_a_code", "country_code_length", "barred_country_code", "no_such_country_code"}
@@ -48,8 +49,13 @@ _COUNTRY_FAULTS = frozenset(
 
 
 @router.get("/{check_id}")
-async def look(check_id: str, request: Request, visitor: Operator, page: Page = 1) -> Response:
-    """Show what a file holds, once it was read; while it becomes a batch, how far that is."""
+async def look(
+    check_id: str, request: Request, visitor: Operator, page: Page = 1, line: Page = 0
+) -> Response:
+    """Show what a file holds, once it was read; while it becomes a batch, how far that is.
+
+    `line`: of a row whose page is to be shown, wherever it is by now.
+    """
     check = await own_check(request, visitor, check_id)
     if isinstance(check, Response):
         return check
@@ -57,10 +63,13 @@ async def look(check_id: str, request: Request, visitor: Operator, page: Page = 
     if found is None or check.confirmed:
         return await progress_page(request, check)
     if is_fragment(request):  # the page waited for this
-        return lead(request, request.url.path)
+        return lead(request, f"{request.url.path}?line={line}" if line else request.url.path)
     if found["error"]:
         return render(request, "check_unreadable.html", check=check, error=found["error"])
     pages = max(1, -(-len(found["looked_at"]) // ROWS_SHOWN))
+    if line:
+        order = [row["line"] for row in found["looked_at"]]
+        page = order.index(line) // ROWS_SHOWN + 1 if line in order else 1
     page = min(max(1, page), pages)
     rows = found["looked_at"][(page - 1) * ROWS_SHOWN : page * ROWS_SHOWN]
     report = found["report"]
@@ -81,6 +90,7 @@ async def look(check_id: str, request: Request, visitor: Operator, page: Page = 
         ],
         page=page,
         pages=pages,
+        line=line,
         editable=[i for i in (found["country"], found["number"]) if i is not None],
     )
 
@@ -166,6 +176,7 @@ async def decide(check_id: str, request: Request, visitor: Operator) -> Response
     if isinstance(check, Response):
         return check
     form = await request.form()
+    way_on = await _way_on(request, check, str(form.get("page", "")))
     is_done = False
     try:
         with suppress(FileNotFoundError):
@@ -176,7 +187,17 @@ async def decide(check_id: str, request: Request, visitor: Operator) -> Response
             f"only what is shown can be corrected or left out here, at most {MOST_DECIDED:,} rows"
         )
         raise Problem(422, "not_offered", detail) from None
-    return redirect(request, f"/batches/new/{check_id}", None if is_done else "check.changed")
+    return redirect(request, way_on, None if is_done else "check.changed")
+
+
+async def _way_on(request: Request, check: Check, page: str) -> str:
+    """Return where to look on: at the first row of a page, which other rows may make move."""
+    path = f"/batches/new/{check.check_id}"
+    found = await ask(request, checks_of(request).found, check)
+    if found is None or found["error"] or not _PLACE.fullmatch(page):
+        return path
+    rows = found["looked_at"][(int(page) - 1) * ROWS_SHOWN :] if int(page) else []
+    return f"{path}?line={rows[0]['line']}" if rows else path
 
 
 def _decisions(form: FormData) -> RowDecisions:

@@ -76,6 +76,7 @@ async def progress_page(request: Request, check: Check) -> Response:
         request,
         "check_progress.html",
         live="live",
+        query=request.url.query,
         check=check,
         rows=rows,
         percent=round(100 * share),
