@@ -21,6 +21,7 @@ import redis
 from config.redis import error_code
 from config.settings import Settings
 from jobs.identity import NEWER, Identity, LedgerState
+from jobs.job import NO_NUMBER
 from jobs.keys import Keys
 from jobs.records import Records
 from jobs.rows import Rows
@@ -63,7 +64,7 @@ def _seal_jobs(client: redis.Redis, settings: Settings, begins: str) -> str:
     """Seal the numbers of jobs, and name what is kept of numbers by their index.
 
     What is kept under a number's old key though no job is left for it goes: nobody could find it
-    any more.
+    any more. So do records that were set aside with a number in the clear.
     """
     keys, records = Keys(settings.sendcode_key_prefix), Records(client, settings)
     phase, _, cursor = begins.partition(" ")
@@ -74,6 +75,7 @@ def _seal_jobs(client: redis.Redis, settings: Settings, begins: str) -> str:
         _seal_each(client, records, keys, found)
     else:
         old = [key for key in found if _is_of_old_digest(keys, key)]
+        old += _unreadable_in_the_clear(client, keys, found)
         if old:
             client.delete(*old)
     if following:
@@ -89,6 +91,18 @@ def _seal_each(client: redis.Redis, records: Records, keys: Keys, found: Sequenc
         # what is no record is left to whoever meets it
         if isinstance(values, dict) and "num" in values and "lane" in values:
             records.adopt(key.removeprefix(keys.job("")), values)
+
+
+def _unreadable_in_the_clear(
+    client: redis.Redis, keys: Keys, found: Sequence[str]
+) -> Iterator[str]:
+    aside = [key for key in found if key.startswith(keys.unreadable(""))]
+    pipe = client.pipeline(transaction=False)
+    for key in aside:
+        pipe.hget(key, "num")
+    for key, num in zip(aside, pipe.execute(raise_on_error=False), strict=True):
+        if isinstance(num, str) and ":" not in num and num != NO_NUMBER.phone_num:
+            yield key
 
 
 def _is_of_old_digest(keys: Keys, key: str) -> bool:

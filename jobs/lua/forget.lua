@@ -20,6 +20,13 @@ local function blank_row(by_job)
   return 'blanked'
 end
 
+-- Blank a job's record, and remove what was set aside of it.
+local function blank_record(id)
+  redis.call('HSET', K.job(id), 'cc', '0', 'num', '0')
+  redis.call('HDEL', K.job(id), 'reference', 'key')
+  redis.call('DEL', K.unreadable(id))
+end
+
 local function blank_job()
   local id = A.id
   local job = fields(K.job(id), 'state', 'cc', 'num', 'replaced_by', 'dropped', 'replaces')
@@ -28,13 +35,11 @@ local function blank_job()
   if digest ~= number_digest(A.cc, A.num) and digest ~= A.old then return 'other' end
   if not FINAL[job.state] then return 'waits' end
   if FOR_A_PERSON[job.state] and not job.replaced_by and not job.dropped then return 'letter' end
-  redis.call('HSET', K.job(id), 'cc', '0', 'num', '0')
-  redis.call('HDEL', K.job(id), 'reference', 'key')
+  blank_record(id)
   -- a corrected number stands in the place of another one of the same person's
   while job.replaces do
     id = job.replaces
-    redis.call('HSET', K.job(id), 'cc', '0', 'num', '0')
-    redis.call('HDEL', K.job(id), 'reference', 'key')
+    blank_record(id)
     job = fields(K.job(id), 'replaces')
   end
   blank_row(true)

@@ -10,12 +10,14 @@ from redis import Redis
 
 from config.settings import Settings
 from jobs.batches import Batches
+from jobs.deadletters import DeadLetters, Decision
 from jobs.job import SendCodeJob
+from jobs.keys import Keys
 from jobs.ledger import Ledger
 from jobs.mending import Mending
 from producer.results import results
 from tests.commands import Command, Ran
-from tests.ended_jobs import DEAD, PERMANENT, SENT, customers, end_event, number, run_batch
+from tests.ended_jobs import DEAD, PERMANENT, SENT, customers, end, end_event, number, run_batch
 from tests.ledger_acts import number_key
 from tests.ledger_checks import all_of
 
@@ -92,6 +94,30 @@ def test_a_forgotten_dead_letter_is_not_tried_again(
     record = ledger.job(job.job_id)
     assert record is not None
     assert record.state == "dead"
+
+
+def test_what_was_set_aside_of_a_person_s_records_goes_with_them(
+    forget: Forget, redis: Redis, ledger: Ledger, keys: Keys, settings: Settings
+) -> None:
+    broken = [end_event(ledger, n).job_id for n in (2, 3)]
+    for job_id in broken:
+        redis.hset(keys.job(job_id), mapping={"attempts": "several", "reference": "a customer"})
+        assert ledger.set_aside(job_id)
+        assert redis.exists(keys.unreadable(job_id))
+    dead = DeadLetters(redis, settings)
+    letter = dead.find(broken[0])
+    assert letter
+    _, corrected = dead.replace(Decision("replace", "one"), letter, number(1))
+    ledger.sweep()
+    end(ledger, corrected, SENT)
+    open_number(redis, ledger, 1)
+
+    for n in (1, 3):
+        assert forget(n, "--yes").exit_code == 0
+
+    assert "a customer" not in all_of(redis)
+    assert ledger.records.vault.index("852", number(3).phone_num) not in all_of(redis)
+    assert not redis.exists(*map(keys.unreadable, broken))
 
 
 def test_what_has_not_ended_stays_and_is_named(

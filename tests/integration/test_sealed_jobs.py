@@ -227,6 +227,9 @@ def test_what_an_older_release_left_in_the_clear_is_sealed_in_place(
     assert acts.sweep() == ["b1-1"]
     acts.park("b1-1", acts.begun("b1-1"), left=UNSENT)
     left_in_the_clear(acts)
+    aside = keys.unreadable("ev-broken")
+    redis.hset(aside, mapping={"num": number(2).phone_num, "attempts": "several"})
+    redis.expire(aside, 600)
     ledger = Ledger(redis, settings)
     later = Acts(ledger, batches, redis, keys)
 
