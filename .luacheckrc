@@ -5,7 +5,7 @@ max_line_length = 120
 read_globals = {
   "KEYS", "ARGV", "redis", "cjson",
   -- by jobs/scripts.py:
-  "K", "READS", "WRITES", "LAPSE_MS", "ALIVE_MS", "BLOCK_ROWS", "RATE_FADES_MS", "LEVEL_GROWTH", "SPARE_THREADS",
+  "K", "READS", "WRITES", "SEALED", "LAPSE_MS", "ALIVE_MS", "BLOCK_ROWS", "RATE_FADES_MS", "LEVEL_GROWTH", "SPARE_THREADS",
   "DELIVERY_MS", "MOST_DELIVERIES", "MOST_PER_ENDPOINT", "FINAL", "OPEN", "IN_FLIGHT",
   "IS_SENT", "FOR_A_PERSON", "BATCH_OVER",
   BATCH = {fields = {"RUNNING", "PAUSED", "DONE", "CANCELLED"}},

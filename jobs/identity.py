@@ -26,17 +26,21 @@ from config.settings import Settings
 from jobs.actions import Action
 from jobs.job import iso, iso_or_none
 from jobs.phone import PhoneNumber
-from jobs.scripts import LAPSE_S, READS, pairs, scripts
+from jobs.scripts import LAPSE_S, READS, SEALED, pairs, scripts
+from jobs.upgraded import Upgraded, upgraded_ids
 from jobs.vault import Vault
 
 _KEEP_EVERY_S = 1.0
 _RECENT = 200 * LAPSE_S
 """Attempts remembered: those of a lapse at ten times the account's usual rate."""
+UNSEALED = "unsealed"
 _REASONS = {
     "empty": "it is empty, as if it was flushed or its server lost its data",
     "older": "it is an older copy",
     "foreign": "it is not the ledger that was here before",
     "damaged": "its key does not hold what it should",
+    UNSEALED: "its numbers were sealed before and it says they are not: a backup of an older "
+    "release, or another hand changed it",
 }
 NEWER = "newer"
 REMEDY = "put the right data back, or take what is there: sendcode ledger accept"
@@ -52,7 +56,7 @@ class LedgerState:
 
     now_ms: int = 0
     refused: str = ""
-    """Why nothing may be sent: `empty`, `foreign`, `older`, `damaged` or `newer`."""
+    """Why nothing may be sent: `empty`, `foreign`, `older`, `damaged`, `unsealed` or `newer`."""
     refused_ms: int | None = None
     known_ms: int | None = None
     """When the one that is remembered was alive last."""
@@ -123,7 +127,9 @@ class Identity:
         self._client = client
         self._identify = scripts(client, settings)("identify")
         self._lock = threading.Lock()
-        self._remembered = _read(file)
+        self._upgraded = upgraded_ids(settings)
+        self._remembered, upgraded = _read(file)
+        self._upgraded |= upgraded
         self._since = "file"
         self._kept_at = 0.0
         self.process = ""
@@ -145,7 +151,8 @@ class Identity:
         """What the scripts compare the ledger with; "" if nothing is known of it yet."""
         if not self._remembered:
             return ""
-        return f"{self._remembered} {self.process or '-'} {self._attempts} {self._since}"
+        sealed = "*" if self._remembered.partition(" ")[0] in self._upgraded else ""
+        return f"{self._remembered} {self.process or '-'} {self._attempts} {self._since}{sealed}"
 
     def work(self) -> None:
         """Count attempts from now on: this process is a worker."""
@@ -194,6 +201,8 @@ class Identity:
         values = pairs(reply[1])
         # a user who may do too little makes half a ledger
         if not reply[0] and {"id", "counter", "at"} <= values.keys():
+            if int(values.get("upgraded") or 1) >= SEALED:
+                self._upgraded.add(values["id"])
             self.remember(f"{values['id']} {values['counter']} {values['at']}")
         return self._state(reply)
 
@@ -218,10 +227,13 @@ class Identity:
         """Take the ledger as it is; return what it was until then."""
         about = f"flagged for {flag_hours:g} h"
         action = Action(what="ledger accept", about=about, reason=reason)
+        ledger_id = secrets.token_hex(8)
         reply = self._identify(
             known=self.known,
             verb="accept",
             action=action.encode(),
+            id=ledger_id,
+            approval=Upgraded(self._client, self._settings).approve(ledger_id),
             flag_ms=round(flag_hours * 3_600_000),
         )
         return self._state(reply)
@@ -252,6 +264,7 @@ class Identity:
             "redis": self._settings.redis.place,
             "prefix": self._settings.sendcode_key_prefix,
             "seen": ledger,
+            "upgraded": sorted(self._upgraded | _read(file)[1]),
         }
         draft = file.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
         try:
@@ -265,11 +278,12 @@ class Identity:
                 draft.unlink(missing_ok=True)
 
 
-def _read(file: Path | None) -> str:
-    """Return what was kept, "" if nothing was that can be read."""
+def _read(file: Path | None) -> tuple[str, set[str]]:
+    """Return what was kept, "" if nothing was that can be read; and ids of upgraded ledgers."""
     try:
-        ledger = json.loads(file.read_text(encoding="utf-8"))["seen"] if file else ""
+        kept = json.loads(file.read_text(encoding="utf-8")) if file else {"seen": ""}
+        ledger, upgraded = kept["seen"], {str(each) for each in kept.get("upgraded", ())}
         _, counter, at = ledger.split() if ledger else ("", "0", "0")
-        return str(ledger) if counter.isdecimal() and at.isdecimal() else ""
+        return (str(ledger), upgraded) if counter.isdecimal() and at.isdecimal() else ("", upgraded)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return ""
+        return "", set()

@@ -8,6 +8,7 @@ forged, and has a flaw.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from time import monotonic
 from typing import Any
 
 import redis
@@ -18,10 +19,14 @@ from jobs.codes import OwnCode
 from jobs.job import NO_NUMBER, JobRecord
 from jobs.keys import Keys, old_digest
 from jobs.phone import PhoneNumber
-from jobs.scripts import SEALED, Script
+from jobs.scripts import Script
+from jobs.upgraded import Upgraded
 from jobs.vault import ForgedError, SealedError, UnknownKeyError, Vault, job_binding
 
 _FORGED = "its number was not sealed for this job: another hand made, changed or moved the record"
+
+_UPGRADED_S = 1.0
+"""For so long a ledger is taken for upgraded without being asked again."""
 
 
 class Records:
@@ -36,7 +41,8 @@ class Records:
         self.vault = Vault(client, settings)
         self._client = client
         self._keys = Keys(settings.sendcode_key_prefix)
-        self._is_upgraded = False
+        self._upgraded = Upgraded(client, settings)
+        self._asks_again_s = 0.0
         self._adopt = Script(client, self._keys, "adopt")
 
     def read(self, job_ids: Sequence[str]) -> list[JobRecord | None]:
@@ -80,7 +86,7 @@ class Records:
         country_code, token = values.get("cc", ""), values.get("num", "")
         if ":" not in token:
             phone = PhoneNumber(country_code, token)
-            if phone != NO_NUMBER and self.is_upgraded():
+            if phone != NO_NUMBER and self._upgraded.ask():
                 raise ForgedError("it is not sealed")
             return phone
         phone = self.vault.open_number(country_code, token, binding(job_id, values))
@@ -115,10 +121,12 @@ class Records:
 
     def is_upgraded(self) -> bool:
         """Return whether all numbers of the ledger are sealed: none in the clear is believed."""
-        if not self._is_upgraded:  # once it is, whoever writes to the ledger cannot undo it here
-            upgraded = int(str(self._client.hget(self._keys.ledger, "upgraded") or 1))
-            self._is_upgraded = upgraded >= SEALED
-        return self._is_upgraded
+        if monotonic() < self._asks_again_s:  # a person may accept an older ledger meanwhile
+            return True
+        is_upgraded = self._upgraded.ask()
+        if is_upgraded:
+            self._asks_again_s = monotonic() + _UPGRADED_S
+        return is_upgraded
 
     def adopt(self, job_id: str, values: Mapping[str, str]) -> bool:
         """Seal a number that an older release left in the clear; return whether that may be.

@@ -62,6 +62,7 @@ _DEFINED = re.compile(r"(?:local )?(?:function )?((?:K\.)?\w+(?:, \w+)*)")
 _WORD = re.compile(r"(?:K\.)?\w+")
 
 _CONSTANTS = {
+    "SEALED": SEALED,
     "LAPSE_MS": LAPSE_S * 1000,
     "ALIVE_MS": ALIVE_S * 1000,
     "BLOCK_ROWS": BLOCK_ROWS,

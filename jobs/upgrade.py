@@ -11,6 +11,7 @@ side, and one can go back by one (docs/upgrading.md).
 
 from __future__ import annotations
 
+import logging
 import re
 import secrets
 from collections.abc import Callable, Iterator, Sequence
@@ -18,14 +19,18 @@ from typing import Any, TypeAlias
 
 import redis
 
+from config.logging import fields
 from config.redis import error_code
 from config.settings import Settings
-from jobs.identity import NEWER, Identity, LedgerState
+from jobs.identity import NEWER, REMEDY, UNSEALED, Identity, LedgerState
 from jobs.job import NO_NUMBER
 from jobs.keys import Keys
 from jobs.records import Records
 from jobs.rows import Rows
-from jobs.scripts import READS, Script
+from jobs.scripts import READS, SEALED, Script, time_ms
+from jobs.upgraded import Upgraded
+
+log = logging.getLogger("sendcode.upgrade")
 
 Step: TypeAlias = Callable[[redis.Redis, Settings, str], str]
 """Converts a part of the data and returns where the next begins, "" if that was all.
@@ -156,15 +161,18 @@ class Upgrade:
         self._writes = 1 + len(steps)
         keys = Keys(settings.sendcode_key_prefix)
         self._upgrade = Script(client, keys, "upgrade", writes=self._writes)
+        self._upgraded, self._key = Upgraded(client, settings), keys.ledger
 
     def run(self) -> Iterator[int]:
         """Do what is to be done now; yield each version that all data have reached by it.
 
         Nothing is, where the data are up to date, another process is at it, or older workers may
-        still hold jobs: call it again.
+        still hold jobs: call it again. Nor where numbers were sealed before: what is in the clear
+        is of another hand then.
         """
         if not self._steps:
             return
+        self._upgraded.ask()  # and remembered
         token, done, cursor = secrets.token_hex(8), 0, ""
         while reply := self._upgrade(
             known=self._identity.known,
@@ -179,5 +187,17 @@ class Upgrade:
                 yield done
             if upgraded >= self._writes:
                 return
+            if upgraded < SEALED and self._upgraded.ask():
+                self._refuse_unsealed()
+                return
             done = upgraded + 1
             cursor = self._steps[upgraded - 1](self._client, self._settings, begins)
+
+    def _refuse_unsealed(self) -> None:
+        """Have everybody refuse the ledger, until a person accepts it."""
+        now = time_ms(self._client.time())
+        self._client.hset(self._key, mapping={"refused": UNSEALED, "refused_at": now})
+        log.error(
+            "the ledger is not upgraded: its numbers were sealed before, and it says they are not",
+            extra=fields(remedy=REMEDY),
+        )

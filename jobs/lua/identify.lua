@@ -2,11 +2,12 @@
 -- known: what the caller remembers (see identity.lua)
 -- verb: "ask", or
 --   "accept", with action (JSON; the same again: nothing is done twice), and flag_ms: for how long from
---     now on what is accepted counts as perhaps sent before
+--     now on what is accepted counts as perhaps sent before; id: the ledger's new one; approval: what
+--     proves of it that a person accepted it (jobs/upgraded.py)
 --   "lost", with retention_ms, process, attempts, and cc and num of each forgotten attempt
 -- Reply: {why it is, or was until now, refused, or "", its hash as it was, this server's time, ms}
 local A = arguments('known', 'verb', 'action?', 'flag_ms?:number', 'retention_ms?:number', 'process?',
-  'attempts?', 'numbers:rest')
+  'attempts?', 'id?', 'approval?', 'numbers:rest')
 local verb, now = A.verb, now_ms()
 local why = refused(A.known)
 local reply = {why or '', why ~= 'damaged' and redis.call('HGETALL', K.ledger) or {}, int(now)}
@@ -22,10 +23,10 @@ if verb == 'accept' then
   local former = {own.former or '', own.claimed or '', own.id or '', string.match(A.known, '^%S+') or ''}
   redis.call('HDEL', K.ledger, 'id', 'refused', 'refused_at', 'claimed', 'known_at')
   redis.call('HSET', K.ledger, 'action', A.action, 'former', table.concat(former, ' '),
-    'accepted', int(now), 'suspect_until',
+    'accepted', int(now), 'approval', A.approval, 'suspect_until',
     int(math.max(now + A.flag_ms, tonumber(own.suspect_until or 0))))
   note_action(A.action)
-  grow(now)
+  grow(now, A.id)
 elseif verb == 'lost' then
   for i = 1, #A.numbers, 2 do
     local key = number_key(A.numbers[i], A.numbers[i + 1])

@@ -6,6 +6,7 @@ import base64
 import logging
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from celery import Celery
@@ -18,6 +19,7 @@ from jobs.codes import OwnCode
 from jobs.deadletters import DeadLetters, Decision
 from jobs.finding import Finder
 from jobs.forgetting import Forgetting
+from jobs.identity import LedgerRefusedError
 from jobs.job import NO_NUMBER, SendCodeJob, State
 from jobs.keys import Keys, old_digest
 from jobs.ledger import Ledger
@@ -25,6 +27,7 @@ from jobs.mending import Mending
 from jobs.phone import PhoneNumber
 from jobs.scripts import WRITES
 from jobs.upgrade import Upgrade
+from jobs.upgraded import upgraded_ids
 from sandbox.client import Sandbox
 from tests.commands import Command
 from tests.eavesdropper import Eavesdropper
@@ -226,7 +229,7 @@ def test_what_an_older_release_left_in_the_clear_is_sealed_in_place(
     acts.batch([row(4)], expires_ms=4_000_000_000_000)
     assert acts.sweep() == ["b1-1"]
     acts.park("b1-1", acts.begun("b1-1"), left=UNSENT)
-    left_in_the_clear(acts)
+    left_in_the_clear(acts, settings)
     aside = keys.unreadable("ev-broken")
     redis.hset(aside, mapping={"num": number(2).phone_num, "attempts": "several"})
     redis.expire(aside, 600)
@@ -255,8 +258,77 @@ def test_what_an_older_release_left_in_the_clear_is_sealed_in_place(
     assert list(Upgrade(redis, settings, ledger.identity, settle_s=0).run()) == []
 
 
-def left_in_the_clear(acts: Acts) -> None:
-    """Have the ledger as a release left it that sealed nothing."""
+UNDONE: dict[str, Callable[[Redis, Keys], object]] = {
+    "it says that it is not upgraded": lambda redis, keys: redis.hdel(
+        keys.ledger, "upgraded", "raised_at"
+    ),
+    "it poses as another one that a person accepted": lambda redis, keys: (
+        redis.hset(keys.ledger, "former", str(redis.hget(keys.ledger, "id"))),
+        redis.hset(keys.ledger, "id", "0" * 16),
+        redis.hdel(keys.ledger, "upgraded", "raised_at"),
+    ),
+}
+
+
+@pytest.mark.parametrize("undone", UNDONE)
+@pytest.mark.parametrize("is_restarted", [False, True], ids=["", "after a restart"])
+def test_a_ledger_that_was_upgraded_once_seals_nothing_for_who_takes_that_back(
+    undone: str,
+    is_restarted: bool,
+    acts: Acts,
+    settings: Settings,
+    tmp_path: Path,
+) -> None:
+    redis, keys = acts.redis, acts.keys
+    worker = Ledger(redis, settings, tmp_path / "ledger.json")
+    job_id = submit(worker, GOOD)
+    acts.batch([row(1), row(2)])
+    assert list(Upgrade(redis, settings, worker.identity, settle_s=0).run()) == []
+    Ledger(redis, settings, tmp_path / "ledger.json").identity.ask()  # and a state file is written
+    if is_restarted:
+        upgraded_ids(settings).clear()
+        worker = Ledger(redis, settings, tmp_path / "ledger.json")
+    UNDONE[undone](redis, keys)
+    redis.copy(keys.job(job_id), keys.job("ev-forged"))
+    redis.hset(keys.job("ev-forged"), mapping={"num": OTHER.phone_num, "state": "queued"})
+    forged_row = row(9).encode()
+    redis.lset(keys.rows("b1"), 0, forged_row)
+
+    for ledger in (worker, Ledger(redis, settings)):  # whoever is asked
+        assert list(Upgrade(redis, settings, ledger.identity, settle_s=0).run()) == []
+        assert ledger.claim("ev-forged", "t").verdict != "granted"
+
+    assert redis.hget(keys.job("ev-forged"), "num") == OTHER.phone_num
+    assert redis.lindex(keys.rows("b1"), 0) == forged_row
+    with pytest.raises(LedgerRefusedError, match=r"were sealed before.*: sendcode ledger accept"):
+        worker.sweep()
+    redis.delete(keys.job("ev-forged"))
+
+
+def test_a_backup_of_before_the_upgrade_is_refused_until_a_person_accepts_it(
+    acts: Acts, redis: Redis, keys: Keys, settings: Settings, tmp_path: Path
+) -> None:
+    worker = Ledger(redis, settings, tmp_path / "ledger.json")
+    job_id = submit(worker, GOOD, life_s=None)
+    worker.identity.ask()
+    redis.hset(keys.job(job_id), "num", GOOD.phone_num)
+    redis.hdel(keys.ledger, "version", "upgraded")
+    with pytest.raises(LedgerRefusedError) as refused:
+        worker.sweep()
+
+    worker.identity.accept(0)
+
+    assert "\n" not in str(refused.value)
+    worker.sweep()
+    assert list(Upgrade(redis, settings, worker.identity, settle_s=0).run()) == [WRITES]
+    assert worker.job(job_id) == acts.job(job_id)
+    assert acts.job(job_id).phone == GOOD
+    assert GOOD.phone_num not in all_of(redis)
+
+
+def left_in_the_clear(acts: Acts, settings: Settings) -> None:
+    """Have the ledger as a release left it that sealed nothing, and nobody know better."""
+    upgraded_ids(settings).clear()
     redis, keys, ledger = acts.redis, acts.keys, acts.ledger
     for key in list(redis.scan_iter(keys.job("*"))):
         phone = acts.job(key.removeprefix(keys.job(""))).phone

@@ -9,19 +9,20 @@ end
 
 -- Compare with what a process remembers: "" (nothing) or "id counter at process attempts since", where
 -- `process` is "-" for one that sends nothing, and `since` "here" if it saw the ledger itself, "file" if
--- it read of it in its state file.
--- Reply: nil, or why nothing may be sent: "newer" | "empty" | "foreign" | "older" | "damaged". The ledger
+-- it read of it in its state file, with a "*" behind if it knows that all its numbers were sealed.
+-- Reply: nil, or why nothing may be sent: "newer" | "empty" | "foreign" | "older" | "damaged" | "unsealed",
+-- which it is if that was undone: by a backup of before, or by whoever forged records. The ledger
 -- is marked, so that a process without a memory refuses it, too; but not where only this release is too
 -- old ("newer"), nor for another id that is known from a file only: two servers may be reached under one
 -- address, one after the other.
 local function refused(known)
   local own = redis.pcall('HMGET', K.ledger, 'id', 'counter', 'at', 'refused', 'former', 'claimed',
-    'known_at', 'born', 'version')
+    'known_at', 'born', 'version', 'upgraded')
   if own.err and not string.find(own.err, 'WRONGTYPE', 1, true) then error(own.err) end -- no rights
   if own.err then return 'damaged' end
   local own_id, own_counter, own_at, why = unpack(own)
   if is_newer(own[9]) then return 'newer' end
-  local id, counter, at, process, since = string.match(known, '^(%S+) (%d+) (%d+) (%S+) %d+ (%S+)$')
+  local id, counter, at, process, since = string.match(known, '^(%S+) (%d+) (%d+) (%S+) %d+ (%l+)')
   if not id then return why or nil end
   local found, marks
   if not own_id then
@@ -29,6 +30,8 @@ local function refused(known)
   elseif own_id ~= id then
     if string.find(own[5] or '', id, 1, true) then return why or nil end
     found, marks = 'foreign', since == 'here' and tonumber(own[8] or 0) >= tonumber(at)
+  elseif string.sub(known, -1) == '*' and tonumber(own[10] or 1) < SEALED then
+    found, marks = 'unsealed', true
   elseif tonumber(own_counter) >= tonumber(counter) then
     return why or nil
   elseif tonumber(at) - tonumber(own_at) > LAPSE_MS then
@@ -54,9 +57,10 @@ local function raise_version(to, now)
 end
 
 -- Let the ledger be alive now, and be born if it is new. What the caller writes next has the version of
--- its release, which all who cannot read it refuse from now on. Returns what the caller remembers.
-local function grow(now)
-  if redis.call('HSETNX', K.ledger, 'id', string.sub(redis.sha1hex(int(now_us())), 1, 16)) == 1
+-- its release, which all who cannot read it refuse from now on. `id`: its new one, if it gets one for
+-- certain. Returns what the caller remembers.
+local function grow(now, id)
+  if redis.call('HSETNX', K.ledger, 'id', id or string.sub(redis.sha1hex(int(now_us())), 1, 16)) == 1
       and redis.call('HSETNX', K.ledger, 'born', int(now)) == 1 then
     local used = fields(K.sweeps, 'at', 'events')
     if not used.at and not used.events and redis.call('EXISTS', K.totals, K.batches) == 0 then
