@@ -47,12 +47,22 @@ def doubtful_rows(sheet: Sheet) -> Iterator[Row]:
             if row.line == next_line:
                 doubts.append(Problem.of(REPEATED, sheet.name, row.line, sheet.unit))
                 next_line = next(repeated, None)
-            if doubts:
+            if doubts and row.phone is not None:
                 yield replace(row, phone=None, problem=doubts[0], warnings=())
 
 
-def invalid_cells(row: Row, batch_id: str, looked_at: str, columns: tuple[str, ...]) -> list[str]:
-    """Return the cells of these columns for a row that cannot be sent.
+DOUBTFUL = "doubtful"
+"""The status of a row that is sent unless somebody does something about it."""
+
+
+def invalid_cells(
+    row: Row,
+    batch_id: str,
+    looked_at: str,
+    columns: tuple[str, ...],
+    status: str = State.REJECTED,
+) -> list[str]:
+    """Return the cells of these columns for a row that cannot be sent, or is `DOUBTFUL`.
 
     `batch_id` is of the batch that the file becomes, `looked_at` the time as `iso` writes it.
     """
@@ -61,4 +71,4 @@ def invalid_cells(row: Row, batch_id: str, looked_at: str, columns: tuple[str, .
         raise ValueError("the row can be sent")
     reason = f"{problem.message}; {problem.remedy}"
     job_id = batch_job_id(batch_id, row.number)
-    return [State.REJECTED, problem.code, looked_at, job_id, reason][-len(columns) :]
+    return [status, problem.code, looked_at, job_id, reason][-len(columns) :]

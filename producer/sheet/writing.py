@@ -25,6 +25,7 @@ from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import IO, Any, BinaryIO, TypeAlias
+from unicodedata import east_asian_width
 from xml.sax.saxutils import escape, quoteattr
 
 from producer.sheet.row import SheetError, shown
@@ -131,7 +132,10 @@ class SheetWriter:
 
 
 class _Book:
-    """A workbook of one sheet of texts and dates, written row by row."""
+    """A workbook of one sheet of texts and dates, written row by row below a header.
+
+    The first rows wait until the columns' widths are known from them.
+    """
 
     def __init__(self, stream: IO[bytes], title: str) -> None:
         self._zip = zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED)
@@ -141,27 +145,61 @@ class _Book:
             "xl/workbook.xml", _XML + _WORKBOOK.format(quoteattr(_sheet_name(title)))
         )
         self._sheet = self._zip.open("xl/worksheets/sheet1.xml", "w", force_zip64=True)
-        self._sheet.write((_XML + _SHEET_BEGINS).encode())
-        self._row = 0
+        self._first: list[Sequence[Cell]] | None = []
+        self._row = self._columns = 0
 
     def write(self, cells: Sequence[Cell]) -> None:
+        if self._first is None:
+            self._put(cells)
+            return
+        self._first.append(cells)
+        if len(self._first) >= _ROWS_FOR_WIDTHS:
+            self._begin(self._first)
+
+    def _begin(self, first: list[Sequence[Cell]]) -> None:
+        self._first = None
+        self._columns = len(first[0]) if first else 0
+        widths = [
+            max(_width_of(cells[column]) for cells in first if column < len(cells))
+            for column in range(self._columns)
+        ]
+        columns = "".join(
+            f'<col min="{n}" max="{n}" width="{width}" customWidth="1"/>'
+            for n, width in enumerate(widths, 1)
+        )
+        begins = _SHEET_BEGINS.format(f"<cols>{columns}</cols>" if columns else "")
+        self._sheet.write((_XML + begins).encode())
+        for cells in first:
+            self._put(cells)
+
+    def _put(self, cells: Sequence[Cell]) -> None:
         self._row += 1
         if self._row > _MOST_ROWS or len(cells) > _MOST_COLUMNS:
             raise _too_big(f"more than {_MOST_ROWS:,} rows or {_MOST_COLUMNS:,} columns")
         texts = "".join(
-            f'<c r="{_letters(column)}{self._row}"{_content(cell)}</c>'
+            f'<c r="{_letters(column)}{self._row}"{_content(cell, is_bold=self._row == 1)}</c>'
             for column, cell in enumerate(cells)
             if cell
         )
         self._sheet.write(f'<row r="{self._row}">{texts}</row>'.encode())
 
     def close(self) -> None:
-        self._sheet.write(_SHEET_ENDS.encode())
-        self._sheet.close()
-        self._zip.close()
+        try:
+            if self._first is not None:
+                self._begin(self._first)
+            last = _letters(max(0, self._columns - 1))
+            filtered = f'<autoFilter ref="A1:{last}{max(1, self._row)}"/>'
+            self._sheet.write(_SHEET_ENDS.format(filtered).encode())
+        finally:
+            self._sheet.close()
+            self._zip.close()
 
 
 _MOST_ROWS, _MOST_COLUMNS, _MOST_CHARS = 1_048_576, 16_384, 32_767  # of Excel
+_ROWS_FOR_WIDTHS = 100
+_NARROWEST, _WIDEST = 8, 60
+_WIDTH_OF_A_TIME = 20
+"""Anything narrower is shown as ####."""
 _XML = '<?xml version="1.0" encoding="UTF-8" standalone="yes"?>\n'
 _MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
 _PACKAGE = "http://schemas.openxmlformats.org/package/2006"
@@ -182,26 +220,29 @@ _PARTS = {
     f'<Relationship Id="rId2" Type="{_OFFICE}/styles" Target="styles.xml"/></Relationships>',
     "xl/styles.xml": f'<styleSheet xmlns="{_MAIN}"><numFmts count="1">'
     '<numFmt numFmtId="164" formatCode="yyyy\\-mm\\-dd\\ hh:mm:ss"/></numFmts>'
-    '<fonts count="1"><font><sz val="11"/><name val="Calibri"/></font></fonts>'
+    '<fonts count="2"><font><sz val="11"/><name val="Calibri"/></font>'
+    '<font><b/><sz val="11"/><name val="Calibri"/></font></fonts>'
     '<fills count="2"><fill><patternFill patternType="none"/></fill>'
     '<fill><patternFill patternType="gray125"/></fill></fills>'
     '<borders count="1"><border><left/><right/><top/><bottom/><diagonal/></border></borders>'
     '<cellStyleXfs count="1"><xf numFmtId="0" fontId="0" fillId="0" borderId="0"/></cellStyleXfs>'
-    '<cellXfs count="2"><xf numFmtId="0" fontId="0" fillId="0" borderId="0" xfId="0"/>'
+    '<cellXfs count="3"><xf numFmtId="0" fontId="0" fillId="0" borderId="0" xfId="0"/>'
     '<xf numFmtId="164" fontId="0" fillId="0" borderId="0" xfId="0" applyNumberFormat="1"/>'
+    '<xf numFmtId="0" fontId="1" fillId="0" borderId="0" xfId="0" applyFont="1"/>'
     '</cellXfs><cellStyles count="1"><cellStyle name="Normal" xfId="0" builtinId="0"/>'
     "</cellStyles></styleSheet>",
 }
 _WORKBOOK = (
-    f'<workbook xmlns="{_MAIN}" xmlns:r="{_OFFICE}"><sheets>'
+    f'<workbook xmlns="{_MAIN}" xmlns:r="{_OFFICE}"><bookViews><workbookView/></bookViews><sheets>'
     '<sheet name={} sheetId="1" r:id="rId1"/></sheets></workbook>'
 )
-_SHEET_BEGINS = (  # wide enough for a time, which would be shown as #### otherwise
-    f'<worksheet xmlns="{_MAIN}"><sheetFormatPr defaultColWidth="20" defaultRowHeight="15"/>'
-    "<sheetData>"
+_SHEET_BEGINS = (  # the header stays in sight
+    f'<worksheet xmlns="{_MAIN}"><sheetViews><sheetView workbookViewId="0">'
+    '<pane ySplit="1" topLeftCell="A2" activePane="bottomLeft" state="frozen"/></sheetView>'
+    '</sheetViews><sheetFormatPr defaultColWidth="20" defaultRowHeight="15"/>{}<sheetData>'
 )
 _SHEET_ENDS = (  # no green corner at each number that is a text
-    '</sheetData><ignoredErrors><ignoredError sqref="A1:XFD1048576" numberStoredAsText="1"/>'
+    '</sheetData>{}<ignoredErrors><ignoredError sqref="A1:XFD1048576" numberStoredAsText="1"/>'
     "</ignoredErrors></worksheet>"
 )
 _NOT_XML = re.compile("[\0-\x08\x0b-\x1f\ufffe\uffff]|_(?=x[0-9A-Fa-f]{4}_)")
@@ -218,12 +259,22 @@ def _sheet_name(title: str) -> str:
     return name.strip(" '") or "Sheet1"
 
 
-def _content(cell: Cell) -> str:
+def _width_of(cell: Cell) -> int:
+    """Return how wide a cell is, in digits; a Chinese character is as wide as two."""
+    if isinstance(cell, datetime):
+        return _WIDTH_OF_A_TIME
+    text = cell[:_WIDEST]
+    wide = sum(east_asian_width(char) in "WF" for char in text)
+    return min(_WIDEST, max(_NARROWEST, len(text) + wide + 2))
+
+
+def _content(cell: Cell, *, is_bold: bool) -> str:
     """Return the rest of a cell's element, up to its end."""
     if isinstance(cell, datetime):
         days = (cell.replace(tzinfo=None) - _EXCEL_S_DAY_0).total_seconds() / _DAY_S
         return f' s="1"><v>{days:.8f}</v>'
-    return f' t="inlineStr"><is><t xml:space="preserve">{_xml_text(cell)}</t></is>'
+    style = ' s="2"' if is_bold else ""
+    return f'{style} t="inlineStr"><is><t xml:space="preserve">{_xml_text(cell)}</t></is>'
 
 
 @cache

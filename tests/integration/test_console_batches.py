@@ -436,7 +436,7 @@ def test_rows_that_cannot_be_sent_are_taken_to_be_corrected_and_come_back_as_cor
     again = check_of(upload(browser, web, corrected, "corrected.csv"))
     confirm(browser, again, 1)
 
-    assert taken.headers["Content-Disposition"].endswith('-invalid.csv"')
+    assert taken.headers["Content-Disposition"].endswith('"july-invalid.csv"')
     assert len(taken.text.splitlines()) == 2
     batch = batches.get(again.rpartition("/")[2])
     assert batch is not None

@@ -173,9 +173,10 @@ def test_doubtful_rows_are_taken_with_their_reasons_and_come_back_as_corrections
     browser: Browser, web: WebServer, batches: Batches
 ) -> None:
     check = check_of(upload(browser, web, MESSY))
-    press(browser, web, check, ("shown", "3"), ("out", "3"))
 
     taken = browser.get(f"{check}/doubtful?form=plain")
+    press(browser, web, check, ("shown", "3"), ("out", "3"))
+    without = browser.get(f"{check}/doubtful?form=plain").text
     rows = list(csv.DictReader(io.StringIO(taken.text)))
     confirm(browser, check, 6)
     bo = "\n".join((taken.text.splitlines()[0], taken.text.splitlines()[1]))
@@ -183,6 +184,12 @@ def test_doubtful_rows_are_taken_with_their_reasons_and_come_back_as_corrections
     confirm(browser, again, 1)
 
     assert [row["name"] for row in rows] == ["Bo", "Cy", "Di", "Ed", "Flo", "Gus"]
+    assert "Bo," not in without
+    assert "Cy," in without
+    assert [(row["Line of your file"], row["status"]) for row in rows][1] == ("4", "doubtful")
+    assert taken.headers["Content-Disposition"].endswith('"july-doubtful.csv"')
+    for row in rows:
+        row["reason"] = row["reason"].removeprefix("It will be sent; look at it: ")
     assert rows[0]["reason"].startswith("country code 852 has no numbers of 5 digits")
     assert rows[1]["reason"].startswith("the number stands in the file more than once")
     batch = batches.get(again.rpartition("/")[2])

@@ -22,7 +22,7 @@ from producer.results import RESULT_COLUMNS
 from producer.sheet import open_sheet
 from producer.tokens import Tokens
 from tests.console import Browser
-from tests.ended_jobs import PERMANENT, SENT, customers, end, number, run_batch
+from tests.ended_jobs import PERMANENT, SENT, UNKNOWN, customers, end, number, run_batch
 from tests.web_server import WebServer
 
 
@@ -115,3 +115,17 @@ def test_results_that_come_back_send_nothing_twice_and_get_no_columns_twice(
     assert (again.accepted, again.rejected, again.corrects) == (1, 2, "b1")
     assert len(taken[0].split(",")) == 3 + 4 + len(RESULT_COLUMNS)
     assert by_http[0].split(",") == ["name", "country_code", "phone_num", *RESULT_COLUMNS]
+
+
+def test_those_who_perhaps_got_a_code_are_taken_without_those_that_were_left(
+    anna: Browser, ledger: Ledger, batches: Batches, dead: DeadLetters
+) -> None:
+    run_batch(ledger, batches, "b1", customers(3), lambda n: SENT if n == 1 else UNKNOWN)
+    letter = dead.find("b1-3")
+    assert letter is not None
+    dead.drop(Decision("drop", "b1-3", "told by phone"), [letter])
+
+    taken = anna.get("/batches/b1/results?only=unknown&form=plain")
+
+    assert [line.partition(",")[0] for line in taken.text.splitlines()] == ["name", "Customer 2"]
+    assert "only=unknown&amp;form=xlsx" in anna.get("/batches/b1").text

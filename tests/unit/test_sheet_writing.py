@@ -105,6 +105,23 @@ def test_other_programs_read_the_workbook_and_see_only_texts(tmp_path: Path) -> 
     assert {cell.data_type for row in rows for cell in row} == {"s"}
 
 
+def test_a_workbook_keeps_a_bold_header_in_sight_with_a_filter_and_fitting_columns(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "results.xlsx"
+    with written_sheet(path, ["name", "phone"], ("reason",), form="xlsx") as writer:
+        writer.write(["An", "51001234"], ["it is too long for a narrow column"])
+        for _ in range(150):
+            writer.write(["Bo", "51001235"], [""])
+
+    sheet = openpyxl.load_workbook(path).active
+
+    assert [cell.font.b for cell in (*sheet[1], *sheet[2])] == [True] * 3 + [False] * 3
+    assert (sheet.freeze_panes, sheet.auto_filter.ref) == ("A2", "A1:C152")
+    widths = [sheet.column_dimensions[name].width for name in "ABC"]
+    assert widths == [8, 10, 36]
+
+
 def test_a_time_is_a_date_in_a_workbook_and_comes_back_as_a_text(tmp_path: Path) -> None:
     path, plain = tmp_path / "results.xlsx", io.StringIO()
     at = datetime(2026, 11, 26, 18, 2, 31, tzinfo=timezone(timedelta(hours=8)))

@@ -51,7 +51,7 @@ FILTERS = {
     "cancelled": "cancelled",
 }
 """By a figure's name: which rows it counts."""
-DOWNLOADS = ("", "failed", "left", "sent", "waiting")
+DOWNLOADS = ("", "failed", "unknown", "left", "sent", "waiting")
 _SAID: dict[Order, str] = {
     "pause": "batch.paused",
     "resume": "batch.resumed",
@@ -168,7 +168,7 @@ async def download(
         raise Problem(404, "not_found", "there are no such results")
     batch = await _known(request, batch_id)
     sheet = results_for_people(texts_of(request), _batches(request), batch, only, form)
-    return sheet_answer(sheet, name_of_file(batch, only), form)
+    return sheet_answer(sheet, name_of_file(batch.name, batch_id, only), form)
 
 
 @router.get("/{batch_id}/cancel")

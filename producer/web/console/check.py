@@ -13,17 +13,24 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from starlette.datastructures import FormData
 
-from jobs.job import iso
+from jobs.job import State, iso
 from jobs.scripts import time_ms
 from producer.checks import LONGEST_CELL, Check
-from producer.invalid_rows import doubtful_rows, invalid_cells
+from producer.invalid_rows import DOUBTFUL, doubtful_rows, invalid_cells
 from producer.row_decisions import MOST_DECIDED, NotOfferedError, RowDecisions
 from producer.second_codes import Memory, rows_to_send
 from producer.sheet import LEFT_OUT, Row, Sheet
 from producer.sheet.leaving import NOTHING
 from producer.sheet.writing import separator_for, streamed_sheet
 from producer.web.batches import Form, sheet_answer
-from producer.web.console.frame import Operator, Page, is_fragment, redirect, render
+from producer.web.console.frame import (
+    Operator,
+    Page,
+    is_fragment,
+    redirect,
+    render,
+    texts_of,
+)
 from producer.web.console.kept_check import (
     changed,
     checks_of,
@@ -33,6 +40,7 @@ from producer.web.console.kept_check import (
     progress_page,
     settings_of,
 )
+from producer.web.console.results_file import name_of_file
 from producer.web.problems import Problem, ask
 
 router = APIRouter(prefix="/batches/new")
@@ -131,7 +139,7 @@ async def take_invalid(
 async def take_doubtful(
     check_id: str, request: Request, visitor: Operator, form: Form = "xlsx"
 ) -> Response:
-    """Send the rows that are doubtful, also those that were left out, each with its reason."""
+    """Send the rows that are sent though they are doubtful, each with its reason."""
 
     def doubtful(sheet: Sheet, _: Check) -> Iterator[Row]:
         return doubtful_rows(sheet)
@@ -157,16 +165,23 @@ async def _taken(
     columns = tuple(found["invalid_columns"])
     client, checks = request.app.state.client, checks_of(request)
     looked_at = iso(await ask(request, lambda: time_ms(client.time())))
-    opened = replace(check, leaving=NOTHING) if which == "doubtful" else check
+    texts = texts_of(request)
+    status = DOUBTFUL if which == "doubtful" else State.REJECTED
+    place = texts(f"check.its_{found['unit']}").unescape()
 
     def rows() -> Iterator[tuple[list[str], list[str]]]:
-        with checks.open_sheet(opened) as sheet:
+        with checks.open_sheet(check) as sheet:
             for row in chosen(sheet, check):
-                yield row.cells, invalid_cells(row, check.batch_id, looked_at, columns)
+                cells = invalid_cells(row, check.batch_id, looked_at, columns, status)
+                if which == "doubtful":
+                    cells[-1] = texts("check.will_be_sent", why=cells[-1]).unescape()
+                yield row.cells, [str(row.line), *cells]
 
     separator = separator_for(found["delimiter"])
-    sheet = streamed_sheet(found["header"], columns, rows(), separator, form)
-    return sheet_answer(sheet, f"{check_id}-{which}", form)
+    name = name_of_file(check.terms().name, check_id, which)
+    ours = (place, *columns)
+    sheet = streamed_sheet(found["header"], ours, rows(), separator, form, title=name)
+    return sheet_answer(sheet, name, form)
 
 
 @router.post("/{check_id}/cells")

@@ -24,13 +24,16 @@ _NOT_IN_A_FILE_S_NAME = re.compile(r"[\\/:*?\"<>|;%\s\x00-\x1f\x7f]+")
 _LONGEST_NAME = 80
 
 
-def name_of_file(batch: Batch, only: str) -> str:
-    """Return what the file is called, without its ending: "July customers-failed"."""
-    name = without_numbers(batch.name)
+def name_of_file(name: str, otherwise: str, which: str) -> str:
+    """Return what a file of rows is called, without its ending: "July customers-failed".
+
+    `name` is what a person calls the batch, or its file; `otherwise` stands for an empty one.
+    """
+    name = without_numbers(name)
     while (bare := _ENDING.sub("", name)) != name:
         name = bare
     name = _NOT_IN_A_FILE_S_NAME.sub(" ", name)[:_LONGEST_NAME].strip(" .")
-    return f"{name or batch.batch_id}-{only or 'results'}"
+    return f"{name or otherwise}-{which or 'results'}"
 
 
 def results_for_people(
@@ -47,6 +50,7 @@ def results_for_people(
     rows = (
         (row.cells, (*_told(texts, batch, row, zone), *row.ours))
         for row in results(batches, batch.batch_id, only or None)
+        if only != State.UNKNOWN or not row.is_left  # those wait for nobody any more
     )
     return streamed_sheet(
         batch.header,
@@ -55,7 +59,7 @@ def results_for_people(
         separator_for(batch.delimiter),
         form,
         kept=own_columns(batch.header),
-        title=name_of_file(batch, only),
+        title=name_of_file(batch.name, batch.batch_id, only),
     )
 
 
