@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from jobs.phone import BARRED_COUNTRY_CODES, plan_of, without_international_prefix
 from producer.sheet import Leaving
 from producer.sheet.leaving import NOTHING
+from producer.sheet.number import NO_COUNTRY_CODE
+from producer.sheet.spellings import calling_code_of_country
 
 MOST_DECIDED = 5_000
 """Rows that are corrected, or left out, one by one: more are better done in the file itself."""
 
 Cells = dict[int, dict[int, str]]
 """By line and column: the text in the place of a cell."""
+
+
+def country_code_of(text: str) -> str | None:
+    """Return the calling code that a person typed, as 852, +852 or Hong Kong; else None."""
+    code = without_international_prefix("".join(text.split()))
+    if plan_of(code) is None:
+        return calling_code_of_country(text)
+    return None if code in BARRED_COUNTRY_CODES else code
 
 
 class NotOfferedError(Exception):
@@ -26,6 +37,8 @@ class RowDecisions:
 
     cells: Mapping[int, Mapping[int, str]] | None = field(default_factory=dict)
     """Texts in the place of cells, by column; None for the file's own again."""
+    country_code: str = ""
+    """Of all rows that are shown as having none, but for those that have a text in `cells`."""
     leave: frozenset[int] = frozenset()
     take_in: frozenset[int] = frozenset()
     """Rows that were left out and are to be sent after all."""
@@ -49,9 +62,24 @@ class RowDecisions:
             if line not in lines or not texts.keys() <= {found["number"], found["country"]}:
                 raise NotOfferedError
             corrections.setdefault(line, {}).update(texts)
+        for line, texts in self._with_country_code(found):
+            if line not in self.cells:
+                corrections.setdefault(line, {}).update(texts)
         if len(corrections) > MOST_DECIDED:
             raise NotOfferedError
         return corrections
+
+    def _with_country_code(self, found: Mapping[str, Any]) -> Iterator[tuple[int, dict[int, str]]]:
+        """Yield the lines of rows without a country code, with the cell that gives it to each."""
+        number, country = found["number"], found["country"]
+        for row in found["looked_at"] if self.country_code else ():
+            group = found["groups"][row["group"]]
+            if (group["kind"], group["code"]) != ("wrong", NO_COUNTRY_CODE.code):
+                continue
+            if country is not None:
+                yield row["line"], {country: self.country_code}
+            else:
+                yield row["line"], {number: f"+{self.country_code} {row['cells'][number]}"}
 
     def leaving(self, before: Leaving, found: Mapping[str, Any]) -> Leaving:
         """Return which rows are left out from now on.

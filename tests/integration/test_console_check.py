@@ -123,6 +123,30 @@ def test_the_way_to_another_page_of_rows_saves_what_was_typed_and_passes_no_row_
     assert "Page 2 of 3" in untouched
 
 
+@pytest.mark.parametrize(
+    ("header", "rows"),
+    [
+        ("name,country_code,phone_num\n", ("An,853,66001234", "Bo,,51001234", "Cy,,51001235")),
+        ("name,phone_num\n", ("An,+85366001234", "Bo,51001234", "Cy,51001235")),
+    ],
+)
+def test_rows_without_a_country_code_get_one_for_all(
+    browser: Browser, web: WebServer, header: str, rows: tuple[str, ...]
+) -> None:
+    page = upload(browser, web, header + "\n".join(rows) + "\n")
+    check = check_of(page)
+    assert "Give all of them one country code below" in text_of(page)
+
+    none = browser.post(f"{check}/cells", seen=seen_of(page), country_code="999")
+    assert "There is no such country code." in none.text
+    assert "1 code can be sent, of 3 rows." in text_of(none)
+    words = press(browser, web, check, ("country_code", "+852"))
+
+    assert "3 codes can be sent, of 3 rows." in words
+    assert "You corrected 2 rows here." in words
+    assert "+852 ******34" in words
+
+
 def next_of(page: requests.Response) -> tuple[str, str]:
     return button(page, "Save, and next")
 

@@ -17,7 +17,7 @@ from jobs.job import State, iso
 from jobs.scripts import time_ms
 from producer.checks import LONGEST_CELL, Check
 from producer.invalid_rows import DOUBTFUL, doubtful_rows, invalid_cells
-from producer.row_decisions import MOST_DECIDED, NotOfferedError, RowDecisions
+from producer.row_decisions import MOST_DECIDED, NotOfferedError, RowDecisions, country_code_of
 from producer.second_codes import Memory, rows_to_send
 from producer.sheet import LEFT_OUT, Row, Sheet
 from producer.sheet.leaving import NOTHING
@@ -192,16 +192,21 @@ async def decide(check_id: str, request: Request, visitor: Operator) -> Response
         return check
     form = await request.form()
     way_on = await _way_on(request, check, str(form.get("page", "")))
+    typed = str(form.get("country_code", "")).strip()
+    country_code = country_code_of(typed) if typed else ""
     is_done = False
     try:
         with suppress(FileNotFoundError):
             act = checks_of(request).decide
-            is_done = await ask(request, act, check_id, str(form.get("seen")), _decisions(form))
+            decisions = replace(_decisions(form), country_code=country_code or "")
+            is_done = await ask(request, act, check_id, str(form.get("seen")), decisions)
     except NotOfferedError:
         detail = (
             f"only what is shown can be corrected or left out here, at most {MOST_DECIDED:,} rows"
         )
         raise Problem(422, "not_offered", detail) from None
+    if is_done and country_code is None:
+        return redirect(request, way_on, "check.no_such_country_code")
     return redirect(request, way_on, None if is_done else "check.changed")
 
 
