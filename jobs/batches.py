@@ -62,6 +62,7 @@ class Batches:
     ) -> None:
         """Load the scripts; `identity` is what is known of the ledger, where batches are opened."""
         self.client = client
+        self.settings = settings
         self._identity = identity or Identity(client, settings)
         self._keys = Keys(settings.sendcode_key_prefix)
         self._records_of = Records(client, settings)

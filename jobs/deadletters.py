@@ -132,6 +132,8 @@ class Survey:
     """Of all, by batch; "" are events."""
     corrected: Counter[str] = field(default_factory=Counter)
     """By code: those whose customers corrected files took over; they count nowhere else."""
+    corrected_here: Counter[str] = field(default_factory=Counter)
+    """Those of them that are of the batch asked for, by state and code: "dead InternalError"."""
     letters: list[DeadLetter] = field(default_factory=list)
     """The newest first."""
 
@@ -215,7 +217,14 @@ class DeadLetters:
             found.looked += end - start
             found.fitting += reply["fitting"]
             ids += reply["ids"]
-            for name in ("by_code", "perhaps_sent", "by_country", "by_batch", "corrected"):
+            for name in (
+                "by_code",
+                "perhaps_sent",
+                "by_country",
+                "by_batch",
+                "corrected",
+                "corrected_here",
+            ):
                 getattr(found, name).update(reply[name] or {})
         found.letters = self.read(ids)
         return found
@@ -235,6 +244,11 @@ class DeadLetters:
             )
         ]
 
+    def corrected_by(self, job_id: str) -> str:
+        """Return the job of a row of a corrected file that stands for a job's customer, or ""."""
+        found: str = self._corrected_by([job_id])[0]
+        return found
+
     def find(self, job_id: str) -> DeadLetter | None:
         """Return one by its id, also when it was dropped; None if it is no dead letter."""
         record = self._ledger.job(job_id)
@@ -242,8 +256,9 @@ class DeadLetters:
             return None
         if not record.state.is_for_a_person:
             return None
-        (corrected_by,) = self._corrected_by([job_id])
-        return DeadLetter(job_id, -1, record, self._sent_to([record]).get(job_id), corrected_by)
+        return DeadLetter(
+            job_id, -1, record, self._sent_to([record]).get(job_id), self.corrected_by(job_id)
+        )
 
     def was_done_by(self, token: str, job_id: str) -> bool:
         """Return whether a decision has dealt with a job, which has not failed anew since."""

@@ -260,6 +260,8 @@ class JobRecord:
     replaces: str | None = None
     """The dead job in whose place a person put this one, with a corrected number."""
     replaced_by: str | None = None
+    corrected: str = ""
+    """The jobs of rows of corrected files that took its customer over, or would have."""
     story: tuple[StoryEntry, ...] = ()
     flaw: str = ""
     """Why the record cannot be read; the rest then stands in for it."""
@@ -316,6 +318,7 @@ class JobRecord:
             dropped_ms=number_in("dropped"),
             replaces=values.get("replaces"),
             replaced_by=values.get("replaced_by"),
+            corrected=values.get("corrected", ""),
             story=tuple(StoryEntry.decode(text) for _, text in entries),
             locked=locked,
         )

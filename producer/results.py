@@ -12,6 +12,7 @@ from typing import Any
 
 from jobs.batch import Batch, BatchRow
 from jobs.batches import Batches
+from jobs.deadletters import DeadLetters
 from jobs.job import JobRecord, State, batch_job_id, iso
 from jobs.phone import PhoneNumber
 from producer.second_codes import KEPT_BACK
@@ -133,12 +134,14 @@ def statuses_of(only: str) -> frozenset[str]:
 def results(batches: Batches, batch_id: str, only: str | None = None) -> Iterator[ResultRow]:
     """Yield the rows in the file's order, or `only` those of a group or state.
 
-    `failed` leaves out what was only kept back, because it is done or under way elsewhere.
+    `failed` leaves out what was only kept back, because it is done or under way elsewhere, and
+    whom a corrected file took over.
 
     Raises:
         ValueError: `only` is no group or state (raised by the first row).
     """
     wanted = statuses_of(only) if only is not None else None
+    letters = DeadLetters(batches.client, batches.settings)
     batch = batches.get(batch_id)
     if batch is None:
         return
@@ -149,6 +152,10 @@ def results(batches: Batches, batch_id: str, only: str | None = None) -> Iterato
             if not fits:
                 continue
         if only == "failed" and result.code in KEPT_BACK:
+            continue
+        record = result.record
+        # one that failed and was corrected is dealt with: its old number is not to come back
+        if only == "failed" and record and record.corrected and letters.corrected_by(record.job_id):
             continue
         yield result
 

@@ -89,6 +89,17 @@ class Memory:
             self._refused = frozenset(self._refused_for_good())
         return hash(phone.e164) in self._refused
 
+    def is_corrected(self, job_id: str) -> bool:
+        """Return whether a corrected file took the customer of a failed job over, and did not fail.
+
+        What stands for the customer may be waiting, sent or perhaps sent.
+        """
+        by = self._letters.corrected_by(job_id) if job_id else ""
+        if not by:
+            return False
+        (letter,) = self._letters.read([by])
+        return letter.record is None or letter.record.state is not State.DEAD
+
     def _refused_for_good(self) -> Iterator[int]:
         if not any(is_permanent(code) for code in self._letters.by_code()):
             return
@@ -158,6 +169,11 @@ _REFUSED = Fault(
     "by its column status this row was refused for good, and its number is the same",
     f"correct the number; {_CLEAR}",
 )
+_CORRECTED = Fault(
+    "corrected_since",
+    "a corrected file has sent a code to this customer since, or is about to",
+    _CLEAR,
+)
 _BY_STATUS: dict[str, Fault] = {
     State.SENT: _SENT,
     State.SENT_INFERRED: _SENT,
@@ -169,7 +185,10 @@ _BY_STATUS: dict[str, Fault] = {
     FORGOTTEN: _PERHAPS,
 }
 _STATES = frozenset({*State, FORGOTTEN})
-_BY_CODE = {fault.code: fault for fault in (_SENT, _UNDER_WAY, _PERHAPS, _SINCE, _BEFORE, LEFT_OUT)}
+_BY_CODE = {
+    fault.code: fault
+    for fault in (_SENT, _UNDER_WAY, _PERHAPS, _SINCE, _BEFORE, LEFT_OUT, _CORRECTED)
+}
 _BY_CODE[OwnCode.SENT_MEANWHILE] = _SINCE
 _WAITS = "waits_elsewhere"
 
@@ -266,6 +285,7 @@ class _Judge:
         # ours are the last of these names: a customer may have a column "status" too
         self._status = last_named(sheet.header, _STATUS)
         self._code = last_named(sheet.header, "code")
+        self._job_id = last_named(sheet.header, "job_id")
         self._finished_at = last_named(sheet.header, "finished_at")
 
     def fault(self, row: Row, history: NumberHistory) -> Fault | None:
@@ -281,7 +301,13 @@ class _Judge:
             return _SINCE
         if status and history.waits_in:
             return _waits(history.waits_in, _CLEAR)
+        if status == State.DEAD and self._is_corrected(row):
+            return _CORRECTED
         return _REFUSED if self._is_refused_again(row, status, code) else None
+
+    def _is_corrected(self, row: Row) -> bool:
+        job_id = cell_of(row, self._job_id)
+        return self._memory is not None and self._memory.is_corrected(job_id)
 
     def _is_refused_again(self, row: Row, status: str, code: str) -> bool:
         if self._memory is None or row.phone is None:

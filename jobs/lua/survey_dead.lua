@@ -4,10 +4,10 @@
 -- since_ms, until_ms: between which they ended; until_ms: "" for any
 -- skip: the newest so many that fit are not named; most: so many are named
 -- Reply: JSON: fitting; by_code, perhaps_sent (that fit but for the code), by_country, by_batch (of all);
---   corrected, of those by code; ids, the newest first
+--   corrected, of those by code, and corrected_here, of those of the batch by state and code; ids, the newest first
 local A = arguments('first:number', 'last:number', 'code', 'batch', 'cc', 'since_ms:number',
   'until_ms:number', 'skip:number', 'most:number')
-local by_code, perhaps_sent, by_country, by_batch, corrected, named, fitting = {}, {}, {}, {}, {}, {}, 0
+local by_code, perhaps_sent, by_country, by_batch, corrected, states, named, fitting = {}, {}, {}, {}, {}, {}, {}, 0
 
 local fits_all = A.batch == '' and A.cc == '' and A.since_ms == 0 and not A.until_ms
 local exact = A.code ~= 'any' and string.sub(A.code, 2)
@@ -18,6 +18,10 @@ for i = #ids, 1, -1 do
   local state = values[1]
   if state and FOR_A_PERSON[state] and corrected_by(values[6]) ~= '' then
     corrected[values[2] or ''] = (corrected[values[2] or ''] or 0) + 1
+    if A.batch == values[3] then
+      local name = state .. ' ' .. (values[2] or '')
+      states[name] = (states[name] or 0) + 1
+    end
   elseif state ~= false and (not state or FOR_A_PERSON[state] or not FINAL[state] and not OPEN[state]) then
     -- a record that cannot be read fits whatever is asked for, as `JobRecord.unreadable`
     local is_broken = not FOR_A_PERSON[state]
@@ -38,4 +42,4 @@ for i = #ids, 1, -1 do
   end
 end
 return cjson.encode({fitting = fitting, by_code = by_code, perhaps_sent = perhaps_sent,
-  by_country = by_country, by_batch = by_batch, corrected = corrected, ids = named})
+  by_country = by_country, by_batch = by_batch, corrected = corrected, corrected_here = states, ids = named})

@@ -40,6 +40,7 @@ from tests.waiting import wait_until
 from tests.web_server import WebServer
 
 EVIL = "<script>alert('x')</script>"
+HEADER = ("name", "country_code", "phone_num")
 FILTERED = ("left", "failed", "unknown")
 SHOWN_EVIL = "&lt;script&gt;"
 
@@ -125,6 +126,26 @@ def test_customers_whom_a_file_corrected_are_gone_and_their_stories_lead_to_what
     assert (
         "A corrected file that you submitted took this customer over" in decided(anna, asked).text
     )
+
+
+@pytest.mark.usefixtures("mixed")
+def test_a_batch_s_figures_and_reasons_hold_nobody_whom_a_file_corrected(
+    anna: Browser, ledger: Ledger, batches: Batches
+) -> None:
+    batches.open("fixed", "digest of fixed", HEADER, corrects="b1")
+    batches.note_corrections([(f"b1-{n}", f"fixed-{n}") for n in (1, 4, 6)])
+    batches.append("fixed", 0, customers(3, 20), last=True)
+    for _, job_id in ledger.sweep():
+        end(ledger, job_id, SENT)
+
+    text = anna.get("/batches/b1").text
+
+    figures = dict(re.findall(r"<dt>([^<]+)</dt><dd>(\d+)</dd>", text))
+    assert figures == {"Sent": "1", "Could not be sent": "3", "Corrected by a file": "3"}
+    reasons = re.findall(r'<span class="small">([^<]*)</span></td><td class="count">(\d+)<', text)
+    assert sorted(count for _, count in reasons) == ["1", "2"]
+    assert "7 customers: 4 done, 3 open" in text
+    assert 'Who is still open, and why: <a href="/dead?batch=b1">' in text
 
 
 @pytest.mark.usefixtures("mixed")

@@ -19,7 +19,7 @@ from jobs.ledger import Ledger
 from jobs.scripts import time_ms
 from tests.commands import Command, on_terminal
 from tests.ended_jobs import DEAD, SENT, end
-from tests.files import correct, customer, write_csv
+from tests.files import correct, customer, read_csv, write_csv
 from tests.ledger_acts import DEFAULTS, Acts
 
 pytestmark = pytest.mark.settings(**DEFAULTS)
@@ -103,6 +103,29 @@ def test_a_failed_job_that_a_file_corrected_is_tried_again_by_no_door(
         "a corrected file took this customer over: may-2-1" in sendcode("job", "show", "may-3").out
     )
     assert sendcode("dead", "list", "--json").json["codes"] == []
+
+
+def test_the_failed_rows_hold_nobody_any_more_whom_a_file_corrected(
+    sendcode: Command, ledger: Ledger, may: Path, tmp_path: Path
+) -> None:
+    old = may.read_bytes()
+    correct(may, {customer(n)[0]: {"phone_num": customer(10 + n)[2]} for n in (3, 4)})
+    sendcode("batch", "submit", may, "--id", "may-2")
+    for _, job_id in ledger.sweep():
+        end(ledger, job_id, DEAD if job_id == "may-2-2" else SENT)
+    failed = tmp_path / "again.csv"
+    for batch_id, names in (("may", ["Customer 6"]), ("may-2", ["Customer 4", "Customer 6"])):
+        sendcode(
+            "batch", "results", batch_id, "--only", "failed", "--output", failed, "--overwrite"
+        )
+        assert [row["name"] for row in read_csv(failed)] == names
+
+    # the file as it was before, with the old numbers
+    failed.write_bytes(old)
+    told = sendcode("batch", "check", failed, "--json").json
+
+    reasons = {each["code"]: each["count"] for each in told["invalid_by_reason"]}
+    assert reasons["corrected_since"] == 1
 
 
 def test_what_a_cancelled_file_would_have_corrected_waits_for_a_person_again(

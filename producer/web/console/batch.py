@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from functools import partial
 from typing import Annotated, Any
 
@@ -9,8 +11,9 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from config.settings import Settings
-from jobs.batch import Batch
+from jobs.batch import Batch, Family
 from jobs.batches import ORDERED, Batches, Order
+from jobs.deadletters import DeadLetters, Fit
 from jobs.scripts import time_ms
 from producer.batch_rows import APART, rows_page
 from producer.checks import next_batch_id
@@ -118,12 +121,17 @@ async def _batch_page(
     origin = await ask(request, batches.get, batch.corrects) if batch.corrects else None
     now_ms = await ask(request, lambda: time_ms(client.time()))
     is_over = batch.is_over
+    family = await ask(request, batches.family, origin or batch)
+    corrected = await ask(request, _corrected, client, settings, family, batch)
+    reasons = Counter(batch.by_code)
+    for name, count in corrected.items():
+        reasons[name.partition(" ")[2]] -= count
     values: dict[str, Any] = {
         "batch": batch,
-        "family": await ask(request, batches.family, origin or batch),
-        "figures": figures(batch) if not batch.is_undone else {},
+        "family": family,
+        "figures": figures(batch, corrected) if not batch.is_undone else {},
         "sent_as": await _sent_as(request, batch),
-        "reasons": sorted(batch.by_code.items(), key=lambda pair: -pair[1]),
+        "reasons": [(code, n) for code, n in reasons.most_common() if n > 0],
         "meaning": partial(meaning_of, texts),
         "remedy": partial(remedy_of, texts),
         "technical": partial(technical_of, texts),
@@ -196,11 +204,11 @@ async def steer(batch_id: str, order: Order, request: Request, visitor: Operator
     return redirect(request, f"/batches/{batch_id}", _SAID[order] if is_done else "batch.is_over")
 
 
-def figures(batch: Batch) -> dict[str, int]:
+def figures(batch: Batch, corrected: Mapping[str, int] | None = None) -> dict[str, int]:
     """Return how many rows of a batch are in which group, but for groups without any.
 
     Those that were left out before sending did not fail; those that a person left as they are wait
-    for nobody any more.
+    for nobody any more, nor do those `corrected`, by "dead <code>" or "unknown <code>".
     """
     counts = {
         name: sum(batch.counts.get(state, 0) for state in states)
@@ -208,9 +216,20 @@ def figures(batch: Batch) -> dict[str, int]:
     }
     counts["failed"] -= batch.left.get("dead", 0)
     counts["unknown"] -= batch.left.get("unknown", 0)
+    for name, count in (corrected or {}).items():
+        counts["failed" if name.startswith("dead ") else "unknown"] -= count
+    counts["corrected"] = sum((corrected or {}).values())
     counts["left"] = sum(batch.left.values())
     counts["left_out"] = batch.rejected
     return {name: count for name, count in counts.items() if count}
+
+
+def _corrected(client: Any, settings: Settings, family: Family, batch: Batch) -> Counter[str]:
+    """Return how many failed rows of a batch corrected files took over, by state and code."""
+    if not family.corrections:
+        return Counter()
+    letters = DeadLetters(client, settings)
+    return letters.survey(Fit(batch_id=batch.batch_id), size=0).corrected_here
 
 
 async def _sent_as(request: Request, batch: Batch) -> Batch | None:
