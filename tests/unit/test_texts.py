@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from jobs.batch import BatchState
+from jobs.batches import Order
 from jobs.codes import CODES
+from jobs.deadletters import Verb
 from producer.results import RESULT_COLUMNS, TOLD_COLUMNS, own_columns
+from producer.users import Role
 from producer.web.console.texts import LANGUAGES, catalogue, language_for
 
 TOP = Path(__file__).resolve().parents[2] / "producer" / "web"
@@ -72,6 +77,40 @@ def test_every_text_that_a_page_asks_for_is_there(path: Path) -> None:
     asked = set(ASKED.findall(path.read_text(encoding="utf-8")))
 
     assert asked <= catalogue("en").keys()
+
+
+def whats() -> set[str]:
+    """Return all that people do, as the code notes it: `Action(what=…)`."""
+    found: set[str] = set()
+    for path in (TOP.parents[1] / each for each in ("jobs", "producer", "worker")):
+        for source in path.rglob("*.py"):
+            text = source.read_text(encoding="utf-8")
+            found.update(re.findall(r'\bwhat=f?"([^"]+)"', text) if "Action(" in text else ())
+    steered = {"batch {order}": get_args(Order), "dead {self.verb}": get_args(Verb)}
+    webhooks = (TOP.parents[1] / "jobs" / "webhooks.py").read_text(encoding="utf-8")
+    steered["webhook {verb}"] = tuple(re.findall(r'_change(?:_all)?\("(\w+)"', webhooks))
+    for pattern, verbs in steered.items():
+        found.remove(pattern)
+        found |= {f"{pattern.partition(' ')[0]} {verb}" for verb in verbs}
+    return found
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize(
+    ("table", "wanted"),
+    [
+        ("did", {what.replace(" ", "_") for what in whats()}),
+        ("phase", {*BatchState, "importing", "scheduled", "starts_at", "undone", "stopped"}),
+        ("role", {*Role}),
+        ("role_name", {*Role}),
+    ],
+)
+def test_a_table_has_words_for_each_value_that_a_page_looks_up(
+    language: str, table: str, wanted: set[str]
+) -> None:
+    there = {key.partition(".")[2] for key in catalogue(language) if key.startswith(f"{table}.")}
+
+    assert there == wanted
 
 
 @pytest.mark.parametrize(
