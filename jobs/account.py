@@ -15,6 +15,7 @@ from jobs.codes import concerned_by
 from jobs.job import iso_or_none
 from jobs.keys import Keys
 from jobs.scripts import scripts
+from jobs.vault import HALT, Vault, sealed_in
 
 OUTAGE_MISSES = 40
 OUTAGE_SECONDS = 2.0
@@ -64,6 +65,7 @@ class Account:
         self._lock = threading.Lock()
         self._is_announced = False
         self._client = client
+        self._settings = settings
         self._keys = Keys(settings.sendcode_key_prefix)
         load = scripts(client, settings)
         self._halt, self._miss = load("halt"), load("miss")
@@ -76,6 +78,9 @@ class Account:
         if values.get("state") != "halted":
             return AccountState()
         texts = {name: values.get(name, "") for name in _TEXTS}
+        if texts["by"] == "person" and sealed_in(texts["message"]):
+            vault = Vault(self._client, self._settings)
+            texts["message"] = vault.open_text(texts["message"], HALT)
         since_ms = int(values.get("since", 0)) or None
         return AccountState("halted", since_ms=since_ms, canary_s=self._canary_s, **texts)
 
@@ -88,7 +93,9 @@ class Account:
         """
         action = ""
         if by == "person":
-            action = Action(what="halt", reason=message, by=who or somebody()).encode()
+            vault = Vault(self._client, self._settings)
+            action = Action(what="halt", reason=message, by=who or somebody()).encode(vault)
+            message = vault.seal_text(message, HALT)
         return bool(
             self._halt(
                 verb="halt",
@@ -173,5 +180,6 @@ class Account:
         """
         action = ""
         if by == "person":
-            action = Action(what="resume", reason=reason, by=who or somebody()).encode()
+            vault = Vault(self._client, self._settings)
+            action = Action(what="resume", reason=reason, by=who or somebody()).encode(vault)
         return bool(self._halt(verb="resume", by=by, action=action, left_ms=left_ms))

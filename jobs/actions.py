@@ -1,6 +1,6 @@
 """What people did (halt, pause, requeue, drop …): a list in the ledger, the newest first.
 
-Each entry is written by the script that does the thing, in the same step.
+Each entry is written by the script that does the thing, in the same step. Its reason is sealed.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import os
 import secrets
 import socket
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 import redis
@@ -18,6 +18,7 @@ import redis
 from config.settings import Settings
 from jobs.job import iso
 from jobs.keys import Keys
+from jobs.vault import Vault, text_binding
 
 
 def somebody() -> str:
@@ -45,8 +46,18 @@ class Action:
     reason: str = ""
     by: str = field(default_factory=somebody)
 
-    def encode(self) -> str:
-        return json.dumps(asdict(self), separators=(",", ":"), ensure_ascii=False)
+    def encode(self, vault: Vault | None = None) -> str:
+        """Return it as the list has it; a reason is sealed.
+
+        Raises:
+            ValueError: there is a reason, and no vault.
+        """
+        values = asdict(self)
+        if self.reason:
+            if vault is None:
+                raise ValueError("a person's reason is not kept in the clear")
+            values["reason"] = vault.seal_text(self.reason, text_binding("action", self.token))
+        return json.dumps(values, separators=(",", ":"), ensure_ascii=False)
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -68,7 +79,12 @@ def recent_actions(
     """
     key = Keys(settings.sendcode_key_prefix).actions
     texts: Any = client.lrange(key, first, first + count - 1)
-    return [Action(**known_fields(Action, json.loads(text))) for text in texts]
+    found = [Action(**known_fields(Action, json.loads(text))) for text in texts]
+    vault = Vault(client, settings)
+    return [
+        replace(each, reason=vault.open_text(each.reason, text_binding("action", each.token)))
+        for each in found
+    ]
 
 
 def known_fields(kind: type, values: dict[str, Any]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from jobs.keys import Keys
 from jobs.ledger import Ledger, histories
 from jobs.phone import PhoneNumber
 from jobs.scripts import scripts, time_ms
+from jobs.vault import Vault
 
 WINDOW = 200
 """Dead letters read, or decided about, in one round trip: few enough to hold up no event."""
@@ -77,8 +78,8 @@ class Decision:
     token: str = field(default_factory=lambda: secrets.token_hex(8))
     by: str = field(default_factory=somebody)
 
-    def action(self, jobs: int) -> str:
-        """Return the entry for the list of actions."""
+    def action(self, jobs: int, vault: Vault) -> str:
+        """Return the entry for the list of actions, its reason sealed."""
         return Action(
             token=self.token,
             what=f"dead {self.verb}",
@@ -86,7 +87,7 @@ class Decision:
             jobs=jobs,
             reason=self.reason,
             by=self.by,
-        ).encode()
+        ).encode(vault)
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,7 +291,7 @@ class DeadLetters:
         waits for another one that was tried again, by whomever. `corrected_too`: also those whose
         customers a corrected file took over.
         """
-        jobs = _triples(decision, letters)
+        jobs = self._triples(decision, letters)
         return self._run(
             decision, jobs, done_before, first_ms, step_us, once=once, corrected_too=corrected_too
         )
@@ -299,7 +300,7 @@ class DeadLetters:
         self, decision: Decision, letters: Sequence[DeadLetter], *, done_before: int = 0
     ) -> list[Settled]:
         """Take the jobs off the list; they stay as they are, and are forgotten after a while."""
-        return self._run(decision, _triples(decision, letters), done_before)
+        return self._run(decision, self._triples(decision, letters), done_before)
 
     def replace(
         self, decision: Decision, letter: DeadLetter, phone: PhoneNumber, *, once: bool = False
@@ -310,16 +311,31 @@ class DeadLetters:
         """
         old_id, new_id = letter.job_id, corrected_job_id(letter.job_id)
         lane = letter.record.lane if letter.record is not None else Lane.EVENT
+        records = self._ledger.records
+        why_old, why_new = (records.seal_note(decision.reason, each) for each in (old_id, new_id))
         parts = (
             old_id,
             letter.place,
-            _entry("replaced", _was(letter), decision.reason, f"by {new_id}, {phone.masked}"),
+            _entry("replaced", _was(letter), why_old, f"by {new_id}, {phone.masked}"),
             new_id,
             phone.country_code,
-            self._ledger.records.seal(phone, new_id, lane, ""),
-            _entry("replaces", f"stands for {old_id}", decision.reason),
+            records.seal(phone, new_id, lane, ""),
+            _entry("replaces", f"stands for {old_id}", why_new),
         )
         return self._run(decision, [parts], once=once)[0], new_id
+
+    def _triples(
+        self, decision: Decision, letters: Sequence[DeadLetter]
+    ) -> list[tuple[str | int, ...]]:
+        seal_note = self._ledger.records.seal_note
+        return [
+            (
+                letter.job_id,
+                letter.place,
+                _entry(decision.verb, _was(letter), seal_note(decision.reason, letter.job_id)),
+            )
+            for letter in letters
+        ]
 
     def _sent_to(self, records: Sequence[JobRecord]) -> dict[str, int | None]:
         found = histories(self.client, self._settings, [record.phone for record in records])
@@ -342,20 +358,13 @@ class DeadLetters:
             [part for job in jobs for part in job],
             verb=decision.verb,
             token=decision.token,
-            action=decision.action(done_before + len(jobs)),
+            action=decision.action(done_before + len(jobs), self._ledger.records.vault),
             first_ms=first_ms,
             step_us=step_us,
             once=int(once),
             corrected_too=int(corrected_too),
         )
         return reply
-
-
-def _triples(decision: Decision, letters: Sequence[DeadLetter]) -> list[tuple[str | int, ...]]:
-    return [
-        (letter.job_id, letter.place, _entry(decision.verb, _was(letter), decision.reason))
-        for letter in letters
-    ]
 
 
 def _was(letter: DeadLetter) -> str:

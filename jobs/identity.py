@@ -231,7 +231,7 @@ class Identity:
         reply = self._identify(
             known=self.known,
             verb="accept",
-            action=action.encode(),
+            action=action.encode(Vault(self._client, self._settings)),
             id=ledger_id,
             approval=Upgraded(self._client, self._settings).approve(ledger_id),
             flag_ms=round(flag_hours * 3_600_000),

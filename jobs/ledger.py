@@ -413,10 +413,10 @@ class Ledger:
         if job_id != batch_job_id(batch_id, row):
             row = 0
         action = Action(what="job cancel", about=job_id, reason=reason)
-        story = StoryEntry(0, "cancel", note=reason)
+        story = StoryEntry(0, "cancel", note=self.records.seal_note(reason, job_id))
         done: str = self._cancel(
             id=job_id,
-            action=action.encode(),
+            action=action.encode(self.records.vault),
             story=story.encode(),
             batch=batch_id,
             row=row,

@@ -1,4 +1,4 @@
-"""Jobs' records as the ledger holds them: a number is sealed there, and opened here.
+"""Jobs' records as the ledger holds them: numbers, and what people noted, are sealed there.
 
 What cannot be opened is never sent. A record under a key that this process lacks is `locked`, and
 nothing is wrong with it; one whose number was not sealed for this very job, lane and expiry is
@@ -8,6 +8,7 @@ forged, and has a flaw.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from time import monotonic
 from typing import Any
 
@@ -21,7 +22,15 @@ from jobs.keys import Keys, old_digest
 from jobs.phone import PhoneNumber
 from jobs.scripts import Script
 from jobs.upgraded import Upgraded
-from jobs.vault import ForgedError, SealedError, UnknownKeyError, Vault, job_binding
+from jobs.vault import (
+    ForgedError,
+    SealedError,
+    UnknownKeyError,
+    Vault,
+    job_binding,
+    sealed_in,
+    text_binding,
+)
 
 _FORGED = "its number was not sealed for this job: another hand made, changed or moved the record"
 
@@ -64,6 +73,17 @@ class Records:
 
     def decode(self, job_id: str, values: Mapping[str, str]) -> JobRecord:
         """Read the hash of a job; one that cannot be read has a `flaw`, or is `locked`."""
+        record = self._decode(job_id, values)
+        if not any(sealed_in(entry.note) for entry in record.story):
+            return record
+        bound_to = text_binding("note", job_id)
+        story = (
+            replace(entry, note=self.vault.open_text(entry.note, bound_to))
+            for entry in record.story
+        )
+        return replace(record, story=tuple(story))
+
+    def _decode(self, job_id: str, values: Mapping[str, str]) -> JobRecord:
         try:
             phone = self.number(job_id, values)
         except UnknownKeyError as exc:
@@ -99,6 +119,10 @@ class Records:
         if phone == NO_NUMBER:
             return phone.phone_num
         return self.vault.seal_number(phone, job_binding(job_id, lane, str(term or "")))
+
+    def seal_note(self, reason: str, job_id: str) -> str:
+        """Return a person's reason as a job's story keeps it."""
+        return self.vault.seal_text(reason, text_binding("note", job_id))
 
     def kept(self, job_id: str, values: Mapping[str, str]) -> dict[str, str]:
         """Return what is known still of a number, as `cc`, `num` and `term` of a record.

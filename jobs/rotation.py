@@ -28,7 +28,16 @@ from jobs.quarantine import BOUND_TO
 from jobs.records import binding
 from jobs.rows import block_binding
 from jobs.scripts import scripts
-from jobs.vault import ForgedError, UnknownKeyError, Vault, job_binding, key_id_of
+from jobs.vault import (
+    HALT,
+    ForgedError,
+    UnknownKeyError,
+    Vault,
+    job_binding,
+    key_id_of,
+    sealed_in,
+    text_binding,
+)
 
 STEP = 100
 """Texts of a step: some milliseconds of Redis', also in a list of a million."""
@@ -37,6 +46,8 @@ _PASSES = 20
 _EXAMPLES = 5
 _HEAD = re.compile(r"-?\d+\t([^\t]+)\t")
 """Of a row (jobs/rows.py): what stands for its number."""
+_TOKEN = re.compile(r'\{"token":"([^"]+)"')
+"""Of an action (jobs/actions.py)."""
 _NO_NUMBER = "0"
 
 T = TypeVar("T")
@@ -47,7 +58,8 @@ class Sealed:
     """A text in the ledger with something sealed in it."""
 
     what: str
-    """`job`, `unreadable`, `rows`, `cells`, `quarantine` or `vault`, as in reseal.lua."""
+    """`job`, `unreadable`, `rows`, `cells`, `quarantine`, `vault`, `note`, `action`, `decision` or
+    `halt`, as in reseal.lua."""
     owner: str
     place: str | int
     """A field or an index."""
@@ -161,6 +173,28 @@ class Rotation:
         for what in ("unreadable", "job"):
             for ids in _parted(self._ids(what)):
                 yield list(self._jobs(what, ids))
+        yield from self._actions()
+        for tokens in _parted(self._ids("decision")):
+            yield [
+                Sealed("decision", token, "plan", plan, sealed, text_binding("decision", token))
+                for token in tokens
+                if (
+                    sealed := sealed_in(
+                        plan := self._hash(self._keys.decision(token)).get("plan", "")
+                    )
+                )
+            ]
+        message = self._hash(self._keys.account).get("message", "")
+        if sealed := sealed_in(message):
+            yield [Sealed("halt", "", "message", message, sealed, HALT)]
+
+    def _actions(self) -> Iterator[list[Sealed]]:
+        for first, texts in self._list(self._keys.actions):
+            yield [
+                Sealed("action", token[1], n, text, sealed, text_binding("action", token[1]))
+                for n, text in enumerate(texts, first)
+                if (sealed := sealed_in(text)) and (token := _TOKEN.match(text))
+            ]
 
     def _ids(self, what: str) -> Iterator[str]:
         start = str(getattr(self._keys, what)(""))
@@ -192,17 +226,19 @@ class Rotation:
             ]
 
     def _jobs(self, what: str, ids: Sequence[str]) -> Iterator[Sealed]:
-        names = ("num", "lane", "life", "term")
         pipe = self._client.pipeline(transaction=False)
         for job_id in ids:
-            pipe.hmget(getattr(self._keys, what)(job_id), names)
+            pipe.hgetall(getattr(self._keys, what)(job_id))
         for job_id, reply in zip(ids, pipe.execute(raise_on_error=False), strict=True):
             if isinstance(reply, Exception):
                 continue  # what is no record is reported by whoever needs it
-            values = {name: value for name, value in zip(names, reply, strict=True) if value}
-            num = values.get("num", _NO_NUMBER)
+            num = reply.get("num") or _NO_NUMBER
             if num != _NO_NUMBER:
-                yield Sealed(what, job_id, "num", num, num, binding(job_id, values))
+                yield Sealed(what, job_id, "num", num, num, binding(job_id, reply))
+            noted = "note" if what == "job" else what
+            for name, entry in reply.items():
+                if name.startswith("story:") and (sealed := sealed_in(entry)):
+                    yield Sealed(noted, job_id, name, entry, sealed, text_binding("note", job_id))
 
     def _list(self, key: str) -> Iterator[tuple[int, list[str]]]:
         """Yield a list's texts, some at a time, with the index of the first."""

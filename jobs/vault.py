@@ -14,12 +14,13 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import re
 from binascii import Error as Base64Error
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Iterable, Sequence
 from functools import cache
 from time import monotonic
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import redis
 from cryptography.exceptions import InvalidTag
@@ -42,6 +43,14 @@ _UNSTORED_S = 1.0
 DataKeys: TypeAlias = tuple[tuple[str, bytes], ...]
 """Ids and keys of 32 bytes; the first one encrypts."""
 _SHA256_BLOCK = 64
+_ENVELOPE = re.compile(r"\bv1\.[A-Za-z0-9_-]+\.[A-Za-z0-9+/]{38,}={0,2}")
+"""In a text: nonce and tag alone have 38 characters."""
+UNOPENED = "(sealed under a key that is not here)"
+"""What stands for a person's text under a key that this process lacks."""
+CHANGED = "(changed by another hand)"
+"""What stands for one that was not sealed for its place."""
+HALT = "halt"
+"""What the reason of a halt is bound to."""
 _Keyed: TypeAlias = "tuple[hashlib._Hash, hashlib._Hash]"
 
 _index_keys: dict[tuple[str, str, DataKeys], _Keyed] = {}
@@ -101,6 +110,26 @@ class Vault:
             ForgedError: not by us, or bound to something else.
         """
         return _open(self._keys, envelope, bound_to)
+
+    def seal_text(self, text: str, bound_to: str) -> str:
+        """Return what a person wrote, as an envelope; none for nothing."""
+        return self.seal(text.encode(), bound_to) if text else ""
+
+    def open_text(self, text: str, bound_to: str) -> str:
+        """Return a text with the envelope in it opened; `UNOPENED` or `CHANGED` in its place.
+
+        A text without one is the program's own, or of an older release.
+        """
+
+        def opened(envelope: re.Match[str]) -> str:
+            try:
+                return self.open(envelope[0], bound_to).decode()
+            except UnknownKeyError:
+                return UNOPENED
+            except ForgedError:
+                return CHANGED
+
+        return _ENVELOPE.sub(opened, text)
 
     def index(self, country_code: str, digits: str) -> str:
         """Return what stands for a number, or a range, in keys: 22 characters. Keyed.
@@ -223,6 +252,17 @@ def key_id_of(sealed: str) -> str:
     """Return the id of the key of an envelope, or of what stands for a number; "" if none."""
     version, _, rest = sealed.rpartition(":")[2].partition(".")
     return rest.partition(".")[0] if version == _VERSION else ""
+
+
+def sealed_in(text: str) -> str:
+    """Return the envelope in a text; "" if there is none."""
+    found = _ENVELOPE.search(text)
+    return found[0] if found else ""
+
+
+def text_binding(kind: Literal["action", "note", "decision"], owner: str) -> str:
+    """Return what a person's text is bound to; `owner`: a token, or a note's job."""
+    return f"{kind} {owner}"
 
 
 def job_binding(job_id: str, lane: str, term: str) -> str:

@@ -30,6 +30,7 @@ from jobs.deadletters import DeadLetters, Decision, Verb
 from jobs.keys import Keys
 from jobs.phone import PhoneNumber
 from jobs.scripts import time_ms
+from jobs.vault import Vault, text_binding
 from producer.deadletters import (
     Choice,
     Progress,
@@ -152,6 +153,7 @@ class Decisions:
         self._now = now
         self._client = client
         self._settings = settings
+        self._vault = Vault(client, settings)
         self._keys = Keys(settings.sendcode_key_prefix)
         self._numbers: OrderedDict[str, tuple[PhoneNumber, float, str]] = OrderedDict()
         """The corrected numbers, the oldest first, each with the time until which it is kept, and
@@ -186,7 +188,9 @@ class Decisions:
                 self._numbers[token] = phone, self._now() + NUMBER_KEPT_S, by
             self._forget_numbers()
         total = len(choice.job_ids) or dead.count()
-        self._note(token, plan=plan.encode(), total=total, step=Step.LOOKING, looked=0)
+        sealed = self._vault.seal_text(plan.reason, text_binding("decision", token))
+        kept = replace(plan, reason=sealed).encode()
+        self._note(token, plan=kept, total=total, step=Step.LOOKING, looked=0)
         self._start(token, plan, Report(dry_run=True), by="")
         return token
 
@@ -204,9 +208,11 @@ class Decisions:
         is_silent = now_ms - int(values.get("beat", 0)) > SILENT_MS
         if step in {Step.LOOKING, Step.DOING} and is_silent:
             step = Step.STOPPED
+        plan = Plan.decode(values["plan"])
+        reason = self._vault.open_text(plan.reason, text_binding("decision", token))
         return Decided(
             token,
-            Plan.decode(values["plan"]),
+            replace(plan, reason=reason),
             step,
             sum(name.startswith("run:") for name in values),
             int(values.get("looked", 0)),

@@ -16,13 +16,13 @@ if verb == 'accept' then
   if why == 'damaged' then redis.call('DEL', K.ledger) end
   local own = fields(K.ledger, 'id', 'former', 'claimed', 'action', 'suspect_until')
   if not why and not own.claimed then
-    if own.action == A.action then reply[1] = 'accepted' end
+    if own.action == token_of(A.action) then reply[1] = 'accepted' end
     return reply
   end
   reply[1] = why or 'foreign'
   local former = {own.former or '', own.claimed or '', own.id or '', string.match(A.known, '^%S+') or ''}
   redis.call('HDEL', K.ledger, 'id', 'refused', 'refused_at', 'claimed', 'known_at')
-  redis.call('HSET', K.ledger, 'action', A.action, 'former', table.concat(former, ' '),
+  redis.call('HSET', K.ledger, 'action', token_of(A.action), 'former', table.concat(former, ' '),
     'accepted', int(now), 'approval', A.approval, 'suspect_until',
     int(math.max(now + A.flag_ms, tonumber(own.suspect_until or 0))))
   note_action(A.action)

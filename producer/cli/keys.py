@@ -21,6 +21,10 @@ _COUNTED = {
     "cells": "blocks of cells",
     "vault": "index",
     "unreadable": "put aside",
+    "note": "notes",
+    "action": "actions",
+    "decision": "decisions",
+    "halt": "halt",
 }
 """What is counted, and what it is called."""
 

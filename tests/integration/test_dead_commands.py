@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from redis import Redis
 
+from config.settings import Settings
+from jobs.actions import recent_actions
 from jobs.batches import Batches
 from jobs.deadletters import DeadLetters, Decision
 from jobs.keys import Keys
@@ -354,26 +354,24 @@ def test_what_is_dropped_leaves_the_list_and_keeps_its_reason(
     ids=" ".join,
 )
 def test_a_number_in_a_reason_is_kept_masked(
-    sendcode: Command, redis: Redis, keys: Keys, words: tuple[str, ...]
+    sendcode: Command, redis: Redis, settings: Settings, words: tuple[str, ...]
 ) -> None:
     ran = sendcode("dead", *words, "--reason", "tell +852 9900-7002 first")
 
     assert '"tell ******02 first"' in ran.err
     assert "tell ******02 first" in sendcode("job", "show", "b1-1").out
-    actions: Any = redis.lrange(keys.actions, 0, -1)
-    assert json.loads(actions[0])["reason"] == "tell ******02 first"
+    assert recent_actions(redis, settings, 1)[0].reason == "tell ******02 first"
 
 
 def test_every_decision_is_recorded_with_time_choice_and_reason(
-    sendcode: Command, redis: Redis, keys: Keys
+    sendcode: Command, redis: Redis, settings: Settings
 ) -> None:
     sendcode("dead", "requeue", "--code", BUSY, "--reason", "service is back")
     sendcode("dead", "drop", "b1-4", "--reason", "left")
     sendcode("dead", "requeue", "b1-5", "--phone", "+85251007777")
 
-    recorded: Any = redis.lrange(keys.actions, 0, -1)
-    actions = [json.loads(action) for action in recorded]
-    told = [(each["what"], each["about"], each["jobs"], each["reason"]) for each in actions]
+    actions = recent_actions(redis, settings, 100)
+    told = [(each.what, each.about, each.jobs, each.reason) for each in actions]
     assert told == [
         ("dead replace", "job b1-5", 1, ""),
         ("dead drop", "job b1-4", 1, "left"),
@@ -381,7 +379,7 @@ def test_every_decision_is_recorded_with_time_choice_and_reason(
         ("batch submit", "b2", None, ""),
         ("batch submit", "b1", None, ""),
     ]
-    assert all(each["at_ms"] > 1_600_000_000_000 for each in actions)
+    assert all(each.at_ms > 1_600_000_000_000 for each in actions)
 
 
 def test_an_export_has_full_numbers_and_can_be_submitted(sendcode: Command, tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ from redis import Redis
 
 from config.settings import Settings, new_data_key
 from demo.world import environment_of
+from jobs.account import Account
+from jobs.actions import recent_actions
 from jobs.batches import Batches
 from jobs.job import SendCodeJob
 from jobs.keys import Keys
@@ -27,6 +29,8 @@ from jobs.rotation import Rotation
 from jobs.scripts import scripts
 from jobs.vault import SealedError, key_id_of
 from producer import send_code
+from producer.deadletters import Choice
+from producer.decisions import Decisions, Plan
 from producer.tokens import Tokens
 from sandbox.client import Sandbox
 from tests.commands import SEND, Command, run
@@ -153,6 +157,35 @@ def test_a_number_s_history_outlives_a_rotation(settings: Settings, redis: Redis
     again = send_code("852", "51990002", key="e3", settings=under(settings, NEW))
 
     assert again.job_id == first.job_id
+
+
+def test_what_people_wrote_outlives_a_rotation(
+    sendcode: Command, settings: Settings, redis: Redis, keys: Keys
+) -> None:
+    before, after = under(settings, OLD), under(settings, NEW)
+    job = SendCodeJob.for_event(number(1), key="e1")
+    Ledger(redis, before).submit(job)
+    Ledger(redis, before).cancel(job.job_id, "she rang")
+    redis.copy(keys.job(job.job_id), keys.unreadable(job.job_id))
+    Account(redis, before).halt("person", "Halted", "a rush")
+    decisions = Decisions(redis, before)
+    token = decisions.propose(Plan("drop", Choice(), "too late"))
+    decisions.close()
+
+    status = sendcode("keys", "status", "--json")
+    rotated = sendcode("keys", "rotate", "--json")
+
+    written = {"note": 1, "action": 2, "decision": 1, "halt": 1, "job": 1, "unreadable": 2}
+    assert {what: status.json["keys"]["old"][what] for what in written} == written
+    assert rotated.json["complete"]
+    assert set(counted(redis, settings)) == {"new"}
+    record = Ledger(redis, after).job(job.job_id)
+    assert record is not None
+    assert record.story[-1].note == "she rang"
+    assert [each.reason for each in recent_actions(redis, after, 2)] == ["a rush", "she rang"]
+    assert Account(redis, after).state().message == "a rush"
+    assert Decisions(redis, after).get(token).plan.reason == "too late"
+    assert str(redis.hget(keys.unreadable(job.job_id), "story:1")).count("v1.new.") == 1
 
 
 def test_what_is_under_a_lost_key_is_kept_and_named(

@@ -14,6 +14,8 @@ from pydantic import SecretStr
 from redis import Redis
 
 from config.settings import Settings, new_data_key
+from jobs.account import Account
+from jobs.actions import recent_actions
 from jobs.batches import Batches
 from jobs.codes import OwnCode
 from jobs.deadletters import DeadLetters, Decision
@@ -28,6 +30,9 @@ from jobs.phone import PhoneNumber
 from jobs.scripts import WRITES
 from jobs.upgrade import Upgrade
 from jobs.upgraded import upgraded_ids
+from jobs.vault import CHANGED, UNOPENED
+from producer.deadletters import Choice
+from producer.decisions import Decisions, Plan
 from sandbox.client import Sandbox
 from tests.commands import Command
 from tests.eavesdropper import Eavesdropper
@@ -42,6 +47,9 @@ pytestmark = pytest.mark.settings(
 )
 GOOD, OTHER = PhoneNumber("852", "99001111"), PhoneNumber("852", "99002222")
 """The sandbox sends to both."""
+
+SAID = "Mrs Wong of room 7 rang"
+"""A person's reason."""
 
 Forge = Callable[[Redis, str, str], object]
 FORGERIES: dict[str, Forge] = {
@@ -217,6 +225,75 @@ def test_no_command_and_no_key_names_a_number(
     for phone in (canary, corrected):
         assert phone.phone_num not in "\n".join(heard.commands)
         assert phone.phone_num not in all_of(redis)
+
+
+def test_no_command_and_no_key_has_what_a_person_wrote_and_each_door_shows_it(
+    acts: Acts,
+    redis: Redis,
+    keys: Keys,
+    settings: Settings,
+    sendcode: Command,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    dead, account = DeadLetters(redis, settings), Account(redis, settings)
+    decisions = Decisions(redis, settings)
+    with Everything(settings.redis_url, keys.prefix) as heard:
+        cancelled, dropped, replaced = acts.event(0), acts.event(1), acts.event(2)
+        acts.ledger.cancel(cancelled, SAID)
+        acts.finish(dropped, acts.begun(dropped), State.DEAD, "Some.Code")
+        dead.drop(Decision("drop", "all", SAID), dead.window(0))
+        acts.finish(replaced, acts.begun(replaced), State.DEAD, "Some.Code")
+        dead.replace(Decision("replace", "it", SAID), dead.window(0)[0], number(3))
+        account.halt("person", "Halted", SAID)
+        account.resume("person", reason=SAID)
+        account.halt("person", "Halted", SAID)
+        token = decisions.propose(Plan("drop", Choice(), SAID))
+        decisions.close()
+
+    def shown(settings: Settings) -> list[str]:
+        ledger, found = Ledger(redis, settings), []
+        for job_id in (cancelled, dropped, replaced, f"{replaced}.r1"):
+            record = ledger.job(job_id)
+            assert record is not None
+            found.append(record.story[-1].note)
+        found += [each.reason for each in recent_actions(redis, settings, 9)]
+        plan = Decisions(redis, settings).get(token).plan
+        return [*found, Account(redis, settings).state().message, plan.reason]
+
+    assert SAID not in "\n".join(heard.commands)
+    assert SAID not in all_of(redis)
+    told = shown(settings)
+    notes = [
+        SAID,
+        f"was dead Some.Code; {SAID}",
+        f"was dead Some.Code; {SAID}; by {replaced}.r1, {number(3).masked}",
+        f"stands for {replaced}; {SAID}",
+    ]
+    assert told == [*notes, *[SAID] * 8]
+    doors = [("actions",), ("status",), ("job", "show", dropped), ("job", "show", cancelled)]
+    for door in doors:
+        assert SAID in sendcode(*door).out
+    stranger = settings.model_copy(update={"sendcode_data_keys": SecretStr(new_data_key("k2"))})
+    assert shown(stranger) == [each.replace(SAID, UNOPENED) for each in told]
+    monkeypatch.setenv("SENDCODE_DATA_KEYS", new_data_key("k2"))
+    for door in doors:
+        assert UNOPENED in sendcode(*door).out
+
+
+def test_a_person_s_words_moved_elsewhere_are_not_shown_and_old_ones_in_the_clear_are(
+    acts: Acts, redis: Redis, keys: Keys, settings: Settings
+) -> None:
+    mine, other, old = acts.event(0), acts.event(1), acts.event(2)
+    for job_id in (mine, other, old):
+        acts.ledger.cancel(job_id, SAID)
+    redis.hset(keys.job(other), "story:1", str(redis.hget(keys.job(mine), "story:1")))
+    redis.hset(keys.job(old), "story:1", f'[5,"cancel","","",null,"{SAID}"]')
+    redis.lpush(keys.actions, f'{{"token":"t","at_ms":5,"what":"halt","reason":"{SAID}"}}')
+    redis.hset(keys.account, mapping={"state": "halted", "by": "person", "message": SAID})
+
+    assert [acts.job(each).story[0].note for each in (mine, other, old)] == [SAID, CHANGED, SAID]
+    assert recent_actions(redis, settings, 1)[0].reason == SAID
+    assert Account(redis, settings).state().message == SAID
 
 
 @pytest.mark.settings(sendcode_rate_limit=100)

@@ -1,4 +1,4 @@
-"""Who did an action, as it is recorded."""
+"""Who did an action, and why, as it is recorded."""
 
 from __future__ import annotations
 
@@ -26,3 +26,8 @@ def test_a_user_without_a_name_is_told_by_number(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(getpass, "getuser", nameless)
 
     assert Action(what="halt").by == f"uid {os.getuid()}@{socket.gethostname()}"
+
+
+def test_a_reason_is_not_recorded_in_the_clear() -> None:
+    with pytest.raises(ValueError, match="not kept in the clear"):
+        Action(what="halt", reason="the office is closed").encode()

@@ -164,7 +164,7 @@ def told(texts: Texts, entry: StoryEntry) -> str:
         )
     # of what a person did, the job's state before it stands first
     note = entry.note.partition("; ")[2] if entry.what in BY_A_PERSON else entry.note
-    return ": ".join(filter(None, [*parts, note]))
+    return ": ".join(filter(None, [*parts, texts.said(note)]))
 
 
 def happened(texts: Texts, entry: StoryEntry) -> str:
@@ -175,7 +175,7 @@ def happened(texts: Texts, entry: StoryEntry) -> str:
         answer = entry.code or texts("happened.accepted").unescape()
         parts.append(f"{answer} ({entry.took_ms:,} ms)")
     if entry.note:
-        parts.append(entry.note)
+        parts.append(texts.said(entry.note))
     if entry.request_id:
         parts.append(f"RequestId {entry.request_id}")
     return ", ".join(parts)

@@ -76,7 +76,8 @@ def _told(texts: Texts, batch: Batch, row: ResultRow, zone: timezone) -> tuple[C
     ending = ending_in_words(texts, record, batch=batch)
     words = texts("state.left") if row.is_left else ending
     ended = datetime.fromtimestamp(record.finished_ms / 1000, zone) if record.finished_ms else ""
-    return (words.unescape(), phone, ended, reason_left(record) if row.is_left else "")
+    reason = texts.said(reason_left(record)) if row.is_left else ""
+    return (words.unescape(), phone, ended, reason)
 
 
 def _zone() -> timezone:

@@ -13,6 +13,8 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from jobs.vault import CHANGED, UNOPENED
+
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3_600, 86_400
 
 LANGUAGES = {"en": "en", "zh": "zh-Hans"}
@@ -57,6 +59,13 @@ class Texts:
     def get(self, key: str, default: str, /, **values: Any) -> Markup:
         """Return a text, or another one, such as the English words that stand with a code."""
         return self(key, **values) if key in self._texts else escape(default)
+
+    def said(self, text: str) -> str:
+        """Return what a person wrote, with words of this language where it could not be opened."""
+        for stand_in, key in ((UNOPENED, "frame.unopened"), (CHANGED, "frame.changed")):
+            if stand_in in text:
+                text = text.replace(stand_in, self(key).unescape())
+        return text
 
 
 @cache

@@ -81,7 +81,7 @@ def _ending(texts: Texts, record: JobRecord, waits_for: WaitsFor) -> Markup:
     if state.is_for_a_person and record.dropped_ms:
         text = texts("job.left_perhaps" if state is State.UNKNOWN else "job.left")
         reason = reason_left(record)
-        return text + " " + texts("decision.reason", reason=reason) if reason else text
+        return text + " " + texts("decision.reason", reason=texts.said(reason)) if reason else text
     if state.is_for_a_person:
         name = "perhaps" if state is State.UNKNOWN else "dead"
         return texts(f"job.{name}", why=reason_in_words(texts, record.code))
