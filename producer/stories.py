@@ -167,7 +167,8 @@ def story_of(client: redis.Redis, settings: Settings, job_id: str) -> Story:
     record = Ledger(client, settings).job(job_id) or batches.waiting_job(job_id)
     row = batches.row(job_id)
     if record is not None:
-        letter = DeadLetters(client, settings).find(job_id)
+        # a number that cannot be opened has no history to look up
+        letter = None if record.locked else DeadLetters(client, settings).find(job_id)
         corrected_by = letter.corrected_by if letter is not None else ""
         return Story(record, row, _waits_for(client, settings, record), corrected_by)
     batch_id, number = split_job_id(job_id)
