@@ -14,7 +14,8 @@ from __future__ import annotations
 import logging
 import re
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 import redis
@@ -24,11 +25,12 @@ from config.redis import error_code
 from config.settings import Settings
 from jobs.identity import NEWER, REMEDY, UNSEALED, Identity, LedgerState
 from jobs.job import NO_NUMBER
-from jobs.keys import Keys
+from jobs.keys import Keys, old_digest
 from jobs.records import Records
 from jobs.rows import Rows
 from jobs.scripts import READS, SEALED, Script, time_ms
 from jobs.upgraded import Upgraded
+from jobs.vault import SealedError
 
 log = logging.getLogger("sendcode.upgrade")
 
@@ -38,8 +40,10 @@ Step: TypeAlias = Callable[[redis.Redis, Settings, str], str]
 It is given where its part begins, "" at first. A part takes a few seconds at most, and may be
 converted twice: after a crash another worker begins it anew.
 """
-_AT_ONCE, _BLOCKS_AT_ONCE = 1_000, 200
-"""Keys, or blocks of rows, of a part: a fraction of a second."""
+_JOBS_AT_ONCE, _BLOCKS_AT_ONCE = 100, 100
+"""Of a part. Each may take a few writes of 30 ms, where Redis is far or its disk is slow."""
+_KEYS_AT_ONCE = 1_000
+"""Of a part that only looks at keys, and deletes some."""
 _OLD_DIGEST = re.compile(r"[0-9a-f]{40}")
 
 
@@ -73,8 +77,10 @@ def _seal_jobs(client: redis.Redis, settings: Settings, begins: str) -> str:
     """
     keys, records = Keys(settings.sendcode_key_prefix), Records(client, settings)
     phase, _, cursor = begins.partition(" ")
-    pattern = keys.job("*") if phase == "jobs" else f"{settings.sendcode_key_prefix}:*"
-    page: Any = client.scan(int(cursor), match=pattern, count=_AT_ONCE)
+    pattern, count = f"{settings.sendcode_key_prefix}:*", _KEYS_AT_ONCE
+    if phase == "jobs":
+        pattern, count = keys.job("*"), _JOBS_AT_ONCE
+    page: Any = client.scan(int(cursor), match=pattern, count=count)
     following, found = page
     if phase == "jobs":
         _seal_each(client, records, keys, found)
@@ -92,10 +98,30 @@ def _seal_each(client: redis.Redis, records: Records, keys: Keys, found: Sequenc
     pipe = client.pipeline(transaction=False)
     for key in found:
         pipe.hgetall(key)
+    old: dict[str, Mapping[str, str]] = {}
+    sealed: dict[str, Mapping[str, str]] = {}
     for key, values in zip(found, pipe.execute(raise_on_error=False), strict=True):
         # what is no record is left to whoever meets it
         if isinstance(values, dict) and "num" in values and "lane" in values:
-            records.adopt(key.removeprefix(keys.job("")), values)
+            (sealed if ":" in values["num"] else old)[key.removeprefix(keys.job(""))] = values
+    old |= _of_old_numbers(client, records, keys, sealed)
+    for job_id, values in old.items():
+        records.adopt(job_id, values)
+
+
+def _of_old_numbers(
+    client: redis.Redis, records: Records, keys: Keys, sealed: Mapping[str, Mapping[str, str]]
+) -> dict[str, Mapping[str, str]]:
+    """Return those sealed jobs of whose number something is kept under its old key."""
+    pipe, asked = client.pipeline(transaction=False), []
+    for job_id, values in sealed.items():
+        with suppress(SealedError, ValueError):
+            phone = records.number(job_id, values)
+            digest = old_digest(phone.country_code, phone.phone_num)
+            pipe.exists(keys.number(digest), keys.asked(digest))
+            asked.append(job_id)
+    found = zip(asked, pipe.execute(), strict=True)
+    return {job_id: sealed[job_id] for job_id, is_kept in found if is_kept}
 
 
 def _unreadable_in_the_clear(

@@ -15,13 +15,13 @@ from jobs.actions import recent_actions
 from jobs.batches import Batches
 from jobs.identity import Identity, LedgerRefusedError
 from jobs.job import JobRecord, Lane, SendCodeJob, State, StoryEntry
-from jobs.keys import Keys
+from jobs.keys import Keys, old_digest
 from jobs.ledger import Ledger
 from jobs.mending import Mending
 from jobs.phone import PhoneNumber
 from jobs.publish import Publisher
 from jobs.scripts import READS, WRITES, Script
-from jobs.upgrade import STEPS, Step, Upgrade
+from jobs.upgrade import STEPS, Step, Upgrade, seal
 from producer import RedisUnavailableError, send_code
 from sandbox.client import Sandbox
 from tests.commands import SEND, Command
@@ -190,6 +190,48 @@ def test_an_upgrade_whose_worker_died_goes_on_where_it_was(
     assert list(upgraded_by(surviving).run()) == [NEXT]
     assert surviving.parts == ["20", "30"]
     assert converted(redis, keys, job_ids) == len(job_ids)
+
+
+def test_a_part_is_over_before_its_lock_runs_out_however_slow_a_write_is(
+    redis: Redis, keys: Keys, settings: Settings
+) -> None:
+    client = Counting(connection_pool=redis.connection_pool)
+    with redis.pipeline() as pipe:
+        for n in range(600):
+            phone = number(n)
+            record: dict[Any, str] = {"cc": phone.country_code, "num": phone.phone_num}
+            pipe.hset(keys.job(f"ev-{n}"), mapping={**record, "lane": "event", "state": "sent"})
+            pipe.expire(keys.job(f"ev-{n}"), 600)
+        pipe.execute()
+
+    assert max(written_in_parts(client, settings)) < 300
+    old = old_digest("852", number(1).phone_num)
+    redis.hset(keys.number(old), "codes", 1)
+    redis.expire(keys.number(old), 600)
+
+    assert sum(written_in_parts(client, settings)) == 1  # for what is kept of that number
+    assert not redis.exists(keys.number(old))
+
+
+class Counting(Redis):
+    """Counts the scripts that it runs."""
+
+    scripts = 0
+
+    def execute_command(self, *command: Any, **options: Any) -> Any:
+        reply: Any = super().execute_command(*command, **options)  # type: ignore[no-untyped-call]
+        self.scripts += command[0] == "EVALSHA"
+        return reply
+
+
+def written_in_parts(client: Counting, settings: Settings) -> list[int]:
+    """Seal all jobs; return how many scripts each part took."""
+    begins, counts = "jobs 0", []
+    while begins.startswith("jobs"):
+        before = client.scripts
+        begins = seal(client, settings, begins)
+        counts.append(client.scripts - before)
+    return counts
 
 
 def test_no_step_begins_before_older_workers_have_had_time_to_finish(
