@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -21,8 +22,9 @@ from config.logging import fields
 from config.redis import error_code
 from config.settings import Settings
 from jobs.batch import Batch
-from jobs.batches import BatchCancelledError, BatchGoneError
+from jobs.batches import BatchCancelledError, Batches, BatchGoneError
 from jobs.identity import Identity, LedgerRefusedError, state_file
+from jobs.job import split_job_id
 from producer.checks import Check, Checks
 from producer.customers import Shown
 from producer.importing import (
@@ -35,6 +37,7 @@ from producer.importing import (
 )
 from producer.invalid_rows import invalid_columns
 from producer.looked_at import LookedAt, naming_of
+from producer.second_codes import cell_of, last_named
 from producer.sheet import Row, Sheet, SheetError
 from producer.sheet.number import NO_COUNTRY_CODE
 from producer.sheet.spellings import calling_code_of_country
@@ -159,6 +162,9 @@ class Checker:
     def _look(self, check: Check, sheet: Sheet) -> dict[str, Any]:
         Identity(self._client, self._settings, state_file(self._settings)).check()
         sample = list(islice(sheet, _SAMPLED_ROWS))
+        corrected = self._corrected(sheet, sample)
+        if corrected is not None and not check.revision:
+            self._read_as_before(check, corrected, sheet)
         looked_at = LookedAt(sheet, check.leaving)
         report = self._reporter(check, sheet, "read")
         look = partial(
@@ -200,8 +206,45 @@ class Checker:
             "doubtful": found.tally.doubtful,
             "held_by": _held_by(found),
             "continues": {"batch_id": begun.batch_id, "rows": begun.total} if begun else None,
+            "corrects": self._first_of(corrected),
             "report": found.as_dict(),
         }
+
+    def _corrected(self, sheet: Sheet, sample: list[Row]) -> Batch | None:
+        """Return the batch whose rows the first ones of a file are, by their column job_id."""
+        place = last_named(sheet.header, "job_id")
+        owners = {split_job_id(cell_of(row, place))[0] for row in sample}
+        if len(owners) != 1 or not (owner := owners.pop()):
+            return None
+        return Batches(self._client, self._settings).get(owner)
+
+    def _first_of(self, corrected: Batch | None) -> dict[str, str] | None:
+        """Return what names the batch that all corrections of a batch count for."""
+        if corrected is None:
+            return None
+        batches = Batches(self._client, self._settings)
+        first = (batches.get(corrected.corrects) if corrected.corrects else None) or corrected
+        return {"batch_id": first.batch_id, "name": first.name}
+
+    def _read_as_before(self, check: Check, corrected: Batch, sheet: Sheet) -> None:
+        """Have a file of corrections read by the columns that a person named for its batch.
+
+        Raises:
+            _StopError: it is to be read again, by those.
+        """
+        names = {name.strip() for name in sheet.header}
+        number, country = (name if name in names else None for name in corrected.columns)
+        with self._checks.change(check.check_id) as now:
+            choices = now.check.choices
+            as_before = replace(
+                choices,
+                phone_column=choices.phone_column or number or None,
+                country_column=choices.country_column or country or None,
+            )
+            if now.check.revision or as_before == choices:
+                return
+            now.read_again(choices=as_before)
+        raise _StopError
 
     def _submit(self, check: Check) -> None:
         checks = self._checks

@@ -40,7 +40,7 @@ MOST_KEPT_OF_OWNER = 20
 MOST_BYTES = 1_000_000_000
 """Of all files that are kept at once."""
 LONGEST_CELL = 1_000
-_FORM = 3
+_FORM = 4
 """Of what a reading found: another release reads the file again."""
 _ID = re.compile(r"[0-9a-f]{12}")
 

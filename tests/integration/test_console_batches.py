@@ -413,6 +413,27 @@ def test_the_country_may_come_from_a_column_that_seems_to_say_it(
     assert "1 code can be sent, of 1 rows." in text_of(settled(browser, web, page))
 
 
+def test_corrections_are_read_as_their_batch_was_and_named_after_it(
+    browser: Browser, web: WebServer
+) -> None:
+    rows = "An,Hong Kong,51001234\nBo,Hong Kong,call me\n"
+    check = check_of(upload(browser, web, f"Client,Region,Mobile\n{rows}"))
+    settled(browser, web, browser.post(f"{check}/choices", country_column="Region"))
+    settled(browser, web, browser.post(f"{check}/terms", name="Partners"))
+    taken = browser.get(f"{check}/invalid?form=plain").text
+    confirm(browser, check, 1)
+
+    page = upload(browser, web, taken.replace("call me", "51001235"), "corrected.csv")
+
+    assert "1 code can be sent, of 1 rows." in text_of(page)
+    parent = f"/batches/{check.rpartition('/')[2]}"
+    assert f'<a href="{parent}">Partners</a>' in page.text
+    assert 'value="Partners, corrected"' in browser.get(f"{check_of(page)}/terms").text
+    # what a person chooses then stands
+    page = settled(browser, web, browser.post(f"{check_of(page)}/choices", country_column=""))
+    assert "0 codes can be sent, of 1 rows." in text_of(page)
+
+
 def test_a_file_without_a_column_of_numbers_lets_one_be_chosen(
     browser: Browser, web: WebServer
 ) -> None:

@@ -23,7 +23,7 @@ from producer.checks import Check, Checks, TooManyChecksError, Wishes, check_of_
 from producer.overview import Outlook, read_overview
 from producer.sheet.row import shown
 from producer.stories import without_numbers
-from producer.web.console.frame import Operator, Visitor, is_fragment, redirect, render
+from producer.web.console.frame import Operator, Visitor, is_fragment, redirect, render, texts_of
 from producer.web.console.kept_check import (
     changed,
     checker_of,
@@ -135,7 +135,9 @@ async def _terms_page(
         check=check,
         found=found,
         report=found["report"],
-        form=_as_form(check, _second_codes(found["report"])) if form is None else form,
+        form=_as_form(check, _proposed_name(request, check, found), _second_codes(found["report"]))
+        if form is None
+        else form,
         wrong=wrong,
         rate=settings_of(request).sendcode_rate_limit,
     )
@@ -283,13 +285,22 @@ def _second_codes(report: Mapping[str, Any]) -> int:
     return int(report["sent_before"]["count"] + report["waiting_elsewhere"]["count"])
 
 
-def _as_form(check: Check, second_codes: int) -> dict[str, str]:
+def _proposed_name(request: Request, check: Check, found: Mapping[str, Any]) -> str:
+    """Return what a batch is called unless a person says otherwise: by the one that it corrects."""
+    corrected = found["corrects"]
+    if not corrected or not corrected["name"]:
+        return check.file_name
+    name = texts_of(request)("terms.correction_of", name=corrected["name"]).unescape()
+    return shown(name, _LONGEST_NAME)
+
+
+def _as_form(check: Check, proposed_name: str, second_codes: int) -> dict[str, str]:
     """Return a check's terms as its form has them; times on the server's wall clock.
 
     Until a person decided, second codes are left out: to send them is the exception.
     """
     wishes = check.wishes
-    form = {"name": wishes.name or check.file_name}
+    form = {"name": wishes.name or proposed_name}
     if wishes.max_rate:
         form["max_rate"] = f"{wishes.max_rate:g}"
     for name, at_ms in (("starts_at", wishes.starts_ms), ("expires_at", wishes.expires_ms)):
