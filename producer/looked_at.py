@@ -86,7 +86,6 @@ class LookedAt:
                         "cells": [cell if i in shown else "" for i, cell in enumerate(cells)],
                         "also": [_words(each) for each in also],
                         "is_editable": kind != "left_out",
-                        "may_be_left": kind != "wrong",
                     }
                 )
 

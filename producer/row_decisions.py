@@ -89,7 +89,7 @@ class RowDecisions:
         """
         if self.take_all_in:
             return NOTHING
-        offered = {row["line"] for row in found["looked_at"] if row["may_be_left"]}
+        offered = {row["line"] for row in found["looked_at"]}
         doubts = {kind["message"] for kind in found["report"]["doubts"]}
         if not (self.leave | self.take_in) <= offered or not self.leave_doubts <= doubts:
             raise NotOfferedError

@@ -22,7 +22,10 @@ _CACHE_KIB = 16_384
 
 @dataclass(frozen=True, slots=True)
 class Leaving:
-    """Which rows are left out. A row that cannot be sent anyway keeps its own problem."""
+    """Which rows are left out.
+
+    A row that cannot be sent anyway keeps its own problem, unless it is left out by its line.
+    """
 
     lines: frozenset[int] = frozenset()
     doubts: frozenset[str] = frozenset()
@@ -46,14 +49,15 @@ class Leaving:
             db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
             db.execute("CREATE TABLE seen (number INTEGER PRIMARY KEY)")
             for row in rows:
-                if row.phone is None or not self._leaves(row, row.phone.e164, db):
+                by_line = row.line in self.lines
+                if not by_line and (row.phone is None or not self._leaves(row, row.phone.e164, db)):
                     yield row
                     continue
                 problem = Problem.of(LEFT_OUT, file, row.line, unit)
                 yield replace(row, phone=None, problem=problem, warnings=(), repaired=())
 
     def _leaves(self, row: Row, number: str, db: sqlite3.Connection) -> bool:
-        if row.line in self.lines or any(each.message in self.doubts for each in row.warnings):
+        if any(each.message in self.doubts for each in row.warnings):
             return True
         if not self.repeated:
             return False

@@ -254,10 +254,27 @@ def test_rows_that_were_not_shown_cannot_be_left_out(browser: Browser, web: WebS
     check = check_of(upload(browser, web, MESSY))
     page = browser.get(check)
 
-    for field in ({"out": "2"}, {"out": "9"}, {"leave": "anything"}):
+    for field in ({"out": "2"}, {"out": "99"}, {"leave": "anything"}):
         answer = browser.post(f"{check}/cells", seen=seen_of(page), **field)
         assert answer.status_code == 422
     assert "7 codes can be sent, of 8 rows." in text_of(browser.get(check))
+
+
+def test_a_row_that_cannot_be_sent_is_left_out_for_good_and_is_open_no_more(
+    browser: Browser, web: WebServer, batches: Batches
+) -> None:
+    check = check_of(upload(browser, web, MESSY))
+
+    left = press(browser, web, check, ("shown", "9"), ("out", "9"))
+    page = confirm(browser, check, 7)
+    path = page.url.removeprefix(web.url)
+    taken = browser.get(f"{path}/results?only=failed&form=plain").text
+
+    assert "You left out 1 row." in left
+    batch = batches.get(path.rpartition("/")[2])
+    assert batch is not None
+    assert (batch.rejected, batches.family(batch).customers) == (1, 7)
+    assert "Hal" not in taken
 
 
 def test_what_many_rows_have_in_common_is_said_once_above_them(
