@@ -28,6 +28,7 @@ from jobs.quarantine import BOUND_TO
 from jobs.records import binding
 from jobs.rows import block_binding
 from jobs.scripts import scripts
+from jobs.upgraded import ledger_binding
 from jobs.vault import (
     HALT,
     ForgedError,
@@ -160,6 +161,10 @@ class Rotation:
             Sealed("vault", "", name, text, text, name)
             for name, text in self._hash(self._keys.vault).items()
         ]
+        ledger = self._hash(self._keys.ledger)
+        if approval := ledger.get("approval"):
+            bound_to = ledger_binding(ledger.get("id", ""))
+            yield [Sealed("ledger", "", "approval", approval, approval, bound_to)]
         for first, texts in self._list(self._keys.quarantine):
             yield [
                 Sealed("quarantine", "", n, text, content, BOUND_TO)

@@ -49,15 +49,16 @@ class Upgraded:
 
     def approve(self, ledger_id: str) -> str:
         """Return what lets a person's ledger be of an older release."""
-        return self._vault.seal(b"", _binding(ledger_id))
+        return self._vault.seal(b"", ledger_binding(ledger_id))
 
     def _is_approved(self, ledger_id: str, approval: str) -> bool:
         try:
-            self._vault.open(approval, _binding(ledger_id))
+            self._vault.open(approval, ledger_binding(ledger_id))
         except SealedError:
             return False
         return True
 
 
-def _binding(ledger_id: str) -> str:
+def ledger_binding(ledger_id: str) -> str:
+    """Return what a person's approval of a ledger is bound to."""
     return f"ledger {ledger_id}"

@@ -6,7 +6,8 @@
 local A = arguments('parts:rest')
 local PLACES = {job = K.job, unreadable = K.unreadable, rows = K.rows, cells = K.cells,
   vault = function() return K.vault end, quarantine = function() return K.quarantine end, note = K.job,
-  action = function() return K.actions end, decision = K.decision, halt = function() return K.account end}
+  action = function() return K.actions end, decision = K.decision, halt = function() return K.account end,
+  ledger = function() return K.ledger end}
 local put = 0
 for i = 1, #A.parts, 5 do
   local what, id, place, was, text = unpack(A.parts, i, i + 4)

@@ -27,6 +27,7 @@ from jobs.phone import PhoneNumber
 from jobs.quarantine import read_quarantine, seal_content
 from jobs.rotation import Rotation
 from jobs.scripts import scripts
+from jobs.upgraded import Upgraded
 from jobs.vault import SealedError, key_id_of
 from producer import send_code
 from producer.deadletters import Choice
@@ -82,6 +83,9 @@ def old_batch(redis: Redis, settings: Settings) -> str:
     for first in range(0, ROWS, 500):
         batches.append("b1", first, rows[first : first + 500], last=first + 500 >= ROWS)
     Ledger(redis, before).submit(SendCodeJob.for_event(PhoneNumber("852", "51990001"), key="e1"))
+    ledger_key = Keys(before.sendcode_key_prefix).ledger
+    approval = Upgraded(redis, before).approve(str(redis.hget(ledger_key, "id")))
+    redis.hset(ledger_key, "approval", approval)
     put_aside = json.dumps({"content": seal_content(redis, before, "no job")})
     redis.lpush(Keys(before.sendcode_key_prefix).quarantine, put_aside)
     assert counted(redis, settings)["old"] > ROWS
