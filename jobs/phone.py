@@ -53,11 +53,13 @@ class Fault:
         code: Its name for programs, as "unknown_country_code".
         message: One sentence for people, without a full stop: "country code 999 does not exist".
         remedy: What to do, without a full stop.
+        values: What stands in the message, by name, for words of another language.
     """
 
     code: str
     message: str
     remedy: str
+    values: tuple[tuple[str, str], ...] = ()
 
 
 class PhoneError(SendcodeError, ValueError):
@@ -260,6 +262,7 @@ def _barred(country_code: str) -> Fault:
         "barred_country_code",
         f"the API sends no codes to country code {country_code} ({where})",
         "use a number of another country",
+        (("country_code", country_code),),
     )
 
 
@@ -268,6 +271,7 @@ def _unknown_country_code(country_code: str) -> Fault:
         "unknown_country_code",
         f"no country has the calling code {country_code}",
         "correct the country code, such as 852 for Hong Kong",
+        (("country_code", country_code),),
     )
 
 
@@ -283,6 +287,11 @@ def _implausible_length(country_code: str, digits: int, lengths: frozenset[int])
         f"a number of {digits} digits is {what} for country code {country_code}, "
         f"whose numbers have {_spans(sorted(lengths))}",
         "check it with the customer",
+        (
+            ("country_code", country_code),
+            ("digits", str(digits)),
+            ("lengths", ", ".join(map(str, sorted(lengths)))),
+        ),
     )
 
 
@@ -293,6 +302,7 @@ def _not_mobile(country_code: str, kind: str) -> Fault:
         f"by the numbering plan of country code {country_code} this is a {kind}, and a code comes "
         "by SMS",
         "ask the customer for a mobile number",
+        (("country_code", country_code),),
     )
 
 
@@ -302,6 +312,7 @@ def _not_in_plan(country_code: str, digits: int) -> Fault:
         "not_in_plan",
         f"country code {country_code} has no numbers of {digits} digits that begin like this one",
         "check it with the customer, digit by digit",
+        (("country_code", country_code), ("digits", str(digits))),
     )
 
 

@@ -30,10 +30,14 @@ class LookedAt:
         self._left_out: list[Row] = []
         self._doubles: list[list[Row]] = []
         self._doubled: set[int] = set()
+        self._values: dict[str, dict[str, str]] = {}
 
     def add(self, row: Row) -> None:
         """Add a row that cannot be sent, was left out, or is doubtful, if there is place for it."""
         problem, width = row.problem, len(self._sheet.header)
+        for each in (problem, *row.warnings):
+            if each is not None and each.values and len(self._values) < MOST_WRONG:
+                self._values[each.message] = dict(each.values)
         if problem is None:
             if len(self._doubtful) < MOST_DOUBTFUL:
                 self._doubtful[row.line] = row
@@ -65,7 +69,7 @@ class LookedAt:
         """Return the groups, and the rows in their order, each with the group's place.
 
         Rows have the cells that are shown: those that are `naming` the customer, the number and the
-        country; the others are empty.
+        country; the others are empty. `values`: what stands in a problem's message, by it.
         """
         groups: list[dict[str, Any]] = []
         rows: list[dict[str, Any]] = []
@@ -100,7 +104,7 @@ class LookedAt:
             add("double", problem, same)
         if self._left_out:
             add("left_out", None, self._left_out)
-        return {"groups": groups, "looked_at": rows}
+        return {"groups": groups, "looked_at": rows, "values": self._values}
 
 
 def naming_of(sheet: Sheet) -> list[int]:

@@ -50,10 +50,12 @@ class Problem:
     line: int
     unit: str = "line"
     """What `line` counts: "line", or "row" of a workbook."""
+    values: tuple[tuple[str, str], ...] = ()
+    """What stands in the message, by name."""
 
     @classmethod
     def of(cls, fault: Fault, file: str, line: int, unit: str) -> Problem:
-        return cls(fault.code, fault.message, fault.remedy, file, line, unit)
+        return cls(fault.code, fault.message, fault.remedy, file, line, unit, fault.values)
 
     def __str__(self) -> str:
         return f"{self.file}, {self.unit} {self.line}: {self.message}; {self.remedy}"

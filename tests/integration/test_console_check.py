@@ -354,3 +354,12 @@ def test_who_took_a_pdf_is_told_to_save_the_list_itself(browser: Browser, web: W
 
     assert "This is a PDF." in words
     assert "Open the list in the program that it comes from" in words
+
+
+def test_a_chinese_check_names_the_same_codes_and_digits(browser: Browser, web: WebServer) -> None:
+    browser.session.headers["Accept-Language"] = "zh"
+
+    words = text_of(upload(browser, web, HEADER + "An,852,51234\nBo,853,66123\nCy,852,51001235\n"))
+
+    assert "国家/地区代码 852 没有以此开头的 5 位号码" in words
+    assert re.search("国家/地区代码 853 [^。]{0,30}5 位", words)

@@ -21,7 +21,7 @@ PLACE = re.compile(r"\{(\w*)\}")
 ASKED = re.compile(r"""\bt(?:exts)?\(\s*["']([a-z_]+\.[a-z_0-9]+)["']\s*[,)]""")
 
 
-OF_FILES = ("fault", "fault_remedy", "unreadable", "unreadable_remedy")
+OF_FILES = ("fault", "fault_exact", "fault_remedy", "unreadable", "unreadable_remedy")
 ENGLISH_ELSEWHERE = ("code.", "remedy.", "note.", *(f"{each}." for each in OF_FILES))
 """English words for codes stand in jobs/codes.py, those for rows and files with their faults."""
 

@@ -67,6 +67,16 @@ class Texts:
                 text = text.replace(stand_in, self(key).unescape())
         return text
 
+    def fault(self, found: Mapping[str, str], values: Mapping[str, Mapping[str, str]]) -> Markup:
+        """Return what is wrong with a row in words: English ones are its message.
+
+        `values`: what stands in messages, by the message.
+        """
+        code, message = found["code"], found["message"]
+        if message in values and f"fault_exact.{code}" in self._texts:
+            return self(f"fault_exact.{code}", **values[message])
+        return self.get(f"fault.{code}", message[:1].upper() + message[1:])
+
 
 @cache
 def catalogue(language: str) -> Mapping[str, str | Mapping[str, str]]:
