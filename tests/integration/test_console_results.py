@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -103,6 +104,8 @@ def test_results_that_come_back_send_nothing_twice_and_get_no_columns_twice(
         submission.open()
         submission.write()
     again = batches.get("b2")
+    page = anna.get("/batches/b2").text
+    story = anna.get("/jobs/b2-3").text
     taken = anna.get("/batches/b2/results?form=plain").text.splitlines()
     _, token = Tokens(redis, settings).new("shop", ["batch"], by="test")
     by_http = requests.get(
@@ -113,6 +116,10 @@ def test_results_that_come_back_send_nothing_twice_and_get_no_columns_twice(
 
     assert again is not None
     assert (again.accepted, again.rejected, again.corrects) == (1, 2, "b1")
+    headings = re.findall(r'<th scope="col">([^<]*)</th>', page.partition('id="rows"')[2])
+    assert headings[2:] == ["name", "country_code", "phone_num"]
+    assert "<dt>phone_num</dt>" in story
+    assert "finished_at" not in story
     assert len(taken[0].split(",")) == 3 + 4 + len(RESULT_COLUMNS)
     assert by_http[0].split(",") == ["name", "country_code", "phone_num", *RESULT_COLUMNS]
 

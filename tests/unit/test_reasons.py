@@ -25,3 +25,9 @@ from producer.stories import without_numbers
 )
 def test_what_may_be_a_phone_number_is_masked(reason: str, kept: str) -> None:
     assert without_numbers(reason) == kept
+
+
+def test_a_date_with_its_time_is_no_number_but_one_behind_a_date_is() -> None:
+    assert without_numbers("ended 2026-11-26 13:39:19, ok") == "ended 2026-11-26 13:39:19, ok"
+    assert without_numbers("2026-11-26 51001234") != "2026-11-26 51001234"
+    assert "1234" not in without_numbers("2026-11-26 5100 1234:00")

@@ -19,7 +19,7 @@ from producer.batch_rows import APART, rows_page
 from producer.checks import next_batch_id
 from producer.customers import Shown
 from producer.overview import alive_workers
-from producer.results import GROUPS
+from producer.results import GROUPS, own_columns
 from producer.search import LONGEST, digits_of
 from producer.stories import without_numbers
 from producer.web.batches import Form, sheet_answer
@@ -146,6 +146,8 @@ async def _batch_page(
     look = partial(rows_page, client, settings, batch, ROWS_SHOWN, after, rows_of, text)
     page = await ask(request, look)
     shown = Shown(batch.header, batch.columns[0])
+    # what stands behind them came along in a file of results that was returned
+    most = min(MOST_COLUMNS, own_columns(batch.header))
     return render(
         request,
         "batch.html",
@@ -157,10 +159,10 @@ async def _batch_page(
         shown_text="" if digits_of(text) or without_numbers(text) != text else text,
         filters=FILTERS,
         downloads=DOWNLOADS,
-        columns=[_short(name) for name in batch.header[:MOST_COLUMNS]],
+        columns=[_short(name) for name in batch.header[:most]],
         page=page,
         rows=[
-            (row, [_short(cell) for cell in shown.cells(row.cells[:MOST_COLUMNS], row.phone)])
+            (row, [_short(cell) for cell in shown.cells(row.cells[:most], row.phone)])
             for row in page.rows
         ],
         page_size=ROWS_SHOWN,

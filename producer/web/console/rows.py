@@ -8,6 +8,7 @@ from jobs.batch import Batch, BatchRow
 from jobs.batches import Batches
 from jobs.job import JobRecord, split_job_id
 from producer.customers import Shown, naming_columns
+from producer.results import own_columns
 
 
 def customer_of(batch: Batch | None, row: BatchRow | None, record: JobRecord | None = None) -> str:
@@ -43,7 +44,8 @@ def cells_of(batch: Batch | None, row: BatchRow | None) -> list[tuple[str, str]]
     if batch is None or row is None:
         return []
     cells = Shown(batch.header, batch.columns[0]).cells(row.cells, row.phone)
-    return [(name, cell) for name, cell in zip(batch.header, cells, strict=False) if cell.strip()]
+    own = batch.header[: own_columns(batch.header)]  # the others came along in a file of results
+    return [(name, cell) for name, cell in zip(own, cells, strict=False) if cell.strip()]
 
 
 def matching_of(batch: Batch | None, row: BatchRow | None, text: str) -> list[tuple[str, str]]:
