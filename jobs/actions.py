@@ -1,6 +1,7 @@
 """What people did (halt, pause, requeue, drop …): a list in the ledger, the newest first.
 
-Each entry is written by the script that does the thing, in the same step. Its reason is sealed.
+Each entry is written by the script that does the thing, in the same step; `note` writes what no
+script does. Its reason is sealed.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import redis
 from config.settings import Settings
 from jobs.job import iso
 from jobs.keys import Keys
+from jobs.scripts import time_ms
 from jobs.vault import Vault, text_binding
 
 
@@ -68,6 +70,18 @@ class Action:
             "reason": self.reason,
             "by": self.by,
         }
+
+
+_KEPT = 10_000
+
+
+def note(client: redis.Redis, settings: Settings, action: Action) -> None:
+    """Note what was done without a script, such as a file that was taken; done now."""
+    key = Keys(settings.sendcode_key_prefix).actions
+    pipe = client.pipeline(transaction=True)
+    pipe.lpush(key, replace(action, at_ms=time_ms(client.time())).encode())
+    pipe.ltrim(key, 0, _KEPT - 1)
+    pipe.execute()
 
 
 def recent_actions(

@@ -135,4 +135,5 @@ def test_those_who_perhaps_got_a_code_are_taken_without_those_that_were_left(
     taken = anna.get("/batches/b1/results?only=unknown&form=plain")
 
     assert [line.partition(",")[0] for line in taken.text.splitlines()] == ["name", "Customer 2"]
+    assert "took a file with full numbers" in anna.get("/actions").text
     assert "only=unknown&amp;form=xlsx" in anna.get("/batches/b1").text

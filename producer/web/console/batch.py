@@ -11,6 +11,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from config.settings import Settings
+from jobs.actions import Action, note
 from jobs.batch import Batch, Family
 from jobs.batches import ORDERED, Batches, Order
 from jobs.deadletters import DeadLetters, Fit
@@ -171,12 +172,15 @@ async def _batch_page(
 
 @router.get("/{batch_id}/results")
 async def download(
-    batch_id: str, request: Request, _: Operator, only: str = "", form: Form = "csv"
+    batch_id: str, request: Request, visitor: Operator, only: str = "", form: Form = "csv"
 ) -> Response:
     """Send the results, with full numbers, row by row."""
     if only not in DOWNLOADS:
         raise Problem(404, "not_found", "there are no such results")
     batch = await _known(request, batch_id)
+    # full numbers leave: others are to know who took them
+    action = Action(what="batch download", about=batch_id, by=visitor.name)
+    await ask(request, note, *_ledger(request), action)
     sheet = results_for_people(texts_of(request), _batches(request), batch, only, form)
     return sheet_answer(sheet, name_of_file(batch.name, batch_id, only), form)
 
