@@ -15,6 +15,7 @@ ARGS ?=
 # The tests wait for servers more than they compute, so more of them than cores run at once.
 PYTEST_WORKERS ?= 6
 
+HERE := $(dir $(abspath $(lastword $(MAKEFILE_LIST))))
 BIN := .venv/bin
 DEMO := .venv/.installed-demo
 DEV := .venv/.installed-dev
@@ -164,9 +165,8 @@ secrets: ## passwords, a data key, and places for your credentials, for docker c
 	[ -e secrets/redis_url ] || echo "redis://:$$(random)@redis:6379/0" > secrets/redis_url; \
 	for name in flower_password grafana_password; do \
 		[ -e secrets/$$name ] || random > secrets/$$name; done; \
-	[ -e secrets/sendcode_data_keys ] || $(PYTHON) -c 'import base64, os, time; \
-		print(time.strftime("k%Y%m%da:") + base64.b64encode(os.urandom(32)).decode())' \
-		> secrets/sendcode_data_keys; \
+	[ -e secrets/sendcode_data_keys ] || PYTHONPATH="$(HERE)" $(PYTHON) -c \
+		'from config.data_key import new_data_key; print(new_data_key())' > secrets/sendcode_data_keys; \
 	touch secrets/tencentcloud_secret_id secrets/tencentcloud_secret_key secrets/tencentcloud_token \
 		secrets/ca_bundle secrets/prometheus_token; \
 	if [ -n "$(SANDBOX)" ] && ! [ -s secrets/tencentcloud_secret_key ]; then \

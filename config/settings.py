@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import ssl
-from base64 import b64decode, b64encode
+from base64 import b64decode
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
@@ -34,6 +34,7 @@ from pydantic import (
 
 from config import SendcodeError
 from config.address import RedisAddress, is_file, is_loopback
+from config.data_key import DATA_KEY_BYTES, KEY_ID
 from config.files import UnsafeFileError, is_exposed, read_env_file, read_text
 from config.flower import NO_AUTH
 from config.quotas import read_limits
@@ -77,8 +78,6 @@ DATA_KEYS = "sendcode_data_keys"
 """Whoever reads or writes the ledger needs them."""
 
 _LAST_PORT = 65_535
-DATA_KEY_BYTES = 32
-_KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,24}", re.ASCII)
 PROBE_SLACK_S = 1.0
 """Seconds added wherever two clocks or a process switch stand between a plan and the wire."""
 
@@ -198,7 +197,7 @@ def _read_data_keys(text: str) -> tuple[tuple[str, bytes], ...]:
             key = b64decode(encoded, validate=True)
         except ValueError:
             key = b""
-        if not _KEY_ID.fullmatch(key_id) or len(key) != DATA_KEY_BYTES:
+        if not KEY_ID.fullmatch(key_id) or len(key) != DATA_KEY_BYTES:
             raise ValueError(
                 "must be keys as `sendcode keys new` makes them, id:base64 of 32 bytes, by commas"
             )
@@ -206,17 +205,6 @@ def _read_data_keys(text: str) -> tuple[tuple[str, bytes], ...]:
             raise ValueError("has two keys with one id: each needs its own")
         found[key_id] = key
     return tuple(found.items())
-
-
-def new_data_key(key_id: str) -> str:
-    """Return a new key, as `SENDCODE_DATA_KEYS` takes it.
-
-    Raises:
-        ValueError: this is no id.
-    """
-    if not _KEY_ID.fullmatch(key_id):
-        raise ValueError("must be up to 24 letters, digits, hyphens and underscores")
-    return f"{key_id}:{b64encode(os.urandom(DATA_KEY_BYTES)).decode()}"
 
 
 def _limits(value: str) -> str:

@@ -21,8 +21,9 @@ from typing import IO, Any, Self
 import redis
 from pydantic import SecretStr
 
+from config.data_key import new_data_key
 from config.redis import connect
-from config.settings import Settings, new_data_key
+from config.settings import Settings
 from demo.keeper import Keeper
 from producer.cli.processes import worker_command
 from sandbox.client import SandboxProcess

@@ -71,6 +71,18 @@ class UnknownKeyError(SealedError):
         self.key_id = key_id
 
 
+class IndexLockedError(UnknownKeyError):
+    """The index of numbers does not open: whether anything else was forged cannot be told.
+
+    One line: what, remedy.
+    """
+
+    def __init__(self, key_id: str, text: str, remedy: str) -> None:
+        super().__init__(key_id)
+        self.args = (f"{text}: {remedy}",)
+        self.text, self.remedy = text, remedy
+
+
 class ForgedError(SealedError):
     """It was not sealed by us for this place: made by another hand, changed, or moved."""
 
@@ -135,8 +147,7 @@ class Vault:
         """Return what stands for a number, or a range, in keys: 22 characters. Keyed.
 
         Raises:
-            UnknownKeyError: the ledger's index is sealed under a key that is not among ours.
-            ForgedError: it was changed.
+            IndexLockedError: the ledger's index does not open.
         """
         return self.indexes([(country_code, digits)])[0]
 
@@ -172,13 +183,24 @@ class Vault:
             UnknownKeyError, ForgedError: as `open`.
         """
         keys, (index, _, envelope) = self._keys, token.partition(":")
-        sealed_code, _, digits = _open(keys, envelope, bound_to).decode().partition(" ")
-        if (
-            sealed_code != country_code
-            or _index(self._index_key(keys), sealed_code, digits) != index
-        ):
+        try:
+            plain = _open(keys, envelope, bound_to)
+        except ForgedError:
+            self._index_key(keys)  # where another key has the same id, all looks forged
+            raise
+        sealed_code, _, digits = plain.decode().partition(" ")
+        index_key = self._index_key(keys)
+        if sealed_code != country_code or _index(index_key, sealed_code, digits) != index:
             raise ForgedError("it is another number's")
         return PhoneNumber(sealed_code, digits)
+
+    def check(self) -> None:
+        """Check that the data keys open what all numbers are found by.
+
+        Raises:
+            IndexLockedError: they do not.
+        """
+        self._index_key(self._keys)
 
     def keep_index(self) -> None:
         """Put the index key that this process knows back into a ledger that lost it."""
@@ -204,9 +226,24 @@ class Vault:
         if stored is None:
             self._client.hsetnx(self._key, _INDEX_BINDING, _seal(keys, made, _INDEX_BINDING))
             stored = self._client.hget(self._key, _INDEX_BINDING)
-        _stored[self._place] = _open(keys, str(stored), _INDEX_BINDING)
+        _stored[self._place] = self._open_index(keys, str(stored))
         found = _index_keys[place] = _keyed(_stored[self._place])
         return found
+
+    def _open_index(self, keys: DataKeys, stored: str) -> bytes:
+        try:
+            return _open(keys, stored, _INDEX_BINDING)
+        except UnknownKeyError as exc:
+            text = f"the ledger is sealed under data key {exc.key_id}, which is not here"
+            remedy = f"SENDCODE_DATA_KEYS has no key {exc.key_id}: every program needs all of them"
+            raise IndexLockedError(exc.key_id, text, remedy) from None
+        except ForgedError:
+            text = "the index of numbers does not open, though its key is here"
+            remedy = (
+                "look for another key of the same id in SENDCODE_DATA_KEYS; if there is none, "
+                f"{self._key} was changed: restore it"
+            )
+            raise IndexLockedError(key_id_of(stored) or "index", text, remedy) from None
 
 
 def _seal(keys: DataKeys, data: bytes, bound_to: str) -> str:
@@ -227,6 +264,8 @@ def _open(keys: DataKeys, envelope: str, bound_to: str) -> bytes:
         raise UnknownKeyError(key_id)
     try:
         raw = a2b_base64(text, strict_mode=True)
+        if b2a_base64(raw, newline=False) != text.encode():  # bits that it passes over
+            raise ForgedError("it is not as it was written")
         head = f"{_VERSION}.{key_id}."
         return cipher.decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], (head + bound_to).encode())
     except (InvalidTag, Base64Error, ValueError):

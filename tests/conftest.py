@@ -22,8 +22,9 @@ from hypothesis import settings as hypothesis_settings
 from redis import Redis
 
 from config.celery import make_celery
+from config.data_key import new_data_key
 from config.redis import connect
-from config.settings import Settings, new_data_key
+from config.settings import Settings
 from demo.world import UNBOUNDED, EmbeddedValkey
 from jobs.account import Account
 from jobs.batches import Batches

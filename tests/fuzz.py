@@ -17,8 +17,9 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from config.data_key import new_data_key
 from config.redis import connect
-from config.settings import Settings, new_data_key
+from config.settings import Settings
 from demo.world import UNBOUNDED, EmbeddedValkey
 from producer.tokens import Tokens
 from tests.web_server import WebServer

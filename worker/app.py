@@ -41,6 +41,7 @@ from jobs.keys import Keys
 from jobs.quarantine import seal_content
 from jobs.server import NEEDED, OF_FLOWER, Level, check_rights, judge, judge_access, read_server
 from jobs.upgrade import refuse_newer
+from jobs.vault import IndexLockedError, Vault
 from worker.background import BackgroundStep, Runtime
 from worker.health import tell_systemd
 from worker.output import Output
@@ -229,7 +230,7 @@ def _write_as_json(text: str, _stream: Any = None) -> None:
 
 
 def _log_in(settings: Settings, areas: Collection[str]) -> None:
-    """Exit at once if Redis refuses the login or a right that is needed, or the ledger is newer.
+    """Exit at once if Redis refuses the login or a right, or the ledger cannot be read.
 
     A Redis that is away is waited for.
     """
@@ -241,7 +242,8 @@ def _log_in(settings: Settings, areas: Collection[str]) -> None:
                 faults.append(f"{finding.text}: {finding.remedy}")
         if areas is NEEDED and not faults:
             refuse_newer(client, settings)
-    except LedgerRefusedError as exc:
+            Vault(client, settings).check()
+    except (LedgerRefusedError, IndexLockedError) as exc:
         faults.append(str(exc))
     except redis.RedisError as exc:
         faults.append(str(RedisUnavailableError.from_redis(exc, settings)))

@@ -26,7 +26,6 @@ from config.unavailable import in_words, is_no_permission
 from jobs.codes import OwnCode, explain
 from jobs.identity import REMEDY, Identity, LedgerState, state_file
 from jobs.job import iso
-from jobs.keys import Keys
 from jobs.mending import Mending
 from jobs.scripts import SPARE_THREADS
 from jobs.server import (
@@ -42,7 +41,7 @@ from jobs.server import (
     read_server,
     rehearse,
 )
-from jobs.vault import ForgedError, UnknownKeyError, Vault
+from jobs.vault import IndexLockedError, Vault
 from jobs.way import code_before_writing, in_short, shake_hands
 from producer.cli.console import CommandFailedError, printable, results, say, show_json
 from producer.cli.options import JsonOption, ledger_connection
@@ -242,15 +241,9 @@ def environment(settings: Settings) -> Iterator[Finding]:
 def index(client: redis.Redis, settings: Settings) -> Iterator[Finding]:
     """Check that the data keys open what all numbers are found by."""
     try:
-        Vault(client, settings).index("0", "0")
-    except UnknownKeyError as exc:
-        text = f"the ledger is sealed under data key {exc.key_id}, which is not here"
-        remedy = "give every program the same SENDCODE_DATA_KEYS, that key among them"
-        yield Finding("data_keys", Level.FAIL, text, remedy)
-    except ForgedError:
-        text = "the index of numbers does not open, though its key is here"
-        remedy = f"{Keys(settings.sendcode_key_prefix).vault} was changed: restore it"
-        yield Finding("data_keys", Level.FAIL, text, remedy)
+        Vault(client, settings).check()
+    except IndexLockedError as exc:
+        yield Finding("data_keys", Level.FAIL, exc.text, exc.remedy)
 
 
 def ledger_and_work(client: redis.Redis, settings: Settings) -> Iterator[Finding]:

@@ -6,12 +6,12 @@ import os
 import re
 import secrets
 import tempfile
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from config.data_key import new_data_key
 from config.files import read_env_file
 from config.settings import (
     CREDENTIALS,
@@ -19,7 +19,6 @@ from config.settings import (
     Settings,
     SettingsError,
     load_settings,
-    new_data_key,
 )
 from producer.cli.console import (
     CommandFailedError,
@@ -30,7 +29,6 @@ from producer.cli.console import (
     say,
 )
 from producer.cli.doctor import doctor
-from producer.cli.keys import next_key_id
 
 _ENV = Path(".env")
 _QUESTIONS = {
@@ -72,7 +70,7 @@ def init(
     if not _has(values, "sendcode_flower_password"):
         values["SENDCODE_FLOWER_PASSWORD"] = secrets.token_urlsafe(24)
     if not _has(values, DATA_KEYS):
-        values[DATA_KEYS.upper()] = new_data_key(next_key_id((), datetime.now(UTC).date()))
+        values[DATA_KEYS.upper()] = new_data_key()
     _write(values)
     say(
         f"{_ENV.absolute()} is written, for you alone; Flower's password is in it, and the data "

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import string
 from collections.abc import Collection
-from datetime import UTC, date, datetime
 from typing import Annotated
 
 import typer
 
-from config.settings import SettingsError, load_settings, new_data_key
+from config.data_key import new_data_key
+from config.settings import SettingsError, load_settings
 from jobs.rotation import Rotation
 from producer.cli.console import CommandFailedError, MisusedError, say, show, show_json
 from producer.cli.display import count_of, progress_of, show_table
@@ -32,7 +31,9 @@ _COUNTED = {
 def new(
     key_id: Annotated[
         str | None,
-        typer.Option("--id", help="What the key is called (default: by the day: k20261126a)."),
+        typer.Option(
+            "--id", help="What the key is called (default: k, day, digest: k20261126-3f9a04c1)."
+        ),
     ] = None,
 ) -> None:
     """Make a data key and print it, as SENDCODE_DATA_KEYS takes it. Nothing is kept or changed.
@@ -41,11 +42,10 @@ def new(
     Redis are not. To change keys, give the new one to all programs behind the old ones, after a
     comma, so that all can read it; then in front of them; then sendcode keys rotate.
     """
-    taken = _ids_in_use()
-    if key_id in taken:
+    if key_id in _ids_in_use():
         raise MisusedError(f"--id: SENDCODE_DATA_KEYS has a key {key_id}: each needs its own id")
     with blaming("--id"):
-        show(new_data_key(key_id or next_key_id(taken, datetime.now(UTC).date())))
+        show(new_data_key(key_id))
     say("keep it from others, and a copy of it where the backups of Redis are not")
 
 
@@ -143,19 +143,6 @@ def _unknown(ids: Collection[str]) -> str:
         f"SENDCODE_DATA_KEYS does not have {', '.join(ids)}: what is sealed under it is kept and "
         "cannot be read; add the key behind the others"
     )
-
-
-def next_key_id(taken: Collection[str], today: date) -> str:
-    """Return an id for a key made today that no other has.
-
-    Raises:
-        CommandFailedError: there were 26 keys today.
-    """
-    for letter in string.ascii_lowercase:
-        key_id = f"k{today:%Y%m%d}{letter}"
-        if key_id not in taken:
-            return key_id
-    raise CommandFailedError("26 keys were made today: name this one with --id")
 
 
 def _ids_in_use() -> list[str]:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import sys
 from typing import Annotated
 
+import redis
 import typer
 import uvicorn
 
 from config.logging import set_up_logging
+from config.redis import connect
 from config.rereading import read_again_on_hangup
+from config.settings import Settings
+from jobs.vault import Vault
 from jobs.webhooks import WebhookRefusedError, Webhooks, check_url
 from producer.cli.console import CommandFailedError, MisusedError, ask_first, say, show, show_json
 from producer.cli.display import moment, show_table
@@ -35,6 +39,7 @@ def web(
     settings = settings_here()
     address, place = host or settings.sendcode_web_host, port or settings.sendcode_web_port
     check_free(address, place, "The HTTP API")
+    _refuse_other_keys(settings)
     set_up_logging(settings.sendcode_log_format, settings.sendcode_log_level)
     if not sys.stdin.isatty():
         read_again_on_hangup(settings)
@@ -51,6 +56,17 @@ def web(
         timeout_graceful_shutdown=30,
         h11_max_incomplete_event_size=16_384,
     )
+
+
+def _refuse_other_keys(settings: Settings) -> None:
+    """Raise IndexLockedError unless the ledger is sealed under these data keys."""
+    client = connect(settings, retries=0)
+    try:
+        Vault(client, settings).check()
+    except redis.RedisError:
+        pass  # its absence is waited for, and reported to those who ask
+    finally:
+        client.close()
 
 
 def new(

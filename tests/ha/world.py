@@ -18,8 +18,9 @@ from typing import Any, Self
 import psutil
 import redis
 
+from config.data_key import new_data_key
 from config.redis import connect
-from config.settings import Settings, new_data_key
+from config.settings import Settings
 from demo.world import UNBOUNDED, EmbeddedValkey, Process, environment_of, wait_until
 from jobs.batches import Batches
 from jobs.ledger import Ledger

@@ -5,16 +5,22 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from datetime import date
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
+from config.data_key import new_data_key
 from config.settings import Settings, SettingsError, load_settings
-from demo.world import environment_of
+from demo.world import environment_of, free_port
+from jobs.job import SendCodeJob
+from jobs.ledger import Ledger
+from jobs.vault import Vault
 from producer import send_code
-from producer.cli.keys import next_key_id
-from tests.commands import SEND, Command
+from tests.commands import SEND, SENDCODE, Command
+from tests.ledger_acts import number
+from tests.worker_process import TOP, WorkerProcess
 
 NAME = "SENDCODE_DATA_KEYS"
 
@@ -38,20 +44,19 @@ def test_keys_new_prints_a_key_that_the_setting_takes(
     ((key_id, key),) = load_settings(
         None, sendcode_data_keys=first, sendcode_rate_limit=1
     ).data_keys
-    assert re.fullmatch(r"k\d{8}a", key_id)
+    assert re.fullmatch(r"k\d{8}-[0-9a-f]{8}", key_id)
     assert len(key) == 32
 
 
 def test_keys_new_gives_each_key_of_a_day_an_id_of_its_own(
     sendcode: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    today = date(2026, 11, 26)
     monkeypatch.setenv(NAME, sendcode("keys", "new", "--id", "mine").out.strip())
 
     refused = sendcode("keys", "new", "--id", "mine")
 
-    assert next_key_id((), today) == "k20261126a"
-    assert next_key_id(["k20261126a", "k20261125b"], today) == "k20261126b"
+    ids = [sendcode("keys", "new").out.partition(":")[0] for _ in range(3)]
+    assert len(set(ids)) == 3  # as if on three machines: none knows of the others
     assert refused.exit_code == 2
     assert "has a key mine" in refused.err
     assert sendcode("keys", "new", "--id", "a b").exit_code == 2
@@ -79,6 +84,75 @@ def test_without_a_key_nothing_that_uses_the_ledger_starts(
     assert ran.out == ""
     assert f"wrong setting: {NAME}: missing" in ran.err
     assert "`sendcode keys new` makes one" in ran.err
+
+
+def sealed_under(data_key: str, ledger: Ledger) -> str:
+    """Return an index key as another machine's data key seals it."""
+    other = Settings(sendcode_data_keys=SecretStr(data_key))
+    return Vault(ledger.client, other).seal(b"0" * 32, "index")
+
+
+@pytest.fixture
+def sealed(ledger: Ledger) -> str:
+    """A ledger with a number in it, and the index key that it has then."""
+    ledger.submit(SendCodeJob.for_event(number()))
+    return str(ledger.client.hget(ledger.keys.vault, "index"))
+
+
+@pytest.mark.parametrize("trouble", ["another key of one id", "a garbled index"])
+def test_a_worker_does_not_start_where_the_index_of_numbers_does_not_open(
+    trouble: str,
+    start_worker: Callable[..., WorkerProcess],
+    ledger: Ledger,
+    sealed: str,
+) -> None:
+    garbled = trouble == "a garbled index"
+    index = "v1.k1.AAAA" if garbled else sealed_under(new_data_key("k1"), ledger)
+    ledger.client.hset(ledger.keys.vault, "index", index)
+
+    worker = start_worker(ready=False)
+
+    assert worker.wait() == 2
+    lines = [line for line in worker.log.splitlines() if "sendcode: " in line]
+    assert len(lines) == 1
+    assert "the index of numbers does not open, though its key is here: look for" in lines[0]
+    ledger.client.hset(ledger.keys.vault, "index", sealed)
+
+
+@pytest.mark.usefixtures("sealed")
+def test_the_web_does_not_start_where_the_index_of_numbers_does_not_open(
+    settings: Settings, tmp_path: Path
+) -> None:
+    other = settings.model_copy(update={"sendcode_data_keys": SecretStr(new_data_key("k1"))})
+
+    ran = subprocess.run(
+        [*SENDCODE, "web", "--port", str(free_port())],
+        cwd=tmp_path,
+        env=environment_of(other),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert ran.returncode == 1
+    assert ran.stderr.count("\n") == 1
+    assert "the index of numbers does not open, though its key is here: look for" in ran.stderr
+
+
+def test_make_secrets_gives_each_machine_a_key_id_of_its_own(tmp_path: Path) -> None:
+    ids = set()
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        standard = f"PYTHON={sys.executable} -S"  # without what is installed
+        subprocess.run(
+            ["make", "-C", name, "-f", str(TOP / "Makefile"), "secrets", standard],  # noqa: S607
+            cwd=tmp_path,
+            check=True,
+            capture_output=True,
+        )
+        ids.add((tmp_path / name / "secrets/sendcode_data_keys").read_text("utf-8").split(":")[0])
+    assert len(ids) == 2
 
 
 def test_without_a_key_a_worker_started_by_celery_ends_and_says_how_to_make_one(

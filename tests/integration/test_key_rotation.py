@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from config.settings import Settings, new_data_key
+from config.data_key import new_data_key
+from config.settings import Settings
 from demo.world import environment_of
 from jobs.account import Account
 from jobs.actions import recent_actions

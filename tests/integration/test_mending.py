@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from config.settings import Settings, new_data_key
+from config.data_key import new_data_key
+from config.settings import Settings
 from jobs.batches import Batches
 from jobs.job import JobRecord, State
 from jobs.keys import Keys

@@ -13,7 +13,8 @@ from celery import Celery
 from pydantic import SecretStr
 from redis import Redis
 
-from config.settings import Settings, new_data_key
+from config.data_key import new_data_key
+from config.settings import Settings
 from jobs.account import Account
 from jobs.actions import recent_actions
 from jobs.batches import Batches
@@ -147,8 +148,10 @@ def test_a_country_that_the_api_serves_no_more_is_not_asked_for(
     assert sandbox.stats()["accepted"] == 0
 
 
+@pytest.mark.parametrize("trouble", ["no such key", "another key of its id", "a garbled index"])
 @pytest.mark.usefixtures("sandbox")
 def test_a_job_under_a_key_that_a_worker_lacks_waits_and_is_sent_when_the_key_is_back(
+    trouble: str,
     acts: Acts,
     sender: PatientSender,
     redis: Redis,
@@ -158,7 +161,14 @@ def test_a_job_under_a_key_that_a_worker_lacks_waits_and_is_sent_when_the_key_is
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     job_id, next_id = (submit(acts.ledger, phone, life_s=None) for phone in (GOOD, OTHER))
-    stranger = settings.model_copy(update={"sendcode_data_keys": SecretStr(new_data_key("k2"))})
+    own = settings.sendcode_data_keys
+    assert own is not None
+    data_keys = new_data_key("k1" if trouble == "another key of its id" else "k2")
+    index = str(redis.hget(acts.keys.vault, "index"))
+    if trouble == "a garbled index":
+        redis.hset(acts.keys.vault, "index", "v1.k1.AAAA")
+        data_keys = f"{own.get_secret_value()},{data_keys}"
+    stranger = settings.model_copy(update={"sendcode_data_keys": SecretStr(data_keys)})
     runtime = Runtime(stranger, celery_app)
 
     result = runtime.sender.send(job_id)
@@ -175,6 +185,7 @@ def test_a_job_under_a_key_that_a_worker_lacks_waits_and_is_sent_when_the_key_is
     assert "FAIL  jobs are sealed under data key k1" in sendcode("doctor").out
     assert sendcode("status", "--json").json["unknown_data_keys"] == ["k1"]
     assert redis.ttl(acts.keys.vault_unknown) > 0
+    redis.hset(acts.keys.vault, "index", index)
     acts.run_out(job_id)
     sender.send(job_id)
     assert (acts.state(job_id), acts.job(job_id).phone) == (State.SENT, GOOD)

@@ -12,7 +12,8 @@ import pytest
 from pydantic import SecretStr
 from redis import Redis
 
-from config.settings import Settings, new_data_key
+from config.data_key import new_data_key
+from config.settings import Settings
 from jobs.batch import BLOCK_ROWS, BatchRow
 from jobs.batches import Batches
 from jobs.codes import OwnCode

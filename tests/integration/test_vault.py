@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from config.settings import Settings, SettingsError, load_settings, new_data_key
+from config.data_key import new_data_key
+from config.settings import Settings, SettingsError, load_settings
 from jobs.keys import Keys
 from jobs.mending import Mending
 from jobs.phone import PhoneNumber

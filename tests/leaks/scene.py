@@ -22,8 +22,8 @@ import redis
 import requests
 from redis.exceptions import RedisError
 
+from config.data_key import new_data_key
 from config.redis import connect
-from config.settings import new_data_key
 from demo.world import free_port
 from producer.tokens import Tokens
 from producer.users import Users
