@@ -47,7 +47,7 @@ class PutAside:
         }
 
 
-def seal_content(client: redis.Redis, settings: Settings, content: str) -> str:
+def seal_content(client: redis.Redis, content: str, settings: Settings) -> str:
     """Return what is kept of a content; nothing where there is no data key, as in Flower."""
     if settings.sendcode_data_keys is None:
         return ""

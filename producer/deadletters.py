@@ -363,9 +363,7 @@ def drop(
     def settle(chosen: Sequence[DeadLetter]) -> list[Settled]:
         return dead.drop(decision, chosen, done_before=report.done)
 
-    def why_not(letter: DeadLetter, record: JobRecord) -> Reason | None:
-        if letter.corrected_by and not choice.job_ids:
-            return Reason(Why.CORRECTED)
+    def why_not(_letter: DeadLetter, record: JobRecord) -> Reason | None:
         return Reason(Why.DROPPED) if record.dropped_ms else None
 
     _walk(dead, choice, report, _Step(decision.token, why_not, settle, limit), progress)

@@ -34,7 +34,7 @@ from config import celery as ours
 from config.logging import fields
 from config.redis import error_code
 from jobs.publish import URGENT, task_id
-from jobs.quarantine import KEPT_S, MAX_ENTRIES
+from jobs.quarantine import KEPT_S, MAX_ENTRIES, seal_content
 from jobs.scripts import time_ms
 
 log = logging.getLogger("sendcode.worker")
@@ -49,8 +49,8 @@ _UNREADABLE = (
     TypeError,
     ArithmeticError,
 )
-QUARANTINE_OPTION, SEAL_OPTION = "quarantine_key", "seal_quarantine"
-"""The transport options that name the Redis list, and what seals a content for it."""
+QUARANTINE_OPTION = "quarantine_key"
+"""The transport option that names the Redis list."""
 MAX_BODY_CHARACTERS = 8_192
 """A body of ours has about 250."""
 _LONGEST_JOB_ID = 200
@@ -158,7 +158,7 @@ class Channel(ours.Channel):
                     "queue": queue,
                     "reason": reason,
                     "size": len(content),
-                    "content": self._option(SEAL_OPTION)(client, content),
+                    "content": self.connection.seal_content(client, content),
                 }
                 pipe.lpush(self._quarantine, json.dumps(entry))
                 pipe.ltrim(self._quarantine, 0, MAX_ENTRIES - 1)
@@ -169,10 +169,7 @@ class Channel(ours.Channel):
 
     @property
     def _quarantine(self) -> str:
-        return str(self._option(QUARANTINE_OPTION))
-
-    def _option(self, name: str) -> Any:
-        return self.connection.client.transport_options[name]
+        return str(self.connection.client.transport_options[QUARANTINE_OPTION])
 
 
 class Transport(ours.Transport):
@@ -180,6 +177,8 @@ class Transport(ours.Transport):
 
     Channel = Channel
     connection_errors = (*ours.Transport.connection_errors, ResponseError)
+    seal_content: Callable[[Any, str], str] = staticmethod(lambda _client, _content: "")
+    """What is kept of a content; the worker's consumer sets it, and others keep none."""
 
     def _deliver(self, message: Any, queue: str) -> None:
         if queue in QUEUES:
@@ -315,7 +314,9 @@ class Consumer(CeleryConsumer):
 
     def on_ready(self) -> None:
         """Log from which broker messages are taken from now on; again after a reconnect."""
-        self.task_consumer.channel.has_stood_down = self.app.sendcode.has_stood_down
+        runtime, channel = self.app.sendcode, self.task_consumer.channel
+        channel.has_stood_down = runtime.has_stood_down
+        channel.connection.seal_content = partial(seal_content, settings=runtime.settings)
         log.info("taking messages", extra=fields(broker=self.connection.as_uri()))
         if self.hub:
             # what is shown goes out together, also what threads at full speed have to show

@@ -87,7 +87,7 @@ def old_batch(redis: Redis, settings: Settings) -> str:
     ledger_key = Keys(before.sendcode_key_prefix).ledger
     approval = Upgraded(redis, before).approve(str(redis.hget(ledger_key, "id")))
     redis.hset(ledger_key, "approval", approval)
-    put_aside = json.dumps({"content": seal_content(redis, before, "no job")})
+    put_aside = json.dumps({"content": seal_content(redis, "no job", before)})
     redis.lpush(Keys(before.sendcode_key_prefix).quarantine, put_aside)
     assert counted(redis, settings)["old"] > ROWS
     return "b1"
