@@ -29,7 +29,7 @@ DEAD_AFTER_S = 30.0
 
 
 class Health:
-    """Says what is wrong with a worker, in a line, or nothing."""
+    """Knows what is wrong with a worker: a line, or nothing."""
 
     def __init__(
         self,

@@ -18,6 +18,7 @@ from jobs.batches import Batches
 from jobs.identity import NEWER, REMEDY, Identity, LedgerState, state_file
 from jobs.quarantine import read_quarantine
 from jobs.server import FULL_SOON
+from jobs.vault import UNOPENED
 from producer.cli.console import (
     CommandFailedError,
     MisusedError,
@@ -383,5 +384,5 @@ def quarantine(as_json: JsonOption = False) -> None:
 
 def _start(content: str | None) -> str:
     if content is None:
-        return "(sealed under a key that is not here)"
+        return UNOPENED
     return content if len(content) <= _SHOWN_CHARACTERS else f"{content[:_SHOWN_CHARACTERS]}…"

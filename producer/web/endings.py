@@ -1,4 +1,4 @@
-"""Tells those who wait for a job when it has ended: one subscription for the whole process.
+"""Notifies those who wait for a job when it has ended: one subscription for the whole process.
 
 The script that ends a job publishes its id. What is published while the subscription is down is
 missed, so each waiter reads the ledger once it is up again, and once at the end of its time.

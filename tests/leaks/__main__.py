@@ -31,7 +31,7 @@ class Report:
 
 
 def look_for(count: int, kills: int, *, workers: int = WORKERS, has_flower: bool = True) -> Report:
-    """Tell the story of so many canaries, then search all places, plant, and search again."""
+    """Send so many canaries through the story, then search all places, plant, and search again."""
     report, began = Report(), time.monotonic()
     # of this run alone: the process list shows what others plant meanwhile
     flock = canaries(kinds(count + 2), f"{secrets.randbelow(100_000):05d}")

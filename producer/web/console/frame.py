@@ -19,7 +19,6 @@ import base64
 import hashlib
 import hmac
 import json
-import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timezone
@@ -344,11 +343,6 @@ def reason_of(text: str) -> str:
         detail = f"a reason has at most {MAX_REASON} characters"
         raise Problem(422, "reason_too_long", detail)
     return without_numbers(reason)
-
-
-def new_form_id() -> str:
-    """Return what tells one form from the next, so that one sent twice acts once."""
-    return secrets.token_hex(8)
 
 
 @cache

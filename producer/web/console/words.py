@@ -7,7 +7,6 @@ from markupsafe import Markup
 from jobs.batch import Batch
 from jobs.codes import CODES, explain, explain_end, is_for_operations
 from jobs.codes import find as find_code
-from jobs.deadletters import DeadLetter
 from jobs.job import EVENT, JobRecord, State
 from producer.deadletters import Reason, Why
 from producer.stories import WaitsFor, reason_left
@@ -91,10 +90,3 @@ def _ending(texts: Texts, record: JobRecord, waits_for: WaitsFor) -> Markup:
     if state.is_sent and record.possible_duplicate:
         text += " " + texts("job.twice")
     return text
-
-
-def status_in_words(texts: Texts, letter: DeadLetter) -> Markup:
-    """Return of a failure whether anything was sent, in two words."""
-    record = letter.record
-    is_unknown = record is not None and record.state is State.UNKNOWN
-    return texts("dead.perhaps_sent" if is_unknown else "dead.not_sent")
