@@ -64,7 +64,8 @@ class Checker:
         self._checks, self._client, self._settings = checks, client, settings
         self._threads = ThreadPoolExecutor(AT_ONCE, "check")
         self._stopping = threading.Event()
-        self._at: set[str] = set()
+        self._at: dict[str, bool] = {}
+        """The checks that a thread is at, and whether somebody asked for more meanwhile."""
         self._lock = threading.Lock()
         self._sweeper = threading.Thread(target=self._sweep_on, name="checks", daemon=True)
 
@@ -84,10 +85,12 @@ class Checker:
         if self._is_done(check):
             return
         with self._lock:
-            if check.check_id in self._at or self._stopping.is_set():
+            if self._stopping.is_set():
                 return
-            self._at.add(check.check_id)
-        self._threads.submit(self._work, check.check_id)
+            is_at = check.check_id in self._at
+            self._at[check.check_id] = is_at
+            if not is_at:
+                self._threads.submit(self._work, check.check_id)
 
     def sweep(self) -> None:
         """Forget what is over, and go on with what was confirmed before a process ended."""
@@ -133,7 +136,10 @@ class Checker:
             log.error("a file could not be read", extra=fields(error=type(exc).__name__))  # noqa: TRY400
         finally:
             with self._lock:
-                self._at.discard(check_id)
+                is_asked_again = self._at.pop(check_id)
+            # it may have changed just after the thread last looked
+            if is_asked_again and (check := self._checks.get(check_id)) is not None:
+                self.tend(check)
 
     def _reporter(self, check: Check, sheet: Sheet, what: str) -> Callable[[int], None]:
         """Return what notes how far it is, and ends the work if it has become useless."""

@@ -7,8 +7,10 @@ import os
 import stat
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -20,7 +22,7 @@ from jobs.job import State
 from producer.checking import Checker
 from producer.checks import KEPT_S, Check, Checks, TooManyChecksError, checks_folder
 from tests.ledger_acts import Acts
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 
 ROWS = "name,country_code,phone_num\nAn,852,51001234\nBo,852,call me\nCy,852,51001235\n"
 
@@ -120,6 +122,41 @@ def test_a_column_that_names_countries_is_suggested_where_numbers_lack_one(
     with checks.change(check.check_id) as change:
         change.read_again(choices=replace(check.choices, country_column="Region"))
     assert read(checks, checker, change.check)["report"]["valid"] == 2
+
+
+class LeftSlowly(Checks):
+    """Checks at which a thread stays for a while after it last looked."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.has_looked, self.may_leave = Event(), Event()
+
+    @contextmanager
+    def work(self, check_id: str) -> Iterator[bool]:
+        with super().work(check_id) as is_mine:
+            yield is_mine
+        self.has_looked.set()
+        assert self.may_leave.wait(PATIENCE_S)
+
+
+def test_a_check_that_changes_while_its_thread_is_leaving_is_read_again(
+    tmp_path: Path, redis: Redis, settings: Settings
+) -> None:
+    checks = LeftSlowly(tmp_path / "checks")
+    checker = Checker(checks, redis, settings)
+    check = add(checks)
+    checker.tend(check)
+    assert checks.has_looked.wait(PATIENCE_S)
+
+    with checks.change(check.check_id) as change:
+        change.read_again(corrections={3: {2: "51001236"}})
+    checker.tend(change.check)
+    checks.may_leave.set()
+
+    found = wait_until(lambda: checks.found(change.check), "the second reading")
+    checker.close()
+    assert found is not None
+    assert found["report"]["valid"] == 3
 
 
 def test_a_file_that_cannot_be_read_says_what_may_be_chosen(
