@@ -62,11 +62,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rate", type=int, default=RATE, help=f"per second (default: {RATE})")
     minutes = f"how long (default: {MINUTES}, at most {MOST_MINUTES})"
     parser.add_argument("--minutes", type=float, default=MINUTES, help=minutes)
+    parser.add_argument("--jobs", type=int, help="end sooner, when so many were submitted")
 
 
 def measure(options: argparse.Namespace, command: str) -> Report:
     """Let one worker work for so long, and compare its beginning with its end."""
     minutes = min(options.minutes, MOST_MINUTES)
+    most = options.jobs or round(60 * minutes * options.rate)
     with (
         World("--rate-limit", "0", sendcode_rate_limit=options.rate) as world,
         ProxyProcess(world.valkey.port) as proxy,
@@ -74,16 +76,16 @@ def measure(options: argparse.Namespace, command: str) -> Report:
         place = f"127.0.0.1:{proxy.port}/0"
         world.environment["SENDCODE_REDIS_URL"] = f"redis://:{world.valkey.password}@{place}"
         worker = world.worker("w1")
-        announce(f"{minutes:g} min at {options.rate}/s, a reset each minute")
+        announce(f"{minutes:g} min at {options.rate}/s, {most:,} jobs at most, a reset each minute")
         began = _prefetch(world)
-        samples, resets = _run(world, worker, proxy, options.rate, minutes * 60)
+        samples, resets = _run(world, worker, proxy, options.rate, minutes * 60, most)
         prefetch = began, _prefetch(world)
         doubled = world.sandbox.stats(numbers=False)["doubled"]
     return _report(command, samples, resets, prefetch, doubled)
 
 
 def _run(
-    world: World, worker: Process, proxy: ProxyProcess, rate: int, seconds: float
+    world: World, worker: Process, proxy: ProxyProcess, rate: int, seconds: float, most: int
 ) -> tuple[list[Sample], int]:
     batches, samples, resets, submitted, number = (
         Batches(world.redis, world.settings),
@@ -98,7 +100,7 @@ def _run(
         return int(world.redis.hget(sent_key, "sent") or 0)
 
     began = time.monotonic()
-    while (at_s := time.monotonic() - began) < seconds:
+    while (at_s := time.monotonic() - began) < seconds and submitted < most:
         if submitted - sent() < AHEAD_S * rate:
             number += 1
             world.submit_batch(f"b{number}", 10 * rate, first=submitted)
