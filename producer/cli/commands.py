@@ -1,18 +1,20 @@
 """All commands of `sendcode`, and where each is: its module is loaded when it is called.
 
 So `sendcode --help` is quick, and a command's module imports what it needs at its top, like any
-other. The line that a command has in the lists is the first of its docstring (a test compares).
+other. The line that a command has in the lists is the first of its docstring.
 `make docs` writes the command reference, docs/commands.md, by `reference` at the end.
 """
 
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
+from importlib.resources import files
 from typing import Annotated, Any
 
 import typer
@@ -22,8 +24,9 @@ from typer.main import get_command, get_group
 from producer.cli import console
 
 HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
+_PROGRAMS = frozenset({"processes:demo", "processes:sandbox"})
+"""All of their options, --help too, are the program's own."""
 _PASSED_ON = {
-    # all options, --help too, are the program's own
     "allow_extra_args": True,
     "ignore_unknown_options": True,
     "help_option_names": [],
@@ -31,239 +34,115 @@ _PASSED_ON = {
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
-    """Where a command is, as "module:function" in this package, and its line in the lists."""
-
-    where: str
-    line: str
-    settings: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Group:
     """A group of commands."""
 
     line: str
-    commands: Mapping[str, Command]
+    commands: Mapping[str, str]
+    """As `COMMANDS`."""
 
 
-COMMANDS: Mapping[str, Mapping[str, Command | Group]] = {
+COMMANDS: Mapping[str, Mapping[str, str | Group]] = {
     "Send": {
-        "send": Command("job:send", "Send one verification code, ahead of all batches."),
+        "send": "job:send",
         "batch": Group(
             "A file of customers: check, submit, watch, steer, take the results.",
             {
-                "check": Command(
-                    "batch_check:check",
-                    "Look at a file as `submit` would, sending and changing nothing.",
-                ),
-                "submit": Command(
-                    "batch_submit:submit",
-                    "Have a code sent to each customer of a file. Asks first on a terminal.",
-                ),
-                "status": Command(
-                    "batch:status",
-                    "Show how far a batch is, with the files that corrected it; without an "
-                    "id, all batches.",
-                ),
-                "list": Command("batch:list_batches", "Show all batches, the newest first."),
-                "pause": Command(
-                    "batch:pause", "Stop a batch; what is in work ends by itself, the rest waits."
-                ),
-                "resume": Command(
-                    "batch:resume",
-                    "Let a paused batch go on, or one that is to start later start now.",
-                ),
-                "cancel": Command(
-                    "batch:cancel",
-                    "End a batch for good: what waits is not sent any more. Asks first, or "
-                    "wants --yes.",
-                ),
-                "results": Command(
-                    "batch:write_results",
-                    "Write the customer's own columns with what became of each row, for Excel.",
-                ),
+                "check": "batch_check:check",
+                "submit": "batch_submit:submit",
+                "status": "batch:status",
+                "list": "batch:list_batches",
+                "pause": "batch:pause",
+                "resume": "batch:resume",
+                "cancel": "batch:cancel",
+                "results": "batch:write_results",
             },
         ),
     },
     "Look and steer": {
-        "status": Command("system:status", "Show queues, rate, account, workers and batches."),
-        "doctor": Command(
-            "doctor:doctor", "Check settings, Redis, clock, credentials and workers."
-        ),
-        "halt": Command(
-            "system:halt",
-            "Stop all sending, of everybody, until `sendcode resume`. Asks first on a terminal.",
-        ),
-        "resume": Command("system:resume", "Let sending go on, whoever halted it."),
-        "actions": Command(
-            "system:actions",
-            "Show who submitted, halted, paused, cancelled, requeued or dropped what, the "
-            "newest first.",
-        ),
+        "status": "system:status",
+        "doctor": "doctor:doctor",
+        "halt": "system:halt",
+        "resume": "system:resume",
+        "actions": "system:actions",
         "job": Group(
             "One job: its whole story, and its end by a person's word.",
             {
-                "show": Command(
-                    "job:show_job",
-                    "Show what happened to a job, attempt by attempt, with RequestIds for "
-                    "the vendor.",
-                ),
-                "cancel": Command("job:cancel", "Cancel one job that waits: it is never sent."),
+                "show": "job:show_job",
+                "cancel": "job:cancel",
             },
         ),
         "dead": Group(
             "Dead letters: what failed, why, and what to do about it.",
             {
-                "list": Command(
-                    "dead:list_dead", "Show the dead letters by code, with meaning and remedy."
-                ),
-                "show": Command(
-                    "dead:show_dead", "Show one dead letter's story, and what can be done."
-                ),
-                "requeue": Command(
-                    "dead:requeue",
-                    "Try dead letters again: single jobs, or all of a code or batch.",
-                ),
-                "drop": Command(
-                    "dead:drop",
-                    "Take dead letters off the list for good; they stay in their batch's results.",
-                ),
-                "export": Command(
-                    "dead:export",
-                    "Write dead letters as a sheet: full numbers, what happened, what to do.",
-                ),
+                "list": "dead:list_dead",
+                "show": "dead:show_dead",
+                "requeue": "dead:requeue",
+                "drop": "dead:drop",
+                "export": "dead:export",
             },
         ),
         "quota": Group(
             "Bounds on spending: how many codes events may ask for.",
             {
-                "status": Command(
-                    "quota:status",
-                    "Show each rule with its limits, and how often it refused a code or "
-                    "would have.",
-                ),
-                "simulate": Command(
-                    "quota:simulate",
-                    "Show what the rules of the settings would have refused of past triggers.",
-                ),
+                "status": "quota:status",
+                "simulate": "quota:simulate",
             },
         ),
         "webhook": Group(
             "Where outcomes go that backends are told of, and what was not delivered.",
             {
-                "list": Command(
-                    "webhook:list_webhooks",
-                    "Show where outcomes go, whether they are taken, and how many were not "
-                    "delivered.",
-                ),
-                "replay": Command(
-                    "webhook:replay",
-                    "Switch a webhook on again, and have what it did not take delivered now.",
-                ),
-                "secret": Command(
-                    "webhook:secret",
-                    "Make a new secret, shown once, that signs beside the one before; or "
-                    "finish that.",
-                ),
-                "remove": Command(
-                    "webhook:remove",
-                    "Send no more outcomes to a backend. Asks first, or wants --yes.",
-                ),
+                "list": "webhook:list_webhooks",
+                "replay": "webhook:replay",
+                "secret": "webhook:secret",
+                "remove": "webhook:remove",
             },
         ),
-        "purge": Command(
-            "purge:purge", "Remove what ended long ago: events, and batches with all their rows."
-        ),
-        "forget": Command(
-            "forget:forget",
-            "Blank what is kept of a person: ended jobs, rows, history, dead letters.",
-        ),
+        "purge": "purge:purge",
+        "forget": "forget:forget",
         "keys": Group(
             "The keys under which the ledger's numbers and rows are sealed.",
             {
-                "new": Command(
-                    "keys:new",
-                    "Make a data key and print it, as SENDCODE_DATA_KEYS takes it. Nothing is "
-                    "kept or changed.",
-                ),
-                "status": Command(
-                    "keys:status",
-                    "Show how much of the ledger is sealed under which key. Exit 1 if a key is "
-                    "not here.",
-                ),
-                "rotate": Command(
-                    "keys:rotate",
-                    "Seal anew, under the first key of SENDCODE_DATA_KEYS, what is sealed under "
-                    "the others.",
-                ),
+                "new": "keys:new",
+                "status": "keys:status",
+                "rotate": "keys:rotate",
             },
         ),
         "ledger": Group(
             "The ledger itself: which one is accepted, what was put aside.",
             {
-                "accept": Command(
-                    "system:accept",
-                    "Take an emptied, exchanged or older ledger as it is, and let sending go on.",
-                ),
-                "quarantine": Command(
-                    "system:quarantine", "Show the messages that workers put aside as no jobs."
-                ),
+                "accept": "system:accept",
+                "quarantine": "system:quarantine",
             },
         ),
     },
     "Run": {
-        "init": Command(
-            "init:init",
-            "Write the .env of this folder, with a data key and passwords; then see what `doctor` "
-            "says.",
-        ),
-        "worker": Command("processes:worker", "Run a worker, until Ctrl-C or SIGTERM."),
-        "web": Command("web:web", "Run the console and the HTTP API, until Ctrl-C or SIGTERM."),
+        "init": "init:init",
+        "worker": "processes:worker",
+        "web": "web:web",
         "token": Group(
             "Who may use the HTTP API.",
             {
-                "new": Command(
-                    "web:new", "Make a token for a backend. It is shown once, and kept nowhere."
-                ),
-                "list": Command(
-                    "web:list_tokens", "Show who may use the HTTP API, without their tokens."
-                ),
-                "revoke": Command(
-                    "web:revoke",
-                    "End a token: its next request is refused. Asks first, or wants --yes.",
-                ),
+                "new": "web:new",
+                "list": "web:list_tokens",
+                "revoke": "web:revoke",
             },
         ),
         "user": Group(
             "Who may use the console.",
             {
-                "add": Command(
-                    "user:add",
-                    "Add a user of the console. Asks for a password, or reads it from standard "
-                    "input.",
-                ),
-                "list": Command("user:list_users", "Show who may use the console."),
-                "remove": Command(
-                    "user:remove",
-                    "Remove a user; they are signed out at once. Asks first, or wants --yes.",
-                ),
-                "password": Command(
-                    "user:password",
-                    "Set a user's password; they are signed out everywhere.",
-                ),
+                "add": "user:add",
+                "list": "user:list_users",
+                "remove": "user:remove",
+                "password": "user:password",
             },
         ),
-        "flower": Command("processes:flower", "Run Flower, the view on workers, tasks and queues."),
-        "demo": Command(
-            "processes:demo",
-            "Show the whole system on this machine; nothing else is needed.",
-            _PASSED_ON,
-        ),
-        "sandbox": Command("processes:sandbox", "Run the stand-in of the API.", _PASSED_ON),
+        "flower": "processes:flower",
+        "demo": "processes:demo",
+        "sandbox": "processes:sandbox",
     },
 }
-"""By their place in the help, then by name."""
+"""By their place in the help, then by name: where each is, as "module:function" in this package."""
 
 
 class PlainCommand(TyperCommand):
@@ -285,20 +164,29 @@ class PlainGroup(TyperGroup):
 
 
 class LazyCommand(TyperCommand):
-    """A command that is known by its line, until it is called."""
+    """A command whose module is read, but not loaded, for its line in the lists."""
 
-    def __init__(self, name: str, known: Command, panel: str | None = None) -> None:
-        super().__init__(name, help=known.line, rich_help_panel=panel)
-        self._known = known
+    def __init__(self, name: str, where: str, panel: str | None = None) -> None:
+        self._module, _, self._function = where.partition(":")
+        self._settings = _PASSED_ON if where in _PROGRAMS else {}
+        super().__init__(name, rich_help_panel=panel)
+
+    def _line(self) -> str:
+        """Return the first line of its docstring."""
+        begins = rf'^def {self._function}\(.*?^    """(.+?)(?:"""|$)'
+        source = (files(__package__) / f"{self._module}.py").read_text("utf-8")
+        found = re.search(begins, source, re.MULTILINE | re.DOTALL)
+        return found[1] if found else ""
+
+    help = property(_line, lambda _, __: None)
+    """Read when it is shown: click, which sets it, knows of none."""
 
     @cached_property
     def itself(self) -> Any:
         """Load and return the command itself."""
-        module, _, function = self._known.where.partition(":")
-        callback = getattr(import_module(f"producer.cli.{module}"), function)
+        callback = getattr(import_module(f"producer.cli.{self._module}"), self._function)
         app = plain_app()
-        settings = dict(self._known.settings or {})
-        app.command(self.name, cls=PlainCommand, context_settings=settings)(callback)
+        app.command(self.name, cls=PlainCommand, context_settings=self._settings)(callback)
         return get_command(app)
 
     def make_context(self, *args: Any, **options: Any) -> Any:
@@ -351,18 +239,18 @@ def _tree() -> TyperGroup:
     tree = get_group(root)
     for panel, entries in COMMANDS.items():
         for name, entry in entries.items():
-            if isinstance(entry, Command):
-                tree.add_command(LazyCommand(name, entry, panel))
-            else:
+            if isinstance(entry, Group):
                 tree.add_command(_group(name, entry, panel))
+            else:
+                tree.add_command(LazyCommand(name, entry, panel))
     return tree
 
 
 def _group(name: str, listed: Group, panel: str) -> TyperGroup:
     group = get_group(plain_app(help=listed.line, cls=PlainGroup))
     group.name, group.rich_help_panel = name, panel
-    for each, command in listed.commands.items():
-        group.add_command(LazyCommand(each, command))
+    for each, where in listed.commands.items():
+        group.add_command(LazyCommand(each, where))
     return group
 
 
