@@ -10,6 +10,7 @@ import itertools
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -69,8 +70,10 @@ hypothesis_settings.register_profile(
 )
 hypothesis_settings.load_profile("sendcode")
 
-# The tests start hundreds of Python processes: each would compile all our modules anew.
+# The tests start hundreds of Python processes: each would compile all our modules anew. And pytest
+# would rewrite the assertions of all test modules in each of its processes, in each run.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # A script's background job is deaf to Ctrl-C, and so would be all commands that the tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
