@@ -47,6 +47,8 @@ class Trace:
     """False: the time was over, or enough was found, before all was looked through."""
     next_row: int = 0
     """Of a search in one batch that is not complete: the index of the row to go on with."""
+    next_batch: str = ""
+    """Of a search for a number that is not complete: the batch of that row, if rows are left."""
 
     def add(self, job_ids: Iterable[str]) -> None:
         self.job_ids += [each for each in dict.fromkeys(job_ids) if each not in self.job_ids]
@@ -76,12 +78,15 @@ class Finder:
         """Find the jobs of a number, given by its digits, with or without its country code."""
         trace, until = Trace(), self._now() + self._seconds
         trace.add(self._indexed(digits))
-        if not self._among(trace, self._dead(), until, digits=digits):
-            return trace
+        goes_on = self._among(trace, self._dead(), until, digits=digits)
         for batch in self._batches.newest():
-            if not self._rows(trace, batch.batch_id, batch.total, until, digits=digits):
+            if not goes_on or not self._rows(
+                trace, batch.batch_id, batch.total, until, digits=digits
+            ):
+                trace.next_batch = batch.batch_id
                 return trace
-        self._events(trace, until, digits=digits)
+        if goes_on:
+            self._events(trace, until, digits=digits)
         return trace
 
     def by_name(self, name: str) -> Trace:

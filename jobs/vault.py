@@ -299,8 +299,8 @@ def sealed_in(text: str) -> str:
     return found[0] if found else ""
 
 
-def text_binding(kind: Literal["action", "note", "decision"], owner: str) -> str:
-    """Return what a person's text is bound to; `owner`: a token, or a note's job."""
+def text_binding(kind: Literal["action", "note", "decision", "search"], owner: str) -> str:
+    """Return what a person's text is bound to; `owner`: a token, a note's job, a session."""
     return f"{kind} {owner}"
 
 

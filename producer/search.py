@@ -56,7 +56,7 @@ class Found:
     trace: Trace
     by_number: bool
     goes_on: Place | None = None
-    """Where a search for text goes on that is not complete."""
+    """Where a search through rows goes on that is not complete."""
     hits: list[Hit] = field(default_factory=list)
     """Without those in a batch that was undone, if there are others."""
     batches: dict[str, Batch] = field(default_factory=dict)
@@ -102,6 +102,8 @@ def search(
         found = Found(finder.by_number(digits), by_number=True)
         if not found.trace.job_ids:  # perhaps it is a customer's number, or a reference
             found = _everywhere(client, settings, text, None, until)
+        elif found.trace.next_batch:
+            found.goes_on = Place(found.trace.next_batch, found.trace.next_row)
     elif since is None and _JOB_ID.fullmatch(text) and _hit(client, settings, text) is not None:
         found = Found(Trace([text], 1), by_number=False)
     else:
@@ -120,7 +122,7 @@ def search(
 def _everywhere(
     client: redis.Redis, settings: Settings, text: str, since: Place | None, until: float
 ) -> Found:
-    """Look for a name that others know, in half of the time, then for rows with the text.
+    """Look for a name that others know, in half of the time, then for rows with the text or number.
 
     The newest batch comes first.
     """
@@ -141,7 +143,7 @@ def _everywhere(
             found.goes_on = Place(batch.batch_id, row)
             break
         finder = Finder(client, settings, seconds=left_s(), most=left)
-        rows = finder.in_batch(batch.batch_id, text, first=row)
+        rows = finder.in_batch(batch.batch_id, text, digits_of(text), row)
         trace.add(rows.job_ids)
         trace.looked += rows.looked
         if not rows.is_complete:

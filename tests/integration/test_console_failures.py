@@ -587,7 +587,7 @@ def test_a_search_for_a_name_offers_to_go_on(anna: Browser, batches: Batches) ->
         batches.append(batch_id, 0, customers(30, first), last=True)
 
     page = anna.post("/search", text="customer")
-    hidden = dict(re.findall(r'name="(since|first|text)" value="([^"]*)"', page.text))
+    hidden = dict(re.findall(r'name="(since|first|sought)" value="([^"]*)"', page.text))
     rest = anna.post("/search", **hidden)
 
     found = [re.findall(r'href="/jobs/([^"]+)"', each.text) for each in (page, rest)]
@@ -595,6 +595,32 @@ def test_a_search_for_a_name_offers_to_go_on(anna: Browser, batches: Batches) ->
     assert [len(each) for each in found] == [50, 10]
     assert len({*found[0], *found[1]}) == 60
     assert "All customers of all batches were looked through." in rest.text
+
+
+def test_a_search_for_a_number_goes_on_with_what_was_typed_which_no_page_holds(
+    anna: Browser, batches: Batches, web: WebServer, redis: Redis, settings: Settings
+) -> None:
+    one = number(1)
+    cells = [[f"Customer {n}", one.country_code, one.phone_num] for n in range(1, 62)]
+    batches.open("b1", "digest b1", HEADER)
+    rows = [BatchRow(n, each, one) for n, each in enumerate(cells, 2)]
+    batches.append("b1", 0, rows, last=True)
+    bob = Browser.of(web, redis, settings, "viewer", "bob")
+
+    page = anna.post("/search", text=one.phone_num, batch="b1")
+    hidden = dict(re.findall(r'name="(batch|since|first|sought)" value="([^"]*)"', page.text))
+    rest = anna.post("/search", **hidden)
+    of_batch = anna.post("/batches/b1", text=one.phone_num)
+    sought = re.findall(r'name="(sought|after|only)" value="([^"]*)"', of_batch.text)
+    rest_of_batch = anna.post("/batches/b1", **dict(sought))
+    of_another_session = bob.post("/search", **hidden)
+
+    assert [page.text.count('href="/jobs/b1-'), rest.text.count('href="/jobs/b1-')] == [50, 11]
+    assert 'href="/jobs/b1-61"' in rest_of_batch.text
+    assert 'href="/jobs/b1-1"' not in rest_of_batch.text
+    assert "Nothing was found" in of_another_session.text
+    for each in (page, rest, of_batch, rest_of_batch):
+        assert one.phone_num not in each.text + each.url
 
 
 def test_html_of_a_file_or_a_reference_is_only_text(

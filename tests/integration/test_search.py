@@ -209,6 +209,24 @@ def test_a_search_through_all_batches_goes_on_where_its_time_was_over(
     assert (gone.hits, gone.trace.is_complete) == ([], False)
 
 
+def test_a_search_for_a_number_goes_on_where_its_time_was_over(
+    ledger: Ledger, batches: Batches, redis: Redis, settings: Settings
+) -> None:
+    run_batch(ledger, batches, "b1", customers(3), lambda _: SENT)
+    for batch_id in ("b2", "b3", "b4"):
+        waiting(batches, batch_id, customers(3))
+
+    first = search(redis, settings, "51000002", seconds=0)
+    found, since = [hit.job_id for hit in first.hits], first.goes_on
+    while since is not None and len(found) < 12:
+        part = search(redis, settings, "51000002", "", since, seconds=0)
+        found += [hit.job_id for hit in part.hits]
+        since = part.goes_on
+
+    assert first.goes_on is not None
+    assert {*found} == {"b1-2", "b2-2", "b3-2", "b4-2"}
+
+
 def test_a_search_that_runs_out_of_time_says_so_and_goes_on_from_there(
     batches: Batches, redis: Redis, settings: Settings
 ) -> None:

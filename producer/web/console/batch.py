@@ -29,12 +29,14 @@ from producer.web.console.frame import (
     Operator,
     Page,
     Viewer,
+    Visitor,
     redirect,
     render,
     texts_of,
 )
 from producer.web.console.new_batch import undo_batch
 from producer.web.console.results_file import name_of_file, results_for_people
+from producer.web.console.search import opened_search, sealed_search
 from producer.web.console.words import meaning_of, remedy_of, technical_of
 from producer.web.problems import Problem, ask
 
@@ -93,28 +95,29 @@ async def list_batches(request: Request, _: Viewer, page: Page = 1) -> Response:
 async def show(
     batch_id: str,
     request: Request,
-    _: Viewer,
+    visitor: Viewer,
     only: str = "",
     after: Annotated[int, Query(ge=0, le=MOST_PLACES)] = 0,
 ) -> Response:
     """Show one batch."""
-    return await _batch_page(request, batch_id, only, after, "")
+    return await _batch_page(request, visitor, batch_id, only, after, "")
 
 
 @router.post("/{batch_id}")
-async def search(batch_id: str, request: Request, _: Viewer) -> Response:
+async def search(batch_id: str, request: Request, visitor: Viewer) -> Response:
     """Show one batch, of its rows those that hold a text: a form, as addresses are kept."""
     form = await request.form()
-    text = str(form.get("text", "")).strip()[:LONGEST]
+    sought = str(form.get("sought", ""))
+    text = opened_search(request, visitor, sought) if sought else str(form.get("text", "")).strip()
     after = str(form.get("after", "")) or "0"
     if not (after.isdecimal() and len(after) <= len(str(MOST_PLACES))):
         raise Problem.of_field("after", "invalid", "this is no row's number")
     only = str(form.get("only", ""))
-    return await _batch_page(request, batch_id, only, int(after), text)
+    return await _batch_page(request, visitor, batch_id, only, int(after), text[:LONGEST])
 
 
 async def _batch_page(
-    request: Request, batch_id: str, only: str, after: int, text: str
+    request: Request, visitor: Visitor, batch_id: str, only: str, after: int, text: str
 ) -> Response:
     client, settings = _ledger(request)
     batches, texts = _batches(request), texts_of(request)
@@ -157,6 +160,7 @@ async def _batch_page(
         after=after,
         text=text,
         # a number that was searched for does not stand on the page
+        sought=sealed_search(request, visitor, text),
         shown_text="" if digits_of(text) or without_numbers(text) != text else text,
         filters=FILTERS,
         downloads=DOWNLOADS,

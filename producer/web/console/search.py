@@ -1,7 +1,7 @@
 """Find a customer: by number, job, RequestId, reference, or text of a row.
 
 What is searched for comes in a form, so a number is in no address, history or log, and is not shown
-again.
+again. The form that looks further carries it sealed.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from fastapi import APIRouter, Form, Request
 from fastapi.responses import Response
 
 from jobs.batches import Batches
+from jobs.vault import SealedError, Vault, text_binding
 from producer.search import Hit, Place, digits_of, search
-from producer.web.console.frame import MOST_PLACES, Viewer, render, texts_of
+from producer.web.console.frame import MOST_PLACES, Viewer, Visitor, render, texts_of
 from producer.web.console.rows import customer_of, matching_of
 from producer.web.console.words import ending_in_words
 from producer.web.problems import ask
@@ -33,11 +34,27 @@ async def search_form(request: Request, _: Viewer, batch: str = "") -> Response:
     )
 
 
+def sealed_search(request: Request, visitor: Visitor, text: str) -> str:
+    """Return what was searched for as the page may carry it, for this session alone."""
+    vault = Vault(request.app.state.client, request.app.state.settings)
+    return vault.seal_text(text, text_binding("search", visitor.csrf))
+
+
+def opened_search(request: Request, visitor: Visitor, sealed: str) -> str:
+    """Return what was sealed; nothing if it was for another session or its key is gone."""
+    vault = Vault(request.app.state.client, request.app.state.settings)
+    try:
+        return vault.open(sealed, text_binding("search", visitor.csrf)).decode()
+    except SealedError:
+        return ""
+
+
 @router.post("/search")
 async def found(
     request: Request,
-    _: Viewer,
+    visitor: Viewer,
     text: Annotated[str, Form()] = "",
+    sought: Annotated[str, Form()] = "",
     batch: Annotated[str, Form()] = "",
     since: Annotated[str, Form()] = "",
     first: Annotated[int, Form(ge=0, le=MOST_PLACES)] = 0,
@@ -46,6 +63,7 @@ async def found(
     state = request.app.state
     batches = await ask(request, _batches(request).page, 0, BATCHES_SHOWN)
     place = Place(since, first) if since else None
+    text = opened_search(request, visitor, sought) if sought else text.strip()
     found = await ask(request, search, state.client, state.settings, text, batch, place)
     texts = texts_of(request)
 
@@ -69,7 +87,8 @@ async def found(
         "search.html",
         batches=batches,
         batch=batch,
-        text="" if digits_of(text.strip()) else text.strip(),
+        text="" if digits_of(text) else text,
+        sought=sealed_search(request, visitor, text) if found.goes_on else "",
         found=found,
         goes_on=since,
         results=[shown(hit) for hit in found.hits],
