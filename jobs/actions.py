@@ -73,13 +73,26 @@ class Action:
 
 
 _KEPT = 10_000
+_COMPARED = 50
 
 
-def note(client: redis.Redis, settings: Settings, action: Action) -> None:
-    """Note what was done without a script, such as a file that was taken; done now."""
+def note(
+    client: redis.Redis, settings: Settings, action: Action, *, not_within_s: float = 0
+) -> None:
+    """Note what was done without a script, such as a file that was taken; done now.
+
+    `not_within_s`: unless the same was noted within that time, as far as the newest actions tell. A
+    program that asks again and again would leave no room for anything else.
+    """
     key = Keys(settings.sendcode_key_prefix).actions
+    now_ms = time_ms(client.time())
+    if not_within_s:
+        since_ms, same = now_ms - 1000 * not_within_s, (action.what, action.about, action.by)
+        for each in recent_actions(client, settings, _COMPARED):
+            if each.at_ms > since_ms and (each.what, each.about, each.by) == same:
+                return
     pipe = client.pipeline(transaction=True)
-    pipe.lpush(key, replace(action, at_ms=time_ms(client.time())).encode())
+    pipe.lpush(key, replace(action, at_ms=now_ms).encode())
     pipe.ltrim(key, 0, _KEPT - 1)
     pipe.execute()
 

@@ -90,20 +90,21 @@ class Batches:
         corrects: str = "",
         added: int = 0,
         kept_back: int = 0,
+        codes: int | None = None,
         by: str = "",
         token: str = "",
     ) -> tuple[Batch, bool]:
         """Create a batch, or find it again; True if it is new. Rows are appended next.
 
         Of two that are opened at once with one content, one is refused, unless it is to be another
-        batch of that content (`again`). `token`: the name of the one with which it is submitted,
-        whose webhook is told of its end.
+        batch of that content (`again`). `codes`: how many are to be sent. `token`: the name of the
+        one with which it is submitted, whose webhook is told of its end.
 
         Raises:
             ContentHeldError: another batch was made from the same content.
             LedgerRefusedError: this is not the ledger that was known.
         """
-        action = Action(what="batch submit", about=batch_id, by=by or somebody())
+        action = Action(what="batch submit", about=batch_id, jobs=codes, by=by or somebody())
         values: dict[str, str | float | None] = {
             "by": action.by,
             "token": token,

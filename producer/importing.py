@@ -303,6 +303,7 @@ def open_batch(
             corrects=corrects,
             added=added,
             kept_back=spool.kept_back if spool is not None else 0,
+            codes=spool.tally.valid if spool is not None else None,
             by=terms.by,
             token=terms.token,
         )

@@ -15,6 +15,7 @@ import typer
 
 from config.logging import escaped
 from config.settings import Settings
+from jobs.actions import Action, note
 from jobs.batch import SLOWEST_RATE, Batch, BatchState, Family
 from jobs.batches import ORDERED, Batches, Order
 from jobs.codes import explain_end
@@ -181,6 +182,7 @@ def write_results(
             separator=separator,
             own=batch.delimiter,
         )
+        note(client, settings, Action(what="batch download", about=batch_id))
         _write(batches, batch, target, only, as_json=as_json)
 
 

@@ -190,6 +190,8 @@ def _show(sheet: Sheet, found: Preflight) -> None:
     if any(each.remedy.startswith(_NOTHING) for each in tally.repairs.values()):
         rows.append(_counted("  repaired, nothing to do", tally.repaired, unit))
     where = "; ".join(same.where(unit) for same in doubles.examples[:_DOUBLES_SHOWN])
+    if doubles.numbers > _DOUBLES_SHOWN:
+        where += f"; and {count_of(doubles.numbers - _DOUBLES_SHOWN, 'number')} more"
     rows.append(("same number as a row before", f"{doubles.rows:,}", where))
     if found.prospect is not None:
         skip = ": --skip-sent leaves them out"

@@ -12,6 +12,7 @@ import redis
 import typer
 
 from config.settings import Settings
+from jobs.actions import Action, note
 from jobs.batches import Batches
 from jobs.codes import explain_end, is_permanent
 from jobs.deadletters import DeadLetters
@@ -226,6 +227,7 @@ def export(
     with ledger_connection() as (settings, client):
         dead, choice = DeadLetters(client, settings), Choice(code=code, batch_id=batch)
         _check_choice(dead, choice, client, settings)
+        note(client, settings, Action(what="dead export", about=str(choice)))
         with target.writer(EXPORT_COLUMNS, ()) as writer:
             for cells in export_rows(dead, choice):
                 writer.write(cells, ())

@@ -15,6 +15,7 @@ from starlette.datastructures import UploadFile
 
 from config.settings import Settings
 from config.unavailable import RedisUnavailableError
+from jobs.actions import Action, note
 from jobs.batch import Batch
 from jobs.batches import ORDERED, BatchCancelledError, Batches, BatchGoneError, Order
 from jobs.identity import Identity, state_file
@@ -67,6 +68,8 @@ Reader = Annotated[Token, Depends(needs(Scope.READ, Scope.BATCH))]
 Owner = Annotated[Token, Depends(needs(Scope.BATCH))]
 Form = Literal["csv", "plain", "xlsx"]
 
+_NOTED_EVERY_S = 3_600
+"""Among what people did, that a token took a batch's results: programs ask again and again."""
 _CSV = "text/csv; charset=utf-8"
 _XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 _LOCATION = {"Location": {"schema": {"type": "string"}}}
@@ -194,7 +197,7 @@ async def show_batch(batch_id: str, request: Request, _: Reader) -> Response:
 async def take_results(
     batch_id: str,
     request: Request,
-    _: Owner,
+    token: Owner,
     only: Annotated[
         str | None,
         Query(description="Only these rows: failed, sent, waiting, or a state such as unknown."),
@@ -218,6 +221,8 @@ async def take_results(
             raise Problem.of_field("only", "unknown", str(exc)) from None
     batches = _batches(request)
     batch = await _known(request, batches, batch_id)
+    action = Action(what="batch download", about=batch_id, by=_by(token))
+    await ask(request, partial(note, *_ledger(request), action, not_within_s=_NOTED_EVERY_S))
     rows = ((row.cells, row.ours) for row in results(batches, batch_id, only))
     separator, kept = separator_for(batch.delimiter), own_columns(batch.header)
     sheet = streamed_sheet(batch.header, RESULT_COLUMNS, rows, separator, form, kept=kept)

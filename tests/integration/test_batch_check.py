@@ -57,6 +57,16 @@ def test_numbers_that_stand_in_the_file_twice_are_named(sendcode: Command, mixed
     }
 
 
+def test_of_many_numbers_that_stand_there_twice_the_rest_is_counted(
+    sendcode: Command, tmp_path: Path
+) -> None:
+    rows = [customer(n) for n in (1, 2, 3, 4, 5, 1, 2, 3, 4, 5)]
+
+    told = sendcode("batch", "check", write_csv(tmp_path / "twice.csv", rows)).out
+
+    assert "lines 2, 7; lines 3, 8; lines 4, 9; and 2 numbers more" in " ".join(told.split())
+
+
 def test_the_same_number_written_in_two_ways_is_a_double(sendcode: Command, tmp_path: Path) -> None:
     file = write_csv(
         tmp_path / "two.csv", [["a", "852", "9900 0001", ""], ["b", "+852", "9900-0001", ""]]

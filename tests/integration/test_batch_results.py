@@ -77,6 +77,18 @@ def test_each_row_says_what_became_of_it_and_what_to_do(sendcode: Command, tmp_p
     assert "check with the customer whether a code has come" in unknown["message"]
 
 
+@pytest.mark.usefixtures("ended")
+def test_who_took_full_numbers_is_noted(sendcode: Command, tmp_path: Path) -> None:
+    results(sendcode, tmp_path)
+    sendcode("dead", "export", "--batch", "b1", "--output", tmp_path / "dead.csv")
+
+    export, download, *_ = sendcode("actions", "--json").json
+    assert (export["what"], export["about"]) == ("dead export", "batch b1")
+    assert (download["what"], download["about"]) == ("batch download", "b1")
+    assert export["by"] == download["by"]
+    assert "@" in export["by"]
+
+
 @pytest.mark.usefixtures("batches")
 def test_rows_that_wait_are_in_the_results_too(sendcode: Command, tmp_path: Path) -> None:
     file = write_csv(tmp_path / "customers.csv", [customer(1), customer(2)])

@@ -137,7 +137,8 @@ def test_a_file_with_errors_is_corrected_in_place_confirmed_and_becomes_a_batch(
     assert (batch.name, batch.by, batch.accepted, batch.max_rate) == ("July customers", "ann", 3, 5)
     assert "Starts in" in text_of(page)
     assert "July customers" in text_of(page)
-    assert recent_actions(redis, settings, 1)[0].by == "ann"
+    (action,) = recent_actions(redis, settings, 1)
+    assert (action.what, action.jobs, action.by) == ("batch submit", 3, "ann")
 
 
 def test_a_form_that_is_sent_twice_or_again_later_makes_one_batch(
@@ -209,7 +210,9 @@ def test_a_search_finds_the_rows_of_an_undone_batch_only_where_nothing_else_fits
     assert f"/jobs/{first}.1-1" in both.text
     (option,) = re.findall(rf'<option value="{first}".*?</option>', both.text, re.DOTALL)
     assert option.endswith(" · undone before the first code left</option>")
-    assert "Undone before the first code left." in text_of(browser.get(f"/jobs/{first}-1"))
+    story = text_of(browser.get(f"/jobs/{first}-1"))
+    assert "Undone before the first code left." in story
+    assert "cancelled" not in story.lower()
     rows = text_of(browser.get(f"/batches/{first}"))
     assert rows.count("Undone before the first code left An 852") == 1
 
@@ -447,11 +450,13 @@ def test_a_file_without_a_column_of_numbers_lets_one_be_chosen(
 
 
 def test_rows_that_cannot_be_sent_are_taken_to_be_corrected_and_come_back_as_corrections(
-    browser: Browser, web: WebServer, batches: Batches
+    browser: Browser, web: WebServer, batches: Batches, redis: Redis, settings: Settings
 ) -> None:
     check = check_of(upload(browser, web))
 
     taken = browser.get(f"{check}/invalid?form=plain")
+    (noted,) = recent_actions(redis, settings, 1)
+    told = text_of(browser.get("/actions"))
     confirm(browser, check, 2)
     corrected = taken.text.replace("call me", "51001236")
     again = check_of(upload(browser, web, corrected, "corrected.csv"))
@@ -459,6 +464,8 @@ def test_rows_that_cannot_be_sent_are_taken_to_be_corrected_and_come_back_as_cor
 
     assert taken.headers["Content-Disposition"].endswith('"july-invalid.csv"')
     assert len(taken.text.splitlines()) == 2
+    assert (noted.what, noted.about, noted.by) == ("check download", "july-invalid", "ann")
+    assert "took rows of a checked file with full numbers july-invalid" in told
     batch = batches.get(again.rpartition("/")[2])
     assert batch is not None
     assert batch.corrects == check.rpartition("/")[2]

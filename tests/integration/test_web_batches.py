@@ -215,6 +215,24 @@ def test_results_come_as_csv_and_as_a_workbook_with_full_numbers(web: WebServer)
     assert web.call("GET", "/v1/batches/june/results").status_code == 404
 
 
+def test_who_took_results_is_noted_once_an_hour_however_often_they_are_asked_for(
+    web: WebServer, tokens: Tokens, sendcode: Command
+) -> None:
+    _, other = tokens.new("shop", ["batch"])
+    submit(web, id="may")
+
+    for token in (None, other, None, other):
+        given = {"token": token} if token else {}
+        assert web.call("GET", "/v1/batches/may/results", **given).status_code == 200
+
+    told = sendcode("actions", "--json").json
+    taken = [each for each in told if each["what"] == "batch download"]
+    assert [(each["about"], each["by"]) for each in taken] == [
+        ("may", "token shop"),
+        ("may", "token office"),
+    ]
+
+
 def test_each_scope_opens_its_doors_only(web: WebServer, tokens: Tokens) -> None:
     submit(web, id="may")
     _, reader = tokens.new("dashboard", ["read"])

@@ -13,6 +13,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from starlette.datastructures import FormData
 
+from jobs.actions import Action, note
 from jobs.job import State, iso
 from jobs.scripts import time_ms
 from producer.checks import LONGEST_CELL, Check
@@ -180,6 +181,8 @@ async def _taken(
     separator = separator_for(found["delimiter"])
     name = name_of_file(check.terms().name, check_id, which)
     ours = (place, *columns)
+    action = Action(what="check download", about=name, by=visitor.name)
+    await ask(request, note, client, settings_of(request), action)
     sheet = streamed_sheet(found["header"], ours, rows(), separator, form, title=name)
     return sheet_answer(sheet, name, form)
 

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import Response
 
+from jobs.batch import Batch
 from jobs.batches import Batches
 from jobs.codes import is_permanent
 from jobs.deadletters import DeadLetters
@@ -95,9 +96,9 @@ async def _page(
         is_perhaps_sent=record.state is State.UNKNOWN,
         is_permanent=is_permanent(record.code),
         technical=technical_of(texts, end.record.code),
-        ticket="\n".join(ticket(texts, story)),
+        ticket="\n".join(ticket(texts, story, batch)),
         entries=[(entry.at_ms, told(texts, entry)) for entry in record.story],
-        details=[(name, value) for name, value in facts(texts, story) if name in _DETAILS],
+        details=[(name, value) for name, value in facts(texts, story, batch) if name in _DETAILS],
         fault=fault,
         country_code=country_code or record.phone.country_code,
         typed=typed,
@@ -185,7 +186,7 @@ _DETAILS = frozenset({"job", "code", "message", "request_id", "attempts"})
 """Of the facts: those that are for engineers."""
 
 
-def facts(texts: Texts, story: Story) -> list[tuple[str, str]]:
+def facts(texts: Texts, story: Story, batch: Batch | None) -> list[tuple[str, str]]:
     """Return what is known of a job, by names of `ticket` in the texts."""
     record = story.record
     found = [
@@ -193,7 +194,7 @@ def facts(texts: Texts, story: Story) -> list[tuple[str, str]]:
         ("batch", record.batch_id or ""),
         ("line", str(story.row.line) if story.row else ""),
         ("number", record.phone.masked),
-        ("outcome", ending_in_words(texts, record, story.waits_for).unescape()),
+        ("outcome", ending_in_words(texts, record, story.waits_for, batch).unescape()),
         ("code", record.code),
         ("message", record.message),
         ("request_id", record.request_id),
@@ -205,10 +206,11 @@ def facts(texts: Texts, story: Story) -> list[tuple[str, str]]:
     return [(name, value) for name, value in found if value]
 
 
-def ticket(texts: Texts, story: Story) -> list[str]:
+def ticket(texts: Texts, story: Story, batch: Batch | None) -> list[str]:
     """Return the story as lines that can be pasted into a ticket: masked, with times in UTC."""
     told = story.record.story
     lines = [
-        f"{texts(f'ticket.{name}').unescape()}: {value}" for name, value in facts(texts, story)
+        f"{texts(f'ticket.{name}').unescape()}: {value}"
+        for name, value in facts(texts, story, batch)
     ]
     return lines + (["", *(f"{iso(e.at_ms)}  {happened(texts, e)}" for e in told)] if told else [])
