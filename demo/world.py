@@ -185,15 +185,22 @@ class EmbeddedValkey:
     """
 
     def __init__(
-        self, directory: Path, *, databases: int = 16, fsync: str = "always", more: str = ""
+        self,
+        directory: Path,
+        *,
+        databases: int = 16,
+        fsync: str = "always",
+        more: str = "",
+        environment: Mapping[str, str] | None = None,
     ) -> None:
-        """Prepare it; `more` are lines of its configuration."""
+        """Prepare it; `more` are lines of its configuration, `environment` further variables."""
         self.directory = directory
         self.port = free_port()
         self.password = secrets.token_hex(16)
         self._databases = databases
         self._fsync = fsync
         self._more = more
+        self._environment = {**os.environ, **(environment or {})}
         self._process: Process | None = None
 
     def url(self, database: int = 0) -> str:
@@ -224,7 +231,7 @@ class EmbeddedValkey:
             encoding="utf-8",
         )
         command = [str(_binary()), str(configuration)]
-        process = self._process = _Server("valkey", command, self.directory, os.environ)
+        process = self._process = _Server("valkey", command, self.directory, self._environment)
 
         def answers() -> bool:
             process.check()

@@ -2,7 +2,7 @@
 
 Three hosts have a Redis and a Sentinel each, two a worker, two a producer, one the stand-in of the
 API, and from one all is watched. Its clock is the real one; the rate is higher than an account's,
-so that more is under way.
+so that more is under way. Of each kind of host one clock is ahead and one behind, if asked.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ class Site:
             fsync="no",  # nobody cuts the power
             more=f"bind 127.0.0.1 {host.address}\nmasterauth {password}\n"
             f"replica-announce-ip {host.address}\nrepl-diskless-sync-delay 0\n{more}",
+            environment=host.clock,
         )
         self.server.password = password
         self.server.port = REDIS_PORT
@@ -73,7 +74,8 @@ class Site:
         )
         command = [psutil.Process(self.server.pid).exe(), str(configuration), "--sentinel"]
         with self.host.inside():
-            return Process("sentinel", command, self._folder, os.environ)
+            environment = {**os.environ, **self.host.clock}
+            return Process("sentinel", command, self._folder, environment)
 
     def signal(self, number: int) -> None:
         """Send its Redis a signal."""
@@ -89,9 +91,13 @@ class Site:
 class World:
     """All of it; nothing of it is left when the block ends."""
 
-    def __init__(self, *, min_replicas: int, wait_replicas: int) -> None:
+    def __init__(self, *, min_replicas: int, wait_replicas: int, apart_s: int) -> None:
+        """Prepare it; `apart_s`: how far clocks are ahead of, or behind, the true one."""
         self._more = f"min-replicas-to-write {min_replicas}\nmin-replicas-max-lag {MAX_LAG_S}\n"
         self._wait_replicas = wait_replicas
+        self._apart_s = apart_s
+        self.cut_off_until: dict[str, float] = {}
+        """By the name of a host; seconds of the monotonic clock."""
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -130,8 +136,8 @@ class World:
                 **UNBOUNDED,
             }
         )
-        self.workers = [self._worker(host(name)) for name in ("w1", "w2")]
-        self.producers = [host("p1"), host("p2")]
+        self.workers = [self._worker(each) for each in self._hosts("w1", "w2")]
+        self.producers = self._hosts("p1", "p2")
         for each in self.workers:
             each[1].wait_for(" ready.")
         self.redis: redis.Redis = enter(connect(self.settings))
@@ -141,9 +147,8 @@ class World:
     def _start_redis(self) -> None:
         password = os.urandom(16).hex()
         self.sites = []
-        for name in ("r1", "r2", "r3"):
-            host = self.switch.host(name)
-            site = Site(host, self.folder / name, password, self._more)
+        for host in self._hosts("r1", "r2", "r3"):
+            site = Site(host, self.folder / host.name, password, self._more)
             self._stack.callback(site.stop)
             site.start()
             self.sites.append(site)
@@ -154,6 +159,14 @@ class World:
         for site in self.sites:
             self._stack.enter_context(site.start_sentinel(first))
         self.wait_healthy()
+
+    def _hosts(self, *names: str) -> list[Host]:
+        """Add hosts: if clocks are apart, the first one's is ahead and the second one's behind."""
+        hosts = [self.switch.host(name) for name in names]
+        for host, sign in zip(hosts, (1, -1), strict=False):
+            if self._apart_s:
+                host.set_clock(sign * self._apart_s, self.folder)
+        return hosts
 
     def client(self, site: Site, *, sentinel: bool = False) -> redis.Redis:
         """Return a client of one server itself."""
@@ -226,7 +239,7 @@ class World:
 
     def _environment(self, host: Host) -> dict[str, str]:
         state = str(self.folder / f"state-{host.name}")
-        return environment_of(self.settings, XDG_STATE_HOME=state)
+        return environment_of(self.settings, XDG_STATE_HOME=state, **host.clock)
 
     def check(self) -> None:
         """Raise `WorldError` unless both workers run."""
