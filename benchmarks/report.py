@@ -101,11 +101,11 @@ class Report:
         _, found, after = rest.partition(end)
         if not found:
             raise ValueError(f"{PAGE} has no place for {self.name}: {start.strip()} … {end}")
-        pictures = [f"![{name.removesuffix('.svg')}]({name})\n\n" for name in self.charts]
+        pictures = [f"![{name.removesuffix('.svg')}](pictures/{name})\n\n" for name in self.charts]
         made = f"{''.join(pictures)}```text\n{self.text()}```\n"
         PAGE.write_text(f"{before}{start}{made}{end}{after}", encoding="utf-8")
         for name, svg in self.charts.items():
-            (DOCS / name).write_text(svg, encoding="utf-8")
+            (DOCS / "pictures" / name).write_text(svg, encoding="utf-8")
 
 
 def _plain(cell: Cell) -> str:

@@ -105,7 +105,7 @@ class SendCodeJob:
     key: str = ""
     """The idempotency key, of which the id is made."""
     is_test: bool = False
-    """A test token asks for it: nothing is ever sent, see jobs/testing.py."""
+    """A test token asks for it: nothing is ever sent, see jobs/magic_numbers.py."""
 
     @classmethod
     def for_event(

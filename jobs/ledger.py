@@ -31,11 +31,11 @@ from jobs.job import (
     split_job_id,
 )
 from jobs.keys import Keys
+from jobs.magic_numbers import NOTE, end_of
 from jobs.phone import PhoneNumber
 from jobs.quotas import Quota, QuotaExceededError
 from jobs.records import Records
 from jobs.scripts import LEVEL_GROWTH, Argument, pairs, scripts, time_ms, time_us
-from jobs.testing import NOTE, end_of
 from jobs.vault import Vault
 
 FEED_SECONDS = 2

@@ -56,7 +56,7 @@ def walk(page: Page, demo: Demo, folder: Path) -> None:
 
 def take(page: Page, name: str) -> None:
     page.evaluate("window.scrollTo(0, 0)")
-    path = DOCS / f"console-{name}.png"
+    path = DOCS / f"pictures/console-{name}.png"
     page.screenshot(path=path)
     print(f"{path.relative_to(TOP)}: {path.stat().st_size / 1000:.0f} kB")
 

@@ -20,8 +20,8 @@ from urllib.parse import urlsplit
 import requests
 from requests.auth import AuthBase
 
+from jobs.api_connection import Proxy, code_before_writing, in_short
 from jobs.codes import Kind, OwnCode
-from jobs.way import Proxy, code_before_writing, in_short
 from worker.acknowledged import Acknowledgements, acknowledgements_of
 from worker.deadline import Exchange, now_s
 from worker.pool import NETWORK_ERRORS, DeadlineAdapter, session_over

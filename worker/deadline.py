@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from jobs.way import Proxy
+from jobs.api_connection import Proxy
 from worker.acknowledged import Acknowledgements
 
 if TYPE_CHECKING:

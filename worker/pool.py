@@ -21,7 +21,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError
 
-from jobs.way import Proxy, tls_context
+from jobs.api_connection import Proxy, tls_context
 from worker.acknowledged import Acknowledgements, acknowledgements_of
 from worker.deadline import Address, Connection, Exchange, TlsConnection, every_address
 

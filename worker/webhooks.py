@@ -26,10 +26,10 @@ import requests
 import urllib3
 
 from config.logging import fields
+from jobs.api_connection import in_short
 from jobs.batch import Batch
 from jobs.job import JobRecord, iso
 from jobs.publish import NotPublishedError, Publisher
-from jobs.way import in_short
 from jobs.webhooks import SECRET_PREFIX, Delivery, Outbox
 from worker.deadline import Address, Exchange, every_address, now_s
 from worker.pool import NETWORK_ERRORS, DeadlineAdapter, session_over

@@ -1,7 +1,7 @@
 -- Record the job of a test token, if its id is new. It is recorded as ended: it is in no index, no message
 -- is published for it, it closes no number and counts in no quota. Its lane is "test": in every release
 -- `claim` grants the lanes event and batch alone, whatever else becomes of the record.
--- life_ms, reference, token, key, known, call: see submit.lua; the others: how it ended (jobs/testing.py)
+-- life_ms, reference, token, key, known, call: see submit.lua; the others: how it ended (jobs/magic_numbers.py)
 -- Reply: {"new" | "known", hash of the job, what to remember from now on} | {"refused"}
 -- Twice with one call: "new" again, as the first answer was lost.
 local A = arguments('id', 'cc', 'num', 'life_ms:number', 'reference', 'token', 'key', 'state', 'code',

@@ -23,6 +23,7 @@ from config.settings import (
     unheeded,
 )
 from config.unavailable import in_words, is_no_permission
+from jobs.api_connection import code_before_writing, in_short, shake_hands
 from jobs.codes import OwnCode, explain
 from jobs.identity import REMEDY, Identity, LedgerState, state_file
 from jobs.job import iso
@@ -42,7 +43,6 @@ from jobs.server import (
     rehearse,
 )
 from jobs.vault import IndexLockedError, Vault
-from jobs.way import code_before_writing, in_short, shake_hands
 from producer.cli.console import CommandFailedError, printable, results, say, show_json
 from producer.cli.options import JsonOption, ledger_connection
 from producer.cli.wording import (

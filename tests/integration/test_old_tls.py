@@ -17,7 +17,7 @@ import trustme
 
 from config.redis import connect
 from config.settings import load_settings
-from jobs.way import tls_context
+from jobs.api_connection import tls_context
 
 
 class Front(NamedTuple):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from jobs.job import State
+from jobs.magic_numbers import end_of
 from jobs.phone import PhoneNumber
-from jobs.testing import end_of
 from tests.expected_ends import ACCOUNT_WIDE, ENDS
 
 

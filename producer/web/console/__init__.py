@@ -9,22 +9,23 @@ from __future__ import annotations
 from fastapi import FastAPI
 
 from producer.web.console import (
-    account,
+    actions,
     batch,
     check,
     failures,
     frame,
+    halt,
     home,
     job,
     new_batch,
-    people,
     search,
     settings,
+    sign_in,
 )
 from producer.web.console.frame import SignInFirst, sign_in_first
 
 ROUTERS = (
-    people.router,
+    sign_in.router,
     home.router,
     new_batch.router,
     check.router,
@@ -32,7 +33,8 @@ ROUTERS = (
     failures.router,
     search.router,
     job.router,
-    account.router,
+    halt.router,
+    actions.router,
     settings.router,
 )
 
