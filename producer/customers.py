@@ -15,7 +15,7 @@ from producer.sheet.spellings import (
     COUNTRY_SPELLINGS,
     number_rank,
     plain_name,
-    words,
+    spellings,
     words_of,
 )
 from producer.stories import without_numbers
@@ -23,29 +23,11 @@ from producer.stories import without_numbers
 MOST_NAMING = 3
 _NO_DIGIT = re.compile(r"\D")
 _SHOWN_DIGITS = 2
-_IDS = words(
-    """
-    customerno customernumber customerid clientid memberid accountno accountid userid merchantid
-    reference 客户编号 客户号 客户id 会员号 商户号 用户id 账号 客戶編號
-    """
-)
-_NAMES = words(
-    """
-    name fullname firstname givenname forename middlename lastname surname familyname customer
-    customername client clientname contact contactname contactperson person company companyname
-    organisation organization business merchant merchantname account accountname user username
-    姓名 名字 名称 客户 客户姓名 客户名称 公司 公司名称 企业名称 联系人 用户名 商户 商户名称 名稱
-    客戶 客戶姓名 客戶名稱 聯絡人 nom prenom nombre apellido apellidos nome sobrenome vorname
-    nachname kunde firma 氏名 名前 会社名 이름 성명 회사명 nama perusahaan
-    """
-)
+_IDS, _NAMES = spellings("customer_id"), spellings("customer_name")
 _PART_OF_A_NAME = re.compile(r"\bname\b|姓名|名字|名称|名稱|联系人|聯絡人|聯繫人")
 """In a longer header: "Partner name", "商户名称 Merchant"."""
-_PERHAPS_IDS = words("id 编号 編號 ref")
-"""As often a running number; taken where nothing else names a customer."""
-_RUNNING = words(
-    "no nr num n lp sn s/n sno serialno row rowno line lineno index seq 序号 序號 行号 行號"
-)
+_PERHAPS_IDS, _RUNNING = spellings("perhaps_id"), spellings("row")
+"""The former are as often a running number; taken where nothing else names a customer."""
 
 
 def naming_columns(header: Sequence[str], besides: Collection[int] = ()) -> list[int]:

@@ -1,17 +1,20 @@
 """What people call the columns of a number, and countries, in the languages of their spreadsheets.
 
-Left out on purpose: "area code", "prefix" and "Vorwahl" (the code of a city or an operator as often
-as a country's, and one may look like the other), "number" and "code" (of anything).
+The names of columns are in headers.toml.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import re
+import tomllib
 import unicodedata
+from collections.abc import Iterator
 from functools import cache, lru_cache
-from itertools import product
+from importlib.resources import files
+from itertools import chain, product
 from pathlib import Path
+from typing import Any
 
 import phonenumbers
 
@@ -38,70 +41,27 @@ def _without_accents(name: str) -> str:
     return unicodedata.normalize("NFC", letters)
 
 
-def words(text: str) -> frozenset[str]:
-    """Return the names in a text, in the form in which they are compared."""
-    return frozenset(map(plain_name, text.split()))
-
-
-def _compounds(*parts: str) -> frozenset[str]:
-    """Return all names made of one word of each part in order; "-" stands for no word."""
+def _compounds(parts: list[str]) -> Iterator[str]:
+    """Yield all names made of one word of each part in order; "-" stands for no word."""
     words = (["" if word == "-" else word for word in part.split()] for part in parts)
-    return frozenset(plain_name("".join(pieces)) for pieces in product(*words))
+    return map("".join, product(*words))
 
 
-CODE_SPELLINGS = words(
-    """
-    countrycode phonecountrycode mobilecountrycode countrycallingcode countrydialcode
-    countrydialingcode countryphonecode countryprefix callingcode dialcode dialingcode
-    diallingcode dialprefix internationalcode internationalprefix intlcode phonecode phoneprefix
-    isdcode idd iddcode cc 国家码 国家号 国家代码 国家代号 国家区号 国家地区码 国家地区代码
-    国家地区区号 国际区号 国际代码 区号 國家碼 國碼 國家代碼 國家區號 國家地區代碼 國際區號
-    國際代碼 國際碼 區號 国番号 国コード 국가코드 국가번호 códigodepaís codigodepais códigopaís
-    codigopais codigodopais códigodopaís prefijo indicatif codepays ländervorwahl laendervorwahl
-    landesvorwahl kodenegara ctrycode indicatifpays 国际电话区号 手机区号 國際電話區號 手機區號
-    """
-)
-COUNTRY_SPELLINGS = words(
-    """
-    country countryregion countryorregion countryarea nation 国家 国家地区 國家 國家地區 국가 país
-    pais pays land negara
-    """
-)
-NUMBER_SPELLINGS = (
-    _compounds(
-        "- customer customers client clients user member contact registered",
-        "phone mobile mobilephone tel telephone cell cellphone handphone gsm",
-        "- no nr num number numbers",
-    )
-    | _compounds("telefon handy mobil mobilfunk mobiltelefon ruf", "nr nummer")
-    | _compounds(
-        "- no num numero numerode nde node",
-        "telephone telephonemobile telephoneportable mobile tel",
-    )
-    | _compounds("- numerode", "telefono telefonomovil telefonocelular movil celular telemovel")
-    | _compounds(
-        "- 用户 会员 客户 顾客 联系 注册",
-        "手机 手机号 手机号码 手机电话 电话 电话号 电话号码 移动电话",
-    )
-    | _compounds("- 用戶 會員 客戶 顧客 聯絡 註冊", "手機 手機號 手機號碼 電話 電話號碼")
-    | words(
-        """
-        phonenum phones mobiletel phno phnum phnumber contactno contactnumber contacttel smsnumber
-        whatsapp whatsappnumber 聯繫電話 行動電話 流動電話 移動電話 携帯 携帯電話 携帯番号
-        携帯電話番号 電話番号 휴대폰 휴대폰번호 휴대전화 전화 전화번호 telefon handy mobiltelefon
-        telefone númerodetelefone cellulare portable numérodeportable nohp nomorhp nomortelepon
-        telepon sốđiệnthoại điệnthoại เบอร์โทร เบอร์โทรศัพท์ телефон номертелефона
-        мобильныйтелефон
-        """
-    )
-)
-INTERNATIONAL_SPELLINGS = words(
-    """
-    msisdn e164 e164number phonee164 e164phone internationalnumber internationalphone
-    internationalphonenumber phoneinternational fullphonenumber 国际号码 國際號碼
-    """
-)
+@cache
+def _headers() -> dict[str, Any]:
+    return tomllib.loads((files(__package__) / "headers.toml").read_text("utf-8"))
 
+
+def spellings(kind: str) -> frozenset[str]:
+    """Return the names of a kind of column in headers.toml, in the form that is compared."""
+    made = (_compounds(parts) for parts in _headers()["compounds"].get(kind, ()))
+    return frozenset(map(plain_name, chain(_headers()[kind].split(), *made)))
+
+
+CODE_SPELLINGS = spellings("code")
+COUNTRY_SPELLINGS = spellings("country")
+NUMBER_SPELLINGS = spellings("number")
+INTERNATIONAL_SPELLINGS = spellings("international")
 
 _WORD_BREAKS = re.compile(r"[\s_\-./\\()\[\]:*#'\"\u2019,|&+]+")
 _MOBILE = re.compile(

@@ -1,7 +1,9 @@
-"""What the HTTP API takes and gives back, as OpenAPI 3.1 shows it, with an example for each."""
+"""What the HTTP API takes and gives back, as OpenAPI 3.1 shows it; examples.json has examples."""
 
 from __future__ import annotations
 
+import json
+from importlib.resources import files
 from typing import Annotated, Any
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
@@ -12,35 +14,15 @@ from producer.web.problems import MEDIA_TYPE
 
 LONGEST_WAIT_S = 60
 
-JOB: dict[str, Any] = {
-    "job_id": "ev-5f2b0c8a4d1e9f3a7b6c",
-    "state": "queued",
-    "code": None,
-    "message": None,
-    "request_id": None,
-    "attempts": 0,
-    "possible_duplicate": False,
-    "test": False,
-    "phone": "+852 ******67",
-    "doubt": None,
-    "batch_id": None,
-    "reference": "customer 81723",
-    "key": "signup-81723",
-    "created_at": "2026-11-26T09:30:00.000Z",
-    "finished_at": None,
-    "due_at": None,
-    "replaces": None,
-    "replaced_by": None,
-    "estimated_send_at": "2026-11-26T09:30:00.150Z",
-}
-SENT = JOB | {
-    "state": "sent",
-    "request_id": "f1f5a2f0-0c41-4b37-9a34-6d1f3a1b2c3d",
-    "attempts": 1,
-    "finished_at": "2026-11-26T09:30:00.391Z",
-    "estimated_send_at": None,
-}
-
+_EXAMPLES: dict[str, dict[str, Any]] = json.loads(
+    (files(__package__) / "examples.json").read_text("utf-8")
+)
+JOB, BATCH, STATUS = _EXAMPLES["job"], _EXAMPLES["batch"], _EXAMPLES["status"]
+SENT = JOB | _EXAMPLES["sent"]
+ONE_BATCH = BATCH | _EXAMPLES["one_batch"]
+STEERED = BATCH | _EXAMPLES["steered"]
+SUBMITTED = BATCH | _EXAMPLES["submitted"] | {"file": _EXAMPLES["tally"]}
+CHECKED = _EXAMPLES["tally"] | _EXAMPLES["checked"]
 
 LifeS = Annotated[float, Field(gt=0, le=bounds.LONGEST_LIFE_DAYS * 86_400, allow_inf_nan=False)]
 
@@ -127,94 +109,6 @@ class ProblemDocument(_Document):
     detail: str
     code: str
     errors: list[ProblemField] | None = None
-
-
-BATCH: dict[str, Any] = {
-    "batch_id": "9f2c81d04ab7",
-    "name": "customers.xlsx",
-    "state": "running",
-    "total": 1000,
-    "accepted": 998,
-    "rejected": 2,
-    "rows_lost": 0,
-    "finished": 412,
-    "counts": {"queued": 586, "sent": 410, "dead": 2, "rejected": 2},
-    "by_code": {"FailedOperation.InvalidParameters": 2},
-    "possible_duplicate": 0,
-    "rate": 19.8,
-    "eta_seconds": 29.6,
-    "max_rate": None,
-    "by": "token shop",
-    "corrects": None,
-    "starts_at": None,
-    "created_at": "2026-11-26T09:30:00.000Z",
-    "expires_at": None,
-    "finished_at": None,
-}
-ONE_BATCH = BATCH | {
-    "customers": {"total": 1000, "done": 410, "left": 0, "open": 590, "corrections": []},
-}
-STEERED = BATCH | {"changed": True, "before": "running", "state": "paused"}
-_KIND = {
-    "code": "no_phone_num",
-    "count": 2,
-    "message": "there is no number",
-    "remedy": "enter it",
-    "lines": [17, 40],
-}
-_TALLY: dict[str, Any] = {
-    "rows": 1000,
-    "valid": 998,
-    "invalid": 2,
-    "invalid_by_reason": [_KIND],
-    "doubts": [],
-    "repairs": [],
-    "sent_before": {"count": 0, "lines": []},
-    "waiting_elsewhere": {"count": 0, "lines": [], "batches": {}, "events": 0},
-}
-SUBMITTED = BATCH | {
-    "already_submitted": False,
-    "file": _TALLY,
-    "left_aside": [],
-    "notes": ["the cells are separated by semicolons"],
-}
-CHECKED = _TALLY | {
-    "file": "customers.csv",
-    "notes": [],
-    "batch_id": "9f2c81d04ab7",
-    "refused": None,
-    "already_submitted": None,
-    "doubles": {"numbers": 0, "rows": 0, "examples": []},
-    "used_too_often": {"limit": 5, "count": 0, "lines": []},
-    "in_interval": {"count": 0, "lines": []},
-    "rate": 20.0,
-    "waiting_before": 0,
-    "workers": 2,
-    "halted": False,
-    "eta_seconds": 49.9,
-}
-STATUS: dict[str, Any] = {
-    "at": "2026-11-26T09:30:00.000Z",
-    "ledger": {"state": "known", "reason": None},
-    "account": {"state": "running"},
-    "queues": {"send-code.event": 0, "send-code.batch": 40, "send-code.dead-letter": 2},
-    "memory_used": 0.03,
-    "in_work": 40,
-    "rows_waiting": 548,
-    "oldest_due_s": {"event": 0.0, "batch": 1.4},
-    "totals": {"sent": 410, "dead": 2},
-    "dead_by_code": {"FailedOperation.InvalidParameters": 2},
-    "perhaps_sent_by_code": {},
-    "rate": {"limit": 20.0, "setting": 20.0, "last_second": 20, "factor": 1.0},
-    "workers": [{"name": "w1", "alive": True, "silent_s": 0.4}],
-    "quarantined": 0,
-    "unknown_data_keys": [],
-    "quota_refusals": {},
-    "webhooks": [],
-    "misfits": [],
-    "damage": [],
-    "batches": [{"batch_id": "9f2c81d04ab7", "state": "running", "total": 1000}],
-}
 
 
 def _flag(value: str) -> bool | None:
@@ -431,7 +325,7 @@ def answers(
     return described
 
 
-_EXAMPLES: dict[int, tuple[str, str, str, bool]] = {
+_PROBLEMS: dict[int, tuple[str, str, str, bool]] = {
     400: ("The body is no JSON document.", "malformed", "the body is no JSON document", False),
     408: ("The rest of the body did not come.", "request_timeout", "send it again", False),
     409: ("What stands in the way is named.", "content_held", "batch 9f2c81d04ab7 has …", False),
@@ -454,7 +348,7 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return the OpenAPI description of these errors."""
     described: dict[int | str, dict[str, Any]] = {}
     for status in statuses:
-        what, code, detail, retried = _EXAMPLES[status]
+        what, code, detail, retried = _PROBLEMS[status]
         example = {
             "type": f"urn:sendcode:problem:{code}",
             "title": what,
