@@ -18,11 +18,13 @@ import io
 import os
 import re
 import tempfile
+import tomllib
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import IO, Any, BinaryIO, TypeAlias
 from unicodedata import east_asian_width
@@ -139,12 +141,14 @@ class _Book:
 
     def __init__(self, stream: IO[bytes], title: str) -> None:
         self._zip = zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED)
-        for name, content in _PARTS.items():
+        for name, content in _parts().items():
+            if name == _SHEET:
+                self._begins, _, self._ends = content.partition("{rows}")
+                continue
+            if name == _WORKBOOK:
+                content = content.format(title=quoteattr(_sheet_name(title)))  # noqa: PLW2901
             self._zip.writestr(name, _XML + content)
-        self._zip.writestr(
-            "xl/workbook.xml", _XML + _WORKBOOK.format(quoteattr(_sheet_name(title)))
-        )
-        self._sheet = self._zip.open("xl/worksheets/sheet1.xml", "w", force_zip64=True)
+        self._sheet = self._zip.open(_SHEET, "w", force_zip64=True)
         self._first: list[Sequence[Cell]] | None = []
         self._row = self._columns = 0
 
@@ -167,7 +171,7 @@ class _Book:
             f'<col min="{n}" max="{n}" width="{width}" customWidth="1"/>'
             for n, width in enumerate(widths, 1)
         )
-        begins = _SHEET_BEGINS.format(f"<cols>{columns}</cols>" if columns else "")
+        begins = self._begins.format(columns=f"<cols>{columns}</cols>" if columns else "")
         self._sheet.write((_XML + begins).encode())
         for cells in first:
             self._put(cells)
@@ -189,7 +193,7 @@ class _Book:
                 self._begin(self._first)
             last = _letters(max(0, self._columns - 1))
             filtered = f'<autoFilter ref="A1:{last}{max(1, self._row)}"/>'
-            self._sheet.write(_SHEET_ENDS.format(filtered).encode())
+            self._sheet.write(self._ends.format(filter=filtered).encode())
         finally:
             self._sheet.close()
             self._zip.close()
@@ -200,51 +204,17 @@ _ROWS_FOR_WIDTHS = 100
 _NARROWEST, _WIDEST = 8, 60
 _WIDTH_OF_A_TIME = 20
 """Anything narrower is shown as ####."""
+_WORKBOOK, _SHEET = "xl/workbook.xml", "xl/worksheets/sheet1.xml"
 _XML = '<?xml version="1.0" encoding="UTF-8" standalone="yes"?>\n'
-_MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
-_PACKAGE = "http://schemas.openxmlformats.org/package/2006"
-_OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
-_KINDS = "application/vnd.openxmlformats-officedocument.spreadsheetml"
-_PARTS = {
-    "[Content_Types].xml": f'<Types xmlns="{_PACKAGE}/content-types">'
-    '<Default Extension="rels" '
-    'ContentType="application/vnd.openxmlformats-package.relationships+xml"/>'
-    f'<Override PartName="/xl/styles.xml" ContentType="{_KINDS}.styles+xml"/>'
-    f'<Override PartName="/xl/workbook.xml" ContentType="{_KINDS}.sheet.main+xml"/>'
-    '<Override PartName="/xl/worksheets/sheet1.xml" '
-    f'ContentType="{_KINDS}.worksheet+xml"/></Types>',
-    "_rels/.rels": f'<Relationships xmlns="{_PACKAGE}/relationships"><Relationship Id="rId1" '
-    f'Type="{_OFFICE}/officeDocument" Target="xl/workbook.xml"/></Relationships>',
-    "xl/_rels/workbook.xml.rels": f'<Relationships xmlns="{_PACKAGE}/relationships">'
-    f'<Relationship Id="rId1" Type="{_OFFICE}/worksheet" Target="worksheets/sheet1.xml"/>'
-    f'<Relationship Id="rId2" Type="{_OFFICE}/styles" Target="styles.xml"/></Relationships>',
-    "xl/styles.xml": f'<styleSheet xmlns="{_MAIN}"><numFmts count="1">'
-    '<numFmt numFmtId="164" formatCode="yyyy\\-mm\\-dd\\ hh:mm:ss"/></numFmts>'
-    '<fonts count="2"><font><sz val="11"/><name val="Calibri"/></font>'
-    '<font><b/><sz val="11"/><name val="Calibri"/></font></fonts>'
-    '<fills count="2"><fill><patternFill patternType="none"/></fill>'
-    '<fill><patternFill patternType="gray125"/></fill></fills>'
-    '<borders count="1"><border><left/><right/><top/><bottom/><diagonal/></border></borders>'
-    '<cellStyleXfs count="1"><xf numFmtId="0" fontId="0" fillId="0" borderId="0"/></cellStyleXfs>'
-    '<cellXfs count="3"><xf numFmtId="0" fontId="0" fillId="0" borderId="0" xfId="0"/>'
-    '<xf numFmtId="164" fontId="0" fillId="0" borderId="0" xfId="0" applyNumberFormat="1"/>'
-    '<xf numFmtId="0" fontId="1" fillId="0" borderId="0" xfId="0" applyFont="1"/>'
-    '</cellXfs><cellStyles count="1"><cellStyle name="Normal" xfId="0" builtinId="0"/>'
-    "</cellStyles></styleSheet>",
-}
-_WORKBOOK = (
-    f'<workbook xmlns="{_MAIN}" xmlns:r="{_OFFICE}"><bookViews><workbookView/></bookViews><sheets>'
-    '<sheet name={} sheetId="1" r:id="rId1"/></sheets></workbook>'
-)
-_SHEET_BEGINS = (  # the header stays in sight
-    f'<worksheet xmlns="{_MAIN}"><sheetViews><sheetView workbookViewId="0">'
-    '<pane ySplit="1" topLeftCell="A2" activePane="bottomLeft" state="frozen"/></sheetView>'
-    '</sheetViews><sheetFormatPr defaultColWidth="20" defaultRowHeight="15"/>{}<sheetData>'
-)
-_SHEET_ENDS = (  # no green corner at each number that is a text
-    '</sheetData>{}<ignoredErrors><ignoredError sqref="A1:XFD1048576" numberStoredAsText="1"/>'
-    "</ignoredErrors></worksheet>"
-)
+
+
+@cache
+def _parts() -> dict[str, str]:
+    """Return the parts of workbook.toml by their names in the file."""
+    parts = tomllib.loads((files(__package__) / "workbook.toml").read_text("utf-8"))
+    return {name: re.sub(r"\n\s*", "", xml) for name, xml in parts.items()}
+
+
 _NOT_XML = re.compile("[\0-\x08\x0b-\x1f\ufffe\uffff]|_(?=x[0-9A-Fa-f]{4}_)")
 
 
