@@ -94,8 +94,12 @@ LASTING: tuple[tuple[str, str, Excuse], ...] = (
 
 def keys_that_last_without_reason(redis: Redis) -> list[str]:
     """Return the keys of this database that have no expiry and no excuse."""
-    found: Any = redis.scan_iter(count=1000)
-    return sorted(key for key in found if redis.ttl(key) == -1 and not _is_excused(redis, key))
+    keys: list[str] = list(redis.scan_iter(count=1000))
+    pipe = redis.pipeline(transaction=False)  # this is asked after each test
+    for key in keys:
+        pipe.ttl(key)
+    lasting = [key for key, ttl in zip(keys, pipe.execute(), strict=True) if ttl == -1]
+    return sorted(key for key in lasting if not _is_excused(redis, key))
 
 
 def _is_excused(redis: Redis, key: str) -> bool:

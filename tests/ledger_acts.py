@@ -116,8 +116,10 @@ class Acts:
 
     def published(self) -> list[str]:
         """The messages that no worker has taken yet, as jobs' ids."""
-        found: Any = [self.redis.lrange(queue, 0, -1) for queue in _QUEUE.values()]
-        return [job_id for ids in found for job_id in ids]
+        pipe = self.redis.pipeline(transaction=False)
+        for queue in _QUEUE.values():
+            pipe.lrange(queue, 0, -1)
+        return [job_id for ids in pipe.execute() for job_id in ids]
 
     def lose_messages(self) -> None:
         """Empty the broker's queues."""
@@ -127,8 +129,10 @@ class Acts:
 
     def claim(self, job_id: str) -> tuple[Claim, str]:
         """Take a message for the job, and claim it."""
+        pipe = self.redis.pipeline(transaction=False)
         for queue in _QUEUE.values():
-            self.redis.lrem(queue, 1, job_id)
+            pipe.lrem(queue, 1, job_id)
+        pipe.execute()
         token = f"t{next(self._tokens)}"
         return self.ledger.claim(job_id, token), token
 
@@ -172,8 +176,10 @@ class Acts:
     def run_out(self, job_id: str) -> None:
         """Let what the job waits for (lease, pause, grace) be over."""
         now_ms = time_ms(self.redis.time())
+        pipe = self.redis.pipeline(transaction=False)
         for lane in (*Lane, "aside"):
-            self.redis.zadd(self.keys.due(str(lane)), {job_id: now_ms}, xx=True)
+            pipe.zadd(self.keys.due(str(lane)), {job_id: now_ms}, xx=True)
+        pipe.execute()
         job = self.job(job_id)
         key = self._number_key(job.phone)
         if not job.in_doubt and self.redis.hget(key, "job") == job_id:

@@ -48,7 +48,8 @@ class Life:
         self.acts.sweep()
         for batch_id in (RUNNING, PAUSED):
             fed = [each for each in self.acts.published() if each.startswith(f"{batch_id}-")]
-            fed = [each for each in fed if self.acts.state(each) is State.QUEUED]
+            records = zip(fed, self.acts.ledger.records.read(fed), strict=True)
+            fed = [each for each, record in records if record and record.state is State.QUEUED]
             ended += fed[:5]
             for job_id in fed[5:7]:
                 self.acts.park(job_id, self.acts.claimed(job_id))
@@ -83,12 +84,14 @@ class Life:
             self.acts.redis.zrange(self.acts.keys.due(each), 0, -1)
             for each in ("event", "batch", "aside")
         ]
-        return [job_id for each in names for job_id in each if self.acts.ledger.job(job_id)]
+        due = [job_id for each in names for job_id in each]
+        records = self.acts.ledger.records.read(due)
+        return [job_id for job_id, record in zip(due, records, strict=True) if record]
 
     def records(self) -> dict[str, JobRecord]:
-        return {
-            job_id: self.acts.job(job_id) for job_id in look(self.acts.redis, self.acts.keys).jobs
-        }
+        job_ids = list(look(self.acts.redis, self.acts.keys).jobs)
+        records = self.acts.ledger.records.read(job_ids)
+        return {job_id: each for job_id, each in zip(job_ids, records, strict=True) if each}
 
 
 @pytest.fixture
@@ -169,9 +172,9 @@ def test_what_follows_from_the_jobs_is_derived_anew(
 
     after = check_ledger(redis, keys)
     assert mending.misfits() == []
-    assert {
-        job_id: life.acts.state(job_id) for job_id, each in before.items() if each.state.is_final
-    } == {job_id: each.state for job_id, each in before.items() if each.state.is_final}
+    now = life.records()
+    ended = {job_id: each.state for job_id, each in before.items() if each.state.is_final}
+    assert {job_id: now[job_id].state for job_id in ended} == ended
     assert after.jobs.keys() >= before.keys()
     life.go_to_the_end()
     assert not [job_id for job_id, codes in life.sent.items() if codes > 1]
