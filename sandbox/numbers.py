@@ -1,4 +1,4 @@
-"""Magic numbers: how the sandbox treats which number, as data.
+"""Magic numbers: how the sandbox treats which number; the table is numbers.txt.
 
 A `PhoneNum` of 8 digits or more that starts with a prefix of `MAGIC_NUMBERS` gets that row's
 behaviour, under any country code; the digits after the prefix are free, so that each row has at
@@ -19,6 +19,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from importlib.resources import files
 from typing import Final
 
 MIN_LENGTH: Final = 8
@@ -91,91 +92,14 @@ def _named() -> Iterator[Behaviour]:
 BEHAVIOURS: Final[Mapping[str, Behaviour]] = {each.name: each for each in _named()}
 ORDINARY: Final = BEHAVIOURS["ok"]
 
-_ONCE: Final = 1
-_ALWAYS: Final = None
 
-MAGIC_NUMBERS: Final[tuple[MagicNumber, ...]] = (
-    # The number itself
-    MagicNumber("9900", "ok", _ALWAYS, "an ordinary number"),
-    MagicNumber("9901", "FailedOperation.PhoneBindUpper", _ALWAYS, "permanent"),
-    MagicNumber("9902", "FailedOperation.SendVerifyCodeLimit", _ALWAYS, "too often, for ever"),
-    MagicNumber("9903", "FailedOperation.SendVerifyCodeLimit", _ONCE, "too often, once"),
-    MagicNumber("9904", "FailedOperation.SendVerifyCodeLimit60", _ALWAYS, "always in its interval"),
-    MagicNumber("9905", "interval-elsewhere", _ONCE, "in its interval when first tried"),
-    MagicNumber("9906", "FailedOperation.SendVerifyCodeLimit60", _ONCE, "refused once"),
-    MagicNumber("9907", "InvalidParameterValue", _ALWAYS, "permanent"),
-    MagicNumber("9908", "InvalidParameterValue.UnSupportArea", _ALWAYS, "permanent"),
-    MagicNumber("9909", "InvalidParameter", _ALWAYS, "permanent"),
-    MagicNumber("9910", "MissingParameter", _ALWAYS, "permanent"),
-    MagicNumber("9911", "UnknownParameter", _ALWAYS, "permanent"),
-    # Not sent, for now
-    MagicNumber("9920", "ServiceUnavailable", 2, "not sent, fine at the third try"),
-    MagicNumber("9921", "ServiceUnavailable", 4, "not sent, fine at the fifth try"),
-    MagicNumber("9922", "ServiceUnavailable", _ALWAYS, "never gets well"),
-    MagicNumber("9923", "ResourceUnavailable", _ONCE, "not sent"),
-    MagicNumber("9924", "ResourceInsufficient", _ONCE, "not sent"),
-    MagicNumber("9925", "OperationDenied.ServiceBusy", _ONCE, "not sent"),
-    MagicNumber("9926", "RequestLimitExceeded", _ONCE, "throttled, though the rate was kept"),
-    MagicNumber("9927", "RequestLimitExceeded.UinLimitExceeded", _ONCE, "throttled, longer code"),
-    # Ambiguous: "before" was not sent, "after" was
-    MagicNumber("9930", "InternalError", _ONCE, "not sent"),
-    MagicNumber("9931", "internal-error-after", _ONCE, "sent, though answered InternalError"),
-    MagicNumber("9932", "InternalError", _ALWAYS, "never sent"),
-    MagicNumber("9933", "hang-up-before", _ONCE, "connection closed, not sent"),
-    MagicNumber("9934", "hang-up-after", _ONCE, "connection closed, sent"),
-    MagicNumber("9935", "reset-before", _ONCE, "connection reset, not sent"),
-    MagicNumber("9936", "reset-after", _ONCE, "connection reset, sent"),
-    MagicNumber("9937", "silence-before", _ONCE, "read time-out, not sent"),
-    MagicNumber("9938", "silence-after", _ONCE, "read time-out, sent"),
-    MagicNumber("9939", "hang-up-before", _ALWAYS, "never answered, never sent"),
-    MagicNumber("9940", "hang-up-after", _ALWAYS, "sent, but never answered"),
-    MagicNumber("9941", "bad-gateway-before", _ONCE, "502, not sent"),
-    MagicNumber("9942", "bad-gateway-after", _ONCE, "502, sent"),
-    MagicNumber("9943", "bad-gateway-before", _ALWAYS, "502 for ever, never sent"),
-    MagicNumber("9944", "server-error-before", _ONCE, "500, not sent"),
-    MagicNumber("9945", "gateway-timeout-after", _ONCE, "504, sent"),
-    MagicNumber("9946", "html-before", _ONCE, "a HTML page with 200, not sent"),
-    MagicNumber("9947", "html-after", _ONCE, "a HTML page with 200, sent"),
-    MagicNumber("9948", "truncated-before", _ONCE, "half an answer, not sent"),
-    MagicNumber("9949", "truncated-after", _ONCE, "half an answer, sent"),
-    MagicNumber("9950", "oversized-after", _ONCE, "1 MiB of answer, sent"),
-    MagicNumber("9951", "empty-after", _ONCE, "no body, sent"),
-    MagicNumber("9952", "strange-after", _ONCE, "JSON that is no answer, sent"),
-    MagicNumber("9953", "redirect-before", _ONCE, "307, not sent"),
-    MagicNumber("9954", "redirect-before", _ALWAYS, "307 for ever, never sent"),
-    MagicNumber("9955", "drip-body-after", _ONCE, "body byte by byte, sent"),
-    MagicNumber("9956", "drip-headers-after", _ONCE, "all byte by byte, sent"),
-    MagicNumber("9957", "drip-body-before", _ONCE, "body byte by byte, not sent"),
-    # Right answers that look unusual
-    MagicNumber("9960", "slow", _ALWAYS, "a right answer, 3 s late"),
-    MagicNumber("9961", "charset", _ALWAYS, "a right answer with a charset"),
-    MagicNumber("9962", "charset-error", _ALWAYS, "an error with a charset"),
-    # The whole account, as one number sees it (see account_state for all of them)
-    MagicNumber("9970", "AuthFailure.SignatureExpire", _ONCE, "clock, once"),
-    MagicNumber("9971", "AuthFailure.SignatureExpire", _ALWAYS, "clock, for ever"),
-    MagicNumber("9972", "AuthFailure.SignatureFailure", _ALWAYS, "account-wide"),
-    MagicNumber("9973", "AuthFailure.SecretIdNotFound", _ALWAYS, "account-wide"),
-    MagicNumber("9974", "AuthFailure.InvalidSecretId", _ALWAYS, "account-wide"),
-    MagicNumber("9975", "AuthFailure.TokenFailure", _ALWAYS, "account-wide"),
-    MagicNumber("9976", "AuthFailure.MFAFailure", _ALWAYS, "account-wide"),
-    MagicNumber("9977", "AuthFailure.UnauthorizedOperation", _ALWAYS, "account-wide"),
-    MagicNumber("9978", "UnauthorizedOperation", _ALWAYS, "account-wide"),
-    MagicNumber("9979", "UnauthorizedOperation", _ONCE, "account-wide, once"),
-    MagicNumber("9980", "LimitExceeded", _ALWAYS, "account-wide"),
-    MagicNumber("9981", "IpInBlacklist", _ALWAYS, "account-wide"),
-    MagicNumber("9982", "IpNotInWhitelist", _ALWAYS, "account-wide"),
-    MagicNumber("9983", "ActionOffline", _ALWAYS, "account-wide"),
-    MagicNumber("9984", "InvalidAction", _ALWAYS, "account-wide"),
-    MagicNumber("9985", "NoSuchProduct", _ALWAYS, "account-wide"),
-    MagicNumber("9986", "NoSuchVersion", _ALWAYS, "account-wide"),
-    MagicNumber("9987", "UnsupportedOperation", _ALWAYS, "account-wide"),
-    MagicNumber("9988", "InvalidRequest", _ALWAYS, "account-wide"),
-    MagicNumber("9989", "RequestSizeLimitExceeded", _ALWAYS, "account-wide"),
-    # Codes that are in no documentation
-    MagicNumber("9990", "FailedOperation.NeverHeardOf", _ONCE, "unknown code, once"),
-    MagicNumber("9991", "FailedOperation.NeverHeardOf", _ALWAYS, "unknown code, for ever"),
-)
+def _row(line: str) -> MagicNumber:
+    prefix, behaviour, tries, note = line.split(maxsplit=3)
+    return MagicNumber(prefix, behaviour, None if tries == "all" else int(tries), note)
 
+
+_TABLE: Final = (files(__package__) / "numbers.txt").read_text("utf-8").splitlines()
+MAGIC_NUMBERS: Final = tuple(_row(line) for line in _TABLE if line and line[0] != "#")
 _BY_PREFIX: Final[Mapping[str, MagicNumber]] = {row.prefix: row for row in MAGIC_NUMBERS}
 
 
