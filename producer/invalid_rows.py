@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from jobs.job import State, batch_job_id
-from jobs.phone import Fault
 from producer.second_codes import is_results_file
 from producer.sheet import Problem, Row, Sheet
+from producer.sheet.row import FAULTS
 from producer.tally import NumberUse
 
 REASON_COLUMN = "reason"
@@ -24,11 +24,7 @@ def invalid_columns(sheet: Sheet) -> tuple[str, ...]:
     return (REASON_COLUMN,) if is_results_file(sheet) else INVALID_COLUMNS
 
 
-REPEATED = Fault(
-    "repeated",
-    "the number stands in the file more than once",
-    "leave one row, if it is the same customer",
-)
+REPEATED = FAULTS["repeated"]
 
 
 def doubtful_rows(sheet: Sheet) -> Iterator[Row]:

@@ -29,6 +29,7 @@ from jobs.phone import Fault, PhoneNumber
 from jobs.rows import CHUNK_ROWS
 from jobs.vault import Vault
 from producer.sheet import LEFT_OUT, Problem, Row, Sheet, SheetError
+from producer.sheet.row import FAULTS
 from producer.stories import FORGOTTEN
 
 _LETTERS_READ = 100_000
@@ -140,40 +141,13 @@ _STATUS = "status"
 _OUR_MARKS = frozenset({"request_id", "finished_at"})
 """Columns that, like `status`, a file of results has and hardly another one."""
 
-_CLEAR = (
-    "to send it all the same, clear its cell in the column status, or, if that column is your own, "
-    "rename it"
-)
-_SENT = Fault("already_sent", "by its column status this row was sent already", _CLEAR)
-_UNDER_WAY = Fault(
-    "under_way", "by its column status this row is on its way in another batch", _CLEAR
-)
-_PERHAPS = Fault(
-    "perhaps_sent",
-    "by its column status this row was perhaps sent",
-    f"check with the customer whether a code has come; {_CLEAR}",
-)
-_SINCE = Fault(
-    "sent_since",
-    "a code went to this number after the time in its column finished_at",
-    _CLEAR,
-)
-_BEFORE = Fault(
-    "sent_before",
-    "its number got a code before",
-    "to send it another one, submit the file without leaving out such rows; in a file of results, "
-    "clear its cell in the column status",
-)
-_REFUSED = Fault(
-    "refused_for_good",
-    "by its column status this row was refused for good, and its number is the same",
-    f"correct the number; {_CLEAR}",
-)
-_CORRECTED = Fault(
-    "corrected_since",
-    "a corrected file has sent a code to this customer since, or is about to",
-    _CLEAR,
-)
+_SENT = FAULTS["already_sent"]
+_UNDER_WAY = FAULTS["under_way"]
+_PERHAPS = FAULTS["perhaps_sent"]
+_SINCE = FAULTS["sent_since"]
+_BEFORE = FAULTS["sent_before"]
+_REFUSED = FAULTS["refused_for_good"]
+_CORRECTED = FAULTS["corrected_since"]
 _BY_STATUS: dict[str, Fault] = {
     State.SENT: _SENT,
     State.SENT_INFERRED: _SENT,
@@ -300,7 +274,7 @@ class _Judge:
         if sent_ms is not None and finished_ms is not None and sent_ms > finished_ms:
             return _SINCE
         if status and history.waits_in:
-            return _waits(history.waits_in, _CLEAR)
+            return _waits(history.waits_in, _SENT.remedy)
         if status == State.DEAD and self._is_corrected(row):
             return _CORRECTED
         return _REFUSED if self._is_refused_again(row, status, code) else None

@@ -8,15 +8,9 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
-from jobs.phone import Fault
-from producer.sheet.row import Problem, Row
+from producer.sheet.row import FAULTS, Problem, Row
 
-LEFT_OUT = Fault(
-    "left_out",
-    "a person left this row out before sending",
-    "to send it all the same, submit it in a file of its own; in a file of results, clear its cell "
-    "in the column status",
-)
+LEFT_OUT = FAULTS["left_out"]
 _CACHE_KIB = 16_384
 
 

@@ -33,6 +33,7 @@ from jobs.phone import (
     without_international_prefix,
 )
 from producer.sheet.columns import Columns
+from producer.sheet.row import FAULTS
 from producer.sheet.spellings import (
     INTERNATIONAL_SPELLINGS,
     NUMBER_SPELLINGS,
@@ -40,113 +41,36 @@ from producer.sheet.spellings import (
     plain_name,
 )
 
-_AS_TEXT = "format the column as text, enter the number again in full, and save the file again"
-_CHECK = "nothing to do; look at it once"
+SCIENTIFIC = FAULTS["scientific"]
+DIGITS_LOST = FAULTS["digits_lost"]
+EXCEL_ERROR = FAULTS["spreadsheet_error"]
+COMPUTED = FAULTS["computed"]
+FRACTION = FAULTS["fraction"]
+ZERO = FAULTS["zero"]
+DATE = FAULTS["date"]
+SEVERAL_NUMBERS = FAULTS["several_numbers"]
+EXTENSION = FAULTS["extension"]
+CODES_DIFFER = FAULTS["country_codes_differ"]
+NO_COUNTRY_CODE = FAULTS["no_country_code"]
+COUNTRY_NOT_A_CODE = FAULTS["country_not_a_code"]
+NUMBER_AS_CODE = FAULTS["country_code_length"]
+LEADING_ZERO_LOST = FAULTS["leading_zero_lost"]
+CODE_PERHAPS_REPEATED = FAULTS["country_code_perhaps_repeated"]
+OTHER_COLUMN = FAULTS["other_column"]
 
-SCIENTIFIC = Fault(
-    "scientific",
-    "a spreadsheet has shortened the number to a form like 8.52E+10, and its last digits are lost",
-    _AS_TEXT,
-)
-DIGITS_LOST = Fault(
-    "digits_lost",
-    "the number has more than 15 digits in a number cell, and a spreadsheet keeps only 15",
-    _AS_TEXT,
-)
-EXCEL_ERROR = Fault(
-    "spreadsheet_error",
-    "the cell holds an error of the spreadsheet, such as #N/A or #####",
-    "correct the formula or widen the column, and save the file again",
-)
-COMPUTED = Fault(
-    "computed",
-    "the number begins with a minus: a spreadsheet has computed it, as it does with +852-5123",
-    _AS_TEXT,
-)
-FRACTION = Fault(
-    "fraction",
-    "the number has digits after a decimal point, so a spreadsheet has computed or cut it",
-    _AS_TEXT,
-)
-ZERO = Fault(
-    "zero",
-    "the cell holds 0, as a spreadsheet's look-up gives it where it finds nothing",
-    "correct the formula, or fill the number in",
-)
-DATE = Fault("date", "a spreadsheet has turned the number into a date", _AS_TEXT)
-SEVERAL_NUMBERS = Fault(
-    "several_numbers", "the cell holds more than one number", "leave one, or give each its own row"
-)
-EXTENSION = Fault(
-    "extension",
-    "the number has an extension, or a counter of doubles such as (2), behind it",
-    "leave out what stands behind the number, if it is a mobile number",
-)
-CODES_DIFFER = Fault(
-    "country_codes_differ",
-    "the number begins with another country code than the one beside it",
-    "correct one of the two",
-)
-NO_COUNTRY_CODE = Fault(
-    "no_country_code",
-    "the number has neither + nor a country code, so its country is not certain",
-    "add a column country_code, or write it as +852… in a column formatted as text; or, if every "
-    "number begins with its country code, name the column e164",
-)
-COUNTRY_NOT_A_CODE = Fault(
-    "country_not_a_code",
-    "the country is not given as a calling code",
-    "write the calling code, such as 852 for Hong Kong",
-)
-NUMBER_AS_CODE = Fault(
-    "country_code_length",
-    "the country code has more than 4 digits; it may be the number itself",
-    "write the country code alone, such as 852, and the number in its own column",
-)
-LEADING_ZERO_LOST = Fault(
-    "leading_zero_lost",
-    "the number is one digit too short and would be right with a 0 in front, which spreadsheets "
-    "take away",
-    "put the 0 in front, in a column formatted as text",
-)
-CODE_PERHAPS_REPEATED = Fault(
-    "country_code_perhaps_repeated",
-    "the number begins with the digits of its country code, and may have it twice",
-    "leave the country code out of the number if it is there twice",
-)
-OTHER_COLUMN = Fault(
-    "other_column",
-    "the mobile number is missing, so another of the row's numbers was taken",
-    "check that it is the customer's mobile number, and not a landline",
-)
-
-FORMATTING = Fault("formatting", "blanks, dashes, brackets or dots were left out", _CHECK)
-APOSTROPHE = Fault("apostrophe", "the apostrophe in front was left out", _CHECK)
-PREFIX = Fault("prefix", "the link or the word around the number was left out", _CHECK)
-WORDS = Fault(
-    "words_beside",
-    "words stand beside the number, which was taken without them",
-    "read them: they may say whose number it is, or that it is not to be used",
-)
-DECIMAL = Fault("decimal", 'the ".0" at the end was left out', _CHECK)
-THOUSANDS = Fault("thousands", "the commas between groups of three digits were left out", _CHECK)
-EXPONENT = Fault("exponent", "the number was written as 8.5E+10 with all its digits", _CHECK)
-COUNTRY_CODE_REPEATED = Fault(
-    "country_code_repeated", "the country code stood in the number as well", _CHECK
-)
-TRUNK_PREFIX = Fault(
-    "trunk_prefix", "the prefix for calls within the country was left out of the number", _CHECK
-)
-LEADING_ZERO_RESTORED = Fault(
-    "leading_zero_restored", "the 0 in front, lost in a number cell, was put back", _CHECK
-)
-AREA_IN_CODE = Fault(
-    "area_in_code", "the country code is 1; the area code was moved to the number", _CHECK
-)
-REGION = Fault("region", "the country's name or letters were read as its calling code", _CHECK)
-CODE_WITHIN_TEXT = Fault(
-    "code_within_text", "the country code was taken out of the text around it", _CHECK
-)
+FORMATTING = FAULTS["formatting"]
+APOSTROPHE = FAULTS["apostrophe"]
+PREFIX = FAULTS["prefix"]
+WORDS = FAULTS["words_beside"]
+DECIMAL = FAULTS["decimal"]
+THOUSANDS = FAULTS["thousands"]
+EXPONENT = FAULTS["exponent"]
+COUNTRY_CODE_REPEATED = FAULTS["country_code_repeated"]
+TRUNK_PREFIX = FAULTS["trunk_prefix"]
+LEADING_ZERO_RESTORED = FAULTS["leading_zero_restored"]
+AREA_IN_CODE = FAULTS["area_in_code"]
+REGION = FAULTS["region"]
+CODE_WITHIN_TEXT = FAULTS["code_within_text"]
 
 _CODES_KEPT = 4096
 _MOST_DIGITS_OF_A_SPREADSHEET = 15

@@ -6,9 +6,11 @@ door (command line, page) says how.
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from importlib.resources import files
+from typing import Final, Literal, NamedTuple
 
 from jobs.phone import Fault, PhoneNumber
 
@@ -23,6 +25,15 @@ def shown(name: str, most: int = _SHOWN_CHARS) -> str:
     """Return a name on one line, of bounded length, with nothing that moves a cursor."""
     plain = "".join(c if c.isprintable() else " " for c in name).strip()
     return plain if len(plain) <= most else plain[: most - 1] + "…"
+
+
+FAULTS: Final = {
+    code: Fault(code, **texts)
+    for code, texts in tomllib.loads(
+        (files(__package__) / "faults.toml").read_text("utf-8")
+    ).items()
+}
+"""What can be wrong with a cell, a row or a file; the words are in faults.toml."""
 
 
 class Note(NamedTuple):

@@ -23,7 +23,7 @@ from producer.sheet.columns import Asked, Columns, Header, find_header, rate_hea
 from producer.sheet.encoding import find_encoding
 from producer.sheet.leaving import NOTHING, Leaving
 from producer.sheet.number import NO_COUNTRY_CODE, NumberReader
-from producer.sheet.row import Note, Problem, Record, Row, SheetError, shown
+from producer.sheet.row import FAULTS, Note, Problem, Record, Row, SheetError, shown
 from producer.sheet.source import (
     ZIP_MARK,
     Source,
@@ -48,26 +48,10 @@ _ROWS_FREELY = 32 << 20
 stands in a thousand rows; each row of a batch has its own."""
 _BESIDE_CELLS, _BESIDE_ROW = 3, 64
 """Bytes that a cell, and a row, take beside their text where they wait to be sent."""
-_TOO_MANY_CELLS = Fault(
-    "too_many_cells",
-    "the row has more cells than there are columns, so its number may be in the wrong one",
-    "put text that holds the separator into quotation marks, or name the column that has no name",
-)
-_SHORT_ROW = Fault(
-    "short_row",
-    "the row has fewer cells than there are columns",
-    "check that no line break cuts it in two",
-)
-_NOT_CALCULATED = Fault(
-    "not_calculated",
-    "the cell holds a formula, and the file does not hold its value",
-    "open the workbook in the spreadsheet program, which calculates it, and save it",
-)
-_HIDDEN_ROW = Fault(
-    "hidden_row",
-    "the row is hidden or filtered away in the workbook, but would be sent to",
-    "delete it if it is not meant",
-)
+_TOO_MANY_CELLS = FAULTS["too_many_cells"]
+_SHORT_ROW = FAULTS["short_row"]
+_NOT_CALCULATED = FAULTS["not_calculated"]
+_HIDDEN_ROW = FAULTS["hidden_row"]
 
 
 class Sheet:

@@ -20,7 +20,7 @@ from typing import Any
 from jobs.phone import Fault
 from producer.sheet.columns import HEADER_SOUGHT_IN
 from producer.sheet.encoding import Encoding
-from producer.sheet.row import Record, SheetError, not_a_sheet
+from producer.sheet.row import FAULTS, Record, SheetError, not_a_sheet
 from producer.sheet.source import Source
 from producer.sheet.writing import unshielded
 
@@ -125,11 +125,7 @@ class _Lines(Iterator[str]):
 _DELIMITERS = (",", ";", "\t", "|")
 _MOST_BAD_QUOTES = 1000
 
-_OPEN_QUOTE = Fault(
-    "unclosed_quote",
-    "a quotation mark is opened here and not closed",
-    "close it, or double it if it belongs to the text",
-)
+_OPEN_QUOTE = FAULTS["unclosed_quote"]
 _TOO_LONG = Fault(
     "record_too_long",
     f"the row is longer than {_MAX_LINE_CHARS >> 10} KiB",
@@ -269,15 +265,9 @@ def _announced_delimiter(line: str) -> str:
 _MAX_COLUMNS = 1000
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
-_NOT_JSON = Fault("not_json", "the line is not JSON", "correct it, or leave it out")
-_NAME_TWICE = Fault(
-    "name_twice", "the line has two values of one name", "leave the right one, or rename one"
-)
-_NOT_AN_OBJECT = Fault(
-    "not_an_object",
-    "the line is not a JSON object",
-    'write it as {"country_code": "852", "phone_num": "…"}',
-)
+_NOT_JSON = FAULTS["not_json"]
+_NAME_TWICE = FAULTS["name_twice"]
+_NOT_AN_OBJECT = FAULTS["not_an_object"]
 _LINE_TOO_LONG = Fault(
     "record_too_long", f"the line is longer than {_MAX_LINE_CHARS >> 10} KiB", "shorten it"
 )
