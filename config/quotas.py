@@ -19,7 +19,6 @@ class Limit:
     is_watched: bool
 
     def __str__(self) -> str:
-        """Return it as the settings write it."""
         unit = next(u for u in "dhms" if self.span_s % _SPANS[u] == 0)
         many = self.span_s // _SPANS[unit]
         return f"{'watch:' * self.is_watched}{self.count}/{many if many > 1 else ''}{unit}"

@@ -392,11 +392,9 @@ class World:
         return process
 
     def run(self, name: str, *module: str, **environment: str) -> Process:
-        """Start a Python module with its arguments."""
         return self.start(name, [sys.executable, "-m", *module], **environment)
 
     def worker(self, name: str, *options: str) -> Process:
-        """Start a sendcode worker as its users do."""
         return self.start(name, [*worker_command(name), *options])
 
     def check(self) -> None:

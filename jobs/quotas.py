@@ -64,7 +64,6 @@ class Quota:
     limit: Limit
 
     def packed(self) -> tuple[str, str, int, int, int]:
-        """Return what the script takes."""
         span_ms = self.limit.span_s * _MILLISECOND
         return self.rule, self.whose, self.limit.count, span_ms, int(self.limit.is_watched)
 
@@ -146,7 +145,6 @@ class Quotas:
         return {"bounds": "".join(parts)}
 
     def rules(self) -> Iterator[tuple[Rule, tuple[Limit, ...]]]:
-        """Yield each rule with its limits."""
         yield from self._limits.items()
 
 

@@ -62,7 +62,6 @@ class Blank:
     """The row is for the number; or it was rejected, and holds it."""
 
     def arguments(self) -> dict[str, str | int]:
-        """Return what the script takes."""
         return {**asdict(self), "is_named": int(self.is_named)}
 
 

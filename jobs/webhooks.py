@@ -160,7 +160,6 @@ class Webhooks:
         return self._change_all("replay", name, since_ms)
 
     def all(self) -> list[Endpoint]:
-        """Return all endpoints, by name."""
         texts: dict[str, str] = self._client.hgetall(self._keys.webhooks)  # type: ignore[assignment]
         pipe = self._client.pipeline(transaction=False)
         for name in texts:

@@ -244,7 +244,6 @@ class Report:
 
     @classmethod
     def from_dict(cls, told: dict[str, Any]) -> Report:
-        """Read what `as_dict` returned."""
         report = cls(told["dry_run"], told["done"], told.get("examples", []), told["by_code"])
         report.last_due_in_s = told["last_due_in_seconds"]
         report.new_job_id = told["new_job_id"]

@@ -117,7 +117,6 @@ class Users:
         return _decode(name, values)
 
     def all(self) -> list[User]:
-        """Return all users by name."""
         found: Any = self._client.hgetall(self._keys.users)
         return [_decode(name, json.loads(text)) for name, text in sorted(found.items())]
 

@@ -45,7 +45,6 @@ class SandboxClient:
         return self._call("GET", f"numbers/{digits}")
 
     def settings(self) -> dict[str, Any]:
-        """Return the settings in force."""
         return self._call("GET", "settings")
 
     def change(self, **settings: object) -> dict[str, Any]:
@@ -144,7 +143,6 @@ class SandboxProcess(SandboxClient):
 
     @property
     def pid(self) -> int:
-        """Return the process' id."""
         return self._process.pid
 
     def __enter__(self) -> Self:

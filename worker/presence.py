@@ -298,7 +298,6 @@ class Presence:
         return is_news
 
     def sign_off(self) -> None:
-        """Remove the worker's entry."""
         self._ledger.client.hdel(self._ledger.keys.workers, self.entry)
         self.lifeline.close()
 
