@@ -10,6 +10,7 @@ from redis import Redis
 
 from config.settings import Settings
 from producer.users import Users
+from tests.waiting import PATIENCE_S
 from tests.web_server import WebServer
 
 PASSWORD = "a-password-of-tests"
@@ -40,7 +41,7 @@ class Browser:
         return browser
 
     def get(self, path: str, **options: Any) -> requests.Response:
-        return self.session.get(self._url + path, timeout=30, **options)
+        return self.session.get(self._url + path, timeout=PATIENCE_S, **options)
 
     def live(self, path: str) -> requests.Response:
         """Ask for what htmx asks for."""
@@ -52,7 +53,7 @@ class Browser:
 
     def _send(self, method: str, path: str, token: str, **fields: Any) -> requests.Response:
         data = {"csrf": token, **fields}
-        return self.session.request(method, self._url + path, data=data, timeout=30)
+        return self.session.request(method, self._url + path, data=data, timeout=PATIENCE_S)
 
 
 def csrf_of(page: requests.Response) -> str:

@@ -70,7 +70,7 @@ def running(name: str, fake: FakeSendcode, tmp_path: Path, port: int) -> Iterato
         def answers() -> bool:
             assert process.poll() is None, (tmp_path / "log").read_text()
             try:
-                return requests.get(f"{url}/nothing", timeout=5).status_code == 404
+                return requests.get(f"{url}/nothing", timeout=PATIENCE_S).status_code == 404
             except requests.ConnectionError:
                 return False
 

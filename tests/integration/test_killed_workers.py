@@ -19,7 +19,7 @@ from jobs.ledger import Ledger
 from jobs.phone import PhoneNumber
 from jobs.publish import Publisher
 from jobs.server import KILLS, Level, check_rights
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 from worker.presence import Leases, Lifeline
 
 pytestmark = pytest.mark.settings(sendcode_lease=30, sendcode_phone_interval=60)
@@ -70,7 +70,7 @@ def test_the_jobs_of_a_killed_worker_are_due_at_once(ledger: Ledger, worker: Wor
     worker.start()
     worker.lifeline.close()  # as its kernel does
 
-    assert killed_meanwhile(ledger, 30) == {worker.entry: 1}
+    assert killed_meanwhile(ledger, PATIENCE_S) == {worker.entry: 1}
     assert list(ledger.sweep()) == [(Lane.EVENT, worker.job_id)]
     assert ledger.claim(worker.job_id, "another").verdict == "granted"
     assert killed_meanwhile(ledger, 0) == {}
@@ -88,7 +88,7 @@ def test_what_a_killed_worker_had_taken_and_not_claimed_yet_is_published_again(
     assert list(ledger.sweep()) == []
     worker.lifeline.close()
 
-    assert killed_meanwhile(ledger, 30) == {worker.entry: 1}
+    assert killed_meanwhile(ledger, PATIENCE_S) == {worker.entry: 1}
     assert {job_id for _, job_id in ledger.sweep()} == {worker.job_id, taken}
 
 

@@ -13,6 +13,7 @@ from config.celery import make_celery
 from config.settings import Settings
 from jobs.job import Lane
 from jobs.publish import Publisher
+from tests.waiting import PATIENCE_S
 from worker.transport import Transport
 
 
@@ -29,7 +30,7 @@ def receive(settings: Settings, **options: Any) -> Message:
     connection = connection_of_a_worker(settings, **options)
     queue = Queue(BATCH_QUEUE, routing_key=BATCH_QUEUE)
     with connection, Consumer(connection, [queue], on_message=got.append, accept=["json"]):
-        connection.drain_events(timeout=5)
+        connection.drain_events(timeout=PATIENCE_S)
     (message,) = got
     return message
 
@@ -90,7 +91,7 @@ def test_a_defect_while_a_message_is_handed_over_is_logged_and_costs_no_place(
     queue = Queue(BATCH_QUEUE, routing_key=BATCH_QUEUE)
     with connection, Consumer(connection, [queue], on_message=broken, prefetch_count=1):
         for _ in range(3):
-            connection.drain_events(timeout=5)
+            connection.drain_events(timeout=PATIENCE_S)
 
     assert got == ["b1-1", "b1-2", "b1-3"]
     assert caplog.text.count(f"raise defect\n{defect.__name__}\n") == 3
