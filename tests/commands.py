@@ -116,18 +116,26 @@ def on_terminal(
     return process.wait(timeout=PATIENCE_S), screen.decode()
 
 
-def run(settings: Settings, *words: str | Path, cwd: Path, patience_s: float = PATIENCE_S) -> Ran:
-    """Run a command as a process of its own."""
+def run(
+    settings: Settings,
+    *words: str | Path,
+    cwd: Path,
+    patience_s: float = PATIENCE_S,
+    typed: str = "",
+) -> Ran:
+    """Run a command as a process of its own; `typed` is all of its standard input."""
     with (
-        open(os.devnull, "rb") as nothing,
+        tempfile.TemporaryFile() as given,
         tempfile.TemporaryFile() as out,
         tempfile.TemporaryFile() as err,
     ):
+        given.write(typed.encode())
+        given.seek(0)
         process = begin(
             [*SENDCODE, *map(str, words)],
             cwd,
             environment_of(settings, COLUMNS="160"),
-            (nothing.fileno(), out.fileno(), err.fileno()),
+            (given.fileno(), out.fileno(), err.fileno()),
         )
         code = process.wait(patience_s)
         for file in (out, err):

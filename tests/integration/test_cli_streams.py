@@ -18,7 +18,7 @@ from config.settings import Settings
 from demo.world import environment_of
 from jobs.batches import Batches
 from jobs.ledger import Ledger
-from tests.commands import SENDCODE, Ran
+from tests.commands import SENDCODE, Ran, run
 from tests.ended_jobs import DEAD, customers, end_event, run_batch
 from tests.files import customer, write_csv
 from tests.waiting import PATIENCE_S, wait_until
@@ -85,9 +85,7 @@ def test_without_standard_input_there_is_none_to_read(
 def test_send_reads_the_number_where_no_process_list_shows_it(
     text: str, words: tuple[str, ...], settings: Settings, ledger: Ledger, tmp_path: Path
 ) -> None:
-    redirection = f"<<END\n{text}\nEND\n"
-
-    ran = run_with(redirection, ("send", *words), settings, tmp_path)
+    ran = run(settings, "send", *words, cwd=tmp_path, typed=f"{text}\n")
 
     assert ran.exit_code == 0
     record = ledger.job(ran.out.split()[0])
@@ -97,18 +95,21 @@ def test_send_reads_the_number_where_no_process_list_shows_it(
 
 
 @pytest.mark.parametrize(
-    ("redirection", "complaint"),
+    ("typed", "complaint"),
     [
-        ("</dev/null", "must be one line with one phone number, not 0 lines"),
-        ("<&-", "must be one line with one phone number, not 0 lines"),
-        ("<<END\n+85251234567\n+85251234568\nEND\n", "one phone number, not 2 lines"),
-        ("<<END\n51234567\nEND\n", "the country code is missing"),
+        ("", "must be one line with one phone number, not 0 lines"),
+        (None, "must be one line with one phone number, not 0 lines"),
+        ("+85251234567\n+85251234568\n", "one phone number, not 2 lines"),
+        ("51234567\n", "the country code is missing"),
     ],
 )
 def test_send_reads_one_number_and_no_more(
-    redirection: str, complaint: str, settings: Settings, tmp_path: Path
+    typed: str | None, complaint: str, settings: Settings, tmp_path: Path
 ) -> None:
-    ran = run_with(redirection, ("send",), settings, tmp_path)
+    if typed is None:
+        ran = run_with("<&-", ("send",), settings, tmp_path)
+    else:
+        ran = run(settings, "send", cwd=tmp_path, typed=typed)
 
     assert ran.exit_code == 2
     assert complaint in ran.err
@@ -121,7 +122,7 @@ def test_a_dead_letter_s_corrected_number_is_read_there_too(
     job_id = end_event(ledger, 1, DEAD).job_id
     words = ("dead", "requeue", job_id, "--phone", "-")
 
-    ran = run_with("<<END\n+852 5123 4567\nEND\n", words, settings, tmp_path)
+    ran = run(settings, *words, cwd=tmp_path, typed="+852 5123 4567\n")
 
     assert ran.exit_code == 0
     corrected = ledger.job(f"{job_id}.r1")
