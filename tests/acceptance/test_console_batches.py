@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from playwright.sync_api import (
 from redis import Redis
 
 from config.settings import Settings
+from jobs.account import Account
 from jobs.batches import Batches
 from jobs.keys import Keys
 from jobs.ledger import Ledger
@@ -149,6 +151,38 @@ def test_a_person_takes_a_file_through_all_pages_corrects_it_undoes_it_and_sends
     assert visit.elsewhere == []
     assert visit.complaints == []
     visit.context.close()
+
+
+def test_times_are_shown_and_taken_in_the_browser_s_own_zone(
+    browser: Browser, web: WebServer, session: str, account: Account
+) -> None:
+    page = Visit(browser, web, session, timezone_id="Asia/Tokyo").page
+    in_two_days = datetime.now(UTC) + timedelta(days=2)
+    day, day_before = (f"{in_two_days - timedelta(days=n):%Y-%m-%d}" for n in (0, 1))
+    upload(page, web.url, ROWS)
+    page.click("main a.button")
+    terms = page.url
+
+    page.fill("#starts_at", f"{day}T10:00")
+    page.fill("#expires_at", f"{day_before}T10:00")
+    page.click("form.terms button")
+    expect(page.locator("#expires_at-wrong")).to_be_visible()
+    expect(page.locator("#starts_at")).to_have_value(f"{day}T10:00")
+    page.fill("#expires_at", "")
+    page.click("form.terms button")
+
+    expect(page.locator(f"time[datetime='{day}T01:00Z']")).to_have_text(f"{day} 10:00")
+    expect(page.locator("footer")).to_have_text("Times are those of your browser, Asia/Tokyo.")
+    page.goto(terms)
+    expect(page.locator("#starts_at")).to_have_value(f"{day}T10:00")
+    expect(page.locator("#starts_at-hint")).to_contain_text("your browser (Asia/Tokyo)")
+
+    page.goto(web.url)
+    account.halt("person", "Halted", "noon", who="carl")
+    expect(page.locator(".standing")).to_contain_text("by carl")  # it follows by itself
+    at, shown = page.locator(".standing time").evaluate("each => [each.dateTime, each.textContent]")
+    in_tokyo = datetime.fromisoformat(at) + timedelta(hours=9)
+    assert shown in {f"{in_tokyo:%H:%M:%S}", f"{in_tokyo:%Y-%m-%d %H:%M}"}
 
 
 def test_a_big_file_shows_how_far_it_is_and_then_what_is_in_it(

@@ -55,6 +55,7 @@ MOST_WAITING = 10
 _CHANGES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 STATIC = {
     "console.css": "text/css",
+    "console.js": "text/javascript",
     "htmx.min.js": "text/javascript",
     "icon.svg": "image/svg+xml",
 }
@@ -357,8 +358,8 @@ def _environment() -> Environment:
     environment.globals["asset"] = asset
     environment.globals["MAX_REASON"] = MAX_REASON
     environment.globals["HTTPStatus"] = HTTPStatus
-    environment.filters.update(number=number, moment=moment, clock=clock, first_upper=first_upper)
-    environment.filters["without_numbers"] = without_numbers
+    environment.filters.update(number=number, moment=moment, clock=clock, utc=utc)
+    environment.filters.update(first_upper=first_upper, without_numbers=without_numbers)
     return environment
 
 
@@ -373,18 +374,26 @@ def first_upper(text: str) -> str:
 
 
 def moment(at_ms: int | None) -> Markup:
-    """Return a past time in the server's zone: 10:02:31 of today, else with its day."""
+    """Return a past time in the server's zone: 10:02:31 of today, else with its day.
+
+    console.js shows it in the browser's.
+    """
     if not at_ms:
         return Markup("-")
     at = datetime.fromtimestamp(at_ms / 1000, UTC)
     local = at.astimezone()
     is_today = local.date() == datetime.now(UTC).astimezone().date()
     text = f"{local:%H:%M:%S}" if is_today else f"{local:%Y-%m-%d %H:%M}"
-    return Markup('<time datetime="{}">{}</time>').format(f"{at:%Y-%m-%dT%H:%M:%SZ}", text)
+    return Markup('<time datetime="{}">{}</time>').format(utc(at_ms), text)
+
+
+def utc(at_ms: int) -> str:
+    """Return a time as console.js takes it: 2026-11-26T10:02:31Z."""
+    return f"{datetime.fromtimestamp(at_ms / 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def zone_name() -> str:
-    """Return the server's zone, in which all pages show times: "UTC", "UTC+08:00"."""
+    """Return the server's zone, as pages have it without scripts: "UTC", "UTC+08:00"."""
     offset = datetime.now().astimezone().utcoffset()
     return str(timezone(offset)) if offset is not None else "UTC"
 
@@ -394,7 +403,7 @@ def clock(at_ms: int) -> Markup:
     at = datetime.fromtimestamp(at_ms / 1000, UTC)
     local, today = at.astimezone(), datetime.now(UTC).astimezone().date()
     text = f"{local:%H:%M}" if local.date() == today else f"{local:%Y-%m-%d %H:%M}"
-    return Markup('<time datetime="{}">{}</time>').format(f"{at:%Y-%m-%dT%H:%M:%SZ}", text)
+    return Markup('<time datetime="{}">{}</time>').format(f"{at:%Y-%m-%dT%H:%MZ}", text)
 
 
 @cache

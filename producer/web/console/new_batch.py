@@ -23,7 +23,15 @@ from producer.checks import Check, Checks, TooManyChecksError, Wishes, check_of_
 from producer.overview import Outlook, read_overview
 from producer.sheet.row import shown
 from producer.stories import without_numbers
-from producer.web.console.frame import Operator, Visitor, is_fragment, redirect, render, texts_of
+from producer.web.console.frame import (
+    Operator,
+    Visitor,
+    is_fragment,
+    redirect,
+    render,
+    texts_of,
+    utc,
+)
 from producer.web.console.kept_check import (
     changed,
     checker_of,
@@ -295,7 +303,7 @@ def _proposed_name(request: Request, check: Check, found: Mapping[str, Any]) -> 
 
 
 def _as_form(check: Check, proposed_name: str, second_codes: int) -> dict[str, str]:
-    """Return a check's terms as its form has them; times on the server's wall clock.
+    """Return a check's terms as its form has them; times on the server's wall clock, and in UTC.
 
     Until a person decided, second codes are left out: to send them is the exception.
     """
@@ -307,6 +315,7 @@ def _as_form(check: Check, proposed_name: str, second_codes: int) -> dict[str, s
         if at_ms:
             local = datetime.fromtimestamp(at_ms / 1000).astimezone()
             form[name] = f"{local:%Y-%m-%dT%H:%M}"
+            form[f"{name}_utc"] = utc(at_ms)
     skip_sent = check.choices.skip_sent
     if skip_sent or (skip_sent is None and second_codes):
         form["skip_sent"] = "1"
