@@ -70,6 +70,7 @@ class Batches:
         self._open, self._steer = load("open_batch"), load("steer_batch")
         self._in_state = load("rows_in_state")
         self._note_corrections = load("note_corrections")
+        self._corrected_rows = load("corrected_rows")
         self._rows = Rows(client, settings)
 
     def open(  # noqa: PLR0913 (what a batch is made with, each by its name)
@@ -163,9 +164,19 @@ class Batches:
     def note_corrections(self, corrected: Sequence[tuple[str, str]]) -> None:
         """Note which rows' jobs stand for the customers of failed jobs from now on.
 
-        Each pair is the id of a failed job, and that of the row's job.
+        Each pair is the id of a failed job, or that which a rejected row's would be, and that of
+        the row's job.
         """
         self._note_corrections([part for pair in corrected for part in pair])
+
+    def corrected_rows(self, batch_id: str) -> int:
+        """Return of how many of a batch's rejected rows corrected files took the customers over."""
+        return int(self._corrected_rows(batch=batch_id))
+
+    def noted_rows(self, batch_id: str) -> frozenset[int]:
+        """Return the numbers of its rejected rows that corrected files took over, or would have."""
+        noted: Any = self.client.hgetall(self._keys.corrected(batch_id))
+        return frozenset(int(number) for number in noted)
 
     def get(self, batch_id: str) -> Batch | None:
         """Return a batch with its counts; None if there is none of that id."""
@@ -322,8 +333,8 @@ class Batches:
         """Find rows by what became of them, from index `first` on, `most` at most.
 
         Return their numbers, and the index to go on with, if they are enough or the time is over.
-        A state is a job's, or `forgotten`. Rows that were rejected with one of the codes `besides`
-        are left out.
+        A state is a job's, or `forgotten`, `left`, `corrected`. Rows that were rejected with one of
+        the codes `besides` are left out.
         """
         found: list[int] = []
         until = time.monotonic() + seconds

@@ -246,9 +246,16 @@ class DeadLetters:
         ]
 
     def corrected_by(self, job_id: str) -> str:
-        """Return the job of a row of a corrected file that stands for a job's customer, or ""."""
-        found: str = self._corrected_by([job_id])[0]
-        return found
+        """Return the job of a row of a corrected file that stands for a job's customer, or "".
+
+        The job may be one that a rejected row would have had.
+        """
+        return self.all_corrected_by([job_id])[job_id]
+
+    def all_corrected_by(self, job_ids: Sequence[str]) -> dict[str, str]:
+        """Return the same of many, by job."""
+        found = self._corrected_by(job_ids) if job_ids else ()
+        return dict(zip(job_ids, found, strict=True))
 
     def find(self, job_id: str) -> DeadLetter | None:
         """Return one by its id, also when it was dropped; None if it is no dead letter."""

@@ -130,6 +130,9 @@ class Keys:
     """list: the rest of its rows, sealed, `BLOCK_ROWS` at a time"""
     counts: ById
     """hash: state, `code:<code>` or `possible_duplicate` -> jobs of a batch"""
+    corrected: ById
+    """hash: number of a rejected row of a batch -> the jobs of corrected files' rows that took its
+    customer over, with commas between"""
     open: ById
     """set: a batch's jobs that were fed and are not final"""
     stopped: ById

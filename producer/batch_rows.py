@@ -7,16 +7,17 @@ far it came.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import redis
 
 from config.settings import Settings
 from jobs.batch import Batch
 from jobs.batches import Batches
+from jobs.deadletters import DeadLetters
 from jobs.finding import Finder
 from jobs.job import State, split_job_id
-from producer.results import GROUPS, ResultRow, result_of, statuses_of
+from producer.results import CORRECTED, GROUPS, ResultRow, result_of, statuses_of
 from producer.search import digits_of
 from producer.second_codes import KEPT_BACK
 
@@ -26,8 +27,11 @@ _WAITING = GROUPS["waiting"]
 APART = {
     "unsent": frozenset({State.DEAD, State.EXPIRED}),
     "left_out": frozenset({State.REJECTED}),
+    "corrected": frozenset({CORRECTED}),
 }
-"""Further groups: jobs that could not be sent, and rows that never became jobs."""
+"""Further groups: jobs that could not be sent, rows that never became jobs, and those of both whose
+customers corrected files took over, which are in no other group."""
+_MAY_BE_CORRECTED = frozenset({State.DEAD, State.UNKNOWN, State.REJECTED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,9 @@ def rows_page(
         place = min(batch.total, after + count)
         numbers = list(range(after + 1, place + 1))
     found = [result_of(batch, *each) for each in batches.rows_numbered(batch, numbers)]
+    failed = [row.job_id for row in found if row.status in _MAY_BE_CORRECTED]
+    by = DeadLetters(client, settings).all_corrected_by(failed)
+    found = [replace(row, corrected_by=by.get(row.job_id, "")) for row in found]
     if text and states is not None:
         found = [row for row in found if row.is_of(states) and row.code not in besides]
     return RowsPage(found, place, place >= batch.total)

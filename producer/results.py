@@ -41,6 +41,8 @@ def own_columns(header: Sequence[str]) -> int:
 
 LEFT = "left"
 """Stands in a group for the jobs that a person left as they are; their status stays what it was."""
+CORRECTED = "corrected"
+"""Likewise for those whose customers corrected files took over, where that is looked up."""
 GROUPS: dict[str, frozenset[str]] = {
     "sent": frozenset({State.SENT, State.SENT_INFERRED}),
     "failed": frozenset({State.DEAD, State.REJECTED, State.EXPIRED}),
@@ -83,6 +85,9 @@ class ResultRow:
     record: JobRecord | None = None
     """Of its job, or of the one that stands in its place; None if it has none (any more)."""
 
+    corrected_by: str = ""
+    """The job of a corrected file's row that stands for its customer; only `batch_rows` looks."""
+
     @property
     def status(self) -> str:
         return self.ours[0]
@@ -92,6 +97,11 @@ class ResultRow:
         return self.ours[1]
 
     @property
+    def job_id(self) -> str:
+        """Of its job, or what would be that of a row that never became one."""
+        return self.ours[-1]
+
+    @property
     def is_left(self) -> bool:
         """Whether a person left it as it is, without a code."""
         record = self.record
@@ -99,7 +109,9 @@ class ResultRow:
 
     def is_of(self, statuses: Collection[str]) -> bool:
         """Return whether a group of these statuses has it (`GROUPS`)."""
-        return (LEFT if self.is_left else self.status) in statuses
+        if self.is_left:
+            return LEFT in statuses
+        return (CORRECTED if self.corrected_by else self.status) in statuses
 
     def as_dict(self) -> dict[str, Any]:
         status, code, message, request_id, attempts, finished_at, job_id = self.ours
@@ -145,6 +157,7 @@ def results(batches: Batches, batch_id: str, only: str | None = None) -> Iterato
     batch = batches.get(batch_id)
     if batch is None:
         return
+    noted = batches.noted_rows(batch_id) if only == "failed" else frozenset()
     for found in batches.rows(batch_id):
         result = result_of(batch, *found)
         if wanted is not None:
@@ -153,9 +166,9 @@ def results(batches: Batches, batch_id: str, only: str | None = None) -> Iterato
                 continue
         if only == "failed" and result.code in KEPT_BACK:
             continue
-        record = result.record
         # one that failed and was corrected is dealt with: its old number is not to come back
-        if only == "failed" and record and record.corrected and letters.corrected_by(record.job_id):
+        was_noted = result.record.corrected if result.record else result.number in noted
+        if only == "failed" and was_noted and letters.corrected_by(result.job_id):
             continue
         yield result
 

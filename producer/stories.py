@@ -117,12 +117,20 @@ class Instead(StrEnum):
 class NoSuchJobError(Exception):
     """There is no job of that id, but perhaps something else."""
 
-    def __init__(self, job_id: str, instead: Instead, row: BatchRow | None = None) -> None:
+    def __init__(
+        self,
+        job_id: str,
+        instead: Instead,
+        row: BatchRow | None = None,
+        corrected_by: str = "",
+    ) -> None:
         super().__init__(job_id)
         self.job_id = job_id
         self.instead = instead
         self.row = row
         """The row that the id names, if there is one."""
+        self.corrected_by = corrected_by
+        """As `Story.corrected_by`, of a row that was rejected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +183,8 @@ def story_of(client: redis.Redis, settings: Settings, job_id: str) -> Story:
     if job_id != batch_job_id(batch_id, number):
         row = None  # a job in another's place, or none at all
     if row is not None and row.phone is None:
-        raise NoSuchJobError(job_id, Instead.REJECTED_ROW, row)
+        corrected_by = DeadLetters(client, settings).corrected_by(job_id)
+        raise NoSuchJobError(job_id, Instead.REJECTED_ROW, row, corrected_by)
     if row is not None:
         raise NoSuchJobError(job_id, Instead.FORGOTTEN, row)
     is_batch = batches.get(job_id) is not None
@@ -197,15 +206,15 @@ def end_of(client: redis.Redis, settings: Settings, story: Story) -> Story:
     return story
 
 
-def correction_of(client: redis.Redis, settings: Settings, story: Story) -> Story | None:
+def correction_of(client: redis.Redis, settings: Settings, corrected_by: str) -> Story | None:
     """Return the story of the corrected row that stands for the customer now, to its own end.
 
     None where there is none, or where it is no longer kept.
     """
-    if not story.corrected_by:
+    if not corrected_by:
         return None
     try:
-        return end_of(client, settings, story_of(client, settings, story.corrected_by))
+        return end_of(client, settings, story_of(client, settings, corrected_by))
     except NoSuchJobError:
         return None
 

@@ -49,6 +49,7 @@ LASTING: tuple[tuple[str, str, Excuse], ...] = (
     ("*:rows:*", "the batch goes on, or has dead letters", _batch_goes_on),
     ("*:cells:*", "the batch goes on, or has dead letters", _batch_goes_on),
     ("*:counts:*", "the batch goes on, or has dead letters", _batch_goes_on),
+    ("*:corrected:*", "the batch goes on, or has dead letters", _batch_goes_on),
     ("*:open:*", "holds jobs that have not ended; empty ones vanish", _always),
     ("*:stopped:*", "holds jobs that have not ended; empty ones vanish", _always),
     ("*:due:event", "holds jobs that have not ended; empty ones vanish", _always),

@@ -13,7 +13,8 @@ if not b.state or not BATCH_OVER[b.state] or (tonumber(b.finished) or A.before) 
 end
 if A.verb == 'remove' then
   if redis.call('GET', K.content(b.digest or '')) == batch then redis.call('DEL', K.content(b.digest)) end
-  redis.call('DEL', K.batch(batch), K.rows(batch), K.cells(batch), K.counts(batch), K.stopped(batch))
+  redis.call('DEL', K.batch(batch), K.rows(batch), K.cells(batch), K.counts(batch), K.stopped(batch),
+    K.corrected(batch))
   redis.call('ZREM', K.batches, batch)
   redis.call('LREM', K.running, 0, batch)
   if b.token then redis.call('ZREM', K.undelivered(b.token), 'batch:' .. batch) end

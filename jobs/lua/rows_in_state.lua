@@ -1,6 +1,7 @@
 -- Find rows of a batch by what became of them. Changes nothing.
 -- first: index of the first row (0, 1 ...); count: rows to look at; most: rows to name
--- states: ",sent,dead,"; a job that a person left as it is has the state "left" here
+-- states: ",sent,dead,"; a job that a person left as it is has the state "left" here,
+--   and one that failed, or a rejected row, whose customer a corrected file took over "corrected"
 -- besides: codes of rejected rows that do not count, likewise
 -- Reply: {rows looked at, number of each row found ...}
 -- Twice: the same, as far as nothing has happened in between.
@@ -12,14 +13,21 @@ local unfed = b.state == BATCH.CANCELLED and 'cancelled' or 'queued'
 local function state_of(id, number)
   local state, last = nil, id
   for _ = 1, 100 do
-    local job = redis.pcall('HMGET', K.job(last), 'state', 'replaced_by', 'dropped')
+    local job = redis.pcall('HMGET', K.job(last), 'state', 'replaced_by', 'dropped', 'corrected')
     if job.err then return 'unknown' end -- as `JobRecord.unreadable`
     if not job[1] then break end
-    state = job[3] and FOR_A_PERSON[job[1]] and 'left' or job[1]
+    state = job[1]
+    if FOR_A_PERSON[state] then
+      state = job[3] and 'left' or corrected_by(job[4]) ~= '' and 'corrected' or state
+    end
     if not job[2] then break end
     last = job[2]
   end
   return state or (number > cursor and unfed or 'forgotten')
+end
+
+local function is_corrected(number)
+  return corrected_by(redis.call('HGET', K.corrected(A.batch), int(number))) ~= ''
 end
 
 local rows = redis.call('LRANGE', K.rows(A.batch), A.first, A.first + A.count - 1)
@@ -29,7 +37,9 @@ for i, row in ipairs(rows) do
   local state
   if mark == 9 then
     local code = string.match(row, '^\t([^\t]*)')
-    state = not string.find(A.besides, ',' .. code .. ',', 1, true) and 'rejected'
+    if not string.find(A.besides, ',' .. code .. ',', 1, true) then
+      state = is_corrected(number) and 'corrected' or 'rejected'
+    end
   elseif mark == 45 and number > cursor then
     state = 'cancelled'
   else

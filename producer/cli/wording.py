@@ -194,9 +194,11 @@ def no_such_job_in_words(error: NoSuchJobError) -> str:
     job_id = error.job_id
     if error.instead is Instead.REJECTED_ROW and error.row is not None:
         batch_id, number = split_job_id(job_id)
+        by = error.corrected_by
+        then = f"; a corrected file took this customer over: {by}" if by else ""
         return (
             f"row {number} of batch {batch_id} never became a job; it was {State.REJECTED} "
-            f"(line {error.row.line}): {error.row.reason}"
+            f"(line {error.row.line}): {error.row.reason}{then}"
         )
     if error.instead is Instead.FORGOTTEN:
         return f"job {job_id} ended so long ago that it is no longer kept"

@@ -45,10 +45,11 @@ UNNAMED = {
     "outbox",
     "undelivered",
     "ends",
+    "corrected",
 }
 """The ledger is refused, a job is a dead letter, the others are met by whoever uses them next."""
-UNUSED = {"asked", "quota", "decision", "session", "outbox", "undelivered", "ends"}
-"""Nobody here uses them again; of the last another one, from the next ten minutes on."""
+UNUSED = {"asked", "quota", "decision", "session", "outbox", "undelivered", "ends", "corrected"}
+"""Nobody here uses them again; of `ends` another one, from the next ten minutes on."""
 _SPARE = "test:older copy"
 
 Target = Callable[["Damaging", str], str]
@@ -103,6 +104,7 @@ TARGETS: dict[str, Target] = {
     "undelivered": lambda here, _: here.keys.undelivered("shop"),
     "attempts": lambda here, _: here.any_key(here.keys.attempts("*")),
     "ends": lambda here, _: here.any_key(here.keys.ends("*")),
+    "corrected": _of_batch("corrected"),
 }
 """By their names in jobs/keys.py; `unreadable` is only ever written, `ended` is a channel."""
 

@@ -611,6 +611,44 @@ def test_corrections_come_back_in_and_are_counted_together(
     assert page.url.rpartition("/")[2] in together.text
 
 
+def test_a_row_that_was_left_out_and_corrected_is_shown_as_corrected_until_that_is_undone(
+    browser: Browser, web: WebServer, acts: Acts
+) -> None:
+    batch_id = confirm(browser, check_of(upload(browser, web)), 2).url.rpartition("/")[2]
+    browser.post(f"/batches/{batch_id}/resume")
+    for job_id in wait_until(acts.sweep):
+        acts.finish(job_id, acts.begun(job_id))
+    batch = f"/batches/{batch_id}"
+    failed = browser.get(f"{batch}/results?only=failed&form=plain").text
+    before = browser.get(batch)
+
+    file = failed.replace("call me", "51001236")
+    page = confirm(browser, check_of(upload(browser, web, file, "corrected.csv")), 1)
+    correction = page.url.rpartition("/")[2]
+    after = browser.get(batch)
+    corrected = browser.get(f"{batch}?only=corrected")
+    left_out = browser.get(f"{batch}?only=left_out")
+    row = browser.get(f"/jobs/{batch_id}-2")
+    failed_now = browser.get(f"{batch}/results?only=failed&form=plain").text
+    browser.post(f"/batches/{correction}/undo")
+    undone = browser.get(batch)
+
+    def figures(page: requests.Response) -> dict[str, str]:
+        return dict(re.findall(r"<dt>([^<]+)</dt><dd>(\d+)</dd>", page.text))
+
+    assert figures(before) == {"Sent": "2", "Left out before sending": "1"}
+    assert figures(after) == {"Sent": "2", "Corrected by a file": "1"}
+    assert "Why some got no code" not in text_of(after)
+    assert "Corrected by a file What became of it then, step by step Bo" in text_of(corrected)
+    assert f'href="/jobs/{correction}-1"' in corrected.text
+    assert "Bo" not in text_of(left_out)
+    assert "The customer was corrected by a file: corrected.csv " in text_of(row)
+    assert f'href="/jobs/{correction}-1"' in row.text
+    assert [len(each.splitlines()) for each in (failed, failed_now)] == [2, 1]
+    assert figures(undone) == figures(before)
+    assert f"/jobs/{correction}-1" not in browser.get(f"/jobs/{batch_id}-2").text
+
+
 def test_results_are_taken_with_full_numbers_by_who_may_send(
     browser: Browser, web: WebServer, redis: Redis, settings: Settings, acts: Acts
 ) -> None:

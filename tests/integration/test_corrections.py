@@ -53,6 +53,28 @@ def customers(sendcode: Command, batch_id: str) -> dict[str, object]:
     return told
 
 
+def test_a_rejected_row_is_corrected_as_long_as_its_correction_is_to_be_sent(
+    sendcode: Command, may: Path, redis: Redis, keys: Keys
+) -> None:
+    correct(may, {customer(6)[0]: {"phone_num": customer(6)[2]}})
+    failed = may.with_name("again.csv")
+    take = ("batch", "results", "may", "--only", "failed", "--output", failed, "--overwrite")
+
+    sendcode("batch", "submit", may, "--id", "may-2")
+    sendcode(*take)
+    corrected = read_csv(failed)
+    told = sendcode("job", "show", "may-6").err
+    sendcode("batch", "cancel", "may-2", "--yes")
+    sendcode(*take)
+
+    assert corrected == []
+    assert "was rejected (line 7)" in told
+    assert "a corrected file took this customer over: may-2-4" in told
+    assert [each["name"] for each in read_csv(failed)] == [customer(n)[0] for n in (3, 4, 5, 6)]
+    assert "took this customer over" not in sendcode("job", "show", "may-6").err
+    assert redis.hgetall(keys.corrected("may")) == {"6": "may-2-4"}
+
+
 def test_one_view_shows_a_batch_and_the_files_that_corrected_it(
     sendcode: Command, ledger: Ledger, may: Path
 ) -> None:

@@ -18,8 +18,8 @@ end
 
 -- Likewise a batch, and that it has its content.
 local function keep_batch(batch, ms)
-  for _, key in ipairs({K.batch(batch), K.rows(batch), K.cells(batch), K.counts(batch)}) do
-    keep_key(key, ms)
+  for _, kept in ipairs({K.batch, K.rows, K.cells, K.counts, K.corrected}) do
+    keep_key(kept(batch), ms)
   end
   local content = K.content(redis.call('HGET', K.batch(batch), 'digest') or '')
   if redis.call('GET', content) == batch then keep_key(content, ms) end

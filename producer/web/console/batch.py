@@ -15,6 +15,7 @@ from jobs.actions import Action, note
 from jobs.batch import Batch, Family
 from jobs.batches import ORDERED, Batches, Order
 from jobs.deadletters import DeadLetters, Fit
+from jobs.job import State
 from jobs.scripts import time_ms
 from producer.batch_rows import APART, rows_page
 from producer.checks import next_batch_id
@@ -52,6 +53,7 @@ FILTERS = {
     "unknown": "unknown",
     "left": "left",
     "left_out": "left_out",
+    "corrected": "corrected",
     "waiting": "waiting",
     "sent": "sent",
     "cancelled": "cancelled",
@@ -72,6 +74,12 @@ _GROUPS: dict[str, frozenset[str]] = {
     "cancelled": frozenset({"cancelled"}),
 }
 """What a batch's figures count together, in the order in which they are shown."""
+_COUNTED_IN: dict[str, str] = {
+    State.DEAD: "failed",
+    State.UNKNOWN: "unknown",
+    State.REJECTED: "left_out",
+}
+"""By its status: the figure of a row that no corrected file took over."""
 
 
 @router.get("")
@@ -129,7 +137,8 @@ async def _batch_page(
     corrected = await ask(request, _corrected, client, settings, family, batch)
     reasons = Counter(batch.by_code)
     for name, count in corrected.items():
-        reasons[name.partition(" ")[2]] -= count
+        if name != State.REJECTED:
+            reasons[name.partition(" ")[2]] -= count
     values: dict[str, Any] = {
         "batch": batch,
         "family": family,
@@ -218,7 +227,7 @@ def figures(batch: Batch, corrected: Mapping[str, int] | None = None) -> dict[st
     """Return how many rows of a batch are in which group, but for groups without any.
 
     Those that were left out before sending did not fail; those that a person left as they are wait
-    for nobody any more, nor do those `corrected`, by "dead <code>" or "unknown <code>".
+    for nobody any more, nor do those `corrected`, by "dead <code>", "unknown <code>" or "rejected".
     """
     counts = {
         name: sum(batch.counts.get(state, 0) for state in states)
@@ -226,20 +235,22 @@ def figures(batch: Batch, corrected: Mapping[str, int] | None = None) -> dict[st
     }
     counts["failed"] -= batch.left.get("dead", 0)
     counts["unknown"] -= batch.left.get("unknown", 0)
+    counts["left_out"] = batch.rejected
     for name, count in (corrected or {}).items():
-        counts["failed" if name.startswith("dead ") else "unknown"] -= count
+        counts[_COUNTED_IN[name.partition(" ")[0]]] -= count
     counts["corrected"] = sum((corrected or {}).values())
     counts["left"] = sum(batch.left.values())
-    counts["left_out"] = batch.rejected
     return {name: count for name, count in counts.items() if count}
 
 
 def _corrected(client: Any, settings: Settings, family: Family, batch: Batch) -> Counter[str]:
-    """Return how many failed rows of a batch corrected files took over, by state and code."""
+    """Return how many rows of a batch corrected files took over, as `figures` takes them."""
     if not family.corrections:
         return Counter()
     letters = DeadLetters(client, settings)
-    return letters.survey(Fit(batch_id=batch.batch_id), size=0).corrected_here
+    found = letters.survey(Fit(batch_id=batch.batch_id), size=0).corrected_here
+    found[State.REJECTED] = Batches(client, settings).corrected_rows(batch.batch_id)
+    return found
 
 
 async def _sent_as(request: Request, batch: Batch) -> Batch | None:

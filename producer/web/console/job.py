@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import Response
+from markupsafe import Markup
 
 from jobs.batch import Batch
 from jobs.batches import Batches
@@ -62,12 +63,6 @@ async def _page(
     record = story.record
     end = await ask(request, end_of, client, settings, story)
     letter = await ask(request, DeadLetters(client, settings).find, job_id)
-    correction = await ask(request, correction_of, client, settings, story)
-    corrected_in = None
-    if story.corrected_by:
-        corrected_in = await ask(
-            request, Batches(client, settings).get, split_job_id(story.corrected_by)[0]
-        )
     batch = None
     if record.batch_id:
         batch = await ask(request, Batches(client, settings).get, record.batch_id)
@@ -85,11 +80,7 @@ async def _page(
         customer=customer_of(batch, story.row),
         ending=ending_in_words(texts, end.record, end.waits_for, batch),
         remedy=_remedy(texts, end.record) if not story.corrected_by else "",
-        corrected_by=story.corrected_by,
-        corrected_in=corrected_in,
-        correction=ending_in_words(texts, correction.record, correction.waits_for, corrected_in)
-        if correction is not None
-        else "",
+        **await ask(request, _correction, request, story.corrected_by),
         end=end.record,
         is_open=is_open,
         is_final=end.record.state.is_final,
@@ -103,6 +94,16 @@ async def _page(
         country_code=country_code or record.phone.country_code,
         typed=typed,
     )
+
+
+def _correction(request: Request, corrected_by: str) -> dict[str, Any]:
+    """Return what correction.html shows: by which job a corrected file took the customer over."""
+    client, settings = request.app.state.client, request.app.state.settings
+    batch = Batches(client, settings).get(split_job_id(corrected_by)[0]) if corrected_by else None
+    story, words = correction_of(client, settings, corrected_by), Markup()
+    if story is not None:
+        words = ending_in_words(texts_of(request), story.record, story.waits_for, batch)
+    return {"corrected_by": corrected_by, "corrected_in": batch, "correction": words}
 
 
 def _remedy(texts: Texts, record: JobRecord) -> str:
@@ -131,6 +132,7 @@ async def _instead(request: Request, error: NoSuchJobError) -> Response:
         cells=cells_of(batch, error.row),
         customer=customer_of(batch, error.row),
         is_correctable=error.row.code not in KEPT_BACK,
+        **await ask(request, _correction, request, error.corrected_by),
         is_forgotten=error.instead is Instead.FORGOTTEN,
     )
 
