@@ -33,10 +33,13 @@ MOST_SURVEYED = 50_000
 """The newest so many: more would take a page too long."""
 
 Verb = Literal["requeue", "replace", "drop"]
-Settled = Literal["done", "absent", "not dead", "cancelled", "waits_elsewhere", "corrected"]
+Settled = Literal[
+    "done", "absent", "not dead", "cancelled", "waits_elsewhere", "corrected", "too_late"
+]
 """`absent`: the job is gone; `not dead`: somebody dealt with it; `cancelled`: its batch was;
 `waits_elsewhere`: another job was tried again, and a code to the number is still to be sent;
-`corrected`: a row of a corrected file stands for its customer."""
+`corrected`: a row of a corrected file stands for its customer; `too_late`: its time is over, and
+its number is sealed for that under a key that this process lacks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +301,11 @@ class DeadLetters:
         waits for another one that was tried again, by whomever. `corrected_too`: also those whose
         customers a corrected file took over.
         """
-        jobs = self._triples(decision, letters)
+        triples = self._triples(decision, letters)
+        jobs = [
+            (*triple, *self._endless(letter))
+            for triple, letter in zip(triples, letters, strict=True)
+        ]
         return self._run(
             decision, jobs, done_before, first_ms, step_us, once=once, corrected_too=corrected_too
         )
@@ -324,9 +331,9 @@ class DeadLetters:
             old_id,
             letter.place,
             _entry("replaced", _was(letter), why_old, f"by {new_id}, {phone.masked}"),
-            new_id,
             phone.country_code,
-            records.seal(phone, new_id, lane, ""),
+            records.seal(phone, new_id, lane, None),
+            new_id,
             _entry("replaces", f"stands for {old_id}", why_new),
         )
         return self._run(decision, [parts], once=once)[0], new_id
@@ -343,6 +350,14 @@ class DeadLetters:
             )
             for letter in letters
         ]
+
+    def _endless(self, letter: DeadLetter) -> tuple[str, str]:
+        """Return country code and number of a job, sealed without an expiry; "" if not known."""
+        record = letter.record
+        if record is None or record.locked:
+            return "", ""
+        num = self._ledger.records.seal(record.phone, letter.job_id, record.lane, None)
+        return record.phone.country_code, num
 
     def _sent_to(self, records: Sequence[JobRecord]) -> dict[str, int | None]:
         found = histories(self.client, self._settings, [record.phone for record in records])

@@ -19,7 +19,7 @@ MAX_KEY_LENGTH = 200
 NO_NUMBER = PhoneNumber("0", "0")
 """Stands where a record that cannot be read held a number."""
 _TIMES_AND_COUNTS = (
-    *("created", "published", "due", "not_after", "life", "finished", "dropped"),
+    *("created", "published", "due", "not_after", "expires_in", "life", "finished", "dropped"),
     *("doubt", "asked", "doubt_before", "asked_before", "attempts", "tries", "waits"),
 )
 _LARGEST = 10**14
@@ -310,7 +310,7 @@ class JobRecord:
             finished_ms=number_in("finished"),
             due_ms=number_in("due"),
             not_after_ms=number_in("not_after"),
-            life_ms=number_in("life"),
+            life_ms=number_in("expires_in") or number_in("life"),
             reference=values.get("reference", ""),
             key=values.get("key", ""),
             token=values.get("token", ""),

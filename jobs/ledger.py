@@ -8,6 +8,7 @@ a caller that cannot reach the ledger must not send.
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -261,6 +262,8 @@ class Ledger:
         self.identity = Identity(client, settings, state_file)
         self.keys = Keys(settings.sendcode_key_prefix)
         self.records = Records(client, settings)
+        self._redis_ahead_ms = 0
+        """Of this machine's clock."""
         self._depth = max(4, round(settings.sendcode_rate_limit * FEED_SECONDS))
         load = scripts(client, settings)
         self._submit, self._submit_test = load("submit"), load("submit_test")
@@ -287,11 +290,9 @@ class Ledger:
             LedgerRefusedError: this is not the ledger that was known.
             QuotaExceededError: one of the `quotas` refuses it.
         """
-        lane = TEST if job.is_test else Lane.EVENT
         asked: dict[str, Argument] = {
             "id": job.job_id,
             "cc": job.phone.country_code,
-            "num": self.records.seal(job.phone, job.job_id, lane, job.life_ms),
             "life_ms": job.life_ms or 0,
             "reference": job.reference,
             "token": token,
@@ -301,8 +302,7 @@ class Ledger:
         }
         if job.is_test:
             return self._end_test(job, asked)
-        parts = [part for quota in quotas for part in quota.packed()]
-        reply = self._submit(parts, **asked, resend=int(resend))
+        reply = self._submit_sealed(job, quotas, asked | {"resend": int(resend)})
         if reply[0] == "refused":
             raise self.identity.refuse()
         if reply[0] == "quota":
@@ -318,10 +318,31 @@ class Ledger:
         record = self.records.decode(job.job_id, pairs(fields))
         return Submitted(record, verdict == "new", next_slot_ms=next_ms)
 
+    def _submit_sealed(
+        self, job: SendCodeJob, quotas: Sequence[Quota], asked: Mapping[str, Argument]
+    ) -> Any:
+        """Seal an event for the time on Redis' clock at which it expires; return the reply.
+
+        Where this machine's clock is another one, it is asked for a second time, and the
+        difference is remembered.
+        """
+        parts = [part for quota in quotas for part in quota.packed()]
+        for is_read in (False, True):
+            own_ms, term = time.time_ns() // 1_000_000, None
+            if job.life_ms is not None:
+                term = own_ms + self._redis_ahead_ms + job.life_ms
+            num = self.records.seal(job.phone, job.job_id, Lane.EVENT, term)
+            reply = self._submit(parts, **asked, num=num, term=term or "", is_read=int(is_read))
+            if reply[0] != "clock":
+                break
+            self._redis_ahead_ms = int(reply[1]) - own_ms
+        return reply
+
     def _end_test(self, job: SendCodeJob, asked: Mapping[str, Argument]) -> Submitted:
         end = end_of(job.phone)
         reply = self._submit_test(
             **asked,
+            num=self.records.seal(job.phone, job.job_id, TEST, None),
             state=str(end.state),
             code=end.code,
             message=NOTE,
@@ -380,8 +401,8 @@ class Ledger:
                 term: Any = self.client.hget(self.keys.batch(batch_id), "expires_at")
                 values["cc"], values["num"] = str(row).split("\t")[:2]
                 values["term"] = term or ""
-                values.pop("life", None)
-                values.pop("not_after", None)
+                for name in ("life", "not_after", "state"):  # what it has now was not sealed
+                    values.pop(name, None)
         done = self._set_aside(
             id=job_id,
             code=record.code,

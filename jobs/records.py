@@ -1,8 +1,8 @@
 """Jobs' records as the ledger holds them: numbers, and what people noted, are sealed there.
 
 What cannot be opened is never sent. A record under a key that this process lacks is `locked`, and
-nothing is wrong with it; one whose number was not sealed for this very job, lane and expiry is
-forged, and has a flaw.
+nothing is wrong with it; one whose number was not sealed for this very job, lane and expiry, or
+that could be sent after that, is forged, and has a flaw.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import redis
 from config.redis import error_code
 from config.settings import Settings
 from jobs.codes import OwnCode
-from jobs.job import NO_NUMBER, JobRecord
+from jobs.job import NO_NUMBER, JobRecord, State
 from jobs.keys import Keys, old_digest
 from jobs.phone import PhoneNumber
 from jobs.scripts import Script
@@ -33,6 +33,11 @@ from jobs.vault import (
 )
 
 _FORGED = "its number was not sealed for this job: another hand made, changed or moved the record"
+_OPEN = frozenset(str(state) for state in State if not state.is_final)
+_SOME_TIME_MS = 10**12
+"""A time (September 2001), and far too long to be a life."""
+_LATEST_DOUBT_MS = 600_000
+"""After a job's expiry: an attempt is begun before that, and waits for its slot no longer."""
 
 _UPGRADED_S = 1.0
 """For so long a ledger is taken for upgraded without being asked again."""
@@ -100,7 +105,8 @@ class Records:
 
         Raises:
             UnknownKeyError: it is sealed under a key that this process lacks.
-            ForgedError: it is not sealed by us, for this job, its lane and its expiry.
+            ForgedError: it is not sealed by us, for this job, its lane and its expiry, or the job
+                could be sent after that.
             ValueError: there is no number.
         """
         country_code, token = values.get("cc", ""), values.get("num", "")
@@ -111,7 +117,7 @@ class Records:
             return phone
         phone = self.vault.open_number(country_code, token, binding(job_id, values))
         if _outlives_its_term(values):
-            raise ForgedError("it would be sent after its expiry")
+            raise ForgedError("it could be sent after its expiry")
         return phone
 
     def seal(self, phone: PhoneNumber, job_id: str, lane: str, term: int | str | None) -> str:
@@ -129,7 +135,7 @@ class Records:
 
         `values` need not be a whole record.
         """
-        term = values.get("life") or values.get("term") or ""
+        term = _term(values)
         try:
             phone = self.number(job_id, values)
         except UnknownKeyError:
@@ -172,16 +178,27 @@ class Records:
 
 def binding(job_id: str, values: Mapping[str, str]) -> str:
     """Return what the number in a job's hash is bound to."""
-    term = values.get("life") or values.get("term") or ""
-    return job_binding(job_id, values.get("lane", ""), term)
+    return job_binding(job_id, values.get("lane", ""), _term(values))
+
+
+def _term(values: Mapping[str, str]) -> str:
+    """Return for which expiry a job's number is sealed: a time, or an older event's life."""
+    return values.get("term") or values.get("life") or ""
 
 
 def _outlives_its_term(values: Mapping[str, str]) -> bool:
-    """Return whether a job's expiry is later than it was asked for."""
-    not_after = values.get("not_after", "")
-    if not not_after.isdecimal():
+    """Return whether a job could be sent later than its number is sealed for."""
+    not_after, term, life = (values.get(name) or "" for name in ("not_after", "term", "life"))
+    if term:
+        is_open = values.get("state") in _OPEN
+        if is_open and int(values.get("doubt") or 0) > float(term) + _LATEST_DOUBT_MS:
+            return True  # what is in doubt is tried though its time is over
+        if not_after.isdecimal():
+            return int(not_after) > float(term)
+        return is_open  # nobody takes it away without sealing the number anew
+    if not life:
         return False
-    if life := values.get("life"):
-        return int(not_after) > int(values.get("created") or 0) + int(life)
-    term = values.get("term")
-    return term is not None and int(not_after) > float(term)
+    if int(life) >= _SOME_TIME_MS:  # the term of another record, passed off as a life
+        return True
+    # of an older release, which sealed the life alone: a person's requeue took the expiry away
+    return not_after.isdecimal() and int(not_after) > int(values.get("created") or 0) + int(life)

@@ -305,7 +305,7 @@ def text_binding(kind: Literal["action", "note", "decision", "search"], owner: s
 
 
 def job_binding(job_id: str, lane: str, term: str) -> str:
-    """Return what a job's number is bound to; `term`: its expiry as asked for, in ms, or ""."""
+    """Return what a job's number is bound to; `term`: when it expires, in ms, or ""."""
     return f"job {job_id} {lane} {term}"
 
 

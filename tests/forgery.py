@@ -25,6 +25,7 @@ from jobs.keys import Keys
 from jobs.ledger import Ledger
 from jobs.phone import PhoneNumber
 from jobs.publish import Publisher
+from jobs.scripts import time_ms
 from sandbox.client import SandboxClient
 from tests.waiting import wait_until
 from worker.transport import message_of
@@ -100,6 +101,36 @@ class Forger:
             record.pop(name, None)
         if self.dice.random() < 0.5:
             record[self.dice.choice(list(record))] = self.dice.choice(_VALUES)
+        self._put(job_id, record)
+
+    def revive(self) -> None:
+        """Take the expiry of a job of ours, whose time was over, away or elsewhere."""
+        job_id = f"{EVENT}-{self.dice.randbytes(10).hex()}"
+        phone = PhoneNumber("852", f"5{self.dice.randrange(10**7):07}")
+        now_ms = time_ms(self.redis.time())
+        over, later = str(now_ms - self.dice.randrange(1, 10**7)), str(now_ms + 10**9)
+        num = self.ledger.records.seal(phone, job_id, Lane.EVENT, over)
+        record = {"state": self.dice.choice(["queued", "parked"]), "cc": "852", "num": num}
+        record |= {"lane": "event", "created": str(now_ms - 10**7), "attempts": "0", "tries": "0"}
+        genuine = {"not_after": over, "term": over, "expires_in": "1"}
+        forgeries: list[dict[str, str]] = [
+            {"term": over},
+            {"term": over, "not_after": later},
+            {"term": over, "not_after": later, "created": later},
+            {"term": over, "not_after": "", "expires_in": "10000000"},
+            {"term": over, "by": "somebody", "story:1": '[0,"requeue","","",null,""]'},
+            {"term": later, "not_after": later},
+            {"not_after": later},
+            {"not_after": later, "life": over},
+            {"life": over},
+            {"term": over, "life": over},
+            {},
+            genuine,
+            genuine | {"doubt": later, "asked": later},
+        ]
+        self._put(job_id, record | self.dice.choice(forgeries))
+
+    def _put(self, job_id: str, record: Any) -> None:
         self.redis.hset(self.keys.job(job_id), mapping=record)
         self.redis.zadd(self.keys.due(Lane.EVENT), {job_id: 1})
         self.redis.hincrby(self.keys.sweeps, "events", 1)
@@ -117,7 +148,7 @@ def attack(forger: Forger, *, good: int, messages: int, records: int) -> None:
         elif act == "message":
             forger.fuzz_message()
         else:
-            forger.forge_record()
+            forger.dice.choice([forger.forge_record, forger.revive])()
 
 
 def check(forger: Forger, sandbox: SandboxClient) -> None:

@@ -7,10 +7,12 @@
 -- first_ms: when the first is due; step_us: by which each next is due later
 -- once: 1: leave a job alone whose number another one, that was tried again, still waits for
 -- corrected_too: 1: also jobs whose customers a corrected file took over
--- jobs: for each its id, place (where in the dead-letter list it was seen, from 0: a hint), story, and
---   to replace it: id of the new job, cc, num, story of the new job
+-- jobs: for each its id, place (where in the dead-letter list it was seen, from 0: a hint), story; to try it
+--   again: cc, and num as it is sealed without an expiry, "" if that is not known; to replace it: cc and num of
+--   the new job, its id and story
 -- Reply: for each job "done" | "absent" | "not dead" | "cancelled" (its batch was)
 --   | "waits_elsewhere" (see `once`) | "corrected" (a corrected file took its customer over)
+--   | "too_late" (its time is over, and its number cannot be sealed without an expiry)
 -- Twice with one token: "done" again, nothing is done twice.
 local A = arguments('verb', 'token', 'action', 'first_ms:number', 'step_us:number', 'retention_ms:number',
   'once?:number', 'corrected_too?:number', 'jobs:rest')
@@ -57,12 +59,25 @@ local function note_try(cc, num, id)
   if redis.call('PTTL', key) < retention_ms then redis.call('PEXPIRE', key, int(retention_ms)) end
 end
 
-local function requeue(id, job)
+-- Whether a job's time is over, or nobody knows: it was lost, and is known of a row alone.
+local function is_over(job)
+  if job.not_after then return tonumber(job.not_after) <= now end
+  return job.term or job.life
+end
+
+local function is_same_number(job, num)
+  return num ~= '' and number_digest(job.cc or '', job.num or '') == number_digest(job.cc or '', num)
+end
+
+local function requeue(id, job, num)
   redis.call('HSET', K.job(id), 'by', token, 'attempts', 0)
   redis.call('HDEL', K.job(id), 'finished', 'dropped', 'code', 'message', 'request_id', 'waits',
     'doubt', 'doubt_before', 'asked', 'asked_before', 'kind', 'resent', 'barred', 'barred_at', 'canary_of')
-  -- a person asks for it although its time is over
-  if job.not_after and tonumber(job.not_after) <= now then redis.call('HDEL', K.job(id), 'not_after') end
+  if is_over(job) then -- a person asks for it all the same
+    redis.call('HSET', K.job(id), 'num', num)
+    if job.life then redis.call('HSET', K.job(id), 'expires_in', job.life) end
+    redis.call('HDEL', K.job(id), 'not_after', 'term', 'life')
+  end
   if job.state == 'unknown' then flag_duplicate(id) end
   redis.call('HINCRBY', K.totals, job.state, -1)
   make_due(id, job)
@@ -87,9 +102,9 @@ local function drop(id, job)
   if job.batch then end_batch_if_done(job.batch, retention_ms, now) end
 end
 
-local function settle(id, place, story, new, cc, num, new_story)
+local function settle(id, place, story, cc, num, new, new_story)
   local job = fields(K.job(id), 'state', 'lane', 'batch', 'code', 'by', 'replaced_by', 'not_after',
-    'cc', 'num', 'dropped', 'corrected')
+    'term', 'life', 'cc', 'num', 'dropped', 'corrected')
   if not job.state then
     if leave_list(id, place) then absent[#absent + 1] = id end
     return 'absent'
@@ -106,8 +121,9 @@ local function settle(id, place, story, new, cc, num, new_story)
   if verb ~= 'drop' and A.corrected_too ~= 1 and corrected_by(job.corrected) ~= '' then
     return 'corrected'
   end
+  if verb == 'requeue' and is_over(job) and not is_same_number(job, num) then return 'too_late' end
   if verb ~= 'drop' then
-    cc, num = cc or job.cc or '', num or job.num or '' -- those of the new job, if there is to be one
+    if verb == 'requeue' and num == '' then cc, num = job.cc or '', job.num or '' end
     if A.once == 1 and is_tried_already(cc, num, id) then return 'waits_elsewhere' end
     note_try(cc, num, new or id)
   end
@@ -121,7 +137,7 @@ local function settle(id, place, story, new, cc, num, new_story)
     redis.call('HINCRBY', K.counts(job.batch), 'code:' .. code, -1)
   end
   if verb == 'requeue' then
-    requeue(id, job)
+    requeue(id, job, num)
   elseif verb == 'replace' then
     replace(id, job, new, cc, num, new_story)
   else
@@ -137,7 +153,7 @@ local function forget(id)
   end_batch_if_done(batch, retention_ms, now)
 end
 
-local width = verb == 'replace' and 7 or 3
+local width = ({requeue = 5, replace = 7, drop = 3})[verb]
 for i = 1, #A.jobs, width do
   local verdict = settle(unpack(A.jobs, i, i + width - 1))
   reply[#reply + 1] = verdict

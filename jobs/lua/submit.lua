@@ -1,6 +1,7 @@
 -- Accept an event job, if its id is new, and the quotas allow it. The caller publishes its message; if it
 -- dies before that, the sweeper does.
--- life_ms: after which its code is of no use, 0 for never; reference: the caller's name for it
+-- life_ms: after which its code is of no use, 0 for never; term: when that is, for which `num` is sealed, or ""
+-- is_read: "1" if the caller has just read this clock; reference: the caller's name for it
 -- token: the name of the token that asks; key: its idempotency key; both may be ""
 -- resend: "1" to send although another event has this number; quotas: see `spend`
 -- known: what the caller remembers of the ledger (see identity.lua); call: one token for each call
@@ -8,9 +9,11 @@
 --      | {"same", hash of the other event's job, what to remember, outlook, its id, when its number opens or 0}
 --   outlook, to reckon when it will be sent: {now, events that wait, limiter's record}
 --      | {"quota", place of the quota that refuses, ms until it does not, what to remember} | {"refused"}
+--      | {"clock", now}: the caller's is another one: nothing was done, seal the number for another term
 -- Twice with one token: "new" again, as the first answer was lost.
-local A = arguments('id', 'cc', 'num', 'life_ms:number', 'reference', 'token', 'key', 'resend',
-  'grace_ms:number', 'known', 'call', 'quotas:rest')
+local A = arguments('id', 'cc', 'num', 'life_ms:number', 'term', 'is_read', 'reference', 'token', 'key',
+  'resend', 'grace_ms:number', 'known', 'call', 'quotas:rest')
+local MOST_OFF_MS = 1000
 local id, now = A.id, now_ms()
 if refused(A.known) then return {'refused'} end
 local remember = grow(now)
@@ -36,13 +39,13 @@ if other then
     return {'same', record(other), remember, outlook(), other, int(opens or 0)}
   end
 end
+local off_ms = A.term ~= '' and tonumber(A.term) - A.life_ms - now or 0
+if math.abs(off_ms) > MOST_OFF_MS and A.is_read ~= '1' then return {'clock', int(now)} end
 local rule, place, wait_ms = spend(A.quotas, now)
 if rule then return {'quota', place, int(wait_ms), remember} end
-make_job(id, A.cc, A.num, 'event', nil, now)
+make_job(id, A.cc, A.num, 'event', nil, now, A.term)
 redis.call('HSET', K.job(id), 'state', 'queued', 'published', int(now), 'call', A.call)
-if A.life_ms > 0 then
-  redis.call('HSET', K.job(id), 'life', int(A.life_ms), 'not_after', int(now + A.life_ms))
-end
+if A.term ~= '' then redis.call('HSET', K.job(id), 'not_after', A.term, 'expires_in', int(A.life_ms)) end
 for _, name in ipairs({'reference', 'token', 'key'}) do
   if A[name] ~= '' then redis.call('HSET', K.job(id), name, A[name]) end
 end

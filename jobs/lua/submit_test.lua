@@ -15,7 +15,7 @@ end
 make_job(id, A.cc, A.num, 'test', nil, now)
 redis.call('HSET', K.job(id), 'state', A.state, 'code', A.code, 'message', A.message,
   'attempts', A.attempts, 'finished', int(now), 'call', A.call)
-if A.life_ms > 0 then redis.call('HSET', K.job(id), 'life', int(A.life_ms)) end
+if A.life_ms > 0 then redis.call('HSET', K.job(id), 'expires_in', int(A.life_ms)) end
 if A.duplicate == '1' then redis.call('HSET', K.job(id), 'dup', 1) end
 for _, name in ipairs({'reference', 'token', 'key'}) do
   if A[name] ~= '' then redis.call('HSET', K.job(id), name, A[name]) end

@@ -59,8 +59,24 @@ FORGERIES: dict[str, Forge] = {
     ),
     "a whole record copied": lambda redis, key, other: redis.copy(other, key, replace=True),
     "another lane": lambda redis, key, _: redis.hset(key, "lane", "batch"),
-    "a longer life": lambda redis, key, _: redis.hset(key, "life", "90000000"),
+    "a longer life": lambda redis, key, _: redis.hincrby(key, "term", 90_000_000),
     "a later expiry": lambda redis, key, _: redis.hincrby(key, "not_after", 1),
+    "a later expiry, and accepted as much later": lambda redis, key, _: (
+        redis.hincrby(key, "not_after", 90_000_000),
+        redis.hincrby(key, "created", 90_000_000),
+    ),
+    "an attempt in doubt, begun long after its expiry": lambda redis, key, _: redis.hset(
+        key, "doubt", str(int(redis.hget(key, "term") or 0) + 601_000)
+    ),
+    "no expiry": lambda redis, key, _: redis.hdel(key, "not_after"),
+    "an expiry that is no time": lambda redis, key, _: redis.hset(key, "not_after", ""),
+    "no expiry, and none that it is sealed for": lambda redis, key, _: redis.hdel(
+        key, "not_after", "term"
+    ),
+    "its expiry as the life of an older release's event": lambda redis, key, _: (
+        redis.hset(key, "life", str(redis.hget(key, "term"))),
+        redis.hdel(key, "not_after", "term"),
+    ),
     "another country": lambda redis, key, _: redis.hset(key, "cc", "65"),
     "another index": lambda redis, key, _: redis.hset(
         key, "num", "A" * 22 + str(redis.hget(key, "num"))[22:]

@@ -2,8 +2,9 @@
 -- job of a test token has "test", and is in no index (submit_test.lua).
 --
 -- A job's hash; times are ms, and what does not apply is absent:
---   state, cc, num (sealed, see numbers.lua), lane, batch, created, not_after; life: ms from `created` until
---     then, as asked for; term: of a batch's job its `not_after`, as the batch had it
+--   state, cc, num (sealed, see numbers.lua), lane, batch, created; not_after: when it expires; term: the
+--     same, as `num` is sealed for; expires_in: ms, as an event's caller asked for; life: instead of both
+--     in an event of before, whose `num` is sealed for that
 --   call: the call of `submit` that it came by; reference: the caller's name for it
 --   published: when its message was last; urgent: that went in front of its queue
 --   lease: whose it is now; spared: the lease that a sweep left alone for a moment (sweep.lua)
