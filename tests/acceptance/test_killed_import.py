@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import subprocess
@@ -14,12 +15,13 @@ from pydantic import SecretStr
 from redis import Redis
 
 from config.settings import Settings
-from demo.world import EmbeddedValkey
+from demo.world import EmbeddedValkey, environment_of
 from jobs.batches import Batches
 from jobs.keys import Keys
-from tests.commands import run, start
+from tests.commands import SENDCODE, run, start
 from tests.faults.proxy import ProxyProcess
 from tests.files import customer, write_csv
+from tests.forked import begin
 from tests.waiting import PATIENCE_S, wait_until
 
 ROWS = 4_000
@@ -46,13 +48,16 @@ def rows_there(redis: Redis, keys: Keys) -> int:
     return int(total or 0)
 
 
-def kill_at(process: subprocess.Popen[str], rows: int, redis: Redis, keys: Keys) -> None:
-    """Kill the importing process as soon as so many rows are in the ledger, or when it ends."""
+def import_killed_at(rows: int, settings: Settings, folder: Path, redis: Redis, keys: Keys) -> None:
+    """Import until so many rows are in the ledger, and kill the process then."""
+    with open(os.devnull, "r+b") as nowhere:
+        files = nowhere.fileno(), nowhere.fileno(), nowhere.fileno()
+        process = begin([*SENDCODE, *WORDS], folder, environment_of(settings), files)
     wait_until(
         lambda: process.poll() is not None or rows_there(redis, keys) >= rows, f"{rows} rows"
     )
     process.kill()
-    process.communicate()
+    process.wait()
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
@@ -68,8 +73,8 @@ def test_an_import_killed_again_and_again_is_one_batch_with_each_row_once(
     chance = random.Random(seed)
     there, cut_off = 0, 0
     for _ in range(4):
-        process = start(far_away, *WORDS, cwd=folder)
-        kill_at(process, there + chance.randrange(1, ROWS // 5), redis, keys)
+        rows = there + chance.randrange(1, ROWS // 5)
+        import_killed_at(rows, far_away, folder, redis, keys)
         assert rows_there(redis, keys) >= there, "rows were lost"
         there = rows_there(redis, keys)
         cut_off += 0 < there < ROWS
