@@ -139,7 +139,9 @@ def trial(world: World, name: str, first: int, fault: Fault, tally: Tally) -> st
         world.produce(p1, name + "a", first, 0),
         world.produce(p2, name, first + events, ROWS),
     ]
-    wait_until(lambda: world.sandbox.stats(numbers=False)["accepted"] > UNDER_WAY, "codes sent")
+    wait_until(
+        lambda: world.sandbox.stats(numbers=False)["accepted"] > UNDER_WAY, "codes sent", OVER_S
+    )
     at = time.monotonic()
     fault.act(world)
     for each in running:
