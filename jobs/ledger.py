@@ -46,6 +46,8 @@ AHEAD_S = 1.5
 SWEEP_LIMIT = 500
 LOCKED_WAIT_MS = 60_000
 """A job whose data key a worker lacks is tried again after that."""
+LOCKED_SHOWN_MS = 90_000
+"""So long after a worker met such a job its key is shown as missing: it would have met it again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -416,12 +418,12 @@ class Ledger:
     def note_locked(self, record: JobRecord) -> None:
         """Note for `status` and `doctor` that a job is sealed under a key that this process lacks.
 
-        It is forgotten soon after nobody meets such a job any more.
+        It is forgotten soon after nobody meets such a job any more (`LOCKED_SHOWN_MS`).
         """
         now_ms = time_ms(self.client.time())
         pipe = self.client.pipeline()
         pipe.hset(self.keys.vault_unknown, record.locked, now_ms)
-        pipe.pexpire(self.keys.vault_unknown, 3 * LOCKED_WAIT_MS)
+        pipe.pexpire(self.keys.vault_unknown, LOCKED_SHOWN_MS)
         pipe.execute()
 
     def cancel(self, job_id: str, reason: str = "") -> str:

@@ -22,7 +22,7 @@ from jobs.codes import OwnCode
 from jobs.identity import Identity, LedgerState
 from jobs.job import Lane, iso
 from jobs.keys import Keys
-from jobs.ledger import rates
+from jobs.ledger import LOCKED_SHOWN_MS, rates
 from jobs.mending import Damage, Mending
 from jobs.scripts import ALIVE_S, time_us
 from jobs.server import memory_used
@@ -106,8 +106,8 @@ class Overview:
     pace: Pace
     workers: tuple[WorkerStatus, ...]
     quarantined: int
-    unknown_data_keys: tuple[str, ...]
-    """Ids of data keys that a worker lacked, just now, for a job that it met: those wait."""
+    unknown_data_keys: Mapping[str, float]
+    """By id, data keys that a worker lacks: how many seconds ago it last met a job that waits."""
     quota_refusals: dict[str, int]
     """Codes that bounds on spending refused, ever, by rule."""
     webhooks: tuple[Endpoint, ...]
@@ -131,9 +131,31 @@ class Overview:
         return sum(worker.alive for worker in self.workers)
 
     @property
+    def gone(self) -> int:
+        """Workers that fell silent within the last hour, and nobody has taken their names since."""
+        alive = {worker.name for worker in self.workers if worker.alive}
+        return len({worker.name for worker in self.workers} - alive)
+
+    @property
     def rows_waiting(self) -> int:
         """Rows of batches that are no jobs yet."""
         return sum(max(0, each.accepted - each.fed) for each in self.batches)
+
+    @property
+    def batches_late(self) -> int:
+        """Batches that will not be done before their codes are of no use.
+
+        At their present speed; where they stand still, at the limit as soon as they may go on.
+        """
+        late = 0
+        for each in self.batches:
+            fastest = min(self.pace.limit, each.max_rate or self.pace.limit)
+            left_s = each.unfinished / fastest if each.eta_s is None else each.eta_s
+            ends_ms = max(self.at_ms, each.starts_ms or 0) + 1000 * left_s
+            late += (
+                each.unfinished > 0 and each.expires_ms is not None and ends_ms > each.expires_ms
+            )
+        return late
 
     @property
     def late_s(self) -> dict[str, float]:
@@ -251,7 +273,7 @@ def read_overview(
         pace=_pace(settings, pace, ring, now_us),
         workers=_workers(workers, refused, now_us // 1000),
         quarantined=quarantined,
-        unknown_data_keys=tuple(sorted(rest[-1])),
+        unknown_data_keys=_missing_keys(rest[-1], now_us // 1000),
         quota_refusals={
             name.partition(":")[0]: n
             for name, n in _counts(quotas).items()
@@ -263,6 +285,11 @@ def read_overview(
         misfits=tuple(misfits),
         damage=tuple(mending.damage()),
     )
+
+
+def _missing_keys(met: Mapping[str, str], now_ms: int) -> dict[str, float]:
+    ages_ms = {key: max(0, now_ms - int(at)) for key, at in sorted(met.items())}
+    return {key: age / 1000 for key, age in ages_ms.items() if age < LOCKED_SHOWN_MS}
 
 
 def _oldest_due_s(client: redis.Redis, keys: Keys, lane: Lane, now_ms: int) -> float:

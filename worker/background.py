@@ -222,6 +222,7 @@ class BackgroundStep(bootsteps.StartStopStep):
 
     def _open_probes(self, runtime: Runtime, threads: int) -> None:
         runtime.meter.count_threads(lambda: len(runtime.leases), threads)
+        runtime.meter.show_ready(runtime.health.was_ready)
         if not (address := runtime.settings.metrics_address):
             return
         try:

@@ -62,13 +62,24 @@ class Health:
 
     def why_not_ready(self) -> str:
         """Return why this worker sends nothing just now."""
+        return self._own_fault() or self._ledger_fault()
+
+    def was_ready(self) -> bool:
+        """Return whether it could send at its last sign of life; this asks Redis nothing.
+
+        So a worker's figures are there, too, while Redis does not answer.
+        """
+        is_refused = self._ledger.identity.refusal is not None
+        return self._presence.is_shown and not is_refused and not self._own_fault()
+
+    def _own_fault(self) -> str:
         if why := self.why_dead():
             return why
         if not self.is_ready:
             return "no messages are taken yet"
         if self._has_stood_down():
             return "it has stood down: the API refuses its credentials, or the ledger is newer"
-        return self._ledger_fault()
+        return ""
 
     def _ledger_fault(self) -> str:
         client = self._ledger.client

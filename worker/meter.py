@@ -46,6 +46,11 @@ class Meter:
         ):
             Gauge(f"sendcode_{name}", text, registry=self.registry).set_function(read)
 
+    def show_ready(self, is_ready: Callable[[], bool]) -> None:
+        """Show whether the worker could send."""
+        text = "1 if this worker could send at its last sign of life."
+        Gauge("sendcode_worker_ready", text, registry=self.registry).set_function(is_ready)
+
     def claim(self) -> AbstractContextManager[None]:
         return _timed(self._claim)
 

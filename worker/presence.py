@@ -243,6 +243,11 @@ class Presence:
         still_s = now - max(progress.get(part, now), reached_at)
         return (part, still_s) if still_s > self._patience_s else None
 
+    @property
+    def is_shown(self) -> bool:
+        """Whether the last sign of life was written: Redis is there and takes writes."""
+        return self._reached_at is not None
+
     def beat(self) -> None:
         """Keep the leases, and show that the worker lives.
 

@@ -334,8 +334,9 @@ def sealed(overview: Overview) -> Iterator[Finding]:
         text = f"{overview.forged} jobs' records were forged: nothing was sent for them"
         remedy = f"find out who else writes into this Redis (dead list --code {OwnCode.FORGED})"
         yield Finding("forged", Level.FAIL, text, remedy)
-    for key in overview.unknown_data_keys:
+    for key, ago_s in overview.unknown_data_keys.items():
         text = f"jobs are sealed under data key {key}, which a worker lacks: they wait"
+        text += f" (one was met {ago_s:.0f} s ago)"
         remedy = "put it back into SENDCODE_DATA_KEYS, behind the first, and restart the workers"
         yield Finding("data_keys", Level.FAIL, text, remedy)
 

@@ -175,8 +175,9 @@ def _damage(overview: Overview) -> Iterator[tuple[str, str, str]]:
         yield "", f"{len(overview.damage) - SHOWN} more: sendcode doctor", "yellow"
     if overview.forged:
         yield "forged", f"{overview.forged} jobs' records were forged: not sent", "bold red"
-    for key in overview.unknown_data_keys:
+    for key, ago_s in overview.unknown_data_keys.items():
         text = f"jobs are sealed under data key {key}, which a worker lacks: they wait"
+        text += f" (one was met {ago_s:.0f} s ago)"
         yield "data keys", text, "bold red"
     if overview.quarantined:
         text = f"{overview.quarantined} messages put aside: they were no jobs"

@@ -126,9 +126,13 @@ def _ledger(overview: Overview) -> Iterator[Metric]:
     since_s = account.since_ms / 1000 if is_halted and account.since_ms else None
     yield from _gauge("halted_since_timestamp_seconds", "Since when it is halted.", since_s)
     yield from _gauge("workers_alive", "Workers with a sign of life lately.", overview.alive)
+    text = "Workers that fell silent within an hour and did not come back."
+    yield from _gauge("workers_gone", text, overview.gone)
     stood_down = sum(1 for each in overview.workers if each.refused)
     yield from _gauge("workers_refused", "Workers that the API refuses.", stood_down)
     yield from _gauge("sweep_lag_seconds", "Since the last sweep, by any worker.", overview.sweep_s)
+    text = "Data keys that a worker lacks, and jobs wait for."
+    yield from _gauge("data_keys_missing", text, len(overview.unknown_data_keys))
     yield from _gauge("quarantined_messages", "Messages that were no jobs.", overview.quarantined)
     ledger_fault = overview.ledger.refused or overview.ledger.is_disputed
     yield from _gauge(
@@ -160,13 +164,11 @@ def _webhooks(overview: Overview) -> Iterator[Metric]:
 
 def _batches(overview: Overview) -> Iterator[Metric]:
     phases: dict[str, float] = {}
-    behind = 0
     for each in overview.batches:
         phases[each.phase] = phases.get(each.phase, 0) + 1
-        ends_ms = overview.at_ms + 1000 * (each.eta_s or 0)
-        behind += each.expires_ms is not None and each.unfinished > 0 and ends_ms > each.expires_ms
     yield from _gauges("batches", "Batches that are not over.", "state", phases)
-    yield from _gauge("batches_late", "Batches whose codes will be of no use in part.", behind)
+    late = overview.batches_late
+    yield from _gauge("batches_late", "Batches whose codes will be of no use in part.", late)
 
 
 def _server(client: redis.Redis) -> Iterator[Metric]:

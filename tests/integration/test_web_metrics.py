@@ -16,10 +16,12 @@ from redis import Redis
 
 from config.settings import Settings
 from jobs.account import Account
+from jobs.batches import Batches
 from jobs.codes import Kind
 from jobs.job import Lane
 from jobs.keys import Keys
 from jobs.ledger import Ledger
+from jobs.scripts import time_ms
 from jobs.server import Level, judge, read_server
 from jobs.webhooks import Webhooks
 from producer.tokens import Tokens
@@ -30,6 +32,7 @@ from tests.web_server import WebServer
 from worker.meter import Meter
 
 TOP = Path(__file__).resolve().parents[2]
+HOUR_MS = 3_600_000
 
 Figures = Callable[..., float | None]
 
@@ -104,6 +107,62 @@ def test_a_halt_is_shown_with_its_code_and_since_when(
     assert figure("sendcode_halted_since_timestamp_seconds")
 
 
+def test_a_worker_is_gone_that_fell_silent_until_one_of_its_name_is_back_or_it_signs_off(
+    figure: Figures, redis: Redis, keys: Keys
+) -> None:
+    now_ms = time_ms(redis.time())
+    redis.hset(
+        keys.workers,
+        mapping={
+            "w1@a/1.f": now_ms + HOUR_MS,
+            "w2@b/2.f": now_ms - 60_000,
+            "w3@c/3.f": now_ms - HOUR_MS,
+        },
+    )
+
+    gone = figure("sendcode_workers_gone")
+    redis.hset(keys.workers, "w2@b/4.f", now_ms + HOUR_MS)
+
+    assert (gone, figure("sendcode_workers_alive")) == (1, 2)
+    assert figure("sendcode_workers_gone") == 0
+
+
+def test_a_data_key_that_jobs_wait_for_is_counted(
+    figure: Figures, redis: Redis, keys: Keys
+) -> None:
+    before = figure("sendcode_data_keys_missing")
+    redis.hset(keys.vault_unknown, "k9", time_ms(redis.time()) + HOUR_MS)
+    redis.pexpire(keys.vault_unknown, HOUR_MS)
+
+    assert (before, figure("sendcode_data_keys_missing")) == (0, 1)
+
+
+def test_a_missing_data_key_is_shown_with_its_last_job_and_no_longer_than_until_its_next(
+    figure: Figures, sendcode: Command, redis: Redis, keys: Keys
+) -> None:
+    now_ms = time_ms(redis.time())
+    redis.hset(keys.vault_unknown, mapping={"k8": now_ms - 90_001, "k9": now_ms + HOUR_MS})
+    redis.pexpire(keys.vault_unknown, HOUR_MS)
+
+    ran = sendcode("status")
+
+    assert "data key k9, which a worker lacks: they wait (one was met 0 s ago)" in ran.out
+    assert "k8" not in ran.out
+    assert figure("sendcode_data_keys_missing") == 1
+
+
+@pytest.mark.settings(sendcode_rate_limit=20)
+@pytest.mark.parametrize(("expires_in_s", "late"), [(6, 1), (3_600, 0)])
+def test_a_batch_that_is_paused_is_late_once_the_limit_would_not_do_from_now_on(
+    expires_in_s: int, late: int, figure: Figures, acts: Acts, batches: Batches, redis: Redis
+) -> None:
+    expires_ms = time_ms(redis.time()) + 1000 * expires_in_s
+    acts.batch(200, "b", expires_ms=expires_ms)
+    batches.steer("b", "pause")
+
+    assert figure("sendcode_batches_late") == late
+
+
 def test_it_says_of_each_check_whether_redis_is_as_it_must_be(
     figure: Figures, redis: Redis
 ) -> None:
@@ -135,7 +194,7 @@ def test_each_figure_that_an_alert_asks_for_exists_and_each_alert_is_explained(
     end_event(ledger, 1, DEAD)
     acts.sweep()
     Webhooks(redis, settings).set("shop", "https://shop.example/hook")
-    text = web.call("GET", "/metrics").text + generate_latest(Meter().registry).decode()
+    text = web.call("GET", "/metrics").text + _shown_by(_meter_that_saw_a_job())
     shown = set(re.findall(r"^# TYPE (\w+)", text, re.MULTILINE))
     rules = (TOP / "deploy/prometheus/sendcode.rules.yml").read_text()
 
@@ -184,7 +243,7 @@ def test_each_query_of_the_dashboard_finds_figures(
     redis.hset(keys.quotas, "number:refused", 1)
     shown = {
         "web": web.call("GET", "/metrics").text,
-        "worker": generate_latest(_meter_that_saw_a_job().registry).decode(),
+        "worker": _shown_by(_meter_that_saw_a_job()),
     }
     series = [
         _name(sample.name, {**sample.labels, "instance": part})
@@ -229,11 +288,16 @@ def test_each_query_of_the_dashboard_finds_figures(
 def _meter_that_saw_a_job() -> Meter:
     meter = Meter()
     meter.count_threads(lambda: 1, 48)
+    meter.show_ready(lambda: True)
     meter.called(Kind.SENT, 0.1)
     meter.reached_api(Lane.EVENT, 0.1)
     meter.waited_for_slot(0.1)
     with meter.claim(), meter.round_trip():
         return meter
+
+
+def _shown_by(meter: Meter) -> str:
+    return generate_latest(meter.registry).decode()
 
 
 def _name(name: str, labels: dict[str, str]) -> str:

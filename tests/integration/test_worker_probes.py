@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import requests
 from prometheus_client.parser import text_string_to_metric_families
+from redis import RedisError
 
 from jobs.codes import Kind
 from jobs.job import Lane
@@ -36,8 +37,12 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def health(ledger: Ledger, clock: Clock) -> Health:
-    presence = Presence(ledger, Leases(), Shutdown(), PATIENCE_S, clock)
+def presence(ledger: Ledger, clock: Clock) -> Presence:
+    return Presence(ledger, Leases(), Shutdown(), PATIENCE_S, clock)
+
+
+@pytest.fixture
+def health(ledger: Ledger, presence: Presence, clock: Clock) -> Health:
     health = Health(ledger, presence, lambda: False, clock)
     health.is_ready = True
     return health
@@ -118,6 +123,39 @@ def test_the_figures_tell_how_long_the_api_took_and_jobs_waited(ask: Ask, meter:
     assert figures["sendcode_acceptance_to_api_seconds_count", "event"] == 1
     assert figures["sendcode_limiter_wait_seconds_count", None] == 1
     assert (figures["sendcode_threads_used", None], figures["sendcode_threads", None]) == (3, 10)
+
+
+def test_the_figures_tell_whether_it_could_send_and_ask_redis_nothing_for_it(
+    ask: Ask,
+    health: Health,
+    meter: Meter,
+    presence: Presence,
+    ledger: Ledger,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    meter.show_ready(health.was_ready)
+
+    def is_ready() -> bool:
+        lines = ask("/metrics").text.splitlines()
+        return "sendcode_worker_ready 1.0" in lines
+
+    before = is_ready()
+    presence.beat()
+    beaten = is_ready()
+    health.is_ready = False
+    stopping = is_ready()
+    health.is_ready = True
+    pool = ledger.client.connection_pool
+    monkeypatch.setattr(pool, "connection_kwargs", pool.connection_kwargs | {"port": 1})
+    pool.disconnect()
+    pool.reset()  # those that it has would find the server again
+    lasting = is_ready()
+    with pytest.raises(RedisError):
+        presence.beat()
+
+    assert (before, beaten, stopping) == (False, True, False)
+    assert lasting, "nothing has been asked since"
+    assert not is_ready()
 
 
 def test_systemd_hears_of_it_where_it_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
