@@ -8,6 +8,7 @@ submit      what importing rows costs; beside a loop of apply_async
 recover     from a worker's SIGKILL to its job's next attempt; beside Celery's own recovery
 scale       1 to 8 workers at 20, 100 and 400/s
 durability  what it costs at 20/s that each write is on disk before it counts
+replicas    what it costs that a replica must have an event before it counts
 console     how quickly pages answer with a million rows, and what an upload takes
 memory      what Redis keeps of an ended job
 soak        what grows in a worker that sends for long while its connections are reset
@@ -37,6 +38,7 @@ NAMES = (
     "durability",
     "memory",
     "soak",
+    "replicas",
     "console",
 )
 
