@@ -110,6 +110,9 @@ def make_app(
         redoc_url=None,
         separate_input_output_schemas=False,
         generate_unique_id_function=lambda route: route.name,
+        # its own spans have paths and queries as asked for, and its logs what was refused:
+        # a caller's mistake may have put a number there
+        telemetry={"tracing": False, "logs": False, "metrics": False, "auto_configure": False},
     )
     app.state.settings = settings
     answer_with_problems(app, _answer)
