@@ -337,7 +337,8 @@ def sealed(overview: Overview) -> Iterator[Finding]:
     for key, ago_s in overview.unknown_data_keys.items():
         text = f"jobs are sealed under data key {key}, which a worker lacks: they wait"
         text += f" (one was met {ago_s:.0f} s ago)"
-        remedy = "put it back into SENDCODE_DATA_KEYS, behind the first, and restart the workers"
+        remedy = "put it back into all workers' SENDCODE_DATA_KEYS, behind the first; a file of "
+        remedy += "SENDCODE_DATA_KEYS_FILE is read again, anything else wants a restart"
         yield Finding("data_keys", Level.FAIL, text, remedy)
 
 

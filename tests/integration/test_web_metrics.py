@@ -198,7 +198,9 @@ def test_each_figure_that_an_alert_asks_for_exists_and_each_alert_is_explained(
     shown = set(re.findall(r"^# TYPE (\w+)", text, re.MULTILINE))
     rules = (TOP / "deploy/prometheus/sendcode.rules.yml").read_text()
 
-    asked = {re.sub(r"_bucket$", "", each) for each in re.findall(r"sendcode_[a-z_]+", rules)}
+    asked = {
+        re.sub(r"_(bucket|count)$", "", each) for each in re.findall(r"sendcode_[a-z_]+", rules)
+    }
     alerts = re.findall(r"alert: (\w+)", rules)
 
     assert len(alerts) > 15
