@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -64,11 +65,10 @@ class Visit:
         self.page: Page = self.context.new_page()
         self.elsewhere: list[str] = []
         self.complaints: list[str] = []
+        own = web.url
         self.page.on(
             "request",
-            lambda asked: (
-                None if asked.url.startswith(web.url) else self.elsewhere.append(asked.url)
-            ),
+            lambda asked: None if asked.url.startswith(own) else self.elsewhere.append(asked.url),
         )
         self.page.on("console", lambda message: self.complaints.append(message.text))
 
@@ -81,9 +81,20 @@ class Visit:
 
 
 @pytest.fixture
-def session(redis: Redis, settings: Settings) -> str:
+def open_visit(
+    browser: Browser, web: WebServer, redis: Redis, settings: Settings
+) -> Iterator[Callable[..., Visit]]:
+    """Return what opens a window for one user; all are closed before the server ends."""
     users = Users(redis, settings)
-    return users.begin_session(users.add("ann", "operator", None, by="test"))
+    session = users.begin_session(users.add("ann", "operator", None, by="test"))
+    with ExitStack() as windows:
+
+        def opened(**how: Any) -> Visit:
+            visit = Visit(browser, web, session, **how)
+            windows.callback(visit.context.close)
+            return visit
+
+        yield opened
 
 
 def file_of(content: str, name: str) -> FilePayload:
@@ -98,12 +109,9 @@ def upload(page: Page, url: str, content: str, name: str = "july.csv") -> None:
 
 @pytest.mark.parametrize("javascript", [True, False], ids=["with JavaScript", "without"])
 def test_a_person_takes_a_file_through_all_pages_corrects_it_undoes_it_and_sends_it(
-    browser: Browser, web: WebServer, session: str, acts: Acts, javascript: bool
+    open_visit: Callable[..., Visit], web: WebServer, acts: Acts, javascript: bool
 ) -> None:
-    visit = Visit(
-        browser,
-        web,
-        session,
+    visit = open_visit(
         java_script_enabled=javascript,
         viewport={"width": 320 if javascript else 1280, "height": 800},
         color_scheme="dark" if javascript else "light",
@@ -150,13 +158,12 @@ def test_a_person_takes_a_file_through_all_pages_corrects_it_undoes_it_and_sends
 
     assert visit.elsewhere == []
     assert visit.complaints == []
-    visit.context.close()
 
 
 def test_times_are_shown_and_taken_in_the_browser_s_own_zone(
-    browser: Browser, web: WebServer, session: str, account: Account
+    open_visit: Callable[..., Visit], web: WebServer, account: Account
 ) -> None:
-    page = Visit(browser, web, session, timezone_id="Asia/Tokyo").page
+    page = open_visit(timezone_id="Asia/Tokyo").page
     in_two_days = datetime.now(UTC) + timedelta(days=2)
     day, day_before = (f"{in_two_days - timedelta(days=n):%Y-%m-%d}" for n in (0, 1))
     upload(page, web.url, ROWS)
@@ -186,9 +193,9 @@ def test_times_are_shown_and_taken_in_the_browser_s_own_zone(
 
 
 def test_a_big_file_shows_how_far_it_is_and_then_what_is_in_it(
-    browser: Browser, web: WebServer, session: str
+    open_visit: Callable[..., Visit], web: WebServer
 ) -> None:
-    visit = Visit(browser, web, session)
+    visit = open_visit()
     rows = "".join(f"Customer {n},852,{51_000_000 + n}\n" for n in range(20_000))
 
     upload(visit.page, web.url, f"name,country_code,phone_num\n{rows}")
@@ -199,14 +206,13 @@ def test_a_big_file_shows_how_far_it_is_and_then_what_is_in_it(
     visit.page.get_by_label("Type the number of codes, 20000, to confirm").fill("20,000")
     visit.page.get_by_role("button", name="Send 20,000 codes").click()
     expect(visit.page.locator(".undo")).to_be_visible()
-    visit.context.close()
 
 
 def test_two_browsers_and_an_order_from_elsewhere_see_one_truth(
-    browser: Browser, web: WebServer, session: str, acts: Acts
+    open_visit: Callable[..., Visit], web: WebServer, acts: Acts
 ) -> None:
     acts.batch(100)
-    first, second = (Visit(browser, web, session) for _ in range(2))
+    first, second = (open_visit() for _ in range(2))
     for visit in (first, second):
         visit.page.goto(f"{web.url}/batches/b1")
 
@@ -216,13 +222,12 @@ def test_two_browsers_and_an_order_from_elsewhere_see_one_truth(
 
     for visit in (first, second):
         expect(visit.page.locator(".phase")).to_contain_text("Sending")
-        visit.context.close()
 
 
 def test_markup_in_a_file_and_its_name_is_shown_as_text_and_runs_nowhere(
-    browser: Browser, web: WebServer, session: str
+    open_visit: Callable[..., Visit], web: WebServer
 ) -> None:
-    visit = Visit(browser, web, session)
+    visit = open_visit()
     content = f'"{EVIL}",country_code,phone_num\n"{EVIL}",852,55501234\n"{EVIL}",852,"{EVIL}"\n'
 
     upload(visit.page, web.url, content, f"{EVIL}.csv")
@@ -234,13 +239,12 @@ def test_markup_in_a_file_and_its_name_is_shown_as_text_and_runs_nowhere(
     expect(visit.page.locator("h1")).to_have_text(f"{EVIL}.csv")
     assert visit.page.locator("main img").count() == 0
     assert "owned" not in visit.page.title() or EVIL in visit.page.title()
-    visit.context.close()
 
 
 def test_the_pages_of_a_batch_are_complete_in_chinese(
-    browser: Browser, web: WebServer, session: str
+    open_visit: Callable[..., Visit], web: WebServer
 ) -> None:
-    visit = Visit(browser, web, session, locale="zh-CN")
+    visit = open_visit(locale="zh-CN")
     visit.page.goto(f"{web.url}/batches/new")
     visit.page.set_input_files("#file", file_of(ROWS, "七月.csv"))
     visit.page.get_by_role("button", name="上传并检查").click()
@@ -248,4 +252,3 @@ def test_the_pages_of_a_batch_are_complete_in_chinese(
     expect(visit.page.locator(".verdict")).to_contain_text("可发送 2 条验证码")
     expect(visit.page.locator(".cells")).to_contain_text("包含数字以外的字符")
     visit.check()
-    visit.context.close()

@@ -743,6 +743,17 @@ def test_the_list_shows_every_batch_with_its_state(browser: Browser, acts: Acts)
     assert browser.get("/batches/b3").status_code == 404
 
 
+def test_what_renews_itself_in_a_page_is_as_in_the_page(browser: Browser, acts: Acts) -> None:
+    acts.batch(3, "b1", name="July")
+
+    for path in ("/", "/batches", "/batches/b1"):
+        part, whole = browser.live(path), browser.get(path)
+
+        assert (part.status_code, whole.status_code) == (200, 200)
+        assert "of 3 done" in part.text
+        assert ("<footer" in part.text, "<footer" in whole.text) == (False, True)
+
+
 @pytest.mark.parametrize("path", ["/batches?page=2", "/search"])
 def test_a_page_reads_no_more_batches_than_it_shows(
     path: str, browser: Browser, batches: Batches, redis: Redis

@@ -19,13 +19,14 @@ from jobs.keys import Keys
 from jobs.ledger import Ledger
 from producer.search import Found, Place, digits_of, search
 from tests.ended_jobs import DEAD, PERMANENT, SENT, customers, end, end_event, number, run_batch
+from tests.waiting import PATIENCE_S
 
 Search = Callable[..., Found]
 
 
 @pytest.fixture
 def find(redis: Redis, settings: Settings) -> Search:
-    return lambda text, *more: search(redis, settings, text, *more)
+    return lambda text, *more: search(redis, settings, text, *more, seconds=PATIENCE_S)
 
 
 def ids(found: Found) -> list[str]:
