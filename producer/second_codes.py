@@ -23,7 +23,7 @@ from config.settings import Settings
 from jobs.batches import Batches
 from jobs.codes import OwnCode, is_permanent
 from jobs.deadletters import WINDOW, DeadLetters
-from jobs.job import EVENT, State
+from jobs.job import EVENT, State, split_job_id
 from jobs.ledger import NumberHistory, histories
 from jobs.phone import Fault, PhoneNumber
 from jobs.rows import CHUNK_ROWS
@@ -91,12 +91,14 @@ class Memory:
         return hash(phone.e164) in self._refused
 
     def is_corrected(self, job_id: str) -> bool:
-        """Return whether a corrected file took the customer of a failed job over, and did not fail.
+        """Return whether another corrected file took over the customer of a job, and did not fail.
 
-        What stands for the customer may be waiting, sent or perhaps sent.
+        The job failed, or its row was rejected. What stands for the customer may be waiting, sent
+        or perhaps sent.
         """
         by = self._letters.corrected_by(job_id) if job_id else ""
-        if not by:
+        # what the batch itself noted before it was cut off is no reason to leave its rows out
+        if not by or split_job_id(by)[0] == self._batch_id:
             return False
         (letter,) = self._letters.read([by])
         return letter.record is None or letter.record.state is not State.DEAD
@@ -275,7 +277,7 @@ class _Judge:
             return _SINCE
         if status and history.waits_in:
             return _waits(history.waits_in, _SENT.remedy)
-        if status == State.DEAD and self._is_corrected(row):
+        if status in {State.DEAD, State.REJECTED} and self._is_corrected(row):
             return _CORRECTED
         return _REFUSED if self._is_refused_again(row, status, code) else None
 

@@ -17,6 +17,8 @@ from jobs.batches import Batches
 from jobs.keys import Keys
 from jobs.ledger import Ledger
 from jobs.scripts import time_ms
+from producer.importing import Submission, Terms
+from producer.sheet import open_sheet
 from tests.commands import Command, on_terminal
 from tests.ended_jobs import DEAD, SENT, end
 from tests.files import correct, customer, read_csv, write_csv
@@ -148,6 +150,43 @@ def test_the_failed_rows_hold_nobody_any_more_whom_a_file_corrected(
 
     reasons = {each["code"]: each["count"] for each in told["invalid_by_reason"]}
     assert reasons["corrected_since"] == 1
+
+
+def test_an_older_file_with_another_correction_of_a_rejected_row_sends_no_second_code(
+    sendcode: Command, ledger: Ledger, may: Path, tmp_path: Path
+) -> None:
+    older = tmp_path / "older.csv"
+    older.write_bytes(may.read_bytes())
+    correct(may, {customer(6)[0]: {"phone_num": customer(6)[2]}})
+    correct(older, {customer(6)[0]: {"phone_num": customer(16)[2]}})
+    sendcode("batch", "submit", may, "--id", "may-2")
+    send_all(ledger)
+
+    told = sendcode("batch", "check", older, "--json").json
+
+    reasons = {each["code"]: each["count"] for each in told["invalid_by_reason"]}
+    assert reasons["corrected_since"] == 1
+
+
+def test_a_corrected_file_that_was_cut_off_goes_on_with_all_its_rows(
+    sendcode: Command, settings: Settings, batches: Batches, may: Path
+) -> None:
+    """What it noted itself before it was cut off says of nobody that another file has them."""
+    correct(may, {customer(n)[0]: {"phone_num": customer(10 + n)[2]} for n in (3, 4, 5, 6)})
+    with (
+        open_sheet(may) as sheet,
+        Submission(batches.client, settings, sheet, Terms(), "may-2") as cut,
+    ):
+        cut.read()
+        cut.open()
+        for pairs in cut.spool.corrected_jobs("may-2"):
+            batches.note_corrections(pairs)
+
+    sendcode("batch", "submit", may, "--id", "may-2")
+
+    batch = batches.get("may-2")
+    assert batch is not None
+    assert (batch.total, batch.rejected) == (4, 0)
 
 
 def test_what_a_cancelled_file_would_have_corrected_waits_for_a_person_again(
