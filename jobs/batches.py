@@ -70,7 +70,6 @@ class Batches:
         self._open, self._steer = load("open_batch"), load("steer_batch")
         self._in_state = load("rows_in_state")
         self._note_corrections = load("note_corrections")
-        self._corrected_rows = load("corrected_rows")
         self._rows = Rows(client, settings)
 
     def open(  # noqa: PLR0913 (what a batch is made with, each by its name)
@@ -169,14 +168,10 @@ class Batches:
         """
         self._note_corrections([part for pair in corrected for part in pair])
 
-    def corrected_rows(self, batch_id: str) -> int:
-        """Return of how many of a batch's rejected rows corrected files took the customers over."""
-        return int(self._corrected_rows(batch=batch_id))
-
     def noted_rows(self, batch_id: str) -> frozenset[int]:
         """Return the numbers of its rejected rows that corrected files took over, or would have."""
-        noted: Any = self.client.hgetall(self._keys.corrected(batch_id))
-        return frozenset(int(number) for number in noted)
+        noted = self.client.hscan_iter(self._keys.corrected(batch_id), count=CHUNK_ROWS)
+        return frozenset(int(number) for number, _ in noted)
 
     def get(self, batch_id: str) -> Batch | None:
         """Return a batch with its counts; None if there is none of that id."""

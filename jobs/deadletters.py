@@ -22,6 +22,7 @@ from jobs.job import JobRecord, Lane, StoryEntry, corrected_job_id
 from jobs.keys import Keys
 from jobs.ledger import Ledger, histories
 from jobs.phone import PhoneNumber
+from jobs.rows import CHUNK_ROWS
 from jobs.scripts import scripts, time_ms
 from jobs.vault import Vault
 
@@ -256,9 +257,12 @@ class DeadLetters:
         return self.all_corrected_by([job_id])[job_id]
 
     def all_corrected_by(self, job_ids: Sequence[str]) -> dict[str, str]:
-        """Return the same of many, by job."""
-        found = self._corrected_by(job_ids) if job_ids else ()
-        return dict(zip(job_ids, found, strict=True))
+        """Return the same of many, by job. They are looked up `CHUNK_ROWS` at once."""
+        found: dict[str, str] = {}
+        for first in range(0, len(job_ids), CHUNK_ROWS):
+            part = job_ids[first : first + CHUNK_ROWS]
+            found.update(zip(part, self._corrected_by(part), strict=True))
+        return found
 
     def find(self, job_id: str) -> DeadLetter | None:
         """Return one by its id, also when it was dropped; None if it is no dead letter."""

@@ -149,6 +149,45 @@ def test_a_batch_s_figures_and_reasons_hold_nobody_whom_a_file_corrected(
 
 
 @pytest.mark.usefixtures("mixed")
+def test_a_row_that_a_person_left_and_a_file_corrected_is_marked_as_left(
+    anna: Browser, batches: Batches
+) -> None:
+    batches.open("fixed", "digest of fixed", HEADER, corrects="b1")
+    looked = decided(anna, anna.post("/dead/decide", verb="drop", job="b1-4", why="told"))
+    confirm(anna, looked)
+    batches.note_corrections([("b1-4", "fixed-1")])
+    batches.append("fixed", 0, customers(1, 20), last=True)
+
+    page = anna.get("/batches/b1?only=left")
+
+    assert re.findall(r'<span class="mark ?[^"]*">([^<]*)</span>', page.text) == [
+        "Left, with a reason"
+    ]
+
+
+def test_of_very_many_corrected_rows_those_of_an_undone_file_are_open_again(
+    anna: Browser, batches: Batches
+) -> None:
+    numbers = range(1, 2002)
+    batches.open("b1", "digest of b1", HEADER)
+    rows = [BatchRow(n + 1, [f"Customer {n}"], None, "phone_invalid", "no number") for n in numbers]
+    rows.append(BatchRow(2003, ["Customer 2002", *customers(1)[0].cells[1:]], number(1)))
+    batches.append("b1", 0, rows, last=True)
+    batches.open("fixed", "digest of fixed", HEADER, corrects="b1")
+    batches.note_corrections([(f"b1-{n}", f"fixed-{n}") for n in numbers])
+    corrected = anna.get("/batches/b1").text
+
+    batches.steer("fixed", "cancel")
+
+    figures = [
+        dict(re.findall(r"<dt>([^<]+)</dt><dd>([\d,]+)</dd>", each))
+        for each in (corrected, anna.get("/batches/b1").text)
+    ]
+    assert figures[0] == {"Waiting or under way": "1", "Corrected by a file": "2,001"}
+    assert figures[1] == {"Waiting or under way": "1", "Left out before sending": "2,001"}
+
+
+@pytest.mark.usefixtures("mixed")
 @pytest.mark.parametrize(
     ("query", "chosen"),
     [
@@ -621,6 +660,23 @@ def test_a_search_for_a_number_goes_on_with_what_was_typed_which_no_page_holds(
     assert "Nothing was found" in of_another_session.text
     for each in (page, rest, of_batch, rest_of_batch):
         assert one.phone_num not in each.text + each.url
+
+
+def test_a_batch_s_search_of_another_session_shows_no_rows_but_is_to_be_typed_again(
+    anna: Browser, batches: Batches, web: WebServer, redis: Redis, settings: Settings
+) -> None:
+    batches.open("b1", "digest b1", HEADER)
+    batches.append("b1", 0, customers(120), last=True)
+    bob = Browser.of(web, redis, settings, "viewer", "bob")
+    page = anna.post("/batches/b1", text="customer", only="waiting")
+    hidden = dict(re.findall(r'name="(sought|after|only)" value="([^"]*)"', page.text))
+
+    of_another_session = bob.post("/batches/b1", **hidden)
+
+    assert hidden["after"] == "50"
+    assert "The search is no longer known: type it again." in of_another_session.text
+    assert 'aria-current="true">All<' in of_another_session.text
+    assert 'href="/jobs/b1-51"' not in of_another_session.text
 
 
 def test_html_of_a_file_or_a_reference_is_only_text(

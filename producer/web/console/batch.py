@@ -15,7 +15,7 @@ from jobs.actions import Action, note
 from jobs.batch import Batch, Family
 from jobs.batches import ORDERED, Batches, Order
 from jobs.deadletters import DeadLetters, Fit
-from jobs.job import State
+from jobs.job import State, batch_job_id
 from jobs.scripts import time_ms
 from producer.batch_rows import APART, rows_page
 from producer.checks import next_batch_id
@@ -117,6 +117,8 @@ async def search(batch_id: str, request: Request, visitor: Viewer) -> Response:
     form = await request.form()
     sought = str(form.get("sought", ""))
     text = opened_search(request, visitor, sought) if sought else str(form.get("text", "")).strip()
+    if sought and not text:
+        return redirect(request, f"/batches/{batch_id}", "batch.search_again")
     after = str(form.get("after", "")) or "0"
     if not (after.isdecimal() and len(after) <= len(str(MOST_PLACES))):
         raise Problem.of_field("after", "invalid", "this is no row's number")
@@ -249,7 +251,9 @@ def _corrected(client: Any, settings: Settings, family: Family, batch: Batch) ->
         return Counter()
     letters = DeadLetters(client, settings)
     found = letters.survey(Fit(batch_id=batch.batch_id), size=0).corrected_here
-    found[State.REJECTED] = Batches(client, settings).corrected_rows(batch.batch_id)
+    noted = Batches(client, settings).noted_rows(batch.batch_id)
+    rejected = [batch_job_id(batch.batch_id, number) for number in noted]
+    found[State.REJECTED] = sum(map(bool, letters.all_corrected_by(rejected).values()))
     return found
 
 
