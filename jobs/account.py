@@ -62,6 +62,8 @@ class Account:
         self._worker = worker.partition("/")[0]
         self.stood_down = ""
         """What the API refuses of this worker alone, while it takes no work for that."""
+        self.refused = ""
+        """What the API refuses of this worker, if perhaps of all others, too."""
         self._lock = threading.Lock()
         self._is_announced = False
         self._client = client
@@ -128,16 +130,17 @@ class Account:
         if refused == "stood down":
             if entry != self.entry:
                 return "outdated"
-            self.stood_down = self.stood_down or code
+            self.stood_down = self.refused = self.stood_down or code
         return refused
 
     def stand(self) -> Literal["working", "stood down", "halted", "halted now"]:
-        """Return whether this worker may take work, and note it in `stood_down`.
+        """Return whether this worker may take work; note it in `refused` and `stood_down`.
 
         Where no other is left to go on it may: all sending is halted then, and canaries try.
         """
         standing, *why = self._stand(entry=self.entry)
-        self.stood_down = json.loads(why[0])["code"] if standing == "stood down" else ""
+        self.refused = json.loads(why[0])["code"] if why else ""
+        self.stood_down = self.refused if standing == "stood down" else ""
         if not self.stood_down:
             self._is_announced = False
         return standing  # type: ignore[no-any-return]  # of the script

@@ -94,7 +94,7 @@ class Keys:
     damage: str
     """list: what was lost, moved aside or put right, newest first, capped"""
     doctor: str
-    """string: written by `sendcode doctor` and /readyz to see that it can be; for a second"""
+    """string: written by `sendcode doctor` and web's /readyz to see that it can be; for a second"""
 
     ended: str
     """channel: the id of each job that ends"""

@@ -190,6 +190,8 @@ class Due(list[tuple[Lane, str]]):
 class Workers:
     """All workers, by their entries."""
 
+    now_ms: int
+    """On Redis' clock."""
     silent_ms: Mapping[str, int]
     """Since each one's last sign of life."""
     killed: Mapping[str, int]
@@ -555,7 +557,7 @@ class Ledger:
         """
         now_ms, signs, killed = self._beat(entry=entry, silent_ms=silent_ms)
         silent = {each: now_ms - int(at) for each, at in pairs(signs).items()}
-        return Workers(silent, {each: int(jobs) for each, jobs in pairs(killed).items()})
+        return Workers(now_ms, silent, {each: int(jobs) for each, jobs in pairs(killed).items()})
 
     def sweep(self, threads: int = 0) -> Due:
         """Return the jobs that must be published now, and mark them as published.

@@ -98,7 +98,7 @@ class Runtime:
 
     @cached_property
     def health(self) -> Health:
-        return Health(self.ledger, self.presence, self.has_stood_down)
+        return Health(self.ledger, self.presence, lambda: self.account.refused)
 
     @cached_property
     def account(self) -> Account:
@@ -200,6 +200,10 @@ class BackgroundStep(bootsteps.StartStopStep):
             for done in mending.mend_what_does_not_fit():
                 log.error("ledger mended", extra=fields(done=done))
 
+        def tell_that_it_lives() -> None:
+            if not runtime.health.why_dead():
+                tell_systemd("WATCHDOG=1")
+
         note_round = runtime.health.note_round
         self._threads = [
             Periodic("sweeper", settings.sendcode_sweep_interval, sweep_and_show, note_round),
@@ -207,6 +211,8 @@ class BackgroundStep(bootsteps.StartStopStep):
             Periodic(
                 "leases", min(settings.sendcode_lease / 4, 1.0), lambda: beat(runtime), note_round
             ),
+            # apart from what may wait for Redis
+            Periodic("watchdog", 1.0, tell_that_it_lives),
             Periodic("mending", settings.sendcode_sweep_interval, upgrade_and_mend),
             Periodic("settings", LOOK_EVERY_S, runtime.follow_settings),
             Periodic("rewriting", ASK_EVERY_S, rewriting.rewrite_if_due),
@@ -222,7 +228,7 @@ class BackgroundStep(bootsteps.StartStopStep):
 
     def _open_probes(self, runtime: Runtime, threads: int) -> None:
         runtime.meter.count_threads(lambda: len(runtime.leases), threads)
-        runtime.meter.show_ready(runtime.health.was_ready)
+        runtime.meter.show_ready(lambda: not runtime.health.why_not_ready())
         if not (address := runtime.settings.metrics_address):
             return
         try:
@@ -359,8 +365,6 @@ def sweep(ledger: Ledger, publisher: Publisher, threads: int = 0) -> int:
 
 def beat(runtime: Runtime) -> None:
     """Write a sign of life, and learn whether this worker may take work."""
-    if not runtime.health.why_dead():
-        tell_systemd("WATCHDOG=1")
     with runtime.meter.round_trip():
         runtime.presence.beat()
     account = runtime.account

@@ -14,33 +14,35 @@ from socketserver import TCPServer, ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-import redis
 from prometheus_client import make_wsgi_app
 
-from config.redis import error_code
-from jobs.identity import LedgerRefusedError
 from jobs.ledger import Ledger
-from jobs.server import SIGNATURES_REFUSED_S, clock_offset_s
+from jobs.server import SIGNATURES_REFUSED_S
 from worker.meter import Meter
 from worker.presence import Presence
 
-DEAD_AFTER_S = 30.0
-"""A thread that did not come round for so long does not come back."""
+DEAD_AFTER_S = 60.0
+"""A thread that did not come round for so long does not come back. One that waits for a silent
+Redis does: after 26 s at most (three tries, and a look at an idle connection before), 5 s more if
+it must wait for a connection, and some for Sentinels that are silent as well."""
 
 
 class Health:
-    """Knows what is wrong with a worker: a line, or nothing."""
+    """Knows what is wrong with a worker: a line, or nothing.
+
+    It asks Redis nothing, which may be silent: it goes by what the worker's threads found last.
+    """
 
     def __init__(
         self,
         ledger: Ledger,
         presence: Presence,
-        has_stood_down: Callable[[], bool],
+        refused: Callable[[], str],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ledger = ledger
         self._presence = presence
-        self._has_stood_down = has_stood_down
+        self._refused = refused
         self._clock = clock
         self._rounds: dict[str, float] = {}
         self.is_ready = False
@@ -60,38 +62,19 @@ class Health:
             return f"{stuck[0]} has stood still for {stuck[1]:.0f} s"
         return ""
 
-    def why_not_ready(self) -> str:
-        """Return why this worker sends nothing just now."""
-        return self._own_fault() or self._ledger_fault()
-
-    def was_ready(self) -> bool:
-        """Return whether it could send at its last sign of life; this asks Redis nothing.
-
-        So a worker's figures are there, too, while Redis does not answer.
-        """
-        is_refused = self._ledger.identity.refusal is not None
-        return self._presence.is_shown and not is_refused and not self._own_fault()
-
-    def _own_fault(self) -> str:
+    def why_not_ready(self) -> str:  # noqa: PLR0911 (a list of reasons)
+        """Return why this worker sends nothing, as of its last sign of life."""
         if why := self.why_dead():
             return why
         if not self.is_ready:
             return "no messages are taken yet"
-        if self._has_stood_down():
-            return "it has stood down: the API refuses its credentials, or the ledger is newer"
-        return ""
-
-    def _ledger_fault(self) -> str:
-        client = self._ledger.client
-        try:
-            self._ledger.identity.check()
-            client.set(self._ledger.keys.doctor, "", px=1_000)
-            off_s = abs(clock_offset_s(client))
-        except LedgerRefusedError as exc:
-            return str(exc)
-        except redis.RedisError as exc:
-            return f"Redis takes no write: {error_code(exc)}"
-        if off_s > SIGNATURES_REFUSED_S:
+        if why := self._presence.why_not_shown():
+            return why
+        if (state := self._ledger.identity.refusal) and state.refused:
+            return str(state.error())
+        if code := self._refused():
+            return f"the API refuses what this worker was set up with: {code}"
+        if (off_s := abs(self._presence.clock_offset_s)) > SIGNATURES_REFUSED_S:
             return f"this clock and Redis' differ by {off_s:.0f} s"
         return ""
 

@@ -40,6 +40,11 @@ GONE_S = 86_400
 """A worker that was silent for so long does not come back."""
 _NEAR_MS = 10_000
 """A sign of life of another process with this worker's name is not a leftover within that time."""
+SILENT_S = 5.0
+"""A sign of life takes a millisecond or so. One that takes so long: Redis does not answer."""
+SETTLED_S = 10.0
+"""After a sign of life that failed, before Redis is said to take writes again: one that is full
+takes some and refuses others."""
 
 
 class Stopping(Exception):  # noqa: N818 (no error: an order)
@@ -215,10 +220,15 @@ class Presence:
         self._clock = clock
         self._progress: dict[str, float] = {}
         self._reached_at: float | None = None
+        self._beating_since: float | None = None
+        self._failed_at = 0.0
+        self._failure = ""
         self._logged: set[str] = set()
         self.name = ""
         self.fingerprint = ""
         """Of the credentials that the worker holds; others may take their place."""
+        self.clock_offset_s = 0.0
+        """By how many seconds Redis' clock was ahead of this machine's at the last sign of life."""
         channel = f"{ledger.keys.connections}:{leases.process}"
         self.lifeline = Lifeline(ledger.client, channel)
 
@@ -232,8 +242,12 @@ class Presence:
         self._progress[part] = self._clock()
 
     def stuck(self) -> tuple[str, float] | None:
-        """Return the part that has stood still for too long, and for how many seconds."""
-        now = self._clock()
+        """Return the part that has stood still for too long, and for how many seconds.
+
+        As long as a sign of life waits for Redis, the parts may wait for it, too.
+        """
+        since = self._beating_since
+        now = self._clock() if since is None else since
         progress = dict(self._progress)
         if (jobs_at := self._leases.progress_at) is not None:
             progress["jobs"] = max(jobs_at, self._shutdown.asleep_until)
@@ -243,10 +257,14 @@ class Presence:
         still_s = now - max(progress.get(part, now), reached_at)
         return (part, still_s) if still_s > self._patience_s else None
 
-    @property
-    def is_shown(self) -> bool:
-        """Whether the last sign of life was written: Redis is there and takes writes."""
-        return self._reached_at is not None
+    def why_not_shown(self) -> str:
+        """Return why signs of life are not written, or were not just now, without asking Redis."""
+        now, since = self._clock(), self._beating_since
+        if since is not None and now - since > SILENT_S:
+            return f"Redis has not answered for {now - since:.0f} s"
+        if self._failure and (self._reached_at is None or now - self._failed_at < SETTLED_S):
+            return f"Redis takes no write: {self._failure}"
+        return "" if self._reached_at is not None else "no sign of life was written yet"
 
     def beat(self) -> None:
         """Keep the leases, and show that the worker lives.
@@ -254,23 +272,30 @@ class Presence:
         Raises:
             redis.RedisError: the sign of life was perhaps not written.
         """
+        began = self._beating_since = self._clock()
         try:
-            self._beat()
-        except redis.RedisError:
+            self._beat(began)
+        except redis.RedisError as exc:
             self._reached_at = None
+            self._failed_at, self._failure = self._clock(), error_code(exc)
             raise
+        finally:
+            self._beating_since = None
 
-    def _beat(self) -> None:
+    def _beat(self, began: float) -> None:
         stuck = self.stuck()
         part, still_s = stuck or ("", 0.0)
         if part != "jobs":  # other workers take those over
             self._leases.renew(self._ledger)
         entry = self.entry
+        asked_at = time.time()
         workers = self._ledger.beat(entry, round(still_s * 1000))
+        self.clock_offset_s = workers.now_ms / 1000 - (asked_at + time.time()) / 2
         if replaced := [each for each in workers.silent_ms if self._is_own(each) and each != entry]:
             self._ledger.client.hdel(self._ledger.keys.workers, *replaced)
-        if self._reached_at is None:
-            self._reached_at = self._clock()
+        now = self._clock()
+        if self._reached_at is None or now - began > SILENT_S:
+            self._reached_at = now
         for entry, jobs in workers.killed.items():
             log.warning(
                 "a worker was killed: others go on with its jobs",

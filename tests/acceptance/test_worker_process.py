@@ -47,7 +47,7 @@ def test_an_event_is_sent_and_counted_and_the_worker_stops_when_told_to(
 
     wait_until(lambda: (job := ledger.job(job_id)) and job.state is State.SENT)
     assert sandbox.stats()["accepted_per_number"] == {"85299000001": 1}
-    assert requests.get(f"http://{probes}/readyz", timeout=30).text == "ok\n"
+    wait_until(lambda: requests.get(f"http://{probes}/readyz", timeout=30).text == "ok\n")
     figures = requests.get(f"http://{probes}/metrics", timeout=30).text
     assert 'sendcode_api_seconds_count{kind="sent"} 1.0' in figures
     assert 'sendcode_acceptance_to_api_seconds_count{lane="event"} 1.0' in figures

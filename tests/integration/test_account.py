@@ -523,6 +523,7 @@ def test_a_key_that_is_refused_concerns_the_workers_that_hold_it(
     assert decided == "stood down"
     assert [each.stand() for each in (old, same, new)] == ["stood down", "stood down", "working"]
     assert [each.stood_down for each in (old, same, new)] == [KEY, KEY, ""]
+    assert [each.refused for each in (old, same, new)] == [KEY, KEY, ""]
     assert new.state().state == "running"
 
 
