@@ -35,11 +35,11 @@ MOST_SURVEYED = 50_000
 
 Verb = Literal["requeue", "replace", "drop"]
 Settled = Literal[
-    "done", "absent", "not dead", "cancelled", "waits_elsewhere", "corrected", "too_late"
+    "done", "absent", "not dead", "cancelled", "waits_elsewhere", "corrected", "locked"
 ]
 """`absent`: the job is gone; `not dead`: somebody dealt with it; `cancelled`: its batch was;
 `waits_elsewhere`: another job was tried again, and a code to the number is still to be sent;
-`corrected`: a row of a corrected file stands for its customer; `too_late`: its time is over, and
+`corrected`: a row of a corrected file stands for its customer; `locked`: its time is over, and
 its number is sealed for that under a key that this process lacks."""
 
 

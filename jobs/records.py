@@ -33,6 +33,8 @@ from jobs.vault import (
 )
 
 _FORGED = "its number was not sealed for this job: another hand made, changed or moved the record"
+_WHEN = frozenset({"state", "not_after", "doubt"})
+"""What in a job's hash decides whether it could be sent after its term."""
 _OPEN = frozenset(str(state) for state in State if not state.is_final)
 _SOME_TIME_MS = 10**12
 """A time (September 2001), and far too long to be a life."""
@@ -133,11 +135,13 @@ class Records:
     def kept(self, job_id: str, values: Mapping[str, str]) -> dict[str, str]:
         """Return what is known still of a number, as `cc`, `num` and `term` of a record.
 
-        `values` need not be a whole record.
+        `values` need not be a whole record. What is wrong with when it could be sent does not
+        matter: whoever has the job tried again decides that anew.
         """
         term = _term(values)
+        sealed = {name: value for name, value in values.items() if name not in _WHEN}
         try:
-            phone = self.number(job_id, values)
+            phone = self.number(job_id, sealed)
         except UnknownKeyError:
             return {"cc": values.get("cc", "0"), "num": values["num"], "term": term}
         except (ForgedError, ValueError):

@@ -166,6 +166,8 @@ class Why(StrEnum):
     PERMANENT = "permanent"
     """Unchanged it would only be refused again."""
     TOO_LATE = "too_late"
+    LOCKED = "locked"
+    """Its time is over, and its number cannot be sealed anew: its data key is not here."""
     PERHAPS_SENT = "perhaps_sent"
     SENT_SINCE = "sent_since"
     """Another job has sent a code to its number since."""

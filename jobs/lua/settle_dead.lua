@@ -12,7 +12,7 @@
 --   the new job, its id and story
 -- Reply: for each job "done" | "absent" | "not dead" | "cancelled" (its batch was)
 --   | "waits_elsewhere" (see `once`) | "corrected" (a corrected file took its customer over)
---   | "too_late" (its time is over, and its number cannot be sealed without an expiry)
+--   | "locked" (its time is over, and its number cannot be sealed without an expiry)
 -- Twice with one token: "done" again, nothing is done twice.
 local A = arguments('verb', 'token', 'action', 'first_ms:number', 'step_us:number', 'retention_ms:number',
   'once?:number', 'corrected_too?:number', 'jobs:rest')
@@ -59,10 +59,15 @@ local function note_try(cc, num, id)
   if redis.call('PTTL', key) < retention_ms then redis.call('PEXPIRE', key, int(retention_ms)) end
 end
 
--- Whether a job's time is over, or nobody knows: it was lost, and is known of a row alone.
+-- When a job's time is over: where that was lost, as its number is sealed for it; 0 if nobody knows, as of
+-- an older release's event, whose number was sealed for its life alone; nil if never.
+local function end_of(job)
+  return tonumber(job.not_after or job.term or job.life and 0)
+end
+
 local function is_over(job)
-  if job.not_after then return tonumber(job.not_after) <= now end
-  return job.term or job.life
+  local ends = end_of(job)
+  return ends and ends <= now
 end
 
 local function is_same_number(job, num)
@@ -77,6 +82,8 @@ local function requeue(id, job, num)
     redis.call('HSET', K.job(id), 'num', num)
     if job.life then redis.call('HSET', K.job(id), 'expires_in', job.life) end
     redis.call('HDEL', K.job(id), 'not_after', 'term', 'life')
+  elseif end_of(job) then
+    redis.call('HSET', K.job(id), 'not_after', int(end_of(job)))
   end
   if job.state == 'unknown' then flag_duplicate(id) end
   redis.call('HINCRBY', K.totals, job.state, -1)
@@ -121,7 +128,7 @@ local function settle(id, place, story, cc, num, new, new_story)
   if verb ~= 'drop' and A.corrected_too ~= 1 and corrected_by(job.corrected) ~= '' then
     return 'corrected'
   end
-  if verb == 'requeue' and is_over(job) and not is_same_number(job, num) then return 'too_late' end
+  if verb == 'requeue' and is_over(job) and not is_same_number(job, num) then return 'locked' end
   if verb ~= 'drop' then
     if verb == 'requeue' and num == '' then cc, num = job.cc or '', job.num or '' end
     if A.once == 1 and is_tried_already(cc, num, id) then return 'waits_elsewhere' end

@@ -170,6 +170,7 @@ _LEFT_ALONE = {
     Why.NUMBER_LOST: "its number is lost: give it again (--phone)",
     Why.SAME_NUMBER: "this is the number it has already; leave out the number to requeue",
     Why.TOO_LATE: "it would come too late (--expires-in): --force sends all the same",
+    Why.LOCKED: "its number is sealed under a data key that is not here (SENDCODE_DATA_KEYS)",
     Why.PERHAPS_SENT: f"perhaps sent: ask the customer whether a code has come; {_ALL_THE_SAME}",
     Why.SENT_SINCE: f"another job has sent a code to its number since: drop it; {_ALL_THE_SAME}",
     Why.CORRECTED: "a corrected file took its customer over: sendcode job show",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,6 +19,7 @@ from jobs.keys import Keys
 from jobs.ledger import Ledger
 from jobs.phone import PhoneNumber
 from sandbox.client import Sandbox
+from tests.commands import Command
 from tests.integration.conftest import PatientSender
 from tests.ledger_acts import Acts
 
@@ -62,8 +62,8 @@ MAKE = {"an event": event, "an older release's event": older_event, "a batch's r
 
 
 @pytest.mark.parametrize("made", MAKE)
-@pytest.mark.parametrize("is_lost", [False, True], ids=["is over", "is not known any more"])
-def test_what_a_person_tries_again_after_its_time_is_sent_once(
+@pytest.mark.parametrize("is_lost", [False, True], ids=["is over", "was lost"])
+def test_what_a_person_tries_again_is_sent_once_and_in_time_unless_that_is_over(
     made: str,
     is_lost: bool,
     acts: Acts,
@@ -75,16 +75,18 @@ def test_what_a_person_tries_again_after_its_time_is_sent_once(
 ) -> None:
     job_id, dead = MAKE[made](acts), DeadLetters(redis, settings)
     fail(acts, job_id)
+    was = acts.job(job_id)
     if is_lost:
         redis.hdel(keys.job(job_id), "not_after")
     else:
         redis.hset(keys.job(job_id), "not_after", 1)
-    was = acts.job(job_id)
+    is_in_time = is_lost and made != "an older release's event"  # which sealed no time
 
     assert dead.requeue(Decision("requeue", job_id), dead.window(0)) == ["done"]
 
     again = acts.job(job_id)
-    assert (again.flaw, again.phone, again.not_after_ms) == ("", GOOD, None)
+    ends_ms = was.not_after_ms if is_in_time else None
+    assert (again.flaw, again.phone, again.not_after_ms) == ("", GOOD, ends_ms)
     assert again.life_ms == was.life_ms
     assert acts.sweep() == [job_id]
     sender.send(job_id)
@@ -106,18 +108,21 @@ def test_what_a_person_tries_again_in_time_keeps_its_expiry(
 
 
 def test_without_its_key_a_job_whose_time_is_over_stays_a_dead_letter(
-    acts: Acts, redis: Redis, keys: Keys, settings: Settings
+    acts: Acts, redis: Redis, keys: Keys, settings: Settings, sendcode: Command
 ) -> None:
     job_id = event(acts)
     fail(acts, job_id)
-    redis.hset(keys.job(job_id), "not_after", 1)
-    stranger = settings.model_copy(update={"sendcode_data_keys": SecretStr(new_data_key("k2"))})
-    dead = DeadLetters(redis, settings)
-    (letter,) = dead.window(0)
-    letter = replace(letter, record=Ledger(redis, stranger).job(job_id))
+    known = settings.sendcode_data_keys
+    assert known
+    more = SecretStr(f"{new_data_key('k2')},{known.get_secret_value()}")
+    other = Ledger(redis, settings.model_copy(update={"sendcode_data_keys": more}))
+    term = redis.hget(keys.job(job_id), "term")
+    num = other.records.seal(GOOD, job_id, Lane.EVENT, str(term))
+    redis.hset(keys.job(job_id), mapping={"num": num, "not_after": 1})
 
-    assert dead.requeue(Decision("requeue", job_id), [letter]) == ["too_late"]
+    told = sendcode("dead", "requeue", job_id, "--force")
 
+    assert "sealed under a data key that is not here" in told.out + told.err
     assert acts.state(job_id) is State.DEAD
     assert redis.lrange(keys.dead, 0, -1) == [job_id]
 
@@ -137,10 +142,17 @@ def test_an_event_of_a_release_that_sealed_its_life_is_sent_once(
     assert sandbox.stats()["accepted"] == 1
 
 
-def test_a_batch_s_job_without_its_expiry_is_not_sent_until_a_person_tries_it_again(
-    acts: Acts, sender: PatientSender, sandbox: Sandbox, redis: Redis, settings: Settings
+@pytest.mark.parametrize("made", ["an event", "a batch's row"])
+def test_a_job_without_its_expiry_is_not_sent_until_a_person_tries_it_again(
+    made: str,
+    acts: Acts,
+    sender: PatientSender,
+    sandbox: Sandbox,
+    redis: Redis,
+    settings: Settings,
 ) -> None:
-    job_id, dead = fed_row(acts), DeadLetters(redis, settings)
+    job_id, dead = MAKE[made](acts), DeadLetters(redis, settings)
+    sealed_for_ms = acts.job(job_id).not_after_ms
     redis.hdel(acts.keys.job(job_id), "not_after")  # by an older release's requeue, or a forger
 
     sender.send(job_id)
@@ -149,6 +161,7 @@ def test_a_batch_s_job_without_its_expiry_is_not_sent_until_a_person_tries_it_ag
     assert (forged.state, forged.code, forged.phone) == (State.UNKNOWN, OwnCode.FORGED, GOOD)
     assert sandbox.stats()["accepted"] == 0
     assert dead.requeue(Decision("requeue", job_id), dead.window(0)) == ["done"]
+    assert acts.job(job_id).not_after_ms == sealed_for_ms
     assert acts.sweep() == [job_id]
     sender.send(job_id)
     assert acts.state(job_id).is_sent
