@@ -288,7 +288,7 @@ def read_overview(
 
 
 def _missing_keys(met: Mapping[str, str], now_ms: int) -> dict[str, float]:
-    ages_ms = {key: max(0, now_ms - int(at)) for key, at in sorted(met.items())}
+    ages_ms = {key: max(0, now_ms - int(at)) for key, at in sorted(met.items()) if at.isdecimal()}
     return {key: age / 1000 for key, age in ages_ms.items() if age < LOCKED_SHOWN_MS}
 
 

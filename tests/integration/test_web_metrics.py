@@ -141,7 +141,9 @@ def test_a_missing_data_key_is_shown_with_its_last_job_and_no_longer_than_until_
     figure: Figures, sendcode: Command, redis: Redis, keys: Keys
 ) -> None:
     now_ms = time_ms(redis.time())
-    redis.hset(keys.vault_unknown, mapping={"k8": now_ms - 90_001, "k9": now_ms + HOUR_MS})
+    redis.hset(
+        keys.vault_unknown, mapping={"k7": "damaged", "k8": now_ms - 90_001, "k9": now_ms + HOUR_MS}
+    )
     redis.pexpire(keys.vault_unknown, HOUR_MS)
 
     ran = sendcode("status")
