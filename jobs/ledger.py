@@ -7,6 +7,7 @@ a caller that cannot reach the ledger must not send.
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -254,6 +255,10 @@ def histories(
     ]
 
 
+def _own_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
 class Ledger:
     """The scripts of one key prefix on one Redis."""
 
@@ -267,7 +272,7 @@ class Ledger:
         self.keys = Keys(settings.sendcode_key_prefix)
         self.records = Records(client, settings)
         self._redis_ahead_ms = 0
-        """Of this machine's clock."""
+        """Of this machine's clock, by the last reply: a start, as the script checks each time."""
         self._depth = max(4, round(settings.sendcode_rate_limit * FEED_SECONDS))
         load = scripts(client, settings)
         self._submit, self._submit_test = load("submit"), load("submit_test")
@@ -293,6 +298,7 @@ class Ledger:
         Raises:
             LedgerRefusedError: this is not the ledger that was known.
             QuotaExceededError: one of the `quotas` refuses it.
+            redis.TimeoutError: Redis' clock leaps; nothing was recorded.
         """
         asked: dict[str, Argument] = {
             "id": job.job_id,
@@ -327,20 +333,27 @@ class Ledger:
     ) -> Any:
         """Seal an event for the time on Redis' clock at which it expires; return the reply.
 
-        Where this machine's clock is another one, it is asked for a second time, and the
-        difference is remembered.
+        Each reply bounds how far that clock is ahead of this machine's. Where the time was too far
+        off, it is asked again. The last time goes by the lower bound: where Redis hangs each time,
+        the event expires early, by as long as that took, and never late.
         """
         parts = [part for quota in quotas for part in quota.packed()]
-        for is_read in (False, True):
-            own_ms, term = time.time_ns() // 1_000_000, None
+        ahead_ms, least_ms, most_ms = self._redis_ahead_ms, -math.inf, math.inf
+        for is_last in (False, False, True):
+            asked_ms, term = _own_ms(), None
             if job.life_ms is not None:
-                term = own_ms + self._redis_ahead_ms + job.life_ms
+                term = asked_ms + int(least_ms if is_last else ahead_ms) + job.life_ms
             num = self.records.seal(job.phone, job.job_id, Lane.EVENT, term)
-            reply = self._submit(parts, **asked, num=num, term=term or "", is_read=int(is_read))
+            reply = self._submit(parts, **asked, num=num, term=term or "", is_last=int(is_last))
+            if reply[0] in {"refused", "quota"}:
+                return reply
+            now_ms = int(reply[1] if reply[0] == "clock" else reply[3][0])
+            least_ms = max(least_ms, now_ms - _own_ms())
+            most_ms = min(most_ms, now_ms - asked_ms)
+            self._redis_ahead_ms = ahead_ms = int(most_ms)  # with the way to it: as long, mostly
             if reply[0] != "clock":
-                break
-            self._redis_ahead_ms = int(reply[1]) - own_ms
-        return reply
+                return reply
+        raise redis.TimeoutError("its clock leaps: nobody knows when the event would expire")
 
     def _end_test(self, job: SendCodeJob, asked: Mapping[str, Argument]) -> Submitted:
         end = end_of(job.phone)

@@ -1,7 +1,7 @@
 -- Accept an event job, if its id is new, and the quotas allow it. The caller publishes its message; if it
 -- dies before that, the sweeper does.
 -- life_ms: after which its code is of no use, 0 for never; term: when that is, for which `num` is sealed, or ""
--- is_read: "1" if the caller has just read this clock; reference: the caller's name for it
+-- is_last: "1" to accept a term that is too early; reference: the caller's name for it
 -- token: the name of the token that asks; key: its idempotency key; both may be ""
 -- resend: "1" to send although another event has this number; quotas: see `spend`
 -- known: what the caller remembers of the ledger (see identity.lua); call: one token for each call
@@ -9,11 +9,11 @@
 --      | {"same", hash of the other event's job, what to remember, outlook, its id, when its number opens or 0}
 --   outlook, to reckon when it will be sent: {now, events that wait, limiter's record}
 --      | {"quota", place of the quota that refuses, ms until it does not, what to remember} | {"refused"}
---      | {"clock", now}: the caller's is another one: nothing was done, seal the number for another term
+--      | {"clock", now}: the term is too far off: nothing was done, seal the number for another one
 -- Twice with one token: "new" again, as the first answer was lost.
-local A = arguments('id', 'cc', 'num', 'life_ms:number', 'term', 'is_read', 'reference', 'token', 'key',
+local A = arguments('id', 'cc', 'num', 'life_ms:number', 'term', 'is_last', 'reference', 'token', 'key',
   'resend', 'grace_ms:number', 'known', 'call', 'quotas:rest')
-local MOST_OFF_MS = 1000
+local LEAST_OFF_MS, MOST_OFF_MS = 100, 1000
 local id, now = A.id, now_ms()
 if refused(A.known) then return {'refused'} end
 local remember = grow(now)
@@ -40,7 +40,8 @@ if other then
   end
 end
 local off_ms = A.term ~= '' and tonumber(A.term) - A.life_ms - now or 0
-if math.abs(off_ms) > MOST_OFF_MS and A.is_read ~= '1' then return {'clock', int(now)} end
+local tolerance_ms = math.min(MOST_OFF_MS, math.max(LEAST_OFF_MS, A.life_ms / 20))
+if off_ms > tolerance_ms or off_ms < -tolerance_ms and A.is_last ~= '1' then return {'clock', int(now)} end
 local rule, place, wait_ms = spend(A.quotas, now)
 if rule then return {'quota', place, int(wait_ms), remember} end
 make_job(id, A.cc, A.num, 'event', nil, now, A.term)
