@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import logging
 import os
 import secrets
 import socket
@@ -16,11 +17,15 @@ from typing import Any
 
 import redis
 
+from config.logging import fields as log_fields
+from config.redis import error_code
 from config.settings import Settings
 from jobs.job import iso
 from jobs.keys import Keys
 from jobs.scripts import time_ms
 from jobs.vault import Vault, text_binding
+
+log = logging.getLogger("sendcode.actions")
 
 
 def somebody() -> str:
@@ -83,6 +88,9 @@ def note(
 
     `not_within_s`: unless the same was noted within that time, as far as the newest actions tell. A
     program that asks again and again would leave no room for anything else.
+
+    Where Redis takes no writes (it is full, or lacks replicas), that is logged: what can still be
+    read must not be held back.
     """
     key = Keys(settings.sendcode_key_prefix).actions
     now_ms = time_ms(client.time())
@@ -94,7 +102,12 @@ def note(
     pipe = client.pipeline(transaction=True)
     pipe.lpush(key, replace(action, at_ms=now_ms).encode())
     pipe.ltrim(key, 0, _KEPT - 1)
-    pipe.execute()
+    try:
+        pipe.execute()
+    except redis.ResponseError as exc:
+        # not what it is about: a file's name may hold numbers
+        known = log_fields(what=action.what, by=action.by, code=error_code(exc))
+        log.warning("not noted who took full numbers: Redis refused it", extra=known)
 
 
 def recent_actions(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
@@ -158,6 +159,21 @@ def test_a_person_takes_a_file_through_all_pages_corrects_it_undoes_it_and_sends
 
     assert visit.elsewhere == []
     assert visit.complaints == []
+
+
+def test_a_time_in_a_batch_s_own_name_is_not_that_of_another_zone(
+    open_visit: Callable[..., Visit], web: WebServer, acts: Acts, redis: Redis, keys: Keys
+) -> None:
+    acts.batch(1)
+    page = open_visit(timezone_id="Asia/Tokyo").page
+    page.goto(f"{web.url}/search")
+    option = page.locator("option[value=b1]")
+    made = option.get_attribute("data-shown")
+    redis.hset(keys.batch("b1"), "name", f"List of {made}")
+
+    page.reload()
+
+    expect(option).to_have_text(re.compile(rf"^List of {made} · (?!{made})[-:\d ]+ \(1\)$"))
 
 
 def test_times_are_shown_and_taken_in_the_browser_s_own_zone(

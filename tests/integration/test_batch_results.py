@@ -89,6 +89,25 @@ def test_who_took_full_numbers_is_noted(sendcode: Command, tmp_path: Path) -> No
     assert "@" in export["by"]
 
 
+@pytest.mark.usefixtures("ended")
+def test_full_numbers_can_be_taken_while_redis_is_full(
+    sendcode: Command, tmp_path: Path, redis: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    noted = sendcode("actions", "--json").json
+    redis.config_set("maxmemory", 1)
+    try:
+        found = results(sendcode, tmp_path)
+        exported = sendcode("dead", "export", "--output", tmp_path / "dead.csv")
+    finally:
+        redis.config_set("maxmemory", 0)
+
+    assert len(found) == 5
+    assert exported.exit_code == 0
+    assert len(read_csv(tmp_path / "dead.csv")) == 2
+    assert caplog.messages.count("not noted who took full numbers: Redis refused it") == 2
+    assert sendcode("actions", "--json").json == noted
+
+
 @pytest.mark.usefixtures("batches")
 def test_rows_that_wait_are_in_the_results_too(sendcode: Command, tmp_path: Path) -> None:
     file = write_csv(tmp_path / "customers.csv", [customer(1), customer(2)])

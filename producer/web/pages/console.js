@@ -22,7 +22,10 @@
     each.textContent = each.dataset.own.replace("{zone}", zone.replaceAll("_", " "));
   }
   for (const each of document.querySelectorAll("option[data-at]")) {
-    each.text = each.text.replace(each.dataset.shown, shown(each.dataset.at));
+    // the last one: a name before it may hold the same
+    const parts = each.text.split(each.dataset.shown);
+    const end = parts.pop();
+    if (parts.length) each.text = parts.join(each.dataset.shown) + shown(each.dataset.at) + end;
   }
   for (const each of document.querySelectorAll("input[data-at]")) {
     const at = new Date(each.dataset.at);
