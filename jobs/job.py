@@ -260,6 +260,8 @@ class JobRecord:
     replaces: str | None = None
     """The dead job in whose place a person put this one, with a corrected number."""
     replaced_by: str | None = None
+    trace: str = ""
+    """The `traceparent` of its acceptance, where that was traced; as it is read, so judge it."""
     corrected: str = ""
     """The jobs of rows of corrected files that took its customer over, or would have."""
     story: tuple[StoryEntry, ...] = ()
@@ -318,6 +320,7 @@ class JobRecord:
             dropped_ms=number_in("dropped"),
             replaces=values.get("replaces"),
             replaced_by=values.get("replaced_by"),
+            trace=values.get("trace", ""),
             corrected=values.get("corrected", ""),
             story=tuple(StoryEntry.decode(text) for _, text in entries),
             locked=locked,

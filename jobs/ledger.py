@@ -287,13 +287,15 @@ class Ledger:
         quotas: Sequence[Quota] = (),
         *,
         token: str = "",
+        trace: str = "",
         resend: bool = True,
     ) -> Submitted:
         """Accept an event job, or find the one that has its id. Publishing is the caller's.
 
         Without `resend`, another event that waits with a code for the same number, or has just sent
-        one, stands for it. `token`: the name of the one that asks, whose webhook is called. A test
-        has ended by this, and counts in no quota.
+        one, stands for it. `token`: the name of the one that asks, whose webhook is called;
+        `trace`: the `traceparent` that the calls of the API follow. A test has ended by this, and
+        counts in no quota.
 
         Raises:
             LedgerRefusedError: this is not the ledger that was known.
@@ -312,7 +314,8 @@ class Ledger:
         }
         if job.is_test:
             return self._end_test(job, asked)
-        reply = self._submit_sealed(job, quotas, asked | {"resend": int(resend)})
+        asked |= {"resend": int(resend), "trace": trace}
+        reply = self._submit_sealed(job, quotas, asked)
         if reply[0] == "refused":
             raise self.identity.refuse()
         if reply[0] == "quota":

@@ -6,6 +6,7 @@ connection bounds the name service, or several commands together.
 
 from __future__ import annotations
 
+import contextvars
 import logging
 import os
 import threading
@@ -19,6 +20,7 @@ from config import SendcodeError
 from config.celery import make_celery
 from config.redis import connect
 from config.settings import DATA_KEYS, Settings, load_settings, misspelt
+from config.tracing import step
 from config.unavailable import RedisUnavailableError
 from jobs.identity import LedgerRefusedError, state_file
 from jobs.job import JobRecord, Lane, SendCodeJob, State
@@ -144,13 +146,14 @@ class _Call(threading.Thread):
         self._job = job
         self._wait_s = wait_s
         self._resend = resend
+        self._context = contextvars.copy_context()  # the caller's trace, if it has one
         self._accepted = threading.Event()
         self._record: JobRecord | None = None
         self._error: Exception | None = None
 
     def run(self) -> None:
         try:
-            submitted = self._events.accept(self._job, resend=self._resend)
+            submitted = self._context.run(self._events.accept, self._job, resend=self._resend)
         except Exception as exc:  # noqa: BLE001 (all of them are raised to the caller)
             self._error = exc
             self._accepted.set()
@@ -187,12 +190,15 @@ class Events:
         self._quotas = Quotas(settings)
         self._publisher = Publisher(make_celery(settings))
 
-    def accept(self, job: SendCodeJob, token: str = "", *, resend: bool = False) -> Submitted:
+    def accept(
+        self, job: SendCodeJob, token: str = "", *, resend: bool = False, trace: str = ""
+    ) -> Submitted:
         """Record the job in the ledger, or find the one that has its key.
 
         `token`: the name of the HTTP API's token that asks for it. Without `resend`, an event that
         waits with a code for the same number, or has just sent one, stands for it. A test has ended
-        by this; the quotas do not hold for it, but which numbers are allowed does.
+        by this; the quotas do not hold for it, but which numbers are allowed does. `trace`: the
+        caller's `traceparent`.
 
         Raises:
             KeyReusedError: that is another one.
@@ -200,10 +206,13 @@ class Events:
             QuotaExceededError: a bound on spending refuses it.
             RedisUnavailableError: it was perhaps not recorded.
         """
-        with self._redis_errors():
+        with step("sendcode.accept", "PRODUCER", trace) as taken, self._redis_errors():
             self._check(job)
             quotas = self._quotas.of(job.phone, token, self._ledger.records.vault.index)
-            submitted = self._ledger.submit(job, quotas, token=token, resend=resend)
+            submitted = self._ledger.submit(
+                job, quotas, token=token, resend=resend, trace=taken.traceparent
+            )
+            taken.note(job_id=submitted.record.job_id, is_new=submitted.is_new)
         record = submitted.record
         if submitted.is_same_number:
             return submitted

@@ -35,6 +35,7 @@ from config.settings import (
     settings_file,
     unheeded,
 )
+from config.tracing import set_up_tracing
 from config.unavailable import RedisUnavailableError, will_not_pass
 from jobs.identity import LedgerRefusedError
 from jobs.keys import Keys
@@ -152,6 +153,7 @@ def _begin(worker: Any, options: Mapping[str, Any], runtime: Runtime) -> None:
     celery_program.install_worker_restart_handler = lambda _: read_again_on_hangup(settings)
     signals.celeryd_after_setup.connect(lambda **_: _log_settings(settings), weak=False)
     _log_in(settings, NEEDED)
+    set_up_tracing("sendcode-worker")
 
 
 def _log_settings(settings: Settings) -> None:

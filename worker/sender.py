@@ -7,6 +7,7 @@ follows from it; this module is the order in which they are asked.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -17,6 +18,7 @@ import redis
 from config.logging import fields
 from config.redis import error_code
 from config.settings import PROBE_SLACK_S
+from config.tracing import step
 from jobs.codes import Kind, OwnCode
 from jobs.job import Lane, State, StoryEntry
 from jobs.ledger import LOCKED_WAIT_MS, Ending, Ledger, Pause, Tried
@@ -163,6 +165,7 @@ class Sender:
             not_after=not_after,
             when_acknowledged=partial(self._limiter.acknowledged, slot),
         )
+        _trace(work, kind, slot, answer)
         self._limiter.settle(slot)
         self._meter.called(answer.verdict.kind, answer.took_ms / 1000)
         if work.tries == 1:
@@ -237,6 +240,27 @@ class Sender:
                 work.tries += 1
                 work.attempts = begun.attempts
                 return kind, slot
+
+
+def _trace(work: Work, kind: AttemptKind, slot: Slot, answer: Answer) -> None:
+    """Add a call that is over to its job's trace."""
+    record, verdict = work.record, answer.verdict
+    began_ns = time.time_ns() - answer.took_ms * 1_000_000
+    # whatever somebody's own sampler raises: the answer is still to be recorded
+    with suppress(Exception), step("sendcode.attempt", "CLIENT", record.trace, began_ns) as call:
+        call.note(
+            job_id=record.job_id,
+            batch_id=record.batch_id,
+            lane=record.lane,
+            attempt=work.attempts,
+            kind=kind,
+            waited_ms=max(0, slot.at_us // 1000 - record.created_ms),
+            verdict=verdict.kind,
+            code=verdict.code,
+            request_id=verdict.request_id,
+        )
+        if verdict.kind is not Kind.SENT:
+            call.fail(verdict.code)
 
 
 def _tried(kind: AttemptKind, slot: Slot, answer: Answer) -> Tried:

@@ -3,6 +3,7 @@
 -- life_ms: after which its code is of no use, 0 for never; term: when that is, for which `num` is sealed, or ""
 -- is_last: "1" to accept a term that is too early; reference: the caller's name for it
 -- token: the name of the token that asks; key: its idempotency key; both may be ""
+-- trace: the traceparent of its acceptance, or ""
 -- resend: "1" to send although another event has this number; quotas: see `spend`
 -- known: what the caller remembers of the ledger (see identity.lua); call: one token for each call
 -- Reply: {"new" | "known", hash of the job, what to remember from now on, outlook}
@@ -11,7 +12,7 @@
 --      | {"quota", place of the quota that refuses, ms until it does not, what to remember} | {"refused"}
 --      | {"clock", now}: the term is too far off: nothing was done, seal the number for another one
 -- Twice with one token: "new" again, as the first answer was lost.
-local A = arguments('id', 'cc', 'num', 'life_ms:number', 'term', 'is_last', 'reference', 'token', 'key',
+local A = arguments('id', 'cc', 'num', 'life_ms:number', 'term', 'is_last', 'reference', 'token', 'key', 'trace',
   'resend', 'grace_ms:number', 'known', 'call', 'quotas:rest')
 local LEAST_OFF_MS, MOST_OFF_MS = 100, 1000
 local id, now = A.id, now_ms()
@@ -47,7 +48,7 @@ if rule then return {'quota', place, int(wait_ms), remember} end
 make_job(id, A.cc, A.num, 'event', nil, now, A.term)
 redis.call('HSET', K.job(id), 'state', 'queued', 'published', int(now), 'call', A.call)
 if A.term ~= '' then redis.call('HSET', K.job(id), 'not_after', A.term, 'expires_in', int(A.life_ms)) end
-for _, name in ipairs({'reference', 'token', 'key'}) do
+for _, name in ipairs({'reference', 'token', 'key', 'trace'}) do
   if A[name] ~= '' then redis.call('HSET', K.job(id), name, A[name]) end
 end
 redis.call('SET', asked, id, 'PX', DAY_MS)

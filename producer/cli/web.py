@@ -13,6 +13,7 @@ from config.logging import set_up_logging
 from config.redis import connect
 from config.rereading import read_again_on_hangup
 from config.settings import Settings
+from config.tracing import set_up_tracing
 from jobs.vault import Vault
 from jobs.webhooks import WebhookRefusedError, Webhooks, check_url
 from producer.cli.console import CommandFailedError, MisusedError, ask_first, say, show, show_json
@@ -43,6 +44,7 @@ def web(
     set_up_logging(settings.sendcode_log_format, settings.sendcode_log_level)
     if not sys.stdin.isatty():
         read_again_on_hangup(settings)
+    set_up_tracing("sendcode-web")
     place_url = f"http://{address}:{place}"
     say(f"console on {place_url}/, HTTP API on {place_url}/v1, described on {place_url}/docs")
     uvicorn.run(

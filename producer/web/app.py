@@ -111,7 +111,7 @@ def make_app(
         separate_input_output_schemas=False,
         generate_unique_id_function=lambda route: route.name,
         # its own spans have paths and queries as asked for, and its logs what was refused:
-        # a caller's mistake may have put a number there
+        # a caller's mistake may have put a number there. Ours are in config/tracing.py.
         telemetry={"tracing": False, "logs": False, "metrics": False, "auto_configure": False},
     )
     app.state.settings = settings

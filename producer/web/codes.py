@@ -166,10 +166,11 @@ def _phone(body: CodeRequest) -> PhoneNumber:
 async def _accepted(request: Request, job: SendCodeJob, token: Token, *, resend: bool) -> Submitted:
     """Have a job accepted and published, in one thread; once it is accepted nothing is raised."""
     events: Events = request.app.state.events
+    trace = request.headers.get("traceparent", "")
     accepted: list[Submitted] = []
 
     def accept_and_publish() -> None:
-        accepted.append(events.accept(job, token.name, resend=resend))
+        accepted.append(events.accept(job, token.name, resend=resend, trace=trace))
         events.publish(accepted[0])
 
     try:

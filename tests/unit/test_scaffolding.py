@@ -147,9 +147,10 @@ def test_every_direct_dependency_is_locked() -> None:
 
 def test_every_library_that_is_imported_is_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    extra = project["optional-dependencies"]["demo"]
+    extras = project["optional-dependencies"]
     declared = {
-        re.split(r"[\[<>=]", each)[0].lower() for each in [*project["dependencies"], *extra]
+        re.split(r"[\[<>=]", each)[0].lower()
+        for each in [*project["dependencies"], *extras["demo"], *extras["otel"]]
     }
     distributions = packages_distributions()
 

@@ -6,6 +6,7 @@
 --     same, as `num` is sealed for; expires_in: ms, as an event's caller asked for; life: instead of both
 --     in an event of before, whose `num` is sealed for that
 --   call: the call of `submit` that it came by; reference: the caller's name for it
+--   trace: the traceparent of its acceptance
 --   published: when its message was last; urgent: that went in front of its queue
 --   lease: whose it is now; spared: the lease that a sweep left alone for a moment (sweep.lua)
 --   due: when a parked job is tried again
