@@ -308,7 +308,9 @@ def test_a_worker_that_became_too_old_leaves_messages_to_others(
     for n in range(5):
         num = ledger.records.seal(PhoneNumber("852", f"5123456{n}"), f"ev-{n}", Lane.EVENT, "")
         job: dict[str, Any] = {"id": f"ev-{n}", "cc": "852", "num": num, "call": "c"}
-        terms = dict.fromkeys(("term", "is_read", "reference", "token", "key", "known"), "")
+        terms = dict.fromkeys(
+            ("term", "is_last", "reference", "token", "key", "trace", "known"), ""
+        )
         newer(**job, **terms, life_ms=0, resend=1, grace_ms=1_000)
     wait_until(lambda: "nothing is sent" in worker.log, "the worker's line about it")
 
