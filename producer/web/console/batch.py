@@ -171,7 +171,7 @@ async def _batch_page(
         after=after,
         text=text,
         # a number that was searched for does not stand on the page
-        sought=sealed_search(request, visitor, text),
+        sought=sealed_search(request, visitor, text) if text else "",
         shown_text="" if digits_of(text) or without_numbers(text) != text else text,
         filters=FILTERS,
         downloads=DOWNLOADS,
