@@ -421,8 +421,7 @@ class Ledger:
                 term: Any = self.client.hget(self.keys.batch(batch_id), "expires_at")
                 values["cc"], values["num"] = str(row).split("\t")[:2]
                 values["term"] = term or ""
-                for name in ("life", "not_after", "state"):  # what it has now was not sealed
-                    values.pop(name, None)
+                values.pop("life", None)  # an event's alone
         done = self._set_aside(
             id=job_id,
             code=record.code,
