@@ -212,7 +212,10 @@ def _silence(at: float, arrivals: list[float]) -> float:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run it; returns the exit code."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if unknown := set(options.faults) - FAULTS.keys():
+        parser.error(f"no such fault: {', '.join(sorted(unknown))} (of {', '.join(FAULTS)})")
     if reason := reason_against():
         print(f"SKIPPED, NOTHING IS PROVED: {reason}", file=sys.stderr)
         return 0
