@@ -25,6 +25,7 @@ DEFAULT_PORT: Final = 8020
 MOST_PORT: Final = 65_535
 SECRET_ID: Final = "TENCENTCLOUD_SECRET_ID"  # noqa: S105 - names of variables
 SECRET_KEY: Final = "TENCENTCLOUD_SECRET_KEY"  # noqa: S105
+TOKEN: Final = "TENCENTCLOUD_TOKEN"  # noqa: S105
 _EXAMPLE: Final = Credentials()
 
 
@@ -56,7 +57,8 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
         settings = Settings().changed({**given, "faults": dict(options.fault)})
     except SettingsError as exc:
         parser.error(str(exc))
-    credentials = Credentials(options.secret_id, options.secret_key)
+    token = os.environ.get(TOKEN) or None
+    credentials = Credentials(options.secret_id, options.secret_key, token)
     server = Server(credentials, settings, seed=options.seed)
     tls = None if options.tls is None else _tls(options.tls)
     asyncio.run(_serve(server, options.host, options.port, tls, options.ready_file))

@@ -51,9 +51,13 @@ class SandboxClient:
         """Change these settings, keep the others; return all."""
         return self._call("POST", "settings", settings)
 
-    def rotate(self, secret_id: str, secret_key: str) -> None:
+    def rotate(self, secret_id: str, secret_key: str, token: str | None = None) -> None:
         """Accept these credentials from now on, and no others."""
-        self._call("POST", "credentials", {"secret_id": secret_id, "secret_key": secret_key})
+        self._call(
+            "POST",
+            "credentials",
+            {"secret_id": secret_id, "secret_key": secret_key, "token": token},
+        )
 
     def reset(self) -> None:
         """Forget requests, numbers and counts; settings stay."""
@@ -151,6 +155,7 @@ class SandboxProcess(SandboxClient):
             "PYTHONPATH": os.pathsep.join(filter(None, (_TOP, os.environ.get("PYTHONPATH")))),
             "TENCENTCLOUD_SECRET_ID": self.credentials.secret_id,
             "TENCENTCLOUD_SECRET_KEY": self.credentials.secret_key,
+            "TENCENTCLOUD_TOKEN": self.credentials.token or "",
         }
         self._process = subprocess.Popen(  # stopped in __exit__
             self._command,

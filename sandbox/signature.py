@@ -39,10 +39,11 @@ class Refused(Exception):  # noqa: N818 - an expected answer of the API, not a f
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """The account's key pair; the secret half stays out of every `repr`."""
+    """The account's key pair, and the token of temporary ones; no `repr` shows the secret parts."""
 
     secret_id: str = "AKIDEXAMPLE"  # noqa: S105 - the vendor's example
     secret_key: str = field(default="SECRETEXAMPLE", repr=False)
+    token: str | None = field(default=None, repr=False)
 
 
 def verify(request: Request, credentials: Credentials, now: float) -> None:
@@ -75,6 +76,8 @@ def verify(request: Request, credentials: Credentials, now: float) -> None:
     expected = _sign(request, credentials.secret_key, signed, stamp, parts["date"])
     if not hmac.compare_digest(expected, parts["signature"].encode()):
         raise Refused("AuthFailure.SignatureFailure")
+    if request.headers.get("x-tc-token") != credentials.token:  # it is not signed
+        raise Refused("AuthFailure.TokenFailure")
 
 
 def _sign(request: Request, secret_key: str, signed: list[str], stamp: str, date: str) -> bytes:

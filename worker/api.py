@@ -284,6 +284,8 @@ class TC3Auth(AuthBase):
         r.headers["Host"] = self._signer.host
         r.headers["Content-Type"] = CONTENT_TYPE
         r.headers["X-TC-Timestamp"] = str(timestamp)
+        # a thread sends one request again and again: what other credentials needed must go
+        r.headers.pop("X-TC-Token", None)
         if self._token is not None:
             r.headers["X-TC-Token"] = self._token
         r.headers["Authorization"] = self._signer.authorization(body, timestamp)

@@ -938,6 +938,19 @@ def sandbox_client(sandbox: Sandbox, timeout_s: float = PATIENCE_S) -> SendVerif
     return SendVerifyCodeClient(sandbox.url, credentials, timeout_s)
 
 
+def test_credentials_may_change_between_temporary_and_lasting_ones(sandbox: Sandbox) -> None:
+    client = sandbox_client(sandbox)
+    answers: list[str] = []
+
+    for token in (None, "TOKENEXAMPLE", "ANOTHERTOKEN", None):
+        sandbox.rotate("AKIDEXAMPLE", "SECRETEXAMPLE", token)
+        client.sign_with(Credentials("AKIDEXAMPLE", "SECRETEXAMPLE", token))
+        answers.append(client.send(COUNTRY, f"5123000{len(answers)}").verdict.code)
+    client.close()
+
+    assert answers == ["", "", "", ""]
+
+
 @pytest.mark.parametrize(
     ("behaviour", "prefix", "kind"),
     [

@@ -70,6 +70,21 @@ def test_a_signature_by_another_key_or_for_another_host_is_refused(wrong: dict[s
     assert code == "AuthFailure.SignatureFailure"
 
 
+@pytest.mark.parametrize("token", [None, "ANOTHER"])
+def test_temporary_credentials_are_good_with_their_token_alone(token: str | None) -> None:
+    temporary = Credentials(token="TEMPORARY")
+
+    verify(received(CALL, x_tc_token="TEMPORARY"), temporary, NOW)
+    with pytest.raises(Refused) as caught:
+        verify(received(CALL, x_tc_token=token), temporary, NOW)
+
+    assert caught.value.code == "AuthFailure.TokenFailure"
+
+
+def test_a_token_beside_lasting_credentials_is_refused() -> None:
+    assert refusal(received(CALL, x_tc_token="TEMPORARY")) == "AuthFailure.TokenFailure"
+
+
 @pytest.mark.parametrize(
     "changed", [{"content_type": "application/json; charset=utf-8"}, {"host": "127.0.0.1"}]
 )
