@@ -201,7 +201,7 @@ CODES: Mapping[str, Code] = {
     OwnCode.LOCKED: Code(
         Kind.UNKNOWN,  # likewise
         "It is sealed under a data key that the worker does not have: it waits",
-        f"Put the key back into SENDCODE_DATA_KEYS, behind the first, then {RESTART}",
+        f"Put the key back behind the first of SENDCODE_DATA_KEYS; if that is no file, {RESTART}",
     ),
     "RequestLimitExceeded*": Code(
         Kind.THROTTLED,

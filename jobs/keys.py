@@ -86,7 +86,7 @@ class Keys:
     delivering: str
     """sorted set: "<name of tokens> <job id>" by until when its outcome is on its way, ms"""
     vault_unknown: str
-    """hash: id of a data key that a worker lacked -> when it met a job sealed under it, ms"""
+    """hash: "<id of a data key>\t<worker that lacked it>" -> when it met a job under that, ms"""
     vault: str
     """hash: "index" -> the key of the index of numbers, sealed (jobs/vault.py)"""
     quarantine: str

@@ -432,14 +432,14 @@ class Ledger:
         )
         return self.job(job_id) if done else None
 
-    def note_locked(self, record: JobRecord) -> None:
-        """Note for `status` and `doctor` that a job is sealed under a key that this process lacks.
+    def note_locked(self, record: JobRecord, worker: str) -> None:
+        """Note for `status` and `doctor` that a job is sealed under a key that this worker lacks.
 
         It is forgotten soon after nobody meets such a job any more (`LOCKED_SHOWN_MS`).
         """
         now_ms = time_ms(self.client.time())
         pipe = self.client.pipeline()
-        pipe.hset(self.keys.vault_unknown, record.locked, now_ms)
+        pipe.hset(self.keys.vault_unknown, f"{record.locked}\t{worker}", now_ms)
         pipe.pexpire(self.keys.vault_unknown, LOCKED_SHOWN_MS)
         pipe.execute()
 

@@ -190,8 +190,10 @@ def _replicas(
     name = "replicas"
     replicas = int(info.get("connected_slaves", 0))
     least = config.get("min-replicas-to-write")
-    if least is not None and replicas < int(least):
-        text = f"replicas: {replicas}, and min-replicas-to-write {least}: it accepts no jobs"
+    good = good_replicas(info)
+    if least is not None and good < int(least):
+        text = f"replicas that keep up: {good}, and min-replicas-to-write {least}: "
+        text += "it accepts no jobs"
         yield Finding(name, Level.FAIL, text, "see to its replicas")
     elif info and not replicas and has_sentinels:
         text = "no replica: if it dies, nothing can take its place"
@@ -211,9 +213,14 @@ def _replicas(
         )
         text = f"a primary cut off from its replicas goes on {for_long}, {forgotten}"
         yield Finding(name, Level.WARN, text, f"set min-replicas-max-lag {_LONGEST_LAG_S}")
-    elif replicas >= int(least):
+    elif good >= int(least):
         text = f"a primary cut off from its replicas accepts nothing after {lag_s} s"
         yield Finding(name, Level.OK, text)
+
+
+def good_replicas(info: Mapping[str, Any]) -> int:
+    """Return how many replicas it has; where it asks for some, those that do not lag too far."""
+    return int(info.get("min_slaves_good_slaves", info.get("connected_slaves", 0)))
 
 
 def _append_only_file(info: Mapping[str, Any], config: Mapping[str, str]) -> list[Finding]:

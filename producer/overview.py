@@ -6,6 +6,7 @@ And how long new work would take on top of it.
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,12 +25,14 @@ from jobs.job import Lane, iso
 from jobs.keys import Keys
 from jobs.ledger import LOCKED_SHOWN_MS, rates
 from jobs.mending import Damage, Mending
-from jobs.scripts import ALIVE_S, time_us
+from jobs.scripts import ALIVE_S, pairs, scripts, time_us
 from jobs.server import memory_used
 from jobs.webhooks import Endpoint, Webhooks
 
 LATE_S = {Lane.EVENT: 5.0, Lane.BATCH: 60.0}
 """By lane with a queue: from when the age of its oldest job that is due is worth a word."""
+OPEN_S = 120.0
+"""From when the age of an event that has not ended, whatever it waits for, is worth a word."""
 _FORGOTTEN_S = 3_600.0
 _LOOKED_AT = 1_000
 """Unfinished jobs of a lane among which the oldest is looked for, the next to be done first."""
@@ -50,6 +53,16 @@ class WorkerStatus:
     @property
     def alive(self) -> bool:
         return self.silent_s < ALIVE_S
+
+
+@dataclass(frozen=True, slots=True)
+class LackedKey:
+    """Who lacks a data key that jobs wait for."""
+
+    ago_s: float
+    """When the last of those jobs was met."""
+    workers: tuple[str, ...]
+    """Names of those that met one lately."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +109,8 @@ class Overview:
     """Events that have not ended."""
     oldest_due_s: Mapping[str, float]
     """By lane: how long the oldest job that could be sent now has waited for it; 0 if none does."""
+    oldest_event_s: Mapping[str, float]
+    """By the code of its last answer ("" before any): for how long the oldest event is open."""
     sweep_s: float | None
     """Seconds since the last sweep, by any worker; None before the first."""
     totals: Mapping[str, int]
@@ -106,8 +121,8 @@ class Overview:
     pace: Pace
     workers: tuple[WorkerStatus, ...]
     quarantined: int
-    unknown_data_keys: Mapping[str, float]
-    """By id, data keys that a worker lacks: how many seconds ago it last met a job that waits."""
+    unknown_data_keys: Mapping[str, LackedKey]
+    """By id, data keys that a worker lacks and jobs wait for."""
     quota_refusals: dict[str, int]
     """Codes that bounds on spending refused, ever, by rule."""
     webhooks: tuple[Endpoint, ...]
@@ -179,6 +194,9 @@ class Overview:
             "in_work": self.in_work,
             "rows_waiting": self.rows_waiting,
             "oldest_due_s": {lane: round(age_s, 1) for lane, age_s in self.oldest_due_s.items()},
+            "oldest_event_s": {
+                code: round(age_s, 1) for code, age_s in self.oldest_event_s.items()
+            },
             "totals": dict(self.totals),
             "dead_by_code": dict(self.dead_by_code),
             "perhaps_sent_by_code": dict(self.unknown_by_code),
@@ -266,6 +284,7 @@ def read_overview(
         in_work=sum(due),
         events=due[0],
         oldest_due_s={lane: _oldest_due_s(client, keys, lane, now_us // 1000) for lane in LATE_S},
+        oldest_event_s=_oldest_event_s(client, settings, now_us // 1000),
         sweep_s=(now_us // 1000 - int(sweeps["at"])) / 1000 if "at" in sweeps else None,
         totals=_counts(totals),
         dead_by_code=_counts(dead_codes),
@@ -273,7 +292,7 @@ def read_overview(
         pace=_pace(settings, pace, ring, now_us),
         workers=_workers(workers, refused, now_us // 1000),
         quarantined=quarantined,
-        unknown_data_keys=_missing_keys(rest[-1], now_us // 1000),
+        unknown_data_keys=_lacked_keys(rest[-1], now_us // 1000),
         quota_refusals={
             name.partition(":")[0]: n
             for name, n in _counts(quotas).items()
@@ -287,9 +306,17 @@ def read_overview(
     )
 
 
-def _missing_keys(met: Mapping[str, str], now_ms: int) -> dict[str, float]:
-    ages_ms = {key: max(0, now_ms - int(at)) for key, at in sorted(met.items()) if at.isdecimal()}
-    return {key: age / 1000 for key, age in ages_ms.items() if age < LOCKED_SHOWN_MS}
+def _lacked_keys(met: Mapping[str, str], now_ms: int) -> dict[str, LackedKey]:
+    lacked: dict[str, LackedKey] = {}
+    for name, at in sorted(met.items()):
+        key, _, worker = name.partition("\t")
+        ago_ms = max(0, now_ms - int(at)) if at.isdecimal() else LOCKED_SHOWN_MS
+        if ago_ms < LOCKED_SHOWN_MS:
+            before = lacked.get(key, LackedKey(math.inf, ()))
+            # a worker of an older release leaves no name
+            workers = (*before.workers, *filter(None, [worker]))
+            lacked[key] = LackedKey(min(before.ago_s, ago_ms / 1000), workers)
+    return lacked
 
 
 def _oldest_due_s(client: redis.Redis, keys: Keys, lane: Lane, now_ms: int) -> float:
@@ -303,6 +330,18 @@ def _oldest_due_s(client: redis.Redis, keys: Keys, lane: Lane, now_ms: int) -> f
         parked: Any = client.zrange(keys.due("aside"), 0, 0, withscores=True)
         since_ms += [int(at) for _, at in parked]
     return max(0.0, (now_ms - min(since_ms, default=now_ms)) / 1000)
+
+
+def _oldest_event_s(client: redis.Redis, settings: Settings, now_ms: int) -> dict[str, float]:
+    """Return for how many seconds the oldest open event of each code has been open."""
+    oldest: dict[str, int] = {}
+    look = scripts(client, settings)("oldest_events")
+    place, skip = "-inf", 0
+    while place:
+        place, skip, *found = look(limit=_LOOKED_AT, place=place, skip=skip)
+        for code, asked_ms in pairs(found).items():
+            oldest[code] = min(oldest.get(code, now_ms), int(asked_ms))
+    return {code: max(0, now_ms - asked_ms) / 1000 for code, asked_ms in sorted(oldest.items())}
 
 
 def _counts(values: Mapping[str, str]) -> dict[str, int]:

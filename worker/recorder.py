@@ -112,7 +112,8 @@ class Recorder:
 
     def __init__(self, ledger: Ledger, shutdown: Shutdown, worker: str = "") -> None:
         self._ledger = ledger
-        self._worker = worker
+        self.worker = worker
+        """Its name."""
         # What the API answered is known to the caller's thread alone: it gives up only when the
         # worker is being stopped, and then the job's next worker probes.
         self._writing = tenacity.Retrying(
@@ -136,7 +137,7 @@ class Recorder:
     def finish(self, work: Work, ending: Ending) -> Ended | NotNow:
         """Record the job's final state."""
         record = self._writing(
-            lambda: self._ledger.finish(work.job_id, work.token, ending, work.tried, self._worker)
+            lambda: self._ledger.finish(work.job_id, work.token, ending, work.tried, self.worker)
         )
         if record is None:
             log.warning(
@@ -171,7 +172,7 @@ class Recorder:
             extra=fields(
                 job_id=record.job_id,
                 batch_id=record.batch_id or "-",
-                worker=self._worker,
+                worker=self.worker,
                 state=record.state,
                 code=record.code or "-",
                 attempts=record.attempts,

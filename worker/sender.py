@@ -114,7 +114,7 @@ class Sender:
                 "a job is sealed under a data key that is not in SENDCODE_DATA_KEYS: it waits",
                 extra=fields(job_id=work.job_id, data_key=key_id),
             )
-        self._ledger.note_locked(work.record)
+        self._ledger.note_locked(work.record, self._recorder.worker)
         message = f"data key {key_id}"
         return self._recorder.park(work, Pause(LOCKED_WAIT_MS, OwnCode.LOCKED, message))
 

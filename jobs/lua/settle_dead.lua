@@ -75,7 +75,7 @@ local function is_same_number(job, num)
 end
 
 local function requeue(id, job, num)
-  redis.call('HSET', K.job(id), 'by', token, 'attempts', 0)
+  redis.call('HSET', K.job(id), 'by', token, 'attempts', 0, 'requeued', int(now))
   redis.call('HDEL', K.job(id), 'finished', 'dropped', 'code', 'message', 'request_id', 'waits',
     'doubt', 'doubt_before', 'asked', 'asked_before', 'kind', 'resent', 'barred', 'barred_at', 'canary_of')
   if is_over(job) then -- a person asks for it all the same

@@ -48,6 +48,7 @@ from producer.cli.options import JsonOption, ledger_connection
 from producer.cli.wording import (
     LEDGER_DISPUTED,
     halt_explained,
+    lacked_key_in_words,
     ledger_in_words,
     refusal_explained,
 )
@@ -334,12 +335,12 @@ def sealed(overview: Overview) -> Iterator[Finding]:
         text = f"{overview.forged} jobs' records were forged: nothing was sent for them"
         remedy = f"find out who else writes into this Redis (dead list --code {OwnCode.FORGED})"
         yield Finding("forged", Level.FAIL, text, remedy)
-    for key, ago_s in overview.unknown_data_keys.items():
-        text = f"jobs are sealed under data key {key}, which a worker lacks: they wait"
-        text += f" (one was met {ago_s:.0f} s ago)"
-        remedy = "put it back into all workers' SENDCODE_DATA_KEYS, behind the first; a file of "
-        remedy += "SENDCODE_DATA_KEYS_FILE is read again, anything else wants a restart"
-        yield Finding("data_keys", Level.FAIL, text, remedy)
+    for key, lacked in overview.unknown_data_keys.items():
+        remedy = (
+            "put it back into the file with that worker's SENDCODE_DATA_KEYS, behind the first: "
+        )
+        remedy += "it is read again within seconds; only keys in the environment want a restart"
+        yield Finding("data_keys", Level.FAIL, lacked_key_in_words(key, lacked), remedy)
 
 
 def webhooks(overview: Overview) -> Iterator[Finding]:

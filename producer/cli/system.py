@@ -32,9 +32,15 @@ from producer.cli.console import (
 )
 from producer.cli.display import count_of, moment, show_table
 from producer.cli.options import JsonOption, ledger_connection, reason_to_keep, seconds_of
-from producer.cli.wording import LEDGER_DISPUTED, halt_in_words, ledger_in_words, refusal_explained
+from producer.cli.wording import (
+    LEDGER_DISPUTED,
+    halt_in_words,
+    lacked_key_in_words,
+    ledger_in_words,
+    refusal_explained,
+)
 from producer.lately import read_lately
-from producer.overview import Overview, read_overview
+from producer.overview import OPEN_S, Overview, read_overview
 from producer.stories import without_numbers
 
 WATCH_S = 1.0
@@ -160,6 +166,10 @@ def _late(overview: Overview) -> Iterator[tuple[str, str, str]]:
         yield "", f"{overview.rows_waiting:,} rows of batches wait behind them", ""
     for lane, age_s in overview.late_s.items():
         yield "", f"the oldest {lane} job that is due has waited for {age_s:.0f} s", "yellow"
+    for code, age_s in overview.oldest_event_s.items():
+        if age_s >= OPEN_S:
+            text = f"an event has waited for {age_s:.0f} s, "
+            yield "", text + (f"last for {code}" if code else "and was not tried yet"), "yellow"
 
 
 def _damage(overview: Overview) -> Iterator[tuple[str, str, str]]:
@@ -175,10 +185,8 @@ def _damage(overview: Overview) -> Iterator[tuple[str, str, str]]:
         yield "", f"{len(overview.damage) - SHOWN} more: sendcode doctor", "yellow"
     if overview.forged:
         yield "forged", f"{overview.forged} jobs' records were forged: not sent", "bold red"
-    for key, ago_s in overview.unknown_data_keys.items():
-        text = f"jobs are sealed under data key {key}, which a worker lacks: they wait"
-        text += f" (one was met {ago_s:.0f} s ago)"
-        yield "data keys", text, "bold red"
+    for key, lacked in overview.unknown_data_keys.items():
+        yield "data keys", lacked_key_in_words(key, lacked), "bold red"
     if overview.quarantined:
         text = f"{overview.quarantined} messages put aside: they were no jobs"
         yield "quarantine", text, "yellow"

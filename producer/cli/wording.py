@@ -23,6 +23,7 @@ from producer.cli.console import FAILED, MISUSED, TRACEBACK, CommandFailedError,
 from producer.cli.display import clock
 from producer.deadletters import Reason, Why
 from producer.importing import ImportRefusedError, Refusal
+from producer.overview import LackedKey
 from producer.second_codes import already_waits
 from producer.sheet import Choice, Note, SheetError
 from producer.stories import Instead, NoSuchJobError, Story, lower_first
@@ -278,6 +279,14 @@ def ledger_in_words(ledger: LedgerState) -> str:
     if ledger.accepted_ms:
         text += f"; accepted as it was at {clock(ledger.accepted_ms, seconds=True)}"
     return text
+
+
+def lacked_key_in_words(key: str, lacked: LackedKey) -> str:
+    """Say who lacks a data key, and what that means for jobs."""
+    who = ", ".join(lacked.workers) or "a worker"
+    lacks = "lack" if len(lacked.workers) > 1 else "lacks"
+    text = f"jobs are sealed under data key {key}, which {who} {lacks}: they wait"
+    return f"{text} (one was met {lacked.ago_s:.0f} s ago)"
 
 
 def halt_in_words(account: AccountState) -> str:

@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 from config.settings import Settings
 from jobs.identity import Identity
 from jobs.job import State
-from jobs.server import Level, judge, read_server
+from jobs.server import Level, good_replicas, judge, read_server
 from producer.overview import Overview, read_overview
 from producer.tokens import Scope, Token
 from producer.web.access import needs
@@ -85,6 +85,12 @@ def _ledger(overview: Overview) -> Iterator[Metric]:
         "How long the oldest job that could be sent now has waited for it.",
         "lane",
         overview.oldest_due_s,
+    )
+    yield from _gauges(
+        "oldest_event_seconds",
+        "How long the oldest event is open, whatever it waits for, by its last answer's code.",
+        "code",
+        overview.oldest_event_s or {"": 0},
     )
     yield from _gauges("queue_messages", "Entries in a queue.", "queue", overview.queues)
     yield from _gauge(
@@ -181,4 +187,6 @@ def _server(client: redis.Redis) -> Iterator[Metric]:
     if words.info:
         used, most = words.info.get("used_memory"), words.info.get("maxmemory")
         yield from _gauge("redis_memory_bytes", "Memory that Redis uses.", used)
+        text = "Replicas that keep up, where it asks for some; else all that are connected."
+        yield from _gauge("redis_replicas", text, good_replicas(words.info))
         yield from _gauge("redis_memory_limit_bytes", "What it may use; 0: no limit.", most)

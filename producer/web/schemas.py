@@ -293,6 +293,7 @@ class StatusDocument(_Document):
     in_work: int
     rows_waiting: int
     oldest_due_s: dict[str, float]
+    oldest_event_s: dict[str, float]
     totals: dict[str, int]
     dead_by_code: dict[str, int]
     perhaps_sent_by_code: dict[str, int]

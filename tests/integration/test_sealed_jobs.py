@@ -191,6 +191,7 @@ def test_a_job_under_a_key_that_a_worker_lacks_waits_and_is_sent_when_the_key_is
         data_keys = f"{own.get_secret_value()},{data_keys}"
     stranger = settings.model_copy(update={"sendcode_data_keys": SecretStr(data_keys)})
     runtime = Runtime(stranger, celery_app)
+    runtime.presence.name = "w7@vm"
 
     result = runtime.sender.send(job_id)
     runtime.sender.send(next_id)
@@ -203,7 +204,7 @@ def test_a_job_under_a_key_that_a_worker_lacks_waits_and_is_sent_when_the_key_is
     assert (seen.locked, seen.flaw, seen.phone.masked) == ("k1", "", "+852 ******")
     assert runtime.ledger.set_aside(job_id) is None
     assert redis.llen(acts.keys.dead) == 0
-    assert "FAIL  jobs are sealed under data key k1" in sendcode("doctor").out
+    assert "FAIL  jobs are sealed under data key k1, which w7@vm lacks" in sendcode("doctor").out
     assert sendcode("status", "--json").json["unknown_data_keys"] == ["k1"]
     assert redis.ttl(acts.keys.vault_unknown) > 0
     redis.hset(acts.keys.vault, "index", index)

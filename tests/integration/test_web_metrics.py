@@ -17,10 +17,10 @@ from redis import Redis
 from config.settings import Settings
 from jobs.account import Account
 from jobs.batches import Batches
-from jobs.codes import Kind
-from jobs.job import Lane
+from jobs.codes import Kind, OwnCode
+from jobs.job import Lane, State
 from jobs.keys import Keys
-from jobs.ledger import Ledger
+from jobs.ledger import Ledger, Pause, Tried
 from jobs.scripts import time_ms
 from jobs.server import Level, judge, read_server
 from jobs.webhooks import Webhooks
@@ -96,6 +96,48 @@ def test_the_oldest_job_that_is_due_has_an_age_and_one_that_waits_for_its_time_h
     assert 90 <= age_s < 600
 
 
+def test_the_oldest_event_has_an_age_whatever_it_waits_for_by_the_code_of_its_last_answer(
+    figure: Figures, acts: Acts, ledger: Ledger, redis: Redis, keys: Keys, sendcode: Command
+) -> None:
+    assert figure("sendcode_oldest_event_seconds", code="") == 0
+    tried, locked, untried = acts.event(1), acts.event(2), acts.event(3)
+    for job_id, code in ((tried, "Network.Dns"), (locked, OwnCode.LOCKED)):
+        ledger.park(job_id, acts.claimed(job_id), Pause(HOUR_MS, code), Tried())
+    for job_id, age_ms in ((tried, 900_000), (locked, 300_000), (untried, 60_000)):
+        redis.hincrby(keys.job(job_id), "created", -age_ms)
+    # more than one look takes, all of one time
+    beyond, others = time_ms(redis.time()) + 2 * HOUR_MS, [f"0{n}" for n in range(1_000)]
+    redis.zadd(keys.due("event"), dict.fromkeys([*others, tried], beyond))
+
+    ages_s = [
+        figure("sendcode_oldest_event_seconds", code=code)
+        for code in ("Network.Dns", OwnCode.LOCKED, "")
+    ]
+
+    redis.zrem(keys.due("event"), *others)
+    for age_s, least_s in zip(ages_s, (900, 300, 60), strict=True):
+        assert age_s is not None
+        assert least_s <= age_s < least_s + 240
+    shown = sendcode("status").out
+    assert re.search(r"an event has waited for 9\d\d s, last for Network.Dns", shown)
+    assert re.search(r"an event has waited for 3\d\d s, last for Ledger.Locked", shown)
+    assert sendcode("status", "--json").json["oldest_event_s"]["Network.Dns"] >= 900
+
+
+def test_an_event_that_a_person_tries_again_is_not_as_old_as_its_first_request(
+    figure: Figures, acts: Acts, sendcode: Command, redis: Redis, keys: Keys
+) -> None:
+    job_id = acts.event(1)
+    acts.finish(job_id, acts.begun(job_id), State.DEAD, DEAD.code)
+    redis.hincrby(keys.job(job_id), "created", -24 * HOUR_MS)
+
+    sendcode("dead", "requeue", job_id, "--yes")
+
+    age_s = figure("sendcode_oldest_event_seconds", code="")
+    assert age_s is not None
+    assert age_s < 12 * 3_600
+
+
 def test_a_halt_is_shown_with_its_code_and_since_when(
     figure: Figures, settings: Settings, redis: Redis
 ) -> None:
@@ -142,13 +184,20 @@ def test_a_missing_data_key_is_shown_with_its_last_job_and_no_longer_than_until_
 ) -> None:
     now_ms = time_ms(redis.time())
     redis.hset(
-        keys.vault_unknown, mapping={"k7": "damaged", "k8": now_ms - 90_001, "k9": now_ms + HOUR_MS}
+        keys.vault_unknown,
+        mapping={
+            "k7\tw1@a": "damaged",
+            "k8\tw1@a": now_ms - 90_001,
+            "k9\tw1@a": now_ms + HOUR_MS,
+            "k9\tw2@b": now_ms - 1,
+            "k9\tw3@c": now_ms - 90_001,
+        },
     )
     redis.pexpire(keys.vault_unknown, HOUR_MS)
 
     ran = sendcode("status")
 
-    assert "data key k9, which a worker lacks: they wait (one was met 0 s ago)" in ran.out
+    assert "data key k9, which w1@a, w2@b lack: they wait (one was met 0 s ago)" in ran.out
     assert "k8" not in ran.out
     assert figure("sendcode_data_keys_missing") == 1
 
@@ -220,7 +269,7 @@ def _tested_rules(file: Path) -> subprocess.CompletedProcess[str]:
         cwd=file.parent,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=500,
         check=False,
     )
 

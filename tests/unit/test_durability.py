@@ -66,6 +66,7 @@ def test_a_server_set_up_as_asked_is_all_well() -> None:
         (REPLICA, {**MIN_REPLICAS, "min-replicas-max-lag": "10"}, "replicas", Level.WARN),
         (REPLICA, {**MIN_REPLICAS, "min-replicas-max-lag": "0"}, "replicas", Level.WARN),
         ({"connected_slaves": 0}, MIN_REPLICAS, "replicas", Level.FAIL),
+        ({**REPLICA, "min_slaves_good_slaves": 0}, MIN_REPLICAS, "replicas", Level.FAIL),
         ({"aof_enabled": 0}, {}, "append_only_file", Level.FAIL),
         ({}, {"appendfsync": "everysec"}, "appendfsync", Level.WARN),
         ({}, {"appendfsync": "no"}, "appendfsync", Level.FAIL),

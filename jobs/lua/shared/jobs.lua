@@ -22,8 +22,9 @@
 --     that ended it
 --   by: the token that last ended it, laid it aside or settled it, by which a repetition is known
 --   token, key, endings and what else webhooks.lua has
---   finished; and by a person's hand: dropped (when), replaces, replaced_by (job ids); corrected: the ids of
---     the jobs of rows of corrected files that took its customer over, with commas between (corrected_by)
+--   finished; and by a person's hand: dropped (when), requeued (when, the last time), replaces, replaced_by
+--     (job ids); corrected: the ids of the jobs of rows of corrected files that took its customer over, with
+--     commas between (corrected_by)
 --   told: entries of its story so far; story:<n>: the n-th
 
 local function record(id)
