@@ -39,7 +39,7 @@ class Kind(StrEnum):
     ACCOUNT = "account"
     """Not sent, and no job is at fault: halt the sending."""
     UNKNOWN = "unknown"
-    """A code that nobody documented: one more try."""
+    """A code that nobody documented: one more try, as a probe."""
     STALE = "stale"
     """Not sent: the slot was over before anything was written. Take another one; should the lease
     be lost meanwhile, the ledger refuses to journal the next try."""

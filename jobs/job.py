@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from jobs.codes import OwnCode
 from jobs.phone import PhoneNumber
@@ -31,6 +31,7 @@ TEST = "test"
 its record for a lane: it goes no way at all."""
 _BATCH_JOB_ID = re.compile(r"(?P<batch>.+)-(?P<row>[1-9][0-9]{0,14})(\.r[0-9]+)?", re.DOTALL)
 _NO_DIGIT = re.compile(r"\D")
+Undocumented = Literal["", "alone", "among"]
 
 
 class State(StrEnum):
@@ -237,6 +238,9 @@ class JobRecord:
     """HTTP calls made; `attempts` are those of them that count."""
     waits: int = 0
     """Long waits taken because the number was refused as too often."""
+    undocumented: Undocumented = ""
+    """A try was answered with a code that nobody documented: `alone` if no other try left a doubt,
+    else `among` such tries."""
     in_doubt: bool = False
     possible_duplicate: bool = False
     code: str = ""
@@ -304,6 +308,7 @@ class JobRecord:
             attempts=number_in("attempts") or 0,
             tries=number_in("tries") or 0,
             waits=number_in("waits") or 0,
+            undocumented=_undocumented(values),
             in_doubt="doubt" in values,
             possible_duplicate=values.get("dup") == "1",
             code=values.get("code", ""),
@@ -372,6 +377,14 @@ def iso(ms: int) -> str:
 def iso_or_none(ms: int | None) -> str | None:
     """Write a time, if there is one."""
     return iso(ms) if ms else None
+
+
+def _undocumented(values: Mapping[str, str]) -> Undocumented:
+    found = values.get("undocumented", "")
+    if not found:
+        return ""
+    # a try whose outcome was lost left a doubt, too
+    return "alone" if found == "alone" and "open" not in values else "among"
 
 
 def _flaw(values: Mapping[str, str], phone: PhoneNumber | None) -> str:

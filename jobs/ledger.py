@@ -29,6 +29,7 @@ from jobs.job import (
     SendCodeJob,
     State,
     StoryEntry,
+    Undocumented,
     batch_job_id,
     split_job_id,
 )
@@ -127,6 +128,8 @@ class Tried:
     """A `StoryEntry`, encoded."""
     arrived: str = ""
     """A `Slot.arrival`, unless the limiter knows it already."""
+    undocumented: Undocumented = ""
+    """Of the job; see `JobRecord`."""
 
     def arguments(self) -> dict[str, Argument]:
         """Return what the scripts take of it; see begin.lua."""
@@ -506,6 +509,7 @@ class Ledger:
                 slot_ms=slot_ms,
                 process=self.identity.process,
                 held="" if held is None else held,
+                undocumented=tried.undocumented,
                 **tried.arguments(),
             )
         except NotReplicatedError as exc:
@@ -555,6 +559,7 @@ class Ledger:
             code=pause.code,
             message=pause.message,
             reason=pause.reason,
+            undocumented=tried.undocumented,
             **tried.arguments(),
         )
         return self._decode_if_ok(job_id, reply)

@@ -84,6 +84,7 @@ def _named() -> Iterator[Behaviour]:
     yield Behaviour("charset-error", "FailedOperation.PhoneBindUpper", delivery=Delivery.CHARSET)
     yield Behaviour("interval-elsewhere", accepts=True, elsewhere=True)
     yield Behaviour("internal-error-after", "InternalError", accepts=True)
+    yield Behaviour("failed-operation-after", "FailedOperation", accepts=True)
     for delivery in [each for each in Delivery if each not in _CLEAR]:
         yield Behaviour(f"{delivery}-before", "InternalError", delivery=delivery)
         yield Behaviour(f"{delivery}-after", accepts=True, delivery=delivery)

@@ -90,7 +90,7 @@ ENDS: dict[str, End] = {
     "9962": dead("FailedOperation.PhoneBindUpper"),
     "9970": sent(1, "attempt attempt"),
     "9979": sent(1, "attempt attempt"),
-    "9990": sent(2, "attempt attempt"),
-    "9991": dead("FailedOperation.NeverHeardOf", 2),
+    "9990": PROBED,
+    "9991": End(DEAD, 2, "FailedOperation.NeverHeardOf", story="attempt probe"),
 }
 ACCOUNT_WIDE = {"9971", *(f"99{n}" for n in range(72, 90) if n != 79)}

@@ -2,7 +2,8 @@
 
 A reaction is a value, which `Recorder.apply` carries out: the job ends, is parked, or is tried
 again. A try that certainly sent nothing leaves no doubt, unless it was a probe: then the doubt that
-it was to settle stays.
+it was to settle stays. A code that nobody documented may mean anything, so the next try is a probe;
+a second one is taken for a refusal.
 """
 
 from __future__ import annotations
@@ -34,8 +35,6 @@ MOST_THROTTLED = 20
 MOST_MISSED = 3
 """Slots missed in a row, likewise."""
 STEP_ASIDE_S = 5.0
-UNDOCUMENTED_TRIES = 2
-"""Answers with a code that nobody documented, after which a job ends."""
 PERHAPS_OUR_DOING = {"FailedOperation.PhoneBindUpper"}
 """Refusals that the very code in doubt may have caused: the customer may have used it by now. All
 other refusals for good would have met every attempt before, too."""
@@ -135,7 +134,10 @@ class Reactions:
     def _failed(self, a: Answered) -> Reaction:
         """Go on after a passing failure, until the attempts are spent."""
         work, verdict = a.work, a.verdict
-        left = Aftermath(in_doubt=True) if verdict.kind is Kind.AMBIGUOUS else a.unsent()
+        is_open = verdict.kind in {Kind.AMBIGUOUS, Kind.UNKNOWN}
+        left = Aftermath(in_doubt=True) if is_open else a.unsent()
+        if verdict.kind is Kind.AMBIGUOUS and work.undocumented:
+            work.undocumented = "among"
         sending = None
         if verdict.kind is not Kind.UNKNOWN:  # that has one more try, whatever else is the matter
             sending = self._report(lambda: self._account.record_miss(verdict.code, verdict.message))
@@ -170,8 +172,14 @@ class Reactions:
         return Reaction(Again(pause_s), left)
 
     def _unknown(self, a: Answered) -> Reaction:
-        a.work.undocumented += 1
-        return self._end_unsent(a) if a.work.undocumented >= UNDOCUMENTED_TRIES else self._failed(a)
+        """Try once more; a second such code ends the job."""
+        work = a.work
+        if not work.undocumented:
+            work.undocumented = "alone" if a.kind == "first" else "among"
+            return self._failed(a)
+        if work.undocumented == "alone":
+            return self._end(a, State.DEAD, "open", a.unsent())
+        return self._end_unsent(a)
 
     def _throttled(self, a: Answered) -> Reaction:
         work = a.work

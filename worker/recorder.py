@@ -11,7 +11,7 @@ import redis
 import tenacity
 
 from config.logging import fields
-from jobs.job import JobRecord
+from jobs.job import JobRecord, Undocumented
 from jobs.ledger import Aftermath, Claim, Ending, Ledger, Pause, Tried
 from worker.presence import Shutdown
 from worker.retry import Again
@@ -50,8 +50,8 @@ class Work:
     throttled: int = 0
     missed: int = 0
     """Slots in a row that were over before the attempt was journaled."""
-    undocumented: int = 0
-    """Answers with a code that nobody documented."""
+    undocumented: Undocumented = ""
+    """See `JobRecord`."""
     clock_corrected: bool = False
     tried: Tried = field(default_factory=Tried)
 
@@ -63,6 +63,7 @@ class Work:
             token=token,
             is_canary=claim.is_canary,
             tries=record.tries,
+            undocumented=record.undocumented,
             started=time.monotonic(),
         )
 
@@ -77,7 +78,7 @@ class Work:
 
     def leave(self, left: Aftermath | None) -> None:
         """Note what a try leaves, to be recorded with whatever is recorded next."""
-        self.tried = replace(self.tried, left=left)
+        self.tried = replace(self.tried, left=left, undocumented=self.undocumented)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@
 --   | "" (there was none), "1" if it counts as an attempt, its story, and see note_arrival
 -- held: the number of the slot, if an event may take it, or ""
 -- process: that counts its attempts (see identity.lua), or ""
+-- undocumented: see the field in jobs.lua; "" to leave it as it is
 -- Reply: {"first" | "probe" | "late" | "resend", "1" if it may be sent twice, the job's attempts with this
 --   one, its number among the process' (0: not known)} | {"lost"}
 --   | {"unknown", hash} | {"over", hash} (cancelled, left out as its number got a code, or too late)
@@ -16,7 +17,7 @@
 -- Twice with the same try: the same reply, nothing counted twice.
 local A = arguments('id', 'token', 'tries:number', 'margin_ms:number', 'interval_ms:number', 'policy',
   'lease_ms:number', 'retention_ms:number', 'doubt', 'counts', 'story', 'arrived', 'slot_ms:number',
-  'max_attempts:number', 'process', 'held')
+  'max_attempts:number', 'process', 'held', 'undocumented?')
 local id, token, try, interval, policy = A.id, A.token, A.tries, A.interval_ms, A.policy
 note_arrival(A.arrived) -- whoever has the job by now
 local job = fields(K.job(id), 'lease', 'state', 'cc', 'num', 'lane', 'batch', 'tries', 'doubt', 'dup',
@@ -44,6 +45,7 @@ if A.doubt ~= '' and job.settled ~= tostring(try) then
   redis.call('HSET', K.job(id), 'settled', try)
   redis.call('HDEL', K.job(id), 'open')
   tell_story(id, A.story)
+  note_undocumented(id, A.undocumented)
   if A.counts ~= '1' then attempts = redis.call('HINCRBY', K.job(id), 'attempts', -1) end
   if A.doubt == 'clear' then doubt, asked, resent = clear_doubt(id) end
 elseif A.doubt == '' and job.open then

@@ -1,16 +1,17 @@
 -- Lay a job aside until a time. Only for the holder of its lease.
 -- reason: "interval" (its number is closed to every job until then) | "too often" (one of the long waits) | ""
--- doubt, counts, story, arrived: of the last try, see begin
+-- doubt, counts, story, arrived, undocumented: of the last try, see begin
 -- Reply: {"ok", hash of the job as it is now} | {"lost"}
 -- Twice with one token: ok again.
 local A = arguments('id', 'token', 'wait_ms:number', 'code', 'message', 'reason', 'doubt', 'counts', 'story',
-  'arrived')
+  'arrived', 'undocumented?')
 local id, token, wait_ms = A.id, A.token, A.wait_ms
 note_arrival(A.arrived) -- whoever has the job by now
 local job = fields(K.job(id), 'lease', 'state', 'cc', 'num', 'lane', 'batch', 'doubt', 'by')
 if job.lease ~= token then return job.by == token and {'ok', record(id)} or {'lost'} end
 local now, doubt = now_ms(), job.doubt
 tell_story(id, A.story)
+note_undocumented(id, A.undocumented)
 if A.doubt ~= '' then
   redis.call('HDEL', K.job(id), 'open')
   if A.counts ~= '1' then redis.call('HINCRBY', K.job(id), 'attempts', -1) end

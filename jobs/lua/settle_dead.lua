@@ -77,7 +77,8 @@ end
 local function requeue(id, job, num)
   redis.call('HSET', K.job(id), 'by', token, 'attempts', 0, 'requeued', int(now))
   redis.call('HDEL', K.job(id), 'finished', 'dropped', 'code', 'message', 'request_id', 'waits',
-    'doubt', 'doubt_before', 'asked', 'asked_before', 'kind', 'resent', 'barred', 'barred_at', 'canary_of')
+    'doubt', 'doubt_before', 'asked', 'asked_before', 'kind', 'resent', 'barred', 'barred_at', 'canary_of',
+    'undocumented')
   if is_over(job) then -- a person asks for it all the same
     redis.call('HSET', K.job(id), 'num', num)
     if job.life then redis.call('HSET', K.job(id), 'expires_in', job.life) end

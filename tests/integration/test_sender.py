@@ -6,6 +6,7 @@ import threading
 from itertools import pairwise
 
 import pytest
+from celery import Celery
 from redis import Redis
 
 from config import DEAD_LETTER_QUEUE
@@ -19,6 +20,7 @@ from tests.expected_ends import ACCOUNT_WIDE, DEAD, ENDS, INFERRED, SENT, UNKNOW
 from tests.integration.conftest import PatientSender
 from tests.ledger_acts import UNSENT, Acts
 from tests.waiting import wait_until
+from worker.background import Runtime
 from worker.recorder import Ended, NotNow
 
 INTERVAL_S = 60
@@ -288,6 +290,66 @@ def test_with_policy_hold_it_is_not_sent_and_a_person_decides(
     assert isinstance(result, Ended)
     assert (result.record.state, result.record.code) == (UNKNOWN, "Unproved")
     assert sandbox.stats()["requests"] == 0
+
+
+def test_a_code_that_was_sent_is_proved_also_after_an_answer_that_nobody_has_heard_of(
+    acts: Acts, ledger: Ledger, sender: PatientSender, sandbox: Sandbox
+) -> None:
+    sandbox.change(account_state={"behaviour": "failed-operation-after", "requests": 1})
+    job_id = submit(ledger, "99000001")
+
+    sender.send(job_id)
+
+    record = acts.job(job_id)
+    assert (record.state, record.possible_duplicate) == (INFERRED, False)
+    assert sandbox.number("85299000001")["accepted"] == 1
+
+
+def test_unheard_of_codes_settle_no_doubt_that_another_answer_left(
+    acts: Acts, ledger: Ledger, sender: PatientSender, sandbox: Sandbox
+) -> None:
+    sandbox.change(account_state={"behaviour": "InternalError", "requests": 1})
+    job_id = submit(ledger, "99910001")
+
+    sender.send(job_id)
+
+    assert acts.state(job_id) is UNKNOWN
+    assert [entry.what for entry in acts.job(job_id).story] == ["attempt", "probe", "probe"]
+
+
+@pytest.mark.settings(sendcode_backoff=10)
+@pytest.mark.parametrize(("is_killed", "state"), [(False, DEAD), (True, UNKNOWN)])
+def test_the_next_worker_knows_that_one_try_was_made_after_an_unheard_of_code(
+    is_killed: bool,
+    state: State,
+    acts: Acts,
+    ledger: Ledger,
+    sender: PatientSender,
+    runtime: Runtime,
+    celery_app: Celery,
+    sandbox: Sandbox,
+) -> None:
+    sandbox.change(answer_ms=1000)
+    job_id = submit(ledger, "99910001")
+    stopped = threading.Thread(target=sender.send, args=(job_id,))
+    stopped.start()
+    wait_until(lambda: sandbox.stats()["requests"] == 1)
+    runtime.shutdown.order()
+    stopped.join()
+    assert acts.job(job_id).in_doubt
+    if is_killed:
+        acts.sweep()
+        acts.begun(job_id)
+        acts.run_out(job_id)
+    acts.sweep()
+    other = Runtime(runtime.settings, celery_app)
+
+    PatientSender(other.sender, acts).send(job_id)
+
+    assert acts.state(job_id) is state
+    assert sandbox.number("85299910001")["requests"] == 2
+    other.sender._client.close()
+    other.ledger.client.close()
 
 
 def test_an_unheard_of_code_gets_one_more_try_also_late_in_a_job_s_life(

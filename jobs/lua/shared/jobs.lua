@@ -18,6 +18,8 @@
 --   dup, dup_by: it may have been sent twice, by which try; resent: the one resend was made
 --   early: it was refused as too early, though no code of it was known
 --   barred, barred_at, barred_try, barred_as: see refuse.lua; canary_of: of which trouble it was canary
+--   undocumented: a try was answered with a code that nobody documented: "alone" if no other try left a
+--     doubt, else "among"
 --   waits: long waits taken; code, message: of the last answer, or why it ended; request_id: of the answer
 --     that ended it
 --   by: the token that last ended it, laid it aside or settled it, by which a repetition is known
@@ -102,6 +104,12 @@ local function count_duplicate(id, by)
   redis.call('HINCRBY', K.totals, 'possible_duplicate', by)
   local batch = redis.call('HGET', K.job(id), 'batch')
   if batch then redis.call('HINCRBY', K.counts(batch), 'possible_duplicate', by) end
+end
+
+local function note_undocumented(id, undocumented)
+  if undocumented and undocumented ~= '' then
+    redis.call('HSET', K.job(id), 'undocumented', undocumented)
+  end
 end
 
 -- Another code may be the second one. `try`: the call that may send it; nil for a person's requeue.
