@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -20,6 +21,9 @@ from jobs.vault import HALT, Vault, sealed_in
 OUTAGE_MISSES = 40
 OUTAGE_SECONDS = 2.0
 """An outage is so many calls in a row without an answer, or those of so long at the full rate."""
+OUTDATED, WEBHOOKS = "outdated", "webhooks"
+"""Why a worker sends no codes: its release cannot read the ledger, or it takes webhooks alone."""
+_IDLE = re.compile(r"/[0-9a-f]+\.([a-z]*[g-z][a-z]*)$")
 _TEXTS = ("by", "code", "message", "worker", "job", "canary")
 
 
@@ -51,6 +55,12 @@ Refused = Literal["halted now", "halted", "stood down", "outdated", "suspect", "
 """Whom it concerns that the account may not send: all (then the sending is halted), this worker
 (`stood down`; `outdated` if it has replaced the credentials since), or perhaps (`suspect`) or
 surely (`alone`) the one job that was answered so while others were sent."""
+
+
+def sends_nothing(entry: str) -> str:
+    """Return why a worker sends no codes (`OUTDATED`, `WEBHOOKS`), by its entry; "" if it does."""
+    found = _IDLE.search(entry)
+    return found[1] if found else ""
 
 
 class Account:

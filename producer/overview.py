@@ -16,7 +16,7 @@ import redis
 
 from config import EVENT_QUEUE
 from config.settings import Settings
-from jobs.account import Account, AccountState
+from jobs.account import Account, AccountState, sends_nothing
 from jobs.batch import Batch
 from jobs.batches import Batches
 from jobs.codes import OwnCode
@@ -49,6 +49,8 @@ class WorkerStatus:
     """The code by which the API refuses its credentials or address; it takes no work then."""
     refused_ms: int | None = None
     """Since when."""
+    idle: str = ""
+    """Why it sends no codes: `OUTDATED` or `WEBHOOKS` in jobs/account.py."""
 
     @property
     def alive(self) -> bool:
@@ -143,7 +145,8 @@ class Overview:
 
     @property
     def alive(self) -> int:
-        return sum(worker.alive for worker in self.workers)
+        """Workers that are alive and send codes."""
+        return sum(worker.alive and not worker.idle for worker in self.workers)
 
     @property
     def gone(self) -> int:
@@ -215,6 +218,7 @@ class Overview:
                     "name": each.name,
                     "alive": each.alive,
                     "silent_s": round(each.silent_s, 1),
+                    "idle": each.idle or None,
                     "refused": each.refused or None,
                     "refused_since": iso(each.refused_ms) if each.refused_ms else None,
                 }
@@ -369,12 +373,13 @@ def _pace(
 
 
 def alive_workers(client: redis.Redis, settings: Settings) -> int:
-    """Return how many workers gave a sign of life lately: of all that there is, this alone."""
+    """Return how many workers are alive and send codes: of all that there is, this alone."""
     pipe = client.pipeline(transaction=False)
     pipe.time()
     pipe.hgetall(Keys(settings.sendcode_key_prefix).workers)
     now, workers = pipe.execute()
-    return sum(each.alive for each in _workers(workers, {}, time_us(now) // 1000))
+    found = _workers(workers, {}, time_us(now) // 1000)
+    return sum(each.alive and not each.idle for each in found)
 
 
 def _workers(
@@ -387,7 +392,8 @@ def _workers(
         silent_s = (now_ms - int(at)) / 1000
         if silent_s < _FORGOTTEN_S:
             name = entry.partition("/")[0]
-            alive_lately.append(WorkerStatus(name, silent_s, why["code"], why["since"]))
+            idle = sends_nothing(entry)
+            alive_lately.append(WorkerStatus(name, silent_s, why["code"], why["since"], idle))
     return tuple(alive_lately)
 
 

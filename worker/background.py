@@ -18,12 +18,12 @@ import redis
 from celery import Celery, bootsteps
 from kombu.exceptions import OperationalError
 
-from config import EVENT_QUEUE, QUEUES
+from config import BATCH_QUEUE, EVENT_QUEUE, QUEUES
 from config.logging import fields, set_level
 from config.redis import connect, error_code
 from config.rereading import LOOK_EVERY_S
 from config.settings import Settings
-from jobs.account import Account
+from jobs.account import OUTDATED, WEBHOOKS, Account
 from jobs.identity import LedgerRefusedError, state_file
 from jobs.ledger import Ledger
 from jobs.mending import Mending
@@ -70,6 +70,8 @@ class Runtime:
         self.output: Output | None = None
         self.has_level_of_its_own = False
         """Of its log: the one that was typed when it was started."""
+        self.takes_codes = True
+        """It consumes events or batch jobs."""
         self.meter = Meter()
 
     def stop(self) -> None:
@@ -183,6 +185,9 @@ class BackgroundStep(bootsteps.StartStopStep):
         settings = runtime.settings
         presence = runtime.presence
         presence.name = parent.hostname
+        runtime.takes_codes = not {EVENT_QUEUE, BATCH_QUEUE}.isdisjoint(
+            parent.app.amqp.queues.consume_from
+        )
         presence.fingerprint = runtime.client.fingerprint
         _ = runtime.sender, runtime.deliverer  # made here, before any thread can ask for them
 
@@ -365,9 +370,12 @@ def sweep(ledger: Ledger, publisher: Publisher, threads: int = 0) -> int:
 
 def beat(runtime: Runtime) -> None:
     """Write a sign of life, and learn whether this worker may take work."""
+    account, presence = runtime.account, runtime.presence
+    is_outdated = runtime.ledger.identity.is_outdated
+    presence.idle = OUTDATED if is_outdated else "" if runtime.takes_codes else WEBHOOKS
+    account.entry = presence.entry
     with runtime.meter.round_trip():
-        runtime.presence.beat()
-    account = runtime.account
+        presence.beat()
     before = account.stood_down
     standing = account.stand()
     code = fields(code=account.stood_down or before)

@@ -227,6 +227,8 @@ class Presence:
         self.name = ""
         self.fingerprint = ""
         """Of the credentials that the worker holds; others may take their place."""
+        self.idle = ""
+        """Why it sends no codes: `OUTDATED` or `WEBHOOKS` in jobs/account.py."""
         self.clock_offset_s = 0.0
         """By how many seconds Redis' clock was ahead of this machine's at the last sign of life."""
         channel = f"{ledger.keys.connections}:{leases.process}"
@@ -234,8 +236,8 @@ class Presence:
 
     @property
     def entry(self) -> str:
-        process = f"{self.name}/{self._leases.process}"
-        return f"{process}.{self.fingerprint}" if self.fingerprint else process
+        process, mark = f"{self.name}/{self._leases.process}", self.idle or self.fingerprint
+        return f"{process}.{mark}" if mark else process
 
     def note_progress(self, part: str) -> None:
         """Note that a part of the worker does its work; from its first time on it has to."""

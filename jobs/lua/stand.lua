@@ -5,6 +5,7 @@ local A = arguments('entry', 'canary_ms:number')
 local entry, canary_ms, now = A.entry, A.canary_ms, now_ms()
 local why = refusal_of(entry)
 if why then return {stand_down(entry, canary_ms, now), why} end
+if not can_send(entry) then return {'working'} end
 -- One is here that holds something else: what halted the others is not known to concern it.
 local account = fields(K.account, 'state', 'by', 'refused')
 if account.state == 'halted' and account.by == 'api' and account.refused then

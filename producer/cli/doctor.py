@@ -23,6 +23,7 @@ from config.settings import (
     unheeded,
 )
 from config.unavailable import in_words, is_no_permission
+from jobs.account import OUTDATED
 from jobs.api_connection import code_before_writing, in_short, shake_hands
 from jobs.codes import OwnCode, explain
 from jobs.identity import REMEDY, Identity, LedgerState, state_file
@@ -48,6 +49,7 @@ from producer.cli.options import JsonOption, ledger_connection
 from producer.cli.wording import (
     LEDGER_DISPUTED,
     halt_explained,
+    idle_explained,
     lacked_key_in_words,
     ledger_in_words,
     refusal_explained,
@@ -105,6 +107,8 @@ UNFINISHED_MS = 86_400_000
 """Longer than any import takes; until it is completed or cancelled its rows are kept."""
 SHOWN = 10
 """Lines about what was damaged."""
+UNSWEPT_S = 60.0
+"""Every worker sweeps every second or so, and tries again where Redis is not there for a while."""
 BESIDE_ANSWER_S = 0.5
 """A job holds its thread for so much longer than the API takes to answer: claim, slot, records."""
 CLOCK_OFF_S = 5.0
@@ -253,6 +257,7 @@ def ledger_and_work(client: redis.Redis, settings: Settings) -> Iterator[Finding
     overview = read_overview(client, settings, identity)
     yield from ledger(overview.ledger, identity.unkept)
     yield from damage(overview)
+    yield from workers(overview)
     yield from system(overview)
     yield from webhooks(overview)
     yield from threads(overview, settings)
@@ -292,14 +297,20 @@ def damage(overview: Overview) -> Iterator[Finding]:
         yield Finding("damage", Level.WARN, text, "sendcode status --json shows all")
 
 
-def system(overview: Overview) -> Iterator[Finding]:
-    """Judge workers, account, unfinished imports and quarantine."""
+def workers(overview: Overview) -> Iterator[Finding]:
+    """Judge whether there are any, and whether they send."""
     if overview.alive:
         many = "worker is" if overview.alive == 1 else "workers are"
         yield Finding("workers", Level.OK, f"{overview.alive} {many} alive")
     else:
-        text = "no worker is alive: jobs are accepted, and wait"
+        is_any = any(each.alive for each in overview.workers)
+        text = "no worker that is alive sends codes" if is_any else "no worker is alive"
+        text += ": jobs are accepted, and wait"
         yield Finding("workers", Level.FAIL, text, "start one: sendcode worker")
+    for each in overview.workers:
+        if each.alive and each.idle == OUTDATED:
+            idle = idle_explained(each.name, each.idle)
+            yield Finding("workers", Level.WARN, idle.why, idle.remedy)
     silent = [each.name for each in overview.workers if not each.alive]
     if silent:
         text = f"silent without signing off: {', '.join(silent)}"
@@ -311,12 +322,18 @@ def system(overview: Overview) -> Iterator[Finding]:
     for name in overview.namesakes:
         text = f"several workers are called {name}"
         yield Finding("workers", Level.WARN, text, "give each its own name: sendcode worker --name")
+
+
+def system(overview: Overview) -> Iterator[Finding]:
+    """Judge account, unfinished imports and quarantine."""
     account = overview.account
     if account.state == "halted":
         halt = halt_explained(account)
         yield Finding("account", Level.FAIL, halt.why, halt.remedy)
     elif not overview.ledger.refused:
         yield Finding("account", Level.OK, "sending is not halted")
+        if overview.alive:
+            yield from late(overview)
     for batch in overview.batches:
         if not batch.imported and overview.at_ms - batch.created_ms > UNFINISHED_MS:
             text = f"batch {batch.batch_id} has waited for the rest of its file for more than a day"
@@ -327,6 +344,21 @@ def system(overview: Overview) -> Iterator[Finding]:
         text = f"{overview.quarantined} messages were put aside, because they were no jobs"
         remedy = "sendcode ledger quarantine shows them; find out who else writes into this Redis"
         yield Finding("quarantine", Level.WARN, text, remedy)
+
+
+def late(overview: Overview) -> Iterator[Finding]:
+    """Report jobs that nobody comes for, though workers are alive and sending is not halted."""
+    if overview.sweep_s is not None and overview.sweep_s > UNSWEPT_S:
+        text = f"no worker has looked for due jobs for {overview.sweep_s:.0f} s"
+        yield Finding("late", Level.FAIL, text, "look at the workers' logs, or restart them")
+    for lane, age_s in overview.late_s.items():
+        text = f"the oldest {lane} job that is due has waited for {age_s:.0f} s"
+        if overview.pace.last_second:
+            remedy = "more wait than the limit lets through, or workers have too few threads"
+            yield Finding("late", Level.WARN, text, remedy)
+        else:
+            remedy = f"look at the workers' logs, and whether one takes {lane} jobs (--queues)"
+            yield Finding("late", Level.FAIL, f"{text}, and nothing is sent", remedy)
 
 
 def sealed(overview: Overview) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from jobs.account import Account
+from jobs.account import OUTDATED, Account
 from jobs.actions import recent_actions
 from jobs.batches import Batches
 from jobs.identity import NEWER, REMEDY, Identity, LedgerState, state_file
@@ -35,6 +35,7 @@ from producer.cli.options import JsonOption, ledger_connection, reason_to_keep, 
 from producer.cli.wording import (
     LEDGER_DISPUTED,
     halt_in_words,
+    idle_explained,
     lacked_key_in_words,
     ledger_in_words,
     refusal_explained,
@@ -119,17 +120,7 @@ def _lines(overview: Overview) -> Iterator[tuple[str, str, str]]:
     """Yield each line: a name, a value, and a style where it asks for attention."""
     yield from _ledger_lines(overview.ledger)
     yield _account_line(overview)
-    alive = [each.name for each in overview.workers if each.alive]
-    text = f"{len(alive)} alive: {', '.join(alive)}" if alive else "none alive: sendcode worker"
-    yield "workers", text, "" if alive else "yellow"
-    for each in overview.workers:
-        if not each.alive:
-            yield "", f"{each.name} silent for {each.silent_s:.0f} s", "yellow"
-        if each.refused:
-            text = ": ".join(refusal_explained(each.name, each.refused, each.refused_ms))
-            yield "", text, "bold red"
-    for name in overview.namesakes:
-        yield "", f"several are called {name}: give each its own name (--name)", "yellow"
+    yield from _workers(overview)
     pace = overview.pace
     text = f"{pace.last_second} requests in the last second, limit {pace.limit:g}"
     yield "rate", text, ""
@@ -159,6 +150,23 @@ def _lines(overview: Overview) -> Iterator[tuple[str, str, str]]:
         if batch.rows_lost:
             text += f", {batch.rows_lost} rows are lost: submit its file again"
         yield ("" if number else "batches"), text, ""
+
+
+def _workers(overview: Overview) -> Iterator[tuple[str, str, str]]:
+    alive = [each.name for each in overview.workers if each.alive and not each.idle]
+    text = f"{len(alive)} alive: {', '.join(alive)}" if alive else "none alive: sendcode worker"
+    yield "workers", text, "" if alive else "yellow"
+    for each in overview.workers:
+        if not each.alive:
+            yield "", f"{each.name} silent for {each.silent_s:.0f} s", "yellow"
+        elif each.idle:
+            style = "yellow" if each.idle == OUTDATED else ""
+            yield "", idle_explained(each.name, each.idle).why, style
+        if each.refused:
+            text = ": ".join(refusal_explained(each.name, each.refused, each.refused_ms))
+            yield "", text, "bold red"
+    for name in overview.namesakes:
+        yield "", f"several are called {name}: give each its own name (--name)", "yellow"
 
 
 def _late(overview: Overview) -> Iterator[tuple[str, str, str]]:

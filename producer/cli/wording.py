@@ -12,7 +12,7 @@ import redis
 
 from config.settings import Settings, SettingsError, load_settings
 from config.unavailable import RedisUnavailableError
-from jobs.account import AccountState
+from jobs.account import OUTDATED, AccountState
 from jobs.batch import Batch
 from jobs.codes import OUTAGE, RESTART, concerned_by, explain, is_own
 from jobs.identity import LedgerRefusedError, LedgerState
@@ -228,6 +228,14 @@ def refusal_explained(worker: str, code: str, since_ms: int | None) -> Halt:
     why = f"{worker} takes no work{since}, as the API refuses it: {code}"
     remedy = f"{lower_first(known.remedy)}; sendcode resume lets it try again as it is"
     return Halt(f"{why} ({lower_first(known.meaning)})", remedy)
+
+
+def idle_explained(worker: str, idle: str) -> Halt:
+    """Return why a worker that is alive sends no codes: `idle` is `OUTDATED` or `WEBHOOKS`."""
+    if idle == OUTDATED:
+        why = f"{worker} takes no work: its release cannot read this ledger any more"
+        return Halt(why, "start the release that the others run (docs/upgrading.md)")
+    return Halt(f"{worker} delivers webhooks, and sends no codes", "start it without --queues")
 
 
 def halt_explained(account: AccountState) -> Halt:

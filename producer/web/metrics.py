@@ -131,7 +131,7 @@ def _ledger(overview: Overview) -> Iterator[Metric]:
     yield halted
     since_s = account.since_ms / 1000 if is_halted and account.since_ms else None
     yield from _gauge("halted_since_timestamp_seconds", "Since when it is halted.", since_s)
-    yield from _gauge("workers_alive", "Workers with a sign of life lately.", overview.alive)
+    yield from _gauge("workers_alive", "Workers that are alive and send codes.", overview.alive)
     text = "Workers that fell silent within an hour and did not come back."
     yield from _gauge("workers_gone", text, overview.gone)
     stood_down = sum(1 for each in overview.workers if each.refused)

@@ -12,14 +12,18 @@ import requests
 import trustme
 from celery import Celery
 from pydantic import SecretStr
+from redis import Redis
 
+from config import WEBHOOK_QUEUE
 from config.settings import Settings
 from demo.world import free_port
+from jobs.account import WEBHOOKS
 from jobs.job import Lane, SendCodeJob, State
 from jobs.ledger import Ledger
 from jobs.phone import PhoneNumber
 from jobs.publish import Publisher
 from producer import send_code
+from producer.overview import read_overview
 from sandbox.client import Sandbox
 from tests.commands import start
 from tests.integration.fault_server import (
@@ -51,6 +55,19 @@ def test_an_event_is_sent_and_counted_and_the_worker_stops_when_told_to(
     figures = requests.get(f"http://{probes}/metrics", timeout=30).text
     assert 'sendcode_api_seconds_count{kind="sent"} 1.0' in figures
     assert 'sendcode_acceptance_to_api_seconds_count{lane="event"} 1.0' in figures
+    assert worker.stop() == 0
+
+
+def test_a_worker_for_webhooks_alone_shows_that_it_sends_no_codes(
+    settings: Settings, redis: Redis, start_worker: Callable[..., WorkerProcess]
+) -> None:
+    worker = start_worker("--queues", WEBHOOK_QUEUE)
+
+    wait_until(lambda: read_overview(redis, settings).workers, "its sign of life")
+    overview = read_overview(redis, settings)
+
+    assert [each.idle for each in overview.workers] == [WEBHOOKS]
+    assert overview.alive == 0
     assert worker.stop() == 0
 
 

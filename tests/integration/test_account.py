@@ -10,7 +10,7 @@ import pytest
 from redis import Redis
 
 from config.settings import Settings
-from jobs.account import OUTAGE_MISSES, Account
+from jobs.account import OUTAGE_MISSES, OUTDATED, WEBHOOKS, Account
 from jobs.job import State
 from jobs.keys import Keys
 from jobs.ledger import SWEEP_LIMIT, Aftermath
@@ -561,6 +561,18 @@ def test_when_no_worker_is_left_all_sending_halts_since_the_first_was_refused(
     assert (state.state, state.by, state.code) == ("halted", "api", KEY)
     assert state.since_ms == json.loads(told)["since"]
     assert old.stand() == "halted", "it takes the canary"
+
+
+@pytest.mark.parametrize("mark", [OUTDATED, WEBHOOKS])
+def test_a_worker_that_sends_nothing_does_not_go_on_for_others_and_ends_no_halt(
+    mark: str, acts: Acts, worker: Callable[[str], Account]
+) -> None:
+    only, idle = worker("w1/a.0a"), worker(f"w2/b.{mark}")
+
+    assert refuse(only, acts.event(), 1, KEY) == "halted now"
+    assert [idle.stand(), only.stand()] == ["working", "halted"]
+
+    assert only.state().state == "halted"
 
 
 def test_a_worker_with_a_new_key_ends_the_halt_and_the_old_ones_stay_where_they_are(

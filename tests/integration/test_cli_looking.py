@@ -17,7 +17,7 @@ from redis import Redis
 from config import DEAD_LETTER_QUEUE, EVENT_QUEUE, QUEUES
 from config.settings import Settings
 from demo.world import EmbeddedValkey
-from jobs.account import Account
+from jobs.account import OUTDATED, WEBHOOKS, Account
 from jobs.batches import Batches
 from jobs.job import Lane, State
 from jobs.keys import Keys
@@ -37,6 +37,10 @@ def presence(ledger: Ledger, name: str, clock: Callable[[], float] = time.monoto
     present = Presence(ledger, Leases(), Shutdown(), 20, clock)
     present.name = name
     return present
+
+
+def in_an_hour() -> str:
+    return str(round(time.time() * 1000) + 3_600_000)
 
 
 @pytest.fixture
@@ -450,6 +454,41 @@ def test_doctor_finds_an_import_that_nobody_completes(
 
     assert "WARN  batch half has waited for the rest of its file" in ran.out
     assert "batch young" not in ran.out
+
+
+@pytest.mark.parametrize(
+    ("mark", "said"),
+    [(OUTDATED, "its release cannot read this ledger"), (WEBHOOKS, "w1@here delivers webhooks")],
+)
+def test_workers_that_send_no_codes_are_named_and_do_not_count(
+    mark: str, said: str, sendcode: Command, redis: Redis, keys: Keys
+) -> None:
+    redis.hset(keys.workers, f"w1@here/1.{mark}", in_an_hour())
+
+    shown, doctor = sendcode("status").out, sendcode("doctor").out
+
+    assert "none alive: sendcode worker" in shown
+    assert said in shown
+    assert "FAIL  no worker that is alive sends codes: jobs are accepted, and wait" in doctor
+    assert sendcode("status", "--json").json["workers"][0]["idle"] == mark
+
+
+def test_doctor_fails_where_a_due_job_waits_and_nothing_is_sent(
+    sendcode: Command, redis: Redis, keys: Keys
+) -> None:
+    redis.hset(keys.workers, "w1@here", in_an_hour())
+    job_id = sendcode(*SEND, "--json").json["job_id"]
+    redis.hset(keys.job(job_id), "created", in_an_hour())
+    before = sendcode("doctor").out
+    a_minute_ago = str(round(time.time() * 1000) - 90_000)
+    redis.hset(keys.job(job_id), "created", a_minute_ago)
+    redis.hset(keys.sweeps, "at", a_minute_ago)
+
+    ran = sendcode("doctor")
+
+    assert "has waited" not in before
+    assert "FAIL  the oldest event job that is due has waited for" in ran.out
+    assert "FAIL  no worker has looked for due jobs for" in ran.out
 
 
 @pytest.fixture

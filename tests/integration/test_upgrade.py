@@ -11,6 +11,7 @@ from redis import Redis
 
 from config import EVENT_QUEUE
 from config.settings import Settings
+from jobs.account import OUTDATED
 from jobs.actions import recent_actions
 from jobs.batches import Batches
 from jobs.identity import Identity, LedgerRefusedError
@@ -23,6 +24,7 @@ from jobs.publish import Publisher
 from jobs.scripts import READS, WRITES, Script
 from jobs.upgrade import STEPS, Step, Upgrade, seal
 from producer import RedisUnavailableError, send_code
+from producer.overview import read_overview
 from sandbox.client import Sandbox
 from tests.commands import SEND, Command
 from tests.ledger_acts import DEFAULTS, NOTHING, Acts, number, row
@@ -292,6 +294,7 @@ def test_a_worker_of_an_older_release_does_not_start(
 
 
 def test_a_worker_that_became_too_old_leaves_messages_to_others(
+    settings: Settings,
     start_worker: Callable[..., WorkerProcess],
     sandbox: Sandbox,
     publisher: Publisher,
@@ -300,8 +303,7 @@ def test_a_worker_that_became_too_old_leaves_messages_to_others(
     keys: Keys,
 ) -> None:
     def last_beat() -> int:
-        (at_ms,) = map(int, redis.hvals(keys.workers))
-        return at_ms
+        return max(map(int, redis.hvals(keys.workers)))
 
     worker = start_worker()
     newer = Script(redis, keys, "submit", writes=NEXT)
@@ -317,6 +319,10 @@ def test_a_worker_that_became_too_old_leaves_messages_to_others(
     publisher.publish([(Lane.EVENT, f"ev-{n}") for n in range(5)])
     beat = last_beat()
     wait_until(lambda: last_beat() > beat + 1_500, "two more beats")
+    wait_until(
+        lambda: [each.idle for each in read_overview(redis, settings).workers] == [OUTDATED],
+        "that it shows that it sends nothing",
+    )
     assert redis.llen(EVENT_QUEUE) >= 4  # all but the one that it was waiting for already
 
     redis.hdel(keys.ledger, "version")

@@ -52,7 +52,12 @@ local function is_canary(id)
 end
 
 -- What the API refuses of single workers: the credentials of all that hold the same (`key`), or where and
--- how one of them runs (`worker`). An entry of K.workers is "name/process.fingerprint of its credentials".
+-- how one of them runs (`worker`). An entry of K.workers is "name/process.fingerprint of its credentials";
+-- of a worker that sends no codes it is "name/process.why", see `sends_nothing` in jobs/account.py.
+
+local function can_send(entry)
+  return not string.find(entry, '/%x+%.%l*[g-z]%l*$')
+end
 
 -- What is refused of a worker, as JSON; nil if nothing is.
 local function refusal_of(entry)
@@ -68,7 +73,8 @@ local function stand_down(entry, canary_ms, now, job)
   local account = fields(K.account, 'state', 'refused')
   local workers = redis.call('HGETALL', K.workers)
   for i = 1, #workers, 2 do
-    if (tonumber(workers[i + 1]) or 0) > now - ALIVE_MS and not refusal_of(workers[i]) then
+    local is_alive = (tonumber(workers[i + 1]) or 0) > now - ALIVE_MS
+    if is_alive and can_send(workers[i]) and not refusal_of(workers[i]) then
       return account.state == 'halted' and 'halted' or 'stood down'
     end
   end
