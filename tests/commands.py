@@ -99,13 +99,11 @@ def on_terminal(
     """Run a command as a person at a terminal who types `typed`; give its code and the screen."""
     terminal, its_end = pty.openpty()
     os.write(terminal, typed.encode())
-    process = subprocess.Popen(
+    process = begin(
         [*SENDCODE, *map(str, words)],
-        cwd=cwd,
-        env={**environment_of(settings, COLUMNS=str(columns)), "TERM": "xterm"},
-        stdin=its_end,
-        stdout=its_end,
-        stderr=its_end,
+        cwd,
+        environment_of(settings, COLUMNS=str(columns), TERM="xterm"),
+        (its_end, its_end, its_end),
     )
     os.close(its_end)
     screen = b""
@@ -113,7 +111,7 @@ def on_terminal(
         while part := os.read(terminal, 1 << 16):
             screen += part
     os.close(terminal)
-    return process.wait(timeout=PATIENCE_S), screen.decode()
+    return process.wait(PATIENCE_S), screen.decode()
 
 
 def run(

@@ -7,6 +7,8 @@ A worker or a command spends most of a short life on imports. `Forked` has what 
 from __future__ import annotations
 
 import atexit
+import fcntl
+import gc
 import json
 import os
 import runpy
@@ -16,6 +18,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache
@@ -29,6 +32,9 @@ from demo.world import environment_of
 
 _MESSAGE = 1 << 17
 """Bytes: more than an environment and a command line are."""
+_MOST_FILES = 8
+_BEYOND = 100
+"""More than the number of any file that a child is to have."""
 _PATH = environment_of()["PYTHONPATH"]
 _IS_MEASURED = any(name.startswith("COVERAGE_") for name in os.environ)
 _NEEDED = (
@@ -45,14 +51,30 @@ def begin(
     folder: Path,
     environment: Mapping[str, str],
     files: tuple[int, int, int],
+    passed: tuple[int, ...] = (),
 ) -> subprocess.Popen[bytes]:
-    """Start a program in Python by its command: `python`, perhaps `-P`, then `-m` or `-c`.
+    """Start a program in Python by its command: `python`, `-W ignore` or `-P` or not, `-m` or `-c`.
 
-    `files` are its standard input, output and error, and no terminals. One that would import other
-    modules than the template has, or whose lines coverage counts, is started as any program is.
+    `files` are its standard input, output and error, `passed` further ones that keep their numbers.
+    One that would import other modules than the template has, or whose lines coverage counts, is
+    started as any program is.
     """
     if environment["PYTHONPATH"] == _PATH and not _IS_MEASURED:
-        return cast("subprocess.Popen[bytes]", Forked(command, folder, environment, files))
+        forked = Forked(
+            command, folder, environment, {**dict(enumerate(files)), **{n: n for n in passed}}
+        )
+        return cast("subprocess.Popen[bytes]", forked)
+    return begin_anew(command, folder, environment, files, passed)
+
+
+def begin_anew(
+    command: Sequence[str],
+    folder: Path,
+    environment: Mapping[str, str],
+    files: tuple[int, int, int],
+    passed: tuple[int, ...] = (),
+) -> subprocess.Popen[bytes]:
+    """Start it as any program is: it imports what it needs itself."""
     stdin, stdout, stderr = files
     return subprocess.Popen(
         command,
@@ -61,6 +83,7 @@ def begin(
         stdin=stdin,
         stdout=stdout,
         stderr=stderr,
+        pass_fds=passed,
         start_new_session=True,
     )
 
@@ -73,15 +96,16 @@ class Forked:
         command: Sequence[str],
         folder: Path,
         environment: Mapping[str, str],
-        files: tuple[int, int, int],
+        files: Mapping[int, int],
     ) -> None:
+        """Start it; `files` are those that it has by its numbers for them."""
         self.args = list(command)
         self.returncode: int | None = None
         self._lock = Lock()
         self._parent = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._parent.connect(_template())
-        order = json.dumps([self.args, str(folder), dict(environment)]).encode()
-        socket.send_fds(self._parent, [order], files)
+        order = json.dumps([list(files), self.args, str(folder), dict(environment)]).encode()
+        socket.send_fds(self._parent, [order], list(files.values()))
         self.pid = int(self._parent.recv(_MESSAGE))
 
     def poll(self) -> int | None:
@@ -134,7 +158,7 @@ def _template() -> str:
 
 
 def _serve(address: str) -> tuple[Any, list[int]]:
-    """Fork for each order; return in the child what it is to run, and its files."""
+    """Fork for each order; return the order in the child, and the files that came with it."""
     children: dict[int, socket.socket] = {}
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(address)
@@ -156,7 +180,7 @@ def _serve(address: str) -> tuple[Any, list[int]]:
                     caller.send(str(child[1]).encode())
         if listener.fileno() in ready:
             caller, _ = listener.accept()
-            order, files, _, _ = socket.recv_fds(caller, _MESSAGE, 3)
+            order, files, _, _ = socket.recv_fds(caller, _MESSAGE, _MOST_FILES)
             if not (pid := os.fork()):
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -171,12 +195,31 @@ def _serve(address: str) -> tuple[Any, list[int]]:
             children[pid] = caller
 
 
+def _open_streams() -> None:
+    """Open the standard streams as Python does when it starts, for what they are now."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        template = getattr(sys, name)
+        stream = open(  # noqa: SIM115 (as long as the process)
+            number,
+            "w" if number else "r",
+            buffering=1 if name == "stderr" or os.isatty(number) else -1,
+            encoding=template.encoding,
+            errors=template.errors,
+            closefd=False,
+        )
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+
+
 def _run(command: list[str], folder: str, environment: dict[str, str]) -> None:
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
     sys.orig_argv[:] = command
     options = command[1:]
+    if options[:2] == ["-W", "ignore"]:
+        warnings.simplefilter("ignore")
+        del options[:2]
     if options[0] == "-P":
         del options[0]
     else:
@@ -191,13 +234,20 @@ def _run(command: list[str], folder: str, environment: dict[str, str]) -> None:
 
 
 def main() -> None:
+    # what is loaded stays: no child looks through it for garbage, or copies it by that
+    gc.disable()
     for name in _NEEDED:
         import_module(name)
-    order, files = _serve(sys.argv[1])
-    for number, file in enumerate(files):
-        os.dup2(file, number)
+    gc.freeze()
+    gc.enable()
+    (numbers, *order), files = _serve(sys.argv[1])
+    beyond = [fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, _BEYOND) for file in files]
     for file in files:
         os.close(file)
+    for file, number in zip(beyond, numbers, strict=True):
+        os.dup2(file, number)
+        os.close(file)
+    _open_streams()
     _run(*order)
 
 

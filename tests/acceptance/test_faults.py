@@ -72,7 +72,8 @@ def start_crew(
     with ExitStack() as stack:
 
         def start(*names: str) -> Crew:
-            workers = crew(dict.fromkeys(names, settings), tmp_path, witness.listen)
+            chosen = dict.fromkeys(names, settings)
+            workers = crew(chosen, tmp_path, witness.listen, forked=True)
             stack.enter_context(workers)
             workers.wait_ready()
             return workers

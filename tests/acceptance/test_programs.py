@@ -23,6 +23,7 @@ from jobs.keys import Keys
 from producer import send_code
 from sandbox.client import Sandbox
 from tests.commands import SENDCODE
+from tests.forked import begin
 from tests.waiting import PATIENCE_S, wait_until
 from tests.worker_process import TOP
 
@@ -33,15 +34,9 @@ def running(
 ) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     """Run a command; what it says goes to a file."""
     said = folder / "said"
-    with said.open("wb") as file:
-        process = subprocess.Popen(
-            [*SENDCODE, *words],
-            cwd=folder,
-            env=environment_of(settings),
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-        )
+    with said.open("wb") as file, open(os.devnull, "rb") as nothing:
+        files = nothing.fileno(), file.fileno(), file.fileno()
+        process = begin([*SENDCODE, *words], folder, environment_of(settings), files)
     try:
         yield process, said
     finally:
@@ -154,7 +149,7 @@ def test_redis_in_a_container_has_the_password_of_the_url(password: str, tmp_pat
         (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
         (tmp_path / name).chmod(0o755)
 
-    def begin(script: str) -> subprocess.Popen[bytes]:
+    def run(script: str) -> subprocess.Popen[bytes]:
         for container, here in (("$$", "$"), ("/run/secrets", tmp_path), ("/data", tmp_path)):
             script = script.replace(container, str(here))
         path = f"{tmp_path}:{os.environ['PATH']}"
@@ -169,10 +164,10 @@ def test_redis_in_a_container_has_the_password_of_the_url(password: str, tmp_pat
             except RedisError:
                 return False
 
-    server = begin(redis["command"][0])
+    server = run(redis["command"][0])
     try:
         wait_until(is_up, "a login with the password")
-        assert begin(redis["healthcheck"]["test"][1]).wait(PATIENCE_S) == 0
+        assert run(redis["healthcheck"]["test"][1]).wait(PATIENCE_S) == 0
         with Redis(port=port, password=password) as client:
             for forbidden in (client.flushall, client.flushdb):
                 with pytest.raises(NoPermissionError):

@@ -7,7 +7,6 @@ import json
 import os
 import selectors
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -19,6 +18,7 @@ from typing import Self
 from config.settings import Settings
 from demo.world import environment_of
 from tests.faults import doomed
+from tests.forked import begin, begin_anew
 
 QUIET = ("--without-mingle", "--without-gossip")
 """Workers that greet each other first take a second to start, and prove nothing more."""
@@ -38,8 +38,11 @@ class Worker:
         plain: str,
         environment: Mapping[str, str],
         options: Sequence[str] = (),
+        *,
+        forked: bool = False,
     ) -> None:
         self.name = name
+        self._begin = begin if forked else begin_anew
         self._options = options
         self._environment = environment
         self.settings = settings
@@ -62,18 +65,16 @@ class Worker:
             **self._environment,
         }
         command = [sys.executable, "-W", "ignore", "-m", "tests.faults.doomed", "-A", app, "worker"]
-        with (self._folder / f"{self.name}.log").open("ab") as log:
-            self.process = subprocess.Popen(
+        environment = environment_of(
+            self.settings, XDG_STATE_HOME=str(self._folder / "state"), **more
+        )
+        with (self._folder / f"{self.name}.log").open("ab") as log, open(os.devnull, "rb") as null:
+            self.process = self._begin(  # Ctrl-C is for us; it dies when its orders end
                 [*command, "-n", f"{self.name}@%h", *QUIET, *self._options],
-                cwd=self._folder,
-                env=environment_of(
-                    self.settings, XDG_STATE_HOME=str(self._folder / "state"), **more
-                ),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                pass_fds=(events_in, orders_out),
-                start_new_session=True,  # Ctrl-C is for us; it dies when its orders end
+                self._folder,
+                environment,
+                (null.fileno(), log.fileno(), log.fileno()),
+                (events_in, orders_out),
             )
         os.close(events_in)
         os.close(orders_out)
@@ -201,10 +202,16 @@ def crew(
     plain: str = "",
     environment: Mapping[str, str] | None = None,
     options: Sequence[str] = (),
+    *,
+    forked: bool = False,
 ) -> Crew:
-    """Make a crew; nothing runs before it is entered. `options` are those of Celery's worker."""
+    """Make a crew; nothing runs before it is entered.
+
+    `options` are those of Celery's worker. `forked`: they start at once, not in the time that
+    imports take.
+    """
     workers = [
-        Worker(name, settings, folder, plain, environment or {}, options)
+        Worker(name, settings, folder, plain, environment or {}, options, forked=forked)
         for name, settings in names.items()
     ]
     return Crew(workers, listener)

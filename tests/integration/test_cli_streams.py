@@ -21,6 +21,7 @@ from jobs.ledger import Ledger
 from tests.commands import SENDCODE, Ran, run
 from tests.ended_jobs import DEAD, customers, end_event, run_batch
 from tests.files import customer, write_csv
+from tests.forked import begin
 from tests.waiting import PATIENCE_S, wait_until
 
 RESULTS = [
@@ -134,15 +135,9 @@ def test_a_number_typed_at_a_terminal_is_not_shown(
     settings: Settings, redis: Redis, tmp_path: Path
 ) -> None:
     terminal, its_end = pty.openpty()
-    process = subprocess.Popen(
-        [*SENDCODE, "send"],
-        cwd=tmp_path,
-        env=environment_of(settings),
-        stdin=its_end,
-        stdout=subprocess.DEVNULL,
-        stderr=its_end,
-        start_new_session=True,
-    )
+    with open(os.devnull, "wb") as nothing:
+        files = its_end, nothing.fileno(), its_end
+        process = begin([*SENDCODE, "send"], tmp_path, environment_of(settings), files)
     wait_until(lambda: not termios.tcgetattr(its_end)[3] & termios.ECHO, "a hidden prompt")
     os.write(terminal, b"+852 5123 4567\n")
 
@@ -177,29 +172,32 @@ def test_results_that_nobody_wants_are_no_defect(
 def test_results_that_find_no_room_are_told_as_such(
     settings: Settings, folder: Path, words: tuple[str, ...], unbuffered: str
 ) -> None:
-    ran = run_with(">/dev/full", words, settings, folder, PYTHONUNBUFFERED=unbuffered)
+    if unbuffered:  # which Python reads when it starts
+        ran = run_with(">/dev/full", words, settings, folder, PYTHONUNBUFFERED=unbuffered)
+        exit_code, said = ran.exit_code, ran.err
+    else:
+        with open("/dev/full", "r+b", buffering=0) as full, (folder / "err").open("wb") as err:
+            files = full.fileno(), full.fileno(), err.fileno()
+            process = begin([*SENDCODE, *words], folder, environment_of(settings), files)
+            exit_code = process.wait(PATIENCE_S)
+        said = (folder / "err").read_text()
 
-    assert ran.exit_code == 1
-    complaints = [line for line in ran.err.splitlines() if not line.startswith("no worker")]
+    assert exit_code == 1
+    complaints = [line for line in said.splitlines() if not line.startswith("no worker")]
     assert complaints[-1:] == ["sendcode: standard output: no space left on device"]
-    assert "Exception ignored" not in ran.err
+    assert "Exception ignored" not in said
 
 
 def shown(settings: Settings, folder: Path, *words: str) -> tuple[int, str]:
     """Run a command whose results go to a terminal; give its code and what is seen there."""
     terminal, its_end = pty.openpty()
+    environment = environment_of(settings, TERM="xterm")
     try:
-        ran = subprocess.run(
-            [*SENDCODE, *words],
-            cwd=folder,
-            env={**environment_of(settings), "TERM": "xterm"},
-            stdin=subprocess.DEVNULL,
-            stdout=its_end,
-            stderr=its_end,
-            check=False,
-        )
+        with open(os.devnull, "rb") as nothing:
+            files = nothing.fileno(), its_end, its_end
+            code = begin([*SENDCODE, *words], folder, environment, files).wait(PATIENCE_S)
         os.close(its_end)
-        return ran.returncode, os.read(terminal, 1 << 16).decode("utf-8-sig")
+        return code, os.read(terminal, 1 << 16).decode("utf-8-sig")
     finally:
         os.close(terminal)
 
@@ -238,18 +236,12 @@ def test_full_numbers_are_shown_on_a_terminal_only_if_asked_for(
 def test_what_a_customer_s_cell_holds_steers_no_terminal(settings: Settings, folder: Path) -> None:
     odd = folder / "odd.csv"
     odd.write_text("name,phone\n\x1b]0;owned\x07 \u202egnp \x9b2J,+85251234567\n")
-    submitted = subprocess.run(
-        [*SENDCODE, "batch", "submit", odd, "--id", "odd", "--yes"],
-        cwd=folder,
-        env=environment_of(settings),
-        capture_output=True,
-        check=False,
-    )
+    submitted = run(settings, "batch", "submit", odd, "--id", "odd", "--yes", cwd=folder)
 
     _, as_csv = shown(settings, folder, "batch", "results", "odd", "--reveal")
     _, as_json = shown(settings, folder, "batch", "results", "odd", "--reveal", "--json")
 
-    assert submitted.returncode == 0
+    assert submitted.exit_code == 0
     for told in (as_csv, as_json):
         assert "+85251234567" in told
         assert "\\u001b]0;owned\\u0007 \\u202egnp \\u009b2J" in told

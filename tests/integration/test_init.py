@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pty
 import stat
-import subprocess
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 from config.settings import Settings, load_settings
 from demo.world import environment_of
 from tests.commands import SENDCODE, Command
+from tests.forked import begin
 
 
 @pytest.fixture
@@ -84,15 +84,7 @@ def test_init_asks_a_person_for_what_is_missing_and_again_for_what_is_wrong(
 ) -> None:
     bare = without(settings, "tencentcloud_secret_id", "tencentcloud_secret_key")
     terminal, its_end = pty.openpty()
-    process = subprocess.Popen(
-        [*SENDCODE, "init"],
-        cwd=folder,
-        env=environment_of(bare),
-        stdin=its_end,
-        stdout=its_end,
-        stderr=its_end,
-        start_new_session=True,
-    )
+    process = begin([*SENDCODE, "init"], folder, environment_of(bare), (its_end,) * 3)
     os.close(its_end)
     screen = b""
     for question, answer in (
