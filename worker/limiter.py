@@ -175,7 +175,7 @@ class Limiter:
             if self._reporter is None:
                 self._reporter = threading.Thread(target=self._report_overdue, daemon=True)
                 self._reporter.start()
-            elif len(self._arrivals) == 1:
+            elif slot.opens <= min(self._arrivals.values())[0]:  # the next to be reported
                 self._has_arrivals.notify()
 
     def settle(self, slot: Slot) -> None:

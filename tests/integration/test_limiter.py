@@ -863,6 +863,25 @@ def test_an_arrival_is_reported_in_time_while_the_answer_is_awaited(
     assert arrival_of(redis, keys, slot) < presumed / 2
 
 
+def test_an_arrival_is_reported_in_time_that_is_known_later_than_a_later_slot_s(
+    redis: Redis, keys: Keys
+) -> None:
+    clock = SlowClock()
+    limiter = make_limiter(redis, RATE, now=clock)
+    reported, slot = (limiter.take(Lane.EVENT) for _ in "ab")
+    presumed = arrival_of(redis, keys, slot)
+    clock.seconds = slot.opens + 0.9
+    limiter.acknowledged(reported, reported.opens, reported.opens)
+    wait_until(lambda: arrival_of(redis, keys, reported) < presumed)  # the reporter is at work
+
+    later = slot.moved_to(slot.number + 1, slot.at_us + 3_600 * SECOND)
+    limiter.acknowledged(later, later.opens, later.opens)
+    assert arrival_of(redis, keys, slot) == presumed
+    limiter.acknowledged(slot, slot.opens, slot.opens)
+
+    wait_until(lambda: arrival_of(redis, keys, slot) < presumed)
+
+
 def test_an_arrival_that_an_outcome_tells_is_told_by_nothing_else(redis: Redis, keys: Keys) -> None:
     clock = SlowClock()
     limiter = make_limiter(redis, RATE, now=clock)
