@@ -26,10 +26,11 @@ from worker.deadline import now_s
 
 log = logging.getLogger("sendcode.limiter")
 
-HORIZON_S = 0.02
-HORIZON_SLOTS = 1.2
+HORIZON_S = 0.033
+HORIZON_SLOTS = 2
 """How far ahead a batch caller may reserve, whichever is longer, and as much further as Redis is
-away. An event takes such a slot all the same, until its holder begins to use it."""
+away. It comes back at less than half of that (pace.lua), as its slot may come later than planned.
+An event takes such a slot all the same, until its holder begins to use it."""
 OLD_TURN_S = 1.0
 """Seconds after which a turn that no thread took is given up."""
 LATEST_S = 0.06

@@ -35,6 +35,7 @@ local per_window, window, horizon = A.per_window, A.window_us, A.horizon_us
 local last, last_us, expected = A.last or -1, A.last_us, A.expected_us
 local SPACING = 0.95       -- of window / rate: how quickly lateness is made up for
 local PRESUMED = 75000     -- a request not yet reported arrived so much after its slot, and `late`, at most
+local COMES_BACK = 0.45    -- of the horizon before its turn, and `late`: a slot that comes later is in reach
 local STEP = 1e6           -- a clock that is off by more than that has stepped
 local RATE_HOLDS_US = 10e6 -- how long a lower rate holds after the last caller that is set to it
 
@@ -102,6 +103,8 @@ local oldest = nth_latest(count, number, since, per_window)
 if oldest then free = math.max(free, oldest + count * spacing) end
 local slot = math.max(now, free)
 
+local ahead = late + (horizon - late) * COMES_BACK
+
 local function encoded(place) return int(since) .. ':' .. int(place) end
 
 local next_place, next_turn = '', 0
@@ -117,12 +120,12 @@ if lane == 'batch' then
   local its = turned and slot or math.max(slot, place + lag)
   if its - now > horizon then
     redis.call('HSET', K.pace, 'line_us', int(line), 'lag_us', int(lag))
-    return {'turn', encoded(place), int(its - horizon * 0.75 - now)}
+    return {'turn', encoded(place), int(its - ahead - now)}
   end
   if more then
     local planned = math.max(line, slot + apart - lag)
     line = planned + apart
-    next_place, next_turn = encoded(planned), math.max(0, planned + lag - horizon * 0.75 - now)
+    next_place, next_turn = encoded(planned), math.max(0, planned + lag - ahead - now)
   end
 end
 

@@ -554,6 +554,22 @@ def test_events_do_not_lose_batch_callers_their_turns(pace: Pace) -> None:
     assert third[0] == "slot"
 
 
+def test_a_batch_caller_whose_slot_comes_later_than_planned_need_not_ask_again(
+    pace: Pace,
+) -> None:
+    horizon = 4 * SPACING
+    pace.events(1)
+    pace.let_pass(10 * SECOND)
+    pace.events(40)  # so that the horizon does not reach the caller while the test goes on
+    kind, place, wait = pace.batch(horizon=horizon)
+    pace.let_pass(wait)
+
+    pace.events(2)
+    again = pace.batch(earlier(place, wait), horizon=horizon)
+
+    assert (kind, again[0]) == ("turn", "slot")
+
+
 def test_a_batch_caller_that_dies_in_line_costs_one_slot_at_most(pace: Pace) -> None:
     pace.events(1)
     pace.let_pass(10 * SECOND)
