@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import JSONResponse
+from pydantic import BeforeValidator
 from starlette.concurrency import run_in_threadpool
 
 from config.unavailable import RedisUnavailableError
@@ -32,8 +33,18 @@ router = APIRouter(
 
 _REPLAYED = "Idempotent-Replayed"
 
+
+def _as_utf8(header: Any) -> Any:
+    """Return a header's text as its sender meant it: servers read its bytes as Latin-1."""
+    try:
+        return header.encode("latin-1").decode()
+    except (AttributeError, UnicodeError):  # there is none, or it was Latin-1
+        return header
+
+
 Key = Annotated[
     str,
+    BeforeValidator(_as_utf8),
     Header(
         min_length=1,
         max_length=MAX_KEY_LENGTH,

@@ -15,6 +15,7 @@ from redis import Redis
 from standardwebhooks import Webhook
 
 from config.settings import Settings
+from jobs.job import event_job_id
 from jobs.ledger import Ledger
 from producer.tokens import Tokens
 from sendcode_client import (
@@ -97,6 +98,41 @@ def test_a_key_used_otherwise_is_an_error_that_names_its_job(call: Callable[...,
         call("send_code", "852", "55501235", key="signup-1")
 
     assert error.value.job_id == job.job_id
+
+
+@pytest.mark.parametrize("key", ["signup-é", "注册-81723" * 20])
+def test_a_key_in_any_script_is_the_same_key_again(call: Callable[..., Any], key: str) -> None:
+    first: Job = call("send_code", PHONE, key=key)
+
+    again: Job = call("send_code", PHONE, key=key)
+
+    assert again.replayed
+    assert first.job_id == again.job_id == call("get", key).job_id
+
+
+def test_a_key_is_the_same_through_http_and_python(real: Server) -> None:
+    with Client(*real) as client:
+        job: Job = client.send_code(PHONE, key="注册-1")
+
+    assert job.job_id == event_job_id("注册-1")
+    assert job.raw["key"] == "注册-1"
+
+
+def test_a_key_that_no_header_can_hold_is_refused_by_name(call: Callable[..., Any]) -> None:
+    with pytest.raises(RefusedError, match="control characters") as error:
+        call("send_code", PHONE, key="signup\n1")
+
+    assert error.value.errors[0]["field"] == "Idempotency-Key"
+
+
+def test_a_request_that_could_not_be_said_is_not_sent_before_the_next(fake: FakeSendcode) -> None:
+    with Client(fake.url, "sct_\n") as client:
+        with pytest.raises(ValueError, match="header"):
+            client.send_code(PHONE, key="signup-1")
+        client._token = fake.token
+        job = client.send_code(PHONE, key="signup-2")
+
+    assert [each.job_id for each in fake.codes] == [job.job_id]
 
 
 def test_a_wrong_token_is_an_error_of_its_own(server: Server) -> None:

@@ -53,16 +53,14 @@ class AsyncClient:
     ) -> Job:
         """Have one code sent; see `Client.send_code`."""
         body = _job.request_body(phone, phone_num, expires_in, reference, resend)
-        headers = {
-            "Idempotency-Key": key if key is not None else _job.new_key(),
-            "Content-Type": "application/json",
-        }
+        headers = _job.key_header(key if key is not None else _job.new_key())
+        headers["Content-Type"] = b"application/json"
         job = await self._ask("POST", "/v1/codes", body, headers)
         return await self.wait(job, wait) if wait else job
 
     async def get(self, key: str) -> Job | None:
         """Return the job of an idempotency key; None if there is none."""
-        return await self._find("/v1/codes", {"Idempotency-Key": key})
+        return await self._find("/v1/codes", _job.key_header(key))
 
     async def job(self, job_id: str) -> Job | None:
         """Return a job by its id; None if there is none."""
@@ -79,7 +77,7 @@ class AsyncClient:
             job = await self._ask("GET", path, None, {}, more_s=left)
         return job
 
-    async def _find(self, path: str, headers: Mapping[str, str]) -> Job | None:
+    async def _find(self, path: str, headers: Mapping[str, bytes]) -> Job | None:
         try:
             return await self._ask("GET", path, None, headers)
         except _job.RefusedError as exc:
@@ -92,14 +90,15 @@ class AsyncClient:
         method: str,
         path: str,
         body: bytes | None,
-        headers: Mapping[str, str],
+        headers: Mapping[str, bytes],
         more_s: float = 0,
     ) -> Job:
         tries = _job.Tries(self._timeout, more_s)
         while True:
             try:
+                given = [(name.encode(), value) for name, value in headers.items()]
                 answer = await self._http.request(
-                    method, path, content=body, headers=dict(headers), timeout=tries.left_s()
+                    method, path, content=body, headers=given, timeout=tries.left_s()
                 )
             except httpx.TransportError as exc:
                 tries.fail(exc)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import time
 from collections.abc import Mapping
@@ -15,6 +16,8 @@ LONGEST_WAIT_S = 60.0
 _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 5.0
 _REFUSED, _SERVER_ERROR = 400, 500
+
+_NO_TEXT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 _FINAL = {"sent", "sent_inferred", "dead", "unknown", "cancelled", "expired"}
 _SENT = {"sent", "sent_inferred"}
@@ -193,6 +196,20 @@ def request_body(
 def new_key() -> str:
     """Return a key for a call without one, so that its own retries send nothing twice."""
     return "call-" + secrets.token_hex(16)
+
+
+def key_header(key: str) -> dict[str, bytes]:
+    """Return the header of an idempotency key, in UTF-8.
+
+    Raises:
+        RefusedError: it holds a line break, or something else that is no text.
+    """
+    if _NO_TEXT.search(key):
+        detail = "idempotency key: must not hold line breaks or other control characters"
+        error = {"field": "Idempotency-Key", "code": "unfit", "detail": detail}
+        problem = {"code": "invalid_request", "detail": detail, "errors": [error]}
+        raise RefusedError(problem, 422)
+    return {"Idempotency-Key": key.encode()}
 
 
 def job_path(job_id: str) -> str:

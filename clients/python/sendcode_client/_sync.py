@@ -64,7 +64,7 @@ class Client:
             key: Your name for what happened, such as "signup-81723": the same key again returns
                 the same job and sends nothing.
             expires_in: Seconds after which the code is of no use.
-            reference: Your own name for it, given back everywhere.
+            reference: Your own name for it, given back everywhere; numbers with a plus masked.
             resend: Send although a code for this number waits or was just sent.
             wait: Seconds to wait for the end of the job.
 
@@ -73,13 +73,13 @@ class Client:
             RefusedError: the request makes no sense; see its subclasses.
         """
         body = _job.request_body(phone, phone_num, expires_in, reference, resend)
-        headers = {"Idempotency-Key": key if key is not None else _job.new_key()}
+        headers = _job.key_header(key if key is not None else _job.new_key())
         job = self._ask("POST", "/v1/codes", body, headers)
         return self.wait(job, wait) if wait else job
 
     def get(self, key: str) -> Job | None:
         """Return the job of an idempotency key; None if there is none."""
-        return self._find("/v1/codes", {"Idempotency-Key": key})
+        return self._find("/v1/codes", _job.key_header(key))
 
     def job(self, job_id: str) -> Job | None:
         """Return a job by its id; None if there is none."""
@@ -109,7 +109,7 @@ class Client:
         for connection in list(self._connections):
             connection.close()
 
-    def _find(self, path: str, headers: Mapping[str, str]) -> Job | None:
+    def _find(self, path: str, headers: Mapping[str, bytes]) -> Job | None:
         try:
             return self._ask("GET", path, None, headers)
         except _job.RefusedError as exc:
@@ -122,7 +122,7 @@ class Client:
         method: str,
         path: str,
         body: bytes | None,
-        headers: Mapping[str, str],
+        headers: Mapping[str, bytes],
         more_s: float = 0,
     ) -> Job:
         """Ask until there is an answer or the time is over; `more_s`: what the server may wait."""
@@ -131,7 +131,6 @@ class Client:
             try:
                 answer = self._once(method, path, body, headers, tries.left_s())
             except (OSError, http.client.HTTPException) as exc:
-                self._local.connection.close()
                 tries.fail(exc)
             else:
                 if (job := tries.read(*answer)) is not None:
@@ -143,17 +142,30 @@ class Client:
         method: str,
         path: str,
         body: bytes | None,
-        headers: Mapping[str, str],
+        headers: Mapping[str, bytes],
         timeout: float,
     ) -> tuple[int, bytes, Mapping[str, str]]:
         connection = self._connection(timeout)
-        sent = {"Authorization": f"Bearer {self._token}", "Accept": "application/json", **headers}
+        sent: dict[str, str | bytes] = {
+            "Authorization": f"Bearer {self._token}",
+            "Accept": "application/json",
+            **headers,
+        }
         if body is not None:
             sent["Content-Type"] = "application/json"
-        connection.request(method, self._parts.path.rstrip("/") + path, body, sent)
-        response = connection.getresponse()
-        found = {name.lower(): value for name, value in response.getheaders()}
-        return response.status, response.read(), found
+        try:
+            connection.request(method, self._parts.path.rstrip("/") + path, body, sent)
+            response = connection.getresponse()
+            found = {name.lower(): value for name, value in response.getheaders()}
+            return response.status, response.read(), found
+        except BaseException:  # what is half said would go out before the next request
+            self._drop(connection)
+            raise
+
+    def _drop(self, connection: http.client.HTTPConnection) -> None:
+        self._connections.discard(connection)
+        self._local.connection = None
+        connection.close()
 
     def _connection(self, timeout: float) -> http.client.HTTPConnection:
         connection: http.client.HTTPConnection | None

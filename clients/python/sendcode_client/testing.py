@@ -154,7 +154,7 @@ class FakeSendcode:
                 length = int(self.headers.get("Content-Length", 0))
                 body = self.rfile.read(length)
                 if not self._refused():
-                    key = self.headers.get("Idempotency-Key", "")
+                    key = self._key()
                     status, document = fake.accept(key, json.loads(body))
                     self._answer(status, document, replayed=status == 200)  # noqa: PLR2004
 
@@ -164,13 +164,16 @@ class FakeSendcode:
                 parts = urlsplit(self.path)
                 name = unquote(parts.path.rpartition("/")[2])
                 if parts.path == "/v1/codes":
-                    name = self.headers.get("Idempotency-Key", "")
+                    name = self._key()
                 found = fake.find(name)
                 if found is None:
                     self._answer(404, {"code": "not_found", "detail": "there is no such job"})
                     return
                 found.ended.wait(float(parse_qs(parts.query).get("wait", ["0"])[0]))
                 self._answer(200, found.as_dict())
+
+            def _key(self) -> str:
+                return self.headers.get("Idempotency-Key", "").encode("latin-1").decode()
 
             def _refused(self) -> bool:
                 if fake.down:
