@@ -133,7 +133,7 @@ class Checker:
         except FileNotFoundError:  # it was forgotten meanwhile
             pass
         except Exception as exc:  # noqa: BLE001 (its text may hold a number)
-            log.error("a file could not be read", extra=fields(error=type(exc).__name__))  # noqa: TRY400
+            log.error("a file could not be worked on", extra=fields(error=type(exc).__name__))  # noqa: TRY400
         finally:
             with self._lock:
                 is_asked_again = self._at.pop(check_id)
@@ -163,6 +163,11 @@ class Checker:
                 found = self._look(check, sheet)
         except SheetError as exc:
             found = {"error": _error(exc)}
+        except (_StopError, FileNotFoundError, redis.RedisError, LedgerRefusedError):
+            raise
+        except Exception as exc:  # noqa: BLE001 (its text may hold a number)
+            log.error("a file could not be read", extra=fields(error=type(exc).__name__))  # noqa: TRY400
+            found = {"error": _error(_unexpected(check.file_name))}  # or it would be read for ever
         self._checks.keep_found(check, found)
 
     def _look(self, check: Check, sheet: Sheet) -> dict[str, Any]:
@@ -286,6 +291,16 @@ class Checker:
                 now.read_again(confirmed=False, refused=refused, continues="")
             else:
                 now.set(submitted=True)
+
+
+def _unexpected(file_name: str) -> SheetError:
+    return SheetError(
+        "unexpected",
+        file_name,
+        "reading it failed, by an error of ours; the log has it",
+        "save it in another way, such as .xlsx, or upload another copy",
+        choices=("encoding",),
+    )
 
 
 def _error(exc: SheetError) -> dict[str, Any]:

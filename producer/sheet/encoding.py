@@ -26,6 +26,10 @@ _MARKS = (  # UTF-32 first: its mark begins with that of UTF-16
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
+_MARKED = ("utf-16", "utf-32")
+"""Encodings whose order of bytes the mark says."""
+_OF_HOST_NAMES = ("idna", "punycode")
+"""Python's encodings that are no encodings of files."""
 _SAVE_AGAIN = 'save it as "CSV UTF-8" or .xlsx, or name its encoding, such as {}'
 _CHINESE, _TAIWANESE = "gb18030", "big5"
 
@@ -99,19 +103,28 @@ def _asked_encoding(source: Source, asked: str) -> Encoding:
         codec = codecs.lookup(asked).name
         "".encode(codec)  # a codec such as "hex" is none for text
     except (LookupError, ValueError):
-        raise SheetError(
-            "unknown_encoding",
-            source.name,
-            f"there is no encoding named {asked[:20]!r}",
-            "name one such as utf-8, gb18030, big5, shift_jis or cp1252",
-            choices=("encoding",),
-        ) from None
+        raise _unknown(source, asked) from None
+    if codec in _OF_HOST_NAMES:
+        raise _unknown(source, asked)
     for mark, marked in _MARKS:
         if source.survey.head.startswith(mark) and marked.startswith(codec.removesuffix("-sig")):
             _check_all(source, marked, len(mark))
             return Encoding(marked, len(mark), None)
+    if codec in _MARKED:  # without its mark; little-endian is what programs write
+        found = _wide_without_mark(source.survey) or ""
+        codec = found if found.startswith(codec) else f"{codec}-le"
     _check_all(source, codec, 0)
     return Encoding(codec, 0, None)
+
+
+def _unknown(source: Source, asked: str) -> SheetError:
+    return SheetError(
+        "unknown_encoding",
+        source.name,
+        f"there is no encoding named {asked[:20]!r}",
+        "name one such as utf-8, gb18030, big5, shift_jis or cp1252",
+        choices=("encoding",),
+    )
 
 
 def _wide_without_mark(survey: Survey) -> str | None:

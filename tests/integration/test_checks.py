@@ -21,6 +21,7 @@ from jobs.batches import Batches
 from jobs.job import State
 from producer.checking import Checker
 from producer.checks import KEPT_S, Check, Checks, TooManyChecksError, checks_folder
+from producer.sheet import Sheet
 from tests.ledger_acts import Acts
 from tests.waiting import PATIENCE_S, wait_until
 
@@ -166,6 +167,25 @@ def test_a_file_that_cannot_be_read_says_what_may_be_chosen(
 
     assert found["error"]["code"] == "no_phone_column"
     assert found["error"]["names"] == {"phone_column": ["Who", "Where"]}
+
+
+class Unreadable(Checks):
+    """Checks whose files make our reader fail."""
+
+    def open_sheet(self, check: Check) -> Sheet:
+        raise RuntimeError(check.file_name)
+
+
+def test_a_file_that_our_reader_fails_at_is_not_read_for_ever(
+    tmp_path: Path, redis: Redis, settings: Settings
+) -> None:
+    checks = Unreadable(tmp_path / "checks")
+    checker = Checker(checks, redis, settings)
+
+    found = read(checks, checker, add(checks))
+    checker.close()
+
+    assert found["error"]["code"] == "unexpected"
 
 
 def test_a_confirmed_file_becomes_one_batch_however_often_it_is_confirmed(

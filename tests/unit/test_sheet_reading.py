@@ -5,6 +5,8 @@ import io
 import os
 import threading
 import tracemalloc
+from contextlib import suppress
+from encodings.aliases import aliases
 from pathlib import Path
 
 import openpyxl
@@ -228,12 +230,32 @@ def test_an_encoding_may_be_given_by_who_knows_better(tmp_path: Path) -> None:
         assert [row.cells[1] for row in sheet] == ["\u9673\u5c0f\u660e"]
 
 
-@pytest.mark.parametrize("encoding", ["no-such", "hex", "undefined", ""])
+@pytest.mark.parametrize("encoding", ["no-such", "hex", "undefined", "", "idna", "punycode"])
 def test_an_encoding_that_is_none_is_refused(customers: Path, encoding: str) -> None:
     with pytest.raises(SheetError) as caught:
         open_sheet(customers, encoding=encoding)
 
     assert caught.value.code == "unknown_encoding"
+
+
+@pytest.mark.parametrize("written", ["utf-16-le", "utf-16-be", "utf-32-le"])
+def test_a_wide_encoding_may_be_named_where_a_file_has_no_mark(
+    tmp_path: Path, written: str
+) -> None:
+    path = tmp_path / "c.csv"
+    path.write_bytes("phone,name\n+85251234567,Ada\n".encode(written))
+
+    with open_sheet(path, encoding=written[:6]) as sheet:
+        assert [row.cells[1] for row in sheet] == ["Ada"]
+
+
+def test_every_encoding_that_python_knows_reads_a_file_or_refuses_it(tmp_path: Path) -> None:
+    path = tmp_path / "c.csv"
+    path.write_bytes("phone,name\n+85251234567,\u9673\u5c0f\u660e\\\n".encode())
+
+    for encoding in sorted(set(aliases.values())):
+        with suppress(SheetError), open_sheet(path, encoding=encoding) as sheet:
+            list(sheet)
 
 
 def test_an_encoding_that_does_not_fit_is_refused_with_its_first_bad_byte(tmp_path: Path) -> None:
