@@ -108,6 +108,7 @@ def make_app(
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # it would send a caller, with the number, to http:// and any host
         separate_input_output_schemas=False,
         generate_unique_id_function=lambda route: route.name,
         # its own spans have paths and queries as asked for, and its logs what was refused:
@@ -123,11 +124,11 @@ def make_app(
     app.include_router(metrics.router)
     add_console(app)
 
-    @app.get("/livez", include_in_schema=False)
+    @app.api_route("/livez", methods=["GET", "HEAD"], include_in_schema=False)
     async def live() -> PlainTextResponse:
         return PlainTextResponse("ok\n")
 
-    @app.get("/readyz", include_in_schema=False)
+    @app.api_route("/readyz", methods=["GET", "HEAD"], include_in_schema=False)
     async def ready(request: Request) -> PlainTextResponse:
         await ask(request, _check_ledger, app.state.client, app.state.identity, settings)
         return PlainTextResponse("ok\n")

@@ -141,6 +141,27 @@ def test_it_is_ready_while_redis_has_the_right_ledger_and_takes_writes(
     Identity(redis, settings).accept(0)
 
 
+@pytest.mark.parametrize("path", ["/livez", "/readyz"])
+def test_a_probe_may_ask_for_the_head_alone(web: WebServer, path: str) -> None:
+    web.call("POST", "/v1/codes", key="k", json={"phone": "+852 5550 1234"})
+
+    answer = web.call("HEAD", path, token="")
+
+    assert (answer.status_code, answer.content) == (200, b"")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "/v1/codes/"), ("GET", "/v1/batches/"), ("GET", "/batches/")]
+)
+def test_nobody_is_sent_to_another_host_for_a_slash(web: WebServer, method: str, path: str) -> None:
+    answer = web.call(
+        method, path, key="k", headers={"Host": "evil.example"}, allow_redirects=False
+    )
+
+    assert answer.status_code == 404
+    assert "Location" not in answer.headers
+
+
 def test_it_is_not_ready_without_redis(settings: Settings) -> None:
     gone = {"sendcode_redis_url": SecretStr("redis://127.0.0.1:9/0")}
     with WebServer(settings.model_copy(update=gone)) as web:
