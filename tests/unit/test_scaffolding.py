@@ -54,12 +54,27 @@ def test_the_example_of_env_names_every_setting_and_its_default() -> None:
 
 
 def test_containers_take_every_setting_that_is_no_secret(services: Any) -> None:
-    passed_on = {name for name in services["worker"]["environment"] if not name.endswith("_FILE")}
+    given = services["worker"]["environment"]
+    passed_on = {name for name in given if not name.endswith("_FILE") and name[:5] != "OTEL_"}
 
     of_others = {"SENDCODE_FLOWER_USER", "SENDCODE_WEB_HOST", "SENDCODE_WEB_PORT"}
     assert passed_on == SETTINGS - SECRETS - of_others, (
         "name every field of config.settings in docker-compose.yml"
     )
+
+
+def test_a_worker_s_figures_are_where_its_health_check_and_prometheus_ask(services: Any) -> None:
+    worker = services["worker"]
+    prometheus = YAML(typ="safe").load(ROOT / "deploy/prometheus/prometheus.yml")
+    asked = {
+        found["port"]
+        for job in prometheus["scrape_configs"]
+        for found in job.get("dns_sd_configs", [])
+    }
+
+    assert worker["environment"]["SENDCODE_METRICS_PORT"] == "0.0.0.0:9200"  # whatever .env says
+    assert "http://127.0.0.1:9200/livez" in worker["healthcheck"]["test"][-1]
+    assert asked == {9200}
 
 
 def test_no_secret_is_in_the_environment_of_a_container(services: Any) -> None:
