@@ -156,8 +156,11 @@ def _plain_name(name: str | None) -> str | None:
     return name
 
 
-def check_free(address: str, port: int, what: str) -> None:
-    """Raise in plain words what a server would answer with a traceback."""
+def check_free(address: str, port: int, what: str, option: str = "--address") -> None:
+    """Raise in plain words what a server would answer with a traceback.
+
+    `option`: that of the address.
+    """
     try:
         (family, *_, place), *_ = socket.getaddrinfo(
             address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -166,9 +169,9 @@ def check_free(address: str, port: int, what: str) -> None:
             trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             trial.bind(place)
     except socket.gaierror:
-        raise MisusedError(f"--address: {address} is no address of this machine") from None
+        raise MisusedError(f"{option}: {address} is no address of this machine") from None
     except OSError as exc:
         raise CommandFailedError(
             f"{what} cannot listen on {address}:{port} ({(exc.strerror or 'failed').lower()}): "
-            "choose another place with --port or --address"
+            f"choose another place with --port or {option}"
         ) from None

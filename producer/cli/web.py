@@ -39,7 +39,7 @@ def web(
     """
     settings = settings_here()
     address, place = host or settings.sendcode_web_host, port or settings.sendcode_web_port
-    check_free(address, place, "The HTTP API")
+    check_free(address, place, "The HTTP API", "--host")
     _refuse_other_keys(settings)
     set_up_logging(settings.sendcode_log_format, settings.sendcode_log_level)
     if not sys.stdin.isatty():

@@ -167,12 +167,17 @@ def test_a_mistyped_command_is_exit_code_2_and_says_where_help_is(
     assert "for help" in ran.err
 
 
-def test_flower_s_port_that_is_taken_is_a_line(sendcode: Command) -> None:
+@pytest.mark.parametrize(
+    ("words", "option"), [(("flower", "--no-auth"), "--address"), (("web",), "--host")]
+)
+def test_a_port_that_is_taken_is_a_line(
+    sendcode: Command, words: tuple[str, ...], option: str
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        ran = sendcode("flower", "--no-auth", "--port", str(taken.getsockname()[1]))
+        ran = sendcode(*words, "--port", str(taken.getsockname()[1]))
 
     assert ran.exit_code == 1
-    assert "address already in use): choose another place with --port or --address" in ran.err
+    assert f"address already in use): choose another place with --port or {option}" in ran.err
     assert len(ran.err.splitlines()) == 1
 
 
