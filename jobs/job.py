@@ -31,6 +31,9 @@ TEST = "test"
 its record for a lane: it goes no way at all."""
 _BATCH_JOB_ID = re.compile(r"(?P<batch>.+)-(?P<row>[1-9][0-9]{0,14})(\.r[0-9]+)?", re.DOTALL)
 _NO_DIGIT = re.compile(r"\D")
+_NUL, _CONTROL = re.compile(r"\0"), re.compile(r"[\x00-\x1f\x7f]")
+_FEWEST_DIGITS = 5
+"""A shorter number is found in many a name that does not hold it."""
 Undocumented = Literal["", "alone", "among"]
 
 
@@ -123,14 +126,22 @@ class SendCodeJob:
         The keys of tests are others: a test never stands for a code.
 
         Raises:
-            UnfitNameError: the key is empty or has more than 200 characters, the reference has, or
-                one of them holds the number.
+            UnfitNameError: the key is empty or has more than 200 characters or a control
+                character, the reference has more or a NUL, or one of them holds the number.
         """
         reference = reference or ""
-        for name, text in (("idempotency key", key), ("reference", reference)):
-            if text is not None and (len(text) > MAX_KEY_LENGTH or "\0" in text):
+        for name, text, unfit in (
+            ("idempotency key", key or "", _CONTROL),
+            ("reference", reference, _NUL),
+        ):
+            if len(text) > MAX_KEY_LENGTH:
                 raise UnfitNameError(f"{name}: must have {MAX_KEY_LENGTH} characters at most")
-            if text and phone.phone_num in _NO_DIGIT.sub("", text):
+            if unfit.search(text):
+                raise UnfitNameError(
+                    f"{name}: must not hold line breaks or other control characters"
+                )
+            number = phone.phone_num
+            if len(number) >= _FEWEST_DIGITS and number in _NO_DIGIT.sub("", text):
                 raise UnfitNameError(f"{name}: must not hold the phone number: others read it")
         if key is not None and not key.strip():
             raise UnfitNameError("idempotency key: must not be empty")

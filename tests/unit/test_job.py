@@ -15,6 +15,7 @@ from jobs.job import (
     SendCodeJob,
     State,
     StoryEntry,
+    UnfitNameError,
     batch_job_id,
     iso,
 )
@@ -49,6 +50,25 @@ def test_no_key_gives_a_new_job_each_time() -> None:
 def test_a_key_that_is_empty_or_too_long_is_refused(key: str) -> None:
     with pytest.raises(ValueError, match="idempotency key"):
         SendCodeJob.for_event(PHONE, key)
+
+
+@pytest.mark.parametrize("key", ["a\x01b", "a\nb", "a\x7f", "a\0"])
+def test_a_key_with_control_characters_is_refused_in_those_words(key: str) -> None:
+    with pytest.raises(UnfitNameError, match=r"idempotency key: .*control characters"):
+        SendCodeJob.for_event(PHONE, key)
+
+
+def test_a_reference_with_a_nul_is_refused_in_those_words_and_may_have_lines() -> None:
+    with pytest.raises(UnfitNameError, match=r"reference: .*control characters"):
+        SendCodeJob.for_event(PHONE, reference="a\0b")
+
+    assert SendCodeJob.for_event(PHONE, reference="a\nb").reference == "a\nb"
+
+
+def test_a_few_digits_of_a_number_are_no_number_in_a_key() -> None:
+    job = SendCodeJob.for_event(PhoneNumber("852", "1"), "short-1", reference="c 1")
+
+    assert (job.key, job.reference) == ("short-1", "c 1")
 
 
 def test_the_longest_key_is_accepted() -> None:
