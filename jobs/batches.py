@@ -17,6 +17,7 @@ from jobs.batch import Batch, BatchRow, BatchState, Family, decode_batch, unfed_
 from jobs.identity import Identity
 from jobs.job import EVENT, JobRecord, Lane, State, batch_job_id, split_job_id
 from jobs.keys import Keys
+from jobs.masking import without_numbers
 from jobs.records import Records
 from jobs.rows import CHUNK_ROWS, Rows
 from jobs.scripts import pairs, scripts, time_ms
@@ -98,7 +99,8 @@ class Batches:
 
         Of two that are opened at once with one content, one is refused, unless it is to be another
         batch of that content (`again`). `codes`: how many are to be sent. `token`: the name of the
-        one with which it is submitted, whose webhook is told of its end.
+        one with which it is submitted, whose webhook is told of its end. Numbers in its `name` are
+        masked.
 
         Raises:
             ContentHeldError: another batch was made from the same content.
@@ -109,7 +111,7 @@ class Batches:
             "by": action.by,
             "token": token,
             "header": json.dumps(list(header), ensure_ascii=False),
-            "name": name,
+            "name": without_numbers(name),  # people name files after customers
             "delimiter": delimiter,
             "encoding": encoding,
             "phone_column": columns[0],

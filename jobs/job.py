@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any, Literal
 
 from jobs.codes import OwnCode
+from jobs.masking import without_international_numbers
 from jobs.phone import PhoneNumber
 
 MAX_KEY_LENGTH = 200
@@ -105,7 +106,7 @@ class SendCodeJob:
     life_ms: int | None = None
     """After so many milliseconds the code is of no use and is not sent; None for never."""
     reference: str = ""
-    """The caller's own name for it."""
+    """The caller's own name for it, its international numbers masked: all who look read it."""
     key: str = ""
     """The idempotency key, of which the id is made."""
     is_test: bool = False
@@ -151,14 +152,16 @@ class SendCodeJob:
         job_id = new_id if key is None else event_job_id(key, is_test=is_test)
         # only given back: what is no text at all (a command line's odd bytes) need not survive
         kept = (key or "").encode(errors="replace").decode()
-        return cls(job_id, phone, life_ms, reference, kept, is_test)
+        masked = without_international_numbers(reference)
+        return cls(job_id, phone, life_ms, masked, kept, is_test)
 
     def compare(self, record: JobRecord) -> dict[str, bool]:
         """Return which terms are those of a recorded job with the same id, by their names."""
         return {
             "number": self.phone == record.phone,
             "expires_in": self.life_ms == record.life_ms,
-            "reference": self.reference == record.reference,
+            # an older release recorded it as it was
+            "reference": self.reference == without_international_numbers(record.reference),
         }
 
 
@@ -263,7 +266,7 @@ class JobRecord:
     life_ms: int | None = None
     """The time that the caller gave it to be of use."""
     reference: str = ""
-    """The caller's own name for it."""
+    """The caller's own name for it, its international numbers masked: all who look read it."""
     key: str = ""
     """The idempotency key, if it came with one."""
     token: str = ""

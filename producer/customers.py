@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 
+from jobs.masking import without_numbers
 from jobs.phone import PhoneNumber
 from producer.sheet.spellings import (
     CODE_SPELLINGS,
@@ -18,7 +19,6 @@ from producer.sheet.spellings import (
     spellings,
     words_of,
 )
-from producer.stories import without_numbers
 
 MOST_NAMING = 3
 _NO_DIGIT = re.compile(r"\D")

@@ -79,7 +79,7 @@ def send_code(  # noqa: PLR0913 (all but the number by name)
         wait: Seconds to wait for the end; by default the call returns once the job is accepted.
         expires_in: Seconds after which the code is of no use and is not sent; 365 days at most.
         reference: Your own name for the job, up to 200 characters, given back with it everywhere;
-            without the number.
+            without the number. Other numbers with a plus in it come back masked.
         resend: Send although another event waits with a code for this number, or its minute is not
             over; by default that one's job is returned and nothing is sent.
         timeout: Seconds for the job to be accepted, in total.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
@@ -227,23 +226,3 @@ def _waits_for(client: redis.Redis, settings: Settings, record: JobRecord) -> Wa
     if account.state == "halted" and not (record.in_doubt and account.by == "api"):
         return "sending"
     return "its turn" if (record.due_ms or 0) < time_ms(client.time()) else "its time"
-
-
-_SHOWN_DIGITS = 2
-_NUMBER = re.compile(r"\+?\d(?:[\s\-\u2010-\u2015\u2212().\[\]/]{0,3}\d){6,}")
-"""Seven digits or more, with what people write between them; so is a long ticket number."""
-_DATE = re.compile(r"(?:19|20)\d\d-[01]\d-[0-3]\d")
-_DATE_AND_HOUR = re.compile(rf"{_DATE.pattern} [0-2]\d(?=:[0-5]\d)")
-
-
-def without_numbers(text: str) -> str:
-    """Mask whatever may be a phone number, as "******88"; a date stays, with its time."""
-    return _NUMBER.sub(_masked, text)
-
-
-def _masked(found: re.Match[str]) -> str:
-    number = found[0]
-    is_time = _DATE_AND_HOUR.match(found.string, found.start())
-    if _DATE.fullmatch(number) or (is_time and is_time.end() == found.end()):
-        return number
-    return f"******{number[-_SHOWN_DIGITS:]}"

@@ -20,6 +20,7 @@ from jobs.batch import SLOWEST_RATE, Batch, BatchState, Family
 from jobs.batches import ORDERED, Batches, Order
 from jobs.codes import explain_end
 from jobs.job import split_job_id
+from jobs.masking import MASK
 from producer.cli import console
 from producer.cli.console import (
     CommandFailedError,
@@ -340,11 +341,13 @@ def next_steps(batch: Batch) -> list[str]:
 def completing(batch: Batch) -> str:
     """Return the command that completes an import which was cut off.
 
-    The ledger knows the file by its name only: not its folder, nor the workbook's sheet.
+    The ledger knows the file by its name only, in which numbers are masked: not its folder, nor the
+    workbook's sheet.
     """
     is_default = batch.batch_id == default_batch_id(batch.digest)
     own_id = None if is_default else batch.batch_id
-    return command_line("batch", "submit", batch.name or "FILE", options={"--id": own_id})
+    file = batch.name if MASK not in batch.name else ""
+    return command_line("batch", "submit", file or "FILE", options={"--id": own_id})
 
 
 def progress_in_words(batch: Batch) -> str:

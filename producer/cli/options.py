@@ -15,6 +15,7 @@ import typer
 from config.logging import escaped
 from config.redis import connect
 from config.settings import DATA_KEYS, Settings, load_settings, misspelt
+from jobs.masking import without_numbers
 from jobs.upgrade import refuse_newer
 from producer import bounds
 from producer.cli.console import (
@@ -28,7 +29,6 @@ from producer.cli.console import (
 )
 from producer.sheet import Sheet, SheetWriter, open_sheet
 from producer.sheet.writing import FORMS, separator_for, written_sheet
-from producer.stories import without_numbers
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 OverwriteOption = Annotated[

@@ -16,6 +16,7 @@ from jobs.account import OUTDATED, Account
 from jobs.actions import recent_actions
 from jobs.batches import Batches
 from jobs.identity import NEWER, REMEDY, Identity, LedgerState, state_file
+from jobs.masking import without_numbers
 from jobs.quarantine import read_quarantine
 from jobs.server import FULL_SOON
 from jobs.vault import UNOPENED
@@ -42,7 +43,6 @@ from producer.cli.wording import (
 )
 from producer.lately import read_lately
 from producer.overview import OPEN_S, Overview, read_overview
-from producer.stories import without_numbers
 
 WATCH_S = 1.0
 SHOWN = 3

@@ -51,7 +51,8 @@ class CodeRequest(_Document):
     expires_in: LifeS | None = None
     """Seconds after which the code is of no use and is not sent."""
     reference: Annotated[str, Field(max_length=MAX_KEY_LENGTH)] | None = None
-    """Your own name for it, given back everywhere; never put a phone number into it."""
+    """Your own name for it, given back everywhere; never put a phone number into it: one with a
+    plus comes back masked."""
     resend: bool = False
     """Send although another event waits with a code for this number, or has just sent one."""
 

@@ -93,6 +93,18 @@ def test_the_same_file_again_adds_nothing_and_is_one_batch_through_every_door(
     ]
 
 
+def test_a_number_in_a_file_s_name_is_kept_masked_and_the_file_is_known_again(
+    web: WebServer, redis: Redis, keys: Keys
+) -> None:
+    first = submit(web, name="+852 5566 1234 Chan.csv").json()
+
+    again = submit(web, name="+852 5566 1234 Chan.csv").json()
+
+    assert first["name"] == again["name"] == "******34 Chan.csv"
+    assert (again["batch_id"], again["already_submitted"]) == (first["batch_id"], True)
+    assert redis.hget(keys.batch(first["batch_id"]), "name") == "******34 Chan.csv"
+
+
 def test_an_import_that_was_cut_off_is_completed_by_the_same_file(
     web: WebServer, batches: Batches, tmp_path: Path
 ) -> None:

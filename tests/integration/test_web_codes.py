@@ -70,6 +70,22 @@ def test_the_same_key_again_is_the_same_job_and_sends_nothing(
     assert ledger.client.llen(ledger.keys.event_queue) == 1
 
 
+def test_a_number_in_a_reference_is_kept_masked_and_the_same_call_is_the_same_job(
+    web: WebServer, ledger: Ledger
+) -> None:
+    body = {**NUMBER, "reference": "call +852 6123 4567"}
+
+    first = web.call("POST", "/v1/codes", key="signup-1", json=body)
+    again = web.call("POST", "/v1/codes", key="signup-1", json=body)
+
+    assert first.json()["reference"] == again.json()["reference"] == "call ******67"
+    assert (first.status_code, again.status_code) == (202, 200)
+    record = ledger.keys.job(first.json()["job_id"])
+    assert ledger.client.hget(record, "reference") == "call ******67"
+    ledger.client.hset(record, "reference", body["reference"])  # as an older release did
+    assert web.call("POST", "/v1/codes", key="signup-1", json=body).status_code == 200
+
+
 @pytest.mark.parametrize(
     "other",
     [

@@ -71,6 +71,22 @@ def test_a_few_digits_of_a_number_are_no_number_in_a_key() -> None:
     assert (job.key, job.reference) == ("short-1", "c 1")
 
 
+@pytest.mark.parametrize(
+    ("reference", "kept"),
+    [
+        ("call +852 6123 4567", "call ******67"),
+        ("+(852) 6123-4567.", "******67."),
+        ("order 20261126093015", "order 20261126093015"),
+        ("3f1c2a90-1234-4567-8901-123456789012", "3f1c2a90-1234-4567-8901-123456789012"),
+        ("2026-11-26T09:30:15+08:00", "2026-11-26T09:30:15+08:00"),
+    ],
+)
+def test_numbers_with_a_plus_are_masked_in_references_and_ids_are_not(
+    reference: str, kept: str
+) -> None:
+    assert SendCodeJob.for_event(PHONE, reference=reference).reference == kept
+
+
 def test_the_longest_key_is_accepted() -> None:
     assert SendCodeJob.for_event(PHONE, "x" * MAX_KEY_LENGTH).phone == PHONE
 

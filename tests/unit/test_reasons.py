@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from producer.stories import without_numbers
+from jobs.masking import without_numbers
 
 
 @pytest.mark.parametrize(

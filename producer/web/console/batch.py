@@ -16,6 +16,7 @@ from jobs.batch import Batch, Family
 from jobs.batches import ORDERED, Batches, Order
 from jobs.deadletters import DeadLetters, Fit
 from jobs.job import State, batch_job_id
+from jobs.masking import without_numbers
 from jobs.scripts import time_ms
 from producer.batch_rows import APART, rows_page
 from producer.checks import next_batch_id
@@ -23,7 +24,6 @@ from producer.customers import Shown
 from producer.overview import alive_workers
 from producer.results import GROUPS, own_columns
 from producer.search import LONGEST, digits_of
-from producer.stories import without_numbers
 from producer.web.batches import Form, sheet_answer
 from producer.web.console.frame import (
     MOST_PLACES,

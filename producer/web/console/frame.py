@@ -36,7 +36,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from producer.stories import without_numbers
+from jobs.masking import without_numbers
 from producer.users import LIFE_S, Role, User, Users
 from producer.web.access import Guesses
 from producer.web.console.texts import LANGUAGES, Texts, language_for

@@ -17,12 +17,12 @@ from starlette.datastructures import FormData, UploadFile
 
 from jobs.batch import BatchState
 from jobs.batches import Batches
+from jobs.masking import without_numbers
 from jobs.scripts import time_ms
 from producer import bounds
 from producer.checks import Check, Checks, TooManyChecksError, Wishes, check_of_batch
 from producer.overview import Outlook, read_overview
 from producer.sheet.row import shown
-from producer.stories import without_numbers
 from producer.web.console.frame import (
     Operator,
     Visitor,

@@ -13,9 +13,10 @@ from datetime import UTC, datetime, timezone
 from jobs.batch import Batch
 from jobs.batches import Batches
 from jobs.job import NO_NUMBER, State
+from jobs.masking import without_numbers
 from producer.results import RESULT_COLUMNS, ResultRow, own_columns, results
 from producer.sheet.writing import Cell, separator_for, streamed_sheet
-from producer.stories import reason_left, without_numbers
+from producer.stories import reason_left
 from producer.web.console.texts import Texts
 from producer.web.console.words import ending_in_words
 
