@@ -93,8 +93,9 @@ class Finder:
         """Find the jobs with a RequestId, a reference or an idempotency key."""
         trace, until = Trace(), self._now() + self._seconds
         by_key = event_job_id(name)
-        if self._client.exists(self._keys.job(by_key)):
-            trace.add([by_key])
+        for each in (by_key, self._client.hget(self._keys.bound(by_key), "job")):
+            if each and self._client.exists(self._keys.job(str(each))):
+                trace.add([str(each)])
         if not self._among(trace, self._dead(), until, name=name):
             return trace
         # batches have half of the time: references are those of events alone

@@ -114,6 +114,9 @@ class Keys:
     when the last; until when jobs for it count as perhaps sent before"""
     asked: ById
     """string, likewise: the youngest event job for it"""
+    bound: ById
+    """hash, by the id of the job that an idempotency key would have: the other event's job that it
+    was answered with, and the terms that it came with"""
     decision: ById
     """hash, by token: what a person is about to do with dead letters, and how far it is; a day"""
     quota: ById

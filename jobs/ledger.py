@@ -59,9 +59,13 @@ class Submitted:
     record: JobRecord
     is_new: bool
     is_same_number: bool = False
-    """Another event asked for a code to this number: that one's job, and nothing was recorded."""
+    """Another event asked for a code to this number: that one's job, and none was recorded."""
+    is_bound: bool = False
+    """In that case: its key was answered so before."""
+    differs: str = ""
+    """What of the terms is not as it was then: `number`, `expires_in` or `reference`."""
     opens_ms: int | None = None
-    """In that case: when the number's interval is over, if its code was sent already."""
+    """Likewise: when the number's interval is over, if its code was sent already."""
     next_slot_ms: int = 0
     """When the next event to be published will be sent, in Unix ms, by an estimate."""
 
@@ -296,9 +300,9 @@ class Ledger:
         """Accept an event job, or find the one that has its id. Publishing is the caller's.
 
         Without `resend`, another event that waits with a code for the same number, or has just sent
-        one, stands for it. `token`: the name of the one that asks, whose webhook is called;
-        `trace`: the `traceparent` that the calls of the API follow. A test has ended by this, and
-        counts in no quota.
+        one, stands for it, and its key belongs to that. `token`: the name of the one that asks,
+        whose webhook is called; `trace`: the `traceparent` that the calls of the API follow. A test
+        has ended by this, and counts in no quota.
 
         Raises:
             LedgerRefusedError: this is not the ledger that was known.
@@ -328,9 +332,12 @@ class Ledger:
         verdict, fields, remember, (now_ms, waiting, pace) = reply[:4]
         self.identity.remember(remember)
         next_ms = self._next_slot_ms(int(now_ms) * 1000, waiting, pairs(pace))
-        if verdict == "same":
+        if verdict in {"same", "bound", "reused"}:
             record = self.records.decode(reply[4], pairs(fields))
-            return Submitted(record, False, True, int(reply[5]) or None, next_ms)
+            if verdict == "reused":
+                return Submitted(record, False, True, True, differs=reply[5])
+            opens_ms = int(reply[5]) or None
+            return Submitted(record, False, True, verdict == "bound", "", opens_ms, next_ms)
         record = self.records.decode(job.job_id, pairs(fields))
         return Submitted(record, verdict == "new", next_slot_ms=next_ms)
 
@@ -382,6 +389,15 @@ class Ledger:
     def job(self, job_id: str) -> JobRecord | None:
         """Return a job; None if there is none, or it is a batch row that was not fed yet."""
         return self.records.read([job_id])[0]
+
+    def job_of_key(self, job_id: str) -> JobRecord | None:
+        """Return the job of an idempotency key, given the id that its own has, or would have.
+
+        That is another event's where the key was answered with it, as for the same number.
+        """
+        record = self.job(job_id)
+        other: Any = None if record else self.client.hget(self.keys.bound(job_id), "job")
+        return self.job(other) if other else record
 
     def next_slot_ms(self) -> int:
         """Return when the next event to be published will be sent, in Unix ms, by an estimate.

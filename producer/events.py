@@ -23,7 +23,7 @@ from config.settings import DATA_KEYS, Settings, load_settings, misspelt
 from config.tracing import step
 from config.unavailable import RedisUnavailableError
 from jobs.identity import LedgerRefusedError, state_file
-from jobs.job import JobRecord, Lane, SendCodeJob, State
+from jobs.job import JobRecord, Lane, SendCodeJob, State, event_job_id
 from jobs.ledger import Ledger, Submitted
 from jobs.phone import PhoneNumber
 from jobs.publish import NotPublishedError, Publisher
@@ -81,7 +81,8 @@ def send_code(  # noqa: PLR0913 (all but the number by name)
         reference: Your own name for the job, up to 200 characters, given back with it everywhere;
             without the number. Other numbers with a plus in it come back masked.
         resend: Send although another event waits with a code for this number, or its minute is not
-            over; by default that one's job is returned and nothing is sent.
+            over; by default that one's job is returned, now and for this key again, and nothing is
+            sent.
         timeout: Seconds for the job to be accepted, in total.
         settings: Those to use, such as `load_settings("sendcode.env")`; by default those of the
             environment alone, read at the first call. A `.env` in the current folder is the
@@ -214,9 +215,9 @@ class Events:
             )
             taken.note(job_id=submitted.record.job_id, is_new=submitted.is_new)
         record = submitted.record
-        if submitted.is_same_number:
-            return submitted
-        differs = next((what for what, same in job.compare(record).items() if not same), None)
+        differs = submitted.differs
+        if not submitted.is_same_number:
+            differs = next((what for what, same in job.compare(record).items() if not same), "")
         if differs:
             raise KeyReusedError(
                 f"this key was used before, for {record.phone.masked} and with another {differs} "
@@ -253,6 +254,15 @@ class Events:
         """
         with self._redis_errors():
             return self._ledger.job(job_id)
+
+    def job_of_key(self, key: str, *, is_test: bool) -> JobRecord | None:
+        """Return the job that an idempotency key was answered with; None if there is none.
+
+        Raises:
+            RedisUnavailableError: nobody knows.
+        """
+        with self._redis_errors():
+            return self._ledger.job_of_key(event_job_id(key, is_test=is_test))
 
     def poll(self, record: JobRecord, wait_s: float) -> Iterator[JobRecord]:
         """Read the job until it has ended or the time is over; an error is tried again."""

@@ -20,8 +20,11 @@ local function blank_row(by_job)
   return 'blanked'
 end
 
--- Blank a job's record, and remove what was set aside of it.
+-- Blank a job's record, and remove what was set aside of it. A key that was answered with it stays used.
 local function blank_record(id)
+  for key in bound_to(id) do
+    if redis.call('EXISTS', K.bound(key)) == 1 then redis.call('HSET', K.bound(key), 'number', '0', 'reference', '') end
+  end
   redis.call('HSET', K.job(id), 'cc', '0', 'num', '0')
   redis.call('HDEL', K.job(id), 'reference', 'key')
   redis.call('DEL', K.unreadable(id))

@@ -44,6 +44,7 @@ local function remove(id, job)
   for _ = 1, LONGEST_CHAIN do
     removed = removed + 1
     if A.dry ~= '1' then
+      for key in bound_to(id) do redis.call('DEL', K.bound(key)) end
       redis.call('DEL', K.job(id))
       if job.token then redis.call('ZREM', K.undelivered(job.token), id) end
     end

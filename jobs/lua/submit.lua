@@ -8,13 +8,16 @@
 -- known: what the caller remembers of the ledger (see identity.lua); call: one token for each call
 -- Reply: {"new" | "known", hash of the job, what to remember from now on, outlook}
 --      | {"same", hash of the other event's job, what to remember, outlook, its id, when its number opens or 0}
+--      | {"bound", the same as of "same"}: the key was answered with that job before
+--      | {"reused", the same, but for the last: what differs from when the key was answered with that job}
 --   outlook, to reckon when it will be sent: {now, events that wait, limiter's record}
 --      | {"quota", place of the quota that refuses, ms until it does not, what to remember} | {"refused"}
 --      | {"clock", now}: the term is too far off: nothing was done, seal the number for another one
--- Twice with one token: "new" again, as the first answer was lost.
+-- Twice with one token: "new" again, as the first answer was lost; "bound" after "same".
 local A = arguments('id', 'cc', 'num', 'life_ms:number', 'term', 'is_last', 'reference', 'token', 'key', 'trace',
-  'resend', 'grace_ms:number', 'known', 'call', 'quotas:rest')
+  'resend', 'grace_ms:number', 'retention_ms:number', 'known', 'call', 'quotas:rest')
 local LEAST_OFF_MS, MOST_OFF_MS = 100, 1000
+local MOST_BOUND = 100 -- keys to one job; a loop that has a new one each time fills no memory
 local id, now = A.id, now_ms()
 if refused(A.known) then return {'refused'} end
 local remember = grow(now)
@@ -27,17 +30,40 @@ if redis.call('EXISTS', K.job(id)) == 1 then
   local verdict = redis.call('HGET', K.job(id), 'call') == A.call and 'new' or 'known'
   return {verdict, record(id), remember, outlook()}
 end
-local asked = K.asked(number_digest(A.cc, A.num))
+local index, reference = number_digest(A.cc, A.num), redis.sha1hex(A.reference)
+-- Have the key answered with the other event's job from now on.
+local function bind(other)
+  local bound = redis.call('HGET', K.job(other), 'bound') or ''
+  local _, count = string.gsub(bound, ',', '')
+  if A.key == '' or count >= MOST_BOUND then return end
+  redis.call('HSET', K.job(other), 'bound', bound .. id .. ' ' .. A.token .. ',')
+  redis.call('HSET', K.bound(id), 'job', other, 'number', index, 'life_ms', int(A.life_ms), 'reference', reference)
+  redis.call('PEXPIRE', K.bound(id), int(A.retention_ms))
+end
+local function stands(verdict, other, last)
+  return {verdict, record(other), remember, outlook(), other, last}
+end
+local function opens_at(other)
+  return IS_SENT[redis.call('HGET', K.job(other), 'state')] and closed_until(A.cc, A.num, id, now)
+end
+local bound = fields(K.bound(id), 'job', 'number', 'life_ms', 'reference')
+if bound.job and redis.call('EXISTS', K.job(bound.job)) == 1 then
+  local differs = bound.number ~= index and 'number' or tonumber(bound.life_ms) ~= A.life_ms and 'expires_in'
+    or bound.reference ~= reference and 'reference'
+  if differs then return stands('reused', bound.job, differs) end
+  if A.resend ~= '1' then return stands('bound', bound.job, int(opens_at(bound.job) or 0)) end
+end
+local asked = K.asked(index)
 local other = A.resend ~= '1' and redis.call('GET', asked)
 if other then
   local first = fields(K.job(other), 'state', 'not_after')
-  local state = first.state
   -- one that is of no use any more before this one would be does not stand for it
   local lasts = not first.not_after
     or A.life_ms > 0 and tonumber(first.not_after) >= now + A.life_ms
-  local opens = IS_SENT[state] and closed_until(A.cc, A.num, id, now)
-  if state and (opens or lasts and not FINAL[state]) then
-    return {'same', record(other), remember, outlook(), other, int(opens or 0)}
+  local opens = opens_at(other)
+  if first.state and (opens or lasts and not FINAL[first.state]) then
+    bind(other)
+    return stands('same', other, int(opens or 0))
   end
 end
 local off_ms = A.term ~= '' and tonumber(A.term) - A.life_ms - now or 0

@@ -14,7 +14,7 @@ from pydantic import BeforeValidator
 from starlette.concurrency import run_in_threadpool
 
 from config.unavailable import RedisUnavailableError
-from jobs.job import MAX_KEY_LENGTH, JobRecord, SendCodeJob, UnfitNameError, event_job_id, iso
+from jobs.job import MAX_KEY_LENGTH, JobRecord, SendCodeJob, UnfitNameError, iso
 from jobs.ledger import Submitted
 from jobs.phone import PhoneError, PhoneNumber
 from jobs.quotas import NumberNotAllowedError, QuotaExceededError
@@ -117,10 +117,10 @@ async def send_code(
     if wait:
         record = await _ended(request, record, wait)
     headers = {"Location": f"/v1/codes/{record.job_id}"}
-    if not (submitted.is_new or submitted.is_same_number):
+    if submitted.is_bound or not (submitted.is_new or submitted.is_same_number):
         headers[_REPLAYED] = "true"
     status = 202 if submitted.is_new else 200
-    return await _answer(request, record, status, headers, submitted, token.name)
+    return await _answer(request, record, status, headers, token, submitted)
 
 
 @router.get(
@@ -135,8 +135,12 @@ async def find_code(
     wait: Wait = 0,
 ) -> Response:
     """Return the job of an idempotency key."""
-    job_id = event_job_id(idempotency_key, is_test=token.is_test)
-    return await show_code(job_id, request, token, wait)
+    events: Events = request.app.state.events
+
+    def find() -> JobRecord | None:
+        return events.job_of_key(idempotency_key, is_test=token.is_test)
+
+    return await _shown(request, await ask(request, find), token, wait)
 
 
 @router.get(
@@ -147,17 +151,20 @@ async def find_code(
 async def show_code(
     job_id: str,
     request: Request,
-    _: Annotated[Token, Depends(needs(Scope.READ))],
+    token: Annotated[Token, Depends(needs(Scope.READ))],
     wait: Wait = 0,
 ) -> Response:
     """Return what became of a code."""
     events: Events = request.app.state.events
-    record = await ask(request, events.job, job_id)
+    return await _shown(request, await ask(request, events.job, job_id), token, wait)
+
+
+async def _shown(request: Request, record: JobRecord | None, token: Token, wait: float) -> Response:
     if record is None:
         raise Problem(404, "not_found", "there is no such job, or it is no longer kept")
     if wait:
         record = await _ended(request, record, wait)
-    return await _answer(request, record, 200, {})
+    return await _answer(request, record, 200, {}, token)
 
 
 def _phone(body: CodeRequest) -> PhoneNumber:
@@ -218,8 +225,8 @@ async def _answer(
     record: JobRecord,
     status: int,
     headers: dict[str, str],
+    token: Token,
     submitted: Submitted | None = None,
-    token: str = "",
 ) -> JSONResponse:
     events: Events = request.app.state.events
     document: dict[str, Any] = record.as_dict()
@@ -232,7 +239,7 @@ async def _answer(
     document["key"] = record.key or None
     document["estimated_send_at"] = iso(at_ms) if at_ms else None
     if submitted is not None and submitted.is_same_number:
-        if record.token != token:  # of another backend
+        if record.token != token.name:  # of another backend
             document["key"] = document["reference"] = None
         document["same_number"] = True
         opens = submitted.opens_ms or record.due_ms

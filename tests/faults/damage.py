@@ -39,6 +39,7 @@ UNNAMED = {
     "job",
     "number",
     "asked",
+    "bound",
     "quota",
     "decision",
     "session",
@@ -48,7 +49,10 @@ UNNAMED = {
     "corrected",
 }
 """The ledger is refused, a job is a dead letter, the others are met by whoever uses them next."""
-UNUSED = {"asked", "quota", "decision", "session", "outbox", "undelivered", "ends", "corrected"}
+UNUSED = {
+    *("asked", "bound", "quota", "decision", "session", "outbox", "undelivered"),
+    *("ends", "corrected"),
+}
 """Nobody here uses them again; of `ends` another one, from the next ten minutes on."""
 _SPARE = "test:older copy"
 
@@ -105,6 +109,7 @@ TARGETS: dict[str, Target] = {
     "attempts": lambda here, _: here.any_key(here.keys.attempts("*")),
     "ends": lambda here, _: here.any_key(here.keys.ends("*")),
     "corrected": _of_batch("corrected"),
+    "bound": lambda here, _: here.any_key(here.keys.bound("*")),
 }
 """By their names in jobs/keys.py; `unreadable` is only ever written, `ended` is a channel."""
 

@@ -313,7 +313,7 @@ def test_a_worker_that_became_too_old_leaves_messages_to_others(
         terms = dict.fromkeys(
             ("term", "is_last", "reference", "token", "key", "trace", "known"), ""
         )
-        newer(**job, **terms, life_ms=0, resend=1, grace_ms=1_000)
+        newer(**job, **terms, life_ms=0, resend=1, grace_ms=1_000, retention_ms=60_000)
     wait_until(lambda: "nothing is sent" in worker.log, "the worker's line about it")
 
     publisher.publish([(Lane.EVENT, f"ev-{n}") for n in range(5)])

@@ -24,6 +24,8 @@
 --     that ended it
 --   by: the token that last ended it, laid it aside or settled it, by which a repetition is known
 --   token, key, endings and what else webhooks.lua has
+--   bound: "id token," for each key of a later call for its number that was answered with it (submit.lua):
+--     the id that the key's own job would have, and whose token called
 --   finished; and by a person's hand: dropped (when), requeued (when, the last time), replaces, replaced_by
 --     (job ids); corrected: the ids of the jobs of rows of corrected files that took its customer over, with
 --     commas between (corrected_by)
@@ -31,6 +33,11 @@
 
 local function record(id)
   return redis.call('HGETALL', K.job(id))
+end
+
+-- The ids of the keys that were answered with a job though they are not its own.
+local function bound_to(id)
+  return string.gmatch(redis.call('HGET', K.job(id), 'bound') or '', '(%S+) [^,]*,')
 end
 
 -- Begin a job's record; cc and num are "0" where they are not known. `term`: to which `num` is bound, if any.
