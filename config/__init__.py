@@ -15,5 +15,14 @@ QUEUES = (EVENT_QUEUE, BATCH_QUEUE, WEBHOOK_QUEUE)
 TASK_OF = {EVENT_QUEUE: SEND_CODE_TASK, BATCH_QUEUE: SEND_CODE_TASK, WEBHOOK_QUEUE: DELIVER_TASK}
 
 
+def celery_prefix(key_prefix: str) -> str:
+    """Return what stands before the queues' names, and Celery's other keys and channels, in Redis.
+
+    It is nothing, unless the prefix of the ledger's keys is in braces: in cluster mode, Redis then
+    keeps on one server all keys that begin with it.
+    """
+    return f"{key_prefix}:" if key_prefix.startswith("{") else ""
+
+
 class SendcodeError(Exception):
     """Base of all that sendcode refuses or cannot do. The text is fit to be shown."""

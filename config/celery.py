@@ -22,7 +22,15 @@ from kombu.transport import redis as kombu_redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from config import BATCH_QUEUE, DELIVER_TASK, EVENT_QUEUE, QUEUES, SEND_CODE_TASK, WEBHOOK_QUEUE
+from config import (
+    BATCH_QUEUE,
+    DELIVER_TASK,
+    EVENT_QUEUE,
+    QUEUES,
+    SEND_CODE_TASK,
+    WEBHOOK_QUEUE,
+    celery_prefix,
+)
 from config.address import RedisAddress
 from config.logging import fields
 from config.redis import connection_class, error_code, make_pool
@@ -150,12 +158,14 @@ class Results(RedisBackend):
 def celery_settings(settings: Settings) -> dict[str, Any]:
     """Return the settings that producers, workers and Flower have in common."""
     (host, port), *_ = settings.redis.hosts
+    prefix = celery_prefix(settings.sendcode_key_prefix)
     return {
         # Shown, not used: the transport takes the address from its options.
         "broker_url": f"redis://{f'[{host}]' if ':' in host else host}:{port}",
         "broker_transport": "config.celery:Transport",
         "broker_transport_options": {
             "address": settings.redis,
+            "global_keyprefix": prefix,
             "queue_order_strategy": "priority",
             "priority_steps": [0],  # one list for each queue: kombu would ask for four
             # Half-open connections are noticed within this many seconds, plus the poll's one.
@@ -170,6 +180,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         # A worker that starts before Redis, or outlives it for a while, waits and goes on.
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
+        "result_backend_transport_options": {"global_keyprefix": prefix},
         # else each thread has a backend, and with it a connection, of its own
         "result_backend_thread_safe": True,
         "redis_socket_timeout": 5,

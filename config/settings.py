@@ -276,7 +276,10 @@ class Settings(BaseModel):
     sendcode_max_attempts: int = Field(5, ge=1, le=100)
     sendcode_data_keys: Annotated[SecretStr, BeforeValidator(_data_keys)] | None = None
     """Keys for what the ledger holds of persons, `id:base64`, by commas; the first encrypts."""
-    sendcode_key_prefix: str = Field("sendcode", pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    sendcode_key_prefix: str = Field(
+        "sendcode", pattern=r"^([A-Za-z0-9._-]{1,64}|\{[A-Za-z0-9._-]{1,62}\})$"
+    )
+    """Before every key of the ledger; in braces, before those of Celery, too (`celery_prefix`)."""
     sendcode_wait_replicas: int = Field(0, ge=0, le=5)
     """Replicas that must have an event or rows before they count as accepted.
 

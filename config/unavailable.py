@@ -25,7 +25,7 @@ from redis.exceptions import (
 )
 from redis.sentinel import MasterNotFoundError
 
-from config import SendcodeError
+from config import SendcodeError, celery_prefix
 from config.redis import NotReplicatedError, error_code
 from config.settings import Settings
 
@@ -36,7 +36,9 @@ _CHECK_URL = "check user and password in SENDCODE_REDIS_URL"
 _MORE_RIGHTS = "sendcode doctor names the rights that it lacks"
 _MORE_ROOM = "make room or raise its maxmemory"
 _PRIMARY = "set SENDCODE_REDIS_URL to the primary"
-_NO_CLUSTER = ("is a Redis Cluster", "use a single primary, with replicas where wanted")
+_OF_A_CLUSTER = {"MOVED", "ASK", "TRYAGAIN", "CROSSSLOT", "CLUSTERDOWN"}
+_IN_A_SCRIPT = ("hash to the same slot", "in a cluster node")
+"""The same, as a script meets it: errors without a code."""
 _NO_CONNECTION = (
     "has no connection left",
     "raise its maxclients; docs/faults.md says how many each program takes",
@@ -57,16 +59,13 @@ _BY_ERROR_CODE: dict[str, Words] = {
     "NOREPLICAS": ("accepts nothing while it has too few replicas", "see to its replicas"),
     "READONLY": ("is a read-only replica", _PRIMARY),
     "BUSY": ("is held up by a script of somebody else", "look at its log"),
-    "CLUSTERDOWN": ("is a Redis Cluster that is down", "use a single primary"),
     "DB": ("has no database of that number", "set a lower one in SENDCODE_REDIS_URL"),
-    "MOVED": _NO_CLUSTER,
-    "CROSSSLOT": _NO_CLUSTER,
 }
 _BY_TEXT: tuple[tuple[str, Words], ...] = (
     ("max number of clients", _NO_CONNECTION),
     ("no connection available", _TOO_SLOW),
     ("without any password configured", ("wants no password", "leave it out of the URL")),
-    ("cluster mode", _NO_CLUSTER),
+    ("in cluster mode", ("is in cluster mode: it has no database but 0", "end its URL in /0")),
     (
         "unknown command 'sentinel",
         ("is no Sentinel", "for Redis itself write redis:// or rediss://"),
@@ -141,7 +140,7 @@ def will_not_pass(error: BaseException) -> bool:
     return (
         isinstance(found, (AuthenticationError, AuthorizationError, InvalidResponse))
         or is_no_permission(found)
-        or error_code(found) == "DB"
+        or error_code(found) in {"DB", "CROSSSLOT"}
         or "unknown command" in str(found)
         or any(isinstance(each, ssl.SSLCertVerificationError) for each in _chain(error))
     )
@@ -157,6 +156,8 @@ def _reasons(error: BaseException, settings: Settings) -> Iterator[Words]:
     if is_no_permission(found):
         yield _no_permission(found)
     code, text = error_code(found), str(found)
+    if code in _OF_A_CLUSTER or any(part in text for part in _IN_A_SCRIPT):
+        yield _of_a_cluster(code, text, settings)
     yield from (words for part, words in _BY_TEXT if part in text.lower())
     if code in _BY_ERROR_CODE:
         yield _BY_ERROR_CODE[code]
@@ -192,6 +193,26 @@ def _of_the_way(error: BaseException, settings: Settings) -> Iterator[Words]:
                 pass
             case OSError() if each.errno is not None:
                 yield "cannot be reached from here", "check the network and any firewall"
+
+
+def _of_a_cluster(code: str, text: str, settings: Settings) -> Words:
+    if not celery_prefix(settings.sendcode_key_prefix):
+        return (
+            "is in cluster mode, and sendcode's keys are not on one of its nodes",
+            "set SENDCODE_KEY_PREFIX={sendcode}, in braces, or use a single primary",
+        )
+    if code == "MOVED":
+        node = text.rsplit(maxsplit=1)[-1]
+        return (
+            f"is not the node of its cluster that has sendcode's keys: {node} is",
+            "name that one in SENDCODE_REDIS_URL",
+        )
+    if code == "CLUSTERDOWN":
+        return "is a node of a cluster that is down", "look at its nodes"
+    return (
+        "is handing sendcode's keys over to another node of its cluster",
+        "wait for it, then name that one in SENDCODE_REDIS_URL",
+    )
 
 
 def _start(settings: Settings) -> str:

@@ -1,7 +1,8 @@
 """Every Redis key, named once, for Python and for the Lua scripts alike.
 
 The scripts build the keys of single jobs and numbers themselves, so the ledger lives on one Redis
-primary (with replicas and Sentinel where wanted), not on a sharded Redis Cluster.
+primary (with replicas and Sentinel where wanted). A prefix in braces has all keys on one node of a
+Redis Cluster.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeAlias
 
-from config import BATCH_QUEUE, DEAD_LETTER_QUEUE, EVENT_QUEUE, WEBHOOK_QUEUE
+from config import BATCH_QUEUE, DEAD_LETTER_QUEUE, EVENT_QUEUE, WEBHOOK_QUEUE, celery_prefix
 
 _FIXED = {
     "dead": DEAD_LETTER_QUEUE,
@@ -19,7 +20,7 @@ _FIXED = {
     "batch_queue": BATCH_QUEUE,
     "webhook_queue": WEBHOOK_QUEUE,
 }
-"""Named in Flower and by other programs: no prefix."""
+"""Named in Flower and by other programs: no prefix, unless it is in braces."""
 ById: TypeAlias = Callable[[str], str]
 """Names one of the keys of which there is one for each id."""
 
@@ -155,9 +156,9 @@ class Keys:
 
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix
+        fixed = {name: celery_prefix(prefix) + key for name, key in _FIXED.items()}
         for name in _NAMES:
-            key = _FIXED.get(name, f"{prefix}:{name.replace('_', ':')}")
-            setattr(self, name, key)
+            setattr(self, name, fixed.get(name, f"{prefix}:{name.replace('_', ':')}"))
         for name in _BY_ID:
             setattr(self, name, partial(self._by_id, name))
 

@@ -20,7 +20,7 @@ from typing import Any
 import redis
 from redis.sentinel import SentinelConnectionPool
 
-from config import BATCH_QUEUE, DEAD_LETTER_QUEUE, EVENT_QUEUE, QUEUES, WEBHOOK_QUEUE
+from config import QUEUES, celery_prefix
 from config.redis import lets_anybody_in
 from config.settings import Settings
 from config.unavailable import is_no_permission
@@ -173,13 +173,13 @@ def _version(info: Mapping[str, Any]) -> Finding:
 
 def _kind(info: Mapping[str, Any]) -> list[Finding]:
     name = "primary"
-    if str(info.get("cluster_enabled", "0")) == "1":
-        text = "it is a Redis Cluster; the ledger's scripts need all keys on one server"
-        remedy = "use a single primary, with replicas and Sentinel where wanted"
-        return [Finding(name, Level.FAIL, text, remedy)]
     if info.get("role", "master") != "master":
         remedy = "set SENDCODE_REDIS_URL to the primary, or to its Sentinels (sentinel://)"
         return [Finding(name, Level.FAIL, "it is a read-only replica", remedy)]
+    if str(info.get("cluster_enabled", "0")) == "1":
+        text = "it is a node of a cluster: if another one takes its place, sending stops"
+        remedy = "then name that one in SENDCODE_REDIS_URL; Sentinels (sentinel://) are followed"
+        return [Finding(name, Level.WARN, text, remedy)]
     return [Finding(name, Level.OK, "a single primary")] if info else []
 
 
@@ -335,7 +335,7 @@ LEDGER = (
 """What the ledger's scripts use, on a key `k`; a test compares it with their texts."""
 _STEPS = ("", "\x06\x163", "\x06\x166", "\x06\x169")
 """Behind a queue's name kombu looks for messages of other priorities, too."""
-_RESULT = "celery-task-meta-doctor"
+_RESULT = "{celery}celery-task-meta-doctor"
 EVENTS, RESULTS = "Celery's events and remote control", "results"
 SHOWN = "showing results"
 SENT = "telling Flower what was published"
@@ -350,33 +350,37 @@ NEEDED: dict[str, tuple[str, str]] = {
     "the queues": (
         "LPUSH {event} x|RPUSH {event} x|LPUSH {batch} x|RPUSH {batch} x|LPUSH {webhook} x|"
         "LLEN {event}|LLEN {batch}|LLEN {webhook}|LLEN {dead}|RPUSH {dead} x",
-        "~send-code.*",
+        "~{celery}send-code.*",
     ),
-    "taking from the queues": ("BRPOP {steps} 1", "~send-code.*"),
+    "taking from the queues": ("BRPOP {steps} 1", "~{celery}send-code.*"),
     "kombu's bindings": (
         "|".join(
             f"SADD {key} x|SREM {key} x|SMEMBERS {key}"
             for exchange in ("send-code", "celery.pidbox", "reply.celery.pidbox")
-            for key in (f"_kombu.binding.{exchange}", f"_kombu.binding_permanent.{exchange}")
+            for key in (
+                f"{{celery}}_kombu.binding.{exchange}",
+                f"{{celery}}_kombu.binding_permanent.{exchange}",
+            )
         ),
-        "~_kombu.*",
+        "~{celery}_kombu.*",
     ),
     SENT: ("PUBLISH {fan}celeryev/task.sent x", "&{fan}celeryev/*"),
     EVENTS: (
         "PUBLISH {fan}celery.pidbox x|PSUBSCRIBE {fan}celeryev/*|"
-        "PSUBSCRIBE {fan}celery.pidbox|LPUSH x.reply.celery.pidbox x|BRPOP x.reply.celery.pidbox 1|"
-        "DEL x.reply.celery.pidbox|LLEN x.celery.pidbox|LLEN celeryev.x",
-        "~*.pidbox* ~celeryev* &{fan}celeryev/* &{fan}celery.pidbox",
+        "PSUBSCRIBE {fan}celery.pidbox|LPUSH {celery}x.reply.celery.pidbox x|"
+        "BRPOP {celery}x.reply.celery.pidbox 1|DEL {celery}x.reply.celery.pidbox|"
+        "LLEN {celery}x.celery.pidbox|LLEN {celery}celeryev.x",
+        "~{celery}*.pidbox* ~{celery}celeryev* &{fan}celeryev/* &{fan}celery.pidbox",
     ),
     ENDINGS: ("PUBLISH {prefix}:ended x", "&{prefix}:ended"),
     KILLS: (
         "SUBSCRIBE {prefix}:connections:doctor|PUBSUB NUMSUB x|INFO server",
         "&{prefix}:connections:*",
     ),
-    SHOWN: (f"GET {_RESULT}", "~celery-task-meta-*"),
+    SHOWN: (f"GET {_RESULT}", "~{celery}celery-task-meta-*"),
     RESULTS: (
         f"SETEX {_RESULT} 1 x|PUBLISH {_RESULT} x",
-        "~celery-task-meta-* &celery-task-meta-*",
+        "~{celery}celery-task-meta-* &{celery}celery-task-meta-*",
     ),
 }
 OF_FLOWER = (EVENTS, SHOWN)
@@ -429,14 +433,16 @@ def refusals(client: redis.Redis, settings: Settings, areas: Collection[str]) ->
     Raises:
         redis.RedisError: Redis is out of reach, or refuses for another reason than rights.
     """
+    keys, before = Keys(settings.sendcode_key_prefix), celery_prefix(settings.sendcode_key_prefix)
     words = {
         "prefix": settings.sendcode_key_prefix,
-        "event": EVENT_QUEUE,
-        "batch": BATCH_QUEUE,
-        "webhook": WEBHOOK_QUEUE,
-        "dead": DEAD_LETTER_QUEUE,
-        "steps": " ".join(queue + step for queue in QUEUES for step in _STEPS),
-        "fan": f"/{settings.redis.database}.",
+        "celery": before,
+        "event": keys.event_queue,
+        "batch": keys.batch_queue,
+        "webhook": keys.webhook_queue,
+        "dead": keys.dead,
+        "steps": " ".join(before + queue + step for queue in QUEUES for step in _STEPS),
+        "fan": f"{before}/{settings.redis.database}.",
     }
     needed = [
         (area, each.split(" "))
@@ -498,5 +504,5 @@ def rehearse(client: redis.Redis, settings: Settings) -> None:
         "for _, queue in ipairs(KEYS) do "
         "redis.call('RPUSH', queue, 'doctor') redis.call('RPOP', queue) end"
     )
-    there_and_back(keys=list(QUEUES))
+    there_and_back(keys=[keys.event_queue, keys.batch_queue, keys.webhook_queue])
     client.publish(keys.ended, "doctor")

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import redis
 
-from config import EVENT_QUEUE
+from config import DEAD_LETTER_QUEUE, EVENT_QUEUE, QUEUES
 from config.settings import Settings
 from jobs.account import Account, AccountState, sends_nothing
 from jobs.batch import Batch
@@ -255,10 +255,9 @@ def read_overview(
     keys = Keys(settings.sendcode_key_prefix)
     mending = Mending(client, settings)
     misfits = mending.misfits()  # first: what is of a wrong type is moved aside
-    queues = (keys.event_queue, keys.batch_queue, keys.webhook_queue, keys.dead)
     pipe = client.pipeline(transaction=False)
     pipe.time()
-    for queue in queues:
+    for queue in (keys.event_queue, keys.batch_queue, keys.webhook_queue, keys.dead):
         pipe.llen(queue)
     for lane in (*LATE_S, "aside"):
         pipe.zcard(keys.due(lane))
@@ -284,7 +283,7 @@ def read_overview(
         at_ms=now_us // 1000,
         ledger=(identity or Identity(client, settings)).ask(),
         account=Account(client, settings).state(),
-        queues=dict(zip(queues, depths, strict=True)),
+        queues=dict(zip((*QUEUES, DEAD_LETTER_QUEUE), depths, strict=True)),
         in_work=sum(due),
         events=due[0],
         oldest_due_s={lane: _oldest_due_s(client, keys, lane, now_us // 1000) for lane in LATE_S},

@@ -17,8 +17,9 @@ _FIRST_BYTE_OF_TLS = b"\x16"
 class TlsFront:
     """`with TlsFront(6379, authority) as front: ...` listens at `front.port`.
 
-    It lets in as well who comes without TLS: a Sentinel, which knows none either. A handshake
-    takes `handshake_s` longer than it needs.
+    It lets in as well who comes without TLS: a Sentinel, which knows none either. Others need a
+    certificate of the authority of `guests`, where there is one. A handshake takes `handshake_s`
+    longer than it needs.
     """
 
     def __init__(
@@ -28,11 +29,15 @@ class TlsFront:
         name: str = "127.0.0.1",
         *,
         handshake_s: float = 0.0,
+        guests: trustme.CA | None = None,
     ) -> None:
         self._target = target
         self._handshake_s = handshake_s
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         authority.issue_cert(name).configure_cert(self._context)
+        if guests is not None:
+            guests.configure_trust(self._context)
+            self._context.verify_mode = ssl.CERT_REQUIRED
 
     def __enter__(self) -> Self:
         self._listener = socket.create_server(("127.0.0.1", 0))

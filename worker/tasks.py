@@ -19,7 +19,7 @@ from celery.worker.control import Panel
 from celery.worker.request import Request
 from kombu import Queue
 
-from config import DEAD_LETTER_QUEUE, DELIVER_TASK, SEND_CODE_TASK
+from config import DEAD_LETTER_QUEUE, DELIVER_TASK, SEND_CODE_TASK, celery_prefix
 from config.redis import connect
 from config.settings import Settings
 from jobs.job import JobRecord
@@ -179,10 +179,12 @@ class QueueDepths:
 
     def __init__(self, settings: Settings) -> None:
         self._client = connect(settings, retries=1, timeout_s=2)
+        self._prefix = celery_prefix(settings.sendcode_key_prefix)
 
     async def queues(self, names: Iterable[str]) -> list[dict[str, Any]]:
         """Return each queue's name and length; Flower calls it."""
         return await asyncio.to_thread(self._read, sorted(names))
 
     def _read(self, names: list[str]) -> list[dict[str, Any]]:
-        return [{"name": name, "messages": self._client.llen(name)} for name in names]
+        read, prefix = self._client.llen, self._prefix
+        return [{"name": name, "messages": read(prefix + name)} for name in names]

@@ -22,6 +22,7 @@ from queue import Empty
 from time import monotonic, sleep
 from typing import Any
 
+import redis
 from celery.concurrency.base import apply_target
 from celery.concurrency.thread import ApplyResult, TaskPool
 from celery.worker.consumer import Consumer as CeleryConsumer
@@ -136,10 +137,10 @@ class Channel(ours.Channel):
         for queue in self.active_queues:
             for priority in self.priority_steps:
                 key = self._q_for_pri(queue, priority)
-                kept = f"{self._quarantine}:{key}"
-                with self.conn_or_acquire() as client:
-                    # not EVAL, which no user of deploy/redis/users.acl may
-                    kind = client.register_script(_MOVE_ASIDE)([key, kept], [KEPT_S])
+                place, kept = self.global_keyprefix + key, f"{self._quarantine}:{key}"
+                # not EVAL, which no user of deploy/redis/users.acl may
+                move_aside = self._client_of_the_ledger.register_script(_MOVE_ASIDE)
+                kind = move_aside([place, kept], [KEPT_S])
                 if kind is not None:
                     name = kind.decode() if isinstance(kind, bytes) else kind
                     reason = f"the queue itself is a {name}, kept as {kept}"
@@ -151,8 +152,9 @@ class Channel(ours.Channel):
             "message put aside: it is no job",
             extra=fields(queue=queue, reason=reason, size=len(content)),
         )
+        client = self._client_of_the_ledger
         try:
-            with self.conn_or_acquire() as client, client.pipeline() as pipe:
+            with client.pipeline() as pipe:
                 entry = {
                     "at_ms": time_ms(client.time()),
                     "queue": queue,
@@ -166,6 +168,11 @@ class Channel(ours.Channel):
                 pipe.execute()
         except RedisError as exc:
             quarantine_log.warning("message not kept", extra=fields(error=error_code(exc)))
+
+    @property
+    def _client_of_the_ledger(self) -> redis.Redis:
+        """A client that puts no prefix before the keys, as kombu's may."""
+        return redis.Redis(connection_pool=self.pool)
 
     @property
     def _quarantine(self) -> str:

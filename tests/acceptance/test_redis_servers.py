@@ -1,9 +1,10 @@
-"""Redis as companies have it: old, behind TLS, at an IPv6 address, with a login of odd signs."""
+"""Redis as companies have it: old, behind TLS, in cluster mode, with a login of odd signs."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import quote
 
@@ -11,10 +12,13 @@ import pytest
 import trustme
 from pydantic import SecretStr
 from redis import Redis
+from redis.crc import key_slot
 
 from config import BATCH_QUEUE, DEAD_LETTER_QUEUE, EVENT_QUEUE, WEBHOOK_QUEUE
+from config.redis import connect
 from config.settings import Settings
-from demo.world import EmbeddedValkey
+from demo.world import EmbeddedValkey, free_port
+from producer.tokens import Tokens
 from sandbox.client import Sandbox
 from tests.acceptance.test_flower import PASSWORD, USER, Flower, is_up, start_flower
 from tests.commands import InThisProcess
@@ -23,14 +27,30 @@ from tests.faults.proxy import ProxyProcess
 from tests.files import MAGIC_BIND_UPPER, customer, write_csv
 from tests.tls_front import TlsFront
 from tests.waiting import PATIENCE_S, wait_until
+from tests.web_server import WebServer
 from tests.worker_process import TOP, WorkerProcess
 
 ODD_PASSWORD = "a;b/c?d#e@f:g%41 h+i,ü=&"
+CLUSTER_PREFIX = "{sendcode}"
+HIDDEN = ("ACL", "CONFIG", "CLIENT", "INFO")
+LINES = {
+    "without_words": "".join(f'rename-command {name} ""\n' for name in HIDDEN),
+    "in_a_cluster": (
+        "cluster-enabled yes\ncluster-require-full-coverage no\ncluster-port {port}\n"
+    ),
+    "closes_idle": "timeout 1\nloglevel verbose\n",
+}
+"""What else stands in the server's configuration."""
+CLOSED = "Closing idle client"
+MOST_LINES = 200
+"""Of a log; where nothing is wrong it has about 30."""
+FIRST, SECOND = "85255501234", "85255501235"
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[EmbeddedValkey]:
-    with EmbeddedValkey(tmp_path / "valkey") as server:
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EmbeddedValkey]:
+    more = LINES.get(request.node.callspec.params["url"], "").format(port=free_port())
+    with EmbeddedValkey(tmp_path / "valkey", more=more) as server:
         yield server
 
 
@@ -63,19 +83,39 @@ def odd_login(server: EmbeddedValkey) -> str:
 
 @pytest.fixture
 def own_ca(server: EmbeddedValkey, tmp_path: Path) -> Iterator[str]:
-    authority = trustme.CA()
+    """And it asks for a certificate of ours."""
+    authority, of_guests = trustme.CA(), trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "our own+ca.pem"))
-    with TlsFront(server.port, authority) as front:
-        file = quote(f"{tmp_path}/our own+ca.pem")
-        yield f"rediss://:{server.password}@127.0.0.1:{front.port}/3?ssl_ca_certs={file}"
+    ours = of_guests.issue_cert("worker.example")
+    ours.private_key_pem.write_to_path(str(tmp_path / "our key.pem"))
+    for each in ours.cert_chain_pems:
+        each.write_to_path(str(tmp_path / "our cert.pem"), append=True)
+    with TlsFront(server.port, authority, guests=of_guests) as front:
+        files = {"ca_certs": "our own+ca", "certfile": "our cert", "keyfile": "our key"}
+        query = "&".join(f"ssl_{name}={quote(f'{tmp_path}/{files[name]}.pem')}" for name in files)
+        yield f"rediss://:{server.password}@127.0.0.1:{front.port}/3?{query}"
 
 
 @pytest.fixture
-def without_words(tmp_path: Path) -> Iterator[str]:
+def without_words(server: EmbeddedValkey) -> str:
     """A hosted one that tells nothing of itself."""
-    hidden = "".join(f'rename-command {name} ""\n' for name in ("CONFIG", "CLIENT", "INFO"))
-    with EmbeddedValkey(tmp_path / "hosted", more=hidden) as hosted:
-        yield hosted.url(3)
+    return server.url(3)
+
+
+@pytest.fixture
+def in_a_cluster(server: EmbeddedValkey) -> Iterator[str]:
+    """A node that has no slot but that of our keys: it refuses any other key."""
+    with Redis.from_url(server.url(), decode_responses=True) as client:
+        client.cluster("ADDSLOTS", key_slot(CLUSTER_PREFIX.encode()))
+        wait_until(lambda: client.cluster("INFO")["cluster_state"] == "ok", "the cluster")
+        client.lpush(f"{CLUSTER_PREFIX}:{EVENT_QUEUE}", "garbage")
+        yield server.url()
+        assert client.llen(f"{CLUSTER_PREFIX}:quarantine") == 1
+
+
+@pytest.fixture
+def closes_idle(server: EmbeddedValkey) -> str:
+    return server.url(3)
 
 
 @pytest.fixture
@@ -92,8 +132,29 @@ def enough_rights(server: EmbeddedValkey) -> Iterator[str]:
     assert {each["object"] for each in refused} <= {"client|setinfo"}, refused
 
 
+def settings_for(url: str, sandbox: Sandbox) -> Settings:
+    return Settings(
+        **{
+            **QUICK_WORLD,
+            "sendcode_redis_url": SecretStr(url),
+            "sendcode_endpoint": sandbox.url,
+            "sendcode_flower_user": USER,
+            "sendcode_flower_password": SecretStr(PASSWORD),
+        }
+    )
+
+
 @pytest.mark.parametrize(
-    "url", ["without_hello", "odd_login", "own_ca", "without_words", "enough_rights"], indirect=True
+    "url",
+    [
+        "without_hello",
+        "odd_login",
+        "own_ca",
+        "without_words",
+        "enough_rights",
+        "in_a_cluster",
+    ],
+    indirect=True,
 )
 def test_worker_commands_and_flower_work_with_it(
     url: str,
@@ -101,19 +162,14 @@ def test_worker_commands_and_flower_work_with_it(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    request: pytest.FixtureRequest,
 ) -> None:
+    is_cluster = request.node.callspec.params["url"] == "in_a_cluster"
     monkeypatch.chdir(tmp_path)
     file = write_csv(tmp_path / "customers.csv", [customer(1), customer(2, MAGIC_BIND_UPPER)])
     with Sandbox(rate_limit=200, phone_interval=8) as sandbox:
-        settings = Settings(
-            **{
-                **QUICK_WORLD,
-                "sendcode_redis_url": SecretStr(url),
-                "sendcode_endpoint": sandbox.url,
-                "sendcode_flower_user": USER,
-                "sendcode_flower_password": SecretStr(PASSWORD),
-            }
-        )
+        prefix = CLUSTER_PREFIX if is_cluster else "sendcode"
+        settings = settings_for(url, sandbox).model_copy(update={"sendcode_key_prefix": prefix})
         worker = WorkerProcess(settings, tmp_path, "w1")
         process, flower_url, log = start_flower(settings, tmp_path)
         try:
@@ -154,3 +210,59 @@ def test_worker_commands_and_flower_work_with_it(
         assert quote(ODD_PASSWORD, safe="") not in shown
         assert server.password not in shown
         assert "Traceback" not in shown
+
+
+@pytest.mark.parametrize("url", ["closes_idle"], indirect=True)
+def test_a_server_that_closes_idle_connections_disturbs_nobody(
+    url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    log = tmp_path / "valkey" / "valkey.log"
+
+    def wait_for_closed_ones() -> None:
+        before = log.read_text().count(CLOSED)
+        wait_until(lambda: log.read_text().count(CLOSED) > before + 2, "idle connections closed")
+
+    with (
+        Sandbox(rate_limit=200, phone_interval=8) as sandbox,
+        ThreadPoolExecutor(1) as beside,
+        WebServer(settings := settings_for(url, sandbox)) as web,
+    ):
+        worker = WorkerProcess(settings, tmp_path, "w1")
+        process, flower_url, flower_log = start_flower(settings, tmp_path)
+        try:
+            worker.wait_ready()
+            wait_until(lambda: is_up(flower_url), "Flower")
+            flower = Flower(flower_url, settings, {}, "", process, flower_log)
+            wait_until(flower.hears_workers, "Flower's first event")
+            sendcode = InThisProcess(settings, monkeypatch, capsys)
+            with connect(settings) as client:
+                _, web.token = Tokens(client, settings).new("shop", ["send", "read"])
+                sendcode("halt")
+                job = web.call("POST", "/v1/codes", key="k", json={"phone": f"+{FIRST}"}).json()
+                place = f"/v1/codes/{job['job_id']}?wait=30"
+                has_ended = beside.submit(
+                    wait_until, lambda: web.call("GET", place).json()["state"] == "sent"
+                )
+                wait_for_closed_ones()
+                sendcode("resume")
+                wait_until(has_ended.done, "the end of the job that was waited for")
+            wait_for_closed_ones()
+            words = ("--country-code", SECOND[:3], "--phone", SECOND[3:])
+            sent = sendcode("send", *words, "--wait", "120", "--json").json
+            wait_until(lambda: {job["job_id"], sent["job_id"]} <= set(flower.tasks()), "both tasks")
+            accepted = [sandbox.number(each)["accepted"] for each in (FIRST, SECOND)]
+        finally:
+            process.terminate()
+            process.wait(PATIENCE_S)
+            exit_code = worker.stop()
+
+    assert has_ended.result()
+    assert sent["state"] == "sent"
+    assert accepted == [1, 1]
+    assert exit_code == 0
+    for each in (worker.log, flower_log.read_text()):
+        assert len(each.splitlines()) < MOST_LINES, each

@@ -57,7 +57,7 @@ def test_a_server_set_up_as_asked_is_all_well() -> None:
         ({"redis_version": "6.2.0"}, {}, "redis_version", Level.OK),
         ({"redis_version": "10.0"}, {}, "redis_version", Level.OK),
         ({"redis_version": "?"}, {}, "redis_version", Level.WARN),
-        ({"cluster_enabled": 1}, {}, "primary", Level.FAIL),
+        ({"cluster_enabled": 1}, {}, "primary", Level.WARN),
         ({"role": "slave"}, {}, "primary", Level.FAIL),
         (REPLICA, MIN_REPLICAS, "replicas", Level.OK),
         (REPLICA, {}, "replicas", Level.WARN),

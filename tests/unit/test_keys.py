@@ -76,6 +76,12 @@ def test_only_what_celery_and_people_see_is_without_the_prefix() -> None:
     assert set(_FIXED.values()) == {*QUEUES, "send-code.dead-letter"}
 
 
+def test_a_prefix_in_braces_is_before_every_key() -> None:
+    keys = Keys("{test}")
+
+    assert {getattr(keys, name)[:7] for name in _NAMES} == {"{test}:"}
+
+
 def test_another_prefix_is_another_world() -> None:
     ours = {in_lua(name) for name in PREFIXED}
     theirs = {key.replace("test:", "other:") for key in ours}

@@ -48,6 +48,13 @@ def test_nothing_has_to_be_set_to_have_the_contract_s_defaults() -> None:
     assert settings.sendcode_key_prefix == "sendcode"
 
 
+@pytest.mark.parametrize("prefix", ["{}", "{sendcode", "sendcode}", "{a}b", "{a:b}"])
+def test_a_prefix_is_a_name_or_a_name_in_braces(prefix: str) -> None:
+    assert load_settings(sendcode_key_prefix="{sendcode}").sendcode_key_prefix == "{sendcode}"
+    with pytest.raises(SettingsError, match="SENDCODE_KEY_PREFIX"):
+        load_settings(sendcode_key_prefix=prefix)
+
+
 def test_every_fault_is_told_at_once_by_name_and_never_by_value(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 import redis
 from redis.exceptions import (
+    AskError,
     AuthenticationError,
     BusyLoadingError,
+    ClusterDownError,
     InvalidResponse,
+    MovedError,
     NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
@@ -27,6 +30,7 @@ from jobs.server import LEDGER
 
 PLACE = "redis://127.0.0.1:6379/0"
 HERE = Settings()
+NOT_HERE = "a non local key in a cluster node"
 TOLD = "start it, or set SENDCODE_REDIS_URL"
 
 
@@ -105,8 +109,9 @@ LAST = "is not found: asked for it, the last of its Sentinels "
         (redis.ResponseError("OOM command not allowed when used memory"), "is full"),
         (ReadOnlyError("You can't write against a read only replica."), "is a read-only replica"),
         (redis.ResponseError("MISCONF Errors writing to the AOF file"), "cannot write to its disk"),
-        (redis.ResponseError("MOVED 3999 127.0.0.1:6381"), "is a Redis Cluster"),
-        (redis.ResponseError("SELECT is not allowed in cluster mode"), "is a Redis Cluster"),
+        (MovedError("3999 127.0.0.1:6381", status_code="MOVED"), "is in cluster mode, and"),
+        (redis.ResponseError(f"Script attempted to access {NOT_HERE}"), "is in cluster mode, and"),
+        (redis.ResponseError("SELECT is not allowed in cluster mode"), "is in cluster mode: it"),
         (redis.ResponseError("DB index is out of range"), "has no database of that number"),
         (redis.ResponseError("ERR something new"), "failed (ResponseError ERR)"),
         (no_primary(None), "has no primary that its Sentinels call healthy"),
@@ -135,6 +140,22 @@ def test_each_cause_has_a_reason_and_a_remedy_of_its_own(
     assert "\n" not in line
     is_away = reason == "cannot be reached" or reason.endswith("cannot be reached")
     assert ("start" in remedy) == is_away
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (MovedError("3999 127.0.0.1:6381", status_code="MOVED"), "127.0.0.1:6381 is"),
+        (ClusterDownError("Hash slot not served", status_code="CLUSTERDOWN"), "is down"),
+        (AskError("3999 127.0.0.1:6381", status_code="ASK"), "handing sendcode's keys over"),
+    ],
+)
+def test_a_node_of_a_cluster_is_told_apart_from_the_one_that_has_the_keys(
+    error: redis.RedisError, reason: str
+) -> None:
+    in_braces = HERE.model_copy(update={"sendcode_key_prefix": "{sendcode}"})
+
+    assert reason in in_words(error, in_braces)[0]
 
 
 def test_what_a_library_wraps_is_still_named() -> None:
@@ -179,6 +200,7 @@ def test_where_nobody_said_which_redis_a_person_is_sent_to_the_folder_that_says_
         (no_primary(caused_by(ConnectionRefusedError(111, "no"))), False),
         (caused_by(ConnectionRefusedError(111, "no")), False),
         (redis.ConnectionError("max number of clients reached"), False),
+        (redis.ResponseError("CROSSSLOT Keys in request"), True),
         (BusyLoadingError("loading"), False),
         (ReadOnlyError("You can't write against a read only replica."), False),
     ],
