@@ -96,7 +96,27 @@ class RedisAddress:
     @property
     def tls_options(self) -> dict[str, Any]:
         """Return redis-py's options of TLS; none without TLS."""
-        return {} if self.tls is None else {**self.tls, "ssl_min_version": ssl.TLSVersion.TLSv1_2}
+        if self.tls is None:
+            return {}
+        options: dict[str, Any] = {**self.tls, "ssl_min_version": ssl.TLSVersion.TLSv1_2}
+        if "ssl_certfile" in self.tls:
+            options["ssl_password"] = ""  # else OpenSSL asks on the terminal, where a key has one
+        return options
+
+    def wrong_files(self) -> str:
+        """Return what is wrong with the files of TLS by now, by their names, or nothing."""
+        context, tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), self.tls or {}
+        try:
+            if authority := tls.get("ssl_ca_certs"):
+                context.load_verify_locations(authority)
+        except OSError:
+            return "ssl_ca_certs holds no certificate that can be read"
+        try:
+            if ours := tls.get("ssl_certfile"):
+                context.load_cert_chain(ours, tls.get("ssl_keyfile"), password="")
+        except OSError:
+            return "ssl_certfile and ssl_keyfile hold no certificate and key that fit"
+        return ""
 
     @property
     def is_here(self) -> bool:
@@ -200,6 +220,8 @@ def _options(scheme: str, query: str | None) -> dict[str, str]:
         if name in _TLS_FILES and not is_file(value):
             raise ValueError(f"{name} names a file that is not there or must not be read")
         options[name] = value
+    if "ssl_keyfile" in options and "ssl_certfile" not in options:
+        raise ValueError("has an ssl_keyfile and no ssl_certfile")
     if "sentinel_username" in options and "sentinel_password" not in options:
         raise ValueError("has a sentinel_username and no sentinel_password")
     return options

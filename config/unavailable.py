@@ -107,6 +107,7 @@ _CERTIFICATES: dict[int, Words] = {
     62: ("shows a certificate for another name", "use its name in SENDCODE_REDIS_URL"),
     64: ("shows a certificate for another address", "use its name in SENDCODE_REDIS_URL"),
 }
+_OURS_REFUSED = re.compile(r"ALERT_(UNKNOWN_CA|\w*CERTIFICATE|DECRYPT)")
 _COMMAND = re.compile(r"to run the '([A-Za-z|]+)' command|unknown command '([A-Za-z|]+)'")
 _NO_PERMISSION = re.compile(
     r"no permissions|acl failure|can't run this command|can't access|not allowed from script",
@@ -173,6 +174,8 @@ def _reasons(error: BaseException, settings: Settings) -> Iterator[Words]:
 
 def _of_the_way(error: BaseException, settings: Settings) -> Iterator[Words]:
     """Yield the words for what lies between here and the server: name, network, TLS."""
+    if wrong := settings.redis.wrong_files():
+        yield f"cannot be asked: {wrong}", "name PEM files that this user may read; no passphrase"
     no_tls = ("does not speak TLS at this port", "use its TLS port, or redis:// without TLS")
     for each in _chain(error):
         match each:
@@ -181,6 +184,14 @@ def _of_the_way(error: BaseException, settings: Settings) -> Iterator[Words]:
                 yield _CERTIFICATES.get(each.verify_code, unknown)
             case ssl.SSLError() if "CERTIFICATE_REQUIRED" in str(each):
                 yield "wants a certificate of ours", "name ssl_certfile and ssl_keyfile in its URL"
+            case ssl.SSLError() if _OURS_REFUSED.search(str(each)):
+                yield "refuses our certificate", "name one that it trusts in ssl_certfile"
+            case ssl.SSLEOFError():
+                yield (
+                    "ended TLS at once",
+                    "look at its log: it wants a certificate that it trusts (ssl_certfile in its "
+                    "URL), or does not speak TLS at this port",
+                )
             case ssl.SSLError():
                 yield no_tls
             case TimeoutError() if "handshake" in str(each):

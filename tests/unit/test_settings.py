@@ -261,6 +261,14 @@ def test_redis_urls_of_every_scheme_are_accepted(url: str) -> None:
     assert load_settings(sendcode_redis_url=url).redis_url == url
 
 
+def test_a_key_of_tls_without_its_certificate_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "key.pem").touch()
+
+    (fault,) = faults_of(sendcode_redis_url=f"rediss://localhost/0?ssl_keyfile={tmp_path}/key.pem")
+
+    assert "no ssl_certfile" in fault
+
+
 def test_the_files_of_tls_may_be_named_in_the_redis_url(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").touch()
     url = f"rediss://localhost/0?ssl_ca_certs={tmp_path}/ca.pem&ssl_cert_reqs=required"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import redis
+import trustme
 from redis.exceptions import (
     AskError,
     AuthenticationError,
@@ -71,6 +72,8 @@ LAST = "is not found: asked for it, the last of its Sentinels "
         (caused_by(TimeoutError("The handshake operation timed out")), "does not speak TLS"),
         (caused_by(ssl.SSLError(1, "WRONG_VERSION_NUMBER")), "does not speak TLS at this port"),
         (caused_by(ssl.SSLError(1, "CERTIFICATE_REQUIRED")), "wants a certificate of ours"),
+        (caused_by(ssl.SSLError(1, "TLSV1_ALERT_UNKNOWN_CA")), "refuses our certificate"),
+        (caused_by(ssl.SSLEOFError(8, "EOF occurred")), "ended TLS at once"),
         (caused_by(distrust(20)), "shows a certificate of an authority that"),
         (caused_by(distrust(18)), "shows a certificate that nobody vouches for"),
         (caused_by(distrust(10)), "shows a certificate that has expired"),
@@ -156,6 +159,26 @@ def test_a_node_of_a_cluster_is_told_apart_from_the_one_that_has_the_keys(
     in_braces = HERE.model_copy(update={"sendcode_key_prefix": "{sendcode}"})
 
     assert reason in in_words(error, in_braces)[0]
+
+
+def test_a_file_of_tls_that_does_not_fit_is_told_before_what_came_of_it(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    for name in ("ours", "other"):
+        issued = authority.issue_cert(name)
+        issued.cert_chain_pems[0].write_to_path(str(tmp_path / f"{name}.pem"))
+        issued.private_key_pem.write_to_path(str(tmp_path / f"{name}.key"))
+    (tmp_path / "empty").touch()
+
+    def said(ca: str, certificate: str, key: str) -> str:
+        names = {"ca_certs": ca, "certfile": certificate, "keyfile": key}
+        query = "&".join(f"ssl_{name}={tmp_path}/{file}" for name, file in names.items())
+        settings = load_settings(sendcode_redis_url=f"rediss://localhost/0?{query}")
+        return in_words(caused_by(ssl.SSLError(1, "KEY_VALUES_MISMATCH")), settings)[0]
+
+    assert "does not speak TLS" in said("ours.pem", "ours.pem", "ours.key")
+    assert "ssl_certfile and ssl_keyfile" in said("ours.pem", "ours.pem", "other.key")
+    assert "ssl_certfile and ssl_keyfile" in said("ours.pem", "empty", "ours.key")
+    assert "ssl_ca_certs" in said("empty", "ours.pem", "ours.key")
 
 
 def test_what_a_library_wraps_is_still_named() -> None:
