@@ -135,7 +135,8 @@ class Limiter:
         self._difference: tuple[float, float, float] | None = None
         """Redis' clock less ours, seconds, at least and at most, and when that was known."""
         self._answer_s = 0.0
-        """Seconds that a round trip to Redis takes at least; creeps up, to follow the network."""
+        """Seconds that a round trip to Redis takes at least: the first one, or a quicker one since;
+        creeps up, to follow the network."""
         self._arrivals: dict[int, tuple[float, str]] = {}
         """Slot number → when it opened, and the arrival of its request, not yet reported."""
         self._has_arrivals = threading.Condition()
@@ -277,7 +278,8 @@ class Limiter:
         )
         answered = self._now()
         took_s = answered - asked
-        self._answer_s = min(took_s, self._answer_s + (took_s - self._answer_s) / 20)
+        more_s = (took_s - self._answer_s) / 20 if self._answer_s else took_s
+        self._answer_s = min(took_s, self._answer_s + more_s)
         if reply[0] == "turn":
             return _Turn(reply[1], answered - self._answer_s + int(reply[2]) / 1e6)
         wait_us, number, at_us = map(int, reply[1:4])
