@@ -131,16 +131,14 @@ class SendCodeJob:
                 character, the reference has more or a NUL, or one of them holds the number.
         """
         reference = reference or ""
-        for name, text, unfit in (
-            ("idempotency key", key or "", _CONTROL),
-            ("reference", reference, _NUL),
+        for name, text, unfit, what in (
+            ("idempotency key", key or "", _CONTROL, "line breaks or other control characters"),
+            ("reference", reference, _NUL, "NUL characters"),
         ):
             if len(text) > MAX_KEY_LENGTH:
                 raise UnfitNameError(f"{name}: must have {MAX_KEY_LENGTH} characters at most")
             if unfit.search(text):
-                raise UnfitNameError(
-                    f"{name}: must not hold line breaks or other control characters"
-                )
+                raise UnfitNameError(f"{name}: must not hold {what}")
             number = phone.phone_num
             if len(number) >= _FEWEST_DIGITS and number in _NO_DIGIT.sub("", text):
                 raise UnfitNameError(f"{name}: must not hold the phone number: others read it")

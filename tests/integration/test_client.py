@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
+import requests
 from redis import Redis
 from standardwebhooks import Webhook
 
@@ -108,6 +109,18 @@ def test_a_key_in_any_script_is_the_same_key_again(call: Callable[..., Any], key
 
     assert again.replayed
     assert first.job_id == again.job_id == call("get", key).job_id
+
+
+def test_a_key_in_latin_1_is_that_key_too(server: Server) -> None:
+    url, token = server
+    headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": "signup-é"}  # as Latin-1
+
+    answer = requests.post(f"{url}/v1/codes", json={"phone": PHONE}, headers=headers, timeout=30)
+
+    with Client(*server) as client:
+        job = client.get("signup-é")
+    assert job is not None
+    assert job.job_id == answer.json()["job_id"]
 
 
 def test_a_key_is_the_same_through_http_and_python(real: Server) -> None:

@@ -173,7 +173,11 @@ class FakeSendcode:
                 self._answer(200, found.as_dict())
 
             def _key(self) -> str:
-                return self.headers.get("Idempotency-Key", "").encode("latin-1").decode()
+                key = self.headers.get("Idempotency-Key", "")
+                try:
+                    return key.encode("latin-1").decode()
+                except UnicodeDecodeError:  # it was Latin-1
+                    return key
 
             def _refused(self) -> bool:
                 if fake.down:
