@@ -76,6 +76,9 @@ class Keys:
     """list: what people did (requeue, drop, halt …), newest first, capped"""
     quotas: str
     """hash: "<rule>:refused" or "<rule>:watched" -> codes that it refused, or would have"""
+    spending: str
+    """hash: bounds on spending for batches that a worker is set to, as `Quotas.of_batches` packs
+    them, or `off` -> when one last swept with them, ms; a minute after the last"""
     tokens: str
     """hash: SHA-256 of a token of the HTTP API -> its name and scopes, JSON"""
     tokens_used: str

@@ -278,6 +278,8 @@ class Ledger:
         self.identity = Identity(client, settings, state_file)
         self.keys = Keys(settings.sendcode_key_prefix)
         self.records = Records(client, settings)
+        self.is_bound_by_others = False
+        """Another worker has stricter bounds on spending for batches, as of the last sweep."""
         self._redis_ahead_ms = 0
         """Of this machine's clock, by the last reply: a start, as the script checks each time."""
         self._depth = max(4, round(settings.sendcode_rate_limit * FEED_SECONDS))
@@ -612,7 +614,8 @@ class Ledger:
         )
         if reply[0] == "refused":
             raise self.identity.refuse()
-        flat, urgent, remember, known, broken, outcomes = reply
+        flat, urgent, remember, known, broken, outcomes, is_bound_by_others = reply
+        self.is_bound_by_others = bool(is_bound_by_others)
         self.identity.remember(remember)
         due = Due(zip(map(Lane, flat[::2]), flat[1::2], strict=True), urgent, broken, outcomes)
         if known >= 0:

@@ -7,6 +7,7 @@ a quota. A code counts for its whole span, to a sixtieth of it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -25,6 +26,8 @@ RANGE_DIGITS = 4
 """A range is all numbers that differ in the last so many digits."""
 _MILLISECOND = 1_000
 _OF_BATCHES: tuple[Rule, ...] = ("country", "budget")
+_PACKED = re.compile(r"([a-z]+),(\d+),(\d+),(\d);")
+"""One of `of_batches`, as the scripts read it (jobs/lua/shared/quotas.lua)."""
 _SATELLITES = {"870", "881"}
 _UNFIT = {
     phonenumbers.PhoneNumberType.FIXED_LINE: "landline",
@@ -146,6 +149,23 @@ class Quotas:
 
     def rules(self) -> Iterator[tuple[Rule, tuple[Limit, ...]]]:
         yield from self._limits.items()
+
+
+def bounds_of_workers(
+    client: redis.Redis, settings: Settings
+) -> list[tuple[tuple[str, Limit], ...]]:
+    """Return the different bounds for batches that workers are, or were a minute ago, set to.
+
+    Rule and limit of each. Where there are several, for each rule and span the strictest holds.
+    """
+    told: Any = client.hgetall(Keys(settings.sendcode_key_prefix).spending)
+    return [
+        tuple(
+            (rule, Limit(int(count), int(span_ms) // _MILLISECOND, watched == "1"))
+            for rule, count, span_ms, watched in _PACKED.findall(each)
+        )
+        for each in sorted(told)
+    ]
 
 
 def unfit_line(phone: PhoneNumber) -> str:

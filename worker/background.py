@@ -337,6 +337,7 @@ def sweep(ledger: Ledger, publisher: Publisher, threads: int = 0) -> int:
     """
     identity = ledger.identity
     was_refused, was_unkept = identity.refusal, identity.unkept
+    was_bound = ledger.is_bound_by_others
     try:
         due = ledger.sweep(threads)
     except LedgerRefusedError:
@@ -357,6 +358,12 @@ def sweep(ledger: Ledger, publisher: Publisher, threads: int = 0) -> int:
         log.warning(
             "state file not written: a restarted worker would not notice an emptied or older Redis",
             extra=fields(reason=identity.unkept),
+        )
+    if ledger.is_bound_by_others and not was_bound:
+        log.warning(
+            "bounds on spending for batches are stricter than this worker's: another worker is set "
+            "to them, or was a minute ago",
+            extra=fields(settings="SENDCODE_BUDGET,SENDCODE_LIMIT_COUNTRY"),
         )
     for job_id in due.broken:
         if set_aside(ledger, job_id) is None:

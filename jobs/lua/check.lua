@@ -19,7 +19,7 @@ end
 
 for command, keys in pairs({
   HLEN = {K.watermark, K.account, K.misses, K.pace, K.pace_ring, K.workers, K.connections,
-    K.refused, K.quotas, K.tokens, K.tokens_used, K.users, K.webhooks, K.vault, K.vault_unknown},
+    K.refused, K.quotas, K.spending, K.tokens, K.tokens_used, K.users, K.webhooks, K.vault, K.vault_unknown},
   LLEN = {K.damage, K.quarantine, K.actions},
   STRLEN = {K.doctor},
   ZCARD = {K.delivering},

@@ -5,11 +5,12 @@
 --   wait for the API's answer: `ahead` that have not been sent yet, and all in all what leaves
 --   SPARE_THREADS for events, where each living worker has so many `threads` (0: not known)
 -- grace_ms: a message younger than that is not missed; provable_ms: see may_be_proved
--- bounds: the quotas that hold for batches (`bounds_of`)
+-- bounds: the caller's quotas for batches; those of all workers hold (`bounds_of_all`)
 -- known: what the caller remembers of the ledger (see identity.lua)
 -- Reply: {lane whose queue to use, id, lane, id, …}, {ids that go in front of their queue}, what to
 --   remember from now on, attempts of the caller that the ledger knows (-1: all), {ids whose records
---   nothing can be done with}, {ids whose outcomes are to be delivered}; or {"refused"}
+--   nothing can be done with}, {ids whose outcomes are to be delivered}, 1 if stricter bounds than the
+--   caller's hold for batches; or {"refused"}
 -- Twice: the second finds nothing new; what the first took is missed after grace_ms at the latest.
 local A = arguments('limit:number', 'depth:number', 'ahead:number', 'threads:number', 'grace_ms:number',
   'retention_ms:number', 'canary_ms:number', 'provable_ms:number', 'bounds', 'known')
@@ -19,8 +20,9 @@ local now = now_ms()
 if refused(A.known) then return {'refused'} end
 keep_attempts(A.known)
 local found, urgent, broken = {}, {}, {}
+local bounds, is_stricter = bounds_of_all(A.bounds, now)
 local reply = {found, urgent, grow(now), attempts_known(A.known) or -1, broken,
-  take_outcomes(retention_ms, now)}
+  take_outcomes(retention_ms, now), is_stricter and 1 or 0}
 
 -- When nobody swept for a while, Redis was away or no worker was up. Whoever still has a job in work
 -- gets a moment to renew its lease, or to record an outcome that it could not record.
@@ -191,7 +193,7 @@ local function feed_one(batch)
     return 'passed'
   end
   local is_bound = not is_expired and mark ~= 't'
-  local rule = is_bound and spend(bounds_of(A.bounds, cc), now)
+  local rule = is_bound and spend(bounds_of(bounds, cc), now)
   if rule then -- the row waits until a person lets the batch go on
     redis.call('HSET', K.batch(batch), 'state', BATCH.PAUSED, 'before', b.state, 'bound', rule,
       'cursor', row - 1)

@@ -29,6 +29,7 @@ from jobs.codes import OwnCode, explain
 from jobs.identity import REMEDY, Identity, LedgerState, state_file
 from jobs.job import iso
 from jobs.mending import Mending
+from jobs.quotas import bounds_of_workers
 from jobs.scripts import SPARE_THREADS
 from jobs.server import (
     NEEDED,
@@ -407,6 +408,18 @@ def threads(overview: Overview, settings: Settings) -> Iterator[Finding]:
         yield Finding("threads", Level.WARN, text, remedy)
 
 
+def bounds(client: redis.Redis, settings: Settings) -> Iterator[Finding]:
+    """Report workers with different bounds on spending for batches."""
+    told = bounds_of_workers(client, settings)
+    if len(told) > 1:
+        each = ("; ".join(f"{rule} {limit}" for rule, limit in limits) or "none" for limits in told)
+        text = (
+            "workers are set to different bounds on spending for batches, and the strictest hold: "
+        )
+        remedy = "give all workers the same SENDCODE_BUDGET and SENDCODE_LIMIT_COUNTRY"
+        yield Finding("bounds", Level.WARN, text + " | ".join(each), remedy)
+
+
 OF_REDIS: tuple[Callable[[redis.Redis, Settings], Iterable[Finding]], ...] = (
     reach,
     rights,
@@ -416,6 +429,7 @@ OF_REDIS: tuple[Callable[[redis.Redis, Settings], Iterable[Finding]], ...] = (
     clock,
     index,
     ledger_and_work,
+    bounds,
 )
 OF_THIS_MACHINE: tuple[Callable[[Settings], Iterable[Finding]], ...] = (
     credentials,

@@ -90,7 +90,7 @@ TARGETS: dict[str, Target] = {
             ),
             *("quarantine", "doctor", "ledger", "actions", "dead"),
             *("event_queue", "batch_queue", "webhook_queue"),
-            *("quotas", "tokens", "tokens_used", "users", "webhooks", "delivering"),
+            *("quotas", "spending", "tokens", "tokens_used", "users", "webhooks", "delivering"),
             *("vault", "vault_unknown"),
         )
     },

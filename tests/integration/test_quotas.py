@@ -316,6 +316,51 @@ def test_a_spent_budget_pauses_a_batch_and_loses_no_row(
     assert (batch.state, batch.fed) == (BatchState.PAUSED, 6)
 
 
+@pytest.mark.settings(sendcode_budget="3/h")
+def test_a_budget_holds_for_batches_whichever_worker_sweeps(
+    acts: Acts, redis: Redis, keys: Keys, settings: Settings, sendcode: Command
+) -> None:
+    other = Ledger(redis, settings.model_copy(update={"sendcode_budget": "off"}))
+    acts.sweep()
+    acts.batch(8)
+
+    other.sweep()
+
+    batch = acts.batches.get("b1")
+    assert batch is not None
+    assert (batch.state, batch.bound, batch.fed) == (BatchState.PAUSED, "budget", 3)
+    assert other.is_bound_by_others
+    assert not acts.ledger.is_bound_by_others
+    warned = next(
+        each for each in sendcode("doctor", "--json").json["findings"] if each["name"] == "bounds"
+    )
+    assert "budget 3/h | none" in warned["text"]
+
+    redis.hset(keys.spending, "budget,3,3600000,0;", 1)  # a minute after that worker's last sweep
+    acts.batches.steer("b1", "resume")
+    other.sweep()
+
+    batch = acts.batches.get("b1")
+    assert batch is not None
+    assert (batch.state, batch.fed) == (BatchState.RUNNING, 8)
+    assert not other.is_bound_by_others
+
+
+@pytest.mark.settings(sendcode_budget="5/h")
+@pytest.mark.parametrize(("others", "fed"), [("2/h", 2), ("7/h,4/d", 4), ("watch:2/h", 5)])
+def test_of_different_budgets_the_strictest_of_each_span_holds(
+    others: str, fed: int, acts: Acts, redis: Redis, settings: Settings
+) -> None:
+    Ledger(redis, settings.model_copy(update={"sendcode_budget": others})).sweep()
+    acts.batch(8)
+
+    acts.sweep()
+
+    batch = acts.batches.get("b1")
+    assert batch is not None
+    assert (batch.state, batch.bound, batch.fed) == (BatchState.PAUSED, "budget", fed)
+
+
 @pytest.mark.settings(sendcode_countries="65")
 def test_a_worker_sends_nothing_to_a_country_that_is_not_named(
     ledger: Ledger, sender: Sender, sandbox: Sandbox

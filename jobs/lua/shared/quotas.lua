@@ -2,11 +2,52 @@
 -- span, -> codes counted in it. They count until the whole bucket is a span old.
 local BUCKETS = 60
 
+-- Bounds of batches as text: "rule,count,span_ms,is_watched;…" of the rules country and budget.
+local BOUND = '(%l+),(%d+),(%d+),(%d);'
+
+-- Of several such texts, for each rule and span: a bound that refuses before one that only watches, and the
+-- lowest. Those of the first text come first.
+local function strictest(texts)
+  local found, names = {}, {}
+  for rule, count, span, watched in string.gmatch(table.concat(texts), BOUND) do
+    local name = rule .. ',' .. span
+    local other = found[name]
+    if not other then names[#names + 1] = name end
+    if not other or watched < other.watched
+        or watched == other.watched and tonumber(count) < tonumber(other.count) then
+      found[name] = {count = count, watched = watched,
+        text = table.concat({rule, count, span, watched}, ',') .. ';'}
+    end
+  end
+  for i, name in ipairs(names) do names[i] = found[name].text end
+  return table.concat(names)
+end
+
+-- The bounds that hold for batches, whichever worker sweeps; and whether they are stricter than the caller's.
+-- Each worker tells its own. They hold for a minute after that, so that a worker that lacks one lifts it not
+-- even while others restart.
+local BOUNDS_HOLD_MS = 60000
+local function bounds_of_all(own, now)
+  redis.call('HSET', K.spending, own == '' and 'off' or own, int(now))
+  redis.call('PEXPIRE', K.spending, BOUNDS_HOLD_MS)
+  local told, texts = redis.call('HGETALL', K.spending), {own}
+  for i = 1, #told, 2 do
+    local at = tonumber(told[i + 1]) or 0
+    if at <= now - BOUNDS_HOLD_MS then
+      redis.call('HDEL', K.spending, told[i])
+    else
+      texts[#texts + 1] = told[i]
+      if at > now then redis.call('HSET', K.spending, told[i], int(now)) end -- the clock was set back
+    end
+  end
+  local bounds = strictest(texts)
+  return bounds, bounds ~= strictest({own})
+end
+
 -- The quotas of a batch's row, for `spend`.
--- bounds: "rule,count,span_ms,is_watched;…" of the rules country and budget
 local function bounds_of(bounds, cc)
   local quotas = {}
-  for rule, count, span, watched in string.gmatch(bounds, '(%l+),(%d+),(%d+),(%d);') do
+  for rule, count, span, watched in string.gmatch(bounds, BOUND) do
     for _, part in ipairs({rule, rule == 'country' and cc or 'all', count, span, watched}) do
       quotas[#quotas + 1] = part
     end
