@@ -18,6 +18,11 @@ from worker.retry import Again
 
 log = logging.getLogger("sendcode.sender")
 
+_STUMBLES = ("WRONGTYPE", "attempt to", "not an integer")
+"""What a script says that stumbles over a damaged record, as in sweep.lua."""
+_MOST_STUMBLES = 5
+"""Tries with that, 2 s in all, as another key may be at fault, which is mended meanwhile."""
+
 AttemptKind = Literal["first", "probe", "late", "resend"]
 
 
@@ -116,11 +121,11 @@ class Recorder:
         self.worker = worker
         """Its name."""
         # What the API answered is known to the caller's thread alone: it gives up only when the
-        # worker is being stopped, and then the job's next worker probes.
+        # worker is being stopped, and then the job's next worker probes; or on a damaged record.
         self._writing = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(redis.RedisError),
             wait=tenacity.wait_exponential(multiplier=0.1, max=1),
-            stop=shutdown.out_of_patience,
+            stop=lambda state: shutdown.out_of_patience(state) or _stumbles(state),
             reraise=True,
         )
 
@@ -137,15 +142,21 @@ class Recorder:
 
     def finish(self, work: Work, ending: Ending) -> Ended | NotNow:
         """Record the job's final state."""
-        record = self._writing(
-            lambda: self._ledger.finish(work.job_id, work.token, ending, work.tried, self.worker)
-        )
+        known = fields(job_id=work.job_id, state=ending.state, request_id=ending.request_id or "-")
+        try:
+            record = self._writing(
+                lambda: self._ledger.finish(
+                    work.job_id, work.token, ending, work.tried, self.worker
+                )
+            )
+        except redis.ResponseError:
+            # without its text, which may repeat arguments
+            log.error("outcome known but it cannot be recorded", extra=known)  # noqa: TRY400
+            raise
         if record is None:
             log.warning(
                 "outcome known but the lease was lost; the job's next worker finds it out",
-                extra=fields(
-                    job_id=work.job_id, state=ending.state, request_id=ending.request_id or "-"
-                ),
+                extra=known,
             )
             return NotNow("lease lost")
         return self.report(work, record)
@@ -181,3 +192,12 @@ class Recorder:
             ),
         )
         return Ended(record)
+
+
+def _stumbles(state: tenacity.RetryCallState) -> bool:
+    """Return whether a script failed once too often because of what it found."""
+    error = state.outcome.exception() if state.outcome else None
+    is_stumble = isinstance(error, redis.ResponseError) and any(
+        part in str(error) for part in _STUMBLES
+    )
+    return is_stumble and state.attempt_number >= _MOST_STUMBLES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -14,11 +15,13 @@ from jobs.job import NO_NUMBER, State
 from jobs.keys import Keys
 from jobs.ledger import Ledger
 from jobs.publish import Publisher
+from sandbox.client import Sandbox
 from tests.commands import Command
 from tests.ended_jobs import BUSY, DEAD, customers, run_batch
 from tests.integration.conftest import PatientSender
 from tests.ledger_acts import IN_DOUBT, UNSENT, Acts, number
 from tests.ledger_checks import check_ledger
+from tests.waiting import PATIENCE_S, wait_until
 from worker.background import sweep
 from worker.recorder import Ended
 
@@ -79,6 +82,33 @@ def test_a_worker_that_meets_one_puts_a_dead_letter_in_its_place(
     assert result.record.code == UNREADABLE
     assert is_set_aside(acts, job_id)
     assert acts.due_in_ms(job_id) is None
+
+
+@pytest.mark.settings(sendcode_http_timeout=3, sendcode_phone_interval=60)
+def test_one_that_breaks_while_its_code_is_sent_holds_no_thread_and_the_answer_is_logged(
+    acts: Acts,
+    sender: PatientSender,
+    sandbox: Sandbox,
+    redis: Redis,
+    keys: Keys,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    sandbox.change(answer_ms=1000)
+    job_id = acts.event()
+    results: list[object] = []
+    thread = threading.Thread(target=lambda: results.append(sender.send(job_id)), daemon=True)
+    thread.start()
+    wait_until(lambda: sandbox.stats()["requests"] == 1)
+
+    BREAKS["something else is there"](redis, keys.job(job_id))
+    thread.join(PATIENCE_S)
+
+    assert [type(each) for each in results] == [Ended]
+    assert is_set_aside(acts, job_id)
+    lost = next(each for each in caplog.records if "cannot be recorded" in each.message)
+    assert lost.__dict__["fields"]["state"] == "sent"
+    assert len(lost.__dict__["fields"]["request_id"]) == 36
+    redis.delete(keys.unreadable(job_id))
 
 
 @pytest.mark.parametrize("state", ["queued", "parked", "in doubt"])
