@@ -22,7 +22,7 @@ local id, token, try, interval, policy = A.id, A.token, A.tries, A.interval_ms, 
 note_arrival(A.arrived) -- whoever has the job by now
 local job = fields(K.job(id), 'lease', 'state', 'cc', 'num', 'lane', 'batch', 'tries', 'doubt', 'dup',
   'kind', 'settled', 'asked', 'not_after', 'open', 'by', 'resent', 'early', 'replaces', 'created',
-  'attempts')
+  'attempts', 'counted')
 local state, cc, num, lane, batch = job.state, job.cc, job.num, job.lane, job.batch
 if job.lease ~= token then
   if job.by ~= token or not FINAL[state] then return {'lost'} end
@@ -30,7 +30,7 @@ if job.lease ~= token then
 end
 if tonumber(job.tries or 0) >= try then
   redis.call('HSET', K.job(id), 'tries', job.tries) -- WAIT waits for what its own connection wrote
-  return {job.kind, job.dup or '', tonumber(job.attempts or 0), 0}
+  return {job.kind, job.dup or '', tonumber(job.attempts or 0), tonumber(job.counted or 0)}
 end
 if A.held ~= '' then
   local number, at = use_slot(A.held)
@@ -104,10 +104,11 @@ else
 end
 if may_be_forgotten(cc, num, batch, job.created) then flag_duplicate(id, try) end
 attempts = redis.call('HINCRBY', K.job(id), 'attempts', 1)
-redis.call('HSET', K.job(id), 'tries', try, 'doubt', int(doubt), 'kind', kind,
+local counted = count_attempt(A.process)
+redis.call('HSET', K.job(id), 'tries', try, 'counted', counted, 'doubt', int(doubt), 'kind', kind,
   'asked', int(math.max(asked or 0, arrived)), 'open', int(leaves) .. ':' .. kind)
 move(id, batch, state, 'sending')
 look_again(id, lane, now + A.lease_ms)
 -- the other jobs of this number wait until this attempt can no longer be refused for it
 close_number(cc, num, id, now, arrived + interval)
-return {kind, redis.call('HGET', K.job(id), 'dup') or '', attempts, count_attempt(A.process)}
+return {kind, redis.call('HGET', K.job(id), 'dup') or '', attempts, counted}

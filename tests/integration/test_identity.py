@@ -228,6 +228,19 @@ def test_attempts_that_a_failover_forgot_are_flagged_when_they_are_made_again(
     assert not acts.job(ids[0]).possible_duplicate
 
 
+def test_an_attempt_whose_begin_had_its_answer_lost_is_known_by_its_number_all_the_same(
+    acts: Acts, process: Process
+) -> None:
+    worker = process()
+    job_id = acts.event()
+    token = acts.claimed(job_id)
+
+    begun, again = (worker.begin(job_id, token, 1, 500, NOTHING) for _ in range(2))
+
+    assert begun.count == 1
+    assert again == begun
+
+
 def test_a_worker_without_work_keeps_the_count_of_its_attempts(
     acts: Acts, process: Process, redis: Redis, keys: Keys
 ) -> None:

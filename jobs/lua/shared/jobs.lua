@@ -10,8 +10,9 @@
 --   published: when its message was last; urgent: that went in front of its queue
 --   lease: whose it is now; spared: the lease that a sweep left alone for a moment (sweep.lua)
 --   due: when a parked job is tried again
---   attempts, tries: calls that count, all calls; kind: what the last one was; settled: the call before
---     which the outcome of the one before was recorded
+--   attempts, tries: calls that count, all calls; kind: what the last one was; counted: its number among
+--     its process' (see identity.lua); settled: the call before which the outcome of the one before was
+--     recorded
 --   open: "when it left:what it was" of a try whose outcome was not recorded yet
 --   doubt: when the first attempt whose fate is open left at the earliest; asked: when the last of them
 --     arrived at the latest; doubt_before, asked_before: both as they were before the resend
