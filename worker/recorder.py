@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -154,12 +155,16 @@ class Recorder:
             log.error("outcome known but it cannot be recorded", extra=known)  # noqa: TRY400
             raise
         if record is None:
-            log.warning(
-                "outcome known but the lease was lost; the job's next worker finds it out",
-                extra=known,
-            )
+            log.warning(self._why_lost(work), extra=known)
             return NotNow("lease lost")
         return self.report(work, record)
+
+    def _why_lost(self, work: Work) -> str:
+        with suppress(redis.RedisError):
+            now = self._ledger.job(work.job_id)
+            if now is None or now.state.is_final:
+                return "outcome known but the job has ended already, and is left as it is"
+        return "outcome known but the lease was lost; the job's next worker finds it out"
 
     def park(self, work: Work, pause: Pause) -> NotNow:
         """Lay the job aside; the sweeper publishes it when it is due."""

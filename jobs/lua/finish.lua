@@ -4,7 +4,7 @@
 -- end that was recorded in ignorance of it, unless a person has put another job in its place.
 -- worker: its name, for the counts of `status --since`
 -- number: "closed" | "open" | "keep"; doubt, counts, story, arrived: of the last try, see begin
--- Reply: {"ok", hash of the job as it is now} | {"lost"}
+-- Reply: {"ok", hash of the job as it is now} | {"lost"}; of one with another in its place the story tells it
 -- Twice with one token: the same again.
 local A = arguments('id', 'token', 'state', 'code', 'message', 'request_id', 'number',
   'interval_ms:number', 'retention_ms:number', 'doubt', 'counts', 'story', 'arrived', 'worker?')
@@ -16,7 +16,12 @@ local from, cc, num, batch, code = job.state, job.cc, job.num, job.batch, job.co
 local is_held = job.lease == token
 if not is_held then
   if job.by == token then return {'ok', record(id)} end
-  if not from or not IS_SENT[state] or IS_SENT[from] or job.replaced_by then return {'lost'} end
+  if not from or not IS_SENT[state] or IS_SENT[from] then return {'lost'} end
+  if job.replaced_by then
+    local told = redis.call('HGET', K.job(id), 'told') or 0
+    if redis.call('HGET', K.job(id), 'story:' .. told) ~= A.story then tell_story(id, A.story) end
+    return {'lost'}
+  end
   if job.open then tell_of_lost_outcome(id, job.open) end
   if FINAL[from] then redis.call('HINCRBY', K.totals, from, -1) end
   if FOR_A_PERSON[from] and redis.call('LREM', K.dead, 1, id) == 1 then

@@ -11,7 +11,7 @@ from redis import Redis
 from config.settings import Settings
 from jobs.batches import Batches
 from jobs.deadletters import WINDOW, DeadLetter, DeadLetters, Decision, Verb
-from jobs.job import JobRecord, State
+from jobs.job import JobRecord, State, StoryEntry
 from jobs.keys import Keys
 from jobs.ledger import Aftermath, Ending, Ledger, Tried
 from jobs.mending import Mending
@@ -349,6 +349,22 @@ def test_one_that_was_left_is_no_more_when_its_lost_worker_tells_that_it_was_sen
     assert batch is not None
     assert (batch.counts, batch.left) == ({"sent": 1}, {})
     assert job(ledger, "b1-1").dropped_ms is None
+
+
+def test_one_in_whose_place_is_another_job_tells_once_that_its_lost_worker_had_sent_a_code(
+    ledger: Ledger, batches: Batches, dead: DeadLetters
+) -> None:
+    run_batch(ledger, batches, "b1", customers(1), lambda _: UNKNOWN)
+    dead.replace(decided("replace"), dead.window(0)[0], number(77))
+    sent = StoryEntry(5, "attempt", "", "req-1", 80)
+
+    for _ in range(2):
+        assert not ledger.finish(
+            "b1-1", "a worker that was cut off", SENT, Tried(story=sent.encode())
+        )
+
+    record = job(ledger, "b1-1")
+    assert (record.state, record.story.count(sent)) == (State.UNKNOWN, 1)
 
 
 def test_an_entry_whose_job_is_gone_is_cleared_away(

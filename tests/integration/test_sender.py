@@ -292,6 +292,28 @@ def test_with_policy_hold_it_is_not_sent_and_a_person_decides(
     assert sandbox.stats()["requests"] == 0
 
 
+def test_a_worker_that_comes_too_late_with_an_outcome_says_that_the_job_has_ended(
+    acts: Acts,
+    ledger: Ledger,
+    sender: PatientSender,
+    sandbox: Sandbox,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    sandbox.change(answer_ms=1000)
+    job_id = submit(ledger, "99010001")
+    late = threading.Thread(target=sender.send, args=(job_id,))
+    late.start()
+    wait_until(lambda: sandbox.stats()["requests"] == 1)
+
+    acts.run_out(job_id)
+    acts.sweep()
+    acts.finish(job_id, acts.begun(job_id))
+    late.join()
+
+    assert acts.state(job_id) is SENT
+    assert "the job has ended already" in caplog.text
+
+
 def test_a_code_that_was_sent_is_proved_also_after_an_answer_that_nobody_has_heard_of(
     acts: Acts, ledger: Ledger, sender: PatientSender, sandbox: Sandbox
 ) -> None:
