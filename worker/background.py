@@ -31,6 +31,7 @@ from jobs.publish import Publisher
 from jobs.quotas import Quotas
 from jobs.rewriting import ASK_EVERY_S, Rewriting
 from jobs.upgrade import Upgrade
+from jobs.vault import UnknownKeyError
 from jobs.webhooks import Outbox
 from worker.api import SendVerifyCodeClient
 from worker.health import Health, serve, tell_systemd
@@ -199,12 +200,6 @@ class BackgroundStep(bootsteps.StartStopStep):
             sweep(runtime.ledger, runtime.publisher, parent.concurrency)
             presence.note_progress("sweeper")
 
-        def upgrade_and_mend() -> None:
-            for version in upgrade.run():
-                log.warning("ledger upgraded", extra=fields(version=version))
-            for done in mending.mend_what_does_not_fit():
-                log.error("ledger mended", extra=fields(done=done))
-
         def tell_that_it_lives() -> None:
             if not runtime.health.why_dead():
                 tell_systemd("WATCHDOG=1")
@@ -218,7 +213,11 @@ class BackgroundStep(bootsteps.StartStopStep):
             ),
             # apart from what may wait for Redis
             Periodic("watchdog", 1.0, tell_that_it_lives),
-            Periodic("mending", settings.sendcode_sweep_interval, upgrade_and_mend),
+            Periodic(
+                "mending",
+                settings.sendcode_sweep_interval,
+                lambda: upgrade_and_mend(upgrade, mending),
+            ),
             Periodic("settings", LOOK_EVERY_S, runtime.follow_settings),
             Periodic("rewriting", ASK_EVERY_S, rewriting.rewrite_if_due),
         ]
@@ -373,6 +372,21 @@ def sweep(ledger: Ledger, publisher: Publisher, threads: int = 0) -> int:
     if due.outcomes:
         publisher.publish_outcomes(due.outcomes)
     return len(due)
+
+
+def upgrade_and_mend(upgrade: Upgrade, mending: Mending) -> None:
+    """Do what is to be done of both; an upgrade that fails keeps nobody from mending."""
+    try:
+        for version in upgrade.run():
+            log.warning("ledger upgraded", extra=fields(version=version))
+    except UnknownKeyError as exc:
+        log.warning(
+            "ledger not upgraded: this worker lacks a data key; another one that has it goes on",
+            extra=fields(data_key=exc.key_id),
+        )
+    finally:
+        for done in mending.mend_what_does_not_fit():
+            log.error("ledger mended", extra=fields(done=done))
 
 
 def beat(runtime: Runtime) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from threading import Thread
 from typing import Any
 
@@ -23,6 +23,7 @@ from jobs.phone import PhoneNumber
 from jobs.publish import Publisher
 from jobs.scripts import READS, WRITES, Script
 from jobs.upgrade import STEPS, Step, Upgrade, seal
+from jobs.vault import UnknownKeyError
 from producer import RedisUnavailableError, send_code
 from producer.overview import read_overview
 from sandbox.client import Sandbox
@@ -30,6 +31,7 @@ from tests.commands import SEND, Command
 from tests.ledger_acts import DEFAULTS, NOTHING, Acts, number, row
 from tests.waiting import wait_until
 from tests.worker_process import WorkerProcess
+from worker.background import upgrade_and_mend
 
 pytestmark = pytest.mark.settings(**DEFAULTS)
 
@@ -124,6 +126,26 @@ def test_what_an_older_process_holds_it_finishes(acts: Acts, redis: Redis, keys:
     acts.finish(first, token)
     assert acts.state(first) is State.SENT
     assert acts.park(second, other)
+
+
+class LacksAKey(Upgrade):
+    """In a process without the data key that some rows are sealed under."""
+
+    def run(self) -> Iterator[int]:
+        raise UnknownKeyError("k9")
+
+
+def test_an_upgrade_that_lacks_a_data_key_keeps_nobody_from_mending(
+    acts: Acts, redis: Redis, keys: Keys, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    job_id = acts.event()
+    redis.delete(keys.due("event"))
+
+    upgrade = LacksAKey(redis, settings, acts.ledger.identity)
+    upgrade_and_mend(upgrade, Mending(redis, settings))
+
+    assert acts.due_in_ms(job_id) is not None
+    assert "this worker lacks a data key" in caplog.text
 
 
 def test_an_older_process_mends_nothing(
