@@ -36,8 +36,6 @@ OLD_TURN_S = 1.0
 LATEST_S = 0.06
 """Seconds after which an unused slot is over: no report of it may have come in time, and pace.lua
 presumes that its request arrived by then."""
-MOST_DRIFT = 0.002
-"""Seconds by which two clocks that nobody sets run apart in a second, at most."""
 EARLY, OVERDUE = 0.4, 0.7
 """How old a slot is, as a share of the limiter's window, when the arrival of a request that is not
 answered yet travels with the next question of its process, and when it must be reported anyway."""
@@ -52,12 +50,12 @@ class Slot:
     at_us: int
     """On Redis' clock."""
     asked: float
-    """`now_s` when Redis answered the reservation, at the earliest."""
+    """`now_s` when the reservation was asked for: at most that early is Redis' "now"."""
     opens: float
     """`now_s` from which on the request may be written."""
     closes: float
     """`now_s` after which it must not be written any more. Redis may have meant the slot to be as
-    early as `asked` + `wait_s`: nobody knows how long its answer was on its way."""
+    early as `asked` + `wait_s`: its answer may have been on its way for any time."""
     wait_s: float
     held: bool = False
     """An event may take it from its holder, who has another then, until that begins to use it."""
@@ -132,8 +130,6 @@ class Limiter:
         self._warned_of_rate = False
         self._last: tuple[int, int, float, int] | None = None
         """Of the newest slot: its number and time; when it was asked for, by `now_s` and Redis."""
-        self._difference: tuple[float, float, float] | None = None
-        """Redis' clock less ours, seconds, at least and at most, and when that was known."""
         self._answer_s = 0.0
         """Seconds that a round trip to Redis takes at least: the first one, or a quicker one since;
         creeps up, to follow the network."""
@@ -234,22 +230,6 @@ class Limiter:
                 return slot
             turn = reply
 
-    def _when(self, redis_s: float, asked: float, answered: float) -> tuple[float, float]:
-        """Return between which two `now_s` Redis' clock showed a time that it answered.
-
-        Not just between question and answer: what was seen before bounds the difference of the
-        two clocks as well, so a slow answer makes nothing less certain.
-        """
-        lowest, highest = redis_s - answered, redis_s - asked
-        if self._difference is not None:
-            low, high, at = self._difference
-            apart_s = MOST_DRIFT * abs(answered - at)
-            tighter = max(lowest, low - apart_s), min(highest, high + apart_s)
-            if tighter[0] <= tighter[1]:  # else a clock was set
-                lowest, highest = tighter
-        self._difference = lowest, highest, answered
-        return redis_s - highest, redis_s - lowest
-
     def _expected_at(self, moment: float) -> dict[str, int]:
         """Return the last slot that is known, and what Redis' clock should show at `moment`."""
         if self._last is None:
@@ -283,7 +263,6 @@ class Limiter:
         if reply[0] == "turn":
             return _Turn(reply[1], answered - self._answer_s + int(reply[2]) / 1e6)
         wait_us, number, at_us = map(int, reply[1:4])
-        earliest, latest = self._when((at_us - wait_us) / 1e6, asked, answered)
         next_place, next_us, per_window, newest, newest_us = reply[4], *map(int, reply[5:9])
         if per_window != self.per_window and not self._warned_of_rate:
             self._warned_of_rate = True
@@ -292,9 +271,9 @@ class Limiter:
                 extra=fields(mine=self.per_window, lowest=per_window),
             )
         wait_s = wait_us / 1e6
-        closes = earliest + wait_s + late_s + LATEST_S
+        closes = asked + wait_s + late_s + LATEST_S
         held = lane is Lane.BATCH
-        slot = Slot(number, per_window, at_us, earliest, latest + wait_s, closes, wait_s, held)
+        slot = Slot(number, per_window, at_us, asked, answered + wait_s, closes, wait_s, held)
         if self._last is None or newest > self._last[0]:
             self._last = newest, newest_us, asked, at_us - wait_us
         return slot, _Turn(

@@ -6,9 +6,7 @@ made by moving the limiter's own times back.
 
 from __future__ import annotations
 
-import random
 import threading
-import time
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -25,7 +23,7 @@ from jobs.keys import Keys
 from jobs.scripts import Script, time_us
 from tests.waiting import wait_until
 from worker.deadline import now_s
-from worker.limiter import LATEST_S, MOST_DRIFT, Limiter, Slot
+from worker.limiter import LATEST_S, Limiter, Slot
 from worker.presence import Shutdown, Stopping
 
 RATE = 20
@@ -829,62 +827,6 @@ def test_a_slot_is_over_by_the_earliest_time_that_redis_can_have_meant(redis: Re
 
     assert slot.opens == pytest.approx(slot.asked + 1.5 + slot.wait_s)
     assert slot.closes == pytest.approx(slot.asked + slot.wait_s + 0.01 + LATEST_S)
-
-
-class WayToRedis:
-    """A process' clock, `ahead_s` of Redis', whose questions and answers take time."""
-
-    def __init__(self, redis: Redis) -> None:
-        self._redis, self._is_asking = redis, False
-        self.ahead_s = self.there_s = self.back_s = 0.0
-
-    def __call__(self) -> float:
-        """The limiter looks before each question, and after its answer."""
-        self._is_asking = not self._is_asking
-        if not self._is_asking:
-            time.sleep(self.back_s)
-        seconds = time_us(self._redis.time()) / SECOND
-        if self._is_asking:
-            time.sleep(self.there_s)
-        return seconds + self.ahead_s
-
-
-def bounds_of(slot: Slot) -> tuple[float, float]:
-    """Return the earliest and the latest time that Redis can have meant by a slot's."""
-    return slot.asked + slot.wait_s, slot.opens
-
-
-@pytest.mark.parametrize("ahead_s", [0, -1000, 1000])
-def test_no_slot_is_bounded_wrongly_however_long_questions_and_answers_take(
-    ahead_s: int, redis: Redis
-) -> None:
-    way = WayToRedis(redis)
-    limiter = make_limiter(redis, 1000, now=way)
-    chance = random.Random(1)
-
-    for n in range(40):
-        way.there_s, way.back_s = (chance.choice((0, 0.001, 0.004)) for _ in "ab")
-        way.ahead_s = ahead_s if n >= 20 else 0  # a clock is set while they run
-        slot = limiter.take(Lane.EVENT)
-
-        earliest, latest = bounds_of(slot)
-        assert earliest - 1e-5 <= slot.at_us / SECOND + way.ahead_s <= latest + 1e-5
-
-
-def test_a_slow_answer_of_redis_makes_a_slot_no_less_certain_than_those_before(
-    redis: Redis,
-) -> None:
-    way = WayToRedis(redis)
-    limiter = make_limiter(redis, 1000, now=way)
-    began = time_us(redis.time())
-    before = [bounds_of(limiter.take(Lane.EVENT)) for _ in range(5)]
-    way.there_s = way.back_s = 0.2
-
-    earliest, latest = bounds_of(limiter.take(Lane.EVENT))
-
-    # either clock may have been the faster one since
-    drift_s = 2 * MOST_DRIFT * (time_us(redis.time()) - began) / SECOND
-    assert latest - earliest <= min(late - early for early, late in before) + drift_s + 1e-5
 
 
 def test_where_redis_is_far_away_its_slots_are_over_as_much_later(redis: Redis) -> None:
