@@ -13,7 +13,7 @@ import redis
 from config.settings import Settings
 from jobs.actions import Action, somebody
 from jobs.codes import concerned_by
-from jobs.job import iso_or_none
+from jobs.job import State, iso_or_none
 from jobs.keys import Keys
 from jobs.scripts import scripts
 from jobs.vault import HALT, Vault, sealed_in
@@ -71,7 +71,8 @@ class Account:
         self.entry = worker
         self._worker = worker.partition("/")[0]
         self.stood_down = ""
-        """What the API refuses of this worker alone, while it takes no work for that."""
+        """What the API refuses of this worker alone, or what keeps it from reaching the API, while
+        it takes no work for that."""
         self.refused = ""
         """What the API refuses of this worker, if perhaps of all others, too."""
         self._lock = threading.Lock()
@@ -143,12 +144,20 @@ class Account:
             self.stood_down = self.refused = self.stood_down or code
         return refused
 
-    def stand(self) -> Literal["working", "stood down", "halted", "halted now"]:
+    def stand(
+        self, cut_off: tuple[str, str] | None = None
+    ) -> Literal["working", "stood down", "halted", "halted now"]:
         """Return whether this worker may take work; note it in `refused` and `stood_down`.
+
+        `cut_off`: code and message of what keeps it from reaching the API, while others do.
 
         Where no other is left to go on it may: all sending is halted then, and canaries try.
         """
-        standing, *why = self._stand(entry=self.entry)
+        found = ""
+        if cut_off:
+            code, message = cut_off
+            found = json.dumps({"code": code, "message": message, "worker": self._worker})
+        standing, *why = self._stand(entry=self.entry, cut_off=found)
         self.refused = json.loads(why[0])["code"] if why else ""
         self.stood_down = self.refused if standing == "stood down" else ""
         if not self.stood_down:
@@ -173,6 +182,11 @@ class Account:
             worker=self._worker,
         )
         return sending
+
+    def codes_sent(self) -> int:
+        """Return how many codes were sent so far, by all workers."""
+        totals: Any = self._client.hmget(self._keys.totals, State.SENT, State.SENT_INFERRED)
+        return sum(int(each or 0) for each in totals)
 
     def clear_misses(self) -> None:
         """Forget the misses: the API answers, if only by a refusal. A code sent ends them, too."""

@@ -85,6 +85,12 @@ class OwnCode(StrEnum):
     WRONG_SHAPE = "Answer.WrongShape"
 
 
+NEVER_LEFT = frozenset(
+    {OwnCode.DNS, OwnCode.CONNECT, OwnCode.CONNECT_TIMEOUT, OwnCode.TLS, OwnCode.PROXY}
+)
+"""Of calls that did not get as far as the API: the fault may be this machine's alone."""
+
+
 @dataclass(frozen=True, slots=True)
 class Code:
     """What a code means. Its texts end without a full stop: they fit a cell, or around a colon."""

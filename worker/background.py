@@ -11,6 +11,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
@@ -24,6 +25,7 @@ from config.redis import connect, error_code
 from config.rereading import LOOK_EVERY_S
 from config.settings import Settings
 from jobs.account import OUTDATED, WEBHOOKS, Account
+from jobs.api_connection import shake_hands
 from jobs.identity import LedgerRefusedError, state_file
 from jobs.ledger import Ledger
 from jobs.mending import Mending
@@ -46,7 +48,8 @@ from worker.presence import (
     end_by_force,
     forget_the_gone,
 )
-from worker.reactions import STOOD_DOWN, Reactions
+from worker.reach import Reach
+from worker.reactions import CUT_OFF, STOOD_DOWN, Reactions
 from worker.recorder import Recorder, set_aside
 from worker.retry import RetryPolicy
 from worker.sender import Sender
@@ -58,6 +61,8 @@ worker_log = logging.getLogger("sendcode.worker")
 log = logging.getLogger("sendcode.sweeper")
 
 _PATIENCE_S = 10.0
+REACH_EVERY_S = 2.0
+"""How often a worker that does not reach the API tries to connect."""
 
 
 class Runtime:
@@ -108,6 +113,10 @@ class Runtime:
         return Account(self.ledger.client, self.settings, self.presence.entry)
 
     @cached_property
+    def reach(self) -> Reach:
+        return Reach(2 * self.settings.sendcode_http_timeout)
+
+    @cached_property
     def client(self) -> SendVerifyCodeClient:
         settings = self.settings
         return SendVerifyCodeClient(
@@ -139,7 +148,7 @@ class Runtime:
         settings, redis = self.settings, self.ledger.client
         limiter = Limiter(redis, settings, self.shutdown.nap)
         recorder = Recorder(self.ledger, self.shutdown, self.presence.name)
-        reactions = Reactions(self.account, limiter, RetryPolicy.of(settings))
+        reactions = Reactions(self.account, limiter, RetryPolicy.of(settings), self.reach)
         return Sender(
             self.ledger,
             limiter,
@@ -158,6 +167,14 @@ class Runtime:
         outbox = Outbox(self.ledger.client, self.settings)
         private_too = self.settings.sendcode_webhook_private
         return Deliverer(outbox, self.publisher, private_too=private_too)
+
+    def try_to_reach(self) -> None:
+        """Find out whether the API can be reached again, where it could not; nothing is sent."""
+        if self.reach.cut_off is None:
+            return
+        with suppress(OSError, UnicodeError):
+            shake_hands(self.settings)
+            self.reach.note_reached()
 
     def has_stood_down(self) -> bool:
         """Return whether to leave all work to other workers: this one's would be refused."""
@@ -219,6 +236,7 @@ class BackgroundStep(bootsteps.StartStopStep):
                 lambda: upgrade_and_mend(upgrade, mending),
             ),
             Periodic("settings", LOOK_EVERY_S, runtime.follow_settings),
+            Periodic("reach", REACH_EVERY_S, runtime.try_to_reach),
             Periodic("rewriting", ASK_EVERY_S, rewriting.rewrite_if_due),
         ]
         self._open_probes(runtime, parent.concurrency)
@@ -398,13 +416,14 @@ def beat(runtime: Runtime) -> None:
     with runtime.meter.round_trip():
         presence.beat()
     before = account.stood_down
-    standing = account.stand()
+    cut_off = runtime.reach.cut_off
+    standing = account.stand((cut_off.code, cut_off.message) if cut_off else None)
     code = fields(code=account.stood_down or before)
     if standing == "halted now":
         worker_log.error(
             "account halted: no worker is left that the API does not refuse", extra=code
         )
     elif account.stood_down and account.announce():
-        worker_log.error(STOOD_DOWN, extra=code)
+        worker_log.error(CUT_OFF if cut_off else STOOD_DOWN, extra=code)
     elif before and not account.stood_down:
         worker_log.warning("this worker takes work again", extra=code)

@@ -16,6 +16,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import make_wsgi_app
 
+from jobs.codes import NEVER_LEFT
 from jobs.ledger import Ledger
 from jobs.server import SIGNATURES_REFUSED_S
 from worker.meter import Meter
@@ -73,6 +74,8 @@ class Health:
         if (state := self._ledger.identity.refusal) and state.refused:
             return str(state.error())
         if code := self._refused():
+            if code in NEVER_LEFT:
+                return f"this worker cannot reach the API, though others do: {code}"
             return f"the API refuses what this worker was set up with: {code}"
         if (off_s := abs(self._presence.clock_offset_s)) > SIGNATURES_REFUSED_S:
             return f"this clock and Redis' differ by {off_s:.0f} s"

@@ -18,10 +18,11 @@ import redis
 from config.logging import fields
 from config.redis import error_code
 from jobs.account import Account
-from jobs.codes import Kind, OwnCode
+from jobs.codes import NEVER_LEFT, Kind, OwnCode
 from jobs.job import State
 from jobs.ledger import Aftermath, Ending, Pause
 from worker.limiter import Limiter
+from worker.reach import Reach
 from worker.recorder import AttemptKind, Reaction, Work, unsent
 from worker.retry import LONGEST_NAP_S, TOO_OFTEN_TRIES, Again, RetryPolicy
 from worker.verdict import Verdict
@@ -30,6 +31,7 @@ log = logging.getLogger("sendcode.sender")
 
 T = TypeVar("T")
 STOOD_DOWN = "this worker takes no more work: the API refuses what it was set up with; others go on"
+CUT_OFF = "this worker takes no more work: it cannot reach the API; others go on"
 MOST_THROTTLED = 20
 """Refusals by the account's limit in a row, after which a job steps aside."""
 MOST_MISSED = 3
@@ -72,8 +74,11 @@ class Answered:
 class Reactions:
     """Decides what follows from verdicts. Thread-safe; one per process."""
 
-    def __init__(self, account: Account, limiter: Limiter, policy: RetryPolicy) -> None:
+    def __init__(
+        self, account: Account, limiter: Limiter, policy: RetryPolicy, reach: Reach
+    ) -> None:
         self._account = account
+        self._reach = reach
         self._limiter = limiter
         self._policy = policy
         self._table: dict[Kind, Callable[[Answered], Reaction]] = {
@@ -95,6 +100,8 @@ class Reactions:
         work, kind = answered.work, answered.verdict.kind
         if kind is not Kind.STALE:
             work.missed = 0
+        if kind is not Kind.STALE and answered.verdict.code not in NEVER_LEFT:
+            self._reach.note_reached()
         if kind not in NO_SIGN_OF_LIFE and kind is not Kind.SENT:
             self._report(self._account.clear_misses)
         if kind not in NO_SIGN_OF_LIFE and (work.is_canary or answered.kind != "first"):
@@ -153,6 +160,12 @@ class Reactions:
                 pause_s = self._policy.longest_probe_pause_s
                 return Reaction(Again(pause_s), replace(left, counts=False))
             return Reaction(a.pause(0), a.unsent(counts=False))
+        if verdict.code in NEVER_LEFT and self._goes_on_elsewhere(verdict):
+            log.warning(
+                "the API was not reached, while others send: the job is left to them",
+                extra=fields(job_id=work.job_id, code=verdict.code),
+            )
+            return Reaction(a.pause(0), a.unsent(counts=False))
         # the last attempt, too, has the right to a probe
         may_be_proved = in_doubt and a.kind != "probe"
         if work.attempts >= self._policy.max_attempts and not may_be_proved:
@@ -170,6 +183,11 @@ class Reactions:
         if pause_s > LONGEST_NAP_S and not in_doubt:
             return Reaction(a.pause(pause_s), left)
         return Reaction(Again(pause_s), left)
+
+    def _goes_on_elsewhere(self, verdict: Verdict) -> bool:
+        """Return whether others send codes, though this process does not reach the API."""
+        sent = self._report(self._account.codes_sent)
+        return sent is not None and self._reach.note_failed(verdict.code, verdict.message, sent)
 
     def _unknown(self, a: Answered) -> Reaction:
         """Try once more; a second such code ends the job."""

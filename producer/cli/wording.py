@@ -14,7 +14,7 @@ from config.settings import Settings, SettingsError, load_settings
 from config.unavailable import RedisUnavailableError
 from jobs.account import OUTDATED, AccountState
 from jobs.batch import Batch
-from jobs.codes import OUTAGE, RESTART, concerned_by, explain, is_own
+from jobs.codes import NEVER_LEFT, OUTAGE, RESTART, concerned_by, explain, is_own
 from jobs.identity import LedgerRefusedError, LedgerState
 from jobs.job import State, split_job_id
 from jobs.phone import PhoneError
@@ -224,10 +224,14 @@ class Halt(NamedTuple):
 def refusal_explained(worker: str, code: str, since_ms: int | None) -> Halt:
     """Return why one worker takes no work while others go on."""
     known = explain(code)
+    because, remedy = "the API refuses it", lower_first(known.remedy)
+    again = "sendcode resume lets it try again as it is"
+    if code in NEVER_LEFT:
+        because, remedy = "it cannot reach the API", remedy.partition(", then")[0]
+        again = "it goes on by itself once it can connect"
     since = f" since {clock(since_ms, seconds=True)}" if since_ms else ""
-    why = f"{worker} takes no work{since}, as the API refuses it: {code}"
-    remedy = f"{lower_first(known.remedy)}; sendcode resume lets it try again as it is"
-    return Halt(f"{why} ({lower_first(known.meaning)})", remedy)
+    why = f"{worker} takes no work{since}, as {because}: {code}"
+    return Halt(f"{why} ({lower_first(known.meaning)})", f"{remedy}; {again}")
 
 
 def idle_explained(worker: str, idle: str) -> Halt:

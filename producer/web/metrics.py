@@ -135,7 +135,11 @@ def _ledger(overview: Overview) -> Iterator[Metric]:
     text = "Workers that fell silent within an hour and did not come back."
     yield from _gauge("workers_gone", text, overview.gone)
     stood_down = sum(1 for each in overview.workers if each.refused)
-    yield from _gauge("workers_refused", "Workers that the API refuses.", stood_down)
+    yield from _gauge(
+        "workers_refused",
+        "Workers that the API refuses, or that cannot reach it while others do.",
+        stood_down,
+    )
     yield from _gauge("sweep_lag_seconds", "Since the last sweep, by any worker.", overview.sweep_s)
     text = "Data keys that a worker lacks, and jobs wait for."
     yield from _gauge("data_keys_missing", text, len(overview.unknown_data_keys))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from config import WEBHOOK_QUEUE
 from config.settings import Settings
 from demo.world import free_port
 from jobs.account import WEBHOOKS
+from jobs.codes import OwnCode
 from jobs.job import Lane, SendCodeJob, State
 from jobs.ledger import Ledger
 from jobs.phone import PhoneNumber
@@ -69,6 +71,50 @@ def test_a_worker_for_webhooks_alone_shows_that_it_sends_no_codes(
     assert [each.idle for each in overview.workers] == [WEBHOOKS]
     assert overview.alive == 0
     assert worker.stop() == 0
+
+
+def test_a_worker_that_cannot_reach_the_api_leaves_its_jobs_to_another_until_it_can(
+    settings: Settings,
+    sandbox: Sandbox,
+    redis: Redis,
+    ledger: Ledger,
+    start_worker: Callable[..., WorkerProcess],
+) -> None:
+    api, probes = socket.socket(), f"127.0.0.1:{free_port()}"
+    sent: list[str] = []
+
+    def ready() -> str:
+        return requests.get(f"http://{probes}/readyz", timeout=30).text
+
+    def states() -> set[State | None]:
+        return {job.state if (job := ledger.job(job_id)) else None for job_id in sent}
+
+    def refused() -> list[str]:
+        return [each.refused for each in read_overview(redis, settings).workers]
+
+    def sends_one_more_until_it_shows() -> bool:
+        sent.append(send_code("852", f"5123{len(sent):04d}", settings=settings).job_id)
+        return OwnCode.CONNECT in refused()
+
+    with api:
+        api.bind(("127.0.0.1", 0))  # and listens not yet: connections are refused
+        start_worker()
+        cut_off = start_worker(
+            SENDCODE_ENDPOINT=f"http://127.0.0.1:{api.getsockname()[1]}",
+            SENDCODE_METRICS_PORT=probes,
+            SENDCODE_MAX_ATTEMPTS="8",
+        )
+        wait_until(sends_one_more_until_it_shows, "that a worker cannot reach the API")
+
+        wait_until(lambda: "this worker takes no more work: it cannot" in cut_off.log, "its line")
+        why = "this worker cannot reach the API, though others do: Network.Connect\n"
+        wait_until(lambda: ready() == why, "that its probe says so")
+        wait_until(lambda: states() == {State.SENT}, "all codes")
+
+        api.listen()
+        wait_until(lambda: refused() == ["", ""], "that it takes work again")
+    assert sandbox.stats()["accepted"] == len(sent)
+    assert sandbox.stats()["doubled"] == 0
 
 
 def test_a_login_that_redis_refuses_ends_the_worker_with_one_line(

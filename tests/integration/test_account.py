@@ -610,6 +610,46 @@ def test_a_person_s_word_also_lets_a_worker_go_on_that_stood_down_alone(
     assert old.stand() == "working"
 
 
+CUT_OFF = ("Network.Connect", "ConnectionRefusedError")
+
+
+def test_a_worker_that_cannot_reach_the_api_stands_down_until_it_can(
+    worker: Callable[[str], Account],
+) -> None:
+    cut_off, other = worker("w1/a.0a"), worker("w2/b.0a")
+
+    standing = [cut_off.stand(CUT_OFF), other.stand(), cut_off.stand(CUT_OFF)]
+
+    assert standing == ["stood down", "working", "stood down"]
+    assert cut_off.stood_down == "Network.Connect"
+    assert other.state().state == "running"
+    assert cut_off.stand() == "working"
+    assert cut_off.stood_down == ""
+
+
+def test_where_no_other_worker_is_left_one_that_cannot_reach_the_api_halts_and_goes_on_by_itself(
+    worker: Callable[[str], Account],
+) -> None:
+    only = worker("w1/a.0a")
+
+    assert only.stand(CUT_OFF) == "halted now"
+    assert only.state().code == "Network.Connect"
+
+    assert only.stand() == "working"
+    assert only.state().state == "running"
+
+
+def test_reaching_the_api_does_not_undo_that_it_refuses_a_worker(
+    acts: Acts, worker: Callable[[str], Account]
+) -> None:
+    refused, _other = worker("w1/a.0a"), worker("w2/b.0a")
+    refuse(refused, acts.event(), 1, "IpNotInWhitelist")
+
+    assert [refused.stand(CUT_OFF), refused.stand()] == ["stood down", "stood down"]
+
+    assert refused.stood_down == "IpNotInWhitelist"
+
+
 def test_a_number_that_is_always_answered_like_a_wrong_key_is_alone_in_the_end(
     acts: Acts, worker: Callable[[str], Account]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import socket
 import sys
@@ -18,7 +19,7 @@ from redis import Redis
 from config.redis import connect
 from config.settings import Settings
 from jobs.account import OUTAGE_MISSES, Account
-from jobs.codes import Kind
+from jobs.codes import Kind, OwnCode
 from jobs.job import Lane, SendCodeJob, State
 from jobs.ledger import Begun, Claim, Ledger
 from jobs.phone import PhoneNumber
@@ -28,6 +29,7 @@ from tests.ledger_acts import Acts
 from tests.waiting import PATIENCE_S, wait_until
 from worker.background import Runtime
 from worker.limiter import LATEST_S, Limiter
+from worker.reach import FEWEST
 from worker.reactions import MOST_THROTTLED, Answered, Reactions
 from worker.recorder import Ended, NotNow, Recorder, Work
 from worker.retry import Again, RetryPolicy
@@ -187,6 +189,36 @@ def test_a_job_in_doubt_keeps_its_doubt_through_an_account_wide_answer(
     assert acts.state(job_id) is State.SENT
 
 
+def test_a_job_whose_calls_do_not_get_out_is_left_to_others_that_send_and_spends_nothing(
+    acts: Acts, ledger: Ledger, runtime: Runtime, account: Account, settings: Settings
+) -> None:
+    job_id, others = submit(ledger, "99000001"), itertools.count(51230001)
+    claim = ledger.claim(job_id, "t")
+    assert claim.record is not None
+    acts.begin(job_id, "t")
+    recorder = Recorder(ledger, runtime.shutdown)
+    reactions = Reactions(
+        account,
+        Limiter(ledger.client, settings, runtime.shutdown.nap),
+        RetryPolicy.of(settings),
+        runtime.reach,
+    )
+    work = Work.on(Claim("granted", claim.record), claim.record, "t")
+    work.tries = work.attempts = 1
+    verdict = Verdict(Kind.TRANSIENT, OwnCode.CONNECT, "refused")
+
+    before = []
+    for _ in range(FEWEST - 1):
+        before.append(reactions.to(Answered(work, "first", verdict)).then)
+        other = submit(ledger, str(next(others)))
+        acts.finish(other, acts.begun(other))
+    left = recorder.apply(work, reactions.to(Answered(work, "first", verdict)))
+
+    assert all(isinstance(each, Again) for each in before)
+    assert left == NotNow("Network.Connect", 0)
+    assert (acts.state(job_id), acts.job(job_id).attempts) == (State.PARKED, 0)
+
+
 def test_a_job_that_is_throttled_again_and_again_steps_aside_and_spends_nothing(
     acts: Acts, ledger: Ledger, runtime: Runtime, account: Account, settings: Settings
 ) -> None:
@@ -199,6 +231,7 @@ def test_a_job_that_is_throttled_again_and_again_steps_aside_and_spends_nothing(
         account,
         Limiter(ledger.client, settings, runtime.shutdown.nap),
         RetryPolicy.of(settings),
+        runtime.reach,
     )
     work = Work.on(Claim("granted", claim.record), claim.record, "t")
     work.tries = work.attempts = 1
