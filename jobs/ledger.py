@@ -47,7 +47,7 @@ AHEAD_S = 1.5
 """Batch work that is not sent yet, where more than those two seconds of it is in workers' hands."""
 SWEEP_LIMIT = 500
 LOCKED_WAIT_MS = 60_000
-"""A job whose data key a worker lacks is tried again after that."""
+"""A job whose data key a worker lacks is tried again after that at the latest."""
 LOCKED_SHOWN_MS = 90_000
 """So long after a worker met such a job its key is shown as missing: it would have met it again."""
 

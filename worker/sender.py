@@ -35,6 +35,7 @@ from worker.retry import Again, retrying
 log = logging.getLogger("sendcode.sender")
 
 _NOT_KEPT_MS = 1_000
+_LOCKED_LEAST_MS = 2_000
 MOST_SPARE_S = 0.03
 """How much sooner than Redis is away a batch job's try is journaled before its slot, at most."""
 
@@ -115,8 +116,11 @@ class Sender:
                 extra=fields(job_id=work.job_id, data_key=key_id),
             )
         self._ledger.note_locked(work.record, self._recorder.worker)
-        message = f"data key {key_id}"
-        return self._recorder.park(work, Pause(LOCKED_WAIT_MS, OwnCode.LOCKED, message))
+        # Soon to begin with: another worker may have the key, and an event or a proof little time.
+        # A quarter of its age each time is 20 tries or so in the first minutes, if nobody has it.
+        age_ms = time.time() * 1000 - work.record.created_ms
+        wait_ms = round(min(LOCKED_WAIT_MS, max(_LOCKED_LEAST_MS, age_ms / 4)))
+        return self._recorder.park(work, Pause(wait_ms, OwnCode.LOCKED, f"data key {key_id}"))
 
     def _work_on(self, work: Work) -> Ended | NotNow:
         if self._is_barred(work):

@@ -25,10 +25,10 @@ from jobs.forgetting import Forgetting
 from jobs.identity import LedgerRefusedError
 from jobs.job import NO_NUMBER, SendCodeJob, State
 from jobs.keys import Keys, old_digest
-from jobs.ledger import Ledger
+from jobs.ledger import LOCKED_WAIT_MS, Ledger
 from jobs.mending import Mending
 from jobs.phone import PhoneNumber
-from jobs.scripts import WRITES
+from jobs.scripts import WRITES, time_ms
 from jobs.upgrade import Upgrade
 from jobs.upgraded import upgraded_ids
 from jobs.vault import CHANGED, UNOPENED
@@ -192,11 +192,16 @@ def test_a_job_under_a_key_that_a_worker_lacks_waits_and_is_sent_when_the_key_is
     stranger = settings.model_copy(update={"sendcode_data_keys": SecretStr(data_keys)})
     runtime = Runtime(stranger, celery_app)
     runtime.presence.name = "w7@vm"
+    redis.hset(acts.keys.job(next_id), "created", str(time_ms(redis.time()) - 3_600_000))
 
     result = runtime.sender.send(job_id)
-    runtime.sender.send(next_id)
+    old = runtime.sender.send(next_id)
 
     assert isinstance(result, NotNow)
+    assert result.due_in_s is not None
+    assert result.due_in_s < LOCKED_WAIT_MS / 1000, "another worker may have the key"
+    assert isinstance(old, NotNow)
+    assert old.due_in_s == LOCKED_WAIT_MS / 1000
     assert (acts.state(job_id), acts.job(job_id).code) == (State.PARKED, OwnCode.LOCKED)
     assert [each.levelno for each in caplog.records] == [logging.ERROR]  # for both
     (seen,) = runtime.ledger.records.read([job_id])
