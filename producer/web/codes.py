@@ -83,7 +83,7 @@ _FOUND: dict[int | str, dict[str, Any]] = {
             "content": {"application/json": {"example": SENT}},
             "headers": {_REPLAYED: {"schema": {"type": "string", "const": "true"}}},
         },
-        **problems(400, 415, 429),
+        **problems(400, 408, 415, 429),
     },
 )
 async def send_code(

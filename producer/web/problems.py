@@ -171,6 +171,8 @@ def answer_with_problems(app: FastAPI, answer: Callable[[Request, Problem], Resp
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, exc: HTTPException) -> Response:
         code = HTTPStatus(exc.status_code).phrase.lower().replace(" ", "_")
+        if exc.status_code == HTTPStatus.BAD_REQUEST:  # FastAPI's, of a body that it cannot parse
+            code = "malformed"
         headers = dict(exc.headers or {})
         if exc.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
             allowed = sorted(_methods_of(app, request.url.path))

@@ -48,12 +48,12 @@ class CodeRequest(_Document):
     """The whole number in international form."""
     country_code: Annotated[str, Field(max_length=64)] | None = None
     phone_num: Annotated[str, Field(max_length=64)] | None = None
-    expires_in: LifeS | None = None
+    expires_in: Annotated[LifeS, Field(strict=True)] | None = None
     """Seconds after which the code is of no use and is not sent."""
     reference: Annotated[str, Field(max_length=MAX_KEY_LENGTH)] | None = None
     """Your own name for it, given back everywhere; never put a phone number into it: one with a
     plus comes back masked."""
-    resend: bool = False
+    resend: Annotated[bool, Field(strict=True)] = False
     """Send although another event waits with a code for this number, or has just sent one."""
 
 
@@ -201,6 +201,8 @@ class BatchDocument(_Document):
     rate: float
     eta_seconds: float | None
     max_rate: float | None
+    bound: str | None
+    """The rule of the quotas, such as `budget`, that paused it."""
     by: str | None
     corrects: str | None
     starts_at: str | None
@@ -214,6 +216,8 @@ class Customers(_Document):
 
     total: int
     done: int
+    left: int
+    """Those that a person left as they are."""
     open: int
     corrections: list[str]
 
@@ -338,7 +342,7 @@ _PROBLEMS: dict[int, tuple[str, str, str, bool]] = {
     413: ("The body is too large.", "too_large", "at most 4,096 bytes", False),
     415: ("Another kind of body is wanted.", "unsupported_media_type", "send JSON", False),
     422: ("The request makes no sense; nothing was done.", "invalid_request", "phone: …", False),
-    429: ("Too many wrong tokens, or a quota is spent.", "too_many", "wait", True),
+    429: ("A bound on spending refuses it.", "quota_exceeded", "the quota number … is spent", True),
     503: ("Nothing was accepted; try again with the same key.", "unavailable", "Redis …", True),
 }
 _RETRY_AFTER = {

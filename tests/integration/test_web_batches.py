@@ -23,7 +23,7 @@ from jobs.keys import Keys
 from producer.importing import default_batch_id
 from producer.sheet import open_sheet
 from producer.tokens import Tokens
-from producer.web.schemas import StatusDocument
+from producer.web.schemas import BatchDocument, Customers, StatusDocument
 from producer.web.uploads import FILES_AT_ONCE, MAX_UPLOAD
 from tests.commands import Command
 from tests.waiting import wait_until
@@ -268,6 +268,16 @@ def test_each_scope_opens_its_doors_only(web: WebServer, tokens: Tokens) -> None
     assert statuses(reader) == [200, 200, 200, 403, 403, 403, 403]
     assert statuses(web.token) == [200, 200, 200, 200, 200, 415, 415]
     assert statuses(admin) == [200, 200, 200, 200, 200, 415, 415]
+
+
+def test_a_batch_has_the_fields_that_are_described(web: WebServer) -> None:
+    submit(web, id="may")
+
+    (listed,) = web.call("GET", "/v1/batches").json()["batches"]
+    shown = web.call("GET", "/v1/batches/may").json()
+
+    assert listed.keys() == BatchDocument.model_fields.keys()
+    assert shown["customers"].keys() == Customers.model_fields.keys()
 
 
 def test_the_status_is_the_command_line_s(web: WebServer, sendcode: Command) -> None:

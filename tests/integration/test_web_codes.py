@@ -147,6 +147,9 @@ def test_one_key_from_many_callers_at_once_is_one_job(web: WebServer, ledger: Le
         ("k", {**NUMBER, "reference": "x" * 201}, "reference"),
         ("k", {**NUMBER, "reference": "for 5550-1234"}, "reference"),
         ("k", {**NUMBER, "unknown": 1}, "unknown"),
+        ("k", {**NUMBER, "expires_in": True}, "expires_in"),
+        ("k", {**NUMBER, "expires_in": "60"}, "expires_in"),
+        ("k", {**NUMBER, "resend": "yes"}, "resend"),
         ("for-85255501234", NUMBER, "Idempotency-Key"),
         ("x" * 201, NUMBER, "idempotency-key"),
         ("", NUMBER, "idempotency-key"),
@@ -257,6 +260,15 @@ def test_a_body_over_four_kilobytes_is_refused(web: WebServer) -> None:
     answer = web.call("POST", "/v1/codes", key="k", data=iter([b"x" * 3_000] * 2))
 
     assert answer.status_code == 413
+
+
+@pytest.mark.parametrize("body", [b"{", b'{"phone": "\xff"}', b"[" * 4_000])
+def test_a_body_that_is_no_json_is_malformed(web: WebServer, body: bytes) -> None:
+    headers = {"Content-Type": "application/json"}
+
+    answer = web.call("POST", "/v1/codes", key="k", data=body, headers=headers)
+
+    assert (answer.status_code, answer.json()["code"]) == (400, "malformed")
 
 
 @pytest.mark.parametrize("silent", [False, True])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 from config.settings import Settings
 from producer.web.app import make_app
 from producer.web.description import page_of
 
+TOP = Path(__file__).parents[2]
 OPERATIONS = {
     "send_code",
     "find_code",
@@ -54,6 +56,16 @@ def test_every_answer_of_every_operation_has_an_example_and_the_usual_ones_are_t
                 assert list(answer["content"]) == ["application/problem+json"], (name, status)
         for content in operation.get("requestBody", {}).get("content", {}).values():
             assert "example" in content or "$ref" in content["schema"]
+
+
+def test_every_error_of_a_code_is_in_the_docs() -> None:
+    told = (TOP / "docs" / "triggers.md").read_text("utf-8")
+
+    for name in ("send_code", "find_code", "show_code"):
+        for status, answer in operations()[name]["responses"].items():
+            if status >= "400":
+                code = answer["content"]["application/problem+json"]["example"]["code"]
+                assert f"`{code}`" in told, (name, status)
 
 
 def test_every_field_of_a_request_is_explained() -> None:
