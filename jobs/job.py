@@ -280,6 +280,8 @@ class JobRecord:
     """The `traceparent` of its acceptance, where that was traced; as it is read, so judge it."""
     corrected: str = ""
     """The jobs of rows of corrected files that took its customer over, or would have."""
+    bound: str = ""
+    """"id token," for each key that was answered with it though it is another event's."""
     story: tuple[StoryEntry, ...] = ()
     flaw: str = ""
     """Why the record cannot be read; the rest then stands in for it."""
@@ -339,6 +341,7 @@ class JobRecord:
             replaced_by=values.get("replaced_by"),
             trace=values.get("trace", ""),
             corrected=values.get("corrected", ""),
+            bound=values.get("bound", ""),
             story=tuple(StoryEntry.decode(text) for _, text in entries),
             locked=locked,
         )
@@ -356,6 +359,10 @@ class JobRecord:
             message=flaw,
             flaw=flaw,
         )
+
+    def is_of(self, token: str) -> bool:
+        """Return whether a token of this name asked for it, or was answered with it."""
+        return token in {self.token, *(each.partition(" ")[2] for each in self.bound.split(","))}
 
     def as_dict(self) -> dict[str, Any]:
         """Return what a person or program may see: the number masked, times in ISO 8601, UTC."""

@@ -36,9 +36,10 @@ class Scope(StrEnum):
     """What a token allows."""
 
     SEND = "send"
-    """One code at a time, and what became of it."""
+    """One code at a time, and what became of those that a token of its name asked for."""
     READ = "read"
-    """Jobs, batches and status; no results, which hold full numbers."""
+    """Jobs, batches and status; no results, which hold full numbers, and no other token's keys and
+    references. With `test`: the jobs of tests, and figures."""
     BATCH = "batch"
     """Batches with all that belongs to them."""
     ADMIN = "admin"

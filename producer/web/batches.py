@@ -64,7 +64,15 @@ router = APIRouter(
     responses=problems(401, 403, 405, 413, 422, 503),
 )
 
-Reader = Annotated[Token, Depends(needs(Scope.READ, Scope.BATCH))]
+
+async def _reader(token: Annotated[Token, Depends(needs(Scope.READ, Scope.BATCH))]) -> Token:
+    """Refuse a test token, which sees tests alone."""
+    if token.is_test:
+        raise Problem(403, "forbidden", f"token {token.name} is for tests, and a batch is none")
+    return token
+
+
+Reader = Annotated[Token, Depends(_reader)]
 Owner = Annotated[Token, Depends(needs(Scope.BATCH))]
 Form = Literal["csv", "plain", "xlsx"]
 

@@ -61,6 +61,7 @@ Wait = Annotated[
         description="Seconds to wait for the end of the job before answering.",
     ),
 ]
+Reader = Annotated[Token, Depends(needs(Scope.READ, Scope.SEND, Scope.TEST))]
 _FOUND: dict[int | str, dict[str, Any]] = {
     200: {"description": "The job.", "content": {"application/json": {"example": SENT}}},
     **problems(404),
@@ -130,7 +131,7 @@ async def send_code(
 )
 async def find_code(
     request: Request,
-    token: Annotated[Token, Depends(needs(Scope.READ))],
+    token: Reader,
     idempotency_key: Key,
     wait: Wait = 0,
 ) -> Response:
@@ -151,7 +152,7 @@ async def find_code(
 async def show_code(
     job_id: str,
     request: Request,
-    token: Annotated[Token, Depends(needs(Scope.READ))],
+    token: Reader,
     wait: Wait = 0,
 ) -> Response:
     """Return what became of a code."""
@@ -160,11 +161,19 @@ async def show_code(
 
 
 async def _shown(request: Request, record: JobRecord | None, token: Token, wait: float) -> Response:
-    if record is None:
-        raise Problem(404, "not_found", "there is no such job, or it is no longer kept")
+    """Answer with a job, if the token may see it."""
+    if record is None or not _may_read(token, record):
+        whose = "" if token.allows(Scope.READ) else " of this token's, which has no scope read"
+        raise Problem(404, "not_found", f"there is no such job{whose}, or it is no longer kept")
     if wait:
         record = await _ended(request, record, wait)
     return await _answer(request, record, 200, {}, token)
+
+
+def _may_read(token: Token, record: JobRecord) -> bool:
+    if token.is_test and not record.is_test:
+        return False
+    return token.allows(Scope.READ) or record.is_of(token.name)
 
 
 def _phone(body: CodeRequest) -> PhoneNumber:
@@ -238,9 +247,11 @@ async def _answer(
             at_ms = await ask(request, events.estimated_send_ms, record)
     document["key"] = record.key or None
     document["estimated_send_at"] = iso(at_ms) if at_ms else None
-    if submitted is not None and submitted.is_same_number:
-        if record.token != token.name:  # of another backend
-            document["key"] = document["reference"] = None
+    is_same_number = submitted is not None and submitted.is_same_number
+    is_own = record.token == token.name or token.allows(Scope.ADMIN)
+    if not is_own and (submitted is None or is_same_number):  # what another backend calls it
+        document["key"] = document["reference"] = None
+    if submitted is not None and is_same_number:
         document["same_number"] = True
         opens = submitted.opens_ms or record.due_ms
         document["earliest_resend_at"] = iso(opens) if opens else None

@@ -188,3 +188,19 @@ def test_a_test_token_may_send_no_code_and_no_batch(
         with pytest.raises(TokenRefusedError, match="test token"):
             tokens.new("both", ["test", other])
     assert sendcode("token", "new", "ci", "--test", "--scope", "admin").exit_code == 2
+
+
+def test_a_test_token_sees_tests_alone(web: WebServer, tokens: Tokens) -> None:
+    _, real = tokens.new("shop-test", ["send"])
+    _, bare = tokens.new("ci", ["test"])
+    paths = [
+        web.call("POST", "/v1/codes", token=token, key=key, json=SENT).headers["Location"]
+        for token, key in ((real, "a"), (web.token, "a"), (bare, "b"))
+    ]
+
+    def statuses(token: str, *paths: str) -> list[int]:
+        return [web.call("GET", path, token=token).status_code for path in paths]
+
+    assert statuses(web.token, *paths) == [404, 200, 200]
+    assert statuses(bare, *paths) == [404, 404, 200]
+    assert statuses(web.token, "/v1/batches", "/v1/batches/may", "/v1/status") == [403] * 3

@@ -21,6 +21,7 @@ from producer.events import send_code
 from producer.tokens import Tokens
 from producer.web.app import ANSWER_S
 from sandbox.client import Sandbox
+from sendcode_client import Client
 from tests.commands import Command
 from tests.integration.conftest import PatientSender
 from tests.waiting import PATIENCE_S, wait_until
@@ -242,6 +243,41 @@ def test_only_a_known_token_with_the_scope_gets_in(web: WebServer, tokens: Token
     assert status("Basic") == 401
     assert status(reader) == 403
     assert status(admin) == 202
+
+
+def test_a_token_that_may_only_send_sees_what_became_of_its_codes(
+    web: WebServer, tokens: Tokens
+) -> None:
+    _, sender = tokens.new("sender", ["send"])
+    other = {"phone": "+85255501235"}
+    theirs = web.call("POST", "/v1/codes", key="theirs", json=other).json()["job_id"]
+
+    def status(job_id: str) -> int:
+        return web.call("GET", f"/v1/codes/{job_id}", token=sender).status_code
+
+    with Client(web.url, sender) as client:
+        mine = client.send_code("852", NUMBER["phone_num"], key="mine", wait=0.1)
+        assert client.get("mine") is not None
+    assert (status(mine.job_id), status(theirs)) == (200, 404)
+
+    same = web.call("POST", "/v1/codes", token=sender, key="same", json=other)
+
+    assert same.json()["job_id"] == theirs
+    assert status(theirs) == 200
+
+
+def test_another_token_s_key_and_reference_are_shown_to_an_admin_alone(
+    web: WebServer, tokens: Tokens
+) -> None:
+    _, reader = tokens.new("crm", ["send", "read"])
+    _, admin = tokens.new("boss", ["admin"])
+    body = {**NUMBER, "reference": "customer 1"}
+    path = web.call("POST", "/v1/codes", key="mine", json=body).headers["Location"]
+
+    shown = [web.call("GET", path, token=each).json() for each in (web.token, reader, admin)]
+
+    names = [(each["key"], each["reference"]) for each in shown]
+    assert names == [("mine", "customer 1"), (None, None), ("mine", "customer 1")]
 
 
 def test_a_revoked_token_is_refused_at_once(web: WebServer, tokens: Tokens) -> None:
