@@ -218,9 +218,14 @@ class Batches:
         ]
         return [batch for batch in self._read(wanted).values() if not batch.is_over]
 
-    def newest(self) -> Iterator[Batch]:
-        """Yield all batches that are still kept, the newest first, and forget the others."""
+    def newest(self, before: str = "") -> Iterator[Batch]:
+        """Yield all batches that are still kept, the newest first, and forget the others.
+
+        `before`: only those that are older than this one.
+        """
         ids: Any = self.client.zrevrange(self._keys.batches, 0, -1)
+        if before:
+            ids = ids[ids.index(before) + 1 :] if before in ids else []
         for start in range(0, len(ids), _BATCHES_AT_ONCE):
             yield from self._kept(ids[start : start + _BATCHES_AT_ONCE])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import islice
 from typing import Annotated, Literal
 from urllib.parse import quote
 
@@ -78,6 +79,7 @@ Form = Literal["csv", "plain", "xlsx"]
 
 _NOTED_EVERY_S = 3_600
 """Among what people did, that a token took a batch's results: programs ask again and again."""
+_MOST_LISTED = 1_000
 _CSV = "text/csv; charset=utf-8"
 _XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 _LOCATION = {"Location": {"schema": {"type": "string"}}}
@@ -163,13 +165,31 @@ async def check_batch(request: Request, token: Owner) -> Response:
     "/batches",
     response_model=BatchList,
     responses={
-        200: answers("All batches that are kept, the newest first.", {"batches": [BATCH]}),
+        200: answers(
+            "Batches that are kept, the newest first.", {"batches": [BATCH], "more": False}
+        ),
+        **problems(404),
     },
 )
-async def list_batches(request: Request, _: Reader) -> Response:
-    """Show all batches."""
-    found = await ask(request, _batches(request).list)
-    return JSONResponse({"batches": [batch.as_dict() for batch in found]})
+async def list_batches(
+    request: Request,
+    _: Reader,
+    limit: Annotated[int, Query(ge=1, le=_MOST_LISTED, description="So many at most.")] = 500,
+    before: Annotated[
+        str | None, Query(description="Only older ones than the batch with this id.")
+    ] = None,
+) -> Response:
+    """Show batches, the newest first. Where there are `more`, ask again `before` the last one."""
+    batches = _batches(request)
+    if before is not None:
+        await _known(request, batches, before)
+
+    def read() -> list[Batch]:
+        return list(islice(batches.newest(before or ""), limit + 1))
+
+    found = await ask(request, read)
+    shown = [batch.as_dict() for batch in found[:limit]]
+    return JSONResponse({"batches": shown, "more": len(found) > limit})
 
 
 @router.get(

@@ -229,9 +229,11 @@ class OneBatch(BatchDocument):
 
 
 class BatchList(_Document):
-    """All batches, the newest first."""
+    """Batches, the newest first."""
 
     batches: list[BatchDocument]
+    more: bool
+    """There are older ones: ask again with `before`, the id of the last one."""
 
 
 class SteeredDocument(BatchDocument):

@@ -270,6 +270,22 @@ def test_each_scope_opens_its_doors_only(web: WebServer, tokens: Tokens) -> None
     assert statuses(admin) == [200, 200, 200, 200, 200, 415, 415]
 
 
+def test_batches_are_listed_a_page_at_a_time(web: WebServer, batches: Batches) -> None:
+    for n in range(5):
+        batches.open(f"b{n}", f"digest {n}", ["phone"])
+
+    def page(query: str) -> tuple[list[str], bool]:
+        listed = web.call("GET", f"/v1/batches?{query}").json()
+        return [batch["batch_id"] for batch in listed["batches"]], listed["more"]
+
+    assert page("") == (["b4", "b3", "b2", "b1", "b0"], False)
+    assert page("limit=2") == (["b4", "b3"], True)
+    assert page("limit=2&before=b3") == (["b2", "b1"], True)
+    assert page("limit=2&before=b1") == (["b0"], False)
+    assert web.call("GET", "/v1/batches?before=none").status_code == 404
+    assert web.call("GET", "/v1/batches?limit=0").status_code == 422
+
+
 def test_a_batch_has_the_fields_that_are_described(web: WebServer) -> None:
     submit(web, id="may")
 
