@@ -88,7 +88,7 @@ local function each(ids, act)
     if not ok then
       local text = type(problem) == 'table' and problem.err or problem
       if not (string.find(text, 'WRONGTYPE') or string.find(text, 'attempt to')
-          or string.find(text, 'not an integer')) then
+          or string.find(text, 'bad argument') or string.find(text, 'not an integer')) then
         error(problem)
       end
       broken[#broken + 1] = id

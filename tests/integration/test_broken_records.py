@@ -29,6 +29,7 @@ UNREADABLE = "Ledger.Unreadable"
 
 BREAKS: dict[str, Callable[[Redis, str], object]] = {
     "its number is gone": lambda redis, key: redis.hdel(key, "cc"),
+    "its digits are gone": lambda redis, key: redis.hdel(key, "num"),
     "its number is none": lambda redis, key: redis.hset(key, "num", "many"),
     "its state is gone": lambda redis, key: redis.hdel(key, "state"),
     "its state is none": lambda redis, key: redis.hset(key, "state", "asleep"),
