@@ -17,6 +17,7 @@ from tencentcloud.intlpartnersmgt.v20220928.models import SendVerifyCodeRequest
 
 from sandbox.client import Sandbox
 from sandbox.numbers import MAGIC_NUMBERS, MagicNumber, number_for
+from sandbox.signature import Credentials
 
 # From Python 3.12 on; the SDK takes its date from datetime.utcfromtimestamp.
 pytestmark = pytest.mark.filterwarnings("ignore:.*utcfromtimestamp:DeprecationWarning")
@@ -126,11 +127,12 @@ def test_the_sdk_with_wrong_credentials_is_refused(
         assert client.code_of("51230000") == code
 
 
-def test_the_sdk_with_a_token_is_let_in(sandbox: Sandbox) -> None:
-    sandbox.reset()
-
-    with sdk_client(sandbox, token="temporary") as client:
-        assert client.code_of("51230000") is None
+def test_the_sdk_with_the_token_of_its_credentials_is_let_in() -> None:
+    with Sandbox(credentials=Credentials(token="temporary")) as sandbox:
+        with sdk_client(sandbox, token="temporary") as client:
+            assert client.code_of("51230000") is None
+        with sdk_client(sandbox, token="of another") as client:
+            assert client.code_of("51230000") == "AuthFailure.TokenFailure"
 
 
 @pytest.mark.parametrize("skew_s", [-400, 400])
