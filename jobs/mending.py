@@ -135,7 +135,7 @@ class Mending:
         for batch_id in batches:
             if misfits is None or f"batch {batch_id}" in misfits or self._is_on(batch_id):
                 lost: tuple[str, ...] = ()
-                if batch_id not in records:
+                if not self._client.hget(self._keys.batch(batch_id), "state"):
                     try:
                         term = self._rows.term(batch_id, jobs.terms[batch_id])
                     except UnknownKeyError:

@@ -223,14 +223,16 @@ def send_the_rest(life: Life) -> None:
 DAMAGES = ["deleted", "set back", "of another type"]
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("damage", [*DAMAGES, "deleted but for one field"])
 def test_a_batch_whose_record_is_spoiled_feeds_no_row_twice(
     damage: str, acts: Acts, redis: Redis, keys: Keys, mending: Mending
 ) -> None:
     life = lived(acts, redis, keys.batch(RUNNING))
     fed = look(redis, keys).batches[RUNNING]["fed"]
 
-    spoil(redis, keys.batch(RUNNING), damage)
+    spoil(redis, keys.batch(RUNNING), damage.partition(" but")[0])
+    if damage.endswith("one field"):
+        redis.hset(keys.batch(RUNNING), "letters", 0)
     heal(acts, mending)
 
     check_ledger(redis, keys)

@@ -56,7 +56,8 @@ end
 -- Count a job that ended into its batch's rate: a count that fades (`Batch.rate` reads it). The first
 -- after a long silence only starts the clock.
 local function note_pace(batch, now)
-  local b = fields(K.batch(batch), 'pace', 'pace_at')
+  local b = fields(K.batch(batch), 'state', 'pace', 'pace_at')
+  if not b.state then return end -- its record was lost: mending makes it anew
   local at = tonumber(b.pace_at)
   if not at or now - at > 5 * RATE_FADES_MS then
     redis.call('HSET', K.batch(batch), 'pace', 0, 'pace_at', int(now), 'pace_from', int(now))
