@@ -294,7 +294,7 @@ def ledger_in_words(ledger: LedgerState) -> str:
 
 
 def lacked_key_in_words(key: str, lacked: LackedKey) -> str:
-    """Say who lacks a data key, and what that means for jobs."""
+    """Report who lacks a data key, and what that means for jobs."""
     who = ", ".join(lacked.workers) or "a worker"
     lacks = "lack" if len(lacked.workers) > 1 else "lacks"
     text = f"jobs are sealed under data key {key}, which {who} {lacks}: they wait"
