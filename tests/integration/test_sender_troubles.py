@@ -189,22 +189,30 @@ def test_a_job_in_doubt_keeps_its_doubt_through_an_account_wide_answer(
     assert acts.state(job_id) is State.SENT
 
 
+def begun(acts: Acts, ledger: Ledger, job_id: str) -> tuple[Work, Begun]:
+    """Claim a job and begin its first try."""
+    claim = ledger.claim(job_id, "t")
+    assert claim.record is not None
+    first = acts.begin(job_id, "t")
+    work = Work.on(Claim("granted", claim.record), claim.record, "t")
+    work.tries = work.attempts = 1
+    return work, first
+
+
+def reacting(
+    ledger: Ledger, runtime: Runtime, account: Account, settings: Settings
+) -> tuple[Recorder, Reactions]:
+    limiter = Limiter(ledger.client, settings, runtime.shutdown.nap)
+    reactions = Reactions(account, limiter, RetryPolicy.of(settings), runtime.reach)
+    return Recorder(ledger, runtime.shutdown), reactions
+
+
 def test_a_job_whose_calls_do_not_get_out_is_left_to_others_that_send_and_spends_nothing(
     acts: Acts, ledger: Ledger, runtime: Runtime, account: Account, settings: Settings
 ) -> None:
     job_id, others = submit(ledger, "99000001"), itertools.count(51230001)
-    claim = ledger.claim(job_id, "t")
-    assert claim.record is not None
-    acts.begin(job_id, "t")
-    recorder = Recorder(ledger, runtime.shutdown)
-    reactions = Reactions(
-        account,
-        Limiter(ledger.client, settings, runtime.shutdown.nap),
-        RetryPolicy.of(settings),
-        runtime.reach,
-    )
-    work = Work.on(Claim("granted", claim.record), claim.record, "t")
-    work.tries = work.attempts = 1
+    work, _ = begun(acts, ledger, job_id)
+    recorder, reactions = reacting(ledger, runtime, account, settings)
     verdict = Verdict(Kind.TRANSIENT, OwnCode.CONNECT, "refused")
 
     before = []
@@ -223,18 +231,8 @@ def test_a_job_that_is_throttled_again_and_again_steps_aside_and_spends_nothing(
     acts: Acts, ledger: Ledger, runtime: Runtime, account: Account, settings: Settings
 ) -> None:
     job_id = submit(ledger, "99000001")
-    claim = ledger.claim(job_id, "t")
-    assert claim.record is not None
-    ledger_begun = acts.begin(job_id, "t")
-    recorder = Recorder(ledger, runtime.shutdown)
-    reactions = Reactions(
-        account,
-        Limiter(ledger.client, settings, runtime.shutdown.nap),
-        RetryPolicy.of(settings),
-        runtime.reach,
-    )
-    work = Work.on(Claim("granted", claim.record), claim.record, "t")
-    work.tries = work.attempts = 1
+    work, ledger_begun = begun(acts, ledger, job_id)
+    recorder, reactions = reacting(ledger, runtime, account, settings)
     work.throttled = MOST_THROTTLED - 2
     answered = Answered(work, "first", Verdict(Kind.THROTTLED, "RequestLimitExceeded", "slowly"))
 
