@@ -36,6 +36,7 @@ from jobs.publish import Publisher
 from jobs.webhooks import Webhooks
 from sandbox.client import Sandbox
 from tests.commands import Command, InThisProcess
+from tests.forked import share_template
 from tests.lasting_keys import keys_that_last_without_reason
 from tests.receiver import Receiver
 from tests.worker_process import WorkerProcess
@@ -83,6 +84,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "settings(**changes): other settings for this test")
+    if getattr(config.option, "tx", None):  # xdist's processes are about to start
+        share_template()
 
 
 @pytest.hookimpl(wrapper=True)

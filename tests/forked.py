@@ -7,43 +7,32 @@ A worker or a command spends most of a short life on imports. `Forked` has what 
 from __future__ import annotations
 
 import atexit
-import fcntl
-import gc
 import json
 import os
-import runpy
 import select
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
-import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 from threading import Lock
-from types import ModuleType
-from typing import Any, cast
+from typing import cast
 
 from demo.world import environment_of
+from tests.template import MESSAGE
 
-_MESSAGE = 1 << 17
-"""Bytes: more than an environment and a command line are."""
-_MOST_FILES = 8
-_BEYOND = 100
-"""More than the number of any file that a child is to have."""
 _PATH = environment_of()["PYTHONPATH"]
 _IS_MEASURED = any(name.startswith("COVERAGE_") for name in os.environ)
-_NEEDED = (
-    *("celery.apps.worker", "celery.backends.redis", "celery.bin.celery", "kombu.transport.redis"),
-    "flower.command",
-    *("worker.app", "rich.console", "rich.progress", "rich.table"),
-    *(f"producer.cli.{name}" for name in ("commands", "batch", "batch_check", "batch_submit")),
-    *(f"producer.cli.{name}" for name in ("dead", "job", "system")),
-)
+_SHARED = "FORKED_TEMPLATE"
+_shared = os.environ.get(_SHARED)
+
+
+def share_template() -> None:
+    """Let all test processes that this one starts fork one and the same template."""
+    os.environ[_SHARED] = _template()
 
 
 def begin(
@@ -106,7 +95,7 @@ class Forked:
         self._parent.connect(_template())
         order = json.dumps([list(files), self.args, str(folder), dict(environment)]).encode()
         socket.send_fds(self._parent, [order], list(files.values()))
-        self.pid = int(self._parent.recv(_MESSAGE))
+        self.pid = int(self._parent.recv(MESSAGE))
 
     def poll(self) -> int | None:
         return self._ended(0)
@@ -130,18 +119,23 @@ class Forked:
     def _ended(self, timeout_s: float | None) -> int | None:
         with self._lock:
             if self.returncode is None and select.select([self._parent], [], [], timeout_s)[0]:
-                self.returncode = os.waitstatus_to_exitcode(int(self._parent.recv(_MESSAGE)))
+                self.returncode = os.waitstatus_to_exitcode(int(self._parent.recv(MESSAGE)))
                 self._parent.close()
             return self.returncode
 
 
 @cache
 def _template() -> str:
-    """Start the process that is forked, and return its address; it ends when this one does."""
+    """Start the process that is forked, and return its address; it ends when this one does.
+
+    It costs little before its first order, when it imports what programs need.
+    """
+    if _shared is not None:
+        return _shared
     folder = tempfile.TemporaryDirectory(prefix="sendcode-")
     address = str(Path(folder.name) / "template")
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "tests.forked", address],
+        [sys.executable, "-P", "-m", "tests.template", address],
         env=environment_of(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -155,101 +149,3 @@ def _template() -> str:
 
     atexit.register(end)
     return address
-
-
-def _serve(address: str) -> tuple[Any, list[int]]:
-    """Fork for each order; return the order in the child, and the files that came with it."""
-    children: dict[int, socket.socket] = {}
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    listener.bind(address)
-    listener.listen()
-    ended, wake = socket.socketpair()
-    wake.setblocking(False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.set_wakeup_fd(wake.fileno())
-    os.write(1, b"r")
-    while True:
-        ready = select.select([listener.fileno(), ended.fileno(), 0], [], [])[0]
-        if 0 in ready:
-            os._exit(0)
-        if ended.fileno() in ready:
-            ended.recv(_MESSAGE)
-            while children and (child := os.waitpid(-1, os.WNOHANG))[0]:
-                with children.pop(child[0]) as caller, suppress(OSError):  # it may be gone
-                    caller.send(str(child[1]).encode())
-        if listener.fileno() in ready:
-            caller, _ = listener.accept()
-            order, files, _, _ = socket.recv_fds(caller, _MESSAGE, _MOST_FILES)
-            if not (pid := os.fork()):
-                signal.set_wakeup_fd(-1)
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                signal.signal(signal.SIGINT, signal.default_int_handler)
-                os.setsid()
-                caller.send(str(os.getpid()).encode())
-                for each in (listener, ended, wake, caller, *children.values()):
-                    each.close()
-                return json.loads(order), files
-            for file in files:
-                os.close(file)
-            children[pid] = caller
-
-
-def _open_streams() -> None:
-    """Open the standard streams as Python does when it starts, for what they are now."""
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
-        template = getattr(sys, name)
-        stream = open(  # noqa: SIM115 (as long as the process)
-            number,
-            "w" if number else "r",
-            buffering=1 if name == "stderr" or os.isatty(number) else -1,
-            encoding=template.encoding,
-            errors=template.errors,
-            closefd=False,
-        )
-        setattr(sys, name, stream)
-        setattr(sys, f"__{name}__", stream)
-
-
-def _run(command: list[str], folder: str, environment: dict[str, str]) -> None:
-    os.chdir(folder)
-    os.environ.clear()
-    os.environ.update(environment)
-    sys.orig_argv[:] = command
-    options = command[1:]
-    if options[:2] == ["-W", "ignore"]:
-        warnings.simplefilter("ignore")
-        del options[:2]
-    if options[0] == "-P":
-        del options[0]
-    else:
-        sys.path.insert(0, folder)
-    kind, what, *words = options
-    sys.argv[:] = [kind, *words]
-    if kind == "-m":
-        runpy.run_module(what, run_name="__main__", alter_sys=True)
-    else:
-        sys.modules["__main__"] = ModuleType("__main__")
-        exec(what, vars(sys.modules["__main__"]))  # noqa: S102 (what `python -c` does)
-
-
-def main() -> None:
-    # what is loaded stays: no child looks through it for garbage, or copies it by that
-    gc.disable()
-    for name in _NEEDED:
-        import_module(name)
-    gc.freeze()
-    gc.enable()
-    (numbers, *order), files = _serve(sys.argv[1])
-    beyond = [fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, _BEYOND) for file in files]
-    for file in files:
-        os.close(file)
-    for file, number in zip(beyond, numbers, strict=True):
-        os.dup2(file, number)
-        os.close(file)
-    _open_streams()
-    _run(*order)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,142 @@
+"""The process that our programs are forked from: it has imported what they need.
+
+It is started by `tests.forked`, says `r` once it listens, takes orders at its socket, and ends when
+its standard input does. Before the first order it has imported the standard library alone.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import gc
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import sys
+import warnings
+from contextlib import suppress
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+MESSAGE = 1 << 17
+"""Bytes: more than an environment and a command line are."""
+_MOST_FILES = 8
+_BEYOND = 100
+"""More than the number of any file that a child is to have."""
+_NEEDED = (
+    *("celery.apps.worker", "celery.backends.redis", "celery.bin.celery", "kombu.transport.redis"),
+    *("celery.app.control", "celery.app.log", "celery.worker.components", "celery.worker.strategy"),
+    *("flower.command", "worker.app"),
+    *("pydantic.type_adapter", "rich.console", "rich.progress", "rich.table"),
+    *(f"producer.cli.{name}" for name in ("commands", "batch", "batch_check", "batch_submit")),
+    *(f"producer.cli.{name}" for name in ("dead", "job", "system", "web")),
+    *("anyio._backends._asyncio", "uvicorn.lifespan.on", "uvicorn.protocols.http.h11_impl"),
+)
+
+
+def _serve(address: str) -> tuple[Any, list[int]]:
+    """Fork for each order; return the order in the child, and the files that came with it."""
+    children: dict[int, socket.socket] = {}
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(address)
+    listener.listen()
+    ended, wake = socket.socketpair()
+    wake.setblocking(False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.set_wakeup_fd(wake.fileno())
+    os.write(1, b"r")
+    is_warm = False
+    while True:
+        ready = select.select([listener.fileno(), ended.fileno(), 0], [], [])[0]
+        if 0 in ready:
+            os._exit(0)
+        if ended.fileno() in ready:
+            ended.recv(MESSAGE)
+            while children and (child := os.waitpid(-1, os.WNOHANG))[0]:
+                with children.pop(child[0]) as caller, suppress(OSError):  # it may be gone
+                    caller.send(str(child[1]).encode())
+        if listener.fileno() in ready:
+            caller, _ = listener.accept()
+            if not is_warm:
+                _import()
+                is_warm = True
+            order, files, _, _ = socket.recv_fds(caller, MESSAGE, _MOST_FILES)
+            if not (pid := os.fork()):
+                signal.set_wakeup_fd(-1)
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                signal.signal(signal.SIGINT, signal.default_int_handler)
+                os.setsid()
+                caller.send(str(os.getpid()).encode())
+                for each in (listener, ended, wake, caller, *children.values()):
+                    each.close()
+                return json.loads(order), files
+            for file in files:
+                os.close(file)
+            children[pid] = caller
+
+
+def _open_streams() -> None:
+    """Open the standard streams as Python does when it starts, for what they are now."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        template = getattr(sys, name)
+        stream = open(  # noqa: SIM115 (as long as the process)
+            number,
+            "w" if number else "r",
+            buffering=1 if name == "stderr" or os.isatty(number) else -1,
+            encoding=template.encoding,
+            errors=template.errors,
+            closefd=False,
+        )
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+
+
+def _run(command: list[str], folder: str, environment: dict[str, str]) -> None:
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.orig_argv[:] = command
+    options = command[1:]
+    if options[:2] == ["-W", "ignore"]:
+        warnings.simplefilter("ignore")
+        del options[:2]
+    if options[0] == "-P":
+        del options[0]
+    else:
+        sys.path.insert(0, folder)
+    kind, what, *words = options
+    sys.argv[:] = [kind, *words]
+    if kind == "-m":
+        runpy.run_module(what, run_name="__main__", alter_sys=True)
+    else:
+        sys.modules["__main__"] = ModuleType("__main__")
+        exec(what, vars(sys.modules["__main__"]))  # noqa: S102 (what `python -c` does)
+
+
+def _import() -> None:
+    # what is loaded stays: no child looks through it for garbage, or copies it by that
+    gc.disable()
+    for name in _NEEDED:
+        import_module(name)
+    gc.freeze()
+    gc.enable()
+
+
+def main() -> None:
+    (numbers, *order), files = _serve(sys.argv[1])
+    beyond = [fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, _BEYOND) for file in files]
+    for file in files:
+        os.close(file)
+    for file, number in zip(beyond, numbers, strict=True):
+        os.dup2(file, number)
+        os.close(file)
+    _open_streams()
+    _run(*order)
+
+
+if __name__ == "__main__":
+    main()
