@@ -9,7 +9,6 @@ from email.utils import format_datetime
 from unittest import mock
 
 import pytest
-import requests
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tencentcloud.common.credential import Credential
@@ -18,7 +17,7 @@ from tencentcloud.common.profile.client_profile import ClientProfile
 from tencentcloud.common.profile.http_profile import HttpProfile
 from tencentcloud.intlpartnersmgt.v20220928.intlpartnersmgt_client import IntlpartnersmgtClient
 
-from worker.api import TC3Auth
+from worker.api import SendVerifyCodeClient
 from worker.signing import Credentials, Signer, canonical_request, utc_date
 
 GOLDEN_TIME = 1551113065
@@ -79,13 +78,12 @@ def test_signature_is_that_of_the_official_client(
 ) -> None:
     credentials = Credentials(key_id, key, token)
     official = OfficialRequest(params, host, timestamp, credentials)
-    auth = TC3Auth(credentials, host, clock=lambda: timestamp)
 
-    ours = auth(requests.Request("POST", "http://any/", data=official.body).prepare())
+    ours = Signer(credentials, host).headers(official.body, timestamp)
 
     for name in ("Authorization", "Content-Type", "Host", "X-TC-Timestamp", "X-TC-Token"):
-        assert ours.headers.get(name) == official.headers.get(name), name
-    assert ours.body == json.dumps(params).encode()
+        assert ours.get(name) == official.headers.get(name), name
+    assert official.body == json.dumps(params).encode()
 
 
 @settings(deadline=None)
@@ -120,9 +118,14 @@ class Clock:
         return self.seconds
 
 
-def timestamp_of(auth: TC3Auth) -> int:
-    signed = auth(requests.Request("POST", "http://host/", data=b"{}").prepare())
-    return int(signed.headers["X-TC-Timestamp"])
+def client_by(clock: Clock) -> SendVerifyCodeClient:
+    return SendVerifyCodeClient(f"https://{GOLDEN_HOST}", GOLDEN_CREDENTIALS, 5, clock=clock)
+
+
+def timestamp_of(client: SendVerifyCodeClient) -> int:
+    return int(
+        client.signed_headers(b"{}", Signer(GOLDEN_CREDENTIALS, GOLDEN_HOST))["X-TC-Timestamp"]
+    )
 
 
 def date_header(seconds: int) -> str:
@@ -132,22 +135,22 @@ def date_header(seconds: int) -> str:
 @pytest.mark.parametrize("ahead_s", [3600, -3600, 86_400 * 365])
 def test_clock_is_corrected_by_the_date_of_an_answer(ahead_s: int) -> None:
     clock = Clock(1_700_000_000.9)
-    auth = TC3Auth(GOLDEN_CREDENTIALS, GOLDEN_HOST, clock)
+    client = client_by(clock)
 
-    auth.correct_clock(date_header(1_700_000_000 + ahead_s))
+    client.correct_clock(date_header(1_700_000_000 + ahead_s))
 
-    assert timestamp_of(auth) == 1_700_000_000 + ahead_s
+    assert timestamp_of(client) == 1_700_000_000 + ahead_s
 
 
 def test_second_correction_replaces_the_first() -> None:
     clock = Clock(1_700_000_000)
-    auth = TC3Auth(GOLDEN_CREDENTIALS, GOLDEN_HOST, clock)
-    auth.correct_clock(date_header(1_700_003_600))
+    client = client_by(clock)
+    client.correct_clock(date_header(1_700_003_600))
     clock.seconds = 1_700_003_600  # somebody has set our clock right
 
-    auth.correct_clock(date_header(1_700_003_600))
+    client.correct_clock(date_header(1_700_003_600))
 
-    assert timestamp_of(auth) == 1_700_003_600
+    assert timestamp_of(client) == 1_700_003_600
 
 
 @pytest.mark.parametrize(
@@ -164,11 +167,11 @@ def test_second_correction_replaces_the_first() -> None:
     ],
 )
 def test_unusable_date_leaves_the_clock_alone(header: str | None) -> None:
-    auth = TC3Auth(GOLDEN_CREDENTIALS, GOLDEN_HOST, Clock(1_700_000_000))
+    client = client_by(Clock(1_700_000_000))
 
-    auth.correct_clock(header)
+    client.correct_clock(header)
 
-    assert auth.offset_s == 0
+    assert client.clock_offset_s == 0
 
 
 @pytest.fixture
@@ -182,11 +185,11 @@ def far_from_utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("far_from_utc")
 def test_date_without_a_zone_is_taken_for_utc() -> None:
-    auth = TC3Auth(GOLDEN_CREDENTIALS, GOLDEN_HOST, Clock(1_700_000_000))
+    client = client_by(Clock(1_700_000_000))
 
-    auth.correct_clock("Mon, 04 Nov 2024 08:08:30 -0000")
+    client.correct_clock("Mon, 04 Nov 2024 08:08:30 -0000")
 
-    assert timestamp_of(auth) == 1_730_707_710
+    assert timestamp_of(client) == 1_730_707_710
 
 
 def test_a_fingerprint_tells_credentials_apart_and_nothing_about_them() -> None:
