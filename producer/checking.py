@@ -329,7 +329,7 @@ def _first_rows(sheet: Sheet, rows: list[Row]) -> list[dict[str, Any]]:
 
 def _suggested_country(sheet: Sheet, sample: list[Row], found: Preflight) -> str | None:
     """Return the column that seems to say where numbers belong that do not say it themselves."""
-    lacking = any(code == NO_COUNTRY_CODE.code for code, _ in found.tally.rejected)
+    lacking = NO_COUNTRY_CODE in found.tally.rejected
     if sheet.columns.country is not None or not lacking:
         return None
     for index, name in enumerate(sheet.header):

@@ -232,7 +232,7 @@ class Spool:
     def kept_back(self) -> int:
         """The number of rows left out by a person, or as they are done, or under way, elsewhere."""
         return sum(
-            kind.rows.count for kind in self.tally.rejected.values() if kind.code in KEPT_BACK
+            places.count for fault, places in self.tally.rejected.items() if fault.code in KEPT_BACK
         )
 
     def chunks(self, start: int) -> Iterator[list[bytes]]:

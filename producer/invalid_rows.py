@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from jobs.job import State, batch_job_id
 from producer.second_codes import is_results_file
-from producer.sheet import Problem, Row, Sheet
+from producer.sheet import Row, Sheet
 from producer.sheet.row import FAULTS
 from producer.tally import NumberUse
 
@@ -41,7 +41,7 @@ def doubtful_rows(sheet: Sheet) -> Iterator[Row]:
         for row in sheet:
             doubts = list(row.warnings)
             if row.line == next_line:
-                doubts.append(Problem.of(REPEATED, sheet.name, row.line, sheet.unit))
+                doubts.append(REPEATED)
                 next_line = next(repeated, None)
             if doubts and row.phone is not None:
                 yield replace(row, phone=None, problem=doubts[0], warnings=())

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from jobs.phone import Fault
 from producer.customers import naming_columns
 from producer.invalid_rows import REPEATED
 from producer.second_codes import KEPT_BACK
-from producer.sheet import LEFT_OUT, Leaving, Problem, Row, Sheet
+from producer.sheet import LEFT_OUT, Leaving, Row, Sheet
 from producer.tally import Doubles
 
 MOST_WRONG, MOST_DOUBTFUL, MOST_LEFT_OUT = 500, 500, 500
@@ -76,12 +77,10 @@ class LookedAt:
         shown = {*naming, self._sheet.columns.number, self._sheet.columns.country}
         width = len(self._sheet.header)
 
-        def add(kind: str, problem: Problem | None, members: Sequence[Row]) -> None:
+        def add(kind: str, problem: Fault, members: Sequence[Row]) -> None:
             groups.append({"kind": kind, **_words(problem)})
             for row in members:
-                also = [
-                    each for each in row.warnings if problem and each.message != problem.message
-                ]
+                also = [each for each in row.warnings if each != problem]
                 cells = row.cells[:width]
                 rows.append(
                     {
@@ -99,11 +98,9 @@ class LookedAt:
         for problem, members in _by_problem(doubtful):
             add("doubt", problem, members)
         for same in self._doubles:
-            first = same[0]
-            problem = Problem.of(REPEATED, self._sheet.name, first.line, self._sheet.unit)
-            add("double", problem, same)
+            add("double", REPEATED, same)
         if self._left_out:
-            add("left_out", None, self._left_out)
+            add("left_out", LEFT_OUT, self._left_out)
         return {"groups": groups, "looked_at": rows, "values": self._values}
 
 
@@ -116,17 +113,13 @@ def naming_of(sheet: Sheet) -> list[int]:
     return naming_columns(sheet.header, besides)
 
 
-def _by_problem(rows: Sequence[Row]) -> list[tuple[Problem, list[Row]]]:
+def _by_problem(rows: Sequence[Row]) -> list[tuple[Fault, list[Row]]]:
     """Return rows by problem, or first doubt; the most frequent one first."""
-    found: dict[tuple[str, str], tuple[Problem, list[Row]]] = {}
+    found: dict[Fault, list[Row]] = {}
     for row in rows:
-        problem = row.problem or row.warnings[0]
-        key = problem.code, problem.message
-        found.setdefault(key, (problem, []))[1].append(row)
-    return sorted(found.values(), key=lambda each: -len(each[1]))
+        found.setdefault(row.problem or row.warnings[0], []).append(row)
+    return sorted(found.items(), key=lambda each: -len(each[1]))
 
 
-def _words(problem: Problem | None) -> dict[str, str]:
-    if problem is None:
-        return {"code": LEFT_OUT.code, "message": LEFT_OUT.message, "remedy": LEFT_OUT.remedy}
+def _words(problem: Fault) -> dict[str, str]:
     return {"code": problem.code, "message": problem.message, "remedy": problem.remedy}

@@ -28,7 +28,7 @@ from jobs.ledger import NumberHistory, histories
 from jobs.phone import Fault, PhoneNumber
 from jobs.rows import CHUNK_ROWS
 from jobs.vault import Vault
-from producer.sheet import LEFT_OUT, Problem, Row, Sheet, SheetError
+from producer.sheet import LEFT_OUT, Row, Sheet, SheetError
 from producer.sheet.row import FAULTS
 from producer.stories import FORGOTTEN
 
@@ -193,7 +193,7 @@ def rows_to_send(
             fault = judge.fault(row, history) if judge is not None else None
             if skip_sent_after is not None and row.number > skip_sent_after:
                 fault = fault or _left_out(history)
-        yield (row, history) if fault is None else (_kept_back(row, fault, sheet), NO_HISTORY)
+        yield (row, history) if fault is None else (row.kept_back(fault), NO_HISTORY)
 
 
 def _left_out(history: NumberHistory) -> Fault | None:
@@ -209,11 +209,6 @@ def _left_out(history: NumberHistory) -> Fault | None:
 
 def _waits(batch_id: str, remedy: str) -> Fault:
     return Fault(_WAITS, f"its number {already_waits(batch_id)}", remedy)
-
-
-def _kept_back(row: Row, fault: Fault, sheet: Sheet) -> Row:
-    problem = Problem.of(fault, sheet.name, row.line, sheet.unit)
-    return replace(row, phone=None, problem=problem, warnings=(), repaired=())
 
 
 def is_results_file(sheet: Sheet) -> bool:

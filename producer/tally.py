@@ -15,9 +15,9 @@ from typing import Any, Self
 
 from jobs.job import EVENT
 from jobs.ledger import NumberHistory
-from jobs.phone import PhoneNumber
+from jobs.phone import Fault, PhoneNumber
 from producer.second_codes import NO_HISTORY
-from producer.sheet import Problem, Row
+from producer.sheet import Row
 
 LINES_KEPT = 20
 """Lines named for each kind; the file of invalid rows has all of them."""
@@ -25,8 +25,7 @@ MOST_KINDS = 50
 """Kinds that are distinguished; further ones are counted as one."""
 
 _LINES_SHOWN_OF_MANY = 5
-_OTHERS = ("others", "of other kinds")
-_OTHERS_REMEDY = "correct what is named, then check the file again"
+_OTHERS = Fault("others", "of other kinds", "correct what is named, then check the file again")
 
 
 @dataclass(slots=True)
@@ -80,40 +79,29 @@ class Waiting(Places):
         return "; ".join((Places.where(self, unit), ", ".join(places)))
 
 
-@dataclass(frozen=True, slots=True)
-class ProblemKind:
-    """One kind of fault, doubt or repair: how often, where, and what to do.
+Faults = dict[Fault, Places]
+"""The rows of each fault, doubt or repair.
 
-    The message is part of the kind: one code has other messages for country code 86 than for 7.
-    """
+One code may be several of them: it has other messages for country code 86 than for 7.
+"""
 
-    code: str
-    message: str
-    remedy: str
-    unit: str
-    rows: Places = field(default_factory=Places)
 
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "code": self.code,
-            "count": self.rows.count,
-            "message": self.message,
-            "remedy": self.remedy,
-            "lines": self.rows.lines,
+def ranked(faults: Faults) -> list[tuple[Fault, Places]]:
+    """Return the faults with their rows, the most frequent first."""
+    return sorted(faults.items(), key=lambda each: -each[1].count)
+
+
+def _ranked_dicts(faults: Faults) -> list[dict[str, Any]]:
+    return [
+        {
+            "code": fault.code,
+            "count": places.count,
+            "message": fault.message,
+            "remedy": fault.remedy,
+            "lines": places.lines,
         }
-
-    @property
-    def where(self) -> str:
-        return self.rows.where(self.unit)
-
-
-ProblemKinds = dict[tuple[str, str], ProblemKind]
-"""By code and message."""
-
-
-def ranked(kinds: ProblemKinds) -> list[ProblemKind]:
-    """Return the kinds, the most frequent first."""
-    return sorted(kinds.values(), key=lambda kind: -kind.rows.count)
+        for fault, places in ranked(faults)
+    ]
 
 
 @dataclass(slots=True)
@@ -125,11 +113,11 @@ class Tally:
 
     rows: int = 0
     valid: int = 0
-    rejected: ProblemKinds = field(default_factory=dict)
-    doubts: ProblemKinds = field(default_factory=dict)
+    rejected: Faults = field(default_factory=dict)
+    doubts: Faults = field(default_factory=dict)
     doubtful: int = 0
     """Rows to be sent that have any doubt."""
-    repairs: ProblemKinds = field(default_factory=dict)
+    repairs: Faults = field(default_factory=dict)
     repaired: Places = field(default_factory=Places)
     """Rows that had any repair."""
     sent_before: Places = field(default_factory=Places)
@@ -146,16 +134,16 @@ class Tally:
     def count(self, row: Row, history: NumberHistory = NO_HISTORY) -> None:
         self.rows += 1
         if row.problem is not None:
-            _note(self.rejected, row.problem)
+            _note(self.rejected, row.problem, row.line)
             return
         self.valid += 1
         self.doubtful += bool(row.warnings)
         for doubt in row.warnings:
-            _note(self.doubts, doubt)
+            _note(self.doubts, doubt, row.line)
         if row.repaired:
             self.repaired.add(row.line)
         for repair in row.repaired:
-            _note(self.repairs, repair)
+            _note(self.repairs, repair, row.line)
         if history.codes:
             self.sent_before.add(row.line)
         if history.waits_in:
@@ -169,20 +157,16 @@ class Tally:
             "rows": self.rows,
             "valid": self.valid,
             "invalid": self.invalid,
-            "invalid_by_reason": [kind.as_dict() for kind in ranked(self.rejected)],
-            "doubts": [kind.as_dict() for kind in ranked(self.doubts)],
-            "repairs": [kind.as_dict() for kind in ranked(self.repairs)],
+            "invalid_by_reason": _ranked_dicts(self.rejected),
+            "doubts": _ranked_dicts(self.doubts),
+            "repairs": _ranked_dicts(self.repairs),
         }
 
 
-def _note(kinds: ProblemKinds, problem: Problem) -> None:
-    key = (problem.code, problem.message)
-    if key not in kinds and len(kinds) >= MOST_KINDS:
-        key = _OTHERS
-    if key not in kinds:
-        remedy = problem.remedy if key != _OTHERS else _OTHERS_REMEDY
-        kinds[key] = ProblemKind(*key, remedy, problem.unit)
-    kinds[key].rows.add(problem.line)
+def _note(faults: Faults, fault: Fault, line: int) -> None:
+    if fault not in faults and len(faults) >= MOST_KINDS:
+        fault = _OTHERS
+    faults.setdefault(fault, Places()).add(line)
 
 
 EXAMPLES_KEPT = 20

@@ -53,7 +53,7 @@ from producer.importing import (
 )
 from producer.invalid_rows import invalid_cells, invalid_columns
 from producer.sheet import Row, Sheet
-from producer.tally import Places, ProblemKinds, ranked
+from producer.tally import Faults, Places, ranked
 
 _DOUBLES_SHOWN = 3
 _NOTHING = "nothing to do"
@@ -183,11 +183,11 @@ def _show(sheet: Sheet, found: Preflight) -> None:
         ("rows", f"{tally.rows:,}", ""),
         ("can be sent", f"{tally.valid:,}", ""),
         ("cannot be sent", f"{tally.invalid:,}", ""),
-        *_by_kind(tally.rejected, ""),
-        *_by_kind(tally.doubts, "doubtful: "),
-        *_by_kind(tally.repairs, "repaired: ", but=_NOTHING),
+        *_by_kind(tally.rejected, unit, ""),
+        *_by_kind(tally.doubts, unit, "doubtful: "),
+        *_by_kind(tally.repairs, unit, "repaired: ", but=_NOTHING),
     ]
-    if any(each.remedy.startswith(_NOTHING) for each in tally.repairs.values()):
+    if any(fault.remedy.startswith(_NOTHING) for fault in tally.repairs):
         rows.append(_counted("  repaired, nothing to do", tally.repaired, unit))
     where = "; ".join(same.where(unit) for same in doubles.examples[:_DOUBLES_SHOWN])
     if doubles.numbers > _DOUBLES_SHOWN:
@@ -222,13 +222,13 @@ def _verdict(found: Preflight) -> str:
 
 
 def _by_kind(
-    kinds: ProblemKinds, prefix: str, but: str | None = None
+    faults: Faults, unit: str, prefix: str, but: str | None = None
 ) -> list[tuple[str, str, str]]:
     """Return a line for each kind, except for those whose remedy begins with `but`."""
     return [
-        (f"  {prefix}{each.message}", f"{each.rows.count:,}", f"{each.where}: {each.remedy}")
-        for each in ranked(kinds)
-        if but is None or not each.remedy.startswith(but)
+        _counted(f"  {prefix}{fault.message}", places, unit, f": {fault.remedy}")
+        for fault, places in ranked(faults)
+        if but is None or not fault.remedy.startswith(but)
     ]
 
 

@@ -41,7 +41,7 @@ from producer.cli.wording import note_in_words
 from producer.importing import Refusal, Spool, Submission, Terms, check_batch_id
 from producer.overview import Outlook, Overview, read_overview
 from producer.sheet import Sheet
-from producer.tally import ProblemKinds, Tally, ranked
+from producer.tally import Faults, Tally, ranked
 
 NO_ROWS = (
     "no row can be sent: there is none below the names of the columns; save the file with its rows"
@@ -268,9 +268,9 @@ def _say_what_was_read(sheet: Sheet, spool: Spool) -> None:
     tally = spool.tally
     text = f"{sheet.name}: {count_of(tally.rows, 'row')}, {tally.valid:,} can be sent"
     say(text + (f", {tally.invalid:,} cannot:" if tally.invalid else ""))
-    _say_kinds(tally.rejected, "")
-    _say_kinds(tally.doubts, "doubtful, sent all the same: ")
-    _say_kinds(tally.repairs, "repaired: ")
+    _say_kinds(tally.rejected, sheet.unit, "")
+    _say_kinds(tally.doubts, sheet.unit, "doubtful, sent all the same: ")
+    _say_kinds(tally.repairs, sheet.unit, "repaired: ")
     for places, what in (
         (tally.sent_before, "got a code before"),
         (tally.waiting, "waits for a code already"),
@@ -282,12 +282,13 @@ def _say_what_was_read(sheet: Sheet, spool: Spool) -> None:
             )
 
 
-def _say_kinds(kinds: ProblemKinds, prefix: str) -> None:
-    for each in ranked(kinds)[:_KINDS_SHOWN]:
-        say(f"  {each.rows.count:,} x {prefix}{each.message} ({each.where}): {each.remedy}")
-    if len(kinds) > _KINDS_SHOWN:
+def _say_kinds(faults: Faults, unit: str, prefix: str) -> None:
+    for fault, places in ranked(faults)[:_KINDS_SHOWN]:
+        where = places.where(unit)
+        say(f"  {places.count:,} x {prefix}{fault.message} ({where}): {fault.remedy}")
+    if len(faults) > _KINDS_SHOWN:
         say(
-            f"  and {len(kinds) - _KINDS_SHOWN} other kinds {prefix}".rstrip(": ")
+            f"  and {len(faults) - _KINDS_SHOWN} other kinds {prefix}".rstrip(": ")
             + ": sendcode batch check shows all"
         )
 

@@ -1,7 +1,7 @@
 """Reads any real input file as rows, and writes results that a spreadsheet opens correctly."""
 
 from producer.sheet.leaving import LEFT_OUT, Leaving
-from producer.sheet.row import Choice, Note, Problem, Row, SheetError
+from producer.sheet.row import Choice, Note, Row, SheetError
 from producer.sheet.sheet import Corrections, Sheet, open_sheet
 from producer.sheet.writing import SheetWriter, written_file
 
@@ -11,7 +11,6 @@ __all__ = [
     "Corrections",
     "Leaving",
     "Note",
-    "Problem",
     "Row",
     "Sheet",
     "SheetError",

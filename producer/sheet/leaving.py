@@ -5,10 +5,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from producer.sheet.row import FAULTS, Problem, Row
+from producer.sheet.row import FAULTS, Row
 
 LEFT_OUT = FAULTS["left_out"]
 _CACHE_KIB = 16_384
@@ -35,7 +35,7 @@ class Leaving:
         """What distinguishes these rows from all others of the same file."""
         return f"{sorted(self.lines)} {sorted(self.doubts)} {self.repeated}" if self else ""
 
-    def applied(self, rows: Iterable[Row], file: str, unit: str) -> Iterator[Row]:
+    def applied(self, rows: Iterable[Row]) -> Iterator[Row]:
         """Yield the rows, those that are left out with `LEFT_OUT` as their problem."""
         # on disk, deleted by SQLite itself; a download is written by one thread after another
         with closing(sqlite3.connect("", check_same_thread=False)) as db:
@@ -44,11 +44,9 @@ class Leaving:
             db.execute("CREATE TABLE seen (number INTEGER PRIMARY KEY)")
             for row in rows:
                 by_line = row.line in self.lines
-                if not by_line and (row.phone is None or not self._leaves(row, row.phone.e164, db)):
-                    yield row
-                    continue
-                problem = Problem.of(LEFT_OUT, file, row.line, unit)
-                yield replace(row, phone=None, problem=problem, warnings=(), repaired=())
+                if by_line or (row.phone is not None and self._leaves(row, row.phone.e164, db)):
+                    row = row.kept_back(LEFT_OUT)  # noqa: PLW2901 (it takes its place)
+                yield row
 
     def _leaves(self, row: Row, number: str, db: sqlite3.Connection) -> bool:
         if any(each.message in self.doubts for each in row.warnings):

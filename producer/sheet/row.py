@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import Final, Literal, NamedTuple
 
@@ -46,30 +46,6 @@ class Note(NamedTuple):
     """What stands in the sentence, by name: of columns, of sheets."""
     choice: Choice | None = None
     """What they may choose otherwise."""
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Something about one row: why it is refused, what is doubtful, or what was repaired."""
-
-    code: str
-    """Its name for programs, as `scientific`."""
-    message: str
-    """One sentence without a full stop; never a full number."""
-    remedy: str
-    file: str
-    line: int
-    unit: str = "line"
-    """What `line` counts: "line", or "row" of a workbook."""
-    values: tuple[tuple[str, str], ...] = ()
-    """What stands in the message, by name."""
-
-    @classmethod
-    def of(cls, fault: Fault, file: str, line: int, unit: str) -> Problem:
-        return cls(fault.code, fault.message, fault.remedy, file, line, unit, fault.values)
-
-    def __str__(self) -> str:
-        return f"{self.file}, {self.unit} {self.line}: {self.message}; {self.remedy}"
 
 
 class SheetError(Exception):
@@ -143,12 +119,16 @@ class Row:
     """The customer's own values as in the file, one per column of the header; more if the record
     has more. Encodable as UTF-8 and free of NUL."""
     phone: PhoneNumber | None
-    problem: Problem | None = None
+    problem: Fault | None = None
     """Why nothing can be sent for this row."""
-    warnings: tuple[Problem, ...] = ()
+    warnings: tuple[Fault, ...] = ()
     """Doubts; the row can be sent all the same."""
-    repaired: tuple[Problem, ...] = ()
+    repaired: tuple[Fault, ...] = ()
     """What was repaired to get the number; each leaves no doubt."""
+
+    def kept_back(self, problem: Fault) -> Row:
+        """Return the row as one that is not sent."""
+        return replace(self, phone=None, problem=problem, warnings=(), repaired=())
 
     def __repr__(self) -> str:
         result = self.problem.code if self.problem is not None else repr(self.phone)

@@ -23,7 +23,7 @@ from producer.sheet.columns import Asked, Columns, Header, find_header, rate_hea
 from producer.sheet.encoding import find_encoding
 from producer.sheet.leaving import NOTHING, Leaving
 from producer.sheet.number import NO_COUNTRY_CODE, NumberReader
-from producer.sheet.row import FAULTS, Note, Problem, Record, Row, SheetError, shown
+from producer.sheet.row import FAULTS, Note, Record, Row, SheetError, shown
 from producer.sheet.source import (
     ZIP_MARK,
     Source,
@@ -174,7 +174,7 @@ class Sheet:
         rows = (
             self._row(number, record, width) for number, record in enumerate(self._records(), 1)
         )
-        return self._leaving.applied(rows, self.name, self.unit) if self._leaving else rows
+        return self._leaving.applied(rows) if self._leaving else rows
 
     def _records(self) -> Iterator[Record]:
         """Yield the records below the header; refuse a file that changes meanwhile."""
@@ -302,19 +302,19 @@ class Sheet:
         if len(cells) != width and fault is None:
             fault, doubt = self._fit(cells, width)
         if fault is not None:
-            return Row(number, line, cells, None, self._problem(fault, line))
+            return Row(number, line, cells, None, fault)
         reading = self._numbers.read(cells, numeric)
         if reading.fault is not None:
             fault = reading.fault
             if uncalculated and self._is_missing(fault, uncalculated):
                 fault = _NOT_CALCULATED
-            return Row(number, line, cells, None, self._problem(fault, line))
-        if not (reading.warnings or reading.repaired or doubt or hidden):
-            return Row(number, line, cells, reading.phone)
-        doubts = [*reading.warnings, doubt, _HIDDEN_ROW if hidden else None]
-        warnings = tuple(self._problem(each, line) for each in doubts if each is not None)
-        repaired = tuple(self._problem(repair, line) for repair in reading.repaired)
-        return Row(number, line, cells, reading.phone, None, warnings, repaired)
+            return Row(number, line, cells, None, fault)
+        doubts = reading.warnings
+        if doubt is not None:
+            doubts += (doubt,)
+        if hidden:
+            doubts += (_HIDDEN_ROW,)
+        return Row(number, line, cells, reading.phone, None, doubts, reading.repaired)
 
     def _fit(self, cells: list[str], width: int) -> tuple[Fault | None, Fault | None]:
         """Fit a record to the columns in place; return a fault, or else a doubt, about it."""
@@ -340,9 +340,6 @@ class Sheet:
             NO_COUNTRY_CODE.code: self.columns.country,
         }.get(fault.code)
         return column is not None and bool(uncalculated >> column & 1)
-
-    def _problem(self, fault: Fault, line: int) -> Problem:
-        return Problem.of(fault, self.name, line, self.unit)
 
     def _open_text(self, asked: str | None, notes: list[Note]) -> DelimitedText | JsonLines:
         source = self._source

@@ -218,9 +218,9 @@ def test_a_tally_keeps_the_first_lines_and_counts_all(tmp_path: Path) -> None:
 
     tally = tally_of(write_csv(tmp_path / "barred.csv", rows))
 
-    (kind,) = tally.rejected.values()
-    assert (kind.rows.count, len(kind.rows.lines)) == (50, LINES_KEPT)
-    assert kind.where == "lines 2, 3, 4, 5, 6 and 45 more"
+    (places,) = tally.rejected.values()
+    assert (places.count, len(places.lines)) == (50, LINES_KEPT)
+    assert places.where("line") == "lines 2, 3, 4, 5, 6 and 45 more"
     assert (tally.rows, tally.valid, tally.invalid) == (50, 0, 50)
 
 
@@ -230,7 +230,7 @@ def test_each_reason_is_told_of_its_own_lines_only(tmp_path: Path) -> None:
     tally = tally_of(write_csv(tmp_path / "barred.csv", rows))
 
     told = [
-        (each.message.partition(" to ")[2], each.rows.lines) for each in tally.rejected.values()
+        (fault.message.partition(" to ")[2], rows.lines) for fault, rows in tally.rejected.items()
     ]
     assert told == [
         ("country code 86 (mainland China)", [2]),
@@ -245,8 +245,8 @@ def test_a_file_with_a_thousand_reasons_is_counted_in_little_memory(tmp_path: Pa
     tally = tally_of(write_csv(tmp_path / "codes.csv", rows))
 
     assert len(tally.rejected) == MOST_KINDS + 1
-    assert sum(each.rows.count for each in tally.rejected.values()) == tally.invalid > 8_000
-    assert list(tally.rejected.values())[-1].message == "of other kinds"
+    assert sum(each.count for each in tally.rejected.values()) == tally.invalid > 8_000
+    assert list(tally.rejected)[-1].message == "of other kinds"
 
 
 RESULTS_HEADER = (
