@@ -36,6 +36,7 @@ from jobs.upgrade import Upgrade
 from jobs.vault import UnknownKeyError
 from jobs.webhooks import Outbox
 from worker.api import SendVerifyCodeClient
+from worker.deadline import now_s
 from worker.health import Health, serve, tell_systemd
 from worker.limiter import Limiter
 from worker.meter import Meter
@@ -51,7 +52,6 @@ from worker.presence import (
 from worker.reach import Reach
 from worker.reactions import CUT_OFF, STOOD_DOWN, Reactions
 from worker.recorder import Recorder, set_aside
-from worker.retry import RetryPolicy
 from worker.sender import Sender
 from worker.signing import Credentials
 from worker.transport import ThreadPool
@@ -148,7 +148,7 @@ class Runtime:
         settings, redis = self.settings, self.ledger.client
         limiter = Limiter(redis, settings, self.shutdown.nap)
         recorder = Recorder(self.ledger, self.shutdown, self.presence.name)
-        reactions = Reactions(self.account, limiter, RetryPolicy.of(settings), self.reach)
+        reactions = Reactions(self.account, limiter, settings, self.reach)
         return Sender(
             self.ledger,
             limiter,
@@ -413,11 +413,12 @@ def beat(runtime: Runtime) -> None:
     is_outdated = runtime.ledger.identity.is_outdated
     presence.idle = OUTDATED if is_outdated else "" if runtime.takes_codes else WEBHOOKS
     account.entry = presence.entry
-    with runtime.meter.round_trip():
-        presence.beat()
+    asked = now_s()
+    presence.beat()
+    runtime.meter.redis.observe(now_s() - asked)
     before = account.stood_down
     cut_off = runtime.reach.cut_off
-    standing = account.stand((cut_off.code, cut_off.message) if cut_off else None)
+    standing = account.stand(cut_off)
     code = fields(code=account.stood_down or before)
     if standing == "halted now":
         worker_log.error(

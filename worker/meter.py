@@ -5,14 +5,9 @@ The ledger's own figures are at `/metrics` of `sendcode web` (`producer/web/metr
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram
-
-from jobs.codes import Kind
-from jobs.job import Lane
 
 _API_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _SHORT_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
@@ -30,13 +25,16 @@ class Meter:
                 f"sendcode_{name}_seconds", text, labels, registry=self.registry, buckets=buckets
             )
 
-        self._api = histogram("api", "A call of the API, by what its answer means.", _API_S, "kind")
-        self._delay = histogram(
+        self.api = histogram("api", "A call of the API, by what its answer means.", _API_S, "kind")
+        # a batch's job is accepted when its row is fed
+        self.acceptance_to_api = histogram(
             "acceptance_to_api", "From a job's acceptance to its first call.", _LONG_S, "lane"
         )
-        self._slot = histogram("limiter_wait", "From asking for a slot until it opens.", _LONG_S)
-        self._claim = histogram("claim", "Taking a job from the ledger.", _SHORT_S)
-        self._redis = histogram("redis", "The round trip of a sign of life.", _SHORT_S)
+        self.limiter_wait = histogram(
+            "limiter_wait", "From asking for a slot until it opens.", _LONG_S
+        )
+        self.claim = histogram("claim", "Taking a job from the ledger.", _SHORT_S)
+        self.redis = histogram("redis", "The round trip of a sign of life.", _SHORT_S)
 
     def count_threads(self, used: Callable[[], int], most: int) -> None:
         """Show the threads that work on jobs, and how many there are."""
@@ -50,27 +48,3 @@ class Meter:
         """Show whether the worker could send."""
         text = "1 if this worker could send at its last sign of life."
         Gauge("sendcode_worker_ready", text, registry=self.registry).set_function(is_ready)
-
-    def claim(self) -> AbstractContextManager[None]:
-        return _timed(self._claim)
-
-    def round_trip(self) -> AbstractContextManager[None]:
-        return _timed(self._redis)
-
-    def waited_for_slot(self, seconds: float) -> None:
-        self._slot.observe(max(0.0, seconds))
-
-    def called(self, kind: Kind, took_s: float) -> None:
-        self._api.labels(kind).observe(took_s)
-
-    def reached_api(self, lane: Lane, seconds: float) -> None:
-        """Note how long a job took from its acceptance, or its row's feeding, to its first call."""
-        self._delay.labels(lane).observe(max(0.0, seconds))
-
-
-@contextmanager
-def _timed(histogram: Histogram) -> Iterator[None]:
-    """Observe how long the block takes, unless it fails."""
-    began = time.monotonic()
-    yield
-    histogram.observe(time.monotonic() - began)

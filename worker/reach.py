@@ -10,18 +10,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 FEWEST = 3
 """Calls in a row that did not get out, before they are taken for this process' own trouble."""
-
-
-@dataclass(frozen=True, slots=True)
-class CutOff:
-    """What the last call that did not get out ended with."""
-
-    code: str
-    message: str
 
 
 class Reach:
@@ -32,8 +23,9 @@ class Reach:
 
         `settle_s`: seconds after which no call is under way that began before them.
         """
-        self.cut_off: CutOff | None = None
-        """Why this process takes no work, until it reaches the API."""
+        self.cut_off: tuple[str, str] | None = None
+        """Why this process takes no work, until it reaches the API: the last call's code and
+        message."""
         self._settle_s = settle_s
         self._clock = clock
         self._lock = threading.Lock()
@@ -64,5 +56,5 @@ class Reach:
                 if now >= self._since + self._settle_s:
                     self._sent_later = sent
             elif sent > self._sent_later and self._failures >= FEWEST:
-                self.cut_off = CutOff(code, message)
+                self.cut_off = code, message
             return self._failures >= FEWEST and sent > self._sent_then

@@ -17,6 +17,7 @@ import redis
 
 from config.logging import fields
 from config.redis import error_code
+from config.settings import Settings
 from jobs.account import Account
 from jobs.codes import NEVER_LEFT, Kind, OwnCode
 from jobs.job import State
@@ -75,12 +76,13 @@ class Reactions:
     """Decides what follows from verdicts. Thread-safe; one per process."""
 
     def __init__(
-        self, account: Account, limiter: Limiter, policy: RetryPolicy, reach: Reach
+        self, account: Account, limiter: Limiter, settings: Settings, reach: Reach
     ) -> None:
         self._account = account
         self._reach = reach
         self._limiter = limiter
-        self._policy = policy
+        self._settings = settings
+        self._policy = RetryPolicy(settings)
         self._table: dict[Kind, Callable[[Answered], Reaction]] = {
             Kind.SENT: self._sent,
             Kind.TRANSIENT: self._failed,
@@ -120,10 +122,10 @@ class Reactions:
         if a.kind in {"probe", "late"}:
             # the proof: an attempt in doubt had been accepted, and this one was not
             return self._end(a, State.SENT_INFERRED, "closed", a.unsent())
-        if a.work.attempts >= self._policy.max_attempts:
+        if a.work.attempts >= self._settings.sendcode_max_attempts:
             state = State.DEAD if a.kind == "first" else State.UNKNOWN
             return self._end(a, state, "closed", a.unsent())
-        pause = a.pause(self._policy.interval_s, "interval")
+        pause = a.pause(self._settings.sendcode_phone_interval, "interval")
         return Reaction(pause, a.unsent())
 
     def _too_often(self, a: Answered) -> Reaction:
@@ -168,7 +170,7 @@ class Reactions:
             return Reaction(a.pause(0), a.unsent(counts=False))
         # the last attempt, too, has the right to a probe
         may_be_proved = in_doubt and a.kind != "probe"
-        if work.attempts >= self._policy.max_attempts and not may_be_proved:
+        if work.attempts >= self._settings.sendcode_max_attempts and not may_be_proved:
             return self._end(a, State.UNKNOWN, "keep", left) if in_doubt else self._end_unsent(a)
         pause_s = self._policy.pause_s(work.attempts, in_doubt=in_doubt)
         log.warning(
@@ -238,7 +240,7 @@ class Reactions:
             return self._end_unsent(replace(a, verdict=alone))
         elif refused == "suspect":
             log.warning("refused as if the account were, while other jobs are sent", extra=cause)
-            pause_s = self._policy.canary_s
+            pause_s = self._settings.sendcode_canary_interval
         if left.in_doubt:
             # a job in doubt is tried on, while that can prove something
             pause_s = self._policy.longest_probe_pause_s

@@ -13,7 +13,7 @@ import tenacity
 
 from config.logging import fields
 from jobs.job import JobRecord, Undocumented
-from jobs.ledger import Aftermath, Claim, Ending, Ledger, Pause, Tried
+from jobs.ledger import Aftermath, Ending, Ledger, Pause, Tried
 from worker.presence import Shutdown
 from worker.retry import Again
 
@@ -49,29 +49,21 @@ class Work:
     record: JobRecord
     token: str
     is_canary: bool
-    tries: int
-    started: float
+    tries: int = field(init=False)
+    started: float = field(default_factory=time.monotonic)
     attempts: int = 0
     """Those that count, with the one that was journaled last."""
     throttled: int = 0
     missed: int = 0
     """Slots in a row that were over before the attempt was journaled."""
-    undocumented: Undocumented = ""
+    undocumented: Undocumented = field(init=False)
     """See `JobRecord`."""
     clock_corrected: bool = False
     tried: Tried = field(default_factory=Tried)
 
-    @classmethod
-    def on(cls, claim: Claim, record: JobRecord, token: str) -> Work:
-        """Return the work on a job that was granted."""
-        return cls(
-            record=record,
-            token=token,
-            is_canary=claim.is_canary,
-            tries=record.tries,
-            undocumented=record.undocumented,
-            started=time.monotonic(),
-        )
+    def __post_init__(self) -> None:
+        self.tries = self.record.tries
+        self.undocumented = self.record.undocumented
 
     @property
     def job_id(self) -> str:

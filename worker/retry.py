@@ -32,38 +32,25 @@ class Again:
 class RetryPolicy:
     """How long to wait before the next attempt, in seconds."""
 
-    backoff_s: float
-    interval_s: float
-    frequency_wait_s: float
-    max_attempts: int
-    canary_s: float
-
-    @classmethod
-    def of(cls, settings: Settings) -> RetryPolicy:
-        return cls(
-            settings.sendcode_backoff,
-            settings.sendcode_phone_interval,
-            settings.sendcode_frequency_wait,
-            settings.sendcode_max_attempts,
-            settings.sendcode_canary_interval,
-        )
+    settings: Settings
 
     def pause_s(self, attempts: int, *, in_doubt: bool) -> float:
-        """Return the wait after a number of failed attempts: `backoff_s`, then threefold each time.
+        """Return the wait after so many failed attempts: the back-off, then threefold each time.
 
         Jitter adds up to a half. A job in doubt never waits longer than `longest_probe_pause_s`.
         """
-        pause = self.backoff_s * _GROWTH ** (attempts - 1) * (1 + random() / 2)  # noqa: S311 (jitter)
+        jitter = 1 + random() / 2  # noqa: S311
+        pause = self.settings.sendcode_backoff * _GROWTH ** (attempts - 1) * jitter
         return min(pause, self.longest_probe_pause_s) if in_doubt else pause
 
     @property
     def longest_probe_pause_s(self) -> float:
         """A tenth of the number's interval: all probes must fall inside it."""
-        return self.interval_s / 10
+        return self.settings.sendcode_phone_interval / 10
 
     def too_often_pause_s(self, waits: int) -> float:
         """Return the wait before a number refused as too often is tried again."""
-        return self.frequency_wait_s * _GROWTH**waits
+        return self.settings.sendcode_frequency_wait * _GROWTH**waits
 
 
 def retrying(sleep: Callable[[float], None]) -> tenacity.Retrying:

@@ -79,8 +79,9 @@ class Sender:
         """Work on a job as far as it goes now. Expected troubles are results, not exceptions."""
         token = self._leases.token()
         try:
-            with self._meter.claim():
-                claim = self._ledger.claim(job_id, token)
+            asked = now_s()
+            claim = self._ledger.claim(job_id, token)
+            self._meter.claim.observe(now_s() - asked)
             record = claim.record
             if claim.verdict == "unreadable" or (record is not None and record.flaw):
                 return self._set_aside(job_id)
@@ -89,7 +90,7 @@ class Sender:
             if claim.verdict != "granted" or record is None:
                 due = claim.due_in_ms / 1000 if claim.due_in_ms is not None else None
                 return NotNow(claim.verdict, due)
-            work = Work.on(claim, record, token)
+            work = Work(record, token, claim.is_canary)
             with self._leases.hold(job_id, token):
                 return self._work_on(work) if not record.locked else self._lay_aside(work)
         except redis.RedisError as exc:
@@ -147,7 +148,7 @@ class Sender:
         self._client.make_ready()
         asked = now_s()
         slot = self._limiter.take(lane, self._journal_s)
-        self._meter.waited_for_slot(slot.opens - asked)
+        self._meter.limiter_wait.observe(max(0.0, slot.opens - asked))
         if self._has_stood_down():
             return self._hand_back(work)
         begun = self._begin(work, slot)
@@ -171,10 +172,10 @@ class Sender:
         )
         _trace(work, kind, slot, answer)
         self._limiter.settle(slot)
-        self._meter.called(answer.verdict.kind, answer.took_ms / 1000)
+        self._meter.api.labels(answer.verdict.kind).observe(answer.took_ms / 1000)
         if work.tries == 1:
-            accepted_s = work.record.created_ms / 1000
-            self._meter.reached_api(work.record.lane, slot.at_us / 1e6 - accepted_s)
+            took_s = slot.at_us / 1e6 - work.record.created_ms / 1000
+            self._meter.acceptance_to_api.labels(work.record.lane).observe(max(0.0, took_s))
         work.tried = _tried(kind, slot, answer)
         reaction = self._reactions.to(
             Answered(work, kind, answer.verdict, slot.at_us // 1000, answer.fingerprint)

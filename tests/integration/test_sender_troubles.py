@@ -21,7 +21,7 @@ from config.settings import Settings
 from jobs.account import OUTAGE_MISSES, Account
 from jobs.codes import Kind, OwnCode
 from jobs.job import Lane, SendCodeJob, State
-from jobs.ledger import Begun, Claim, Ledger
+from jobs.ledger import Begun, Ledger
 from jobs.phone import PhoneNumber
 from sandbox.client import Sandbox
 from tests.integration.conftest import PatientSender
@@ -32,7 +32,7 @@ from worker.limiter import LATEST_S, Limiter
 from worker.reach import FEWEST
 from worker.reactions import MOST_THROTTLED, Answered, Reactions
 from worker.recorder import Ended, NotNow, Recorder, Work
-from worker.retry import Again, RetryPolicy
+from worker.retry import Again
 from worker.sender import Sender
 from worker.verdict import Verdict
 
@@ -194,7 +194,7 @@ def begun(acts: Acts, ledger: Ledger, job_id: str) -> tuple[Work, Begun]:
     claim = ledger.claim(job_id, "t")
     assert claim.record is not None
     first = acts.begin(job_id, "t")
-    work = Work.on(Claim("granted", claim.record), claim.record, "t")
+    work = Work(claim.record, "t", is_canary=False)
     work.tries = work.attempts = 1
     return work, first
 
@@ -203,7 +203,7 @@ def reacting(
     ledger: Ledger, runtime: Runtime, account: Account, settings: Settings
 ) -> tuple[Recorder, Reactions]:
     limiter = Limiter(ledger.client, settings, runtime.shutdown.nap)
-    reactions = Reactions(account, limiter, RetryPolicy.of(settings), runtime.reach)
+    reactions = Reactions(account, limiter, settings, runtime.reach)
     return Recorder(ledger, runtime.shutdown), reactions
 
 

@@ -342,11 +342,12 @@ def _meter_that_saw_a_job() -> Meter:
     meter = Meter()
     meter.count_threads(lambda: 1, 48)
     meter.show_ready(lambda: True)
-    meter.called(Kind.SENT, 0.1)
-    meter.reached_api(Lane.EVENT, 0.1)
-    meter.waited_for_slot(0.1)
-    with meter.claim(), meter.round_trip():
-        return meter
+    meter.api.labels(Kind.SENT).observe(0.1)
+    meter.acceptance_to_api.labels(Lane.EVENT).observe(0.1)
+    meter.limiter_wait.observe(0.1)
+    meter.claim.observe(0.001)
+    meter.redis.observe(0.001)
+    return meter
 
 
 def _shown_by(meter: Meter) -> str:

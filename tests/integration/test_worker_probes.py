@@ -189,9 +189,9 @@ def test_before_it_takes_messages_and_while_it_stops_it_is_not_ready(
 
 
 def test_the_figures_tell_how_long_the_api_took_and_jobs_waited(ask: Ask, meter: Meter) -> None:
-    meter.called(Kind.SENT, 0.08)
-    meter.reached_api(Lane.EVENT, 0.4)
-    meter.waited_for_slot(0.05)
+    meter.api.labels(Kind.SENT).observe(0.08)
+    meter.acceptance_to_api.labels(Lane.EVENT).observe(0.4)
+    meter.limiter_wait.observe(0.05)
     meter.count_threads(lambda: 3, 10)
 
     figures = {

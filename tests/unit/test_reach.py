@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from worker.reach import CutOff, Reach
+from worker.reach import Reach
 
 SETTLE_S = 10.0
 
@@ -39,7 +39,7 @@ def test_a_process_is_cut_off_while_codes_are_sent_whose_calls_began_after_its_f
 
     world.fail(sent=1)
 
-    assert world.reach.cut_off == CutOff("Network.Connect", "refused")
+    assert world.reach.cut_off == ("Network.Connect", "refused")
 
 
 def test_where_nobody_sends_no_process_is_cut_off_and_no_job_left_to_others() -> None:

@@ -7,7 +7,7 @@ import pytest
 from config.settings import Settings
 from worker.retry import LONGEST_NAP_S, TOO_OFTEN_TRIES, Again, RetryPolicy, retrying
 
-POLICY = RetryPolicy.of(Settings())
+POLICY = RetryPolicy(Settings())
 
 
 @pytest.mark.parametrize(("attempts", "least", "most"), [(1, 1, 1.5), (2, 3, 4.5), (3, 9, 13.5)])
@@ -32,7 +32,7 @@ def test_a_number_refused_as_too_often_gets_few_long_growing_waits() -> None:
 
 
 def test_no_backoff_is_allowed() -> None:
-    assert RetryPolicy.of(Settings(sendcode_backoff=0)).pause_s(5, in_doubt=False) == 0
+    assert RetryPolicy(Settings(sendcode_backoff=0)).pause_s(5, in_doubt=False) == 0
 
 
 def test_the_first_retries_are_slept_and_the_later_ones_parked() -> None:
