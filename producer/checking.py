@@ -38,8 +38,7 @@ from producer.importing import (
 from producer.invalid_rows import invalid_columns
 from producer.looked_at import LookedAt, naming_of
 from producer.second_codes import cell_of, last_named
-from producer.sheet import Row, Sheet, SheetError
-from producer.sheet.number import NO_COUNTRY_CODE
+from producer.sheet import FAULTS, Row, Sheet, SheetError
 from producer.sheet.spellings import calling_code_of_country
 
 log = logging.getLogger("sendcode.web")
@@ -329,7 +328,7 @@ def _first_rows(sheet: Sheet, rows: list[Row]) -> list[dict[str, Any]]:
 
 def _suggested_country(sheet: Sheet, sample: list[Row], found: Preflight) -> str | None:
     """Return the column that seems to say where numbers belong that do not say it themselves."""
-    lacking = NO_COUNTRY_CODE in found.tally.rejected
+    lacking = FAULTS["no_country_code"] in found.tally.rejected
     if sheet.columns.country is not None or not lacking:
         return None
     for index, name in enumerate(sheet.header):

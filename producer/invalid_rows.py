@@ -11,8 +11,7 @@ from dataclasses import replace
 
 from jobs.job import State, batch_job_id
 from producer.second_codes import is_results_file
-from producer.sheet import Row, Sheet
-from producer.sheet.row import FAULTS
+from producer.sheet import FAULTS, Row, Sheet
 from producer.tally import NumberUse
 
 REASON_COLUMN = "reason"
@@ -22,9 +21,6 @@ INVALID_COLUMNS = ("status", "code", "finished_at", "job_id", REASON_COLUMN)
 def invalid_columns(sheet: Sheet) -> tuple[str, ...]:
     """Return our columns: a file of results says itself what became of its rows, and when."""
     return (REASON_COLUMN,) if is_results_file(sheet) else INVALID_COLUMNS
-
-
-REPEATED = FAULTS["repeated"]
 
 
 def doubtful_rows(sheet: Sheet) -> Iterator[Row]:
@@ -41,7 +37,7 @@ def doubtful_rows(sheet: Sheet) -> Iterator[Row]:
         for row in sheet:
             doubts = list(row.warnings)
             if row.line == next_line:
-                doubts.append(REPEATED)
+                doubts.append(FAULTS["repeated"])
                 next_line = next(repeated, None)
             if doubts and row.phone is not None:
                 yield replace(row, phone=None, problem=doubts[0], warnings=())

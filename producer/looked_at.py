@@ -11,12 +11,11 @@ from typing import Any
 
 from jobs.phone import Fault
 from producer.customers import naming_columns
-from producer.invalid_rows import REPEATED
 from producer.second_codes import KEPT_BACK
-from producer.sheet import LEFT_OUT, Leaving, Row, Sheet
+from producer.sheet import FAULTS, Leaving, Row, Sheet
 from producer.tally import Doubles
 
-MOST_WRONG, MOST_DOUBTFUL, MOST_LEFT_OUT = 500, 500, 500
+MOST = 500
 """Rows kept, of each kind."""
 _REPORT_ROWS = 2_000
 
@@ -37,16 +36,16 @@ class LookedAt:
         """Add a row that cannot be sent, was left out, or is doubtful, if there is place for it."""
         problem, width = row.problem, len(self._sheet.header)
         for each in (problem, *row.warnings):
-            if each is not None and each.values and len(self._values) < MOST_WRONG:
+            if each is not None and each.values and len(self._values) < MOST:
                 self._values[each.message] = dict(each.values)
         if problem is None:
-            if len(self._doubtful) < MOST_DOUBTFUL:
+            if len(self._doubtful) < MOST:
                 self._doubtful[row.line] = row
-        elif row.line in self._leaving.lines and problem.code == LEFT_OUT.code:
-            if len(self._left_out) < MOST_LEFT_OUT:
+        elif row.line in self._leaving.lines and problem.code == "left_out":
+            if len(self._left_out) < MOST:
                 self._left_out.append(row)
         elif problem.code not in KEPT_BACK and len(row.cells) == width:  # noqa: SIM102 (as above)
-            if len(self._wrong) < MOST_WRONG:
+            if len(self._wrong) < MOST:
                 self._wrong.append(row)
 
     def add_doubles(self, doubles: Doubles, report: Callable[[int], None]) -> None:
@@ -98,9 +97,9 @@ class LookedAt:
         for problem, members in _by_problem(doubtful):
             add("doubt", problem, members)
         for same in self._doubles:
-            add("double", REPEATED, same)
+            add("double", FAULTS["repeated"], same)
         if self._left_out:
-            add("left_out", LEFT_OUT, self._left_out)
+            add("left_out", FAULTS["left_out"], self._left_out)
         return {"groups": groups, "looked_at": rows, "values": self._values}
 
 

@@ -9,7 +9,6 @@ from typing import Any
 from jobs.phone import BARRED_COUNTRY_CODES, plan_of, without_international_prefix
 from producer.sheet import Leaving
 from producer.sheet.leaving import NOTHING
-from producer.sheet.number import NO_COUNTRY_CODE
 from producer.sheet.spellings import calling_code_of_country
 
 MOST_DECIDED = 5_000
@@ -74,7 +73,7 @@ class RowDecisions:
         number, country = found["number"], found["country"]
         for row in found["looked_at"] if self.country_code else ():
             group = found["groups"][row["group"]]
-            if (group["kind"], group["code"]) != ("wrong", NO_COUNTRY_CODE.code):
+            if (group["kind"], group["code"]) != ("wrong", "no_country_code"):
                 continue
             if country is not None:
                 yield row["line"], {country: self.country_code}

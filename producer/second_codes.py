@@ -28,8 +28,7 @@ from jobs.ledger import NumberHistory, histories
 from jobs.phone import Fault, PhoneNumber
 from jobs.rows import CHUNK_ROWS
 from jobs.vault import Vault
-from producer.sheet import LEFT_OUT, Row, Sheet, SheetError
-from producer.sheet.row import FAULTS
+from producer.sheet import FAULTS, Row, Sheet, SheetError
 from producer.stories import FORGOTTEN
 
 _LETTERS_READ = 100_000
@@ -143,29 +142,25 @@ _STATUS = "status"
 _OUR_MARKS = frozenset({"request_id", "finished_at"})
 """Columns that, like `status`, a file of results has and hardly another one."""
 
-_SENT = FAULTS["already_sent"]
-_UNDER_WAY = FAULTS["under_way"]
-_PERHAPS = FAULTS["perhaps_sent"]
-_SINCE = FAULTS["sent_since"]
-_BEFORE = FAULTS["sent_before"]
-_REFUSED = FAULTS["refused_for_good"]
-_CORRECTED = FAULTS["corrected_since"]
 _BY_STATUS: dict[str, Fault] = {
-    State.SENT: _SENT,
-    State.SENT_INFERRED: _SENT,
-    State.QUEUED: _UNDER_WAY,
-    State.LEASED: _UNDER_WAY,
-    State.SENDING: _UNDER_WAY,
-    State.PARKED: _UNDER_WAY,
-    State.UNKNOWN: _PERHAPS,
-    FORGOTTEN: _PERHAPS,
+    State.SENT: FAULTS["already_sent"],
+    State.SENT_INFERRED: FAULTS["already_sent"],
+    State.QUEUED: FAULTS["under_way"],
+    State.LEASED: FAULTS["under_way"],
+    State.SENDING: FAULTS["under_way"],
+    State.PARKED: FAULTS["under_way"],
+    State.UNKNOWN: FAULTS["perhaps_sent"],
+    FORGOTTEN: FAULTS["perhaps_sent"],
 }
 _STATES = frozenset({*State, FORGOTTEN})
 _BY_CODE = {
-    fault.code: fault
-    for fault in (_SENT, _UNDER_WAY, _PERHAPS, _SINCE, _BEFORE, LEFT_OUT, _CORRECTED)
+    code: FAULTS[code]
+    for code in (
+        *("already_sent", "under_way", "perhaps_sent", "sent_since", "sent_before"),
+        *("left_out", "corrected_since"),
+    )
 }
-_BY_CODE[OwnCode.SENT_MEANWHILE] = _SINCE
+_BY_CODE[OwnCode.SENT_MEANWHILE] = FAULTS["sent_since"]
 _WAITS = "waits_elsewhere"
 
 KEPT_BACK = frozenset({*_BY_CODE, _WAITS})
@@ -199,7 +194,7 @@ def rows_to_send(
 def _left_out(history: NumberHistory) -> Fault | None:
     """Return why a row is left out of a file whose second codes are not wanted, if it is."""
     if history.codes:
-        return _BEFORE
+        return FAULTS["sent_before"]
     if not history.waits_in:
         return None
     return _waits(
@@ -269,12 +264,12 @@ class _Judge:
         finished_ms = _milliseconds(cell_of(row, self._finished_at)) if status else None
         sent_ms = history.sent_ms
         if sent_ms is not None and finished_ms is not None and sent_ms > finished_ms:
-            return _SINCE
+            return FAULTS["sent_since"]
         if status and history.waits_in:
-            return _waits(history.waits_in, _SENT.remedy)
+            return _waits(history.waits_in, FAULTS["already_sent"].remedy)
         if status in {State.DEAD, State.REJECTED} and self._is_corrected(row):
-            return _CORRECTED
-        return _REFUSED if self._is_refused_again(row, status, code) else None
+            return FAULTS["corrected_since"]
+        return FAULTS["refused_for_good"] if self._is_refused_again(row, status, code) else None
 
     def _is_corrected(self, row: Row) -> bool:
         job_id = cell_of(row, self._job_id)
@@ -284,7 +279,7 @@ class _Judge:
         if self._memory is None or row.phone is None:
             return False
         was_refused = (status == State.DEAD and (not code or is_permanent(code))) or (
-            status == State.REJECTED and code == _REFUSED.code
+            status == State.REJECTED and code == "refused_for_good"
         )
         return was_refused and self._memory.has_refused_for_good(row.phone)
 

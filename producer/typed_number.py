@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from jobs.phone import Fault, PhoneError, PhoneNumber
+from producer.sheet import FAULTS
 from producer.sheet.columns import Columns
-from producer.sheet.number import NO_COUNTRY_CODE, NumberReader
+from producer.sheet.number import NumberReader
 
 _TYPED = Columns(number=1, country=0, country_may_be_residence=True)
 _GROUP = 4
@@ -18,7 +19,7 @@ def read_typed(country_code: str, number: str) -> PhoneNumber:
     """
     reading = NumberReader(_TYPED).read([country_code, number])
     if reading.phone is None:
-        raise PhoneError(reading.fault or NO_COUNTRY_CODE)
+        raise PhoneError(reading.fault or FAULTS["no_country_code"])
     return reading.phone
 
 

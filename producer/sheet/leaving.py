@@ -10,7 +10,6 @@ from typing import Any
 
 from producer.sheet.row import FAULTS, Row
 
-LEFT_OUT = FAULTS["left_out"]
 _CACHE_KIB = 16_384
 
 
@@ -36,7 +35,7 @@ class Leaving:
         return f"{sorted(self.lines)} {sorted(self.doubts)} {self.repeated}" if self else ""
 
     def applied(self, rows: Iterable[Row]) -> Iterator[Row]:
-        """Yield the rows, those that are left out with `LEFT_OUT` as their problem."""
+        """Yield the rows, those that are left out with `left_out` as their problem."""
         # on disk, deleted by SQLite itself; a download is written by one thread after another
         with closing(sqlite3.connect("", check_same_thread=False)) as db:
             db.execute("PRAGMA journal_mode = OFF")
@@ -45,7 +44,7 @@ class Leaving:
             for row in rows:
                 by_line = row.line in self.lines
                 if by_line or (row.phone is not None and self._leaves(row, row.phone.e164, db)):
-                    row = row.kept_back(LEFT_OUT)  # noqa: PLW2901 (it takes its place)
+                    row = row.kept_back(FAULTS["left_out"])  # noqa: PLW2901 (it takes its place)
                 yield row
 
     def _leaves(self, row: Row, number: str, db: sqlite3.Connection) -> bool:

@@ -41,37 +41,6 @@ from producer.sheet.spellings import (
     plain_name,
 )
 
-SCIENTIFIC = FAULTS["scientific"]
-DIGITS_LOST = FAULTS["digits_lost"]
-EXCEL_ERROR = FAULTS["spreadsheet_error"]
-COMPUTED = FAULTS["computed"]
-FRACTION = FAULTS["fraction"]
-ZERO = FAULTS["zero"]
-DATE = FAULTS["date"]
-SEVERAL_NUMBERS = FAULTS["several_numbers"]
-EXTENSION = FAULTS["extension"]
-CODES_DIFFER = FAULTS["country_codes_differ"]
-NO_COUNTRY_CODE = FAULTS["no_country_code"]
-COUNTRY_NOT_A_CODE = FAULTS["country_not_a_code"]
-NUMBER_AS_CODE = FAULTS["country_code_length"]
-LEADING_ZERO_LOST = FAULTS["leading_zero_lost"]
-CODE_PERHAPS_REPEATED = FAULTS["country_code_perhaps_repeated"]
-OTHER_COLUMN = FAULTS["other_column"]
-
-FORMATTING = FAULTS["formatting"]
-APOSTROPHE = FAULTS["apostrophe"]
-PREFIX = FAULTS["prefix"]
-WORDS = FAULTS["words_beside"]
-DECIMAL = FAULTS["decimal"]
-THOUSANDS = FAULTS["thousands"]
-EXPONENT = FAULTS["exponent"]
-COUNTRY_CODE_REPEATED = FAULTS["country_code_repeated"]
-TRUNK_PREFIX = FAULTS["trunk_prefix"]
-LEADING_ZERO_RESTORED = FAULTS["leading_zero_restored"]
-AREA_IN_CODE = FAULTS["area_in_code"]
-REGION = FAULTS["region"]
-CODE_WITHIN_TEXT = FAULTS["code_within_text"]
-
 _CODES_KEPT = 4096
 _MOST_DIGITS_OF_A_SPREADSHEET = 15
 _DIALLED_FROM_AMERICA_AND_JAPAN = ("011", "010")
@@ -150,7 +119,7 @@ class NumberReader:
         reading = other.read(cells, numeric)
         if reading.phone is None:
             return reading
-        return reading._replace(warnings=(OTHER_COLUMN, *reading.warnings))
+        return reading._replace(warnings=(FAULTS["other_column"], *reading.warnings))
 
     def _interpret(self, text: str) -> _Code:
         code = _code_of(text)
@@ -166,14 +135,14 @@ class NumberReader:
         """
         digits, repaired = undo(text, numeric=numeric)
         if numeric and len(digits) > _MOST_DIGITS_OF_A_SPREADSHEET:
-            raise PhoneError(DIGITS_LOST)
+            raise PhoneError(FAULTS["digits_lost"])
         repairs = [*code.repaired, *repaired]
         international = digits.startswith(("+", "00"))
         if self._columns.plus_optional and not international:
             digits, international = "+" + digits, True
         if international and (
             code is _NO_CODE
-            or code.fault is COUNTRY_NOT_A_CODE
+            or code.fault is FAULTS["country_not_a_code"]
             or self._columns.country_may_be_residence
         ):
             phone = PhoneNumber.from_international(digits)
@@ -182,7 +151,7 @@ class NumberReader:
             raise PhoneError(code.fault)
         elif international:
             phone = _same_code(code, digits)
-            repairs.append(COUNTRY_CODE_REPEATED)
+            repairs.append(FAULTS["country_code_repeated"])
         elif code.plan is not None:
             joined = len(digits) in code.plan.lengths and digits.startswith(code.area)
             phone_num = digits if joined or not code.area else code.area + digits
@@ -191,19 +160,19 @@ class NumberReader:
             raise PhoneError(_without_code(digits))
         phone, more = _mend(phone, numeric, "(0)" in "".join(text.split()))
         if _has_more_behind(text, phone):
-            raise PhoneError(EXTENSION)
+            raise PhoneError(FAULTS["extension"])
         doubt = phone.doubt
         plan = plan_of(phone.country_code)
         if plan is None or plan.matches(phone.phone_num):
             doubt = _perhaps_repeated(phone) or doubt
         else:
-            fault = _likelier_kind(text, phone.country_code, DECIMAL in repaired)
+            fault = _likelier_kind(text, phone.country_code, FAULTS["decimal"] in repaired)
             if fault is not None:
                 raise PhoneError(fault)
-        doubts = [each for each in repaired if each is WORDS]
+        doubts = [each for each in repaired if each is FAULTS["words_beside"]]
         if doubt is not None:
             doubts.append(doubt)
-        repairs = [each for each in [*repairs, *more] if each is not WORDS]
+        repairs = [each for each in [*repairs, *more] if each is not FAULTS["words_beside"]]
         return Reading(phone, None, tuple(doubts), tuple(dict.fromkeys(repairs)))
 
 
@@ -215,7 +184,7 @@ def _without_code(digits: str) -> Fault:
         )
         if split is not None and split[0].is_mobile(split[1]):
             return DIALLED_ABROAD
-    return NO_COUNTRY_CODE
+    return FAULTS["no_country_code"]
 
 
 def _same_code(code: _Code, digits: str) -> PhoneNumber:
@@ -227,7 +196,7 @@ def _same_code(code: _Code, digits: str) -> PhoneNumber:
     number = PhoneNumber.from_international(digits)
     is_its_code = code.plan is not None and number.country_code == code.plan.calling_code
     if not is_its_code or not number.phone_num.startswith(code.area):
-        raise PhoneError(CODES_DIFFER)
+        raise PhoneError(FAULTS["country_codes_differ"])
     return number
 
 
@@ -241,21 +210,21 @@ def _mend(
         return phone, []
     trunk, code = plan.trunk_prefix or "0" * has_bracketed_zero, plan.calling_code
     if trunk and digits.startswith(trunk) and plan.matches(digits.removeprefix(trunk)):
-        return PhoneNumber(code, digits.removeprefix(trunk)), [TRUNK_PREFIX]
+        return PhoneNumber(code, digits.removeprefix(trunk)), [FAULTS["trunk_prefix"]]
     rest = digits
     for dialled in ("", *_DIALLED_FROM_AMERICA_AND_JAPAN):
         rest = digits.removeprefix(dialled + code)
         if rest != digits and is_mobile(code, rest):
-            return PhoneNumber(code, rest), [COUNTRY_CODE_REPEATED]
+            return PhoneNumber(code, rest), [FAULTS["country_code_repeated"]]
     if digits.startswith(code):
         rest = digits.removeprefix(code)
         if trunk and rest.startswith(trunk) and is_mobile(code, rest.removeprefix(trunk)):
-            repairs = [COUNTRY_CODE_REPEATED, TRUNK_PREFIX]
+            repairs = [FAULTS["country_code_repeated"], FAULTS["trunk_prefix"]]
             return PhoneNumber(code, rest.removeprefix(trunk)), repairs
     if len(digits) not in plan.lengths and plan.matches("0" + digits):
         if not numeric:
-            raise PhoneError(LEADING_ZERO_LOST)
-        return PhoneNumber(plan.calling_code, "0" + digits), [LEADING_ZERO_RESTORED]
+            raise PhoneError(FAULTS["leading_zero_lost"])
+        return PhoneNumber(plan.calling_code, "0" + digits), [FAULTS["leading_zero_restored"]]
     return phone, []
 
 
@@ -264,7 +233,7 @@ def _perhaps_repeated(phone: PhoneNumber) -> Fault | None:
     code, digits = phone.country_code, phone.phone_num
     rest = digits.removeprefix(code)
     if rest != digits and is_mobile(code, rest) and not is_mobile(code, digits):
-        return CODE_PERHAPS_REPEATED
+        return FAULTS["country_code_perhaps_repeated"]
     return None
 
 
@@ -276,14 +245,14 @@ def _code_of(text: str) -> _Code:
         area = area_within_code_1(digits) or ""
         if area:
             digits = "1"
-            repaired = [*repaired, AREA_IN_CODE]
+            repaired = [*repaired, FAULTS["area_in_code"]]
         if plan_of(digits) is None or digits in BARRED_COUNTRY_CODES:
             PhoneNumber.parse(digits, "0")  # refuses it with the reason
     except PhoneError as error:
         return _Code(fault=error.fault)
     plan = plan_of(digits)
     if plan is None:
-        return _Code(fault=COUNTRY_NOT_A_CODE)
+        return _Code(fault=FAULTS["country_not_a_code"])
     suspicious = ("",) if area else tuple({"0", plan.calling_code, plan.trunk_prefix or "0"})
     return _Code(plan, None, tuple(repaired), area, suspicious)
 
@@ -294,22 +263,22 @@ def _code_digits(text: str) -> tuple[str, list[Fault]]:
     if sum(c.isalpha() for c in plain) > 1:  # a single one may be the E of 8.52E+02
         named = _CODE_IN_TEXT.findall(text)
         if len(named) == 1:
-            return without_formatting(named[0]), [CODE_WITHIN_TEXT]
+            return without_formatting(named[0]), [FAULTS["code_within_text"]]
         is_region = len(plain) == 2 and plain.isascii()  # noqa: PLR2004 - ISO 3166
         found = (calling_code_of_region(plain) if is_region else None) or calling_code_of_country(
             text
         )
         if found is None:
-            raise PhoneError(COUNTRY_NOT_A_CODE)
-        return found, [REGION]
+            raise PhoneError(FAULTS["country_not_a_code"])
+        return found, [FAULTS["region"]]
     try:
         digits, repaired = undo(text)
     except PhoneError as error:
-        raise PhoneError(COUNTRY_NOT_A_CODE) from error
+        raise PhoneError(FAULTS["country_not_a_code"]) from error
     digits = without_international_prefix(digits)
     if len(digits) > len("1242"):
-        raise PhoneError(NUMBER_AS_CODE)
-    return digits, [fault for fault in repaired if fault is not FORMATTING]
+        raise PhoneError(FAULTS["country_code_length"])
+    return digits, [fault for fault in repaired if fault is not FAULTS["formatting"]]
 
 
 _NOTHING = frozenset(
@@ -363,7 +332,7 @@ _ONE_NUMBER = re.compile(
 def undo(text: str, *, numeric: bool = False) -> tuple[str, list[Fault]]:
     """Return a cell's digits, perhaps with "+" in front, and what was left out to get them.
 
-    No digit is changed. What was left out may be a doubt: `WORDS`.
+    No digit is changed. What was left out may be a doubt: `words_beside`.
 
     Args:
         text: The cell.
@@ -376,14 +345,14 @@ def undo(text: str, *, numeric: bool = False) -> tuple[str, list[Fault]]:
     plain = text.strip()
     if plain[:1] in _APOSTROPHES and plain.strip(_APOSTROPHES):
         plain = plain.strip(_APOSTROPHES + " ")
-        repaired.append(APOSTROPHE)
+        repaired.append(FAULTS["apostrophe"])
     if _is_empty(plain):
         raise PhoneError(NO_PHONE_NUM)
     if _MINUS.match(plain):
-        raise PhoneError(COMPUTED)
+        raise PhoneError(FAULTS["computed"])
     plain = _whole_number(plain, repaired)
     if (numeric and ("." in plain or "e-" in plain.lower())) or _BELOW_ONE.fullmatch(plain):
-        raise PhoneError(FRACTION)
+        raise PhoneError(FAULTS["fraction"])
     digits = without_formatting(plain)
     if digits.startswith(("++", "+00")):  # no country code begins with 0
         digits = "+" + digits.lstrip("+0")
@@ -391,11 +360,11 @@ def undo(text: str, *, numeric: bool = False) -> tuple[str, list[Fault]]:
         digits, left_out = _number_within(plain)
         return digits, [*repaired, left_out]
     if _DATE.fullmatch(plain):
-        raise PhoneError(DATE)
+        raise PhoneError(FAULTS["date"])
     if not digits.strip("0"):
-        raise PhoneError(ZERO)
+        raise PhoneError(FAULTS["zero"])
     if digits != plain:
-        repaired.append(FORMATTING)
+        repaired.append(FAULTS["formatting"])
     return digits, repaired
 
 
@@ -408,11 +377,11 @@ def _is_empty(text: str) -> bool:
 def _likelier_kind(text: str, country_code: str, decimal_left_out: bool) -> Fault | None:
     """Return what a text more likely is than the number it was read as, which no one can have."""
     if _is_several(text, country_code):
-        return SEVERAL_NUMBERS
+        return FAULTS["several_numbers"]
     if _SLASHED.fullmatch(text.strip()):
         return _other_kind(text)
     is_fraction = _DECIMAL_POINT.fullmatch(text.strip()) is not None  # or a dot for the eye
-    return FRACTION if is_fraction and not decimal_left_out else None
+    return FAULTS["fraction"] if is_fraction and not decimal_left_out else None
 
 
 def _is_several(text: str, country_code: str) -> bool:
@@ -449,15 +418,15 @@ def _whole_number(plain: str, repaired: list[Fault]) -> str:
     if exponent is not None:
         digits = exponent[1] + (exponent[2] or "")
         if len(digits) != int(exponent[3]) + 1 or not digits[1:].strip("0"):
-            raise PhoneError(SCIENTIFIC)
-        repaired.append(EXPONENT)
+            raise PhoneError(FAULTS["scientific"])
+        repaired.append(FAULTS["exponent"])
         return digits
     decimal = _DECIMAL.fullmatch(plain)
     if decimal is not None:
-        repaired.append(DECIMAL)
+        repaired.append(FAULTS["decimal"])
         return decimal[1]
     if _THOUSANDS.fullmatch(plain):
-        repaired.append(THOUSANDS)
+        repaired.append(FAULTS["thousands"])
         return plain.replace(",", "")
     return plain
 
@@ -471,12 +440,12 @@ def _number_within(plain: str) -> tuple[str, Fault]:
     for like in _ADDRESSES:
         found = like.fullmatch(plain)
         if found is not None:
-            return "+" + found[1].removeprefix("+"), PREFIX
+            return "+" + found[1].removeprefix("+"), FAULTS["prefix"]
     slashed = _SLASHED.fullmatch(plain)
     if slashed is not None:
         area = without_formatting(slashed[1])
         if len(area) <= _DIGITS_BEFORE_A_SLASH + 4 * area.startswith("+"):
-            return area + without_formatting(slashed[2]), FORMATTING
+            return area + without_formatting(slashed[2]), FAULTS["formatting"]
     fault = _other_kind(plain)
     found = _ONE_NUMBER.fullmatch(plain) if fault is PHONE_NUM_NOT_DIGITS else None
     if found is None:
@@ -485,21 +454,21 @@ def _number_within(plain: str) -> tuple[str, Fault]:
     digits = without_formatting(number)
     word = plain_name(before + behind)
     if word in _LABELS or not word:
-        return digits, PREFIX
+        return digits, FAULTS["prefix"]
     if not digits.startswith("+"):
         raise PhoneError(fault)
-    return digits, WORDS
+    return digits, FAULTS["words_beside"]
 
 
 def _other_kind(plain: str) -> Fault:
     """Return what a text that is not a number looks like."""
     if _ERROR.fullmatch(plain):
-        return EXCEL_ERROR
+        return FAULTS["spreadsheet_error"]
     if _DATE.fullmatch(plain):
-        return DATE
+        return FAULTS["date"]
     if _EXTENSION.search(plain):
-        return EXTENSION
+        return FAULTS["extension"]
     parts = _BETWEEN_NUMBERS.split(plain)
     if sum(sum(c.isdigit() for c in part) >= _DIGITS_OF_A_NUMBER for part in parts) > 1:
-        return SEVERAL_NUMBERS
+        return FAULTS["several_numbers"]
     return PHONE_NUM_NOT_DIGITS

@@ -22,7 +22,7 @@ from jobs.phone import NO_PHONE_NUM, Fault
 from producer.sheet.columns import Asked, Columns, Header, find_header, rate_header
 from producer.sheet.encoding import find_encoding
 from producer.sheet.leaving import NOTHING, Leaving
-from producer.sheet.number import NO_COUNTRY_CODE, NumberReader
+from producer.sheet.number import NumberReader
 from producer.sheet.row import FAULTS, Note, Record, Row, SheetError, shown
 from producer.sheet.source import (
     ZIP_MARK,
@@ -48,10 +48,6 @@ _ROWS_FREELY = 32 << 20
 stands in a thousand rows; each row of a batch has its own."""
 _BESIDE_CELLS, _BESIDE_ROW = 3, 64
 """Bytes that a cell, and a row, take beside their text where they wait to be sent."""
-_TOO_MANY_CELLS = FAULTS["too_many_cells"]
-_SHORT_ROW = FAULTS["short_row"]
-_NOT_CALCULATED = FAULTS["not_calculated"]
-_HIDDEN_ROW = FAULTS["hidden_row"]
 
 
 class Sheet:
@@ -249,7 +245,7 @@ class Sheet:
         if record.fault is not None:
             return record.fault.code
         if len(cells) > width and self.kind == "csv" and any(cells[width:]):
-            return _TOO_MANY_CELLS.code
+            return "too_many_cells"
         may_be_read = (self.columns.number, *self.columns.others)
         if any(record.numeric >> i & 1 for i in may_be_read) and not self._reads_alike(record):
             return "numeric"
@@ -307,13 +303,13 @@ class Sheet:
         if reading.fault is not None:
             fault = reading.fault
             if uncalculated and self._is_missing(fault, uncalculated):
-                fault = _NOT_CALCULATED
+                fault = FAULTS["not_calculated"]
             return Row(number, line, cells, None, fault)
         doubts = reading.warnings
         if doubt is not None:
             doubts += (doubt,)
         if hidden:
-            doubts += (_HIDDEN_ROW,)
+            doubts += (FAULTS["hidden_row"],)
         return Row(number, line, cells, reading.phone, None, doubts, reading.repaired)
 
     def _fit(self, cells: list[str], width: int) -> tuple[Fault | None, Fault | None]:
@@ -321,9 +317,9 @@ class Sheet:
         missing = width - len(cells)
         if missing > 0:
             cells.extend([""] * missing)
-            return None, _SHORT_ROW if self.kind == "csv" else None
+            return None, FAULTS["short_row"] if self.kind == "csv" else None
         if any(cells[width:]):
-            return (_TOO_MANY_CELLS, None) if self.kind == "csv" else (None, None)
+            return (FAULTS["too_many_cells"], None) if self.kind == "csv" else (None, None)
         del cells[width:]
         return None, None
 
@@ -337,7 +333,7 @@ class Sheet:
         """Return whether a fault only means that a cell's formula was not calculated."""
         column = {
             NO_PHONE_NUM.code: self.columns.number,
-            NO_COUNTRY_CODE.code: self.columns.country,
+            "no_country_code": self.columns.country,
         }.get(fault.code)
         return column is not None and bool(uncalculated >> column & 1)
 

@@ -125,7 +125,6 @@ class _Lines(Iterator[str]):
 _DELIMITERS = (",", ";", "\t", "|")
 _MOST_BAD_QUOTES = 1000
 
-_OPEN_QUOTE = FAULTS["unclosed_quote"]
 _TOO_LONG = Fault(
     "record_too_long",
     f"the row is longer than {_MAX_LINE_CHARS >> 10} KiB",
@@ -164,15 +163,15 @@ class DelimitedText:
             try:
                 cells = next(reader)
                 if len(record) > 1 and self._swallows_rows(record):
-                    fault = _OPEN_QUOTE
+                    fault = FAULTS["unclosed_quote"]
             except StopIteration:
                 if not record:
                     return
-                fault = _OPEN_QUOTE
+                fault = FAULTS["unclosed_quote"]
             except (csv.Error, _RecordTooLongError):
-                fault = _TOO_LONG if len(record) == 1 else _OPEN_QUOTE
+                fault = _TOO_LONG if len(record) == 1 else FAULTS["unclosed_quote"]
             if fault is None and lines.ended_within_record:
-                fault = _OPEN_QUOTE
+                fault = FAULTS["unclosed_quote"]
             if fault is not None:
                 bad += 1
                 if bad > _MOST_BAD_QUOTES:
@@ -265,9 +264,6 @@ def _announced_delimiter(line: str) -> str:
 _MAX_COLUMNS = 1000
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
-_NOT_JSON = FAULTS["not_json"]
-_NAME_TWICE = FAULTS["name_twice"]
-_NOT_AN_OBJECT = FAULTS["not_an_object"]
 _LINE_TOO_LONG = Fault(
     "record_too_long", f"the line is longer than {_MAX_LINE_CHARS >> 10} KiB", "shorten it"
 )
@@ -331,12 +327,12 @@ class JsonLines:
             try:
                 value = decoder.decode(text)
             except (ValueError, RecursionError):
-                yield lines.number, _NOT_JSON
+                yield lines.number, FAULTS["not_json"]
                 continue
             except _NameTwiceError:
-                yield lines.number, _NAME_TWICE
+                yield lines.number, FAULTS["name_twice"]
                 continue
-            yield lines.number, value if isinstance(value, dict) else _NOT_AN_OBJECT
+            yield lines.number, value if isinstance(value, dict) else FAULTS["not_an_object"]
 
     def _find_columns(self) -> tuple[str, ...]:
         """Return all names in the order of their first occurrence; takes a pass over the file.

@@ -13,6 +13,7 @@ from jobs.batches import Order
 from jobs.codes import CODES
 from jobs.deadletters import Verb
 from producer.results import RESULT_COLUMNS, TOLD_COLUMNS, own_columns
+from producer.sheet import FAULTS
 from producer.users import Role
 from producer.web.console.texts import LANGUAGES, catalogue, language_for
 
@@ -46,6 +47,13 @@ def test_every_code_has_chinese_words_too(kind: str) -> None:
     there = {key.removeprefix(f"{kind}.") for key in catalogue("zh") if key.startswith(f"{kind}.")}
 
     assert there == {*map(str, CODES), "undocumented"}
+
+
+def test_a_fault_that_the_code_names_has_its_words_and_none_is_left_over() -> None:
+    code = "".join(path.read_text(encoding="utf-8") for path in TOP.parent.rglob("*.py"))
+    asked = set(re.findall(r'FAULTS\["(\w+)"\]', code))
+
+    assert asked <= FAULTS.keys() <= set(re.findall(r'"(\w+)"', code))
 
 
 @pytest.mark.parametrize("kind", ["fault", "unreadable"])

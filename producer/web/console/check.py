@@ -20,7 +20,7 @@ from producer.checks import LONGEST_CELL, Check
 from producer.invalid_rows import DOUBTFUL, doubtful_rows, invalid_cells
 from producer.row_decisions import MOST_DECIDED, NotOfferedError, RowDecisions, country_code_of
 from producer.second_codes import Memory, rows_to_send
-from producer.sheet import LEFT_OUT, Row, Sheet
+from producer.sheet import Row, Sheet
 from producer.sheet.leaving import NOTHING
 from producer.sheet.writing import separator_for, streamed_sheet
 from producer.web.batches import Form, sheet_answer
@@ -83,7 +83,7 @@ async def look(
     rows = found["looked_at"][(page - 1) * ROWS_SHOWN : page * ROWS_SHOWN]
     report = found["report"]
     kinds = report["invalid_by_reason"]
-    left_out = next((kind for kind in kinds if kind["code"] == LEFT_OUT.code), None)
+    left_out = next((kind for kind in kinds if kind["code"] == "left_out"), None)
     return render(
         request,
         "check.html",
@@ -131,7 +131,7 @@ async def take_invalid(
         after = 0 if check.choices.skip_sent else None
         memory = Memory(client, settings, check.batch_id)
         rows = rows_to_send(sheet, memory, skip_sent_after=after)
-        return (row for row, _ in rows if row.problem and row.problem.code != LEFT_OUT.code)
+        return (row for row, _ in rows if row.problem and row.problem.code != "left_out")
 
     return await _taken(request, visitor, check_id, "invalid", form, invalid_rows)
 
