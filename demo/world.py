@@ -57,8 +57,8 @@ def environment_of(settings: Settings | None = None, **more: str) -> dict[str, s
         if (value := getattr(settings, field, None)) is not None
     }
     # the house is found even where it is not installed
-    path = os.pathsep.join(filter(None, (_TOP, os.environ.get("PYTHONPATH"))))
-    return {**inherited, **ours, "PYTHONPATH": path, **more}
+    path = dict.fromkeys((_TOP, *os.environ.get("PYTHONPATH", "").split(os.pathsep)))
+    return {**inherited, **ours, "PYTHONPATH": os.pathsep.join(filter(None, path)), **more}
 
 
 def wait_until(is_true: Callable[[], object], what: str, patience_s: float = READY_S) -> None:
