@@ -14,8 +14,7 @@ from config.settings import Settings
 from jobs.actions import Action, somebody
 from jobs.codes import concerned_by
 from jobs.job import State, iso_or_none
-from jobs.keys import Keys
-from jobs.scripts import scripts
+from jobs.scripts import LedgerPart
 from jobs.vault import HALT, Vault, sealed_in
 
 OUTAGE_MISSES = 40
@@ -63,11 +62,12 @@ def sends_nothing(entry: str) -> str:
     return found[1] if found else ""
 
 
-class Account:
+class Account(LedgerPart):
     """Halts and resumes all sending. Jobs are kept meanwhile; none loses an attempt by it."""
 
     def __init__(self, client: redis.Redis, settings: Settings, worker: str = "") -> None:
         """Bind it to a client; `worker` is this worker's entry in the ledger (`Presence.entry`)."""
+        super().__init__(client, settings)
         self.entry = worker
         self._worker = worker.partition("/")[0]
         self.stood_down = ""
@@ -77,22 +77,16 @@ class Account:
         """What the API refuses of this worker, if perhaps of all others, too."""
         self._lock = threading.Lock()
         self._is_announced = False
-        self._client = client
-        self._settings = settings
-        self._keys = Keys(settings.sendcode_key_prefix)
-        load = scripts(client, settings)
-        self._halt, self._miss = load("halt"), load("miss")
-        self._refuse, self._stand = load("refuse"), load("stand")
         self._outage = max(OUTAGE_MISSES, round(OUTAGE_SECONDS * settings.sendcode_rate_limit))
         self._canary_s = settings.sendcode_canary_interval
 
     def state(self) -> AccountState:
-        values: Any = self._client.hgetall(self._keys.account)
+        values: Any = self.client.hgetall(self.keys.account)
         if values.get("state") != "halted":
             return AccountState()
         texts = {name: values.get(name, "") for name in _TEXTS}
         if texts["by"] == "person" and sealed_in(texts["message"]):
-            vault = Vault(self._client, self._settings)
+            vault = Vault(self.client, self.settings)
             texts["message"] = vault.open_text(texts["message"], HALT)
         since_ms = int(values.get("since", 0)) or None
         return AccountState("halted", since_ms=since_ms, canary_s=self._canary_s, **texts)
@@ -106,11 +100,12 @@ class Account:
         """
         action = ""
         if by == "person":
-            vault = Vault(self._client, self._settings)
+            vault = Vault(self.client, self.settings)
             action = Action(what="halt", reason=message, by=who or somebody()).encode(vault)
             message = vault.seal_text(message, HALT)
         return bool(
-            self._halt(
+            self.run_script(
+                "halt",
                 verb="halt",
                 by=by,
                 action=action,
@@ -129,7 +124,8 @@ class Account:
         """
         process, _, _ = self.entry.rpartition(".")
         entry = f"{process}.{fingerprint}" if process and fingerprint else self.entry
-        refused: Refused = self._refuse(
+        refused: Refused = self.run_script(
+            "refuse",
             id=job_id,
             tries=tries,
             code=code,
@@ -157,7 +153,7 @@ class Account:
         if cut_off:
             code, message = cut_off
             found = json.dumps({"code": code, "message": message, "worker": self._worker})
-        standing, *why = self._stand(entry=self.entry, cut_off=found)
+        standing, *why = self.run_script("stand", entry=self.entry, cut_off=found)
         self.refused = json.loads(why[0])["code"] if why else ""
         self.stood_down = self.refused if standing == "stood down" else ""
         if not self.stood_down:
@@ -175,7 +171,8 @@ class Account:
 
         Return "halted now" to the one call that halted it.
         """
-        sending: Literal["going on", "halted", "halted now"] = self._miss(
+        sending: Literal["going on", "halted", "halted now"] = self.run_script(
+            "miss",
             code=code,
             message=message,
             outage=self._outage,
@@ -185,12 +182,12 @@ class Account:
 
     def codes_sent(self) -> int:
         """Return how many codes were sent so far, by all workers."""
-        totals: Any = self._client.hmget(self._keys.totals, State.SENT, State.SENT_INFERRED)
+        totals: Any = self.client.hmget(self.keys.totals, State.SENT, State.SENT_INFERRED)
         return sum(int(each or 0) for each in totals)
 
     def clear_misses(self) -> None:
         """Forget the misses: the API answers, if only by a refusal. A code sent ends them, too."""
-        self._client.delete(self._keys.misses)
+        self.client.delete(self.keys.misses)
 
     def resume(
         self,
@@ -207,6 +204,6 @@ class Account:
         """
         action = ""
         if by == "person":
-            vault = Vault(self._client, self._settings)
+            vault = Vault(self.client, self.settings)
             action = Action(what="resume", reason=reason, by=who or somebody()).encode(vault)
-        return bool(self._halt(verb="resume", by=by, action=action, left_ms=left_ms))
+        return bool(self.run_script("halt", verb="resume", by=by, action=action, left_ms=left_ms))

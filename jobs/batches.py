@@ -16,11 +16,10 @@ from jobs.actions import Action, somebody
 from jobs.batch import Batch, BatchRow, BatchState, Family, decode_batch, unfed_record
 from jobs.identity import Identity
 from jobs.job import EVENT, JobRecord, Lane, State, batch_job_id, split_job_id
-from jobs.keys import Keys
 from jobs.masking import without_numbers
 from jobs.records import Records
 from jobs.rows import CHUNK_ROWS, Rows
-from jobs.scripts import pairs, scripts, time_ms
+from jobs.scripts import LedgerPart, pairs, time_ms
 
 _ROWS_SCANNED = 2_000
 _BATCHES_AT_ONCE = 50
@@ -55,22 +54,16 @@ class BatchCancelledError(Exception):
     """The batch was cancelled: it takes no more rows."""
 
 
-class Batches:
+class Batches(LedgerPart):
     """All batches under one key prefix."""
 
     def __init__(
         self, client: redis.Redis, settings: Settings, identity: Identity | None = None
     ) -> None:
-        """Load the scripts; `identity` is what is known of the ledger, where batches are opened."""
-        self.client = client
-        self.settings = settings
+        """Bind it; `identity` is what is known of the ledger, where batches are opened."""
+        super().__init__(client, settings)
         self._identity = identity or Identity(client, settings)
-        self._keys = Keys(settings.sendcode_key_prefix)
         self._records_of = Records(client, settings)
-        load = scripts(client, settings)
-        self._open, self._steer = load("open_batch"), load("steer_batch")
-        self._in_state = load("rows_in_state")
-        self._note_corrections = load("note_corrections")
         self._rows = Rows(client, settings)
 
     def open(  # noqa: PLR0913 (what a batch is made with, each by its name)
@@ -124,7 +117,8 @@ class Batches:
             "added": added,
             "kept_back": kept_back,
         }
-        reply = self._open(
+        reply = self.run_script(
+            "open_batch",
             [part for field, value in values.items() if value for part in (field, value)],
             batch=batch_id,
             digest=digest,
@@ -168,11 +162,11 @@ class Batches:
         Each pair is the id of a failed job, or that which a rejected row's would be, and that of
         the row's job.
         """
-        self._note_corrections([part for pair in corrected for part in pair])
+        self.run_script("note_corrections", [part for pair in corrected for part in pair])
 
     def noted_rows(self, batch_id: str) -> frozenset[int]:
         """Return the numbers of its rejected rows that corrected files took over, or would have."""
-        noted = self.client.hscan_iter(self._keys.corrected(batch_id), count=CHUNK_ROWS)
+        noted = self.client.hscan_iter(self.keys.corrected(batch_id), count=CHUNK_ROWS)
         return frozenset(int(number) for number, _ in noted)
 
     def get(self, batch_id: str) -> Batch | None:
@@ -181,16 +175,16 @@ class Batches:
 
     def of_content(self, digest: str) -> Batch | None:
         """Return the youngest batch that was made from a content, if it is still kept."""
-        batch_id: Any = self.client.get(self._keys.content(digest))
+        batch_id: Any = self.client.get(self.keys.content(digest))
         return self.get(batch_id) if batch_id is not None else None
 
     def family(self, batch: Batch) -> Family:
         """Return a batch with those whose files corrected rows of it, the oldest first."""
         # what corrects it is younger
-        ids: Any = self.client.zrangebyscore(self._keys.batches, batch.created_ms, "+inf")
+        ids: Any = self.client.zrangebyscore(self.keys.batches, batch.created_ms, "+inf")
         pipe = self.client.pipeline(transaction=False)
         for batch_id in ids:
-            pipe.hget(self._keys.batch(batch_id), "corrects")
+            pipe.hget(self.keys.batch(batch_id), "corrects")
         found = zip(ids, pipe.execute(), strict=True)
         corrections = [batch_id for batch_id, corrects in found if corrects == batch.batch_id]
         read = self._read(corrections) if corrections else {}
@@ -205,11 +199,11 @@ class Batches:
 
         Of most batches that are kept nothing happens any more.
         """
-        ids: Any = self.client.zrevrange(self._keys.batches, 0, -1)
+        ids: Any = self.client.zrevrange(self.keys.batches, 0, -1)
         pipe = self.client.pipeline(transaction=False)
         for batch_id in ids:
-            pipe.hget(self._keys.batch(batch_id), "state")
-            pipe.scard(self._keys.open(batch_id))
+            pipe.hget(self.keys.batch(batch_id), "state")
+            pipe.scard(self.keys.open(batch_id))
         found = pipe.execute()
         wanted = [
             batch_id
@@ -223,7 +217,7 @@ class Batches:
 
         `before`: only those that are older than this one.
         """
-        ids: Any = self.client.zrevrange(self._keys.batches, 0, -1)
+        ids: Any = self.client.zrevrange(self.keys.batches, 0, -1)
         if before:
             ids = ids[ids.index(before) + 1 :] if before in ids else []
         for start in range(0, len(ids), _BATCHES_AT_ONCE):
@@ -231,17 +225,17 @@ class Batches:
 
     def page(self, first: int, size: int) -> Sequence[Batch]:
         """Return some of the newest batches, from index `first` (0: the newest) on."""
-        ids: Any = self.client.zrevrange(self._keys.batches, first, first + size - 1)
+        ids: Any = self.client.zrevrange(self.keys.batches, first, first + size - 1)
         return self._kept(ids)
 
     def count(self) -> int:
         """Return how many batches there are, with those whose keys have just run out."""
-        return int(self.client.zcard(self._keys.batches))
+        return int(self.client.zcard(self.keys.batches))
 
     def _kept(self, ids: Sequence[str]) -> Sequence[Batch]:
         found = self._read(ids)
         if forgotten := [batch_id for batch_id in ids if batch_id not in found]:
-            self.client.zrem(self._keys.batches, *forgotten)
+            self.client.zrem(self.keys.batches, *forgotten)
         return [found[batch_id] for batch_id in ids if batch_id in found]
 
     def _read(self, ids: Sequence[str]) -> dict[str, Batch]:
@@ -251,10 +245,10 @@ class Batches:
             chunk = ids[start : start + _BATCHES_AT_ONCE]
             pipe = self.client.pipeline(transaction=True)
             pipe.time()
-            pipe.hget(self._keys.account, "state")
+            pipe.hget(self.keys.account, "state")
             for batch_id in chunk:
-                pipe.hgetall(self._keys.batch(batch_id))
-                pipe.hgetall(self._keys.counts(batch_id))
+                pipe.hgetall(self.keys.batch(batch_id))
+                pipe.hgetall(self.keys.counts(batch_id))
             now, account, *hashes = pipe.execute()
             now_ms, halted = time_ms(now), account == "halted"
             for batch_id, values, counts in zip(chunk, hashes[::2], hashes[1::2], strict=True):
@@ -269,7 +263,7 @@ class Batches:
         wanted = list(ids)
         pipe = self.client.pipeline(transaction=False)
         for batch_id in wanted:
-            pipe.hget(self._keys.batch(batch_id), "name")
+            pipe.hget(self.keys.batch(batch_id), "name")
         names = zip(wanted, pipe.execute(), strict=True)
         return {batch_id: name or batch_id for batch_id, name in names}
 
@@ -279,7 +273,7 @@ class Batches:
         An undo is a cancel that is done only as long as no row became a job.
         """
         action = Action(what=f"batch {order}", about=batch_id, by=by or somebody()).encode()
-        steer = partial(self._steer, batch=batch_id, order=order, action=action)
+        steer = partial(self.run_script, "steer_batch", batch=batch_id, order=order, action=action)
         reply = steer()
         if reply[0] == "absent":
             return None
@@ -341,7 +335,8 @@ class Batches:
         found: list[int] = []
         until = time.monotonic() + seconds
         while first < batch.total and len(found) < most and time.monotonic() < until:
-            looked_at, *numbers = self._in_state(
+            looked_at, *numbers = self.run_script(
+                "rows_in_state",
                 batch=batch.batch_id,
                 first=first,
                 count=_ROWS_SCANNED,
@@ -357,7 +352,7 @@ class Batches:
 
     def first_open(self, batch: Batch, after: int) -> int:
         """Return the index from which on, behind row `after`, a row may wait or be in work."""
-        ids: Any = self.client.smembers(self._keys.open(batch.batch_id))
+        ids: Any = self.client.smembers(self.keys.open(batch.batch_id))
         numbers = [number for each in ids if (number := split_job_id(each)[1]) > after]
         return min([*(number - 1 for number in numbers), max(after, batch.cursor)])
 
@@ -374,19 +369,19 @@ class Batches:
             # rows first: what the feed takes away meanwhile is among the jobs then
             if batch.state.takes_rows:
                 yield from ((batch.batch_id, n) for n in self._unfed(batch))
-            jobs: Any = self.client.sscan_iter(self._keys.open(batch.batch_id), count=CHUNK_ROWS)
+            jobs: Any = self.client.sscan_iter(self.keys.open(batch.batch_id), count=CHUNK_ROWS)
             is_cancelled = not batch.state.takes_rows
             yield from (
                 (batch.batch_id, n) for n in self._numbers(jobs, in_doubt_only=is_cancelled)
             )
-        events: Any = self.client.zrange(self._keys.due(Lane.EVENT), 0, -1)
+        events: Any = self.client.zrange(self.keys.due(Lane.EVENT), 0, -1)
         yield from ((EVENT, number) for number in self._numbers(iter(events)))
 
     def _unfed(self, batch: Batch) -> Iterator[str]:
         first = batch.cursor
         while True:
             last = first + _ROWS_SCANNED - 1
-            texts: Any = self.client.lrange(self._keys.rows(batch.batch_id), first, last)
+            texts: Any = self.client.lrange(self.keys.rows(batch.batch_id), first, last)
             for text in texts:
                 # of a rejected row the first part is empty
                 if (end := text.find("\t")) > 0:
@@ -400,7 +395,7 @@ class Batches:
         while chunk := list(islice(job_ids, CHUNK_ROWS)):
             pipe = self.client.pipeline(transaction=False)
             for job_id in chunk:
-                pipe.hmget(self._keys.job(job_id), ["state", "cc", "num", "doubt"])
+                pipe.hmget(self.keys.job(job_id), ["state", "cc", "num", "doubt"])
             for state, cc, num, doubt in pipe.execute():
                 if state and not State(state).is_final and (doubt or not in_doubt_only):
                     yield self._index_of(cc, num)

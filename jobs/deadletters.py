@@ -19,11 +19,10 @@ import redis
 from config.settings import Settings
 from jobs.actions import Action, somebody
 from jobs.job import JobRecord, Lane, StoryEntry, corrected_job_id
-from jobs.keys import Keys
 from jobs.ledger import Ledger, histories
 from jobs.phone import PhoneNumber
 from jobs.rows import CHUNK_ROWS
-from jobs.scripts import scripts, time_ms
+from jobs.scripts import LedgerPart, time_ms
 from jobs.vault import Vault
 
 WINDOW = 200
@@ -148,32 +147,27 @@ class Survey:
         return self.total - self.corrected.total()
 
 
-class DeadLetters:
+class DeadLetters(LedgerPart):
     """The dead letters under one key prefix."""
 
     def __init__(self, client: redis.Redis, settings: Settings) -> None:
-        self.client = client
-        self._settings = settings
-        self._keys = Keys(settings.sendcode_key_prefix)
+        super().__init__(client, settings)
         self._ledger = Ledger(client, settings)
-        load = scripts(client, settings)
-        self._settle, self._survey = load("settle_dead"), load("survey_dead")
-        self._corrected_by = load("corrected_by")
 
     def now_ms(self) -> int:
         """Read Redis' clock, by which all in the ledger goes."""
         return time_ms(self.client.time())
 
     def count(self) -> int:
-        return int(self.client.llen(self._keys.dead))
+        return int(self.client.llen(self.keys.dead))
 
     def by_code(self) -> dict[str, int]:
         """Return the number of dead letters of each code, the most frequent first."""
-        return self._counts(self._keys.dead_codes)
+        return self._counts(self.keys.dead_codes)
 
     def unknown_by_code(self) -> dict[str, int]:
         """Return how many of them were perhaps sent, for each code that has such."""
-        return self._counts(self._keys.dead_unknown)
+        return self._counts(self.keys.dead_unknown)
 
     def _counts(self, key: str) -> dict[str, int]:
         counts: Any = self.client.hgetall(key)
@@ -182,7 +176,7 @@ class DeadLetters:
 
     def window(self, start: int, size: int = WINDOW) -> list[DeadLetter]:
         """Read the entries from `start` (0: the oldest) on; an empty list is the end."""
-        ids: Any = self.client.lrange(self._keys.dead, start, start + size - 1)
+        ids: Any = self.client.lrange(self.keys.dead, start, start + size - 1)
         return self._read(ids, start)
 
     def walk(self) -> Iterator[list[DeadLetter]]:
@@ -191,7 +185,7 @@ class DeadLetters:
         Others may deal with letters meanwhile: those are left out, and no other is. So the ids are
         read at once (100,000: 3 ms of Redis, 8 MB here).
         """
-        ids: Any = self.client.lrange(self._keys.dead, 0, -1)
+        ids: Any = self.client.lrange(self.keys.dead, 0, -1)
         for start in range(0, len(ids), WINDOW):
             letters = self._read(ids[start : start + WINDOW], start)
             yield [letter for letter in letters if not letter.was_dealt_with]
@@ -207,7 +201,8 @@ class DeadLetters:
         while start > 0 and found.looked < MOST_SURVEYED:
             end, start = start, max(0, start - SURVEYED)
             reply = json.loads(
-                self._survey(
+                self.run_script(
+                    "survey_dead",
                     first=start,
                     last=end - 1,
                     code="any" if fit.code is None else f"={fit.code}",
@@ -241,7 +236,7 @@ class DeadLetters:
     def _read(self, ids: Sequence[str], start: int) -> list[DeadLetter]:
         records = self._ledger.records.read(ids)
         sent = self._sent_to([record for record in records if record is not None])
-        corrected = self._corrected_by(ids) if ids else []
+        corrected = self.run_script("corrected_by", ids) if ids else []
         return [
             DeadLetter(job_id, place, record, sent.get(job_id), by)
             for place, (job_id, record, by) in enumerate(
@@ -261,7 +256,7 @@ class DeadLetters:
         found: dict[str, str] = {}
         for first in range(0, len(job_ids), CHUNK_ROWS):
             part = job_ids[first : first + CHUNK_ROWS]
-            found.update(zip(part, self._corrected_by(part), strict=True))
+            found.update(zip(part, self.run_script("corrected_by", part), strict=True))
         return found
 
     def find(self, job_id: str) -> DeadLetter | None:
@@ -280,7 +275,7 @@ class DeadLetters:
         letter = self.find(job_id)
         if letter is not None and not letter.was_dealt_with:
             return False
-        return self.client.hget(self._keys.job(job_id), "by") == token
+        return self.client.hget(self.keys.job(job_id), "by") == token
 
     def mended(self, letter: DeadLetter) -> DeadLetter:
         """Return the letter, or in the place of an unreadable record one that can be dealt with."""
@@ -364,7 +359,7 @@ class DeadLetters:
         return record.phone.country_code, num
 
     def _sent_to(self, records: Sequence[JobRecord]) -> dict[str, int | None]:
-        found = histories(self.client, self._settings, [record.phone for record in records])
+        found = histories(self.client, self.settings, [record.phone for record in records])
         return {
             record.job_id: history.sent_ms for record, history in zip(records, found, strict=True)
         }
@@ -380,7 +375,8 @@ class DeadLetters:
         once: bool = False,
         corrected_too: bool = False,
     ) -> list[Settled]:
-        reply: list[Settled] = self._settle(
+        reply: list[Settled] = self.run_script(
+            "settle_dead",
             [part for job in jobs for part in job],
             verb=decision.verb,
             token=decision.token,

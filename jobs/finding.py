@@ -21,10 +21,10 @@ from config.settings import Settings
 from jobs.batch import BLOCK_ROWS
 from jobs.batches import Batches
 from jobs.job import EVENT, batch_job_id, event_job_id
-from jobs.keys import Keys, old_digest
+from jobs.keys import old_digest
 from jobs.records import Records
 from jobs.rows import Rows
-from jobs.scripts import scripts
+from jobs.scripts import LedgerPart
 
 ROWS_AT_ONCE, JOBS_AT_ONCE = 32 * BLOCK_ROWS, 500
 """Looked at in one step: rows here, 5 ms; jobs in Redis, 3 ms."""
@@ -54,7 +54,7 @@ class Trace:
         self.job_ids += [each for each in dict.fromkeys(job_ids) if each not in self.job_ids]
 
 
-class Finder:
+class Finder(LedgerPart):
     """Looks for at most `seconds` in each call, and for `most` results."""
 
     def __init__(
@@ -66,12 +66,10 @@ class Finder:
         most: int = 50,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._client = client
-        self._keys = Keys(settings.sendcode_key_prefix)
+        super().__init__(client, settings)
         self._records = Records(client, settings)
         self._batches = Batches(client, settings)
         self._lists = Rows(client, settings)
-        self._find_jobs = scripts(client, settings)("find_jobs")
         self._seconds, self._most, self._now = seconds, most, now
 
     def by_number(self, digits: str) -> Trace:
@@ -93,8 +91,8 @@ class Finder:
         """Find the jobs with a RequestId, a reference or an idempotency key."""
         trace, until = Trace(), self._now() + self._seconds
         by_key = event_job_id(name)
-        for each in (by_key, self._client.hget(self._keys.bound(by_key), "job")):
-            if each and self._client.exists(self._keys.job(str(each))):
+        for each in (by_key, self.client.hget(self.keys.bound(by_key), "job")):
+            if each and self.client.exists(self.keys.job(str(each))):
                 trace.add([str(each)])
         if not self._among(trace, self._dead(), until, name=name):
             return trace
@@ -123,12 +121,12 @@ class Finder:
 
     def _indexed(self, digits: str) -> list[str]:
         """Return the jobs that the index has for a number, whatever its country code."""
-        pipe = self._client.pipeline(transaction=False)
+        pipe = self.client.pipeline(transaction=False)
         for index in self._indexes(digits):
-            pipe.hget(self._keys.number(index), "job")
-            pipe.get(self._keys.asked(index))
+            pipe.hget(self.keys.number(index), "job")
+            pipe.get(self.keys.asked(index))
         found = [str(job_id) for job_id in pipe.execute() if job_id]
-        return found and self._find_jobs(found, indexes=self._listed(digits))
+        return found and self.run_script("find_jobs", found, indexes=self._listed(digits))
 
     def _indexes(self, digits: str) -> list[str]:
         """Return what may stand for a number in the ledger, whatever its country code."""
@@ -143,16 +141,16 @@ class Finder:
         return f",{','.join(self._indexes(digits))}," if digits else ""
 
     def _dead(self) -> Iterator[str]:
-        dead: Any = self._client.lrange(self._keys.dead, -MOST_DEAD, -1)
+        dead: Any = self.client.lrange(self.keys.dead, -MOST_DEAD, -1)
         yield from reversed(dead)
 
     def _events(self, trace: Trace, until: float, *, digits: str = "", name: str = "") -> None:
         """Look through the events. They are in no list, so all keys of Redis are passed by."""
-        pattern = self._keys.job(f"{EVENT}-*")
-        start = len(self._keys.job(""))
+        pattern = self.keys.job(f"{EVENT}-*")
+        start = len(self.keys.job(""))
         cursor = 0
         while True:
-            page: Any = self._client.scan(cursor, match=pattern, count=_KEYS_AT_ONCE)
+            page: Any = self.client.scan(cursor, match=pattern, count=_KEYS_AT_ONCE)
             cursor, keys = page
             ids = (str(key)[start:] for key in keys)
             if not self._among(trace, ids, until, digits=digits, name=name) or not cursor:
@@ -166,7 +164,7 @@ class Finder:
         """Look through jobs; return whether there is time, and need, to look on."""
         indexes = self._listed(digits)
         while chunk := list(islice(ids, JOBS_AT_ONCE)):
-            found = self._find_jobs(chunk, indexes=indexes)
+            found = self.run_script("find_jobs", chunk, indexes=indexes)
             trace.add(found if digits else _named(found, name))
             trace.looked += len(chunk)
             if self._is_enough(trace, until):

@@ -19,7 +19,7 @@ from jobs.keys import old_digest
 from jobs.phone import PhoneNumber
 from jobs.records import Records
 from jobs.rows import Rows
-from jobs.scripts import scripts
+from jobs.scripts import LedgerPart
 
 _PATIENCE_S = 3_600.0
 _MOST = 1_000_000
@@ -38,16 +38,15 @@ class Forgotten:
     """False while something waits, or the number's interval is not over."""
 
 
-class Forgetting:
+class Forgetting(LedgerPart):
     """Forgets persons of one ledger."""
 
     def __init__(self, client: redis.Redis, settings: Settings) -> None:
+        super().__init__(client, settings)
         self._finder = Finder(client, settings, seconds=_PATIENCE_S, most=_MOST)
         self._dead = DeadLetters(client, settings)
         self._rows = Rows(client, settings)
         self._records = Records(client, settings)
-        load = scripts(client, settings)
-        self._blank, self._forget_number = load("forget"), load("forget_number")
 
     def find(self, phone: PhoneNumber) -> list[str]:
         """Return the ids of jobs, and of rows that never became one. Looks through all there is."""
@@ -68,7 +67,9 @@ class Forgetting:
                 self._count(done, job_id, verdict)
         if not done.waiting:
             action = Action(what="forget", about="a person", jobs=done.blanked)
-            (is_gone,) = self._forget_number(**self._number(phone), action=action.encode())
+            (is_gone,) = self.run_script(
+                "forget_number", **self._number(phone), action=action.encode()
+            )
             done.is_history_gone = bool(is_gone)
         return done
 
@@ -83,7 +84,7 @@ class Forgetting:
         while True:
             found = self._rows.blanked(batch_id, number, phone) if number else None
             row = {**found.arguments(), "batch": batch_id, "row": number} if found else {}
-            verdict = self._blank(id=job_id, **self._number(phone), old=old, **row)
+            verdict = self.run_script("forget", id=job_id, **self._number(phone), old=old, **row)
             if verdict != "changed":
                 return str(verdict)
 

@@ -26,7 +26,7 @@ from config.settings import Settings
 from jobs.actions import Action
 from jobs.job import iso, iso_or_none
 from jobs.phone import PhoneNumber
-from jobs.scripts import LAPSE_S, READS, SEALED, pairs, scripts
+from jobs.scripts import LAPSE_S, READS, SEALED, LedgerPart, pairs
 from jobs.upgraded import Upgraded, upgraded_ids
 from jobs.vault import Vault
 
@@ -118,14 +118,12 @@ def state_file(settings: Settings) -> Path | None:
     return folder / "sendcode" / f"ledger-{name}.json"
 
 
-class Identity:
+class Identity(LedgerPart):
     """What one process knows of its ledger, and by `file` the next one. Thread-safe."""
 
     def __init__(self, client: redis.Redis, settings: Settings, file: Path | None = None) -> None:
-        self._settings = settings
+        super().__init__(client, settings)
         self._file = file
-        self._client = client
-        self._identify = scripts(client, settings)("identify")
         self._lock = threading.Lock()
         self._upgraded = upgraded_ids(settings)
         self._remembered, upgraded = _read(file)
@@ -182,11 +180,12 @@ class Identity:
         """
         with self._lock:
             lost = [phone for number, phone in self._recent if number > known]
-        vault, numbers = Vault(self._client, self._settings), []
+        vault, numbers = Vault(self.client, self.settings), []
         for phone in lost:
             index = vault.index(phone.country_code, phone.phone_num)
             numbers += [phone.country_code, f"{index}:"]
-        self._identify(
+        self.run_script(
+            "identify",
             numbers,
             known=self.known,
             verb="lost",
@@ -197,7 +196,7 @@ class Identity:
 
     def ask(self) -> LedgerState:
         """Ask the ledger who it is; one that is not refused is remembered."""
-        reply = self._identify(known=self.known, verb="ask")
+        reply = self.run_script("identify", known=self.known, verb="ask")
         values = pairs(reply[1])
         # a user who may do too little makes half a ledger
         if not reply[0] and {"id", "counter", "at"} <= values.keys():
@@ -228,12 +227,13 @@ class Identity:
         about = f"flagged for {flag_hours:g} h"
         action = Action(what="ledger accept", about=about, reason=reason)
         ledger_id = secrets.token_hex(8)
-        reply = self._identify(
+        reply = self.run_script(
+            "identify",
             known=self.known,
             verb="accept",
-            action=action.encode(Vault(self._client, self._settings)),
+            action=action.encode(Vault(self.client, self.settings)),
             id=ledger_id,
-            approval=Upgraded(self._client, self._settings).approve(ledger_id),
+            approval=Upgraded(self.client, self.settings).approve(ledger_id),
             flag_ms=round(flag_hours * 3_600_000),
         )
         return self._state(reply)
@@ -261,8 +261,8 @@ class Identity:
 
     def _keep(self, file: Path, ledger: str) -> None:
         kept = {
-            "redis": self._settings.redis.place,
-            "prefix": self._settings.sendcode_key_prefix,
+            "redis": self.settings.redis.place,
+            "prefix": self.settings.sendcode_key_prefix,
             "seen": ledger,
             "upgraded": sorted(self._upgraded | _read(file)[1]),
         }

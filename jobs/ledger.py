@@ -38,7 +38,7 @@ from jobs.magic_numbers import NOTE, end_of
 from jobs.phone import PhoneNumber
 from jobs.quotas import Quota, QuotaExceededError
 from jobs.records import Records
-from jobs.scripts import LEVEL_GROWTH, Argument, pairs, scripts, time_ms, time_us
+from jobs.scripts import LEVEL_GROWTH, Argument, LedgerPart, pairs, time_ms, time_us
 from jobs.vault import Vault
 
 FEED_SECONDS = 2
@@ -266,29 +266,21 @@ def _own_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-class Ledger:
+class Ledger(LedgerPart):
     """The scripts of one key prefix on one Redis."""
 
     def __init__(
         self, client: redis.Redis, settings: Settings, state_file: Path | None = None
     ) -> None:
-        """Load the scripts; `state_file` remembers the ledger for the next process."""
-        self.client = client
-        self._settings = settings
+        """Bind it; `state_file` remembers the ledger for the next process."""
+        super().__init__(client, settings)
         self.identity = Identity(client, settings, state_file)
-        self.keys = Keys(settings.sendcode_key_prefix)
         self.records = Records(client, settings)
         self.is_bound_by_others = False
         """Another worker has stricter bounds on spending for batches, as of the last sweep."""
         self._redis_ahead_ms = 0
         """Of this machine's clock, by the last reply: a start, as the script checks each time."""
         self._depth = max(4, round(settings.sendcode_rate_limit * FEED_SECONDS))
-        load = scripts(client, settings)
-        self._submit, self._submit_test = load("submit"), load("submit_test")
-        self._claim, self._begin = load("claim"), load("begin")
-        self._finish, self._park = load("finish"), load("park")
-        self._renew, self._beat, self._sweep = load("renew"), load("beat"), load("sweep")
-        self._set_aside, self._cancel = load("set_aside"), load("cancel_job")
 
     def submit(
         self,
@@ -359,7 +351,9 @@ class Ledger:
             if job.life_ms is not None:
                 term = asked_ms + int(least_ms if is_last else ahead_ms) + job.life_ms
             num = self.records.seal(job.phone, job.job_id, Lane.EVENT, term)
-            reply = self._submit(parts, **asked, num=num, term=term or "", is_last=int(is_last))
+            reply = self.run_script(
+                "submit", parts, **asked, num=num, term=term or "", is_last=int(is_last)
+            )
             if reply[0] in {"refused", "quota"}:
                 return reply
             now_ms = int(reply[1] if reply[0] == "clock" else reply[3][0])
@@ -372,7 +366,8 @@ class Ledger:
 
     def _end_test(self, job: SendCodeJob, asked: Mapping[str, Argument]) -> Submitted:
         end = end_of(job.phone)
-        reply = self._submit_test(
+        reply = self.run_script(
+            "submit_test",
             **asked,
             num=self.records.seal(job.phone, job.job_id, TEST, None),
             state=str(end.state),
@@ -414,7 +409,7 @@ class Ledger:
         return self._next_slot_ms(time_us(now), waiting, pace)
 
     def _next_slot_ms(self, now_us: int, waiting: int, pace: Mapping[str, str]) -> int:
-        _, rate = rates(pace, self._settings, now_us)
+        _, rate = rates(pace, self.settings, now_us)
         starts_us = max(now_us, float(pace.get("next_us") or 0))
         return round(starts_us / 1000 + int(waiting) * 1000 / rate)
 
@@ -443,7 +438,8 @@ class Ledger:
                 values["cc"], values["num"] = str(row).split("\t")[:2]
                 values["term"] = term or ""
                 values.pop("life", None)  # an event's alone
-        done = self._set_aside(
+        done = self.run_script(
+            "set_aside",
             id=job_id,
             code=record.code,
             message=record.flaw,
@@ -475,7 +471,8 @@ class Ledger:
             row = 0
         action = Action(what="job cancel", about=job_id, reason=reason)
         story = StoryEntry(0, "cancel", note=self.records.seal_note(reason, job_id))
-        done: str = self._cancel(
+        done: str = self.run_script(
+            "cancel_job",
             id=job_id,
             action=action.encode(self.records.vault),
             story=story.encode(),
@@ -486,7 +483,7 @@ class Ledger:
 
     def claim(self, job_id: str, token: str) -> Claim:
         """Take the lease of a job, if it is due."""
-        claim = partial(self._claim, id=job_id, token=token, known=self.identity.known)
+        claim = partial(self.run_script, "claim", id=job_id, token=token, known=self.identity.known)
         reply = claim()
         if reply[0] == "plain":
             if not self.records.adopt(job_id, pairs(reply[1])):
@@ -519,7 +516,8 @@ class Ledger:
         """
         is_kept = True
         try:
-            reply = self._begin(
+            reply = self.run_script(
+                "begin",
                 id=job_id,
                 token=token,
                 tries=number,
@@ -555,7 +553,8 @@ class Ledger:
 
         None: the lease was lost, somebody else decides about the job.
         """
-        reply = self._finish(
+        reply = self.run_script(
+            "finish",
             id=job_id,
             token=token,
             state=str(ending.state),
@@ -570,7 +569,8 @@ class Ledger:
 
     def park(self, job_id: str, token: str, pause: Pause, tried: Tried) -> JobRecord | None:
         """Lay a job aside for a while, and return it as it is then. None: the lease was lost."""
-        reply = self._park(
+        reply = self.run_script(
+            "park",
             id=job_id,
             token=token,
             wait_ms=pause.wait_ms,
@@ -585,7 +585,7 @@ class Ledger:
     def renew(self, leases: Sequence[tuple[str, str]]) -> list[str]:
         """Keep the leases (job id, token); return the ids that are no longer the caller's."""
         flat = [part for lease in leases for part in lease]
-        lost: list[str] = self._renew(flat)
+        lost: list[str] = self.run_script("renew", flat)
         return lost
 
     def beat(self, entry: str, silent_ms: int = 0) -> Workers:
@@ -593,7 +593,7 @@ class Ledger:
 
         `silent_ms`: for so long a part of the worker has stood still.
         """
-        now_ms, signs, killed = self._beat(entry=entry, silent_ms=silent_ms)
+        now_ms, signs, killed = self.run_script("beat", entry=entry, silent_ms=silent_ms)
         silent = {each: now_ms - int(at) for each, at in pairs(signs).items()}
         return Workers(now_ms, silent, {each: int(jobs) for each, jobs in pairs(killed).items()})
 
@@ -605,7 +605,8 @@ class Ledger:
         Raises:
             LedgerRefusedError: this is not the ledger that was known.
         """
-        reply = self._sweep(
+        reply = self.run_script(
+            "sweep",
             limit=SWEEP_LIMIT,
             depth=self._depth,
             ahead=round(self._depth * AHEAD_S / FEED_SECONDS),

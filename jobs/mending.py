@@ -19,10 +19,9 @@ from config.settings import Settings
 from jobs.actions import known_fields
 from jobs.batch import BatchState
 from jobs.job import TEST, Lane, State
-from jobs.keys import Keys
 from jobs.ledger import Ledger
 from jobs.rows import Rows
-from jobs.scripts import scripts
+from jobs.scripts import LedgerPart
 from jobs.vault import UnknownKeyError, Vault
 from jobs.webhooks import BATCH_PREFIX
 
@@ -83,37 +82,34 @@ class _Jobs:
             self.letters.append((int(finished or 0), job_id))
 
 
-class Mending:
+class Mending(LedgerPart):
     """Checks and mends the ledger of one key prefix."""
 
     def __init__(self, client: redis.Redis, settings: Settings) -> None:
-        self._client = client
+        super().__init__(client, settings)
         self._ledger = Ledger(client, settings)
-        self._keys = Keys(settings.sendcode_key_prefix)
         self._rows = Rows(client, settings)
         self._vault = Vault(client, settings)
         self._every_ms = round(2_000 * settings.sendcode_sweep_interval)
         """How often all workers together check."""
-        load = scripts(client, settings)
-        self._check, self._mend = load("check"), load("mend")
 
     def misfits(self) -> list[str]:
         """Return what does not fit together just now, in the words of `check.lua`."""
-        found: list[str] = self._check(every_ms=0)
+        found: list[str] = self.run_script("check", every_ms=0)
         return found
 
     def damage(self) -> list[Damage]:
         """Return what was lost, moved aside or put right lately, the newest first."""
-        texts: Any = self._client.lrange(self._keys.damage, 0, -1)
+        texts: Any = self.client.lrange(self.keys.damage, 0, -1)
         return [Damage(**known_fields(Damage, json.loads(text))) for text in texts]
 
     def forget(self, count: int) -> None:
         """Forget the oldest damage, as much of it as a person has read about."""
-        self._client.ltrim(self._keys.damage, 0, -1 - count)
+        self.client.ltrim(self.keys.damage, 0, -1 - count)
 
     def mend_what_does_not_fit(self) -> list[str]:
         """Check, unless somebody just did, and mend; return what was done, in words."""
-        found: list[str] = self._check(every_ms=self._every_ms)
+        found: list[str] = self.run_script("check", every_ms=self._every_ms)
         if found == ["vault"]:
             return [self._restore_index()]
         return self.mend(found) if found else []
@@ -127,15 +123,15 @@ class Mending:
             self.misfits()  # what is of another type is moved aside
         jobs = self._read_jobs()
         done, digests = jobs.done, self._digests()
-        if not self._client.exists(self._keys.vault):
+        if not self.client.exists(self.keys.vault):
             done.append(self._restore_index())
-        records = {key.removeprefix(self._keys.batch("")) for key in self._scan("batch")}
-        rows = {key.removeprefix(self._keys.rows("")) for key in self._scan("rows")}
+        records = {key.removeprefix(self.keys.batch("")) for key in self._scan("batch")}
+        rows = {key.removeprefix(self.keys.rows("")) for key in self._scan("rows")}
         batches = sorted(records | rows | jobs.terms.keys())
         for batch_id in batches:
             if misfits is None or f"batch {batch_id}" in misfits or self._is_on(batch_id):
                 lost: tuple[str, ...] = ()
-                if not self._client.hget(self._keys.batch(batch_id), "state"):
+                if not self.client.hget(self.keys.batch(batch_id), "state"):
                     try:
                         term = self._rows.term(batch_id, jobs.terms[batch_id])
                     except UnknownKeyError:
@@ -164,7 +160,7 @@ class Mending:
         return "the key of the index of numbers was lost, and is put back"
 
     def _do(self, verb: str, *args: str) -> list[str]:
-        done: list[str] = self._mend(args, verb=verb)
+        done: list[str] = self.run_script("mend", args, verb=verb)
         return done
 
     def _width(self, batch_id: str) -> int:
@@ -174,18 +170,16 @@ class Mending:
 
     def _is_on(self, batch_id: str) -> bool:
         """Whether a batch is not over, by its record."""
-        state: Any = self._client.hget(self._keys.batch(batch_id), "state")
+        state: Any = self.client.hget(self.keys.batch(batch_id), "state")
         return not BatchState(state or "").is_over or bool(
-            self._client.exists(self._keys.open(batch_id))
+            self.client.exists(self.keys.open(batch_id))
         )
 
     def _cancelled_unfed(self, batches: list[str]) -> int:
         """Count the rows of cancelled batches that never became jobs."""
         unfed = 0
         for batch_id in batches:
-            values: Any = self._client.hmget(
-                self._keys.batch(batch_id), ["state", "accepted", "fed"]
-            )
+            values: Any = self.client.hmget(self.keys.batch(batch_id), ["state", "accepted", "fed"])
             state, accepted, fed = values
             if state == BatchState.CANCELLED:
                 unfed += int(accepted) - int(fed)
@@ -193,11 +187,11 @@ class Mending:
 
     def _read_jobs(self) -> _Jobs:
         jobs = _Jobs()
-        prefix = self._keys.job("")
+        prefix = self.keys.job("")
         names = ["state", "lane", "batch", "dup", "dropped", "replaced_by", "finished", "cc", "num"]
         names += ["endings", "delivered", "term"]
         for keys in _chunks(self._scan("job")):
-            with self._client.pipeline(transaction=False) as pipe:
+            with self.client.pipeline(transaction=False) as pipe:
                 for key in keys:
                     pipe.hmget(key, names)
                 replies = pipe.execute(raise_on_error=False)
@@ -211,18 +205,18 @@ class Mending:
 
     def _digests(self) -> dict[str, str]:
         """Return from which content each batch was made, even where its record is lost."""
-        prefix = self._keys.content("")
+        prefix = self.keys.content("")
         found: dict[str, str] = {}
         for key in self._scan("content"):
             with suppress(redis.ResponseError):  # of a wrong type: `check.lua` moves it aside
-                batch_id: Any = self._client.get(key)
+                batch_id: Any = self.client.get(key)
                 found[batch_id] = key.removeprefix(prefix)
         return found
 
     def _scan(self, kind: str) -> list[str]:
         """Find all keys of a kind that has one for each job or batch."""
-        pattern = f"{getattr(self._keys, kind)('')}*"
-        return list(self._client.scan_iter(pattern, count=_CHUNK))
+        pattern = f"{getattr(self.keys, kind)('')}*"
+        return list(self.client.scan_iter(pattern, count=_CHUNK))
 
 
 def _chunks(items: Sequence[str], size: int = _CHUNK) -> Iterator[Sequence[str]]:

@@ -17,8 +17,7 @@ from jobs.actions import Action
 from jobs.batches import Batches
 from jobs.deadletters import DeadLetters, Decision
 from jobs.job import batch_job_id
-from jobs.keys import Keys
-from jobs.scripts import scripts, time_ms
+from jobs.scripts import LedgerPart, time_ms
 
 JOBS_AT_ONCE = 100
 """Removed in one step: 1 to 4 ms of Redis'."""
@@ -36,7 +35,7 @@ class Purged:
     """Dead letters that were dropped for it; counted as jobs, too, when they are removed."""
 
 
-class Purging:
+class Purging(LedgerPart):
     """Purges one ledger of what ended before a time."""
 
     def __init__(
@@ -49,12 +48,9 @@ class Purging:
         note: Callable[[Purged], object] = lambda _: None,
     ) -> None:
         """Prepare it; `note` is called after each step."""
-        self._client = client
-        self._keys = Keys(settings.sendcode_key_prefix)
+        super().__init__(client, settings)
         self._batches = Batches(client, settings)
         self._letters = DeadLetters(client, settings)
-        load = scripts(client, settings)
-        self._purge_jobs, self._purge_batch = load("purge_jobs"), load("purge_batch")
         self._before_ms = round(time_ms(client.time()) - older_than_s * 1000)
         self._dry_run = dry_run
         self._note = note
@@ -73,7 +69,7 @@ class Purging:
             self._remove_jobs(ids)
         if not self._dry_run:
             action = Action(what="purge", about="what ended long ago", jobs=self._done.jobs)
-            self._purge_jobs(before=0, batch="", dry="", action=action.encode())
+            self.run_script("purge_jobs", before=0, batch="", dry="", action=action.encode())
         return self._done
 
     def _drop_letters(self) -> None:
@@ -93,18 +89,18 @@ class Purging:
 
     def _remove_batch(self, batch_id: str) -> None:
         before = self._before_ms
-        rows = self._purge_batch(batch=batch_id, before=before, verb="look")
+        rows = self.run_script("purge_batch", batch=batch_id, before=before, verb="look")
         for first in range(1, rows + 1, JOBS_AT_ONCE):
             last = min(rows, first + JOBS_AT_ONCE - 1)
             self._remove_jobs([batch_job_id(batch_id, n) for n in range(first, last + 1)], batch_id)
         if rows >= 0 and not self._dry_run:
-            rows = self._purge_batch(batch=batch_id, before=before, verb="remove")
+            rows = self.run_script("purge_batch", batch=batch_id, before=before, verb="remove")
         self._done.batches += rows >= 0
 
     def _all_jobs(self) -> Iterator[list[str]]:
-        start, cursor = len(self._keys.job("")), 0
+        start, cursor = len(self.keys.job("")), 0
         while True:
-            page: Any = self._client.scan(cursor, match=self._keys.job("*"), count=_KEYS_AT_ONCE)
+            page: Any = self.client.scan(cursor, match=self.keys.job("*"), count=_KEYS_AT_ONCE)
             cursor, keys = page
             ids = [str(key)[start:] for key in keys]
             for first in range(0, len(ids), JOBS_AT_ONCE):
@@ -113,7 +109,12 @@ class Purging:
                 return
 
     def _remove_jobs(self, ids: list[str], batch_id: str = "") -> None:
-        self._done.jobs += self._purge_jobs(
-            ids, before=self._before_ms, batch=batch_id, dry=str(int(self._dry_run)), action=""
+        self._done.jobs += self.run_script(
+            "purge_jobs",
+            ids,
+            before=self._before_ms,
+            batch=batch_id,
+            dry=str(int(self._dry_run)),
+            action="",
         )
         self._note(self._done)

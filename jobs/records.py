@@ -18,9 +18,9 @@ from config.redis import error_code
 from config.settings import Settings
 from jobs.codes import OwnCode
 from jobs.job import NO_NUMBER, JobRecord, State
-from jobs.keys import Keys, old_digest
+from jobs.keys import old_digest
 from jobs.phone import PhoneNumber
-from jobs.scripts import Script
+from jobs.scripts import LedgerPart
 from jobs.upgraded import Upgraded
 from jobs.vault import (
     ForgedError,
@@ -45,7 +45,7 @@ _UPGRADED_S = 1.0
 """For so long a ledger is taken for upgraded without being asked again."""
 
 
-class Records:
+class Records(LedgerPart):
     """Reads records, and seals numbers for them."""
 
     def __init__(self, client: redis.Redis, settings: Settings) -> None:
@@ -54,18 +54,16 @@ class Records:
         Raises:
             SettingsError: there is no data key.
         """
+        super().__init__(client, settings)
         self.vault = Vault(client, settings)
-        self._client = client
-        self._keys = Keys(settings.sendcode_key_prefix)
         self._upgraded = Upgraded(client, settings)
         self._asks_again_s = 0.0
-        self._adopt = Script(client, self._keys, "adopt")
 
     def read(self, job_ids: Sequence[str]) -> list[JobRecord | None]:
         """Return jobs, in one round trip: None where there is none; see also `JobRecord.flaw`."""
-        pipe = self._client.pipeline(transaction=False)
+        pipe = self.client.pipeline(transaction=False)
         for job_id in job_ids:
-            pipe.hgetall(self._keys.job(job_id))
+            pipe.hgetall(self.keys.job(job_id))
         return [
             self._read(job_id, values)
             for job_id, values in zip(job_ids, pipe.execute(raise_on_error=False), strict=True)
@@ -177,7 +175,7 @@ class Records:
             sealed["num"] = self.seal(phone, job_id, values.get("lane", ""), term)
             sealed["term"] = "" if "life" in values else term
         old = old_digest(phone.country_code, phone.phone_num)
-        return bool(self._adopt(id=job_id, old=old, **sealed))
+        return bool(self.run_script("adopt", id=job_id, old=old, **sealed))
 
 
 def binding(job_id: str, values: Mapping[str, str]) -> str:

@@ -7,14 +7,13 @@ one that hardly grows: numbers would stay in it, and in each backup of it, beyon
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 import redis
 
 from config.logging import fields
 from config.redis import error_code
 from config.settings import Settings
-from jobs.scripts import scripts
+from jobs.scripts import LedgerPart
 
 EVERY_S = 6 * 3_600.0
 """Seconds between two times, whatever the number of workers."""
@@ -23,21 +22,20 @@ ASK_EVERY_S = 60.0
 log = logging.getLogger("sendcode.rewriting")
 
 
-class Rewriting:
+class Rewriting(LedgerPart):
     """Rewrites the append-only file when it is time, if no other worker just did."""
 
     def __init__(self, client: redis.Redis, settings: Settings, every_s: float = EVERY_S) -> None:
-        self._client = client
+        super().__init__(client, settings)
         self._every_ms = round(every_s * 1000)
-        self._is_due: Any = scripts(client, settings)("rewrite")
 
     def rewrite_if_due(self) -> bool:
         """Return whether Redis does it now; where it refuses, it is asked again the next time."""
-        (is_due,) = self._is_due(every_ms=self._every_ms)
+        (is_due,) = self.run_script("rewrite", every_ms=self._every_ms)
         if not is_due:
             return False
         try:
-            self._client.bgrewriteaof()
+            self.client.bgrewriteaof()
         except redis.ResponseError as exc:  # not allowed here, or under way already
             log.info("append-only file not rewritten", extra=fields(error=error_code(exc)))
             return False

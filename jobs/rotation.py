@@ -23,11 +23,10 @@ import redis
 
 from config.settings import Settings
 from jobs.job import Lane, batch_job_id
-from jobs.keys import Keys
 from jobs.quarantine import BOUND_TO
 from jobs.records import binding
 from jobs.rows import block_binding
-from jobs.scripts import scripts
+from jobs.scripts import LedgerPart
 from jobs.upgraded import ledger_binding
 from jobs.vault import (
     HALT,
@@ -92,20 +91,17 @@ class Rotated:
         return not (self.missed or self.unknown)
 
 
-class Rotation:
+class Rotation(LedgerPart):
     """Looks through all that is sealed in one ledger."""
 
     def __init__(self, client: redis.Redis, settings: Settings) -> None:
-        self._client = client
-        self._settings = settings
-        self._keys = Keys(settings.sendcode_key_prefix)
+        super().__init__(client, settings)
         self._vault = Vault(client, settings)
-        self._reseal = scripts(client, settings)("reseal")
 
     @property
     def first(self) -> str:
         """The id of the key that seals."""
-        return self._settings.data_keys[0][0]
+        return self.settings.data_keys[0][0]
 
     def count(self, progress: Callable[[int], None] = lambda _: None) -> Counter[tuple[str, str]]:
         """Count texts by what they are and by the id of their key; "" for those in the clear."""
@@ -151,7 +147,7 @@ class Rotation:
                 text = each.text.replace(each.sealed, anew)
                 parts.append((each.what, each.owner, each.place, each.text, text))
         if parts:
-            put = self._reseal([part for text in parts for part in text])
+            put = self.run_script("reseal", [part for text in parts for part in text])
             found.done += put
             found.missed += len(parts) - put
 
@@ -159,13 +155,13 @@ class Rotation:
         """Yield all, a few at a time."""
         yield [
             Sealed("vault", "", name, text, text, name)
-            for name, text in self._hash(self._keys.vault).items()
+            for name, text in self._hash(self.keys.vault).items()
         ]
-        ledger = self._hash(self._keys.ledger)
+        ledger = self._hash(self.keys.ledger)
         if approval := ledger.get("approval"):
             bound_to = ledger_binding(ledger.get("id", ""))
             yield [Sealed("ledger", "", "approval", approval, approval, bound_to)]
-        for first, texts in self._list(self._keys.quarantine):
+        for first, texts in self._list(self.keys.quarantine):
             yield [
                 Sealed("quarantine", "", n, text, content, BOUND_TO)
                 for n, text in enumerate(texts, first)
@@ -185,16 +181,16 @@ class Rotation:
                 for token in tokens
                 if (
                     sealed := sealed_in(
-                        plan := self._hash(self._keys.decision(token)).get("plan", "")
+                        plan := self._hash(self.keys.decision(token)).get("plan", "")
                     )
                 )
             ]
-        message = self._hash(self._keys.account).get("message", "")
+        message = self._hash(self.keys.account).get("message", "")
         if sealed := sealed_in(message):
             yield [Sealed("halt", "", "message", message, sealed, HALT)]
 
     def _actions(self) -> Iterator[list[Sealed]]:
-        for first, texts in self._list(self._keys.actions):
+        for first, texts in self._list(self.keys.actions):
             yield [
                 Sealed("action", token[1], n, text, sealed, text_binding("action", token[1]))
                 for n, text in enumerate(texts, first)
@@ -202,13 +198,13 @@ class Rotation:
             ]
 
     def _ids(self, what: str) -> Iterator[str]:
-        start = str(getattr(self._keys, what)(""))
-        for key in self._client.scan_iter(f"{start}*", count=1000):
+        start = str(getattr(self.keys, what)(""))
+        for key in self.client.scan_iter(f"{start}*", count=1000):
             yield str(key).removeprefix(start)
 
     def _rows(self, batch_id: str) -> Iterator[list[Sealed]]:
-        term = self._hash(self._keys.batch(batch_id)).get("expires_at", "")
-        for first, heads in self._list(self._keys.rows(batch_id)):
+        term = self._hash(self.keys.batch(batch_id)).get("expires_at", "")
+        for first, heads in self._list(self.keys.rows(batch_id)):
             yield [
                 Sealed(
                     "rows",
@@ -223,7 +219,7 @@ class Rotation:
             ]
 
     def _cells(self, batch_id: str) -> Iterator[list[Sealed]]:
-        for first, blocks in self._list(self._keys.cells(batch_id)):
+        for first, blocks in self._list(self.keys.cells(batch_id)):
             yield [
                 Sealed("cells", batch_id, n, text, text, block_binding(batch_id, n))
                 for n, text in enumerate(blocks, first)
@@ -231,9 +227,9 @@ class Rotation:
             ]
 
     def _jobs(self, what: str, ids: Sequence[str]) -> Iterator[Sealed]:
-        pipe = self._client.pipeline(transaction=False)
+        pipe = self.client.pipeline(transaction=False)
         for job_id in ids:
-            pipe.hgetall(getattr(self._keys, what)(job_id))
+            pipe.hgetall(getattr(self.keys, what)(job_id))
         for job_id, reply in zip(ids, pipe.execute(raise_on_error=False), strict=True):
             if isinstance(reply, Exception):
                 continue  # what is no record is reported by whoever needs it
@@ -248,12 +244,12 @@ class Rotation:
     def _list(self, key: str) -> Iterator[tuple[int, list[str]]]:
         """Yield a list's texts, some at a time, with the index of the first."""
         first = 0
-        while texts := self._read(partial(self._client.lrange, key, first, first + STEP - 1)):
+        while texts := self._read(partial(self.client.lrange, key, first, first + STEP - 1)):
             yield first, texts
             first += STEP
 
     def _hash(self, key: str) -> dict[str, str]:
-        return self._read(partial(self._client.hgetall, key)) or {}
+        return self._read(partial(self.client.hgetall, key)) or {}
 
     @staticmethod
     def _read(act: Callable[[], Any]) -> Any:

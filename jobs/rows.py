@@ -30,10 +30,9 @@ from config.settings import Settings
 from jobs.batch import BLOCK_ROWS, BatchRow
 from jobs.codes import OwnCode
 from jobs.job import NO_NUMBER, Lane, batch_job_id
-from jobs.keys import Keys
 from jobs.phone import PhoneNumber
 from jobs.quotas import Quotas
-from jobs.scripts import scripts
+from jobs.scripts import LedgerPart
 from jobs.vault import ForgedError, SealedError, UnknownKeyError, Vault, job_binding
 
 log = logging.getLogger("sendcode.rows")
@@ -65,16 +64,13 @@ class Blank:
         return {**asdict(self), "is_named": int(self.is_named)}
 
 
-class Rows:
+class Rows(LedgerPart):
     """The rows of all batches."""
 
     def __init__(self, client: redis.Redis, settings: Settings) -> None:
-        self._client = client
-        self._keys = Keys(settings.sendcode_key_prefix)
+        super().__init__(client, settings)
         self._vault = Vault(client, settings)
         self._quotas, self._trusts = Quotas(settings), bool(settings.trusted)
-        load = scripts(client, settings)
-        self._append, self._seal_rows = load("append_rows"), load("seal_rows")
 
     def append(
         self, batch_id: str, first: int, rows: Sequence[BatchRow | str | bytes], *, is_last: bool
@@ -85,15 +81,15 @@ class Rows:
             SealedError: the batch's last block, which is to be completed, cannot be opened.
         """
         while True:
-            pipe = self._client.pipeline(transaction=False)
-            pipe.llen(self._keys.rows(batch_id))
-            pipe.hget(self._keys.batch(batch_id), "expires_at")
+            pipe = self.client.pipeline(transaction=False)
+            pipe.llen(self.keys.rows(batch_id))
+            pipe.hget(self.keys.batch(batch_id), "expires_at")
             have, term = pipe.execute()
             fresh = rows[max(0, have - first) :]
             block, begun = divmod(have, BLOCK_ROWS)
             was, tails = "", [b""] * begun
             if fresh and begun:
-                was = str(self._client.lindex(self._keys.cells(batch_id), block) or "")
+                was = str(self.client.lindex(self.keys.cells(batch_id), block) or "")
                 found = self._open(batch_id, block, was)[:begun]
                 tails[: len(found)] = found
             texts = [row.encode() if isinstance(row, BatchRow) else row for row in fresh]
@@ -103,7 +99,8 @@ class Rows:
                 self._seal(batch_id, block + n // BLOCK_ROWS, tails[n : n + BLOCK_ROWS])
                 for n in range(0, len(tails) if fresh else 0, BLOCK_ROWS)
             ]
-            done = self._append(
+            done = self.run_script(
+                "append_rows",
                 [*blocks, *heads],
                 batch=batch_id,
                 first=max(have, first),
@@ -130,14 +127,14 @@ class Rows:
         for start in range(0, len(places), CHUNK_ROWS):
             chunk = places[start : start + CHUNK_ROWS]
             blocks = list(dict.fromkeys((batch_id, _block(n)) for batch_id, n in chunk))
-            pipe = self._client.pipeline(transaction=False)
+            pipe = self.client.pipeline(transaction=False)
             for batch_id, number in chunk:
-                pipe.lindex(self._keys.rows(batch_id), number - 1)
+                pipe.lindex(self.keys.rows(batch_id), number - 1)
             for batch_id, block in blocks:
-                pipe.lindex(self._keys.cells(batch_id), block)
+                pipe.lindex(self.keys.cells(batch_id), block)
             batch_ids = list(dict.fromkeys(batch_id for batch_id, _ in chunk))
             for batch_id in batch_ids:
-                pipe.hget(self._keys.batch(batch_id), "expires_at")
+                pipe.hget(self.keys.batch(batch_id), "expires_at")
             replies = iter(pipe.execute())
             heads = list(islice(replies, len(chunk)))
             sealed = dict(zip(blocks, islice(replies, len(blocks)), strict=True))
@@ -250,7 +247,8 @@ class Rows:
                         number = first + place + 1
                         (sealed_old,), (tails[place],) = self._parted(batch_id, number, [old], term)
                         new[place] = head[: len(head) - len(old)] + sealed_old
-            if new == heads or self._seal_rows(
+            if new == heads or self.run_script(
+                "seal_rows",
                 [*heads, *new],
                 batch=batch_id,
                 first=first,
@@ -260,16 +258,16 @@ class Rows:
                 return len(heads) == BLOCK_ROWS
 
     def _heads(self, batch_id: str, first: int) -> list[str]:
-        found: Any = self._client.lrange(self._keys.rows(batch_id), first, first + CHUNK_ROWS - 1)
+        found: Any = self.client.lrange(self.keys.rows(batch_id), first, first + CHUNK_ROWS - 1)
         return list(found)
 
     def _lists(self, batch_id: str, first: int, count: int) -> tuple[list[str], _Opener]:
         last = first + count - 1
-        pipe = self._client.pipeline(transaction=False)
-        pipe.lrange(self._keys.rows(batch_id), first, last)
+        pipe = self.client.pipeline(transaction=False)
+        pipe.lrange(self.keys.rows(batch_id), first, last)
         blocks = range(first // BLOCK_ROWS, last // BLOCK_ROWS + 1)
-        pipe.lrange(self._keys.cells(batch_id), blocks[0], blocks[-1])
-        pipe.hget(self._keys.batch(batch_id), "expires_at")
+        pipe.lrange(self.keys.cells(batch_id), blocks[0], blocks[-1])
+        pipe.hget(self.keys.batch(batch_id), "expires_at")
         heads, cells, term = pipe.execute()
         sealed = zip(((batch_id, block) for block in blocks), cells, strict=False)
         return heads, _Opener(self._vault, dict(sealed), {batch_id: term})

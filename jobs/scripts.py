@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -160,12 +160,30 @@ class Script:
         return reply
 
 
-def scripts(client: redis.Redis, settings: Settings) -> Callable[[str], Script]:
-    """Return what loads one of the ledger's scripts; the settings give some of its arguments."""
+class LedgerPart:
+    """What works with one ledger: with its client and settings, by its keys and scripts."""
+
+    def __init__(self, client: redis.Redis, settings: Settings) -> None:
+        self.client = client
+        self.settings = settings
+        self.keys = Keys(settings.sendcode_key_prefix)
+        self._scripts: dict[str, Script] = {}
+
+    def run_script(self, name: str, rest: Iterable[Argument] = (), /, **args: Argument) -> Any:
+        """Run one of the ledger's scripts; the settings give some of its arguments."""
+        if name not in self._scripts:
+            replicas = self.settings.sendcode_wait_replicas if name in _REPLICATED else 0
+            self._scripts[name] = Script(
+                self.client, self.keys, name, given=_given(self.settings), replicas=replicas
+            )
+        return self._scripts[name](rest, **args)
+
+
+def _given(settings: Settings) -> dict[str, Argument]:
     lease_ms = round(settings.sendcode_lease * 1000)
     interval_ms = round(settings.sendcode_phone_interval * 1000)
     probe_s = 2 * settings.sendcode_http_timeout + PROBE_SLACK_S
-    given: dict[str, Argument] = {
+    return {
         "lease_ms": lease_ms,
         "grace_ms": lease_ms // 2,
         "interval_ms": interval_ms,
@@ -176,14 +194,6 @@ def scripts(client: redis.Redis, settings: Settings) -> Callable[[str], Script]:
         "max_attempts": settings.sendcode_max_attempts,
         **Quotas(settings).of_batches(),
     }
-    keys = Keys(settings.sendcode_key_prefix)
-    wait_for = settings.sendcode_wait_replicas
-
-    def load(name: str) -> Script:
-        replicas = wait_for if name in _REPLICATED else 0
-        return Script(client, keys, name, given=given, replicas=replicas)
-
-    return load
 
 
 def pairs(flat: Sequence[str]) -> dict[str, str]:

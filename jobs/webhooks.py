@@ -20,9 +20,8 @@ from config.settings import Settings
 from jobs.actions import Action
 from jobs.batch import Batch, decode_batch
 from jobs.job import JobRecord, iso, iso_or_none
-from jobs.keys import Keys
 from jobs.records import Records
-from jobs.scripts import Script, pairs, scripts
+from jobs.scripts import LedgerPart, pairs
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 (is none)
 BATCH_PREFIX = "batch:"
@@ -115,14 +114,8 @@ def check_url(url: str, *, private_too: bool) -> None:
         raise WebhookRefusedError("webhook: must have no user and no #: a secret signs it")
 
 
-class Webhooks:
+class Webhooks(LedgerPart):
     """The endpoints of one key prefix on one Redis."""
-
-    def __init__(self, client: redis.Redis, settings: Settings) -> None:
-        self._client = client
-        self._keys = Keys(settings.sendcode_key_prefix)
-        self._private_too = settings.sendcode_webhook_private
-        self._script = Script(client, self._keys, "webhooks")
 
     def set(self, name: str, url: str) -> tuple[Endpoint, str]:
         """Have the outcomes of a name's jobs sent to a URL, and switch it on.
@@ -132,7 +125,7 @@ class Webhooks:
         Raises:
             WebhookRefusedError: the URL makes no sense.
         """
-        check_url(url, private_too=self._private_too)
+        check_url(url, private_too=self.settings.sendcode_webhook_private)
         secret = _new_secret()
         endpoint = self._change("set", name, url=url, secret=secret)[0]
         assert endpoint is not None  # noqa: S101 (it was made)
@@ -160,11 +153,11 @@ class Webhooks:
         return self._change_all("replay", name, since_ms)
 
     def all(self) -> list[Endpoint]:
-        texts: dict[str, str] = self._client.hgetall(self._keys.webhooks)  # type: ignore[assignment]
-        pipe = self._client.pipeline(transaction=False)
+        texts: dict[str, str] = self.client.hgetall(self.keys.webhooks)  # type: ignore[assignment]
+        pipe = self.client.pipeline(transaction=False)
         for name in texts:
-            pipe.zcard(self._keys.outbox(name))
-            pipe.zcard(self._keys.undelivered(name))
+            pipe.zcard(self.keys.outbox(name))
+            pipe.zcard(self.keys.undelivered(name))
         sizes = iter(pipe.execute())
         found = [Endpoint.decode(name, texts[name], next(sizes), next(sizes)) for name in texts]
         return sorted(found, key=lambda each: each.name)
@@ -191,8 +184,14 @@ class Webhooks:
         is_noted: bool = True,
     ) -> tuple[Endpoint | None, int]:
         action = Action(what=f"webhook {verb}", about=name).encode() if is_noted else ""
-        reply = self._script(
-            verb=verb, name=name, url=url, secret=secret, since_ms=since_ms, action=action
+        reply = self.run_script(
+            "webhooks",
+            verb=verb,
+            name=name,
+            url=url,
+            secret=secret,
+            since_ms=since_ms,
+            action=action,
         )
         if reply[0] == "absent":
             return None, 0
@@ -218,11 +217,11 @@ class Delivery:
     """How it had ended: state, at_ms; of a job code, request_id, attempts, possible_duplicate."""
 
 
-class Outbox:
+class Outbox(LedgerPart):
     """The outcomes that are to be delivered. `scale`: of all delays; tests have no three days."""
 
     def __init__(self, client: redis.Redis, settings: Settings, scale: float = 1.0) -> None:
-        self._script = scripts(client, settings)("deliver")
+        super().__init__(client, settings)
         self._records = Records(client, settings)
         self._delays_ms = [round(seconds * 1000 * scale) for seconds in DELAYS_S]
         self._give_up_ms = round(GIVE_UP_S * 1000 * scale)
@@ -251,7 +250,8 @@ class Outbox:
         return done == "off", following
 
     def _run(self, job_id: str, verb: str, number: int = 0, reason: str = "") -> Any:
-        return self._script(
+        return self.run_script(
+            "deliver",
             self._delays_ms,
             id=job_id,
             verb=verb,

@@ -25,7 +25,7 @@ from jobs.job import Lane, iso
 from jobs.keys import Keys
 from jobs.ledger import LOCKED_SHOWN_MS, rates
 from jobs.mending import Damage, Mending
-from jobs.scripts import ALIVE_S, pairs, scripts, time_us
+from jobs.scripts import ALIVE_S, LedgerPart, pairs, time_us
 from jobs.server import memory_used
 from jobs.webhooks import Endpoint, Webhooks
 
@@ -338,10 +338,12 @@ def _oldest_due_s(client: redis.Redis, keys: Keys, lane: Lane, now_ms: int) -> f
 def _oldest_event_s(client: redis.Redis, settings: Settings, now_ms: int) -> dict[str, float]:
     """Return for how many seconds the oldest open event of each code has been open."""
     oldest: dict[str, int] = {}
-    look = scripts(client, settings)("oldest_events")
+    ledger = LedgerPart(client, settings)
     place, skip = "-inf", 0
     while place:
-        place, skip, *found = look(limit=_LOOKED_AT, place=place, skip=skip)
+        place, skip, *found = ledger.run_script(
+            "oldest_events", limit=_LOOKED_AT, place=place, skip=skip
+        )
         for code, asked_ms in pairs(found).items():
             oldest[code] = min(oldest.get(code, now_ms), int(asked_ms))
     return {code: max(0, now_ms - asked_ms) / 1000 for code, asked_ms in sorted(oldest.items())}

@@ -27,7 +27,7 @@ from jobs.ledger import Ledger
 from jobs.phone import PhoneNumber
 from jobs.quarantine import read_quarantine, seal_content
 from jobs.rotation import Rotation
-from jobs.scripts import scripts
+from jobs.scripts import LedgerPart
 from jobs.upgraded import Upgraded
 from jobs.vault import SealedError, key_id_of
 from producer import send_code
@@ -234,9 +234,11 @@ def test_what_was_changed_between_reading_and_writing_is_not_overwritten(
 ) -> None:
     redis.hset(keys.job("ev-1"), "num", "changed")
     redis.rpush(keys.rows("b1"), "a", "-b")
-    reseal = scripts(redis, settings)("reseal")
+    ledger = LedgerPart(redis, settings)
 
-    put = reseal(["job", "ev-1", "num", "read", "anew", "rows", "b1", 1, "b", "anew"])
+    put = ledger.run_script(
+        "reseal", ["job", "ev-1", "num", "read", "anew", "rows", "b1", 1, "b", "anew"]
+    )
 
     assert put == 0
     assert redis.hget(keys.job("ev-1"), "num") == "changed"
