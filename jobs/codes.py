@@ -110,206 +110,183 @@ RESTART = "restart the workers"
 _FIX_CREDENTIALS = (
     f"Correct secret id, key and token in their files; if they are in the environment, {RESTART}"
 )
+_NOT_ALLOWED = (
+    "These credentials may not send codes",
+    "Have the account's owner allow SendVerifyCode for them",
+)
 _FIX_ENDPOINT = f"Correct SENDCODE_ENDPOINT, then {RESTART}"
 _FIX_NUMBER = "Correct the country code or number and submit it again"
 _ASK_CUSTOMER = "Check with the customer whether a code has come before you try it again"
 _CHECK_NETWORK = "Check network, firewall and SENDCODE_ENDPOINT, then try it again"
 _OTHER_SERVER = f"Check SENDCODE_ENDPOINT and any proxy on the way, then {RESTART}"
 
-# A star stands for any ending.
-CODES: Mapping[str, Code] = {
-    "OperationDenied.ServiceBusy": Code(Kind.TRANSIENT, "The service is busy", _WAIT),
-    "ServiceUnavailable*": Code(Kind.TRANSIENT, "The service is unavailable for the moment", _WAIT),
-    "ResourceUnavailable*": Code(
-        Kind.TRANSIENT, "The service lacks a resource for the moment", _WAIT
-    ),
-    "ResourceInsufficient*": Code(
-        Kind.TRANSIENT, "The service lacks capacity for the moment", _WAIT
-    ),
-    OwnCode.DNS: Code(Kind.TRANSIENT, "The service's host name was not found", _CHECK_NETWORK),
-    OwnCode.CONNECT: Code(Kind.TRANSIENT, "The service could not be reached", _CHECK_NETWORK),
-    OwnCode.CONNECT_TIMEOUT: Code(
-        Kind.TRANSIENT, "The service could not be reached in time", _CHECK_NETWORK
-    ),
-    OwnCode.TLS: Code(
-        Kind.TRANSIENT,
-        "No secure connection: the server's certificate could not be verified, or TLS failed",
-        "Check the machine's clock, any proxy on the way and SENDCODE_CA_BUNDLE",
-    ),
-    OwnCode.PROXY: Code(
-        Kind.TRANSIENT,
-        "The proxy could not be reached, or refused the way to the service",
-        "Check SENDCODE_PROXY, its login, and that it lets SENDCODE_ENDPOINT through",
-    ),
-    OwnCode.STALE: Code(
-        Kind.STALE, "The worker was held up so long that it did not send any more", _WAIT
-    ),
-    "InternalError*": Code(
-        Kind.AMBIGUOUS, "The service failed inside: the code may have been sent", _ASK_CUSTOMER
-    ),
-    OwnCode.READ_TIMEOUT: Code(
-        Kind.AMBIGUOUS,
-        "The request went out and no answer came in time: the code may have been sent",
-        _ASK_CUSTOMER,
-    ),
-    OwnCode.LOST: Code(
-        Kind.AMBIGUOUS,
-        "The connection broke after the request went out: the code may have been sent",
-        _ASK_CUSTOMER,
-    ),
-    OwnCode.HTTP_STATUS: Code(
-        Kind.AMBIGUOUS,
-        "The answer had another HTTP status than 200: the code may have been sent",
-        _ASK_CUSTOMER,
-    ),
-    OwnCode.REDIRECT: Code(
-        Kind.AMBIGUOUS,
-        "The answer pointed to another address, which is never followed",
-        _OTHER_SERVER,
-    ),
-    OwnCode.TOO_LARGE: Code(
-        Kind.AMBIGUOUS, "The answer was far too large to be one of this API", _OTHER_SERVER
-    ),
-    OwnCode.NOT_JSON: Code(
-        Kind.AMBIGUOUS, "The answer was cut short or not one of this API", _OTHER_SERVER
-    ),
-    OwnCode.WRONG_SHAPE: Code(Kind.AMBIGUOUS, "The answer was not one of this API", _OTHER_SERVER),
-    OwnCode.UNPROVED: Code(
-        Kind.UNKNOWN,  # of a job; no call is answered so
+_OF_JOBS: Mapping[str, tuple[str, str]] = {
+    OwnCode.UNPROVED: (
         "An attempt had no clear answer, and nobody can prove any more what became of it",
         _ASK_CUSTOMER,
     ),
-    OwnCode.SENT_MEANWHILE: Code(
-        Kind.UNKNOWN,  # of a job; no call is answered so
+    OwnCode.SENT_MEANWHILE: (
         "Not sent, as asked for: its number got a code by another job meanwhile",
         "Nothing: the customer has a code",
     ),
-    OwnCode.ALONE: Code(
-        Kind.UNKNOWN,  # likewise
+    OwnCode.ALONE: (
         "The service refused this number alone, with a reason that concerns the whole account",
         "Check the number; if it is right, open a ticket with the vendor and give the request id",
     ),
-    OwnCode.COUNTRY: Code(
-        Kind.PERMANENT,
-        "No code may be sent to this country, by the settings",
-        "Name its calling code in SENDCODE_COUNTRIES, restart the workers, and try it again",
-    ),
-    OwnCode.UNREADABLE: Code(
-        Kind.UNKNOWN,  # likewise
+    OwnCode.UNREADABLE: (
         "Its record in Redis was lost or damaged: nobody knows any more whether a code was sent",
         "Ask the customer whether a code has come; if not, try it again with its number",
     ),
-    OwnCode.FORGED: Code(
-        Kind.UNKNOWN,  # likewise
+    OwnCode.FORGED: (
         "Its record in Redis was made, changed or moved by another hand: it is not believed",
         "Find out who else writes into this Redis; a real job can be tried again with its number",
     ),
-    OwnCode.LOCKED: Code(
-        Kind.UNKNOWN,  # likewise
+    OwnCode.LOCKED: (
         "It is sealed under a data key that the worker does not have: it waits",
         f"Put the key back behind the first of SENDCODE_DATA_KEYS; if that is no file, {RESTART}",
     ),
-    "RequestLimitExceeded*": Code(
-        Kind.THROTTLED,
-        "The account has sent more requests than the service allows per second",
-        "Find out what else uses the account, or lower SENDCODE_RATE_LIMIT",
-    ),
-    "FailedOperation.SendVerifyCodeLimit60": Code(
-        Kind.TOO_EARLY,
-        "This number was sent a code within the last 60 seconds",
-        "Wait a minute; if it stays, find out what else sends codes with this account",
-    ),
-    "FailedOperation.SendVerifyCodeLimit": Code(
-        Kind.TOO_OFTEN,
-        "Codes were sent to this number too often",
-        "Wait some hours, then try it again",
-    ),
-    "FailedOperation.PhoneBindUpper": Code(
-        Kind.PERMANENT,
-        "This number already has the most accounts allowed",
-        "Ask the customer for another number",
-    ),
-    "InvalidParameterValue.UnSupportArea": Code(
-        Kind.PERMANENT,
-        "Accounts cannot be created with numbers of this country or region",
-        "Ask the customer for a number of another country or region",
-    ),
-    "InvalidParameter*": Code(  # and InvalidParameterValue
-        Kind.PERMANENT, "The service does not accept this country code or number", _FIX_NUMBER
-    ),
-    "MissingParameter*": Code(
-        Kind.PERMANENT,
-        "The service refused the request, not the number: it lacked a field",
-        _OUR_BUG,
-    ),
-    "UnknownParameter*": Code(
-        Kind.PERMANENT,
-        "The service refused the request, not the number: it had a field too many",
-        _OUR_BUG,
-    ),
-    "AuthFailure.SignatureExpire": Code(
-        Kind.CLOCK,
-        "This machine's clock is more than 5 minutes off",
-        "Set the clock right (NTP) on every worker",
-    ),
-    "AuthFailure.SignatureFailure": Code(
-        Kind.ACCOUNT, "The secret key does not fit the secret id", _FIX_CREDENTIALS
-    ),
-    "AuthFailure.SecretIdNotFound": Code(
-        Kind.ACCOUNT, "The secret id does not exist or was deleted", _FIX_CREDENTIALS
-    ),
-    "AuthFailure.InvalidSecretId": Code(
-        Kind.ACCOUNT, "The secret id is not one for this API", _FIX_CREDENTIALS
-    ),
-    "AuthFailure.TokenFailure": Code(
-        Kind.ACCOUNT,
-        "The temporary credentials are wrong or have expired",
-        f"Renew secret id, key and token together; if they are in the environment, {RESTART}",
-    ),
-    "AuthFailure.MFAFailure": Code(
-        Kind.ACCOUNT,
-        "The account asks for a second factor, which a program cannot give",
-        f"Use credentials that need none, then {RESTART}",
-    ),
-    "AuthFailure.UnauthorizedOperation": Code(
-        Kind.ACCOUNT,
-        "These credentials may not send codes",
-        "Have the account's owner allow SendVerifyCode for them",
-    ),
-    "AuthFailure*": Code(
-        Kind.ACCOUNT, "The service does not accept our credentials", _FIX_CREDENTIALS
-    ),
-    "UnauthorizedOperation*": Code(
-        Kind.ACCOUNT,
-        "These credentials may not send codes",
-        "Have the account's owner allow SendVerifyCode for them",
-    ),
-    "IpInBlacklist": Code(
-        Kind.ACCOUNT,
-        "The workers' IP address is barred from this account",
-        "Have the account's owner take it off the list",
-    ),
-    "IpNotInWhitelist": Code(
-        Kind.ACCOUNT,
-        "The workers' IP address is not on this account's list",
-        "Have the account's owner add it",
-    ),
-    "ActionOffline": Code(Kind.ACCOUNT, "The vendor has taken SendVerifyCode offline", _TICKET),
-    "InvalidAction": Code(Kind.ACCOUNT, "The endpoint does not know SendVerifyCode", _FIX_ENDPOINT),
-    "NoSuchProduct": Code(Kind.ACCOUNT, "The endpoint does not know this product", _FIX_ENDPOINT),
-    "NoSuchVersion": Code(
-        Kind.ACCOUNT,
-        "The endpoint does not know this version of the API",
-        _FIX_ENDPOINT,
-    ),
-    "InvalidRequest": Code(Kind.ACCOUNT, "The service could not read our request", _OUR_BUG),
-    "RequestSizeLimitExceeded": Code(Kind.ACCOUNT, "Our request was too large", _OUR_BUG),
-    "Unsupported*": Code(
-        Kind.ACCOUNT, "The service does not support this call for the account", _TICKET
-    ),
-    "LimitExceeded*": Code(
-        Kind.ACCOUNT, "The account's quota is used up", "Have the account's owner raise the quota"
-    ),
+}
+"""No call is answered so."""
+_BY_KIND: Mapping[Kind, Mapping[str, tuple[str, str]]] = {
+    Kind.TRANSIENT: {
+        "OperationDenied.ServiceBusy": ("The service is busy", _WAIT),
+        "ServiceUnavailable*": ("The service is unavailable for the moment", _WAIT),
+        "ResourceUnavailable*": ("The service lacks a resource for the moment", _WAIT),
+        "ResourceInsufficient*": ("The service lacks capacity for the moment", _WAIT),
+        OwnCode.DNS: ("The service's host name was not found", _CHECK_NETWORK),
+        OwnCode.CONNECT: ("The service could not be reached", _CHECK_NETWORK),
+        OwnCode.CONNECT_TIMEOUT: ("The service could not be reached in time", _CHECK_NETWORK),
+        OwnCode.TLS: (
+            "No secure connection: the server's certificate could not be verified, or TLS failed",
+            "Check the machine's clock, any proxy on the way and SENDCODE_CA_BUNDLE",
+        ),
+        OwnCode.PROXY: (
+            "The proxy could not be reached, or refused the way to the service",
+            "Check SENDCODE_PROXY, its login, and that it lets SENDCODE_ENDPOINT through",
+        ),
+    },
+    Kind.STALE: {
+        OwnCode.STALE: ("The worker was held up so long that it did not send any more", _WAIT)
+    },
+    Kind.AMBIGUOUS: {
+        "InternalError*": ("The service failed inside: the code may have been sent", _ASK_CUSTOMER),
+        OwnCode.READ_TIMEOUT: (
+            "The request went out and no answer came in time: the code may have been sent",
+            _ASK_CUSTOMER,
+        ),
+        OwnCode.LOST: (
+            "The connection broke after the request went out: the code may have been sent",
+            _ASK_CUSTOMER,
+        ),
+        OwnCode.HTTP_STATUS: (
+            "The answer had another HTTP status than 200: the code may have been sent",
+            _ASK_CUSTOMER,
+        ),
+        OwnCode.REDIRECT: (
+            "The answer pointed to another address, which is never followed",
+            _OTHER_SERVER,
+        ),
+        OwnCode.TOO_LARGE: ("The answer was far too large to be one of this API", _OTHER_SERVER),
+        OwnCode.NOT_JSON: ("The answer was cut short or not one of this API", _OTHER_SERVER),
+        OwnCode.WRONG_SHAPE: ("The answer was not one of this API", _OTHER_SERVER),
+    },
+    Kind.UNKNOWN: _OF_JOBS,
+    Kind.PERMANENT: {
+        OwnCode.COUNTRY: (
+            "No code may be sent to this country, by the settings",
+            "Name its calling code in SENDCODE_COUNTRIES, restart the workers, and try it again",
+        ),
+        "FailedOperation.PhoneBindUpper": (
+            "This number already has the most accounts allowed",
+            "Ask the customer for another number",
+        ),
+        "InvalidParameterValue.UnSupportArea": (
+            "Accounts cannot be created with numbers of this country or region",
+            "Ask the customer for a number of another country or region",
+        ),
+        # and InvalidParameterValue
+        "InvalidParameter*": (
+            "The service does not accept this country code or number",
+            _FIX_NUMBER,
+        ),
+        "MissingParameter*": (
+            "The service refused the request, not the number: it lacked a field",
+            _OUR_BUG,
+        ),
+        "UnknownParameter*": (
+            "The service refused the request, not the number: it had a field too many",
+            _OUR_BUG,
+        ),
+    },
+    Kind.THROTTLED: {
+        "RequestLimitExceeded*": (
+            "The account has sent more requests than the service allows per second",
+            "Find out what else uses the account, or lower SENDCODE_RATE_LIMIT",
+        )
+    },
+    Kind.TOO_EARLY: {
+        "FailedOperation.SendVerifyCodeLimit60": (
+            "This number was sent a code within the last 60 seconds",
+            "Wait a minute; if it stays, find out what else sends codes with this account",
+        )
+    },
+    Kind.TOO_OFTEN: {
+        "FailedOperation.SendVerifyCodeLimit": (
+            "Codes were sent to this number too often",
+            "Wait some hours, then try it again",
+        )
+    },
+    Kind.CLOCK: {
+        "AuthFailure.SignatureExpire": (
+            "This machine's clock is more than 5 minutes off",
+            "Set the clock right (NTP) on every worker",
+        )
+    },
+    Kind.ACCOUNT: {
+        "AuthFailure.SignatureFailure": (
+            "The secret key does not fit the secret id",
+            _FIX_CREDENTIALS,
+        ),
+        "AuthFailure.SecretIdNotFound": (
+            "The secret id does not exist or was deleted",
+            _FIX_CREDENTIALS,
+        ),
+        "AuthFailure.InvalidSecretId": ("The secret id is not one for this API", _FIX_CREDENTIALS),
+        "AuthFailure.TokenFailure": (
+            "The temporary credentials are wrong or have expired",
+            f"Renew secret id, key and token together; if they are in the environment, {RESTART}",
+        ),
+        "AuthFailure.MFAFailure": (
+            "The account asks for a second factor, which a program cannot give",
+            f"Use credentials that need none, then {RESTART}",
+        ),
+        "AuthFailure.UnauthorizedOperation": _NOT_ALLOWED,
+        "AuthFailure*": ("The service does not accept our credentials", _FIX_CREDENTIALS),
+        "UnauthorizedOperation*": _NOT_ALLOWED,
+        "IpInBlacklist": (
+            "The workers' IP address is barred from this account",
+            "Have the account's owner take it off the list",
+        ),
+        "IpNotInWhitelist": (
+            "The workers' IP address is not on this account's list",
+            "Have the account's owner add it",
+        ),
+        "ActionOffline": ("The vendor has taken SendVerifyCode offline", _TICKET),
+        "InvalidAction": ("The endpoint does not know SendVerifyCode", _FIX_ENDPOINT),
+        "NoSuchProduct": ("The endpoint does not know this product", _FIX_ENDPOINT),
+        "NoSuchVersion": ("The endpoint does not know this version of the API", _FIX_ENDPOINT),
+        "InvalidRequest": ("The service could not read our request", _OUR_BUG),
+        "RequestSizeLimitExceeded": ("Our request was too large", _OUR_BUG),
+        "Unsupported*": ("The service does not support this call for the account", _TICKET),
+        "LimitExceeded*": (
+            "The account's quota is used up",
+            "Have the account's owner raise the quota",
+        ),
+    },
+}
+"""Meaning and remedy of each code. A star stands for any ending."""
+CODES: Mapping[str, Code] = {
+    code: Code(kind, *texts) for kind, codes in _BY_KIND.items() for code, texts in codes.items()
 }
 _OF_A_KEY = ("AuthFailure", "UnauthorizedOperation")
 _OF_A_WORKER = ("IpInBlacklist", "IpNotInWhitelist", "InvalidAction", "NoSuch")
