@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -18,7 +18,7 @@ import redis
 from phonenumbers import COUNTRY_CODE_TO_REGION_CODE
 
 from config.settings import Settings
-from jobs.batch import BLOCK_ROWS
+from jobs.batch import BLOCK_ROWS, Batch
 from jobs.batches import Batches
 from jobs.job import EVENT, batch_job_id, event_job_id
 from jobs.keys import old_digest
@@ -54,6 +54,21 @@ class Trace:
         self.job_ids += [each for each in dict.fromkeys(job_ids) if each not in self.job_ids]
 
 
+@dataclass(frozen=True, slots=True)
+class _Sought:
+    """What is looked for: a number, a name or a text."""
+
+    digits: str = ""
+    indexes: Sequence[str] = ()
+    """What may stand for the number in the ledger, whatever its country code."""
+    name: str = ""
+    text: str = ""
+
+    @property
+    def listed(self) -> str:
+        return f",{','.join(self.indexes)}," if self.indexes else ""
+
+
 class Finder(LedgerPart):
     """Looks for at most `seconds` in each call, and for `most` results."""
 
@@ -64,46 +79,44 @@ class Finder(LedgerPart):
         *,
         seconds: float = 1.0,
         most: int = 50,
-        now: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(client, settings)
         self._records = Records(client, settings)
         self._batches = Batches(client, settings)
         self._lists = Rows(client, settings)
-        self._seconds, self._most, self._now = seconds, most, now
+        self._seconds, self._most = seconds, most
 
     def by_number(self, digits: str) -> Trace:
         """Find the jobs of a number, given by its digits, with or without its country code."""
-        trace, until = Trace(), self._now() + self._seconds
-        trace.add(self._indexed(digits))
-        goes_on = self._among(trace, self._dead(), until, digits=digits)
+        trace, until = Trace(), time.monotonic() + self._seconds
+        sought = self._number(digits)
+        trace.add(self._indexed(sought))
+        goes_on = self._among(trace, sought, self._dead(), until)
         for batch in self._batches.newest():
-            if not goes_on or not self._rows(
-                trace, batch.batch_id, batch.total, until, digits=digits
-            ):
+            if not goes_on or not self._rows(trace, sought, batch, until):
                 trace.next_batch = batch.batch_id
                 return trace
         if goes_on:
-            self._events(trace, until, digits=digits)
+            self._events(trace, sought, until)
         return trace
 
     def by_name(self, name: str) -> Trace:
         """Find the jobs with a RequestId, a reference or an idempotency key."""
-        trace, until = Trace(), self._now() + self._seconds
+        trace, until, sought = Trace(), time.monotonic() + self._seconds, _Sought(name=name)
         by_key = event_job_id(name)
         for each in (by_key, self.client.hget(self.keys.bound(by_key), "job")):
             if each and self.client.exists(self.keys.job(str(each))):
                 trace.add([str(each)])
-        if not self._among(trace, self._dead(), until, name=name):
+        if not self._among(trace, sought, self._dead(), until):
             return trace
         # batches have half of the time: references are those of events alone
         half = until - self._seconds / 2
         for batch in self._batches.newest():
             ids = (batch_job_id(batch.batch_id, n) for n in range(batch.cursor, 0, -1))
-            if not self._among(trace, ids, half, name=name):
+            if not self._among(trace, sought, ids, half):
                 break
         if len(trace.job_ids) < self._most:
-            self._events(trace, until, name=name)
+            self._events(trace, sought, until)
         return trace
 
     def in_batch(self, batch_id: str, text: str, digits: str = "", first: int = 0) -> Trace:
@@ -113,38 +126,35 @@ class Finder(LedgerPart):
         letters that are not English.
         """
         trace = Trace(next_row=first)
-        until = self._now() + self._seconds
+        until = time.monotonic() + self._seconds
         batch = self._batches.get(batch_id)
         if batch is not None and text:
-            self._rows(trace, batch_id, batch.total, until, text=text, digits=digits)
+            sought = self._number(digits) if digits else _Sought()
+            self._rows(trace, replace(sought, text=text), batch, until)
         return trace
 
-    def _indexed(self, digits: str) -> list[str]:
-        """Return the jobs that the index has for a number, whatever its country code."""
+    def _indexed(self, sought: _Sought) -> list[str]:
+        """Return the jobs that the index has for a number."""
         pipe = self.client.pipeline(transaction=False)
-        for index in self._indexes(digits):
+        for index in sought.indexes:
             pipe.hget(self.keys.number(index), "job")
             pipe.get(self.keys.asked(index))
         found = [str(job_id) for job_id in pipe.execute() if job_id]
-        return found and self.run_script("find_jobs", found, indexes=self._listed(digits))
+        return found and self.run_script("find_jobs", found, indexes=sought.listed)
 
-    def _indexes(self, digits: str) -> list[str]:
-        """Return what may stand for a number in the ledger, whatever its country code."""
+    def _number(self, digits: str) -> _Sought:
         numbers = [(str(code), digits) for code in COUNTRY_CODE_TO_REGION_CODE]
         numbers += [(digits[:n], digits[n:]) for n in range(1, _LONGEST_COUNTRY_CODE + 1)]
         found = self._records.vault.indexes(numbers)
         if not self._records.is_upgraded():
             found += [old_digest(*number) for number in numbers]
-        return found
-
-    def _listed(self, digits: str) -> str:
-        return f",{','.join(self._indexes(digits))}," if digits else ""
+        return _Sought(digits, found)
 
     def _dead(self) -> Iterator[str]:
         dead: Any = self.client.lrange(self.keys.dead, -MOST_DEAD, -1)
         yield from reversed(dead)
 
-    def _events(self, trace: Trace, until: float, *, digits: str = "", name: str = "") -> None:
+    def _events(self, trace: Trace, sought: _Sought, until: float) -> None:
         """Look through the events. They are in no list, so all keys of Redis are passed by."""
         pattern = self.keys.job(f"{EVENT}-*")
         start = len(self.keys.job(""))
@@ -153,45 +163,33 @@ class Finder(LedgerPart):
             page: Any = self.client.scan(cursor, match=pattern, count=_KEYS_AT_ONCE)
             cursor, keys = page
             ids = (str(key)[start:] for key in keys)
-            if not self._among(trace, ids, until, digits=digits, name=name) or not cursor:
-                return
-            if self._is_enough(trace, until):
+            goes_on = self._among(trace, sought, ids, until) and cursor
+            if not goes_on or self._is_enough(trace, until):
                 return
 
-    def _among(
-        self, trace: Trace, ids: Iterator[str], until: float, *, digits: str = "", name: str = ""
-    ) -> bool:
+    def _among(self, trace: Trace, sought: _Sought, ids: Iterator[str], until: float) -> bool:
         """Look through jobs; return whether there is time, and need, to look on."""
-        indexes = self._listed(digits)
         while chunk := list(islice(ids, JOBS_AT_ONCE)):
-            found = self.run_script("find_jobs", chunk, indexes=indexes)
-            trace.add(found if digits else _named(found, name))
+            found = self.run_script("find_jobs", chunk, indexes=sought.listed)
+            trace.add(found if sought.digits else _named(found, sought.name))
             trace.looked += len(chunk)
             if self._is_enough(trace, until):
                 return False
         return True
 
-    def _rows(
-        self,
-        trace: Trace,
-        batch_id: str,
-        total: int,
-        until: float,
-        *,
-        digits: str = "",
-        text: str = "",
-    ) -> bool:
+    def _rows(self, trace: Trace, sought: _Sought, batch: Batch, until: float) -> bool:
         """Look through a batch's rows; return whether there is time, and need, to look on."""
-        first = trace.next_row if text else 0
-        needle = json.dumps(text, ensure_ascii=False)[1:-1].encode().lower()
-        indexes = frozenset(self._indexes(digits)) if digits else frozenset()
-        while first < total:
+        has_text = bool(sought.text)
+        first = trace.next_row if has_text else 0
+        needle = json.dumps(sought.text, ensure_ascii=False)[1:-1].encode().lower()
+        indexes = frozenset(sought.indexes)
+        while first < batch.total:
             looked, found = 0, []
-            rows = self._lists.look(batch_id, first, ROWS_AT_ONCE, all_cells=bool(text))
+            rows = self._lists.look(batch.batch_id, first, ROWS_AT_ONCE, all_cells=has_text)
             for row in rows:
                 looked += 1
-                if _fits(*row, needle, digits, indexes):
-                    found.append(batch_job_id(batch_id, first + looked))
+                if _fits(*row, needle, sought.digits, indexes):
+                    found.append(batch_job_id(batch.batch_id, first + looked))
                     if len(trace.job_ids) + len(found) >= self._most:
                         break
             if not looked:
@@ -201,12 +199,12 @@ class Finder(LedgerPart):
             trace.add(found)
             if self._is_enough(trace, until):
                 trace.next_row = first
-                trace.is_complete = bool(text) and first >= total
+                trace.is_complete = has_text and first >= batch.total
                 return False
         return True
 
     def _is_enough(self, trace: Trace, until: float) -> bool:
-        if len(trace.job_ids) < self._most and self._now() < until:
+        if len(trace.job_ids) < self._most and time.monotonic() < until:
             return False
         trace.is_complete = False
         return True

@@ -55,16 +55,10 @@ class Forgetting(LedgerPart):
     def forget(self, phone: PhoneNumber, ids: Sequence[str]) -> Forgotten:
         """Blank what `find` found; dead letters are dropped before."""
         done = Forgotten()
-        letters: list[str] = []
-        for job_id, verdict in self._verdicts(phone, ids):
-            self._count(done, job_id, verdict)
-            if verdict == "letter":
-                letters.append(job_id)
-        if letters:
+        if letters := self._blank(done, phone, ids):
             decision = Decision("drop", _CHOSEN)
             self._dead.drop(decision, [DeadLetter(each, -1, None) for each in letters])
-            for job_id, verdict in self._verdicts(phone, letters):
-                self._count(done, job_id, verdict)
+            self._blank(done, phone, letters)
         if not done.waiting:
             action = Action(what="forget", about="a person", jobs=done.blanked)
             (is_gone,) = self.run_script(
@@ -73,8 +67,12 @@ class Forgetting(LedgerPart):
             done.is_history_gone = bool(is_gone)
         return done
 
-    def _verdicts(self, phone: PhoneNumber, ids: Sequence[str]) -> list[tuple[str, str]]:
-        return [(each, self._blank_one(phone, each)) for each in ids]
+    def _blank(self, done: Forgotten, phone: PhoneNumber, ids: Sequence[str]) -> list[str]:
+        """Blank jobs and rows; return those that are dead letters, to be dropped before."""
+        verdicts = {job_id: self._blank_one(phone, job_id) for job_id in ids}
+        done.blanked += list(verdicts.values()).count("blanked")
+        done.waiting += [job_id for job_id, verdict in verdicts.items() if verdict == "waits"]
+        return [job_id for job_id, verdict in verdicts.items() if verdict == "letter"]
 
     def _blank_one(self, phone: PhoneNumber, job_id: str) -> str:
         """Blank a job, with the row that it was made from; return what forget.lua says of it."""
@@ -82,18 +80,10 @@ class Forgetting(LedgerPart):
         is_upgraded = self._records.is_upgraded()
         old = "" if is_upgraded else old_digest(phone.country_code, phone.phone_num)
         while True:
-            found = self._rows.blanked(batch_id, number, phone) if number else None
-            row = {**found.arguments(), "batch": batch_id, "row": number} if found else {}
+            row = self._rows.blanked(batch_id, number, phone) if number else {}
             verdict = self.run_script("forget", id=job_id, **self._number(phone), old=old, **row)
             if verdict != "changed":
                 return str(verdict)
 
     def _number(self, phone: PhoneNumber) -> dict[str, str]:
         return {"cc": phone.country_code, "num": self._records.key(phone)}
-
-    @staticmethod
-    def _count(done: Forgotten, job_id: str, verdict: str) -> None:
-        if verdict == "blanked":
-            done.blanked += 1
-        elif verdict == "waits":
-            done.waiting.append(job_id)

@@ -19,7 +19,7 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -32,7 +32,7 @@ from jobs.codes import OwnCode
 from jobs.job import NO_NUMBER, Lane, batch_job_id
 from jobs.phone import PhoneNumber
 from jobs.quotas import Quotas
-from jobs.scripts import LedgerPart
+from jobs.scripts import Argument, LedgerPart
 from jobs.vault import ForgedError, SealedError, UnknownKeyError, Vault, job_binding
 
 log = logging.getLogger("sendcode.rows")
@@ -45,23 +45,6 @@ _WHOLE = 4
 """Parts of a row that has no block."""
 _SEALED = re.compile(r"-?(\d+)\t([^\t]+:[^\t]+)\t")
 """The head of a row that can be sent: its country code and number."""
-
-
-@dataclass(frozen=True, slots=True)
-class Blank:
-    """What forget.lua takes to blank a row: texts as they are in Redis, and as they become."""
-
-    head: str
-    head_blank: str
-    block: int
-    cells: str
-    """Of its block; "" if it has none."""
-    cells_blank: str
-    is_named: bool
-    """The row is for the number; or it was rejected, and holds it."""
-
-    def arguments(self) -> dict[str, str | int]:
-        return {**asdict(self), "is_named": int(self.is_named)}
 
 
 class Rows(LedgerPart):
@@ -188,8 +171,8 @@ class Rows(LedgerPart):
                 json = opener.cells(batch_id, number).partition(b"\t")[2]
             yield country_code, num.partition(":")[0], json
 
-    def blanked(self, batch_id: str, number: int, phone: PhoneNumber) -> Blank | None:
-        """Return what it takes to blank a row for a person with this number, if there is one.
+    def blanked(self, batch_id: str, number: int, phone: PhoneNumber) -> dict[str, Argument]:
+        """Return what forget.lua takes to blank a row for a person with this number; {} if none.
 
         Raises:
             SealedError: its block cannot be opened.
@@ -197,21 +180,21 @@ class Rows(LedgerPart):
         block, place = _block(number), (number - 1) % BLOCK_ROWS
         heads, opener = self._lists(batch_id, number - 1, 1)
         if not heads:
-            return None
+            return {}
         head, row = heads[0], opener.row(batch_id, number, heads[0])
-        is_named = self._is_named(head, row, phone)
-        blank = replace(row, cells=[""] * len(row.cells), phone=row.phone and NO_NUMBER)
-        text = blank.encode()
+        blank = replace(row, cells=[""] * len(row.cells), phone=row.phone and NO_NUMBER).encode()
+        is_named = int(self._is_named(head, row, phone))
+        found: dict[str, Argument] = {"batch": batch_id, "row": number, "is_named": is_named}
         if _is_whole(head):
-            return Blank(head, text, block, "", "", is_named)
-        (head_blank,), (tail,) = self._parted(batch_id, number, [text], None)
-        sealed = opener.sealed.get((batch_id, block))
-        if not sealed:
-            return Blank(head, head_blank, block, "", "", is_named)
-        tails = self._open(batch_id, block, sealed)
-        tails[place] = tail
-        cells = self._seal(batch_id, block, tails)
-        return Blank(head, head_blank, block, sealed, cells, is_named)
+            return {**found, "head": head, "head_blank": blank}
+        (head_blank,), (tail,) = self._parted(batch_id, number, [blank], None)
+        found |= {"head": head, "head_blank": head_blank}
+        if sealed := opener.sealed.get((batch_id, block)):
+            tails = self._open(batch_id, block, sealed)
+            tails[place] = tail
+            blank = self._seal(batch_id, block, tails)
+            found |= {"block": block, "cells": sealed, "cells_blank": blank}
+        return found
 
     def _is_named(self, head: str, row: BatchRow, phone: PhoneNumber) -> bool:
         """Whether a row is for a number, or was rejected and holds it."""

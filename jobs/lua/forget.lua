@@ -2,7 +2,8 @@
 -- row that never became one. Counts, states and stories stay, as others rely on them.
 -- id: of the job, or the row; cc, num: the person's number (see numbers.lua); old: its digest of before, if
 --   any may be left
--- batch, row, and of it what `Blank` in jobs/rows.py has, if there is one
+-- batch, row: where the row is, if there is one; of it, as it is and as it becomes: head, head_blank, and, if
+--   it has a block, cells, cells_blank; is_named: "1" if it is for the number, or was rejected and holds it
 -- Reply: "blanked" | "waits" (it has not ended) | "letter" (a dead letter: drop it first) | "other" (it is
 --   not for this number, or is gone) | "changed" (the row is not as it was read)
 -- Twice: "other".
