@@ -417,10 +417,7 @@ class Batches(LedgerPart):
 
     def row(self, job_id: str) -> BatchRow | None:
         """Return the row that a batch job was made from, or will be; None for other jobs."""
-        batch_id, number = split_job_id(job_id)
-        if not number:
-            return None
-        return self._rows.at([(batch_id, number)])[0]
+        return self.rows_of([job_id]).get(job_id)
 
     def lines_of(self, job_ids: Sequence[str]) -> dict[str, int]:
         """Return, by batch job, on which line of its file its row begins; no others' jobs."""

@@ -177,7 +177,7 @@ class DeadLetters(LedgerPart):
     def window(self, start: int, size: int = WINDOW) -> list[DeadLetter]:
         """Read the entries from `start` (0: the oldest) on; an empty list is the end."""
         ids: Any = self.client.lrange(self.keys.dead, start, start + size - 1)
-        return self._read(ids, start)
+        return self.read(ids, start)
 
     def walk(self) -> Iterator[list[DeadLetter]]:
         """Read what is there now, the oldest first, window by window.
@@ -187,7 +187,7 @@ class DeadLetters(LedgerPart):
         """
         ids: Any = self.client.lrange(self.keys.dead, 0, -1)
         for start in range(0, len(ids), WINDOW):
-            letters = self._read(ids[start : start + WINDOW], start)
+            letters = self.read(ids[start : start + WINDOW], start)
             yield [letter for letter in letters if not letter.was_dealt_with]
 
     def survey(self, fit: Fit, first: int = 0, size: int = WINDOW) -> Survey:
@@ -215,25 +215,15 @@ class DeadLetters(LedgerPart):
                 )
             )
             found.looked += end - start
-            found.fitting += reply["fitting"]
-            ids += reply["ids"]
-            for name in (
-                "by_code",
-                "perhaps_sent",
-                "by_country",
-                "by_batch",
-                "corrected",
-                "corrected_here",
-            ):
-                getattr(found, name).update(reply[name] or {})
+            found.fitting += reply.pop("fitting")
+            ids += reply.pop("ids")
+            for name, counts in reply.items():
+                getattr(found, name).update(counts)
         found.letters = self.read(ids)
         return found
 
-    def read(self, ids: Sequence[str]) -> list[DeadLetter]:
-        """Return dead letters by their ids, wherever they are in the list."""
-        return self._read(ids, 0)
-
-    def _read(self, ids: Sequence[str], start: int) -> list[DeadLetter]:
+    def read(self, ids: Sequence[str], start: int = 0) -> list[DeadLetter]:
+        """Return dead letters by their ids, wherever they are; the first perhaps at `start`."""
         records = self._ledger.records.read(ids)
         sent = self._sent_to([record for record in records if record is not None])
         corrected = self.run_script("corrected_by", ids) if ids else []
@@ -261,14 +251,11 @@ class DeadLetters(LedgerPart):
 
     def find(self, job_id: str) -> DeadLetter | None:
         """Return one by its id, also when it was dropped; None if it is no dead letter."""
-        record = self._ledger.job(job_id)
+        (letter,) = self.read([job_id])
+        record = letter.record
         if record is None or record.replaced_by or record.is_test:
             return None
-        if not record.state.is_for_a_person:
-            return None
-        return DeadLetter(
-            job_id, -1, record, self._sent_to([record]).get(job_id), self.corrected_by(job_id)
-        )
+        return letter if record.state.is_for_a_person else None
 
     def was_done_by(self, token: str, job_id: str) -> bool:
         """Return whether a decision has dealt with a job, which has not failed anew since."""
@@ -306,7 +293,13 @@ class DeadLetters(LedgerPart):
             for triple, letter in zip(triples, letters, strict=True)
         ]
         return self._run(
-            decision, jobs, done_before, first_ms, step_us, once=once, corrected_too=corrected_too
+            decision,
+            jobs,
+            done_before,
+            first_ms=first_ms,
+            step_us=step_us,
+            once=int(once),
+            corrected_too=int(corrected_too),
         )
 
     def drop(
@@ -335,7 +328,7 @@ class DeadLetters(LedgerPart):
             new_id,
             _entry("replaces", f"stands for {old_id}", why_new),
         )
-        return self._run(decision, [parts], once=once)[0], new_id
+        return self._run(decision, [parts], once=int(once))[0], new_id
 
     def _triples(
         self, decision: Decision, letters: Sequence[DeadLetter]
@@ -369,11 +362,7 @@ class DeadLetters(LedgerPart):
         decision: Decision,
         jobs: Sequence[tuple[str | int, ...]],
         done_before: int = 0,
-        first_ms: int = 0,
-        step_us: int = 0,
-        *,
-        once: bool = False,
-        corrected_too: bool = False,
+        **terms: int
     ) -> list[Settled]:
         reply: list[Settled] = self.run_script(
             "settle_dead",
@@ -381,10 +370,7 @@ class DeadLetters(LedgerPart):
             verb=decision.verb,
             token=decision.token,
             action=decision.action(done_before + len(jobs), self._ledger.records.vault),
-            first_ms=first_ms,
-            step_us=step_us,
-            once=int(once),
-            corrected_too=int(corrected_too),
+            **terms,
         )
         return reply
 

@@ -14,7 +14,7 @@
 --   | "waits_elsewhere" (see `once`) | "corrected" (a corrected file took its customer over)
 --   | "locked" (its time is over, and its number cannot be sealed without an expiry)
 -- Twice with one token: "done" again, nothing is done twice.
-local A = arguments('verb', 'token', 'action', 'first_ms:number', 'step_us:number', 'retention_ms:number',
+local A = arguments('verb', 'token', 'action', 'first_ms?:number', 'step_us?:number', 'retention_ms:number',
   'once?:number', 'corrected_too?:number', 'jobs:rest')
 local verb, token, retention_ms, now = A.verb, A.token, A.retention_ms, now_ms()
 local reply, done, gaps, shift, absent = {}, 0, false, 0, {}
@@ -43,7 +43,7 @@ local function make_due(id, job)
   end
   count_event(job.lane, 1)
   park(id, job.batch, job.lane, job.state,
-    math.max(now, A.first_ms) + math.floor(done * A.step_us / 1000))
+    math.max(now, A.first_ms or 0) + math.floor(done * (A.step_us or 0) / 1000))
 end
 
 -- Whether another job that a person had tried again is still to send a code to the number. Whoever
