@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import islice
 from typing import Any, Literal
 
 import redis
@@ -19,7 +18,7 @@ from jobs.job import EVENT, JobRecord, Lane, State, batch_job_id, split_job_id
 from jobs.masking import without_numbers
 from jobs.records import Records
 from jobs.rows import CHUNK_ROWS, Rows
-from jobs.scripts import LedgerPart, pairs, time_ms
+from jobs.scripts import LedgerPart, pairs, parted, time_ms
 
 _ROWS_SCANNED = 2_000
 _BATCHES_AT_ONCE = 50
@@ -182,10 +181,7 @@ class Batches(LedgerPart):
         """Return a batch with those whose files corrected rows of it, the oldest first."""
         # what corrects it is younger
         ids: Any = self.client.zrangebyscore(self.keys.batches, batch.created_ms, "+inf")
-        pipe = self.client.pipeline(transaction=False)
-        for batch_id in ids:
-            pipe.hget(self.keys.batch(batch_id), "corrects")
-        found = zip(ids, pipe.execute(), strict=True)
+        found = zip(ids, self._each(ids, "corrects"), strict=True)
         corrections = [batch_id for batch_id, corrects in found if corrects == batch.batch_id]
         read = self._read(corrections) if corrections else {}
         return Family(batch, tuple(read[each] for each in corrections if each in read))
@@ -200,14 +196,12 @@ class Batches(LedgerPart):
         Of most batches that are kept nothing happens any more.
         """
         ids: Any = self.client.zrevrange(self.keys.batches, 0, -1)
-        pipe = self.client.pipeline(transaction=False)
-        for batch_id in ids:
-            pipe.hget(self.keys.batch(batch_id), "state")
-            pipe.scard(self.keys.open(batch_id))
-        found = pipe.execute()
+        states = (("HGET", self.keys.batch(batch_id), "state") for batch_id in ids)
+        opens = (("SCARD", self.keys.open(batch_id)) for batch_id in ids)
+        found = self.ask_all([*states, *opens])
         wanted = [
             batch_id
-            for batch_id, state, jobs in zip(ids, found[::2], found[1::2], strict=True)
+            for batch_id, state, jobs in zip(ids, found[: len(ids)], found[len(ids) :], strict=True)
             if jobs or (state and not BatchState(state).is_over)
         ]
         return [batch for batch in self._read(wanted).values() if not batch.is_over]
@@ -220,8 +214,8 @@ class Batches(LedgerPart):
         ids: Any = self.client.zrevrange(self.keys.batches, 0, -1)
         if before:
             ids = ids[ids.index(before) + 1 :] if before in ids else []
-        for start in range(0, len(ids), _BATCHES_AT_ONCE):
-            yield from self._kept(ids[start : start + _BATCHES_AT_ONCE])
+        for chunk in parted(ids, _BATCHES_AT_ONCE):
+            yield from self._kept(chunk)
 
     def page(self, first: int, size: int) -> Sequence[Batch]:
         """Return some of the newest batches, from index `first` (0: the newest) on."""
@@ -241,8 +235,7 @@ class Batches(LedgerPart):
     def _read(self, ids: Sequence[str]) -> dict[str, Batch]:
         """Read the batches that are there, each with its counts as they were at one time."""
         found: dict[str, Batch] = {}
-        for start in range(0, len(ids), _BATCHES_AT_ONCE):
-            chunk = ids[start : start + _BATCHES_AT_ONCE]
+        for chunk in parted(ids, _BATCHES_AT_ONCE):
             pipe = self.client.pipeline(transaction=True)
             pipe.time()
             pipe.hget(self.keys.account, "state")
@@ -261,11 +254,11 @@ class Batches(LedgerPart):
     def names_of(self, ids: Iterable[str]) -> dict[str, str]:
         """Return what people call these batches, in one round trip: a name, or the id."""
         wanted = list(ids)
-        pipe = self.client.pipeline(transaction=False)
-        for batch_id in wanted:
-            pipe.hget(self.keys.batch(batch_id), "name")
-        names = zip(wanted, pipe.execute(), strict=True)
+        names = zip(wanted, self._each(wanted, "name"), strict=True)
         return {batch_id: name or batch_id for batch_id, name in names}
+
+    def _each(self, ids: Sequence[str], field: str) -> Sequence[str | None]:
+        return self.ask_all(("HGET", self.keys.batch(batch_id), field) for batch_id in ids)
 
     def steer(self, batch_id: str, order: Order, by: str = "") -> tuple[str, BatchState] | None:
         """Steer a batch by an order; return the states before and after, or None: no such batch.
@@ -392,11 +385,10 @@ class Batches(LedgerPart):
 
     def _numbers(self, job_ids: Iterator[str], *, in_doubt_only: bool = False) -> Iterator[str]:
         """Yield the numbers of jobs that have not ended, or only of those of them in doubt."""
-        while chunk := list(islice(job_ids, CHUNK_ROWS)):
-            pipe = self.client.pipeline(transaction=False)
-            for job_id in chunk:
-                pipe.hmget(self.keys.job(job_id), ["state", "cc", "num", "doubt"])
-            for state, cc, num, doubt in pipe.execute():
+        for chunk in parted(job_ids, CHUNK_ROWS):
+            for state, cc, num, doubt in self.ask_all(
+                ("HMGET", self.keys.job(job_id), "state", "cc", "num", "doubt") for job_id in chunk
+            ):
                 if state and not State(state).is_final and (doubt or not in_doubt_only):
                     yield self._index_of(cc, num)
 

@@ -22,7 +22,7 @@ from jobs.job import JobRecord, Lane, StoryEntry, corrected_job_id
 from jobs.ledger import Ledger, histories
 from jobs.phone import PhoneNumber
 from jobs.rows import CHUNK_ROWS
-from jobs.scripts import LedgerPart, time_ms
+from jobs.scripts import LedgerPart, parted, time_ms
 from jobs.vault import Vault
 
 WINDOW = 200
@@ -244,8 +244,7 @@ class DeadLetters(LedgerPart):
     def all_corrected_by(self, job_ids: Sequence[str]) -> dict[str, str]:
         """Return the same of many, by job. They are looked up `CHUNK_ROWS` at once."""
         found: dict[str, str] = {}
-        for first in range(0, len(job_ids), CHUNK_ROWS):
-            part = job_ids[first : first + CHUNK_ROWS]
+        for part in parted(job_ids, CHUNK_ROWS):
             found.update(zip(part, self.run_script("corrected_by", part), strict=True))
         return found
 
@@ -362,7 +361,7 @@ class DeadLetters(LedgerPart):
         decision: Decision,
         jobs: Sequence[tuple[str | int, ...]],
         done_before: int = 0,
-        **terms: int
+        **terms: int,
     ) -> list[Settled]:
         reply: list[Settled] = self.run_script(
             "settle_dead",

@@ -11,7 +11,6 @@ import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from typing import Any
 
 import redis
@@ -24,14 +23,12 @@ from jobs.job import EVENT, batch_job_id, event_job_id
 from jobs.keys import old_digest
 from jobs.records import Records
 from jobs.rows import Rows
-from jobs.scripts import LedgerPart
+from jobs.scripts import LedgerPart, parted
 
 ROWS_AT_ONCE, JOBS_AT_ONCE = 32 * BLOCK_ROWS, 500
 """Looked at in one step: rows here, 5 ms; jobs in Redis, 3 ms."""
 MOST_DEAD = 10_000
 """Of the newest dead letters."""
-_KEYS_AT_ONCE = 2_000
-"""Passed by in one step of a scan: 1 ms of Redis'."""
 _LONGEST_COUNTRY_CODE = 3
 
 
@@ -135,11 +132,9 @@ class Finder(LedgerPart):
 
     def _indexed(self, sought: _Sought) -> list[str]:
         """Return the jobs that the index has for a number."""
-        pipe = self.client.pipeline(transaction=False)
-        for index in sought.indexes:
-            pipe.hget(self.keys.number(index), "job")
-            pipe.get(self.keys.asked(index))
-        found = [str(job_id) for job_id in pipe.execute() if job_id]
+        numbers = (("HGET", self.keys.number(index), "job") for index in sought.indexes)
+        events = (("GET", self.keys.asked(index)) for index in sought.indexes)
+        found = [job_id for job_id in self.ask_all([*numbers, *events]) if job_id]
         return found and self.run_script("find_jobs", found, indexes=sought.listed)
 
     def _number(self, digits: str) -> _Sought:
@@ -156,20 +151,13 @@ class Finder(LedgerPart):
 
     def _events(self, trace: Trace, sought: _Sought, until: float) -> None:
         """Look through the events. They are in no list, so all keys of Redis are passed by."""
-        pattern = self.keys.job(f"{EVENT}-*")
-        start = len(self.keys.job(""))
-        cursor = 0
-        while True:
-            page: Any = self.client.scan(cursor, match=pattern, count=_KEYS_AT_ONCE)
-            cursor, keys = page
-            ids = (str(key)[start:] for key in keys)
-            goes_on = self._among(trace, sought, ids, until) and cursor
-            if not goes_on or self._is_enough(trace, until):
+        for ids in self.pages_of_jobs(f"{EVENT}-*"):
+            if not self._among(trace, sought, ids, until) or self._is_enough(trace, until):
                 return
 
-    def _among(self, trace: Trace, sought: _Sought, ids: Iterator[str], until: float) -> bool:
+    def _among(self, trace: Trace, sought: _Sought, ids: Iterable[str], until: float) -> bool:
         """Look through jobs; return whether there is time, and need, to look on."""
-        while chunk := list(islice(ids, JOBS_AT_ONCE)):
+        for chunk in parted(ids, JOBS_AT_ONCE):
             found = self.run_script("find_jobs", chunk, indexes=sought.listed)
             trace.add(found if sought.digits else _named(found, sought.name))
             trace.looked += len(chunk)

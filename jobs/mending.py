@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +20,7 @@ from jobs.batch import BatchState
 from jobs.job import TEST, Lane, State
 from jobs.ledger import Ledger
 from jobs.rows import Rows
-from jobs.scripts import LedgerPart
+from jobs.scripts import LedgerPart, parted
 from jobs.vault import UnknownKeyError, Vault
 from jobs.webhooks import BATCH_PREFIX
 
@@ -138,15 +137,15 @@ class Mending(LedgerPart):
                         continue  # left to a worker that has the key
                     lost = (digests.get(batch_id, ""), str(self._width(batch_id)), term)
                 done += self._do("batch", batch_id, *lost)
-        for chunk in _chunks([job_id for lane, job_id in jobs.open if lane == Lane.EVENT]):
+        for chunk in parted((job_id for lane, job_id in jobs.open if lane == Lane.EVENT), _CHUNK):
             done += self._do("events", *chunk)
         done += self._do("indexes", *batches)
-        for chunk in _chunks([*jobs.untold, *(BATCH_PREFIX + each for each in batches)]):
+        for chunk in parted([*jobs.untold, *(BATCH_PREFIX + each for each in batches)], _CHUNK):
             done += self._do("outcomes", *chunk)
         done += self._do("letters", *(job_id for _, job_id in sorted(jobs.letters)))
         if misfits is None:
             flat = [str(part) for number, got in jobs.numbers.items() for part in (*number, *got)]
-            for chunk in _chunks(flat, 4 * _CHUNK):
+            for chunk in parted(flat, 4 * _CHUNK):
                 done += self._do("numbers", *chunk)
         if misfits is None or "totals" in misfits:
             jobs.totals[State.CANCELLED] += self._cancelled_unfed(batches)
@@ -190,11 +189,8 @@ class Mending(LedgerPart):
         prefix = self.keys.job("")
         names = ["state", "lane", "batch", "dup", "dropped", "replaced_by", "finished", "cc", "num"]
         names += ["endings", "delivered", "term"]
-        for keys in _chunks(self._scan("job")):
-            with self.client.pipeline(transaction=False) as pipe:
-                for key in keys:
-                    pipe.hmget(key, names)
-                replies = pipe.execute(raise_on_error=False)
+        for keys in parted(self._scan("job"), _CHUNK):
+            replies = self.ask_all((("HMGET", key, *names) for key in keys), errors_too=True)
             for key, values in zip(keys, replies, strict=True):
                 job_id = key.removeprefix(prefix)
                 if isinstance(values, list) and (values[0] is None or values[0] in set(State)):
@@ -217,7 +213,3 @@ class Mending(LedgerPart):
         """Find all keys of a kind that has one for each job or batch."""
         pattern = f"{getattr(self.keys, kind)('')}*"
         return list(self.client.scan_iter(pattern, count=_CHUNK))
-
-
-def _chunks(items: Sequence[str], size: int = _CHUNK) -> Iterator[Sequence[str]]:
-    return (items[first : first + size] for first in range(0, len(items), size))

@@ -6,9 +6,8 @@ jobs first.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import redis
 
@@ -17,12 +16,10 @@ from jobs.actions import Action
 from jobs.batches import Batches
 from jobs.deadletters import DeadLetters, Decision
 from jobs.job import batch_job_id
-from jobs.scripts import LedgerPart, time_ms
+from jobs.scripts import LedgerPart, parted, time_ms
 
 JOBS_AT_ONCE = 100
 """Removed in one step: 1 to 4 ms of Redis'."""
-_KEYS_AT_ONCE = 2_000
-"""Passed by in one step of a scan: 1 ms of Redis'."""
 
 
 @dataclass(slots=True)
@@ -65,8 +62,9 @@ class Purging(LedgerPart):
             self._drop_letters()
         for batch in self._batches.list():
             self._remove_batch(batch.batch_id)
-        for ids in self._all_jobs():
-            self._remove_jobs(ids)
+        for page in self.pages_of_jobs():
+            for ids in parted(page, JOBS_AT_ONCE):
+                self._remove_jobs(ids)
         if not self._dry_run:
             action = Action(what="purge", about="what ended long ago", jobs=self._done.jobs)
             self.run_script("purge_jobs", before=0, batch="", dry="", action=action.encode())
@@ -90,23 +88,11 @@ class Purging(LedgerPart):
     def _remove_batch(self, batch_id: str) -> None:
         before = self._before_ms
         rows = self.run_script("purge_batch", batch=batch_id, before=before, verb="look")
-        for first in range(1, rows + 1, JOBS_AT_ONCE):
-            last = min(rows, first + JOBS_AT_ONCE - 1)
-            self._remove_jobs([batch_job_id(batch_id, n) for n in range(first, last + 1)], batch_id)
+        for numbers in parted(range(1, rows + 1), JOBS_AT_ONCE):
+            self._remove_jobs([batch_job_id(batch_id, n) for n in numbers], batch_id)
         if rows >= 0 and not self._dry_run:
             rows = self.run_script("purge_batch", batch=batch_id, before=before, verb="remove")
         self._done.batches += rows >= 0
-
-    def _all_jobs(self) -> Iterator[list[str]]:
-        start, cursor = len(self.keys.job("")), 0
-        while True:
-            page: Any = self.client.scan(cursor, match=self.keys.job("*"), count=_KEYS_AT_ONCE)
-            cursor, keys = page
-            ids = [str(key)[start:] for key in keys]
-            for first in range(0, len(ids), JOBS_AT_ONCE):
-                yield ids[first : first + JOBS_AT_ONCE]
-            if not cursor:
-                return
 
     def _remove_jobs(self, ids: list[str], batch_id: str = "") -> None:
         self._done.jobs += self.run_script(

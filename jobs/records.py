@@ -61,13 +61,9 @@ class Records(LedgerPart):
 
     def read(self, job_ids: Sequence[str]) -> list[JobRecord | None]:
         """Return jobs, in one round trip: None where there is none; see also `JobRecord.flaw`."""
-        pipe = self.client.pipeline(transaction=False)
-        for job_id in job_ids:
-            pipe.hgetall(self.keys.job(job_id))
-        return [
-            self._read(job_id, values)
-            for job_id, values in zip(job_ids, pipe.execute(raise_on_error=False), strict=True)
-        ]
+        commands = (("HGETALL", self.keys.job(job_id)) for job_id in job_ids)
+        replies = self.ask_all(commands, errors_too=True)
+        return [self._read(job_id, reply) for job_id, reply in zip(job_ids, replies, strict=True)]
 
     def _read(self, job_id: str, reply: Any) -> JobRecord | None:
         if not isinstance(reply, Exception):

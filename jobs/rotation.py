@@ -13,11 +13,10 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
 import redis
 
@@ -26,7 +25,7 @@ from jobs.job import Lane, batch_job_id
 from jobs.quarantine import BOUND_TO
 from jobs.records import binding
 from jobs.rows import block_binding
-from jobs.scripts import LedgerPart
+from jobs.scripts import LedgerPart, parted
 from jobs.upgraded import ledger_binding
 from jobs.vault import (
     HALT,
@@ -49,8 +48,6 @@ _HEAD = re.compile(r"-?\d+\t([^\t]+)\t")
 _TOKEN = re.compile(r'\{"token":"([^"]+)"')
 """Of an action (jobs/actions.py)."""
 _NO_NUMBER = "0"
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,10 +169,10 @@ class Rotation(LedgerPart):
         for batch_id in self._ids("cells"):
             yield from self._cells(batch_id)
         for what in ("unreadable", "job"):
-            for ids in _parted(self._ids(what)):
+            for ids in parted(self._ids(what), STEP):
                 yield list(self._jobs(what, ids))
         yield from self._actions()
-        for tokens in _parted(self._ids("decision")):
+        for tokens in parted(self._ids("decision"), STEP):
             yield [
                 Sealed("decision", token, "plan", plan, sealed, text_binding("decision", token))
                 for token in tokens
@@ -227,10 +224,8 @@ class Rotation(LedgerPart):
             ]
 
     def _jobs(self, what: str, ids: Sequence[str]) -> Iterator[Sealed]:
-        pipe = self.client.pipeline(transaction=False)
-        for job_id in ids:
-            pipe.hgetall(getattr(self.keys, what)(job_id))
-        for job_id, reply in zip(ids, pipe.execute(raise_on_error=False), strict=True):
+        commands = (("HGETALL", getattr(self.keys, what)(job_id)) for job_id in ids)
+        for job_id, reply in zip(ids, self.ask_all(commands, errors_too=True), strict=True):
             if isinstance(reply, Exception):
                 continue  # what is no record is reported by whoever needs it
             num = reply.get("num") or _NO_NUMBER
@@ -258,9 +253,3 @@ class Rotation(LedgerPart):
             return act()
         except redis.ResponseError:
             return None
-
-
-def _parted(ids: Iterable[T]) -> Iterator[list[T]]:
-    rest = iter(ids)
-    while part := list(islice(rest, STEP)):
-        yield part

@@ -32,7 +32,7 @@ from jobs.codes import OwnCode
 from jobs.job import NO_NUMBER, Lane, batch_job_id
 from jobs.phone import PhoneNumber
 from jobs.quotas import Quotas
-from jobs.scripts import Argument, LedgerPart
+from jobs.scripts import Argument, LedgerPart, parted
 from jobs.vault import ForgedError, SealedError, UnknownKeyError, Vault, job_binding
 
 log = logging.getLogger("sendcode.rows")
@@ -64,10 +64,8 @@ class Rows(LedgerPart):
             SealedError: the batch's last block, which is to be completed, cannot be opened.
         """
         while True:
-            pipe = self.client.pipeline(transaction=False)
-            pipe.llen(self.keys.rows(batch_id))
-            pipe.hget(self.keys.batch(batch_id), "expires_at")
-            have, term = pipe.execute()
+            ask_term = ("HGET", self.keys.batch(batch_id), "expires_at")
+            have, term = self.ask_all([("LLEN", self.keys.rows(batch_id)), ask_term])
             fresh = rows[max(0, have - first) :]
             block, begun = divmod(have, BLOCK_ROWS)
             was, tails = "", [b""] * begun
@@ -107,18 +105,15 @@ class Rows(LedgerPart):
     def at(self, places: Sequence[tuple[str, int]]) -> list[BatchRow | None]:
         """Return the rows of batches by their numbers (1, 2 …); None where there is none."""
         found: list[BatchRow | None] = []
-        for start in range(0, len(places), CHUNK_ROWS):
-            chunk = places[start : start + CHUNK_ROWS]
+        for chunk in parted(places, CHUNK_ROWS):
             blocks = list(dict.fromkeys((batch_id, _block(n)) for batch_id, n in chunk))
-            pipe = self.client.pipeline(transaction=False)
-            for batch_id, number in chunk:
-                pipe.lindex(self.keys.rows(batch_id), number - 1)
-            for batch_id, block in blocks:
-                pipe.lindex(self.keys.cells(batch_id), block)
             batch_ids = list(dict.fromkeys(batch_id for batch_id, _ in chunk))
-            for batch_id in batch_ids:
-                pipe.hget(self.keys.batch(batch_id), "expires_at")
-            replies = iter(pipe.execute())
+            commands: list[tuple[Argument, ...]] = [
+                *(("LINDEX", self.keys.rows(each), n - 1) for each, n in chunk),
+                *(("LINDEX", self.keys.cells(each), n) for each, n in blocks),
+                *(("HGET", self.keys.batch(each), "expires_at") for each in batch_ids),
+            ]
+            replies = iter(self.ask_all(commands))
             heads = list(islice(replies, len(chunk)))
             sealed = dict(zip(blocks, islice(replies, len(blocks)), strict=True))
             opener = _Opener(self._vault, sealed, dict(zip(batch_ids, replies, strict=True)))

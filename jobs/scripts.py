@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from itertools import islice
+from typing import Any, TypeVar
 
 import redis
 from redis.exceptions import NoScriptError
@@ -95,7 +96,11 @@ _REPLICATED = {"submit", "submit_test", "append_rows", "begin"}
 _WAIT_MS = 500
 """For replicas to confirm; they take a millisecond or so. Callers wait for twice as long."""
 
+_KEYS_AT_ONCE = 2_000
+"""Passed by in one step of a scan."""
+
 Argument = str | bytes | int | float
+T = TypeVar("T")
 
 
 class Script:
@@ -178,6 +183,25 @@ class LedgerPart:
             )
         return self._scripts[name](rest, **args)
 
+    def ask_all(
+        self, commands: Iterable[tuple[Argument, ...]], *, errors_too: bool = False
+    ) -> list[Any]:
+        """Send commands in one round trip; return their replies, `errors_too` or raised."""
+        pipe = self.client.pipeline(transaction=False)
+        for command in commands:
+            pipe.execute_command(*command)
+        return pipe.execute(raise_on_error=not errors_too)
+
+    def pages_of_jobs(self, pattern: str = "*") -> Iterator[list[str]]:
+        """Yield the ids of all jobs, as many at a time as Redis finds in 1 ms; some twice."""
+        start, cursor = len(self.keys.job("")), 0
+        while True:
+            page: Any = self.client.scan(cursor, self.keys.job(pattern), count=_KEYS_AT_ONCE)
+            cursor, keys = page
+            yield [key[start:] for key in keys]
+            if not cursor:
+                return
+
 
 def _given(settings: Settings) -> dict[str, Argument]:
     lease_ms = round(settings.sendcode_lease * 1000)
@@ -194,6 +218,13 @@ def _given(settings: Settings) -> dict[str, Argument]:
         "max_attempts": settings.sendcode_max_attempts,
         **Quotas(settings).of_batches(),
     }
+
+
+def parted(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Yield items some at a time, as `itertools.batched` of Python 3.12."""
+    rest = iter(items)
+    while part := list(islice(rest, size)):
+        yield part
 
 
 def pairs(flat: Sequence[str]) -> dict[str, str]:

@@ -56,8 +56,8 @@ def seal(client: redis.Redis, settings: Settings, begins: str) -> str:
 
 def _seal_rows(client: redis.Redis, settings: Settings, begins: str) -> str:
     """Seal the rows of all batches, in the order of their ids."""
-    found: Any = client.zrange(Keys(settings.sendcode_key_prefix).batches, 0, -1)
     rows, (_, block, at) = Rows(client, settings), (begins or "rows 0 ").split(" ", 2)
+    found: Any = client.zrange(rows.keys.batches, 0, -1)
     done = 0
     for batch_id in sorted(each for each in found if each >= at):
         number, is_more = int(block) if batch_id == at else 0, True
@@ -75,18 +75,18 @@ def _seal_jobs(client: redis.Redis, settings: Settings, begins: str) -> str:
     What is kept under a number's old key though no job is left for it goes: nobody could find it
     any more. So do records that were set aside with a number in the clear.
     """
-    keys, records = Keys(settings.sendcode_key_prefix), Records(client, settings)
+    records = Records(client, settings)
     phase, _, cursor = begins.partition(" ")
     pattern, count = f"{settings.sendcode_key_prefix}:*", _KEYS_AT_ONCE
     if phase == "jobs":
-        pattern, count = keys.job("*"), _JOBS_AT_ONCE
+        pattern, count = records.keys.job("*"), _JOBS_AT_ONCE
     page: Any = client.scan(int(cursor), match=pattern, count=count)
     following, found = page
     if phase == "jobs":
-        _seal_each(client, records, keys, found)
+        _seal_each(records, found)
     else:
-        old = [key for key in found if _is_of_old_digest(keys, key)]
-        old += _unreadable_in_the_clear(client, keys, found)
+        old = [key for key in found if _is_of_old_digest(records.keys, key)]
+        old += _unreadable_in_the_clear(records, found)
         if old:
             client.delete(*old)
     if following:
@@ -94,44 +94,41 @@ def _seal_jobs(client: redis.Redis, settings: Settings, begins: str) -> str:
     return "numbers 0" if phase == "jobs" else ""
 
 
-def _seal_each(client: redis.Redis, records: Records, keys: Keys, found: Sequence[str]) -> None:
-    pipe = client.pipeline(transaction=False)
-    for key in found:
-        pipe.hgetall(key)
+def _seal_each(records: Records, found: Sequence[str]) -> None:
     old: dict[str, Mapping[str, str]] = {}
     sealed: dict[str, Mapping[str, str]] = {}
-    for key, values in zip(found, pipe.execute(raise_on_error=False), strict=True):
+    replies = records.ask_all((("HGETALL", key) for key in found), errors_too=True)
+    for key, values in zip(found, replies, strict=True):
         # what is no record is left to whoever meets it
         if isinstance(values, dict) and "num" in values and "lane" in values:
-            (sealed if ":" in values["num"] else old)[key.removeprefix(keys.job(""))] = values
-    old |= _of_old_numbers(client, records, keys, sealed)
+            job_id = key.removeprefix(records.keys.job(""))
+            (sealed if ":" in values["num"] else old)[job_id] = values
+    old |= _of_old_numbers(records, sealed)
     for job_id, values in old.items():
         records.adopt(job_id, values)
 
 
 def _of_old_numbers(
-    client: redis.Redis, records: Records, keys: Keys, sealed: Mapping[str, Mapping[str, str]]
+    records: Records, sealed: Mapping[str, Mapping[str, str]]
 ) -> dict[str, Mapping[str, str]]:
     """Return those sealed jobs of whose number something is kept under its old key."""
-    pipe, asked = client.pipeline(transaction=False), []
+    keys, digests = records.keys, {}
     for job_id, values in sealed.items():
         with suppress(SealedError, ValueError):
             phone = records.number(job_id, values)
-            digest = old_digest(phone.country_code, phone.phone_num)
-            pipe.exists(keys.number(digest), keys.asked(digest))
-            asked.append(job_id)
-    found = zip(asked, pipe.execute(), strict=True)
-    return {job_id: sealed[job_id] for job_id, is_kept in found if is_kept}
+            digests[job_id] = old_digest(phone.country_code, phone.phone_num)
+    kept = records.ask_all(
+        ("EXISTS", keys.number(each), keys.asked(each)) for each in digests.values()
+    )
+    return {
+        job_id: sealed[job_id] for job_id, is_kept in zip(digests, kept, strict=True) if is_kept
+    }
 
 
-def _unreadable_in_the_clear(
-    client: redis.Redis, keys: Keys, found: Sequence[str]
-) -> Iterator[str]:
-    aside = [key for key in found if key.startswith(keys.unreadable(""))]
-    pipe = client.pipeline(transaction=False)
-    for key in aside:
-        pipe.hget(key, "num")
-    for key, num in zip(aside, pipe.execute(raise_on_error=False), strict=True):
+def _unreadable_in_the_clear(records: Records, found: Sequence[str]) -> Iterator[str]:
+    aside = [key for key in found if key.startswith(records.keys.unreadable(""))]
+    numbers = records.ask_all((("HGET", key, "num") for key in aside), errors_too=True)
+    for key, num in zip(aside, numbers, strict=True):
         if isinstance(num, str) and ":" not in num and num != NO_NUMBER.phone_num:
             yield key
 

@@ -154,12 +154,9 @@ class Webhooks(LedgerPart):
 
     def all(self) -> list[Endpoint]:
         texts: dict[str, str] = self.client.hgetall(self.keys.webhooks)  # type: ignore[assignment]
-        pipe = self.client.pipeline(transaction=False)
-        for name in texts:
-            pipe.zcard(self.keys.outbox(name))
-            pipe.zcard(self.keys.undelivered(name))
-        sizes = iter(pipe.execute())
-        found = [Endpoint.decode(name, texts[name], next(sizes), next(sizes)) for name in texts]
+        keys = [key(name) for key in (self.keys.outbox, self.keys.undelivered) for name in texts]
+        sizes = self.ask_all(("ZCARD", key) for key in keys)
+        found = map(Endpoint.decode, texts, texts.values(), sizes, sizes[len(texts) :])
         return sorted(found, key=lambda each: each.name)
 
     def _change_all(self, verb: str, name: str, since_ms: int = 0) -> int | None:
