@@ -67,14 +67,9 @@ class Action:
         return json.dumps(values, separators=(",", ":"), ensure_ascii=False)
 
     def as_dict(self) -> dict[str, Any]:
-        return {
-            "at": iso(self.at_ms),
-            "what": self.what,
-            "about": self.about,
-            "jobs": self.jobs,
-            "reason": self.reason,
-            "by": self.by,
-        }
+        values = asdict(self)
+        del values["token"]
+        return {"at": iso(values.pop("at_ms")), **values}
 
 
 _KEPT = 10_000

@@ -7,7 +7,7 @@ import json
 import re
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Literal
@@ -23,6 +23,11 @@ _TIMES_AND_COUNTS = (
     *("created", "published", "due", "not_after", "expires_in", "life", "finished", "dropped"),
     *("doubt", "asked", "doubt_before", "asked_before", "attempts", "tries", "waits"),
 )
+_TEXTS = (
+    *("code", "message", "request_id", "reference", "key", "token"),
+    *("trace", "corrected", "bound"),
+)
+"""Of a `JobRecord`, as they stand in the job's hash."""
 _LARGEST = 10**14
 """Milliseconds of the year 5138."""
 EVENT = "ev"
@@ -225,14 +230,8 @@ class StoryEntry:
         return cls(0, "an entry that cannot be read")
 
     def as_dict(self) -> dict[str, Any]:
-        return {
-            "at": iso(self.at_ms),
-            "what": self.what,
-            "code": self.code,
-            "request_id": self.request_id,
-            "took_ms": self.took_ms,
-            "note": self.note,
-        }
+        values = asdict(self)
+        return {"at": iso(values.pop("at_ms")), **values}
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,25 +324,17 @@ class JobRecord:
             undocumented=_undocumented(values),
             in_doubt="doubt" in values,
             possible_duplicate=values.get("dup") == "1",
-            code=values.get("code", ""),
-            message=values.get("message", ""),
-            request_id=values.get("request_id", ""),
             finished_ms=number_in("finished"),
             due_ms=number_in("due"),
             not_after_ms=number_in("not_after"),
             life_ms=number_in("expires_in") or number_in("life"),
-            reference=values.get("reference", ""),
-            key=values.get("key", ""),
-            token=values.get("token", ""),
             is_test=values["lane"] == TEST,
             dropped_ms=number_in("dropped"),
             replaces=values.get("replaces"),
             replaced_by=values.get("replaced_by"),
-            trace=values.get("trace", ""),
-            corrected=values.get("corrected", ""),
-            bound=values.get("bound", ""),
             story=tuple(StoryEntry.decode(text) for _, text in entries),
             locked=locked,
+            **{name: values[name] for name in _TEXTS if name in values},
         )
 
     @classmethod

@@ -6,7 +6,7 @@ Nobody knows what a stranger's message holds, so its content is sealed (jobs/vau
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import redis
@@ -38,13 +38,8 @@ class PutAside:
     """How it begins; None if the key that sealed it is not here."""
 
     def as_dict(self) -> dict[str, Any]:
-        return {
-            "at": iso(self.at_ms),
-            "queue": self.queue,
-            "reason": self.reason,
-            "size": self.size,
-            "content": self.content,
-        }
+        values = asdict(self)
+        return {"at": iso(values.pop("at_ms")), **values}
 
 
 def seal_content(client: redis.Redis, content: str, settings: Settings) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -25,6 +25,7 @@ from config.redis import lets_anybody_in
 from config.settings import Settings
 from config.unavailable import is_no_permission
 from jobs.keys import Keys
+from jobs.scripts import time_us
 
 OLDEST = (6, 2)
 """6.2 has LMOVE, by which the batches take turns."""
@@ -65,12 +66,7 @@ class Finding:
     remedy: str = ""
 
     def as_dict(self) -> dict[str, str | None]:
-        return {
-            "name": self.name,
-            "level": str(self.level),
-            "text": self.text,
-            "remedy": self.remedy or None,
-        }
+        return {**asdict(self), "remedy": self.remedy or None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +101,9 @@ def _config(client: redis.Redis) -> Any:
 
 def clock_offset_s(client: redis.Redis) -> float:
     """Return by how many seconds Redis' clock is ahead of this machine's."""
-    before = time.time()
-    seconds, micros = client.time()
-    after = time.time()
-    return int(seconds) + int(micros) / 1e6 - (before + after) / 2
+    before_s = time.time()
+    redis_s = time_us(client.time()) / 1e6
+    return redis_s - (before_s + time.time()) / 2
 
 
 def judge(words: ServerWords) -> list[Finding]:

@@ -43,11 +43,9 @@ local attempts = tonumber(job.attempts or 0)
 -- record the outcome of the try before, once
 if A.doubt ~= '' and job.settled ~= tostring(try) then
   redis.call('HSET', K.job(id), 'settled', try)
-  redis.call('HDEL', K.job(id), 'open')
-  tell_story(id, A.story)
-  note_undocumented(id, A.undocumented)
-  if A.counts ~= '1' then attempts = redis.call('HINCRBY', K.job(id), 'attempts', -1) end
-  if A.doubt == 'clear' then doubt, asked, resent = clear_doubt(id) end
+  local as_before = {settle_try(id, A)}
+  if A.doubt == 'clear' then doubt, asked, resent = unpack(as_before) end
+  if A.counts ~= '1' then attempts = attempts - 1 end
 elseif A.doubt == '' and job.open then
   tell_of_lost_outcome(id, job.open)
 end

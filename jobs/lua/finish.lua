@@ -36,11 +36,11 @@ if not is_held then
   end
 end
 local now = now_ms()
-tell_story(id, A.story)
 if is_held then
+  settle_try(id, A)
   redis.call('HDEL', K.job(id), 'open')
-  if A.counts ~= '1' then redis.call('HINCRBY', K.job(id), 'attempts', -1) end
-  if A.doubt == 'clear' then clear_doubt(id) end
+else
+  tell_story(id, A.story)
 end
 redis.call('HSET', K.job(id), 'code', A.code, 'message', A.message, 'request_id', A.request_id,
   'by', token)

@@ -10,13 +10,8 @@ note_arrival(A.arrived) -- whoever has the job by now
 local job = fields(K.job(id), 'lease', 'state', 'cc', 'num', 'lane', 'batch', 'doubt', 'by')
 if job.lease ~= token then return job.by == token and {'ok', record(id)} or {'lost'} end
 local now, doubt = now_ms(), job.doubt
-tell_story(id, A.story)
-note_undocumented(id, A.undocumented)
-if A.doubt ~= '' then
-  redis.call('HDEL', K.job(id), 'open')
-  if A.counts ~= '1' then redis.call('HINCRBY', K.job(id), 'attempts', -1) end
-end
-if A.doubt == 'clear' then doubt = clear_doubt(id) end
+local doubt_before = settle_try(id, A)
+if A.doubt == 'clear' then doubt = doubt_before end
 redis.call('HSET', K.job(id), 'by', token, 'code', A.code, 'message', A.message)
 if A.reason == 'too often' then redis.call('HINCRBY', K.job(id), 'waits', 1) end
 if A.reason == 'interval' then

@@ -114,12 +114,6 @@ local function count_duplicate(id, by)
   if batch then redis.call('HINCRBY', K.counts(batch), 'possible_duplicate', by) end
 end
 
-local function note_undocumented(id, undocumented)
-  if undocumented and undocumented ~= '' then
-    redis.call('HSET', K.job(id), 'undocumented', undocumented)
-  end
-end
-
 -- Another code may be the second one. `try`: the call that may send it; nil for a person's requeue.
 local function flag_duplicate(id, try)
   if redis.call('HSETNX', K.job(id), 'dup', 1) == 0 then return end
@@ -141,6 +135,16 @@ local function clear_doubt(id)
   redis.call('HSET', K.job(id), 'doubt', job.doubt_before, 'asked', job.asked_before, 'kind', '')
   redis.call('HDEL', K.job(id), 'resent')
   return tonumber(job.doubt_before), tonumber(job.asked_before), nil
+end
+
+-- Record what a job's last try left, if there was one: its story, doubt, counts and undocumented of the script's
+-- arguments, see begin.lua. If it is clear of doubt: returns doubt, asked and resent, all as they were before it.
+local function settle_try(id, A)
+  tell_story(id, A.story)
+  if (A.undocumented or '') ~= '' then redis.call('HSET', K.job(id), 'undocumented', A.undocumented) end
+  if A.doubt ~= '' then redis.call('HDEL', K.job(id), 'open') end
+  if A.counts ~= '1' then redis.call('HINCRBY', K.job(id), 'attempts', -1) end
+  if A.doubt == 'clear' then return clear_doubt(id) end
 end
 
 -- The state in which a job without a doubt ends now, as its batch was cancelled or its time is over; or nil.
