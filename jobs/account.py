@@ -98,22 +98,11 @@ class Account(LedgerPart):
 
         `who`: the person, if it is not the one whose process this is.
         """
-        action = ""
+        action = self._action(by, who, what="halt", reason=message)
         if by == "person":
-            vault = Vault(self.client, self.settings)
-            action = Action(what="halt", reason=message, by=who or somebody()).encode(vault)
-            message = vault.seal_text(message, HALT)
-        return bool(
-            self.run_script(
-                "halt",
-                verb="halt",
-                by=by,
-                action=action,
-                code=code,
-                message=message,
-                worker=self._worker,
-            )
-        )
+            message = Vault(self.client, self.settings).seal_text(message, HALT)
+        about = {"code": code, "message": message, "worker": self._worker}
+        return bool(self.run_script("halt", verb="halt", by=by, action=action, **about))
 
     def refuse(
         self, job_id: str, tries: int, code: str, message: str, fingerprint: str = ""
@@ -202,8 +191,11 @@ class Account(LedgerPart):
         `left_ms`: when the request left whose answer it is, on Redis' clock, if not the canary's.
         It proves nothing about a halt that began later.
         """
-        action = ""
-        if by == "person":
-            vault = Vault(self.client, self.settings)
-            action = Action(what="resume", reason=reason, by=who or somebody()).encode(vault)
+        action = self._action(by, who, what="resume", reason=reason)
         return bool(self.run_script("halt", verb="resume", by=by, action=action, left_ms=left_ms))
+
+    def _action(self, by: str, who: str | None, *, what: str, reason: str) -> str:
+        if by == "api":
+            return ""
+        vault = Vault(self.client, self.settings)
+        return Action(what=what, reason=reason, by=who or somebody()).encode(vault)

@@ -4,6 +4,10 @@ An emptied, exchanged or older ledger looks healthy to a process that does not k
 forgotten would be sent twice. So each process remembers the ledger's id and its counter, a small
 file remembers them for the next process, and the scripts refuse what contradicts that
 (jobs/lua/shared/identity.lua, docs/decisions/0010), until a person accepts it.
+
+Whoever forges a record can also take back in Redis that the ledger is upgraded, so that numbers in
+the clear are believed. So the ids of upgraded ledgers are remembered likewise, and where one was,
+no other is taken for one of an older release, unless a person accepted it: that is sealed, too.
 """
 
 from __future__ import annotations
@@ -25,10 +29,10 @@ import redis
 from config.settings import Settings
 from jobs.actions import Action
 from jobs.job import iso, iso_or_none
+from jobs.keys import Keys
 from jobs.phone import PhoneNumber
 from jobs.scripts import LAPSE_S, READS, SEALED, LedgerPart, pairs
-from jobs.upgraded import Upgraded, upgraded_ids
-from jobs.vault import Vault
+from jobs.vault import SealedError, Vault
 
 _KEEP_EVERY_S = 1.0
 _RECENT = 200 * LAPSE_S
@@ -226,14 +230,14 @@ class Identity(LedgerPart):
         """Take the ledger as it is; return what it was until then."""
         about = f"flagged for {flag_hours:g} h"
         action = Action(what="ledger accept", about=about, reason=reason)
-        ledger_id = secrets.token_hex(8)
+        ledger_id, vault = secrets.token_hex(8), Vault(self.client, self.settings)
         reply = self.run_script(
             "identify",
             known=self.known,
             verb="accept",
-            action=action.encode(Vault(self.client, self.settings)),
+            action=action.encode(vault),
             id=ledger_id,
-            approval=Upgraded(self.client, self.settings).approve(ledger_id),
+            approval=vault.seal(b"", approval_binding(ledger_id)),
             flag_ms=round(flag_hours * 3_600_000),
         )
         return self._state(reply)
@@ -276,6 +280,40 @@ class Identity(LedgerPart):
             self.unkept = f"{file} cannot be written ({(exc.strerror or 'failed').lower()})"
             with suppress(OSError):
                 draft.unlink(missing_ok=True)
+
+
+_ids_of_upgraded: dict[tuple[str, str], set[str]] = {}
+"""By the ledger's place and prefix."""
+
+
+def upgraded_ids(settings: Settings) -> set[str]:
+    """Return the ids of the upgraded ledgers that this process knows of here; may be added to."""
+    return _ids_of_upgraded.setdefault((settings.redis.place, settings.sendcode_key_prefix), set())
+
+
+def is_upgraded(client: redis.Redis, settings: Settings) -> bool:
+    """Return whether all numbers are sealed, whatever the ledger says by now: one round trip."""
+    found: Any = client.hmget(
+        Keys(settings.sendcode_key_prefix).ledger, "id", "upgraded", "approval"
+    )
+    ledger_id, upgraded, approval = (str(each or "") for each in found)
+    known = upgraded_ids(settings)
+    if int(upgraded or 1) >= SEALED:
+        if ledger_id:
+            known.add(ledger_id)
+        return True
+    if not known or ledger_id in known:
+        return bool(known)
+    try:
+        Vault(client, settings).open(approval, approval_binding(ledger_id))
+    except SealedError:
+        return True
+    return False
+
+
+def approval_binding(ledger_id: str) -> str:
+    """Return what is bound to it that a person let a ledger be of an older release."""
+    return f"ledger {ledger_id}"
 
 
 def _read(file: Path | None) -> tuple[str, set[str]]:

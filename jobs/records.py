@@ -17,11 +17,11 @@ import redis
 from config.redis import error_code
 from config.settings import Settings
 from jobs.codes import OwnCode
+from jobs.identity import is_upgraded
 from jobs.job import NO_NUMBER, JobRecord, State
 from jobs.keys import old_digest
 from jobs.phone import PhoneNumber
 from jobs.scripts import LedgerPart
-from jobs.upgraded import Upgraded
 from jobs.vault import (
     ForgedError,
     SealedError,
@@ -56,7 +56,6 @@ class Records(LedgerPart):
         """
         super().__init__(client, settings)
         self.vault = Vault(client, settings)
-        self._upgraded = Upgraded(client, settings)
         self._asks_again_s = 0.0
 
     def read(self, job_ids: Sequence[str]) -> list[JobRecord | None]:
@@ -108,7 +107,7 @@ class Records(LedgerPart):
         country_code, token = values.get("cc", ""), values.get("num", "")
         if ":" not in token:
             phone = PhoneNumber(country_code, token)
-            if phone != NO_NUMBER and self._upgraded.ask():
+            if phone != NO_NUMBER and is_upgraded(self.client, self.settings):
                 raise ForgedError("it is not sealed")
             return phone
         phone = self.vault.open_number(country_code, token, binding(job_id, values))
@@ -151,10 +150,10 @@ class Records(LedgerPart):
         """Return whether all numbers of the ledger are sealed: none in the clear is believed."""
         if monotonic() < self._asks_again_s:  # a person may accept an older ledger meanwhile
             return True
-        is_upgraded = self._upgraded.ask()
-        if is_upgraded:
-            self._asks_again_s = monotonic() + _UPGRADED_S
-        return is_upgraded
+        if not is_upgraded(self.client, self.settings):
+            return False
+        self._asks_again_s = monotonic() + _UPGRADED_S
+        return True
 
     def adopt(self, job_id: str, values: Mapping[str, str]) -> bool:
         """Seal a number that an older release left in the clear; return whether that may be.

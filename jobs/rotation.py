@@ -21,12 +21,12 @@ from typing import Any
 import redis
 
 from config.settings import Settings
+from jobs.identity import approval_binding
 from jobs.job import Lane, batch_job_id
 from jobs.quarantine import BOUND_TO
 from jobs.records import binding
 from jobs.rows import block_binding
 from jobs.scripts import LedgerPart, parted
-from jobs.upgraded import ledger_binding
 from jobs.vault import (
     HALT,
     ForgedError,
@@ -156,7 +156,7 @@ class Rotation(LedgerPart):
         ]
         ledger = self._hash(self.keys.ledger)
         if approval := ledger.get("approval"):
-            bound_to = ledger_binding(ledger.get("id", ""))
+            bound_to = approval_binding(ledger.get("id", ""))
             yield [Sealed("ledger", "", "approval", approval, approval, bound_to)]
         for first, texts in self._list(self.keys.quarantine):
             yield [

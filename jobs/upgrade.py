@@ -23,13 +23,12 @@ import redis
 from config.logging import fields
 from config.redis import error_code
 from config.settings import Settings
-from jobs.identity import NEWER, REMEDY, UNSEALED, Identity, LedgerState
+from jobs.identity import NEWER, REMEDY, UNSEALED, Identity, LedgerState, is_upgraded
 from jobs.job import NO_NUMBER
 from jobs.keys import Keys, old_digest
 from jobs.records import Records
 from jobs.rows import Rows
 from jobs.scripts import READS, SEALED, Script, time_ms
-from jobs.upgraded import Upgraded
 from jobs.vault import SealedError
 
 log = logging.getLogger("sendcode.upgrade")
@@ -184,7 +183,7 @@ class Upgrade:
         self._writes = 1 + len(steps)
         keys = Keys(settings.sendcode_key_prefix)
         self._upgrade = Script(client, keys, "upgrade", writes=self._writes)
-        self._upgraded, self._key = Upgraded(client, settings), keys.ledger
+        self._key = keys.ledger
 
     def run(self) -> Iterator[int]:
         """Do what is to be done now; yield each version that all data have reached by it.
@@ -195,7 +194,7 @@ class Upgrade:
         """
         if not self._steps:
             return
-        self._upgraded.ask()  # and remembered
+        is_upgraded(self._client, self._settings)  # and remembered
         token, done, cursor = secrets.token_hex(8), 0, ""
         while reply := self._upgrade(
             known=self._identity.known,
@@ -210,7 +209,7 @@ class Upgrade:
                 yield done
             if upgraded >= self._writes:
                 return
-            if upgraded < SEALED and self._upgraded.ask():
+            if upgraded < SEALED and is_upgraded(self._client, self._settings):
                 self._refuse_unsealed()
                 return
             done = upgraded + 1

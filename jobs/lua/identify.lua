@@ -3,7 +3,7 @@
 -- verb: "ask", or
 --   "accept", with action (JSON; the same again: nothing is done twice), and flag_ms: for how long from
 --     now on what is accepted counts as perhaps sent before; id: the ledger's new one; approval: what
---     proves of it that a person accepted it (jobs/upgraded.py)
+--     proves of it that a person accepted it (jobs/identity.py)
 --   "lost", with retention_ms, process, attempts, and cc and num of each forgotten attempt
 -- Reply: {why it is, or was until now, refused, or "", its hash as it was, this server's time, ms}
 local A = arguments('known', 'verb', 'action?', 'flag_ms?:number', 'retention_ms?:number', 'process?',

@@ -21,6 +21,7 @@ from demo.world import environment_of
 from jobs.account import Account
 from jobs.actions import recent_actions
 from jobs.batches import Batches
+from jobs.identity import approval_binding
 from jobs.job import SendCodeJob
 from jobs.keys import Keys
 from jobs.ledger import Ledger
@@ -28,8 +29,7 @@ from jobs.phone import PhoneNumber
 from jobs.quarantine import read_quarantine, seal_content
 from jobs.rotation import Rotation
 from jobs.scripts import LedgerPart
-from jobs.upgraded import Upgraded
-from jobs.vault import SealedError, key_id_of
+from jobs.vault import SealedError, Vault, key_id_of
 from producer import send_code
 from producer.deadletters import Choice
 from producer.decisions import Decisions, Plan
@@ -85,7 +85,8 @@ def old_batch(redis: Redis, settings: Settings) -> str:
         batches.append("b1", first, rows[first : first + 500], last=first + 500 >= ROWS)
     Ledger(redis, before).submit(SendCodeJob.for_event(PhoneNumber("852", "51990001"), key="e1"))
     ledger_key = Keys(before.sendcode_key_prefix).ledger
-    approval = Upgraded(redis, before).approve(str(redis.hget(ledger_key, "id")))
+    bound_to = approval_binding(str(redis.hget(ledger_key, "id")))
+    approval = Vault(redis, before).seal(b"", bound_to)
     redis.hset(ledger_key, "approval", approval)
     put_aside = json.dumps({"content": seal_content(redis, "no job", before)})
     redis.lpush(Keys(before.sendcode_key_prefix).quarantine, put_aside)

@@ -22,7 +22,7 @@ from jobs.codes import OwnCode
 from jobs.deadletters import DeadLetters, Decision
 from jobs.finding import Finder
 from jobs.forgetting import Forgetting
-from jobs.identity import LedgerRefusedError
+from jobs.identity import LedgerRefusedError, upgraded_ids
 from jobs.job import NO_NUMBER, SendCodeJob, State
 from jobs.keys import Keys, old_digest
 from jobs.ledger import LOCKED_WAIT_MS, Ledger
@@ -30,7 +30,6 @@ from jobs.mending import Mending
 from jobs.phone import PhoneNumber
 from jobs.scripts import WRITES, time_ms
 from jobs.upgrade import Upgrade
-from jobs.upgraded import upgraded_ids
 from jobs.vault import CHANGED, UNOPENED
 from producer.deadletters import Choice
 from producer.decisions import Decisions, Plan
