@@ -371,17 +371,12 @@ class Batches(LedgerPart):
         yield from ((EVENT, number) for number in self._numbers(iter(events)))
 
     def _unfed(self, batch: Batch) -> Iterator[str]:
-        first = batch.cursor
-        while True:
-            last = first + _ROWS_SCANNED - 1
-            texts: Any = self.client.lrange(self.keys.rows(batch.batch_id), first, last)
+        rows = self.keys.rows(batch.batch_id)
+        for _, texts in self.pages_of(rows, _ROWS_SCANNED, batch.cursor):
             for text in texts:
                 # of a rejected row the first part is empty
                 if (end := text.find("\t")) > 0:
                     yield self._index_of(text[:end], text[end + 1 : text.find("\t", end + 1)])
-            if len(texts) < _ROWS_SCANNED:
-                return
-            first += len(texts)
 
     def _numbers(self, job_ids: Iterator[str], *, in_doubt_only: bool = False) -> Iterator[str]:
         """Yield the numbers of jobs that have not ended, or only of those of them in doubt."""

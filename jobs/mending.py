@@ -135,7 +135,9 @@ class Mending(LedgerPart):
                         term = self._rows.term(batch_id, jobs.terms[batch_id])
                     except UnknownKeyError:
                         continue  # left to a worker that has the key
-                    lost = (digests.get(batch_id, ""), str(self._width(batch_id)), term)
+                    (row,) = self._rows.at([(batch_id, 1)])  # as far as it can be read
+                    width = len(row.cells) if row is not None else 0
+                    lost = (digests.get(batch_id, ""), str(width), term)
                 done += self._do("batch", batch_id, *lost)
         for chunk in parted((job_id for lane, job_id in jobs.open if lane == Lane.EVENT), _CHUNK):
             done += self._do("events", *chunk)
@@ -161,11 +163,6 @@ class Mending(LedgerPart):
     def _do(self, verb: str, *args: str) -> list[str]:
         done: list[str] = self.run_script("mend", args, verb=verb)
         return done
-
-    def _width(self, batch_id: str) -> int:
-        """Return how many cells the first row of a batch has, as far as they can be read."""
-        row = self._rows.at([(batch_id, 1)])[0]
-        return len(row.cells) if row is not None else 0
 
     def _is_on(self, batch_id: str) -> bool:
         """Whether a batch is not over, by its record."""

@@ -14,8 +14,8 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import redis
@@ -237,19 +237,11 @@ class Rotation(LedgerPart):
                     yield Sealed(noted, job_id, name, entry, sealed, text_binding("note", job_id))
 
     def _list(self, key: str) -> Iterator[tuple[int, list[str]]]:
-        """Yield a list's texts, some at a time, with the index of the first."""
-        first = 0
-        while texts := self._read(partial(self.client.lrange, key, first, first + STEP - 1)):
-            yield first, texts
-            first += STEP
+        with suppress(redis.ResponseError):  # of a wrong type, which is reported elsewhere
+            yield from self.pages_of(key, STEP)
 
     def _hash(self, key: str) -> dict[str, str]:
-        return self._read(partial(self.client.hgetall, key)) or {}
-
-    @staticmethod
-    def _read(act: Callable[[], Any]) -> Any:
-        """Return what a key holds; None if it is of a wrong type, which is reported elsewhere."""
-        try:
-            return act()
-        except redis.ResponseError:
-            return None
+        with suppress(redis.ResponseError):
+            values: Any = self.client.hgetall(key)
+            return dict(values)
+        return {}

@@ -21,7 +21,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
-from typing import Any
 
 import redis
 
@@ -132,8 +131,8 @@ class Rows(LedgerPart):
         Raises:
             UnknownKeyError: they are sealed under a key that is not among ours.
         """
-        terms, first = sorted(known, reverse=True) or [""], 0
-        while heads := self._heads(batch_id, first):
+        terms = sorted(known, reverse=True) or [""]
+        for first, heads in self.pages_of(self.keys.rows(batch_id), CHUNK_ROWS):
             for number, head in enumerate(heads, first + 1):
                 if (found := _SEALED.match(head)) is None:
                     continue
@@ -145,7 +144,6 @@ class Rows(LedgerPart):
                         )
                         return term
                 return "lost"
-            first += len(heads)
         return terms[0]
 
     def look(
@@ -234,10 +232,6 @@ class Rows(LedgerPart):
                 cells=self._seal(batch_id, block, tails),
             ):
                 return len(heads) == BLOCK_ROWS
-
-    def _heads(self, batch_id: str, first: int) -> list[str]:
-        found: Any = self.client.lrange(self.keys.rows(batch_id), first, first + CHUNK_ROWS - 1)
-        return list(found)
 
     def _lists(self, batch_id: str, first: int, count: int) -> tuple[list[str], _Opener]:
         last = first + count - 1

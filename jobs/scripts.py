@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import redis
 from redis.exceptions import NoScriptError
@@ -191,6 +191,12 @@ class LedgerPart:
         for command in commands:
             pipe.execute_command(*command)
         return pipe.execute(raise_on_error=not errors_too)
+
+    def pages_of(self, key: str, size: int, first: int = 0) -> Iterator[tuple[int, list[str]]]:
+        """Yield a list's entries from index `first` on, `size` at a time, each with its index."""
+        while texts := cast("list[str]", self.client.lrange(key, first, first + size - 1)):
+            yield first, texts
+            first += len(texts)
 
     def pages_of_jobs(self, pattern: str = "*") -> Iterator[list[str]]:
         """Yield the ids of all jobs, as many at a time as Redis finds in 1 ms; some twice."""

@@ -9,14 +9,10 @@ local A = arguments('before:number', 'batch', 'dry', 'action', 'ids:rest')
 local LONGEST_CHAIN = 100 -- so it ends whatever a damaged record holds
 
 local function read(id)
-  local values = redis.pcall('HMGET', K.job(id), 'state', 'finished', 'batch', 'lane', 'token', 'dropped',
-    'replaces', 'replaced_by')
-  if values.err or not values[1] then return nil end
-  local job = {}
-  for i, name in ipairs({'state', 'finished', 'batch', 'lane', 'token', 'dropped', 'replaces', 'replaced_by'}) do
-    job[name] = values[i] or nil
-  end
-  return job
+  if redis.call('TYPE', K.job(id)).ok ~= 'hash' then return nil end
+  local job = fields(K.job(id), 'state', 'finished', 'batch', 'lane', 'token', 'dropped', 'replaces',
+    'replaced_by')
+  return job.state and job
 end
 
 -- The job that stands in its place by now, if one does.

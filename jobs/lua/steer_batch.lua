@@ -44,23 +44,8 @@ elseif is_noted(action) then
   before = b.before
 end
 
-local function pause()
-  for _, id in ipairs(redis.call('SMEMBERS', K.held)) do
-    local job = fields(K.job(id), 'state', 'doubt', 'batch')
-    if job.batch == batch and job.state == 'queued' and not job.doubt then
-      stop(id, batch, 'batch', 'queued', now)
-    end
-  end
-end
-
--- What was stopped is fed first, then the rows.
-local function resume()
-  redis.call('LREM', K.running, 0, batch)
-  redis.call('RPUSH', K.running, batch)
-end
-
-local function cancel()
-  local ended = 0
+local ended = 0
+if order == 'cancel' then
   for _, id in ipairs(redis.call('SRANDMEMBER', K.open(batch), VISITS)) do
     local job = fields(K.job(id), 'state', 'doubt')
     if not job.doubt and (job.state == 'queued' or job.state == 'parked') then
@@ -69,15 +54,15 @@ local function cancel()
     end
   end
   end_batch_if_done(batch, A.retention_ms, now)
-  return ended
-end
-
-local ended = 0
-if order == 'cancel' then
-  ended = cancel()
-elseif order == 'resume' then
-  resume()
+elseif order == 'resume' then -- what was stopped is fed first, then the rows
+  redis.call('LREM', K.running, 0, batch)
+  redis.call('RPUSH', K.running, batch)
 else
-  pause()
+  for _, id in ipairs(redis.call('SMEMBERS', K.held)) do
+    local job = fields(K.job(id), 'state', 'doubt', 'batch')
+    if job.batch == batch and job.state == 'queued' and not job.doubt then
+      stop(id, batch, 'batch', 'queued', now)
+    end
+  end
 end
 return {before, after, ended}
