@@ -12,29 +12,23 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import phonenumbers
 import redis
 
 from config import SendcodeError
 from config.quotas import Limit, read_limits
 from config.settings import Settings
 from jobs.keys import Keys
-from jobs.phone import PhoneNumber
+from jobs.phone import PhoneNumber, plan_of
 
 Rule = Literal["number", "range", "country", "token", "budget"]
 RANGE_DIGITS = 4
 """A range is all numbers that differ in the last so many digits."""
-_MILLISECOND = 1_000
 _OF_BATCHES: tuple[Rule, ...] = ("country", "budget")
 _PACKED = re.compile(r"([a-z]+),(\d+),(\d+),(\d);")
 """One of `of_batches`, as the scripts read it (jobs/lua/shared/quotas.lua)."""
 _SATELLITES = {"870", "881"}
-_UNFIT = {
-    phonenumbers.PhoneNumberType.FIXED_LINE: "landline",
-    phonenumbers.PhoneNumberType.TOLL_FREE: "toll-free",
-    phonenumbers.PhoneNumberType.PREMIUM_RATE: "premium-rate",
-    phonenumbers.PhoneNumberType.SHARED_COST: "shared-cost",
-}
+_UNFIT = {"landline", "toll-free number", "premium-rate number", "shared-cost number"}
+"""Of the kinds that `NumberingPlan.other_kind` returns."""
 
 
 class QuotaExceededError(SendcodeError):
@@ -67,8 +61,8 @@ class Quota:
     limit: Limit
 
     def packed(self) -> tuple[str, str, int, int, int]:
-        span_ms = self.limit.span_s * _MILLISECOND
-        return self.rule, self.whose, self.limit.count, span_ms, int(self.limit.is_watched)
+        limit = self.limit
+        return self.rule, self.whose, limit.count, limit.span_s * 1000, int(limit.is_watched)
 
 
 class Quotas:
@@ -141,7 +135,7 @@ class Quotas:
     def of_batches(self) -> dict[str, str]:
         """Return what the scripts take of the rules that hold for batches, too."""
         parts = (
-            f"{rule},{limit.count},{limit.span_s * _MILLISECOND},{limit.is_watched:d};"
+            f"{rule},{limit.count},{limit.span_s * 1000},{limit.is_watched:d};"
             for rule in _OF_BATCHES
             for limit in self._limits[rule]
         )
@@ -161,7 +155,7 @@ def bounds_of_workers(
     told: Any = client.hgetall(Keys(settings.sendcode_key_prefix).spending)
     return [
         tuple(
-            (rule, Limit(int(count), int(span_ms) // _MILLISECOND, watched == "1"))
+            (rule, Limit(int(count), int(span_ms) // 1000, watched == "1"))
             for rule, count, span_ms, watched in _PACKED.findall(each)
         )
         for each in sorted(told)
@@ -172,12 +166,11 @@ def unfit_line(phone: PhoneNumber) -> str:
     """Return which kind of line a number is, if one that no code should go to; else ""."""
     if phone.country_code in _SATELLITES:
         return "satellite"
-    text = f"+{phone.country_code}{phone.phone_num}"
-    try:
-        kind = phonenumbers.number_type(phonenumbers.parse(text))
-    except phonenumbers.NumberParseException:
+    plan = plan_of(phone.country_code)
+    if plan is None or plan.is_mobile(phone.phone_num):
         return ""
-    return _UNFIT.get(kind, "")
+    kind = plan.other_kind(phone.phone_num)
+    return kind.removesuffix(" number") if kind in _UNFIT else ""
 
 
 def count_refusal(client: redis.Redis, settings: Settings, rule: str, what: str) -> None:
