@@ -63,11 +63,13 @@ QUICK_WORLD: dict[str, Any] = {
 USUAL_SECONDS = {"acceptance": 5, "integration": 0.3}
 """Of a test, by its folder; the others take no time."""
 _databases = itertools.count()
+_SEARCHES = bool(os.environ.get("HYPOTHESIS_SEARCH"))
 
 hypothesis_settings.register_profile(
     "sendcode",
     deadline=None,  # a busy machine is no finding
-    derandomize=not os.environ.get("HYPOTHESIS_SEARCH"),  # the same cases for everybody
+    derandomize=not _SEARCHES,  # the same cases for everybody
+    max_examples=1_000 if _SEARCHES else 50,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 hypothesis_settings.load_profile("sendcode")

@@ -10,6 +10,7 @@ import gzip
 import io
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -23,8 +24,8 @@ ROW_2 = "852,51234568,Ben"
 
 @cache
 def odd_files() -> tuple[OddFile, ...]:
-    """Return all of them; names are unique."""
-    return tuple(_all())
+    """Return all of them, each made once; names are unique."""
+    return tuple(replace(odd, make=cache(odd.make)) for odd in _all())
 
 
 def _all() -> Iterator[OddFile]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import openpyxl
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from producer.sheet import Row, open_sheet
@@ -52,7 +52,6 @@ def as_shown(value: Any) -> str:
     return str(value)
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.lists(VALUES, min_size=3, max_size=3), min_size=1, max_size=8))
 def test_cells_are_what_openpyxl_reads(values: list[list[Any]]) -> None:
     book = openpyxl.Workbook()

@@ -160,7 +160,7 @@ def test_a_workbook_takes_no_memory_for_its_rows_and_no_place_to_jump_back_to() 
         finally:
             tracemalloc.stop()
 
-    assert peak_of(40_000) < peak_of(4_000) + 1_000_000
+    assert peak_of(10_000) < peak_of(1_000) + 500_000
 
 
 @pytest.mark.parametrize(

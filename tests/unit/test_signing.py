@@ -9,7 +9,7 @@ from email.utils import format_datetime
 from unittest import mock
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tencentcloud.common.credential import Credential
 from tencentcloud.common.http.request import RequestInternal
@@ -71,7 +71,6 @@ def test_canonical_request_is_the_documented_text() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:datetime.datetime.utcfromtimestamp:DeprecationWarning")
-@settings(deadline=None)
 @given(st.dictionaries(texts, texts, max_size=4), hosts, times, keys, keys, st.none() | keys)
 def test_signature_is_that_of_the_official_client(
     params: dict[str, str], host: str, timestamp: int, key_id: str, key: str, token: str | None
@@ -86,7 +85,6 @@ def test_signature_is_that_of_the_official_client(
     assert official.body == json.dumps(params).encode()
 
 
-@settings(deadline=None)
 @given(st.lists(times, min_size=1, max_size=8))
 def test_one_signer_over_many_days_signs_as_a_fresh_one_does(timestamps: list[int]) -> None:
     signer = Signer(GOLDEN_CREDENTIALS, GOLDEN_HOST)
