@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from http import HTTPStatus
 from http.client import HTTPConnection
 from pathlib import Path
@@ -157,7 +158,16 @@ class SandboxProcess(SandboxClient):
             "TENCENTCLOUD_SECRET_KEY": self.credentials.secret_key,
             "TENCENTCLOUD_TOKEN": self.credentials.token or "",
         }
-        self._process = subprocess.Popen(  # stopped in __exit__
+        self._process = self._start(environment)  # stopped in __exit__
+        assert self._process.stdout is not None  # noqa: S101 - asked for above
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the sandbox ended at once, exit code {self._process.wait()}")
+        self.url = json.loads(line)["url"]
+        return self
+
+    def _start(self, environment: Mapping[str, str]) -> subprocess.Popen[str]:
+        return subprocess.Popen(
             self._command,
             cwd=self._folder,
             env=environment,
@@ -165,12 +175,6 @@ class SandboxProcess(SandboxClient):
             text=True,
             start_new_session=True,  # Ctrl-C is for us; we end it when nobody needs it any more
         )
-        assert self._process.stdout is not None  # noqa: S101 - asked for above
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"the sandbox ended at once, exit code {self._process.wait()}")
-        self.url = json.loads(line)["url"]
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()

@@ -19,12 +19,13 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from threading import Lock
-from typing import cast
+from typing import IO, cast
 
-from demo.world import environment_of
+from demo.world import Process, environment_of
+from sandbox.client import SandboxProcess
 from tests.template import MESSAGE
 
-_PATH = environment_of()["PYTHONPATH"]
+_HOUSES = set(environment_of()["PYTHONPATH"].split(os.pathsep))
 _IS_MEASURED = any(name.startswith("COVERAGE_") for name in os.environ)
 _SHARED = "FORKED_TEMPLATE"
 _shared = os.environ.get(_SHARED)
@@ -48,7 +49,7 @@ def begin(
     One that would import other modules than the template has, or whose lines coverage counts, is
     started as any program is.
     """
-    if environment["PYTHONPATH"] == _PATH and not _IS_MEASURED:
+    if set(environment["PYTHONPATH"].split(os.pathsep)) == _HOUSES and not _IS_MEASURED:
         forked = Forked(
             command, folder, environment, {**dict(enumerate(files)), **{n: n for n in passed}}
         )
@@ -122,6 +123,34 @@ class Forked:
                 self.returncode = os.waitstatus_to_exitcode(int(self._parent.recv(MESSAGE)))
                 self._parent.close()
             return self.returncode
+
+
+class ForkedProcess(Process):
+    """A program of a world."""
+
+    def _start(
+        self,
+        command: Sequence[str],
+        folder: Path,
+        environment: Mapping[str, str],
+        output: IO[bytes],
+    ) -> subprocess.Popen[bytes]:
+        with open(os.devnull, "rb") as nothing:
+            files = nothing.fileno(), output.fileno(), output.fileno()
+            return begin(command, folder, environment, files)
+
+
+class ForkedSandbox(SandboxProcess):
+    """The stand-in as a process of its own."""
+
+    def _start(self, environment: Mapping[str, str]) -> subprocess.Popen[str]:
+        out, its_end = os.pipe()
+        with open(os.devnull, "rb") as nothing, open(its_end, "wb") as end:
+            files = (nothing.fileno(), end.fileno(), 2)
+            begun = begin(self._command, self._folder or Path.cwd(), environment, files)
+        process = cast("subprocess.Popen[str]", begun)
+        process.stdout = open(out, encoding="utf-8")  # noqa: SIM115 (closed when it has ended)
+        return process
 
 
 @cache

@@ -34,6 +34,7 @@ _NEEDED = (
     *(f"producer.cli.{name}" for name in ("commands", "batch", "batch_check", "batch_submit")),
     *(f"producer.cli.{name}" for name in ("dead", "job", "system", "web")),
     *("anyio._backends._asyncio", "uvicorn.lifespan.on", "uvicorn.protocols.http.h11_impl"),
+    "sandbox.server",
 )
 
 

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Self
+from typing import Self
 
 from config.settings import Settings
-from demo.world import Process, environment_of
-from tests.forked import begin
+from demo.world import environment_of
+from tests.forked import ForkedProcess
 from tests.waiting import PATIENCE_S
 
 TOP = Path(__file__).resolve().parent.parent
 
 
-class WorkerProcess(Process):
+class WorkerProcess(ForkedProcess):
     """One worker. Its output goes to a file; end it with `stop` or `kill`."""
 
     def __init__(
@@ -36,17 +34,6 @@ class WorkerProcess(Process):
             directory,
             environment_of(settings, **(environment or {})),
         )
-
-    def _start(
-        self,
-        command: Sequence[str],
-        folder: Path,
-        environment: Mapping[str, str],
-        output: IO[bytes],
-    ) -> subprocess.Popen[bytes]:
-        with open(os.devnull, "rb") as nothing:
-            files = nothing.fileno(), output.fileno(), output.fileno()
-            return begin(command, folder, environment, files)
 
     def wait_ready(self) -> Self:
         """Return once it takes messages; fail with its output if it ends instead."""

@@ -14,6 +14,7 @@ from config.settings import Settings
 from jobs import keys as named
 from sandbox.client import SandboxProcess
 from tests.faults.damage import DAMAGES, TARGETS, Damaging
+from tests.forked import ForkedSandbox
 from tests.waiting import PATIENCE_S
 from tests.worker_process import WorkerProcess
 
@@ -26,7 +27,7 @@ PARTS = 3
 def sandbox() -> Iterator[SandboxProcess]:
     """The sandbox as a process of its own: what it counts as too many must not be its own delay."""
     options = ("--rate-limit", str(RATE), "--phone-interval", str(INTERVAL_S))
-    with SandboxProcess(*options) as server:
+    with ForkedSandbox(*options) as server:
         yield server
 
 

@@ -13,11 +13,12 @@ import requests
 from redis import Redis
 
 from config.settings import Settings
-from demo.world import Process, environment_of, free_port
+from demo.world import environment_of, free_port
 from jobs.ledger import Ledger
 from producer.tokens import Tokens
 from sandbox.client import Sandbox
 from tests.commands import SENDCODE
+from tests.forked import ForkedProcess
 from tests.waiting import PATIENCE_S, wait_until
 from tests.web_server import WebServer
 from tests.worker_process import WorkerProcess
@@ -34,7 +35,7 @@ def call(settings: Settings, redis: Redis, tmp_path: Path) -> Iterator[Call]:
     _, token = Tokens(redis, settings).new("shop", ["send", "read"])
     ports = [free_port(), free_port()]
     processes = [
-        Process(
+        ForkedProcess(
             f"web{port}",
             [*SENDCODE, "web", "--port", str(port)],
             tmp_path,

@@ -15,9 +15,10 @@ from jobs.batch import Batch, BatchRow
 from jobs.batches import Batches
 from jobs.job import JobRecord, State
 from jobs.phone import PhoneNumber
-from sandbox.client import SandboxClient, SandboxProcess
+from sandbox.client import SandboxClient
 from tests.eavesdropper import Eavesdropper, numbers_in, unwrapped
 from tests.expected_ends import ENDS
+from tests.forked import ForkedSandbox
 from tests.waiting import wait_until
 from tests.worker_process import WorkerProcess
 
@@ -53,7 +54,7 @@ class Ran:
 @pytest.fixture
 def sandbox() -> Iterator[SandboxClient]:
     """A process of its own, so that it stamps arrivals when they arrive."""
-    with SandboxProcess("--rate-limit", str(RATE), "--phone-interval", str(INTERVAL_S)) as process:
+    with ForkedSandbox("--rate-limit", str(RATE), "--phone-interval", str(INTERVAL_S)) as process:
         process.change(slow_ms=300)
         yield process
 

@@ -16,6 +16,7 @@ from jobs.phone import PhoneNumber
 from sandbox.client import SandboxProcess
 from tests.commands import Command
 from tests.conftest import marked_settings
+from tests.forked import ForkedSandbox
 from tests.waiting import wait_until
 from tests.worker_process import WorkerProcess
 
@@ -31,7 +32,7 @@ def sandbox(request: pytest.FixtureRequest) -> Iterator[SandboxProcess]:
     """The sandbox as a process of its own: its answers must not wait for this one."""
     world = marked_settings(request)
     rate, interval_s = world["sendcode_rate_limit"], world["sendcode_phone_interval"]
-    with SandboxProcess("--rate-limit", str(rate), "--phone-interval", str(interval_s)) as server:
+    with ForkedSandbox("--rate-limit", str(rate), "--phone-interval", str(interval_s)) as server:
         yield server
 
 

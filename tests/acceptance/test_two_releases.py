@@ -28,6 +28,7 @@ from jobs.scripts import WRITES
 from sandbox.client import SandboxProcess
 from tests.commands import SENDCODE
 from tests.files import customer, write_csv
+from tests.forked import ForkedSandbox
 from tests.waiting import wait_until
 from tests.worker_process import TOP, WorkerProcess
 
@@ -67,7 +68,7 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Release:
 def sandbox() -> Iterator[SandboxProcess]:
     """The sandbox as a process of its own: its stamps must not wait for this one."""
     options = ("--rate-limit", str(RATE), "--phone-interval", str(INTERVAL_S))
-    with SandboxProcess(*options) as server:
+    with ForkedSandbox(*options) as server:
         yield server
 
 
