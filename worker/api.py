@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,15 +17,15 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
-from urllib3.connection import port_by_scheme
-from urllib3.response import BaseHTTPResponse
+import requests
+from requests.auth import AuthBase
 
 from jobs.api_connection import Proxy, code_before_writing, in_short
 from jobs.codes import Kind, OwnCode
 from worker.acknowledged import Acknowledgements, acknowledgements_of
 from worker.deadline import Exchange, now_s
-from worker.pool import NETWORK_ERRORS, pool_to, root_of
-from worker.signing import Credentials, Signer
+from worker.pool import NETWORK_ERRORS, DeadlineAdapter, session_over
+from worker.signing import CONTENT_TYPE, Credentials, Signer
 from worker.verdict import Verdict, judge_body, judge_status, own_verdict
 
 _HEADERS = {
@@ -37,8 +38,10 @@ _HEADERS = {
     "X-TC-RequestClient": "sendcode/0.1",
 }
 _LARGEST_ANSWER = 64 * 1024  # bytes, decompressed; a real answer has fewer than 300
+_MAX_IDLE_S = 4.0  # common servers close idle connections after 5 s or more
 _HALF_DATE_S = 0.5  # a Date header is cut to whole seconds: on average it is half a second behind
 _NO_DATE_BEFORE = 1_577_836_800  # 2020: a server that says less has no clock to go by
+_PORTS = {"https": 443, "http": 80}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,7 @@ class Answer:
 class SendVerifyCodeClient:
     """Calls the API. Any number of threads may share one; build it after any fork."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (what a call depends on, each by its name)
         self,
         endpoint: str,
         credentials: Credentials,
@@ -76,6 +79,7 @@ class SendVerifyCodeClient:
         *,
         clock: Callable[[], float] = time.time,
         now: Callable[[], float] = now_s,
+        max_idle_s: float = _MAX_IDLE_S,
         ca_bundle: str | None = None,
         proxy: str | None = None,
         acknowledgements_of: Callable[
@@ -90,7 +94,8 @@ class SendVerifyCodeClient:
             timeout_s: Total for one call, answer read in full.
             clock: Unix seconds, for signatures.
             now: Seconds, for limits and the stamps of an answer; counts time in suspension.
-            ca_bundle: File of trusted certificates; by default that of `certifi`.
+            max_idle_s: Idle time after which a connection is not used again.
+            ca_bundle: File of trusted certificates; by default that of `requests`.
             proxy: URL of an HTTP proxy to tunnel through (CONNECT); not for plain http.
             acknowledgements_of: Where those of a connection are to be had.
 
@@ -98,27 +103,30 @@ class SendVerifyCodeClient:
             ValueError: The endpoint is no such URL.
         """
         url = urlsplit(endpoint)
-        if url.scheme not in port_by_scheme or not url.hostname or url.path not in {"", "/"}:
+        if url.scheme not in _PORTS or not url.hostname or url.path not in {"", "/"}:
             raise ValueError("the endpoint must be a base URL such as https://host")
+        port = url.port or _PORTS[url.scheme]
         name = f"[{url.hostname}]" if ":" in url.hostname else url.hostname
-        is_usual = url.port in {None, port_by_scheme[url.scheme]}
-        self._host = name if is_usual else f"{name}:{url.port}"
-        self._url = f"{url.scheme}://{self._host}/"
-        self.timeout_s = timeout_s
-        """Total seconds for one call."""
-        self.clock_offset_s = 0.0
-        """Seconds by which the server's clock is ahead of ours; 0 until it has refused ours."""
-        self._clock = clock
+        host = name if port == _PORTS[url.scheme] else f"{name}:{port}"
+
+        self._url = f"{url.scheme}://{host}/"
+        self._timeout_s = timeout_s
         self._exchange = Exchange(now)
-        self._pool = pool_to(
-            endpoint,
-            self._exchange,
-            timeout_s,
+        self._host = host
+        self._clock = clock
+        self._auth = TC3Auth(credentials, host, clock)
+        self._adapter = DeadlineAdapter(
+            url.hostname,
+            port,
+            tls=url.scheme == "https",
+            exchange=self._exchange,
+            timeout_s=timeout_s,
+            max_idle_s=max_idle_s,
             ca_bundle=ca_bundle,
             proxy=Proxy.from_url(proxy) if proxy else None,
             acknowledgements_of=acknowledgements_of,
         )
-        self.sign_with(credentials)
+        self._thread = threading.local()
 
     def __repr__(self) -> str:
         return f"SendVerifyCodeClient({self._url!r})"
@@ -126,11 +134,21 @@ class SendVerifyCodeClient:
     @property
     def fingerprint(self) -> str:
         """Mark of the credentials that it signs with."""
-        return self._signer.fingerprint
+        return self._auth.fingerprint
+
+    @property
+    def timeout_s(self) -> float:
+        """Total seconds for one call."""
+        return self._timeout_s
+
+    @property
+    def clock_offset_s(self) -> float:
+        """Seconds by which the server's clock is ahead of ours; 0 until it has refused ours."""
+        return self._auth.offset_s
 
     def sign_with(self, credentials: Credentials) -> None:
         """Sign with other credentials from the next call on."""
-        self._signer = Signer(credentials, self._host)
+        self._auth = TC3Auth(credentials, self._host, self._clock, self._auth.offset_s)
 
     def send(
         self,
@@ -148,12 +166,12 @@ class SendVerifyCodeClient:
         Raises nothing for what network and server do.
         """
         body = json.dumps({"CountryCode": country_code, "PhoneNum": phone_num}).encode()
-        exchange, signer = self._exchange, self._signer
-        exchange.start(self.timeout_s, not_after, when_acknowledged)
+        exchange, auth = self._exchange, self._auth
+        exchange.start(self._timeout_s, not_after, when_acknowledged)
         started = exchange.now()
         outer = sys.exception()  # what the caller may just be handling is no part of a failure here
         try:
-            verdict = self._call(body, signer)
+            verdict = self._call(body, auth)
         except Exception as exc:
             if exchange.sent_at is None and not isinstance(exc, NETWORK_ERRORS):
                 raise  # a defect of ours, with nothing sent
@@ -165,20 +183,113 @@ class SendVerifyCodeClient:
             exchange.answered_at,
             exchange.acknowledged_at,
             took_ms,
-            signer.fingerprint,
+            auth.fingerprint,
         )
 
     def make_ready(self) -> None:
         """Open a connection, so that a slot need not wait for it; what fails shows in `send`."""
-        self._pool.make_ready()
+        self._adapter.make_ready()
 
     def close(self) -> None:
         """Close all connections; the client cannot be used afterwards."""
-        self._pool.close()
+        self._adapter.close()
 
-    def signed_headers(self, body: bytes, signer: Signer) -> dict[str, str]:
-        """Return the headers of a call that is sent now."""
-        return _HEADERS | signer.headers(body, int(self._clock() + self.clock_offset_s))
+    def _call(self, body: bytes, auth: TC3Auth) -> Verdict:
+        session, request = self._own_session()
+        request.body = body
+        request.headers["Content-Length"] = str(len(body))
+        response = session.send(
+            auth(request),
+            stream=True,
+            timeout=self._timeout_s,
+            allow_redirects=False,
+            proxies={},
+        )
+        try:
+            if self._exchange.sent_at is None:
+                response.raw.drain_conn()
+                return own_verdict(OwnCode.STALE, f"by {self._exchange.late_s() * 1000:.0f} ms")
+            verdict = judge_status(response.status_code)
+            if verdict is None:
+                verdict = self._read(response)
+        finally:
+            response.close()  # and the connection, unless the answer was read to its end
+        if verdict.kind is Kind.CLOCK:
+            auth.correct_clock(response.headers.get("Date"))
+        return verdict
+
+    def _read(self, response: requests.Response) -> Verdict:
+        answer = response.raw.read(_LARGEST_ANSWER + 1, decode_content=True)
+        if len(answer) > _LARGEST_ANSWER:
+            return own_verdict(OwnCode.TOO_LARGE, f"more than {_LARGEST_ANSWER} bytes")
+        return judge_body(answer)
+
+    def _own_session(self) -> tuple[requests.Session, requests.PreparedRequest]:
+        """This thread's session, and the request that it sends with ever new bodies."""
+        try:
+            own: tuple[requests.Session, requests.PreparedRequest] = self._thread.own
+        except AttributeError:
+            own = self._thread.own = self._open_session()
+        return own
+
+    def _open_session(self) -> tuple[requests.Session, requests.PreparedRequest]:
+        session = session_over(self._adapter, self._url)
+        request = session.prepare_request(requests.Request("POST", self._url, headers=_HEADERS))
+        return session, request
+
+
+def _verdict_on_failure(
+    exc: BaseException, outer: BaseException | None, exchange: Exchange
+) -> Verdict:
+    """The one seam for foreign exceptions.
+
+    Only the type of the first one is shown, which urllib3 and requests have wrapped: their texts
+    may hold addresses, or what a server sent. A `ProxyError` has a text of our own.
+    """
+    while exc.__context__ is not None and exc.__context__ is not outer:
+        exc = exc.__context__
+    if exchange.sent_at is not None:
+        code = OwnCode.READ_TIMEOUT if exchange.is_over() else OwnCode.LOST
+    else:
+        code = code_before_writing(exc)
+    return own_verdict(code, in_short(exc))
+
+
+class TC3Auth(AuthBase):
+    """Signs a request when it is sent, for the host it names; the server can correct its clock.
+
+    Threads may share one. `clock` gives Unix seconds.
+    """
+
+    def __init__(
+        self,
+        credentials: Credentials,
+        host: str,
+        clock: Callable[[], float],
+        offset_s: float = 0.0,
+    ) -> None:
+        self._signer = Signer(credentials, host)
+        self._token = credentials.token
+        self._clock = clock
+        self.fingerprint = credentials.fingerprint
+        self.offset_s = offset_s
+        """Seconds by which the server's clock is ahead of ours, where it has refused ours."""
+
+    def __repr__(self) -> str:
+        return f"TC3Auth(host={self._signer.host!r})"
+
+    def __call__(self, r: requests.PreparedRequest) -> requests.PreparedRequest:
+        timestamp = int(self._clock() + self.offset_s)
+        body = r.body if isinstance(r.body, bytes) else str(r.body or "").encode()
+        r.headers["Host"] = self._signer.host
+        r.headers["Content-Type"] = CONTENT_TYPE
+        r.headers["X-TC-Timestamp"] = str(timestamp)
+        # a thread sends one request again and again: what other credentials needed must go
+        r.headers.pop("X-TC-Token", None)
+        if self._token is not None:
+            r.headers["X-TC-Token"] = self._token
+        r.headers["Authorization"] = self._signer.authorization(body, timestamp)
+        return r
 
     def correct_clock(self, date_header: str | None) -> None:
         """Sign from now on by the server's clock, as its answer's Date header shows it.
@@ -192,40 +303,4 @@ class SendVerifyCodeClient:
         except (ValueError, TypeError, OverflowError):
             return
         if server_time >= _NO_DATE_BEFORE:
-            self.clock_offset_s = server_time + _HALF_DATE_S - self._clock()
-
-    def _call(self, body: bytes, signer: Signer) -> Verdict:
-        response = self._pool.post("/", self.signed_headers(body, signer), body)
-        try:
-            if self._exchange.sent_at is None:
-                response.drain_conn()
-                return own_verdict(OwnCode.STALE, f"by {self._exchange.late_s() * 1000:.0f} ms")
-            verdict = judge_status(response.status) or _read(response)
-        finally:
-            response.close()  # and the connection, unless the answer was read to its end
-        if verdict.kind is Kind.CLOCK:
-            self.correct_clock(response.headers.get("Date"))
-        return verdict
-
-
-def _read(response: BaseHTTPResponse) -> Verdict:
-    answer = response.read(_LARGEST_ANSWER + 1, decode_content=True)
-    if len(answer) > _LARGEST_ANSWER:
-        return own_verdict(OwnCode.TOO_LARGE, f"more than {_LARGEST_ANSWER} bytes")
-    return judge_body(answer)
-
-
-def _verdict_on_failure(
-    exc: BaseException, outer: BaseException | None, exchange: Exchange
-) -> Verdict:
-    """The one seam for foreign exceptions.
-
-    Only the type of the first one is shown, which urllib3 has wrapped: their texts may hold
-    addresses, or what a server sent. A `ProxyError` has a text of our own.
-    """
-    exc = root_of(exc, outer)
-    if exchange.sent_at is not None:
-        code = OwnCode.READ_TIMEOUT if exchange.is_over() else OwnCode.LOST
-    else:
-        code = code_before_writing(exc)
-    return own_verdict(code, in_short(exc))
+            self.offset_s = server_time + _HALF_DATE_S - self._clock()

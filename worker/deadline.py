@@ -1,4 +1,4 @@
-"""One total deadline over an HTTP call made with urllib3, whose own time-outs are per read.
+"""One total deadline over an HTTP call made with `requests`, whose own time-outs are per read.
 
 It spans name look-up, connecting, TLS, writing, and reading headers and body: each blocking step
 is given what is left. Limits:
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 Address: TypeAlias = tuple[Any, ...]
 """One of those that `socket.getaddrinfo` returns."""
-_MAX_IDLE_S = 4.0  # common servers close idle connections after 5 s or more
 
 # Both count while the machine is suspended, as time.monotonic() does on neither.
 _CLOCK = time.CLOCK_BOOTTIME if sys.platform == "linux" else time.CLOCK_MONOTONIC
@@ -197,14 +196,15 @@ def every_address(host: str, port: int) -> Sequence[Address]:
 class Connection(HTTPConnection):
     """Connects, writes and reads under the deadline of its thread's call.
 
-    One that was idle for long is not used again: servers close idle ones, and a request written
-    into one that is just being closed is lost, which looks like a lost answer.
+    A connection idle for longer than `max_idle_s` is not used again: servers close idle ones, and
+    a request written into one that is just being closed is lost, which looks like a lost answer.
     """
 
     def __init__(
         self,
         *args: Any,
         exchange: Exchange,
+        max_idle_s: float,
         acknowledgements_of: Callable[[socket.socket], Acknowledgements | None],
         way: Proxy | None = None,
         resolve: Callable[[str, int], Sequence[Address]],
@@ -215,6 +215,7 @@ class Connection(HTTPConnection):
         self._acknowledgements_of = acknowledgements_of
         self._proxy = way
         self._resolve = resolve
+        self._max_idle_s = max_idle_s
         self._used_at = 0.0
         self._held: list[bytes] | None = None
 
@@ -224,7 +225,7 @@ class Connection(HTTPConnection):
 
     @property
     def is_stale(self) -> bool:
-        return self._exchange.now() - self._used_at > _MAX_IDLE_S
+        return self._exchange.now() - self._used_at > self._max_idle_s
 
     def _is_silent(self) -> bool:
         """Return whether the server has neither closed the connection nor sent anything unasked.

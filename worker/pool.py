@@ -12,14 +12,14 @@ import math
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from http.cookiejar import DefaultCookiePolicy
 from typing import Any
-from urllib.parse import urlsplit
 
-from urllib3.connection import port_by_scheme
+import requests
+from requests.adapters import HTTPAdapter
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError
-from urllib3.response import BaseHTTPResponse
 
 from jobs.api_connection import Proxy, tls_context
 from worker.acknowledged import Acknowledgements, acknowledgements_of
@@ -37,7 +37,7 @@ _MOST_AHEAD = 8
 _LONGEST_WAIT_S = 1.0
 
 
-class Pool(HTTPConnectionPool):
+class _Pool(HTTPConnectionPool):
     """Thread-safe; as many connections as threads use at once, and those that are open ahead."""
 
     ConnectionCls = Connection
@@ -54,15 +54,6 @@ class Pool(HTTPConnectionPool):
         self._uses: deque[float] = deque()
         """When connections were taken, within the last second."""
         self._is_closed = False
-
-    def post(self, target: str, headers: Mapping[str, str], body: bytes) -> BaseHTTPResponse:
-        """Send a request once, under the deadline that its thread has set.
-
-        A redirect is not followed: it would post a customer's number to another host.
-        """
-        return self.urlopen(
-            "POST", target, body, headers, retries=False, redirect=False, preload_content=False
-        )
 
     def make_ready(self) -> None:
         """Wait until a connection is open, if that takes no longer than a second, and works."""
@@ -147,41 +138,79 @@ class Pool(HTTPConnectionPool):
                 self._changed.notify_all()
 
 
-class _TlsPool(Pool, HTTPSConnectionPool):
+class _TlsPool(_Pool, HTTPSConnectionPool):
     ConnectionCls = TlsConnection
 
 
-def pool_to(
-    url: str,
-    exchange: Exchange,
-    timeout_s: float,
-    *,
-    ca_bundle: str | None = None,
-    proxy: Proxy | None = None,
-    acknowledgements_of: Callable[[socket.socket], Acknowledgements | None] = acknowledgements_of,
-    resolve: Callable[[str, int], Sequence[Address]] = every_address,
-) -> Pool:
-    """Return the connections to a URL's host; `exchange` has the deadline of each thread's call.
+class _Session(requests.Session):
+    """Follows no redirect: they would post a customer's number to another host."""
 
-    A `proxy` is for TLS alone: what it carries is between this process and the host. `resolve`
-    returns the addresses to connect to.
+    def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002 (requests passes it)
+        return None
+
+
+def session_over(adapter: HTTPAdapter, url: str) -> requests.Session:
+    """Return a session for one URL that adds nothing of its own to requests."""
+    session = _Session()
+    session.trust_env = False  # no .netrc, which would replace our Authorization; no proxies
+    session.headers.clear()
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))  # keeps none
+    session.adapters.clear()
+    session.mount(url, adapter)
+    return session
+
+
+class DeadlineAdapter(HTTPAdapter):
+    """Carries requests to one host, each under the deadline that its thread has set.
+
+    Sessions of many threads may share one. It re-sends nothing. A `proxy` is for TLS alone: what it
+    carries is between this process and the API. `resolve` returns the addresses to connect to.
     """
-    parts = urlsplit(url)
-    place = parts.hostname or "", parts.port or port_by_scheme[parts.scheme]
-    options: dict[str, Any] = {
-        "exchange": exchange,
-        "timeout_s": timeout_s,
-        # a proxy's say nothing of the way behind it
-        "acknowledgements_of": acknowledgements_of if proxy is None else lambda _: None,
-        "resolve": resolve,
-    }
-    if parts.scheme == "http":
-        return Pool(*place, **options)
-    return _TlsPool(*place, ssl_context=tls_context(ca_bundle), way=proxy, **options)
 
+    def __init__(  # noqa: PLR0913 (what a call depends on, each by its name)
+        self,
+        host: str,
+        port: int,
+        *,
+        tls: bool,
+        exchange: Exchange,
+        timeout_s: float,
+        max_idle_s: float,
+        ca_bundle: str | None = None,
+        proxy: Proxy | None = None,
+        acknowledgements_of: Callable[
+            [socket.socket], Acknowledgements | None
+        ] = acknowledgements_of,
+        resolve: Callable[[str, int], Sequence[Address]] = every_address,
+    ) -> None:
+        super().__init__(max_retries=0)
+        options: dict[str, Any] = {
+            "exchange": exchange,
+            "timeout_s": timeout_s,
+            "max_idle_s": max_idle_s,
+            # a proxy's say nothing of the way behind it
+            "acknowledgements_of": acknowledgements_of if proxy is None else lambda _: None,
+            "resolve": resolve,
+        }
+        self._pool = (
+            _TlsPool(host, port, ssl_context=tls_context(ca_bundle), way=proxy, **options)
+            if tls
+            else _Pool(host, port, **options)
+        )
 
-def root_of(exc: BaseException, outer: BaseException | None = None) -> BaseException:
-    """Return the exception that urllib3 has wrapped; `outer` was being handled before."""
-    while exc.__context__ is not None and exc.__context__ is not outer:
-        exc = exc.__context__
-    return exc
+    def make_ready(self) -> None:
+        """Wait until a connection is open, if that takes no longer than a second, and works."""
+        self._pool.make_ready()
+
+    def get_connection_with_tls_context(self, *_args: Any, **_kwargs: Any) -> HTTPConnectionPool:
+        return self._pool
+
+    def cert_verify(self, *args: Any, **kwargs: Any) -> None:
+        """Do nothing: the pool's TLS context verifies.
+
+        The original would have the CA file read again for each connection.
+        """
+
+    def close(self) -> None:
+        self._pool.close()
+        super().close()

@@ -69,7 +69,7 @@ def signature(key: bytes, text: str) -> str:
 
 
 class Signer:
-    """Makes the headers that sign for one key pair and host; derives its key once a day.
+    """Makes Authorization headers for one key pair and host; derives its key once a day.
 
     Threads may share one: the cached key is replaced in one step, and deriving it twice at
     midnight does no harm.
@@ -77,21 +77,8 @@ class Signer:
 
     def __init__(self, credentials: Credentials, host: str) -> None:
         self.host = host
-        self.fingerprint = credentials.fingerprint
         self._credentials = credentials
         self._today: tuple[int, str, bytes] = self._derive(0)
-
-    def headers(self, body: bytes, timestamp: int) -> dict[str, str]:
-        """Return the headers of a body that is sent at `timestamp` (Unix seconds)."""
-        headers = {
-            "Host": self.host,
-            "Content-Type": CONTENT_TYPE,
-            "X-TC-Timestamp": str(timestamp),
-            "Authorization": self.authorization(body, timestamp),
-        }
-        if self._credentials.token is not None:
-            headers["X-TC-Token"] = self._credentials.token
-        return headers
 
     def authorization(self, body: bytes, timestamp: int) -> str:
         """Return the header's value for a body sent at `timestamp` (Unix seconds)."""

@@ -22,8 +22,8 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
-from urllib3.exceptions import HTTPError
-from urllib3.util import parse_url
+import requests
+import urllib3
 
 from config.logging import fields
 from jobs.api_connection import in_short
@@ -32,7 +32,7 @@ from jobs.job import JobRecord, iso
 from jobs.publish import NotPublishedError, Publisher
 from jobs.webhooks import SECRET_PREFIX, Delivery, Outbox
 from worker.deadline import Address, Exchange, every_address, now_s
-from worker.pool import NETWORK_ERRORS, Pool, pool_to, root_of
+from worker.pool import NETWORK_ERRORS, DeadlineAdapter, session_over
 
 log = logging.getLogger("sendcode.webhook")
 
@@ -40,6 +40,7 @@ TIMEOUT_S = 10.0
 """For one call in total: name look-up, connecting, the answer's head."""
 _MOST_READ = 4_096
 """Bytes of an answer; what it says is of no use, but a connection read to its end is kept."""
+_MAX_IDLE_S = 4.0
 _6TO4 = ipaddress.ip_network("2002::/16")
 
 
@@ -77,7 +78,7 @@ class Deliverer:
         self._clock = clock
         self._exchange = Exchange(now_s)
         self._lock = threading.Lock()
-        self._pools: dict[tuple[str, str], Pool] = {}
+        self._adapters: dict[tuple[str, str, int], DeadlineAdapter] = {}
 
     def deliver(self, job_id: str) -> Delivered | None:
         """Deliver the next outcome of a job; None if there is none for us now."""
@@ -116,38 +117,55 @@ class Deliverer:
         try:
             status = self._post(delivery)
         except NETWORK_ERRORS as exc:
-            return "failed", in_short(root_of(exc))
+            cause: BaseException = exc
+            while cause.__context__ is not None:
+                cause = cause.__context__
+            return "failed", in_short(cause)
         if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
             return "delivered", f"HTTP {status}"
         return "gone" if status == HTTPStatus.GONE else "failed", f"HTTP {status}"
 
     def _post(self, delivery: Delivery) -> int:
         url = delivery.endpoint.url
+        request = requests.Request(
+            "POST",
+            url,
+            headers=signed_headers(delivery, self._clock()),
+            data=body_of(delivery),
+        )
         self._exchange.start(self._timeout_s, None)
-        response = self._pool(url).post(
-            parse_url(url).request_uri, signed_headers(delivery, self._clock()), body_of(delivery)
+        session = session_over(self._adapter(url), url)  # not closed: others use its adapter
+        response = session.send(
+            session.prepare_request(request),
+            stream=True,
+            timeout=self._timeout_s,
+            allow_redirects=False,
+            proxies={},
         )
         try:
-            response.read(_MOST_READ)
-        except (OSError, HTTPError):
+            response.raw.read(_MOST_READ)
+        except (OSError, urllib3.exceptions.HTTPError):
             log.debug("answer not read")  # its status is all that counts
         finally:
             response.close()
-        return response.status
+        return response.status_code
 
-    def _pool(self, url: str) -> Pool:
+    def _adapter(self, url: str) -> DeadlineAdapter:
         parts = urlsplit(url)
-        place = parts.scheme, parts.netloc
+        tls = parts.scheme == "https"
+        place = (parts.scheme, parts.hostname or "", parts.port or (443 if tls else 80))
         with self._lock:
-            if place not in self._pools:
-                self._pools[place] = pool_to(
-                    url,
-                    self._exchange,
-                    self._timeout_s,
+            if place not in self._adapters:
+                self._adapters[place] = DeadlineAdapter(
+                    *place[1:],
+                    tls=tls,
+                    exchange=self._exchange,
+                    timeout_s=self._timeout_s,
+                    max_idle_s=_MAX_IDLE_S,
                     acknowledgements_of=lambda _: None,
                     resolve=self._resolve,
                 )
-            return self._pools[place]
+            return self._adapters[place]
 
 
 def body_of(delivery: Delivery) -> bytes:

@@ -9,6 +9,7 @@ from email.utils import format_datetime
 from unittest import mock
 
 import pytest
+import requests
 from hypothesis import given
 from hypothesis import strategies as st
 from tencentcloud.common.credential import Credential
@@ -17,7 +18,7 @@ from tencentcloud.common.profile.client_profile import ClientProfile
 from tencentcloud.common.profile.http_profile import HttpProfile
 from tencentcloud.intlpartnersmgt.v20220928.intlpartnersmgt_client import IntlpartnersmgtClient
 
-from worker.api import SendVerifyCodeClient
+from worker.api import TC3Auth
 from worker.signing import Credentials, Signer, canonical_request, utc_date
 
 GOLDEN_TIME = 1551113065
@@ -77,12 +78,13 @@ def test_signature_is_that_of_the_official_client(
 ) -> None:
     credentials = Credentials(key_id, key, token)
     official = OfficialRequest(params, host, timestamp, credentials)
+    auth = TC3Auth(credentials, host, clock=lambda: timestamp)
 
-    ours = Signer(credentials, host).headers(official.body, timestamp)
+    ours = auth(requests.Request("POST", "http://any/", data=official.body).prepare())
 
     for name in ("Authorization", "Content-Type", "Host", "X-TC-Timestamp", "X-TC-Token"):
-        assert ours.get(name) == official.headers.get(name), name
-    assert official.body == json.dumps(params).encode()
+        assert ours.headers.get(name) == official.headers.get(name), name
+    assert ours.body == json.dumps(params).encode()
 
 
 @given(st.lists(times, min_size=1, max_size=8))
@@ -116,14 +118,9 @@ class Clock:
         return self.seconds
 
 
-def client_by(clock: Clock) -> SendVerifyCodeClient:
-    return SendVerifyCodeClient(f"https://{GOLDEN_HOST}", GOLDEN_CREDENTIALS, 5, clock=clock)
-
-
-def timestamp_of(client: SendVerifyCodeClient) -> int:
-    return int(
-        client.signed_headers(b"{}", Signer(GOLDEN_CREDENTIALS, GOLDEN_HOST))["X-TC-Timestamp"]
-    )
+def timestamp_of(auth: TC3Auth) -> int:
+    signed = auth(requests.Request("POST", "http://host/", data=b"{}").prepare())
+    return int(signed.headers["X-TC-Timestamp"])
 
 
 def date_header(seconds: int) -> str:
@@ -133,22 +130,22 @@ def date_header(seconds: int) -> str:
 @pytest.mark.parametrize("ahead_s", [3600, -3600, 86_400 * 365])
 def test_clock_is_corrected_by_the_date_of_an_answer(ahead_s: int) -> None:
     clock = Clock(1_700_000_000.9)
-    client = client_by(clock)
+    auth = TC3Auth(GOLDEN_CREDENTIALS, GOLDEN_HOST, clock)
 
-    client.correct_clock(date_header(1_700_000_000 + ahead_s))
+    auth.correct_clock(date_header(1_700_000_000 + ahead_s))
 
-    assert timestamp_of(client) == 1_700_000_000 + ahead_s
+    assert timestamp_of(auth) == 1_700_000_000 + ahead_s
 
 
 def test_second_correction_replaces_the_first() -> None:
     clock = Clock(1_700_000_000)
-    client = client_by(clock)
-    client.correct_clock(date_header(1_700_003_600))
+    auth = TC3Auth(GOLDEN_CREDENTIALS, GOLDEN_HOST, clock)
+    auth.correct_clock(date_header(1_700_003_600))
     clock.seconds = 1_700_003_600  # somebody has set our clock right
 
-    client.correct_clock(date_header(1_700_003_600))
+    auth.correct_clock(date_header(1_700_003_600))
 
-    assert timestamp_of(client) == 1_700_003_600
+    assert timestamp_of(auth) == 1_700_003_600
 
 
 @pytest.mark.parametrize(
@@ -165,11 +162,11 @@ def test_second_correction_replaces_the_first() -> None:
     ],
 )
 def test_unusable_date_leaves_the_clock_alone(header: str | None) -> None:
-    client = client_by(Clock(1_700_000_000))
+    auth = TC3Auth(GOLDEN_CREDENTIALS, GOLDEN_HOST, Clock(1_700_000_000))
 
-    client.correct_clock(header)
+    auth.correct_clock(header)
 
-    assert client.clock_offset_s == 0
+    assert auth.offset_s == 0
 
 
 @pytest.fixture
@@ -183,11 +180,11 @@ def far_from_utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("far_from_utc")
 def test_date_without_a_zone_is_taken_for_utc() -> None:
-    client = client_by(Clock(1_700_000_000))
+    auth = TC3Auth(GOLDEN_CREDENTIALS, GOLDEN_HOST, Clock(1_700_000_000))
 
-    client.correct_clock("Mon, 04 Nov 2024 08:08:30 -0000")
+    auth.correct_clock("Mon, 04 Nov 2024 08:08:30 -0000")
 
-    assert timestamp_of(client) == 1_730_707_710
+    assert timestamp_of(auth) == 1_730_707_710
 
 
 def test_a_fingerprint_tells_credentials_apart_and_nothing_about_them() -> None:
