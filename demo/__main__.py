@@ -12,7 +12,7 @@ import typer
 
 from demo.accounting import Accounts
 from demo.keeper import Interrupted, Interrupts, Keeper
-from demo.story import Demo, Progress
+from demo.story import Demo
 from demo.world import WorldError, environment_of
 from producer.cli.commands import HELP_OPTIONS, PlainCommand, plain_app
 from producer.cli.console import (
@@ -113,22 +113,17 @@ def _run_through(demo: Demo) -> Accounts:
     batch = demo.submit()
     say(f"{demo.customers_file}: {count_of(batch.total, 'row')}, {batch.accepted} accepted")
     with display("", _SAY_EVERY_S) as show_now:
-        for progress in demo.follow():
-            batch = progress.batch
+        for batch in demo.follow():
             share = batch.finished / batch.accepted if batch.accepted else 1.0
-            text = f"{batch.finished} of {batch.accepted} ended: {_in_words(progress)}"
+            parts = [f"{n} {state}" for state in _SHOWN_STATES if (n := batch.counts.get(state))]
+            parts += [f"{demo.world.requests()} requests", f"{len(demo.events)} events"]
+            text = f"{batch.finished} of {batch.accepted} ended: {', '.join(parts)}"
             show_now(text, share, last=batch.is_over)
     return demo.draw_up()
 
 
 def _login(demo: Demo) -> str:
     return f"user {demo.user}  password {demo.password}"
-
-
-def _in_words(progress: Progress) -> str:
-    counts = progress.batch.counts
-    parts = [f"{counts[state]} {state}" for state in _SHOWN_STATES if counts.get(state)]
-    return ", ".join([*parts, f"{progress.requests} requests", f"{progress.events_sent} events"])
 
 
 def _show(accounts: Accounts) -> None:

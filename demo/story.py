@@ -13,10 +13,8 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import ExitStack, suppress
 from http import HTTPStatus
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -64,23 +62,12 @@ FAR = ("--latency-ms", "20", "--answer-ms", "20")
 """Each way: the API is not on this machine."""
 WORKERS = 2
 START_S = 40.0
-EVENTS = 5
 _CHECK_EVERY_S = 0.25
 PATIENCE_S = 90.0
 """Beyond the time that the rows take at the full rate."""
 EVENT_PATIENCE_S = 15.0
 WEBHOOK_PATIENCE_S = 30.0
 """After the batch: outcomes give way to codes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far the batch is."""
-
-    batch: Batch
-    requests: int
-    """HTTP requests that reached the stand-in of the API."""
-    events_sent: int
 
 
 class Demo:
@@ -104,7 +91,8 @@ class Demo:
         self.customers_file = folder / "customers.csv"
         self.results_file = folder / "results.csv"
         self._customers = make_customers(rows)
-        self._events: list[str] = []
+        self.events: list[str] = []
+        """The jobs of those that were sent."""
         self._receiver = Receiver()
 
     def __enter__(self) -> Self:
@@ -164,25 +152,24 @@ class Demo:
         self._batch_id = batch.batch_id
         return self._batch()
 
-    def follow(self) -> Iterator[Progress]:
-        """Yield the batch's progress until all of it has ended, and send events meanwhile.
+    def follow(self) -> Iterator[Batch]:
+        """Yield the batch until all of it has ended, and send events meanwhile.
 
         Raises:
             WorldError: it takes far longer than it should, or a process of the world has ended.
         """
         deadline = time.monotonic() + PATIENCE_S + 2 * self._rows / RATE_LIMIT
-        numbers = event_numbers(EVENTS)
         while True:
             batch = self._batch()
-            yield Progress(batch, self.world.requests(), len(self._events))
+            yield batch
             if batch.is_over:
                 return
             if time.monotonic() > deadline:
                 raise WorldError(f"{batch.unfinished} rows have not ended; see the logs")
             self.world.check()
-            if batch.finished * (EVENTS + 1) >= batch.accepted * (len(self._events) + 1):
-                for number in islice(numbers, 1):
-                    self._send_event(*number)
+            sent, parts = len(self.events), len(EVENT_NUMBERS) + 1
+            if sent < len(EVENT_NUMBERS) and batch.finished * parts >= batch.accepted * (sent + 1):
+                self._send_event(*EVENT_NUMBERS[sent])
             time.sleep(_CHECK_EVERY_S)
 
     def _send_event(self, country_code: str, phone_num: str) -> None:
@@ -191,20 +178,20 @@ class Demo:
             f"{self.web_url}/v1/codes",
             headers={
                 "Authorization": f"Bearer {self._token}",
-                "Idempotency-Key": f"signup-{len(self._events) + 1}",
+                "Idempotency-Key": f"signup-{len(self.events) + 1}",
             },
             json={"country_code": country_code, "phone_num": phone_num},
             timeout=5,
         )
         if answer.status_code != HTTPStatus.ACCEPTED:
             raise WorldError(f"the HTTP API answered an event with {answer.status_code}")
-        self._events.append(answer.json()["job_id"])
+        self.events.append(answer.json()["job_id"])
 
     def draw_up(self) -> Accounts:
         """Write the results, and compare what the ledger says with what the stand-in counted."""
         self._write_results()
         rows = list(self._batches.rows(self._batch_id))
-        events = [self._ended(job_id) for job_id in self._events]
+        events = [self._ended(job_id) for job_id in self.events]
         self._wait_for_webhooks()
         return draw_up(
             len(self._customers),
@@ -225,20 +212,22 @@ class Demo:
 
     def _ended(self, job_id: str) -> JobRecord:
         """Return an event's record once it has ended, or as it is when patience does."""
-        deadline = time.monotonic() + EVENT_PATIENCE_S
-        while True:
-            record = self._ledger.job(job_id)
-            if record is None:
+
+        def record() -> JobRecord:
+            if (found := self._ledger.job(job_id)) is None:
                 raise WorldError(f"event {job_id} is gone")
-            if record.state.is_final or time.monotonic() > deadline:
-                return record
-            time.sleep(_CHECK_EVERY_S)
+            return found
+
+        with suppress(WorldError):
+            wait_until(lambda: record().state.is_final, "its end", EVENT_PATIENCE_S)
+        return record()
 
     def _wait_for_webhooks(self) -> None:
         """Return once each event's ending was told, or when patience is over."""
-        deadline = time.monotonic() + WEBHOOK_PATIENCE_S
-        while set(self._events) - self._receiver.told.keys() and time.monotonic() < deadline:
-            time.sleep(_CHECK_EVERY_S)
+        with suppress(WorldError):
+            wait_until(
+                lambda: set(self.events) <= self._receiver.told.keys(), "them", WEBHOOK_PATIENCE_S
+            )
 
     def _write_results(self) -> None:
         header = self._batch().header
@@ -257,7 +246,7 @@ class Demo:
             for log in self.world.folder.glob("*.log")
         }
         numbers = [(each.country_code, each.phone_num) for each in self._customers]
-        numbers += event_numbers(EVENTS)
+        numbers += EVENT_NUMBERS
         patterns = [
             whole_number(digits)
             for country_code, phone_num in numbers
@@ -278,8 +267,8 @@ def _answers(url: str) -> bool:
 
 HEADER = ("customer", "country_code", "phone_num", "what the stand-in does")
 _ORDINARY = "9900"
-_EVENTS_FROM = 9_000
-"""The first serial of the events' numbers, which are ordinary ones, too."""
+EVENT_NUMBERS = [("852", f"{_ORDINARY}{9_000 + n}") for n in range(5)]
+"""Ordinary ones that no customer has."""
 _ACCOUNT_WIDE = range(9971, 9990)
 """Answers that halt the whole account: one such number would try it again and again."""
 _SLOWEST = ("9906", "9905", "9903", "9921", "9922", "9902", "9904")
@@ -327,12 +316,6 @@ def make_customers(rows: int) -> list[Customer]:
     return [
         Customer(f"Customer {n:03d}", *number) for n, number in enumerate(slow + mixed, start=1)
     ]
-
-
-def event_numbers(count: int) -> Iterator[tuple[str, str]]:
-    """Yield ordinary numbers that no customer has."""
-    for n in range(count):
-        yield "852", f"{_ORDINARY}{_EVENTS_FROM + n}"
 
 
 def write_csv(path: Path, customers: list[Customer]) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from sandbox.numbers import BEHAVIOURS, MAGIC_NUMBERS, behaviour_named
 from sandbox.server import Server
@@ -36,7 +36,7 @@ class FailedError(Exception):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run until SIGTERM or SIGINT; return the exit code (2, by argparse, for wrong options)."""
     parser = _parser()
-    options = parser.parse_args(arguments, _without_shown_default())
+    options = parser.parse_args(arguments)
     try:
         if options.list_numbers:
             with _output():
@@ -121,23 +121,25 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Behaviours for --fault: any code of the API, or "
         + ", ".join(BEHAVIOURS)
         + ". The probabilities add up to at most 1; a request meets at most one.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        argument_default=argparse.SUPPRESS,
     )
     add = parser.add_argument
-    add("--host", default="127.0.0.1", help="address to listen on")
-    add("--port", type=_port, default=DEFAULT_PORT, help="0 takes any free one")
-    add("--rate-limit", type=float, default=20.0, help="requests per second, 0 for no limit")
-    add("--phone-interval", type=float, default=60.0, help="seconds between codes for a number")
-    add("--secret-id", help=_or_from(SECRET_ID, _EXAMPLE.secret_id))
-    add("--secret-key", help=_or_from(SECRET_KEY, _EXAMPLE.secret_key))
-    add("--latency-ms", type=float, default=0.0, help="way of a request to the API")
-    add("--jitter-ms", type=float, default=0.0, help="mean of a random queue before the counting")
-    add(
+
+    def shown(name: str, default: object, text: str, **more: Any) -> None:
+        """Add an option whose default --help shows; others are secret, or nothing."""
+        add(name, default=default, help=f"{text} (default: %(default)s)", **more)
+
+    shown("--host", "127.0.0.1", "address to listen on")
+    shown("--port", DEFAULT_PORT, "0 takes any free one", type=_port)
+    shown("--rate-limit", 20.0, "requests per second, 0 for no limit", type=float)
+    shown("--phone-interval", 60.0, "seconds between codes for a number", type=float)
+    add("--secret-id", **_from_environment(SECRET_ID, _EXAMPLE.secret_id))
+    add("--secret-key", **_from_environment(SECRET_KEY, _EXAMPLE.secret_key))
+    shown("--latency-ms", 0.0, "way of a request to the API", type=float)
+    shown("--jitter-ms", 0.0, "mean of a random queue before the counting", type=float)
+    shown(
         "--answer-ms",
-        default="0",
-        help="how long it works on a request: a number, LEAST-MOST (uniform) or "
-        "lognormal:MEDIAN:SIGMA",
+        "0",
+        "how long it works on a request: a number, LEAST-MOST (uniform) or lognormal:MEDIAN:SIGMA",
     )
     add(
         "--count-at-end",
@@ -148,22 +150,23 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--close", action="store_true", dest="closes", help="close each connection after its answer"
     )
-    add(
+    shown(
         "--clock-skew",
+        0.0,
+        "by which its clock is ahead",
         type=float,
-        default=0.0,
         dest="clock_skew_s",
         metavar="SECONDS",
-        help="by which its clock is ahead",
     )
     add(
         "--fault",
         type=_fault,
         action="append",
+        default=[],
         metavar="NAME=PROBABILITY",
         help="treat ordinary numbers like this, at random; may be repeated",
     )
-    add("--seed", type=int, default=0, help="of faults, queue and work")
+    shown("--seed", 0, "of faults, queue and work", type=int)
     add("--tls", type=Path, metavar="FILE", help="serve https by this certificate and key (PEM)")
     add("--ready-file", type=Path, help="also write the line with the URL to this file")
     add("--list-numbers", action="store_true", help="print the magic numbers and stop")
@@ -171,23 +174,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _without_shown_default() -> argparse.Namespace:
-    """Return what --help shows no default of: credentials, which are secret, and "none"."""
-    return argparse.Namespace(
-        fault=[],
-        ready_file=None,
-        tls=None,
-        list_numbers=False,
-        counts_at_end=False,
-        closes=False,
-        json=False,
-        secret_id=os.environ.get(SECRET_ID) or _EXAMPLE.secret_id,
-        secret_key=os.environ.get(SECRET_KEY) or _EXAMPLE.secret_key,
-    )
-
-
-def _or_from(variable: str, example: str) -> str:
-    return f"of the account (or from {variable}, or else {example})"
+def _from_environment(variable: str, example: str) -> dict[str, Any]:
+    """Return default and help of an option whose value should be in no process list."""
+    text = f"of the account (or from {variable}, or else {example})"
+    return {"default": os.environ.get(variable) or example, "help": text}
 
 
 def _port(text: str) -> int:

@@ -28,7 +28,7 @@ import socket
 import ssl
 import struct
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
 from ipaddress import ip_address
 from typing import Any, Final
@@ -58,7 +58,8 @@ class Server:
 
     def __init__(self, credentials: Credentials, settings: Settings, *, seed: int = 0) -> None:
         self.api = Api(credentials, settings, seed=seed, started_ns=time.monotonic_ns())
-        self._connections: set[Connection] = set()
+        self.connections: set[Connection] = set()
+        """Those that are open."""
         self._jitter = random.Random(seed)  # noqa: S311 - repeatable delays, nothing secret
         self._work = random.Random(seed + 1)  # noqa: S311 - independent of the queue
         self._last_arrival_ns = 0
@@ -71,7 +72,7 @@ class Server:
         """
         self._loop = asyncio.get_running_loop()
         self._listener = await self._loop.create_server(
-            lambda: Connection(self.api, self._now, self._connections, self._receive),
+            lambda: Connection(self),
             host,
             port,
             backlog=BACKLOG,
@@ -93,14 +94,16 @@ class Server:
                 break
             await asyncio.wait(accepting)
         self._listener.close()
-        for connection in list(self._connections):
+        for connection in list(self.connections):
             connection.abort()
         await asyncio.sleep(0)  # one turn of the loop closes the sockets
 
-    def _now(self) -> float:
+    def now(self) -> float:
+        """Return Unix seconds on the API's clock."""
         return time.time() + self.api.settings.clock_skew_s
 
-    def _receive(self, request: Request, connection: Connection) -> None:
+    def receive(self, request: Request, connection: Connection) -> None:
+        """Take a request whose last byte was read just now; it is answered, perhaps later."""
         at_ns = time.monotonic_ns()
         settings = self.api.settings
         jitter_ms = settings.jitter_ms and self._jitter.expovariate(1 / settings.jitter_ms)
@@ -117,7 +120,7 @@ class Server:
     def _arrive(self, request: Request, connection: Connection, at_ns: int, work_ms: float) -> None:
         # Only a change of latency can turn the order round; the API's time never goes back.
         at_ns = self._last_arrival_ns = max(at_ns, self._last_arrival_ns)
-        decision = self.api.decide(request, at_ns, self._now())
+        decision = self.api.decide(request, at_ns, self.now())
         if decision.delivery is Delivery.SLOW:
             work_ms = self.api.settings.slow_ms
         if work_ms:
@@ -149,26 +152,12 @@ _PAGES: Final[Mapping[Delivery, tuple[HTTPStatus, str, bytes]]] = {
 
 
 class Connection(asyncio.Protocol):
-    """One client's: a request at a time, in order, and kept alive between them.
-
-    `clock` returns Unix seconds on the API's clock; `connections` holds this one while it is open;
-    `receive` takes a request to the API whose last byte was read just now, and answers it by
-    `deliver`, perhaps later.
-    """
+    """One client's: a request at a time, in order, and kept alive between them."""
 
     _transport: asyncio.Transport
 
-    def __init__(
-        self,
-        api: Api,
-        clock: Callable[[], float],
-        connections: set[Connection],
-        receive: Callable[[Request, Connection], None],
-    ) -> None:
-        self._api = api
-        self._clock = clock
-        self._connections = connections
-        self._receive = receive
+    def __init__(self, server: Server) -> None:
+        self._server = server
         self._exchange = Exchange()
         self._busy = False
         self._is_open = False
@@ -177,11 +166,11 @@ class Connection(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - TCP gives no other
         self._transport = transport
         self._is_open = True
-        self._connections.add(self)
+        self._server.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         self._is_open = False
-        self._connections.discard(self)
+        self._server.connections.discard(self)
 
     def data_received(self, data: bytes) -> None:
         self._exchange.receive(data)
@@ -221,7 +210,7 @@ class Connection(asyncio.Protocol):
                 status, content_type, body = _PAGES[delivery]
                 self._reply(status, body, content_type=content_type)
             case _:
-                self._send(self._answer(decision, close=self._api.settings.closes))
+                self._send(self._answer(decision, close=self._server.api.settings.closes))
 
     def _next_request(self) -> None:
         if self._busy:
@@ -235,16 +224,14 @@ class Connection(asyncio.Protocol):
             return
         self._busy = True
         if request.target == API_PATH:
-            self._receive(request, self)
+            self._server.receive(request, self)
         elif request.target.startswith(CONTROL_PREFIX):
             peer: str = self._transport.get_extra_info("peername")[0]
-            status, document = answer_control(
-                self._api, request, peer=peer, now_ns=time.monotonic_ns()
-            )
+            status, document = answer_control(self._server.api, request, peer)
             self._reply(status, json.dumps(document).encode())
         elif request.target == REDIRECT_PATH:
             # Whoever follows reads "sent"; the counts show that nothing was.
-            self._api.journal.redirects_followed += 1
+            self._server.api.journal.redirects_followed += 1
             self._reply(HTTPStatus.OK, _FOLLOWED)
         else:
             self._reply(HTTPStatus.NOT_FOUND, b"")
@@ -255,13 +242,13 @@ class Connection(asyncio.Protocol):
         return self._exchange.answer(
             HTTPStatus.INTERNAL_SERVER_ERROR if is_error else HTTPStatus.OK,
             _body(decision),
-            now=self._clock(),
+            now=self._server.now(),
             content_type=f"{JSON}; charset=utf-8" if delivery is Delivery.CHARSET else JSON,
             close=close,
         )
 
     def _reply(self, status: HTTPStatus, body: bytes, **more: Any) -> None:
-        self._send(self._exchange.answer(status, body, now=self._clock(), **more))
+        self._send(self._exchange.answer(status, body, now=self._server.now(), **more))
 
     def _send(self, answer: bytes) -> None:
         """Send a whole answer; then take the next request, or close."""
@@ -281,7 +268,7 @@ class Connection(asyncio.Protocol):
         if len(data) <= 1:
             self._transport.close()
             return
-        pause_s = self._api.settings.drip_ms / 1000
+        pause_s = self._server.api.settings.drip_ms / 1000
         asyncio.get_running_loop().call_later(pause_s, self._drip, data[1:])
 
 
@@ -295,7 +282,7 @@ def _body(decision: Decision) -> bytes:
 
 
 def answer_control(
-    api: Api, request: Request, *, peer: str, now_ns: int
+    api: Api, request: Request, peer: str
 ) -> tuple[HTTPStatus, Mapping[str, object]]:
     """Return status and document for a request to the control plane from the address `peer`."""
     if not ip_address(peer).is_loopback:
@@ -303,7 +290,7 @@ def answer_control(
     parts = urlsplit(request.target)
     place = parts.path.removeprefix(CONTROL_PREFIX)
     try:
-        document = _control(api, request, place, parse_qs(parts.query), now_ns)
+        document = _control(api, request, place, parse_qs(parts.query))
     except ValueError as exc:
         return HTTPStatus.BAD_REQUEST, {"error": str(exc)}
     if document is None:
@@ -312,19 +299,19 @@ def answer_control(
 
 
 def _control(
-    api: Api, request: Request, place: str, query: Mapping[str, list[str]], now_ns: int
+    api: Api, request: Request, place: str, query: Mapping[str, list[str]]
 ) -> Mapping[str, object] | None:
     match request.method, place.split("/"):
         case "GET", ["stats"]:
             return api.journal.snapshot(
-                now_ns=now_ns,
+                now_ns=time.monotonic_ns(),
                 numbers=query.get("numbers") != ["0"],
                 arrivals=query.get("arrivals") == ["1"],
             )
         case "GET", ["numbers", number] if number:
             return api.journal.number_snapshot(number)
         case "POST", ["reset"]:
-            api.reset(now_ns)
+            api.reset(time.monotonic_ns())
             return {}
         case "POST", [("credentials" | "settings") as what]:
             return _change(api, what, json.loads(request.body))

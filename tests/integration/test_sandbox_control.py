@@ -109,7 +109,7 @@ def test_a_caller_from_elsewhere_sees_nothing_of_the_control_plane() -> None:
     api = Api(Credentials(), Settings(), seed=0, started_ns=0)
     request = Request("GET", "/_sandbox/stats", {"host": "a"})
 
-    status, document = answer_control(api, request, peer="192.0.2.1", now_ns=0)
+    status, document = answer_control(api, request, "192.0.2.1")
 
     assert (status, list(document)) == (403, ["error"])
 
