@@ -10,7 +10,7 @@ import re
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import unquote
@@ -22,7 +22,6 @@ _TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 _TLS_OPTIONS = (*_TLS_FILES, "ssl_cert_reqs")
 _OF_OURS = ("ssl_certfile", "ssl_keyfile")
 _SENTINEL_LOGIN = ("sentinel_username", "sentinel_password")
-_LOOPBACK = re.compile(r"localhost|::1|127(\.\d{1,3}){3}")
 _HOST = re.compile(r"(\[[^\[\]]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?", re.ASCII)
 _SENTINEL_EXAMPLE = "sentinel://one:26379,two:26379/service/0"
 
@@ -153,7 +152,10 @@ class RedisAddress:
 
 def is_loopback(host: str) -> bool:
     """Return whether a host's name, or an address as in a URL, is this machine itself."""
-    return _LOOPBACK.fullmatch(host) is not None
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _refuse_ambiguous(rest: str) -> None:

@@ -24,21 +24,26 @@ _ROOT = 0
 _OTHERS_WRITE = 0o022
 
 
-class UnsafeFileError(SendcodeError):
-    """Others can change a file of settings or secrets. The text has the reason and the remedy."""
+class UnfitFileError(SendcodeError):
+    """A file of settings or secrets can be changed by others, or is no text.
+
+    The text has the reason and the remedy.
+    """
 
 
 def read_text(path: str | os.PathLike[str]) -> str:
     """Return a file's text, without a byte-order mark.
 
     Raises:
-        UnsafeFileError: others could have written it.
-        UnicodeDecodeError: it is no UTF-8.
+        UnfitFileError: others could have written it, or it is no UTF-8.
         OSError: it cannot be read.
     """
     with Path(path).open(encoding="utf-8-sig") as file:
         _refuse_changeable(path, file.fileno())
-        return file.read()
+        try:
+            return file.read()
+        except UnicodeDecodeError:
+            raise UnfitFileError("is no UTF-8 text; save it as that") from None
 
 
 def read_env_file(path: str | os.PathLike[str]) -> tuple[dict[str, str], list[str]]:
@@ -47,10 +52,8 @@ def read_env_file(path: str | os.PathLike[str]) -> tuple[dict[str, str], list[st
         text = read_text(path)
     except (FileNotFoundError, IsADirectoryError):  # people name a folder of packages so, too
         return {}, []
-    except UnsafeFileError as exc:
+    except UnfitFileError as exc:
         return {}, [f"{path}: {exc}"]
-    except UnicodeDecodeError:
-        return {}, [f"{path}: is no UTF-8 text; save it as that"]
     except OSError as exc:
         return {}, [f"{path}: cannot be read ({(exc.strerror or 'failed').lower()})"]
     if wrong := [each.original for each in parse_stream(StringIO(text)) if each.error]:
@@ -85,12 +88,12 @@ def _refuse_changeable(path: str | os.PathLike[str], descriptor: int) -> None:
     # a link of somebody else would choose among the files that are ours
     for owner in (status.st_uid, os.lstat(path).st_uid):
         if owner not in {_ROOT, os.geteuid()}:
-            raise UnsafeFileError(
+            raise UnfitFileError(
                 f"belongs to {_user(owner)}, who can change it; if it is to be trusted: "
                 f"chown {_user(os.geteuid())} {path}"
             )
     if status.st_mode & _OTHERS_WRITE:
-        raise UnsafeFileError(
+        raise UnfitFileError(
             f"can be changed by others (mode {status.st_mode & 0o777:o}); look at what is in it, "
             f"then: chmod go-w {path}"
         )

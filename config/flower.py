@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from ipaddress import ip_address
 
 LOOPBACK = "127.0.0.1"
 FLOWER_PORT = 5555
@@ -17,14 +16,6 @@ _TASKS = "20000"
 
 class FlowerLoginError(ValueError):
     """A login would be misread by Flower; the message names the setting, and has no value."""
-
-
-def is_loopback(address: str) -> bool:
-    """Return whether only this machine reaches what listens on an address."""
-    try:
-        return ip_address(address).is_loopback
-    except ValueError:
-        return address == "localhost"
 
 
 def flower_environment(

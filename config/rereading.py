@@ -117,7 +117,8 @@ class Rereading:
         self._taken = self._seen = tuple(
             marks[file] if file in marks else _mark(file) for file in self._files
         )
-        changed = _differences(before, settings)
+        fields_of_both = type(settings).model_fields
+        changed = [n for n in fields_of_both if getattr(before, n) != getattr(settings, n)]
         if taken := [name for name in changed if _is_followed(name, self._started, settings)]:
             log.warning("settings read again", extra=fields(changed=_variables(taken)))
         if late := [name for name in changed if name not in taken]:
@@ -144,11 +145,6 @@ def _lost(before: Settings, now: Settings) -> list[str]:
     if before.redis.password and not now.redis.password:
         lost.append("sendcode_redis_url")
     return [f"{name.upper()}: its secret is missing" for name in lost]
-
-
-def _differences(before: Settings, now: Settings) -> list[str]:
-    fields_of_both = type(now).model_fields
-    return [name for name in fields_of_both if getattr(before, name) != getattr(now, name)]
 
 
 def _is_followed(name: str, started: Settings, now: Settings) -> bool:

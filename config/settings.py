@@ -9,7 +9,7 @@ import os
 import re
 import ssl
 from base64 import b64decode
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
 from functools import cache, cached_property
@@ -35,8 +35,8 @@ from pydantic import (
 from config import SendcodeError
 from config.address import RedisAddress, is_file, is_loopback
 from config.data_key import DATA_KEY_BYTES, KEY_ID
-from config.files import UnsafeFileError, is_exposed, read_env_file, read_text
-from config.flower import NO_AUTH
+from config.files import UnfitFileError, is_exposed, read_env_file, read_text
+from config.flower import LOOPBACK, NO_AUTH
 from config.quotas import read_limits
 from config.rereading import Origin, Rereading
 
@@ -77,6 +77,7 @@ CREDENTIALS = ("tencentcloud_secret_id", "tencentcloud_secret_key")
 DATA_KEYS = "sendcode_data_keys"
 """Whoever reads or writes the ledger needs them."""
 
+ENV_FILE = ".env"
 _LAST_PORT = 65_535
 PROBE_SLACK_S = 1.0
 """Seconds added wherever two clocks or a process switch stand between a plan and the wire."""
@@ -123,22 +124,28 @@ def _ca_bundle(value: object) -> object:
     return value
 
 
-def _redis_url(value: object) -> object:
-    RedisAddress.parse(_plain(_no_blank(value)))
-    return value
-
-
 def _plain(value: object) -> str:
     return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
 
 
-def _listening(value: str) -> str:
-    if not value:
+def _as_written(read: Callable[[str], object]) -> Callable[[Any], Any]:
+    """Return a validator that refuses what `read` does; the setting stays as it was written."""
+
+    def check(value: Any) -> Any:
+        read(_plain(value))
         return value
-    host, colon, port = value.rpartition(":")
-    if not port.isdecimal() or not 0 < int(port) <= _LAST_PORT or (colon and not host.strip("[]")):
+
+    return check
+
+
+def _read_listening(text: str) -> tuple[str, int] | None:
+    if not text:
+        return None
+    host, colon, port = text.rpartition(":")
+    host = host.strip("[]")
+    if not port.isdecimal() or not 0 < int(port) <= _LAST_PORT or (colon and not host):
         raise ValueError("must be a port such as 9200, or an address and a port: 0.0.0.0:9200")
-    return value
+    return host or LOOPBACK, int(port)
 
 
 def _split_url(text: str) -> SplitResult:
@@ -183,11 +190,6 @@ def _hosts(value: str) -> str:
     return value
 
 
-def _data_keys(value: object) -> object:
-    _read_data_keys(_plain(value))
-    return value
-
-
 @cache
 def _read_data_keys(text: str) -> tuple[tuple[str, bytes], ...]:
     found: dict[str, bytes] = {}
@@ -207,26 +209,20 @@ def _read_data_keys(text: str) -> tuple[tuple[str, bytes], ...]:
     return tuple(found.items())
 
 
-def _limits(value: str) -> str:
-    read_limits(value)
-    return value
+def _read_networks(text: str) -> list[IPv4Network | IPv6Network]:
+    try:
+        return [ip_network(part) for part in map(str.strip, text.split(",")) if part]
+    except ValueError:
+        raise ValueError(
+            "must be addresses or networks, by commas, such as 10.0.0.5 or 10.0.0.0/24"
+        ) from None
 
 
-def _networks(value: str) -> str:
-    for part in filter(None, map(str.strip, value.split(","))):
-        try:
-            ip_network(part)
-        except ValueError:
-            raise ValueError(
-                "must be addresses or networks, by commas, such as 10.0.0.5 or 10.0.0.0/24"
-            ) from None
-    return value
-
-
-def _digit_lists(value: str) -> str:
-    if any(not (part.isascii() and part.isdigit()) for part in _parts(value)):
+def _read_digits(text: str) -> list[str]:
+    parts = _parts(text)
+    if not all(part.isascii() and part.isdigit() for part in parts):
         raise ValueError("must be digits, by commas, such as 852,65")
-    return value
+    return parts
 
 
 def _parts(text: str) -> list[str]:
@@ -235,7 +231,13 @@ def _parts(text: str) -> list[str]:
 
 Secret = Annotated[SecretStr, BeforeValidator(_no_blank)]
 Credential = Annotated[SecretStr, BeforeValidator(_credential)]
+RedisUrl = Annotated[
+    SecretStr, BeforeValidator(_as_written(RedisAddress.parse)), BeforeValidator(_no_blank)
+]
+DataKeys = Annotated[SecretStr, BeforeValidator(_as_written(_read_data_keys))]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
+Digits = Annotated[str, AfterValidator(_as_written(_read_digits))]
+Limits = Annotated[str, AfterValidator(_as_written(read_limits))]
 
 
 class Settings(BaseModel):
@@ -255,9 +257,7 @@ class Settings(BaseModel):
     sendcode_endpoint: Annotated[str, BeforeValidator(_endpoint)] = (
         "https://intlpartnersmgt.tencentcloudapi.com"
     )
-    sendcode_redis_url: Annotated[SecretStr, BeforeValidator(_redis_url)] = SecretStr(
-        "redis://127.0.0.1:6379/0"
-    )
+    sendcode_redis_url: RedisUrl = SecretStr("redis://127.0.0.1:6379/0")
     sendcode_redis_plain: bool = False
     """Whether a Redis on another host may be spoken to without TLS: over a network of its own."""
     sendcode_proxy: Annotated[SecretStr, BeforeValidator(_proxy)] | None = None
@@ -274,7 +274,7 @@ class Settings(BaseModel):
     sendcode_http_timeout: Seconds = 5
     """Total seconds for one API call, answer read in full."""
     sendcode_max_attempts: int = Field(5, ge=1, le=100)
-    sendcode_data_keys: Annotated[SecretStr, BeforeValidator(_data_keys)] | None = None
+    sendcode_data_keys: DataKeys | None = None
     """Keys for what the ledger holds of persons, `id:base64`, by commas; the first encrypts."""
     sendcode_key_prefix: str = Field(
         "sendcode", pattern=r"^([A-Za-z0-9._-]{1,64}|\{[A-Za-z0-9._-]{1,62}\})$"
@@ -304,30 +304,30 @@ class Settings(BaseModel):
     sendcode_log_format: Literal["text", "json"] = "text"
     sendcode_log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The least that is logged."""
-    sendcode_countries: Annotated[str, AfterValidator(_digit_lists)] = ""
+    sendcode_countries: Digits = ""
     """Calling codes that codes may be sent to, by commas; empty for all."""
-    sendcode_limit_number: Annotated[str, AfterValidator(_limits)] = "5/10m,10/d"
-    sendcode_limit_range: Annotated[str, AfterValidator(_limits)] = "50/10m"
-    sendcode_limit_country: Annotated[str, AfterValidator(_limits)] = "off"
-    sendcode_limit_token: Annotated[str, AfterValidator(_limits)] = "off"  # noqa: S105 (is none)
-    sendcode_budget: Annotated[str, AfterValidator(_limits)] = "off"
+    sendcode_limit_number: Limits = "5/10m,10/d"
+    sendcode_limit_range: Limits = "50/10m"
+    sendcode_limit_country: Limits = "off"
+    sendcode_limit_token: Limits = "off"  # noqa: S105 (is none)
+    sendcode_budget: Limits = "off"
     """Quotas of codes that events ask for: counts per span, refused or (`watch:`) only counted."""
     sendcode_line_types: Literal["refuse", "watch", "off"] = "refuse"
     """What to do with an event's number that gets no SMS, or a dear one: landline, toll-free,
     premium rate, shared cost, satellite."""
-    sendcode_trusted: Annotated[str, AfterValidator(_digit_lists)] = ""
+    sendcode_trusted: Digits = ""
     """Numbers, or beginnings of numbers, with country code, that no quota holds for."""
     sendcode_web_host: Annotated[str, BeforeValidator(_no_blank)] = "127.0.0.1"
     sendcode_web_port: int = Field(8030, ge=1, le=65_535)
     """Where `sendcode web` listens."""
-    sendcode_trusted_proxy: Annotated[str, AfterValidator(_networks)] = ""
+    sendcode_trusted_proxy: Annotated[str, AfterValidator(_as_written(_read_networks))] = ""
     """Addresses or networks of proxies, by commas: their X-Forwarded-User signs in to the console,
     and their X-Forwarded-For and X-Forwarded-Proto are believed. Empty for none."""
     sendcode_undo: float = Field(30, ge=0, le=3_600)
     """Seconds in which a person can undo a batch that they sent off in the console."""
     sendcode_confirm_above: int = Field(500, ge=0, le=10_000_000)
     """Codes above which a person has to type their number in the console to confirm it."""
-    sendcode_metrics_port: Annotated[str, AfterValidator(_listening)] = ""
+    sendcode_metrics_port: Annotated[str, AfterValidator(_as_written(_read_listening))] = ""
     """Port, or `ADDRESS:PORT`, of a worker's own metrics and probes; an address of this machine
     alone where none is named. Empty: it opens none."""
     sendcode_webhook_private: bool = False
@@ -374,18 +374,17 @@ class Settings(BaseModel):
     @property
     def countries(self) -> frozenset[str]:
         """Calling codes that codes may be sent to; empty for all."""
-        return frozenset(_parts(self.sendcode_countries))
+        return frozenset(_read_digits(self.sendcode_countries))
 
     @property
     def trusted(self) -> list[str]:
         """How the numbers begin that no quota holds for."""
-        return _parts(self.sendcode_trusted)
+        return _read_digits(self.sendcode_trusted)
 
     @cached_property
     def trusted_proxies(self) -> list[IPv4Network | IPv6Network]:
         """Whose forwarded headers are believed."""
-        parts = map(str.strip, self.sendcode_trusted_proxy.split(","))
-        return [ip_network(part) for part in parts if part]
+        return _read_networks(self.sendcode_trusted_proxy)
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -428,10 +427,7 @@ class Settings(BaseModel):
     @property
     def metrics_address(self) -> tuple[str, int] | None:
         """Where a worker answers about itself: `sendcode_metrics_port` as address and port."""
-        if not self.sendcode_metrics_port:
-            return None
-        host, _, port = self.sendcode_metrics_port.rpartition(":")
-        return host.strip("[]") or "127.0.0.1", int(port)
+        return _read_listening(self.sendcode_metrics_port)
 
     @property
     def proxy_url(self) -> str | None:
@@ -459,7 +455,7 @@ class Settings(BaseModel):
 
 
 def load_settings(
-    env_file: str | os.PathLike[str] | None = ".env",
+    env_file: str | os.PathLike[str] | None = ENV_FILE,
     *,
     required: Collection[str] = (),
     **overrides: Any,
@@ -499,11 +495,8 @@ def _read(
             files.append(source[f"{name}_FILE"])
             try:
                 values[field] = read_text(source[f"{name}_FILE"]).strip()
-            except UnsafeFileError as exc:
+            except UnfitFileError as exc:
                 faults.append(f"{name}_FILE: names a file that {exc}")
-                bad.add(field)
-            except UnicodeDecodeError:
-                faults.append(f"{name}_FILE: names a file that is no UTF-8 text; save it as that")
                 bad.add(field)
             except OSError as exc:
                 faults.append(f"{name}_FILE: cannot be read ({type(exc).__name__})")
@@ -523,7 +516,7 @@ def _read(
     return settings
 
 
-def misspelt(env_file: str | os.PathLike[str] | None = ".env") -> dict[str, str]:
+def misspelt(env_file: str | None = ENV_FILE) -> dict[str, str]:
     """Return the variables named almost like a setting, each with what to do about it."""
     from_file = read_env_file(env_file)[0] if env_file is not None else {}
     known = [
@@ -541,16 +534,15 @@ def misspelt(env_file: str | os.PathLike[str] | None = ".env") -> dict[str, str]
     return found
 
 
-def settings_file(env_file: str | os.PathLike[str] = ".env") -> str | None:
+def settings_file() -> str | None:
     """Return the whole path of the env file that is read here, if there is one."""
-    return str(Path(env_file).absolute()) if is_file(str(env_file)) else None
+    return str(Path(ENV_FILE).absolute()) if is_file(ENV_FILE) else None
 
 
-def exposed(env_file: str | os.PathLike[str] | None = ".env") -> dict[str, str]:
+def exposed() -> dict[str, str]:
     """Return the files of settings and secrets that others can read, each with the remedy."""
-    from_file = read_env_file(env_file)[0] if env_file is not None else {}
-    named = from_file | os.environ
-    files = [str(env_file)] if env_file is not None else []
+    named = read_env_file(ENV_FILE)[0] | os.environ
+    files = [ENV_FILE]
     files += [named.get(f"{field.upper()}_FILE", "") for field in Settings.model_fields]
     return {file: f"chmod go-r {file}" for file in files if file and is_exposed(file)}
 

@@ -19,8 +19,9 @@ from celery.apps import worker as celery_program
 from celery.utils.nodenames import node_format
 from click.core import ParameterSource
 
+from config.address import is_loopback
 from config.celery import make_celery
-from config.flower import LOOPBACK, NO_AUTH, FlowerLoginError, flower_environment, is_loopback
+from config.flower import LOOPBACK, NO_AUTH, FlowerLoginError, flower_environment
 from config.logging import fields, log_line, set_up_logging
 from config.redis import connect, error_code
 from config.rereading import LOOK_EVERY_S, read_again_on_hangup

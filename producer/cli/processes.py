@@ -14,14 +14,8 @@ from typing import Annotated, NoReturn
 import typer
 
 from config import QUEUES
-from config.flower import (
-    FLOWER_PORT,
-    LOOPBACK,
-    NO_AUTH,
-    FlowerLoginError,
-    flower_environment,
-    is_loopback,
-)
+from config.address import is_loopback
+from config.flower import FLOWER_PORT, LOOPBACK, NO_AUTH, FlowerLoginError, flower_environment
 from config.settings import CREDENTIALS, DATA_KEYS, load_settings
 from producer.cli.console import CommandFailedError, MisusedError, say
 from producer.cli.options import settings_here
