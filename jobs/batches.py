@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import redis
 
+from config import SendcodeError
 from config.settings import Settings
 from jobs.actions import Action, somebody
 from jobs.batch import Batch, BatchRow, BatchState, Family, decode_batch, unfed_record
@@ -37,7 +38,7 @@ ORDERED: dict[Order, BatchState] = {
 """The state that each order asks for."""
 
 
-class BatchGoneError(Exception):
+class BatchGoneError(SendcodeError):
     """The batch was removed, or its import was changed, while rows were appended."""
 
 
@@ -49,7 +50,7 @@ class ContentHeldError(Exception):
         self.batch_id = batch_id
 
 
-class BatchCancelledError(Exception):
+class BatchCancelledError(SendcodeError):
     """The batch was cancelled: it takes no more rows."""
 
 

@@ -198,23 +198,12 @@ def known(batches: Batches, batch_id: str) -> Batch:
     raise CommandFailedError(f'there is no batch "{batch_id}"; sendcode batch list shows them all')
 
 
-def still_there(batches: Batches, batch_id: str) -> Batch:
-    """Return a batch that was there a moment ago."""
-    batch = batches.get(batch_id)
-    if batch is None:
-        raise CommandFailedError(f"batch {batch_id} is gone")
-    return batch
-
-
 def _steer(batch_id: str, order: Order, as_json: bool) -> None:
     with ledger_connection() as (settings, client):
         batches = Batches(client, settings)
-        known(batches, batch_id)
         states = batches.steer(batch_id, order)
-        if states is None:
-            raise CommandFailedError(f"batch {batch_id} is gone")
-        batch = still_there(batches, batch_id)
-    before, after = states
+        batch = known(batches, batch_id)
+    before, after = states or ("", batch.state)
     if as_json:
         show_json({"changed": before != after, "before": before, **batch.as_dict()})
     if order == "resume" and batch.expiry_lost:
@@ -408,7 +397,7 @@ def _watch(client: redis.Redis, settings: Settings, batch: Batch) -> Batch:
                     f"cut off; complete it: {completing(batch)}"
                 )
             time.sleep(WATCH_S)
-            batch = still_there(batches, batch.batch_id)
+            batch = known(batches, batch.batch_id)
 
 
 def _progress_line(batch: Batch) -> str:

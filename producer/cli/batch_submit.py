@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated
 
 import redis
 import typer
 
 from jobs.batch import Batch
-from jobs.batches import BatchCancelledError, BatchGoneError
 from jobs.scripts import time_ms
 from producer import bounds
 from producer.cli.batch import next_steps, watch_batch
-from producer.cli.console import (
-    CommandFailedError,
-    is_terminal,
-    say,
-    show,
-    show_json,
-)
+from producer.cli.console import CommandFailedError, is_terminal, say, show, show_json
 from producer.cli.display import clock, count_of, progress_of
 from producer.cli.options import (
     CountryColumnOption,
@@ -109,90 +101,35 @@ def submit(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
         json=as_json,
     )
     with source.open() as sheet:
-        asked = _Asked(
-            sheet,
-            batch_id,
-            Terms(name or sheet.name, max_rate, again=once_more, skip_sent=skip_sent),
-            life_s,
-            start_at,
-            same_command,
-            dry_run,
-            ask=not (yes or dry_run) and is_terminal(),
-        )
         for note in sheet.notes:
             say(f"{sheet.name}: {note_in_words(note)}")
-        _submit(asked, watch=watch and not dry_run, as_json=as_json)
+        with ledger_connection() as (settings, client):
+            now_ms = time_ms(client.time())
+            with blaming("--at"):
+                starts_ms = None if start_at is None else bounds.start_ms(start_at, now_ms)
+            terms = Terms(name or sheet.name, max_rate, again=once_more, skip_sent=skip_sent)
+            terms = terms.timed(now_ms, starts_ms, life_s)
+            with Submission(client, settings, sheet, terms, batch_id) as submission:
+                _read(submission, sheet)
+                if not submission.is_complete:
+                    _say_what_was_read(sheet, submission.spool)
+                    _refuse_nothing(submission, sheet)
+                    if submission.batch is None and not (yes or dry_run) and is_terminal():
+                        _ask(terms, submission.spool.tally, read_overview(client, settings))
+                    if not dry_run:
+                        _write(submission, same_command)
+                if watch and not dry_run and submission.batch is not None:
+                    submission.batch = watch_batch(client, settings, submission.batch)
+    if as_json:
+        show_json({"batch_id": submission.batch_id, "dry_run": dry_run, **submission.as_dict()})
+    else:
+        _show_outcome(submission, dry_run=dry_run, again=once_more)
 
 
 def life_of(text: str) -> float:
     """Read a life, in seconds, as `seconds_of` does, and within its bounds."""
     with blaming("--expires-in"):
         return bounds.life_s(seconds_of("--expires-in", text))
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """What is to be done with a file."""
-
-    sheet: Sheet
-    batch_id: str | None
-    terms: Terms
-    life_s: float | None
-    """`--expires-in`, which counts from the start."""
-    start_at: str | None
-    """`--at`."""
-    same_command: str
-    """Goes on after an interruption."""
-    dry_run: bool
-    ask: bool
-    """Somebody is there to be asked whether all this is meant."""
-
-    def terms_from(self, now_ms: int) -> Terms:
-        """Return the terms with times on Redis' clock, which shows `now_ms`."""
-        starts_ms = None
-        if self.start_at is not None:
-            with blaming("--at"):
-                starts_ms = bounds.start_ms(self.start_at, now_ms)
-        return self.terms.timed(now_ms, starts_ms, self.life_s)
-
-
-def _submit(asked: _Asked, *, watch: bool, as_json: bool) -> None:
-    sheet, dry_run = asked.sheet, asked.dry_run
-    with ledger_connection() as (settings, client):
-        terms = asked.terms_from(time_ms(client.time()))
-        with Submission(client, settings, sheet, terms, asked.batch_id) as submission:
-            _read(submission, sheet)
-            if submission.left_aside:
-                options = " and ".join(_OPTIONS[name] for name in submission.left_aside)
-                say(f"{options} left aside: the batch keeps what it was first submitted with")
-            if not submission.is_complete:
-                _say_what_was_read(sheet, submission.spool)
-                _refuse_nothing(submission, sheet)
-                if submission.batch is None and asked.ask:
-                    _ask(terms, submission.spool.tally, read_overview(client, settings))
-                if not dry_run:
-                    _write(submission, asked.same_command)
-            if watch and submission.batch is not None:
-                submission.batch = watch_batch(client, settings, submission.batch)
-    batch, batch_id, tally = submission.batch, submission.batch_id, submission.spool.tally
-    if as_json:
-        show_json({"batch_id": batch_id, "dry_run": dry_run, **submission.as_dict()})
-        return
-    if submission.is_complete and batch is not None:
-        show(
-            f"batch {batch_id} has this content already and is {batch.phase}: "
-            f"{batch.finished:,} of {batch.accepted:,} ended; nothing was added"
-        )
-        if terms.again:
-            say("to send it all once more, give --again with an --id that no batch has yet")
-    elif dry_run:
-        jobs = count_of(tally.valid, "job")
-        show(f"batch {batch_id} would get {jobs}; nothing was submitted")
-    elif batch is not None:
-        _show_accepted(batch)
-    if batch is not None:
-        is_new = not (submission.is_complete or dry_run)
-        _show_next(batch, second_codes=is_new and bool(_second_codes(tally)))
 
 
 def _read(submission: Submission, sheet: Sheet) -> None:
@@ -203,6 +140,9 @@ def _read(submission: Submission, sheet: Sheet) -> None:
     except KeyboardInterrupt:
         say("nothing was submitted yet; start again with the same command")
         raise
+    if submission.left_aside:
+        options = " and ".join(_OPTIONS[name] for name in submission.left_aside)
+        say(f"{options} left aside: the batch keeps what it was first submitted with")
 
 
 def _refuse_nothing(submission: Submission, sheet: Sheet) -> None:
@@ -260,8 +200,6 @@ def _write(submission: Submission, same_command: str) -> None:
             f"{same_command}"
         )
         raise
-    except (BatchCancelledError, BatchGoneError) as exc:
-        raise CommandFailedError(str(exc)) from exc
 
 
 def _say_what_was_read(sheet: Sheet, spool: Spool) -> None:
@@ -291,6 +229,26 @@ def _say_kinds(faults: Faults, unit: str, prefix: str) -> None:
             f"  and {len(faults) - _KINDS_SHOWN} other kinds {prefix}".rstrip(": ")
             + ": sendcode batch check shows all"
         )
+
+
+def _show_outcome(submission: Submission, *, dry_run: bool, again: bool) -> None:
+    """Write what came of it to stdout, and to stderr what a person may want to do next."""
+    batch, batch_id, tally = submission.batch, submission.batch_id, submission.spool.tally
+    if submission.is_complete and batch is not None:
+        show(
+            f"batch {batch_id} has this content already and is {batch.phase}: "
+            f"{batch.finished:,} of {batch.accepted:,} ended; nothing was added"
+        )
+        if again:
+            say("to send it all once more, give --again with an --id that no batch has yet")
+    elif dry_run:
+        jobs = count_of(tally.valid, "job")
+        show(f"batch {batch_id} would get {jobs}; nothing was submitted")
+    elif batch is not None:
+        _show_accepted(batch)
+    if batch is not None:
+        is_new = not (submission.is_complete or dry_run)
+        _show_next(batch, second_codes=is_new and bool(_second_codes(tally)))
 
 
 def _show_accepted(batch: Batch) -> None:

@@ -26,8 +26,7 @@ from config.unavailable import in_words, is_no_permission
 from jobs.account import OUTDATED
 from jobs.api_connection import code_before_writing, in_short, shake_hands
 from jobs.codes import OwnCode, explain
-from jobs.identity import REMEDY, Identity, LedgerState, state_file
-from jobs.job import iso
+from jobs.identity import REMEDY, Identity, state_file
 from jobs.mending import Mending
 from jobs.quotas import bounds_of_workers
 from jobs.scripts import SPARE_THREADS
@@ -46,11 +45,11 @@ from jobs.server import (
 )
 from jobs.vault import IndexLockedError, Vault
 from producer.cli.console import CommandFailedError, printable, results, say, show_json
+from producer.cli.display import moment
 from producer.cli.options import JsonOption, ledger_connection
 from producer.cli.wording import (
     LEDGER_DISPUTED,
     halt_explained,
-    idle_explained,
     lacked_key_in_words,
     ledger_in_words,
     refusal_explained,
@@ -58,7 +57,7 @@ from producer.cli.wording import (
 from producer.overview import Overview, read_overview
 from producer.stories import lower_first
 
-_STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
 def doctor(
@@ -97,7 +96,7 @@ def doctor(
 
 def _show(finding: Finding) -> None:
     line = Text.assemble(
-        (f"{finding.level.upper():4}", _STYLES[finding.level]), "  ", printable(finding.text)
+        (f"{finding.level.upper():4}", STYLES[finding.level]), "  ", printable(finding.text)
     )
     if finding.remedy:
         line.append(f": {printable(finding.remedy)}", "dim")
@@ -106,7 +105,7 @@ def _show(finding: Finding) -> None:
 
 UNFINISHED_MS = 86_400_000
 """Longer than any import takes; until it is completed or cancelled its rows are kept."""
-SHOWN = 10
+SHOWN = 5
 """Lines about what was damaged."""
 UNSWEPT_S = 60.0
 """Every worker sweeps every second or so, and tries again where Redis is not there for a while."""
@@ -256,26 +255,60 @@ def ledger_and_work(client: redis.Redis, settings: Settings) -> Iterator[Finding
     """Judge whether it is the ledger that this machine knows, and what goes on in it."""
     identity = Identity(client, settings, state_file(settings))
     overview = read_overview(client, settings, identity)
-    yield from ledger(overview.ledger, identity.unkept)
-    yield from damage(overview)
-    yield from workers(overview)
-    yield from system(overview)
-    yield from webhooks(overview)
+    yield from standing(overview)
+    if identity.unkept:
+        text = f"what this machine has seen of the ledger is not kept: {identity.unkept}"
+        remedy = "set XDG_STATE_HOME to a folder that can be written, such as a volume"
+        yield Finding("state_file", Level.WARN, text, remedy)
+    yield from alive(overview)
+    yield from batches(overview)
     yield from threads(overview, settings)
 
 
-def ledger(state: LedgerState, unkept: str) -> Iterator[Finding]:
+def standing(overview: Overview) -> Iterator[Finding]:
+    """Judge what `sendcode status` shows at its top, too."""
+    for check in (ledger, account, workers, damage, put_aside, webhooks):
+        yield from check(overview)
+
+
+def ledger(overview: Overview) -> Iterator[Finding]:
     """Judge whether it is the one that this machine knows."""
+    state = overview.ledger
     if state.refused:
         yield Finding("ledger", Level.FAIL, state.why, state.remedy)
     elif state.is_disputed:
         yield Finding("ledger", Level.FAIL, LEDGER_DISPUTED, REMEDY)
     else:
         yield Finding("ledger", Level.OK, f"the ledger is {ledger_in_words(state)}")
-    if unkept:
-        text = f"what this machine has seen of the ledger is not kept: {unkept}"
-        remedy = "set XDG_STATE_HOME to a folder that can be written, such as a volume"
-        yield Finding("state_file", Level.WARN, text, remedy)
+
+
+def account(overview: Overview) -> Iterator[Finding]:
+    """Judge whether all sending is halted."""
+    if overview.account.state == "halted":
+        yield Finding("account", Level.FAIL, *halt_explained(overview.account))
+    elif not overview.ledger.refused:
+        yield Finding("account", Level.OK, "sending is not halted")
+
+
+def workers(overview: Overview) -> Iterator[Finding]:
+    """Report those that are silent, or do not send."""
+    for each in overview.workers:
+        if not each.alive:
+            text = f"{each.name} silent for {each.silent_s:.0f} s, without signing off"
+            yield Finding("workers", Level.WARN, text, "look at its log")
+        elif each.idle == OUTDATED:
+            text = f"{each.name} takes no work: its release cannot read this ledger any more"
+            remedy = "start the release that the others run (docs/upgrading.md)"
+            yield Finding("workers", Level.WARN, text, remedy)
+        elif each.idle:
+            yield Finding("workers", Level.OK, f"{each.name} delivers webhooks, and sends no codes")
+        if each.refused:
+            refusal = refusal_explained(each.name, each.refused, each.refused_ms)
+            yield Finding("workers", Level.FAIL, *refusal)
+    for name in overview.namesakes:
+        text = f"several workers are called {name}"
+        remedy = "give each its own name (sendcode worker --name)"
+        yield Finding("workers", Level.WARN, text, remedy)
 
 
 def damage(overview: Overview) -> Iterator[Finding]:
@@ -284,13 +317,8 @@ def damage(overview: Overview) -> Iterator[Finding]:
         text = f"parts of the ledger do not fit together ({', '.join(overview.misfits)})"
         remedy = "workers mend it within seconds; if it stays: sendcode doctor --repair"
         yield Finding("damage", Level.FAIL, text, remedy)
-    for batch in overview.batches:
-        if batch.rows_lost:
-            text = f"{batch.rows_lost} rows of batch {batch.batch_id} are lost, it waits for them"
-            remedy = f"submit its file again, or sendcode batch cancel {batch.batch_id}"
-            yield Finding("damage", Level.FAIL, text, remedy)
     for each in overview.damage[:SHOWN]:
-        text = f"{iso(each.at_ms)}: {each.what}"
+        text = f"{moment(each.at_ms)}: {each.what}"
         remedy = "sendcode doctor --repair looks at all jobs once more, and forgets this"
         yield Finding("damage", Level.WARN, text, remedy)
     if len(overview.damage) > SHOWN:
@@ -298,53 +326,49 @@ def damage(overview: Overview) -> Iterator[Finding]:
         yield Finding("damage", Level.WARN, text, "sendcode status --json shows all")
 
 
-def workers(overview: Overview) -> Iterator[Finding]:
-    """Judge whether there are any, and whether they send."""
-    if overview.alive:
-        many = "worker is" if overview.alive == 1 else "workers are"
-        yield Finding("workers", Level.OK, f"{overview.alive} {many} alive")
-    else:
+def put_aside(overview: Overview) -> Iterator[Finding]:
+    """Report jobs that were forged or cannot be opened, and messages that are none."""
+    if overview.forged:
+        text = f"{overview.forged} jobs' records were forged: nothing was sent for them"
+        remedy = f"find out who else writes into this Redis (dead list --code {OwnCode.FORGED})"
+        yield Finding("forged", Level.FAIL, text, remedy)
+    for key, lacked in overview.unknown_data_keys.items():
+        remedy = (
+            "put it back into the file with that worker's SENDCODE_DATA_KEYS, behind the first: "
+            "it is read again within seconds; only keys in the environment want a restart"
+        )
+        yield Finding("data_keys", Level.FAIL, lacked_key_in_words(key, lacked), remedy)
+    if overview.quarantined:
+        text = f"{overview.quarantined} messages put aside, because they were no jobs"
+        remedy = "sendcode ledger quarantine shows them; find out who else writes into this Redis"
+        yield Finding("quarantine", Level.WARN, text, remedy)
+
+
+def webhooks(overview: Overview) -> Iterator[Finding]:
+    """Report those that fail, or were switched off."""
+    for each in overview.webhooks:
+        if each.is_on and not each.failing_ms:
+            continue
+        state = f"fails since {moment(each.failing_ms)}"
+        if not each.is_on:
+            state = f"is off since {moment(each.since_ms)}"
+        text = f"the webhook of {each.name} ({each.host}) {state}: {each.reason}"
+        remedy = f"when it works again: sendcode webhook replay {each.name}"
+        yield Finding("webhooks", Level.WARN, f"{text}; {each.waiting:,} outcomes wait", remedy)
+
+
+def alive(overview: Overview) -> Iterator[Finding]:
+    """Judge whether somebody sends, and whether due jobs are taken."""
+    if not overview.alive:
         is_any = any(each.alive for each in overview.workers)
         text = "no worker that is alive sends codes" if is_any else "no worker is alive"
         text += ": jobs are accepted, and wait"
         yield Finding("workers", Level.FAIL, text, "start one: sendcode worker")
-    for each in overview.workers:
-        if each.alive and each.idle == OUTDATED:
-            idle = idle_explained(each.name, each.idle)
-            yield Finding("workers", Level.WARN, idle.why, idle.remedy)
-    silent = [each.name for each in overview.workers if not each.alive]
-    if silent:
-        text = f"silent without signing off: {', '.join(silent)}"
-        yield Finding("workers", Level.WARN, text, "look at their logs")
-    for each in overview.workers:
-        if each.refused:
-            refusal = refusal_explained(each.name, each.refused, each.refused_ms)
-            yield Finding("workers", Level.FAIL, refusal.why, refusal.remedy)
-    for name in overview.namesakes:
-        text = f"several workers are called {name}"
-        yield Finding("workers", Level.WARN, text, "give each its own name: sendcode worker --name")
-
-
-def system(overview: Overview) -> Iterator[Finding]:
-    """Judge account, unfinished imports and quarantine."""
-    account = overview.account
-    if account.state == "halted":
-        halt = halt_explained(account)
-        yield Finding("account", Level.FAIL, halt.why, halt.remedy)
-    elif not overview.ledger.refused:
-        yield Finding("account", Level.OK, "sending is not halted")
-        if overview.alive:
-            yield from late(overview)
-    for batch in overview.batches:
-        if not batch.imported and overview.at_ms - batch.created_ms > UNFINISHED_MS:
-            text = f"batch {batch.batch_id} has waited for the rest of its file for more than a day"
-            remedy = f"submit the file again, or sendcode batch cancel {batch.batch_id}"
-            yield Finding("batches", Level.WARN, text, remedy)
-    yield from sealed(overview)
-    if overview.quarantined:
-        text = f"{overview.quarantined} messages were put aside, because they were no jobs"
-        remedy = "sendcode ledger quarantine shows them; find out who else writes into this Redis"
-        yield Finding("quarantine", Level.WARN, text, remedy)
+        return
+    many = "worker is" if overview.alive == 1 else "workers are"
+    yield Finding("workers", Level.OK, f"{overview.alive} {many} alive")
+    if overview.account.state != "halted" and not overview.ledger.refused:
+        yield from late(overview)
 
 
 def late(overview: Overview) -> Iterator[Finding]:
@@ -362,28 +386,17 @@ def late(overview: Overview) -> Iterator[Finding]:
             yield Finding("late", Level.FAIL, f"{text}, and nothing is sent", remedy)
 
 
-def sealed(overview: Overview) -> Iterator[Finding]:
-    """Report jobs whose records were forged, or cannot be opened."""
-    if overview.forged:
-        text = f"{overview.forged} jobs' records were forged: nothing was sent for them"
-        remedy = f"find out who else writes into this Redis (dead list --code {OwnCode.FORGED})"
-        yield Finding("forged", Level.FAIL, text, remedy)
-    for key, lacked in overview.unknown_data_keys.items():
-        remedy = (
-            "put it back into the file with that worker's SENDCODE_DATA_KEYS, behind the first: "
-        )
-        remedy += "it is read again within seconds; only keys in the environment want a restart"
-        yield Finding("data_keys", Level.FAIL, lacked_key_in_words(key, lacked), remedy)
-
-
-def webhooks(overview: Overview) -> Iterator[Finding]:
-    """Report those that fail, or were switched off."""
-    for webhook in overview.webhooks:
-        if webhook.failing_ms:
-            state = f"fails since {iso(webhook.failing_ms)}" if webhook.is_on else "is switched off"
-            text = f"the webhook of {webhook.name} ({webhook.host}) {state}: {webhook.reason}"
-            remedy = f"when it works again: sendcode webhook replay {webhook.name}"
-            yield Finding("webhooks", Level.WARN, text, remedy)
+def batches(overview: Overview) -> Iterator[Finding]:
+    """Report batches that wait for rows."""
+    for batch in overview.batches:
+        if batch.rows_lost:
+            text = f"{batch.rows_lost} rows of batch {batch.batch_id} are lost, it waits for them"
+            remedy = f"submit its file again, or sendcode batch cancel {batch.batch_id}"
+            yield Finding("damage", Level.FAIL, text, remedy)
+        if not batch.imported and overview.at_ms - batch.created_ms > UNFINISHED_MS:
+            text = f"batch {batch.batch_id} has waited for the rest of its file for more than a day"
+            remedy = f"submit the file again, or sendcode batch cancel {batch.batch_id}"
+            yield Finding("batches", Level.WARN, text, remedy)
 
 
 def threads(overview: Overview, settings: Settings) -> Iterator[Finding]:

@@ -12,10 +12,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from jobs.account import OUTDATED, Account
+from jobs.account import Account
 from jobs.actions import recent_actions
 from jobs.batches import Batches
-from jobs.identity import NEWER, REMEDY, Identity, LedgerState, state_file
+from jobs.identity import NEWER, Identity, state_file
 from jobs.masking import without_numbers
 from jobs.quarantine import read_quarantine
 from jobs.server import FULL_SOON
@@ -32,21 +32,13 @@ from producer.cli.console import (
     show_json,
 )
 from producer.cli.display import count_of, moment, show_table
+from producer.cli.doctor import STYLES, standing
 from producer.cli.options import JsonOption, ledger_connection, reason_to_keep, seconds_of
-from producer.cli.wording import (
-    LEDGER_DISPUTED,
-    halt_in_words,
-    idle_explained,
-    lacked_key_in_words,
-    ledger_in_words,
-    refusal_explained,
-)
+from producer.cli.wording import LEDGER_DISPUTED
 from producer.lately import read_lately
 from producer.overview import OPEN_S, Overview, read_overview
 
 WATCH_S = 1.0
-SHOWN = 3
-"""Lines about what was lost in the ledger."""
 _FLAGGED = "possible_duplicate"
 """Counted with the final states, though it is none."""
 
@@ -118,9 +110,12 @@ def _table(overview: Overview) -> Table:
 
 def _lines(overview: Overview) -> Iterator[tuple[str, str, str]]:
     """Yield each line: a name, a value, and a style where it asks for attention."""
-    yield from _ledger_lines(overview.ledger)
-    yield _account_line(overview)
-    yield from _workers(overview)
+    for each in standing(overview):
+        text = f"{each.text}: {each.remedy}" if each.remedy else each.text
+        yield each.name, text, STYLES[each.level]
+    alive = [each.name for each in overview.workers if each.alive and not each.idle]
+    text = f"{len(alive)} alive: {', '.join(alive)}" if alive else "none alive: sendcode worker"
+    yield "workers", text, "" if alive else "yellow"
     pace = overview.pace
     text = f"{pace.last_second} requests in the last second, limit {pace.limit:g}"
     yield "rate", text, ""
@@ -142,31 +137,17 @@ def _lines(overview: Overview) -> Iterator[tuple[str, str, str]]:
         yield "", f"{flagged:,} of all jobs perhaps sent twice", "yellow"
     if overview.dead_by_code:
         yield "dead", _dead(overview), ""
-    yield from _quotas(overview)
-    yield from _webhooks(overview)
-    yield from _damage(overview)
+    if overview.quota_refusals:
+        text = ", ".join(f"{rule} {n:,}" for rule, n in overview.quota_refusals.items())
+        yield "refused", f"by bounds on spending: {text} (sendcode quota status)", ""
+    if (used := overview.memory_used) and used >= FULL_SOON:
+        text = f"{used:.0%} of Redis' memory limit is used; full, it accepts no jobs"
+        yield "memory", f"{text}: sendcode purge, or raise maxmemory", "yellow"
     for number, batch in enumerate(overview.batches):
         text = f"{batch.batch_id}  {batch.phase}  {batch.finished} of {batch.accepted} finished"
         if batch.rows_lost:
             text += f", {batch.rows_lost} rows are lost: submit its file again"
         yield ("" if number else "batches"), text, ""
-
-
-def _workers(overview: Overview) -> Iterator[tuple[str, str, str]]:
-    alive = [each.name for each in overview.workers if each.alive and not each.idle]
-    text = f"{len(alive)} alive: {', '.join(alive)}" if alive else "none alive: sendcode worker"
-    yield "workers", text, "" if alive else "yellow"
-    for each in overview.workers:
-        if not each.alive:
-            yield "", f"{each.name} silent for {each.silent_s:.0f} s", "yellow"
-        elif each.idle:
-            style = "yellow" if each.idle == OUTDATED else ""
-            yield "", idle_explained(each.name, each.idle).why, style
-        if each.refused:
-            text = ": ".join(refusal_explained(each.name, each.refused, each.refused_ms))
-            yield "", text, "bold red"
-    for name in overview.namesakes:
-        yield "", f"several are called {name}: give each its own name (--name)", "yellow"
 
 
 def _late(overview: Overview) -> Iterator[tuple[str, str, str]]:
@@ -178,64 +159,6 @@ def _late(overview: Overview) -> Iterator[tuple[str, str, str]]:
         if age_s >= OPEN_S:
             text = f"an event has waited for {age_s:.0f} s, "
             yield "", text + (f"last for {code}" if code else "and was not tried yet"), "yellow"
-
-
-def _damage(overview: Overview) -> Iterator[tuple[str, str, str]]:
-    if (used := overview.memory_used) and used >= FULL_SOON:
-        text = f"{used:.0%} of Redis' memory limit is used; full, it accepts no jobs"
-        yield "memory", f"{text}: sendcode purge, or raise maxmemory", "yellow"
-    if overview.misfits:
-        text = f"parts do not fit together: {', '.join(overview.misfits)}"
-        yield "ledger", f"{text}; workers mend it, or sendcode doctor --repair", "bold red"
-    for number, each in enumerate(overview.damage[:SHOWN]):
-        yield ("" if number else "damage"), each.what, "yellow"
-    if len(overview.damage) > SHOWN:
-        yield "", f"{len(overview.damage) - SHOWN} more: sendcode doctor", "yellow"
-    if overview.forged:
-        yield "forged", f"{overview.forged} jobs' records were forged: not sent", "bold red"
-    for key, lacked in overview.unknown_data_keys.items():
-        yield "data keys", lacked_key_in_words(key, lacked), "bold red"
-    if overview.quarantined:
-        text = f"{overview.quarantined} messages put aside: they were no jobs"
-        yield "quarantine", text, "yellow"
-
-
-def _quotas(overview: Overview) -> Iterator[tuple[str, str, str]]:
-    if overview.quota_refusals:
-        text = ", ".join(f"{rule} {n:,}" for rule, n in overview.quota_refusals.items())
-        yield "refused", f"by bounds on spending: {text} (sendcode quota status)", ""
-
-
-def _webhooks(overview: Overview) -> Iterator[tuple[str, str, str]]:
-    """Yield those that fail or have failed; what works needs no line."""
-    for each in overview.webhooks:
-        text = f"of {each.name} ({each.host})"
-        if not each.is_on:
-            text += f" is off since {moment(each.since_ms)}: {each.reason}"
-            yield "webhook", f"{text}; sendcode webhook replay {each.name}", "bold red"
-        elif each.failing_ms:
-            text += f" fails since {moment(each.failing_ms)}: {each.reason}"
-            yield "webhook", f"{text}; {each.waiting:,} outcomes wait", "yellow"
-
-
-def _ledger_lines(ledger: LedgerState) -> Iterator[tuple[str, str, str]]:
-    if ledger.refused:
-        yield "ledger", ledger.why, "bold red"
-        yield "", ledger.remedy, ""
-    elif ledger.is_disputed:
-        yield "ledger", LEDGER_DISPUTED, "bold red"
-        yield "", REMEDY, ""
-    else:
-        yield "ledger", ledger_in_words(ledger), ""
-
-
-def _account_line(overview: Overview) -> tuple[str, str, str]:
-    account = overview.account
-    if account.state != "halted" and (overview.ledger.refused or overview.ledger.is_disputed):
-        return "account", "not halted, but see the ledger", "yellow"
-    if account.state != "halted":
-        return "account", "running", "green"
-    return "account", halt_in_words(account), "bold red"
 
 
 def _dead(overview: Overview) -> str:

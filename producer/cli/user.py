@@ -17,14 +17,7 @@ from producer.cli.console import (
 )
 from producer.cli.display import moment, show_table
 from producer.cli.options import JsonOption, ledger_connection
-from producer.users import (
-    LONGEST_PASSWORD,
-    SHORTEST_PASSWORD,
-    LastAdminError,
-    Role,
-    UserRefusedError,
-    Users,
-)
+from producer.users import LONGEST_PASSWORD, SHORTEST_PASSWORD, Role, Users
 
 NameArgument = Annotated[str, typer.Argument(help="What the user signs in as.")]
 
@@ -45,10 +38,7 @@ def add(
         users = Users(client, settings)
         if users.get(name):
             raise CommandFailedError(f"there is a user {name} already: sendcode user password")
-        try:
-            users.add(name, role, None if no_password else _password())
-        except UserRefusedError as exc:
-            raise MisusedError(str(exc)) from exc
+        users.add(name, role, None if no_password else _password())
     say(f"{name} may use the console as {role}")
 
 
@@ -82,10 +72,7 @@ def remove(
         if users.get(name) is None:
             raise _unknown(name)
         ask_first(f"Remove {name}?", yes=yes)
-        try:
-            users.remove(name)
-        except LastAdminError as exc:
-            raise CommandFailedError(str(exc)) from exc
+        users.remove(name)
     say(f"{name} may not use the console any more")
 
 
@@ -95,10 +82,7 @@ def password(name: NameArgument) -> None:
         users = Users(client, settings)
         if users.get(name) is None:
             raise _unknown(name)
-        try:
-            users.set_password(name, _password())
-        except UserRefusedError as exc:
-            raise MisusedError(str(exc)) from exc
+        users.set_password(name, _password())
     say(f"{name} has another password")
 
 

@@ -15,12 +15,12 @@ from config.rereading import read_again_on_hangup
 from config.settings import Settings
 from config.tracing import set_up_tracing
 from jobs.vault import Vault
-from jobs.webhooks import WebhookRefusedError, Webhooks, check_url
-from producer.cli.console import CommandFailedError, MisusedError, ask_first, say, show, show_json
+from jobs.webhooks import Webhooks, check_url
+from producer.cli.console import CommandFailedError, ask_first, say, show, show_json
 from producer.cli.display import moment, show_table
 from producer.cli.options import JsonOption, ledger_connection, settings_here
 from producer.cli.processes import check_free
-from producer.tokens import Scope, TokenRefusedError, Tokens
+from producer.tokens import Scope, Tokens
 from producer.web.app import make_app
 
 
@@ -95,13 +95,10 @@ def new(
     if test:
         scopes = [Scope.TEST if each == Scope.SEND else each for each in scopes] + [Scope.TEST]
     with ledger_connection() as (settings, client):
-        try:
-            if webhook:
-                check_url(webhook, private_too=settings.sendcode_webhook_private)
-            token, secret = Tokens(client, settings).new(name, scopes)
-            signs = Webhooks(client, settings).set(name, webhook)[1] if webhook else ""
-        except (TokenRefusedError, WebhookRefusedError) as exc:
-            raise MisusedError(str(exc)) from exc
+        if webhook:
+            check_url(webhook, private_too=settings.sendcode_webhook_private)
+        token, secret = Tokens(client, settings).new(name, scopes)
+        signs = Webhooks(client, settings).set(name, webhook)[1] if webhook else ""
     if as_json:
         signed = {"webhook_secret": signs} if signs else {}
         show_json({**token.as_dict(), "token": secret, **signed})

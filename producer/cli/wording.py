@@ -10,15 +10,14 @@ from typing import NamedTuple
 
 import redis
 
+from config import SendcodeError
 from config.settings import Settings, SettingsError, load_settings
 from config.unavailable import RedisUnavailableError
-from jobs.account import OUTDATED, AccountState
+from jobs.account import AccountState
 from jobs.batch import Batch
 from jobs.codes import NEVER_LEFT, OUTAGE, RESTART, concerned_by, explain, is_own
 from jobs.identity import LedgerRefusedError, LedgerState
 from jobs.job import State, split_job_id
-from jobs.phone import PhoneError
-from jobs.vault import SealedError
 from producer.cli.console import FAILED, MISUSED, TRACEBACK, CommandFailedError, MisusedError
 from producer.cli.display import clock
 from producer.deadletters import Reason, Why
@@ -27,6 +26,7 @@ from producer.overview import LackedKey
 from producer.second_codes import already_waits
 from producer.sheet import Choice, Note, SheetError
 from producer.stories import Instead, NoSuchJobError, Story, lower_first
+from producer.users import LastAdminError
 
 STATES = {
     State.QUEUED: "waiting for their turn",
@@ -53,7 +53,7 @@ def error_in_words(exc: Exception) -> tuple[list[str], int]:
     match exc:
         case SheetError():
             lines, code = [_with_options(str(exc), *exc.choices)], MISUSED
-        case MisusedError() | PhoneError():
+        case MisusedError():
             code = MISUSED
         case ImportRefusedError():
             lines, code = [refused_import_in_words(exc)], MISUSED
@@ -61,8 +61,10 @@ def error_in_words(exc: Exception) -> tuple[list[str], int]:
             lines = [no_such_job_in_words(exc)]
         case SettingsError():
             lines, code = [f"wrong setting: {line}" for line in str(exc).splitlines()], MISUSED
-        case CommandFailedError() | RedisUnavailableError() | LedgerRefusedError() | SealedError():
+        case CommandFailedError() | LedgerRefusedError() | LastAdminError():
             pass
+        case SendcodeError():
+            code = MISUSED if isinstance(exc, ValueError) else FAILED
         case redis.RedisError():
             lines = [_no_redis(exc)]
         case OSError():
@@ -232,14 +234,6 @@ def refusal_explained(worker: str, code: str, since_ms: int | None) -> Halt:
     since = f" since {clock(since_ms, seconds=True)}" if since_ms else ""
     why = f"{worker} takes no work{since}, as {because}: {code}"
     return Halt(f"{why} ({lower_first(known.meaning)})", f"{remedy}; {again}")
-
-
-def idle_explained(worker: str, idle: str) -> Halt:
-    """Return why a worker that is alive sends no codes: `idle` is `OUTDATED` or `WEBHOOKS`."""
-    if idle == OUTDATED:
-        why = f"{worker} takes no work: its release cannot read this ledger any more"
-        return Halt(why, "start the release that the others run (docs/upgrading.md)")
-    return Halt(f"{worker} delivers webhooks, and sends no codes", "start it without --queues")
 
 
 def halt_explained(account: AccountState) -> Halt:

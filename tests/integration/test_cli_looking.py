@@ -262,7 +262,7 @@ def test_two_workers_of_one_name_are_counted_and_warned_of(
         "another worker has the same name: give each its own (sendcode worker --name)"
     ) == len((first, second))
     assert "2 alive: w1@here, w1@here" in sendcode("status").out
-    assert "several are called w1@here: give each its own name" in sendcode("status").out
+    assert "several workers are called w1@here: give each its own name" in sendcode("status").out
     assert "several workers are called w1@here: give each" in sendcode("doctor").out
 
     second.sign_off()
