@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from config import SendcodeError
+
 LOOPBACK = "127.0.0.1"
 FLOWER_PORT = 5555
 NO_AUTH = "SENDCODE_FLOWER_NO_AUTH"
@@ -14,7 +16,7 @@ _TASKS = "20000"
 """That it remembers, 7 kB each; its own 100,000 take 0.8 GB."""
 
 
-class FlowerLoginError(ValueError):
+class FlowerLoginError(SendcodeError, ValueError):
     """A login would be misread by Flower; the message names the setting, and has no value."""
 
 

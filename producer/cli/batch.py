@@ -47,12 +47,13 @@ from producer.cli.options import (
     OverwriteOption,
     RevealOption,
     SeparatorOption,
-    Target,
+    WrittenSheet,
+    YesOption,
     blaming,
     ledger_connection,
     target_of,
 )
-from producer.cli.wording import STATES, halt_in_words
+from producer.cli.wording import STATES, halt_in_words, taking
 from producer.importing import default_batch_id
 from producer.overview import read_overview
 from producer.results import RESULT_COLUMNS, ResultRow, own_columns, results, statuses_of
@@ -138,7 +139,7 @@ def resume(batch_id: BatchArgument, as_json: JsonOption = False) -> None:
 
 def cancel(
     batch_id: BatchArgument,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """End a batch for good: what waits is not sent any more. Asks first, or wants --yes."""
@@ -175,7 +176,7 @@ def write_results(
     with ledger_connection() as (settings, client):
         batches = Batches(client, settings)
         batch = known(batches, batch_id)
-        target = target_of(
+        written = target_of(
             output,
             overwrite=overwrite,
             reveal=reveal,
@@ -184,7 +185,7 @@ def write_results(
             own=batch.delimiter,
         )
         note(client, settings, Action(what="batch download", about=batch_id))
-        _write(batches, batch, target, only, as_json=as_json)
+        _write(batches, batch, written, output, only, as_json=as_json)
 
 
 def known(batches: Batches, batch_id: str) -> Batch:
@@ -321,9 +322,7 @@ def next_steps(batch: Batch) -> list[str]:
     if batch.possible_duplicates:
         which = ' ("perhaps twice" in the column message marks those that may have been)'
     if batch.is_over or which:
-        steps.append(
-            f"its results{which}: sendcode batch results {batch_id} --output {batch_id}-results.csv"
-        )
+        steps.append(f"its results{which}: {taking(batch)}")
     return steps
 
 
@@ -336,7 +335,7 @@ def completing(batch: Batch) -> str:
     is_default = batch.batch_id == default_batch_id(batch.digest)
     own_id = None if is_default else batch.batch_id
     file = batch.name if MASK not in batch.name else ""
-    return command_line("batch", "submit", file or "FILE", options={"--id": own_id})
+    return command_line("batch", "submit", file or "FILE", id=own_id)
 
 
 def progress_in_words(batch: Batch) -> str:
@@ -413,14 +412,14 @@ def _progress_line(batch: Batch) -> str:
 def _write(
     batches: Batches,
     batch: Batch,
-    target: Target,
+    written: WrittenSheet,
+    output: Path,
     only: str | None,
     *,
     as_json: bool,
 ) -> None:
     """Write the results; with `as_json` a file gets a sheet all the same, and stdout the counts."""
     counts: Counter[str] = Counter()
-    output = target.path
     to_stdout = str(output) == "-"
     # on a terminal the rows themselves show how far it is, and a bar would stand among them
     quiet = console.shows_on_terminal(output)
@@ -431,7 +430,7 @@ def _write(
             _stream_json(batch, rows)
             return
         kept = own_columns(batch.header)
-        with target.writer(batch.header, RESULT_COLUMNS, kept) as writer:
+        with written(batch.header, RESULT_COLUMNS, kept=kept) as writer:
             for row in rows:
                 writer.write(row.cells, row.ours)
     if as_json:
@@ -482,11 +481,9 @@ def _say_what_was_written(
     if only is None and not batch.is_over:
         say("the batch has not ended: take the results again later, with --overwrite")
     if only == "failed" and counts:
-        named = dict(zip(("--phone-column", "--country-column"), batch.columns, strict=True))
-        again = command_line("batch", "submit", output, options=named)
+        number, country = batch.columns
+        again = command_line("batch", "submit", output, phone_column=number, country_column=country)
         say(f"correct the rows in that file, then: {again}")
     if only == "failed" and batch.cancelled:
-        options = {"--only": "cancelled", "--output": f"{batch.batch_id}-cancelled.csv"}
-        take = command_line("batch", "results", batch.batch_id, options=options)
         rows = count_of(batch.cancelled, "row was", "rows were")
-        say(f"{rows} cancelled, not failed; take them: {take}")
+        say(f"{rows} cancelled, not failed; take them: {taking(batch, 'cancelled')}")

@@ -14,11 +14,9 @@ import redis
 import typer
 
 from config.settings import Settings
-from config.unavailable import RedisUnavailableError
 from jobs.identity import Identity, LedgerRefusedError, state_file
 from jobs.job import iso
 from jobs.scripts import time_ms
-from producer.cli.batch_submit import NO_ROWS
 from producer.cli.console import CommandFailedError, MisusedError, say, show, show_json
 from producer.cli.display import count_of, per_second, progress_of, show_table, span
 from producer.cli.options import (
@@ -36,16 +34,17 @@ from producer.cli.options import (
     SeparatorOption,
     SheetOption,
     SkipSentOption,
-    Target,
+    WrittenSheet,
     ledger_connection,
     rate_of,
     target_of,
 )
-from producer.cli.wording import note_in_words, refused_import_in_words
+from producer.cli.wording import NO_BATCH, error_in_words, note_in_words, refused_import_in_words
 from producer.importing import (
     MOST_CODES_PER_NUMBER,
     Preflight,
     Prospect,
+    Refusal,
     Terms,
     check_batch_id,
     default_batch_id,
@@ -92,9 +91,9 @@ def check(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
     _refuse_to_overwrite(file, output)
     source = InputFile(file, encoding, sheet_name, phone_column, country_column)
     with source.open() as sheet, ExitStack() as stack:
-        target = None
+        written = None
         if output is not None:
-            target = target_of(
+            written = target_of(
                 output,
                 overwrite=overwrite,
                 reveal=reveal,
@@ -106,7 +105,7 @@ def check(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
         reachable = client if _answers(client, settings) else None
         started_ms = time_ms(client.time()) if reachable else round(time.time() * 1000)
         resolved_id = batch_id or default_batch_id(sheet.digest)
-        on_invalid = _writer(sheet, resolved_id, target, iso(started_ms), stack)
+        on_invalid = _writer(sheet, resolved_id, written, iso(started_ms), stack)
         done = stack.enter_context(
             progress_of(f"reading {sheet.name}", share=lambda: sheet.fraction_read)
         )
@@ -135,7 +134,7 @@ def check(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
         _show(sheet, found)
         _say_next(sheet, found, output, lambda verb: source.command(verb, **asked))
     if not found.tally.rows:
-        raise CommandFailedError(f"{sheet.name}: {NO_ROWS}")
+        raise CommandFailedError(f"{sheet.name}: {NO_BATCH[Refusal.NO_ROWS]}")
 
 
 def _refuse_to_overwrite(file: Path, output: Path | None) -> None:
@@ -155,20 +154,24 @@ def _answers(client: redis.Redis, settings: Settings) -> bool:
     try:
         Identity(client, settings, state_file(settings)).check()
     except (redis.RedisError, LedgerRefusedError) as exc:
-        is_away = isinstance(exc, redis.RedisError)
-        say(str(RedisUnavailableError.from_redis(exc, settings) if is_away else exc))
+        [why], _ = error_in_words(exc)
+        say(why)
         say("so only the file is looked at, not what was sent before nor what waits")
         return False
     return True
 
 
 def _writer(
-    sheet: Sheet, batch_id: str, target: Target | None, looked_at: str, stack: ExitStack
+    sheet: Sheet,
+    batch_id: str,
+    written: WrittenSheet | None,
+    looked_at: str,
+    stack: ExitStack,
 ) -> Callable[[Row], None]:
-    if target is None:
+    if written is None:
         return lambda _: None
     columns = invalid_columns(sheet)
-    writer = stack.enter_context(target.writer(sheet.header, columns))
+    writer = stack.enter_context(written(sheet.header, columns))
 
     def write(row: Row) -> None:
         if row.problem is not None:

@@ -24,20 +24,18 @@ from producer.cli.options import (
     RateOption,
     SheetOption,
     SkipSentOption,
+    YesOption,
     blaming,
     ledger_connection,
     rate_of,
     seconds_of,
 )
-from producer.cli.wording import note_in_words
-from producer.importing import Refusal, Spool, Submission, Terms, check_batch_id
+from producer.cli.wording import NO_BATCH, note_in_words, taking
+from producer.importing import Spool, Submission, Terms, check_batch_id
 from producer.overview import Outlook, Overview, read_overview
 from producer.sheet import Sheet
 from producer.tally import Faults, Tally, ranked
 
-NO_ROWS = (
-    "no row can be sent: there is none below the names of the columns; save the file with its rows"
-)
 _KINDS_SHOWN = 10
 _OPTIONS = {
     "max_rate": "--max-rate",
@@ -72,7 +70,7 @@ def submit(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only read the file and say what would be done.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: YesOption = False,
     watch: Annotated[bool, typer.Option("--watch", help="Stay until all is sent.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -83,7 +81,10 @@ def submit(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
     others.
     """
     rate_of("--max-rate", max_rate)
-    life_s = life_of(expires_in) if expires_in is not None else None
+    life_s = None
+    if expires_in is not None:
+        with blaming("--expires-in"):
+            life_s = bounds.life_s(seconds_of("--expires-in", expires_in))
     if batch_id is not None:
         check_batch_id(batch_id)
     source = InputFile(file, encoding, sheet_name, phone_column, country_column)
@@ -113,7 +114,8 @@ def submit(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
                 _read(submission, sheet)
                 if not submission.is_complete:
                     _say_what_was_read(sheet, submission.spool)
-                    _refuse_nothing(submission, sheet)
+                    if submission.lacking:
+                        raise CommandFailedError(f"{sheet.name}: {NO_BATCH[submission.lacking]}")
                     if submission.batch is None and not (yes or dry_run) and is_terminal():
                         _ask(terms, submission.spool.tally, read_overview(client, settings))
                     if not dry_run:
@@ -124,12 +126,6 @@ def submit(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
         show_json({"batch_id": submission.batch_id, "dry_run": dry_run, **submission.as_dict()})
     else:
         _show_outcome(submission, dry_run=dry_run, again=once_more)
-
-
-def life_of(text: str) -> float:
-    """Read a life, in seconds, as `seconds_of` does, and within its bounds."""
-    with blaming("--expires-in"):
-        return bounds.life_s(seconds_of("--expires-in", text))
 
 
 def _read(submission: Submission, sheet: Sheet) -> None:
@@ -143,13 +139,6 @@ def _read(submission: Submission, sheet: Sheet) -> None:
     if submission.left_aside:
         options = " and ".join(_OPTIONS[name] for name in submission.left_aside)
         say(f"{options} left aside: the batch keeps what it was first submitted with")
-
-
-def _refuse_nothing(submission: Submission, sheet: Sheet) -> None:
-    if submission.lacking is Refusal.NO_ROWS:
-        raise CommandFailedError(f"{sheet.name}: {NO_ROWS}")
-    if submission.lacking:
-        raise CommandFailedError(f"{sheet.name}: no row can be sent; nothing was submitted")
 
 
 def _ask(terms: Terms, tally: Tally, overview: Overview) -> None:
@@ -268,6 +257,6 @@ def _show_next(batch: Batch, *, second_codes: bool) -> None:
             say(line)
         return
     say(f"look at it:   sendcode batch status {batch_id} --watch")
-    say(f"its results:  sendcode batch results {batch_id} --output {batch_id}-results.csv")
+    say(f"its results:  {taking(batch)}")
     if second_codes:
         say(f"second codes are not meant? sendcode batch cancel {batch_id} stops it at once")

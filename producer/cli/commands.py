@@ -123,18 +123,18 @@ COMMANDS: Mapping[str, Mapping[str, str | Group]] = {
         "token": Group(
             "Who may use the HTTP API.",
             {
-                "new": "web:new",
-                "list": "web:list_tokens",
-                "revoke": "web:revoke",
+                "new": "access:new",
+                "list": "access:list_tokens",
+                "revoke": "access:revoke",
             },
         ),
         "user": Group(
             "Who may use the console.",
             {
-                "add": "user:add",
-                "list": "user:list_users",
-                "remove": "user:remove",
-                "password": "user:password",
+                "add": "access:add",
+                "list": "access:list_users",
+                "remove": "access:remove",
+                "password": "access:password",
             },
         ),
         "flower": "processes:flower",
@@ -150,7 +150,9 @@ class PlainCommand(TyperCommand):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.help = flowing(self.help or "")
+        # the line breaks within paragraphs are those of the source
+        paragraphs = inspect.cleandoc(self.help or "").split("\n\n")
+        self.help = "\n\n".join(" ".join(each.split()) for each in paragraphs)
 
     def get_params(self, ctx: Any) -> Any:
         return _with_plain_flags(super().get_params(ctx))
@@ -197,12 +199,6 @@ class LazyCommand(TyperCommand):
 def plain_app(**options: Any) -> typer.Typer:
     """Return an app without what typer adds: completion, and tracebacks in colour."""
     return typer.Typer(add_completion=False, pretty_exceptions_enable=False, **options)
-
-
-def flowing(text: str) -> str:
-    """Undo the line breaks within paragraphs: they are those of the source."""
-    paragraphs = inspect.cleandoc(text).split("\n\n")
-    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
 def _with_plain_flags(params: Any) -> Any:
@@ -278,7 +274,7 @@ def _described(command: Any, path: str) -> Iterator[str]:
         for name, each in command.commands.items():
             yield from _described(each, f"{path} {name}")
         return
-    itself = command.itself if isinstance(command, LazyCommand) else command
+    itself = command.itself
     parameters = [each for each in itself.params if not each.hidden]
     words = [_name(each) for each in parameters if each.param_type_name == "argument"]
     options = ["[OPTIONS]"] if len(words) < len(parameters) else []

@@ -12,7 +12,7 @@ import os
 import shlex
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, Final, cast
@@ -111,11 +111,18 @@ def ask_first(question: str, *, yes: bool) -> None:
 
 
 def number_asked_for() -> str:
-    """Read a phone number, hidden at a terminal, else from stdin: no process list shows it."""
+    """Read a phone number, as `secret_line` does."""
+    prompt = "Phone number (what you type stays hidden)"
+    return secret_line("one phone number", prompt, otherwise="; or name it with --phone")
+
+
+def secret_line(what: str, prompt: str, *, twice: bool = False, otherwise: str = "") -> str:
+    """Read a line, hidden at a terminal, else all of stdin: no process list shows it.
+
+    A person types it `twice`, where nobody sees what was typed; `otherwise` is another way.
+    """
     if sys.stdin is not None and sys.stdin.isatty():
-        return str(
-            typer.prompt("Phone number (what you type stays hidden)", hide_input=True, err=True)
-        )
+        return str(typer.prompt(prompt, hide_input=True, confirmation_prompt=twice, err=True))
     try:
         text = sys.stdin.read(_LONGEST_INPUT) if sys.stdin is not None else ""
     except UnicodeDecodeError:
@@ -123,8 +130,7 @@ def number_asked_for() -> str:
     lines = [line for line in text.splitlines() if line.strip()]
     if len(lines) != 1:
         raise MisusedError(
-            f"standard input: must be one line with one phone number, not {len(lines)} lines; "
-            "or name it with --phone"
+            f"standard input: must be one line with {what}, not {len(lines)} lines{otherwise}"
         )
     return lines[0]
 
@@ -153,18 +159,17 @@ class _Named:
             raise
 
 
-def command_line(
-    *words: str | Path, options: Mapping[str, str | float | bool | None] | None = None
-) -> str:
+def command_line(*words: str | Path, **options: str | float | bool | None) -> str:
     """Return a command that can be pasted into a shell, whatever is in its words.
 
-    Options without a value are left out; True stands for one that takes none.
+    Options are named as in Python, `max_rate` for `--max-rate`. Those without a value are left out;
+    True stands for one that takes none.
     """
     parts = ["sendcode", *map(str, words)]
-    for name, value in (options or {}).items():
+    for name, value in options.items():
         if value is None or value is False or value == "":
             continue
-        parts.append(name)
+        parts.append(f"--{name.replace('_', '-')}")
         if value is not True:
             parts.append(value if isinstance(value, str) else f"{value:.12g}")
     return shlex.join(parts)

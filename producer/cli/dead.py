@@ -86,8 +86,7 @@ def list_dead(
     """
     choice = Choice(code=code, batch_id=batch)
     with ledger_connection() as (settings, client):
-        dead = DeadLetters(client, settings)
-        _check_choice(dead, choice, client, settings)
+        dead = _among(choice, client, settings)
         found = groups(dead, choice)
         chosen = letters(dead, choice) if choice != Choice() else iter(())
         records = [letter.record for letter in islice(chosen, limit) if letter.record]
@@ -172,8 +171,7 @@ def requeue(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
         memory = Memory(client, settings)
         named = may_send_twice and bool(choice.job_ids)
         how = Requeuing(force, may_send_twice, limit, per_second, dry_run, kept, memory, named)
-        dead = DeadLetters(client, settings)
-        _check_choice(dead, choice, client, settings)
+        dead = _among(choice, client, settings)
         if number is not None:
             report = replace_number(dead, choice.job_ids[0], number, how)
         else:
@@ -198,8 +196,7 @@ def drop(
         raise MisusedError("--reason: say why, for whoever looks later")
     kept = reason_to_keep(reason)
     with ledger_connection() as (settings, client):
-        dead = DeadLetters(client, settings)
-        _check_choice(dead, choice, client, settings)
+        dead = _among(choice, client, settings)
         with _walking("dropping", dead) as progress:
             report = drop_chosen(
                 dead, choice, kept, limit=limit, dry_run=dry_run, progress=progress
@@ -223,12 +220,12 @@ def export(
     Corrected, the file can be submitted as a batch; drop the letters then.
     """
     count = 0
-    target = target_of(output, overwrite=overwrite, reveal=reveal, form=form, separator=separator)
+    written = target_of(output, overwrite=overwrite, reveal=reveal, form=form, separator=separator)
     with ledger_connection() as (settings, client):
-        dead, choice = DeadLetters(client, settings), Choice(code=code, batch_id=batch)
-        _check_choice(dead, choice, client, settings)
+        choice = Choice(code=code, batch_id=batch)
+        dead = _among(choice, client, settings)
         note(client, settings, Action(what="dead export", about=str(choice)))
-        with target.writer(EXPORT_COLUMNS, ()) as writer:
+        with written(EXPORT_COLUMNS, ()) as writer:
             for cells in export_rows(dead, choice):
                 writer.write(cells, ())
                 count += 1
@@ -245,16 +242,16 @@ def _choice(
     return Choice(code, batch, job_ids=tuple(dict.fromkeys(jobs or ())))
 
 
-def _check_choice(
-    dead: DeadLetters, choice: Choice, client: redis.Redis, settings: Settings
-) -> None:
-    """Report a mistyped batch or code, rather than find nothing."""
+def _among(choice: Choice, client: redis.Redis, settings: Settings) -> DeadLetters:
+    """Return the dead letters; report a mistyped batch or code, rather than find nothing."""
+    dead = DeadLetters(client, settings)
     if choice.batch_id is not None:
         known(Batches(client, settings), choice.batch_id)
     codes = [code for code, count in dead.by_code().items() if count]
     if choice.code is not None and choice.code not in codes:
         there_are = f"; there are: {', '.join(codes)}" if codes else ""
         say(f'no dead letter has the code "{choice.code}"{there_are}')
+    return dead
 
 
 def _number(phone: str | None, country_code: str | None, choice: Choice) -> PhoneNumber | None:
@@ -319,8 +316,8 @@ def _show_groups(groups: Sequence[Group], batch_id: str | None = None) -> None:
     show_table(("code", "jobs", "meaning", "what to do"), rows, "jobs")
     for group in groups:
         if group.code and not is_permanent(group.code) and group.unknown != group.count:
-            options = {"--code": group.code, "--batch": batch_id}
-            say(f"try them again: {command_line('dead', 'requeue', options=options)}")
+            again = command_line("dead", "requeue", code=group.code, batch=batch_id)
+            say(f"try them again: {again}")
 
 
 def _show_records(records: Sequence[JobRecord], lines: Mapping[str, int], total: int) -> None:

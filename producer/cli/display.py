@@ -92,16 +92,14 @@ class ShowNow(Protocol):
 
 
 @contextmanager
-def display(
-    what: str, line_every_s: float, *, at_once: bool = True, transient: bool = False
-) -> Iterator[ShowNow]:
+def display(what: str, line_every_s: float, *, transient: bool = False) -> Iterator[ShowNow]:
     """Show a bar on stderr, moved each time the block calls what it gets.
 
-    Without a terminal there is a line every few seconds, the first of them `at_once`. A `transient`
-    bar vanishes at the end.
+    Without a terminal there is a line every few seconds. A `transient` bar vanishes at the end, and
+    its first line comes only after these seconds.
     """
     if not sys.stderr.isatty():
-        yield _lines(what, line_every_s, at_once=at_once)
+        yield _lines(what, line_every_s, at_once=not transient)
         return
     from rich.progress import BarColumn, Progress, TextColumn  # noqa: PLC0415 (of a terminal alone)
 
@@ -146,7 +144,7 @@ def progress_of(
     of = f" of {total:,}" if total is not None else ""
     started = time.monotonic()
     first: int | None = None  # what was there before was not done now
-    with display(what, LINE_EVERY_S, at_once=False, transient=True) as show_now:
+    with display(what, LINE_EVERY_S, transient=True) as show_now:
 
         def done(count: int) -> None:
             nonlocal first

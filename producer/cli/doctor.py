@@ -171,19 +171,16 @@ def access(_: redis.Redis, settings: Settings) -> Iterator[Finding]:
 
 def clock(client: redis.Redis, _: Settings) -> Iterator[Finding]:
     """Compare this machine's clock with Redis'."""
-    yield judge_clock(clock_offset_s(client))
-
-
-def judge_clock(offset_s: float) -> Finding:
-    """Return the finding; `offset_s` is by how much Redis' clock is ahead."""
+    offset_s = clock_offset_s(client)
     off_s = abs(offset_s)
     if off_s <= CLOCK_OFF_S:
-        return Finding("clock", Level.OK, f"this clock and Redis' differ by {off_s:.1f} s")
+        yield Finding("clock", Level.OK, f"this clock and Redis' differ by {off_s:.1f} s")
+        return
     text = f"this clock is {off_s:.0f} s {'behind' if offset_s > 0 else 'ahead of'} Redis'"
     remedy = "set both right (NTP)"
     if off_s > SIGNATURES_REFUSED_S:
         remedy += "; the API refuses signatures more than 5 minutes off"
-    return Finding("clock", Level.WARN, text, remedy)
+    yield Finding("clock", Level.WARN, text, remedy)
 
 
 def credentials(settings: Settings) -> Iterator[Finding]:

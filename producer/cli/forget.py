@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from jobs.forgetting import Forgetting
 from jobs.phone import PhoneNumber
 from producer.cli.console import CommandFailedError, ask_first, number_asked_for, say, show_json
-from producer.cli.options import JsonOption, ledger_connection
+from producer.cli.options import JsonOption, YesOption, ledger_connection
 
 _SHOWN = 5
 
 
 def forget(
-    yes: Annotated[bool, typer.Option("--yes", help="Do it without asking.")] = False,
+    yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Blank what is kept of a person: ended jobs, rows, history, dead letters.

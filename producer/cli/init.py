@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import secrets
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -29,6 +28,7 @@ from producer.cli.console import (
     say,
 )
 from producer.cli.doctor import doctor
+from producer.sheet import written_file
 
 _ENV = Path(".env")
 _QUESTIONS = {
@@ -71,7 +71,9 @@ def init(
         values["SENDCODE_FLOWER_PASSWORD"] = secrets.token_urlsafe(24)
     if not _has(values, DATA_KEYS):
         values[DATA_KEYS.upper()] = new_data_key()
-    _write(values)
+    with written_file(_ENV, overwrite=True, encoding="utf-8") as file:
+        file.write(_HEAD)
+        file.writelines(f"{name}={_quoted(value)}\n" for name, value in values.items())
     say(
         f"{_ENV.absolute()} is written, for you alone; Flower's password is in it, and the data "
         "key: keep a copy of that where the backups of Redis are not. Next:"
@@ -128,19 +130,6 @@ def _ask(values: dict[str, str]) -> None:
             else:
                 values[field.upper()] = answer
                 break
-
-
-def _write(values: dict[str, str]) -> None:
-    """Write the file in one step; from its first byte on it is the owner's alone."""
-    lines = [f"{name}={_quoted(value)}\n" for name, value in values.items()]
-    descriptor, draft = tempfile.mkstemp(dir=_ENV.absolute().parent, prefix=".env.")
-    try:
-        with open(descriptor, "w", encoding="utf-8") as file:
-            file.writelines([_HEAD, *lines])
-        Path(draft).replace(_ENV)
-    except BaseException:
-        Path(draft).unlink()
-        raise
 
 
 def _quoted(value: str) -> str:

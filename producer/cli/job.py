@@ -246,28 +246,25 @@ def _happened(entry: StoryEntry) -> str:
 
 
 def _facts(story: Story) -> list[tuple[str, str]]:
+    """Return what is known of a job, by name."""
     record = story.record
-    facts = [("number", record.phone.masked)]
-    if record.batch_id:
-        line = f", line {story.row.line} of its file" if story.row else ""
-        facts.append(("batch", f"{record.batch_id}{line}"))
-    else:
-        facts.append(("kind", "single code, ahead of all batches"))
-    facts.append(("attempts", f"{record.attempts} (HTTP calls: {record.tries})"))
-    if record.code:
-        facts.append(("code", record.code))
-    if record.message:
+    line = f", line {story.row.line} of its file" if story.row else ""
+    times = {
+        "created": record.created_ms,
+        "due": record.due_ms,
+        "ended": record.finished_ms,
+        "dropped": record.dropped_ms,
+    }
+    facts = [
+        ("number", record.phone.masked),
+        ("batch", f"{record.batch_id}{line}" if record.batch_id else ""),
+        ("kind", "" if record.batch_id else "single code, ahead of all batches"),
+        ("attempts", f"{record.attempts} (HTTP calls: {record.tries})"),
+        ("code", record.code),
         # of our own codes it is ours: the API said nothing, or nothing that could be read
-        facts.append(("detail" if is_own(record.code) else "API's message", record.message))
-    if record.request_id:
-        facts.append(("RequestId", record.request_id))
-    facts.append(("created", moment(record.created_ms)))
-    if record.due_ms:
-        facts.append(("due", moment(record.due_ms)))
-    if record.finished_ms:
-        facts.append(("ended", moment(record.finished_ms)))
-    if record.dropped_ms:
-        facts.append(("dropped", moment(record.dropped_ms)))
-    if record.possible_duplicate:
-        facts.append(("duplicate", "possible: it may have been sent twice"))
-    return facts
+        ("detail" if is_own(record.code) else "API's message", record.message),
+        ("RequestId", record.request_id),
+        *((name, moment(ms)) for name, ms in times.items() if ms),
+        ("duplicate", "possible: it may have been sent twice" if record.possible_duplicate else ""),
+    ]
+    return [(name, value) for name, value in facts if value]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import redis
 import typer
@@ -50,6 +51,7 @@ FormatOption = Annotated[
         "(default: by the name of --output, else csv).",
     ),
 ]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 RevealOption = Annotated[
     bool, typer.Option("--reveal", help="Show full phone numbers on this terminal.")
 ]
@@ -90,7 +92,10 @@ SkipSentOption = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class InputFile:
-    """A customer's file, and how a person wants it read; "-" is standard input."""
+    """A customer's file, and how a person wants it read; "-" is standard input.
+
+    The fields are arguments of `open_sheet`, and options of the commands.
+    """
 
     path: Path
     encoding: str | None
@@ -99,56 +104,17 @@ class InputFile:
     country_column: str | None
 
     def open(self) -> Sheet:
-        return open_sheet(
-            self.path,
-            stdin=input_in_bytes(),
-            encoding=self.encoding,
-            sheet=self.sheet,
-            phone_column=self.phone_column,
-            country_column=self.country_column,
-        )
+        return open_sheet(stdin=input_in_bytes(), **asdict(self))
 
     def command(self, verb: str, **options: str | float | bool | None) -> str:
-        """Return the command `sendcode batch VERB` for this file, read in the same way.
-
-        An option is named as in Python: `max_rate` is `--max-rate`.
-        """
-        reading = {
-            "encoding": self.encoding,
-            "sheet": self.sheet,
-            "phone_column": self.phone_column,
-            "country_column": self.country_column,
-        }
-        named = {f"--{name.replace('_', '-')}": v for name, v in (options | reading).items()}
-        return command_line("batch", verb, self.path, options=named)
+        """Return the command `sendcode batch VERB` for this file, read in the same way."""
+        options |= asdict(self)
+        del options["path"]
+        return command_line("batch", verb, self.path, **options)
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A file to write, as a person asked for it; "-" is standard output."""
-
-    path: Path
-    overwrite: bool
-    delimiter: str
-    form: str = "csv"
-
-    @contextmanager
-    def writer(
-        self, header: Sequence[str], ours: Sequence[str], kept: int | None = None
-    ) -> Iterator[SheetWriter]:
-        """Open it for rows of these columns; `kept` as for `SheetWriter`."""
-        with written_sheet(
-            self.path,
-            header,
-            ours,
-            stdout=results_in_bytes(),
-            overwrite=self.overwrite,
-            delimiter=self.delimiter,
-            form=self.form,
-            show=escaped if shows_on_terminal(self.path) else str,
-            kept=kept,
-        ) as writer:
-            yield writer
+WrittenSheet: TypeAlias = Callable[..., AbstractContextManager[SheetWriter]]
+"""`written_sheet`, which waits for its columns alone."""
 
 
 @contextmanager
@@ -174,8 +140,11 @@ def target_of(
     form: str | None,
     separator: str | None,
     own: str = ",",
-) -> Target:
-    """Return what to write, and where; `own` is the separator of the customer's file."""
+) -> WrittenSheet:
+    """Return what writes the file that a person asked for; "-" is standard output.
+
+    `own` is the separator of the customer's file.
+    """
     if shows_on_terminal(output) and not reveal:
         raise MisusedError(
             "this would show full phone numbers: write a file with --output FILE, or add --reveal"
@@ -186,7 +155,16 @@ def target_of(
     if form == "xlsx" and shows_on_terminal(output):
         raise MisusedError("--format: a workbook cannot be shown here; add --output FILE")
     with blaming("--separator"):
-        return Target(output, overwrite, separator_for(own, separator), form)
+        delimiter = separator_for(own, separator)
+    return partial(
+        written_sheet,
+        output,
+        stdout=results_in_bytes(),
+        overwrite=overwrite,
+        delimiter=delimiter,
+        form=form,
+        show=escaped if shows_on_terminal(output) else str,
+    )
 
 
 def reason_to_keep(reason: str) -> str:
@@ -234,10 +212,7 @@ def ledger_connection(
         SettingsError: some are wrong, or of the `required` ones missing.
     """
     settings = settings_here(required=required)
-    client = connect(settings)
-    try:
+    with connect(settings) as client:
         if not any_version:
             refuse_newer(client, settings)
         yield settings, client
-    finally:
-        client.close()

@@ -15,7 +15,7 @@ import typer
 
 from config import QUEUES
 from config.address import is_loopback
-from config.flower import FLOWER_PORT, LOOPBACK, NO_AUTH, FlowerLoginError, flower_environment
+from config.flower import FLOWER_PORT, LOOPBACK, NO_AUTH, flower_environment
 from config.settings import CREDENTIALS, DATA_KEYS, load_settings
 from producer.cli.console import CommandFailedError, MisusedError, say
 from producer.cli.options import settings_here
@@ -74,10 +74,7 @@ def flower(
             "on a loopback address --no-auth does without"
         )
     user = settings.sendcode_flower_user
-    try:
-        environment = flower_environment(os.environ, user, password)
-    except FlowerLoginError as exc:
-        raise MisusedError(str(exc)) from None
+    environment = flower_environment(os.environ, user, password)
     if no_auth:
         environment[NO_AUTH] = "1"
     check_free(address, port, "Flower")

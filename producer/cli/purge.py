@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from jobs.purging import Purged, Purging
+from jobs.purging import Purging
 from producer.cli.console import MisusedError, ask_first, say, show_json
-from producer.cli.display import LINE_EVERY_S, count_of, display, span
-from producer.cli.options import JsonOption, ledger_connection, seconds_of
+from producer.cli.display import count_of, progress_of, span
+from producer.cli.options import JsonOption, YesOption, ledger_connection, seconds_of
 
 LEAST_S = 3_600.0
 
@@ -21,7 +21,7 @@ def purge(
         bool, typer.Option("--dead-letters", help="Also dead letters, which are dropped first.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Remove what ended long ago: events, and batches with all their rows.
@@ -40,12 +40,14 @@ def purge(
     with ledger_connection() as (settings, client):
         if not dry_run:
             ask_first(f"Remove all that ended more than {span(seconds)} ago?", yes=yes)
-        with display("purge", LINE_EVERY_S, at_once=False, transient=True) as show_now:
-
-            def note(done: Purged) -> None:
-                show_now(f"{done.jobs:,} jobs", None)
-
-            purging = Purging(client, settings, seconds, dry_run=dry_run, note=note)
+        with progress_of("purge", unit="jobs") as progress:
+            purging = Purging(
+                client,
+                settings,
+                seconds,
+                dry_run=dry_run,
+                note=lambda done: progress(done.jobs),
+            )
             done = purging.run(with_letters=dead_letters)
     if as_json:
         show_json({**asdict(done), "dry_run": dry_run})

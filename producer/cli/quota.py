@@ -67,7 +67,7 @@ def simulate(
             refused[exc.rule] += 1
             continue
         counted = []
-        for quota in quotas.of(phone, token, _by_itself):
+        for quota in quotas.of(phone, token, lambda code, digits: f"{code}-{digits}"):
             times = accepted.setdefault((quota.rule, quota.whose, quota.limit.span_s), deque())
             while times and times[0] <= at - quota.limit.span_s:
                 times.popleft()
@@ -104,8 +104,3 @@ def _triggers(file: Path) -> list[tuple[float, PhoneNumber, str]]:
                 raise MisusedError(f"{file}, line {line}: is earlier than the line before")
             triggers.append((at, phone, row.get("token") or ""))
     return triggers
-
-
-def _by_itself(country_code: str, digits: str) -> str:
-    """Return what stands for a number where nothing is kept."""
-    return f"{country_code}-{digits}"

@@ -33,7 +33,13 @@ from producer.cli.console import (
 )
 from producer.cli.display import count_of, moment, show_table
 from producer.cli.doctor import STYLES, standing
-from producer.cli.options import JsonOption, ledger_connection, reason_to_keep, seconds_of
+from producer.cli.options import (
+    JsonOption,
+    YesOption,
+    ledger_connection,
+    reason_to_keep,
+    seconds_of,
+)
 from producer.cli.wording import LEDGER_DISPUTED
 from producer.lately import read_lately
 from producer.overview import OPEN_S, Overview, read_overview
@@ -175,7 +181,7 @@ def _ended(totals: Mapping[str, int]) -> str:
 
 def halt(
     reason: Annotated[str, typer.Option(help="Why; shown to whoever looks.")] = "",
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Stop all sending, of everybody, until `sendcode resume`. Asks first on a terminal.
@@ -230,7 +236,7 @@ def accept(
             help="Flag what is submitted within so many hours as perhaps sent before.",
         ),
     ] = 24,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Take an emptied, exchanged or older ledger as it is, and let sending go on.

@@ -10,7 +10,7 @@ import typer
 from jobs.webhooks import Webhooks
 from producer.cli.console import CommandFailedError, ask_first, say, show, show_json
 from producer.cli.display import moment, show_table
-from producer.cli.options import JsonOption, ledger_connection
+from producer.cli.options import JsonOption, YesOption, ledger_connection
 
 NameArgument = Annotated[str, typer.Argument(help="Of the tokens whose jobs it is told of.")]
 
@@ -49,7 +49,9 @@ def replay(
     as_json: JsonOption = False,
 ) -> None:
     """Switch a webhook on again, and have what it did not take delivered now."""
-    since_ms = 0 if since is None else round(_utc(since).timestamp() * 1000)
+    since_ms = 0
+    if since is not None:
+        since_ms = round(since.replace(tzinfo=since.tzinfo or UTC).timestamp() * 1000)
     with ledger_connection() as (settings, client):
         count = Webhooks(client, settings).replay(name, since_ms)
     if count is None:
@@ -85,9 +87,7 @@ def secret(
         say("only the newest secret signs from now on")
 
 
-def remove(
-    name: NameArgument, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False
-) -> None:
+def remove(name: NameArgument, yes: YesOption = False) -> None:
     """Send no more outcomes to a backend. Asks first, or wants --yes."""
     with ledger_connection() as (settings, client):
         webhooks = Webhooks(client, settings)
@@ -98,10 +98,6 @@ def remove(
         ask_first(f"Remove the webhook of {name}, and {waiting:,} outcome(s) with it?", yes=yes)
         webhooks.remove(name)
     say(f"{name} has no webhook any more")
-
-
-def _utc(moment: datetime) -> datetime:
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _absent(name: str) -> CommandFailedError:

@@ -6,8 +6,6 @@ that helps.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import redis
 
 from config import SendcodeError
@@ -19,7 +17,7 @@ from jobs.codes import NEVER_LEFT, OUTAGE, RESTART, concerned_by, explain, is_ow
 from jobs.identity import LedgerRefusedError, LedgerState
 from jobs.job import State, split_job_id
 from producer.cli.console import FAILED, MISUSED, TRACEBACK, CommandFailedError, MisusedError
-from producer.cli.display import clock
+from producer.cli.display import clock, span
 from producer.deadletters import Reason, Why
 from producer.importing import ImportRefusedError, Refusal
 from producer.overview import LackedKey
@@ -113,19 +111,19 @@ def refused_import_in_words(error: ImportRefusedError) -> str:
     """Return why a file cannot become a batch, and what to do."""
     batch = error.batch
     if batch is None:
-        return _NO_BATCH[error.why]
+        return NO_BATCH[error.why]
     batch_id = batch.batch_id
     match error.why:
         case Refusal.CANCELLED:
             return (
                 f'this content is batch "{batch_id}", which was cancelled; to send what it did not '
-                f"send: {_taking(batch, 'cancelled')}, and submit that file"
+                f"send: {taking(batch, 'cancelled')}, and submit that file"
             )
         case Refusal.OTHER_CONTENT:
             return (
                 f'batch "{batch_id}" was made from another content; if this is its file corrected, '
                 "it would send all of it again: correct only what failed, in the file of "
-                f"{_taking(batch, 'failed')}, and submit that; other customers take another --id"
+                f"{taking(batch, 'failed')}, and submit that; other customers take another --id"
             )
         case Refusal.OTHER_ENCODING:
             as_begun = (
@@ -144,21 +142,25 @@ def refused_import_in_words(error: ImportRefusedError) -> str:
             )
 
 
-_NO_BATCH = {
+NO_BATCH = {
     Refusal.ID_UNFIT: (
         "a batch's id has 1 to 64 letters, digits, dots, underscores and dashes; choose another"
     ),
     Refusal.ID_RESERVED: 'the id "ev" belongs to events; choose another',
     Refusal.CONTENT_HELD: "another batch had this content, and was removed just now: try again",
-    Refusal.NO_ROWS: "no row can be sent: there is none below the names of the columns",
+    Refusal.NO_ROWS: (
+        "no row can be sent: there is none below the names of the columns; save the file with its "
+        "rows"
+    ),
     Refusal.NO_VALID_ROW: "no row can be sent; nothing was submitted",
 }
 
 
-def _taking(batch: Batch, only: str) -> str:
-    """Return the command that takes some of a batch's rows."""
+def taking(batch: Batch, only: str = "") -> str:
+    """Return the command that writes a batch's rows to a file, all or some."""
     batch_id = batch.batch_id
-    return f"sendcode batch results {batch_id} --only {only} --output {batch_id}-{only}.csv"
+    some = f" --only {only}" if only else ""
+    return f"sendcode batch results {batch_id}{some} --output {batch_id}-{only or 'results'}.csv"
 
 
 _ALL_THE_SAME = "--may-send-twice sends all the same"
@@ -216,15 +218,8 @@ def story_in_words(story: Story) -> str:
     return story.words + ("" if story.waits_for == "its time" else " (sendcode status)")
 
 
-class Halt(NamedTuple):
-    """Why nothing is sent, and what lets it go on: two texts to be joined by a colon."""
-
-    why: str
-    remedy: str
-
-
-def refusal_explained(worker: str, code: str, since_ms: int | None) -> Halt:
-    """Return why one worker takes no work while others go on."""
+def refusal_explained(worker: str, code: str, since_ms: int | None) -> tuple[str, str]:
+    """Return why one worker takes no work while others go on, and what lets it go on."""
     known = explain(code)
     because, remedy = "the API refuses it", lower_first(known.remedy)
     again = "sendcode resume lets it try again as it is"
@@ -233,23 +228,23 @@ def refusal_explained(worker: str, code: str, since_ms: int | None) -> Halt:
         again = "it goes on by itself once it can connect"
     since = f" since {clock(since_ms, seconds=True)}" if since_ms else ""
     why = f"{worker} takes no work{since}, as {because}: {code}"
-    return Halt(f"{why} ({lower_first(known.meaning)})", f"{remedy}; {again}")
+    return f"{why} ({lower_first(known.meaning)})", f"{remedy}; {again}"
 
 
-def halt_explained(account: AccountState) -> Halt:
-    """Return why all sending is halted."""
+def halt_explained(account: AccountState) -> tuple[str, str]:
+    """Return why all sending is halted, and what lets it go on."""
     halted = "all sending is halted"
     if account.since_ms:
         halted += f" since {clock(account.since_ms, seconds=True)}"
     if account.by == "person":
-        return Halt(f"{halted} by a person ({account.message})", "sendcode resume")
+        return f"{halted} by a person ({account.message})", "sendcode resume"
     known = explain(account.code)
     tried = f" (last {account.canary})" if account.canary else ""
     goes_on = f"one job{tried} tries every {account.canary_s:g} s, and all go on when it succeeds"
     if known.kind in OUTAGE:
         answer = f"{account.code}: {account.message or lower_first(known.meaning)}"
         last = f"; {account.worker} was the last to see it" if account.worker else ""
-        return Halt(f"{halted}, as the API is out ({answer}{last})", _wait(account.code, goes_on))
+        return f"{halted}, as the API is out ({answer}{last})", _wait(account.code, goes_on)
     whom = f"to {account.worker}" if account.worker else "of the API"
     if account.job:
         whom += f" about job {account.job}"
@@ -257,7 +252,7 @@ def halt_explained(account: AccountState) -> Halt:
     if concerned_by(account.code):
         why += "; no worker is left that it does not refuse"
     remedy = lower_first(known.remedy)
-    return Halt(why, f"{remedy}; {goes_on}")
+    return why, f"{remedy}; {goes_on}"
 
 
 def _wait(code: str, goes_on: str) -> str:
@@ -276,12 +271,10 @@ def ledger_in_words(ledger: LedgerState) -> str:
     """Return how old a ledger is and when it was last alive, without a full stop."""
     if ledger.born_ms is None or ledger.alive_ms is None:
         return "new: nothing was submitted or sent here yet"
-    age_s = max(0, ledger.now_ms - ledger.born_ms) // 1000
-    days, hours, minutes = age_s // 86_400, age_s // 3_600, age_s // 60
-    age = f"{days} days" if days > 1 else f"{hours} hours" if hours > 1 else f"{minutes} minutes"
+    age_s = max(0, ledger.now_ms - ledger.born_ms) / 1000
     silent_s = max(0, ledger.now_ms - ledger.alive_ms) / 1000
     born = clock(ledger.born_ms, seconds=True)
-    text = f"{age} old (since {born}), last alive {silent_s:,.0f} s ago"
+    text = f"{span(age_s)} old (since {born}), last alive {silent_s:,.0f} s ago"
     if ledger.accepted_ms:
         text += f"; accepted as it was at {clock(ledger.accepted_ms, seconds=True)}"
     return text
