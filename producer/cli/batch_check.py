@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -90,7 +90,7 @@ def check(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
         check_batch_id(batch_id)
     _refuse_to_overwrite(file, output)
     source = InputFile(file, encoding, sheet_name, phone_column, country_column)
-    with source.open() as sheet, ExitStack() as stack:
+    with source.open() as sheet, ledger_connection(any_version=True) as (settings, client):
         written = None
         if output is not None:
             written = target_of(
@@ -101,24 +101,23 @@ def check(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
                 separator=separator,
                 own=sheet.delimiter,
             )
-        settings, client = stack.enter_context(ledger_connection(any_version=True))
         reachable = client if _answers(client, settings) else None
         started_ms = time_ms(client.time()) if reachable else round(time.time() * 1000)
         resolved_id = batch_id or default_batch_id(sheet.digest)
-        on_invalid = _writer(sheet, resolved_id, written, iso(started_ms), stack)
-        done = stack.enter_context(
-            progress_of(f"reading {sheet.name}", share=lambda: sheet.fraction_read)
-        )
-        found = preflight(
-            sheet,
-            reachable,
-            settings,
-            batch_id=resolved_id,
-            terms=terms,
-            most_per_number=most_per_number,
-            on_noted=on_invalid,
-            progress=done,
-        )
+        with (
+            _invalid_rows(written, sheet, resolved_id, iso(started_ms)) as on_noted,
+            progress_of(f"reading {sheet.name}", share=lambda: sheet.fraction_read) as done,
+        ):
+            found = preflight(
+                sheet,
+                reachable,
+                settings,
+                batch_id=resolved_id,
+                terms=terms,
+                most_per_number=most_per_number,
+                on_noted=on_noted,
+                progress=done,
+            )
     if as_json:
         refused = found.prospect.refused if found.prospect else None
         document = {
@@ -161,23 +160,22 @@ def _answers(client: redis.Redis, settings: Settings) -> bool:
     return True
 
 
-def _writer(
-    sheet: Sheet,
-    batch_id: str,
-    written: WrittenSheet | None,
-    looked_at: str,
-    stack: ExitStack,
-) -> Callable[[Row], None]:
+@contextmanager
+def _invalid_rows(
+    written: WrittenSheet | None, sheet: Sheet, batch_id: str, looked_at: str
+) -> Iterator[Callable[[Row], None]]:
+    """Write those of the rows that are invalid, if they are to be written."""
     if written is None:
-        return lambda _: None
+        yield lambda _: None
+        return
     columns = invalid_columns(sheet)
-    writer = stack.enter_context(written(sheet.header, columns))
+    with written(sheet.header, columns) as writer:
 
-    def write(row: Row) -> None:
-        if row.problem is not None:
-            writer.write(row.cells, invalid_cells(row, batch_id, looked_at, columns))
+        def write(row: Row) -> None:
+            if row.problem is not None:
+                writer.write(row.cells, invalid_cells(row, batch_id, looked_at, columns))
 
-    return write
+        yield write
 
 
 def _show(sheet: Sheet, found: Preflight) -> None:

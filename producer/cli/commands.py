@@ -235,19 +235,15 @@ def _tree() -> TyperGroup:
     tree = get_group(root)
     for panel, entries in COMMANDS.items():
         for name, entry in entries.items():
-            if isinstance(entry, Group):
-                tree.add_command(_group(name, entry, panel))
-            else:
+            if isinstance(entry, str):
                 tree.add_command(LazyCommand(name, entry, panel))
+                continue
+            group = get_group(plain_app(help=entry.line, cls=PlainGroup))
+            group.name, group.rich_help_panel = name, panel
+            for each, where in entry.commands.items():
+                group.add_command(LazyCommand(each, where))
+            tree.add_command(group)
     return tree
-
-
-def _group(name: str, listed: Group, panel: str) -> TyperGroup:
-    group = get_group(plain_app(help=listed.line, cls=PlainGroup))
-    group.name, group.rich_help_panel = name, panel
-    for each, where in listed.commands.items():
-        group.add_command(LazyCommand(each, where))
-    return group
 
 
 app = _tree()

@@ -149,12 +149,9 @@ def _taken(record: JobRecord) -> str:
 
 
 def _in_a_line(record: JobRecord) -> str:
-    parts = [record.job_id, str(record.state), record.phone.masked]
-    if record.code:
-        parts.append(record.code)
-    if record.request_id:
-        parts.append(f"RequestId {record.request_id}")
-    return "  ".join(parts)
+    request = f"RequestId {record.request_id}" if record.request_id else ""
+    parts = (record.job_id, record.state, record.phone.masked, record.code, request)
+    return "  ".join(filter(None, parts))
 
 
 def _why_not(record: JobRecord, wait: float) -> str:

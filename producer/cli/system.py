@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -67,12 +68,13 @@ def status(
         return
     with ledger_connection(any_version=True) as (settings, client):
         identity = Identity(client, settings, state_file(settings))
+        read = partial(read_overview, client, settings, identity)
         if as_json:
-            show_json(read_overview(client, settings, identity).as_dict())
-        elif not watch:
-            results().print(_table(read_overview(client, settings, identity)))
+            show_json(read().as_dict())
+        elif watch:
+            _watch(read)
         else:
-            _watch(lambda: read_overview(client, settings, identity))
+            results().print(_table(read()))
 
 
 def _show_lately(seconds: float, *, as_json: bool) -> None:
@@ -109,8 +111,10 @@ def _table(overview: Overview) -> Table:
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
+    above = ""
     for name, value, style in _lines(overview):
-        table.add_row(name, Text(printable(value), style))
+        table.add_row(name if name != above else "", Text(printable(value), style))
+        above = name
     return table
 
 
@@ -134,11 +138,12 @@ def _lines(overview: Overview) -> Iterator[tuple[str, str, str]]:
     if pace.refused:
         yield "", f"{pace.refused} refused as too many so far", ""
     for queue, depth in overview.queues.items():
-        yield ("queues" if queue == next(iter(overview.queues)) else ""), f"{queue}  {depth}", ""
+        yield "queues", f"{queue}  {depth}", ""
     text = f"{overview.in_work} jobs queued, with a worker or waiting for another try"
     yield "in work", text, ""
     yield from _late(overview)
-    yield "ended", _ended(overview.totals) or "none yet", ""
+    ended = (f"{state} {n:,}" for state, n in overview.totals.items() if state != _FLAGGED)
+    yield "ended", ", ".join(ended) or "none yet", ""
     if flagged := overview.totals.get(_FLAGGED):
         yield "", f"{flagged:,} of all jobs perhaps sent twice", "yellow"
     if overview.dead_by_code:
@@ -149,11 +154,11 @@ def _lines(overview: Overview) -> Iterator[tuple[str, str, str]]:
     if (used := overview.memory_used) and used >= FULL_SOON:
         text = f"{used:.0%} of Redis' memory limit is used; full, it accepts no jobs"
         yield "memory", f"{text}: sendcode purge, or raise maxmemory", "yellow"
-    for number, batch in enumerate(overview.batches):
+    for batch in overview.batches:
         text = f"{batch.batch_id}  {batch.phase}  {batch.finished} of {batch.accepted} finished"
         if batch.rows_lost:
             text += f", {batch.rows_lost} rows are lost: submit its file again"
-        yield ("" if number else "batches"), text, ""
+        yield "batches", text, ""
 
 
 def _late(overview: Overview) -> Iterator[tuple[str, str, str]]:
@@ -173,10 +178,6 @@ def _dead(overview: Overview) -> str:
         f"{code} {n}" + (f" ({unknown[code]} perhaps sent)" if code in unknown else "")
         for code, n in overview.dead_by_code.items()
     )
-
-
-def _ended(totals: Mapping[str, int]) -> str:
-    return ", ".join(f"{state} {n:,}" for state, n in totals.items() if state != _FLAGGED)
 
 
 def halt(
