@@ -50,7 +50,6 @@ from producer.cli.options import JsonOption, ledger_connection
 from producer.cli.wording import (
     LEDGER_DISPUTED,
     halt_explained,
-    lacked_key_in_words,
     ledger_in_words,
     refusal_explained,
 )
@@ -330,11 +329,15 @@ def put_aside(overview: Overview) -> Iterator[Finding]:
         remedy = f"find out who else writes into this Redis (dead list --code {OwnCode.FORGED})"
         yield Finding("forged", Level.FAIL, text, remedy)
     for key, lacked in overview.unknown_data_keys.items():
+        who = ", ".join(lacked.workers) or "a worker"
+        lacks = "lack" if len(lacked.workers) > 1 else "lacks"
+        text = f"jobs are sealed under data key {key}, which {who} {lacks}: they wait"
+        text += f" (one was met {lacked.ago_s:.0f} s ago)"
         remedy = (
             "put it back into the file with that worker's SENDCODE_DATA_KEYS, behind the first: "
             "it is read again within seconds; only keys in the environment want a restart"
         )
-        yield Finding("data_keys", Level.FAIL, lacked_key_in_words(key, lacked), remedy)
+        yield Finding("data_keys", Level.FAIL, text, remedy)
     if overview.quarantined:
         text = f"{overview.quarantined} messages put aside, because they were no jobs"
         remedy = "sendcode ledger quarantine shows them; find out who else writes into this Redis"

@@ -6,6 +6,7 @@ Programs are started, never imported: a producer knows neither worker nor sandbo
 from __future__ import annotations
 
 import os
+import re
 import socket
 import sys
 from collections.abc import Mapping, Sequence
@@ -44,7 +45,9 @@ def worker(
     """
     load_settings(required=(*CREDENTIALS, DATA_KEYS))
     consumed = _known_queues(queues) if queues is not None else ()
-    become(worker_command(_plain_name(name), concurrency, consumed), os.environ)
+    if name is not None and not re.fullmatch(r"[\w.-]+", name):
+        raise MisusedError("--name: letters, digits, dots, dashes and underscores only")
+    become(worker_command(name, concurrency, consumed), os.environ)
 
 
 def flower(
@@ -139,12 +142,6 @@ def _known_queues(text: str) -> list[str]:
         known = ",".join(QUEUES)
         raise MisusedError(f"--queues: {', '.join(strange) or 'none'}: must be among {known}")
     return list(dict.fromkeys(names))
-
-
-def _plain_name(name: str | None) -> str | None:
-    if name is not None and not (name and all(char.isalnum() or char in "._-" for char in name)):
-        raise MisusedError("--name: letters, digits, dots, dashes and underscores only")
-    return name
 
 
 def check_free(address: str, port: int, what: str, option: str = "--address") -> None:

@@ -20,7 +20,6 @@ from producer.cli.console import FAILED, MISUSED, TRACEBACK, CommandFailedError,
 from producer.cli.display import clock, span
 from producer.deadletters import Reason, Why
 from producer.importing import ImportRefusedError, Refusal
-from producer.overview import LackedKey
 from producer.second_codes import already_waits
 from producer.sheet import Choice, Note, SheetError
 from producer.stories import Instead, NoSuchJobError, Story, lower_first
@@ -244,7 +243,11 @@ def halt_explained(account: AccountState) -> tuple[str, str]:
     if known.kind in OUTAGE:
         answer = f"{account.code}: {account.message or lower_first(known.meaning)}"
         last = f"; {account.worker} was the last to see it" if account.worker else ""
-        return f"{halted}, as the API is out ({answer}{last})", _wait(account.code, goes_on)
+        wait = f"wait; {goes_on}"
+        if is_own(account.code):  # we got no answer, so our side may be to blame
+            wait += "; if it stays, check network, firewall, any proxy and SENDCODE_ENDPOINT"
+            wait += f"; after a change of settings {RESTART}"
+        return f"{halted}, as the API is out ({answer}{last})", wait
     whom = f"to {account.worker}" if account.worker else "of the API"
     if account.job:
         whom += f" about job {account.job}"
@@ -253,15 +256,6 @@ def halt_explained(account: AccountState) -> tuple[str, str]:
         why += "; no worker is left that it does not refuse"
     remedy = lower_first(known.remedy)
     return why, f"{remedy}; {goes_on}"
-
-
-def _wait(code: str, goes_on: str) -> str:
-    """Return what to do while the API is out: where we got no answer, our side may be to blame."""
-    text = f"wait; {goes_on}"
-    if is_own(code):
-        text += "; if it stays, check network, firewall, any proxy and SENDCODE_ENDPOINT"
-        text += f"; after a change of settings {RESTART}"
-    return text
 
 
 LEDGER_DISPUTED = "a worker remembers another ledger in this place, and sends nothing"
@@ -278,14 +272,6 @@ def ledger_in_words(ledger: LedgerState) -> str:
     if ledger.accepted_ms:
         text += f"; accepted as it was at {clock(ledger.accepted_ms, seconds=True)}"
     return text
-
-
-def lacked_key_in_words(key: str, lacked: LackedKey) -> str:
-    """Report who lacks a data key, and what that means for jobs."""
-    who = ", ".join(lacked.workers) or "a worker"
-    lacks = "lack" if len(lacked.workers) > 1 else "lacks"
-    text = f"jobs are sealed under data key {key}, which {who} {lacks}: they wait"
-    return f"{text} (one was met {lacked.ago_s:.0f} s ago)"
 
 
 def halt_in_words(account: AccountState) -> str:
