@@ -16,7 +16,7 @@ from producer.users import SHORTEST_PASSWORD, Role, Users
 NameArgument = Annotated[str, typer.Argument(help="What the user signs in as.")]
 
 
-def add(
+def user_add(
     name: NameArgument,
     role: Annotated[str, typer.Option(help=f"What they may do: {', '.join(Role)}.")] = Role.VIEWER,
     no_password: Annotated[
@@ -36,7 +36,7 @@ def add(
     say(f"{name} may use the console as {role}")
 
 
-def list_users(as_json: JsonOption = False) -> None:
+def user_list(as_json: JsonOption = False) -> None:
     """Show who may use the console."""
     with ledger_connection() as (settings, client):
         users = Users(client, settings).all()
@@ -56,7 +56,7 @@ def list_users(as_json: JsonOption = False) -> None:
     show_table(("name", "role", "password", "added", "by"), rows)
 
 
-def remove(
+def user_remove(
     name: NameArgument,
     yes: YesOption = False,
 ) -> None:
@@ -70,7 +70,7 @@ def remove(
     say(f"{name} may not use the console any more")
 
 
-def password(name: NameArgument) -> None:
+def user_password(name: NameArgument) -> None:
     """Set a user's password; they are signed out everywhere."""
     with ledger_connection() as (settings, client):
         users = Users(client, settings)
@@ -89,7 +89,7 @@ def _unknown(name: str) -> CommandFailedError:
     return CommandFailedError(f"there is no user {name}: sendcode user list")
 
 
-def new(
+def token_new(
     name: Annotated[str, typer.Argument(help="Of the backend that will use it, such as shop.")],
     scope: Annotated[
         str, typer.Option(help=f"What it allows, by commas, of {', '.join(Scope)}.")
@@ -130,7 +130,7 @@ def new(
     )
 
 
-def list_tokens(as_json: JsonOption = False) -> None:
+def token_list(as_json: JsonOption = False) -> None:
     """Show who may use the HTTP API, without their tokens."""
     with ledger_connection() as (settings, client):
         tokens = Tokens(client, settings).all()
@@ -150,7 +150,7 @@ def list_tokens(as_json: JsonOption = False) -> None:
     show_table(("id", "name", "scopes", "made", "last used"), rows)
 
 
-def revoke(
+def token_revoke(
     name: Annotated[str, typer.Argument(metavar="NAME_OR_ID", help="Whose; all of a name.")],
     yes: YesOption = False,
 ) -> None:

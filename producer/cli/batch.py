@@ -70,7 +70,7 @@ _REPORT_ROWS = 500
 BatchArgument = Annotated[str, typer.Argument(metavar="ID", help="The batch's id.")]
 
 
-def status(
+def batch_status(
     batch_id: Annotated[
         str | None, typer.Argument(metavar="[ID]", help="The batch's id; none: all of them.")
     ] = None,
@@ -81,7 +81,7 @@ def status(
     if batch_id is None:
         if watch:
             raise MisusedError("--watch: name the batch; sendcode batch list shows them all")
-        list_batches(as_json)
+        batch_list(as_json)
         return
     with ledger_connection() as (settings, client):
         batches = Batches(client, settings)
@@ -95,7 +95,7 @@ def status(
             show_status(client, settings, family)
 
 
-def list_batches(as_json: JsonOption = False) -> None:
+def batch_list(as_json: JsonOption = False) -> None:
     """Show all batches, the newest first."""
     with ledger_connection() as (settings, client):
         found = Batches(client, settings).list()
@@ -127,17 +127,17 @@ def list_batches(as_json: JsonOption = False) -> None:
     show_table(columns, rows, right="jobs,sent,ended,rejected,rate")
 
 
-def pause(batch_id: BatchArgument, as_json: JsonOption = False) -> None:
+def batch_pause(batch_id: BatchArgument, as_json: JsonOption = False) -> None:
     """Stop a batch; what is in work ends by itself, the rest waits."""
     _steer(batch_id, "pause", as_json)
 
 
-def resume(batch_id: BatchArgument, as_json: JsonOption = False) -> None:
+def batch_resume(batch_id: BatchArgument, as_json: JsonOption = False) -> None:
     """Let a paused batch go on, or one that is to start later start now."""
     _steer(batch_id, "resume", as_json)
 
 
-def cancel(
+def batch_cancel(
     batch_id: BatchArgument,
     yes: YesOption = False,
     as_json: JsonOption = False,
@@ -150,7 +150,7 @@ def cancel(
     _steer(batch_id, "cancel", as_json)
 
 
-def write_results(
+def batch_results(
     batch_id: BatchArgument,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The file to write; - is standard output.")

@@ -59,7 +59,7 @@ _NOTHING = "nothing to do"
 """How the remedy of a repair begins that a person need not look at."""
 
 
-def check(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
+def batch_check(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
     file: FileArgument,
     output: Annotated[
         Path | None,

@@ -45,7 +45,7 @@ _OPTIONS = {
 }
 
 
-def submit(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
+def batch_submit(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
     file: FileArgument,
     batch_id: IdOption = None,
     name: Annotated[str, typer.Option(help="What people call it (default: the file).")] = "",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
@@ -24,7 +24,7 @@ from typer.main import get_command, get_group
 from producer.cli import console
 
 HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
-_PROGRAMS = frozenset({"processes:demo", "processes:sandbox"})
+_PROGRAMS = frozenset({"demo", "sandbox"})
 """All of their options, --help too, are the program's own."""
 _PASSED_ON = {
     "allow_extra_args": True,
@@ -38,111 +38,72 @@ class Group:
     """A group of commands."""
 
     line: str
-    commands: Mapping[str, str]
-    """As `COMMANDS`."""
+    commands: Mapping[str, Sequence[str]]
+    """Their names, by the module in which they are."""
 
 
 COMMANDS: Mapping[str, Mapping[str, str | Group]] = {
     "Send": {
-        "send": "job:send",
+        "send": "job",
         "batch": Group(
             "A file of customers: check, submit, watch, steer, take the results.",
             {
-                "check": "batch_check:check",
-                "submit": "batch_submit:submit",
-                "status": "batch:status",
-                "list": "batch:list_batches",
-                "pause": "batch:pause",
-                "resume": "batch:resume",
-                "cancel": "batch:cancel",
-                "results": "batch:write_results",
+                "batch_check": ["check"],
+                "batch_submit": ["submit"],
+                "batch": ["status", "list", "pause", "resume", "cancel", "results"],
             },
         ),
     },
     "Look and steer": {
-        "status": "system:status",
-        "doctor": "doctor:doctor",
-        "halt": "system:halt",
-        "resume": "system:resume",
-        "actions": "system:actions",
+        "status": "system",
+        "doctor": "doctor",
+        "halt": "system",
+        "resume": "system",
+        "actions": "system",
         "job": Group(
             "One job: its whole story, and its end by a person's word.",
-            {
-                "show": "job:show_job",
-                "cancel": "job:cancel",
-            },
+            {"job": ["show", "cancel"]},
         ),
         "dead": Group(
             "Dead letters: what failed, why, and what to do about it.",
-            {
-                "list": "dead:list_dead",
-                "show": "dead:show_dead",
-                "requeue": "dead:requeue",
-                "drop": "dead:drop",
-                "export": "dead:export",
-            },
+            {"dead": ["list", "show", "requeue", "drop", "export"]},
         ),
         "quota": Group(
             "Bounds on spending: how many codes events may ask for.",
-            {
-                "status": "quota:status",
-                "simulate": "quota:simulate",
-            },
+            {"quota": ["status", "simulate"]},
         ),
         "webhook": Group(
             "Where outcomes go that backends are told of, and what was not delivered.",
-            {
-                "list": "webhook:list_webhooks",
-                "replay": "webhook:replay",
-                "secret": "webhook:secret",
-                "remove": "webhook:remove",
-            },
+            {"webhook": ["list", "replay", "secret", "remove"]},
         ),
-        "purge": "purge:purge",
-        "forget": "forget:forget",
+        "purge": "purge",
+        "forget": "forget",
         "keys": Group(
             "The keys under which the ledger's numbers and rows are sealed.",
-            {
-                "new": "keys:new",
-                "status": "keys:status",
-                "rotate": "keys:rotate",
-            },
+            {"keys": ["new", "status", "rotate"]},
         ),
         "ledger": Group(
             "The ledger itself: which one is accepted, what was put aside.",
-            {
-                "accept": "system:accept",
-                "quarantine": "system:quarantine",
-            },
+            {"system": ["accept", "quarantine"]},
         ),
     },
     "Run": {
-        "init": "init:init",
-        "worker": "processes:worker",
-        "web": "web:web",
-        "token": Group(
-            "Who may use the HTTP API.",
-            {
-                "new": "access:new",
-                "list": "access:list_tokens",
-                "revoke": "access:revoke",
-            },
-        ),
+        "init": "init",
+        "worker": "processes",
+        "web": "web",
+        "token": Group("Who may use the HTTP API.", {"access": ["new", "list", "revoke"]}),
         "user": Group(
-            "Who may use the console.",
-            {
-                "add": "access:add",
-                "list": "access:list_users",
-                "remove": "access:remove",
-                "password": "access:password",
-            },
+            "Who may use the console.", {"access": ["add", "list", "remove", "password"]}
         ),
-        "flower": "processes:flower",
-        "demo": "processes:demo",
-        "sandbox": "processes:sandbox",
+        "flower": "processes",
+        "demo": "processes",
+        "sandbox": "processes",
     },
 }
-"""By their place in the help, then by name: where each is, as "module:function" in this package."""
+"""By their place in the help, then by name: the module in this package where each is.
+
+A command's function is called as what a person types, `dead_list` for `sendcode dead list`.
+"""
 
 
 class PlainCommand(TyperCommand):
@@ -168,9 +129,8 @@ class PlainGroup(TyperGroup):
 class LazyCommand(TyperCommand):
     """A command whose module is read, but not loaded, for its line in the lists."""
 
-    def __init__(self, name: str, where: str, panel: str | None = None) -> None:
-        self._module, _, self._function = where.partition(":")
-        self._settings = _PASSED_ON if where in _PROGRAMS else {}
+    def __init__(self, name: str, module: str, function: str, panel: str | None = None) -> None:
+        self._module, self._function = module, function
         super().__init__(name, rich_help_panel=panel)
 
     def _line(self) -> str:
@@ -187,8 +147,8 @@ class LazyCommand(TyperCommand):
     def itself(self) -> Any:
         """Load and return the command itself."""
         callback = getattr(import_module(f"producer.cli.{self._module}"), self._function)
-        app = plain_app()
-        app.command(self.name, cls=PlainCommand, context_settings=self._settings)(callback)
+        app, settings = plain_app(), _PASSED_ON if self.name in _PROGRAMS else {}
+        app.command(self.name, cls=PlainCommand, context_settings=settings)(callback)
         return get_command(app)
 
     def make_context(self, *args: Any, **options: Any) -> Any:
@@ -236,12 +196,13 @@ def _tree() -> TyperGroup:
     for panel, entries in COMMANDS.items():
         for name, entry in entries.items():
             if isinstance(entry, str):
-                tree.add_command(LazyCommand(name, entry, panel))
+                tree.add_command(LazyCommand(name, entry, name, panel))
                 continue
             group = get_group(plain_app(help=entry.line, cls=PlainGroup))
             group.name, group.rich_help_panel = name, panel
-            for each, where in entry.commands.items():
-                group.add_command(LazyCommand(each, where))
+            for module, names in entry.commands.items():
+                for each in names:
+                    group.add_command(LazyCommand(each, module, f"{name}_{each}"))
             tree.add_command(group)
     return tree
 

@@ -49,14 +49,14 @@ from producer.deadletters import (
     Progress,
     Report,
     Requeuing,
+    drop,
     export_rows,
     groups,
     half_rate,
     letters,
     replace_number,
+    requeue,
 )
-from producer.deadletters import drop as drop_chosen
-from producer.deadletters import requeue as requeue_chosen
 from producer.second_codes import Memory
 from producer.stories import story_of
 
@@ -72,7 +72,7 @@ LimitOption = Annotated[int | None, typer.Option(min=1, help="At most so many jo
 _JOBS_SHOWN = 20
 
 
-def list_dead(
+def dead_list(
     code: CodeOption = None,
     batch: BatchOption = None,
     limit: Annotated[
@@ -111,7 +111,7 @@ def list_dead(
         say("single ones: sendcode dead list --code CODE; one's story: sendcode dead show JOB")
 
 
-def show_dead(
+def dead_show(
     job_id: Annotated[str, typer.Argument(metavar="JOB", help="The job's id, such as b1-12.")],
     as_json: JsonOption = False,
 ) -> None:
@@ -125,7 +125,7 @@ def show_dead(
         _say_remedies(story.record)
 
 
-def requeue(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
+def dead_requeue(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
     jobs: JobsArgument = None,
     code: CodeOption = None,
     batch: BatchOption = None,
@@ -176,11 +176,11 @@ def requeue(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
             report = replace_number(dead, choice.job_ids[0], number, how)
         else:
             with _walking("requeuing", dead) as progress:
-                report = requeue_chosen(dead, choice, how, progress)
+                report = requeue(dead, choice, how, progress)
     _show_report(report, "requeued", as_json)
 
 
-def drop(
+def dead_drop(
     reason: Annotated[str, typer.Option(help="Why; kept in the jobs' stories.")],
     jobs: JobsArgument = None,
     code: CodeOption = None,
@@ -198,13 +198,11 @@ def drop(
     with ledger_connection() as (settings, client):
         dead = _among(choice, client, settings)
         with _walking("dropping", dead) as progress:
-            report = drop_chosen(
-                dead, choice, kept, limit=limit, dry_run=dry_run, progress=progress
-            )
+            report = drop(dead, choice, kept, limit=limit, dry_run=dry_run, progress=progress)
     _show_report(report, "dropped", as_json)
 
 
-def export(
+def dead_export(
     code: CodeOption = None,
     batch: BatchOption = None,
     output: Annotated[

@@ -177,7 +177,7 @@ def _why_not_yet(record: JobRecord, wait: float) -> str:
 JobArgument = Annotated[str, typer.Argument(metavar="ID", help="The job's id, such as b1-12.")]
 
 
-def show_job(job_id: JobArgument, as_json: JsonOption = False) -> None:
+def job_show(job_id: JobArgument, as_json: JsonOption = False) -> None:
     """Show what happened to a job, attempt by attempt, with RequestIds for the vendor.
 
     The number is masked: the text may go into a ticket.
@@ -194,7 +194,7 @@ _NOT_CANCELLED = {
 }
 
 
-def cancel(
+def job_cancel(
     job_id: JobArgument,
     reason: Annotated[str, typer.Option(help="Why; kept in the job's story.")] = "",
     as_json: JsonOption = False,

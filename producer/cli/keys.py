@@ -28,7 +28,7 @@ _COUNTED = {
 """What is counted, and what it is called."""
 
 
-def new(
+def keys_new(
     key_id: Annotated[
         str | None,
         typer.Option(
@@ -49,7 +49,7 @@ def new(
     say("keep it from others, and a copy of it where the backups of Redis are not")
 
 
-def status(as_json: JsonOption = False) -> None:
+def keys_status(as_json: JsonOption = False) -> None:
     """Show how much of the ledger is sealed under which key. Exit 1 if a key is not here.
 
     It reads all of the ledger; in one of a million rows that takes a minute or so.
@@ -79,7 +79,7 @@ def status(as_json: JsonOption = False) -> None:
         raise CommandFailedError(_unknown(unknown))
 
 
-def rotate(
+def keys_rotate(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only show how much would be sealed anew.")
     ] = False,

@@ -17,7 +17,7 @@ from producer.cli.display import show_table
 from producer.cli.options import JsonOption, ledger_connection, settings_here
 
 
-def status(as_json: JsonOption = False) -> None:
+def quota_status(as_json: JsonOption = False) -> None:
     """Show each rule with its limits, and how often it refused a code or would have."""
     with ledger_connection() as (settings, client):
         counts = quota_counts(client, settings)
@@ -42,7 +42,7 @@ def status(as_json: JsonOption = False) -> None:
     show_table(("rule", "limits", "refused", "only counted"), cells, right="refused,only counted")
 
 
-def simulate(
+def quota_simulate(
     file: Annotated[
         Path,
         typer.Argument(

@@ -227,7 +227,7 @@ def resume(as_json: JsonOption = False) -> None:
         say("sending goes on")
 
 
-def accept(
+def ledger_accept(
     reason: Annotated[str, typer.Option(help="Why; shown in the list of actions.")] = "",
     flag_hours: Annotated[
         float,
@@ -307,7 +307,7 @@ def actions(
         show_table(("when", "what", "about", "jobs", "reason", "by"), rows, "jobs")
 
 
-def quarantine(as_json: JsonOption = False) -> None:
+def ledger_quarantine(as_json: JsonOption = False) -> None:
     """Show the messages that workers put aside as no jobs.
 
     The newest come first, each with its beginning; what may be a phone number is masked.

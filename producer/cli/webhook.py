@@ -15,7 +15,7 @@ from producer.cli.options import JsonOption, YesOption, ledger_connection
 NameArgument = Annotated[str, typer.Argument(help="Of the tokens whose jobs it is told of.")]
 
 
-def list_webhooks(as_json: JsonOption = False) -> None:
+def webhook_list(as_json: JsonOption = False) -> None:
     """Show where outcomes go, whether they are taken, and how many were not delivered."""
     with ledger_connection() as (settings, client):
         found = Webhooks(client, settings).all()
@@ -37,7 +37,7 @@ def list_webhooks(as_json: JsonOption = False) -> None:
     show_table(columns, rows, right="waiting,undelivered")
 
 
-def replay(
+def webhook_replay(
     name: NameArgument,
     since: Annotated[
         datetime | None,
@@ -61,7 +61,7 @@ def replay(
     say(f"{name} is on; {count:,} outcome(s) are tried again now")
 
 
-def secret(
+def webhook_secret(
     name: NameArgument,
     finish: Annotated[
         bool, typer.Option("--finish", help="End the rotation: only the newest secret signs.")
@@ -87,7 +87,7 @@ def secret(
         say("only the newest secret signs from now on")
 
 
-def remove(name: NameArgument, yes: YesOption = False) -> None:
+def webhook_remove(name: NameArgument, yes: YesOption = False) -> None:
     """Send no more outcomes to a backend. Asks first, or wants --yes."""
     with ledger_connection() as (settings, client):
         webhooks = Webhooks(client, settings)
