@@ -11,9 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-import anyio
 import anyio.to_thread
-import redis
 from fastapi import FastAPI, Request
 from fastapi.responses import PlainTextResponse, Response
 
@@ -21,19 +19,24 @@ from config.logging import fields, set_level
 from config.redis import connect
 from config.rereading import LOOK_EVERY_S
 from config.settings import Settings
+from jobs.batches import Batches
+from jobs.deadletters import DeadLetters
 from jobs.identity import Identity, state_file
 from jobs.keys import Keys
+from jobs.vault import Vault
 from producer.checking import Checker
 from producer.checks import Checks, checks_folder
 from producer.decisions import Decisions
 from producer.events import Events
 from producer.tokens import Tokens
+from producer.users import Users
 from producer.web import batches, codes, description, metrics
-from producer.web.access import LONGEST_DELAY_S, Access, Guesses
 from producer.web.console import add_console
 from producer.web.console.frame import problem_page, wants_page
 from producer.web.endings import Endings
+from producer.web.guesses import LONGEST_DELAY_S, Guesses
 from producer.web.problems import Problem, answer_with_problems, ask, begin_answer
+from producer.web.services import Services, services
 from producer.web.uploads import TAKES_A_FILE, Uploads
 
 log = logging.getLogger("sendcode.web")
@@ -45,8 +48,6 @@ MAX_FORM = 262_144
 """Of a page's form: cells corrected in place, ticked rows."""
 ANSWER_S = 1.8
 """Within two seconds a caller knows that Redis does not answer."""
-PASSWORDS = 2
-"""Checked at once: each takes 16 MB and a fifth of a second of a processor."""
 THREADS = 64
 """Requests that talk to Redis at once."""
 _HEADERS = (
@@ -79,26 +80,34 @@ def make_app(
         loop = asyncio.get_running_loop()
         anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
         client = connect(settings, retries=1)
-        app.state.client = client
-        app.state.uploads = Uploads()
-        app.state.events = Events(settings)
-        app.state.access = Access(Tokens(client, settings), Guesses(guess_delay_s))
-        app.state.console_guesses = Guesses(guess_delay_s)
-        app.state.decisions = Decisions(client, settings)
-        app.state.hashing = anyio.CapacityLimiter(PASSWORDS)
-        app.state.identity = Identity(client, settings, state_file(settings))
-        app.state.endings = Endings(settings, loop)
-        app.state.checks = Checks(checks_folder(settings))
-        app.state.checker = Checker(app.state.checks, client, settings)
-        app.state.checker.start()
+        checks = Checks(checks_folder(settings))
+        found = app.state.services = Services(
+            settings=settings,
+            client=client,
+            identity=Identity(client, settings, state_file(settings)),
+            vault=Vault(client, settings),
+            batches=Batches(client, settings),
+            letters=DeadLetters(client, settings),
+            events=Events(settings),
+            endings=Endings(settings, loop),
+            tokens=Tokens(client, settings),
+            token_guesses=Guesses(guess_delay_s),
+            users=Users(client, settings),
+            user_guesses=Guesses(guess_delay_s),
+            decisions=Decisions(client, settings),
+            checks=checks,
+            checker=Checker(checks, client, settings),
+            uploads=Uploads(),
+        )
+        found.checker.start()
         following = loop.create_task(_follow(settings))
         try:
             yield
         finally:
             following.cancel()
-            app.state.decisions.close()
-            app.state.checker.close()
-            app.state.endings.close()
+            found.decisions.close()
+            found.checker.close()
+            found.endings.close()
             client.close()
 
     app = FastAPI(
@@ -130,7 +139,7 @@ def make_app(
 
     @app.api_route("/readyz", methods=["GET", "HEAD"], include_in_schema=False)
     async def ready(request: Request) -> PlainTextResponse:
-        await ask(request, _check_ledger, app.state.client, app.state.identity, settings)
+        await ask(request, _check_ledger, services(request))
         return PlainTextResponse("ok\n")
 
     app.add_middleware(_Frame, answer_s=answer_s)
@@ -149,10 +158,10 @@ def _answer(request: Request, problem: Problem) -> Response:
     return problem_page(request, problem) if wants_page(request) else problem.answer()
 
 
-def _check_ledger(client: redis.Redis, identity: Identity, settings: Settings) -> None:
+def _check_ledger(found: Services) -> None:
     """Raise unless Redis holds the ledger that it should, and takes writes."""
-    identity.check()
-    client.set(Keys(settings.sendcode_key_prefix).doctor, "", px=1000)
+    found.identity.check()
+    found.client.set(Keys(found.settings.sendcode_key_prefix).doctor, "", px=1000)
 
 
 class _Frame:

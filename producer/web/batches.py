@@ -18,8 +18,7 @@ from config.settings import Settings
 from config.unavailable import RedisUnavailableError
 from jobs.actions import Action, note
 from jobs.batch import Batch
-from jobs.batches import ORDERED, BatchCancelledError, Batches, BatchGoneError, Order
-from jobs.identity import Identity, state_file
+from jobs.batches import ORDERED, BatchCancelledError, BatchGoneError, Order
 from jobs.scripts import time_ms
 from producer import bounds
 from producer.importing import (
@@ -36,7 +35,7 @@ from producer.results import RESULT_COLUMNS, own_columns, results, statuses_of
 from producer.sheet import Sheet, SheetError, open_sheet
 from producer.sheet.writing import separator_for, streamed_sheet
 from producer.tokens import Scope, Token
-from producer.web.access import bearer, needs
+from producer.web.access import needs
 from producer.web.problems import FieldError, Problem, ask, unavailable
 from producer.web.schemas import (
     BATCH,
@@ -56,12 +55,11 @@ from producer.web.schemas import (
     form_body,
     problems,
 )
-from producer.web.uploads import Uploads
+from producer.web.services import services
 
 router = APIRouter(
     prefix="/v1",
     tags=["batches"],
-    dependencies=[Depends(bearer)],
     responses=problems(401, 403, 405, 413, 422, 503),
 )
 
@@ -73,8 +71,17 @@ async def _reader(token: Annotated[Token, Depends(needs(Scope.READ, Scope.BATCH)
     return token
 
 
+async def known_batch(request: Request, batch_id: str) -> Batch:
+    """Return the batch with an id; a `Problem` says that there is none."""
+    batch = await ask(request, services(request).batches.get, batch_id)
+    if batch is None:
+        raise Problem(404, "not_found", "there is no such batch, or it is no longer kept")
+    return batch
+
+
 Reader = Annotated[Token, Depends(_reader)]
 Owner = Annotated[Token, Depends(needs(Scope.BATCH))]
+KnownBatch = Annotated[Batch, Depends(known_batch)]
 Form = Literal["csv", "plain", "xlsx"]
 
 _NOTED_EVERY_S = 3_600
@@ -110,17 +117,17 @@ async def submit_batch(request: Request, token: Owner) -> Response:
     comes, because the connection broke or the server was stopped, send the same file with the same
     fields again: the import goes on where it stands, and nothing is sent twice.
     """
-    client, settings = _ledger(request)
+    app = services(request)
 
     def work(file: UploadFile, fields: BatchForm) -> Response:
         with _opened(file, fields) as sheet:
-            now_ms = time_ms(client.time())
+            now_ms = time_ms(app.client.time())
             starts_ms = _start_ms(fields, now_ms)
             terms = _terms(fields, sheet, token).timed(now_ms, starts_ms, fields.expires_in)
-            with Submission(client, settings, sheet, terms, fields.id) as submission:
+            with Submission(app.client, app.settings, sheet, terms, fields.id) as submission:
                 submission.read()
                 if not submission.is_complete:
-                    _write(submission, settings)
+                    _write(submission, app.settings)
                 document = {
                     **submission.as_dict(),
                     "left_aside": submission.left_aside,
@@ -129,7 +136,7 @@ async def submit_batch(request: Request, token: Owner) -> Response:
         headers = {"Location": f"/v1/batches/{submission.batch_id}"}
         return JSONResponse(document, 200 if submission.is_complete else 201, headers)
 
-    return await _uploads(request).work(request, work)
+    return await app.uploads.work(request, work)
 
 
 @router.post(
@@ -143,22 +150,22 @@ async def submit_batch(request: Request, token: Owner) -> Response:
 )
 async def check_batch(request: Request, token: Owner) -> Response:
     """Look at a file as submitting it would, sending and changing nothing."""
-    client, settings = _ledger(request)
+    app = services(request)
 
     def work(file: UploadFile, fields: BatchForm) -> Response:
         with _opened(file, fields) as sheet:
-            Identity(client, settings, state_file(settings)).check()
+            app.identity.check()
             found = preflight(
                 sheet,
-                client,
-                settings,
+                app.client,
+                app.settings,
                 batch_id=fields.id or default_batch_id(sheet.digest),
                 terms=_terms(fields, sheet, token),
             )
             notes = [note.text for note in sheet.notes]
             return JSONResponse({"file": sheet.name, "notes": notes, **found.as_dict()})
 
-    return await _uploads(request).work(request, work)
+    return await app.uploads.work(request, work)
 
 
 @router.get(
@@ -180,9 +187,9 @@ async def list_batches(
     ] = None,
 ) -> Response:
     """Show batches, the newest first. Where there are `more`, ask again `before` the last one."""
-    batches = _batches(request)
+    batches = services(request).batches
     if before is not None:
-        await _known(request, batches, before)
+        await known_batch(request, before)
 
     def read() -> list[Batch]:
         return list(islice(batches.newest(before or ""), limit + 1))
@@ -197,11 +204,9 @@ async def list_batches(
     response_model=OneBatch,
     responses={200: answers("The batch.", ONE_BATCH), **problems(404)},
 )
-async def show_batch(batch_id: str, request: Request, _: Reader) -> Response:
+async def show_batch(request: Request, _: Reader, batch: KnownBatch) -> Response:
     """Show how far a batch is, with the files that corrected it."""
-    batches = _batches(request)
-    batch = await _known(request, batches, batch_id)
-    family = await ask(request, batches.family, batch)
+    family = await ask(request, services(request).batches.family, batch)
     return JSONResponse({**batch.as_dict(), "customers": family.as_dict()})
 
 
@@ -223,9 +228,9 @@ async def show_batch(batch_id: str, request: Request, _: Reader) -> Response:
     },
 )
 async def take_results(
-    batch_id: str,
     request: Request,
     token: Owner,
+    batch: KnownBatch,
     only: Annotated[
         str | None,
         Query(description="Only these rows: failed, sent, waiting, or a state such as unknown."),
@@ -247,14 +252,13 @@ async def take_results(
             statuses_of(only)
         except ValueError as exc:
             raise Problem.of_field("only", "unknown", str(exc)) from None
-    batches = _batches(request)
-    batch = await _known(request, batches, batch_id)
-    action = Action(what="batch download", about=batch_id, by=_by(token))
-    await ask(request, partial(note, *_ledger(request), action, not_within_s=_NOTED_EVERY_S))
-    rows = ((row.cells, row.ours) for row in results(batches, batch_id, only))
+    app = services(request)
+    action = Action(what="batch download", about=batch.batch_id, by=_by(token))
+    await ask(request, partial(note, app.client, app.settings, action, not_within_s=_NOTED_EVERY_S))
+    rows = ((row.cells, row.ours) for row in results(app.batches, batch.batch_id, only))
     separator, kept = separator_for(batch.delimiter), own_columns(batch.header)
     sheet = streamed_sheet(batch.header, RESULT_COLUMNS, rows, separator, form, kept=kept)
-    return sheet_answer(sheet, f"{batch_id}-{only or 'results'}", form)
+    return sheet_answer(sheet, f"{batch.batch_id}-{only or 'results'}", form)
 
 
 def sheet_answer(sheet: Iterator[bytes], name: str, form: Form) -> Response:
@@ -276,9 +280,9 @@ def _steering(order: Order, summary: str) -> None:
         responses={200: answers("The batch as it is now.", STEERED), **problems(404, 409)},
     )
     async def steer(batch_id: str, request: Request, token: Owner) -> Response:
-        batches = _batches(request)
+        batches = services(request).batches
         states = await ask(request, partial(batches.steer, by=_by(token)), batch_id, order)
-        batch = await _known(request, batches, batch_id)
+        batch = await known_batch(request, batch_id)
         before, after = states or ("", batch.state)
         if order == "resume" and batch.expiry_lost:
             raise Problem(409, "is_over", "its time limit is lost: none of its rows can be sent")
@@ -302,30 +306,9 @@ _steering("cancel", "End a batch for good: what waits is not sent any more.")
 )
 async def show_status(request: Request, _: Reader) -> Response:
     """Show the whole system at a glance."""
-    client, settings = _ledger(request)
-    identity = Identity(client, settings, state_file(settings))
-    overview = await ask(request, read_overview, client, settings, identity)
+    app = services(request)
+    overview = await ask(request, read_overview, app.client, app.settings, app.identity)
     return JSONResponse(overview.as_dict())
-
-
-def _ledger(request: Request) -> tuple[redis.Redis, Settings]:
-    return request.app.state.client, request.app.state.settings
-
-
-def _batches(request: Request) -> Batches:
-    return Batches(*_ledger(request))
-
-
-def _uploads(request: Request) -> Uploads:
-    uploads: Uploads = request.app.state.uploads
-    return uploads
-
-
-async def _known(request: Request, batches: Batches, batch_id: str) -> Batch:
-    batch = await ask(request, batches.get, batch_id)
-    if batch is None:
-        raise Problem(404, "not_found", "there is no such batch, or it is no longer kept")
-    return batch
 
 
 @contextmanager

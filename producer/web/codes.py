@@ -6,6 +6,7 @@ import asyncio
 import math
 import time
 from contextlib import suppress
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
@@ -18,16 +19,16 @@ from jobs.job import MAX_KEY_LENGTH, JobRecord, SendCodeJob, UnfitNameError, iso
 from jobs.ledger import Submitted
 from jobs.phone import PhoneError, PhoneNumber
 from jobs.quotas import NumberNotAllowedError, QuotaExceededError
-from producer.events import Events, KeyReusedError
+from producer.events import KeyReusedError
 from producer.tokens import Scope, Token
-from producer.web.access import bearer, needs
+from producer.web.access import needs
 from producer.web.problems import Problem, ask, begin_answer, json_only
 from producer.web.schemas import JOB, LONGEST_WAIT_S, SENT, CodeRequest, Job, problems
+from producer.web.services import services
 
 router = APIRouter(
     prefix="/v1/codes",
     tags=["codes"],
-    dependencies=[Depends(bearer)],
     responses=problems(401, 403, 405, 413, 422, 503),
 )
 
@@ -136,12 +137,8 @@ async def find_code(
     wait: Wait = 0,
 ) -> Response:
     """Return the job of an idempotency key."""
-    events: Events = request.app.state.events
-
-    def find() -> JobRecord | None:
-        return events.job_of_key(idempotency_key, is_test=token.is_test)
-
-    return await _shown(request, await ask(request, find), token, wait)
+    find = partial(services(request).events.job_of_key, is_test=token.is_test)
+    return await _shown(request, await ask(request, find, idempotency_key), token, wait)
 
 
 @router.get(
@@ -156,8 +153,8 @@ async def show_code(
     wait: Wait = 0,
 ) -> Response:
     """Return what became of a code."""
-    events: Events = request.app.state.events
-    return await _shown(request, await ask(request, events.job, job_id), token, wait)
+    record = await ask(request, services(request).events.job, job_id)
+    return await _shown(request, record, token, wait)
 
 
 async def _shown(request: Request, record: JobRecord | None, token: Token, wait: float) -> Response:
@@ -192,7 +189,7 @@ def _phone(body: CodeRequest) -> PhoneNumber:
 
 async def _accepted(request: Request, job: SendCodeJob, token: Token, *, resend: bool) -> Submitted:
     """Have a job accepted and published, in one thread; once it is accepted nothing is raised."""
-    events: Events = request.app.state.events
+    events = services(request).events
     trace = request.headers.get("traceparent", "")
     accepted: list[Submitted] = []
 
@@ -211,8 +208,8 @@ async def _accepted(request: Request, job: SendCodeJob, token: Token, *, resend:
 async def _ended(request: Request, record: JobRecord, seconds: float) -> JobRecord:
     """Return the job when it has ended, or as it is after so many seconds."""
     deadline = time.monotonic() + seconds
-    events: Events = request.app.state.events
-    with request.app.state.endings.watch(record.job_id) as ended:
+    events = services(request).events
+    with services(request).endings.watch(record.job_id) as ended:
         while True:
             ended.clear()
             with suppress(RedisUnavailableError):  # it is accepted: its last known state will do
@@ -237,7 +234,7 @@ async def _answer(
     token: Token,
     submitted: Submitted | None = None,
 ) -> JSONResponse:
-    events: Events = request.app.state.events
+    events = services(request).events
     document: dict[str, Any] = record.as_dict()
     at_ms = None
     with suppress(Problem, RedisUnavailableError):  # an estimate is nothing to fail for

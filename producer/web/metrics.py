@@ -16,14 +16,13 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from config.settings import Settings
-from jobs.identity import Identity
 from jobs.job import State
 from jobs.server import Level, good_replicas, judge, read_server
 from producer.overview import Overview, read_overview
 from producer.tokens import Scope, Token
 from producer.web.access import needs
 from producer.web.problems import ask
+from producer.web.services import Services, services
 
 router = APIRouter(include_in_schema=False)
 
@@ -36,15 +35,14 @@ _OVER = tuple(state for state in State if state.is_final and not state.is_for_a_
 @router.get("/metrics")
 async def show_metrics(request: Request, _: Reader) -> Response:
     """Return all figures, in Prometheus' text format."""
-    state = request.app.state
-    text = await ask(request, _read, state.client, state.settings, state.identity)
+    text = await ask(request, _read, services(request))
     return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 
-def _read(client: redis.Redis, settings: Settings, identity: Identity) -> bytes:
-    overview = read_overview(client, settings, identity)
+def _read(found: Services) -> bytes:
+    overview = read_overview(found.client, found.settings, found.identity)
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Figures([*_ledger(overview), *_server(client)]))
+    registry.register(_Figures([*_ledger(overview), *_server(found.client)]))
     return generate_latest(registry)
 
 

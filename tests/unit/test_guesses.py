@@ -11,8 +11,8 @@ from fastapi import FastAPI
 from starlette.requests import Request
 
 from config.settings import Settings
-from producer.web.access import Guesses
 from producer.web.console.frame import MOST_WAITING, hashed
+from producer.web.guesses import Guesses
 from producer.web.problems import Problem, ask
 from tests.waiting import PATIENCE_S
 

@@ -6,6 +6,7 @@ stands with it, as `Viewer`, `Operator` or `Admin` (frame.py).
 
 from __future__ import annotations
 
+import anyio
 from fastapi import FastAPI
 
 from producer.web.console import (
@@ -41,6 +42,7 @@ ROUTERS = (
 
 def add_console(app: FastAPI) -> None:
     """Add all pages to an app."""
+    app.state.hashing = anyio.CapacityLimiter(frame.PASSWORDS)
     for router in ROUTERS:
         app.include_router(router, include_in_schema=False)
     app.add_exception_handler(SignInFirst, sign_in_first)

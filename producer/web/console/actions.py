@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
-import redis
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
-from config.settings import Settings
 from jobs.actions import Action, recent_actions
 from jobs.batches import Batches
 from producer.deadletters import chosen_parts
@@ -18,6 +16,7 @@ from producer.web.console.frame import Viewer, render, texts_of
 from producer.web.console.rows import customers_of
 from producer.web.console.words import reason_in_words
 from producer.web.problems import ask
+from producer.web.services import services
 
 router = APIRouter()
 
@@ -30,9 +29,9 @@ async def actions(
     request: Request, _: Viewer, page: Annotated[int, Query(ge=1, le=10_000 // PAGE)] = 1
 ) -> Response:
     """Show what people did, the newest first."""
-    client, settings = request.app.state.client, request.app.state.settings
-    found = await ask(request, recent_actions, client, settings, PAGE + 1, (page - 1) * PAGE)
-    deeds = await ask(request, _deeds, client, settings, found[:PAGE])
+    app, skipped = services(request), (page - 1) * PAGE
+    found = await ask(request, recent_actions, app.client, app.settings, PAGE + 1, skipped)
+    deeds = await ask(request, _deeds, app.batches, found[:PAGE])
     texts = texts_of(request)
     return render(
         request,
@@ -54,14 +53,11 @@ class Part:
     """How people call this batch, or this customer."""
 
 
-def _deeds(
-    client: redis.Redis, settings: Settings, actions: Sequence[Action]
-) -> list[tuple[Action, list[Part]]]:
+def _deeds(batches: Batches, actions: Sequence[Action]) -> list[tuple[Action, list[Part]]]:
     """Return each action with what it was about, in one look-up of all names."""
     told = [(action, _parts(action)) for action in actions]
     every = [part for _, parts in told for part in parts]
     ids = {kind: [value for each, value in every if each == kind] for kind in ("batch", "job")}
-    batches = Batches(client, settings)
     names = batches.names_of(ids["batch"])
     customers = customers_of(batches, ids["job"], {})
     called = {"batch": names, "job": customers}

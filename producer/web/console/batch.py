@@ -10,21 +10,19 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
-from config.settings import Settings
 from jobs.actions import Action, note
 from jobs.batch import Batch, Family
-from jobs.batches import ORDERED, Batches, Order
-from jobs.deadletters import DeadLetters, Fit
+from jobs.batches import ORDERED, Order
+from jobs.deadletters import Fit
 from jobs.job import State, batch_job_id
 from jobs.masking import without_numbers
-from jobs.scripts import time_ms
 from producer.batch_rows import APART, rows_page
 from producer.checks import next_batch_id
 from producer.customers import Shown
 from producer.overview import alive_workers
 from producer.results import GROUPS, own_columns
 from producer.search import LONGEST, digits_of
-from producer.web.batches import Form, sheet_answer
+from producer.web.batches import Form, KnownBatch, known_batch, sheet_answer
 from producer.web.console.frame import (
     MOST_PLACES,
     Operator,
@@ -40,6 +38,7 @@ from producer.web.console.results_file import name_of_file, results_for_people
 from producer.web.console.search import opened_search, sealed_search
 from producer.web.console.words import meaning_of, remedy_of, technical_of
 from producer.web.problems import Problem, ask
+from producer.web.services import Services, services
 
 router = APIRouter(prefix="/batches")
 
@@ -85,7 +84,7 @@ _COUNTED_IN: dict[str, str] = {
 @router.get("")
 async def list_batches(request: Request, _: Viewer, page: Page = 1) -> Response:
     """Show all batches, the newest first."""
-    batches = _batches(request)
+    batches = services(request).batches
     pages = max(1, -(-await ask(request, batches.count) // BATCHES_SHOWN))
     page = min(max(1, page), pages)
     return render(
@@ -101,42 +100,41 @@ async def list_batches(request: Request, _: Viewer, page: Page = 1) -> Response:
 
 @router.get("/{batch_id}")
 async def show(
-    batch_id: str,
     request: Request,
     visitor: Viewer,
+    batch: KnownBatch,
     only: str = "",
     after: Annotated[int, Query(ge=0, le=MOST_PLACES)] = 0,
 ) -> Response:
     """Show one batch."""
-    return await _batch_page(request, visitor, batch_id, only, after, "")
+    return await _batch_page(request, visitor, batch, only, after, "")
 
 
 @router.post("/{batch_id}")
-async def search(batch_id: str, request: Request, visitor: Viewer) -> Response:
+async def search(request: Request, visitor: Viewer, batch: KnownBatch) -> Response:
     """Show one batch, of its rows those that hold a text: a form, as addresses are kept."""
     form = await request.form()
     sought = str(form.get("sought", ""))
     text = opened_search(request, visitor, sought) if sought else str(form.get("text", "")).strip()
     if sought and not text:
-        return redirect(request, f"/batches/{batch_id}", "batch.search_again")
+        return redirect(request, f"/batches/{batch.batch_id}", "batch.search_again")
     after = str(form.get("after", "")) or "0"
     if not (after.isdecimal() and len(after) <= len(str(MOST_PLACES))):
         raise Problem.of_field("after", "invalid", "this is no row's number")
     only = str(form.get("only", ""))
-    return await _batch_page(request, visitor, batch_id, only, int(after), text[:LONGEST])
+    return await _batch_page(request, visitor, batch, only, int(after), text[:LONGEST])
 
 
 async def _batch_page(
-    request: Request, visitor: Visitor, batch_id: str, only: str, after: int, text: str
+    request: Request, visitor: Visitor, batch: Batch, only: str, after: int, text: str
 ) -> Response:
-    client, settings = _ledger(request)
-    batches, texts = _batches(request), texts_of(request)
-    batch = await _known(request, batch_id)
+    app, texts = services(request), texts_of(request)
+    client, settings, batches = app.client, app.settings, app.batches
     origin = await ask(request, batches.get, batch.corrects) if batch.corrects else None
-    now_ms = await ask(request, lambda: time_ms(client.time()))
+    now_ms = await ask(request, app.letters.now_ms)
     is_over = batch.is_over
     family = await ask(request, batches.family, origin or batch)
-    corrected = await ask(request, _corrected, client, settings, family, batch)
+    corrected = await ask(request, _corrected, app, family, batch)
     reasons = Counter(batch.by_code)
     for name, count in corrected.items():
         if name != State.REJECTED:
@@ -187,40 +185,39 @@ async def _batch_page(
 
 @router.get("/{batch_id}/results")
 async def download(
-    batch_id: str, request: Request, visitor: Operator, only: str = "", form: Form = "csv"
+    request: Request, visitor: Operator, batch: KnownBatch, only: str = "", form: Form = "csv"
 ) -> Response:
     """Send the results, with full numbers, row by row."""
     if only not in DOWNLOADS:
         raise Problem(404, "not_found", "there are no such results")
-    batch = await _known(request, batch_id)
+    app = services(request)
     # full numbers leave: others are to know who took them
-    action = Action(what="batch download", about=batch_id, by=visitor.name)
-    await ask(request, note, *_ledger(request), action)
-    sheet = results_for_people(texts_of(request), _batches(request), batch, only, form)
-    return sheet_answer(sheet, name_of_file(batch.name, batch_id, only), form)
+    action = Action(what="batch download", about=batch.batch_id, by=visitor.name)
+    await ask(request, note, app.client, app.settings, action)
+    sheet = results_for_people(texts_of(request), app.batches, batch, only, form)
+    return sheet_answer(sheet, name_of_file(batch.name, batch.batch_id, only), form)
 
 
 @router.get("/{batch_id}/cancel")
-async def ask_to_cancel(batch_id: str, request: Request, _: Operator) -> Response:
+async def ask_to_cancel(request: Request, _: Operator, batch: KnownBatch) -> Response:
     """Ask whether a batch is to be ended for good."""
-    batch = await _known(request, batch_id)
     if batch.state.is_over:
-        return redirect(request, f"/batches/{batch_id}")
+        return redirect(request, f"/batches/{batch.batch_id}")
     return render(request, "batch_cancel.html", batch=batch)
 
 
 @router.post("/{batch_id}/undo")
-async def undo(batch_id: str, request: Request, visitor: Operator) -> Response:
+async def undo(request: Request, visitor: Operator, batch: KnownBatch) -> Response:
     """Take a batch back, if none of its codes has left."""
-    await _known(request, batch_id)
-    return await undo_batch(request, visitor, batch_id)
+    return await undo_batch(request, visitor, batch.batch_id)
 
 
 @router.post("/{batch_id}/{order}")
 async def steer(batch_id: str, order: Order, request: Request, visitor: Operator) -> Response:
     """Pause a batch, let it go on, or cancel it; to undo it has a way of its own."""
-    await ask(request, partial(_batches(request).steer, by=visitor.name), batch_id, order)
-    batch = await _known(request, batch_id)
+    steer = partial(services(request).batches.steer, by=visitor.name)
+    await ask(request, steer, batch_id, order)
+    batch = await known_batch(request, batch_id)
     is_done = batch.state is ORDERED[order] or (order == "resume" and batch.state.is_fed)
     return redirect(request, f"/batches/{batch_id}", _SAID[order] if is_done else "batch.is_over")
 
@@ -245,15 +242,14 @@ def figures(batch: Batch, corrected: Mapping[str, int] | None = None) -> dict[st
     return {name: count for name, count in counts.items() if count}
 
 
-def _corrected(client: Any, settings: Settings, family: Family, batch: Batch) -> Counter[str]:
+def _corrected(app: Services, family: Family, batch: Batch) -> Counter[str]:
     """Return how many rows of a batch corrected files took over, as `figures` takes them."""
     if not family.corrections:
         return Counter()
-    letters = DeadLetters(client, settings)
-    found = letters.survey(Fit(batch_id=batch.batch_id), size=0).corrected_here
-    noted = Batches(client, settings).noted_rows(batch.batch_id)
+    found = app.letters.survey(Fit(batch_id=batch.batch_id), size=0).corrected_here
+    noted = app.batches.noted_rows(batch.batch_id)
     rejected = [batch_job_id(batch.batch_id, number) for number in noted]
-    found[State.REJECTED] = sum(map(bool, letters.all_corrected_by(rejected).values()))
+    found[State.REJECTED] = sum(map(bool, app.letters.all_corrected_by(rejected).values()))
     return found
 
 
@@ -261,23 +257,8 @@ async def _sent_as(request: Request, batch: Batch) -> Batch | None:
     """Return the batch that was made of the same file after this one was undone, if any was."""
     if not batch.is_undone:
         return None
-    return await ask(request, _batches(request).get, next_batch_id(batch.batch_id))
+    return await ask(request, services(request).batches.get, next_batch_id(batch.batch_id))
 
 
 def _short(text: str) -> str:
     return text if len(text) <= LONGEST_CELL else text[: LONGEST_CELL - 1] + "…"
-
-
-async def _known(request: Request, batch_id: str) -> Batch:
-    batch = await ask(request, _batches(request).get, batch_id)
-    if batch is None:
-        raise Problem(404, "not_found", "there is no such batch, or it is no longer kept")
-    return batch
-
-
-def _ledger(request: Request) -> tuple[Any, Settings]:
-    return request.app.state.client, request.app.state.settings
-
-
-def _batches(request: Request) -> Batches:
-    return Batches(*_ledger(request))

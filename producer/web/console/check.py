@@ -15,7 +15,6 @@ from starlette.datastructures import FormData
 
 from jobs.actions import Action, note
 from jobs.job import State, iso
-from jobs.scripts import time_ms
 from producer.checks import LONGEST_CELL, Check
 from producer.invalid_rows import DOUBTFUL, doubtful_rows, invalid_cells
 from producer.row_decisions import MOST_DECIDED, NotOfferedError, RowDecisions, country_code_of
@@ -34,15 +33,14 @@ from producer.web.console.frame import (
 )
 from producer.web.console.kept_check import (
     changed,
-    checks_of,
     found_of,
     lead,
     own_check,
     progress_page,
-    settings_of,
 )
 from producer.web.console.results_file import name_of_file
 from producer.web.problems import Problem, ask
+from producer.web.services import services
 
 router = APIRouter(prefix="/batches/new")
 
@@ -125,11 +123,11 @@ async def take_invalid(
     check_id: str, request: Request, visitor: Operator, form: Form = "xlsx"
 ) -> Response:
     """Send the rows that cannot be sent, each with its reason, to be corrected in a spreadsheet."""
-    client, settings = request.app.state.client, settings_of(request)
+    app = services(request)
 
     def invalid_rows(sheet: Sheet, check: Check) -> Iterator[Row]:
         after = 0 if check.choices.skip_sent else None
-        memory = Memory(client, settings, check.batch_id)
+        memory = Memory(app.client, app.settings, check.batch_id)
         rows = rows_to_send(sheet, memory, skip_sent_after=after)
         return (row for row, _ in rows if row.problem and row.problem.code != "left_out")
 
@@ -164,14 +162,14 @@ async def _taken(
     if found is None or found["error"]:
         return redirect(request, f"/batches/new/{check_id}")
     columns = tuple(found["invalid_columns"])
-    client, checks = request.app.state.client, checks_of(request)
-    looked_at = iso(await ask(request, lambda: time_ms(client.time())))
+    app = services(request)
+    looked_at = iso(await ask(request, app.letters.now_ms))
     texts = texts_of(request)
     status = DOUBTFUL if which == "doubtful" else State.REJECTED
     place = texts(f"check.its_{found['unit']}").unescape()
 
     def rows() -> Iterator[tuple[list[str], list[str]]]:
-        with checks.open_sheet(check) as sheet:
+        with app.checks.open_sheet(check) as sheet:
             for row in chosen(sheet, check):
                 cells = invalid_cells(row, check.batch_id, looked_at, columns, status)
                 if which == "doubtful":
@@ -182,7 +180,7 @@ async def _taken(
     name = name_of_file(check.terms().name, check_id, which)
     ours = (place, *columns)
     action = Action(what="check download", about=name, by=visitor.name)
-    await ask(request, note, client, settings_of(request), action)
+    await ask(request, note, app.client, app.settings, action)
     sheet = streamed_sheet(found["header"], ours, rows(), separator, form, title=name)
     return sheet_answer(sheet, name, form)
 
@@ -200,7 +198,7 @@ async def decide(check_id: str, request: Request, visitor: Operator) -> Response
     is_done = False
     try:
         with suppress(FileNotFoundError):
-            act = checks_of(request).decide
+            act = services(request).checks.decide
             decisions = replace(_decisions(form), country_code=country_code or "")
             is_done = await ask(request, act, check_id, str(form.get("seen")), decisions)
     except NotOfferedError:
@@ -216,7 +214,7 @@ async def decide(check_id: str, request: Request, visitor: Operator) -> Response
 async def _way_on(request: Request, check: Check, page: str) -> str:
     """Return where to look on: at the first row of a page, which other rows may make move."""
     path = f"/batches/new/{check.check_id}"
-    found = await ask(request, checks_of(request).found, check)
+    found = await ask(request, services(request).checks.found, check)
     if found is None or found["error"] or not _PLACE.fullmatch(page):
         return path
     rows = found["looked_at"][(int(page) - 1) * ROWS_SHOWN :] if int(page) else []

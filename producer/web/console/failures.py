@@ -13,14 +13,12 @@ from fastapi.responses import Response
 from markupsafe import Markup
 from starlette.concurrency import run_in_threadpool
 
-from jobs.batches import Batches
-from jobs.deadletters import DeadLetters, Fit, Survey
+from jobs.deadletters import Fit, Survey
 from jobs.phone import PhoneNumber
 from producer.deadletters import Choice
 from producer.decisions import (
     AGES,
     MAY_BE_TOLD_TO_SEND,
-    Decisions,
     NoSuchDecisionError,
     NumberForgottenError,
     Plan,
@@ -50,6 +48,7 @@ from producer.web.console.words import (
     technical_of,
 )
 from producer.web.problems import Problem, ask
+from producer.web.services import services
 
 router = APIRouter()
 
@@ -159,8 +158,7 @@ def _survey(
     request: Request, filters: Filters, page: int
 ) -> tuple[Survey, dict[str, str], dict[str, str]]:
     """Return the survey, how the customers are called, and how the batches."""
-    client, settings = request.app.state.client, request.app.state.settings
-    letters, batches = DeadLetters(client, settings), Batches(client, settings)
+    letters, batches = services(request).letters, services(request).batches
     survey = letters.survey(filters.fit(letters.now_ms()), (page - 1) * PAGE, PAGE)
     shown = [batch_id for batch_id, _ in survey.by_batch.most_common(BATCHES_SHOWN) if batch_id]
     records = {each.job_id: each.record for each in survey.letters if each.record is not None}
@@ -192,8 +190,7 @@ async def decide(  # noqa: PLR0913, PLR0917 (the fields of a form)
         if back and job:
             return redirect(request, f"/jobs/{job[0]}", "dead.why_needed")
         return await _dead_page(request, filters, page, replace(filled, lacks="why_needed"))
-    letters = DeadLetters(request.app.state.client, request.app.state.settings)
-    now_ms = await ask(request, letters.now_ms)
+    now_ms = await ask(request, services(request).letters.now_ms)
     fit = filters.fit(now_ms) if scope == "all" else Fit()
     choice = Choice(
         fit.code,
@@ -213,7 +210,7 @@ async def propose(
 
     `phone`: the corrected number, for `replace`; `by`: who typed it.
     """
-    decisions: Decisions = request.app.state.decisions
+    decisions = services(request).decisions
     token = await ask(request, decisions.propose, plan, phone, by)
     await run_in_threadpool(decisions.wait, token, SOON_S)
     return redirect(request, f"/dead/decisions/{token}")
@@ -223,7 +220,7 @@ async def propose(
 async def decision(request: Request, visitor: Viewer, token: str) -> Response:
     """Show what a decision would do, how far it is, or what it did."""
     decided = await _decided(request, token)
-    decisions: Decisions = request.app.state.decisions
+    decisions = services(request).decisions
     corrected = decisions.number_of(token)
     typed = decisions.number_typed_by(visitor.name, token)
     texts = texts_of(request)
@@ -281,20 +278,20 @@ class Named:
 
 def _named(request: Request, texts: Texts, job_ids: Sequence[str]) -> list[Named]:
     """Return the customers of some jobs, with what became of them in the end."""
-    client, settings = request.app.state.client, request.app.state.settings
+    app = services(request)
     stories: dict[str, Story] = {}
     for job_id in job_ids:
         with suppress(NoSuchJobError):
-            stories[job_id] = story_of(client, settings, job_id)
+            stories[job_id] = story_of(app.client, app.settings, job_id)
     records = {job_id: story.record for job_id, story in stories.items()}
-    names = customers_of(Batches(client, settings), list(job_ids), records)
+    names = customers_of(app.batches, list(job_ids), records)
     found = []
     for job_id in job_ids:
         name = names[job_id] or job_id
         if (story := stories.get(job_id)) is None:
             found.append(Named(job_id, name))
             continue
-        end = end_of(client, settings, story)
+        end = end_of(app.client, app.settings, story)
         ending = ending_in_words(texts, end.record, end.waits_for)
         found.append(Named(job_id, name, ending, end.record.state.is_final))
     return found
@@ -303,14 +300,14 @@ def _named(request: Request, texts: Texts, job_ids: Sequence[str]) -> list[Named
 def _old_number(request: Request, plan: Plan) -> str:
     """Return, masked, the number that a plan corrects; "" where it corrects none."""
     if plan.verb == "replace":
-        client, settings = request.app.state.client, request.app.state.settings
+        app = services(request)
         with suppress(NoSuchJobError):
-            return story_of(client, settings, plan.choice.job_ids[0]).record.phone.masked
+            return story_of(app.client, app.settings, plan.choice.job_ids[0]).record.phone.masked
     return ""
 
 
 async def _decided(request: Request, token: str) -> Any:
-    decisions: Decisions = request.app.state.decisions
+    decisions = services(request).decisions
     try:
         return await ask(request, decisions.get, token)
     except NoSuchDecisionError:
@@ -323,7 +320,7 @@ async def do(
 ) -> Response:
     """Do it, or go on with it; the same form again changes nothing."""
     await _decided(request, token)
-    decisions: Decisions = request.app.state.decisions
+    decisions = services(request).decisions
     try:
         await ask(request, decisions.do, token, run, operator.name)
     except NumberForgottenError:
@@ -336,8 +333,9 @@ async def do(
 @router.post("/dead/decisions/{token}/stop")
 async def stop(request: Request, _: Operator, token: str, run: Annotated[int, Form()]) -> Response:
     """Stop it; it can be continued."""
-    await ask(request, request.app.state.decisions.stop, token, run)
-    await run_in_threadpool(request.app.state.decisions.wait, token, SOON_S)
+    decisions = services(request).decisions
+    await ask(request, decisions.stop, token, run)
+    await run_in_threadpool(decisions.wait, token, SOON_S)
     return redirect(request, f"/dead/decisions/{token}")
 
 
@@ -345,7 +343,7 @@ async def stop(request: Request, _: Operator, token: str, run: Annotated[int, Fo
 async def insist(request: Request, operator: Operator, token: str) -> Response:
     """Look anew, with those that may have got a code: a person knows that none has come."""
     decided = await _decided(request, token)
-    decisions: Decisions = request.app.state.decisions
+    decisions = services(request).decisions
     phone = decisions.number_of(token)
     if decided.plan.verb == "replace" and phone is None:
         job_id = decided.plan.choice.job_ids[0]

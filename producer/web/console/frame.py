@@ -37,10 +37,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from jobs.masking import without_numbers
-from producer.users import LIFE_S, Role, User, Users
-from producer.web.access import Guesses
+from producer.users import LIFE_S, Role, User
 from producer.web.console.texts import LANGUAGES, Texts, language_for
 from producer.web.problems import RETRY_AFTER_S, Problem, ask, begin_answer
+from producer.web.services import services
 
 T = TypeVar("T")
 
@@ -50,6 +50,8 @@ MAX_REASON = 300
 _SAID = "sendcode_said"
 _SAID_S = 60
 _NEW_SESSION = "sendcode.new_session"
+PASSWORDS = 2
+"""Checked at once: each takes 16 MB and a fifth of a second of a processor."""
 MOST_WAITING = 10
 """For their password to be checked: the last of them waits a second or two."""
 _CHANGES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
@@ -119,7 +121,7 @@ async def visitor_of(request: Request) -> Visitor | None:
 
 def _find_visitor(request: Request, name: str) -> Visitor | None:
     """Find it by the cookie; whom a proxy names and has no session of it yet gets one."""
-    users, secret = users_of(request), request.cookies.get(SESSION, "")
+    users, secret = services(request).users, request.cookies.get(SESSION, "")
     by_proxy, is_active = bool(name), not is_fragment(request)
     user = users.user_of(secret, by_proxy=by_proxy, is_active=is_active) if secret else None
     if by_proxy and (user is None or user.name != name):
@@ -135,7 +137,7 @@ def forwarded(request: Request, header: str) -> str:
 
     Of several values the last one is the proxy's own.
     """
-    networks = request.app.state.settings.trusted_proxies
+    networks = services(request).settings.trusted_proxies
     if not networks or request.client is None:
         return ""
     peer = ip_address(request.client.host)
@@ -149,11 +151,6 @@ def forwarded(request: Request, header: str) -> str:
 def address_of(request: Request) -> str:
     """Return where the browser is, as far as that is known."""
     return forwarded(request, "x-forwarded-for") or (request.client.host if request.client else "")
-
-
-def users_of(request: Request) -> Users:
-    """Return who may use the console."""
-    return Users(request.app.state.client, request.app.state.settings)
 
 
 async def hashed(request: Request, act: Callable[..., T], *arguments: Any) -> T:
@@ -174,7 +171,7 @@ async def hashed(request: Request, act: Callable[..., T], *arguments: Any) -> T:
 
 async def hold_back(request: Request, name: str) -> None:
     """Wait after a wrong password, ever longer for this name and this place."""
-    guesses: Guesses = request.app.state.console_guesses
+    guesses = services(request).user_guesses
     of_place, of_name = guesses.add(address_of(request)), guesses.add(f"user {name[:64]}")
     await asyncio.sleep(max(of_place, of_name))
     begin_answer(request.scope)

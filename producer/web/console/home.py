@@ -6,17 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import redis
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from markupsafe import Markup
 
-from config.settings import Settings
 from jobs.account import AccountState
 from jobs.actions import recent_actions
 from jobs.codes import OUTAGE, explain
 from jobs.deadletters import SURVEYED, DeadLetters
-from jobs.identity import Identity, state_file
 from producer.deadletters import Choice, groups
 from producer.overview import Overview, read_overview
 from producer.sending import Sending, Standing, read_sent
@@ -25,6 +22,7 @@ from producer.web.console.frame import Viewer, render, texts_of
 from producer.web.console.texts import Texts
 from producer.web.console.words import meaning_of, reason_in_words, remedy_of, technical_of
 from producer.web.problems import ask
+from producer.web.services import Services, services
 
 router = APIRouter()
 
@@ -60,7 +58,7 @@ class Plot:
 @router.get("/")
 async def home(request: Request, _: Viewer) -> Response:
     """Show the whole system at a glance."""
-    found = await ask(request, _read, request.app.state.client, request.app.state.settings)
+    found = await ask(request, _read, services(request))
     texts = texts_of(request)
     account: AccountState = found["overview"].account
     failures = _failures(texts, found["waiting"])
@@ -78,9 +76,10 @@ async def home(request: Request, _: Viewer) -> Response:
     )
 
 
-def _read(client: redis.Redis, settings: Settings) -> dict[str, Any]:
-    overview = read_overview(client, settings, Identity(client, settings, state_file(settings)))
-    waiting = _waiting(client, settings, overview)
+def _read(app: Services) -> dict[str, Any]:
+    client, settings = app.client, app.settings
+    overview = read_overview(client, settings, app.identity)
+    waiting = _waiting(app.letters, overview)
     sending, sent = Sending.of(overview), read_sent(client, settings, overview.at_ms)
     actions = recent_actions(client, settings, _LOOKED_AT) if sending.is_halted else []
     by = next((action.by for action in actions if action.what == "halt"), "")
@@ -97,15 +96,14 @@ def _read(client: redis.Redis, settings: Settings) -> dict[str, Any]:
     }
 
 
-def _waiting(client: redis.Redis, settings: Settings, overview: Overview) -> Mapping[str, int]:
+def _waiting(letters: DeadLetters, overview: Overview) -> Mapping[str, int]:
     """Return by code what waits for a person; of very many also those that were corrected since.
 
     The page is read again and again: it looks through no more than one call may.
     """
     if sum(overview.dead_by_code.values()) > SURVEYED:
         return overview.dead_by_code
-    found = groups(DeadLetters(client, settings), Choice())
-    return {group.code: group.count for group in found}
+    return {group.code: group.count for group in groups(letters, Choice())}
 
 
 def _plot(minutes: Sequence[int]) -> Plot:

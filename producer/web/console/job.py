@@ -9,9 +9,7 @@ from fastapi.responses import Response
 from markupsafe import Markup
 
 from jobs.batch import Batch
-from jobs.batches import Batches
 from jobs.codes import is_permanent
-from jobs.deadletters import DeadLetters
 from jobs.job import JobRecord, State, StoryEntry, iso, split_job_id
 from jobs.phone import PhoneError
 from producer.deadletters import Choice
@@ -41,6 +39,7 @@ from producer.web.console.rows import cells_of, customer_of
 from producer.web.console.texts import Texts
 from producer.web.console.words import ending_in_words, meaning_of, remedy_of, technical_of
 from producer.web.problems import Problem, ask
+from producer.web.services import services
 
 router = APIRouter()
 
@@ -54,18 +53,17 @@ async def job(request: Request, _: Viewer, job_id: str) -> Response:
 async def _page(
     request: Request, job_id: str, *, fault: str = "", country_code: str = "", typed: str = ""
 ) -> Response:
-    client, settings = request.app.state.client, request.app.state.settings
-    texts = texts_of(request)
+    app, texts = services(request), texts_of(request)
     try:
-        story = await ask(request, story_of, client, settings, job_id)
+        story = await ask(request, story_of, app.client, app.settings, job_id)
     except NoSuchJobError as exc:
         return await _instead(request, exc)
     record = story.record
-    end = await ask(request, end_of, client, settings, story)
-    letter = await ask(request, DeadLetters(client, settings).find, job_id)
+    end = await ask(request, end_of, app.client, app.settings, story)
+    letter = await ask(request, app.letters.find, job_id)
     batch = None
     if record.batch_id:
-        batch = await ask(request, Batches(client, settings).get, record.batch_id)
+        batch = await ask(request, app.batches.get, record.batch_id)
     is_open = letter is not None and not letter.was_dealt_with and not story.corrected_by
     return render(
         request,
@@ -98,9 +96,9 @@ async def _page(
 
 def _correction(request: Request, corrected_by: str) -> dict[str, Any]:
     """Return what correction.html shows: by which job a corrected file took the customer over."""
-    client, settings = request.app.state.client, request.app.state.settings
-    batch = Batches(client, settings).get(split_job_id(corrected_by)[0]) if corrected_by else None
-    story, words = correction_of(client, settings, corrected_by), Markup()
+    app = services(request)
+    batch = app.batches.get(split_job_id(corrected_by)[0]) if corrected_by else None
+    story, words = correction_of(app.client, app.settings, corrected_by), Markup()
     if story is not None:
         words = ending_in_words(texts_of(request), story.record, story.waits_for, batch)
     return {"corrected_by": corrected_by, "corrected_in": batch, "correction": words}
@@ -119,8 +117,7 @@ async def _instead(request: Request, error: NoSuchJobError) -> Response:
         return redirect(request, f"/batches/{error.job_id}")
     if error.instead is Instead.NOTHING or error.row is None:
         raise Problem(404, "not_found", "there is no such job")
-    client, settings = request.app.state.client, request.app.state.settings
-    batch = await ask(request, Batches(client, settings).get, batch_id)
+    batch = await ask(request, services(request).batches.get, batch_id)
     return render(
         request,
         "job_row.html",

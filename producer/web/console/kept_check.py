@@ -10,12 +10,10 @@ from typing import Any, TypeVar
 from fastapi import Request
 from fastapi.responses import Response
 
-from config.settings import Settings
-from jobs.batches import Batches
-from producer.checking import Checker
-from producer.checks import Check, Checks, check_of_batch
+from producer.checks import Check, check_of_batch
 from producer.web.console.frame import Visitor, is_fragment, redirect, render
 from producer.web.problems import Problem, ask
+from producer.web.services import services
 
 T = TypeVar("T")
 
@@ -32,13 +30,13 @@ async def own_check(
     Raises:
         Problem: 404, it is no longer kept, or somebody else's.
     """
-    check = await ask(request, checks_of(request).get, check_id)
+    check = await ask(request, services(request).checks.get, check_id)
     if check is not None and check.owner == visitor.name:
         if or_batch and check.confirmed and check.submitted:
             return lead(request, f"/batches/{check.batch_id}")
         return check
     if check is None:
-        batches = await ask(request, Batches(request.app.state.client, settings_of(request)).list)
+        batches = await ask(request, services(request).batches.list)
         made = [each for each in batches if check_of_batch(each.batch_id) == check_id]
         if made:  # the newest one, as those before were undone
             return lead(request, f"/batches/{made[0].batch_id}")
@@ -47,10 +45,10 @@ async def own_check(
 
 async def found_of(request: Request, check: Check) -> dict[str, Any] | None:
     """Return what was found; give a small file a moment to be read."""
-    checks = checks_of(request)
+    checks = services(request).checks
     found = await ask(request, checks.found, check)
     if found is None and not check.confirmed:
-        await ask(request, checker_of(request).tend, check)
+        await ask(request, services(request).checker.tend, check)
         if not is_fragment(request):
             found = await wait_for(lambda: checks.found(check))
     return found
@@ -60,7 +58,7 @@ async def changed(request: Request, check: Check, **changes: Any) -> Response:
     """Keep what decides how the file is read, and have it read again."""
 
     def change_it() -> None:
-        with suppress(FileNotFoundError), checks_of(request).change(check.check_id) as change:
+        with suppress(FileNotFoundError), services(request).checks.change(check.check_id) as change:
             if not change.check.confirmed:
                 change.read_again(refused="", **changes)
 
@@ -70,8 +68,8 @@ async def changed(request: Request, check: Check, **changes: Any) -> Response:
 
 async def progress_page(request: Request, check: Check) -> Response:
     """Show how far the reading, or the submission, is."""
-    await ask(request, checker_of(request).tend, check)
-    rows, share, what = await ask(request, checks_of(request).progress, check.check_id)
+    await ask(request, services(request).checker.tend, check)
+    rows, share, what = await ask(request, services(request).checks.progress, check.check_id)
     return render(
         request,
         "check_progress.html",
@@ -81,7 +79,7 @@ async def progress_page(request: Request, check: Check) -> Response:
         rows=rows,
         percent=round(100 * share),
         what=what,
-        undo_s=round(settings_of(request).sendcode_undo),
+        undo_s=round(services(request).settings.sendcode_undo),
     )
 
 
@@ -99,21 +97,3 @@ def lead(request: Request, url: str) -> Response:
     if is_fragment(request):
         return Response(None, 204, {"HX-Redirect": url})
     return redirect(request, url)
-
-
-def settings_of(request: Request) -> Settings:
-    """Return the settings of this process."""
-    settings: Settings = request.app.state.settings
-    return settings
-
-
-def checks_of(request: Request) -> Checks:
-    """Return all checks that are kept."""
-    checks: Checks = request.app.state.checks
-    return checks
-
-
-def checker_of(request: Request) -> Checker:
-    """Return what reads and submits them."""
-    checker: Checker = request.app.state.checker
-    return checker

@@ -16,9 +16,7 @@ from fastapi.responses import Response
 from starlette.datastructures import FormData, UploadFile
 
 from jobs.batch import BatchState
-from jobs.batches import Batches
 from jobs.masking import without_numbers
-from jobs.scripts import time_ms
 from producer import bounds
 from producer.checks import Check, Checks, TooManyChecksError, Wishes, check_of_batch
 from producer.overview import Outlook, read_overview
@@ -34,17 +32,14 @@ from producer.web.console.frame import (
 )
 from producer.web.console.kept_check import (
     changed,
-    checker_of,
-    checks_of,
     found_of,
     lead,
     own_check,
     progress_page,
-    settings_of,
     wait_for,
 )
 from producer.web.problems import ask
-from producer.web.uploads import Uploads
+from producer.web.services import services
 
 router = APIRouter(prefix="/batches/new")
 
@@ -60,13 +55,13 @@ async def choose(request: Request, visitor: Operator) -> Response:
 @router.post("")
 async def upload(request: Request, visitor: Operator) -> Response:
     """Take a file."""
-    uploads: Uploads = request.app.state.uploads
+    uploads = services(request).uploads
 
     def keep(form: FormData) -> Check | None:
         file = form.get("file")
         if not isinstance(file, UploadFile) or not file.filename:
             return None
-        return checks_of(request).add(visitor.name, shown(file.filename), file.file)
+        return services(request).checks.add(visitor.name, shown(file.filename), file.file)
 
     try:
         check = await uploads.take(request, keep)
@@ -74,14 +69,14 @@ async def upload(request: Request, visitor: Operator) -> Response:
         return await _choose_page(request, visitor, error="too_many", status=503)
     if check is None:
         return await _choose_page(request, visitor, error="no_file", status=422)
-    await ask(request, checker_of(request).tend, check)
+    await ask(request, services(request).checker.tend, check)
     return redirect(request, f"/batches/new/{check.check_id}")
 
 
 async def _choose_page(
     request: Request, visitor: Visitor, *, error: str | None = None, status: int = 200
 ) -> Response:
-    checks = await ask(request, checks_of(request).all)
+    checks = await ask(request, services(request).checks.all)
     own = [check for check in checks if check.owner == visitor.name and not check.submitted]
     return render(request, "new_batch.html", status=status, checks=own, error=error)
 
@@ -92,7 +87,7 @@ async def forget(check_id: str, request: Request, visitor: Operator) -> Response
     check = await own_check(request, visitor, check_id)
     if isinstance(check, Response):
         return check
-    if not await ask(request, checks_of(request).forget, check_id):
+    if not await ask(request, services(request).checks.forget, check_id):
         return redirect(request, f"/batches/new/{check_id}")
     return redirect(
         request, "/batches/new", "new_batch.forgotten", name=without_numbers(check.file_name)
@@ -115,7 +110,7 @@ async def set_terms(check_id: str, request: Request, visitor: Operator) -> Respo
     if isinstance(check, Response):
         return check
     form = {name: str(value) for name, value in (await request.form()).items()}
-    now_ms = await ask(request, lambda: time_ms(request.app.state.client.time()))
+    now_ms = await ask(request, services(request).letters.now_ms)
     wishes, wrong = _wishes(form, now_ms)
     if wrong:
         return await _terms_page(request, check, form, wrong)
@@ -147,7 +142,7 @@ async def _terms_page(
         if form is None
         else form,
         wrong=wrong,
-        rate=settings_of(request).sendcode_rate_limit,
+        rate=services(request).settings.sendcode_rate_limit,
     )
 
 
@@ -174,19 +169,19 @@ async def confirm(check_id: str, request: Request, visitor: Operator) -> Respons
         codes: int = found["report"]["valid"]
         if form.get("seen") != check.seen or not codes:
             return await _confirm_page(request, check, is_stale=True)
-        if codes > settings_of(request).sendcode_confirm_above:
+        if codes > services(request).settings.sendcode_confirm_above:
             typed = "".join(c for c in str(form.get("typed", "")) if c.isalnum())
             if typed != str(codes):
                 return await _confirm_page(request, check, is_wrong=True)
     with suppress(FileNotFoundError):
         seen = str(form.get("seen"))
-        is_done = await ask(request, checks_of(request).confirm, check_id, seen)
-        now = await ask(request, checks_of(request).get, check_id)
+        is_done = await ask(request, services(request).checks.confirm, check_id, seen)
+        now = await ask(request, services(request).checks.get, check_id)
         if now is not None and not is_done:
             return await _confirm_page(request, now, is_stale=True)
         if now is not None:
-            await ask(request, checker_of(request).tend, now)
-    await wait_for(lambda: _has_ended(checks_of(request), check_id))
+            await ask(request, services(request).checker.tend, now)
+    await wait_for(lambda: _has_ended(services(request).checks, check_id))
     return redirect(request, f"/batches/new/{check_id}")
 
 
@@ -200,7 +195,7 @@ async def _confirm_page(
         return await progress_page(request, check)
     if is_fragment(request):
         return lead(request, request.url.path)
-    settings, client = settings_of(request), request.app.state.client
+    settings, client = services(request).settings, services(request).client
     overview = await ask(request, read_overview, client, settings)
     outlook = Outlook.of(overview)
     codes, wishes = found["report"]["valid"], check.wishes
@@ -239,9 +234,9 @@ async def undo_batch(request: Request, visitor: Visitor, batch_id: str) -> Respo
 
     Exact: either none of its codes leaves, or it is too late, and nothing was changed.
     """
-    checks = checks_of(request)
+    checks = services(request).checks
     check_id = check_of_batch(batch_id)
-    batches = Batches(request.app.state.client, settings_of(request))
+    batches = services(request).batches
 
     def steer() -> bool | None:
         """Return whether nothing of the batch is sent; None if there is no such batch."""
@@ -272,14 +267,14 @@ async def _kept(request: Request, check: Check, **changes: Any) -> None:
     """Keep a decision, unless the file was confirmed, or is read otherwise, since."""
 
     def keep() -> None:
-        with suppress(FileNotFoundError), checks_of(request).change(check.check_id) as change:
+        with suppress(FileNotFoundError), services(request).checks.change(check.check_id) as change:
             if change.check.revision == check.revision and not change.check.confirmed:
                 change.set(**changes)
 
     await ask(request, keep)
-    now = await ask(request, checks_of(request).get, check.check_id)
+    now = await ask(request, services(request).checks.get, check.check_id)
     if now is not None:
-        await ask(request, checker_of(request).tend, now)
+        await ask(request, services(request).checker.tend, now)
 
 
 def _has_ended(checks: Checks, check_id: str) -> bool:

@@ -11,13 +11,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import Response
 
-from jobs.batches import Batches
-from jobs.vault import SealedError, Vault, text_binding
+from jobs.vault import SealedError, text_binding
 from producer.search import Hit, Place, digits_of, search
 from producer.web.console.frame import MOST_PLACES, Viewer, Visitor, render, texts_of
 from producer.web.console.rows import customer_of, matching_of
 from producer.web.console.words import ending_in_words
 from producer.web.problems import ask
+from producer.web.services import services
 
 router = APIRouter()
 
@@ -28,7 +28,7 @@ BATCHES_SHOWN = 500
 @router.get("/search")
 async def search_form(request: Request, _: Viewer, batch: str = "") -> Response:
     """Show the form."""
-    batches = await ask(request, _batches(request).page, 0, BATCHES_SHOWN)
+    batches = await ask(request, services(request).batches.page, 0, BATCHES_SHOWN)
     return render(
         request, "search.html", batches=batches, batch=batch, text="", found=None, results=[]
     )
@@ -36,15 +36,13 @@ async def search_form(request: Request, _: Viewer, batch: str = "") -> Response:
 
 def sealed_search(request: Request, visitor: Visitor, text: str) -> str:
     """Return what was searched for as the page may carry it, for this session alone."""
-    vault = Vault(request.app.state.client, request.app.state.settings)
-    return vault.seal_text(text, text_binding("search", visitor.csrf))
+    return services(request).vault.seal_text(text, text_binding("search", visitor.csrf))
 
 
 def opened_search(request: Request, visitor: Visitor, sealed: str) -> str:
     """Return what was sealed; nothing if it was for another session or its key is gone."""
-    vault = Vault(request.app.state.client, request.app.state.settings)
     try:
-        return vault.open(sealed, text_binding("search", visitor.csrf)).decode()
+        return services(request).vault.open(sealed, text_binding("search", visitor.csrf)).decode()
     except SealedError:
         return ""
 
@@ -60,11 +58,11 @@ async def found(
     first: Annotated[int, Form(ge=0, le=MOST_PLACES)] = 0,
 ) -> Response:
     """Search, or go on with it in batch `since`, and show what was found."""
-    state = request.app.state
-    batches = await ask(request, _batches(request).page, 0, BATCHES_SHOWN)
+    app = services(request)
+    batches = await ask(request, app.batches.page, 0, BATCHES_SHOWN)
     place = Place(since, first) if since else None
     text = opened_search(request, visitor, sought) if sought else text.strip()
-    found = await ask(request, search, state.client, state.settings, text, batch, place)
+    found = await ask(request, search, app.client, app.settings, text, batch, place)
     texts = texts_of(request)
 
     def shown(hit: Hit) -> dict[str, Any]:
@@ -93,7 +91,3 @@ async def found(
         goes_on=since,
         results=[shown(hit) for hit in found.hits],
     )
-
-
-def _batches(request: Request) -> Batches:
-    return Batches(request.app.state.client, request.app.state.settings)

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Form, Request
 from fastapi.responses import Response
 
 from config.flower import FLOWER_PORT
-from producer.tokens import Scope, TokenRefusedError, Tokens
+from producer.tokens import Scope, TokenRefusedError
 from producer.users import LastAdminError, Role, User, UserRefusedError
 from producer.web.console.frame import (
     Admin,
@@ -19,9 +19,9 @@ from producer.web.console.frame import (
     keep_session,
     redirect,
     render,
-    users_of,
 )
 from producer.web.problems import Problem, ask
+from producer.web.services import services
 
 router = APIRouter()
 
@@ -38,8 +38,8 @@ async def settings(request: Request, visitor: Viewer) -> Response:
 
 async def _page(request: Request, visitor: Visitor, status: int = 200, **more: Any) -> Response:
     is_admin = visitor.may(Role.ADMIN)
-    users = await ask(request, users_of(request).all) if is_admin else []
-    tokens = await ask(request, _tokens(request).all) if is_admin else []
+    users = await ask(request, services(request).users.all) if is_admin else []
+    tokens = await ask(request, services(request).tokens.all) if is_admin else []
     values: dict[str, Any] = {
         "users": users,
         "tokens": tokens,
@@ -53,10 +53,6 @@ async def _page(request: Request, visitor: Visitor, status: int = 200, **more: A
     return render(request, "settings.html", status=status, **values | more)
 
 
-def _tokens(request: Request) -> Tokens:
-    return Tokens(request.app.state.client, request.app.state.settings)
-
-
 def _flower(request: Request) -> str | None:
     """Return where Flower is, if this browser runs where both of them do."""
     host = request.url.hostname
@@ -68,11 +64,11 @@ async def change_own_password(
     request: Request, visitor: Viewer, password: Password = "", new: Password = ""
 ) -> Response:
     """Set the user's own password, and end their other sessions."""
-    users = users_of(request)
+    users = services(request).users
     if await hashed(request, users.authenticate, visitor.name, password) is None:
         await hold_back(request, visitor.name)
         return await _page(request, visitor, 422, wrong="password_wrong", wrong_in="own")
-    request.app.state.console_guesses.forget(f"user {visitor.name}")
+    services(request).user_guesses.forget(f"user {visitor.name}")
     try:
         await hashed(request, users.set_password, visitor.name, new, visitor.name)
     except UserRefusedError as exc:
@@ -89,7 +85,7 @@ async def add_user(
     """Add a user; without a password a trusted proxy must vouch for them."""
     try:
         await hashed(
-            request, users_of(request).add, name.strip(), role, password or None, admin.name
+            request, services(request).users.add, name.strip(), role, password or None, admin.name
         )
     except UserRefusedError as exc:
         return await _page(request, admin, 422, wrong=exc.code, wrong_in="user")
@@ -108,7 +104,7 @@ async def change_role(request: Request, name: str, admin: Admin, role: Name = ""
     """Set another user's role."""
     user = await _other(request, name, admin)
     try:
-        await ask(request, users_of(request).set_role, user.name, role, admin.name)
+        await ask(request, services(request).users.set_role, user.name, role, admin.name)
     except LastAdminError as exc:
         raise Problem(409, exc.code, str(exc)) from None
     except UserRefusedError as exc:
@@ -123,7 +119,7 @@ async def change_password(
     """Set another user's password."""
     user = await _other(request, name, admin)
     try:
-        await hashed(request, users_of(request).set_password, user.name, password, admin.name)
+        await hashed(request, services(request).users.set_password, user.name, password, admin.name)
     except UserRefusedError as exc:
         roles = list(Role)
         return render(request, "user.html", status=422, user=user, roles=roles, wrong=exc.code)
@@ -135,7 +131,7 @@ async def remove_user(request: Request, name: str, admin: Admin) -> Response:
     """Remove another user."""
     user = await _other(request, name, admin)
     try:
-        await ask(request, users_of(request).remove, user.name, admin.name)
+        await ask(request, services(request).users.remove, user.name, admin.name)
     except LastAdminError as exc:
         raise Problem(409, exc.code, str(exc)) from None
     return redirect(request, "/settings", "settings.user_removed", name=name)
@@ -147,7 +143,7 @@ async def new_token(
 ) -> Response:
     """Make a token, and show it this once."""
     try:
-        token = await ask(request, _tokens(request).new, name.strip(), scope, admin.name)
+        token = await ask(request, services(request).tokens.new, name.strip(), scope, admin.name)
     except TokenRefusedError as exc:
         return await _page(request, admin, 422, wrong=str(exc), wrong_in="token")
     return await _page(request, admin, token=token)
@@ -156,7 +152,7 @@ async def new_token(
 @router.get("/settings/tokens/{token_id}")
 async def one_token(request: Request, token_id: str, _: Admin) -> Response:
     """Ask before a token is revoked."""
-    tokens = await ask(request, _tokens(request).all)
+    tokens = await ask(request, services(request).tokens.all)
     token = next((each for each in tokens if each.id == token_id), None)
     if token is None:
         raise Problem(404, "not_found", "there is no such token")
@@ -166,13 +162,13 @@ async def one_token(request: Request, token_id: str, _: Admin) -> Response:
 @router.post("/settings/tokens/{token_id}/revoke")
 async def revoke_token(request: Request, token_id: str, admin: Admin) -> Response:
     """End a token."""
-    gone = await ask(request, _tokens(request).revoke, token_id, admin.name)
+    gone = await ask(request, services(request).tokens.revoke, token_id, admin.name)
     said = "settings.token_revoked" if gone else "settings.token_gone"
     return redirect(request, "/settings", said, name=gone[0].name if gone else token_id)
 
 
 async def _known(request: Request, name: str) -> User:
-    user = await ask(request, users_of(request).get, name)
+    user = await ask(request, services(request).users.get, name)
     if user is None:
         raise Problem(404, "not_found", "there is no such user")
     return user

@@ -22,10 +22,10 @@ from producer.web.console.frame import (
     redirect,
     render,
     static_file,
-    users_of,
     visitor_of,
 )
 from producer.web.problems import Problem, ask
+from producer.web.services import services
 
 router = APIRouter()
 
@@ -56,12 +56,12 @@ async def signed_in(
 ) -> Response:
     """Begin a session; a wrong password is answered ever later."""
     await check_form(request, csrf_token(request.cookies.get(SESSION) or secrets.token_hex()))
-    users = users_of(request)
+    users = services(request).users
     user: User | None = await hashed(request, users.authenticate, name, password)
     if user is None:
         await hold_back(request, name)
         return await _sign_in_page(request, next, name=name, status=401)
-    request.app.state.console_guesses.forget(f"user {name}")
+    services(request).user_guesses.forget(f"user {name}")
     response = redirect(request, own_path(next))
     keep_session(response, request, await ask(request, users.begin_session, user))
     return response
@@ -70,7 +70,7 @@ async def signed_in(
 @router.post("/logout")
 async def sign_out(request: Request, _: Viewer) -> Response:
     """End the session."""
-    await ask(request, users_of(request).end_session, request.cookies[SESSION])
+    await ask(request, services(request).users.end_session, request.cookies[SESSION])
     response = redirect(request, "/login", "login.signed_out")
     response.delete_cookie(SESSION)
     return response
@@ -81,7 +81,7 @@ async def _sign_in_page(
 ) -> HTMLResponse:
     """Return the page; its form's token belongs to a cookie that is no session yet."""
     secret = request.cookies.get(SESSION) or secrets.token_urlsafe(32)
-    has_users = bool(await ask(request, users_of(request).all))
+    has_users = bool(await ask(request, services(request).users.all))
     page = render(
         request,
         "login.html",
