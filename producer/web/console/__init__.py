@@ -1,7 +1,8 @@
 """The console: server-rendered pages for the person with the spreadsheet, on the same services.
 
 Every module has a `router`; a page is in no OpenAPI document. What a page may be asked for by whom
-stands with it, as `Viewer`, `Operator` or `Admin` (frame.py).
+stands with it: `Viewer`, `Operator` or `Admin` (frame.py), or an operator's own `OpenCheck`
+(kept_check.py).
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from producer.web.console import (
     settings,
     sign_in,
 )
-from producer.web.console.frame import SignInFirst, sign_in_first
 
 ROUTERS = (
     sign_in.router,
@@ -45,7 +45,7 @@ def add_console(app: FastAPI) -> None:
     app.state.hashing = anyio.CapacityLimiter(frame.PASSWORDS)
     for router in ROUTERS:
         app.include_router(router, include_in_schema=False)
-    app.add_exception_handler(SignInFirst, sign_in_first)
+    app.add_exception_handler(frame.Elsewhere, frame.lead)
 
 
 __all__ = ["ROUTERS", "add_console", "frame"]

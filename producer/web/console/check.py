@@ -24,7 +24,7 @@ from producer.sheet.leaving import NOTHING
 from producer.sheet.writing import separator_for, streamed_sheet
 from producer.web.batches import Form, sheet_answer
 from producer.web.console.frame import (
-    Operator,
+    Elsewhere,
     Page,
     is_fragment,
     redirect,
@@ -32,10 +32,9 @@ from producer.web.console.frame import (
     texts_of,
 )
 from producer.web.console.kept_check import (
-    changed,
+    OpenCheck,
+    change,
     found_of,
-    lead,
-    own_check,
     progress_page,
 )
 from producer.web.console.results_file import name_of_file
@@ -56,21 +55,16 @@ _COUNTRY_FAULTS = frozenset(
 
 
 @router.get("/{check_id}")
-async def look(
-    check_id: str, request: Request, visitor: Operator, page: Page = 1, line: Page = 0
-) -> Response:
+async def look(request: Request, check: OpenCheck, page: Page = 1, line: Page = 0) -> Response:
     """Show what a file holds, once it was read; while it becomes a batch, how far that is.
 
     `line`: of a row whose page is to be shown, wherever it is by now.
     """
-    check = await own_check(request, visitor, check_id)
-    if isinstance(check, Response):
-        return check
     found = await found_of(request, check)
     if found is None or check.confirmed:
         return await progress_page(request, check)
     if is_fragment(request):  # the page waited for this
-        return lead(request, f"{request.url.path}?line={line}" if line else request.url.path)
+        raise Elsewhere(f"{request.url.path}?line={line}" if line else request.url.path)
     if found["error"]:
         return render(request, "check_unreadable.html", check=check, error=found["error"])
     pages = max(1, -(-len(found["looked_at"]) // ROWS_SHOWN))
@@ -119,48 +113,36 @@ def _cell_at_fault(group: Mapping[str, Any], found: Mapping[str, Any]) -> int | 
 
 
 @router.get("/{check_id}/invalid")
-async def take_invalid(
-    check_id: str, request: Request, visitor: Operator, form: Form = "xlsx"
-) -> Response:
+async def take_invalid(request: Request, check: OpenCheck, form: Form = "xlsx") -> Response:
     """Send the rows that cannot be sent, each with its reason, to be corrected in a spreadsheet."""
     app = services(request)
 
-    def invalid_rows(sheet: Sheet, check: Check) -> Iterator[Row]:
+    def invalid_rows(sheet: Sheet) -> Iterator[Row]:
         after = 0 if check.choices.skip_sent else None
         memory = Memory(app.client, app.settings, check.batch_id)
         rows = rows_to_send(sheet, memory, skip_sent_after=after)
         return (row for row, _ in rows if row.problem and row.problem.code != "left_out")
 
-    return await _taken(request, visitor, check_id, "invalid", form, invalid_rows)
+    return await _taken(request, check, "invalid", form, invalid_rows)
 
 
 @router.get("/{check_id}/doubtful")
-async def take_doubtful(
-    check_id: str, request: Request, visitor: Operator, form: Form = "xlsx"
-) -> Response:
+async def take_doubtful(request: Request, check: OpenCheck, form: Form = "xlsx") -> Response:
     """Send the rows that are sent though they are doubtful, each with its reason."""
-
-    def doubtful(sheet: Sheet, _: Check) -> Iterator[Row]:
-        return doubtful_rows(sheet)
-
-    return await _taken(request, visitor, check_id, "doubtful", form, doubtful)
+    return await _taken(request, check, "doubtful", form, doubtful_rows)
 
 
 async def _taken(
     request: Request,
-    visitor: Operator,
-    check_id: str,
+    check: Check,
     which: str,
     form: Form,
-    chosen: Callable[[Sheet, Check], Iterator[Row]],
+    chosen: Callable[[Sheet], Iterator[Row]],
 ) -> Response:
     """Send the rows that are chosen, each of which has a problem."""
-    check = await own_check(request, visitor, check_id)
-    if isinstance(check, Response):
-        return check
     found = await found_of(request, check)
     if found is None or found["error"]:
-        return redirect(request, f"/batches/new/{check_id}")
+        raise Elsewhere(f"/batches/new/{check.check_id}")
     columns = tuple(found["invalid_columns"])
     app = services(request)
     looked_at = iso(await ask(request, app.letters.now_ms))
@@ -170,27 +152,24 @@ async def _taken(
 
     def rows() -> Iterator[tuple[list[str], list[str]]]:
         with app.checks.open_sheet(check) as sheet:
-            for row in chosen(sheet, check):
+            for row in chosen(sheet):
                 cells = invalid_cells(row, check.batch_id, looked_at, columns, status)
                 if which == "doubtful":
                     cells[-1] = texts("check.will_be_sent", why=cells[-1]).unescape()
                 yield row.cells, [str(row.line), *cells]
 
     separator = separator_for(found["delimiter"])
-    name = name_of_file(check.terms().name, check_id, which)
+    name = name_of_file(check.terms().name, check.check_id, which)
     ours = (place, *columns)
-    action = Action(what="check download", about=name, by=visitor.name)
+    action = Action(what="check download", about=name, by=check.owner)
     await ask(request, note, app.client, app.settings, action)
     sheet = streamed_sheet(found["header"], ours, rows(), separator, form, title=name)
     return sheet_answer(sheet, name, form)
 
 
 @router.post("/{check_id}/cells")
-async def decide(check_id: str, request: Request, visitor: Operator) -> Response:
+async def decide(request: Request, check: OpenCheck) -> Response:
     """Correct cells and leave rows out, as a person typed and ticked, and read the file again."""
-    check = await own_check(request, visitor, check_id)
-    if isinstance(check, Response):
-        return check
     form = await request.form()
     way_on = await _way_on(request, check, str(form.get("page", "")))
     typed = str(form.get("country_code", "")).strip()
@@ -200,7 +179,7 @@ async def decide(check_id: str, request: Request, visitor: Operator) -> Response
         with suppress(FileNotFoundError):
             act = services(request).checks.decide
             decisions = replace(_decisions(form), country_code=country_code or "")
-            is_done = await ask(request, act, check_id, str(form.get("seen")), decisions)
+            is_done = await ask(request, act, check.check_id, str(form.get("seen")), decisions)
     except NotOfferedError:
         detail = (
             f"only what is shown can be corrected or left out here, at most {MOST_DECIDED:,} rows"
@@ -244,19 +223,16 @@ def _lines(form: FormData, name: str) -> frozenset[int]:
 
 
 @router.post("/{check_id}/choices")
-async def choose_otherwise(check_id: str, request: Request, visitor: Operator) -> Response:
+async def choose_otherwise(request: Request, check: OpenCheck) -> Response:
     """Read the file with other columns, another sheet or another encoding."""
-    check = await own_check(request, visitor, check_id)
-    if isinstance(check, Response):
-        return check
     form = await request.form()
     given: dict[str, Any] = {
         name: str(form[name]).strip() or None
         for name in ("phone_column", "country_column", "sheet", "encoding")
         if name in form
     }
-    choices = replace(check.choices, **given)
-    if "sheet" not in given:
-        return await changed(request, check, choices=choices)
-    # of another sheet, other rows were corrected and left out
-    return await changed(request, check, choices=choices, corrections={}, leaving=NOTHING)
+    changes: dict[str, Any] = {"choices": replace(check.choices, **given)}
+    if "sheet" in given:  # of another one, other rows were corrected and left out
+        changes |= {"corrections": {}, "leaving": NOTHING}
+    await change(request, check, read_again=True, **changes)
+    return redirect(request, f"/batches/new/{check.check_id}")

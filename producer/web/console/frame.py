@@ -63,8 +63,8 @@ STATIC = {
 }
 
 
-class SignInFirst(Exception):  # noqa: N818 (no error: the way to a page)
-    """Nobody is signed in; the answer is the sign-in page."""
+class Elsewhere(Exception):  # noqa: N818 (no error: the way to a page)
+    """What was asked for is on another page: `args` has its address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ def needs_role(role: Role) -> Callable[[Request], Awaitable[Visitor]]:
     async def dependency(request: Request) -> Visitor:
         visitor = await visitor_of(request)
         if visitor is None:
-            raise SignInFirst
+            raise Elsewhere(_sign_in_first(request))
         request.scope["sendcode.visitor"] = visitor
         request.scope["sendcode.user"] = visitor.name
         if not visitor.may(role):
@@ -299,15 +299,20 @@ def _said(request: Request, texts: Texts) -> Markup | None:
         return None
 
 
-def sign_in_first(request: Request, _: Exception) -> Response:
-    """Answer who is not signed in: with the way to sign in, and from there back to the page."""
-    back = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-    url = "/login" if back == "/" else f"/login?next={quote(back, safe='/')}"
+def lead(request: Request, exc: Exception) -> Response:
+    """Lead a page, or a part of one that htmx asked for, to where `Elsewhere` says."""
+    (url,) = exc.args
     if is_fragment(request):
-        return Response(None, 204, {"HX-Redirect": "/login"})
-    if request.method in _CHANGES:
-        url = "/login"
+        return Response(None, 204, {"HX-Redirect": url})
     return RedirectResponse(url, 303)
+
+
+def _sign_in_first(request: Request) -> str:
+    """Return the address of the sign-in page, which leads back to the page that was asked for."""
+    back = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    if back == "/" or request.method in _CHANGES or is_fragment(request):
+        return "/login"
+    return f"/login?next={quote(back, safe='/')}"
 
 
 def own_path(text: str | None) -> str:

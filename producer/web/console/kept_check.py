@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from fastapi import Request
+from fastapi import Depends, Request
 from fastapi.responses import Response
 
 from producer.checks import Check, check_of_batch
-from producer.web.console.frame import Visitor, is_fragment, redirect, render
+from producer.web.console.frame import Elsewhere, Operator, is_fragment, render
 from producer.web.problems import Problem, ask
 from producer.web.services import services
 
@@ -22,25 +22,35 @@ SOON_S = 0.8
 _PAUSE_S = 0.02
 
 
-async def own_check(
-    request: Request, visitor: Visitor, check_id: str, *, or_batch: bool = True
-) -> Check | Response:
-    """Return the person's check; where it has become a batch, the way to that.
+async def _own_check(request: Request, visitor: Operator, check_id: str) -> Check:
+    """Return the person's check.
 
     Raises:
+        Elsewhere: it is gone, but has become a batch.
         Problem: 404, it is no longer kept, or somebody else's.
     """
     check = await ask(request, services(request).checks.get, check_id)
     if check is not None and check.owner == visitor.name:
-        if or_batch and check.confirmed and check.submitted:
-            return lead(request, f"/batches/{check.batch_id}")
         return check
     if check is None:
-        batches = await ask(request, services(request).batches.list)
-        made = [each for each in batches if check_of_batch(each.batch_id) == check_id]
-        if made:  # the newest one, as those before were undone
-            return lead(request, f"/batches/{made[0].batch_id}")
+        for batch in await ask(request, services(request).batches.list):
+            if check_of_batch(batch.batch_id) == check_id:
+                # the newest one, as those before were undone
+                raise Elsewhere(f"/batches/{batch.batch_id}")
     raise Problem(404, "not_found", "this file is no longer kept: choose it again")
+
+
+OwnCheck = Annotated[Check, Depends(_own_check)]
+
+
+async def _open_check(check: OwnCheck) -> Check:
+    """Return the person's check; where it has become a batch, lead to that."""
+    if check.confirmed and check.submitted:
+        raise Elsewhere(f"/batches/{check.batch_id}")
+    return check
+
+
+OpenCheck = Annotated[Check, Depends(_open_check)]
 
 
 async def found_of(request: Request, check: Check) -> dict[str, Any] | None:
@@ -54,16 +64,22 @@ async def found_of(request: Request, check: Check) -> dict[str, Any] | None:
     return found
 
 
-async def changed(request: Request, check: Check, **changes: Any) -> Response:
-    """Keep what decides how the file is read, and have it read again."""
+async def change(request: Request, check: Check, *, read_again: bool, **changes: Any) -> None:
+    """Keep what a person decided about a file, which may decide how it is read.
+
+    Nothing changes if the file was confirmed since, or is read otherwise by now.
+    """
 
     def change_it() -> None:
         with suppress(FileNotFoundError), services(request).checks.change(check.check_id) as change:
-            if not change.check.confirmed:
+            if change.check.confirmed:
+                return
+            if read_again:
                 change.read_again(refused="", **changes)
+            elif change.check.revision == check.revision:
+                change.set(**changes)
 
     await ask(request, change_it)
-    return redirect(request, f"/batches/new/{check.check_id}")
 
 
 async def progress_page(request: Request, check: Check) -> Response:
@@ -90,10 +106,3 @@ async def wait_for(question: Callable[[], T]) -> T:
     while not (answer := await asyncio.to_thread(question)) and loop.time() < until:
         await asyncio.sleep(_PAUSE_S)
     return answer
-
-
-def lead(request: Request, url: str) -> Response:
-    """Lead a page, or a part of one that htmx asked for, to another page."""
-    if is_fragment(request):
-        return Response(None, 204, {"HX-Redirect": url})
-    return redirect(request, url)

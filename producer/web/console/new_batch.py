@@ -22,6 +22,7 @@ from producer.checks import Check, Checks, TooManyChecksError, Wishes, check_of_
 from producer.overview import Outlook, read_overview
 from producer.sheet.row import shown
 from producer.web.console.frame import (
+    Elsewhere,
     Operator,
     Visitor,
     is_fragment,
@@ -31,10 +32,10 @@ from producer.web.console.frame import (
     utc,
 )
 from producer.web.console.kept_check import (
-    changed,
+    OpenCheck,
+    OwnCheck,
+    change,
     found_of,
-    lead,
-    own_check,
     progress_page,
     wait_for,
 )
@@ -82,44 +83,33 @@ async def _choose_page(
 
 
 @router.post("/{check_id}/forget")
-async def forget(check_id: str, request: Request, visitor: Operator) -> Response:
+async def forget(request: Request, check: OpenCheck) -> Response:
     """Forget the file."""
-    check = await own_check(request, visitor, check_id)
-    if isinstance(check, Response):
-        return check
-    if not await ask(request, services(request).checks.forget, check_id):
-        return redirect(request, f"/batches/new/{check_id}")
+    if not await ask(request, services(request).checks.forget, check.check_id):
+        return redirect(request, f"/batches/new/{check.check_id}")
     return redirect(
         request, "/batches/new", "new_batch.forgotten", name=without_numbers(check.file_name)
     )
 
 
 @router.get("/{check_id}/terms")
-async def ask_terms(check_id: str, request: Request, visitor: Operator) -> Response:
+async def ask_terms(request: Request, check: OpenCheck) -> Response:
     """Ask under which terms the file is to be sent."""
-    check = await own_check(request, visitor, check_id)
-    if isinstance(check, Response):
-        return check
     return await _terms_page(request, check, None, {})
 
 
 @router.post("/{check_id}/terms")
-async def set_terms(check_id: str, request: Request, visitor: Operator) -> Response:
+async def set_terms(request: Request, check: OpenCheck) -> Response:
     """Keep the terms, if they make sense."""
-    check = await own_check(request, visitor, check_id)
-    if isinstance(check, Response):
-        return check
     form = {name: str(value) for name, value in (await request.form()).items()}
     now_ms = await ask(request, services(request).letters.now_ms)
     wishes, wrong = _wishes(form, now_ms)
     if wrong:
         return await _terms_page(request, check, form, wrong)
     choices = replace(check.choices, skip_sent="skip_sent" in form)
-    if bool(choices.skip_sent) != bool(check.choices.skip_sent):
-        await changed(request, check, wishes=wishes, choices=choices)
-    else:  # the file is read alike
-        await _kept(request, check, wishes=wishes, choices=choices)
-    return redirect(request, f"/batches/new/{check_id}/confirm")
+    read_again = bool(choices.skip_sent) != bool(check.choices.skip_sent)
+    await change(request, check, read_again=read_again, wishes=wishes, choices=choices)
+    return redirect(request, f"/batches/new/{check.check_id}/confirm")
 
 
 async def _terms_page(
@@ -147,25 +137,19 @@ async def _terms_page(
 
 
 @router.get("/{check_id}/confirm")
-async def ask_to_confirm(check_id: str, request: Request, visitor: Operator) -> Response:
+async def ask_to_confirm(request: Request, check: OpenCheck) -> Response:
     """Show what would be done, in words and numbers, before it is done."""
-    check = await own_check(request, visitor, check_id)
-    if isinstance(check, Response):
-        return check
     return await _confirm_page(request, check)
 
 
 @router.post("/{check_id}/confirm")
-async def confirm(check_id: str, request: Request, visitor: Operator) -> Response:
+async def confirm(request: Request, check: OpenCheck) -> Response:
     """Send what was shown; however often this form is sent, once."""
-    check = await own_check(request, visitor, check_id)
-    if isinstance(check, Response):
-        return check
     found = await found_of(request, check)
     form = await request.form()
     if not check.confirmed:
         if found is None or found["error"]:
-            return redirect(request, f"/batches/new/{check_id}")
+            return redirect(request, f"/batches/new/{check.check_id}")
         codes: int = found["report"]["valid"]
         if form.get("seen") != check.seen or not codes:
             return await _confirm_page(request, check, is_stale=True)
@@ -175,14 +159,14 @@ async def confirm(check_id: str, request: Request, visitor: Operator) -> Respons
                 return await _confirm_page(request, check, is_wrong=True)
     with suppress(FileNotFoundError):
         seen = str(form.get("seen"))
-        is_done = await ask(request, services(request).checks.confirm, check_id, seen)
-        now = await ask(request, services(request).checks.get, check_id)
+        is_done = await ask(request, services(request).checks.confirm, check.check_id, seen)
+        now = await ask(request, services(request).checks.get, check.check_id)
         if now is not None and not is_done:
             return await _confirm_page(request, now, is_stale=True)
         if now is not None:
             await ask(request, services(request).checker.tend, now)
-    await wait_for(lambda: _has_ended(services(request).checks, check_id))
-    return redirect(request, f"/batches/new/{check_id}")
+    await wait_for(lambda: _has_ended(services(request).checks, check.check_id))
+    return redirect(request, f"/batches/new/{check.check_id}")
 
 
 async def _confirm_page(
@@ -190,11 +174,11 @@ async def _confirm_page(
 ) -> Response:
     found = await found_of(request, check)
     if check.confirmed or (found is not None and found["error"]):
-        return lead(request, f"/batches/new/{check.check_id}")
+        raise Elsewhere(f"/batches/new/{check.check_id}")
     if found is None:
         return await progress_page(request, check)
     if is_fragment(request):
-        return lead(request, request.url.path)
+        raise Elsewhere(request.url.path)
     settings, client = services(request).settings, services(request).client
     overview = await ask(request, read_overview, client, settings)
     outlook = Outlook.of(overview)
@@ -221,11 +205,8 @@ async def _confirm_page(
 
 
 @router.post("/{check_id}/undo")
-async def undo(check_id: str, request: Request, visitor: Operator) -> Response:
+async def undo(request: Request, visitor: Operator, check: OwnCheck) -> Response:
     """Take back what was confirmed, while it becomes a batch."""
-    check = await own_check(request, visitor, check_id, or_batch=False)
-    if isinstance(check, Response):
-        return check
     return await undo_batch(request, visitor, check.batch_id)
 
 
@@ -261,20 +242,6 @@ async def undo_batch(request: Request, visitor: Visitor, batch_id: str) -> Respo
     return redirect(
         request, f"/batches/{batch_id}", "batch.undone" if is_undone else "batch.too_late"
     )
-
-
-async def _kept(request: Request, check: Check, **changes: Any) -> None:
-    """Keep a decision, unless the file was confirmed, or is read otherwise, since."""
-
-    def keep() -> None:
-        with suppress(FileNotFoundError), services(request).checks.change(check.check_id) as change:
-            if change.check.revision == check.revision and not change.check.confirmed:
-                change.set(**changes)
-
-    await ask(request, keep)
-    now = await ask(request, services(request).checks.get, check.check_id)
-    if now is not None:
-        await ask(request, services(request).checker.tend, now)
 
 
 def _has_ended(checks: Checks, check_id: str) -> bool:
