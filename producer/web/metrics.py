@@ -6,13 +6,14 @@ worker's own port (`worker/meter.py`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from typing import Annotated
 
 import redis
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -35,23 +36,20 @@ _OVER = tuple(state for state in State if state.is_final and not state.is_for_a_
 @router.get("/metrics")
 async def show_metrics(request: Request, _: Reader) -> Response:
     """Return all figures, in Prometheus' text format."""
-    text = await ask(request, _read, services(request))
+    text = await ask(request, generate_latest, _Figures(services(request)))
     return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 
-def _read(found: Services) -> bytes:
-    overview = read_overview(found.client, found.settings, found.identity)
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Figures([*_ledger(overview), *_server(found.client)]))
-    return generate_latest(registry)
-
-
 class _Figures(Collector):
-    def __init__(self, figures: Iterable[Metric]) -> None:
-        self._figures = figures
+    def __init__(self, app: Services) -> None:
+        self._app = app
 
-    def collect(self) -> Iterable[Metric]:
-        return self._figures
+    def collect(self) -> Iterator[Metric]:
+        overview = read_overview(self._app.client, self._app.settings, self._app.identity)
+        yield from _ledger(overview)
+        yield from _webhooks(overview)
+        yield from _batches(overview)
+        yield from _server(self._app.client)
 
 
 def _gauge(name: str, text: str, value: float | None) -> Iterator[Metric]:
@@ -60,15 +58,15 @@ def _gauge(name: str, text: str, value: float | None) -> Iterator[Metric]:
         yield GaugeMetricFamily(f"sendcode_{name}", text, value=value)
 
 
-def _gauges(name: str, text: str, label: str, values: Mapping[str, float]) -> Iterator[Metric]:
-    family = GaugeMetricFamily(f"sendcode_{name}", text, labels=[label])
-    for key, value in values.items():
-        family.add_metric([key], value)
-    yield family
-
-
-def _counters(name: str, text: str, label: str, values: Mapping[str, float]) -> Iterator[Metric]:
-    family = CounterMetricFamily(f"sendcode_{name}", text, labels=[label])
+def _figures(
+    name: str,
+    text: str,
+    label: str,
+    values: Mapping[str, float],
+    kind: type[CounterMetricFamily | GaugeMetricFamily] = GaugeMetricFamily,
+) -> Iterator[Metric]:
+    """Yield a figure for each value of a label."""
+    family = kind(f"sendcode_{name}", text, labels=[label])
     for key, value in values.items():
         family.add_metric([key], value)
     yield family
@@ -78,32 +76,33 @@ def _ledger(overview: Overview) -> Iterator[Metric]:
     """Yield what the ledger knows. Labels are queues, states, codes, rules and names of tokens."""
     totals, pace, account = overview.totals, overview.pace, overview.account
     is_halted = account.state == "halted"
-    yield from _gauges(
+    yield from _figures(
         "oldest_due_seconds",
         "How long the oldest job that could be sent now has waited for it.",
         "lane",
         overview.oldest_due_s,
     )
-    yield from _gauges(
+    yield from _figures(
         "oldest_event_seconds",
         "How long the oldest event is open, whatever it waits for, by its last answer's code.",
         "code",
         overview.oldest_event_s or {"": 0},
     )
-    yield from _gauges("queue_messages", "Entries in a queue.", "queue", overview.queues)
+    yield from _figures("queue_messages", "Entries in a queue.", "queue", overview.queues)
     yield from _gauge(
         "jobs_open", "Jobs queued, with a worker or waiting for another try.", overview.in_work
     )
     yield from _gauge(
         "rows_waiting", "Rows of batches that are no jobs yet.", overview.rows_waiting
     )
-    yield from _counters(
+    yield from _figures(
         "jobs_ended",
         "Jobs that ended so, ever; dead letters apart.",
         "state",
         {state: totals.get(state, 0) for state in _OVER},
+        CounterMetricFamily,
     )
-    yield from _gauges(
+    yield from _figures(
         "dead_letters", "Dead letters that wait for a person.", "code", overview.dead_by_code
     )
     yield from _gauge(
@@ -147,14 +146,13 @@ def _ledger(overview: Overview) -> Iterator[Metric]:
         "ledger_refused", "1 if this is not the ledger that was known.", float(bool(ledger_fault))
     )
     yield from _gauge("ledger_misfits", "Parts that do not fit together.", len(overview.misfits))
-    yield from _counters(
+    yield from _figures(
         "quota_refusals",
         "Codes that a bound on spending refused.",
         "rule",
         overview.quota_refusals,
+        CounterMetricFamily,
     )
-    yield from _webhooks(overview)
-    yield from _batches(overview)
 
 
 def _webhooks(overview: Overview) -> Iterator[Metric]:
@@ -165,16 +163,14 @@ def _webhooks(overview: Overview) -> Iterator[Metric]:
         each.name: (now_ms - each.failing_ms) / 1000 if each.failing_ms else 0.0
         for each in overview.webhooks
     }
-    yield from _gauges("webhooks_waiting", "Outcomes to be delivered.", "token", waiting)
-    yield from _gauges("webhooks_undelivered", "Outcomes given up.", "token", given_up)
-    yield from _gauges("webhook_failing_seconds", "Since when no try succeeded.", "token", failing)
+    yield from _figures("webhooks_waiting", "Outcomes to be delivered.", "token", waiting)
+    yield from _figures("webhooks_undelivered", "Outcomes given up.", "token", given_up)
+    yield from _figures("webhook_failing_seconds", "Since when no try succeeded.", "token", failing)
 
 
 def _batches(overview: Overview) -> Iterator[Metric]:
-    phases: dict[str, float] = {}
-    for each in overview.batches:
-        phases[each.phase] = phases.get(each.phase, 0) + 1
-    yield from _gauges("batches", "Batches that are not over.", "state", phases)
+    phases = Counter(each.phase for each in overview.batches)
+    yield from _figures("batches", "Batches that are not over.", "state", phases)
     late = overview.batches_late
     yield from _gauge("batches_late", "Batches whose codes will be of no use in part.", late)
 
@@ -185,7 +181,7 @@ def _server(client: redis.Redis) -> Iterator[Metric]:
     findings: dict[str, float] = {}
     for each in judge(words):  # of one check there may be several
         findings[each.name] = min(findings.get(each.name, 1.0), float(each.level is Level.OK))
-    yield from _gauges("redis_ok", "0 if Redis is not as it must be.", "check", findings)
+    yield from _figures("redis_ok", "0 if Redis is not as it must be.", "check", findings)
     if words.info:
         used, most = words.info.get("used_memory"), words.info.get("maxmemory")
         yield from _gauge("redis_memory_bytes", "Memory that Redis uses.", used)
