@@ -7,13 +7,14 @@ import logging
 import secrets
 import time
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 import anyio.to_thread
 from fastapi import FastAPI, Request
 from fastapi.responses import PlainTextResponse, Response
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from config.logging import fields, set_level
 from config.redis import connect
@@ -60,10 +61,6 @@ _HEADERS = (
     (b"referrer-policy", b"no-referrer"),
     (b"x-content-type-options", b"nosniff"),
 )
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 
 
 def make_app(
@@ -171,11 +168,11 @@ class _Frame:
     put a number there.
     """
 
-    def __init__(self, app: Any, answer_s: float) -> None:
+    def __init__(self, app: ASGIApp, answer_s: float) -> None:
         self._app = app
         self._answer_s = answer_s
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -200,7 +197,7 @@ class _Frame:
             if scope["path"] not in TAKES_A_FILE:
                 most = MAX_BODY if scope["path"].startswith("/v1/") else MAX_FORM
                 try:
-                    receive = _replay(await _body(scope, receive, most), receive)
+                    receive = _replay(await _body(Request(scope, receive), most), receive)
                     begin_answer(scope)
                 except Problem as exc:
                     app = _answer(Request(scope), exc)
@@ -229,41 +226,32 @@ class _Frame:
             )
 
 
-async def _body(scope: Message, receive: Receive, most: int) -> bytes:
+async def _body(request: Request, most: int) -> bytes:
     """Read a body up to the bounds; raise the refusal of a longer or a slower one."""
+    too_large = Problem(413, "too_large", f"a request's body has at most {most:,} bytes")
+    length = request.headers.get("content-length", "0")
+    if length.isdigit() and int(length) > most:
+        raise too_large
+    body = b""
     try:
         async with asyncio.timeout(BODY_S):
-            return await _read_body(scope, receive, most)
+            async for part in request.stream():
+                body += part
+                if len(body) > most:
+                    raise too_large
     except TimeoutError:
         text = f"the rest of the body did not come within {BODY_S:g} s"
         raise Problem(408, "request_timeout", text) from None
-
-
-async def _read_body(scope: Message, receive: Receive, most: int) -> bytes:
-    too_large = Problem(413, "too_large", f"a request's body has at most {most:,} bytes")
-    length = dict(scope["headers"]).get(b"content-length", b"0")
-    if length.isdigit() and int(length) > most:
-        raise too_large
-    body: bytes = b""
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            return body
-        body += message.get("body", b"")
-        if len(body) > most:
-            raise too_large
-        if not message.get("more_body"):
-            return body
+    except ClientDisconnect:
+        raise Problem(400, "disconnected", "the caller went away") from None
+    return body
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    given = False
+    """Return what receives a body that was read already, and then what else comes."""
+    parts: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def again() -> Message:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
+        return parts.pop() if parts else await receive()
 
     return again
