@@ -36,10 +36,11 @@ from producer.sheet import Sheet, SheetError, open_sheet
 from producer.sheet.writing import separator_for, streamed_sheet
 from producer.tokens import Scope, Token
 from producer.web.access import needs
-from producer.web.problems import FieldError, Problem, ask, unavailable
+from producer.web.problems import Problem, ProblemField, ask, unavailable
 from producer.web.schemas import (
     BATCH,
     CHECKED,
+    LOCATION,
     ONE_BATCH,
     STATUS,
     STEERED,
@@ -89,7 +90,6 @@ _NOTED_EVERY_S = 3_600
 _MOST_LISTED = 1_000
 _CSV = "text/csv; charset=utf-8"
 _XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
-_LOCATION = {"Location": {"schema": {"type": "string"}}}
 
 
 @router.post(
@@ -98,13 +98,13 @@ _LOCATION = {"Location": {"schema": {"type": "string"}}}
     response_model=SubmittedDocument,
     responses={
         201: answers(
-            "Submitted: each row that can be sent is a job on disk.", SUBMITTED, _LOCATION
+            "Submitted: each row that can be sent is a job on disk.", SUBMITTED, headers=LOCATION
         ),
         200: answers(
             "This content was submitted before; nothing was added.",
             SUBMITTED | {"already_submitted": True, "file": None},
-            _LOCATION,
-            SubmittedDocument,
+            headers=LOCATION,
+            model=SubmittedDocument,
         ),
         **problems(400, 408, 409, 415),
     },
@@ -370,7 +370,7 @@ def answer_refusals(app: FastAPI) -> None:
         detail = f"{exc.message}; {exc.remedy}"
         if exc.line:
             detail = f"{exc.unit} {exc.line}: {detail}"
-        errors = [FieldError(field, exc.code, detail) for field in exc.choices or ("file",)]
+        errors = [ProblemField(field, exc.code, detail) for field in exc.choices or ("file",)]
         return Problem(422, "unreadable_file", detail, errors=errors).answer()
 
     @app.exception_handler(ImportRefusedError)

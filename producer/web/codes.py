@@ -23,7 +23,16 @@ from producer.events import KeyReusedError
 from producer.tokens import Scope, Token
 from producer.web.access import needs
 from producer.web.problems import Problem, ask, begin_answer, json_only
-from producer.web.schemas import JOB, LONGEST_WAIT_S, SENT, CodeRequest, Job, problems
+from producer.web.schemas import (
+    JOB,
+    LOCATION,
+    LONGEST_WAIT_S,
+    SENT,
+    CodeRequest,
+    Job,
+    answers,
+    problems,
+)
 from producer.web.services import services
 
 router = APIRouter(
@@ -63,10 +72,7 @@ Wait = Annotated[
     ),
 ]
 Reader = Annotated[Token, Depends(needs(Scope.READ, Scope.SEND, Scope.TEST))]
-_FOUND: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The job.", "content": {"application/json": {"example": SENT}}},
-    **problems(404),
-}
+_FOUND = {200: answers("The job.", SENT), **problems(404)}
 
 
 @router.post(
@@ -74,17 +80,15 @@ _FOUND: dict[int | str, dict[str, Any]] = {
     status_code=202,
     response_model=Job,
     responses={
-        202: {
-            "description": "Accepted: the job is on disk and ends in a final state.",
-            "content": {"application/json": {"example": JOB}},
-            "headers": {"Location": {"schema": {"type": "string"}}},
-        },
-        200: {
-            "description": "This key was used before: its job as it is now; nothing was sent.",
-            "model": Job,
-            "content": {"application/json": {"example": SENT}},
-            "headers": {_REPLAYED: {"schema": {"type": "string", "const": "true"}}},
-        },
+        202: answers(
+            "Accepted: the job is on disk and ends in a final state.", JOB, headers=LOCATION
+        ),
+        200: answers(
+            "This key was used before: its job as it is now; nothing was sent.",
+            SENT,
+            headers={_REPLAYED: {"schema": {"type": "string", "const": "true"}}},
+            model=Job,
+        ),
         **problems(400, 408, 415, 429),
     },
 )

@@ -14,8 +14,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 router = APIRouter(include_in_schema=False)
 
-_METHODS = ("get", "post", "put", "patch", "delete")
-
 
 @router.get("/docs")
 async def page(request: Request) -> HTMLResponse:
@@ -48,10 +46,7 @@ def page_of(app: FastAPI) -> str:
 def _operations(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield what the page shows of each operation."""
     for path, methods in document["paths"].items():
-        for method in _METHODS:
-            if method not in methods:
-                continue
-            operation = methods[method]
+        for method, operation in methods.items():
             yield {
                 "id": operation["operationId"],
                 "method": method.upper(),

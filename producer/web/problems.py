@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -30,15 +30,12 @@ RETRY_AFTER_S = 2
 
 
 @dataclass(frozen=True, slots=True)
-class FieldError:
-    """What is wrong with one part of a request, without its value."""
+class ProblemField:
+    """One part of the request that is wrong."""
 
     field: str
     code: str
     detail: str
-
-    def as_dict(self) -> dict[str, str]:
-        return {"field": self.field, "code": self.code, "detail": self.detail}
 
 
 class Problem(Exception):  # noqa: N818 (RFC 9457's own word)
@@ -50,7 +47,7 @@ class Problem(Exception):  # noqa: N818 (RFC 9457's own word)
         code: str,
         detail: str,
         *,
-        errors: Sequence[FieldError] = (),
+        errors: Sequence[ProblemField] = (),
         headers: Mapping[str, str] | None = None,
         **more: Any,
     ) -> None:
@@ -61,10 +58,10 @@ class Problem(Exception):  # noqa: N818 (RFC 9457's own word)
     @classmethod
     def of_field(cls, field: str, code: str, detail: str) -> Problem:
         """Return the answer to a request of which one part makes no sense."""
-        return cls(422, "invalid_request", detail, errors=[FieldError(field, code, detail)])
+        return cls(422, "invalid_request", detail, errors=[ProblemField(field, code, detail)])
 
-    def answer(self) -> JSONResponse:
-        body = {
+    def document(self) -> dict[str, Any]:
+        document = {
             "type": f"urn:sendcode:problem:{self.code}",
             "title": HTTPStatus(self.status).phrase,
             "status": self.status,
@@ -73,8 +70,11 @@ class Problem(Exception):  # noqa: N818 (RFC 9457's own word)
             **self.more,
         }
         if self.errors:
-            body["errors"] = [each.as_dict() for each in self.errors]
-        return JSONResponse(body, self.status, self.headers, MEDIA_TYPE)
+            document["errors"] = [asdict(each) for each in self.errors]
+        return document
+
+    def answer(self) -> JSONResponse:
+        return JSONResponse(self.document(), self.status, self.headers, MEDIA_TYPE)
 
 
 def media_type(request: Request) -> str:
@@ -140,7 +140,7 @@ def answer_with_problems(app: FastAPI, answer: Callable[[Request, Problem], Resp
     async def invalid(request: Request, exc: RequestValidationError) -> Response:
         # neither input nor context: they may hold a number
         errors = [
-            FieldError(
+            ProblemField(
                 ".".join(str(part) for part in error["loc"][1:]) or str(error["loc"][0]),
                 str(error["type"]),
                 str(error["msg"]),

@@ -10,7 +10,7 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 
 from jobs.job import MAX_KEY_LENGTH
 from producer import bounds
-from producer.web.problems import MEDIA_TYPE
+from producer.web.problems import MEDIA_TYPE, Problem, ProblemField
 
 LONGEST_WAIT_S = 60
 
@@ -91,14 +91,6 @@ class Job(_Document):
     """Another event's job for this number stands for the one that was asked for."""
     earliest_resend_at: str | None = None
     """In that case: when the number may get another code; null while its own waits."""
-
-
-class ProblemField(_Document):
-    """One part of the request that is wrong."""
-
-    field: str
-    code: str
-    detail: str
 
 
 class ProblemDocument(_Document):
@@ -315,38 +307,30 @@ class StatusDocument(_Document):
     batches: list[dict[str, Any]]
 
 
-def answers(
-    what: str,
-    example: dict[str, Any],
-    headers: dict[str, Any] | None = None,
-    model: type[BaseModel] | None = None,
-) -> dict[str, Any]:
+LOCATION = {"Location": {"schema": {"type": "string"}}}
+
+
+def answers(what: str, example: dict[str, Any], **more: Any) -> dict[str, Any]:
     """Return the OpenAPI description of an answer in JSON, with its example."""
-    described: dict[str, Any] = {
-        "description": what,
-        "content": {"application/json": {"example": example}},
-    }
-    if headers:
-        described["headers"] = headers
-    if model is not None:
-        described["model"] = model
-    return described
+    content = {"application/json": {"example": example}}
+    return {"description": what, "content": content, **more}
 
 
-_PROBLEMS: dict[int, tuple[str, str, str, bool]] = {
-    400: ("The body is no JSON document.", "malformed", "the body is no JSON document", False),
-    408: ("The rest of the body did not come.", "request_timeout", "send it again", False),
-    409: ("What stands in the way is named.", "content_held", "batch 9f2c81d04ab7 has …", False),
-    401: ("No token, or one that is not known.", "unauthorized", "send a token", False),
-    403: ("The token does not allow this.", "forbidden", "this token has no scope send", False),
-    404: ("There is no such thing.", "not_found", "there is no such job", False),
-    405: ("There is no such method here.", "method_not_allowed", "Method Not Allowed", False),
-    413: ("The body is too large.", "too_large", "at most 4,096 bytes", False),
-    415: ("Another kind of body is wanted.", "unsupported_media_type", "send JSON", False),
-    422: ("The request makes no sense; nothing was done.", "invalid_request", "phone: …", False),
-    429: ("A bound on spending refuses it.", "quota_exceeded", "the quota number … is spent", True),
-    503: ("Nothing was accepted; try again with the same key.", "unavailable", "Redis …", True),
+_PROBLEMS: dict[int, tuple[str, str, str]] = {
+    400: ("The body is no JSON document.", "malformed", "the body is no JSON document"),
+    408: ("The rest of the body did not come.", "request_timeout", "send it again"),
+    409: ("What stands in the way is named.", "content_held", "batch 9f2c81d04ab7 has …"),
+    401: ("No token, or one that is not known.", "unauthorized", "send a token"),
+    403: ("The token does not allow this.", "forbidden", "this token has no scope send"),
+    404: ("There is no such thing.", "not_found", "there is no such job"),
+    405: ("There is no such method here.", "method_not_allowed", "Method Not Allowed"),
+    413: ("The body is too large.", "too_large", "at most 4,096 bytes"),
+    415: ("Another kind of body is wanted.", "unsupported_media_type", "send JSON"),
+    422: ("The request makes no sense; nothing was done.", "invalid_request", "phone: …"),
+    429: ("A bound on spending refuses it.", "quota_exceeded", "the quota number … is spent"),
+    503: ("Nothing was accepted; try again with the same key.", "unavailable", "Redis …"),
 }
+"""By status: what it means, and of an example its code and detail."""
 _RETRY_AFTER = {
     "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}},
 }
@@ -356,22 +340,12 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return the OpenAPI description of these errors."""
     described: dict[int | str, dict[str, Any]] = {}
     for status in statuses:
-        what, code, detail, retried = _PROBLEMS[status]
-        example = {
-            "type": f"urn:sendcode:problem:{code}",
-            "title": what,
-            "status": status,
-            "detail": detail,
-            "code": code,
+        what, code, detail = _PROBLEMS[status]
+        content = {
+            "schema": {"$ref": "#/components/schemas/ProblemDocument"},
+            "example": Problem(status, code, detail).document(),
         }
-        described[status] = {
-            "description": what,
-            "content": {
-                MEDIA_TYPE: {
-                    "schema": {"$ref": "#/components/schemas/ProblemDocument"},
-                    "example": example,
-                }
-            },
-            **({"headers": _RETRY_AFTER} if retried else {}),
-        }
+        described[status] = {"description": what, "content": {MEDIA_TYPE: content}}
+        if status in {429, 503}:
+            described[status]["headers"] = _RETRY_AFTER
     return described
