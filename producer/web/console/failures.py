@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Form, Request
+from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import Response
 from markupsafe import Markup
+from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
-from jobs.deadletters import Fit, Survey
+from jobs.deadletters import Survey
 from jobs.phone import PhoneNumber
 from producer.deadletters import Choice
 from producer.decisions import (
@@ -29,7 +31,6 @@ from producer.typed_number import doubts_of, grouped
 from producer.web.console.frame import (
     MOST_PLACES,
     Operator,
-    Page,
     Viewer,
     live_status,
     reason_of,
@@ -60,18 +61,18 @@ SOON_S = 0.8
 NO_CODE = "-"
 
 
-@dataclass(frozen=True, slots=True)
-class Filters:
+class Filters(BaseModel):
     """What the page was asked for, as it stands in its address; "" for any."""
 
     reason: str = ""
     batch: str = ""
     country: str = ""
     age: str = ""
+    page: Annotated[int, Field(le=MOST_PLACES)] = 1
 
-    def fit(self, now_ms: int) -> Fit:
+    def choice(self, now_ms: int) -> Choice:
         at_most, at_least = AGES.get(self.age, (None, None))
-        return Fit(
+        return Choice(
             code="" if self.reason == NO_CODE else self.reason or None,
             batch_id=self.batch or None,
             country=self.country or None,
@@ -80,50 +81,38 @@ class Filters:
         )
 
     def address(self, **changes: str | int) -> str:
-        """Return the address of the page with other filters."""
-        values = {
-            "reason": self.reason,
-            "batch": self.batch,
-            "country": self.country,
-            "age": self.age,
-        }
-        query = urlencode({name: value for name, value in (values | changes).items() if value})
+        """Return the address of the page with other filters, or of another page with these."""
+        values = self.model_dump(include={"reason", "batch", "country", "age"}) | changes
+        query = urlencode({name: value for name, value in values.items() if value})
         return "/dead" + (f"?{query}" if query else "")
 
 
-@router.get("/dead")
-async def dead(
-    request: Request,
-    _: Viewer,
-    reason: str = "",
-    batch: str = "",
-    country: str = "",
-    age: str = "",
-    page: Page = 1,
-) -> Response:
-    """Show what failed and waits for a person."""
-    return await _dead_page(request, Filters(reason, batch, country, age), page)
-
-
-@dataclass(frozen=True, slots=True)
-class Filled:
+class Filled(Filters):
     """What a person ticked and typed, so that a form in which something lacks keeps it."""
 
-    jobs: Collection[str] = ()
-    scope: str = "ticked"
+    job: Sequence[str] = ()
+    scope: Literal["ticked", "all"] = "ticked"
     why: str = ""
-    lacks: str = ""
-    """The field, and the name of the text that says so: `none_ticked` or `why_needed`."""
 
 
-async def _dead_page(
-    request: Request,
-    filters: Filters,
-    page: int,
-    filled: Filled = Filled(),
-) -> Response:
-    page = min(max(1, page), 1_000_000)
-    survey, customers, names = await ask(request, _survey, request, filters, page)
+class Order(Filled):
+    """The whole form."""
+
+    verb: Literal["requeue", "drop"]
+    back: bool = False
+    """It stands on the page of its job, not in the list."""
+
+
+@router.get("/dead")
+async def dead(request: Request, _: Viewer, filters: Annotated[Filters, Query()]) -> Response:
+    """Show what failed and waits for a person."""
+    return await _dead_page(request, Filled(**filters.model_dump()))
+
+
+async def _dead_page(request: Request, filled: Filled, lacks: str = "") -> Response:
+    """Return the page; `lacks` names the text that says so: `none_ticked` or `why_needed`."""
+    page = min(max(1, filled.page), 1_000_000)
+    survey, customers, names = await ask(request, _survey, request, filled, page)
     texts = texts_of(request)
     reasons = [
         {
@@ -139,9 +128,9 @@ async def _dead_page(
     return render(
         request,
         "dead.html",
-        status=422 if filled.lacks else 200,
+        status=422 if lacks else 200,
         filled=filled,
-        filters=filters,
+        lacks=lacks,
         survey=survey,
         reasons=reasons,
         customers=customers,
@@ -150,7 +139,7 @@ async def _dead_page(
         pages=-(-survey.fitting // PAGE),
         size=PAGE,
         ages=AGES,
-        meaning=lambda code: reason_in_words(texts, code),
+        meaning=partial(reason_in_words, texts),
     )
 
 
@@ -159,48 +148,27 @@ def _survey(
 ) -> tuple[Survey, dict[str, str], dict[str, str]]:
     """Return the survey, how the customers are called, and how the batches."""
     letters, batches = services(request).letters, services(request).batches
-    survey = letters.survey(filters.fit(letters.now_ms()), (page - 1) * PAGE, PAGE)
+    survey = letters.survey(filters.choice(letters.now_ms()), (page - 1) * PAGE, PAGE)
     shown = [batch_id for batch_id, _ in survey.by_batch.most_common(BATCHES_SHOWN) if batch_id]
     records = {each.job_id: each.record for each in survey.letters if each.record is not None}
     return survey, customers_of(batches, list(records), records), batches.names_of(shown)
 
 
 @router.post("/dead/decide")
-async def decide(  # noqa: PLR0913, PLR0917 (the fields of a form)
-    request: Request,
-    _: Operator,
-    verb: Annotated[Literal["requeue", "drop"], Form()],
-    scope: Annotated[Literal["ticked", "all"], Form()] = "ticked",
-    job: Annotated[list[str] | None, Form()] = None,
-    why: Annotated[str, Form()] = "",
-    reason: Annotated[str, Form()] = "",
-    batch: Annotated[str, Form()] = "",
-    country: Annotated[str, Form()] = "",
-    age: Annotated[str, Form()] = "",
-    back: Annotated[str, Form()] = "",
-    page: Annotated[int, Form(le=MOST_PLACES)] = 1,
-) -> Response:
+async def decide(request: Request, _: Operator, order: Annotated[Order, Form()]) -> Response:
     """Begin to look what trying again, or leaving, would do."""
-    filters = Filters(reason, batch, country, age)
-    filled = Filled(job or (), scope, why)
-    if scope == "ticked" and not job:
-        return await _dead_page(request, filters, page, replace(filled, lacks="none_ticked"))
-    kept = reason_of(why)
-    if verb == "drop" and not kept:
-        if back and job:
-            return redirect(request, f"/jobs/{job[0]}", "dead.why_needed")
-        return await _dead_page(request, filters, page, replace(filled, lacks="why_needed"))
-    now_ms = await ask(request, services(request).letters.now_ms)
-    fit = filters.fit(now_ms) if scope == "all" else Fit()
-    choice = Choice(
-        fit.code,
-        fit.batch_id,
-        fit.country,
-        fit.since_ms,
-        fit.until_ms,
-        job_ids=tuple(dict.fromkeys(job or ())) if scope == "ticked" else (),
-    )
-    return await propose(request, Plan(verb, choice, kept))
+    if order.scope == "ticked" and not order.job:
+        return await _dead_page(request, order, "none_ticked")
+    kept = reason_of(order.why)
+    if order.verb == "drop" and not kept:
+        if order.back and order.job:
+            return redirect(request, f"/jobs/{order.job[0]}", "dead.why_needed")
+        return await _dead_page(request, order, "why_needed")
+    if order.scope == "all":
+        choice = order.choice(await ask(request, services(request).letters.now_ms))
+    else:
+        choice = Choice(job_ids=tuple(dict.fromkeys(order.job)))
+    return await propose(request, Plan(order.verb, choice, kept))
 
 
 async def propose(
@@ -260,7 +228,7 @@ async def decision(request: Request, visitor: Viewer, token: str) -> Response:
         new_number=grouped(typed) if typed else decided.plan.new_number,
         old_number=await ask(request, _old_number, request, decided.plan),
         doubts=doubts_of(corrected) if corrected else (),
-        meaning=lambda code: meaning_of(texts, code),
+        meaning=partial(meaning_of, texts),
         minutes=round(report.last_due_in_s / 60),
     )
 

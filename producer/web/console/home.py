@@ -121,6 +121,6 @@ def _failures(texts: Texts, waiting: Mapping[str, int]) -> list[Failure]:
     """Return what failed most, by reason."""
     most = sorted(waiting.items(), key=lambda each: -each[1])[:SHOWN_CODES]
     return [
-        Failure(Filters(code or NO_CODE).address(), count, reason_in_words(texts, code))
+        Failure(Filters(reason=code or NO_CODE).address(), count, reason_in_words(texts, code))
         for code, count in most
     ]
