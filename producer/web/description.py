@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from functools import cache
-from importlib.resources import files
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import HTMLResponse, Response
-from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from producer.web.console.frame import static_file, templates
 
 router = APIRouter(include_in_schema=False)
 
@@ -24,22 +24,14 @@ async def page(request: Request) -> HTMLResponse:
 @router.get("/docs.css")
 async def style() -> Response:
     """Return how that page looks."""
-    return Response(_text("docs.css"), media_type="text/css")
-
-
-@cache
-def _text(name: str) -> str:
-    return (files("producer.web") / "pages" / name).read_text(encoding="utf-8")
+    return Response(static_file("docs.css"), media_type="text/css")
 
 
 @cache
 def page_of(app: FastAPI) -> str:
     """Return the page, in HTML without a script."""
     document = app.openapi()
-    templates = Environment(
-        loader=PackageLoader("producer.web", "pages"), autoescape=True, undefined=StrictUndefined
-    )
-    template = templates.get_template("docs.html")
+    template = templates().get_template("docs.html")
     return template.render(info=document["info"], operations=list(_operations(document)))
 
 

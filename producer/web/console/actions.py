@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -43,28 +42,25 @@ async def actions(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Something that an action was about, as `chosen_parts` tells it."""
+def _deeds(
+    batches: Batches, actions: Sequence[Action]
+) -> list[tuple[Action, list[dict[str, str]]]]:
+    """Return each action with what it was about, in one look-up of all names.
 
-    kind: str
-    value: str
-    name: str = ""
-    """How people call this batch, or this customer."""
-
-
-def _deeds(batches: Batches, actions: Sequence[Action]) -> list[tuple[Action, list[Part]]]:
-    """Return each action with what it was about, in one look-up of all names."""
+    A part has `kind` and `value`, as `chosen_parts` tells them, and `name`: how people call this
+    batch or this customer.
+    """
     told = [(action, _parts(action)) for action in actions]
     every = [part for _, parts in told for part in parts]
     ids = {kind: [value for each, value in every if each == kind] for kind in ("batch", "job")}
     names = batches.names_of(ids["batch"])
     customers = customers_of(batches, ids["job"], {})
     called = {"batch": names, "job": customers}
-    return [
-        (action, [Part(kind, value, called.get(kind, {}).get(value, "")) for kind, value in parts])
-        for action, parts in told
-    ]
+
+    def part(kind: str, value: str) -> dict[str, str]:
+        return {"kind": kind, "value": value, "name": called.get(kind, {}).get(value, "")}
+
+    return [(action, [part(*each) for each in parts]) for action, parts in told]
 
 
 def _parts(action: Action) -> list[tuple[str, str]]:

@@ -39,7 +39,7 @@ from markupsafe import Markup
 from jobs.masking import without_numbers
 from producer.users import LIFE_S, Role, User
 from producer.web.console.texts import LANGUAGES, Texts, language_for
-from producer.web.problems import RETRY_AFTER_S, Problem, ask, begin_answer
+from producer.web.problems import RETRY_AFTER_S, Problem, ask, begin_answer, media_type
 from producer.web.services import services
 
 T = TypeVar("T")
@@ -185,29 +185,25 @@ def csrf_token(secret: str) -> str:
 async def check_form(request: Request, token: str) -> None:
     """Refuse what was not sent by one of our own forms."""
     given: Any = request.query_params.get("csrf")
-    if given is None:
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind == "application/x-www-form-urlencoded":
-            given = (await request.form()).get("csrf")
+    if given is None and media_type(request) == "application/x-www-form-urlencoded":
+        given = (await request.form()).get("csrf")
     if not isinstance(given, str) or not hmac.compare_digest(given.encode(), token.encode()):
         raise Problem(403, "stale_form", "this form is of another session: load the page again")
 
 
-def keep_session(response: Response, request: Request, secret: str) -> None:
+def keep_session(request: Request, response: Response, secret: str) -> None:
     """Set the cookie of the browser's session."""
+    _set_cookie(request, response, SESSION, secret, LIFE_S)
+
+
+def _set_cookie(request: Request, response: Response, name: str, value: str, lives_s: int) -> None:
+    is_over_tls = "https" in {
+        request.url.scheme,
+        forwarded(request, "x-forwarded-proto").lower(),
+    }
     response.set_cookie(
-        SESSION,
-        secret,
-        max_age=LIFE_S,
-        httponly=True,
-        samesite="lax",
-        secure=is_over_tls(request),
+        name, value, max_age=lives_s, httponly=True, samesite="lax", secure=is_over_tls
     )
-
-
-def is_over_tls(request: Request) -> bool:
-    """Return whether the browser came by https."""
-    return "https" in {request.url.scheme, forwarded(request, "x-forwarded-proto").lower()}
 
 
 def texts_of(request: Request) -> Texts:
@@ -238,7 +234,7 @@ def render(
     token = visitor.csrf if visitor else values.pop("csrf_token", "")
     hidden = Markup('<input type="hidden" name="csrf" value="{}">').format(token)
     said = None if is_fragment(request) else _said(request, texts)
-    page = _environment().get_template(template)
+    page = templates().get_template(template)
     context = {
         "t": texts,
         "lang": LANGUAGES[texts.language],
@@ -260,7 +256,7 @@ def render(
     if _SAID in request.cookies and not is_fragment(request):
         response.delete_cookie(_SAID)
     if _NEW_SESSION in request.scope:
-        keep_session(response, request, request.scope[_NEW_SESSION])
+        keep_session(request, response, request.scope[_NEW_SESSION])
     return response
 
 
@@ -277,14 +273,8 @@ def redirect(request: Request, url: str, said: str | None = None, **values: Any)
     response = RedirectResponse(url, 303)
     if said is not None:
         text = json.dumps([said, values], default=str).encode()
-        response.set_cookie(
-            _SAID,
-            base64.urlsafe_b64encode(text).decode().rstrip("="),
-            max_age=_SAID_S,
-            httponly=True,
-            samesite="lax",
-            secure=is_over_tls(request),
-        )
+        kept = base64.urlsafe_b64encode(text).decode().rstrip("=")
+        _set_cookie(request, response, _SAID, kept, _SAID_S)
     return response
 
 
@@ -349,7 +339,8 @@ def reason_of(text: str) -> str:
 
 
 @cache
-def _environment() -> Environment:
+def templates() -> Environment:
+    """Return what knows the templates, and what is said in them of numbers and times."""
     environment = Environment(
         loader=PackageLoader("producer.web", "pages"),
         autoescape=True,
@@ -376,17 +367,22 @@ def first_upper(text: str) -> str:
 
 
 def moment(at_ms: int | None) -> Markup:
-    """Return a past time in the server's zone: 10:02:31 of today, else with its day.
+    """Return a past time in the server's zone: 10:02:31 of today, else with its day."""
+    return _time(at_ms, "%H:%M:%S") if at_ms else Markup("-")
 
-    console.js shows it in the browser's.
-    """
-    if not at_ms:
-        return Markup("-")
+
+def clock(at_ms: int) -> Markup:
+    """Return a time to come, or one that needs no seconds: 10:02."""
+    return _time(at_ms, "%H:%M")
+
+
+def _time(at_ms: int, of_day: str) -> Markup:
+    """Return a time as an element; console.js shows it in the browser's zone, as exactly."""
     at = datetime.fromtimestamp(at_ms / 1000, UTC)
     local = at.astimezone()
     is_today = local.date() == datetime.now(UTC).astimezone().date()
-    text = f"{local:%H:%M:%S}" if is_today else f"{local:%Y-%m-%d %H:%M}"
-    return Markup('<time datetime="{}">{}</time>').format(utc(at_ms), text)
+    text = f"{local:{of_day}}" if is_today else f"{local:%Y-%m-%d %H:%M}"
+    return Markup('<time datetime="{}">{}</time>').format(f"{at:%Y-%m-%dT{of_day}Z}", text)
 
 
 def utc(at_ms: int) -> str:
@@ -400,17 +396,9 @@ def zone_name() -> str:
     return str(timezone(offset)) if offset is not None else "UTC"
 
 
-def clock(at_ms: int) -> Markup:
-    """Return a time to come, or one that needs no seconds: 10:02."""
-    at = datetime.fromtimestamp(at_ms / 1000, UTC)
-    local, today = at.astimezone(), datetime.now(UTC).astimezone().date()
-    text = f"{local:%H:%M}" if local.date() == today else f"{local:%Y-%m-%d %H:%M}"
-    return Markup('<time datetime="{}">{}</time>').format(f"{at:%Y-%m-%dT%H:%MZ}", text)
-
-
 @cache
 def static_file(name: str) -> bytes:
-    """Return the content of one of `STATIC`."""
+    """Return the content of a file in `pages/`."""
     return (files("producer.web") / "pages" / name).read_bytes()
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
-from markupsafe import Markup
 
 from jobs.account import AccountState
 from jobs.actions import recent_actions
@@ -33,28 +31,6 @@ _BAR, _BARS_HEIGHT = 10, 100
 """Units of the plot's own: one minute's width, the most codes' height."""
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Codes that could not be sent for one reason, and want somebody."""
-
-    address: str
-    """Of the page that shows them."""
-    count: int
-    meaning: Markup
-
-
-@dataclass(frozen=True, slots=True)
-class Plot:
-    """Codes per minute as bars: `(x, y, height)` each, in units of the plot's own."""
-
-    bars: Sequence[tuple[float, float, float]]
-    most: int
-    """The value of a bar of full height."""
-    total: int
-    width: int
-    height: int
-
-
 @router.get("/")
 async def home(request: Request, _: Viewer) -> Response:
     """Show the whole system at a glance."""
@@ -72,7 +48,7 @@ async def home(request: Request, _: Viewer) -> Response:
         remedy=None if is_outage else remedy_of(texts, account.code),
         technical=None if is_outage else technical_of(texts, account.code),
         failures=failures,
-        other_failures=found["failed"] - sum(each.count for each in failures),
+        other_failures=found["failed"] - sum(each["count"] for each in failures),
     )
 
 
@@ -106,7 +82,11 @@ def _waiting(letters: DeadLetters, overview: Overview) -> Mapping[str, int]:
     return {group.code: group.count for group in groups(letters, Choice())}
 
 
-def _plot(minutes: Sequence[int]) -> Plot:
+def _plot(minutes: Sequence[int]) -> dict[str, Any]:
+    """Return codes per minute as bars: `(x, y, height)` each, in units of the plot's own.
+
+    `most` is the value of a bar of full height.
+    """
     most = max(1, *minutes)
     heights = [round(_BARS_HEIGHT * count / most, 1) for count in minutes]
     bars = [
@@ -114,13 +94,23 @@ def _plot(minutes: Sequence[int]) -> Plot:
         for place, height in enumerate(heights)
         if height
     ]
-    return Plot(bars, most, sum(minutes), _BAR * len(minutes), _BARS_HEIGHT)
+    return {
+        "bars": bars,
+        "most": most,
+        "total": sum(minutes),
+        "width": _BAR * len(minutes),
+        "height": _BARS_HEIGHT,
+    }
 
 
-def _failures(texts: Texts, waiting: Mapping[str, int]) -> list[Failure]:
-    """Return what failed most, by reason."""
+def _failures(texts: Texts, waiting: Mapping[str, int]) -> list[dict[str, Any]]:
+    """Return what failed most, by reason, with the address of the page that shows it."""
     most = sorted(waiting.items(), key=lambda each: -each[1])[:SHOWN_CODES]
     return [
-        Failure(Filters(reason=code or NO_CODE).address(), count, reason_in_words(texts, code))
+        {
+            "address": Filters(reason=code or NO_CODE).address(),
+            "count": count,
+            "meaning": reason_in_words(texts, code),
+        }
         for code, count in most
     ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime, timezone
+from datetime import datetime, tzinfo
 
 from jobs.batch import Batch
 from jobs.batches import Batches
@@ -17,6 +17,7 @@ from jobs.masking import without_numbers
 from producer.results import RESULT_COLUMNS, ResultRow, own_columns, results
 from producer.sheet.writing import Cell, separator_for, streamed_sheet
 from producer.stories import reason_left
+from producer.web.console.frame import zone_name
 from producer.web.console.texts import Texts
 from producer.web.console.words import ending_in_words
 
@@ -41,11 +42,11 @@ def results_for_people(
     texts: Texts, batches: Batches, batch: Batch, only: str, form: str
 ) -> Iterator[bytes]:
     """Yield the file of a batch's results, or `only` of a group, in portions."""
-    zone = _zone()
+    zone = datetime.now().astimezone().tzinfo  # one for all times of a file
     told = (
         texts("results.outcome").unescape(),
         texts("results.sent_to").unescape(),
-        f"{texts('results.ended').unescape()} ({_name_of(zone)})",
+        f"{texts('results.ended').unescape()} ({zone_name()})",
         texts("results.left_because").unescape(),
     )
     rows = (
@@ -64,7 +65,7 @@ def results_for_people(
     )
 
 
-def _told(texts: Texts, batch: Batch, row: ResultRow, zone: timezone) -> tuple[Cell, ...]:
+def _told(texts: Texts, batch: Batch, row: ResultRow, zone: tzinfo | None) -> tuple[Cell, ...]:
     """Return the cells for a person."""
     record, phone = row.record, ""
     if record is None:
@@ -79,13 +80,3 @@ def _told(texts: Texts, batch: Batch, row: ResultRow, zone: timezone) -> tuple[C
     ended = datetime.fromtimestamp(record.finished_ms / 1000, zone) if record.finished_ms else ""
     reason = texts.said(reason_left(record)) if row.is_left else ""
     return (words.unescape(), phone, ended, reason)
-
-
-def _zone() -> timezone:
-    """Return the server's zone as it is now: one for all times of a file."""
-    offset = datetime.now().astimezone().utcoffset()
-    return timezone(offset) if offset is not None else UTC
-
-
-def _name_of(zone: timezone) -> str:
-    return datetime.now(zone).strftime("%Z")

@@ -74,7 +74,7 @@ async def change_own_password(
     except UserRefusedError as exc:
         return await _page(request, visitor, 422, wrong=exc.code, wrong_in="own")
     response = redirect(request, "/settings", "settings.password_changed")
-    keep_session(response, request, await ask(request, users.begin_session, visitor.user))
+    keep_session(request, response, await ask(request, users.begin_session, visitor.user))
     return response
 
 

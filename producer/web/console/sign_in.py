@@ -63,7 +63,7 @@ async def signed_in(
         return await _sign_in_page(request, next, name=name, status=401)
     services(request).user_guesses.forget(f"user {name}")
     response = redirect(request, own_path(next))
-    keep_session(response, request, await ask(request, users.begin_session, user))
+    keep_session(request, response, await ask(request, users.begin_session, user))
     return response
 
 
@@ -92,5 +92,5 @@ async def _sign_in_page(
         is_wrong=status != 200,  # noqa: PLR2004
         has_users=has_users,
     )
-    keep_session(page, request, secret)
+    keep_session(request, page, secret)
     return page
