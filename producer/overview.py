@@ -358,7 +358,7 @@ def _pace(
 ) -> Pace:
     arrivals = [int(entry.rpartition(":")[2]) for entry in ring.values()]
     caution, refused_us = values.get("caution_us"), values.get("refused_at_us")
-    shortest, spread = values.get("rtt_min_us"), values.get("spread_us", 0)
+    answer_us = values.get("answer_us")
     limit, rate = rates(values, settings, now_us)
     return Pace(
         limit=limit,
@@ -367,7 +367,7 @@ def _pace(
         factor=rate / limit,
         allowed=float(values["level"]) if rate < limit else None,
         caution_ms=float(caution) / 1000 if caution else None,
-        answer_ms=(int(shortest) + int(spread)) / 1000 if shortest else None,
+        answer_ms=int(answer_us) / 1000 if answer_us else None,
         refused=int(values.get("refused", 0)),
         refused_ms=int(refused_us) // 1000 if refused_us else None,
     )

@@ -31,6 +31,11 @@ HORIZON_SLOTS = 2
 """How far ahead a batch caller may reserve, whichever is longer, and as much further as Redis is
 away. It comes back at less than half of that (pace.lua), as its slot may come later than planned.
 An event takes such a slot all the same, until its holder begins to use it."""
+LEAST_WAY = 0.25
+"""Of the shortest round trip to Redis, what each of its two ways takes at least: presumed, as no
+clock tells."""
+CREEP = 1.001
+"""Factor by which the shortest round trip is believed to be longer each time, until one is not."""
 OLD_TURN_S = 1.0
 """Seconds after which a turn that no thread took is given up."""
 LATEST_S = 0.06
@@ -50,7 +55,7 @@ class Slot:
     at_us: int
     """On Redis' clock."""
     asked: float
-    """`now_s` when the reservation was asked for: at most that early is Redis' "now"."""
+    """`now_s` when Redis can have been asked at the earliest."""
     opens: float
     """`now_s` from which on the request may be written."""
     closes: float
@@ -133,6 +138,8 @@ class Limiter:
         self._answer_s = 0.0
         """Seconds that a round trip to Redis takes at least: the first one, or a quicker one since;
         creeps up, to follow the network."""
+        self._shortest_s = math.inf
+        """The same, but creeping so slowly that no busy machine's stalls are taken for the way."""
         self._arrivals: dict[int, tuple[float, str]] = {}
         """Slot number → when it opened, and the arrival of its request, not yet reported."""
         self._has_arrivals = threading.Condition()
@@ -260,6 +267,7 @@ class Limiter:
         took_s = answered - asked
         more_s = (took_s - self._answer_s) / 20 if self._answer_s else took_s
         self._answer_s = min(took_s, self._answer_s + more_s)
+        self._shortest_s = min(took_s, self._shortest_s * CREEP)
         if reply[0] == "turn":
             return _Turn(reply[1], answered - self._answer_s + int(reply[2]) / 1e6)
         wait_us, number, at_us = map(int, reply[1:4])
@@ -271,6 +279,8 @@ class Limiter:
                 extra=fields(mine=self.per_window, lowest=per_window),
             )
         wait_s = wait_us / 1e6
+        least_s = self._shortest_s * LEAST_WAY
+        asked, answered = asked + least_s, answered - least_s
         closes = asked + wait_s + late_s + LATEST_S
         held = lane is Lane.BATCH
         slot = Slot(number, per_window, at_us, asked, answered + wait_s, closes, wait_s, held)

@@ -410,7 +410,7 @@ def test_doctor_shows_a_line_for_each_finding(sendcode: Command) -> None:
 def test_doctor_asks_for_as_many_threads_as_a_slow_api_takes(
     sendcode: Command, redis: Redis, keys: Keys
 ) -> None:
-    redis.hset(keys.pace, mapping={"rtt_min_us": 2_600_000, "spread_us": 400_000})
+    redis.hset(keys.pace, mapping={"answer_us": 3_000_000})
 
     ran = sendcode("doctor", "--json")
 
@@ -425,7 +425,7 @@ def test_doctor_asks_for_as_many_threads_as_a_slow_api_takes(
 def test_doctor_asks_for_no_threads_where_they_suffice(
     sendcode: Command, redis: Redis, keys: Keys
 ) -> None:
-    redis.hset(keys.pace, mapping={"rtt_min_us": 1_000_000})
+    redis.hset(keys.pace, mapping={"answer_us": 1_000_000})
 
     names = [finding["name"] for finding in sendcode("doctor", "--json").json["findings"]]
 

@@ -31,7 +31,7 @@ SECOND = 1_000_000
 SPACING = SECOND // RATE
 HORIZON = 40_000
 BASE_RTT = 80_000
-NO_TIMES = ("rtt", "way", "spread", "unproved", "caution", "lag", "window")
+NO_TIMES = ("rtt", "way", "spread", "answer", "unproved", "caution", "lag", "window")
 
 
 class Pace:
@@ -268,6 +268,23 @@ def test_an_answer_time_that_varies_little_is_believed_to_be_the_queue_in_front_
         arrivals.append(at + queue_us)
 
     assert most_in_a_window(arrivals[40:]) <= RATE
+
+
+@pytest.mark.parametrize(("queue_ms", "believed_ms"), [(0, (0, 40)), (10, (150, 400))])
+def test_an_answer_that_gets_lost_is_no_queue_where_answers_vary_no_more_than_acknowledgements(
+    queue_ms: int, believed_ms: tuple[int, int], redis: Redis, keys: Keys
+) -> None:
+    pace = Pace(redis, keys, rate=2)  # so slow that a busy machine keeps it
+    for n in range(60):
+        slot, at = pace.event()
+        way_us, queue_us = n % 5 * 2_000, n % 3 * queue_ms * 1_000
+        pace.arrived(slot, at, BASE_RTT + way_us + queue_us, 1_000 + way_us)
+    slot, at = pace.event()
+    pace.arrived(slot, at, BASE_RTT + 400_000, 1_000)
+
+    least, most = believed_ms
+    entry: Any = redis.hget(keys.pace_ring, str(slot % (5 * pace.rate)))
+    assert least * 1_000 < int(entry.partition(":")[2]) - at < most * 1_000
 
 
 def test_refusals_teach_how_long_requests_queue_behind_the_api_s_kernel(
@@ -840,6 +857,23 @@ def test_where_redis_is_far_away_its_slots_are_over_as_much_later(redis: Redis) 
     assert slots[-1].closes > slots[-1].opens
 
 
+def test_a_far_redis_costs_half_of_a_round_trip_and_a_slow_answer_all_that_it_took_longer(
+    redis: Redis,
+) -> None:
+    clock = SlowClock(0.2)
+    limiter = make_limiter(redis, 20, now=clock)
+
+    def unknown_s() -> float:
+        slot = limiter.take(Lane.EVENT)
+        return slot.opens - slot.asked - slot.wait_s
+
+    assert [unknown_s() for _ in range(3)] == pytest.approx([0.1] * 3, rel=0.01)
+    clock.step_s = 3
+    assert [unknown_s() for _ in range(3)] == pytest.approx([2.9] * 3, rel=0.01)
+    clock.step_s = 0.2
+    assert unknown_s() == pytest.approx(0.1, rel=0.01)
+
+
 def test_an_arrival_is_told_on_redis_clock_and_never_before_the_slot() -> None:
     slot = Slot(7, 20, at_us=5_000_000, asked=100.0, opens=101.1, closes=101.2, wait_s=1.0)
 
@@ -877,7 +911,6 @@ def test_an_arrival_is_reported_in_time_while_the_answer_is_awaited(
     else:
         clock.seconds += slot.wait_s + 0.9
     wait_until(lambda: arrival_of(redis, keys, slot) < presumed)
-    assert arrival_of(redis, keys, slot) < presumed / 2
 
 
 def test_an_arrival_is_reported_in_time_that_is_known_later_than_a_later_slot_s(

@@ -41,14 +41,22 @@ end
 -- How much of what is known of a request's time may have been its way in:
 local SURE = 20            -- reports after which the shortest time is believed to be the shortest
 local AFFORDABLE = 25000   -- µs of answer time above the shortest, on average, that are believed to be it
+local MOST_USUAL = 50000   -- µs above the shortest (or four times the caution): what takes longer, as a packet
+                           -- was lost, say, counts as this in the averages
 local FIRST_CAUTION, LEAST_CAUTION, MOST_CAUTION = 8000, 2000, 250000 -- µs
 local CAUTION_FALLS = 0.0003 -- of it, with each answer that is no refusal
-local UNPROVED, LEAST_UNPROVED = 60000, 12000 -- µs, where acknowledgements are not to be had
+local UNPROVED, LEAST_UNPROVED = 60000, 12000 -- µs, where acknowledgements are not to be had; at first, anywhere
 
 -- The shortest known time creeps up, so that a longer route is believed after some minutes.
 local function shortest_of(known, us)
   known = tonumber(known) or us
   return math.min(us, known + (us - known) / 2000)
+end
+
+-- The average of about the last 50 of `count` earlier ones and this one.
+local function averaged(known, us, count)
+  known = tonumber(known) or us
+  return known + (us - known) / math.min(count + 1, 50)
 end
 
 -- Tell the limiter when slots' requests reached the API at the latest. `arrived` is "", or for each, after
@@ -68,37 +76,41 @@ local function note_one_arrival(slot, per_window, sent_us, answer, way)
     return
   end
   sent_us, answer, way = tonumber(sent_us), tonumber(answer), tonumber(way)
-  local pace = fields(K.pace, 'caution_us', 'unproved_us', 'way_min_us', 'ways', 'rtt_min_us', 'heard',
-    'spread_us', 'unrefused')
+  local pace = fields(K.pace, 'caution_us', 'unproved_us', 'way_min_us', 'ways', 'way_spread_us',
+    'rtt_min_us', 'heard', 'spread_us', 'answer_us', 'unrefused')
   local caution = tonumber(pace.caution_us) or FIRST_CAUTION
   local unproved = tonumber(pace.unproved_us) or UNPROVED
   local heard, ways = tonumber(pace.heard) or 0, tonumber(pace.ways) or 0
+  local most_usual = math.max(MOST_USUAL, 4 * caution)
+  local way_spread = tonumber(pace.way_spread_us) or 0
 
   local excess = unproved
   if way then
     local shortest = shortest_of(pace.way_min_us, way)
+    way_spread = averaged(way_spread, math.min(way - shortest, most_usual), ways)
     excess = (ways < SURE and way or way - shortest) + caution
-    redis.call('HSET', K.pace, 'way_min_us', int(shortest), 'ways', int(ways + 1))
+    redis.call('HSET', K.pace, 'way_min_us', int(shortest), 'ways', int(ways + 1),
+      'way_spread_us', int(way_spread))
   end
   if answer then
     local shortest = shortest_of(pace.rtt_min_us, answer)
     local above = answer - shortest
-    local spread = tonumber(pace.spread_us) or 0
-    spread = spread + (above - spread) / math.min(heard + 1, 50)
+    local spread = averaged(pace.spread_us, math.min(above, most_usual), heard)
     if heard >= SURE then
       if spread <= math.max(AFFORDABLE, caution) then
-        excess = above + spread / 4
-      else
-        excess = math.min(above, excess)
+        -- what answers vary more than acknowledgements is a queue: twenty times its average is never passed
+        excess = way and excess + 20 * math.max(0, spread - way_spread) or math.huge
       end
+      excess = math.min(excess, above + spread / 4) -- as the shortest is not known exactly
     end
     caution = math.max(LEAST_CAUTION, caution * (1 - CAUTION_FALLS))
     unproved = unproved - (unproved - LEAST_UNPROVED) / 6000
     redis.call('HSET', K.pace, 'rtt_min_us', int(shortest), 'spread_us', int(spread),
-      'heard', int(heard + 1), 'unrefused', int((tonumber(pace.unrefused) or 0) + 1),
-      'caution_us', int(caution), 'unproved_us', int(unproved))
+      'answer_us', int(averaged(pace.answer_us, answer, heard)), 'heard', int(heard + 1),
+      'unrefused', int((tonumber(pace.unrefused) or 0) + 1), 'caution_us', int(caution),
+      'unproved_us', int(unproved))
   end
-  if math.max(heard, ways) < SURE then excess = math.max(excess, AFFORDABLE) end
+  if math.max(heard, ways) < SURE then excess = math.max(excess, UNPROVED) end
   local at = sent_us + excess
   if not answer and not way then at = math.max(at, tonumber(string.match(entry, ':(%d+)$'))) end
   redis.call('HSET', K.pace_ring, index, slot .. ':' .. int(at))
