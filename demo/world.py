@@ -313,6 +313,9 @@ class World:
 
     valkey_lines = ""
     """More of the server's configuration."""
+    program: type[Process] = Process
+    stand_in: type[SandboxProcess] = SandboxProcess
+    """How its programs start; tests start them more quickly."""
 
     def __init__(
         self,
@@ -355,7 +358,7 @@ class World:
         self.valkey = EmbeddedValkey(self.folder / "valkey", more=self.valkey_lines)
         self._serve(self.valkey.start, self.valkey)
         rough = Settings(**self._pace)
-        self.sandbox = SandboxProcess(
+        self.sandbox = self.stand_in(
             *("--rate-limit", str(rough.sendcode_rate_limit)),
             *("--phone-interval", str(rough.sendcode_phone_interval)),
             *self._sandbox_options,
@@ -386,7 +389,7 @@ class World:
             said = environment_of(
                 self.settings, **{"XDG_STATE_HOME": self.state_home, **environment}
             )
-            process = Process(name, command, self.folder, said)
+            process = self.program(name, command, self.folder, said)
             self._processes.append(process)
             adopt(process.pid)
         return process

@@ -32,7 +32,7 @@ _shared = os.environ.get(_SHARED)
 
 
 def share_template() -> None:
-    """Let all test processes that this one starts fork one and the same template."""
+    """Let all processes that this one starts fork the template that it forks."""
     os.environ[_SHARED] = _template()
 
 

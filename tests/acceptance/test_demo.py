@@ -7,7 +7,8 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +16,10 @@ import psutil
 import pytest
 import requests
 
+from demo.world import environment_of
 from tests.commands import SENDCODE
 from tests.files import read_csv
+from tests.forked import begin, begin_anew, share_template
 from tests.waiting import PATIENCE_S, wait_until
 from tests.worker_process import TOP
 
@@ -42,9 +45,9 @@ class Running:
         place = str(self.folder)
         return [
             " ".join(each.info["cmdline"] or [])
-            for each in psutil.process_iter(["pid", "cmdline", "cwd"])
+            for each in psutil.process_iter(["pid", "cmdline", "cwd", "status"])
             if each.info["pid"] != self.process.pid
-            and each.status() != psutil.STATUS_ZOMBIE
+            and each.info["status"] != psutil.STATUS_ZOMBIE
             and (
                 (each.info["cwd"] or "").startswith(place)
                 or any(place in part for part in each.info["cmdline"] or [])
@@ -53,24 +56,28 @@ class Running:
 
 
 Start = Callable[..., Running]
+DEMO = (*SENDCODE, "demo")
+FORKING = (sys.executable, "-P", "-m", "tests.forking_demo")
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Start a demo; whatever becomes of the test, it ends."""
+    """Start a demo; whatever becomes of the test, it ends.
+
+    Where not how it starts is looked at but how it ends, it and its programs are forked.
+    """
+    share_template()
     started: list[subprocess.Popen[bytes]] = []
 
-    def start_demo(*options: str, **environment: str) -> Running:
+    def start_demo(*options: str, command: Sequence[str] = DEMO, **environment: str) -> Running:
         folder, out, err = tmp_path / "demo", tmp_path / "out", tmp_path / "err"
-        with out.open("wb") as results, err.open("wb") as talk:
-            process = subprocess.Popen(
-                [*SENDCODE, "demo", "--directory", str(folder), *options],
-                cwd=tmp_path,
-                env={**os.environ, "PYTHONPATH": str(TOP), **environment},
-                stdin=subprocess.DEVNULL,
-                stdout=results,
-                stderr=talk,
-                start_new_session=True,
+        how = begin if command == FORKING else begin_anew
+        with out.open("wb") as results, err.open("wb") as talk, open(os.devnull, "rb") as nothing:
+            process = how(
+                [*command, "--directory", str(folder), *options],
+                tmp_path,
+                {**environment_of(), **environment},
+                (nothing.fileno(), results.fileno(), talk.fileno()),
             )
         started.append(process)
         return Running(process, folder, out, err)
@@ -153,14 +160,14 @@ def check_what_is_said(demo: Running) -> None:
 
 
 @pytest.mark.parametrize(
-    ("moment", "more"),
-    [("starting Valkey", 0), ("console: http", 0), (" sent, ", 3)],
+    ("moment", "more", "command"),
+    [("starting Valkey", 0, DEMO), ("console: http", 0, FORKING), (" sent, ", 3, FORKING)],
     ids=["starting Valkey", "console: http", " sent, "],
 )
 def test_ctrl_c_at_any_moment_leaves_no_process_behind_and_more_of_it_cuts_nothing_short(
-    moment: str, more: int, start: Start
+    moment: str, more: int, command: Sequence[str], start: Start
 ) -> None:
-    demo = start()
+    demo = start(command=command)
     wait_until(lambda: demo.has_said(moment), moment)
 
     demo.process.send_signal(signal.SIGINT)
@@ -175,7 +182,7 @@ def test_ctrl_c_at_any_moment_leaves_no_process_behind_and_more_of_it_cuts_nothi
 
 
 def test_sigterm_ends_it_in_order(start: Start) -> None:
-    demo = start()
+    demo = start(command=FORKING)
     wait_until(lambda: demo.has_said("accepted"), "the batch")
 
     demo.process.terminate()
@@ -189,7 +196,7 @@ def test_sigterm_ends_it_in_order(start: Start) -> None:
 
 
 def test_killed_it_leaves_nothing_for_long(start: Start) -> None:
-    demo = start()
+    demo = start(command=FORKING)
     wait_until(lambda: demo.has_said("accepted"), "the batch")
 
     demo.process.kill()
@@ -199,7 +206,7 @@ def test_killed_it_leaves_nothing_for_long(start: Start) -> None:
 
 
 def test_kept_it_runs_until_ctrl_c(start: Start) -> None:
-    demo = start("--rows", "1", "--keep")
+    demo = start("--rows", "1", "--keep", command=FORKING)
     # its only row waits out an interval
     wait_until(lambda: demo.has_said("Ctrl-C ends it"), "the accounts")
     assert len(demo.left()) >= 5
