@@ -7,9 +7,7 @@ was written the code was not sent; after that, only an answer tells.
 from __future__ import annotations
 
 import json
-import socket
 import sys
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,12 +17,12 @@ from urllib.parse import urlsplit
 
 import requests
 from requests.auth import AuthBase
+from urllib3.connection import port_by_scheme
 
 from jobs.api_connection import Proxy, code_before_writing, in_short
 from jobs.codes import Kind, OwnCode
-from worker.acknowledged import Acknowledgements, acknowledgements_of
 from worker.deadline import Exchange, now_s
-from worker.pool import NETWORK_ERRORS, DeadlineAdapter, session_over
+from worker.pool import NETWORK_ERRORS, Session, root_of
 from worker.signing import CONTENT_TYPE, Credentials, Signer
 from worker.verdict import Verdict, judge_body, judge_status, own_verdict
 
@@ -38,10 +36,8 @@ _HEADERS = {
     "X-TC-RequestClient": "sendcode/0.1",
 }
 _LARGEST_ANSWER = 64 * 1024  # bytes, decompressed; a real answer has fewer than 300
-_MAX_IDLE_S = 4.0  # common servers close idle connections after 5 s or more
 _HALF_DATE_S = 0.5  # a Date header is cut to whole seconds: on average it is half a second behind
 _NO_DATE_BEFORE = 1_577_836_800  # 2020: a server that says less has no clock to go by
-_PORTS = {"https": 443, "http": 80}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +67,7 @@ class Answer:
 class SendVerifyCodeClient:
     """Calls the API. Any number of threads may share one; build it after any fork."""
 
-    def __init__(  # noqa: PLR0913 (what a call depends on, each by its name)
+    def __init__(
         self,
         endpoint: str,
         credentials: Credentials,
@@ -79,12 +75,9 @@ class SendVerifyCodeClient:
         *,
         clock: Callable[[], float] = time.time,
         now: Callable[[], float] = now_s,
-        max_idle_s: float = _MAX_IDLE_S,
         ca_bundle: str | None = None,
         proxy: str | None = None,
-        acknowledgements_of: Callable[
-            [socket.socket], Acknowledgements | None
-        ] = acknowledgements_of,
+        is_acknowledged: bool = True,
     ) -> None:
         """Prepare it; nothing connects yet.
 
@@ -94,39 +87,36 @@ class SendVerifyCodeClient:
             timeout_s: Total for one call, answer read in full.
             clock: Unix seconds, for signatures.
             now: Seconds, for limits and the stamps of an answer; counts time in suspension.
-            max_idle_s: Idle time after which a connection is not used again.
             ca_bundle: File of trusted certificates; by default that of `requests`.
             proxy: URL of an HTTP proxy to tunnel through (CONNECT); not for plain http.
-            acknowledgements_of: Where those of a connection are to be had.
+            is_acknowledged: Whether the system is asked when the peer's has a request.
 
         Raises:
             ValueError: The endpoint is no such URL.
         """
         url = urlsplit(endpoint)
-        if url.scheme not in _PORTS or not url.hostname or url.path not in {"", "/"}:
+        if url.scheme not in port_by_scheme or not url.hostname or url.path not in {"", "/"}:
             raise ValueError("the endpoint must be a base URL such as https://host")
-        port = url.port or _PORTS[url.scheme]
         name = f"[{url.hostname}]" if ":" in url.hostname else url.hostname
-        host = name if port == _PORTS[url.scheme] else f"{name}:{port}"
-
-        self._url = f"{url.scheme}://{host}/"
-        self._timeout_s = timeout_s
+        is_usual = url.port in {None, port_by_scheme[url.scheme]}
+        self._host = name if is_usual else f"{name}:{url.port}"
+        self._url = f"{url.scheme}://{self._host}/"
+        self.timeout_s = timeout_s
+        """Total seconds for one call."""
         self._exchange = Exchange(now)
-        self._host = host
         self._clock = clock
-        self._auth = TC3Auth(credentials, host, clock)
-        self._adapter = DeadlineAdapter(
-            url.hostname,
-            port,
-            tls=url.scheme == "https",
-            exchange=self._exchange,
-            timeout_s=timeout_s,
-            max_idle_s=max_idle_s,
+        self._auth = TC3Auth(credentials, self._host, clock)
+        self._session = Session(
+            endpoint,
+            self._exchange,
+            timeout_s,
             ca_bundle=ca_bundle,
             proxy=Proxy.from_url(proxy) if proxy else None,
-            acknowledgements_of=acknowledgements_of,
+            is_acknowledged=is_acknowledged,
         )
-        self._thread = threading.local()
+        self._request = self._session.prepare_request(
+            requests.Request("POST", self._url, headers=_HEADERS)
+        )
 
     def __repr__(self) -> str:
         return f"SendVerifyCodeClient({self._url!r})"
@@ -135,11 +125,6 @@ class SendVerifyCodeClient:
     def fingerprint(self) -> str:
         """Mark of the credentials that it signs with."""
         return self._auth.fingerprint
-
-    @property
-    def timeout_s(self) -> float:
-        """Total seconds for one call."""
-        return self._timeout_s
 
     @property
     def clock_offset_s(self) -> float:
@@ -167,7 +152,7 @@ class SendVerifyCodeClient:
         """
         body = json.dumps({"CountryCode": country_code, "PhoneNum": phone_num}).encode()
         exchange, auth = self._exchange, self._auth
-        exchange.start(self._timeout_s, not_after, when_acknowledged)
+        exchange.start(self.timeout_s, not_after, when_acknowledged)
         started = exchange.now()
         outer = sys.exception()  # what the caller may just be handling is no part of a failure here
         try:
@@ -188,23 +173,17 @@ class SendVerifyCodeClient:
 
     def make_ready(self) -> None:
         """Open a connection, so that a slot need not wait for it; what fails shows in `send`."""
-        self._adapter.make_ready()
+        self._session.make_ready()
 
     def close(self) -> None:
         """Close all connections; the client cannot be used afterwards."""
-        self._adapter.close()
+        self._session.close()
 
     def _call(self, body: bytes, auth: TC3Auth) -> Verdict:
-        session, request = self._own_session()
+        request = self._request.copy()
         request.body = body
         request.headers["Content-Length"] = str(len(body))
-        response = session.send(
-            auth(request),
-            stream=True,
-            timeout=self._timeout_s,
-            allow_redirects=False,
-            proxies={},
-        )
+        response = self._session.post_once(auth(request))
         try:
             if self._exchange.sent_at is None:
                 response.raw.drain_conn()
@@ -224,19 +203,6 @@ class SendVerifyCodeClient:
             return own_verdict(OwnCode.TOO_LARGE, f"more than {_LARGEST_ANSWER} bytes")
         return judge_body(answer)
 
-    def _own_session(self) -> tuple[requests.Session, requests.PreparedRequest]:
-        """This thread's session, and the request that it sends with ever new bodies."""
-        try:
-            own: tuple[requests.Session, requests.PreparedRequest] = self._thread.own
-        except AttributeError:
-            own = self._thread.own = self._open_session()
-        return own
-
-    def _open_session(self) -> tuple[requests.Session, requests.PreparedRequest]:
-        session = session_over(self._adapter, self._url)
-        request = session.prepare_request(requests.Request("POST", self._url, headers=_HEADERS))
-        return session, request
-
 
 def _verdict_on_failure(
     exc: BaseException, outer: BaseException | None, exchange: Exchange
@@ -246,8 +212,7 @@ def _verdict_on_failure(
     Only the type of the first one is shown, which urllib3 and requests have wrapped: their texts
     may hold addresses, or what a server sent. A `ProxyError` has a text of our own.
     """
-    while exc.__context__ is not None and exc.__context__ is not outer:
-        exc = exc.__context__
+    exc = root_of(exc, outer)
     if exchange.sent_at is not None:
         code = OwnCode.READ_TIMEOUT if exchange.is_over() else OwnCode.LOST
     else:
@@ -284,8 +249,6 @@ class TC3Auth(AuthBase):
         r.headers["Host"] = self._signer.host
         r.headers["Content-Type"] = CONTENT_TYPE
         r.headers["X-TC-Timestamp"] = str(timestamp)
-        # a thread sends one request again and again: what other credentials needed must go
-        r.headers.pop("X-TC-Token", None)
         if self._token is not None:
             r.headers["X-TC-Token"] = self._token
         r.headers["Authorization"] = self._signer.authorization(body, timestamp)

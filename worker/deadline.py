@@ -28,13 +28,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from jobs.api_connection import Proxy
-from worker.acknowledged import Acknowledgements
+from worker.acknowledged import Acknowledgements, acknowledgements_of
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer  # type checkers alone have it
 
 Address: TypeAlias = tuple[Any, ...]
 """One of those that `socket.getaddrinfo` returns."""
+_MAX_IDLE_S = 4.0  # common servers close idle connections after 5 s or more
 
 # Both count while the machine is suspended, as time.monotonic() does on neither.
 _CLOCK = time.CLOCK_BOOTTIME if sys.platform == "linux" else time.CLOCK_MONOTONIC
@@ -196,44 +197,35 @@ def every_address(host: str, port: int) -> Sequence[Address]:
 class Connection(HTTPConnection):
     """Connects, writes and reads under the deadline of its thread's call.
 
-    A connection idle for longer than `max_idle_s` is not used again: servers close idle ones, and
-    a request written into one that is just being closed is lost, which looks like a lost answer.
+    One that was idle for long is not used again: servers close idle ones, and a request written
+    into one that is just being closed is lost, which looks like a lost answer.
     """
 
     def __init__(
         self,
         *args: Any,
         exchange: Exchange,
-        max_idle_s: float,
-        acknowledgements_of: Callable[[socket.socket], Acknowledgements | None],
+        is_acknowledged: bool,
         way: Proxy | None = None,
         resolve: Callable[[str, int], Sequence[Address]],
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self._exchange = exchange
-        self._acknowledgements_of = acknowledgements_of
+        self._is_acknowledged = is_acknowledged
         self._proxy = way
         self._resolve = resolve
-        self._max_idle_s = max_idle_s
         self._used_at = 0.0
         self._held: list[bytes] | None = None
 
     @property
     def is_connected(self) -> bool:
-        return not self.is_stale and self._is_silent()
-
-    @property
-    def is_stale(self) -> bool:
-        return self._exchange.now() - self._used_at > self._max_idle_s
-
-    def _is_silent(self) -> bool:
-        """Return whether the server has neither closed the connection nor sent anything unasked.
+        """Whether the server has neither closed the connection nor sent anything unasked.
 
         This holds also where no request was written yet: reading takes in the tickets that TLS 1.3
         sends by itself, which urllib3 would take for the sign of a close.
         """
-        if self.sock is None:
+        if self.sock is None or self._exchange.now() - self._used_at > _MAX_IDLE_S:
             return False
         self.sock.settimeout(0)
         try:
@@ -246,7 +238,7 @@ class Connection(HTTPConnection):
 
     def connect(self) -> None:
         super().connect()
-        self._acknowledgements = self._acknowledgements_of(self.sock)
+        self._acknowledgements = acknowledgements_of(self.sock) if self._is_acknowledged else None
         self._used_at = self._exchange.now()
 
     def _new_conn(self) -> socket.socket:

@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import http.client
 import math
-import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
+from urllib3.connection import port_by_scheme
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError
 
 from jobs.api_connection import Proxy, tls_context
-from worker.acknowledged import Acknowledgements, acknowledgements_of
 from worker.deadline import Address, Connection, Exchange, TlsConnection, every_address
 
 NETWORK_ERRORS = (
@@ -79,12 +79,10 @@ class _Pool(HTTPConnectionPool):
                 self._uses.popleft()
             ahead = self._wanted_ahead()
             connection: Any = None
-            while self._idle and connection is None:
+            self._drop_unusable()
+            if self._idle:
                 # in turns all stay in use; of too many, those used least may age, and are closed
                 connection = self._idle.pop(0 if len(self._idle) <= ahead + 1 else -1)
-                if not connection.is_connected:
-                    connection.close()
-                    connection = None
             for _ in range(ahead - len(self._idle) - self._opening):
                 self._open_another()
         return connection or self._new_conn()
@@ -100,13 +98,9 @@ class _Pool(HTTPConnectionPool):
         connection.close()
 
     def _drop_unusable(self) -> None:
-        usable = []
-        for connection in self._idle:
-            if connection.is_connected:
-                usable.append(connection)
-            else:
-                connection.close()
-        self._idle = usable
+        for connection in [each for each in self._idle if not each.is_connected]:
+            self._idle.remove(connection)
+            connection.close()
 
     def _wanted_ahead(self) -> int:
         if self._opening_takes_s < _WORTH_S or len(self._uses) < _BUSY:
@@ -142,65 +136,12 @@ class _TlsPool(_Pool, HTTPSConnectionPool):
     ConnectionCls = TlsConnection
 
 
-class _Session(requests.Session):
-    """Follows no redirect: they would post a customer's number to another host."""
+class _Adapter(HTTPAdapter):
+    """Carries requests over a pool of our own; it re-sends nothing."""
 
-    def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002 (requests passes it)
-        return None
-
-
-def session_over(adapter: HTTPAdapter, url: str) -> requests.Session:
-    """Return a session for one URL that adds nothing of its own to requests."""
-    session = _Session()
-    session.trust_env = False  # no .netrc, which would replace our Authorization; no proxies
-    session.headers.clear()
-    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))  # keeps none
-    session.adapters.clear()
-    session.mount(url, adapter)
-    return session
-
-
-class DeadlineAdapter(HTTPAdapter):
-    """Carries requests to one host, each under the deadline that its thread has set.
-
-    Sessions of many threads may share one. It re-sends nothing. A `proxy` is for TLS alone: what it
-    carries is between this process and the API. `resolve` returns the addresses to connect to.
-    """
-
-    def __init__(  # noqa: PLR0913 (what a call depends on, each by its name)
-        self,
-        host: str,
-        port: int,
-        *,
-        tls: bool,
-        exchange: Exchange,
-        timeout_s: float,
-        max_idle_s: float,
-        ca_bundle: str | None = None,
-        proxy: Proxy | None = None,
-        acknowledgements_of: Callable[
-            [socket.socket], Acknowledgements | None
-        ] = acknowledgements_of,
-        resolve: Callable[[str, int], Sequence[Address]] = every_address,
-    ) -> None:
+    def __init__(self, pool: _Pool) -> None:
         super().__init__(max_retries=0)
-        options: dict[str, Any] = {
-            "exchange": exchange,
-            "timeout_s": timeout_s,
-            "max_idle_s": max_idle_s,
-            # a proxy's say nothing of the way behind it
-            "acknowledgements_of": acknowledgements_of if proxy is None else lambda _: None,
-            "resolve": resolve,
-        }
-        self._pool = (
-            _TlsPool(host, port, ssl_context=tls_context(ca_bundle), way=proxy, **options)
-            if tls
-            else _Pool(host, port, **options)
-        )
-
-    def make_ready(self) -> None:
-        """Wait until a connection is open, if that takes no longer than a second, and works."""
-        self._pool.make_ready()
+        self._pool = pool
 
     def get_connection_with_tls_context(self, *_args: Any, **_kwargs: Any) -> HTTPConnectionPool:
         return self._pool
@@ -214,3 +155,65 @@ class DeadlineAdapter(HTTPAdapter):
     def close(self) -> None:
         self._pool.close()
         super().close()
+
+
+class Session(requests.Session):
+    """Sends requests to one host, each once and under the deadline that its thread has set.
+
+    It adds nothing of its own to them, and keeps nothing of the answers: threads may share it.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        exchange: Exchange,
+        timeout_s: float,
+        *,
+        ca_bundle: str | None = None,
+        proxy: Proxy | None = None,
+        is_acknowledged: bool = True,
+        resolve: Callable[[str, int], Sequence[Address]] = every_address,
+    ) -> None:
+        """Prepare it for a URL's host; nothing connects yet.
+
+        A `proxy` is for TLS alone: what it carries is between this process and the host. `resolve`
+        returns the addresses to connect to.
+        """
+        super().__init__()
+        self.trust_env = False  # no .netrc, which would replace our Authorization; no proxies
+        self.headers.clear()
+        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))  # keeps none
+        parts = urlsplit(url)
+        place = parts.hostname or "", parts.port or port_by_scheme[parts.scheme]
+        options: dict[str, Any] = {
+            "exchange": exchange,
+            "timeout_s": timeout_s,
+            # a proxy's acknowledgement says nothing of the way behind it
+            "is_acknowledged": is_acknowledged and proxy is None,
+            "resolve": resolve,
+        }
+        self._pool = (
+            _TlsPool(*place, ssl_context=tls_context(ca_bundle), way=proxy, **options)
+            if parts.scheme == "https"
+            else _Pool(*place, **options)
+        )
+        self.adapters.clear()
+        self.mount(f"{parts.scheme}://", _Adapter(self._pool))
+
+    def post_once(self, request: requests.PreparedRequest) -> requests.Response:
+        """Send a request; its answer's body is still to be read."""
+        return self.send(request, stream=True, allow_redirects=False, proxies={})
+
+    def make_ready(self) -> None:
+        """Wait until a connection is open, if that takes no longer than a second, and works."""
+        self._pool.make_ready()
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Follow none: they would post a customer's number to another host."""
+
+
+def root_of(exc: BaseException, outer: BaseException | None = None) -> BaseException:
+    """Return the exception that requests and urllib3 have wrapped; `outer` came before them."""
+    while exc.__context__ is not None and exc.__context__ is not outer:
+        exc = exc.__context__
+    return exc

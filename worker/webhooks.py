@@ -20,7 +20,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import urlsplit
 
 import requests
 import urllib3
@@ -32,7 +31,7 @@ from jobs.job import JobRecord, iso
 from jobs.publish import NotPublishedError, Publisher
 from jobs.webhooks import SECRET_PREFIX, Delivery, Outbox
 from worker.deadline import Address, Exchange, every_address, now_s
-from worker.pool import NETWORK_ERRORS, DeadlineAdapter, session_over
+from worker.pool import NETWORK_ERRORS, Session, root_of
 
 log = logging.getLogger("sendcode.webhook")
 
@@ -40,7 +39,6 @@ TIMEOUT_S = 10.0
 """For one call in total: name look-up, connecting, the answer's head."""
 _MOST_READ = 4_096
 """Bytes of an answer; what it says is of no use, but a connection read to its end is kept."""
-_MAX_IDLE_S = 4.0
 _6TO4 = ipaddress.ip_network("2002::/16")
 
 
@@ -78,7 +76,7 @@ class Deliverer:
         self._clock = clock
         self._exchange = Exchange(now_s)
         self._lock = threading.Lock()
-        self._adapters: dict[tuple[str, str, int], DeadlineAdapter] = {}
+        self._sessions: dict[str, Session] = {}
 
     def deliver(self, job_id: str) -> Delivered | None:
         """Deliver the next outcome of a job; None if there is none for us now."""
@@ -117,10 +115,7 @@ class Deliverer:
         try:
             status = self._post(delivery)
         except NETWORK_ERRORS as exc:
-            cause: BaseException = exc
-            while cause.__context__ is not None:
-                cause = cause.__context__
-            return "failed", in_short(cause)
+            return "failed", in_short(root_of(exc))
         if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
             return "delivered", f"HTTP {status}"
         return "gone" if status == HTTPStatus.GONE else "failed", f"HTTP {status}"
@@ -134,14 +129,8 @@ class Deliverer:
             data=body_of(delivery),
         )
         self._exchange.start(self._timeout_s, None)
-        session = session_over(self._adapter(url), url)  # not closed: others use its adapter
-        response = session.send(
-            session.prepare_request(request),
-            stream=True,
-            timeout=self._timeout_s,
-            allow_redirects=False,
-            proxies={},
-        )
+        session = self._session(url)
+        response = session.post_once(session.prepare_request(request))
         try:
             response.raw.read(_MOST_READ)
         except (OSError, urllib3.exceptions.HTTPError):
@@ -150,22 +139,13 @@ class Deliverer:
             response.close()
         return response.status_code
 
-    def _adapter(self, url: str) -> DeadlineAdapter:
-        parts = urlsplit(url)
-        tls = parts.scheme == "https"
-        place = (parts.scheme, parts.hostname or "", parts.port or (443 if tls else 80))
+    def _session(self, url: str) -> Session:
         with self._lock:
-            if place not in self._adapters:
-                self._adapters[place] = DeadlineAdapter(
-                    *place[1:],
-                    tls=tls,
-                    exchange=self._exchange,
-                    timeout_s=self._timeout_s,
-                    max_idle_s=_MAX_IDLE_S,
-                    acknowledgements_of=lambda _: None,
-                    resolve=self._resolve,
+            if url not in self._sessions:
+                self._sessions[url] = Session(
+                    url, self._exchange, self._timeout_s, resolve=self._resolve
                 )
-            return self._adapters[place]
+            return self._sessions[url]
 
 
 def body_of(delivery: Delivery) -> bytes:

@@ -113,7 +113,7 @@ def test_waiting_for_a_late_answer_takes_no_processor_time(api: Api) -> None:
 def test_where_the_system_tells_of_no_acknowledgement_the_answer_is_read_all_the_same(
     api: Api,
 ) -> None:
-    client = api.client(acknowledgements_of=lambda _: None)
+    client = api.client(is_acknowledged=False)
     known: list[float] = []
     api.may_answer.release(2)
 

@@ -37,7 +37,7 @@ from tests.integration.fault_server import (
 from tests.waiting import wait_until
 from worker.api import Answer, SendVerifyCodeClient
 from worker.deadline import Exchange, now_s
-from worker.pool import DeadlineAdapter
+from worker.pool import Session
 from worker.signing import Credentials, Signer
 
 # A call that outlives its deadline is a failure, even if it ends in the right way after all.
@@ -570,16 +570,14 @@ def test_call_within_its_time_is_sent() -> None:
 def test_kernel_gives_the_request_up_when_the_deadline_does() -> None:
     exchange = Exchange(now_s)
     with FaultServer(answering(OK)) as server:
-        adapter = DeadlineAdapter(
-            "127.0.0.1", server.port, tls=False, exchange=exchange, timeout_s=5, max_idle_s=4
-        )
+        session = Session(server.url, exchange, 5)
         exchange.start(PATIENCE_S, None)
-        response = adapter.send(requests.Request("POST", server.url, data=b"{}").prepare())
+        response = session.post_once(requests.Request("POST", server.url, data=b"{}").prepare())
         connection = response.raw.connection
         assert connection is not None
         user_timeout_ms = connection.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
         response.close()
-        adapter.close()
+        session.close()
 
     assert 0 < user_timeout_ms <= PATIENCE_S * 1000
 
