@@ -58,10 +58,14 @@ def forms(text: str) -> Iterator[tuple[str, bytes]]:
         yield "integer", int(text).to_bytes(8, "little").rstrip(b"\0")
 
 
+FEW = 32
+"""So many are searched for one by one: sooner than where many have little in common."""
+
+
 class Needles:
     """Finds them in bytes, thousands at once.
 
-    Those of one kind and form have a beginning in common, so each group is one quick search.
+    Those of one kind and form have a beginning in common, so a group of many is one search.
     """
 
     def __init__(self, texts: Mapping[str, Iterable[str]]) -> None:
@@ -72,7 +76,8 @@ class Needles:
                 for form, data in forms(text):
                     groups.setdefault((kind, form, len(data)), set()).add(data)
         self._groups = {
-            group: (_beginning(found), frozenset(found)) for group, found in groups.items()
+            group: (found if len(found) <= FEW else {_beginning(found)}, found)
+            for group, found in groups.items()
         }
 
     def find(
@@ -81,14 +86,15 @@ class Needles:
         """Count what is found, as "number, hex"."""
         wanted = set(kinds)
         found: Counter[str] = Counter()
-        for (kind, form, length), (beginning, needles) in self._groups.items():
+        for (kind, form, length), (beginnings, needles) in self._groups.items():
             if kind not in wanted:
                 continue
-            at = hay.find(beginning)
-            while at >= 0:
-                if hay[at : at + length] in needles:
-                    found[f"{kind}, {form}"] += 1
-                at = hay.find(beginning, at + 1)
+            for beginning in beginnings:
+                at = hay.find(beginning)
+                while at >= 0:
+                    if hay[at : at + length] in needles:
+                        found[f"{kind}, {form}"] += 1
+                    at = hay.find(beginning, at + 1)
         return found
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import secrets
+import socket
 import subprocess
 import sys
 from collections import Counter
@@ -107,10 +109,16 @@ def _snapshot(scene: Scene) -> Content:
 
 
 def _slowlog(scene: Scene) -> Content:
-    raw: Redis = Redis.from_url(scene.settings.redis_url)
-    entries: Any = raw.slowlog_get(-1)
-    yield "slowlog", b"\n".join(entry["command"] for entry in entries)
-    raw.close()
+    """Read it as it comes: to parse its 100,000 strings takes longer than to search them."""
+    end = secrets.token_hex(16)
+    with socket.create_connection(("127.0.0.1", scene.valkey.port)) as server:
+        server.sendall(f"AUTH {scene.valkey.password}\r\nSLOWLOG GET -1\r\nECHO {end}\r\n".encode())
+        found = bytearray()
+        while not found.endswith(f"{end}\r\n".encode()):
+            part = server.recv(1 << 20)
+            assert part, "the server ended"
+            found += part
+    yield "slowlog", bytes(found)
 
 
 def _scripts(scene: Scene) -> Content:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import re
 import secrets
 import socket
@@ -116,9 +117,9 @@ class ProcessList:
         self._thread.join()
 
     def look(self) -> None:
-        for process in Path("/proc").glob("[0-9]*/cmdline"):
-            with suppress(OSError):
-                self.seen.add(process.read_bytes())
+        for name in filter(str.isdecimal, os.listdir("/proc")):  # often: hence no Path
+            with suppress(OSError), open(f"/proc/{name}/cmdline", "rb", buffering=0) as words:
+                self.seen.add(words.read())
 
     def _run(self) -> None:
         while not self._over.wait(0.2):
