@@ -63,7 +63,6 @@ class InThisProcess:
         # a console keeps the width that it was made with, perhaps by another test
         console.results.cache_clear()
         console.talk.cache_clear()
-        console.say_once.cache_clear()
 
     def __call__(self, *words: str | Path) -> Ran:
         arguments = [str(word) for word in words]

@@ -363,40 +363,36 @@ def watch_batch(client: redis.Redis, settings: Settings, batch: Batch) -> Batch:
 
     Ctrl-C ends the watching, not the batch.
     """
+    batches = Batches(client, settings)
+    warned_at, grew_at, total = -WARN_EVERY_S, 0.0, -1
     try:
-        return _watch(client, settings, batch)
+        with display(f"batch {batch.batch_id}", LINE_EVERY_S) as show_now:
+            while True:
+                ended = batch.finished - (0 if batch.state.takes_rows else batch.cancelled)
+                share = ended / batch.accepted if batch.accepted else 1.0
+                show_now(_progress_line(batch), share, last=batch.is_over)
+                if batch.is_over:
+                    return batch
+                now = time.monotonic()
+                if now - warned_at >= WARN_EVERY_S:
+                    warned_at = now
+                    for line in obstacles(client, settings, batch):
+                        say(line)
+                if batch.phase != "importing" or batch.total != total or batch.unfinished:
+                    total, grew_at = batch.total, now
+                elif now - grew_at >= STALLED_S:
+                    raise CommandFailedError(
+                        f"all rows so far have ended, but the import of batch {batch.batch_id} was "
+                        f"cut off; complete it: {completing(batch)}"
+                    )
+                time.sleep(WATCH_S)
+                batch = known(batches, batch.batch_id)
     except KeyboardInterrupt:
         say(
             f"the batch goes on without you; look again: sendcode batch status {batch.batch_id} "
             "--watch"
         )
         raise
-
-
-def _watch(client: redis.Redis, settings: Settings, batch: Batch) -> Batch:
-    batches = Batches(client, settings)
-    warned_at, grew_at, total = -WARN_EVERY_S, 0.0, -1
-    with display(f"batch {batch.batch_id}", LINE_EVERY_S) as show_now:
-        while True:
-            ended = batch.finished - (0 if batch.state.takes_rows else batch.cancelled)
-            share = ended / batch.accepted if batch.accepted else 1.0
-            show_now(_progress_line(batch), share, last=batch.is_over)
-            if batch.is_over:
-                return batch
-            now = time.monotonic()
-            if now - warned_at >= WARN_EVERY_S:
-                warned_at = now
-                for line in obstacles(client, settings, batch):
-                    say(line)
-            if batch.phase != "importing" or batch.total != total or batch.unfinished:
-                total, grew_at = batch.total, now
-            elif now - grew_at >= STALLED_S:
-                raise CommandFailedError(
-                    f"all rows so far have ended, but the import of batch {batch.batch_id} was "
-                    f"cut off; complete it: {completing(batch)}"
-                )
-            time.sleep(WATCH_S)
-            batch = known(batches, batch.batch_id)
 
 
 def _progress_line(batch: Batch) -> str:

@@ -246,9 +246,11 @@ def _say_next(
     """
     for note in sheet.notes:
         say(f"{sheet.name}: {note_in_words(note)}")
-    if found.prospect is not None:
-        _say_what_holds_it_up(found.prospect)
-    tally = found.tally
+    tally, prospect = found.tally, found.prospect
+    if prospect is not None and prospect.outlook.halted:
+        say("all sending is halted just now: sendcode status says why")
+    if prospect is not None and not prospect.outlook.workers:
+        say("no worker is running: nothing is sent until one is started (sendcode worker)")
     if output is not None and tally.invalid:
         them = "it" if tally.invalid == 1 else "them"
         written = f"{count_of(tally.invalid, 'row')} written to {output}"
@@ -258,9 +260,9 @@ def _say_next(
     elif tally.invalid:
         say(f"to correct them: {command('check')} --output invalid.csv")
     show(_verdict(found))
-    if found.prospect is not None:
-        _say_what_is_there(found.batch_id, found.prospect)
-    if tally.valid and (found.prospect is None or found.prospect.adds_rows):
+    if prospect is not None:
+        _say_what_is_there(found.batch_id, prospect)
+    if tally.valid and (prospect is None or prospect.adds_rows):
         what = "the others" if tally.invalid else "it"
         say(f"send {what}: {command('submit')}")
 
@@ -275,10 +277,3 @@ def _say_what_is_there(batch_id: str, prospect: Prospect) -> None:
             f"it was submitted before: batch {batch_id} is {existing.phase}; again, it would add "
             f"{again}"
         )
-
-
-def _say_what_holds_it_up(prospect: Prospect) -> None:
-    if prospect.outlook.halted:
-        say("all sending is halted just now: sendcode status says why")
-    if not prospect.outlook.workers:
-        say("no worker is running: nothing is sent until one is started (sendcode worker)")

@@ -70,12 +70,6 @@ def say(text: str) -> None:
     print(printable(text), file=sys.stderr, flush=True)
 
 
-@cache
-def say_once(text: str) -> None:
-    """Write a line of talk, unless it was written before."""
-    say(text)
-
-
 def show(text: str) -> None:
     """Write a line of results as it is, but for control characters."""
     print(printable(text), file=stdout(), flush=True)

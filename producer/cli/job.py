@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from config.redis import connect
+from config.settings import Settings
 from config.unavailable import RedisUnavailableError
 from jobs.account import Account
 from jobs.codes import explain_end, is_own
@@ -83,6 +85,7 @@ def send(
     JSON, too.
     """
     with _errors_of_send(as_json=as_json):
+        settings = settings_here()
         number = phone if phone not in {None, "-"} else number_asked_for()
         try:
             record = send_code(
@@ -92,7 +95,7 @@ def send(
                 expires_in=expires_in,
                 reference=reference,
                 resend=resend,
-                settings=settings_here(),
+                settings=settings,
             )
         except PhoneError:
             raise
@@ -111,7 +114,7 @@ def send(
                 say(f"{_taken(record)}: sendcode job show {record.job_id}")
             return
         if not record.state.is_sent:
-            raise CommandFailedError(_why_not(record, wait))
+            raise CommandFailedError(_why_not(record, wait, settings))
 
 
 @contextmanager
@@ -154,19 +157,19 @@ def _in_a_line(record: JobRecord) -> str:
     return "  ".join(filter(None, parts))
 
 
-def _why_not(record: JobRecord, wait: float) -> str:
+def _why_not(record: JobRecord, wait: float, settings: Settings) -> str:
     if not record.state.is_final:
-        return _why_not_yet(record, wait)
+        return _why_not_yet(record, wait, settings)
     if record.state.is_for_a_person and record.code:
         known = explain_end(record.code)
         return f"not sent: {record.code}: {known.meaning}. {known.remedy}."
     return f"not sent: the job is {record.state}"
 
 
-def _why_not_yet(record: JobRecord, wait: float) -> str:
+def _why_not_yet(record: JobRecord, wait: float, settings: Settings) -> str:
     """Return why the code was not sent in time, as far as the ledger knows."""
     again = f"look again: sendcode job show {record.job_id}"
-    with ledger_connection() as (settings, client):
+    with connect(settings) as client:
         account = Account(client, settings).state()
     if account.state == "halted":
         return f"not sent yet: {halt_in_words(account)}; the job is kept meanwhile; {again}"

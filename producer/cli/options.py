@@ -25,7 +25,6 @@ from producer.cli.console import (
     input_in_bytes,
     results_in_bytes,
     say,
-    say_once,
     shows_on_terminal,
 )
 from producer.sheet import Sheet, SheetWriter, open_sheet
@@ -195,7 +194,7 @@ def settings_here(*, required: Collection[str] = (DATA_KEYS,)) -> Settings:
     """
     settings = load_settings(required=required)
     for name, remedy in misspelt().items():
-        say_once(f"{name} is no setting and changes nothing: {remedy}")
+        say(f"{name} is no setting and changes nothing: {remedy}")
     return settings
 
 
