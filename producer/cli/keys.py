@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -42,8 +43,9 @@ def keys_new(
     Redis are not. To change keys, give the new one to all programs behind the old ones, after a
     comma, so that all can read it; then in front of them; then sendcode keys rotate.
     """
-    if key_id in _ids_in_use():
-        raise MisusedError(f"--id: SENDCODE_DATA_KEYS has a key {key_id}: each needs its own id")
+    with suppress(SettingsError):  # as yet there need not be any
+        if key_id in dict(load_settings().data_keys):
+            raise MisusedError(f"--id: SENDCODE_DATA_KEYS has a key {key_id}: take another id")
     with blaming("--id"):
         show(new_data_key(key_id))
     say("keep it from others, and a copy of it where the backups of Redis are not")
@@ -143,11 +145,3 @@ def _unknown(ids: Collection[str]) -> str:
         f"SENDCODE_DATA_KEYS does not have {', '.join(ids)}: what is sealed under it is kept and "
         "cannot be read; add the key behind the others"
     )
-
-
-def _ids_in_use() -> list[str]:
-    """Return the ids of the settings' keys; none where there are no settings yet."""
-    try:
-        return [key_id for key_id, _ in load_settings().data_keys]
-    except SettingsError:
-        return []

@@ -13,7 +13,6 @@ import uvicorn
 from config.logging import set_up_logging
 from config.redis import connect
 from config.rereading import read_again_on_hangup
-from config.settings import Settings
 from config.tracing import set_up_tracing
 from jobs.vault import Vault
 from producer.cli.console import say
@@ -38,7 +37,9 @@ def web(
     settings = settings_here()
     address, place = host or settings.sendcode_web_host, port or settings.sendcode_web_port
     check_free(address, place, "The HTTP API", "--host")
-    _refuse_other_keys(settings)
+    # a Redis that is absent is waited for, and reported to those who ask
+    with connect(settings, retries=0) as client, suppress(redis.RedisError):
+        Vault(client, settings).check()
     set_up_logging(settings.sendcode_log_format, settings.sendcode_log_level)
     if not sys.stdin.isatty():
         read_again_on_hangup(settings)
@@ -56,10 +57,3 @@ def web(
         timeout_graceful_shutdown=30,
         h11_max_incomplete_event_size=16_384,
     )
-
-
-def _refuse_other_keys(settings: Settings) -> None:
-    """Raise IndexLockedError unless the ledger is sealed under these data keys."""
-    # its absence is waited for, and reported to those who ask
-    with connect(settings, retries=0) as client, suppress(redis.RedisError):
-        Vault(client, settings).check()
