@@ -234,18 +234,14 @@ def _show_outcome(submission: Submission, *, dry_run: bool, again: bool) -> None
         jobs = count_of(tally.valid, "job")
         show(f"batch {batch_id} would get {jobs}; nothing was submitted")
     elif batch is not None:
-        _show_accepted(batch)
+        late = f", not sent after {clock(batch.expires_ms)}" if batch.expires_ms else ""
+        start = f", to start at {clock(batch.starts_ms or 0)}" if batch.is_scheduled else ""
+        show(f"batch {batch_id}: {count_of(batch.accepted, 'job')} accepted{start}{late}")
+        if batch.corrects:
+            say(f"it corrects rows of batch {batch.corrects}, whose status shows both")
     if batch is not None:
         is_new = not (submission.is_complete or dry_run)
         _show_next(batch, second_codes=is_new and bool(_second_codes(tally)))
-
-
-def _show_accepted(batch: Batch) -> None:
-    late = f", not sent after {clock(batch.expires_ms)}" if batch.expires_ms else ""
-    start = f", to start at {clock(batch.starts_ms or 0)}" if batch.is_scheduled else ""
-    show(f"batch {batch.batch_id}: {count_of(batch.accepted, 'job')} accepted{start}{late}")
-    if batch.corrects:
-        say(f"it corrects rows of batch {batch.corrects}, whose status shows both")
 
 
 def _show_next(batch: Batch, *, second_codes: bool) -> None:

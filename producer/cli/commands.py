@@ -11,7 +11,6 @@ import inspect
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from importlib.resources import files
@@ -33,19 +32,10 @@ _PASSED_ON = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
-    """A group of commands."""
-
-    line: str
-    commands: Mapping[str, Sequence[str]]
-    """Their names, by the module in which they are."""
-
-
-COMMANDS: Mapping[str, Mapping[str, str | Group]] = {
+COMMANDS: Mapping[str, Mapping[str, str | tuple[str, Mapping[str, Sequence[str]]]]] = {
     "Send": {
         "send": "job",
-        "batch": Group(
+        "batch": (
             "A file of customers: check, submit, watch, steer, take the results.",
             {
                 "batch_check": ["check"],
@@ -60,29 +50,29 @@ COMMANDS: Mapping[str, Mapping[str, str | Group]] = {
         "halt": "system",
         "resume": "system",
         "actions": "system",
-        "job": Group(
+        "job": (
             "One job: its whole story, and its end by a person's word.",
             {"job": ["show", "cancel"]},
         ),
-        "dead": Group(
+        "dead": (
             "Dead letters: what failed, why, and what to do about it.",
             {"dead": ["list", "show", "requeue", "drop", "export"]},
         ),
-        "quota": Group(
+        "quota": (
             "Bounds on spending: how many codes events may ask for.",
             {"quota": ["status", "simulate"]},
         ),
-        "webhook": Group(
+        "webhook": (
             "Where outcomes go that backends are told of, and what was not delivered.",
             {"webhook": ["list", "replay", "secret", "remove"]},
         ),
         "purge": "purge",
         "forget": "forget",
-        "keys": Group(
+        "keys": (
             "The keys under which the ledger's numbers and rows are sealed.",
             {"keys": ["new", "status", "rotate"]},
         ),
-        "ledger": Group(
+        "ledger": (
             "The ledger itself: which one is accepted, what was put aside.",
             {"system": ["accept", "quarantine"]},
         ),
@@ -91,10 +81,8 @@ COMMANDS: Mapping[str, Mapping[str, str | Group]] = {
         "init": "init",
         "worker": "processes",
         "web": "web",
-        "token": Group("Who may use the HTTP API.", {"access": ["new", "list", "revoke"]}),
-        "user": Group(
-            "Who may use the console.", {"access": ["add", "list", "remove", "password"]}
-        ),
+        "token": ("Who may use the HTTP API.", {"access": ["new", "list", "revoke"]}),
+        "user": ("Who may use the console.", {"access": ["add", "list", "remove", "password"]}),
         "flower": "processes",
         "demo": "processes",
         "sandbox": "processes",
@@ -102,7 +90,8 @@ COMMANDS: Mapping[str, Mapping[str, str | Group]] = {
 }
 """By their place in the help, then by name: the module in this package where each is.
 
-A command's function is called as what a person types, `dead_list` for `sendcode dead list`.
+A group has its line in the help, and the names of its commands by their module. A command's
+function is called as what a person types, `dead_list` for `sendcode dead list`.
 """
 
 
@@ -198,9 +187,10 @@ def _tree() -> TyperGroup:
             if isinstance(entry, str):
                 tree.add_command(LazyCommand(name, entry, name, panel))
                 continue
-            group = get_group(plain_app(help=entry.line, cls=PlainGroup))
+            line, modules = entry
+            group = get_group(plain_app(help=line, cls=PlainGroup))
             group.name, group.rich_help_panel = name, panel
-            for module, names in entry.commands.items():
+            for module, names in modules.items():
                 for each in names:
                     group.add_command(LazyCommand(each, module, f"{name}_{each}"))
             tree.add_command(group)

@@ -263,7 +263,7 @@ def ledger_and_work(client: redis.Redis, settings: Settings) -> Iterator[Finding
 
 def standing(overview: Overview) -> Iterator[Finding]:
     """Judge what `sendcode status` shows at its top, too."""
-    for check in (ledger, account, workers, damage, put_aside, webhooks):
+    for check in (ledger, account, damage, put_aside, webhooks, workers):
         yield from check(overview)
 
 

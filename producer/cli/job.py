@@ -158,16 +158,12 @@ def _in_a_line(record: JobRecord) -> str:
 
 
 def _why_not(record: JobRecord, wait: float, settings: Settings) -> str:
-    if not record.state.is_final:
-        return _why_not_yet(record, wait, settings)
+    """Return why the code was not sent, or not in time, as far as the ledger knows."""
     if record.state.is_for_a_person and record.code:
         known = explain_end(record.code)
         return f"not sent: {record.code}: {known.meaning}. {known.remedy}."
-    return f"not sent: the job is {record.state}"
-
-
-def _why_not_yet(record: JobRecord, wait: float, settings: Settings) -> str:
-    """Return why the code was not sent in time, as far as the ledger knows."""
+    if record.state.is_final:
+        return f"not sent: the job is {record.state}"
     again = f"look again: sendcode job show {record.job_id}"
     with connect(settings) as client:
         account = Account(client, settings).state()

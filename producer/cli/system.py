@@ -192,22 +192,18 @@ def halt(
     kept = reason_to_keep(reason)
     with ledger_connection() as (settings, client):
         if is_terminal() and not yes:
-            _ask(read_overview(client, settings))
+            under_way = read_overview(client, settings).batches
+            batches = count_of(len(under_way), "batch", "batches")
+            codes = count_of(sum(each.unfinished for each in under_way), "code")
+            scope = f"of everybody: {batches} with {codes} to send, and all events"
+            if not typer.confirm(f"Stop all sending, {scope}?", err=True):
+                raise CommandFailedError("nothing was stopped; one batch: sendcode batch pause ID")
         account = Account(client, settings)
         changed = account.halt("person", "Halted", kept or "no reason given")
         state = account.state()
     if as_json:
         show_json({"changed": changed, "account": state.as_dict()})
     say("all sending is halted; sendcode resume lets it go on")
-
-
-def _ask(overview: Overview) -> None:
-    """Ask before everybody is stopped."""
-    batches = count_of(len(overview.batches), "batch", "batches")
-    codes = count_of(sum(each.unfinished for each in overview.batches), "code")
-    question = f"Stop all sending, of everybody: {batches} with {codes} to send, and all events?"
-    if not typer.confirm(question, err=True):
-        raise CommandFailedError("nothing was stopped; one batch: sendcode batch pause ID")
 
 
 def resume(as_json: JsonOption = False) -> None:
