@@ -164,7 +164,7 @@ def _answers(client: redis.Redis, settings: Settings) -> bool:
 def _invalid_rows(
     written: WrittenSheet | None, sheet: Sheet, batch_id: str, looked_at: str
 ) -> Iterator[Callable[[Row], None]]:
-    """Write those of the rows that are invalid, if they are to be written."""
+    """Write what is invalid of the rows that the block looks at, if a person asked for that."""
     if written is None:
         yield lambda _: None
         return

@@ -113,7 +113,7 @@ class InputFile:
 
 
 WrittenSheet: TypeAlias = Callable[..., AbstractContextManager[SheetWriter]]
-"""`written_sheet`, which waits for its columns alone."""
+"""`written_sheet` with all that a person chose; it is given the columns still."""
 
 
 @contextmanager
