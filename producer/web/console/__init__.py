@@ -46,6 +46,3 @@ def add_console(app: FastAPI) -> None:
     for router in ROUTERS:
         app.include_router(router, include_in_schema=False)
     app.add_exception_handler(frame.Elsewhere, frame.lead)
-
-
-__all__ = ["ROUTERS", "add_console", "frame"]

@@ -11,9 +11,8 @@ from fastapi.responses import Response
 from jobs.actions import Action, recent_actions
 from jobs.batches import Batches
 from producer.deadletters import chosen_parts
-from producer.web.console.frame import Viewer, render, texts_of
+from producer.web.console.frame import Viewer, render
 from producer.web.console.rows import customers_of
-from producer.web.console.words import reason_in_words
 from producer.web.problems import ask
 from producer.web.services import services
 
@@ -31,12 +30,10 @@ async def actions(
     app, skipped = services(request), (page - 1) * PAGE
     found = await ask(request, recent_actions, app.client, app.settings, PAGE + 1, skipped)
     deeds = await ask(request, _deeds, app.batches, found[:PAGE])
-    texts = texts_of(request)
     return render(
         request,
         "actions.html",
         deeds=deeds,
-        meaning=lambda code: reason_in_words(texts, code),
         page=page,
         more=len(found) > PAGE,
     )

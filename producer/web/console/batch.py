@@ -36,7 +36,6 @@ from producer.web.console.frame import (
 from producer.web.console.new_batch import undo_batch
 from producer.web.console.results_file import name_of_file, results_for_people
 from producer.web.console.search import opened_search, sealed_search
-from producer.web.console.words import meaning_of, remedy_of, technical_of
 from producer.web.problems import Problem, ask
 from producer.web.services import Services, services
 
@@ -128,7 +127,7 @@ async def search(request: Request, visitor: Viewer, batch: KnownBatch) -> Respon
 async def _batch_page(
     request: Request, visitor: Visitor, batch: Batch, only: str, after: int, text: str
 ) -> Response:
-    app, texts = services(request), texts_of(request)
+    app = services(request)
     client, settings, batches = app.client, app.settings, app.batches
     origin = await ask(request, batches.get, batch.corrects) if batch.corrects else None
     now_ms = await ask(request, app.letters.now_ms)
@@ -145,9 +144,6 @@ async def _batch_page(
         "figures": figures(batch, corrected) if not batch.is_undone else {},
         "sent_as": await _sent_as(request, batch),
         "reasons": [(code, n) for code, n in reasons.most_common() if n > 0],
-        "meaning": partial(meaning_of, texts),
-        "remedy": partial(remedy_of, texts),
-        "technical": partial(technical_of, texts),
         "has_worker": is_over or await ask(request, alive_workers, client, settings) > 0,
         "done_ms": None if is_over or batch.eta_s is None else now_ms + round(1000 * batch.eta_s),
         "left_s": max(0, round(((batch.starts_ms or 0) - now_ms) / 1000)),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
@@ -39,15 +38,7 @@ from producer.web.console.frame import (
     texts_of,
 )
 from producer.web.console.rows import customers_of
-from producer.web.console.texts import Texts
-from producer.web.console.words import (
-    ending_in_words,
-    left_alone_in_words,
-    meaning_of,
-    reason_in_words,
-    remedy_of,
-    technical_of,
-)
+from producer.web.console.words import Words
 from producer.web.problems import Problem, ask
 from producer.web.services import services
 
@@ -113,18 +104,6 @@ async def _dead_page(request: Request, filled: Filled, lacks: str = "") -> Respo
     """Return the page; `lacks` names the text that says so: `none_ticked` or `why_needed`."""
     page = min(max(1, filled.page), 1_000_000)
     survey, customers, names = await ask(request, _survey, request, filled, page)
-    texts = texts_of(request)
-    reasons = [
-        {
-            "code": code or NO_CODE,
-            "meaning": reason_in_words(texts, code),
-            "remedy": remedy_of(texts, code),
-            "technical": technical_of(texts, code),
-            "count": count,
-            "perhaps_sent": survey.perhaps_sent[code],
-        }
-        for code, count in survey.by_code.most_common()
-    ]
     return render(
         request,
         "dead.html",
@@ -132,14 +111,14 @@ async def _dead_page(request: Request, filled: Filled, lacks: str = "") -> Respo
         filled=filled,
         lacks=lacks,
         survey=survey,
-        reasons=reasons,
+        reasons=survey.by_code.most_common(),
+        no_code=NO_CODE,
         customers=customers,
         names=names,
         page=page,
         pages=-(-survey.fitting // PAGE),
         size=PAGE,
         ages=AGES,
-        meaning=partial(reason_in_words, texts),
     )
 
 
@@ -199,7 +178,7 @@ async def decision(request: Request, visitor: Viewer, token: str) -> Response:
     left = [
         {
             "count": each.count,
-            "why": left_alone_in_words(texts, reason),
+            "why": texts.left_alone(reason),
             "examples": [by_id[job_id] for job_id in each.examples],
         }
         for reason, each in report.refused.items()
@@ -228,7 +207,6 @@ async def decision(request: Request, visitor: Viewer, token: str) -> Response:
         new_number=grouped(typed) if typed else decided.plan.new_number,
         old_number=await ask(request, _old_number, request, decided.plan),
         doubts=doubts_of(corrected) if corrected else (),
-        meaning=partial(meaning_of, texts),
         minutes=round(report.last_due_in_s / 60),
     )
 
@@ -244,7 +222,7 @@ class Named:
     is_final: bool = True
 
 
-def _named(request: Request, texts: Texts, job_ids: Sequence[str]) -> list[Named]:
+def _named(request: Request, texts: Words, job_ids: Sequence[str]) -> list[Named]:
     """Return the customers of some jobs, with what became of them in the end."""
     app = services(request)
     stories: dict[str, Story] = {}
@@ -260,7 +238,7 @@ def _named(request: Request, texts: Texts, job_ids: Sequence[str]) -> list[Named
             found.append(Named(job_id, name))
             continue
         end = end_of(app.client, app.settings, story)
-        ending = ending_in_words(texts, end.record, end.waits_for)
+        ending = texts.ending(end.record, end.waits_for)
         found.append(Named(job_id, name, ending, end.record.state.is_final))
     return found
 

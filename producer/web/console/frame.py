@@ -38,7 +38,8 @@ from markupsafe import Markup
 
 from jobs.masking import without_numbers
 from producer.users import LIFE_S, Role, User
-from producer.web.console.texts import LANGUAGES, Texts, language_for
+from producer.web.console.texts import LANGUAGES, language_for
+from producer.web.console.words import Words
 from producer.web.problems import RETRY_AFTER_S, Problem, ask, begin_answer, media_type
 from producer.web.services import services
 
@@ -206,9 +207,9 @@ def _set_cookie(request: Request, response: Response, name: str, value: str, liv
     )
 
 
-def texts_of(request: Request) -> Texts:
+def texts_of(request: Request) -> Words:
     """Return the texts of the browser's language."""
-    return Texts(language_for(request.headers.get("accept-language", "")))
+    return Words(language_for(request.headers.get("accept-language", "")))
 
 
 def is_fragment(request: Request) -> bool:
@@ -278,7 +279,7 @@ def redirect(request: Request, url: str, said: str | None = None, **values: Any)
     return response
 
 
-def _said(request: Request, texts: Texts) -> Markup | None:
+def _said(request: Request, texts: Words) -> Markup | None:
     kept = request.cookies.get(_SAID)
     if not kept:
         return None

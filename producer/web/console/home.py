@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from jobs.account import AccountState
 from jobs.actions import recent_actions
 from jobs.codes import OUTAGE, explain
 from jobs.deadletters import SURVEYED, DeadLetters
@@ -16,9 +16,7 @@ from producer.deadletters import Choice, groups
 from producer.overview import Overview, read_overview
 from producer.sending import Sending, Standing, read_sent
 from producer.web.console.failures import NO_CODE, Filters
-from producer.web.console.frame import Viewer, render, texts_of
-from producer.web.console.texts import Texts
-from producer.web.console.words import meaning_of, reason_in_words, remedy_of, technical_of
+from producer.web.console.frame import Viewer, render
 from producer.web.problems import ask
 from producer.web.services import Services, services
 
@@ -35,21 +33,7 @@ _BAR, _BARS_HEIGHT = 10, 100
 async def home(request: Request, _: Viewer) -> Response:
     """Show the whole system at a glance."""
     found = await ask(request, _read, services(request))
-    texts = texts_of(request)
-    account: AccountState = found["overview"].account
-    failures = _failures(texts, found["waiting"])
-    is_outage = explain(account.code).kind in OUTAGE
-    return render(
-        request,
-        "home.html",
-        live="live",
-        **found,
-        barred=meaning_of(texts, account.code),
-        remedy=None if is_outage else remedy_of(texts, account.code),
-        technical=None if is_outage else technical_of(texts, account.code),
-        failures=failures,
-        other_failures=found["failed"] - sum(each["count"] for each in failures),
-    )
+    return render(request, "home.html", live="live", **found)
 
 
 def _read(app: Services) -> dict[str, Any]:
@@ -59,6 +43,7 @@ def _read(app: Services) -> dict[str, Any]:
     sending, sent = Sending.of(overview), read_sent(client, settings, overview.at_ms)
     actions = recent_actions(client, settings, _LOOKED_AT) if sending.is_halted else []
     by = next((action.by for action in actions if action.what == "halt"), "")
+    failures = Counter(waiting).most_common(SHOWN_CODES)
     return {
         "overview": overview,
         "sending": sending,
@@ -67,8 +52,12 @@ def _read(app: Services) -> dict[str, Any]:
         "halted_by": by if sending.standing is Standing.HALTED else "",
         "batches": overview.batches[:SHOWN_BATCHES],
         "more_batches": max(0, len(overview.batches) - SHOWN_BATCHES),
+        "is_outage": explain(overview.account.code).kind in OUTAGE,
         "failed": sum(waiting.values()),
-        "waiting": waiting,
+        "failures": [
+            (code, count, Filters(reason=code or NO_CODE).address()) for code, count in failures
+        ],
+        "other_failures": sum(waiting.values()) - sum(count for _, count in failures),
     }
 
 
@@ -101,16 +90,3 @@ def _plot(minutes: Sequence[int]) -> dict[str, Any]:
         "width": _BAR * len(minutes),
         "height": _BARS_HEIGHT,
     }
-
-
-def _failures(texts: Texts, waiting: Mapping[str, int]) -> list[dict[str, Any]]:
-    """Return what failed most, by reason, with the address of the page that shows it."""
-    most = sorted(waiting.items(), key=lambda each: -each[1])[:SHOWN_CODES]
-    return [
-        {
-            "address": Filters(reason=code or NO_CODE).address(),
-            "count": count,
-            "meaning": reason_in_words(texts, code),
-        }
-        for code, count in most
-    ]

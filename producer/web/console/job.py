@@ -36,8 +36,7 @@ from producer.web.console.frame import (
     texts_of,
 )
 from producer.web.console.rows import cells_of, customer_of
-from producer.web.console.texts import Texts
-from producer.web.console.words import ending_in_words, meaning_of, remedy_of, technical_of
+from producer.web.console.words import Words
 from producer.web.problems import Problem, ask
 from producer.web.services import services
 
@@ -76,7 +75,7 @@ async def _page(
         batch=batch,
         cells=cells_of(batch, story.row),
         customer=customer_of(batch, story.row),
-        ending=ending_in_words(texts, end.record, end.waits_for, batch),
+        ending=texts.ending(end.record, end.waits_for, batch),
         remedy=_remedy(texts, end.record) if not story.corrected_by else "",
         **await ask(request, _correction, request, story.corrected_by),
         end=end.record,
@@ -84,7 +83,7 @@ async def _page(
         is_final=end.record.state.is_final,
         is_perhaps_sent=record.state is State.UNKNOWN,
         is_permanent=is_permanent(record.code),
-        technical=technical_of(texts, end.record.code),
+        technical=texts.technical(end.record.code),
         ticket="\n".join(ticket(texts, story, batch)),
         entries=[(entry.at_ms, told(texts, entry)) for entry in record.story],
         details=[(name, value) for name, value in facts(texts, story, batch) if name in _DETAILS],
@@ -100,14 +99,14 @@ def _correction(request: Request, corrected_by: str) -> dict[str, Any]:
     batch = app.batches.get(split_job_id(corrected_by)[0]) if corrected_by else None
     story, words = correction_of(app.client, app.settings, corrected_by), Markup()
     if story is not None:
-        words = ending_in_words(texts_of(request), story.record, story.waits_for, batch)
+        words = texts_of(request).ending(story.record, story.waits_for, batch)
     return {"corrected_by": corrected_by, "corrected_in": batch, "correction": words}
 
 
-def _remedy(texts: Texts, record: JobRecord) -> str:
+def _remedy(texts: Words, record: JobRecord) -> str:
     """Return what helps, as long as somebody waits for it."""
     is_open = record.state.is_for_a_person and not record.dropped_ms
-    return remedy_of(texts, record.code) if is_open else ""
+    return texts.remedy(record.code) if is_open else ""
 
 
 async def _instead(request: Request, error: NoSuchJobError) -> Response:
@@ -153,12 +152,12 @@ async def correct(
     return await propose(request, plan, phone, operator.name)
 
 
-def told(texts: Texts, entry: StoryEntry) -> str:
+def told(texts: Words, entry: StoryEntry) -> str:
     """Return one thing that happened in plain words; its codes and ids are in the ticket."""
     parts = [texts.get(f"happened.{entry.what}", entry.what).unescape()]
     if entry.took_ms is not None:
         parts.append(
-            meaning_of(texts, entry.code).unescape()
+            texts.meaning(entry.code).unescape()
             if entry.code
             else texts("happened.accepted").unescape()
         )
@@ -167,7 +166,7 @@ def told(texts: Texts, entry: StoryEntry) -> str:
     return ": ".join(filter(None, [*parts, texts.said(note)]))
 
 
-def happened(texts: Texts, entry: StoryEntry) -> str:
+def happened(texts: Words, entry: StoryEntry) -> str:
     """Return one thing that happened, as a line."""
     what = texts.get(f"happened.{entry.what}", entry.what).unescape()
     parts = [what]
@@ -185,7 +184,7 @@ _DETAILS = frozenset({"job", "code", "message", "request_id", "attempts"})
 """Of the facts: those that are for engineers."""
 
 
-def facts(texts: Texts, story: Story, batch: Batch | None) -> list[tuple[str, str]]:
+def facts(texts: Words, story: Story, batch: Batch | None) -> list[tuple[str, str]]:
     """Return what is known of a job, by names of `ticket` in the texts."""
     record = story.record
     found = [
@@ -193,7 +192,7 @@ def facts(texts: Texts, story: Story, batch: Batch | None) -> list[tuple[str, st
         ("batch", record.batch_id or ""),
         ("line", str(story.row.line) if story.row else ""),
         ("number", record.phone.masked),
-        ("outcome", ending_in_words(texts, record, story.waits_for, batch).unescape()),
+        ("outcome", texts.ending(record, story.waits_for, batch).unescape()),
         ("code", record.code),
         ("message", record.message),
         ("request_id", record.request_id),
@@ -205,7 +204,7 @@ def facts(texts: Texts, story: Story, batch: Batch | None) -> list[tuple[str, st
     return [(name, value) for name, value in found if value]
 
 
-def ticket(texts: Texts, story: Story, batch: Batch | None) -> list[str]:
+def ticket(texts: Words, story: Story, batch: Batch | None) -> list[str]:
     """Return the story as lines that can be pasted into a ticket: masked, with times in UTC."""
     told = story.record.story
     lines = [

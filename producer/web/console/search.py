@@ -15,7 +15,6 @@ from jobs.vault import SealedError, text_binding
 from producer.search import Hit, Place, digits_of, search
 from producer.web.console.frame import MOST_PLACES, Viewer, Visitor, render, texts_of
 from producer.web.console.rows import customer_of, matching_of
-from producer.web.console.words import ending_in_words
 from producer.web.problems import ask
 from producer.web.services import services
 
@@ -68,7 +67,7 @@ async def found(
     def shown(hit: Hit) -> dict[str, Any]:
         batch = found.batches.get(hit.batch_id)
         if hit.end:
-            ending = ending_in_words(texts, hit.end.record, hit.end.waits_for, batch)
+            ending = texts.ending(hit.end.record, hit.end.waits_for, batch)
         else:
             ending = texts("job.rejected" if hit.row and hit.row.code else "job.forgotten")
         return {
