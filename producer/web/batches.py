@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from typing import Annotated, Literal
@@ -83,7 +82,7 @@ async def known_batch(request: Request, batch_id: str) -> Batch:
 Reader = Annotated[Token, Depends(_reader)]
 Owner = Annotated[Token, Depends(needs(Scope.BATCH))]
 KnownBatch = Annotated[Batch, Depends(known_batch)]
-Form = Literal["csv", "plain", "xlsx"]
+SheetForm = Literal["csv", "plain", "xlsx"]
 
 _NOTED_EVERY_S = 3_600
 """Among what people did, that a token took a batch's results: programs ask again and again."""
@@ -236,7 +235,7 @@ async def take_results(
         Query(description="Only these rows: failed, sent, waiting, or a state such as unknown."),
     ] = None,
     form: Annotated[
-        Form,
+        SheetForm,
         Query(
             alias="format",
             description="csv (for spreadsheet programs), plain (CSV for programs) or xlsx.",
@@ -261,7 +260,7 @@ async def take_results(
     return sheet_answer(sheet, f"{batch.batch_id}-{only or 'results'}", form)
 
 
-def sheet_answer(sheet: Iterator[bytes], name: str, form: Form) -> Response:
+def sheet_answer(sheet: Iterator[bytes], name: str, form: SheetForm) -> Response:
     """Send a sheet as a file to be kept; `name` is without its ending."""
     name += ".xlsx" if form == "xlsx" else ".csv"
     named = f'filename="{name}"' if name.isascii() else f"filename*=UTF-8''{quote(name)}"
@@ -311,19 +310,17 @@ async def show_status(request: Request, _: Reader) -> Response:
     return JSONResponse(overview.as_dict())
 
 
-@contextmanager
-def _opened(file: UploadFile, fields: BatchForm) -> Iterator[Sheet]:
+def _opened(file: UploadFile, fields: BatchForm) -> Sheet:
     if fields.id is not None:
         check_batch_id(fields.id)
-    with open_sheet(
+    return open_sheet(
         file.filename or "the file",
         upload=file.file,
         encoding=fields.encoding,
         sheet=fields.sheet,
         phone_column=fields.phone_column,
         country_column=fields.country_column,
-    ) as sheet:
-        yield sheet
+    )
 
 
 def _by(token: Token) -> str:

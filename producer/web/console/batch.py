@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import Response
 
 from jobs.actions import Action, note
@@ -22,7 +22,7 @@ from producer.customers import Shown
 from producer.overview import alive_workers
 from producer.results import GROUPS, own_columns
 from producer.search import LONGEST, digits_of
-from producer.web.batches import Form, KnownBatch, known_batch, sheet_answer
+from producer.web.batches import KnownBatch, SheetForm, known_batch, sheet_answer
 from producer.web.console.frame import (
     MOST_PLACES,
     Operator,
@@ -110,18 +110,20 @@ async def show(
 
 
 @router.post("/{batch_id}")
-async def search(request: Request, visitor: Viewer, batch: KnownBatch) -> Response:
+async def search(
+    request: Request,
+    visitor: Viewer,
+    batch: KnownBatch,
+    text: Annotated[str, Form()] = "",
+    sought: Annotated[str, Form()] = "",
+    only: Annotated[str, Form()] = "",
+    after: Annotated[int, Form(ge=0, le=MOST_PLACES)] = 0,
+) -> Response:
     """Show one batch, of its rows those that hold a text: a form, as addresses are kept."""
-    form = await request.form()
-    sought = str(form.get("sought", ""))
-    text = opened_search(request, visitor, sought) if sought else str(form.get("text", "")).strip()
+    text = opened_search(request, visitor, sought) if sought else text.strip()
     if sought and not text:
         return redirect(request, f"/batches/{batch.batch_id}", "batch.search_again")
-    after = str(form.get("after", "")) or "0"
-    if not (after.isdecimal() and len(after) <= len(str(MOST_PLACES))):
-        raise Problem.of_field("after", "invalid", "this is no row's number")
-    only = str(form.get("only", ""))
-    return await _batch_page(request, visitor, batch, only, int(after), text[:LONGEST])
+    return await _batch_page(request, visitor, batch, only, after, text[:LONGEST])
 
 
 async def _batch_page(
@@ -142,7 +144,10 @@ async def _batch_page(
         "batch": batch,
         "family": family,
         "figures": figures(batch, corrected) if not batch.is_undone else {},
-        "sent_as": await _sent_as(request, batch),
+        # the batch that was made of the same file after this one was undone, if any was
+        "sent_as": await ask(request, batches.get, next_batch_id(batch.batch_id))
+        if batch.is_undone
+        else None,
         "reasons": [(code, n) for code, n in reasons.most_common() if n > 0],
         "has_worker": is_over or await ask(request, alive_workers, client, settings) > 0,
         "done_ms": None if is_over or batch.eta_s is None else now_ms + round(1000 * batch.eta_s),
@@ -181,7 +186,7 @@ async def _batch_page(
 
 @router.get("/{batch_id}/results")
 async def download(
-    request: Request, visitor: Operator, batch: KnownBatch, only: str = "", form: Form = "csv"
+    request: Request, visitor: Operator, batch: KnownBatch, only: str = "", form: SheetForm = "csv"
 ) -> Response:
     """Send the results, with full numbers, row by row."""
     if only not in DOWNLOADS:
@@ -247,13 +252,6 @@ def _corrected(app: Services, family: Family, batch: Batch) -> Counter[str]:
     rejected = [batch_job_id(batch.batch_id, number) for number in noted]
     found[State.REJECTED] = sum(map(bool, app.letters.all_corrected_by(rejected).values()))
     return found
-
-
-async def _sent_as(request: Request, batch: Batch) -> Batch | None:
-    """Return the batch that was made of the same file after this one was undone, if any was."""
-    if not batch.is_undone:
-        return None
-    return await ask(request, services(request).batches.get, next_batch_id(batch.batch_id))
 
 
 def _short(text: str) -> str:

@@ -22,7 +22,7 @@ from producer.second_codes import Memory, rows_to_send
 from producer.sheet import Row, Sheet
 from producer.sheet.leaving import NOTHING
 from producer.sheet.writing import separator_for, streamed_sheet
-from producer.web.batches import Form, sheet_answer
+from producer.web.batches import SheetForm, sheet_answer
 from producer.web.console.frame import (
     Elsewhere,
     Page,
@@ -113,7 +113,7 @@ def _cell_at_fault(group: Mapping[str, Any], found: Mapping[str, Any]) -> int | 
 
 
 @router.get("/{check_id}/invalid")
-async def take_invalid(request: Request, check: OpenCheck, form: Form = "xlsx") -> Response:
+async def take_invalid(request: Request, check: OpenCheck, form: SheetForm = "xlsx") -> Response:
     """Send the rows that cannot be sent, each with its reason, to be corrected in a spreadsheet."""
     app = services(request)
 
@@ -127,7 +127,7 @@ async def take_invalid(request: Request, check: OpenCheck, form: Form = "xlsx") 
 
 
 @router.get("/{check_id}/doubtful")
-async def take_doubtful(request: Request, check: OpenCheck, form: Form = "xlsx") -> Response:
+async def take_doubtful(request: Request, check: OpenCheck, form: SheetForm = "xlsx") -> Response:
     """Send the rows that are sent though they are doubtful, each with its reason."""
     return await _taken(request, check, "doubtful", form, doubtful_rows)
 
@@ -136,7 +136,7 @@ async def _taken(
     request: Request,
     check: Check,
     which: str,
-    form: Form,
+    form: SheetForm,
     chosen: Callable[[Sheet], Iterator[Row]],
 ) -> Response:
     """Send the rows that are chosen, each of which has a problem."""

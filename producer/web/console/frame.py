@@ -116,13 +116,13 @@ Page = Annotated[int, Query(le=MOST_PLACES)]
 
 async def visitor_of(request: Request) -> Visitor | None:
     """Return who is signed in, if anybody is."""
-    name = forwarded(request, "x-forwarded-user")
-    return await ask(request, _find_visitor, request, name)
+    return await ask(request, _find_visitor, request)
 
 
-def _find_visitor(request: Request, name: str) -> Visitor | None:
+def _find_visitor(request: Request) -> Visitor | None:
     """Find it by the cookie; whom a proxy names and has no session of it yet gets one."""
     users, secret = services(request).users, request.cookies.get(SESSION, "")
+    name = forwarded(request, "x-forwarded-user")
     by_proxy, is_active = bool(name), not is_fragment(request)
     user = users.user_of(secret, by_proxy=by_proxy, is_active=is_active) if secret else None
     if by_proxy and (user is None or user.name != name):
@@ -149,11 +149,6 @@ def forwarded(request: Request, header: str) -> str:
     return values[-1].rpartition(",")[2].strip() if values else ""
 
 
-def address_of(request: Request) -> str:
-    """Return where the browser is, as far as that is known."""
-    return forwarded(request, "x-forwarded-for") or (request.client.host if request.client else "")
-
-
 async def hashed(request: Request, act: Callable[..., T], *arguments: Any) -> T:
     """Call what hashes a password; a few at once, as each takes its time.
 
@@ -170,12 +165,18 @@ async def hashed(request: Request, act: Callable[..., T], *arguments: Any) -> T:
         begin_answer(request.scope)  # Redis is not late because of a queue here
 
 
-async def hold_back(request: Request, name: str) -> None:
-    """Wait after a wrong password, ever longer for this name and this place."""
+async def authenticate(request: Request, name: str, password: str) -> User | None:
+    """Return the user with a password; after a wrong one wait, ever longer for name and place."""
     guesses = services(request).user_guesses
-    of_place, of_name = guesses.add(address_of(request)), guesses.add(f"user {name[:64]}")
+    user = await hashed(request, services(request).users.authenticate, name, password)
+    if user is not None:
+        guesses.forget(f"user {name}")
+        return user
+    place = forwarded(request, "x-forwarded-for") or (request.client.host if request.client else "")
+    of_place, of_name = guesses.add(place), guesses.add(f"user {name[:64]}")
     await asyncio.sleep(max(of_place, of_name))
     begin_answer(request.scope)
+    return None
 
 
 def csrf_token(secret: str) -> str:

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from jobs.batch import Batch
 from jobs.codes import is_permanent
-from jobs.job import JobRecord, State, StoryEntry, iso, split_job_id
+from jobs.job import State, StoryEntry, iso, split_job_id
 from jobs.phone import PhoneError
 from producer.deadletters import Choice
 from producer.decisions import Plan
@@ -63,6 +63,9 @@ async def _page(
     batch = None
     if record.batch_id:
         batch = await ask(request, app.batches.get, record.batch_id)
+    is_awaited = end.record.state.is_for_a_person and not (
+        end.record.dropped_ms or story.corrected_by
+    )
     is_open = letter is not None and not letter.was_dealt_with and not story.corrected_by
     return render(
         request,
@@ -76,7 +79,7 @@ async def _page(
         cells=cells_of(batch, story.row),
         customer=customer_of(batch, story.row),
         ending=texts.ending(end.record, end.waits_for, batch),
-        remedy=_remedy(texts, end.record) if not story.corrected_by else "",
+        remedy=texts.remedy(end.record.code) if is_awaited else "",
         **await ask(request, _correction, request, story.corrected_by),
         end=end.record,
         is_open=is_open,
@@ -101,12 +104,6 @@ def _correction(request: Request, corrected_by: str) -> dict[str, Any]:
     if story is not None:
         words = texts_of(request).ending(story.record, story.waits_for, batch)
     return {"corrected_by": corrected_by, "corrected_in": batch, "correction": words}
-
-
-def _remedy(texts: Words, record: JobRecord) -> str:
-    """Return what helps, as long as somebody waits for it."""
-    is_open = record.state.is_for_a_person and not record.dropped_ms
-    return texts.remedy(record.code) if is_open else ""
 
 
 async def _instead(request: Request, error: NoSuchJobError) -> Response:

@@ -14,8 +14,8 @@ from producer.web.console.frame import (
     Admin,
     Viewer,
     Visitor,
+    authenticate,
     hashed,
-    hold_back,
     keep_session,
     redirect,
     render,
@@ -65,10 +65,8 @@ async def change_own_password(
 ) -> Response:
     """Set the user's own password, and end their other sessions."""
     users = services(request).users
-    if await hashed(request, users.authenticate, visitor.name, password) is None:
-        await hold_back(request, visitor.name)
+    if await authenticate(request, visitor.name, password) is None:
         return await _page(request, visitor, 422, wrong="password_wrong", wrong_in="own")
-    services(request).user_guesses.forget(f"user {visitor.name}")
     try:
         await hashed(request, users.set_password, visitor.name, new, visitor.name)
     except UserRefusedError as exc:

@@ -8,15 +8,13 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, Response
 
-from producer.users import User
 from producer.web.console.frame import (
     SESSION,
     STATIC,
     Viewer,
+    authenticate,
     check_form,
     csrf_token,
-    hashed,
-    hold_back,
     keep_session,
     own_path,
     redirect,
@@ -56,14 +54,12 @@ async def signed_in(
 ) -> Response:
     """Begin a session; a wrong password is answered ever later."""
     await check_form(request, csrf_token(request.cookies.get(SESSION) or secrets.token_hex()))
-    users = services(request).users
-    user: User | None = await hashed(request, users.authenticate, name, password)
+    user = await authenticate(request, name, password)
     if user is None:
-        await hold_back(request, name)
         return await _sign_in_page(request, next, name=name, status=401)
-    services(request).user_guesses.forget(f"user {name}")
     response = redirect(request, own_path(next))
-    keep_session(request, response, await ask(request, users.begin_session, user))
+    secret = await ask(request, services(request).users.begin_session, user)
+    keep_session(request, response, secret)
     return response
 
 
