@@ -9,6 +9,7 @@ import time
 import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import anyio.to_thread
 from fastapi import FastAPI, Request
@@ -37,6 +38,7 @@ from producer.web.console.frame import problem_page, wants_page
 from producer.web.endings import Endings
 from producer.web.guesses import LONGEST_DELAY_S, Guesses
 from producer.web.problems import Problem, answer_with_problems, ask, begin_answer
+from producer.web.schemas import PROBLEM_SCHEMAS
 from producer.web.services import Services, services
 from producer.web.uploads import TAKES_A_FILE, Uploads
 
@@ -107,7 +109,7 @@ def make_app(
             found.endings.close()
             client.close()
 
-    app = FastAPI(
+    app = _App(
         title="sendcode",
         description="Sends verification codes: nothing lost, nothing twice, never above the limit.",
         version="1",
@@ -141,6 +143,13 @@ def make_app(
 
     app.add_middleware(_Frame, answer_s=answer_s)
     return app
+
+
+class _App(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        document = super().openapi()
+        document["components"]["schemas"] |= PROBLEM_SCHEMAS
+        return document
 
 
 async def _follow(settings: Settings) -> None:

@@ -7,6 +7,7 @@ from importlib.resources import files
 from typing import Annotated, Any
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.json_schema import models_json_schema
 
 from jobs.job import MAX_KEY_LENGTH
 from producer import bounds
@@ -307,6 +308,11 @@ class StatusDocument(_Document):
     batches: list[dict[str, Any]]
 
 
+_, _definitions = models_json_schema(
+    [(ProblemDocument, "serialization")], ref_template="#/components/schemas/{model}"
+)
+PROBLEM_SCHEMAS: dict[str, Any] = _definitions["$defs"]
+"""What FastAPI leaves out, as no route returns these models."""
 LOCATION = {"Location": {"schema": {"type": "string"}}}
 
 

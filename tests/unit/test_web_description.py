@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -66,6 +68,14 @@ def test_every_error_of_a_code_is_in_the_docs() -> None:
             if status >= "400":
                 code = answer["content"]["application/problem+json"]["example"]["code"]
                 assert f"`{code}`" in told, (name, status)
+
+
+def test_every_schema_that_the_description_names_is_in_it() -> None:
+    document = make_app(Settings()).openapi()
+
+    named = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(document)))
+    assert "ProblemDocument" in named
+    assert named <= document["components"]["schemas"].keys()
 
 
 def test_every_field_of_a_request_is_explained() -> None:
