@@ -98,15 +98,15 @@ async def one_user(request: Request, name: str, _: Admin) -> Response:
 
 
 @router.post("/settings/users/{name}/role")
-async def change_role(request: Request, name: str, admin: Admin, role: Name = "") -> Response:
+async def change_role(
+    request: Request, name: str, admin: Admin, role: Annotated[Role, Form()]
+) -> Response:
     """Set another user's role."""
     user = await _other(request, name, admin)
     try:
         await ask(request, services(request).users.set_role, user.name, role, admin.name)
     except LastAdminError as exc:
         raise Problem(409, exc.code, str(exc)) from None
-    except UserRefusedError as exc:
-        raise Problem.of_field("role", exc.code, str(exc)) from None
     return redirect(request, "/settings", "settings.role_changed", name=name)
 
 
