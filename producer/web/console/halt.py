@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import Response
@@ -12,7 +13,7 @@ from producer.overview import read_overview
 from producer.sending import Sending
 from producer.web.console.frame import Operator, reason_of, redirect, render
 from producer.web.problems import ask
-from producer.web.services import Services, services
+from producer.web.services import services
 
 router = APIRouter()
 
@@ -20,13 +21,16 @@ router = APIRouter()
 @router.get("/settings/sending")
 async def before_order(request: Request, _: Operator) -> Response:
     """Show what halting or going on would do, before it is done."""
-    found = await ask(request, _read, services(request))
-    return render(request, "order.html", **found, is_reasonless=False)
+    return await _order_page(request, is_reasonless=False)
 
 
-def _read(app: Services) -> dict[str, Any]:
-    overview = read_overview(app.client, app.settings)
-    return {"overview": overview, "sending": Sending.of(overview)}
+async def _order_page(request: Request, *, is_reasonless: bool) -> Response:
+    app = services(request)
+    sending = Sending.of(await ask(request, read_overview, app.client, app.settings))
+    status = 422 if is_reasonless else 200
+    return render(
+        request, "order.html", status=status, sending=sending, is_reasonless=is_reasonless
+    )
 
 
 @router.post("/settings/sending/halt")
@@ -36,10 +40,9 @@ async def halt(
     """Halt all sending, for a reason."""
     kept = reason_of(reason)
     if not kept:
-        found = await ask(request, _read, services(request))
-        return render(request, "order.html", **found, status=422, is_reasonless=True)
+        return await _order_page(request, is_reasonless=True)
     account = Account(services(request).client, services(request).settings)
-    await ask(request, lambda: account.halt("person", "Halted", kept, who=operator.name))
+    await ask(request, partial(account.halt, who=operator.name), "person", "Halted", kept)
     return redirect(request, "/", "order.halted")
 
 
@@ -50,5 +53,5 @@ async def resume(
     """Let sending go on, whoever halted it."""
     kept = reason_of(reason)
     account = Account(services(request).client, services(request).settings)
-    await ask(request, lambda: account.resume("person", reason=kept, who=operator.name))
+    await ask(request, partial(account.resume, reason=kept, who=operator.name), "person")
     return redirect(request, "/", "order.resumed")

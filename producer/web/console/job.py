@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from jobs.batch import Batch
 from jobs.codes import is_permanent
-from jobs.job import State, StoryEntry, iso, split_job_id
+from jobs.job import StoryEntry, iso, split_job_id
 from jobs.phone import PhoneError
 from producer.deadletters import Choice
 from producer.decisions import Plan
@@ -60,9 +60,7 @@ async def _page(
     record = story.record
     end = await ask(request, end_of, app.client, app.settings, story)
     letter = await ask(request, app.letters.find, job_id)
-    batch = None
-    if record.batch_id:
-        batch = await ask(request, app.batches.get, record.batch_id)
+    batch = await ask(request, app.batches.get, record.batch_id) if record.batch_id else None
     is_awaited = end.record.state.is_for_a_person and not (
         end.record.dropped_ms or story.corrected_by
     )
@@ -72,8 +70,8 @@ async def _page(
         "job.html",
         live="live",
         status=422 if fault else live_status(request, is_over=end.record.state.is_final),
+        story=story,
         record=record,
-        row=story.row,
         number=split_job_id(job_id)[1],
         batch=batch,
         cells=cells_of(batch, story.row),
@@ -83,8 +81,6 @@ async def _page(
         **await ask(request, _correction, request, story.corrected_by),
         end=end.record,
         is_open=is_open,
-        is_final=end.record.state.is_final,
-        is_perhaps_sent=record.state is State.UNKNOWN,
         is_permanent=is_permanent(record.code),
         technical=texts.technical(end.record.code),
         ticket="\n".join(ticket(texts, story, batch)),

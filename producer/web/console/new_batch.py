@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Form, Request
 from fastapi.responses import Response
 from starlette.datastructures import FormData, UploadFile
 
@@ -127,7 +127,6 @@ async def _terms_page(
         status=422 if wrong else 200,
         check=check,
         found=found,
-        report=found["report"],
         form=_as_form(check, _proposed_name(request, check, found), _second_codes(found["report"]))
         if form is None
         else form,
@@ -143,22 +142,24 @@ async def ask_to_confirm(request: Request, check: OpenCheck) -> Response:
 
 
 @router.post("/{check_id}/confirm")
-async def confirm(request: Request, check: OpenCheck) -> Response:
+async def confirm(
+    request: Request,
+    check: OpenCheck,
+    seen: Annotated[str, Form()] = "",
+    typed: Annotated[str, Form()] = "",
+) -> Response:
     """Send what was shown; however often this form is sent, once."""
     found = await found_of(request, check)
-    form = await request.form()
     if not check.confirmed:
         if found is None or found["error"]:
             return redirect(request, f"/batches/new/{check.check_id}")
         codes: int = found["report"]["valid"]
-        if form.get("seen") != check.seen or not codes:
+        if seen != check.seen or not codes:
             return await _confirm_page(request, check, is_stale=True)
-        if codes > services(request).settings.sendcode_confirm_above:
-            typed = "".join(c for c in str(form.get("typed", "")) if c.isalnum())
-            if typed != str(codes):
-                return await _confirm_page(request, check, is_wrong=True)
+        must_type = codes > services(request).settings.sendcode_confirm_above
+        if must_type and "".join(filter(str.isalnum, typed)) != str(codes):
+            return await _confirm_page(request, check, is_wrong=True)
     with suppress(FileNotFoundError):
-        seen = str(form.get("seen"))
         is_done = await ask(request, services(request).checks.confirm, check.check_id, seen)
         now = await ask(request, services(request).checks.get, check.check_id)
         if now is not None and not is_done:
@@ -189,10 +190,9 @@ async def _confirm_page(
         "check_confirm.html",
         status=422 if is_wrong else 409 if is_stale else 200,
         check=check,
-        report=found["report"],
+        found=found,
         held_by=found["held_by"] if not wishes.again else None,
         codes=codes,
-        doubtful=found["doubtful"],
         second_codes=_second_codes(found["report"]),
         done_ms=from_ms + round(1000 * outlook.seconds_for(codes, wishes.max_rate)),
         outlook=outlook,
@@ -200,7 +200,6 @@ async def _confirm_page(
         must_type=codes > settings.sendcode_confirm_above,
         is_wrong=is_wrong,
         is_stale=is_stale,
-        continues=found["continues"],
     )
 
 
