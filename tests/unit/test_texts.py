@@ -19,7 +19,7 @@ from producer.web.console.texts import LANGUAGES, catalogue, language_for
 
 TOP = Path(__file__).resolve().parents[2] / "producer" / "web"
 PLACE = re.compile(r"\{(\w*)\}")
-ASKED = re.compile(r"""\bt(?:exts)?\(\s*["']([a-z_]+\.[a-z_0-9]+)["']\s*[,)]""")
+ASKED = re.compile(r"""\b(?:t|texts|self)\(\s*["']([a-z_]+\.[a-z_0-9]+)["']\s*[,)]""")
 
 
 OF_FILES = ("fault", "fault_exact", "fault_remedy", "unreadable", "unreadable_remedy")
