@@ -40,18 +40,13 @@ def _operations(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
             yield {
-                "id": operation["operationId"],
+                "parameters": [],
+                **operation,
                 "method": method.upper(),
                 "path": path,
-                "description": operation.get("description", operation["summary"]),
-                "parameters": operation.get("parameters", []),
                 "body": list(_body(document, operation)),
                 "answers": [
-                    {
-                        "status": status,
-                        "description": answer["description"],
-                        "examples": list(_examples(answer)),
-                    }
+                    {**answer, "status": status, "examples": list(_examples(answer))}
                     for status, answer in sorted(operation["responses"].items())
                 ],
             }

@@ -25,19 +25,8 @@ from producer.web.console import (
     sign_in,
 )
 
-ROUTERS = (
-    sign_in.router,
-    home.router,
-    new_batch.router,
-    check.router,
-    batch.router,
-    failures.router,
-    search.router,
-    job.router,
-    halt.router,
-    actions.router,
-    settings.router,
-)
+PAGES = (sign_in, home, new_batch, check, batch, failures, search, job, halt, actions, settings)
+ROUTERS = tuple(page.router for page in PAGES)
 
 
 def add_console(app: FastAPI) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -86,21 +87,14 @@ async def look(request: Request, check: OpenCheck, page: Page = 1, line: Page = 
         cannot=report["invalid"] - (left_out["count"] if left_out else 0),
         problems=[kind for kind in kinds if kind is not left_out],
         groups=[
-            (group, [{**row, "at": _cell_at_fault(group, found)} for row in members])
-            for group, members in _grouped(rows, found)
+            (found["groups"][place], _cell_at_fault(found["groups"][place], found), list(members))
+            for place, members in groupby(rows, key=itemgetter("group"))
         ],
         page=page,
         pages=pages,
         line=line,
         editable=[i for i in (found["country"], found["number"]) if i is not None],
     )
-
-
-def _grouped(
-    rows: list[dict[str, Any]], found: Mapping[str, Any]
-) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
-    for place, members in groupby(rows, key=lambda row: row["group"]):
-        yield found["groups"][place], list(members)
 
 
 def _cell_at_fault(group: Mapping[str, Any], found: Mapping[str, Any]) -> int | None:

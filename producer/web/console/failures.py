@@ -31,7 +31,6 @@ from producer.web.console.frame import (
     MOST_PLACES,
     Operator,
     Viewer,
-    live_status,
     reason_of,
     redirect,
     render,
@@ -195,8 +194,8 @@ async def decision(request: Request, visitor: Viewer, token: str) -> Response:
     return render(
         request,
         "decision.html",
-        status=live_status(request, is_over=not is_followed),
         live="live",
+        is_over=not is_followed,
         is_followed=is_followed,
         decided=decided,
         report=report,

@@ -224,10 +224,12 @@ def render(
     *,
     status: int = 200,
     live: str | None = None,
+    is_over: bool = False,
     **values: Any,
 ) -> HTMLResponse:
     """Return a page, or of it the title and the block `live` if htmx asks.
 
+    `is_over`: what the page follows has ended, so htmx is told to ask no more.
     Templates have, besides `values`: `t` (texts), `visitor` (None on the sign-in page), `path`,
     `zone`, `said` (a message of the act before), `csrf()` and `csrf_token`.
     """
@@ -252,6 +254,7 @@ def render(
         whole = page.new_context(context)
         title = "".join(page.blocks["title"](whole)) if "title" in page.blocks else ""
         body = "".join(page.blocks[live](whole))
+        status = 286 if is_over else status
         response = HTMLResponse(f"<title>{title} · sendcode</title>\n{body}", status)
     else:
         response = HTMLResponse(page.render(context), status)
@@ -260,11 +263,6 @@ def render(
     if _NEW_SESSION in request.scope:
         keep_session(request, response, request.scope[_NEW_SESSION])
     return response
-
-
-def live_status(request: Request, *, is_over: bool) -> int:
-    """Return the status of a page that follows something: htmx asks no more after 286."""
-    return 286 if is_over and is_fragment(request) else 200
 
 
 def redirect(request: Request, url: str, said: str | None = None, **values: Any) -> Response:

@@ -29,7 +29,6 @@ from producer.web.console.failures import propose
 from producer.web.console.frame import (
     Operator,
     Viewer,
-    live_status,
     reason_of,
     redirect,
     render,
@@ -69,7 +68,8 @@ async def _page(
         request,
         "job.html",
         live="live",
-        status=422 if fault else live_status(request, is_over=end.record.state.is_final),
+        is_over=end.record.state.is_final,
+        status=422 if fault else 200,
         story=story,
         record=record,
         number=split_job_id(job_id)[1],
