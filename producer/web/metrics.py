@@ -48,7 +48,6 @@ class _Figures(Collector):
         overview = read_overview(self._app.client, self._app.settings, self._app.identity)
         yield from _ledger(overview)
         yield from _webhooks(overview)
-        yield from _batches(overview)
         yield from _server(self._app.client)
 
 
@@ -76,6 +75,48 @@ def _ledger(overview: Overview) -> Iterator[Metric]:
     """Yield what the ledger knows. Labels are queues, states, codes, rules and names of tokens."""
     totals, pace, account = overview.totals, overview.pace, overview.account
     is_halted = account.state == "halted"
+    halted = GaugeMetricFamily(
+        "sendcode_halted", "1 while all sending is halted.", labels=["code", "by"]
+    )
+    halted.add_metric([account.code, account.by], float(is_halted))
+    yield halted
+    yield CounterMetricFamily(
+        "sendcode_throttled", "Requests that the API refused as too many.", value=pace.refused
+    )
+    unknown = sum(overview.unknown_by_code.values())
+    duplicates = totals.get("possible_duplicate", 0)
+    since_s = account.since_ms / 1000 if is_halted and account.since_ms else None
+    stood_down = sum(1 for each in overview.workers if each.refused)
+    keys_missing = len(overview.unknown_data_keys)
+    is_foreign = bool(overview.ledger.refused or overview.ledger.is_disputed)
+    for name, text, value in (
+        ("jobs_open", "Jobs queued, with a worker or waiting for another try.", overview.in_work),
+        ("rows_waiting", "Rows of batches that are no jobs yet.", overview.rows_waiting),
+        ("unknown", "Dead letters that were perhaps sent.", unknown),
+        ("possible_duplicates", "Jobs that were perhaps sent twice, ever.", duplicates),
+        ("rate_limit", "Requests per second that are allowed.", pace.limit),
+        ("rate_used", "Requests in the last second.", pace.last_second),
+        ("rate_factor", "Share of the limit that is used at most; below 1: slowed.", pace.factor),
+        ("halted_since_timestamp_seconds", "Since when it is halted.", since_s),
+        ("workers_alive", "Workers that are alive and send codes.", overview.alive),
+        (
+            "workers_gone",
+            "Workers that fell silent within an hour and did not come back.",
+            overview.gone,
+        ),
+        (
+            "workers_refused",
+            "Workers that the API refuses, or that cannot reach it while others do.",
+            stood_down,
+        ),
+        ("sweep_lag_seconds", "Since the last sweep, by any worker.", overview.sweep_s),
+        ("data_keys_missing", "Data keys that a worker lacks, and jobs wait for.", keys_missing),
+        ("quarantined_messages", "Messages that were no jobs.", overview.quarantined),
+        ("ledger_refused", "1 if this is not the ledger that was known.", float(is_foreign)),
+        ("ledger_misfits", "Parts that do not fit together.", len(overview.misfits)),
+        ("batches_late", "Batches whose codes will be of no use in part.", overview.batches_late),
+    ):
+        yield from _gauge(name, text, value)
     yield from _figures(
         "oldest_due_seconds",
         "How long the oldest job that could be sent now has waited for it.",
@@ -89,12 +130,6 @@ def _ledger(overview: Overview) -> Iterator[Metric]:
         overview.oldest_event_s or {"": 0},
     )
     yield from _figures("queue_messages", "Entries in a queue.", "queue", overview.queues)
-    yield from _gauge(
-        "jobs_open", "Jobs queued, with a worker or waiting for another try.", overview.in_work
-    )
-    yield from _gauge(
-        "rows_waiting", "Rows of batches that are no jobs yet.", overview.rows_waiting
-    )
     yield from _figures(
         "jobs_ended",
         "Jobs that ended so, ever; dead letters apart.",
@@ -105,47 +140,6 @@ def _ledger(overview: Overview) -> Iterator[Metric]:
     yield from _figures(
         "dead_letters", "Dead letters that wait for a person.", "code", overview.dead_by_code
     )
-    yield from _gauge(
-        "unknown", "Dead letters that were perhaps sent.", sum(overview.unknown_by_code.values())
-    )
-    yield from _gauge(
-        "possible_duplicates",
-        "Jobs that were perhaps sent twice, ever.",
-        totals.get("possible_duplicate", 0),
-    )
-    yield from _gauge("rate_limit", "Requests per second that are allowed.", pace.limit)
-    yield from _gauge("rate_used", "Requests in the last second.", pace.last_second)
-    yield from _gauge(
-        "rate_factor", "Share of the limit that is used at most; below 1: slowed.", pace.factor
-    )
-    yield CounterMetricFamily(
-        "sendcode_throttled", "Requests that the API refused as too many.", value=pace.refused
-    )
-    halted = GaugeMetricFamily(
-        "sendcode_halted", "1 while all sending is halted.", labels=["code", "by"]
-    )
-    halted.add_metric([account.code, account.by], float(is_halted))
-    yield halted
-    since_s = account.since_ms / 1000 if is_halted and account.since_ms else None
-    yield from _gauge("halted_since_timestamp_seconds", "Since when it is halted.", since_s)
-    yield from _gauge("workers_alive", "Workers that are alive and send codes.", overview.alive)
-    text = "Workers that fell silent within an hour and did not come back."
-    yield from _gauge("workers_gone", text, overview.gone)
-    stood_down = sum(1 for each in overview.workers if each.refused)
-    yield from _gauge(
-        "workers_refused",
-        "Workers that the API refuses, or that cannot reach it while others do.",
-        stood_down,
-    )
-    yield from _gauge("sweep_lag_seconds", "Since the last sweep, by any worker.", overview.sweep_s)
-    text = "Data keys that a worker lacks, and jobs wait for."
-    yield from _gauge("data_keys_missing", text, len(overview.unknown_data_keys))
-    yield from _gauge("quarantined_messages", "Messages that were no jobs.", overview.quarantined)
-    ledger_fault = overview.ledger.refused or overview.ledger.is_disputed
-    yield from _gauge(
-        "ledger_refused", "1 if this is not the ledger that was known.", float(bool(ledger_fault))
-    )
-    yield from _gauge("ledger_misfits", "Parts that do not fit together.", len(overview.misfits))
     yield from _figures(
         "quota_refusals",
         "Codes that a bound on spending refused.",
@@ -153,6 +147,8 @@ def _ledger(overview: Overview) -> Iterator[Metric]:
         overview.quota_refusals,
         CounterMetricFamily,
     )
+    phases = Counter(each.phase for each in overview.batches)
+    yield from _figures("batches", "Batches that are not over.", "state", phases)
 
 
 def _webhooks(overview: Overview) -> Iterator[Metric]:
@@ -166,13 +162,6 @@ def _webhooks(overview: Overview) -> Iterator[Metric]:
     yield from _figures("webhooks_waiting", "Outcomes to be delivered.", "token", waiting)
     yield from _figures("webhooks_undelivered", "Outcomes given up.", "token", given_up)
     yield from _figures("webhook_failing_seconds", "Since when no try succeeded.", "token", failing)
-
-
-def _batches(overview: Overview) -> Iterator[Metric]:
-    phases = Counter(each.phase for each in overview.batches)
-    yield from _figures("batches", "Batches that are not over.", "state", phases)
-    late = overview.batches_late
-    yield from _gauge("batches_late", "Batches whose codes will be of no use in part.", late)
 
 
 def _server(client: redis.Redis) -> Iterator[Metric]:
