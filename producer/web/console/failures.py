@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Form, Query, Request
+from fastapi import APIRouter, Depends, Form, Query, Request
 from fastapi.responses import Response
 from markupsafe import Markup
 from pydantic import BaseModel, Field
@@ -20,6 +20,7 @@ from producer.deadletters import Choice
 from producer.decisions import (
     AGES,
     MAY_BE_TOLD_TO_SEND,
+    Decided,
     NoSuchDecisionError,
     NumberForgottenError,
     Plan,
@@ -156,24 +157,36 @@ async def propose(
 
     `phone`: the corrected number, for `replace`; `by`: who typed it.
     """
-    decisions = services(request).decisions
-    token = await ask(request, decisions.propose, plan, phone, by)
-    await run_in_threadpool(decisions.wait, token, SOON_S)
+    token = await ask(request, services(request).decisions.propose, plan, phone, by)
+    return await _lead_to(request, token)
+
+
+async def _lead_to(request: Request, token: str) -> Response:
+    """Lead to a decision, which is shown complete if that takes a moment only."""
+    await run_in_threadpool(services(request).decisions.wait, token, SOON_S)
     return redirect(request, f"/dead/decisions/{token}")
 
 
+async def _kept(request: Request, token: str) -> Decided:
+    try:
+        return await ask(request, services(request).decisions.get, token)
+    except NoSuchDecisionError:
+        raise Problem(404, "not_found", "this decision is not kept any more") from None
+
+
+KeptDecision = Annotated[Decided, Depends(_kept)]
+
+
 @router.get("/dead/decisions/{token}")
-async def decision(request: Request, visitor: Viewer, token: str) -> Response:
+async def decision(request: Request, visitor: Viewer, decided: KeptDecision) -> Response:
     """Show what a decision would do, how far it is, or what it did."""
-    decided = await _decided(request, token)
-    decisions = services(request).decisions
-    corrected = decisions.number_of(token)
-    typed = decisions.number_typed_by(visitor.name, token)
-    texts = texts_of(request)
+    decisions, texts = services(request).decisions, texts_of(request)
+    corrected = decisions.number_of(decided.token)
+    typed = decisions.number_typed_by(visitor.name, decided.token)
     report = decided.would if decided.step in {Step.LOOKING, Step.READY} else decided.report
     is_done = decided.step in {Step.STOPPED, Step.DONE} and decided.run > 0
     named = [*report.examples, *(job for each in report.refused.values() for job in each.examples)]
-    by_id = {each.job_id: each for each in await ask(request, _named, request, texts, named)}
+    by_id = await ask(request, _named, request, texts, named)
     left = [
         {
             "count": each.count,
@@ -188,15 +201,12 @@ async def decision(request: Request, visitor: Viewer, token: str) -> Response:
         if reason.why in MAY_BE_TOLD_TO_SEND
     )
     customers = [by_id[job_id] for job_id in report.examples]
-    is_followed = decided.step in {Step.LOOKING, Step.DOING} or (
-        is_done and not all(each.is_final for each in customers)
-    )
+    is_at_work = decided.step in {Step.LOOKING, Step.DOING}
     return render(
         request,
         "decision.html",
         live="live",
-        is_over=not is_followed,
-        is_followed=is_followed,
+        is_over=not is_at_work and (not is_done or all(each.is_final for each in customers)),
         decided=decided,
         report=report,
         customers=customers,
@@ -210,7 +220,7 @@ async def decision(request: Request, visitor: Viewer, token: str) -> Response:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Named:
     """A customer that a decision is about."""
 
@@ -221,7 +231,7 @@ class Named:
     is_final: bool = True
 
 
-def _named(request: Request, texts: Words, job_ids: Sequence[str]) -> list[Named]:
+def _named(request: Request, texts: Words, job_ids: Sequence[str]) -> dict[str, Named]:
     """Return the customers of some jobs, with what became of them in the end."""
     app = services(request)
     stories: dict[str, Story] = {}
@@ -230,15 +240,11 @@ def _named(request: Request, texts: Words, job_ids: Sequence[str]) -> list[Named
             stories[job_id] = story_of(app.client, app.settings, job_id)
     records = {job_id: story.record for job_id, story in stories.items()}
     names = customers_of(app.batches, list(job_ids), records)
-    found = []
-    for job_id in job_ids:
-        name = names[job_id] or job_id
-        if (story := stories.get(job_id)) is None:
-            found.append(Named(job_id, name))
-            continue
+    found = {job_id: Named(job_id, names[job_id] or job_id) for job_id in job_ids}
+    for job_id, story in stories.items():
         end = end_of(app.client, app.settings, story)
-        ending = texts.ending(end.record, end.waits_for)
-        found.append(Named(job_id, name, ending, end.record.state.is_final))
+        found[job_id].ending = texts.ending(end.record, end.waits_for)
+        found[job_id].is_final = end.record.state.is_final
     return found
 
 
@@ -251,47 +257,37 @@ def _old_number(request: Request, plan: Plan) -> str:
     return ""
 
 
-async def _decided(request: Request, token: str) -> Any:
-    decisions = services(request).decisions
-    try:
-        return await ask(request, decisions.get, token)
-    except NoSuchDecisionError:
-        raise Problem(404, "not_found", "this decision is not kept any more") from None
-
-
 @router.post("/dead/decisions/{token}/do")
 async def do(
-    request: Request, operator: Operator, token: str, run: Annotated[int, Form()]
+    request: Request, operator: Operator, decided: KeptDecision, run: Annotated[int, Form()]
 ) -> Response:
     """Do it, or go on with it; the same form again changes nothing."""
-    await _decided(request, token)
-    decisions = services(request).decisions
     try:
-        await ask(request, decisions.do, token, run, operator.name)
+        await ask(request, services(request).decisions.do, decided.token, run, operator.name)
     except NumberForgottenError:
-        job_id = (await _decided(request, token)).plan.choice.job_ids[0]
-        return redirect(request, f"/jobs/{job_id}", "decision.number_forgotten")
-    await run_in_threadpool(decisions.wait, token, SOON_S)
-    return redirect(request, f"/dead/decisions/{token}")
+        return _number_forgotten(request, decided)
+    return await _lead_to(request, decided.token)
 
 
 @router.post("/dead/decisions/{token}/stop")
 async def stop(request: Request, _: Operator, token: str, run: Annotated[int, Form()]) -> Response:
     """Stop it; it can be continued."""
-    decisions = services(request).decisions
-    await ask(request, decisions.stop, token, run)
-    await run_in_threadpool(decisions.wait, token, SOON_S)
-    return redirect(request, f"/dead/decisions/{token}")
+    await ask(request, services(request).decisions.stop, token, run)
+    return await _lead_to(request, token)
 
 
 @router.post("/dead/decisions/{token}/insist")
-async def insist(request: Request, operator: Operator, token: str) -> Response:
+async def insist(request: Request, operator: Operator, decided: KeptDecision) -> Response:
     """Look anew, with those that may have got a code: a person knows that none has come."""
-    decided = await _decided(request, token)
     decisions = services(request).decisions
-    phone = decisions.number_of(token)
+    phone = decisions.number_of(decided.token)
     if decided.plan.verb == "replace" and phone is None:
-        job_id = decided.plan.choice.job_ids[0]
-        return redirect(request, f"/jobs/{job_id}", "decision.number_forgotten")
-    by = operator.name if decisions.number_typed_by(operator.name, token) else ""
+        return _number_forgotten(request, decided)
+    by = operator.name if decisions.number_typed_by(operator.name, decided.token) else ""
     return await propose(request, replace(decided.plan, may_send_twice=True), phone, by)
+
+
+def _number_forgotten(request: Request, decided: Decided) -> Response:
+    """Lead to the job whose corrected number must be given again."""
+    job_id = decided.plan.choice.job_ids[0]
+    return redirect(request, f"/jobs/{job_id}", "decision.number_forgotten")

@@ -231,7 +231,7 @@ def render(
 
     `is_over`: what the page follows has ended, so htmx is told to ask no more.
     Templates have, besides `values`: `t` (texts), `visitor` (None on the sign-in page), `path`,
-    `zone`, `said` (a message of the act before), `csrf()` and `csrf_token`.
+    `zone`, `said` (a message of the act before), `csrf()`, `csrf_token` and `is_over`.
     """
     visitor: Visitor | None = request.scope.get("sendcode.visitor")
     texts = texts_of(request)
@@ -248,6 +248,7 @@ def render(
         "said": said,
         "csrf_token": token,
         "csrf": lambda: hidden,
+        "is_over": is_over,
         **values,
     }
     if live is not None and is_fragment(request):
