@@ -16,7 +16,6 @@ from producer.web.console import (
     check,
     failures,
     frame,
-    halt,
     home,
     job,
     new_batch,
@@ -25,7 +24,7 @@ from producer.web.console import (
     sign_in,
 )
 
-PAGES = (sign_in, home, new_batch, check, batch, failures, search, job, halt, actions, settings)
+PAGES = (sign_in, home, new_batch, check, batch, failures, search, job, actions, settings)
 ROUTERS = tuple(page.router for page in PAGES)
 
 

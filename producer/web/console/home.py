@@ -1,14 +1,16 @@
-"""The home page: is it sending, how late is it, when is it done."""
+"""Is it sending, how late is it, when is it done: the home page, and the order to halt or go on."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Form, Request
 from fastapi.responses import Response
 
+from jobs.account import Account
 from jobs.actions import recent_actions
 from jobs.codes import OUTAGE, explain
 from jobs.deadletters import SURVEYED, DeadLetters
@@ -16,7 +18,7 @@ from producer.deadletters import Choice, groups
 from producer.overview import Overview, read_overview
 from producer.sending import Sending, Standing, read_sent
 from producer.web.console.failures import NO_CODE, Filters
-from producer.web.console.frame import Viewer, render
+from producer.web.console.frame import Operator, Viewer, reason_of, redirect, render
 from producer.web.problems import ask
 from producer.web.services import Services, services
 
@@ -90,3 +92,42 @@ def _plot(minutes: Sequence[int]) -> dict[str, Any]:
         "width": _BAR * len(minutes),
         "height": _BARS_HEIGHT,
     }
+
+
+@router.get("/settings/sending")
+async def before_order(request: Request, _: Operator) -> Response:
+    """Show what halting or going on would do, before it is done."""
+    return await _order_page(request, is_reasonless=False)
+
+
+async def _order_page(request: Request, *, is_reasonless: bool) -> Response:
+    app = services(request)
+    sending = Sending.of(await ask(request, read_overview, app.client, app.settings))
+    status = 422 if is_reasonless else 200
+    return render(
+        request, "order.html", status=status, sending=sending, is_reasonless=is_reasonless
+    )
+
+
+@router.post("/settings/sending/halt")
+async def halt(
+    request: Request, operator: Operator, reason: Annotated[str, Form()] = ""
+) -> Response:
+    """Halt all sending, for a reason."""
+    kept = reason_of(reason)
+    if not kept:
+        return await _order_page(request, is_reasonless=True)
+    account = Account(services(request).client, services(request).settings)
+    await ask(request, partial(account.halt, who=operator.name), "person", "Halted", kept)
+    return redirect(request, "/", "order.halted")
+
+
+@router.post("/settings/sending/resume")
+async def resume(
+    request: Request, operator: Operator, reason: Annotated[str, Form()] = ""
+) -> Response:
+    """Let sending go on, whoever halted it."""
+    kept = reason_of(reason)
+    account = Account(services(request).client, services(request).settings)
+    await ask(request, partial(account.resume, reason=kept, who=operator.name), "person")
+    return redirect(request, "/", "order.resumed")
