@@ -17,7 +17,7 @@ from jobs.keys import Keys
 from jobs.ledger import Ending, Ledger
 from jobs.scripts import time_ms
 from producer.sending import MINUTES, read_sent
-from producer.web.console.words import Words
+from producer.web.console.texts import Texts
 from tests.console import Browser
 from tests.ended_jobs import PERMANENT, SENT, UNKNOWN, end_event
 from tests.ledger_acts import Acts
@@ -131,7 +131,7 @@ def test_a_halt_by_what_the_service_answers_says_what_to_do(
 
     assert "The secret key does not fit the secret id" in english
     assert "restart the workers" in english
-    assert Words("zh").meaning("AuthFailure.SignatureFailure") in chinese
+    assert Texts("zh").meaning("AuthFailure.SignatureFailure") in chinese
     assert HTML not in english
 
 

@@ -38,7 +38,7 @@ from producer.web.console.frame import (
     texts_of,
 )
 from producer.web.console.rows import customers_of
-from producer.web.console.words import Words
+from producer.web.console.texts import Texts
 from producer.web.problems import Problem, ask
 from producer.web.services import services
 
@@ -231,7 +231,7 @@ class Named:
     is_final: bool = True
 
 
-def _named(request: Request, texts: Words, job_ids: Sequence[str]) -> dict[str, Named]:
+def _named(request: Request, texts: Texts, job_ids: Sequence[str]) -> dict[str, Named]:
     """Return the customers of some jobs, with what became of them in the end."""
     app = services(request)
     stories: dict[str, Story] = {}

@@ -38,8 +38,7 @@ from markupsafe import Markup
 
 from jobs.masking import without_numbers
 from producer.users import LIFE_S, Role, User
-from producer.web.console.texts import LANGUAGES, language_for
-from producer.web.console.words import Words
+from producer.web.console.texts import LANGUAGES, Texts, language_for
 from producer.web.problems import RETRY_AFTER_S, Problem, ask, begin_answer, media_type
 from producer.web.services import services
 
@@ -208,9 +207,9 @@ def _set_cookie(request: Request, response: Response, name: str, value: str, liv
     )
 
 
-def texts_of(request: Request) -> Words:
+def texts_of(request: Request) -> Texts:
     """Return the texts of the browser's language."""
-    return Words(language_for(request.headers.get("accept-language", "")))
+    return Texts(language_for(request.headers.get("accept-language", "")))
 
 
 def is_fragment(request: Request) -> bool:
@@ -279,7 +278,7 @@ def redirect(request: Request, url: str, said: str | None = None, **values: Any)
     return response
 
 
-def _said(request: Request, texts: Words) -> Markup | None:
+def _said(request: Request, texts: Texts) -> Markup | None:
     kept = request.cookies.get(_SAID)
     if not kept:
         return None

@@ -35,7 +35,7 @@ from producer.web.console.frame import (
     texts_of,
 )
 from producer.web.console.rows import cells_of, customer_of
-from producer.web.console.words import Words
+from producer.web.console.texts import Texts
 from producer.web.problems import Problem, ask
 from producer.web.services import services
 
@@ -145,7 +145,7 @@ async def correct(
     return await propose(request, plan, phone, operator.name)
 
 
-def told(texts: Words, entry: StoryEntry) -> str:
+def told(texts: Texts, entry: StoryEntry) -> str:
     """Return one thing that happened in plain words; its codes and ids are in the ticket."""
     parts = [texts.get(f"happened.{entry.what}", entry.what).unescape()]
     if entry.took_ms is not None:
@@ -159,7 +159,7 @@ def told(texts: Words, entry: StoryEntry) -> str:
     return ": ".join(filter(None, [*parts, texts.said(note)]))
 
 
-def happened(texts: Words, entry: StoryEntry) -> str:
+def happened(texts: Texts, entry: StoryEntry) -> str:
     """Return one thing that happened, as a line."""
     what = texts.get(f"happened.{entry.what}", entry.what).unescape()
     parts = [what]
@@ -177,7 +177,7 @@ _DETAILS = frozenset({"job", "code", "message", "request_id", "attempts"})
 """Of the facts: those that are for engineers."""
 
 
-def facts(texts: Words, story: Story, batch: Batch | None) -> list[tuple[str, str]]:
+def facts(texts: Texts, story: Story, batch: Batch | None) -> list[tuple[str, str]]:
     """Return what is known of a job, by names of `ticket` in the texts."""
     record = story.record
     found = [
@@ -197,7 +197,7 @@ def facts(texts: Words, story: Story, batch: Batch | None) -> list[tuple[str, st
     return [(name, value) for name, value in found if value]
 
 
-def ticket(texts: Words, story: Story, batch: Batch | None) -> list[str]:
+def ticket(texts: Texts, story: Story, batch: Batch | None) -> list[str]:
     """Return the story as lines that can be pasted into a ticket: masked, with times in UTC."""
     told = story.record.story
     lines = [

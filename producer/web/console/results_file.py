@@ -18,7 +18,7 @@ from producer.results import RESULT_COLUMNS, ResultRow, own_columns, results
 from producer.sheet.writing import Cell, separator_for, streamed_sheet
 from producer.stories import reason_left
 from producer.web.console.frame import zone_name
-from producer.web.console.words import Words
+from producer.web.console.texts import Texts
 
 _ENDING = re.compile(r"\.(csv|tsv|txt|xlsx|xlsm|jsonl|gz)$", re.IGNORECASE)
 _NOT_IN_A_FILE_S_NAME = re.compile(r"[\\/:*?\"<>|;%\s\x00-\x1f\x7f]+")
@@ -38,7 +38,7 @@ def name_of_file(name: str, otherwise: str, which: str) -> str:
 
 
 def results_for_people(
-    texts: Words, batches: Batches, batch: Batch, only: str, form: str
+    texts: Texts, batches: Batches, batch: Batch, only: str, form: str
 ) -> Iterator[bytes]:
     """Yield the file of a batch's results, or `only` of a group, in portions."""
     zone = datetime.now().astimezone().tzinfo  # one for all times of a file
@@ -64,7 +64,7 @@ def results_for_people(
     )
 
 
-def _told(texts: Words, batch: Batch, row: ResultRow, zone: tzinfo | None) -> tuple[Cell, ...]:
+def _told(texts: Texts, batch: Batch, row: ResultRow, zone: tzinfo | None) -> tuple[Cell, ...]:
     """Return the cells for a person."""
     record, phone = row.record, ""
     if record is None:
