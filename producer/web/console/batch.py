@@ -45,7 +45,6 @@ ROWS_SHOWN = 50
 BATCHES_SHOWN = 50
 MOST_COLUMNS = 12
 """Of the customer's, in the table of rows."""
-LONGEST_CELL = 120
 FILTERS = {
     "failed": "unsent",
     "unknown": "unknown",
@@ -174,12 +173,9 @@ async def _batch_page(
         shown_text="" if digits_of(text) or without_numbers(text) != text else text,
         filters=FILTERS,
         downloads=DOWNLOADS,
-        columns=[_short(name) for name in batch.header[:most]],
+        columns=batch.header[:most],
         page=page,
-        rows=[
-            (row, [_short(cell) for cell in shown.cells(row.cells[:most], row.phone)])
-            for row in page.rows
-        ],
+        rows=[(row, shown.cells(row.cells[:most], row.phone)) for row in page.rows],
         page_size=ROWS_SHOWN,
     )
 
@@ -252,7 +248,3 @@ def _corrected(app: Services, family: Family, batch: Batch) -> Counter[str]:
     rejected = [batch_job_id(batch.batch_id, number) for number in noted]
     found[State.REJECTED] = sum(map(bool, app.letters.all_corrected_by(rejected).values()))
     return found
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= LONGEST_CELL else text[: LONGEST_CELL - 1] + "…"

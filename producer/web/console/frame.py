@@ -15,7 +15,6 @@ action instead, as it is read last.
 from __future__ import annotations
 
 import asyncio
-import base64
 import hashlib
 import hmac
 import json
@@ -27,7 +26,7 @@ from http import HTTPStatus
 from importlib.resources import files
 from ipaddress import ip_address
 from typing import Annotated, Any, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import anyio
 import anyio.to_thread
@@ -272,9 +271,8 @@ def redirect(request: Request, url: str, said: str | None = None, **values: Any)
     """
     response = RedirectResponse(url, 303)
     if said is not None:
-        text = json.dumps([said, values], default=str).encode()
-        kept = base64.urlsafe_b64encode(text).decode().rstrip("=")
-        _set_cookie(request, response, _SAID, kept, _SAID_S)
+        kept = json.dumps([said, values], default=str)
+        _set_cookie(request, response, _SAID, quote(kept), _SAID_S)
     return response
 
 
@@ -283,7 +281,7 @@ def _said(request: Request, texts: Texts) -> Markup | None:
     if not kept:
         return None
     try:
-        key, values = json.loads(base64.urlsafe_b64decode(kept + "=" * (-len(kept) % 4)))
+        key, values = json.loads(unquote(kept))
         return texts(key, **values)
     except (ValueError, TypeError, KeyError):  # not ours
         return None
