@@ -84,7 +84,7 @@ async def _page(
         is_permanent=is_permanent(record.code),
         technical=texts.technical(end.record.code),
         ticket="\n".join(ticket(texts, story, batch)),
-        entries=[(entry.at_ms, told(texts, entry)) for entry in record.story],
+        entries=[(entry.at_ms, happened(texts, entry)[0]) for entry in record.story],
         details=[(name, value) for name, value in facts(texts, story, batch) if name in _DETAILS],
         fault=fault,
         country_code=country_code or record.phone.country_code,
@@ -145,32 +145,21 @@ async def correct(
     return await propose(request, plan, phone, operator.name)
 
 
-def told(texts: Texts, entry: StoryEntry) -> str:
-    """Return one thing that happened in plain words; its codes and ids are in the ticket."""
-    parts = [texts.get(f"happened.{entry.what}", entry.what).unescape()]
+def happened(texts: Texts, entry: StoryEntry) -> tuple[str, str]:
+    """Return one thing that happened in plain words, and as a ticket has it, with codes and ids."""
+    what = texts.get(f"happened.{entry.what}", entry.what).unescape()
+    plain, exact = [what], [what]
     if entry.took_ms is not None:
-        parts.append(
-            texts.meaning(entry.code).unescape()
-            if entry.code
-            else texts("happened.accepted").unescape()
-        )
+        accepted = texts("happened.accepted").unescape()
+        plain.append(texts.meaning(entry.code).unescape() if entry.code else accepted)
+        exact.append(f"{entry.code or accepted} ({entry.took_ms:,} ms)")
     # of what a person did, the job's state before it stands first
     note = entry.note.partition("; ")[2] if entry.what in BY_A_PERSON else entry.note
-    return ": ".join(filter(None, [*parts, texts.said(note)]))
-
-
-def happened(texts: Texts, entry: StoryEntry) -> str:
-    """Return one thing that happened, as a line."""
-    what = texts.get(f"happened.{entry.what}", entry.what).unescape()
-    parts = [what]
-    if entry.took_ms is not None:
-        answer = entry.code or texts("happened.accepted").unescape()
-        parts.append(f"{answer} ({entry.took_ms:,} ms)")
-    if entry.note:
-        parts.append(texts.said(entry.note))
+    plain.append(texts.said(note))
+    exact.append(texts.said(entry.note))
     if entry.request_id:
-        parts.append(f"RequestId {entry.request_id}")
-    return ", ".join(parts)
+        exact.append(f"RequestId {entry.request_id}")
+    return ": ".join(filter(None, plain)), ", ".join(filter(None, exact))
 
 
 _DETAILS = frozenset({"job", "code", "message", "request_id", "attempts"})
@@ -199,9 +188,9 @@ def facts(texts: Texts, story: Story, batch: Batch | None) -> list[tuple[str, st
 
 def ticket(texts: Texts, story: Story, batch: Batch | None) -> list[str]:
     """Return the story as lines that can be pasted into a ticket: masked, with times in UTC."""
-    told = story.record.story
     lines = [
         f"{texts(f'ticket.{name}').unescape()}: {value}"
         for name, value in facts(texts, story, batch)
     ]
-    return lines + (["", *(f"{iso(e.at_ms)}  {happened(texts, e)}" for e in told)] if told else [])
+    told = [f"{iso(each.at_ms)}  {happened(texts, each)[1]}" for each in story.record.story]
+    return [*lines, "", *told] if told else lines
