@@ -18,29 +18,17 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from config.logging import fields, set_level
-from config.redis import connect
 from config.rereading import LOOK_EVERY_S
 from config.settings import Settings
-from jobs.batches import Batches
-from jobs.deadletters import DeadLetters
-from jobs.identity import Identity, state_file
 from jobs.keys import Keys
-from jobs.vault import Vault
-from producer.checking import Checker
-from producer.checks import Checks, checks_folder
-from producer.decisions import Decisions
-from producer.events import Events
-from producer.tokens import Tokens
-from producer.users import Users
 from producer.web import batches, codes, description, metrics
 from producer.web.console import add_console
 from producer.web.console.frame import problem_page, wants_page
-from producer.web.endings import Endings
-from producer.web.guesses import LONGEST_DELAY_S, Guesses
+from producer.web.guesses import LONGEST_DELAY_S
 from producer.web.problems import Problem, answer_with_problems, ask, begin_answer
 from producer.web.schemas import PROBLEM_SCHEMAS
 from producer.web.services import Services, services
-from producer.web.uploads import TAKES_A_FILE, Uploads
+from producer.web.uploads import TAKES_A_FILE
 
 log = logging.getLogger("sendcode.web")
 
@@ -76,38 +64,14 @@ def make_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        loop = asyncio.get_running_loop()
         anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
-        client = connect(settings, retries=1)
-        checks = Checks(checks_folder(settings))
-        found = app.state.services = Services(
-            settings=settings,
-            client=client,
-            identity=Identity(client, settings, state_file(settings)),
-            vault=Vault(client, settings),
-            batches=Batches(client, settings),
-            letters=DeadLetters(client, settings),
-            events=Events(settings),
-            endings=Endings(settings, loop),
-            tokens=Tokens(client, settings),
-            token_guesses=Guesses(guess_delay_s),
-            users=Users(client, settings),
-            user_guesses=Guesses(guess_delay_s),
-            decisions=Decisions(client, settings),
-            checks=checks,
-            checker=Checker(checks, client, settings),
-            uploads=Uploads(),
-        )
-        found.checker.start()
-        following = loop.create_task(_follow(settings))
+        app.state.services = Services(settings, guess_delay_s)
+        following = asyncio.create_task(_follow(settings))
         try:
             yield
         finally:
             following.cancel()
-            found.decisions.close()
-            found.checker.close()
-            found.endings.close()
-            client.close()
+            app.state.services.close()
 
     app = _App(
         title="sendcode",

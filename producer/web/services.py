@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
 
-import redis
 from fastapi import Request
 
+from config.redis import connect
 from config.settings import Settings
 from jobs.batches import Batches
 from jobs.deadletters import DeadLetters
-from jobs.identity import Identity
+from jobs.identity import Identity, state_file
 from jobs.vault import Vault
 from producer.checking import Checker
-from producer.checks import Checks
+from producer.checks import Checks, checks_folder
 from producer.decisions import Decisions
 from producer.events import Events
 from producer.tokens import Tokens
@@ -23,26 +23,33 @@ from producer.web.guesses import Guesses
 from producer.web.uploads import Uploads
 
 
-@dataclass(frozen=True, slots=True)
 class Services:
     """Those of one app; each may be used from many threads at once."""
 
-    settings: Settings
-    client: redis.Redis
-    identity: Identity
-    vault: Vault
-    batches: Batches
-    letters: DeadLetters
-    events: Events
-    endings: Endings
-    tokens: Tokens
-    token_guesses: Guesses
-    users: Users
-    user_guesses: Guesses
-    decisions: Decisions
-    checks: Checks
-    checker: Checker
-    uploads: Uploads
+    def __init__(self, settings: Settings, guess_delay_s: float) -> None:
+        """Make them, in the event loop; `guess_delay_s`: as in `make_app`."""
+        client = connect(settings, retries=1)
+        self.settings, self.client = settings, client
+        self.identity = Identity(client, settings, state_file(settings))
+        self.vault = Vault(client, settings)
+        self.batches = Batches(client, settings)
+        self.letters = DeadLetters(client, settings)
+        self.events = Events(settings)
+        self.tokens, self.token_guesses = Tokens(client, settings), Guesses(guess_delay_s)
+        self.users, self.user_guesses = Users(client, settings), Guesses(guess_delay_s)
+        self.decisions = Decisions(client, settings)
+        self.endings = Endings(settings, asyncio.get_running_loop())
+        self.checks = Checks(checks_folder(settings))
+        self.checker = Checker(self.checks, client, settings)
+        self.checker.start()
+        self.uploads = Uploads()
+
+    def close(self) -> None:
+        """End what they have begun."""
+        self.decisions.close()
+        self.checker.close()
+        self.endings.close()
+        self.client.close()
 
 
 def services(request: Request) -> Services:
