@@ -43,13 +43,10 @@ def call(settings: Settings, redis: Redis, tmp_path: Path) -> Iterator[Call]:
         )
         for port in ports
     ]
-    session = requests.Session()
-    adapter = requests.adapters.HTTPAdapter(pool_maxsize=2 * CALLERS)
-    session.mount("http://", adapter)
 
     def answers(port: int) -> bool:
         try:
-            return session.get(f"http://127.0.0.1:{port}/readyz", timeout=PATIENCE_S).ok
+            return requests.get(f"http://127.0.0.1:{port}/readyz", timeout=PATIENCE_S).ok
         except requests.ConnectionError:
             return False
 
@@ -57,7 +54,10 @@ def call(settings: Settings, redis: Redis, tmp_path: Path) -> Iterator[Call]:
         headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": key}
         url = f"http://127.0.0.1:{ports[n % 2]}/v1/codes"
         while True:
-            answer = session.post(url, json={**NUMBER, **json}, headers=headers, timeout=PATIENCE_S)
+            # each over a connection of its own: one that was idle may be closed by now
+            answer = requests.post(
+                url, json={**NUMBER, **json}, headers=headers, timeout=PATIENCE_S
+            )
             if answer.status_code != 503:  # so a busy machine says, and nothing was accepted
                 return answer
 
@@ -65,7 +65,6 @@ def call(settings: Settings, redis: Redis, tmp_path: Path) -> Iterator[Call]:
         wait_until(lambda: all(map(answers, ports)))
         yield call
     finally:
-        session.close()
         for process in processes:
             process.kill()
 
