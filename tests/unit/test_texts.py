@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from jinja2.meta import find_undeclared_variables
+from jinja2.nodes import Call, Macro, Name
 
 from jobs.batch import BatchState
 from jobs.batches import Order
@@ -15,6 +17,7 @@ from jobs.deadletters import Verb
 from producer.results import RESULT_COLUMNS, TOLD_COLUMNS, own_columns
 from producer.sheet import FAULTS
 from producer.users import Role
+from producer.web.console.frame import templates
 from producer.web.console.texts import LANGUAGES, catalogue, language_for
 
 TOP = Path(__file__).resolve().parents[2] / "producer" / "web"
@@ -85,6 +88,16 @@ def test_every_text_that_a_page_asks_for_is_there(path: Path) -> None:
     asked = set(ASKED.findall(path.read_text(encoding="utf-8")))
 
     assert asked <= catalogue("en").keys()
+
+
+@pytest.mark.parametrize("path", sorted(TOP.glob("pages/*.html")), ids=lambda path: path.name)
+def test_a_page_calls_nothing_but_its_own_macros_and_what_every_page_has(path: Path) -> None:
+    page = templates().parse(path.read_text(encoding="utf-8"))
+    called = {each.node.name for each in page.find_all(Call) if isinstance(each.node, Name)}
+    own = {each.name for each in page.find_all(Macro)}
+
+    # figures: batches.html is handed it
+    assert called & find_undeclared_variables(page) - own <= {"t", "csrf", "asset", "figures"}
 
 
 def whats() -> set[str]:
