@@ -25,6 +25,8 @@ from demo.world import Process, environment_of
 from sandbox.client import SandboxProcess
 from tests.template import MESSAGE
 
+Files = tuple[int | None, int | None, int | None]
+
 _HOUSES = set(environment_of()["PYTHONPATH"].split(os.pathsep))
 _IS_MEASURED = any(name.startswith("COVERAGE_") for name in os.environ)
 _SHARED = "FORKED_TEMPLATE"
@@ -40,19 +42,20 @@ def begin(
     command: Sequence[str],
     folder: Path,
     environment: Mapping[str, str],
-    files: tuple[int, int, int],
+    files: Files,
     passed: tuple[int, ...] = (),
 ) -> subprocess.Popen[bytes]:
     """Start a program in Python by its command: `python`, `-W ignore` or `-P` or not, `-m` or `-c`.
 
-    `files` are its standard input, output and error, `passed` further ones that keep their numbers.
+    `files` are its standard input, output and error, None for one that is closed; `passed` are
+    further ones that keep their numbers.
+
     One that would import other modules than the template has, or whose lines coverage counts, is
     started as any program is.
     """
     if set(environment["PYTHONPATH"].split(os.pathsep)) == _HOUSES and not _IS_MEASURED:
-        forked = Forked(
-            command, folder, environment, {**dict(enumerate(files)), **{n: n for n in passed}}
-        )
+        given = {number: file for number, file in enumerate(files) if file is not None}
+        forked = Forked(command, folder, environment, {**given, **{n: n for n in passed}})
         return cast("subprocess.Popen[bytes]", forked)
     return begin_anew(command, folder, environment, files, passed)
 
@@ -61,13 +64,14 @@ def begin_anew(
     command: Sequence[str],
     folder: Path,
     environment: Mapping[str, str],
-    files: tuple[int, int, int],
+    files: Files,
     passed: tuple[int, ...] = (),
 ) -> subprocess.Popen[bytes]:
     """Start it as any program is: it imports what it needs itself."""
     stdin, stdout, stderr = files
+    closing = " ".join(f"{number}>&-" for number, file in enumerate(files) if file is None)
     return subprocess.Popen(
-        command,
+        ["/bin/sh", "-c", f'exec "$@" {closing}', "sh", *command] if closing else command,
         cwd=folder,
         env=dict(environment),
         stdin=stdin,

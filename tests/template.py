@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import gc
+import io
 import json
 import os
 import runpy
@@ -80,18 +81,27 @@ def _serve(address: str) -> tuple[Any, list[int]]:
             children[pid] = caller
 
 
-def _open_streams() -> None:
+def _open_streams(numbers: list[int], *, is_unbuffered: bool) -> None:
     """Open the standard streams as Python does when it starts, for what they are now."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
-        template = getattr(sys, name)
-        stream = open(  # noqa: SIM115 (as long as the process)
-            number,
-            "w" if number else "r",
-            buffering=1 if name == "stderr" or os.isatty(number) else -1,
-            encoding=template.encoding,
-            errors=template.errors,
-            closefd=False,
-        )
+        stream = None
+        if number in numbers:
+            template = getattr(sys, name)
+            stream = io.TextIOWrapper(
+                open(  # noqa: SIM115 (as long as the process)
+                    number,
+                    "wb" if number else "rb",
+                    buffering=0 if is_unbuffered and number else -1,
+                    closefd=False,
+                ),
+                encoding=template.encoding,
+                errors=template.errors,
+                newline="\n" if number else None,
+                line_buffering=not is_unbuffered and (name == "stderr" or os.isatty(number)),
+                write_through=is_unbuffered,
+            )
+        else:
+            os.close(number)
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)
 
@@ -128,15 +138,15 @@ def _import() -> None:
 
 
 def main() -> None:
-    (numbers, *order), files = _serve(sys.argv[1])
+    (numbers, command, folder, environment), files = _serve(sys.argv[1])
     beyond = [fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, _BEYOND) for file in files]
     for file in files:
         os.close(file)
     for file, number in zip(beyond, numbers, strict=True):
         os.dup2(file, number)
         os.close(file)
-    _open_streams()
-    _run(*order)
+    _open_streams(numbers, is_unbuffered=bool(environment.get("PYTHONUNBUFFERED")))
+    _run(command, folder, environment)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from jobs.ledger import Ledger
 from tests.commands import SENDCODE, Ran, run
 from tests.ended_jobs import DEAD, customers, end_event, run_batch
 from tests.files import customer, write_csv
-from tests.forked import begin
+from tests.forked import begin, begin_anew
 from tests.waiting import PATIENCE_S, wait_until
 
 RESULTS = [
@@ -41,20 +41,55 @@ def folder(tmp_path: Path, ledger: Ledger, batches: Batches) -> Path:
     return tmp_path
 
 
-def run_with(
-    redirection: str, words: tuple[str, ...], settings: Settings, folder: Path, **more: str
-) -> Ran:
-    """Run a command as `sendcode WORDS REDIRECTION` in a shell."""
-    ran = subprocess.run(
-        ["/bin/sh", "-c", f'"$@" {redirection}', "sh", *SENDCODE, *words],
-        cwd=folder,
-        env={**environment_of(settings), **more},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return Ran(ran.returncode, ran.stdout, ran.stderr)
+TELL_STREAMS = """
+import os, sys
+streams = [
+    s and (s.encoding, s.errors, s.line_buffering, s.write_through, s.newlines, type(s.buffer))
+    for s in (sys.stdin, sys.stdout, sys.stderr)
+]
+with open(TOLD, "w") as told:
+    print(streams, min(told.fileno(), 3), sys.__stdin__ is sys.stdin, file=told)
+"""
+
+
+@pytest.mark.parametrize(
+    ("closed", "unbuffered"), [(None, ""), (None, "1"), (0, ""), (1, "1"), (2, "")]
+)
+def test_a_forked_program_has_the_streams_that_python_gives_one_when_it_starts(
+    tmp_path: Path, closed: int | None, unbuffered: str
+) -> None:
+    environment = environment_of(PYTHONUNBUFFERED=unbuffered)
+    told = []
+    for starts in (begin, begin_anew):
+        file = tmp_path / starts.__name__
+        program = TELL_STREAMS.replace("TOLD", repr(str(file)))
+        with open(os.devnull, "r+b") as nothing:
+            stdin, stdout, stderr = (
+                None if number == closed else nothing.fileno() for number in range(3)
+            )
+            command = [sys.executable, "-P", "-c", program]
+            process = starts(command, tmp_path, environment, (stdin, stdout, stderr))
+            assert process.wait(PATIENCE_S) == 0
+        told.append(file.read_text())
+
+    assert told[0] == told[1]
+
+
+def run_without(stream: int, words: tuple[str, ...], settings: Settings, folder: Path) -> Ran:
+    """Run a command of which this standard stream is closed."""
+    with (
+        open(os.devnull, "rb") as nothing,
+        (folder / "out").open("wb") as out,
+        (folder / "err").open("wb") as err,
+    ):
+        stdin, stdout, stderr = (
+            None if number == stream else file.fileno()
+            for number, file in enumerate((nothing, out, err))
+        )
+        files = stdin, stdout, stderr
+        process = begin([*SENDCODE, *words], folder, environment_of(settings), files)
+        exit_code = process.wait(PATIENCE_S)
+    return Ran(exit_code, (folder / "out").read_text(), (folder / "err").read_text())
 
 
 def test_without_standard_input_a_file_is_read_all_the_same(
@@ -62,14 +97,14 @@ def test_without_standard_input_a_file_is_read_all_the_same(
 ) -> None:
     words = ("batch", "submit", "customers.csv", "--dry-run")
 
-    assert run_with("<&-", words, settings, folder).exit_code == 0
+    assert run_without(0, words, settings, folder).exit_code == 0
 
 
 @pytest.mark.parametrize("verb", ["check", "submit"])
 def test_without_standard_input_there_is_none_to_read(
     settings: Settings, folder: Path, verb: str
 ) -> None:
-    ran = run_with("<&-", ("batch", verb, "-"), settings, folder)
+    ran = run_without(0, ("batch", verb, "-"), settings, folder)
 
     assert ran.exit_code == 2
     assert "there is no standard input" in ran.err
@@ -108,7 +143,7 @@ def test_send_reads_one_number_and_no_more(
     typed: str | None, complaint: str, settings: Settings, tmp_path: Path
 ) -> None:
     if typed is None:
-        ran = run_with("<&-", ("send",), settings, tmp_path)
+        ran = run_without(0, ("send",), settings, tmp_path)
     else:
         ran = run(settings, "send", cwd=tmp_path, typed=typed)
 
@@ -151,7 +186,7 @@ def test_a_number_typed_at_a_terminal_is_not_shown(
 
 
 def test_without_standard_input_nobody_is_asked(settings: Settings, folder: Path) -> None:
-    ran = run_with("<&-", ("batch", "cancel", "b1"), settings, folder)
+    ran = run_without(0, ("batch", "cancel", "b1"), settings, folder)
 
     assert ran.err == "sendcode: batch b1 is done: nothing to cancel\n"
 
@@ -160,7 +195,7 @@ def test_without_standard_input_nobody_is_asked(settings: Settings, folder: Path
 def test_results_that_nobody_wants_are_no_defect(
     settings: Settings, folder: Path, words: tuple[str, ...]
 ) -> None:
-    ran = run_with(">&-", words, settings, folder)
+    ran = run_without(1, words, settings, folder)
 
     assert ran.exit_code == 0
     assert "sendcode: " not in ran.err
@@ -172,15 +207,12 @@ def test_results_that_nobody_wants_are_no_defect(
 def test_results_that_find_no_room_are_told_as_such(
     settings: Settings, folder: Path, words: tuple[str, ...], unbuffered: str
 ) -> None:
-    if unbuffered:  # which Python reads when it starts
-        ran = run_with(">/dev/full", words, settings, folder, PYTHONUNBUFFERED=unbuffered)
-        exit_code, said = ran.exit_code, ran.err
-    else:
-        with open("/dev/full", "r+b", buffering=0) as full, (folder / "err").open("wb") as err:
-            files = full.fileno(), full.fileno(), err.fileno()
-            process = begin([*SENDCODE, *words], folder, environment_of(settings), files)
-            exit_code = process.wait(PATIENCE_S)
-        said = (folder / "err").read_text()
+    environment = environment_of(settings, PYTHONUNBUFFERED=unbuffered)
+    with open("/dev/full", "r+b", buffering=0) as full, (folder / "err").open("wb") as err:
+        files = full.fileno(), full.fileno(), err.fileno()
+        process = begin([*SENDCODE, *words], folder, environment, files)
+        exit_code = process.wait(PATIENCE_S)
+    said = (folder / "err").read_text()
 
     assert exit_code == 1
     complaints = [line for line in said.splitlines() if not line.startswith("no worker")]
@@ -281,6 +313,12 @@ def test_ctrl_c_before_anything_is_loaded_leaves_no_traceback(
 def test_a_reader_that_has_had_enough_is_no_fault_to_speak_of(
     settings: Settings, folder: Path
 ) -> None:
-    ran = run_with("| true", ("batch", "results", "b1", "--json"), settings, folder)
+    reader, its_end = os.pipe()
+    os.close(reader)
+    with open(os.devnull, "rb") as nothing, (folder / "err").open("wb") as err:
+        words = ("batch", "results", "b1", "--json")
+        files = nothing.fileno(), its_end, err.fileno()
+        begin([*SENDCODE, *words], folder, environment_of(settings), files).wait(PATIENCE_S)
+    os.close(its_end)
 
-    assert ran.err == ""
+    assert (folder / "err").read_text() == ""
