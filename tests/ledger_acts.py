@@ -35,6 +35,15 @@ DEFAULTS: dict[str, Any] = {
     "sendcode_canary_interval": 30,
 }
 """Settings under which nothing runs out while a test runs."""
+_RUN_OUT = """
+local now = redis.call('TIME')
+for at = 2, #KEYS do
+  redis.call('ZADD', KEYS[at], 'XX', now[1] * 1000 + math.floor(now[2] / 1000), ARGV[1])
+end
+if KEYS[1] ~= '' and redis.call('HGET', KEYS[1], 'job') == ARGV[1] then
+  redis.call('HSET', KEYS[1], 'until', '1')
+end
+"""
 _LET_PASS = """
 local TIMES = {
   job = {'created', 'published', 'due', 'not_after', 'doubt', 'asked', 'doubt_before',
@@ -175,15 +184,10 @@ class Acts:
 
     def run_out(self, job_id: str) -> None:
         """Let what the job waits for (lease, pause, grace) be over."""
-        now_ms = time_ms(self.redis.time())
-        pipe = self.redis.pipeline(transaction=False)
-        for lane in (*Lane, "aside"):
-            pipe.zadd(self.keys.due(str(lane)), {job_id: now_ms}, xx=True)
-        pipe.execute()
         job = self.job(job_id)
-        key = self._number_key(job.phone)
-        if not job.in_doubt and self.redis.hget(key, "job") == job_id:
-            self.redis.hset(key, "until", "1")
+        number = "" if job.in_doubt else self._number_key(job.phone)
+        due = [self.keys.due(str(lane)) for lane in (*Lane, "aside")]
+        self.redis.eval(_RUN_OUT, 1 + len(due), number, *due, job_id)
 
     def free_number(self, phone: PhoneNumber) -> None:
         """Let the interval of a number be over."""

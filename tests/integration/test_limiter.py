@@ -31,7 +31,43 @@ SECOND = 1_000_000
 SPACING = SECOND // RATE
 HORIZON = 40_000
 BASE_RTT = 80_000
-NO_TIMES = ("rtt", "way", "spread", "answer", "unproved", "caution", "lag", "window")
+LET_PASS = """
+local now = redis.call('TIME')
+local micros = tonumber(ARGV[1]) or ARGV[2] - (now[1] * 1000000 + now[2])
+if not tonumber(ARGV[1]) and micros < 200000 then return '0' end
+local no_times = {'rtt', 'way', 'spread', 'answer', 'unproved', 'caution', 'lag', 'window'}
+
+local function is_time(name)
+  for _, other in ipairs(no_times) do
+    if name:sub(1, #other) == other then return false end
+  end
+  return name:sub(-3) == '_us'
+end
+
+local function move(key, moved)
+  local values, changes = redis.call('HGETALL', key), {}
+  for at = 1, #values, 2 do
+    local value = moved(values[at], values[at + 1])
+    if value then
+      changes[#changes + 1] = values[at]
+      changes[#changes + 1] = value
+    end
+  end
+  if #changes > 0 then redis.call('HSET', key, unpack(changes)) end
+end
+
+move(KEYS[1], function(name, value)
+  return is_time(name) and string.format('%.0f', value - micros)
+end)
+move(KEYS[2], function(_, entry)
+  local slot, at = entry:match('^(.*):(.*)$')
+  return slot .. ':' .. string.format('%.0f', at - micros)
+end)
+return string.format('%.0f', micros)
+"""
+"""Moves the limiter's times back by ARGV[1] µs, or so that Redis' time is ARGV[2] then.
+
+That moves all slots that are known: it is not done for each slot anew, but in leaps of 0.2 s."""
 
 
 class Pace:
@@ -42,6 +78,7 @@ class Pace:
         self._reserve = Script(redis, keys, "pace", "worker")
         self._slow_down = Script(redis, keys, "slow_down", "worker")
         self._note = Script(redis, keys, "arrived", "worker")
+        self._let_pass = redis.register_script(LET_PASS)
 
     def event(self, late: int = 0, known: tuple[int, ...] = ()) -> tuple[int, int]:
         """Reserve an event's slot; give its number and time, µs."""
@@ -96,23 +133,12 @@ class Pace:
 
     def let_pass(self, micros: int) -> None:
         """Let so much time go by without a call."""
-        times: dict[Any, Any] = {
-            name: int(value) - micros
-            for name, value in self._times(self.keys.pace)
-            if name.endswith("_us") and not name.startswith(NO_TIMES)
-        }
-        ring: dict[Any, Any] = {}
-        for index, entry in self._times(self.keys.pace_ring):
-            slot, at = entry.split(":")
-            ring[index] = f"{slot}:{int(at) - micros}"
-        if times:
-            self.redis.hset(self.keys.pace, mapping=times)
-        if ring:
-            self.redis.hset(self.keys.pace_ring, mapping=ring)
+        self._let_pass(keys=[self.keys.pace, self.keys.pace_ring], args=[micros])
 
-    def _times(self, key: str) -> list[tuple[str, str]]:
-        values: Any = self.redis.hgetall(key)
-        return list(values.items())
+    def let_pass_until(self, at: int) -> int:
+        """Let time go by until then, if that is no short while; return how much that was, µs."""
+        reply: Any = self._let_pass(keys=[self.keys.pace, self.keys.pace_ring], args=["", at])
+        return int(reply)
 
 
 def planned(place: str) -> int:
@@ -646,9 +672,7 @@ class AllowsLess:
         while self._time < until:
             slot, at = self._pace.event()
             self._time = at + self._passed
-            wait = at - self.AHEAD - self._pace.now()
-            self._pace.let_pass(wait)
-            self._passed += wait
+            self._passed += self._pace.let_pass_until(at - self.AHEAD)
             is_let_in = sum(self._time - SECOND < at for at in self.let_in) < self.allowed
             (self.let_in if is_let_in else self.refused).append(self._time)
             self._on_their_way.append((slot, self._time, is_let_in))
