@@ -15,13 +15,9 @@ from pathlib import Path
 import redis
 from redis.exceptions import (
     AuthenticationError,
-    AuthorizationError,
-    BusyLoadingError,
     InvalidResponse,
     MaxConnectionsError,
     NoPermissionError,
-    OutOfMemoryError,
-    ReadOnlyError,
 )
 from redis.sentinel import MasterNotFoundError
 
@@ -34,8 +30,6 @@ Words = tuple[str, str]
 
 _CHECK_URL = "check user and password in SENDCODE_REDIS_URL"
 _MORE_RIGHTS = "sendcode doctor names the rights that it lacks"
-_MORE_ROOM = "make room or raise its maxmemory"
-_PRIMARY = "set SENDCODE_REDIS_URL to the primary"
 _OF_A_CLUSTER = {"MOVED", "ASK", "TRYAGAIN", "CROSSSLOT", "CLUSTERDOWN"}
 _IN_A_SCRIPT = ("hash to the same slot", "in a cluster node")
 """The same, as a script meets it: errors without a code."""
@@ -55,9 +49,10 @@ _BY_ERROR_CODE: dict[str, Words] = {
         "a worker moves it aside; without one: sendcode doctor --repair",
     ),
     "MISCONF": ("cannot write to its disk and refuses changes", "look at its log and its disk"),
-    "OOM": ("is full", _MORE_ROOM),
+    "LOADING": ("is still loading its data", "try again in a moment"),
+    "OOM": ("is full", "make room or raise its maxmemory"),
     "NOREPLICAS": ("accepts nothing while it has too few replicas", "see to its replicas"),
-    "READONLY": ("is a read-only replica", _PRIMARY),
+    "READONLY": ("is a read-only replica", "set SENDCODE_REDIS_URL to the primary"),
     "BUSY": ("is held up by a script of somebody else", "look at its log"),
     "DB": ("has no database of that number", "set a lower one in SENDCODE_REDIS_URL"),
 }
@@ -80,11 +75,7 @@ _NOT_REPLICATED = (
 )
 _REASONS: tuple[tuple[type[redis.RedisError], Words], ...] = (
     (NotReplicatedError, _NOT_REPLICATED),
-    (AuthorizationError, ("refuses the login", _CHECK_URL)),
     (AuthenticationError, ("refuses the login", _CHECK_URL)),
-    (BusyLoadingError, ("is still loading its data", "try again in a moment")),
-    (OutOfMemoryError, ("is full", _MORE_ROOM)),
-    (ReadOnlyError, ("is a read-only replica", _PRIMARY)),
     (MaxConnectionsError, _TOO_SLOW),
     (InvalidResponse, ("is no Redis but another program", "check host and port")),
     (redis.TimeoutError, ("does not answer in time", "check the server and the way to it")),
@@ -139,7 +130,7 @@ def will_not_pass(error: BaseException) -> bool:
     if isinstance(found, MasterNotFoundError) and isinstance(found.__cause__, redis.RedisError):
         found = found.__cause__
     return (
-        isinstance(found, (AuthenticationError, AuthorizationError, InvalidResponse))
+        isinstance(found, (AuthenticationError, InvalidResponse))
         or is_no_permission(found)
         or error_code(found) in {"DB", "CROSSSLOT"}
         or "unknown command" in str(found)

@@ -107,10 +107,16 @@ LAST = "is not found: asked for it, the last of its Sentinels "
             redis.ResponseError("unknown command 'EVALSHA', with args beginning with: '5123'"),
             "does not know the command EVALSHA",
         ),
-        (BusyLoadingError("Redis is loading the dataset in memory"), "is still loading"),
-        (OutOfMemoryError("command not allowed when used memory"), "is full"),
+        (
+            BusyLoadingError("Redis is loading the dataset", status_code="LOADING"),
+            "is still loading",
+        ),
+        (OutOfMemoryError("command not allowed when used", status_code="OOM"), "is full"),
         (redis.ResponseError("OOM command not allowed when used memory"), "is full"),
-        (ReadOnlyError("You can't write against a read only replica."), "is a read-only replica"),
+        (
+            ReadOnlyError("You can't write against a", status_code="READONLY"),
+            "is a read-only replica",
+        ),
         (redis.ResponseError("MISCONF Errors writing to the AOF file"), "cannot write to its disk"),
         (MovedError("3999 127.0.0.1:6381", status_code="MOVED"), "is in cluster mode, and"),
         (redis.ResponseError(f"Script attempted to access {NOT_HERE}"), "is in cluster mode, and"),
@@ -225,7 +231,7 @@ def test_where_nobody_said_which_redis_a_person_is_sent_to_the_folder_that_says_
         (redis.ConnectionError("max number of clients reached"), False),
         (redis.ResponseError("CROSSSLOT Keys in request"), True),
         (BusyLoadingError("loading"), False),
-        (ReadOnlyError("You can't write against a read only replica."), False),
+        (ReadOnlyError("You can't write against a", status_code="READONLY"), False),
     ],
 )
 def test_waiting_is_in_vain_where_settings_or_server_must_be_changed(
