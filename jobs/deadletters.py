@@ -23,7 +23,6 @@ from jobs.ledger import Ledger, histories
 from jobs.phone import PhoneNumber
 from jobs.rows import CHUNK_ROWS
 from jobs.scripts import LedgerPart, parted, time_ms
-from jobs.vault import Vault
 
 WINDOW = 200
 """Dead letters read, or decided about, in one round trip: few enough to hold up no event."""
@@ -80,17 +79,6 @@ class Decision:
     reason: str = ""
     token: str = field(default_factory=lambda: secrets.token_hex(8))
     by: str = field(default_factory=somebody)
-
-    def action(self, jobs: int, vault: Vault) -> str:
-        """Return the entry for the list of actions, its reason sealed."""
-        return Action(
-            token=self.token,
-            what=f"dead {self.verb}",
-            about=self.chosen,
-            jobs=jobs,
-            reason=self.reason,
-            by=self.by,
-        ).encode(vault)
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,12 +351,20 @@ class DeadLetters(LedgerPart):
         done_before: int = 0,
         **terms: int,
     ) -> list[Settled]:
+        action = Action(
+            token=decision.token,
+            what=f"dead {decision.verb}",
+            about=decision.chosen,
+            jobs=done_before + len(jobs),
+            reason=decision.reason,
+            by=decision.by,
+        )
         reply: list[Settled] = self.run_script(
             "settle_dead",
             [part for job in jobs for part in job],
             verb=decision.verb,
             token=decision.token,
-            action=decision.action(done_before + len(jobs), self._ledger.records.vault),
+            action=action.encode(self._ledger.records.vault),
             **terms,
         )
         return reply

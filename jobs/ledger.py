@@ -102,8 +102,6 @@ class Begun:
     """The slot to use instead of the one that was held: its number, its time in µs."""
     record: JobRecord | None = None
     """The job, where it ended by this (`unknown`, `over`)."""
-    possible_duplicate: bool = False
-    """The attempt may send a second code."""
     attempts: int = 0
     """The job's attempts, this one included."""
     count: int = 0
@@ -537,14 +535,8 @@ class Ledger(LedgerPart):
             return Begun(kind, record=self.records.decode(job_id, pairs(reply[1])))
         if kind in {"wait", "lost"}:
             return Begun(kind, reply[1] if kind == "wait" else 0)
-        _, duplicate, attempts, count = reply
-        return Begun(
-            kind,
-            possible_duplicate=duplicate == "1",
-            attempts=attempts,
-            count=count,
-            is_kept=is_kept,
-        )
+        _, attempts, count = reply
+        return Begun(kind, attempts=attempts, count=count, is_kept=is_kept)
 
     def finish(
         self, job_id: str, token: str, ending: Ending, tried: Tried, worker: str = ""

@@ -3,8 +3,8 @@
 A server that forgets, evicts or is too old breaks the promise that nothing is lost or sent twice.
 `read_server` asks the server about itself, `judge` compares the answers with what is needed.
 
-`refusals` finds out what Redis does not let this user do, command by command, inside a transaction
-that is given up: the server checks the rights of each command when it queues it, and does nothing.
+`check_rights` finds out what Redis does not let this user do, command by command, inside a
+transaction that is given up: the server checks each command when it queues it, and does nothing.
 `rehearse` does for real what leaves nothing behind. Doctor and workers report what these find.
 """
 
@@ -288,20 +288,18 @@ def _connections(info: Mapping[str, Any], config: Mapping[str, str]) -> Iterator
         yield Finding("connections", Level.WARN, text, "raise maxclients")
 
 
-def _troubles(info: Mapping[str, Any]) -> list[Finding]:
-    found = []
+def _troubles(info: Mapping[str, Any]) -> Iterator[Finding]:
     if info.get("aof_last_write_status", "ok") != "ok":
         text = "the last write of the append-only file failed"
-        found.append(Finding("disk", Level.FAIL, text, "look at the server's log and its disk"))
+        yield Finding("disk", Level.FAIL, text, "look at the server's log and its disk")
     limit, used = int(info.get("maxmemory", 0)), int(info.get("used_memory", 0))
     remedy = "raise maxmemory, or make room"
     if limit and used >= limit and info.get("maxmemory_policy") == "noeviction":
         text = f"{used / limit:.0%} of its memory limit is used, so it accepts no jobs"
-        found.append(Finding("memory", Level.FAIL, text, remedy))
+        yield Finding("memory", Level.FAIL, text, remedy)
     elif limit and used > FULL_SOON * limit:
         text = f"{used / limit:.0%} of its memory limit is used; full, it accepts no jobs"
-        found.append(Finding("memory", Level.WARN, text, remedy))
-    return found
+        yield Finding("memory", Level.WARN, text, remedy)
 
 
 def memory_used(client: redis.Redis) -> float | None:
@@ -385,36 +383,22 @@ _REFUSED_COMMAND = re.compile(r"run (?:the '|this command)")
 _SHOWN = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Something that this user may not do."""
-
-    area: str
-    what: str
-    """Such as "the command BRPOP", "the key send-code.event"."""
-    rule: str
-    """Of `ACL SETUSER`, that would allow it; empty if the server knows no such command."""
-
-
 def check_rights(
     client: redis.Redis, settings: Settings, areas: Collection[str] = NEEDED
 ) -> list[Finding]:
     """Judge what is refused of these `areas` of use; one finding for each.
 
     Raises:
-        redis.RedisError: Redis is out of reach, or refuses more than single commands.
+        redis.RedisError: Redis is out of reach, or refuses for another reason than rights.
     """
-    found: dict[str, list[Refusal]] = {}
-    for refusal in refusals(client, settings, areas):
-        found.setdefault(refusal.area, []).append(refusal)
+    found = _refused(client, settings, areas)
     return [_judge(area, refused, settings) for area, refused in found.items()] or [
         Finding("rights", Level.OK, "this user may do all that worker, producer and Flower do")
     ]
 
 
-def _judge(area: str, refused: list[Refusal], settings: Settings) -> Finding:
-    things = list(dict.fromkeys(each.what for each in refused))
-    rules = " ".join(dict.fromkeys(each.rule for each in refused if each.rule))
+def _judge(area: str, refused: Mapping[str, str], settings: Settings) -> Finding:
+    things, rules = list(refused), " ".join(dict.fromkeys(filter(None, refused.values())))
     more = f" and {len(things) - _SHOWN} more" if len(things) > _SHOWN else ""
     text = f"Redis refuses this user {', '.join(things[:_SHOWN])}{more}, needed for {area}"
     user = settings.redis.username or "default"
@@ -422,11 +406,12 @@ def _judge(area: str, refused: list[Refusal], settings: Settings) -> Finding:
     return Finding("rights", Level.WARN if area in WISHED else Level.FAIL, text, remedy)
 
 
-def refusals(client: redis.Redis, settings: Settings, areas: Collection[str]) -> Iterator[Refusal]:
-    """Yield what is refused; nothing is done.
+def _refused(
+    client: redis.Redis, settings: Settings, areas: Collection[str]
+) -> dict[str, dict[str, str]]:
+    """Return by area what is refused, as "the command BRPOP"; nothing is done.
 
-    Raises:
-        redis.RedisError: Redis is out of reach, or refuses for another reason than rights.
+    Each has the rule of `ACL SETUSER` that would allow it, or "": the server has no such command.
     """
     keys, before = Keys(settings.sendcode_key_prefix), celery_prefix(settings.sendcode_key_prefix)
     words = {
@@ -451,9 +436,12 @@ def refusals(client: redis.Redis, settings: Settings, areas: Collection[str]) ->
     answers = _answers(client, [["MULTI"], *quiet])
     if answers[0] is not None:
         raise answers[0]
+    found: dict[str, dict[str, str]] = {}
     for (area, command), error in zip(ordered, answers[1:] + _answers(client, loud), strict=True):
         if error is not None:
-            yield _refusal(area, command, error, NEEDED[area][1].format(**words))
+            what, rule = _refusal(command, error, NEEDED[area][1].format(**words))
+            found.setdefault(area, {})[what] = rule
+    return found
 
 
 def _answers(client: redis.Redis, commands: list[list[str]]) -> list[redis.ResponseError | None]:
@@ -472,17 +460,17 @@ def _answers(client: redis.Redis, commands: list[list[str]]) -> list[redis.Respo
     return errors
 
 
-def _refusal(area: str, command: list[str], error: redis.ResponseError, rules: str) -> Refusal:
+def _refusal(command: list[str], error: redis.ResponseError, rules: str) -> tuple[str, str]:
     name = " ".join(command[: 2 if command[0] in {"SCRIPT", "PUBSUB"} else 1])
     if "unknown command" in str(error).lower():
-        return Refusal(area, f"the command {name}, which it does not have", "")
+        return f"the command {name}, which it does not have", ""
     if not is_no_permission(error):
         raise error
     if _REFUSED_COMMAND.search(str(error)):
-        return Refusal(area, f"the command {name}", f"+{name.lower().replace(' ', '|')}")
+        return f"the command {name}", f"+{name.lower().replace(' ', '|')}"
     kind, sign = ("channel", "&") if "channel" in str(error) else ("key", "~")
     rule = " ".join(each for each in rules.split() if each.startswith(sign))
-    return Refusal(area, f"the {kind} {command[1]}", rule)
+    return f"the {kind} {command[1]}", rule
 
 
 def rehearse(client: redis.Redis, settings: Settings) -> None:

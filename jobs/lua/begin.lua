@@ -9,8 +9,8 @@
 -- held: the number of the slot, if an event may take it, or ""
 -- process: that counts its attempts (see identity.lua), or ""
 -- undocumented: see the field in jobs.lua; "" to leave it as it is
--- Reply: {"first" | "probe" | "late" | "resend", "1" if it may be sent twice, the job's attempts with this
---   one, its number among the process' (0: not known)} | {"lost"}
+-- Reply: {"first" | "probe" | "late" | "resend", the job's attempts with this one, its number among the
+--   process' (0: not known)} | {"lost"}
 --   | {"unknown", hash} | {"over", hash} (cancelled, left out as its number got a code, or too late)
 --   | {"moved", number, µs} (an event has the slot; the job has this one)
 --   | {"wait", ms} (another job has the number; or 0: its batch is paused or the account halted)
@@ -20,7 +20,7 @@ local A = arguments('id', 'token', 'tries:number', 'margin_ms:number', 'interval
   'max_attempts:number', 'process', 'held', 'undocumented?')
 local id, token, try, interval, policy = A.id, A.token, A.tries, A.interval_ms, A.policy
 note_arrival(A.arrived) -- whoever has the job by now
-local job = fields(K.job(id), 'lease', 'state', 'cc', 'num', 'lane', 'batch', 'tries', 'doubt', 'dup',
+local job = fields(K.job(id), 'lease', 'state', 'cc', 'num', 'lane', 'batch', 'tries', 'doubt',
   'kind', 'settled', 'asked', 'not_after', 'open', 'by', 'resent', 'early', 'replaces', 'created',
   'attempts', 'counted')
 local state, cc, num, lane, batch = job.state, job.cc, job.num, job.lane, job.batch
@@ -30,7 +30,7 @@ if job.lease ~= token then
 end
 if tonumber(job.tries or 0) >= try then
   redis.call('HSET', K.job(id), 'tries', job.tries) -- WAIT waits for what its own connection wrote
-  return {job.kind, job.dup or '', tonumber(job.attempts or 0), tonumber(job.counted or 0)}
+  return {job.kind, tonumber(job.attempts or 0), tonumber(job.counted or 0)}
 end
 if A.held ~= '' then
   local number, at = use_slot(A.held)
@@ -109,4 +109,4 @@ move(id, batch, state, 'sending')
 look_again(id, lane, now + A.lease_ms)
 -- the other jobs of this number wait until this attempt can no longer be refused for it
 close_number(cc, num, id, now, arrived + interval)
-return {kind, redis.call('HGET', K.job(id), 'dup') or '', attempts, counted}
+return {kind, attempts, counted}

@@ -213,7 +213,7 @@ def test_what_is_sent_after_a_refusal_for_a_code_of_somebody_s_is_a_possible_dup
 
     begun = acts.begin(job_id, token)
 
-    assert (before, begun.kind, begun.possible_duplicate) == (False, "first", True)
+    assert (before, begun.kind, acts.job(job_id).possible_duplicate) == (False, "first", True)
     acts.finish(job_id, token)
     assert acts.job(job_id).possible_duplicate
     assert redis.hget(keys.totals, "possible_duplicate") == "1"

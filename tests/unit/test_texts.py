@@ -107,7 +107,7 @@ def whats() -> set[str]:
         for source in path.rglob("*.py"):
             text = source.read_text(encoding="utf-8")
             found.update(re.findall(r'\bwhat=f?"([^"]+)"', text) if "Action(" in text else ())
-    steered = {"batch {order}": get_args(Order), "dead {self.verb}": get_args(Verb)}
+    steered = {"batch {order}": get_args(Order), "dead {decision.verb}": get_args(Verb)}
     webhooks = (TOP.parents[1] / "jobs" / "webhooks.py").read_text(encoding="utf-8")
     steered["webhook {verb}"] = tuple(re.findall(r'_change(?:_all)?\("(\w+)"', webhooks))
     for pattern, verbs in steered.items():
