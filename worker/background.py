@@ -31,7 +31,7 @@ from jobs.ledger import Ledger
 from jobs.mending import Mending
 from jobs.publish import Publisher
 from jobs.quotas import Quotas
-from jobs.rewriting import ASK_EVERY_S, Rewriting
+from jobs.removing import ASK_EVERY_S, Rewriting
 from jobs.upgrade import Upgrade
 from jobs.vault import UnknownKeyError
 from jobs.webhooks import Outbox

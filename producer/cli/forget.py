@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from jobs.forgetting import Forgetting
 from jobs.phone import PhoneNumber
+from jobs.removing import Forgetting
 from producer.cli.console import CommandFailedError, ask_first, number_asked_for, say, show_json
 from producer.cli.options import JsonOption, YesOption, ledger_connection
 

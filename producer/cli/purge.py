@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.purging import Purging
+from jobs.removing import Purging
 from producer.cli.console import MisusedError, ask_first, say, show_json
 from producer.cli.display import count_of, progress_of, span
 from producer.cli.options import JsonOption, YesOption, ledger_connection, seconds_of

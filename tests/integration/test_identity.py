@@ -224,7 +224,8 @@ def test_attempts_that_a_failover_forgot_are_flagged_when_they_are_made_again(
     assert due.forgotten == 1
     acts.free_number(number(2))
     token = acts.claimed(ids[1])
-    assert other.begin(ids[1], token, 1, 500, NOTHING).possible_duplicate
+    assert other.begin(ids[1], token, 1, 500, NOTHING).kind == "first"
+    assert acts.job(ids[1]).possible_duplicate
     assert not acts.job(ids[0]).possible_duplicate
 
 

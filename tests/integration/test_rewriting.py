@@ -12,7 +12,7 @@ from redis import Redis
 from config.redis import connect
 from config.settings import Settings, load_settings
 from demo.world import EmbeddedValkey
-from jobs.rewriting import EVERY_S, Rewriting
+from jobs.removing import REWRITE_EVERY_S, Rewriting
 from tests.waiting import wait_until
 
 CANARY = "85255509876"
@@ -51,7 +51,7 @@ def test_what_has_expired_is_gone_from_the_disk_after_a_rewrite(
 def test_workers_together_rewrite_once_in_a_span(redis: Redis, settings: Settings) -> None:
     workers = [Rewriting(redis, settings) for _ in range(3)]
     assert not any(each.rewrite_if_due() for each in workers)
-    redis.hincrby("sendcode:sweeps", "rewritten", -round(EVERY_S * 1000))
+    redis.hincrby("sendcode:sweeps", "rewritten", -round(REWRITE_EVERY_S * 1000))
 
     assert [each.rewrite_if_due() for each in workers] == [True, False, False]
 

@@ -21,13 +21,13 @@ from jobs.batches import Batches
 from jobs.codes import OwnCode
 from jobs.deadletters import DeadLetters, Decision
 from jobs.finding import Finder
-from jobs.forgetting import Forgetting
 from jobs.identity import LedgerRefusedError, upgraded_ids
 from jobs.job import NO_NUMBER, SendCodeJob, State
 from jobs.keys import Keys, old_digest
 from jobs.ledger import LOCKED_WAIT_MS, Ledger
 from jobs.mending import Mending
 from jobs.phone import PhoneNumber
+from jobs.removing import Forgetting
 from jobs.scripts import WRITES, time_ms
 from jobs.upgrade import Upgrade
 from jobs.vault import CHANGED, UNOPENED

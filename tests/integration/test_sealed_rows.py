@@ -18,11 +18,11 @@ from jobs.batch import BLOCK_ROWS, BatchRow
 from jobs.batches import Batches
 from jobs.codes import OwnCode
 from jobs.finding import Finder
-from jobs.forgetting import Forgetting
 from jobs.job import NO_NUMBER
 from jobs.keys import Keys
 from jobs.ledger import Ledger
 from jobs.mending import Mending
+from jobs.removing import Forgetting
 from jobs.rows import Rows
 from jobs.upgrade import seal
 from jobs.vault import UnknownKeyError
