@@ -11,7 +11,7 @@ import math
 import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -148,7 +148,7 @@ class Tried:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a job ended. `code`, `message` and `request_id` are the API's, or ours."""
+    """How a job ended, as finish.lua takes it. Code, message and request id: the API's, or ours."""
 
     state: State
     code: str = ""
@@ -160,7 +160,7 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Why and how long a job is laid aside."""
+    """Why and how long a job is laid aside, as park.lua takes it."""
 
     wait_ms: int
     code: str = ""
@@ -549,12 +549,8 @@ class Ledger(LedgerPart):
             "finish",
             id=job_id,
             token=token,
-            state=str(ending.state),
-            code=ending.code,
-            message=ending.message,
-            request_id=ending.request_id,
-            number=ending.number,
             worker=worker,
+            **asdict(ending),
             **tried.arguments(),
         )
         return self._decode_if_ok(job_id, reply)
@@ -565,11 +561,8 @@ class Ledger(LedgerPart):
             "park",
             id=job_id,
             token=token,
-            wait_ms=pause.wait_ms,
-            code=pause.code,
-            message=pause.message,
-            reason=pause.reason,
             undocumented=tried.undocumented,
+            **asdict(pause),
             **tried.arguments(),
         )
         return self._decode_if_ok(job_id, reply)

@@ -70,7 +70,7 @@ class Rows(LedgerPart):
             was, tails = "", [b""] * begun
             if fresh and begun:
                 was = str(self.client.lindex(self.keys.cells(batch_id), block) or "")
-                found = self._open(batch_id, block, was)[:begun]
+                found = _open_block(self._vault, batch_id, block, was)[:begun]
                 tails[: len(found)] = found
             texts = [row.encode() if isinstance(row, BatchRow) else row for row in fresh]
             heads, new = self._parted(batch_id, have + 1, texts, term)
@@ -183,7 +183,7 @@ class Rows(LedgerPart):
         (head_blank,), (tail,) = self._parted(batch_id, number, [blank], None)
         found |= {"head": head, "head_blank": head_blank}
         if sealed := opener.sealed.get((batch_id, block)):
-            tails = self._open(batch_id, block, sealed)
+            tails = _open_block(self._vault, batch_id, block, sealed)
             tails[place] = tail
             blank = self._seal(batch_id, block, tails)
             found |= {"block": block, "cells": sealed, "cells_blank": blank}
@@ -211,7 +211,7 @@ class Rows(LedgerPart):
             heads, opener = self._lists(batch_id, first, BLOCK_ROWS)
             term, sealed = opener.terms[batch_id], opener.sealed.get((batch_id, block)) or ""
             try:
-                tails = self._open(batch_id, block, sealed)
+                tails = _open_block(self._vault, batch_id, block, sealed)
             except ForgedError:
                 tails = []
             tails += [b""] * (len(heads) - len(tails))
@@ -271,9 +271,6 @@ class Rows(LedgerPart):
 
     def _seal(self, batch_id: str, block: int, tails: Sequence[bytes]) -> str:
         return self._vault.seal(zlib.compress(b"\n".join(tails)), block_binding(batch_id, block))
-
-    def _open(self, batch_id: str, block: int, sealed: str | None) -> list[bytes]:
-        return _open_block(self._vault, batch_id, block, sealed)
 
 
 class _Opener:

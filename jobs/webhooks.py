@@ -21,7 +21,7 @@ from jobs.actions import Action
 from jobs.batch import Batch, decode_batch
 from jobs.job import JobRecord, iso, iso_or_none
 from jobs.records import Records
-from jobs.scripts import LedgerPart, pairs
+from jobs.scripts import Argument, LedgerPart, pairs
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 (is none)
 BATCH_PREFIX = "batch:"
@@ -171,25 +171,10 @@ class Webhooks(LedgerPart):
                 return total
 
     def _change(
-        self,
-        verb: str,
-        name: str,
-        *,
-        url: str = "",
-        secret: str = "",
-        since_ms: int = 0,
-        is_noted: bool = True,
+        self, verb: str, name: str, *, is_noted: bool = True, **terms: Argument
     ) -> tuple[Endpoint | None, int]:
         action = Action(what=f"webhook {verb}", about=name).encode() if is_noted else ""
-        reply = self.run_script(
-            "webhooks",
-            verb=verb,
-            name=name,
-            url=url,
-            secret=secret,
-            since_ms=since_ms,
-            action=action,
-        )
+        reply = self.run_script("webhooks", verb=verb, name=name, action=action, **terms)
         if reply[0] == "absent":
             return None, 0
         return Endpoint.decode(name, reply[1]), reply[2]
@@ -243,16 +228,9 @@ class Outbox(LedgerPart):
 
         Return whether this switched the endpoint off, and jobs whose outcomes are to be published.
         """
-        done, following = self._run(delivery.id, verb, delivery.number, reason)
+        done, following = self._run(delivery.id, verb, n=delivery.number, reason=reason)
         return done == "off", following
 
-    def _run(self, job_id: str, verb: str, number: int = 0, reason: str = "") -> Any:
-        return self.run_script(
-            "deliver",
-            self._delays_ms,
-            id=job_id,
-            verb=verb,
-            n=number,
-            give_up_ms=self._give_up_ms,
-            reason=reason,
-        )
+    def _run(self, job_id: str, verb: str, **how: Argument) -> Any:
+        terms = {"id": job_id, "verb": verb, "give_up_ms": self._give_up_ms, **how}
+        return self.run_script("deliver", self._delays_ms, **terms)

@@ -7,7 +7,7 @@
 --     {"none"}: there is none now, or another worker has it
 --   else: {"done" | "off" (it is switched off by this), ids of jobs whose outcomes are to be published}
 -- Twice: a claim finds none, and the outcome is tried again in a while; else the second changes nothing.
-local A = arguments('id', 'verb', 'n:number', 'give_up_ms:number', 'reason', 'retention_ms:number', 'delays:rest')
+local A = arguments('id', 'verb', 'n?:number', 'give_up_ms:number', 'reason?', 'retention_ms:number', 'delays:rest')
 local id, now, reply = A.id, now_ms(), 'done'
 local key = told_of(id)
 local job = fields(key, 'token', 'endings', 'delivered', 'hook_at', 'hook_tries')

@@ -26,10 +26,6 @@ local function state_of(id, number)
   return state or (number > cursor and unfed or 'forgotten')
 end
 
-local function is_corrected(number)
-  return corrected_by(redis.call('HGET', K.corrected(A.batch), int(number))) ~= ''
-end
-
 local rows = redis.call('LRANGE', K.rows(A.batch), A.first, A.first + A.count - 1)
 local found = {#rows}
 for i, row in ipairs(rows) do
@@ -38,7 +34,8 @@ for i, row in ipairs(rows) do
   if mark == 9 then
     local code = string.match(row, '^\t([^\t]*)')
     if not string.find(A.besides, ',' .. code .. ',', 1, true) then
-      state = is_corrected(number) and 'corrected' or 'rejected'
+      local by = corrected_by(redis.call('HGET', K.corrected(A.batch), int(number)))
+      state = by ~= '' and 'corrected' or 'rejected'
     end
   elseif mark == 45 and number > cursor then
     state = 'cancelled'

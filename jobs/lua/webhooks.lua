@@ -6,7 +6,7 @@
 -- Reply: {"done", endpoint, JSON, outcomes that are due, or forgotten, by this; call again until there are
 --   none} | {"absent"}
 -- Twice: the same again; nothing is left to be replayed or forgotten.
-local A = arguments('verb', 'name', 'url', 'secret', 'since_ms:number', 'action')
+local A = arguments('verb', 'name', 'url?', 'secret?', 'since_ms?:number', 'action')
 local name, now = A.name, now_ms()
 local endpoint = endpoint_of(name)
 local moved = 0
