@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import secrets
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -170,26 +170,16 @@ class Pause:
 
 
 class Due(list[tuple[Lane, str]]):
-    """Jobs to be published now, each with the lane whose queue to use.
+    """Jobs to be published now, each with the lane whose queue to use."""
 
-    `urgent`: those of them that were in work already and go in front. `broken`: jobs whose records
-    the script could do nothing with. `outcomes`: jobs whose outcome is to be delivered.
-    """
-
+    urgent: Set[str] = frozenset()
+    """Those of them that were in work already and go in front."""
+    broken: Set[str] = frozenset()
+    """Jobs whose records the script could do nothing with."""
+    outcomes: Sequence[str] = ()
+    """Jobs whose outcome is to be delivered."""
     forgotten = 0
     """Attempts of this process that the ledger had forgotten, and flagged now."""
-
-    def __init__(
-        self,
-        jobs: Iterable[tuple[Lane, str]],
-        urgent: Iterable[str] = (),
-        broken: Iterable[str] = (),
-        outcomes: Sequence[str] = (),
-    ) -> None:
-        super().__init__(jobs)
-        self.urgent = frozenset(urgent)
-        self.broken = frozenset(broken)
-        self.outcomes = outcomes
 
 
 @dataclass(frozen=True, slots=True)
@@ -601,9 +591,10 @@ class Ledger(LedgerPart):
         if reply[0] == "refused":
             raise self.identity.refuse()
         flat, urgent, remember, known, broken, outcomes, is_bound_by_others = reply
+        due = Due(zip(map(Lane, flat[::2]), flat[1::2], strict=True))
+        due.urgent, due.broken, due.outcomes = set(urgent), set(broken), outcomes
         self.is_bound_by_others = bool(is_bound_by_others)
         self.identity.remember(remember)
-        due = Due(zip(map(Lane, flat[::2]), flat[1::2], strict=True), urgent, broken, outcomes)
         if known >= 0:
             due.forgotten = self.identity.flag_forgotten(known)
         return due

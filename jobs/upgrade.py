@@ -28,7 +28,7 @@ from jobs.job import NO_NUMBER
 from jobs.keys import Keys, old_digest
 from jobs.records import Records
 from jobs.rows import Rows
-from jobs.scripts import READS, SEALED, Script, time_ms
+from jobs.scripts import READS, SEALED, LedgerPart, Script, time_ms
 from jobs.vault import SealedError
 
 log = logging.getLogger("sendcode.upgrade")
@@ -162,7 +162,7 @@ def refuse_newer(client: redis.Redis, settings: Settings) -> None:
         raise LedgerState(refused=NEWER, version=version).error()
 
 
-class Upgrade:
+class Upgrade(LedgerPart):
     """Runs the steps that the ledger lacks: by one process at a time, each part by part."""
 
     def __init__(
@@ -175,15 +175,12 @@ class Upgrade:
         lock_s: float = LOCK_S,
         settle_s: float = SETTLE_S,
     ) -> None:
-        self._client = client
-        self._settings = settings
+        super().__init__(client, settings)
         self._identity = identity
         self._steps = steps
         self._lock_ms, self._settle_ms = round(lock_s * 1000), round(settle_s * 1000)
         self._writes = 1 + len(steps)
-        keys = Keys(settings.sendcode_key_prefix)
-        self._upgrade = Script(client, keys, "upgrade", writes=self._writes)
-        self._key = keys.ledger
+        self._upgrade = Script(client, self.keys, "upgrade", writes=self._writes)
 
     def run(self) -> Iterator[int]:
         """Do what is to be done now; yield each version that all data have reached by it.
@@ -194,7 +191,7 @@ class Upgrade:
         """
         if not self._steps:
             return
-        is_upgraded(self._client, self._settings)  # and remembered
+        is_upgraded(self.client, self.settings)  # and remembered
         token, done, cursor = secrets.token_hex(8), 0, ""
         while reply := self._upgrade(
             known=self._identity.known,
@@ -209,16 +206,16 @@ class Upgrade:
                 yield done
             if upgraded >= self._writes:
                 return
-            if upgraded < SEALED and is_upgraded(self._client, self._settings):
+            if upgraded < SEALED and is_upgraded(self.client, self.settings):
                 self._refuse_unsealed()
                 return
             done = upgraded + 1
-            cursor = self._steps[upgraded - 1](self._client, self._settings, begins)
+            cursor = self._steps[upgraded - 1](self.client, self.settings, begins)
 
     def _refuse_unsealed(self) -> None:
         """Have everybody refuse the ledger, until a person accepts it."""
-        now = time_ms(self._client.time())
-        self._client.hset(self._key, mapping={"refused": UNSEALED, "refused_at": now})
+        now = time_ms(self.client.time())
+        self.client.hset(self.keys.ledger, mapping={"refused": UNSEALED, "refused_at": now})
         log.error(
             "the ledger is not upgraded: its numbers were sealed before, and it says they are not",
             extra=fields(remedy=REMEDY),
