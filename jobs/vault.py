@@ -17,7 +17,7 @@ import re
 from base64 import urlsafe_b64encode
 from binascii import Error as Base64Error
 from binascii import a2b_base64, b2a_base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from time import monotonic
 from typing import Any, Literal, TypeAlias
@@ -113,7 +113,7 @@ class Vault:
 
     def seal(self, data: bytes, bound_to: str) -> str:
         """Return an envelope that `open` takes with the same `bound_to` alone."""
-        return _seal(self._keys, data, bound_to)
+        return _sealer(self._keys)(data, bound_to)
 
     def open(self, envelope: str, bound_to: str) -> bytes:
         """Return what was sealed.
@@ -164,18 +164,11 @@ class Vault:
     def seal_numbers(self, numbers: Sequence[tuple[str, str, str]]) -> list[str]:
         """Seal many, each country code, digits and `bound_to`, at less cost for each."""
         keys = self._keys
-        index_key, first = self._index_key(keys, stores=True), keys[0][0]
-        head, encrypt = f"{_VERSION}.{first}.", _ciphers(keys)[first].encrypt
-        nonces = os.urandom(_NONCE_BYTES * len(numbers))
-        found = []
-        for at, (country_code, digits, bound_to) in enumerate(numbers):
-            nonce = nonces[at * _NONCE_BYTES : (at + 1) * _NONCE_BYTES]
-            plain, bound = f"{country_code} {digits}", f"{head}{bound_to}"
-            sealed = b2a_base64(
-                nonce + encrypt(nonce, plain.encode(), bound.encode()), newline=False
-            )
-            found.append(f"{_index(index_key, country_code, digits)}:{head}{sealed.decode()}")
-        return found
+        index_key, seal = self._index_key(keys, stores=True), _sealer(keys)
+        return [
+            f"{_index(index_key, code, digits)}:{seal(f'{code} {digits}'.encode(), bound_to)}"
+            for code, digits, bound_to in numbers
+        ]
 
     def open_number(self, country_code: str, token: str, bound_to: str) -> PhoneNumber:
         """Return the number in whose place `token` stands, beside its country code.
@@ -225,7 +218,7 @@ class Vault:
             self._read_again_s = monotonic() + _UNSTORED_S
             return HMAC(made, SHA256())
         if stored is None:
-            self._client.hsetnx(self._key, _INDEX_BINDING, _seal(keys, made, _INDEX_BINDING))
+            self._client.hsetnx(self._key, _INDEX_BINDING, _sealer(keys)(made, _INDEX_BINDING))
             stored = self._client.hget(self._key, _INDEX_BINDING)
         _stored[self._place] = self._open_index(keys, str(stored))
         found = _index_keys[place] = HMAC(_stored[self._place], SHA256())
@@ -247,12 +240,18 @@ class Vault:
             raise IndexLockedError(key_id_of(stored) or "index", text, remedy) from None
 
 
-def _seal(keys: DataKeys, data: bytes, bound_to: str) -> str:
+@cache
+def _sealer(keys: DataKeys) -> Callable[[bytes, str], str]:
+    """Return what seals data, bound to something, under the first of these keys."""
     first, _ = keys[0]
-    head = f"{_VERSION}.{first}."
-    nonce = os.urandom(_NONCE_BYTES)
-    sealed = _ciphers(keys)[first].encrypt(nonce, data, (head + bound_to).encode())
-    return head + b2a_base64(nonce + sealed, newline=False).decode()
+    head, encrypt = f"{_VERSION}.{first}.", _ciphers(keys)[first].encrypt
+
+    def seal(data: bytes, bound_to: str) -> str:
+        nonce = os.urandom(_NONCE_BYTES)
+        sealed = encrypt(nonce, data, (head + bound_to).encode())
+        return head + b2a_base64(nonce + sealed, newline=False).decode()
+
+    return seal
 
 
 def _open(keys: DataKeys, envelope: str, bound_to: str) -> bytes:
