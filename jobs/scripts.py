@@ -186,7 +186,7 @@ class LedgerPart:
     def ask_all(
         self, commands: Iterable[tuple[Argument, ...]], *, errors_too: bool = False
     ) -> list[Any]:
-        """Send commands in one round trip; return their replies, `errors_too` or raised."""
+        """Send commands in one round trip; return their replies, with errors if `errors_too`."""
         pipe = self.client.pipeline(transaction=False)
         for command in commands:
             pipe.execute_command(*command)

@@ -19,8 +19,6 @@ if not can_send(entry) then return {'working'} end
 -- One is here that holds something else: what halted the others is not known to concern it.
 local account = fields(K.account, 'state', 'by', 'refused')
 if account.state == 'halted' and account.by == 'api' and account.refused then
-  redis.call('HSET', K.account, 'state', 'running', 'ended', int(now))
-  redis.call('HDEL', K.account, 'canary', 'canary_due', 'refused')
-  redis.call('PEXPIRE', K.account, REMEMBERED_MS)
+  end_halt(now)
 end
 return {'working'}

@@ -23,15 +23,15 @@ local function halt_account(by, code, message, worker, first_ms, canary_ms, now,
   end
 end
 
-local function resume_account(by, now)
-  if by == 'person' then
-    redis.call('DEL', K.account, K.refused)
-    return
-  end
-  if redis.call('HGET', K.account, 'refused') then redis.call('DEL', K.refused) end
+local function end_halt(now)
   redis.call('HSET', K.account, 'state', 'running', 'ended', int(now))
-  redis.call('HDEL', K.account, 'canary', 'canary_due')
+  redis.call('HDEL', K.account, 'canary', 'canary_due', 'refused')
   redis.call('PEXPIRE', K.account, REMEMBERED_MS)
+end
+
+local function resume_account(by, now)
+  if by == 'person' or redis.call('HGET', K.account, 'refused') then redis.call('DEL', K.refused) end
+  if by == 'person' then redis.call('DEL', K.account) else end_halt(now) end
 end
 
 -- Whether a time fell into the API's last outage.

@@ -2,11 +2,6 @@
 -- `born`, when it was last alive (`at`) and a `counter` that only grows; and while it is refused, why.
 -- `version` is that of the newest data in it (none: 1), and upgrade.lua has what is done about the rest.
 
--- Whether the ledger holds data that this release cannot read.
-local function is_newer(version)
-  return tonumber(version or 1) > READS
-end
-
 -- Compare with what a process remembers: "" (nothing) or "id counter at process attempts since", where
 -- `process` is "-" for one that sends nothing, and `since` "here" if it saw the ledger itself, "file" if
 -- it read of it in its state file, with a "*" behind if it knows that all its numbers were sealed.
@@ -21,7 +16,7 @@ local function refused(known)
   if own.err and not string.find(own.err, 'WRONGTYPE', 1, true) then error(own.err) end -- no rights
   if own.err then return 'damaged' end
   local own_id, own_counter, own_at, why = unpack(own)
-  if is_newer(own[9]) then return 'newer' end
+  if tonumber(own[9] or 1) > READS then return 'newer' end -- this release cannot read it
   local id, counter, at, process, since = string.match(known, '^(%S+) (%d+) (%d+) (%S+) %d+ (%l+)')
   if not id then return why or nil end
   local found, marks
