@@ -312,7 +312,7 @@ def is_upgraded(client: redis.Redis, settings: Settings) -> bool:
 
 
 def approval_binding(ledger_id: str) -> str:
-    """Return what is bound to it that a person let a ledger be of an older release."""
+    """Return what a person's approval of a ledger, whatever its release, is bound to."""
     return f"ledger {ledger_id}"
 
 
