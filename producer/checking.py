@@ -166,7 +166,7 @@ class Checker:
             raise
         except Exception as exc:  # noqa: BLE001 (its text may hold a number)
             log.error("a file could not be read", extra=fields(error=type(exc).__name__))  # noqa: TRY400
-            found = {"error": _error(_unexpected(check.file_name))}  # or it would be read for ever
+            found = {"error": _error(_UNEXPECTED)}  # or it would be read for ever
         self._checks.keep_found(check, found)
 
     def _look(self, check: Check, sheet: Sheet) -> dict[str, Any]:
@@ -292,14 +292,12 @@ class Checker:
                 now.set(submitted=True)
 
 
-def _unexpected(file_name: str) -> SheetError:
-    return SheetError(
-        "unexpected",
-        file_name,
-        "reading it failed, by an error of ours; the log has it",
-        "save it in another way, such as .xlsx, or upload another copy",
-        choices=("encoding",),
-    )
+_UNEXPECTED = SheetError(
+    "unexpected",
+    "reading it failed, by an error of ours; the log has it",
+    "save it in another way, such as .xlsx, or upload another copy",
+    choices=("encoding",),
+)
 
 
 def _error(exc: SheetError) -> dict[str, Any]:

@@ -220,11 +220,11 @@ def is_results_file(sheet: Sheet) -> bool:
         if names >= _OUR_MARKS:
             raise SheetError(
                 "no_status_column",
-                sheet.name,
                 "this is a file of results without its column status, so it does not say which "
                 "rows were sent already",
                 "put the column back; or delete request_id and finished_at too, if every row is "
                 "to be sent",
+                file=sheet.name,
             )
         return False
     return bool(names & _OUR_MARKS) or _holds_our_states(sheet)

@@ -138,9 +138,7 @@ def _holds_data(cells: Sequence[str]) -> bool:
 
 def find_columns(
     header: Sequence[str],
-    file: str,
     line: int,
-    unit: str = "line",
     *,
     asked: Asked = Asked(),
     sample: Sample = Sample(),  # noqa: B008 (never changed)
@@ -149,9 +147,7 @@ def find_columns(
 
     Args:
         header: The names of the columns.
-        file: The file's name for people.
         line: Where the header is.
-        unit: What `line` counts.
         asked: What a person named.
         sample: The cells of the first rows below.
 
@@ -159,19 +155,16 @@ def find_columns(
         SheetError: `no_header`, `no_phone_column`, `ambiguous_columns` or `no_such_column`, with
             the columns found and what is expected.
     """
-    return _Search(header, file, line, unit, sample).columns(asked)
+    return _Search(header, line, sample).columns(asked)
 
 
 class _Search:
     """The search for the columns in one header."""
 
-    def __init__(
-        self, header: Sequence[str], file: str, line: int, unit: str, sample: Sample
-    ) -> None:
+    def __init__(self, header: Sequence[str], line: int, sample: Sample) -> None:
         self._header = header
         self._names = [plain_name(name) for name in header]
-        self._place = (line, unit)
-        self._file = file
+        self._line = line
         self._sample = sample
 
     def columns(self, asked: Asked) -> Columns:
@@ -274,7 +267,7 @@ class _Search:
     def _no_number(self) -> SheetError:
         filled = self._sample.with_numbers(len(self._header))
         if _holds_data(self._header):
-            return _no_header(self._file, filled, self._header, *self._place)
+            return _no_header(filled, self._header, self._line)
         hint = f"; numbers seem to be in {self._listed(filled)}" if filled else ""
         listed = self._listed(range(len(self._header)))
         return self._error(
@@ -286,7 +279,7 @@ class _Search:
 
     def _error(self, code: str, message: str, remedy: str, choice: Choice) -> SheetError:
         names = {choice: self._header}
-        return SheetError(code, self._file, message, remedy, *self._place, (choice,), names)
+        return SheetError(code, message, remedy, self._line, (choice,), names)
 
     def _notes_on(
         self, index: int, expected: Sequence[str], role: str, passed_over: Iterable[int]
@@ -312,9 +305,7 @@ class _Search:
         return ", ".join(names) + more
 
 
-def _no_header(
-    file: str, filled: Sequence[int], first: Sequence[str], line: int, unit: str
-) -> SheetError:
+def _no_header(filled: Sequence[int], first: Sequence[str], line: int) -> SheetError:
     """Return the error for a file whose first row is a customer already.
 
     `filled` are the columns that hold numbers in the rows below.
@@ -323,13 +314,11 @@ def _no_header(
     where = " and ".join(f"column {i + 1}" for i in columns[:3])
     return SheetError(
         "no_header",
-        file,
         "the first row holds data, not the names of the columns"
         + (f"; numbers seem to be in {where}" if where else ""),
         "put a row above it that names the columns, such as country_code and phone_num, or phone "
         "for numbers with +852…",
         line,
-        unit,
     )
 
 
@@ -343,12 +332,11 @@ class Header:
     notes: tuple[Note, ...] = ()
 
 
-def find_header(records: Iterable[Record], file: str, unit: str, asked: Asked = Asked()) -> Header:
+def find_header(records: Iterable[Record], unit: str, asked: Asked = Asked()) -> Header:
     """Find the names of the columns among the first records.
 
     Args:
         records: All of the file, from its start.
-        file: The file's name for people.
         unit: What a record's line counts: "line", or "row" of a workbook.
         asked: The columns that a person named.
 
@@ -358,23 +346,21 @@ def find_header(records: Iterable[Record], file: str, unit: str, asked: Asked = 
     """
     sample = list(islice(records, HEADER_SOUGHT_IN + _SAMPLED_ROWS))
     if not sample:
-        raise SheetError("empty", file, "the file has no rows", "save it with its rows")
+        raise SheetError("empty", "the file has no rows", "save it with its rows")
     first = sample[0]
     if first.fault is not None:
         raise SheetError(
             first.fault.code,
-            file,
             f"in the row with the columns' names, {first.fault.message}",
             first.fault.remedy,
             first.line,
-            unit,
         )
     try:
-        header = _header_at(0, sample, file, unit, asked)
+        header = _header_at(0, sample, asked)
     except SheetError as error:
         if error.code == "ambiguous_columns":
             raise
-        found = _find_below(sample, file, unit, asked)
+        found = _find_below(sample, unit, asked)
         if found is None:
             raise
         return found
@@ -382,7 +368,7 @@ def find_header(records: Iterable[Record], file: str, unit: str, asked: Asked = 
     below = _below(sample, 0)
     if any(map(_is_like_a_number, first.cells)) and not below.numbers_in(header.columns.number):
         filled = _below(sample, -1).with_numbers(len(first.cells))
-        raise _no_header(file, filled, first.cells, first.line, unit)
+        raise _no_header(filled, first.cells, first.line)
     return header
 
 
@@ -390,14 +376,14 @@ def _below(records: list[Record], place: int) -> Sample:
     return Sample(record.cells for record in records[place + 1 :])
 
 
-def _header_at(place: int, sample: list[Record], file: str, unit: str, asked: Asked) -> Header:
+def _header_at(place: int, sample: list[Record], asked: Asked) -> Header:
     header = sample[place]
     below = _below(sample, place)
-    columns = find_columns(header.cells, file, header.line, unit, asked=asked, sample=below)
+    columns = find_columns(header.cells, header.line, asked=asked, sample=below)
     return Header(tuple(header.cells), columns, place, columns.notes)
 
 
-def _find_below(sample: list[Record], file: str, unit: str, asked: Asked) -> Header | None:
+def _find_below(sample: list[Record], unit: str, asked: Asked) -> Header | None:
     """Return the header below a title, or None.
 
     A customer's row that holds a label such as "Mobile" is not a header.
@@ -414,7 +400,7 @@ def _find_below(sample: list[Record], file: str, unit: str, asked: Asked) -> Hea
     place = next(place for place in places if place)
     record = sample[place]
     try:
-        header = _header_at(place, sample, file, unit, asked)
+        header = _header_at(place, sample, asked)
     except SheetError as error:
         if error.code == "ambiguous_columns":
             raise
@@ -425,12 +411,10 @@ def _find_below(sample: list[Record], file: str, unit: str, asked: Asked) -> Hea
     if not is_only_one or max(map(_filled, sample[:place])) >= _filled(record):
         raise SheetError(
             "header_below",
-            file,
             f"the names of the columns seem to be in {unit} {record.line}, but what is above them "
             "may be a customer",
             "move them into the first row; nothing is read until they are there",
             sample[0].line,
-            unit,
         )
     text = f"the names of the columns are in {unit} {record.line}; what is above is left out"
     note = Note(text, "header_below", (("line", str(record.line)),))

@@ -103,9 +103,9 @@ def _asked_encoding(source: Source, asked: str) -> Encoding:
         codec = codecs.lookup(asked).name
         "".encode(codec)  # a codec such as "hex" is none for text
     except (LookupError, ValueError):
-        raise _unknown(source, asked) from None
+        raise _unknown(asked) from None
     if codec in _OF_HOST_NAMES:
-        raise _unknown(source, asked)
+        raise _unknown(asked)
     for mark, marked in _MARKS:
         if source.survey.head.startswith(mark) and marked.startswith(codec.removesuffix("-sig")):
             _check_all(source, marked, len(mark))
@@ -117,10 +117,9 @@ def _asked_encoding(source: Source, asked: str) -> Encoding:
     return Encoding(codec, 0, None)
 
 
-def _unknown(source: Source, asked: str) -> SheetError:
+def _unknown(asked: str) -> SheetError:
     return SheetError(
         "unknown_encoding",
-        source.name,
         f"there is no encoding named {asked[:20]!r}",
         "name one such as utf-8, gb18030, big5, shift_jis or cp1252",
         choices=("encoding",),
@@ -191,7 +190,6 @@ def _code_page(source: Source) -> str:
             return "gb18030"
     raise SheetError(
         "encoding_unclear",
-        source.name,
         f"the text is not UTF-8 (first at byte {offset}), nor clearly of one other encoding",
         _SAVE_AGAIN.format(_CHINESE),
         _line_of(source, "latin-1", 0, offset),
@@ -279,7 +277,6 @@ def _after_mark(source: Source, mark_bytes: int) -> Iterator[bytes]:
 def _bad_byte(source: Source, codec: str, mark_bytes: int, offset: int) -> SheetError:
     return SheetError(
         "bad_bytes",
-        source.name,
         f"the byte at offset {offset} is no {codec.upper()}, as the text before it is",
         f"the file is damaged or of mixed origin: {_SAVE_AGAIN.format(_CHINESE)}",
         _line_of(source, codec, mark_bytes, offset),

@@ -7,7 +7,8 @@ door (command line, page) says how.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import Final, Literal, NamedTuple
@@ -51,26 +52,26 @@ class Note(NamedTuple):
 class SheetError(Exception):
     """The file cannot be read as a sheet of customers at all; exit code 2 at the command line.
 
-    Its text is one line for people: file, line where there is one, reason and remedy.
+    Its text is one line for people: file, line where there is one, reason and remedy. The file
+    is named by whoever opened it (`of_file`).
     """
 
     def __init__(
         self,
         code: str,
-        file: str,
         message: str,
         remedy: str,
         line: int = 0,
-        unit: str = "line",
         choices: tuple[Choice, ...] = (),
         names: Mapping[Choice, Sequence[str]] | None = None,
+        file: str = "",
     ) -> None:
-        super().__init__(code, file, message, remedy, line, unit, choices, names)
+        super().__init__(code, message, remedy, line, choices, names)
         self.code = code
         self.file = file
         self.line = line
         """1-based; 0 if the whole file is meant."""
-        self.unit = unit
+        self.unit = "line"
         """What `line` counts: "line", or "row" of a workbook."""
         self.message = message
         self.remedy = remedy
@@ -84,11 +85,20 @@ class SheetError(Exception):
         return f"{where}: {self.message}; {self.remedy}"
 
 
-def not_a_sheet(
-    file: str, kind: str, remedy: str = "save it as .xlsx or as CSV UTF-8"
-) -> SheetError:
+@contextmanager
+def of_file(name: str, unit: str = "line") -> Iterator[None]:
+    """Add a file's name, and what its lines are called, to an error that is raised within."""
+    try:
+        yield
+    except SheetError as error:
+        if not error.file:
+            error.file, error.unit = name, unit
+        raise
+
+
+def not_a_sheet(kind: str, remedy: str = "save it as .xlsx or as CSV UTF-8") -> SheetError:
     """Return the error for a file of another kind."""
-    return SheetError("not_a_sheet", file, f"this is {kind}", remedy)
+    return SheetError("not_a_sheet", f"this is {kind}", remedy)
 
 
 class Record(NamedTuple):

@@ -23,7 +23,7 @@ from producer.sheet.columns import Asked, Columns, Header, find_header, rate_hea
 from producer.sheet.encoding import find_encoding
 from producer.sheet.leaving import NOTHING, Leaving
 from producer.sheet.number import NumberReader
-from producer.sheet.row import FAULTS, Note, Record, Row, SheetError, shown
+from producer.sheet.row import FAULTS, Note, Record, Row, SheetError, of_file, shown
 from producer.sheet.source import (
     ZIP_MARK,
     Source,
@@ -86,37 +86,26 @@ class Sheet:
         self._digest: str | None = None
         self.encoding: str | None
         self.delimiter = ","
-        self.unit = "line"
         self.worksheet = ""
         self.worksheets: list[str] = []
         self.kind: Kind
+        is_workbook = source.survey.head.startswith(ZIP_MARK)
+        self.unit = "row" if is_workbook else "line"
         notes: list[Note] = []
-        self._reader: DelimitedText | JsonLines | Worksheet
-        if source.survey.head.startswith(ZIP_MARK):
-            self.kind, self.unit, self.encoding = "xlsx", "row", None
-            self._reader = Worksheet(source, sheet)
-            notes += self._reader.notes
-            self.worksheet, self.worksheets = self._reader.read_name, self._reader.names
-        elif sheet is None:
-            self._reader = self._open_text(encoding, notes)
-        else:
-            raise SheetError(
-                "no_such_sheet",
-                self.name,
-                f'this is no workbook, so it has no sheet "{shown(sheet)}"',
-                "name no sheet",
-                choices=("sheet",),
+        with of_file(self.name, self.unit):
+            self._reader = (
+                self._open_workbook(sheet, notes)
+                if is_workbook
+                else self._open_text(encoding, sheet, notes)
             )
-        try:
-            header = self._find_header(asked)
-            self._named_columns = self._differs_from_found(header.columns)
-        except BaseException:
-            self._close_reader()
-            raise
+            try:
+                header = self._find_header(asked)
+                self._named_columns = self._differs_from_found(header.columns)
+                _check_size(header.names, 0)
+            except BaseException:
+                self._close_reader()
+                raise
         self.header: tuple[str, ...] = header.names
-        if _bytes_of(self.header) > MAX_ROW_BYTES:
-            self._close_reader()
-            raise self._row_too_big(0)
         self.columns: Columns = header.columns
         self._records_above = header.records_above
         self.notes = (*notes, *header.notes)
@@ -182,27 +171,28 @@ class Sheet:
         if content is not None and self._leaving:
             content.add((), f"left out {self._leaving.name}")
         width = len(self.header)
-        try:
-            for record in records:
-                if record.line in self._corrections:
-                    record = self._corrected(record)  # noqa: PLW2901 (it takes its place)
-                _, cells, numeric, fault, _, uncalculated = record
-                if uncalculated and self._is_blank(record):
-                    continue
-                if content is not None:
-                    if numeric or fault is not None or len(cells) > width:
-                        content.add(cells, self._distinction(record))
-                    else:
-                        content.add(cells)
-                yield record
-        except UnicodeDecodeError as exc:  # the whole file was valid before
+        with of_file(self.name, self.unit):
+            try:
+                for record in records:
+                    if record.line in self._corrections:
+                        record = self._corrected(record)  # noqa: PLW2901 (it takes its place)
+                    _, cells, numeric, fault, _, uncalculated = record
+                    if uncalculated and self._is_blank(record):
+                        continue
+                    if content is not None:
+                        if numeric or fault is not None or len(cells) > width:
+                            content.add(cells, self._distinction(record))
+                        else:
+                            content.add(cells)
+                    yield record
+            except UnicodeDecodeError as exc:  # the whole file was valid before
+                self._source.check_unchanged()
+                raise SheetError(
+                    "bad_bytes", "the text cannot be read", "save the file again"
+                ) from exc
             self._source.check_unchanged()
-            raise SheetError(
-                "bad_bytes", self.name, "the text cannot be read", "save the file again"
-            ) from exc
-        self._source.check_unchanged()
-        if content is not None:
-            self._digest = content.hexdigest()
+            if content is not None:
+                self._digest = content.hexdigest()
 
     def _corrected(self, record: Record) -> Record:
         """Return a record with the texts that a person put into its cells."""
@@ -220,23 +210,10 @@ class Sheet:
         most = most_unpacked(self._source.packed_bytes, _ROWS_FREELY)
         taken = 0
         for record in records:
-            size = _bytes_of(record.cells)
-            if size > MAX_ROW_BYTES:
-                raise self._row_too_big(record.line)
-            taken += size + beside
+            taken += _check_size(record.cells, record.line) + beside
             if taken > most:
-                raise too_big(self.name, most)
+                raise too_big(most)
             yield record
-
-    def _row_too_big(self, line: int) -> SheetError:
-        return SheetError(
-            "row_too_big",
-            self.name,
-            f"the cells hold more than {MAX_ROW_BYTES >> 10} KiB of text together",
-            "shorten them, or take out the columns that are not needed",
-            line,
-            self.unit,
-        )
 
     def _distinction(self, record: Record) -> str:
         """Return what makes a record another row than one with the same cells; "" if nothing."""
@@ -337,7 +314,23 @@ class Sheet:
         }.get(fault.code)
         return column is not None and bool(uncalculated >> column & 1)
 
-    def _open_text(self, asked: str | None, notes: list[Note]) -> DelimitedText | JsonLines:
+    def _open_workbook(self, asked: str | None, notes: list[Note]) -> Worksheet:
+        self.kind, self.encoding = "xlsx", None
+        reader = Worksheet(self._source, asked)
+        notes += reader.notes
+        self.worksheet, self.worksheets = reader.read_name, reader.names
+        return reader
+
+    def _open_text(
+        self, asked: str | None, sheet: str | None, notes: list[Note]
+    ) -> DelimitedText | JsonLines:
+        if sheet is not None:
+            raise SheetError(
+                "no_such_sheet",
+                f'this is no workbook, so it has no sheet "{shown(sheet)}"',
+                "name no sheet",
+                choices=("sheet",),
+            )
         source = self._source
         refuse_other_files(source)
         encoding = find_encoding(source, asked)
@@ -361,7 +354,7 @@ class Sheet:
 
     def _find_header(self, asked: Asked) -> Header:
         try:
-            return find_header(self._reader, self.name, self.unit, asked)
+            return find_header(self._reader, self.unit, asked)
         except SheetError as error:
             if isinstance(self._reader, Worksheet) and error.code in _UNCLEAR:
                 raise self._reader.perhaps_wrong(error) from None
@@ -411,9 +404,18 @@ def open_sheet(  # noqa: PLR0913 (each is a choice of its own)
         raise
 
 
-def _bytes_of(cells: Sequence[str]) -> int:
+def _check_size(cells: Sequence[str], line: int) -> int:
+    """Return the size of a row's cells in bytes; raise `row_too_big` beyond `MAX_ROW_BYTES`."""
     text = "".join(cells)
-    return len(text) if text.isascii() else len(text.encode())
+    size = len(text) if text.isascii() else len(text.encode())
+    if size > MAX_ROW_BYTES:
+        raise SheetError(
+            "row_too_big",
+            f"the cells hold more than {MAX_ROW_BYTES >> 10} KiB of text together",
+            "shorten them, or take out the columns that are not needed",
+            line,
+        )
+    return size
 
 
 _CELL_END = "\0"  # no cell holds a NUL

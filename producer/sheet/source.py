@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from producer.sheet.row import SheetError, not_a_sheet, shown
+from producer.sheet.row import SheetError, not_a_sheet, of_file, shown
 
 ZIP_MARK = b"PK\x03\x04"
 CHUNK_BYTES = 1 << 20
@@ -81,7 +81,6 @@ class Source:
         if self._stamp_now() != self._stamp:
             raise SheetError(
                 "file_changed",
-                self.name,
                 "the file was changed while it was read",
                 "wait until it is complete, then start again; nothing is sent twice",
             )
@@ -142,17 +141,23 @@ def open_source(
             or `empty`.
     """
     if upload is not None:
-        source = _source_of(shown(str(path)) or "the file", upload)
-    elif str(path) == "-":
-        if stdin is None:
-            raise SheetError("no_input", "-", "there is no standard input", "name a file")
-        source = _source_of("standard input", _spool("standard input", stdin))
+        name = shown(str(path)) or "the file"
     else:
-        source = _source_of(shown(Path(path).name), _open_path(Path(path)))
-    if source.survey.size == 0:
-        source.close()
-        raise SheetError("empty", source.name, "the file is empty", "save it again with its rows")
-    return source
+        name = "standard input" if str(path) == "-" else shown(Path(path).name or str(path))
+    with of_file(name):
+        source = _source_of(name, upload if upload is not None else _opened(path, stdin))
+        if source.survey.size == 0:
+            source.close()
+            raise SheetError("empty", "the file is empty", "save it again with its rows")
+        return source
+
+
+def _opened(path: str | Path, stdin: BinaryIO | None) -> IO[bytes]:
+    if str(path) != "-":
+        return _open_path(Path(path))
+    if stdin is None:
+        raise SheetError("no_input", "there is no standard input", "name a file")
+    return _spool(stdin)
 
 
 def _source_of(name: str, file: IO[bytes]) -> Source:
@@ -160,7 +165,7 @@ def _source_of(name: str, file: IO[bytes]) -> Source:
     try:
         if os.pread(file.fileno(), len(_GZIP), 0) == _GZIP:
             packed_bytes = os.fstat(file.fileno()).st_size
-            packed, file = file, _unpack(name, file, most_unpacked(packed_bytes))
+            packed, file = file, _unpack(file, most_unpacked(packed_bytes))
             packed.close()
         return Source(name, file, packed_bytes)
     except BaseException:
@@ -169,22 +174,21 @@ def _source_of(name: str, file: IO[bytes]) -> Source:
 
 
 def _open_path(path: Path) -> IO[bytes]:
-    name = shown(path.name or str(path))
     try:
         file = path.open("rb")
     except FileNotFoundError:
-        raise SheetError("not_found", name, "there is no such file", "check the path") from None
+        raise SheetError("not_found", "there is no such file", "check the path") from None
     except IsADirectoryError:
-        raise SheetError("not_a_file", name, "this is a folder", "name the file in it") from None
+        raise SheetError("not_a_file", "this is a folder", "name the file in it") from None
     except (OSError, ValueError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else "not a path"
         raise SheetError(
-            "not_readable", name, f"the file cannot be opened ({reason})", "check its permissions"
+            "not_readable", f"the file cannot be opened ({reason})", "check its permissions"
         ) from exc
     if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         return file
     with file:
-        return _spool(name, file)
+        return _spool(file)
 
 
 def most_unpacked(packed_bytes: int, freely: int = _UNPACKED_FREELY) -> int:
@@ -192,27 +196,25 @@ def most_unpacked(packed_bytes: int, freely: int = _UNPACKED_FREELY) -> int:
     return min(MAX_SPOOLED_BYTES, max(freely, _MOST_TIMES * packed_bytes))
 
 
-def _unpack(name: str, packed: IO[bytes], most: int) -> IO[bytes]:
+def _unpack(packed: IO[bytes], most: int) -> IO[bytes]:
     packed.seek(0)
     try:
         with gzip.GzipFile(fileobj=packed) as unpacked:
-            return _spool(name, unpacked, most)
+            return _spool(unpacked, most)
     except (OSError, EOFError, zlib.error) as exc:
         raise SheetError(
-            "bad_gzip", name, "the .gz file is damaged or incomplete", "pack or copy it again"
+            "bad_gzip", "the .gz file is damaged or incomplete", "pack or copy it again"
         ) from exc
 
 
-def _spool(
-    name: str, stream: IO[bytes] | gzip.GzipFile, most: int = MAX_SPOOLED_BYTES
-) -> IO[bytes]:
+def _spool(stream: IO[bytes] | gzip.GzipFile, most: int = MAX_SPOOLED_BYTES) -> IO[bytes]:
     """Copy a stream of `most` bytes to a temporary file that nobody else can see."""
     spool = tempfile.TemporaryFile(prefix="sendcode-")  # noqa: SIM115 - the caller closes it
     try:
         size = 0
         while chunk := stream.read(CHUNK_BYTES):
             size += len(chunk)
-            _check_size(name, size, most)
+            _check_size(size, most)
             spool.write(chunk)
         spool.flush()
     except BaseException:
@@ -221,16 +223,15 @@ def _spool(
     return spool
 
 
-def _check_size(name: str, size: int, most: int) -> None:
+def _check_size(size: int, most: int) -> None:
     if size > most:
-        raise too_big(name, most)
+        raise too_big(most)
 
 
-def too_big(name: str, most: int) -> SheetError:
+def too_big(most: int) -> SheetError:
     """Return the error for a file that is, or unpacks to, more than `most` bytes."""
     return SheetError(
         "too_big",
-        name,
         f"the input is, or becomes when it is read, larger than {most >> 20} MiB",
         "split it into several files; take out columns that are not needed",
     )
@@ -299,23 +300,21 @@ def refuse_other_files(source: Source) -> None:
         meant = source.name.removeprefix(".").removeprefix("~$").removeprefix("~lock.")
         meant = f"the workbook {meant.rstrip('#')}" if meant != source.name else "the workbook"
         raise not_a_sheet(
-            source.name,
             "the mark that a program leaves beside a workbook while it has it open",
             f"name {meant} itself",
         )
     if head.startswith(_OLE):
         if _contains(source, _ENCRYPTED):
             raise not_a_sheet(
-                source.name,
                 "a workbook with a password",
                 "open it, take the password out (in Excel: File, Info, Protect Workbook), save it",
             )
-        raise not_a_sheet(source.name, "an old .xls workbook")
+        raise not_a_sheet("an old .xls workbook")
     for first_bytes, kind in _OTHER_KINDS:
         if head.startswith(first_bytes):
             if kind in _PRINTED:
-                raise not_a_sheet(source.name, kind, _SAVE_THE_LIST)
-            raise not_a_sheet(source.name, kind)
+                raise not_a_sheet(kind, _SAVE_THE_LIST)
+            raise not_a_sheet(kind)
 
 
 def _is_lock(source: Source) -> bool:

@@ -41,14 +41,11 @@ def is_json_lines(source: Source, encoding: Encoding) -> bool:
     reader.seek(encoding.mark_bytes)
     opening = io.TextIOWrapper(reader, encoding.codec, "replace").read(_OPENING_CHARS)
     if _MARKUP.match(opening):
-        raise not_a_sheet(source.name, "a web page or XML")
+        raise not_a_sheet("a web page or XML")
     if _VCARD.match(opening):
-        raise not_a_sheet(
-            source.name, "an address book (vCard)", "export the contacts as CSV instead"
-        )
+        raise not_a_sheet("an address book (vCard)", "export the contacts as CSV instead")
     if _JSON_DOCUMENT.match(opening):
         raise not_a_sheet(
-            source.name,
             "one JSON document",
             "write one object a line (JSON Lines), without brackets around them",
         )
@@ -177,7 +174,6 @@ class DelimitedText:
                 if bad > _MOST_BAD_QUOTES:
                     raise SheetError(
                         "broken_quotes",
-                        self._source.name,
                         f"more than {_MOST_BAD_QUOTES} rows have a quotation mark that is not "
                         "closed",
                         "save the file again from the program it comes from, as CSV with quoted "
@@ -350,14 +346,13 @@ class JsonLines:
                 if len(columns) > _MAX_COLUMNS:
                     raise SheetError(
                         "too_many_columns",
-                        self._source.name,
                         f"the objects have more than {_MAX_COLUMNS} different names",
                         "use the same names in each line",
                         line,
                     )
         if not columns and first_fault is not None:
             line, fault = first_fault
-            raise SheetError(fault.code, self._source.name, fault.message, fault.remedy, line)
+            raise SheetError(fault.code, fault.message, fault.remedy, line)
         return tuple(columns)
 
 

@@ -85,11 +85,9 @@ class Worksheet:
             return error
         return SheetError(
             error.code,
-            error.file,
             f'in sheet "{shown(self._entry.name)}", {error.message}',
             f"{error.remedy}; or name another sheet: {self._others}",
             error.line,
-            error.unit,
             (*error.choices, "sheet"),
             {**error.names, "sheet": self.names},
         )
@@ -119,7 +117,7 @@ class Worksheet:
                 parser.end_row()
                 yield from parser.rows
             except (*_DAMAGE, LookupError) as exc:
-                raise self._book.damaged("in or after this row", parser.row or 1) from exc
+                raise _damaged("in or after this row", parser.row or 1) from exc
 
     def _choose(self, asked: str | None) -> _SheetEntry:
         sheets = self._book.sheets
@@ -130,7 +128,6 @@ class Worksheet:
             names = ", ".join(f'"{shown(sheet.name)}"' for sheet in sheets)
             raise SheetError(
                 "no_such_sheet",
-                self._book.name,
                 "the workbook has no sheet of that name",
                 f"name one of {names}",
                 choices=("sheet",),
@@ -139,9 +136,7 @@ class Worksheet:
         for sheet in sheets:
             if sheet.visible and next(self._rows(sheet), None) is not None:
                 return sheet
-        raise SheetError(
-            "empty", self._book.name, "the workbook has no visible sheet with rows", "fill one in"
-        )
+        raise SheetError("empty", "the workbook has no visible sheet with rows", "fill one in")
 
 
 class _RowParser:
@@ -276,11 +271,9 @@ class _RowParser:
         if self._column >= _MOST_COLUMNS:
             raise SheetError(
                 "too_many_columns",
-                self._book.name,
                 f"a cell stands to the right of column {_MOST_COLUMNS}",
                 "delete what is far to the right, or copy the columns to a new sheet",
                 self.row,
-                "row",
             )
         if self._column < len(cells):
             raise ValueError("cells out of order")
@@ -358,6 +351,16 @@ class _Styles(NamedTuple):
     """What styles such as "+"0 and "+852 "0 show before a number."""
 
 
+def _damaged(what: str = "", line: int = 0) -> SheetError:
+    where = f" ({what})" if what else ""
+    return SheetError(
+        "damaged_workbook",
+        f"the workbook is damaged{where}",
+        "open it in the spreadsheet program, let it repair the file, and save it as .xlsx",
+        line,
+    )
+
+
 def _part_name(name: str) -> str:
     """Return a part's name as names are compared: in any case (ECMA-376 part 2, 6.2.2.3)."""
     return name.replace("\\", "/").lstrip("/").casefold()
@@ -367,12 +370,11 @@ class _Workbook:
     """An opened .xlsx file: its sheets, formats and texts."""
 
     def __init__(self, source: Source) -> None:
-        self.name = source.name
         self._most_unpacked = most_unpacked(source.packed_bytes)
         try:
             self._zip = zipfile.ZipFile(source.open())
         except (zipfile.BadZipFile, OSError, ValueError) as exc:
-            raise self.damaged() from exc
+            raise _damaged() from exc
         self._parts = {_part_name(name): name for name in self._zip.namelist()}
         self._texts: _Texts | None = None
         book = self._find_workbook()
@@ -400,11 +402,11 @@ class _Workbook:
 
     def open_part(self, part: str) -> IO[bytes]:
         if part in self._parts and self.part_size(part) > self._most_unpacked:
-            raise too_big(self.name, self._most_unpacked)
+            raise too_big(self._most_unpacked)
         try:
             return self._zip.open(self._parts[part])
         except (KeyError, zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError) as exc:
-            raise self.damaged() from exc
+            raise _damaged() from exc
 
     @contextmanager
     def _reading(self, what: str) -> Iterator[None]:
@@ -412,18 +414,7 @@ class _Workbook:
         try:
             yield
         except _DAMAGE as exc:
-            raise self.damaged(what) from exc
-
-    def damaged(self, what: str = "", line: int = 0) -> SheetError:
-        where = f" ({what})" if what else ""
-        return SheetError(
-            "damaged_workbook",
-            self.name,
-            f"the workbook is damaged{where}",
-            "open it in the spreadsheet program, let it repair the file, and save it as .xlsx",
-            line,
-            "row",
-        )
+            raise _damaged(what) from exc
 
     def _find_workbook(self) -> str:
         if "[content_types].xml" not in self._parts:
@@ -431,23 +422,19 @@ class _Workbook:
         for kind, part in self._relations("").values():
             if kind.endswith("/officeDocument"):
                 if part.endswith(".bin"):
-                    raise not_a_sheet(self.name, "an .xlsb workbook")
+                    raise not_a_sheet("an .xlsb workbook")
                 return part
-        raise not_a_sheet(self.name, "another kind of office document")
+        raise not_a_sheet("another kind of office document")
 
     def _not_of_excel(self) -> SheetError:
         """Return the error for a .zip that is not a document of Microsoft's."""
         if "mimetype" in self._parts or "content.xml" in self._parts:
-            return not_a_sheet(self.name, "an OpenDocument file")
+            return not_a_sheet("an OpenDocument file")
         if any(part.endswith(".iwa") or part == "index.zip" for part in self._parts):
-            return not_a_sheet(
-                self.name, "a Numbers document", "in Numbers, export it as Excel or as CSV"
-            )
+            return not_a_sheet("a Numbers document", "in Numbers, export it as Excel or as CSV")
         inside = [name for name in self._zip.namelist() if name.lower().endswith(_SHEETS)]
         named = f" with {shown(posixpath.basename(inside[0]))} in it" if inside else ""
-        return not_a_sheet(
-            self.name, f"a .zip archive{named}", "unpack it and name the file that is in it"
-        )
+        return not_a_sheet(f"a .zip archive{named}", "unpack it and name the file that is in it")
 
     def _relations(self, part: str) -> dict[str, tuple[str, str]]:
         """Return type and target of each relation of a part, by its id."""
@@ -488,7 +475,7 @@ class _Workbook:
 
         self._parse(book, start)
         if "workbook" not in opened:
-            raise not_a_sheet(self.name, "another kind of office document")
+            raise not_a_sheet("another kind of office document")
         return sheets
 
     def _find_styles(self, book: str) -> _Styles:
@@ -530,7 +517,7 @@ class _Workbook:
 
     def _parse(self, part: str, start: _Start) -> None:
         if part not in self._parts or self.part_size(part) > _MAX_PART_BYTES:
-            raise self.damaged(part)
+            raise _damaged(part)
         with self.open_part(part) as stream, self._reading(""):
             for _ in _feed_xml(stream, start, lambda _: None):
                 pass

@@ -262,8 +262,13 @@ def _xml_text(cell: str) -> str:
 
 
 def _too_big(what: str) -> SheetError:
-    message = f"it would have {what}"
-    return SheetError("too_big", "the workbook", message, "write CSV", choices=("format",))
+    return SheetError(
+        "too_big",
+        f"it would have {what}",
+        "write CSV",
+        choices=("format",),
+        file="the workbook",
+    )
 
 
 @contextmanager
@@ -361,7 +366,7 @@ def written_file(
     """
     if str(path) == "-":
         if stdout is None:
-            raise SheetError("not_writable", "-", "there is no standard output", "name a file")
+            raise SheetError("not_writable", "there is no standard output", "name a file", file="-")
         if encoding is None:
             yield stdout
             stdout.flush()
@@ -387,10 +392,10 @@ def written_file(
     if not overwrite and os.path.lexists(target):
         raise SheetError(
             "exists",
-            shown(target.name),
             "the file exists already",
             "name another one, or let it be replaced",
             choices=("overwrite",),
+            file=shown(target.name),
         )
     try:
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
@@ -414,9 +419,9 @@ def _not_writable(target: Path, error: Exception) -> SheetError:
     reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a path"
     return SheetError(
         "not_writable",
-        shown(target.name),
         f"the file cannot be written ({reason})",
         "check folder, permissions and free space",
+        file=shown(target.name),
     )
 
 

@@ -86,7 +86,7 @@ def test_no_two_batches_share_a_job_id(first: tuple[str, int], second: tuple[str
 
 @pytest.mark.parametrize("choice", get_args(Choice))
 def test_what_a_person_may_choose_about_a_file_is_an_option_of_a_command(choice: Choice) -> None:
-    error = SheetError("code", "may.csv", "it is odd", "choose", choices=(choice,))
+    error = SheetError("code", "it is odd", "choose", choices=(choice,), file="may.csv")
 
     [line], _ = error_in_words(error)
 

@@ -11,7 +11,7 @@ FOUND = Asked()
 
 
 def find(*header: str, rows: Sequence[Sequence[str]] = (), asked: Asked = FOUND) -> Columns:
-    return find_columns(header, "customers.csv", 1, asked=asked, sample=Sample(rows))
+    return find_columns(header, 1, asked=asked, sample=Sample(rows))
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ from producer.sheet.columns import Columns, find_columns
 from producer.sheet.number import NumberReader, Reading
 from producer.sheet.spellings import calling_code_of_country
 
-TWO = find_columns(["country_code", "phone_num"], "f", 1)
-ONE = find_columns(["phone"], "f", 1)
-E164 = find_columns(["e164"], "f", 1)
-RESIDENCE = find_columns(["Country", "Mobile"], "f", 1)
+TWO = find_columns(["country_code", "phone_num"], 1)
+ONE = find_columns(["phone"], 1)
+E164 = find_columns(["e164"], 1)
+RESIDENCE = find_columns(["Country", "Mobile"], 1)
 
 
 def read(*cells: str, columns: Columns = TWO, numeric: bool = False) -> Reading:
