@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from producer.sheet.row import Note, SheetError
-from producer.sheet.source import Source, Survey, first_error
+from producer.sheet.source import Source, first_error
 
 _MARKS = (  # UTF-32 first: its mark begins with that of UTF-16
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -70,12 +70,12 @@ def find_encoding(source: Source, asked: str | None = None) -> Encoding:
     """
     if asked is not None:
         return _asked_encoding(source, asked)
-    head = source.survey.head
+    head = source.head
     for mark, codec in _MARKS:
         if head.startswith(mark):
             _check_all(source, codec, len(mark))
             return Encoding(codec, len(mark), None)
-    wide = _wide_without_mark(source.survey)
+    wide = _wide_without_mark(source)
     if wide is not None:
         _check_all(source, wide, 0)
         return Encoding(
@@ -85,7 +85,7 @@ def find_encoding(source: Source, asked: str | None = None) -> Encoding:
                 f"read as {wide.upper()}, by its zero bytes", "wide", (("encoding", wide.upper()),)
             ),
         )
-    if source.survey.utf8_error is None:
+    if source.utf8_error is None:
         return Encoding("utf-8", 0, None)
     codec = _code_page(source)
     _check_all(source, codec, 0)
@@ -107,11 +107,11 @@ def _asked_encoding(source: Source, asked: str) -> Encoding:
     if codec in _OF_HOST_NAMES:
         raise _unknown(asked)
     for mark, marked in _MARKS:
-        if source.survey.head.startswith(mark) and marked.startswith(codec.removesuffix("-sig")):
+        if source.head.startswith(mark) and marked.startswith(codec.removesuffix("-sig")):
             _check_all(source, marked, len(mark))
             return Encoding(marked, len(mark), None)
     if codec in _MARKED:  # without its mark; little-endian is what programs write
-        found = _wide_without_mark(source.survey) or ""
+        found = _wide_without_mark(source) or ""
         codec = found if found.startswith(codec) else f"{codec}-le"
     _check_all(source, codec, 0)
     return Encoding(codec, 0, None)
@@ -126,14 +126,14 @@ def _unknown(asked: str) -> SheetError:
     )
 
 
-def _wide_without_mark(survey: Survey) -> str | None:
+def _wide_without_mark(source: Source) -> str | None:
     """Return which UTF-16 a text without a mark is in, or None.
 
     In it each digit, comma and line break has a zero byte beside it.
     """
-    head = survey.head
+    head = source.head
     pairs = len(head) // 2
-    if not pairs or not survey.nul_count:
+    if not pairs or not source.nul_count:
         return None
     even, odd = head[0::2].count(0) / pairs, head[1::2].count(0) / pairs
     often, hardly_ever = 0.3, 0.02
@@ -141,7 +141,7 @@ def _wide_without_mark(survey: Survey) -> str | None:
         return "utf-16-le"
     if even > often and odd < hardly_ever:
         return "utf-16-be"
-    if survey.utf8_error is not None:  # there is more than ASCII, and it may be most of the text
+    if source.utf8_error is not None:  # there is more than ASCII, and it may be most of the text
         signs = {codec: _signs_as(codec, head) for codec in ("utf-16-le", "utf-16-be")}
         return max(signs, key=signs.__getitem__) if any(signs.values()) else None
     return None
@@ -178,7 +178,7 @@ def _code_page(source: Source) -> str:
             chinese += 1
             pairs += len(run) // 2
             usual += sum(lead in _USUAL_LEADS for lead in run[::2])
-    offset = source.survey.utf8_error or 0
+    offset = source.utf8_error or 0
     if utf8 > total / 2:
         raise _bad_byte(source, "utf-8", 0, offset)
     if utf8 <= total / 4:
@@ -235,7 +235,7 @@ def _high_runs(source: Source) -> Iterator[tuple[bytes, int, int]]:
     for chunk in source.chunks():
         for found in _HIGH_RUN.finditer(chunk):
             start, end = found.span()
-            if end == len(chunk) < source.survey.size and start:
+            if end == len(chunk) < source.size and start:
                 continue  # cut in two by the chunk's end
             before = chunk[start - 1] if start else 0
             yield found.group(), before, chunk[end] if end < len(chunk) else 0
@@ -255,8 +255,8 @@ def _is_utf8(run: bytes) -> bool:
 def _check_all(source: Source, codec: str, mark_bytes: int) -> None:
     """Raise `bad_bytes` unless the codec can decode everything; in constant memory."""
     if codec == "utf-8":
-        if source.survey.utf8_error is not None:
-            raise _bad_byte(source, codec, mark_bytes, source.survey.utf8_error)
+        if source.utf8_error is not None:
+            raise _bad_byte(source, codec, mark_bytes, source.utf8_error)
         return
     decoder = codecs.getincrementaldecoder(codec)("strict")
     offset = mark_bytes

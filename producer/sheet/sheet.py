@@ -89,7 +89,7 @@ class Sheet:
         self.worksheet = ""
         self.worksheets: list[str] = []
         self.kind: Kind
-        is_workbook = source.survey.head.startswith(ZIP_MARK)
+        is_workbook = source.head.startswith(ZIP_MARK)
         self.unit = "row" if is_workbook else "line"
         notes: list[Note] = []
         with of_file(self.name, self.unit):
@@ -337,8 +337,8 @@ class Sheet:
         self.encoding = encoding.codec
         if encoding.note is not None:
             notes.append(encoding.note)
-        if source.survey.nul_count and encoding.codec.startswith(("utf-8", "gb", "cp")):
-            count = source.survey.nul_count
+        if source.nul_count and encoding.codec.startswith(("utf-8", "gb", "cp")):
+            count = source.nul_count
             text = f"the file holds {count} NUL bytes; those around text were left out"
             notes.append(Note(text, "nul_bytes", (("count", str(count)),)))
         if is_json_lines(source, encoding):

@@ -16,7 +16,7 @@ import stat
 import tempfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import IO, BinaryIO
 
@@ -37,18 +37,6 @@ _END_MARK = b"\x1a"
 _LAST_BYTES = 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Survey:
-    """What one pass over all bytes found."""
-
-    size: int
-    nul_count: int
-    head: bytes
-    """The first 64 KiB."""
-    utf8_error: int | None
-    """Offset of the first byte that is not UTF-8, if any."""
-
-
 class Source:
     """An opened input; each `open` returns an independent reader of it from the start."""
 
@@ -59,13 +47,18 @@ class Source:
         """The size of the file as it came."""
         self._file = file
         self._stamp = self._stamp_now()
-        self._end = self._stamp[0]
-        survey = _survey(self.open())
-        self._end -= self._end_marks(survey)
-        self.survey = replace(survey, size=self._end)
+        self.size = self._stamp[0]
+        """In bytes, without marks of its end."""
+        self.head = b""
+        """The first 64 KiB."""
+        self.nul_count = 0
+        self.utf8_error: int | None = None
+        """Offset of the first byte that is not UTF-8, if any."""
+        self._survey()
+        self.size -= self._end_marks()
 
     def open(self) -> io.BufferedReader:
-        return io.BufferedReader(_Window(self._file.fileno(), self._end), HEAD_BYTES)
+        return io.BufferedReader(_Window(self._file.fileno(), self.size), HEAD_BYTES)
 
     def chunks(self) -> Iterator[bytes]:
         reader = self.open()
@@ -88,12 +81,22 @@ class Source:
     def close(self) -> None:
         self._file.close()
 
-    def _end_marks(self, survey: Survey) -> int:
+    def _survey(self) -> None:
+        decoder = codecs.getincrementaldecoder("utf-8")("strict")
+        offset = 0
+        for chunk in chain(self.chunks(), [b""]):
+            self.head = self.head or chunk[:HEAD_BYTES]
+            self.nul_count += chunk.count(0)
+            if self.utf8_error is None:
+                self.utf8_error = first_error(decoder, chunk, offset)
+            offset += len(chunk)
+
+    def _end_marks(self) -> int:
         """Return how many bytes at the end only mark it; in UTF-16 they may be text."""
-        if survey.nul_count or survey.head.startswith(ZIP_MARK):
+        if self.nul_count or self.head.startswith(ZIP_MARK):
             return 0
-        start = max(0, self._end - _LAST_BYTES)
-        last = os.pread(self._file.fileno(), self._end - start, start)
+        start = max(0, self.size - _LAST_BYTES)
+        last = os.pread(self._file.fileno(), self.size - start, start)
         return len(last) - len(last.rstrip(_END_MARK))
 
     def _stamp_now(self) -> tuple[int, int]:
@@ -146,7 +149,7 @@ def open_source(
         name = "standard input" if str(path) == "-" else shown(Path(path).name or str(path))
     with of_file(name):
         source = _source_of(name, upload if upload is not None else _opened(path, stdin))
-        if source.survey.size == 0:
+        if source.size == 0:
             source.close()
             raise SheetError("empty", "the file is empty", "save it again with its rows")
         return source
@@ -237,21 +240,6 @@ def too_big(most: int) -> SheetError:
     )
 
 
-def _survey(reader: io.BufferedReader) -> Survey:
-    decoder = codecs.getincrementaldecoder("utf-8")("strict")
-    head, size, nul_count = b"", 0, 0
-    utf8_error: int | None = None
-    chunk: bytes | None = None
-    while chunk != b"":
-        chunk = reader.read(CHUNK_BYTES)
-        head = head or chunk[:HEAD_BYTES]
-        nul_count += chunk.count(0)
-        if utf8_error is None:
-            utf8_error = first_error(decoder, chunk, size)
-        size += len(chunk)
-    return Survey(size, nul_count, head, utf8_error)
-
-
 def first_error(decoder: codecs.IncrementalDecoder, chunk: bytes, offset: int) -> int | None:
     """Decode a chunk, an empty one at the end, and return the offset of a byte that does not fit.
 
@@ -295,7 +283,7 @@ _LOCK_BYTES, _OWNER_BYTES = 165, 55  # of Excel's: the user's name with its leng
 
 def refuse_other_files(source: Source) -> None:
     """Raise `not_a_sheet` for files that people mistake for one."""
-    head = source.survey.head
+    head = source.head
     if _is_lock(source):
         meant = source.name.removeprefix(".").removeprefix("~$").removeprefix("~lock.")
         meant = f"the workbook {meant.rstrip('#')}" if meant != source.name else "the workbook"
@@ -319,10 +307,10 @@ def refuse_other_files(source: Source) -> None:
 
 def _is_lock(source: Source) -> bool:
     """Return whether this is Excel's ~$name.xlsx (a user's name, twice) or .~lock.name#."""
-    head = source.survey.head
-    by_name = source.name.startswith((".~lock.", "~$")) and source.survey.size < 2 * _LOCK_BYTES
+    head = source.head
+    by_name = source.name.startswith((".~lock.", "~$")) and source.size < 2 * _LOCK_BYTES
     return by_name or (
-        source.survey.size == _LOCK_BYTES
+        source.size == _LOCK_BYTES
         and 0 < head[0] < _OWNER_BYTES
         and head[_OWNER_BYTES : _OWNER_BYTES + 2] == bytes((head[0], 0))
     )

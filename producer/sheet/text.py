@@ -73,7 +73,7 @@ class _Lines(Iterator[str]):
         self._bytes.seek(encoding.mark_bytes)
         self._text = io.TextIOWrapper(self._bytes, encoding.codec, "strict", newline="")
         self._waiting: deque[str] = deque()
-        self._size = source.survey.size
+        self._size = source.size
         self.record: list[str] = []
         self.number = 0
         """The physical line that was read last; 1-based."""
@@ -136,7 +136,7 @@ class DelimitedText:
         self._source = source
         self._encoding = encoding
         self.delimiter = delimiter
-        self._has_nul = source.survey.nul_count > 0
+        self._has_nul = source.nul_count > 0
         self.is_good_row: Callable[[list[str]], bool] = lambda _: False
         """Set once the header is known."""
         self._lines: _Lines | None = None
