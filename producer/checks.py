@@ -62,17 +62,6 @@ class Choices:
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
-    """Under which terms the file is to be sent. Times are Unix milliseconds."""
-
-    name: str = ""
-    max_rate: float | None = None
-    starts_ms: int | None = None
-    expires_ms: int | None = None
-    again: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Check:
     """One file, how it is to be read, and what a person decided about it."""
 
@@ -88,7 +77,8 @@ class Check:
     corrections: dict[int, dict[int, str]] = field(default_factory=dict)
     leaving: Leaving = NOTHING
     """The rows that are left out."""
-    wishes: Wishes = Wishes()
+    wishes: Terms = field(default_factory=Terms)
+    """Under which terms it is to be sent, as far as a person says."""
     undone: int = 0
     """How often it was sent and taken back before its first code left."""
     confirmed: bool = False
@@ -118,15 +108,12 @@ class Check:
         return self.created_s + KEPT_S
 
     def terms(self) -> Terms:
-        wishes = self.wishes
-        return Terms(
-            wishes.name or self.file_name,
-            wishes.max_rate,
-            wishes.expires_ms,
-            wishes.again and not self.continues,
-            wishes.starts_ms,
-            bool(self.choices.skip_sent),
-            self.owner,
+        return replace(
+            self.wishes,
+            name=self.wishes.name or self.file_name,
+            again=self.wishes.again and not self.continues,
+            skip_sent=bool(self.choices.skip_sent),
+            by=self.owner,
         )
 
 
@@ -413,7 +400,7 @@ def _decode(document: dict[str, Any]) -> Check:
     values = dict(document)
     values["leaving"] = Leaving.of(values.get("leaving") or NOTHING.as_dict())
     values["choices"] = Choices(**values["choices"])
-    values["wishes"] = Wishes(**values["wishes"])
+    values["wishes"] = Terms(**values["wishes"])
     values["corrections"] = {
         int(line): {int(index): text for index, text in cells.items()}
         for line, cells in values["corrections"].items()

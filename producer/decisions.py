@@ -324,41 +324,33 @@ class Decisions:
                 del self._at_work[token]
 
     def _act(self, token: str, plan: Plan, report: Report, by: str, progress: Progress) -> Report:
-        dead = DeadLetters(self._client, self._settings)
-        chosen = plan.choice
-        decision = Decision(plan.verb, str(chosen), plan.reason, token, by)
+        dead, choice = DeadLetters(self._client, self._settings), plan.choice
+        decision = Decision(plan.verb, str(choice), plan.reason, token, by)
         if plan.verb == "drop":
             return drop(
                 dead,
-                chosen,
+                choice,
                 plan.reason,
                 dry_run=report.dry_run,
                 progress=progress,
                 decision=decision,
                 report=report,
             )
-        return self._try_again(token, plan, report, decision, progress)
-
-    def _try_again(
-        self, token: str, plan: Plan, report: Report, decision: Decision, progress: Progress
-    ) -> Report:
-        dead = DeadLetters(self._client, self._settings)
-        chosen = plan.choice
         batch = None
-        if chosen.batch_id is not None:
-            batch = Batches(self._client, self._settings).get(chosen.batch_id)
+        if choice.batch_id is not None:
+            batch = Batches(self._client, self._settings).get(choice.batch_id)
         how = Requeuing(
             force=plan.force,
             may_send_twice=plan.may_send_twice,
-            per_second=None if chosen.job_ids else half_rate(self._settings, batch),
+            per_second=None if choice.job_ids else half_rate(self._settings, batch),
             dry_run=report.dry_run,
             reason=plan.reason,
             memory=Memory(self._client, self._settings),
         )
         if plan.verb == "replace":
-            decision = replace(decision, chosen=f"job {chosen.job_ids[0]}")
-            return replace_number(dead, chosen.job_ids[0], self._numbers[token][0], how, decision)
-        return requeue(dead, chosen, how, progress, decision=decision, report=report)
+            phone = self._numbers[token][0]
+            return replace_number(dead, choice.job_ids[0], phone, how, decision)
+        return requeue(dead, choice, how, progress, decision=decision, report=report)
 
     def _note(self, token: str, **values: Any) -> None:
         key = self._keys.decision(token)

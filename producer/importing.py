@@ -478,10 +478,8 @@ class Submission:
 
 def _encode(row: Row) -> bytes:
     problem = row.problem
-    if problem is None:
-        return BatchRow(row.line, row.cells, row.phone).encode().encode()
-    reason = f"{problem.message}; {problem.remedy}"
-    return BatchRow(row.line, row.cells, None, problem.code, reason).encode().encode()
+    code, reason = (problem.code, f"{problem.message}; {problem.remedy}") if problem else ("", "")
+    return BatchRow(row.line, row.cells, row.phone, code, reason).encode().encode()
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,6 @@ class Memory:
         self._settings = settings
         self._vault = Vault(client, settings)
         self._letters = DeadLetters(client, settings)
-        self._refused: frozenset[int] | None = None
 
     def histories(self, phones: Sequence[PhoneNumber]) -> list[NumberHistory]:
         found = histories(self._client, self._settings, phones)
@@ -85,8 +84,6 @@ class Memory:
 
     def has_refused_for_good(self, phone: PhoneNumber) -> bool:
         """Return whether the number has a dead letter that would only be refused again."""
-        if self._refused is None:
-            self._refused = frozenset(self._refused_for_good())
         return hash(phone.e164) in self._refused
 
     def is_corrected(self, job_id: str) -> bool:
@@ -102,15 +99,19 @@ class Memory:
         (letter,) = self._letters.read([by])
         return letter.record is None or letter.record.state is not State.DEAD
 
-    def _refused_for_good(self) -> Iterator[int]:
+    @cached_property
+    def _refused(self) -> set[int]:
+        """Hashes of the numbers with a dead letter that would only be refused again."""
+        found: set[int] = set()
         if not any(is_permanent(code) for code in self._letters.by_code()):
-            return
+            return found
         place = max(0, self._letters.count() - _LETTERS_READ)
         while letters := self._letters.window(place):
             for letter in letters:
                 if letter.record is not None and is_permanent(letter.record.code):
-                    yield hash(letter.record.phone.e164)
+                    found.add(hash(letter.record.phone.e164))
             place += WINDOW
+        return found
 
 
 def already_waits(batch_id: str) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from functools import lru_cache
 from typing import NamedTuple
 
 from jobs.phone import (
@@ -41,7 +42,6 @@ from producer.sheet.spellings import (
     plain_name,
 )
 
-_CODES_KEPT = 4096
 _MOST_DIGITS_OF_A_SPREADSHEET = 15
 _DIALLED_FROM_AMERICA_AND_JAPAN = ("011", "010")
 _CODE_IN_TEXT = re.compile(r"[+\uff0b]\s?(\d(?:[\d \-]{0,5}\d)?)(?!\d)")
@@ -72,11 +72,10 @@ _NO_CODE = _Code()
 
 
 class NumberReader:
-    """Reads the number of one row after another; each country code is interpreted once."""
+    """Reads the number of one row after another."""
 
     def __init__(self, columns: Columns) -> None:
         self._columns = columns
-        self._codes: dict[str, _Code] = {}
 
     def read(self, cells: list[str], numeric: int = 0) -> Reading:
         """Read a record's number.
@@ -91,8 +90,7 @@ class NumberReader:
             return self._read_other(cells, numeric)
         code = _NO_CODE
         if columns.country is not None:
-            text = cells[columns.country]
-            code = self._codes.get(text) or self._interpret(text)
+            code = _code_of(cells[columns.country])
             plan = code.plan
             if (
                 plan is not None
@@ -120,12 +118,6 @@ class NumberReader:
         if reading.phone is None:
             return reading
         return reading._replace(warnings=(FAULTS["other_column"], *reading.warnings))
-
-    def _interpret(self, text: str) -> _Code:
-        code = _code_of(text)
-        if len(self._codes) < _CODES_KEPT:
-            self._codes[text] = code
-        return code
 
     def _examine(self, code: _Code, text: str, numeric: bool) -> Reading:
         """Read a number that is not plain digits of its country.
@@ -237,6 +229,7 @@ def _perhaps_repeated(phone: PhoneNumber) -> Fault | None:
     return None
 
 
+@lru_cache(maxsize=4096)
 def _code_of(text: str) -> _Code:
     try:
         if _is_empty(text):

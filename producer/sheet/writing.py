@@ -364,27 +364,30 @@ def written_file(
     Raises:
         SheetError: `not_writable`; `exists`, unless it is to be overwritten.
     """
-    if str(path) == "-":
-        if stdout is None:
-            raise SheetError("not_writable", "there is no standard output", "name a file", file="-")
+    with _opened(path, stdout, overwrite=overwrite) as file:
         if encoding is None:
-            yield stdout
-            stdout.flush()
+            yield file
             return
-        text = io.TextIOWrapper(stdout, encoding, newline="", write_through=False)
+        text = io.TextIOWrapper(file, encoding, newline="")
         try:
             yield text
         finally:
             text.flush()
             text.detach()
+
+
+@contextmanager
+def _opened(path: str | Path, stdout: BinaryIO | None, *, overwrite: bool) -> Iterator[BinaryIO]:
+    if str(path) == "-":
+        if stdout is None:
+            raise SheetError("not_writable", "there is no standard output", "name a file", file="-")
+        yield stdout
+        stdout.flush()
         return
     target = Path(path)
-    how: dict[str, Any] = {"mode": "wb"}
-    if encoding is not None:
-        how = {"mode": "w", "encoding": encoding, "newline": ""}
     if os.path.exists(target) and not target.is_file():  # a device or a pipe
         try:
-            with open(target, **how) as file:
+            with target.open("wb") as file:
                 yield file
         except OSError as exc:
             raise _not_writable(target, exc) from exc
@@ -402,7 +405,7 @@ def written_file(
     except (OSError, ValueError) as exc:
         raise _not_writable(target, exc) from exc
     try:
-        with os.fdopen(handle, **how) as file:
+        with os.fdopen(handle, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -18,7 +18,8 @@ from starlette.datastructures import FormData, UploadFile
 from jobs.batch import BatchState
 from jobs.masking import without_numbers
 from producer import bounds
-from producer.checks import Check, Checks, TooManyChecksError, Wishes, check_of_batch
+from producer.checks import Check, Checks, TooManyChecksError, check_of_batch
+from producer.importing import Terms
 from producer.overview import Outlook, read_overview
 from producer.sheet.row import shown
 from producer.web.console.frame import (
@@ -285,7 +286,7 @@ def _as_form(check: Check, proposed_name: str, second_codes: int) -> dict[str, s
     return form
 
 
-def _wishes(form: Mapping[str, str], now_ms: int) -> tuple[Wishes, dict[str, str]]:
+def _wishes(form: Mapping[str, str], now_ms: int) -> tuple[Terms, dict[str, str]]:
     """Read the terms; return what is wrong with which field, as the name of a text."""
     wrong: dict[str, str] = {}
     max_rate = None
@@ -305,4 +306,4 @@ def _wishes(form: Mapping[str, str], now_ms: int) -> tuple[Wishes, dict[str, str
     if starts_ms and expires_ms and expires_ms <= starts_ms:
         wrong["expires_at"] = "ends_before_start"
     name = shown(form.get("name", ""), _LONGEST_NAME)
-    return Wishes(name, max_rate, starts_ms, expires_ms, "again" in form), wrong
+    return Terms(name, max_rate, expires_ms, "again" in form, starts_ms), wrong
