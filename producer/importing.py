@@ -14,7 +14,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from itertools import islice
 from typing import Any, Self
@@ -138,10 +138,12 @@ class Spool:
     """The rows of one file in the form that the ledger takes; deleted when closed."""
 
     def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile(prefix="sendcode-rows-")  # noqa: SIM115 (see close)
         # which row to be sent corrects which job: "12 b1-7"
         self._origins = tempfile.TemporaryFile("w+", prefix="sendcode-origins-")  # noqa: SIM115
-        self._begin()
-        self._file = tempfile.TemporaryFile(prefix="sendcode-rows-")  # noqa: SIM115 (see close)
+        self.tally = Tally()
+        self._owners: Counter[str] = Counter()
+        """How many rows to be sent correct a row of which batch, by their column `job_id`."""
 
     def __enter__(self) -> Self:
         return self
@@ -152,13 +154,6 @@ class Spool:
     def close(self) -> None:
         self._file.close()
         self._origins.close()
-
-    def _begin(self) -> None:
-        self.tally = Tally()
-        self._owners: Counter[str] = Counter()
-        """How many rows to be sent correct a row of which batch, by their column `job_id`."""
-        self._origins.seek(0)
-        self._origins.truncate()
 
     def read(
         self,
@@ -177,9 +172,10 @@ class Spool:
         Raises:
             SheetError: the file is damaged further down, or was changed meanwhile.
         """
-        self._begin()
-        self._file.seek(0)
-        self._file.truncate()
+        self.tally, self._owners = Tally(), Counter()
+        for file in (self._file, self._origins):
+            file.seek(0)
+            file.truncate()
         after = have if skip_sent else None
         origin = last_named(sheet.header, "job_id")
         for row, history in rows_to_send(sheet, memory, skip_sent_after=after):
@@ -520,7 +516,7 @@ class Preflight:
             "refused": str(prospect.refused.why) if prospect and prospect.refused else None,
             "already_submitted": existing.phase if existing else None,
             **tally.as_dict(),
-            "doubles": self.doubles.as_dict(),
+            "doubles": asdict(self.doubles),
             "used_too_often": {"limit": self.most_per_number, **self.used_too_often.as_dict()},
             "sent_before": tally.sent_before.as_dict() if prospect else None,
             "waiting_elsewhere": tally.waiting.as_dict() if prospect else None,

@@ -7,7 +7,6 @@ that two of a million numbers share a hash is 1 in 30 million.
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from jobs.ledger import NumberHistory
 from jobs.phone import Fault, PhoneNumber
 from producer.second_codes import NO_HISTORY
 from producer.sheet import Row
+from producer.sheet.leaving import scratch_database
 
 LINES_KEPT = 20
 """Lines named for each kind; the file of invalid rows has all of them."""
@@ -170,7 +170,6 @@ def _note(faults: Faults, fault: Fault, line: int) -> None:
 
 
 EXAMPLES_KEPT = 20
-_CACHE_KIB = 16_384
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,31 +182,17 @@ class Doubles:
     examples: tuple[Places, ...]
     """The rows of each such number, for the first ones in the file."""
 
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "numbers": self.numbers,
-            "rows": self.rows,
-            "examples": [same.as_dict() for same in self.examples],
-        }
-
 
 class NumberUse:
     """Finds numbers that stand in a file more than once, or get too many codes."""
 
     def __init__(self) -> None:
-        # on disk, deleted by SQLite itself; a download is written by one thread after another
-        self._db = sqlite3.connect("", check_same_thread=False)
-        self._db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-        self._db.execute("PRAGMA journal_mode = OFF")
-        self._db.execute("CREATE TABLE used (number INTEGER, line INTEGER, before INTEGER)")
+        self._db = scratch_database("used (number INTEGER, line INTEGER, before INTEGER)")
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
         self._db.close()
 
     def add(self, phone: PhoneNumber, line: int, before: int) -> None:

@@ -13,6 +13,18 @@ from producer.sheet.row import FAULTS, Row
 _CACHE_KIB = 16_384
 
 
+def scratch_database(table: str) -> sqlite3.Connection:
+    """Return a database with one table, on disk, which SQLite itself deletes when it is closed.
+
+    Any thread may use it, one after another, as they write a download.
+    """
+    db = sqlite3.connect("", check_same_thread=False)
+    db.execute("PRAGMA journal_mode = OFF")
+    db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+    db.execute(f"CREATE TABLE {table}")
+    return db
+
+
 @dataclass(frozen=True, slots=True)
 class Leaving:
     """Which rows are left out.
@@ -36,11 +48,7 @@ class Leaving:
 
     def applied(self, rows: Iterable[Row]) -> Iterator[Row]:
         """Yield the rows, those that are left out with `left_out` as their problem."""
-        # on disk, deleted by SQLite itself; a download is written by one thread after another
-        with closing(sqlite3.connect("", check_same_thread=False)) as db:
-            db.execute("PRAGMA journal_mode = OFF")
-            db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-            db.execute("CREATE TABLE seen (number INTEGER PRIMARY KEY)")
+        with closing(scratch_database("seen (number INTEGER PRIMARY KEY)")) as db:
             for row in rows:
                 by_line = row.line in self.lines
                 if by_line or (row.phone is not None and self._leaves(row, row.phone.e164, db)):
