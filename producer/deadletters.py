@@ -15,7 +15,7 @@ from typing import Any
 
 from config.settings import Settings
 from jobs.batch import Batch
-from jobs.codes import explain_end, is_permanent
+from jobs.codes import OwnCode, explain_end, is_permanent
 from jobs.deadletters import DeadLetter, DeadLetters, Decision, Fit, Settled
 from jobs.job import EVENT, NO_NUMBER, JobRecord, State, iso
 from jobs.phone import PhoneNumber
@@ -72,13 +72,13 @@ def chosen_parts(text: str) -> list[tuple[str, str]]:
     return found
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Group:
     """The dead letters of one code."""
 
     code: str
-    count: int = 0
-    unknown: int = 0
+    count: int
+    unknown: int
     """Those of them that were perhaps sent."""
 
     def as_dict(self) -> dict[str, Any]:
@@ -110,20 +110,15 @@ def export_rows(dead: DeadLetters, choice: Choice) -> Iterator[list[str]]:
             ]
 
 
-def groups(dead: DeadLetters, choice: Choice) -> list[Group]:
-    """Return the dead letters by code, the most first."""
-    if choice == Choice():
-        unknown = dead.unknown_by_code()
-        corrected = dead.survey(Fit(), size=0).corrected
-        if not corrected:
-            return [Group(code, n, unknown.get(code, 0)) for code, n in dead.by_code().items()]
-    found: dict[str, Group] = {}
-    for letter in letters(dead, choice):
-        if letter.record is not None:
-            group = found.setdefault(letter.record.code, Group(letter.record.code))
-            group.count += 1
-            group.unknown += letter.record.state is State.UNKNOWN
-    return sorted(found.values(), key=lambda group: -group.count)
+def groups(dead: DeadLetters, fit: Fit) -> list[Group]:
+    """Return the dead letters by code, the most first; those that cannot be read fit any choice."""
+    found = dead.survey(fit, size=0, most=dead.count())
+    groups_found = [
+        Group(code, count, found.perhaps_sent[code])
+        for code, count in found.by_code.items()
+        if fit.code in {None, code} or code == OwnCode.UNREADABLE
+    ]
+    return sorted(groups_found, key=lambda group: (-group.count, group.code))
 
 
 def letters(dead: DeadLetters, choice: Choice) -> Iterator[DeadLetter]:

@@ -398,7 +398,7 @@ def test_letters_whose_jobs_are_gone_are_counted_no_more(
     choose(decided(verb), dead.window(0)[:3])
 
     assert dead.by_code() == {BUSY: 1, UNKNOWN.code: 1}
-    assert dead.unknown_by_code() == {UNKNOWN.code: 1}
+    assert redis.hgetall(keys.dead_unknown) == {UNKNOWN.code: "1"}
     assert redis.hget(keys.batch("b1"), "letters") == "2"
 
 
