@@ -22,15 +22,17 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from config.settings import Settings
 from jobs.identity import state_file
 from producer.importing import Terms
 from producer.row_decisions import RowDecisions
-from producer.sheet import Corrections, Leaving, Sheet, open_sheet
+from producer.sheet import Leaving, Sheet, open_sheet
 from producer.sheet.leaving import NOTHING
 
 KEPT_S = 3_600
@@ -117,6 +119,9 @@ class Check:
         )
 
 
+_CHECK, _DOCUMENT = TypeAdapter(Check), TypeAdapter[Any](Any)
+
+
 def check_of_batch(batch_id: str) -> str:
     """Return the check that a batch of this id may have been made from."""
     return batch_id.partition(".")[0]
@@ -176,7 +181,7 @@ class Checks:
             check = Check(check_id, owner, file_name, size, time.time(), choices=Choices(**choices))
             for name in ("lock", "work"):
                 os.close(_create(hidden / name))
-            _write(hidden / "check.json", _encode(check))
+            _write(hidden / "check.json", check)
             hidden.rename(self._folder / check_id)
         except BaseException:
             shutil.rmtree(hidden, ignore_errors=True)
@@ -188,12 +193,11 @@ class Checks:
 
         One that is confirmed is kept until it is a batch.
         """
-        document = self._read(check_id, "check.json")
         try:
-            check = _decode(document)
-            is_kept = (check.confirmed and not check.submitted) or time.time() < check.ends_s
-        except (TypeError, ValueError, KeyError, AttributeError):  # no check, or a damaged one
+            check = _CHECK.validate_python(self._read(check_id, "check.json"))
+        except ValidationError:  # no check, or a damaged one
             return None
+        is_kept = (check.confirmed and not check.submitted) or time.time() < check.ends_s
         return check if is_kept and check.check_id == check_id else None
 
     def all(self) -> list[Check]:
@@ -216,7 +220,7 @@ class Checks:
             change = _Change(check)
             yield change
             if change.check != check:
-                _write(self._path(check_id, "check.json"), _encode(change.check))
+                _write(self._path(check_id, "check.json"), change.check)
 
     @contextmanager
     def work(self, check_id: str) -> Iterator[bool]:
@@ -270,7 +274,6 @@ class Checks:
             FileNotFoundError: the check was forgotten.
         """
         choices = check.choices
-        corrections: Corrections = check.corrections
         return open_sheet(
             check.file_name,
             upload=self._path(check.check_id, "file").open("rb"),
@@ -278,7 +281,7 @@ class Checks:
             sheet=choices.sheet,
             phone_column=choices.phone_column,
             country_column=choices.country_column,
-            corrections=corrections,
+            corrections=check.corrections,
             leaving=check.leaving,
         )
 
@@ -392,22 +395,6 @@ class _Change:
         self.set(revision=self.check.revision + 1, **values)
 
 
-def _encode(check: Check) -> dict[str, Any]:
-    return {**asdict(check), "leaving": check.leaving.as_dict()}
-
-
-def _decode(document: dict[str, Any]) -> Check:
-    values = dict(document)
-    values["leaving"] = Leaving.of(values.get("leaving") or NOTHING.as_dict())
-    values["choices"] = Choices(**values["choices"])
-    values["wishes"] = Terms(**values["wishes"])
-    values["corrections"] = {
-        int(line): {int(index): text for index, text in cells.items()}
-        for line, cells in values["corrections"].items()
-    }
-    return Check(**values)
-
-
 def _is_own(folder: Path) -> bool:
     """Return whether a folder is this user's, and nobody else may look into it."""
     try:
@@ -425,6 +412,6 @@ def _create(path: Path) -> int:
 def _write(path: Path, document: Any) -> None:
     """Replace a file at once, so that no reader sees half of it."""
     hidden = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    with os.fdopen(_create(hidden), "w", encoding="utf-8") as file:
-        json.dump(document, file, ensure_ascii=False, separators=(",", ":"))
+    with os.fdopen(_create(hidden), "wb") as file:
+        file.write(_DOCUMENT.dump_json(document))
     hidden.replace(path)

@@ -16,15 +16,15 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
 import redis
+from pydantic import TypeAdapter
 
 from config.logging import fields
 from config.settings import Settings
-from jobs.actions import known_fields
 from jobs.batches import Batches
 from jobs.deadletters import DeadLetters, Decision, Verb
 from jobs.keys import Keys
@@ -101,15 +101,8 @@ class Plan:
     new_number: str = ""
     """Masked: the corrected one, for `replace`."""
 
-    def encode(self) -> str:
-        return json.dumps(asdict(self), ensure_ascii=False)
 
-    @classmethod
-    def decode(cls, text: str) -> Plan:
-        values = json.loads(text)
-        chosen = known_fields(Choice, values.pop("choice"))
-        choice = Choice(**{**chosen, "job_ids": tuple(chosen["job_ids"])})
-        return cls(choice=choice, **values)
+_PLAN = TypeAdapter(Plan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +182,7 @@ class Decisions:
             self._forget_numbers()
         total = len(choice.job_ids) or dead.count()
         sealed = self._vault.seal_text(plan.reason, text_binding("decision", token))
-        kept = replace(plan, reason=sealed).encode()
+        kept = _PLAN.dump_json(replace(plan, reason=sealed))
         self._note(token, plan=kept, total=total, step=Step.LOOKING, looked=0)
         self._start(token, plan, Report(dry_run=True), by="")
         return token
@@ -208,7 +201,7 @@ class Decisions:
         is_silent = now_ms - int(values.get("beat", 0)) > SILENT_MS
         if step in {Step.LOOKING, Step.DOING} and is_silent:
             step = Step.STOPPED
-        plan = Plan.decode(values["plan"])
+        plan = _PLAN.validate_json(values["plan"])
         reason = self._vault.open_text(plan.reason, text_binding("decision", token))
         return Decided(
             token,

@@ -174,20 +174,16 @@ def results(batches: Batches, batch_id: str, only: str | None = None) -> Iterato
 
 
 def result_of(batch: Batch, number: int, row: BatchRow, record: JobRecord | None) -> ResultRow:
-    """Return what became of a row that `Batches` found."""
-    job_id, created_at = batch_job_id(batch.batch_id, number), iso(batch.created_ms)
-    ours = _ours(job_id, row, record, created_at)
-    return ResultRow(number, row.line, list(row.cells), ours, row.phone, record)
-
-
-def _ours(job_id: str, row: BatchRow, record: JobRecord | None, created_at: str) -> list[str]:
-    """Return the cells of `RESULT_COLUMNS` for a row.
+    """Return what became of a row that `Batches` found.
 
     A row that never became a job ended when its batch was made: a code that goes to its number
     after that is known as such when these results come back (second_codes.py).
     """
+    job_id, created_at = batch_job_id(batch.batch_id, number), iso(batch.created_ms)
     if row.phone is None:
-        return [State.REJECTED, row.code, row.reason, "", "", created_at, job_id]
-    if record is None:
-        return [FORGOTTEN, "", FORGOTTEN_WORDS, "", "", "", job_id]
-    return result_cells(record, created_at)
+        ours = [State.REJECTED, row.code, row.reason, "", "", created_at, job_id]
+    elif record is None:
+        ours = [FORGOTTEN, "", FORGOTTEN_WORDS, "", "", "", job_id]
+    else:
+        ours = result_cells(record, created_at)
+    return ResultRow(number, row.line, list(row.cells), ours, row.phone, record)

@@ -136,30 +136,8 @@ def _holds_data(cells: Sequence[str]) -> bool:
     return any(len(_DIGIT.findall(cell)) > _MOST_DIGITS_IN_A_NAME for cell in cells)
 
 
-def find_columns(
-    header: Sequence[str],
-    line: int,
-    *,
-    asked: Asked = Asked(),
-    sample: Sample = Sample(),  # noqa: B008 (never changed)
-) -> Columns:
-    """Find the columns of number and country code.
-
-    Args:
-        header: The names of the columns.
-        line: Where the header is.
-        asked: What a person named.
-        sample: The cells of the first rows below.
-
-    Raises:
-        SheetError: `no_header`, `no_phone_column`, `ambiguous_columns` or `no_such_column`, with
-            the columns found and what is expected.
-    """
-    return _Search(header, line, sample).columns(asked)
-
-
-class _Search:
-    """The search for the columns in one header."""
+class ColumnSearch:
+    """The search for the columns of number and country code in one header, which is in `line`."""
 
     def __init__(self, header: Sequence[str], line: int, sample: Sample) -> None:
         self._header = header
@@ -168,6 +146,12 @@ class _Search:
         self._sample = sample
 
     def columns(self, asked: Asked) -> Columns:
+        """Return the columns that a person named, or that are found.
+
+        Raises:
+            SheetError: `no_header`, `no_phone_column`, `ambiguous_columns` or `no_such_column`,
+                with the columns found and what is expected.
+        """
         number, numbers = self._number(asked.number)
         country, codes = self._country(asked.country, number)
         residence = country is not None and self._names[country] not in CODE_SPELLINGS
@@ -341,8 +325,8 @@ def find_header(records: Iterable[Record], unit: str, asked: Asked = Asked()) ->
         asked: The columns that a person named.
 
     Raises:
-        SheetError: `empty`; the first record's fault; as `find_columns`; `header_below`: it seems
-            to be below, but what is above may be a customer, or there is another one.
+        SheetError: `empty`; the first record's fault; as `ColumnSearch.columns`; `header_below`: it
+            seems to be below, but what is above may be a customer, or there is another one.
     """
     sample = list(islice(records, HEADER_SOUGHT_IN + _SAMPLED_ROWS))
     if not sample:
@@ -379,7 +363,7 @@ def _below(records: list[Record], place: int) -> Sample:
 def _header_at(place: int, sample: list[Record], asked: Asked) -> Header:
     header = sample[place]
     below = _below(sample, place)
-    columns = find_columns(header.cells, header.line, asked=asked, sample=below)
+    columns = ColumnSearch(header.cells, header.line, below).columns(asked)
     return Header(tuple(header.cells), columns, place, columns.notes)
 
 

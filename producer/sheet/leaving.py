@@ -6,7 +6,6 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
 
 from producer.sheet.row import FAULTS, Row
 
@@ -61,19 +60,6 @@ class Leaving:
         if not self.repeated:
             return False
         return not db.execute("INSERT OR IGNORE INTO seen VALUES (?)", (hash(number),)).rowcount
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "lines": sorted(self.lines),
-            "doubts": sorted(self.doubts),
-            "repeated": self.repeated,
-        }
-
-    @classmethod
-    def of(cls, document: dict[str, Any]) -> Leaving:
-        """Return what `as_dict` returned."""
-        lines, doubts = frozenset(document["lines"]), frozenset(document["doubts"])
-        return cls(lines, doubts, bool(document["repeated"]))
 
 
 NOTHING = Leaving()

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import pytest
 
 from producer.sheet import SheetError
-from producer.sheet.columns import Asked, Columns, Sample, find_columns
+from producer.sheet.columns import Asked, Columns, ColumnSearch, Sample
 
 FOUND = Asked()
 
 
 def find(*header: str, rows: Sequence[Sequence[str]] = (), asked: Asked = FOUND) -> Columns:
-    return find_columns(header, 1, asked=asked, sample=Sample(rows))
+    return ColumnSearch(header, 1, Sample(rows)).columns(asked)
 
 
 @pytest.mark.parametrize(

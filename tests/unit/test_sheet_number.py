@@ -5,14 +5,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.phone import PhoneNumber
-from producer.sheet.columns import Columns, find_columns
+from producer.sheet.columns import Asked, Columns, ColumnSearch, Sample
 from producer.sheet.number import NumberReader, Reading, _code_of
 from producer.sheet.spellings import calling_code_of_country
 
-TWO = find_columns(["country_code", "phone_num"], 1)
-ONE = find_columns(["phone"], 1)
-E164 = find_columns(["e164"], 1)
-RESIDENCE = find_columns(["Country", "Mobile"], 1)
+
+def columns_of(header: list[str]) -> Columns:
+    return ColumnSearch(header, 1, Sample()).columns(Asked())
+
+
+TWO = columns_of(["country_code", "phone_num"])
+ONE = columns_of(["phone"])
+E164 = columns_of(["e164"])
+RESIDENCE = columns_of(["Country", "Mobile"])
 
 
 def read(*cells: str, columns: Columns = TWO, numeric: bool = False) -> Reading:
