@@ -88,7 +88,10 @@ class ImportRefusedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a batch is submitted with. A batch keeps those of its first submission."""
+    """What a batch is submitted with. A batch keeps those of its first submission.
+
+    `Batches.open` takes each by its name.
+    """
 
     name: str = ""
     max_rate: float | None = None
@@ -287,21 +290,14 @@ def open_batch(
             batch_id,
             sheet.digest,
             sheet.header,
-            name=terms.name,
+            **asdict(terms),
             delimiter=sheet.delimiter,
             encoding=sheet.named_encoding or "",
             columns=(sheet.asked.number or "", sheet.asked.country or ""),
-            max_rate=terms.max_rate,
-            expires_ms=terms.expires_ms,
-            starts_ms=terms.starts_ms,
-            skip_sent=terms.skip_sent,
-            again=terms.again,
             corrects=corrects,
             added=added,
             kept_back=spool.kept_back if spool is not None else 0,
             codes=spool.tally.valid if spool is not None else None,
-            by=terms.by,
-            token=terms.token,
         )
     except ContentHeldError as exc:
         holder = batches.get(exc.batch_id)
