@@ -10,8 +10,7 @@ from jobs.batch import BatchRow
 from jobs.batches import Batches
 from jobs.deadletters import DeadLetters, Decision
 from jobs.job import State
-from producer.batch_rows import rows_page
-from producer.results import results
+from producer.results import results, rows_page
 from tests.ledger_acts import REJECTED, Acts, row
 
 

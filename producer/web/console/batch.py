@@ -16,11 +16,10 @@ from jobs.batches import ORDERED, Order
 from jobs.deadletters import Fit
 from jobs.job import State, batch_job_id
 from jobs.masking import without_numbers
-from producer.batch_rows import APART, rows_page
 from producer.checks import next_batch_id
 from producer.customers import Shown
 from producer.overview import alive_workers
-from producer.results import GROUPS, own_columns
+from producer.results import APART, GROUPS, own_columns, rows_page
 from producer.search import LONGEST, digits_of
 from producer.web.batches import KnownBatch, SheetForm, known_batch, sheet_answer
 from producer.web.console.frame import (
