@@ -27,9 +27,8 @@ from config.logging import fields
 from config.settings import Settings
 from jobs.batches import Batches
 from jobs.deadletters import DeadLetters, Decision, Verb
-from jobs.keys import Keys
 from jobs.phone import PhoneNumber
-from jobs.scripts import time_ms
+from jobs.scripts import LedgerPart, time_ms
 from jobs.vault import Vault, text_binding
 from producer.deadletters import (
     Choice,
@@ -133,7 +132,7 @@ class _Stopped(Exception):  # noqa: N818 (no error)
     pass
 
 
-class Decisions:
+class Decisions(LedgerPart):
     """The decisions of one process, in threads of their own; others' can be seen."""
 
     def __init__(
@@ -143,11 +142,9 @@ class Decisions:
         *,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
+        super().__init__(client, settings)
         self._now = now
-        self._client = client
-        self._settings = settings
         self._vault = Vault(client, settings)
-        self._keys = Keys(settings.sendcode_key_prefix)
         self._numbers: OrderedDict[str, tuple[PhoneNumber, float, str]] = OrderedDict()
         """The corrected numbers, the oldest first, each with the time until which it is kept, and
         who typed it."""
@@ -169,7 +166,7 @@ class Decisions:
         `phone`: the corrected number, for `replace`; `by`: who typed it.
         """
         token = secrets.token_hex(8)
-        dead = DeadLetters(self._client, self._settings)
+        dead = DeadLetters(self.client, self.settings)
         until_ms = plan.choice.until_ms
         now_ms = dead.now_ms()
         choice = replace(
@@ -193,11 +190,11 @@ class Decisions:
         Raises:
             NoSuchDecisionError: there is none.
         """
-        values: Any = self._client.hgetall(self._keys.decision(token))
+        values: Any = self.client.hgetall(self.keys.decision(token))
         if "plan" not in values or "step" not in values:
             raise NoSuchDecisionError(token)
         step = Step(values["step"])
-        now_ms = time_ms(self._client.time())
+        now_ms = time_ms(self.client.time())
         is_silent = now_ms - int(values.get("beat", 0)) > SILENT_MS
         if step in {Step.LOOKING, Step.DOING} and is_silent:
             step = Step.STOPPED
@@ -227,7 +224,7 @@ class Decisions:
             return
         if decided.plan.verb == "replace" and self.number_of(token) is None:
             raise NumberForgottenError(token)
-        if not self._client.hsetnx(self._keys.decision(token), f"run:{run}", by):
+        if not self.client.hsetnx(self.keys.decision(token), f"run:{run}", by):
             return
         self._note(token, step=Step.DOING, looked=0)
         report = decided.report
@@ -259,8 +256,8 @@ class Decisions:
 
     def stop(self, token: str, run: int) -> None:
         """Have a run of it stopped, wherever it is at work, before its next window."""
-        if self._client.exists(self._keys.decision(token)):
-            self._client.hset(self._keys.decision(token), f"stop:{run}", 1)
+        if self.client.exists(self.keys.decision(token)):
+            self.client.hset(self.keys.decision(token), f"stop:{run}", 1)
 
     def wait(self, token: str, timeout_s: float) -> None:
         """Wait for a short one that is at work here."""
@@ -291,7 +288,7 @@ class Decisions:
         def progress(looked: int) -> None:
             told = json.dumps(report.as_dict())
             self._note(token, looked=looked, **{name: told})
-            is_told_to: Any = self._client.hget(self._keys.decision(token), f"stop:{run}")
+            is_told_to: Any = self.client.hget(self.keys.decision(token), f"stop:{run}")
             if is_told_to or is_to_stop.is_set():
                 raise _Stopped
 
@@ -317,7 +314,7 @@ class Decisions:
                 del self._at_work[token]
 
     def _act(self, token: str, plan: Plan, report: Report, by: str, progress: Progress) -> Report:
-        dead, choice = DeadLetters(self._client, self._settings), plan.choice
+        dead, choice = DeadLetters(self.client, self.settings), plan.choice
         decision = Decision(plan.verb, str(choice), plan.reason, token, by)
         if plan.verb == "drop":
             return drop(
@@ -331,14 +328,14 @@ class Decisions:
             )
         batch = None
         if choice.batch_id is not None:
-            batch = Batches(self._client, self._settings).get(choice.batch_id)
+            batch = Batches(self.client, self.settings).get(choice.batch_id)
         how = Requeuing(
             force=plan.force,
             may_send_twice=plan.may_send_twice,
-            per_second=None if choice.job_ids else half_rate(self._settings, batch),
+            per_second=None if choice.job_ids else half_rate(self.settings, batch),
             dry_run=report.dry_run,
             reason=plan.reason,
-            memory=Memory(self._client, self._settings),
+            memory=Memory(self.client, self.settings),
         )
         if plan.verb == "replace":
             phone = self._numbers[token][0]
@@ -346,10 +343,10 @@ class Decisions:
         return requeue(dead, choice, how, progress, decision=decision, report=report)
 
     def _note(self, token: str, **values: Any) -> None:
-        key = self._keys.decision(token)
-        now_ms = time_ms(self._client.time())
+        key = self.keys.decision(token)
+        now_ms = time_ms(self.client.time())
         told: dict[Any, Any] = {**values, "beat": now_ms}
-        pipe = self._client.pipeline(transaction=True)
+        pipe = self.client.pipeline(transaction=True)
         pipe.hset(key, mapping=told)
         pipe.expire(key, KEPT_S)
         pipe.execute()

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
-from itertools import islice
 from typing import Any, Self
 
 import redis
@@ -27,7 +26,7 @@ from jobs.batches import Batches, BatchGoneError, ContentHeldError
 from jobs.identity import Identity, state_file
 from jobs.job import EVENT, batch_job_id, split_job_id
 from jobs.rows import CHUNK_ROWS
-from jobs.scripts import time_ms
+from jobs.scripts import parted, time_ms
 from producer.overview import Outlook, read_overview
 from producer.second_codes import (
     KEPT_BACK,
@@ -220,12 +219,11 @@ class Spool:
         return batch_id, self.tally.valid - count
 
     def corrected_jobs(self, batch_id: str) -> Iterator[list[tuple[str, str]]]:
-        """Yield pairs in portions: a job that the file corrects, and its row's job in the batch."""
+        """Return, in portions, each job that the file corrects with its row's job in the batch."""
         self._origins.seek(0)
         lines = (line.rstrip("\n").split(" ", 1) for line in self._origins)
         pairs = ((origin, batch_job_id(batch_id, int(number))) for number, origin in lines)
-        while chunk := list(islice(pairs, CHUNK_ROWS)):
-            yield chunk
+        return parted(pairs, CHUNK_ROWS)
 
     @property
     def kept_back(self) -> int:

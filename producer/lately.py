@@ -10,8 +10,7 @@ import redis
 
 from config.settings import Settings
 from jobs.job import iso
-from jobs.keys import Keys
-from jobs.scripts import time_ms
+from jobs.scripts import LedgerPart, time_ms
 
 SPAN_MS = 600_000
 """As ENDS_MS in jobs.lua."""
@@ -66,14 +65,12 @@ def read_lately(client: redis.Redis, settings: Settings, seconds: float) -> Late
     Raises:
         redis.RedisError: the ledger is out of reach.
     """
-    keys = Keys(settings.sendcode_key_prefix)
+    ledger = LedgerPart(client, settings)
     now_ms = time_ms(client.time())
     first = int(now_ms - min(seconds, LONGEST_S) * 1000) // SPAN_MS
-    pipe = client.pipeline(transaction=False)
-    for each in range(first, now_ms // SPAN_MS + 1):
-        pipe.hgetall(keys.ends(str(each)))
+    spans = range(first, now_ms // SPAN_MS + 1)
     total: Counter[str] = Counter()
-    for counts in pipe.execute():
+    for counts in ledger.ask_all(("HGETALL", ledger.keys.ends(str(each))) for each in spans):
         total.update({name: int(n) for name, n in counts.items()})
     ends = []
     for name, jobs in sorted(total.items()):

@@ -22,7 +22,6 @@ from jobs.batches import Batches
 from jobs.codes import OwnCode
 from jobs.identity import Identity, LedgerState
 from jobs.job import Lane, iso
-from jobs.keys import Keys
 from jobs.ledger import LOCKED_SHOWN_MS, rates
 from jobs.mending import Damage, Mending
 from jobs.scripts import ALIVE_S, LedgerPart, pairs, time_us
@@ -252,33 +251,27 @@ def read_overview(
     Raises:
         redis.RedisError: the ledger is out of reach.
     """
-    keys = Keys(settings.sendcode_key_prefix)
+    ledger = LedgerPart(client, settings)
+    keys = ledger.keys
     mending = Mending(client, settings)
     misfits = mending.misfits()  # first: what is of a wrong type is moved aside
-    pipe = client.pipeline(transaction=False)
-    pipe.time()
-    for queue in (keys.event_queue, keys.batch_queue, keys.webhook_queue, keys.dead):
-        pipe.llen(queue)
-    for lane in (*LATE_S, "aside"):
-        pipe.zcard(keys.due(lane))
-    for name in (
-        keys.totals,
-        keys.dead_codes,
-        keys.dead_unknown,
-        keys.pace,
-        keys.pace_ring,
-        keys.workers,
-        keys.refused,
-        keys.quotas,
-        keys.sweeps,
-    ):
-        pipe.hgetall(name)
-    pipe.llen(keys.quarantine)
-    pipe.hgetall(keys.vault_unknown)
-    now, *rest = pipe.execute()
-    depths, due, hashes, quarantined = rest[:4], rest[4:7], rest[7:-2], rest[-2]
+    queues = (keys.event_queue, keys.batch_queue, keys.webhook_queue, keys.dead)
+    hashes = (
+        *(keys.totals, keys.dead_codes, keys.dead_unknown, keys.pace, keys.pace_ring),
+        *(keys.workers, keys.refused, keys.quotas, keys.sweeps, keys.vault_unknown),
+    )
+    now, quarantined, *rest = ledger.ask_all(
+        [
+            ("TIME",),
+            ("LLEN", keys.quarantine),
+            *(("LLEN", queue) for queue in queues),
+            *(("ZCARD", keys.due(lane)) for lane in (*LATE_S, "aside")),
+            *(("HGETALL", name) for name in hashes),
+        ]
+    )
+    depths, due = rest[:4], rest[4:7]
+    totals, dead_codes, dead_unknown, pace, ring, workers, refused, quotas, sweeps, met = rest[7:]
     now_us = time_us(now)
-    totals, dead_codes, dead_unknown, pace, ring, workers, refused, quotas, sweeps = hashes
     return Overview(
         at_ms=now_us // 1000,
         ledger=(identity or Identity(client, settings)).ask(),
@@ -286,8 +279,8 @@ def read_overview(
         queues=dict(zip((*QUEUES, DEAD_LETTER_QUEUE), depths, strict=True)),
         in_work=sum(due),
         events=due[0],
-        oldest_due_s={lane: _oldest_due_s(client, keys, lane, now_us // 1000) for lane in LATE_S},
-        oldest_event_s=_oldest_event_s(client, settings, now_us // 1000),
+        oldest_due_s={lane: _oldest_due_s(ledger, lane, now_us // 1000) for lane in LATE_S},
+        oldest_event_s=_oldest_event_s(ledger, now_us // 1000),
         sweep_s=(now_us // 1000 - int(sweeps["at"])) / 1000 if "at" in sweeps else None,
         totals=_counts(totals),
         dead_by_code=_counts(dead_codes),
@@ -295,7 +288,7 @@ def read_overview(
         pace=_pace(settings, pace, ring, now_us),
         workers=_workers(workers, refused, now_us // 1000),
         quarantined=quarantined,
-        unknown_data_keys=_lacked_keys(rest[-1], now_us // 1000),
+        unknown_data_keys=_lacked_keys(met, now_us // 1000),
         quota_refusals={
             name.partition(":")[0]: n
             for name, n in _counts(quotas).items()
@@ -322,23 +315,21 @@ def _lacked_keys(met: Mapping[str, str], now_ms: int) -> dict[str, LackedKey]:
     return lacked
 
 
-def _oldest_due_s(client: redis.Redis, keys: Keys, lane: Lane, now_ms: int) -> float:
+def _oldest_due_s(ledger: LedgerPart, lane: Lane, now_ms: int) -> float:
     """Return for how many seconds the oldest job of a lane has been due."""
-    ids: Any = client.zrange(keys.due(lane), 0, _LOOKED_AT - 1)
-    pipe = client.pipeline(transaction=False)
-    for job_id in ids:
-        pipe.hmget(keys.job(job_id), "created", "due")
-    since_ms = [int(due or created or now_ms) for created, due in pipe.execute()]
+    keys = ledger.keys
+    ids: Any = ledger.client.zrange(keys.due(lane), 0, _LOOKED_AT - 1)
+    times = ledger.ask_all(("HMGET", keys.job(job_id), "created", "due") for job_id in ids)
+    since_ms = [int(due or created or now_ms) for created, due in times]
     if lane is Lane.BATCH:  # those that wait for another try have a place of their own
-        parked: Any = client.zrange(keys.due("aside"), 0, 0, withscores=True)
+        parked: Any = ledger.client.zrange(keys.due("aside"), 0, 0, withscores=True)
         since_ms += [int(at) for _, at in parked]
     return max(0.0, (now_ms - min(since_ms, default=now_ms)) / 1000)
 
 
-def _oldest_event_s(client: redis.Redis, settings: Settings, now_ms: int) -> dict[str, float]:
+def _oldest_event_s(ledger: LedgerPart, now_ms: int) -> dict[str, float]:
     """Return for how many seconds the oldest open event of each code has been open."""
     oldest: dict[str, int] = {}
-    ledger = LedgerPart(client, settings)
     place, skip = "-inf", 0
     while place:
         place, skip, *found = ledger.run_script(
@@ -375,10 +366,8 @@ def _pace(
 
 def alive_workers(client: redis.Redis, settings: Settings) -> int:
     """Return how many workers are alive and send codes: of all that there is, this alone."""
-    pipe = client.pipeline(transaction=False)
-    pipe.time()
-    pipe.hgetall(Keys(settings.sendcode_key_prefix).workers)
-    now, workers = pipe.execute()
+    ledger = LedgerPart(client, settings)
+    now, workers = ledger.ask_all([("TIME",), ("HGETALL", ledger.keys.workers)])
     found = _workers(workers, {}, time_us(now) // 1000)
     return sum(each.alive and not each.idle for each in found)
 

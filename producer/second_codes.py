@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
-from itertools import islice, repeat
+from itertools import repeat
 
 import redis
 
@@ -27,6 +27,7 @@ from jobs.job import EVENT, State, split_job_id
 from jobs.ledger import NumberHistory, histories
 from jobs.phone import Fault, PhoneNumber
 from jobs.rows import CHUNK_ROWS
+from jobs.scripts import parted
 from jobs.vault import Vault
 from producer.sheet import FAULTS, Row, Sheet, SheetError
 from producer.stories import FORGOTTEN
@@ -132,7 +133,7 @@ def with_histories(
 
     They are looked up `CHUNK_ROWS` at once; without `memory` all are empty.
     """
-    while chunk := list(islice(rows, CHUNK_ROWS)):
+    for chunk in parted(rows, CHUNK_ROWS):
         phones = [row.phone for row in chunk if row.phone is not None]
         known = iter(memory.histories(phones)) if memory is not None else repeat(NO_HISTORY)
         for row in chunk:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Self
+from typing import Self
 
 import redis
 
 from config.settings import Settings
 from jobs.batch import SLOWEST_RATE, Batch
-from jobs.keys import Keys
+from jobs.scripts import LedgerPart
 from producer.overview import Overview
 
 MINUTES = 60
@@ -108,15 +108,12 @@ class Sent:
 
 def read_sent(client: redis.Redis, settings: Settings, now_ms: int) -> Sent:
     """Read the last hour and this day, in one round trip."""
-    keys = Keys(settings.sendcode_key_prefix)
+    ledger = LedgerPart(client, settings)
     local = time.localtime(now_ms / 1000)
     midnight_ms = round(1000 * time.mktime((*local[:3], 0, 0, 0, 0, 0, -1)))
     since_ms = min(midnight_ms, now_ms - _HOUR_MS)
     hours = range(since_ms // _HOUR_MS, now_ms // _HOUR_MS + 1)
-    pipe = client.pipeline(transaction=False)
-    for hour in hours:
-        pipe.hgetall(keys.sent(str(hour)))
-    found: list[dict[str, Any]] = pipe.execute()
+    found = ledger.ask_all(("HGETALL", ledger.keys.sent(str(hour))) for hour in hours)
     by_minute = {
         60 * hour + int(minute): int(count)
         for hour, counts in zip(hours, found, strict=True)

@@ -16,14 +16,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-import redis
-
 from config import SendcodeError
-from config.settings import Settings
 from jobs.actions import Action, somebody
 from jobs.job import iso
-from jobs.keys import Keys
-from jobs.scripts import Script, pairs, time_ms
+from jobs.scripts import LedgerPart, pairs, time_ms
 
 PREFIX = "sct_"
 """How every token begins, so that a scanner of source code can find one."""
@@ -85,13 +81,8 @@ class Token:
         }
 
 
-class Tokens:
+class Tokens(LedgerPart):
     """The tokens of one key prefix on one Redis."""
-
-    def __init__(self, client: redis.Redis, settings: Settings) -> None:
-        self._client = client
-        self._keys = Keys(settings.sendcode_key_prefix)
-        self._script = Script(client, self._keys, "tokens")
 
     def new(self, name: str, scopes: Collection[str], by: str | None = None) -> tuple[Token, str]:
         """Make a token; return it and its secret, which nobody can find out again.
@@ -122,10 +113,8 @@ class Tokens:
 
     def all(self) -> list[Token]:
         """Return all tokens, by name and age."""
-        pipe = self._client.pipeline(transaction=False)
-        pipe.hgetall(self._keys.tokens)
-        pipe.hgetall(self._keys.tokens_used)
-        texts, used = pipe.execute()
+        names = (self.keys.tokens, self.keys.tokens_used)
+        texts, used = self.ask_all(("HGETALL", name) for name in names)
         tokens = [_decode(digest, text, used) for digest, text in texts.items()]
         return sorted(tokens, key=lambda each: (each.name, each.created_ms))
 
@@ -143,22 +132,25 @@ class Tokens:
         if not secret.startswith(PREFIX):
             return None
         digest = _digest(secret)
-        pipe = self._client.pipeline(transaction=False)
-        pipe.hget(self._keys.tokens, digest)
-        pipe.hmget(self._keys.tokens_used, [digest, f"created:{digest}"])
-        pipe.time()
-        text, (used, created), now = pipe.execute()
+        text, (used, created), now = self.ask_all(
+            [
+                ("HGET", self.keys.tokens, digest),
+                ("HMGET", self.keys.tokens_used, digest, f"created:{digest}"),
+                ("TIME",),
+            ]
+        )
         if text is None:
             return None
         now_ms = time_ms(now)
         if now_ms - int(used or 0) >= _USE_NOTED_EVERY_MS:
-            self._client.hset(self._keys.tokens_used, digest, now_ms)
+            self.client.hset(self.keys.tokens_used, digest, now_ms)
         return _decode(digest, text, {digest: used, f"created:{digest}": created})
 
     def _change(
         self, verb: str, name: str, action: Action, digest: str = "", values: str = ""
     ) -> list[Any]:
-        reply: list[Any] = self._script(
+        reply: list[Any] = self.run_script(
+            "tokens",
             verb=verb,
             digest=digest,
             name=name,

@@ -16,14 +16,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-import redis
-
 from config import SendcodeError
-from config.settings import Settings
 from jobs.actions import Action, somebody
 from jobs.job import iso
-from jobs.keys import Keys
-from jobs.scripts import Script, time_ms
+from jobs.scripts import LedgerPart, time_ms
 
 SHORTEST_PASSWORD, LONGEST_PASSWORD = 10, 200
 IDLE_S = 2 * 3_600
@@ -84,13 +80,8 @@ class User:
         }
 
 
-class Users:
+class Users(LedgerPart):
     """The users of one key prefix on one Redis."""
-
-    def __init__(self, client: redis.Redis, settings: Settings) -> None:
-        self._client = client
-        self._keys = Keys(settings.sendcode_key_prefix)
-        self._script = Script(client, self._keys, "users")
 
     def add(self, name: str, role: str, password: str | None, by: str | None = None) -> User:
         """Add a user; without a password only a trusted proxy can vouch for them.
@@ -108,7 +99,7 @@ class Users:
             "role": _role(role),
             "hash": None if password is None else _hash(_checked(password)),
             "stamp": secrets.token_hex(8),
-            "created": time_ms(self._client.time()),
+            "created": time_ms(self.client.time()),
             "created_by": by or somebody(),
         }
         action = Action(what="user add", about=f"{name} ({role})", by=by or somebody())
@@ -117,7 +108,7 @@ class Users:
         return _decode(name, values)
 
     def all(self) -> list[User]:
-        found: Any = self._client.hgetall(self._keys.users)
+        found: Any = self.client.hgetall(self.keys.users)
         return [_decode(name, json.loads(text)) for name, text in sorted(found.items())]
 
     def get(self, name: str) -> User | None:
@@ -163,15 +154,15 @@ class Users:
     def begin_session(self, user: User, *, by_proxy: bool = False) -> str:
         """Return the secret of a new session; `by_proxy`: it is good for its requests alone."""
         secret = secrets.token_urlsafe(32)
-        key, values = self._keys.session(_digest(secret)), self._values(user.name) or {}
-        began = time_ms(self._client.time())
+        key, values = self.keys.session(_digest(secret)), self._values(user.name) or {}
+        began = time_ms(self.client.time())
         session: dict[Any, Any] = {
             "user": user.name,
             "stamp": values.get("stamp", ""),
             "began": began,
             "by_proxy": int(by_proxy),
         }
-        pipe = self._client.pipeline()
+        pipe = self.client.pipeline()
         pipe.hset(key, mapping=session)
         pipe.expire(key, IDLE_S)
         pipe.execute()
@@ -181,11 +172,8 @@ class Users:
         self, secret: str, *, by_proxy: bool = False, is_active: bool = True
     ) -> User | None:
         """Return whose session this is, if it goes on; `is_active`: somebody did something."""
-        key = self._keys.session(_digest(secret))
-        pipe = self._client.pipeline(transaction=False)
-        pipe.hgetall(key)
-        pipe.time()
-        session, now = pipe.execute()
+        key = self.keys.session(_digest(secret))
+        session, now = self.ask_all([("HGETALL", key), ("TIME",)])
         if not session or time_ms(now) - int(session["began"]) >= LIFE_S * 1000:
             return None
         values = self._values(session["user"])
@@ -194,20 +182,20 @@ class Users:
         if session["by_proxy"] != str(int(by_proxy)):
             return None
         if is_active:
-            self._client.expire(key, IDLE_S)
+            self.client.expire(key, IDLE_S)
         return _decode(session["user"], values)
 
     def end_session(self, secret: str) -> None:
-        self._client.delete(self._keys.session(_digest(secret)))
+        self.client.delete(self.keys.session(_digest(secret)))
 
     def _values(self, name: str) -> dict[str, Any] | None:
-        text: Any = self._client.hget(self._keys.users, name)
+        text: Any = self.client.hget(self.keys.users, name)
         values: dict[str, Any] | None = json.loads(text) if text else None
         return values
 
     def _change(self, verb: str, name: str, values: dict[str, Any], action: Action) -> str:
-        done: str = self._script(
-            verb=verb, name=name, values=json.dumps(values), action=action.encode()
+        done: str = self.run_script(
+            "users", verb=verb, name=name, values=json.dumps(values), action=action.encode()
         )
         if done == "last_admin":
             raise LastAdminError(done, f"{name} is the only admin: add another one first")
