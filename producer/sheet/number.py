@@ -42,6 +42,7 @@ from producer.sheet.spellings import (
     plain_name,
 )
 
+_CODES_KEPT = 4096
 _MOST_DIGITS_OF_A_SPREADSHEET = 15
 _DIALLED_FROM_AMERICA_AND_JAPAN = ("011", "010")
 _CODE_IN_TEXT = re.compile(r"[+\uff0b]\s?(\d(?:[\d \-]{0,5}\d)?)(?!\d)")
@@ -72,10 +73,11 @@ _NO_CODE = _Code()
 
 
 class NumberReader:
-    """Reads the number of one row after another."""
+    """Reads the number of one row after another; each country code is interpreted once."""
 
     def __init__(self, columns: Columns) -> None:
         self._columns = columns
+        self._code_of = lru_cache(_CODES_KEPT)(_code_of)
 
     def read(self, cells: list[str], numeric: int = 0) -> Reading:
         """Read a record's number.
@@ -90,7 +92,7 @@ class NumberReader:
             return self._read_other(cells, numeric)
         code = _NO_CODE
         if columns.country is not None:
-            code = _code_of(cells[columns.country])
+            code = self._code_of(cells[columns.country])
             plan = code.plan
             if (
                 plan is not None
@@ -229,7 +231,6 @@ def _perhaps_repeated(phone: PhoneNumber) -> Fault | None:
     return None
 
 
-@lru_cache(maxsize=4096)
 def _code_of(text: str) -> _Code:
     try:
         if _is_empty(text):

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from jobs.phone import PhoneNumber
 from producer.sheet.columns import Asked, Columns, ColumnSearch, Sample
-from producer.sheet.number import NumberReader, Reading, _code_of
+from producer.sheet.number import NumberReader, Reading
 from producer.sheet.spellings import calling_code_of_country
 
 
@@ -288,7 +288,7 @@ def test_many_different_country_cells_are_not_kept_for_ever() -> None:
         reader.read([f"x{number}", "51234567"])
 
     assert reader.read(["852", "51234567"]).phone == PhoneNumber("852", "51234567")
-    assert _code_of.cache_info().currsize <= 4096
+    assert reader._code_of.cache_info().currsize <= 4096
 
 
 @given(st.text(max_size=12), st.text(max_size=40), st.booleans())
