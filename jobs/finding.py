@@ -45,7 +45,7 @@ class Trace:
     next_row: int = 0
     """Of a search in one batch that is not complete: the index of the row to go on with."""
     next_batch: str = ""
-    """Of a search for a number that is not complete: the batch of that row, if rows are left."""
+    """Of a search in all batches that is not complete: that of the row, if rows are left."""
 
     def add(self, job_ids: Iterable[str]) -> None:
         self.job_ids += [each for each in dict.fromkeys(job_ids) if each not in self.job_ids]

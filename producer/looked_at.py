@@ -7,6 +7,7 @@ that the person left them out.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from jobs.phone import Fault
@@ -77,7 +78,7 @@ class LookedAt:
         width = len(self._sheet.header)
 
         def add(kind: str, problem: Fault, members: Sequence[Row]) -> None:
-            groups.append({"kind": kind, **_words(problem)})
+            groups.append({"kind": kind, **asdict(problem)})
             for row in members:
                 also = [each for each in row.warnings if each != problem]
                 cells = row.cells[:width]
@@ -86,7 +87,7 @@ class LookedAt:
                         "group": len(groups) - 1,
                         "line": row.line,
                         "cells": [cell if i in shown else "" for i, cell in enumerate(cells)],
-                        "also": [_words(each) for each in also],
+                        "also": [asdict(each) for each in also],
                         "is_editable": kind != "left_out",
                     }
                 )
@@ -118,7 +119,3 @@ def _by_problem(rows: Sequence[Row]) -> list[tuple[Fault, list[Row]]]:
     for row in rows:
         found.setdefault(row.problem or row.warnings[0], []).append(row)
     return sorted(found.items(), key=lambda each: -len(each[1]))
-
-
-def _words(problem: Fault) -> dict[str, str]:
-    return {"code": problem.code, "message": problem.message, "remedy": problem.remedy}

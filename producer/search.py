@@ -54,15 +54,19 @@ class Found:
     """What a search found. `trace` says how much it looked through."""
 
     trace: Trace
-    by_number: bool
-    goes_on: Place | None = None
-    """Where a search through rows goes on that is not complete."""
+    by_number: bool = False
     hits: list[Hit] = field(default_factory=list)
     """Without those in a batch that was undone, if there are others."""
     batches: dict[str, Batch] = field(default_factory=dict)
     """Those of the hits, by their ids."""
     history: NumberHistory | None = None
     """Of the number that was searched for."""
+
+    @property
+    def goes_on(self) -> Place | None:
+        """Where a search through rows goes on that is not complete."""
+        trace = self.trace
+        return Place(trace.next_batch, trace.next_row) if trace.next_batch else None
 
 
 def digits_of(text: str) -> str:
@@ -90,25 +94,22 @@ def search(
     text = text.strip()[:LONGEST]
     digits = digits_of(text)
     if len(text) < SHORTEST:
-        return Found(Trace(), by_number=False)
+        return Found(Trace())
     until = time.monotonic() + seconds
     finder = Finder(client, settings, seconds=seconds, most=MOST)
+    trace, by_number = Trace(), False
     if batch_id:
         trace = finder.in_batch(batch_id, text, digits, since.row if since else 0)
-        found = Found(trace, by_number=False)
-        if not trace.is_complete:
-            found.goes_on = Place(batch_id, trace.next_row)
+        trace.next_batch = "" if trace.is_complete else batch_id
     elif since is None and digits:
-        found = Found(finder.by_number(digits), by_number=True)
-        if not found.trace.job_ids:  # perhaps it is a customer's number, or a reference
-            found = _everywhere(client, settings, text, None, until)
-        elif found.trace.next_batch:
-            found.goes_on = Place(found.trace.next_batch, found.trace.next_row)
+        trace = finder.by_number(digits)
+        by_number = bool(trace.job_ids)
     elif since is None and _JOB_ID.fullmatch(text) and _hit(client, settings, text) is not None:
-        found = Found(Trace([text], 1), by_number=False)
-    else:
-        found = _everywhere(client, settings, text, since, until)
-    hits = (_hit(client, settings, job_id) for job_id in found.trace.job_ids)
+        trace = Trace([text], 1)
+    if not batch_id and not trace.job_ids:  # digits may be a customer's number, or a reference
+        trace = _everywhere(client, settings, text, since, until)
+    found = Found(trace, by_number)
+    hits = (_hit(client, settings, job_id) for job_id in trace.job_ids)
     hits_found = [hit for hit in hits if hit is not None]
     found.batches = _batches_of(client, settings, hits_found)
     undone = {batch_id for batch_id, batch in found.batches.items() if batch.is_undone}
@@ -121,7 +122,7 @@ def search(
 
 def _everywhere(
     client: redis.Redis, settings: Settings, text: str, since: Place | None, until: float
-) -> Found:
+) -> Trace:
     """Look for a name that others know, in half of the time, then for rows with the text or number.
 
     The newest batch comes first.
@@ -133,25 +134,24 @@ def _everywhere(
     trace = Trace()
     if since is None:
         trace = Finder(client, settings, seconds=left_s() / 2, most=MOST).by_name(text)
-    found = Found(trace, by_number=False)
     for batch in Batches(client, settings).newest():
         if since is not None and batch.batch_id != since.batch_id:
             continue
         row, since = (since.row if since else 0), None
         left = MOST - len(trace.job_ids)
         if left <= 0 or (trace.looked and left_s() <= 0):
-            found.goes_on = Place(batch.batch_id, row)
+            trace.next_batch, trace.next_row = batch.batch_id, row
             break
         finder = Finder(client, settings, seconds=left_s(), most=left)
         rows = finder.in_batch(batch.batch_id, text, digits_of(text), row)
         trace.add(rows.job_ids)
         trace.looked += rows.looked
         if not rows.is_complete:
-            found.goes_on = Place(batch.batch_id, rows.next_row)
+            trace.next_batch, trace.next_row = batch.batch_id, rows.next_row
             break
     # `since` is left where its batch is no longer kept
-    trace.is_complete = trace.is_complete and found.goes_on is None and since is None
-    return found
+    trace.is_complete = trace.is_complete and not trace.next_batch and since is None
+    return trace
 
 
 def _hit(client: redis.Redis, settings: Settings, job_id: str) -> Hit | None:

@@ -27,7 +27,7 @@ from jobs.job import EVENT, State, split_job_id
 from jobs.ledger import NumberHistory, histories
 from jobs.phone import Fault, PhoneNumber
 from jobs.rows import CHUNK_ROWS
-from jobs.scripts import parted
+from jobs.scripts import LedgerPart, parted
 from jobs.vault import Vault
 from producer.sheet import FAULTS, Row, Sheet, SheetError
 from producer.stories import FORGOTTEN
@@ -37,22 +37,21 @@ _LETTERS_READ = 100_000
 NO_HISTORY = NumberHistory()
 
 
-class Memory:
+class Memory(LedgerPart):
     """Codes that were sent to numbers or wait to be, and numbers that were refused.
 
     What waits is read once; in the batch `batch_id` itself it does not count.
     """
 
     def __init__(self, client: redis.Redis, settings: Settings, batch_id: str = "") -> None:
+        super().__init__(client, settings)
         self._batches = Batches(client, settings)
         self._batch_id = batch_id
-        self._client = client
-        self._settings = settings
         self._vault = Vault(client, settings)
         self._letters = DeadLetters(client, settings)
 
     def histories(self, phones: Sequence[PhoneNumber]) -> list[NumberHistory]:
-        found = histories(self._client, self._settings, phones)
+        found = histories(self.client, self.settings, phones)
         if not self._waiting:
             return found
         return [

@@ -75,7 +75,7 @@ class Columns:
     others: tuple[int, ...] = ()
     """Columns of other phones, which are read where `number` is empty."""
     notes: tuple[Note, ...] = ()
-    """Which column was read as what, where its name was not the contract's."""
+    """Which column was read as what, where its name was not the contract's, and where they are."""
 
 
 class Sample:
@@ -313,7 +313,6 @@ class Header:
     names: tuple[str, ...]
     columns: Columns
     records_above: int = 0
-    notes: tuple[Note, ...] = ()
 
 
 def find_header(records: Iterable[Record], unit: str, asked: Asked = Asked()) -> Header:
@@ -364,7 +363,7 @@ def _header_at(place: int, sample: list[Record], asked: Asked) -> Header:
     header = sample[place]
     below = _below(sample, place)
     columns = ColumnSearch(header.cells, header.line, below).columns(asked)
-    return Header(tuple(header.cells), columns, place, columns.notes)
+    return Header(tuple(header.cells), columns, place)
 
 
 def _find_below(sample: list[Record], unit: str, asked: Asked) -> Header | None:
@@ -402,7 +401,8 @@ def _find_below(sample: list[Record], unit: str, asked: Asked) -> Header | None:
         )
     text = f"the names of the columns are in {unit} {record.line}; what is above is left out"
     note = Note(text, "header_below", (("line", str(record.line)),))
-    return replace(header, notes=(note, *header.notes))
+    columns = replace(header.columns, notes=(note, *header.columns.notes))
+    return replace(header, columns=columns)
 
 
 def _has(record: Record, name: str) -> bool:

@@ -108,7 +108,7 @@ class Sheet:
         self.header: tuple[str, ...] = header.names
         self.columns: Columns = header.columns
         self._records_above = header.records_above
-        self.notes = (*notes, *header.notes)
+        self.notes = (*notes, *self.columns.notes)
         self._numbers = NumberReader(self.columns)
         if isinstance(self._reader, DelimitedText):
             self._reader.is_good_row = self._is_good_row
