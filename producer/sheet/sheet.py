@@ -56,9 +56,8 @@ class Sheet:
     Attributes:
         name: The file's name without its folder, or "standard input".
         kind: What it is.
-        encoding: Of text, by Python's name; None for a workbook.
-        named_encoding: The same if a person named it and another one would have been found: then
-            the digest does not show which cells were read. Else None.
+        named_encoding: Of text, by Python's name, if a person named it and another one would have
+            been found: then the digest does not show which cells were read. Else None.
         delimiter: Of delimited text; "," otherwise, as results are CSV.
         header: The names of the customer's columns, as in the file.
         columns: Which of them hold the number.
@@ -84,7 +83,7 @@ class Sheet:
         self.name = source.name
         self.asked = asked
         self._digest: str | None = None
-        self.encoding: str | None
+        self.named_encoding: str | None = None
         self.delimiter = ","
         self.worksheet = ""
         self.worksheets: list[str] = []
@@ -112,8 +111,6 @@ class Sheet:
         self._numbers = NumberReader(self.columns)
         if isinstance(self._reader, DelimitedText):
             self._reader.is_good_row = self._is_good_row
-        named = encoding is not None and not self._is_found_anyway()
-        self.named_encoding = self.encoding if named else None
 
     def __enter__(self) -> Sheet:
         return self
@@ -251,12 +248,12 @@ class Sheet:
     def _is_good_row(self, cells: list[str]) -> bool:
         return len(cells) == len(self.header) and self._numbers.read(cells).fault is None
 
-    def _is_found_anyway(self) -> bool:
-        """Return whether the encoding that a person named would have been found anyway."""
+    def _found_encoding(self) -> str | None:
+        """Return the encoding that is found where nobody names one."""
         try:
-            return find_encoding(self._source).codec == self.encoding
+            return find_encoding(self._source).codec
         except SheetError:
-            return False
+            return None
 
     def _digest_as_found(self) -> str:
         try:
@@ -315,7 +312,7 @@ class Sheet:
         return column is not None and bool(uncalculated >> column & 1)
 
     def _open_workbook(self, asked: str | None, notes: list[Note]) -> Worksheet:
-        self.kind, self.encoding = "xlsx", None
+        self.kind = "xlsx"
         reader = Worksheet(self._source, asked)
         notes += reader.notes
         self.worksheet, self.worksheets = reader.read_name, reader.names
@@ -334,7 +331,8 @@ class Sheet:
         source = self._source
         refuse_other_files(source)
         encoding = find_encoding(source, asked)
-        self.encoding = encoding.codec
+        if asked is not None and encoding.codec != self._found_encoding():
+            self.named_encoding = encoding.codec
         if encoding.note is not None:
             notes.append(encoding.note)
         if source.nul_count and encoding.codec.startswith(("utf-8", "gb", "cp")):
