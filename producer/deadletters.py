@@ -374,37 +374,24 @@ def replace_number(
     decision: Decision | None = None,
 ) -> Report:
     """Put a new job with a corrected number in a dead job's place; each knows of the other."""
-    report = Report(how.dry_run)
-    letter = dead.find(job_id)
-    if letter is None or letter.record is None:
-        report.refuse(job_id, Reason(Why.NO_DEAD_LETTER))
-        return report
-    if not how.dry_run:
-        letter = dead.mended(letter)
-    record = letter.record
-    if record is None:
-        report.refuse(job_id, Reason(Why.ABSENT))
-        return report
-    if letter.corrected_by or record.phone == phone:
-        report.refuse(job_id, Reason(Why.CORRECTED if letter.corrected_by else Why.SAME_NUMBER))
-        return report
-    is_perhaps_sent = record.state is State.UNKNOWN and not how.may_send_twice
-    reason = (
-        Reason(Why.PERHAPS_SENT) if is_perhaps_sent else how.why_a_second_code(phone, is_new=True)
-    )
-    if reason is not None:
-        report.refuse(job_id, reason)
-        return report
-    if how.dry_run:
-        report.count(record)
-        return report
     decision = decision or Decision("replace", f"job {job_id}", how.reason)
-    settled, new_id = dead.replace(decision, letter, phone, once=how.is_once)
-    if settled == "done":
-        report.count(record)
-        report.new_job_id = new_id
-    else:
-        report.refuse(job_id, Reason(Why(settled)))
+    report = Report(how.dry_run)
+
+    def settle(chosen: Sequence[DeadLetter]) -> list[Settled]:
+        settled, new_id = dead.replace(decision, chosen[0], phone, once=how.is_once)
+        report.new_job_id = new_id if settled == "done" else None
+        return [settled]
+
+    def why_not(letter: DeadLetter, record: JobRecord) -> Reason | None:
+        if letter.corrected_by:
+            return Reason(Why.CORRECTED)
+        if record.phone == phone:
+            return Reason(Why.SAME_NUMBER)
+        if record.state is State.UNKNOWN and not how.may_send_twice:
+            return Reason(Why.PERHAPS_SENT)
+        return how.why_a_second_code(phone, is_new=True)
+
+    _settle_named(dead, Choice(), job_id, report, _Step(decision.token, why_not, settle, None))
     return report
 
 
