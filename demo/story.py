@@ -173,16 +173,25 @@ class Demo:
             time.sleep(_CHECK_EVERY_S)
 
     def _send_event(self, country_code: str, phone_num: str) -> None:
-        """Ask for one code over HTTP, as a backend in any language does."""
-        answer = requests.post(
-            f"{self.web_url}/v1/codes",
-            headers={
-                "Authorization": f"Bearer {self._token}",
-                "Idempotency-Key": f"signup-{len(self.events) + 1}",
-            },
-            json={"country_code": country_code, "phone_num": phone_num},
-            timeout=5,
-        )
+        """Ask for one code over HTTP, as a backend in any language does.
+
+        A machine that is too busy answers 503 and has accepted nothing: it is asked again.
+        """
+        deadline = time.monotonic() + EVENT_PATIENCE_S
+        while True:
+            answer = requests.post(
+                f"{self.web_url}/v1/codes",
+                headers={
+                    "Authorization": f"Bearer {self._token}",
+                    "Idempotency-Key": f"signup-{len(self.events) + 1}",
+                },
+                json={"country_code": country_code, "phone_num": phone_num},
+                timeout=EVENT_PATIENCE_S,
+            )
+            is_busy = answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE
+            if not is_busy or time.monotonic() > deadline:
+                break
+            time.sleep(_CHECK_EVERY_S)
         if answer.status_code != HTTPStatus.ACCEPTED:
             raise WorldError(f"the HTTP API answered an event with {answer.status_code}")
         self.events.append(answer.json()["job_id"])

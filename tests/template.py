@@ -1,7 +1,8 @@
 """The process that our programs are forked from: it has imported what they need.
 
 It is started by `tests.forked`, says `r` once it listens, takes orders at its socket, and ends when
-its standard input does. Before the first order it has imported the standard library alone.
+its standard input does, with all that runs then. Before the first order it has imported the
+standard library alone.
 """
 
 from __future__ import annotations
@@ -55,6 +56,8 @@ def _serve(address: str) -> tuple[Any, list[int]]:
     while True:
         ready = select.select([listener.fileno(), ended.fileno(), 0], [], [])[0]
         if 0 in ready:
+            for pid in children:  # the tests that would have ended them were interrupted
+                os.kill(pid, signal.SIGKILL)
             os._exit(0)
         if ended.fileno() in ready:
             ended.recv(MESSAGE)
