@@ -296,12 +296,12 @@ def test_a_cancelled_batch_gives_its_room_to_others(acts: Acts, batches: Batches
 
 
 @pytest.mark.parametrize("order", ["pause", "cancel"])
-def test_an_order_costs_the_same_for_a_hundred_thousand_waiting_rows(
+def test_an_order_costs_the_same_for_tens_of_thousands_of_waiting_rows(
     order: Order, acts: Acts, batches: Batches, redis: Redis
 ) -> None:
     encoded = [row(n).encode() for n in range(2_000)]
     batches.open("b1", "digest", ["cc", "num"])
-    for first in range(0, 100_000, 2_000):
+    for first in range(0, 20_000, 2_000):
         batches.append("b1", first, encoded)
     acts.sweep()
     before = redis.info("stats")["total_commands_processed"]
