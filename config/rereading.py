@@ -39,7 +39,6 @@ FOLLOWED = frozenset(
 """What a running process follows; of Redis' URL the login alone."""
 
 _Mark = tuple[int, int, int, int] | None
-_Marks = tuple[_Mark, ...]
 
 
 @dataclass(slots=True)
@@ -63,8 +62,8 @@ class Rereading:
         self._latest = self._started = settings
         self._read = read
         self._clock = clock
-        self._files = settings.files
-        self._taken = self._seen = _marks(self._files)
+        self._taken = self._seen = {file: _mark(file) for file in settings.files}
+        """Each file's mark when it was read last, and at the last look."""
         self._next_look_s = clock() + LOOK_EVERY_S
         self._is_asked = False
         self._faults: list[str] = []
@@ -85,24 +84,19 @@ class Rereading:
         return self._latest
 
     def _look(self) -> None:
-        marks = _marks(self._files)
+        marks = {file: _mark(file) for file in self._taken}
         has_settled, self._seen = marks == self._seen, marks
         if not self._is_asked and (marks == self._taken or not has_settled):
             return
         self._is_asked = False
         try:
-            gone = [
-                file
-                for file, *of in zip(self._files, self._taken, marks, strict=True)
-                if of[0] and not of[1]
-            ]
-            faults = [f"{file}: gone" for file in gone]
+            faults = [f"{file}: gone" for file in marks if self._taken[file] and not marks[file]]
             settings = self._read()
             faults += _lost(self._latest, settings)
         except SendcodeError as exc:
             faults = str(exc).splitlines()
         if not faults:
-            self._take(settings, dict(zip(self._files, marks, strict=True)))
+            self._take(settings, marks)
         elif faults != self._faults:
             log.warning(
                 "settings not read again: what was read before stays in force",
@@ -113,10 +107,9 @@ class Rereading:
     def _take(self, settings: Settings, marks: dict[str, _Mark]) -> None:
         """Take what was read; the files had these marks before, and may have changed meanwhile."""
         before, self._latest = self._latest, settings
-        self._files = settings.files
-        self._taken = self._seen = tuple(
-            marks[file] if file in marks else _mark(file) for file in self._files
-        )
+        self._taken = self._seen = {
+            file: marks[file] if file in marks else _mark(file) for file in settings.files
+        }
         fields_of_both = type(settings).model_fields
         changed = [n for n in fields_of_both if getattr(before, n) != getattr(settings, n)]
         if taken := [name for name in changed if _is_followed(name, self._started, settings)]:
@@ -155,10 +148,6 @@ def _is_followed(name: str, started: Settings, now: Settings) -> bool:
 
 def _variables(names: Sequence[str]) -> str:
     return ", ".join(name.upper() for name in names)
-
-
-def _marks(files: Sequence[str]) -> _Marks:
-    return tuple(map(_mark, files))
 
 
 def _mark(file: str) -> _Mark:

@@ -61,7 +61,7 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     credentials = Credentials(options.secret_id, options.secret_key, token)
     server = Server(credentials, settings, seed=options.seed)
     tls = None if options.tls is None else _tls(options.tls)
-    asyncio.run(_serve(server, options.host, options.port, tls, options.ready_file))
+    asyncio.run(_serve(server, options.host, options.port, tls))
 
 
 def _tls(file: Path) -> ssl.SSLContext:
@@ -92,22 +92,14 @@ def _output() -> Iterator[None]:
         raise
 
 
-async def _serve(
-    server: Server, host: str, port: int, tls: ssl.SSLContext | None, ready_file: Path | None
-) -> None:
+async def _serve(server: Server, host: str, port: int, tls: ssl.SSLContext | None) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     with _named(f"cannot listen on {host}:{port}"):
         url = await server.listen(host, port, tls)
-    ready = json.dumps({"url": url, "pid": os.getpid()})
-    if ready_file is not None:
-        with _named(f"--ready-file {ready_file}"):
-            unfinished = ready_file.with_name(f"{ready_file.name}.{os.getpid()}")
-            unfinished.write_text(ready + "\n")
-            unfinished.replace(ready_file)
     with _output():
-        print(ready)
+        print(json.dumps({"url": url, "pid": os.getpid()}))
     gc.freeze()  # what is loaded by now stays: collections look at requests only, and are short
     await stop.wait()
     await server.close()
@@ -168,7 +160,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     shown("--seed", 0, "of faults, queue and work", type=int)
     add("--tls", type=Path, metavar="FILE", help="serve https by this certificate and key (PEM)")
-    add("--ready-file", type=Path, help="also write the line with the URL to this file")
     add("--list-numbers", action="store_true", help="print the magic numbers and stop")
     add("--json", action="store_true", help="print them as JSON")
     return parser

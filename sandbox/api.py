@@ -76,7 +76,7 @@ class Api:
     def change(self, settings: Settings) -> None:
         """Change the settings; nothing is forgotten."""
         self._settings = settings
-        self._window.rate = settings.rate_limit
+        self._window.limit_to(settings.rate_limit)
         self._interval_ns = round(settings.phone_interval * SECOND_NS)
         self._faults = [(behaviour_named(name), p) for name, p in settings.faults.items()]
 

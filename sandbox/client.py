@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
+from concurrent.futures import Future
 from http import HTTPStatus
 from http.client import HTTPConnection
 from pathlib import Path
@@ -93,18 +94,14 @@ class Sandbox(SandboxClient):
         self.credentials = credentials or Credentials()
         self._port = port
         self._settings = Settings().changed(settings)
-        self._listening = threading.Event()
+        self._listening: Future[str] = Future()
         self._thread = threading.Thread(
             target=lambda: asyncio.run(self._serve()), name="sandbox", daemon=True
         )
-        self._failure: OSError | None = None
 
     def __enter__(self) -> Self:
         self._thread.start()
-        if not self._listening.wait(TIMEOUT_S):
-            raise TimeoutError(f"the sandbox did not listen within {TIMEOUT_S} s")
-        if self._failure is not None:
-            raise self._failure
+        self.url = self._listening.result(TIMEOUT_S)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -121,12 +118,10 @@ class Sandbox(SandboxClient):
         self._stop = asyncio.Event()
         server = Server(self.credentials, self._settings)
         try:
-            self.url = await server.listen("127.0.0.1", self._port)
+            self._listening.set_result(await server.listen("127.0.0.1", self._port))
         except OSError as exc:
-            self._failure = exc
+            self._listening.set_exception(exc)
             return
-        finally:
-            self._listening.set()
         await self._stop.wait()
         await server.close()
 

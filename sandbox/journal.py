@@ -28,18 +28,12 @@ class SlidingWindow:
 
     def __init__(self, rate: float) -> None:
         self._admitted: deque[int] = deque()
-        self.rate = rate
+        self.limit_to(rate)
 
-    @property
-    def rate(self) -> float:
-        """Requests per second; may be changed at any time, what was admitted is remembered."""
-        return self._rate
-
-    @rate.setter
-    def rate(self, rate: float) -> None:
+    def limit_to(self, rate: float) -> None:
+        """Change the rate, in requests per second; what was admitted is remembered."""
         if not rate >= 0 or math.isinf(rate):
             raise ValueError(f"a rate is 0 (no limit) or more per second, not {rate}")
-        self._rate = rate
         self.places = math.ceil(rate)
         self.length_ns = math.ceil(self.places / rate * SECOND_NS) if rate else 0
 

@@ -16,7 +16,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -67,13 +67,11 @@ class Deliverer:
         *,
         private_too: bool,
         timeout_s: float = TIMEOUT_S,
-        clock: Callable[[], float] = time.time,
     ) -> None:
         self._outbox = outbox
         self._publisher = publisher
         self._resolve = every_address if private_too else resolve_public
         self._timeout_s = timeout_s
-        self._clock = clock
         self._exchange = Exchange(now_s)
         self._lock = threading.Lock()
         self._sessions: dict[str, Session] = {}
@@ -125,7 +123,7 @@ class Deliverer:
         request = requests.Request(
             "POST",
             url,
-            headers=signed_headers(delivery, self._clock()),
+            headers=signed_headers(delivery, time.time()),
             data=body_of(delivery),
         )
         self._exchange.start(self._timeout_s, None)

@@ -41,16 +41,6 @@ def test_a_port_that_is_none_is_refused(port: str) -> None:
     assert "argument --port: must be 0 to 65535" in told
 
 
-def test_a_ready_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    file = tmp_path / "absent" / "ready"
-
-    code, out, told = run("--port", "0", "--ready-file", str(file))
-
-    assert code == 1
-    assert out == ""
-    assert told == f"sendcode sandbox: --ready-file {file}: no such file or directory\n"
-
-
 def test_it_serves_https_by_a_certificate_and_refuses_to_start_without(tmp_path: Path) -> None:
     authority = trustme.CA()
     pem = tmp_path / "sandbox.pem"
