@@ -104,10 +104,11 @@ def ask_first(question: str, *, yes: bool) -> None:
     typer.confirm(question, abort=True, err=True)
 
 
-def number_asked_for() -> str:
-    """Read a phone number, as `secret_line` does."""
+def number_asked_for(*, has_option: bool = True) -> str:
+    """Read a phone number, as `secret_line` does; `has_option`: --phone would name it as well."""
     prompt = "Phone number (what you type stays hidden)"
-    return secret_line("one phone number", prompt, otherwise="; or name it with --phone")
+    otherwise = "; or name it with --phone" if has_option else ""
+    return secret_line("one phone number", prompt, otherwise=otherwise)
 
 
 def secret_line(what: str, prompt: str, *, twice: bool = False, otherwise: str = "") -> str:

@@ -21,7 +21,7 @@ def forget(
     is noted in the list of actions, without the number. What was written to files, and backups of
     Redis, are not reached; its append-only file is rewritten by a worker soon after.
     """
-    phone = PhoneNumber.from_international(number_asked_for())
+    phone = PhoneNumber.from_international(number_asked_for(has_option=False))
     with ledger_connection() as (settings, client):
         forgetting = Forgetting(client, settings)
         ids = forgetting.find(phone)

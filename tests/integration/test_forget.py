@@ -33,6 +33,19 @@ def forget(sendcode: Command, monkeypatch: pytest.MonkeyPatch) -> Forget:
     return run
 
 
+def test_without_a_number_nothing_is_looked_for_and_no_option_named_that_there_is_not(
+    sendcode: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+
+    ran = sendcode("forget", "--yes")
+
+    assert ran.exit_code == 2
+    assert ran.err == (
+        "sendcode: standard input: must be one line with one phone number, not 0 lines\n"
+    )
+
+
 def open_number(redis: Redis, ledger: Ledger, n: int) -> None:
     """Let the interval of a number be over."""
     phone = number(n)
