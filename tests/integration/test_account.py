@@ -155,6 +155,7 @@ def doubt_behind_events(acts: Acts, account: Account, by: Literal["api", "person
     return job_id
 
 
+@pytest.mark.settings(sendcode_canary_interval=600)  # none is due, however slow the machine
 def test_a_job_in_doubt_is_found_behind_any_number_of_halted_events(
     acts: Acts, account: Account
 ) -> None:
