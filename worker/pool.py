@@ -79,10 +79,12 @@ class _Pool(HTTPConnectionPool):
                 self._uses.popleft()
             ahead = self._wanted_ahead()
             connection: Any = None
-            self._drop_unusable()
-            if self._idle:
+            while self._idle and connection is None:
                 # in turns all stay in use; of too many, those used least may age, and are closed
                 connection = self._idle.pop(0 if len(self._idle) <= ahead + 1 else -1)
+                if not connection.is_connected:
+                    connection.close()
+                    connection = None
             for _ in range(ahead - len(self._idle) - self._opening):
                 self._open_another()
         return connection or self._new_conn()
