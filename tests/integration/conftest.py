@@ -15,6 +15,7 @@ from jobs.job import Lane
 from jobs.keys import Keys
 from jobs.ledger import Ledger
 from jobs.scripts import time_us
+from producer import events
 from tests.ledger_acts import Acts
 from tests.ledger_checks import check_ledger
 from worker.background import Runtime
@@ -28,6 +29,14 @@ def acts(ledger: Ledger, batches: Batches, redis: Redis, keys: Keys) -> Iterator
     """All that can be done to the ledger; whatever the test did, it must be consistent then."""
     yield Acts(ledger, batches, redis, keys)
     check_ledger(redis, keys)
+
+
+@pytest.fixture
+def first_code() -> Iterator[None]:
+    """Let no `send_code` of this process have read the environment before, or for later tests."""
+    events._forget_connections()
+    yield
+    events._forget_connections()
 
 
 @pytest.fixture

@@ -175,7 +175,7 @@ def test_without_a_key_a_worker_started_by_celery_ends_and_says_how_to_make_one(
     assert "sendcode keys new" in ran.stderr
 
 
-@pytest.mark.usefixtures("sendcode")
+@pytest.mark.usefixtures("sendcode", "first_code")
 def test_without_a_key_the_python_call_raises_settings_error() -> None:
     with pytest.raises(SettingsError, match=NAME):
         send_code("852", "51234567")

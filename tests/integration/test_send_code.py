@@ -28,7 +28,6 @@ from producer import (
     RedisUnavailableError,
     SendcodeError,
     SettingsError,
-    events,
     load_settings,
     send_code,
 )
@@ -304,6 +303,7 @@ def test_a_doubtful_number_is_sent_to_and_flagged(settings: Settings, sendcode: 
     assert send_code(*NUMBER, settings=settings).as_dict()["doubt"] is None
 
 
+@pytest.mark.usefixtures("first_code")
 def test_an_application_s_own_env_file_is_not_looked_at(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -312,7 +312,6 @@ def test_an_application_s_own_env_file_is_not_looked_at(
     for name, value in environment_of(settings).items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
-    events._forget_connections()
 
     assert send_code(*NUMBER).state is State.QUEUED
 
@@ -324,12 +323,12 @@ def test_an_application_s_own_env_file_is_not_looked_at(
     assert send_code(*NUMBER, settings=named).state is State.QUEUED
 
 
+@pytest.mark.usefixtures("first_code")
 def test_a_misspelt_variable_is_named_in_the_application_s_log(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name, value in environment_of(settings, SENDCODE_AMBIGOUS="hold").items():
         monkeypatch.setenv(name, value)
-    events._forget_connections()
 
     for _ in range(2):
         assert send_code(*NUMBER).state is State.QUEUED
