@@ -296,7 +296,14 @@ def _declared(text: str) -> tuple[tuple[str, ...], frozenset[str], bool]:
     return names, optional, len(names) < len(parts)
 
 
-@cache
 def _text(folder: str, name: str) -> str:
+    return _texts(folder)[name]
+
+
+@cache
+def _texts(folder: str) -> dict[str, str]:
+    """Return a folder's scripts by name, read at once: if they are replaced, none mixes with us."""
     package, *parts = folder.split("/")
-    return files(package).joinpath(*parts, f"{name}.lua").read_text(encoding="utf-8")
+    found = files(package).joinpath(*parts).iterdir()
+    scripts = [each for each in found if each.name.endswith(".lua")]
+    return {each.name.removesuffix(".lua"): each.read_text(encoding="utf-8") for each in scripts}

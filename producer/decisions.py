@@ -338,8 +338,9 @@ class Decisions(LedgerPart):
             memory=Memory(self.client, self.settings),
         )
         if plan.verb == "replace":
-            phone = self._numbers[token][0]
-            return replace_number(dead, choice.job_ids[0], phone, how, decision)
+            phone, job_id = self._numbers[token][0], choice.job_ids[0]
+            decision = replace(decision, chosen=f"job {job_id}")  # as any other door notes it
+            return replace_number(dead, job_id, phone, how, decision)
         return requeue(dead, choice, how, progress, decision=decision, report=report)
 
     def _note(self, token: str, **values: Any) -> None:

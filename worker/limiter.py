@@ -34,6 +34,8 @@ An event takes such a slot all the same, until its holder begins to use it."""
 LEAST_WAY = 0.25
 """Of the shortest round trip to Redis, what each of its two ways takes at least: presumed, as no
 clock tells."""
+SURE = 20
+"""Round trips of which the shortest is believed: the first ones connect and load the script."""
 CREEP = 1.001
 """Factor by which the shortest round trip is believed to be longer each time, until one is not."""
 OLD_TURN_S = 1.0
@@ -138,8 +140,9 @@ class Limiter:
         self._answer_s = 0.0
         """Seconds that a round trip to Redis takes at least: the first one, or a quicker one since;
         creeps up, to follow the network."""
-        self._shortest_s = math.inf
-        """The same, but creeping so slowly that no busy machine's stalls are taken for the way."""
+        self._shortest_s, self._measured = math.inf, 0
+        """The same, but creeping so slowly that no busy machine's stalls are taken for the way, and
+        of how many it is the shortest."""
         self._arrivals: dict[int, tuple[float, str]] = {}
         """Slot number → when it opened, and the arrival of its request, not yet reported."""
         self._has_arrivals = threading.Condition()
@@ -267,7 +270,10 @@ class Limiter:
         took_s = answered - asked
         more_s = (took_s - self._answer_s) / 20 if self._answer_s else took_s
         self._answer_s = min(took_s, self._answer_s + more_s)
-        self._shortest_s = min(took_s, self._shortest_s * CREEP)
+        with self._count:
+            self._measured += 1
+            self._shortest_s = min(took_s, self._shortest_s * CREEP)
+            least_s = self._shortest_s * LEAST_WAY if self._measured >= SURE else 0.0
         if reply[0] == "turn":
             return _Turn(reply[1], answered - self._answer_s + int(reply[2]) / 1e6)
         wait_us, number, at_us = map(int, reply[1:4])
@@ -279,7 +285,6 @@ class Limiter:
                 extra=fields(mine=self.per_window, lowest=per_window),
             )
         wait_s = wait_us / 1e6
-        least_s = self._shortest_s * LEAST_WAY
         asked, answered = asked + least_s, answered - least_s
         closes = asked + wait_s + late_s + LATEST_S
         held = lane is Lane.BATCH

@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
@@ -74,7 +75,7 @@ class Deliverer:
         self._timeout_s = timeout_s
         self._exchange = Exchange(now_s)
         self._lock = threading.Lock()
-        self._sessions: dict[str, Session] = {}
+        self._sessions: dict[tuple[str, str], Session] = {}
 
     def deliver(self, job_id: str) -> Delivered | None:
         """Deliver the next outcome of a job; None if there is none for us now."""
@@ -138,12 +139,18 @@ class Deliverer:
         return response.status_code
 
     def _session(self, url: str) -> Session:
+        parts = urlsplit(url)
+        place = parts.scheme, parts.netloc
         with self._lock:
-            if url not in self._sessions:
-                self._sessions[url] = Session(
-                    url, self._exchange, self._timeout_s, resolve=self._resolve
+            if place not in self._sessions:
+                self._sessions[place] = Session(
+                    url,
+                    self._exchange,
+                    self._timeout_s,
+                    is_acknowledged=False,
+                    resolve=self._resolve,
                 )
-            return self._sessions[url]
+            return self._sessions[place]
 
 
 def body_of(delivery: Delivery) -> bytes:

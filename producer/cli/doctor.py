@@ -27,6 +27,7 @@ from jobs.account import OUTDATED
 from jobs.api_connection import code_before_writing, in_short, shake_hands
 from jobs.codes import OwnCode, explain
 from jobs.identity import REMEDY, Identity, state_file
+from jobs.job import iso
 from jobs.mending import Mending
 from jobs.quotas import bounds_of_workers
 from jobs.scripts import SPARE_THREADS
@@ -45,7 +46,6 @@ from jobs.server import (
 )
 from jobs.vault import IndexLockedError, Vault
 from producer.cli.console import CommandFailedError, printable, results, say, show_json
-from producer.cli.display import moment
 from producer.cli.options import JsonOption, ledger_connection
 from producer.cli.wording import (
     LEDGER_DISPUTED,
@@ -282,7 +282,7 @@ def account(overview: Overview) -> Iterator[Finding]:
     """Judge whether all sending is halted."""
     if overview.account.state == "halted":
         yield Finding("account", Level.FAIL, *halt_explained(overview.account))
-    elif not overview.ledger.refused:
+    elif not (overview.ledger.refused or overview.ledger.is_disputed):
         yield Finding("account", Level.OK, "sending is not halted")
 
 
@@ -314,7 +314,7 @@ def damage(overview: Overview) -> Iterator[Finding]:
         remedy = "workers mend it within seconds; if it stays: sendcode doctor --repair"
         yield Finding("damage", Level.FAIL, text, remedy)
     for each in overview.damage[:SHOWN]:
-        text = f"{moment(each.at_ms)}: {each.what}"
+        text = f"{iso(each.at_ms)}: {each.what}"
         remedy = "sendcode doctor --repair looks at all jobs once more, and forgets this"
         yield Finding("damage", Level.WARN, text, remedy)
     if len(overview.damage) > SHOWN:
@@ -349,9 +349,9 @@ def webhooks(overview: Overview) -> Iterator[Finding]:
     for each in overview.webhooks:
         if each.is_on and not each.failing_ms:
             continue
-        state = f"fails since {moment(each.failing_ms)}"
+        state = f"fails since {iso(each.failing_ms or 0)}"
         if not each.is_on:
-            state = f"is off since {moment(each.since_ms)}"
+            state = f"is off since {iso(each.since_ms)}"
         text = f"the webhook of {each.name} ({each.host}) {state}: {each.reason}"
         remedy = f"when it works again: sendcode webhook replay {each.name}"
         yield Finding("webhooks", Level.WARN, f"{text}; {each.waiting:,} outcomes wait", remedy)

@@ -43,6 +43,7 @@ local SURE = 20            -- reports after which the shortest time is believed 
 local AFFORDABLE = 25000   -- µs of answer time above the shortest, on average, that are believed to be it
 local MOST_USUAL = 50000   -- µs above the shortest (or four times the caution): what takes longer, as a packet
                            -- was lost, say, counts as this in the averages
+local RESENT = 300000      -- µs by which an answer comes later, at most, if its packet was lost once
 local FIRST_CAUTION, LEAST_CAUTION, MOST_CAUTION = 8000, 2000, 250000 -- µs
 local CAUTION_FALLS = 0.0003 -- of it, with each answer that is no refusal
 local UNPROVED, LEAST_UNPROVED = 60000, 12000 -- µs, where acknowledgements are not to be had; at first, anywhere
@@ -98,8 +99,10 @@ local function note_one_arrival(slot, per_window, sent_us, answer, way)
     local spread = averaged(pace.spread_us, math.min(above, most_usual), heard)
     if heard >= SURE then
       if spread <= math.max(AFFORDABLE, caution) then
-        -- what answers vary more than acknowledgements is a queue: twenty times its average is never passed
-        excess = way and excess + 20 * math.max(0, spread - way_spread) or math.huge
+        -- What answers vary more than acknowledgements is a queue; it hardly ever takes twenty times its
+        -- average. An answer that comes later than that was lost and sent again, unless it is later still.
+        local resent = way and above <= RESENT
+        excess = resent and excess + 20 * math.max(0, spread - way_spread) or math.huge
       end
       excess = math.min(excess, above + spread / 4) -- as the shortest is not known exactly
     end
