@@ -113,9 +113,14 @@ def older_copy() -> str:
         world.valkey.kill()
         shutil.rmtree(folder)
         shutil.copytree(backup, folder)
+        workers = here.workers.workers.values()
+        for worker in workers:  # a copy of seconds is taken for the ledger itself, once one asks
+            worker.signal(signal.SIGSTOP)
         world.valkey.start()
         identity = Identity(world.redis, world.settings)
         world.redis.hincrby(Keys("sendcode").ledger, "at", -HOUR_MS)  # as if it had been an hour
+        for worker in workers:
+            worker.signal(signal.SIGCONT)
         wait_until(lambda: identity.ask().refused, "the refusal", PATIENCE_S)
         at_refusal = accepted()
         identity.accept(24, "the faults' own")
