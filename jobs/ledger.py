@@ -389,11 +389,9 @@ class Ledger(LedgerPart):
 
         It comes after the events in the queue, at the rate that is now.
         """
-        pipe = self.client.pipeline(transaction=False)
-        pipe.time()
-        pipe.llen(self.keys.event_queue)
-        pipe.hgetall(self.keys.pace)
-        now, waiting, pace = pipe.execute()
+        now, waiting, pace = self.ask_all(
+            [("TIME",), ("LLEN", self.keys.event_queue), ("HGETALL", self.keys.pace)]
+        )
         return self._next_slot_ms(time_us(now), waiting, pace)
 
     def _next_slot_ms(self, now_us: int, waiting: int, pace: Mapping[str, str]) -> int:

@@ -235,12 +235,14 @@ class Rows(LedgerPart):
 
     def _lists(self, batch_id: str, first: int, count: int) -> tuple[list[str], _Opener]:
         last = first + count - 1
-        pipe = self.client.pipeline(transaction=False)
-        pipe.lrange(self.keys.rows(batch_id), first, last)
         blocks = range(first // BLOCK_ROWS, last // BLOCK_ROWS + 1)
-        pipe.lrange(self.keys.cells(batch_id), blocks[0], blocks[-1])
-        pipe.hget(self.keys.batch(batch_id), "expires_at")
-        heads, cells, term = pipe.execute()
+        heads, cells, term = self.ask_all(
+            [
+                ("LRANGE", self.keys.rows(batch_id), first, last),
+                ("LRANGE", self.keys.cells(batch_id), blocks[0], blocks[-1]),
+                ("HGET", self.keys.batch(batch_id), "expires_at"),
+            ]
+        )
         sealed = zip(((batch_id, block) for block in blocks), cells, strict=False)
         return heads, _Opener(self._vault, dict(sealed), {batch_id: term})
 
