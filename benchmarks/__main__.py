@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -46,6 +47,8 @@ NAMES = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line, or `arguments`, ask for."""
     given = sys.argv[1:] if arguments is None else list(arguments)
+    # an installed program has its bytecode; without, each start compiles all of our modules
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description=__doc__,

@@ -56,6 +56,10 @@ class BatchState(StrEnum):
         return cls.PAUSED if isinstance(value, str) else None
 
 
+_as_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+"""As `json.dumps`, which would make an encoder for each row."""
+
+
 @dataclass(frozen=True, slots=True)
 class BatchRow:
     """One data record of the file: accepted with its number, or rejected with a reason."""
@@ -72,9 +76,9 @@ class BatchRow:
 
     def encode(self) -> str:
         if self.phone is not None:
-            cells = json.dumps(self.cells, ensure_ascii=False, separators=(",", ":"))
+            cells = _as_json(self.cells)
             return f"{self.phone.country_code}\t{self.phone.phone_num}\t{self.line}\t{cells}"
-        cells = json.dumps([self.reason, self.cells], ensure_ascii=False, separators=(",", ":"))
+        cells = _as_json([self.reason, self.cells])
         return f"\t{self.code}\t{self.line}\t{cells}"
 
     @classmethod

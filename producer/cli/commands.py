@@ -7,6 +7,7 @@ other. The line that a command has in the lists is the first of its docstring.
 
 from __future__ import annotations
 
+import gc
 import inspect
 import re
 import sys
@@ -40,7 +41,8 @@ COMMANDS: Mapping[str, Mapping[str, str | tuple[str, Mapping[str, Sequence[str]]
             {
                 "batch_check": ["check"],
                 "batch_submit": ["submit"],
-                "batch": ["status", "list", "pause", "resume", "cancel", "results"],
+                "batch": ["status", "list", "pause", "resume", "cancel"],
+                "batch_results": ["results"],
             },
         ),
     },
@@ -136,6 +138,8 @@ class LazyCommand(TyperCommand):
     def itself(self) -> Any:
         """Load and return the command itself."""
         callback = getattr(import_module(f"producer.cli.{self._module}"), self._function)
+        gc.freeze()
+        gc.enable()
         app, settings = plain_app(), _PASSED_ON if self.name in _PROGRAMS else {}
         app.command(self.name, cls=PlainCommand, context_settings=settings)(callback)
         return get_command(app)

@@ -41,14 +41,15 @@ from producer.cli.options import (
     reason_to_keep,
     target_of,
 )
-from producer.cli.wording import left_alone_in_words
 from producer.deadletters import (
     EXPORT_COLUMNS,
     Choice,
     Group,
     Progress,
+    Reason,
     Report,
     Requeuing,
+    Why,
     drop,
     export_rows,
     groups,
@@ -57,7 +58,7 @@ from producer.deadletters import (
     replace_number,
     requeue,
 )
-from producer.second_codes import Memory
+from producer.second_codes import Memory, already_waits
 from producer.stories import story_of
 
 JobsArgument = Annotated[
@@ -280,7 +281,7 @@ def _walking(what: str, dead: DeadLetters) -> Iterator[Progress]:
 def _show_report(report: Report, done: str, as_json: bool) -> None:
     refused = [
         {
-            "reason": left_alone_in_words(each.reason),
+            "reason": _left_alone_in_words(each.reason),
             "count": each.count,
             "examples": each.examples,
         }
@@ -296,7 +297,7 @@ def _show_report(report: Report, done: str, as_json: bool) -> None:
         if report.new_job_id:
             show(f"  as {report.new_job_id}")
         for each in report.refused.values():
-            why = left_alone_in_words(each.reason)
+            why = _left_alone_in_words(each.reason)
             say(f"{each.count:,} left alone: {why} ({', '.join(each.examples)})")
         if report.last_due_in_s >= 1:
             say(f"they become due one after another, the last in {span(report.last_due_in_s)}")
@@ -349,3 +350,35 @@ def _say_remedies(record: JobRecord) -> None:
     else:
         say(f"try it again:            sendcode dead requeue {job_id}")
     say(f'leave it at that:        sendcode dead drop {job_id} --reason "…"')
+
+
+_ALL_THE_SAME = "--may-send-twice sends all the same"
+_LEFT_ALONE = {
+    Why.NO_DEAD_LETTER: "it is no dead letter (see: sendcode job show)",
+    Why.UNREADABLE: "its record cannot be read: deal with it by its id",
+    Why.BEYOND_LIMIT: "--limit was reached before its turn: name it again, or raise the limit",
+    Why.ABSENT: "the job is gone",
+    Why.NOT_DEAD: "somebody has dealt with it meanwhile",
+    Why.CANCELLED: "its batch was cancelled: nothing of it is sent any more",
+    Why.DROPPED: "it was dropped before",
+    Why.NUMBER_LOST: "its number is lost: give it again (--phone)",
+    Why.SAME_NUMBER: "this is the number it has already; leave out the number to requeue",
+    Why.TOO_LATE: "it would come too late (--expires-in): --force sends all the same",
+    Why.LOCKED: "its number is sealed under a data key that is not here (SENDCODE_DATA_KEYS)",
+    Why.PERHAPS_SENT: f"perhaps sent: ask the customer whether a code has come; {_ALL_THE_SAME}",
+    Why.SENT_SINCE: f"another job has sent a code to its number since: drop it; {_ALL_THE_SAME}",
+    Why.CORRECTED: "a corrected file took its customer over: sendcode job show",
+    Why.SENT_BEFORE: f"this number got a code before: {_ALL_THE_SAME}",
+}
+
+
+def _left_alone_in_words(reason: Reason) -> str:
+    """Return why a dead letter was left alone, and which option does it all the same."""
+    if reason.why is Why.PERMANENT:
+        return (
+            f"{reason.about} is permanent, unchanged it would only be refused again: "
+            "give a corrected number (--phone), or --force"
+        )
+    if reason.why is Why.WAITS_ELSEWHERE:
+        return f"its number {already_waits(reason.about)}: {_ALL_THE_SAME}"
+    return _LEFT_ALONE[reason.why]

@@ -18,9 +18,7 @@ from jobs.identity import LedgerRefusedError, LedgerState
 from jobs.job import State, split_job_id
 from producer.cli.console import FAILED, MISUSED, TRACEBACK, CommandFailedError, MisusedError
 from producer.cli.display import clock, span
-from producer.deadletters import Reason, Why
 from producer.importing import ImportRefusedError, Refusal
-from producer.second_codes import already_waits
 from producer.sheet import Choice, Note, SheetError
 from producer.stories import Instead, NoSuchJobError, Story, lower_first
 from producer.users import LastAdminError
@@ -160,38 +158,6 @@ def taking(batch: Batch, only: str = "") -> str:
     batch_id = batch.batch_id
     some = f" --only {only}" if only else ""
     return f"sendcode batch results {batch_id}{some} --output {batch_id}-{only or 'results'}.csv"
-
-
-_ALL_THE_SAME = "--may-send-twice sends all the same"
-_LEFT_ALONE = {
-    Why.NO_DEAD_LETTER: "it is no dead letter (see: sendcode job show)",
-    Why.UNREADABLE: "its record cannot be read: deal with it by its id",
-    Why.BEYOND_LIMIT: "--limit was reached before its turn: name it again, or raise the limit",
-    Why.ABSENT: "the job is gone",
-    Why.NOT_DEAD: "somebody has dealt with it meanwhile",
-    Why.CANCELLED: "its batch was cancelled: nothing of it is sent any more",
-    Why.DROPPED: "it was dropped before",
-    Why.NUMBER_LOST: "its number is lost: give it again (--phone)",
-    Why.SAME_NUMBER: "this is the number it has already; leave out the number to requeue",
-    Why.TOO_LATE: "it would come too late (--expires-in): --force sends all the same",
-    Why.LOCKED: "its number is sealed under a data key that is not here (SENDCODE_DATA_KEYS)",
-    Why.PERHAPS_SENT: f"perhaps sent: ask the customer whether a code has come; {_ALL_THE_SAME}",
-    Why.SENT_SINCE: f"another job has sent a code to its number since: drop it; {_ALL_THE_SAME}",
-    Why.CORRECTED: "a corrected file took its customer over: sendcode job show",
-    Why.SENT_BEFORE: f"this number got a code before: {_ALL_THE_SAME}",
-}
-
-
-def left_alone_in_words(reason: Reason) -> str:
-    """Return why a dead letter was left alone, and which option does it all the same."""
-    if reason.why is Why.PERMANENT:
-        return (
-            f"{reason.about} is permanent, unchanged it would only be refused again: "
-            "give a corrected number (--phone), or --force"
-        )
-    if reason.why is Why.WAITS_ELSEWHERE:
-        return f"its number {already_waits(reason.about)}: {_ALL_THE_SAME}"
-    return _LEFT_ALONE[reason.why]
 
 
 def no_such_job_in_words(error: NoSuchJobError) -> str:

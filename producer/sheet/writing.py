@@ -24,11 +24,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import cache
+from html import escape
 from importlib.resources import files
 from pathlib import Path
 from typing import IO, Any, BinaryIO, TypeAlias
 from unicodedata import east_asian_width
-from xml.sax.saxutils import escape, quoteattr
 
 from producer.sheet.row import SheetError, shown
 
@@ -146,7 +146,7 @@ class _Book:
                 self._begins, _, self._ends = content.partition("{rows}")
                 continue
             if name == _WORKBOOK:
-                content = content.format(title=quoteattr(_sheet_name(title)))  # noqa: PLW2901
+                content = content.format(title=escape(_sheet_name(title)))  # noqa: PLW2901
             self._zip.writestr(name, _XML + content)
         self._sheet = self._zip.open(_SHEET, "w", force_zip64=True)
         self._first: list[Sequence[Cell]] | None = []
