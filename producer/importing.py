@@ -182,7 +182,7 @@ class Spool:
         origin = last_named(sheet.header, "job_id")
         for row, history in rows_to_send(sheet, memory, skip_sent_after=after):
             self.tally.count(row, history if row.number > have else NO_HISTORY)
-            if row.phone is not None:
+            if row.phone is not None and origin is not None:
                 job_id = cell_of(row, origin)
                 owner, _ = split_job_id(job_id)
                 if len(self._owners) < _MOST_OWNERS:
