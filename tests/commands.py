@@ -62,7 +62,6 @@ class InThisProcess:
         monkeypatch.setenv("COLUMNS", "160")
         # a console keeps the width that it was made with, perhaps by another test
         console.results.cache_clear()
-        console.talk.cache_clear()
 
     def __call__(self, *words: str | Path) -> Ran:
         arguments = [str(word) for word in words]

@@ -68,8 +68,8 @@ COMMANDS: Mapping[str, Mapping[str, str | tuple[str, Mapping[str, Sequence[str]]
             "Where outcomes go that backends are told of, and what was not delivered.",
             {"webhook": ["list", "replay", "secret", "remove"]},
         ),
-        "purge": "purge",
-        "forget": "forget",
+        "purge": "removing",
+        "forget": "removing",
         "keys": (
             "The keys under which the ledger's numbers and rows are sealed.",
             {"keys": ["new", "status", "rotate"]},

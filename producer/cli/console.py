@@ -52,14 +52,6 @@ def results() -> Console:
 
 
 @cache
-def talk() -> Console:
-    """Return stderr, for a bar of progress."""
-    from rich.console import Console  # noqa: PLC0415 (as above)
-
-    return Console(stderr=True, highlight=False)
-
-
-@cache
 def stdout() -> IO[str]:
     """Return stdout, whose errors name it."""
     return cast("IO[str]", _Named(lambda: sys.stdout))

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import redis
 import typer
@@ -279,7 +279,7 @@ def _walking(what: str, dead: DeadLetters) -> Iterator[Progress]:
 
 
 def _show_report(report: Report, done: str, as_json: bool) -> None:
-    refused = [
+    refused: list[dict[str, Any]] = [
         {
             "reason": _left_alone_in_words(each.reason),
             "count": each.count,
@@ -296,9 +296,9 @@ def _show_report(report: Report, done: str, as_json: bool) -> None:
             show(f"  {count:,} x {code or '(no code)'}")
         if report.new_job_id:
             show(f"  as {report.new_job_id}")
-        for each in report.refused.values():
-            why = _left_alone_in_words(each.reason)
-            say(f"{each.count:,} left alone: {why} ({', '.join(each.examples)})")
+        for each in refused:
+            examples = ", ".join(each["examples"])
+            say(f"{each['count']:,} left alone: {each['reason']} ({examples})")
         if report.last_due_in_s >= 1:
             say(f"they become due one after another, the last in {span(report.last_due_in_s)}")
     if not report.done and refused:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
-from producer.cli.console import printable, results, say, talk
+from producer.cli.console import printable, results, say
 
 LINE_EVERY_S = 5.0
 """Between two lines of progress where there is no terminal; what is quicker has none."""
@@ -101,14 +101,16 @@ def display(what: str, line_every_s: float, *, transient: bool = False) -> Itera
     if not sys.stderr.isatty():
         yield _lines(what, line_every_s, at_once=not transient)
         return
-    from rich.progress import BarColumn, Progress, TextColumn  # noqa: PLC0415 (of a terminal alone)
+    from rich.console import Console  # noqa: PLC0415 (of a terminal alone, as what follows)
+    from rich.progress import BarColumn, Progress, TextColumn  # noqa: PLC0415
 
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.fields[text]}", markup=False),
     )
-    with Progress(*columns, console=talk(), transient=transient) as bar:
+    talk = Console(stderr=True, highlight=False)
+    with Progress(*columns, console=talk, transient=transient) as bar:
         task = bar.add_task(what, total=None, text="")
 
         def show_now(text: str, share: float | None, *, last: bool = False) -> None:  # noqa: ARG001

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from producer.cli import console, display
+from producer.cli import display
 
 
 @pytest.fixture(autouse=True)
 def _each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(display, "LINE_EVERY_S", 0)
-    console.talk.cache_clear()
 
 
 def test_of_a_known_total_the_time_left_is_told(capsys: pytest.CaptureFixture[str]) -> None:
