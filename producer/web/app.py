@@ -14,7 +14,6 @@ from typing import Any
 import anyio.to_thread
 from fastapi import FastAPI, Request
 from fastapi.responses import PlainTextResponse, Response
-from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from config.logging import fields, set_level
@@ -28,7 +27,7 @@ from producer.web.guesses import LONGEST_DELAY_S
 from producer.web.problems import Problem, answer_with_problems, ask, begin_answer
 from producer.web.schemas import PROBLEM_SCHEMAS
 from producer.web.services import Services, services
-from producer.web.uploads import TAKES_A_FILE
+from producer.web.uploads import TAKES_A_FILE, parts_of
 
 log = logging.getLogger("sendcode.web")
 
@@ -170,7 +169,8 @@ class _Frame:
             if scope["path"] not in TAKES_A_FILE:
                 most = MAX_BODY if scope["path"].startswith("/v1/") else MAX_FORM
                 try:
-                    receive = _replay(await _body(Request(scope, receive), most), receive)
+                    parts = parts_of(Request(scope, receive), most, BODY_S)
+                    receive = _replay(b"".join([part async for part in parts]), receive)
                     begin_answer(scope)
                 except Problem as exc:
                     app = _answer(Request(scope), exc)
@@ -197,27 +197,6 @@ class _Frame:
                     request_id=request_id,
                 ),
             )
-
-
-async def _body(request: Request, most: int) -> bytes:
-    """Read a body up to the bounds; raise the refusal of a longer or a slower one."""
-    too_large = Problem(413, "too_large", f"a request's body has at most {most:,} bytes")
-    length = request.headers.get("content-length", "0")
-    if length.isdigit() and int(length) > most:
-        raise too_large
-    body = b""
-    try:
-        async with asyncio.timeout(BODY_S):
-            async for part in request.stream():
-                body += part
-                if len(body) > most:
-                    raise too_large
-    except TimeoutError:
-        text = f"the rest of the body did not come within {BODY_S:g} s"
-        raise Problem(408, "request_timeout", text) from None
-    except ClientDisconnect:
-        raise Problem(400, "disconnected", "the caller went away") from None
-    return body
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import redis
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 
 from config.settings import Settings
 from config.unavailable import RedisUnavailableError
@@ -56,6 +56,7 @@ from producer.web.schemas import (
     problems,
 )
 from producer.web.services import services
+from producer.web.uploads import taken_apart
 
 router = APIRouter(
     prefix="/v1",
@@ -118,7 +119,8 @@ async def submit_batch(request: Request, token: Owner) -> Response:
     """
     app = services(request)
 
-    def work(file: UploadFile, fields: BatchForm) -> Response:
+    def work(form: FormData) -> Response:
+        file, fields = taken_apart(form)
         with _opened(file, fields) as sheet:
             now_ms = time_ms(app.client.time())
             starts_ms = _start_ms(fields, now_ms)
@@ -135,7 +137,7 @@ async def submit_batch(request: Request, token: Owner) -> Response:
         headers = {"Location": f"/v1/batches/{submission.batch_id}"}
         return JSONResponse(document, 200 if submission.is_complete else 201, headers)
 
-    return await app.uploads.work(request, work)
+    return await app.uploads.take(request, work)
 
 
 @router.post(
@@ -151,7 +153,8 @@ async def check_batch(request: Request, token: Owner) -> Response:
     """Look at a file as submitting it would, sending and changing nothing."""
     app = services(request)
 
-    def work(file: UploadFile, fields: BatchForm) -> Response:
+    def work(form: FormData) -> Response:
+        file, fields = taken_apart(form)
         with _opened(file, fields) as sheet:
             app.identity.check()
             found = preflight(
@@ -164,7 +167,7 @@ async def check_batch(request: Request, token: Owner) -> Response:
             notes = [note.text for note in sheet.notes]
             return JSONResponse({"file": sheet.name, "notes": notes, **found.as_dict()})
 
-    return await app.uploads.work(request, work)
+    return await app.uploads.take(request, work)
 
 
 @router.get(

@@ -8,9 +8,9 @@ from functools import cache
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
-from fastapi.responses import HTMLResponse, Response
+from fastapi.responses import HTMLResponse
 
-from producer.web.console.frame import static_file, templates
+from producer.web.console.frame import templates
 
 router = APIRouter(include_in_schema=False)
 
@@ -19,12 +19,6 @@ router = APIRouter(include_in_schema=False)
 async def page(request: Request) -> HTMLResponse:
     """Show the API's description to a person."""
     return HTMLResponse(page_of(request.app))
-
-
-@router.get("/docs.css")
-async def style() -> Response:
-    """Return how that page looks."""
-    return Response(static_file("docs.css"), media_type="text/css")
 
 
 @cache

@@ -15,7 +15,6 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
 
 from config.settings import Settings
 from config.unavailable import RedisUnavailableError
@@ -163,10 +162,6 @@ def answer_with_problems(app: FastAPI, answer: Callable[[Request, Problem], Resp
     async def redis_failed(request: Request, exc: redis.RedisError) -> Response:
         settings: Settings = request.app.state.settings
         return answer(request, unavailable(str(RedisUnavailableError.from_redis(exc, settings))))
-
-    @app.exception_handler(ClientDisconnect)
-    async def disconnected(_: Request, __: ClientDisconnect) -> Response:
-        return Problem(400, "disconnected", "the caller went away").answer()
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, exc: HTTPException) -> Response:

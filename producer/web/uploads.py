@@ -1,8 +1,9 @@
-"""Files that come with a request: to a temporary file, never into memory, and gone in any case."""
+"""Bodies, within bounds. A file goes to disk, never into memory, and is gone in any case."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncGenerator, Callable
 from typing import TypeVar
@@ -14,6 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
 
 from producer.web.problems import RETRY_AFTER_S, Problem, begin_answer, media_type
 from producer.web.schemas import BatchForm
@@ -41,16 +43,12 @@ class Uploads:
         self._free = asyncio.Semaphore(FILES_AT_ONCE)
         self._threads = anyio.CapacityLimiter(FILES_AT_ONCE)
 
-    async def work(self, request: Request, work: Callable[[UploadFile, BatchForm], T]) -> T:
-        """Receive the request's file and fields, and return what `work` makes of them in a thread.
+    async def take(self, request: Request, work: Callable[[FormData], T]) -> T:
+        """Receive the request's form with its file, and return what `work` makes of it in a thread.
 
         A caller that goes away before all is received is forgotten; after that, what was begun is
         finished all the same.
         """
-        return await self.take(request, lambda form: work(*_taken_apart(form)))
-
-    async def take(self, request: Request, work: Callable[[FormData], T]) -> T:
-        """Receive the request's form with its file; otherwise as `work`."""
         if self._free.locked():
             headers = {"Retry-After": str(RETRY_AFTER_S)}
             detail = f"{FILES_AT_ONCE} files are being read already: try again"
@@ -67,12 +65,9 @@ class Uploads:
 async def _received(request: Request, stalled_s: float) -> FormData:
     if media_type(request) != "multipart/form-data":
         raise Problem(415, "unsupported_media_type", "send the file as multipart/form-data")
-    length = request.headers.get("content-length", "0")
-    if length.isdigit() and int(length) > MAX_UPLOAD:
-        raise _too_large()
     parser = MultiPartParser(
         request.headers,
-        _chunks(request, stalled_s),
+        parts_of(request, MAX_UPLOAD, stalled_s, SLOWEST),
         max_files=1,
         max_fields=_MOST_FIELDS,
         max_part_size=_MAX_FIELD,
@@ -86,30 +81,40 @@ async def _received(request: Request, stalled_s: float) -> FormData:
         raise Problem(400, "malformed", detail) from exc
 
 
-async def _chunks(request: Request, stalled_s: float) -> AsyncGenerator[bytes, None]:
-    size, began = 0, time.monotonic()
-    stream = request.stream()
+async def parts_of(
+    request: Request, most: int, stalled_s: float, slowest: float = math.inf
+) -> AsyncGenerator[bytes, None]:
+    """Yield a body as it comes.
+
+    Raises:
+        Problem: 413, it has more than `most` bytes; 408, nothing came for `stalled_s`, or after so
+            long fewer than `slowest` bytes per second; 400, the caller went away.
+    """
+    too_large = Problem(413, "too_large", f"the body of this request has at most {most:,} bytes")
+    length = request.headers.get("content-length", "0")
+    if length.isdigit() and int(length) > most:
+        raise too_large
+    size, began, stream = 0, time.monotonic(), request.stream()
     while True:
-        left_s = stalled_s + size / SLOWEST - (time.monotonic() - began)
+        left_s = stalled_s + size / slowest - (time.monotonic() - began)
         try:
             async with asyncio.timeout(min(stalled_s, left_s)):
-                chunk = await anext(stream, b"")
+                part = await anext(stream, b"")
         except TimeoutError:
-            raise Problem(408, "request_timeout", "the rest of the body did not come") from None
-        if not chunk:
+            text = "the rest of the body did not come in time"
+            raise Problem(408, "request_timeout", text) from None
+        except ClientDisconnect:
+            raise Problem(400, "disconnected", "the caller went away") from None
+        if not part:
             return
-        size += len(chunk)
-        if size > MAX_UPLOAD:
-            raise _too_large()
-        yield chunk
+        size += len(part)
+        if size > most:
+            raise too_large
+        yield part
 
 
-def _too_large() -> Problem:
-    return Problem(413, "too_large", f"a request with a file has at most {MAX_UPLOAD:,} bytes")
-
-
-def _taken_apart(form: FormData) -> tuple[UploadFile, BatchForm]:
-    """Return the file, and the fields beside it."""
+def taken_apart(form: FormData) -> tuple[UploadFile, BatchForm]:
+    """Return the file, and the fields beside it; a `Problem` says what is wrong with them."""
     items = form.multi_items()
     file = form.get("file")
     if not isinstance(file, UploadFile):

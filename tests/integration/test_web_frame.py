@@ -18,6 +18,7 @@ from config.settings import Settings
 from jobs.identity import Identity
 from jobs.keys import Keys
 from producer.tokens import Tokens
+from producer.web.console.frame import asset
 from tests.waiting import wait_until
 from tests.web_server import WebServer
 
@@ -172,7 +173,7 @@ def test_it_is_not_ready_without_redis(settings: Settings) -> None:
 
 def test_the_description_and_its_page_come_from_here(web: WebServer) -> None:
     page = web.call("GET", "/docs", token="")
-    style = web.call("GET", "/docs.css", token="")
+    style = web.call("GET", asset("docs.css"), token="")
 
     assert "/v1/batches/{batch_id}/results" in page.text
     assert "://" not in page.text

@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData
 from starlette.requests import Request
 
 from config.settings import Settings
 from producer.web.problems import Problem, ask
-from producer.web.schemas import BatchForm
-from producer.web.uploads import STALLED_S, Uploads
+from producer.web.uploads import STALLED_S, Uploads, taken_apart
 from tests.waiting import PATIENCE_S
 
 APP = FastAPI()
@@ -34,7 +33,8 @@ def received(parts: Iterator[bytes], pause_s: float, stalled_s: float = STALLED_
         part = next(parts, None)
         return {"type": "http.request", "body": part or b"", "more_body": part is not None}
 
-    def read(file: UploadFile, _: BatchForm) -> bytes:
+    def read(form: FormData) -> bytes:
+        file, _ = taken_apart(form)
         return file.file.read()
 
     headers = [(b"content-type", b"multipart/form-data; boundary=b")]
@@ -43,7 +43,7 @@ def received(parts: Iterator[bytes], pause_s: float, stalled_s: float = STALLED_
     request = Request(scope | late, receive)
 
     async def upload() -> bytes:
-        file = await Uploads(stalled_s).work(request, read)
+        file = await Uploads(stalled_s).take(request, read)
         return await ask(request, lambda: file)  # however long it took, Redis has its time
 
     return asyncio.run(upload())

@@ -10,6 +10,7 @@ from typing import Any
 
 from config.settings import Settings
 from producer.web.app import make_app
+from producer.web.console.frame import asset
 from producer.web.description import page_of
 
 TOP = Path(__file__).parents[2]
@@ -107,5 +108,9 @@ def test_the_page_shows_every_operation_and_asks_no_other_host_for_anything() ->
 
     links.feed(page)
 
-    assert set(links.targets) == {"/docs.css", "/openapi.json", *(f"#{n}" for n in OPERATIONS)}
+    assert set(links.targets) == {
+        asset("docs.css"),
+        "/openapi.json",
+        *(f"#{n}" for n in OPERATIONS),
+    }
     assert links.inline == []

@@ -35,6 +35,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from jobs.job import iso
 from jobs.masking import without_numbers
 from producer.users import LIFE_S, Role, User
 from producer.web.console.texts import LANGUAGES, Texts, language_for
@@ -57,6 +58,7 @@ _CHANGES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 STATIC = {
     "console.css": "text/css",
     "console.js": "text/javascript",
+    "docs.css": "text/css",
     "htmx.min.js": "text/javascript",
     "icon.svg": "image/svg+xml",
 }
@@ -349,7 +351,7 @@ def templates() -> Environment:
     environment.globals["asset"] = asset
     environment.globals["MAX_REASON"] = MAX_REASON
     environment.globals["HTTPStatus"] = HTTPStatus
-    environment.filters.update(number=number, moment=moment, clock=clock, utc=utc)
+    environment.filters.update(number=number, moment=moment, clock=clock, iso=iso)
     environment.filters.update(first_upper=first_upper, without_numbers=without_numbers)
     return environment
 
@@ -381,11 +383,6 @@ def _time(at_ms: int, of_day: str) -> Markup:
     is_today = local.date() == datetime.now(UTC).astimezone().date()
     text = f"{local:{of_day}}" if is_today else f"{local:%Y-%m-%d %H:%M}"
     return Markup('<time datetime="{}">{}</time>').format(f"{at:%Y-%m-%dT{of_day}Z}", text)
-
-
-def utc(at_ms: int) -> str:
-    """Return a time as console.js takes it: 2026-11-26T10:02:31Z."""
-    return f"{datetime.fromtimestamp(at_ms / 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def zone_name() -> str:

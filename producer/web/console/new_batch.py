@@ -16,6 +16,7 @@ from fastapi.responses import Response
 from starlette.datastructures import FormData, UploadFile
 
 from jobs.batch import BatchState
+from jobs.job import iso
 from jobs.masking import without_numbers
 from producer import bounds
 from producer.checks import Check, Checks, TooManyChecksError, check_of_batch
@@ -30,7 +31,6 @@ from producer.web.console.frame import (
     redirect,
     render,
     texts_of,
-    utc,
 )
 from producer.web.console.kept_check import (
     OpenCheck,
@@ -277,7 +277,7 @@ def _as_form(check: Check, proposed_name: str, second_codes: int) -> dict[str, s
         if at_ms:
             local = datetime.fromtimestamp(at_ms / 1000).astimezone()
             form[name] = f"{local:%Y-%m-%dT%H:%M}"
-            form[f"{name}_utc"] = utc(at_ms)
+            form[f"{name}_utc"] = iso(at_ms)
     skip_sent = check.choices.skip_sent
     if skip_sent or (skip_sent is None and second_codes):
         form["skip_sent"] = "1"
