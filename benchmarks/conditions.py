@@ -107,7 +107,8 @@ class Condition:
         """
         options = [*sandbox_options, "--answer-ms", self.work, "--jitter-ms", str(self.queue_ms)]
         options += ["--rate-limit", str(self.allowed or rate)]
-        options += ["--count-at-end"] * self.counts_at_end + ["--close"] * (self.tls_ms is not None)
+        options += ["--counts-at-end"] * self.counts_at_end
+        options += ["--closes"] * (self.tls_ms is not None)
         with ExitStack() as stack:
             network = None
             if self.packets_ms is not None:

@@ -10,43 +10,36 @@ import os
 import signal
 import ssl
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from sandbox.numbers import BEHAVIOURS, MAGIC_NUMBERS, behaviour_named
+from sandbox.numbers import BEHAVIOURS, TABLE
 from sandbox.server import Server
 from sandbox.settings import Settings, SettingsError
 from sandbox.signature import Credentials
 
+_NAME: Final = "sendcode sandbox"
 DEFAULT_PORT: Final = 8020
 MOST_PORT: Final = 65_535
 SECRET_ID: Final = "TENCENTCLOUD_SECRET_ID"  # noqa: S105 - names of variables
 SECRET_KEY: Final = "TENCENTCLOUD_SECRET_KEY"  # noqa: S105
 TOKEN: Final = "TENCENTCLOUD_TOKEN"  # noqa: S105
 _EXAMPLE: Final = Credentials()
+_NO_OPTIONS: Final = frozenset({"faults", "account_state"})
+"""Of the settings: one has `--fault` instead, the other is changed while the sandbox runs."""
 
 
-class FailedError(Exception):
-    """What was asked cannot be done; the message names the thing and the reason."""
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run until SIGTERM or SIGINT; return the exit code (2, by argparse, for wrong options)."""
+def main() -> None:
+    """Run until SIGTERM or SIGINT. Exit code 1: it cannot be done; 2: wrong options (argparse)."""
     parser = _parser()
-    options = parser.parse_args(arguments)
-    try:
-        if options.list_numbers:
-            with _output():
-                _print_numbers(as_json=options.json)
-        else:
-            _run(parser, options)
-    except FailedError as exc:
-        print(f"{parser.prog}: {exc}", file=sys.stderr)
-        return 1
-    return 0
+    options = parser.parse_args()
+    if options.list_numbers:
+        with _output():
+            print(TABLE, end="")
+    else:
+        _run(parser, options)
 
 
 def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
@@ -73,11 +66,11 @@ def _tls(file: Path) -> ssl.SSLContext:
 
 @contextmanager
 def _named(thing: str) -> Iterator[None]:
-    """Put the name of the thing before an error's reason."""
+    """End with one line, the name of the thing and the reason, where the system refuses it."""
     try:
         yield
     except OSError as exc:
-        raise FailedError(f"{thing}: {(exc.strerror or str(exc)).lower()}") from exc
+        sys.exit(f"{_NAME}: {thing}: {(exc.strerror or str(exc)).lower()}")
 
 
 @contextmanager
@@ -87,7 +80,7 @@ def _output() -> Iterator[None]:
         with _named("standard output"):
             yield
             print(end="", flush=True)
-    except FailedError:  # what is left could not be written at the end of the process either
+    except SystemExit:  # what is left could not be written at the end of the process either
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         raise
 
@@ -107,7 +100,7 @@ async def _serve(server: Server, host: str, port: int, tls: ssl.SSLContext | Non
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="sendcode sandbox",
+        prog=_NAME,
         description="A stand-in of the SendVerifyCode API, as strict as the real one. Prints one "
         'line, {"url": ...}, once it listens. Counts and settings: URL/_sandbox/stats.',
         epilog="Behaviours for --fault: any code of the API, or "
@@ -122,34 +115,15 @@ def _parser() -> argparse.ArgumentParser:
 
     shown("--host", "127.0.0.1", "address to listen on")
     shown("--port", DEFAULT_PORT, "0 takes any free one", type=_port)
-    shown("--rate-limit", 20.0, "requests per second, 0 for no limit", type=float)
-    shown("--phone-interval", 60.0, "seconds between codes for a number", type=float)
     add("--secret-id", **_from_environment(SECRET_ID, _EXAMPLE.secret_id))
     add("--secret-key", **_from_environment(SECRET_KEY, _EXAMPLE.secret_key))
-    shown("--latency-ms", 0.0, "way of a request to the API", type=float)
-    shown("--jitter-ms", 0.0, "mean of a random queue before the counting", type=float)
-    shown(
-        "--answer-ms",
-        "0",
-        "how long it works on a request: a number, LEAST-MOST (uniform) or lognormal:MEDIAN:SIGMA",
-    )
-    add(
-        "--count-at-end",
-        action="store_true",
-        dest="counts_at_end",
-        help="count a request when its work is done",
-    )
-    add(
-        "--close", action="store_true", dest="closes", help="close each connection after its answer"
-    )
-    shown(
-        "--clock-skew",
-        0.0,
-        "by which its clock is ahead",
-        type=float,
-        dest="clock_skew_s",
-        metavar="SECONDS",
-    )
+    for name, field in Settings.model_fields.items():
+        option, text = f"--{name.replace('_', '-')}", field.description or ""
+        if field.annotation is bool:
+            add(option, action="store_true", help=text)
+        elif name not in _NO_OPTIONS:
+            kind = float if field.annotation is float else str
+            shown(option, field.default, text.removesuffix("."), type=kind)
     add(
         "--fault",
         type=_fault,
@@ -161,7 +135,6 @@ def _parser() -> argparse.ArgumentParser:
     shown("--seed", 0, "of faults, queue and work", type=int)
     add("--tls", type=Path, metavar="FILE", help="serve https by this certificate and key (PEM)")
     add("--list-numbers", action="store_true", help="print the magic numbers and stop")
-    add("--json", action="store_true", help="print them as JSON")
     return parser
 
 
@@ -178,24 +151,12 @@ def _port(text: str) -> int:
 
 
 def _fault(text: str) -> tuple[str, float]:
-    name, equals, probability = text.partition("=")
+    name, _, probability = text.partition("=")
     try:
-        behaviour_named(name)
         return name, float(probability)
-    except ValueError as exc:
-        reason = exc if equals else "it is not NAME=PROBABILITY"
-        raise argparse.ArgumentTypeError(str(reason)) from None
-
-
-def _print_numbers(*, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps([asdict(row) for row in MAGIC_NUMBERS], indent=1))
-        return
-    print("PhoneNum  requests  behaviour                                what it is")
-    for row in MAGIC_NUMBERS:
-        tries = "all" if row.tries is None else f"first {row.tries}"
-        print(f"{row.prefix}xxxx  {tries:8}  {row.behaviour:39}  {row.note}")
+    except ValueError:
+        raise argparse.ArgumentTypeError("must be NAME=PROBABILITY") from None
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -63,7 +63,8 @@ class Api:
     def __init__(
         self, credentials: Credentials, settings: Settings, *, seed: int, started_ns: int
     ) -> None:
-        self._credentials = credentials
+        self.credentials = credentials
+        """Those that are accepted, and no others."""
         self._seed = seed
         self._window = SlidingWindow(settings.rate_limit)
         self.change(settings)
@@ -79,10 +80,6 @@ class Api:
         self._window.limit_to(settings.rate_limit)
         self._interval_ns = round(settings.phone_interval * SECOND_NS)
         self._faults = [(behaviour_named(name), p) for name, p in settings.faults.items()]
-
-    def rotate(self, credentials: Credentials) -> None:
-        """Accept these credentials from now on, and no others."""
-        self._credentials = credentials
 
     def reset(self, now_ns: int) -> None:
         """Forget all requests, numbers and counts; settings stay, chance starts again."""
@@ -120,7 +117,7 @@ class Api:
     def _let_in(self, request: Request, at_ns: int, now: float) -> None:
         """Check all that the API checks before the parameters."""
         _check_protocol(request)
-        verify(request, self._credentials, now)
+        verify(request, self.credentials, now)
         if not self._window.admit(at_ns):
             self.journal.rejected_rate_limit += 1
             raise Refused("RequestLimitExceeded")

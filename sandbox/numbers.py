@@ -99,8 +99,8 @@ def _row(line: str) -> MagicNumber:
     return MagicNumber(prefix, behaviour, None if tries == "all" else int(tries), note)
 
 
-_TABLE: Final = (files(__package__) / "numbers.txt").read_text("utf-8").splitlines()
-MAGIC_NUMBERS: Final = tuple(_row(line) for line in _TABLE if line and line[0] != "#")
+TABLE: Final = (files(__package__) / "numbers.txt").read_text("utf-8")
+MAGIC_NUMBERS: Final = tuple(_row(line) for line in TABLE.splitlines() if line and line[0] != "#")
 _BY_PREFIX: Final[Mapping[str, MagicNumber]] = {row.prefix: row for row in MAGIC_NUMBERS}
 
 

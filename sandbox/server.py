@@ -329,6 +329,6 @@ def _change(api: Api, what: str, document: object) -> Mapping[str, object]:
     match document:
         case {"secret_id": str(secret_id), "secret_key": str(secret_key)}:
             token = document.get("token")
-            api.rotate(Credentials(secret_id, secret_key, token and str(token)))
+            api.credentials = Credentials(secret_id, secret_key, token and str(token))
             return {}
     raise SettingsError("secret_id and secret_key are missing, or no strings")

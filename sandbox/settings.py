@@ -60,21 +60,20 @@ def _known_duration(value: Duration) -> Duration:
 
 
 _BehaviourName = Annotated[str, AfterValidator(_known_behaviour)]
-_STRICT = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+_STRICT = ConfigDict(
+    frozen=True, strict=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+)
 
 
 class AccountState(BaseModel):
-    """Every request that passes signature and rate is treated so, whatever its number.
-
-    Attributes:
-        behaviour: an API code, or the name of a behaviour (`sandbox.numbers`).
-        requests: how many; None until it is cleared.
-    """
+    """Every request that passes signature and rate is treated so, whatever its number."""
 
     model_config = _STRICT
 
     behaviour: _BehaviourName
+    """An API code, or the name of a behaviour (`sandbox.numbers`)."""
     requests: int | None = Field(default=None, ge=1)
+    """How many; None until it is cleared."""
 
 
 def _from_name(value: object) -> object:
@@ -82,38 +81,36 @@ def _from_name(value: object) -> object:
 
 
 class Settings(BaseModel):
-    """The sandbox's settings; every change makes a new one.
-
-    Attributes:
-        rate_limit: requests per second for the account; 0 is no limit.
-        phone_interval: seconds between two codes for a number; 0 is none.
-        latency_ms: way of a request to the API, before its arrival is stamped.
-        jitter_ms: mean of a random (exponential) addition to it, drawn per request: a queue in
-            front of the counting, as the request has been read by then.
-        answer_ms: from the decision to the answer: how long the API works, and the way back.
-        counts_at_end: a request is counted and decided when that work is done, not before it.
-        closes: each connection is closed after its answer.
-        slow_ms: the same for behaviour `slow`.
-        drip_ms: between two bytes of a dripped answer.
-        clock_skew_s: by how much the API's clock is ahead of this machine's.
-        faults: behaviour name → probability, for ordinary numbers; at most one per request.
-        account_state: see `AccountState`, or its behaviour alone; None is a healthy account.
-    """
+    """The sandbox's settings; every change makes a new one. `--help` has the same words."""
 
     model_config = _STRICT
 
     rate_limit: NonNegativeFloat = 20.0
+    """Requests per second for the account; 0 is no limit."""
     phone_interval: NonNegativeFloat = 60.0
+    """Seconds between two codes for a number; 0 is none."""
     latency_ms: NonNegativeFloat = 0.0
+    """Way of a request to the API, before its arrival is stamped."""
     jitter_ms: NonNegativeFloat = 0.0
+    """Mean of a random (exponential) addition to it, drawn per request: a queue in front of the
+    counting, as the request has been read by then."""
     answer_ms: Annotated[Duration, AfterValidator(_known_duration)] = 0.0
+    """How long the API works, and the way back, from the decision to the answer: a number,
+    LEAST-MOST (uniform) or lognormal:MEDIAN:SIGMA."""
     counts_at_end: bool = False
+    """A request is counted and decided when that work is done, not before it."""
     closes: bool = False
+    """Each connection is closed after its answer."""
     slow_ms: NonNegativeFloat = 3000.0
+    """What `answer_ms` is for behaviour `slow`."""
     drip_ms: NonNegativeFloat = 250.0
+    """Between two bytes of a dripped answer."""
     clock_skew_s: float = 0.0
+    """By how much the API's clock is ahead of this machine's."""
     faults: dict[_BehaviourName, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
+    """Behaviour name → probability, for ordinary numbers; at most one per request."""
     account_state: Annotated[AccountState | None, BeforeValidator(_from_name)] = None
+    """See `AccountState`, or its behaviour alone; None is a healthy account."""
 
     @model_validator(mode="after")
     def _at_most_one_fault_each(self) -> Self:
