@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from shutil import rmtree
@@ -12,13 +12,12 @@ from typing import Any
 
 import psutil
 
-from demo.world import EmbeddedValkey, Process, WorldError
+from demo.world import Process, SandboxProcess, WorldError
 from demo.world import World as DemoWorld
 from jobs.batch import BatchRow
 from jobs.batches import Batches
 from jobs.phone import PhoneNumber
 from jobs.rows import CHUNK_ROWS
-from sandbox.client import SandboxProcess
 from tests.network import FAR, Network
 
 COUNTRY = "852"
@@ -67,10 +66,9 @@ class World(DemoWorld):
     def start(self, name: str, command: Sequence[str], **environment: str) -> Process:
         return super().start(name, command, **{**self.environment, **environment})
 
-    def _serve(self, start: Callable[[], object], server: EmbeddedValkey | SandboxProcess) -> None:
-        is_far = self._network is not None and isinstance(server, SandboxProcess)
-        with self._network.far_side() if self._network and is_far else nullcontext():
-            super()._serve(start, server)
+    def _start_sandbox(self) -> SandboxProcess:
+        with self._network.far_side() if self._network else nullcontext():
+            return super()._start_sandbox()
 
     def publish(self, peer: str, jobs: int) -> dict[str, float]:
         """Publish jobs for a peer of `benchmarks.peers`; return what that took (see there)."""

@@ -5,6 +5,7 @@ Durable as in production: Valkey syncs every write. Nothing of it is left when t
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import signal
@@ -16,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Any, Self, TypeVar
 
 import redis
 from pydantic import SecretStr
@@ -25,8 +26,8 @@ from config.data_key import new_data_key
 from config.redis import connect
 from config.settings import Settings
 from demo.keeper import Keeper
-from producer.cli.processes import worker_command
-from sandbox.client import SandboxProcess
+from producer.cli.processes import module_command, worker_command
+from sandbox.client import SandboxClient
 from sandbox.signature import Credentials
 
 READY_S = 60.0
@@ -77,9 +78,6 @@ def wait_until(is_true: Callable[[], object], what: str, patience_s: float = REA
 class Process:
     """One program; it ends when the block ends. Ctrl-C in a terminal does not reach it."""
 
-    umask = -1
-    """How closed the files are that it makes; -1 for this process' own."""
-
     def __init__(
         self, name: str, command: Sequence[str], folder: Path, environment: Mapping[str, str]
     ) -> None:
@@ -103,7 +101,7 @@ class Process:
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            umask=self.umask,
+            umask=0o077,  # what it writes may hold numbers
         )
 
     def __enter__(self) -> Self:
@@ -171,9 +169,33 @@ class Process:
             os.killpg(self.pid, number)
 
 
-class _Server(Process):
-    umask = 0o077
-    """What it writes holds numbers."""
+class SandboxProcess(Process, SandboxClient):
+    """The stand-in of the API, on any free port unless the options name one.
+
+    These are those of `python -m sandbox --help`. Credentials are handed over in the environment,
+    where no process list shows them.
+    """
+
+    def __init__(self, *options: str, folder: Path, credentials: Credentials | None = None) -> None:
+        """Start it, and wait until it listens.
+
+        Raises:
+            WorldError: it did not come up.
+        """
+        self.credentials = credentials or Credentials()
+        environment = environment_of(
+            TENCENTCLOUD_SECRET_ID=self.credentials.secret_id,
+            TENCENTCLOUD_SECRET_KEY=self.credentials.secret_key,
+            TENCENTCLOUD_TOKEN=self.credentials.token or "",
+        )
+        command = [*module_command("sandbox"), "--port", "0", *options]
+        super().__init__("sandbox", command, folder, environment)
+        try:
+            self.wait_for("\n")
+        except BaseException:
+            self.kill()
+            raise
+        self.url = json.loads(self.log)["url"]
 
 
 class EmbeddedValkey:
@@ -231,18 +253,9 @@ class EmbeddedValkey:
             encoding="utf-8",
         )
         command = [str(_binary()), str(configuration)]
-        process = self._process = _Server("valkey", command, self.directory, self._environment)
-
-        def answers() -> bool:
-            process.check()
-            try:
-                return bool(client.ping())
-            except redis.RedisError:
-                return False
-
+        self._process = Process("valkey", command, self.directory, self._environment)
         try:
-            with redis.Redis.from_url(self.url()) as client:
-                wait_until(answers, "the embedded Valkey")
+            self._process.wait_for("Ready to accept connections")
         except WorldError:
             self.stop()
             raise
@@ -301,6 +314,9 @@ UNBOUNDED: Mapping[str, Any] = {
 """No bounds on spending: the numbers of a world are invented, and many are of one range."""
 
 
+_Server = TypeVar("_Server", EmbeddedValkey, SandboxProcess)
+
+
 class World:
     """Valkey, the stand-in of the API, and whatever processes are started beside them.
 
@@ -356,19 +372,21 @@ class World:
         enter = self._stack.enter_context
         self.folder = self._folder or Path(enter(tempfile.TemporaryDirectory(prefix="sendcode-")))
         self.valkey = EmbeddedValkey(self.folder / "valkey", more=self.valkey_lines)
-        self._serve(self.valkey.start, self.valkey)
+        self._serve(self.valkey.start)
+        self.sandbox = self._serve(self._start_sandbox)
+        self.settings = Settings(**self.values())
+        self.state_home = str(self.folder / "state")
+        self.redis: redis.Redis = enter(connect(self.settings))
+
+    def _start_sandbox(self) -> SandboxProcess:
         rough = Settings(**self._pace)
-        self.sandbox = self.stand_in(
+        return self.stand_in(
             *("--rate-limit", str(rough.sendcode_rate_limit)),
             *("--phone-interval", str(rough.sendcode_phone_interval)),
             *self._sandbox_options,
             credentials=self._credentials,
             folder=self.folder,
         )
-        self._serve(self.sandbox.__enter__, self.sandbox)
-        self.settings = Settings(**self.values())
-        self.state_home = str(self.folder / "state")
-        self.redis: redis.Redis = enter(connect(self.settings))
 
     def values(self, **changes: Any) -> dict[str, Any]:
         """Return the settings by field, as `Settings` takes them, with changes."""
@@ -417,13 +435,14 @@ class World:
             self._stop(process)
         self._processes.clear()
 
-    def _serve(self, start: Callable[[], object], server: EmbeddedValkey | SandboxProcess) -> None:
+    def _serve(self, start: Callable[[], _Server]) -> _Server:
         with self._adopting() as adopt:
-            start()
+            server = start()
             adopt(server.pid)
             self._stack.callback(self._stop, server)
+        return server
 
-    def _stop(self, each: Process | EmbeddedValkey | SandboxProcess) -> None:
+    def _stop(self, each: Process | EmbeddedValkey) -> None:
         pid = each.pid
         each.stop()
         if self._keeper is not None:

@@ -1,22 +1,17 @@
-"""A sandbox used from Python: one that runs, one in a thread, one in a process of its own.
+"""A sandbox used from Python: one that runs, and one in a thread.
 
 A test that measures nothing takes the thread, which starts faster; benchmarks, fault tests and the
-demo take the process, which shares no interpreter lock with the caller.
+demo take a process (`demo.world`), which shares no interpreter lock with the caller.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
-import subprocess
-import sys
 import threading
-from collections.abc import Mapping
 from concurrent.futures import Future
 from http import HTTPStatus
 from http.client import HTTPConnection
-from pathlib import Path
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
@@ -25,7 +20,6 @@ from sandbox.settings import Settings
 from sandbox.signature import Credentials
 
 TIMEOUT_S: Final = 30
-_TOP: Final = str(Path(__file__).resolve().parent.parent)
 
 
 class SandboxClient:
@@ -124,72 +118,3 @@ class Sandbox(SandboxClient):
             return
         await self._stop.wait()
         await server.close()
-
-
-class SandboxProcess(SandboxClient):
-    """`with SandboxProcess("--rate-limit", "200") as sandbox: ...`; any free port unless given.
-
-    The options are those of `python -m sandbox --help`. Credentials are handed over in the
-    environment, where no process list shows them.
-    """
-
-    def __init__(
-        self, *options: str, credentials: Credentials | None = None, folder: Path | None = None
-    ) -> None:
-        super().__init__(url="")
-        self._folder = folder
-        self.credentials = credentials or Credentials()
-        self._command = [sys.executable, "-P", "-m", "sandbox", "--port", "0", *options]
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    def __enter__(self) -> Self:
-        environment = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(filter(None, (_TOP, os.environ.get("PYTHONPATH")))),
-            "TENCENTCLOUD_SECRET_ID": self.credentials.secret_id,
-            "TENCENTCLOUD_SECRET_KEY": self.credentials.secret_key,
-            "TENCENTCLOUD_TOKEN": self.credentials.token or "",
-        }
-        self._process = self._start(environment)  # stopped in __exit__
-        assert self._process.stdout is not None  # noqa: S101 - asked for above
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"the sandbox ended at once, exit code {self._process.wait()}")
-        self.url = json.loads(line)["url"]
-        return self
-
-    def _start(self, environment: Mapping[str, str]) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            self._command,
-            cwd=self._folder,
-            env=environment,
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,  # Ctrl-C is for us; we end it when nobody needs it any more
-        )
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def stop(self) -> int:
-        """End it with SIGTERM, with SIGKILL if that takes too long; return its exit code."""
-        self._process.terminate()
-        try:
-            return self.wait()
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            return self.wait()
-
-    def wait(self) -> int:
-        """Return its exit code, once it has ended by itself.
-
-        Raises:
-            subprocess.TimeoutExpired: it has not within `TIMEOUT_S`.
-        """
-        code = self._process.wait(TIMEOUT_S)
-        assert self._process.stdout is not None  # noqa: S101 - asked for above
-        self._process.stdout.close()
-        return code

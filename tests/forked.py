@@ -21,8 +21,7 @@ from pathlib import Path
 from threading import Lock
 from typing import IO, cast
 
-from demo.world import Process, environment_of
-from sandbox.client import SandboxProcess
+from demo.world import Process, SandboxProcess, environment_of
 from tests.template import MESSAGE
 
 Files = tuple[int | None, int | None, int | None]
@@ -144,17 +143,8 @@ class ForkedProcess(Process):
             return begin(command, folder, environment, files)
 
 
-class ForkedSandbox(SandboxProcess):
+class ForkedSandbox(ForkedProcess, SandboxProcess):
     """The stand-in as a process of its own."""
-
-    def _start(self, environment: Mapping[str, str]) -> subprocess.Popen[str]:
-        out, its_end = os.pipe()
-        with open(os.devnull, "rb") as nothing, open(its_end, "wb") as end:
-            files = (nothing.fileno(), end.fileno(), 2)
-            begun = begin(self._command, self._folder or Path.cwd(), environment, files)
-        process = cast("subprocess.Popen[str]", begun)
-        process.stdout = open(out, encoding="utf-8")  # noqa: SIM115 (closed when it has ended)
-        return process
 
 
 @cache

@@ -6,13 +6,14 @@ Each key is damaged in one way here; in all ways by `make faults`, and in test_m
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from redis import Redis
 
 from config.settings import Settings
+from demo.world import SandboxProcess
 from jobs import keys as named
-from sandbox.client import SandboxProcess
 from tests.faults.damage import DAMAGES, TARGETS, Damaging
 from tests.forked import ForkedSandbox
 from tests.waiting import PATIENCE_S
@@ -24,10 +25,10 @@ PARTS = 3
 
 
 @pytest.fixture
-def sandbox() -> Iterator[SandboxProcess]:
+def sandbox(tmp_path: Path) -> Iterator[SandboxProcess]:
     """The sandbox as a process of its own: what it counts as too many must not be its own delay."""
     options = ("--rate-limit", str(RATE), "--phone-interval", str(INTERVAL_S))
-    with ForkedSandbox(*options) as server:
+    with ForkedSandbox(*options, folder=tmp_path) as server:
         yield server
 
 

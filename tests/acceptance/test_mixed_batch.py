@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -52,9 +53,10 @@ class Ran:
 
 
 @pytest.fixture
-def sandbox() -> Iterator[SandboxClient]:
+def sandbox(tmp_path: Path) -> Iterator[SandboxClient]:
     """A process of its own, so that it stamps arrivals when they arrive."""
-    with ForkedSandbox("--rate-limit", str(RATE), "--phone-interval", str(INTERVAL_S)) as process:
+    options = ("--rate-limit", str(RATE), "--phone-interval", str(INTERVAL_S))
+    with ForkedSandbox(*options, folder=tmp_path) as process:
         process.change(slow_ms=300)
         yield process
 

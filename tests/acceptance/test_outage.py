@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from demo.world import SandboxProcess
 from jobs.account import Account
 from jobs.batch import BatchRow
 from jobs.batches import Batches
 from jobs.job import SendCodeJob, State
 from jobs.ledger import Ledger
 from jobs.phone import PhoneNumber
-from sandbox.client import SandboxProcess
 from tests.commands import Command
 from tests.conftest import marked_settings
 from tests.forked import ForkedSandbox
@@ -28,11 +29,12 @@ pytestmark = pytest.mark.settings(sendcode_phone_interval=60, sendcode_http_time
 
 
 @pytest.fixture
-def sandbox(request: pytest.FixtureRequest) -> Iterator[SandboxProcess]:
+def sandbox(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SandboxProcess]:
     """The sandbox as a process of its own: its answers must not wait for this one."""
     world = marked_settings(request)
     rate, interval_s = world["sendcode_rate_limit"], world["sendcode_phone_interval"]
-    with ForkedSandbox("--rate-limit", str(rate), "--phone-interval", str(interval_s)) as server:
+    options = ("--rate-limit", str(rate), "--phone-interval", str(interval_s))
+    with ForkedSandbox(*options, folder=tmp_path) as server:
         yield server
 
 

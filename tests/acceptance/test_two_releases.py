@@ -21,11 +21,10 @@ import pytest
 from redis import Redis
 
 from config.settings import Settings
-from demo.world import environment_of
+from demo.world import SandboxProcess, environment_of
 from jobs.batches import Batches
 from jobs.keys import Keys
 from jobs.scripts import WRITES
-from sandbox.client import SandboxProcess
 from tests.commands import SENDCODE
 from tests.files import customer, write_csv
 from tests.forked import ForkedSandbox
@@ -65,10 +64,10 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Release:
 
 
 @pytest.fixture
-def sandbox() -> Iterator[SandboxProcess]:
+def sandbox(tmp_path: Path) -> Iterator[SandboxProcess]:
     """The sandbox as a process of its own: its stamps must not wait for this one."""
     options = ("--rate-limit", str(RATE), "--phone-interval", str(INTERVAL_S))
-    with ForkedSandbox(*options) as server:
+    with ForkedSandbox(*options, folder=tmp_path) as server:
         yield server
 
 

@@ -21,11 +21,17 @@ import redis
 from config.data_key import new_data_key
 from config.redis import connect
 from config.settings import Settings
-from demo.world import UNBOUNDED, EmbeddedValkey, Process, environment_of, wait_until
+from demo.world import (
+    UNBOUNDED,
+    EmbeddedValkey,
+    Process,
+    SandboxProcess,
+    environment_of,
+    wait_until,
+)
 from jobs.batches import Batches
 from jobs.ledger import Ledger
 from producer.cli.processes import worker_command
-from sandbox.client import SandboxProcess
 from tests.ha.hosts import Host, Switch
 
 RATE = 40

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 import trustme
 
-from sandbox.client import SandboxProcess
+from demo.world import SandboxProcess
 from tests.waiting import PATIENCE_S
 from tests.worker_process import TOP
 
@@ -47,7 +47,7 @@ def test_it_serves_https_by_a_certificate_and_refuses_to_start_without(tmp_path:
     pem.write_bytes(authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.bytes())
     trusting = ssl.create_default_context(cadata=authority.cert_pem.bytes().decode())
 
-    with SandboxProcess("--tls", str(pem)) as sandbox:
+    with SandboxProcess("--tls", str(pem), folder=tmp_path) as sandbox:
         place = urlsplit(sandbox.url)
         connection = HTTPSConnection(place.hostname or "", place.port, context=trusting)
         connection.request("GET", "/_sandbox/stats")
