@@ -14,6 +14,7 @@ from demo.accounting import Accounts
 from demo.keeper import Interrupted, Interrupts, Keeper
 from demo.story import Demo
 from demo.world import WorldError, environment_of
+from jobs.job import State
 from producer.cli.commands import HELP_OPTIONS, PlainCommand, plain_app
 from producer.cli.console import (
     INTERRUPTED,
@@ -25,6 +26,7 @@ from producer.cli.console import (
 )
 from producer.cli.display import count_of, display, show_table
 from producer.cli.options import JsonOption
+from producer.cli.wording import STATES
 
 _SAY_EVERY_S = 2.0
 """Between two lines where there is no terminal."""
@@ -33,13 +35,6 @@ _FILES = (
     *("customers.csv", "results.csv"),
     *("worker-1.log", "worker-2.log", "web.log", "flower.log"),
 )
-_MEANING = {
-    "sent_inferred": "proved sent by a probe",
-    "dead": "not sent, for good",
-    "unknown": "perhaps sent; a person decides",
-    "rejected": "cannot be sent; never accepted",
-    "expired": "too late to be of use",
-}
 _SHOWN_STATES = ("sent", "sent_inferred", "dead", "unknown", "parked")
 
 
@@ -129,8 +124,8 @@ def _login(demo: Demo) -> str:
 def _show(accounts: Accounts) -> None:
     rows = []
     for state, count in accounts.states.items():
-        rows.append((f"{state}: {_MEANING[state]}" if state in _MEANING else state, str(count)))
-        if state == "dead":
+        rows.append((f"{state}: {STATES[State(state)]}", str(count)))
+        if state == State.DEAD:
             rows += [(f"  {code}", str(n)) for code, n in accounts.dead_by_code.items()]
     rows += [
         ("tried more than once", str(accounts.retried)),

@@ -2,7 +2,7 @@
 
 `python -m demo.keeper` reads process ids on its standard input: `+123` is one more to look after,
 `-123` one that has ended in order. When that input ends, in whatever way the demo has ended, it
-ends all that are left: each is the head of a process group of its own.
+kills all that are left, each with its process group: what they hold is of no use any more.
 """
 
 from __future__ import annotations
@@ -11,16 +11,10 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Self
-
-PATIENCE_S = 8.0
-"""Between SIGTERM and SIGKILL; then the server gets as much."""
-LETTING_GO_S = 12.0
 
 
 class Interrupted(BaseException):
@@ -45,9 +39,7 @@ class Interrupts:
 
     @contextmanager
     def raised(self) -> Iterator[None]:
-        """Raise them within the block."""
-        if threading.current_thread() is not threading.main_thread():
-            raise RuntimeError("signals reach the main thread only")
+        """Raise them within the block, in the main thread."""
         before = {number: signal.signal(number, self._handle) for number in self._NUMBERS}
         try:
             yield
@@ -99,10 +91,8 @@ class Keeper:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End it; before, it ends what it still knows of."""
-        if self._process.stdin is not None:
-            self._process.stdin.close()
-        self._process.wait(LETTING_GO_S)
+        """End it; before, it kills what it still knows of."""
+        self._process.communicate()
 
     @contextmanager
     def adopting(self) -> Iterator[Callable[[int], None]]:
@@ -122,37 +112,16 @@ class Keeper:
 
 
 def main() -> None:
-    """Look after processes until the input ends, then end them."""
+    """Look after processes until the input ends, then kill them."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # it ends with its input, and by nothing else
-    groups: dict[int, None] = {}
+    groups: set[int] = set()
     for line in sys.stdin:
-        sign, group = line[0], int(line[1:])
-        if sign == "+":
-            groups[group] = None
-        else:
-            groups.pop(group, None)
-    for others in (list(groups)[1:], list(groups)[:1]):  # the others need the first, the server
-        _end(others)
-
-
-def _end(groups: Iterable[int]) -> None:
-    left = [group for group in groups if _signal(group, signal.SIGTERM)]
-    deadline = time.monotonic() + PATIENCE_S
-    while left and time.monotonic() < deadline:
-        time.sleep(0.05)
-        left = [group for group in left if _signal(group, 0)]
-    for group in left:
-        _signal(group, signal.SIGKILL)
-
-
-def _signal(group: int, number: int) -> bool:
-    """Send a signal (0: none) to a group; False if there is nobody in it any more."""
-    try:
-        os.killpg(group, number)
-    except (ProcessLookupError, PermissionError):
-        return False
-    return True
+        change = groups.add if line[0] == "+" else groups.discard
+        change(int(line[1:]))
+    for group in groups:
+        with suppress(ProcessLookupError, PermissionError):  # there is nobody in it any more
+            os.killpg(group, signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 import random
 import secrets
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
@@ -34,7 +33,8 @@ from producer.cli.processes import flower_command, module_command, worker_comman
 from producer.importing import Spool, Terms, append_all, default_batch_id, open_batch
 from producer.overview import read_overview
 from producer.results import RESULT_COLUMNS, results
-from producer.sheet import SheetWriter, open_sheet, written_file
+from producer.sheet import open_sheet
+from producer.sheet.writing import written_sheet
 from producer.tokens import Scope, Tokens
 from producer.users import Role, Users
 from sandbox.numbers import MAGIC_NUMBERS
@@ -107,13 +107,8 @@ class Demo:
             for number in range(1, WORKERS + 1):
                 world.start(f"worker-{number}", worker_command(f"demo-{number}"))
             login = flower_environment({}, self.user, self.password)
-            web = (
-                *module_command("producer.cli"),
-                "web",
-                "--port",
-                self.web_url.rpartition(":")[2],
-            )
-            world.start("web", web)
+            port = self.web_url.rpartition(":")[2]
+            world.start("web", [*module_command("producer.cli"), "web", "--port", port])
             world.start("flower", flower_command("127.0.0.1", self._flower_port), **login)
             self._batches = Batches(world.redis, world.settings)
             self._ledger = Ledger(world.redis, world.settings)
@@ -240,8 +235,7 @@ class Demo:
 
     def _write_results(self) -> None:
         header = self._batch().header
-        with written_file(self.results_file, sys.stdout.buffer) as stream:
-            writer = SheetWriter(stream, header, RESULT_COLUMNS)
+        with written_sheet(self.results_file, header, RESULT_COLUMNS) as writer:
             for row in results(self._batches, self._batch_id):
                 writer.write(row.cells, row.ours)
 
