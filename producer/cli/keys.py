@@ -81,7 +81,12 @@ def keys_status(as_json: JsonOption = False) -> None:
         raise CommandFailedError(_unknown(unknown))
 
 
-def keys_rotate(as_json: JsonOption = False) -> None:
+def keys_rotate(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show how much would be sealed anew.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
     """Seal anew, under the first key of SENDCODE_DATA_KEYS, what is sealed under the others.
 
     While workers send: in small steps, each of which leaves alone what was changed meanwhile. It
@@ -94,12 +99,18 @@ def keys_rotate(as_json: JsonOption = False) -> None:
         with progress_of("looking", unit="texts") as progress:
             count = rotation.count(progress)
         others = sum(n for (_, key_id), n in count.items() if key_id not in {"", first})
+        if dry_run:
+            if as_json:
+                show_json({"first": first, "dry_run": True, "others": others})
+            say(f"{count_of(others, 'text')} under other keys than {first}")
+            return
         with progress_of("sealing anew", others, unit="texts") as progress:
             done = rotation.rotate(progress)
     if as_json:
         show_json(
             {
                 "first": first,
+                "dry_run": False,
                 "sealed_anew": done.done,
                 "unknown": dict(done.unknown),
                 "forged": done.forged,

@@ -135,10 +135,12 @@ def test_after_a_rotation_the_old_key_can_go(
     ledger = Ledger(redis, under(settings, NEW))
     job_id = SendCodeJob.for_event(PhoneNumber("852", "51990001"), key="e1").job_id
 
+    tried = sendcode("keys", "rotate", "--dry-run")
     before = counted(redis, settings)
     ran = sendcode("keys", "rotate", "--json")
     status = sendcode("keys", "status", "--json")
 
+    assert f"{before['old']:,} texts under other keys than new" in tried.err
     assert ran.exit_code == 0
     assert ran.json["sealed_anew"] == before["old"]
     assert ran.json["complete"]
