@@ -14,8 +14,7 @@
 local A = arguments('entry', 'silent_ms:number', 'lease_ms:number')
 local GONE_MS = 1500 -- workers beat every second
 local LOOKED_AT = 10000 -- jobs of a lane, for each killed process; 20 ms
-local now = now_ms()
-redis.call('HSET', K.workers, A.entry, int(now - A.silent_ms))
+redis.call('HSET', K.workers, A.entry, int(NOW - A.silent_ms))
 local workers = redis.call('HGETALL', K.workers)
 
 local function ask(...)
@@ -27,7 +26,7 @@ end
 local entries, beats, channels = {}, {}, {}
 for i = 1, #workers, 2 do
   local process, beat = string.match(workers[i], '/(%x+)[^/]*$'), workers[i + 1]
-  if process and now - (tonumber(beat) or 0) <= A.lease_ms + GONE_MS then
+  if process and NOW - (tonumber(beat) or 0) <= A.lease_ms + GONE_MS then
     entries[process], beats[process] = workers[i], beat
     channels[#channels + 1] = K.connections .. ':' .. process
   end
@@ -53,19 +52,19 @@ end
 local function end_leases(process)
   local ended, messages = 0, waiting_messages()
   for _, lane in ipairs({'event', 'batch'}) do
-    local held = redis.call('ZRANGEBYSCORE', K.due(lane), int(now + 1), int(now + A.lease_ms), 'LIMIT',
+    local held = redis.call('ZRANGEBYSCORE', K.due(lane), int(NOW + 1), int(NOW + A.lease_ms), 'LIMIT',
       0, LOOKED_AT)
     for _, id in ipairs(held) do
       -- a sweep sees to records that are broken
       local lease = ask('HGET', K.job(id), 'lease')
       if lease and string.sub(lease, 1, #process) == process then
         redis.call('HSET', K.job(id), 'spared', lease) -- nobody is left who could renew it
-        look_again(id, lane, now)
+        look_again(id, lane, NOW)
         ended = ended + 1
       elseif messages and not string.find(messages, '"' .. id .. '"', 1, true)
           and ask('HGET', K.job(id), 'state') == 'queued' then
         redis.call('HSET', K.job(id), 'published', 0) -- so that the sweep misses it
-        look_again(id, lane, now)
+        look_again(id, lane, NOW)
       end
     end
   end
@@ -82,8 +81,8 @@ for i = 1, #open, 2 do
   if open[i + 1] > 0 then
     if last ~= run then redis.call('HSET', K.connections, process, run) end
   elseif last == run or since and beat ~= beat_then then
-    redis.call('HSET', K.connections, process, run .. ' ' .. int(now) .. ' ' .. beat)
-  elseif since and now - tonumber(since) >= GONE_MS then
+    redis.call('HSET', K.connections, process, run .. ' ' .. int(NOW) .. ' ' .. beat)
+  elseif since and NOW - tonumber(since) >= GONE_MS then
     redis.call('HDEL', K.connections, process)
     killed[#killed + 1] = entries[process]
     killed[#killed + 1] = end_leases(process)
@@ -91,4 +90,4 @@ for i = 1, #open, 2 do
     redis.call('HDEL', K.connections, process)
   end
 end
-return {now, workers, killed}
+return {NOW, workers, killed}

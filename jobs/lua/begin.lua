@@ -36,7 +36,6 @@ if A.held ~= '' then
   local number, at = use_slot(A.held)
   if number then return {'moved', number, at} end
 end
-local now = now_ms()
 local doubt, asked, resent = tonumber(job.doubt), tonumber(job.asked), job.resent
 local attempts = tonumber(job.attempts or 0)
 
@@ -51,25 +50,25 @@ elseif A.doubt == '' and job.open then
 end
 
 -- Redis was away for longer than a lease, and another job took the number meanwhile.
-local taken_until = closed_until(cc, num, id, now)
-if taken_until then return {'wait', taken_until - now} end
+local taken_until = closed_until(cc, num, id)
+if taken_until then return {'wait', taken_until - NOW} end
 
 -- Much may have changed while the job waited for its slot. A probe is past all but a person's halt:
 -- it only finds out. Another try in doubt may send a second code, and is not made for a job that is
 -- over, nor beyond its attempts.
 local b = batch and fields(K.batch(batch), 'state', 'skip_sent') or {}
 local was_sent = was_sent_meanwhile(job, b.skip_sent)
-local over = was_sent and 'cancelled' or overtaken(job, b.state, now)
+local over = was_sent and 'cancelled' or overtaken(job, b.state)
 local halted = halted_by(id)
 
 local function ended(reply, final, code)
   redis.call('HSET', K.job(id), 'by', token)
-  finalize(id, batch, lane, state, final, A.retention_ms, now, code)
+  finalize(id, batch, lane, state, final, A.retention_ms, code)
   return {reply, record(id)}
 end
 
 -- between these two the request arrives
-local leaves, arrived = math.max(now, A.slot_ms), now + A.margin_ms
+local leaves, arrived = math.max(NOW, A.slot_ms), NOW + A.margin_ms
 local kind = 'first'
 if doubt then
   if arrived <= doubt + interval then
@@ -79,7 +78,7 @@ if doubt then
     return {'wait', 0}
   elseif policy == 'hold' or over or attempts >= A.max_attempts
       or resent and not was_out(doubt, doubt + interval) then
-    if is_canary(id) then redis.call('HSET', K.account, 'canary_due', int(now)) end -- it tries nothing
+    if is_canary(id) then redis.call('HSET', K.account, 'canary_due', int(NOW)) end -- it tries nothing
     redis.call('HSET', K.job(id), 'code', CODE.UNPROVED)
     return ended('unknown', 'unknown', CODE.UNPROVED)
   else
@@ -106,7 +105,7 @@ local counted = count_attempt(A.process)
 redis.call('HSET', K.job(id), 'tries', try, 'counted', counted, 'doubt', int(doubt), 'kind', kind,
   'asked', int(math.max(asked or 0, arrived)), 'open', int(leaves) .. ':' .. kind)
 move(id, batch, state, 'sending')
-look_again(id, lane, now + A.lease_ms)
+look_again(id, lane, NOW + A.lease_ms)
 -- the other jobs of this number wait until this attempt can no longer be refused for it
-close_number(cc, num, id, now, arrived + interval)
+close_number(cc, num, id, arrived + interval)
 return {kind, attempts, counted}

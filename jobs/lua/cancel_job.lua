@@ -5,7 +5,6 @@
 local A = arguments('id', 'retention_ms:number', 'action', 'story', 'batch', 'row:number')
 local id, batch, row = A.id, A.batch, A.row
 if is_noted(A.action) then return 'cancelled' end
-local now = now_ms()
 local job = fields(K.job(id), 'state', 'lane', 'batch', 'doubt')
 if not job.state then
   local text = row > 0 and redis.call('LINDEX', K.rows(batch), row - 1) or ''
@@ -15,7 +14,7 @@ if not job.state then
   if b.state == BATCH.CANCELLED then return 'cancelled' end
   redis.call('LSET', K.rows(batch), row - 1, '-' .. text) -- the feed passes it over
   redis.call('HINCRBY', K.batch(batch), 'fed', 1)
-  make_job(id, cc, num, 'batch', batch, now, b.expires_at)
+  make_job(id, cc, num, 'batch', batch, b.expires_at)
   job = {lane = 'batch', batch = batch}
 elseif FINAL[job.state] then
   return job.state
@@ -24,7 +23,7 @@ elseif job.doubt then
 elseif job.state ~= 'queued' and job.state ~= 'parked' then
   return 'in work'
 end
-finalize(id, job.batch, job.lane, job.state, 'cancelled', A.retention_ms, now)
+finalize(id, job.batch, job.lane, job.state, 'cancelled', A.retention_ms)
 tell_story(id, A.story)
 note_action(A.action)
 return 'cancelled'

@@ -5,16 +5,16 @@
 --   "totals", "vault"; nothing where mending is under way, or did not help before
 -- Keys of a wrong type are moved aside, as all scripts do it.
 local A = arguments('every_ms:number')
-local every_ms, now = A.every_ms, now_ms()
+local every_ms = A.every_ms
 if refused('') == 'newer' then return {} end
 local last = fields(K.sweeps, 'checked', 'mending', 'unmended', 'events', 'unknown', 'ended', 'newest')
 
 local function is_near(time, before, after)
-  return time and now - tonumber(time) < before and tonumber(time) - now < after
+  return time and NOW - tonumber(time) < before and tonumber(time) - NOW < after
 end
 if every_ms > 0 then
   if is_near(last.checked, every_ms, every_ms) or is_near(last.mending, 0, 60000) then return {} end
-  redis.call('HSET', K.sweeps, 'checked', int(now))
+  redis.call('HSET', K.sweeps, 'checked', int(NOW))
 end
 
 for command, keys in pairs({
@@ -116,7 +116,7 @@ if every_ms > 0 then
   elseif all == last.unmended then
     return {}
   else
-    redis.call('HSET', K.sweeps, 'mending', int(now + 30000))
+    redis.call('HSET', K.sweeps, 'mending', int(NOW + 30000))
   end
 end
 return found

@@ -11,7 +11,6 @@
 local A = arguments('id', 'token', 'lease_ms:number', 'retention_ms:number', 'provable_ms:number', 'known')
 local id, token, lease_ms = A.id, A.token, A.lease_ms
 if refused(A.known) or attempts_known(A.known) then return {'refused'} end
-local now = now_ms()
 local job = fields(K.job(id), 'state', 'cc', 'num', 'lane', 'batch', 'lease', 'doubt', 'not_after',
   'published', 'urgent', 'replaces', 'created')
 local state, cc, num, lane, batch = job.state, job.cc, job.num, job.lane, job.batch
@@ -27,8 +26,8 @@ if state ~= 'queued' then
   if job.lease == token then return granted() end
   local due = tonumber(redis.call('ZSCORE', K.due(lane), id)
     or redis.call('ZSCORE', K.due('aside'), id) or 0)
-  if due > now then
-    if state == 'parked' then return {'parked', due - now} end
+  if due > NOW then
+    if state == 'parked' then return {'parked', due - NOW} end
     return {'busy'}
   end
 end
@@ -37,25 +36,25 @@ end
 -- put in front of its queue proves nothing about the others.
 if state == 'queued' and job.published and not job.urgent then
   local mark = tonumber(redis.call('HGET', K.watermark, lane) or 0)
-  if tonumber(job.published) > mark or mark > now then
+  if tonumber(job.published) > mark or mark > NOW then
     redis.call('HSET', K.watermark, lane, job.published) -- or the clock was set back
   end
-  if lane == 'event' then redis.call('HSET', K.watermark, 'event claimed', int(now)) end
+  if lane == 'event' then redis.call('HSET', K.watermark, 'event claimed', int(NOW)) end
 end
 
 -- A job in doubt is past steering: its probe is what finds out whether the code went out.
 if not job.doubt then
   local b = batch and fields(K.batch(batch), 'state', 'skip_sent') or {}
-  local ends, code = overtaken(job, b.state, now), nil
+  local ends, code = overtaken(job, b.state), nil
   if not ends and b.state == BATCH.PAUSED then
-    stop(id, batch, lane, state, now)
+    stop(id, batch, lane, state)
     return {'paused'}
   end
   if not ends and was_sent_meanwhile(job, b.skip_sent) then
     ends, code = 'cancelled', CODE.SENT_MEANWHILE
   end
   if ends then
-    finalize(id, batch, lane, state, ends, A.retention_ms, now, code)
+    finalize(id, batch, lane, state, ends, A.retention_ms, code)
     return {'final', record(id)}
   end
 end
@@ -63,21 +62,21 @@ end
 -- While the API's answers halt the account, a job in doubt goes on: its proof has a time limit. While a
 -- person halts it, none does.
 local halted = halted_by(id)
-if halted and not (halted == 'api' and may_be_proved(job.doubt, A.provable_ms, now)) then
-  park(id, batch, lane, state, now, job.doubt)
+if halted and not (halted == 'api' and may_be_proved(job.doubt, A.provable_ms)) then
+  park(id, batch, lane, state, NOW, job.doubt)
   return {'halted'}
 end
 
-local taken_until = closed_until(cc, num, id, now)
+local taken_until = closed_until(cc, num, id)
 if taken_until then
   park(id, batch, lane, state, taken_until, job.doubt)
-  return {'parked', taken_until - now}
+  return {'parked', taken_until - NOW}
 end
-if not job.doubt then close_number(cc, num, id, now, now + lease_ms) end
+if not job.doubt then close_number(cc, num, id, NOW + lease_ms) end
 
 put_down(id, batch, lane)
 if lane == 'batch' then redis.call('SADD', K.held, id) end
 redis.call('HSET', K.job(id), 'lease', token)
 move(id, batch, state, 'leased')
-look_again(id, lane, now + lease_ms)
+look_again(id, lane, NOW + lease_ms)
 return granted()

@@ -35,7 +35,6 @@ if not is_held then
     redis.call('HINCRBY', K.counts(batch), 'code:' .. code, -1)
   end
 end
-local now = now_ms()
 if is_held then
   settle_try(id, A)
   redis.call('HDEL', K.job(id), 'open')
@@ -46,13 +45,13 @@ redis.call('HSET', K.job(id), 'code', A.code, 'message', A.message, 'request_id'
   'by', token)
 if state ~= 'unknown' then redis.call('HDEL', K.job(id), 'doubt', 'asked') end
 -- where another job has the number, it could begin: the interval that this code began is over
-if not closed_until(cc, num, id, now) then
+if not closed_until(cc, num, id) then
   if A.number == 'closed' then
-    close_number(cc, num, id, now, now + A.interval_ms)
+    close_number(cc, num, id, NOW + A.interval_ms)
   elseif A.number == 'open' then
     open_number(cc, num, id)
   end
 end
-if IS_SENT[state] then note_code_sent(cc, num, now, A.retention_ms) end
-finalize(id, batch, job.lane, from, state, A.retention_ms, now, A.code, A.worker)
+if IS_SENT[state] then note_code_sent(cc, num, A.retention_ms) end
+finalize(id, batch, job.lane, from, state, A.retention_ms, A.code, A.worker)
 return {'ok', record(id)}

@@ -12,7 +12,7 @@ local before = fields(K.account, 'state', 'by', 'halted')
 local is_halted = before.state == 'halted'
 if A.verb == 'halt' then
   if is_halted and (by == 'api' or before.by == 'person') then return 0 end
-  halt_account(by, A.code, A.message, A.worker, A.canary_ms, A.canary_ms, now_ms(), {})
+  halt_account(by, A.code, A.message, A.worker, A.canary_ms, A.canary_ms, {})
 else
   local left = A.left_ms or 0
   if is_halted and by == 'api' and (before.by == 'person'
@@ -20,7 +20,7 @@ else
     return 0
   end
   local stood_down = by == 'person' and redis.call('EXISTS', K.refused) == 1
-  if is_halted or by == 'person' then resume_account(by, now_ms()) end
+  if is_halted or by == 'person' then resume_account(by) end
   if not is_halted and not stood_down then return 0 end
 end
 if action ~= '' then note_action(action) end

@@ -8,9 +8,9 @@
 -- Reply: {why it is, or was until now, refused, or "", its hash as it was, this server's time, ms}
 local A = arguments('known', 'verb', 'action?', 'flag_ms?:number', 'retention_ms?:number', 'process?',
   'attempts?', 'id?', 'approval?', 'numbers:rest')
-local verb, now = A.verb, now_ms()
+local verb = A.verb
 local why = refused(A.known)
-local reply = {why or '', why ~= 'damaged' and redis.call('HGETALL', K.ledger) or {}, int(now)}
+local reply = {why or '', why ~= 'damaged' and redis.call('HGETALL', K.ledger) or {}, int(NOW)}
 if why == 'newer' then return reply end
 if verb == 'accept' then
   if why == 'damaged' then redis.call('DEL', K.ledger) end
@@ -23,14 +23,14 @@ if verb == 'accept' then
   local former = {own.former or '', own.claimed or '', own.id or '', string.match(A.known, '^%S+') or ''}
   redis.call('HDEL', K.ledger, 'id', 'refused', 'refused_at', 'claimed', 'known_at')
   redis.call('HSET', K.ledger, 'action', token_of(A.action), 'former', table.concat(former, ' '),
-    'accepted', int(now), 'approval', A.approval, 'suspect_until',
-    int(math.max(now + A.flag_ms, tonumber(own.suspect_until or 0))))
+    'accepted', int(NOW), 'approval', A.approval, 'suspect_until',
+    int(math.max(NOW + A.flag_ms, tonumber(own.suspect_until or 0))))
   note_action(A.action)
-  grow(now, A.id)
+  grow(A.id)
 elseif verb == 'lost' then
   for i = 1, #A.numbers, 2 do
     local key = number_key(A.numbers[i], A.numbers[i + 1])
-    redis.call('HSET', key, 'lost_until', int(now + DAY_MS))
+    redis.call('HSET', key, 'lost_until', int(NOW + DAY_MS))
     if redis.call('PTTL', key) < A.retention_ms then redis.call('PEXPIRE', key, A.retention_ms) end
   end
   redis.call('SET', K.attempts(A.process), A.attempts, 'PX', DAY_MS)

@@ -6,15 +6,15 @@
 -- Twice: one miss is counted twice, no more.
 local A = arguments('code', 'message', 'outage:number', 'worker', 'canary_ms:number')
 if redis.call('HGET', K.account, 'state') == 'halted' then return 'halted' end
-local now, sent = now_ms(), codes_sent()
+local sent = codes_sent()
 local before = fields(K.misses, 'sent', 'misses', 'from')
 local is_next = tonumber(before.sent) == sent
 local misses = is_next and tonumber(before.misses) + 1 or 1
-local from = is_next and tonumber(before.from or now) or now
+local from = is_next and tonumber(before.from or NOW) or NOW
 redis.call('HSET', K.misses, 'sent', sent, 'misses', misses, 'from', int(from))
 redis.call('PEXPIRE', K.misses, 600000)
 if misses < A.outage then return 'going on' end
 redis.call('DEL', K.misses)
-halt_account('api', A.code, A.message, A.worker, A.canary_ms, A.canary_ms, now,
+halt_account('api', A.code, A.message, A.worker, A.canary_ms, A.canary_ms,
   {since = from, outage = 1})
 return 'halted now'

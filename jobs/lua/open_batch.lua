@@ -13,13 +13,12 @@ local holder = redis.call('GET', K.content(digest))
 if holder and A.again ~= '1' and redis.call('EXISTS', K.batch(holder)) == 1 then
   return {'held', holder}
 end
-local now = now_ms()
-grow(now)
+grow()
 redis.call('HSET', K.batch(batch), 'digest', digest, unpack(A.values))
-redis.call('HSET', K.batch(batch), 'state', BATCH.RUNNING, 'created', int(now), 'cursor', 0, 'fed', 0,
+redis.call('HSET', K.batch(batch), 'state', BATCH.RUNNING, 'created', int(NOW), 'cursor', 0, 'fed', 0,
   'total', 0, 'accepted', 0, 'rejected', 0)
 redis.call('SET', K.content(digest), batch)
-redis.call('ZADD', K.batches, int(now), batch)
+redis.call('ZADD', K.batches, int(NOW), batch)
 redis.call('RPUSH', K.running, batch)
 note_action(A.action)
 return {'new', redis.call('HGETALL', K.batch(batch))}

@@ -16,14 +16,14 @@ local barred = tonumber(job.barred) or 0
 if not job.barred_at or sent > tonumber(job.barred_at) then barred = barred + 1 end
 
 local function decide()
-  local account, now = fields(K.account, 'state', 'code'), now_ms()
+  local account = fields(K.account, 'state', 'code')
   if account.state == 'halted' then return 'halted' end
   if barred < SUSPECT and A.concerns ~= '' then
     local mark = A.concerns == 'key' and 'key:' .. (string.match(A.entry, '%.(%x+)$') or '')
       or 'worker:' .. A.entry
     redis.call('HSETNX', K.refused, mark, cjson.encode(
-      {code = code, message = A.message, worker = A.worker, since = now}))
-    return stand_down(A.entry, canary_ms, now, id)
+      {code = code, message = A.message, worker = A.worker, since = NOW}))
+    return stand_down(A.entry, canary_ms, id)
   end
   -- how many such answers came with no code sent in between
   local before = fields(K.misses, 'refused_at', 'refusals')
@@ -33,7 +33,7 @@ local function decide()
   local is_suspect = barred >= SUSPECT or A.concerns == '' and account.code == code
   if not is_suspect or refusals >= IN_A_ROW then
     -- another job finds out soon whether it was this one
-    halt_account('api', code, A.message, A.worker, canary_ms / 10, canary_ms, now, {job = id})
+    halt_account('api', code, A.message, A.worker, canary_ms / 10, canary_ms, {job = id})
     return 'halted now'
   end
   return barred >= ALONE and 'alone' or 'suspect'

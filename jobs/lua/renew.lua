@@ -2,8 +2,8 @@
 -- leases: id, token, id, …
 -- Reply: the ids whose lease is no longer the caller's
 local A = arguments('lease_ms:number', 'leases:rest')
-local now, lost = now_ms(), {}
-local until_ms = now + A.lease_ms
+local lost = {}
+local until_ms = NOW + A.lease_ms
 for i = 1, #A.leases, 2 do
   local id, token = A.leases[i], A.leases[i + 1]
   local job = fields(K.job(id), 'lease', 'lane', 'cc', 'num', 'doubt')
@@ -11,7 +11,7 @@ for i = 1, #A.leases, 2 do
     look_again(id, job.lane, until_ms)
     local holder = redis.call('HGET', number_key(job.cc, job.num), 'job')
     if not job.doubt and (not holder or holder == id) then
-      close_number(job.cc, job.num, id, now, until_ms)
+      close_number(job.cc, job.num, id, until_ms)
     end
   else
     lost[#lost + 1] = id

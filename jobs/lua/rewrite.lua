@@ -4,7 +4,7 @@
 --   first call
 -- Reply: {1} it is, and the next time is that much later; {0}
 local A = arguments('every_ms:number')
-local now, last = now_ms(), tonumber(redis.call('HGET', K.sweeps, 'rewritten'))
-local is_due = last and now - last >= A.every_ms
-if is_due or not last then redis.call('HSET', K.sweeps, 'rewritten', int(now)) end
+local last = tonumber(redis.call('HGET', K.sweeps, 'rewritten'))
+local is_due = last and NOW - last >= A.every_ms
+if is_due or not last then redis.call('HSET', K.sweeps, 'rewritten', int(NOW)) end
 return {is_due and 1 or 0}

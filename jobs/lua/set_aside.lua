@@ -9,7 +9,6 @@ if kind == 'none' then return 0 end
 local was = kind == 'hash' and fields(K.job(id), 'state', 'code', 'dup', 'token', 'dropped') or {}
 if was.code == code then return 0 end
 local batch = redis.call('EXISTS', K.batch(A.batch)) == 1 and A.batch or nil
-local now = now_ms()
 
 for _, each in ipairs({'event', 'batch'}) do put_down(id, batch, each) end
 local place = redis.call('LPOS', K.dead, id)
@@ -23,11 +22,11 @@ if was.dropped and FOR_A_PERSON[state] then count_left(batch, state, -1) end
 redis.call('RENAME', K.job(id), K.unreadable(id))
 redis.call('PEXPIRE', K.unreadable(id), int(retention_ms))
 
-make_job(id, A.cc, A.num, lane, batch, now, A.term)
+make_job(id, A.cc, A.num, lane, batch, A.term)
 redis.call('HSET', K.job(id), 'code', code, 'message', A.message)
 if was.token then redis.call('HSET', K.job(id), 'token', was.token) end
 if was.dup then redis.call('HSET', K.job(id), 'dup', was.dup) end
-finalize(id, batch, lane, state, 'unknown', retention_ms, now, code)
+finalize(id, batch, lane, state, 'unknown', retention_ms, code)
 if place then
   redis.call('RPOP', K.dead) -- it keeps its place
   if not was.code then count_letters_if_few() end

@@ -16,7 +16,7 @@
 -- Twice with one token: "done" again, nothing is done twice.
 local A = arguments('verb', 'token', 'action', 'first_ms?:number', 'step_us?:number', 'retention_ms:number',
   'once?:number', 'corrected_too?:number', 'jobs:rest')
-local verb, token, retention_ms, now = A.verb, A.token, A.retention_ms, now_ms()
+local verb, token, retention_ms = A.verb, A.token, A.retention_ms
 local reply, done, gaps, shift, absent = {}, 0, false, 0, {}
 
 -- An entry is blanked in its place, and all blanks are removed at the end: one walk through the
@@ -43,7 +43,7 @@ local function make_due(id, job)
   end
   count_event(job.lane, 1)
   park(id, job.batch, job.lane, job.state,
-    math.max(now, A.first_ms or 0) + math.floor(done * (A.step_us or 0) / 1000))
+    math.max(NOW, A.first_ms or 0) + math.floor(done * (A.step_us or 0) / 1000))
 end
 
 -- Whether another job that a person had tried again is still to send a code to the number. Whoever
@@ -67,7 +67,7 @@ end
 
 local function is_over(job)
   local ends = end_of(job)
-  return ends and ends <= now
+  return ends and ends <= NOW
 end
 
 local function is_same_number(job, num)
@@ -75,7 +75,7 @@ local function is_same_number(job, num)
 end
 
 local function requeue(id, job, num)
-  redis.call('HSET', K.job(id), 'by', token, 'attempts', 0, 'requeued', int(now))
+  redis.call('HSET', K.job(id), 'by', token, 'attempts', 0, 'requeued', int(NOW))
   redis.call('HDEL', K.job(id), 'finished', 'dropped', 'code', 'message', 'request_id', 'waits',
     'doubt', 'doubt_before', 'asked', 'asked_before', 'kind', 'resent', 'barred', 'barred_at', 'canary_of',
     'undocumented')
@@ -94,7 +94,7 @@ end
 -- In its batch's counts the new job stands for the row from now on.
 local function replace(id, job, new, cc, num, story)
   redis.call('HSET', K.job(id), 'by', token, 'replaced_by', new)
-  make_job(new, cc, num, job.lane, job.batch, now)
+  make_job(new, cc, num, job.lane, job.batch)
   redis.call('HSET', K.job(new), 'state', job.state, 'replaces', id)
   for _, name in ipairs({'reference', 'token', 'key'}) do -- it stands for it to whoever asked
     local value = redis.call('HGET', K.job(id), name)
@@ -105,9 +105,9 @@ local function replace(id, job, new, cc, num, story)
 end
 
 local function drop(id, job)
-  redis.call('HSET', K.job(id), 'by', token, 'dropped', int(now))
+  redis.call('HSET', K.job(id), 'by', token, 'dropped', int(NOW))
   keep(id, retention_ms)
-  if job.batch then end_batch_if_done(job.batch, retention_ms, now) end
+  if job.batch then end_batch_if_done(job.batch, retention_ms) end
 end
 
 local function settle(id, place, story, cc, num, new, new_story)
@@ -158,7 +158,7 @@ local function forget(id)
   local batch = string.match(string.gsub(id, '%.r%d+$', ''), '^(.+)-%d+$')
   if not batch or (tonumber(redis.call('HGET', K.batch(batch), 'letters')) or 0) < 1 then return end
   redis.call('HINCRBY', K.batch(batch), 'letters', -1)
-  end_batch_if_done(batch, retention_ms, now)
+  end_batch_if_done(batch, retention_ms)
 end
 
 local width = ({requeue = 5, replace = 7, drop = 3})[verb]

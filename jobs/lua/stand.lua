@@ -3,22 +3,22 @@
 -- Reply: {"working"} | {"stood down" | "halted now" | "halted" (none is left to go on), what is refused
 --   of it, JSON}
 local A = arguments('entry', 'canary_ms:number', 'cut_off')
-local entry, canary_ms, now = A.entry, A.canary_ms, now_ms()
+local entry, canary_ms = A.entry, A.canary_ms
 local mark = 'worker:' .. entry
 local known = redis.call('HGET', K.refused, mark)
 if A.cut_off ~= '' and not known then
   local found = cjson.decode(A.cut_off)
-  found.since, found.cut_off = now, true
+  found.since, found.cut_off = NOW, true
   redis.call('HSET', K.refused, mark, cjson.encode(found))
 elseif known and A.cut_off == '' and cjson.decode(known).cut_off then
   redis.call('HDEL', K.refused, mark)
 end
 local why = refusal_of(entry)
-if why then return {stand_down(entry, canary_ms, now), why} end
+if why then return {stand_down(entry, canary_ms), why} end
 if not can_send(entry) then return {'working'} end
 -- One is here that holds something else: what halted the others is not known to concern it.
 local account = fields(K.account, 'state', 'by', 'refused')
 if account.state == 'halted' and account.by == 'api' and account.refused then
-  end_halt(now)
+  end_halt()
 end
 return {'working'}

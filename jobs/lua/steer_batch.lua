@@ -10,14 +10,14 @@
 -- Twice: the second changes nothing, and replies the same states if the action is the same. Jobs in
 -- doubt, and in work, are left to end by themselves.
 local A = arguments('batch', 'order', 'retention_ms:number', 'action')
-local batch, order, action, now = A.batch, A.order, A.action, now_ms()
+local batch, order, action = A.batch, A.order, A.action
 local VISITS = 500
 local b = fields(K.batch(batch), 'state', 'before', 'not_before', 'accepted', 'fed', 'digest',
   'expiry_lost')
 local before = b.state
 if not before then return {'absent'} end
-if order == 'resume' and before == BATCH.RUNNING and tonumber(b.not_before or 0) > now then
-  redis.call('HSET', K.batch(batch), 'not_before', int(now))
+if order == 'resume' and before == BATCH.RUNNING and tonumber(b.not_before or 0) > NOW then
+  redis.call('HSET', K.batch(batch), 'not_before', int(NOW))
   note_action(action)
   return {'scheduled', before, 0}
 end
@@ -49,11 +49,11 @@ if order == 'cancel' then
   for _, id in ipairs(redis.call('SRANDMEMBER', K.open(batch), VISITS)) do
     local job = fields(K.job(id), 'state', 'doubt')
     if not job.doubt and (job.state == 'queued' or job.state == 'parked') then
-      finalize(id, batch, 'batch', job.state, 'cancelled', A.retention_ms, now)
+      finalize(id, batch, 'batch', job.state, 'cancelled', A.retention_ms)
       ended = ended + 1
     end
   end
-  end_batch_if_done(batch, A.retention_ms, now)
+  end_batch_if_done(batch, A.retention_ms)
 elseif order == 'resume' then -- what was stopped is fed first, then the rows
   redis.call('LREM', K.running, 0, batch)
   redis.call('RPUSH', K.running, batch)
@@ -61,7 +61,7 @@ else
   for _, id in ipairs(redis.call('SMEMBERS', K.held)) do
     local job = fields(K.job(id), 'state', 'doubt', 'batch')
     if job.batch == batch and job.state == 'queued' and not job.doubt then
-      stop(id, batch, 'batch', 'queued', now)
+      stop(id, batch, 'batch', 'queued')
     end
   end
 end

@@ -18,13 +18,13 @@ local A = arguments('id', 'cc', 'num', 'life_ms:number', 'term', 'is_last', 'ref
   'resend', 'grace_ms:number', 'retention_ms:number', 'known', 'call', 'quotas:rest')
 local LEAST_OFF_MS, MOST_OFF_MS = 100, 1000
 local MOST_BOUND = 100 -- keys to one job; a loop that has a new one each time fills no memory
-local id, now = A.id, now_ms()
+local id = A.id
 if refused(A.known) then return {'refused'} end
-local remember = grow(now)
+local remember = grow()
 -- What is damaged there is mended by a sweep, and keeps no job out.
 local function outlook()
   local waiting, pace = redis.pcall('LLEN', K.event_queue), redis.pcall('HGETALL', K.pace)
-  return {int(now), type(waiting) == 'number' and waiting or 0, not pace.err and pace or {}}
+  return {int(NOW), type(waiting) == 'number' and waiting or 0, not pace.err and pace or {}}
 end
 if redis.call('EXISTS', K.job(id)) == 1 then
   local verdict = redis.call('HGET', K.job(id), 'call') == A.call and 'new' or 'known'
@@ -44,7 +44,7 @@ local function stands(verdict, other, last)
   return {verdict, record(other), remember, outlook(), other, last}
 end
 local function opens_at(other)
-  return IS_SENT[redis.call('HGET', K.job(other), 'state')] and closed_until(A.cc, A.num, id, now)
+  return IS_SENT[redis.call('HGET', K.job(other), 'state')] and closed_until(A.cc, A.num, id)
 end
 local bound = fields(K.bound(id), 'job', 'number', 'life_ms', 'reference')
 if bound.job and redis.call('EXISTS', K.job(bound.job)) == 1 then
@@ -59,25 +59,25 @@ if other then
   local first = fields(K.job(other), 'state', 'not_after')
   -- one that is of no use any more before this one would be does not stand for it
   local lasts = not first.not_after
-    or A.life_ms > 0 and tonumber(first.not_after) >= now + A.life_ms
+    or A.life_ms > 0 and tonumber(first.not_after) >= NOW + A.life_ms
   local opens = opens_at(other)
   if first.state and (opens or lasts and not FINAL[first.state]) then
     bind(other)
     return stands('same', other, int(opens or 0))
   end
 end
-local off_ms = A.term ~= '' and tonumber(A.term) - A.life_ms - now or 0
+local off_ms = A.term ~= '' and tonumber(A.term) - A.life_ms - NOW or 0
 local tolerance_ms = math.min(MOST_OFF_MS, math.max(LEAST_OFF_MS, A.life_ms / 20))
-if off_ms > tolerance_ms or off_ms < -tolerance_ms and A.is_last ~= '1' then return {'clock', int(now)} end
-local rule, place, wait_ms = spend(A.quotas, now)
+if off_ms > tolerance_ms or off_ms < -tolerance_ms and A.is_last ~= '1' then return {'clock', int(NOW)} end
+local rule, place, wait_ms = spend(A.quotas)
 if rule then return {'quota', place, int(wait_ms), remember} end
-make_job(id, A.cc, A.num, 'event', nil, now, A.term)
-redis.call('HSET', K.job(id), 'state', 'queued', 'published', int(now), 'call', A.call)
+make_job(id, A.cc, A.num, 'event', nil, A.term)
+redis.call('HSET', K.job(id), 'state', 'queued', 'published', int(NOW), 'call', A.call)
 if A.term ~= '' then redis.call('HSET', K.job(id), 'not_after', A.term, 'expires_in', int(A.life_ms)) end
 for _, name in ipairs({'reference', 'token', 'key', 'trace'}) do
   if A[name] ~= '' then redis.call('HSET', K.job(id), name, A[name]) end
 end
 redis.call('SET', asked, id, 'PX', DAY_MS)
 count_event('event', 1)
-look_again(id, 'event', now + patience_ms('event', A.grace_ms))
+look_again(id, 'event', NOW + patience_ms('event', A.grace_ms))
 return {'new', record(id), remember, outlook()}

@@ -6,15 +6,15 @@
 -- Twice with one call: "new" again, as the first answer was lost.
 local A = arguments('id', 'cc', 'num', 'life_ms:number', 'reference', 'token', 'key', 'state', 'code',
   'message', 'attempts', 'duplicate', 'story', 'retention_ms:number', 'known', 'call')
-local id, now = A.id, now_ms()
+local id = A.id
 if refused(A.known) then return {'refused'} end
-local remember = grow(now)
+local remember = grow()
 if redis.call('EXISTS', K.job(id)) == 1 then
   return {redis.call('HGET', K.job(id), 'call') == A.call and 'new' or 'known', record(id), remember}
 end
-make_job(id, A.cc, A.num, 'test', nil, now)
+make_job(id, A.cc, A.num, 'test', nil)
 redis.call('HSET', K.job(id), 'state', A.state, 'code', A.code, 'message', A.message,
-  'attempts', A.attempts, 'finished', int(now), 'call', A.call)
+  'attempts', A.attempts, 'finished', int(NOW), 'call', A.call)
 if A.life_ms > 0 then redis.call('HSET', K.job(id), 'expires_in', int(A.life_ms)) end
 if A.duplicate == '1' then redis.call('HSET', K.job(id), 'dup', 1) end
 for _, name in ipairs({'reference', 'token', 'key'}) do
@@ -23,5 +23,5 @@ end
 tell_story(id, A.story)
 redis.call('HINCRBY', K.totals, 'test', 1)
 keep(id, A.retention_ms)
-note_outcome(id, A.state, now)
+note_outcome(id, A.state)
 return {'new', record(id), remember}

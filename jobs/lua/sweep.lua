@@ -16,20 +16,19 @@ local A = arguments('limit:number', 'depth:number', 'ahead:number', 'threads:num
   'retention_ms:number', 'canary_ms:number', 'provable_ms:number', 'bounds', 'known')
 local limit, depth, grace = A.limit, A.depth, A.grace_ms
 local retention_ms, canary_ms, provable = A.retention_ms, A.canary_ms, A.provable_ms
-local now = now_ms()
 if refused(A.known) then return {'refused'} end
 keep_attempts(A.known)
 local found, urgent, broken = {}, {}, {}
-local bounds, is_stricter = bounds_of_all(A.bounds, now)
-local reply = {found, urgent, grow(now), attempts_known(A.known) or -1, broken,
-  take_outcomes(retention_ms, now), is_stricter and 1 or 0}
+local bounds, is_stricter = bounds_of_all(A.bounds)
+local reply = {found, urgent, grow(), attempts_known(A.known) or -1, broken,
+  take_outcomes(retention_ms), is_stricter and 1 or 0}
 
 -- When nobody swept for a while, Redis was away or no worker was up. Whoever still has a job in work
 -- gets a moment to renew its lease, or to record an outcome that it could not record.
 local sweeps = fields(K.sweeps, 'at', 'patient_until')
 local patient_until = tonumber(sweeps.patient_until) or 0
-if sweeps.at and now - tonumber(sweeps.at) > grace then patient_until = now + grace end
-redis.call('HSET', K.sweeps, 'at', int(now), 'patient_until', int(patient_until))
+if sweeps.at and NOW - tonumber(sweeps.at) > grace then patient_until = NOW + grace end
+redis.call('HSET', K.sweeps, 'at', int(NOW), 'patient_until', int(patient_until))
 
 -- how many jobs may be published yet; and while a canary is chosen, whether a job may be it
 local budget, may_be_canary = math.huge, nil
@@ -40,10 +39,10 @@ local account = fields(K.account, 'state', 'by', 'canary', 'canary_due', 'outage
 local function publish(id, batch, lane, from, is_urgent)
   put_down(id, batch, lane)
   redis.call('HDEL', K.job(id), 'lease')
-  redis.call('HSET', K.job(id), 'published', int(now))
+  redis.call('HSET', K.job(id), 'published', int(NOW))
   move(id, batch, from, 'queued')
   if lane == 'batch' then redis.call('SADD', K.held, id) end
-  look_again(id, lane, now + grace)
+  look_again(id, lane, NOW + grace)
   found[#found + 1] = is_urgent and 'event' or lane
   found[#found + 1] = id
   if is_urgent then
@@ -54,7 +53,7 @@ local function publish(id, batch, lane, from, is_urgent)
   end
   budget = budget - 1
   if may_be_canary then
-    redis.call('HSET', K.account, 'canary', id, 'canary_due', int(now + canary_ms))
+    redis.call('HSET', K.account, 'canary', id, 'canary_due', int(NOW + canary_ms))
     redis.call('HSET', K.job(id), 'canary_of', account.since)
   end
 end
@@ -74,7 +73,7 @@ end
 -- always far apart every one follows a silence.
 local function is_spared(id, lane, job)
   local is_in_work = job.state == 'leased' or job.state == 'sending'
-  if not is_in_work or now >= patient_until or job.lease == job.spared then return false end
+  if not is_in_work or NOW >= patient_until or job.lease == job.spared then return false end
   redis.call('HSET', K.job(id), 'spared', job.lease)
   look_again(id, lane, patient_until)
   return true
@@ -98,27 +97,27 @@ end
 
 -- Jobs of a lane whose time has come; at most `space` of them are published.
 local function look_after(key, lane, space)
-  each(redis.call('ZRANGEBYSCORE', key, '-inf', int(now), 'LIMIT', 0, limit), function(id)
+  each(redis.call('ZRANGEBYSCORE', key, '-inf', int(NOW), 'LIMIT', 0, limit), function(id)
     if space <= 0 or budget <= 0 then return end
     local job = fields(K.job(id), 'state', 'batch', 'doubt', 'published', 'not_after', 'urgent',
       'lease', 'spared', 'cc', 'num', 'canary_of', 'barred')
     local state, batch, doubt = job.state, job.batch, job.doubt
     local steering = batch and not doubt and redis.call('HGET', K.batch(batch), 'state')
-    local ends = not doubt and overtaken(job, steering, now)
-    local taken_until = state == 'parked' and not doubt and closed_until(job.cc, job.num, id, now)
+    local ends = not doubt and overtaken(job, steering)
+    local taken_until = state == 'parked' and not doubt and closed_until(job.cc, job.num, id)
     if not FINAL[state] and not OPEN[state] and redis.call('EXISTS', K.job(id)) == 1 then
       broken[#broken + 1] = id
     elseif not state then
-      end_lost_job(id, lane, retention_ms, now)
+      end_lost_job(id, lane, retention_ms)
     elseif FINAL[state] then
       put_down(id, batch, lane)
     elseif ends then
-      finalize(id, batch, lane, state, ends, retention_ms, now)
+      finalize(id, batch, lane, state, ends, retention_ms)
     elseif steering == BATCH.PAUSED then
-      stop(id, batch, lane, state, now)
+      stop(id, batch, lane, state)
     elseif state == 'queued' and not may_be_canary
         and not message_is_gone(lane, tonumber(job.published or 0), job.urgent) then
-      look_again(id, lane, now + (job.urgent and grace or patience_ms(lane, grace)))
+      look_again(id, lane, NOW + (job.urgent and grace or patience_ms(lane, grace)))
     elseif not is_spared(id, lane, job) then
       if taken_until then
         -- a file may name one number a thousand times: those rows must not take the others' room
@@ -162,15 +161,15 @@ local function feed_one(batch)
   local b = fields(K.batch(batch), 'state', 'max_rate', 'next_at', 'expires_at', 'imported',
     'not_before')
   if b.state ~= BATCH.RUNNING then return 'leave' end
-  if tonumber(b.not_before or 0) > now then return 'wait' end
+  if tonumber(b.not_before or 0) > NOW then return 'wait' end
   local max_rate, next_at = tonumber(b.max_rate), tonumber(b.next_at or 0)
-  local is_expired = b.expires_at and tonumber(b.expires_at) <= now
-  if max_rate and not is_expired and next_at > now then return 'wait' end
+  local is_expired = b.expires_at and tonumber(b.expires_at) <= NOW
+  if max_rate and not is_expired and next_at > NOW then return 'wait' end
   local function feed(id, from)
     if max_rate then
       -- at most a second of unused pace is made up for
       redis.call('HSET', K.batch(batch), 'next_at',
-        int(math.max(next_at, now - 1000) + 1000 / max_rate))
+        int(math.max(next_at, NOW - 1000) + 1000 / max_rate))
     end
     publish(id, batch, 'batch', from)
     return 'fed'
@@ -178,13 +177,13 @@ local function feed_one(batch)
   local stopped = redis.call('SPOP', K.stopped(batch))
   if stopped then
     local state = redis.call('HGET', K.job(stopped), 'state')
-    if not state then end_lost_job(stopped, 'batch', retention_ms, now) end
+    if not state then end_lost_job(stopped, 'batch', retention_ms) end
     return state == 'parked' and feed(stopped, 'parked') or 'ended'
   end
   local row, cc, num, mark, more = next_row(batch)
   if not row then
     if more or b.imported ~= '1' then return 'wait' end
-    end_batch_if_done(batch, retention_ms, now)
+    end_batch_if_done(batch, retention_ms)
     return 'leave'
   end
   local id = batch .. '-' .. row
@@ -193,17 +192,17 @@ local function feed_one(batch)
     return 'passed'
   end
   local is_bound = not is_expired and mark ~= 't'
-  local rule = is_bound and spend(bounds_of(bounds, cc), now)
+  local rule = is_bound and spend(bounds_of(bounds, cc))
   if rule then -- the row waits until a person lets the batch go on
     redis.call('HSET', K.batch(batch), 'state', BATCH.PAUSED, 'before', b.state, 'bound', rule,
       'cursor', row - 1)
     return 'leave'
   end
   redis.call('HINCRBY', K.batch(batch), 'fed', 1)
-  make_job(id, cc, num, 'batch', batch, now, b.expires_at)
+  make_job(id, cc, num, 'batch', batch, b.expires_at)
   if b.expires_at then redis.call('HSET', K.job(id), 'not_after', b.expires_at) end
   if is_expired then
-    finalize(id, batch, 'batch', nil, 'expired', retention_ms, now)
+    finalize(id, batch, 'batch', nil, 'expired', retention_ms)
     return 'ended'
   end
   redis.call('SADD', K.open(batch), id)
@@ -228,7 +227,7 @@ end
 local function threads_of_all()
   local alive = 0
   for _, at in ipairs(redis.call('HVALS', K.workers)) do
-    if (tonumber(at) or 0) > now - ALIVE_MS then alive = alive + 1 end
+    if (tonumber(at) or 0) > NOW - ALIVE_MS then alive = alive + 1 end
   end
   return A.threads * alive
 end
@@ -271,15 +270,15 @@ local DOUBTS = 10000 -- looked at in one sweep, 20 ms
 local function look_after_doubts(lane)
   local passed, looked = 0, 0
   repeat
-    local due = redis.call('ZRANGEBYSCORE', K.due(lane), int(now - provable), int(now), 'LIMIT',
+    local due = redis.call('ZRANGEBYSCORE', K.due(lane), int(NOW - provable), int(NOW), 'LIMIT',
       passed, limit)
     each(due, function(id)
       local job = fields(K.job(id), 'doubt', 'state', 'batch', 'published', 'urgent', 'lease', 'spared')
-      if not may_be_proved(job.doubt, provable, now) or not OPEN[job.state] then
+      if not may_be_proved(job.doubt, provable) or not OPEN[job.state] then
         passed = passed + 1 -- look_after sees to it
       elseif job.state == 'queued'
           and not message_is_gone(lane, tonumber(job.published or 0), job.urgent) then
-        look_again(id, lane, now + grace)
+        look_again(id, lane, NOW + grace)
       elseif not is_spared(id, lane, job) then
         publish(id, job.batch, lane, job.state, true)
       end
@@ -292,12 +291,12 @@ end
 -- and no other customer may get a second code by that.
 local function is_doubt_at_work()
   for _, lane in ipairs({'event', 'batch'}) do
-    local due = redis.call('ZRANGEBYSCORE', K.due(lane), int(now - provable), '+inf', 'WITHSCORES',
+    local due = redis.call('ZRANGEBYSCORE', K.due(lane), int(NOW - provable), '+inf', 'WITHSCORES',
       'LIMIT', 0, limit)
     for i = 1, #due, 2 do
       local job, at = fields(K.job(due[i]), 'doubt', 'state'), tonumber(due[i + 1])
       if OPEN[job.state] and job.doubt
-          and (may_be_proved(job.doubt, provable, now) or at > now and at <= now + 2 * grace) then
+          and (may_be_proved(job.doubt, provable) or at > NOW and at <= NOW + 2 * grace) then
         return true
       end
     end
@@ -336,7 +335,7 @@ look_after_doubts('event')
 look_after_doubts('batch')
 if is_halted then
   -- one other job may try, from time to time
-  if now >= tonumber(account.canary_due or 0) then choose_canary() end
+  if NOW >= tonumber(account.canary_due or 0) then choose_canary() end
   return reply
 end
 look_after_all()

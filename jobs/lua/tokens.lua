@@ -4,7 +4,7 @@
 -- Reply: {"done", now in ms or the revoked tokens: digest and JSON in turn} | {"full"} | {"absent"}
 -- Twice: "done" for a new one again; "absent" for what was revoked.
 local A = arguments('verb', 'digest', 'name', 'values', 'most:number', 'action')
-local now, found, gone = now_ms(), redis.call('HGETALL', K.tokens), {}
+local found, gone = redis.call('HGETALL', K.tokens), {}
 local has = 0
 for i = 1, #found, 2 do
   local name = cjson.decode(found[i + 1]).name
@@ -16,10 +16,10 @@ end
 if A.verb == 'new' then
   if has >= A.most then return {'full'} end
   if redis.call('HSETNX', K.tokens, A.digest, A.values) == 1 then
-    redis.call('HSET', K.tokens_used, 'created:' .. A.digest, int(now))
+    redis.call('HSET', K.tokens_used, 'created:' .. A.digest, int(NOW))
     note_action(A.action)
   end
-  return {'done', int(now)}
+  return {'done', int(NOW)}
 end
 if #gone == 0 then return {'absent'} end
 for i = 1, #gone, 2 do

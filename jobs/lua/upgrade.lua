@@ -10,12 +10,11 @@
 --   upgrade_until: where the next step goes on, who is at it, and until when nobody else may be
 local A = arguments('known', 'token', 'lock_ms:number', 'settle_ms:number', 'done:number', 'cursor')
 if refused(A.known) then return {} end
-local now = now_ms()
 local own = fields(K.ledger, 'version', 'upgraded', 'raised_at', 'upgrade_cursor', 'upgrade_token',
   'upgrade_until')
 local upgraded, cursor = tonumber(own.upgraded or 1), own.upgrade_cursor or ''
 local is_mine = own.upgrade_token == A.token
-local left_ms = tonumber(own.upgrade_until or 0) - now
+local left_ms = tonumber(own.upgrade_until or 0) - NOW
 if not is_mine and left_ms > 0 and left_ms <= A.lock_ms then return {} end
 if is_mine and A.done == upgraded + 1 then
   cursor = A.cursor
@@ -27,9 +26,9 @@ if upgraded >= WRITES then
   return is_mine and {int(upgraded), ''} or {}
 end
 if tonumber(own.version or 1) < WRITES then
-  raise_version(WRITES, now)
-  own.raised_at = now
+  raise_version(WRITES)
+  own.raised_at = NOW
 end
-if now < tonumber(own.raised_at or 0) + A.settle_ms then return {} end
-redis.call('HSET', K.ledger, 'upgrade_token', A.token, 'upgrade_until', int(now + A.lock_ms))
+if NOW < tonumber(own.raised_at or 0) + A.settle_ms then return {} end
+redis.call('HSET', K.ledger, 'upgrade_token', A.token, 'upgrade_until', int(NOW + A.lock_ms))
 return {int(upgraded), cursor}

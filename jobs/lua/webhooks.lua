@@ -7,18 +7,18 @@
 --   none} | {"absent"}
 -- Twice: the same again; nothing is left to be replayed or forgotten.
 local A = arguments('verb', 'name', 'url?', 'secret?', 'since_ms?:number', 'action')
-local name, now = A.name, now_ms()
+local name = A.name
 local endpoint = endpoint_of(name)
 local moved = 0
 
 -- Those that wait for another try are due, too, whenever their jobs ended.
 local function replay()
-  for key, from in pairs({[K.undelivered(name)] = int(A.since_ms), [K.outbox(name)] = '(' .. int(now)}) do
+  for key, from in pairs({[K.undelivered(name)] = int(A.since_ms), [K.outbox(name)] = '(' .. int(NOW)}) do
     for _, id in ipairs(redis.call('ZRANGEBYSCORE', key, from, '+inf', 'LIMIT', 0, 1000)) do
       if not redis.call('ZSCORE', K.delivering, name .. ' ' .. id) then
         redis.call('HDEL', told_of(id), 'hook_at', 'hook_tries')
         redis.call('ZREM', K.undelivered(name), id)
-        redis.call('ZADD', K.outbox(name), int(now), id)
+        redis.call('ZADD', K.outbox(name), int(NOW), id)
         moved = moved + 1
       end
     end
@@ -49,7 +49,7 @@ end
 
 if A.verb == 'set' then
   local secrets = endpoint and endpoint.secrets or {A.secret}
-  endpoint = {url = A.url, secrets = secrets, since = now}
+  endpoint = {url = A.url, secrets = secrets, since = NOW}
 elseif not endpoint then
   return {'absent'}
 elseif A.verb == 'rotate' then
@@ -57,7 +57,7 @@ elseif A.verb == 'rotate' then
 elseif A.verb == 'settle' then
   endpoint.secrets = {endpoint.secrets[1]}
 elseif A.verb == 'replay' then
-  if endpoint.off then endpoint.since = now end
+  if endpoint.off then endpoint.since = NOW end
   endpoint.off, endpoint.failing, endpoint.reason = nil, nil, nil
   replay()
 end

@@ -8,30 +8,30 @@ local REMEMBERED_MS = 3600000
 
 -- `more`: since (now, if it is not told), outage ("1"), job (whose answer it was), refused ("1": no worker
 -- is left whose credentials, address or clock the API does not refuse).
-local function halt_account(by, code, message, worker, first_ms, canary_ms, now, more)
+local function halt_account(by, code, message, worker, first_ms, canary_ms, more)
   local before = fields(K.account, 'code', 'outage', 'since', 'ended')
-  local since = more.since or now
-  if before.ended and now - tonumber(before.ended) < 10 * canary_ms
+  local since = more.since or NOW
+  if before.ended and NOW - tonumber(before.ended) < 10 * canary_ms
       and (before.code == code or before.outage and more.outage) then
     since = tonumber(before.since)
   end
   redis.call('DEL', K.account)
   redis.call('HSET', K.account, 'state', 'halted', 'by', by, 'code', code, 'message', message,
-    'worker', worker, 'since', int(since), 'halted', int(now), 'canary_due', int(now + first_ms))
+    'worker', worker, 'since', int(since), 'halted', int(NOW), 'canary_due', int(NOW + first_ms))
   for _, name in ipairs({'job', 'outage', 'refused'}) do
     if more[name] then redis.call('HSET', K.account, name, more[name]) end
   end
 end
 
-local function end_halt(now)
-  redis.call('HSET', K.account, 'state', 'running', 'ended', int(now))
+local function end_halt()
+  redis.call('HSET', K.account, 'state', 'running', 'ended', int(NOW))
   redis.call('HDEL', K.account, 'canary', 'canary_due', 'refused')
   redis.call('PEXPIRE', K.account, REMEMBERED_MS)
 end
 
-local function resume_account(by, now)
+local function resume_account(by)
   if by == 'person' or redis.call('HGET', K.account, 'refused') then redis.call('DEL', K.refused) end
-  if by == 'person' then redis.call('DEL', K.account) else end_halt(now) end
+  if by == 'person' then redis.call('DEL', K.account) else end_halt() end
 end
 
 -- Whether a time fell into the API's last outage.
@@ -68,23 +68,23 @@ end
 
 -- Have a worker stand down, of which something is refused, if others go on; else all sending is halted.
 -- Reply: "stood down" | "halted now" | "halted"
-local function stand_down(entry, canary_ms, now, job)
+local function stand_down(entry, canary_ms, job)
   redis.call('PEXPIRE', K.refused, DAY_MS)
   local account = fields(K.account, 'state', 'refused')
   local workers = redis.call('HGETALL', K.workers)
   for i = 1, #workers, 2 do
-    local is_alive = (tonumber(workers[i + 1]) or 0) > now - ALIVE_MS
+    local is_alive = (tonumber(workers[i + 1]) or 0) > NOW - ALIVE_MS
     if is_alive and can_send(workers[i]) and not refusal_of(workers[i]) then
       return account.state == 'halted' and 'halted' or 'stood down'
     end
   end
   if account.state == 'halted' then return 'halted' end
-  local since = now
+  local since = NOW
   for _, each in ipairs(redis.call('HVALS', K.refused)) do
     since = math.min(since, cjson.decode(each).since)
   end
   local why = cjson.decode(refusal_of(entry))
-  halt_account('api', why.code, why.message, why.worker, canary_ms / 10, canary_ms, now,
+  halt_account('api', why.code, why.message, why.worker, canary_ms / 10, canary_ms,
     {since = since, refused = 1, job = job})
   return 'halted now'
 end

@@ -52,7 +52,7 @@ local redis = setmetatable({call = function(...)
   return server.call(...) -- an error of another kind is raised as it is
 end}, {__index = server})
 
--- Times are whole milliseconds on this server's clock (µs where named so).
+-- Times are whole milliseconds on this server's clock (µs where named so); NOW is when the script began.
 local DAY_MS = 86400000
 
 local function now_us()
@@ -60,9 +60,7 @@ local function now_us()
   return t[1] * 1000000 + t[2]
 end
 
-local function now_ms()
-  return math.floor(now_us() / 1000)
-end
+local NOW = math.floor(now_us() / 1000)
 
 -- Redis turns numbers above 2^53 / 100 or so into exponents; this keeps every digit.
 local function int(n)

@@ -37,7 +37,7 @@ end
 
 -- A batch is done when all of it was read, all rows were fed, and no fed job is open. It is kept for
 -- as long as any of its jobs, dead letters included, so that none of its rows is ever fed again.
-local function end_batch_if_done(batch, retention_ms, now)
+local function end_batch_if_done(batch, retention_ms)
   local b = fields(K.batch(batch), 'imported', 'cursor', 'state', 'total', 'letters')
   if not b.state or redis.call('SCARD', K.open(batch)) > 0 then return end
   local over = b.state
@@ -46,8 +46,8 @@ local function end_batch_if_done(batch, retention_ms, now)
     over = STEPS.complete[over] or over
     redis.call('HSET', K.batch(batch), 'state', over)
   end
-  if redis.call('HSETNX', K.batch(batch), 'finished', int(now)) == 1 then
-    note_outcome('batch:' .. batch, over, now)
+  if redis.call('HSETNX', K.batch(batch), 'finished', int(NOW)) == 1 then
+    note_outcome('batch:' .. batch, over)
   end
   if b.imported ~= '1' or (tonumber(b.letters) or 0) > 0 then return end
   keep_batch(batch, retention_ms)
@@ -55,14 +55,14 @@ end
 
 -- Count a job that ended into its batch's rate: a count that fades (`Batch.rate` reads it). The first
 -- after a long silence only starts the clock.
-local function note_pace(batch, now)
+local function note_pace(batch)
   local b = fields(K.batch(batch), 'state', 'pace', 'pace_at')
   if not b.state then return end -- its record was lost: mending makes it anew
   local at = tonumber(b.pace_at)
-  if not at or now - at > 5 * RATE_FADES_MS then
-    redis.call('HSET', K.batch(batch), 'pace', 0, 'pace_at', int(now), 'pace_from', int(now))
+  if not at or NOW - at > 5 * RATE_FADES_MS then
+    redis.call('HSET', K.batch(batch), 'pace', 0, 'pace_at', int(NOW), 'pace_from', int(NOW))
   else
-    redis.call('HSET', K.batch(batch), 'pace_at', int(now),
-      'pace', string.format('%.6f', tonumber(b.pace) * math.exp((at - now) / RATE_FADES_MS) + 1))
+    redis.call('HSET', K.batch(batch), 'pace_at', int(NOW),
+      'pace', string.format('%.6f', tonumber(b.pace) * math.exp((at - NOW) / RATE_FADES_MS) + 1))
   end
 end

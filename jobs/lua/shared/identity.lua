@@ -36,7 +36,7 @@ local function refused(known)
     return why or nil
   end
   if marks and not why then
-    redis.call('HSET', K.ledger, 'refused', found, 'refused_at', int(now_ms()))
+    redis.call('HSET', K.ledger, 'refused', found, 'refused_at', int(NOW))
   end
   local claimed = own[6] or ''
   if (marks or process ~= '-') and not string.find(claimed, id, 1, true) then
@@ -47,24 +47,24 @@ local function refused(known)
 end
 
 -- Those who cannot read the version take nothing more, and have a moment to finish what they hold.
-local function raise_version(to, now)
-  redis.call('HSET', K.ledger, 'version', to, 'raised_at', int(now))
+local function raise_version(to)
+  redis.call('HSET', K.ledger, 'version', to, 'raised_at', int(NOW))
 end
 
 -- Let the ledger be alive now, and be born if it is new. What the caller writes next has the version of
 -- its release, which all who cannot read it refuse from now on. `id`: its new one, if it gets one for
 -- certain. Returns what the caller remembers.
-local function grow(now, id)
+local function grow(id)
   if redis.call('HSETNX', K.ledger, 'id', id or string.sub(redis.sha1hex(int(now_us())), 1, 16)) == 1
-      and redis.call('HSETNX', K.ledger, 'born', int(now)) == 1 then
+      and redis.call('HSETNX', K.ledger, 'born', int(NOW)) == 1 then
     local used = fields(K.sweeps, 'at', 'events')
     if not used.at and not used.events and redis.call('EXISTS', K.totals, K.batches) == 0 then
       redis.call('HSET', K.ledger, 'upgraded', WRITES) -- there is nothing older in it
     end
   end
   local own = fields(K.ledger, 'id', 'at', 'version')
-  if tonumber(own.version or 1) < WRITES then raise_version(WRITES, now) end
-  local at = int(math.max(now, tonumber(own.at or 0))) -- or the clock was set back
+  if tonumber(own.version or 1) < WRITES then raise_version(WRITES) end
+  local at = int(math.max(NOW, tonumber(own.at or 0))) -- or the clock was set back
   redis.call('HSET', K.ledger, 'at', at)
   return own.id .. ' ' .. redis.call('HINCRBY', K.ledger, 'counter', 1) .. ' ' .. at
 end

@@ -42,8 +42,8 @@ local function bound_to(id)
 end
 
 -- Begin a job's record; cc and num are "0" where they are not known. `term`: to which `num` is bound, if any.
-local function make_job(id, cc, num, lane, batch, now, term)
-  redis.call('HSET', K.job(id), 'cc', cc, 'num', num, 'lane', lane, 'created', int(now),
+local function make_job(id, cc, num, lane, batch, term)
+  redis.call('HSET', K.job(id), 'cc', cc, 'num', num, 'lane', lane, 'created', int(NOW),
     'attempts', 0, 'tries', 0, unpack(batch and {'batch', batch} or {}))
   if term and term ~= '' then redis.call('HSET', K.job(id), 'term', term) end
 end
@@ -97,15 +97,15 @@ local function park(id, batch, lane, from, at, doubt)
 end
 
 -- A job that is due while its batch is paused waits without a date, until the batch is fed again.
-local function stop(id, batch, lane, from, now)
-  lay_down(id, batch, lane, from, now)
+local function stop(id, batch, lane, from)
+  lay_down(id, batch, lane, from, NOW)
   redis.call('SADD', K.stopped(batch), id)
 end
 
 -- Whether a probe that is asked for now could still find out what became of an attempt in doubt;
 -- `provable` is the number's interval less the longest way of the probe.
-local function may_be_proved(doubt, provable, now)
-  return doubt and tonumber(doubt) + provable > now
+local function may_be_proved(doubt, provable)
+  return doubt and tonumber(doubt) + provable > NOW
 end
 
 local function count_duplicate(id, by)
@@ -148,9 +148,9 @@ local function settle_try(id, A)
 end
 
 -- The state in which a job without a doubt ends now, as its batch was cancelled or its time is over; or nil.
-local function overtaken(job, batch_state, now)
+local function overtaken(job, batch_state)
   if batch_state == BATCH.CANCELLED then return 'cancelled' end
-  return job.not_after and tonumber(job.not_after) <= now and 'expired' or nil
+  return job.not_after and tonumber(job.not_after) <= NOW and 'expired' or nil
 end
 
 -- Whether its batch counts a job's code: a cancelled one may have one of before, which is not why it ended.
@@ -202,8 +202,8 @@ end
 
 -- Count an end for `status --since`: by worker, state and code, in spans of ten minutes, for 26 hours.
 local ENDS_MS, MOST_ENDS = 600000, 500
-local function note_end(worker, state, code, now)
-  local key = K.ends(int(math.floor(now / ENDS_MS)))
+local function note_end(worker, state, code)
+  local key = K.ends(int(math.floor(NOW / ENDS_MS)))
   local field = table.concat({worker, state, code}, '\t')
   if redis.call('HLEN', key) >= MOST_ENDS and not redis.call('HGET', key, field) then
     field = '\t' .. state .. '\t'
@@ -213,12 +213,12 @@ end
 
 -- Record a job's final state, once: indexes, counters, dead-letter list and expiry in one step. `code` is
 -- why it ended; without one the code of its last answer stays. `worker`: whose word it is, if one's.
-local function finalize(id, batch, lane, from, state, retention_ms, now, code, worker)
+local function finalize(id, batch, lane, from, state, retention_ms, code, worker)
   code = code or ''
-  note_end(worker or '', state, code, now)
+  note_end(worker or '', state, code)
   put_down(id, batch, lane)
   if not FINAL[from] then count_event(lane, -1) end
-  redis.call('HSET', K.job(id), 'finished', int(now))
+  redis.call('HSET', K.job(id), 'finished', int(NOW))
   redis.call('HDEL', K.job(id), 'lease', 'due')
   move(id, batch, from, state)
   redis.call('HINCRBY', K.totals, state, 1)
@@ -235,15 +235,15 @@ local function finalize(id, batch, lane, from, state, retention_ms, now, code, w
   if batch then
     if is_code_counted(state, code) then redis.call('HINCRBY', K.counts(batch), 'code:' .. code, 1) end
     redis.call('SREM', K.open(batch), id)
-    if state ~= 'cancelled' then note_pace(batch, now) end
-    end_batch_if_done(batch, retention_ms, now)
+    if state ~= 'cancelled' then note_pace(batch) end
+    end_batch_if_done(batch, retention_ms)
   end
-  note_outcome(id, state, now)
+  note_outcome(id, state)
 end
 
 -- End a job whose record is gone, or was set back to before its end: perhaps its code was sent, so a
 -- person decides. The number is known still from a batch's row; of an event only its id is left.
-local function end_lost_job(id, lane, retention_ms, now)
+local function end_lost_job(id, lane, retention_ms)
   local job = fields(K.job(id), 'state', 'cc', 'batch')
   if not job.cc then
     local cc, num, row, correction, term
@@ -253,10 +253,10 @@ local function end_lost_job(id, lane, retention_ms, now)
       cc, num = string.match(text, '^(%d+)\t([^\t]+)\t')
       term = redis.call('HGET', K.batch(job.batch), 'expires_at')
     end
-    make_job(id, cc or '0', num or '0', lane, job.batch, now, term)
+    make_job(id, cc or '0', num or '0', lane, job.batch, term)
   end
   redis.call('HSET', K.job(id), 'code', CODE.UNREADABLE, 'message', '')
-  finalize(id, job.batch, lane, job.state, 'unknown', retention_ms, now, CODE.UNREADABLE)
+  finalize(id, job.batch, lane, job.state, 'unknown', retention_ms, CODE.UNREADABLE)
   note_damage('the record of job ' .. id .. ' was lost: perhaps its code was sent, it is unknown')
 end
 

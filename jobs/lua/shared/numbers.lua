@@ -12,18 +12,18 @@ end
 
 -- Close a number to other jobs until a time. Its record may live longer: it also remembers the codes
 -- sent (`codes`, `sent`).
-local function close_number(cc, num, id, now, until_ms)
+local function close_number(cc, num, id, until_ms)
   local key = number_key(cc, num)
   redis.call('HSET', key, 'job', id, 'until', int(until_ms))
-  local ttl = math.max(1, until_ms - now)
+  local ttl = math.max(1, until_ms - NOW)
   if redis.call('PTTL', key) < ttl then redis.call('PEXPIRE', key, int(ttl)) end
 end
 
 -- Until when another job has the number; nil if none has.
-local function closed_until(cc, num, id, now)
+local function closed_until(cc, num, id)
   local closed = fields(number_key(cc, num), 'job', 'until')
   local until_ms = tonumber(closed['until'])
-  return closed.job and closed.job ~= id and until_ms > now and until_ms or nil
+  return closed.job and closed.job ~= id and until_ms > NOW and until_ms or nil
 end
 
 local function open_number(cc, num, id)
@@ -45,12 +45,12 @@ local function codes_sent()
   return (tonumber(totals.sent) or 0) + (tonumber(totals.sent_inferred) or 0)
 end
 
-local function note_code_sent(cc, num, now, retention_ms)
+local function note_code_sent(cc, num, retention_ms)
   local key = number_key(cc, num)
   redis.call('HINCRBY', key, 'codes', 1)
-  redis.call('HSET', key, 'sent', int(now))
+  redis.call('HSET', key, 'sent', int(NOW))
   redis.call('PEXPIRE', key, int(retention_ms))
-  local minute = math.floor(now / 60000)
+  local minute = math.floor(NOW / 60000)
   local hour = K.sent(int(math.floor(minute / 60)))
   if redis.call('HINCRBY', hour, int(minute % 60), 1) == 1 then
     redis.call('PEXPIRE', hour, 93600000) -- 26 hours: a day, from any zone's midnight

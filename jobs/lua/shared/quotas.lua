@@ -27,17 +27,17 @@ end
 -- Each worker tells its own. They hold for a minute after that, so that a worker that lacks one lifts it not
 -- even while others restart.
 local BOUNDS_HOLD_MS = 60000
-local function bounds_of_all(own, now)
-  redis.call('HSET', K.spending, own == '' and 'off' or own, int(now))
+local function bounds_of_all(own)
+  redis.call('HSET', K.spending, own == '' and 'off' or own, int(NOW))
   redis.call('PEXPIRE', K.spending, BOUNDS_HOLD_MS)
   local told, texts = redis.call('HGETALL', K.spending), {own}
   for i = 1, #told, 2 do
     local at = tonumber(told[i + 1]) or 0
-    if at <= now - BOUNDS_HOLD_MS then
+    if at <= NOW - BOUNDS_HOLD_MS then
       redis.call('HDEL', K.spending, told[i])
     else
       texts[#texts + 1] = told[i]
-      if at > now then redis.call('HSET', K.spending, told[i], int(now)) end -- the clock was set back
+      if at > NOW then redis.call('HSET', K.spending, told[i], int(NOW)) end -- the clock was set back
     end
   end
   local bounds = strictest(texts)
@@ -56,8 +56,8 @@ local function bounds_of(bounds, cc)
 end
 
 -- When one more code fits into a quota, ms; nil if one fits now.
-local function fits_at(key, count, width, now)
-  local first, total, found = math.floor(now / width) - BUCKETS, 0, {}
+local function fits_at(key, count, width)
+  local first, total, found = math.floor(NOW / width) - BUCKETS, 0, {}
   local counts = redis.call('HGETALL', key)
   for i = 1, #counts, 2 do
     local bucket, codes = tonumber(counts[i]), tonumber(counts[i + 1])
@@ -79,22 +79,22 @@ end
 -- Count a code in its quotas, or refuse it and count nothing.
 -- quotas: rule, whose, count, span_ms, is_watched, again and again
 -- Returns nil, or the rule that refuses, its place in the list, and the milliseconds until it does not.
-local function spend(quotas, now)
+local function spend(quotas)
   local keys = {}
   for i = 1, #quotas, 5 do
     local rule, count, span = quotas[i], tonumber(quotas[i + 2]), tonumber(quotas[i + 3])
     local key, width = K.quota(rule .. ':' .. quotas[i + 3] .. ':' .. quotas[i + 1]), span / BUCKETS
-    local at = fits_at(key, count, width, now)
+    local at = fits_at(key, count, width)
     if at and quotas[i + 4] == '0' then
       redis.call('HINCRBY', K.quotas, rule .. ':refused', 1)
-      return rule, (i - 1) / 5, at - now
+      return rule, (i - 1) / 5, at - NOW
     end
     if at then redis.call('HINCRBY', K.quotas, rule .. ':watched', 1) end
     keys[#keys + 1] = {key, width, span}
   end
   for _, each in ipairs(keys) do
     local key, width, span = unpack(each)
-    redis.call('HINCRBY', key, int(math.floor(now / width)), 1)
+    redis.call('HINCRBY', key, int(math.floor(NOW / width)), 1)
     redis.call('PEXPIRE', key, int(span + 2 * width))
   end
 end

@@ -4,7 +4,7 @@
 
 -- An action as it is noted: done now.
 local function dated(action)
-  return (string.gsub(action, '"at_ms":0', '"at_ms":' .. int(now_ms()), 1))
+  return (string.gsub(action, '"at_ms":0', '"at_ms":' .. int(NOW), 1))
 end
 
 -- How an action begins, by which it is known again.
@@ -31,7 +31,7 @@ end
 local function tell_story(id, entry)
   if entry == '' then return end
   local FIRST, LAST = 20, 80
-  if string.sub(entry, 1, 3) == '[0,' then entry = '[' .. int(now_ms()) .. string.sub(entry, 3) end
+  if string.sub(entry, 1, 3) == '[0,' then entry = '[' .. int(NOW) .. string.sub(entry, 3) end
   local n = redis.call('HINCRBY', K.job(id), 'told', 1)
   redis.call('HSET', K.job(id), 'story:' .. n, entry)
   if n - LAST > FIRST then redis.call('HDEL', K.job(id), 'story:' .. n - LAST) end

@@ -34,17 +34,17 @@ local function keep_endpoint(name, endpoint)
 end
 
 -- Note how a job or a batch ended, if anybody is to be told. Either may end twice: by a person's requeue.
-local function note_outcome(id, state, now)
+local function note_outcome(id, state)
   local key = told_of(id)
   local name = redis.call('HGET', key, 'token')
   if not name or not redis.call('HGET', K.webhooks, name) then return end
   local job = fields(key, 'code', 'request_id', 'attempts', 'dup')
   redis.call('HSET', key, 'outcome:' .. redis.call('HINCRBY', key, 'endings', 1), cjson.encode({
-    state = state, code = job.code or '', request_id = job.request_id or '', at_ms = now,
+    state = state, code = job.code or '', request_id = job.request_id or '', at_ms = NOW,
     attempts = tonumber(job.attempts), possible_duplicate = job.dup == '1',
   }))
   redis.call('ZREM', K.undelivered(name), id)
-  redis.call('ZADD', K.outbox(name), 'NX', int(now), id)
+  redis.call('ZADD', K.outbox(name), 'NX', int(NOW), id)
 end
 
 -- Let an outcome rest until a person has it tried again, or it is no longer kept.
@@ -56,18 +56,18 @@ local function give_up(name, id)
 end
 
 -- Nobody else takes this job's outcome for so long as a message or a call of the endpoint may last.
-local function hold_outcome(name, id, now)
-  redis.call('ZADD', K.outbox(name), int(now + DELIVERY_MS), id)
-  redis.call('ZADD', K.delivering, int(now + DELIVERY_MS), name .. ' ' .. id)
+local function hold_outcome(name, id)
+  redis.call('ZADD', K.outbox(name), int(NOW + DELIVERY_MS), id)
+  redis.call('ZADD', K.delivering, int(NOW + DELIVERY_MS), name .. ' ' .. id)
 end
 
 -- Outcomes to be published now: ids of jobs. What is on its way is bounded, for each endpoint and for
 -- all: one that never answers must not keep the others waiting, nor fill the queue.
-local function take_outcomes(retention_ms, now)
+local function take_outcomes(retention_ms)
   local found, names = {}, redis.call('HGETALL', K.webhooks)
   local count = #names / 2
   if count == 0 or redis.call('LLEN', K.webhook_queue) >= MOST_DELIVERIES then return found end
-  for _, gone in ipairs(redis.call('ZRANGEBYSCORE', K.delivering, '-inf', int(now))) do
+  for _, gone in ipairs(redis.call('ZRANGEBYSCORE', K.delivering, '-inf', int(NOW))) do
     redis.call('ZREM', K.delivering, gone)
   end
   local busy, room = {}, MOST_DELIVERIES
@@ -76,23 +76,23 @@ local function take_outcomes(retention_ms, now)
     busy[name], room = (busy[name] or 0) + 1, room - 1
   end
   for i = 0, count - 1 do -- another one comes first each time
-    local at = 2 * ((i + now) % count) + 1
+    local at = 2 * ((i + NOW) % count) + 1
     local name = names[at]
     local endpoint = read_endpoint(name, names[at + 1])
     local is_on = endpoint and not endpoint.off
     local most = is_on and math.max(0, math.min(room, MOST_PER_ENDPOINT - (busy[name] or 0))) or 100
-    local due = is_on and int(now) or '+inf'
+    local due = is_on and int(NOW) or '+inf'
     for _, id in ipairs(redis.call('ZRANGEBYSCORE', K.outbox(name), '-inf', due, 'LIMIT', 0, most)) do
       if redis.call('HGET', told_of(id), 'token') ~= name then
         redis.call('ZREM', K.outbox(name), id) -- its record is gone
       elseif is_on then
-        hold_outcome(name, id, now)
+        hold_outcome(name, id)
         found[#found + 1], room = id, room - 1
       else
         give_up(name, id)
       end
     end
-    local old = redis.call('ZRANGEBYSCORE', K.undelivered(name), '-inf', int(now - retention_ms), 'LIMIT', 0, 100)
+    local old = redis.call('ZRANGEBYSCORE', K.undelivered(name), '-inf', int(NOW - retention_ms), 'LIMIT', 0, 100)
     for _, id in ipairs(old) do redis.call('ZREM', K.undelivered(name), id) end
   end
   return found
