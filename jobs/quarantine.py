@@ -6,21 +6,27 @@ Nobody knows what a stranger's message holds, so its content is sealed (jobs/vau
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import redis
 
+from config.logging import fields
+from config.redis import error_code
 from config.settings import Settings
 from jobs.actions import known_fields
 from jobs.job import iso
 from jobs.keys import Keys
+from jobs.scripts import time_ms
 from jobs.vault import SealedError, Vault
 
-MAX_ENTRIES = 100
-KEPT_S = 30 * 86_400
+log = logging.getLogger("sendcode.quarantine")
+
+_MAX_ENTRIES = 100
+_KEPT_S = 30 * 86_400
 """Seconds since the youngest entry."""
-MAX_KEPT_CHARACTERS = 2_000
+_MAX_KEPT_CHARACTERS = 2_000
 BOUND_TO = "quarantine"
 
 
@@ -42,12 +48,26 @@ class PutAside:
         return {"at": iso(values.pop("at_ms")), **values}
 
 
-def seal_content(client: redis.Redis, content: str, settings: Settings) -> str:
-    """Return what is kept of a content; nothing where there is no data key, as in Flower."""
-    if settings.sendcode_data_keys is None:
-        return ""
-    start = content[:MAX_KEPT_CHARACTERS].encode(errors="backslashreplace")
-    return Vault(client, settings).seal(start, BOUND_TO)
+def put_aside(
+    client: redis.Redis, settings: Settings, queue: str, reason: str, content: str
+) -> None:
+    """Keep the start of a message's content, sealed; never raises an error of Redis."""
+    size = len(content)
+    log.error(
+        "message put aside: it is no job", extra=fields(queue=queue, reason=reason, size=size)
+    )
+    key = Keys(settings.sendcode_key_prefix).quarantine
+    start = content[:_MAX_KEPT_CHARACTERS].encode(errors="backslashreplace")
+    try:
+        sealed = Vault(client, settings).seal(start, BOUND_TO)
+        entry = PutAside(time_ms(client.time()), queue, reason, size, sealed)
+        with client.pipeline() as pipe:
+            pipe.lpush(key, json.dumps(asdict(entry)))
+            pipe.ltrim(key, 0, _MAX_ENTRIES - 1)
+            pipe.expire(key, _KEPT_S)
+            pipe.execute()
+    except redis.RedisError as exc:
+        log.warning("message not kept", extra=fields(error=error_code(exc)))
 
 
 def read_quarantine(client: redis.Redis, settings: Settings) -> list[PutAside]:

@@ -39,7 +39,6 @@ from config.settings import (
 from config.tracing import set_up_tracing
 from config.unavailable import RedisUnavailableError, will_not_pass
 from jobs.identity import LedgerRefusedError
-from jobs.keys import Keys
 from jobs.server import NEEDED, OF_FLOWER, Level, check_rights, judge, judge_access, read_server
 from jobs.upgrade import refuse_newer
 from jobs.vault import IndexLockedError, Vault
@@ -47,7 +46,6 @@ from worker.background import BackgroundStep, Runtime
 from worker.health import tell_systemd
 from worker.output import Output
 from worker.tasks import answer_remote_control, register, set_up_flower
-from worker.transport import QUARANTINE_OPTION
 
 log = logging.getLogger("sendcode.worker")
 
@@ -113,8 +111,6 @@ def build_app(settings: Settings) -> Celery:
         worker_pool="worker.transport:ThreadPool",
         worker_consumer="worker.transport:Consumer",
     )
-    quarantine = Keys(settings.sendcode_key_prefix).quarantine
-    app.conf.broker_transport_options[QUARANTINE_OPTION] = quarantine
     runtime = app.sendcode = Runtime(settings, app)
     app.steps["worker"].add(BackgroundStep)
     register(app)

@@ -163,6 +163,10 @@ class Runtime:
         )
 
     @cached_property
+    def mending(self) -> Mending:
+        return Mending(self.ledger.client, self.settings)
+
+    @cached_property
     def deliverer(self) -> Deliverer:
         outbox = Outbox(self.ledger.client, self.settings)
         private_too = self.settings.sendcode_webhook_private
@@ -207,9 +211,9 @@ class BackgroundStep(bootsteps.StartStopStep):
             parent.app.amqp.queues.consume_from
         )
         presence.fingerprint = runtime.client.fingerprint
-        _ = runtime.sender, runtime.deliverer  # made here, before any thread can ask for them
+        # made here, before any thread can ask for them
+        _ = runtime.sender, runtime.deliverer, runtime.mending
 
-        mending = Mending(runtime.ledger.client, settings)
         rewriting = Rewriting(runtime.ledger.client, settings)
         upgrade = Upgrade(runtime.ledger.client, settings, runtime.ledger.identity)
 
@@ -233,7 +237,7 @@ class BackgroundStep(bootsteps.StartStopStep):
             Periodic(
                 "mending",
                 settings.sendcode_sweep_interval,
-                lambda: upgrade_and_mend(upgrade, mending),
+                lambda: upgrade_and_mend(upgrade, runtime.mending),
             ),
             Periodic("settings", LOOK_EVERY_S, runtime.follow_settings),
             Periodic("reach", REACH_EVERY_S, runtime.try_to_reach),

@@ -2,9 +2,8 @@
 
 A raw entry that is no JSON, or a message with a field that Celery did not expect, would end the
 worker, and Celery logs the body of a message that it cannot use. They go into quarantine here, and
-what Celery sees of the others is their job's id alone. What lies in a queue's place and is no list
-goes there, too. A Redis that refuses a command (it is full, cannot write to its disk, has become a
-replica) is waited for like one that is down.
+what Celery sees of the others is their job's id alone. A Redis that refuses a command (it is full,
+cannot write to its disk, has become a replica) is waited for like one that is down.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ from queue import Empty
 from time import monotonic, sleep
 from typing import Any
 
-import redis
 from celery.concurrency.base import apply_target
 from celery.concurrency.thread import ApplyResult, TaskPool
 from celery.worker.consumer import Consumer as CeleryConsumer
@@ -35,11 +33,9 @@ from config import celery as ours
 from config.logging import fields
 from config.redis import error_code
 from jobs.publish import URGENT, task_id
-from jobs.quarantine import KEPT_S, MAX_ENTRIES, seal_content
-from jobs.scripts import time_ms
+from jobs.quarantine import put_aside
 
 log = logging.getLogger("sendcode.worker")
-quarantine_log = logging.getLogger("sendcode.quarantine")
 pool_log = logging.getLogger("sendcode.pool")
 
 _UNREADABLE = (
@@ -50,20 +46,9 @@ _UNREADABLE = (
     TypeError,
     ArithmeticError,
 )
-QUARANTINE_OPTION = "quarantine_key"
-"""The transport option that names the Redis list."""
 MAX_BODY_CHARACTERS = 8_192
 """A body of ours has about 250."""
 _LONGEST_JOB_ID = 200
-_MOVE_ASIDE = """
--- KEYS: where a queue should be, where to move what is there. ARGV: seconds to keep it.
--- Reply: the type of what was moved. Twice: there is nothing left to move.
-local kind = redis.call('TYPE', KEYS[1]).ok
-if kind == 'list' or kind == 'none' then return false end
-redis.call('RENAME', KEYS[1], KEYS[2])
-redis.call('EXPIRE', KEYS[2], ARGV[1])
-return kind
-"""
 
 
 EVENTS_WAIT_S = 0.1
@@ -118,11 +103,11 @@ class Channel(ours.Channel):
             return super()._brpop_read(**options)
         except _UNREADABLE as exc:
             content = exc.doc if isinstance(exc, json.JSONDecodeError) else ""
-            self.put_aside("?", f"unreadable ({type(exc).__name__})", content)
+            self.connection.put_aside("?", f"unreadable ({type(exc).__name__})", content)
         except ResponseError as exc:
             if error_code(exc) != "WRONGTYPE":
                 raise
-            self._clear_the_queues_places()
+            self.connection.move_aside()
         raise Empty
 
     def _put(self, queue: str, message: Any, **options: Any) -> None:
@@ -132,68 +117,23 @@ class Channel(ours.Channel):
         with self.conn_or_acquire() as client:
             client.rpush(queue, json.dumps(message))
 
-    def _clear_the_queues_places(self) -> None:
-        """Rename every key that is no list where a queue should be."""
-        for queue in self.active_queues:
-            for priority in self.priority_steps:
-                key = self._q_for_pri(queue, priority)
-                place, kept = self.global_keyprefix + key, f"{self._quarantine}:{key}"
-                # not EVAL, which no user of deploy/redis/users.acl may
-                move_aside = self._client_of_the_ledger.register_script(_MOVE_ASIDE)
-                kind = move_aside([place, kept], [KEPT_S])
-                if kind is not None:
-                    name = kind.decode() if isinstance(kind, bytes) else kind
-                    reason = f"the queue itself is a {name}, kept as {kept}"
-                    self.put_aside(key, reason, "")
-
-    def put_aside(self, queue: str, reason: str, content: str) -> None:
-        """Keep the start of `content` in quarantine, sealed; never raises an error of Redis."""
-        quarantine_log.error(
-            "message put aside: it is no job",
-            extra=fields(queue=queue, reason=reason, size=len(content)),
-        )
-        client = self._client_of_the_ledger
-        try:
-            with client.pipeline() as pipe:
-                entry = {
-                    "at_ms": time_ms(client.time()),
-                    "queue": queue,
-                    "reason": reason,
-                    "size": len(content),
-                    "content": self.connection.seal_content(client, content),
-                }
-                pipe.lpush(self._quarantine, json.dumps(entry))
-                pipe.ltrim(self._quarantine, 0, MAX_ENTRIES - 1)
-                pipe.expire(self._quarantine, KEPT_S)
-                pipe.execute()
-        except RedisError as exc:
-            quarantine_log.warning("message not kept", extra=fields(error=error_code(exc)))
-
-    @property
-    def _client_of_the_ledger(self) -> redis.Redis:
-        """A client that puts no prefix before the keys, as kombu's may."""
-        return redis.Redis(connection_pool=self.pool)
-
-    @property
-    def _quarantine(self) -> str:
-        return str(self.connection.client.transport_options[QUARANTINE_OPTION])
-
 
 class Transport(ours.Transport):
     """The transport of a worker."""
 
     Channel = Channel
     connection_errors = (*ours.Transport.connection_errors, ResponseError)
-    seal_content: Callable[[Any, str], str] = staticmethod(lambda _client, _content: "")
-    """What is kept of a content; the worker's consumer sets it, and others keep none."""
+    put_aside: Callable[[str, str, str], object] = staticmethod(lambda *_: None)
+    """Keeps what is no job; the worker's consumer sets it, as it sets"""
+    move_aside: Callable[[], object] = staticmethod(lambda: None)
+    """what moves a key of a wrong type out of a queue's place."""
 
     def _deliver(self, message: Any, queue: str) -> None:
         if queue in QUEUES:
             try:
                 message = message_of(job_id_of(message), queue)
             except NotAJobError as exc:
-                for channel in self.channels[:1]:
-                    channel.put_aside(queue, str(exc), json.dumps(message, default=repr))
+                self.put_aside(queue, str(exc), json.dumps(message, default=repr))
                 return
         try:
             super()._deliver(message, queue)
@@ -323,7 +263,9 @@ class Consumer(CeleryConsumer):
         """Log from which broker messages are taken from now on; again after a reconnect."""
         runtime, channel = self.app.sendcode, self.task_consumer.channel
         channel.has_stood_down = runtime.has_stood_down
-        channel.connection.seal_content = partial(seal_content, settings=runtime.settings)
+        client, settings = runtime.ledger.client, runtime.settings
+        channel.connection.put_aside = partial(put_aside, client, settings)
+        channel.connection.move_aside = runtime.mending.misfits
         log.info("taking messages", extra=fields(broker=self.connection.as_uri()))
         if self.hub:
             # what is shown goes out together, also what threads at full speed have to show

@@ -20,7 +20,7 @@ end
 for command, keys in pairs({
   HLEN = {K.watermark, K.account, K.misses, K.pace, K.pace_ring, K.workers, K.connections,
     K.refused, K.quotas, K.spending, K.tokens, K.tokens_used, K.users, K.webhooks, K.vault, K.vault_unknown},
-  LLEN = {K.damage, K.quarantine, K.actions},
+  LLEN = {K.damage, K.quarantine, K.actions, K.event_queue, K.batch_queue, K.webhook_queue},
   STRLEN = {K.doctor},
   ZCARD = {K.delivering},
 }) do

@@ -100,7 +100,8 @@ def test_what_lies_in_a_queue_s_place_is_kept_beside_the_quarantine(
     kept = f"sendcode:quarantine:{BATCH_QUEUE}"
     assert redis.get(kept) == "foo"
     assert redis.ttl(kept) > 0
-    (entry,) = wait_until(lambda: redis.lrange("sendcode:quarantine", 0, -1), "the entry")
-    assert json.loads(entry)["reason"] == f"the queue itself is a string, kept as {kept}"
+    (entry,) = redis.lrange("sendcode:damage", 0, -1)
+    told = f"a string stood where {BATCH_QUEUE} should be: kept as {kept}"
+    assert json.loads(entry)["what"] == told
     assert "Traceback" not in worker.log
     assert not reconnects(worker)

@@ -185,7 +185,7 @@ class Damaging:
         )
         wait_until(lambda: self._is_over(victim), f"{what}: the end of {victim}", self.goes_on_s)
         if damage == "of another type" and name not in UNNAMED:
-            wait_until(lambda: self._is_named(name, key), f"{what}: {key} is named", self.goes_on_s)
+            wait_until(lambda: self._is_named(key), f"{what}: {key} is named", self.goes_on_s)
         if name in UNUSED:
             self.redis.delete(key)
         stats = self.sandbox.stats(numbers=False)
@@ -252,14 +252,13 @@ class Damaging:
     def _told(self) -> str:
         return "\n".join(each.what for each in self._overview().damage)
 
-    def _is_named(self, name: str, key: str) -> bool:
-        """Whether `status` names what was of another type, or counts it for a queue."""
+    def _is_named(self, key: str) -> bool:
+        """Whether `status` names what was of another type."""
         try:
             seen = self._overview()
         except ResponseError:  # `status` names it in a line of its own, until a worker has seen it
             return False
-        is_counted = name.endswith("queue") and seen.quarantined > 0
-        return is_counted or any(key in each.what for each in seen.damage)
+        return any(key in each.what for each in seen.damage)
 
     def _overview(self) -> Any:
         return read_overview(self.redis, self.settings)

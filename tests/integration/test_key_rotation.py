@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
+from config import BATCH_QUEUE
 from config.data_key import new_data_key
 from config.settings import Settings
 from demo.world import environment_of
@@ -26,7 +26,7 @@ from jobs.job import SendCodeJob
 from jobs.keys import Keys
 from jobs.ledger import Ledger
 from jobs.phone import PhoneNumber
-from jobs.quarantine import read_quarantine, seal_content
+from jobs.quarantine import put_aside, read_quarantine
 from jobs.rotation import Rotation
 from jobs.scripts import LedgerPart
 from jobs.vault import SealedError, Vault, key_id_of
@@ -88,8 +88,7 @@ def old_batch(redis: Redis, settings: Settings) -> str:
     bound_to = approval_binding(str(redis.hget(ledger_key, "id")))
     approval = Vault(redis, before).seal(b"", bound_to)
     redis.hset(ledger_key, "approval", approval)
-    put_aside = json.dumps({"content": seal_content(redis, "no job", before)})
-    redis.lpush(Keys(before.sendcode_key_prefix).quarantine, put_aside)
+    put_aside(redis, before, BATCH_QUEUE, "not a message", "no job")
     assert counted(redis, settings)["old"] > ROWS
     return "b1"
 
