@@ -25,6 +25,10 @@ RATE_FADES_S = 15.0
 _SILENCE_MS, _SILENT_JOBS = 5_000, 5
 SLOWEST_RATE = 0.01
 """Jobs per second below which a batch is taken to stand still."""
+_COUNTS = ("total", "accepted", "rejected", "fed", "cursor", "rows_lost", "added", "kept_back")
+_TEXTS = ("name", "digest", "encoding", "bound", "by", "corrects")
+_FLAGS = ("imported", "expiry_lost", "skip_sent")
+"""Of a `Batch`, as they stand in the batch's hash."""
 
 
 class BatchState(StrEnum):
@@ -239,7 +243,6 @@ def decode_batch(
     def number(name: str) -> int:
         return int(values.get(name) or 0)
 
-    accepted, fed, rejected = number("accepted"), number("fed"), number("rejected")
     found = {name: int(n) for name, n in counts.items() if int(n)}
     duplicates = found.pop("possible_duplicate", 0)
     # what another release counts is no state here
@@ -249,40 +252,26 @@ def decode_batch(
     }
     state = BatchState(values["state"])
     waiting = State.QUEUED if state.takes_rows else State.CANCELLED
-    if accepted > fed:
-        states[waiting] = states.get(waiting, 0) + accepted - fed
-    if rejected:
+    if (unfed := number("accepted") - number("fed")) > 0:
+        states[waiting] = states.get(waiting, 0) + unfed
+    if rejected := number("rejected"):
         states[State.REJECTED] = rejected
+    plain: dict[str, Any] = {name: number(name) for name in _COUNTS}
+    plain |= {name: values.get(name, "") for name in _TEXTS}
+    plain |= {name: values.get(name) == "1" for name in _FLAGS}
     return Batch(
         batch_id=batch_id,
         state=state,
-        name=values.get("name", ""),
-        digest=values.get("digest", ""),
         header=tuple(json.loads(values.get("header", "[]"))),
         delimiter=values.get("delimiter", ","),
-        encoding=values.get("encoding", ""),
         columns=(values.get("phone_column", ""), values.get("country_column", "")),
-        total=number("total"),
-        accepted=accepted,
-        rejected=rejected,
-        fed=fed,
-        cursor=number("cursor"),
-        imported=values.get("imported") == "1",
         created_ms=number("created"),
         finished_ms=number("finished") or None,
         max_rate=float(values.get("max_rate") or 0) or None,
         expires_ms=number("expires_at") or None,
-        rows_lost=number("rows_lost"),
-        expiry_lost=values.get("expiry_lost") == "1",
-        skip_sent=values.get("skip_sent") == "1",
         starts_ms=number("not_before") or None,
         is_scheduled=number("not_before") > now_ms,
         is_halted=is_halted,
-        bound=values.get("bound", ""),
-        by=values.get("by", ""),
-        corrects=values.get("corrects", ""),
-        added=number("added"),
-        kept_back=number("kept_back"),
         rate=_rate(values, now_ms),
         counts=states,
         by_code=by_code,
@@ -292,6 +281,7 @@ def decode_batch(
             if (n := number(f"left_{state}")) > 0
         },
         possible_duplicates=duplicates,
+        **plain,
     )
 
 

@@ -121,7 +121,7 @@ class Script:
         What it declares of `given` no caller needs to give. A call returns once so many `replicas`
         have what it did.
         """
-        text = _text(folder, name)
+        text = _texts(folder)[name]
         self._name = name
         self._names, self._optional, self._rest = _declared(text)
         self._given = {each: value for each, value in (given or {}).items() if each in self._names}
@@ -268,8 +268,8 @@ def _needed(prefix: str, writes: int, text: str) -> str:
 def _shared(prefix: str, writes: int) -> list[tuple[str, set[str], set[str]]]:
     """Return the statements that all scripts may use, with the names they define and use."""
     versions = f"local READS, WRITES = {max(READS, writes)}, {writes}\n"
-    files = (_text("jobs/lua/shared", name) for name in _SHARED)
-    whole = _COMMENT.sub("", versions + Keys(prefix).lua() + _constants() + "".join(files))
+    shared = "".join(map(_texts("jobs/lua/shared").__getitem__, _SHARED))
+    whole = _COMMENT.sub("", versions + Keys(prefix).lua() + _constants() + shared)
     found = []
     for statement in _STATEMENT.split(whole)[1:]:
         defined = _DEFINED.match(statement)
@@ -294,10 +294,6 @@ def _declared(text: str) -> tuple[tuple[str, ...], frozenset[str], bool]:
     names = tuple(name for name, _, kind in parts if kind != "rest")
     optional = frozenset(name for name, mark, _ in parts if mark)
     return names, optional, len(names) < len(parts)
-
-
-def _text(folder: str, name: str) -> str:
-    return _texts(folder)[name]
 
 
 @cache
