@@ -132,14 +132,13 @@ class Quotas:
             if whose[rule]
         ]
 
-    def of_batches(self) -> dict[str, str]:
-        """Return what the scripts take of the rules that hold for batches, too."""
-        parts = (
+    def of_batches(self) -> str:
+        """Return what the scripts read of the rules that hold for batches, too."""
+        return "".join(
             f"{rule},{limit.count},{limit.span_s * 1000},{limit.is_watched:d};"
             for rule in _OF_BATCHES
             for limit in self._limits[rule]
         )
-        return {"bounds": "".join(parts)}
 
     def rules(self) -> Iterator[tuple[Rule, tuple[Limit, ...]]]:
         yield from self._limits.items()

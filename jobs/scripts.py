@@ -1,6 +1,6 @@
 """Loads the Lua scripts: each is what it needs of keys and shared functions, and its own text.
 
-A script declares its arguments once, `local A = arguments('id', 'lease_ms:number', 'rows:rest')`:
+A script declares its arguments once, `local A = arguments('batch', 'first:number', 'rows:rest')`:
 Python packs by these names and Lua unpacks by them, and neither counts positions. The first key of
 every call is that of the ledger's identity, so that proxies, ACLs and a cluster can route by it.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from importlib.resources import files
 from itertools import islice
@@ -113,22 +113,21 @@ class Script:
         name: str,
         folder: str = "jobs/lua",
         writes: int = WRITES,
-        given: Mapping[str, Argument] | None = None,
+        terms: str = "",
         replicas: int = 0,
     ) -> None:
         """Bind `name`.lua of a folder; nothing is sent before its first call.
 
-        What it declares of `given` no caller needs to give. A call returns once so many `replicas`
-        have what it did.
+        `terms`: what `terms_of` the settings returns, for the ledger's own scripts. A call returns
+        once so many `replicas` have what it did.
         """
         text = _texts(folder)[name]
         self._name = name
         self._names, self._optional, self._rest = _declared(text)
-        self._given = {each: value for each, value in (given or {}).items() if each in self._names}
         self._anchor = keys.ledger
         self._replicas = replicas
         self._client = client
-        self._text = _needed(keys.prefix, writes, text) + text
+        self._text = _needed(keys.prefix, writes, terms, text) + text
         self.sha = hashlib.sha1(self._text.encode(), usedforsecurity=False).hexdigest()
         """By which the server knows it."""
 
@@ -139,7 +138,6 @@ class Script:
             NotReplicatedError: it is done, but too few replicas have it.
             TypeError: these are not the arguments that it declares.
         """
-        arguments = self._given | arguments
         if arguments.keys() | self._optional != set(self._names) or (rest and not self._rest):
             raise TypeError(f"{self._name}.lua takes {self._names}, not {list(arguments)}")
         call = ("EVALSHA", self.sha, 1, self._anchor)
@@ -175,11 +173,12 @@ class LedgerPart:
         self._scripts: dict[str, Script] = {}
 
     def run_script(self, name: str, rest: Iterable[Argument] = (), /, **args: Argument) -> Any:
-        """Run one of the ledger's scripts; the settings give some of its arguments."""
+        """Run one of the ledger's scripts."""
         if name not in self._scripts:
             replicas = self.settings.sendcode_wait_replicas if name in _REPLICATED else 0
+            terms = terms_of(self.settings)
             self._scripts[name] = Script(
-                self.client, self.keys, name, given=_given(self.settings), replicas=replicas
+                self.client, self.keys, name, terms=terms, replicas=replicas
             )
         return self._scripts[name](rest, **args)
 
@@ -209,21 +208,23 @@ class LedgerPart:
                 return
 
 
-def _given(settings: Settings) -> dict[str, Argument]:
+def terms_of(settings: Settings) -> str:
+    """Return the head of the ledger's scripts that says what the settings ask for, in Lua."""
     lease_ms = round(settings.sendcode_lease * 1000)
     interval_ms = round(settings.sendcode_phone_interval * 1000)
     probe_s = 2 * settings.sendcode_http_timeout + PROBE_SLACK_S
-    return {
-        "lease_ms": lease_ms,
-        "grace_ms": lease_ms // 2,
-        "interval_ms": interval_ms,
-        "provable_ms": interval_ms - round(probe_s * 1000),
-        "retention_ms": settings.retention_ms,
-        "canary_ms": round(settings.sendcode_canary_interval * 1000),
-        "policy": settings.sendcode_ambiguous,
-        "max_attempts": settings.sendcode_max_attempts,
-        **Quotas(settings).of_batches(),
+    terms = {
+        "LEASE_MS": lease_ms,
+        "GRACE_MS": lease_ms // 2,  # a message younger than that is not missed
+        "INTERVAL_MS": interval_ms,
+        "PROVABLE_MS": interval_ms - round(probe_s * 1000),  # less the longest way of a probe
+        "RETENTION_MS": settings.retention_ms,
+        "CANARY_MS": round(settings.sendcode_canary_interval * 1000),
+        "POLICY": f"'{settings.sendcode_ambiguous}'",
+        "MAX_ATTEMPTS": settings.sendcode_max_attempts,
+        "OWN_BOUNDS": f"'{Quotas(settings).of_batches()}'",
     }
+    return "".join(f"local {name} = {value}\n" for name, value in terms.items())
 
 
 def parted(items: Iterable[T], size: int) -> Iterator[list[T]]:
@@ -250,14 +251,14 @@ def time_ms(reply: Any) -> int:
 
 
 @cache
-def _needed(prefix: str, writes: int, text: str) -> str:
+def _needed(prefix: str, writes: int, terms: str, text: str) -> str:
     """Return what a script needs of what all may use.
 
     Redis runs it anew in each call: all of it would take longer than most scripts do.
     """
     words = {"K", *_WORD.findall(text)}
     kept = []
-    for statement, names, used in reversed(_shared(prefix, writes)):
+    for statement, names, used in reversed(_shared(prefix, writes, terms)):
         if not words.isdisjoint(names):
             kept.append(statement)
             words |= used
@@ -265,11 +266,12 @@ def _needed(prefix: str, writes: int, text: str) -> str:
 
 
 @cache
-def _shared(prefix: str, writes: int) -> list[tuple[str, set[str], set[str]]]:
+def _shared(prefix: str, writes: int, terms: str) -> list[tuple[str, set[str], set[str]]]:
     """Return the statements that all scripts may use, with the names they define and use."""
     versions = f"local READS, WRITES = {max(READS, writes)}, {writes}\n"
     shared = "".join(map(_texts("jobs/lua/shared").__getitem__, _SHARED))
-    whole = _COMMENT.sub("", versions + Keys(prefix).lua() + _constants() + shared)
+    head = versions + Keys(prefix).lua() + _constants() + terms
+    whole = _COMMENT.sub("", head + shared)
     found = []
     for statement in _STATEMENT.split(whole)[1:]:
         defined = _DEFINED.match(statement)

@@ -11,7 +11,7 @@
 -- silent_ms: for so long a part of the worker has stood still
 -- Reply: {now, K.workers as a flat list, {entry of a killed worker, how many jobs of it are due now, …}}
 -- Twice: the second finds nobody killed.
-local A = arguments('entry', 'silent_ms:number', 'lease_ms:number')
+local A = arguments('entry', 'silent_ms:number')
 local GONE_MS = 1500 -- workers beat every second
 local LOOKED_AT = 10000 -- jobs of a lane, for each killed process; 20 ms
 redis.call('HSET', K.workers, A.entry, int(NOW - A.silent_ms))
@@ -26,7 +26,7 @@ end
 local entries, beats, channels = {}, {}, {}
 for i = 1, #workers, 2 do
   local process, beat = string.match(workers[i], '/(%x+)[^/]*$'), workers[i + 1]
-  if process and NOW - (tonumber(beat) or 0) <= A.lease_ms + GONE_MS then
+  if process and NOW - (tonumber(beat) or 0) <= LEASE_MS + GONE_MS then
     entries[process], beats[process] = workers[i], beat
     channels[#channels + 1] = K.connections .. ':' .. process
   end
@@ -52,7 +52,7 @@ end
 local function end_leases(process)
   local ended, messages = 0, waiting_messages()
   for _, lane in ipairs({'event', 'batch'}) do
-    local held = redis.call('ZRANGEBYSCORE', K.due(lane), int(NOW + 1), int(NOW + A.lease_ms), 'LIMIT',
+    local held = redis.call('ZRANGEBYSCORE', K.due(lane), int(NOW + 1), int(NOW + LEASE_MS), 'LIMIT',
       0, LOOKED_AT)
     for _, id in ipairs(held) do
       -- a sweep sees to records that are broken

@@ -3,7 +3,7 @@
 -- or the one blind resend. Late counts as the resend, unless it is refused. The reasoning:
 -- docs/decisions/0003-the-probe-window.md
 -- tries: of this one, 1, 2 …; margin_ms: from now until its request has arrived, at most
--- policy: "resend-once" | "hold"; slot_ms: the request does not leave before that (0: not known)
+-- slot_ms: the request does not leave before that (0: not known)
 -- doubt, counts, story, arrived: of the try before: whether the job is in doubt after it, "keep" | "clear"
 --   | "" (there was none), "1" if it counts as an attempt, its story, and see note_arrival
 -- held: the number of the slot, if an event may take it, or ""
@@ -15,10 +15,9 @@
 --   | {"moved", number, µs} (an event has the slot; the job has this one)
 --   | {"wait", ms} (another job has the number; or 0: its batch is paused or the account halted)
 -- Twice with the same try: the same reply, nothing counted twice.
-local A = arguments('id', 'token', 'tries:number', 'margin_ms:number', 'interval_ms:number', 'policy',
-  'lease_ms:number', 'retention_ms:number', 'doubt', 'counts', 'story', 'arrived', 'slot_ms:number',
-  'max_attempts:number', 'process', 'held', 'undocumented?')
-local id, token, try, interval, policy = A.id, A.token, A.tries, A.interval_ms, A.policy
+local A = arguments('id', 'token', 'tries:number', 'margin_ms:number', 'doubt', 'counts', 'story', 'arrived',
+  'slot_ms:number', 'process', 'held', 'undocumented?')
+local id, token, try = A.id, A.token, A.tries
 note_arrival(A.arrived) -- whoever has the job by now
 local job = fields(K.job(id), 'lease', 'state', 'cc', 'num', 'lane', 'batch', 'tries', 'doubt',
   'kind', 'settled', 'asked', 'not_after', 'open', 'by', 'resent', 'early', 'replaces', 'created',
@@ -63,7 +62,7 @@ local halted = halted_by(id)
 
 local function ended(reply, final, code)
   redis.call('HSET', K.job(id), 'by', token)
-  finalize(id, batch, lane, state, final, A.retention_ms, code)
+  finalize(id, batch, lane, state, final, code)
   return {reply, record(id)}
 end
 
@@ -71,19 +70,19 @@ end
 local leaves, arrived = math.max(NOW, A.slot_ms), NOW + A.margin_ms
 local kind = 'first'
 if doubt then
-  if arrived <= doubt + interval then
+  if arrived <= doubt + INTERVAL_MS then
     if halted == 'person' then return {'wait', 0} end
     kind = 'probe'
-  elseif halted and policy ~= 'hold' and not over then
+  elseif halted and POLICY ~= 'hold' and not over then
     return {'wait', 0}
-  elseif policy == 'hold' or over or attempts >= A.max_attempts
-      or resent and not was_out(doubt, doubt + interval) then
+  elseif POLICY == 'hold' or over or attempts >= MAX_ATTEMPTS
+      or resent and not was_out(doubt, doubt + INTERVAL_MS) then
     if is_canary(id) then redis.call('HSET', K.account, 'canary_due', int(NOW)) end -- it tries nothing
     redis.call('HSET', K.job(id), 'code', CODE.UNPROVED)
     return ended('unknown', 'unknown', CODE.UNPROVED)
   else
     -- until then the number was closed to all other jobs, so a refusal is for one of this job's
-    kind = leaves <= asked + interval and 'late' or 'resend'
+    kind = leaves <= asked + INTERVAL_MS and 'late' or 'resend'
     redis.call('HSET', K.job(id), 'doubt_before', int(doubt), 'asked_before', int(asked), 'resent', 1)
     flag_duplicate(id, try)
     doubt, asked = leaves, 0
@@ -105,7 +104,7 @@ local counted = count_attempt(A.process)
 redis.call('HSET', K.job(id), 'tries', try, 'counted', counted, 'doubt', int(doubt), 'kind', kind,
   'asked', int(math.max(asked or 0, arrived)), 'open', int(leaves) .. ':' .. kind)
 move(id, batch, state, 'sending')
-look_again(id, lane, NOW + A.lease_ms)
+look_again(id, lane, NOW + LEASE_MS)
 -- the other jobs of this number wait until this attempt can no longer be refused for it
-close_number(cc, num, id, arrived + interval)
+close_number(cc, num, id, arrived + INTERVAL_MS)
 return {kind, attempts, counted}

@@ -2,7 +2,7 @@
 -- action: JSON, for the list of actions; batch, row: "" and 0 for none
 -- Reply: "cancelled" | "absent" | "in work" | "in doubt" (an attempt may have sent it) | its final state
 -- Twice with one action: "cancelled" again.
-local A = arguments('id', 'retention_ms:number', 'action', 'story', 'batch', 'row:number')
+local A = arguments('id', 'action', 'story', 'batch', 'row:number')
 local id, batch, row = A.id, A.batch, A.row
 if is_noted(A.action) then return 'cancelled' end
 local job = fields(K.job(id), 'state', 'lane', 'batch', 'doubt')
@@ -23,7 +23,7 @@ elseif job.doubt then
 elseif job.state ~= 'queued' and job.state ~= 'parked' then
   return 'in work'
 end
-finalize(id, job.batch, job.lane, job.state, 'cancelled', A.retention_ms)
+finalize(id, job.batch, job.lane, job.state, 'cancelled')
 tell_story(id, A.story)
 note_action(A.action)
 return 'cancelled'

@@ -1,6 +1,6 @@
 -- Take a job to work on it, if it is due: one round trip decides about duplicate messages, paused
 -- or cancelled batches, a halted account, an expired job and a number in its interval.
--- token: unique per claim; provable_ms: see may_be_proved
+-- token: unique per claim
 -- known: what the caller remembers of the ledger (see identity.lua)
 -- Reply: {"granted", hash of the job} ({…, "canary"} if it finds out whether the halt is over)
 --   | {"final", hash} | {"absent"} | {"unreadable"} | {"busy"}
@@ -8,8 +8,8 @@
 --   | {"parked", ms until it is due} | {"paused"} | {"halted"}
 --   | {"refused"} (it is another ledger, or has forgotten attempts of the caller)
 -- Twice with one token: granted again.
-local A = arguments('id', 'token', 'lease_ms:number', 'retention_ms:number', 'provable_ms:number', 'known')
-local id, token, lease_ms = A.id, A.token, A.lease_ms
+local A = arguments('id', 'token', 'known')
+local id, token = A.id, A.token
 if refused(A.known) or attempts_known(A.known) then return {'refused'} end
 local job = fields(K.job(id), 'state', 'cc', 'num', 'lane', 'batch', 'lease', 'doubt', 'not_after',
   'published', 'urgent', 'replaces', 'created')
@@ -54,7 +54,7 @@ if not job.doubt then
     ends, code = 'cancelled', CODE.SENT_MEANWHILE
   end
   if ends then
-    finalize(id, batch, lane, state, ends, A.retention_ms, code)
+    finalize(id, batch, lane, state, ends, code)
     return {'final', record(id)}
   end
 end
@@ -62,7 +62,7 @@ end
 -- While the API's answers halt the account, a job in doubt goes on: its proof has a time limit. While a
 -- person halts it, none does.
 local halted = halted_by(id)
-if halted and not (halted == 'api' and may_be_proved(job.doubt, A.provable_ms)) then
+if halted and not (halted == 'api' and may_be_proved(job.doubt)) then
   park(id, batch, lane, state, NOW, job.doubt)
   return {'halted'}
 end
@@ -72,11 +72,11 @@ if taken_until then
   park(id, batch, lane, state, taken_until, job.doubt)
   return {'parked', taken_until - NOW}
 end
-if not job.doubt then close_number(cc, num, id, NOW + lease_ms) end
+if not job.doubt then close_number(cc, num, id, NOW + LEASE_MS) end
 
 put_down(id, batch, lane)
 if lane == 'batch' then redis.call('SADD', K.held, id) end
 redis.call('HSET', K.job(id), 'lease', token)
 move(id, batch, state, 'leased')
-look_again(id, lane, NOW + lease_ms)
+look_again(id, lane, NOW + LEASE_MS)
 return granted()

@@ -7,7 +7,7 @@
 --     {"none"}: there is none now, or another worker has it
 --   else: {"done" | "off" (it is switched off by this), ids of jobs whose outcomes are to be published}
 -- Twice: a claim finds none, and the outcome is tried again in a while; else the second changes nothing.
-local A = arguments('id', 'verb', 'n?:number', 'give_up_ms:number', 'reason?', 'retention_ms:number', 'delays:rest')
+local A = arguments('id', 'verb', 'n?:number', 'give_up_ms:number', 'reason?', 'delays:rest')
 local id, reply = A.id, 'done'
 local key = told_of(id)
 local job = fields(key, 'token', 'endings', 'delivered', 'hook_at', 'hook_tries')
@@ -63,4 +63,4 @@ if endpoint and head == A.n then
     failed(A.verb == 'failed' and tonumber(A.delays[tonumber(job.hook_tries or 0) + 1]))
   end
 end
-return {reply, take_outcomes(A.retention_ms)}
+return {reply, take_outcomes()}

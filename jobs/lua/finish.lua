@@ -6,8 +6,8 @@
 -- number: "closed" | "open" | "keep"; doubt, counts, story, arrived: of the last try, see begin
 -- Reply: {"ok", hash of the job as it is now} | {"lost"}; of one with another in its place the story tells it
 -- Twice with one token: the same again.
-local A = arguments('id', 'token', 'state', 'code', 'message', 'request_id', 'number',
-  'interval_ms:number', 'retention_ms:number', 'doubt', 'counts', 'story', 'arrived', 'worker?')
+local A = arguments('id', 'token', 'state', 'code', 'message', 'request_id', 'number', 'doubt', 'counts',
+  'story', 'arrived', 'worker?')
 local id, token, state = A.id, A.token, A.state
 note_arrival(A.arrived) -- whoever has the job by now
 local job = fields(K.job(id), 'lease', 'state', 'cc', 'num', 'lane', 'batch', 'by', 'code',
@@ -47,11 +47,11 @@ if state ~= 'unknown' then redis.call('HDEL', K.job(id), 'doubt', 'asked') end
 -- where another job has the number, it could begin: the interval that this code began is over
 if not closed_until(cc, num, id) then
   if A.number == 'closed' then
-    close_number(cc, num, id, NOW + A.interval_ms)
+    close_number(cc, num, id, NOW + INTERVAL_MS)
   elseif A.number == 'open' then
     open_number(cc, num, id)
   end
 end
-if IS_SENT[state] then note_code_sent(cc, num, A.retention_ms) end
-finalize(id, batch, job.lane, from, state, A.retention_ms, A.code, A.worker)
+if IS_SENT[state] then note_code_sent(cc, num) end
+finalize(id, batch, job.lane, from, state, A.code, A.worker)
 return {'ok', record(id)}

@@ -4,15 +4,14 @@
 -- left_ms: an API's success resumes only what the API halted, before its request left (0: the canary's)
 -- Reply: 1 if this call did something, 0 if it was so already or may not be
 -- Twice with one action: 1 again.
-local A = arguments('verb', 'by', 'action', 'code?', 'message?', 'worker?', 'canary_ms?:number',
-  'left_ms?:number')
+local A = arguments('verb', 'by', 'action', 'code?', 'message?', 'worker?', 'left_ms?:number')
 local by, action = A.by, A.action
 if action ~= '' and is_noted(action) then return 1 end
 local before = fields(K.account, 'state', 'by', 'halted')
 local is_halted = before.state == 'halted'
 if A.verb == 'halt' then
   if is_halted and (by == 'api' or before.by == 'person') then return 0 end
-  halt_account(by, A.code, A.message, A.worker, A.canary_ms, A.canary_ms, {})
+  halt_account(by, A.code, A.message, A.worker, CANARY_MS, {})
 else
   local left = A.left_ms or 0
   if is_halted and by == 'api' and (before.by == 'person'

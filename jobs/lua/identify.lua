@@ -4,10 +4,10 @@
 --   "accept", with action (JSON; the same again: nothing is done twice), and flag_ms: for how long from
 --     now on what is accepted counts as perhaps sent before; id: the ledger's new one; approval: what
 --     proves of it that a person accepted it (jobs/identity.py)
---   "lost", with retention_ms, process, attempts, and cc and num of each forgotten attempt
+--   "lost", with process, attempts, and cc and num of each forgotten attempt
 -- Reply: {why it is, or was until now, refused, or "", its hash as it was, this server's time, ms}
-local A = arguments('known', 'verb', 'action?', 'flag_ms?:number', 'retention_ms?:number', 'process?',
-  'attempts?', 'id?', 'approval?', 'numbers:rest')
+local A = arguments('known', 'verb', 'action?', 'flag_ms?:number', 'process?', 'attempts?', 'id?',
+  'approval?', 'numbers:rest')
 local verb = A.verb
 local why = refused(A.known)
 local reply = {why or '', why ~= 'damaged' and redis.call('HGETALL', K.ledger) or {}, int(NOW)}
@@ -31,7 +31,7 @@ elseif verb == 'lost' then
   for i = 1, #A.numbers, 2 do
     local key = number_key(A.numbers[i], A.numbers[i + 1])
     redis.call('HSET', key, 'lost_until', int(NOW + DAY_MS))
-    if redis.call('PTTL', key) < A.retention_ms then redis.call('PEXPIRE', key, A.retention_ms) end
+    if redis.call('PTTL', key) < RETENTION_MS then redis.call('PEXPIRE', key, RETENTION_MS) end
   end
   redis.call('SET', K.attempts(A.process), A.attempts, 'PX', DAY_MS)
 end

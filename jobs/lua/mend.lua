@@ -12,15 +12,14 @@
 --   "end": what does not fit even now
 -- Reply: what was done, in words
 -- Twice: the second finds nothing to do.
-local A = arguments('verb', 'retention_ms:number', 'parts:rest')
-local retention_ms, parts = A.retention_ms, A.parts
+local A = arguments('verb', 'parts:rest')
+local parts = A.parts
 if refused('') == 'newer' then return {} end
-local MESSAGE_MS, LEASE_MS = 5000, 10000 -- a message is missed, and a lease runs out, after that
 
 -- When somebody is to look at a job again that no index names.
 local function again_at(job)
   if job.state == 'parked' then return tonumber(job.due) or NOW end
-  return NOW + (job.state == 'queued' and MESSAGE_MS or LEASE_MS)
+  return NOW + (job.state == 'queued' and GRACE_MS or LEASE_MS)
 end
 
 -- Make a batch's lost record anew from its rows. Whether a person had paused it, and how fast it was to go,
@@ -99,7 +98,7 @@ local function mend_batch(batch, digest, width, term)
     if not job.state
         or not FINAL[job.state] and not is_named and redis.call('SISMEMBER', K.held, id) == 0 then
       -- its record is gone, or was set back: it had ended, as no index names it any more
-      end_lost_job(id, 'batch', retention_ms)
+      end_lost_job(id, 'batch')
       job = fields(K.job(id), 'state', 'dup', 'code')
     end
     if job.dup == '1' then count('possible_duplicate') end
@@ -198,7 +197,7 @@ local function mend_batch(batch, digest, width, term)
   if kept_ms > 0 then
     keep_batch(batch, kept_ms)
   else
-    end_batch_if_done(batch, retention_ms)
+    end_batch_if_done(batch)
   end
   redis.call('LREM', K.running, 0, batch)
   if redis.call('HGET', K.batch(batch), 'state') == BATCH.RUNNING then
@@ -216,7 +215,7 @@ local function mend_events()
       local number = fields(number_key(job.cc, job.num), 'job', 'sent')
       local is_sent = number.sent and tonumber(number.sent) >= tonumber(job.created)
       if is_sent and number.job == id then
-        end_lost_job(id, 'event', retention_ms)
+        end_lost_job(id, 'event')
       else
         if is_sent and not job.dup then flag_duplicate(id) end
         look_again(id, 'event', again_at(job))
@@ -272,7 +271,7 @@ end
 local function mend_numbers()
   for i = 1, #parts, 4 do
     local key, codes, sent = number_key(parts[i], parts[i + 1]), tonumber(parts[i + 2]), parts[i + 3]
-    local keep_ms = sent + retention_ms - NOW
+    local keep_ms = sent + RETENTION_MS - NOW
     if codes > (tonumber(redis.call('HGET', key, 'codes')) or 0) and keep_ms > 0 then
       redis.call('HSET', key, 'codes', codes, 'sent', sent)
       if redis.call('PTTL', key) < keep_ms then redis.call('PEXPIRE', key, int(keep_ms)) end
@@ -287,7 +286,7 @@ local function mend_outcomes()
     local key = told_of(id)
     local job = fields(key, 'token', 'delivered', 'finished')
     local name, head = job.token or '', tonumber(job.delivered or 0) + 1
-    local is_kept = job.finished and tonumber(job.finished) > NOW - retention_ms
+    local is_kept = job.finished and tonumber(job.finished) > NOW - RETENTION_MS
     if is_kept and redis.call('HGET', K.webhooks, name)
         and redis.call('HGET', key, 'outcome:' .. head)
         and not redis.call('ZSCORE', K.outbox(name), id)

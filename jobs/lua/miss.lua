@@ -4,7 +4,7 @@
 -- outage: misses that make one
 -- Reply: "halted now" if this call halted the sending, "halted" if it was before, else "going on"
 -- Twice: one miss is counted twice, no more.
-local A = arguments('code', 'message', 'outage:number', 'worker', 'canary_ms:number')
+local A = arguments('code', 'message', 'outage:number', 'worker')
 if redis.call('HGET', K.account, 'state') == 'halted' then return 'halted' end
 local sent = codes_sent()
 local before = fields(K.misses, 'sent', 'misses', 'from')
@@ -15,6 +15,6 @@ redis.call('HSET', K.misses, 'sent', sent, 'misses', misses, 'from', int(from))
 redis.call('PEXPIRE', K.misses, 600000)
 if misses < A.outage then return 'going on' end
 redis.call('DEL', K.misses)
-halt_account('api', A.code, A.message, A.worker, A.canary_ms, A.canary_ms,
+halt_account('api', A.code, A.message, A.worker, CANARY_MS,
   {since = from, outage = 1})
 return 'halted now'

@@ -4,8 +4,8 @@
 -- Reply: "halted now" by this call | "halted" before | "stood down" | "suspect" (others were sent since
 --   it was refused, or such answers were single jobs' before) | "alone" (that happened again and again)
 -- Twice with the same try: the same reply, nothing is counted twice.
-local A = arguments('id', 'tries', 'code', 'message', 'worker', 'canary_ms:number', 'concerns', 'entry')
-local id, code, canary_ms = A.id, A.code, A.canary_ms
+local A = arguments('id', 'tries', 'code', 'message', 'worker', 'concerns', 'entry')
+local id, code = A.id, A.code
 local SUSPECT, ALONE, IN_A_ROW = 2, 3, 3
 local sent = codes_sent()
 -- of the job's hash: how often it was refused with codes sent to others in between, and how many had been
@@ -23,7 +23,7 @@ local function decide()
       or 'worker:' .. A.entry
     redis.call('HSETNX', K.refused, mark, cjson.encode(
       {code = code, message = A.message, worker = A.worker, since = NOW}))
-    return stand_down(A.entry, canary_ms, id)
+    return stand_down(A.entry, id)
   end
   -- how many such answers came with no code sent in between
   local before = fields(K.misses, 'refused_at', 'refusals')
@@ -33,7 +33,7 @@ local function decide()
   local is_suspect = barred >= SUSPECT or A.concerns == '' and account.code == code
   if not is_suspect or refusals >= IN_A_ROW then
     -- another job finds out soon whether it was this one
-    halt_account('api', code, A.message, A.worker, canary_ms / 10, canary_ms, {job = id})
+    halt_account('api', code, A.message, A.worker, CANARY_MS / 10, {job = id})
     return 'halted now'
   end
   return barred >= ALONE and 'alone' or 'suspect'

@@ -1,9 +1,9 @@
 -- Keep the leases of jobs in work.
 -- leases: id, token, id, …
 -- Reply: the ids whose lease is no longer the caller's
-local A = arguments('lease_ms:number', 'leases:rest')
+local A = arguments('leases:rest')
 local lost = {}
-local until_ms = NOW + A.lease_ms
+local until_ms = NOW + LEASE_MS
 for i = 1, #A.leases, 2 do
   local id, token = A.leases[i], A.leases[i + 1]
   local job = fields(K.job(id), 'lease', 'lane', 'cc', 'num', 'doubt')

@@ -2,8 +2,8 @@
 -- What was found is kept beside it for as long as a finished job.
 -- lane, batch ("": none), cc, num, term: what is known of it
 -- Reply: 1, or 0 if there is no record, or the dead letter already
-local A = arguments('id', 'code', 'message', 'retention_ms:number', 'lane', 'batch', 'cc', 'num', 'term')
-local id, code, retention_ms, lane = A.id, A.code, A.retention_ms, A.lane
+local A = arguments('id', 'code', 'message', 'lane', 'batch', 'cc', 'num', 'term')
+local id, code, lane = A.id, A.code, A.lane
 local kind = redis.call('TYPE', K.job(id)).ok
 if kind == 'none' then return 0 end
 local was = kind == 'hash' and fields(K.job(id), 'state', 'code', 'dup', 'token', 'dropped') or {}
@@ -20,13 +20,13 @@ if place then
 end
 if was.dropped and FOR_A_PERSON[state] then count_left(batch, state, -1) end
 redis.call('RENAME', K.job(id), K.unreadable(id))
-redis.call('PEXPIRE', K.unreadable(id), int(retention_ms))
+redis.call('PEXPIRE', K.unreadable(id), int(RETENTION_MS))
 
 make_job(id, A.cc, A.num, lane, batch, A.term)
 redis.call('HSET', K.job(id), 'code', code, 'message', A.message)
 if was.token then redis.call('HSET', K.job(id), 'token', was.token) end
 if was.dup then redis.call('HSET', K.job(id), 'dup', was.dup) end
-finalize(id, batch, lane, state, 'unknown', retention_ms, code)
+finalize(id, batch, lane, state, 'unknown', code)
 if place then
   redis.call('RPOP', K.dead) -- it keeps its place
   if not was.code then count_letters_if_few() end

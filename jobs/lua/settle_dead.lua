@@ -14,9 +14,9 @@
 --   | "waits_elsewhere" (see `once`) | "corrected" (a corrected file took its customer over)
 --   | "locked" (its time is over, and its number cannot be sealed without an expiry)
 -- Twice with one token: "done" again, nothing is done twice.
-local A = arguments('verb', 'token', 'action', 'first_ms?:number', 'step_us?:number', 'retention_ms:number',
-  'once?:number', 'corrected_too?:number', 'jobs:rest')
-local verb, token, retention_ms = A.verb, A.token, A.retention_ms
+local A = arguments('verb', 'token', 'action', 'first_ms?:number', 'step_us?:number', 'once?:number',
+  'corrected_too?:number', 'jobs:rest')
+local verb, token = A.verb, A.token
 local reply, done, gaps, shift, absent = {}, 0, false, 0, {}
 
 -- An entry is blanked in its place, and all blanks are removed at the end: one walk through the
@@ -56,7 +56,7 @@ end
 local function note_try(cc, num, id)
   local key = number_key(cc, num)
   redis.call('HSET', key, 'again', id)
-  if redis.call('PTTL', key) < retention_ms then redis.call('PEXPIRE', key, int(retention_ms)) end
+  if redis.call('PTTL', key) < RETENTION_MS then redis.call('PEXPIRE', key, int(RETENTION_MS)) end
 end
 
 -- When a job's time is over: where that was lost, as its number is sealed for it; 0 if nobody knows, as of
@@ -106,8 +106,8 @@ end
 
 local function drop(id, job)
   redis.call('HSET', K.job(id), 'by', token, 'dropped', int(NOW))
-  keep(id, retention_ms)
-  if job.batch then end_batch_if_done(job.batch, retention_ms) end
+  keep(id, RETENTION_MS)
+  if job.batch then end_batch_if_done(job.batch) end
 end
 
 local function settle(id, place, story, cc, num, new, new_story)
@@ -158,7 +158,7 @@ local function forget(id)
   local batch = string.match(string.gsub(id, '%.r%d+$', ''), '^(.+)-%d+$')
   if not batch or (tonumber(redis.call('HGET', K.batch(batch), 'letters')) or 0) < 1 then return end
   redis.call('HINCRBY', K.batch(batch), 'letters', -1)
-  end_batch_if_done(batch, retention_ms)
+  end_batch_if_done(batch)
 end
 
 local width = ({requeue = 5, replace = 7, drop = 3})[verb]

@@ -9,7 +9,7 @@
 -- Reply: {"absent"} | {the batch's state before, state now, jobs ended by this call}
 -- Twice: the second changes nothing, and replies the same states if the action is the same. Jobs in
 -- doubt, and in work, are left to end by themselves.
-local A = arguments('batch', 'order', 'retention_ms:number', 'action')
+local A = arguments('batch', 'order', 'action')
 local batch, order, action = A.batch, A.order, A.action
 local VISITS = 500
 local b = fields(K.batch(batch), 'state', 'before', 'not_before', 'accepted', 'fed', 'digest',
@@ -49,11 +49,11 @@ if order == 'cancel' then
   for _, id in ipairs(redis.call('SRANDMEMBER', K.open(batch), VISITS)) do
     local job = fields(K.job(id), 'state', 'doubt')
     if not job.doubt and (job.state == 'queued' or job.state == 'parked') then
-      finalize(id, batch, 'batch', job.state, 'cancelled', A.retention_ms)
+      finalize(id, batch, 'batch', job.state, 'cancelled')
       ended = ended + 1
     end
   end
-  end_batch_if_done(batch, A.retention_ms)
+  end_batch_if_done(batch)
 elseif order == 'resume' then -- what was stopped is fed first, then the rows
   redis.call('LREM', K.running, 0, batch)
   redis.call('RPUSH', K.running, batch)

@@ -14,8 +14,8 @@
 --      | {"quota", place of the quota that refuses, ms until it does not, what to remember} | {"refused"}
 --      | {"clock", now}: the term is too far off: nothing was done, seal the number for another one
 -- Twice with one token: "new" again, as the first answer was lost; "bound" after "same".
-local A = arguments('id', 'cc', 'num', 'life_ms:number', 'term', 'is_last', 'reference', 'token', 'key', 'trace',
-  'resend', 'grace_ms:number', 'retention_ms:number', 'known', 'call', 'quotas:rest')
+local A = arguments('id', 'cc', 'num', 'life_ms:number', 'term', 'is_last', 'reference', 'token', 'key',
+  'trace', 'resend', 'known', 'call', 'quotas:rest')
 local LEAST_OFF_MS, MOST_OFF_MS = 100, 1000
 local MOST_BOUND = 100 -- keys to one job; a loop that has a new one each time fills no memory
 local id = A.id
@@ -38,7 +38,7 @@ local function bind(other)
   if A.key == '' or count >= MOST_BOUND then return end
   redis.call('HSET', K.job(other), 'bound', bound .. id .. ' ' .. A.token .. ',')
   redis.call('HSET', K.bound(id), 'job', other, 'number', index, 'life_ms', int(A.life_ms), 'reference', reference)
-  redis.call('PEXPIRE', K.bound(id), int(A.retention_ms))
+  redis.call('PEXPIRE', K.bound(id), int(RETENTION_MS))
 end
 local function stands(verdict, other, last)
   return {verdict, record(other), remember, outlook(), other, last}
@@ -79,5 +79,5 @@ for _, name in ipairs({'reference', 'token', 'key', 'trace'}) do
 end
 redis.call('SET', asked, id, 'PX', DAY_MS)
 count_event('event', 1)
-look_again(id, 'event', NOW + patience_ms('event', A.grace_ms))
+look_again(id, 'event', NOW + patience_ms('event'))
 return {'new', record(id), remember, outlook()}

@@ -5,7 +5,7 @@
 -- Reply: {"new" | "known", hash of the job, what to remember from now on} | {"refused"}
 -- Twice with one call: "new" again, as the first answer was lost.
 local A = arguments('id', 'cc', 'num', 'life_ms:number', 'reference', 'token', 'key', 'state', 'code',
-  'message', 'attempts', 'duplicate', 'story', 'retention_ms:number', 'known', 'call')
+  'message', 'attempts', 'duplicate', 'story', 'known', 'call')
 local id = A.id
 if refused(A.known) then return {'refused'} end
 local remember = grow()
@@ -22,6 +22,6 @@ for _, name in ipairs({'reference', 'token', 'key'}) do
 end
 tell_story(id, A.story)
 redis.call('HINCRBY', K.totals, 'test', 1)
-keep(id, A.retention_ms)
+keep(id, RETENTION_MS)
 note_outcome(id, A.state)
 return {'new', record(id), remember}

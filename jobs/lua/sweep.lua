@@ -4,30 +4,26 @@
 -- limit: jobs looked at per lane; depth: batch jobs published or leased at most; or more, while requests
 --   wait for the API's answer: `ahead` that have not been sent yet, and all in all what leaves
 --   SPARE_THREADS for events, where each living worker has so many `threads` (0: not known)
--- grace_ms: a message younger than that is not missed; provable_ms: see may_be_proved
--- bounds: the caller's quotas for batches; those of all workers hold (`bounds_of_all`)
 -- known: what the caller remembers of the ledger (see identity.lua)
 -- Reply: {lane whose queue to use, id, lane, id, …}, {ids that go in front of their queue}, what to
 --   remember from now on, attempts of the caller that the ledger knows (-1: all), {ids whose records
 --   nothing can be done with}, {ids whose outcomes are to be delivered}, 1 if stricter bounds than the
 --   caller's hold for batches; or {"refused"}
--- Twice: the second finds nothing new; what the first took is missed after grace_ms at the latest.
-local A = arguments('limit:number', 'depth:number', 'ahead:number', 'threads:number', 'grace_ms:number',
-  'retention_ms:number', 'canary_ms:number', 'provable_ms:number', 'bounds', 'known')
-local limit, depth, grace = A.limit, A.depth, A.grace_ms
-local retention_ms, canary_ms, provable = A.retention_ms, A.canary_ms, A.provable_ms
+-- Twice: the second finds nothing new; what the first took is missed after GRACE_MS at the latest.
+local A = arguments('limit:number', 'depth:number', 'ahead:number', 'threads:number', 'known')
+local limit, depth = A.limit, A.depth
 if refused(A.known) then return {'refused'} end
 keep_attempts(A.known)
 local found, urgent, broken = {}, {}, {}
-local bounds, is_stricter = bounds_of_all(A.bounds)
+local bounds, is_stricter = bounds_of_all()
 local reply = {found, urgent, grow(), attempts_known(A.known) or -1, broken,
-  take_outcomes(retention_ms), is_stricter and 1 or 0}
+  take_outcomes(), is_stricter and 1 or 0}
 
 -- When nobody swept for a while, Redis was away or no worker was up. Whoever still has a job in work
 -- gets a moment to renew its lease, or to record an outcome that it could not record.
 local sweeps = fields(K.sweeps, 'at', 'patient_until')
 local patient_until = tonumber(sweeps.patient_until) or 0
-if sweeps.at and NOW - tonumber(sweeps.at) > grace then patient_until = NOW + grace end
+if sweeps.at and NOW - tonumber(sweeps.at) > GRACE_MS then patient_until = NOW + GRACE_MS end
 redis.call('HSET', K.sweeps, 'at', int(NOW), 'patient_until', int(patient_until))
 
 -- how many jobs may be published yet; and while a canary is chosen, whether a job may be it
@@ -42,7 +38,7 @@ local function publish(id, batch, lane, from, is_urgent)
   redis.call('HSET', K.job(id), 'published', int(NOW))
   move(id, batch, from, 'queued')
   if lane == 'batch' then redis.call('SADD', K.held, id) end
-  look_again(id, lane, NOW + grace)
+  look_again(id, lane, NOW + GRACE_MS)
   found[#found + 1] = is_urgent and 'event' or lane
   found[#found + 1] = id
   if is_urgent then
@@ -53,7 +49,7 @@ local function publish(id, batch, lane, from, is_urgent)
   end
   budget = budget - 1
   if may_be_canary then
-    redis.call('HSET', K.account, 'canary', id, 'canary_due', int(NOW + canary_ms))
+    redis.call('HSET', K.account, 'canary', id, 'canary_due', int(NOW + CANARY_MS))
     redis.call('HSET', K.job(id), 'canary_of', account.since)
   end
 end
@@ -66,7 +62,7 @@ local function message_is_gone(lane, published, is_urgent)
     return true
   end
   local mark = redis.call('HGET', K.watermark, is_urgent and 'event claimed' or lane)
-  return published + grace < tonumber(mark or 0)
+  return published + GRACE_MS < tonumber(mark or 0)
 end
 
 -- Whether a job in work is left to its worker for a moment; once for each lease, as where sweeps are
@@ -108,16 +104,16 @@ local function look_after(key, lane, space)
     if not FINAL[state] and not OPEN[state] and redis.call('EXISTS', K.job(id)) == 1 then
       broken[#broken + 1] = id
     elseif not state then
-      end_lost_job(id, lane, retention_ms)
+      end_lost_job(id, lane)
     elseif FINAL[state] then
       put_down(id, batch, lane)
     elseif ends then
-      finalize(id, batch, lane, state, ends, retention_ms)
+      finalize(id, batch, lane, state, ends)
     elseif steering == BATCH.PAUSED then
       stop(id, batch, lane, state)
     elseif state == 'queued' and not may_be_canary
         and not message_is_gone(lane, tonumber(job.published or 0), job.urgent) then
-      look_again(id, lane, NOW + (job.urgent and grace or patience_ms(lane, grace)))
+      look_again(id, lane, NOW + (job.urgent and GRACE_MS or patience_ms(lane)))
     elseif not is_spared(id, lane, job) then
       if taken_until then
         -- a file may name one number a thousand times: those rows must not take the others' room
@@ -177,13 +173,13 @@ local function feed_one(batch)
   local stopped = redis.call('SPOP', K.stopped(batch))
   if stopped then
     local state = redis.call('HGET', K.job(stopped), 'state')
-    if not state then end_lost_job(stopped, 'batch', retention_ms) end
+    if not state then end_lost_job(stopped, 'batch') end
     return state == 'parked' and feed(stopped, 'parked') or 'ended'
   end
   local row, cc, num, mark, more = next_row(batch)
   if not row then
     if more or b.imported ~= '1' then return 'wait' end
-    end_batch_if_done(batch, retention_ms)
+    end_batch_if_done(batch)
     return 'leave'
   end
   local id = batch .. '-' .. row
@@ -202,7 +198,7 @@ local function feed_one(batch)
   make_job(id, cc, num, 'batch', batch, b.expires_at)
   if b.expires_at then redis.call('HSET', K.job(id), 'not_after', b.expires_at) end
   if is_expired then
-    finalize(id, batch, 'batch', nil, 'expired', retention_ms)
+    finalize(id, batch, 'batch', nil, 'expired')
     return 'ended'
   end
   redis.call('SADD', K.open(batch), id)
@@ -270,15 +266,15 @@ local DOUBTS = 10000 -- looked at in one sweep, 20 ms
 local function look_after_doubts(lane)
   local passed, looked = 0, 0
   repeat
-    local due = redis.call('ZRANGEBYSCORE', K.due(lane), int(NOW - provable), int(NOW), 'LIMIT',
+    local due = redis.call('ZRANGEBYSCORE', K.due(lane), int(NOW - PROVABLE_MS), int(NOW), 'LIMIT',
       passed, limit)
     each(due, function(id)
       local job = fields(K.job(id), 'doubt', 'state', 'batch', 'published', 'urgent', 'lease', 'spared')
-      if not may_be_proved(job.doubt, provable) or not OPEN[job.state] then
+      if not may_be_proved(job.doubt) or not OPEN[job.state] then
         passed = passed + 1 -- look_after sees to it
       elseif job.state == 'queued'
           and not message_is_gone(lane, tonumber(job.published or 0), job.urgent) then
-        look_again(id, lane, NOW + grace)
+        look_again(id, lane, NOW + GRACE_MS)
       elseif not is_spared(id, lane, job) then
         publish(id, job.batch, lane, job.state, true)
       end
@@ -291,12 +287,12 @@ end
 -- and no other customer may get a second code by that.
 local function is_doubt_at_work()
   for _, lane in ipairs({'event', 'batch'}) do
-    local due = redis.call('ZRANGEBYSCORE', K.due(lane), int(NOW - provable), '+inf', 'WITHSCORES',
+    local due = redis.call('ZRANGEBYSCORE', K.due(lane), int(NOW - PROVABLE_MS), '+inf', 'WITHSCORES',
       'LIMIT', 0, limit)
     for i = 1, #due, 2 do
       local job, at = fields(K.job(due[i]), 'doubt', 'state'), tonumber(due[i + 1])
       if OPEN[job.state] and job.doubt
-          and (may_be_proved(job.doubt, provable) or at > NOW and at <= NOW + 2 * grace) then
+          and (may_be_proved(job.doubt) or at > NOW and at <= NOW + 2 * GRACE_MS) then
         return true
       end
     end

@@ -19,7 +19,7 @@ from jobs.job import Lane, SendCodeJob, State
 from jobs.keys import Keys
 from jobs.ledger import Ledger
 from jobs.phone import PhoneNumber
-from jobs.scripts import Script
+from jobs.scripts import Script, terms_of
 from sandbox.client import Sandbox
 from tests.commands import Command
 from tests.integration.conftest import PatientSender
@@ -208,7 +208,7 @@ def calls(acts: Acts, monkeypatch: pytest.MonkeyPatch) -> Calls:
     event(acts)  # from now on Redis knows the script
     heard, client = Calls(), acts.ledger.client
     execute: Any = client.execute_command
-    sha = Script(client, acts.keys, "submit").sha
+    sha = Script(client, acts.keys, "submit", terms=terms_of(acts.ledger.settings)).sha
 
     def delayed(*command: Any, **more: Any) -> Any:
         if command[:2] == ("EVALSHA", sha):

@@ -21,7 +21,7 @@ from jobs.ledger import Ledger
 from jobs.mending import Mending
 from jobs.phone import PhoneNumber
 from jobs.publish import Publisher
-from jobs.scripts import READS, WRITES, Script
+from jobs.scripts import READS, WRITES, Script, terms_of
 from jobs.upgrade import STEPS, Step, Upgrade, seal
 from jobs.vault import UnknownKeyError
 from producer import RedisUnavailableError, send_code
@@ -328,14 +328,14 @@ def test_a_worker_that_became_too_old_leaves_messages_to_others(
         return max(map(int, redis.hvals(keys.workers)))
 
     worker = start_worker()
-    newer = Script(redis, keys, "submit", writes=NEXT)
+    newer = Script(redis, keys, "submit", writes=NEXT, terms=terms_of(settings))
     for n in range(5):
         num = ledger.records.seal(PhoneNumber("852", f"5123456{n}"), f"ev-{n}", Lane.EVENT, "")
         job: dict[str, Any] = {"id": f"ev-{n}", "cc": "852", "num": num, "call": "c"}
         terms = dict.fromkeys(
             ("term", "is_last", "reference", "token", "key", "trace", "known"), ""
         )
-        newer(**job, **terms, life_ms=0, resend=1, grace_ms=1_000, retention_ms=60_000)
+        newer(**job, **terms, life_ms=0, resend=1)
     wait_until(lambda: "nothing is sent" in worker.log, "the worker's line about it")
 
     publisher.publish([(Lane.EVENT, f"ev-{n}") for n in range(5)])

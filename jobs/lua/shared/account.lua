@@ -8,10 +8,10 @@ local REMEMBERED_MS = 3600000
 
 -- `more`: since (now, if it is not told), outage ("1"), job (whose answer it was), refused ("1": no worker
 -- is left whose credentials, address or clock the API does not refuse).
-local function halt_account(by, code, message, worker, first_ms, canary_ms, more)
+local function halt_account(by, code, message, worker, first_ms, more)
   local before = fields(K.account, 'code', 'outage', 'since', 'ended')
   local since = more.since or NOW
-  if before.ended and NOW - tonumber(before.ended) < 10 * canary_ms
+  if before.ended and NOW - tonumber(before.ended) < 10 * CANARY_MS
       and (before.code == code or before.outage and more.outage) then
     since = tonumber(before.since)
   end
@@ -68,7 +68,7 @@ end
 
 -- Have a worker stand down, of which something is refused, if others go on; else all sending is halted.
 -- Reply: "stood down" | "halted now" | "halted"
-local function stand_down(entry, canary_ms, job)
+local function stand_down(entry, job)
   redis.call('PEXPIRE', K.refused, DAY_MS)
   local account = fields(K.account, 'state', 'refused')
   local workers = redis.call('HGETALL', K.workers)
@@ -84,7 +84,7 @@ local function stand_down(entry, canary_ms, job)
     since = math.min(since, cjson.decode(each).since)
   end
   local why = cjson.decode(refusal_of(entry))
-  halt_account('api', why.code, why.message, why.worker, canary_ms / 10, canary_ms,
+  halt_account('api', why.code, why.message, why.worker, CANARY_MS / 10,
     {since = since, refused = 1, job = job})
   return 'halted now'
 end

@@ -37,7 +37,7 @@ end
 
 -- A batch is done when all of it was read, all rows were fed, and no fed job is open. It is kept for
 -- as long as any of its jobs, dead letters included, so that none of its rows is ever fed again.
-local function end_batch_if_done(batch, retention_ms)
+local function end_batch_if_done(batch)
   local b = fields(K.batch(batch), 'imported', 'cursor', 'state', 'total', 'letters')
   if not b.state or redis.call('SCARD', K.open(batch)) > 0 then return end
   local over = b.state
@@ -50,7 +50,7 @@ local function end_batch_if_done(batch, retention_ms)
     note_outcome('batch:' .. batch, over)
   end
   if b.imported ~= '1' or (tonumber(b.letters) or 0) > 0 then return end
-  keep_batch(batch, retention_ms)
+  keep_batch(batch, RETENTION_MS)
 end
 
 -- Count a job that ended into its batch's rate: a count that fades (`Batch.rate` reads it). The first

@@ -73,9 +73,9 @@ end
 
 -- A message in a long queue is looked for later: its turn cannot have come yet, and thousands that
 -- merely wait must not stand before the few jobs that have to be recovered.
-local function patience_ms(lane, grace_ms)
+local function patience_ms(lane)
   local waiting = redis.call('LLEN', lane == 'event' and K.event_queue or K.batch_queue)
-  return math.floor(grace_ms * (1 + waiting / 200))
+  return math.floor(GRACE_MS * (1 + waiting / 200))
 end
 
 local function look_again(id, lane, at)
@@ -104,8 +104,8 @@ end
 
 -- Whether a probe that is asked for now could still find out what became of an attempt in doubt;
 -- `provable` is the number's interval less the longest way of the probe.
-local function may_be_proved(doubt, provable)
-  return doubt and tonumber(doubt) + provable > NOW
+local function may_be_proved(doubt)
+  return doubt and tonumber(doubt) + PROVABLE_MS > NOW
 end
 
 local function count_duplicate(id, by)
@@ -213,7 +213,7 @@ end
 
 -- Record a job's final state, once: indexes, counters, dead-letter list and expiry in one step. `code` is
 -- why it ended; without one the code of its last answer stays. `worker`: whose word it is, if one's.
-local function finalize(id, batch, lane, from, state, retention_ms, code, worker)
+local function finalize(id, batch, lane, from, state, code, worker)
   code = code or ''
   note_end(worker or '', state, code)
   put_down(id, batch, lane)
@@ -230,20 +230,20 @@ local function finalize(id, batch, lane, from, state, retention_ms, code, worker
     -- a dead letter stays until a person has dealt with it
     keep(id)
   else
-    keep(id, retention_ms)
+    keep(id, RETENTION_MS)
   end
   if batch then
     if is_code_counted(state, code) then redis.call('HINCRBY', K.counts(batch), 'code:' .. code, 1) end
     redis.call('SREM', K.open(batch), id)
     if state ~= 'cancelled' then note_pace(batch) end
-    end_batch_if_done(batch, retention_ms)
+    end_batch_if_done(batch)
   end
   note_outcome(id, state)
 end
 
 -- End a job whose record is gone, or was set back to before its end: perhaps its code was sent, so a
 -- person decides. The number is known still from a batch's row; of an event only its id is left.
-local function end_lost_job(id, lane, retention_ms)
+local function end_lost_job(id, lane)
   local job = fields(K.job(id), 'state', 'cc', 'batch')
   if not job.cc then
     local cc, num, row, correction, term
@@ -256,7 +256,7 @@ local function end_lost_job(id, lane, retention_ms)
     make_job(id, cc or '0', num or '0', lane, job.batch, term)
   end
   redis.call('HSET', K.job(id), 'code', CODE.UNREADABLE, 'message', '')
-  finalize(id, job.batch, lane, job.state, 'unknown', retention_ms, CODE.UNREADABLE)
+  finalize(id, job.batch, lane, job.state, 'unknown', CODE.UNREADABLE)
   note_damage('the record of job ' .. id .. ' was lost: perhaps its code was sent, it is unknown')
 end
 

@@ -45,11 +45,11 @@ local function codes_sent()
   return (tonumber(totals.sent) or 0) + (tonumber(totals.sent_inferred) or 0)
 end
 
-local function note_code_sent(cc, num, retention_ms)
+local function note_code_sent(cc, num)
   local key = number_key(cc, num)
   redis.call('HINCRBY', key, 'codes', 1)
   redis.call('HSET', key, 'sent', int(NOW))
-  redis.call('PEXPIRE', key, int(retention_ms))
+  redis.call('PEXPIRE', key, int(RETENTION_MS))
   local minute = math.floor(NOW / 60000)
   local hour = K.sent(int(math.floor(minute / 60)))
   if redis.call('HINCRBY', hour, int(minute % 60), 1) == 1 then

@@ -27,10 +27,10 @@ end
 -- Each worker tells its own. They hold for a minute after that, so that a worker that lacks one lifts it not
 -- even while others restart.
 local BOUNDS_HOLD_MS = 60000
-local function bounds_of_all(own)
-  redis.call('HSET', K.spending, own == '' and 'off' or own, int(NOW))
+local function bounds_of_all()
+  redis.call('HSET', K.spending, OWN_BOUNDS == '' and 'off' or OWN_BOUNDS, int(NOW))
   redis.call('PEXPIRE', K.spending, BOUNDS_HOLD_MS)
-  local told, texts = redis.call('HGETALL', K.spending), {own}
+  local told, texts = redis.call('HGETALL', K.spending), {OWN_BOUNDS}
   for i = 1, #told, 2 do
     local at = tonumber(told[i + 1]) or 0
     if at <= NOW - BOUNDS_HOLD_MS then
@@ -41,7 +41,7 @@ local function bounds_of_all(own)
     end
   end
   local bounds = strictest(texts)
-  return bounds, bounds ~= strictest({own})
+  return bounds, bounds ~= strictest({OWN_BOUNDS})
 end
 
 -- The quotas of a batch's row, for `spend`.

@@ -63,7 +63,7 @@ end
 
 -- Outcomes to be published now: ids of jobs. What is on its way is bounded, for each endpoint and for
 -- all: one that never answers must not keep the others waiting, nor fill the queue.
-local function take_outcomes(retention_ms)
+local function take_outcomes()
   local found, names = {}, redis.call('HGETALL', K.webhooks)
   local count = #names / 2
   if count == 0 or redis.call('LLEN', K.webhook_queue) >= MOST_DELIVERIES then return found end
@@ -92,7 +92,7 @@ local function take_outcomes(retention_ms)
         give_up(name, id)
       end
     end
-    local old = redis.call('ZRANGEBYSCORE', K.undelivered(name), '-inf', int(NOW - retention_ms), 'LIMIT', 0, 100)
+    local old = redis.call('ZRANGEBYSCORE', K.undelivered(name), '-inf', int(NOW - RETENTION_MS), 'LIMIT', 0, 100)
     for _, id in ipairs(old) do redis.call('ZREM', K.undelivered(name), id) end
   end
   return found
