@@ -407,10 +407,6 @@ class Batches(LedgerPart):
         """Return the row that a batch job was made from, or will be; None for other jobs."""
         return self.rows_of([job_id]).get(job_id)
 
-    def lines_of(self, job_ids: Sequence[str]) -> dict[str, int]:
-        """Return, by batch job, on which line of its file its row begins; no others' jobs."""
-        return {job_id: row.line for job_id, row in self.rows_of(job_ids).items()}
-
     def rows_of(self, job_ids: Sequence[str]) -> dict[str, BatchRow]:
         """Return, by batch job, the row that it was made from; no others' jobs."""
         found = self._rows.at([split_job_id(job_id) for job_id in job_ids])

@@ -8,7 +8,7 @@ a quota. A code counts for its whole span, to a sixtieth of it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -69,7 +69,7 @@ class Quotas:
     """The rules that the settings set."""
 
     def __init__(self, settings: Settings) -> None:
-        self._limits: Mapping[Rule, tuple[Limit, ...]] = {
+        self.limits: Mapping[Rule, tuple[Limit, ...]] = {
             "number": read_limits(settings.sendcode_limit_number),
             "range": read_limits(settings.sendcode_limit_range),
             "country": read_limits(settings.sendcode_limit_country),
@@ -127,7 +127,7 @@ class Quotas:
         }
         return [
             Quota(rule, whose[rule], limit)
-            for rule, limits in self._limits.items()
+            for rule, limits in self.limits.items()
             for limit in limits
             if whose[rule]
         ]
@@ -137,11 +137,8 @@ class Quotas:
         return "".join(
             f"{rule},{limit.count},{limit.span_s * 1000},{limit.is_watched:d};"
             for rule in _OF_BATCHES
-            for limit in self._limits[rule]
+            for limit in self.limits[rule]
         )
-
-    def rules(self) -> Iterator[tuple[Rule, tuple[Limit, ...]]]:
-        yield from self._limits.items()
 
 
 def bounds_of_workers(

@@ -21,14 +21,13 @@ from typing import Any, TypeAlias
 import redis
 
 from config.logging import fields
-from config.redis import error_code
 from config.settings import Settings
-from jobs.identity import NEWER, REMEDY, UNSEALED, Identity, LedgerState, is_upgraded
+from jobs.identity import NEWER, REMEDY, UNSEALED, Identity, is_upgraded
 from jobs.job import NO_NUMBER
 from jobs.keys import Keys, old_digest
 from jobs.records import Records
 from jobs.rows import Rows
-from jobs.scripts import READS, SEALED, LedgerPart, Script, time_ms
+from jobs.scripts import SEALED, LedgerPart, Script, time_ms
 from jobs.vault import SealedError
 
 log = logging.getLogger("sendcode.upgrade")
@@ -151,15 +150,9 @@ def refuse_newer(client: redis.Redis, settings: Settings) -> None:
     Raises:
         LedgerRefusedError: it cannot.
     """
-    try:
-        found = client.hget(Keys(settings.sendcode_key_prefix).ledger, "version")
-    except redis.ResponseError as exc:
-        if error_code(exc) != "WRONGTYPE":
-            raise
-        return  # what needs it reports that
-    version = int(str(found or 1))
-    if version > READS:
-        raise LedgerState(refused=NEWER, version=version).error()
+    state = Identity(client, settings).ask()
+    if state.refused == NEWER:
+        raise state.error()
 
 
 class Upgrade(LedgerPart):

@@ -47,7 +47,6 @@ from worker.presence import (
     Presence,
     Shutdown,
     end_by_force,
-    forget_the_gone,
 )
 from worker.reach import Reach
 from worker.reactions import CUT_OFF, STOOD_DOWN, Reactions
@@ -70,7 +69,8 @@ class Runtime:
 
     def __init__(self, settings: Settings, app: Celery) -> None:
         self.settings = settings
-        self._app = app
+        self.publisher = Publisher(app)
+        self.reach = Reach(2 * settings.sendcode_http_timeout)
         self.leases = Leases()
         self.shutdown = Shutdown()
         self.output: Output | None = None
@@ -113,10 +113,6 @@ class Runtime:
         return Account(self.ledger.client, self.settings, self.presence.entry)
 
     @cached_property
-    def reach(self) -> Reach:
-        return Reach(2 * self.settings.sendcode_http_timeout)
-
-    @cached_property
     def client(self) -> SendVerifyCodeClient:
         settings = self.settings
         return SendVerifyCodeClient(
@@ -138,10 +134,6 @@ class Runtime:
         self.presence.fingerprint = credentials.fingerprint
         self.account.entry = self.presence.entry
         self.client.sign_with(credentials)
-
-    @cached_property
-    def publisher(self) -> Publisher:
-        return Publisher(self._app)
 
     @cached_property
     def sender(self) -> Sender:
@@ -247,10 +239,6 @@ class BackgroundStep(bootsteps.StartStopStep):
         presence.lifeline.keep()  # the first beat finds it open
         for thread in self._threads:
             thread.start()
-        try:
-            forget_the_gone(runtime.ledger)
-        except redis.RedisError:
-            worker_log.debug("old workers not forgotten")
 
     def _open_probes(self, runtime: Runtime, threads: int) -> None:
         runtime.meter.count_threads(lambda: len(runtime.leases), threads)

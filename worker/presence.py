@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import redis
 import tenacity
@@ -23,7 +22,6 @@ from config.logging import fields
 from config.redis import error_code
 from config.unavailable import will_not_pass
 from jobs.ledger import Ledger
-from jobs.scripts import time_ms
 
 log = logging.getLogger("sendcode.worker")
 
@@ -36,8 +34,6 @@ _LOST_PINGS = 3
 """After so many without an answer a connection is lost, though nothing closed it."""
 _REFUSED_FOR_S = 30.0
 """Before a subscription that Redis refused is tried again: a password is rotated, a right given."""
-GONE_S = 86_400
-"""A worker that was silent for so long does not come back."""
 _NEAR_MS = 10_000
 """A sign of life of another process with this worker's name is not a leftover within that time."""
 SILENT_S = 5.0
@@ -332,12 +328,3 @@ class Presence:
     def sign_off(self) -> None:
         self._ledger.client.hdel(self._ledger.keys.workers, self.entry)
         self.lifeline.close()
-
-
-def forget_the_gone(ledger: Ledger) -> None:
-    """Remove workers that ended long ago without signing off."""
-    workers: Any = ledger.client.hgetall(ledger.keys.workers)
-    oldest_ms = time_ms(ledger.client.time()) - GONE_S * 1000
-    gone = [worker for worker, at_ms in workers.items() if int(at_ms) < oldest_ms]
-    if gone:
-        ledger.client.hdel(ledger.keys.workers, *gone)

@@ -22,11 +22,13 @@ local function ask(...)
   return not (type(reply) == 'table' and reply.err) and reply or nil
 end
 
--- Those whose leases may still run.
+-- Those whose leases may still run. Who was silent for a day does not come back.
 local entries, beats, channels = {}, {}, {}
 for i = 1, #workers, 2 do
   local process, beat = string.match(workers[i], '/(%x+)[^/]*$'), workers[i + 1]
-  if process and NOW - (tonumber(beat) or 0) <= LEASE_MS + GONE_MS then
+  local silent_ms = NOW - (tonumber(beat) or 0)
+  if silent_ms > DAY_MS then redis.call('HDEL', K.workers, workers[i]) end
+  if process and silent_ms <= LEASE_MS + GONE_MS then
     entries[process], beats[process] = workers[i], beat
     channels[#channels + 1] = K.connections .. ':' .. process
   end

@@ -91,7 +91,8 @@ def dead_list(
         found = groups(dead, choice)
         chosen = letters(dead, choice) if choice != Choice() else iter(())
         records = [letter.record for letter in islice(chosen, limit) if letter.record]
-        lines = Batches(client, settings).lines_of([job.job_id for job in records if job.batch_id])
+        rows = Batches(client, settings).rows_of([job.job_id for job in records if job.batch_id])
+    lines = {job_id: row.line for job_id, row in rows.items()}
     total = sum(group.count for group in found)
     if as_json:
         show_json(

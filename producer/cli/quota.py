@@ -22,7 +22,7 @@ def quota_status(as_json: JsonOption = False) -> None:
     with ledger_connection() as (settings, client):
         counts = quota_counts(client, settings)
         rules: dict[str, str] = {
-            rule: ",".join(map(str, limits)) for rule, limits in Quotas(settings).rules()
+            rule: ",".join(map(str, limits)) for rule, limits in Quotas(settings).limits.items()
         }
     rules["countries"] = settings.sendcode_countries
     rules["line_types"] = settings.sendcode_line_types

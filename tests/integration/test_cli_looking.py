@@ -28,7 +28,7 @@ from tests.integration.fault_server import FaultServer, silent, tunnelling
 from tests.ledger_acts import Acts, row
 from tests.refusals import REFUSALS
 from worker.limiter import Limiter
-from worker.presence import Leases, Presence, Shutdown, forget_the_gone
+from worker.presence import Leases, Presence, Shutdown
 
 NUMBER = "51234567"
 
@@ -434,10 +434,9 @@ def test_doctor_asks_for_no_threads_where_they_suffice(
 
 def test_a_worker_that_went_long_ago_is_forgotten(redis: Redis, keys: Keys, ledger: Ledger) -> None:
     present = presence(ledger, "w1@here")
-    present.beat()
     redis.hset(keys.workers, "w2@there", "1")
 
-    forget_the_gone(ledger)
+    present.beat()
 
     assert list(redis.hgetall(keys.workers)) == [present.entry]
 
