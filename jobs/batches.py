@@ -19,7 +19,7 @@ from jobs.job import EVENT, JobRecord, Lane, State, batch_job_id, split_job_id
 from jobs.masking import without_numbers
 from jobs.records import Records
 from jobs.rows import CHUNK_ROWS, Rows
-from jobs.scripts import LedgerPart, pairs, parted, time_ms
+from jobs.scripts import LedgerPart, listed, pairs, parted, time_ms
 
 _ROWS_SCANNED = 2_000
 _BATCHES_AT_ONCE = 50
@@ -335,8 +335,8 @@ class Batches(LedgerPart):
                 first=first,
                 count=_ROWS_SCANNED,
                 most=most - len(found),
-                states=_listed(states),
-                besides=_listed(besides),
+                states=listed(states),
+                besides=listed(besides),
             )
             if not looked_at:
                 return found, batch.total
@@ -419,8 +419,3 @@ class Batches(LedgerPart):
         if batch is None or row is None or number <= batch.cursor:
             return None
         return unfed_record(batch, number, row)
-
-
-def _listed(names: Collection[str]) -> str:
-    """Return names as the scripts look for one in a text: between commas."""
-    return f",{','.join(names)},"

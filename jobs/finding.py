@@ -23,7 +23,7 @@ from jobs.job import EVENT, batch_job_id, event_job_id
 from jobs.keys import old_digest
 from jobs.records import Records
 from jobs.rows import Rows
-from jobs.scripts import LedgerPart, parted
+from jobs.scripts import LedgerPart, listed, parted
 
 ROWS_AT_ONCE, JOBS_AT_ONCE = 32 * BLOCK_ROWS, 500
 """Looked at in one step: rows here, 5 ms; jobs in Redis, 3 ms."""
@@ -60,10 +60,6 @@ class _Sought:
     """What may stand for the number in the ledger, whatever its country code."""
     name: str = ""
     text: str = ""
-
-    @property
-    def listed(self) -> str:
-        return f",{','.join(self.indexes)}," if self.indexes else ""
 
 
 class Finder(LedgerPart):
@@ -135,7 +131,7 @@ class Finder(LedgerPart):
         numbers = (("HGET", self.keys.number(index), "job") for index in sought.indexes)
         events = (("GET", self.keys.asked(index)) for index in sought.indexes)
         found = [job_id for job_id in self.ask_all([*numbers, *events]) if job_id]
-        return found and self.run_script("find_jobs", found, indexes=sought.listed)
+        return found and self.run_script("find_jobs", found, indexes=listed(sought.indexes))
 
     def _number(self, digits: str) -> _Sought:
         numbers = [(str(code), digits) for code in COUNTRY_CODE_TO_REGION_CODE]
@@ -158,7 +154,7 @@ class Finder(LedgerPart):
     def _among(self, trace: Trace, sought: _Sought, ids: Iterable[str], until: float) -> bool:
         """Look through jobs; return whether there is time, and need, to look on."""
         for chunk in parted(ids, JOBS_AT_ONCE):
-            found = self.run_script("find_jobs", chunk, indexes=sought.listed)
+            found = self.run_script("find_jobs", chunk, indexes=listed(sought.indexes))
             trace.add(found if sought.digits else _named(found, sought.name))
             trace.looked += len(chunk)
             if self._is_enough(trace, until):

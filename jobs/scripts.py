@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cache
 from importlib.resources import files
 from itertools import islice
@@ -232,6 +232,11 @@ def parted(items: Iterable[T], size: int) -> Iterator[list[T]]:
     rest = iter(items)
     while part := list(islice(rest, size)):
         yield part
+
+
+def listed(names: Collection[str]) -> str:
+    """Return names as the scripts look for one in a text: between commas; "" for none."""
+    return f",{','.join(names)}," if names else ""
 
 
 def pairs(flat: Sequence[str]) -> dict[str, str]:

@@ -58,7 +58,6 @@ def retrying(sleep: Callable[[float], None]) -> tenacity.Retrying:
     return tenacity.Retrying(
         retry=tenacity.retry_if_result(lambda result: isinstance(result, Again)),
         wait=_as_asked,
-        stop=tenacity.stop_never,
         sleep=sleep,
     )
 
