@@ -147,6 +147,8 @@ class Limiter:
         """Slot number → when it opened, and the arrival of its request, not yet reported."""
         self._has_arrivals = threading.Condition()
         self._reporter: threading.Thread | None = None
+        self._awaited = math.inf
+        """When the slot opened whose report the reporter waits for; infinite: it has none."""
 
     def take(self, lane: Lane, late_s: float = 0) -> Slot:
         """Reserve a slot; the caller sends when it `opens`, or as much later as `late_s` says.
@@ -187,7 +189,7 @@ class Limiter:
             if self._reporter is None:
                 self._reporter = threading.Thread(target=self._report_overdue, daemon=True)
                 self._reporter.start()
-            elif slot.opens <= min(self._arrivals.values())[0]:  # the next to be reported
+            elif slot.opens < self._awaited:  # it is to be reported before that
                 self._has_arrivals.notify()
 
     def settle(self, slot: Slot) -> None:
@@ -208,9 +210,11 @@ class Limiter:
         while True:
             overdue_s = OVERDUE * self._window_us / 1e6 - 2 * self._answer_s
             with self._has_arrivals:
-                if not self._arrivals:
+                opened = min((at for at, _ in self._arrivals.values()), default=math.inf)
+                self._awaited = opened
+                if opened == math.inf:
                     self._has_arrivals.wait()
-                elif overdue_s > (age_s := self._now() - min(self._arrivals.values())[0]):
+                elif overdue_s > (age_s := self._now() - opened):
                     self._has_arrivals.wait(overdue_s - age_s)
             if arrived := self._older_than(overdue_s):
                 with suppress(redis.RedisError):  # the outcome will tell it again
