@@ -100,9 +100,11 @@ class _Pool(HTTPConnectionPool):
         connection.close()
 
     def _drop_unusable(self) -> None:
-        for connection in [each for each in self._idle if not each.is_connected]:
-            self._idle.remove(connection)
-            connection.close()
+        # Looking at one is a call of the system. The one used last is the surest; the one that was
+        # idle for longest is the first to be closed.
+        for end in (-1, 0):
+            while self._idle and not self._idle[end].is_connected:
+                self._idle.pop(end).close()
 
     def _wanted_ahead(self) -> int:
         if self._opening_takes_s < _WORTH_S or len(self._uses) < _BUSY:
