@@ -122,12 +122,6 @@ class Decided:
     """What it has done."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Work:
-    thread: threading.Thread
-    is_to_stop: threading.Event
-
-
 class _Stopped(Exception):  # noqa: N818 (no error)
     pass
 
@@ -148,17 +142,17 @@ class Decisions(LedgerPart):
         self._numbers: OrderedDict[str, tuple[PhoneNumber, float, str]] = OrderedDict()
         """The corrected numbers, the oldest first, each with the time until which it is kept, and
         who typed it."""
-        self._at_work: dict[str, _Work] = {}
+        self._at_work: dict[str, threading.Thread] = {}
+        self._is_closing = threading.Event()
         self._lock = threading.Lock()
 
     def close(self) -> None:
         """Stop all that are at work here: they can be continued."""
+        self._is_closing.set()
         with self._lock:
-            works = list(self._at_work.values())
-        for work in works:
-            work.is_to_stop.set()
-        for work in works:
-            work.thread.join()
+            at_work = list(self._at_work.values())
+        for thread in at_work:
+            thread.join()
 
     def propose(self, plan: Plan, phone: PhoneNumber | None = None, by: str = "") -> str:
         """Begin to look what a plan would do; return the decision's token.
@@ -262,34 +256,25 @@ class Decisions(LedgerPart):
     def wait(self, token: str, timeout_s: float) -> None:
         """Wait for a short one that is at work here."""
         with self._lock:
-            work = self._at_work.get(token)
-        if work is not None:
-            work.thread.join(timeout_s)
+            thread = self._at_work.get(token)
+        if thread is not None:
+            thread.join(timeout_s)
 
     def _start(self, token: str, plan: Plan, report: Report, by: str, run: int = -1) -> None:
-        is_to_stop = threading.Event()
-        arguments = (token, plan, report, by, run, is_to_stop)
+        arguments = (token, plan, report, by, run)
         thread = threading.Thread(target=self._run, args=arguments, daemon=True)
         with self._lock:
-            self._at_work[token] = _Work(thread, is_to_stop)
+            self._at_work[token] = thread
         thread.start()
 
-    def _run(
-        self,
-        token: str,
-        plan: Plan,
-        report: Report,
-        by: str,
-        run: int,
-        is_to_stop: threading.Event,
-    ) -> None:
+    def _run(self, token: str, plan: Plan, report: Report, by: str, run: int) -> None:
         name = "would" if report.dry_run else "report"
 
         def progress(looked: int) -> None:
             told = json.dumps(report.as_dict())
             self._note(token, looked=looked, **{name: told})
             is_told_to: Any = self.client.hget(self.keys.decision(token), f"stop:{run}")
-            if is_told_to or is_to_stop.is_set():
+            if is_told_to or self._is_closing.is_set():
                 raise _Stopped
 
         step = Step.STOPPED
@@ -306,11 +291,8 @@ class Decisions(LedgerPart):
                 self._numbers.pop(token, None)
         with suppress(redis.RedisError):  # it counts as stopped when it has been silent for a while
             self._note(token, step=step, **{name: json.dumps(report.as_dict())})
-        with self._lock:
-            work = self._at_work.get(token)
-            if (
-                work is not None and work.is_to_stop is is_to_stop
-            ):  # it may have been begun again since
+        with self._lock:  # it may have been begun again since
+            if self._at_work.get(token) is threading.current_thread():
                 del self._at_work[token]
 
     def _act(self, token: str, plan: Plan, report: Report, by: str, progress: Progress) -> Report:
