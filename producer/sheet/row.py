@@ -96,7 +96,13 @@ def of_file(name: str, unit: str = "line") -> Iterator[None]:
         raise
 
 
-def not_a_sheet(kind: str, remedy: str = "save it as .xlsx or as CSV UTF-8") -> SheetError:
+_SAVE_THE_LIST = (
+    "open the list in the program that it comes from, such as Excel, save it as .xlsx or as CSV "
+    "UTF-8, and take that file"
+)
+
+
+def not_a_sheet(kind: str, remedy: str = _SAVE_THE_LIST) -> SheetError:
     """Return the error for a file of another kind."""
     return SheetError("not_a_sheet", f"this is {kind}", remedy)
 

@@ -376,12 +376,12 @@ def test_a_file_of_broken_json_lines_names_the_first(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "kind", "remedy"),
     [
-        ("~$customers.xlsx", "mark that a program leaves", "name the workbook customers.xlsx"),
         ("password.xlsx", "a workbook with a password", "take the password out"),
         ("contacts.vcf", "an address book (vCard)", "export the contacts as CSV"),
         ("numbers.numbers", "a Numbers document", "export it as Excel or as CSV"),
         ("archive.zip", "a .zip archive with a.csv in it", "unpack it"),
         ("old.xls", "an old .xls workbook", "save it as .xlsx"),
+        ("paper.pdf", "a PDF", "open the list in the program that it comes from"),
     ],
 )
 def test_a_file_that_is_no_sheet_is_named_with_the_way_out(
