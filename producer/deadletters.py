@@ -251,8 +251,8 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
-class Requeuing:
-    """How to try again."""
+class Handling:
+    """How the chosen ones are dealt with; most of it matters for those that are tried again."""
 
     force: bool = False
     """Also what would only be refused again, or would come too late."""
@@ -299,7 +299,7 @@ def half_rate(settings: Settings, batch: Batch | None = None) -> float:
 def requeue(
     dead: DeadLetters,
     choice: Choice,
-    how: Requeuing,
+    how: Handling,
     progress: Progress = lambda _: None,
     *,
     decision: Decision | None = None,
@@ -344,17 +344,15 @@ def requeue(
 def drop(
     dead: DeadLetters,
     choice: Choice,
-    reason: str,
-    *,
-    limit: int | None = None,
-    dry_run: bool = False,
+    how: Handling,
     progress: Progress = lambda _: None,
+    *,
     decision: Decision | None = None,
     report: Report | None = None,
 ) -> Report:
     """Take the chosen ones off the list for good; `decision`, `report`: as for `requeue`."""
-    decision = decision or Decision("drop", str(choice), reason)
-    report = report or Report(dry_run)
+    decision = decision or Decision("drop", str(choice), how.reason)
+    report = report or Report(how.dry_run)
 
     def settle(chosen: Sequence[DeadLetter]) -> list[Settled]:
         return dead.drop(decision, chosen, done_before=report.done)
@@ -362,7 +360,7 @@ def drop(
     def why_not(_letter: DeadLetter, record: JobRecord) -> Reason | None:
         return Reason(Why.DROPPED) if record.dropped_ms else None
 
-    _walk(dead, choice, report, _Step(decision.token, why_not, settle, limit), progress)
+    _walk(dead, choice, report, _Step(decision.token, why_not, settle, how.limit), progress)
     return report
 
 
@@ -370,7 +368,7 @@ def replace_number(
     dead: DeadLetters,
     job_id: str,
     phone: PhoneNumber,
-    how: Requeuing,
+    how: Handling,
     decision: Decision | None = None,
 ) -> Report:
     """Put a new job with a corrected number in a dead job's place; each knows of the other."""
@@ -395,7 +393,7 @@ def replace_number(
     return report
 
 
-def _why_corrected(letter: DeadLetter, record: JobRecord, how: Requeuing) -> Reason:
+def _why_corrected(letter: DeadLetter, record: JobRecord, how: Handling) -> Reason:
     """Return why a job is left alone whose customer a corrected file took over."""
     if letter.was_sent_since and not how.may_send_twice:
         return Reason(Why.SENT_SINCE)  # to the same number
@@ -403,7 +401,7 @@ def _why_corrected(letter: DeadLetter, record: JobRecord, how: Requeuing) -> Rea
 
 
 def _why_not_again(
-    letter: DeadLetter, record: JobRecord, how: Requeuing, now_ms: int
+    letter: DeadLetter, record: JobRecord, how: Handling, now_ms: int
 ) -> Reason | None:
     """Return why a job is not tried again; None if it is."""
     if record.phone == NO_NUMBER:
@@ -486,14 +484,10 @@ def _settle(found: Sequence[DeadLetter], report: Report, step: _Step) -> None:
             chosen.append(letter)
             wanted += 1
             step.on_chosen(letter.record)
-    if report.dry_run:
-        for letter in chosen:
-            if letter.record is not None:
-                report.count(letter.record)
-        return
-    if not chosen:
-        return
-    for letter, settled in zip(chosen, step.settle(chosen), strict=True):
+    results: Sequence[Settled] = ["done"] * len(chosen)
+    if chosen and not report.dry_run:
+        results = step.settle(chosen)
+    for letter, settled in zip(chosen, results, strict=True):
         if settled == "done" and letter.record is not None:
             report.count(letter.record)
         elif letter.record is not None:

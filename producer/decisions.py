@@ -32,9 +32,9 @@ from jobs.scripts import LedgerPart, time_ms
 from jobs.vault import Vault, text_binding
 from producer.deadletters import (
     Choice,
+    Handling,
     Progress,
     Report,
-    Requeuing,
     Why,
     drop,
     half_rate,
@@ -225,19 +225,12 @@ class Decisions(LedgerPart):
         report.refused.clear()  # the walk begins anew, and meets them again
         self._start(token, decided.plan, report, by, run)
 
-    def number_of(self, token: str) -> PhoneNumber | None:
-        """Return the corrected number, if this process has it."""
+    def number_of(self, token: str, typed_by: str | None = None) -> PhoneNumber | None:
+        """Return the corrected number, if this process has it, or has it from that person."""
         self._forget_numbers()
         with self._lock:
-            phone, _, _ = self._numbers.get(token, (None, 0, ""))
-        return phone
-
-    def number_typed_by(self, name: str, token: str) -> PhoneNumber | None:
-        """Return the corrected number, if this process has it from that person."""
-        phone = self.number_of(token)
-        with self._lock:
-            typed_by = self._numbers[token][2] if token in self._numbers else ""
-        return phone if name and name == typed_by else None
+            phone, _, by = self._numbers.get(token, (None, 0, ""))
+        return phone if typed_by is None or (by and by == typed_by) else None
 
     def _forget_numbers(self) -> None:
         """Forget those whose time is over, and the oldest where there are too many."""
@@ -298,20 +291,10 @@ class Decisions(LedgerPart):
     def _act(self, token: str, plan: Plan, report: Report, by: str, progress: Progress) -> Report:
         dead, choice = DeadLetters(self.client, self.settings), plan.choice
         decision = Decision(plan.verb, str(choice), plan.reason, token, by)
-        if plan.verb == "drop":
-            return drop(
-                dead,
-                choice,
-                plan.reason,
-                dry_run=report.dry_run,
-                progress=progress,
-                decision=decision,
-                report=report,
-            )
         batch = None
         if choice.batch_id is not None:
             batch = Batches(self.client, self.settings).get(choice.batch_id)
-        how = Requeuing(
+        how = Handling(
             force=plan.force,
             may_send_twice=plan.may_send_twice,
             per_second=None if choice.job_ids else half_rate(self.settings, batch),
@@ -323,7 +306,8 @@ class Decisions(LedgerPart):
             phone, job_id = self._numbers[token][0], choice.job_ids[0]
             decision = replace(decision, chosen=f"job {job_id}")  # as any other door notes it
             return replace_number(dead, job_id, phone, how, decision)
-        return requeue(dead, choice, how, progress, decision=decision, report=report)
+        deal = drop if plan.verb == "drop" else requeue
+        return deal(dead, choice, how, progress, decision=decision, report=report)
 
     def _note(self, token: str, **values: Any) -> None:
         key = self.keys.decision(token)

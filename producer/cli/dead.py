@@ -45,10 +45,10 @@ from producer.deadletters import (
     EXPORT_COLUMNS,
     Choice,
     Group,
+    Handling,
     Progress,
     Reason,
     Report,
-    Requeuing,
     Why,
     drop,
     export_rows,
@@ -172,7 +172,7 @@ def dead_requeue(  # noqa: PLR0913, PLR0917 (a command's options are its argumen
         per_second = pace or (None if choice.job_ids else half_rate(settings, of_batch))
         memory = Memory(client, settings)
         named = may_send_twice and bool(choice.job_ids)
-        how = Requeuing(force, may_send_twice, limit, per_second, dry_run, kept, memory, named)
+        how = Handling(force, may_send_twice, limit, per_second, dry_run, kept, memory, named)
         dead = _among(choice, client, settings)
         if number is not None:
             report = replace_number(dead, choice.job_ids[0], number, how)
@@ -200,7 +200,8 @@ def dead_drop(
     with ledger_connection() as (settings, client):
         dead = _among(choice, client, settings)
         with _walking("dropping", dead) as progress:
-            report = drop(dead, choice, kept, limit=limit, dry_run=dry_run, progress=progress)
+            how = Handling(limit=limit, dry_run=dry_run, reason=kept)
+            report = drop(dead, choice, how, progress)
     _show_report(report, "dropped", as_json)
 
 

@@ -15,7 +15,7 @@ from jobs.batches import Batches
 from jobs.deadletters import DeadLetters, Decision
 from jobs.keys import Keys
 from jobs.ledger import Ledger
-from producer.deadletters import Choice, Requeuing, requeue
+from producer.deadletters import Choice, Handling, requeue
 from producer.deadletters import letters as letters_of
 from tests.commands import Command
 from tests.ended_jobs import (
@@ -227,7 +227,7 @@ def test_no_letter_is_skipped_while_a_colleague_works_on_the_list(
     left = [f"many-{row}" for row in range(1, 451) if row not in taken]
     assert set(left) <= set(found)
     assert len(found) == len(set(found))
-    report = requeue(dead, Choice(code=BUSY), Requeuing())
+    report = requeue(dead, Choice(code=BUSY), Handling())
     assert report.done == len(left)
 
 
@@ -447,7 +447,7 @@ def test_what_dies_while_a_bulk_runs_is_not_part_of_it(ledger: Ledger, dead: Dea
         if looked == total:
             end_event(ledger, 900)
 
-    report = requeue(dead, Choice(code=BUSY), Requeuing(), one_more_dies)
+    report = requeue(dead, Choice(code=BUSY), Handling(), one_more_dies)
 
     assert report.done == 4
     assert dead.by_code()[BUSY] == 1

@@ -15,7 +15,7 @@ from jobs.job import JobRecord, State, StoryEntry
 from jobs.keys import Keys
 from jobs.ledger import Aftermath, Ending, Ledger, Tried
 from jobs.mending import Mending
-from producer.deadletters import Choice, Report, Requeuing, letters, requeue
+from producer.deadletters import Choice, Handling, Report, letters, requeue
 from tests.ended_jobs import (
     BIND_UPPER,
     BUSY,
@@ -437,7 +437,7 @@ def many(ledger: Ledger, batches: Batches) -> int:
 def test_a_walk_over_many_windows_misses_none_while_the_list_shrinks(
     many: int, dead: DeadLetters
 ) -> None:
-    report = requeue(dead, Choice(code=BUSY), Requeuing())
+    report = requeue(dead, Choice(code=BUSY), Handling())
 
     assert report.done == many - many // 3
     assert dead.by_code() == {BIND_UPPER: many // 3}
@@ -457,10 +457,10 @@ def test_a_walk_that_is_cut_off_is_completed_by_the_same_choice_again(
             raise CutOffError
 
     with pytest.raises(CutOffError):
-        requeue(dead, Choice(code=BUSY), Requeuing(), cut_off)
+        requeue(dead, Choice(code=BUSY), Handling(), cut_off)
     assert 0 < dead.by_code()[BUSY] < many
 
-    requeue(dead, Choice(code=BUSY), Requeuing())
+    requeue(dead, Choice(code=BUSY), Handling())
 
     assert dead.by_code() == {BIND_UPPER: many // 3}
     assert redis.zcard(keys.due("aside")) == many - many // 3
@@ -473,13 +473,13 @@ def test_two_people_at_once_requeue_each_job_once(
 
     def another_person(looked: int) -> None:
         if looked == WINDOW:
-            theirs.append(requeue(dead, Choice(code=BUSY), Requeuing(limit=100)))
+            theirs.append(requeue(dead, Choice(code=BUSY), Handling(limit=100)))
 
-    mine = requeue(dead, Choice(code=BUSY), Requeuing(), another_person)
+    mine = requeue(dead, Choice(code=BUSY), Handling(), another_person)
 
     assert theirs[0].done == 100
     assert mine.done + 100 <= many - many // 3
     # what moved away under the walk is had by walking again
-    requeue(dead, Choice(code=BUSY), Requeuing())
+    requeue(dead, Choice(code=BUSY), Handling())
     assert redis.zcard(keys.due("aside")) == many - many // 3
     assert dead.by_code() == {BIND_UPPER: many // 3}

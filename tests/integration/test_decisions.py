@@ -18,8 +18,8 @@ from jobs.ledger import Ledger
 from jobs.phone import PhoneNumber
 from producer.deadletters import (
     Choice,
+    Handling,
     Reason,
-    Requeuing,
     Why,
     letters,
     replace_number,
@@ -412,7 +412,7 @@ def test_what_was_looked_at_before_another_s_retry_is_not_tried_after_it(
     ledger.submit(job)
     end(ledger, job.job_id, DEAD)
     elsewhere = end_event(ledger, 2, PERMANENT)
-    how = [Requeuing(memory=Memory(redis, settings)) for _ in range(3)]
+    how = [Handling(memory=Memory(redis, settings)) for _ in range(3)]
     assert not any(each.memory.waits_in(number(1)) for each in how if each.memory)  # all looked
 
     tried = requeue(dead, Choice(job_ids=(first.job_id,)), how[0])
@@ -424,5 +424,5 @@ def test_what_was_looked_at_before_another_s_retry_is_not_tried_after_it(
         assert list(left.refused) == [Reason(Why.WAITS_ELSEWHERE)]
     ledger.sweep()
     end(ledger, first.job_id, DEAD)
-    later = Requeuing(memory=Memory(redis, settings))
+    later = Handling(memory=Memory(redis, settings))
     assert requeue(dead, Choice(job_ids=(job.job_id,)), later).done == 1

@@ -21,7 +21,7 @@ from jobs.ledger import Ledger
 from jobs.phone import PhoneNumber
 from jobs.webhooks import Webhooks
 from producer import send_code
-from producer.deadletters import Choice, Requeuing, drop, replace_number
+from producer.deadletters import Choice, Handling, drop, replace_number
 from tests.commands import SENDCODE
 from tests.expected_ends import ENDS
 from tests.faults import doomed
@@ -146,9 +146,9 @@ def _act(scene: Scene, flock: Sequence[Canary]) -> None:
     letters = [each for window in dead.walk() for each in window if each.record]
     if letters:
         again = PhoneNumber("852", flock[-1].phone.phone_num)
-        how = Requeuing(force=True, may_send_twice=True)
+        how = Handling(force=True, may_send_twice=True)
         replace_number(dead, letters[0].job_id, again, how)
-        drop(dead, Choice(job_ids=(letters[-1].job_id,)), "left")
+        drop(dead, Choice(job_ids=(letters[-1].job_id,)), Handling(reason="left"))
     batches = Batches(scene.client, scene.settings)
     assert batches.get(BATCH)
     account = Account(scene.client, scene.settings)

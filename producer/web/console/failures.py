@@ -182,7 +182,7 @@ async def decision(request: Request, visitor: Viewer, decided: KeptDecision) -> 
     """Show what a decision would do, how far it is, or what it did."""
     decisions, texts = services(request).decisions, texts_of(request)
     corrected = decisions.number_of(decided.token)
-    typed = decisions.number_typed_by(visitor.name, decided.token)
+    typed = decisions.number_of(decided.token, visitor.name)
     report = decided.would if decided.step in {Step.LOOKING, Step.READY} else decided.report
     is_done = decided.step in {Step.STOPPED, Step.DONE} and decided.run > 0
     named = [*report.examples, *(job for each in report.refused.values() for job in each.examples)]
@@ -283,7 +283,7 @@ async def insist(request: Request, operator: Operator, decided: KeptDecision) ->
     phone = decisions.number_of(decided.token)
     if decided.plan.verb == "replace" and phone is None:
         return _number_forgotten(request, decided)
-    by = operator.name if decisions.number_typed_by(operator.name, decided.token) else ""
+    by = operator.name if decisions.number_of(decided.token, operator.name) else ""
     return await propose(request, replace(decided.plan, may_send_twice=True), phone, by)
 
 
