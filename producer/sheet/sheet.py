@@ -315,7 +315,7 @@ class Sheet:
         self.kind = "xlsx"
         reader = Worksheet(self._source, asked)
         notes += reader.notes
-        self.worksheet, self.worksheets = reader.read_name, reader.names
+        self.worksheet, self.worksheets = reader.entry.name, reader.names
         return reader
 
     def _open_text(

@@ -260,10 +260,6 @@ def _announced_delimiter(line: str) -> str:
 _MAX_COLUMNS = 1000
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
-_LINE_TOO_LONG = Fault(
-    "record_too_long", f"the line is longer than {_MAX_LINE_CHARS >> 10} KiB", "shorten it"
-)
-
 
 class _Number(str):
     """A JSON number as written: 1.0 keeps its dot, and 400 digits are not computed with."""
@@ -316,7 +312,7 @@ class JsonLines:
             except StopIteration:
                 return
             except _RecordTooLongError:
-                yield lines.number, _LINE_TOO_LONG
+                yield lines.number, _TOO_LONG
                 continue
             if not text:
                 continue

@@ -47,18 +47,19 @@ class Worksheet:
         self._book = _Workbook(source)
         self._done = 0
         try:
-            self._entry = self._choose(asked)
+            self.entry = self._choose(asked)
+            """The sheet that is read."""
         except BaseException:
             self._book.close()
             raise
-        self._size = self._book.part_size(self._entry.part)
+        self._size = self._book.part_size(self.entry.part)
 
     @property
     def notes(self) -> list[Note]:
         """What a person should know about the choice of the sheet."""
         if not self._others:
             return []
-        read = shown(self._entry.name)
+        read = shown(self.entry.name)
         text = f'sheet "{read}" is read; not {self._others}: name the one you mean'
         return [Note(text, "sheet", (("read", read), ("others", self._others)), "sheet")]
 
@@ -68,14 +69,9 @@ class Worksheet:
         return [sheet.name for sheet in self._book.sheets]
 
     @property
-    def read_name(self) -> str:
-        """The name of the sheet that is read."""
-        return self._entry.name
-
-    @property
     def _others(self) -> str:
         """The names of the sheets that are not read; "" if there are none."""
-        others = [sheet.name for sheet in self._book.sheets if sheet != self._entry]
+        others = [sheet.name for sheet in self._book.sheets if sheet != self.entry]
         more = f" and {len(others) - _SHEETS_SHOWN} more" if len(others) > _SHEETS_SHOWN else ""
         return ", ".join(f'"{shown(other)}"' for other in others[:_SHEETS_SHOWN]) + more
 
@@ -85,7 +81,7 @@ class Worksheet:
             return error
         return SheetError(
             error.code,
-            f'in sheet "{shown(self._entry.name)}", {error.message}',
+            f'in sheet "{shown(self.entry.name)}", {error.message}',
             f"{error.remedy}; or name another sheet: {self._others}",
             error.line,
             (*error.choices, "sheet"),
@@ -105,7 +101,7 @@ class Worksheet:
         Raises:
             SheetError: `damaged_workbook`, with the row that was read last.
         """
-        return self._rows(self._entry)
+        return self._rows(self.entry)
 
     def _rows(self, entry: _SheetEntry) -> Iterator[Record]:
         parser = _RowParser(self._book)
@@ -131,7 +127,7 @@ class Worksheet:
                 "the workbook has no sheet of that name",
                 f"name one of {names}",
                 choices=("sheet",),
-                names={"sheet": [sheet.name for sheet in sheets]},
+                names={"sheet": self.names},
             )
         for sheet in sheets:
             if sheet.visible and next(self._rows(sheet), None) is not None:

@@ -300,21 +300,18 @@ class _Portion(io.RawIOBase):
     """Keeps what is written until it is taken."""
 
     def __init__(self) -> None:
-        self._parts: list[bytes] = []
-        self.size = 0
+        self.data = bytearray()
 
     def writable(self) -> bool:
         return True
 
     def write(self, data: Any) -> int:
-        part = bytes(data)
-        self._parts.append(part)
-        self.size += len(part)
-        return len(part)
+        self.data += data
+        return len(data)
 
     def take(self) -> bytes:
-        parts, self._parts, self.size = self._parts, [], 0
-        return b"".join(parts)
+        taken, self.data = self.data, bytearray()
+        return bytes(taken)
 
 
 def streamed_sheet(
@@ -340,7 +337,7 @@ def streamed_sheet(
     yield portion.take()
     for cells, own in rows:
         writer.write(cells, own)
-        if portion.size >= _PORTION_BYTES:
+        if len(portion.data) >= _PORTION_BYTES:
             yield portion.take()
     writer.close()
     stream.flush()
