@@ -61,6 +61,7 @@ class Checker:
 
     def __init__(self, checks: Checks, client: redis.Redis, settings: Settings) -> None:
         self._checks, self._client, self._settings = checks, client, settings
+        self._batches = Batches(client, settings)
         self._threads = ThreadPoolExecutor(AT_ONCE, "check")
         self._stopping = threading.Event()
         self._at: dict[str, bool] = {}
@@ -224,14 +225,13 @@ class Checker:
         owners = {split_job_id(cell_of(row, place))[0] for row in sample}
         if len(owners) != 1 or not (owner := owners.pop()):
             return None
-        return Batches(self._client, self._settings).get(owner)
+        return self._batches.get(owner)
 
     def _first_of(self, corrected: Batch | None) -> dict[str, str] | None:
         """Return what names the batch that all corrections of a batch count for."""
         if corrected is None:
             return None
-        batches = Batches(self._client, self._settings)
-        first = (batches.get(corrected.corrects) if corrected.corrects else None) or corrected
+        first = self._batches.get(corrected.corrects) or corrected
         return {"batch_id": first.batch_id, "name": first.name}
 
     def _read_as_before(self, check: Check, corrected: Batch, sheet: Sheet) -> None:

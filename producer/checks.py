@@ -241,11 +241,9 @@ class Checks:
     def found(self, check: Check) -> dict[str, Any] | None:
         """Return what the reading of this revision found; None if it is not done yet."""
         document = self._read(check.check_id, "found.json")
-        if not isinstance(document, dict) or document.get("revision") != check.revision:
+        if not isinstance(document, dict) or document.get("form") != _FORM:
             return None
-        if document.get("form") != _FORM:
-            return None
-        return document
+        return document if document.get("revision") == check.revision else None
 
     def keep_found(self, check: Check, document: Mapping[str, Any]) -> None:
         found = {**document, "revision": check.revision, "form": _FORM}

@@ -30,7 +30,7 @@ _PERHAPS_IDS, _RUNNING = spellings("perhaps_id"), spellings("row")
 """The former are as often a running number; taken where nothing else names a customer."""
 
 
-def naming_columns(header: Sequence[str], besides: Collection[int] = ()) -> list[int]:
+def naming_columns(header: Sequence[str], besides: Collection[int | None] = ()) -> list[int]:
     """Return the columns that say who a customer is, three at most; else the first of the others.
 
     A running number never does, nor do `besides`: the columns of number and country.

@@ -107,10 +107,7 @@ class LookedAt:
 def naming_of(sheet: Sheet) -> list[int]:
     """Return the columns that say who a customer is."""
     columns = sheet.columns
-    besides = {columns.number, *columns.others}
-    if columns.country is not None:
-        besides.add(columns.country)
-    return naming_columns(sheet.header, besides)
+    return naming_columns(sheet.header, {columns.number, columns.country, *columns.others})
 
 
 def _by_problem(rows: Sequence[Row]) -> list[tuple[Fault, list[Row]]]:

@@ -49,9 +49,9 @@ LEFT = "left"
 CORRECTED = "corrected"
 """Likewise for those whose customers corrected files took over, where that is looked up."""
 GROUPS: dict[str, frozenset[str]] = {
-    "sent": frozenset({State.SENT, State.SENT_INFERRED}),
+    "sent": frozenset(state for state in State if state.is_sent),
     "failed": frozenset({State.DEAD, State.REJECTED, State.EXPIRED}),
-    "waiting": frozenset({State.QUEUED, State.LEASED, State.SENDING, State.PARKED}),
+    "waiting": frozenset(state for state in State if not state.is_final),
     "left": frozenset({LEFT}),
 }
 """Statuses that are asked for together; whoever was left is in no other group."""

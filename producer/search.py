@@ -111,7 +111,10 @@ def search(
     found = Found(trace, by_number)
     hits = (_hit(client, settings, job_id) for job_id in trace.job_ids)
     hits_found = [hit for hit in hits if hit is not None]
-    found.batches = _batches_of(client, settings, hits_found)
+    batches = Batches(client, settings)
+    for each in {hit.batch_id for hit in hits_found if hit.batch_id}:
+        if batch := batches.get(each):
+            found.batches[each] = batch
     undone = {batch_id for batch_id, batch in found.batches.items() if batch.is_undone}
     # a file is often sent again after an undo: its rows would be found twice
     found.hits = [hit for hit in hits_found if hit.batch_id not in undone] or hits_found
@@ -164,12 +167,6 @@ def _hit(client: redis.Redis, settings: Settings, job_id: str) -> Hit | None:
         return None
     end = end_of(client, settings, story)
     return Hit(job_id, story.record.batch_id or "", story, story.row, end)
-
-
-def _batches_of(client: redis.Redis, settings: Settings, hits: list[Hit]) -> dict[str, Batch]:
-    batches = Batches(client, settings)
-    found = (batches.get(batch_id) for batch_id in {hit.batch_id for hit in hits} if batch_id)
-    return {batch.batch_id: batch for batch in found if batch is not None}
 
 
 def _history(

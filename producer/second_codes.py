@@ -144,12 +144,8 @@ _OUR_MARKS = frozenset({"request_id", "finished_at"})
 """Columns that, like `status`, a file of results has and hardly another one."""
 
 _BY_STATUS: dict[str, Fault] = {
-    State.SENT: FAULTS["already_sent"],
-    State.SENT_INFERRED: FAULTS["already_sent"],
-    State.QUEUED: FAULTS["under_way"],
-    State.LEASED: FAULTS["under_way"],
-    State.SENDING: FAULTS["under_way"],
-    State.PARKED: FAULTS["under_way"],
+    **{state: FAULTS["already_sent"] for state in State if state.is_sent},
+    **{state: FAULTS["under_way"] for state in State if not state.is_final},
     State.UNKNOWN: FAULTS["perhaps_sent"],
     FORGOTTEN: FAULTS["perhaps_sent"],
 }
@@ -268,13 +264,10 @@ class _Judge:
             return FAULTS["sent_since"]
         if status and history.waits_in:
             return _waits(history.waits_in, FAULTS["already_sent"].remedy)
-        if status in {State.DEAD, State.REJECTED} and self._is_corrected(row):
+        memory = self._memory if status in {State.DEAD, State.REJECTED} else None
+        if memory is not None and memory.is_corrected(cell_of(row, self._job_id)):
             return FAULTS["corrected_since"]
         return FAULTS["refused_for_good"] if self._is_refused_again(row, status, code) else None
-
-    def _is_corrected(self, row: Row) -> bool:
-        job_id = cell_of(row, self._job_id)
-        return self._memory is not None and self._memory.is_corrected(job_id)
 
     def _is_refused_again(self, row: Row, status: str, code: str) -> bool:
         if self._memory is None or row.phone is None:

@@ -95,10 +95,9 @@ def _ranked_dicts(faults: Faults) -> list[dict[str, Any]]:
     return [
         {
             "code": fault.code,
-            "count": places.count,
             "message": fault.message,
             "remedy": fault.remedy,
-            "lines": places.lines,
+            **places.as_dict(),
         }
         for fault, places in ranked(faults)
     ]
