@@ -11,13 +11,15 @@ a row is read. Libraries such as charset-normalizer guess from a sample and name
 from __future__ import annotations
 
 import codecs
+import io
 import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from producer.sheet.row import Note, SheetError
-from producer.sheet.source import Source, first_error
+from producer.sheet.source import CHUNK_BYTES, Source, first_error
 
 _MARKS = (  # UTF-32 first: its mark begins with that of UTF-16
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -161,7 +163,7 @@ def _code_page(source: Source) -> str:
             continue  # a sign such as "€" is in either
         within_a_word = beside == 2 or before in _SMALL or after in _SMALL  # noqa: PLR2004
         total += 1
-        utf8 += _is_utf8(run)
+        utf8 += "\N{REPLACEMENT CHARACTER}" not in run.decode(errors="replace")
         if len(run) == 1 or (len(run) == 2 and within_a_word):  # noqa: PLR2004 - as in "ação"
             western += 1
         elif _CHINESE_PAIRS.fullmatch(run):
@@ -234,14 +236,6 @@ def _high_runs(source: Source) -> Iterator[tuple[bytes, int, int]]:
                 return
 
 
-def _is_utf8(run: bytes) -> bool:
-    try:
-        run.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
 def _check_all(source: Source, codec: str, mark_bytes: int) -> None:
     """Raise `bad_bytes` unless the codec can decode everything; in constant memory."""
     if codec == "utf-8":
@@ -276,14 +270,8 @@ def _bad_byte(source: Source, codec: str, mark_bytes: int, offset: int) -> Sheet
 
 def _line_of(source: Source, codec: str, mark_bytes: int, offset: int) -> int:
     """Return the physical line (1-based) of a byte; takes up to a whole pass over the file."""
-    decoder = codecs.getincrementaldecoder(codec)("ignore")
-    breaks, left, after_return = 0, offset - mark_bytes, False
-    for chunk in _after_mark(source, mark_bytes):
-        text = decoder.decode(chunk[: max(0, left)])
-        left -= len(chunk)
-        breaks += text.count("\n") + text.count("\r") - text.count("\r\n")
-        breaks -= after_return and text.startswith("\n")
-        after_return = text.endswith("\r") if text else after_return
-        if left <= 0:
-            break
-    return breaks + 1
+    before = source.open(offset)
+    before.seek(mark_bytes)
+    text = io.TextIOWrapper(before, codec, "ignore")
+    pieces = iter(partial(text.readline, CHUNK_BYTES), "")
+    return 1 + sum(piece.endswith("\n") for piece in pieces)

@@ -57,8 +57,10 @@ class Source:
         self._survey()
         self.size -= self._end_marks()
 
-    def open(self) -> io.BufferedReader:
-        return io.BufferedReader(_Window(self._file.fileno(), self.size), HEAD_BYTES)
+    def open(self, end: int | None = None) -> io.BufferedReader:
+        """Return a reader of the bytes before `end`; by default of all."""
+        end = self.size if end is None else end
+        return io.BufferedReader(_Window(self._file.fileno(), end), HEAD_BYTES)
 
     def chunks(self) -> Iterator[bytes]:
         reader = self.open()
