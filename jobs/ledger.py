@@ -527,11 +527,18 @@ class Ledger(LedgerPart):
         return Begun(kind, attempts=attempts, count=count, is_kept=is_kept)
 
     def finish(
-        self, job_id: str, token: str, ending: Ending, tried: Tried, worker: str = ""
+        self,
+        job_id: str,
+        token: str,
+        ending: Ending,
+        tried: Tried,
+        worker: str = "",
+        phone: PhoneNumber | None = None,
     ) -> JobRecord | None:
         """Record a job's end, and return it as it is then; `worker` is the name of whose it was.
 
-        None: the lease was lost, somebody else decides about the job.
+        `phone` is its number, where that was opened already. None: the lease was lost, somebody
+        else decides about the job.
         """
         reply = self.run_script(
             "finish",
@@ -541,7 +548,7 @@ class Ledger(LedgerPart):
             **asdict(ending),
             **tried.arguments(),
         )
-        return self._decode_if_ok(job_id, reply)
+        return self._decode_if_ok(job_id, reply, phone)
 
     def park(self, job_id: str, token: str, pause: Pause, tried: Tried) -> JobRecord | None:
         """Lay a job aside for a while, and return it as it is then. None: the lease was lost."""
@@ -597,5 +604,7 @@ class Ledger(LedgerPart):
             due.forgotten = self.identity.flag_forgotten(known)
         return due
 
-    def _decode_if_ok(self, job_id: str, reply: Any) -> JobRecord | None:
-        return self.records.decode(job_id, pairs(reply[1])) if reply[0] == "ok" else None
+    def _decode_if_ok(
+        self, job_id: str, reply: Any, phone: PhoneNumber | None = None
+    ) -> JobRecord | None:
+        return self.records.decode(job_id, pairs(reply[1]), phone) if reply[0] == "ok" else None

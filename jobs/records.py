@@ -71,9 +71,14 @@ class Records(LedgerPart):
             raise reply
         return JobRecord.unreadable(job_id, "in its place is something else")
 
-    def decode(self, job_id: str, values: Mapping[str, str]) -> JobRecord:
-        """Read the hash of a job; one that cannot be read has a `flaw`, or is `locked`."""
-        record = self._decode(job_id, values)
+    def decode(
+        self, job_id: str, values: Mapping[str, str], phone: PhoneNumber | None = None
+    ) -> JobRecord:
+        """Read the hash of a job; one that cannot be read has a `flaw`, or is `locked`.
+
+        `phone` is its number, where that was opened already.
+        """
+        record = JobRecord.decode(job_id, values, phone) if phone else self._decode(job_id, values)
         if not any(sealed_in(entry.note) for entry in record.story):
             return record
         bound_to = text_binding("note", job_id)

@@ -139,7 +139,12 @@ class Recorder:
         try:
             record = self._writing(
                 lambda: self._ledger.finish(
-                    work.job_id, work.token, ending, work.tried, self.worker
+                    work.job_id,
+                    work.token,
+                    ending,
+                    work.tried,
+                    self.worker,
+                    work.record.phone,
                 )
             )
         except redis.ResponseError:
