@@ -311,6 +311,10 @@ class JobRecord:
         def number_in(name: str) -> int | None:
             return int(values[name]) if values.get(name) else None
 
+        plain: dict[str, Any] = {name: values[name] for name in _TEXTS if name in values}
+        plain |= {name: number_in(name) or 0 for name in ("attempts", "tries", "waits")}
+        times = ("finished", "due", "not_after", "dropped")
+        plain |= {f"{name}_ms": number_in(name) for name in times}
         return cls(
             job_id=job_id,
             state=State(values["state"]),
@@ -318,23 +322,16 @@ class JobRecord:
             lane=Lane.EVENT if values["lane"] == TEST else Lane(values["lane"]),
             batch_id=values.get("batch"),
             created_ms=number_in("created") or 0,
-            attempts=number_in("attempts") or 0,
-            tries=number_in("tries") or 0,
-            waits=number_in("waits") or 0,
             undocumented=_undocumented(values),
             in_doubt="doubt" in values,
             possible_duplicate=values.get("dup") == "1",
-            finished_ms=number_in("finished"),
-            due_ms=number_in("due"),
-            not_after_ms=number_in("not_after"),
             life_ms=number_in("expires_in") or number_in("life"),
             is_test=values["lane"] == TEST,
-            dropped_ms=number_in("dropped"),
             replaces=values.get("replaces"),
             replaced_by=values.get("replaced_by"),
             story=tuple(StoryEntry.decode(text) for _, text in entries),
             locked=locked,
-            **{name: values[name] for name in _TEXTS if name in values},
+            **plain,
         )
 
     @classmethod

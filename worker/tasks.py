@@ -45,7 +45,7 @@ REFUSED = {
 """Orders of Celery's, and what to do instead."""
 
 
-def register(app: Celery) -> Task:
+def register(app: Celery) -> None:
     """Add the tasks to `app`, whose `sendcode` has what they call: decode, call, encode."""
 
     @app.task(
@@ -75,8 +75,6 @@ def register(app: Celery) -> Task:
             self.send_event("task-retried", exception=exception, traceback="")
             raise Ignore
         return {"endpoint": done.endpoint, "answer": done.reason}
-
-    return send_code
 
 
 class NotSent(Exception):  # noqa: N818 (Flower shows its subclasses by the API's names)
