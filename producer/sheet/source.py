@@ -274,11 +274,19 @@ _OTHER_KINDS = (
 )
 _OLE = b"\xd0\xcf\x11\xe0"
 _ENCRYPTED = "EncryptedPackage".encode("utf-16-le")  # [MS-OFFCRYPTO] 2.3.4.4, names of OLE
+_LOCK_BYTES, _OWNER_BYTES = 165, 55  # of Excel's: the user's name with its length before, twice
 
 
 def refuse_other_files(source: Source) -> None:
     """Raise `not_a_sheet` for files that people mistake for one."""
     head = source.head
+    if _is_lock(source):
+        meant = source.name.removeprefix(".").removeprefix("~$").removeprefix("~lock.")
+        meant = f"the workbook {meant.rstrip('#')}" if meant != source.name else "the workbook"
+        raise not_a_sheet(
+            "the mark that a program leaves beside a workbook while it has it open",
+            f"name {meant} itself",
+        )
     if head.startswith(_OLE):
         if _contains(source, _ENCRYPTED):
             raise not_a_sheet(
@@ -289,6 +297,17 @@ def refuse_other_files(source: Source) -> None:
     for first_bytes, kind in _OTHER_KINDS:
         if head.startswith(first_bytes):
             raise not_a_sheet(kind)
+
+
+def _is_lock(source: Source) -> bool:
+    """Return whether this is Excel's ~$name.xlsx (a user's name, twice) or .~lock.name#."""
+    head = source.head
+    by_name = source.name.startswith((".~lock.", "~$")) and source.size < 2 * _LOCK_BYTES
+    return by_name or (
+        source.size == _LOCK_BYTES
+        and 0 < head[0] < _OWNER_BYTES
+        and head[_OWNER_BYTES : _OWNER_BYTES + 2] == bytes((head[0], 0))
+    )
 
 
 def _contains(source: Source, text: bytes) -> bool:

@@ -623,7 +623,7 @@ def _no_sheets() -> Iterator[OddFile]:
         + name.encode().ljust(54)
         + bytes([len(name), 0])
         + name.ljust(54).encode("utf-16-le"),
-        error="no_phone_column",
+        error=other,
     )
     yield byte_file(
         "numbers.numbers", _zip(**{"Index/Document.iwa": b"x", "preview.jpg": b""}), error=other
