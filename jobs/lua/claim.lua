@@ -2,7 +2,7 @@
 -- or cancelled batches, a halted account, an expired job and a number in its interval.
 -- token: unique per claim
 -- known: what the caller remembers of the ledger (see identity.lua)
--- Reply: {"granted", hash of the job} ({…, "canary"} if it finds out whether the halt is over)
+-- Reply: {"granted", hash of the job as JSON} ({…, "canary"} if it finds out whether the halt is over)
 --   | {"final", hash} | {"absent"} | {"unreadable"} | {"busy"}
 --   | {"plain", hash}: an older release left its number in the clear: seal it (adopt.lua), and claim it again
 --   | {"parked", ms until it is due} | {"paused"} | {"halted"}
@@ -20,7 +20,7 @@ if not OPEN[state] or (lane ~= 'event' and lane ~= 'batch') then
 end
 if num ~= '0' and string.find(num or '', '^%d+$') then return {'plain', record(id)} end
 local function granted()
-  return {'granted', record(id), is_canary(id) and 'canary' or nil}
+  return {'granted', cjson.encode(record(id)), is_canary(id) and 'canary' or nil}
 end
 if state ~= 'queued' then
   if job.lease == token then return granted() end

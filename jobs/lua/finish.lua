@@ -4,7 +4,8 @@
 -- end that was recorded in ignorance of it, unless a person has put another job in its place.
 -- worker: its name, for the counts of `status --since`
 -- number: "closed" | "open" | "keep"; doubt, counts, story, arrived: of the last try, see begin
--- Reply: {"ok", hash of the job as it is now} | {"lost"}; of one with another in its place the story tells it
+-- Reply: {"ok", hash of the job as it is now, as JSON}
+--   | {"lost"}; of one with another in its place the story tells it
 -- Twice with one token: the same again.
 local A = arguments('id', 'token', 'state', 'code', 'message', 'request_id', 'number', 'doubt', 'counts',
   'story', 'arrived', 'worker?')
@@ -15,7 +16,7 @@ local job = fields(K.job(id), 'lease', 'state', 'cc', 'num', 'lane', 'batch', 'b
 local from, cc, num, batch, code = job.state, job.cc, job.num, job.batch, job.code or ''
 local is_held = job.lease == token
 if not is_held then
-  if job.by == token then return {'ok', record(id)} end
+  if job.by == token then return {'ok', cjson.encode(record(id))} end
   if not from or not IS_SENT[state] or IS_SENT[from] then return {'lost'} end
   if job.replaced_by then
     local told = redis.call('HGET', K.job(id), 'told') or 0
@@ -54,4 +55,4 @@ if not closed_until(cc, num, id) then
 end
 if IS_SENT[state] then note_code_sent(cc, num) end
 finalize(id, batch, job.lane, from, state, A.code, A.worker)
-return {'ok', record(id)}
+return {'ok', cjson.encode(record(id))}
