@@ -59,8 +59,9 @@ return cjson.encode(all)
 def look(redis: Redis, keys: Keys) -> Snapshot:
     """Read a ledger in one round trip, so that looking often costs little."""
     reply: Any = redis.eval(_READ, 0, keys.rows(""))
-    found = {key: value or [] for key, _, value in json.loads(reply)}
-    expire = {key: ttl > 0 for key, ttl, _ in json.loads(reply)}
+    every = json.loads(reply)
+    found = {key: value or [] for key, _, value in every}
+    expire = {key: ttl > 0 for key, ttl, _ in every}
 
     def hashes(prefix: str) -> dict[str, dict[str, str]]:
         return {
