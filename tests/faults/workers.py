@@ -148,7 +148,7 @@ class Crew:
                 raise TimeoutError("a worker did not stop; see its log")
             time.sleep(0.02)
 
-    def wait_ready(self, patience_s: float = 30) -> None:
+    def wait_ready(self, patience_s: float = 90) -> None:
         """Wait until every worker takes messages.
 
         Raises:
