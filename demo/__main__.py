@@ -124,7 +124,8 @@ def _login(demo: Demo) -> str:
 def _show(accounts: Accounts) -> None:
     rows = []
     for state, count in accounts.states.items():
-        rows.append((f"{state}: {STATES[State(state)]}", str(count)))
+        meaning = STATES[State(state)]
+        rows.append((state if meaning == state else f"{state}: {meaning}", str(count)))
         if state == State.DEAD:
             rows += [(f"  {code}", str(n)) for code, n in accounts.dead_by_code.items()]
     rows += [

@@ -83,6 +83,7 @@ class Process:
     ) -> None:
         self.name = name
         self.log_file = folder / f"{name}.log"
+        self.log_file.touch(mode=0o600)  # what it writes may hold numbers
         with self.log_file.open("wb") as output:
             self.process = self._start(command, folder, environment, output)
 
@@ -101,7 +102,7 @@ class Process:
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            umask=0o077,  # what it writes may hold numbers
+            umask=0o077,
         )
 
     def __enter__(self) -> Self:
@@ -191,11 +192,11 @@ class SandboxProcess(Process, SandboxClient):
         command = [*module_command("sandbox"), "--port", "0", *options]
         super().__init__("sandbox", command, folder, environment)
         try:
-            self.wait_for("\n")
+            self.wait_for('"pid"')
+            self.url = json.loads(self.log.splitlines()[-1])["url"]
         except BaseException:
             self.kill()
             raise
-        self.url = json.loads(self.log)["url"]
 
 
 class EmbeddedValkey:

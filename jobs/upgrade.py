@@ -145,7 +145,7 @@ SETTLE_S = 60.0
 
 
 def refuse_newer(client: redis.Redis, settings: Settings) -> None:
-    """Raise unless this release can read the ledger: one round trip.
+    """Raise unless this release can read the ledger.
 
     Raises:
         LedgerRefusedError: it cannot.

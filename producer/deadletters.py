@@ -252,7 +252,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Handling:
-    """How the chosen ones are dealt with; most of it matters for those that are tried again."""
+    """How the chosen ones are dealt with. A drop uses `limit`, `dry_run` and `reason` alone."""
 
     force: bool = False
     """Also what would only be refused again, or would come too late."""

@@ -118,12 +118,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--secret-id", **_from_environment(SECRET_ID, _EXAMPLE.secret_id))
     add("--secret-key", **_from_environment(SECRET_KEY, _EXAMPLE.secret_key))
     for name, field in Settings.model_fields.items():
-        option, text = f"--{name.replace('_', '-')}", field.description or ""
+        text = (field.description or "").removesuffix(".")
+        option = f"--{name.replace('_', '-')}"
         if field.annotation is bool:
             add(option, action="store_true", help=text)
         elif name not in _NO_OPTIONS:
             kind = float if field.annotation is float else str
-            shown(option, field.default, text.removesuffix("."), type=kind)
+            shown(option, field.default, text, type=kind)
     add(
         "--fault",
         type=_fault,

@@ -102,7 +102,7 @@ class Settings(BaseModel):
     closes: bool = False
     """Each connection is closed after its answer."""
     slow_ms: NonNegativeFloat = 3000.0
-    """What `answer_ms` is for behaviour `slow`."""
+    """How long the API works on a request of behaviour `slow`."""
     drip_ms: NonNegativeFloat = 250.0
     """Between two bytes of a dripped answer."""
     clock_skew_s: float = 0.0

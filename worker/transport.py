@@ -107,6 +107,8 @@ class Channel(ours.Channel):
         except ResponseError as exc:
             if error_code(exc) != "WRONGTYPE":
                 raise
+            # no trace: the error is a stranger's
+            log.error("a queue's place held another type: moved aside")  # noqa: TRY400
             self.connection.move_aside()
         raise Empty
 
@@ -124,9 +126,9 @@ class Transport(ours.Transport):
     Channel = Channel
     connection_errors = (*ours.Transport.connection_errors, ResponseError)
     put_aside: Callable[[str, str, str], object] = staticmethod(lambda *_: None)
-    """Keeps what is no job; the worker's consumer sets it, as it sets"""
+    """Keeps what is no job; the worker's consumer sets it."""
     move_aside: Callable[[], object] = staticmethod(lambda: None)
-    """what moves a key of a wrong type out of a queue's place."""
+    """Moves a key of a wrong type out of a queue's place; likewise."""
 
     def _deliver(self, message: Any, queue: str) -> None:
         if queue in QUEUES:

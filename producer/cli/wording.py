@@ -1,7 +1,7 @@
 """What the services answer, in the words of the command line: it names commands and options.
 
 Services return values and error codes; here each becomes a sentence with the command or the option
-that helps. What is left alone of dead letters, producer/cli/dead.py says.
+that helps. Why a dead letter is left alone: producer/cli/dead.py.
 """
 
 from __future__ import annotations

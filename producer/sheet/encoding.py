@@ -133,10 +133,20 @@ def _wide_without_mark(source: Source) -> str | None:
 
     In it each digit, comma and line break has a zero byte beside it.
     """
-    if not source.nul_count:
+    head = source.head
+    pairs = len(head) // 2
+    if not pairs or not source.nul_count:
         return None
-    signs = {codec: _signs_as(codec, source.head) for codec in ("utf-16-le", "utf-16-be")}
-    return max(signs, key=signs.__getitem__) if any(signs.values()) else None
+    even, odd = head[0::2].count(0) / pairs, head[1::2].count(0) / pairs
+    often, hardly_ever = 0.3, 0.02
+    if odd > often and even < hardly_ever:
+        return "utf-16-le"
+    if even > often and odd < hardly_ever:
+        return "utf-16-be"
+    if source.utf8_error is not None:  # there is more than ASCII, and it may be most of the text
+        signs = {codec: _signs_as(codec, head) for codec in ("utf-16-le", "utf-16-be")}
+        return max(signs, key=signs.__getitem__) if any(signs.values()) else None
+    return None
 
 
 def _signs_as(codec: str, head: bytes) -> int:

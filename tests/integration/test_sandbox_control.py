@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from demo.world import SandboxProcess
+from demo.world import SandboxProcess, WorldError
 from sandbox.api import Api
 from sandbox.client import Sandbox
 from sandbox.numbers import MAGIC_NUMBERS
@@ -164,6 +164,15 @@ def test_the_process_prints_where_it_listens_and_ends_on_sigterm(tmp_path: Path)
 
         assert (settings["rate_limit"], settings["phone_interval"]) == (2.5, 6)
         assert sandbox.stop() == 0
+
+
+def test_a_process_that_cannot_start_says_why(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+
+        with pytest.raises(WorldError, match=r"in use"):
+            SandboxProcess("--port", port, folder=tmp_path)
+    assert (tmp_path / "sandbox.log").stat().st_mode & 0o077 == 0
 
 
 def test_the_process_ends_on_sigint_too(tmp_path: Path) -> None:

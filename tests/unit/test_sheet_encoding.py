@@ -57,6 +57,13 @@ def test_utf_16_without_a_mark_is_recognised_by_its_signs(codec: str, letters: i
     assert names_of(encoded(names, codec)) == names
 
 
+@pytest.mark.parametrize("codec", ["utf-16-le", "utf-16-be"])
+def test_a_zero_behind_the_text_hides_no_utf_16(codec: str) -> None:
+    names = ["Ada", "Grace"] * 20
+
+    assert names_of(encoded(names, codec) + "\0".encode(codec)) == names
+
+
 def test_zero_bytes_in_a_code_page_do_not_make_it_utf_16() -> None:
     for name in ("Jos\u00e9", "Ren\u00e9e"):
         for zeros in range(1, 5):

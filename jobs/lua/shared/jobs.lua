@@ -103,7 +103,7 @@ local function stop(id, batch, lane, from)
 end
 
 -- Whether a probe that is asked for now could still find out what became of an attempt in doubt;
--- `provable` is the number's interval less the longest way of the probe.
+-- PROVABLE_MS is the number's interval less the longest way of the probe.
 local function may_be_proved(doubt)
   return doubt and tonumber(doubt) + PROVABLE_MS > NOW
 end
