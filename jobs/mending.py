@@ -110,7 +110,9 @@ class Mending(LedgerPart):
         """Check, unless somebody just did, and mend; return what was done, in words."""
         found: list[str] = self.run_script("check", every_ms=self._every_ms)
         if found == ["vault"]:
-            return [self._restore_index()]
+            done = [self._restore_index()]
+            self._do("end", "")  # what else is damaged soon need not wait for this one's 30 s
+            return done
         return self.mend(found) if found else []
 
     def mend(self, misfits: list[str] | None = None) -> list[str]:

@@ -448,3 +448,18 @@ def test_the_doctor_repairs_what_numbers_remember_and_forgets_what_it_showed(
 
 def told(mending: Mending) -> str:
     return "\n".join(each.what for each in mending.damage())
+
+
+def test_a_key_of_the_index_that_is_put_back_holds_up_no_other_mending(
+    acts: Acts, mending: Mending, keys: Keys, redis: Redis
+) -> None:
+    Life(acts).go_on(0)
+    redis.delete(keys.vault)
+
+    done = mending.mend_what_does_not_fit()
+    redis.hdel(keys.sweeps, "checked")  # its interval is over
+    redis.delete(keys.batch(RUNNING))
+
+    assert done == ["the key of the index of numbers was lost, and is put back"]
+    assert mending.mend_what_does_not_fit()
+    assert redis.hget(keys.batch(RUNNING), "state") == "paused"
