@@ -138,7 +138,7 @@ def _report(found: Sequence[Spent], command: str) -> Report:
         [_row(each, loops[each.fsync]) for each in found],
         (
             "x loop: rows/s, beside the quicker of the two loops with the same appendfsync",
-            "the start of the process is counted: about 0.3 s of each sendcode run",
+            "the start of the process is counted: about 0.4 s of each sendcode run",
             "peak MiB: of the importing process; B/row: used_memory of the server, per row",
             f"median of {ROUNDS} for the smallest size and the loops, one run for the others",
         ),
