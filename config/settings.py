@@ -15,7 +15,7 @@ from difflib import get_close_matches
 from functools import cache, cached_property
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import (
@@ -29,7 +29,6 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
-    model_validator,
 )
 
 from config import SendcodeError
@@ -45,13 +44,8 @@ _HOSTS = re.compile(r"[A-Za-z0-9.-]+( *, *[A-Za-z0-9.-]+)*", re.ASCII)
 _CREDENTIAL = re.compile(r"[!#-&(-_a-~]+")
 """ASCII without blanks and quotes."""
 
-_SEVERAL = ""
-_OF_THE_GUARD = {
-    "sendcode_lease",
-    "sendcode_sweep_interval",
-    "sendcode_http_timeout",
-    "sendcode_phone_interval",
-}
+_OF_THE_GUARD = {"sendcode_sweep_interval", "sendcode_http_timeout", "sendcode_phone_interval"}
+"""What limits a lease."""
 _LIKE_OURS = re.compile("SEND_?CO|TENCENT")
 _NEAR = 0.87
 """Of `difflib`: a letter or two of a name are wrong, missing or too many."""
@@ -289,10 +283,10 @@ class Settings(BaseModel):
     """What to do with an attempt whose fate can no longer be proved."""
     sendcode_concurrency: int = Field(48, ge=1, le=1_000)
     """Threads of one worker process. Above twice the rate, an event always finds one free."""
-    sendcode_lease: float = Field(10, ge=0.5, le=3_600)
-    """Seconds after which a job is due again whose worker is silent; if it was killed, 2 or 3."""
     sendcode_sweep_interval: float = Field(1, gt=0, le=1)
     """Seconds between a worker's sweeps for what is due; the feed holds two seconds of work."""
+    sendcode_lease: float = Field(10, ge=0.5, le=3_600, validate_default=True)
+    """Seconds after which a job is due again whose worker is silent; if it was killed, 2 or 3."""
     sendcode_backoff: float = Field(1, ge=0, le=60)
     """Seconds before the second attempt at what failed for a passing reason; grows from there."""
     sendcode_frequency_wait: Seconds = 300
@@ -349,17 +343,21 @@ class Settings(BaseModel):
             )
         return value
 
-    @model_validator(mode="after")
-    def _recovery_fits_inside_the_guard(self) -> Self:
+    @field_validator("sendcode_lease")
+    @classmethod
+    def _recovery_fits_inside_the_guard(cls, value: float, info: ValidationInfo) -> float:
+        if not info.data.keys() >= _OF_THE_GUARD:
+            return value  # one of them is wrong: it cannot be judged yet
+        so_far = cls.model_construct(**info.data, sendcode_lease=value)
         # a call killed at its end, its recovery, and the probe's way until it has surely arrived:
         # docs/decisions/0003-the-probe-window.md
-        probe_s = self.recovery_s + 3 * self.sendcode_http_timeout + PROBE_SLACK_S
-        if probe_s >= self.sendcode_phone_interval:
+        probe_s = so_far.recovery_s + 3 * so_far.sendcode_http_timeout + PROBE_SLACK_S
+        if probe_s >= so_far.sendcode_phone_interval:
             raise ValueError(
-                "SENDCODE_LEASE, SENDCODE_SWEEP_INTERVAL, SENDCODE_HTTP_TIMEOUT: a job must be "
-                "recovered and probed well inside SENDCODE_PHONE_INTERVAL; shorten them"
+                "a job must be recovered and probed well inside SENDCODE_PHONE_INTERVAL; shorten "
+                "it, SENDCODE_SWEEP_INTERVAL or SENDCODE_HTTP_TIMEOUT"
             )
-        return self
+        return value
 
     @property
     def recovery_s(self) -> float:
@@ -504,14 +502,12 @@ def _read(
     values.update(overrides)
     if is_whole:
         faults += [missing(field) for field in required if field not in values.keys() | bad]
-    wrong = _wrong(values)
-    if wrong and _SEVERAL not in wrong and not wrong.keys() & _OF_THE_GUARD:
-        # what concerns several settings is checked although others are wrong
-        wrong |= _wrong({field: value for field, value in values.items() if field not in wrong})
-    faults += wrong.values()
+    try:
+        settings = Settings(**values)
+    except ValidationError as exc:
+        faults += map(_fault, exc.errors())
     if faults:
         raise SettingsError("\n".join(faults))
-    settings = Settings(**values)
     settings._origin.files = tuple(files)
     return settings
 
@@ -562,15 +558,6 @@ def unheeded(settings: Settings) -> dict[str, str]:
     return found
 
 
-def _wrong(values: dict[str, Any]) -> dict[str, str]:
-    """Return the faults by field; a fault of several fields together by `_SEVERAL`."""
-    try:
-        Settings(**values)
-    except ValidationError as exc:
-        return {str(next(iter(error["loc"]), _SEVERAL)): _fault(error) for error in exc.errors()}
-    return {}
-
-
 def missing(field: str) -> str:
     """Return the line about a setting that is missing."""
     name = field.upper()
@@ -579,6 +566,4 @@ def missing(field: str) -> str:
 
 
 def _fault(error: Any) -> str:
-    text = str(error["msg"]).removeprefix("Value error, ")
-    name = ".".join(str(part) for part in error["loc"]).upper()
-    return f"{name}: {text}" if name else text
+    return f"{error['loc'][0].upper()}: {error['msg'].removeprefix('Value error, ')}"
