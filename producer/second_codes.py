@@ -125,20 +125,6 @@ def already_waits(batch_id: str) -> str:
     return f"waits for a code {where} already"
 
 
-def with_histories(
-    rows: Iterator[Row], memory: Memory | None
-) -> Iterator[tuple[Row, NumberHistory]]:
-    """Yield each row with its number's history, which is empty for a row without a number.
-
-    They are looked up `CHUNK_ROWS` at once; without `memory` all are empty.
-    """
-    for chunk in parted(rows, CHUNK_ROWS):
-        phones = [row.phone for row in chunk if row.phone is not None]
-        known = iter(memory.histories(phones)) if memory is not None else repeat(NO_HISTORY)
-        for row in chunk:
-            yield row, next(known) if row.phone is not None else NO_HISTORY
-
-
 _STATUS = "status"
 _OUR_MARKS = frozenset({"request_id", "finished_at"})
 """Columns that, like `status`, a file of results has and hardly another one."""
@@ -179,13 +165,18 @@ def rows_to_send(
         SheetError: `no_status_column`, or as iterating over the sheet does.
     """
     judge = _Judge(sheet, memory) if is_results_file(sheet) else None
-    for row, history in with_histories(iter(sheet), memory):
-        fault = None
-        if row.phone is not None:
-            fault = judge.fault(row, history) if judge is not None else None
-            if skip_sent_after is not None and row.number > skip_sent_after:
-                fault = fault or _left_out(history)
-        yield (row, history) if fault is None else (row.kept_back(fault), NO_HISTORY)
+    for chunk in parted(iter(sheet), CHUNK_ROWS):
+        phones = [row.phone for row in chunk if row.phone is not None]
+        known = iter(memory.histories(phones)) if memory is not None else repeat(NO_HISTORY)
+        for row in chunk:
+            if row.phone is None:
+                yield row, NO_HISTORY
+                continue
+            history = next(known)
+            fault = judge.fault(row, row.phone, history) if judge is not None else None
+            if fault is None and skip_sent_after is not None and row.number > skip_sent_after:
+                fault = _left_out(history)
+            yield (row, history) if fault is None else (row.kept_back(fault), NO_HISTORY)
 
 
 def _left_out(history: NumberHistory) -> Fault | None:
@@ -251,7 +242,7 @@ class _Judge:
         self._job_id = last_named(sheet.header, "job_id")
         self._finished_at = last_named(sheet.header, "finished_at")
 
-    def fault(self, row: Row, history: NumberHistory) -> Fault | None:
+    def fault(self, row: Row, phone: PhoneNumber, history: NumberHistory) -> Fault | None:
         status, code = cell_of(row, self._status).casefold(), cell_of(row, self._code)
         if status in {State.REJECTED, State.CANCELLED} and code in _BY_CODE:
             # kept back once, a row stays kept back through any number of results files
@@ -267,15 +258,12 @@ class _Judge:
         memory = self._memory if status in {State.DEAD, State.REJECTED} else None
         if memory is not None and memory.is_corrected(cell_of(row, self._job_id)):
             return FAULTS["corrected_since"]
-        return FAULTS["refused_for_good"] if self._is_refused_again(row, status, code) else None
-
-    def _is_refused_again(self, row: Row, status: str, code: str) -> bool:
-        if self._memory is None or row.phone is None:
-            return False
-        was_refused = (status == State.DEAD and (not code or is_permanent(code))) or (
-            status == State.REJECTED and code == "refused_for_good"
-        )
-        return was_refused and self._memory.has_refused_for_good(row.phone)
+        if status == State.REJECTED:
+            was_refused = code == "refused_for_good"
+        else:
+            was_refused = not code or is_permanent(code)
+        is_again = memory is not None and was_refused and memory.has_refused_for_good(phone)
+        return FAULTS["refused_for_good"] if is_again else None
 
 
 def _milliseconds(text: str) -> int | None:
