@@ -30,7 +30,7 @@ from jobs.job import JobRecord
 from jobs.ledger import Ledger
 from jobs.webhooks import Webhooks
 from producer.cli.processes import flower_command, module_command, worker_command
-from producer.importing import Spool, Terms, append_all, default_batch_id, open_batch
+from producer.importing import Submission, Terms
 from producer.overview import read_overview
 from producer.results import RESULT_COLUMNS, results
 from producer.sheet import open_sheet
@@ -139,13 +139,15 @@ class Demo:
     def submit(self) -> Batch:
         """Write the file, and submit it as `sendcode batch submit` does."""
         write_csv(self.customers_file, self._customers)
-        with open_sheet(self.customers_file) as sheet, Spool() as spool:
-            spool.read(sheet)
-            batch_id = default_batch_id(sheet.digest)
-            batch, _ = open_batch(self._batches, sheet, batch_id, Terms(sheet.name))
-            append_all(self._batches, batch, spool)
+        client, settings = self.world.redis, self.world.settings
+        with (
+            open_sheet(self.customers_file) as sheet,
+            Submission(client, settings, sheet, Terms(sheet.name)) as submission,
+        ):
+            submission.read()
+            batch = submission.write()
         self._batch_id = batch.batch_id
-        return self._batch()
+        return batch
 
     def follow(self) -> Iterator[Batch]:
         """Yield the batch until all of it has ended, and send events meanwhile.

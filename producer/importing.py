@@ -147,12 +147,6 @@ class Spool:
         self._owners: Counter[str] = Counter()
         """How many rows to be sent correct a row of which batch, by their column `job_id`."""
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def close(self) -> None:
         self._file.close()
         self._origins.close()
@@ -270,37 +264,6 @@ def find_batch(
     if holder is not None:
         raise _held(holder)
     return None
-
-
-def open_batch(
-    batches: Batches, sheet: Sheet, batch_id: str, terms: Terms, spool: Spool | None = None
-) -> tuple[Batch, bool]:
-    """Create the batch, or find it again with the same content; True if it is new.
-
-    `spool` holds its rows, and knows which batch they correct.
-
-    Raises:
-        ImportRefusedError: as `find_batch`.
-    """
-    corrects, added = spool.corrects(batches) if spool is not None else ("", 0)
-    try:
-        batch, is_new = batches.open(
-            batch_id,
-            sheet.digest,
-            sheet.header,
-            **asdict(terms),
-            delimiter=sheet.delimiter,
-            encoding=sheet.named_encoding or "",
-            columns=(sheet.asked.number or "", sheet.asked.country or ""),
-            corrects=corrects,
-            added=added,
-            kept_back=spool.kept_back if spool is not None else 0,
-            codes=spool.tally.valid if spool is not None else None,
-        )
-    except ContentHeldError as exc:
-        holder = batches.get(exc.batch_id)
-        raise _held(holder) from exc
-    return _same_content(batch, sheet), is_new
 
 
 def _held(holder: Batch | None) -> ImportRefusedError:
@@ -429,18 +392,35 @@ class Submission:
         self.spool.read(self._sheet, progress, memory, have=have, skip_sent=skip_sent)
 
     def open(self, not_within_ms: int = 0) -> Batch:
-        """Open the batch, without rows yet, of which none is sent within so long.
+        """Create the batch, or find it again; none of its rows is sent within so long.
 
         Raises:
-            ImportRefusedError: as `lacking` and `open_batch`.
+            ImportRefusedError: as `lacking` and `find_batch`.
         """
         if self.lacking:
             raise ImportRefusedError(self.lacking)
-        terms = self._terms
+        sheet, spool, terms = self._sheet, self.spool, self._terms
         if not_within_ms:
             soonest_ms = time_ms(self._client.time()) + not_within_ms
             terms = replace(terms, starts_ms=max(terms.starts_ms or 0, soonest_ms))
-        self.batch, _ = open_batch(self._batches, self._sheet, self.batch_id, terms, self.spool)
+        corrects, added = spool.corrects(self._batches)
+        try:
+            batch, _ = self._batches.open(
+                self.batch_id,
+                sheet.digest,
+                sheet.header,
+                **asdict(terms),
+                delimiter=sheet.delimiter,
+                encoding=sheet.named_encoding or "",
+                columns=(sheet.asked.number or "", sheet.asked.country or ""),
+                corrects=corrects,
+                added=added,
+                kept_back=spool.kept_back,
+                codes=spool.tally.valid,
+            )
+        except ContentHeldError as exc:
+            raise _held(self._batches.get(exc.batch_id)) from exc
+        self.batch = _same_content(batch, sheet)
         return self.batch
 
     def write(self, progress: Progress = lambda _: None) -> Batch:

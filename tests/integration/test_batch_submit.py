@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import openpyxl
@@ -20,11 +23,10 @@ from jobs.ledger import Ledger
 from jobs.phone import PhoneNumber
 from producer.importing import (
     ImportRefusedError,
-    Spool,
+    Submission,
     Terms,
     append_all,
     check_batch_id,
-    open_batch,
 )
 from producer.sheet import open_sheet
 from tests.commands import Command, on_terminal
@@ -40,6 +42,24 @@ def sheet_file(tmp_path: Path) -> Path:
     rows[2][1] = "86"
     rows[6][2] = "x"
     return write_csv(tmp_path / "customers.csv", rows)
+
+
+@contextmanager
+def read(
+    batches: Batches,
+    file: Path,
+    batch_id: str | None = "b1",
+    terms: Terms | None = None,
+    **how: Any,
+) -> Iterator[Submission]:
+    """A file on its way to a batch: read, and not written yet."""
+    client, settings = batches.client, batches.settings
+    with (
+        open_sheet(file, **how) as sheet,
+        Submission(client, settings, sheet, terms or Terms(), batch_id) as submission,
+    ):
+        submission.read()
+        yield submission
 
 
 def cells_of(batches: Batches, batch_id: str) -> list[list[str]]:
@@ -132,8 +152,8 @@ def test_check_names_the_option_that_leaves_them_out(sendcode: Command, sent_bef
 def test_an_import_that_skips_is_completed_as_it_was_begun_and_skips_none_of_its_own(
     sendcode: Command, sent_before: Path, batches: Batches, ledger: Ledger
 ) -> None:
-    with open_sheet(sent_before) as sheet:
-        open_batch(batches, sheet, "b2", Terms(skip_sent=True))
+    with read(batches, sent_before, "b2", Terms(skip_sent=True)) as submission:
+        submission.open()
     batches.append(
         "b2",
         0,
@@ -238,8 +258,8 @@ def test_another_encoding_makes_no_other_batch_of_the_same_content(
 def test_an_import_that_was_cut_off_is_completed_in_the_encoding_it_was_begun_in(
     sendcode: Command, sheet_file: Path, batches: Batches
 ) -> None:
-    with open_sheet(sheet_file, encoding="cp1252") as sheet:
-        open_batch(batches, sheet, "b1", Terms())
+    with read(batches, sheet_file, encoding="cp1252") as submission:
+        submission.open()
 
     refused = sendcode("batch", "submit", sheet_file, "--id", "b1")
     taken = sendcode("batch", "submit", sheet_file, "--id", "b1", "--encoding", "cp1252")
@@ -252,8 +272,8 @@ def test_an_import_that_was_cut_off_is_completed_in_the_encoding_it_was_begun_in
 def test_an_import_that_was_cut_off_is_not_completed_in_an_encoding_named_later(
     sendcode: Command, sheet_file: Path, batches: Batches
 ) -> None:
-    with open_sheet(sheet_file) as sheet:
-        open_batch(batches, sheet, "b1", Terms())
+    with read(batches, sheet_file) as submission:
+        submission.open()
 
     refused = sendcode("batch", "submit", sheet_file, "--id", "b1", "--encoding", "cp1252")
 
@@ -267,8 +287,8 @@ def test_an_import_that_was_cut_off_is_completed_by_the_file_as_excel_saved_it(
     file = tmp_path / "customers.csv"
     text = "name,country_code,phone_num\n\u5f20\u4f1f,852,51234567\nBen,852,51234568\n"
     file.write_bytes(text.encode("gb18030"))
-    with open_sheet(file) as sheet:
-        batch, _ = open_batch(batches, sheet, sheet.digest[:12], Terms())
+    with read(batches, file, None) as submission:
+        batch = submission.open()
     row = BatchRow(2, ["\u5f20\u4f1f", "852", "51234567"], PhoneNumber("852", "51234567"))
     batches.append(batch.batch_id, 0, [row])
     file.write_bytes(text.replace(",", ";").replace("\n", "\r\n").encode("utf-8-sig"))
@@ -442,8 +462,8 @@ def test_content_is_sent_once_more_where_a_person_says_so(
 def test_an_import_that_was_cut_off_is_not_begun_under_another_id(
     sendcode: Command, sheet_file: Path, batches: Batches
 ) -> None:
-    with open_sheet(sheet_file) as sheet:
-        open_batch(batches, sheet, "b1", Terms())
+    with read(batches, sheet_file) as submission:
+        submission.open()
 
     ran = sendcode("batch", "submit", sheet_file)
 
@@ -454,12 +474,14 @@ def test_an_import_that_was_cut_off_is_not_begun_under_another_id(
 def test_of_two_batches_opened_at_once_with_one_content_one_is_refused(
     sheet_file: Path, batches: Batches
 ) -> None:
-    """Both found no batch with it before."""
+    """All found no batch with it before."""
+    all_read = Barrier(8)
 
     def opened(batch_id: str) -> bool:
-        with open_sheet(sheet_file) as sheet:
+        with read(batches, sheet_file, batch_id) as submission:
+            all_read.wait(30)
             try:
-                open_batch(batches, sheet, batch_id, Terms())
+                submission.open()
             except ImportRefusedError:
                 return False
             return True
@@ -474,8 +496,8 @@ def test_of_two_batches_opened_at_once_with_one_content_one_is_refused(
 def test_a_batch_whose_import_was_cut_off_says_how_to_complete_it(
     sendcode: Command, sheet_file: Path, batches: Batches
 ) -> None:
-    with open_sheet(sheet_file) as sheet:
-        open_batch(batches, sheet, "b1", Terms("customers.csv"))
+    with read(batches, sheet_file, terms=Terms("customers.csv")) as submission:
+        submission.open()
     batches.append("b1", 0, [BatchRow(2, customer(1), None, "x", "y")])
 
     ran = sendcode("batch", "status", "b1")
@@ -515,27 +537,15 @@ def test_an_import_cut_off_at_any_chunk_is_completed_by_the_next_run(
     rows = [customer(n) for n in range(1, 1_801)]  # four chunks, and the call that ends it
     file = write_csv(tmp_path / "customers.csv", rows)
     brittle: Any = Brittle(batches, call, done=done)
-    with open_sheet(file) as sheet, Spool() as spool:
-        spool.read(sheet)
-        batch, _ = open_batch(batches, sheet, "b1", Terms())
-        with pytest.raises(CutOffError):
-            append_all(brittle, batch, spool)
+    with read(batches, file) as submission, pytest.raises(CutOffError):
+        append_all(brittle, submission.open(), submission.spool)
 
-    batch = submit_again(batches, file)
+    with read(batches, file) as again:
+        assert again.batch is not None  # it goes on
+        batch = again.write()
 
     assert (batch.total, batch.accepted, batch.imported) == (1_800, 1_800, True)
     assert cells_of(batches, "b1") == rows
-
-
-def submit_again(batches: Batches, file: Path) -> Batch:
-    with open_sheet(file) as sheet, Spool() as spool:
-        spool.read(sheet)
-        batch, is_new = open_batch(batches, sheet, "b1", Terms())
-        assert not is_new
-        append_all(batches, batch, spool)
-    found = batches.get("b1")
-    assert found is not None
-    return found
 
 
 @given(steps=st.lists(st.sampled_from("ab"), min_size=1, max_size=14))
