@@ -15,21 +15,20 @@ import io
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import suppress
 from functools import partial
 
 from producer.sheet.row import Note, SheetError
-from producer.sheet.source import CHUNK_BYTES, Source, first_error
+from producer.sheet.source import CHUNK_BYTES, Source
 
 _MARKS = (  # UTF-32 first: its mark begins with that of UTF-16
-    (codecs.BOM_UTF32_LE, "utf-32-le"),
-    (codecs.BOM_UTF32_BE, "utf-32-be"),
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF16_LE, "utf-16-le"),
-    (codecs.BOM_UTF16_BE, "utf-16-be"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_MARKED = ("utf-16", "utf-32")
-"""Encodings whose order of bytes the mark says."""
+"""With the codec that passes over each, and reads what follows in the order of bytes it says."""
 _OF_HOST_NAMES = ("idna", "punycode")
 """Python's encodings that are no encodings of files."""
 _SAVE_AGAIN = 'save it as "CSV UTF-8" or .xlsx, or name its encoding, such as {}'
@@ -51,81 +50,62 @@ _USUAL_LETTERS = (("gb2312", 0xB0, 0xD7), ("big5", 0xA4, 0xC6))  # codec, first 
 _USUAL_SHARE = 0.6  # of names in Chinese; of Russian text in its old code page it is far less
 
 
-@dataclass(frozen=True, slots=True)
-class Encoding:
-    """An encoding that the whole file has been checked against."""
+def find_encoding(source: Source, asked: str | None = None) -> tuple[str, Note | None]:
+    """Return the codec of the file's text, after the whole file was checked against it.
 
-    codec: str
-    """Python's name of it, without any byte order mark."""
-    mark_bytes: int
-    """Length of the byte order mark to pass over."""
-    note: Note | None
-    """What the person should know about it; None if it was proved."""
-
-
-def find_encoding(source: Source, asked: str | None = None) -> Encoding:
-    """Return the file's encoding, after the whole file was checked against it.
+    With it comes what the person should know about it; None if it was proved, or `asked` for.
 
     Raises:
         SheetError: `unknown_encoding` if `asked` is none; `encoding_unclear`; `bad_bytes` with the
             offset and the line of the first byte that does not fit.
     """
-    if asked is not None:
-        return _asked_encoding(source, asked)
-    head = source.head
+    codec, note = _found(source) if asked is None else (_codec_named(source, asked), None)
+    is_utf8 = codec in {"utf-8", "utf-8-sig"}
+    offset = source.utf8_error if is_utf8 else source.first_error(codec)
+    if offset is not None:
+        raise _bad_byte(source, codec, offset)
+    return codec, note
+
+
+def _found(source: Source) -> tuple[str, Note | None]:
     for mark, codec in _MARKS:
-        if head.startswith(mark):
-            _check_all(source, codec, len(mark))
-            return Encoding(codec, len(mark), None)
+        if source.head.startswith(mark):
+            return codec, None
     wide = _wide_without_mark(source)
     if wide is not None:
-        _check_all(source, wide, 0)
-        return Encoding(
-            wide,
-            0,
-            Note(
-                f"read as {wide.upper()}, by its zero bytes", "wide", (("encoding", wide.upper()),)
-            ),
-        )
+        name = wide.upper()
+        return wide, Note(f"read as {name}, by its zero bytes", "wide", (("encoding", name),))
     if source.utf8_error is None:
-        return Encoding("utf-8", 0, None)
+        return "utf-8", None
     codec = _code_page(source)
-    _check_all(source, codec, 0)
     name, other = {
         "gb18030": ("GB18030 (Chinese)", _TAIWANESE),
         "cp1252": ("Windows-1252 (Western European)", _CHINESE),
     }[codec]
     text = f"it is not UTF-8; read as {name}: if names look wrong, {_SAVE_AGAIN.format(other)}"
     values = (("encoding", name), ("other", other))
-    return Encoding(codec, 0, Note(text, "code_page", values, "encoding"))
+    return codec, Note(text, "code_page", values, "encoding")
 
 
-def _asked_encoding(source: Source, asked: str) -> Encoding:
-    try:
+def _codec_named(source: Source, asked: str) -> str:
+    codec = ""
+    with suppress(LookupError, ValueError):
+        "".encode(asked)  # a codec such as "hex" is none for text
         codec = codecs.lookup(asked).name
-        "".encode(codec)  # a codec such as "hex" is none for text
-    except (LookupError, ValueError):
-        raise _unknown(asked) from None
-    if codec in _OF_HOST_NAMES:
-        raise _unknown(asked)
+    if codec in {"", *_OF_HOST_NAMES}:
+        raise SheetError(
+            "unknown_encoding",
+            f"there is no encoding named {asked[:20]!r}",
+            "name one such as utf-8, gb18030, big5, shift_jis or cp1252",
+            choices=("encoding",),
+        )
     for mark, marked in _MARKS:
-        if source.head.startswith(mark) and marked.startswith(codec.removesuffix("-sig")):
-            _check_all(source, marked, len(mark))
-            return Encoding(marked, len(mark), None)
-    if codec in _MARKED:  # without its mark; little-endian is what programs write
+        if source.head.startswith(mark) and codec.startswith(marked.removesuffix("-sig")):
+            return marked
+    if codec in {"utf-16", "utf-32"}:  # without its mark; little-endian is what programs write
         found = _wide_without_mark(source) or ""
-        codec = found if found.startswith(codec) else f"{codec}-le"
-    _check_all(source, codec, 0)
-    return Encoding(codec, 0, None)
-
-
-def _unknown(asked: str) -> SheetError:
-    return SheetError(
-        "unknown_encoding",
-        f"there is no encoding named {asked[:20]!r}",
-        "name one such as utf-8, gb18030, big5, shift_jis or cp1252",
-        choices=("encoding",),
-    )
+        return found if found.startswith(codec) else f"{codec}-le"
+    return codec
 
 
 def _wide_without_mark(source: Source) -> str | None:
@@ -182,7 +162,7 @@ def _code_page(source: Source) -> str:
             usual += sum(lead in _USUAL_LEADS for lead in run[::2])
     offset = source.utf8_error or 0
     if utf8 > total / 2:
-        raise _bad_byte(source, "utf-8", 0, offset)
+        raise _bad_byte(source, "utf-8", offset)
     if utf8 <= total / 4:
         if western >= total * _CLEAR_MAJORITY:
             return "cp1252"
@@ -194,7 +174,7 @@ def _code_page(source: Source) -> str:
         "encoding_unclear",
         f"the text is not UTF-8 (first at byte {offset}), nor clearly of one other encoding",
         _SAVE_AGAIN.format(_CHINESE),
-        _line_of(source, "latin-1", 0, offset),
+        _line_of(source, "latin-1", offset),
         choices=("encoding",),
     )
 
@@ -208,7 +188,7 @@ def _is_usual_chinese(source: Source, codec: str) -> bool:
     letters: Counter[str] = Counter()
     decoder = codecs.getincrementaldecoder(codec)("strict")
     try:
-        for chunk in _after_mark(source, 0):
+        for chunk in source.chunks():
             found = decoder.decode(chunk, not chunk)
             letters.update(letter for letter in found if letter > "\x7f" and letter.isalpha())
             if letters.total() > _SAMPLED_RUNS:
@@ -246,42 +226,19 @@ def _high_runs(source: Source) -> Iterator[tuple[bytes, int, int]]:
                 return
 
 
-def _check_all(source: Source, codec: str, mark_bytes: int) -> None:
-    """Raise `bad_bytes` unless the codec can decode everything; in constant memory."""
-    if codec == "utf-8":
-        if source.utf8_error is not None:
-            raise _bad_byte(source, codec, mark_bytes, source.utf8_error)
-        return
-    decoder = codecs.getincrementaldecoder(codec)("strict")
-    offset = mark_bytes
-    for chunk in _after_mark(source, mark_bytes):
-        at = first_error(decoder, chunk, offset)
-        if at is not None:
-            raise _bad_byte(source, codec, mark_bytes, at)
-        offset += len(chunk)
-
-
-def _after_mark(source: Source, mark_bytes: int) -> Iterator[bytes]:
-    """Yield all chunks without the mark, then an empty one."""
-    for index, chunk in enumerate(source.chunks()):
-        yield chunk if index else chunk[mark_bytes:] or b""
-    yield b""
-
-
-def _bad_byte(source: Source, codec: str, mark_bytes: int, offset: int) -> SheetError:
+def _bad_byte(source: Source, codec: str, offset: int) -> SheetError:
+    name = codec.upper().removesuffix("-SIG")
     return SheetError(
         "bad_bytes",
-        f"the byte at offset {offset} is no {codec.upper()}, as the text before it is",
+        f"the byte at offset {offset} is no {name}, as the text before it is",
         f"the file is damaged or of mixed origin: {_SAVE_AGAIN.format(_CHINESE)}",
-        _line_of(source, codec, mark_bytes, offset),
+        _line_of(source, codec, offset),
         choices=("encoding",),
     )
 
 
-def _line_of(source: Source, codec: str, mark_bytes: int, offset: int) -> int:
+def _line_of(source: Source, codec: str, offset: int) -> int:
     """Return the physical line (1-based) of a byte; takes up to a whole pass over the file."""
-    before = source.open(offset)
-    before.seek(mark_bytes)
-    text = io.TextIOWrapper(before, codec, "ignore")
+    text = io.TextIOWrapper(source.open(offset), codec, "ignore")
     pieces = iter(partial(text.readline, CHUNK_BYTES), "")
     return 1 + sum(piece.endswith("\n") for piece in pieces)

@@ -43,7 +43,7 @@ class Leaving:
     @property
     def name(self) -> str:
         """What distinguishes these rows from all others of the same file."""
-        return f"{sorted(self.lines)} {sorted(self.doubts)} {self.repeated}" if self else ""
+        return f"{sorted(self.lines)} {sorted(self.doubts)} {self.repeated}"
 
     def applied(self, rows: Iterable[Row]) -> Iterator[Row]:
         """Yield the rows, those that are left out with `left_out` as their problem."""

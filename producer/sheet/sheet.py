@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import IO, BinaryIO, Literal
+from typing import IO, BinaryIO
 
 from jobs.phone import NO_PHONE_NUM, Fault
-from producer.sheet.columns import Asked, Columns, Header, find_header, rate_header
+from producer.sheet.columns import Asked, Columns, Header, find_header
 from producer.sheet.encoding import find_encoding
 from producer.sheet.leaving import NOTHING, Leaving
 from producer.sheet.number import NumberReader
@@ -35,7 +36,6 @@ from producer.sheet.source import (
 from producer.sheet.text import DelimitedText, JsonLines, choose_delimiter, is_json_lines
 from producer.sheet.workbook import Worksheet
 
-Kind = Literal["csv", "xlsx", "jsonl"]
 Corrections = Mapping[int, Mapping[int, str]]
 """By a record's line and the index of its cell: the text that stands in its place."""
 
@@ -55,7 +55,6 @@ class Sheet:
 
     Attributes:
         name: The file's name without its folder, or "standard input".
-        kind: What it is.
         named_encoding: Of text, by Python's name, if a person named it and another one would have
             been found: then the digest does not show which cells were read. Else None.
         delimiter: Of delimited text; "," otherwise, as results are CSV.
@@ -87,7 +86,6 @@ class Sheet:
         self.delimiter = ","
         self.worksheet = ""
         self.worksheets: list[str] = []
-        self.kind: Kind
         is_workbook = source.head.startswith(ZIP_MARK)
         self.unit = "row" if is_workbook else "line"
         notes: list[Note] = []
@@ -109,6 +107,7 @@ class Sheet:
         self._records_above = header.records_above
         self.notes = (*notes, *self.columns.notes)
         self._numbers = NumberReader(self.columns)
+        self._is_delimited = isinstance(self._reader, DelimitedText)
         if isinstance(self._reader, DelimitedText):
             self._reader.is_good_row = self._is_good_row
 
@@ -152,17 +151,15 @@ class Sheet:
         Raises:
             SheetError: `file_changed`, `damaged_workbook` or `broken_quotes`, with the line.
         """
-        width = len(self.header)
-        rows = (
-            self._row(number, record, width) for number, record in enumerate(self._records(), 1)
-        )
+        rows = (self._row(number, record) for number, record in enumerate(self._records(), 1))
         return self._leaving.applied(rows) if self._leaving else rows
 
     def _records(self) -> Iterator[Record]:
         """Yield the records below the header; refuse a file that changes meanwhile."""
         records = self._bounded(islice(self._reader, self._records_above + 1, None))
         is_new = self._digest is None and self.named_encoding is None
-        content = ContentDigest(self.header, named=self.kind == "jsonl") if is_new else None
+        is_named = isinstance(self._reader, JsonLines)
+        content = ContentDigest(self.header, named=is_named) if is_new else None
         if content is not None and self._named_columns:
             content.add((), self._named_columns)
         if content is not None and self._leaving:
@@ -218,7 +215,7 @@ class Sheet:
         width = len(self.header)
         if record.fault is not None:
             return record.fault.code
-        if len(cells) > width and self.kind == "csv" and any(cells[width:]):
+        if len(cells) > width and self._is_delimited and any(cells[width:]):
             return "too_many_cells"
         may_be_read = (self.columns.number, *self.columns.others)
         if any(record.numeric >> i & 1 for i in may_be_read) and not self._reads_alike(record):
@@ -248,13 +245,6 @@ class Sheet:
     def _is_good_row(self, cells: list[str]) -> bool:
         return len(cells) == len(self.header) and self._numbers.read(cells).fault is None
 
-    def _found_encoding(self) -> str | None:
-        """Return the encoding that is found where nobody names one."""
-        try:
-            return find_encoding(self._source).codec
-        except SheetError:
-            return None
-
     def _digest_as_found(self) -> str:
         try:
             return Sheet(
@@ -266,11 +256,11 @@ class Sheet:
         except SheetError:
             return self._source.digest_of_bytes()
 
-    def _row(self, number: int, record: Record, width: int) -> Row:
+    def _row(self, number: int, record: Record) -> Row:
         line, cells, numeric, fault, hidden, uncalculated = record
         doubt = None
-        if len(cells) != width and fault is None:
-            fault, doubt = self._fit(cells, width)
+        if len(cells) != len(self.header) and fault is None:
+            fault, doubt = self._fit(cells)
         if fault is not None:
             return Row(number, line, cells, None, fault)
         reading = self._numbers.read(cells, numeric)
@@ -286,14 +276,15 @@ class Sheet:
             doubts += (FAULTS["hidden_row"],)
         return Row(number, line, cells, reading.phone, None, doubts, reading.repaired)
 
-    def _fit(self, cells: list[str], width: int) -> tuple[Fault | None, Fault | None]:
+    def _fit(self, cells: list[str]) -> tuple[Fault | None, Fault | None]:
         """Fit a record to the columns in place; return a fault, or else a doubt, about it."""
+        width = len(self.header)
         missing = width - len(cells)
         if missing > 0:
             cells.extend([""] * missing)
-            return None, FAULTS["short_row"] if self.kind == "csv" else None
+            return None, FAULTS["short_row"] if self._is_delimited else None
         if any(cells[width:]):
-            return (FAULTS["too_many_cells"], None) if self.kind == "csv" else (None, None)
+            return FAULTS["too_many_cells"] if self._is_delimited else None, None
         del cells[width:]
         return None, None
 
@@ -312,7 +303,6 @@ class Sheet:
         return column is not None and bool(uncalculated >> column & 1)
 
     def _open_workbook(self, asked: str | None, notes: list[Note]) -> Worksheet:
-        self.kind = "xlsx"
         reader = Worksheet(self._source, asked)
         notes += reader.notes
         self.worksheet, self.worksheets = reader.entry.name, reader.names
@@ -330,25 +320,26 @@ class Sheet:
             )
         source = self._source
         refuse_other_files(source)
-        encoding = find_encoding(source, asked)
-        if asked is not None and encoding.codec != self._found_encoding():
-            self.named_encoding = encoding.codec
-        if encoding.note is not None:
-            notes.append(encoding.note)
-        if source.nul_count and encoding.codec.startswith(("utf-8", "gb", "cp")):
+        codec, note = find_encoding(source, asked)
+        if asked is not None:
+            found = None
+            with suppress(SheetError):
+                found, _ = find_encoding(source)
+            self.named_encoding = codec if codec != found else None
+        if note is not None:
+            notes.append(note)
+        if source.nul_count and codec.startswith(("utf-8", "gb", "cp")):
             count = source.nul_count
             text = f"the file holds {count} NUL bytes; those around text were left out"
             notes.append(Note(text, "nul_bytes", (("count", str(count)),)))
-        if is_json_lines(source, encoding):
-            self.kind = "jsonl"
-            return JsonLines(source, encoding)
-        self.kind = "csv"
-        self.delimiter = choose_delimiter(source, encoding, rate_header)
+        if is_json_lines(source, codec):
+            return JsonLines(source, codec)
+        self.delimiter = choose_delimiter(source, codec)
         if self.delimiter != ",":
             name = _DELIMITER_NAMES.get(self.delimiter, f'"{self.delimiter}"')
             values = (("separator", self.delimiter.replace("\t", "Tab")),)
             notes.append(Note(f"the cells are separated by {name}", "separator", values))
-        return DelimitedText(source, encoding, self.delimiter)
+        return DelimitedText(source, codec, self.delimiter)
 
     def _find_header(self, asked: Asked) -> Header:
         try:

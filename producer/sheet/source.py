@@ -16,7 +16,8 @@ import stat
 import tempfile
 import zlib
 from collections.abc import Iterator
-from itertools import chain
+from contextlib import ExitStack
+from functools import cached_property
 from pathlib import Path
 from typing import IO, BinaryIO
 
@@ -40,22 +41,27 @@ _LAST_BYTES = 1024
 class Source:
     """An opened input; each `open` returns an independent reader of it from the start."""
 
-    def __init__(self, name: str, file: IO[bytes], packed_bytes: int | None = None) -> None:
+    def __init__(self, name: str, file: IO[bytes], packed_bytes: int) -> None:
         self.name = name
         """The file's name for people."""
-        self.packed_bytes = packed_bytes or os.fstat(file.fileno()).st_size
+        self.packed_bytes = packed_bytes
         """The size of the file as it came."""
         self._file = file
         self._stamp = self._stamp_now()
         self.size = self._stamp[0]
         """In bytes, without marks of its end."""
-        self.head = b""
+        self.head = self.open().read(HEAD_BYTES)
         """The first 64 KiB."""
-        self.nul_count = 0
-        self.utf8_error: int | None = None
-        """Offset of the first byte that is not UTF-8, if any."""
-        self._survey()
         self.size -= self._end_marks()
+
+    @cached_property
+    def nul_count(self) -> int:
+        return sum(chunk.count(0) for chunk in self.chunks())
+
+    @cached_property
+    def utf8_error(self) -> int | None:
+        """Offset of the first byte that is not UTF-8, if any."""
+        return self.first_error("utf-8")
 
     def open(self, end: int | None = None) -> io.BufferedReader:
         """Return a reader of the bytes before `end`; by default of all."""
@@ -63,9 +69,24 @@ class Source:
         return io.BufferedReader(_Window(self._file.fileno(), end), HEAD_BYTES)
 
     def chunks(self) -> Iterator[bytes]:
+        """Yield all bytes, then an empty chunk, which tells a decoder that there are no more."""
         reader = self.open()
         while chunk := reader.read(CHUNK_BYTES):
             yield chunk
+        yield b""
+
+    def first_error(self, codec: str) -> int | None:
+        """Return the offset of the first byte that does not fit a codec; in constant memory."""
+        decoder = codecs.getincrementaldecoder(codec)("strict")
+        offset = 0
+        for chunk in self.chunks():
+            pending = len(decoder.getstate()[0])
+            try:
+                decoder.decode(chunk, not chunk)
+            except UnicodeDecodeError as exc:
+                return offset - pending + exc.start
+            offset += len(chunk)
+        return None
 
     def digest_of_bytes(self) -> str:
         """Return SHA-256 in hex; of a .gz file's unpacked bytes."""
@@ -83,19 +104,9 @@ class Source:
     def close(self) -> None:
         self._file.close()
 
-    def _survey(self) -> None:
-        decoder = codecs.getincrementaldecoder("utf-8")("strict")
-        offset = 0
-        for chunk in chain(self.chunks(), [b""]):
-            self.head = self.head or chunk[:HEAD_BYTES]
-            self.nul_count += chunk.count(0)
-            if self.utf8_error is None:
-                self.utf8_error = first_error(decoder, chunk, offset)
-            offset += len(chunk)
-
     def _end_marks(self) -> int:
         """Return how many bytes at the end only mark it; in UTF-16 they may be text."""
-        if self.nul_count or self.head.startswith(ZIP_MARK):
+        if self.head.startswith(ZIP_MARK) or self.nul_count:
             return 0
         start = max(0, self.size - _LAST_BYTES)
         last = os.pread(self._file.fileno(), self.size - start, start)
@@ -132,9 +143,6 @@ class _Window(io.RawIOBase):
         self._position = max(0, start + offset)
         return self._position
 
-    def tell(self) -> int:
-        return self._position
-
 
 def open_source(
     path: str | Path, stdin: BinaryIO | None = None, upload: IO[bytes] | None = None
@@ -149,38 +157,25 @@ def open_source(
         name = shown(str(path)) or "the file"
     else:
         name = "standard input" if str(path) == "-" else shown(Path(path).name or str(path))
-    with of_file(name):
-        source = _source_of(name, upload if upload is not None else _opened(path, stdin))
+    with of_file(name), ExitStack() as on_error:
+        file = on_error.enter_context(upload if upload is not None else _opened(path, stdin))
+        packed_bytes = os.fstat(file.fileno()).st_size
+        if os.pread(file.fileno(), len(_GZIP), 0) == _GZIP:
+            file = on_error.enter_context(_unpack(file, most_unpacked(packed_bytes)))
+        source = Source(name, file, packed_bytes)
         if source.size == 0:
-            source.close()
             raise SheetError("empty", "the file is empty", "save it again with its rows")
-        return source
+        on_error.pop_all()
+    return source
 
 
 def _opened(path: str | Path, stdin: BinaryIO | None) -> IO[bytes]:
-    if str(path) != "-":
-        return _open_path(Path(path))
-    if stdin is None:
-        raise SheetError("no_input", "there is no standard input", "name a file")
-    return _spool(stdin)
-
-
-def _source_of(name: str, file: IO[bytes]) -> Source:
-    packed_bytes: int | None = None
+    if str(path) == "-":
+        if stdin is None:
+            raise SheetError("no_input", "there is no standard input", "name a file")
+        return _spool(stdin)
     try:
-        if os.pread(file.fileno(), len(_GZIP), 0) == _GZIP:
-            packed_bytes = os.fstat(file.fileno()).st_size
-            packed, file = file, _unpack(file, most_unpacked(packed_bytes))
-            packed.close()
-        return Source(name, file, packed_bytes)
-    except BaseException:
-        file.close()
-        raise
-
-
-def _open_path(path: Path) -> IO[bytes]:
-    try:
-        file = path.open("rb")
+        file = Path(path).open("rb")  # noqa: SIM115 (the caller closes it)
     except FileNotFoundError:
         raise SheetError("not_found", "there is no such file", "check the path") from None
     except IsADirectoryError:
@@ -202,9 +197,10 @@ def most_unpacked(packed_bytes: int, freely: int = _UNPACKED_FREELY) -> int:
 
 
 def _unpack(packed: IO[bytes], most: int) -> IO[bytes]:
+    """Return what a file holds, and close it."""
     packed.seek(0)
     try:
-        with gzip.GzipFile(fileobj=packed) as unpacked:
+        with packed, gzip.GzipFile(fileobj=packed) as unpacked:
             return _spool(unpacked, most)
     except (OSError, EOFError, zlib.error) as exc:
         raise SheetError(
@@ -214,23 +210,15 @@ def _unpack(packed: IO[bytes], most: int) -> IO[bytes]:
 
 def _spool(stream: IO[bytes] | gzip.GzipFile, most: int = MAX_SPOOLED_BYTES) -> IO[bytes]:
     """Copy a stream of `most` bytes to a temporary file that nobody else can see."""
-    spool = tempfile.TemporaryFile(prefix="sendcode-")  # noqa: SIM115 - the caller closes it
-    try:
-        size = 0
+    with ExitStack() as on_error:
+        spool = on_error.enter_context(tempfile.TemporaryFile(prefix="sendcode-"))
         while chunk := stream.read(CHUNK_BYTES):
-            size += len(chunk)
-            _check_size(size, most)
             spool.write(chunk)
+            if spool.tell() > most:
+                raise too_big(most)
         spool.flush()
-    except BaseException:
-        spool.close()
-        raise
+        on_error.pop_all()
     return spool
-
-
-def _check_size(size: int, most: int) -> None:
-    if size > most:
-        raise too_big(most)
 
 
 def too_big(most: int) -> SheetError:
@@ -240,22 +228,6 @@ def too_big(most: int) -> SheetError:
         f"the input is, or becomes when it is read, larger than {most >> 20} MiB",
         "split it into several files; take out columns that are not needed",
     )
-
-
-def first_error(decoder: codecs.IncrementalDecoder, chunk: bytes, offset: int) -> int | None:
-    """Decode a chunk, an empty one at the end, and return the offset of a byte that does not fit.
-
-    Args:
-        decoder: Strict; keeps what it needs from chunk to chunk.
-        chunk: The next bytes of the text.
-        offset: Where they begin in it.
-    """
-    pending = len(decoder.getstate()[0])
-    try:
-        decoder.decode(chunk, not chunk)
-    except UnicodeDecodeError as exc:
-        return offset - pending + exc.start
-    return None
 
 
 # Files that people mistake for a sheet, by their first bytes.

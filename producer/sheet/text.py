@@ -18,8 +18,7 @@ from itertools import islice
 from typing import Any
 
 from jobs.phone import Fault
-from producer.sheet.columns import HEADER_SOUGHT_IN
-from producer.sheet.encoding import Encoding
+from producer.sheet.columns import HEADER_SOUGHT_IN, rate_header
 from producer.sheet.row import FAULTS, Record, SheetError, not_a_sheet
 from producer.sheet.source import Source
 from producer.sheet.writing import unshielded
@@ -31,15 +30,13 @@ _JSON_DOCUMENT = re.compile(r"\s*\[\s*[{\[]|\s*\{\s*\n")
 _JSON_LINE = re.compile(r'\s*\{[ \t]*["}]')
 
 
-def is_json_lines(source: Source, encoding: Encoding) -> bool:
+def is_json_lines(source: Source, codec: str) -> bool:
     """Return whether a text is JSON Lines; else it is delimited text.
 
     Raises:
         SheetError: `not_a_sheet`: it is XML, a web page or one JSON document.
     """
-    reader = source.open()
-    reader.seek(encoding.mark_bytes)
-    opening = io.TextIOWrapper(reader, encoding.codec, "replace").read(_OPENING_CHARS)
+    opening = io.TextIOWrapper(source.open(), codec, "replace").read(_OPENING_CHARS)
     if _MARKUP.match(opening):
         raise not_a_sheet("a web page or XML")
     if _VCARD.match(opening):
@@ -68,10 +65,9 @@ class _Lines(Iterator[str]):
     another way.
     """
 
-    def __init__(self, source: Source, encoding: Encoding) -> None:
+    def __init__(self, source: Source, codec: str) -> None:
         self._bytes = source.open()
-        self._bytes.seek(encoding.mark_bytes)
-        self._text = io.TextIOWrapper(self._bytes, encoding.codec, "strict", newline="")
+        self._text = io.TextIOWrapper(self._bytes, codec, "strict", newline="")
         self._waiting: deque[str] = deque()
         self._size = source.size
         self.record: list[str] = []
@@ -132,9 +128,9 @@ _TOO_LONG = Fault(
 class DelimitedText:
     """The records of one delimited file, from the start at each iteration."""
 
-    def __init__(self, source: Source, encoding: Encoding, delimiter: str) -> None:
+    def __init__(self, source: Source, codec: str, delimiter: str) -> None:
         self._source = source
-        self._encoding = encoding
+        self._codec = codec
         self.delimiter = delimiter
         self._has_nul = source.nul_count > 0
         self.is_good_row: Callable[[list[str]], bool] = lambda _: False
@@ -151,7 +147,7 @@ class DelimitedText:
         Raises:
             SheetError: `broken_quotes`: so many quotes are unclosed that no row is certain.
         """
-        lines = self._lines = _Lines(self._source, self._encoding)
+        lines = self._lines = _Lines(self._source, self._codec)
         reader = csv.reader(lines, delimiter=self.delimiter)
         record, bad = lines.record, 0
         while True:
@@ -224,24 +220,19 @@ class DelimitedText:
         return self.is_good_row(quoted) or self.is_good_row(line.split(self.delimiter))
 
 
-def choose_delimiter(
-    source: Source, encoding: Encoding, rate: Callable[[Sequence[str]], int]
-) -> str:
-    """Return the delimiter with which a header, even one below a title, is best understood.
-
-    `rate` returns how well a header is understood; more is better.
-    """
+def choose_delimiter(source: Source, codec: str) -> str:
+    """Return the delimiter with which a header, even one below a title, is best understood."""
     try:
-        announced = _announced_delimiter(next(_Lines(source, encoding), ""))
+        announced = _announced_delimiter(next(_Lines(source, codec), ""))
     except _RecordTooLongError:
         announced = ""
     if announced:
         return announced
 
     def merit(delimiter: str) -> tuple[int, int, int]:
-        text = DelimitedText(source, encoding, delimiter)
+        text = DelimitedText(source, codec, delimiter)
         first, *others = [record.cells for record in islice(text, HEADER_SOUGHT_IN)] or [[]]
-        return rate(first), max(map(rate, others), default=0), len(first)
+        return rate_header(first), max(map(rate_header, others), default=0), len(first)
 
     return max(_DELIMITERS, key=merit)
 
@@ -274,9 +265,9 @@ class _NameTwiceError(Exception):
 class JsonLines:
     """The records of a JSON Lines file; the first is its header."""
 
-    def __init__(self, source: Source, encoding: Encoding) -> None:
+    def __init__(self, source: Source, codec: str) -> None:
         self._source = source
-        self._encoding = encoding
+        self._codec = codec
         self._lines: _Lines | None = None
         self._columns = self._find_columns()
 
@@ -298,7 +289,7 @@ class JsonLines:
             yield Record(line, cells, numeric)
 
     def _objects(self) -> Iterator[tuple[int, Mapping[str, Any] | Fault]]:
-        lines = self._lines = _Lines(self._source, self._encoding)
+        lines = self._lines = _Lines(self._source, self._codec)
         decoder = json.JSONDecoder(
             parse_int=_Number,
             parse_float=_Number,
