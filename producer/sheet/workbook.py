@@ -338,11 +338,11 @@ class _Styles(NamedTuple):
     """What number formats mean for a cell's text, by the cell's style."""
 
     dates: frozenset[str]
-    """_Styles that show a number as a date or time."""
+    """Styles that show a number as a date or time."""
     spans: frozenset[str]
     """Those of them that show a span of time, such as [h]:mm."""
     zeros: Mapping[str, int]
-    """_Styles such as "00000000", which show leading zeros up to that many digits."""
+    """Styles such as "00000000", which show leading zeros up to that many digits."""
     pluses: Mapping[str, str]
     """What styles such as "+"0 and "+852 "0 show before a number."""
 
@@ -384,7 +384,7 @@ class _Workbook:
         if self._texts is None:
             self._texts = _Texts()
             if self._texts_part:
-                with self.open_part(self._texts_part) as part, self._reading("its texts"):
+                with self.open_part(self._texts_part, "its texts") as part:
                     self._texts.load(part)
         return self._texts
 
@@ -396,20 +396,15 @@ class _Workbook:
     def part_size(self, part: str) -> int:
         return self._zip.getinfo(self._parts[part]).file_size
 
-    def open_part(self, part: str) -> IO[bytes]:
-        if part in self._parts and self.part_size(part) > self._most_unpacked:
+    @contextmanager
+    def open_part(self, part: str, what: str = "") -> Iterator[IO[bytes]]:
+        """Open a part that is there; translate what a damaged one raises while it is read."""
+        if self.part_size(part) > self._most_unpacked:
             raise too_big(self._most_unpacked)
         try:
-            return self._zip.open(self._parts[part])
-        except (KeyError, zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError) as exc:
-            raise _damaged() from exc
-
-    @contextmanager
-    def _reading(self, what: str) -> Iterator[None]:
-        """Translate what a damaged part raises."""
-        try:
-            yield
-        except _DAMAGE as exc:
+            with self._zip.open(self._parts[part]) as stream:
+                yield stream
+        except (*_DAMAGE, RuntimeError) as exc:  # RuntimeError: encrypted, or packed in another way
             raise _damaged(what) from exc
 
     def _find_workbook(self) -> str:
@@ -514,7 +509,7 @@ class _Workbook:
     def _parse(self, part: str, start: _Start) -> None:
         if part not in self._parts or self.part_size(part) > _MAX_PART_BYTES:
             raise _damaged(part)
-        with self.open_part(part) as stream, self._reading(""):
+        with self.open_part(part) as stream:
             for _ in _feed_xml(stream, start, lambda _: None):
                 pass
 
@@ -591,7 +586,7 @@ class _Texts:
         start, end = self._ends[index], self._ends[index + 1]
         first = start - self._window_start
         if first < 0 or end > self._window_start + len(self._window):
-            # _Texts are mostly asked for in the order in which the sheet first used them.
+            # Texts are mostly asked for in the order in which the sheet first used them.
             self._window = os.pread(self._file.fileno(), max(end - start, _WINDOW_BYTES), start)
             self._window_start, first = start, 0
         return self._window[first : first + end - start].decode()
