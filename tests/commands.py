@@ -53,7 +53,7 @@ class InThisProcess:
         monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str],
     ) -> None:
-        self._capsys = capsys
+        self._monkeypatch, self._capsys = monkeypatch, capsys
         environment = environment_of(settings)
         for name in os.environ.keys() - environment.keys():
             monkeypatch.delenv(name)
@@ -65,6 +65,7 @@ class InThisProcess:
 
     def __call__(self, *words: str | Path) -> Ran:
         arguments = [str(word) for word in words]
+        self._monkeypatch.setattr("sys.argv", ["sendcode", *arguments])
         self._capsys.readouterr()
         code: Any = 0
         try:

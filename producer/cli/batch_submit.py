@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import redis
@@ -11,7 +12,14 @@ from jobs.batch import Batch
 from jobs.scripts import time_ms
 from producer import bounds
 from producer.cli.batch import next_steps, watch_batch
-from producer.cli.console import CommandFailedError, is_terminal, say, show, show_json
+from producer.cli.console import (
+    CommandFailedError,
+    command_line,
+    is_terminal,
+    say,
+    show,
+    show_json,
+)
 from producer.cli.display import clock, count_of, progress_of
 from producer.cli.options import (
     CountryColumnOption,
@@ -87,21 +95,7 @@ def batch_submit(  # noqa: PLR0913, PLR0917 (a command's options are its argumen
             life_s = bounds.life_s(seconds_of("--expires-in", expires_in))
     if batch_id is not None:
         check_batch_id(batch_id)
-    source = InputFile(file, encoding, sheet_name, phone_column, country_column)
-    same_command = source.command(
-        "submit",
-        id=batch_id,
-        name=name,
-        max_rate=max_rate,
-        expires_in=expires_in,
-        at=start_at,
-        skip_sent=skip_sent,
-        again=once_more,
-        yes=yes,
-        watch=watch,
-        json=as_json,
-    )
-    with source.open() as sheet:
+    with InputFile(file, encoding, sheet_name, phone_column, country_column).open() as sheet:
         for note in sheet.notes:
             say(f"{sheet.name}: {note_in_words(note)}")
         with ledger_connection() as (settings, client):
@@ -119,7 +113,7 @@ def batch_submit(  # noqa: PLR0913, PLR0917 (a command's options are its argumen
                     if submission.batch is None and not (yes or dry_run) and is_terminal():
                         _ask(terms, submission.spool.tally, read_overview(client, settings))
                     if not dry_run:
-                        _write(submission, same_command)
+                        _write(submission)
                 if watch and not dry_run and submission.batch is not None:
                     submission.batch = watch_batch(client, settings, submission.batch)
     if as_json:
@@ -175,7 +169,7 @@ def _second_codes(tally: Tally) -> str:
     return f"of these {', '.join(kinds)}" if kinds else ""
 
 
-def _write(submission: Submission, same_command: str) -> None:
+def _write(submission: Submission) -> None:
     """Write the rows. Interrupted by Ctrl-C or by a Redis that is gone, say how to go on."""
     begun = submission.batch
     if begun is not None and begun.total:
@@ -186,7 +180,7 @@ def _write(submission: Submission, same_command: str) -> None:
     except (KeyboardInterrupt, redis.RedisError):
         say(
             "the import was cut off, and nothing is sent twice; go on with the same command: "
-            f"{same_command}"
+            f"{command_line(*sys.argv[1:])}"
         )
         raise
 

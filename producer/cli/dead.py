@@ -356,6 +356,8 @@ def _say_remedies(record: JobRecord) -> None:
 
 _ALL_THE_SAME = "--may-send-twice sends all the same"
 _LEFT_ALONE = {
+    Why.PERMANENT: "{about} is permanent, unchanged it would only be refused again: give a "
+    "corrected number (--phone), or --force",
     Why.NO_DEAD_LETTER: "it is no dead letter (see: sendcode job show)",
     Why.UNREADABLE: "its record cannot be read: deal with it by its id",
     Why.BEYOND_LIMIT: "--limit was reached before its turn: name it again, or raise the limit",
@@ -376,11 +378,6 @@ _LEFT_ALONE = {
 
 def _left_alone_in_words(reason: Reason) -> str:
     """Return why a dead letter was left alone, and which option does it all the same."""
-    if reason.why is Why.PERMANENT:
-        return (
-            f"{reason.about} is permanent, unchanged it would only be refused again: "
-            "give a corrected number (--phone), or --force"
-        )
     if reason.why is Why.WAITS_ELSEWHERE:
         return f"its number {already_waits(reason.about)}: {_ALL_THE_SAME}"
-    return _LEFT_ALONE[reason.why]
+    return _LEFT_ALONE[reason.why].format(about=reason.about)
