@@ -1,7 +1,7 @@
 """`make faults`: kill and break the real thing, and count what is lost or doubled.
 
-Prints one table, what had to be flagged and why, and one line for each dedicated scenario. The
-exit code is 1 if a promise was broken, 2 for wrong options.
+Prints a line for each dedicated scenario as it ends, then one table of the kills at random, and
+what had to be flagged and why. The exit code is 1 if a promise was broken, 2 for wrong options.
 """
 
 from __future__ import annotations
@@ -40,23 +40,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # as Ctrl-C: everything that was started is ended on the way out
     signal.signal(signal.SIGTERM, _interrupt)
     broken: list[str] = []
-    lines: list[str] = []
     try:
         if scenarios := _scenarios(options):
-            lines += _run_scenarios(scenarios, broken)
+            _run_scenarios(scenarios, broken)
         if options.kills and not options.only:
-            lines = [*_run_random(options, broken), *lines]
+            _run_random(options, broken)
     except KeyboardInterrupt:
         print("interrupted; nothing was left running", file=sys.stderr)
         return 130
-    print("\n".join(lines))
     for each in broken:
         print(f"BROKEN: {each}")
     print(f"\n{'broken' if broken else 'all promises kept'} (seed {options.seed})")
     return 1 if broken else 0
 
 
-def _run_random(options: argparse.Namespace, broken: list[str]) -> list[str]:
+def _run_random(options: argparse.Namespace, broken: list[str]) -> None:
     normal = Aside(measure) if options.normal else None
     with _told(f"{options.kills} kills under {options.jobs} jobs"):
         ours = run.run(
@@ -80,10 +78,9 @@ def _run_random(options: argparse.Namespace, broken: list[str]) -> list[str]:
         broken.append(f"only {ours.kills} workers were killed")
     if at_normal and not at_normal.kept:
         broken.append(f"recovery at normal settings: {at_normal} (promised: {PROMISED_S} s)")
-    lines = [table(ours, plain, at_normal), ""]
+    print(f"\n{table(ours, plain, at_normal)}\n")
     if ours.unproved:
-        lines += ["Not proved, and said so:", *(f"- {job}" for job in ours.unproved), ""]
-    return lines
+        print("Not proved, and said so:", *(f"- {job}" for job in ours.unproved), "", sep="\n")
 
 
 def _scenarios(options: argparse.Namespace) -> dict[str, Scenario]:
@@ -94,16 +91,15 @@ def _scenarios(options: argparse.Namespace) -> dict[str, Scenario]:
     return {name: each for name, each in scenarios.items() if options.only in name}
 
 
-def _run_scenarios(scenarios: dict[str, Scenario], broken: list[str]) -> list[str]:
-    lines = ["Dedicated scenarios:"]
+def _run_scenarios(scenarios: dict[str, Scenario], broken: list[str]) -> None:
+    print("Dedicated scenarios:", flush=True)
     for name, scenario in scenarios.items():
         with _told(name):
             try:
-                lines.append(f"- {name}: {scenario()}")
+                print(f"- {name}: {scenario()}", flush=True)
             except AssertionError as exc:
-                lines.append(f"- {name}: BROKEN")
+                print(f"- {name}: BROKEN: {exc}", flush=True)
                 broken.append(f"{name}: {exc}")
-    return [*lines, ""]
 
 
 @dataclass

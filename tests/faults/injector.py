@@ -265,14 +265,16 @@ class Injector:
 
     def _push_garbage(self) -> bool:
         try:
-            self._world.redis.rpush(self._chance.choice(QUEUES), self._chance.choice(_GARBAGE))
+            self._world.hasty_redis.rpush(
+                self._chance.choice(QUEUES), self._chance.choice(_GARBAGE)
+            )
         except redis.RedisError:
             return False
         return True
 
     def _delete_queues(self) -> bool:
         try:
-            self._world.redis.delete(*QUEUES)
+            self._world.hasty_redis.delete(*QUEUES)
         except redis.RedisError:
             return False
         return True

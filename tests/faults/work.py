@@ -83,7 +83,7 @@ class Work:
 
     def _count_ended(self) -> None:
         with suppress(redis.RedisError):
-            totals: Any = self._world.redis.hgetall(self._keys.totals)
+            totals: Any = self._world.hasty_redis.hgetall(self._keys.totals)
             self.ended = sum(int(totals.get(str(state), 0)) for state in State if state.is_final)
 
     def _go_on(self) -> None:
@@ -163,7 +163,7 @@ class Work:
         key = self._keys.rows(batch_id)
         while importer.poll() is None and not self._over:
             try:
-                if self._world.redis.llen(key) >= rows:
+                if self._world.hasty_redis.llen(key) >= rows:
                     return True
             except redis.RedisError:
                 time.sleep(0.05)

@@ -42,6 +42,7 @@ class World(DemoWorld):
     Attributes:
         settings: those of a worker that reaches Redis and the API directly.
         detour: those of a worker that reaches both through the proxies, where networks fail.
+        hasty_redis: a client that gives up at once: who injects faults must not be held up by them.
     """
 
     def __init__(
@@ -67,8 +68,7 @@ class World(DemoWorld):
                 sendcode_endpoint=f"http://127.0.0.1:{self.api_proxy.port}",
             )
         )
-        # gives up at once: who injects faults must not be held up by them
-        self.redis = enter(
+        self.hasty_redis: redis.Redis = enter(
             redis.Redis.from_url(
                 self.valkey.url(),
                 decode_responses=True,
