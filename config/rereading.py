@@ -12,7 +12,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from config import SendcodeError
@@ -39,14 +38,6 @@ FOLLOWED = frozenset(
 """What a running process follows; of Redis' URL the login alone."""
 
 _Mark = tuple[int, int, int, int] | None
-
-
-@dataclass(slots=True)
-class Origin:
-    """Where settings come from, which is no part of what they are."""
-
-    files: tuple[str, ...] = field(default=(), compare=False)
-    rereading: Rereading | None = field(default=None, compare=False)
 
 
 class Rereading:

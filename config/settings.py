@@ -37,7 +37,7 @@ from config.data_key import DATA_KEY_BYTES, KEY_ID
 from config.files import UnfitFileError, is_exposed, read_env_file, read_text
 from config.flower import LOOPBACK, NO_AUTH
 from config.quotas import read_limits
-from config.rereading import Origin, Rereading
+from config.rereading import Rereading
 
 _OF_THE_VENDOR = ".tencentcloudapi.com"
 _HOSTS = re.compile(r"[A-Za-z0-9.-]+( *, *[A-Za-z0-9.-]+)*", re.ASCII)
@@ -87,7 +87,7 @@ def _endpoint(value: str) -> str:
         raise ValueError("must be plain ASCII: an invisible sign may have been copied along")
     if url.scheme not in {"https", "http"} or not url.hostname:
         raise ValueError("must be a base URL such as https://intlpartnersmgt.tencentcloudapi.com")
-    _check_port(url.netloc)
+    _check_port(url)
     if url.scheme == "http" and not is_loopback(url.hostname):
         raise ValueError("plain http is accepted for loopback only; use https")
     if url.path not in {"", "/"} or url.query or url.username:
@@ -104,7 +104,7 @@ def _proxy(value: object) -> object:
             "must end after the port; in a password write %2F for a slash, %3F for a question "
             "mark, %23 for a hash"
         )
-    _check_port(url.netloc.rpartition("@")[2])
+    _check_port(url)
     return value
 
 
@@ -150,9 +150,9 @@ def _split_url(text: str) -> SplitResult:
         raise ValueError("is no URL") from None
 
 
-def _check_port(netloc: str) -> None:
+def _check_port(url: SplitResult) -> None:
     try:
-        _ = urlsplit(f"//{netloc}").port
+        _ = url.port
     except ValueError:
         raise ValueError("has a port that is no number up to 65535") from None
 
@@ -329,7 +329,8 @@ class Settings(BaseModel):
     sendcode_flower_user: Annotated[str, BeforeValidator(_no_blank)] = "sendcode"
     sendcode_flower_password: Secret | None = None
 
-    _origin: Origin = PrivateAttr(default_factory=Origin)
+    _files: tuple[str, ...] = PrivateAttr(())
+    _rereading: Rereading | None = PrivateAttr(None)
 
     @field_validator("sendcode_endpoint")
     @classmethod
@@ -387,17 +388,17 @@ class Settings(BaseModel):
     @property
     def files(self) -> tuple[str, ...]:
         """The files that they were read from, or would be; none if they were made in a program."""
-        return self._origin.files
+        return self._files
 
     @property
     def now(self) -> Settings:
         """The settings as their files have them by now: logins, keys and the log's level count."""
-        return self._origin.rereading.latest() if self._origin.rereading else self
+        return self._rereading.latest() if self._rereading else self
 
     def read_again(self) -> None:
         """Have the files read within a second, also where they look unchanged (SIGHUP)."""
-        if self._origin.rereading:
-            self._origin.rereading.ask()
+        if self._rereading:
+            self._rereading.ask()
 
     @property
     def data_keys(self) -> tuple[tuple[str, bytes], ...]:
@@ -415,7 +416,7 @@ class Settings(BaseModel):
     def redis(self) -> RedisAddress:
         """Where Redis is and how to log in, read from its URL; the login is as it is by now."""
         address = RedisAddress.parse(self.redis_url)
-        return replace(address, now=lambda: self.now.redis) if self._origin.rereading else address
+        return replace(address, now=lambda: self.now.redis) if self._rereading else address
 
     @property
     def redis_url(self) -> str:
@@ -471,7 +472,7 @@ def load_settings(
         return _read(env_file, required, overrides)
 
     settings = read()
-    settings._origin.rereading = Rereading(settings, read)
+    settings._rereading = Rereading(settings, read)
     return settings
 
 
@@ -508,7 +509,7 @@ def _read(
         faults += map(_fault, exc.errors())
     if faults:
         raise SettingsError("\n".join(faults))
-    settings._origin.files = tuple(files)
+    settings._files = tuple(files)
     return settings
 
 

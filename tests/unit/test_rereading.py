@@ -203,8 +203,8 @@ def test_a_connection_logs_in_with_the_password_that_the_place_has_by_now(
     pool = make_pool(settings.redis)
     replace_file(files / "url", url)
     settings.read_again()
-    assert settings._origin.rereading
-    settings._origin.rereading._next_look_s = 0
+    assert settings._rereading
+    settings._rereading._next_look_s = 0
 
     login = pool.connection_kwargs["credential_provider"].get_credentials()
 
