@@ -70,13 +70,9 @@ class Api:
         self.change(settings)
         self.reset(started_ns)
 
-    @property
-    def settings(self) -> Settings:
-        return self._settings
-
     def change(self, settings: Settings) -> None:
         """Change the settings; nothing is forgotten."""
-        self._settings = settings
+        self.settings = settings
         self._window.limit_to(settings.rate_limit)
         self._interval_ns = round(settings.phone_interval * SECOND_NS)
         self._faults = [(behaviour_named(name), p) for name, p in settings.faults.items()]
@@ -123,13 +119,13 @@ class Api:
             raise Refused("RequestLimitExceeded")
 
     def _account_behaviour(self) -> Behaviour | None:
-        state = self._settings.account_state
+        state = self.settings.account_state
         if state is None:
             return None
         if state.requests is not None:
             left = state.requests - 1
             rest = AccountState(behaviour=state.behaviour, requests=left) if left else None
-            self._settings = self._settings.model_copy(update={"account_state": rest})
+            self.settings = self.settings.model_copy(update={"account_state": rest})
         return behaviour_named(state.behaviour)
 
     def _number_behaviour(self, parameters: Parameters, record: NumberRecord) -> Behaviour:

@@ -58,8 +58,8 @@ class Server:
 
     def __init__(self, credentials: Credentials, settings: Settings, *, seed: int = 0) -> None:
         self.api = Api(credentials, settings, seed=seed, started_ns=time.monotonic_ns())
-        self.connections: set[Connection] = set()
-        """Those that are open."""
+        self.transports: set[asyncio.Transport] = set()
+        """Those of the open connections."""
         self._jitter = random.Random(seed)  # noqa: S311 - repeatable delays, nothing secret
         self._work = random.Random(seed + 1)  # noqa: S311 - independent of the queue
         self._last_arrival_ns = 0
@@ -94,8 +94,8 @@ class Server:
                 break
             await asyncio.wait(accepting)
         self._listener.close()
-        for connection in list(self.connections):
-            connection.abort()
+        for transport in list(self.transports):
+            transport.abort()
         await asyncio.sleep(0)  # one turn of the loop closes the sockets
 
     def now(self) -> float:
@@ -160,29 +160,22 @@ class Connection(asyncio.Protocol):
         self._server = server
         self._exchange = Exchange()
         self._busy = False
-        self._is_open = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - TCP gives no other
         self._transport = transport
-        self._is_open = True
-        self._server.connections.add(self)
+        self._server.transports.add(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
-        self._is_open = False
-        self._server.connections.discard(self)
+        self._server.transports.discard(self._transport)
 
     def data_received(self, data: bytes) -> None:
         self._exchange.receive(data)
         self._next_request()
 
-    def abort(self) -> None:
-        """Drop the connection with whatever is still unsent."""
-        self._transport.abort()
-
     def deliver(self, decision: Decision, request: Request) -> None:
         """Answer the request to the API that was received last."""
-        if not self._is_open:
+        if self._transport.is_closing():
             return
         match decision.delivery:
             case Delivery.HANG_UP:
@@ -262,7 +255,7 @@ class Connection(asyncio.Protocol):
 
     def _drip(self, data: bytes) -> None:
         """Send a byte at a time, with the pause that the settings name, then close."""
-        if not self._is_open:
+        if self._transport.is_closing():
             return
         self._transport.write(data[:1])
         if len(data) <= 1:

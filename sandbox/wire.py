@@ -69,7 +69,7 @@ class Exchange:
         Raises:
             Malformed: there will never be one; the connection is of no more use.
         """
-        if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
+        if self.keeps_alive:
             self._http.start_next_cycle()
         try:
             while (event := self._http.next_event()) not in (h11.NEED_DATA, h11.PAUSED):
