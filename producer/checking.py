@@ -338,7 +338,7 @@ def _suggested_country(sheet: Sheet, sample: list[Row], found: Preflight) -> str
 
 def _cut_off(found: Preflight) -> Batch | None:
     """Return the batch of the same content whose rows were not all handed over, if there is one."""
-    refused = found.prospect.refused if found.prospect else None
+    refused = found.refused
     if refused is None or refused.why != Refusal.CONTENT_HELD:
         return None
     return refused.batch if refused.batch is not None and not refused.batch.imported else None
@@ -346,7 +346,7 @@ def _cut_off(found: Preflight) -> Batch | None:
 
 def _held_by(found: Preflight) -> dict[str, str] | None:
     """Return the batch that has this content already, or is in its way."""
-    refused = found.prospect.refused if found.prospect else None
+    refused = found.refused
     if refused is None or refused.batch is None:
         return None
     batch = refused.batch

@@ -453,23 +453,6 @@ def _encode(row: Row) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class Prospect:
-    """What the ledger says about a file that is to be submitted."""
-
-    outlook: Outlook
-    eta_s: float
-    existing: Batch | None
-    """The batch that has this content already."""
-    refused: ImportRefusedError | None
-    """Why the whole file would be refused, if it would."""
-
-    @property
-    def adds_rows(self) -> bool:
-        """Whether submitting it would add anything."""
-        return not self.refused and (self.existing is None or not self.existing.imported)
-
-
-@dataclass(frozen=True, slots=True)
 class Preflight:
     """What would become of a file that is submitted."""
 
@@ -478,28 +461,36 @@ class Preflight:
     tally: Tally
     doubles: Doubles
     used_too_often: Places
-    prospect: Prospect | None
-    """None where Redis was out of reach."""
+    outlook: Outlook | None = None
+    """None where Redis was out of reach; then the ledger says nothing of what follows either."""
+    existing: Batch | None = None
+    """The batch that has this content already."""
+    refused: ImportRefusedError | None = None
+    """Why the whole file would be refused, if it would."""
+    eta_s: float | None = None
+
+    @property
+    def adds_rows(self) -> bool:
+        """Whether submitting it would add anything."""
+        return not self.refused and (self.existing is None or not self.existing.imported)
 
     def as_dict(self) -> dict[str, Any]:
-        tally, prospect = self.tally, self.prospect
-        outlook = prospect.outlook if prospect else None
-        existing = prospect.existing if prospect else None
+        tally, outlook = self.tally, self.outlook
         return {
             "batch_id": self.batch_id,
-            "refused": str(prospect.refused.why) if prospect and prospect.refused else None,
-            "already_submitted": existing.phase if existing else None,
+            "refused": str(self.refused.why) if self.refused else None,
+            "already_submitted": self.existing.phase if self.existing else None,
             **tally.as_dict(),
             "doubles": asdict(self.doubles),
             "used_too_often": {"limit": self.most_per_number, **self.used_too_often.as_dict()},
-            "sent_before": tally.sent_before.as_dict() if prospect else None,
-            "waiting_elsewhere": tally.waiting.as_dict() if prospect else None,
-            "in_interval": tally.in_interval.as_dict() if prospect else None,
+            "sent_before": tally.sent_before.as_dict() if outlook else None,
+            "waiting_elsewhere": tally.waiting.as_dict() if outlook else None,
+            "in_interval": tally.in_interval.as_dict() if outlook else None,
             "rate": outlook.rate if outlook else None,
             "waiting_before": outlook.waiting_before if outlook else None,
             "workers": outlook.workers if outlook else None,
             "halted": outlook.halted if outlook else None,
-            "eta_seconds": round(prospect.eta_s, 1) if prospect else None,
+            "eta_seconds": round(self.eta_s, 1) if self.eta_s is not None else None,
         }
 
 
@@ -536,22 +527,13 @@ def preflight(
                 progress(tally.rows)
         progress(tally.rows)
         used_too_often, doubles = use.used_more_than(most_per_number), use.doubles()
-    prospect = _prospect(client, settings, sheet, batch_id, terms, tally) if client else None
-    return Preflight(batch_id, most_per_number, tally, doubles, used_too_often, prospect)
-
-
-def _prospect(
-    client: redis.Redis,
-    settings: Settings,
-    sheet: Sheet,
-    batch_id: str,
-    terms: Terms,
-    tally: Tally,
-) -> Prospect:
+    found = Preflight(batch_id, most_per_number, tally, doubles, used_too_often)
+    if client is None:
+        return found
     outlook = Outlook.of(read_overview(client, settings))
     eta_s = outlook.seconds_for(tally.valid, terms.max_rate)
     try:
         existing = find_batch(Batches(client, settings), batch_id, sheet)
-    except ImportRefusedError as refused:
-        return Prospect(outlook, eta_s, None, refused)
-    return Prospect(outlook, eta_s, existing, None)
+    except ImportRefusedError as exc:
+        return replace(found, outlook=outlook, eta_s=eta_s, refused=exc)
+    return replace(found, outlook=outlook, eta_s=eta_s, existing=existing)

@@ -43,7 +43,6 @@ from producer.cli.wording import NO_BATCH, error_in_words, note_in_words, refuse
 from producer.importing import (
     MOST_CODES_PER_NUMBER,
     Preflight,
-    Prospect,
     Refusal,
     Terms,
     check_batch_id,
@@ -119,12 +118,11 @@ def batch_check(  # noqa: PLR0913, PLR0917 (a command's options are its argument
                 progress=done,
             )
     if as_json:
-        refused = found.prospect.refused if found.prospect else None
         document = {
             "file": sheet.name,
             "notes": [note.text for note in sheet.notes],
             **found.as_dict(),
-            "refused": refused_import_in_words(refused) if refused else None,
+            "refused": refused_import_in_words(found.refused) if found.refused else None,
             "output": str(output) if output else None,
         }
         show_json(document)
@@ -194,7 +192,7 @@ def _show(sheet: Sheet, found: Preflight) -> None:
     if doubles.numbers > _DOUBLES_SHOWN:
         where += f"; and {count_of(doubles.numbers - _DOUBLES_SHOWN, 'number')} more"
     rows.append(("same number as a row before", f"{doubles.rows:,}", where))
-    if found.prospect is not None:
+    if found.outlook is not None:
         skip = ": --skip-sent leaves them out"
         rows += [
             _counted("number got a code before", tally.sent_before, unit, skip),
@@ -209,14 +207,13 @@ def _show(sheet: Sheet, found: Preflight) -> None:
 
 def _verdict(found: Preflight) -> str:
     """Return in one line what the table comes to."""
-    tally, prospect = found.tally, found.prospect
+    tally, outlook = found.tally, found.outlook
     text = f"{tally.valid:,} of {count_of(tally.rows, 'row')} can be sent"
     if tally.invalid:
         text += f", {tally.invalid:,} cannot"
-    if prospect is None:
+    if outlook is None:
         return text
-    outlook = prospect.outlook
-    text += f"; it would take {span(prospect.eta_s)} at {per_second(outlook.rate)}"
+    text += f"; it would take {span(found.eta_s)} at {per_second(outlook.rate)}"
     if outlook.waiting_before:
         text += f", {count_of(outlook.waiting_before, 'job waits already', 'jobs wait already')}"
     return text
@@ -246,10 +243,10 @@ def _say_next(
     """
     for note in sheet.notes:
         say(f"{sheet.name}: {note_in_words(note)}")
-    tally, prospect = found.tally, found.prospect
-    if prospect is not None and prospect.outlook.halted:
+    tally, outlook = found.tally, found.outlook
+    if outlook is not None and outlook.halted:
         say("all sending is halted just now: sendcode status says why")
-    if prospect is not None and not prospect.outlook.workers:
+    if outlook is not None and not outlook.workers:
         say("no worker is running: nothing is sent until one is started (sendcode worker)")
     if output is not None and tally.invalid:
         them = "it" if tally.invalid == 1 else "them"
@@ -260,20 +257,19 @@ def _say_next(
     elif tally.invalid:
         say(f"to correct them: {command('check')} --output invalid.csv")
     show(_verdict(found))
-    if prospect is not None:
-        _say_what_is_there(found.batch_id, prospect)
-    if tally.valid and (prospect is None or prospect.adds_rows):
+    _say_what_is_there(found)
+    if tally.valid and found.adds_rows:
         what = "the others" if tally.invalid else "it"
         say(f"send {what}: {command('submit')}")
 
 
-def _say_what_is_there(batch_id: str, prospect: Prospect) -> None:
-    existing = prospect.existing
-    if prospect.refused:
-        say(f"submit would refuse it: {refused_import_in_words(prospect.refused)}")
+def _say_what_is_there(found: Preflight) -> None:
+    existing = found.existing
+    if found.refused:
+        say(f"submit would refuse it: {refused_import_in_words(found.refused)}")
     if existing is not None:
         again = "nothing" if existing.imported else "what is not there yet"
         say(
-            f"it was submitted before: batch {batch_id} is {existing.phase}; again, it would add "
-            f"{again}"
+            f"it was submitted before: batch {found.batch_id} is {existing.phase}; again, it would "
+            f"add {again}"
         )
