@@ -27,7 +27,7 @@ from jobs.identity import Identity, state_file
 from jobs.job import EVENT, batch_job_id, split_job_id
 from jobs.rows import CHUNK_ROWS
 from jobs.scripts import parted, time_ms
-from producer.overview import Outlook, read_overview
+from producer.overview import Overview, read_overview
 from producer.second_codes import (
     KEPT_BACK,
     NO_HISTORY,
@@ -461,7 +461,7 @@ class Preflight:
     tally: Tally
     doubles: Doubles
     used_too_often: Places
-    outlook: Outlook | None = None
+    overview: Overview | None = None
     """None where Redis was out of reach; then the ledger says nothing of what follows either."""
     existing: Batch | None = None
     """The batch that has this content already."""
@@ -475,7 +475,7 @@ class Preflight:
         return not self.refused and (self.existing is None or not self.existing.imported)
 
     def as_dict(self) -> dict[str, Any]:
-        tally, outlook = self.tally, self.outlook
+        tally, overview = self.tally, self.overview
         return {
             "batch_id": self.batch_id,
             "refused": str(self.refused.why) if self.refused else None,
@@ -483,13 +483,13 @@ class Preflight:
             **tally.as_dict(),
             "doubles": asdict(self.doubles),
             "used_too_often": {"limit": self.most_per_number, **self.used_too_often.as_dict()},
-            "sent_before": tally.sent_before.as_dict() if outlook else None,
-            "waiting_elsewhere": tally.waiting.as_dict() if outlook else None,
-            "in_interval": tally.in_interval.as_dict() if outlook else None,
-            "rate": outlook.rate if outlook else None,
-            "waiting_before": outlook.waiting_before if outlook else None,
-            "workers": outlook.workers if outlook else None,
-            "halted": outlook.halted if outlook else None,
+            "sent_before": tally.sent_before.as_dict() if overview else None,
+            "waiting_elsewhere": tally.waiting.as_dict() if overview else None,
+            "in_interval": tally.in_interval.as_dict() if overview else None,
+            "rate": overview.rate if overview else None,
+            "waiting_before": overview.waiting_before if overview else None,
+            "workers": overview.alive if overview else None,
+            "halted": overview.is_halted if overview else None,
             "eta_seconds": round(self.eta_s, 1) if self.eta_s is not None else None,
         }
 
@@ -530,10 +530,10 @@ def preflight(
     found = Preflight(batch_id, most_per_number, tally, doubles, used_too_often)
     if client is None:
         return found
-    outlook = Outlook.of(read_overview(client, settings))
-    eta_s = outlook.seconds_for(tally.valid, terms.max_rate)
+    overview = read_overview(client, settings)
+    eta_s = overview.seconds_for(tally.valid, terms.max_rate)
     try:
         existing = find_batch(Batches(client, settings), batch_id, sheet)
     except ImportRefusedError as exc:
-        return replace(found, outlook=outlook, eta_s=eta_s, refused=exc)
-    return replace(found, outlook=outlook, eta_s=eta_s, existing=existing)
+        return replace(found, overview=overview, eta_s=eta_s, refused=exc)
+    return replace(found, overview=overview, eta_s=eta_s, existing=existing)

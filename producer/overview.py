@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import redis
 
@@ -154,6 +154,15 @@ class Overview:
         return len({worker.name for worker in self.workers} - alive)
 
     @property
+    def is_halted(self) -> bool:
+        return self.account.state == "halted"
+
+    @property
+    def rate(self) -> float:
+        """Requests per second at present."""
+        return self.pace.limit * self.pace.factor
+
+    @property
     def rows_waiting(self) -> int:
         """Rows of batches that are no jobs yet."""
         return sum(max(0, each.accepted - each.fed) for each in self.batches)
@@ -173,6 +182,22 @@ class Overview:
                 each.unfinished > 0 and each.expires_ms is not None and ends_ms > each.expires_ms
             )
         return late
+
+    @property
+    def waiting_before(self) -> int:
+        """Jobs that are sent before the last row of a big file that is submitted now."""
+        return sum(self._waiting) + self.queues[EVENT_QUEUE]
+
+    @property
+    def _waiting(self) -> list[int]:
+        """Unfinished jobs of each running batch that has started."""
+        running = (each for each in self.batches if each.state.is_fed and not each.is_scheduled)
+        return [each.unfinished for each in running]
+
+    def seconds_for(self, rows: int, max_rate: float | None = None) -> float:
+        """Estimate when the last of `rows` new rows has been sent."""
+        events = self.queues[EVENT_QUEUE]
+        return seconds_for(rows, self.rate, self._waiting, events, max_rate)
 
     @property
     def late_s(self) -> dict[str, float]:
@@ -387,42 +412,14 @@ def _workers(
     return tuple(alive_lately)
 
 
-@dataclass(frozen=True, slots=True)
-class Outlook:
-    """What stands between new rows and the API."""
+def seconds_for(
+    rows: int, rate: float, waiting: Sequence[int], events: int = 0, max_rate: float | None = None
+) -> float:
+    """Estimate when the last of `rows` new rows has been sent, one request each.
 
-    rate: float
-    """Requests per second at present."""
-    waiting: tuple[int, ...]
-    """Unfinished jobs of each running batch that has started."""
-    events: int
-    workers: int
-    halted: bool
-
-    @classmethod
-    def of(cls, overview: Overview) -> Self:
-        return cls(
-            rate=overview.pace.limit * overview.pace.factor,
-            waiting=tuple(
-                each.unfinished
-                for each in overview.batches
-                if each.state.is_fed and not each.is_scheduled
-            ),
-            events=overview.queues.get(EVENT_QUEUE, 0),
-            workers=overview.alive,
-            halted=overview.account.state == "halted",
-        )
-
-    @property
-    def waiting_before(self) -> int:
-        return sum(self.waiting) + self.events
-
-    def seconds_for(self, rows: int, max_rate: float | None = None) -> float:
-        """Estimate when the last of `rows` new rows has been sent, one request each.
-
-        Running batches take turns row by row, so a small one does not wait for the whole of a big
-        one: until it has ended, each other batch gets as many turns as it at most.
-        """
-        others = sum(min(rows, waiting) for waiting in self.waiting)
-        shared = (rows + others + self.events) / self.rate
-        return max(shared, rows / max_rate) if max_rate else shared
+    Running batches take turns row by row, so a small one does not wait for the whole of a big one:
+    until it has ended, each other batch (`waiting`: its jobs) gets as many turns as it at most.
+    """
+    others = sum(min(rows, jobs) for jobs in waiting)
+    shared = (rows + others + events) / rate
+    return max(shared, rows / max_rate) if max_rate else shared

@@ -63,22 +63,21 @@ class Sending:
         moving = [each for each in overview.batches if each.phase in {"running", "importing"}]
         waiting = sum(each.unfinished for each in overview.batches) + overview.events
         standing = _standing(overview, waiting, moving)
-        rate = overview.pace.limit * overview.pace.factor
-        left_s = _left_s(moving, overview.events, rate)
+        left_s = _left_s(moving, overview.events, overview.rate)
         is_moving = standing is Standing.SENDING and left_s is not None
         return cls(
             standing,
             waiting,
             overview.at_ms + round(1000 * (left_s or 0)) if is_moving else None,
             max(overview.late_s.values(), default=0.0),
-            rate,
+            overview.rate,
         )
 
 
 def _standing(overview: Overview, waiting: int, moving: list[Batch]) -> Standing:
     if overview.ledger.refused or overview.ledger.is_disputed:
         return Standing.REFUSED
-    if overview.account.state == "halted":
+    if overview.is_halted:
         return Standing.HALTED if overview.account.by == "person" else Standing.BARRED
     if not overview.alive:
         return Standing.NO_WORKER

@@ -244,7 +244,7 @@ def obstacles(client: redis.Redis, settings: Settings, batch: Batch) -> list[str
     if batch.is_scheduled:
         return [f"it starts later; to start it now: sendcode batch resume {batch.batch_id}"]
     overview = read_overview(client, settings)
-    if overview.account.state == "halted":
+    if overview.is_halted:
         return [halt_in_words(overview.account)]
     if batch.state.is_fed and not overview.alive:
         return ["no worker is running: nothing is sent until one is started (sendcode worker)"]

@@ -192,7 +192,7 @@ def _show(sheet: Sheet, found: Preflight) -> None:
     if doubles.numbers > _DOUBLES_SHOWN:
         where += f"; and {count_of(doubles.numbers - _DOUBLES_SHOWN, 'number')} more"
     rows.append(("same number as a row before", f"{doubles.rows:,}", where))
-    if found.outlook is not None:
+    if found.overview is not None:
         skip = ": --skip-sent leaves them out"
         rows += [
             _counted("number got a code before", tally.sent_before, unit, skip),
@@ -207,15 +207,15 @@ def _show(sheet: Sheet, found: Preflight) -> None:
 
 def _verdict(found: Preflight) -> str:
     """Return in one line what the table comes to."""
-    tally, outlook = found.tally, found.outlook
+    tally, overview = found.tally, found.overview
     text = f"{tally.valid:,} of {count_of(tally.rows, 'row')} can be sent"
     if tally.invalid:
         text += f", {tally.invalid:,} cannot"
-    if outlook is None:
+    if overview is None:
         return text
-    text += f"; it would take {span(found.eta_s)} at {per_second(outlook.rate)}"
-    if outlook.waiting_before:
-        text += f", {count_of(outlook.waiting_before, 'job waits already', 'jobs wait already')}"
+    text += f"; it would take {span(found.eta_s)} at {per_second(overview.rate)}"
+    if overview.waiting_before:
+        text += f", {count_of(overview.waiting_before, 'job waits already', 'jobs wait already')}"
     return text
 
 
@@ -243,10 +243,10 @@ def _say_next(
     """
     for note in sheet.notes:
         say(f"{sheet.name}: {note_in_words(note)}")
-    tally, outlook = found.tally, found.outlook
-    if outlook is not None and outlook.halted:
+    tally, overview = found.tally, found.overview
+    if overview is not None and overview.is_halted:
         say("all sending is halted just now: sendcode status says why")
-    if outlook is not None and not outlook.workers:
+    if overview is not None and not overview.alive:
         say("no worker is running: nothing is sent until one is started (sendcode worker)")
     if output is not None and tally.invalid:
         them = "it" if tally.invalid == 1 else "them"

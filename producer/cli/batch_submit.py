@@ -40,7 +40,7 @@ from producer.cli.options import (
 )
 from producer.cli.wording import NO_BATCH, note_in_words, taking
 from producer.importing import Spool, Submission, Terms, check_batch_id
-from producer.overview import Outlook, Overview, read_overview
+from producer.overview import Overview, read_overview
 from producer.sheet import Sheet
 from producer.tally import Faults, Tally, ranked
 
@@ -137,15 +137,15 @@ def _read(submission: Submission, sheet: Sheet) -> None:
 
 def _ask(terms: Terms, tally: Tally, overview: Overview) -> None:
     """Ask before anybody gets a code that cannot be taken back."""
-    rows, outlook = tally.valid, Outlook.of(overview)
+    rows = tally.valid
     start_ms = terms.starts_ms or overview.at_ms
-    done = clock(start_ms + 1000 * outlook.seconds_for(rows, terms.max_rate))
+    done = clock(start_ms + 1000 * overview.seconds_for(rows, terms.max_rate))
     when = (
         f"from {clock(start_ms)} on, done at {done}" if terms.starts_ms else f"now, done at {done}"
     )
-    if outlook.halted:
+    if overview.is_halted:
         when = "as soon as sending goes on (it is halted now: sendcode status)"
-    elif not outlook.workers:
+    elif not overview.alive:
         when = "as soon as a worker runs (none does now)"
     question = f"{count_of(rows, 'customer gets', 'customers get')} a code {when}"
     again = _second_codes(tally)

@@ -280,7 +280,7 @@ def ledger(overview: Overview) -> Iterator[Finding]:
 
 def account(overview: Overview) -> Iterator[Finding]:
     """Judge whether all sending is halted."""
-    if overview.account.state == "halted":
+    if overview.is_halted:
         yield Finding("account", Level.FAIL, *halt_explained(overview.account))
     elif not (overview.ledger.refused or overview.ledger.is_disputed):
         yield Finding("account", Level.OK, "sending is not halted")
@@ -406,7 +406,7 @@ def threads(overview: Overview, settings: Settings) -> Iterator[Finding]:
     """
     if not overview.alive or overview.pace.answer_ms is None:
         return
-    rate, answer_s = overview.pace.limit * overview.pace.factor, overview.pace.answer_ms / 1000
+    rate, answer_s = overview.rate, overview.pace.answer_ms / 1000
     each = settings.sendcode_concurrency
     needed = math.ceil(rate * (answer_s + BESIDE_ANSWER_S)) + SPARE_THREADS
     if needed > overview.alive * each:

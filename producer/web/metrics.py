@@ -74,18 +74,17 @@ def _figures(
 def _ledger(overview: Overview) -> Iterator[Metric]:
     """Yield what the ledger knows. Labels are queues, states, codes, rules and names of tokens."""
     totals, pace, account = overview.totals, overview.pace, overview.account
-    is_halted = account.state == "halted"
     halted = GaugeMetricFamily(
         "sendcode_halted", "1 while all sending is halted.", labels=["code", "by"]
     )
-    halted.add_metric([account.code, account.by], float(is_halted))
+    halted.add_metric([account.code, account.by], float(overview.is_halted))
     yield halted
     yield CounterMetricFamily(
         "sendcode_throttled", "Requests that the API refused as too many.", value=pace.refused
     )
     unknown = sum(overview.unknown_by_code.values())
     duplicates = totals.get("possible_duplicate", 0)
-    since_s = account.since_ms / 1000 if is_halted and account.since_ms else None
+    since_s = account.since_ms / 1000 if overview.is_halted and account.since_ms else None
     stood_down = sum(1 for each in overview.workers if each.refused)
     keys_missing = len(overview.unknown_data_keys)
     is_foreign = bool(overview.ledger.refused or overview.ledger.is_disputed)

@@ -19,7 +19,7 @@ from jobs.phone import PhoneNumber
 from producer.bounds import start_ms
 from producer.cli.wording import error_in_words, halt_in_words
 from producer.importing import ImportRefusedError, check_batch_id
-from producer.overview import Outlook
+from producer.overview import seconds_for
 from producer.results import RESULT_COLUMNS
 from producer.second_codes import rows_to_send
 from producer.sheet import Choice, SheetError, open_sheet
@@ -149,24 +149,20 @@ def test_names_keep_their_capitals_in_a_sentence(text: str, lowered: str) -> Non
     assert lower_first(text) == lowered
 
 
-def outlook(*waiting: int, rate: float = 20, events: int = 0) -> Outlook:
-    return Outlook(rate, waiting, events, 1, halted=False)
-
-
 def test_alone_a_batch_takes_its_rows_at_the_rate() -> None:
-    assert outlook().seconds_for(200) == 10
+    assert seconds_for(200, 20, []) == 10
 
 
 def test_a_small_batch_does_not_wait_for_a_big_one() -> None:
-    assert outlook(100_000).seconds_for(200) == 20
+    assert seconds_for(200, 20, [100_000]) == 20
 
 
 def test_a_big_batch_waits_for_all_of_a_small_one() -> None:
-    assert outlook(200).seconds_for(100_000) == (100_000 + 200) / 20
+    assert seconds_for(100_000, 20, [200]) == (100_000 + 200) / 20
 
 
 def test_events_go_before_everything() -> None:
-    assert outlook(events=100).seconds_for(100) == 10
+    assert seconds_for(100, 20, [], events=100) == 10
 
 
 @given(
@@ -177,7 +173,7 @@ def test_events_go_before_everything() -> None:
 def test_an_estimate_is_never_below_the_rows_at_the_rate(
     rows: int, waiting: list[int], max_rate: float | None
 ) -> None:
-    seconds = outlook(*waiting).seconds_for(rows, max_rate)
+    seconds = seconds_for(rows, 20, waiting, max_rate=max_rate)
 
     assert rows / 20 <= seconds
     if max_rate is None:

@@ -21,7 +21,7 @@ from jobs.masking import without_numbers
 from producer import bounds
 from producer.checks import Check, Checks, TooManyChecksError, check_of_batch
 from producer.importing import Terms
-from producer.overview import Outlook, read_overview
+from producer.overview import read_overview
 from producer.sheet.row import shown
 from producer.web.console.frame import (
     Elsewhere,
@@ -183,7 +183,6 @@ async def _confirm_page(
         raise Elsewhere(request.url.path)
     settings, client = services(request).settings, services(request).client
     overview = await ask(request, read_overview, client, settings)
-    outlook = Outlook.of(overview)
     codes, wishes = found["report"]["valid"], check.wishes
     from_ms = max(wishes.starts_ms or 0, overview.at_ms + round(settings.sendcode_undo * 1000))
     return render(
@@ -195,8 +194,8 @@ async def _confirm_page(
         held_by=found["held_by"] if not wishes.again else None,
         codes=codes,
         second_codes=_second_codes(found["report"]),
-        done_ms=from_ms + round(1000 * outlook.seconds_for(codes, wishes.max_rate)),
-        outlook=outlook,
+        done_ms=from_ms + round(1000 * overview.seconds_for(codes, wishes.max_rate)),
+        overview=overview,
         undo_s=round(settings.sendcode_undo),
         must_type=codes > settings.sendcode_confirm_above,
         is_wrong=is_wrong,
