@@ -226,7 +226,7 @@ class Demo:
     def _write_results(self) -> None:
         header = self._batch().header
         with written_sheet(self.results_file, header, RESULT_COLUMNS) as writer:
-            for row in results(self._batches, self._batch_id):
+            for row in results(self._batches, self._batch()):
                 writer.write(row.cells, row.ours)
 
     def _leaks(self) -> Iterator[str]:

@@ -194,6 +194,8 @@ class Checker:
         else:
             looked_at.add_doubles(found.doubles, report)
         naming = naming_of(sheet)
+        # all corrections of a batch count for the first one
+        first = corrected and (self._batches.get(corrected.corrects) or corrected)
         return {
             "error": None,
             "notes": [
@@ -215,7 +217,7 @@ class Checker:
             "doubtful": found.tally.doubtful,
             "held_by": _held_by(found),
             "continues": {"batch_id": begun.batch_id, "rows": begun.total} if begun else None,
-            "corrects": self._first_of(corrected),
+            "corrects": {"batch_id": first.batch_id, "name": first.name} if first else None,
             "report": found.as_dict(),
         }
 
@@ -226,13 +228,6 @@ class Checker:
         if len(owners) != 1 or not (owner := owners.pop()):
             return None
         return self._batches.get(owner)
-
-    def _first_of(self, corrected: Batch | None) -> dict[str, str] | None:
-        """Return what names the batch that all corrections of a batch count for."""
-        if corrected is None:
-            return None
-        first = self._batches.get(corrected.corrects) or corrected
-        return {"batch_id": first.batch_id, "name": first.name}
 
     def _read_as_before(self, check: Check, corrected: Batch, sheet: Sheet) -> None:
         """Have a file of corrections read by the columns that a person named for its batch.

@@ -95,7 +95,6 @@ class Plan:
     verb: Verb
     choice: Choice
     reason: str = ""
-    force: bool = False
     may_send_twice: bool = False
     new_number: str = ""
     """Masked: the corrected one, for `replace`."""
@@ -295,7 +294,6 @@ class Decisions(LedgerPart):
         if choice.batch_id is not None:
             batch = Batches(self.client, self.settings).get(choice.batch_id)
         how = Handling(
-            force=plan.force,
             may_send_twice=plan.may_send_twice,
             per_second=None if choice.job_ids else half_rate(self.settings, batch),
             dry_run=report.dry_run,

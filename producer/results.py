@@ -148,7 +148,7 @@ def statuses_of(only: str) -> frozenset[str]:
     raise ValueError(f'there is no status "{only}"; there are {names}')
 
 
-def results(batches: Batches, batch_id: str, only: str | None = None) -> Iterator[ResultRow]:
+def results(batches: Batches, batch: Batch, only: str | None = None) -> Iterator[ResultRow]:
     """Yield the rows in the file's order, or `only` those of a group or state.
 
     `failed` leaves out what was only kept back, because it is done or under way elsewhere, and
@@ -159,11 +159,8 @@ def results(batches: Batches, batch_id: str, only: str | None = None) -> Iterato
     """
     wanted = statuses_of(only) if only is not None else None
     letters = DeadLetters(batches.client, batches.settings)
-    batch = batches.get(batch_id)
-    if batch is None:
-        return
-    noted = batches.noted_rows(batch_id) if only == "failed" else frozenset()
-    for found in batches.rows(batch_id):
+    noted = batches.noted_rows(batch.batch_id) if only == "failed" else frozenset()
+    for found in batches.rows(batch.batch_id):
         result = result_of(batch, *found)
         if wanted is not None:
             fits = result.is_of(wanted) if only in GROUPS else result.status in wanted

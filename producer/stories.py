@@ -54,12 +54,11 @@ def outcome_in_words(record: JobRecord, waits_for: WaitsFor = "its time") -> str
 
     `waits_for` matters if it is parked.
     """
-    if record.is_test:
-        return f"A test, nothing was sent; a real code would have ended so: {_ended(record)}"
-    return _ended(record, waits_for)
+    test = "A test, nothing was sent; a real code would have ended so: "
+    return (test if record.is_test else "") + _ended(record, waits_for)
 
 
-def _ended(record: JobRecord, waits_for: WaitsFor = "its time") -> str:
+def _ended(record: JobRecord, waits_for: WaitsFor) -> str:
     state = record.state
     if state is State.DEAD:
         dropped = " (dropped from the dead letters)" if record.dropped_ms else ""

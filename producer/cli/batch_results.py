@@ -90,7 +90,7 @@ def _write(
     quiet = console.shows_on_terminal(output)
     progress = nullcontext(lambda _: None) if quiet else progress_of("results", batch.total)
     with progress as done:
-        rows = _counted(results(batches, batch.batch_id, only), counts, done)
+        rows = _counted(results(batches, batch, only), counts, done)
         if to_stdout and as_json:
             _stream_json(batch, rows)
             return

@@ -257,7 +257,7 @@ async def take_results(
     app = services(request)
     action = Action(what="batch download", about=batch.batch_id, by=_by(token))
     await ask(request, partial(note, app.client, app.settings, action, not_within_s=_NOTED_EVERY_S))
-    rows = ((row.cells, row.ours) for row in results(app.batches, batch.batch_id, only))
+    rows = ((row.cells, row.ours) for row in results(app.batches, batch, only))
     separator, kept = separator_for(batch.delimiter), own_columns(batch.header)
     sheet = streamed_sheet(batch.header, RESULT_COLUMNS, rows, separator, form, kept=kept)
     return sheet_answer(sheet, f"{batch.batch_id}-{only or 'results'}", form)

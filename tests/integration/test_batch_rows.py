@@ -49,7 +49,7 @@ def test_page_after_page_shows_the_rows_of_the_results(
             shown += [each.number for each in page.rows]
             after, is_last = page.looked_at, page.is_last
 
-        assert shown == [each.number for each in results(mixed.batches, "b1", only)], only
+        assert shown == [each.number for each in results(mixed.batches, batch, only)], only
 
 
 def test_rows_that_never_became_jobs_are_found_in_a_cancelled_batch(
@@ -63,7 +63,7 @@ def test_rows_that_never_became_jobs_are_found_in_a_cancelled_batch(
         page = rows_page(redis, settings, batch, 1_000, 0, only)
 
         assert page.is_last
-        found = [each.number for each in results(mixed.batches, "b1", only)]
+        found = [each.number for each in results(mixed.batches, batch, only)]
         assert [each.number for each in page.rows] == found, only
 
 

@@ -178,7 +178,7 @@ def test_of_the_rows_with_one_number_only_the_first_is_sent(
 
     (batch,) = batches.list()
     assert (batch.accepted, batch.rejected) == (5, 3)
-    found = {row.cells[0]: (row.status, row.code) for row in results(batches, batch.batch_id)}
+    found = {row.cells[0]: (row.status, row.code) for row in results(batches, batch)}
     assert found["Cy"] == ("queued", "")
     assert found["Ed"] == found["Gus"] == ("rejected", "left_out")
 

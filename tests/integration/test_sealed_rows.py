@@ -108,9 +108,11 @@ def test_results_without_the_key_of_their_rows_are_refused_and_not_empty(
     opened(batches, "b1", [REJECTED, *customers(2)])
     others = {**settings.model_dump(), "sendcode_data_keys": new_data_key("k9")}
     without = Batches(redis, Settings(**others))
+    opened_batch = without.get("b1")
+    assert opened_batch is not None
 
     with pytest.raises(UnknownKeyError, match="k1"):
-        list(results(without, "b1"))
+        list(results(without, opened_batch))
     assert [row.cells for row in without.rows_of(["b1-1", "b1-2"]).values()] == [[], []]
 
 

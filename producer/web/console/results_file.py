@@ -50,7 +50,7 @@ def results_for_people(
     )
     rows = (
         (row.cells, (*_told(texts, batch, row, zone), *row.ours))
-        for row in results(batches, batch.batch_id, only or None)
+        for row in results(batches, batch, only or None)
         if only != State.UNKNOWN or not row.is_left  # those wait for nobody any more
     )
     return streamed_sheet(
