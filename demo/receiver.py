@@ -11,8 +11,6 @@ from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self
 
-_SECRET_PREFIX = "whsec_"  # noqa: S105 (is none)
-
 
 class Receiver:
     """Listens on loopback while it is a context manager's, in threads of its own."""
@@ -25,7 +23,18 @@ class Receiver:
         """All that came, as it came."""
         self.refused = 0
         """What was not signed by the secret."""
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                self.send_response(204 if receiver.take(self.headers, body) else 401)
+                self.end_headers()
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (its name)
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
 
     @property
@@ -34,7 +43,7 @@ class Receiver:
 
     def believe(self, secret: str) -> None:
         """Set the secret that signs, as `sendcode token new` shows it."""
-        self._secret = base64.b64decode(secret.removeprefix(_SECRET_PREFIX))
+        self._secret = base64.b64decode(secret.removeprefix("whsec_"))
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
@@ -57,17 +66,3 @@ class Receiver:
         self.bodies.append(body.decode())
         self.told[data["job_id"]] = data["state"]
         return True
-
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
-        receiver = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                self.send_response(204 if receiver.take(self.headers, body) else 401)
-                self.end_headers()
-
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (its name)
-                pass
-
-        return Handler
