@@ -1,23 +1,12 @@
-"""A sandbox used from Python: one that runs, and one in a thread.
-
-A test that measures nothing takes the thread, which starts faster; benchmarks, fault tests and the
-demo take a process (`demo.world`), which shares no interpreter lock with the caller.
-"""
+"""Reads counts and changes settings of a sandbox that runs, over its control plane."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-import threading
-from concurrent.futures import Future
 from http import HTTPStatus
 from http.client import HTTPConnection
-from typing import Any, Final, Self
+from typing import Any, Final
 from urllib.parse import urlsplit
-
-from sandbox.server import Server
-from sandbox.settings import Settings
-from sandbox.signature import Credentials
 
 TIMEOUT_S: Final = 30
 
@@ -73,48 +62,3 @@ class SandboxClient:
         if answer.status != HTTPStatus.OK:
             raise ValueError(f"sandbox: {found['error']}")
         return found
-
-
-class Sandbox(SandboxClient):
-    """A sandbox in a thread of this process: `with Sandbox(rate_limit=200) as sandbox: ...`.
-
-    Port 0 takes any free one; `settings` are those of `sandbox.settings.Settings`.
-    """
-
-    def __init__(
-        self, *, port: int = 0, credentials: Credentials | None = None, **settings: object
-    ) -> None:
-        super().__init__(url="")
-        self.credentials = credentials or Credentials()
-        self._port = port
-        self._settings = Settings().changed(settings)
-        self._listening: Future[str] = Future()
-        self._thread = threading.Thread(
-            target=lambda: asyncio.run(self._serve()), name="sandbox", daemon=True
-        )
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        self.url = self._listening.result(TIMEOUT_S)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def stop(self) -> None:
-        """Stop listening, drop every connection, end the thread; do nothing a second time."""
-        if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._stop.set)
-            self._thread.join()
-
-    async def _serve(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._stop = asyncio.Event()
-        server = Server(self.credentials, self._settings)
-        try:
-            self._listening.set_result(await server.listen("127.0.0.1", self._port))
-        except OSError as exc:
-            self._listening.set_exception(exc)
-            return
-        await self._stop.wait()
-        await server.close()

@@ -123,17 +123,3 @@ def magic_for(phone_num: str) -> MagicNumber | None:
     if len(phone_num) < MIN_LENGTH:
         return None
     return _BY_PREFIX.get(phone_num[:PREFIX_LENGTH])
-
-
-def number_for(behaviour: str, serial: int = 0, *, prefix: str | None = None) -> str:
-    """Return an 8-digit PhoneNum with that behaviour; `serial` (0 to 9999) tells them apart.
-
-    Raises:
-        LookupError: no row has that behaviour, or several have and `prefix` does not choose.
-    """
-    rows = [
-        row for row in MAGIC_NUMBERS if row.behaviour == behaviour and prefix in (None, row.prefix)
-    ]
-    if len(rows) != 1:
-        raise LookupError(f"{len(rows)} magic numbers for {behaviour!r}: name the prefix")
-    return f"{rows[0].prefix}{serial:04d}"

@@ -34,11 +34,11 @@ from jobs.keys import Keys
 from jobs.ledger import Ledger
 from jobs.publish import Publisher
 from jobs.webhooks import Webhooks
-from sandbox.client import Sandbox
 from tests.commands import Command, InThisProcess
 from tests.forked import share_template
 from tests.lasting_keys import keys_that_last_without_reason
 from tests.receiver import Receiver
+from tests.sandbox import Sandbox
 from tests.worker_process import WorkerProcess
 
 DATABASES = 4096

@@ -9,9 +9,9 @@ import pytest
 
 from config.settings import Settings
 from jobs.batches import Batches
-from sandbox.client import Sandbox
 from tests.commands import Ran, run
 from tests.files import customer, read_csv, write_csv
+from tests.sandbox import Sandbox
 from tests.waiting import wait_until
 from tests.worker_process import WorkerProcess
 

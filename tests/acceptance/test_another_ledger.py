@@ -16,9 +16,9 @@ from demo.world import EmbeddedValkey
 from jobs.batches import Batches
 from jobs.identity import state_file
 from jobs.keys import Keys
-from sandbox.client import Sandbox
 from tests.commands import Command
 from tests.files import customer, write_csv
+from tests.sandbox import Sandbox
 from tests.waiting import wait_until
 from tests.worker_process import WorkerProcess
 

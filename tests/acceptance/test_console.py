@@ -18,12 +18,12 @@ from config.settings import Settings
 from jobs.batches import Batches
 from jobs.ledger import Ledger
 from producer.users import Users
-from sandbox.client import Sandbox
 from tests.browser import chromium
 from tests.commands import Command
 from tests.console import PASSWORD
 from tests.ended_jobs import PERMANENT, customers, run_batch
 from tests.files import MAGIC_BIND_UPPER, MAGIC_OK, customer
+from tests.sandbox import Sandbox
 from tests.waiting import PATIENCE_S, wait_until
 from tests.web_server import WebServer
 from tests.worker_process import WorkerProcess

@@ -16,11 +16,11 @@ from jobs.job import JobRecord, Lane, SendCodeJob, State, batch_job_id
 from jobs.ledger import Ledger
 from jobs.phone import PhoneNumber
 from jobs.publish import Publisher
-from sandbox.client import Sandbox
 from tests.faults import doomed
 from tests.faults.audit import leftovers
 from tests.faults.workers import Crew, crew
 from tests.ledger_acts import number_key
+from tests.sandbox import Sandbox
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.settings(

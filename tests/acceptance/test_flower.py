@@ -30,11 +30,11 @@ from demo.world import EmbeddedValkey, environment_of, free_port
 from jobs.job import JobRecord
 from producer import send_code
 from producer.cli.processes import flower_command
-from sandbox.client import Sandbox
 from tests.browser import rendered
 from tests.commands import SENDCODE
 from tests.conftest import DATABASES, QUICK_WORLD
 from tests.forked import begin
+from tests.sandbox import Sandbox
 from tests.waiting import PATIENCE_S, wait_until
 from tests.worker_process import WorkerProcess
 

@@ -9,8 +9,8 @@ import pytest
 from redis import Redis
 
 from config.settings import Settings
-from sandbox.client import Sandbox
 from tests.forgery import INTERVAL_S, RATE, Forger, attack, check
+from tests.sandbox import Sandbox
 from tests.worker_process import WorkerProcess
 
 

@@ -16,8 +16,8 @@ from jobs.ledger import Ledger
 from jobs.phone import PhoneNumber
 from jobs.publish import Publisher
 from jobs.quarantine import read_quarantine
-from sandbox.client import Sandbox
 from tests.commands import Command
+from tests.sandbox import Sandbox
 from tests.waiting import wait_until
 from tests.worker_process import WorkerProcess
 from worker.transport import MAX_BODY_CHARACTERS, message_of

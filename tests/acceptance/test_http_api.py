@@ -16,9 +16,9 @@ from config.settings import Settings
 from demo.world import environment_of, free_port
 from jobs.ledger import Ledger
 from producer.tokens import Tokens
-from sandbox.client import Sandbox
 from tests.commands import SENDCODE
 from tests.forked import ForkedProcess
+from tests.sandbox import Sandbox
 from tests.waiting import PATIENCE_S, wait_until
 from tests.web_server import WebServer
 from tests.worker_process import WorkerProcess

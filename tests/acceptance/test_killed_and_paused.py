@@ -15,7 +15,7 @@ from jobs.job import State
 from jobs.keys import Keys
 from jobs.ledger import Ledger
 from producer import send_code
-from sandbox.client import Sandbox
+from tests.sandbox import Sandbox
 from tests.waiting import wait_until
 from tests.worker_process import WorkerProcess
 

@@ -21,9 +21,9 @@ from config.settings import Settings
 from demo.world import _binary, environment_of, free_port
 from jobs.keys import Keys
 from producer import send_code
-from sandbox.client import Sandbox
 from tests.commands import SENDCODE
 from tests.forked import begin
+from tests.sandbox import Sandbox
 from tests.waiting import PATIENCE_S, wait_until
 from tests.worker_process import TOP
 

@@ -19,12 +19,12 @@ from config.redis import connect
 from config.settings import Settings
 from demo.world import EmbeddedValkey, free_port
 from producer.tokens import Tokens
-from sandbox.client import Sandbox
 from tests.acceptance.test_flower import PASSWORD, USER, Flower, is_up, start_flower
 from tests.commands import InThisProcess
 from tests.conftest import QUICK_WORLD, ipv6_loopback
 from tests.faults.proxy import ProxyProcess
 from tests.files import MAGIC_BIND_UPPER, customer, write_csv
+from tests.sandbox import Sandbox
 from tests.tls_front import TlsFront
 from tests.waiting import PATIENCE_S, wait_until
 from tests.web_server import WebServer

@@ -16,11 +16,11 @@ from config.settings import Settings
 from demo.world import EmbeddedValkey
 from producer import send_code
 from producer.tokens import Tokens
-from sandbox.client import Sandbox
 from tests.acceptance.test_flower import PAGES, Flower, is_up, start_flower
 from tests.commands import run
 from tests.conftest import QUICK_WORLD
 from tests.files import customer, write_csv
+from tests.sandbox import Sandbox
 from tests.waiting import wait_until
 from tests.web_server import WebServer
 from tests.worker_process import WorkerProcess

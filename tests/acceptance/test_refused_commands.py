@@ -16,9 +16,9 @@ from config import BATCH_QUEUE
 from config.settings import Settings
 from demo.world import EmbeddedValkey
 from producer import send_code
-from sandbox.client import Sandbox
 from tests.conftest import QUICK_WORLD
 from tests.refusals import REFUSALS, queue_of_another_type
+from tests.sandbox import Sandbox
 from tests.waiting import PATIENCE_S, wait_until
 from tests.worker_process import WorkerProcess
 from worker.transport import RECONNECT_S

@@ -12,7 +12,7 @@ from jobs.batch import BatchRow
 from jobs.batches import Batches
 from jobs.job import State
 from jobs.phone import PhoneNumber
-from sandbox.client import Sandbox
+from tests.sandbox import Sandbox
 from tests.waiting import wait_until
 from tests.worker_process import WorkerProcess
 

@@ -17,7 +17,7 @@ from jobs.batches import Batches
 from jobs.job import State
 from jobs.phone import PhoneNumber
 from producer import send_code
-from sandbox.client import Sandbox
+from tests.sandbox import Sandbox
 from tests.waiting import PATIENCE_S, wait_until
 from tests.worker_process import WorkerProcess
 

@@ -31,9 +31,9 @@ from jobs.ledger import Ledger
 from jobs.phone import PhoneNumber
 from producer import send_code
 from producer.overview import read_overview
-from sandbox.client import Sandbox
 from tests.conftest import QUICK_WORLD, ipv6_loopback
 from tests.replicas import replica_of
+from tests.sandbox import Sandbox
 from tests.tls_front import TlsFront
 from tests.waiting import PATIENCE_S, wait_until
 from tests.worker_process import WorkerProcess

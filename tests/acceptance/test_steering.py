@@ -16,8 +16,8 @@ from jobs.batches import Batches
 from jobs.phone import PhoneNumber
 from jobs.rows import CHUNK_ROWS
 from producer import send_code
-from sandbox.client import Sandbox
 from tests.commands import Command
+from tests.sandbox import Sandbox
 from tests.waiting import PATIENCE_S, wait_until
 from tests.worker_process import WorkerProcess
 

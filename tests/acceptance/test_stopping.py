@@ -12,8 +12,8 @@ from jobs.batches import Batches
 from jobs.job import State
 from jobs.keys import Keys
 from jobs.phone import PhoneNumber
-from sandbox.client import Sandbox
 from tests.ledger_checks import check_ledger
+from tests.sandbox import Sandbox
 from tests.waiting import wait_until
 from tests.worker_process import WorkerProcess
 

@@ -22,9 +22,9 @@ from jobs.batches import Batches
 from jobs.job import State
 from jobs.keys import Keys
 from producer import send_code
-from sandbox.client import Sandbox
 from tests.commands import Command
 from tests.ended_jobs import customers
+from tests.sandbox import Sandbox
 from tests.waiting import PATIENCE_S, wait_until
 from tests.worker_process import WorkerProcess
 

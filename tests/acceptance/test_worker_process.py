@@ -26,7 +26,6 @@ from jobs.phone import PhoneNumber
 from jobs.publish import Publisher
 from producer import send_code
 from producer.overview import read_overview
-from sandbox.client import Sandbox
 from tests.commands import start
 from tests.integration.fault_server import (
     ACCEPTED,
@@ -35,6 +34,7 @@ from tests.integration.fault_server import (
     http_answer,
     tunnelling,
 )
+from tests.sandbox import Sandbox
 from tests.waiting import PATIENCE_S, wait_until
 from tests.worker_process import WorkerProcess
 

@@ -18,8 +18,6 @@ import requests
 import trustme
 
 from jobs.codes import Kind, OwnCode
-from sandbox.client import Sandbox
-from sandbox.numbers import number_for
 from tests.integration.fault_server import (
     ACCEPTED,
     FaultServer,
@@ -34,6 +32,7 @@ from tests.integration.fault_server import (
     silent,
     tunnelling,
 )
+from tests.sandbox import Sandbox, number_for
 from tests.waiting import wait_until
 from worker.api import Answer, SendVerifyCodeClient
 from worker.deadline import Exchange, now_s

@@ -15,12 +15,12 @@ from jobs.job import NO_NUMBER, State
 from jobs.keys import Keys
 from jobs.ledger import Ledger
 from jobs.publish import Publisher
-from sandbox.client import Sandbox
 from tests.commands import Command
 from tests.ended_jobs import BUSY, DEAD, customers, run_batch
 from tests.integration.conftest import PatientSender
 from tests.ledger_acts import IN_DOUBT, UNSENT, Acts, number
 from tests.ledger_checks import check_ledger
+from tests.sandbox import Sandbox
 from tests.waiting import PATIENCE_S, wait_until
 from worker.background import sweep
 from worker.recorder import Ended

@@ -34,9 +34,9 @@ from producer import send_code
 from producer.deadletters import Choice
 from producer.decisions import Decisions, Plan
 from producer.tokens import Tokens
-from sandbox.client import Sandbox
 from tests.commands import SEND, Command, run
 from tests.ended_jobs import customers, number
+from tests.sandbox import Sandbox
 from tests.waiting import wait_until
 from tests.web_server import WebServer
 from tests.worker_process import WorkerProcess

@@ -26,9 +26,9 @@ from jobs.quotas import QuotaExceededError, Quotas, quota_counts
 from producer import NumberNotAllowedError, send_code
 from producer.events import Events
 from producer.tokens import Tokens
-from sandbox.client import Sandbox
 from tests.commands import Command
 from tests.ledger_acts import Acts, row
+from tests.sandbox import Sandbox
 from tests.web_server import WebServer
 from worker.sender import Sender
 

@@ -21,9 +21,9 @@ from jobs.keys import Keys
 from jobs.ledger import Ledger, Tried
 from jobs.phone import PhoneNumber
 from producer import RedisUnavailableError, send_code
-from sandbox.client import Sandbox
 from tests.conftest import NOBODY, QUICK_WORLD
 from tests.replicas import frozen, replica_of
+from tests.sandbox import Sandbox
 from tests.waiting import PATIENCE_S, wait_until
 from tests.worker_process import WorkerProcess
 

@@ -14,12 +14,12 @@ import pytest
 
 from demo.world import SandboxProcess, WorldError
 from sandbox.api import Api
-from sandbox.client import Sandbox
 from sandbox.numbers import MAGIC_NUMBERS
 from sandbox.server import answer_control
 from sandbox.settings import Settings
 from sandbox.signature import Credentials
 from sandbox.wire import Request
+from tests.sandbox import Sandbox
 from tests.sandbox_calls import plain_socket, post, read_reply
 from tests.waiting import PATIENCE_S
 

@@ -15,9 +15,9 @@ from tencentcloud.common.profile.http_profile import HttpProfile
 from tencentcloud.intlpartnersmgt.v20220928.intlpartnersmgt_client import IntlpartnersmgtClient
 from tencentcloud.intlpartnersmgt.v20220928.models import SendVerifyCodeRequest
 
-from sandbox.client import Sandbox
-from sandbox.numbers import MAGIC_NUMBERS, MagicNumber, number_for
+from sandbox.numbers import MAGIC_NUMBERS, MagicNumber
 from sandbox.signature import Credentials
+from tests.sandbox import Sandbox, number_for
 
 # From Python 3.12 on; the SDK takes its date from datetime.utcfromtimestamp.
 pytestmark = pytest.mark.filterwarnings("ignore:.*utcfromtimestamp:DeprecationWarning")

@@ -12,8 +12,8 @@ from http.client import HTTPConnection
 
 import pytest
 
-from sandbox.client import Sandbox
-from sandbox.numbers import MAGIC_NUMBERS, MagicNumber, number_for
+from sandbox.numbers import MAGIC_NUMBERS, MagicNumber
+from tests.sandbox import Sandbox, number_for
 from tests.sandbox_calls import (
     Call,
     call_to,

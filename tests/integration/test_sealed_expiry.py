@@ -20,10 +20,10 @@ from jobs.keys import Keys
 from jobs.ledger import Ledger
 from jobs.phone import PhoneNumber
 from jobs.scripts import Script, terms_of
-from sandbox.client import Sandbox
 from tests.commands import Command
 from tests.integration.conftest import PatientSender
 from tests.ledger_acts import Acts
+from tests.sandbox import Sandbox
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.settings(sendcode_phone_interval=60, sendcode_http_timeout=10)

@@ -33,12 +33,12 @@ from jobs.upgrade import Upgrade
 from jobs.vault import CHANGED, UNOPENED
 from producer.deadletters import Choice
 from producer.decisions import Decisions, Plan
-from sandbox.client import Sandbox
 from tests.commands import Command
 from tests.eavesdropper import Eavesdropper
 from tests.integration.conftest import PatientSender
 from tests.ledger_acts import UNSENT, Acts, number, number_key, row
 from tests.ledger_checks import all_of
+from tests.sandbox import Sandbox
 from worker.background import Runtime
 from worker.recorder import Ended, NotNow
 

@@ -27,9 +27,9 @@ from jobs.rows import Rows
 from jobs.upgrade import seal
 from jobs.vault import UnknownKeyError
 from producer.results import results
-from sandbox.client import Sandbox
 from tests.ended_jobs import DEAD, SENT, customers, end, number, run_batch
 from tests.ledger_checks import all_of, check_ledger
+from tests.sandbox import Sandbox
 from tests.waiting import wait_until
 from tests.worker_process import WorkerProcess
 

@@ -14,11 +14,11 @@ from jobs.job import JobRecord, SendCodeJob, State
 from jobs.keys import Keys
 from jobs.ledger import Ledger
 from jobs.phone import PhoneNumber
-from sandbox.client import Sandbox
 from sandbox.numbers import MAGIC_NUMBERS
 from tests.expected_ends import ACCOUNT_WIDE, DEAD, ENDS, INFERRED, SENT, UNKNOWN
 from tests.integration.conftest import PatientSender
 from tests.ledger_acts import UNSENT, Acts
+from tests.sandbox import Sandbox
 from tests.waiting import wait_until
 from worker.background import Runtime
 from worker.recorder import Ended, NotNow

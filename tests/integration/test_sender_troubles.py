@@ -23,9 +23,9 @@ from jobs.codes import Kind, OwnCode
 from jobs.job import Lane, SendCodeJob, State
 from jobs.ledger import Begun, Ledger
 from jobs.phone import PhoneNumber
-from sandbox.client import Sandbox
 from tests.integration.conftest import PatientSender
 from tests.ledger_acts import Acts
+from tests.sandbox import Sandbox
 from tests.waiting import PATIENCE_S, wait_until
 from worker.background import Runtime
 from worker.limiter import LATEST_S, Limiter

@@ -17,10 +17,10 @@ from jobs.mending import Mending
 from jobs.publish import Publisher
 from jobs.webhooks import Outbox, Webhooks
 from producer.tokens import TokenRefusedError, Tokens
-from sandbox.client import Sandbox
 from tests.commands import Command
 from tests.ledger_acts import number
 from tests.receiver import Receiver
+from tests.sandbox import Sandbox
 from tests.web_server import WebServer
 from worker.background import Runtime
 from worker.recorder import NotNow

@@ -26,9 +26,9 @@ from jobs.upgrade import STEPS, Step, Upgrade, seal
 from jobs.vault import UnknownKeyError
 from producer import RedisUnavailableError, send_code
 from producer.overview import read_overview
-from sandbox.client import Sandbox
 from tests.commands import SEND, Command
 from tests.ledger_acts import DEFAULTS, NOTHING, Acts, number, row
+from tests.sandbox import Sandbox
 from tests.waiting import wait_until
 from tests.worker_process import WorkerProcess
 from worker.background import upgrade_and_mend

@@ -20,10 +20,10 @@ from jobs.scripts import time_us
 from producer.events import send_code
 from producer.tokens import Tokens
 from producer.web.app import ANSWER_S
-from sandbox.client import Sandbox
 from sendcode_client import Client
 from tests.commands import Command
 from tests.integration.conftest import PatientSender
+from tests.sandbox import Sandbox
 from tests.waiting import PATIENCE_S, wait_until
 from tests.web_server import WebServer
 

@@ -11,8 +11,8 @@ from sandbox.numbers import (
     Delivery,
     behaviour_named,
     magic_for,
-    number_for,
 )
+from tests.sandbox import number_for
 
 # Every row of the verdict table that a number can bring about; a refused connection cannot.
 VERDICT_TABLE = [
