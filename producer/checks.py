@@ -156,7 +156,7 @@ class Checks:
         self._folder = folder
         self._most, self._most_of_owner, self._most_bytes = most, most_of_owner, most_bytes
 
-    def add(self, owner: str, file_name: str, file: IO[bytes], **choices: Any) -> Check:
+    def add(self, owner: str, file_name: str, file: IO[bytes]) -> Check:
         """Keep a file that was uploaded.
 
         Raises:
@@ -178,7 +178,7 @@ class Checks:
                 file.seek(0)
                 shutil.copyfileobj(file, copy, 1 << 20)
                 size = copy.tell()
-            check = Check(check_id, owner, file_name, size, time.time(), choices=Choices(**choices))
+            check = Check(check_id, owner, file_name, size, time.time())
             for name in ("lock", "work"):
                 os.close(_create(hidden / name))
             _write(hidden / "check.json", check)

@@ -186,7 +186,6 @@ class Reason:
 class LeftAlone:
     """Jobs that were left alone for one reason."""
 
-    reason: Reason
     count: int = 0
     examples: list[str] = field(default_factory=list)
 
@@ -215,7 +214,7 @@ class Report:
         self.by_code[record.code] = self.by_code.get(record.code, 0) + 1
 
     def refuse(self, job_id: str, reason: Reason) -> None:
-        found = self.refused.setdefault(reason, LeftAlone(reason))
+        found = self.refused.setdefault(reason, LeftAlone())
         found.count += 1
         if len(found.examples) < EXAMPLES:
             found.examples.append(job_id)
@@ -228,12 +227,12 @@ class Report:
             "by_code": self.by_code,
             "refused": [
                 {
-                    "code": str(each.reason.why),
-                    "about": each.reason.about or None,
+                    "code": str(reason.why),
+                    "about": reason.about or None,
                     "count": each.count,
                     "examples": each.examples,
                 }
-                for each in self.refused.values()
+                for reason, each in self.refused.items()
             ],
             "last_due_in_seconds": round(self.last_due_in_s, 1),
             "new_job_id": self.new_job_id,
@@ -246,7 +245,7 @@ class Report:
         report.new_job_id = told["new_job_id"]
         for each in told["refused"]:
             reason = Reason(Why(each["code"]), each["about"] or "")
-            report.refused[reason] = LeftAlone(reason, each["count"], each["examples"])
+            report.refused[reason] = LeftAlone(each["count"], each["examples"])
         return report
 
 

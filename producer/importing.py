@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
+from itertools import islice
 from typing import Any, Self
 
 import redis
@@ -189,13 +190,6 @@ class Spool:
                 progress(self.tally.rows)
         progress(self.tally.rows)
 
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            **self.tally.as_dict(),
-            "sent_before": self.tally.sent_before.as_dict(),
-            "waiting_elsewhere": self.tally.waiting.as_dict(),
-        }
-
     def corrects(self, batches: Batches) -> tuple[str, int]:
         """Return the batch whose rows the file corrects, and how many of its rows are others.
 
@@ -234,9 +228,7 @@ class Spool:
         self._file.seek(0)
         chunk: list[bytes] = []
         size = 0
-        for index, line in enumerate(self._file):
-            if index < start:
-                continue
+        for index, line in islice(enumerate(self._file), start, None):
             chunk.append(line[:-1])
             size += len(line)
             is_whole = (index + 1) % BLOCK_ROWS == 0
@@ -442,7 +434,7 @@ class Submission:
             "batch_id": self.batch_id,
             **(self.batch.as_dict() if self.batch is not None else {}),
             "already_submitted": self.is_complete,
-            "file": None if self.is_complete else self.spool.as_dict(),
+            "file": None if self.is_complete else self.spool.tally.as_dict(),
         }
 
 

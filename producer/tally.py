@@ -151,7 +151,6 @@ class Tally:
             self.in_interval.add(row.line)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what the file itself tells."""
         return {
             "rows": self.rows,
             "valid": self.valid,
@@ -159,6 +158,8 @@ class Tally:
             "invalid_by_reason": _ranked_dicts(self.rejected),
             "doubts": _ranked_dicts(self.doubts),
             "repairs": _ranked_dicts(self.repairs),
+            "sent_before": self.sent_before.as_dict(),
+            "waiting_elsewhere": self.waiting.as_dict(),
         }
 
 

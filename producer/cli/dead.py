@@ -283,11 +283,11 @@ def _walking(what: str, dead: DeadLetters) -> Iterator[Progress]:
 def _show_report(report: Report, done: str, as_json: bool) -> None:
     refused: list[dict[str, Any]] = [
         {
-            "reason": _left_alone_in_words(each.reason),
+            "reason": _left_alone_in_words(reason),
             "count": each.count,
             "examples": each.examples,
         }
-        for each in report.refused.values()
+        for reason, each in report.refused.items()
     ]
     if as_json:
         show_json({**report.as_dict(), "refused": refused})

@@ -192,11 +192,7 @@ async def list_batches(
     batches = services(request).batches
     if before is not None:
         await known_batch(request, before)
-
-    def read() -> list[Batch]:
-        return list(islice(batches.newest(before or ""), limit + 1))
-
-    found = await ask(request, read)
+    found = await ask(request, lambda: list(islice(batches.newest(before or ""), limit + 1)))
     shown = [batch.as_dict() for batch in found[:limit]]
     return JSONResponse({"batches": shown, "more": len(found) > limit})
 

@@ -28,6 +28,7 @@ from producer.web.console.frame import (
     Page,
     Viewer,
     Visitor,
+    is_fragment,
     redirect,
     render,
     texts_of,
@@ -151,7 +152,7 @@ async def _batch_page(
         "done_ms": None if is_over or batch.eta_s is None else now_ms + round(1000 * batch.eta_s),
         "left_s": max(0, round(((batch.starts_ms or 0) - now_ms) / 1000)),
     }
-    if "hx-request" in request.headers:
+    if is_fragment(request):
         return render(request, "batch.html", live="live", **values)
     only = only if only in FILTERS else ""
     rows_of = FILTERS.get(only)
