@@ -116,8 +116,8 @@ class Terms:
         return replace(self, starts_ms=starts_ms, expires_ms=expires_ms)
 
 
-def check_batch_id(batch_id: str) -> str:
-    """Return the id if a person may choose it.
+def check_batch_id(batch_id: str | None) -> None:
+    """Refuse an id that a person may not choose; None is that of the content.
 
     A job's id is its batch's id, "-" and the row's number, so it is read from its end: "a-1-2" is
     row 2 of batch "a-1" and nothing else. Events' ids begin with "ev-", hence "ev" is taken.
@@ -125,11 +125,10 @@ def check_batch_id(batch_id: str) -> str:
     Raises:
         ImportRefusedError: `ID_UNFIT` or `ID_RESERVED`.
     """
-    if not _BATCH_ID.fullmatch(batch_id):
+    if batch_id is not None and not _BATCH_ID.fullmatch(batch_id):
         raise ImportRefusedError(Refusal.ID_UNFIT)
     if batch_id == EVENT:
         raise ImportRefusedError(Refusal.ID_RESERVED)
-    return batch_id
 
 
 def default_batch_id(digest: str) -> str:

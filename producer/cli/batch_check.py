@@ -85,8 +85,7 @@ def batch_check(  # noqa: PLR0913, PLR0917 (a command's options are its argument
 ) -> None:
     """Look at a file as `submit` would, sending and changing nothing."""
     terms = Terms(max_rate=rate_of("--max-rate", max_rate), skip_sent=skip_sent)
-    if batch_id is not None:
-        check_batch_id(batch_id)
+    check_batch_id(batch_id)
     _refuse_to_overwrite(file, output)
     source = InputFile(file, encoding, sheet_name, phone_column, country_column)
     with source.open() as sheet, ledger_connection(any_version=True) as (settings, client):

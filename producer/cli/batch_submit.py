@@ -93,8 +93,7 @@ def batch_submit(  # noqa: PLR0913, PLR0917 (a command's options are its argumen
     if expires_in is not None:
         with blaming("--expires-in"):
             life_s = bounds.life_s(seconds_of("--expires-in", expires_in))
-    if batch_id is not None:
-        check_batch_id(batch_id)
+    check_batch_id(batch_id)
     with InputFile(file, encoding, sheet_name, phone_column, country_column).open() as sheet:
         for note in sheet.notes:
             say(f"{sheet.name}: {note_in_words(note)}")

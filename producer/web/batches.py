@@ -310,8 +310,7 @@ async def show_status(request: Request, _: Reader) -> Response:
 
 
 def _opened(file: UploadFile, fields: BatchForm) -> Sheet:
-    if fields.id is not None:
-        check_batch_id(fields.id)
+    check_batch_id(fields.id)
     return open_sheet(
         file.filename or "the file",
         upload=file.file,

@@ -322,7 +322,7 @@ def test_an_id_that_would_not_do_is_refused(batch_id: str) -> None:
 
 @pytest.mark.parametrize("batch_id", ["2026-11-23", "a", "A.b_c-1", "x" * 64])
 def test_an_id_such_as_people_choose_is_taken(batch_id: str) -> None:
-    assert check_batch_id(batch_id) == batch_id
+    check_batch_id(batch_id)
 
 
 def test_a_dry_run_writes_nothing(sendcode: Command, sheet_file: Path, redis: Redis) -> None:
