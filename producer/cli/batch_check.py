@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -138,10 +137,10 @@ def _refuse_to_overwrite(file: Path, output: Path | None) -> None:
     if output is None:
         return
     try:
-        read, written = os.stat(0 if str(file) == "-" else file), output.stat()
+        is_same = os.path.samefile(0 if str(file) == "-" else file, output)
     except (OSError, ValueError):  # one of them is not there
         return
-    if stat.S_ISREG(read.st_mode) and os.path.samestat(read, written):
+    if is_same and output.is_file():
         raise MisusedError(f"--output: {output} is the file that is checked; name another one")
 
 

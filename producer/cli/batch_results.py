@@ -22,6 +22,7 @@ from producer.cli.display import count_of, progress_of
 from producer.cli.options import (
     FormatOption,
     JsonOption,
+    OutputOption,
     OverwriteOption,
     RevealOption,
     SeparatorOption,
@@ -38,9 +39,7 @@ _REPORT_ROWS = 500
 
 def batch_results(
     batch_id: BatchArgument,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="The file to write; - is standard output.")
-    ] = Path("-"),
+    output: OutputOption = Path("-"),
     only: Annotated[
         str | None,
         typer.Option(help="Only these rows: failed, sent, waiting, or a state such as unknown."),

@@ -33,6 +33,7 @@ from producer.cli.job import show_story
 from producer.cli.options import (
     FormatOption,
     JsonOption,
+    OutputOption,
     OverwriteOption,
     RevealOption,
     SeparatorOption,
@@ -208,9 +209,7 @@ def dead_drop(
 def dead_export(
     code: CodeOption = None,
     batch: BatchOption = None,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="The file to write; - is standard output.")
-    ] = Path("-"),
+    output: OutputOption = Path("-"),
     overwrite: OverwriteOption = False,
     separator: SeparatorOption = None,
     form: FormatOption = None,

@@ -31,6 +31,9 @@ from producer.sheet import Sheet, SheetWriter, open_sheet
 from producer.sheet.writing import FORMS, separator_for, written_sheet
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+OutputOption = Annotated[
+    Path, typer.Option("--output", "-o", help="The file to write; - is standard output.")
+]
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace the file of --output if it exists.")
 ]

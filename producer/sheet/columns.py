@@ -376,7 +376,11 @@ def _find_below(sample: list[Record], unit: str, asked: Asked) -> Header | None:
         place
         for place, record in enumerate(sought)
         if rate_header(record.cells)
-        or (place and asked.number is not None and _has(record, asked.number))
+        or (
+            place
+            and asked.number is not None
+            and asked.number.strip() in map(str.strip, record.cells)
+        )
     ]
     if not places or places == [0] or any(map(_is_like_a_number, sample[0].cells)):
         return None
@@ -403,10 +407,6 @@ def _find_below(sample: list[Record], unit: str, asked: Asked) -> Header | None:
     note = Note(text, "header_below", (("line", str(record.line)),))
     columns = replace(header.columns, notes=(note, *header.columns.notes))
     return replace(header, columns=columns)
-
-
-def _has(record: Record, name: str) -> bool:
-    return name.strip() in map(str.strip, record.cells)
 
 
 def _filled(record: Record) -> int:

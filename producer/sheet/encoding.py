@@ -46,7 +46,8 @@ _LETTERS = _SMALL | frozenset(range(ord("A"), ord("Z") + 1))
 # GB 2312: rows 01 to 09 hold signs, 16 to 55 the 3755 usual characters, 56 to 87 the rare ones.
 _CHINESE_PAIRS = re.compile(rb"(?:[\xa1-\xa9\xb0-\xf7][\xa1-\xfe])+")
 _USUAL_LEADS = frozenset([*range(0xA1, 0xAA), *range(0xB0, 0xD8)])
-_USUAL_LETTERS = (("gb2312", 0xB0, 0xD7), ("big5", 0xA4, 0xC6))  # codec, first and last lead byte
+# Codec, first and last lead byte.
+_USUAL_LETTERS = (("gb2312", b"\xb0", b"\xd7"), ("big5", b"\xa4", b"\xc6"))
 _USUAL_SHARE = 0.6  # of names in Chinese; of Russian text in its old code page it is far less
 
 
@@ -201,14 +202,9 @@ def _is_usual_chinese(source: Source, codec: str) -> bool:
 
 def _is_usual(letter: str) -> bool:
     """Return whether GB 2312 (simplified) or Big5 (traditional) has a letter as a usual one."""
-    for codec, first, last in _USUAL_LETTERS:
-        try:
-            lead = letter.encode(codec)[0]
-        except UnicodeEncodeError:
-            continue
-        if first <= lead <= last:
-            return True
-    return False
+    return any(
+        first <= letter.encode(codec, "ignore")[:1] <= last for codec, first, last in _USUAL_LETTERS
+    )
 
 
 def _high_runs(source: Source) -> Iterator[tuple[bytes, int, int]]:

@@ -160,7 +160,7 @@ class NumberReader:
         if plan is None or plan.matches(phone.phone_num):
             doubt = _perhaps_repeated(phone) or doubt
         else:
-            fault = _likelier_kind(text, phone.country_code, FAULTS["decimal"] in repaired)
+            fault = _likelier_kind(text, plan, FAULTS["decimal"] in repaired)
             if fault is not None:
                 raise PhoneError(fault)
         doubts = [each for each in repaired if each is FAULTS["words_beside"]]
@@ -368,25 +368,15 @@ def _is_empty(text: str) -> bool:
     return not without_formatting(plain) or plain.casefold() in _NOTHING
 
 
-def _likelier_kind(text: str, country_code: str, decimal_left_out: bool) -> Fault | None:
+def _likelier_kind(text: str, plan: NumberingPlan, decimal_left_out: bool) -> Fault | None:
     """Return what a text more likely is than the number it was read as, which no one can have."""
-    if _is_several(text, country_code):
+    parts = [without_formatting(part).removeprefix("+") for part in text.split()]
+    if sum(plan.matches(part.removeprefix(plan.calling_code)) for part in parts) > 1:
         return FAULTS["several_numbers"]
     if _SLASHED.fullmatch(text.strip()):
         return _other_kind(text)
     is_fraction = _DECIMAL_POINT.fullmatch(text.strip()) is not None  # or a dot for the eye
     return FAULTS["fraction"] if is_fraction and not decimal_left_out else None
-
-
-def _is_several(text: str, country_code: str) -> bool:
-    """Return whether blanks separate two or more numbers that the country has."""
-    plan = plan_of(country_code)
-    parts = [without_formatting(part) for part in text.split()]
-    return (
-        plan is not None
-        and sum(plan.matches(part.removeprefix("+").removeprefix(country_code)) for part in parts)
-        > 1
-    )
 
 
 def _has_more_behind(text: str, phone: PhoneNumber) -> bool:

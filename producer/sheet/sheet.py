@@ -226,12 +226,10 @@ class Sheet:
         """Return the columns that a person named if others would have been found; else ""."""
         if self.asked == Asked():
             return ""
-        try:
+        with suppress(SheetError):
             found = self._find_header(Asked()).columns
-        except SheetError:
-            found = None
-        if found is not None and replace(found, notes=()) == replace(columns, notes=()):
-            return ""
+            if replace(found, notes=()) == replace(columns, notes=()):
+                return ""
         return f"columns {columns.number} {columns.country}"
 
     def _reads_alike(self, record: Record) -> bool:
