@@ -68,7 +68,7 @@ imports: $(DEV) ## who may import whom
 	$(BIN)/lint-imports
 
 docs: $(DEV) ## write the command reference, docs/commands.md (a test checks it)
-	$(BIN)/python -m producer.cli.commands > docs/commands.md
+	$(BIN)/python -m tests.command_reference > docs/commands.md
 
 screenshots: $(DEV) ## take the pictures of the console in docs/ anew; needs chromium
 	$(BIN)/python -m tests.screenshots

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from typer.core import TyperGroup
 
-from producer.cli.commands import LazyCommand, app, reference
+from producer.cli.commands import LazyCommand, app
+from tests.command_reference import reference
 
 REFERENCE = Path(__file__).parents[2] / "docs/commands.md"
 
