@@ -1,14 +1,14 @@
-"""When the peer's kernel acknowledged what was written into a TCP connection, as Linux tells it.
+"""When the peer's kernel acknowledged what was written into a TCP connection, as Linux reports it.
 
 The kernel reports on the socket's error queue when the last byte of a write was acknowledged
-(`SO_TIMESTAMPING`, Documentation/networking/timestamping.rst). That works below TLS, and tells how
-long the way took, however long the server works before it answers. Limits:
+(`SO_TIMESTAMPING`, Documentation/networking/timestamping.rst). That works below TLS, and shows
+how long the request was on its way, however long the server works before it answers. Limits:
 
 - The peer is whoever ends the TCP connection: perhaps a load balancer in front of the server.
-- The acknowledgement's own way back is part of the time, and so is a peer's delay before it
+- The acknowledgement's own return trip is part of the time, and so is a peer's delay before it
   acknowledges. Linux delays it where answers come within 40 ms, and then sends it with the answer.
-- The reports make the socket readable in the eyes of whoever waits for it with a time-out: read
-  them before anything else.
+- The reports make the socket look readable to whoever waits for it with a time-out: read them
+  before anything else.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _ANCILLARY = 512
 
 
 class Acknowledgements:
-    """Of what is written into one connection from now on. Its socket must not block."""
+    """The acknowledgements of one connection's writes from now on. Its socket must not block."""
 
     def __init__(self, sock: socket.socket) -> None:
         """Have the kernel report them.
@@ -85,7 +85,7 @@ class Acknowledgements:
 
 
 def acknowledgements_of(sock: socket.socket) -> Acknowledgements | None:
-    """Return those of a connection; None where the system does not tell them."""
+    """Return a connection's acknowledgements; None where the system does not report them."""
     if sys.platform != "linux":
         return None
     try:

@@ -1,7 +1,7 @@
 """The client of SendVerifyCode: one HTTP call in, one verdict out.
 
 Whatever network and server do becomes a verdict here, at one seam, by one rule: before the request
-was written the code was not sent; after that, only an answer tells.
+was written the code was not sent; after that, only an answer shows whether it was.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _HEADERS = {
 }
 _LARGEST_ANSWER = 64 * 1024  # bytes, decompressed; a real answer has fewer than 300
 _HALF_DATE_S = 0.5  # a Date header is cut to whole seconds: on average it is half a second behind
-_NO_DATE_BEFORE = 1_577_836_800  # 2020: a server that says less has no clock to go by
+_NO_DATE_BEFORE = 1_577_836_800  # 2020: an earlier date comes from a clock that is not set
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +50,8 @@ class Answer:
             was not, and the server has counted nothing.
         answered_at: When the answer's first byte was there, on the same clock; None: none came.
             The server counted the request between the two.
-        acknowledged_at: When the peer's kernel had the request, on the same clock, its word's way
-            back included; None: that is not known.
+        acknowledged_at: When the peer's kernel had the request, on the same clock, the
+            acknowledgement's return trip included; None: that is not known.
         took_ms: The whole call, connecting included.
     """
 
@@ -89,7 +89,7 @@ class SendVerifyCodeClient:
             now: Seconds, for limits and the stamps of an answer; counts time in suspension.
             ca_bundle: File of trusted certificates; by default that of `requests`.
             proxy: URL of an HTTP proxy to tunnel through (CONNECT); not for plain http.
-            is_acknowledged: Whether the system is asked when the peer's has a request.
+            is_acknowledged: Whether to ask the kernel when the peer acknowledged a request.
 
         Raises:
             ValueError: The endpoint is no such URL.
@@ -146,7 +146,7 @@ class SendVerifyCodeClient:
         """Ask for one code to be sent: one HTTP call at most, whatever comes of it.
 
         `not_after` is a time on the client's clock `now` after which nothing is written any more,
-        looked at when all else is done, connecting included. A call that was too late leaves its
+        checked when all else is done, connecting included. A call that was too late leaves its
         connection open for the next. For `when_acknowledged` see `Exchange.start`.
         Raises nothing for what network and server do.
         """
@@ -207,10 +207,10 @@ class SendVerifyCodeClient:
 def _verdict_on_failure(
     exc: BaseException, outer: BaseException | None, exchange: Exchange
 ) -> Verdict:
-    """The one seam for foreign exceptions.
+    """Return the verdict on an exception; all foreign ones are translated here.
 
-    Only the type of the first one is shown, which urllib3 and requests have wrapped: their texts
-    may hold addresses, or what a server sent. A `ProxyError` has a text of our own.
+    Only the type of the one that urllib3 and requests have wrapped is shown: their texts may hold
+    addresses, or what a server sent. A `ProxyError` has a text of our own.
     """
     exc = root_of(exc, outer)
     if exchange.sent_at is not None:
@@ -223,7 +223,7 @@ def _verdict_on_failure(
 class TC3Auth(AuthBase):
     """Signs a request when it is sent, for the host it names; the server can correct its clock.
 
-    Threads may share one. `clock` gives Unix seconds.
+    Threads may share one. `clock` returns Unix seconds.
     """
 
     def __init__(

@@ -43,7 +43,7 @@ from jobs.server import NEEDED, OF_FLOWER, Level, check_rights, judge, judge_acc
 from jobs.upgrade import refuse_newer
 from jobs.vault import IndexLockedError, Vault
 from worker.background import BackgroundStep, Runtime
-from worker.health import tell_systemd
+from worker.health import notify_systemd
 from worker.output import Output
 from worker.tasks import answer_remote_control, register, set_up_flower
 
@@ -89,7 +89,7 @@ def make_app() -> Celery:
     if subcommand == "worker" and (fault := _lost_output()):
         raise _refused(fault)
     if subcommand == "flower":
-        # it has no signal like a worker's, and would try a wrong password for ever
+        # it has no start signal as a worker has, and would try a wrong password for ever
         _log_in(settings, OF_FLOWER)
         _close_flower(settings)
     app = build_app(settings)
@@ -141,12 +141,12 @@ def _begin(worker: Any, options: Mapping[str, Any], runtime: Runtime) -> None:
     signals.celeryd_after_setup.connect(
         lambda instance, **_: setattr(instance, "_isatty", is_tty), weak=False
     )
-    set_up_logging(settings.sendcode_log_format)  # Celery warns root of itself before it does
+    set_up_logging(settings.sendcode_log_format)  # Celery warns of running as root before it does
     if settings.sendcode_log_format == "json":
         worker.quiet = True  # no banner
         logging.captureWarnings(capture=True)
         celery_program.safe_say = _write_as_json
-    # in the place of Celery's own answer to SIGHUP, a restart; a closed terminal ends a worker
+    # replaces Celery's own answer to SIGHUP, which is a restart; a closed terminal ends a worker
     celery_program.install_worker_restart_handler = lambda _: read_again_on_hangup(settings)
     signals.celeryd_after_setup.connect(lambda **_: _log_settings(settings), weak=False)
     _log_in(settings, NEEDED)
@@ -227,7 +227,7 @@ def _write_as_json(text: str, _stream: Any = None) -> None:
 def _log_in(settings: Settings, areas: Collection[str]) -> None:
     """Exit at once if Redis refuses the login or a right, or the ledger cannot be read.
 
-    A Redis that is away is waited for.
+    A Redis that cannot be reached is waited for.
     """
     client = connect(settings, retries=0)
     faults = []
@@ -251,7 +251,7 @@ def _log_in(settings: Settings, areas: Collection[str]) -> None:
 
 
 def _close_flower(settings: Settings) -> None:
-    """Let nobody but those with the login of the settings in, or without one this machine alone."""
+    """Have Flower admit only the login of the settings; without one, only this machine."""
     from flower.app import Flower  # noqa: PLC0415 (of Flower's process alone)
 
     secret = None if NO_AUTH in os.environ else settings.sendcode_flower_password
@@ -265,7 +265,7 @@ def _close_flower(settings: Settings) -> None:
     listen = Flower.start_http_server
 
     def listen_if_closed(flower: Any) -> Any:
-        """Look at what all of its options, in whatever place, come to."""
+        """Refuse to listen if the options, wherever they were set, leave it open to others."""
         options = flower.options
         is_closed = options.basic_auth or options.auth or options.unix_socket
         if not is_closed and not is_loopback(options.address):
@@ -281,11 +281,11 @@ def _close_flower(settings: Settings) -> None:
 
 
 def _follow_login(flower: Any, settings: Settings) -> None:
-    """Let in whom the settings' files name by now."""
-    let_in = os.environ["FLOWER_BASIC_AUTH"]
+    """Admit the login that the settings' files name by now."""
+    admitted = os.environ["FLOWER_BASIC_AUTH"]
 
     def follow() -> None:
-        nonlocal let_in
+        nonlocal admitted
         flower.io_loop.call_later(LOOK_EVERY_S, follow)
         now = settings.now
         secret = now.sendcode_flower_password
@@ -295,9 +295,11 @@ def _follow_login(flower: Any, settings: Settings) -> None:
         except FlowerLoginError as exc:
             log.warning("login not changed: %s", exc)
             return
-        if flower.options.basic_auth == [let_in]:  # it is ours, and not of an option that was typed
-            let_in = found["FLOWER_BASIC_AUTH"]
-            flower.options.basic_auth = [let_in]
+        if flower.options.basic_auth == [
+            admitted
+        ]:  # it is ours, and not of an option that was typed
+            admitted = found["FLOWER_BASIC_AUTH"]
+            flower.options.basic_auth = [admitted]
 
     follow()
 
@@ -305,18 +307,18 @@ def _follow_login(flower: Any, settings: Settings) -> None:
 def _begin_work(runtime: Runtime) -> None:
     """Report that messages are taken from now on."""
     runtime.health.is_ready = True
-    tell_systemd("READY=1", "STATUS=taking messages")
+    notify_systemd("READY=1", "STATUS=taking messages")
     _warn(runtime.settings, runtime.ledger.client)
 
 
 def _end_work(runtime: Runtime) -> None:
     runtime.health.is_ready = False
-    tell_systemd("STOPPING=1", "STATUS=finishing what is in work")
+    notify_systemd("STOPPING=1", "STATUS=finishing what is in work")
     runtime.stop()
 
 
 def _warn(settings: Settings, server: redis.Redis) -> None:
-    """Log the variables that change nothing, and a server that can forget, evict, or is too old."""
+    """Log the variables that change nothing, and a server that may lose data or is too old."""
     for name, remedy in misspelt().items():
         log.warning("no setting, so it changes nothing", extra=fields(name=name, remedy=remedy))
     for names, remedy in unheeded(settings).items():
@@ -326,7 +328,7 @@ def _warn(settings: Settings, server: redis.Redis) -> None:
     try:
         findings = [*judge(read_server(server)), *judge_access(settings)]
     except redis.RedisError as exc:
-        log.warning("Redis not looked at", extra=fields(error=error_code(exc)))
+        log.warning("Redis not checked", extra=fields(error=error_code(exc)))
         return
     for finding in findings:
         if finding.level is not Level.OK:

@@ -37,7 +37,7 @@ from jobs.vault import UnknownKeyError
 from jobs.webhooks import Outbox
 from worker.api import SendVerifyCodeClient
 from worker.deadline import now_s
-from worker.health import Health, serve, tell_systemd
+from worker.health import Health, notify_systemd, serve
 from worker.limiter import Limiter
 from worker.meter import Meter
 from worker.output import Output
@@ -65,7 +65,7 @@ REACH_EVERY_S = 2.0
 
 
 class Runtime:
-    """Made on first use: nothing connects before a worker works."""
+    """What a worker's threads share, each made on first use: nothing connects before it works."""
 
     def __init__(self, settings: Settings, app: Celery) -> None:
         self.settings = settings
@@ -75,7 +75,7 @@ class Runtime:
         self.shutdown = Shutdown()
         self.output: Output | None = None
         self.has_level_of_its_own = False
-        """Of its log: the one that was typed when it was started."""
+        """Its log keeps the level that was typed when it was started."""
         self.takes_codes = True
         """It consumes events or batch jobs."""
         self.meter = Meter()
@@ -83,9 +83,9 @@ class Runtime:
     def stop(self) -> None:
         """Order every thread to stop, and make sure that the process ends in time."""
         if self.shutdown.order():
-            end_by_force(self.settings.sendcode_http_timeout + LAST_RESORT_S, self._last_words)
+            end_by_force(self.settings.sendcode_http_timeout + LAST_RESORT_S, self._log_forced_end)
 
-    def _last_words(self) -> None:
+    def _log_forced_end(self) -> None:
         worker_log.error(
             "stopped by force: Redis does not answer; other workers take over what was left"
         )
@@ -138,7 +138,7 @@ class Runtime:
     @cached_property
     def sender(self) -> Sender:
         settings, redis = self.settings, self.ledger.client
-        limiter = Limiter(redis, settings, self.shutdown.nap)
+        limiter = Limiter(redis, settings, self.shutdown.sleep)
         recorder = Recorder(self.ledger, self.shutdown, self.presence.name)
         reactions = Reactions(self.account, limiter, settings, self.reach)
         return Sender(
@@ -187,11 +187,11 @@ class BackgroundStep(bootsteps.StartStopStep):
         self._threads: list[Periodic] = []
         self._close_probes: Callable[[], None] = lambda: None
         # Workers need nothing of each other: the ledger is all that they share. Without these two a
-        # start is a second quicker, and a lost broker has less to trip over.
+        # start is a second quicker, and a lost broker can break less.
         parent.options.update(without_mingle=True, without_gossip=True)
         _consume_in_order(parent.app)
         if not issubclass(parent.pool_cls, ThreadPool):
-            worker_log.error("only the pool of sendcode's own works rightly; leave out --pool")
+            worker_log.error("a worker runs only in sendcode's own pool; leave out --pool")
             raise SystemExit(2)
 
     def start(self, parent: Any) -> None:
@@ -213,9 +213,9 @@ class BackgroundStep(bootsteps.StartStopStep):
             sweep(runtime.ledger, runtime.publisher, parent.concurrency)
             presence.note_progress("sweeper")
 
-        def tell_that_it_lives() -> None:
+        def notify_watchdog() -> None:
             if not runtime.health.why_dead():
-                tell_systemd("WATCHDOG=1")
+                notify_systemd("WATCHDOG=1")
 
         note_round = runtime.health.note_round
         self._threads = [
@@ -225,7 +225,7 @@ class BackgroundStep(bootsteps.StartStopStep):
                 "leases", min(settings.sendcode_lease / 4, 1.0), lambda: beat(runtime), note_round
             ),
             # apart from what may wait for Redis
-            Periodic("watchdog", 1.0, tell_that_it_lives),
+            Periodic("watchdog", 1.0, notify_watchdog),
             Periodic(
                 "mending",
                 settings.sendcode_sweep_interval,
@@ -316,7 +316,7 @@ class Periodic:
             except (redis.RedisError, OperationalError, OSError) as exc:
                 if not self._failing:
                     log.warning(
-                        "Redis out of reach, trying on",
+                        "Redis out of reach, still trying",
                         extra=fields(thread=self._thread.name, error=error_code(exc)),
                     )
                 self._failing = True
@@ -329,10 +329,10 @@ class Periodic:
 
 
 def pause_s(interval_s: float, took_s: float) -> float:
-    """Return what is left of an interval after a round of it, half at least: Redis gets a rest.
+    """Return the rest of an interval after a round in it, half at least: Redis gets a pause.
 
-    So a worker whose Redis is far away gives as many signs of life as one nearby; two that are much
-    farther apart would look like the death of it (beat.lua).
+    So a worker whose Redis is far away gives as many signs of life as one nearby; if they came
+    much farther apart, it would be taken for dead (beat.lua).
     """
     return max(interval_s - took_s, interval_s / 2)
 
@@ -376,7 +376,7 @@ def sweep(ledger: Ledger, publisher: Publisher, threads: int = 0) -> int:
         )
     for job_id in due.broken:
         if set_aside(ledger, job_id) is None:
-            log.error("the sweep passes over a job", extra=fields(job_id=job_id))
+            log.error("the sweep skips a job", extra=fields(job_id=job_id))
     if due:
         publisher.publish(due, due.urgent)
     if due.outcomes:
@@ -385,7 +385,7 @@ def sweep(ledger: Ledger, publisher: Publisher, threads: int = 0) -> int:
 
 
 def upgrade_and_mend(upgrade: Upgrade, mending: Mending) -> None:
-    """Do what is to be done of both; an upgrade that fails keeps nobody from mending."""
+    """Upgrade and mend what is due; an upgrade that fails does not prevent mending."""
     try:
         for version in upgrade.run():
             log.warning("ledger upgraded", extra=fields(version=version))

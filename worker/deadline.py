@@ -37,12 +37,12 @@ Address: TypeAlias = tuple[Any, ...]
 """One of those that `socket.getaddrinfo` returns."""
 _MAX_IDLE_S = 4.0  # common servers close idle connections after 5 s or more
 
-# Both count while the machine is suspended, as time.monotonic() does on neither.
+# Both include time in suspension, which time.monotonic() does on neither system.
 _CLOCK = time.CLOCK_BOOTTIME if sys.platform == "linux" else time.CLOCK_MONOTONIC
 
 
 def now_s() -> float:
-    """Seconds since some point in the past, time in suspension included.
+    """Return the seconds since some point in the past, time in suspension included.
 
     The one clock of slots, limits, and of when a request was written and answered.
     """
@@ -83,7 +83,7 @@ class Exchange(threading.local):
         self.sent_at = self.answered_at = self.acknowledged_at = None
 
     def remaining_s(self) -> float:
-        """Seconds left, more than 0. Raises TimeoutError when none are."""
+        """Return the seconds left, more than 0. Raises TimeoutError when there are none."""
         remaining = self._deadline - self.now()
         if remaining <= 0:
             raise TimeoutError("the call's deadline has passed")
@@ -93,7 +93,7 @@ class Exchange(threading.local):
         return self.now() >= self._deadline
 
     def late_s(self) -> float:
-        """Seconds since `not_after`; below 0 before it."""
+        """Return the seconds since `not_after`; below 0 before it."""
         return -math.inf if self._not_after is None else self.now() - self._not_after
 
     def may_write(self) -> bool:
@@ -137,7 +137,7 @@ class _Reader(io.RawIOBase):
         sock.settimeout(0)
 
     def makefile(self, _mode: str) -> io.BufferedReader:
-        """All that `http.client.HTTPResponse` asks of a socket."""
+        """Return a reader of the answer: all that `http.client.HTTPResponse` needs of a socket."""
         return io.BufferedReader(self)
 
     def readable(self) -> bool:
@@ -159,7 +159,7 @@ class _Reader(io.RawIOBase):
 
     def _note_acknowledgement(self) -> None:
         if self._acknowledgements is not None:
-            age_s = self._acknowledgements.age_s()  # asked each time: what it leaves wakes `poll`
+            age_s = self._acknowledgements.age_s()  # each time: a report left there wakes `poll`
             if age_s is not None:
                 self._exchange.note_acknowledgement(age_s)
 
@@ -206,14 +206,14 @@ class Connection(HTTPConnection):
         *args: Any,
         exchange: Exchange,
         is_acknowledged: bool,
-        way: Proxy | None = None,
+        via: Proxy | None = None,
         resolve: Callable[[str, int], Sequence[Address]],
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self._exchange = exchange
         self._is_acknowledged = is_acknowledged
-        self._proxy = way
+        self._proxy = via
         self._resolve = resolve
         self._used_at = 0.0
         self._held: list[bytes] | None = None

@@ -1,6 +1,6 @@
 """Whether this worker lives and can send: for probes over HTTP, and for systemd.
 
-`SENDCODE_METRICS_PORT` opens the port; systemd is told where it asks (`NOTIFY_SOCKET`).
+`SENDCODE_METRICS_PORT` opens the port; systemd is notified where it asks for it (`NOTIFY_SOCKET`).
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from worker.presence import Presence
 
 DEAD_AFTER_S = 60.0
 """A thread that did not come round for so long does not come back. One that waits for a silent
-Redis does: after 26 s at most (three tries, and a look at an idle connection before), 5 s more if
+Redis does: after 26 s at most (three tries, and a check of an idle connection before), 5 s more if
 it must wait for a connection, and some for Sentinels that are silent as well."""
 
 
 class Health:
-    """Knows what is wrong with a worker: a line, or nothing.
+    """Returns what is wrong with a worker, in one line, or "".
 
     It asks Redis nothing, which may be silent: it goes by what the worker's threads found last.
     """
@@ -83,7 +83,7 @@ class Health:
 
 
 def serve(host: str, port: int, health: Health, meter: Meter) -> tuple[int, Callable[[], None]]:
-    """Answer `/livez`, `/readyz` and `/metrics` in a thread; return the port and how to end that.
+    """Answer `/livez`, `/readyz` and `/metrics` in a thread; return the port and how to stop.
 
     Port 0 is any that is free.
 
@@ -141,7 +141,7 @@ class _Quiet(WSGIRequestHandler):
         """Write no line for each probe."""
 
 
-def tell_systemd(*words: str) -> None:
+def notify_systemd(*words: str) -> None:
     """Send `READY=1`, `WATCHDOG=1`, `STATUS=…` to systemd, where this is one of its services.
 
     The protocol is a datagram to a socket (sd_notify(3)).

@@ -2,7 +2,7 @@
 
 One Lua script (`pace.lua`) on Redis' clock hands out slots; a caller learns in one round trip how
 long to wait, so nobody polls. Within a process the batch threads queue up in front of it, one of
-them asking at a time; whoever asks takes the next one's turn along. Events ask at once.
+them asking at a time; whoever asks fetches the next one's turn, too. Events ask at once.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ HORIZON_SLOTS = 2
 away. It comes back at less than half of that (pace.lua), as its slot may come later than planned.
 An event takes such a slot all the same, until its holder begins to use it."""
 LEAST_WAY = 0.25
-"""Of the shortest round trip to Redis, what each of its two ways takes at least: presumed, as no
-clock tells."""
+"""Share of the shortest round trip to Redis that either direction takes at least: presumed, as no
+clock can measure it."""
 SURE = 20
 """Round trips of which the shortest is believed: the first ones connect and load the script."""
 CREEP = 1.001
@@ -45,7 +45,7 @@ LATEST_S = 0.06
 presumes that its request arrived by then."""
 EARLY, OVERDUE = 0.4, 0.7
 """How old a slot is, as a share of the limiter's window, when the arrival of a request that is not
-answered yet travels with the next question of its process, and when it must be reported anyway."""
+answered yet travels with its process' next call of pace.lua, and when it must be reported alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +151,7 @@ class Limiter:
         """When the slot opened whose report the reporter waits for; infinite: it has none."""
 
     def take(self, lane: Lane, late_s: float = 0) -> Slot:
-        """Reserve a slot; the caller sends when it `opens`, or as much later as `late_s` says.
+        """Reserve a slot; the caller sends when it `opens`, or `late_s` later.
 
         Raises:
             Stopping: the worker is being stopped (raised by `sleep`).
@@ -174,7 +174,7 @@ class Limiter:
     def slow_down(self, arrived: str) -> float | None:
         """Slow all workers, after a refusal by the API of the request whose `Slot.arrival` this is.
 
-        Return the rate's share from now on, or None if the refusal told nothing new.
+        Return the rate's share from now on, or None if the refusal showed nothing new.
         """
         factor = self._slow_down(arrived=arrived)
         return factor / 1000 if factor >= 0 else None
@@ -206,7 +206,7 @@ class Limiter:
         self._arrived(arrived=arrived)
 
     def _report_overdue(self) -> None:
-        """Report each arrival that neither an outcome nor a question has taken along in time."""
+        """Report each arrival that no outcome and no call of pace.lua has carried in time."""
         while True:
             overdue_s = OVERDUE * self._window_us / 1e6 - 2 * self._answer_s
             with self._has_arrivals:
@@ -217,11 +217,11 @@ class Limiter:
                 elif overdue_s > (age_s := self._now() - opened):
                     self._has_arrivals.wait(overdue_s - age_s)
             if arrived := self._older_than(overdue_s):
-                with suppress(redis.RedisError):  # the outcome will tell it again
+                with suppress(redis.RedisError):  # the outcome will report it again
                     self._arrived(arrived=arrived)
 
     def _older_than(self, age_s: float) -> str:
-        """Take the arrivals of requests whose slots opened before so many seconds."""
+        """Take out the arrivals of requests whose slots opened at least `age_s` ago."""
         if not self._arrivals:
             return ""
         opened = self._now() - age_s
@@ -230,7 +230,7 @@ class Limiter:
             return " ".join(self._arrivals.pop(number)[1] for number in numbers)
 
     def _take_in_turn(self, lane: Lane, late_s: float) -> Slot:
-        # the caller before took this turn along; an old one has lapsed
+        # the caller before fetched this turn; an old one has lapsed
         turn, self._next_turn = self._next_turn, None
         if turn is not None and turn.comes < self._now() - OLD_TURN_S:
             turn = None
@@ -285,7 +285,7 @@ class Limiter:
         if per_window != self.per_window and not self._warned_of_rate:
             self._warned_of_rate = True
             log.warning(
-                "another worker is told a lower rate, which holds: set SENDCODE_RATE_LIMIT alike",
+                "another worker is set to a lower rate, which holds: set SENDCODE_RATE_LIMIT alike",
                 extra=fields(mine=self.per_window, lowest=per_window),
             )
         wait_s = wait_us / 1e6

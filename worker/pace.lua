@@ -6,14 +6,14 @@
 -- that it can have. A worker reports that with the attempt's outcome (note_arrival); until then the
 -- slot's own time and a presumed delay stand for it.
 --
--- A batch caller may not reserve further ahead than the horizon. It is told when to come back, in
+-- A batch caller may not reserve further ahead than the horizon. It learns when to come back, in
 -- a line of such turns, so that nobody polls and an event never stands behind sleeping callers. An event
 -- takes the earliest slot that a batch caller holds and has not begun to use; that one has the event's
 -- instead, as it finds out when it begins.
 --
 -- A place in that line is a time as the line was planned; `lag` is how much later (or earlier) than
 -- planned the slots really come, so that all who wait in it are corrected at once. A place from
--- before the history was last in doubt is none: the clock that it was planned by may be another.
+-- before the history was last in doubt is void: the clock that it was planned by may be another.
 --
 -- Each caller passes what it knows of the past. That shows a server that has forgotten slots (a
 -- failover to a replica that lagged) or whose clock went forward while slots were granted ahead.
@@ -51,18 +51,18 @@ local number, since = pace.slot or 0, pace.since or 0
 local asked_us = pace.asked_us or 0
 
 -- Callers may be set to different rates (a roll-out, a forgotten machine): the lowest holds.
-local known, known_window, seen = pace.per_window, pace.window_us, pace.rate_seen_us or 0
+local known, known_window, rate_at = pace.per_window, pace.window_us, pace.rate_seen_us or 0
 local stepped = now < asked_us - STEP or (last >= since and now > (expected or now) + STEP)
 if known and known_window and known / known_window < per_window / window
-    and not stepped and now - seen < RATE_HOLDS_US then
+    and not stepped and now - rate_at < RATE_HOLDS_US then
   per_window, window = known, known_window
 else
-  seen = now
+  rate_at = now
 end
 
 -- Unknown history (first use, a failover or a deletion that lost it or a part, a clock that stepped,
 -- another rate): stay silent for one window after all that was granted, as far as the caller, the
--- ring and we know, so that it cannot add to what comes. Whoever finds out more makes it no longer.
+-- ring and we know, so that it cannot add to what comes. What callers find out later does not prolong it.
 if not next_us or stepped or last >= number or known ~= per_window or known_window ~= window
     or (number - per_window >= since and not ring_at(number - per_window, per_window)) then
   local granted = now + (last_us and math.max(0, last_us - expected) or 0)
@@ -85,12 +85,12 @@ if not next_us or stepped or last >= number or known ~= per_window or known_wind
     redis.call('HSET', K.pace, 'level_at_us', int(now))
   end
   redis.call('DEL', K.pace_ring)
-  -- what callers know from before the slot `since` is used up by that
+  -- what callers know of slots before `since` does not count any more
   redis.call('HSET', K.pace, 'per_window', per_window, 'window_us', int(window),
     'since', int(since), 'slot', int(number), 'next_us', int(next_us), 'slot_us', int(granted),
     'line_us', 0, 'lag_us', 0)
 end
-redis.call('HSET', K.pace, 'asked_us', int(now), 'rate_seen_us', int(seen))
+redis.call('HSET', K.pace, 'asked_us', int(now), 'rate_seen_us', int(rate_at))
 
 -- Where the API allows less than the limit, fewer slots make a window (or just one, and a longer window).
 local rate = allowed_rate(per_window / window * 1e6, pace, now) / 1e6 -- slots per µs

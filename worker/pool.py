@@ -1,8 +1,8 @@
 """The connections to the API: which is used next, and how many are open before they are needed.
 
-A slot does not wait until a connection is open. So before one is taken a connection is there, and
+A slot does not wait until a connection is open. So one is open before a slot is taken, and
 while requests follow each other some more are opened ahead, as many as are used up in the time that
-it takes to open one: also an API that closes each connection after its answer costs no slot.
+it takes to open one: even an API that closes each connection after its answer costs no slot.
 """
 
 from __future__ import annotations
@@ -100,8 +100,8 @@ class _Pool(HTTPConnectionPool):
         connection.close()
 
     def _drop_unusable(self) -> None:
-        # Looking at one is a call of the system. The one used last is the surest; the one that was
-        # idle for longest is the first to be closed.
+        # Checking one is a system call. The one used last is the likeliest to be open; the one that
+        # was idle for longest is the first to be closed.
         for end in (-1, 0):
             while self._idle and not self._idle[end].is_connected:
                 self._idle.pop(end).close()
@@ -116,7 +116,7 @@ class _Pool(HTTPConnectionPool):
         self._opening += 1
         try:
             thread.start()
-        except RuntimeError:  # no thread is to be had: the call opens one itself
+        except RuntimeError:  # no thread can start: the call opens one itself
             self._opening -= 1
 
     def _open(self) -> None:
@@ -197,7 +197,7 @@ class Session(requests.Session):
             "resolve": resolve,
         }
         self._pool = (
-            _TlsPool(*place, ssl_context=tls_context(ca_bundle), way=proxy, **options)
+            _TlsPool(*place, ssl_context=tls_context(ca_bundle), via=proxy, **options)
             if parts.scheme == "https"
             else _Pool(*place, **options)
         )

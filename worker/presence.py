@@ -29,11 +29,11 @@ PATIENCE_S = 5.0
 """Seconds after the order to stop in which a known outcome is still recorded."""
 LAST_RESORT_S = 9.0
 """Seconds beyond the deadline of an HTTP call after which a stopping worker ends by force."""
-_LAST_WORDS_S = 3.0
+_LAST_LOG_S = 3.0
 _LOST_PINGS = 3
 """After so many without an answer a connection is lost, though nothing closed it."""
 _REFUSED_FOR_S = 30.0
-"""Before a subscription that Redis refused is tried again: a password is rotated, a right given."""
+"""Before a subscription that Redis refused is tried again: it may have a new password or right."""
 _NEAR_MS = 10_000
 """A sign of life of another process with this worker's name is not a leftover within that time."""
 SILENT_S = 5.0
@@ -55,16 +55,16 @@ class Shutdown:
         self._ordered = threading.Event()
         self._at = float("inf")
         self.asleep_until = 0.0
-        """When the longest nap so far is over, by `time.monotonic`."""
+        """When the longest sleep so far is over, by `time.monotonic`."""
 
     def order(self) -> bool:
-        """Stop: every nap ends now. True the first time."""
+        """Order the stop: every sleep ends now. Return True the first time."""
         is_first = not self._ordered.is_set()
         self._at = min(self._at, self._clock())
         self._ordered.set()
         return is_first
 
-    def nap(self, seconds: float) -> None:
+    def sleep(self, seconds: float) -> None:
         """Sleep.
 
         Raises:
@@ -80,17 +80,17 @@ class Shutdown:
         return self._clock() > self._at + PATIENCE_S
 
 
-def end_by_force(after_s: float, last_words: Callable[[], None] = lambda: None) -> None:
-    """End the process after `after_s` seconds, even if `last_words` hangs.
+def end_by_force(after_s: float, log_it: Callable[[], None] = lambda: None) -> None:
+    """End the process after `after_s` seconds, even if `log_it` hangs.
 
-    Celery's and kombu's own ways out wait for a Redis that is silent for a minute and more. Nothing
+    Celery's and kombu's own shutdown waits for a silent Redis for a minute and more. Nothing
     is lost by it: the leases run out, and other workers probe what was in work.
     """
 
     def end() -> None:
-        speaker = threading.Thread(target=last_words, daemon=True)
-        speaker.start()
-        speaker.join(_LAST_WORDS_S)
+        logger = threading.Thread(target=log_it, daemon=True)
+        logger.start()
+        logger.join(_LAST_LOG_S)
         os._exit(1)
 
     timer = threading.Timer(after_s, end)
@@ -103,7 +103,7 @@ class Leases:
 
     def __init__(self) -> None:
         self.process = secrets.token_hex(4)
-        """Marks this process among all; each of its tokens begins so (beat.lua)."""
+        """Marks this process among all; each of its tokens begins with it (beat.lua)."""
         self._held: dict[str, str] = {}
         self._progress_at = 0.0
         self._lock = threading.Lock()
@@ -236,7 +236,7 @@ class Presence:
         return f"{process}.{mark}" if mark else process
 
     def note_progress(self, part: str) -> None:
-        """Note that a part of the worker does its work; from its first time on it has to."""
+        """Note that a part of the worker makes progress, as it must from the first time on."""
         self._progress[part] = self._clock()
 
     def stuck(self) -> tuple[str, float] | None:
@@ -299,13 +299,13 @@ class Presence:
                 "a worker was killed: others go on with its jobs",
                 extra=fields(worker=entry.rpartition("/")[0], jobs=jobs),
             )
-        if self._is_news(f"{part} stuck", stuck is not None):
+        if self._is_new(f"{part} stuck", stuck is not None):
             log.error(
                 "a part of this worker stands still: it is shown as silent",
                 extra=fields(part=part, seconds=round(still_s)),
             )
         has_twin = any(self._is_twin(*each) for each in workers.silent_ms.items())
-        if self._is_news("duplicate", has_twin):
+        if self._is_new("duplicate", has_twin):
             log.warning(
                 "another worker has the same name: give each its own (sendcode worker --name)",
                 extra=fields(worker=self.name),
@@ -319,11 +319,11 @@ class Presence:
         """Return whether an entry is this process', by whatever credentials."""
         return entry.startswith(f"{self.name}/{self._leases.process}")
 
-    def _is_news(self, trouble: str, is_so: bool) -> bool:
+    def _is_new(self, trouble: str, is_present: bool) -> bool:
         """Return whether to log a trouble: once, until it is over."""
-        is_news = is_so and trouble not in self._logged
-        self._logged = self._logged | {trouble} if is_so else self._logged - {trouble}
-        return is_news
+        is_new = is_present and trouble not in self._logged
+        self._logged = self._logged | {trouble} if is_present else self._logged - {trouble}
+        return is_new
 
     def sign_off(self) -> None:
         self._ledger.client.hdel(self._ledger.keys.workers, self.entry)

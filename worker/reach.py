@@ -1,8 +1,8 @@
 """Whether this process reaches the API at all, while other workers' codes are sent.
 
 A machine's route, proxy, egress rule or trusted certificates may be wrong where those of all others
-are right. Its jobs are good: others shall send them. Where nobody's codes are sent, the API is out,
-and that is not for one process to decide (`Account.record_miss`).
+are right. Its jobs are good: others should send them. Where nobody's codes are sent, the API is
+out, and that is not for one process to decide (`Account.record_miss`).
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import time
 from collections.abc import Callable
 
 FEWEST = 3
-"""Calls in a row that did not get out, before they are taken for this process' own trouble."""
+"""Calls in a row that did not get out, before the fault is taken to be this process' own."""
 
 
 class Reach:
     """Counts the calls in a row that never left. Thread-safe; one per process."""
 
     def __init__(self, settle_s: float, clock: Callable[[], float] = time.monotonic) -> None:
-        """Count none yet.
+        """Start with none.
 
-        `settle_s`: seconds after which no call is under way that began before them.
+        `settle_s`: after so many seconds every call that was under way then has ended.
         """
         self.cut_off: tuple[str, str] | None = None
         """Why this process takes no work, until it reaches the API: the last call's code and

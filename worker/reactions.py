@@ -25,7 +25,7 @@ from jobs.ledger import Aftermath, Ending, Pause
 from worker.limiter import Limiter
 from worker.reach import Reach
 from worker.recorder import AttemptKind, Reaction, Work, unsent
-from worker.retry import LONGEST_NAP_S, TOO_OFTEN_TRIES, Again, RetryPolicy
+from worker.retry import LONGEST_SLEEP_S, TOO_OFTEN_TRIES, Again, RetryPolicy
 from worker.verdict import Verdict
 
 log = logging.getLogger("sendcode.sender")
@@ -97,7 +97,7 @@ class Reactions:
             Kind.STALE: self._stale,
         }
 
-    def to(self, answered: Answered) -> Reaction:
+    def react(self, answered: Answered) -> Reaction:
         """Return what the verdict asks for; what it means for the account is recorded here."""
         work, kind = answered.work, answered.verdict.kind
         if kind is not Kind.STALE:
@@ -162,7 +162,7 @@ class Reactions:
                 pause_s = self._policy.longest_probe_pause_s
                 return Reaction(Again(pause_s), replace(left, counts=False))
             return Reaction(a.pause(0), a.unsent(counts=False))
-        if verdict.code in NEVER_LEFT and self._goes_on_elsewhere(verdict):
+        if verdict.code in NEVER_LEFT and self._others_send(verdict):
             log.warning(
                 "the API was not reached, while others send: the job is left to them",
                 extra=fields(job_id=work.job_id, code=verdict.code),
@@ -182,11 +182,11 @@ class Reactions:
                 again_in_ms=round(pause_s * 1000),
             ),
         )
-        if pause_s > LONGEST_NAP_S and not in_doubt:
+        if pause_s > LONGEST_SLEEP_S and not in_doubt:
             return Reaction(a.pause(pause_s), left)
         return Reaction(Again(pause_s), left)
 
-    def _goes_on_elsewhere(self, verdict: Verdict) -> bool:
+    def _others_send(self, verdict: Verdict) -> bool:
         """Return whether others send codes, though this process does not reach the API."""
         sent = self._report(self._account.codes_sent)
         return sent is not None and self._reach.note_failed(verdict.code, verdict.message, sent)
@@ -242,7 +242,7 @@ class Reactions:
             log.warning("refused as if the account were, while other jobs are sent", extra=cause)
             pause_s = self._settings.sendcode_canary_interval
         if left.in_doubt:
-            # a job in doubt is tried on, while that can prove something
+            # a job in doubt goes on being tried while that can prove something
             pause_s = self._policy.longest_probe_pause_s
         return Reaction(a.pause(pause_s), left)
 
@@ -267,7 +267,7 @@ class Reactions:
         try:
             return report()
         except redis.RedisError as exc:
-            log.warning("other workers not told", extra=fields(error=error_code(exc)))
+            log.warning("other workers not informed", extra=fields(error=error_code(exc)))
             return None
 
     def _end(

@@ -19,10 +19,10 @@ from worker.retry import Again
 
 log = logging.getLogger("sendcode.sender")
 
-_STUMBLES = ("WRONGTYPE", "attempt to", "not an integer")
-"""What a script says that stumbles over a damaged record, as in sweep.lua."""
-_MOST_STUMBLES = 5
-"""Tries with that, 2 s in all, as another key may be at fault, which is mended meanwhile."""
+_DAMAGE_ERRORS = ("WRONGTYPE", "attempt to", "not an integer")
+"""What the error of a script holds that met a damaged record, as in sweep.lua."""
+_DAMAGE_TRIES = 5
+"""Tries with such errors, 2 s in all: another key may be at fault, which is mended meanwhile."""
 
 AttemptKind = Literal["first", "probe", "late", "resend"]
 
@@ -118,7 +118,7 @@ class Recorder:
         self._writing = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(redis.RedisError),
             wait=tenacity.wait_exponential(multiplier=0.1, max=1),
-            stop=lambda state: shutdown.out_of_patience(state) or _stumbles(state),
+            stop=lambda state: shutdown.out_of_patience(state) or _is_damaged(state),
             reraise=True,
         )
 
@@ -164,7 +164,7 @@ class Recorder:
         return "outcome known but the lease was lost; the job's next worker finds it out"
 
     def park(self, work: Work, pause: Pause) -> NotNow:
-        """Lay the job aside; the sweeper publishes it when it is due."""
+        """Park the job; the sweeper publishes it when it is due."""
         parked = self._writing(
             lambda: self._ledger.park(work.job_id, work.token, pause, work.tried)
         )
@@ -196,10 +196,10 @@ class Recorder:
         return Ended(record)
 
 
-def _stumbles(state: tenacity.RetryCallState) -> bool:
+def _is_damaged(state: tenacity.RetryCallState) -> bool:
     """Return whether a script failed once too often because of what it found."""
     error = state.outcome.exception() if state.outcome else None
-    is_stumble = isinstance(error, redis.ResponseError) and any(
-        part in str(error) for part in _STUMBLES
+    is_damage = isinstance(error, redis.ResponseError) and any(
+        part in str(error) for part in _DAMAGE_ERRORS
     )
-    return is_stumble and state.attempt_number >= _MOST_STUMBLES
+    return is_damage and state.attempt_number >= _DAMAGE_TRIES

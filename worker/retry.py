@@ -14,7 +14,7 @@ import tenacity
 
 from config.settings import Settings
 
-LONGEST_NAP_S = 4.0
+LONGEST_SLEEP_S = 4.0
 """Waits up to this are slept; longer ones are parked, but for those of a job in doubt."""
 TOO_OFTEN_TRIES = 2
 """Long waits granted to a number that is refused as too often, before it is a dead letter."""
@@ -57,11 +57,11 @@ def retrying(sleep: Callable[[float], None]) -> tenacity.Retrying:
     """Return the loop around attempts: it goes on while an attempt returns `Again`."""
     return tenacity.Retrying(
         retry=tenacity.retry_if_result(lambda result: isinstance(result, Again)),
-        wait=_as_asked,
+        wait=_wait_s,
         sleep=sleep,
     )
 
 
-def _as_asked(state: tenacity.RetryCallState) -> float:
+def _wait_s(state: tenacity.RetryCallState) -> float:
     result = state.outcome.result() if state.outcome else None
     return result.wait_s if isinstance(result, Again) else 0.0

@@ -37,7 +37,7 @@ log = logging.getLogger("sendcode.sender")
 _NOT_KEPT_MS = 1_000
 _LOCKED_LEAST_MS = 2_000
 MOST_SPARE_S = 0.03
-"""How much sooner than Redis is away a batch job's try is journaled before its slot, at most."""
+"""How much earlier than Redis' distance asks for a batch job's try is journaled, at most."""
 
 
 class Sender:
@@ -66,17 +66,17 @@ class Sender:
         self._meter = meter
         self._has_stood_down = has_stood_down
         self._may_send_to = may_send_to
-        self._until_done = retrying(shutdown.nap)
-        self._locked_told_s: dict[str, float] = {}
+        self._until_done = retrying(shutdown.sleep)
+        self._locked_log_at: dict[str, float] = {}
         """By data key that is missing: when it may be logged again."""
         self._journal_s = 0.0
         """Seconds that journaling takes at least, creeping up. Where Redis is far away, all slots
         are used so much late, which keeps the distance between them."""
-        self._lead_s, self._strays_s = 0.01, 0.0
+        self._lead_s, self._spread_s = 0.01, 0.0
         """Seconds that waking up and journaling take on average, and how much more or less."""
 
     def send(self, job_id: str) -> Ended | NotNow:
-        """Work on a job as far as it goes now. Expected troubles are results, not exceptions."""
+        """Work on a job as far as it goes now. Expected failures are results, not exceptions."""
         token = self._leases.token()
         try:
             asked = now_s()
@@ -92,7 +92,7 @@ class Sender:
                 return NotNow(claim.verdict, due)
             work = Work(record, token, claim.is_canary)
             with self._leases.hold(job_id, token):
-                return self._work_on(work) if not record.locked else self._lay_aside(work)
+                return self._work_on(work) if not record.locked else self._park_locked(work)
         except redis.RedisError as exc:
             if isinstance(exc, redis.ResponseError):
                 # the scripts fail on a record that is broken
@@ -107,11 +107,11 @@ class Sender:
         record = set_aside(self._ledger, job_id)
         return Ended(record) if record is not None else NotNow("unreadable")
 
-    def _lay_aside(self, work: Work) -> NotNow:
+    def _park_locked(self, work: Work) -> NotNow:
         """Keep a job that is sealed under a data key that this worker lacks."""
         key_id, now = work.record.locked, now_s()
-        if now >= self._locked_told_s.get(key_id, now):
-            self._locked_told_s[key_id] = now + LOCKED_WAIT_MS / 1000
+        if now >= self._locked_log_at.get(key_id, now):
+            self._locked_log_at[key_id] = now + LOCKED_WAIT_MS / 1000
             log.error(
                 "a job is sealed under a data key that is not in SENDCODE_DATA_KEYS: it waits",
                 extra=fields(job_id=work.job_id, data_key=key_id),
@@ -156,7 +156,7 @@ class Sender:
             return begun
         kind, slot = begun
         try:
-            self._shutdown.nap(slot.opens - now_s())
+            self._shutdown.sleep(slot.opens - now_s())
         except Stopping:
             # nothing has left: the journaled try is taken back
             work.leave(unsent(kind, counts=False))
@@ -177,7 +177,7 @@ class Sender:
             took_s = slot.at_us / 1e6 - work.record.created_ms / 1000
             self._meter.acceptance_to_api.labels(work.record.lane).observe(max(0.0, took_s))
         work.tried = _tried(kind, slot, answer)
-        reaction = self._reactions.to(
+        reaction = self._reactions.react(
             Answered(work, kind, answer.verdict, slot.at_us // 1000, answer.fingerprint)
         )
         result = self._recorder.apply(work, reaction)
@@ -200,9 +200,9 @@ class Sender:
         while True:
             begins = now_s()
             if slot.held:  # as late as can be: until then an event may have it
-                lead_s = min(self._journal_s + MOST_SPARE_S, self._lead_s + self._strays_s)
+                lead_s = min(self._journal_s + MOST_SPARE_S, self._lead_s + self._spread_s)
                 begins = max(begins, slot.opens - lead_s)
-                self._shutdown.nap(begins - now_s())
+                self._shutdown.sleep(begins - now_s())
             # until the request has arrived, at most: slot, writing, travelling (see docs/decisions)
             margin_s = slot.opens - now_s() + 2 * self._client.timeout_s + PROBE_SLACK_S
             asked = now_s()
@@ -220,7 +220,7 @@ class Sender:
             self._journal_s = min(took_s, self._journal_s + (took_s - self._journal_s) / 20)
             if slot.held:
                 took_s = answered - begins
-                self._strays_s += (abs(took_s - self._lead_s) - self._strays_s) / 16
+                self._spread_s += (abs(took_s - self._lead_s) - self._spread_s) / 16
                 self._lead_s += (took_s - self._lead_s) / 16
             if begun.kind != "moved":
                 break

@@ -11,7 +11,7 @@
 local A = arguments('arrived')
 local STRAY_US = 5e6      -- a refusal at the rate's very end is passed over if none came for so long
 local SLOWEST = 0.05      -- of the limit, after repeated refusals
-local BLIND = 0.8         -- of the rate that was, where nobody remembers what came before
+local BLIND = 0.8         -- of the rate that was, where what came before is not known any more
 local FIRST_HOLDS_S, LONGEST_HOLDS_S = 10, 30
 
 local slot, per_window, sent = string.match(A.arrived, '^(%d+):(%d+):(%d+)')
@@ -22,7 +22,7 @@ local pace = fields(K.pace, 'slot', 'since', 'per_window', 'window_us', 'judged'
 local number, since = tonumber(pace.slot) or 0, tonumber(pace.since) or 0
 local window = tonumber(pace.window_us) or 1e6
 
--- those of which the ring can still tell
+-- those that the ring still holds
 local refused, kept = {}, {}
 for each in string.gmatch((pace.refused_slots or '') .. ' ' .. int(slot), '%d+') do
   if tonumber(each) >= number - 5 * per_window and not refused[tonumber(each)] then

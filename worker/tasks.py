@@ -1,7 +1,7 @@
 """The Celery tasks, and all that Flower shows of it and may do; nothing else is made for Flower.
 
 Flower's Broker page lists the queues that a worker says it consumes. A worker names the dead-letter
-list among them, so that its depth is seen there; nobody ever consumes it. Orders that would act
+list among them, so that its depth is shown there; nobody ever consumes it. Orders that would act
 behind the ledger's back are refused: a revoked job would be dropped by every worker for hours
 while the ledger waits for it, and a consumer added to the dead-letter list would empty it.
 """
@@ -171,7 +171,7 @@ def set_up_flower(app: Celery, settings: Settings) -> None:
 class QueueDepths:
     """How long the queues are, for Flower's Broker page.
 
-    Flower's own reading speaks RESP3, and knows neither the CA of a `rediss://` URL nor more than
+    Flower's own code speaks RESP3, and knows neither the CA of a `rediss://` URL nor more than
     one Sentinel nor their database.
     """
 

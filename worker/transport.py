@@ -53,12 +53,11 @@ _LONGEST_JOB_ID = 200
 
 EVENTS_WAIT_S = 0.1
 EVENTS_SHARE = 10
-"""Where Redis is far it is longer: so many times what sending them takes, as no message is taken
-meanwhile, and"""
+"""The wait is longer where Redis is far away: so many times what sending them takes, as no message
+is taken meanwhile."""
 LONGEST_EVENTS_WAIT_S = 2.0
-"""at most."""
 MOST_EVENTS = 1_000
-"""How many are held so long at most; the thread that finds more sends them itself."""
+"""How many are held back at most; the thread that finds more sends them itself."""
 PROGRESS_S = 1.0
 RECONNECT_S = 1.0
 """Between two tries to reach Redis, or to be served by it."""
@@ -87,7 +86,7 @@ class QoS(virtual.QoS):
 
 
 class Channel(ours.Channel):
-    """A channel that reads garbage without dying of it."""
+    """A channel that survives garbage in its queues."""
 
     QoS = QoS  # type: ignore[assignment]  # kombu's own is not asked for by type
     has_stood_down: Callable[[], bool] = bool
@@ -107,7 +106,7 @@ class Channel(ours.Channel):
         except ResponseError as exc:
             if error_code(exc) != "WRONGTYPE":
                 raise
-            # no trace: the error is a stranger's
+            # no traceback: the fault is not ours
             log.error("a queue's place held another type: moved aside")  # noqa: TRY400
             self.connection.move_aside()
         raise Empty
@@ -192,7 +191,7 @@ def _job_id_in(body: str, encoding: Any) -> str:
 def message_of(job_id: str, queue: str) -> dict[str, Any]:
     """Return a new message with all that counts in one, as Celery's protocol 2 has it.
 
-    Celery and kombu believe every field of a message, and a wrong one ends the worker (a time
+    Celery and kombu trust every field of a message, and a wrong one ends the worker (a time
     limit that is no pair, a list for an id): nothing that came from outside is passed on to them.
     """
     own_id = task_id(job_id, queue)

@@ -35,12 +35,12 @@ class Verdict:
 
 
 def own_verdict(code: OwnCode, message: str) -> Verdict:
-    """The verdict on a call that brought no answer of the API."""
+    """Return the verdict on a call that brought no answer of the API."""
     return Verdict(explain(code).kind, str(code), message)
 
 
 def judge_status(status: int) -> Verdict | None:
-    """The verdict on an HTTP status alone; None when the body has to be read (200)."""
+    """Return the verdict on an HTTP status alone; None when the body has to be read (200)."""
     if status == HTTP_OK:
         return None
     code = OwnCode.REDIRECT if status in _REDIRECTS else OwnCode.HTTP_STATUS
@@ -48,7 +48,7 @@ def judge_status(status: int) -> Verdict | None:
 
 
 def judge_body(body: bytes) -> Verdict:
-    """The verdict on the body of an answer with HTTP status 200; never raises.
+    """Return the verdict on the body of an answer with HTTP status 200; never raises.
 
     The content type does not count: a proxy's page does not become an answer by its header,
     nor does an answer stop being one.
@@ -79,7 +79,7 @@ def _judge_response(response: dict[str, Any]) -> Verdict:
     return Verdict(explain(code).kind, code, _clean_message(error.get("Message")), request_id)
 
 
-# What the server says ends in logs, terminals, spreadsheets and Flower: nothing that could steer
+# What the server says ends up in logs, terminals, spreadsheets and Flower: nothing that could steer
 # them gets through, and no telephone number that it may repeat to us, however grouped.
 _CODE = re.compile(r"(?!.*\d{5})[A-Za-z][A-Za-z0-9_]{0,63}(?:\.[A-Za-z0-9_]{1,64}){0,3}", re.ASCII)
 _NOT_IN_REQUEST_ID = re.compile(r"[^A-Za-z0-9._-]")

@@ -1,7 +1,7 @@
 """Takes outcomes to the backends that asked for their jobs, in the Standard Webhooks format.
 
 At least once, and those of one job in their order: what was not answered with 2xx is tried again.
-Only public addresses are connected to, the very ones that were looked at, unless
+Only public addresses are connected to, the very ones that were checked, unless
 SENDCODE_WEBHOOK_PRIVATE allows others: else an endpoint could reach into the network that the
 worker is in. Nothing of a URL but its host is logged: its path is often a secret.
 """
@@ -44,7 +44,7 @@ _6TO4 = ipaddress.ip_network("2002::/16")
 
 
 class PrivateAddressError(OSError):
-    """A host has no address but such as no webhook may be sent to."""
+    """A host has only addresses that no webhook may be sent to."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -983,7 +983,7 @@ def test_a_worker_that_is_stopped_gives_its_place_up_and_takes_no_more(
     redis: Redis, keys: Keys
 ) -> None:
     shutdown = Shutdown()
-    limiter = make_limiter(redis, 0.01, shutdown.nap)
+    limiter = make_limiter(redis, 0.01, shutdown.sleep)
     for _ in "abc":  # slots, further ahead than batch callers may have one
         limiter.take(Lane.EVENT)
     taken: list[object] = []
@@ -1020,7 +1020,7 @@ def test_threads_of_two_processes_share_one_rate_in_turns(redis: Redis) -> None:
 
     threads = [
         threading.Thread(target=work, args=(process, limiter))
-        for process, limiter in enumerate([make_limiter(redis, 200, shutdown.nap) for _ in "ab"])
+        for process, limiter in enumerate([make_limiter(redis, 200, shutdown.sleep) for _ in "ab"])
         for _ in range(8)
     ]
     for thread in threads:

@@ -202,7 +202,7 @@ def begun(acts: Acts, ledger: Ledger, job_id: str) -> tuple[Work, Begun]:
 def reacting(
     ledger: Ledger, runtime: Runtime, account: Account, settings: Settings
 ) -> tuple[Recorder, Reactions]:
-    limiter = Limiter(ledger.client, settings, runtime.shutdown.nap)
+    limiter = Limiter(ledger.client, settings, runtime.shutdown.sleep)
     reactions = Reactions(account, limiter, settings, runtime.reach)
     return Recorder(ledger, runtime.shutdown), reactions
 
@@ -217,10 +217,10 @@ def test_a_job_whose_calls_do_not_get_out_is_left_to_others_that_send_and_spends
 
     before = []
     for _ in range(FEWEST - 1):
-        before.append(reactions.to(Answered(work, "first", verdict)).then)
+        before.append(reactions.react(Answered(work, "first", verdict)).then)
         other = submit(ledger, str(next(others)))
         acts.finish(other, acts.begun(other))
-    left = recorder.apply(work, reactions.to(Answered(work, "first", verdict)))
+    left = recorder.apply(work, reactions.react(Answered(work, "first", verdict)))
 
     assert all(isinstance(each, Again) for each in before)
     assert left == NotNow("Network.Connect", 0)
@@ -236,9 +236,9 @@ def test_a_job_that_is_throttled_again_and_again_steps_aside_and_spends_nothing(
     work.throttled = MOST_THROTTLED - 2
     answered = Answered(work, "first", Verdict(Kind.THROTTLED, "RequestLimitExceeded", "slowly"))
 
-    one_more = recorder.apply(work, reactions.to(answered))
+    one_more = recorder.apply(work, reactions.react(answered))
     work.attempts += 1
-    last = recorder.apply(work, reactions.to(answered))
+    last = recorder.apply(work, reactions.react(answered))
 
     record = acts.job(job_id)
     assert ledger_begun.kind == "first"

@@ -19,7 +19,7 @@ from jobs.job import Lane
 from jobs.ledger import Ledger
 from tests.replicas import frozen
 from tests.waiting import wait_until
-from worker.health import DEAD_AFTER_S, Health, serve, tell_systemd
+from worker.health import DEAD_AFTER_S, Health, notify_systemd, serve
 from worker.meter import Meter
 from worker.presence import SETTLED_S, Leases, Presence, Shutdown
 
@@ -245,7 +245,7 @@ def test_systemd_hears_of_it_where_it_asks(tmp_path: Path, monkeypatch: pytest.M
         systemd.bind(str(tmp_path / "notify"))
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
 
-        tell_systemd("READY=1", "STATUS=taking messages")
+        notify_systemd("READY=1", "STATUS=taking messages")
 
         assert systemd.recv(1_000) == b"READY=1\nSTATUS=taking messages"
-    tell_systemd("WATCHDOG=1")  # nobody listens any more
+    notify_systemd("WATCHDOG=1")  # nobody listens any more

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from config.settings import Settings
-from worker.retry import LONGEST_NAP_S, TOO_OFTEN_TRIES, Again, RetryPolicy, retrying
+from worker.retry import LONGEST_SLEEP_S, TOO_OFTEN_TRIES, Again, RetryPolicy, retrying
 
 POLICY = RetryPolicy(Settings())
 
@@ -36,28 +36,28 @@ def test_no_backoff_is_allowed() -> None:
 
 
 def test_the_first_retries_are_slept_and_the_later_ones_parked() -> None:
-    assert POLICY.pause_s(1, in_doubt=False) < LONGEST_NAP_S < POLICY.pause_s(3, in_doubt=False)
+    assert POLICY.pause_s(1, in_doubt=False) < LONGEST_SLEEP_S < POLICY.pause_s(3, in_doubt=False)
 
 
 def test_the_loop_goes_on_while_it_is_told_to_and_sleeps_as_told() -> None:
     results: list[object] = [Again(0.5), Again(0), Again(2.5), "done"]
-    naps: list[float] = []
+    sleeps: list[float] = []
 
-    result = retrying(naps.append)(lambda: results.pop(0))
+    result = retrying(sleeps.append)(lambda: results.pop(0))
 
     assert result == "done"
-    assert naps == [0.5, 0, 2.5]
+    assert sleeps == [0.5, 0, 2.5]
 
 
 def test_an_order_to_stop_ends_the_loop_in_the_middle_of_a_nap() -> None:
     class StopNowError(Exception):
         pass
 
-    def nap(_: float) -> None:
+    def sleep(_: float) -> None:
         raise StopNowError
 
     with pytest.raises(StopNowError):
-        retrying(nap)(lambda: Again(1))
+        retrying(sleep)(lambda: Again(1))
 
 
 def test_an_error_of_the_attempt_is_not_retried() -> None:

@@ -1,4 +1,4 @@
-"""The order to stop: it ends every nap, and patience with what must be recorded."""
+"""The order to stop: it ends every sleep, and patience with what must be recorded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ANY_STATE = tenacity.RetryCallState(tenacity.Retrying(), None, (), {})
 def test_a_nap_goes_by_while_nobody_orders_a_stop() -> None:
     began = time.monotonic()
 
-    Shutdown().nap(0.01)
+    Shutdown().sleep(0.01)
 
     assert time.monotonic() - began >= 0.01
 
@@ -30,7 +30,7 @@ def test_the_order_ends_a_nap_that_has_begun() -> None:
     def sleeper() -> None:
         asleep.set()
         with pytest.raises(Stopping):
-            stop.nap(3600)
+            stop.sleep(3600)
         ended.set()
 
     thread = threading.Thread(target=sleeper)
@@ -48,7 +48,7 @@ def test_after_the_order_no_nap_begins_not_even_one_of_no_length() -> None:
     stop.order()
 
     with pytest.raises(Stopping):
-        stop.nap(0)
+        stop.sleep(0)
 
 
 def test_patience_has_no_end_without_an_order() -> None:
@@ -75,11 +75,11 @@ def test_the_first_order_says_that_it_is_the_first() -> None:
     assert [stop.order(), stop.order()] == [True, False]
 
 
-@pytest.mark.parametrize("last_words", ["lambda: None", "threading.Event().wait", "1 .real"])
-def test_a_process_that_hangs_ends_by_force_whether_or_not_it_is_heard(last_words: str) -> None:
+@pytest.mark.parametrize("log_it", ["lambda: None", "threading.Event().wait", "1 .real"])
+def test_a_process_that_hangs_ends_by_force_whether_or_not_it_can_log(log_it: str) -> None:
     hanging = (
         "import worker.presence as s, threading; "
-        f"s.end_by_force(0.1, {last_words}); threading.Event().wait()"
+        f"s.end_by_force(0.1, {log_it}); threading.Event().wait()"
     )
 
     ended = subprocess.run([sys.executable, "-c", hanging], timeout=120, check=False)
