@@ -63,7 +63,7 @@ def sends_nothing(entry: str) -> str:
 
 
 class Account(LedgerPart):
-    """Halts and resumes all sending. Jobs are kept meanwhile; none loses an attempt by it."""
+    """Halts and resumes all sending. Jobs are kept meanwhile, and none loses an attempt."""
 
     def __init__(self, client: redis.Redis, settings: Settings, worker: str = "") -> None:
         """Bind it to a client; `worker` is this worker's entry in the ledger (`Presence.entry`)."""

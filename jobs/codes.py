@@ -146,7 +146,7 @@ _OF_JOBS: Mapping[str, tuple[str, str]] = {
         f"Put the key back behind the first of SENDCODE_DATA_KEYS; if that is no file, {RESTART}",
     ),
 }
-"""No call is answered so."""
+"""No call gets these as its answer."""
 _BY_KIND: Mapping[Kind, Mapping[str, tuple[str, str]]] = {
     Kind.TRANSIENT: {
         "OperationDenied.ServiceBusy": ("The service is busy", _WAIT),
@@ -327,17 +327,17 @@ def explain_end(code: str) -> Code:
 
 
 def is_for_operations(code: str) -> bool:
-    """Whether only those who run sendcode can mend it, by its settings, its account or its code."""
+    """Return whether only operators can mend it, by its settings, its account or its code."""
     known = explain(code)
     is_theirs = known.kind in {Kind.ACCOUNT, Kind.CLOCK, Kind.THROTTLED} or code == OwnCode.FORGED
     return is_theirs or known.remedy == _OUR_BUG or "SENDCODE_" in known.remedy
 
 
 def is_own(code: str) -> bool:
-    """Whether the code is ours: the API gave no answer, or none that could be read."""
+    """Return whether the code is ours: the API gave no answer, or none that could be read."""
     return code in _OWN
 
 
 def is_permanent(code: str) -> bool:
-    """Whether the same request would only be refused again."""
+    """Return whether the same request would only be refused again."""
     return explain(code).kind is Kind.PERMANENT

@@ -83,7 +83,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """Which dead letters are asked for; what is not said does not matter. Times are Unix ms."""
+    """Which dead letters are asked for; None matches all. Times are Unix ms."""
 
     code: str | None = None
     batch_id: str | None = None

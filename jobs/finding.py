@@ -146,7 +146,7 @@ class Finder(LedgerPart):
         yield from reversed(dead)
 
     def _events(self, trace: Trace, sought: _Sought, until: float) -> None:
-        """Look through the events. They are in no list, so all keys of Redis are passed by."""
+        """Look through the events. They are in no list, so all keys of Redis are scanned."""
         for ids in self.pages_of_jobs(f"{EVENT}-*"):
             if not self._among(trace, sought, ids, until) or self._is_enough(trace, until):
                 return
@@ -169,7 +169,7 @@ class Finder(LedgerPart):
         indexes = frozenset(sought.indexes)
         while first < batch.total:
             looked, found = 0, []
-            rows = self._lists.look(batch.batch_id, first, ROWS_AT_ONCE, all_cells=has_text)
+            rows = self._lists.scan(batch.batch_id, first, ROWS_AT_ONCE, all_cells=has_text)
             for row in rows:
                 looked += 1
                 if _fits(*row, needle, sought.digits, indexes):
@@ -194,9 +194,9 @@ class Finder(LedgerPart):
         return True
 
 
-def _named(told: list[str], name: str) -> Iterator[str]:
-    """Yield the jobs that others know by a name, of those of whose names find_jobs.lua tells."""
-    for job_id, *names, story in zip(*(iter(told),) * 5, strict=True):
+def _named(reply: list[str], name: str) -> Iterator[str]:
+    """Yield the jobs that others know by a name, from what find_jobs.lua replies."""
+    for job_id, *names, story in zip(*(iter(reply),) * 5, strict=True):
         if name in names or f'"{name}"' in story:
             yield job_id
 
@@ -204,7 +204,7 @@ def _named(told: list[str], name: str) -> Iterator[str]:
 def _fits(
     country_code: str, num: str, cells: bytes, needle: bytes, digits: str, indexes: frozenset[str]
 ) -> bool:
-    """Return whether a row, as `Rows.look` yields it, holds a text, or is for a number."""
+    """Return whether a row, as `Rows.scan` yields it, holds a text, or is for a number."""
     if needle and needle in cells.lower():
         return True
     if not digits:

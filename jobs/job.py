@@ -111,7 +111,7 @@ class SendCodeJob:
     life_ms: int | None = None
     """After so many milliseconds the code is of no use and is not sent; None for never."""
     reference: str = ""
-    """The caller's own name for it, its international numbers masked: all who look read it."""
+    """The caller's own name for it, its international numbers masked: others read it."""
     key: str = ""
     """The idempotency key, of which the id is made."""
     is_test: bool = False
@@ -263,7 +263,7 @@ class JobRecord:
     life_ms: int | None = None
     """The time that the caller gave it to be of use."""
     reference: str = ""
-    """The caller's own name for it, its international numbers masked: all who look read it."""
+    """The caller's own name for it, its international numbers masked: others read it."""
     key: str = ""
     """The idempotency key, if it came with one."""
     token: str = ""

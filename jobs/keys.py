@@ -52,7 +52,7 @@ class Keys:
     workers: str
     """hash: worker/process -> its last sign of life, ms"""
     connections: str
-    """hash: process -> the server's run on which its connection was seen open; since when it is
+    """hash: process -> the server's run on which its connection was open; since when it is
     closed, ms, and the sign of life then. With a colon and a process: the channel of that one"""
     sweeps: str
     """hash: when the last one was, until when expired leases are left alone; when the append-only
@@ -126,7 +126,7 @@ class Keys:
     quota: ById
     """hash, "<rule>:<span, ms>:<whose>": bucket of time -> codes counted in it"""
     due: ById
-    """sorted set, by lane or `aside` (parked batch jobs): job id by when to look, ms"""
+    """sorted set, by lane or `aside` (parked batch jobs): job id by when a sweep checks it, ms"""
     batch: ById
     """hash: one batch"""
     content: ById

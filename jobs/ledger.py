@@ -538,7 +538,7 @@ class Ledger(LedgerPart):
     ) -> JobRecord | None:
         """Record a job's end, and return it as it is then; `worker` is the name of whose it was.
 
-        `phone` is its number, where that was opened already: its seal is not looked at again.
+        `phone` is its number, where that was opened already: its seal is not checked again.
         None: the lease was lost, somebody else decides about the job.
         """
         reply = self.run_script(

@@ -1,4 +1,4 @@
-"""Mends a ledger of which keys were deleted, set back to older copies, or replaced.
+"""Mends a ledger whose keys were deleted, set back to older copies, or replaced.
 
 `check.lua` finds out at little cost that keys do not fit together; what follows from the jobs'
 records is then derived from them anew (`mend.lua`). docs/faults.md has what becomes of each key.
@@ -48,7 +48,7 @@ class _Jobs:
     totals: Counter[str] = field(default_factory=Counter)
     numbers: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
     """How many codes a number got, and when the last; by country code and what stands for it."""
-    untold: list[str] = field(default_factory=list)
+    outcomes: list[str] = field(default_factory=list)
     """Those with an outcome that was not delivered."""
     done: list[str] = field(default_factory=list)
     """What was moved aside."""
@@ -60,7 +60,7 @@ class _Jobs:
             return
         self.ids.add(job_id)
         if int(endings or 0) > int(delivered or 0):
-            self.untold.append(job_id)
+            self.outcomes.append(job_id)
         if lane == TEST:
             self.totals[lane] += 1
             return
@@ -144,7 +144,7 @@ class Mending(LedgerPart):
         for chunk in parted((job_id for lane, job_id in jobs.open if lane == Lane.EVENT), _CHUNK):
             done += self._do("events", *chunk)
         done += self._do("indexes", *batches)
-        for chunk in parted([*jobs.untold, *(BATCH_PREFIX + each for each in batches)], _CHUNK):
+        for chunk in parted([*jobs.outcomes, *(BATCH_PREFIX + each for each in batches)], _CHUNK):
             done += self._do("outcomes", *chunk)
         done += self._do("letters", *(job_id for _, job_id in sorted(jobs.letters)))
         if misfits is None:
@@ -167,7 +167,7 @@ class Mending(LedgerPart):
         return done
 
     def _is_on(self, batch_id: str) -> bool:
-        """Whether a batch is not over, by its record."""
+        """Return whether a batch is not over, by its record."""
         state: Any = self.client.hget(self.keys.batch(batch_id), "state")
         return not BatchState(state or "").is_over or bool(
             self.client.exists(self.keys.open(batch_id))

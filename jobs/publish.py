@@ -81,8 +81,8 @@ class Publisher:
         )
         if is_urgent:
             message.headers[URGENT] = True
-        # it goes to the queue by its name, which takes no declaring; to look whether that was done
-        # costs a quarter of all
+        # it goes to the queue by its name, which needs no declaring; checking whether that was done
+        # would take a quarter of the time
         amqp.send_task_message(
             producer, TASK_OF[queue], message, queue=queue, retry=False, declare=()
         )

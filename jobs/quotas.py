@@ -148,13 +148,13 @@ def bounds_of_workers(
 
     Rule and limit of each. Where there are several, for each rule and span the strictest holds.
     """
-    told: Any = client.hgetall(Keys(settings.sendcode_key_prefix).spending)
+    stored: Any = client.hgetall(Keys(settings.sendcode_key_prefix).spending)
     return [
         tuple(
             (rule, Limit(int(count), int(span_ms) // 1000, watched == "1"))
             for rule, count, span_ms, watched in _PACKED.findall(each)
         )
-        for each in sorted(told)
+        for each in sorted(stored)
     ]
 
 

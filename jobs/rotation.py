@@ -89,7 +89,7 @@ class Rotated:
 
 
 class Rotation(LedgerPart):
-    """Looks through all that is sealed in one ledger."""
+    """Counts, and seals anew, all that is sealed in one ledger."""
 
     def __init__(self, client: redis.Redis, settings: Settings) -> None:
         super().__init__(client, settings)
@@ -109,7 +109,7 @@ class Rotation(LedgerPart):
         return found
 
     def rotate(self, progress: Callable[[int], None] = lambda _: None) -> Rotated:
-        """Seal all anew that is not under the first key; `progress` is told how many were."""
+        """Seal all anew that is not under the first key; `progress` receives how many."""
         done = 0
         for _ in range(_PASSES):
             found = Rotated()

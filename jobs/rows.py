@@ -125,7 +125,7 @@ class Rows(LedgerPart):
     def term(self, batch_id: str, known: Iterable[str]) -> str:
         """Return the `expires_at` of a batch whose record is lost: the one its rows are sealed for.
 
-        `known` are those that its jobs tell. It is "" where there was none, and "lost" where it is
+        `known` are those of its jobs. It is "" where there was none, and "lost" where it is
         another one.
 
         Raises:
@@ -146,7 +146,7 @@ class Rows(LedgerPart):
                 return "lost"
         return terms[0]
 
-    def look(
+    def scan(
         self, batch_id: str, first: int, count: int, *, all_cells: bool
     ) -> Iterator[tuple[str, str, bytes]]:
         """Yield country code, number and cells as JSON of rows from index `first` on.
@@ -289,7 +289,7 @@ class _Opener:
         self.sealed = sealed
         self.terms = terms
         self._opened: dict[tuple[str, int], list[bytes]] = {}
-        self._told: set[tuple[str, str, str]] = set()
+        self._logged: set[tuple[str, str, str]] = set()
         self.raises: type[SealedError] | tuple[()] = ()
         """What is raised where something cannot be opened; all else is logged."""
 
@@ -335,8 +335,8 @@ class _Opener:
 
     def _warn(self, what: str, batch_id: str, number: int, why: SealedError) -> None:
         """Log of a batch's rows the first one alone that cannot be opened for a reason."""
-        if (batch_id, what, str(why)) not in self._told:
-            self._told.add((batch_id, what, str(why)))
+        if (batch_id, what, str(why)) not in self._logged:
+            self._logged.add((batch_id, what, str(why)))
             log.warning(what, extra=fields(batch_id=batch_id, row=number, why=str(why)))
 
 

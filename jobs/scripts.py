@@ -97,7 +97,7 @@ _WAIT_MS = 500
 """For replicas to confirm; they take a millisecond or so. Callers wait for twice as long."""
 
 _KEYS_AT_ONCE = 2_000
-"""Passed by in one step of a scan."""
+"""Scanned in one step."""
 
 Argument = str | bytes | int | float
 T = TypeVar("T")

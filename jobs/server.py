@@ -181,7 +181,7 @@ def _kind(info: Mapping[str, Any]) -> list[Finding]:
 def _replicas(
     info: Mapping[str, Any], config: Mapping[str, str], has_sentinels: bool
 ) -> Iterator[Finding]:
-    """Look at what a primary may accept that no replica has: a failover forgets it."""
+    """Judge what a primary may accept that no replica has: a failover forgets it."""
     name = "replicas"
     replicas = int(info.get("connected_slaves", 0))
     least = config.get("min-replicas-to-write")
@@ -260,7 +260,7 @@ def _eviction(info: Mapping[str, Any], config: Mapping[str, str]) -> Finding:
 
 
 def _snapshots(info: Mapping[str, Any], config: Mapping[str, str]) -> Iterator[Finding]:
-    """Look at what the append-only file makes needless, and what stops all writing by default."""
+    """Judge what the append-only file makes needless, and what stops all writing by default."""
     stops = bool(config.get("save")) and config.get("stop-writes-on-bgsave-error") != "no"
     remedy = 'set save "": the append-only file is what keeps the jobs'
     if stops:
@@ -303,7 +303,7 @@ def _troubles(info: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def memory_used(client: redis.Redis) -> float | None:
-    """Return the share of its memory limit that a server uses; None without one, or if untold."""
+    """Return the share of its memory limit that a server uses; None without one, or if hidden."""
     info = _unless_refused(lambda: client.info("memory")) or {}
     limit = int(info.get("maxmemory", 0))
     return int(info["used_memory"]) / limit if limit else None

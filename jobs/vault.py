@@ -73,7 +73,7 @@ class UnknownKeyError(SealedError):
 
 
 class IndexLockedError(UnknownKeyError):
-    """The index of numbers does not open: whether anything else was forged cannot be told.
+    """The index of numbers does not open: nobody can tell whether anything else was forged.
 
     One line: what, remedy.
     """
@@ -99,7 +99,7 @@ class Vault:
         """
         self._client = client
         self._settings = settings
-        self._known, self._look_again_s = settings.data_keys, monotonic() + _KNOWN_S
+        self._known, self._refresh_at_s = settings.data_keys, monotonic() + _KNOWN_S
         self._key = Keys(settings.sendcode_key_prefix).vault
         self._place = (settings.redis.place, self._key)
         self._read_again_s = 0.0
@@ -107,8 +107,8 @@ class Vault:
     @property
     def _keys(self) -> DataKeys:
         """The keys as their file has them by now; asked for seldom, as numbers are many."""
-        if monotonic() >= self._look_again_s:
-            self._known, self._look_again_s = self._settings.data_keys, monotonic() + _KNOWN_S
+        if monotonic() >= self._refresh_at_s:
+            self._known, self._refresh_at_s = self._settings.data_keys, monotonic() + _KNOWN_S
         return self._known
 
     def seal(self, data: bytes, bound_to: str) -> str:

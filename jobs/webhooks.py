@@ -1,4 +1,4 @@
-"""Where outcomes go: the endpoint of each token's name, and the outbox of what it was not told yet.
+"""Where outcomes go: each token name's endpoint, and the outbox of what is not delivered yet.
 
 The script that ends a job puts its outcome into the outbox (jobs/lua/shared/webhooks.lua), so none
 is lost; workers deliver it (worker/webhooks.py), those of one job in their order.
@@ -94,7 +94,7 @@ class Endpoint:
 
 
 def check_url(url: str, *, private_too: bool) -> None:
-    """Check what is to be an endpoint's URL; its host's address is looked at when it is called.
+    """Check what is to be an endpoint's URL; its host's address is checked when it is called.
 
     Raises:
         WebhookRefusedError: it cannot be one.

@@ -2,7 +2,7 @@
 --
 -- Each process holds one connection to Redis for nothing but this: a subscription to a channel of its
 -- own. When the process dies its kernel closes it, and while it is only paused the connection stays. A
--- process counts as killed if that connection was seen open on this very server (a restarted one, or
+-- process counts as killed if that connection was open on this very server (a restarted one, or
 -- another primary, has none of the old), is closed now, and there was no sign of life for GONE_MS since
 -- it was first found closed: whoever lives and has lost a connection beats meanwhile.
 -- Where the server or the user's rights do not allow to ask, leases run out by themselves.
@@ -61,12 +61,12 @@ local function end_leases(process)
       local lease = ask('HGET', K.job(id), 'lease')
       if lease and string.sub(lease, 1, #process) == process then
         redis.call('HSET', K.job(id), 'spared', lease) -- nobody is left who could renew it
-        look_again(id, lane, NOW)
+        schedule(id, lane, NOW)
         ended = ended + 1
       elseif messages and not string.find(messages, '"' .. id .. '"', 1, true)
           and ask('HGET', K.job(id), 'state') == 'queued' then
         redis.call('HSET', K.job(id), 'published', 0) -- so that the sweep misses it
-        look_again(id, lane, NOW)
+        schedule(id, lane, NOW)
       end
     end
   end

@@ -45,7 +45,7 @@ if A.doubt ~= '' and job.settled ~= tostring(try) then
   if A.doubt == 'clear' then doubt, asked, resent = unpack(as_before) end
   if A.counts ~= '1' then attempts = attempts - 1 end
 elseif A.doubt == '' and job.open then
-  tell_of_lost_outcome(id, job.open)
+  note_lost_outcome(id, job.open)
 end
 
 -- Redis was away for longer than a lease, and another job took the number meanwhile.
@@ -104,7 +104,7 @@ local counted = count_attempt(A.process)
 redis.call('HSET', K.job(id), 'tries', try, 'counted', counted, 'doubt', int(doubt), 'kind', kind,
   'asked', int(math.max(asked or 0, arrived)), 'open', int(leaves) .. ':' .. kind)
 move(id, batch, state, 'sending')
-look_again(id, lane, NOW + LEASE_MS)
+schedule(id, lane, NOW + LEASE_MS)
 -- the other jobs of this number wait until this attempt can no longer be refused for it
 close_number(cc, num, id, arrived + INTERVAL_MS)
 return {kind, attempts, counted}

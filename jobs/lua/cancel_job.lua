@@ -24,6 +24,6 @@ elseif job.state ~= 'queued' and job.state ~= 'parked' then
   return 'in work'
 end
 finalize(id, job.batch, job.lane, job.state, 'cancelled')
-tell_story(id, A.story)
+add_story(id, A.story)
 note_action(A.action)
 return 'cancelled'

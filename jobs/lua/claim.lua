@@ -60,7 +60,7 @@ if not job.doubt then
 end
 
 -- While the API's answers halt the account, a job in doubt goes on: its proof has a time limit. While a
--- person halts it, none does.
+-- person halts it, no job does.
 local halted = halted_by(id)
 if halted and not (halted == 'api' and may_be_proved(job.doubt)) then
   park(id, batch, lane, state, NOW, job.doubt)
@@ -74,9 +74,9 @@ if taken_until then
 end
 if not job.doubt then close_number(cc, num, id, NOW + LEASE_MS) end
 
-put_down(id, batch, lane)
+unindex(id, batch, lane)
 if lane == 'batch' then redis.call('SADD', K.held, id) end
 redis.call('HSET', K.job(id), 'lease', token)
 move(id, batch, state, 'leased')
-look_again(id, lane, NOW + LEASE_MS)
+schedule(id, lane, NOW + LEASE_MS)
 return granted()

@@ -9,7 +9,7 @@
 -- Twice: a claim finds none, and the outcome is tried again in a while; else the second changes nothing.
 local A = arguments('id', 'verb', 'n?:number', 'give_up_ms:number', 'reason?', 'delays:rest')
 local id, reply = A.id, 'done'
-local key = told_of(id)
+local key = subject_key(id)
 local job = fields(key, 'token', 'endings', 'delivered', 'hook_at', 'hook_tries')
 local name, endpoint = job.token, endpoint_of(job.token)
 local head = tonumber(job.delivered or 0) + 1

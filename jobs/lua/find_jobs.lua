@@ -1,4 +1,4 @@
--- Find jobs, among those named, by their number, or tell the names by which others know them. A job that
+-- Find jobs, among those named, by their number, or list the names by which others know them. A job that
 -- a person put in another's place is looked at with that. It changes nothing.
 -- indexes: what may stand for a number, each between commas; or "" for names, which the caller compares:
 --   what is searched for may be a number, and Redis' slowlog keeps arguments
@@ -7,10 +7,10 @@
 local A = arguments('indexes', 'ids:rest')
 local reply = {}
 
-local function story_of(id, told)
+local function story_of(id, count)
   local entries = {}
-  for back = 0, math.min(100, told - 1) do -- so it ends whatever a damaged record holds
-    entries[#entries + 1] = redis.call('HGET', K.job(id), 'story:' .. int(told - back)) or nil
+  for back = 0, math.min(100, count - 1) do -- so it ends whatever a damaged record holds
+    entries[#entries + 1] = redis.call('HGET', K.job(id), 'story:' .. int(count - back)) or nil
   end
   return table.concat(entries, '\n')
 end
@@ -21,9 +21,9 @@ for _, id in ipairs(A.ids) do
     local values = redis.pcall('HMGET', K.job(id), 'cc', 'num', 'request_id', 'reference', 'key', 'told',
       'replaced_by')
     if values.err then break end
-    local cc, num, request_id, reference, key, told, replaced_by = unpack(values)
+    local cc, num, request_id, reference, key, count, replaced_by = unpack(values)
     if A.indexes == '' then
-      for _, each in ipairs({id, request_id or '', reference or '', key or '', story_of(id, tonumber(told) or 0)}) do
+      for _, each in ipairs({id, request_id or '', reference or '', key or '', story_of(id, tonumber(count) or 0)}) do
         reply[#reply + 1] = each
       end
     elseif cc and num and string.find(A.indexes, ',' .. number_digest(cc, num) .. ',', 1, true) then

@@ -19,11 +19,11 @@ if not is_held then
   if job.by == token then return {'ok', cjson.encode(record(id))} end
   if not from or not IS_SENT[state] or IS_SENT[from] then return {'lost'} end
   if job.replaced_by then
-    local told = redis.call('HGET', K.job(id), 'told') or 0
-    if redis.call('HGET', K.job(id), 'story:' .. told) ~= A.story then tell_story(id, A.story) end
+    local last = redis.call('HGET', K.job(id), 'told') or 0
+    if redis.call('HGET', K.job(id), 'story:' .. last) ~= A.story then add_story(id, A.story) end
     return {'lost'}
   end
-  if job.open then tell_of_lost_outcome(id, job.open) end
+  if job.open then note_lost_outcome(id, job.open) end
   if FINAL[from] then redis.call('HINCRBY', K.totals, from, -1) end
   if FOR_A_PERSON[from] and redis.call('LREM', K.dead, 1, id) == 1 then
     count_letter(batch, code, from, -1)
@@ -40,7 +40,7 @@ if is_held then
   settle_try(id, A)
   redis.call('HDEL', K.job(id), 'open')
 else
-  tell_story(id, A.story)
+  add_story(id, A.story)
 end
 redis.call('HSET', K.job(id), 'code', A.code, 'message', A.message, 'request_id', A.request_id,
   'by', token)

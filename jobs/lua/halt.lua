@@ -1,5 +1,5 @@
 -- Halt the account's sending, or let it go on. While an account is halted by what the API answered,
--- one job tries again from time to time (see sweep); while a person halts it, none does.
+-- one job tries again from time to time (see sweep); while a person halts it, no job does.
 -- verb: "halt" | "resume"; by: "api" | "person"; action: a person's, for the list of actions, else ""
 -- left_ms: an API's success resumes only what the API halted, before its request left (0: the canary's)
 -- Reply: 1 if this call did something, 0 if it was so already or may not be

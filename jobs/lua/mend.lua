@@ -16,7 +16,7 @@ local A = arguments('verb', 'parts:rest')
 local parts = A.parts
 if refused('') == 'newer' then return {} end
 
--- When somebody is to look at a job again that no index names.
+-- When a sweep is to check a job again that no index names.
 local function again_at(job)
   if job.state == 'parked' then return tonumber(job.due) or NOW end
   return NOW + (job.state == 'queued' and GRACE_MS or LEASE_MS)
@@ -87,9 +87,9 @@ local function mend_batch(batch, digest, width, term)
   local open, stopped = members(K.open(batch)), members(K.stopped(batch))
   local function count(name) tally[name] = (tally[name] or 0) + 1 end
 
-  -- Count a row's job, and have the indexes name it if it is to be looked after. Returns whether there
+  -- Count a row's job, and have the indexes name it if it still waits. Returns whether there
   -- is one.
-  local function take_stock(id)
+  local function recount(id)
     known[id] = true
     local job = fields(K.job(id), 'state', 'dup', 'code', 'replaced_by', 'dropped', 'doubt', 'due')
     local is_named = open[id] or stopped[id]
@@ -102,7 +102,7 @@ local function mend_batch(batch, digest, width, term)
       job = fields(K.job(id), 'state', 'dup', 'code')
     end
     if job.dup == '1' then count('possible_duplicate') end
-    if job.replaced_by then return take_stock(job.replaced_by) end
+    if job.replaced_by then return recount(job.replaced_by) end
     count(job.state)
     if FINAL[job.state] then
       local code = job.code or ''
@@ -112,7 +112,7 @@ local function mend_batch(batch, digest, width, term)
       elseif FOR_A_PERSON[job.state] then
         letters = letters + 1
       end
-      if is_named then put_down(id, batch, 'batch') end
+      if is_named then unindex(id, batch, 'batch') end
       redis.call('SREM', K.open(batch), id)
       return true
     end
@@ -128,7 +128,7 @@ local function mend_batch(batch, digest, width, term)
       if is_aside and b.state == BATCH.PAUSED then
         redis.call('SADD', K.stopped(batch), id)
       else
-        look_again(id, is_aside and 'aside' or 'batch', again_at(job))
+        schedule(id, is_aside and 'aside' or 'batch', again_at(job))
       end
     end
     return true
@@ -144,11 +144,11 @@ local function mend_batch(batch, digest, width, term)
     return text and string.byte(text) ~= 9
   end
   for number = 1, cursor do
-    if not take_stock(batch .. '-' .. number) and is_accepted(number) then missing = missing + 1 end
+    if not recount(batch .. '-' .. number) and is_accepted(number) then missing = missing + 1 end
   end
   -- where the batch was set back, the rows behind its cursor were fed already
   local behind = cursor + 1
-  while behind <= rows and (not is_accepted(behind) or take_stock(batch .. '-' .. behind)) do
+  while behind <= rows and (not is_accepted(behind) or recount(batch .. '-' .. behind)) do
     if is_accepted(behind) then cursor = behind end
     behind = behind + 1
   end
@@ -159,7 +159,7 @@ local function mend_batch(batch, digest, width, term)
     end
   end
   for id in pairs(open) do
-    if not known[id] then take_stock(id) end
+    if not known[id] then recount(id) end
   end
   -- of jobs that ended so long ago that they were forgotten only the counts know
   for state in pairs(FINAL) do
@@ -218,7 +218,7 @@ local function mend_events()
         end_lost_job(id, 'event')
       else
         if is_sent and not job.dup then flag_duplicate(id) end
-        look_again(id, 'event', again_at(job))
+        schedule(id, 'event', again_at(job))
         put_back = put_back + 1
       end
     end
@@ -283,7 +283,7 @@ end
 local function mend_outcomes()
   local put_back = 0
   for _, id in ipairs(parts) do
-    local key = told_of(id)
+    local key = subject_key(id)
     local job = fields(key, 'token', 'delivered', 'finished')
     local name, head = job.token or '', tonumber(job.delivered or 0) + 1
     local is_kept = job.finished and tonumber(job.finished) > NOW - RETENTION_MS

@@ -1,5 +1,5 @@
--- Look whether a batch may be removed, or remove it, when its jobs are: it has been over since before a
--- time, none of its jobs waits for a person, and nobody is still to be told of its end.
+-- Check whether a batch may be removed, or remove it, when its jobs are: it has been over since before a
+-- time, none of its jobs waits for a person, and no webhook on its end is due.
 -- before: ms; verb: "look" | "remove"
 -- Reply: how many of its rows became jobs, at most; -1 if it stays, or is gone
 -- Twice: -1, it is gone.

@@ -51,11 +51,11 @@ local function remove(id, job)
   return removed
 end
 
-local removed, seen = 0, {}
+local removed, done = 0, {}
 for _, each in ipairs(A.ids) do
   local id, job = last_of(each)
-  if job and not seen[id] and may_go(id, job) then
-    seen[id] = true
+  if job and not done[id] and may_go(id, job) then
+    done[id] = true
     removed = removed + remove(id, job)
   end
 end

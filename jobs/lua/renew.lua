@@ -8,7 +8,7 @@ for i = 1, #A.leases, 2 do
   local id, token = A.leases[i], A.leases[i + 1]
   local job = fields(K.job(id), 'lease', 'lane', 'cc', 'num', 'doubt')
   if job.lease == token then
-    look_again(id, job.lane, until_ms)
+    schedule(id, job.lane, until_ms)
     local holder = redis.call('HGET', number_key(job.cc, job.num), 'job')
     if not job.doubt and (not holder or holder == id) then
       close_number(job.cc, job.num, id, until_ms)

@@ -10,7 +10,7 @@ local was = kind == 'hash' and fields(K.job(id), 'state', 'code', 'dup', 'token'
 if was.code == code then return 0 end
 local batch = redis.call('EXISTS', K.batch(A.batch)) == 1 and A.batch or nil
 
-for _, each in ipairs({'event', 'batch'}) do put_down(id, batch, each) end
+for _, each in ipairs({'event', 'batch'}) do unindex(id, batch, each) end
 local place = redis.call('LPOS', K.dead, id)
 local state = (FINAL[was.state] or OPEN[was.state]) and was.state or place and 'dead' or 'queued'
 if FINAL[state] then redis.call('HINCRBY', K.totals, state, -1) end

@@ -47,7 +47,7 @@ local function make_due(id, job)
 end
 
 -- Whether another job that a person had tried again is still to send a code to the number. Whoever
--- decides has looked what waits, but two may decide at once.
+-- decides has checked what waits, but two may decide at once.
 local function is_tried_already(cc, num, id)
   local other = redis.call('HGET', number_key(cc, num), 'again')
   return other and other ~= id and OPEN[redis.call('HGET', K.job(other), 'state') or '']
@@ -100,7 +100,7 @@ local function replace(id, job, new, cc, num, story)
     local value = redis.call('HGET', K.job(id), name)
     if value then redis.call('HSET', K.job(new), name, value) end
   end
-  tell_story(new, story)
+  add_story(new, story)
   make_due(new, job)
 end
 
@@ -140,7 +140,7 @@ local function settle(id, place, story, cc, num, new, new_story)
   if (verb == 'drop') ~= (job.dropped ~= nil) then
     count_left(job.batch, job.state, verb == 'drop' and 1 or -1)
   end
-  tell_story(id, story)
+  add_story(id, story)
   if verb ~= 'drop' and job.batch and is_code_counted(job.state, code) then
     redis.call('HINCRBY', K.counts(job.batch), 'code:' .. code, -1)
   end

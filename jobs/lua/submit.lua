@@ -79,5 +79,5 @@ for _, name in ipairs({'reference', 'token', 'key', 'trace'}) do
 end
 redis.call('SET', asked, id, 'PX', DAY_MS)
 count_event('event', 1)
-look_again(id, 'event', NOW + patience_ms('event'))
+schedule(id, 'event', NOW + patience_ms('event'))
 return {'new', record(id), remember, outlook()}

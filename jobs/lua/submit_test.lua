@@ -20,7 +20,7 @@ if A.duplicate == '1' then redis.call('HSET', K.job(id), 'dup', 1) end
 for _, name in ipairs({'reference', 'token', 'key'}) do
   if A[name] ~= '' then redis.call('HSET', K.job(id), name, A[name]) end
 end
-tell_story(id, A.story)
+add_story(id, A.story)
 redis.call('HINCRBY', K.totals, 'test', 1)
 keep(id, RETENTION_MS)
 note_outcome(id, A.state)

@@ -33,12 +33,12 @@ local account = fields(K.account, 'state', 'by', 'canary', 'canary_due', 'outage
 -- A job that was in work already goes in front of all others: if it is in doubt, its proof has a time
 -- limit, which a long queue would outlast.
 local function publish(id, batch, lane, from, is_urgent)
-  put_down(id, batch, lane)
+  unindex(id, batch, lane)
   redis.call('HDEL', K.job(id), 'lease')
   redis.call('HSET', K.job(id), 'published', int(NOW))
   move(id, batch, from, 'queued')
   if lane == 'batch' then redis.call('SADD', K.held, id) end
-  look_again(id, lane, NOW + GRACE_MS)
+  schedule(id, lane, NOW + GRACE_MS)
   found[#found + 1] = is_urgent and 'event' or lane
   found[#found + 1] = id
   if is_urgent then
@@ -71,7 +71,7 @@ local function is_spared(id, lane, job)
   local is_in_work = job.state == 'leased' or job.state == 'sending'
   if not is_in_work or NOW >= patient_until or job.lease == job.spared then return false end
   redis.call('HSET', K.job(id), 'spared', job.lease)
-  look_again(id, lane, patient_until)
+  schedule(id, lane, patient_until)
   return true
 end
 
@@ -92,7 +92,7 @@ local function each(ids, act)
 end
 
 -- Jobs of a lane whose time has come; at most `space` of them are published.
-local function look_after(key, lane, space)
+local function publish_due(key, lane, space)
   each(redis.call('ZRANGEBYSCORE', key, '-inf', int(NOW), 'LIMIT', 0, limit), function(id)
     if space <= 0 or budget <= 0 then return end
     local job = fields(K.job(id), 'state', 'batch', 'doubt', 'published', 'not_after', 'urgent',
@@ -106,14 +106,14 @@ local function look_after(key, lane, space)
     elseif not state then
       end_lost_job(id, lane)
     elseif FINAL[state] then
-      put_down(id, batch, lane)
+      unindex(id, batch, lane)
     elseif ends then
       finalize(id, batch, lane, state, ends)
     elseif steering == BATCH.PAUSED then
       stop(id, batch, lane, state)
     elseif state == 'queued' and not may_be_canary
         and not message_is_gone(lane, tonumber(job.published or 0), job.urgent) then
-      look_again(id, lane, NOW + (job.urgent and GRACE_MS or patience_ms(lane)))
+      schedule(id, lane, NOW + (job.urgent and GRACE_MS or patience_ms(lane)))
     elseif not is_spared(id, lane, job) then
       if taken_until then
         -- a file may name one number a thousand times: those rows must not take the others' room
@@ -263,7 +263,7 @@ end
 -- Jobs in doubt before all others: their proof has a time limit, and thousands may be due before them.
 -- None of them came due before its attempt, so where nothing else is due this finds next to nothing.
 local DOUBTS = 10000 -- looked at in one sweep, 20 ms
-local function look_after_doubts(lane)
+local function publish_doubts(lane)
   local passed, looked = 0, 0
   repeat
     local due = redis.call('ZRANGEBYSCORE', K.due(lane), int(NOW - PROVABLE_MS), int(NOW), 'LIMIT',
@@ -271,10 +271,10 @@ local function look_after_doubts(lane)
     each(due, function(id)
       local job = fields(K.job(id), 'doubt', 'state', 'batch', 'published', 'urgent', 'lease', 'spared')
       if not may_be_proved(job.doubt) or not OPEN[job.state] then
-        passed = passed + 1 -- look_after sees to it
+        passed = passed + 1 -- publish_due sees to it
       elseif job.state == 'queued'
           and not message_is_gone(lane, tonumber(job.published or 0), job.urgent) then
-        look_again(id, lane, NOW + GRACE_MS)
+        schedule(id, lane, NOW + GRACE_MS)
       elseif not is_spared(id, lane, job) then
         publish(id, job.batch, lane, job.state, true)
       end
@@ -300,10 +300,10 @@ local function is_doubt_at_work()
   return false
 end
 
-local function look_after_all()
-  look_after(K.due('event'), 'event', math.huge)
-  look_after(K.due('batch'), 'batch', math.huge)
-  look_after(K.due('aside'), 'batch', room())
+local function publish_all_due()
+  publish_due(K.due('event'), 'event', math.huge)
+  publish_due(K.due('batch'), 'batch', math.huge)
+  publish_due(K.due('aside'), 'batch', room())
 end
 
 -- Another job each time, in case it is the last one's fault; in an outage rather one whose proof has
@@ -317,7 +317,7 @@ local function choose_canary()
         return (not in_doubt or job.doubt)
           and (not untried or job.canary_of ~= account.since and not job.barred)
       end
-      look_after_all()
+      publish_all_due()
       if not in_doubt then feed() end
       if budget <= 0 then return end
     end
@@ -327,13 +327,13 @@ end
 local is_halted = account.state == 'halted'
 -- while a person halts the sending, no job tries
 if is_halted and account.by == 'person' then return reply end
-look_after_doubts('event')
-look_after_doubts('batch')
+publish_doubts('event')
+publish_doubts('batch')
 if is_halted then
   -- one other job may try, from time to time
   if NOW >= tonumber(account.canary_due or 0) then choose_canary() end
   return reply
 end
-look_after_all()
+publish_all_due()
 feed()
 return reply

@@ -16,7 +16,7 @@ local function replay()
   for key, from in pairs({[K.undelivered(name)] = int(A.since_ms), [K.outbox(name)] = '(' .. int(NOW)}) do
     for _, id in ipairs(redis.call('ZRANGEBYSCORE', key, from, '+inf', 'LIMIT', 0, 1000)) do
       if not redis.call('ZSCORE', K.delivering, name .. ' ' .. id) then
-        redis.call('HDEL', told_of(id), 'hook_at', 'hook_tries')
+        redis.call('HDEL', subject_key(id), 'hook_at', 'hook_tries')
         redis.call('ZREM', K.undelivered(name), id)
         redis.call('ZADD', K.outbox(name), int(NOW), id)
         moved = moved + 1
@@ -25,9 +25,9 @@ local function replay()
   end
 end
 
--- Forget what its endpoint was not told of a job: another endpoint of this name must not learn of it.
+-- Forget what its endpoint has not received of a job: another endpoint of this name must not learn of it.
 local function forget_outcomes(id)
-  local key = told_of(id)
+  local key = subject_key(id)
   local job = fields(key, 'delivered', 'endings')
   for n = tonumber(job.delivered or 0) + 1, tonumber(job.endings or 0) do
     redis.call('HDEL', key, 'outcome:' .. n)

@@ -1,12 +1,12 @@
 -- Whether the account's sending is halted: by what the API answered (then one job, the canary, tries
 -- again from time to time, and jobs in doubt are probed on), or by a person (then nothing is sent).
 
--- When the API's halt is over the hash stays for a while: it tells when the trouble was (`since`, `ended`),
+-- When the API's halt is over the hash stays for a while: it holds when the trouble was (`since`, `ended`),
 -- whether it was an outage, and of which code. Trouble that comes back soon has never been over.
 
 local REMEMBERED_MS = 3600000
 
--- `more`: since (now, if it is not told), outage ("1"), job (whose answer it was), refused ("1": no worker
+-- `more`: since (now, if it is not given), outage ("1"), job (whose answer it was), refused ("1": no worker
 -- is left whose credentials, address or clock the API does not refuse).
 local function halt_account(by, code, message, worker, first_ms, more)
   local before = fields(K.account, 'code', 'outage', 'since', 'ended')

@@ -60,7 +60,7 @@ local function averaged(known, us, count)
   return known + (us - known) / math.min(count + 1, 50)
 end
 
--- Tell the limiter when slots' requests reached the API at the latest. `arrived` is "", or for each, after
+-- Record when slots' requests reached the API at the latest. `arrived` is "", or for each, after
 -- a space, "slot number:slots per window:sent, µs on this clock (empty: it never left):answer time, µs
 -- (empty: none has come):time until it was acknowledged, µs (empty: unknown)".
 --
@@ -81,7 +81,7 @@ local function note_one_arrival(slot, per_window, sent_us, answer, way)
     'rtt_min_us', 'heard', 'spread_us', 'answer_us', 'unrefused')
   local caution = tonumber(pace.caution_us) or FIRST_CAUTION
   local unproved = tonumber(pace.unproved_us) or UNPROVED
-  local heard, ways = tonumber(pace.heard) or 0, tonumber(pace.ways) or 0
+  local answers, ways = tonumber(pace.heard) or 0, tonumber(pace.ways) or 0
   local most_usual = math.max(MOST_USUAL, 4 * caution)
   local way_spread = tonumber(pace.way_spread_us) or 0
 
@@ -96,8 +96,8 @@ local function note_one_arrival(slot, per_window, sent_us, answer, way)
   if answer then
     local shortest = shortest_of(pace.rtt_min_us, answer)
     local above = answer - shortest
-    local spread = averaged(pace.spread_us, math.min(above, most_usual), heard)
-    if heard >= SURE then
+    local spread = averaged(pace.spread_us, math.min(above, most_usual), answers)
+    if answers >= SURE then
       if spread <= math.max(AFFORDABLE, caution) then
         -- What answers vary more than acknowledgements is a queue; it hardly ever takes twenty times its
         -- average. An answer that comes later than that was lost and sent again, unless it is later still.
@@ -109,11 +109,11 @@ local function note_one_arrival(slot, per_window, sent_us, answer, way)
     caution = math.max(LEAST_CAUTION, caution * (1 - CAUTION_FALLS))
     unproved = unproved - (unproved - LEAST_UNPROVED) / 6000
     redis.call('HSET', K.pace, 'rtt_min_us', int(shortest), 'spread_us', int(spread),
-      'answer_us', int(averaged(pace.answer_us, answer, heard)), 'heard', int(heard + 1),
+      'answer_us', int(averaged(pace.answer_us, answer, answers)), 'heard', int(answers + 1),
       'unrefused', int((tonumber(pace.unrefused) or 0) + 1), 'caution_us', int(caution),
       'unproved_us', int(unproved))
   end
-  if math.max(heard, ways) < SURE then excess = math.max(excess, UNPROVED) end
+  if math.max(answers, ways) < SURE then excess = math.max(excess, UNPROVED) end
   local at = sent_us + excess
   if not answer and not way then at = math.max(at, tonumber(string.match(entry, ':(%d+)$'))) end
   redis.call('HSET', K.pace_ring, index, slot .. ':' .. int(at))
@@ -146,7 +146,7 @@ local function more_caution()
 end
 
 -- Batch callers reserve ahead, and an event takes the earliest slot that one of them has not begun to use.
--- K.pace tells who holds which: `held` is "number:time, µs" for each, `moved` "number:the slot that its
+-- K.pace has who holds which: `held` is "number:time, µs" for each, `moved` "number:the slot that its
 -- holder has instead:time, µs". Slots that are over are left out.
 local function with_slot(list, added, now)
   local kept = {}

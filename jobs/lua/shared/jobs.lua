@@ -62,7 +62,7 @@ local function count_event(lane, by)
 end
 
 -- Take a job out of every index of jobs that something must still be done about.
-local function put_down(id, batch, lane)
+local function unindex(id, batch, lane)
   redis.call('ZREM', K.due(lane), id)
   if lane == 'batch' then
     redis.call('ZREM', K.due('aside'), id)
@@ -71,19 +71,19 @@ local function put_down(id, batch, lane)
   if batch then redis.call('SREM', K.stopped(batch), id) end
 end
 
--- A message in a long queue is looked for later: its turn cannot have come yet, and thousands that
+-- A message in a long queue is missed later: its turn cannot have come yet, and thousands that
 -- merely wait must not stand before the few jobs that have to be recovered.
 local function patience_ms(lane)
   local waiting = redis.call('LLEN', lane == 'event' and K.event_queue or K.batch_queue)
   return math.floor(GRACE_MS * (1 + waiting / 200))
 end
 
-local function look_again(id, lane, at)
+local function schedule(id, lane, at)
   redis.call('ZADD', K.due(lane), int(at), id)
 end
 
-local function lay_down(id, batch, lane, from, at)
-  put_down(id, batch, lane)
+local function set_parked(id, batch, lane, from, at)
+  unindex(id, batch, lane)
   redis.call('HDEL', K.job(id), 'lease')
   redis.call('HSET', K.job(id), 'due', int(at))
   move(id, batch, from, 'parked')
@@ -92,13 +92,13 @@ end
 -- Batch jobs that wait without a doubt wait apart: there may be many, they are published only as
 -- there is room, and no job that has to be recovered may stand behind them.
 local function park(id, batch, lane, from, at, doubt)
-  lay_down(id, batch, lane, from, at)
-  look_again(id, (lane == 'event' or doubt) and lane or 'aside', at)
+  set_parked(id, batch, lane, from, at)
+  schedule(id, (lane == 'event' or doubt) and lane or 'aside', at)
 end
 
 -- A job that is due while its batch is paused waits without a date, until the batch is fed again.
 local function stop(id, batch, lane, from)
-  lay_down(id, batch, lane, from, NOW)
+  set_parked(id, batch, lane, from, NOW)
   redis.call('SADD', K.stopped(batch), id)
 end
 
@@ -140,7 +140,7 @@ end
 -- Record what a job's last try left, if there was one: its story, doubt, counts and undocumented of the script's
 -- arguments, see begin.lua. If it is clear of doubt: returns doubt, asked and resent, all as they were before it.
 local function settle_try(id, A)
-  tell_story(id, A.story)
+  add_story(id, A.story)
   if (A.undocumented or '') ~= '' then redis.call('HSET', K.job(id), 'undocumented', A.undocumented) end
   if A.doubt ~= '' then redis.call('HDEL', K.job(id), 'open') end
   if A.counts ~= '1' then redis.call('HINCRBY', K.job(id), 'attempts', -1) end
@@ -216,7 +216,7 @@ end
 local function finalize(id, batch, lane, from, state, code, worker)
   code = code or ''
   note_end(worker or '', state, code)
-  put_down(id, batch, lane)
+  unindex(id, batch, lane)
   if not FINAL[from] then count_event(lane, -1) end
   redis.call('HSET', K.job(id), 'finished', int(NOW))
   redis.call('HDEL', K.job(id), 'lease', 'due')

@@ -30,14 +30,14 @@ local BOUNDS_HOLD_MS = 60000
 local function bounds_of_all()
   redis.call('HSET', K.spending, OWN_BOUNDS == '' and 'off' or OWN_BOUNDS, int(NOW))
   redis.call('PEXPIRE', K.spending, BOUNDS_HOLD_MS)
-  local told, texts = redis.call('HGETALL', K.spending), {OWN_BOUNDS}
-  for i = 1, #told, 2 do
-    local at = tonumber(told[i + 1]) or 0
+  local stored, texts = redis.call('HGETALL', K.spending), {OWN_BOUNDS}
+  for i = 1, #stored, 2 do
+    local at = tonumber(stored[i + 1]) or 0
     if at <= NOW - BOUNDS_HOLD_MS then
-      redis.call('HDEL', K.spending, told[i])
+      redis.call('HDEL', K.spending, stored[i])
     else
-      texts[#texts + 1] = told[i]
-      if at > NOW then redis.call('HSET', K.spending, told[i], int(NOW)) end -- the clock was set back
+      texts[#texts + 1] = stored[i]
+      if at > NOW then redis.call('HSET', K.spending, stored[i], int(NOW)) end -- the clock was set back
     end
   end
   local bounds = strictest(texts)

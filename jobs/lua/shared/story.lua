@@ -28,7 +28,7 @@ end
 
 -- Add an entry to a job's story; its time 0 means now. A story keeps its beginning and its end: that of a
 -- job that is throttled for days must not grow.
-local function tell_story(id, entry)
+local function add_story(id, entry)
   if entry == '' then return end
   local FIRST, LAST = 20, 80
   if string.sub(entry, 1, 3) == '[0,' then entry = '[' .. int(NOW) .. string.sub(entry, 3) end
@@ -37,10 +37,10 @@ local function tell_story(id, entry)
   if n - LAST > FIRST then redis.call('HDEL', K.job(id), 'story:' .. n - LAST) end
 end
 
--- The last try's worker died, or could not report in time what was answered.
-local function tell_of_lost_outcome(id, open)
+-- The last try's worker died, or could not report the answer in time.
+local function note_lost_outcome(id, open)
   local left, kind = string.match(open, '^(%d+):(.*)$')
-  tell_story(id, '[' .. left .. ',"' .. (kind == 'first' and 'attempt' or kind) .. '","","",null,'
+  add_story(id, '[' .. left .. ',"' .. (kind == 'first' and 'attempt' or kind) .. '","","",null,'
     .. '"outcome not known: its worker was lost, or could not tell it in time"]')
   redis.call('HDEL', K.job(id), 'open')
 end

@@ -11,7 +11,7 @@
 -- A batch that was submitted with a token has the same fields. In outboxes and messages it is "batch:<id>".
 
 -- The hash of what an id in an outbox names.
-local function told_of(id)
+local function subject_key(id)
   local batch = string.match(id, '^batch:(.*)$')
   return batch and K.batch(batch) or K.job(id)
 end
@@ -33,9 +33,9 @@ local function keep_endpoint(name, endpoint)
   redis.call('HSET', K.webhooks, name, cjson.encode(endpoint))
 end
 
--- Note how a job or a batch ended, if anybody is to be told. Either may end twice: by a person's requeue.
+-- Note how a job or a batch ended, if it has an endpoint. Either may end twice: by a person's requeue.
 local function note_outcome(id, state)
-  local key = told_of(id)
+  local key = subject_key(id)
   local name = redis.call('HGET', key, 'token')
   if not name or not redis.call('HGET', K.webhooks, name) then return end
   local job = fields(key, 'code', 'request_id', 'attempts', 'dup')
@@ -51,7 +51,7 @@ end
 local function give_up(name, id)
   redis.call('ZREM', K.outbox(name), id)
   redis.call('ZREM', K.delivering, name .. ' ' .. id)
-  local finished = redis.call('HGET', told_of(id), 'finished')
+  local finished = redis.call('HGET', subject_key(id), 'finished')
   if finished then redis.call('ZADD', K.undelivered(name), finished, id) end
 end
 
@@ -83,7 +83,7 @@ local function take_outcomes()
     local most = is_on and math.max(0, math.min(room, MOST_PER_ENDPOINT - (busy[name] or 0))) or 100
     local due = is_on and int(NOW) or '+inf'
     for _, id in ipairs(redis.call('ZRANGEBYSCORE', K.outbox(name), '-inf', due, 'LIMIT', 0, most)) do
-      if redis.call('HGET', told_of(id), 'token') ~= name then
+      if redis.call('HGET', subject_key(id), 'token') ~= name then
         redis.call('ZREM', K.outbox(name), id) -- its record is gone
       elseif is_on then
         hold_outcome(name, id)
