@@ -17,7 +17,7 @@
 --
 -- Each caller passes what it knows of the past. That shows a server that has forgotten slots (a
 -- failover to a replica that lagged) or whose clock went forward while slots were granted ahead.
--- So does the ring, where it and the clock do not fit together (one of them was lost or set back).
+-- So does the ring, if its newest slot or the one a window before is missing (it was lost or set back).
 --
 -- place: "", or the caller's place in the line, from an earlier reply; more: "1" if another caller of this
 --   process waits, and takes the next place
@@ -60,11 +60,13 @@ else
   rate_at = now
 end
 
+local function is_missing(slot) return slot >= since and not ring_at(slot, per_window) end
+
 -- Unknown history (first use, a failover or a deletion that lost it or a part, a clock that stepped,
 -- another rate): stay silent for one window after all that was granted, as far as the caller, the
 -- ring and we know, so that it cannot add to what comes. What callers find out later does not prolong it.
 if not next_us or stepped or last >= number or known ~= per_window or known_window ~= window
-    or (number - per_window >= since and not ring_at(number - per_window, per_window)) then
+    or is_missing(number - 1) or is_missing(number - per_window) then
   local granted = now + (last_us and math.max(0, last_us - expected) or 0)
   if stepped then
     -- what was granted ahead still comes, as it was by the clock before
