@@ -62,6 +62,8 @@ QUICK_WORLD: dict[str, Any] = {
 
 USUAL_SECONDS = {"acceptance": 5, "integration": 0.3}
 """Of a test, by its folder; the others take no time."""
+FURTHER_CASE_S = 0.3
+"""Of a test with other parameters: what takes long has few, and what has hundreds is quick."""
 _databases = itertools.count()
 _SEARCHES = bool(os.environ.get("HYPOTHESIS_SEARCH"))
 
@@ -111,20 +113,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     modules: dict[Path, list[pytest.Item]] = {}
     for item in items:
         modules.setdefault(item.path, []).append(item)
+    usual_s = {path: _usual_seconds(path, tests) for path, tests in modules.items()}
     parts: list[tuple[float, list[pytest.Item]]] = [(0.0, []) for _ in range(processes)]
     quick: list[pytest.Item] = []
-    for path in sorted(modules, key=lambda path: path.parent.name):  # acceptance, integration, unit
-        seconds_each = USUAL_SECONDS.get(path.parent.name)
-        if seconds_each is None:
+    # acceptance, integration, unit; the longest of each first
+    for path in sorted(modules, key=lambda path: (path.parent.name, -usual_s[path])):
+        if not usual_s[path]:
             quick += modules[path]
             continue
         parts.sort(key=lambda part: part[0])
         seconds, part = parts[0]
-        parts[0] = seconds + seconds_each * len(modules[path]), part + modules[path]
+        parts[0] = seconds + usual_s[path], part + modules[path]
     size = -(-len(items) // processes)
     for _, part in parts:
         part += [quick.pop() for _ in range(min(len(quick), max(0, size - len(part))))]
     items[:] = [item for _, part in parts for item in part] + quick
+
+
+def _usual_seconds(path: Path, tests: list[pytest.Item]) -> float:
+    seconds_each = USUAL_SECONDS.get(path.parent.name)
+    if seconds_each is None:
+        return 0
+    functions = {getattr(test, "originalname", test.name) for test in tests}
+    return seconds_each * len(functions) + FURTHER_CASE_S * (len(tests) - len(functions))
 
 
 @pytest.fixture(scope="session", autouse=True)
