@@ -8,7 +8,7 @@ import pty
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,6 +121,20 @@ def run(
     typed: str = "",
 ) -> Ran:
     """Run a command as a process of its own; `typed` is all of its standard input."""
+    environment = environment_of(settings, COLUMNS="160")
+    command = [*SENDCODE, *map(str, words)]
+    return run_program(command, environment, cwd=cwd, patience_s=patience_s, typed=typed)
+
+
+def run_program(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    *,
+    cwd: Path,
+    patience_s: float = PATIENCE_S,
+    typed: str = "",
+) -> Ran:
+    """Run a program in Python, as `forked.begin` starts it."""
     with (
         tempfile.TemporaryFile() as given,
         tempfile.TemporaryFile() as out,
@@ -128,13 +142,8 @@ def run(
     ):
         given.write(typed.encode())
         given.seek(0)
-        process = begin(
-            [*SENDCODE, *map(str, words)],
-            cwd,
-            environment_of(settings, COLUMNS="160"),
-            (given.fileno(), out.fileno(), err.fileno()),
-        )
-        code = process.wait(patience_s)
+        files = given.fileno(), out.fileno(), err.fileno()
+        code = begin(command, cwd, environment, files).wait(patience_s)
         for file in (out, err):
             file.seek(0)
         ran = Ran(code, out.read().decode(), err.read().decode())

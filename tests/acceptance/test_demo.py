@@ -21,7 +21,6 @@ from tests.commands import SENDCODE
 from tests.files import read_csv
 from tests.forked import begin, begin_anew, share_template
 from tests.waiting import PATIENCE_S, wait_until
-from tests.worker_process import TOP
 
 ROWS = 90
 """Enough for one row of each kind, and some ordinary ones."""
@@ -220,12 +219,14 @@ def test_kept_it_runs_until_ctrl_c(start: Start) -> None:
 
 
 def test_a_process_that_dies_is_told_with_the_end_of_its_log(start: Start) -> None:
-    demo = start()
+    demo = start(command=FORKING)
     wait_until(lambda: demo.has_said("accepted"), "the batch")
+    log = str(demo.folder / "worker-1.log")
     workers = [
         each
-        for each in psutil.process_iter(["cmdline", "cwd"])
-        if (each.info["cwd"] or "") == str(demo.folder) and "demo-1@%h" in each.info["cmdline"]
+        for each in psutil.process_iter(["cwd", "open_files"])
+        if each.info["cwd"] == str(demo.folder)
+        and log in {file.path for file in each.info["open_files"] or ()}
     ]
 
     for worker in workers:
@@ -247,32 +248,20 @@ def test_a_process_that_dies_is_told_with_the_end_of_its_log(start: Start) -> No
     ],
 )
 def test_what_makes_no_sense_is_refused_with_exit_code_2(
-    words: tuple[str, ...], complaint: str, tmp_path: Path
+    words: tuple[str, ...], complaint: str, start: Start, tmp_path: Path
 ) -> None:
     (tmp_path / "customers.csv").touch()
 
-    ran = run(*words, cwd=tmp_path)
+    demo = start(*words, command=FORKING)
 
-    assert ran.returncode == 2
-    assert ran.stdout == ""
-    assert complaint in ran.stderr
-
-
-def test_its_help_calls_it_by_the_name_it_was_called_by(tmp_path: Path) -> None:
-    ran = run("--help", cwd=tmp_path)
-
-    assert ran.returncode == 0
-    assert "Usage: sendcode demo" in ran.stdout
-    assert ran.stderr == ""
+    assert demo.process.wait(PATIENCE_S) == 2
+    assert demo.out.read_text() == ""
+    assert complaint in demo.err.read_text()
 
 
-def run(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*SENDCODE, "demo", *words],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(TOP)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE_S,
-    )
+def test_its_help_calls_it_by_the_name_it_was_called_by(start: Start) -> None:
+    demo = start("--help")
+
+    assert demo.process.wait(PATIENCE_S) == 0
+    assert "Usage: sendcode demo" in demo.out.read_text()
+    assert demo.err.read_text() == ""

@@ -31,9 +31,9 @@ from jobs.job import JobRecord
 from producer import send_code
 from producer.cli.processes import flower_command
 from tests.browser import rendered
-from tests.commands import SENDCODE
+from tests.commands import SENDCODE, run_program
 from tests.conftest import DATABASES, QUICK_WORLD
-from tests.forked import begin
+from tests.forked import ForkedProcess, begin
 from tests.sandbox import Sandbox
 from tests.waiting import PATIENCE_S, wait_until
 from tests.worker_process import WorkerProcess
@@ -306,17 +306,10 @@ def test_nothing_can_be_changed(flower: Flower) -> None:
 
 def test_a_worker_refuses_orders_that_go_past_the_ledger(flower: Flower, tmp_path: Path) -> None:
     for order in (["revoke", "b1-1"], ["add_consumer", DEAD_LETTER_QUEUE]):
-        ran = subprocess.run(
-            [sys.executable, "-m", "celery", "-A", "worker", "control", *order],
-            cwd=tmp_path,
-            env=environment_of(flower.settings),
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=False,
-        )
+        command = [sys.executable, "-m", "celery", "-A", "worker", "control", *order]
+        ran = run_program(command, environment_of(flower.settings), cwd=tmp_path)
 
-        assert "refused: " in ran.stdout
+        assert "refused: " in ran.out
 
 
 @pytest.mark.parametrize("order", ["shutdown", "pool_restart", "pool_shrink", "autoscale"])
@@ -356,16 +349,9 @@ def test_without_a_login_it_shows_its_pages_on_loopback_only_and_no_api(
         process.wait(PATIENCE_S)
 
 
-def start_celerys_own(settings: Settings, folder: Path, *options: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "celery", "-A", "worker", "flower", *options],
-        cwd=folder,
-        env=environment_of(settings),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def start_celerys_own(settings: Settings, folder: Path, *options: str) -> ForkedProcess:
+    command = [sys.executable, "-m", "celery", "-A", "worker", "flower", *options]
+    return ForkedProcess("flower", command, folder, environment_of(settings))
 
 
 @pytest.mark.settings(sendcode_flower_user=USER, sendcode_flower_password=SecretStr(PASSWORD))
@@ -373,34 +359,27 @@ def test_celerys_own_command_has_the_login_and_this_machine_alone(
     settings: Settings, tmp_path: Path
 ) -> None:
     port = free_port()
-    process = start_celerys_own(settings, tmp_path, f"--port={port}")
-    try:
+    with start_celerys_own(settings, tmp_path, f"--port={port}") as flower:
         wait_until(lambda: is_up(f"http://127.0.0.1:{port}"), "Flower")
-        shown = Flower(f"http://127.0.0.1:{port}", settings, {}, "", process, tmp_path)
+        shown = Flower(f"http://127.0.0.1:{port}", settings, {}, "", flower.process, tmp_path)
 
-        listening = psutil.Process(process.pid).net_connections("tcp")
+        listening = psutil.Process(flower.pid).net_connections("tcp")
         assert {each.laddr.ip for each in listening if each.status == "LISTEN"} == {"127.0.0.1"}
         assert shown.get("/tasks", login="").status == 401
         assert shown.get("/tasks").status == 200
         assert shown.get("/api/worker/shutdown/w1", "POST").status == 403
-    finally:
-        process.terminate()
-        process.communicate(timeout=60)
 
 
 def test_celerys_own_command_is_never_open_to_others_without_a_login(
     settings: Settings, tmp_path: Path
 ) -> None:
     options = ("--address=0.0.0.0", f"--port={free_port()}")
-    process = start_celerys_own(settings, tmp_path, *options)
 
-    try:
-        _, said = process.communicate(timeout=60)
-    finally:
-        process.kill()
+    with start_celerys_own(settings, tmp_path, *options) as flower:
+        code = flower.wait(PATIENCE_S)
 
-    assert process.returncode == 2
-    assert "Flower on 0.0.0.0 without a login: set SENDCODE_FLOWER_PASSWORD" in said
+    assert code == 2
+    assert "Flower on 0.0.0.0 without a login: set SENDCODE_FLOWER_PASSWORD" in flower.log
 
 
 def test_a_login_that_redis_refuses_ends_it_with_one_clear_line(

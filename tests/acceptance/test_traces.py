@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +19,7 @@ from jobs.ledger import Ledger
 from jobs.phone import PhoneNumber
 from jobs.publish import Publisher
 from producer.tokens import Tokens
-from tests.commands import SENDCODE
+from tests.commands import SENDCODE, run_program
 from tests.eavesdropper import unwrapped
 from tests.waiting import PATIENCE_S, wait_until
 from tests.worker_process import WorkerProcess
@@ -128,14 +127,9 @@ def test_a_trace_leads_from_the_caller_to_the_api_and_names_nobody(
         garbage = SendCodeJob.for_event(PhoneNumber("852", GARBAGE), "garbage")
         ledger.submit(garbage, trace=f"00-{TRACE}-{CALLER}-01 {SENT}")
         publisher.publish([(Lane.EVENT, garbage.job_id)])
-        application = subprocess.run(
-            [sys.executable, "-c", APPLICATION],
-            env=environment_of(settings),
-            cwd=tmp_path,
-            check=True,
-            capture_output=True,
-            text=True,
-        )
+        command = [sys.executable, "-c", APPLICATION]
+        application = run_program(command, environment_of(settings), cwd=tmp_path)
+        assert application.exit_code == 0, application.err
         start_worker(**tracing)
 
         call = span("sendcode.attempt", sent, verdict="sent")
@@ -158,7 +152,7 @@ def test_a_trace_leads_from_the_caller_to_the_api_and_names_nobody(
         unfollowed = span("sendcode.attempt", garbage.job_id)
         assert unfollowed["parent_id"] is None, "what is no traceparent was followed"
 
-        theirs = f"0x{application.stdout.strip()}"
+        theirs = f"0x{application.out.strip()}"
         wait_until(
             lambda: any(s["context"]["trace_id"] == theirs for s in spans()),
             "the application's trace goes on",

@@ -25,7 +25,7 @@ from demo.world import SandboxProcess, environment_of
 from jobs.batches import Batches
 from jobs.keys import Keys
 from jobs.scripts import WRITES
-from tests.commands import SENDCODE
+from tests.commands import SENDCODE, run_program
 from tests.files import customer, write_csv
 from tests.forked import ForkedSandbox
 from tests.waiting import wait_until
@@ -93,16 +93,10 @@ def path_to(release: Release) -> dict[str, str]:
 
 def python(settings: Settings, release: Release, *words: str, folder: Path) -> str:
     """Run a program of a release, and return what it printed."""
-    ran = subprocess.run(
-        [sys.executable, "-P", *words],
-        cwd=folder,
-        env=environment_of(settings, **path_to(release)),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stderr
-    return ran.stdout
+    environment = environment_of(settings, **path_to(release))
+    ran = run_program([sys.executable, "-P", *words], environment, cwd=folder)
+    assert ran.exit_code == 0, ran.err
+    return ran.out
 
 
 def send_events(settings: Settings, release: Release, first: int, folder: Path) -> None:

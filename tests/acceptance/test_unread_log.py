@@ -24,6 +24,7 @@ from jobs.keys import Keys
 from producer import send_code
 from tests.commands import Command
 from tests.ended_jobs import customers
+from tests.forked import begin
 from tests.sandbox import Sandbox
 from tests.waiting import PATIENCE_S, wait_until
 from tests.worker_process import WorkerProcess
@@ -72,15 +73,9 @@ def test_a_worker_whose_log_nobody_reads_sends_is_alive_and_ends(
     tmp_path: Path,
 ) -> None:
     environment = environment_of(settings, SENDCODE_LOG_FORMAT=form)
-    with unread() as (_, sink):
-        worker = subprocess.Popen(
-            [*CELERY, "-A", "worker", "worker", "-n", "w1@here"],
-            cwd=tmp_path,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=sink,
-            stderr=sink,
-        )
+    with unread() as (_, sink), open(os.devnull, "rb") as nothing:
+        command = [*CELERY, "-A", "worker", "worker", "-n", "w1@here"]
+        worker = begin(command, tmp_path, environment, (nothing.fileno(), sink, sink))
         try:
             batches.open("b1", "digest", ["phone"])
             batches.append("b1", 0, customers(ROWS), last=True)
@@ -113,15 +108,10 @@ def test_flower_answers_and_ends_although_nobody_reads_its_log(
         except requests.RequestException:
             return False
 
-    with unread() as (_, sink):
-        flower = subprocess.Popen(
-            [*CELERY, "-A", "worker", "flower", f"--port={port}", "--address=127.0.0.1"],
-            cwd=tmp_path,
-            env=environment_of(settings),
-            stdin=subprocess.DEVNULL,
-            stdout=sink,
-            stderr=sink,
-        )
+    with unread() as (_, sink), open(os.devnull, "rb") as nothing:
+        command = [*CELERY, "-A", "worker", "flower", f"--port={port}", "--address=127.0.0.1"]
+        files = nothing.fileno(), sink, sink
+        flower = begin(command, tmp_path, environment_of(settings), files)
         try:
             wait_until(answers, "Flower")
             flower.terminate()

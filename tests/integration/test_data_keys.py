@@ -18,7 +18,7 @@ from jobs.job import SendCodeJob
 from jobs.ledger import Ledger
 from jobs.vault import Vault
 from producer import send_code
-from tests.commands import SEND, SENDCODE, Command
+from tests.commands import SEND, Command, run, run_program
 from tests.ledger_acts import number
 from tests.worker_process import TOP, WorkerProcess
 
@@ -125,19 +125,11 @@ def test_the_web_does_not_start_where_the_index_of_numbers_does_not_open(
 ) -> None:
     other = settings.model_copy(update={"sendcode_data_keys": SecretStr(new_data_key("k1"))})
 
-    ran = subprocess.run(
-        [*SENDCODE, "web", "--port", str(free_port())],
-        cwd=tmp_path,
-        env=environment_of(other),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    ran = run(other, "web", "--port", str(free_port()), cwd=tmp_path)
 
-    assert ran.returncode == 1
-    assert ran.stderr.count("\n") == 1
-    assert "the index of numbers does not open, though its key is here: look for" in ran.stderr
+    assert ran.exit_code == 1
+    assert ran.err.count("\n") == 1
+    assert "the index of numbers does not open, though its key is here: look for" in ran.err
 
 
 def test_make_secrets_gives_each_machine_a_key_id_of_its_own(tmp_path: Path) -> None:
@@ -160,19 +152,12 @@ def test_without_a_key_a_worker_started_by_celery_ends_and_says_how_to_make_one(
 ) -> None:
     bare = settings.model_copy(update={"sendcode_data_keys": None})
 
-    ran = subprocess.run(
-        [sys.executable, "-m", "celery", "-A", "worker", "worker"],
-        cwd=tmp_path,
-        env=environment_of(bare),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    command = [sys.executable, "-m", "celery", "-A", "worker", "worker"]
+    ran = run_program(command, environment_of(bare), cwd=tmp_path)
 
-    assert ran.returncode == 2
-    assert f"wrong setting: {NAME}: missing" in ran.stderr
-    assert "sendcode keys new" in ran.stderr
+    assert ran.exit_code == 2
+    assert f"wrong setting: {NAME}: missing" in ran.err
+    assert "sendcode keys new" in ran.err
 
 
 @pytest.mark.usefixtures("sendcode", "first_code")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -34,14 +33,14 @@ from producer import send_code
 from producer.deadletters import Choice
 from producer.decisions import Decisions, Plan
 from producer.tokens import Tokens
-from tests.commands import SEND, Command, run
+from tests.commands import SEND, Command, run, run_program
 from tests.ended_jobs import customers, number
 from tests.sandbox import Sandbox
 from tests.waiting import wait_until
 from tests.web_server import WebServer
 from tests.worker_process import WorkerProcess
 
-ROWS = 10_000 if os.environ.get("SENDCODE_HEAVY") else 1_000
+ROWS = 10_000 if os.environ.get("SENDCODE_HEAVY") else 500
 OLD, NEW, LOST = (new_data_key(key_id) for key_id in ("old", "new", "lost"))
 DYING = """
 import os, signal, sys
@@ -106,13 +105,9 @@ def test_a_rotation_under_a_running_batch_killed_and_begun_again_loses_and_doubl
     start_worker()
 
     for _ in range(4):
-        dying = subprocess.run(
-            [sys.executable, "-c", DYING, str(chance.randrange(ROWS // 5))],
-            cwd=tmp_path,
-            env=environment_of(settings),
-            check=False,
-        )
-        assert dying.returncode == -signal.SIGKILL
+        command = [sys.executable, "-c", DYING, str(chance.randrange(ROWS // 5))]
+        dying = run_program(command, environment_of(settings), cwd=tmp_path)
+        assert dying.exit_code == -signal.SIGKILL, dying.err
     assert run(settings, "keys", "rotate", cwd=tmp_path).exit_code == 0
 
     wait_until(lambda: (batch := batches.get(old_batch)) and batch.is_over, "the batch's end", 300)

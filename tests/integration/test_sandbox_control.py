@@ -5,36 +5,29 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from demo.world import SandboxProcess, WorldError
+from demo.world import SandboxProcess, WorldError, environment_of
 from sandbox.api import Api
 from sandbox.numbers import MAGIC_NUMBERS
 from sandbox.server import answer_control
 from sandbox.settings import Settings
 from sandbox.signature import Credentials
 from sandbox.wire import Request
+from tests.commands import Ran, run_program
 from tests.sandbox import Sandbox
 from tests.sandbox_calls import plain_socket, post, read_reply
-from tests.waiting import PATIENCE_S
 
 THROTTLED = "RequestLimitExceeded"
 
 
-def run(*options: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "sandbox", *options],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-        env={**os.environ, **environment},
-    )
+def run(*options: str, folder: Path, **environment: str) -> Ran:
+    command = [sys.executable, "-P", "-m", "sandbox", *options]
+    return run_program(command, environment_of(None, **environment), cwd=folder)
 
 
 def test_stats_tell_what_was_seen_and_done() -> None:
@@ -205,8 +198,8 @@ def test_options_for_latency_faults_and_seed_are_taken(tmp_path: Path) -> None:
     assert settings["faults"] == {"InternalError": 0.5, "reset-after": 0.25}
 
 
-def test_the_magic_numbers_can_be_listed() -> None:
-    table = run("--list-numbers").stdout
+def test_the_magic_numbers_can_be_listed(tmp_path: Path) -> None:
+    table = run("--list-numbers", folder=tmp_path).out
 
     listed = [line.split()[:2] for line in table.splitlines() if line and line[0] != "#"]
     assert listed == [[row.prefix, row.behaviour] for row in MAGIC_NUMBERS]
@@ -225,24 +218,26 @@ def test_the_magic_numbers_can_be_listed() -> None:
         ("--answer-ms", "soon"),
     ],
 )
-def test_a_wrong_option_ends_it_with_2_and_one_line_that_says_why(options: tuple[str, str]) -> None:
-    ended = run(*options)
+def test_a_wrong_option_ends_it_with_2_and_one_line_that_says_why(
+    options: tuple[str, str], tmp_path: Path
+) -> None:
+    ended = run(*options, folder=tmp_path)
 
-    assert ended.returncode == 2
-    assert "error: " in ended.stderr.splitlines()[-1]
-    assert "Traceback" not in ended.stderr
+    assert ended.exit_code == 2
+    assert "error: " in ended.err.splitlines()[-1]
 
 
-def test_a_port_that_is_taken_ends_it_with_1_and_one_line() -> None:
+def test_a_port_that_is_taken_ends_it_with_1_and_one_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        ended = run("--port", str(taken.getsockname()[1]))
+        ended = run("--port", str(taken.getsockname()[1]), folder=tmp_path)
 
-    assert ended.returncode == 1
-    assert len(ended.stderr.splitlines()) == 1
+    assert ended.exit_code == 1
+    assert len(ended.err.splitlines()) == 1
 
 
-def test_the_help_does_not_show_the_secret_key_of_the_environment() -> None:
-    ended = run("--help", TENCENTCLOUD_SECRET_ID="AKIDREAL", TENCENTCLOUD_SECRET_KEY="REALKEY")
+def test_the_help_does_not_show_the_secret_key_of_the_environment(tmp_path: Path) -> None:
+    real = {"TENCENTCLOUD_SECRET_ID": "AKIDREAL", "TENCENTCLOUD_SECRET_KEY": "REALKEY"}
+    ended = run("--help", folder=tmp_path, **real)
 
-    assert ended.returncode == 0
-    assert "REAL" not in ended.stdout
+    assert ended.exit_code == 0
+    assert "REAL" not in ended.out
