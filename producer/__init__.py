@@ -1,7 +1,7 @@
 """The ways in: a Python call, the command line, batches; and the view from outside.
 
-For a backend: `from producer import send_code`. All that it raises on purpose is a `SendcodeError`,
-but for the `TypeError` or `ValueError` of an argument that makes no sense.
+For a backend: `from producer import send_code`. Every error that it raises on purpose is a
+`SendcodeError`, except `TypeError` or `ValueError` for an argument that makes no sense.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _HOMES = {
     "send_code": "producer.events",
 }
 
-if not TYPE_CHECKING:  # a type checker knows the names from above, and that there are no others
+if not TYPE_CHECKING:  # a type checker knows these names, and that there are no others
 
     def __getattr__(name: str) -> object:
         """Load a name when it is first asked for: the command line needs none for --help."""

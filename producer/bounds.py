@@ -1,4 +1,4 @@
-"""What times and rates make sense; beyond them a slip of the finger is more likely than a wish."""
+"""Bounds on times and rates; a value beyond them is more likely a typo than intended."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def life_s(seconds: float) -> float:
     """Return the seconds after which a code is of no use.
 
     Raises:
-        ValueError: they make no sense; the message is to follow the option's name.
+        ValueError: they make no sense; the message belongs after the option's name.
     """
-    if not 0 < seconds <= LONGEST_LIFE_DAYS * 86_400:  # nor is NaN within
+    if not 0 < seconds <= LONGEST_LIFE_DAYS * 86_400:  # false for NaN, too
         raise ValueError(f"must be more than 0 seconds, and {LONGEST_LIFE_DAYS} days at most")
     return seconds
 

@@ -1,7 +1,7 @@
-"""Works on what people uploaded: reads a file for what is in it, and makes a confirmed one a batch.
+"""Processes uploaded files: finds out what is in one, and turns a confirmed one into a batch.
 
-Each piece of work is safe to begin again, by this process or another one: a reading changes
-nothing, and a submission goes on where it was cut off, as its batch's id is the check's.
+All of this can be started again safely, by this process or another one: reading changes nothing,
+and a submission resumes where it was cut off, as its batch's id comes from the check.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from producer.importing import (
     preflight,
 )
 from producer.invalid_rows import invalid_columns
-from producer.looked_at import LookedAt, naming_of
+from producer.review import Review, naming_of
 from producer.second_codes import cell_of, last_named
 from producer.sheet import FAULTS, Row, Sheet, SheetError
 from producer.sheet.spellings import calling_code_of_country
@@ -49,57 +49,57 @@ ROWS_SHOWN = 5
 _SAMPLED_ROWS = 50
 _SWEEP_EVERY_S = 60.0
 _UNDO_LEFT_S = 60
-"""After the time to undo it, the file of a batch is kept for so long yet."""
+"""How long the file of a batch is kept after the time to undo it has passed."""
 
 
 class _StopError(Exception):
-    """The work is of no use any more, or not in this process."""
+    """The work is no longer needed, or not by this process."""
 
 
 class Checker:
-    """Tends to the checks of one folder, in threads of its own."""
+    """Processes the checks of one folder, in threads of its own."""
 
     def __init__(self, checks: Checks, client: redis.Redis, settings: Settings) -> None:
         self._checks, self._client, self._settings = checks, client, settings
         self._batches = Batches(client, settings)
         self._threads = ThreadPoolExecutor(AT_ONCE, "check")
         self._stopping = threading.Event()
-        self._at: dict[str, bool] = {}
-        """The checks that a thread is at, and whether somebody asked for more meanwhile."""
+        self._in_work: dict[str, bool] = {}
+        """The checks that a thread works on, and whether one was asked for again meanwhile."""
         self._lock = threading.Lock()
-        self._sweeper = threading.Thread(target=self._sweep_on, name="checks", daemon=True)
+        self._sweeper = threading.Thread(target=self._sweep_forever, name="checks", daemon=True)
 
     def start(self) -> None:
         """Sweep from now on, in a thread of its own."""
         self._sweeper.start()
 
     def close(self) -> None:
-        """Stop; what was begun, the next process begins again."""
+        """Stop; the next process starts unfinished work again."""
         self._stopping.set()
         if self._sweeper.is_alive():
             self._sweeper.join()
         self._threads.shutdown(wait=True, cancel_futures=True)
 
-    def tend(self, check: Check) -> None:
-        """See to it that somebody works on a check that needs it."""
+    def process(self, check: Check) -> None:
+        """Start work on a check that needs it, unless a thread is working on it already."""
         if self._is_done(check):
             return
         with self._lock:
             if self._stopping.is_set():
                 return
-            is_at = check.check_id in self._at
-            self._at[check.check_id] = is_at
-            if not is_at:
+            is_in_work = check.check_id in self._in_work
+            self._in_work[check.check_id] = is_in_work
+            if not is_in_work:
                 self._threads.submit(self._work, check.check_id)
 
     def sweep(self) -> None:
-        """Forget what is over, and go on with what was confirmed before a process ended."""
+        """Remove expired checks, and resume those that were confirmed before a process ended."""
         self._checks.sweep(self._settings.sendcode_undo + _UNDO_LEFT_S)
         for check in self._checks.all():
             if check.confirmed:
-                self.tend(check)
+                self.process(check)
 
-    def _sweep_on(self) -> None:
+    def _sweep_forever(self) -> None:
         while True:
             try:
                 self.sweep()
@@ -133,16 +133,16 @@ class Checker:
         except FileNotFoundError:  # it was forgotten meanwhile
             pass
         except Exception as exc:  # noqa: BLE001 (its text may hold a number)
-            log.error("a file could not be worked on", extra=fields(error=type(exc).__name__))  # noqa: TRY400
+            log.error("a file could not be processed", extra=fields(error=type(exc).__name__))  # noqa: TRY400
         finally:
             with self._lock:
-                is_asked_again = self._at.pop(check_id)
-            # it may have changed just after the thread last looked
+                is_asked_again = self._in_work.pop(check_id)
+            # it may have changed just after the thread last read it
             if is_asked_again and (check := self._checks.get(check_id)) is not None:
-                self.tend(check)
+                self.process(check)
 
     def _reporter(self, check: Check, sheet: Sheet, what: str) -> Callable[[int], None]:
-        """Return what notes how far it is, and ends the work if it has become useless."""
+        """Return a callback that saves the progress, and ends work that is no longer needed."""
 
         def report(rows: int) -> None:
             now = self._checks.get(check.check_id)
@@ -160,7 +160,7 @@ class Checker:
     def _read(self, check: Check) -> None:
         try:
             with self._checks.open_sheet(check) as sheet:
-                found = self._look(check, sheet)
+                found = self._examine(check, sheet)
         except SheetError as exc:
             found = {"error": _error(exc)}
         except (_StopError, FileNotFoundError, redis.RedisError, LedgerRefusedError):
@@ -170,29 +170,29 @@ class Checker:
             found = {"error": _error(_UNEXPECTED)}  # or it would be read for ever
         self._checks.keep_found(check, found)
 
-    def _look(self, check: Check, sheet: Sheet) -> dict[str, Any]:
+    def _examine(self, check: Check, sheet: Sheet) -> dict[str, Any]:
         Identity(self._client, self._settings, state_file(self._settings)).check()
         sample = list(islice(sheet, _SAMPLED_ROWS))
         corrected = self._corrected(sheet, sample)
         if corrected is not None and not check.revision:
             self._read_as_before(check, corrected, sheet)
-        looked_at = LookedAt(sheet, check.leaving)
+        review = Review(sheet, check.leaving)
         report = self._reporter(check, sheet, "read")
-        look = partial(
+        run_preflight = partial(
             preflight,
             sheet,
             self._client,
             self._settings,
-            on_noted=looked_at.add,
+            on_noted=review.add,
             progress=report,
         )
-        found = look(batch_id=check.batch_id, terms=check.terms())
+        found = run_preflight(batch_id=check.batch_id, terms=check.terms())
         begun = _cut_off(found)
         if begun is not None:  # it keeps its own terms, and its rows as they are
-            found = look(batch_id=begun.batch_id, terms=Terms())
-            looked_at = LookedAt(sheet, check.leaving)
+            found = run_preflight(batch_id=begun.batch_id, terms=Terms())
+            review = Review(sheet, check.leaving)
         else:
-            looked_at.add_doubles(found.doubles, report)
+            review.add_doubles(found.doubles, report)
         naming = naming_of(sheet)
         # all corrections of a batch count for the first one
         first = corrected and (self._batches.get(corrected.corrects) or corrected)
@@ -213,7 +213,7 @@ class Checker:
             "first_rows": _first_rows(sheet, sample[:ROWS_SHOWN]),
             "suggested_country": _suggested_country(sheet, sample, found),
             "invalid_columns": list(invalid_columns(sheet)),
-            **looked_at.as_dict(naming),
+            **review.as_dict(naming),
             "doubtful": found.tally.doubtful,
             "held_by": _held_by(found),
             "continues": {"batch_id": begun.batch_id, "rows": begun.total} if begun else None,
@@ -230,10 +230,10 @@ class Checker:
         return self._batches.get(owner)
 
     def _read_as_before(self, check: Check, corrected: Batch, sheet: Sheet) -> None:
-        """Have a file of corrections read by the columns that a person named for its batch.
+        """Have a file of corrections read with the columns that a person chose for its batch.
 
         Raises:
-            _StopError: it is to be read again, by those.
+            _StopError: it must be read again, with those.
         """
         names = {name.strip() for name in sheet.header}
         number, country = (name if name in names else None for name in corrected.columns)
@@ -265,7 +265,7 @@ class Checker:
                     refused = str(Refusal.OTHER_CONTENT)  # it is gone
                 elif not submission.is_complete:
                     with checks.change(check.check_id) as now:
-                        # an undo holds the check still, too: it comes before this, or finds a batch
+                        # an undo locks the check, too: it comes before this, or finds a batch
                         if not now.check.confirmed or now.check.undone != check.undone:
                             raise _StopError
                         submission.open(undo_ms)
@@ -318,7 +318,7 @@ def _first_rows(sheet: Sheet, rows: list[Row]) -> list[dict[str, Any]]:
 
 
 def _suggested_country(sheet: Sheet, sample: list[Row], found: Preflight) -> str | None:
-    """Return the column that seems to say where numbers belong that do not say it themselves."""
+    """Return the column that seems to hold the countries of numbers without a country code."""
     lacking = FAULTS["no_country_code"] in found.tally.rejected
     if sheet.columns.country is not None or not lacking:
         return None
@@ -332,7 +332,7 @@ def _suggested_country(sheet: Sheet, sample: list[Row], found: Preflight) -> str
 
 
 def _cut_off(found: Preflight) -> Batch | None:
-    """Return the batch of the same content whose rows were not all handed over, if there is one."""
+    """Return the batch of the same content whose import was cut off, if there is one."""
     refused = found.refused
     if refused is None or refused.why != Refusal.CONTENT_HELD:
         return None
@@ -340,7 +340,7 @@ def _cut_off(found: Preflight) -> Batch | None:
 
 
 def _held_by(found: Preflight) -> dict[str, str] | None:
-    """Return the batch that has this content already, or is in its way."""
+    """Return the batch that already has this content, or conflicts with it."""
     refused = found.refused
     if refused is None or refused.batch is None:
         return None

@@ -1,11 +1,11 @@
-"""Files that people uploaded to have them checked, and what is known of each: on disk, for an hour.
+"""Files that people uploaded to have checked, and what is known of each: on disk, for an hour.
 
 A check is a folder that only this machine's user can read. Processes of that user on this machine
 share it, so a person finds a check again whichever of them answers. Nothing in it says who works on
-it: that is whoever holds its lock, and a lock ends with its process. Numbers stand in these files,
-so a check is removed an hour after its upload, or soon after it became a batch; what a crash leaves
-behind, the next process removes. What was confirmed stays until it is a batch: it lies where the
-machine keeps its state, as a restart must not lose what would then be sent twice.
+it: that is whoever holds its lock, and a lock ends with its process. These files contain numbers,
+so a check is removed an hour after its upload, or soon after it became a batch; the next process
+removes what a crash leaves behind. A confirmed check stays until it is a batch: it is kept where
+the machine keeps its state, as losing it in a restart could make a person send the file twice.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ from producer.sheet import Leaving, Sheet, open_sheet
 from producer.sheet.leaving import NOTHING
 
 KEPT_S = 3_600
-"""A file that nobody submits is forgotten after that."""
+"""A file that nobody submits is removed after that."""
 MOST_KEPT = 100
 MOST_KEPT_OF_OWNER = 20
 MOST_BYTES = 1_000_000_000
 """Of all files that are kept at once."""
 LONGEST_CELL = 1_000
-_FORM = 4
-"""Of what a reading found: another release reads the file again."""
+_FORM = 5
+"""Version of what a reading found: a release with another one reads the file again."""
 _ID = re.compile(r"[0-9a-f]{12}")
 
 
@@ -53,14 +53,14 @@ class TooManyChecksError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """How a person wants the file to be read; None for what is found."""
+    """How a person wants the file to be read; None: as detected."""
 
     phone_column: str | None = None
     country_column: str | None = None
     sheet: str | None = None
     encoding: str | None = None
     skip_sent: bool | None = None
-    """Whether customers who got a code are left out; None while nobody was asked: they are not."""
+    """Whether customers who got a code are left out; None, for no, until a person decides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class Check:
     leaving: Leaving = NOTHING
     """The rows that are left out."""
     wishes: Terms = field(default_factory=Terms)
-    """Under which terms it is to be sent, as far as a person says."""
+    """The terms that a person chose so far."""
     undone: int = 0
     """How often it was sent and taken back before its first code left."""
     confirmed: bool = False
@@ -92,8 +92,8 @@ class Check:
     """The batch of the same content that was cut off, if this is to complete it."""
 
     @property
-    def seen(self) -> str:
-        """What a page shows of it, so that a decision is about that: other after each change."""
+    def version(self) -> str:
+        """Changes with all that a page shows of it, so that a decision is about what was shown."""
         wishes = hashlib.sha256(repr(self.wishes).encode()).hexdigest()[:8]
         return f"{self.revision}-{wishes}"
 
@@ -106,7 +106,7 @@ class Check:
 
     @property
     def ends_s(self) -> float:
-        """When it is forgotten, in Unix seconds."""
+        """When it is removed, in Unix seconds."""
         return self.created_s + KEPT_S
 
     def terms(self) -> Terms:
@@ -207,7 +207,7 @@ class Checks:
 
     @contextmanager
     def change(self, check_id: str) -> Iterator[_Change]:
-        """Hold a check still; what the block puts into `check` is kept.
+        """Lock a check, and save what the block changes.
 
         Raises:
             FileNotFoundError: there is no such check any more.
@@ -224,7 +224,7 @@ class Checks:
 
     @contextmanager
     def work(self, check_id: str) -> Iterator[bool]:
-        """Be the only one who works on a check; False if somebody does already, or it is gone."""
+        """Claim the work on a check; yield False if somebody else has it, or the check is gone."""
         try:
             lock = self._path(check_id, "work").open("rb")
         except FileNotFoundError:
@@ -247,29 +247,29 @@ class Checks:
 
     def keep_found(self, check: Check, document: Mapping[str, Any]) -> None:
         found = {**document, "revision": check.revision, "form": _FORM}
-        with suppress(FileNotFoundError):  # it was forgotten meanwhile
+        with suppress(FileNotFoundError):  # it was removed meanwhile
             _write(self._path(check.check_id, "found.json"), found)
 
     def progress(self, check_id: str) -> tuple[int, float, str]:
-        """Return how many rows are done, the share of the file, and of what: read or submitted."""
+        """Return how many rows were read or submitted, the file's share, and which of the two."""
         document = self._read(check_id, "progress.json") or [0, 0.0, "read"]
         rows, share, what = document
         return rows, share, what
 
     def keep_progress(self, check: Check, rows: int, share: float, what: str) -> None:
-        """Note how far it is.
+        """Save the progress.
 
         Raises:
-            FileNotFoundError: it was forgotten.
+            FileNotFoundError: the check was removed.
         """
         _write(self._path(check.check_id, "progress.json"), [rows, round(share, 3), what])
 
     def open_sheet(self, check: Check) -> Sheet:
-        """Open the file as a person wants it read, with what was corrected in it.
+        """Open the file with a person's choices and corrections.
 
         Raises:
             SheetError: as `producer.sheet.open_sheet`.
-            FileNotFoundError: the check was forgotten.
+            FileNotFoundError: the check was removed.
         """
         choices = check.choices
         return open_sheet(
@@ -283,8 +283,8 @@ class Checks:
             leaving=check.leaving,
         )
 
-    def confirm(self, check_id: str, seen: str) -> bool:
-        """Have a check become a batch; False if it is not what was `seen` any more.
+    def confirm(self, check_id: str, version: str) -> bool:
+        """Confirm that a check becomes a batch; False if it is no longer the `version` shown.
 
         Raises:
             FileNotFoundError: there is no such check any more.
@@ -293,26 +293,25 @@ class Checks:
             check = change.check
             found = self.found(check)
             if not check.confirmed:
-                if check.seen != seen or found is None or found["error"]:
+                if check.version != version or found is None or found["error"]:
                     return False
                 begun = found["continues"]
                 continues = begun["batch_id"] if begun else ""
                 change.set(confirmed=True, refused="", continues=continues)
             return True
 
-    def decide(self, check_id: str, seen: str, rows: RowDecisions) -> bool:
+    def decide(self, check_id: str, version: str, rows: RowDecisions) -> bool:
         """Correct cells and leave rows out, or take that back, and have the file read again.
 
-        Return False, with nothing changed, if the check is not what was `seen` any more.
+        Return False, and change nothing, if the check is no longer the `version` shown.
 
         Raises:
             FileNotFoundError: there is no such check any more.
-            NotOfferedError: such a cell is not to be corrected, such a row not to be left out, or
-                too many are.
+            NotOfferedError: a cell or row that cannot be corrected or left out here, or too many.
         """
         with self.change(check_id) as change:
             check, found = change.check, self.found(change.check)
-            if check.confirmed or check.seen != seen or found is None or found["error"]:
+            if check.confirmed or check.version != version or found is None or found["error"]:
                 return False
             corrections = rows.corrections(check.corrections, found)
             leaving = rows.leaving(check.leaving, found)
@@ -329,9 +328,9 @@ class Checks:
         return True
 
     def sweep(self, submitted_for_s: float) -> None:
-        """Remove what is an hour old, or a batch for so long, and what a crash left behind.
+        """Remove checks that are an hour old or were submitted long ago, and what a crash left.
 
-        Also in this user's folders for other ledgers, to which no process may ever come back.
+        Also in this user's folders for other ledgers, which no process may ever use again.
         """
         user = self._folder.name.rpartition("-")[0]
         others = self._folder.parent.glob(f"{user}-*") if user else ()
@@ -367,7 +366,7 @@ class Checks:
             raise PermissionError(f"{self._folder} is not this user's own folder")
 
     def _path(self, check_id: str, name: str) -> Path:
-        # somebody else's files, put there, would be sent as this user's
+        # files that somebody else put there would be sent as this user's
         if not _ID.fullmatch(check_id) or not _is_own(self._folder):
             raise FileNotFoundError(check_id)
         return self._folder / check_id / name
@@ -380,7 +379,7 @@ class Checks:
 
 
 class _Change:
-    """A check that is held still."""
+    """A locked check."""
 
     def __init__(self, check: Check) -> None:
         self.check = check
@@ -394,7 +393,7 @@ class _Change:
 
 
 def _is_own(folder: Path) -> bool:
-    """Return whether a folder is this user's, and nobody else may look into it."""
+    """Return whether a folder is this user's, and closed to everybody else."""
     try:
         found = folder.lstat()
     except FileNotFoundError:
@@ -408,7 +407,7 @@ def _create(path: Path) -> int:
 
 
 def _write(path: Path, document: Any) -> None:
-    """Replace a file at once, so that no reader sees half of it."""
+    """Replace a file atomically, so that no reader sees half of it."""
     hidden = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     with os.fdopen(_create(hidden), "wb") as file:
         file.write(_DOCUMENT.dump_json(document))

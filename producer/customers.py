@@ -31,9 +31,9 @@ _PERHAPS_IDS, _RUNNING = spellings("perhaps_id"), spellings("row")
 
 
 def naming_columns(header: Sequence[str], besides: Collection[int | None] = ()) -> list[int]:
-    """Return the columns that say who a customer is, three at most; else the first of the others.
+    """Return the columns that say who a customer is, three at most; else the first other column.
 
-    A running number never does, nor do `besides`: the columns of number and country.
+    A running number never does, nor do the columns in `besides`: those of number and country.
     """
     others = [
         i

@@ -1,8 +1,8 @@
 """Dead letters as a person deals with them: chosen, grouped, exported, tried again, dropped.
 
-One or a hundred thousand at a time. What is interrupted half-way is completed by the same choice
-again. Whatever is tried again is only made due: it goes through the limiter and its number's
-interval like every job.
+One or a hundred thousand at a time. Repeating the same choice completes what was
+interrupted. A job to be tried again is only made due: it goes through the limiter and its number's
+interval like every other.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ _MORE = re.compile(r"(.*) and (\d+) more")
 def chosen_parts(text: str) -> list[tuple[str, str]]:
     """Read what `Choice` wrote: "job", "code", "batch", "country" … with their values, in order.
 
-    Each job is one part, those that it does not name are "more" with their number. What nobody
-    wrote here is one part "text"; of all there is none.
+    Each job is one part, those that it does not name are "more" with their number. Text
+    that it did not write is one part "text"; "all" has no parts.
     """
     found: list[tuple[str, str]] = []
     for part in text.split(", ") if text != "all" else ():
@@ -239,11 +239,12 @@ class Report:
         }
 
     @classmethod
-    def from_dict(cls, told: dict[str, Any]) -> Report:
-        report = cls(told["dry_run"], told["done"], told.get("examples", []), told["by_code"])
-        report.last_due_in_s = told["last_due_in_seconds"]
-        report.new_job_id = told["new_job_id"]
-        for each in told["refused"]:
+    def from_dict(cls, document: dict[str, Any]) -> Report:
+        report = cls(document["dry_run"], document["done"], document.get("examples", []))
+        report.by_code = document["by_code"]
+        report.last_due_in_s = document["last_due_in_seconds"]
+        report.new_job_id = document["new_job_id"]
+        for each in document["refused"]:
             reason = Reason(Why(each["code"]), each["about"] or "")
             report.refused[reason] = LeftAlone(each["count"], each["examples"])
         return report
@@ -287,9 +288,9 @@ class Handling:
 
 
 def half_rate(settings: Settings, batch: Batch | None = None) -> float:
-    """Return the pace at which retries, which overtake batches, leave them half of the rate.
+    """Return the pace at which retries leave half of the rate to batches, which they overtake.
 
-    Those of a `batch` alone also keep its own.
+    Retries of a single `batch` keep to its own rate, too.
     """
     half = settings.sendcode_rate_limit / 2
     return min(half, batch.max_rate) if batch is not None and batch.max_rate else half
@@ -432,14 +433,14 @@ def _walk(
     """Go through the chosen ones, window by window."""
     if choice.job_ids:
         is_continued = report.done > 0
-        for looked, job_id in enumerate(choice.job_ids, 1):
+        for done, job_id in enumerate(choice.job_ids, 1):
             if not (is_continued and dead.was_done_by(step.token, job_id)):
                 _settle_named(dead, choice, job_id, report, step)
-            progress(looked)
+            progress(done)
         return
     done = 0
-    for window in dead.walk():  # what dies meanwhile is not part of what was chosen
-        if _is_enough(report, step):
+    for window in dead.walk():  # what fails meanwhile was not chosen
+        if _is_limit_reached(report, step):
             return
         done += len(window)
         fitting = [each for each in window if each.record is None or choice.fits(each.record)]
@@ -460,13 +461,13 @@ def _settle_named(
         report.refuse(job_id, Reason(Why.NO_DEAD_LETTER))
     elif letter.record is not None and not choice.fits(letter.record):
         report.refuse(job_id, Reason(Why.NOT_DEAD))  # it was tried again, and failed again
-    elif _is_enough(report, step):
+    elif _is_limit_reached(report, step):
         report.refuse(job_id, Reason(Why.BEYOND_LIMIT))
     else:
         _settle([letter if report.dry_run else dead.mended(letter)], report, step)
 
 
-def _is_enough(report: Report, step: _Step) -> bool:
+def _is_limit_reached(report: Report, step: _Step) -> bool:
     return step.limit is not None and report.done >= step.limit
 
 

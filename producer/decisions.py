@@ -1,9 +1,9 @@
-"""What a person is about to do with dead letters, in three steps: look, confirm, do.
+"""What a person is about to do with dead letters, in three steps: preview, confirm, do.
 
 Each decision is a hash in the ledger for a day, so that any browser finds it again, and a long one
-that is stopped, or whose process ends, is continued. It chooses only what had failed when the
-person looked: what was tried again by it and fails anew is not tried twice, however often its form
-is sent.
+can be continued after a stop or the end of its process. It covers only what had failed when the
+preview began: a job that it tried again and that failed anew is not tried twice, however often the
+form is sent.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ MOST_NUMBERS = 1_000
 """Corrected numbers that wait for a confirmation."""
 NUMBER_KEPT_S = 3_600
 SILENT_MS = 15_000
-"""Whoever is at work on a decision says so with each window; after that nobody is."""
+"""A process at work on a decision says so with each window; after that long it is gone."""
 
 _HOUR_MS = 3_600_000
 AGES = {
@@ -61,17 +61,17 @@ AGES = {
     "oldest": (None, 7 * 24 * _HOUR_MS),
 }
 """How long ago it failed: at most, at least."""
-MAY_BE_TOLD_TO_SEND = frozenset(
+MAY_BE_OVERRIDDEN = frozenset(
     {Why.PERHAPS_SENT, Why.SENT_SINCE, Why.SENT_BEFORE, Why.WAITS_ELSEWHERE}
 )
-"""What a person who knows that no code has come may send all the same."""
+"""Reasons that a person who knows that no code has come may override."""
 
 
 class Step(StrEnum):
     """How far a decision is."""
 
     LOOKING = "looking"
-    """It is being found out what it would do."""
+    """Finding out what it would do."""
     READY = "ready"
     """That is known, and a person may confirm it."""
     DOING = "doing"
@@ -81,11 +81,11 @@ class Step(StrEnum):
 
 
 class NoSuchDecisionError(Exception):
-    """There is none of that token, or it is too old."""
+    """There is no decision with that token, or it is too old."""
 
 
 class NumberForgottenError(Exception):
-    """A corrected number is kept in its process alone, and that was started anew since."""
+    """A corrected number is kept in its process alone, which was restarted since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +111,12 @@ class Decided:
     plan: Plan
     step: Step
     run: int
-    """How often it was begun to be done: whoever confirms names this, so twice is once."""
+    """How often it was started; a confirmation names this, so repeating it starts nothing."""
     looked: int
     """Dead letters gone through, of `total`."""
     total: int
     would: Report
-    """What it would do, as it was looked at."""
+    """What it would do, as the preview found."""
     report: Report
     """What it has done."""
 
@@ -126,7 +126,7 @@ class _Stopped(Exception):  # noqa: N818 (no error)
 
 
 class Decisions(LedgerPart):
-    """The decisions of one process, in threads of their own; others' can be seen."""
+    """The decisions of one process, in threads of their own; those of others can be read."""
 
     def __init__(
         self,
@@ -154,7 +154,7 @@ class Decisions(LedgerPart):
             thread.join()
 
     def propose(self, plan: Plan, phone: PhoneNumber | None = None, by: str = "") -> str:
-        """Begin to look what a plan would do; return the decision's token.
+        """Begin to preview a plan; return the decision's token.
 
         `phone`: the corrected number, for `replace`; `by`: who typed it.
         """
@@ -205,7 +205,7 @@ class Decisions(LedgerPart):
         )
 
     def do(self, token: str, run: int, by: str) -> None:
-        """Begin to do what was decided, or go on with it, unless run `run` was begun already.
+        """Start a decision, or continue it, unless run `run` was started already.
 
         Raises:
             NoSuchDecisionError: there is none.
@@ -225,7 +225,7 @@ class Decisions(LedgerPart):
         self._start(token, decided.plan, report, by, run)
 
     def number_of(self, token: str, typed_by: str | None = None) -> PhoneNumber | None:
-        """Return the corrected number, if this process has it, or has it from that person."""
+        """Return the corrected number, if this process has it and it is that person's."""
         self._forget_numbers()
         with self._lock:
             phone, _, by = self._numbers.get(token, (None, 0, ""))
@@ -241,7 +241,7 @@ class Decisions(LedgerPart):
                 del self._numbers[token]
 
     def stop(self, token: str, run: int) -> None:
-        """Have a run of it stopped, wherever it is at work, before its next window."""
+        """Stop a run before its next window, whichever process it is in."""
         if self.client.exists(self.keys.decision(token)):
             self.client.hset(self.keys.decision(token), f"stop:{run}", 1)
 
@@ -263,10 +263,10 @@ class Decisions(LedgerPart):
         name = "would" if report.dry_run else "report"
 
         def progress(looked: int) -> None:
-            told = json.dumps(report.as_dict())
-            self._note(token, looked=looked, **{name: told})
-            is_told_to: Any = self.client.hget(self.keys.decision(token), f"stop:{run}")
-            if is_told_to or self._is_closing.is_set():
+            document = json.dumps(report.as_dict())
+            self._note(token, looked=looked, **{name: document})
+            is_stop_asked: Any = self.client.hget(self.keys.decision(token), f"stop:{run}")
+            if is_stop_asked or self._is_closing.is_set():
                 raise _Stopped
 
         step = Step.STOPPED
@@ -277,7 +277,7 @@ class Decisions(LedgerPart):
             pass
         except Exception as exc:  # noqa: BLE001 (its text may hold a number)
             what = fields(decision=token, error=type(exc).__name__)
-            log.error("a decision about dead letters broke off", extra=what)  # noqa: TRY400
+            log.error("a decision about dead letters failed", extra=what)  # noqa: TRY400
         if step is Step.DONE:
             with self._lock:
                 self._numbers.pop(token, None)
@@ -302,17 +302,17 @@ class Decisions(LedgerPart):
         )
         if plan.verb == "replace":
             phone, job_id = self._numbers[token][0], choice.job_ids[0]
-            decision = replace(decision, chosen=f"job {job_id}")  # as any other door notes it
+            decision = replace(decision, chosen=f"job {job_id}")  # as the command line records it
             return replace_number(dead, job_id, phone, how, decision)
-        deal = drop if plan.verb == "drop" else requeue
-        return deal(dead, choice, how, progress, decision=decision, report=report)
+        act = drop if plan.verb == "drop" else requeue
+        return act(dead, choice, how, progress, decision=decision, report=report)
 
     def _note(self, token: str, **values: Any) -> None:
         key = self.keys.decision(token)
         now_ms = time_ms(self.client.time())
-        told: dict[Any, Any] = {**values, "beat": now_ms}
+        fields_kept: dict[Any, Any] = {**values, "beat": now_ms}
         pipe = self.client.pipeline(transaction=True)
-        pipe.hset(key, mapping=told)
+        pipe.hset(key, mapping=fields_kept)
         pipe.expire(key, KEPT_S)
         pipe.execute()
 

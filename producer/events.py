@@ -73,7 +73,7 @@ def send_code(  # noqa: PLR0913 (all but the number by name)
             that its country's numbering plan does not have is sent to all the same, as in a batch,
             and flagged: `phone.doubt`, which is `doubt` in the job's `as_dict()`.
         key: Your name for what happened, such as "signup-81723", up to 200 characters. The same
-            key again gives the same job and sends nothing, for as long as
+            key again returns the same job and sends nothing, for as long as
             `SENDCODE_RETENTION_DAYS`. Without a key every call is a new job: a call that raised
             `RedisUnavailableError` may have been accepted, and must not simply be repeated.
         wait: Seconds to wait for the end; by default the call returns once the job is accepted.
@@ -198,11 +198,11 @@ class Events:
 
         `token`: the name of the HTTP API's token that asks for it. Without `resend`, an event that
         waits with a code for the same number, or has just sent one, stands for it. A test has ended
-        by this; the quotas do not hold for it, but which numbers are allowed does. `trace`: the
+        by then; quotas do not apply to it, but the rules on allowed numbers do. `trace`: the
         caller's `traceparent`.
 
         Raises:
-            KeyReusedError: that is another one.
+            KeyReusedError: the key belongs to another number, or to other terms.
             NumberNotAllowedError: no code may be sent to this number.
             QuotaExceededError: a bound on spending refuses it.
             RedisUnavailableError: it was perhaps not recorded.
@@ -237,7 +237,7 @@ class Events:
             count_refusal(self._ledger.client, self.settings, watching, "watched")
 
     def publish(self, submitted: Submitted) -> None:
-        """Hand a new job to the workers; if that fails, they miss it and publish it themselves."""
+        """Hand a new job to the workers; if that fails, they notice and publish it themselves."""
         if not submitted.is_new or submitted.record.state.is_final:
             return
         try:
@@ -250,7 +250,7 @@ class Events:
         """Return a job; None if there is none.
 
         Raises:
-            RedisUnavailableError: nobody knows.
+            RedisUnavailableError: it cannot be found out.
         """
         with self._redis_errors():
             return self._ledger.job(job_id)
@@ -259,7 +259,7 @@ class Events:
         """Return the job that an idempotency key was answered with; None if there is none.
 
         Raises:
-            RedisUnavailableError: nobody knows.
+            RedisUnavailableError: it cannot be found out.
         """
         with self._redis_errors():
             return self._ledger.job_of_key(event_job_id(key, is_test=is_test))
@@ -281,8 +281,8 @@ class Events:
     def estimated_send_ms(self, record: JobRecord, next_slot_ms: int = 0) -> int | None:
         """Return when an event job's request will leave, in Unix ms; None if it has left.
 
-        An estimate: what waits in front of it, at the rate that is now. `next_slot_ms`: as the
-        ledger told it a moment ago; it is asked for otherwise.
+        An estimate from what waits in front of it, at the present rate. `next_slot_ms`: as the
+        ledger returned it a moment ago; 0 to ask for it.
         """
         if record.state is State.PARKED:
             return record.due_ms
@@ -321,7 +321,7 @@ def _from_environment() -> Settings:
 
 
 def _forget_connections() -> None:
-    """In a forked child: its parent's sockets are not its own."""
+    """Forget them in a forked child: its parent's sockets are not its own."""
     global _lock  # noqa: PLW0603 (a lock that another thread held at the fork is never released)
     _lock = threading.Lock()
     _shared.clear()

@@ -111,7 +111,7 @@ class Terms:
     """The name of the HTTP API's token with which they do, if so."""
 
     def timed(self, now_ms: int, starts_ms: int | None, life_s: float | None) -> Terms:
-        """Return them with times; a code's life begins with the start. `now_ms` is Redis' clock."""
+        """Return the terms with times; a code's life begins at the start. `now_ms`: by Redis."""
         expires_ms = (starts_ms or now_ms) + round(life_s * 1000) if life_s is not None else None
         return replace(self, starts_ms=starts_ms, expires_ms=expires_ms)
 
@@ -160,9 +160,9 @@ class Spool:
         have: int = 0,
         skip_sent: bool = False,
     ) -> None:
-        """Read all of `sheet`, instead of what was read before; `memory` as for `rows_to_send`.
+        """Read all of `sheet`, replacing what was read before; `memory` as for `rows_to_send`.
 
-        The batch may `have` its first rows already. Codes sent to these are perhaps its own, so
+        The batch may already `have` its first rows. Codes sent to these are perhaps its own, so
         they do not count as sent before or waiting, and are not skipped.
 
         Raises:
@@ -214,7 +214,7 @@ class Spool:
 
     @property
     def kept_back(self) -> int:
-        """The number of rows left out by a person, or as they are done, or under way, elsewhere."""
+        """The number of rows left out by a person, or as done or under way elsewhere."""
         return sum(
             places.count for fault, places in self.tally.rejected.items() if fault.code in KEPT_BACK
         )
@@ -301,7 +301,7 @@ def append_all(
 class Submission:
     """A file on its way to a batch: `read` it, and `write` it, unless it `is_complete`.
 
-    Between the steps the caller may say or ask what it likes. Only `write` changes the ledger.
+    The caller may report or ask anything between the steps. Only `write` changes the ledger.
     """
 
     def __init__(
@@ -343,7 +343,7 @@ class Submission:
 
     @property
     def left_aside(self) -> list[str]:
-        """What was asked for in vain, as a batch keeps the terms of its first submission."""
+        """The terms without effect, as a batch keeps those of its first submission."""
         asked, batch = self._terms, self.batch
         if batch is None:
             return []
@@ -383,7 +383,7 @@ class Submission:
         self.spool.read(self._sheet, progress, memory, have=have, skip_sent=skip_sent)
 
     def open(self, not_within_ms: int = 0) -> Batch:
-        """Create the batch, or find it again; none of its rows is sent within so long.
+        """Create the batch, or find it again; none of its rows is sent within `not_within_ms`.
 
         Raises:
             ImportRefusedError: as `lacking` and `find_batch`.
@@ -415,7 +415,7 @@ class Submission:
         return self.batch
 
     def write(self, progress: Progress = lambda _: None) -> Batch:
-        """Write the rows that the batch lacks; what is cut off, the same file completes.
+        """Write the rows that the batch lacks; after an interruption the same file completes it.
 
         Raises:
             ImportRefusedError: as `open`.
@@ -453,7 +453,7 @@ class Preflight:
     doubles: Doubles
     used_too_often: Places
     overview: Overview | None = None
-    """None where Redis was out of reach; then the ledger says nothing of what follows either."""
+    """None where Redis was out of reach; then nothing from the ledger is known below, either."""
     existing: Batch | None = None
     """The batch that has this content already."""
     refused: ImportRefusedError | None = None

@@ -19,7 +19,7 @@ INVALID_COLUMNS = ("status", "code", "finished_at", "job_id", REASON_COLUMN)
 
 
 def invalid_columns(sheet: Sheet) -> tuple[str, ...]:
-    """Return our columns: a file of results says itself what became of its rows, and when."""
+    """Return the columns that we add: a file of results has the others already."""
     return (REASON_COLUMN,) if is_results_file(sheet) else INVALID_COLUMNS
 
 
@@ -44,23 +44,23 @@ def doubtful_rows(sheet: Sheet) -> Iterator[Row]:
 
 
 DOUBTFUL = "doubtful"
-"""The status of a row that is sent unless somebody does something about it."""
+"""The status of a row that is sent unless somebody leaves it out."""
 
 
 def invalid_cells(
     row: Row,
     batch_id: str,
-    looked_at: str,
+    checked_at: str,
     columns: tuple[str, ...],
     status: str = State.REJECTED,
 ) -> list[str]:
     """Return the cells of these columns for a row that cannot be sent, or is `DOUBTFUL`.
 
-    `batch_id` is of the batch that the file becomes, `looked_at` the time as `iso` writes it.
+    `batch_id` is of the batch that the file becomes, `checked_at` the time as `iso` writes it.
     """
     problem = row.problem
     if problem is None:
         raise ValueError("the row can be sent")
     reason = f"{problem.message}; {problem.remedy}"
     job_id = batch_job_id(batch_id, row.number)
-    return [status, problem.code, looked_at, job_id, reason][-len(columns) :]
+    return [status, problem.code, checked_at, job_id, reason][-len(columns) :]

@@ -1,4 +1,4 @@
-"""What became of jobs lately: by state and code, and by the worker whose word it was."""
+"""What became of jobs lately: by state, code and the worker that decided it."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Lately:
 
 
 def read_lately(client: redis.Redis, settings: Settings, seconds: float) -> Lately:
-    """Return what ended in the last `seconds`, and in what else belongs to their first span.
+    """Return what ended in the last `seconds`, and in the rest of the span that they begin in.
 
     Raises:
         redis.RedisError: the ledger is out of reach.

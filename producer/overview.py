@@ -29,12 +29,12 @@ from jobs.server import memory_used
 from jobs.webhooks import Endpoint, Webhooks
 
 LATE_S = {Lane.EVENT: 5.0, Lane.BATCH: 60.0}
-"""By lane with a queue: from when the age of its oldest job that is due is worth a word."""
+"""By lane with a queue: from when the age of its oldest job that is due is worth reporting."""
 OPEN_S = 120.0
-"""From when the age of an event that has not ended, whatever it waits for, is worth a word."""
+"""From when the age of an event that has not ended, whatever it waits for, is worth reporting."""
 _FORGOTTEN_S = 3_600.0
-_LOOKED_AT = 1_000
-"""Unfinished jobs of a lane among which the oldest is looked for, the next to be done first."""
+_MOST_READ = 1_000
+"""Unfinished jobs of a lane, the next to be done first, that are read to find the oldest."""
 _ROUNDING = 0.999
 
 
@@ -139,7 +139,7 @@ class Overview:
 
     @property
     def forged(self) -> int:
-        """Dead letters whose records another hand made or changed."""
+        """Dead letters whose records were made or changed by somebody else."""
         return self.dead_by_code.get(OwnCode.FORGED, 0)
 
     @property
@@ -149,7 +149,7 @@ class Overview:
 
     @property
     def gone(self) -> int:
-        """Workers that fell silent within the last hour, and nobody has taken their names since."""
+        """Workers that fell silent within the last hour, and whose names are not in use again."""
         alive = {worker.name for worker in self.workers if worker.alive}
         return len({worker.name for worker in self.workers} - alive)
 
@@ -201,12 +201,12 @@ class Overview:
 
     @property
     def late_s(self) -> dict[str, float]:
-        """By lane: how long its oldest job has been due, where that is worth a word."""
+        """By lane: how long its oldest job has been due, where that is worth reporting."""
         return {lane: age for lane, age in self.oldest_due_s.items() if age >= LATE_S[Lane(lane)]}
 
     @property
     def namesakes(self) -> list[str]:
-        """Return names that several living workers share."""
+        """Names that several living workers share."""
         names = Counter(worker.name for worker in self.workers if worker.alive)
         return [name for name, count in names.items() if count > 1]
 
@@ -271,7 +271,7 @@ class Overview:
 def read_overview(
     client: redis.Redis, settings: Settings, identity: Identity | None = None
 ) -> Overview:
-    """Read it all, in a few round trips; `identity` is what this machine knows of the ledger.
+    """Read the overview, in a few round trips; `identity` is what this machine knows of the ledger.
 
     Raises:
         redis.RedisError: the ledger is out of reach.
@@ -343,7 +343,7 @@ def _lacked_keys(met: Mapping[str, str], now_ms: int) -> dict[str, LackedKey]:
 def _oldest_due_s(ledger: LedgerPart, lane: Lane, now_ms: int) -> float:
     """Return for how many seconds the oldest job of a lane has been due."""
     keys = ledger.keys
-    ids: Any = ledger.client.zrange(keys.due(lane), 0, _LOOKED_AT - 1)
+    ids: Any = ledger.client.zrange(keys.due(lane), 0, _MOST_READ - 1)
     times = ledger.ask_all(("HMGET", keys.job(job_id), "created", "due") for job_id in ids)
     since_ms = [int(due or created or now_ms) for created, due in times]
     if lane is Lane.BATCH:  # those that wait for another try have a place of their own
@@ -358,7 +358,7 @@ def _oldest_event_s(ledger: LedgerPart, now_ms: int) -> dict[str, float]:
     place, skip = "-inf", 0
     while place:
         place, skip, *found = ledger.run_script(
-            "oldest_events", limit=_LOOKED_AT, place=place, skip=skip
+            "oldest_events", limit=_MOST_READ, place=place, skip=skip
         )
         for code, asked_ms in pairs(found).items():
             oldest[code] = min(oldest.get(code, now_ms), int(asked_ms))
@@ -390,7 +390,7 @@ def _pace(
 
 
 def alive_workers(client: redis.Redis, settings: Settings) -> int:
-    """Return how many workers are alive and send codes: of all that there is, this alone."""
+    """Return how many workers are alive and send codes, without reading all the rest."""
     ledger = LedgerPart(client, settings)
     now, workers = ledger.ask_all([("TIME",), ("HGETALL", ledger.keys.workers)])
     found = _workers(workers, {}, time_us(now) // 1000)

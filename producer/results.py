@@ -25,13 +25,13 @@ from producer.stories import FORGOTTEN, FORGOTTEN_WORDS, outcome_in_words
 
 RESULT_COLUMNS = ("status", "code", "message", "request_id", "attempts", "finished_at", "job_id")
 
-TOLD_COLUMNS = frozenset(
+PEOPLE_COLUMNS = frozenset(
     {
         *("What became of it", "Code sent to", "Ended", "Left because"),
         *("结果", "验证码发往", "结束时间", "保持原样的原因"),
     }
 )
-"""Columns before `RESULT_COLUMNS` in a file for people, as the console calls them; no zone."""
+"""Columns before `RESULT_COLUMNS` in a file for people, named as in the console; no time zone."""
 
 
 def own_columns(header: Sequence[str]) -> int:
@@ -39,15 +39,15 @@ def own_columns(header: Sequence[str]) -> int:
     own = len(header) - len(RESULT_COLUMNS)
     if tuple(header[max(0, own) :]) != RESULT_COLUMNS:
         return len(header)
-    while own and header[own - 1].partition(" (")[0] in TOLD_COLUMNS:
+    while own and header[own - 1].partition(" (")[0] in PEOPLE_COLUMNS:
         own -= 1
     return own
 
 
 LEFT = "left"
-"""Stands in a group for the jobs that a person left as they are; their status stays what it was."""
+"""In a group: jobs that a person left as they are; their status stays what it was."""
 CORRECTED = "corrected"
-"""Likewise for those whose customers corrected files took over, where that is looked up."""
+"""In a group: jobs whose customers a corrected file took over, where that is looked up."""
 GROUPS: dict[str, frozenset[str]] = {
     "sent": frozenset(state for state in State if state.is_sent),
     "failed": frozenset({State.DEAD, State.REJECTED, State.EXPIRED}),
@@ -60,8 +60,8 @@ GROUPS: dict[str, frozenset[str]] = {
 def result_cells(record: JobRecord, cancelled_at: str = "") -> list[str]:
     """Return the cells of `RESULT_COLUMNS` for a job.
 
-    `cancelled_at` is the end of one that was cancelled before its turn, in a batch of which others
-    are in work still.
+    `cancelled_at` is the end of a job that was cancelled before its turn, while others of its batch
+    are still in work.
     """
     ended_at = iso(record.finished_ms) if record.finished_ms else ""
     return [
@@ -152,7 +152,7 @@ def results(batches: Batches, batch: Batch, only: str | None = None) -> Iterator
     """Yield the rows in the file's order, or `only` those of a group or state.
 
     `failed` leaves out what was only kept back, because it is done or under way elsewhere, and
-    whom a corrected file took over.
+    customers whom a corrected file took over.
 
     Raises:
         ValueError: `only` is no group or state (raised by the first row).
@@ -191,9 +191,9 @@ def result_of(batch: Batch, number: int, row: BatchRow, record: JobRecord | None
     return ResultRow(number, row.line, list(row.cells), ours, row.phone, record)
 
 
-LOOK_S = 0.025
-"""For so long a page looks for rows."""
-APART = {
+SEARCH_S = 0.025
+"""For how long a page searches for rows."""
+MORE_GROUPS = {
     "unsent": frozenset({State.DEAD, State.EXPIRED}),
     "left_out": frozenset({State.REJECTED}),
     "corrected": frozenset({CORRECTED}),
@@ -209,9 +209,9 @@ class RowsPage:
 
     rows: list[ResultRow]
     looked_at: int
-    """The rows up to this number were looked at."""
+    """The rows up to this number were read."""
     is_last: bool
-    """None of the rows behind that one is to be shown."""
+    """No row after that one is to be shown."""
 
 
 def rows_page(
@@ -223,28 +223,28 @@ def rows_page(
     only: str | None = None,
     text: str = "",
 ) -> RowsPage:
-    """Return up to `count` rows behind row number `after`: all, or `only` a group or state.
+    """Return up to `count` rows after row number `after`: all, or `only` a group or state.
 
-    Groups are those of results, and `APART`. With `text`, only those that have it in one of their
-    cells, or are of that number. It takes about as long for a million rows as for ten: a search
-    looks for a moment, then it says how far it came.
+    Groups are those of results, and `MORE_GROUPS`. With `text`, only those with it in one of
+    their cells, or with that number. It takes about as long for a million rows as for ten: a search
+    stops after a moment and says how far it got.
 
     Raises:
         ValueError: `only` is no group or state.
     """
-    states = APART.get(only) or statuses_of(only) if only is not None else None
+    states = MORE_GROUPS.get(only) or statuses_of(only) if only is not None else None
     batches = Batches(client, settings)
     besides = KEPT_BACK if only == "failed" else frozenset()
     place = after
     if text:
-        finder = Finder(client, settings, seconds=LOOK_S, most=count)
+        finder = Finder(client, settings, seconds=SEARCH_S, most=count)
         trace = finder.in_batch(batch.batch_id, text, digits_of(text), after)
         numbers: Sequence[int] = [split_job_id(job_id)[1] for job_id in trace.job_ids]
         place = batch.total if trace.is_complete else trace.next_row
     elif states is not None:
         if states <= GROUPS["waiting"]:
             place = batches.first_open(batch, after)
-        numbers, place = batches.in_state(batch, place, count, states, besides, LOOK_S)
+        numbers, place = batches.in_state(batch, place, count, states, besides, SEARCH_S)
     else:
         place = min(batch.total, after + count)
         numbers = list(range(after + 1, place + 1))

@@ -35,7 +35,7 @@ class RowDecisions:
     """What a person decided about rows, which are named by their lines."""
 
     cells: Mapping[int, Mapping[int, str]] | None = field(default_factory=dict)
-    """Texts in the place of cells, by column; None for the file's own again."""
+    """Texts in the place of cells, by column; None: back to the file's own."""
     country_code: str = ""
     """Of all rows that are shown as having none, but for those that have a text in `cells`."""
     leave: frozenset[int] = frozenset()
@@ -51,11 +51,11 @@ class RowDecisions:
         """Return all corrections from now on; `found` is what the reading found.
 
         Raises:
-            NotOfferedError: such a cell is not to be corrected, or too many are.
+            NotOfferedError: a cell that cannot be corrected here, or too many.
         """
         if self.cells is None:
             return {}
-        lines = {row["line"] for row in found["looked_at"] if row["is_editable"]}
+        lines = {row["line"] for row in found["review"] if row["is_editable"]}
         corrections = {line: dict(texts) for line, texts in before.items()}
         for line, texts in self.cells.items():
             if line not in lines or not texts.keys() <= {found["number"], found["country"]}:
@@ -71,7 +71,7 @@ class RowDecisions:
     def _with_country_code(self, found: Mapping[str, Any]) -> Iterator[tuple[int, dict[int, str]]]:
         """Yield the lines of rows without a country code, with the cell that gives it to each."""
         number, country = found["number"], found["country"]
-        for row in found["looked_at"] if self.country_code else ():
+        for row in found["review"] if self.country_code else ():
             group = found["groups"][row["group"]]
             if (group["kind"], group["code"]) != ("wrong", "no_country_code"):
                 continue
@@ -84,11 +84,11 @@ class RowDecisions:
         """Return which rows are left out from now on.
 
         Raises:
-            NotOfferedError: such a row is not to be left out, or too many are.
+            NotOfferedError: a row that cannot be left out here, or too many.
         """
         if self.take_all_in:
             return NOTHING
-        offered = {row["line"] for row in found["looked_at"]}
+        offered = {row["line"] for row in found["review"]}
         doubts = {kind["message"] for kind in found["report"]["doubts"]}
         if not (self.leave | self.take_in) <= offered or not self.leave_doubts <= doubts:
             raise NotOfferedError

@@ -17,7 +17,7 @@ from jobs.ledger import NumberHistory, histories
 from producer.stories import Instead, NoSuchJobError, Story, end_of, story_of
 
 MOST, SECONDS = 50, 1.0
-"""Found, and looked, at most in one search."""
+"""Jobs that one search finds, and how long it takes, at most."""
 SHORTEST = 2
 """Characters that are searched for at least."""
 LONGEST = 200
@@ -64,7 +64,7 @@ class Found:
 
     @property
     def goes_on(self) -> Place | None:
-        """Where a search through rows goes on that is not complete."""
+        """Where an incomplete search through rows goes on; None once it is complete."""
         trace = self.trace
         return Place(trace.next_batch, trace.next_row) if trace.next_batch else None
 
@@ -88,8 +88,8 @@ def search(
 ) -> Found:
     """Search for a number, a job's id, a RequestId, a reference, or the text of rows.
 
-    `batch_id`: only in this batch. `since`: where a search goes on (`Found.goes_on`). The text is
-    kept nowhere.
+    `batch_id`: only in this batch. `since`: where to continue (`Found.goes_on`). The text is kept
+    nowhere.
     """
     text = text.strip()[:LONGEST]
     digits = digits_of(text)
@@ -126,7 +126,7 @@ def search(
 def _everywhere(
     client: redis.Redis, settings: Settings, text: str, since: Place | None, until: float
 ) -> Trace:
-    """Look for a name that others know, in half of the time, then for rows with the text or number.
+    """Search names that others use, for half of the time, then rows with the text or number.
 
     The newest batch comes first.
     """

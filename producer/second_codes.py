@@ -115,7 +115,7 @@ class Memory(LedgerPart):
 
 
 def already_waits(batch_id: str) -> str:
-    """Return where a code of a number waits: "waits for a code in batch b1 already".
+    """Return in words where a number's code waits: "waits for a code in batch b1 already".
 
     The batch is "" where it is not known.
     """
@@ -127,7 +127,7 @@ def already_waits(batch_id: str) -> str:
 
 _STATUS = "status"
 _OUR_MARKS = frozenset({"request_id", "finished_at"})
-"""Columns that, like `status`, a file of results has and hardly another one."""
+"""Columns that, like `status`, a file of results has and hardly any other."""
 
 _BY_STATUS: dict[str, Fault] = {
     **{state: FAULTS["already_sent"] for state in State if state.is_sent},
@@ -158,7 +158,7 @@ def rows_to_send(
 
     Those that must not be sent again have a problem instead of a number, and no history. With
     `skip_sent_after` these are also all rows after that one (0: all) whose number got a code
-    before, or waits for one, by whatever. Without `memory` only the file itself is asked, and all
+    before, or waits for one, by whatever. Without `memory` only the file itself is read, and all
     histories are empty.
 
     Raises:

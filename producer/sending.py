@@ -27,7 +27,7 @@ class Standing(StrEnum):
     HALTED = "halted"
     """By a person."""
     BARRED = "barred"
-    """By what the API answers, or as it does not answer."""
+    """By the API's answers, or because it does not answer."""
     NO_WORKER = "no_worker"
     PAUSED = "paused"
     """All that waits is in batches that are paused or start later."""
@@ -42,7 +42,7 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Sending:
-    """How the sending stands."""
+    """The state of sending."""
 
     standing: Standing
     waiting: int
@@ -50,7 +50,7 @@ class Sending:
     done_ms: int | None
     """When all that is under way is done, by the present rate; None where nothing moves."""
     late_s: float
-    """For how long the oldest code has waited that could leave; 0 where that is nothing unusual."""
+    """For how long the oldest code that could leave has waited; 0 while that is usual."""
     rate: float
     """Codes per second at most, as things are."""
 
@@ -87,7 +87,7 @@ def _standing(overview: Overview, waiting: int, moving: list[Batch]) -> Standing
 
 
 def _left_s(moving: list[Batch], events: int, rate: float) -> float | None:
-    """Return in how many seconds all that moves is done: as measured, or else as allowed."""
+    """Return how many seconds all that moves takes, at the measured or else the allowed rate."""
     left = sum(each.unfinished for each in moving) + events
     measured = sum(each.rate for each in moving)
     pace = measured if measured > SLOWEST_RATE else rate

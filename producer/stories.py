@@ -192,11 +192,11 @@ def story_of(client: redis.Redis, settings: Settings, job_id: str) -> Story:
 def end_of(client: redis.Redis, settings: Settings, story: Story) -> Story:
     """Return the story of the job that stands for the customer now, if the number was corrected.
 
-    It is the same story for all others.
+    Otherwise return the same story.
     """
-    seen = {story.record.job_id}
-    while (then := story.record.replaced_by) and then not in seen:
-        seen.add(then)
+    visited = {story.record.job_id}
+    while (then := story.record.replaced_by) and then not in visited:
+        visited.add(then)
         record = Ledger(client, settings).job(then)
         if record is None:
             break

@@ -1,4 +1,4 @@
-"""What the rows of a file are, counted while they are read once; memory does not grow with them.
+"""Counts of a file's rows, in one pass over them; memory does not grow with their number.
 
 Numbers that stand in it more than once are found by a temporary database on disk. It holds hashes
 that mean nothing outside this process, and vanishes when it is closed. With 64 bits, the chance
@@ -22,7 +22,7 @@ from producer.sheet.leaving import scratch_database
 LINES_KEPT = 20
 """Lines named for each kind; the file of invalid rows has all of them."""
 MOST_KINDS = 50
-"""Kinds that are distinguished; further ones are counted as one."""
+"""Kinds that are distinguished; all others are counted as one."""
 
 _LINES_SHOWN_OF_MANY = 5
 _OTHERS = Fault("others", "of other kinds", "correct what is named, then check the file again")

@@ -41,8 +41,8 @@ class Scope(StrEnum):
     ADMIN = "admin"
     """All of that."""
     TEST = "test"
-    """As `send`, but the jobs are tests. Whoever does not know this scope, such as an earlier
-    release, lets its tokens send nothing at all."""
+    """As `send`, but the jobs are tests. A release that does not know this scope
+    lets its tokens send nothing at all."""
 
 
 class TokenRefusedError(SendcodeError, ValueError):
@@ -85,7 +85,7 @@ class Tokens(LedgerPart):
     """The tokens of one key prefix on one Redis."""
 
     def new(self, name: str, scopes: Collection[str], by: str | None = None) -> tuple[Token, str]:
-        """Make a token; return it and its secret, which nobody can find out again.
+        """Make a token; return it and its secret, which cannot be recovered.
 
         Raises:
             TokenRefusedError: the name or a scope makes no sense, or the name has two already.
@@ -127,7 +127,7 @@ class Tokens(LedgerPart):
     def authenticate(self, secret: str) -> Token | None:
         """Return the token with this secret, and note that it was used; None if there is none.
 
-        The secret's SHA-256 is looked up, so the time it takes tells nothing of other secrets.
+        The secret's SHA-256 is looked up, so the time it takes reveals nothing about other secrets.
         """
         if not secret.startswith(PREFIX):
             return None

@@ -1,4 +1,4 @@
-"""A number that a person typed: read, and doubted, as the check of a file reads and doubts it."""
+"""A number that a person typed, read and flagged as doubtful as the check of a file does it."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def doubts_of(phone: PhoneNumber) -> tuple[Fault, ...]:
 
 
 def grouped(phone: PhoneNumber) -> str:
-    """Return the full number so that it can be read over: "+852 5100 0077".
+    """Return the full number in groups that are easy to check: "+852 5100 0077".
 
-    Only for who typed it; never for a log or a place where it is kept.
+    Only for the person who typed it; never for a log or a place where it is kept.
     """
     digits = phone.phone_num
     first = len(digits) % _GROUP

@@ -1,7 +1,7 @@
 """Who may use the console: users with a role and a password, and the sessions of those signed in.
 
 The ledger keeps a password's scrypt hash and a session's SHA-256. Each request asks the ledger, so
-whoever is removed, or gets another password or role, is met by that at once.
+removing a user, or changing a password or role, takes effect at once.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from jobs.scripts import LedgerPart, time_ms
 
 SHORTEST_PASSWORD, LONGEST_PASSWORD = 10, 200
 IDLE_S = 2 * 3_600
-"""A session ends when nobody did anything for so long; a page that refreshes itself is nobody."""
+"""A session ends when its user does nothing for so long; a page's own refresh does not count."""
 LIFE_S = 12 * 3_600
-"""And in any case after that."""
+"""A session ends after that in any case."""
 _COST, _BLOCK, _PARALLEL = 2**14, 8, 5
-"""Of scrypt: 16 MB and a fifth of a second, as OWASP's Password Storage Cheat Sheet has it."""
+"""Of scrypt: 16 MB and a fifth of a second, as OWASP's Password Storage Cheat Sheet advises."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
 
 
 class Role(StrEnum):
-    """What a user may do; each may all that the one before may."""
+    """What a user may do; each may do all that the one before may."""
 
     VIEWER = "viewer"
     """Look at everything; change nothing, and take no file with full numbers."""
@@ -147,12 +147,12 @@ class Users(LedgerPart):
     def authenticate(self, name: str, password: str) -> User | None:
         """Return the user if this is their password; it takes as long if there is none."""
         values = self._values(name)
-        kept = (values or {}).get("hash") or _NOBODYS
+        kept = (values or {}).get("hash") or _DUMMY_HASH
         is_right = hmac.compare_digest(_hash(password, kept), kept)
-        return _decode(name, values) if values and is_right and kept != _NOBODYS else None
+        return _decode(name, values) if values and is_right and kept != _DUMMY_HASH else None
 
     def begin_session(self, user: User, *, by_proxy: bool = False) -> str:
-        """Return the secret of a new session; `by_proxy`: it is good for its requests alone."""
+        """Return the secret of a new session; `by_proxy`: valid only for requests through it."""
         secret = secrets.token_urlsafe(32)
         key, values = self.keys.session(_digest(secret)), self._values(user.name) or {}
         began = time_ms(self.client.time())
@@ -171,7 +171,7 @@ class Users(LedgerPart):
     def user_of(
         self, secret: str, *, by_proxy: bool = False, is_active: bool = True
     ) -> User | None:
-        """Return whose session this is, if it goes on; `is_active`: somebody did something."""
+        """Return the user of a valid session, which is extended if the request `is_active`."""
         key = self.keys.session(_digest(secret))
         session, now = self.ask_all([("HGETALL", key), ("TIME",)])
         if not session or time_ms(now) - int(session["began"]) >= LIFE_S * 1000:
@@ -218,7 +218,7 @@ def _checked(password: str) -> str:
 
 
 def _hash(password: str, like: str = "") -> str:
-    """Return "scrypt$n$r$p$salt$hash"; with the salt and costs of another, to compare with it."""
+    """Return "scrypt$n$r$p$salt$hash"; `like`: the hash whose salt to use."""
     _, n, r, p, salt, _ = like.split("$") if like else ("", _COST, _BLOCK, _PARALLEL, "", "")
     raw = base64.b64decode(salt) if salt else secrets.token_bytes(16)
     made = hashlib.scrypt(
@@ -234,8 +234,8 @@ def _hash(password: str, like: str = "") -> str:
     return "$".join(map(str, parts))
 
 
-_NOBODYS = "$".join(("scrypt", str(_COST), str(_BLOCK), str(_PARALLEL), "c2VuZGNvZGU=", "AA=="))
-"""What a password is compared with where there is no user; none is like it."""
+_DUMMY_HASH = "$".join(("scrypt", str(_COST), str(_BLOCK), str(_PARALLEL), "c2VuZGNvZGU=", "AA=="))
+"""What a password is compared with where there is no such user; no password matches it."""
 
 
 def _digest(secret: str) -> str:

@@ -158,7 +158,7 @@ def _answers(client: redis.Redis, settings: Settings) -> bool:
 
 @contextmanager
 def _invalid_rows(
-    written: WrittenSheet | None, sheet: Sheet, batch_id: str, looked_at: str
+    written: WrittenSheet | None, sheet: Sheet, batch_id: str, checked_at: str
 ) -> Iterator[Callable[[Row], None]]:
     """Write what is invalid of the rows that the block looks at, if a person asked for that."""
     if written is None:
@@ -169,7 +169,7 @@ def _invalid_rows(
 
         def write(row: Row) -> None:
             if row.problem is not None:
-                writer.write(row.cells, invalid_cells(row, batch_id, looked_at, columns))
+                writer.write(row.cells, invalid_cells(row, batch_id, checked_at, columns))
 
         yield write
 

@@ -45,7 +45,7 @@ def add(checks: Checks, content: str = ROWS) -> Check:
 
 
 def read(checks: Checks, checker: Checker, check: Check) -> dict[str, Any]:
-    checker.tend(check)
+    checker.process(check)
     found = wait_until(lambda: checks.found(check), "the reading")
     assert found is not None
     return found
@@ -54,7 +54,7 @@ def read(checks: Checks, checker: Checker, check: Check) -> dict[str, Any]:
 def confirm(checks: Checks, checker: Checker, check_id: str) -> Check:
     with checks.change(check_id) as change:
         change.set(confirmed=True)
-    checker.tend(change.check)
+    checker.process(change.check)
     done = wait_until(lambda: submitted(checks, check_id), "the submission")
     assert done is not None
     return done
@@ -74,7 +74,7 @@ def test_what_is_wrong_with_a_file_is_found_and_its_owner_alone_can_read_it(
 
     assert found["report"]["rows"] == 3
     assert found["report"]["valid"] == 2
-    assert [(row["line"], row["cells"][2]) for row in found["looked_at"]] == [(3, "call me")]
+    assert [(row["line"], row["cells"][2]) for row in found["review"]] == [(3, "call me")]
     assert [(group["kind"], group["code"]) for group in found["groups"]] == [
         ("wrong", "not_digits")
     ]
@@ -108,7 +108,7 @@ def test_a_corrected_cell_is_read_in_its_place_and_the_file_keeps_its_own(
         change.read_again(corrections={3: {2: "51001236"}})
     found = read(checks, checker, change.check)
 
-    assert (found["report"]["valid"], found["looked_at"]) == (3, [])
+    assert (found["report"]["valid"], found["review"]) == (3, [])
     assert (tmp_path / "checks" / check.check_id / "file").read_text() == ROWS
 
 
@@ -146,12 +146,12 @@ def test_a_check_that_changes_while_its_thread_is_leaving_is_read_again(
     checks = LeftSlowly(tmp_path / "checks")
     checker = Checker(checks, redis, settings)
     check = add(checks)
-    checker.tend(check)
+    checker.process(check)
     assert checks.has_looked.wait(PATIENCE_S)
 
     with checks.change(check.check_id) as change:
         change.read_again(corrections={3: {2: "51001236"}})
-    checker.tend(change.check)
+    checker.process(change.check)
     checks.may_leave.set()
 
     found = wait_until(lambda: checks.found(change.check), "the second reading")
@@ -214,8 +214,8 @@ def test_two_processes_make_one_batch_of_a_file(
 
     other = Checker(checks, redis, settings)
     try:
-        other.tend(check)
-        checker.tend(check)
+        other.process(check)
+        checker.process(check)
         wait_until(lambda: submitted(checks, check.check_id))
     finally:
         other.close()
@@ -272,7 +272,7 @@ def test_a_content_that_another_batch_has_is_refused_and_the_check_says_so(
     assert (held["why"], held["batch_id"]) == ("content_held", first.check_id)
     with checks.change(second.check_id) as change:
         change.set(confirmed=True)
-    checker.tend(change.check)
+    checker.process(change.check)
 
     refused = wait_until(
         lambda: (now := checks.get(second.check_id)) is not None and now.refused and now
@@ -380,7 +380,7 @@ def test_only_cells_that_are_shown_are_kept_beside_the_file(
 ) -> None:
     check = add(checks, "name,country_code,phone_num,secret\nBo,852,call me,mine\n")
 
-    (row,) = read(checks, checker, check)["looked_at"]
+    (row,) = read(checks, checker, check)["review"]
 
     assert row["cells"] == ["Bo", "852", "call me", ""]
 
@@ -401,7 +401,7 @@ def test_what_lies_in_a_folder_of_others_is_neither_shown_nor_sent(
     (tmp_path / "checks").chmod(0o755)
 
     checker.sweep()
-    checker.tend(check)
+    checker.process(check)
     checker.close()
 
     assert checks.get(check.check_id) is None

@@ -78,21 +78,21 @@ def check_of(page: requests.Response) -> str:
     return f"/batches/new/{found[1]}"
 
 
-def seen_of(page: requests.Response) -> str:
+def version_of(page: requests.Response) -> str:
     """Return what a form says of the page that it stands on."""
-    found = re.search(r'name="seen" value="([^"]*)"', page.text)
+    found = re.search(r'name="version" value="([^"]*)"', page.text)
     return found[1] if found else ""
 
 
 def send(browser: Browser, check: str, **fields: object) -> requests.Response:
     """Send the form that confirms what its page shows."""
-    seen = wait_until(lambda: seen_of(browser.get(f"{check}/confirm")))
-    return browser.post(f"{check}/confirm", seen=seen, **fields)
+    version = wait_until(lambda: version_of(browser.get(f"{check}/confirm")))
+    return browser.post(f"{check}/confirm", version=version, **fields)
 
 
 def correct(browser: Browser, check: str, **cells: str) -> requests.Response:
     """Send the form of cells, as its page shows it."""
-    return browser.post(f"{check}/cells", seen=seen_of(browser.get(check)), **cells)
+    return browser.post(f"{check}/cells", version=version_of(browser.get(check)), **cells)
 
 
 def confirm(browser: Browser, check: str, codes: int) -> requests.Response:
@@ -268,10 +268,10 @@ def test_what_was_read_again_since_is_not_confirmed_by_an_older_page(
     browser: Browser, web: WebServer, batches: Batches
 ) -> None:
     check = check_of(upload(browser, web))
-    seen = seen_of(browser.get(f"{check}/confirm"))
+    version = version_of(browser.get(f"{check}/confirm"))
     settled(browser, web, correct(browser, check, **{"cell-3-2": "51001236"}))
 
-    page = browser.post(f"{check}/confirm", codes=2, seen=seen)
+    page = browser.post(f"{check}/confirm", codes=2, version=version)
 
     assert "Send 3 codes" in text_of(page)
     assert "Something was changed meanwhile." in text_of(page)
@@ -282,10 +282,10 @@ def test_other_terms_are_not_confirmed_by_an_older_page(
     browser: Browser, web: WebServer, batches: Batches
 ) -> None:
     check = check_of(upload(browser, web))
-    seen = seen_of(browser.get(f"{check}/confirm"))
+    version = version_of(browser.get(f"{check}/confirm"))
     browser.post(f"{check}/terms", name="July", max_rate="5")
 
-    page = browser.post(f"{check}/confirm", codes=2, seen=seen)
+    page = browser.post(f"{check}/confirm", codes=2, version=version)
 
     assert "5 per second at most" in text_of(page)
     assert "Something was changed meanwhile." in text_of(page)
@@ -296,11 +296,11 @@ def test_after_an_undo_an_older_page_confirms_nothing(
     browser: Browser, web: WebServer, batches: Batches
 ) -> None:
     check = check_of(upload(browser, web))
-    seen = seen_of(browser.get(f"{check}/confirm"))
+    version = version_of(browser.get(f"{check}/confirm"))
     first = confirm(browser, check, 2).url.rpartition("/")[2]
     settled(browser, web, browser.post(f"/batches/{first}/undo"))
 
-    page = browser.post(f"{check}/confirm", codes=2, seen=seen)
+    page = browser.post(f"{check}/confirm", codes=2, version=version)
 
     assert "Something was changed meanwhile." in text_of(page)
     assert [batch.batch_id for batch in batches.list()] == [first]
@@ -320,10 +320,10 @@ def test_corrections_of_an_older_page_are_not_mixed_with_newer_ones(
     browser: Browser, web: WebServer
 ) -> None:
     check = check_of(upload(browser, web))
-    seen = seen_of(browser.get(check))
+    version = version_of(browser.get(check))
     settled(browser, web, correct(browser, check, **{"cell-3-2": "51001236"}))
 
-    page = browser.post(f"{check}/cells", seen=seen, **{"cell-3-2": "51001235"})
+    page = browser.post(f"{check}/cells", version=version, **{"cell-3-2": "51001235"})
 
     assert "Something was changed meanwhile." in page.text
     assert "3 codes can be sent, of 3 rows." in text_of(settled(browser, web, page))

@@ -20,10 +20,10 @@ from tests.console import Browser
 from tests.integration.test_console_batches import (
     check_of,
     confirm,
-    seen_of,
     settled,
     text_of,
     upload,
+    version_of,
 )
 from tests.web_server import WebServer
 
@@ -55,7 +55,7 @@ def browser(web: WebServer, redis: Redis, settings: Settings) -> Browser:
 def press(browser: Browser, web: WebServer, check: str, *fields: tuple[str, str]) -> str:
     """Send the form of rows with these fields, and return the words of the page that follows."""
     page = browser.get(check)
-    data = [("csrf", csrf(page)), ("seen", seen_of(page)), *fields]
+    data = [("csrf", csrf(page)), ("version", version_of(page)), *fields]
     answer = browser.session.post(f"{web.url}{check}/cells", data=data, timeout=30)
     return text_of(settled(browser, web, answer))
 
@@ -137,7 +137,7 @@ def test_rows_without_a_country_code_get_one_for_all(
     check = check_of(page)
     assert "Give all of them one country code below" in text_of(page)
 
-    none = browser.post(f"{check}/cells", seen=seen_of(page), country_code="999")
+    none = browser.post(f"{check}/cells", version=version_of(page), country_code="999")
     assert "There is no such country code." in none.text
     assert "1 code can be sent, of 3 rows." in text_of(none)
     words = press(browser, web, check, ("country_code", "+852"))
@@ -255,7 +255,7 @@ def test_rows_that_were_not_shown_cannot_be_left_out(browser: Browser, web: WebS
     page = browser.get(check)
 
     for field in ({"out": "2"}, {"out": "99"}, {"leave": "anything"}):
-        answer = browser.post(f"{check}/cells", seen=seen_of(page), **field)
+        answer = browser.post(f"{check}/cells", version=version_of(page), **field)
         assert answer.status_code == 422
     assert "7 codes can be sent, of 8 rows." in text_of(browser.get(check))
 

@@ -14,7 +14,7 @@ from jobs.batch import BatchState
 from jobs.batches import Order
 from jobs.codes import CODES
 from jobs.deadletters import Verb
-from producer.results import RESULT_COLUMNS, TOLD_COLUMNS, own_columns
+from producer.results import PEOPLE_COLUMNS, RESULT_COLUMNS, own_columns
 from producer.sheet import FAULTS
 from producer.users import Role
 from producer.web.console.frame import templates
@@ -77,7 +77,7 @@ def test_a_file_of_results_in_any_language_is_known_by_its_columns() -> None:
 
     shown = {str(catalogue(each)[f"results.{name}"]) for each in LANGUAGES for name in names}
 
-    assert shown == TOLD_COLUMNS
+    assert shown == PEOPLE_COLUMNS
     for told in shown:
         assert own_columns(["name", "phone", told, f"{told} (UTC+08:00)", *RESULT_COLUMNS]) == 2
     assert own_columns(["name", "Ended", "status"]) == 3

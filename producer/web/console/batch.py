@@ -19,7 +19,7 @@ from jobs.masking import without_numbers
 from producer.checks import next_batch_id
 from producer.customers import Shown
 from producer.overview import alive_workers
-from producer.results import APART, GROUPS, own_columns, rows_page
+from producer.results import GROUPS, MORE_GROUPS, own_columns, rows_page
 from producer.search import LONGEST, digits_of
 from producer.web.batches import KnownBatch, SheetForm, known_batch, sheet_answer
 from producer.web.console.frame import (
@@ -66,7 +66,7 @@ _SAID: dict[Order, str] = {
 _GROUPS: dict[str, frozenset[str]] = {
     "sent": GROUPS["sent"],
     "waiting": GROUPS["waiting"],
-    "failed": APART["unsent"],
+    "failed": MORE_GROUPS["unsent"],
     "unknown": frozenset({"unknown"}),
     "cancelled": frozenset({"cancelled"}),
 }

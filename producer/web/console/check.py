@@ -68,12 +68,12 @@ async def look(request: Request, check: OpenCheck, page: Page = 1, line: Page = 
         raise Elsewhere(f"{request.url.path}?line={line}" if line else request.url.path)
     if found["error"]:
         return render(request, "check_unreadable.html", check=check, error=found["error"])
-    pages = max(1, -(-len(found["looked_at"]) // ROWS_SHOWN))
+    pages = max(1, -(-len(found["review"]) // ROWS_SHOWN))
     if line:
-        order = [row["line"] for row in found["looked_at"]]
+        order = [row["line"] for row in found["review"]]
         page = order.index(line) // ROWS_SHOWN + 1 if line in order else 1
     page = min(max(1, page), pages)
-    rows = found["looked_at"][(page - 1) * ROWS_SHOWN : page * ROWS_SHOWN]
+    rows = found["review"][(page - 1) * ROWS_SHOWN : page * ROWS_SHOWN]
     report = found["report"]
     kinds = report["invalid_by_reason"]
     left_out = next((kind for kind in kinds if kind["code"] == "left_out"), None)
@@ -173,7 +173,7 @@ async def decide(request: Request, check: OpenCheck) -> Response:
         with suppress(FileNotFoundError):
             act = services(request).checks.decide
             decisions = replace(_decisions(form), country_code=country_code or "")
-            is_done = await ask(request, act, check.check_id, str(form.get("seen")), decisions)
+            is_done = await ask(request, act, check.check_id, str(form.get("version")), decisions)
     except NotOfferedError:
         detail = (
             f"only what is shown can be corrected or left out here, at most {MOST_DECIDED:,} rows"
@@ -190,7 +190,7 @@ async def _way_on(request: Request, check: Check, page: str) -> str:
     found = await ask(request, services(request).checks.found, check)
     if found is None or found["error"] or not _PLACE.fullmatch(page):
         return path
-    rows = found["looked_at"][(int(page) - 1) * ROWS_SHOWN :] if int(page) else []
+    rows = found["review"][(int(page) - 1) * ROWS_SHOWN :] if int(page) else []
     return f"{path}?line={rows[0]['line']}" if rows else path
 
 

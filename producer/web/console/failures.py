@@ -19,7 +19,7 @@ from jobs.phone import PhoneNumber
 from producer.deadletters import Choice
 from producer.decisions import (
     AGES,
-    MAY_BE_TOLD_TO_SEND,
+    MAY_BE_OVERRIDDEN,
     Decided,
     NoSuchDecisionError,
     NumberForgottenError,
@@ -198,7 +198,7 @@ async def decision(request: Request, visitor: Viewer, decided: KeptDecision) -> 
     may_insist = sum(
         each.count
         for reason, each in decided.would.refused.items()
-        if reason.why in MAY_BE_TOLD_TO_SEND
+        if reason.why in MAY_BE_OVERRIDDEN
     )
     customers = [by_id[job_id] for job_id in report.examples]
     is_at_work = decided.step in {Step.LOOKING, Step.DOING}

@@ -58,7 +58,7 @@ async def found_of(request: Request, check: Check) -> dict[str, Any] | None:
     checks = services(request).checks
     found = await ask(request, checks.found, check)
     if found is None and not check.confirmed:
-        await ask(request, services(request).checker.tend, check)
+        await ask(request, services(request).checker.process, check)
         if not is_fragment(request):
             found = await wait_for(lambda: checks.found(check))
     return found
@@ -84,7 +84,7 @@ async def change(request: Request, check: Check, *, read_again: bool, **changes:
 
 async def progress_page(request: Request, check: Check) -> Response:
     """Show how far the reading, or the submission, is."""
-    await ask(request, services(request).checker.tend, check)
+    await ask(request, services(request).checker.process, check)
     rows, share, what = await ask(request, services(request).checks.progress, check.check_id)
     return render(
         request,

@@ -71,7 +71,7 @@ async def upload(request: Request, visitor: Operator) -> Response:
         return await _choose_page(request, visitor, error="too_many", status=503)
     if check is None:
         return await _choose_page(request, visitor, error="no_file", status=422)
-    await ask(request, services(request).checker.tend, check)
+    await ask(request, services(request).checker.process, check)
     return redirect(request, f"/batches/new/{check.check_id}")
 
 
@@ -146,7 +146,7 @@ async def ask_to_confirm(request: Request, check: OpenCheck) -> Response:
 async def confirm(
     request: Request,
     check: OpenCheck,
-    seen: Annotated[str, Form()] = "",
+    version: Annotated[str, Form()] = "",
     typed: Annotated[str, Form()] = "",
 ) -> Response:
     """Send what was shown; however often this form is sent, once."""
@@ -155,18 +155,18 @@ async def confirm(
         if found is None or found["error"]:
             return redirect(request, f"/batches/new/{check.check_id}")
         codes: int = found["report"]["valid"]
-        if seen != check.seen or not codes:
+        if version != check.version or not codes:
             return await _confirm_page(request, check, is_stale=True)
         must_type = codes > services(request).settings.sendcode_confirm_above
         if must_type and "".join(filter(str.isalnum, typed)) != str(codes):
             return await _confirm_page(request, check, is_wrong=True)
     with suppress(FileNotFoundError):
-        is_done = await ask(request, services(request).checks.confirm, check.check_id, seen)
+        is_done = await ask(request, services(request).checks.confirm, check.check_id, version)
         now = await ask(request, services(request).checks.get, check.check_id)
         if now is not None and not is_done:
             return await _confirm_page(request, now, is_stale=True)
         if now is not None:
-            await ask(request, services(request).checker.tend, now)
+            await ask(request, services(request).checker.process, now)
     await wait_for(lambda: _has_ended(services(request).checks, check.check_id))
     return redirect(request, f"/batches/new/{check.check_id}")
 

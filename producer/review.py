@@ -21,8 +21,8 @@ MOST = 500
 _REPORT_ROWS = 2_000
 
 
-class LookedAt:
-    """Collects them while the file is read."""
+class Review:
+    """Collects these rows while the file is read."""
 
     def __init__(self, sheet: Sheet, leaving: Leaving) -> None:
         self._sheet, self._leaving = sheet, leaving
@@ -50,7 +50,7 @@ class LookedAt:
                 self._wrong.append(row)
 
     def add_doubles(self, doubles: Doubles, report: Callable[[int], None]) -> None:
-        """Add the rows of numbers that several rows have: the file is read on to the last of them.
+        """Add the rows of numbers that several rows have: the file is read up to the last of them.
 
         `report` is called from time to time, with the number of rows so far.
         """
@@ -69,8 +69,8 @@ class LookedAt:
     def as_dict(self, naming: Sequence[int]) -> dict[str, Any]:
         """Return the groups, and the rows in their order, each with the group's place.
 
-        Rows have the cells that are shown: those that are `naming` the customer, the number and the
-        country; the others are empty. `values`: what stands in a problem's message, by it.
+        Rows have the cells that are shown: those `naming` the customer, the number and the
+        country; the others are empty. `values`: the values in a problem's message, by message.
         """
         groups: list[dict[str, Any]] = []
         rows: list[dict[str, Any]] = []
@@ -101,7 +101,7 @@ class LookedAt:
             add("double", FAULTS["repeated"], same)
         if self._left_out:
             add("left_out", FAULTS["left_out"], self._left_out)
-        return {"groups": groups, "looked_at": rows, "values": self._values}
+        return {"groups": groups, "review": rows, "values": self._values}
 
 
 def naming_of(sheet: Sheet) -> list[int]:
