@@ -13,7 +13,8 @@
 --   process' (0: not known)} | {"lost"}
 --   | {"unknown", hash} | {"over", hash} (cancelled, left out as its number got a code, or too late)
 --   | {"moved", number, µs} (an event has the slot; the job has this one)
---   | {"wait", ms} (another job has the number; or 0: its batch is paused or the account halted)
+--   | {"wait", ms} (another job has the number; or 0: its batch is paused, the account halted, or what was
+--     known of its slot is lost)
 -- Twice with the same try: the same reply, nothing counted twice.
 local A = arguments('id', 'token', 'tries:number', 'margin_ms:number', 'doubt', 'counts', 'story', 'arrived',
   'slot_ms:number', 'process', 'held', 'undocumented?')
@@ -32,8 +33,9 @@ if tonumber(job.tries or 0) >= try then
   return {job.kind, tonumber(job.attempts or 0), tonumber(job.counted or 0)}
 end
 if A.held ~= '' then
-  local number, at = use_slot(A.held)
-  if number then return {'moved', number, at} end
+  local moved_to, at = use_slot(A.held)
+  if at then return {'moved', moved_to, at} end
+  if not moved_to then return {'wait', 0} end
 end
 local doubt, asked, resent = tonumber(job.doubt), tonumber(job.asked), job.resent
 local attempts = tonumber(job.attempts or 0)

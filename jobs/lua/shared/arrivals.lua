@@ -165,16 +165,18 @@ local function without_slot(list, number)
   return table.concat(kept, ' ')
 end
 
--- Begin to use a slot that is held. Reply: nil, or the number and time of the slot that it was moved to.
--- Twice: the same.
+-- Begin to use a slot that is held. Reply: true; or its number and time if it was moved; or nil if what is
+-- known of it was lost, as an event may have it.
 local function use_slot(number)
   local pace = fields(K.pace, 'held', 'moved')
-  local moved, to, at = ' ' .. (pace.moved or ''), nil, nil
+  local held, moved, to, at = ' ' .. (pace.held or ''), ' ' .. (pace.moved or ''), nil, nil
   local further, its_at = string.match(moved, ' ' .. number .. ':(%d+):(%d+)')
   while further do
     to, at = further, its_at
     further, its_at = string.match(moved, ' ' .. to .. ':(%d+):(%d+)')
   end
   if to then return to, at end
-  redis.call('HSET', K.pace, 'held', without_slot(pace.held, number))
+  if not string.find(held, ' ' .. number .. ':', 1, true) then return nil end
+  redis.call('HSET', K.pace, 'held', without_slot(held, number))
+  return true
 end
