@@ -1,1 +1,1 @@
-"""The HTTP door: codes and batches for backends in any language (`sendcode web`)."""
+"""The HTTP API for backends in any language, the console and metrics (`sendcode web`)."""

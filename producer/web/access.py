@@ -1,4 +1,4 @@
-"""Who asks, and whether they may: bearer tokens."""
+"""Authentication and authorization by bearer tokens."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from producer.web.problems import Problem, ask
 from producer.web.services import services
 
 _bearer = HTTPBearer(auto_error=False, description="A token: sendcode token new NAME --scope send")
-Given = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 
-def needs(*scopes: Scope) -> Callable[[Request, Given], Awaitable[Token]]:
+def needs(*scopes: Scope) -> Callable[[Request, Credentials], Awaitable[Token]]:
     """Return a dependency that lets only tokens with one of these scopes in.
 
-    It raises a problem: 401 without a known token, after a while for those who guess, else 403.
+    It raises a problem: 401 without a known token, each time later for wrong ones, else 403.
     """
 
-    async def dependency(request: Request, given: Given) -> Token:
-        if given is None:
+    async def dependency(request: Request, credentials: Credentials) -> Token:
+        if credentials is None:
             raise _unauthorized("send a token: Authorization: Bearer …")
         guesses = services(request).token_guesses
         address = request.client.host if request.client else ""
-        token = await ask(request, services(request).tokens.authenticate, given.credentials)
+        token = await ask(request, services(request).tokens.authenticate, credentials.credentials)
         if token is None:
             await asyncio.sleep(guesses.add(address))
             raise _unauthorized("this token is not known, or was revoked")

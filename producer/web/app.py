@@ -1,4 +1,4 @@
-"""The web application: its parts, its limits on what comes in, its headers and its access log."""
+"""The web application: its routes, limits on request bodies, headers and access log."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from producer.web import batches, codes, description, metrics
 from producer.web.console import add_console
 from producer.web.console.frame import problem_page, wants_page
 from producer.web.guesses import LONGEST_DELAY_S
-from producer.web.problems import Problem, answer_with_problems, ask, begin_answer
+from producer.web.problems import Problem, answer_with_problems, ask, start_deadline
 from producer.web.schemas import PROBLEM_SCHEMAS
 from producer.web.services import Services, services
-from producer.web.uploads import TAKES_A_FILE, parts_of
+from producer.web.uploads import UPLOAD_PATHS, parts_of
 
 log = logging.getLogger("sendcode.web")
 
 BODY_S = 10.0
-"""For a body of that size to come."""
+"""Seconds in which a body of at most the following size must arrive."""
 MAX_BODY = 4_096
 MAX_FORM = 262_144
-"""Of a page's form: cells corrected in place, ticked rows."""
+"""Bytes of a page's form, which may hold many corrected cells and ticked rows."""
 ANSWER_S = 1.8
-"""Within two seconds a caller knows that Redis does not answer."""
+"""Seconds that Redis may take, so that a caller learns within two that it does not answer."""
 THREADS = 64
-"""Requests that talk to Redis at once."""
+"""Requests that may wait for Redis at once."""
 _HEADERS = (
     (b"cache-control", b"no-store"),
     (
@@ -57,15 +57,15 @@ def make_app(
 ) -> FastAPI:
     """Return the application; nothing is connected before it starts.
 
-    `answer_s`: after so long without an answer of Redis' the caller gets one. `guess_delay_s`: so
-    long at most is the answer to a wrong token held back.
+    `answer_s`: how long Redis may take until the caller gets a 503. `guess_delay_s`: how long the
+    answer to a wrong token is delayed at most.
     """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
         app.state.services = Services(settings, guess_delay_s)
-        following = asyncio.create_task(_follow(settings))
+        following = asyncio.create_task(_follow_log_level(settings))
         try:
             yield
         finally:
@@ -82,12 +82,12 @@ def make_app(
         redirect_slashes=False,  # it would send a caller, with the number, to http:// and any host
         separate_input_output_schemas=False,
         generate_unique_id_function=lambda route: route.name,
-        # its own spans have paths and queries as asked for, and its logs what was refused:
-        # a caller's mistake may have put a number there. Ours are in config/tracing.py.
+        # its own spans hold raw paths and queries, and its logs what was refused: a caller may
+        # have put a number there by mistake. Ours are in config/tracing.py.
         telemetry={"tracing": False, "logs": False, "metrics": False, "auto_configure": False},
     )
     app.state.settings = settings
-    answer_with_problems(app, _answer)
+    answer_with_problems(app, _problem_response)
     batches.answer_refusals(app)
     app.include_router(codes.router)
     app.include_router(batches.router)
@@ -115,15 +115,15 @@ class _App(FastAPI):
         return document
 
 
-async def _follow(settings: Settings) -> None:
-    """Log at the level that the settings' files have by now."""
+async def _follow_log_level(settings: Settings) -> None:
+    """Keep the log level at what the settings' files say."""
     while True:
         await asyncio.sleep(LOOK_EVERY_S)
         set_level((await anyio.to_thread.run_sync(lambda: settings.now)).sendcode_log_level)
 
 
-def _answer(request: Request, problem: Problem) -> Response:
-    """Return a refusal as a person's browser shows it, or as a program reads it."""
+def _problem_response(request: Request, problem: Problem) -> Response:
+    """Return a problem as a page for a browser, or as a document for a program."""
     return problem_page(request, problem) if wants_page(request) else problem.answer()
 
 
@@ -134,10 +134,10 @@ def _check_ledger(found: Services) -> None:
 
 
 class _Frame:
-    """Around every request: its id, a bound on its body, headers, one line in the access log.
+    """Wraps every request: its id, a limit on its body, headers, one line in the access log.
 
-    The line has the route as it is declared, not as it was asked for: a caller's mistake may have
-    put a number there.
+    The line has the route as declared, not the path requested: a caller may have put a number
+    there by mistake.
     """
 
     def __init__(self, app: ASGIApp, answer_s: float) -> None:
@@ -150,7 +150,7 @@ class _Frame:
             return
         began = time.monotonic()
         scope["sendcode.answer_s"] = self._answer_s
-        begin_answer(scope)
+        start_deadline(scope)
         request_id = secrets.token_hex(8)
         status: int | None = None
 
@@ -166,23 +166,23 @@ class _Frame:
 
         app = self._app
         try:
-            if scope["path"] not in TAKES_A_FILE:
+            if scope["path"] not in UPLOAD_PATHS:
                 most = MAX_BODY if scope["path"].startswith("/v1/") else MAX_FORM
                 try:
                     parts = parts_of(Request(scope, receive), most, BODY_S)
                     receive = _replay(b"".join([part async for part in parts]), receive)
-                    begin_answer(scope)
+                    start_deadline(scope)
                 except Problem as exc:
-                    app = _answer(Request(scope), exc)
+                    app = _problem_response(Request(scope), exc)
             await app(scope, receive, framed)
-        except Exception as exc:  # noqa: BLE001 (an answer that has begun breaks off)
+        except Exception as exc:  # noqa: BLE001 (an answer already begun is cut off)
             place = traceback.extract_tb(exc.__traceback__)[-1]  # its text may hold a number
             where = f"{place.filename}:{place.lineno}"
             what = fields(request_id=request_id, error=type(exc).__name__, where=where)
             log.error("a request failed", extra=what)  # noqa: TRY400 (so may the traceback's)
             if status is None:
                 problem = Problem(500, "internal_error", "an unexpected error; the log has it")
-                await _answer(Request(scope), problem)(scope, receive, framed)
+                await _problem_response(Request(scope), problem)(scope, receive, framed)
         finally:
             route = scope.get("route")
             log.info(
@@ -200,7 +200,7 @@ class _Frame:
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """Return what receives a body that was read already, and then what else comes."""
+    """Return a `receive` that yields a body read already, and then whatever follows."""
     parts: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def again() -> Message:

@@ -1,4 +1,4 @@
-"""`/v1/batches` and `/v1/status`: a file in, exactly one job per row, and what became of them."""
+"""`/v1/batches` and `/v1/status`: submit a file, one job per row, and get their results."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ from producer.web.schemas import (
     problems,
 )
 from producer.web.services import services
-from producer.web.uploads import taken_apart
+from producer.web.uploads import parse_form
 
 router = APIRouter(
     prefix="/v1",
@@ -66,14 +66,14 @@ router = APIRouter(
 
 
 async def _reader(token: Annotated[Token, Depends(needs(Scope.READ, Scope.BATCH))]) -> Token:
-    """Refuse a test token, which sees tests alone."""
+    """Refuse a test token, which may see tests only."""
     if token.is_test:
-        raise Problem(403, "forbidden", f"token {token.name} is for tests, and a batch is none")
+        raise Problem(403, "forbidden", f"token {token.name} is for tests, and no batch is a test")
     return token
 
 
 async def known_batch(request: Request, batch_id: str) -> Batch:
-    """Return the batch with an id; a `Problem` says that there is none."""
+    """Return the batch with an id, or raise a `Problem` if there is none."""
     batch = await ask(request, services(request).batches.get, batch_id)
     if batch is None:
         raise Problem(404, "not_found", "there is no such batch, or it is no longer kept")
@@ -86,7 +86,7 @@ KnownBatch = Annotated[Batch, Depends(known_batch)]
 SheetForm = Literal["csv", "plain", "xlsx"]
 
 _NOTED_EVERY_S = 3_600
-"""Among what people did, that a token took a batch's results: programs ask again and again."""
+"""How often a token's download of results is noted in the list of actions: programs repeat it."""
 _MOST_LISTED = 1_000
 _CSV = "text/csv; charset=utf-8"
 _XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
@@ -115,13 +115,13 @@ async def submit_batch(request: Request, token: Owner) -> Response:
 
     The answer comes when all rows are on disk; for a million that takes a minute or so. If none
     comes, because the connection broke or the server was stopped, send the same file with the same
-    fields again: the import goes on where it stands, and nothing is sent twice.
+    fields again: the import resumes where it stopped, and nothing is sent twice.
     """
     app = services(request)
 
     def work(form: FormData) -> Response:
-        file, fields = taken_apart(form)
-        with _opened(file, fields) as sheet:
+        file, fields = parse_form(form)
+        with _open_sheet(file, fields) as sheet:
             now_ms = time_ms(app.client.time())
             starts_ms = _start_ms(fields, now_ms)
             terms = _terms(fields, sheet, token).timed(now_ms, starts_ms, fields.expires_in)
@@ -150,12 +150,12 @@ async def submit_batch(request: Request, token: Owner) -> Response:
     openapi_extra={"requestBody": form_body()},
 )
 async def check_batch(request: Request, token: Owner) -> Response:
-    """Look at a file as submitting it would, sending and changing nothing."""
+    """Return what submitting a file would do, without sending or changing anything."""
     app = services(request)
 
     def work(form: FormData) -> Response:
-        file, fields = taken_apart(form)
-        with _opened(file, fields) as sheet:
+        file, fields = parse_form(form)
+        with _open_sheet(file, fields) as sheet:
             app.identity.check()
             found = preflight(
                 sheet,
@@ -183,12 +183,12 @@ async def check_batch(request: Request, token: Owner) -> Response:
 async def list_batches(
     request: Request,
     _: Reader,
-    limit: Annotated[int, Query(ge=1, le=_MOST_LISTED, description="So many at most.")] = 500,
+    limit: Annotated[int, Query(ge=1, le=_MOST_LISTED, description="At most this many.")] = 500,
     before: Annotated[
-        str | None, Query(description="Only older ones than the batch with this id.")
+        str | None, Query(description="Only batches older than the one with this id.")
     ] = None,
 ) -> Response:
-    """Show batches, the newest first. Where there are `more`, ask again `before` the last one."""
+    """List batches, the newest first. If there are `more`, ask again with `before` the last id."""
     batches = services(request).batches
     if before is not None:
         await known_batch(request, before)
@@ -241,7 +241,7 @@ async def take_results(
         ),
     ] = "csv",
 ) -> Response:
-    """Take the results, with full numbers, at any time. They come row by row, whatever the size.
+    """Download the results so far, with full numbers, streamed row by row whatever their size.
 
     The rows of `only=failed` can be corrected in that file, and the file submitted again.
     """
@@ -260,15 +260,15 @@ async def take_results(
 
 
 def sheet_answer(sheet: Iterator[bytes], name: str, form: SheetForm) -> Response:
-    """Send a sheet as a file to be kept; `name` is without its ending."""
+    """Send a sheet as a download; `name` is without its extension."""
     name += ".xlsx" if form == "xlsx" else ".csv"
     named = f'filename="{name}"' if name.isascii() else f"filename*=UTF-8''{quote(name)}"
     headers = {"Content-Disposition": f"attachment; {named}"}
     return StreamingResponse(sheet, 200, headers, _XLSX if form == "xlsx" else _CSV)
 
 
-def _steering(order: Order, summary: str) -> None:
-    """Add the operation of an order."""
+def _add_order(order: Order, summary: str) -> None:
+    """Add the route of an order."""
 
     @router.post(
         f"/batches/{{batch_id}}/{order}",
@@ -289,9 +289,9 @@ def _steering(order: Order, summary: str) -> None:
         return JSONResponse({"changed": before != after, "before": before, **batch.as_dict()})
 
 
-_steering("pause", "Stop a batch; what is in work ends by itself, the rest waits.")
-_steering("resume", "Let a paused batch go on, or one that is to start later start now.")
-_steering("cancel", "End a batch for good: what waits is not sent any more.")
+_add_order("pause", "Pause a batch: what is in work is finished, the rest waits.")
+_add_order("resume", "Resume a paused batch, or start a scheduled one now.")
+_add_order("cancel", "End a batch for good: what waits is not sent.")
 
 
 @router.get(
@@ -309,7 +309,7 @@ async def show_status(request: Request, _: Reader) -> Response:
     return JSONResponse(overview.as_dict())
 
 
-def _opened(file: UploadFile, fields: BatchForm) -> Sheet:
+def _open_sheet(file: UploadFile, fields: BatchForm) -> Sheet:
     check_batch_id(fields.id)
     return open_sheet(
         file.filename or "the file",
@@ -352,13 +352,13 @@ def _write(submission: Submission, settings: Settings) -> None:
         reason = RedisUnavailableError.from_redis(exc, settings)
         raise unavailable(
             f"{reason}; the import was cut off: send the same file with the same fields again, and "
-            "it goes on where it stands; nothing is sent twice",
+            "it resumes where it stopped; nothing is sent twice",
             batch_id=submission.batch_id,
         ) from exc
 
 
 def answer_refusals(app: FastAPI) -> None:
-    """Answer what the services refuse as problem documents."""
+    """Answer the services' refusals with problem documents."""
 
     @app.exception_handler(SheetError)
     async def unreadable(_: Request, exc: SheetError) -> JSONResponse:
@@ -370,7 +370,7 @@ def answer_refusals(app: FastAPI) -> None:
 
     @app.exception_handler(ImportRefusedError)
     async def refused(_: Request, exc: ImportRefusedError) -> JSONResponse:
-        return _refused(exc).answer()
+        return _problem_of(exc).answer()
 
     @app.exception_handler(BatchCancelledError)
     @app.exception_handler(BatchGoneError)
@@ -386,7 +386,7 @@ _IN_FIELD = {
 }
 
 
-def _refused(exc: ImportRefusedError) -> Problem:
+def _problem_of(exc: ImportRefusedError) -> Problem:
     if exc.why in _IN_FIELD:
         field, detail = _IN_FIELD[exc.why]
         return Problem.of_field(field, exc.why, detail)
@@ -407,7 +407,7 @@ def _refused(exc: ImportRefusedError) -> Problem:
             )
         case Refusal.OTHER_ENCODING:
             how = f"with encoding {batch.encoding}" if batch.encoding else "without an encoding"
-            detail = f"the import of batch {batch_id} was begun {how}: complete it so"
+            detail = f"the import of batch {batch_id} was begun {how}: complete it the same way"
         case _:
             then = "" if batch.imported else f"; complete it with id={batch_id}"
             detail = (

@@ -1,4 +1,4 @@
-"""`/v1/codes`: one code, now, and what became of it."""
+"""`/v1/codes`: send one code at once, and get its result."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from jobs.quotas import NumberNotAllowedError, QuotaExceededError
 from producer.events import KeyReusedError
 from producer.tokens import Scope, Token
 from producer.web.access import needs
-from producer.web.problems import Problem, ask, begin_answer, json_only
+from producer.web.problems import Problem, ask, json_only, start_deadline
 from producer.web.schemas import (
     JOB,
     LOCATION,
@@ -48,7 +48,7 @@ def _as_utf8(header: Any) -> Any:
     """Return a header's text as its sender meant it: servers read its bytes as Latin-1."""
     try:
         return header.encode("latin-1").decode()
-    except (AttributeError, UnicodeError):  # there is none, or it was Latin-1
+    except (AttributeError, UnicodeError):  # no header, or it was Latin-1
         return header
 
 
@@ -59,7 +59,7 @@ Key = Annotated[
         min_length=1,
         max_length=MAX_KEY_LENGTH,
         description="Your name for what happened, such as signup-81723, without the number. "
-        "The same key again sends nothing again, for as long as the job is kept.",
+        "A repeated key sends nothing again, for as long as the job is kept.",
     ),
 ]
 Wait = Annotated[
@@ -68,7 +68,7 @@ Wait = Annotated[
         ge=0,
         le=LONGEST_WAIT_S,
         allow_inf_nan=False,
-        description="Seconds to wait for the end of the job before answering.",
+        description="Seconds to wait for the job to end before answering.",
     ),
 ]
 Reader = Annotated[Token, Depends(needs(Scope.READ, Scope.SEND, Scope.TEST))]
@@ -110,7 +110,7 @@ async def send_code(
         field = "reference" if str(exc).startswith("reference") else "Idempotency-Key"
         raise Problem.of_field(field, "unfit", str(exc)) from None
     try:
-        submitted = await _accepted(request, job, token, resend=body.resend)
+        submitted = await _accept(request, job, token, resend=body.resend)
     except KeyReusedError as exc:
         raise Problem(422, "key_reused", str(exc), job_id=exc.job_id) from None
     except NumberNotAllowedError as exc:
@@ -121,7 +121,7 @@ async def send_code(
         raise Problem(429, "quota_exceeded", str(exc), headers=headers, rule=exc.rule) from None
     record = submitted.record
     if wait:
-        record = await _ended(request, record, wait)
+        record = await _wait_for_end(request, record, wait)
     headers = {"Location": f"/v1/codes/{record.job_id}"}
     if submitted.is_bound or not (submitted.is_new or submitted.is_same_number):
         headers[_REPLAYED] = "true"
@@ -142,7 +142,7 @@ async def find_code(
 ) -> Response:
     """Return the job of an idempotency key."""
     find = partial(services(request).events.job_of_key, is_test=token.is_test)
-    return await _shown(request, await ask(request, find, idempotency_key), token, wait)
+    return await _show(request, await ask(request, find, idempotency_key), token, wait)
 
 
 @router.get(
@@ -156,18 +156,18 @@ async def show_code(
     token: Reader,
     wait: Wait = 0,
 ) -> Response:
-    """Return what became of a code."""
+    """Return the job of a code, as it is now."""
     record = await ask(request, services(request).events.job, job_id)
-    return await _shown(request, record, token, wait)
+    return await _show(request, record, token, wait)
 
 
-async def _shown(request: Request, record: JobRecord | None, token: Token, wait: float) -> Response:
-    """Answer with a job, if the token may see it."""
+async def _show(request: Request, record: JobRecord | None, token: Token, wait: float) -> Response:
+    """Return a job as the answer, if the token may see it."""
     if record is None or not _may_read(token, record):
         whose = "" if token.allows(Scope.READ) else " of this token's, which has no scope read"
         raise Problem(404, "not_found", f"there is no such job{whose}, or it is no longer kept")
     if wait:
-        record = await _ended(request, record, wait)
+        record = await _wait_for_end(request, record, wait)
     return await _answer(request, record, 200, {}, token)
 
 
@@ -191,8 +191,8 @@ def _phone(body: CodeRequest) -> PhoneNumber:
         raise Problem.of_field("phone" if whole else "phone_num", exc.code, str(exc)) from None
 
 
-async def _accepted(request: Request, job: SendCodeJob, token: Token, *, resend: bool) -> Submitted:
-    """Have a job accepted and published, in one thread; once it is accepted nothing is raised."""
+async def _accept(request: Request, job: SendCodeJob, token: Token, *, resend: bool) -> Submitted:
+    """Accept and publish a job, in one thread; once it is accepted nothing is raised."""
     events = services(request).events
     trace = request.headers.get("traceparent", "")
     accepted: list[Submitted] = []
@@ -209,19 +209,19 @@ async def _accepted(request: Request, job: SendCodeJob, token: Token, *, resend:
     return accepted[0]
 
 
-async def _ended(request: Request, record: JobRecord, seconds: float) -> JobRecord:
-    """Return the job when it has ended, or as it is after so many seconds."""
+async def _wait_for_end(request: Request, record: JobRecord, seconds: float) -> JobRecord:
+    """Return the job once it has ended, or as it is after so many seconds."""
     deadline = time.monotonic() + seconds
     events = services(request).events
     with services(request).endings.watch(record.job_id) as ended:
         while True:
             ended.clear()
-            with suppress(RedisUnavailableError):  # it is accepted: its last known state will do
+            with suppress(RedisUnavailableError):  # the job's last known state will do
                 found = await run_in_threadpool(events.job, record.job_id)
                 record = record if found is None else found
             left_s = deadline - time.monotonic()
             if record.state.is_final or left_s <= 0:
-                begin_answer(request.scope)
+                start_deadline(request.scope)
                 return record
             try:
                 async with asyncio.timeout(left_s):
@@ -241,7 +241,7 @@ async def _answer(
     events = services(request).events
     document: dict[str, Any] = record.as_dict()
     at_ms = None
-    with suppress(Problem, RedisUnavailableError):  # an estimate is nothing to fail for
+    with suppress(Problem, RedisUnavailableError):  # the answer is good without an estimate
         if submitted is not None and record is submitted.record:
             at_ms = events.estimated_send_ms(record, submitted.next_slot_ms)
         else:
@@ -250,7 +250,7 @@ async def _answer(
     document["estimated_send_at"] = iso(at_ms) if at_ms else None
     is_same_number = submitted is not None and submitted.is_same_number
     is_own = record.token == token.name or token.allows(Scope.ADMIN)
-    if not is_own and (submitted is None or is_same_number):  # what another backend calls it
+    if not is_own and (submitted is None or is_same_number):  # another backend's names for it
         document["key"] = document["reference"] = None
     if submitted is not None and is_same_number:
         document["same_number"] = True

@@ -1,4 +1,4 @@
-"""`/openapi.json`, and `/docs`, a page made from it: nothing on it comes from another host."""
+"""`/docs`, a page made from `/openapi.json` that loads nothing from another host."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/docs")
 async def page(request: Request) -> HTMLResponse:
-    """Show the API's description to a person."""
+    """Show the API's documentation."""
     return HTMLResponse(page_of(request.app))
 
 
 @cache
 def page_of(app: FastAPI) -> str:
-    """Return the page, in HTML without a script."""
+    """Return the page in HTML, without scripts."""
     document = app.openapi()
     template = templates().get_template("docs.html")
     return template.render(info=document["info"], operations=list(_operations(document)))
@@ -60,15 +60,15 @@ def _body(document: dict[str, Any], operation: dict[str, Any]) -> Iterator[dict[
             }
             for name, field in schema.get("properties", {}).items()
         ]
-        yield {"kind": kind, "fields": fields, "examples": [_shown(each) for each in examples]}
+        yield {"kind": kind, "fields": fields, "examples": [_as_text(each) for each in examples]}
 
 
 def _examples(answer: dict[str, Any]) -> Iterator[dict[str, str]]:
     for kind, content in answer.get("content", {}).items():
-        yield {"kind": kind, "text": _shown(content["example"])}
+        yield {"kind": kind, "text": _as_text(content["example"])}
 
 
-def _shown(example: Any) -> str:
+def _as_text(example: Any) -> str:
     if isinstance(example, str):
         return example
     return json.dumps(example, ensure_ascii=False, indent=2)

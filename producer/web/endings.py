@@ -1,7 +1,7 @@
-"""Notifies those who wait for a job when it has ended: one subscription for the whole process.
+"""Notifies waiting requests when their job has ended; one subscription for the whole process.
 
 The script that ends a job publishes its id. What is published while the subscription is down is
-missed, so each waiter reads the ledger once it is up again, and once at the end of its time.
+missed, so each waiter reads the ledger when it is up again, and once more when its time is over.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from jobs.keys import Keys
 log = logging.getLogger("sendcode.web")
 
 _CHECK_EVERY_S = 0.5
-_AGAIN_AFTER_S = 1.0
+_RETRY_AFTER_S = 1.0
 
 
 class Endings:
-    """Waiters by job. A thread listens; everything else belongs to the event loop."""
+    """Waiters by job. A thread listens; everything else runs in the event loop."""
 
     def __init__(self, settings: Settings, loop: asyncio.AbstractEventLoop) -> None:
         self._settings = settings
@@ -40,7 +40,7 @@ class Endings:
 
     @contextmanager
     def watch(self, job_id: str) -> Iterator[asyncio.Event]:
-        """Yield what is set whenever the job has ended, or may have: look at the ledger then."""
+        """Yield an event that is set when the job has or may have ended: read the ledger then."""
         event = asyncio.Event()
         self._waiters[job_id].add(event)
         try:
@@ -51,7 +51,7 @@ class Endings:
                 del self._waiters[job_id]
 
     def close(self) -> None:
-        """Stop listening, and let every waiter go."""
+        """Stop listening, and wake every waiter."""
         self._stopping.set()
         self._wake_all()
         self._thread.join()
@@ -68,9 +68,9 @@ class Endings:
                         if message is not None:
                             self._loop.call_soon_threadsafe(self._wake, message["data"])
             except redis.RedisError as exc:
-                log.warning("endings are asked for, not heard", extra=fields(code=error_code(exc)))
+                log.warning("cannot listen for ended jobs", extra=fields(code=error_code(exc)))
                 self._loop.call_soon_threadsafe(self._wake_all)
-                self._stopping.wait(_AGAIN_AFTER_S)
+                self._stopping.wait(_RETRY_AFTER_S)
             finally:
                 client.close()
 

@@ -1,4 +1,4 @@
-"""Patience with those who guess tokens and passwords."""
+"""Growing delays for those who guess tokens and passwords."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MOST_ADDRESSES = 10_000
 
 
 class Guesses:
-    """Wrong tokens by address. Each answer to one more is later than the last, up to a bound."""
+    """Wrong tokens by address. Each further one is answered later than the last, up to a limit."""
 
     def __init__(
         self, longest_s: float = LONGEST_DELAY_S, now: Callable[[], float] = time.monotonic
@@ -33,5 +33,5 @@ class Guesses:
         return float(min(self._longest_s, _FIRST_DELAY_S * 2 ** min(count - 1, 10)))
 
     def forget(self, address: str) -> None:
-        """A right token came from there."""
+        """Forget the wrong tokens of an address that sent a right one."""
         self._wrong.pop(address, None)

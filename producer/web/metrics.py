@@ -29,8 +29,8 @@ router = APIRouter(include_in_schema=False)
 
 Reader = Annotated[Token, Depends(needs(Scope.READ))]
 
-_OVER = tuple(state for state in State if state.is_final and not state.is_for_a_person)
-"""Of those states the count never falls: a person tries none of these jobs again."""
+_ENDED = tuple(state for state in State if state.is_final and not state.is_for_a_person)
+"""States whose counts never fall, as nobody tries these jobs again."""
 
 
 @router.get("/metrics")
@@ -52,7 +52,7 @@ class _Figures(Collector):
 
 
 def _gauge(name: str, text: str, value: float | None) -> Iterator[Metric]:
-    """Yield a figure, unless it is not known."""
+    """Yield a figure if it is known."""
     if value is not None:
         yield GaugeMetricFamily(f"sendcode_{name}", text, value=value)
 
@@ -72,7 +72,7 @@ def _figures(
 
 
 def _ledger(overview: Overview) -> Iterator[Metric]:
-    """Yield what the ledger knows. Labels are queues, states, codes, rules and names of tokens."""
+    """Yield the ledger's figures, labelled by queue, state, code, rule or token name."""
     totals, pace, account = overview.totals, overview.pace, overview.account
     halted = GaugeMetricFamily(
         "sendcode_halted", "1 while all sending is halted.", labels=["code", "by"]
@@ -96,7 +96,7 @@ def _ledger(overview: Overview) -> Iterator[Metric]:
         ("rate_limit", "Requests per second that are allowed.", pace.limit),
         ("rate_used", "Requests in the last second.", pace.last_second),
         ("rate_factor", "Share of the limit that is used at most; below 1: slowed.", pace.factor),
-        ("halted_since_timestamp_seconds", "Since when it is halted.", since_s),
+        ("halted_since_timestamp_seconds", "When all sending was halted.", since_s),
         ("workers_alive", "Workers that are alive and send codes.", overview.alive),
         (
             "workers_gone",
@@ -108,32 +108,32 @@ def _ledger(overview: Overview) -> Iterator[Metric]:
             "Workers that the API refuses, or that cannot reach it while others do.",
             stood_down,
         ),
-        ("sweep_lag_seconds", "Since the last sweep, by any worker.", overview.sweep_s),
-        ("data_keys_missing", "Data keys that a worker lacks, and jobs wait for.", keys_missing),
+        ("sweep_lag_seconds", "Seconds since the last sweep by any worker.", overview.sweep_s),
+        ("data_keys_missing", "Data keys that a worker lacks while jobs need them.", keys_missing),
         ("quarantined_messages", "Messages that were no jobs.", overview.quarantined),
-        ("ledger_refused", "1 if this is not the ledger that was known.", float(is_foreign)),
-        ("ledger_misfits", "Parts that do not fit together.", len(overview.misfits)),
-        ("batches_late", "Batches whose codes will be of no use in part.", overview.batches_late),
+        ("ledger_refused", "1 if this is not the ledger that was here before.", float(is_foreign)),
+        ("ledger_misfits", "Parts of the ledger that do not fit together.", len(overview.misfits)),
+        ("batches_late", "Batches with codes that will come too late.", overview.batches_late),
     ):
         yield from _gauge(name, text, value)
     yield from _figures(
         "oldest_due_seconds",
-        "How long the oldest job that could be sent now has waited for it.",
+        "How long the oldest job that could be sent now has been due.",
         "lane",
         overview.oldest_due_s,
     )
     yield from _figures(
         "oldest_event_seconds",
-        "How long the oldest event is open, whatever it waits for, by its last answer's code.",
+        "How long the oldest event has been open, whatever it waits for, by its last code.",
         "code",
         overview.oldest_event_s or {"": 0},
     )
     yield from _figures("queue_messages", "Entries in a queue.", "queue", overview.queues)
     yield from _figures(
         "jobs_ended",
-        "Jobs that ended so, ever; dead letters apart.",
+        "Jobs that ended in a state, ever, without dead letters.",
         "state",
-        {state: totals.get(state, 0) for state in _OVER},
+        {state: totals.get(state, 0) for state in _ENDED},
         CounterMetricFamily,
     )
     yield from _figures(
@@ -141,7 +141,7 @@ def _ledger(overview: Overview) -> Iterator[Metric]:
     )
     yield from _figures(
         "quota_refusals",
-        "Codes that a bound on spending refused.",
+        "Codes that a quota refused.",
         "rule",
         overview.quota_refusals,
         CounterMetricFamily,
@@ -158,21 +158,21 @@ def _webhooks(overview: Overview) -> Iterator[Metric]:
         each.name: (now_ms - each.failing_ms) / 1000 if each.failing_ms else 0.0
         for each in overview.webhooks
     }
-    yield from _figures("webhooks_waiting", "Outcomes to be delivered.", "token", waiting)
+    yield from _figures("webhooks_waiting", "Outcomes yet to be delivered.", "token", waiting)
     yield from _figures("webhooks_undelivered", "Outcomes given up.", "token", given_up)
-    yield from _figures("webhook_failing_seconds", "Since when no try succeeded.", "token", failing)
+    yield from _figures("webhook_failing_seconds", "How long no try succeeded.", "token", failing)
 
 
 def _server(client: redis.Redis) -> Iterator[Metric]:
-    """Yield what the server tells of itself, and whether it is as it must be."""
-    words = read_server(client)
+    """Yield what Redis reports of itself, and whether it is configured as it must be."""
+    server = read_server(client)
     findings: dict[str, float] = {}
-    for each in judge(words):  # of one check there may be several
+    for each in judge(server):  # one check may have several findings
         findings[each.name] = min(findings.get(each.name, 1.0), float(each.level is Level.OK))
     yield from _figures("redis_ok", "0 if Redis is not as it must be.", "check", findings)
-    if words.info:
-        used, most = words.info.get("used_memory"), words.info.get("maxmemory")
+    if server.info:
+        used, most = server.info.get("used_memory"), server.info.get("maxmemory")
         yield from _gauge("redis_memory_bytes", "Memory that Redis uses.", used)
-        text = "Replicas that keep up, where it asks for some; else all that are connected."
-        yield from _gauge("redis_replicas", text, good_replicas(words.info))
-        yield from _gauge("redis_memory_limit_bytes", "What it may use; 0: no limit.", most)
+        text = "Replicas that keep up, if Redis requires any; else all that are connected."
+        yield from _gauge("redis_replicas", text, good_replicas(server.info))
+        yield from _gauge("redis_memory_limit_bytes", "Memory it may use; 0: no limit.", most)

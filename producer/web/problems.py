@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 2
-"""After which a caller tries again what Redis could not take."""
+"""Seconds after which a caller may try again what Redis could not accept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class ProblemField:
 
 
 class Problem(Exception):  # noqa: N818 (RFC 9457's own word)
-    """A request is refused. `code` is one of docs/triggers.md's, `detail` for a person."""
+    """A refused request. `code` is one of those in docs/triggers.md, `detail` is for a person."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class Problem(Exception):  # noqa: N818 (RFC 9457's own word)
 
     @classmethod
     def of_field(cls, field: str, code: str, detail: str) -> Problem:
-        """Return the answer to a request of which one part makes no sense."""
+        """Return the answer to a request with one invalid part."""
         return cls(422, "invalid_request", detail, errors=[ProblemField(field, code, detail)])
 
     def document(self) -> dict[str, Any]:
@@ -77,39 +77,39 @@ class Problem(Exception):  # noqa: N818 (RFC 9457's own word)
 
 
 def media_type(request: Request) -> str:
-    """Return what a body calls itself, without parameters."""
+    """Return the media type that a body declares, without parameters."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 async def json_only(request: Request) -> None:
-    """Refuse a body that does not call itself JSON."""
+    """Refuse a body that is not declared as JSON."""
     if media_type(request) != "application/json":
         raise Problem(415, "unsupported_media_type", "send JSON as application/json")
 
 
 def unavailable(detail: str, **more: Any) -> Problem:
-    """Return the answer where Redis cannot take a job: nothing was accepted, as far as is known."""
+    """Return the answer if Redis cannot accept a job: as far as is known, it was not accepted."""
     headers = {"Retry-After": str(RETRY_AFTER_S)}
     return Problem(503, "unavailable", detail, headers=headers, **more)
 
 
-def begin_answer(scope: MutableMapping[str, Any]) -> None:
-    """Let the time begin in which Redis must answer: with the request, and after a wait again."""
+def start_deadline(scope: MutableMapping[str, Any]) -> None:
+    """Start the time within which Redis must answer; restart it after a deliberate wait."""
     now_s = asyncio.get_running_loop().time()
     scope["sendcode.deadline"] = now_s + scope["sendcode.answer_s"]
 
 
-async def ask(request: Request, question: Callable[..., T], *arguments: Any) -> T:
-    """Call what talks to Redis in a thread, for as long as the request's caller can wait for it.
+async def ask(request: Request, function: Callable[..., T], *arguments: Any) -> T:
+    """Call a function that uses Redis in a thread, and wait for it until the request's deadline.
 
     Raises:
-        Problem: 503, it took too long; what was asked for may be done all the same.
+        Problem: 503, it took too long; the function may succeed all the same.
         RedisUnavailableError: it failed.
     """
     settings: Settings = request.app.state.settings
     try:
         async with asyncio.timeout_at(request.scope["sendcode.deadline"]):
-            return await run_in_threadpool(question, *arguments)
+            return await run_in_threadpool(function, *arguments)
     except TimeoutError:
         raise unavailable(f"Redis at {settings.redis.place} does not answer in time") from None
     except redis.RedisError as exc:
@@ -117,12 +117,12 @@ async def ask(request: Request, question: Callable[..., T], *arguments: Any) -> 
 
 
 def _methods_of(app: FastAPI, path: str) -> set[str]:
-    """Return what a path may be asked for: Starlette names one route's methods only."""
+    """Return the methods that a path allows: Starlette names those of one route only."""
     paths: dict[str, Any] = app.openapi()["paths"]
-    fitting = [path] if path in paths else paths
+    matching = [path] if path in paths else paths
     return {
         method.upper()
-        for each in fitting
+        for each in matching
         if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", each), path)
         for method in paths[each]
     }
@@ -137,7 +137,7 @@ def answer_with_problems(app: FastAPI, answer: Callable[[Request, Problem], Resp
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, exc: RequestValidationError) -> Response:
-        # neither input nor context: they may hold a number
+        # without input and context, as they may hold a number
         errors = [
             ProblemField(
                 ".".join(str(part) for part in error["loc"][1:]) or str(error["loc"][0]),
@@ -147,7 +147,7 @@ def answer_with_problems(app: FastAPI, answer: Callable[[Request, Problem], Resp
             for error in exc.errors()
         ]
         if any(error["type"] == "json_invalid" for error in exc.errors()):
-            return answer(request, Problem(400, "malformed", "the body is no JSON document"))
+            return answer(request, Problem(400, "malformed", "the body is not a JSON document"))
         names = ", ".join(error.field for error in errors)
         detail = f"wrong or missing: {names}"
         return answer(request, Problem(422, "invalid_request", detail, errors=errors))
@@ -166,7 +166,7 @@ def answer_with_problems(app: FastAPI, answer: Callable[[Request, Problem], Resp
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, exc: HTTPException) -> Response:
         code = HTTPStatus(exc.status_code).phrase.lower().replace(" ", "_")
-        if exc.status_code == HTTPStatus.BAD_REQUEST:  # FastAPI's, of a body that it cannot parse
+        if exc.status_code == HTTPStatus.BAD_REQUEST:  # by FastAPI, for an unparsable body
             code = "malformed"
         headers = dict(exc.headers or {})
         if exc.status_code == HTTPStatus.METHOD_NOT_ALLOWED:

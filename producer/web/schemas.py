@@ -1,4 +1,4 @@
-"""What the HTTP API takes and gives back, as OpenAPI 3.1 shows it; examples.json has examples."""
+"""Requests and responses of the HTTP API, for OpenAPI 3.1; their examples are in examples.json."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ class CodeRequest(_Document):
     expires_in: Annotated[LifeS, Field(strict=True)] | None = None
     """Seconds after which the code is of no use and is not sent."""
     reference: Annotated[str, Field(max_length=MAX_KEY_LENGTH)] | None = None
-    """Your own name for it, given back everywhere; never put a phone number into it: one with a
-    plus comes back masked."""
+    """Your own name for it, returned everywhere; never put a phone number into it: one with a plus
+    comes back masked."""
     resend: Annotated[bool, Field(strict=True)] = False
-    """Send although another event waits with a code for this number, or has just sent one."""
+    """Send even if another event's code for this number is waiting, or was just sent."""
 
 
 class Job(_Document):
@@ -87,11 +87,11 @@ class Job(_Document):
     replaces: str | None
     replaced_by: str | None
     estimated_send_at: str | None
-    """When its request will leave, as far as can be told; null once it has left."""
+    """When its request will probably leave; null once it has left."""
     same_number: bool = False
-    """Another event's job for this number stands for the one that was asked for."""
+    """True: this is another event's job for the same number, and no job was added."""
     earliest_resend_at: str | None = None
-    """In that case: when the number may get another code; null while its own waits."""
+    """In that case: when the number may get another code; null while that job waits."""
 
 
 class ProblemDocument(_Document):
@@ -106,12 +106,12 @@ class ProblemDocument(_Document):
 
 
 def _flag(value: str) -> bool | None:
-    """Return a form's `true` or `false`; no other word for them is taken."""
+    """Return a form's `true` or `false`, or None for anything else, which is refused."""
     return {"true": True, "false": False}.get(value)
 
 
 _Flag = Annotated[bool, BeforeValidator(_flag)]
-_Word = Annotated[str, Field(max_length=200)]
+_Text = Annotated[str, Field(max_length=200)]
 
 
 class BatchForm(_Document):
@@ -121,27 +121,27 @@ class BatchForm(_Document):
 
     id: Annotated[str, Field(max_length=64)] | None = None
     """The batch's id; by default from the file's content."""
-    name: _Word | None = None
-    """What people call it; by default the file's name."""
+    name: _Text | None = None
+    """The batch's name for people; by default the file's name."""
     max_rate: (
         Annotated[float, Field(ge=bounds.SLOWEST, le=bounds.FASTEST, allow_inf_nan=False)] | None
     ) = None
     """Jobs per second at most, below the account's limit."""
     starts_at: AwareDatetime | None = None
-    """Send nothing before that: 2026-11-27T10:00:00Z."""
+    """Send nothing before this time, such as 2026-11-27T10:00:00Z."""
     expires_in: LifeS | None = None
     """Seconds from the start after which the codes are of no use and are not sent."""
     skip_sent: _Flag = False
-    """`true` leaves out rows whose number got a code, or waits for one."""
+    """`true` leaves out rows whose number got a code or waits for one."""
     again: _Flag = False
-    """`true` makes another batch of a content that was submitted before; with another `id`."""
-    encoding: _Word | None = None
-    """The text's encoding, such as gb18030, where it is not found rightly."""
-    sheet: _Word | None = None
+    """`true` submits the same content again as another batch, which needs another `id`."""
+    encoding: _Text | None = None
+    """The text's encoding, such as gb18030, if it is not detected correctly."""
+    sheet: _Text | None = None
     """The workbook's sheet; by default the first."""
-    phone_column: _Word | None = None
-    """The column of the numbers; by default found by name and cells."""
-    country_column: _Word | None = None
+    phone_column: _Text | None = None
+    """The column of the numbers; by default detected by its name and cells."""
+    country_column: _Text | None = None
     """The column of the countries or their calling codes."""
 
 
@@ -184,7 +184,7 @@ class BatchDocument(_Document):
     accepted: int
     rejected: int
     rows_lost: int
-    """Rows that are no longer there: send the file again."""
+    """Rows that were lost: submit the file again."""
     finished: int
     counts: dict[str, int]
     """Rows by state."""
@@ -210,7 +210,7 @@ class Customers(_Document):
     total: int
     done: int
     left: int
-    """Those that a person left as they are."""
+    """Customers that a person left as they are."""
     open: int
     corrections: list[str]
 
@@ -226,7 +226,7 @@ class BatchList(_Document):
 
     batches: list[BatchDocument]
     more: bool
-    """There are older ones: ask again with `before`, the id of the last one."""
+    """There are older ones: ask again with the last id as `before`."""
 
 
 class SteeredDocument(BatchDocument):
@@ -237,7 +237,7 @@ class SteeredDocument(BatchDocument):
 
 
 class Tally(_Document):
-    """What the rows of a file are."""
+    """The rows of a file, counted."""
 
     rows: int
     valid: int
@@ -255,15 +255,15 @@ class SubmittedDocument(BatchDocument):
 
     already_submitted: bool
     file: Tally | None
-    """Null where the file was not read, as all of it is there already."""
+    """Null if the file was not read, as all of it had been submitted before."""
     left_aside: list[str]
-    """Fields without effect: a batch keeps what it was first submitted with."""
+    """Fields that had no effect: a batch keeps those of its first submission."""
     notes: list[str]
     """What a person should know about how the file was read."""
 
 
 class CheckedDocument(Tally):
-    """What would become of a file."""
+    """What submitting a file would do."""
 
     file: str
     notes: list[str]
@@ -312,31 +312,31 @@ _, _definitions = models_json_schema(
     [(ProblemDocument, "serialization")], ref_template="#/components/schemas/{model}"
 )
 PROBLEM_SCHEMAS: dict[str, Any] = _definitions["$defs"]
-"""What FastAPI leaves out, as no route returns these models."""
+"""Schemas that FastAPI leaves out, as no route returns these models."""
 LOCATION = {"Location": {"schema": {"type": "string"}}}
 
 
-def answers(what: str, example: dict[str, Any], **more: Any) -> dict[str, Any]:
-    """Return the OpenAPI description of an answer in JSON, with its example."""
+def answers(description: str, example: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """Return the OpenAPI description of a JSON response, with its example."""
     content = {"application/json": {"example": example}}
-    return {"description": what, "content": content, **more}
+    return {"description": description, "content": content, **more}
 
 
 _PROBLEMS: dict[int, tuple[str, str, str]] = {
-    400: ("The body is no JSON document.", "malformed", "the body is no JSON document"),
-    408: ("The rest of the body did not come.", "request_timeout", "send it again"),
-    409: ("What stands in the way is named.", "content_held", "batch 9f2c81d04ab7 has …"),
+    400: ("The body is not a JSON document.", "malformed", "the body is not a JSON document"),
+    408: ("The rest of the body did not arrive.", "request_timeout", "send it again"),
+    409: ("It conflicts with what is named.", "content_held", "batch 9f2c81d04ab7 has …"),
     401: ("No token, or one that is not known.", "unauthorized", "send a token"),
     403: ("The token does not allow this.", "forbidden", "this token has no scope send"),
-    404: ("There is no such thing.", "not_found", "there is no such job"),
-    405: ("There is no such method here.", "method_not_allowed", "Method Not Allowed"),
+    404: ("It does not exist, or is no longer kept.", "not_found", "there is no such job"),
+    405: ("This path does not allow the method.", "method_not_allowed", "Method Not Allowed"),
     413: ("The body is too large.", "too_large", "at most 4,096 bytes"),
-    415: ("Another kind of body is wanted.", "unsupported_media_type", "send JSON"),
-    422: ("The request makes no sense; nothing was done.", "invalid_request", "phone: …"),
-    429: ("A bound on spending refuses it.", "quota_exceeded", "the quota number … is spent"),
+    415: ("Another media type is expected.", "unsupported_media_type", "send JSON"),
+    422: ("The request is invalid; nothing was done.", "invalid_request", "phone: …"),
+    429: ("A quota refuses it.", "quota_exceeded", "the quota number … is spent"),
     503: ("Nothing was accepted; try again with the same key.", "unavailable", "Redis …"),
 }
-"""By status: what it means, and of an example its code and detail."""
+"""By status: its meaning, and the code and detail of an example."""
 _RETRY_AFTER = {
     "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}},
 }

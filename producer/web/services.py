@@ -1,4 +1,4 @@
-"""What routes work with: the services, made once when the app starts."""
+"""The services that routes use, created once when the app starts."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from producer.web.uploads import Uploads
 
 
 class Services:
-    """Those of one app; each may be used from many threads at once."""
+    """The services of one app; each is safe to use from several threads."""
 
     def __init__(self, settings: Settings, guess_delay_s: float) -> None:
-        """Make them, in the event loop; `guess_delay_s`: as in `make_app`."""
+        """Create them in the event loop; `guess_delay_s`: as in `make_app`."""
         client = connect(settings, retries=1)
         self.settings, self.client = settings, client
         self.identity = Identity(client, settings, state_file(settings))
@@ -45,7 +45,7 @@ class Services:
         self.uploads = Uploads()
 
     def close(self) -> None:
-        """End what they have begun."""
+        """Stop their threads and close their connections."""
         self.decisions.close()
         self.checker.close()
         self.endings.close()

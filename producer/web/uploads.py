@@ -1,4 +1,4 @@
-"""Bodies, within bounds. A file goes to disk, never into memory, and is gone in any case."""
+"""Request bodies, within limits. A file goes to disk, never into memory, and is always removed."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
-from producer.web.problems import RETRY_AFTER_S, Problem, begin_answer, media_type
+from producer.web.problems import RETRY_AFTER_S, Problem, media_type, start_deadline
 from producer.web.schemas import BatchForm
 
 T = TypeVar("T")
 
-TAKES_A_FILE = frozenset({"/v1/batches", "/v1/batches/check", "/batches/new"})
-"""Paths whose bodies are read here, after the token or the session was checked."""
+UPLOAD_PATHS = frozenset({"/v1/batches", "/v1/batches/check", "/batches/new"})
+"""Paths whose bodies are read here, after the token or session was checked."""
 MAX_UPLOAD = 200_000_000
-"""Bytes of a request with a file."""
+"""Bytes of a request with a file, at most."""
 FILES_AT_ONCE = 4
-"""Of one process: each takes room in the temporary folder, and a share of the processor."""
+"""Files that one process reads: each takes temporary disk space and processor time."""
 STALLED_S = 30.0
-"""A caller that sends nothing for so long has gone."""
+"""A caller that sends nothing for so long is taken to be gone."""
 SLOWEST = 10_000
-"""Bytes per second, on average after the first so many seconds: one that trickles keeps a place."""
+"""Average bytes per second after the first `STALLED_S`: a slower upload would block a place."""
 _MOST_FIELDS, _MAX_FIELD = 30, 4_096
 
 
@@ -44,25 +44,25 @@ class Uploads:
         self._threads = anyio.CapacityLimiter(FILES_AT_ONCE)
 
     async def take(self, request: Request, work: Callable[[FormData], T]) -> T:
-        """Receive the request's form with its file, and return what `work` makes of it in a thread.
+        """Receive the request's form with its file, and return `work`'s result, from a thread.
 
-        A caller that goes away before all is received is forgotten; after that, what was begun is
-        finished all the same.
+        Nothing is done if the caller goes away before everything is received; after that, the work
+        is finished in any case.
         """
         if self._free.locked():
             headers = {"Retry-After": str(RETRY_AFTER_S)}
             detail = f"{FILES_AT_ONCE} files are being read already: try again"
             raise Problem(503, "busy", detail, headers=headers)
         async with self._free:
-            form = await _received(request, self._stalled_s)
+            form = await _receive(request, self._stalled_s)
             try:
                 return await anyio.to_thread.run_sync(work, form, limiter=self._threads)
             finally:
                 await form.close()
-                begin_answer(request.scope)
+                start_deadline(request.scope)
 
 
-async def _received(request: Request, stalled_s: float) -> FormData:
+async def _receive(request: Request, stalled_s: float) -> FormData:
     if media_type(request) != "multipart/form-data":
         raise Problem(415, "unsupported_media_type", "send the file as multipart/form-data")
     parser = MultiPartParser(
@@ -76,7 +76,7 @@ async def _received(request: Request, stalled_s: float) -> FormData:
         return await parser.parse()
     except (MultiPartException, ValueError) as exc:
         detail = (
-            f"the body is no multipart/form-data with one file and fields of {_MAX_FIELD} bytes"
+            f"the body is not multipart/form-data with one file and fields of {_MAX_FIELD} bytes"
         )
         raise Problem(400, "malformed", detail) from exc
 
@@ -84,11 +84,11 @@ async def _received(request: Request, stalled_s: float) -> FormData:
 async def parts_of(
     request: Request, most: int, stalled_s: float, slowest: float = math.inf
 ) -> AsyncGenerator[bytes, None]:
-    """Yield a body as it comes.
+    """Yield a body as it arrives.
 
     Raises:
-        Problem: 413, it has more than `most` bytes; 408, nothing came for `stalled_s`, or after so
-            long fewer than `slowest` bytes per second; 400, the caller went away.
+        Problem: 413, it has more than `most` bytes; 408, nothing came for `stalled_s`, or after
+            that fewer than `slowest` bytes per second; 400, the caller went away.
     """
     too_large = Problem(413, "too_large", f"the body of this request has at most {most:,} bytes")
     length = request.headers.get("content-length", "0")
@@ -113,14 +113,14 @@ async def parts_of(
         yield part
 
 
-def taken_apart(form: FormData) -> tuple[UploadFile, BatchForm]:
-    """Return the file, and the fields beside it; a `Problem` says what is wrong with them."""
+def parse_form(form: FormData) -> tuple[UploadFile, BatchForm]:
+    """Return a form's file and its other fields, or raise a `Problem` if they are wrong."""
     items = form.multi_items()
     file = form.get("file")
     if not isinstance(file, UploadFile):
         raise Problem.of_field("file", "missing", "send the file in the field file, with its name")
     if len({name for name, _ in items}) < len(items):
-        raise Problem(422, "invalid_request", "a field is given once")
+        raise Problem(422, "invalid_request", "a field may be given only once")
     try:
         return file, BatchForm.model_validate(
             {name: value for name, value in items if name != "file"}

@@ -13,7 +13,7 @@ from starlette.requests import Request
 
 from config.settings import Settings
 from producer.web.problems import Problem, ask
-from producer.web.uploads import STALLED_S, Uploads, taken_apart
+from producer.web.uploads import STALLED_S, Uploads, parse_form
 from tests.waiting import PATIENCE_S
 
 APP = FastAPI()
@@ -34,7 +34,7 @@ def received(parts: Iterator[bytes], pause_s: float, stalled_s: float = STALLED_
         return {"type": "http.request", "body": part or b"", "more_body": part is not None}
 
     def read(form: FormData) -> bytes:
-        file, _ = taken_apart(form)
+        file, _ = parse_form(form)
         return file.file.read()
 
     headers = [(b"content-type", b"multipart/form-data; boundary=b")]

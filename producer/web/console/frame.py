@@ -39,7 +39,7 @@ from jobs.job import iso
 from jobs.masking import without_numbers
 from producer.users import LIFE_S, Role, User
 from producer.web.console.texts import LANGUAGES, Texts, language_for
-from producer.web.problems import RETRY_AFTER_S, Problem, ask, begin_answer, media_type
+from producer.web.problems import RETRY_AFTER_S, Problem, ask, media_type, start_deadline
 from producer.web.services import services
 
 T = TypeVar("T")
@@ -162,7 +162,7 @@ async def hashed(request: Request, act: Callable[..., T], *arguments: Any) -> T:
     try:
         return await anyio.to_thread.run_sync(act, *arguments, limiter=limiter)
     finally:
-        begin_answer(request.scope)  # Redis is not late because of a queue here
+        start_deadline(request.scope)  # Redis is not late because of a queue here
 
 
 async def authenticate(request: Request, name: str, password: str) -> User | None:
@@ -175,7 +175,7 @@ async def authenticate(request: Request, name: str, password: str) -> User | Non
     place = forwarded(request, "x-forwarded-for") or (request.client.host if request.client else "")
     of_place, of_name = guesses.add(place), guesses.add(f"user {name[:64]}")
     await asyncio.sleep(max(of_place, of_name))
-    begin_answer(request.scope)
+    start_deadline(request.scope)
     return None
 
 
