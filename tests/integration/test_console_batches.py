@@ -476,7 +476,7 @@ def test_rows_that_cannot_be_sent_are_taken_to_be_corrected_and_come_back_as_cor
     [
         ("max_rate", "fast", "Write a number, such as 5"),
         ("starts_at", "2020-01-01T10:00", "This time is past"),
-        ("expires_at", "soon", "This time is past, or no time at all."),
+        ("expires_at", "soon", "This time is past, or is not a time."),
     ],
 )
 def test_terms_that_make_no_sense_are_asked_for_again(

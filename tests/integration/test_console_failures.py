@@ -630,7 +630,7 @@ def test_a_search_for_a_name_offers_to_go_on(anna: Browser, batches: Batches) ->
     rest = anna.post("/search", **hidden)
 
     found = [re.findall(r'href="/jobs/([^"]+)"', each.text) for each in (page, rest)]
-    assert "There is more that was not looked through yet." in page.text
+    assert "There is more that has not been searched yet." in page.text
     assert [len(each) for each in found] == [50, 10]
     assert len({*found[0], *found[1]}) == 60
     assert "All customers of all batches were looked through." in rest.text
@@ -674,7 +674,7 @@ def test_a_batch_s_search_of_another_session_shows_no_rows_but_is_to_be_typed_ag
     of_another_session = bob.post("/batches/b1", **hidden)
 
     assert hidden["after"] == "50"
-    assert "The search is no longer known: type it again." in of_another_session.text
+    assert "The search is no longer kept: type it again." in of_another_session.text
     assert 'aria-current="true">All<' in of_another_session.text
     assert 'href="/jobs/b1-51"' not in of_another_session.text
 
@@ -792,7 +792,7 @@ def test_what_only_operations_can_mend_is_told_so_with_the_detail_in_small(
         told = "Tell whoever runs sendcode: the customer can do nothing about it"
         assert told in text_of(page)
         assert '<span class="small">Report it to the developers' in page.text
-    assert "Whoever runs sendcode has to mend the cause first." in pages[0].text
+    assert "Whoever runs sendcode has to fix the cause first." in pages[0].text
     assert "Correct the number instead" not in pages[0].text
     assert '<span class="small">Check network, firewall and SENDCODE_ENDPOINT' in pages[1].text
     assert "within the last 60 seconds" not in text_of(pages[-1])

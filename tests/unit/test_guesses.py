@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from starlette.requests import Request
 
 from config.settings import Settings
-from producer.web.console.frame import MOST_WAITING, hashed
+from producer.web.console.frame import MOST_WAITING, run_hashing
 from producer.web.guesses import Guesses
 from producer.web.problems import Problem, ask
 from tests.waiting import PATIENCE_S
@@ -63,7 +63,7 @@ def test_ever_new_places_take_no_more_memory() -> None:
 def test_after_a_password_was_checked_redis_has_its_whole_time() -> None:
     async def sign_in() -> str:
         request = late_request(at_once=1)
-        await hashed(request, str)
+        await run_hashing(request, str)
         return await ask(request, lambda: "answered")
 
     assert asyncio.run(sign_in()) == "answered"
@@ -75,17 +75,18 @@ def test_when_many_wait_for_their_password_another_is_told_to_come_back() -> Non
         limiter: anyio.CapacityLimiter = request.app.state.hashing
         async with asyncio.timeout(PATIENCE_S):
             others = [
-                asyncio.create_task(hashed(request, done.wait)) for _ in range(1 + MOST_WAITING)
+                asyncio.create_task(run_hashing(request, done.wait))
+                for _ in range(1 + MOST_WAITING)
             ]
             while limiter.statistics().tasks_waiting < MOST_WAITING:
                 await asyncio.sleep(0.01)
             try:
                 with pytest.raises(Problem) as refused:
-                    await asyncio.wait_for(hashed(request, str), 5)
+                    await asyncio.wait_for(run_hashing(request, str), 5)
             finally:
                 done.set()
             await asyncio.gather(*others)
-            await hashed(request, str)
+            await run_hashing(request, str)
         return refused.value
 
     problem = asyncio.run(sign_in())

@@ -1,7 +1,7 @@
 """The console: server-rendered pages for the person with the spreadsheet, on the same services.
 
-Every module has a `router`; a page is in no OpenAPI document. What a page may be asked for by whom
-stands with it: `Viewer`, `Operator` or `Admin` (frame.py), or an operator's own `OpenCheck`
+Every module has a `router`; no page is in the OpenAPI document. Each route declares who may use it:
+`Viewer`, `Operator` or `Admin` (frame.py), or the owner of an `OwnCheck` or `OpenCheck`
 (kept_check.py).
 """
 
@@ -33,4 +33,4 @@ def add_console(app: FastAPI) -> None:
     app.state.hashing = anyio.CapacityLimiter(frame.PASSWORDS)
     for router in ROUTERS:
         app.include_router(router, include_in_schema=False)
-    app.add_exception_handler(frame.Elsewhere, frame.lead)
+    app.add_exception_handler(frame.RedirectTo, frame.answer_redirect)

@@ -1,4 +1,4 @@
-"""Who did what."""
+"""What people did, by whom and why."""
 
 from __future__ import annotations
 
@@ -29,35 +29,35 @@ async def actions(
     """Show what people did, the newest first."""
     app, skipped = services(request), (page - 1) * PAGE
     found = await ask(request, recent_actions, app.client, app.settings, PAGE + 1, skipped)
-    deeds = await ask(request, _deeds, app.batches, found[:PAGE])
+    entries = await ask(request, _with_subjects, app.batches, found[:PAGE])
     return render(
         request,
         "actions.html",
-        deeds=deeds,
+        entries=entries,
         page=page,
         more=len(found) > PAGE,
     )
 
 
-def _deeds(
+def _with_subjects(
     batches: Batches, actions: Sequence[Action]
 ) -> list[tuple[Action, list[dict[str, str]]]]:
-    """Return each action with what it was about, in one look-up of all names.
+    """Return each action with what it was about; all names are read at once.
 
-    A part has `kind` and `value`, as `chosen_parts` tells them, and `name`: how people call this
-    batch or this customer.
+    A part has `kind` and `value`, as in `chosen_parts`, and `name`: the name that people know this
+    batch or customer by.
     """
-    told = [(action, _parts(action)) for action in actions]
-    every = [part for _, parts in told for part in parts]
+    entries = [(action, _parts(action)) for action in actions]
+    every = [part for _, parts in entries for part in parts]
     ids = {kind: [value for each, value in every if each == kind] for kind in ("batch", "job")}
-    names = batches.names_of(ids["batch"])
+    batch_names = batches.names_of(ids["batch"])
     customers = customers_of(batches, ids["job"], {})
-    called = {"batch": names, "job": customers}
+    names = {"batch": batch_names, "job": customers}
 
     def part(kind: str, value: str) -> dict[str, str]:
-        return {"kind": kind, "value": value, "name": called.get(kind, {}).get(value, "")}
+        return {"kind": kind, "value": value, "name": names.get(kind, {}).get(value, "")}
 
-    return [(action, [part(*each) for each in parts]) for action, parts in told]
+    return [(action, [part(*each) for each in parts]) for action, parts in entries]
 
 
 def _parts(action: Action) -> list[tuple[str, str]]:

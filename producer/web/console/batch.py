@@ -1,4 +1,4 @@
-"""All batches; one batch: how far it is, what became of its rows, and what can be done about it."""
+"""All batches; one batch: its progress, what became of its rows, and what can be done about it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ router = APIRouter(prefix="/batches")
 ROWS_SHOWN = 50
 BATCHES_SHOWN = 50
 MOST_COLUMNS = 12
-"""Of the customer's, in the table of rows."""
+"""Of the customer's own, in the table of rows."""
 FILTERS = {
     "failed": "unsent",
     "unknown": "unknown",
@@ -55,9 +55,9 @@ FILTERS = {
     "sent": "sent",
     "cancelled": "cancelled",
 }
-"""By a figure's name: which rows it counts."""
+"""By a figure's name: the group of rows that it counts."""
 DOWNLOADS = ("", "failed", "unknown", "left", "sent", "waiting")
-_SAID: dict[Order, str] = {
+_DONE: dict[Order, str] = {
     "pause": "batch.paused",
     "resume": "batch.resumed",
     "cancel": "batch.cancelled",
@@ -70,13 +70,13 @@ _GROUPS: dict[str, frozenset[str]] = {
     "unknown": frozenset({"unknown"}),
     "cancelled": frozenset({"cancelled"}),
 }
-"""What a batch's figures count together, in the order in which they are shown."""
+"""By a figure's name: the states that it counts, in the order shown."""
 _COUNTED_IN: dict[str, str] = {
     State.DEAD: "failed",
     State.UNKNOWN: "unknown",
     State.REJECTED: "left_out",
 }
-"""By its status: the figure of a row that no corrected file took over."""
+"""By status: the figure that counts a row, unless a corrected file took it over."""
 
 
 @router.get("")
@@ -118,7 +118,7 @@ async def search(
     only: Annotated[str, Form()] = "",
     after: Annotated[int, Form(ge=0, le=MOST_PLACES)] = 0,
 ) -> Response:
-    """Show one batch, of its rows those that hold a text: a form, as addresses are kept."""
+    """Show one batch and its rows that contain a text: by POST, as addresses are kept in logs."""
     text = opened_search(request, visitor, sought) if sought else text.strip()
     if sought and not text:
         return redirect(request, f"/batches/{batch.batch_id}", "batch.search_again")
@@ -143,7 +143,7 @@ async def _batch_page(
         "batch": batch,
         "family": family,
         "figures": figures(batch, corrected) if not batch.is_undone else {},
-        # the batch that was made of the same file after this one was undone, if any was
+        # the batch made from the same file after this one was undone, if there is one
         "sent_as": await ask(request, batches.get, next_batch_id(batch.batch_id))
         if batch.is_undone
         else None,
@@ -156,10 +156,10 @@ async def _batch_page(
         return render(request, "batch.html", live="live", **values)
     only = only if only in FILTERS else ""
     rows_of = FILTERS.get(only)
-    look = partial(rows_page, client, settings, batch, ROWS_SHOWN, after, rows_of, text)
-    page = await ask(request, look)
+    read_page = partial(rows_page, client, settings, batch, ROWS_SHOWN, after, rows_of, text)
+    page = await ask(request, read_page)
     shown = Shown(batch.header, batch.columns[0])
-    # what stands behind them came along in a file of results that was returned
+    # further columns came from a results file that was submitted again
     most = min(MOST_COLUMNS, own_columns(batch.header))
     return render(
         request,
@@ -168,7 +168,7 @@ async def _batch_page(
         only=only,
         after=after,
         text=text,
-        # a number that was searched for does not stand on the page
+        # a number that was searched for is not shown on the page
         sought=sealed_search(request, visitor, text) if text else "",
         shown_text="" if digits_of(text) or without_numbers(text) != text else text,
         filters=FILTERS,
@@ -188,7 +188,7 @@ async def download(
     if only not in DOWNLOADS:
         raise Problem(404, "not_found", "there are no such results")
     app = services(request)
-    # full numbers leave: others are to know who took them
+    # full numbers leave the system: others must be able to see who took them
     action = Action(what="batch download", about=batch.batch_id, by=visitor.name)
     await ask(request, note, app.client, app.settings, action)
     sheet = results_for_people(texts_of(request), app.batches, batch, only, form)
@@ -197,7 +197,7 @@ async def download(
 
 @router.get("/{batch_id}/cancel")
 async def ask_to_cancel(request: Request, _: Operator, batch: KnownBatch) -> Response:
-    """Ask whether a batch is to be ended for good."""
+    """Ask for confirmation before a batch is cancelled for good."""
     if batch.state.is_over:
         return redirect(request, f"/batches/{batch.batch_id}")
     return render(request, "batch_cancel.html", batch=batch)
@@ -205,25 +205,25 @@ async def ask_to_cancel(request: Request, _: Operator, batch: KnownBatch) -> Res
 
 @router.post("/{batch_id}/undo")
 async def undo(request: Request, visitor: Operator, batch: KnownBatch) -> Response:
-    """Take a batch back, if none of its codes has left."""
+    """Undo a batch, if none of its codes has left."""
     return await undo_batch(request, visitor, batch.batch_id)
 
 
 @router.post("/{batch_id}/{order}")
 async def steer(batch_id: str, order: Order, request: Request, visitor: Operator) -> Response:
-    """Pause a batch, let it go on, or cancel it; to undo it has a way of its own."""
+    """Pause, resume or cancel a batch; `undo` has a route of its own."""
     steer = partial(services(request).batches.steer, by=visitor.name)
     await ask(request, steer, batch_id, order)
     batch = await known_batch(request, batch_id)
     is_done = batch.state is ORDERED[order] or (order == "resume" and batch.state.is_fed)
-    return redirect(request, f"/batches/{batch_id}", _SAID[order] if is_done else "batch.is_over")
+    return redirect(request, f"/batches/{batch_id}", _DONE[order] if is_done else "batch.is_over")
 
 
 def figures(batch: Batch, corrected: Mapping[str, int] | None = None) -> dict[str, int]:
-    """Return how many rows of a batch are in which group, but for groups without any.
+    """Return the number of a batch's rows by group, without empty groups.
 
-    Those that were left out before sending did not fail; those that a person left as they are wait
-    for nobody any more, nor do those `corrected`, by "dead <code>", "unknown <code>" or "rejected".
+    Rows left out before sending did not fail. Rows that a person left as they are need no decision
+    any more, nor do those `corrected`, by "dead <code>", "unknown <code>" or "rejected".
     """
     counts = {
         name: sum(batch.counts.get(state, 0) for state in states)
@@ -240,7 +240,7 @@ def figures(batch: Batch, corrected: Mapping[str, int] | None = None) -> dict[st
 
 
 def _corrected(app: Services, family: Family, batch: Batch) -> Counter[str]:
-    """Return how many rows of a batch corrected files took over, as `figures` takes them."""
+    """Return how many rows of a batch corrected files took over, in the form for `figures`."""
     if not family.corrections:
         return Counter()
     found = app.letters.survey(Fit(batch_id=batch.batch_id), size=0).corrected_here

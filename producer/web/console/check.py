@@ -1,4 +1,4 @@
-"""The check of a file: what is wrong or doubtful in it, corrected, left out or taken away."""
+"""The check of a file: its wrong or doubtful rows, to correct, leave out or download."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from producer.sheet.leaving import NOTHING
 from producer.sheet.writing import separator_for, streamed_sheet
 from producer.web.batches import SheetForm, sheet_answer
 from producer.web.console.frame import (
-    Elsewhere,
     Page,
+    RedirectTo,
     is_fragment,
     redirect,
     render,
@@ -45,7 +45,7 @@ from producer.web.services import services
 router = APIRouter(prefix="/batches/new")
 
 ROWS_SHOWN = 50
-"""Rows to be looked at, on one page."""
+"""Rows for review on one page."""
 _CELL = re.compile(r"cell-([0-9]{1,18})-([0-9]{1,18})")
 """The name of a cell's field: its line, and its column."""
 _PLACE = re.compile(r"[0-9]{1,6}")
@@ -56,16 +56,16 @@ _COUNTRY_FAULTS = frozenset(
 
 
 @router.get("/{check_id}")
-async def look(request: Request, check: OpenCheck, page: Page = 1, line: Page = 0) -> Response:
-    """Show what a file holds, once it was read; while it becomes a batch, how far that is.
+async def show(request: Request, check: OpenCheck, page: Page = 1, line: Page = 0) -> Response:
+    """Show what was found in a file; while it is read or becomes a batch, the progress.
 
-    `line`: of a row whose page is to be shown, wherever it is by now.
+    `line`: of a row whose page to show, whichever that is by now.
     """
     found = await found_of(request, check)
     if found is None or check.confirmed:
         return await progress_page(request, check)
-    if is_fragment(request):  # the page waited for this
-        raise Elsewhere(f"{request.url.path}?line={line}" if line else request.url.path)
+    if is_fragment(request):  # from the progress page, which waited for this
+        raise RedirectTo(f"{request.url.path}?line={line}" if line else request.url.path)
     if found["error"]:
         return render(request, "check_unreadable.html", check=check, error=found["error"])
     pages = max(1, -(-len(found["review"]) // ROWS_SHOWN))
@@ -98,7 +98,7 @@ async def look(request: Request, check: OpenCheck, page: Page = 1, line: Page = 
 
 
 def _cell_at_fault(group: Mapping[str, Any], found: Mapping[str, Any]) -> int | None:
-    """Return the column of the cell that is wrong, as far as the fault's name tells."""
+    """Return the column of the wrong cell, as far as the fault's code says."""
     if group["kind"] != "wrong":
         return None
     if group["code"] in _COUNTRY_FAULTS and found["country"] is not None:
@@ -107,8 +107,8 @@ def _cell_at_fault(group: Mapping[str, Any], found: Mapping[str, Any]) -> int | 
 
 
 @router.get("/{check_id}/invalid")
-async def take_invalid(request: Request, check: OpenCheck, form: SheetForm = "xlsx") -> Response:
-    """Send the rows that cannot be sent, each with its reason, to be corrected in a spreadsheet."""
+async def send_invalid(request: Request, check: OpenCheck, form: SheetForm = "xlsx") -> Response:
+    """Send the rows that cannot be sent, each with its reason, for correction in a spreadsheet."""
     app = services(request)
 
     def invalid_rows(sheet: Sheet) -> Iterator[Row]:
@@ -117,37 +117,37 @@ async def take_invalid(request: Request, check: OpenCheck, form: SheetForm = "xl
         rows = rows_to_send(sheet, memory, skip_sent_after=after)
         return (row for row, _ in rows if row.problem and row.problem.code != "left_out")
 
-    return await _taken(request, check, "invalid", form, invalid_rows)
+    return await _send_rows(request, check, "invalid", form, invalid_rows)
 
 
 @router.get("/{check_id}/doubtful")
-async def take_doubtful(request: Request, check: OpenCheck, form: SheetForm = "xlsx") -> Response:
-    """Send the rows that are sent though they are doubtful, each with its reason."""
-    return await _taken(request, check, "doubtful", form, doubtful_rows)
+async def send_doubtful(request: Request, check: OpenCheck, form: SheetForm = "xlsx") -> Response:
+    """Send the doubtful rows, which will get codes all the same, each with its reason."""
+    return await _send_rows(request, check, "doubtful", form, doubtful_rows)
 
 
-async def _taken(
+async def _send_rows(
     request: Request,
     check: Check,
     which: str,
     form: SheetForm,
-    chosen: Callable[[Sheet], Iterator[Row]],
+    choose_rows: Callable[[Sheet], Iterator[Row]],
 ) -> Response:
-    """Send the rows that are chosen, each of which has a problem."""
+    """Send the rows that `choose_rows` yields, each of which has a problem."""
     found = await found_of(request, check)
     if found is None or found["error"]:
-        raise Elsewhere(f"/batches/new/{check.check_id}")
+        raise RedirectTo(f"/batches/new/{check.check_id}")
     columns = tuple(found["invalid_columns"])
     app = services(request)
-    looked_at = iso(await ask(request, app.letters.now_ms))
+    checked_at = iso(await ask(request, app.letters.now_ms))
     texts = texts_of(request)
     status = DOUBTFUL if which == "doubtful" else State.REJECTED
     place = texts(f"check.its_{found['unit']}").unescape()
 
     def rows() -> Iterator[tuple[list[str], list[str]]]:
         with app.checks.open_sheet(check) as sheet:
-            for row in chosen(sheet):
-                cells = invalid_cells(row, check.batch_id, looked_at, columns, status)
+            for row in choose_rows(sheet):
+                cells = invalid_cells(row, check.batch_id, checked_at, columns, status)
                 if which == "doubtful":
                     cells[-1] = texts("check.will_be_sent", why=cells[-1]).unescape()
                 yield row.cells, [str(row.line), *cells]
@@ -163,9 +163,9 @@ async def _taken(
 
 @router.post("/{check_id}/cells")
 async def decide(request: Request, check: OpenCheck) -> Response:
-    """Correct cells and leave rows out, as a person typed and ticked, and read the file again."""
+    """Save the cells typed and the rows ticked, and read the file again."""
     form = await request.form()
-    way_on = await _way_on(request, check, str(form.get("page", "")))
+    next_url = await _next_url(request, check, str(form.get("page", "")))
     typed = str(form.get("country_code", "")).strip()
     country_code = country_code_of(typed) if typed else ""
     is_done = False
@@ -180,12 +180,12 @@ async def decide(request: Request, check: OpenCheck) -> Response:
         )
         raise Problem(422, "not_offered", detail) from None
     if is_done and country_code is None:
-        return redirect(request, way_on, "check.no_such_country_code")
-    return redirect(request, way_on, None if is_done else "check.changed")
+        return redirect(request, next_url, "check.no_such_country_code")
+    return redirect(request, next_url, None if is_done else "check.changed")
 
 
-async def _way_on(request: Request, check: Check, page: str) -> str:
-    """Return where to look on: at the first row of a page, which other rows may make move."""
+async def _next_url(request: Request, check: Check, page: str) -> str:
+    """Return the URL that shows the row now first on a page, on whichever page it will be."""
     path = f"/batches/new/{check.check_id}"
     found = await ask(request, services(request).checks.found, check)
     if found is None or found["error"] or not _PLACE.fullmatch(page):
@@ -217,7 +217,7 @@ def _lines(form: FormData, name: str) -> frozenset[int]:
 
 
 @router.post("/{check_id}/choices")
-async def choose_otherwise(request: Request, check: OpenCheck) -> Response:
+async def change_choices(request: Request, check: OpenCheck) -> Response:
     """Read the file with other columns, another sheet or another encoding."""
     form = await request.form()
     given: dict[str, Any] = {
@@ -226,7 +226,7 @@ async def choose_otherwise(request: Request, check: OpenCheck) -> Response:
         if name in form
     }
     changes: dict[str, Any] = {"choices": replace(check.choices, **given)}
-    if "sheet" in given:  # of another one, other rows were corrected and left out
+    if "sheet" in given:  # corrections and left-out rows are those of one sheet
         changes |= {"corrections": {}, "leaving": NOTHING}
     await change(request, check, read_again=True, **changes)
     return redirect(request, f"/batches/new/{check.check_id}")

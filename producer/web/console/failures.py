@@ -1,4 +1,4 @@
-"""What failed, by reason, country, batch and age: tried again, or left, after a look first."""
+"""Failed codes by reason, country, batch and age; trying them again, or leaving them."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ router = APIRouter()
 
 PAGE = 50
 BATCHES_SHOWN = 200
-"""To choose from: those with the most failures."""
+"""Those with the most failures, to choose from."""
 SOON_S = 0.8
-"""A decision about few is there by then: its page is shown complete."""
+"""Time in which a decision about few jobs is complete, so that its page shows it at once."""
 NO_CODE = "-"
 
 
 class Filters(BaseModel):
-    """What the page was asked for, as it stands in its address; "" for any."""
+    """The filters of the page, as in its address; "" for any."""
 
     reason: str = ""
     batch: str = ""
@@ -79,7 +79,7 @@ class Filters(BaseModel):
 
 
 class Filled(Filters):
-    """What a person ticked and typed, so that a form in which something lacks keeps it."""
+    """What a person ticked and typed; an incomplete form is shown again with it."""
 
     job: Sequence[str] = ()
     scope: Literal["ticked", "all"] = "ticked"
@@ -91,7 +91,7 @@ class Order(Filled):
 
     verb: Literal["requeue", "drop"]
     back: bool = False
-    """It stands on the page of its job, not in the list."""
+    """The form is on the page of its job, not in the list."""
 
 
 @router.get("/dead")
@@ -100,16 +100,16 @@ async def dead(request: Request, _: Viewer, filters: Annotated[Filters, Query()]
     return await _dead_page(request, Filled(**filters.model_dump()))
 
 
-async def _dead_page(request: Request, filled: Filled, lacks: str = "") -> Response:
-    """Return the page; `lacks` names the text that says so: `none_ticked` or `why_needed`."""
+async def _dead_page(request: Request, filled: Filled, missing: str = "") -> Response:
+    """Return the page; `missing` names the text to show: `none_ticked` or `why_needed`."""
     page = min(max(1, filled.page), 1_000_000)
     survey, customers, names = await ask(request, _survey, request, filled, page)
     return render(
         request,
         "dead.html",
-        status=422 if lacks else 200,
+        status=422 if missing else 200,
         filled=filled,
-        lacks=lacks,
+        missing=missing,
         survey=survey,
         reasons=survey.by_code.most_common(),
         no_code=NO_CODE,
@@ -125,7 +125,7 @@ async def _dead_page(request: Request, filled: Filled, lacks: str = "") -> Respo
 def _survey(
     request: Request, filters: Filters, page: int
 ) -> tuple[Survey, dict[str, str], dict[str, str]]:
-    """Return the survey, how the customers are called, and how the batches."""
+    """Return the survey, the customers' names, and the batches' names."""
     letters, batches = services(request).letters, services(request).batches
     survey = letters.survey(filters.choice(letters.now_ms()), (page - 1) * PAGE, PAGE)
     shown = [batch_id for batch_id, _ in survey.by_batch.most_common(BATCHES_SHOWN) if batch_id]
@@ -135,7 +135,7 @@ def _survey(
 
 @router.post("/dead/decide")
 async def decide(request: Request, _: Operator, order: Annotated[Order, Form()]) -> Response:
-    """Begin to look what trying again, or leaving, would do."""
+    """Start a preview of what trying again, or leaving, would do."""
     if order.scope == "ticked" and not order.job:
         return await _dead_page(request, order, "none_ticked")
     kept = reason_of(order.why)
@@ -153,33 +153,33 @@ async def decide(request: Request, _: Operator, order: Annotated[Order, Form()])
 async def propose(
     request: Request, plan: Plan, phone: PhoneNumber | None = None, by: str = ""
 ) -> Response:
-    """Begin to look what a plan would do, and lead to where that is shown.
+    """Start a preview of what a plan would do, and redirect to its page.
 
     `phone`: the corrected number, for `replace`; `by`: who typed it.
     """
     token = await ask(request, services(request).decisions.propose, plan, phone, by)
-    return await _lead_to(request, token)
+    return await _redirect_to(request, token)
 
 
-async def _lead_to(request: Request, token: str) -> Response:
-    """Lead to a decision, which is shown complete if that takes a moment only."""
+async def _redirect_to(request: Request, token: str) -> Response:
+    """Redirect to a decision, after a moment in which it may be completed."""
     await run_in_threadpool(services(request).decisions.wait, token, SOON_S)
     return redirect(request, f"/dead/decisions/{token}")
 
 
-async def _kept(request: Request, token: str) -> Decided:
+async def _kept_decision(request: Request, token: str) -> Decided:
     try:
         return await ask(request, services(request).decisions.get, token)
     except NoSuchDecisionError:
-        raise Problem(404, "not_found", "this decision is not kept any more") from None
+        raise Problem(404, "not_found", "this decision is no longer kept") from None
 
 
-KeptDecision = Annotated[Decided, Depends(_kept)]
+KeptDecision = Annotated[Decided, Depends(_kept_decision)]
 
 
 @router.get("/dead/decisions/{token}")
 async def decision(request: Request, visitor: Viewer, decided: KeptDecision) -> Response:
-    """Show what a decision would do, how far it is, or what it did."""
+    """Show what a decision would do, its progress, or what it did."""
     decisions, texts = services(request).decisions, texts_of(request)
     corrected = decisions.number_of(decided.token)
     typed = decisions.number_of(decided.token, visitor.name)
@@ -227,7 +227,7 @@ class Named:
     job_id: str
     name: str
     ending: Markup | str = ""
-    """What became of it, so far."""
+    """What has become of it so far."""
     is_final: bool = True
 
 
@@ -249,7 +249,7 @@ def _named(request: Request, texts: Texts, job_ids: Sequence[str]) -> dict[str, 
 
 
 def _old_number(request: Request, plan: Plan) -> str:
-    """Return, masked, the number that a plan corrects; "" where it corrects none."""
+    """Return the number that a plan corrects, masked; "" if it corrects none."""
     if plan.verb == "replace":
         app = services(request)
         with suppress(NoSuchJobError):
@@ -261,24 +261,24 @@ def _old_number(request: Request, plan: Plan) -> str:
 async def do(
     request: Request, operator: Operator, decided: KeptDecision, run: Annotated[int, Form()]
 ) -> Response:
-    """Do it, or go on with it; the same form again changes nothing."""
+    """Carry out a decision, or continue it; the same form again changes nothing."""
     try:
         await ask(request, services(request).decisions.do, decided.token, run, operator.name)
     except NumberForgottenError:
         return _number_forgotten(request, decided)
-    return await _lead_to(request, decided.token)
+    return await _redirect_to(request, decided.token)
 
 
 @router.post("/dead/decisions/{token}/stop")
 async def stop(request: Request, _: Operator, token: str, run: Annotated[int, Form()]) -> Response:
     """Stop it; it can be continued."""
     await ask(request, services(request).decisions.stop, token, run)
-    return await _lead_to(request, token)
+    return await _redirect_to(request, token)
 
 
 @router.post("/dead/decisions/{token}/insist")
 async def insist(request: Request, operator: Operator, decided: KeptDecision) -> Response:
-    """Look anew, with those that may have got a code: a person knows that none has come."""
+    """Start a new preview, with customers who may have got a code: a person knows they did not."""
     decisions = services(request).decisions
     phone = decisions.number_of(decided.token)
     if decided.plan.verb == "replace" and phone is None:
@@ -288,6 +288,6 @@ async def insist(request: Request, operator: Operator, decided: KeptDecision) ->
 
 
 def _number_forgotten(request: Request, decided: Decided) -> Response:
-    """Lead to the job whose corrected number must be given again."""
+    """Redirect to the job whose corrected number must be entered again."""
     job_id = decided.plan.choice.job_ids[0]
     return redirect(request, f"/jobs/{job_id}", "decision.number_forgotten")

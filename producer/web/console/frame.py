@@ -1,4 +1,4 @@
-"""What all pages of the console share: who asks, the form's token, rendering, language, messages.
+"""What all pages of the console share: visitors, form tokens, rendering, language, messages.
 
 A page is a plain function of its router:
 
@@ -7,9 +7,9 @@ A page is a plain function of its router:
         found = await ask(request, ...)
         return render(request, "batches.html", live="live", batches=found)
 
-With `live`, a request of htmx gets that block of the template alone. A form is a POST with
-`{{ csrf() }}` in it, answered by `redirect`; one with a file has `?csrf={{ csrf_token }}` in its
-action instead, as it is read last.
+With `live`, a request by htmx gets only that block of the template. A form is sent by POST, has
+`{{ csrf() }}` in it and is answered by `redirect`; one with a file has `?csrf={{ csrf_token }}` in
+its action instead, as its body is read last.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ T = TypeVar("T")
 
 SESSION = "sendcode_session"
 MAX_REASON = 300
-"""Characters of a reason that a person writes."""
-_SAID = "sendcode_said"
-_SAID_S = 60
+"""Characters of a reason that a person writes, at most."""
+_MESSAGE = "sendcode_said"
+_MESSAGE_S = 60
 _NEW_SESSION = "sendcode.new_session"
 PASSWORDS = 2
-"""Checked at once: each takes 16 MB and a fifth of a second of a processor."""
+"""Passwords checked at once: each takes 16 MB and a fifth of a second of a processor."""
 MOST_WAITING = 10
-"""For their password to be checked: the last of them waits a second or two."""
+"""Requests that wait for a password check: the last of them waits a second or two."""
 _CHANGES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 STATIC = {
     "console.css": "text/css",
@@ -64,23 +64,23 @@ STATIC = {
 }
 
 
-class Elsewhere(Exception):  # noqa: N818 (no error: the way to a page)
-    """What was asked for is on another page: `args` has its address."""
+class RedirectTo(Exception):  # noqa: N818 (no error)
+    """What was requested is on another page; `args` has its address."""
 
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """Who asks for a page."""
+    """The user who requests a page."""
 
     user: User
     csrf: str
-    """What a form must bring back."""
+    """The token that a form must send back."""
     by_proxy: bool = False
     """A proxy signed them in, and signs them out."""
 
     @property
     def name(self) -> str:
-        """As it stands in what people did (`Action.by`)."""
+        """The name under which their actions are noted (`Action.by`)."""
         return self.user.name
 
     def may(self, role: str) -> bool:
@@ -88,12 +88,12 @@ class Visitor:
 
 
 def needs_role(role: Role) -> Callable[[Request], Awaitable[Visitor]]:
-    """Return a dependency that lets in who has this role, with the form's token if it changes."""
+    """Return a dependency that requires this role, and the form's token for a change."""
 
     async def dependency(request: Request) -> Visitor:
         visitor = await visitor_of(request)
         if visitor is None:
-            raise Elsewhere(_sign_in_first(request))
+            raise RedirectTo(_sign_in_first(request))
         request.scope["sendcode.visitor"] = visitor
         request.scope["sendcode.user"] = visitor.name
         if not visitor.may(role):
@@ -110,7 +110,7 @@ Operator = Annotated[Visitor, Depends(needs_role(Role.OPERATOR))]
 Admin = Annotated[Visitor, Depends(needs_role(Role.ADMIN))]
 
 MOST_PLACES = 10**9
-"""No list is longer: what asks for a place behind that makes no sense."""
+"""No list is longer, so a request for a later place is refused."""
 Page = Annotated[int, Query(le=MOST_PLACES)]
 
 
@@ -120,7 +120,7 @@ async def visitor_of(request: Request) -> Visitor | None:
 
 
 def _find_visitor(request: Request) -> Visitor | None:
-    """Find it by the cookie; whom a proxy names and has no session of it yet gets one."""
+    """Find the visitor by the cookie; begin a session for a user newly named by a proxy."""
     users, secret = services(request).users, request.cookies.get(SESSION, "")
     name = forwarded(request, "x-forwarded-user")
     by_proxy, is_active = bool(name), not is_fragment(request)
@@ -134,7 +134,7 @@ def _find_visitor(request: Request) -> Visitor | None:
 
 
 def forwarded(request: Request, header: str) -> str:
-    """Return a header that a trusted proxy set, if it comes from one, else nothing.
+    """Return a header if a trusted proxy sent it, else nothing.
 
     Of several values the last one is the proxy's own.
     """
@@ -142,33 +142,33 @@ def forwarded(request: Request, header: str) -> str:
     if not networks or request.client is None:
         return ""
     peer = ip_address(request.client.host)
-    peer = getattr(peer, "ipv4_mapped", None) or peer  # as a socket of IPv6 sees it
+    peer = getattr(peer, "ipv4_mapped", None) or peer  # as an IPv6 socket reports it
     if not any(peer in network for network in networks):
         return ""
     values = request.headers.getlist(header)
     return values[-1].rpartition(",")[2].strip() if values else ""
 
 
-async def hashed(request: Request, act: Callable[..., T], *arguments: Any) -> T:
-    """Call what hashes a password; a few at once, as each takes its time.
+async def run_hashing(request: Request, function: Callable[..., T], *arguments: Any) -> T:
+    """Call a function that hashes a password; only a few run at once, as each takes long.
 
     Raises:
-        Problem: 429, many wait already.
+        Problem: 429, many are waiting already.
     """
     limiter: anyio.CapacityLimiter = request.app.state.hashing
     if limiter.statistics().tasks_waiting >= MOST_WAITING:
         headers = {"Retry-After": str(RETRY_AFTER_S)}
         raise Problem(429, "busy", "many passwords are being checked: try again", headers=headers)
     try:
-        return await anyio.to_thread.run_sync(act, *arguments, limiter=limiter)
+        return await anyio.to_thread.run_sync(function, *arguments, limiter=limiter)
     finally:
         start_deadline(request.scope)  # Redis is not late because of a queue here
 
 
 async def authenticate(request: Request, name: str, password: str) -> User | None:
-    """Return the user with a password; after a wrong one wait, ever longer for name and place."""
+    """Return the user if the password is right, else None after a delay that grows each time."""
     guesses = services(request).user_guesses
-    user = await hashed(request, services(request).users.authenticate, name, password)
+    user = await run_hashing(request, services(request).users.authenticate, name, password)
     if user is not None:
         guesses.forget(f"user {name}")
         return user
@@ -180,7 +180,7 @@ async def authenticate(request: Request, name: str, password: str) -> User | Non
 
 
 def csrf_token(secret: str) -> str:
-    """Return what the forms of a session bring back; nobody can make it without its cookie."""
+    """Return the token for a session's forms; nobody can make it without the session's cookie."""
     return hmac.new(secret.encode(), b"form", hashlib.sha256).hexdigest()
 
 
@@ -214,7 +214,7 @@ def texts_of(request: Request) -> Texts:
 
 
 def is_fragment(request: Request) -> bool:
-    """Return whether htmx asks, for a part of the page that it shows."""
+    """Return whether htmx requests a part of the page that it shows."""
     return "hx-request" in request.headers
 
 
@@ -227,17 +227,17 @@ def render(
     is_over: bool = False,
     **values: Any,
 ) -> HTMLResponse:
-    """Return a page, or of it the title and the block `live` if htmx asks.
+    """Return a page, or only its title and the block `live` if htmx asks.
 
-    `is_over`: what the page follows has ended, so htmx is told to ask no more.
+    `is_over`: what the page follows has ended, so htmx is told to stop polling.
     Templates have, besides `values`: `t` (texts), `visitor` (None on the sign-in page), `path`,
-    `zone`, `said` (a message of the act before), `csrf()`, `csrf_token` and `is_over`.
+    `zone`, `message` (about the action just taken), `csrf()`, `csrf_token` and `is_over`.
     """
     visitor: Visitor | None = request.scope.get("sendcode.visitor")
     texts = texts_of(request)
     token = visitor.csrf if visitor else values.pop("csrf_token", "")
     hidden = Markup('<input type="hidden" name="csrf" value="{}">').format(token)
-    said = None if is_fragment(request) else _said(request, texts)
+    message = None if is_fragment(request) else _message(request, texts)
     page = templates().get_template(template)
     context = {
         "t": texts,
@@ -245,7 +245,7 @@ def render(
         "visitor": visitor,
         "path": request.url.path,
         "zone": zone_name(),
-        "said": said,
+        "message": message,
         "csrf_token": token,
         "csrf": lambda: hidden,
         "is_over": is_over,
@@ -259,38 +259,38 @@ def render(
         response = HTMLResponse(f"<title>{title} · sendcode</title>\n{body}", status)
     else:
         response = HTMLResponse(page.render(context), status)
-    if _SAID in request.cookies and not is_fragment(request):
-        response.delete_cookie(_SAID)
+    if _MESSAGE in request.cookies and not is_fragment(request):
+        response.delete_cookie(_MESSAGE)
     if _NEW_SESSION in request.scope:
         keep_session(request, response, request.scope[_NEW_SESSION])
     return response
 
 
-def redirect(request: Request, url: str, said: str | None = None, **values: Any) -> Response:
-    """Return the answer to a form: the page that shows what came of it.
+def redirect(request: Request, url: str, message: str | None = None, **values: Any) -> Response:
+    """Return the answer to a form: a redirect to the page that shows the result.
 
-    `said` is the key of a text that the page shows once, with its values.
+    `message` is the key of a text that the page shows once, with its values.
     """
     response = RedirectResponse(url, 303)
-    if said is not None:
-        kept = json.dumps([said, values], default=str)
-        _set_cookie(request, response, _SAID, quote(kept), _SAID_S)
+    if message is not None:
+        kept = json.dumps([message, values], default=str)
+        _set_cookie(request, response, _MESSAGE, quote(kept), _MESSAGE_S)
     return response
 
 
-def _said(request: Request, texts: Texts) -> Markup | None:
-    kept = request.cookies.get(_SAID)
+def _message(request: Request, texts: Texts) -> Markup | None:
+    kept = request.cookies.get(_MESSAGE)
     if not kept:
         return None
     try:
         key, values = json.loads(unquote(kept))
         return texts(key, **values)
-    except (ValueError, TypeError, KeyError):  # not ours
+    except (ValueError, TypeError, KeyError):  # not set by us
         return None
 
 
-def lead(request: Request, exc: Exception) -> Response:
-    """Lead a page, or a part of one that htmx asked for, to where `Elsewhere` says."""
+def answer_redirect(request: Request, exc: Exception) -> Response:
+    """Redirect a page, or htmx when it asked for a part of one, to where `RedirectTo` says."""
     (url,) = exc.args
     if is_fragment(request):
         return Response(None, 204, {"HX-Redirect": url})
@@ -298,7 +298,7 @@ def lead(request: Request, exc: Exception) -> Response:
 
 
 def _sign_in_first(request: Request) -> str:
-    """Return the address of the sign-in page, which leads back to the page that was asked for."""
+    """Return the address of the sign-in page, which leads back to the requested page."""
     back = request.url.path + (f"?{request.url.query}" if request.url.query else "")
     if back == "/" or request.method in _CHANGES or is_fragment(request):
         return "/login"
@@ -306,27 +306,27 @@ def _sign_in_first(request: Request) -> str:
 
 
 def own_path(text: str | None) -> str:
-    """Return a path of ours that somebody may be sent to; the home page for anything else."""
+    """Return `text` if it is a path of ours to redirect to, else the home page's."""
     text = text or "/"
     is_ours = text.startswith("/") and not text.startswith("//") and "\\" not in text
     return text if is_ours and text.isprintable() else "/"
 
 
 def wants_page(request: Request) -> bool:
-    """Return whether a browser asks, to show the answer to a person."""
+    """Return whether a browser asks, which shows the answer to a person."""
     is_api = request.url.path.startswith("/v1/")
     return not is_api and ("text/html" in request.headers.get("accept", "") or is_fragment(request))
 
 
 def problem_page(request: Request, problem: Problem) -> Response:
-    """Return the page that says what is wrong, and what to do."""
+    """Return a page that says what is wrong and what to do."""
     page = render(request, "problem.html", status=problem.status, problem=problem)
     page.headers.update(problem.headers)
     return page
 
 
 def reason_of(text: str) -> str:
-    """Return the reason that a person wrote as it is kept: on one line, without numbers.
+    """Return a person's reason in the form in which it is kept: on one line, without numbers.
 
     Raises:
         Problem: 422 `reason_too_long`.
@@ -340,7 +340,7 @@ def reason_of(text: str) -> str:
 
 @cache
 def templates() -> Environment:
-    """Return what knows the templates, and what is said in them of numbers and times."""
+    """Return the template environment, with filters for numbers and times."""
     environment = Environment(
         loader=PackageLoader("producer.web", "pages"),
         autoescape=True,
@@ -362,22 +362,22 @@ def number(value: float) -> str:
 
 
 def first_upper(text: str) -> str:
-    """Return a text that stands alone, as a sentence does."""
+    """Return a text that begins with a capital letter."""
     return text[:1].upper() + text[1:]
 
 
 def moment(at_ms: int | None) -> Markup:
-    """Return a past time in the server's zone: 10:02:31 of today, else with its day."""
+    """Return a past time in the server's zone: 10:02:31 if it is today, else with its date."""
     return _time(at_ms, "%H:%M:%S") if at_ms else Markup("-")
 
 
 def clock(at_ms: int) -> Markup:
-    """Return a time to come, or one that needs no seconds: 10:02."""
+    """Return a future time, or one that needs no seconds: 10:02."""
     return _time(at_ms, "%H:%M")
 
 
 def _time(at_ms: int, of_day: str) -> Markup:
-    """Return a time as an element; console.js shows it in the browser's zone, as exactly."""
+    """Return a `<time>` element; console.js shows it in the browser's zone, in the same format."""
     at = datetime.fromtimestamp(at_ms / 1000, UTC)
     local = at.astimezone()
     is_today = local.date() == datetime.now(UTC).astimezone().date()
@@ -386,7 +386,7 @@ def _time(at_ms: int, of_day: str) -> Markup:
 
 
 def zone_name() -> str:
-    """Return the server's zone, as pages have it without scripts: "UTC", "UTC+08:00"."""
+    """Return the server's zone, for pages without scripts: "UTC", "UTC+08:00"."""
     offset = datetime.now().astimezone().utcoffset()
     return str(timezone(offset)) if offset is not None else "UTC"
 
@@ -399,5 +399,5 @@ def static_file(name: str) -> bytes:
 
 @cache
 def asset(name: str) -> str:
-    """Return the address of a static file, which a browser may keep: another content, another."""
+    """Return a static file's address, which changes with its content, so browsers may cache it."""
     return f"/static/{name}?v={hashlib.sha256(static_file(name)).hexdigest()[:12]}"

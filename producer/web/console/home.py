@@ -1,4 +1,4 @@
-"""Is it sending, how late is it, when is it done: the home page, and the order to halt or go on."""
+"""The home page (is it sending, how late, when done), and the order to halt or resume."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from producer.web.services import Services, services
 router = APIRouter()
 
 SHOWN_BATCHES, SHOWN_CODES = 8, 5
-_LOOKED_AT = 50
-"""Actions among which the last halt is."""
+_MOST_READ = 50
+"""Recent actions that are read to find the last halt."""
 _BAR, _BARS_HEIGHT = 10, 100
-"""Units of the plot's own: one minute's width, the most codes' height."""
+"""In the plot's own units: the width of a minute, the height of its highest bar."""
 
 
 @router.get("/")
@@ -43,7 +43,7 @@ def _read(app: Services) -> dict[str, Any]:
     overview = read_overview(client, settings, app.identity)
     waiting = _waiting(app.letters, overview)
     sending, sent = Sending.of(overview), read_sent(client, settings, overview.at_ms)
-    actions = recent_actions(client, settings, _LOOKED_AT) if sending.is_halted else []
+    actions = recent_actions(client, settings, _MOST_READ) if sending.is_halted else []
     by = next((action.by for action in actions if action.what == "halt"), "")
     failures = Counter(waiting).most_common(SHOWN_CODES)
     return {
@@ -64,9 +64,9 @@ def _read(app: Services) -> dict[str, Any]:
 
 
 def _waiting(letters: DeadLetters, overview: Overview) -> Mapping[str, int]:
-    """Return by code what waits for a person; of very many also those that were corrected since.
+    """Return how many wait for a person, by code; if very many, including those corrected since.
 
-    The page is read again and again: it looks through no more than one call may.
+    The page is refreshed all the time: it reads no more than a single call may.
     """
     if sum(overview.dead_by_code.values()) > SURVEYED:
         return overview.dead_by_code
@@ -74,7 +74,7 @@ def _waiting(letters: DeadLetters, overview: Overview) -> Mapping[str, int]:
 
 
 def _plot(minutes: Sequence[int]) -> dict[str, Any]:
-    """Return codes per minute as bars: `(x, y, height)` each, in units of the plot's own.
+    """Return codes per minute as bars: `(x, y, height)` each, in the plot's own units.
 
     `most` is the value of a bar of full height.
     """
@@ -95,28 +95,26 @@ def _plot(minutes: Sequence[int]) -> dict[str, Any]:
 
 
 @router.get("/settings/sending")
-async def before_order(request: Request, _: Operator) -> Response:
-    """Show what halting or going on would do, before it is done."""
-    return await _order_page(request, is_reasonless=False)
+async def preview_order(request: Request, _: Operator) -> Response:
+    """Show what halting or resuming would do, before it is done."""
+    return await _order_page(request, lacks_reason=False)
 
 
-async def _order_page(request: Request, *, is_reasonless: bool) -> Response:
+async def _order_page(request: Request, *, lacks_reason: bool) -> Response:
     app = services(request)
     sending = Sending.of(await ask(request, read_overview, app.client, app.settings))
-    status = 422 if is_reasonless else 200
-    return render(
-        request, "order.html", status=status, sending=sending, is_reasonless=is_reasonless
-    )
+    status = 422 if lacks_reason else 200
+    return render(request, "order.html", status=status, sending=sending, lacks_reason=lacks_reason)
 
 
 @router.post("/settings/sending/halt")
 async def halt(
     request: Request, operator: Operator, reason: Annotated[str, Form()] = ""
 ) -> Response:
-    """Halt all sending, for a reason."""
+    """Halt all sending, for a reason that must be given."""
     kept = reason_of(reason)
     if not kept:
-        return await _order_page(request, is_reasonless=True)
+        return await _order_page(request, lacks_reason=True)
     account = Account(services(request).client, services(request).settings)
     await ask(request, partial(account.halt, who=operator.name), "person", "Halted", kept)
     return redirect(request, "/", "order.halted")
@@ -126,7 +124,7 @@ async def halt(
 async def resume(
     request: Request, operator: Operator, reason: Annotated[str, Form()] = ""
 ) -> Response:
-    """Let sending go on, whoever halted it."""
+    """Resume sending, whoever halted it."""
     kept = reason_of(reason)
     account = Account(services(request).client, services(request).settings)
     await ask(request, partial(account.resume, reason=kept, who=operator.name), "person")

@@ -44,7 +44,7 @@ router = APIRouter()
 
 @router.get("/jobs/{job_id}")
 async def job(request: Request, _: Viewer, job_id: str) -> Response:
-    """Show a job's story."""
+    """Show a job and its story."""
     return await _page(request, job_id)
 
 
@@ -55,7 +55,7 @@ async def _page(
     try:
         story = await ask(request, story_of, app.client, app.settings, job_id)
     except NoSuchJobError as exc:
-        return await _instead(request, exc)
+        return await _other_page(request, exc)
     record = story.record
     end = await ask(request, end_of, app.client, app.settings, story)
     letter = await ask(request, app.letters.find, job_id)
@@ -84,7 +84,7 @@ async def _page(
         is_permanent=is_permanent(record.code),
         technical=texts.technical(end.record.code),
         ticket="\n".join(ticket(texts, story, batch)),
-        entries=[(entry.at_ms, happened(texts, entry)[0]) for entry in record.story],
+        entries=[(entry.at_ms, describe(texts, entry)[0]) for entry in record.story],
         details=[(name, value) for name, value in facts(texts, story, batch) if name in _DETAILS],
         fault=fault,
         country_code=country_code or record.phone.country_code,
@@ -93,7 +93,7 @@ async def _page(
 
 
 def _correction(request: Request, corrected_by: str) -> dict[str, Any]:
-    """Return what correction.html shows: by which job a corrected file took the customer over."""
+    """Return the values for correction.html: the job by which a corrected file took it over."""
     app = services(request)
     batch = app.batches.get(split_job_id(corrected_by)[0]) if corrected_by else None
     story, words = correction_of(app.client, app.settings, corrected_by), Markup()
@@ -102,8 +102,8 @@ def _correction(request: Request, corrected_by: str) -> dict[str, Any]:
     return {"corrected_by": corrected_by, "corrected_in": batch, "correction": words}
 
 
-async def _instead(request: Request, error: NoSuchJobError) -> Response:
-    """Show what the id names instead: a row that never became a job, a batch; or nothing."""
+async def _other_page(request: Request, error: NoSuchJobError) -> Response:
+    """Show what else the id names: a row that never became a job, or a batch; else answer 404."""
     batch_id, number = split_job_id(error.job_id)
     if error.instead is Instead.BATCH:
         return redirect(request, f"/batches/{error.job_id}")
@@ -135,7 +135,7 @@ async def correct(
     number: Annotated[str, Form()] = "",
     why: Annotated[str, Form()] = "",
 ) -> Response:
-    """Begin to look what a corrected number would do."""
+    """Start a preview of what a corrected number would do."""
     try:
         phone = read_typed(country_code, number)
     except PhoneError as exc:
@@ -145,29 +145,29 @@ async def correct(
     return await propose(request, plan, phone, operator.name)
 
 
-def happened(texts: Texts, entry: StoryEntry) -> tuple[str, str]:
-    """Return one thing that happened in plain words, and as a ticket has it, with codes and ids."""
+def describe(texts: Texts, entry: StoryEntry) -> tuple[str, str]:
+    """Describe an entry of the story in plain words, and for a ticket, with codes and ids."""
     what = texts.get(f"happened.{entry.what}", entry.what).unescape()
     plain, exact = [what], [what]
     if entry.took_ms is not None:
         accepted = texts("happened.accepted").unescape()
         plain.append(texts.meaning(entry.code).unescape() if entry.code else accepted)
         exact.append(f"{entry.code or accepted} ({entry.took_ms:,} ms)")
-    # of what a person did, the job's state before it stands first
+    # the note of a person's action begins with the job's state before it
     note = entry.note.partition("; ")[2] if entry.what in BY_A_PERSON else entry.note
-    plain.append(texts.said(note))
-    exact.append(texts.said(entry.note))
+    plain.append(texts.readable(note))
+    exact.append(texts.readable(entry.note))
     if entry.request_id:
         exact.append(f"RequestId {entry.request_id}")
     return ": ".join(filter(None, plain)), ", ".join(filter(None, exact))
 
 
 _DETAILS = frozenset({"job", "code", "message", "request_id", "attempts"})
-"""Of the facts: those that are for engineers."""
+"""The facts that are for engineers."""
 
 
 def facts(texts: Texts, story: Story, batch: Batch | None) -> list[tuple[str, str]]:
-    """Return what is known of a job, by names of `ticket` in the texts."""
+    """Return what is known of a job, named as in the table `ticket` of the texts."""
     record = story.record
     found = [
         ("job", record.job_id),
@@ -192,5 +192,5 @@ def ticket(texts: Texts, story: Story, batch: Batch | None) -> list[str]:
         f"{texts(f'ticket.{name}').unescape()}: {value}"
         for name, value in facts(texts, story, batch)
     ]
-    told = [f"{iso(each.at_ms)}  {happened(texts, each)[1]}" for each in story.record.story]
-    return [*lines, "", *told] if told else lines
+    entries = [f"{iso(each.at_ms)}  {describe(texts, each)[1]}" for each in story.record.story]
+    return [*lines, "", *entries] if entries else lines

@@ -1,4 +1,4 @@
-"""What the pages of an uploaded file share: the person's check, what was found, the way on."""
+"""What the pages of an uploaded file share: the person's check, its findings and progress."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from fastapi import Depends, Request
 from fastapi.responses import Response
 
 from producer.checks import Check, check_of_batch
-from producer.web.console.frame import Elsewhere, Operator, is_fragment, render
+from producer.web.console.frame import Operator, RedirectTo, is_fragment, render
 from producer.web.problems import Problem, ask
 from producer.web.services import services
 
 T = TypeVar("T")
 
 SOON_S = 0.8
-"""A small file is read before its page is shown."""
+"""Time in which a small file is read, before its page is shown."""
 _PAUSE_S = 0.02
 
 
@@ -26,8 +26,8 @@ async def _own_check(request: Request, visitor: Operator, check_id: str) -> Chec
     """Return the person's check.
 
     Raises:
-        Elsewhere: it is gone, but has become a batch.
-        Problem: 404, it is no longer kept, or somebody else's.
+        RedirectTo: it is gone, as it has become a batch.
+        Problem: 404, it is no longer kept, or belongs to somebody else.
     """
     check = await ask(request, services(request).checks.get, check_id)
     if check is not None and check.owner == visitor.name:
@@ -35,8 +35,8 @@ async def _own_check(request: Request, visitor: Operator, check_id: str) -> Chec
     if check is None:
         for batch in await ask(request, services(request).batches.list):
             if check_of_batch(batch.batch_id) == check_id:
-                # the newest one, as those before were undone
-                raise Elsewhere(f"/batches/{batch.batch_id}")
+                # the newest one: those before it were undone
+                raise RedirectTo(f"/batches/{batch.batch_id}")
     raise Problem(404, "not_found", "this file is no longer kept: choose it again")
 
 
@@ -44,9 +44,9 @@ OwnCheck = Annotated[Check, Depends(_own_check)]
 
 
 async def _open_check(check: OwnCheck) -> Check:
-    """Return the person's check; where it has become a batch, lead to that."""
+    """Return the person's check, or redirect to the batch that it has become."""
     if check.confirmed and check.submitted:
-        raise Elsewhere(f"/batches/{check.batch_id}")
+        raise RedirectTo(f"/batches/{check.batch_id}")
     return check
 
 
@@ -54,7 +54,7 @@ OpenCheck = Annotated[Check, Depends(_open_check)]
 
 
 async def found_of(request: Request, check: Check) -> dict[str, Any] | None:
-    """Return what was found; give a small file a moment to be read."""
+    """Return what was found in the file; wait a moment for a small one to be read."""
     checks = services(request).checks
     found = await ask(request, checks.found, check)
     if found is None and not check.confirmed:
@@ -65,9 +65,9 @@ async def found_of(request: Request, check: Check) -> dict[str, Any] | None:
 
 
 async def change(request: Request, check: Check, *, read_again: bool, **changes: Any) -> None:
-    """Keep what a person decided about a file, which may decide how it is read.
+    """Save a person's decisions about a file, some of which change how it is read.
 
-    Nothing changes if the file was confirmed since, or is read otherwise by now.
+    Nothing changes if the file was confirmed since, or is now read in another way.
     """
 
     def change_it() -> None:
@@ -83,7 +83,7 @@ async def change(request: Request, check: Check, *, read_again: bool, **changes:
 
 
 async def progress_page(request: Request, check: Check) -> Response:
-    """Show how far the reading, or the submission, is."""
+    """Show the progress of the reading or the submission."""
     await ask(request, services(request).checker.process, check)
     rows, share, what = await ask(request, services(request).checks.progress, check.check_id)
     return render(
@@ -99,10 +99,10 @@ async def progress_page(request: Request, check: Check) -> Response:
     )
 
 
-async def wait_for(question: Callable[[], T]) -> T:
-    """Return the answer once it is true, or after a moment."""
+async def wait_for(function: Callable[[], T]) -> T:
+    """Return the function's result as soon as it is true, or its last one after a moment."""
     loop = asyncio.get_running_loop()
     until = loop.time() + SOON_S
-    while not (answer := await asyncio.to_thread(question)) and loop.time() < until:
+    while not (result := await asyncio.to_thread(function)) and loop.time() < until:
         await asyncio.sleep(_PAUSE_S)
-    return answer
+    return result

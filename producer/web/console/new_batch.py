@@ -1,6 +1,6 @@
 """A new batch, one step on each page: the file, its check (check.py), the terms, the confirmation.
 
-An address that names a check shows it as far as it is; a browser that was closed goes on there.
+A check's address shows its current step, so a person who closed the browser continues there.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from producer.importing import Terms
 from producer.overview import read_overview
 from producer.sheet.row import shown
 from producer.web.console.frame import (
-    Elsewhere,
     Operator,
+    RedirectTo,
     Visitor,
     is_fragment,
     redirect,
@@ -50,13 +50,13 @@ _LONGEST_NAME = 200
 
 @router.get("")
 async def choose(request: Request, visitor: Operator) -> Response:
-    """Show where a file goes, and the person's checks that wait for them."""
+    """Show the form for a file, and the person's unfinished checks."""
     return await _choose_page(request, visitor)
 
 
 @router.post("")
 async def upload(request: Request, visitor: Operator) -> Response:
-    """Take a file."""
+    """Receive a file to check."""
     uploads = services(request).uploads
 
     def keep(form: FormData) -> Check | None:
@@ -85,7 +85,7 @@ async def _choose_page(
 
 @router.post("/{check_id}/forget")
 async def forget(request: Request, check: OpenCheck) -> Response:
-    """Forget the file."""
+    """Delete the file and its check."""
     if not await ask(request, services(request).checks.forget, check.check_id):
         return redirect(request, f"/batches/new/{check.check_id}")
     return redirect(
@@ -95,32 +95,32 @@ async def forget(request: Request, check: OpenCheck) -> Response:
 
 @router.get("/{check_id}/terms")
 async def ask_terms(request: Request, check: OpenCheck) -> Response:
-    """Ask under which terms the file is to be sent."""
+    """Ask for the terms on which to send the file."""
     return await _terms_page(request, check, None, {})
 
 
 @router.post("/{check_id}/terms")
 async def set_terms(request: Request, check: OpenCheck) -> Response:
-    """Keep the terms, if they make sense."""
+    """Save the terms, if they are valid."""
     form = {name: str(value) for name, value in (await request.form()).items()}
     now_ms = await ask(request, services(request).letters.now_ms)
-    wishes, wrong = _wishes(form, now_ms)
+    terms, wrong = _read_terms(form, now_ms)
     if wrong:
         return await _terms_page(request, check, form, wrong)
     choices = replace(check.choices, skip_sent="skip_sent" in form)
     read_again = bool(choices.skip_sent) != bool(check.choices.skip_sent)
-    await change(request, check, read_again=read_again, wishes=wishes, choices=choices)
+    await change(request, check, read_again=read_again, wishes=terms, choices=choices)
     return redirect(request, f"/batches/new/{check.check_id}/confirm")
 
 
 async def _terms_page(
     request: Request, check: Check, form: Mapping[str, str] | None, wrong: Mapping[str, str]
 ) -> Response:
-    """Show the form of terms, filled as it was sent, or (None) as the check has them."""
+    """Show the form of the terms, filled as submitted, or (None) from the check."""
     found = await found_of(request, check)
     if found is None or found["error"] or check.confirmed:
         return redirect(request, f"/batches/new/{check.check_id}")
-    if found["continues"]:  # it has terms
+    if found["continues"]:  # that batch has its terms
         return redirect(request, f"/batches/new/{check.check_id}/confirm")
     return render(
         request,
@@ -138,7 +138,7 @@ async def _terms_page(
 
 @router.get("/{check_id}/confirm")
 async def ask_to_confirm(request: Request, check: OpenCheck) -> Response:
-    """Show what would be done, in words and numbers, before it is done."""
+    """Show in words and numbers what will be done, before it is confirmed."""
     return await _confirm_page(request, check)
 
 
@@ -149,7 +149,7 @@ async def confirm(
     version: Annotated[str, Form()] = "",
     typed: Annotated[str, Form()] = "",
 ) -> Response:
-    """Send what was shown; however often this form is sent, once."""
+    """Send what was shown, once, however often this form is submitted."""
     found = await found_of(request, check)
     if not check.confirmed:
         if found is None or found["error"]:
@@ -176,25 +176,25 @@ async def _confirm_page(
 ) -> Response:
     found = await found_of(request, check)
     if check.confirmed or (found is not None and found["error"]):
-        raise Elsewhere(f"/batches/new/{check.check_id}")
+        raise RedirectTo(f"/batches/new/{check.check_id}")
     if found is None:
         return await progress_page(request, check)
     if is_fragment(request):
-        raise Elsewhere(request.url.path)
+        raise RedirectTo(request.url.path)
     settings, client = services(request).settings, services(request).client
     overview = await ask(request, read_overview, client, settings)
-    codes, wishes = found["report"]["valid"], check.wishes
-    from_ms = max(wishes.starts_ms or 0, overview.at_ms + round(settings.sendcode_undo * 1000))
+    codes, terms = found["report"]["valid"], check.wishes
+    from_ms = max(terms.starts_ms or 0, overview.at_ms + round(settings.sendcode_undo * 1000))
     return render(
         request,
         "check_confirm.html",
         status=422 if is_wrong else 409 if is_stale else 200,
         check=check,
         found=found,
-        held_by=found["held_by"] if not wishes.again else None,
+        held_by=found["held_by"] if not terms.again else None,
         codes=codes,
         second_codes=_second_codes(found["report"]),
-        done_ms=from_ms + round(1000 * overview.seconds_for(codes, wishes.max_rate)),
+        done_ms=from_ms + round(1000 * overview.seconds_for(codes, terms.max_rate)),
         overview=overview,
         undo_s=round(settings.sendcode_undo),
         must_type=codes > settings.sendcode_confirm_above,
@@ -205,26 +205,26 @@ async def _confirm_page(
 
 @router.post("/{check_id}/undo")
 async def undo(request: Request, visitor: Operator, check: OwnCheck) -> Response:
-    """Take back what was confirmed, while it becomes a batch."""
+    """Undo what was confirmed, while it becomes a batch."""
     return await undo_batch(request, visitor, check.batch_id)
 
 
 async def undo_batch(request: Request, visitor: Visitor, batch_id: str) -> Response:
-    """Undo a batch, or what would make it, and lead back to its check where that is kept.
+    """Undo a batch, or its submission, and redirect to its check if that is kept.
 
-    Exact: either none of its codes leaves, or it is too late, and nothing was changed.
+    Either none of its codes leaves, or it is too late and nothing is changed.
     """
     checks = services(request).checks
     check_id = check_of_batch(batch_id)
     batches = services(request).batches
 
     def steer() -> bool | None:
-        """Return whether nothing of the batch is sent; None if there is no such batch."""
+        """Return whether nothing of the batch will be sent; None if there is no such batch."""
         states = batches.steer(batch_id, "undo", visitor.name)
         return states and states[1] is BatchState.CANCELLED
 
-    def take_back() -> tuple[bool, bool]:
-        """Return whether nothing is sent, and whether the person's check is there."""
+    def undo_both() -> tuple[bool, bool]:
+        """Return whether nothing will be sent, and whether the person's check is kept."""
         try:
             with checks.change(check_id) as change:
                 is_undone = steer() is not False
@@ -235,7 +235,7 @@ async def undo_batch(request: Request, visitor: Visitor, batch_id: str) -> Respo
         except FileNotFoundError:
             return bool(steer()), False
 
-    is_undone, is_kept = await ask(request, take_back)
+    is_undone, is_kept = await ask(request, undo_both)
     if is_undone and is_kept:
         return redirect(request, f"/batches/new/{check_id}", "batch.undone_kept")
     return redirect(
@@ -244,18 +244,18 @@ async def undo_batch(request: Request, visitor: Visitor, batch_id: str) -> Respo
 
 
 def _has_ended(checks: Checks, check_id: str) -> bool:
-    """Return whether a confirmed check became a batch, or could not."""
+    """Return whether a confirmed check became a batch, or failed to."""
     check = checks.get(check_id)
     return check is None or check.submitted or not check.confirmed
 
 
 def _second_codes(report: Mapping[str, Any]) -> int:
-    """Return how many of the codes would go to who got one before, or waits for one elsewhere."""
+    """Return how many codes would go to customers who already got or await one."""
     return int(report["sent_before"]["count"] + report["waiting_elsewhere"]["count"])
 
 
 def _proposed_name(request: Request, check: Check, found: Mapping[str, Any]) -> str:
-    """Return what a batch is called unless a person says otherwise: by the one that it corrects."""
+    """Return the default name of a batch: after the batch that it corrects, or its file."""
     corrected = found["corrects"]
     if not corrected or not corrected["name"]:
         return check.file_name
@@ -266,13 +266,13 @@ def _proposed_name(request: Request, check: Check, found: Mapping[str, Any]) -> 
 def _as_form(check: Check, proposed_name: str, second_codes: int) -> dict[str, str]:
     """Return a check's terms as its form has them; times on the server's wall clock, and in UTC.
 
-    Until a person decided, second codes are left out: to send them is the exception.
+    Until a person decides, second codes are left out: sending them is the exception.
     """
-    wishes = check.wishes
-    form = {"name": wishes.name or proposed_name}
-    if wishes.max_rate:
-        form["max_rate"] = f"{wishes.max_rate:g}"
-    for name, at_ms in (("starts_at", wishes.starts_ms), ("expires_at", wishes.expires_ms)):
+    terms = check.wishes
+    form = {"name": terms.name or proposed_name}
+    if terms.max_rate:
+        form["max_rate"] = f"{terms.max_rate:g}"
+    for name, at_ms in (("starts_at", terms.starts_ms), ("expires_at", terms.expires_ms)):
         if at_ms:
             local = datetime.fromtimestamp(at_ms / 1000).astimezone()
             form[name] = f"{local:%Y-%m-%dT%H:%M}"
@@ -280,13 +280,13 @@ def _as_form(check: Check, proposed_name: str, second_codes: int) -> dict[str, s
     skip_sent = check.choices.skip_sent
     if skip_sent or (skip_sent is None and second_codes):
         form["skip_sent"] = "1"
-    if wishes.again:
+    if terms.again:
         form["again"] = "1"
     return form
 
 
-def _wishes(form: Mapping[str, str], now_ms: int) -> tuple[Terms, dict[str, str]]:
-    """Read the terms; return what is wrong with which field, as the name of a text."""
+def _read_terms(form: Mapping[str, str], now_ms: int) -> tuple[Terms, dict[str, str]]:
+    """Return the terms in a form and, by field, the name of the text that says what is wrong."""
     wrong: dict[str, str] = {}
     max_rate = None
     if text := form.get("max_rate", "").strip():

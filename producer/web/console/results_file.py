@@ -1,7 +1,7 @@
 """A batch's results as a file for people: what became of each row in words, and real dates.
 
-Before the columns that every door has (`RESULT_COLUMNS`, by which a file that comes back is
-understood) stand those for a person, in the page's language.
+Columns for people, in the page's language, come before `RESULT_COLUMNS`, which every results file
+has, and by which a file that is submitted again is understood.
 """
 
 from __future__ import annotations
@@ -20,42 +20,42 @@ from producer.stories import reason_left
 from producer.web.console.frame import zone_name
 from producer.web.console.texts import Texts
 
-_ENDING = re.compile(r"\.(csv|tsv|txt|xlsx|xlsm|jsonl|gz)$", re.IGNORECASE)
-_NOT_IN_A_FILE_S_NAME = re.compile(r"[\\/:*?\"<>|;%\s\x00-\x1f\x7f]+")
+_EXTENSION = re.compile(r"\.(csv|tsv|txt|xlsx|xlsm|jsonl|gz)$", re.IGNORECASE)
+_UNFIT_IN_NAME = re.compile(r"[\\/:*?\"<>|;%\s\x00-\x1f\x7f]+")
 _LONGEST_NAME = 80
 
 
 def name_of_file(name: str, otherwise: str, which: str) -> str:
-    """Return what a file of rows is called, without its ending: "July customers-failed".
+    """Return the name of a file of rows, without its extension: "July customers-failed".
 
-    `name` is what a person calls the batch, or its file; `otherwise` stands for an empty one.
+    `name` is the batch's or file's name for people; `otherwise` is used if it is empty.
     """
     name = without_numbers(name)
-    while (bare := _ENDING.sub("", name)) != name:
+    while (bare := _EXTENSION.sub("", name)) != name:
         name = bare
-    name = _NOT_IN_A_FILE_S_NAME.sub(" ", name)[:_LONGEST_NAME].strip(" .")
+    name = _UNFIT_IN_NAME.sub(" ", name)[:_LONGEST_NAME].strip(" .")
     return f"{name or otherwise}-{which or 'results'}"
 
 
 def results_for_people(
     texts: Texts, batches: Batches, batch: Batch, only: str, form: str
 ) -> Iterator[bytes]:
-    """Yield the file of a batch's results, or `only` of a group, in portions."""
-    zone = datetime.now().astimezone().tzinfo  # one for all times of a file
-    told = (
+    """Yield the file of a batch's results, or `only` those of a group, in chunks."""
+    zone = datetime.now().astimezone().tzinfo  # the same for all times of a file
+    columns = (
         texts("results.outcome").unescape(),
         texts("results.sent_to").unescape(),
         f"{texts('results.ended').unescape()} ({zone_name()})",
         texts("results.left_because").unescape(),
     )
     rows = (
-        (row.cells, (*_told(texts, batch, row, zone), *row.ours))
+        (row.cells, (*_cells(texts, batch, row, zone), *row.ours))
         for row in results(batches, batch, only or None)
-        if only != State.UNKNOWN or not row.is_left  # those wait for nobody any more
+        if only != State.UNKNOWN or not row.is_left  # nobody needs to ask those customers
     )
     return streamed_sheet(
         batch.header,
-        (*told, *RESULT_COLUMNS),
+        (*columns, *RESULT_COLUMNS),
         rows,
         separator_for(batch.delimiter),
         form,
@@ -64,8 +64,8 @@ def results_for_people(
     )
 
 
-def _told(texts: Texts, batch: Batch, row: ResultRow, zone: tzinfo | None) -> tuple[Cell, ...]:
-    """Return the cells for a person."""
+def _cells(texts: Texts, batch: Batch, row: ResultRow, zone: tzinfo | None) -> tuple[Cell, ...]:
+    """Return a row's cells for people."""
     record, phone = row.record, ""
     if record is None:
         if row.status != State.REJECTED:
@@ -77,5 +77,5 @@ def _told(texts: Texts, batch: Batch, row: ResultRow, zone: tzinfo | None) -> tu
     ending = texts.ending(record, batch=batch)
     words = texts("state.left") if row.is_left else ending
     ended = datetime.fromtimestamp(record.finished_ms / 1000, zone) if record.finished_ms else ""
-    reason = texts.said(reason_left(record)) if row.is_left else ""
+    reason = texts.readable(reason_left(record)) if row.is_left else ""
     return (words.unescape(), phone, ended, reason)

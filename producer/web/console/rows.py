@@ -1,4 +1,4 @@
-"""How a customer is called on a page: what names it in its file, with all numbers masked."""
+"""A customer's name and cells on a page: from the row of its file, with all numbers masked."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from producer.results import own_columns
 
 
 def customer_of(batch: Batch | None, row: BatchRow | None, record: JobRecord | None = None) -> str:
-    """Return what names a customer: cells of its row, or an event's reference."""
+    """Return the name of a customer: cells of its row, or an event's reference."""
     if batch is None or row is None:
         return record.reference if record is not None else ""
     cells = Shown(batch.header, batch.columns[0]).cells(row.cells, row.phone)
@@ -26,9 +26,9 @@ def customer_of(batch: Batch | None, row: BatchRow | None, record: JobRecord | N
 def customers_of(
     batches: Batches, job_ids: Sequence[str], records: Mapping[str, JobRecord]
 ) -> dict[str, str]:
-    """Return by job how its customer is called; "" where nothing names it.
+    """Return the name of each job's customer; "" if nothing names it.
 
-    `records`: those of events at least, which have no row.
+    `records`: at least those of events, which have no row.
     """
     rows = batches.rows_of(job_ids)
     of_batch = {job_id: split_job_id(job_id)[0] for job_id in job_ids}
@@ -44,7 +44,7 @@ def cells_of(batch: Batch | None, row: BatchRow | None) -> list[tuple[str, str]]
     if batch is None or row is None:
         return []
     cells = Shown(batch.header, batch.columns[0]).cells(row.cells, row.phone)
-    own = batch.header[: own_columns(batch.header)]  # the others came along in a file of results
+    own = batch.header[: own_columns(batch.header)]  # the others are those of a results file
     return [(name, cell) for name, cell in zip(own, cells, strict=False) if cell.strip()]
 
 

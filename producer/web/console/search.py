@@ -1,7 +1,7 @@
 """Find a customer: by number, job, RequestId, reference, or text of a row.
 
-What is searched for comes in a form, so a number is in no address, history or log, and is not shown
-again. The form that looks further carries it sealed.
+The search text is sent by POST, so a number is in no address, history or log, and is not shown
+again. The form that continues a search carries its text encrypted.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from producer.web.services import services
 router = APIRouter()
 
 BATCHES_SHOWN = 500
-"""To choose from: the newest."""
+"""The newest ones, to choose from."""
 
 
 @router.get("/search")
@@ -34,12 +34,12 @@ async def search_form(request: Request, _: Viewer, batch: str = "") -> Response:
 
 
 def sealed_search(request: Request, visitor: Visitor, text: str) -> str:
-    """Return what was searched for as the page may carry it, for this session alone."""
+    """Return a search text encrypted, so that the page may carry it, for this session only."""
     return services(request).vault.seal_text(text, text_binding("search", visitor.csrf))
 
 
 def opened_search(request: Request, visitor: Visitor, sealed: str) -> str:
-    """Return what was sealed; nothing if it was for another session or its key is gone."""
+    """Return the search text; "" if it is of another session or its key is gone."""
     try:
         return services(request).vault.open(sealed, text_binding("search", visitor.csrf)).decode()
     except SealedError:
@@ -47,7 +47,7 @@ def opened_search(request: Request, visitor: Visitor, sealed: str) -> str:
 
 
 @router.post("/search")
-async def found(
+async def find(
     request: Request,
     visitor: Viewer,
     text: Annotated[str, Form()] = "",
@@ -56,7 +56,7 @@ async def found(
     since: Annotated[str, Form()] = "",
     first: Annotated[int, Form(ge=0, le=MOST_PLACES)] = 0,
 ) -> Response:
-    """Search, or go on with it in batch `since`, and show what was found."""
+    """Search, or continue a search in batch `since`, and show what was found."""
     app = services(request)
     batches = await ask(request, app.batches.page, 0, BATCHES_SHOWN)
     place = Place(since, first) if since else None

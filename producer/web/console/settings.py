@@ -15,10 +15,10 @@ from producer.web.console.frame import (
     Viewer,
     Visitor,
     authenticate,
-    hashed,
     keep_session,
     redirect,
     render,
+    run_hashing,
 )
 from producer.web.problems import Problem, ask
 from producer.web.services import services
@@ -54,7 +54,7 @@ async def _page(request: Request, visitor: Visitor, status: int = 200, **more: A
 
 
 def _flower(request: Request) -> str | None:
-    """Return where Flower is, if this browser runs where both of them do."""
+    """Return Flower's address, if the browser runs on the same machine as the console."""
     host = request.url.hostname
     return f"http://{host}:{FLOWER_PORT}/" if host in {"127.0.0.1", "localhost"} else None
 
@@ -68,7 +68,7 @@ async def change_own_password(
     if await authenticate(request, visitor.name, password) is None:
         return await _page(request, visitor, 422, wrong="password_wrong", wrong_in="own")
     try:
-        await hashed(request, users.set_password, visitor.name, new, visitor.name)
+        await run_hashing(request, users.set_password, visitor.name, new, visitor.name)
     except UserRefusedError as exc:
         return await _page(request, visitor, 422, wrong=exc.code, wrong_in="own")
     response = redirect(request, "/settings", "settings.password_changed")
@@ -80,9 +80,9 @@ async def change_own_password(
 async def add_user(
     request: Request, admin: Admin, name: Name = "", role: Name = "", password: Password = ""
 ) -> Response:
-    """Add a user; without a password a trusted proxy must vouch for them."""
+    """Add a user; without a password they can only come through a trusted proxy."""
     try:
-        await hashed(
+        await run_hashing(
             request, services(request).users.add, name.strip(), role, password or None, admin.name
         )
     except UserRefusedError as exc:
@@ -92,8 +92,8 @@ async def add_user(
 
 @router.get("/settings/users/{name}")
 async def one_user(request: Request, name: str, _: Admin) -> Response:
-    """Show what can be done about a user."""
-    user = await _known(request, name)
+    """Show the page to change or remove a user."""
+    user = await _user(request, name)
     return render(request, "user.html", user=user, roles=list(Role), wrong=None)
 
 
@@ -102,7 +102,7 @@ async def change_role(
     request: Request, name: str, admin: Admin, role: Annotated[Role, Form()]
 ) -> Response:
     """Set another user's role."""
-    user = await _other(request, name, admin)
+    user = await _other_user(request, name, admin)
     try:
         await ask(request, services(request).users.set_role, user.name, role, admin.name)
     except LastAdminError as exc:
@@ -115,9 +115,11 @@ async def change_password(
     request: Request, name: str, admin: Admin, password: Password = ""
 ) -> Response:
     """Set another user's password."""
-    user = await _other(request, name, admin)
+    user = await _other_user(request, name, admin)
     try:
-        await hashed(request, services(request).users.set_password, user.name, password, admin.name)
+        await run_hashing(
+            request, services(request).users.set_password, user.name, password, admin.name
+        )
     except UserRefusedError as exc:
         roles = list(Role)
         return render(request, "user.html", status=422, user=user, roles=roles, wrong=exc.code)
@@ -127,7 +129,7 @@ async def change_password(
 @router.post("/settings/users/{name}/remove")
 async def remove_user(request: Request, name: str, admin: Admin) -> Response:
     """Remove another user."""
-    user = await _other(request, name, admin)
+    user = await _other_user(request, name, admin)
     try:
         await ask(request, services(request).users.remove, user.name, admin.name)
     except LastAdminError as exc:
@@ -139,7 +141,7 @@ async def remove_user(request: Request, name: str, admin: Admin) -> Response:
 async def new_token(
     request: Request, admin: Admin, name: Name = "", scope: Scopes = ()
 ) -> Response:
-    """Make a token, and show it this once."""
+    """Make a token, and show it, once."""
     try:
         token = await ask(request, services(request).tokens.new, name.strip(), scope, admin.name)
     except TokenRefusedError as exc:
@@ -149,7 +151,7 @@ async def new_token(
 
 @router.get("/settings/tokens/{token_id}")
 async def one_token(request: Request, token_id: str, _: Admin) -> Response:
-    """Ask before a token is revoked."""
+    """Ask for confirmation before a token is revoked."""
     tokens = await ask(request, services(request).tokens.all)
     token = next((each for each in tokens if each.id == token_id), None)
     if token is None:
@@ -159,21 +161,21 @@ async def one_token(request: Request, token_id: str, _: Admin) -> Response:
 
 @router.post("/settings/tokens/{token_id}/revoke")
 async def revoke_token(request: Request, token_id: str, admin: Admin) -> Response:
-    """End a token."""
-    gone = await ask(request, services(request).tokens.revoke, token_id, admin.name)
-    said = "settings.token_revoked" if gone else "settings.token_gone"
-    return redirect(request, "/settings", said, name=gone[0].name if gone else token_id)
+    """Revoke a token."""
+    revoked = await ask(request, services(request).tokens.revoke, token_id, admin.name)
+    message = "settings.token_revoked" if revoked else "settings.token_gone"
+    return redirect(request, "/settings", message, name=revoked[0].name if revoked else token_id)
 
 
-async def _known(request: Request, name: str) -> User:
+async def _user(request: Request, name: str) -> User:
     user = await ask(request, services(request).users.get, name)
     if user is None:
         raise Problem(404, "not_found", "there is no such user")
     return user
 
 
-async def _other(request: Request, name: str, admin: Visitor) -> User:
-    """Return a user who is not the admin."""
+async def _other_user(request: Request, name: str, admin: Visitor) -> User:
+    """Return a user other than the admin who asks."""
     if name == admin.name:
         raise Problem(403, "oneself", "nobody removes or changes themselves here")
-    return await _known(request, name)
+    return await _user(request, name)

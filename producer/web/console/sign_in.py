@@ -1,4 +1,4 @@
-"""Sign in and out, and the files that even the sign-in page needs."""
+"""Signing in and out, and the static files, which the sign-in page needs, too."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ router = APIRouter()
 
 @router.get("/static/{name}")
 async def static(name: str) -> Response:
-    """Return a file that pages need; the one thing besides the sign-in page that all may have."""
+    """Return a static file; besides the sign-in page, only these need no session."""
     if name not in STATIC:
         raise Problem(404, "not_found", "there is no such file")
     headers = {"Cache-Control": "public, max-age=31536000, immutable"}
@@ -52,7 +52,7 @@ async def signed_in(
     password: Annotated[str, Form()] = "",
     next: Annotated[str, Form()] = "/",  # noqa: A002 (in the form)
 ) -> Response:
-    """Begin a session; a wrong password is answered ever later."""
+    """Begin a session; each wrong password is answered later than the last."""
     await check_form(request, csrf_token(request.cookies.get(SESSION) or secrets.token_hex()))
     user = await authenticate(request, name, password)
     if user is None:
@@ -75,7 +75,7 @@ async def sign_out(request: Request, _: Viewer) -> Response:
 async def _sign_in_page(
     request: Request, back: str, *, name: str = "", status: int = 200
 ) -> HTMLResponse:
-    """Return the page; its form's token belongs to a cookie that is no session yet."""
+    """Return the page; its form's token belongs to a cookie that is not a session yet."""
     secret = request.cookies.get(SESSION) or secrets.token_urlsafe(32)
     has_users = bool(await ask(request, services(request).users.all))
     page = render(

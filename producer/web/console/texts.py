@@ -1,4 +1,4 @@
-"""The console's words: one catalogue for each language, and what the services answer in them.
+"""The console's texts: one catalogue per language, and the words for what the services return.
 
 A catalogue has a table for each page. A text has named places, `{count}`; one that depends on a
 number is a table of `one` and `other`.
@@ -26,7 +26,7 @@ _KEYS = {key: key for key in CODES}
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3_600, 86_400
 
 LANGUAGES = {"en": "en", "zh": "zh-Hans"}
-"""By their catalogue: what a page's `lang` says."""
+"""By catalogue: the `lang` of its pages."""
 
 
 class Texts:
@@ -65,20 +65,20 @@ class Texts:
         return self("time.days", count=days, hours=rest // _HOUR_S)
 
     def get(self, key: str, default: str, /, **values: Any) -> Markup:
-        """Return a text, or another one, such as the English words that stand with a code."""
+        """Return a text, or a default, such as the English words that come with a code."""
         return self(key, **values) if key in self._texts else escape(default)
 
-    def said(self, text: str) -> str:
-        """Return what a person wrote, with words of this language where it could not be opened."""
+    def readable(self, text: str) -> str:
+        """Return a person's text; if it could not be decrypted, with a note in this language."""
         for stand_in, key in ((UNOPENED, "frame.unopened"), (CHANGED, "frame.changed")):
             if stand_in in text:
                 text = text.replace(stand_in, self(key).unescape())
         return text
 
     def fault(self, found: Mapping[str, str], values: Mapping[str, Mapping[str, str]]) -> Markup:
-        """Return what is wrong with a row in words: English ones are its message.
+        """Return what is wrong with a row, in words: by default its English message.
 
-        `values`: what stands in messages, by the message.
+        `values`: the values in messages, by message.
         """
         code, message = found["code"], found["message"]
         if message in values and f"fault_exact.{code}" in self._texts:
@@ -90,7 +90,7 @@ class Texts:
         return self.get(f"code.{_key(code)}", explain(code).meaning)
 
     def reason(self, code: str) -> Markup:
-        """Return a failure's reason as a person's choice: its meaning, or that there is none."""
+        """Return a failure's reason for people: the code's meaning, or that there is no code."""
         return self.meaning(code) if code else self("dead.no_code")
 
     def remedy(self, code: str) -> Markup:
@@ -98,14 +98,14 @@ class Texts:
         return self("job.tell_operations") if is_for_operations(code) else self._remedy(code)
 
     def technical(self, code: str) -> Markup | None:
-        """Return what those who run sendcode can do, without a full stop, where only they can."""
+        """Return what those who run sendcode can do, if only they can, without a full stop."""
         return self._remedy(code) if is_for_operations(code) else None
 
     def _remedy(self, code: str) -> Markup:
         return self.get(f"remedy.{_key(code)}", explain_end(code).remedy)
 
     def left_alone(self, reason: Reason) -> Markup:
-        """Return why a job is left alone, and what helps."""
+        """Return why a job is left alone, and what to do about it."""
         if reason.why is Why.PERMANENT:
             why = "why.permanent_technical" if is_for_operations(reason.about) else "why.permanent"
             return self(why, meaning=self.meaning(reason.about))
@@ -118,7 +118,7 @@ class Texts:
     def ending(
         self, record: JobRecord, waits_for: WaitsFor = "its time", batch: Batch | None = None
     ) -> Markup:
-        """Return what became of a job, or where it is, as a sentence; never its number."""
+        """Return a sentence on what became of a job, or where it is; never with its number."""
         if batch is not None and batch.is_undone and record.state is State.CANCELLED:
             return self("job.undone")
         text = self._ending(record, waits_for)
@@ -135,7 +135,7 @@ class Texts:
             text = self("job.left_perhaps" if state is State.UNKNOWN else "job.left")
             if not (reason := reason_left(record)):
                 return text
-            return text + " " + self("decision.reason", reason=self.said(reason))
+            return text + " " + self("decision.reason", reason=self.readable(reason))
         if state.is_for_a_person:
             name = "perhaps" if state is State.UNKNOWN else "dead"
             return self(f"job.{name}", why=self.reason(record.code))

@@ -1,4 +1,4 @@
-// Shows and takes times in the browser's own zone. Without scripts they are in the server's.
+// Shows and reads times in the browser's own zone. Without scripts they are in the server's.
 "use strict";
 (() => {
   const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
@@ -7,7 +7,7 @@
   const day = (at) => `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}`;
   const minute = (at) => `${two(at.getHours())}:${two(at.getMinutes())}`;
 
-  // as `moment` and `clock` of frame.py: of today with seconds where the text has them, else with its day
+  // like `moment` and `clock` in frame.py: today's with seconds if the text has them, others with the date
   function shown(text) {
     const at = new Date(text);
     if (day(at) !== day(new Date())) return `${day(at)} ${minute(at)}`;
@@ -22,7 +22,7 @@
     each.textContent = each.dataset.own.replace("{zone}", zone.replaceAll("_", " "));
   }
   for (const each of document.querySelectorAll("option[data-at]")) {
-    // the last one: a name before it may hold the same
+    // only the last one: the name before it may contain the same text
     const parts = each.text.split(each.dataset.shown);
     const end = parts.pop();
     if (parts.length) each.text = parts.join(each.dataset.shown) + shown(each.dataset.at) + end;
