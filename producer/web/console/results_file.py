@@ -25,16 +25,16 @@ _UNFIT_IN_NAME = re.compile(r"[\\/:*?\"<>|;%\s\x00-\x1f\x7f]+")
 _LONGEST_NAME = 80
 
 
-def name_of_file(name: str, otherwise: str, which: str) -> str:
+def name_of_file(name: str, default: str, which: str) -> str:
     """Return the name of a file of rows, without its extension: "July customers-failed".
 
-    `name` is the batch's or file's name for people; `otherwise` is used if it is empty.
+    `name` is the batch's or file's name for people; `default` is used if it is empty.
     """
     name = without_numbers(name)
     while (bare := _EXTENSION.sub("", name)) != name:
         name = bare
     name = _UNFIT_IN_NAME.sub(" ", name)[:_LONGEST_NAME].strip(" .")
-    return f"{name or otherwise}-{which or 'results'}"
+    return f"{name or default}-{which or 'results'}"
 
 
 def results_for_people(
