@@ -1,9 +1,9 @@
 """Which record names the columns, and which columns hold the number.
 
-The names are in the first record, or below a title. They are the contract's, or what people call
-them. A name alone may mislead: an address book has a column "Phone 1 - Type" and one "CC" of e-mail
-addresses. So the cells of the first rows count as well. Mobile comes before other phones; a person
-may name the column instead.
+The names are in the first record, or below a title. They are the contract's, or what people use
+instead. A name alone may mislead: an address book has a column "Phone 1 - Type" and one "CC" of
+e-mail addresses. So the cells of the first rows count as well. Mobile comes before other phones; a
+person may name the column instead.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ COUNTRY_CODE = "country_code"
 PHONE_NUM = "phone_num"
 PHONE = "phone"
 
-HEADER_SOUGHT_IN = 20
-"""Records at a file's beginning among which the names of the columns may be."""
+HEADER_SEARCH_RECORDS = 20
+"""How many records at a file's beginning are searched for the names of the columns."""
 _SAMPLED_ROWS = 50
 """Rows below the names whose cells are examined."""
 
@@ -53,7 +53,7 @@ _ROLE_CODES = {"the phone number": "number", "the country code": "country"}
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class NamedColumns:
     """The columns that a person named, if any."""
 
     number: str | None = None
@@ -66,7 +66,7 @@ class Columns:
 
     number: int
     country: int | None
-    """The country's calling code; None if each number brings its own."""
+    """The country's calling code; None if each number begins with its own."""
     country_may_be_residence: bool = False
     """By its name, the country's column may say where a customer lives, not whose number it is: a
     number with "+" does not need it."""
@@ -145,7 +145,7 @@ class ColumnSearch:
         self._line = line
         self._sample = sample
 
-    def columns(self, asked: Asked) -> Columns:
+    def columns(self, asked: NamedColumns) -> Columns:
         """Return the columns that a person named, or that are found.
 
         Raises:
@@ -315,7 +315,7 @@ class Header:
     records_above: int = 0
 
 
-def find_header(records: Iterable[Record], unit: str, asked: Asked = Asked()) -> Header:
+def find_header(records: Iterable[Record], unit: str, asked: NamedColumns) -> Header:
     """Find the names of the columns among the first records.
 
     Args:
@@ -327,7 +327,7 @@ def find_header(records: Iterable[Record], unit: str, asked: Asked = Asked()) ->
         SheetError: `empty`; the first record's fault; as `ColumnSearch.columns`; `header_below`: it
             seems to be below, but what is above may be a customer, or there is another one.
     """
-    sample = list(islice(records, HEADER_SOUGHT_IN + _SAMPLED_ROWS))
+    sample = list(islice(records, HEADER_SEARCH_RECORDS + _SAMPLED_ROWS))
     if not sample:
         raise SheetError("empty", "the file has no rows", "save it with its rows")
     first = sample[0]
@@ -359,22 +359,22 @@ def _below(records: list[Record], place: int) -> Sample:
     return Sample(record.cells for record in records[place + 1 :])
 
 
-def _header_at(place: int, sample: list[Record], asked: Asked) -> Header:
+def _header_at(place: int, sample: list[Record], asked: NamedColumns) -> Header:
     header = sample[place]
     below = _below(sample, place)
     columns = ColumnSearch(header.cells, header.line, below).columns(asked)
     return Header(tuple(header.cells), columns, place)
 
 
-def _find_below(sample: list[Record], unit: str, asked: Asked) -> Header | None:
+def _find_below(sample: list[Record], unit: str, asked: NamedColumns) -> Header | None:
     """Return the header below a title, or None.
 
     A customer's row that holds a label such as "Mobile" is not a header.
     """
-    sought = sample[:HEADER_SOUGHT_IN]
+    searched = sample[:HEADER_SEARCH_RECORDS]
     places = [
         place
-        for place, record in enumerate(sought)
+        for place, record in enumerate(searched)
         if rate_header(record.cells)
         or (
             place

@@ -1,11 +1,11 @@
-"""Which encoding a file's text has: proved where bytes can prove it, and never guessed in silence.
+"""Which encoding a file's text has: proved where bytes can prove it, and never guessed silently.
 
 A byte order mark and valid UTF-8 over the whole file are proofs. What remains are the old code
 pages of spreadsheet programs: GB18030 (Chinese) and Windows-1252 (Western European, Latin-1
 included), distinguished by how the high bytes are grouped. A file that clearly fits neither is
 refused with a remedy, because names would come out as nonsense in the results. The whole file is
 then checked against the choice, so that a byte that does not fit is found, with its offset, before
-a row is read. Libraries such as charset-normalizer guess from a sample and name a likeliest one.
+a row is read. Libraries such as charset-normalizer guess the likeliest one from a sample.
 """
 
 from __future__ import annotations
@@ -28,39 +28,39 @@ _MARKS = (  # UTF-32 first: its mark begins with that of UTF-16
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-"""With the codec that passes over each, and reads what follows in the order of bytes it says."""
+"""Byte order marks, each with the codec that skips it and reads what follows in its byte order."""
 _OF_HOST_NAMES = ("idna", "punycode")
 """Python's encodings that are no encodings of files."""
 _SAVE_AGAIN = 'save it as "CSV UTF-8" or .xlsx, or name its encoding, such as {}'
 _CHINESE, _TAIWANESE = "gb18030", "big5"
 
-_SIGNS = "0123456789,;\t\r\n"
-_SIGNS_SHARE = 0.25
+_PLAIN = "0123456789,;\t\r\n"
+_PLAIN_SHARE = 0.25
 
 _HIGH_RUN = re.compile(rb"[\x80-\xff]+")
 _SAMPLED_RUNS = 50_000
 _CLEAR_MAJORITY = 0.9
-_SMALL = frozenset(range(ord("a"), ord("z") + 1))
-_LETTERS = _SMALL | frozenset(range(ord("A"), ord("Z") + 1))
+_LOWERCASE = frozenset(range(ord("a"), ord("z") + 1))
+_LETTERS = _LOWERCASE | frozenset(range(ord("A"), ord("Z") + 1))
 
-# GB 2312: rows 01 to 09 hold signs, 16 to 55 the 3755 usual characters, 56 to 87 the rare ones.
+# GB 2312: rows 01 to 09 hold symbols, 16 to 55 the 3755 common characters, 56 to 87 the rare ones.
 _CHINESE_PAIRS = re.compile(rb"(?:[\xa1-\xa9\xb0-\xf7][\xa1-\xfe])+")
-_USUAL_LEADS = frozenset([*range(0xA1, 0xAA), *range(0xB0, 0xD8)])
+_COMMON_LEADS = frozenset([*range(0xA1, 0xAA), *range(0xB0, 0xD8)])
 # Codec, first and last lead byte.
-_USUAL_LETTERS = (("gb2312", b"\xb0", b"\xd7"), ("big5", b"\xa4", b"\xc6"))
-_USUAL_SHARE = 0.6  # of names in Chinese; of Russian text in its old code page it is far less
+_COMMON_RANGES = (("gb2312", b"\xb0", b"\xd7"), ("big5", b"\xa4", b"\xc6"))
+_COMMON_SHARE = 0.6  # of names in Chinese; of Russian text in its old code page it is far less
 
 
 def find_encoding(source: Source, asked: str | None = None) -> tuple[str, Note | None]:
     """Return the codec of the file's text, after the whole file was checked against it.
 
-    With it comes what the person should know about it; None if it was proved, or `asked` for.
+    With it comes what the person should know about it; None if it was proved or `asked` for.
 
     Raises:
         SheetError: `unknown_encoding` if `asked` is none; `encoding_unclear`; `bad_bytes` with the
             offset and the line of the first byte that does not fit.
     """
-    codec, note = _found(source) if asked is None else (_codec_named(source, asked), None)
+    codec, note = _detect(source) if asked is None else (_codec_named(source, asked), None)
     is_utf8 = codec in {"utf-8", "utf-8-sig"}
     offset = source.utf8_error if is_utf8 else source.first_error(codec)
     if offset is not None:
@@ -68,7 +68,7 @@ def find_encoding(source: Source, asked: str | None = None) -> tuple[str, Note |
     return codec, note
 
 
-def _found(source: Source) -> tuple[str, Note | None]:
+def _detect(source: Source) -> tuple[str, Note | None]:
     for mark, codec in _MARKS:
         if source.head.startswith(mark):
             return codec, None
@@ -91,7 +91,7 @@ def _found(source: Source) -> tuple[str, Note | None]:
 def _codec_named(source: Source, asked: str) -> str:
     codec = ""
     with suppress(LookupError, ValueError):
-        "".encode(asked)  # a codec such as "hex" is none for text
+        "".encode(asked)  # "hex" is a codec, too, but not of text
         codec = codecs.lookup(asked).name
     if codec in {"", *_OF_HOST_NAMES}:
         raise SheetError(
@@ -125,15 +125,15 @@ def _wide_without_mark(source: Source) -> str | None:
     if even > often and odd < hardly_ever:
         return "utf-16-be"
     if source.utf8_error is not None:  # there is more than ASCII, and it may be most of the text
-        signs = {codec: _signs_as(codec, head) for codec in ("utf-16-le", "utf-16-be")}
-        return max(signs, key=signs.__getitem__) if any(signs.values()) else None
+        counts = {codec: _plain_count(codec, head) for codec in ("utf-16-le", "utf-16-be")}
+        return max(counts, key=counts.__getitem__) if any(counts.values()) else None
     return None
 
 
-def _signs_as(codec: str, head: bytes) -> int:
+def _plain_count(codec: str, head: bytes) -> int:
     """Return how many digits, separators and line breaks a text has in a codec; 0 if it is not.
 
-    A byte of one of them may be half of a Chinese letter, but most of them are not.
+    A byte of one of them may be half of a Chinese character, but most of them are not.
     """
     try:
         text = codecs.getincrementaldecoder(codec)("strict").decode(head)
@@ -141,18 +141,18 @@ def _signs_as(codec: str, head: bytes) -> int:
         return 0
     if "\0" in text or not ("\n" in text or "\r" in text):
         return 0
-    count = sum(map(text.count, _SIGNS))
-    return count if count >= sum(map(head.count, _SIGNS.encode())) * _SIGNS_SHARE else 0
+    count = sum(map(text.count, _PLAIN))
+    return count if count >= sum(map(head.count, _PLAIN.encode())) * _PLAIN_SHARE else 0
 
 
 def _code_page(source: Source) -> str:
     """Return GB18030 where high bytes come in pairs, Windows-1252 where alone within words."""
-    total = utf8 = chinese = western = pairs = usual = 0
+    total = utf8 = chinese = western = pairs = common = 0
     for run, before, after in _high_runs(source):
         beside = (before in _LETTERS) + (after in _LETTERS)
         if len(run) == 1 and not beside:
-            continue  # a sign such as "€" is in either
-        within_a_word = beside == 2 or before in _SMALL or after in _SMALL  # noqa: PLR2004
+            continue  # a symbol such as "€" is in both
+        within_a_word = beside == 2 or before in _LOWERCASE or after in _LOWERCASE  # noqa: PLR2004
         total += 1
         utf8 += "\N{REPLACEMENT CHARACTER}" not in run.decode(errors="replace")
         if len(run) == 1 or (len(run) == 2 and within_a_word):  # noqa: PLR2004 - as in "ação"
@@ -160,16 +160,16 @@ def _code_page(source: Source) -> str:
         elif _CHINESE_PAIRS.fullmatch(run):
             chinese += 1
             pairs += len(run) // 2
-            usual += sum(lead in _USUAL_LEADS for lead in run[::2])
+            common += sum(lead in _COMMON_LEADS for lead in run[::2])
     offset = source.utf8_error or 0
     if utf8 > total / 2:
         raise _bad_byte(source, "utf-8", offset)
     if utf8 <= total / 4:
         if western >= total * _CLEAR_MAJORITY:
             return "cp1252"
-        if chinese >= total * _CLEAR_MAJORITY and usual >= pairs * _USUAL_SHARE:
+        if chinese >= total * _CLEAR_MAJORITY and common >= pairs * _COMMON_SHARE:
             return "gb18030"
-        if _is_usual_chinese(source, "gb18030") and not _is_usual_chinese(source, "big5hkscs"):
+        if _is_common_chinese(source, "gb18030") and not _is_common_chinese(source, "big5hkscs"):
             return "gb18030"
     raise SheetError(
         "encoding_unclear",
@@ -180,11 +180,11 @@ def _code_page(source: Source) -> str:
     )
 
 
-def _is_usual_chinese(source: Source, codec: str) -> bool:
-    """Return whether a text in this codec is usual Chinese, simplified or traditional.
+def _is_common_chinese(source: Source, codec: str) -> bool:
+    """Return whether a text is mostly common Chinese in this codec, simplified or traditional.
 
-    Runs of high bytes do not distinguish these: in GB18030 a traditional letter may end in an ASCII
-    byte, in Big5 any may. But read by the wrong one, a text becomes rare letters, if any.
+    Runs of high bytes do not distinguish these: in GB18030 a traditional character may end in an
+    ASCII byte, in Big5 any may. But read by the wrong one, a text becomes rare characters, if any.
     """
     letters: Counter[str] = Counter()
     decoder = codecs.getincrementaldecoder(codec)("strict")
@@ -196,14 +196,14 @@ def _is_usual_chinese(source: Source, codec: str) -> bool:
                 break
     except UnicodeDecodeError:
         return False
-    usual = sum(count for letter, count in letters.items() if _is_usual(letter))
-    return usual > letters.total() * _CLEAR_MAJORITY
+    common = sum(count for letter, count in letters.items() if _is_common(letter))
+    return common > letters.total() * _CLEAR_MAJORITY
 
 
-def _is_usual(letter: str) -> bool:
-    """Return whether GB 2312 (simplified) or Big5 (traditional) has a letter as a usual one."""
+def _is_common(letter: str) -> bool:
+    """Return whether GB 2312 (simplified) or Big5 (traditional) counts a letter as common."""
     return any(
-        first <= letter.encode(codec, "ignore")[:1] <= last for codec, first, last in _USUAL_LETTERS
+        first <= letter.encode(codec, "ignore")[:1] <= last for codec, first, last in _COMMON_RANGES
     )
 
 
@@ -226,7 +226,7 @@ def _bad_byte(source: Source, codec: str, offset: int) -> SheetError:
     name = codec.upper().removesuffix("-SIG")
     return SheetError(
         "bad_bytes",
-        f"the byte at offset {offset} is no {name}, as the text before it is",
+        f"the byte at offset {offset} is not {name}, though the text before it is",
         f"the file is damaged or of mixed origin: {_SAVE_AGAIN.format(_CHINESE)}",
         _line_of(source, codec, offset),
         choices=("encoding",),

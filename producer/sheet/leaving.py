@@ -1,4 +1,4 @@
-"""Rows that a person leaves out before the file is sent: it keeps them, and the batch says so."""
+"""Rows that a person leaves out before sending: the file keeps them, and the batch says so."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Leaving:
 
     def applied(self, rows: Iterable[Row]) -> Iterator[Row]:
         """Yield the rows, those that are left out with `left_out` as their problem."""
-        with closing(scratch_database("seen (number INTEGER PRIMARY KEY)")) as db:
+        with closing(scratch_database("numbers (hash INTEGER PRIMARY KEY)")) as db:
             for row in rows:
                 by_line = row.line in self.lines
                 if by_line or (row.phone is not None and self._leaves(row, row.phone.e164, db)):
@@ -59,7 +59,7 @@ class Leaving:
             return True
         if not self.repeated:
             return False
-        return not db.execute("INSERT OR IGNORE INTO seen VALUES (?)", (hash(number),)).rowcount
+        return not db.execute("INSERT OR IGNORE INTO numbers VALUES (?)", (hash(number),)).rowcount
 
 
 NOTHING = Leaving()

@@ -1,7 +1,7 @@
-"""A phone number out of the cells of a spreadsheet: damage is named, and repaired without a doubt.
+"""Reads phone numbers from a spreadsheet's cells; damage is named, and repaired where certain.
 
-First the faults, then `NumberReader`, which reads one row after another, then `undo`, which takes
-away what surrounds a number's digits.
+First the faults, then `NumberReader`, which reads one row after another, then `extract_digits`,
+which takes a number's digits out of what surrounds them.
 
 Each cell is judged by itself. A digit is added, moved or dropped only where the numbering plan of
 the country leaves one reading; where two are possible the row is refused, because the other reading
@@ -127,7 +127,7 @@ class NumberReader:
         Raises:
             PhoneError: It cannot be read for certain.
         """
-        digits, repaired = undo(text, numeric=numeric)
+        digits, repaired = extract_digits(text, numeric=numeric)
         if numeric and len(digits) > _MOST_DIGITS_OF_A_SPREADSHEET:
             raise PhoneError(FAULTS["digits_lost"])
         repairs = [*code.repaired, *repaired]
@@ -152,8 +152,8 @@ class NumberReader:
             phone = PhoneNumber.parse(code.plan.calling_code, phone_num)
         else:
             raise PhoneError(_without_code(digits))
-        phone, more = _mend(phone, numeric, "(0)" in "".join(text.split()))
-        if _has_more_behind(text, phone):
+        phone, more = _repair(phone, numeric, "(0)" in "".join(text.split()))
+        if _has_suffix(text, phone):
             raise PhoneError(FAULTS["extension"])
         doubt = phone.doubt
         plan = plan_of(phone.country_code)
@@ -194,10 +194,10 @@ def _same_code(code: _Code, digits: str) -> PhoneNumber:
     return number
 
 
-def _mend(
+def _repair(
     phone: PhoneNumber, numeric: bool, has_bracketed_zero: bool
 ) -> tuple[PhoneNumber, list[Fault]]:
-    """Repair a number that its country does not have, if it has the result."""
+    """Repair a number that its country does not have, if the result is one that it has."""
     plan = plan_of(phone.country_code)
     digits = phone.phone_num
     if plan is None or plan.matches(digits):
@@ -266,7 +266,7 @@ def _code_digits(text: str) -> tuple[str, list[Fault]]:
             raise PhoneError(FAULTS["country_not_a_code"])
         return found, [FAULTS["region"]]
     try:
-        digits, repaired = undo(text)
+        digits, repaired = extract_digits(text)
     except PhoneError as error:
         raise PhoneError(FAULTS["country_not_a_code"]) from error
     digits = without_international_prefix(digits)
@@ -275,7 +275,7 @@ def _code_digits(text: str) -> tuple[str, list[Fault]]:
     return digits, [fault for fault in repaired if fault is not FAULTS["formatting"]]
 
 
-_NOTHING = frozenset(
+_PLACEHOLDERS = frozenset(
     {"n/a", "na", "nan", "null", "none", "nil", "nul", "tbd", "unknown", "-", "--", "/", "?", "無"}
     | {"无", "空", "暂无", "没有", "\\n", "x", "xx", "xxx"}
 )
@@ -296,7 +296,7 @@ _BETWEEN_NUMBERS = re.compile(
 _EXTENSION = re.compile(
     r"\d\s*[,;]?\s*(?:ext\.?|extension|x|#|分机|分機|内线|內線|转|轉)\s*[:.=]?\s*\d+", re.I
 )
-_BEHIND = re.compile(r"(.*\d)\s*(?:\(\d{1,3}\)|[\-\u2010-\u2015\u2212]\s*\d{1,3})")
+_SUFFIXED = re.compile(r"(.*\d)\s*(?:\(\d{1,3}\)|[\-\u2010-\u2015\u2212]\s*\d{1,3})")
 _GROUPED = re.compile(r"[()\-\u2010-\u2015\u2212]")
 _MINUS = re.compile(r"(?:[\-\u2010-\u2015\u2212\uff0d]\s*)+[\d(+\uff10-\uff19]")
 _BELOW_ONE = re.compile(r"0[.,]\d*[1-9]\d*(?:[eE]-?\d+)?")
@@ -323,7 +323,7 @@ _ONE_NUMBER = re.compile(
 )
 
 
-def undo(text: str, *, numeric: bool = False) -> tuple[str, list[Fault]]:
+def extract_digits(text: str, *, numeric: bool = False) -> tuple[str, list[Fault]]:
     """Return a cell's digits, perhaps with "+" in front, and what was left out to get them.
 
     No digit is changed. What was left out may be a doubt: `words_beside`.
@@ -365,26 +365,26 @@ def undo(text: str, *, numeric: bool = False) -> tuple[str, list[Fault]]:
 def _is_empty(text: str) -> bool:
     """Return whether a cell is empty, or holds what people and programs write for that."""
     plain = text.strip()
-    return not without_formatting(plain) or plain.casefold() in _NOTHING
+    return not without_formatting(plain) or plain.casefold() in _PLACEHOLDERS
 
 
 def _likelier_kind(text: str, plan: NumberingPlan, decimal_left_out: bool) -> Fault | None:
-    """Return what a text more likely is than the number it was read as, which no one can have."""
+    """Return what a text more likely is, if the number read from it is one that nobody can have."""
     parts = [without_formatting(part).removeprefix("+") for part in text.split()]
     if sum(plan.matches(part.removeprefix(plan.calling_code)) for part in parts) > 1:
         return FAULTS["several_numbers"]
     if _SLASHED.fullmatch(text.strip()):
         return _other_kind(text)
-    is_fraction = _DECIMAL_POINT.fullmatch(text.strip()) is not None  # or a dot for the eye
+    is_fraction = _DECIMAL_POINT.fullmatch(text.strip()) is not None  # or it groups digits
     return FAULTS["fraction"] if is_fraction and not decimal_left_out else None
 
 
-def _has_more_behind(text: str, phone: PhoneNumber) -> bool:
+def _has_suffix(text: str, phone: PhoneNumber) -> bool:
     """Return whether "(2)" or "-1" at the end is not part of the number.
 
     The numbering plan has the number without it.
     """
-    found = _BEHIND.fullmatch(text.strip())
+    found = _SUFFIXED.fullmatch(text.strip())
     plan = plan_of(phone.country_code)
     if found is None or plan is None:
         return False
@@ -421,8 +421,8 @@ def _number_within(plain: str) -> tuple[str, Fault]:
     Raises:
         PhoneError: With what the text is, if it does not hold one number for certain.
     """
-    for like in _ADDRESSES:
-        found = like.fullmatch(plain)
+    for pattern in _ADDRESSES:
+        found = pattern.fullmatch(plain)
         if found is not None:
             return "+" + found[1].removeprefix("+"), FAULTS["prefix"]
     slashed = _SLASHED.fullmatch(plain)
@@ -434,9 +434,9 @@ def _number_within(plain: str) -> tuple[str, Fault]:
     found = _ONE_NUMBER.fullmatch(plain) if fault is PHONE_NUM_NOT_DIGITS else None
     if found is None:
         raise PhoneError(fault)
-    before, number, behind = found.groups()
+    before, number, after = found.groups()
     digits = without_formatting(number)
-    word = plain_name(before + behind)
+    word = plain_name(before + after)
     if word in _LABELS or not word:
         return digits, FAULTS["prefix"]
     if not digits.startswith("+"):

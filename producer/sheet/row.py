@@ -1,7 +1,7 @@
 """What a sheet is read into: rows, and what can be wrong with one or with the whole file.
 
 Messages name no option and no button. What a person may choose instead is a value, `Choice`; the
-door (command line, page) says how.
+command line or the page says how.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Note(NamedTuple):
     values: tuple[tuple[str, str], ...] = ()
     """What stands in the sentence, by name: of columns, of sheets."""
     choice: Choice | None = None
-    """What they may choose otherwise."""
+    """What they may choose instead."""
 
 
 class SheetError(Exception):

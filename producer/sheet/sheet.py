@@ -1,11 +1,11 @@
 """Any real input file as a stream of rows: what a person calls "the spreadsheet".
 
-Its digest, which becomes a batch's id, is of what the file says, not of how it is written down. A
+Its digest, which becomes a batch's id, covers what the file says, not how it is written down. A
 spreadsheet program that opens a file and saves it writes other bytes: a byte order mark, other line
 ends, another separator, other quotation marks, another encoding, a workbook in place of CSV. The
-customers are the same, so it must be the same batch. What counts is the names of the columns and
-the cells, as a person may have corrected them, in the order of the rows, because a row's place is
-its job's name; and whatever makes another row of the same cells. So two files with one digest have
+customers are the same, so it must be the same batch. What counts are the names of the columns; the
+cells, with a person's corrections, in the order of the rows, because a job is named after its row's
+place; and whatever makes a different row of the same cells. So two files with the same digest have
 the same rows.
 """
 
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, BinaryIO
 
 from jobs.phone import NO_PHONE_NUM, Fault
-from producer.sheet.columns import Asked, Columns, Header, find_header
+from producer.sheet.columns import Columns, Header, NamedColumns, find_header
 from producer.sheet.encoding import find_encoding
 from producer.sheet.leaving import NOTHING, Leaving
 from producer.sheet.number import NumberReader
@@ -43,11 +43,11 @@ _DELIMITER_NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertic
 _UNCLEAR = frozenset({"no_header", "no_phone_column", "ambiguous_columns", "no_such_column"})
 MAX_ROW_BYTES = 1 << 17
 """Of a row's cells together: one full cell of a spreadsheet, in Chinese, has 96 KiB."""
-_ROWS_FREELY = 32 << 20
-"""So many bytes of rows may come out of any file, however small. A workbook holds a text once that
-stands in a thousand rows; each row of a batch has its own."""
+_ALWAYS_ALLOWED_BYTES = 32 << 20
+"""Of rows, for any file, however small. A workbook stores once a text that a thousand rows share;
+each row of a batch has its own."""
 _BESIDE_CELLS, _BESIDE_ROW = 3, 64
-"""Bytes that a cell, and a row, take beside their text where they wait to be sent."""
+"""Bytes that a cell, and a row, take besides their text while they wait to be sent."""
 
 
 class Sheet:
@@ -55,9 +55,9 @@ class Sheet:
 
     Attributes:
         name: The file's name without its folder, or "standard input".
-        named_encoding: Of text, by Python's name, if a person named it and another one would have
-            been found: then the digest does not show which cells were read. Else None.
-        delimiter: Of delimited text; "," otherwise, as results are CSV.
+        named_encoding: The text's encoding, by Python's name, if a person named another one than
+            was detected: then the digest does not show which cells were read. Else None.
+        delimiter: Of delimited text; else ",", for results are CSV.
         header: The names of the customer's columns, as in the file.
         columns: Which of them hold the number.
         asked: The columns that a person named.
@@ -72,7 +72,7 @@ class Sheet:
         source: Source,
         encoding: str | None = None,
         sheet: str | None = None,
-        asked: Asked = Asked(),  # noqa: B008 (frozen)
+        asked: NamedColumns = NamedColumns(),  # noqa: B008 (frozen)
         corrections: Corrections | None = None,
         leaving: Leaving = NOTHING,
     ) -> None:
@@ -97,7 +97,7 @@ class Sheet:
             )
             try:
                 header = self._find_header(asked)
-                self._named_columns = self._differs_from_found(header.columns)
+                self._named_columns = self._describe_named_columns(header.columns)
                 _check_size(header.names, 0)
             except BaseException:
                 self._close_reader()
@@ -126,9 +126,9 @@ class Sheet:
         """SHA-256 in hex of the content. The same content is the same batch.
 
         The first complete iteration computes it, or a pass of its own if it is needed before that.
-        Naming an encoding does not change it, or a person to whom names look wrong would send all
-        again by naming another one: it is the digest of what is read where none is named, or of the
-        bytes if nothing can be read.
+        Naming an encoding does not change it: else a person who names another one, because names
+        look wrong, would send everything again. It is the digest of what is read where none is
+        named, or of the bytes if nothing can be read then.
 
         Raises:
             SheetError: `file_changed`, `damaged_workbook` or `broken_quotes`.
@@ -179,7 +179,7 @@ class Sheet:
                         else:
                             content.add(cells)
                     yield record
-            except UnicodeDecodeError as exc:  # the whole file was valid before
+            except UnicodeDecodeError as exc:  # the whole file was valid when it was opened
                 self._source.check_unchanged()
                 raise SheetError(
                     "bad_bytes", "the text cannot be read", "save the file again"
@@ -199,9 +199,9 @@ class Sheet:
         return record._replace(cells=cells, numeric=numeric, uncalculated=uncalculated)
 
     def _bounded(self, records: Iterable[Record]) -> Iterator[Record]:
-        """Yield the records; refuse one that is too big, and more than may come of the file."""
+        """Yield the records; refuse one that is too big, and more than the file may hold."""
         beside = _BESIDE_ROW + _BESIDE_CELLS * len(self.header)
-        most = most_unpacked(self._source.packed_bytes, _ROWS_FREELY)
+        most = most_unpacked(self._source.packed_bytes, _ALWAYS_ALLOWED_BYTES)
         taken = 0
         for record in records:
             taken += _check_size(record.cells, record.line) + beside
@@ -210,7 +210,7 @@ class Sheet:
             yield record
 
     def _distinction(self, record: Record) -> str:
-        """Return what makes a record another row than one with the same cells; "" if nothing."""
+        """Return what distinguishes a record from one with the same cells; "" if nothing does."""
         cells = record.cells
         width = len(self.header)
         if record.fault is not None:
@@ -222,12 +222,12 @@ class Sheet:
             return "numeric"
         return ""
 
-    def _differs_from_found(self, columns: Columns) -> str:
+    def _describe_named_columns(self, columns: Columns) -> str:
         """Return the columns that a person named if others would have been found; else ""."""
-        if self.asked == Asked():
+        if self.asked == NamedColumns():
             return ""
         with suppress(SheetError):
-            found = self._find_header(Asked()).columns
+            found = self._find_header(NamedColumns()).columns
             if replace(found, notes=()) == replace(columns, notes=()):
                 return ""
         return f"columns {columns.number} {columns.country}"
@@ -237,7 +237,7 @@ class Sheet:
         cells = [*record.cells, *[""] * (len(self.header) - len(record.cells))]
         as_text = self._numbers.read(cells).phone
         if as_text is not None and as_text.phone_num == cells[self.columns.number]:
-            return True  # nothing was lost that a number cell would get back
+            return True  # no zero was lost that is restored where a cell is a number
         return as_text == self._numbers.read(cells, record.numeric).phone
 
     def _is_good_row(self, cells: list[str]) -> bool:
@@ -339,12 +339,12 @@ class Sheet:
             notes.append(Note(f"the cells are separated by {name}", "separator", values))
         return DelimitedText(source, codec, self.delimiter)
 
-    def _find_header(self, asked: Asked) -> Header:
+    def _find_header(self, asked: NamedColumns) -> Header:
         try:
             return find_header(self._reader, self.unit, asked)
         except SheetError as error:
             if isinstance(self._reader, Worksheet) and error.code in _UNCLEAR:
-                raise self._reader.perhaps_wrong(error) from None
+                raise self._reader.with_sheet_hint(error) from None
             raise
 
     def _close_reader(self) -> None:
@@ -366,13 +366,13 @@ def open_sheet(  # noqa: PLR0913 (each is a choice of its own)
 ) -> Sheet:
     """Open an input file: CSV and its relatives, .xlsx or JSON Lines, also packed as .gz.
 
-    Before it returns, all of it was read once, for its encoding.
+    It reads the whole file once, for its encoding, before it returns.
 
     Args:
         path: The file, or "-" for standard input.
         stdin: The bytes to read for "-".
         upload: A temporary file that holds what `path` names; closed with the sheet.
-        encoding: Of text, if a person knows better than what is found.
+        encoding: The text's encoding, if a person knows better than what is detected.
         sheet: Name of the worksheet; else the first visible one with rows.
         phone_column: Name of the number's column; else it is found.
         country_column: Name of the country's column; else it is found.
@@ -384,7 +384,7 @@ def open_sheet(  # noqa: PLR0913 (each is a choice of its own)
     """
     source = open_source(path, stdin, upload)
     try:
-        asked = Asked(phone_column, country_column)
+        asked = NamedColumns(phone_column, country_column)
         return Sheet(source, encoding, sheet, asked, corrections, leaving)
     except BaseException:
         source.close()

@@ -27,10 +27,10 @@ ZIP_MARK = b"PK\x03\x04"
 CHUNK_BYTES = 1 << 20
 HEAD_BYTES = 1 << 16
 MAX_SPOOLED_BYTES = 4 << 30
-"""Standard input and unpacked .gz files: no end of a pipe may fill the disk."""
-_MOST_TIMES, _UNPACKED_FREELY = 100, 64 << 20
-"""What is packed may become so many times larger, or so large: lists of customers become 30 times
-larger at most, and what is made to fill a disk 1,000 times."""
+"""Limit of standard input and unpacked .gz files: an endless pipe must not fill the disk."""
+_MAX_RATIO, _ALWAYS_ALLOWED_BYTES = 100, 64 << 20
+"""A packed file may unpack to 100 times its size, and to 64 MiB in any case: lists of customers
+become 30 times larger at most, and what is made to fill a disk 1,000 times."""
 
 _GZIP = b"\x1f\x8b"
 _END_MARK = b"\x1a"
@@ -147,7 +147,7 @@ class _Window(io.RawIOBase):
 def open_source(
     path: str | Path, stdin: BinaryIO | None = None, upload: IO[bytes] | None = None
 ) -> Source:
-    """Open a path, or standard input for "-"; of an `upload`, which is open, it is the name.
+    """Open a path, or standard input for "-"; of an open `upload`, the path is only the name.
 
     Raises:
         SheetError: `not_found`, `not_readable`, `not_a_file`, `no_input`, `bad_gzip`, `too_big`
@@ -191,13 +191,13 @@ def _opened(path: str | Path, stdin: BinaryIO | None) -> IO[bytes]:
         return _spool(file)
 
 
-def most_unpacked(packed_bytes: int, freely: int = _UNPACKED_FREELY) -> int:
-    """Return how many bytes may be made of a file of `packed_bytes`; `freely` in any case."""
-    return min(MAX_SPOOLED_BYTES, max(freely, _MOST_TIMES * packed_bytes))
+def most_unpacked(packed_bytes: int, always_allowed: int = _ALWAYS_ALLOWED_BYTES) -> int:
+    """Return how many bytes a file of `packed_bytes` may unpack to; `always_allowed` at least."""
+    return min(MAX_SPOOLED_BYTES, max(always_allowed, _MAX_RATIO * packed_bytes))
 
 
 def _unpack(packed: IO[bytes], most: int) -> IO[bytes]:
-    """Return what a file holds, and close it."""
+    """Unpack a file into a temporary one, and close it."""
     packed.seek(0)
     try:
         with packed, gzip.GzipFile(fileobj=packed) as unpacked:
@@ -209,7 +209,7 @@ def _unpack(packed: IO[bytes], most: int) -> IO[bytes]:
 
 
 def _spool(stream: IO[bytes] | gzip.GzipFile, most: int = MAX_SPOOLED_BYTES) -> IO[bytes]:
-    """Copy a stream of `most` bytes to a temporary file that nobody else can see."""
+    """Copy a stream of at most `most` bytes to a temporary file that nobody else can see."""
     with ExitStack() as on_error:
         spool = on_error.enter_context(tempfile.TemporaryFile(prefix="sendcode-"))
         while chunk := stream.read(CHUNK_BYTES):
@@ -256,7 +256,7 @@ def refuse_other_files(source: Source) -> None:
         meant = source.name.removeprefix(".").removeprefix("~$").removeprefix("~lock.")
         meant = f"the workbook {meant.rstrip('#')}" if meant != source.name else "the workbook"
         raise not_a_sheet(
-            "the mark that a program leaves beside a workbook while it has it open",
+            "the lock file that a program keeps beside a workbook while it has it open",
             f"name {meant} itself",
         )
     if head.startswith(_OLE):

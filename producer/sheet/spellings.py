@@ -29,7 +29,7 @@ _COUNTER = re.compile(r"(?<=\D)\d{1,2}$")
 def plain_name(name: str) -> str:
     """Return a name in the form in which names are compared: "Tél. N° (obligatoire)" is "telno".
 
-    Without case, accents, blanks, punctuation and what is in brackets.
+    Without case, accents, spaces, punctuation and what is in brackets.
     """
     name = _without_accents(name)
     return _SEPARATORS.sub("", _BRACKETS.sub("", name)) or _SEPARATORS.sub("", name)
@@ -68,7 +68,7 @@ _MOBILE = re.compile(
     "mobil|cell|handy|handphone|gsm|movil|celular|telemovel|portable|msisdn|whatsapp|sms|nohp"
     "|nomorhp|手机|手機|移动|移動|行動|流動|携帯|휴대"
 )
-# Words beside a phone's name that leave it one: "Phone 1 - Value", "Home Phone", "Primary mobile".
+# Words allowed beside a phone column's name: "Phone 1 - Value", "Home Phone", "Primary mobile".
 _BESIDE = frozenset(
     {"value", "primary", "main", "default", "own", "your", "or", "and", "the", "no"}
 )
@@ -137,7 +137,7 @@ def _country(name: str) -> str:
 def _countries() -> dict[str, str]:
     """Return calling codes by the countries' names, which libphonenumber has in 30 languages.
 
-    `phonenumbers.geodata` is passed by: it loads its whole gazetteer, 100 MB, around these names.
+    `phonenumbers.geodata` is not imported: with these names it loads its whole gazetteer, 100 MB.
     """
     path = Path(phonenumbers.__file__).with_name("geodata") / "locale.py"
     spec = importlib.util.spec_from_file_location("phonenumbers.geodata.locale", path)

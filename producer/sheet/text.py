@@ -18,7 +18,7 @@ from itertools import islice
 from typing import Any
 
 from jobs.phone import Fault
-from producer.sheet.columns import HEADER_SOUGHT_IN, rate_header
+from producer.sheet.columns import HEADER_SEARCH_RECORDS, rate_header
 from producer.sheet.row import FAULTS, Record, SheetError, not_a_sheet
 from producer.sheet.source import Source
 from producer.sheet.writing import unshielded
@@ -180,7 +180,7 @@ class DelimitedText:
                 reader = csv.reader(lines, delimiter=self.delimiter)
                 cells = record[0].rstrip("\r\n").split(self.delimiter)
             elif ' "' in record[0]:
-                cells = self._without_blanks_before_quotes(cells, record)
+                cells = self._without_spaces_before_quotes(cells, record)
             if len(record) > 1 or "'" in record[0] or '="' in record[0]:
                 cells = [unshielded(cell) for cell in cells]
             if self._has_nul:
@@ -190,8 +190,8 @@ class DelimitedText:
                 continue
             yield Record(lines.number - len(record) + 1, cells, fault=fault)
 
-    def _without_blanks_before_quotes(self, cells: list[str], record: Sequence[str]) -> list[str]:
-        """Return the cells of `"a", "b"`, where a blank hides the quotation mark after it."""
+    def _without_spaces_before_quotes(self, cells: list[str], record: Sequence[str]) -> list[str]:
+        """Return the cells of `"a", "b"`, where a space hides the quotation mark after it."""
         if not any(cell[:1] == " " and cell.lstrip(" ")[:1] == '"' for cell in cells):
             return cells
         try:
@@ -221,7 +221,7 @@ class DelimitedText:
 
 
 def choose_delimiter(source: Source, codec: str) -> str:
-    """Return the delimiter with which a header, even one below a title, is best understood."""
+    """Return the delimiter with which a header, even one below a title, is recognised best."""
     try:
         announced = _announced_delimiter(next(_Lines(source, codec), ""))
     except _RecordTooLongError:
@@ -229,12 +229,12 @@ def choose_delimiter(source: Source, codec: str) -> str:
     if announced:
         return announced
 
-    def merit(delimiter: str) -> tuple[int, int, int]:
+    def score(delimiter: str) -> tuple[int, int, int]:
         text = DelimitedText(source, codec, delimiter)
-        first, *others = [record.cells for record in islice(text, HEADER_SOUGHT_IN)] or [[]]
+        first, *others = [record.cells for record in islice(text, HEADER_SEARCH_RECORDS)] or [[]]
         return rate_header(first), max(map(rate_header, others), default=0), len(first)
 
-    return max(_DELIMITERS, key=merit)
+    return max(_DELIMITERS, key=score)
 
 
 def _without_nul(cell: str) -> str:
@@ -253,13 +253,13 @@ _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class _Number(str):
-    """A JSON number as written: 1.0 keeps its dot, and 400 digits are not computed with."""
+    """A JSON number as written: 1.0 keeps its dot, and 400 digits are not converted."""
 
     __slots__ = ()
 
 
 class _NameTwiceError(Exception):
-    """An object has two values of one name."""
+    """An object has two values for one name."""
 
 
 class JsonLines:

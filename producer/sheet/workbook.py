@@ -75,8 +75,8 @@ class Worksheet:
         more = f" and {len(others) - _SHEETS_SHOWN} more" if len(others) > _SHEETS_SHOWN else ""
         return ", ".join(f'"{shown(other)}"' for other in others[:_SHEETS_SHOWN]) + more
 
-    def perhaps_wrong(self, error: SheetError) -> SheetError:
-        """Return the error with the hint that another sheet may be meant, if there is one."""
+    def with_sheet_hint(self, error: SheetError) -> SheetError:
+        """Return the error, with the hint that another sheet may be meant if there is one."""
         if not self._others:
             return error
         return SheetError(
@@ -409,7 +409,7 @@ class _Workbook:
 
     def _find_workbook(self) -> str:
         if "[content_types].xml" not in self._parts:
-            raise self._not_of_excel()
+            raise self._not_excel()
         for kind, part in self._relations("").values():
             if kind.endswith("/officeDocument"):
                 if part.endswith(".bin"):
@@ -417,8 +417,8 @@ class _Workbook:
                 return part
         raise not_a_sheet("another kind of office document")
 
-    def _not_of_excel(self) -> SheetError:
-        """Return the error for a .zip that is not a document of Microsoft's."""
+    def _not_excel(self) -> SheetError:
+        """Return the error for a .zip that is not a Microsoft Office document."""
         if "mimetype" in self._parts or "content.xml" in self._parts:
             return not_a_sheet("an OpenDocument file")
         if any(part.endswith(".iwa") or part == "index.zip" for part in self._parts):

@@ -40,7 +40,7 @@ _ENCODINGS = {"csv": ENCODING, "plain": "utf-8", "xlsx": None}
 _PORTION_BYTES = 1 << 16
 
 Cell: TypeAlias = str | datetime
-"""Of a column of ours; a time is written as its own clock shows it, without the zone."""
+"""Of a column of ours; a time is written in its own time zone, without naming it."""
 
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t"}
 """What a person may choose, by name."""
@@ -218,14 +218,14 @@ def _parts() -> dict[str, str]:
 _NOT_XML = re.compile("[\0-\x08\x0b-\x1f\ufffe\uffff]|_(?=x[0-9A-Fa-f]{4}_)")
 
 
-_EXCEL_S_DAY_0 = datetime(1899, 12, 30)
+_EXCEL_DAY_0 = datetime(1899, 12, 30)
 _DAY_S = 86_400
-_NOT_IN_A_SHEET_S_NAME = re.compile(r"[\[\]:*?/\\]")
-_LONGEST_SHEET_S_NAME = 31
+_NOT_IN_A_SHEET_NAME = re.compile(r"[\[\]:*?/\\]")
+_LONGEST_SHEET_NAME = 31
 
 
 def _sheet_name(title: str) -> str:
-    name = _NOT_XML.sub(" ", _NOT_IN_A_SHEET_S_NAME.sub(" ", title))[:_LONGEST_SHEET_S_NAME]
+    name = _NOT_XML.sub(" ", _NOT_IN_A_SHEET_NAME.sub(" ", title))[:_LONGEST_SHEET_NAME]
     return name.strip(" '") or "Sheet1"
 
 
@@ -241,7 +241,7 @@ def _width_of(cell: Cell) -> int:
 def _content(cell: Cell, *, is_bold: bool) -> str:
     """Return the rest of a cell's element, up to its end."""
     if isinstance(cell, datetime):
-        days = (cell.replace(tzinfo=None) - _EXCEL_S_DAY_0).total_seconds() / _DAY_S
+        days = (cell.replace(tzinfo=None) - _EXCEL_DAY_0).total_seconds() / _DAY_S
         return f' s="1"><v>{days:.8f}</v>'
     style = ' s="2"' if is_bold else ""
     return f'{style} t="inlineStr"><is><t xml:space="preserve">{_xml_text(cell)}</t></is>'
@@ -433,7 +433,7 @@ _DAMAGED_NUMBER = re.compile(
     r"0\d+"  # a zero in front
     r"|\d{11,}"  # shown as 1.89E+10, and beyond 15 digits cut
     r"|\+\d[\d ().\-]*"  # a plus in front
-    r"|\d+(?:\.\d+)?[eE][+\-]?\d+"  # an exponent that may be none
+    r"|\d+(?:\.\d+)?[eE][+\-]?\d+"  # what looks like an exponent, and may be an id
 )
 _WITHIN = re.compile(f"([,;\t|\r\n][\\s\"]*)('*[{_STARTERS}])")
 _SHIELDED_WITHIN = re.compile(f"([,;\t|\r\n][\\s\"]*)'('*[{_STARTERS}])")
@@ -454,7 +454,7 @@ def shielded(cell: str) -> str:
     - `="0701"`: a formula that is nothing but a text, for digits only. It is the one form that
       Excel, WPS and Google Sheets show as 0701 exactly: an apostrophe or a tab would become part of
       the value, and a look-up of the number in the customer's own list would silently fail. Nothing
-      can be injected: between the quotation marks are only digits, "+-().", "E" and blanks.
+      can be injected: between the quotation marks are only digits, "+-().", "E" and spaces.
 
     Excel may separate cells at another character than the file does, and then sees a formula within
     a cell: `x;=cmd` in a file with commas. So the apostrophe also goes before what follows a

@@ -107,7 +107,7 @@ def test_doubts_repairs_and_codes_sent_before_are_told_with_their_lines(
         and "(line 3)" in line
         for line in told
     )
-    assert any(line.startswith("1 x repaired: blanks") and "(line 4)" in line for line in told)
+    assert any(line.startswith("1 x repaired: spaces") and "(line 4)" in line for line in told)
     assert (
         "1 x the number got a code before (line 2): it gets another one; "
         "--skip-sent leaves such rows out"

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import pytest
 
 from producer.sheet import SheetError
-from producer.sheet.columns import Asked, Columns, ColumnSearch, Sample
+from producer.sheet.columns import Columns, ColumnSearch, NamedColumns, Sample
 
-FOUND = Asked()
+FOUND = NamedColumns()
 
 
-def find(*header: str, rows: Sequence[Sequence[str]] = (), asked: Asked = FOUND) -> Columns:
+def find(*header: str, rows: Sequence[Sequence[str]] = (), asked: NamedColumns = FOUND) -> Columns:
     return ColumnSearch(header, 1, Sample(rows)).columns(asked)
 
 
@@ -136,11 +136,13 @@ def test_the_cells_decide_between_columns_of_such_names() -> None:
 
 
 def test_a_person_may_name_the_columns() -> None:
-    asked = find("Phone", "Mobile", "Country", "Dial code", asked=Asked("phone", "Dial code"))
+    asked = find(
+        "Phone", "Mobile", "Country", "Dial code", asked=NamedColumns("phone", "Dial code")
+    )
 
     assert (asked.number, asked.country, asked.others) == (0, 3, ())
     with pytest.raises(SheetError) as caught:
-        find("Phone", "Mobile", asked=Asked("Handy"))
+        find("Phone", "Mobile", asked=NamedColumns("Handy"))
     assert caught.value.code == "no_such_column"
     assert '"Phone", "Mobile"' in str(caught.value)
 

@@ -5,13 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.phone import PhoneNumber
-from producer.sheet.columns import Asked, Columns, ColumnSearch, Sample
+from producer.sheet.columns import Columns, ColumnSearch, NamedColumns, Sample
 from producer.sheet.number import NumberReader, Reading
 from producer.sheet.spellings import calling_code_of_country
 
 
 def columns_of(header: list[str]) -> Columns:
-    return ColumnSearch(header, 1, Sample()).columns(Asked())
+    return ColumnSearch(header, 1, Sample()).columns(NamedColumns())
 
 
 TWO = columns_of(["country_code", "phone_num"])

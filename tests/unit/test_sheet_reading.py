@@ -376,7 +376,7 @@ def test_a_file_of_broken_json_lines_names_the_first(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "kind", "remedy"),
     [
-        ("~$customers.xlsx", "mark that a program leaves", "name the workbook customers.xlsx"),
+        ("~$customers.xlsx", "lock file that a program keeps", "name the workbook customers.xlsx"),
         ("password.xlsx", "a workbook with a password", "take the password out"),
         ("contacts.vcf", "an address book (vCard)", "export the contacts as CSV"),
         ("numbers.numbers", "a Numbers document", "export it as Excel or as CSV"),
