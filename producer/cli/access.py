@@ -60,7 +60,7 @@ def user_remove(
     name: NameArgument,
     yes: YesOption = False,
 ) -> None:
-    """Remove a user; they are signed out at once. Asks first, or wants --yes."""
+    """Remove a user; they are signed out at once. Asks first, or needs --yes."""
     with ledger_connection() as (settings, client):
         users = Users(client, settings)
         if users.get(name) is None:
@@ -77,7 +77,7 @@ def user_password(name: NameArgument) -> None:
         if users.get(name) is None:
             raise _unknown(name)
         users.set_password(name, _password())
-    say(f"{name} has another password")
+    say(f"{name} has a new password")
 
 
 def _password() -> str:
@@ -90,7 +90,9 @@ def _unknown(name: str) -> CommandFailedError:
 
 
 def token_new(
-    name: Annotated[str, typer.Argument(help="Of the backend that will use it, such as shop.")],
+    name: Annotated[
+        str, typer.Argument(help="Name of the backend that will use it, such as shop.")
+    ],
     scope: Annotated[
         str, typer.Option(help=f"What it allows, by commas, of {', '.join(Scope)}.")
     ] = Scope.SEND,
@@ -99,7 +101,7 @@ def token_new(
     ] = False,
     webhook: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="Where to send what becomes of its jobs; of its name."),
+        typer.Option(metavar="URL", help="Where to send the outcomes of the jobs of this name."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -151,10 +153,12 @@ def token_list(as_json: JsonOption = False) -> None:
 
 
 def token_revoke(
-    name: Annotated[str, typer.Argument(metavar="NAME_OR_ID", help="Whose; all of a name.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME_OR_ID", help="Its id; or a name, for all its tokens.")
+    ],
     yes: YesOption = False,
 ) -> None:
-    """End a token: its next request is refused. Asks first, or wants --yes."""
+    """End a token: its next request is refused. Asks first, or needs --yes."""
     with ledger_connection() as (settings, client):
         tokens = Tokens(client, settings)
         found = [each for each in tokens.all() if name in {each.name, each.id}]

@@ -1,4 +1,4 @@
-"""`sendcode batch`: how far a file is, and what a person may do about it."""
+"""`sendcode batch`: how far a batch is, and what a person may do about it."""
 
 from __future__ import annotations
 
@@ -32,12 +32,8 @@ from producer.cli.display import (
     show_table,
     span,
 )
-from producer.cli.options import (
-    JsonOption,
-    YesOption,
-    ledger_connection,
-)
-from producer.cli.wording import STATES, halt_in_words, taking
+from producer.cli.options import JsonOption, YesOption, ledger_connection
+from producer.cli.wording import STATES, halt_in_words, results_command
 from producer.importing import default_batch_id
 from producer.overview import read_overview
 from producer.stories import PERHAPS_TWICE
@@ -47,7 +43,7 @@ LINE_EVERY_S = 10.0
 """Between two lines where there is no terminal."""
 WARN_EVERY_S = 30.0
 STALLED_S = 20.0
-"""After so long without a new row an import is taken to have been cut off."""
+"""After this long without a new row an import counts as cut off."""
 
 BatchArgument = Annotated[str, typer.Argument(metavar="ID", help="The batch's id.")]
 
@@ -124,7 +120,7 @@ def batch_cancel(
     yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """End a batch for good: what waits is not sent any more. Asks first, or wants --yes."""
+    """End a batch for good: what waits is not sent any more. Asks first, or needs --yes."""
     with ledger_connection() as (settings, client):
         batch = known(Batches(client, settings), batch_id)
     if not batch.state.is_over:
@@ -133,7 +129,7 @@ def batch_cancel(
 
 
 def known(batches: Batches, batch_id: str) -> Batch:
-    """Return a batch by the id that a person gave."""
+    """Return the batch of the id that a person gave; raise an error that helps if there is none."""
     batch = batches.get(batch_id)
     if batch is not None:
         return batch
@@ -258,7 +254,7 @@ def next_steps(batch: Batch) -> list[str]:
     if not batch.imported:
         steps.append(
             f"its import is not complete ({count_of(batch.total, 'row')} so far); if it was cut "
-            f"off, complete it: {completing(batch)}"
+            f"off, complete it: {completing_command(batch)}"
         )
     if batch.counts.get("dead") or batch.counts.get("unknown"):
         steps.append(f"what failed, and what to do: sendcode dead list --batch {batch_id}")
@@ -266,11 +262,11 @@ def next_steps(batch: Batch) -> list[str]:
     if batch.possible_duplicates:
         which = ' ("perhaps twice" in the column message marks those that may have been)'
     if batch.is_over or which:
-        steps.append(f"its results{which}: {taking(batch)}")
+        steps.append(f"its results{which}: {results_command(batch)}")
     return steps
 
 
-def completing(batch: Batch) -> str:
+def completing_command(batch: Batch) -> str:
     """Return the command that completes an import which was cut off.
 
     The ledger knows the file by its name only, in which numbers are masked: not its folder, nor the
@@ -327,7 +323,7 @@ def watch_batch(client: redis.Redis, settings: Settings, batch: Batch) -> Batch:
                 elif now - grew_at >= STALLED_S:
                     raise CommandFailedError(
                         f"all rows so far have ended, but the import of batch {batch.batch_id} was "
-                        f"cut off; complete it: {completing(batch)}"
+                        f"cut off; complete it: {completing_command(batch)}"
                     )
                 time.sleep(WATCH_S)
                 batch = known(batches, batch.batch_id)

@@ -54,7 +54,7 @@ from producer.tally import Faults, Places, ranked
 
 _DOUBLES_SHOWN = 3
 _NOTHING = "nothing to do"
-"""How the remedy of a repair begins that a person need not look at."""
+"""How the remedy begins of a repair that leaves nothing for a person to do."""
 
 
 def batch_check(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)
@@ -82,7 +82,7 @@ def batch_check(  # noqa: PLR0913, PLR0917 (a command's options are its argument
     country_column: CountryColumnOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Look at a file as `submit` would, sending and changing nothing."""
+    """Check a file as `submit` would read it; send and change nothing."""
     terms = Terms(max_rate=rate_of("--max-rate", max_rate), skip_sent=skip_sent)
     check_batch_id(batch_id)
     _refuse_to_overwrite(file, output)
@@ -133,7 +133,7 @@ def batch_check(  # noqa: PLR0913, PLR0917 (a command's options are its argument
 
 
 def _refuse_to_overwrite(file: Path, output: Path | None) -> None:
-    """Refuse to replace the customer's own file by what is wrong with it."""
+    """Refuse to replace the customer's own file with what is wrong in it."""
     if output is None:
         return
     try:
@@ -145,13 +145,13 @@ def _refuse_to_overwrite(file: Path, output: Path | None) -> None:
 
 
 def _answers(client: redis.Redis, settings: Settings) -> bool:
-    """Return whether the ledger can be asked, and believed; if not, say so."""
+    """Return whether the ledger can be reached and trusted; if not, say so."""
     try:
         Identity(client, settings, state_file(settings)).check()
     except (redis.RedisError, LedgerRefusedError) as exc:
         [why], _ = error_in_words(exc)
         say(why)
-        say("so only the file is looked at, not what was sent before nor what waits")
+        say("so only the file is checked, not what was sent before or what waits")
         return False
     return True
 
@@ -160,7 +160,7 @@ def _answers(client: redis.Redis, settings: Settings) -> bool:
 def _invalid_rows(
     written: WrittenSheet | None, sheet: Sheet, batch_id: str, checked_at: str
 ) -> Iterator[Callable[[Row], None]]:
-    """Write what is invalid of the rows that the block looks at, if a person asked for that."""
+    """Write the invalid ones of the rows that the block reads, if a person asked for that."""
     if written is None:
         yield lambda _: None
         return
@@ -204,7 +204,7 @@ def _show(sheet: Sheet, found: Preflight) -> None:
 
 
 def _verdict(found: Preflight) -> str:
-    """Return in one line what the table comes to."""
+    """Return a summary of the table in one line."""
     tally, overview = found.tally, found.overview
     text = f"{tally.valid:,} of {count_of(tally.rows, 'row')} can be sent"
     if tally.invalid:
@@ -268,6 +268,6 @@ def _say_what_is_there(found: Preflight) -> None:
     if existing is not None:
         again = "nothing" if existing.imported else "what is not there yet"
         say(
-            f"it was submitted before: batch {found.batch_id} is {existing.phase}; again, it would "
-            f"add {again}"
+            f"it was submitted before: batch {found.batch_id} is {existing.phase}; submitted "
+            f"again, it would add {again}"
         )

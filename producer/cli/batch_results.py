@@ -31,7 +31,7 @@ from producer.cli.options import (
     ledger_connection,
     target_of,
 )
-from producer.cli.wording import taking
+from producer.cli.wording import results_command
 from producer.results import RESULT_COLUMNS, ResultRow, own_columns, results, statuses_of
 
 _REPORT_ROWS = 500
@@ -150,4 +150,4 @@ def _say_what_was_written(
         say(f"correct the rows in that file, then: {again}")
     if only == "failed" and batch.cancelled:
         rows = count_of(batch.cancelled, "row was", "rows were")
-        say(f"{rows} cancelled, not failed; take them: {taking(batch, 'cancelled')}")
+        say(f"{rows} cancelled, not failed; take them: {results_command(batch, 'cancelled')}")

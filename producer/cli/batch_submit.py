@@ -38,7 +38,7 @@ from producer.cli.options import (
     rate_of,
     seconds_of,
 )
-from producer.cli.wording import NO_BATCH, note_in_words, taking
+from producer.cli.wording import NO_BATCH, note_in_words, results_command
 from producer.importing import Spool, Submission, Terms, check_batch_id
 from producer.overview import Overview, read_overview
 from producer.sheet import Sheet
@@ -73,7 +73,7 @@ def batch_submit(  # noqa: PLR0913, PLR0917 (a command's options are its argumen
     skip_sent: SkipSentOption = False,
     once_more: Annotated[
         bool,
-        typer.Option("--again", help="Make another batch of a content that was submitted before."),
+        typer.Option("--again", help="Make another batch of content that was submitted before."),
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only read the file and say what would be done.")
@@ -131,7 +131,7 @@ def _read(submission: Submission, sheet: Sheet) -> None:
         raise
     if submission.left_aside:
         options = " and ".join(_OPTIONS[name] for name in submission.left_aside)
-        say(f"{options} left aside: the batch keeps what it was first submitted with")
+        say(f"{options}: no effect, as the batch keeps what it was first submitted with")
 
 
 def _ask(terms: Terms, tally: Tally, overview: Overview) -> None:
@@ -156,7 +156,7 @@ def _ask(terms: Terms, tally: Tally, overview: Overview) -> None:
 
 
 def _second_codes(tally: Tally) -> str:
-    """Return how many would be bothered, and paid for, once more; "" if nobody would."""
+    """Return how many would get, and cost, a second code; "" if nobody would."""
     kinds = [
         count_of(places.count, f"row's number {one}", f"rows' numbers {many}")
         for places, one, many in (
@@ -169,7 +169,7 @@ def _second_codes(tally: Tally) -> str:
 
 
 def _write(submission: Submission) -> None:
-    """Write the rows. Interrupted by Ctrl-C or by a Redis that is gone, say how to go on."""
+    """Write the rows; if Ctrl-C or the loss of Redis interrupts it, say how to go on."""
     begun = submission.batch
     if begun is not None and begun.total:
         say(f"going on where the import was cut off, after {count_of(begun.total, 'row')}")
@@ -246,6 +246,6 @@ def _show_next(batch: Batch, *, second_codes: bool) -> None:
             say(line)
         return
     say(f"look at it:   sendcode batch status {batch_id} --watch")
-    say(f"its results:  {taking(batch)}")
+    say(f"its results:  {results_command(batch)}")
     if second_codes:
-        say(f"second codes are not meant? sendcode batch cancel {batch_id} stops it at once")
+        say(f"no second codes wanted? sendcode batch cancel {batch_id} stops it at once")

@@ -1,7 +1,7 @@
 """All commands of `sendcode`, and where each is: its module is loaded when it is called.
 
 So `sendcode --help` is quick, and a command's module imports what it needs at its top, like any
-other. The line that a command has in the lists is the first of its docstring.
+other. The help lists a command with the first line of its docstring.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from producer.cli import console
 
 HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 _PROGRAMS = frozenset({"demo", "sandbox"})
-"""All of their options, --help too, are the program's own."""
+"""All of their options, even --help, are the program's own."""
 _PASSED_ON = {
     "allow_extra_args": True,
     "ignore_unknown_options": True,
@@ -35,7 +35,7 @@ COMMANDS: Mapping[str, Mapping[str, str | tuple[str, Mapping[str, Sequence[str]]
     "Send": {
         "send": "job",
         "batch": (
-            "A file of customers: check, submit, watch, steer, take the results.",
+            "A file of customers: check, submit, watch, control, get the results.",
             {
                 "batch_check": ["check"],
                 "batch_submit": ["submit"],
@@ -44,14 +44,14 @@ COMMANDS: Mapping[str, Mapping[str, str | tuple[str, Mapping[str, Sequence[str]]
             },
         ),
     },
-    "Look and steer": {
+    "Watch and control": {
         "status": "system",
         "doctor": "doctor",
         "halt": "system",
         "resume": "system",
         "actions": "system",
         "job": (
-            "One job: its whole story, and its end by a person's word.",
+            "One job: its whole story, and how to cancel it.",
             {"job": ["show", "cancel"]},
         ),
         "dead": (
@@ -63,7 +63,7 @@ COMMANDS: Mapping[str, Mapping[str, str | tuple[str, Mapping[str, Sequence[str]]
             {"quota": ["status", "simulate"]},
         ),
         "webhook": (
-            "Where outcomes go that backends are told of, and what was not delivered.",
+            "Where backends receive outcomes, and what was not delivered.",
             {"webhook": ["list", "replay", "secret", "remove"]},
         ),
         "purge": "removing",
@@ -91,7 +91,7 @@ COMMANDS: Mapping[str, Mapping[str, str | tuple[str, Mapping[str, Sequence[str]]
 """By their place in the help, then by name: the module in this package where each is.
 
 A group has its line in the help, and the names of its commands by their module. A command's
-function is called as what a person types, `dead_list` for `sendcode dead list`.
+function is named after what a person types, `dead_list` for `sendcode dead list`.
 """
 
 
@@ -130,7 +130,7 @@ class LazyCommand(TyperCommand):
         return found[1] if found else ""
 
     help = property(_line, lambda _, __: None)
-    """Read when it is shown: click, which sets it, knows of none."""
+    """Read when it is shown; the None that click sets is ignored."""
 
     @cached_property
     def itself(self) -> Any:
@@ -143,7 +143,7 @@ class LazyCommand(TyperCommand):
         return get_command(app)
 
     def make_context(self, *args: Any, **options: Any) -> Any:
-        """Parse the command's words, which needs its options and so loads it."""
+        """Parse the command's arguments, which needs its options and so loads it."""
         return self.itself.make_context(*args, **options)
 
 

@@ -1,8 +1,8 @@
-"""Where results and talk go, JSON, and errors as one clear line. `--help` needs this file.
+"""Where results and messages go, JSON, and errors as one clear line. `--help` needs this file.
 
 Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 misused (options,
-settings, input), 130 interrupted. A command lets exceptions out, and so do all functions that it
-calls; `exit_code_for` reports them.
+settings, input), 130 interrupted. Commands, and all functions that they call, let exceptions
+propagate; `exit_code_for` reports them.
 """
 
 from __future__ import annotations
@@ -45,25 +45,25 @@ class MisusedError(Exception):
 
 @cache
 def results() -> Console:
-    """Return stdout, for tables and what else needs more than lines."""
-    from rich.console import Console  # noqa: PLC0415 (a tenth of the start, and most need none)
+    """Return a console on stdout, for tables and other output that is more than lines."""
+    from rich.console import Console  # noqa: PLC0415 (a tenth of the start, and few need it)
 
     return Console(file=stdout(), highlight=False)
 
 
 @cache
 def stdout() -> IO[str]:
-    """Return stdout, whose errors name it."""
+    """Return stdout; an error in writing to it names it."""
     return cast("IO[str]", _Named(lambda: sys.stdout))
 
 
 def say(text: str) -> None:
-    """Write a line of talk as it is, but for control characters."""
+    """Write a message to stderr as it is, but for control characters."""
     print(printable(text), file=sys.stderr, flush=True)
 
 
 def show(text: str) -> None:
-    """Write a line of results as it is, but for control characters."""
+    """Write a line of results to stdout as it is, but for control characters."""
     print(printable(text), file=stdout(), flush=True)
 
 
@@ -83,21 +83,21 @@ def input_in_bytes() -> BinaryIO | None:
 
 
 def is_terminal() -> bool:
-    """Return whether somebody is there to be asked."""
+    """Return whether there is a terminal at which a person can be asked."""
     return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def ask_first(question: str, *, yes: bool) -> None:
-    """Ask before what cannot be taken back, unless `yes` has answered already."""
+    """Ask before what cannot be undone, unless `yes` confirms it already."""
     if yes:
         return
     if not is_terminal():
-        raise MisusedError(f"{question} Nobody is here to be asked: --yes says yes")
+        raise MisusedError(f"{question} There is no terminal to ask at: --yes confirms it")
     typer.confirm(question, abort=True, err=True)
 
 
 def number_asked_for(*, has_option: bool = True) -> str:
-    """Read a phone number, as `secret_line` does; `has_option`: --phone would name it as well."""
+    """Read a phone number, as `secret_line` does; `has_option`: --phone takes it as well."""
     prompt = "Phone number (what you type stays hidden)"
     otherwise = "; or name it with --phone" if has_option else ""
     return secret_line("one phone number", prompt, otherwise=otherwise)
@@ -106,7 +106,7 @@ def number_asked_for(*, has_option: bool = True) -> str:
 def secret_line(what: str, prompt: str, *, twice: bool = False, otherwise: str = "") -> str:
     """Read a line, hidden at a terminal, else all of stdin: no process list shows it.
 
-    A person types it `twice`, where nobody sees what was typed; `otherwise` is another way.
+    A person types it `twice`, as what they type is hidden; `otherwise` names another way.
     """
     if sys.stdin is not None and sys.stdin.isatty():
         return str(typer.prompt(prompt, hide_input=True, confirmation_prompt=twice, err=True))
@@ -123,7 +123,7 @@ def secret_line(what: str, prompt: str, *, twice: bool = False, otherwise: str =
 
 
 class _Named:
-    """Stdout, as it is at each call; an error of writing names it."""
+    """Stdout, as it is at each call; an error in writing names it."""
 
     def __init__(self, stream: Callable[[], Any]) -> None:
         self._stream = stream
@@ -147,10 +147,10 @@ class _Named:
 
 
 def command_line(*words: str | Path, **options: str | float | bool | None) -> str:
-    """Return a command that can be pasted into a shell, whatever is in its words.
+    """Return a command that can be pasted into a shell, whatever its words contain.
 
     Options are named as in Python, `max_rate` for `--max-rate`. Those without a value are left out;
-    True stands for one that takes none.
+    True stands for a flag.
     """
     parts = ["sendcode", *map(str, words)]
     for name, value in options.items():
@@ -168,7 +168,7 @@ def shows_on_terminal(output: Path) -> bool:
 
 
 def printable(text: str) -> str:
-    """Replace what could steer a terminal: such text may come from a file or a server."""
+    """Replace what could control a terminal: such text may come from a file or a server."""
     return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
@@ -199,17 +199,17 @@ def _code_of(command: Callable[[], None]) -> int | str | None:
         stdout().flush()
     except BrokenPipeError:  # the reader has closed the pipe
         code = FAILED
-        _forget_results()
+        _discard_results()
     except Exception as exc:  # noqa: BLE001 (the seam: every error becomes a line and a code)
         code = exit_code_for(exc)
-        _forget_results()
+        _discard_results()
     if code == INTERRUPTED:
         complain("interrupted")
     return code
 
 
-def _forget_results() -> None:
-    """Leave nothing in stdout's buffer that cannot be written when the process ends."""
+def _discard_results() -> None:
+    """Discard what stdout's buffer holds if it cannot be written: the exit would fail on it."""
     try:
         sys.stdout.flush()
     except OSError:

@@ -88,7 +88,7 @@ def dead_list(
     """
     choice = Choice(code=code, batch_id=batch)
     with ledger_connection() as (settings, client):
-        dead = _among(choice, client, settings)
+        dead = _dead_letters(choice, client, settings)
         found = groups(dead, choice)
         chosen = letters(dead, choice) if choice != Choice() else iter(())
         records = [letter.record for letter in islice(chosen, limit) if letter.record]
@@ -174,7 +174,7 @@ def dead_requeue(  # noqa: PLR0913, PLR0917 (a command's options are its argumen
         memory = Memory(client, settings)
         named = may_send_twice and bool(choice.job_ids)
         how = Handling(force, may_send_twice, limit, per_second, dry_run, kept, memory, named)
-        dead = _among(choice, client, settings)
+        dead = _dead_letters(choice, client, settings)
         if number is not None:
             report = replace_number(dead, choice.job_ids[0], number, how)
         else:
@@ -199,7 +199,7 @@ def dead_drop(
         raise MisusedError("--reason: say why, for whoever looks later")
     kept = reason_to_keep(reason)
     with ledger_connection() as (settings, client):
-        dead = _among(choice, client, settings)
+        dead = _dead_letters(choice, client, settings)
         with _walking("dropping", dead) as progress:
             how = Handling(limit=limit, dry_run=dry_run, reason=kept)
             report = drop(dead, choice, how, progress)
@@ -223,7 +223,7 @@ def dead_export(
     written = target_of(output, overwrite=overwrite, reveal=reveal, form=form, separator=separator)
     with ledger_connection() as (settings, client):
         choice = Choice(code=code, batch_id=batch)
-        dead = _among(choice, client, settings)
+        dead = _dead_letters(choice, client, settings)
         note(client, settings, Action(what="dead export", about=str(choice)))
         with written(EXPORT_COLUMNS, ()) as writer:
             for cells in export_rows(dead, choice):
@@ -242,8 +242,8 @@ def _choice(
     return Choice(code, batch, job_ids=tuple(dict.fromkeys(jobs or ())))
 
 
-def _among(choice: Choice, client: redis.Redis, settings: Settings) -> DeadLetters:
-    """Return the dead letters; report a mistyped batch or code, rather than find nothing."""
+def _dead_letters(choice: Choice, client: redis.Redis, settings: Settings) -> DeadLetters:
+    """Return the dead letters; report a batch that does not exist, a code that none has."""
     dead = DeadLetters(client, settings)
     if choice.batch_id is not None:
         known(Batches(client, settings), choice.batch_id)

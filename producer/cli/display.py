@@ -12,13 +12,13 @@ from typing import Protocol
 from producer.cli.console import printable, results, say
 
 LINE_EVERY_S = 5.0
-"""Between two lines of progress where there is no terminal; what is quicker has none."""
+"""Between two lines of progress where there is no terminal; what ends sooner shows none."""
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 _LONG_MINUTES = 10
 _WHOLE = {"code", "job", "batch"}
 """Columns whose cells are copied into commands: never folded."""
 _FILE_WIDTH = 140
-"""Of tables that go to a file or another program, which have no width of their own."""
+"""Of tables that go to a file or another program, where no terminal sets the width."""
 
 
 def moment(ms: int | None) -> str:
@@ -93,15 +93,15 @@ class ShowNow(Protocol):
 
 @contextmanager
 def display(what: str, line_every_s: float, *, transient: bool = False) -> Iterator[ShowNow]:
-    """Show a bar on stderr, moved each time the block calls what it gets.
+    """Show a progress bar on stderr; the block gets a callback that updates it.
 
-    Without a terminal there is a line every few seconds. A `transient` bar vanishes at the end, and
-    its first line comes only after these seconds.
+    Without a terminal there is a line every few seconds. A `transient` bar vanishes at the end;
+    without a terminal its first line comes only after these seconds.
     """
     if not sys.stderr.isatty():
         yield _lines(what, line_every_s, at_once=not transient)
         return
-    from rich.console import Console  # noqa: PLC0415 (of a terminal alone, as what follows)
+    from rich.console import Console  # noqa: PLC0415 (only with a terminal, as the next)
     from rich.progress import BarColumn, Progress, TextColumn  # noqa: PLC0415
 
     columns = (
@@ -109,8 +109,8 @@ def display(what: str, line_every_s: float, *, transient: bool = False) -> Itera
         BarColumn(),
         TextColumn("{task.fields[text]}", markup=False),
     )
-    talk = Console(stderr=True, highlight=False)
-    with Progress(*columns, console=talk, transient=transient) as bar:
+    stderr = Console(stderr=True, highlight=False)
+    with Progress(*columns, console=stderr, transient=transient) as bar:
         task = bar.add_task(what, total=None, text="")
 
         def show_now(text: str, share: float | None, *, last: bool = False) -> None:  # noqa: ARG001
@@ -121,12 +121,12 @@ def display(what: str, line_every_s: float, *, transient: bool = False) -> Itera
 
 
 def _lines(what: str, every_s: float, *, at_once: bool) -> ShowNow:
-    said = time.monotonic() - (every_s if at_once else 0.0)
+    last_at = time.monotonic() - (every_s if at_once else 0.0)
 
     def show_now(text: str, share: float | None, *, last: bool = False) -> None:  # noqa: ARG001
-        nonlocal said
-        if last or time.monotonic() - said >= every_s:
-            said = time.monotonic()
+        nonlocal last_at
+        if last or time.monotonic() - last_at >= every_s:
+            last_at = time.monotonic()
             say(f"{what}: {text}" if what else text)
 
     return show_now
@@ -139,13 +139,13 @@ def progress_of(
     unit: str = "rows",
     share: Callable[[], float] | None = None,
 ) -> Iterator[Callable[[int], None]]:
-    """Show how far something is; the block calls what it gets with the count so far.
+    """Show the progress of something; the block gets a callback for the count so far.
 
     The time left is shown where `total` is known, or `share`: how much is done, 0 to 1.
     """
     of = f" of {total:,}" if total is not None else ""
     started = time.monotonic()
-    first: int | None = None  # what was there before was not done now
+    first: int | None = None  # what was done before the start does not count for the rate
     with display(what, LINE_EVERY_S, transient=True) as show_now:
 
         def done(count: int) -> None:

@@ -1,4 +1,4 @@
-"""`sendcode doctor`: is everything there that sending needs, and set up rightly?
+"""`sendcode doctor`: is everything there that sending needs, and set up correctly?
 
 A list of small checks (at the end), each by itself.
 """
@@ -64,8 +64,8 @@ def doctor(
         bool,
         typer.Option(
             "--repair",
-            help="First derive anew what keys lost or spoiled in Redis held, from all jobs and "
-            "batches; show what was damaged for the last time.",
+            help="First rebuild what lost or damaged keys in Redis held, from all jobs and "
+            "batches; show for the last time what was damaged.",
         ),
     ] = False,
     as_json: JsonOption = False,
@@ -107,15 +107,15 @@ UNFINISHED_MS = 86_400_000
 SHOWN = 5
 """Lines about what was damaged."""
 UNSWEPT_S = 60.0
-"""Every worker sweeps every second or so, and tries again where Redis is not there for a while."""
+"""Every worker sweeps every second or so, and tries again while Redis is out of reach."""
 BESIDE_ANSWER_S = 0.5
-"""A job holds its thread for so much longer than the API takes to answer: claim, slot, records."""
+"""How much longer a job holds its thread than the API takes to answer: claim, slot, records."""
 CLOCK_OFF_S = 5.0
 """A slow round trip cannot look like a greater difference than that."""
 
 
 def examine(client: redis.Redis, settings: Settings) -> Iterator[Finding]:
-    """Make all checks, one after the other; without Redis those that need it are left out."""
+    """Run all checks, one after the other; without Redis those that need it are left out."""
     reported: set[str] = set()
     for check in OF_REDIS:
         try:
@@ -136,7 +136,7 @@ def examine(client: redis.Redis, settings: Settings) -> Iterator[Finding]:
 
 
 def reach(client: redis.Redis, settings: Settings) -> Iterator[Finding]:
-    """Check that it answers."""
+    """Check that Redis answers."""
     client.ping()
     yield Finding("redis", Level.OK, f"Redis at {settings.redis.place} answers")
 
@@ -148,7 +148,7 @@ def rights(client: redis.Redis, settings: Settings) -> Iterator[Finding]:
 
 
 def writes(client: redis.Redis, settings: Settings) -> Iterator[Finding]:
-    """Do what sending does: a server that refuses it may answer all the same."""
+    """Try the writes of sending: a server that answers may refuse them all the same."""
     try:
         rehearse(client, settings)
     except redis.ResponseError as exc:
@@ -159,12 +159,12 @@ def writes(client: redis.Redis, settings: Settings) -> Iterator[Finding]:
 
 
 def server(client: redis.Redis, _: Settings) -> Iterator[Finding]:
-    """Check that it keeps what is written, and has room."""
+    """Check that Redis keeps what is written, and has room."""
     yield from judge(read_server(client))
 
 
 def access(_: redis.Redis, settings: Settings) -> Iterator[Finding]:
-    """Check who else gets in, and who could listen."""
+    """Check who else can get into Redis, and who could read the traffic."""
     yield from judge_access(settings)
 
 
@@ -183,13 +183,13 @@ def clock(client: redis.Redis, _: Settings) -> Iterator[Finding]:
 
 
 def credentials(settings: Settings) -> Iterator[Finding]:
-    """Check that they are there; only a call of the API could tell whether they are right."""
+    """Check that they are there; only a call of the API could show whether they are right."""
     try:
         _, _, token = settings.credentials()
     except SettingsError as exc:
         for line in str(exc).splitlines():
             name, _, remedy = line.partition(": missing; ")
-            text = f"{name} is missing here; a worker does not start without, a producer can"
+            text = f"{name} is missing here; a worker does not start without it, a producer can"
             yield Finding("credentials", Level.WARN, text, remedy)
         return
     kind = "temporary credentials" if token else "credentials"
@@ -201,7 +201,7 @@ def data_keys(settings: Settings) -> Iterator[Finding]:
     """Check that there is one."""
     if settings.sendcode_data_keys is None:
         name, _, remedy = missing(DATA_KEYS).partition(": missing; ")
-        yield Finding("data_keys", Level.FAIL, f"{name} is missing: nothing starts without", remedy)
+        yield Finding("data_keys", Level.FAIL, f"{name} is missing, so nothing starts", remedy)
         return
     first, *others = (key_id for key_id, _ in settings.data_keys)
     text = f"data key {first} seals" + (f", {', '.join(others)} open too" if others else "")
@@ -209,7 +209,7 @@ def data_keys(settings: Settings) -> Iterator[Finding]:
 
 
 def api(settings: Settings) -> Iterator[Finding]:
-    """Take a worker's way to the API, as far as it goes without sending anything."""
+    """Connect to the API as a worker does, without sending anything."""
     way = settings.sendcode_endpoint
     if settings.sendcode_proxy and way.startswith("https:"):
         way += " through SENDCODE_PROXY"
@@ -217,7 +217,7 @@ def api(settings: Settings) -> Iterator[Finding]:
         shake_hands(settings)
     except (OSError, UnicodeError) as exc:
         known = explain(code_before_writing(exc))
-        # where nothing is sent from, it need not be in reach
+        # a machine that sends nothing need not reach it
         level = Level.FAIL if settings.tencentcloud_secret_key else Level.WARN
         text = f"{way}: {lower_first(known.meaning)} ({in_short(exc)})"
         yield Finding("api", level, text, lower_first(known.remedy.partition(", then")[0]))
@@ -227,7 +227,7 @@ def api(settings: Settings) -> Iterator[Finding]:
 
 
 def environment(settings: Settings) -> Iterator[Finding]:
-    """Name the variables that somebody set and that change nothing, and files that others read."""
+    """Report variables that are set and change nothing, and files that others can read."""
     for name, remedy in misspelt().items():
         text = f"{name} is no setting and changes nothing"
         yield Finding("settings", Level.WARN, text, remedy)
@@ -240,7 +240,7 @@ def environment(settings: Settings) -> Iterator[Finding]:
 
 
 def index(client: redis.Redis, settings: Settings) -> Iterator[Finding]:
-    """Check that the data keys open what all numbers are found by."""
+    """Check that the data keys open the key of the index by which all numbers are found."""
     try:
         Vault(client, settings).check()
     except IndexLockedError as exc:
@@ -248,10 +248,10 @@ def index(client: redis.Redis, settings: Settings) -> Iterator[Finding]:
 
 
 def ledger_and_work(client: redis.Redis, settings: Settings) -> Iterator[Finding]:
-    """Judge whether it is the ledger that this machine knows, and what goes on in it."""
+    """Check whether it is the ledger that this machine knows, and the work in it."""
     identity = Identity(client, settings, state_file(settings))
     overview = read_overview(client, settings, identity)
-    yield from standing(overview)
+    yield from status_findings(overview)
     if identity.unkept:
         text = f"what this machine has seen of the ledger is not kept: {identity.unkept}"
         remedy = "set XDG_STATE_HOME to a folder that can be written, such as a volume"
@@ -261,14 +261,14 @@ def ledger_and_work(client: redis.Redis, settings: Settings) -> Iterator[Finding
     yield from threads(overview, settings)
 
 
-def standing(overview: Overview) -> Iterator[Finding]:
-    """Judge what `sendcode status` shows at its top, too."""
+def status_findings(overview: Overview) -> Iterator[Finding]:
+    """Check what `sendcode status` shows at its top, too."""
     for check in (ledger, account, damage, put_aside, webhooks, workers):
         yield from check(overview)
 
 
 def ledger(overview: Overview) -> Iterator[Finding]:
-    """Judge whether it is the one that this machine knows."""
+    """Check whether it is the one that this machine knows."""
     state = overview.ledger
     if state.refused:
         yield Finding("ledger", Level.FAIL, state.why, state.remedy)
@@ -279,7 +279,7 @@ def ledger(overview: Overview) -> Iterator[Finding]:
 
 
 def account(overview: Overview) -> Iterator[Finding]:
-    """Judge whether all sending is halted."""
+    """Check whether all sending is halted."""
     if overview.is_halted:
         yield Finding("account", Level.FAIL, *halt_explained(overview.account))
     elif not (overview.ledger.refused or overview.ledger.is_disputed):
@@ -308,14 +308,14 @@ def workers(overview: Overview) -> Iterator[Finding]:
 
 
 def damage(overview: Overview) -> Iterator[Finding]:
-    """Report keys that were lost or damaged, and what became of that."""
+    """Report keys that were lost or damaged, and what was done about it."""
     if overview.misfits:
         text = f"parts of the ledger do not fit together ({', '.join(overview.misfits)})"
-        remedy = "workers mend it within seconds; if it stays: sendcode doctor --repair"
+        remedy = "workers repair it within seconds; if it stays: sendcode doctor --repair"
         yield Finding("damage", Level.FAIL, text, remedy)
     for each in overview.damage[:SHOWN]:
         text = f"{iso(each.at_ms)}: {each.what}"
-        remedy = "sendcode doctor --repair looks at all jobs once more, and forgets this"
+        remedy = "sendcode doctor --repair checks all jobs once more, and clears this"
         yield Finding("damage", Level.WARN, text, remedy)
     if len(overview.damage) > SHOWN:
         text = f"{len(overview.damage) - SHOWN} older lines of this kind"
@@ -323,7 +323,7 @@ def damage(overview: Overview) -> Iterator[Finding]:
 
 
 def put_aside(overview: Overview) -> Iterator[Finding]:
-    """Report jobs that were forged or cannot be opened, and messages that are none."""
+    """Report jobs that were forged or cannot be opened, and messages that are no jobs."""
     if overview.forged:
         text = f"{overview.forged} jobs' records were forged: nothing was sent for them"
         remedy = f"find out who else writes into this Redis (dead list --code {OwnCode.FORGED})"
@@ -335,7 +335,7 @@ def put_aside(overview: Overview) -> Iterator[Finding]:
         text += f" (one was met {lacked.ago_s:.0f} s ago)"
         remedy = (
             "put it back into the file with that worker's SENDCODE_DATA_KEYS, behind the first: "
-            "it is read again within seconds; only keys in the environment want a restart"
+            "it is read again within seconds; only keys in the environment need a restart"
         )
         yield Finding("data_keys", Level.FAIL, text, remedy)
     if overview.quarantined:
@@ -358,7 +358,7 @@ def webhooks(overview: Overview) -> Iterator[Finding]:
 
 
 def alive(overview: Overview) -> Iterator[Finding]:
-    """Judge whether somebody sends, and whether due jobs are taken."""
+    """Check whether a worker sends, and whether due jobs are taken."""
     if not overview.alive:
         is_any = any(each.alive for each in overview.workers)
         text = "no worker that is alive sends codes" if is_any else "no worker is alive"
@@ -372,7 +372,7 @@ def alive(overview: Overview) -> Iterator[Finding]:
 
 
 def late(overview: Overview) -> Iterator[Finding]:
-    """Report jobs that nobody comes for, though workers are alive and sending is not halted."""
+    """Report due jobs that no worker takes, though some are alive and sending is not halted."""
     if overview.sweep_s is not None and overview.sweep_s > UNSWEPT_S:
         text = f"no worker has looked for due jobs for {overview.sweep_s:.0f} s"
         yield Finding("late", Level.FAIL, text, "look at the workers' logs, or restart them")
@@ -400,7 +400,7 @@ def batches(overview: Overview) -> Iterator[Finding]:
 
 
 def threads(overview: Overview, settings: Settings) -> Iterator[Finding]:
-    """Judge whether the workers, if they are set up as we are, have enough threads for the rate.
+    """Check whether the workers, if set up as this process is, have enough threads for the rate.
 
     A request takes a thread for as long as the API works on it.
     """
@@ -423,12 +423,13 @@ def threads(overview: Overview, settings: Settings) -> Iterator[Finding]:
 
 def bounds(client: redis.Redis, settings: Settings) -> Iterator[Finding]:
     """Report workers with different bounds on spending for batches."""
-    told = bounds_of_workers(client, settings)
-    if len(told) > 1:
-        each = ("; ".join(f"{rule} {limit}" for rule, limit in limits) or "none" for limits in told)
-        text = (
-            "workers are set to different bounds on spending for batches, and the strictest hold: "
+    limits_of_workers = bounds_of_workers(client, settings)
+    if len(limits_of_workers) > 1:
+        each = (
+            "; ".join(f"{rule} {limit}" for rule, limit in limits) or "none"
+            for limits in limits_of_workers
         )
+        text = "workers are set to different bounds on spending for batches; the strictest hold: "
         remedy = "give all workers the same SENDCODE_BUDGET and SENDCODE_LIMIT_COUNTRY"
         yield Finding("bounds", Level.WARN, text + " | ".join(each), remedy)
 

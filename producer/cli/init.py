@@ -1,4 +1,4 @@
-"""`sendcode init`: write the `.env` of this folder, then look whether all is there."""
+"""`sendcode init`: write the `.env` of this folder, then check whether all is there."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _QUESTIONS = {
     "sendcode_redis_url": "Redis URL with its password (hidden; empty for redis://127.0.0.1:6379/0)",
 }
 """What is asked for at a terminal where the environment does not have it."""
-_AS_IT_STANDS = re.compile(r"[\w:/@.,%+=*?&-]*", re.ASCII)
+_NEEDS_NO_QUOTES = re.compile(r"[\w:/@.,%+=*?&-]*", re.ASCII)
 _HEAD = """\
 # Written by `sendcode init`. It holds secrets: keep it from others (chmod 600), and out of backups
 # that they can read. What else can be set is in the README.
@@ -53,19 +53,19 @@ def init(
     """Write the .env of this folder, with a data key and passwords; then see what `doctor` says.
 
     Settings that the environment has are taken from there, so it works without a terminal, too; at
-    one it asks for the rest. The file is readable for you alone. A .env that is replaced leaves its
+    one it asks for the rest. Only you can read the file. A .env that is replaced leaves its
     data keys to the new one: without them nobody can read what Redis holds.
     """
     values = _of_the_environment()
     if os.path.lexists(_ENV):
         ask_first(f"Replace {_ENV.absolute()}, with all that is in it but data keys?", yes=yes)
         values = _data_keys_before() | values
-    load_settings(None)  # what is wrong with them is said before anything is asked
+    load_settings(None)  # reports what is wrong with them before anything is asked
     if is_terminal():
         _ask(values)
     elif missing := [each.upper() for each in CREDENTIALS if not _has(values, each)]:
         raise MisusedError(
-            f"nobody is here to be asked for {' and '.join(missing)}: put them into the environment"
+            f"no terminal to ask for {' and '.join(missing)}: put them into the environment"
         )
     if not _has(values, "sendcode_flower_password"):
         values["SENDCODE_FLOWER_PASSWORD"] = secrets.token_urlsafe(24)
@@ -98,7 +98,7 @@ def _of_the_environment() -> dict[str, str]:
 
 
 def _data_keys_before() -> dict[str, str]:
-    """Return what the file that is there says of data keys.
+    """Return the data keys of the file that is there.
 
     Raises:
         MisusedError: it cannot be read.
@@ -133,7 +133,7 @@ def _ask(values: dict[str, str]) -> None:
 
 
 def _quoted(value: str) -> str:
-    if _AS_IT_STANDS.fullmatch(value):
+    if _NEEDS_NO_QUOTES.fullmatch(value):
         return value
     escaped = value.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"

@@ -1,4 +1,4 @@
-"""`sendcode send` and `sendcode job`: one code, from its sending to its whole story."""
+"""`sendcode send` and `sendcode job`: send one code, show or cancel one job."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def send(
     ] = None,
     key: Annotated[
         str | None,
-        typer.Option(help="Your name for the occasion: the same key again sends nothing again."),
+        typer.Option(help="Your idempotency key: the same key again sends nothing more."),
     ] = None,
     wait: Annotated[
         float | None, typer.Option(min=0, help="Seconds to wait for the end of the job.")
@@ -64,12 +64,12 @@ def send(
         float | None, typer.Option(help="Seconds after which the code is not sent any more.")
     ] = None,
     reference: Annotated[
-        str | None, typer.Option(help="Your own name for it, given back with the job.")
+        str | None, typer.Option(help="Your own name for it, returned with the job.")
     ] = None,
     resend: Annotated[
         bool,
         typer.Option(
-            "--resend", help="Although a code for this number waits or was sent within its minute."
+            "--resend", help="Even if a code for this number waits or was sent within its minute."
         ),
     ] = False,
     as_json: JsonOption = False,
@@ -187,9 +187,9 @@ def job_show(job_id: JobArgument, as_json: JsonOption = False) -> None:
 
 
 _NOT_CANCELLED = {
-    "absent": "there is no such job, nor a row that waits to become it",
+    "absent": "there is no such job, and no row that waits to become it",
     "in work": "it is with a worker just now: look again in some seconds",
-    "in doubt": "an attempt may have sent it, which is being found out: it cannot be cancelled",
+    "in doubt": "an attempt may have sent it, which is being checked: it cannot be cancelled",
 }
 
 
@@ -257,7 +257,7 @@ def _facts(story: Story) -> list[tuple[str, str]]:
         ("kind", "" if record.batch_id else "single code, ahead of all batches"),
         ("attempts", f"{record.attempts} (HTTP calls: {record.tries})"),
         ("code", record.code),
-        # of our own codes it is ours: the API said nothing, or nothing that could be read
+        # with our own codes the text is ours: the API sent none, or none that could be read
         ("detail" if is_own(record.code) else "API's message", record.message),
         ("RequestId", record.request_id),
         *((name, moment(ms)) for name, ms in times.items() if ms),

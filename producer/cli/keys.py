@@ -43,7 +43,7 @@ def keys_new(
     Redis are not. To change keys, give the new one to all programs behind the old ones, after a
     comma, so that all can read it; then in front of them; then sendcode keys rotate.
     """
-    with suppress(SettingsError):  # as yet there need not be any
+    with suppress(SettingsError):  # there need not be any yet
         if key_id in dict(load_settings().data_keys):
             raise MisusedError(f"--id: SENDCODE_DATA_KEYS has a key {key_id}: take another id")
     with blaming("--id"):
@@ -52,14 +52,14 @@ def keys_new(
 
 
 def keys_status(as_json: JsonOption = False) -> None:
-    """Show how much of the ledger is sealed under which key. Exit 1 if a key is not here.
+    """Show how much of the ledger is sealed under which key. Exit 1 if a key is missing here.
 
-    It reads all of the ledger; in one of a million rows that takes a minute or so.
+    It reads all of the ledger; with a million rows that takes a minute or so.
     """
     with ledger_connection() as (settings, client):
         rotation = Rotation(client, settings)
         first, known = rotation.first, [key_id for key_id, _ in settings.data_keys]
-        with progress_of("looking", unit="texts") as progress:
+        with progress_of("counting", unit="texts") as progress:
             found = rotation.count(progress)
     ids = list(dict.fromkeys([*known, *sorted(key_id for _, key_id in found)]))
     unknown = [key_id for key_id in ids if key_id and key_id not in known]
@@ -90,13 +90,13 @@ def keys_rotate(
     """Seal anew, under the first key of SENDCODE_DATA_KEYS, what is sealed under the others.
 
     While workers send: in small steps, each of which leaves alone what was changed meanwhile. It
-    may be ended at any point, and begun again. Every program needs the new key before; afterwards
-    the old ones can go, but backups of before are sealed under them.
+    may be ended at any point, and begun again. Every program needs the new key first; afterwards
+    the old ones can go, but older backups are sealed under them.
     """
     with ledger_connection() as (settings, client):
         rotation = Rotation(client, settings)
         first = rotation.first
-        with progress_of("looking", unit="texts") as progress:
+        with progress_of("counting", unit="texts") as progress:
             count = rotation.count(progress)
         others = sum(n for (_, key_id), n in count.items() if key_id not in {"", first})
         if dry_run:
@@ -120,9 +120,7 @@ def keys_rotate(
     say(f"{count_of(done.done, 'text')} sealed anew under {first}")
     if done.forged:
         shown = ", ".join(done.forged)
-        say(
-            f"some do not open, though their key is here: changed or moved by another hand: {shown}"
-        )
+        say(f"some do not open, though their key is here: changed or moved from outside: {shown}")
     if done.unknown:
         raise CommandFailedError(_unknown(done.unknown))
     if not done.is_complete:

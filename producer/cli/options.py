@@ -1,4 +1,4 @@
-"""What several commands take: options, a file to read or to write, the settings, the ledger."""
+"""What several commands need: options, a file to read or to write, the settings, the ledger."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ FileArgument = Annotated[
 ]
 EncodingOption = Annotated[
     str | None,
-    typer.Option(help="The text's encoding, such as gb18030, where it is not found rightly."),
+    typer.Option(help="The text's encoding, such as gb18030, where it is not detected correctly."),
 ]
 SheetOption = Annotated[
     str | None, typer.Option("--sheet", help="The workbook's sheet (default: the first).")
@@ -116,7 +116,7 @@ class InputFile:
 
 
 WrittenSheet: TypeAlias = Callable[..., AbstractContextManager[SheetWriter]]
-"""`written_sheet` with all that a person chose; it is given the columns still."""
+"""`written_sheet` with all that a person chose; it still needs the columns."""
 
 
 @contextmanager
@@ -143,7 +143,7 @@ def target_of(
     separator: str | None,
     own: str = ",",
 ) -> WrittenSheet:
-    """Return what writes the file that a person asked for; "-" is standard output.
+    """Return what opens the file that a person asked for; "-" is standard output.
 
     `own` is the separator of the customer's file.
     """
@@ -173,7 +173,7 @@ def reason_to_keep(reason: str) -> str:
     """Mask phone numbers in what is kept for others to read, and say so."""
     kept = without_numbers(reason)
     if kept != reason:
-        say(f'--reason: kept as "{kept}": others read it, so it is to have no full number')
+        say(f'--reason: kept as "{kept}": others read it, so it must not hold a full number')
     return kept
 
 
@@ -182,7 +182,7 @@ _UNIT_S = {None: 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
 
 
 def seconds_of(option: str, text: str) -> float:
-    """Read "90", "90s", "30min", "8h" or "2d"; name the option where it is none of these."""
+    """Read "90", "90s", "30min", "8h" or "2d"; for anything else raise an error with the option."""
     found = _DURATION.fullmatch(text.strip().lower())
     if found is None:
         raise MisusedError(f"{option}: must be a time such as 90s, 30min, 8h or 2d")
@@ -190,7 +190,7 @@ def seconds_of(option: str, text: str) -> float:
 
 
 def settings_here(*, required: Collection[str] = (DATA_KEYS,)) -> Settings:
-    """Load the settings of this folder; name what looks like one and is none.
+    """Load the settings of this folder; report variables that only look like settings.
 
     Raises:
         SettingsError: some are wrong, or of the `required` ones missing.
@@ -207,7 +207,7 @@ def ledger_connection(
 ) -> Iterator[tuple[Settings, redis.Redis]]:
     """Load the settings and connect to Redis.
 
-    With `any_version` the first command is the first contact.
+    With `any_version` nothing is sent to Redis before the first command.
 
     Raises:
         LedgerRefusedError: it holds data that this release cannot read.

@@ -137,15 +137,15 @@ def module_command(module: str) -> list[str]:
 
 def _known_queues(text: str) -> list[str]:
     names = [name.strip() for name in text.split(",") if name.strip()]
-    strange = [name for name in names if name not in QUEUES]
-    if strange or not names:
+    unknown = [name for name in names if name not in QUEUES]
+    if unknown or not names:
         known = ",".join(QUEUES)
-        raise MisusedError(f"--queues: {', '.join(strange) or 'none'}: must be among {known}")
+        raise MisusedError(f"--queues: {', '.join(unknown) or 'none'}: must be among {known}")
     return list(dict.fromkeys(names))
 
 
 def check_free(address: str, port: int, what: str, option: str = "--address") -> None:
-    """Raise in plain words what a server would answer with a traceback.
+    """Raise an error in plain words where a server would end with a traceback.
 
     `option`: that of the address.
     """
@@ -161,5 +161,5 @@ def check_free(address: str, port: int, what: str, option: str = "--address") ->
     except OSError as exc:
         raise CommandFailedError(
             f"{what} cannot listen on {address}:{port} ({(exc.strerror or 'failed').lower()}): "
-            f"choose another place with --port or {option}"
+            f"choose another one with --port or {option}"
         ) from None

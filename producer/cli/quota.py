@@ -46,12 +46,12 @@ def quota_simulate(
     file: Annotated[
         Path,
         typer.Argument(
-            help="CSV of past triggers: at (ISO 8601), phone (+852…) and, optional, token."
+            help="CSV of past triggers: at (ISO 8601), phone (+852…) and, optionally, token."
         ),
     ],
     as_json: JsonOption = False,
 ) -> None:
-    """Show what the rules of the settings would have refused of past triggers.
+    """Show how many past triggers the rules of the settings would have refused.
 
     Nothing is sent, and Redis is not asked. The rows must be in the order of their times.
     """

@@ -35,11 +35,11 @@ def purge(
 ) -> None:
     """Remove what ended long ago: events, and batches with all their rows.
 
-    It goes before SENDCODE_RETENTION_DAYS are over, and Redis has its memory back. What was removed
-    cannot be looked at any more, and an event's key or a file that was sent does not protect from a
+    It goes before SENDCODE_RETENTION_DAYS are over, and its memory is free again. What was removed
+    cannot be shown any more, and an event's key or a file that was sent does not protect from a
     second code any longer. What has not ended stays, and so do a batch that has a dead letter, and
-    what a backend has still to be told of. It works in small steps beside the workers, and may be
-    interrupted: done again, it goes on.
+    outcomes that a backend is still to get. It works in small steps beside the workers, and may be
+    interrupted: run again, it goes on.
     """
     seconds = seconds_of("--older-than", older_than)
     if seconds < LEAST_S:
@@ -101,6 +101,6 @@ def forget(
         )
     if not done.is_history_gone:
         raise CommandFailedError(
-            "a code was just sent to the number, and until a minute is over it must be known: then "
+            "a code was just sent to the number, which must be kept until a minute is over: then "
             "do this again"
         )

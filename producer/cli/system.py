@@ -33,7 +33,7 @@ from producer.cli.console import (
     show_json,
 )
 from producer.cli.display import count_of, moment, show_table
-from producer.cli.doctor import STYLES, standing
+from producer.cli.doctor import STYLES, status_findings
 from producer.cli.options import (
     JsonOption,
     YesOption,
@@ -47,12 +47,12 @@ from producer.overview import OPEN_S, Overview, read_overview
 
 WATCH_S = 1.0
 _FLAGGED = "possible_duplicate"
-"""Counted with the final states, though it is none."""
+"""Counted with the final states, though it is not one."""
 
 
 def status(
     watch: Annotated[
-        bool, typer.Option("--watch", help="Show it anew every second, until Ctrl-C.")
+        bool, typer.Option("--watch", help="Refresh it every second, until Ctrl-C.")
     ] = False,
     since: Annotated[
         str | None,
@@ -111,16 +111,16 @@ def _table(overview: Overview) -> Table:
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    above = ""
+    previous = ""
     for name, value, style in _lines(overview):
-        table.add_row(name if name != above else "", Text(printable(value), style))
-        above = name
+        table.add_row(name if name != previous else "", Text(printable(value), style))
+        previous = name
     return table
 
 
 def _lines(overview: Overview) -> Iterator[tuple[str, str, str]]:
     """Yield each line: a name, a value, and a style where it asks for attention."""
-    for each in standing(overview):
+    for each in status_findings(overview):
         text = f"{each.text}: {each.remedy}" if each.remedy else each.text
         yield each.name, text, STYLES[each.level]
     alive = [each.name for each in overview.workers if each.alive and not each.idle]
@@ -181,13 +181,13 @@ def _dead(overview: Overview) -> str:
 
 
 def halt(
-    reason: Annotated[str, typer.Option(help="Why; shown to whoever looks.")] = "",
+    reason: Annotated[str, typer.Option(help="Why; shown to others.")] = "",
     yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Stop all sending, of everybody, until `sendcode resume`. Asks first on a terminal.
+    """Stop all sending, for everybody, until `sendcode resume`. Asks first on a terminal.
 
-    Jobs are still accepted, and kept. What is just being sent is finished.
+    Jobs are still accepted, and kept. What is being sent just now is finished.
     """
     kept = reason_to_keep(reason)
     with ledger_connection() as (settings, client):
@@ -195,7 +195,7 @@ def halt(
             under_way = read_overview(client, settings).batches
             batches = count_of(len(under_way), "batch", "batches")
             codes = count_of(sum(each.unfinished for each in under_way), "code")
-            scope = f"of everybody: {batches} with {codes} to send, and all events"
+            scope = f"for everybody: {batches} with {codes} to send, and all events"
             if not typer.confirm(f"Stop all sending, {scope}?", err=True):
                 raise CommandFailedError("nothing was stopped; one batch: sendcode batch pause ID")
         account = Account(client, settings)
@@ -230,7 +230,7 @@ def ledger_accept(
         typer.Option(
             min=0,
             max=8_760,
-            help="Flag what is submitted within so many hours as perhaps sent before.",
+            help="Flag what is submitted within this many hours as perhaps sent before.",
         ),
     ] = 24,
     yes: YesOption = False,
@@ -275,12 +275,12 @@ _SHOWN = 20
 
 
 def actions(
-    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = _SHOWN,
+    limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = _SHOWN,
     as_json: JsonOption = False,
 ) -> None:
     """Show who submitted, halted, paused, cancelled, requeued or dropped what, the newest first.
 
-    What the API's answers halt is no person's doing: `sendcode status` names such a halt.
+    A halt by the API's answers is not among them: `sendcode status` names it.
     """
     with ledger_connection() as (settings, client):
         found = recent_actions(client, settings, limit)
@@ -304,7 +304,7 @@ def actions(
 
 
 def ledger_quarantine(as_json: JsonOption = False) -> None:
-    """Show the messages that workers put aside as no jobs.
+    """Show the messages that workers put aside because they were no jobs.
 
     The newest come first, each with its beginning; what may be a phone number is masked.
     """

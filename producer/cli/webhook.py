@@ -1,4 +1,4 @@
-"""`sendcode webhook`: where outcomes go, what was not delivered, and to have it tried again."""
+"""`sendcode webhook`: where outcomes go, what was not delivered, and how to try it again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from producer.cli.console import CommandFailedError, ask_first, say, show, show_
 from producer.cli.display import moment, show_table
 from producer.cli.options import JsonOption, YesOption, ledger_connection
 
-NameArgument = Annotated[str, typer.Argument(help="Of the tokens whose jobs it is told of.")]
+NameArgument = Annotated[str, typer.Argument(help="The name of the tokens whose outcomes it gets.")]
 
 
 def webhook_list(as_json: JsonOption = False) -> None:
@@ -48,7 +48,7 @@ def webhook_replay(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Switch a webhook on again, and have what it did not take delivered now."""
+    """Switch a webhook on again, and deliver now what it did not take."""
     since_ms = 0
     if since is not None:
         since_ms = round(since.replace(tzinfo=since.tzinfo or UTC).timestamp() * 1000)
@@ -68,7 +68,7 @@ def webhook_secret(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a new secret, shown once, that signs beside the one before; or finish that.
+    """Make a new secret, shown once, that signs beside the old one; or end that rotation.
 
     Let the backend take the new one, then use --finish.
     """
@@ -88,7 +88,7 @@ def webhook_secret(
 
 
 def webhook_remove(name: NameArgument, yes: YesOption = False) -> None:
-    """Send no more outcomes to a backend. Asks first, or wants --yes."""
+    """Send no more outcomes to a backend. Asks first, or needs --yes."""
     with ledger_connection() as (settings, client):
         webhooks = Webhooks(client, settings)
         found = [each for each in webhooks.all() if each.name == name]

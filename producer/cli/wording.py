@@ -114,19 +114,20 @@ def refused_import_in_words(error: ImportRefusedError) -> str:
         case Refusal.CANCELLED:
             return (
                 f'this content is batch "{batch_id}", which was cancelled; to send what it did not '
-                f"send: {taking(batch, 'cancelled')}, and submit that file"
+                f"send: {results_command(batch, 'cancelled')}, and submit that file"
             )
         case Refusal.OTHER_CONTENT:
             return (
-                f'batch "{batch_id}" was made from another content; if this is its file corrected, '
+                f'batch "{batch_id}" was made from other content; if this is its file corrected, '
                 "it would send all of it again: correct only what failed, in the file of "
-                f"{taking(batch, 'failed')}, and submit that; other customers take another --id"
+                f"{results_command(batch, 'failed')}, and submit that; other customers need their "
+                "own --id"
             )
         case Refusal.OTHER_ENCODING:
             as_begun = (
                 f"with --encoding {batch.encoding}" if batch.encoding else "without --encoding"
             )
-            return f'the import of batch "{batch_id}" was begun {as_begun}; complete it so'
+            return f'the import of batch "{batch_id}" was begun {as_begun}; complete it like that'
         case _:
             then = (
                 f"look at it: sendcode batch status {batch_id}"
@@ -153,7 +154,7 @@ NO_BATCH = {
 }
 
 
-def taking(batch: Batch, only: str = "") -> str:
+def results_command(batch: Batch, only: str = "") -> str:
     """Return the command that writes a batch's rows to a file, all or some."""
     batch_id = batch.batch_id
     some = f" --only {only}" if only else ""
@@ -179,7 +180,7 @@ def no_such_job_in_words(error: NoSuchJobError) -> str:
 
 
 def story_in_words(story: Story) -> str:
-    """Return what became of a job; where it waits for something else, how to look at that."""
+    """Return what became of a job; if it waits for something else, how to find out more."""
     return story.words + ("" if story.waits_for == "its time" else " (sendcode status)")
 
 

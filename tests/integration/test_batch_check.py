@@ -296,7 +296,7 @@ def test_what_comes_next_is_said_as_it_is(sendcode: Command, tmp_path: Path) -> 
 
     assert f"send it: sendcode batch submit {file}" in before.err
     assert ": 1 job accepted" in submitted.out
-    assert "again, it would add nothing\n" in after.err
+    assert "submitted again, it would add nothing\n" in after.err
     assert "sendcode batch submit" not in after.err
 
 
@@ -305,7 +305,7 @@ def test_what_submit_would_refuse_is_told(sendcode: Command, mixed: Path, batche
 
     told = sendcode("batch", "check", mixed, "--id", "b1", "--json").json
 
-    assert "another content" in told["refused"]
+    assert "other content" in told["refused"]
 
 
 def test_a_halted_account_and_missing_workers_are_told(

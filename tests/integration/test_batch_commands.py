@@ -250,7 +250,7 @@ def test_off_a_terminal_a_cancel_wants_to_be_told_yes(
     ran = sendcode("batch", "cancel", waiting)
 
     assert ran.exit_code == 2
-    assert "Nobody is here to be asked: --yes says yes" in ran.err
+    assert "There is no terminal to ask at: --yes confirms it" in ran.err
     assert (batch := batches.get(waiting))
     assert batch.state == "running"
 

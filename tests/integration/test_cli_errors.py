@@ -177,7 +177,7 @@ def test_a_port_that_is_taken_is_a_line(
         ran = sendcode(*words, "--port", str(taken.getsockname()[1]))
 
     assert ran.exit_code == 1
-    assert f"address already in use): choose another place with --port or {option}" in ran.err
+    assert f"address already in use): choose another one with --port or {option}" in ran.err
     assert len(ran.err.splitlines()) == 1
 
 

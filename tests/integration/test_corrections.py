@@ -361,7 +361,7 @@ def test_halt_asks_on_a_terminal_as_it_stops_everybody(
 
     assert (account.state().state == "halted") is halted
     assert exit_code == (0 if halted else 1)
-    question = "Stop all sending, of everybody: 1 batch with 3 codes to send, and all events?"
+    question = "Stop all sending, for everybody: 1 batch with 3 codes to send, and all events?"
     assert (question in said) is bool(typed)
 
 

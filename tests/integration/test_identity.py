@@ -344,13 +344,13 @@ def test_submit_status_doctor_and_accept_say_what_happened_and_what_to_do(
     assert "the ledger is refused, and nothing is sent: it is empty" in submitted.err
     assert "the one known here was alive until" in submitted.err
     assert "sendcode ledger accept" in submitted.err
-    assert "only the file is looked at" in checked.err
+    assert "only the file is checked" in checked.err
     assert "the ledger is refused" in checked.err
     assert "the ledger is refused" in status.out
     assert "running" not in status.out
     assert "FAIL  the ledger is refused" in doctor.out
     assert unasked.exit_code == 2
-    assert "--yes says yes" in unasked.err
+    assert "--yes confirms it" in unasked.err
     assert accepted.exit_code == 0
     assert "flushed by mistake" in sendcode("actions").out
     assert again.exit_code == 0
