@@ -1,7 +1,7 @@
 """Where Redis is and how to log in: `SENDCODE_REDIS_URL`, read once, here.
 
-redis-py, kombu and Celery each read a URL in their own way. They get these parts instead, and what
-two of them could have understood differently is refused with its remedy.
+redis-py, kombu and Celery each parse a URL in their own way. They get the parsed parts instead, and
+a URL that two of them could understand differently is refused, with the remedy.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _SENTINEL_PORT = 26379
 _SCHEMES = ("redis", "rediss", "sentinel", "sentinels")
 _TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 _TLS_OPTIONS = (*_TLS_FILES, "ssl_cert_reqs")
-_OF_OURS = ("ssl_certfile", "ssl_keyfile")
+_OUR_CERTIFICATE = ("ssl_certfile", "ssl_keyfile")
 _SENTINEL_LOGIN = ("sentinel_username", "sentinel_password")
 _HOST = re.compile(r"(\[[^\[\]]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?", re.ASCII)
 _SENTINEL_EXAMPLE = "sentinel://one:26379,two:26379/service/0"
@@ -40,16 +40,16 @@ class RedisAddress:
     sentinel_username: str | None = None
     sentinel_password: str | None = field(default=None, repr=False)
     tls: dict[str, str] | None = field(default=None, hash=False)
-    """What the URL says of TLS, by redis-py's names; None without TLS."""
+    """The URL's TLS options, by redis-py's names; None without TLS."""
     now: Callable[[], RedisAddress] | None = field(default=None, repr=False, compare=False)
-    """What the settings name by now, where they follow their files."""
+    """Returns the address in the settings' files now; None if the settings follow no files."""
 
     @classmethod
     def parse(cls, url: str) -> Self:
         """Return the address that a URL names.
 
         Raises:
-            ValueError: it is wrong or ambiguous; the text has the reason and the remedy alone.
+            ValueError: it is wrong or ambiguous; the message has only the reason and the remedy.
         """
         scheme, _, rest = url.partition("://")
         if scheme not in _SCHEMES:
@@ -67,7 +67,7 @@ class RedisAddress:
         is_sentinel = scheme.startswith("sentinel")
         hosts = tuple(_host(each, is_sentinel) for each in places.split(","))
         if len(hosts) > 1 and not is_sentinel:
-            raise ValueError(f"names several hosts; those of Sentinels are {_SENTINEL_EXAMPLE}")
+            raise ValueError(f"names several hosts; write several Sentinels as {_SENTINEL_EXAMPLE}")
         service = None
         if is_sentinel:
             service, _, path = path.partition("/")
@@ -77,7 +77,7 @@ class RedisAddress:
                 )
             service = _decoded(service)
         if path and not re.fullmatch(r"[0-9]{1,9}", path, re.ASCII):
-            raise ValueError("must end in the number of a database, as /0, with no slash after it")
+            raise ValueError("must end in a database number such as /0, with no slash after it")
         options = _options(scheme, query if question_mark else None)
         has_tls = scheme in {"rediss", "sentinels"}
         return cls(
@@ -94,16 +94,16 @@ class RedisAddress:
 
     @property
     def tls_options(self) -> dict[str, Any]:
-        """Return redis-py's options of TLS; none without TLS."""
+        """Return redis-py's TLS options; none without TLS."""
         if self.tls is None:
             return {}
         options: dict[str, Any] = {**self.tls, "ssl_min_version": ssl.TLSVersion.TLSv1_2}
         if "ssl_certfile" in self.tls:
-            options["ssl_password"] = ""  # else OpenSSL asks on the terminal, where a key has one
+            options["ssl_password"] = ""  # else OpenSSL asks for a key's passphrase on the terminal
         return options
 
-    def wrong_files(self) -> str:
-        """Return what is wrong with the files of TLS by now, by their names, or nothing."""
+    def tls_file_fault(self) -> str:
+        """Return what is wrong with the TLS files now, by the option's name; "" if nothing is."""
         context, tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), self.tls or {}
         try:
             if authority := tls.get("ssl_ca_certs"):
@@ -114,26 +114,26 @@ class RedisAddress:
             if ours := tls.get("ssl_certfile"):
                 context.load_cert_chain(ours, tls.get("ssl_keyfile"), password="")
         except OSError:
-            return "ssl_certfile and ssl_keyfile hold no certificate and key that fit"
+            return "ssl_certfile and ssl_keyfile hold no certificate with its key"
         return ""
 
     @property
     def is_here(self) -> bool:
-        """Return whether it is on this machine (loopback)."""
+        """Return whether Redis is on this machine (loopback)."""
         return all(is_loopback(name) for name, _ in self.hosts)
 
-    def with_its_login_now(self) -> RedisAddress:
-        """Return it as the settings' files have it by now, unless they name another place."""
+    def with_current_login(self) -> RedisAddress:
+        """Return the address in the settings' files now, or this one if they name another place."""
         latest = self.now() if self.now else self
-        return latest if latest.is_place_of(self) else self
+        return latest if latest.is_same_place(self) else self
 
-    def is_place_of(self, other: RedisAddress) -> bool:
-        """Return whether only the logins differ."""
+    def is_same_place(self, other: RedisAddress) -> bool:
+        """Return whether the two addresses differ in their logins alone, if at all."""
         return (self.place, self.tls) == (other.place, other.tls)
 
-    def of_a_stranger(self) -> RedisAddress:
-        """Return the same place for one who has no login and no certificate of ours."""
-        tls = self.tls and {name: value for name, value in self.tls.items() if name not in _OF_OURS}
+    def without_credentials(self) -> RedisAddress:
+        """Return the same place without a login and without our client certificate."""
+        tls = self.tls and {k: v for k, v in self.tls.items() if k not in _OUR_CERTIFICATE}
         return replace(self, username=None, password=None, tls=tls, now=None)
 
     @property
@@ -146,12 +146,12 @@ class RedisAddress:
         return f"{self.scheme}://{hosts}{service}/{self.database}"
 
     def __json__(self) -> str:
-        """Return what a worker shows of it to Flower, in kombu's JSON."""
+        """Return what kombu's JSON shows of it, for instance in Flower."""
         return self.place
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a host's name, or an address as in a URL, is this machine itself."""
+    """Return whether a host name, or an address as in a URL, means this machine itself."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
@@ -159,16 +159,16 @@ def is_loopback(host: str) -> bool:
 
 
 def _refuse_ambiguous(rest: str) -> None:
-    """Refuse what one reader would cut off, strip or take for a separator."""
+    """Refuse what one of the parsers would cut off, strip or take for a separator."""
     if "://" in rest:
-        raise ValueError(f"must be one URL; several Sentinels are {_SENTINEL_EXAMPLE}")
-    for sign, name, code in ((";", "semicolon", "%3B"), ("#", "hash", "%23")):
-        if sign in rest:
+        raise ValueError(f"must be one URL; several Sentinels are written as {_SENTINEL_EXAMPLE}")
+    for character, name, code in ((";", "semicolon", "%3B"), ("#", "hash", "%23")):
+        if character in rest:
             raise ValueError(f"has a {name}; in a password it must be percent-encoded: {code}")
     if not rest.isprintable() or " " in rest:
         raise ValueError(
-            "has a blank or an unprintable sign: write several Sentinels with commas alone between "
-            "them; in a password a blank is %20"
+            "has a space or an unprintable character: separate several Sentinels by commas alone; "
+            "in a password write %20 for a space"
         )
 
 
@@ -194,18 +194,18 @@ def _host(text: str, is_sentinel: bool) -> tuple[str, int]:
         )
     name, port = match[1], int(match[2] or (_SENTINEL_PORT if is_sentinel else _PORT))
     if not 0 < port < 65536:  # noqa: PLR2004 (the highest port)
-        raise ValueError("has a port that is no number up to 65535")
+        raise ValueError("has a port that is not a number up to 65535")
     if name.startswith("["):
         name = name[1:-1]
         try:
             IPv6Address(name)
         except ValueError:
-            raise ValueError("has brackets around what is no IPv6 address") from None
+            raise ValueError("has brackets around something other than an IPv6 address") from None
     return name, port
 
 
 def _options(scheme: str, query: str | None) -> dict[str, str]:
-    """Accept the files of TLS and the Sentinels' login, and no weakened TLS."""
+    """Return the URL's options: files of TLS and the Sentinels' login; refuse to weaken TLS."""
     known: tuple[str, ...] = _TLS_OPTIONS if scheme in {"rediss", "sentinels"} else ()
     known += _SENTINEL_LOGIN if scheme.startswith("sentinel") else ()
     options: dict[str, str] = {}
@@ -213,14 +213,14 @@ def _options(scheme: str, query: str | None) -> dict[str, str]:
         name, _, text = part.partition("=")
         value = _decoded(text)
         if name in _TLS_OPTIONS and name not in known:
-            raise ValueError("takes no options of TLS; they need rediss:// or sentinels://")
+            raise ValueError("takes no TLS options; they need rediss:// or sentinels://")
         if name not in known or name in options or not value:
             allowed = f"but {', '.join(known)}, each once and with a value" if known else "here"
             raise ValueError(f"takes no options {allowed}")
         if name == "ssl_cert_reqs" and value != "required":
             raise ValueError("must not weaken TLS: leave out ssl_cert_reqs, or set it to required")
         if name in _TLS_FILES and not is_file(value):
-            raise ValueError(f"{name} names a file that is not there or must not be read")
+            raise ValueError(f"{name} names a file that does not exist or cannot be read")
         options[name] = value
     if "ssl_keyfile" in options and "ssl_certfile" not in options:
         raise ValueError("has an ssl_keyfile and no ssl_certfile")
@@ -241,4 +241,4 @@ def _decoded(text: str) -> str:
     try:
         return unquote(text, errors="strict")
     except UnicodeDecodeError:
-        raise ValueError("has a percent-encoded sign that is no UTF-8") from None
+        raise ValueError("has percent-encoded bytes that are not UTF-8") from None

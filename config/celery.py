@@ -1,7 +1,7 @@
 """The Celery settings: what keeps Celery on Redis from losing, doubling, leaking or lagging.
 
-Each setting that is not Celery's default has its reason beside it. The ledger in `jobs/` is what
-makes a job certain; these settings make the engine under it quick and harmless.
+Each setting that is not Celery's default has its reason beside it. The ledger in `jobs/` makes sure
+that no job is lost or doubled; these settings make the engine under it quick and harmless.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def make_celery(settings: Settings, **overrides: Any) -> Celery:
 
 
 class Channel(kombu_redis.Channel):
-    """A channel to the Redis of our settings, whatever kombu reads in a URL; speaks RESP2."""
+    """A channel to the Redis of our settings, however kombu reads a URL; speaks RESP2."""
 
     @property
     def address(self) -> RedisAddress:
@@ -58,15 +58,15 @@ class Channel(kombu_redis.Channel):
         return address
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
-        # kombu derives a class from it that informs its poller of each disconnect
+        # kombu derives a class from it that tells its poller of each disconnect
         self.connection_class = connection_class(self.address)
         options: dict[str, Any] = super()._connparams(asynchronous)
         return options
 
     def _get_pool(self, asynchronous: bool = False) -> redis.ConnectionPool:
         options = self._connparams(asynchronous)
-        for of_its_url in ("host", "port"):
-            del options[of_its_url]
+        for from_url in ("host", "port"):
+            del options[from_url]
         self.keyprefix_fanout = self.keyprefix_fanout.format(db=self.address.database)
         return make_pool(self.address, **options)
 
@@ -76,18 +76,18 @@ class Channel(kombu_redis.Channel):
 
     @contextmanager
     def conn_or_acquire(self, client: Any = None) -> Iterator[Any]:
-        """Yield the channel's client. Kombu makes one for each command, at more than its cost."""
+        """Yield the channel's client. Kombu would make one per command, at a higher cost."""
         yield client or self._lasting_client
 
 
 class Transport(kombu_redis.Transport):
-    """The transport of producers and Flower (`broker_transport`); `worker.transport` has more."""
+    """The transport of producers and Flower (`broker_transport`); `worker.transport` extends it."""
 
     Channel = Channel
 
     def __init__(self, client: Any, **options: Any) -> None:
         super().__init__(client, **options)
-        self.can_parse_url = True  # kombu asks `as_uri` for what it shows
+        self.can_parse_url = True  # kombu shows what `as_uri` returns
         self._place: str = client.transport_options["address"].place
 
     def as_uri(self, *_: Any, **__: Any) -> str:
@@ -103,7 +103,7 @@ class Results(RedisBackend):
         self._address = address
         self._waiting: deque[tuple[str, str]] = deque()
         self.flush_soon: Callable[[], object] = self.flush
-        """Has what was stored written, at once or within moments; a worker sets it."""
+        """Called for each result stored, to write it at once or very soon; a worker sets it."""
         for replaced in ("host", "port"):
             del self.connparams[replaced]
 
@@ -125,9 +125,9 @@ class Results(RedisBackend):
     ) -> Any:
         """Store a result, if Redis takes it.
 
-        Celery would read the one before first, so as not to replace a success: ours are the
-        ledger's word each time. And it would take a result that cannot be stored for the task's
-        failure, and store that as soon as it can.
+        Celery would first read the previous one, so as not to replace a success; ours always come
+        from the ledger. It would also take a result that cannot be stored for a failure of the
+        task, and store that as soon as it can.
         """
         result = self.encode_result(result, state)
         meta = self._get_result_meta(result, state, traceback, request) | {"task_id": task_id}
@@ -136,7 +136,7 @@ class Results(RedisBackend):
         return result
 
     def flush(self) -> None:
-        """Write what waits, in one round trip. One thread at a time may call it."""
+        """Write the waiting results in one round trip. Only one thread at a time may call it."""
         waiting = [self._waiting.popleft() for _ in range(len(self._waiting))]
         if not waiting:
             return
@@ -144,7 +144,7 @@ class Results(RedisBackend):
             with self.client.pipeline(transaction=False) as pipe:
                 for key, value in waiting:
                     pipe.set(key, value, ex=self.expires)
-                    pipe.publish(key, value)  # for whoever waits for it
+                    pipe.publish(key, value)  # for whoever waits for the result
                 done = pipe.execute(raise_on_error=False)[::2]
         except (redis.RedisError, OSError, OperationalError) as exc:
             done = [exc] * len(waiting)
@@ -181,13 +181,13 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "result_backend_transport_options": {"global_keyprefix": prefix},
-        # else each thread has a backend, and with it a connection, of its own
+        # else each thread has its own backend, and with it its own connection
         "result_backend_thread_safe": True,
         "redis_socket_timeout": 5,
         "redis_socket_connect_timeout": 4,
         "redis_socket_keepalive": True,
         "redis_backend_health_check_interval": 10,
-        # JSON alone: a pickled message would be code.
+        # JSON only: a pickled message would be code.
         "task_serializer": "json",
         "result_serializer": "json",
         "event_serializer": "json",
@@ -198,7 +198,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "task_default_queue": EVENT_QUEUE,
         "task_default_exchange": _EXCHANGE.name,
         "task_default_routing_key": EVENT_QUEUE,
-        "task_create_missing_queues": False,  # a mistyped --queues is an error, no queue of its own
+        "task_create_missing_queues": False,  # a mistyped --queues is an error, not a new queue
         "task_routes": {
             SEND_CODE_TASK: {"queue": BATCH_QUEUE},
             DELIVER_TASK: {"queue": WEBHOOK_QUEUE},
@@ -206,11 +206,11 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         # A message leaves the broker when its job's work is recorded, not before.
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
-        # What a worker holds back, no other worker can take.
+        # No other worker can take what a worker has prefetched.
         "worker_prefetch_multiplier": 1,
-        # A call under way is finished whatever becomes of the broker: it may have been sent.
+        # A call under way is finished even if the broker is gone: the code may have been sent.
         "worker_cancel_long_running_tasks_on_connection_loss": False,
-        # Redis cannot do it, and Celery says so at every reconnect.
+        # Redis does not support it, and Celery warns of that at every reconnect.
         "worker_enable_prefetch_count_reduction": False,
         # What Flower shows: a task's arguments, worker and steps.
         "result_extended": True,

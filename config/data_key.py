@@ -16,11 +16,11 @@ _DIGEST_HEX = 8
 def new_data_key(key_id: str | None = None) -> str:
     """Return a new key, as `SENDCODE_DATA_KEYS` takes it.
 
-    Without an id it gets one by the day and its digest: two keys with one id would each take for
-    forged what the other sealed.
+    Without an id it gets one from the date and its digest. If two keys had the same id, each would
+    take what the other sealed for forged.
 
     Raises:
-        ValueError: this is no id.
+        ValueError: `key_id` is not a valid id.
     """
     key = os.urandom(DATA_KEY_BYTES)
     digest = hashlib.sha256(key).hexdigest()[:_DIGEST_HEX]

@@ -1,4 +1,4 @@
-"""How Flower is started, by whichever command: where it listens, its login, what it may do."""
+"""How every command starts Flower: where it listens, its login, what it may do."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from config import SendcodeError
 LOOPBACK = "127.0.0.1"
 FLOWER_PORT = 5555
 NO_AUTH = "SENDCODE_FLOWER_NO_AUTH"
-"""Set by `sendcode flower --no-auth` for what it becomes: no login although one is set."""
+"""Set by `sendcode flower --no-auth` for Flower, which it becomes: no login even if one is set."""
 _COLUMNS = "uuid,state,result,received,started,runtime,worker"
-"""Of its page of tasks; the result shows why one failed."""
-_TASKS = "20000"
-"""That it remembers, 7 kB each; its own 100,000 take 0.8 GB."""
+"""On its Tasks page; the result shows why a task failed."""
+_MAX_TASKS = "20000"
+"""Tasks that it remembers, 7 kB each; its default of 100,000 takes 0.8 GB."""
 
 
 class FlowerLoginError(SendcodeError, ValueError):
-    """A login would be misread by Flower; the message names the setting, and has no value."""
+    """Flower would misread a login; the message names the setting without its value."""
 
 
 def flower_environment(
@@ -25,19 +25,19 @@ def flower_environment(
 ) -> dict[str, str]:
     """Return Flower's environment: with its login, and without the API's credentials.
 
-    In the environment, no process list shows the login. Flower is read-only unless FLOWER_READ_ONLY
-    says otherwise: what it did to a task it would do behind the ledger's back. It remembers
-    FLOWER_MAX_TASKS, 20,000 if not set. Other variables of Flower are kept.
+    No process list shows a login in the environment. Flower is read-only unless FLOWER_READ_ONLY
+    says otherwise, because the ledger would not know what it did to a task. It remembers
+    FLOWER_MAX_TASKS tasks, 20,000 if not set. Flower's other variables are kept.
 
     Raises:
-        FlowerLoginError: Flower would take this login for another one.
+        FlowerLoginError: Flower would read it as another login.
     """
     changed = {
         name: value for name, value in environment.items() if not name.startswith("TENCENTCLOUD_")
     }
     changed.setdefault("FLOWER_READ_ONLY", "true")
     changed.setdefault("FLOWER_TASKS_COLUMNS", _COLUMNS)
-    changed.setdefault("FLOWER_MAX_TASKS", _TASKS)
+    changed.setdefault("FLOWER_MAX_TASKS", _MAX_TASKS)
     changed.pop("FLOWER_BASIC_AUTH", None)
     if password is not None:
         # Flower takes several logins, with commas between them, and compares ASCII only
@@ -49,5 +49,5 @@ def flower_environment(
 
 def _check_login(variable: str, value: str, unfit: str) -> None:
     if not (value.isascii() and value.isprintable()) or set(value) & set(unfit):
-        signs = " and no ".join(f'"{sign}"' for sign in unfit)
-        raise FlowerLoginError(f"{variable}: must be plain ASCII, with no {signs}, to suit Flower")
+        refused = " and no ".join(f'"{character}"' for character in unfit)
+        raise FlowerLoginError(f"{variable}: must be plain ASCII, with no {refused}, for Flower")

@@ -23,13 +23,13 @@ _CHATTY = (
     "uvicorn.access",
 )
 """Libraries whose INFO lines repeat ours, or show message bodies."""
-_NO_NEWS = (
+_IRRELEVANT = (
     # at every reconnect, six lines about the next default of a setting, even where it is set
     "worker_cancel_long_running_tasks_on_connection_loss",
-    # a traceback of what our pool logs in one line
+    # a traceback of what our own pool logs in one line
     "Exception raised outside body",
 )
-"""Warnings of Celery's that are left out, by a part of their text."""
+"""Celery's warnings that are left out, by a part of their text."""
 
 
 _STEERING = re.compile("[\0-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
@@ -39,9 +39,9 @@ Form = Literal["text", "json"]
 
 
 def escaped(text: str, keep: str = "") -> str:
-    """Return the text with all that steers a terminal, except `keep`, escaped as in JSON.
+    """Return the text with all that could steer a terminal, except `keep`, escaped as in JSON.
 
-    A JSON document keeps its meaning; one of several lines needs its line breaks in `keep`.
+    A JSON document keeps its meaning; a text of several lines needs its line breaks in `keep`.
     """
     return _STEERING.sub(
         lambda found: found[0] if found[0] in keep else f"\\u{ord(found[0]):04x}", text
@@ -62,25 +62,25 @@ def set_up_logging(form: Form = "text", level: int | str = "info") -> None:
     set_level(level)
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
-    # a filter of `warnings` would not do: Celery puts one of its own in front of it
-    logging.getLogger("py.warnings").addFilter(_is_news)
+    # a filter of the `warnings` module is not enough: Celery puts its own in front
+    logging.getLogger("py.warnings").addFilter(_is_relevant)
 
 
 def set_level(level: int | str) -> None:
-    """Log this and what is graver, from now on; by its number, or its name in small letters."""
+    """Log this level and more severe ones; `level` is a number, or a name in lower case."""
     logging.getLogger().setLevel(level.upper() if isinstance(level, str) else level)
 
 
 def log_line(form: Form, logger: str, level: int, text: str, **values: Any) -> str:
-    """Return the line that `logger` would write, for where logging itself might block."""
+    """Return the line that `logger` would write, for places where logging might block."""
     record = logging.LogRecord(logger, level, "", 0, text, None, None)
     record.fields = values
     return (_Json() if form == "json" else _Text()).format(record)
 
 
-def _is_news(record: logging.LogRecord) -> bool:
+def _is_relevant(record: logging.LogRecord) -> bool:
     message = record.getMessage()
-    return not any(text in message for text in _NO_NEWS)
+    return not any(text in message for text in _IRRELEVANT)
 
 
 def _when(record: logging.LogRecord) -> str:

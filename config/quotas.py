@@ -1,4 +1,4 @@
-"""Bounds on spending as the settings write them: "5/10m,10/d", "watch:50/10m", "off"."""
+"""Bounds on spending as written in the settings: "5/10m,10/d", "watch:50/10m", "off"."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LONGEST_S = 31 * 86_400
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """So many codes in any span; over it one is refused, or only counted where it is watched."""
+    """At most `count` codes in any span; others are refused, or only counted if `is_watched`."""
 
     count: int
     span_s: int
@@ -25,10 +25,10 @@ class Limit:
 
 
 def read_limits(text: str) -> tuple[Limit, ...]:
-    """Read the limits of one rule; none for "off".
+    """Return the limits of one rule; none for "off".
 
     Raises:
-        ValueError: it makes no sense; the message follows the setting's name.
+        ValueError: the text is wrong; the message belongs after the setting's name.
     """
     watched = text.startswith("watch:")
     if text == "off":

@@ -1,10 +1,10 @@
 """How to reach Redis, for every part: the ledger, Celery's broker and its results.
 
-All speak RESP2: Redis' own newer protocol is refused by some servers and proxies, and nothing here
-needs it. Behind Sentinels, answers of a server that is no longer the primary are refused
+All speak RESP2: some servers and proxies refuse Redis' newer protocol, and nothing here needs it.
+Behind Sentinels, answers of a server that is no longer the primary are refused
 (config/sentinels.py).
 
-Errors are shown by their codes: Redis' own texts may repeat a command's arguments.
+Errors are shown by their codes: Redis' own messages may repeat a command's arguments.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _SOCKET_TIMEOUT_S = 5.0
 MOST_CONNECTIONS = 16
 """Of one client, shared by all threads of its process: each is used for a millisecond or so."""
 _ERROR_CODE = re.compile(r"(?:^|caused error: )[^A-Za-z]*([A-Z]{2,})\b")
-"""In an error's text; redis-py puts the command of a pipeline in front."""
+"""In an error's message; redis-py puts a pipeline's command in front of it."""
 
 
 class NotReplicatedError(redis.RedisError):
-    """It is done, but too few replicas have confirmed that they have it: a failover may undo it."""
+    """Done, but too few replicas have confirmed it: a failover may undo it."""
 
     def __init__(self, text: str, reply: Any) -> None:
         super().__init__(text)
@@ -49,22 +49,22 @@ def connect(
         make_pool(
             settings.redis,
             decode_responses=True,
-            encoding_errors="replace",  # one bad byte must not hide all that comes with it
+            encoding_errors="replace",  # one bad byte must not hide the rest of a reply
             socket_timeout=timeout_s,
             socket_connect_timeout=timeout_s,
             socket_keepalive=True,
             health_check_interval=30,
             max_connections=MOST_CONNECTIONS,
-            timeout=timeout_s,  # to wait for one of them
+            timeout=timeout_s,  # the wait for a free connection
             retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), retries),
         )
     )
 
 
 def lets_anybody_in(settings: Settings) -> bool:
-    """Return whether Redis answers somebody who has neither login nor certificate of ours."""
-    once = Retry(NoBackoff(), 0)
-    pool = make_pool(settings.redis.of_a_stranger(), socket_timeout=_SOCKET_TIMEOUT_S, retry=once)
+    """Return whether Redis answers a client that has neither our login nor our certificate."""
+    address, once = settings.redis.without_credentials(), Retry(NoBackoff(), 0)
+    pool = make_pool(address, socket_timeout=_SOCKET_TIMEOUT_S, retry=once)
     try:
         return bool(redis.Redis.from_pool(pool).ping())
     except (redis.RedisError, OSError):
@@ -72,15 +72,15 @@ def lets_anybody_in(settings: Settings) -> bool:
 
 
 def make_pool(address: RedisAddress, **options: Any) -> redis.ConnectionPool:
-    """Return a pool of connections to `address`; `options` are redis-py's, beside the address.
+    """Return a pool of connections to `address`; `options` are redis-py's, besides the address.
 
-    A `connection_class` among them is derived from that of `connection_class()`. With a `timeout`
-    (seconds) its users wait so long for a free connection instead of opening one more.
+    A `connection_class` among them is derived from that of `connection_class()`. With a `timeout`,
+    callers wait that many seconds for a free connection instead of opening one more.
     """
     waits = "timeout" in options
     options |= {
         "db": address.database,
-        "username": None,  # kombu passes those of its URL
+        "username": None,  # kombu passes its URL's
         "password": None,
         "credential_provider": Login(address),
         "protocol": 2,
@@ -91,12 +91,12 @@ def make_pool(address: RedisAddress, **options: Any) -> redis.ConnectionPool:
         ((host, port),) = address.hosts
         kind = redis.BlockingConnectionPool if waits else redis.ConnectionPool
         return kind(**options, host=host, port=port)
-    behind = _WaitingSentinelPool if waits else SentinelConnectionPool
-    return behind(address.service, sentinels_of(address), **options)
+    sentinel_kind = _WaitingSentinelPool if waits else SentinelConnectionPool
+    return sentinel_kind(address.service, sentinels_of(address), **options)
 
 
 class _WaitingSentinelPool(SentinelConnectionPool, redis.BlockingConnectionPool):
-    """A pool whose users wait for a free connection, where redis-py would open one more."""
+    """A pool whose callers wait for a free connection, where redis-py would open one more."""
 
 
 def connection_class(address: RedisAddress) -> type[redis.Connection]:
@@ -107,10 +107,10 @@ def connection_class(address: RedisAddress) -> type[redis.Connection]:
 
 
 class PrimaryConnection(SentinelManagedConnection):
-    """A connection to the primary that the Sentinels name, whenever it connects or is answered.
+    """A connection to the primary: the Sentinels are asked whenever it connects or gets an answer.
 
-    redis-py asks them when it takes a connection from its pool, but not when a command that failed
-    is tried again.
+    redis-py asks them when it takes a connection from its pool, but not when it retries a command
+    that failed.
     """
 
     def connect_check_health(
@@ -138,7 +138,7 @@ class PrimarySSLConnection(PrimaryConnection, redis.SSLConnection):
 
 
 def error_code(error: BaseException) -> str:
-    """Return the server's own code for a refusal (MISCONF, READONLY …), else the class' name."""
+    """Return the server's own error code (MISCONF, READONLY …), else the error's class name."""
     if not isinstance(error, redis.RedisError):
         return type(error).__name__
     code = _ERROR_CODE.search(str(error))

@@ -1,10 +1,10 @@
-"""Which server is the primary, by the Sentinels, and whether it still is.
+"""Which server is the primary, as the Sentinels report it, and whether it still is.
 
 All connections of a process to one address ask the same `Sentinels`, so that all follow a failover
-in the same moment. In a process that lives for longer than a second, a thread for each Sentinel
-subscribes to what it announces: the first sign of a failover comes a tenth of a second or more
-before the replica stops following its primary. From then on no answer of the old primary is
-believed, as what it accepts is lost.
+at the same moment. In a process that lives longer than a second, a thread for each Sentinel
+subscribes to its announcements: the first of a failover comes a tenth of a second or more before
+the replica stops following its primary. From then on no answer of the old primary is trusted,
+because what it accepts is lost.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ from config.address import RedisAddress
 
 _TIMEOUT_S = 2.0
 CONFIRMED_FOR_S = 1.0
-"""How long a Sentinel's answer is believed."""
+"""How long a Sentinel's answer is trusted."""
 _ASK_EVERY_S = CONFIRMED_FOR_S / 2
-_SAID_FOR_S = 3.0
-"""How long it counts beside what others say: longer than one that hangs is waited for."""
+_REPLY_VALID_S = 3.0
+"""How long a reply counts beside the others': longer than the time-out of one that hangs."""
 _UNANSWERED_FOR_S = 10.0
-"""After no Sentinel answered, seconds until one is asked again: each may take its time-out."""
+"""Seconds until a Sentinel is asked again after none answered: each may take its time-out."""
 
 Place = tuple[str, int]
 
 
 class Login(CredentialProvider):
-    """How to log in, asked for by each connection that opens: a password may have been replaced."""
+    """The login, read anew for each connection that opens: a password may have been replaced."""
 
     def __init__(self, address: RedisAddress, *, of_sentinels: bool = False) -> None:
         self._address = address
         self._of_sentinels = of_sentinels
 
     def get_credentials(self) -> tuple[str] | tuple[str, str]:
-        now = self._address.with_its_login_now()
+        now = self._address.with_current_login()
         username, password = now.username, now.password
         if self._of_sentinels:
             username, password = now.sentinel_username, now.sentinel_password
@@ -70,7 +70,7 @@ class Sentinels(Sentinel):
             options |= {"ssl": True, **address.tls_options}
         super().__init__(address.hosts, sentinel_kwargs=options)
         self._lock = Lock()
-        self._said: dict[redis.Redis, tuple[float, dict[str, Any]]] = {}
+        self._replies: dict[redis.Redis, tuple[float, dict[str, Any]]] = {}
         self._primary: Place | None = None
         self._ask_at = 0.0
         self._listens_in = 0
@@ -95,23 +95,23 @@ class Sentinels(Sentinel):
             answered = True
             if primary is not None:
                 others = [each for each in self.sentinels if each is not sentinel]
-                self.sentinels = [sentinel, *others]  # who answers is asked first from now on
+                self.sentinels = [sentinel, *others]  # asked first from now on
                 return primary
         if answered:
             raise MasterNotFoundError("the Sentinels know of no healthy primary")
         raise MasterNotFoundError("no Sentinel could be asked") from failed
 
     def ask(self, sentinel: redis.Redis, service_name: str) -> Place | None:
-        """Ask a Sentinel; return the primary by what all of them said last, None without one.
+        """Ask a Sentinel; return the primary by the last replies of all, None without one.
 
         Raises:
             redis.RedisError: it could not be asked.
         """
         state: Any = sentinel.sentinel_master(service_name)
         now = monotonic()
-        self._said[sentinel] = now, state
+        self._replies[sentinel] = now, state
         self._primary = self._judge(
-            [state for at, state in self._said.copy().values() if at > now - _SAID_FOR_S]
+            [state for at, state in self._replies.copy().values() if at > now - _REPLY_VALID_S]
         )
         self._ask_at = now + CONFIRMED_FOR_S
         if self._primary is not None:
@@ -130,9 +130,9 @@ class Sentinels(Sentinel):
         return next((place for place in named if place not in replaced), None)
 
     def watch(self, connection: redis.Connection) -> None:
-        """Have a connection closed as soon as another server than its own is the primary.
+        """Watch a connection; close it as soon as a server other than its own is the primary.
 
-        Who waits for an answer of a server that hangs, or is cut off, would wait for its time-out.
+        A caller would otherwise wait for the time-out of a server that hangs or is cut off.
         """
         with self._connections_lock:
             self._connections.add(connection)
@@ -144,15 +144,15 @@ class Sentinels(Sentinel):
             open_socket = each._sock  # None while it is closed
             if open_socket is not None and (each.host, each.port) != primary:
                 with suppress(OSError):
-                    # past TLS, whose own end is for the thread that uses it
+                    # below TLS, which only the thread that uses it may shut down
                     socket.socket.shutdown(open_socket, socket.SHUT_RDWR)
 
     def confirm(self, service_name: str, address: Place) -> None:
         """Check that `address` is the primary's.
 
-        A server that is being replaced, that hung or was cut off while another took its place, goes
-        on as a primary for seconds; what it accepts is lost. Where no Sentinel can be asked, it is
-        believed.
+        A server that is being replaced, or that hung or was cut off while another took its place,
+        still acts as the primary for seconds; what it accepts is lost. Where no Sentinel can be
+        asked, the last known primary is trusted.
 
         Raises:
             MasterNotFoundError: it is not.
@@ -175,7 +175,7 @@ class Sentinels(Sentinel):
                 self._ask_at = monotonic() + _UNANSWERED_FOR_S
 
     def _listen_to_all(self, service_name: str) -> None:
-        """Start the threads, once in this process: a fork has none."""
+        """Start the threads, once in this process: a fork inherits none."""
         if self._listens_in == os.getpid():
             return
         self._listens_in = os.getpid()
@@ -198,7 +198,7 @@ def _listen(
                 announcements.psubscribe("*")
                 while asking := sentinels():
                     asking.ask(sentinel, service_name)
-                    del asking  # else it would live for ever
+                    del asking  # else the reference would keep it alive
                     announcements.get_message(timeout=_ASK_EVERY_S)
         except redis.RedisError:
             sleep(CONFIRMED_FOR_S)

@@ -39,17 +39,17 @@ from config.flower import LOOPBACK, NO_AUTH
 from config.quotas import read_limits
 from config.rereading import Rereading
 
-_OF_THE_VENDOR = ".tencentcloudapi.com"
+_VENDOR_DOMAIN = ".tencentcloudapi.com"
 _HOSTS = re.compile(r"[A-Za-z0-9.-]+( *, *[A-Za-z0-9.-]+)*", re.ASCII)
 _CREDENTIAL = re.compile(r"[!#-&(-_a-~]+")
-"""ASCII without blanks and quotes."""
+"""ASCII without spaces and quotes."""
 
-_OF_THE_GUARD = {"sendcode_sweep_interval", "sendcode_http_timeout", "sendcode_phone_interval"}
-"""What limits a lease."""
+_LEASE_LIMITS = {"sendcode_sweep_interval", "sendcode_http_timeout", "sendcode_phone_interval"}
+"""The settings that limit the lease."""
 _LIKE_OURS = re.compile("SEND_?CO|TENCENT")
 _NEAR = 0.87
-"""Of `difflib`: a letter or two of a name are wrong, missing or too many."""
-_OF_OTHERS = frozenset(
+"""For `difflib`: a letter or two of the name are wrong, missing or too many."""
+_READ_ELSEWHERE = frozenset(
     {
         "SENDCODE_IMAGE",
         "SENDCODE_PYTHON_IMAGE",
@@ -60,21 +60,21 @@ _OF_OTHERS = frozenset(
         NO_AUTH,
     }
 )
-"""Not read here, but by the command line, Flower and docker-compose.yml."""
-_OF_KUBERNETES = re.compile(r"_SERVICE_(HOST|PORT)|_PORT(_\d|$)")
-"""What Kubernetes puts into each container about a service whose name begins with sendcode."""
-_OURS_FOR = {
+"""Read by the command line, Flower and docker-compose.yml, not here."""
+_KUBERNETES = re.compile(r"_SERVICE_(HOST|PORT)|_PORT(_\d|$)")
+"""Variables that Kubernetes sets for a service whose name begins with sendcode."""
+_OUR_SETTING_FOR = {
     "SENDCODE_PROXY": ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"),
     "SENDCODE_CA_BUNDLE": ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"),
 }
 CREDENTIALS = ("tencentcloud_secret_id", "tencentcloud_secret_key")
 DATA_KEYS = "sendcode_data_keys"
-"""Whoever reads or writes the ledger needs them."""
+"""Every program that reads or writes the ledger needs them."""
 
 ENV_FILE = ".env"
 _LAST_PORT = 65_535
 PROBE_SLACK_S = 1.0
-"""Seconds added wherever two clocks or a process switch stand between a plan and the wire."""
+"""Seconds added wherever two clocks or a process switch come between a plan and the wire."""
 
 
 class SettingsError(SendcodeError):
@@ -84,7 +84,7 @@ class SettingsError(SendcodeError):
 def _endpoint(value: str) -> str:
     url = _split_url(value)
     if not value.isascii():
-        raise ValueError("must be plain ASCII: an invisible sign may have been copied along")
+        raise ValueError("must be plain ASCII: an invisible character may have been copied with it")
     if url.scheme not in {"https", "http"} or not url.hostname:
         raise ValueError("must be a base URL such as https://intlpartnersmgt.tencentcloudapi.com")
     _check_port(url)
@@ -110,7 +110,7 @@ def _proxy(value: object) -> object:
 
 def _ca_bundle(value: object) -> object:
     if not is_file(str(value)):
-        raise ValueError("names a file that is not there or must not be read")
+        raise ValueError("names a file that does not exist or cannot be read")
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(str(value))
     except (OSError, UnicodeError):
@@ -123,7 +123,7 @@ def _plain(value: object) -> str:
 
 
 def _as_written(read: Callable[[str], object]) -> Callable[[Any], Any]:
-    """Return a validator that refuses what `read` does; the setting stays as it was written."""
+    """Return a validator that refuses what `read` refuses, and keeps the setting as written."""
 
     def check(value: Any) -> Any:
         read(_plain(value))
@@ -143,32 +143,32 @@ def _read_listening(text: str) -> tuple[str, int] | None:
 
 
 def _split_url(text: str) -> SplitResult:
-    """Split a URL; the library's own errors show what they refuse, passwords too."""
+    """Split a URL; the library's own errors show what they refuse, even passwords."""
     try:
         return urlsplit(text)
     except ValueError:
-        raise ValueError("is no URL") from None
+        raise ValueError("is not a URL") from None
 
 
 def _check_port(url: SplitResult) -> None:
     try:
         _ = url.port
     except ValueError:
-        raise ValueError("has a port that is no number up to 65535") from None
+        raise ValueError("has a port that is not a number up to 65535") from None
 
 
 def _no_blank(value: object) -> object:
     text = _plain(value)
     if not text or text != text.strip():
-        raise ValueError("must not be empty or have blanks around it")
+        raise ValueError("must not be empty or have spaces around it")
     return value
 
 
 def _credential(value: object) -> object:
-    """Refuse what an editor or a copy puts into a credential; a file's byte-order mark is gone."""
+    """Refuse what editing or copying adds to a credential; a file's byte-order mark is gone."""
     if not _CREDENTIAL.fullmatch(_plain(_no_blank(value))):
         raise ValueError(
-            "has a sign that no credential has (a quote, a blank, a line break or other than "
+            "has a character that no credential has (a quote, a space, a line break or one outside "
             "ASCII): copy it again, without quotes"
         )
     return value
@@ -180,7 +180,7 @@ def _none_if_empty(value: object) -> object:
 
 def _hosts(value: str) -> str:
     if value and not _HOSTS.fullmatch(value):
-        raise ValueError("must be host names without ports, by commas, such as api.example.com")
+        raise ValueError("must be host names without ports, comma-separated: api.example.com")
     return value
 
 
@@ -195,10 +195,10 @@ def _read_data_keys(text: str) -> tuple[tuple[str, bytes], ...]:
             key = b""
         if not KEY_ID.fullmatch(key_id) or len(key) != DATA_KEY_BYTES:
             raise ValueError(
-                "must be keys as `sendcode keys new` makes them, id:base64 of 32 bytes, by commas"
+                "must be keys from `sendcode keys new` (id:base64 of 32 bytes), comma-separated"
             )
         if key_id in found:
-            raise ValueError("has two keys with one id: each needs its own")
+            raise ValueError("has two keys with the same id: each needs its own")
         found[key_id] = key
     return tuple(found.items())
 
@@ -208,14 +208,14 @@ def _read_networks(text: str) -> list[IPv4Network | IPv6Network]:
         return [ip_network(part) for part in map(str.strip, text.split(",")) if part]
     except ValueError:
         raise ValueError(
-            "must be addresses or networks, by commas, such as 10.0.0.5 or 10.0.0.0/24"
+            "must be addresses or networks such as 10.0.0.5 or 10.0.0.0/24, comma-separated"
         ) from None
 
 
 def _read_digits(text: str) -> list[str]:
     parts = _parts(text)
     if not all(part.isascii() and part.isdigit() for part in parts):
-        raise ValueError("must be digits, by commas, such as 852,65")
+        raise ValueError("must be digits, comma-separated, such as 852,65")
     return parts
 
 
@@ -237,7 +237,7 @@ Limits = Annotated[str, AfterValidator(_as_written(read_limits))]
 class Settings(BaseModel):
     """Everything that can be set. Field names are the variables' names in lower case.
 
-    Build it through `load_settings`, which words the errors for a person.
+    Build it with `load_settings`, whose errors are written for people.
     """
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
@@ -245,87 +245,87 @@ class Settings(BaseModel):
     tencentcloud_secret_id: Credential | None = None
     tencentcloud_secret_key: Credential | None = None
     tencentcloud_token: Annotated[SecretStr | None, BeforeValidator(_none_if_empty)] = None
-    """For temporary credentials; lasting ones have none, so its file may be empty."""
+    """For temporary credentials; permanent ones have none, so its file may be empty."""
     sendcode_endpoint_allowed: Annotated[str, AfterValidator(_hosts)] = ""
-    """Hosts that `sendcode_endpoint` may name beside the vendor's, by commas."""
+    """Hosts that `sendcode_endpoint` may name besides the vendor's, comma-separated."""
     sendcode_endpoint: Annotated[str, BeforeValidator(_endpoint)] = (
         "https://intlpartnersmgt.tencentcloudapi.com"
     )
     sendcode_redis_url: RedisUrl = SecretStr("redis://127.0.0.1:6379/0")
     sendcode_redis_plain: bool = False
-    """Whether a Redis on another host may be spoken to without TLS: over a network of its own."""
+    """Whether a Redis on another host may be used without TLS: over a private network."""
     sendcode_proxy: Annotated[SecretStr, BeforeValidator(_proxy)] | None = None
-    """An HTTP proxy on the way to the API; tunnelled through (CONNECT), also with a login."""
+    """An HTTP proxy on the way to the API, used as a tunnel (CONNECT); it may have a login."""
     sendcode_ca_bundle: Annotated[str, BeforeValidator(_ca_bundle)] | None = None
-    """File of the certificates that the API's is checked against, in place of the usual ones."""
+    """File of certificates to check the API's against, instead of the usual ones."""
     sendcode_rate_limit: float = Field(20, gt=0, le=10_000)
     """Requests per second for the account."""
     sendcode_phone_interval: float = Field(60, gt=0, le=60)
     """Seconds between two codes for a number: the API's guard against doubles.
 
-    Less is for a sandbox: what is proved by it would not be true of the API. So would be more.
+    Less is for a sandbox: what it proves is not true of the API; for that reason more is refused.
     """
     sendcode_http_timeout: Seconds = 5
-    """Total seconds for one API call, answer read in full."""
+    """Total seconds for one API call, until its answer is read in full."""
     sendcode_max_attempts: int = Field(5, ge=1, le=100)
     sendcode_data_keys: DataKeys | None = None
-    """Keys for what the ledger holds of persons, `id:base64`, by commas; the first encrypts."""
+    """Keys for what the ledger holds of persons, `id:base64`, comma-separated; the first seals."""
     sendcode_key_prefix: str = Field(
         "sendcode", pattern=r"^([A-Za-z0-9._-]{1,64}|\{[A-Za-z0-9._-]{1,62}\})$"
     )
-    """Before every key of the ledger; in braces, before those of Celery, too (`celery_prefix`)."""
+    """Prefix of every ledger key; if in braces, of Celery's keys, too (`celery_prefix`)."""
     sendcode_wait_replicas: int = Field(0, ge=0, le=5)
     """Replicas that must have an event or rows before they count as accepted.
 
-    An attempt likewise, before its request leaves.
+    They must also have an attempt before its request leaves.
     """
     sendcode_ambiguous: Literal["resend-once", "hold"] = "resend-once"
-    """What to do with an attempt whose fate can no longer be proved."""
+    """What to do about an attempt whose outcome can no longer be proved."""
     sendcode_concurrency: int = Field(48, ge=1, le=1_000)
-    """Threads of one worker process. Above twice the rate, an event always finds one free."""
+    """Threads of one worker process. Above twice the rate, one is always free for events."""
     sendcode_sweep_interval: float = Field(1, gt=0, le=1)
-    """Seconds between a worker's sweeps for what is due; the feed holds two seconds of work."""
+    """Seconds between a worker's sweeps for due jobs; the feed holds two seconds of work."""
     sendcode_lease: float = Field(10, ge=0.5, le=3_600, validate_default=True)
-    """Seconds after which a job is due again whose worker is silent; if it was killed, 2 or 3."""
+    """Seconds until a job whose worker is silent is due again; 2 or 3 if the worker was killed."""
     sendcode_backoff: float = Field(1, ge=0, le=60)
-    """Seconds before the second attempt at what failed for a passing reason; grows from there."""
+    """Seconds before the second attempt after a transient failure; grows from there."""
     sendcode_frequency_wait: Seconds = 300
-    """Seconds before a number refused as "too often" is tried again; three times that the next."""
+    """Seconds before a number refused as "too often" is tried again; then three times as long."""
     sendcode_canary_interval: Seconds = 30
     """Seconds between the single tries of a halted account."""
     sendcode_retention_days: float = Field(30, gt=0, le=3_650)
-    """Days that a finished job or batch can be looked at, and that its id protects from doubles."""
+    """Days that a finished job or batch is kept, and that its id protects from doubles."""
     sendcode_log_format: Literal["text", "json"] = "text"
     sendcode_log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """The least that is logged."""
+    """The lowest level that is logged."""
     sendcode_countries: Digits = ""
-    """Calling codes that codes may be sent to, by commas; empty for all."""
+    """Calling codes that codes may be sent to, comma-separated; empty for all."""
     sendcode_limit_number: Limits = "5/10m,10/d"
     sendcode_limit_range: Limits = "50/10m"
     sendcode_limit_country: Limits = "off"
-    sendcode_limit_token: Limits = "off"  # noqa: S105 (is none)
+    sendcode_limit_token: Limits = "off"  # noqa: S105 (no secret)
     sendcode_budget: Limits = "off"
     """Quotas of codes that events ask for: counts per span, refused or (`watch:`) only counted."""
     sendcode_line_types: Literal["refuse", "watch", "off"] = "refuse"
-    """What to do with an event's number that gets no SMS, or a dear one: landline, toll-free,
+    """What to do with an event's number that gets no SMS or an expensive one: landline, toll-free,
     premium rate, shared cost, satellite."""
     sendcode_trusted: Digits = ""
-    """Numbers, or beginnings of numbers, with country code, that no quota holds for."""
+    """Numbers or prefixes of numbers, with country code, that are exempt from all quotas."""
     sendcode_web_host: Annotated[str, BeforeValidator(_no_blank)] = "127.0.0.1"
     sendcode_web_port: int = Field(8030, ge=1, le=65_535)
     """Where `sendcode web` listens."""
     sendcode_trusted_proxy: Annotated[str, AfterValidator(_as_written(_read_networks))] = ""
-    """Addresses or networks of proxies, by commas: their X-Forwarded-User signs in to the console,
-    and their X-Forwarded-For and X-Forwarded-Proto are believed. Empty for none."""
+    """Addresses or networks of proxies, comma-separated. Their X-Forwarded-User signs in to the
+    console; their X-Forwarded-For and X-Forwarded-Proto are trusted. Empty for none."""
     sendcode_undo: float = Field(30, ge=0, le=3_600)
-    """Seconds in which a person can undo a batch that they sent off in the console."""
+    """Seconds in which a person can undo a batch that they submitted in the console."""
     sendcode_confirm_above: int = Field(500, ge=0, le=10_000_000)
-    """Codes above which a person has to type their number in the console to confirm it."""
+    """Number of codes above which a person must type that number in the console to confirm."""
     sendcode_metrics_port: Annotated[str, AfterValidator(_as_written(_read_listening))] = ""
-    """Port, or `ADDRESS:PORT`, of a worker's own metrics and probes; an address of this machine
-    alone where none is named. Empty: it opens none."""
+    """Port, or `ADDRESS:PORT`, of a worker's own metrics and probes; a port alone is opened on
+    loopback only. Empty: it opens none."""
     sendcode_webhook_private: bool = False
-    """Whether webhooks may go to private addresses, and by plain http: not over the Internet."""
+    """Whether webhooks may go to private addresses, also by plain http: not over the Internet."""
     sendcode_flower_user: Annotated[str, BeforeValidator(_no_blank)] = "sendcode"
     sendcode_flower_password: Secret | None = None
 
@@ -334,40 +334,40 @@ class Settings(BaseModel):
 
     @field_validator("sendcode_endpoint")
     @classmethod
-    def _is_the_vendor_s_or_allowed(cls, value: str, info: ValidationInfo) -> str:
+    def _endpoint_is_allowed(cls, value: str, info: ValidationInfo) -> str:
         host = urlsplit(value).hostname or ""
         allowed = _parts(info.data.get("sendcode_endpoint_allowed", "").lower())
-        if not (host.endswith(_OF_THE_VENDOR) or is_loopback(host) or host in allowed):
+        if not (host.endswith(_VENDOR_DOMAIN) or is_loopback(host) or host in allowed):
             raise ValueError(
-                f"its host is none of *{_OF_THE_VENDOR}, and would get credentials and numbers; "
-                "if it is meant, name the host in SENDCODE_ENDPOINT_ALLOWED"
+                f"its host is not one of *{_VENDOR_DOMAIN}, and would get credentials and numbers; "
+                "if you mean it, name the host in SENDCODE_ENDPOINT_ALLOWED"
             )
         return value
 
     @field_validator("sendcode_lease")
     @classmethod
     def _recovery_fits_inside_the_guard(cls, value: float, info: ValidationInfo) -> float:
-        if not info.data.keys() >= _OF_THE_GUARD:
-            return value  # one of them is wrong: it cannot be judged yet
+        if not info.data.keys() >= _LEASE_LIMITS:
+            return value  # one of them is wrong, so the lease cannot be checked yet
         so_far = cls.model_construct(**info.data, sendcode_lease=value)
-        # a call killed at its end, its recovery, and the probe's way until it has surely arrived:
+        # a call killed at its end, its recovery, and the time until the probe has surely arrived:
         # docs/decisions/0003-the-probe-window.md
         probe_s = so_far.recovery_s + 3 * so_far.sendcode_http_timeout + PROBE_SLACK_S
         if probe_s >= so_far.sendcode_phone_interval:
             raise ValueError(
                 "a job must be recovered and probed well inside SENDCODE_PHONE_INTERVAL; shorten "
-                "it, SENDCODE_SWEEP_INTERVAL or SENDCODE_HTTP_TIMEOUT"
+                "SENDCODE_LEASE, SENDCODE_SWEEP_INTERVAL or SENDCODE_HTTP_TIMEOUT"
             )
         return value
 
     @property
     def recovery_s(self) -> float:
-        """Seconds from a worker's death to the job's next attempt, slot wait included."""
+        """Seconds from a worker's death to the job's next attempt, its wait for a slot included."""
         return self.sendcode_lease + 2 * self.sendcode_sweep_interval + PROBE_SLACK_S / 2
 
     @property
     def retention_ms(self) -> int:
-        """Milliseconds that a finished job or batch is kept for (`sendcode_retention_days`)."""
+        """Milliseconds that a finished job or batch is kept (`sendcode_retention_days`)."""
         return round(self.sendcode_retention_days * 86_400_000)
 
     @property
@@ -377,32 +377,32 @@ class Settings(BaseModel):
 
     @property
     def trusted(self) -> list[str]:
-        """How the numbers begin that no quota holds for."""
+        """Prefixes of the numbers that are exempt from all quotas."""
         return _read_digits(self.sendcode_trusted)
 
     @cached_property
     def trusted_proxies(self) -> list[IPv4Network | IPv6Network]:
-        """Whose forwarded headers are believed."""
+        """The proxies whose forwarded headers are trusted."""
         return _read_networks(self.sendcode_trusted_proxy)
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The files that they were read from, or would be; none if they were made in a program."""
+        """The files that the settings come from, or would come from; none if built in a program."""
         return self._files
 
     @property
     def now(self) -> Settings:
-        """The settings as their files have them by now: logins, keys and the log's level count."""
+        """The settings in their files now; of these, logins, keys and the log level take effect."""
         return self._rereading.latest() if self._rereading else self
 
     def read_again(self) -> None:
-        """Have the files read within a second, also where they look unchanged (SIGHUP)."""
+        """Read the files again within a second, even if they seem unchanged (SIGHUP)."""
         if self._rereading:
-            self._rereading.ask()
+            self._rereading.request()
 
     @property
     def data_keys(self) -> tuple[tuple[str, bytes], ...]:
-        """The data keys as they are by now, each with its id; the first one encrypts.
+        """The data keys in the files now, each with its id; the first one encrypts.
 
         Raises:
             SettingsError: there is none.
@@ -414,7 +414,7 @@ class Settings(BaseModel):
 
     @cached_property
     def redis(self) -> RedisAddress:
-        """Where Redis is and how to log in, read from its URL; the login is as it is by now."""
+        """Where Redis is and how to log in, from its URL; its login is the one in the files now."""
         address = RedisAddress.parse(self.redis_url)
         return replace(address, now=lambda: self.now.redis) if self._rereading else address
 
@@ -425,7 +425,7 @@ class Settings(BaseModel):
 
     @property
     def metrics_address(self) -> tuple[str, int] | None:
-        """Where a worker answers about itself: `sendcode_metrics_port` as address and port."""
+        """Where a worker serves its metrics: `sendcode_metrics_port` as address and port."""
         return _read_listening(self.sendcode_metrics_port)
 
     @property
@@ -434,7 +434,7 @@ class Settings(BaseModel):
         return self.sendcode_proxy.get_secret_value() if self.sendcode_proxy else None
 
     def credentials(self) -> tuple[str, str, str | None]:
-        """Return secret id, secret key and token, as they are by now.
+        """Return secret id, secret key and token, as the files have them now.
 
         Raises:
             SettingsError: one is missing.
@@ -464,8 +464,8 @@ def load_settings(
     They follow their files: see `Settings.now`.
 
     Raises:
-        SettingsError: some are wrong, or of the `required` fields missing; all of them are named,
-            none of their values is shown.
+        SettingsError: some are wrong, or `required` ones are missing; all of them are named,
+            without their values.
     """
 
     def read() -> Settings:
@@ -480,7 +480,7 @@ def _read(
     env_file: str | os.PathLike[str] | None, required: Collection[str], overrides: Mapping[str, Any]
 ) -> Settings:
     from_file, faults = read_env_file(env_file) if env_file is not None else ({}, [])
-    is_whole = not faults  # what seems to be missing may be in a file that cannot be read
+    is_whole = not faults  # a setting that seems missing may be in the unreadable file
     sources = [{name.upper(): value for name, value in os.environ.items() if value}, from_file]
     values: dict[str, Any] = {}
     files = [str(env_file)] if env_file is not None else []
@@ -521,18 +521,18 @@ def misspelt(env_file: str | None = ENV_FILE) -> dict[str, str]:
     ]
     found: dict[str, str] = {}
     for name in [*(name.upper() for name, value in os.environ.items() if value), *from_file]:
-        if not _LIKE_OURS.match(name) or name in known or name in _OF_OTHERS:
+        if not _LIKE_OURS.match(name) or name in known or name in _READ_ELSEWHERE:
             continue
         near = get_close_matches(name, known, 1, _NEAR)
         if near:
             found[name] = f"did you mean {near[0]}?"
-        elif name.startswith("SENDCODE_") and not _OF_KUBERNETES.search(name):
-            found[name] = "the README lists what there is"
+        elif name.startswith("SENDCODE_") and not _KUBERNETES.search(name):
+            found[name] = "the README lists the settings"
     return found
 
 
 def settings_file() -> str | None:
-    """Return the whole path of the env file that is read here, if there is one."""
+    """Return the absolute path of the env file that is read here, if there is one."""
     return str(Path(ENV_FILE).absolute()) if is_file(ENV_FILE) else None
 
 
@@ -545,14 +545,14 @@ def exposed() -> dict[str, str]:
 
 
 def unheeded(settings: Settings) -> dict[str, str]:
-    """Return the usual variables for proxies and certificates that are set and not followed here.
+    """Return the usual variables for proxies and certificates that are set but ignored here.
 
     Each comes with what to set instead.
     """
     if settings.sendcode_endpoint.startswith("http:"):
-        return {}  # loopback: nothing of them concerns it
+        return {}  # loopback needs none of them
     found: dict[str, str] = {}
-    for ours, others in _OURS_FOR.items():
+    for ours, others in _OUR_SETTING_FOR.items():
         names = ", ".join(name for name in others if os.environ.get(name))
         if names and getattr(settings, ours.lower()) is None:
             found[names] = f"if the way to the API needs it, set {ours}"
@@ -560,10 +560,10 @@ def unheeded(settings: Settings) -> dict[str, str]:
 
 
 def missing(field: str) -> str:
-    """Return the line about a setting that is missing."""
+    """Return the error line for a missing setting."""
     name = field.upper()
-    made = "; `sendcode keys new` makes one" if field == DATA_KEYS else ""
-    return f"{name}: missing; set it, or {name}_FILE to a file that holds it{made}"
+    hint = "; `sendcode keys new` makes one" if field == DATA_KEYS else ""
+    return f"{name}: missing; set it, or {name}_FILE to a file that holds it{hint}"
 
 
 def _fault(error: Any) -> str:

@@ -1,8 +1,8 @@
-"""Traces by OpenTelemetry, where the operator installed its SDK and named an exporter (OTEL_…).
+"""OpenTelemetry traces, if the operator has installed its SDK and named an exporter (OTEL_…).
 
-One trace leads from where a code is accepted to the API. The place in it travels in the job's
-record as a W3C `traceparent`, and nothing else of the caller's does: no `tracestate`, no baggage.
-No attribute may hold a number, a name, a key or a reference; texts of exceptions are left out.
+One trace leads from where a code is accepted to the API. Its position travels in the job's record
+as a W3C `traceparent`; nothing else of the caller's is kept: no `tracestate`, no baggage. No
+attribute may hold a number, a name, a key or a reference; exception messages are left out.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ _TRACEPARENT = re.compile(r"00-((?!0{32})[0-9a-f]{32})-((?!0{16})[0-9a-f]{16})-(
 
 
 def set_up_tracing(service: str) -> None:
-    """Export traces as the OTEL_… variables ask, or do and import nothing; for our own programs.
+    """Export traces as the OTEL_… variables ask; without them, do and import nothing.
 
-    `service` is their name unless OTEL_SERVICE_NAME has one. Where it cannot be done a warning is
-    logged: codes are sent all the same.
+    For our own programs: `service` is their name unless OTEL_SERVICE_NAME is set. If it fails, a
+    warning is logged, and codes are sent all the same.
     """
     names = [name.strip() for name in os.environ.get(EXPORTERS, "").split(",") if name.strip()]
     if not names or names == ["none"]:
         return
     try:
-        from opentelemetry import trace  # noqa: PLC0415 (a cost for those who trace alone)
+        from opentelemetry import trace  # noqa: PLC0415 (only those who trace pay for it)
         from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
         from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
         from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
@@ -48,7 +48,7 @@ def set_up_tracing(service: str) -> None:
             (exporter,) = entry_points(group=_GROUP, name=_OTLP if name == "otlp" else name)
             provider.add_span_processor(BatchSpanProcessor(exporter.load()()))
         trace.set_tracer_provider(provider)
-    except Exception as exc:  # noqa: BLE001 (whatever an exporter does not like)
+    except Exception as exc:  # noqa: BLE001 (an exporter may raise anything)
         log.warning(
             "no traces: %s=%s cannot be set up (%s); SDK and otlp: pip install 'sendcode[otel]'",
             EXPORTERS,
@@ -58,14 +58,14 @@ def set_up_tracing(service: str) -> None:
 
 
 class Step:
-    """One span; as a context manager it ends with its block. Does nothing where nobody traces."""
+    """One span; as a context manager it ends with its block. Does nothing without tracing."""
 
     def __init__(self, span: Span | None = None) -> None:
         self._span = span
 
     @property
     def traceparent(self) -> str:
-        """Its place in the trace, for the steps that follow elsewhere; "" where nobody traces."""
+        """Its position in the trace, for steps that follow elsewhere; "" without tracing."""
         if self._span is None or not (place := self._span.get_span_context()).is_valid:
             return ""
         return f"00-{place.trace_id:032x}-{place.span_id:016x}-{place.trace_flags:02x}"
@@ -78,7 +78,7 @@ class Step:
                     self._span.set_attribute(f"sendcode.{name}", value)
 
     def fail(self, code: str) -> None:
-        """Mark it as failed, by a code."""
+        """Mark it as failed, with a code."""
         if self._span is not None:
             self._span.set_attribute("error.type", code)
             self._span.set_status(sys.modules["opentelemetry.trace"].StatusCode.ERROR)
@@ -101,8 +101,8 @@ _NO_STEP = Step()
 def step(name: str, kind: str, parent: str = "", began_ns: int | None = None) -> Step:
     """Begin a step of a trace, now or in the past (Unix ns).
 
-    `kind`: of `opentelemetry.trace.SpanKind`. `parent`: the `traceparent` that it follows; one that
-    is none is not heeded, and the step follows what this thread is doing.
+    `kind`: of `opentelemetry.trace.SpanKind`. `parent`: the `traceparent` that it follows; if that
+    is invalid or empty, the step follows this thread's current span.
     """
     api = _api()
     if api is None:
@@ -119,10 +119,10 @@ def step(name: str, kind: str, parent: str = "", began_ns: int | None = None) ->
 
 
 def _api() -> ModuleType | None:
-    """Return OpenTelemetry's API where somebody set up a provider; nobody else pays for it."""
+    """Return OpenTelemetry's API if a provider is set up; else it is not even imported."""
     if "opentelemetry.trace" not in sys.modules:
         return None
-    from opentelemetry import trace  # noqa: PLC0415 (which waits if another thread just loads it)
+    from opentelemetry import trace  # noqa: PLC0415 (it waits if another thread is loading it)
 
     is_set_up = not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
     return trace if is_set_up else None

@@ -249,16 +249,19 @@ def sentinel_for_redis(sentinel: int) -> str:
 
 
 CAUSES = {
-    "foreign_certificate": ("shows a certificate of an authority that is not trusted here", True),
-    "certificate_for_another": ("shows a certificate for another address", True),
-    "port_of_a_web_server": ("is no Redis but another program: check host and port", True),
+    "foreign_certificate": (
+        "presents a certificate from an authority that is not trusted here",
+        True,
+    ),
+    "certificate_for_another": ("presents a certificate for another address", True),
+    "port_of_a_web_server": ("is not Redis but another program: check host and port", True),
     "nobody": ("cannot be reached: start it, or set SENDCODE_REDIS_URL", False),
-    "unknown_name": ("has a name that is not known here: check the name, or DNS", False),
+    "unknown_name": ("has a host name that cannot be resolved: check the name, or DNS", False),
     "login_forgotten": ("wants a login: check user and password in SENDCODE_REDIS_URL", True),
-    "no_such_database": ("has no database of that number", True),
+    "no_such_database": ("has no database with that number", True),
     "sentinel_s_login_forgotten": ("is not found: its Sentinels want a login", True),
-    "service_of_another_name": ("is no service that they watch", False),
-    "redis_for_a_sentinel": ("is no Sentinel: for Redis itself write redis://", True),
+    "service_of_another_name": ("watches no service of that name", False),
+    "redis_for_a_sentinel": ("is not a Sentinel: for Redis itself write redis://", True),
     "sentinel_for_redis": ("does not know the command", True),
 }
 """What is said, and whether waiting is in vain, so that worker and Flower end."""

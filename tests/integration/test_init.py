@@ -103,7 +103,7 @@ def test_init_asks_a_person_for_what_is_missing_and_again_for_what_is_wrong(
     os.close(terminal)
 
     assert process.wait(60) == 0
-    assert b"has a sign that no credential has" in screen
+    assert b"has a character that no credential has" in screen
     assert b"AKID" not in screen
     assert b"TYPED" not in screen
     for name in Settings.model_fields:

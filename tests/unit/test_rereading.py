@@ -56,7 +56,7 @@ def look(files: Path) -> Callable[[], Settings]:
         time.now_s += LOOK_EVERY_S
         return rereading.latest()
 
-    after_a_second.ask = rereading.ask  # type: ignore[attr-defined]
+    after_a_second.ask = rereading.request  # type: ignore[attr-defined]
     return after_a_second
 
 
@@ -204,7 +204,7 @@ def test_a_connection_logs_in_with_the_password_that_the_place_has_by_now(
     replace_file(files / "url", url)
     settings.read_again()
     assert settings._rereading
-    settings._rereading._next_look_s = 0
+    settings._rereading._next_check_s = 0
 
     login = pool.connection_kwargs["credential_provider"].get_credentials()
 

@@ -384,7 +384,7 @@ def test_a_credential_that_cannot_be_right_is_refused_before_the_api_does(
 
     (fault,) = faults_of()
 
-    assert fault.startswith(f"{name}: has a sign that no credential has")
+    assert fault.startswith(f"{name}: has a character that no credential has")
     assert KEY not in fault
 
 
@@ -431,7 +431,7 @@ def test_the_environment_comes_before_the_env_file_and_overrides_before_both(
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (b"SENDCODE_RATE_LIMIT=\xe9\n", ".env: is no UTF-8 text"),
+        (b"SENDCODE_RATE_LIMIT=\xe9\n", ".env: is not UTF-8 text"),
         (b"SENDCODE_RATE_LIMIT=1\n= 5\n", ".env, line 2: is not NAME=value"),
         (b"SENDCODE_RATE_LIMIT='1\n", ".env, line 1: is not NAME=value"),
     ],

@@ -55,7 +55,7 @@ def no_primary(cause: redis.RedisError | None) -> MasterNotFoundError:
 
 NO_MASTER = redis.ResponseError("No such master with that name")
 NO_SENTINEL = redis.ResponseError("unknown command 'SENTINEL', with args beginning with: 'MASTER'")
-LAST = "is not found: asked for it, the last of its Sentinels "
+LAST = "is not found: the last Sentinel that was asked "
 
 
 @pytest.mark.parametrize(
@@ -63,24 +63,24 @@ LAST = "is not found: asked for it, the last of its Sentinels "
     [
         (caused_by(ConnectionRefusedError(111, "refused")), "cannot be reached"),
         (caused_by(OSError(113, "No route to host")), "cannot be reached from here"),
-        (caused_by(socket.gaierror(-2, "unknown")), "has a name that is not known here"),
+        (caused_by(socket.gaierror(-2, "unknown")), "has a host name that cannot be resolved"),
         (caused_by(ConnectionResetError(104, "reset")), "closed the connection"),
         (redis.ConnectionError("Connection closed by server."), "closed the connection"),
         (redis.ConnectionError("max number of clients reached"), "has no connection left"),
         (redis.ConnectionError("No connection available."), "is too slow for all the threads"),
         (redis.TimeoutError("Timeout reading from socket"), "does not answer in time"),
         (caused_by(TimeoutError("The handshake operation timed out")), "does not speak TLS"),
-        (caused_by(ssl.SSLError(1, "WRONG_VERSION_NUMBER")), "does not speak TLS at this port"),
-        (caused_by(ssl.SSLError(1, "CERTIFICATE_REQUIRED")), "wants a certificate of ours"),
+        (caused_by(ssl.SSLError(1, "WRONG_VERSION_NUMBER")), "does not speak TLS on this port"),
+        (caused_by(ssl.SSLError(1, "CERTIFICATE_REQUIRED")), "wants a client certificate"),
         (caused_by(ssl.SSLError(1, "TLSV1_ALERT_UNKNOWN_CA")), "refuses our certificate"),
-        (caused_by(ssl.SSLEOFError(8, "EOF occurred")), "ended TLS at once"),
-        (caused_by(distrust(20)), "shows a certificate of an authority that"),
-        (caused_by(distrust(18)), "shows a certificate that nobody vouches for"),
-        (caused_by(distrust(10)), "shows a certificate that has expired"),
-        (caused_by(distrust(62)), "shows a certificate for another name"),
-        (caused_by(distrust(64)), "shows a certificate for another address"),
-        (caused_by(distrust(99)), "shows a certificate that cannot be trusted"),
-        (InvalidResponse("Protocol Error: b'HTTP/1.1 400'"), "is no Redis but another program"),
+        (caused_by(ssl.SSLEOFError(8, "EOF occurred")), "closed the TLS connection at once"),
+        (caused_by(distrust(20)), "presents a certificate from an authority that"),
+        (caused_by(distrust(18)), "presents a self-signed certificate"),
+        (caused_by(distrust(10)), "presents a certificate that has expired"),
+        (caused_by(distrust(62)), "presents a certificate for another name"),
+        (caused_by(distrust(64)), "presents a certificate for another address"),
+        (caused_by(distrust(99)), "presents a certificate that cannot be trusted"),
+        (InvalidResponse("Protocol Error: b'HTTP/1.1 400'"), "is not Redis but another program"),
         (AuthenticationError("invalid username-password pair"), "refuses the login"),
         (AuthenticationError("Authentication required.", status_code="NOAUTH"), "wants a login"),
         (
@@ -121,11 +121,11 @@ LAST = "is not found: asked for it, the last of its Sentinels "
         (MovedError("3999 127.0.0.1:6381", status_code="MOVED"), "is in cluster mode, and"),
         (redis.ResponseError(f"Script attempted to access {NOT_HERE}"), "is in cluster mode, and"),
         (redis.ResponseError("SELECT is not allowed in cluster mode"), "is in cluster mode: it"),
-        (redis.ResponseError("DB index is out of range"), "has no database of that number"),
+        (redis.ResponseError("DB index is out of range"), "has no database with that number"),
         (redis.ResponseError("ERR something new"), "failed (ResponseError ERR)"),
         (no_primary(None), "has no primary that its Sentinels call healthy"),
-        (no_primary(NO_MASTER), f"{LAST}is no service that they watch"),
-        (no_primary(NO_SENTINEL), f"{LAST}is no Sentinel"),
+        (no_primary(NO_MASTER), f"{LAST}watches no service of that name"),
+        (no_primary(NO_SENTINEL), f"{LAST}is not a Sentinel"),
         (no_primary(caused_by(ConnectionRefusedError(111, "no"))), f"{LAST}cannot be reached"),
         (
             no_primary(AuthenticationError("Authentication required.", status_code="NOAUTH")),
@@ -156,7 +156,7 @@ def test_each_cause_has_a_reason_and_a_remedy_of_its_own(
     [
         (MovedError("3999 127.0.0.1:6381", status_code="MOVED"), "127.0.0.1:6381 is"),
         (ClusterDownError("Hash slot not served", status_code="CLUSTERDOWN"), "is down"),
-        (AskError("3999 127.0.0.1:6381", status_code="ASK"), "handing sendcode's keys over"),
+        (AskError("3999 127.0.0.1:6381", status_code="ASK"), "moving sendcode's keys"),
     ],
 )
 def test_a_node_of_a_cluster_is_told_apart_from_the_one_that_has_the_keys(
