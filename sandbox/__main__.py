@@ -1,4 +1,4 @@
-"""`sendcode sandbox`, or `python -m sandbox`: the stand-in of the API as a server of its own."""
+"""`sendcode sandbox`, or `python -m sandbox`: the stand-in for the API as its own server."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from sandbox.signature import Credentials
 
 _NAME: Final = "sendcode sandbox"
 DEFAULT_PORT: Final = 8020
-MOST_PORT: Final = 65_535
+LAST_PORT: Final = 65_535
 SECRET_ID: Final = "TENCENTCLOUD_SECRET_ID"  # noqa: S105 - names of variables
 SECRET_KEY: Final = "TENCENTCLOUD_SECRET_KEY"  # noqa: S105
 TOKEN: Final = "TENCENTCLOUD_TOKEN"  # noqa: S105
 _EXAMPLE: Final = Credentials()
 _NO_OPTIONS: Final = frozenset({"faults", "account_state"})
-"""Of the settings: one has `--fault` instead, the other is changed while the sandbox runs."""
+"""Settings without an option: one has `--fault`, the other is changed while it runs."""
 
 
 def main() -> None:
-    """Run until SIGTERM or SIGINT. Exit code 1: it cannot be done; 2: wrong options (argparse)."""
+    """Run until SIGTERM or SIGINT. Exit code 1: it failed; 2: wrong options (argparse)."""
     parser = _parser()
     options = parser.parse_args()
     if options.list_numbers:
@@ -59,28 +59,28 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
 
 def _tls(file: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    with _named(f"--tls {file}"):
+    with _exit_on_error(f"--tls {file}"):
         context.load_cert_chain(file)
     return context
 
 
 @contextmanager
-def _named(thing: str) -> Iterator[None]:
-    """End with one line, the name of the thing and the reason, where the system refuses it."""
+def _exit_on_error(what: str) -> Iterator[None]:
+    """Exit with one line, `what` and the reason, if the operating system refuses something."""
     try:
         yield
     except OSError as exc:
-        sys.exit(f"{_NAME}: {thing}: {(exc.strerror or str(exc)).lower()}")
+        sys.exit(f"{_NAME}: {what}: {(exc.strerror or str(exc)).lower()}")
 
 
 @contextmanager
 def _output() -> Iterator[None]:
     """Write to standard output within the block."""
     try:
-        with _named("standard output"):
+        with _exit_on_error("standard output"):
             yield
             print(end="", flush=True)
-    except SystemExit:  # what is left could not be written at the end of the process either
+    except SystemExit:  # else the interpreter would fail again to write the rest as it ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         raise
 
@@ -89,11 +89,11 @@ async def _serve(server: Server, host: str, port: int, tls: ssl.SSLContext | Non
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    with _named(f"cannot listen on {host}:{port}"):
+    with _exit_on_error(f"cannot listen on {host}:{port}"):
         url = await server.listen(host, port, tls)
     with _output():
         print(json.dumps({"url": url, "pid": os.getpid()}))
-    gc.freeze()  # what is loaded by now stays: collections look at requests only, and are short
+    gc.freeze()  # what is loaded now stays: collections scan only requests, and are short
     await stop.wait()
     await server.close()
 
@@ -101,7 +101,7 @@ async def _serve(server: Server, host: str, port: int, tls: ssl.SSLContext | Non
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=_NAME,
-        description="A stand-in of the SendVerifyCode API, as strict as the real one. Prints one "
+        description="A stand-in for the SendVerifyCode API, as strict as the real one. Prints one "
         'line, {"url": ...}, once it listens. Counts and settings: URL/_sandbox/stats.',
         epilog="Behaviours for --fault: any code of the API, or "
         + ", ".join(BEHAVIOURS)
@@ -109,12 +109,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
 
-    def shown(name: str, default: object, text: str, **more: Any) -> None:
-        """Add an option whose default --help shows; others are secret, or nothing."""
+    def add_with_default(name: str, default: object, text: str, **more: Any) -> None:
+        """Add an option whose default --help shows; other defaults are secret, or nothing."""
         add(name, default=default, help=f"{text} (default: %(default)s)", **more)
 
-    shown("--host", "127.0.0.1", "address to listen on")
-    shown("--port", DEFAULT_PORT, "0 takes any free one", type=_port)
+    add_with_default("--host", "127.0.0.1", "address to listen on")
+    add_with_default("--port", DEFAULT_PORT, "0 takes any free one", type=_port)
     add("--secret-id", **_from_environment(SECRET_ID, _EXAMPLE.secret_id))
     add("--secret-key", **_from_environment(SECRET_KEY, _EXAMPLE.secret_key))
     for name, field in Settings.model_fields.items():
@@ -124,7 +124,7 @@ def _parser() -> argparse.ArgumentParser:
             add(option, action="store_true", help=text)
         elif name not in _NO_OPTIONS:
             kind = float if field.annotation is float else str
-            shown(option, field.default, text, type=kind)
+            add_with_default(option, field.default, text, type=kind)
     add(
         "--fault",
         type=_fault,
@@ -133,21 +133,21 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=PROBABILITY",
         help="treat ordinary numbers like this, at random; may be repeated",
     )
-    shown("--seed", 0, "of faults, queue and work", type=int)
+    add_with_default("--seed", 0, "of faults, queue and work", type=int)
     add("--tls", type=Path, metavar="FILE", help="serve https by this certificate and key (PEM)")
     add("--list-numbers", action="store_true", help="print the magic numbers and stop")
     return parser
 
 
 def _from_environment(variable: str, example: str) -> dict[str, Any]:
-    """Return default and help of an option whose value should be in no process list."""
+    """Return default and help of an option whose value no process list should show."""
     text = f"of the account (or from {variable}, or else {example})"
     return {"default": os.environ.get(variable) or example, "help": text}
 
 
 def _port(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) <= MOST_PORT):
-        raise argparse.ArgumentTypeError(f"must be 0 to {MOST_PORT}")
+    if not (text.isascii() and text.isdigit() and int(text) <= LAST_PORT):
+        raise argparse.ArgumentTypeError(f"must be 0 to {LAST_PORT}")
     return int(text)
 
 

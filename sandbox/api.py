@@ -2,7 +2,7 @@
 
 Order of the checks, each a place where a request can end: protocol, action and version,
 signature, rate, parameters, state of the account, the number. Where the vendor's pages leave the
-order open, it is ours.
+order open, we chose it.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ class Parameters:
 
     @property
     def number(self) -> str:
-        """The digits of the international form: one name for each telephone."""
+        """The digits of the international form, which identify a telephone."""
         return self.country_code + self.phone_num
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What the API answers (no code is success), and how the answer leaves."""
+    """What the API answers (success has no code), and how the answer is sent."""
 
     request_id: str
     code: str | None = None
@@ -58,13 +58,13 @@ class Decision:
 
 
 class Api:
-    """One account of the vendor and all that it remembers."""
+    """One account at the vendor, and all that the API remembers of it."""
 
     def __init__(
         self, credentials: Credentials, settings: Settings, *, seed: int, started_ns: int
     ) -> None:
         self.credentials = credentials
-        """Those that are accepted, and no others."""
+        """The only credentials that are accepted."""
         self._seed = seed
         self._window = SlidingWindow(settings.rate_limit)
         self.change(settings)
@@ -73,15 +73,15 @@ class Api:
     def change(self, settings: Settings) -> None:
         """Change the settings; nothing is forgotten."""
         self.settings = settings
-        self._window.limit_to(settings.rate_limit)
+        self._window.set_rate(settings.rate_limit)
         self._interval_ns = round(settings.phone_interval * SECOND_NS)
         self._faults = [(behaviour_named(name), p) for name, p in settings.faults.items()]
 
     def reset(self, now_ns: int) -> None:
-        """Forget all requests, numbers and counts; settings stay, chance starts again."""
+        """Forget all requests, numbers and counts; keep the settings, restart the random faults."""
         self.journal = Journal(now_ns)
         self._window.clear()
-        self._chance = random.Random(self._seed)  # noqa: S311 - faults must be repeatable
+        self._random = random.Random(self._seed)  # noqa: S311 - faults must be repeatable
 
     def decide(self, request: Request, at_ns: int, now: float) -> Decision:
         """Answer a request to the API.
@@ -89,29 +89,29 @@ class Api:
         Args:
             request: as received.
             at_ns: its arrival on the monotonic clock; never earlier than the one before.
-            now: the same moment in Unix seconds on the API's clock.
+            now: the same moment on the API's clock, in Unix seconds.
         """
-        self.journal.arrived(at_ns, self._window.places)
+        self.journal.record_arrival(at_ns, self._window.places)
         request_id = str(uuid.uuid4())
         number = None
         try:
-            # Read first, so that a request refused for another reason is counted by number, too.
+            # Read first, so that a request refused for another reason also counts for its number.
             with suppress(Refused):
                 number = read_parameters(request.body).number
                 self.journal.number(number).requests += 1
-            self._let_in(request, at_ns, now)
+            self._admit(request, at_ns, now)
             parameters = read_parameters(request.body)
         except Refused as refused:
-            self.journal.answered(at_ns, number, refused.code)
+            self.journal.record_answer(at_ns, number, refused.code)
             return Decision(request_id, refused.code, refused.message)
         record = self.journal.number(parameters.number)
         behaviour = self._account_behaviour() or self._number_behaviour(parameters, record)
         code = self._apply(behaviour, record, at_ns)
-        self.journal.answered(at_ns, number, code, behaviour.name)
+        self.journal.record_answer(at_ns, number, code, behaviour.name)
         return Decision(request_id, code, delivery=behaviour.delivery)
 
-    def _let_in(self, request: Request, at_ns: int, now: float) -> None:
-        """Check all that the API checks before the parameters."""
+    def _admit(self, request: Request, at_ns: int, now: float) -> None:
+        """Check everything that the API checks before the parameters."""
         _check_protocol(request)
         verify(request, self.credentials, now)
         if not self._window.admit(at_ns):
@@ -132,14 +132,14 @@ class Api:
         record.tries += 1
         magic = magic_for(parameters.phone_num)
         if magic is None:
-            return self._chance_behaviour()
-        over = magic.tries is not None and record.tries > magic.tries
-        return ORDINARY if over else behaviour_named(magic.behaviour)
+            return self._random_behaviour()
+        is_over = magic.tries is not None and record.tries > magic.tries
+        return ORDINARY if is_over else behaviour_named(magic.behaviour)
 
-    def _chance_behaviour(self) -> Behaviour:
+    def _random_behaviour(self) -> Behaviour:
         if not self._faults:
             return ORDINARY
-        draw = self._chance.random()
+        draw = self._random.random()
         for behaviour, probability in self._faults:
             if draw < probability:
                 return behaviour
@@ -155,7 +155,7 @@ class Api:
         if self._in_interval(record, at_ns):
             self.journal.refused_interval += 1
             return behaviour.code or "FailedOperation.SendVerifyCodeLimit60"
-        self.journal.accepted(record, at_ns)
+        self.journal.record_sent(record, at_ns)
         return behaviour.code
 
     def _in_interval(self, record: NumberRecord, at_ns: int) -> bool:
@@ -192,7 +192,7 @@ def read_parameters(body: bytes) -> Parameters:
     """
     try:
         document = json.loads(
-            body.decode("utf-8"), object_pairs_hook=_without_doubles, parse_constant=_no_constant
+            body.decode("utf-8"), object_pairs_hook=_unique_names, parse_constant=_no_constant
         )
     except (ValueError, RecursionError):
         raise Refused("InvalidParameter", "The body is not valid JSON.") from None
@@ -216,10 +216,10 @@ def read_parameters(body: bytes) -> Parameters:
     return Parameters(country_code, phone_num)
 
 
-def _without_doubles(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
+def _unique_names(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
     document = dict(pairs)
     if len(document) != len(pairs):
-        raise ValueError("a name stands twice")
+        raise ValueError("a name appears twice")
     return document
 
 

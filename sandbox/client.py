@@ -1,4 +1,4 @@
-"""Reads counts and changes settings of a sandbox that runs, over its control plane."""
+"""Reads counts and changes settings of a running sandbox through its control plane."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TIMEOUT_S: Final = 30
 class SandboxClient:
     """Reads counts and changes settings of the sandbox at `url`, a new connection each time.
 
-    Every method raises OSError when nobody answers, and ValueError with the sandbox's reason when
+    Every method raises OSError if there is no answer, and ValueError with the sandbox's reason if
     it refuses.
     """
 
@@ -26,14 +26,14 @@ class SandboxClient:
         return self._call("GET", f"stats?numbers={numbers:d}&arrivals={arrivals:d}")
 
     def number(self, digits: str) -> dict[str, Any]:
-        """Return a number's (country code and number, digits) requests, accepted, accepted_at."""
+        """Return requests, accepted and accepted_at of a number (digits with country code)."""
         return self._call("GET", f"numbers/{digits}")
 
     def settings(self) -> dict[str, Any]:
         return self._call("GET", "settings")
 
     def change(self, **settings: object) -> dict[str, Any]:
-        """Change these settings, keep the others; return all."""
+        """Change these settings, keep the others, and return all."""
         return self._call("POST", "settings", settings)
 
     def rotate(self, secret_id: str, secret_key: str, token: str | None = None) -> None:
@@ -45,7 +45,7 @@ class SandboxClient:
         )
 
     def reset(self) -> None:
-        """Forget requests, numbers and counts; settings stay."""
+        """Forget requests, numbers and counts; keep the settings."""
         self._call("POST", "reset")
 
     def _call(

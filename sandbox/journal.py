@@ -1,10 +1,10 @@
 """What the sandbox has received and done, for tests and the demo to read.
 
-"An accepted send" is what must never double: one entry in `NumberRecord.accepted_ns` is one code
-sent to a telephone. Times are nanoseconds of the machine's monotonic clock, which every process
-on it shares. A span of time is half-open, (t - length, t]: two requests exactly one second apart
-are not in the same second. Arrivals are kept up to `MAX_ARRIVALS` (about 150 MB when full), counts
-for ever.
+No code may be sent twice: one entry in `NumberRecord.accepted_ns` is one code sent to a telephone.
+Times are nanoseconds on the machine's monotonic clock, which all its processes share. A span of
+time is half-open, (t - length, t]: two requests exactly one second apart are not in the same
+second. The last `MAX_ARRIVALS` arrivals are kept (about 150 MB when full); counts are kept for
+ever.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ OK: Final = "OK"
 
 
 class SlidingWindow:
-    """Admits at most `rate` requests in any second. A refused request takes no place.
+    """Admits at most `rate` requests in any second. A refused request does not count.
 
-    A rate that is no whole number is kept exactly over a longer or shorter span: 2.5 is 3 in any
-    1.2 s, 0.5 is 1 in any 2 s. A rate of 0 admits everything.
+    A fractional rate is kept exactly over a longer span: 2.5 is 3 in any 1.2 s, 0.5 is 1 in any
+    2 s. A rate of 0 admits everything.
     """
 
     def __init__(self, rate: float) -> None:
         self._admitted: deque[int] = deque()
-        self.limit_to(rate)
+        self.set_rate(rate)
 
-    def limit_to(self, rate: float) -> None:
-        """Change the rate, in requests per second; what was admitted is remembered."""
+    def set_rate(self, rate: float) -> None:
+        """Change the rate (requests per second); admitted requests still count."""
         if not rate >= 0 or math.isinf(rate):
             raise ValueError(f"a rate is 0 (no limit) or more per second, not {rate}")
         self.places = math.ceil(rate)
         self.length_ns = math.ceil(self.places / rate * SECOND_NS) if rate else 0
 
     def admit(self, at_ns: int) -> bool:
-        """Admit a request that arrives at `at_ns` (not before the last one), or return False."""
+        """Return whether a request at `at_ns` (not before the last) is admitted; count it then."""
         if not self.places:
             return True
         while self._admitted and self._admitted[0] <= at_ns - self.length_ns:
@@ -53,7 +53,7 @@ class SlidingWindow:
 
 
 class BusiestSecond:
-    """The most arrivals in any second, whatever became of them."""
+    """Counts the most arrivals in any second, however they were answered."""
 
     def __init__(self) -> None:
         self._recent: deque[int] = deque()
@@ -73,8 +73,8 @@ class BusiestSecond:
 class NumberRecord:
     """One telephone, by the digits of its international form.
 
-    `requests` reached the API, whatever became of them; `tries` passed signature, rate and
-    parameters (magic numbers count these). Its interval may have been begun by somebody else.
+    `requests` reached the API, however it answered; `tries` passed signature, rate and parameters
+    (magic numbers count these). Somebody else's code may have started its interval.
     """
 
     requests: int = 0
@@ -102,37 +102,37 @@ class Journal:
         self._behaviours: Counter[str] = Counter()
 
     def number(self, number: str) -> NumberRecord:
-        """Return the record of `number`, made where there is none."""
+        """Return the record of `number`; create it if there is none."""
         return self.numbers.setdefault(number, NumberRecord())
 
-    def arrived(self, at_ns: int, places: int) -> None:
-        """Count a request on arrival; `places` is what the limit allows in a second, 0 is all."""
+    def record_arrival(self, at_ns: int, places: int) -> None:
+        """Count a request on arrival; `places` is what the limit allows per second, or 0."""
         self._requests += 1
         in_this_second = self._busiest.add(at_ns)
         if places and in_this_second > places:
             self._over_limit += 1
 
-    def accepted(self, record: NumberRecord, at_ns: int) -> None:
+    def record_sent(self, record: NumberRecord, at_ns: int) -> None:
         """Record that a code was sent."""
         self._accepted += 1
         record.accepted_ns.append(at_ns)
         record.interval_from_ns = at_ns
 
-    def answered(
+    def record_answer(
         self, at_ns: int, number: str | None, code: str | None, behaviour: str | None = None
     ) -> None:
-        """Record what became of the request that arrived at `at_ns`."""
+        """Record how the request that arrived at `at_ns` was answered."""
         self._arrivals.append((at_ns, number, code or OK))
         self._codes[code or OK] += 1
         if behaviour is not None:
             self._behaviours[behaviour] += 1
 
-    def lagged(self, lag_ns: int) -> None:
-        """Record that the event loop ran `lag_ns` late: stamps may be late by as much."""
+    def record_lag(self, lag_ns: int) -> None:
+        """Record that the event loop ran `lag_ns` late: timestamps may be as late."""
         self.worst_lag_ns = max(self.worst_lag_ns, lag_ns)
 
     def snapshot(self, *, now_ns: int, numbers: bool, arrivals: bool) -> dict[str, object]:
-        """Return all of it as a JSON object; `numbers` and `arrivals` are the long parts."""
+        """Return it all as a JSON object; `numbers` and `arrivals` include the long parts."""
         accepted = {
             number: len(record.accepted_ns)
             for number, record in self.numbers.items()

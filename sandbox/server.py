@@ -1,22 +1,22 @@
-"""Listens, stamps arrivals, runs them through the API, and answers rightly or wrongly, as decided.
+"""Listens, timestamps arrivals, passes them to the API, and answers correctly or not, as decided.
 
-A request is stamped when its last byte is read, plus the latency of the settings: the stamp is
-the moment at which it would have reached a server that far away, whenever the event loop gets to
-it. It then runs to its end even if the client is gone by now, as a real request in flight does.
+A request's timestamp is when its last byte is read, plus the latency of the settings: the moment
+at which it would have reached a server that far away, however late the event loop gets to it. It
+is then processed even if the client has gone meanwhile, as a real request in flight would be.
 
-The control plane, for tests and the demo, under `/_sandbox/`, is unsigned, answered to callers on
-this machine only, never delayed and never counted:
+The control plane under `/_sandbox/`, for tests and the demo, is unsigned, answers only callers on
+this machine, and is never delayed or counted:
 
     GET  /_sandbox/stats               counts; `?numbers=0` leaves out the count per number,
                                        `?arrivals=1` adds each arrival: [seconds, number, code]
     GET  /_sandbox/numbers/DIGITS      one number: requests, accepted, when
     GET  /_sandbox/settings            the settings in force
-    POST /_sandbox/settings            change those named in the body, keep the others
-    POST /_sandbox/credentials         accept those of the body, no others: secret_id, secret_key
+    POST /_sandbox/settings            change those in the body, keep the others
+    POST /_sandbox/credentials         accept only those in the body: secret_id, secret_key, token
     POST /_sandbox/reset               forget requests, numbers and counts; keep the settings
 
-Seconds are those of the machine's monotonic clock. A long list takes time in which nothing else
-is answered or stamped: ask for arrivals when the measuring is over.
+Seconds are those of the machine's monotonic clock. While a long list is built, nothing else is
+answered or timestamped: ask for arrivals when the measurement is over.
 """
 
 from __future__ import annotations
@@ -50,16 +50,16 @@ HEARTBEAT_S: Final = 0.05
 ACCEPT_TURNS: Final = 100
 _MS_NS: Final = 1_000_000
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # SO_LINGER: on, for 0 seconds
-_FOLLOWED: Final = b'{"Response": {"RequestId": "redirected"}}'
+_REDIRECTED: Final = b'{"Response": {"RequestId": "redirected"}}'
 
 
 class Server:
-    """One listening sandbox on the running event loop."""
+    """One listening sandbox, on the running event loop."""
 
     def __init__(self, credentials: Credentials, settings: Settings, *, seed: int = 0) -> None:
         self.api = Api(credentials, settings, seed=seed, started_ns=time.monotonic_ns())
         self.transports: set[asyncio.Transport] = set()
-        """Those of the open connections."""
+        """Of the open connections."""
         self._jitter = random.Random(seed)  # noqa: S311 - repeatable delays, nothing secret
         self._work = random.Random(seed + 1)  # noqa: S311 - independent of the queue
         self._last_arrival_ns = 0
@@ -68,7 +68,7 @@ class Server:
         """Start to listen; return the base URL. Port 0 takes any free one.
 
         Raises:
-            OSError: the address cannot be had.
+            OSError: the address cannot be used.
         """
         self._loop = asyncio.get_running_loop()
         self._listener = await self._loop.create_server(
@@ -103,7 +103,7 @@ class Server:
         return time.time() + self.api.settings.clock_skew_s
 
     def receive(self, request: Request, connection: Connection) -> None:
-        """Take a request whose last byte was read just now; it is answered, perhaps later."""
+        """Accept a request whose last byte was read just now; the answer may come later."""
         at_ns = time.monotonic_ns()
         settings = self.api.settings
         jitter_ms = settings.jitter_ms and self._jitter.expovariate(1 / settings.jitter_ms)
@@ -118,7 +118,7 @@ class Server:
         self._loop.call_at(at_ns / SECOND_NS, self._arrive, request, connection, at_ns, work_ms)
 
     def _arrive(self, request: Request, connection: Connection, at_ns: int, work_ms: float) -> None:
-        # Only a change of latency can turn the order round; the API's time never goes back.
+        # Only a change of latency can reverse the order; the API's time never goes back.
         at_ns = self._last_arrival_ns = max(at_ns, self._last_arrival_ns)
         decision = self.api.decide(request, at_ns, self.now())
         if decision.delivery is Delivery.SLOW:
@@ -129,8 +129,8 @@ class Server:
             connection.deliver(decision, request)
 
     def _beat(self) -> None:
-        """Measure how late the event loop runs: a sandbox short of CPU stamps late."""
-        self.api.journal.lagged(round((self._loop.time() - self._beat_at) * SECOND_NS))
+        """Measure how late the event loop runs: without enough CPU, timestamps are late."""
+        self.api.journal.record_lag(round((self._loop.time() - self._beat_at) * SECOND_NS))
         self._beat_at = self._loop.time() + HEARTBEAT_S
         self._heartbeat = self._loop.call_at(self._beat_at, self._beat)
 
@@ -141,7 +141,7 @@ def _proxy_page(status: HTTPStatus) -> tuple[HTTPStatus, str, bytes]:
     return status, "text/html", page.encode()
 
 
-# Answers that do not tell what became of the request: status, content type, body.
+# Answers that do not show whether the code was sent: status, content type, body.
 _PAGES: Final[Mapping[Delivery, tuple[HTTPStatus, str, bytes]]] = {
     Delivery.BAD_GATEWAY: _proxy_page(HTTPStatus.BAD_GATEWAY),
     Delivery.GATEWAY_TIMEOUT: _proxy_page(HTTPStatus.GATEWAY_TIMEOUT),
@@ -152,7 +152,7 @@ _PAGES: Final[Mapping[Delivery, tuple[HTTPStatus, str, bytes]]] = {
 
 
 class Connection(asyncio.Protocol):
-    """One client's: a request at a time, in order, and kept alive between them."""
+    """One client's connection: requests one at a time and in order, kept alive between them."""
 
     _transport: asyncio.Transport
 
@@ -162,7 +162,7 @@ class Connection(asyncio.Protocol):
         self._busy = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - TCP gives no other
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - TCP has no other
         self._transport = transport
         self._server.transports.add(transport)
 
@@ -223,9 +223,9 @@ class Connection(asyncio.Protocol):
             status, document = answer_control(self._server.api, request, peer)
             self._reply(status, json.dumps(document).encode())
         elif request.target == REDIRECT_PATH:
-            # Whoever follows reads "sent"; the counts show that nothing was.
+            # A client that follows the redirect reads "sent"; the counts show that nothing was.
             self._server.api.journal.redirects_followed += 1
-            self._reply(HTTPStatus.OK, _FOLLOWED)
+            self._reply(HTTPStatus.OK, _REDIRECTED)
         else:
             self._reply(HTTPStatus.NOT_FOUND, b"")
 
@@ -250,11 +250,11 @@ class Connection(asyncio.Protocol):
             self._busy = False
             asyncio.get_running_loop().call_soon(self._next_request)
         else:
-            self._busy = True  # whatever else comes in is not read
+            self._busy = True  # anything that still arrives is not read
             self._transport.close()
 
     def _drip(self, data: bytes) -> None:
-        """Send a byte at a time, with the pause that the settings name, then close."""
+        """Send a byte at a time, `drip_ms` apart, then close."""
         if self._transport.is_closing():
             return
         self._transport.write(data[:1])
@@ -277,7 +277,7 @@ def _body(decision: Decision) -> bytes:
 def answer_control(
     api: Api, request: Request, peer: str
 ) -> tuple[HTTPStatus, Mapping[str, object]]:
-    """Return status and document for a request to the control plane from the address `peer`."""
+    """Return status and document for a control plane request from the address `peer`."""
     if not ip_address(peer).is_loopback:
         return HTTPStatus.FORBIDDEN, {"error": "only for callers on this machine"}
     parts = urlsplit(request.target)
@@ -324,4 +324,4 @@ def _change(api: Api, what: str, document: object) -> Mapping[str, object]:
             token = document.get("token")
             api.credentials = Credentials(secret_id, secret_key, token and str(token))
             return {}
-    raise SettingsError("secret_id and secret_key are missing, or no strings")
+    raise SettingsError("secret_id and secret_key must be given as strings")

@@ -1,4 +1,4 @@
-"""What can be set, at the start and while the sandbox runs."""
+"""The sandbox's settings, at its start and while it runs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sandbox.numbers import behaviour_named
 
 
 class SettingsError(ValueError):
-    """A setting is unknown or its value makes no sense; the message names it and the reason."""
+    """A setting is unknown or its value is wrong; the message names it and the reason."""
 
 
 def _known_behaviour(name: str) -> str:
@@ -39,16 +39,16 @@ Duration = float | str
 """Milliseconds: a number, `60-160` (uniform) or `lognormal:300:0.6` (median and sigma)."""
 
 
-def draw_ms(duration: Duration, chance: Random) -> float:
-    """Return one duration, drawn at random where it is a distribution."""
+def draw_ms(duration: Duration, random: Random) -> float:
+    """Return the milliseconds of a duration, drawn at random if it is a distribution."""
     if not isinstance(duration, str):
         return duration
     if found := _UNIFORM.fullmatch(duration):
-        return chance.uniform(*map(float, found.groups()))
+        return random.uniform(*map(float, found.groups()))
     if found := _LOGNORMAL.fullmatch(duration):
         median, sigma = map(float, found.groups())
-        return median * math.exp(chance.gauss(0, sigma))
-    raise ValueError("neither a number of milliseconds, nor LEAST-MOST, nor lognormal:MEDIAN:SIGMA")
+        return median * math.exp(random.gauss(0, sigma))
+    raise ValueError("must be milliseconds, MIN-MAX or lognormal:MEDIAN:SIGMA")
 
 
 def _known_duration(value: Duration) -> Duration:
@@ -66,14 +66,14 @@ _STRICT = ConfigDict(
 
 
 class AccountState(BaseModel):
-    """Every request that passes signature and rate is treated so, whatever its number."""
+    """The behaviour for every request that passes signature and rate, whatever its number."""
 
     model_config = _STRICT
 
     behaviour: _BehaviourName
     """An API code, or the name of a behaviour (`sandbox.numbers`)."""
     requests: int | None = Field(default=None, ge=1)
-    """How many; None until it is cleared."""
+    """For how many requests; None until it is cleared."""
 
 
 def _from_name(value: object) -> object:
@@ -81,39 +81,39 @@ def _from_name(value: object) -> object:
 
 
 class Settings(BaseModel):
-    """The sandbox's settings; every change makes a new one. `--help` has the same words."""
+    """The sandbox's settings, immutable; `--help` shows the docstrings of the fields."""
 
     model_config = _STRICT
 
     rate_limit: NonNegativeFloat = 20.0
-    """Requests per second for the account; 0 is no limit."""
+    """Requests per second for the account; 0 for no limit."""
     phone_interval: NonNegativeFloat = 60.0
-    """Seconds between two codes for a number; 0 is none."""
+    """Seconds between two codes for a number; 0 for none."""
     latency_ms: NonNegativeFloat = 0.0
-    """Way of a request to the API, before its arrival is stamped."""
+    """Delay of a request on its way to the API, before its arrival is timestamped."""
     jitter_ms: NonNegativeFloat = 0.0
-    """Mean of a random (exponential) addition to it, drawn per request: a queue in front of the
+    """Mean of a random (exponential) delay added to it for each request: a queue before the
     counting, as the request has been read by then."""
     answer_ms: Annotated[Duration, AfterValidator(_known_duration)] = 0.0
-    """How long the API works, and the way back, from the decision to the answer: a number,
-    LEAST-MOST (uniform) or lognormal:MEDIAN:SIGMA."""
+    """How long the API takes from the decision to the answer, way back included: a number,
+    MIN-MAX (uniform) or lognormal:MEDIAN:SIGMA."""
     counts_at_end: bool = False
-    """A request is counted and decided when that work is done, not before it."""
+    """Count and decide a request when `answer_ms` has passed, not before."""
     closes: bool = False
-    """Each connection is closed after its answer."""
+    """Close each connection after its answer."""
     slow_ms: NonNegativeFloat = 3000.0
-    """How long the API works on a request of behaviour `slow`."""
+    """How long the API takes for a request of behaviour `slow`."""
     drip_ms: NonNegativeFloat = 250.0
-    """Between two bytes of a dripped answer."""
+    """Pause between two bytes of a dripped answer."""
     clock_skew_s: float = 0.0
-    """By how much the API's clock is ahead of this machine's."""
+    """Seconds by which the API's clock is ahead of this machine's."""
     faults: dict[_BehaviourName, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
     """Behaviour name → probability, for ordinary numbers; at most one per request."""
     account_state: Annotated[AccountState | None, BeforeValidator(_from_name)] = None
-    """See `AccountState`, or its behaviour alone; None is a healthy account."""
+    """An `AccountState`, or its behaviour alone; None for a healthy account."""
 
     @model_validator(mode="after")
-    def _at_most_one_fault_each(self) -> Self:
+    def _probabilities_add_up(self) -> Self:
         if sum(self.faults.values()) > 1:
             raise ValueError("the probabilities of all faults add up to more than 1")
         return self
@@ -122,7 +122,7 @@ class Settings(BaseModel):
         """Return these settings with the changes of a JSON object (see `as_json`) applied.
 
         Raises:
-            SettingsError: a name is unknown or a value of the wrong kind; nothing is changed.
+            SettingsError: a name is unknown or a value wrong; nothing is changed.
         """
         try:
             return Settings.model_validate({**self.as_json(), **document})
@@ -134,5 +134,5 @@ class Settings(BaseModel):
             raise SettingsError(f"{', '.join(document)}: {exc}") from None
 
     def as_json(self) -> dict[str, object]:
-        """Return a JSON object that `changed` understands."""
+        """Return the settings as a JSON object that `changed` accepts."""
         return self.model_dump(mode="json")

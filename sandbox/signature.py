@@ -1,7 +1,7 @@
-"""Verifies TC3-HMAC-SHA256 over the request as received.
+"""Verifies the TC3-HMAC-SHA256 signature of a request as received.
 
-Source: the vendor's page "Signature v3" and the official SDK. Written from these alone, so that a
-mistake of the client under test is not repeated here.
+Source: the vendor's page "Signature v3" and the official SDK. Written from these alone, so that it
+does not repeat a mistake of the client under test.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _ALWAYS_SIGNED: Final = frozenset(("content-type", "host"))
 
 
 class Refused(Exception):  # noqa: N818 - an expected answer of the API, not a fault of ours
-    """The API answers a request with this error code and message."""
+    """The API refuses a request with this error code and message."""
 
     def __init__(self, code: str, message: str = "The request was refused.") -> None:
         super().__init__(code)
@@ -39,7 +39,7 @@ class Refused(Exception):  # noqa: N818 - an expected answer of the API, not a f
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """The account's key pair, and the token of temporary ones; no `repr` shows the secret parts."""
+    """The account's key pair, with a token if temporary; `repr` hides the secret parts."""
 
     secret_id: str = "AKIDEXAMPLE"  # noqa: S105 - the vendor's example
     secret_key: str = field(default="SECRETEXAMPLE", repr=False)
@@ -59,7 +59,7 @@ def verify(request: Request, credentials: Credentials, now: float) -> None:
         raise Refused("InvalidParameter", "X-TC-Timestamp is not in Unix seconds.")
     parts = _AUTHORIZATION.fullmatch(request.headers.get("authorization", ""))
     if parts is None:
-        raise _invalid("it is missing or not of the form of TC3-HMAC-SHA256")
+        raise _invalid("it is missing or not in the form of TC3-HMAC-SHA256")
     if parts["service"] != SERVICE or parts["end"] != TERMINATION:
         raise _invalid("the service in its credential scope is not the one called")
     signed = parts["headers"].split(";")
@@ -81,8 +81,8 @@ def verify(request: Request, credentials: Credentials, now: float) -> None:
 
 
 def _sign(request: Request, secret_key: str, signed: list[str], stamp: str, date: str) -> bytes:
-    # The vendor's page has header values trimmed and in lower case, names too. The query string
-    # of a POST is empty: the target of a request that gets here is "/".
+    # The vendor's page says that header values, like names, are trimmed and in lower case. A POST
+    # has no query string: the target of a request that gets here is "/".
     lines = "".join(f"{name}:{request.headers[name].lower()}\n" for name in signed)
     canonical = "\n".join(
         (request.method, "/", "", lines, ";".join(signed), hashlib.sha256(request.body).hexdigest())

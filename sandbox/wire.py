@@ -1,8 +1,8 @@
 """HTTP/1.1 of one connection: bytes in, requests out; answers in, bytes out. No I/O.
 
-h11 reads and writes; what it does not decide is decided here: how much is read, and what a strict
-server must refuse because two readers might see two different requests. Answers are returned
-as bytes, because the sandbox sends some of them wrongly: half of one, or a byte at a time.
+h11 parses and writes; the rest is decided here: how much is read, and what a strict server must
+refuse because two parsers might see two different requests. Answers are returned as bytes because
+the sandbox sends some of them incorrectly: half of one, or a byte at a time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Final
 import h11
 
 MAX_HEAD: Final = 32 * 1024
-# The vendor takes 10 MB in a POST signed with TC3; more is answered before it is read.
+# The vendor accepts 10 MB in a POST signed with TC3; a larger one is answered before it is read.
 MAX_BODY: Final = 10 * 1024 * 1024
 
 JSON: Final = "application/json"
@@ -27,8 +27,8 @@ _VERSIONS: Final = (b"1.0", b"1.1")
 class Request:
     """One request as received; `target` is path and query.
 
-    Header names are in lower case, values without outer blanks and otherwise untouched. A body is
-    `too_large`, and was not read, if it was announced as longer than `MAX_BODY`.
+    Header names are in lower case, values without surrounding spaces and otherwise untouched. With
+    `too_large`, the body was not read because it was announced as longer than `MAX_BODY`.
     """
 
     method: str
@@ -39,7 +39,7 @@ class Request:
 
 
 class Malformed(Exception):  # noqa: N818 - the client's fault, answered with a status
-    """This is not HTTP that the server takes: answer `status` and close."""
+    """This is not HTTP that the server accepts: answer with `status` and close."""
 
     def __init__(self, status: int) -> None:
         super().__init__(HTTPStatus(status).phrase)
@@ -47,7 +47,7 @@ class Malformed(Exception):  # noqa: N818 - the client's fault, answered with a 
 
 
 class Exchange:
-    """The requests and answers of one connection, in turns."""
+    """The requests and answers of one connection, in turn."""
 
     def __init__(self) -> None:
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
@@ -60,14 +60,14 @@ class Exchange:
         return self._http.our_state is h11.DONE and self._http.their_state is h11.DONE
 
     def receive(self, data: bytes) -> None:
-        """Take what the client sent, in pieces of any size."""
+        """Accept what the client sent, in pieces of any size."""
         self._http.receive_data(data)
 
     def next_request(self) -> Request | None:
-        """Return the next complete request; None while there is none.
+        """Return the next complete request; None if there is none yet.
 
         Raises:
-            Malformed: there will never be one; the connection is of no more use.
+            Malformed: there will never be one; the connection is useless from now on.
         """
         if self.keeps_alive:
             self._http.start_next_cycle()
@@ -116,7 +116,7 @@ class Exchange:
 
 
 def _read_head(head: h11.Request) -> Request:
-    """Return a request without its body yet; a header that counts must not stand twice."""
+    """Return a request still without its body; refuse a header that must not appear twice."""
     headers: dict[str, str] = {}
     for raw_name, raw_value in head.headers:
         name, value = raw_name.decode(), raw_value.decode("latin-1")

@@ -101,7 +101,7 @@ def test_a_lower_rate_takes_effect_at_once_and_remembers_what_was_admitted() -> 
     for at in (1, 2, 3):
         window.admit(at)
 
-    window.limit_to(2)
+    window.set_rate(2)
 
     assert not window.admit(4)
     assert window.admit(3 + SECOND_NS)

@@ -97,5 +97,5 @@ def test_numbers_are_made_by_behaviour_and_serial() -> None:
 def test_a_behaviour_is_a_known_name_or_any_code() -> None:
     assert behaviour_named("hang-up-after") is BEHAVIOURS["hang-up-after"]
     assert behaviour_named("FailedOperation.Whatever1").code == "FailedOperation.Whatever1"
-    with pytest.raises(ValueError, match="no behaviour"):
+    with pytest.raises(ValueError, match="neither a behaviour"):
         behaviour_named("whatever")
