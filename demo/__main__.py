@@ -1,4 +1,4 @@
-"""`sendcode demo`: the whole system on this machine, nothing else needed."""
+"""`sendcode demo`: the whole system on this machine; nothing else is needed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from demo.accounting import Accounts
+from demo.accounting import Report
 from demo.keeper import Interrupted, Interrupts, Keeper
 from demo.story import Demo
 from demo.world import WorldError, environment_of
@@ -29,7 +29,7 @@ from producer.cli.options import JsonOption
 from producer.cli.wording import STATES
 
 _SAY_EVERY_S = 2.0
-"""Between two lines where there is no terminal."""
+"""Between two lines of progress without a terminal."""
 _CHECK_EVERY_S = 0.5
 _FILES = (
     *("customers.csv", "results.csv"),
@@ -49,16 +49,16 @@ def main(
     ] = False,
     directory: Annotated[
         Path | None,
-        typer.Option(help="Where file, results and logs go (default: a new temporary folder)."),
+        typer.Option(help="Folder for file, results and logs (default: a new temporary one)."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show the whole system on this machine; nothing else is needed.
 
-    Valkey, a stand-in of the API, two workers, the HTTP API with the console, and Flower come up on
-    free ports. A sample file with every kind of ending is submitted, events are sent over HTTP
-    meanwhile, whose endings come back by webhook, and at the end an account is drawn up. Exit 1 if
-    a promise was broken. No real account, number or Redis is touched.
+    Valkey, a stand-in for the API, two workers, the HTTP API with the console, and Flower start on
+    free ports. A sample file with every kind of outcome is submitted. Meanwhile events are sent
+    over HTTP, and their outcomes come back by webhook. At the end, a report shows whether each
+    promise was kept. Exit 1 if one was broken. No real account, number or Redis is used.
     """
     interrupts = Interrupts()
     folder: Path | None = None
@@ -74,35 +74,35 @@ def main(
             raise typer.Exit(128 + exc.number) from None
         raise typer.Exit(INTERRUPTED) from None
     if not kept:
-        raise CommandFailedError("a promise was broken; the logs tell more")
+        raise CommandFailedError("a promise was broken; see the logs")
 
 
 def _run(rows: int, directory: Path, interrupts: Interrupts, *, keep: bool, as_json: bool) -> bool:
     """Run the demo, and return whether every promise was kept."""
     try:
         with Keeper(environment_of(), interrupts) as keeper:
-            say("starting Valkey, a stand-in of the API, two workers, HTTP API and console, Flower")
+            say("starting Valkey, the API's stand-in, two workers, HTTP API and console, Flower")
             with Demo(directory, rows, keeper) as demo:
                 try:
-                    accounts = _run_through(demo)
+                    report = _run_through(demo)
                     if as_json:
-                        show_json({**accounts.as_dict(), "directory": str(directory)})
+                        show_json({**report.as_dict(), "directory": str(directory)})
                     else:
-                        _show(accounts)
+                        _show(report)
                     say(f"file, results and logs: {directory}")
                     for name in _FILES:
                         say(f"  {name}")
                     if keep:
-                        _stay(demo)
+                        _keep_running(demo)
                 finally:
-                    interrupts.hold_for_good()  # the end must not be cut short
+                    interrupts.hold_for_good()  # nothing may cut the end short
                     say("ending all processes")
     except WorldError as exc:
         raise CommandFailedError(str(exc)) from exc
-    return accounts.all_kept
+    return report.all_kept
 
 
-def _run_through(demo: Demo) -> Accounts:
+def _run_through(demo: Demo) -> Report:
     say(f"console: {demo.web_url}  {_login(demo)}")
     say(f"Flower: {demo.flower_url}  {_login(demo)}")
     batch = demo.submit()
@@ -114,38 +114,38 @@ def _run_through(demo: Demo) -> Accounts:
             parts += [f"{demo.world.requests()} requests", f"{len(demo.events)} events"]
             text = f"{batch.finished} of {batch.accepted} ended: {', '.join(parts)}"
             show_now(text, share, last=batch.is_over)
-    return demo.draw_up()
+    return demo.report()
 
 
 def _login(demo: Demo) -> str:
     return f"user {demo.user}  password {demo.password}"
 
 
-def _show(accounts: Accounts) -> None:
+def _show(report: Report) -> None:
     rows = []
-    for state, count in accounts.states.items():
+    for state, count in report.states.items():
         meaning = STATES[State(state)]
         rows.append((state if meaning == state else f"{state}: {meaning}", str(count)))
         if state == State.DEAD:
-            rows += [(f"  {code}", str(n)) for code, n in accounts.dead_by_code.items()]
+            rows += [(f"  {code}", str(n)) for code, n in report.dead_by_code.items()]
     rows += [
-        ("tried more than once", str(accounts.retried)),
-        ("events sent meanwhile", str(accounts.events)),
-        ("requests at the API's stand-in", str(accounts.requests)),
-        ("most of them in any second", str(accounts.most_in_a_second)),
-        ("numbers that got two codes", str(accounts.doubles)),
+        ("tried more than once", str(report.retried)),
+        ("events sent meanwhile", str(report.events)),
+        ("requests to the API's stand-in", str(report.requests)),
+        ("most of them in one second", str(report.most_in_a_second)),
+        ("numbers that got two codes", str(report.doubles)),
     ]
-    show_table((f"what became of {count_of(accounts.rows, 'row')}", "count"), rows, right="count")
+    show_table((f"what became of {count_of(report.rows, 'row')}", "count"), rows, right="count")
     show_table(
-        ("promise", "", "seen"),
-        [(each.text, "kept" if each.kept else "BROKEN", each.shown) for each in accounts.promises],
+        ("promise", "", "evidence"),
+        [(each.text, "kept" if each.kept else "BROKEN", each.shown) for each in report.promises],
     )
 
 
-def _stay(demo: Demo) -> None:
+def _keep_running(demo: Demo) -> None:
     """Keep all processes running until Ctrl-C."""
-    say(f"everything goes on; look around: {demo.web_url}  {_login(demo)}")
-    say("Ctrl-C ends it")
+    say(f"everything keeps running; look around: {demo.web_url}  {_login(demo)}")
+    say("press Ctrl-C to end it")
     try:
         while True:
             demo.world.check()

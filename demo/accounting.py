@@ -1,7 +1,7 @@
-"""The demo's accounts: what became of every row, and whether every promise was kept.
+"""The demo's report: what became of every row, and whether every promise was kept.
 
-The ledger holds what the system believes; the stand-in of the API has counted by itself what
-really went out. Here the two are compared.
+The ledger holds what the system believes; the stand-in for the API counted on its own what was
+really sent. Here the two are compared.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from jobs.job import JobRecord, State
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """One promise, and what shows that it was kept or broken."""
+    """One promise, and the evidence (`shown`) that it was kept or broken."""
 
     text: str
     kept: bool
@@ -25,7 +25,7 @@ class Promise:
 
 
 @dataclass(frozen=True, slots=True)
-class Accounts:
+class Report:
     """What happened, in figures."""
 
     rows: int
@@ -36,7 +36,7 @@ class Accounts:
     """Jobs that took more than one attempt."""
     events: int
     event_ms: tuple[int, ...]
-    """From each event's acceptance to its end, the quickest first."""
+    """From each event's acceptance to its end, the shortest first."""
     requests: int
     most_in_a_second: int
     doubles: int
@@ -53,7 +53,7 @@ class Accounts:
         return {**asdict(self), "promises": promises, "all_kept": self.all_kept}
 
 
-def draw_up(
+def make_report(
     rows: int,
     jobs: Sequence[JobRecord],
     events: Sequence[JobRecord],
@@ -61,20 +61,20 @@ def draw_up(
     api: Mapping[str, Any],
     *,
     rate_limit: int,
-    told: Mapping[str, str],
+    reported_states: Mapping[str, str],
     leaks: Sequence[str],
-) -> Accounts:
+) -> Report:
     """Compare `jobs` (of the accepted rows) and `events` with the stand-in's own counts (`api`).
 
-    `rejected` rows were not accepted; `told` is the state by event of which signed webhooks told;
-    `leaks` are places where a full number was found.
+    `rejected` is how many rows were not accepted; `reported_states` has the state that signed
+    webhooks reported, by event; `leaks` are the places where a full number was found.
     """
     states = Counter(str(job.state) for job in jobs)
     if rejected:
         states[State.REJECTED] += rejected
     dead = Counter(job.code for job in jobs if job.state is State.DEAD)
     event_ms = sorted(job.finished_ms - job.created_ms for job in events if job.finished_ms)
-    return Accounts(
+    return Report(
         rows=rows,
         states=dict(states.most_common()),
         dead_by_code=dict(dead.most_common()),
@@ -91,25 +91,25 @@ def draw_up(
                 api["doubled"] == 0,
                 f"{api['accepted']} codes to {api['accepted_numbers']} numbers",
             ),
-            _believed_is_true([*jobs, *events], api["accepted_per_number"]),
+            _states_are_true([*jobs, *events], api["accepted_per_number"]),
             Promise(
                 f"Never more than {rate_limit} requests in any second",
                 api["most_in_any_second"] <= rate_limit,
                 f"{api['most_in_any_second']} at most, of {api['requests']} in all",
             ),
             _events_overtook(jobs, events, event_ms, rate_limit),
-            _every_ending_told(events, told),
+            _every_outcome_reported(events, reported_states),
             Promise(
                 "No full number in a log, in Flower or in a webhook",
                 not leaks,
-                f"found in {', '.join(leaks)}" if leaks else "all of them searched",
+                f"found in {', '.join(leaks)}" if leaks else "all were searched",
             ),
         ),
     )
 
 
 def whole_number(digits: str) -> re.Pattern[str]:
-    """Match a number where it stands for itself, not as part of an id or of another number."""
+    """Return a pattern for a number that is not part of an id or of another number."""
     return re.compile(rf"(?<![0-9A-Za-z]){re.escape(digits)}(?![0-9A-Za-z])")
 
 
@@ -119,8 +119,8 @@ def _every_row_once(rows: int, jobs: Sequence[JobRecord], rejected: int) -> Prom
     return Promise("Every row has exactly one final state", kept, f"{final} of {rows}")
 
 
-def _believed_is_true(jobs: Sequence[JobRecord], accepted: Mapping[str, int]) -> Promise:
-    """Compare state with fact; where the state admits a doubt, both facts fit it."""
+def _states_are_true(jobs: Sequence[JobRecord], accepted: Mapping[str, int]) -> Promise:
+    """Compare each state with the API's count; `unknown` is true either way."""
     wrong = [
         job.job_id
         for job in jobs
@@ -129,7 +129,7 @@ def _believed_is_true(jobs: Sequence[JobRecord], accepted: Mapping[str, int]) ->
     ]
     shown = f"{len(jobs)} jobs compared with the API's own count"
     return Promise(
-        "What is called sent was sent, and nothing else",
+        "All that is reported as sent was sent, and nothing else",
         not wrong,
         f"wrong: {', '.join(wrong)}" if wrong else shown,
     )
@@ -141,7 +141,7 @@ def _events_overtook(
     event_ms: Sequence[int],
     rate_limit: int,
 ) -> Promise:
-    """Check that while any event waited, less of the batch ended than goes out in a second."""
+    """Check that while an event waited, fewer batch jobs ended than one second allows."""
     sent = sum(job.state.is_sent for job in events)
     ahead = max((_ended_during(event, jobs) for event in events), default=0)
     shown = f"{sent} of {len(events)} sent"
@@ -152,10 +152,10 @@ def _events_overtook(
     return Promise("Events overtook the batch", kept, shown)
 
 
-def _every_ending_told(events: Sequence[JobRecord], told: Mapping[str, str]) -> Promise:
-    right = sum(told.get(event.job_id) == event.state for event in events)
+def _every_outcome_reported(events: Sequence[JobRecord], states: Mapping[str, str]) -> Promise:
+    right = sum(states.get(event.job_id) == event.state for event in events)
     return Promise(
-        "Every event's ending reached the webhook, signed",
+        "Every event's outcome reached the webhook, signed",
         right == len(events),
         f"{right} of {len(events)}",
     )

@@ -1,8 +1,8 @@
 """The end of a run: Ctrl-C and SIGTERM as one exception, and no process left behind by a kill.
 
-`python -m demo.keeper` reads process ids on its standard input: `+123` is one more to look after,
-`-123` one that has ended in order. When that input ends, in whatever way the demo has ended, it
-kills all that are left, each with its process group: what they hold is of no use any more.
+`python -m demo.keeper` reads process ids from its standard input: `+123` is one more to watch,
+`-123` one that has ended normally. When its input ends, however the demo ended, it kills those that
+are left, each with its process group: nobody needs them any more.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ class Interrupted(BaseException):
 class Interrupts:
     """SIGINT, SIGTERM and SIGHUP raise `Interrupted` in the main thread, once.
 
-    What follows is the end, which is bounded in time: no second signal cuts it short.
+    What follows is the shutdown, which is bounded in time: no second signal cuts it short.
     """
 
     _NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def __init__(self) -> None:
         self._held = 0
-        self._asked: int | None = None
+        self._pending: int | None = None
 
     @contextmanager
     def raised(self) -> Iterator[None]:
@@ -49,30 +49,30 @@ class Interrupts:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keep what comes within the block back until its end, unless it ends by an exception."""
+        """Delay signals that come within the block until its end, unless that is an exception."""
         self._held += 1
         try:
             yield
         finally:
             self._held -= 1
-        if not self._held and self._asked is not None:
+        if not self._held and self._pending is not None:
             self._held += 1
-            raise Interrupted(self._asked)
+            raise Interrupted(self._pending)
 
     def hold_for_good(self) -> None:
-        """Ignore all signals from now on: what follows is the end."""
+        """Ignore these signals from now on, during the shutdown."""
         self._held += 1
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         if self._held:
-            self._asked = number
+            self._pending = number
             return
         self._held += 1
         raise Interrupted(number)
 
 
 class Keeper:
-    """A process that ends the others; it learns of each when it starts and when it has ended."""
+    """A process that kills the others; it is told when each starts and when it has ended."""
 
     def __init__(self, environment: Mapping[str, str], interrupts: Interrupts) -> None:
         self._environment = environment
@@ -85,26 +85,26 @@ class Keeper:
                 env=dict(self._environment),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,  # it may outlive the demo, and holds no pipe of its open
+                stderr=subprocess.DEVNULL,  # it may outlive the demo, whose pipe it must not hold
                 start_new_session=True,
             )
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End it; before, it kills what it still knows of."""
+        """End it; first it kills the processes that it still knows of."""
         self._process.communicate()
 
     @contextmanager
     def adopting(self) -> Iterator[Callable[[int], None]]:
-        """Yield a function that takes the id of what is started within; no signal comes between."""
+        """Yield a function for the id of a process started within; signals wait until then."""
         with self._interrupts.held():
-            yield lambda pid: self._tell(f"+{pid}")
+            yield lambda pid: self._write(f"+{pid}")
 
     def forget(self, pid: int) -> None:
-        """Leave a process alone, which has ended."""
-        self._tell(f"-{pid}")
+        """Stop watching a process that has ended."""
+        self._write(f"-{pid}")
 
-    def _tell(self, line: str) -> None:
+    def _write(self, line: str) -> None:
         stdin = self._process.stdin
         if stdin is not None and self._process.poll() is None:
             stdin.write(f"{line}\n".encode())
@@ -112,15 +112,15 @@ class Keeper:
 
 
 def main() -> None:
-    """Look after processes until the input ends, then kill them."""
+    """Watch processes until the input ends, then kill them."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # it ends with its input, and by nothing else
+        signal.signal(number, signal.SIG_IGN)  # only the end of its input ends it
     groups: set[int] = set()
     for line in sys.stdin:
         change = groups.add if line[0] == "+" else groups.discard
         change(int(line[1:]))
     for group in groups:
-        with suppress(ProcessLookupError, PermissionError):  # there is nobody in it any more
+        with suppress(ProcessLookupError, PermissionError):  # the group is empty by now
             os.killpg(group, signal.SIGKILL)
 
 

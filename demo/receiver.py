@@ -1,4 +1,4 @@
-"""A backend that receives webhooks, as one in any language does, and believes only signed ones."""
+"""A backend that receives webhooks, as one in any language would, and accepts only signed ones."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from typing import Self
 
 
 class Receiver:
-    """Listens on loopback while it is a context manager's, in threads of its own."""
+    """Listens on loopback within its `with` block, in its own threads."""
 
     def __init__(self) -> None:
         self._secret = b""
-        self.told: dict[str, str] = {}
-        """By job: the state in which its youngest outcome says that it ended."""
+        self.reported_states: dict[str, str] = {}
+        """By job: the final state in its latest outcome."""
         self.bodies: list[str] = []
-        """All that came, as it came."""
+        """All signed bodies, as received."""
         self.refused = 0
-        """What was not signed by the secret."""
+        """How many were not signed with the secret."""
         receiver = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -41,8 +41,8 @@ class Receiver:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._server.server_address[1]}/webhook"
 
-    def believe(self, secret: str) -> None:
-        """Set the secret that signs, as `sendcode token new` shows it."""
+    def set_secret(self, secret: str) -> None:
+        """Set the signing secret, as `sendcode token new` shows it."""
         self._secret = base64.b64decode(secret.removeprefix("whsec_"))
 
     def __enter__(self) -> Self:
@@ -54,7 +54,7 @@ class Receiver:
         self._server.server_close()
 
     def take(self, headers: Message, body: bytes) -> bool:
-        """Note an outcome; False if it is not signed."""
+        """Record an outcome; return False if it is not signed."""
         signed = f"{headers.get('webhook-id')}.{headers.get('webhook-timestamp')}.".encode() + body
         digest = hmac.new(self._secret, signed, hashlib.sha256).digest()
         expected = "v1," + base64.b64encode(digest).decode()
@@ -64,5 +64,5 @@ class Receiver:
             return False
         data = json.loads(body)["data"]
         self.bodies.append(body.decode())
-        self.told[data["job_id"]] = data["state"]
+        self.reported_states[data["job_id"]] = data["state"]
         return True

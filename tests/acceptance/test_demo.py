@@ -106,7 +106,7 @@ def test_it_keeps_every_promise_and_says_so(start: Start) -> None:
     assert told["doubles"] == 0
     assert 0 < told["most_in_a_second"] <= 20
     assert told["events"] == 5
-    assert "Every event's ending reached the webhook, signed" in {
+    assert "Every event's outcome reached the webhook, signed" in {
         each["promise"] for each in told["promises"]
     }
     check_results(demo.folder)

@@ -1,4 +1,4 @@
-"""The demo's file of customers, and its accounts."""
+"""The demo's file of customers, and its report."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import requests
 
-from demo.accounting import Accounts, draw_up, whole_number
+from demo.accounting import Report, make_report, whole_number
 from demo.receiver import Receiver
 from demo.story import EVENT_NUMBERS, HEADER, make_customers, write_csv
 from jobs.job import JobRecord, Lane, State
@@ -89,76 +89,78 @@ API: dict[str, Any] = {
 }
 
 
-def accounts(
+def report_of(
     jobs: list[JobRecord] | None = None,
     api: dict[str, Any] | None = None,
     events: list[JobRecord] | None = None,
     leaks: tuple[str, ...] = (),
-    told: dict[str, str] | None = None,
-) -> Accounts:
-    return draw_up(
+    reported_states: dict[str, str] | None = None,
+) -> Report:
+    return make_report(
         4,
         [SENT, DEAD, UNKNOWN] if jobs is None else jobs,
         [EVENT] if events is None else events,
         1,
         {**API, **(api or {})},
         rate_limit=20,
-        told={EVENT.job_id: "sent"} if told is None else told,
+        reported_states={EVENT.job_id: "sent"} if reported_states is None else reported_states,
         leaks=leaks,
     )
 
 
-def broken(drawn: Accounts) -> list[str]:
-    return [promise.text for promise in drawn.promises if not promise.kept]
+def broken(report: Report) -> list[str]:
+    return [promise.text for promise in report.promises if not promise.kept]
 
 
-def test_accounts_in_order_have_every_promise_kept() -> None:
-    drawn = accounts()
+def test_a_report_without_faults_has_every_promise_kept() -> None:
+    report = report_of()
 
-    assert drawn.all_kept
-    assert drawn.states == {"sent": 1, "dead": 1, "unknown": 1, "rejected": 1}
-    assert drawn.dead_by_code == {"FailedOperation.PhoneBindUpper": 1}
-    assert drawn.event_ms == (200,)
+    assert report.all_kept
+    assert report.states == {"sent": 1, "dead": 1, "unknown": 1, "rejected": 1}
+    assert report.dead_by_code == {"FailedOperation.PhoneBindUpper": 1}
+    assert report.event_ms == (200,)
 
 
 @pytest.mark.parametrize(
-    ("drawn", "promise"),
+    ("report", "promise"),
     [
-        (accounts(jobs=[SENT, DEAD]), "Every row has exactly one final state"),
-        (accounts(jobs=[SENT, DEAD, DEAD]), "Every row has exactly one final state"),
+        (report_of(jobs=[SENT, DEAD]), "Every row has exactly one final state"),
+        (report_of(jobs=[SENT, DEAD, DEAD]), "Every row has exactly one final state"),
         (
-            accounts(jobs=[SENT, DEAD, job("99000003", State.PARKED, 3)]),
+            report_of(jobs=[SENT, DEAD, job("99000003", State.PARKED, 3)]),
             "Every row has exactly one final state",
         ),
-        (accounts(api={"doubled": 1}), "No number got two codes"),
+        (report_of(api={"doubled": 1}), "No number got two codes"),
         (
-            accounts(api={"accepted_per_number": {"85299009000": 1}}),
-            "What is called sent was sent, and nothing else",
+            report_of(api={"accepted_per_number": {"85299009000": 1}}),
+            "All that is reported as sent was sent, and nothing else",
         ),
         (
-            accounts(api={"accepted_per_number": {**API["accepted_per_number"], "85299010001": 1}}),
-            "What is called sent was sent, and nothing else",
+            report_of(
+                api={"accepted_per_number": {**API["accepted_per_number"], "85299010001": 1}}
+            ),
+            "All that is reported as sent was sent, and nothing else",
         ),
-        (accounts(api={"most_in_any_second": 21}), "Never more than 20 requests in any second"),
-        (accounts(events=[job("99009000", State.PARKED, 4)]), "Events overtook the batch"),
+        (report_of(api={"most_in_any_second": 21}), "Never more than 20 requests in any second"),
+        (report_of(events=[job("99009000", State.PARKED, 4)]), "Events overtook the batch"),
         (
-            accounts(jobs=[SENT] * 20, events=[replace(EVENT, finished_ms=1_500)]),
+            report_of(jobs=[SENT] * 20, events=[replace(EVENT, finished_ms=1_500)]),
             "Events overtook the batch",
         ),
-        (accounts(told={}), "Every event's ending reached the webhook, signed"),
+        (report_of(reported_states={}), "Every event's outcome reached the webhook, signed"),
         (
-            accounts(told={EVENT.job_id: "dead"}),
-            "Every event's ending reached the webhook, signed",
+            report_of(reported_states={EVENT.job_id: "dead"}),
+            "Every event's outcome reached the webhook, signed",
         ),
         (
-            accounts(leaks=("worker-1.log",)),
+            report_of(leaks=("worker-1.log",)),
             "No full number in a log, in Flower or in a webhook",
         ),
     ],
 )
-def test_a_broken_promise_is_named(drawn: Accounts, promise: str) -> None:
-    assert promise in broken(drawn)
-    assert not drawn.all_kept
+def test_a_broken_promise_is_named(report: Report, promise: str) -> None:
+    assert promise in broken(report)
+    assert not report.all_kept
 
 
 @pytest.mark.parametrize(
@@ -187,14 +189,14 @@ def test_the_demos_numbers_are_fit_to_be_sent_to() -> None:
 def test_the_demos_backend_believes_no_webhook_that_another_secret_signs() -> None:
     body = b'{"data": {"job_id": "ev-1", "state": "sent"}}'
     with Receiver() as receiver:
-        receiver.believe("whsec_" + base64.b64encode(b"its own").decode())
+        receiver.set_secret("whsec_" + base64.b64encode(b"its own").decode())
         answers = {
             name: post(receiver.url, body, secret)
             for name, secret in (("forged", b"another"), ("right", b"its own"))
         }
 
     assert answers == {"forged": 401, "right": 204}
-    assert (receiver.told, receiver.refused) == ({"ev-1": "sent"}, 1)
+    assert (receiver.reported_states, receiver.refused) == ({"ev-1": "sent"}, 1)
 
 
 def post(url: str, body: bytes, secret: bytes) -> int:
