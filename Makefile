@@ -36,7 +36,7 @@ help: ## list the targets (this)
 	@echo
 	@echo 'Extra arguments: make test ARGS="-k phone". Set-up happens by itself, in .venv.'
 
-demo: $(DEMO) ## the whole system on this machine: queue, workers, a stand-in of the API, console
+demo: $(DEMO) ## the whole system on this machine: queue, workers, a stand-in for the API, console
 	@$(BIN)/sendcode demo $(ARGS)
 
 test: $(DEV) ## all tests
