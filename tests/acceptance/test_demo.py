@@ -207,7 +207,7 @@ def test_killed_it_leaves_nothing_for_long(start: Start) -> None:
 def test_kept_it_runs_until_ctrl_c(start: Start) -> None:
     demo = start("--rows", "1", "--keep", command=FORKING)
     # its only row waits out an interval
-    wait_until(lambda: demo.has_said("Ctrl-C ends it"), "the accounts")
+    wait_until(lambda: demo.has_said("press Ctrl-C to end it"), "the report")
     assert len(demo.left()) >= 5
     check_console(demo)
 
