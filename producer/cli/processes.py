@@ -94,7 +94,7 @@ def demo(context: typer.Context) -> None:
 
 
 def sandbox(context: typer.Context) -> None:
-    """Run the stand-in of the API.
+    """Run the stand-in for the API.
 
     All options are its own: sendcode sandbox --help.
     """

@@ -1,4 +1,4 @@
-"""How the job of a test token ends, beside what the stand-in of the API makes of its number."""
+"""How the job of a test token ends, beside what the stand-in for the API makes of its number."""
 
 from __future__ import annotations
 
