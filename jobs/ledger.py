@@ -50,7 +50,7 @@ SWEEP_LIMIT = 500
 LOCKED_WAIT_MS = 60_000
 """A job whose data key a worker lacks is tried again after that at the latest."""
 LOCKED_SHOWN_MS = 90_000
-"""So long after a worker met such a job its key is shown as missing: it would have met it again."""
+"""How long a missing key is shown after a worker last met a job that needs it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +62,11 @@ class Submitted:
     is_same_number: bool = False
     """Another event asked for a code to this number: that one's job, and none was recorded."""
     is_bound: bool = False
-    """In that case: its key was answered so before."""
+    """If `is_same_number`: whether this key got that answer before."""
     differs: str = ""
-    """What of the terms is not as it was then: `number`, `expires_in` or `reference`."""
+    """The term that differs from the first time: `number`, `expires_in` or `reference`."""
     opens_ms: int | None = None
-    """Likewise: when the number's interval is over, if its code was sent already."""
+    """If `is_same_number`: when the number's interval ends, if its code was already sent."""
     next_slot_ms: int = 0
     """When the next event to be published will be sent, in Unix ms, by an estimate."""
 
@@ -95,9 +95,12 @@ class Begun:
     `wait`: not yet. `over`: the job was cancelled or has expired meanwhile. `probe`: both success
     and a refusal for the number's interval prove something. `late`: only such a refusal does.
     `resend`: nothing does, and it is sent again once. `moved`: begin again at another slot.
+    `missed`: take another one, as an event may have this one; nothing was recorded.
     """
 
-    kind: Literal["first", "probe", "late", "resend", "wait", "moved", "unknown", "over", "lost"]
+    kind: Literal[
+        "first", "probe", "late", "resend", "wait", "moved", "missed", "unknown", "over", "lost"
+    ]
     wait_ms: int = 0
     moved_to: tuple[int, int] = (0, 0)
     """The slot to use instead of the one that was held: its number, its time in µs."""
@@ -522,7 +525,7 @@ class Ledger(LedgerPart):
             return Begun(kind, moved_to=(int(reply[1]), int(reply[2])))
         if kind in {"unknown", "over"}:
             return Begun(kind, record=self.records.decode(job_id, pairs(reply[1])))
-        if kind in {"wait", "lost"}:
+        if kind in {"wait", "missed", "lost"}:
             return Begun(kind, reply[1] if kind == "wait" else 0)
         _, attempts, count = reply
         return Begun(kind, attempts=attempts, count=count, is_kept=is_kept)
@@ -572,7 +575,7 @@ class Ledger(LedgerPart):
     def beat(self, entry: str, silent_ms: int = 0) -> Workers:
         """Write a worker's sign of life, and let the jobs of killed ones be due at once.
 
-        `silent_ms`: for so long a part of the worker has stood still.
+        `silent_ms`: how long a part of the worker has made no progress.
         """
         now_ms, signs, killed = self.run_script("beat", entry=entry, silent_ms=silent_ms)
         silent = {each: now_ms - int(at) for each, at in pairs(signs).items()}

@@ -17,7 +17,8 @@
 --
 -- Each caller passes what it knows of the past. That shows a server that has forgotten slots (a
 -- failover to a replica that lagged) or whose clock went forward while slots were granted ahead.
--- So does the ring, if its newest slot or the one a window before is missing (it was lost or set back).
+-- So does the ring, if its newest slot or the one a window before is missing (it was lost or set back), or
+-- it has the next one (K.pace was set back).
 --
 -- place: "", or the caller's place in the line, from an earlier reply; more: "1" if another caller of this
 --   process waits, and takes the next place
@@ -66,7 +67,7 @@ local function is_missing(slot) return slot >= since and not ring_at(slot, per_w
 -- another rate): stay silent for one window after all that was granted, as far as the caller, the
 -- ring and we know, so that it cannot add to what comes. What callers find out later does not prolong it.
 if not next_us or stepped or last >= number or known ~= per_window or known_window ~= window
-    or is_missing(number - 1) or is_missing(number - per_window) then
+    or is_missing(number - 1) or is_missing(number - per_window) or ring_at(number, per_window) then
   local granted = now + (last_us and math.max(0, last_us - expected) or 0)
   if stepped then
     -- what was granted ahead still comes, as it was by the clock before

@@ -36,7 +36,7 @@ CUT_OFF = "this worker takes no more work: it cannot reach the API; others go on
 MOST_THROTTLED = 20
 """Refusals by the account's limit in a row, after which a job steps aside."""
 MOST_MISSED = 3
-"""Slots missed in a row, likewise."""
+"""Slots missed in a row, after which a job steps aside."""
 STEP_ASIDE_S = 5.0
 PERHAPS_OUR_DOING = {"FailedOperation.PhoneBindUpper"}
 """Refusals that the very code in doubt may have caused: the customer may have used it by now. All
@@ -251,16 +251,19 @@ class Reactions:
 
         Should the job's lease be lost meanwhile, the ledger refuses to journal it again.
         """
-        work, left = a.work, a.unsent(counts=False)
+        return Reaction(self.miss_slot(a.work, a.verdict.message), a.unsent(counts=False))
+
+    def miss_slot(self, work: Work, why: str) -> Again | Pause:
+        """Count a slot that was left unused; return when the job may take another one."""
         work.missed += 1
         if work.missed < MOST_MISSED:
-            return Reaction(Again(0), left)
+            return Again(0)
         log.warning(
             "too slow for its slots, trying later: Redis or the API is far away or busy, or this "
             "machine is",
-            extra=fields(job_id=work.job_id, late=a.verdict.message),
+            extra=fields(job_id=work.job_id, late=why),
         )
-        return Reaction(Pause(round(STEP_ASIDE_S * 1000)), left)
+        return Pause(round(STEP_ASIDE_S * 1000))
 
     def _report(self, report: Callable[[], T]) -> T | None:
         """Report something to all workers, if Redis is there; the verdict counts without it."""

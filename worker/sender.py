@@ -152,7 +152,7 @@ class Sender:
         if self._has_stood_down():
             return self._hand_back(work)
         begun = self._begin(work, slot)
-        if isinstance(begun, NotNow | Ended):
+        if isinstance(begun, NotNow | Ended | Again):
             return begun
         kind, slot = begun
         try:
@@ -196,7 +196,7 @@ class Sender:
                 self._limiter.report_arrival(work.tried.arrived)
                 work.tried = replace(work.tried, arrived="")
 
-    def _begin(self, work: Work, slot: Slot) -> tuple[AttemptKind, Slot] | NotNow | Ended:
+    def _begin(self, work: Work, slot: Slot) -> tuple[AttemptKind, Slot] | NotNow | Ended | Again:
         while True:
             begins = now_s()
             if slot.held:  # as late as can be: until then an event may have it
@@ -225,6 +225,9 @@ class Sender:
             if begun.kind != "moved":
                 break
             slot = slot.moved_to(*begun.moved_to)
+        if begun.kind == "missed":  # what the try before left is recorded with the next, or now
+            again = self._reactions.miss_slot(work, "an event may have the slot")
+            return again if isinstance(again, Again) else self._recorder.park(work, again)
         work.tried = Tried()
         match begun.kind:
             case "unknown" | "over" | "lost":

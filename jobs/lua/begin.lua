@@ -13,9 +13,9 @@
 --   process' (0: not known)} | {"lost"}
 --   | {"unknown", hash} | {"over", hash} (cancelled, left out as its number got a code, or too late)
 --   | {"moved", number, µs} (an event has the slot; the job has this one)
---   | {"wait", ms} (another job has the number; or 0: its batch is paused, the account halted, or what was
---     known of its slot is lost)
--- Twice with the same try: the same reply, nothing counted twice.
+--   | {"missed"} (an event may have the slot; nothing is recorded, not the try before either)
+--   | {"wait", ms} (another job has the number; or 0: its batch is paused or the account halted)
+-- Twice with the same try: the same reply, or "missed" for "wait"; nothing counted twice.
 local A = arguments('id', 'token', 'tries:number', 'margin_ms:number', 'doubt', 'counts', 'story', 'arrived',
   'slot_ms:number', 'process', 'held', 'undocumented?')
 local id, token, try = A.id, A.token, A.tries
@@ -35,7 +35,7 @@ end
 if A.held ~= '' then
   local moved_to, at = use_slot(A.held)
   if at then return {'moved', moved_to, at} end
-  if not moved_to then return {'wait', 0} end
+  if not moved_to then return {'missed'} end
 end
 local doubt, asked, resent = tonumber(job.doubt), tonumber(job.asked), job.resent
 local attempts = tonumber(job.attempts or 0)

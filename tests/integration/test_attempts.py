@@ -81,19 +81,24 @@ def test_a_try_whose_slot_an_event_took_is_not_begun_but_moved(
     assert "9:950" not in str(redis.hget(keys.pace, "held"))
 
 
-def test_a_try_whose_slot_an_event_may_have_is_not_begun(
+def test_a_try_whose_slot_an_event_may_have_is_not_begun_and_takes_another(
     acts: Acts, ledger: Ledger, redis: Redis, keys: Keys
 ) -> None:
-    """As somebody deleted what was known of it."""
+    """As somebody deleted what was known of it. What the try before left is not lost."""
     redis.hset(keys.pace, mapping={"held": "15:800 6:700"})
     (job_id,) = acts.batch(1)
     acts.sweep()
-    token = acts.claimed(job_id)
+    token = acts.begun(job_id)
+    tried = Tried(UNCOUNTED, StoryEntry(1, "attempt", "RequestLimitExceeded").encode())
 
-    begun = [ledger.begin(job_id, token, 1, MARGIN_MS, NOTHING, held=5) for _ in range(2)]
+    begun = [ledger.begin(job_id, token, 2, MARGIN_MS, tried, held=5) for _ in range(2)]
 
-    assert [(each.kind, each.wait_ms) for each in begun] == [("wait", 0)] * 2
-    assert acts.job(job_id).tries == 0
+    assert [each.kind for each in begun] == ["missed"] * 2
+    assert acts.job(job_id).tries == 1
+    assert ledger.begin(job_id, token, 2, MARGIN_MS, tried, held=6).kind == "first"
+    record = acts.job(job_id)
+    assert (record.attempts, record.tries) == (1, 2)
+    assert [entry.code for entry in record.story] == ["RequestLimitExceeded"]
 
 
 def test_what_a_try_left_is_recorded_once_with_the_next(acts: Acts, ledger: Ledger) -> None:

@@ -168,6 +168,27 @@ def test_an_event_goes_before_a_batch_job_that_waits_for_its_slot(
     assert all(later - at >= 1 for (at, *_), (later, *_) in pairwise(arrivals))
 
 
+@pytest.mark.settings(sendcode_rate_limit=1)
+def test_a_slot_that_an_event_took_is_used_once_though_somebody_deletes_what_tells_of_it(
+    acts: Acts, ledger: Ledger, sender: PatientSender, sandbox: Sandbox, redis: Redis, keys: Keys
+) -> None:
+    (batch_job,) = acts.batch(1)
+    acts.sweep()
+    first, event = submit(ledger, "50000008"), submit(ledger, "50000009")
+    sender.send(first)
+    for job_id, noted in ((batch_job, "held"), (event, "moved")):
+        threading.Thread(target=sender.send, args=(job_id,)).start()
+        wait_until(lambda noted=noted: redis.hget(keys.pace, noted), noted)  # type: ignore[misc]
+
+    redis.delete(keys.pace)
+
+    sent = lambda: {acts.state(job) for job in (first, event, batch_job)} == {State.SENT}  # noqa: E731
+    wait_until(sent, "all to be sent")
+    arrivals = sandbox.stats(numbers=False, arrivals=True)["arrivals"]
+    assert all(later - at >= 1 for (at, *_), (later, *_) in pairwise(arrivals))
+    assert acts.job(batch_job).attempts == 1
+
+
 def test_a_message_for_no_job_is_no_harm(sender: PatientSender, sandbox: Sandbox) -> None:
     assert sender.send("nobody") == NotNow("absent")
     assert sandbox.stats()["requests"] == 0

@@ -165,8 +165,8 @@ local function without_slot(list, number)
   return table.concat(kept, ' ')
 end
 
--- Begin to use a slot that is held. Reply: true; or its number and time if it was moved; or nil if what is
--- known of it was lost, as an event may have it.
+-- Begin to use a slot that is held. Reply: true; or its number and time if it was moved; or nil if nothing
+-- is known of it (K.pace was lost, or it is over for a second), as an event may have it.
 local function use_slot(number)
   local pace = fields(K.pace, 'held', 'moved')
   local held, moved, to, at = ' ' .. (pace.held or ''), ' ' .. (pace.moved or ''), nil, nil
