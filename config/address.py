@@ -114,7 +114,7 @@ class RedisAddress:
             if ours := tls.get("ssl_certfile"):
                 context.load_cert_chain(ours, tls.get("ssl_keyfile"), password="")
         except OSError:
-            return "ssl_certfile and ssl_keyfile hold no certificate with its key"
+            return "ssl_certfile and ssl_keyfile do not hold a certificate and its key"
         return ""
 
     @property

@@ -16,8 +16,8 @@ _DIGEST_HEX = 8
 def new_data_key(key_id: str | None = None) -> str:
     """Return a new key, as `SENDCODE_DATA_KEYS` takes it.
 
-    Without an id it gets one from the date and its digest. If two keys had the same id, each would
-    take what the other sealed for forged.
+    Without an id it gets one from the date and its digest: if two keys had the same id, what one of
+    them sealed would seem forged to the other.
 
     Raises:
         ValueError: `key_id` is not a valid id.

@@ -107,7 +107,7 @@ def connection_class(address: RedisAddress) -> type[redis.Connection]:
 
 
 class PrimaryConnection(SentinelManagedConnection):
-    """A connection to the primary: the Sentinels are asked whenever it connects or gets an answer.
+    """A connection to the primary that the Sentinels name, checked as it connects or reads.
 
     redis-py asks them when it takes a connection from its pool, but not when it retries a command
     that failed.

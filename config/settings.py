@@ -263,7 +263,8 @@ class Settings(BaseModel):
     sendcode_phone_interval: float = Field(60, gt=0, le=60)
     """Seconds between two codes for a number: the API's guard against doubles.
 
-    Less is for a sandbox: what it proves is not true of the API; for that reason more is refused.
+    A lower value is for a sandbox: what it proves is not true of the API. So is what a higher one
+    proves, which is refused.
     """
     sendcode_http_timeout: Seconds = 5
     """Total seconds for one API call, until its answer is read in full."""
@@ -277,7 +278,7 @@ class Settings(BaseModel):
     sendcode_wait_replicas: int = Field(0, ge=0, le=5)
     """Replicas that must have an event or rows before they count as accepted.
 
-    They must also have an attempt before its request leaves.
+    As many must have an attempt before its request leaves.
     """
     sendcode_ambiguous: Literal["resend-once", "hold"] = "resend-once"
     """What to do about an attempt whose outcome can no longer be proved."""

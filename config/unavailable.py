@@ -42,7 +42,7 @@ _TOO_SLOW = (
     "try again; if it stays so, look at its load and the network to it",
 )
 _BY_ERROR_CODE: dict[str, Words] = {
-    "NOAUTH": ("wants a login", _CHECK_URL),
+    "NOAUTH": ("requires a login", _CHECK_URL),
     "WRONGPASS": ("refuses the login", _CHECK_URL),
     "WRONGTYPE": (
         "has a value of another type under one of sendcode's keys",
@@ -59,7 +59,7 @@ _BY_ERROR_CODE: dict[str, Words] = {
 _BY_TEXT: tuple[tuple[str, Words], ...] = (
     ("max number of clients", _NO_CONNECTION),
     ("no connection available", _TOO_SLOW),
-    ("without any password configured", ("wants no password", "leave it out of the URL")),
+    ("without any password configured", ("has no password set", "leave it out of the URL")),
     ("in cluster mode", ("is in cluster mode: it has only database 0", "end its URL in /0")),
     (
         "unknown command 'sentinel",
@@ -166,7 +166,10 @@ def _reasons(error: BaseException, settings: Settings) -> Iterator[Words]:
 def _connection_reasons(error: BaseException, settings: Settings) -> Iterator[Words]:
     """Yield the reasons that lie between here and the server: name, network, TLS."""
     if wrong := settings.redis.tls_file_fault():
-        yield f"cannot be asked: {wrong}", "name PEM files that this user may read, no passphrase"
+        yield (
+            f"cannot be asked: {wrong}",
+            "name PEM files that this user may read, without passphrase",
+        )
     no_tls = ("does not speak TLS on this port", "use its TLS port, or redis:// without TLS")
     for each in _chain(error):
         match each:
@@ -174,7 +177,10 @@ def _connection_reasons(error: BaseException, settings: Settings) -> Iterator[Wo
                 unknown = ("presents a certificate that cannot be trusted", _TRUST)
                 yield _CERTIFICATES.get(each.verify_code, unknown)
             case ssl.SSLError() if "CERTIFICATE_REQUIRED" in str(each):
-                yield "wants a client certificate", "name ssl_certfile and ssl_keyfile in its URL"
+                yield (
+                    "asks for a client certificate",
+                    "name ssl_certfile and ssl_keyfile in its URL",
+                )
             case ssl.SSLError() if _OURS_REFUSED.search(str(each)):
                 yield "refuses our certificate", "name one that it trusts in ssl_certfile"
             case ssl.SSLEOFError():

@@ -19,7 +19,8 @@ from jobs.vault import HALT, Vault, sealed_in
 
 OUTAGE_MISSES = 40
 OUTAGE_SECONDS = 2.0
-"""An outage is so many calls in a row without an answer, or those of so long at the full rate."""
+"""An outage: so many calls in a row without an answer, or as many as the full rate makes in so
+many seconds."""
 OUTDATED, WEBHOOKS = "outdated", "webhooks"
 """Why a worker sends no codes: its release cannot read the ledger, or it takes webhooks alone."""
 _IDLE = re.compile(r"/[0-9a-f]+\.([a-z]*[g-z][a-z]*)$")
@@ -35,9 +36,9 @@ class AccountState:
     code: str = ""
     message: str = ""
     worker: str = ""
-    """Which worker the API answered so."""
+    """The worker that got this answer from the API."""
     since_ms: int | None = None
-    """When the trouble began; a halt that ended for a moment goes on."""
+    """When the trouble began; a halt that was lifted only for a moment keeps its time."""
     canary_s: float = 0.0
     """How often the canary tries, by this machine's settings."""
     job: str = ""
@@ -94,7 +95,7 @@ class Account(LedgerPart):
     def halt(
         self, by: Literal["api", "person"], code: str, message: str, *, who: str | None = None
     ) -> bool:
-        """Halt. True if this call did it, False if it was halted so already.
+        """Halt all sending. Return True if this call did it, False if it was halted like that.
 
         `who`: the person, if it is not the one whose process this is.
         """
@@ -186,7 +187,7 @@ class Account(LedgerPart):
         reason: str = "",
         who: str | None = None,
     ) -> bool:
-        """Go on. True if it was halted; the API's success does not undo a person's halt.
+        """Resume sending. Return whether it was halted; an API success undoes no person's halt.
 
         `left_ms`: when the request left whose answer it is, on Redis' clock, if not the canary's.
         It proves nothing about a halt that began later.

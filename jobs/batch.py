@@ -109,7 +109,7 @@ class Batch:
     delimiter: str
     """Between the cells of its file."""
     encoding: str
-    """As which a person had its file read, if not as found; an import is completed in the same."""
+    """That a person named, if not the one detected; an import must be completed with the same."""
     columns: tuple[str, str]
     """The columns of number and country that a person named; empty if they were found."""
     total: int
@@ -132,17 +132,17 @@ class Batch:
     starts_ms: int | None = None
     """No row is sent before that."""
     is_scheduled: bool = False
-    """That time has not come."""
+    """Whether `starts_ms` is still to come."""
     is_halted: bool = False
-    """So is all sending just now."""
+    """Whether all sending is halted now."""
     bound: str = ""
     """The bound on spending that paused it."""
     by: str = ""
     """Who submitted it, as `user@host`."""
     corrects: str = ""
-    """The batch of whose customers its file corrected some."""
+    """The batch whose customers its file corrects."""
     added: int = 0
-    """Its rows, to be sent, which are no corrections."""
+    """Rows to send that correct no row of that batch."""
     kept_back: int = 0
     """Its rejected rows that are done, or under way, elsewhere, or that a person left out."""
     rate: float = 0.0

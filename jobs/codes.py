@@ -138,7 +138,7 @@ _OF_JOBS: Mapping[str, tuple[str, str]] = {
         "Ask the customer whether a code has come; if not, try it again with its number",
     ),
     OwnCode.FORGED: (
-        "Its record in Redis was made, changed or moved by another hand: it is not believed",
+        "Its record in Redis was made, changed or moved by somebody else: it is not trusted",
         "Find out who else writes into this Redis; a real job can be tried again with its number",
     ),
     OwnCode.LOCKED: (

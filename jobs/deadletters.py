@@ -27,9 +27,9 @@ from jobs.scripts import LedgerPart, parted, time_ms
 WINDOW = 200
 """Dead letters read, or decided about, in one round trip: few enough to hold up no event."""
 SURVEYED = 2_000
-"""Likewise surveyed: 5 ms of Redis."""
+"""Dead letters surveyed in one round trip: 5 ms of Redis."""
 MOST_SURVEYED = 50_000
-"""The newest so many, unless the caller has time: more would take a page too long."""
+"""Only the newest are surveyed, unless the caller has time: more would take a page too long."""
 
 Verb = Literal["requeue", "replace", "drop"]
 Settled = Literal[
@@ -115,13 +115,13 @@ class Survey:
     looked: int = 0
     fitting: int = 0
     by_code: Counter[str] = field(default_factory=Counter)
-    """Of those that fit but for their code."""
+    """All that match the filters other than the code, by code."""
     perhaps_sent: Counter[str] = field(default_factory=Counter)
-    """Those of them, by code."""
+    """Those of `by_code` that were perhaps sent."""
     by_country: Counter[str] = field(default_factory=Counter)
-    """Of all, by calling code."""
+    """All surveyed, by calling code."""
     by_batch: Counter[str] = field(default_factory=Counter)
-    """Of all, by batch; "" are events."""
+    """All surveyed, by batch; "" for events."""
     corrected: Counter[str] = field(default_factory=Counter)
     """By code: those whose customers corrected files took over; they count nowhere else."""
     corrected_here: Counter[str] = field(default_factory=Counter)

@@ -5,9 +5,10 @@ forgotten would be sent twice. So each process remembers the ledger's id and its
 file remembers them for the next process, and the scripts refuse what contradicts that
 (jobs/lua/shared/identity.lua, docs/decisions/0010), until a person accepts it.
 
-Whoever forges a record can also take back in Redis that the ledger is upgraded, so that numbers in
-the clear are believed. So the ids of upgraded ledgers are remembered likewise, and where one was,
-no other is taken for one of an older release, unless a person accepted it: that is sealed, too.
+Whoever can forge a record can also undo the mark in Redis that the ledger was upgraded, so that
+numbers in the clear would be trusted. So the ids of upgraded ledgers are remembered, too; in the
+place of one no other counts as one of an older release, unless a person accepted it. That
+acceptance is sealed, too.
 """
 
 from __future__ import annotations
@@ -44,14 +45,14 @@ _REASONS = {
     "foreign": "it is not the ledger that was here before",
     "damaged": "its key does not hold what it should",
     UNSEALED: "its numbers were sealed before and it says they are not: a backup of an older "
-    "release, or another hand changed it",
+    "release, or somebody else changed it",
 }
 NEWER = "newer"
 REMEDY = "put the right data back, or take what is there: sendcode ledger accept"
 
 
 class LedgerRefusedError(Exception):
-    """This is not the ledger that was known: nothing was done. One line: what, why, remedy."""
+    """This is not the ledger that was here before: nothing was done. In one line: why, remedy."""
 
 
 @dataclass(frozen=True, slots=True)

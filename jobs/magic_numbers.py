@@ -1,7 +1,7 @@
 """How the job of a test token ends: by its number alone, without a call of anything. No I/O.
 
 A number whose digits after the country code are 8 or more and begin as in `_ENDS` ends as it would
-with the stand-in of the API (sandbox/numbers.py); all others are sent. Tests hold the two together.
+in the sandbox (sandbox/numbers.py); all others are sent. Tests hold the two together.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ from jobs.vault import (
     text_binding,
 )
 
-_FORGED = "its number was not sealed for this job: another hand made, changed or moved the record"
+_FORGED = "its number was not sealed for this job: somebody else made, changed or moved it"
 _WHEN = frozenset({"state", "not_after", "doubt"})
 """What in a job's hash decides whether it could be sent after its term."""
 _OPEN = frozenset(str(state) for state in State if not state.is_final)
@@ -42,7 +42,7 @@ _LATEST_DOUBT_MS = 600_000
 """After a job's expiry: an attempt is begun before that, and waits for its slot no longer."""
 
 _UPGRADED_S = 1.0
-"""For so long a ledger is taken for upgraded without being asked again."""
+"""How long a ledger counts as upgraded without being asked again."""
 
 
 class Records(LedgerPart):

@@ -35,9 +35,9 @@ LAPSE_S = 10
 ALIVE_S = 10
 """A worker, which gives a sign of life every second, is taken for gone after that."""
 SPARE_THREADS = 8
-"""Of all workers together: batch jobs leave so many to events."""
+"""Threads, of all workers together, that batch jobs leave to events."""
 DELIVERY_S = 20
-"""For so long an outcome is on its way at most, before it is published again."""
+"""How long a delivery may take before its outcome is published again."""
 MOST_DELIVERIES, MOST_PER_ENDPOINT = 16, 4
 """Outcomes on their way at once, in all and to one endpoint."""
 LEVEL_GROWTH = 0.0023
@@ -79,7 +79,7 @@ _ENUMS: dict[str, Iterable[BatchState | OwnCode]] = {
     "BATCH": BatchState,
     "CODE": (OwnCode.UNPROVED, OwnCode.SENT_MEANWHILE, OwnCode.UNREADABLE),
 }
-"""Likewise: `BATCH.RUNNING` is "running"."""
+"""Enums by name: `BATCH.RUNNING` is "running"."""
 _JOBS = [state for state in State if state is not State.REJECTED]  # a rejected row has no record
 _SETS: dict[str, Sequence[State | BatchState]] = {
     "FINAL": [state for state in _JOBS if state.is_final],
@@ -89,7 +89,7 @@ _SETS: dict[str, Sequence[State | BatchState]] = {
     "FOR_A_PERSON": [state for state in _JOBS if state.is_for_a_person],
     "BATCH_OVER": [state for state in BatchState if state.is_over],
 }
-"""Likewise: `FINAL[state]` is true of these."""
+"""Sets by name: `FINAL[state]` is true of these."""
 
 _REPLICATED = {"submit", "submit_test", "append_rows", "begin"}
 """What is accepted must not be lost, and what is journaled must not be sent again."""
@@ -119,7 +119,7 @@ class Script:
         """Bind `name`.lua of a folder; nothing is sent before its first call.
 
         `terms`: what `terms_of` the settings returns, for the ledger's own scripts. A call returns
-        once so many `replicas` have what it did.
+        once `replicas` replicas have its changes.
         """
         text = _texts(folder)[name]
         self._name = name

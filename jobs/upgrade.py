@@ -139,7 +139,7 @@ def _is_of_old_digest(keys: Keys, key: str) -> bool:
 STEPS: Sequence[Step] = (seal,)
 """The first one leads from version 1 to version 2."""
 LOCK_S = 30.0
-"""A worker that is silent for so long has died in a step."""
+"""A worker that has been silent for this long has died in a step."""
 SETTLE_S = 60.0
 """More than workers of an older release take to finish what they hold."""
 
@@ -176,11 +176,11 @@ class Upgrade(LedgerPart):
         self._upgrade = Script(client, self.keys, "upgrade", writes=self._writes)
 
     def run(self) -> Iterator[int]:
-        """Do what is to be done now; yield each version that all data have reached by it.
+        """Do what can be done now; yield each version that all data have reached.
 
-        Nothing is, where the data are up to date, another process is at it, or older workers may
-        still hold jobs: call it again. Nor where numbers were sealed before: what is in the clear
-        is of another hand then.
+        Nothing is done if the data are up to date, another process is upgrading them, or older
+        workers may still hold jobs: call it again then. Nor if numbers were sealed before: those in
+        the clear were then written by somebody else.
         """
         if not self._steps:
             return
@@ -206,7 +206,7 @@ class Upgrade(LedgerPart):
             cursor = self._steps[upgraded - 1](self.client, self.settings, begins)
 
     def _refuse_unsealed(self) -> None:
-        """Have everybody refuse the ledger, until a person accepts it."""
+        """Make every process refuse the ledger until a person accepts it."""
         now = time_ms(self.client.time())
         self.client.hset(self.keys.ledger, mapping={"refused": UNSEALED, "refused_at": now})
         log.error(

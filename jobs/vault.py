@@ -39,16 +39,16 @@ _INDEX_BYTES = 16
 """Of the HMAC: two numbers of a ledger never share 128 bits."""
 _INDEX_BINDING = "index"
 _KNOWN_S = 0.2
-"""For so long the keys are taken for those that were read last."""
+"""How long the keys that were read last are used without reading them again."""
 _UNSTORED_S = 1.0
-"""For so long nobody is taken to have stored an index key where there was none."""
+"""How long an index key that was missing is taken to be missing still."""
 DataKeys: TypeAlias = tuple[tuple[str, bytes], ...]
 """Ids and keys of 32 bytes; the first one encrypts."""
 _ENVELOPE = re.compile(r"\bv1\.[A-Za-z0-9_-]+\.[A-Za-z0-9+/]{38,}={0,2}")
 """In a text: nonce and tag alone have 38 characters."""
-UNOPENED = "(sealed under a key that is not here)"
+UNOPENED = "(encrypted with a key that is missing here)"
 """What stands for a person's text under a key that this process lacks."""
-CHANGED = "(changed by another hand)"
+CHANGED = "(changed by somebody else)"
 """What stands for one that was not sealed for its place."""
 HALT = "halt"
 """What the reason of a halt is bound to."""
@@ -85,7 +85,7 @@ class IndexLockedError(UnknownKeyError):
 
 
 class ForgedError(SealedError):
-    """It was not sealed by us for this place: made by another hand, changed, or moved."""
+    """It was not sealed by us for this place: somebody else made, changed or moved it."""
 
 
 class Vault:

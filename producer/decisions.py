@@ -225,7 +225,7 @@ class Decisions(LedgerPart):
         self._start(token, decided.plan, report, by, run)
 
     def number_of(self, token: str, typed_by: str | None = None) -> PhoneNumber | None:
-        """Return the corrected number, if this process has it and it is that person's."""
+        """Return the corrected number, if this process has it and a given `typed_by` typed it."""
         self._forget_numbers()
         with self._lock:
             phone, _, by = self._numbers.get(token, (None, 0, ""))

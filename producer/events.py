@@ -316,12 +316,12 @@ def _events_of(settings: Settings | None) -> Events:
 
 def _from_environment() -> Settings:
     for name, remedy in misspelt(env_file=None).items():
-        log.warning("%s is no setting and changes nothing: %s", name, remedy)
+        log.warning("%s is not a setting and changes nothing: %s", name, remedy)
     return load_settings(env_file=None, required=(DATA_KEYS,))
 
 
 def _forget_connections() -> None:
-    """Forget them in a forked child: its parent's sockets are not its own."""
+    """Drop the shared connections in a forked child: its parent's sockets are not its own."""
     global _lock  # noqa: PLW0603 (a lock that another thread held at the fork is never released)
     _lock = threading.Lock()
     _shared.clear()

@@ -1,4 +1,4 @@
-"""A number that a person typed, read and flagged as doubtful as the check of a file does it."""
+"""A number that a person typed, read and flagged as in the check of a file."""
 
 from __future__ import annotations
 

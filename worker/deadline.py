@@ -113,7 +113,7 @@ class Exchange(threading.local):
             self.answered_at = self.now()
 
     def note_acknowledgement(self, age_s: float) -> None:
-        """Note that the request was acknowledged so many seconds ago."""
+        """Record that the request was acknowledged `age_s` seconds ago."""
         if self.sent_at is not None:
             self.acknowledged_at = max(self.sent_at, self.now() - age_s)
             self._when_acknowledged(self.sent_at, self.acknowledged_at)

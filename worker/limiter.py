@@ -35,9 +35,9 @@ LEAST_WAY = 0.25
 """Share of the shortest round trip to Redis that either direction takes at least: presumed, as no
 clock can measure it."""
 SURE = 20
-"""Round trips of which the shortest is believed: the first ones connect and load the script."""
+"""Round trips to measure before the shortest is trusted: the first connect and load the script."""
 CREEP = 1.001
-"""Factor by which the shortest round trip is believed to be longer each time, until one is not."""
+"""Factor by which the shortest round trip grows each time, until a measured one is not longer."""
 OLD_TURN_S = 1.0
 """Seconds after which a turn that no thread took is given up."""
 LATEST_S = 0.06
@@ -141,14 +141,14 @@ class Limiter:
         """Seconds that a round trip to Redis takes at least: the first one, or a quicker one since;
         creeps up, to follow the network."""
         self._shortest_s, self._measured = math.inf, 0
-        """The same, but creeping so slowly that no busy machine's stalls are taken for the way, and
-        of how many it is the shortest."""
+        """The same, but growing so slowly that stalls of a busy machine do not count as distance,
+        and of how many it is the shortest."""
         self._arrivals: dict[int, tuple[float, str]] = {}
         """Slot number → when it opened, and the arrival of its request, not yet reported."""
         self._has_arrivals = threading.Condition()
         self._reporter: threading.Thread | None = None
         self._awaited = math.inf
-        """When the slot opened whose report the reporter waits for; infinite: it has none."""
+        """When the slot opened whose report the reporter waits for; infinity: none."""
 
     def take(self, lane: Lane, late_s: float = 0) -> Slot:
         """Reserve a slot; the caller sends when it `opens`, or `late_s` later.

@@ -31,13 +31,13 @@ LAST_RESORT_S = 9.0
 """Seconds beyond the deadline of an HTTP call after which a stopping worker ends by force."""
 _LAST_LOG_S = 3.0
 _LOST_PINGS = 3
-"""After so many without an answer a connection is lost, though nothing closed it."""
+"""Unanswered pings after which a connection counts as lost, though nothing closed it."""
 _REFUSED_FOR_S = 30.0
-"""Before a subscription that Redis refused is tried again: it may have a new password or right."""
+"""Wait before retrying a subscription that Redis refused: password or rights may be new."""
 _NEAR_MS = 10_000
 """A sign of life of another process with this worker's name is not a leftover within that time."""
 SILENT_S = 5.0
-"""A sign of life takes a millisecond or so. One that takes so long: Redis does not answer."""
+"""A sign of life takes about a millisecond; after this long, Redis does not answer."""
 SETTLED_S = 10.0
 """After a sign of life that failed, before Redis is said to take writes again: one that is full
 takes some and refuses others."""

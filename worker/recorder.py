@@ -52,7 +52,7 @@ class Work:
     tries: int = field(init=False)
     started: float = field(default_factory=time.monotonic)
     attempts: int = 0
-    """Those that count, with the one that was journaled last."""
+    """Attempts that count towards the maximum, with the last one journaled."""
     throttled: int = 0
     missed: int = 0
     """Slots in a row that were over before the attempt was journaled."""

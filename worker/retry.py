@@ -35,7 +35,7 @@ class RetryPolicy:
     settings: Settings
 
     def pause_s(self, attempts: int, *, in_doubt: bool) -> float:
-        """Return the wait after so many failed attempts: the back-off, then threefold each time.
+        """Return the wait after that many failed attempts: the back-off, then three times as long.
 
         Jitter adds up to a half. A job in doubt never waits longer than `longest_probe_pause_s`.
         """

@@ -1,6 +1,6 @@
 """How a worker takes messages: kombu's transport, Celery's consumer and pool, made robust.
 
-A raw entry that is no JSON, or a message with a field that Celery did not expect, would end the
+A raw entry that is not JSON, or a message with a field that Celery did not expect, would end the
 worker, and Celery logs the body of a message that it cannot use. They go into quarantine here, and
 what Celery sees of the others is their job's id alone. A Redis that refuses a command (it is full,
 cannot write to its disk, has become a replica) is waited for like one that is down.
@@ -53,8 +53,8 @@ _LONGEST_JOB_ID = 200
 
 EVENTS_WAIT_S = 0.1
 EVENTS_SHARE = 10
-"""The wait is longer where Redis is far away: so many times what sending them takes, as no message
-is taken meanwhile."""
+"""Where Redis is far away, the wait is this many times what sending them takes, as no message is
+taken meanwhile."""
 LONGEST_EVENTS_WAIT_S = 2.0
 MOST_EVENTS = 1_000
 """How many are held back at most; the thread that finds more sends them itself."""
@@ -125,9 +125,9 @@ class Transport(ours.Transport):
     Channel = Channel
     connection_errors = (*ours.Transport.connection_errors, ResponseError)
     put_aside: Callable[[str, str, str], object] = staticmethod(lambda *_: None)
-    """Keeps what is no job; the worker's consumer sets it."""
+    """Keeps a message that is not a job; the worker's consumer sets it."""
     move_aside: Callable[[], object] = staticmethod(lambda: None)
-    """Moves a key of a wrong type out of a queue's place; likewise."""
+    """Moves a key of a wrong type out of a queue's place; the consumer sets it, too."""
 
     def _deliver(self, message: Any, queue: str) -> None:
         if queue in QUEUES:
@@ -149,14 +149,14 @@ class Transport(ours.Transport):
 
 
 class NotAJobError(Exception):
-    """A message is none of ours; its text is the reason, and shows nothing of the message."""
+    """A message is not one of ours; the error's text is the reason, and shows nothing of it."""
 
 
 def job_id_of(message: Any) -> str:
     """Return the job's id from a message: one of our tasks with one id.
 
     Raises:
-        NotAJobError: it is no such message.
+        NotAJobError: it is not such a message.
     """
     if not isinstance(message, dict):
         raise NotAJobError("not a message")

@@ -129,7 +129,7 @@ def batch_cancel(
 
 
 def known(batches: Batches, batch_id: str) -> Batch:
-    """Return the batch of the id that a person gave; raise an error that helps if there is none."""
+    """Return the batch with an id that a person gave, or raise an error that says what to do."""
     batch = batches.get(batch_id)
     if batch is not None:
         return batch

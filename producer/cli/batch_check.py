@@ -54,7 +54,7 @@ from producer.tally import Faults, Places, ranked
 
 _DOUBLES_SHOWN = 3
 _NOTHING = "nothing to do"
-"""How the remedy begins of a repair that leaves nothing for a person to do."""
+"""How the remedy of a repair begins if a person need not look at it."""
 
 
 def batch_check(  # noqa: PLR0913, PLR0917 (a command's options are its arguments)

@@ -69,7 +69,7 @@ CodeOption = Annotated[str | None, typer.Option(help="All with this code.")]
 BatchOption = Annotated[str | None, typer.Option(help="All of this batch.")]
 AllOption = Annotated[bool, typer.Option("--all", help="All there are.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
-LimitOption = Annotated[int | None, typer.Option(min=1, help="At most so many jobs.")]
+LimitOption = Annotated[int | None, typer.Option(min=1, help="How many jobs at most.")]
 
 _JOBS_SHOWN = 20
 
@@ -243,7 +243,7 @@ def _choice(
 
 
 def _dead_letters(choice: Choice, client: redis.Redis, settings: Settings) -> DeadLetters:
-    """Return the dead letters; report a batch that does not exist, a code that none has."""
+    """Return the dead letters; raise an error for an unknown batch, or a code that none has."""
     dead = DeadLetters(client, settings)
     if choice.batch_id is not None:
         known(Batches(client, settings), choice.batch_id)

@@ -229,7 +229,7 @@ def api(settings: Settings) -> Iterator[Finding]:
 def environment(settings: Settings) -> Iterator[Finding]:
     """Report variables that are set and change nothing, and files that others can read."""
     for name, remedy in misspelt().items():
-        text = f"{name} is no setting and changes nothing"
+        text = f"{name} is not a setting and changes nothing"
         yield Finding("settings", Level.WARN, text, remedy)
     for names, remedy in unheeded(settings).items():
         text = f"the environment sets {names}, which sendcode does not follow"

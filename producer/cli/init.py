@@ -65,7 +65,8 @@ def init(
         _ask(values)
     elif missing := [each.upper() for each in CREDENTIALS if not _has(values, each)]:
         raise MisusedError(
-            f"no terminal to ask for {' and '.join(missing)}: put them into the environment"
+            f"there is no terminal to ask for {' and '.join(missing)}: "
+            "put them into the environment"
         )
     if not _has(values, "sendcode_flower_password"):
         values["SENDCODE_FLOWER_PASSWORD"] = secrets.token_urlsafe(24)

@@ -197,7 +197,7 @@ def settings_here(*, required: Collection[str] = (DATA_KEYS,)) -> Settings:
     """
     settings = load_settings(required=required)
     for name, remedy in misspelt().items():
-        say(f"{name} is no setting and changes nothing: {remedy}")
+        say(f"{name} is not a setting and changes nothing: {remedy}")
     return settings
 
 

@@ -101,6 +101,6 @@ def forget(
         )
     if not done.is_history_gone:
         raise CommandFailedError(
-            "a code was just sent to the number, which must be kept until a minute is over: then "
+            "a code was just sent to the number; it must be kept until a minute has passed: then "
             "do this again"
         )

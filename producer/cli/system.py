@@ -187,7 +187,7 @@ def halt(
 ) -> None:
     """Stop all sending, for everybody, until `sendcode resume`. Asks first on a terminal.
 
-    Jobs are still accepted, and kept. What is being sent just now is finished.
+    Jobs are still accepted, and kept. What is being sent at that moment is finished.
     """
     kept = reason_to_keep(reason)
     with ledger_connection() as (settings, client):

@@ -68,7 +68,7 @@ def webhook_secret(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a new secret, shown once, that signs beside the old one; or end that rotation.
+    """Make a new secret, shown once, that signs beside the old one; --finish ends the rotation.
 
     Let the backend take the new one, then use --finish.
     """

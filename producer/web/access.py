@@ -20,7 +20,7 @@ Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 def needs(*scopes: Scope) -> Callable[[Request, Credentials], Awaitable[Token]]:
     """Return a dependency that lets only tokens with one of these scopes in.
 
-    It raises a problem: 401 without a known token, each time later for wrong ones, else 403.
+    It raises a problem: 401 without a known token, after a growing delay for wrong ones; else 403.
     """
 
     async def dependency(request: Request, credentials: Credentials) -> Token:

@@ -160,7 +160,9 @@ def _webhooks(overview: Overview) -> Iterator[Metric]:
     }
     yield from _figures("webhooks_waiting", "Outcomes yet to be delivered.", "token", waiting)
     yield from _figures("webhooks_undelivered", "Outcomes given up.", "token", given_up)
-    yield from _figures("webhook_failing_seconds", "How long no try succeeded.", "token", failing)
+    yield from _figures(
+        "webhook_failing_seconds", "For how long no attempt has succeeded.", "token", failing
+    )
 
 
 def _server(client: redis.Redis) -> Iterator[Metric]:

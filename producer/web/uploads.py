@@ -31,7 +31,7 @@ FILES_AT_ONCE = 4
 STALLED_S = 30.0
 """A caller that sends nothing for so long is taken to be gone."""
 SLOWEST = 10_000
-"""Average bytes per second after the first `STALLED_S`: a slower upload would block a place."""
+"""Least average bytes per second after the first `STALLED_S`: slower ones would block a place."""
 _MOST_FIELDS, _MAX_FIELD = 30, 4_096
 
 

@@ -257,7 +257,7 @@ CAUSES = {
     "port_of_a_web_server": ("is not Redis but another program: check host and port", True),
     "nobody": ("cannot be reached: start it, or set SENDCODE_REDIS_URL", False),
     "unknown_name": ("has a host name that cannot be resolved: check the name, or DNS", False),
-    "login_forgotten": ("wants a login: check user and password in SENDCODE_REDIS_URL", True),
+    "login_forgotten": ("requires a login: check user and password in SENDCODE_REDIS_URL", True),
     "no_such_database": ("has no database with that number", True),
     "sentinel_s_login_forgotten": ("is not found: its Sentinels want a login", True),
     "service_of_another_name": ("watches no service of that name", False),

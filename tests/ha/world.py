@@ -1,6 +1,6 @@
 """What is put to the test: a primary, two replicas, workers and producers as hosts of their own.
 
-Three hosts have a Redis and a Sentinel each, two a worker, two a producer, one the stand-in of the
+Three hosts have a Redis and a Sentinel each, two a worker, two a producer, one the stand-in for the
 API, and from one all is watched. Its clock is the real one; the rate is higher than an account's,
 so that more is under way. Of each kind of host one clock is ahead and one behind, if asked.
 """

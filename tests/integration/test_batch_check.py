@@ -319,7 +319,7 @@ def test_a_halted_account_and_missing_workers_are_told(
     assert "no worker is running" in ran.err
 
 
-def test_without_redis_the_file_alone_is_looked_at(
+def test_without_redis_only_the_file_is_checked(
     sendcode: Command, mixed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SENDCODE_REDIS_URL", "redis://127.0.0.1:9/0")

@@ -99,7 +99,9 @@ def test_a_misspelt_setting_is_named_once_whatever_is_asked_for(
 
     ran = sendcode(*words)
 
-    told = "SENDCODE_AMBIGOUS is no setting and changes nothing: did you mean SENDCODE_AMBIGUOUS?"
+    told = (
+        "SENDCODE_AMBIGOUS is not a setting and changes nothing: did you mean SENDCODE_AMBIGUOUS?"
+    )
     assert ran.err.count(told) == 1
 
 

@@ -349,7 +349,7 @@ def test_a_file_whose_submission_was_cut_off_completes_that_batch(
         batches.append("lost", 0, chunk[:1])
 
     page = upload(browser, web)
-    assert "1 row of it was handed over." in text_of(page)
+    assert "1 row of it was submitted." in text_of(page)
     assert "cell-3-2" not in page.text
     check = check_of(page)
     assert browser.get(f"{check}/terms").url.endswith("/confirm")
@@ -476,7 +476,7 @@ def test_rows_that_cannot_be_sent_are_taken_to_be_corrected_and_come_back_as_cor
     [
         ("max_rate", "fast", "Write a number, such as 5"),
         ("starts_at", "2020-01-01T10:00", "This time is past"),
-        ("expires_at", "soon", "This time is past, or is not a time."),
+        ("expires_at", "soon", "This time is past, or is not a valid time."),
     ],
 )
 def test_terms_that_make_no_sense_are_asked_for_again(

@@ -207,7 +207,7 @@ def test_the_page_is_narrowed_by_its_filters(query: str, chosen: list[str], anna
 
 
 @pytest.mark.usefixtures("mixed")
-def test_what_is_ticked_is_looked_at_first_and_then_tried_again(
+def test_what_is_ticked_is_previewed_first_and_then_tried_again(
     anna: Browser, ledger: Ledger, dead: DeadLetters, redis: Redis, settings: Settings
 ) -> None:
     looked = anna.post("/dead/decide", verb="requeue", job=["b1-1", "b1-4", "b1-6"])

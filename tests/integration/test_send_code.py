@@ -333,7 +333,9 @@ def test_a_misspelt_variable_is_named_in_the_application_s_log(
     for _ in range(2):
         assert send_code(*NUMBER).state is State.QUEUED
 
-    told = "SENDCODE_AMBIGOUS is no setting and changes nothing: did you mean SENDCODE_AMBIGUOUS?"
+    told = (
+        "SENDCODE_AMBIGOUS is not a setting and changes nothing: did you mean SENDCODE_AMBIGUOUS?"
+    )
     assert caplog.text.count(told) == 1
 
 

@@ -64,7 +64,7 @@ class Client:
             key: Your name for what happened, such as "signup-81723": the same key again returns
                 the same job and sends nothing.
             expires_in: Seconds after which the code is of no use.
-            reference: Your own name for it, given back everywhere; numbers with a plus masked.
+            reference: Your own name for it, returned everywhere; numbers with a plus masked.
             resend: Send although a code for this number waits or was just sent.
             wait: Seconds to wait for the end of the job.
 

@@ -166,7 +166,7 @@ async def run_hashing(request: Request, function: Callable[..., T], *arguments: 
 
 
 async def authenticate(request: Request, name: str, password: str) -> User | None:
-    """Return the user if the password is right, else None after a delay that grows each time."""
+    """Return the user if the password is right; None after a wait that grows by name and place."""
     guesses = services(request).user_guesses
     user = await run_hashing(request, services(request).users.authenticate, name, password)
     if user is not None:
@@ -190,7 +190,9 @@ async def check_form(request: Request, token: str) -> None:
     if given is None and media_type(request) == "application/x-www-form-urlencoded":
         given = (await request.form()).get("csrf")
     if not isinstance(given, str) or not hmac.compare_digest(given.encode(), token.encode()):
-        raise Problem(403, "stale_form", "this form is of another session: load the page again")
+        raise Problem(
+            403, "stale_form", "this form belongs to another session: load the page again"
+        )
 
 
 def keep_session(request: Request, response: Response, secret: str) -> None:
