@@ -157,7 +157,7 @@ def test_a_number_in_its_interval_is_known_until_that_is_over(
     ran = forget(1, "--yes")
 
     assert ran.exit_code == 1
-    assert "until a minute is over" in ran.err
+    assert "until a minute has passed" in ran.err
     assert phone.phone_num not in all_of(redis)
     assert redis.exists(number_key(ledger, phone))
 
