@@ -143,7 +143,7 @@ def in_short(exc: BaseException) -> str:
 
 
 def shake_hands(settings: Settings) -> None:
-    """Look the API up, connect as a worker does and agree on TLS; nothing is sent.
+    """Resolve the API's name, connect as a worker does, agree on TLS; nothing is sent.
 
     Raises:
         OSError, UnicodeError: it does not work; see `code_before_writing`.

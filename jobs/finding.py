@@ -146,13 +146,13 @@ class Finder(LedgerPart):
         yield from reversed(dead)
 
     def _events(self, trace: Trace, sought: _Sought, until: float) -> None:
-        """Look through the events. They are in no list, so all keys of Redis are scanned."""
+        """Search the events. They are in no list, so all keys of Redis are scanned."""
         for ids in self.pages_of_jobs(f"{EVENT}-*"):
             if not self._among(trace, sought, ids, until) or self._is_enough(trace, until):
                 return
 
     def _among(self, trace: Trace, sought: _Sought, ids: Iterable[str], until: float) -> bool:
-        """Look through jobs; return whether there is time, and need, to look on."""
+        """Search jobs; return whether there is time, and need, to go on."""
         for chunk in parted(ids, JOBS_AT_ONCE):
             found = self.run_script("find_jobs", chunk, indexes=listed(sought.indexes))
             trace.add(found if sought.digits else _named(found, sought.name))
@@ -162,7 +162,7 @@ class Finder(LedgerPart):
         return True
 
     def _rows(self, trace: Trace, sought: _Sought, batch: Batch, until: float) -> bool:
-        """Look through a batch's rows; return whether there is time, and need, to look on."""
+        """Search a batch's rows; return whether there is time, and need, to go on."""
         has_text = bool(sought.text)
         first = trace.next_row if has_text else 0
         needle = json.dumps(sought.text, ensure_ascii=False)[1:-1].encode().lower()

@@ -146,13 +146,18 @@ def test_a_job_that_has_ended_is_not_sent_again(
     assert sandbox.stats()["requests"] == 1
 
 
+def three_jobs(acts: Acts, ledger: Ledger) -> tuple[str, str, str]:
+    """Return the ids of an event's job, a batch's, and another event's."""
+    (batch_job,) = acts.batch(1)
+    acts.sweep()
+    return submit(ledger, "50000008"), batch_job, submit(ledger, "50000009")
+
+
 @pytest.mark.settings(sendcode_rate_limit=1)
 def test_an_event_goes_before_a_batch_job_that_waits_for_its_slot(
     acts: Acts, ledger: Ledger, sender: PatientSender, sandbox: Sandbox, redis: Redis, keys: Keys
 ) -> None:
-    (batch_job,) = acts.batch(1)
-    acts.sweep()
-    first, event = submit(ledger, "50000008"), submit(ledger, "50000009")
+    first, batch_job, event = three_jobs(acts, ledger)
     sender.send(first)
     waiting = threading.Thread(target=sender.send, args=(batch_job,))
     waiting.start()
@@ -172,9 +177,7 @@ def test_an_event_goes_before_a_batch_job_that_waits_for_its_slot(
 def test_a_slot_that_an_event_took_is_used_once_though_somebody_deletes_what_tells_of_it(
     acts: Acts, ledger: Ledger, sender: PatientSender, sandbox: Sandbox, redis: Redis, keys: Keys
 ) -> None:
-    (batch_job,) = acts.batch(1)
-    acts.sweep()
-    first, event = submit(ledger, "50000008"), submit(ledger, "50000009")
+    first, batch_job, event = three_jobs(acts, ledger)
     sender.send(first)
     for job_id, noted in ((batch_job, "held"), (event, "moved")):
         threading.Thread(target=sender.send, args=(job_id,)).start()
