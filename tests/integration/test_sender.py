@@ -179,14 +179,16 @@ def test_a_slot_that_an_event_took_is_used_once_though_somebody_deletes_what_tel
 ) -> None:
     first, batch_job, event = three_jobs(acts, ledger)
     sender.send(first)
-    for job_id, noted in ((batch_job, "held"), (event, "moved")):
-        threading.Thread(target=sender.send, args=(job_id,)).start()
+    waiting = [threading.Thread(target=sender.send, args=(job,)) for job in (batch_job, event)]
+    for thread, noted in zip(waiting, ("held", "moved"), strict=True):
+        thread.start()
         wait_until(lambda noted=noted: redis.hget(keys.pace, noted), noted)  # type: ignore[misc]
 
     redis.delete(keys.pace)
 
-    sent = lambda: {acts.state(job) for job in (first, event, batch_job)} == {State.SENT}  # noqa: E731
-    wait_until(sent, "all to be sent")
+    for thread in waiting:
+        thread.join()
+    assert {acts.state(job) for job in (first, event, batch_job)} == {State.SENT}
     arrivals = sandbox.stats(numbers=False, arrivals=True)["arrivals"]
     assert all(later - at >= 1 for (at, *_), (later, *_) in pairwise(arrivals))
     assert acts.job(batch_job).attempts == 1
