@@ -17,6 +17,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from redis import Redis
 
+from config.redis import connect
 from config.settings import Settings
 from jobs.job import Lane
 from jobs.keys import Keys
@@ -833,6 +834,14 @@ def make_limiter(
     return Limiter(redis, Settings(sendcode_rate_limit=rate), sleep, now)
 
 
+def make_reporting_limiter(settings: Settings, now: Callable[[], float]) -> Limiter:
+    """Return one whose reporter may still read a reply when the test has ended.
+
+    So its client is not that of the test, which is closed then.
+    """
+    return make_limiter(connect(settings), RATE, now=now)
+
+
 def take_us(limiter: Limiter) -> int:
     """Take an event's slot; give the µs at which it opens, on the process' clock."""
     return round(limiter.take(Lane.EVENT).opens * SECOND)
@@ -935,10 +944,10 @@ def arrival_of(redis: Redis, keys: Keys, slot: Slot) -> int:
 
 @pytest.mark.parametrize("by", ["itself", "the next question"])
 def test_an_arrival_is_reported_in_time_while_the_answer_is_awaited(
-    by: str, redis: Redis, keys: Keys
+    by: str, redis: Redis, keys: Keys, settings: Settings
 ) -> None:
     clock = SlowClock()
-    limiter = make_limiter(redis, RATE, now=clock)
+    limiter = make_reporting_limiter(settings, clock)
     slot = limiter.take(Lane.EVENT)
     presumed = arrival_of(redis, keys, slot)
 
@@ -955,10 +964,10 @@ def test_an_arrival_is_reported_in_time_while_the_answer_is_awaited(
 
 
 def test_an_arrival_is_reported_in_time_that_is_known_later_than_a_later_slot_s(
-    redis: Redis, keys: Keys
+    redis: Redis, keys: Keys, settings: Settings
 ) -> None:
     clock = SlowClock()
-    limiter = make_limiter(redis, RATE, now=clock)
+    limiter = make_reporting_limiter(settings, clock)
     reported, slot = (limiter.take(Lane.EVENT) for _ in "ab")
     presumed = arrival_of(redis, keys, slot)
     clock.seconds = slot.opens + 0.9
