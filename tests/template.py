@@ -7,6 +7,7 @@ standard library alone.
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import gc
 import io
@@ -17,6 +18,7 @@ import select
 import signal
 import socket
 import sys
+import threading
 import warnings
 from contextlib import suppress
 from importlib import import_module
@@ -131,6 +133,19 @@ def _run(command: list[str], folder: str, environment: dict[str, str]) -> None:
         exec(what, vars(sys.modules["__main__"]))  # noqa: S102 (what `python -c` does)
 
 
+def _end(code: int) -> None:
+    """End as Python does, but for taking apart what the template has loaded: most of a short life.
+
+    Return where the streams do not take what is left: Python is to tell that itself.
+    """
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    with suppress(OSError, ValueError):
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            stream.flush()
+        os._exit(code)
+
+
 def _import() -> None:
     # what is loaded stays: no child looks through it for garbage, or copies it by that
     gc.disable()
@@ -149,7 +164,13 @@ def main() -> None:
         os.dup2(file, number)
         os.close(file)
     _open_streams(numbers, is_unbuffered=bool(environment.get("PYTHONUNBUFFERED")))
-    _run(command, folder, environment)
+    try:
+        _run(command, folder, environment)
+    except SystemExit as exc:
+        if exc.code is None or isinstance(exc.code, int):
+            _end((exc.code or 0) & 0xFF)
+        raise
+    _end(0)
 
 
 if __name__ == "__main__":
