@@ -21,7 +21,7 @@ from config.rereading import LOOK_EVERY_S
 from config.settings import Settings
 from jobs.keys import Keys
 from producer.web import batches, codes, description, metrics
-from producer.web.console import add_console
+from producer.web.console import ROUTERS, prepare_console
 from producer.web.console.frame import problem_page, wants_page
 from producer.web.guesses import LONGEST_DELAY_S
 from producer.web.problems import Problem, answer_with_problems, ask, start_deadline
@@ -81,7 +81,6 @@ def make_app(
         redoc_url=None,
         redirect_slashes=False,  # it would send a caller, with the number, to http:// and any host
         separate_input_output_schemas=False,
-        generate_unique_id_function=lambda route: route.name,
         # its own spans hold raw paths and queries, and its logs what was refused: a caller may
         # have put a number there by mistake. Ours are in config/tracing.py.
         telemetry={"tracing": False, "logs": False, "metrics": False, "auto_configure": False},
@@ -89,11 +88,10 @@ def make_app(
     app.state.settings = settings
     answer_with_problems(app, _problem_response)
     batches.answer_refusals(app)
-    app.include_router(codes.router)
-    app.include_router(batches.router)
-    app.include_router(description.router)
-    app.include_router(metrics.router)
-    add_console(app)
+    for router in (codes.router, batches.router, description.router, metrics.router, *ROUTERS):
+        # as they are: include_router() would make each of them again, at the first request
+        app.router.routes += router.routes
+    prepare_console(app)
 
     @app.api_route("/livez", methods=["GET", "HEAD"], include_in_schema=False)
     async def live() -> PlainTextResponse:

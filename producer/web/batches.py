@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 from itertools import islice
+from operator import attrgetter
 from typing import Annotated, Literal
 from urllib.parse import quote
 
@@ -62,6 +63,7 @@ router = APIRouter(
     prefix="/v1",
     tags=["batches"],
     responses=problems(401, 403, 405, 413, 422, 503),
+    generate_unique_id_function=attrgetter("name"),
 )
 
 

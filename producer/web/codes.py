@@ -7,6 +7,7 @@ import math
 import time
 from contextlib import suppress
 from functools import partial
+from operator import attrgetter
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
@@ -39,6 +40,7 @@ router = APIRouter(
     prefix="/v1/codes",
     tags=["codes"],
     responses=problems(401, 403, 405, 413, 422, 503),
+    generate_unique_id_function=attrgetter("name"),
 )
 
 _REPLAYED = "Idempotent-Replayed"

@@ -28,9 +28,7 @@ PAGES = (sign_in, home, new_batch, check, batch, failures, search, job, actions,
 ROUTERS = tuple(page.router for page in PAGES)
 
 
-def add_console(app: FastAPI) -> None:
-    """Add all pages to an app."""
+def prepare_console(app: FastAPI) -> None:
+    """Add to an app what its pages need."""
     app.state.hashing = anyio.CapacityLimiter(frame.PASSWORDS)
-    for router in ROUTERS:
-        app.include_router(router, include_in_schema=False)
     app.add_exception_handler(frame.RedirectTo, frame.answer_redirect)

@@ -16,7 +16,7 @@ from producer.web.console.rows import customers_of
 from producer.web.problems import ask
 from producer.web.services import services
 
-router = APIRouter()
+router = APIRouter(include_in_schema=False)
 
 PAGE = 50
 """Actions on a page."""

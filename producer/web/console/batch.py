@@ -39,7 +39,7 @@ from producer.web.console.search import opened_search, sealed_search
 from producer.web.problems import Problem, ask
 from producer.web.services import Services, services
 
-router = APIRouter(prefix="/batches")
+router = APIRouter(prefix="/batches", include_in_schema=False)
 
 ROWS_SHOWN = 50
 BATCHES_SHOWN = 50

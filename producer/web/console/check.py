@@ -42,7 +42,7 @@ from producer.web.console.results_file import name_of_file
 from producer.web.problems import Problem, ask
 from producer.web.services import services
 
-router = APIRouter(prefix="/batches/new")
+router = APIRouter(prefix="/batches/new", include_in_schema=False)
 
 ROWS_SHOWN = 50
 """Rows for review on one page."""

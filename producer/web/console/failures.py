@@ -42,7 +42,7 @@ from producer.web.console.texts import Texts
 from producer.web.problems import Problem, ask
 from producer.web.services import services
 
-router = APIRouter()
+router = APIRouter(include_in_schema=False)
 
 PAGE = 50
 BATCHES_SHOWN = 200

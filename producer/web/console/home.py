@@ -22,7 +22,7 @@ from producer.web.console.frame import Operator, Viewer, reason_of, redirect, re
 from producer.web.problems import ask
 from producer.web.services import Services, services
 
-router = APIRouter()
+router = APIRouter(include_in_schema=False)
 
 SHOWN_BATCHES, SHOWN_CODES = 8, 5
 _MOST_READ = 50

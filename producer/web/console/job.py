@@ -39,7 +39,7 @@ from producer.web.console.texts import Texts
 from producer.web.problems import Problem, ask
 from producer.web.services import services
 
-router = APIRouter()
+router = APIRouter(include_in_schema=False)
 
 
 @router.get("/jobs/{job_id}")

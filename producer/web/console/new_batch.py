@@ -43,7 +43,7 @@ from producer.web.console.kept_check import (
 from producer.web.problems import ask
 from producer.web.services import services
 
-router = APIRouter(prefix="/batches/new")
+router = APIRouter(prefix="/batches/new", include_in_schema=False)
 
 _LONGEST_NAME = 200
 

@@ -18,7 +18,7 @@ from producer.web.console.rows import customer_of, matching_of
 from producer.web.problems import ask
 from producer.web.services import services
 
-router = APIRouter()
+router = APIRouter(include_in_schema=False)
 
 BATCHES_SHOWN = 500
 """The newest ones, to choose from."""

@@ -23,7 +23,7 @@ from producer.web.console.frame import (
 from producer.web.problems import Problem, ask
 from producer.web.services import services
 
-router = APIRouter()
+router = APIRouter(include_in_schema=False)
 
 Name = Annotated[str, Form(max_length=64)]
 Password = Annotated[str, Form()]

@@ -25,7 +25,7 @@ from producer.web.console.frame import (
 from producer.web.problems import Problem, ask
 from producer.web.services import services
 
-router = APIRouter()
+router = APIRouter(include_in_schema=False)
 
 
 @router.get("/static/{name}")
