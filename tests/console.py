@@ -11,7 +11,7 @@ from redis import Redis
 from config.settings import Settings
 from producer.users import Users
 from tests.waiting import PATIENCE_S
-from tests.web_server import WebServer
+from tests.web_server import WebServer, direct_session
 
 PASSWORD = "a-password-of-tests"
 
@@ -21,7 +21,8 @@ class Browser:
 
     def __init__(self, web: WebServer, language: str = "en") -> None:
         self._url = web.url
-        self.session = requests.Session()
+        self._tokens: dict[str | None, str] = {}
+        self.session = direct_session()
         self.session.headers.update({"Accept": "text/html", "Accept-Language": language})
 
     def sign_in(self, name: str, password: str = PASSWORD) -> requests.Response:
@@ -49,7 +50,10 @@ class Browser:
 
     def post(self, path: str, **fields: Any) -> requests.Response:
         """Send a form, with the token of this session."""
-        return self._send("POST", path, csrf_of(self.get("/")), **fields)
+        session = self.session.cookies.get("sendcode_session")
+        token = self._tokens.get(session) or csrf_of(self.get("/"))
+        self._tokens[session] = token
+        return self._send("POST", path, token, **fields)
 
     def _send(self, method: str, path: str, token: str, **fields: Any) -> requests.Response:
         data = {"csrf": token, **fields}
