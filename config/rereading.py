@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("sendcode.settings")
 
-LOOK_EVERY_S = 1.0
+CHECK_EVERY_S = 1.0
 FOLLOWED = frozenset(
     {
         "tencentcloud_secret_id",
@@ -55,7 +55,7 @@ class Rereading:
         self._clock = clock
         self._used = self._checked = {file: _mark(file) for file in settings.files}
         """Each file's mark when its content was last used, and at the last check."""
-        self._next_check_s = clock() + LOOK_EVERY_S
+        self._next_check_s = clock() + CHECK_EVERY_S
         self._is_requested = False
         self._faults: list[str] = []
         self._lock = threading.Lock()
@@ -69,7 +69,7 @@ class Rereading:
         if self._clock() >= self._next_check_s and self._lock.acquire(blocking=False):
             try:
                 self._check_files()
-                self._next_check_s = self._clock() + LOOK_EVERY_S
+                self._next_check_s = self._clock() + CHECK_EVERY_S
             finally:
                 self._lock.release()
         return self._latest

@@ -545,7 +545,7 @@ def exposed() -> dict[str, str]:
     return {file: f"chmod go-r {file}" for file in files if file and is_exposed(file)}
 
 
-def unheeded(settings: Settings) -> dict[str, str]:
+def ignored_settings(settings: Settings) -> dict[str, str]:
     """Return the usual variables for proxies and certificates that are set but ignored here.
 
     Each comes with what to set instead.

@@ -33,7 +33,7 @@ MAX_PHONE_NUM_DIGITS: Final = 32
 _SHOWN_DIGITS = 2
 _SHORTEST_SHOWN = 5  # two digits of a shorter number would be most of it
 
-# What only helps the eye: blanks of all kinds, invisible marks that are copied along from a page,
+# What only helps the eye: spaces of all kinds, invisible marks that are copied along from a page,
 # hyphens and dashes, brackets. Not line breaks, "/", "," or ";", which separate two numbers.
 _FORMATTING = re.compile(
     "[ \\t\u00a0\u00ad\u1680\u2000-\u200f\u202a-\u202f\u205f-\u2069\u3000\ufeff"
@@ -107,7 +107,7 @@ class PhoneNumber:
 
     @classmethod
     def parse(cls, country_code: str, phone_num: str) -> PhoneNumber:
-        """Read a number given in two parts, as people write them: blanks, dashes, brackets.
+        """Read a number given in two parts, as people write them: spaces, dashes, brackets.
 
         Both parts may be in full-width digits; the code may come as "+852" or "00852". No digit of
         the number is ever changed, added or left out.

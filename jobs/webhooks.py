@@ -103,7 +103,7 @@ def check_url(url: str, *, private_too: bool) -> None:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        raise WebhookRefusedError("webhook: this is no URL") from None
+        raise WebhookRefusedError("webhook: not a URL") from None
     if not (url.isascii() and url.isprintable()) or " " in url or len(url) > _LONGEST_URL:
         raise WebhookRefusedError(f"webhook: must be plain ASCII, {_LONGEST_URL:,} characters")
     if parts.scheme not in ("https", "http") or not parts.hostname or port == 0:

@@ -69,7 +69,7 @@ def send_code(  # noqa: PLR0913 (all but the number by name)
     Args:
         country_code: Such as "852"; "+852" and "00852" are understood. Or the whole number in
             international form, "+852 5123 4567", and no `phone_num`.
-        phone_num: Without the country code; blanks, dashes and brackets are understood. A number
+        phone_num: Without the country code; spaces, dashes and brackets are understood. A number
             that its country's numbering plan does not have is sent to all the same, as in a batch,
             and flagged: `phone.doubt`, which is `doubt` in the job's `as_dict()`.
         key: Your name for what happened, such as "signup-81723", up to 200 characters. The same
@@ -78,7 +78,7 @@ def send_code(  # noqa: PLR0913 (all but the number by name)
             `RedisUnavailableError` may have been accepted, and must not simply be repeated.
         wait: Seconds to wait for the end; by default the call returns once the job is accepted.
         expires_in: Seconds after which the code is of no use and is not sent; 365 days at most.
-        reference: Your own name for the job, up to 200 characters, given back with it everywhere;
+        reference: Your own name for the job, up to 200 characters, returned with it everywhere;
             without the number. Other numbers with a plus in it come back masked.
         resend: Send although another event waits with a code for this number, or its minute is not
             over; by default that one's job is returned, now and for this key again, and nothing is

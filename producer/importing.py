@@ -67,7 +67,7 @@ class Refusal(StrEnum):
     CANCELLED = "cancelled"
     """The batch of this content was cancelled."""
     OTHER_CONTENT = "other_content"
-    """The id belongs to a batch of another content."""
+    """The id belongs to a batch with other content."""
     OTHER_ENCODING = "other_encoding"
     """The import was begun in another encoding: other rows might come out of it now."""
     NO_ROWS = "no_rows"
@@ -244,7 +244,7 @@ def find_batch(
     """Return the batch that this content continues; None if there is none of that id.
 
     Raises:
-        ImportRefusedError: the id belongs to another content, its batch was cancelled, its import
+        ImportRefusedError: the id belongs to other content, its batch was cancelled, its import
             must go on in another encoding, or another batch has the content, which is not to be
             sent `again`.
     """

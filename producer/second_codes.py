@@ -276,12 +276,12 @@ def _milliseconds(text: str) -> int | None:
 
 
 def last_named(header: Sequence[str], name: str) -> int | None:
-    """Return the last column of that name, if need be but for case and blanks around it."""
+    """Return the last column of that name, whatever its case and the spaces around it."""
     exact = [index for index, each in enumerate(header) if each == name]
     found = exact or [i for i, each in enumerate(header) if each.strip().casefold() == name]
     return found[-1] if found else None
 
 
 def cell_of(row: Row, index: int | None) -> str:
-    """Return a cell without blanks around it; "" where the row is short, or no column was found."""
+    """Return a cell without the spaces around it; "" where the row is short, or no column was found."""
     return row.cells[index].strip() if index is not None and index < len(row.cells) else ""

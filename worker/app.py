@@ -24,7 +24,7 @@ from config.celery import make_celery
 from config.flower import LOOPBACK, NO_AUTH, FlowerLoginError, flower_environment
 from config.logging import fields, log_line, set_up_logging
 from config.redis import connect, error_code
-from config.rereading import LOOK_EVERY_S, read_again_on_hangup
+from config.rereading import CHECK_EVERY_S, read_again_on_hangup
 from config.settings import (
     CREDENTIALS,
     DATA_KEYS,
@@ -34,7 +34,7 @@ from config.settings import (
     load_settings,
     misspelt,
     settings_file,
-    unheeded,
+    ignored_settings,
 )
 from config.tracing import set_up_tracing
 from config.unavailable import RedisUnavailableError, will_not_pass
@@ -286,7 +286,7 @@ def _follow_login(flower: Any, settings: Settings) -> None:
 
     def follow() -> None:
         nonlocal admitted
-        flower.io_loop.call_later(LOOK_EVERY_S, follow)
+        flower.io_loop.call_later(CHECK_EVERY_S, follow)
         now = settings.now
         secret = now.sendcode_flower_password
         try:
@@ -321,7 +321,7 @@ def _warn(settings: Settings, server: redis.Redis) -> None:
     """Log the variables that change nothing, and a server that may lose data or is too old."""
     for name, remedy in misspelt().items():
         log.warning("no setting, so it changes nothing", extra=fields(name=name, remedy=remedy))
-    for names, remedy in unheeded(settings).items():
+    for names, remedy in ignored_settings(settings).items():
         log.warning("set, but not followed", extra=fields(names=names, remedy=remedy))
     for file, remedy in exposed().items():
         log.warning("secrets that others can read", extra=fields(file=file, remedy=remedy))

@@ -22,7 +22,7 @@ from kombu.exceptions import OperationalError
 from config import BATCH_QUEUE, EVENT_QUEUE, QUEUES
 from config.logging import fields, set_level
 from config.redis import connect, error_code
-from config.rereading import LOOK_EVERY_S
+from config.rereading import CHECK_EVERY_S
 from config.settings import Settings
 from jobs.account import OUTDATED, WEBHOOKS, Account
 from jobs.api_connection import shake_hands
@@ -231,7 +231,7 @@ class BackgroundStep(bootsteps.StartStopStep):
                 settings.sendcode_sweep_interval,
                 lambda: upgrade_and_mend(upgrade, runtime.mending),
             ),
-            Periodic("settings", LOOK_EVERY_S, runtime.follow_settings),
+            Periodic("settings", CHECK_EVERY_S, runtime.follow_settings),
             Periodic("reach", REACH_EVERY_S, runtime.try_to_reach),
             Periodic("rewriting", ASK_EVERY_S, rewriting.rewrite_if_due),
         ]

@@ -20,7 +20,7 @@ from config.settings import (
     exposed,
     missing,
     misspelt,
-    unheeded,
+    ignored_settings,
 )
 from config.unavailable import in_words, is_no_permission
 from jobs.account import OUTDATED
@@ -231,7 +231,7 @@ def environment(settings: Settings) -> Iterator[Finding]:
     for name, remedy in misspelt().items():
         text = f"{name} is not a setting and changes nothing"
         yield Finding("settings", Level.WARN, text, remedy)
-    for names, remedy in unheeded(settings).items():
+    for names, remedy in ignored_settings(settings).items():
         text = f"the environment sets {names}, which sendcode does not follow"
         yield Finding("settings", Level.WARN, text, remedy)
     for file, remedy in exposed().items():

@@ -42,7 +42,7 @@ _OPTIONS = {
 REFUSED = 3
 """Exit code of `send`: a bound on spending refused it; later it may not."""
 UNAVAILABLE = 4
-"""Likewise: Redis could not be used; perhaps the job was accepted, perhaps not."""
+"""Exit code of `send`: Redis could not be used; perhaps the job was accepted, perhaps not."""
 
 
 def send(

@@ -17,7 +17,7 @@ from fastapi.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from config.logging import fields, set_level
-from config.rereading import LOOK_EVERY_S
+from config.rereading import CHECK_EVERY_S
 from config.settings import Settings
 from jobs.keys import Keys
 from producer.web import batches, codes, description, metrics
@@ -116,7 +116,7 @@ class _App(FastAPI):
 async def _follow_log_level(settings: Settings) -> None:
     """Keep the log level at what the settings' files say."""
     while True:
-        await asyncio.sleep(LOOK_EVERY_S)
+        await asyncio.sleep(CHECK_EVERY_S)
         set_level((await anyio.to_thread.run_sync(lambda: settings.now)).sendcode_log_level)
 
 

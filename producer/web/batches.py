@@ -404,7 +404,7 @@ def _problem_of(exc: ImportRefusedError) -> Problem:
             )
         case Refusal.OTHER_CONTENT:
             detail = (
-                f"batch {batch_id} was made from another content; to correct what failed, submit "
+                f"batch {batch_id} was made from other content; to correct what failed, submit "
                 "its results of only=failed, corrected; other customers take another id"
             )
         case Refusal.OTHER_ENCODING:

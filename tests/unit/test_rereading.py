@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from config.redis import make_pool
-from config.rereading import LOOK_EVERY_S, Rereading
+from config.rereading import CHECK_EVERY_S, Rereading
 from config.settings import CREDENTIALS, Settings, load_settings
 
 KEYS = {"secret_id": "AKIDFIRST", "secret_key": "FIRSTKEY", "token": "FIRSTTOKEN"}
@@ -53,7 +53,7 @@ def look(files: Path) -> Callable[[], Settings]:
     rereading = Rereading(read(), read, time)
 
     def after_a_second() -> Settings:
-        time.now_s += LOOK_EVERY_S
+        time.now_s += CHECK_EVERY_S
         return rereading.latest()
 
     after_a_second.ask = rereading.request  # type: ignore[attr-defined]

@@ -13,7 +13,7 @@ from config.settings import (
     SettingsError,
     load_settings,
     misspelt,
-    unheeded,
+    ignored_settings,
 )
 
 KEY = "a-secret-key-that-must-not-be-seen"
@@ -573,10 +573,10 @@ def test_a_proxy_or_bundle_for_other_programs_is_named_where_ours_is_not_set(
         monkeypatch.setenv(name, "http://proxy.example:3128")
 
     told = {", ".join(names): f"if the way to the API needs it, set {ours}"}
-    assert unheeded(load_settings()) == told
-    assert unheeded(load_settings(sendcode_endpoint="http://127.0.0.1:8020")) == {}
+    assert ignored_settings(load_settings()) == told
+    assert ignored_settings(load_settings(sendcode_endpoint="http://127.0.0.1:8020")) == {}
     if ours == "SENDCODE_PROXY":
-        assert unheeded(load_settings(sendcode_proxy="http://proxy.example:3128")) == {}
+        assert ignored_settings(load_settings(sendcode_proxy="http://proxy.example:3128")) == {}
 
 
 @pytest.mark.parametrize(
