@@ -283,5 +283,5 @@ def last_named(header: Sequence[str], name: str) -> int | None:
 
 
 def cell_of(row: Row, index: int | None) -> str:
-    """Return a cell without the spaces around it; "" where the row is short, or no column was found."""
+    """Return a cell without the spaces around it; "" if the row is short or the column missing."""
     return row.cells[index].strip() if index is not None and index < len(row.cells) else ""

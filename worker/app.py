@@ -31,10 +31,10 @@ from config.settings import (
     Settings,
     SettingsError,
     exposed,
+    ignored_settings,
     load_settings,
     misspelt,
     settings_file,
-    ignored_settings,
 )
 from config.tracing import set_up_tracing
 from config.unavailable import RedisUnavailableError, will_not_pass

@@ -18,9 +18,9 @@ from config.settings import (
     Settings,
     SettingsError,
     exposed,
+    ignored_settings,
     missing,
     misspelt,
-    ignored_settings,
 )
 from config.unavailable import in_words, is_no_permission
 from jobs.account import OUTDATED

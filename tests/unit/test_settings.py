@@ -11,9 +11,9 @@ from config.settings import (
     CREDENTIALS,
     Settings,
     SettingsError,
+    ignored_settings,
     load_settings,
     misspelt,
-    ignored_settings,
 )
 
 KEY = "a-secret-key-that-must-not-be-seen"
