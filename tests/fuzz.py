@@ -32,6 +32,7 @@ positive_data_acceptance.expected-statuses = ["2xx", "400", "401", "403", "404",
 [parameters]
 "query.wait" = 0
 """
+_STORAGE = Path(__file__).resolve().parent.parent / ".hypothesis"
 
 
 @dataclass(frozen=True)
@@ -44,16 +45,33 @@ class Figures:
     """For a person, with a command that repeats each failure."""
 
 
-def fuzz(settings: Settings, folder: Path, *, with_token: bool, cases: int, seed: int) -> Figures:
-    """Ask an API of its own with these settings, in at most `cases` ways for each operation."""
+def fuzz(
+    settings: Settings,
+    folder: Path,
+    *,
+    with_token: bool,
+    cases: int,
+    seed: int,
+    phases: str = "examples,coverage,fuzzing,stateful",
+) -> Figures:
+    """Ask an API of its own with these settings.
+
+    `cases` are those of each operation that are made at random, at most; `coverage` goes through
+    all that is at a limit of a schema, or just beyond it, and makes no more or fewer of them.
+    """
     config, report = folder / "schemathesis.toml", folder / "report.json"
     config.write_text(_CONFIG, encoding="utf-8")
+    storage = folder / ".hypothesis"  # tables of all characters: 2 s of work, the same each time
+    if not storage.exists():
+        _STORAGE.mkdir(exist_ok=True)
+        storage.symlink_to(_STORAGE)
     with WebServer(settings) as web, connect(settings) as client:
         _, token = Tokens(client, settings).new("fuzz", ["admin"])
         command = [
             *(sys.executable, "-m", "schemathesis.cli", f"--config-file={config}", "run"),
             f"{web.url}/openapi.json",
-            *("--max-examples", str(cases), "--seed", str(seed)),
+            *("--max-examples", str(cases), "--seed", str(seed), "--phases", phases),
+            *("--generation-database", "none"),
             *("--report", "json", "--report-json-path", str(report)),
             *("--suppress-health-check", "all", "--warnings", "off", "--request-timeout", "60"),
             *("--continue-on-failure", "--no-shrink"),
