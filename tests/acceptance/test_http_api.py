@@ -69,19 +69,19 @@ def call(settings: Settings, redis: Redis, tmp_path: Path) -> Iterator[Call]:
             process.kill()
 
 
-def test_five_hundred_requests_at_once_with_one_key_are_one_job_and_one_message(
+def test_a_hundred_requests_at_once_with_one_key_are_one_job_and_one_message(
     sandbox: Sandbox, call: Call, ledger: Ledger, start_worker: Callable[..., WorkerProcess]
 ) -> None:
     start_worker()
 
     with ThreadPoolExecutor(CALLERS) as pool:
-        answers = list(pool.map(lambda n: call(n, key="signup-1"), range(500)))
+        answers = list(pool.map(lambda n: call(n, key="signup-1"), range(100)))
 
     replayed = [answer.headers.get("Idempotent-Replayed") == "true" for answer in answers]
     jobs = {answer.json()["job_id"] for answer in answers}
     assert len(jobs) == 1
-    assert Counter(answer.status_code for answer in answers) == {202: 1, 200: 499}
-    assert replayed.count(True) == 499
+    assert Counter(answer.status_code for answer in answers) == {202: 1, 200: 99}
+    assert replayed.count(True) == 99
     (job_id,) = jobs
 
     def ended() -> bool:
@@ -93,20 +93,20 @@ def test_five_hundred_requests_at_once_with_one_key_are_one_job_and_one_message(
 
 
 @pytest.mark.settings(sendcode_limit_number="5/10m")
-def test_five_hundred_keys_at_once_for_one_number_are_held_to_its_quota(
+def test_a_hundred_keys_at_once_for_one_number_are_held_to_its_quota(
     call: Call, ledger: Ledger
 ) -> None:
     with ThreadPoolExecutor(CALLERS) as pool:
-        answers = list(pool.map(lambda n: call(n, key=f"k-{n}", resend=True), range(500)))
+        answers = list(pool.map(lambda n: call(n, key=f"k-{n}", resend=True), range(100)))
 
-    assert Counter(answer.status_code for answer in answers) == {202: 5, 429: 495}
+    assert Counter(answer.status_code for answer in answers) == {202: 5, 429: 95}
     refused = [answer for answer in answers if answer.status_code == 429]
     assert {answer.json()["rule"] for answer in refused} == {"number"}
     assert all(int(answer.headers["Retry-After"]) > 0 for answer in refused)
     assert len(list(ledger.client.scan_iter(ledger.keys.job("*")))) == 5
 
 
-def test_of_ten_thousand_wrong_tokens_none_is_accepted(settings: Settings, redis: Redis) -> None:
+def test_of_a_thousand_wrong_tokens_none_is_accepted(settings: Settings, redis: Redis) -> None:
     tokens = Tokens(redis, settings)
     _, right = tokens.new("shop", ["admin"])
     # each differs from a right one in one place, in its length, or altogether
@@ -114,19 +114,19 @@ def test_of_ten_thousand_wrong_tokens_none_is_accepted(settings: Settings, redis
         *(
             right[:at] + chr(ord("!") + n) + right[at + 1 :]
             for at in range(4, 44)
-            for n in range(90)
+            for n in range(0, 90, 9)
         ),
         *(right[:length] for length in range(len(right))),
         *(right + chr(ord("!") + n) for n in range(90)),
     ]
     wrong = [token for token in wrong if token != right]
-    wrong += [f"sct_{n:043d}" for n in range(10_000 - len(wrong))]
+    wrong += [f"sct_{n:043d}" for n in range(1_000 - len(wrong))]
 
-    assert len(wrong) == 10_000
+    assert len(wrong) == 1_000
     assert not any(tokens.authenticate(token) for token in wrong)
     assert tokens.authenticate(right)
 
-    asked = wrong[::29]  # a step that comes to each place, and to other letters each time
+    asked = wrong[::9]  # a step that comes to each place, and to other letters each time
     with WebServer(settings) as web, requests.Session() as session:
         statuses = Counter(
             session.get(
