@@ -31,6 +31,7 @@ from sandbox.client import SandboxClient
 from sandbox.signature import Credentials
 
 READY_S = 60.0
+_LONGEST_PAUSE_S = 0.1
 STOP_S = 30.0
 """More than a worker needs to hand back the jobs that it holds."""
 _TOP = str(Path(__file__).resolve().parent.parent)
@@ -69,10 +70,12 @@ def wait_until(is_true: Callable[[], object], what: str, patience_s: float = REA
         WorldError: it does not within `patience_s`.
     """
     deadline = time.monotonic() + patience_s
+    pause_s = 0.01  # longer and longer: to ask costs the same cores that the answer needs
     while not is_true():
         if time.monotonic() > deadline:
             raise WorldError(f"{what}: not within {patience_s:g} s")
-        time.sleep(0.02)
+        time.sleep(pause_s)
+        pause_s = min(_LONGEST_PAUSE_S, pause_s * 1.2)
 
 
 class Process:
