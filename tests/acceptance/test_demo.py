@@ -19,10 +19,10 @@ import requests
 from demo.world import environment_of
 from tests.commands import SENDCODE
 from tests.files import read_csv
-from tests.forked import begin, begin_anew, share_template
+from tests.forked import begin, share_template
 from tests.waiting import PATIENCE_S, wait_until
 
-ROWS = 90
+ROWS = 65
 """Enough for one row of each kind, and some ordinary ones."""
 
 
@@ -63,16 +63,15 @@ FORKING = (sys.executable, "-P", "-m", "tests.forking_demo")
 def start(tmp_path: Path) -> Iterator[Start]:
     """Start a demo; whatever becomes of the test, it ends.
 
-    Where not how it starts is looked at but how it ends, it and its programs are forked.
+    Its programs are forked, too, unless the command itself is the point.
     """
     share_template()
     started: list[subprocess.Popen[bytes]] = []
 
-    def start_demo(*options: str, command: Sequence[str] = DEMO, **environment: str) -> Running:
+    def start_demo(*options: str, command: Sequence[str] = FORKING, **environment: str) -> Running:
         folder, out, err = tmp_path / "demo", tmp_path / "out", tmp_path / "err"
-        how = begin if command == FORKING else begin_anew
         with out.open("wb") as results, err.open("wb") as talk, open(os.devnull, "rb") as nothing:
-            process = how(
+            process = begin(
                 [*command, "--directory", str(folder), *options],
                 tmp_path,
                 {**environment_of(), **environment},
@@ -158,33 +157,25 @@ def check_what_is_said(demo: Running) -> None:
         assert "Traceback" not in log.read_text(), log
 
 
-@pytest.mark.parametrize(
-    ("moment", "more", "command"),
-    [("starting Valkey", 0, DEMO), ("console: http", 0, FORKING), (" sent, ", 3, FORKING)],
-    ids=["starting Valkey", "console: http", " sent, "],
-)
-def test_ctrl_c_at_any_moment_leaves_no_process_behind_and_more_of_it_cuts_nothing_short(
-    moment: str, more: int, command: Sequence[str], start: Start
-) -> None:
-    demo = start(command=command)
-    wait_until(lambda: demo.has_said(moment), moment)
+def test_ctrl_c_while_it_starts_leaves_no_process_behind(start: Start) -> None:
+    demo = start(command=DEMO)
+    wait_until(lambda: demo.has_said("starting Valkey"), "the start")
 
     demo.process.send_signal(signal.SIGINT)
-    if more:
-        wait_until(lambda: demo.has_said("ending all"), "the end")
-    for _ in range(more):
-        demo.process.send_signal(signal.SIGINT)
 
     assert demo.process.wait(PATIENCE_S) == 130
     assert demo.left() == []
     assert demo.err.read_text().endswith("sendcode: interrupted\n")
 
 
-def test_sigterm_ends_it_in_order(start: Start) -> None:
-    demo = start(command=FORKING)
-    wait_until(lambda: demo.has_said("accepted"), "the batch")
+def test_sigterm_ends_it_in_order_and_more_of_it_cuts_nothing_short(start: Start) -> None:
+    demo = start()
+    wait_until(lambda: demo.has_said(" sent, "), "the batch at work")
 
     demo.process.terminate()
+    wait_until(lambda: demo.has_said("ending all"), "the end")
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGINT):
+        demo.process.send_signal(number)
 
     assert demo.process.wait(PATIENCE_S) == 128 + signal.SIGTERM
     assert demo.left() == []
@@ -195,7 +186,7 @@ def test_sigterm_ends_it_in_order(start: Start) -> None:
 
 
 def test_killed_it_leaves_nothing_for_long(start: Start) -> None:
-    demo = start(command=FORKING)
+    demo = start()
     wait_until(lambda: demo.has_said("accepted"), "the batch")
 
     demo.process.kill()
@@ -205,7 +196,7 @@ def test_killed_it_leaves_nothing_for_long(start: Start) -> None:
 
 
 def test_kept_it_runs_until_ctrl_c(start: Start) -> None:
-    demo = start("--rows", "1", "--keep", command=FORKING)
+    demo = start("--rows", "1", "--keep")
     # its only row waits out an interval
     wait_until(lambda: demo.has_said("press Ctrl-C to end it"), "the report")
     assert len(demo.left()) >= 5
@@ -219,7 +210,7 @@ def test_kept_it_runs_until_ctrl_c(start: Start) -> None:
 
 
 def test_a_process_that_dies_is_told_with_the_end_of_its_log(start: Start) -> None:
-    demo = start(command=FORKING)
+    demo = start()
     wait_until(lambda: demo.has_said("accepted"), "the batch")
     log = str(demo.folder / "worker-1.log")
     workers = [
@@ -252,7 +243,7 @@ def test_what_makes_no_sense_is_refused_with_exit_code_2(
 ) -> None:
     (tmp_path / "customers.csv").touch()
 
-    demo = start(*words, command=FORKING)
+    demo = start(*words)
 
     assert demo.process.wait(PATIENCE_S) == 2
     assert demo.out.read_text() == ""
@@ -260,7 +251,7 @@ def test_what_makes_no_sense_is_refused_with_exit_code_2(
 
 
 def test_its_help_calls_it_by_the_name_it_was_called_by(start: Start) -> None:
-    demo = start("--help")
+    demo = start("--help", command=DEMO)
 
     assert demo.process.wait(PATIENCE_S) == 0
     assert "Usage: sendcode demo" in demo.out.read_text()
