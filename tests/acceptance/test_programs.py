@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
@@ -21,22 +21,22 @@ from config.settings import Settings
 from demo.world import _binary, environment_of, free_port
 from jobs.keys import Keys
 from producer import send_code
+from producer.cli.processes import worker_command
 from tests.commands import SENDCODE
 from tests.forked import begin
-from tests.sandbox import Sandbox
 from tests.waiting import PATIENCE_S, wait_until
 from tests.worker_process import TOP
 
 
 @contextmanager
 def running(
-    settings: Settings, folder: Path, *words: str
+    settings: Settings, folder: Path, *words: str, command: Sequence[str] = SENDCODE
 ) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     """Run a command; what it says goes to a file."""
     said = folder / "said"
     with said.open("wb") as file, open(os.devnull, "rb") as nothing:
         files = nothing.fileno(), file.fileno(), file.fileno()
-        process = begin([*SENDCODE, *words], folder, environment_of(settings), files)
+        process = begin([*command, *words], folder, environment_of(settings), files)
     try:
         yield process, said
     finally:
@@ -50,13 +50,17 @@ def ready(said: Path) -> bool:
 
 
 @pytest.mark.usefixtures("sandbox")
-def test_a_worker_has_the_name_threads_and_queues_that_were_asked_for(
+def test_a_worker_has_the_name_threads_and_queues_that_were_asked_for_and_warns_of_its_redis(
     settings: Settings, redis: Redis, keys: Keys, tmp_path: Path
 ) -> None:
+    # nor does it take what lies in the current folder for ours
+    (tmp_path / "config.py").write_text("raise SystemExit('the wrong config')\n")
     options = ("--name", "only-events", "--concurrency", "3", "--queues", EVENT_QUEUE)
     with running(settings, tmp_path, "worker", *options) as (process, said):
-        wait_until(lambda: ready(said), "the worker")
+        wait_until(lambda: ready(said) or process.poll() is not None, "the worker")
+        assert process.poll() is None, said.read_text()
         wait_until(lambda: redis.hlen(keys.workers), "its sign of life")
+        wait_until(lambda: "Redis is not as it must be" in said.read_text(), "the warning")
 
         record = send_code("852", "99000001", wait=PATIENCE_S, settings=settings)
         process.terminate()
@@ -67,6 +71,10 @@ def test_a_worker_has_the_name_threads_and_queues_that_were_asked_for(
     assert "concurrency: 3 " in said.read_text()
     assert "send-code.batch" not in said.read_text()
     assert redis.hlen(keys.workers) == 0
+    warnings = [line for line in said.read_text().splitlines() if "not as it must be" in line]
+    assert len(warnings) == 1  # the tests' server runs with fsync="no" and is well otherwise
+    assert "check=appendfsync" in warnings[0]
+    assert "set appendfsync always" in warnings[0]
 
 
 @pytest.mark.usefixtures("sandbox")
@@ -76,8 +84,8 @@ def test_workers_of_one_machine_have_names_of_their_own(
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
     with (
-        running(settings, tmp_path / "a", "worker"),
-        running(settings, tmp_path / "b", "worker") as (second, said),
+        running(settings, tmp_path / "a", command=worker_command()),
+        running(settings, tmp_path / "b", command=worker_command()) as (second, said),
     ):
         wait_until(lambda: redis.hlen(keys.workers) == 2, "both")
         wait_until(lambda: ready(said), "the second")
@@ -87,33 +95,6 @@ def test_workers_of_one_machine_have_names_of_their_own(
         (left,) = redis.hkeys(keys.workers)
     assert str(left).split("/")[0] not in said.read_text()
     assert "same name" not in said.read_text()
-
-
-@pytest.mark.usefixtures("sandbox")
-def test_a_workers_start_warns_by_name_of_a_redis_that_can_forget(
-    settings: Settings, tmp_path: Path
-) -> None:
-    with running(settings, tmp_path, "worker") as (process, said):
-        wait_until(lambda: "Redis is not as it must be" in said.read_text(), "the warning")
-        process.terminate()
-        process.wait(PATIENCE_S)
-
-    warnings = [line for line in said.read_text().splitlines() if "not as it must be" in line]
-    assert len(warnings) == 1  # the tests' server runs with fsync="no" and is well otherwise
-    assert "check=appendfsync" in warnings[0]
-    assert "set appendfsync always" in warnings[0]
-
-
-def test_a_config_module_in_the_current_folder_is_not_taken_for_ours(
-    settings: Settings, sandbox: Sandbox, tmp_path: Path
-) -> None:
-    (tmp_path / "config.py").write_text("raise SystemExit('the wrong config')\n")
-
-    with running(settings, tmp_path, "worker") as (process, said):
-        wait_until(lambda: ready(said) or process.poll() is not None, "the worker")
-
-        assert process.poll() is None, said.read_text()
-    assert sandbox.url == settings.sendcode_endpoint
 
 
 def test_the_sandbox_is_the_sandbox_with_all_its_options(
