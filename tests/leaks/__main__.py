@@ -30,13 +30,23 @@ class Report:
     seconds: float = 0.0
 
 
-def look_for(count: int, kills: int, *, workers: int = WORKERS, has_flower: bool = True) -> Report:
-    """Send so many canaries through the story, then search all places, plant, and search again."""
+def look_for(
+    count: int,
+    kills: int,
+    *,
+    workers: int = WORKERS,
+    has_flower: bool = True,
+    forked: bool = False,
+) -> Report:
+    """Send so many canaries through the story, then search all places, plant, and search again.
+
+    `forked`: all programs but the one that reads a file start from the tests' template.
+    """
     report, began = Report(), time.monotonic()
     # of this run alone: the process list shows what others plant meanwhile
     flock = canaries(kinds(count + 2), f"{secrets.randbelow(100_000):05d}")
     places = [each for each in PLACES if has_flower or each.name != "Flower"]
-    with Scene(flock, workers, has_flower=has_flower) as scene:
+    with Scene(flock, workers, has_flower=has_flower, forked=forked) as scene:
         tell(scene, flock[:-2], kills)
         for place in places:
             report.found[place.name] = search(scene, place)

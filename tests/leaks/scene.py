@@ -33,6 +33,7 @@ from tests.commands import SENDCODE
 from tests.faults.recovery import Recoveries
 from tests.faults.workers import Crew, crew
 from tests.faults.world import QUICK, World
+from tests.forked import ForkedProcess, ForkedSandbox
 from tests.leaks.needles import KEY, NAME, NAME_MARK, NUMBER, STRANGER, Canary, Needles
 from tests.receiver import Receiver
 from tests.waiting import PATIENCE_S, wait_until
@@ -143,7 +144,10 @@ class Scene(World):
         "rdbcompression no\n"
     )
 
-    def __init__(self, flock: Sequence[Canary], workers: int, *, has_flower: bool) -> None:
+    def __init__(
+        self, flock: Sequence[Canary], workers: int, *, has_flower: bool, forked: bool = False
+    ) -> None:
+        """Prepare it; `forked`: all programs start at once, not in the time that imports take."""
         self.data_key = new_data_key("canary")
         super().__init__(
             QUICK,
@@ -156,6 +160,9 @@ class Scene(World):
         *_, self.stranger, self.planted = flock
         self._workers = workers
         self._has_flower = has_flower
+        self._forked = forked
+        if forked:
+            self.program, self.stand_in = ForkedProcess, ForkedSandbox
         self.needles = Needles(
             {
                 NUMBER: [each.phone.phone_num for each in flock if each is not self.stranger],
@@ -188,6 +195,7 @@ class Scene(World):
                 self.recoveries.listen,
                 environment=place,
                 options=("-l", "DEBUG"),
+                forked=self._forked,
             )
         )
         self.web = WebProcess(self, "web", **place)
