@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -11,34 +11,37 @@ import pytest
 from redis import Redis
 
 from config.settings import Settings
+from demo.world import environment_of
 from jobs.actions import recent_actions
 from jobs.batches import Batches
 from jobs.job import State
 from jobs.ledger import Ledger
 from jobs.scripts import time_ms
-from tests import commands
+from tests.commands import run_program
 from tests.files import customer, write_csv
-from tests.waiting import wait_until
-from tests.worker_process import WorkerProcess
+from tests.forked import ForkedProcess
+from tests.waiting import PATIENCE_S, wait_until
 
 _OTHER_CLOCK = """
-import time
+import sys, time
 _time, _time_ns = time.time, time.time_ns
-time.time = lambda: _time() + {offset_s}
-time.time_ns = lambda: _time_ns() + {offset_s} * 10**9
+def _wrong(): return _time() + {offset_s}
+def _wrong_ns(): return _time_ns() + {offset_s} * 10**9
+for _module in list(sys.modules.values()):  # who has imported it by name has it, too
+    for _name, _value in list(vars(_module).items()):
+        if _module.__name__ != "__main__" and (_value is _time or _value is _time_ns):
+            setattr(_module, _name, _wrong if _value is _time else _wrong_ns)
 """
+_COMMAND = "from producer.cli import main; main()"
+_CELERY = "sys.argv[0] = 'celery'; from celery.__main__ import main; main()"
 NO_SUCH_COUNTRY = "99010001"
 """A number that the stand-in refuses for good."""
 
 
 @pytest.fixture(params=[-600, 600], ids=["slow", "fast"])
-def clock_off(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A folder that makes the clock of a process ten minutes wrong that has it on its path."""
-    folder = tmp_path / "clock"
-    folder.mkdir()
-    text = _OTHER_CLOCK.format(offset_s=request.param)
-    (folder / "sitecustomize.py").write_text(text, encoding="utf-8")
-    return str(folder)
+def clock_off(request: pytest.FixtureRequest) -> str:
+    """What makes the clock of a process ten minutes wrong that runs it first."""
+    return _OTHER_CLOCK.format(offset_s=request.param)
 
 
 def ms_of(text: str) -> float:
@@ -57,18 +60,17 @@ def test_a_laptop_and_a_worker_ten_minutes_off_change_no_time_that_is_kept(
     redis: Redis,
     ledger: Ledger,
     batches: Batches,
-    start_worker: Callable[..., WorkerProcess],
-    monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    monkeypatch.setenv("PYTHONPATH", clock_off)
+    environment = environment_of(settings)
     rows = [customer(1), customer(2)]
     rows[1][2] = NO_SUCH_COUNTRY
     file = write_csv(tmp_path / "a.csv", rows)
     before_ms = time_ms(redis.time())
 
     def run(*words: str | Path) -> Any:
-        ran = commands.run(settings, *words, "--json", cwd=tmp_path)
+        command = [sys.executable, "-P", "-c", clock_off + _COMMAND, *map(str, words), "--json"]
+        ran = run_program(command, environment, cwd=tmp_path)
         assert ran.exit_code == 0, ran.err
         return ran.json
 
@@ -76,12 +78,14 @@ def test_a_laptop_and_a_worker_ten_minutes_off_change_no_time_that_is_kept(
         return before_ms - 1 <= at <= time_ms(redis.time()) + 1
 
     batch = run("batch", "submit", file, "--id", "b1", "--yes", "--expires-in", "5min")
-    start_worker()
-    wait_until(lambda: (batch := batches.get("b1")) and batch.is_over, "the batch's end")
-    run("dead", "requeue", "b1-2", "--force")
-    wait_until(lambda: story(ledger)[-2:] == ["requeue", "attempt"], "the second answer")
-    run("halt", "--yes")
-    run("resume")
+    celery = [sys.executable, "-c", clock_off + _CELERY, "-A", "worker", "worker", "-n", "w1@%h"]
+    with ForkedProcess("w1", celery, tmp_path, environment) as worker:
+        worker.wait_for(" ready.", PATIENCE_S)
+        wait_until(lambda: (batch := batches.get("b1")) and batch.is_over, "the batch's end")
+        run("dead", "requeue", "b1-2", "--force")
+        wait_until(lambda: story(ledger)[-2:] == ["requeue", "attempt"], "the second answer")
+        run("halt", "--yes")
+        run("resume")
 
     assert now(ms_of(batch["expires_at"]) - 300_000)
     sent, dead = ledger.job("b1-1"), ledger.job("b1-2")
