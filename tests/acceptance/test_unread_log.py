@@ -22,7 +22,7 @@ from jobs.batches import Batches
 from jobs.job import State
 from jobs.keys import Keys
 from producer import send_code
-from tests.commands import Command
+from tests.commands import Command, run_program
 from tests.ended_jobs import customers
 from tests.forked import begin
 from tests.sandbox import Sandbox
@@ -30,7 +30,7 @@ from tests.waiting import PATIENCE_S, wait_until
 from tests.worker_process import WorkerProcess
 
 CELERY = (sys.executable, "-m", "celery")
-ROWS = 200
+ROWS = 40
 SPEAK_IN_MANY_WAYS = """
 import faulthandler, os, sys, threading
 from worker.output import Output
@@ -80,7 +80,7 @@ def test_a_worker_whose_log_nobody_reads_sends_is_alive_and_ends(
             batches.open("b1", "digest", ["phone"])
             batches.append("b1", 0, customers(ROWS), last=True)
             wait_until(lambda: (batch := batches.get("b1")) and batch.is_over, "the batch's end")
-            for _ in range(20):
+            for _ in range(5):
                 worker.send_signal(signal.SIGUSR1)  # writes what all threads do
                 time.sleep(0.01)
             record = send_code("852", "99000001", wait=PATIENCE_S, settings=settings)
@@ -155,14 +155,10 @@ def test_celery_multi_logs_to_its_file_at_its_level_and_follows_it(
 
     def multi(order: str) -> None:
         files = ("--pidfile=%n.pid", "--logfile=%n.log", "--loglevel=INFO")
-        subprocess.run(
-            [*CELERY, "multi", order, "w1", "-A", "worker", *files],
-            cwd=tmp_path,
-            env=environment,
-            check=True,
-            timeout=PATIENCE_S,
-            capture_output=True,
+        ran = run_program(
+            [*CELERY, "multi", order, "w1", "-A", "worker", *files], environment, cwd=tmp_path
         )
+        assert ran.exit_code == 0, ran
 
     multi("start")
     try:
