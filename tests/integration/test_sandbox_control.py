@@ -19,6 +19,7 @@ from sandbox.settings import Settings
 from sandbox.signature import Credentials
 from sandbox.wire import Request
 from tests.commands import Ran, run_program
+from tests.forked import ForkedSandbox
 from tests.sandbox import Sandbox
 from tests.sandbox_calls import plain_socket, post, read_reply
 
@@ -164,12 +165,12 @@ def test_a_process_that_cannot_start_says_why(tmp_path: Path) -> None:
         port = str(taken.getsockname()[1])
 
         with pytest.raises(WorldError, match=r"in use"):
-            SandboxProcess("--port", port, folder=tmp_path)
+            ForkedSandbox("--port", port, folder=tmp_path)
     assert (tmp_path / "sandbox.log").stat().st_mode & 0o077 == 0
 
 
 def test_the_process_ends_on_sigint_too(tmp_path: Path) -> None:
-    with SandboxProcess(folder=tmp_path) as sandbox:
+    with ForkedSandbox(folder=tmp_path) as sandbox:
         os.kill(sandbox.pid, signal.SIGINT)
 
         assert sandbox.wait() == 0
@@ -177,7 +178,7 @@ def test_the_process_ends_on_sigint_too(tmp_path: Path) -> None:
 
 def test_the_process_takes_its_credentials_from_the_environment(tmp_path: Path) -> None:
     other_ones = Credentials("AKIDOTHER", "OTHERKEY")
-    with SandboxProcess(folder=tmp_path, credentials=other_ones) as sandbox:
+    with ForkedSandbox(folder=tmp_path, credentials=other_ones) as sandbox:
         other = {"secret_id": "AKIDOTHER", "secret_key": "OTHERKEY"}
 
         assert post(sandbox.url, "51230001").code == "AuthFailure.SecretIdNotFound"
@@ -189,7 +190,7 @@ def test_options_for_latency_faults_and_seed_are_taken(tmp_path: Path) -> None:
     others = ["--seed", "4", "--clock-skew-s", "-5", "--counts-at-end", "--closes"]
     faults = ["--fault", "InternalError=0.5", "--fault", "reset-after=0.25"]
 
-    with SandboxProcess(*delays, *others, *faults, folder=tmp_path) as sandbox:
+    with ForkedSandbox(*delays, *others, *faults, folder=tmp_path) as sandbox:
         settings = sandbox.settings()
     names = ("latency_ms", "jitter_ms", "answer_ms", "clock_skew_s")
     assert [settings[name] for name in names] == [1, 2, "60-160", -5]

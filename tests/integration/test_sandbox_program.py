@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import ssl
-import subprocess
 import sys
 from http.client import HTTPSConnection
 from pathlib import Path
@@ -14,23 +13,18 @@ from urllib.parse import urlsplit
 import pytest
 import trustme
 
-from demo.world import SandboxProcess
+from demo.world import environment_of
+from tests.commands import run_program
+from tests.forked import ForkedSandbox, begin
 from tests.waiting import PATIENCE_S
 from tests.worker_process import TOP
 
+SANDBOX = (sys.executable, "-m", "sandbox")
 
-def run(*words: str, redirection: str = "", **environment: str) -> tuple[int, str, str]:
-    ran = subprocess.run(
-        ["/bin/sh", "-c", f'"$@" {redirection}', "sh", sys.executable, "-m", "sandbox", *words],
-        cwd=TOP,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE_S,
-    )
-    assert "Traceback" not in ran.stderr
-    return ran.returncode, ran.stdout, ran.stderr
+
+def run(*words: str, **environment: str) -> tuple[int, str, str]:
+    ran = run_program([*SANDBOX, *words], environment_of(None, **environment), cwd=TOP)
+    return ran.exit_code, ran.out, ran.err
 
 
 @pytest.mark.parametrize("port", ["99999", "-1", "http"])
@@ -47,7 +41,7 @@ def test_it_serves_https_by_a_certificate_and_refuses_to_start_without(tmp_path:
     pem.write_bytes(authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.bytes())
     trusting = ssl.create_default_context(cadata=authority.cert_pem.bytes().decode())
 
-    with SandboxProcess("--tls", str(pem), folder=tmp_path) as sandbox:
+    with ForkedSandbox("--tls", str(pem), folder=tmp_path) as sandbox:
         place = urlsplit(sandbox.url)
         connection = HTTPSConnection(place.hostname or "", place.port, context=trusting)
         connection.request("GET", "/_sandbox/stats")
@@ -73,8 +67,15 @@ def test_an_address_that_it_cannot_have_is_named() -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a Linux device")
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("words", [("--list-numbers",), ("--port", "0")], ids=" ".join)
-def test_output_that_finds_no_room_is_told_as_such(words: tuple[str, ...], unbuffered: str) -> None:
-    code, _, told = run(*words, redirection=">/dev/full", PYTHONUNBUFFERED=unbuffered)
+def test_output_that_finds_no_room_is_told_as_such(
+    words: tuple[str, ...], unbuffered: str, tmp_path: Path
+) -> None:
+    environment = environment_of(None, PYTHONUNBUFFERED=unbuffered)
+    talk = tmp_path / "talk"
+    with open("/dev/full", "wb") as full, talk.open("wb") as err, open(os.devnull, "rb") as nothing:
+        files = nothing.fileno(), full.fileno(), err.fileno()
+        code = begin([*SANDBOX, *words], TOP, environment, files).wait(PATIENCE_S)
+    told = talk.read_text()
 
     assert code == 1
     assert told == "sendcode sandbox: standard output: no space left on device\n"
