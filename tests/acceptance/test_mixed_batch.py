@@ -24,7 +24,7 @@ from tests.waiting import wait_until
 from tests.worker_process import WorkerProcess
 
 RATE = 20
-ROWS = 200
+ROWS = 120
 INTERVAL_S = 15
 SLOW = {"9902", "9904"}  # refused for ever: they wait long and often
 THROTTLED = {"9927"}  # slows everybody down: one such number is enough
@@ -69,7 +69,7 @@ def customers() -> list[BatchRow]:
     phones += [PhoneNumber("852", f"5{n:07d}") for n in range(ROWS - len(phones) - 5)]
     rows = [BatchRow(n, ["a name", each.phone_num], each) for n, each in enumerate(phones, 2)]
     bad = [BatchRow(n, ["a name", "?"], None, "not_digits", "no number") for n in range(5)]
-    return [*rows[:100], *bad, *rows[100:]]
+    return [*rows[:60], *bad, *rows[60:]]
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def ran(
     )
 
 
-def test_a_mixed_batch_of_200_rows(ran: Ran) -> None:
+def test_a_mixed_batch_with_every_kind_of_ending(ran: Ran) -> None:
     every_row_has_the_one_end_that_it_should_have(ran)
     each_number_was_sent_what_its_jobs_say(ran)
     the_limit_was_kept(ran)
@@ -164,7 +164,7 @@ def no_number_is_seen_outside_of_the_ledger(ran: Ran) -> None:
     # it was listened to: messages, events of every kind, results
     for sign in ("LPUSH send-code.batch", "task-received", "task-succeeded", "task-failed"):
         assert sign in heard, f"nobody said {sign}"
-    assert ran.results.count("request_id") > 100
+    assert ran.results.count("request_id") > ROWS / 2
     assert "job finished" in ran.logs
     for place, text in (("Redis", heard), ("a result", ran.results), ("a log", ran.logs)):
         assert numbers_in(text, numbers) == set(), f"numbers seen in {place}"
