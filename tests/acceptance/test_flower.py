@@ -389,7 +389,7 @@ def test_a_login_that_redis_refuses_ends_it_with_one_clear_line(
     url = SecretStr(settings.redis_url.replace(password, "guess"))
     wrong = settings.model_copy(update={"sendcode_redis_url": url})
 
-    process, _, log = start_flower(wrong, tmp_path, "--no-auth", by_command=True)
+    process, _, log = start_flower(wrong, tmp_path)
 
     assert process.wait(PATIENCE_S) == 2
     last = log.read_text().splitlines()[-1]
