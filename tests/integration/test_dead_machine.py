@@ -80,7 +80,7 @@ def checked(redis: Redis, keys: Keys) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("checked")
-@hypothesis_settings(max_examples=60)
+@hypothesis_settings(max_examples=25)
 @given(steps=st.lists(DECISIONS | WORK, max_size=14))
 def test_whatever_is_decided_every_job_is_counted_and_looked_after_once(
     steps: list[tuple[Verb, int, bool] | Ending], redis: Redis, settings: Settings

@@ -49,7 +49,7 @@ Draw = Callable[..., Any]
 """Chooses one of its arguments."""
 
 QUICK = hypothesis_settings(
-    max_examples=25,
+    max_examples=12,
     stateful_step_count=60,
     # making what failed smaller takes minutes: `HYPOTHESIS_SEARCH=1 pytest --timeout 0 …` does it
     phases=[Phase.explicit, Phase.generate],
