@@ -40,7 +40,7 @@ from tests.waiting import wait_until
 from tests.web_server import WebServer
 from tests.worker_process import WorkerProcess
 
-ROWS = 10_000 if os.environ.get("SENDCODE_HEAVY") else 500
+ROWS = 10_000 if os.environ.get("SENDCODE_HEAVY") else 200
 OLD, NEW, LOST = (new_data_key(key_id) for key_id in ("old", "new", "lost"))
 DYING = """
 import os, signal, sys
@@ -104,7 +104,7 @@ def test_a_rotation_under_a_running_batch_killed_and_begun_again_loses_and_doubl
     chance = random.Random(1)
     start_worker()
 
-    for _ in range(4):
+    for _ in range(2):
         command = [sys.executable, "-c", DYING, str(chance.randrange(ROWS // 5))]
         dying = run_program(command, environment_of(settings), cwd=tmp_path)
         assert dying.exit_code == -signal.SIGKILL, dying.err
