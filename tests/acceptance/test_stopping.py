@@ -17,7 +17,7 @@ from tests.sandbox import Sandbox
 from tests.waiting import wait_until
 from tests.worker_process import WorkerProcess
 
-ROWS = 60
+ROWS = 30
 IN_WORK = {State.LEASED, State.SENDING}
 # one kind that waits between tries, one that waits for its interval, and ordinary ones
 PREFIXES = ("9920", "9905", "9900", "9900", "9900")
@@ -25,7 +25,7 @@ PREFIXES = ("9920", "9905", "9900", "9900", "9900")
 
 @pytest.mark.parametrize("remapped", ["", "SIGQUIT"])
 @pytest.mark.settings(
-    sendcode_rate_limit=20,
+    sendcode_rate_limit=10,
     sendcode_backoff=1,
     sendcode_http_timeout=2,  # a sandbox on a busy machine is no lost answer
     sendcode_phone_interval=12,
@@ -45,7 +45,7 @@ def test_sigterm_hands_back_all_that_was_not_sent(
     batches.open("b1", "digest", ["phone"])
     batches.append("b1", 0, rows, last=True)
     first = start_worker(REMAP_SIGTERM=remapped)
-    wait_until(lambda: sandbox.stats()["requests"] >= 20)
+    wait_until(lambda: sandbox.stats()["requests"] >= 10)
 
     code = first.stop()
 
@@ -78,7 +78,7 @@ def test_an_idle_worker_ends_at_once_and_signs_off(
     assert sandbox.stats()["requests"] == 0
 
 
-@pytest.mark.settings(sendcode_rate_limit=20, sendcode_phone_interval=60, sendcode_http_timeout=5)
+@pytest.mark.settings(sendcode_rate_limit=10, sendcode_phone_interval=60, sendcode_http_timeout=5)
 def test_a_roll_out_while_the_queues_are_emptied_loses_and_doubles_nothing(
     sandbox: Sandbox,
     redis: Redis,
