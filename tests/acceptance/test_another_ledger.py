@@ -22,10 +22,10 @@ from tests.sandbox import Sandbox
 from tests.waiting import wait_until
 from tests.worker_process import WorkerProcess
 
-ROWS = 80
+ROWS = 30
 Begin = Callable[[float], WorkerProcess]
 pytestmark = pytest.mark.settings(
-    sendcode_rate_limit=40,
+    sendcode_rate_limit=15,
     sendcode_phone_interval=5,
     sendcode_http_timeout=0.5,
     sendcode_lease=1,
