@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from axe_playwright_python.base import AXE_SCRIPT
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.waiting import PATIENCE_S
 
@@ -22,6 +23,11 @@ NAMES = (
 )
 SCRIPTS_MS = 5_000
 """Virtual time that a page's scripts and requests get."""
+_VIOLATIONS = """
+axe.run({resultTypes: ["violations"]}).then(
+    found => found.violations.map(each => [each.id, each.nodes[0].html]))
+"""
+TOO_WIDE = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
 
 
 def rendered(url: str, profile: Path) -> str:
@@ -66,6 +72,14 @@ def chromium() -> Iterator[Browser]:
             yield browser
         finally:
             browser.close()
+
+
+def check_page(page: Page) -> None:
+    """Let axe-core look at a page, which is no wider than its window."""
+    if not page.evaluate("typeof axe === 'object'"):
+        page.evaluate(AXE_SCRIPT)
+    assert page.evaluate(_VIOLATIONS) == [], page.url
+    assert not page.evaluate(TOO_WIDE), page.url
 
 
 def _installed() -> str:

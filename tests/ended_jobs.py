@@ -67,6 +67,13 @@ def run_batch(
     """Import a batch and end all its jobs; `verdict` says how, by the row's number."""
     batches.open(batch_id, "digest of " + batch_id, ["name", "country_code", "phone_num"])
     batches.append(batch_id, 0, rows, last=True)
+    end_batch(ledger, batches, batch_id, verdict)
+
+
+def end_batch(
+    ledger: Ledger, batches: Batches, batch_id: str, verdict: Verdicts = lambda _: DEAD
+) -> None:
+    """End all jobs of a batch that was imported."""
     while batch := batches.get(batch_id):
         if batch.is_over:
             return
