@@ -189,9 +189,9 @@ def _quotes() -> Iterator[OddFile]:
         problems=((2, "unclosed_quote"),),
     )
     yield text_file(
-        "unclosed-quote-of-20000-lines.csv",
-        _csv('852,51234567,"Ada', *[ROW_2] * 20_000),
-        phones=(GOOD_2,) * 20_000,
+        "unclosed-quote-of-5000-lines.csv",
+        _csv('852,51234567,"Ada', *[ROW_2] * 5_000),
+        phones=(GOOD_2,) * 5_000,
         problems=((2, "unclosed_quote"),),
     )
     yield text_file(
