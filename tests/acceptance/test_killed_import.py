@@ -102,9 +102,9 @@ def test_killed_while_the_file_is_read_nothing_was_written(
 
 
 def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(
-    settings: Settings, redis: Redis, keys: Keys, folder: Path
+    settings: Settings, far_away: Settings, redis: Redis, keys: Keys, folder: Path
 ) -> None:
-    process = start(settings, *WORDS, cwd=folder)
+    process = start(far_away, *WORDS, cwd=folder)
     wait_until(lambda: process.poll() is not None or rows_there(redis, keys) > 0, "a row")
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=PATIENCE_S)
