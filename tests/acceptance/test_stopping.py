@@ -89,11 +89,12 @@ def test_a_roll_out_while_the_queues_are_emptied_loses_and_doubles_nothing(
     rows = [BatchRow(n, ["x"], PhoneNumber("852", f"9900{n:04d}")) for n in range(3 * ROWS)]
     batches.open("b1", "digest", ["phone"])
     batches.append("b1", 0, rows, last=True)
-    worker = start_worker()
+    few = ("--concurrency", "4")  # so that most of what is on its way lies in the queue
+    worker = start_worker(*few)
     for enough in (ROWS // 2, ROWS):
         wait_until(lambda enough=enough: sandbox.stats()["requests"] >= enough)  # type: ignore[misc]
-        redis.delete(keys.event_queue, keys.batch_queue)
-        former, worker = worker, start_worker()
+        assert redis.delete(keys.batch_queue), "nothing lay there"
+        former, worker = worker, start_worker(*few)
         assert former.stop() == 0
 
     wait_until(lambda: (batch := batches.get("b1")) and batch.is_over, "the batch's end")
