@@ -45,6 +45,10 @@ def add_batch(batches: Batches, count: int = ROWS) -> None:
     batches.append("b", 0, rows, last=True)
 
 
+def is_over(batches: Batches) -> bool:
+    return (batch := batches.get("b")) is not None and batch.is_over
+
+
 def under_way(batches: Batches) -> set[str]:
     """Return the jobs that were tried and have not ended."""
     return {
@@ -72,7 +76,7 @@ def test_an_outage_halts_the_sending_and_its_end_lets_every_job_be_sent(
     assert "@" in account.state().worker, "the name of the worker that was answered so"
     sandbox.change(account_state=None)
 
-    wait_until(lambda: (batch := batches.get("b")) and batch.is_over, "the batch's end")
+    wait_until(lambda: is_over(batches), "the batch's end")
     assert (batch := batches.get("b"))
     assert batch.counts == {"sent": ROWS}
     assert account.state().state == "running"
@@ -103,7 +107,7 @@ def test_an_outage_that_leaves_every_job_in_doubt_ends_with_every_doubt_resolved
     )
     sandbox.change(account_state=None)
 
-    wait_until(lambda: (batch := batches.get("b")) and batch.is_over, "the batch's end")
+    wait_until(lambda: is_over(batches), "the batch's end")
     assert (batch := batches.get("b"))
     assert batch.counts == {"sent": ROWS}
     assert sandbox.stats()["accepted"] == ROWS
@@ -141,7 +145,7 @@ def test_after_an_outage_of_minutes_all_are_sent_and_only_those_under_way_flagge
     sandbox.change(account_state=None)
     tried |= under_way(batches)
 
-    wait_until(lambda: (batch := batches.get("b")) and batch.is_over, "the batch's end")
+    wait_until(lambda: is_over(batches), "the batch's end")
     assert (batch := batches.get("b"))
     assert batch.counts.keys() <= {"sent", "sent_inferred"}
     assert sandbox.stats()["accepted"] == batch.total
@@ -162,7 +166,7 @@ def test_a_poisoned_number_stops_nobody_and_is_set_aside(
     add_batch(batches, MANY)
     start_worker()
 
-    wait_until(lambda: (batch := batches.get("b")) and batch.is_over, "the batch's end")
+    wait_until(lambda: is_over(batches), "the batch's end")
     wait_until(lambda: (job := ledger.job(poisoned.job_id)) and job.state.is_final, "its end")
 
     assert (job := ledger.job(poisoned.job_id))
@@ -177,7 +181,8 @@ OLD_KEY = {"TENCENTCLOUD_SECRET_ID": "AKIDOLD", "TENCENTCLOUD_SECRET_KEY": "SECR
 """Of before a rotation: the API does not know it any more."""
 
 
-@pytest.mark.settings(sendcode_rate_limit=20, sendcode_canary_interval=0.5)
+# at a rate that leaves the good one work for many times as long as the commands take
+@pytest.mark.settings(sendcode_rate_limit=10, sendcode_canary_interval=0.5)
 def test_a_worker_with_an_old_key_stands_down_and_the_account_halts_with_the_last_good_one(
     batches: Batches,
     account: Account,
@@ -199,8 +204,9 @@ def test_a_worker_with_an_old_key_stands_down_and_the_account_halts_with_the_las
     good.stop()
     wait_until(lambda: account.state().state == "halted", "the halt")
     assert account.state().since_ms is not None
+    assert not is_over(batches), "it halted when all was sent"
     start_worker()
-    wait_until(lambda: (batch := batches.get("b")) and batch.is_over, "the batch's end")
+    wait_until(lambda: is_over(batches), "the batch's end")
 
     assert refused["name"].startswith("w2@")
     assert refused["refused"] == "AuthFailure.SecretIdNotFound"

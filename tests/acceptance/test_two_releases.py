@@ -36,7 +36,8 @@ BEFORE = "b7972c109ec38a3176aa32486fa7f689073f6dca"
 ROWS = {"may": 90, "june": 36, "july": 24}
 EVENTS = 10
 ALL = sum(ROWS.values()) + 2 * EVENTS
-RATE, INTERVAL_S = 40, 30
+RATE, INTERVAL_S = 20, 30
+"""At this rate the old workers have four seconds of work when the new ones are started."""
 OK, BUSY_ONCE, LOST_ONCE = "9900", "9920", "9936"
 """Magic numbers: sent at once; refused twice by a busy service; sent, but the answer is lost."""
 
@@ -167,6 +168,7 @@ def test_a_rolling_upgrade_loses_and_doubles_nothing_and_seals_all_numbers(
         wait_until(
             lambda: all("nothing is sent" in each.log for each in old), "them standing still"
         )
+        assert not is_over("may"), "they stood still when all was sent"
         assert old[0].stop() == 0
         old[1].kill()
         # they had a minute to finish what they held
