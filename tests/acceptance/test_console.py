@@ -19,7 +19,7 @@ from jobs.ledger import Ledger
 from producer.users import Users
 from tests.browser import TOO_WIDE, check_page, chromium
 from tests.commands import Command
-from tests.console import PASSWORD
+from tests.console import PASSWORD, add_with_password
 from tests.ended_jobs import PERMANENT, SENT, customers, end_batch, run_batch
 from tests.files import MAGIC_BIND_UPPER, MAGIC_OK, customer
 from tests.sandbox import Sandbox
@@ -76,8 +76,7 @@ def visit(
         context.set_default_timeout(_PATIENCE_MS)
         context.on("request", lambda request: hosts.add(urlsplit(request.url).netloc))
         users = Users(redis, settings)
-        password = PASSWORD if path == "/login" else None  # it takes a while to hash one
-        user = users.get(name) or users.add(name, "operator", password, by="test")
+        user = users.get(name) or add_with_password(users, name, "operator")
         if path != "/login":
             session = users.begin_session(user)
             context.add_cookies([{"name": "sendcode_session", "value": session, "url": web.url}])

@@ -18,7 +18,7 @@ from jobs.scripts import time_ms
 from producer.tokens import Tokens
 from producer.users import Users
 from tests.browser import check_page, chromium
-from tests.console import PASSWORD
+from tests.console import PASSWORD, add_with_password
 from tests.ended_jobs import PERMANENT, SENT, end_event
 from tests.waiting import PATIENCE_S
 from tests.web_server import WebServer
@@ -118,7 +118,7 @@ def check(page: Page) -> None:
 def test_a_keyboard_suffices_to_sign_in_to_halt_and_to_go_on(
     open_page: Open, users: Users, account: Account
 ) -> None:
-    users.add("anna", "operator", PASSWORD, by="test")
+    add_with_password(users, "anna", "operator")
     page = open_page("/login", signed_in=False)
 
     def tab_to(selector: str) -> None:
@@ -170,7 +170,7 @@ def test_home_follows_by_itself_and_so_does_the_tab(
 def test_without_scripts_people_sign_in_halt_and_sign_out(
     open_page: Open, users: Users, account: Account
 ) -> None:
-    users.add("anna", "operator", PASSWORD, by="test")
+    add_with_password(users, "anna", "operator")
     page = open_page("/login", signed_in=False, java_script_enabled=False)
 
     page.fill("#name", "anna")

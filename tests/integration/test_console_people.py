@@ -18,7 +18,7 @@ from jobs.keys import Keys
 from producer.tokens import Tokens
 from producer.users import IDLE_S, LIFE_S, LastAdminError, Role, Users
 from tests.commands import Command
-from tests.console import PASSWORD, Browser
+from tests.console import PASSWORD, Browser, add_with_password
 from tests.web_server import WebServer
 
 ANOTHER = "another-password"
@@ -184,7 +184,7 @@ def test_of_two_admins_who_demote_each_other_at_once_one_stays(
 
 
 def test_one_s_own_password_is_changed_and_other_sessions_end(web: WebServer, users: Users) -> None:
-    users.add("anna", "viewer", PASSWORD)
+    add_with_password(users, "anna", "viewer")
     here, there = Browser(web), Browser(web)
     here.sign_in("anna")
     there.sign_in("anna")
@@ -258,7 +258,7 @@ def test_a_part_that_lives_leads_to_the_sign_in_page_when_the_session_is_over(
 def test_a_session_s_cookie_is_for_no_script_and_no_other_site(
     web: WebServer, users: Users
 ) -> None:
-    users.add("anna", "viewer", PASSWORD)
+    add_with_password(users, "anna", "viewer")
     browser = Browser(web)
     token = browser.get("/login").text.split('name="csrf" value="')[1].split('"')[0]
 
