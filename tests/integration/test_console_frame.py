@@ -67,7 +67,8 @@ def test_a_wrong_name_or_password_lets_nobody_in(web: WebServer, users: Users) -
     users.add("by-proxy", "admin", None)
     browser = Browser(web)
 
-    for name, password in (("anna", "wrong"), ("by-proxy", PASSWORD), ("", "")):
+    wrong = [("anna", "wrong"), ("nobody", PASSWORD), ("by-proxy", PASSWORD), ("", "")]
+    for name, password in wrong:
         answer = browser.sign_in(name, password)
 
         assert answer.status_code == 401, name
