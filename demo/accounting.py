@@ -14,6 +14,8 @@ from typing import Any
 
 from jobs.job import JobRecord, State
 
+_WHOLE_NUMBER = re.compile(r"(?<![0-9A-Za-z])[0-9]+(?![0-9A-Za-z])")
+
 
 @dataclass(frozen=True, slots=True)
 class Promise:
@@ -108,9 +110,9 @@ def make_report(
     )
 
 
-def whole_number(digits: str) -> re.Pattern[str]:
-    """Return a pattern for a number that is not part of an id or of another number."""
-    return re.compile(rf"(?<![0-9A-Za-z]){re.escape(digits)}(?![0-9A-Za-z])")
+def whole_numbers(text: str) -> set[str]:
+    """Return all numbers in a text that are not part of an id."""
+    return set(_WHOLE_NUMBER.findall(text))
 
 
 def _every_row_once(rows: int, jobs: Sequence[JobRecord], rejected: int) -> Promise:

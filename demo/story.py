@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, Self
 import requests
 
 from config.flower import flower_environment
-from demo.accounting import Report, make_report, whole_number
+from demo.accounting import Report, make_report, whole_numbers
 from demo.keeper import Keeper
 from demo.receiver import Receiver
 from demo.world import World, WorldError, free_port, wait_until
@@ -240,14 +240,14 @@ class Demo:
         }
         numbers = [(each.country_code, each.phone_num) for each in self._customers]
         numbers += EVENT_NUMBERS
-        patterns = [
-            whole_number(digits)
+        wanted = {
+            digits
             for country_code, phone_num in numbers
             if phone_num.isdigit()
-            for digits in (phone_num, country_code + phone_num)
-        ]
+            for digits in (phone_num, country_code.removeprefix("+") + phone_num)
+        }
         for place, text in places.items():
-            if any(pattern.search(text) for pattern in patterns):
+            if not wanted.isdisjoint(whole_numbers(text)):
                 yield place
 
 
