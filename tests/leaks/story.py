@@ -61,7 +61,7 @@ def tell(scene: Scene, flock: Sequence[Canary], kills: int) -> None:
     scene.crew.wait_ready(PATIENCE_S)
     ledger = Ledger(scene.client, scene.settings)
     job_ids = [batch_job_id(BATCH, n) for n in range(1, len(rows) + 1)]
-    wait_until(lambda: _have_ended(scene, ledger, job_ids), "all jobs ended", ENDED_S)
+    _wait_ended(scene, ledger, job_ids, "all jobs ended")
     _act(scene, flock)
     _err(scene, flock)
     scene.processes.look()
@@ -135,9 +135,18 @@ def _send(scene: Scene, canary: Canary, number: int) -> None:
     assert answer.ok, answer.text
 
 
-def _have_ended(scene: Scene, ledger: Ledger, job_ids: Iterable[str]) -> bool:
-    records = [ledger.job(job_id) for job_id in {*job_ids, *scene.job_ids()}]
-    return all(record is not None and record.state.is_final for record in records)
+def _wait_ended(scene: Scene, ledger: Ledger, job_ids: Iterable[str], what: str) -> None:
+    ended: set[str] = set()
+
+    def have_ended() -> bool:
+        for job_id in {*job_ids, *scene.job_ids()} - ended:
+            record = ledger.job(job_id)
+            if record is None or not record.state.is_final:
+                return False
+            ended.add(job_id)
+        return True
+
+    wait_until(have_ended, what, ENDED_S)
 
 
 def _act(scene: Scene, flock: Sequence[Canary]) -> None:
@@ -157,8 +166,7 @@ def _act(scene: Scene, flock: Sequence[Canary]) -> None:
     message = json.dumps({"task": "send_code", "phone": scene.stranger.phone.phone_num})
     scene.client.lpush(EVENT_QUEUE, message)
     wait_until(lambda: not scene.client.llen(EVENT_QUEUE), "the stranger's message put aside")
-    ledger = Ledger(scene.client, scene.settings)
-    wait_until(lambda: _have_ended(scene, ledger, ()), "the corrected job ended")
+    _wait_ended(scene, Ledger(scene.client, scene.settings), (), "the corrected job ended")
 
 
 def _err(scene: Scene, flock: Sequence[Canary]) -> None:
@@ -189,7 +197,7 @@ def _err(scene: Scene, flock: Sequence[Canary]) -> None:
             headers={"Idempotency-Key": "wrong"},
         )
         assert answer.status_code == 422, answer.text
-        print(answer.text, file=scene.heard)
+        print(answer.content.decode(), file=scene.heard)
 
 
 def _nowhere(scene: Scene) -> object:
