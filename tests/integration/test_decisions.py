@@ -245,8 +245,8 @@ def test_what_failed_after_the_look_is_not_part_of_it(
     assert [letter.job_id for letter in dead.window(0)] == [later.job_id]
 
 
-MANY = 450
-"""More than two windows."""
+MANY = WINDOW + 49
+"""More than one window, and a multiple of three."""
 
 
 @pytest.fixture
