@@ -10,12 +10,13 @@ from redis import Redis
 from config import BATCH_QUEUE, EVENT_QUEUE
 from jobs.job import State
 from jobs.keys import Keys
-from jobs.ledger import SWEEP_LIMIT
 from tests.ledger_acts import DEFAULTS, Acts
 
 pytestmark = pytest.mark.settings(**DEFAULTS)
 
 GRACE_MS = 5_000
+FEW = 50
+"""Jobs that a sweep looks at where a test lets it look at less than `SWEEP_LIMIT`."""
 
 
 def publish(acts: Acts, *job_ids: str) -> None:
@@ -88,10 +89,11 @@ def test_no_message_is_missed_because_its_queue_is_slow(acts: Acts) -> None:
     assert acts.redis.llen(EVENT_QUEUE) == 49
 
 
-def test_a_slow_queue_of_thousands_is_looked_at_in_bounded_portions(
-    acts: Acts, redis: Redis, keys: Keys
+def test_a_slow_queue_is_looked_at_in_bounded_portions(
+    acts: Acts, redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ids = [acts.event(n) for n in range(SWEEP_LIMIT + 200)]
+    monkeypatch.setattr("jobs.ledger.SWEEP_LIMIT", FEW)
+    ids = [acts.event(n) for n in range(FEW + 20)]
     publish(acts, *ids)
     for job_id in ids:
         acts.run_out(job_id)
@@ -101,20 +103,23 @@ def test_a_slow_queue_of_thousands_is_looked_at_in_bounded_portions(
 
     acts.ledger.sweep()
 
-    assert redis.zcount(keys.due("event"), 0, last_due) == 200
+    assert redis.zcount(keys.due("event"), 0, last_due) == 20
     acts.ledger.sweep()
     assert redis.zcount(keys.due("event"), 0, last_due) == 0
 
 
-def test_due_events_are_published_in_bounded_portions(acts: Acts) -> None:
-    ids = [acts.event(n) for n in range(SWEEP_LIMIT + 200)]
+def test_due_events_are_published_in_bounded_portions(
+    acts: Acts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.ledger.SWEEP_LIMIT", FEW)
+    ids = [acts.event(n) for n in range(FEW + 20)]
     for job_id in ids:
         acts.park(job_id, acts.claimed(job_id))
         acts.run_out(job_id)
 
     portions = [len(acts.sweep()) for _ in range(3)]
 
-    assert portions == [SWEEP_LIMIT, 200, 0]
+    assert portions == [FEW, 20, 0]
 
 
 def test_many_sweepers_find_what_one_finds(acts: Acts) -> None:
