@@ -202,8 +202,10 @@ def test_results_that_nobody_wants_are_no_defect(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a Linux device")
-@pytest.mark.parametrize("unbuffered", ["", "1"])
-@pytest.mark.parametrize("words", RESULTS, ids=" ".join)
+@pytest.mark.parametrize(
+    ("words", "unbuffered"),
+    [*((words, "") for words in RESULTS), *((words, "1") for words in RESULTS[1:4])],
+)
 def test_results_that_find_no_room_are_told_as_such(
     settings: Settings, folder: Path, words: tuple[str, ...], unbuffered: str
 ) -> None:
