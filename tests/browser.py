@@ -24,7 +24,7 @@ NAMES = (
 SCRIPTS_MS = 5_000
 """Virtual time that a page's scripts and requests get."""
 _VIOLATIONS = """
-axe.run({resultTypes: ["violations"]}).then(
+axe.run({resultTypes: ["violations"], selectors: false}).then(
     found => found.violations.map(each => [each.id, each.nodes[0].html]))
 """
 TOO_WIDE = "document.documentElement.scrollWidth > document.documentElement.clientWidth"

@@ -32,7 +32,28 @@ positive_data_acceptance.expected-statuses = ["2xx", "400", "401", "403", "404",
 [parameters]
 "query.wait" = 0
 """
+_COMMANDS = """
+import contextlib, json, sys
+from schemathesis.cli import schemathesis
+for arguments in json.loads(sys.argv[1]):
+    with contextlib.suppress(SystemExit):
+        schemathesis(arguments)
+"""
+"""Its command line several times in one process: to start it takes longer than a short run."""
 _STORAGE = Path(__file__).resolve().parent.parent / ".hypothesis"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run asks.
+
+    `cases` are those of each operation that are made at random, at most; `coverage` goes through
+    all that is at a limit of a schema, or just beyond it, and makes no more or fewer of them.
+    """
+
+    with_token: bool
+    cases: int
+    phases: str = "examples,coverage,fuzzing,stateful"
 
 
 @dataclass(frozen=True)
@@ -42,24 +63,13 @@ class Figures:
     cases: int
     failures: tuple[str, ...]
     report: str
-    """For a person, with a command that repeats each failure."""
+    """Of all runs, for a person, with a command that repeats each failure."""
 
 
-def fuzz(
-    settings: Settings,
-    folder: Path,
-    *,
-    with_token: bool,
-    cases: int,
-    seed: int,
-    phases: str = "examples,coverage,fuzzing,stateful",
-) -> Figures:
-    """Ask an API of its own with these settings.
-
-    `cases` are those of each operation that are made at random, at most; `coverage` goes through
-    all that is at a limit of a schema, or just beyond it, and makes no more or fewer of them.
-    """
-    config, report = folder / "schemathesis.toml", folder / "report.json"
+def fuzz(settings: Settings, folder: Path, *runs: Run, seed: int) -> list[Figures]:
+    """Ask an API of its own with these settings; return what each run did."""
+    config = folder / "schemathesis.toml"
+    reports = [folder / f"report-{n}.json" for n, _ in enumerate(runs)]
     config.write_text(_CONFIG, encoding="utf-8")
     storage = folder / ".hypothesis"  # tables of all characters: 2 s of work, the same each time
     if not storage.exists():
@@ -67,21 +77,28 @@ def fuzz(
         storage.symlink_to(_STORAGE)
     with WebServer(settings) as web, connect(settings) as client:
         _, token = Tokens(client, settings).new("fuzz", ["admin"])
-        command = [
-            *(sys.executable, "-m", "schemathesis.cli", f"--config-file={config}", "run"),
-            f"{web.url}/openapi.json",
-            *("--max-examples", str(cases), "--seed", str(seed), "--phases", phases),
-            *("--generation-database", "none"),
-            *("--report", "json", "--report-json-path", str(report)),
-            *("--suppress-health-check", "all", "--warnings", "off", "--request-timeout", "60"),
-            *("--continue-on-failure", "--no-shrink"),
-            *(("--header", f"Authorization: Bearer {token}") if with_token else ()),
+        arguments = [
+            [
+                *(f"--config-file={config}", "run", f"{web.url}/openapi.json"),
+                *("--max-examples", str(run.cases), "--seed", str(seed), "--phases", run.phases),
+                *("--generation-database", "none"),
+                *("--report", "json", "--report-json-path", str(report)),
+                *("--suppress-health-check", "all", "--warnings", "off", "--request-timeout", "60"),
+                *("--continue-on-failure", "--no-shrink"),
+                *(("--header", f"Authorization: Bearer {token}") if run.with_token else ()),
+            ]
+            for run, report in zip(runs, reports, strict=True)
         ]
+        command = [sys.executable, "-c", _COMMANDS, json.dumps(arguments)]
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+    return [_figures(report, done.stdout) for report in reports]
+
+
+def _figures(report: Path, shown: str) -> Figures:
     found = json.loads(report.read_text(encoding="utf-8"))
     failures = [f"{each['title']}: {', '.join(each['operations'])}" for each in found["failures"]]
     errors = [str(each) for each in found["errors"]]
-    return Figures(found["test_cases"]["generated"], (*failures, *errors), done.stdout)
+    return Figures(found["test_cases"]["generated"], (*failures, *errors), shown)
 
 
 def main() -> int:
@@ -89,23 +106,21 @@ def main() -> int:
     parser.add_argument("--cases", type=int, default=250, help="of each operation (default: 250)")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    total, failed = 0, False
     with tempfile.TemporaryDirectory() as name, EmbeddedValkey(Path(name), fsync="no") as valkey:
-        for database, with_token in enumerate((True, False)):
-            settings = Settings(
-                sendcode_redis_url=SecretStr(valkey.url(database)),
-                sendcode_data_keys=SecretStr(new_data_key("k1")),
-                **UNBOUNDED,
-            )
-            figures = fuzz(
-                settings, Path(name), with_token=with_token, cases=options.cases, seed=options.seed
-            )
-            if figures.failures:
-                print(figures.report)
-            what = "with a token" if with_token else "without a token"
-            print(f"{what}: {figures.cases:,} cases, {len(figures.failures)} kinds of failures")
-            total, failed = total + figures.cases, failed or bool(figures.failures)
-    print(f"together: {total:,} cases")
+        settings = Settings(
+            sendcode_redis_url=SecretStr(valkey.url()),
+            sendcode_data_keys=SecretStr(new_data_key("k1")),
+            **UNBOUNDED,
+        )
+        runs = [Run(with_token, options.cases) for with_token in (True, False)]
+        found = fuzz(settings, Path(name), *runs, seed=options.seed)
+    failed = any(each.failures for each in found)
+    if failed:
+        print(found[0].report)
+    for run, each in zip(runs, found, strict=True):
+        what = "with a token" if run.with_token else "without a token"
+        print(f"{what}: {each.cases:,} cases, {len(each.failures)} kinds of failures")
+    print(f"together: {sum(each.cases for each in found):,} cases")
     return int(failed)
 
 
