@@ -348,7 +348,7 @@ def test_a_decision_s_form_that_is_sent_again_does_nothing_twice(
 def test_a_long_decision_is_stopped_and_continued(
     anna: Browser, ledger: Ledger, batches: Batches, dead: DeadLetters
 ) -> None:
-    count = 2 * WINDOW + 10
+    count = WINDOW + 10
     run_batch(ledger, batches, "b1", customers(count))
     looked = decided(anna, anna.post("/dead/decide", verb="requeue", scope="all", batch="b1"))
     path = looked.url.removeprefix(anna._url)
@@ -713,17 +713,17 @@ def test_the_pages_speak_chinese(
     assert "请更正号码" in decided(browser, looked).text
 
 
-def test_ten_thousand_failures_are_a_small_page_quickly(
+def test_three_thousand_failures_are_a_small_page_quickly(
     anna: Browser, redis: Redis, ledger: Ledger, keys: Keys
 ) -> None:
-    count = 10_000
+    count = 3_000
     pipe = redis.pipeline(transaction=False)
     now_ms = round(time.time() * 1000)
     for n in range(count):
         values: dict[Any, Any] = {"state": "dead", "lane": "event", "cc": "852"}
-        num = ledger.records.seal(number(n % 9_000), f"ev-{n}", "event", "")
+        num = ledger.records.seal(number(n), f"ev-{n}", "event", "")
         values |= {"num": num, "finished": now_ms - n}
-        values |= {"code": f"Code.{n % 40}", "reference": "x" * 200}
+        values |= {"code": f"Code.{n % 10}", "reference": "x" * 200}
         pipe.hset(keys.job(f"ev-{n}"), mapping=values)
     pipe.rpush(keys.dead, *(f"ev-{n}" for n in range(count)))
     pipe.execute()
@@ -731,13 +731,13 @@ def test_ten_thousand_failures_are_a_small_page_quickly(
     page = anna.get("/dead?country=852")
     deep = anna.get("/dead?reason=Code.1&page=5")
 
-    assert "10,000 customers, the latest first" in page.text
+    assert "3,000 customers, the latest first" in page.text
     assert len(ticks(page)) == len(ticks(deep)) == 50
     assert len(page.content) < 150_000
     calls = redis.info("commandstats")["cmdstat_evalsha"]["calls"]
     anna.get("/dead")
-    # the work is bounded: ten short scripts, and the records of one page
-    assert redis.info("commandstats")["cmdstat_evalsha"]["calls"] - calls <= 12
+    # the work is bounded: two short scripts, and the records of one page
+    assert redis.info("commandstats")["cmdstat_evalsha"]["calls"] - calls <= 9
 
 
 def test_a_form_s_csrf_token_is_needed(anna: Browser) -> None:
