@@ -14,12 +14,13 @@ from redis import Redis
 from config.settings import Settings
 from demo.world import SandboxProcess
 from jobs import keys as named
-from tests.faults.damage import DAMAGES, TARGETS, Damaging
+from tests.faults.damage import DAMAGES, TARGETS, UNUSED, Damaging
 from tests.forked import ForkedSandbox
 from tests.waiting import PATIENCE_S
 from tests.worker_process import WorkerProcess
 
 RATE = 100
+LOAD_RATE = 8
 INTERVAL_S = 6
 PARTS = 3
 
@@ -49,13 +50,19 @@ def test_whatever_key_is_damaged_sending_goes_on_or_says_why_not(
     start_worker: Callable[..., WorkerProcess],
 ) -> None:
     here = Damaging(redis, settings, sandbox, goes_on_s=PATIENCE_S)
-    here.add_load()
+    here.add_load(chunks=8, rate=LOAD_RATE)
     for _ in range(2):
         start_worker()
 
-    for n, name in enumerate(TARGETS):
-        if n % PARTS == part:
-            here.damage(name, DAMAGES[n // PARTS % len(DAMAGES)])
+    damages = {
+        name: DAMAGES[n // PARTS % len(DAMAGES)]
+        for n, name in enumerate(TARGETS)
+        if n % PARTS == part
+    }
+    for name, damage in damages.items():
+        if name not in UNUSED:
+            here.damage(name, damage)
+    here.damage_at_once({name: damages[name] for name in damages if name in UNUSED})
 
     here.check()
 

@@ -5,9 +5,10 @@ Each time sending goes on within seconds, or halts and says why; docs/faults.md 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -54,7 +55,7 @@ UNUSED = {
     *("ends", "corrected"),
 }
 """Nobody here uses them again; of `ends` another one, from the next ten minutes on."""
-_SPARE = "test:older copy"
+_SPARE = "test:older copy of "
 
 Target = Callable[["Damaging", str], str]
 """Names a key, with a batch that is just being sent."""
@@ -147,9 +148,9 @@ class Damaging:
     def any_key(self, pattern: str) -> str:
         return str(next(iter(self.redis.scan_iter(pattern)), pattern))
 
-    def add_load(self, chunks: int = 20) -> None:
+    def add_load(self, chunks: int = 20, rate: float = 20) -> None:
         """Let a batch be sent all the while, slowly."""
-        self.batches.open(LOAD, "digest of the load", ["phone"], max_rate=20)
+        self.batches.open(LOAD, "digest of the load", ["phone"], max_rate=rate)
         for first in range(0, chunks * CHUNK_ROWS, CHUNK_ROWS):
             phones = (PhoneNumber("852", f"6{first + n:07d}") for n in range(CHUNK_ROWS))
             rows = [BatchRow(2, [], phone) for phone in phones]
@@ -161,22 +162,30 @@ class Damaging:
             self.damage(name, damage)
 
     def damage(self, name: str, damage: str) -> None:
+        """Damage one key; wait until all goes on."""
+        self.damage_at_once({name: damage})
+
+    def damage_at_once(self, damages: Mapping[str, str]) -> None:
+        """Damage keys that have nothing to do with each other; wait until all goes on."""
         victim = self._new_victim()
         self._wait_sent(victim, 3)
-        key = TARGETS[name](self, victim)
-        if not self.redis.copy(key, _SPARE, replace=True):
-            self.redis.delete(_SPARE)
+        keys = {name: TARGETS[name](self, victim) for name in damages}
+        for name, key in keys.items():
+            if not self.redis.copy(key, _SPARE + name, replace=True):
+                self.redis.delete(_SPARE + name)
         self._wait_sent(victim, 12)
         send_code("852", f"7{next(self._serial):07d}", settings=self.settings)
 
-        self._spoil(key, damage, is_string=name in STRINGS)
+        for name, damage in damages.items():
+            self._spoil(name, keys[name], damage)
 
-        what = f"{name} {damage}"
-        if name == "ledger" and damage != "set back":  # set back by a moment it is a failover's
+        what = ", ".join(f"{name} {damage}" for name, damage in damages.items())
+        # set back by a moment it is a failover's
+        if damages.get("ledger", "set back") != "set back":
             wait_until(
                 lambda: self._overview().ledger.refused, f"{what}: the refusal", self.goes_on_s
             )
-            self.redis.rename(_SPARE, key)
+            self.redis.rename(_SPARE + "ledger", keys["ledger"])
         before = self.sandbox.stats(numbers=False)["accepted"]
         wait_until(
             lambda: self.sandbox.stats(numbers=False)["accepted"] > before + 5,
@@ -184,10 +193,11 @@ class Damaging:
             self.goes_on_s,
         )
         wait_until(lambda: self._is_over(victim), f"{what}: the end of {victim}", self.goes_on_s)
-        if damage == "of another type" and name not in UNNAMED:
-            wait_until(lambda: self._is_named(key), f"{what}: {key} is named", self.goes_on_s)
-        if name in UNUSED:
-            self.redis.delete(key)
+        for name, key in keys.items():
+            if damages[name] == "of another type" and name not in UNNAMED:
+                wait_until(partial(self._is_named, key), f"{what}: {key} is named", self.goes_on_s)
+            if name in UNUSED:
+                self.redis.delete(key)
         stats = self.sandbox.stats(numbers=False)
         late_s = stats["worst_lag_ms"] / 1000  # so late the sandbox itself may stamp a request
         most = self.settings.sendcode_rate_limit * (1 + late_s)
@@ -263,10 +273,11 @@ class Damaging:
     def _overview(self) -> Any:
         return read_overview(self.redis, self.settings)
 
-    def _spoil(self, key: str, damage: str, *, is_string: bool) -> None:
+    def _spoil(self, name: str, key: str, damage: str) -> None:
         # a key set back was never away: a worker would call the ledger empty
-        if damage == "set back" and self.redis.copy(_SPARE, key, replace=True):
+        if damage == "set back" and self.redis.copy(_SPARE + name, key, replace=True):
             return
+        is_string = name in STRINGS
         with self.redis.pipeline() as at_once:  # a worker may write the key anew in between
             at_once.delete(key)
             if damage == "of another type" and is_string:
