@@ -54,24 +54,21 @@ def test_each_prefix_is_four_digits_and_stands_once() -> None:
     assert all(len(each) == 4 and each.startswith("99") and each.isdigit() for each in prefixes)
 
 
-@pytest.mark.parametrize("row", MAGIC_NUMBERS, ids=lambda row: row.prefix)
 @pytest.mark.parametrize("country_code", ["852", "65"])
-def test_magic_numbers_are_possible_but_nobody_has_one(row: object, country_code: str) -> None:
-    prefix = row.prefix  # type: ignore[attr-defined]
-    number = phonenumbers.parse(f"+{country_code}{prefix}0042")
+def test_magic_numbers_are_possible_but_nobody_has_one(country_code: str) -> None:
+    for row in MAGIC_NUMBERS:
+        number = phonenumbers.parse(f"+{country_code}{row.prefix}0042")
 
-    assert phonenumbers.is_possible_number(number)
-    assert not phonenumbers.is_valid_number(number)
-
-
-@pytest.mark.parametrize("code", VERDICT_TABLE)
-def test_each_code_of_the_verdict_table_has_a_number(code: str) -> None:
-    assert code in {behaviour_named(row.behaviour).code for row in MAGIC_NUMBERS}
+        assert phonenumbers.is_possible_number(number), row
+        assert not phonenumbers.is_valid_number(number), row
 
 
-@pytest.mark.parametrize("delivery", Delivery)
-def test_each_way_of_delivery_has_a_number(delivery: Delivery) -> None:
-    assert delivery in {behaviour_named(row.behaviour).delivery for row in MAGIC_NUMBERS}
+def test_each_code_of_the_verdict_table_has_a_number() -> None:
+    assert {*VERDICT_TABLE} <= {behaviour_named(row.behaviour).code for row in MAGIC_NUMBERS}
+
+
+def test_each_way_of_delivery_has_a_number() -> None:
+    assert {*Delivery} <= {behaviour_named(row.behaviour).delivery for row in MAGIC_NUMBERS}
 
 
 def test_an_ordinary_number_is_not_magic() -> None:
