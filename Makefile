@@ -12,8 +12,8 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& echo $$python && exit; done; echo python3)
 ARGS ?=
-# The tests wait for servers more than they compute, so more of them than cores run at once.
-PYTEST_WORKERS ?= 6
+# Tests wait as long as they compute, so several of them for each core run at once.
+PYTEST_WORKERS ?= 8
 
 HERE := $(dir $(abspath $(lastword $(MAKEFILE_LIST))))
 BIN := .venv/bin
