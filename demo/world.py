@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from pathlib import Path
 from typing import IO, Any, Self, TypeVar
@@ -31,7 +31,7 @@ from sandbox.client import SandboxClient
 from sandbox.signature import Credentials
 
 READY_S = 60.0
-_LONGEST_PAUSE_S = 0.1
+_LONGEST_PAUSE_S = 0.05
 STOP_S = 30.0
 """More than a worker needs to hand back the jobs that it holds."""
 _TOP = str(Path(__file__).resolve().parent.parent)
@@ -69,11 +69,23 @@ def wait_until(is_true: Callable[[], object], what: str, patience_s: float = REA
     Raises:
         WorldError: it does not within `patience_s`.
     """
+    for _ in pauses(patience_s):
+        if is_true():
+            return
+    raise WorldError(f"{what}: not within {patience_s:g} s")
+
+
+def pauses(patience_s: float) -> Iterator[None]:
+    """Pause between what is asked again and again; end when `patience_s` are over.
+
+    The pauses grow: to ask costs the same cores that the answer needs.
+    """
     deadline = time.monotonic() + patience_s
-    pause_s = 0.01  # longer and longer: to ask costs the same cores that the answer needs
-    while not is_true():
+    pause_s = 0.01
+    while True:
+        yield
         if time.monotonic() > deadline:
-            raise WorldError(f"{what}: not within {patience_s:g} s")
+            return
         time.sleep(pause_s)
         pause_s = min(_LONGEST_PAUSE_S, pause_s * 1.2)
 
