@@ -14,6 +14,7 @@ from typing import Any
 
 import redis
 from redis.backoff import ExponentialBackoff, NoBackoff
+from redis.driver_info import DriverInfo
 from redis.retry import Retry
 from redis.sentinel import SentinelConnectionPool, SentinelManagedConnection
 
@@ -24,6 +25,8 @@ from config.settings import Settings
 _SOCKET_TIMEOUT_S = 5.0
 MOST_CONNECTIONS = 16
 """Of one client, shared by all threads of its process: each is used for a millisecond or so."""
+_DRIVER = DriverInfo()
+"""What `CLIENT LIST` shows of us: redis-py would read its own version anew for each connection."""
 _ERROR_CODE = re.compile(r"(?:^|caused error: )[^A-Za-z]*([A-Z]{2,})\b")
 """In an error's message; redis-py puts a pipeline's command in front of it."""
 
@@ -87,6 +90,7 @@ def make_pool(address: RedisAddress, **options: Any) -> redis.ConnectionPool:
         **address.tls_options,
     }
     options.setdefault("connection_class", connection_class(address))
+    options.setdefault("driver_info", _DRIVER)
     if address.service is None:
         ((host, port),) = address.hosts
         kind = redis.BlockingConnectionPool if waits else redis.ConnectionPool

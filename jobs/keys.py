@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
+from operator import add
 from typing import TypeAlias
 
 from config import BATCH_QUEUE, DEAD_LETTER_QUEUE, EVENT_QUEUE, WEBHOOK_QUEUE, celery_prefix
@@ -159,25 +160,26 @@ class Keys:
 
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix
-        fixed = {name: celery_prefix(prefix) + key for name, key in _FIXED.items()}
-        for name in _NAMES:
-            setattr(self, name, fixed.get(name, f"{prefix}:{name.replace('_', ':')}"))
-        for name in _BY_ID:
-            setattr(self, name, partial(self._by_id, name))
+        vars(self).update(_under(prefix))
 
     def lua(self) -> str:
         """Return the head of every script: `K.pace` is a key, `K.job(id)` makes one."""
         lines = ["local K = {}"]
         lines += [f'K.{name} = "{getattr(self, name)}"' for name in _NAMES]
         lines += [
-            f'function K.{name}(id) return "{self._by_id(name, "")}" .. id end'
+            f'function K.{name}(id) return "{getattr(self, name)("")}" .. id end'
             for name in sorted(_BY_ID)
         ]
         return "\n".join(lines) + "\n"
 
-    def _by_id(self, name: str, each: str) -> str:
-        return f"{self.prefix}:{name}:{each}"
-
 
 _NAMES = tuple(name for name, kind in Keys.__annotations__.items() if kind == "str")
 _BY_ID = Keys.__annotations__.keys() - {*_NAMES}
+
+
+@cache
+def _under(prefix: str) -> dict[str, str | ById]:
+    """Return all keys by their names: made once for a prefix, as each command asks for them."""
+    fixed = {name: celery_prefix(prefix) + key for name, key in _FIXED.items()}
+    plain = {name: f"{prefix}:{name.replace('_', ':')}" for name in _NAMES}
+    return {**plain, **fixed, **{name: partial(add, f"{prefix}:{name}:") for name in _BY_ID}}

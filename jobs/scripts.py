@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from functools import cache
+from functools import cache, cached_property
 from importlib.resources import files
 from itertools import islice
 from typing import Any, TypeVar, cast
@@ -127,8 +127,7 @@ class Script:
         self._anchor = keys.ledger
         self._replicas = replicas
         self._client = client
-        self._text = _needed(keys.prefix, writes, terms, text) + text
-        self.sha = hashlib.sha1(self._text.encode(), usedforsecurity=False).hexdigest()
+        self._text, self.sha = _whole(keys.prefix, writes, terms, text)
         """By which the server knows it."""
 
     def __call__(self, rest: Iterable[Argument] = (), /, **arguments: Argument) -> Any:
@@ -176,11 +175,14 @@ class LedgerPart:
         """Run one of the ledger's scripts."""
         if name not in self._scripts:
             replicas = self.settings.sendcode_wait_replicas if name in _REPLICATED else 0
-            terms = terms_of(self.settings)
             self._scripts[name] = Script(
-                self.client, self.keys, name, terms=terms, replicas=replicas
+                self.client, self.keys, name, terms=self._terms, replicas=replicas
             )
         return self._scripts[name](rest, **args)
+
+    @cached_property
+    def _terms(self) -> str:
+        return terms_of(self.settings)
 
     def ask_all(
         self, commands: Iterable[tuple[Argument, ...]], *, errors_too: bool = False
@@ -256,10 +258,10 @@ def time_ms(reply: Any) -> int:
 
 
 @cache
-def _needed(prefix: str, writes: int, terms: str, text: str) -> str:
-    """Return what a script needs of what all may use.
+def _whole(prefix: str, writes: int, terms: str, text: str) -> tuple[str, str]:
+    """Return a script with what it needs of what all may use, and its SHA-1.
 
-    Redis runs it anew in each call: all of it would take longer than most scripts do.
+    Redis runs it anew in each call: all that may be used would take longer than most scripts do.
     """
     words = {"K", *_WORD.findall(text)}
     kept = []
@@ -267,7 +269,8 @@ def _needed(prefix: str, writes: int, terms: str, text: str) -> str:
         if not words.isdisjoint(names):
             kept.append(statement)
             words |= used
-    return "".join(reversed(kept))
+    whole = "".join(reversed(kept)) + text
+    return whole, hashlib.sha1(whole.encode(), usedforsecurity=False).hexdigest()
 
 
 @cache

@@ -41,7 +41,8 @@ from tests.receiver import Receiver
 from tests.sandbox import Sandbox
 from tests.worker_process import WorkerProcess
 
-DATABASES = 4096
+DATABASES = 8192
+"""More than there are tests."""
 NOBODY = "http://127.0.0.1:9"
 """An endpoint at which nobody listens (the port of the discard protocol)."""
 
@@ -155,9 +156,8 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]
 @pytest.fixture
 def redis_url(valkey: EmbeddedValkey) -> Iterator[str]:
     """An empty database; when the test is over, none of its keys may last without a reason."""
-    url = valkey.url(next(_databases) % DATABASES)
-    client: Redis = Redis.from_url(url, decode_responses=True)
-    client.flushdb()
+    url = valkey.url(next(_databases))
+    client: Redis = Redis.from_url(url, decode_responses=True, driver_info=None)
     try:
         yield url
         lasting = keys_that_last_without_reason(client)

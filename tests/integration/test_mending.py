@@ -441,7 +441,7 @@ def test_the_doctor_repairs_what_numbers_remember_and_forgets_what_it_showed(
 ) -> None:
     life = Life(acts)
     life.go_on(first=1000)
-    remembered = {key: redis.hget(key, "codes") for key in redis.keys(keys._by_id("number", "*"))}
+    remembered = {key: redis.hget(key, "codes") for key in redis.keys(keys.number("*"))}
     redis.delete(*remembered, keys.totals, keys.held)
     redis.rpush(keys.pace, "no such thing")
 
