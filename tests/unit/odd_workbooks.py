@@ -311,14 +311,8 @@ def hostile_workbooks() -> Iterator[OddFile]:
         _CELLS + '<row r="2"><c r="A2"><v>1e999</v></c></row>',
         problems=((2, "not_digits"),),
     )
-    yield _hand(
-        "endless-text.xlsx",
-        _CELLS + f'<row r="2"><c r="A2" t="str"><v>{"x" * 40_000_000}</v></c></row>',
-        error=damaged,
-    )
-    yield _hand(
-        "endless-tag.xlsx", _CELLS + f'<row r="2" a="{"x" * 3_000_000}"></row>', error=damaged
-    )
+    yield OddFile("endless-text.xlsx", _endless_text, error=damaged)
+    yield OddFile("endless-tag.xlsx", _endless_tag, error=damaged)
     deep = "<a>" * 1000 + "</a>" * 1000
     yield _hand("deep.xlsx", _CELLS + _PHONE + deep, error=damaged)
     yield _hand("deep-texts.xlsx", texts=f"<si>{deep}</si>", error=damaged)
@@ -416,3 +410,11 @@ def _moved(name: str, parts: Mapping[str, bytes], move: Callable[[str], str]) ->
             is_moved = move("xl/workbook.xml") == "workbook.xml" and part.endswith(".rels")
             archive.writestr(move(part), content.replace(b"xl/", b"") if is_moved else content)
     return byte_file(name, file.getvalue(), phones=(GOOD,))
+
+
+def _endless_text() -> bytes:
+    return hand_made(_CELLS + f'<row r="2"><c r="A2" t="str"><v>{"x" * 4_000_000}</v></c></row>')
+
+
+def _endless_tag() -> bytes:
+    return hand_made(_CELLS + f'<row r="2" a="{"x" * 3_000_000}"></row>')

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,38 +32,47 @@ def _place(text: str) -> str:
     return text.replace("$$", "$").replace("/run/secrets/", "/etc/sendcode/")
 
 
-OBJECTS = {(each["kind"], each["metadata"]["name"]): each for each in _documents("*/*.yaml")}
-PODS = {
-    name: each["spec"]["template"]
-    for (_, name), each in OBJECTS.items()
-    if "template" in each["spec"]
-}
+@cache
+def _objects() -> dict[tuple[str, str], Any]:
+    return {(each["kind"], each["metadata"]["name"]): each for each in _documents("*/*.yaml")}
+
+
+@cache
+def _pods() -> dict[str, Any]:
+    return {
+        name: each["spec"]["template"]
+        for (_, name), each in _objects().items()
+        if "template" in each["spec"]
+    }
+
+
 OURS = ["worker", "web", "flower"]
 
 
-@pytest.mark.parametrize("name", PODS)
-def test_a_pod_is_bounded_and_has_no_rights(name: str) -> None:
-    spec = PODS[name]["spec"]
+def test_a_pod_is_bounded_and_has_no_rights() -> None:
+    assert _pods()
+    for name, pod in _pods().items():
+        spec = pod["spec"]
 
-    assert spec["automountServiceAccountToken"] is False
-    assert spec["enableServiceLinks"] is False
-    assert spec["securityContext"]["runAsNonRoot"] is True
-    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-    for container in spec["containers"]:
-        assert container["securityContext"] == {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        }
-        assert container["resources"]["requests"].keys() == {"cpu", "memory"}
-        assert container["resources"]["limits"].keys() == {"memory"}
-        assert container["livenessProbe"]
-        assert container["volumeMounts"]
+        assert spec["automountServiceAccountToken"] is False, name
+        assert spec["enableServiceLinks"] is False, name
+        assert spec["securityContext"]["runAsNonRoot"] is True, name
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
+        for container in spec["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }, name
+            assert container["resources"]["requests"].keys() == {"cpu", "memory"}, name
+            assert container["resources"]["limits"].keys() == {"memory"}, name
+            assert container["livenessProbe"], name
+            assert container["volumeMounts"], name
 
 
 @pytest.mark.parametrize("part", OURS)
 def test_a_pod_sees_the_secrets_of_its_container_and_no_other(part: str) -> None:
-    spec, service = PODS[f"sendcode-{part}"]["spec"], _compose()[part]
+    spec, service = _pods()[f"sendcode-{part}"]["spec"], _compose()[part]
     (container,) = spec["containers"]
     given = {each["name"]: each["value"] for each in container["env"]}
 
@@ -78,33 +88,33 @@ def test_a_pod_sees_the_secrets_of_its_container_and_no_other(part: str) -> None
 
 
 def test_a_worker_has_as_long_to_stop_as_it_needs_and_is_one_of_two() -> None:
-    workers = OBJECTS["StatefulSet", "sendcode-worker"]["spec"]
+    workers = _objects()["StatefulSet", "sendcode-worker"]["spec"]
 
     assert workers["replicas"] == 2
     assert workers["template"]["spec"]["terminationGracePeriodSeconds"] >= 30
-    assert not any("Autoscaler" in kind for kind, _ in OBJECTS)
-    budget = OBJECTS["PodDisruptionBudget", "sendcode-worker"]["spec"]
+    assert not any("Autoscaler" in kind for kind, _ in _objects())
+    budget = _objects()["PodDisruptionBudget", "sendcode-worker"]["spec"]
     assert budget["maxUnavailable"] == 1
 
 
 def test_what_selects_pods_selects_some_and_asks_ports_that_they_have() -> None:
-    labels = [each["metadata"]["labels"] for each in PODS.values()]
+    labels = [each["metadata"]["labels"] for each in _pods().values()]
     ports = {
         port["name"]
-        for pod in PODS.values()
+        for pod in _pods().values()
         for container in pod["spec"]["containers"]
         for port in container["ports"]
     }
 
     selectors = [
         each["spec"][key].get("matchLabels", each["spec"][key])
-        for each in OBJECTS.values()
+        for each in _objects().values()
         for key in ("selector", "podSelector")
         if key in each["spec"]
     ]
-    assert len(selectors) > len(PODS) * 2
+    assert len(selectors) > len(_pods()) * 2
     assert all(any(each.items() <= of.items() for of in labels) for each in selectors)
-    for (kind, _), each in OBJECTS.items():
+    for (kind, _), each in _objects().items():
         if kind == "Service":
             assert {port["targetPort"] for port in each["spec"]["ports"]} <= ports
         if kind == "ServiceMonitor":
@@ -114,11 +124,11 @@ def test_what_selects_pods_selects_some_and_asks_ports_that_they_have() -> None:
 def test_the_alerts_are_those_of_prometheus() -> None:
     rules = YAML(typ="safe").load(ROOT / "deploy/prometheus/sendcode.rules.yml")
 
-    assert OBJECTS["PrometheusRule", "sendcode"]["spec"] == rules, "make rules"
+    assert _objects()["PrometheusRule", "sendcode"]["spec"] == rules, "make rules"
 
 
 def test_redis_is_started_and_asked_as_in_compose() -> None:
-    (container,) = PODS["redis"]["spec"]["containers"]
+    (container,) = _pods()["redis"]["spec"]["containers"]
     service = _compose()["redis"]
 
     assert container["image"] in service["image"]
