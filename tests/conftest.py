@@ -108,14 +108,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let each process begin with its share of the tests that wait longest, module by module.
 
     `--dist worksteal` deals the list in equal parts, and idle processes take from the ends: what is
-    long must stand at the beginning of a part, or all wait for it at the end.
+    long must stand at the beginning of a part, or all wait for it at the end. The last process has
+    none of these: it begins with those that only compute, while the others wait.
     """
     processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     modules: dict[Path, list[pytest.Item]] = {}
     for item in items:
         modules.setdefault(item.path, []).append(item)
     usual_s = {path: _usual_seconds(path, tests) for path, tests in modules.items()}
-    parts: list[tuple[float, list[pytest.Item]]] = [(0.0, []) for _ in range(processes)]
+    parts: list[tuple[float, list[pytest.Item]]] = [(0.0, []) for _ in range(max(1, processes - 1))]
     quick: list[pytest.Item] = []
     # acceptance, integration, unit; the longest of each first
     for path in sorted(modules, key=lambda path: (path.parent.name, -usual_s[path])):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -30,8 +31,10 @@ def settings(server: EmbeddedValkey) -> Settings:
 
 
 def on_disk(server: EmbeddedValkey) -> bytes:
-    files = [file for file in server.directory.rglob("*.aof") if file.is_file()]
-    return b"".join(file.read_bytes() for file in files)
+    while True:
+        with suppress(FileNotFoundError):  # it was renamed since it was listed: read all anew
+            files = [file for file in server.directory.rglob("*.aof") if file.is_file()]
+            return b"".join(file.read_bytes() for file in files)
 
 
 def test_what_has_expired_is_gone_from_the_disk_after_a_rewrite(
