@@ -143,17 +143,17 @@ _OF_WORKERS = (
 )
 
 
-@pytest.mark.parametrize(
-    ("user", "act"),
-    [
-        *((user, act) for user in ("worker", "producer", "flower") for act in _OF_ADMINS),
-        *(("flower", act) for act in _OF_THE_LEDGER),
-        *(("producer", act) for act in _OF_WORKERS),
-    ],
-)
-def test_what_a_user_has_no_need_for_is_refused(user: str, act: str, place: Place) -> None:
-    with place.connect(user) as client, pytest.raises(NoPermissionError):
-        client.execute_command(*act.split(" "))
+def test_what_a_user_has_no_need_for_is_refused(place: Place, subtests: pytest.Subtests) -> None:
+    of_no_use = {
+        "worker": _OF_ADMINS,
+        "producer": (*_OF_ADMINS, *_OF_WORKERS),
+        "flower": (*_OF_ADMINS, *_OF_THE_LEDGER),
+    }
+    for user, acts in of_no_use.items():
+        with place.connect(user) as client:
+            for act in acts:
+                with subtests.test(f"{user}: {act}"), pytest.raises(NoPermissionError):
+                    client.execute_command(*act.split(" "))
 
 
 def test_nobody_gets_in_who_has_no_password() -> None:

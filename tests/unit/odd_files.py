@@ -28,6 +28,14 @@ def odd_files() -> tuple[OddFile, ...]:
     return tuple(replace(odd, make=cache(odd.make)) for odd in _all())
 
 
+def readable() -> list[OddFile]:
+    return [odd for odd in odd_files() if not odd.error]
+
+
+def unreadable() -> list[OddFile]:
+    return [odd for odd in odd_files() if odd.error]
+
+
 def _all() -> Iterator[OddFile]:
     yield from _plain_text()
     yield from _encodings()

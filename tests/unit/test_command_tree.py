@@ -23,12 +23,15 @@ def lazy_commands() -> list[LazyCommand]:
     return [command for command in every if isinstance(command, LazyCommand)]
 
 
-@pytest.mark.parametrize("command", lazy_commands(), ids=lambda command: str(command.name))
-def test_a_commands_line_in_the_lists_is_the_first_of_its_docstring(command: LazyCommand) -> None:
-    itself = command.itself
+def test_a_commands_line_in_the_lists_is_the_first_of_its_docstring(
+    subtests: pytest.Subtests,
+) -> None:
+    for command in lazy_commands():
+        with subtests.test(command.name):
+            itself = command.itself
 
-    assert command.help == itself.help.split("\n\n")[0]
-    assert command.name == itself.name
+            assert command.help == itself.help.split("\n\n")[0]
+            assert command.name == itself.name
 
 
 def test_help_loads_no_command_and_nothing_heavy() -> None:

@@ -32,14 +32,16 @@ def in_lua(name: str) -> str:
     return f"{made.group(1)}:id"
 
 
-@pytest.mark.parametrize("name", _NAMES)
-def test_a_plain_key_is_the_same_in_lua(name: str) -> None:
-    assert getattr(KEYS, name) == in_lua(name)
+def test_a_plain_key_is_the_same_in_lua(subtests: pytest.Subtests) -> None:
+    for name in _NAMES:
+        with subtests.test(name):
+            assert getattr(KEYS, name) == in_lua(name)
 
 
-@pytest.mark.parametrize("name", sorted(_BY_ID))
-def test_a_key_with_an_id_is_the_same_in_lua(name: str) -> None:
-    assert getattr(KEYS, name)("id") == in_lua(name)
+def test_a_key_with_an_id_is_the_same_in_lua(subtests: pytest.Subtests) -> None:
+    for name in sorted(_BY_ID):
+        with subtests.test(name):
+            assert getattr(KEYS, name)("id") == in_lua(name)
 
 
 def test_no_two_names_mean_the_same_key() -> None:
@@ -57,19 +59,23 @@ def test_no_key_of_an_id_can_be_another_key() -> None:
         assert not any(key.startswith(prefix) for prefix in prefixes)
 
 
-@pytest.mark.parametrize("name", sorted(SCRIPTS))
-def test_a_script_uses_only_keys_that_exist_and_writes_none_of_its_own(name: str) -> None:
-    code = re.sub(r"--.*", "", SCRIPTS[name])
+def test_a_script_uses_only_keys_that_exist_and_writes_none_of_its_own(
+    subtests: pytest.Subtests,
+) -> None:
+    for name in sorted(SCRIPTS):
+        with subtests.test(name):
+            code = re.sub(r"--.*", "", SCRIPTS[name])
 
-    assert set(re.findall(r"\bK\.(\w+)", code)) <= {*_NAMES, *_BY_ID}
-    assert not re.findall(r"redis\.call\('\w+', '", code), "name the key in jobs/keys.py"
+            assert set(re.findall(r"\bK\.(\w+)", code)) <= {*_NAMES, *_BY_ID}
+            assert not re.findall(r"redis\.call\('\w+', '", code), "name the key in jobs/keys.py"
 
 
-@pytest.mark.parametrize("name", sorted(SCRIPTS))
-def test_a_script_compares_a_state_only_with_states_that_exist(name: str) -> None:
-    compared = re.findall(r"\bstate [=~]= '(\w+)'", SCRIPTS[name])
+def test_a_script_compares_a_state_only_with_states_that_exist(subtests: pytest.Subtests) -> None:
+    for name in sorted(SCRIPTS):
+        with subtests.test(name):
+            compared = re.findall(r"\bstate [=~]= '(\w+)'", SCRIPTS[name])
 
-    assert set(compared) <= {*State, "running", "halted"}  # the last two are the account's
+            assert set(compared) <= {*State, "running", "halted"}  # the last two are the account's
 
 
 def test_only_what_celery_and_people_see_is_without_the_prefix() -> None:

@@ -226,43 +226,46 @@ def served(row: MagicNumber, tries: int) -> list[str | None]:
     return [caller.code(f"{row.prefix}1234", at_s=10.0 * n) for n in range(tries)]
 
 
-@pytest.mark.parametrize("row", MAGIC_NUMBERS, ids=lambda row: row.prefix)
 def test_a_magic_number_gets_its_code_for_as_many_requests_as_the_table_says(
-    row: MagicNumber,
+    subtests: pytest.Subtests,
 ) -> None:
-    expected = TOO_EARLY if row.behaviour == "interval-elsewhere" else None
-    expected = behaviour_named(row.behaviour).code or expected
+    for row in MAGIC_NUMBERS:
+        with subtests.test(row.prefix):
+            expected = TOO_EARLY if row.behaviour == "interval-elsewhere" else None
+            expected = behaviour_named(row.behaviour).code or expected
 
-    if row.tries is None:
-        assert served(row, 7) == [expected] * 7
-    else:
-        assert served(row, row.tries + 2) == [expected] * row.tries + [None, None]
-
-
-@pytest.mark.parametrize("row", MAGIC_NUMBERS, ids=lambda row: row.prefix)
-def test_a_magic_number_is_sent_a_code_only_where_the_table_says(row: MagicNumber) -> None:
-    caller = Caller()
-    behaviour = behaviour_named(row.behaviour)
-    sends = behaviour.accepts and not behaviour.elsewhere
-
-    caller.code(f"{row.prefix}1234")
-
-    assert caller.accepted(f"{row.prefix}1234") == int(sends)
+            if row.tries is None:
+                assert served(row, 7) == [expected] * 7
+            else:
+                assert served(row, row.tries + 2) == [expected] * row.tries + [None, None]
 
 
-@pytest.mark.parametrize("row", FIRST_TRY_ONLY, ids=lambda row: row.prefix)
+def test_a_magic_number_is_sent_a_code_only_where_the_table_says(subtests: pytest.Subtests) -> None:
+    for row in MAGIC_NUMBERS:
+        with subtests.test(row.prefix):
+            caller = Caller()
+            behaviour = behaviour_named(row.behaviour)
+            sends = behaviour.accepts and not behaviour.elsewhere
+
+            caller.code(f"{row.prefix}1234")
+
+            assert caller.accepted(f"{row.prefix}1234") == int(sends)
+
+
 def test_a_probe_inside_the_interval_tells_whether_the_first_try_was_accepted(
-    row: MagicNumber,
+    subtests: pytest.Subtests,
 ) -> None:
-    caller = Caller()
-    number = f"{row.prefix}1234"
-    caller.code(number, at_s=0)
-    behaviour = behaviour_named(row.behaviour)
+    for row in FIRST_TRY_ONLY:
+        with subtests.test(row.prefix):
+            caller = Caller()
+            number = f"{row.prefix}1234"
+            caller.code(number, at_s=0)
+            behaviour = behaviour_named(row.behaviour)
 
-    probe = caller.code(number, at_s=5)
+            probe = caller.code(number, at_s=5)
 
-    assert probe == (TOO_EARLY if behaviour.accepts else None)
-    assert caller.accepted(number) == (0 if behaviour.elsewhere else 1)
+            assert probe == (TOO_EARLY if behaviour.accepts else None)
+            assert caller.accepted(number) == (0 if behaviour.elsewhere else 1)
 
 
 def test_a_number_in_somebody_elses_interval_is_fine_when_that_is_over() -> None:

@@ -11,15 +11,14 @@ from hypothesis import strategies as st
 from jobs.phone import Fault
 from producer.sheet import Row, SheetError, open_sheet
 from tests.unit.odd_file import OddFile
-from tests.unit.odd_files import odd_files, write_odd_files
+from tests.unit.odd_files import odd_files, readable, unreadable, write_odd_files
 
-ODD_FILES = odd_files()
 MANY_DIGITS = re.compile(r"\d{7,}")
 
 
 @cache
 def small_ones() -> list[bytes]:
-    return [content for odd in ODD_FILES if len(content := odd.make()) < 20_000]
+    return [content for odd in odd_files() if len(content := odd.make()) < 20_000]
 
 
 @cache
@@ -47,44 +46,53 @@ def assert_told_well(told: Fault | SheetError, text: str) -> None:
 
 
 def test_there_are_at_least_sixty_files_of_different_names() -> None:
-    names = [odd.name for odd in ODD_FILES]
+    names = [odd.name for odd in odd_files()]
 
     assert len(set(names)) == len(names) >= 60
 
 
-@pytest.mark.parametrize("odd", [odd for odd in ODD_FILES if not odd.error], ids=lambda o: o.name)
-def test_a_readable_odd_file_gives_its_numbers_problems_repairs_and_doubts(odd: OddFile) -> None:
-    rows, refused = outcome_of(odd)
+def test_a_readable_odd_file_gives_its_numbers_problems_repairs_and_doubts(
+    subtests: pytest.Subtests,
+) -> None:
+    for odd in readable():
+        with subtests.test(odd.name):
+            rows, refused = outcome_of(odd)
 
-    assert refused is None
-    assert tuple(row.phone.e164 for row in rows if row.phone is not None) == odd.phones
-    assert tuple((row.line, row.problem.code) for row in rows if row.problem) == odd.problems
-    assert {repair.code for row in rows for repair in row.repaired} == odd.repaired
-    assert {warning.code for row in rows for warning in row.warnings} == odd.warnings
-    assert [row.number for row in rows] == list(range(1, len(rows) + 1))
-    for row in rows:
-        assert "\0" not in "".join(row.cells).encode().decode(), "fit for any file and database"
+            assert refused is None
+            assert tuple(row.phone.e164 for row in rows if row.phone is not None) == odd.phones
+            assert (
+                tuple((row.line, row.problem.code) for row in rows if row.problem) == odd.problems
+            )
+            assert {repair.code for row in rows for repair in row.repaired} == odd.repaired
+            assert {warning.code for row in rows for warning in row.warnings} == odd.warnings
+            assert [row.number for row in rows] == list(range(1, len(rows) + 1))
+            for row in rows:
+                assert "\0" not in "".join(row.cells).encode().decode(), (
+                    "fit for any file and database"
+                )
 
 
-@pytest.mark.parametrize("odd", [odd for odd in ODD_FILES if odd.error], ids=lambda o: o.name)
-def test_an_unreadable_odd_file_is_refused_by_name(odd: OddFile) -> None:
-    _, refused = outcome_of(odd)
+def test_an_unreadable_odd_file_is_refused_by_name(subtests: pytest.Subtests) -> None:
+    for odd in unreadable():
+        with subtests.test(odd.name):
+            _, refused = outcome_of(odd)
 
-    assert refused is not None
-    assert refused.code == odd.error
+            assert refused is not None
+            assert refused.code == odd.error
 
 
-@pytest.mark.parametrize("odd", ODD_FILES, ids=lambda o: o.name)
-def test_every_problem_names_a_remedy_and_no_number(odd: OddFile) -> None:
-    rows, refused = outcome_of(odd)
+def test_every_problem_names_a_remedy_and_no_number(subtests: pytest.Subtests) -> None:
+    for odd in odd_files():
+        with subtests.test(odd.name):
+            rows, refused = outcome_of(odd)
 
-    if refused is not None:
-        assert_told_well(refused, str(refused))
-        assert "standard input" in str(refused)
-    for row in rows:
-        for told in (row.problem, *row.warnings, *row.repaired):
-            if told is not None:
-                assert_told_well(told, f"{told.message}; {told.remedy}")
+            if refused is not None:
+                assert_told_well(refused, str(refused))
+                assert "standard input" in str(refused)
+            for row in rows:
+                for told in (row.problem, *row.warnings, *row.repaired):
+                    if told is not None:
+                        assert_told_well(told, f"{told.message}; {told.remedy}")
 
 
 @given(st.binary(max_size=2000))
@@ -133,4 +141,4 @@ def test_all_of_them_are_written_to_a_folder(tmp_path_factory: pytest.TempPathFa
 
     written = write_odd_files(folder)
 
-    assert len(written) == len(list(folder.iterdir())) == len(ODD_FILES)
+    assert len(written) == len(list(folder.iterdir())) == len(odd_files())

@@ -10,18 +10,19 @@ from jobs.phone import PhoneNumber
 from tests.expected_ends import ACCOUNT_WIDE, ENDS
 
 
-@pytest.mark.parametrize("prefix", sorted(ENDS))
-def test_a_test_number_ends_as_with_the_sandbox(prefix: str) -> None:
-    real = ENDS[prefix]
+def test_a_test_number_ends_as_with_the_sandbox(subtests: pytest.Subtests) -> None:
+    for prefix in sorted(ENDS):
+        with subtests.test(prefix):
+            real = ENDS[prefix]
 
-    end = end_of(PhoneNumber("852", f"{prefix}0001"))
+            end = end_of(PhoneNumber("852", f"{prefix}0001"))
 
-    assert (end.state, end.code, end.attempts, end.possible_duplicate) == (
-        real.state,
-        real.code,
-        real.attempts,
-        real.perhaps_twice,
-    )
+            assert (end.state, end.code, end.attempts, end.possible_duplicate) == (
+                real.state,
+                real.code,
+                real.attempts,
+                real.perhaps_twice,
+            )
 
 
 @pytest.mark.parametrize("prefix", sorted(ACCOUNT_WIDE))
