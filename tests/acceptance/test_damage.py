@@ -63,7 +63,7 @@ def test_whatever_key_is_damaged_sending_goes_on_or_says_why_not(
     for name, damage in damages.items():
         if name not in together:
             here.damage(name, damage)
-    here.damage_at_once({name: damages[name] for name in damages if name in together})
+    here.damage_at_once({name: how for name, how in damages.items() if name in together})
 
     here.check()
 

@@ -49,25 +49,26 @@ def _pods() -> dict[str, Any]:
 OURS = ["worker", "web", "flower"]
 
 
-def test_a_pod_is_bounded_and_has_no_rights() -> None:
+def test_a_pod_is_bounded_and_has_no_rights(subtests: pytest.Subtests) -> None:
     assert _pods()
     for name, pod in _pods().items():
-        spec = pod["spec"]
+        with subtests.test(name):
+            spec = pod["spec"]
 
-        assert spec["automountServiceAccountToken"] is False, name
-        assert spec["enableServiceLinks"] is False, name
-        assert spec["securityContext"]["runAsNonRoot"] is True, name
-        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
-        for container in spec["containers"]:
-            assert container["securityContext"] == {
-                "allowPrivilegeEscalation": False,
-                "readOnlyRootFilesystem": True,
-                "capabilities": {"drop": ["ALL"]},
-            }, name
-            assert container["resources"]["requests"].keys() == {"cpu", "memory"}, name
-            assert container["resources"]["limits"].keys() == {"memory"}, name
-            assert container["livenessProbe"], name
-            assert container["volumeMounts"], name
+            assert spec["automountServiceAccountToken"] is False
+            assert spec["enableServiceLinks"] is False
+            assert spec["securityContext"]["runAsNonRoot"] is True
+            assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+            for container in spec["containers"]:
+                assert container["securityContext"] == {
+                    "allowPrivilegeEscalation": False,
+                    "readOnlyRootFilesystem": True,
+                    "capabilities": {"drop": ["ALL"]},
+                }
+                assert container["resources"]["requests"].keys() == {"cpu", "memory"}
+                assert container["resources"]["limits"].keys() == {"memory"}
+                assert container["livenessProbe"]
+                assert container["volumeMounts"]
 
 
 @pytest.mark.parametrize("part", OURS)
