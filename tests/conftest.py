@@ -35,7 +35,7 @@ from jobs.ledger import Ledger
 from jobs.publish import Publisher
 from jobs.webhooks import Webhooks
 from tests.commands import Command, InThisProcess
-from tests.forked import share_template
+from tests.forked import fork_of_tests, share_template
 from tests.lasting_keys import keys_that_last_without_reason
 from tests.receiver import Receiver
 from tests.sandbox import Sandbox
@@ -89,8 +89,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "settings(**changes): other settings for this test")
-    if getattr(config.option, "tx", None):  # xdist's processes are about to start
+    is_one_of_xdists = hasattr(config, "workerinput")
+    if not is_one_of_xdists and getattr(config.option, "tx", None):
         share_template()
+        if fork := fork_of_tests(config.args):
+            config.option.tx = [fork if spec == "popen" else spec for spec in config.option.tx]
 
 
 @pytest.hookimpl(wrapper=True)

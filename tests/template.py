@@ -1,8 +1,9 @@
-"""The process that our programs are forked from: it has imported what they need.
+"""The process that programs are forked from: it has imported what they need.
 
-It is started by `tests.forked`, says `r` once it listens, takes orders at its socket, and ends when
-its standard input does, with all that runs then. Before the first order it has imported the
-standard library alone.
+`python -m tests.template ADDRESS` is for our programs, and with tests as further arguments for the
+processes that run those. It is started by `tests.forked`, says `r` once it listens, takes orders at
+its socket, and ends when its standard input does, with all that runs then. Before the first order
+it has imported the standard library alone.
 """
 
 from __future__ import annotations
@@ -19,17 +20,20 @@ import signal
 import socket
 import sys
 import threading
+import time
 import warnings
-from contextlib import suppress
+from collections.abc import Collection
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from importlib import import_module
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
-MESSAGE = 1 << 17
-"""Bytes: more than an environment and a command line are."""
+from tests.fork import MESSAGE
+
 _MOST_FILES = 8
 _BEYOND = 100
 """More than the number of any file that a child is to have."""
+_PATIENCE_S = 15
 _NEEDED = (
     *("celery.apps.worker", "celery.backends.redis", "celery.bin.celery", "kombu.transport.redis"),
     *("celery.app.control", "celery.app.log", "celery.worker.components", "celery.worker.strategy"),
@@ -42,7 +46,7 @@ _NEEDED = (
 )
 
 
-def _serve(address: str) -> tuple[Any, list[int]]:
+def _serve(address: str, tests: list[str]) -> tuple[Any, list[int]]:
     """Fork for each order; return the order in the child, and the files that came with it."""
     children: dict[int, socket.socket] = {}
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -58,9 +62,7 @@ def _serve(address: str) -> tuple[Any, list[int]]:
     while True:
         ready = select.select([listener.fileno(), ended.fileno(), 0], [], [])[0]
         if 0 in ready:
-            for pid in children:  # the tests that would have ended them were interrupted
-                os.kill(pid, signal.SIGKILL)
-            os._exit(0)
+            _end_with(children, _PATIENCE_S if tests else 0)
         if ended.fileno() in ready:
             ended.recv(MESSAGE)
             while children and (child := os.waitpid(-1, os.WNOHANG))[0]:
@@ -69,7 +71,7 @@ def _serve(address: str) -> tuple[Any, list[int]]:
         if listener.fileno() in ready:
             caller, _ = listener.accept()
             if not is_warm:
-                _import()
+                _import(tests)
                 is_warm = True
             order, files, _, _ = socket.recv_fds(caller, MESSAGE, _MOST_FILES)
             if not (pid := os.fork()):
@@ -84,6 +86,21 @@ def _serve(address: str) -> tuple[Any, list[int]]:
             for file in files:
                 os.close(file)
             children[pid] = caller
+
+
+def _end_with(children: Collection[int], patience_s: float) -> NoReturn:
+    """End what still runs, and this process: whatever would have ended it is gone.
+
+    A process that runs tests notices that by itself, and ends all that it has started.
+    """
+    latest = time.monotonic() + patience_s
+    running = set(children)
+    while running and time.monotonic() < latest:
+        running.discard(os.waitpid(-1, os.WNOHANG)[0])
+        time.sleep(0.05)
+    for pid in running:
+        os.kill(pid, signal.SIGKILL)
+    os._exit(0)
 
 
 def _open_streams(numbers: list[int], *, is_unbuffered: bool) -> None:
@@ -117,6 +134,8 @@ def _run(command: list[str], folder: str, environment: dict[str, str]) -> None:
     os.environ.update(environment)
     sys.orig_argv[:] = command
     options = command[1:]
+    if options[0] == "-u":
+        del options[0]
     if options[:2] == ["-W", "ignore"]:
         warnings.simplefilter("ignore")
         del options[:2]
@@ -146,24 +165,43 @@ def _end(code: int) -> None:
         os._exit(code)
 
 
-def _import() -> None:
+def _import(tests: list[str]) -> None:
     # what is loaded stays: no child looks through it for garbage, or copies it by that
     gc.disable()
-    for name in _NEEDED:
-        import_module(name)
+    if tests:
+        _import_tests(tests)
+    else:
+        for name in _NEEDED:
+            import_module(name)
     gc.freeze()
     gc.enable()
 
 
+def _import_tests(tests: list[str]) -> None:
+    """Have pytest import them, for it to find them imported in each process that runs tests.
+
+    Where something fails, those import all anew, and tell it: half a module would be taken for one.
+    """
+    options = ["--collect-only", "--capture=no", "-p", "no:cacheprovider"]
+    with open(os.devnull, "w") as nothing, redirect_stdout(nothing), redirect_stderr(nothing):
+        has_failed = import_module("pytest").main([*options, *tests])
+    if has_failed:
+        for name in [name for name in sys.modules if name.startswith("tests.")]:
+            del sys.modules[name]
+
+
 def main() -> None:
-    (numbers, command, folder, environment), files = _serve(sys.argv[1])
+    address, *tests = sys.argv[1:]
+    (numbers, command, folder, environment), files = _serve(address, tests)
     beyond = [fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, _BEYOND) for file in files]
     for file in files:
         os.close(file)
     for file, number in zip(beyond, numbers, strict=True):
         os.dup2(file, number)
         os.close(file)
-    _open_streams(numbers, is_unbuffered=bool(environment.get("PYTHONUNBUFFERED")))
+    _open_streams(
+        numbers, is_unbuffered="-u" in command[1:2] or bool(environment.get("PYTHONUNBUFFERED"))
+    )
     try:
         _run(command, folder, environment)
     except SystemExit as exc:
