@@ -61,10 +61,20 @@ QUICK_WORLD: dict[str, Any] = {
     **UNBOUNDED,
 }
 
-USUAL_SECONDS = {"acceptance": 5, "integration": 0.3}
-"""Of a test, by its folder; the others take no time."""
-FURTHER_CASE_S = 0.3
-"""Of a test with other parameters: what takes long has few, and what has hundreds is quick."""
+LONGEST = (
+    *("acceptance/outage", "acceptance/demo", "acceptance/redis_servers", "acceptance/sentinel"),
+    *("acceptance/stopping", "acceptance/console", "integration/console_failures"),
+    *("integration/console_batches", "acceptance/leaks", "integration/sender"),
+    *("acceptance/steering", "acceptance/another_ledger", "acceptance/refused_commands"),
+    *("acceptance/faults", "integration/limiter", "acceptance/webhooks", "integration/web_fuzz"),
+    *("acceptance/console_people", "integration/client", "acceptance/two_releases"),
+    *("acceptance/mixed_batch", "acceptance/damage", "integration/web_codes"),
+    *("integration/killed_workers", "acceptance/unread_log", "integration/mending"),
+    *("integration/web_metrics", "acceptance/killed_and_paused", "acceptance/killed_import"),
+    *("acceptance/refusing_servers", "acceptance/odd_files", "integration/console_people"),
+    *("integration/sender_troubles", "acceptance/rotation", "acceptance/one_clock"),
+)
+"""Modules of tests, the longest first; none that is not here takes much more than 20 s."""
 _databases = itertools.count()
 _SEARCHES = bool(os.environ.get("HYPOTHESIS_SEARCH"))
 
@@ -108,39 +118,22 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let each process begin with its share of the tests that wait longest, module by module.
+    """Begin with the modules that take longest, for all processes to be done at the same time.
 
-    `--dist worksteal` deals the list in equal parts, and idle processes take from the ends: what is
-    long must stand at the beginning of a part, or all wait for it at the end. The last process has
-    none of these: it begins with those that only compute, while the others wait.
+    xdist hands out module after module (`--dist loadfile`). What is long mostly waits, so two of
+    the others, which mostly compute, follow each of them.
     """
-    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    modules: dict[Path, list[pytest.Item]] = {}
+    modules: dict[str, list[pytest.Item]] = {}
     for item in items:
-        modules.setdefault(item.path, []).append(item)
-    usual_s = {path: _usual_seconds(path, tests) for path, tests in modules.items()}
-    parts: list[tuple[float, list[pytest.Item]]] = [(0.0, []) for _ in range(max(1, processes - 1))]
-    quick: list[pytest.Item] = []
-    # acceptance, integration, unit; the longest of each first
-    for path in sorted(modules, key=lambda path: (path.parent.name, -usual_s[path])):
-        if not usual_s[path]:
-            quick += modules[path]
-            continue
-        parts.sort(key=lambda part: part[0])
-        seconds, part = parts[0]
-        parts[0] = seconds + usual_s[path], part + modules[path]
-    size = -(-len(items) // processes)
-    for _, part in parts:
-        part += [quick.pop() for _ in range(min(len(quick), max(0, size - len(part))))]
-    items[:] = [item for _, part in parts for item in part] + quick
-
-
-def _usual_seconds(path: Path, tests: list[pytest.Item]) -> float:
-    seconds_each = USUAL_SECONDS.get(path.parent.name)
-    if seconds_each is None:
-        return 0
-    functions = {getattr(test, "originalname", test.name) for test in tests}
-    return seconds_each * len(functions) + FURTHER_CASE_S * (len(tests) - len(functions))
+        folder, name = item.path.parent.name, item.path.stem.removeprefix("test_")
+        modules.setdefault(f"{folder}/{name}", []).append(item)
+    longest = [modules.pop(name) for name in LONGEST if name in modules]
+    others = [modules[name] for name in sorted(modules)]  # acceptance, integration, unit
+    ordered = []
+    for n, module in enumerate(longest):
+        ordered += [module, *others[2 * n : 2 * n + 2]]
+    ordered += others[2 * len(longest) :]
+    items[:] = [item for module in ordered for item in module]
 
 
 @pytest.fixture(scope="session", autouse=True)

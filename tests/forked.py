@@ -113,10 +113,7 @@ def _template() -> str:
 
 
 def _start_template(environment: Mapping[str, str], *tests: str) -> str:
-    """Start a process that is forked, and return its address; it ends when this one does.
-
-    It costs little before its first order, when it imports what programs need, or the tests.
-    """
+    """Start a process that is forked, and return its address; it ends when this one does."""
     folder = tempfile.TemporaryDirectory(prefix="sendcode-")
     address = str(Path(folder.name) / "template")
     process = subprocess.Popen(

@@ -2,8 +2,7 @@
 
 `python -m tests.template ADDRESS` is for our programs, and with tests as further arguments for the
 processes that run those. It is started by `tests.forked`, says `r` once it listens, takes orders at
-its socket, and ends when its standard input does, with all that runs then. Before the first order
-it has imported the standard library alone.
+its socket, and ends when its standard input does, with all that runs then.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ def _serve(address: str, tests: list[str]) -> tuple[Any, list[int]]:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.set_wakeup_fd(wake.fileno())
     os.write(1, b"r")
-    is_warm = False
+    _import(tests)
     while True:
         ready = select.select([listener.fileno(), ended.fileno(), 0], [], [])[0]
         if 0 in ready:
@@ -70,9 +69,6 @@ def _serve(address: str, tests: list[str]) -> tuple[Any, list[int]]:
                     caller.send(str(child[1]).encode())
         if listener.fileno() in ready:
             caller, _ = listener.accept()
-            if not is_warm:
-                _import(tests)
-                is_warm = True
             order, files, _, _ = socket.recv_fds(caller, MESSAGE, _MOST_FILES)
             if not (pid := os.fork()):
                 signal.set_wakeup_fd(-1)
