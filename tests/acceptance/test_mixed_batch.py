@@ -138,6 +138,7 @@ def each_number_was_sent_what_its_jobs_say(ran: Ran) -> None:
 def the_limit_was_kept(ran: Ran) -> None:
     late_s = ran.stats["worst_lag_ms"] / 1000  # so late the sandbox itself may stamp a request
     assert ran.stats["most_in_any_second"] <= RATE * (1 + late_s), str(ran.stats)
+    assert ran.stats["rejected_rate_limit"] <= RATE * late_s, str(ran.stats)
 
 
 def dead_letters_are_listed_with_what_a_ticket_needs(ran: Ran) -> None:
