@@ -17,6 +17,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from config.settings import Settings
+from tests.conftest import LONGEST
 
 ROOT = Path(__file__).parents[2]
 SECRETS = {
@@ -190,6 +191,12 @@ def test_every_library_that_is_imported_is_declared() -> None:
 def _normal(distribution: str) -> str:
     """Return a distribution's name as PEP 503 compares it."""
     return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+def test_the_modules_that_take_longest_are_there() -> None:
+    for name in LONGEST:
+        folder, module = name.split("/")
+        assert (ROOT / "tests" / folder / f"test_{module}.py").exists(), name
 
 
 @pytest.mark.parametrize("unit", ["sendcode-worker@.service", "sendcode-web.service"])
