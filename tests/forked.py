@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -39,7 +40,8 @@ def fork_of_tests(tests: Iterable[str]) -> str | None:
     if _IS_MEASURED:
         return None
     address = _start_template(dict(os.environ), *tests)
-    return f"popen//python={sys.executable} -P {Path(__file__).with_name('fork.py')} {address}"
+    program = [sys.executable, "-P", str(Path(__file__).with_name("fork.py")), address]
+    return f"popen//python={shlex.join(program)}"
 
 
 def begin(

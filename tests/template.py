@@ -33,6 +33,7 @@ _MOST_FILES = 8
 _BEYOND = 100
 """More than the number of any file that a child is to have."""
 _PATIENCE_S = 15
+"""For processes that run tests, to end what these have started."""
 _NEEDED = (
     *("celery.apps.worker", "celery.backends.redis", "celery.bin.celery", "kombu.transport.redis"),
     *("celery.app.control", "celery.app.log", "celery.worker.components", "celery.worker.strategy"),
