@@ -14,6 +14,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 ARGS ?=
 # Tests wait as long as they compute, so several of them for each core run at once.
 PYTEST_WORKERS ?= 8
+PYTEST := -m pytest -n $(PYTEST_WORKERS) --dist loadfile --no-loadscope-reorder
 
 HERE := $(dir $(abspath $(lastword $(MAKEFILE_LIST))))
 BIN := .venv/bin
@@ -40,10 +41,10 @@ demo: $(DEMO) ## the whole system on this machine: queue, workers, a stand-in fo
 	@$(BIN)/sendcode demo $(ARGS)
 
 test: $(DEV) ## all tests
-	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python $(PYTEST) $(ARGS)
 
 coverage: $(DEV) ## all tests, and which lines and branches they never took
-	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile --no-loadscope-reorder --cov --cov-report=term $(ARGS)
+	$(BIN)/python $(PYTEST) --cov --cov-report=term $(ARGS)
 
 check: lint types imports lua containers secretscan ## all that CI checks: format, lint, types, imports, Lua, containers, secrets, tests
 	@$(MAKE) --no-print-directory audit || true # what became known today is no fault of this change
@@ -141,7 +142,7 @@ oldest: $(DEV) ## all tests with the oldest versions that pyproject.toml allows
 		--no-header -o build/oldest.txt
 	$(PYTHON) -m venv --clear build/oldest
 	build/oldest/bin/python -m pip install --disable-pip-version-check --quiet -r build/oldest.txt
-	build/oldest/bin/python -m pytest -n $(PYTEST_WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+	build/oldest/bin/python $(PYTEST) $(ARGS)
 
 # The smaller locks follow the big one, so a package has one version everywhere.
 lock: $(DEV) ## write the lock files anew from pyproject.toml, keeping versions where it can

@@ -22,7 +22,10 @@ MESSAGE = 1 << 17
 
 
 class Forked:
-    """A program that runs in a fork of the template."""
+    """A program that runs in a fork of the template, as Python runs it.
+
+    It has a session, folder and environment of its own; this has what our tests use of `Popen`.
+    """
 
     def __init__(
         self,

@@ -39,7 +39,7 @@ def fork_of_tests(tests: Iterable[str]) -> str | None:
     """
     if _IS_MEASURED:
         return None
-    address = _start_template(dict(os.environ), *tests)
+    address = _start_template(os.environ, *tests)
     program = [sys.executable, "-P", str(Path(__file__).with_name("fork.py")), address]
     return f"popen//python={shlex.join(program)}"
 

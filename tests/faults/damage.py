@@ -27,6 +27,7 @@ from producer import send_code
 from producer.overview import read_overview
 from sandbox.client import SandboxClient
 from tests.ledger_acts import number_key
+from tests.sandbox import most_allowed
 from tests.waiting import wait_until
 
 DAMAGES = ("deleted", "set back", "of another type")
@@ -204,8 +205,7 @@ class Damaging:
             if name in UNUSED:
                 self.redis.delete(key)
         stats = self.sandbox.stats(numbers=False)
-        late_s = stats["worst_lag_ms"] / 1000  # so late the sandbox itself may stamp a request
-        most = self.settings.sendcode_rate_limit * (1 + late_s)
+        most = most_allowed(stats, self.settings.sendcode_rate_limit)
         assert stats["most_in_any_second"] <= most, f"{what}: {stats}"
         try:
             wait_until(lambda: not self.mending.misfits(), f"{what}: all fits", self.goes_on_s)
