@@ -38,7 +38,8 @@ ROWS = {"may": 90, "june": 36, "july": 24}
 EVENTS = 10
 ALL = sum(ROWS.values()) + 2 * EVENTS
 RATE, INTERVAL_S = 20, 30
-"""At this rate the old workers have four seconds of work when the new ones are started."""
+RATE_BEFORE = 8
+"""At this rate the old workers have ten seconds of work when the new ones are started."""
 OK, BUSY_ONCE, LOST_ONCE = "9900", "9920", "9936"
 """Magic numbers: sent at once; refused twice by a busy service; sent, but the answer is lost."""
 
@@ -61,7 +62,7 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Release:
         )
     folder = tmp_path_factory.mktemp("before")
     with tarfile.open(fileobj=BytesIO(archive.stdout)) as tree:
-        tree.extractall(folder, filter="data")
+        tree.extractall(folder)  # noqa: S202 (git made it; Python 3.11.2 knows no filter)
     return folder
 
 
@@ -80,9 +81,9 @@ def start(settings: Settings, tmp_path: Path) -> Iterator[Start]:
     with ExitStack() as stack:
 
         def start(release: Release) -> WorkerProcess:
-            worker = WorkerProcess(
-                settings, tmp_path, f"w{next(numbers)}", environment=path_to(release)
-            )
+            rate = RATE if release == TOP else RATE_BEFORE
+            environment = {**path_to(release), "SENDCODE_RATE_LIMIT": str(rate)}
+            worker = WorkerProcess(settings, tmp_path, f"w{next(numbers)}", environment=environment)
             stack.callback(worker.kill)
             return worker
 
@@ -162,14 +163,12 @@ def test_a_rolling_upgrade_loses_and_doubles_nothing_and_seals_all_numbers(
     reach(10)
     # forwards, one worker after the other, the second without a word of warning
     new = [start(now), start(now)]
+    wait_until(lambda: all("nothing is sent" in each.log for each in old), "them standing still")
+    assert not is_over("may"), "they stood still when all was sent"
     new[0].wait_ready()
     new[1].wait_ready()
     with ThreadPoolExecutor() as side:
         produced = side.submit(submit, now, "june", 5_001, then=send_events(9_500))
-        wait_until(
-            lambda: all("nothing is sent" in each.log for each in old), "them standing still"
-        )
-        assert not is_over("may"), "they stood still when all was sent"
         assert old[0].stop() == 0
         old[1].kill()
         # they had a minute to finish what they held
