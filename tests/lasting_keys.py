@@ -2,43 +2,68 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from fnmatch import fnmatchcase
+from functools import cache
 from typing import Any
 
 from redis import Redis
 
 from jobs.job import State
 
-Excuse = Callable[[Redis, str], bool]
-
+_RECORD = re.compile(r"[^:]*:(job|batch):")
 _KEPT_FOR_A_PERSON = {State.DEAD, State.UNKNOWN}
 
 
-def _always(_redis: Redis, _key: str) -> bool:
+class _Lasting:
+    """The keys of a database that have no expiry; it is asked for many at once, after each test."""
+
+    def __init__(self, redis: Redis) -> None:
+        keys: list[str] = list(redis.scan_iter(count=1000))
+        pipe = redis.pipeline(transaction=False)
+        for key in keys:
+            pipe.ttl(key)
+        self.keys = [key for key, ttl in zip(keys, pipe.execute(), strict=True) if ttl == -1]
+        records = [key for key in self.keys if _RECORD.match(key)]
+        for key in records:
+            pipe.hget(key, "state")
+        self.states: dict[str, Any] = dict(zip(records, pipe.execute(), strict=True))
+        self.redis = redis
+        self.goes_on = cache(self._goes_on)
+
+    def _goes_on(self, key: str) -> bool:
+        """Return whether a batch goes on, or has dead letters; `key` is that of its record."""
+        if (state := self.states.get(key)) is None:
+            return False
+        prefix, _, batch_id = key.split(":", 2)
+        if state not in {"done", "cancelled"} or self.redis.scard(f"{prefix}:open:{batch_id}"):
+            return True
+        letters: Any = self.redis.hget(key, "letters")
+        return int(letters or 0) > 0
+
+
+Excuse = Callable[[_Lasting, str], bool]
+
+
+def _always(_lasting: _Lasting, _key: str) -> bool:
     return True
 
 
-def _job_has_not_ended_or_is_dead(redis: Redis, key: str) -> bool:
-    state: Any = redis.hget(key, "state")
+def _job_has_not_ended_or_is_dead(lasting: _Lasting, key: str) -> bool:
+    state = lasting.states.get(key)
     return state is not None and (State(state) in _KEPT_FOR_A_PERSON or not State(state).is_final)
 
 
-def _its_batch_goes_on(redis: Redis, key: str) -> bool:
+def _its_batch_goes_on(lasting: _Lasting, key: str) -> bool:
     prefix, _, _ = key.split(":", 2)
-    batch_id: Any = redis.get(key)
-    return _batch_goes_on(redis, f"{prefix}:batch:{batch_id}")
+    batch_id: Any = lasting.redis.get(key)
+    return lasting.goes_on(f"{prefix}:batch:{batch_id}")
 
 
-def _batch_goes_on(redis: Redis, key: str) -> bool:
+def _batch_goes_on(lasting: _Lasting, key: str) -> bool:
     prefix, _, batch_id = key.split(":", 2)
-    values: Any = redis.hgetall(f"{prefix}:batch:{batch_id}")
-    if "state" not in values:
-        return False
-    ended = (
-        values["state"] in {"done", "cancelled"} and redis.scard(f"{prefix}:open:{batch_id}") == 0
-    )
-    return not ended or int(values.get("letters", 0)) > 0
+    return lasting.goes_on(f"{prefix}:batch:{batch_id}")
 
 
 LASTING: tuple[tuple[str, str, Excuse], ...] = (
@@ -95,16 +120,12 @@ LASTING: tuple[tuple[str, str, Excuse], ...] = (
 
 def keys_that_last_without_reason(redis: Redis) -> list[str]:
     """Return the keys of this database that have no expiry and no excuse."""
-    keys: list[str] = list(redis.scan_iter(count=1000))
-    pipe = redis.pipeline(transaction=False)  # this is asked after each test
-    for key in keys:
-        pipe.ttl(key)
-    lasting = [key for key, ttl in zip(keys, pipe.execute(), strict=True) if ttl == -1]
-    return sorted(key for key in lasting if not _is_excused(redis, key))
+    lasting = _Lasting(redis)
+    return sorted(key for key in lasting.keys if not _is_excused(lasting, key))
 
 
-def _is_excused(redis: Redis, key: str) -> bool:
+def _is_excused(lasting: _Lasting, key: str) -> bool:
     for pattern, _, holds in LASTING:
         if fnmatchcase(key, pattern):
-            return holds(redis, key)
+            return holds(lasting, key)
     return False
