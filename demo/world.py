@@ -31,12 +31,13 @@ from sandbox.client import SandboxClient
 from sandbox.signature import Credentials
 
 READY_S = 60.0
-_LONGEST_PAUSE_S = 0.05
+_LONGEST_PAUSE_S = 0.1
 STOP_S = 30.0
 """More than a worker needs to hand back the jobs that it holds."""
 _TOP = str(Path(__file__).resolve().parent.parent)
 _OURS = ("SENDCODE_", "TENCENTCLOUD_", "FLOWER_", "CELERY")
 _NETWORK_VARIABLES = ("_PROXY", "_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
+_given_ports: set[int] = set()
 
 
 class WorldError(Exception):
@@ -297,13 +298,17 @@ class EmbeddedValkey:
 
 
 def free_port() -> int:
-    """Return a port on loopback that is free just now.
+    """Return a port on loopback that is free just now, and that this process was not given before.
 
-    It is below the ports that systems use for outgoing connections: one of those could be taken
-    before its server listens.
+    What listened there before is remembered: by clients, and as a ledger in a state file. It is
+    below the ports that systems use for outgoing connections: one of those could be taken before
+    its server listens.
     """
     while True:
         port = 10_000 + secrets.randbelow(20_000)
+        if port in _given_ports:
+            continue
+        _given_ports.add(port)
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port

@@ -94,12 +94,11 @@ def path_to(release: Release) -> dict[str, str]:
     return {"PYTHONPATH": str(release)}
 
 
-def python(settings: Settings, release: Release, *words: str, folder: Path) -> str:
-    """Run a program of a release, and return what it printed."""
+def run(settings: Settings, release: Release, program: str, *, folder: Path) -> None:
+    """Run a program in Python with a release's modules."""
     environment = environment_of(settings, **path_to(release))
-    ran = run_program([sys.executable, "-P", *words], environment, cwd=folder)
+    ran = run_program([sys.executable, "-P", "-c", program], environment, cwd=folder)
     assert ran.exit_code == 0, ran.err
-    return ran.out
 
 
 def send_events(first: int) -> str:
@@ -128,10 +127,6 @@ def test_a_rolling_upgrade_loses_and_doubles_nothing_and_seals_all_numbers(
     tmp_path: Path,
 ) -> None:
     now = TOP
-    for release in (before, now):
-        where = "import worker; print(worker.__file__)"
-        found = python(settings, release, "-c", where, folder=tmp_path)
-        assert Path(found.strip()).is_relative_to(release)
 
     def submit(release: Release, batch_id: str, first: int, then: str = "") -> None:
         kinds = [OK] * 10 + [BUSY_ONCE, LOST_ONCE]
@@ -140,14 +135,16 @@ def test_a_rolling_upgrade_loses_and_doubles_nothing_and_seals_all_numbers(
         words = ["sendcode", "batch", "submit", str(file), "--id", batch_id]
         program = (
             "import sys\n"
+            "import producer\n"
             "from producer.cli import main\n"
+            f"assert producer.__file__.startswith({str(release)!r})\n"
             f"sys.argv = {words}\n"
             "try:\n"
             "    main()\n"
             "except SystemExit as exc:\n"
             "    assert not exc.code\n"
         )
-        python(settings, release, "-c", program + then, folder=tmp_path)
+        run(settings, release, program + then, folder=tmp_path)
 
     def accepted() -> int:
         return int(sandbox.stats(numbers=False)["accepted"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -10,6 +11,9 @@ import time
 import pytest
 import tenacity
 
+from demo.world import environment_of
+from tests.forked import begin
+from tests.worker_process import TOP
 from worker.presence import PATIENCE_S, Shutdown, Stopping
 
 ANY_STATE = tenacity.RetryCallState(tenacity.Retrying(), None, (), {})
@@ -82,9 +86,10 @@ def test_a_process_that_hangs_ends_by_force_whether_or_not_it_can_log(log_it: st
         f"s.end_by_force(0.1, {log_it}); threading.Event().wait()"
     )
 
-    ended = subprocess.run([sys.executable, "-c", hanging], timeout=120, check=False)
-
-    assert ended.returncode == 1
+    with open(os.devnull, "r+b") as nothing:
+        streams = (nothing.fileno(),) * 3
+        process = begin([sys.executable, "-P", "-c", hanging], TOP, environment_of(), streams)
+        assert process.wait(120) == 1
 
 
 def test_a_process_that_ends_by_itself_is_not_held_up() -> None:
