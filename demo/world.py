@@ -31,7 +31,7 @@ from sandbox.client import SandboxClient
 from sandbox.signature import Credentials
 
 READY_S = 60.0
-_LONGEST_PAUSE_S = 0.1
+_LONGEST_PAUSE_S = 0.05
 STOP_S = 30.0
 """More than a worker needs to hand back the jobs that it holds."""
 _TOP = str(Path(__file__).resolve().parent.parent)

@@ -49,7 +49,7 @@ def test_each_of_several_is_counted() -> None:
 
 def test_what_is_no_canary_is_not_found() -> None:
     other = canaries(["9900"] * 500)[400].phone.phone_num
-    noise = b"".join(zlib.crc32(str(n).encode()).to_bytes(4, "big") for n in range(50_000))
+    noise = b"".join(zlib.crc32(str(n).encode()).to_bytes(4, "big") for n in range(20_000))
 
     assert NEEDLES.find(other.encode() + noise + noise.hex().encode()) == {}
-    assert NEEDLES.find(str(list(range(10**12, 10**12 + 10**9, 10**4 + 1))).encode()) == {}
+    assert NEEDLES.find(str(list(range(10**12, 10**12 + 10**9, 4 * 10**4 + 1))).encode()) == {}

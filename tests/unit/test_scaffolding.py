@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 import shutil
 import subprocess
@@ -170,18 +169,13 @@ def test_every_library_that_is_imported_is_declared() -> None:
     }
     distributions = packages_distributions()
 
-    imported = {
-        name.partition(".")[0]
+    imported = {  # or looks so in a text, which harms nobody
+        name
         for package in ("config", "demo", "jobs", "producer", "sandbox", "worker")
         for file in (ROOT / package).rglob("*.py")
-        for node in ast.walk(ast.parse(file.read_text()))
-        if isinstance(node, ast.Import | ast.ImportFrom)
-        for name in (
-            [node.module or ""]
-            if isinstance(node, ast.ImportFrom)
-            else [alias.name for alias in node.names]
-        )
+        for name in re.findall(r"^ *(?:from|import) (\w+)", file.read_text(), re.MULTILINE)
     }
+    assert {"celery", "redis", "requests", "tenacity", "flower"} <= imported
 
     libraries = imported & distributions.keys() - sys.stdlib_module_names
     names = {each: {_normal(name) for name in distributions[each]} for each in libraries}
