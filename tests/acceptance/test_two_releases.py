@@ -135,9 +135,9 @@ def test_a_rolling_upgrade_loses_and_doubles_nothing_and_seals_all_numbers(
         words = ["sendcode", "batch", "submit", str(file), "--id", batch_id]
         program = (
             "import sys\n"
-            "import producer\n"
+            "import producer, worker\n"
             "from producer.cli import main\n"
-            f"assert producer.__file__.startswith({str(release)!r})\n"
+            f"for each in producer, worker: assert each.__file__.startswith({f'{release}/'!r})\n"
             f"sys.argv = {words}\n"
             "try:\n"
             "    main()\n"
