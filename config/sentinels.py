@@ -202,6 +202,7 @@ def _listen(
                     announcements.get_message(timeout=_ASK_EVERY_S)
         except redis.RedisError:
             sleep(CONFIRMED_FOR_S)
+    sentinel.close()
 
 
 _known: WeakValueDictionary[RedisAddress, Sentinels] = WeakValueDictionary()

@@ -226,6 +226,10 @@ class Events:
             )
         return submitted
 
+    def close(self) -> None:
+        """Close the connections to the ledger; they open again when they are needed."""
+        self._ledger.client.close()
+
     def _check(self, job: SendCodeJob) -> None:
         try:
             watching = self._quotas.check(job.phone)

@@ -34,6 +34,7 @@ from jobs.keys import Keys
 from jobs.ledger import Ledger
 from jobs.publish import Publisher
 from jobs.webhooks import Webhooks
+from producer.events import Events
 from tests.commands import Command, InThisProcess
 from tests.forked import fork_of_tests, share_template
 from tests.lasting_keys import keys_that_last_without_reason
@@ -238,6 +239,13 @@ def celery_app(settings: Settings) -> Iterator[Celery]:
 @pytest.fixture
 def publisher(celery_app: Celery) -> Publisher:
     return Publisher(celery_app)
+
+
+@pytest.fixture
+def events(settings: Settings) -> Iterator[Events]:
+    events = Events(settings)
+    yield events
+    events.close()
 
 
 @pytest.fixture

@@ -49,6 +49,7 @@ class Services:
         self.decisions.close()
         self.checker.close()
         self.endings.close()
+        self.events.close()
         self.client.close()
 
 

@@ -26,13 +26,12 @@ pytestmark = pytest.mark.settings(sendcode_webhook_private=True)
 
 @pytest.mark.usefixtures("sandbox")
 def test_an_outcome_whose_worker_is_killed_while_it_delivers_is_delivered_by_another(
-    settings: Settings, redis: Redis, receiver: Receiver, start_worker: StartWorker
+    settings: Settings, redis: Redis, events: Events, receiver: Receiver, start_worker: StartWorker
 ) -> None:
     Webhooks(redis, settings).set("shop", receiver.url)
     dead = threading.Event()
     receiver.answer = lambda _: 204 if dead.wait(PATIENCE_S) else 500
     first = start_worker()
-    events = Events(settings)
     accepted = events.accept(SendCodeJob.for_event(number(), "signup-1"), "shop")
     events.publish(accepted)
     wait_until(lambda: receiver.received, "a first try")
@@ -48,10 +47,9 @@ def test_an_outcome_whose_worker_is_killed_while_it_delivers_is_delivered_by_ano
 
 @pytest.mark.usefixtures("sandbox")
 def test_every_outcome_is_delivered_though_the_broker_is_emptied_meanwhile(
-    settings: Settings, redis: Redis, receiver: Receiver, start_worker: StartWorker
+    settings: Settings, redis: Redis, events: Events, receiver: Receiver, start_worker: StartWorker
 ) -> None:
     Webhooks(redis, settings).set("shop", receiver.url)
-    events = Events(settings)
     jobs = [
         events.accept(SendCodeJob.for_event(number(serial), f"k{serial}"), "shop").record.job_id
         for serial in range(60)
@@ -72,6 +70,7 @@ def test_every_outcome_is_delivered_though_the_broker_is_emptied_meanwhile(
 def test_endpoints_that_never_answer_keep_no_code_waiting(
     settings: Settings,
     redis: Redis,
+    events: Events,
     receiver: Receiver,
     start_worker: StartWorker,
 ) -> None:
@@ -84,7 +83,6 @@ def test_endpoints_that_never_answer_keep_no_code_waiting(
     receiver.answer = never
     for name in ("a", "b", "c"):
         Webhooks(redis, settings).set(name, receiver.url)
-    events = Events(settings)
 
     def send(serial: int, token: str) -> str:
         job = SendCodeJob.for_event(number(serial), f"k{serial}")

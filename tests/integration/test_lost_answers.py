@@ -111,4 +111,5 @@ def test_a_task_that_ended_well_is_no_failure_because_its_result_met_resets(
     _ = trace("id-3", (), {}, {"id": "id-3"})
 
     results = [redis.get(f"celery-task-meta-id-{n}") for n in (1, 2, 3)]
+    celery_app.backend.client.connection_pool.disconnect()
     assert [json.loads(text)["status"] for text in results if text] == ["SUCCESS", "SUCCESS"]

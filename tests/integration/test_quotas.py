@@ -48,11 +48,6 @@ def ask(events: Events, n: int = 0, token: str = "", **options: Any) -> str:
         return exc.rule
 
 
-@pytest.fixture
-def events(settings: Settings) -> Events:
-    return Events(settings)
-
-
 @pytest.mark.settings(sendcode_limit_number="2/10m")
 def test_a_number_gets_no_more_codes_than_its_quota(events: Events) -> None:
     assert [ask(events, resend=True) == "number" for _ in range(4)] == [False, False, True, True]

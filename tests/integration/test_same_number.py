@@ -26,11 +26,6 @@ CLEAR = "ticket 4711 of a customer"
 
 
 @pytest.fixture
-def events(settings: Settings) -> Events:
-    return Events(settings)
-
-
-@pytest.fixture
 def web(settings: Settings, redis: Redis) -> Iterator[WebServer]:
     with WebServer(settings) as server:
         _, server.token = Tokens(redis, settings).new("crm", ["send", "read"])
