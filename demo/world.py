@@ -37,7 +37,6 @@ STOP_S = 30.0
 _TOP = str(Path(__file__).resolve().parent.parent)
 _OURS = ("SENDCODE_", "TENCENTCLOUD_", "FLOWER_", "CELERY")
 _NETWORK_VARIABLES = ("_PROXY", "_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
-_given_ports: set[int] = set()
 
 
 class WorldError(Exception):
@@ -298,19 +297,23 @@ class EmbeddedValkey:
 
 
 def free_port() -> int:
-    """Return a port on loopback that is free just now, and that this process was not given before.
+    """Return a port on loopback that is free just now, and that this gives to no process again.
 
-    What listened there before is remembered: by clients, and as a ledger in a state file. It is
-    below the ports that systems use for outgoing connections: one of those could be taken before
-    its server listens.
+    A UDP socket holds it until this process ends. So a server has its port again after a restart,
+    and none has that of an earlier one, which is remembered: by clients, and as a ledger in a state
+    file. It is below the ports that systems use for outgoing connections: one of those could be
+    taken before its server listens.
     """
     while True:
         port = 10_000 + secrets.randbelow(20_000)
-        if port in _given_ports:
-            continue
-        _given_ports.add(port)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
+        with (
+            suppress(OSError),
+            socket.socket(type=socket.SOCK_DGRAM) as hold,
+            socket.socket() as probe,
+        ):
+            for each in (hold, probe):
+                each.bind(("127.0.0.1", port))
+            hold.detach()
             return port
 
 

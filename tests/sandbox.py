@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import Future
-from typing import Any, Self
+from typing import Self
 
 from sandbox.client import TIMEOUT_S, SandboxClient
 from sandbox.numbers import MAGIC_NUMBERS
@@ -75,12 +75,3 @@ def number_for(behaviour: str, serial: int = 0, *, prefix: str | None = None) ->
     if len(rows) != 1:
         raise LookupError(f"{len(rows)} magic numbers for {behaviour!r}: name the prefix")
     return f"{rows[0].prefix}{serial:04d}"
-
-
-def most_allowed(stats: dict[str, Any], rate: float) -> float:
-    """Return how many requests the sandbox may count in a second where a rate is kept.
-
-    It may stamp one as late as it runs itself.
-    """
-    late_s: float = stats["worst_lag_ms"] / 1000
-    return rate * (1 + late_s)

@@ -12,6 +12,7 @@ import pytest
 from redis import Redis
 
 from config.settings import Settings
+from demo.accounting import most_allowed
 from jobs.batch import Batch, BatchRow
 from jobs.batches import Batches
 from jobs.job import JobRecord, State
@@ -20,7 +21,6 @@ from sandbox.client import SandboxClient
 from tests.eavesdropper import Eavesdropper, numbers_in, unwrapped
 from tests.expected_ends import ENDS
 from tests.forked import ForkedSandbox
-from tests.sandbox import most_allowed
 from tests.waiting import wait_until
 from tests.worker_process import WorkerProcess
 

@@ -21,6 +21,7 @@ import pytest
 from redis import Redis
 
 from config.settings import Settings
+from demo.accounting import most_allowed
 from demo.world import SandboxProcess, environment_of
 from jobs.batches import Batches
 from jobs.keys import Keys
@@ -28,7 +29,6 @@ from jobs.scripts import WRITES
 from tests.commands import run_program
 from tests.files import customer, write_csv
 from tests.forked import ForkedSandbox
-from tests.sandbox import most_allowed
 from tests.waiting import wait_until
 from tests.worker_process import TOP, WorkerProcess
 

@@ -15,6 +15,7 @@ from typing import Any
 from redis import Redis, ResponseError
 
 from config.settings import Settings
+from demo.accounting import most_allowed
 from jobs.batch import BatchRow
 from jobs.batches import Batches, BatchGoneError
 from jobs.job import Lane, State, batch_job_id
@@ -27,7 +28,6 @@ from producer import send_code
 from producer.overview import read_overview
 from sandbox.client import SandboxClient
 from tests.ledger_acts import number_key
-from tests.sandbox import most_allowed
 from tests.waiting import wait_until
 
 DAMAGES = ("deleted", "set back", "of another type")

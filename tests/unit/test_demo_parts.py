@@ -6,6 +6,7 @@ import base64
 import csv
 import hashlib
 import hmac
+import secrets
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import requests
 from demo.accounting import Report, make_report, whole_numbers
 from demo.receiver import Receiver
 from demo.story import EVENT_NUMBERS, HEADER, make_customers, write_csv
+from demo.world import free_port
 from jobs.job import JobRecord, Lane, State
 from jobs.phone import PhoneError, PhoneNumber
 from producer.sheet import open_sheet
@@ -86,6 +88,7 @@ API: dict[str, Any] = {
     "accepted_per_number": {"85299000001": 1, "85299009000": 1},
     "doubled": 0,
     "most_in_any_second": 20,
+    "worst_lag_ms": 2.0,
 }
 
 
@@ -119,6 +122,14 @@ def test_a_report_without_faults_has_every_promise_kept() -> None:
     assert report.states == {"sent": 1, "dead": 1, "unknown": 1, "rejected": 1}
     assert report.dead_by_code == {"FailedOperation.PhoneBindUpper": 1}
     assert report.event_ms == (200,)
+
+
+def test_a_stand_in_that_was_short_of_cpu_accuses_nobody_of_what_it_counted_late() -> None:
+    report = report_of(api={"most_in_any_second": 21, "worst_lag_ms": 60.0})
+
+    assert report.all_kept
+    shown = next(each.shown for each in report.promises if "any second" in each.text)
+    assert shown.startswith("21 at most, of 30 in all, counted up to 60 ms late")
 
 
 @pytest.mark.parametrize(
@@ -208,3 +219,12 @@ def post(url: str, body: bytes, secret: bytes) -> int:
         "webhook-signature": signature,
     }
     return requests.post(url, body, headers=headers, timeout=30).status_code
+
+
+def test_no_port_is_given_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = [free_port(), free_port()]
+    offered = iter(port - 10_000 for port in given)
+    monkeypatch.setattr(secrets, "randbelow", lambda _: next(offered))
+
+    with pytest.raises(StopIteration):
+        free_port()
