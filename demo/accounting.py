@@ -146,7 +146,7 @@ def _rate_was_kept(api: Mapping[str, Any], rate_limit: int) -> Promise:
     most = api["most_in_any_second"]
     shown = f"{most} at most, of {api['requests']} in all"
     if most > rate_limit:
-        shown += f", counted up to {api['worst_lag_ms']:.0f} ms late by a stand-in short of CPU"
+        shown += f", counted up to {api['worst_lag_ms']:.0f} ms late by the stand-in"
     kept = most <= most_allowed(api, rate_limit)
     return Promise(f"Never more than {rate_limit} requests in any second", kept, shown)
 
